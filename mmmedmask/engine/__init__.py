@@ -1,0 +1,3 @@
+"""Hooks and samplers."""
+
+from mmmedmask.engine import hooks  # noqa: F401

@@ -1,0 +1,1 @@
+"""Models: one folder per method, shared bricks in ``layers``."""

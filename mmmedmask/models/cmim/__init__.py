@@ -1,0 +1,1 @@
+"""CMIM (WACV 2024): convolutional masked image modelling for pathology."""

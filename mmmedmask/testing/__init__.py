@@ -1,0 +1,1 @@
+"""Drawn data with known truth, tiny configs and contract tests."""

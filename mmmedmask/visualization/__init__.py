@@ -1,0 +1,1 @@
+"""Pictures: reconstruction panels, overlays, reports."""
