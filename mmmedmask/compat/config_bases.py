@@ -1,0 +1,55 @@
+"""Let ``mmmedmask::`` bases resolve for wheels and editable installs alike.
+
+MMEngine looks for ``package::path`` in ``package/.mim/configs``, which an
+editable install has not (a link there would give ``mim`` two configs of one
+name), and it puts ``_scope_='package'`` into what a child inherits. Our
+configs' host library is mmpretrain, mmdet or mmseg; with our scope their
+unprefixed types would no longer be found. Both hold for every plugin
+(mmengine#1410). Delete when MMEngine takes a base's scope from its
+``default_scope`` and finds the configs of editable installs.
+"""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+PREFIX = 'mmmedmask::'
+
+
+def find_config_folder() -> Path:
+    """Return the folder that holds mmmedmask's configs.
+
+    Raises:
+        FileNotFoundError: If the package came without configs.
+    """
+    candidates = (PACKAGE_FOLDER / '.mim' / 'configs',
+                  PACKAGE_FOLDER.parent / 'configs')
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(
+        'mmmedmask is installed without its configs: looked in '
+        f'{" and ".join(str(path) for path in candidates)}; install it from '
+        'a wheel, or from a checkout with `pip install --editable .`')
+
+
+def resolve_config_bases() -> None:
+    """Make ``mmmedmask::`` bases resolve to our configs, without a scope."""
+    original = Config._get_cfg_path
+    if getattr(original, 'resolves_mmmedmask', False):
+        return
+
+    def get_config_path(cfg_path: str,
+                        filename: str) -> tuple[str, str | None]:
+        if not cfg_path.startswith(PREFIX):
+            return original(cfg_path, filename)
+        path = find_config_folder() / cfg_path.removeprefix(PREFIX)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'the base {cfg_path!r} in {filename} does not exist: '
+                f'{path} is not a file')
+        return str(path), None
+
+    get_config_path.resolves_mmmedmask = True
+    Config._get_cfg_path = staticmethod(get_config_path)

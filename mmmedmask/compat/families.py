@@ -1,0 +1,69 @@
+"""Warn when both OpenMMLab families are installed over one another.
+
+The original packages (mmengine, mmcv, ...) and the maintained forks
+(onedl-mmengine, onedl-mmcv, ...) own the same import folders: pip writes one
+over the other without a word, and uninstalling one tears holes into the
+other. No package may require either family, so only a look at what is
+installed tells (mmdetection#12405 and others meet the result). Delete when
+the forks take import names of their own or become the originals.
+"""
+
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+
+#: Import name to (the fork's distribution, the original distributions).
+FAMILIES = {
+    'mmengine': ('onedl-mmengine', ('mmengine', 'mmengine-lite')),
+    'mmcv': ('onedl-mmcv', ('mmcv', 'mmcv-lite', 'mmcv-full')),
+    'mmpretrain': ('onedl-mmpretrain', ('mmpretrain', )),
+    'mmdet': ('onedl-mmdetection', ('mmdet', )),
+    'mmseg': ('onedl-mmsegmentation', ('mmsegmentation', )),
+}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def find_family_clashes(
+    families: Mapping[str, tuple[str, tuple[str, ...]]] = FAMILIES
+) -> dict[str, list[str]]:
+    """Find import names that two installed distributions own.
+
+    Args:
+        families: Import name to the fork's distribution and the originals'.
+
+    Returns:
+        Import name to the names of all installed distributions that own it,
+        the fork first, for the import names that have more than one.
+    """
+    clashes = {}
+    for import_name, (fork, originals) in families.items():
+        if not _is_installed(fork):
+            continue
+        found = [name for name in originals if _is_installed(name)]
+        if found:
+            clashes[import_name] = [fork, *found]
+    return clashes
+
+
+def warn_about_mixed_families() -> None:
+    """Warn once per process if the families are mixed, and say what to do."""
+    clashes = find_family_clashes()
+    if not clashes:
+        return
+    names = [name for owners in clashes.values() for name in owners]
+    forks = [owners[0] for owners in clashes.values()]
+    listing = '; '.join(f'{import_name}: {" and ".join(owners)}'
+                        for import_name, owners in clashes.items())
+    warnings.warn(
+        'both OpenMMLab families are installed and write to the same folders '
+        f'({listing}), so what is imported may be a mixture. Remove both and '
+        f'install one again: pip uninstall -y {" ".join(names)} && '
+        f'pip install {" ".join(forks)}',
+        stacklevel=2)

@@ -1,0 +1,49 @@
+"""The warning about two OpenMMLab families in one environment."""
+
+import warnings
+
+import pytest
+
+from mmmedmask.compat.families import (find_family_clashes,
+                                       warn_about_mixed_families)
+
+
+def make_distribution(folder, name):
+    """Write the metadata of an installed distribution."""
+    info = folder / f'{name.replace("-", "_")}-1.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(
+        f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
+
+
+@pytest.fixture
+def only_these(tmp_path, monkeypatch):
+    """Make the distributions of one folder the only ones installed."""
+
+    def install(*names):
+        for name in names:
+            make_distribution(tmp_path, name)
+        monkeypatch.setattr('sys.path', [str(tmp_path)])
+
+    return install
+
+
+def test_one_family_is_fine(only_these):
+    only_these('onedl-mmengine', 'onedl-mmcv', 'mmdet')
+    assert find_family_clashes() == {}
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warn_about_mixed_families()
+
+
+def test_both_families_are_named_with_the_way_out(only_these):
+    only_these('onedl-mmengine', 'mmengine', 'onedl-mmcv', 'mmcv-lite',
+               'onedl-mmdetection')
+    assert find_family_clashes() == {
+        'mmengine': ['onedl-mmengine', 'mmengine'],
+        'mmcv': ['onedl-mmcv', 'mmcv-lite'],
+    }
+    with pytest.warns(UserWarning, match='pip uninstall -y onedl-mmengine '
+                      'mmengine onedl-mmcv mmcv-lite && '
+                      'pip install onedl-mmengine onedl-mmcv$'):
+        warn_about_mixed_families()
