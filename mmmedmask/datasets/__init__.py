@@ -1,1 +1,7 @@
 """Data sets, one file per kind of data, and their transforms."""
+
+from mmmedmask.datasets import transforms
+from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.tiles import TileFolder
+
+__all__ = ['ImageFileDataset', 'TileFolder', 'transforms']

@@ -1,0 +1,152 @@
+"""Base of data sets that are lists of image files.
+
+Adds to MMEngine's base one thing: what happens at a file that is missing,
+broken or not as declared.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmmedmask.datasets.image_io import ImageFileError
+
+ON_ERROR_CHOICES = ('raise', 'skip')
+
+
+class ImageFileDataset(BaseDataset):
+    """A list of image files with a policy for those that cannot be used.
+
+    Subclasses write ``load_data_list``, which returns dicts with at least
+    ``img_path``. Every sample that goes into the pipeline also has
+    ``sample_idx``, its position in the list.
+
+    Args:
+        ann_file: Annotation file, if the subclass has one.
+        metainfo: Extra meta information.
+        data_root: Folder that relative paths refer to.
+        pipeline: Transforms, as configs or callables.
+        on_error: What to do at a file that cannot be used. ``'raise'``
+            stops with an :class:`ImageFileError` that names the file.
+            ``'skip'`` gives the next usable sample of the list instead (so
+            the same index gives the same sample in every worker and run),
+            logs the file once, and counts it: see :meth:`skipped_paths`.
+        indices: Use only the first (or last, if negative) so many samples,
+            or the listed ones.
+        serialize_data: Whether to hold the list as bytes that loader
+            workers share.
+        test_mode: Whether the set is used for testing.
+        lazy_init: Whether to list the files at first use.
+
+    Raises:
+        ValueError: If ``on_error`` is not a known policy.
+    """
+
+    def __init__(self,
+                 ann_file: str = '',
+                 metainfo: Mapping | None = None,
+                 data_root: str = '',
+                 pipeline: Sequence = (),
+                 on_error: str = 'raise',
+                 indices: int | Sequence[int] | None = None,
+                 serialize_data: bool = True,
+                 test_mode: bool = False,
+                 lazy_init: bool = False) -> None:
+        if on_error not in ON_ERROR_CHOICES:
+            raise ValueError(
+                f'on_error must be one of {ON_ERROR_CHOICES}, got '
+                f'{on_error!r}')
+        self.on_error = on_error
+        self._skipped: torch.Tensor | None = None
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            data_root=data_root,
+            data_prefix={},
+            indices=indices,
+            serialize_data=serialize_data,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init)
+
+    def full_init(self) -> None:
+        """List the files and make room to mark the unusable ones."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        self._make_skip_marks()
+
+    def get_subset_(self, indices: int | Sequence[int]) -> None:
+        """Keep a part of the list; the skip marks start anew."""
+        super().get_subset_(indices)
+        self._make_skip_marks()
+
+    def get_subset(self, indices: int | Sequence[int]) -> 'ImageFileDataset':
+        """Return a part of the list with its own skip marks."""
+        subset = super().get_subset(indices)
+        subset._make_skip_marks()
+        return subset
+
+    def _make_skip_marks(self) -> None:
+        # One byte per sample in shared memory: workers mark without a lock,
+        # and the main process sees every mark.
+        if self.on_error == 'skip':
+            self._skipped = torch.zeros(
+                len(self), dtype=torch.uint8).share_memory_()
+
+    def __getitem__(self, idx: int) -> dict:
+        """Return the sample at ``idx`` after the pipeline.
+
+        Args:
+            idx: Position in the list; negative counts from the end.
+
+        Returns:
+            What the pipeline returns.
+
+        Raises:
+            ImageFileError: If the file cannot be used and the policy is
+                ``'raise'``, or if no file of the list can be used.
+            IndexError: If ``idx`` is out of range.
+        """
+        self.full_init()
+        length = len(self)
+        if not -length <= idx < length:
+            raise IndexError(
+                f'Index {idx} is out of range for {length} samples')
+        if self.on_error == 'raise':
+            return self.prepare_data(idx)
+        return self._next_usable(idx % length)
+
+    def _next_usable(self, start: int) -> dict:
+        """Return the first usable sample from ``start`` on, cyclically."""
+        length = len(self)
+        last_error = None
+        for step in range(length):
+            idx = (start + step) % length
+            if self._skipped[idx]:
+                continue
+            try:
+                return self.prepare_data(idx)
+            except ImageFileError as error:
+                last_error = error
+                self._skipped[idx] = 1
+                print_log(
+                    f'Skipped {int(self._skipped.sum())} of {length} files '
+                    f'so far. {error}',
+                    logger='current',
+                    level=30)
+        raise ImageFileError(
+            f'None of the {length} files can be used, the last error was: '
+            f'{last_error or "logged before"}')
+
+    def skipped_paths(self) -> list[str]:
+        """Return the files skipped so far, by all workers of this process.
+
+        Returns:
+            Paths in the order of the list; empty with ``on_error='raise'``.
+        """
+        if self._skipped is None:
+            return []
+        return [self.get_data_info(int(idx))['img_path']
+                for idx in self._skipped.nonzero().flatten()]

@@ -1,0 +1,200 @@
+"""Unlabelled image tiles from plain folders."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.registry import DATASETS
+
+
+@DATASETS.register_module()
+class TileFolder(ImageFileDataset):
+    """All images below one or several folders, without labels.
+
+    The order is that of the roots, and within a root that of the relative
+    paths; it does not depend on the file system. Linked folders are
+    followed. Files and folders whose name starts with a dot, and files with
+    other extensions, are not tiles; how many there were is logged.
+
+    Args:
+        data_root: A folder, or a list of folders.
+        ann_file: Optional text file with one path per line, relative to
+            ``data_root``; then only these files are used, in this order.
+            The file itself is looked up as given, then below
+            ``data_root``. Needs a single ``data_root``.
+        extensions: Extensions that count as images, in any case, with the
+            dot.
+        pipeline: Transforms, as configs or callables.
+        on_error: ``'raise'`` or ``'skip'``, see :class:`ImageFileDataset`.
+        metainfo: Extra meta information.
+        indices: Use only a part, see :class:`ImageFileDataset`.
+        serialize_data: Hold the list as bytes that workers share.
+        test_mode: Whether the set is used for testing.
+        lazy_init: Whether to list the files at first use.
+
+    Raises:
+        ValueError: If there is no root, an extension cannot be read, a
+            root is given twice, or ``ann_file`` comes with several roots.
+        FileNotFoundError: If a root or ``ann_file`` does not exist, or a
+            root holds no image.
+    """
+
+    def __init__(self,
+                 data_root: str | Sequence[str],
+                 ann_file: str = '',
+                 extensions: Sequence[str] = IMAGE_EXTENSIONS,
+                 pipeline: Sequence = (),
+                 on_error: str = 'raise',
+                 metainfo: Mapping | None = None,
+                 indices: int | Sequence[int] | None = None,
+                 serialize_data: bool = True,
+                 test_mode: bool = False,
+                 lazy_init: bool = False) -> None:
+        roots = [data_root] if isinstance(
+            data_root, (str, os.PathLike)) else list(data_root)
+        if not roots or not all(str(root) for root in roots):
+            raise ValueError(
+                'data_root must name at least one folder, got '
+                f'{data_root!r}')
+        resolved = [Path(root).resolve() for root in roots]
+        if len(set(resolved)) < len(resolved):
+            raise ValueError(
+                f'data_root names a folder twice: {roots}')
+        if ann_file and len(roots) > 1:
+            raise ValueError(
+                f'ann_file {ann_file!r} needs a single data_root, got '
+                f'{len(roots)}: {roots}')
+        extensions = [extensions] if isinstance(
+            extensions, str) else list(extensions)
+        unknown = [extension for extension in extensions
+                   if extension.lower() not in IMAGE_EXTENSIONS]
+        if unknown or not extensions:
+            raise ValueError(
+                f'extensions must be some of {IMAGE_EXTENSIONS}, got '
+                f'{extensions}')
+        self.roots = [Path(root) for root in roots]
+        self.extensions = {extension.lower() for extension in extensions}
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            pipeline=pipeline,
+            on_error=on_error,
+            indices=indices,
+            serialize_data=serialize_data,
+            test_mode=test_mode,
+            lazy_init=lazy_init)
+
+    def load_data_list(self) -> list[dict]:
+        """List the tiles.
+
+        Returns:
+            One dict with ``img_path`` per tile.
+        """
+        for root in self.roots:
+            if not root.is_dir():
+                raise FileNotFoundError(
+                    f'The tile folder {root} does not exist or is not a '
+                    'folder')
+        if self.ann_file:
+            names = read_list_file(
+                find_list_file(self.ann_file, self.roots[0]))
+            return [{'img_path': str(self.roots[0] / name)}
+                    for name in names]
+        paths = [path for root in self.roots
+                 for path in self._list_root(root)]
+        return [{'img_path': str(path)} for path in paths]
+
+    def _list_root(self, root: Path) -> list[Path]:
+        """Return the sorted images of one root; log what else is there."""
+        files = walk_files(root)
+        tiles = [path for path in files
+                 if path.suffix.lower() in self.extensions]
+        others = Counter(
+            path.suffix.lower() or 'no extension' for path in files
+            if path.suffix.lower() not in self.extensions)
+        if not tiles:
+            raise FileNotFoundError(
+                f'The tile folder {root} holds no image with one of the '
+                f'extensions {sorted(self.extensions)}; other files: '
+                f'{dict(others) or "none"}')
+        print_log(
+            f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
+            f'files {dict(others) or ""}'.rstrip(),
+            logger='current')
+        return tiles
+
+
+def walk_files(root: Path) -> list[Path]:
+    """List all files below a folder, in an order that is always the same.
+
+    Follows linked folders, each real folder once, so a link to a parent
+    does no harm. Names that start with a dot are left out.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        Paths that start with ``root``, sorted by their parts.
+    """
+    found, visited = [], set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        # Sorted in place, so that which of two links comes first is fixed.
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith('.'))
+        found.extend(
+            Path(folder, name) for name in files
+            if not name.startswith('.'))
+    return sorted(found, key=lambda path: path.relative_to(root).parts)
+
+
+def find_list_file(name: str, data_root: Path) -> Path:
+    """Find a list file as given, or below ``data_root``.
+
+    Args:
+        name: Path of the list file.
+        data_root: Where to look second.
+
+    Returns:
+        The path that exists.
+
+    Raises:
+        FileNotFoundError: If it is in neither place; names both.
+    """
+    candidates = [Path(name), data_root / name]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    places = ' or '.join(str(path) for path in dict.fromkeys(candidates))
+    raise FileNotFoundError(f'List file not found: {places}')
+
+
+def read_list_file(path: Path) -> list[str]:
+    """Read a text file with one entry per line.
+
+    Line ends may be LF or CRLF, and the last line may lack its end. Empty
+    lines are no entries.
+
+    Args:
+        path: The text file, UTF-8 with or without a byte order mark.
+
+    Returns:
+        The entries, without surrounding blanks.
+
+    Raises:
+        ValueError: If there is no entry.
+    """
+    text = path.read_text(encoding='utf-8-sig')
+    entries = [line.strip() for line in text.splitlines() if line.strip()]
+    if not entries:
+        raise ValueError(f'The list file {path} is empty')
+    return entries

@@ -1,0 +1,195 @@
+"""Load image tiles and pack them for a data preprocessor on the device."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmpretrain.structures import DataSample
+
+from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.registry import TRANSFORMS
+
+DTYPE_CHOICES = ('uint8', 'uint16', 'float32')
+
+
+@TRANSFORMS.register_module()
+class LoadTile(BaseTransform):
+    """Read a tile and check that it is what the config declares.
+
+    Nothing is converted unless asked: a file with another number of
+    channels or another bit depth is an error that names the file, since a
+    normalisation made for one is wrong for the other.
+
+    **Required key**: ``img_path``. **Added keys**: ``img``, an array of
+    shape (H, W, C) in RGB order; ``img_shape`` and ``ori_shape``, (h, w).
+
+    Args:
+        in_channels: Number of channels that the tile must have.
+        dtype: Stored type: ``'uint8'``, ``'uint16'``, or ``'float32'``
+            (TIFF only; files with 16 or 64 bit floats are converted).
+        gray_to_rgb: Repeat the channel of a gray file three times, if
+            ``in_channels`` is 3.
+        drop_alpha: Drop the fourth channel of an RGBA file, if
+            ``in_channels`` is 3, and the second of gray with alpha, if it
+            is 1.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self,
+                 in_channels: int = 3,
+                 dtype: str = 'uint8',
+                 gray_to_rgb: bool = False,
+                 drop_alpha: bool = False) -> None:
+        if not isinstance(in_channels, int) or in_channels < 1:
+            raise ValueError(
+                f'in_channels must be a positive integer, got '
+                f'{in_channels!r}')
+        if dtype not in DTYPE_CHOICES:
+            raise ValueError(
+                f'dtype must be one of {DTYPE_CHOICES}, got {dtype!r}')
+        if gray_to_rgb and in_channels != 3:
+            raise ValueError(
+                'gray_to_rgb makes 3 channels, but in_channels is '
+                f'{in_channels}')
+        if drop_alpha and in_channels not in (1, 3):
+            raise ValueError(
+                'drop_alpha leaves 3 or 1 channels, but in_channels is '
+                f'{in_channels}')
+        self.in_channels = in_channels
+        self.dtype = np.dtype(dtype)
+        self.gray_to_rgb = gray_to_rgb
+        self.drop_alpha = drop_alpha
+
+    def transform(self, results: dict) -> dict:
+        """Read the tile at ``results['img_path']``.
+
+        Args:
+            results: Sample with ``img_path``.
+
+        Returns:
+            The same dict with the image.
+
+        Raises:
+            ImageFileError: If the file is missing, broken, or has other
+                channels or another type than declared.
+        """
+        path = results['img_path']
+        image = self._match_channels(read_image(path), path)
+        image = self._match_dtype(image, path)
+        results['img'] = image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
+        found = image.shape[2]
+        if self.drop_alpha and found == self.in_channels + 1:
+            image = np.ascontiguousarray(image[..., :-1])
+        if self.gray_to_rgb and image.shape[2] == 1:
+            image = np.repeat(image, 3, axis=2)
+        if image.shape[2] != self.in_channels:
+            hint = ''
+            if self.in_channels == 3 and found == 1:
+                hint = '; set gray_to_rgb=True to repeat the gray channel'
+            elif found == self.in_channels + 1 and found in (2, 4):
+                hint = '; set drop_alpha=True if the last one is alpha'
+            raise ImageFileError(
+                f'Image {path} has {found} channels, expected '
+                f'{self.in_channels}{hint}')
+        return image
+
+    def _match_dtype(self, image: np.ndarray, path: str) -> np.ndarray:
+        if image.dtype == self.dtype:
+            return image
+        if self.dtype == np.float32 and image.dtype.kind == 'f':
+            return image.astype(np.float32)
+        raise ImageFileError(
+            f'Image {path} holds {image.dtype}, expected {self.dtype}; '
+            f'LoadTile(dtype=...) can be one of {DTYPE_CHOICES}')
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(in_channels={self.in_channels}, '
+                f"dtype='{self.dtype}', gray_to_rgb={self.gray_to_rgb}, "
+                f'drop_alpha={self.drop_alpha})')
+
+
+@TRANSFORMS.register_module()
+class PackTile(BaseTransform):
+    """Pack a tile, unprocessed, as the input of a self-supervised model.
+
+    uint8 and float32 tiles keep their type. uint16 becomes int32: it holds
+    every value, and stacking, padding and reductions, which torch lacks in
+    part for uint16, work on every device.
+
+    **Required keys**: ``img`` and every one of ``meta_keys``.
+    **Returned keys**: ``inputs``, a tensor of shape (C, H, W);
+    ``data_samples``, a :class:`mmpretrain.structures.DataSample` with the
+    meta information and, if the sample has one, ``gt_label``.
+
+    Args:
+        meta_keys: Keys that go into the data sample's meta information.
+    """
+
+    def __init__(
+        self,
+        meta_keys: Sequence[str] = ('img_path', 'sample_idx', 'ori_shape')
+    ) -> None:
+        if isinstance(meta_keys, str):
+            raise ValueError(
+                f'meta_keys must be a list of names, got {meta_keys!r}')
+        self.meta_keys = tuple(meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack one sample.
+
+        Args:
+            results: Sample with ``img`` of shape (H, W, C).
+
+        Returns:
+            Dict with ``inputs`` and ``data_samples``.
+
+        Raises:
+            KeyError: If a meta key is missing.
+        """
+        missing = [key for key in self.meta_keys if key not in results]
+        if missing:
+            raise KeyError(
+                f'The sample lacks the meta keys {missing}; it has '
+                f'{sorted(results)}')
+        data_sample = DataSample(
+            metainfo={key: results[key] for key in self.meta_keys})
+        if 'gt_label' in results:
+            data_sample.set_gt_label(results['gt_label'])
+        return {
+            'inputs': channels_first(results['img']),
+            'data_samples': data_sample
+        }
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(meta_keys={self.meta_keys})'
+
+
+def channels_first(image: np.ndarray) -> torch.Tensor:
+    """Turn an image array into a contiguous tensor.
+
+    Args:
+        image: Array of shape (H, W, C) or (H, W).
+
+    Returns:
+        Tensor of shape (C, H, W); uint16 as int32, else the same type.
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.dtype == np.uint16:
+        image = image.astype(np.int32)
+    if image.shape[2] > 4:
+        return torch.from_numpy(
+            np.ascontiguousarray(image.transpose(2, 0, 1)))
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    # Three times as fast as a strided copy of numpy or torch, but OpenCV
+    # limits the number of channels.
+    cv2.split(image, list(planes))
+    return torch.from_numpy(planes)
