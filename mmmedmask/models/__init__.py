@@ -1,1 +1,5 @@
 """Models: one folder per method, shared bricks in ``layers``."""
+
+from mmmedmask.models import cmim
+
+__all__ = ['cmim']

@@ -1,0 +1,156 @@
+"""Affine views as 3x3 matrices.
+
+A view is stored as ``theta`` that maps normalised OUTPUT coordinates to
+normalised INPUT coordinates, which is what sampling wants. -1 and 1 are the
+outer edges of the outermost pixels (``align_corners=False`` everywhere), so
+one matrix serves an image, its mask and feature maps of every resolution.
+Coordinates are ordered (x, y, 1).
+"""
+
+import torch
+
+
+def crop_theta(top: torch.Tensor, left: torch.Tensor, height: torch.Tensor,
+               width: torch.Tensor, image_size: tuple[int, int],
+               flip: torch.Tensor) -> torch.Tensor:
+    """Matrix of a resized crop that may be flipped left to right.
+
+    Args:
+        top: First row of each crop in pixels, shape (B,).
+        left: First column, shape (B,).
+        height: Rows of the crop, shape (B,).
+        width: Columns of the crop, shape (B,).
+        image_size: Size of the cropped image as (h, w).
+        flip: True where the view is mirrored left to right, shape (B,).
+
+    Returns:
+        theta of shape (B, 3, 3), float64. Its off-diagonal terms are 0.
+    """
+    image_height, image_width = image_size
+    top, left, height, width = (
+        value.double() for value in (top, left, height, width))
+    sign = 1 - 2 * flip.double()
+    theta = torch.zeros(len(top), 3, 3, dtype=torch.float64)
+    theta[:, 0, 0] = sign * width / image_width
+    theta[:, 0, 2] = (2 * left + width) / image_width - 1
+    theta[:, 1, 1] = height / image_height
+    theta[:, 1, 2] = (2 * top + height) / image_height - 1
+    theta[:, 2, 2] = 1
+    return theta
+
+
+def pixel_theta(matrix: torch.Tensor, output_size: tuple[int, int],
+                input_size: tuple[int, int]) -> torch.Tensor:
+    """Normalise a matrix that acts on pixels measured from the centre.
+
+    Rotations and shears have to be built in pixels: in normalised
+    coordinates they would distort images that are not square.
+
+    Args:
+        matrix: Maps centred output pixels to centred input pixels, shape
+            (B, 3, 3).
+        output_size: Size of the view as (h, w).
+        input_size: Size of the image as (h, w).
+
+    Returns:
+        theta of shape (B, 3, 3), same dtype as ``matrix``.
+    """
+    to_pixels = matrix.new_tensor([output_size[1] / 2, output_size[0] / 2, 1])
+    to_unit = matrix.new_tensor([2 / input_size[1], 2 / input_size[0], 1])
+    return to_unit[:, None] * matrix * to_pixels[None, :]
+
+
+def invert_affine(theta: torch.Tensor) -> torch.Tensor:
+    """Invert affine matrices in closed form, without a device sync.
+
+    Args:
+        theta: Shape (B, 3, 3), last row (0, 0, 1).
+
+    Returns:
+        The inverses, shape (B, 3, 3).
+    """
+    a, b, c, d = (theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1,
+                                                                        1])
+    determinant = a * d - b * c
+    linear = torch.stack([d, -b, -c, a], dim=-1).view(-1, 2, 2)
+    linear = linear / determinant[:, None, None]
+    shift = -(linear @ theta[:, :2, 2:])
+    inverse = torch.zeros_like(theta)
+    inverse[:, :2, :2] = linear
+    inverse[:, :2, 2:] = shift
+    inverse[:, 2, 2] = 1
+    return inverse
+
+
+def relative_theta(theta1: torch.Tensor,
+                   theta2: torch.Tensor) -> torch.Tensor:
+    """Matrix of ``t2(t1^-1(.))``, CMIM Eq. 4.
+
+    With ``(t x)(p) = x(theta p)`` the composition samples
+    ``z(theta1^-1 theta2 p)``: the order of the factors is this one, and the
+    swapped one is wrong.
+
+    Args:
+        theta1: Matrices of t1, shape (B, 3, 3).
+        theta2: Matrices of t2, shape (B, 3, 3).
+
+    Returns:
+        Matrices of shape (B, 3, 3) that map coordinates of the second view
+        to coordinates of the first.
+    """
+    return invert_affine(theta1) @ theta2
+
+
+def shift_theta(theta: torch.Tensor, shift: tuple[float,
+                                                  float]) -> torch.Tensor:
+    """Express a matrix in coordinates whose origin is shifted.
+
+    Feature j of a level sits at the centre of its receptive field, which
+    lies ``shift`` beside the centre of its cell. Conjugating with that
+    constant moves the sampling into cell coordinates:
+    ``t + (A - I) shift``.
+
+    Args:
+        theta: Shape (B, 3, 3), between image coordinates.
+        shift: (x, y) from cell centre to receptive-field centre, in
+            normalised units; see :func:`receptive_field_shift`.
+
+    Returns:
+        Shape (B, 3, 3), between cell coordinates.
+    """
+    offset = theta.new_tensor([[shift[0]], [shift[1]]])
+    shifted = theta.clone()
+    shifted[:, :2, 2:] += theta[:, :2, :2] @ offset - offset
+    return shifted
+
+
+def receptive_field_shift(offset: float, stride: int,
+                          image_size: tuple[int, int]
+                          ) -> tuple[float, float]:
+    """Distance from the centre of a cell to the centre of what it sees.
+
+    Args:
+        offset: Pixel index at which the receptive field of feature 0 is
+            centred: 0 for a ResNet (padded 7/2, 3/2 and 3/1 convolutions),
+            ``(stride - 1) / 2`` for patches that do not overlap.
+        stride: Stride of the level in pixels.
+        image_size: Size of the input as (h, w).
+
+    Returns:
+        (x, y) in normalised units.
+    """
+    pixels = 2 * offset + 1 - stride
+    return pixels / image_size[1], pixels / image_size[0]
+
+
+def is_axis_aligned(theta: torch.Tensor) -> bool:
+    """Tell whether no view of a batch is rotated or sheared.
+
+    Args:
+        theta: Shape (B, 3, 3). Keep it on the CPU: reading it from a device
+            waits for that device.
+
+    Returns:
+        True if all off-diagonal terms of the linear parts are exactly 0.
+    """
+    return not bool(theta[:, [0, 1], [1, 0]].any())

@@ -1,0 +1,93 @@
+"""Images to rows of patches and back, and the positions of patches."""
+
+import torch
+
+
+def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Cut images into square patches.
+
+    Args:
+        images: Tensor of shape (B, C, H, W).
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        Tensor of shape (B, L, patch_size**2 * C); patches row by row,
+        inside a patch pixels row by row with their channels together.
+
+    Raises:
+        ValueError: If the patch size does not divide the image.
+    """
+    batch_size, channels, height, width = images.shape
+    if height % patch_size or width % patch_size:
+        raise ValueError(f'patch_size {patch_size} does not divide the image '
+                         f'size {(height, width)}')
+    rows, columns = height // patch_size, width // patch_size
+    images = images.reshape(batch_size, channels, rows, patch_size, columns,
+                            patch_size)
+    return images.permute(0, 2, 4, 3, 5, 1).reshape(
+        batch_size, rows * columns, patch_size**2 * channels)
+
+
+def unpatchify(tokens: torch.Tensor, patch_size: int,
+               grid_size: tuple[int, int]) -> torch.Tensor:
+    """Put patches together again, the inverse of :func:`patchify`.
+
+    Args:
+        tokens: Tensor of shape (B, L, patch_size**2 * C).
+        patch_size: Side of a patch in pixels.
+        grid_size: Patches per image as (rows, columns), with
+            ``rows * columns = L``.
+
+    Returns:
+        Tensor of shape (B, C, rows * patch_size, columns * patch_size).
+
+    Raises:
+        ValueError: If the grid does not hold L patches.
+    """
+    rows, columns = grid_size
+    batch_size, num_patches, length = tokens.shape
+    if rows * columns != num_patches:
+        raise ValueError(f'grid_size {tuple(grid_size)} holds '
+                         f'{rows * columns} patches, got {num_patches}')
+    channels = length // patch_size**2
+    tokens = tokens.reshape(batch_size, rows, columns, patch_size, patch_size,
+                            channels)
+    return tokens.permute(0, 5, 1, 3, 2, 4).reshape(
+        batch_size, channels, rows * patch_size, columns * patch_size)
+
+
+def sincos_position_embedding(grid_size: tuple[int, int],
+                              embed_dims: int,
+                              temperature: float = 10000.0) -> torch.Tensor:
+    """Fixed 2D sine-cosine embedding of patch positions.
+
+    mmpretrain's function of this purpose puts the tokens of a non-square
+    grid in column order; this one is row-major for every shape.
+
+    Args:
+        grid_size: Patches as (rows, columns).
+        embed_dims: Length of an embedding, a multiple of 4.
+        temperature: Longest wavelength over 2 pi, in patches.
+
+    Returns:
+        Tensor of shape (1, rows * columns, embed_dims), float32. The first
+        half codes the row, the second half the column.
+
+    Raises:
+        ValueError: If ``embed_dims`` is no multiple of 4.
+    """
+    if embed_dims % 4:
+        raise ValueError(
+            f'embed_dims must be a multiple of 4, got {embed_dims}')
+    quarter = embed_dims // 4
+    omega = temperature**(-torch.arange(quarter, dtype=torch.float64) /
+                          quarter)
+    rows, columns = torch.meshgrid(
+        torch.arange(grid_size[0], dtype=torch.float64),
+        torch.arange(grid_size[1], dtype=torch.float64),
+        indexing='ij')
+    parts = []
+    for position in (rows.flatten(), columns.flatten()):
+        angle = position[:, None] * omega[None]
+        parts += [angle.sin(), angle.cos()]
+    return torch.cat(parts, dim=1).float()[None]

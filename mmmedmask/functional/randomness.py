@@ -1,0 +1,52 @@
+"""Random numbers that a seed, a step and a sample index determine.
+
+A draw never depends on the state of a worker, on the rank or on the place of
+a sample in its batch: the same seed gives the same run for any number of
+workers, and a resumed run goes on as if it had not been interrupted.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+import torch
+
+
+def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
+    """Make the CPU generator that belongs to one sample at one step.
+
+    Args:
+        seed: Seed of the run.
+        step: Iteration or epoch, counted from 0.
+        sample_idx: Index of the sample in its data set.
+
+    Returns:
+        A freshly seeded generator. Neighbouring arguments give unrelated
+        streams, because the seed is a hash of the three numbers.
+    """
+    key = struct.pack('<3q', seed, step, sample_idx)
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    # The CPU generator looks at 32 bits of its seed.
+    return torch.Generator().manual_seed(
+        int.from_bytes(digest, 'little') & 0xFFFFFFFF)
+
+
+def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
+                       count: int) -> torch.Tensor:
+    """Draw ``count`` uniform numbers for every sample of a batch.
+
+    Args:
+        seed: Seed of the run.
+        step: Iteration or epoch, counted from 0.
+        sample_indices: Index of each sample in its data set, length B.
+        count: Numbers to draw per sample.
+
+    Returns:
+        Tensor of shape (B, count) on the CPU, float64, in [0, 1).
+    """
+    return torch.stack([
+        torch.rand(
+            count,
+            generator=sample_generator(seed, step, int(index)),
+            dtype=torch.float64) for index in sample_indices
+    ])

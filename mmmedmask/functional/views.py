@@ -1,0 +1,346 @@
+"""Turn uniform numbers into the parameters of random views and colours.
+
+Drawing is separate from doing: the CPU transforms and the batched path on the
+device get the same parameters from the same numbers, so that they can be
+compared, and a draw costs no access to the device.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from mmmedmask.functional.affine import crop_theta, pixel_theta
+
+CROP_ATTEMPTS = 10
+# Per attempt an area and an aspect ratio; then the place (2) and the flip.
+CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
+# Vertical flip, angle, shear along x and along y.
+AFFINE_DRAWS = 4
+# Application, four factors, four sort keys (their order), gray, blur, sigma.
+COLOR_DRAWS = 12
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Boxes of a batch of random resized crops, each field of shape (B,).
+
+    ``top``, ``left``, ``height`` and ``width`` are whole pixels (int64);
+    ``flip`` is True where the view is mirrored left to right.
+    """
+
+    top: torch.Tensor
+    left: torch.Tensor
+    height: torch.Tensor
+    width: torch.Tensor
+    flip: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Colors:
+    """Colour parameters of a batch.
+
+    Attributes:
+        jitter: Whether to jitter at all, bool, shape (B,).
+        factors: Brightness, contrast and saturation factors (1 = unchanged)
+            and the hue shift in turns (0 = unchanged), shape (B, 4).
+        order: The order of these four, a permutation of 0..3, shape (B, 4).
+        gray: Whether to drop the colour, bool, shape (B,).
+        blur: Whether to blur, bool, shape (B,).
+        sigma: Standard deviation of the blur in pixels, shape (B,).
+    """
+
+    jitter: torch.Tensor
+    factors: torch.Tensor
+    order: torch.Tensor
+    gray: torch.Tensor
+    blur: torch.Tensor
+    sigma: torch.Tensor
+
+
+def _between(uniform: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    return low + uniform * (high - low)
+
+
+def random_resized_crops(uniform: torch.Tensor, image_size: tuple[int, int],
+                         scale: tuple[float, float],
+                         ratio: tuple[float, float],
+                         flip_prob: float) -> Crops:
+    """Draw crops as torchvision's RandomResizedCrop does.
+
+    Ten attempts draw an area share and an aspect ratio (uniform in its
+    logarithm); the first box that fits is placed uniformly. If none fits,
+    the largest central box with an allowed aspect ratio is taken.
+
+    Args:
+        uniform: Numbers in [0, 1), shape (B, ``CROP_DRAWS``).
+        image_size: Size of the image as (h, w).
+        scale: Range of the area share.
+        ratio: Range of width over height.
+        flip_prob: Probability of a left-right flip.
+
+    Returns:
+        The boxes.
+    """
+    image_height, image_width = image_size
+    attempts = uniform[:, :2 * CROP_ATTEMPTS].view(-1, CROP_ATTEMPTS, 2)
+    area = _between(attempts[..., 0], *scale) * image_height * image_width
+    log_ratio = torch.tensor(ratio, dtype=torch.float64).log()
+    aspect = _between(attempts[..., 1], log_ratio[0], log_ratio[1]).exp()
+    widths = (area * aspect).sqrt().round().long()
+    heights = (area / aspect).sqrt().round().long()
+    fits = ((widths > 0) & (widths <= image_width) & (heights > 0)
+            & (heights <= image_height))
+    first = fits.int().argmax(dim=1, keepdim=True)
+    width = widths.gather(1, first)[:, 0]
+    height = heights.gather(1, first)[:, 0]
+
+    image_ratio = image_width / image_height
+    if image_ratio < ratio[0]:
+        fallback = (round(image_width / ratio[0]), image_width)
+    elif image_ratio > ratio[1]:
+        fallback = (image_height, round(image_height * ratio[1]))
+    else:
+        fallback = (image_height, image_width)
+    any_fits = fits.any(dim=1)
+    height = torch.where(any_fits, height, fallback[0])
+    width = torch.where(any_fits, width, fallback[1])
+
+    place = uniform[:, 2 * CROP_ATTEMPTS:2 * CROP_ATTEMPTS + 2]
+    free_rows, free_columns = image_height - height, image_width - width
+    top = (place[:, 0] * (free_rows + 1)).floor().long()
+    left = (place[:, 1] * (free_columns + 1)).floor().long()
+    return Crops(
+        top=torch.where(any_fits, top, free_rows // 2),
+        left=torch.where(any_fits, left, free_columns // 2),
+        height=height,
+        width=width,
+        flip=uniform[:, 2 * CROP_ATTEMPTS + 2] < flip_prob)
+
+
+def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> torch.Tensor:
+    """Matrices of the crops, shape (B, 3, 3), float64."""
+    return crop_theta(crops.top, crops.left, crops.height, crops.width,
+                      image_size, crops.flip)
+
+
+def general_affine_theta(crops: Crops, uniform: torch.Tensor,
+                         image_size: tuple[int, int],
+                         view_size: tuple[int, int], vertical_flip_prob: float,
+                         max_angle: float, max_shear: float) -> torch.Tensor:
+    """Matrices of crops that are also mirrored, rotated and sheared.
+
+    Pathology has no canonical orientation, so this family is offered beside
+    the crops and flips that CMIM uses. Turning happens in pixels around the
+    centre of the crop; parts may lie outside the image.
+
+    Args:
+        crops: The boxes, see :func:`random_resized_crops`.
+        uniform: Numbers in [0, 1), shape (B, ``AFFINE_DRAWS``).
+        image_size: Size of the image as (h, w).
+        view_size: Size of the view as (h, w).
+        vertical_flip_prob: Probability of a top-bottom flip.
+        max_angle: Rotations are uniform in [-max_angle, max_angle] degrees.
+        max_shear: Shears are uniform in [-max_shear, max_shear] degrees.
+
+    Returns:
+        theta of shape (B, 3, 3), float64.
+    """
+    batch_size = len(uniform)
+    angle = torch.deg2rad(_between(uniform[:, 1], -max_angle, max_angle))
+    shear = torch.deg2rad(_between(uniform[:, 2:4], -max_shear, max_shear))
+    scale = torch.zeros(batch_size, 2, 2, dtype=torch.float64)
+    scale[:, 0, 0] = (1 - 2 * crops.flip.double()) * (
+        crops.width / view_size[1])
+    vertical = uniform[:, 0] < vertical_flip_prob
+    scale[:, 1, 1] = (1 - 2 * vertical.double()) * (
+        crops.height / view_size[0])
+    shearing = torch.eye(2, dtype=torch.float64).repeat(batch_size, 1, 1)
+    shearing[:, 0, 1] = shear[:, 0].tan()
+    shearing[:, 1, 0] = shear[:, 1].tan()
+    cosine, sine = angle.cos(), angle.sin()
+    rotation = torch.stack([cosine, -sine, sine, cosine], -1).view(-1, 2, 2)
+    matrix = torch.eye(3, dtype=torch.float64).repeat(batch_size, 1, 1)
+    matrix[:, :2, :2] = rotation @ shearing @ scale
+    matrix[:, 0, 2] = crops.left + crops.width / 2 - image_size[1] / 2
+    matrix[:, 1, 2] = crops.top + crops.height / 2 - image_size[0] / 2
+    return pixel_theta(matrix, view_size, image_size)
+
+
+def random_colors(uniform: torch.Tensor, brightness: float, contrast: float,
+                  saturation: float, hue: float, jitter_prob: float,
+                  gray_prob: float, blur_prob: float,
+                  blur_sigma: tuple[float, float]) -> Colors:
+    """Draw colour jitter, gray and blur as contrastive methods do.
+
+    Args:
+        uniform: Numbers in [0, 1), shape (B, ``COLOR_DRAWS``).
+        brightness: Factors are uniform in [max(0, 1 - b), 1 + b].
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: Shifts are uniform in [-hue, hue] turns of the colour circle.
+        jitter_prob: Probability of the four above, in random order.
+        gray_prob: Probability of gray.
+        blur_prob: Probability of a Gaussian blur.
+        blur_sigma: Range of its standard deviation in pixels.
+
+    Returns:
+        The parameters.
+    """
+    factors = torch.empty(len(uniform), 4, dtype=torch.float64)
+    for column, amount in enumerate((brightness, contrast, saturation)):
+        factors[:, column] = _between(uniform[:, 1 + column],
+                                      max(0.0, 1 - amount), 1 + amount)
+    factors[:, 3] = _between(uniform[:, 4], -hue, hue)
+    return Colors(
+        jitter=uniform[:, 0] < jitter_prob,
+        factors=factors,
+        order=uniform[:, 5:9].argsort(dim=1),
+        gray=uniform[:, 9] < gray_prob,
+        blur=uniform[:, 10] < blur_prob,
+        sigma=_between(uniform[:, 11], *blur_sigma))
+
+
+VIEW_DRAWS = 2 * (CROP_DRAWS + AFFINE_DRAWS) + COLOR_DRAWS
+
+
+@dataclass(frozen=True)
+class ViewFamily:
+    """The affine family T of CMIM: what a random view may look like.
+
+    The defaults are ConCL's augmentation, which CMIM follows: resized crops
+    and left-right flips, both exactly affine.
+
+    Attributes:
+        scale: Range of the crop's share of the image area, in (0, 1].
+        ratio: Range of the crop's width over its height.
+        flip_prob: Probability of a left-right flip.
+        vertical_flip_prob: Probability of a top-bottom flip.
+        max_angle: Largest rotation in degrees, in [0, 180].
+        max_shear: Largest shear in degrees, in [0, 45].
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_prob: float = 0.5
+    vertical_flip_prob: float = 0.0
+    max_angle: float = 0.0
+    max_shear: float = 0.0
+
+    def __post_init__(self):
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError('scale must be an increasing pair in (0, 1], '
+                             f'got {self.scale}')
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError('ratio must be an increasing pair of positive '
+                             f'numbers, got {self.ratio}')
+        for name in ('flip_prob', 'vertical_flip_prob'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f'{name} must be in [0, 1], got {getattr(self, name)}')
+        for name, limit in (('max_angle', 180), ('max_shear', 45)):
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(f'{name} must be in [0, {limit}] degrees, '
+                                 f'got {getattr(self, name)}')
+
+    @property
+    def axis_aligned(self) -> bool:
+        """Whether no view is rotated or sheared."""
+        return self.max_angle == 0 and self.max_shear == 0
+
+
+@dataclass(frozen=True)
+class ColorFamily:
+    """The colour family C of CMIM; the defaults are ConCL's.
+
+    Attributes:
+        brightness: Largest change of brightness, at least 0.
+        contrast: Largest change of contrast, at least 0.
+        saturation: Largest change of saturation, at least 0.
+        hue: Largest shift of the hue in turns, in [0, 0.5].
+        jitter_prob: Probability of the four above.
+        gray_prob: Probability of gray.
+        blur_prob: Probability of a Gaussian blur.
+        blur_sigma: Range of its standard deviation in pixels.
+
+    Raises:
+        ValueError: If a value is outside its range.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    jitter_prob: float = 0.8
+    gray_prob: float = 0.2
+    blur_prob: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+
+    def __post_init__(self):
+        for name in ('brightness', 'contrast', 'saturation'):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f'{name} must be at least 0, got {getattr(self, name)}')
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f'hue must be in [0, 0.5], got {self.hue}')
+        for name in ('jitter_prob', 'gray_prob', 'blur_prob'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f'{name} must be in [0, 1], got {getattr(self, name)}')
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ValueError('blur_sigma must be an increasing pair of '
+                             f'positive numbers, got {self.blur_sigma}')
+
+    @property
+    def needs_rgb(self) -> bool:
+        """Whether a step is only defined for three colour channels."""
+        return self.gray_prob > 0 or (self.jitter_prob > 0 and
+                                      (self.saturation > 0 or self.hue > 0))
+
+    def draw(self, uniform: torch.Tensor) -> Colors:
+        """Draw parameters from numbers of shape (B, ``COLOR_DRAWS``)."""
+        return random_colors(uniform, self.brightness, self.contrast,
+                             self.saturation, self.hue, self.jitter_prob,
+                             self.gray_prob, self.blur_prob, self.blur_sigma)
+
+
+def split_view_draws(uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Cut a sample's numbers into those of each decision.
+
+    Args:
+        uniform: Shape (B, N) with N at least ``VIEW_DRAWS``.
+
+    Returns:
+        Crop and affine draws of the query, crop and affine draws of the
+        key, colour draws, and whatever is left.
+    """
+    lengths = [CROP_DRAWS, AFFINE_DRAWS] * 2 + [COLOR_DRAWS]
+    lengths.append(uniform.shape[1] - sum(lengths))
+    return uniform.split(lengths, dim=1)
+
+
+def draw_view(crop_uniform: torch.Tensor, affine_uniform: torch.Tensor,
+              image_size: tuple[int, int], view_size: tuple[int, int],
+              family: ViewFamily) -> tuple[Crops, torch.Tensor]:
+    """Draw one view per image.
+
+    Args:
+        crop_uniform: Shape (B, ``CROP_DRAWS``).
+        affine_uniform: Shape (B, ``AFFINE_DRAWS``).
+        image_size: Size of the images as (h, w).
+        view_size: Size of the views as (h, w).
+        family: What views may look like.
+
+    Returns:
+        The crop boxes, and theta of shape (B, 3, 3), float64.
+    """
+    crops = random_resized_crops(crop_uniform, image_size, family.scale,
+                                 family.ratio, family.flip_prob)
+    if family.axis_aligned and family.vertical_flip_prob == 0:
+        return crops, crops_to_theta(crops, image_size)
+    theta = general_affine_theta(crops, affine_uniform, image_size, view_size,
+                                 family.vertical_flip_prob, family.max_angle,
+                                 family.max_shear)
+    return crops, theta

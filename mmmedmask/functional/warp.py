@@ -1,0 +1,206 @@
+"""Resample images, feature maps and masks through affine matrices.
+
+An axis-aligned warp is separable: ``R_y z R_x^T`` with two small matrices of
+hat-function weights, that is two batched matrix products. They are
+deterministic forward and backward, while the backward pass of
+``grid_sample`` adds atomically on a GPU. Rotated and sheared views need
+``grid_sample``. Both give the same numbers where both apply.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from mmmedmask.functional.affine import shift_theta
+
+WARP_IMPLEMENTATIONS = ('auto', 'separable', 'grid')
+
+
+def normalised_centres(length: int, like: torch.Tensor) -> torch.Tensor:
+    """Centres of ``length`` cells in [-1, 1], shape (length,)."""
+    index = torch.arange(length, dtype=like.dtype, device=like.device)
+    return (2 * index + 1) / length - 1
+
+
+def hat_matrix(scale: torch.Tensor,
+               shift: torch.Tensor,
+               output_length: int,
+               input_length: int,
+               antialias: bool = False) -> torch.Tensor:
+    """Weights of linear interpolation along one axis.
+
+    Output centre ``v`` looks at input coordinate ``scale * v + shift``;
+    coordinates beyond the outermost centres take the border's value.
+
+    Args:
+        scale: Shape (B,), in normalised units.
+        shift: Shape (B,), in normalised units.
+        output_length: Cells of the output.
+        input_length: Cells of the input.
+        antialias: Widen the hat where the output is coarser than the input,
+            so that every input cell is looked at.
+
+    Returns:
+        Shape (B, output_length, input_length); rows sum to 1.
+    """
+    centres = normalised_centres(output_length, scale)
+    coordinate = scale[:, None] * centres + shift[:, None]
+    position = ((coordinate + 1) * input_length - 1) / 2
+    position = position.clamp(0, input_length - 1)
+    cells = torch.arange(
+        input_length, dtype=scale.dtype, device=scale.device)
+    distance = (position[:, :, None] - cells).abs()
+    if not antialias:
+        return (1 - distance).clamp(min=0)
+    # Input cells per output cell; below 1 the view enlarges.
+    support = (scale.abs() * input_length / output_length).clamp(min=1)
+    weights = (1 - distance / support[:, None, None]).clamp(min=0)
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def inside_frame(theta: torch.Tensor,
+                 size: tuple[int, int],
+                 shift: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+    """Where the sampled location lies inside the input's frame.
+
+    Args:
+        theta: Matrices between image coordinates, shape (B, 3, 3).
+        size: Size of the output as (h, w).
+        shift: (x, y) from cell centre to sampled location, see
+            :func:`mmmedmask.functional.affine.shift_theta`.
+
+    Returns:
+        Shape (B, 1, h, w), 1 where ``|theta (v + shift)| <= 1`` in both
+        axes, else 0, dtype of ``theta``.
+    """
+    x = normalised_centres(size[1], theta) + shift[0]
+    y = normalised_centres(size[0], theta) + shift[1]
+    inside = None
+    for row in (0, 1):
+        coordinate = (
+            theta[:, row, 0, None, None] * x[None, None, :] +
+            theta[:, row, 1, None, None] * y[None, :, None] +
+            theta[:, row, 2, None, None])
+        # Half a thousandth of a pixel absorbs rounding at the very edge.
+        within = coordinate.abs() <= 1 + 1e-6
+        inside = within if inside is None else inside & within
+    return inside[:, None].to(theta.dtype)
+
+
+def resample(inputs: torch.Tensor,
+             theta: torch.Tensor,
+             size: tuple[int, int],
+             separable: bool,
+             antialias: bool = False) -> torch.Tensor:
+    """Sample images linearly; outside the frame the border is repeated.
+
+    Args:
+        inputs: Tensor of shape (B, C, H, W).
+        theta: Matrices of shape (B, 3, 3), output to input, float32 or
+            float64 (coordinates in half precision are wrong by pixels).
+        size: Size of the output as (h, w).
+        separable: Use two matrix products, which is right only if every
+            matrix is axis-aligned; ``grid_sample`` otherwise.
+        antialias: Look at every input pixel where a view shrinks the
+            image. Only the separable path has it.
+
+    Returns:
+        Tensor of shape (B, C, h, w), dtype of ``inputs``.
+
+    Raises:
+        ValueError: If ``antialias`` is asked for without ``separable``.
+    """
+    if not separable:
+        if antialias:
+            raise ValueError('antialias=True needs axis-aligned views '
+                             '(separable=True), got separable=False')
+        grid = F.affine_grid(
+            theta[:, :2], [len(theta), 1, *size], align_corners=False)
+        sampled = F.grid_sample(
+            inputs.to(grid.dtype),
+            grid,
+            mode='bilinear',
+            padding_mode='border',
+            align_corners=False)
+        return sampled.to(inputs.dtype)
+    height, width = inputs.shape[-2:]
+    rows = hat_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height,
+                      antialias).to(inputs.dtype)
+    columns = hat_matrix(theta[:, 0, 0], theta[:, 0, 2], size[1], width,
+                         antialias).to(inputs.dtype)
+    return separable_product(inputs, rows, columns)
+
+
+def separable_product(inputs: torch.Tensor, rows: torch.Tensor,
+                      columns: torch.Tensor) -> torch.Tensor:
+    """Apply one matrix per image along each spatial axis.
+
+    Args:
+        inputs: Tensor of shape (B, C, H, W).
+        rows: Shape (B, h, H).
+        columns: Shape (B, w, W).
+
+    Returns:
+        ``rows @ inputs @ columns^T`` per channel, shape (B, C, h, w).
+    """
+    if inputs.is_contiguous(memory_format=torch.channels_last):
+        # Channels stay innermost, so no copy of the feature map is needed.
+        batch_size, channels, height, width = inputs.shape
+        pixels = inputs.permute(0, 2, 3, 1)
+        pixels = rows @ pixels.reshape(batch_size, height, width * channels)
+        pixels = pixels.view(batch_size, -1, width, channels)
+        pixels = columns[:, None] @ pixels
+        return pixels.permute(0, 3, 1, 2)
+    return rows[:, None] @ (inputs @ columns.transpose(1, 2)[:, None])
+
+
+def warp_features(features: torch.Tensor,
+                  theta: torch.Tensor,
+                  separable: bool,
+                  shift: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+    """Move a feature map from the first view's grid to the second's, Eq. 4.
+
+    Locations that the first view does not show are 0.
+
+    Args:
+        features: Tensor of shape (B, C, H, W) on the first view's grid.
+        theta: Output of
+            :func:`mmmedmask.functional.affine.relative_theta`, shape
+            (B, 3, 3).
+        separable: True if all matrices are axis-aligned.
+        shift: (x, y) from cell centres to the centres of the receptive
+            fields in normalised units; (0, 0) treats a feature as if it sat
+            at the centre of its cell (the paper's literal form).
+
+    Returns:
+        Tensor of shape (B, C, H, W) on the second view's grid.
+    """
+    size = features.shape[-2:]
+    inside = inside_frame(theta, size, shift)
+    warped = resample(features, shift_theta(theta, shift), size, separable)
+    return warped * inside.to(warped.dtype)
+
+
+def warp_mask(mask: torch.Tensor, theta: torch.Tensor,
+              size: tuple[int, int]) -> torch.Tensor:
+    """Move a patch mask to the second view's pixels, ``t2(t1^-1(m))``.
+
+    Sampling the patch grid itself with the nearest patch equals warping its
+    pixel-resolution blow-up, and stays binary.
+
+    Args:
+        mask: Mask of shape (B, 1, h, w), 1 = masked.
+        theta: Shape (B, 3, 3), second view to first.
+        size: Pixels of the second view as (H, W).
+
+    Returns:
+        Shape (B, 1, H, W): 1 where the pixel lies in a masked patch, 0 where
+        it is visible or outside the first view.
+    """
+    grid = F.affine_grid(
+        theta[:, :2], [len(theta), 1, *size], align_corners=False)
+    return F.grid_sample(
+        mask.to(grid.dtype),
+        grid,
+        mode='nearest',
+        padding_mode='zeros',
+        align_corners=False)

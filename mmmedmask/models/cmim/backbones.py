@@ -1,0 +1,266 @@
+"""Dense CNN encoders that take CMIM's mask token after their stem.
+
+To add a CNN, subclass it together with :class:`MaskedBackbone` and implement
+the two methods of the contract; ``mmmedmask.testing.backbone_contract`` runs
+a new class through what CMIM relies on.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from mmpretrain.models import ConvNeXt, ResNet, ResNetV1c, ResNetV1d
+
+from mmmedmask.functional.masking import resize_mask
+from mmmedmask.registry import MODELS
+
+MASK_POSITIONS = ('conv1', 'maxpool')
+
+
+class MaskedBackbone:
+    """Contract of a CMIM encoder: Eq. 1 to 3 on top of an ordinary CNN.
+
+    A subclass provides ``forward_stem`` and ``forward_stages`` such that
+    ``forward_stages(forward_stem(x))[-1]`` is the last output of the plain
+    network, bit for bit. ``forward(x)`` without a mask stays the plain
+    network's, so that its weights and its configs remain compatible.
+    """
+
+    @abstractmethod
+    def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed images, ``f_1`` of Eq. 1: (B, C, H, W) to (B, D, h, w)."""
+
+    @abstractmethod
+    def forward_stages(self,
+                       embedding: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Apply the other layers, ``f_2 ... f_N`` of Eq. 3, in order."""
+
+    num_mask_tokens: int | None = 1
+    """Levels that take a mask token, from the finest on; None: all."""
+
+    def receptive_field_offset(self, stride: int) -> float:
+        """Pixel index at which the first feature of a level is centred.
+
+        0 for convolutions that are padded symmetrically, which puts feature
+        j at pixel ``stride * j``.
+
+        Args:
+            stride: Stride of the level in pixels.
+
+        Returns:
+            The pixel index, 0 being the centre of the first pixel.
+        """
+        return 0.0
+
+    def forward(self,
+                x: torch.Tensor,
+                mask: torch.Tensor | None = None,
+                mask_tokens: Sequence[torch.Tensor] = ()):
+        """Run the plain network, or encode masked images.
+
+        Args:
+            x: Normalised images of shape (B, C, H, W).
+            mask: Patch mask of shape (B, 1, h, w), 1 = masked; None runs
+                the plain network.
+            mask_tokens: Embeddings of masked places, shape (1, D, 1, 1)
+                each, one per level that takes one.
+
+        Returns:
+            Without a mask what the plain network returns; with one the
+            embeddings ``z_1 ... z_N``, finest first.
+        """
+        if mask is None:
+            return super().forward(x)
+        visible = x * (1 - resize_mask(mask, x.shape[-2:]))
+        embedding = self.forward_stem(visible)
+        embedding = insert_mask_token(embedding, mask, mask_tokens[0])
+        return embedding, *self.forward_stages(embedding)
+
+
+def insert_mask_token(embedding: torch.Tensor, mask: torch.Tensor,
+                      mask_token: torch.Tensor) -> torch.Tensor:
+    """Put the mask token at masked places, Eq. 2.
+
+    Args:
+        embedding: Output of the stem, shape (B, D, H, W).
+        mask: Patch mask of shape (B, 1, h, w), 1 = masked.
+        mask_token: Shape (1, D, 1, 1).
+
+    Returns:
+        Tensor of shape (B, D, H, W).
+    """
+    masked = resize_mask(mask, embedding.shape[-2:]).bool()
+    return torch.where(masked, mask_token.to(embedding.dtype), embedding)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Geometry of an encoder's embeddings, one value per level.
+
+    Attributes:
+        channels: Channels.
+        strides: Pixels per feature.
+        offsets: Pixel index of the first feature's receptive-field centre.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    offsets: tuple[float, ...]
+
+
+@torch.no_grad()
+def probe_levels(backbone: torch.nn.Module,
+                 in_channels: int,
+                 image_size: int = 64) -> Levels:
+    """Measure an encoder's levels with one small image.
+
+    Args:
+        backbone: A :class:`MaskedBackbone`.
+        in_channels: Channels of the images.
+        image_size: Side of the probe in pixels, a multiple of all strides.
+
+    Returns:
+        The levels, finest first.
+
+    Raises:
+        ValueError: If the backbone does not fulfil the contract.
+    """
+    if not isinstance(backbone, MaskedBackbone):
+        raise ValueError(
+            f'{type(backbone).__name__} is no CMIM encoder: it has to '
+            'subclass mmmedmask.models.cmim.MaskedBackbone and implement '
+            'forward_stem and forward_stages')
+    training = {name: module.training for name, module in
+                backbone.named_modules()}
+    backbone.eval()
+    parameter = next(backbone.parameters())
+    stem = backbone.forward_stem(
+        parameter.new_zeros(1, in_channels, image_size, image_size))
+    maps = (stem, *backbone.forward_stages(stem))
+    for name, module in backbone.named_modules():
+        module.training = training[name]
+    strides = tuple(image_size // level.shape[-1] for level in maps)
+    return Levels(
+        channels=tuple(level.shape[1] for level in maps),
+        strides=strides,
+        offsets=tuple(
+            backbone.receptive_field_offset(stride) for stride in strides))
+
+
+class MaskedResNetMixin(MaskedBackbone):
+    """Stem and stages of mmpretrain's ResNets.
+
+    Args:
+        mask_at: ``'conv1'`` puts the token in after the first convolution,
+            its norm and activation (half resolution, N = 5 levels),
+            ``'maxpool'`` after the pooling (quarter resolution).
+        kwargs: Arguments of the ResNet, which checks them.
+
+    Raises:
+        ValueError: If ``mask_at`` is neither.
+    """
+
+    def __init__(self, *args, mask_at: str = 'conv1', **kwargs) -> None:
+        if mask_at not in MASK_POSITIONS:
+            raise ValueError(f'mask_at must be one of {MASK_POSITIONS}, got '
+                             f'{mask_at!r}')
+        super().__init__(*args, **kwargs)
+        self.mask_at = mask_at
+
+    def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed images: convolution(s), norm, ReLU (and pooling)."""
+        if self.deep_stem:
+            embedding = self.stem(images)
+        else:
+            embedding = self.relu(self.norm1(self.conv1(images)))
+        if self.mask_at == 'maxpool':
+            embedding = self.maxpool(embedding)
+        return embedding
+
+    def forward_stages(self,
+                       embedding: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Apply the pooling, if it is not in the stem, and all stages."""
+        if self.mask_at == 'conv1':
+            embedding = self.maxpool(embedding)
+        outputs = []
+        for name in self.res_layers:
+            embedding = getattr(self, name)(embedding)
+            outputs.append(embedding)
+        return tuple(outputs)
+
+
+@MODELS.register_module()
+class CMIMResNet(MaskedResNetMixin, ResNet):
+    """mmpretrain's ResNet as a CMIM encoder; same weights, same keys."""
+
+
+@MODELS.register_module()
+class CMIMResNetV1c(MaskedResNetMixin, ResNetV1c):
+    """mmpretrain's ResNetV1c (three-convolution stem) as CMIM encoder."""
+
+
+@MODELS.register_module()
+class CMIMResNetV1d(MaskedResNetMixin, ResNetV1d):
+    """mmpretrain's ResNetV1d (V1c plus pooled shortcuts) as CMIM encoder."""
+
+
+@MODELS.register_module()
+class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
+    """mmpretrain's ConvNeXt as a CMIM encoder.
+
+    The stem is the patch embedding (4x4 patches and layer norm), so the first
+    two levels have the same resolution, and a feature sits exactly at the
+    centre of its cell (the padded 7x7 convolutions and the unpadded 2x2 ones
+    both keep it there). The outputs of the stages go through their output
+    norms, as they do in a detector.
+
+    Args:
+        out_indices: Stages that have an output norm; all of them, so that
+            every level is normalised before it is decoded.
+        gap_before_final_norm: Must stay False, the maps are needed.
+        kwargs: Arguments of ConvNeXt, which checks them.
+
+    Raises:
+        ValueError: If ``gap_before_final_norm`` is True.
+    """
+
+    def __init__(self,
+                 *args,
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 gap_before_final_norm: bool = False,
+                 **kwargs) -> None:
+        if gap_before_final_norm:
+            raise ValueError('gap_before_final_norm must be False: CMIM '
+                             'decodes feature maps, got True')
+        super().__init__(
+            *args,
+            out_indices=list(out_indices),
+            gap_before_final_norm=False,
+            **kwargs)
+
+    num_mask_tokens: int | None = 1
+    """Levels that take a mask token, from the finest on; None: all."""
+
+    def receptive_field_offset(self, stride: int) -> float:
+        """Patches do not overlap: the centre of the first cell."""
+        return (stride - 1) / 2
+
+    def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed patches."""
+        return self.downsample_layers[0](images)
+
+    def forward_stages(self,
+                       embedding: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Apply all stages with their output norms."""
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                embedding = self.downsample_layers[index](embedding)
+            embedding = stage(embedding)
+            if index in self.out_indices:
+                norm = getattr(self, f'norm{index}')
+                outputs.append(norm(embedding))
+            else:
+                outputs.append(embedding)
+        return tuple(outputs)

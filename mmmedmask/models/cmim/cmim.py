@@ -1,0 +1,129 @@
+"""CMIM: convolutional masked image modelling (WACV 2024).
+
+Yang et al., "Convolutional Masked Image Modeling for Dense Prediction Tasks
+on Pathology Images". The authors published no code; what the text leaves open
+is listed with our choices in docs/methods/cmim.md.
+"""
+
+import torch
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import nn
+
+from mmmedmask.functional.affine import relative_theta
+from mmmedmask.functional.warp import inside_frame, warp_mask
+from mmmedmask.models.cmim.backbones import probe_levels
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class CMIM(BaseSelfSupervisor):
+    """Reconstruct one view of a tile from another, masked one.
+
+    Args:
+        backbone: A :class:`~mmmedmask.models.cmim.MaskedBackbone`.
+        neck: The decoder; channels, strides and offsets of the levels are
+            measured from the backbone and filled in.
+        head: The loss.
+        data_preprocessor: A
+            :class:`~mmmedmask.models.cmim.CMIMDataPreprocessor`.
+        channels_last: Keep the encoder and its images in channels-last
+            memory, which convolutions prefer.
+        compile_encoder: Arguments of ``torch.compile`` for the encoder
+            ({} for its defaults); None runs it eagerly.
+        init_cfg: Initialisation.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 head: dict,
+                 data_preprocessor: dict | None = None,
+                 channels_last: bool = False,
+                 compile_encoder: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        preprocessor = MMPRETRAIN_MODELS.build(
+            dict(type='mmmedmask.CMIMDataPreprocessor') |
+            dict(data_preprocessor or {}))
+        encoder = MMPRETRAIN_MODELS.build(backbone)
+        channels = preprocessor.in_channels
+        levels = probe_levels(encoder, channels)
+        neck = dict(neck)
+        neck.setdefault('out_channels', channels)
+        neck.update(
+            in_channels=levels.channels,
+            strides=levels.strides,
+            offsets=levels.offsets)
+        super().__init__(
+            backbone=encoder,
+            neck=neck,
+            head=head,
+            data_preprocessor=preprocessor,
+            init_cfg=init_cfg)
+        self.mask_tokens = nn.ParameterList(
+            torch.zeros(1, channels, 1, 1)
+            for channels in levels.channels[:encoder.num_mask_tokens])
+        self.channels_last = channels_last
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+        if compile_encoder is not None:
+            self.backbone.compile(**compile_encoder)
+
+    def init_weights(self) -> None:
+        """Initialise all parts; the mask token as in SparK and MAE."""
+        super().init_weights()
+        for token in self.mask_tokens:
+            nn.init.trunc_normal_(token, std=0.02)
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict:
+        """One training step, Eq. 1 to 7.
+
+        Args:
+            inputs: Output of the data preprocessor: ``query`` and ``key``
+                (B, C, H, W), ``mask`` (B, 1, h, w), ``theta_query`` and
+                ``theta_key`` (B, 3, 3), ``separable``.
+            data_samples: Not used.
+
+        Returns:
+            ``loss``, and ``loss_pixels``, the share of pixels that count.
+        """
+        prediction, weight = self.reconstruct(inputs)
+        return dict(
+            loss=self.head.loss(prediction, inputs['key'], weight),  # Eq. 7
+            loss_pixels=weight.mean())
+
+    def reconstruct(self, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reconstruct the key view from the masked query view, Eq. 1 to 6.
+
+        Args:
+            inputs: Output of the data preprocessor, see :meth:`loss`.
+
+        Returns:
+            The prediction (B, C, H, W) and where it is asked for,
+            ``t2(t1^-1(m))``, (B, 1, H, W).
+        """
+        theta = relative_theta(inputs['theta_query'], inputs['theta_key'])
+        embeddings = self.encode(inputs['query'], inputs['mask'])  # Eq. 1-3
+        warped = self.neck.warp(embeddings, theta,
+                                inputs['separable'])  # Eq. 4
+        prediction = self.neck(warped)  # Eq. 5-6
+        size = tuple(inputs['key'].shape[-2:])
+        weight = warp_mask(inputs['mask'], theta, size)
+        # Rotated views can look beyond the tile, where there is no target.
+        weight = weight * inside_frame(inputs['theta_key'], size)
+        return prediction, weight
+
+    def encode(self, images: torch.Tensor,
+               mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Embed masked images, Eq. 1 to 3.
+
+        Args:
+            images: Normalised images (B, C, H, W).
+            mask: Patch mask (B, 1, h, w), 1 = masked.
+
+        Returns:
+            The embeddings ``z_1 ... z_N``, finest first.
+        """
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.backbone(images, mask, self.mask_tokens)

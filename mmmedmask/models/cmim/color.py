@@ -1,0 +1,163 @@
+"""Per-sample colour augmentation of a batch, the family C of CMIM.
+
+Two ways give the same picture up to 8-bit rounding: ``torchvision`` image by
+image (fast on a CPU) and ``kornia`` in batches (fast on a GPU).
+"""
+
+import cv2
+import torch
+import torch.nn.functional as F
+from torchvision.transforms.v2 import functional as TF  # noqa: N812
+
+from mmmedmask.functional.views import Colors
+
+COLOR_IMPLEMENTATIONS = ('auto', 'kornia', 'torchvision')
+# Luma weights of Pillow's and torchvision's gray conversion.
+_GRAY_WEIGHTS = (0.299, 0.587, 0.114)
+
+
+def blur_kernel(sigma: torch.Tensor, radius: int) -> torch.Tensor:
+    """Gaussian kernels of one length, one per image.
+
+    Args:
+        sigma: Standard deviations in pixels, shape (B,).
+        radius: Pixels on each side of the centre.
+
+    Returns:
+        Shape (B, 2 * radius + 1); rows sum to 1.
+    """
+    offsets = torch.arange(
+        -radius, radius + 1, dtype=sigma.dtype, device=sigma.device)
+    weights = torch.exp(-0.5 * (offsets / sigma[:, None])**2)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor,
+                  max_sigma: float) -> torch.Tensor:
+    """Blur every image with its own standard deviation.
+
+    Args:
+        images: Tensor of shape (B, C, H, W).
+        sigma: Standard deviations in pixels, shape (B,).
+        max_sigma: Upper bound of ``sigma``; it sets the kernel length
+            without reading ``sigma`` from the device.
+
+    Returns:
+        Tensor of shape (B, C, H, W); the border is repeated.
+    """
+    batch_size, channels, height, width = images.shape
+    radius = max(1, round(3 * max_sigma))
+    kernel = blur_kernel(sigma.to(images), radius)
+    kernel = kernel.repeat_interleave(channels, dim=0)
+    flat = images.reshape(1, batch_size * channels, height, width)
+    flat = F.pad(flat, [radius] * 4, mode='replicate')
+    groups = batch_size * channels
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=groups)
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=groups)
+    return flat.view(batch_size, channels, height, width)
+
+
+def _kornia_steps():
+    from kornia import enhance
+
+    def hue(images, turns):
+        # kornia measures the shift in radians.
+        return enhance.adjust_hue(images, turns * 2 * torch.pi)
+
+    return (enhance.adjust_brightness_accumulative,
+            enhance.adjust_contrast_with_mean_subtraction,
+            enhance.adjust_saturation_with_gray_subtraction, hue)
+
+
+def augment_colors_kornia(images: torch.Tensor, colors: Colors,
+                          max_sigma: float) -> torch.Tensor:
+    """Apply colour parameters in batches on the images' device.
+
+    Every image has its own order of the four jitter steps: position by
+    position, the images whose next step is the same go through it together.
+
+    Args:
+        images: Tensor of shape (B, C, H, W) in [0, 1].
+        colors: Parameters on the CPU.
+        max_sigma: Largest possible blur in pixels.
+
+    Returns:
+        Tensor of shape (B, C, H, W) in [0, 1].
+    """
+    device = images.device
+    images = images.clone()
+    steps = _kornia_steps()
+    neutral = (1.0, 1.0, 1.0, 0.0)
+    for position in range(4):
+        for kind, step in enumerate(steps):
+            chosen = colors.jitter & (colors.order[:, position] == kind) & (
+                colors.factors[:, kind] != neutral[kind])
+            index = chosen.nonzero()[:, 0]
+            if len(index) == 0:
+                continue
+            factor = colors.factors[index, kind].to(device, images.dtype)
+            index = index.to(device, non_blocking=True)
+            images[index] = step(images[index], factor)
+    gray = colors.gray.nonzero()[:, 0].to(device)
+    if len(gray):
+        weights = images.new_tensor(_GRAY_WEIGHTS).view(1, 3, 1, 1)
+        images[gray] = (images[gray] * weights).sum(1, True).expand(
+            -1, 3, -1, -1)
+    blurred = colors.blur.nonzero()[:, 0]
+    if len(blurred):
+        sigma = colors.sigma[blurred].to(device)
+        blurred = blurred.to(device)
+        images[blurred] = gaussian_blur(images[blurred], sigma, max_sigma)
+    return images
+
+
+def augment_color_torchvision(image: torch.Tensor, colors: Colors,
+                              index: int) -> torch.Tensor:
+    """Apply one image's colour parameters with torchvision and OpenCV.
+
+    Args:
+        image: uint8 tensor of shape (C, H, W), C = 1 or 3, on the CPU.
+        colors: Parameters of the batch.
+        index: Place of the image in the batch.
+
+    Returns:
+        uint8 tensor of shape (C, H, W).
+    """
+    steps = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation,
+             TF.adjust_hue)
+    if colors.jitter[index]:
+        for kind in colors.order[index].tolist():
+            factor = float(colors.factors[index, kind])
+            if factor != (0.0 if kind == 3 else 1.0):
+                image = steps[kind](image, factor)
+    if colors.gray[index]:
+        image = TF.rgb_to_grayscale(image, num_output_channels=3)
+    if colors.blur[index]:
+        pixels = image.permute(1, 2, 0).contiguous().numpy()
+        pixels = cv2.GaussianBlur(
+            pixels, (0, 0),
+            float(colors.sigma[index]),
+            borderType=cv2.BORDER_REPLICATE)
+        pixels = torch.from_numpy(pixels)
+        image = pixels.view(*image.shape[1:], -1).permute(2, 0, 1)
+    return image
+
+
+def augment_colors_torchvision(images: torch.Tensor,
+                               colors: Colors) -> torch.Tensor:
+    """Apply colour parameters image by image, in 8 bits as Pillow does.
+
+    Args:
+        images: Tensor of shape (B, C, H, W) in [0, 1], C = 1 or 3, on the
+            CPU.
+        colors: Parameters on the CPU.
+
+    Returns:
+        Tensor of shape (B, C, H, W) in [0, 1] in steps of 1 / 255.
+    """
+    pixels = images.mul(255).round_().clamp_(0, 255).byte()
+    augmented = [
+        augment_color_torchvision(image, colors, index)
+        for index, image in enumerate(pixels)
+    ]
+    return torch.stack(augmented).to(images.dtype).div_(255)

@@ -1,0 +1,122 @@
+"""CMIM's loss: squared error on the key view's masked pixels, Eq. 7."""
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+
+from mmmedmask.functional.patchify import patchify, unpatchify
+from mmmedmask.registry import MODELS
+
+REDUCTIONS = ('batch', 'image')
+
+
+def patch_statistics(images: torch.Tensor,
+                     patch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of every patch, as SparK takes them.
+
+    Args:
+        images: Tensor of shape (B, C, H, W).
+        patch_size: Side of a patch in pixels.
+
+    Returns:
+        Mean and standard deviation over all pixels and channels of a patch,
+        each of shape (B, L, 1).
+    """
+    patches = patchify(images, patch_size)
+    mean = patches.mean(dim=-1, keepdim=True)
+    return mean, (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt()
+
+
+@MODELS.register_module()
+class CMIMHead(BaseModule):
+    """Weighted squared error in float32.
+
+    Args:
+        norm_pix: Normalise the target per patch, as SparK and MAE do; False
+            is the literal Eq. 7.
+        patch_size: Side of these patches in pixels.
+        reduction: ``'batch'`` divides by all weighted pixels of the batch,
+            ``'image'`` averages per image first, over the images that have
+            any.
+        sync_weight: Divide by the mean weight over all ranks, so that
+            several processes give exactly the gradient of one.
+
+    Raises:
+        ValueError: If ``reduction`` is unknown, or ``sync_weight`` is asked
+            for with ``'image'``.
+    """
+
+    def __init__(self,
+                 norm_pix: bool = False,
+                 patch_size: int = 32,
+                 reduction: str = 'batch',
+                 sync_weight: bool = False) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(f'reduction must be one of {REDUCTIONS}, got '
+                             f'{reduction!r}')
+        if sync_weight and reduction != 'batch':
+            raise ValueError("sync_weight=True needs reduction='batch', got "
+                             f'{reduction!r}')
+        self.norm_pix = norm_pix
+        self.patch_size = patch_size
+        self.reduction = reduction
+        self.sync_weight = sync_weight
+
+    def target(self, images: torch.Tensor) -> torch.Tensor:
+        """What is to be predicted for key views (B, C, H, W)."""
+        if not self.norm_pix:
+            return images
+        grid_size = tuple(side // self.patch_size
+                          for side in images.shape[-2:])
+        mean, std = patch_statistics(images, self.patch_size)
+        patches = (patchify(images, self.patch_size) - mean) / std
+        return unpatchify(patches, self.patch_size, grid_size)
+
+    def to_pixels(self, prediction: torch.Tensor,
+                  images: torch.Tensor) -> torch.Tensor:
+        """Undo the target's normalisation, for pictures.
+
+        Args:
+            prediction: Output of the neck, shape (B, C, H, W).
+            images: The key views, whose statistics are used.
+
+        Returns:
+            Reconstruction in the units of ``images``.
+        """
+        if not self.norm_pix:
+            return prediction
+        grid_size = tuple(side // self.patch_size
+                          for side in images.shape[-2:])
+        mean, std = patch_statistics(images, self.patch_size)
+        patches = patchify(prediction, self.patch_size) * std + mean
+        return unpatchify(patches, self.patch_size, grid_size)
+
+    def loss(self, prediction: torch.Tensor, images: torch.Tensor,
+             weight: torch.Tensor) -> torch.Tensor:
+        """Eq. 7, as a mean over the weighted pixels and channels.
+
+        Args:
+            prediction: Shape (B, C, H, W).
+            images: Key views of shape (B, C, H, W), normalised.
+            weight: ``t2(t1^-1(m))`` of shape (B, 1, H, W), 1 where the loss
+                counts.
+
+        Returns:
+            The loss, a float32 scalar; 0 if no pixel counts.
+        """
+        with torch.autocast(prediction.device.type, enabled=False):
+            error = (prediction.float() - self.target(images.float()))**2
+            weight = weight.float()
+            channels = prediction.shape[1]
+            if self.reduction == 'image':
+                pixels = weight.sum(dim=(1, 2, 3))
+                per_image = (error * weight).sum(dim=(1, 2, 3)) / (
+                    channels * pixels.clamp(min=1))
+                return per_image.sum() / (pixels > 0).sum().clamp(min=1)
+            pixels = weight.sum()
+            if self.sync_weight:
+                pixels = pixels.clone()
+                all_reduce(pixels)
+                pixels = pixels / get_world_size()
+            return (error * weight).sum() / (channels * pixels.clamp(min=1))

@@ -1,0 +1,188 @@
+"""CMIM's decoder: levels to one map (Eq. 5), one transformer block (Eq. 6)."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vision_transformer import (
+    TransformerEncoderLayer,
+)
+from torch import nn
+
+from mmmedmask.functional.affine import receptive_field_shift
+from mmmedmask.functional.patchify import sincos_position_embedding, unpatchify
+from mmmedmask.functional.warp import WARP_IMPLEMENTATIONS, warp_features
+from mmmedmask.registry import MODELS
+
+FEATURE_ALIGNMENTS = ('rf', 'cell')
+
+
+@MODELS.register_module()
+class CMIMNeck(BaseModule):
+    """Warp the levels, add them up at one size, decode pixels.
+
+    Args:
+        in_channels: Channels of each level, finest first.
+        strides: Stride of each level in pixels.
+        offsets: Pixel index of the first feature's receptive-field centre,
+            per level.
+        out_channels: Channels of the reconstructed image.
+        embed_dims: Channels of the decoder, a multiple of 4.
+        num_heads: Heads of its attention.
+        depth: Number of transformer blocks (the paper has one).
+        mlp_ratio: Hidden width of a block over ``embed_dims``.
+        out_stride: Pixels per decoder token; each token predicts a patch of
+            this size. Levels that are coarser are brought up by a
+            transposed convolution.
+        feat_align: ``'rf'`` warps features where their receptive fields are
+            centred, ``'cell'`` as if they sat at the centres of their cells
+            (the paper's literal form, off by stride - 1 pixels under flips
+            for a ResNet).
+        warp_impl: ``'separable'``, ``'grid'`` or ``'auto'`` (separable
+            where every view of the batch is axis-aligned).
+        init_cfg: Initialisation; Xavier for linear layers as in MAE's
+            decoder, PyTorch's own for convolutions.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 strides: Sequence[int],
+                 offsets: Sequence[float],
+                 out_channels: int = 3,
+                 embed_dims: int = 256,
+                 num_heads: int = 16,
+                 depth: int = 1,
+                 mlp_ratio: int = 4,
+                 out_stride: int = 32,
+                 feat_align: str = 'rf',
+                 warp_impl: str = 'auto',
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(
+            init_cfg
+            or dict(type='Xavier', layer='Linear', distribution='uniform'))
+        if not len(in_channels) == len(strides) == len(offsets):
+            raise ValueError(
+                'in_channels, strides and offsets need one value per level, '
+                f'got {len(in_channels)}, {len(strides)} and {len(offsets)}')
+        if feat_align not in FEATURE_ALIGNMENTS:
+            raise ValueError(f'feat_align must be one of {FEATURE_ALIGNMENTS}'
+                             f', got {feat_align!r}')
+        if warp_impl not in WARP_IMPLEMENTATIONS:
+            raise ValueError(f'warp_impl must be one of {WARP_IMPLEMENTATIONS}'
+                             f', got {warp_impl!r}')
+        if embed_dims % 4 or embed_dims % num_heads:
+            raise ValueError('embed_dims must be a multiple of 4 and of '
+                             f'num_heads {num_heads}, got {embed_dims}')
+        self.strides = tuple(strides)
+        self.offsets = tuple(offsets)
+        self.embed_dims = embed_dims
+        self.out_stride = out_stride
+        self.feat_align = feat_align
+        self.warp_impl = warp_impl
+        self.unify = nn.ModuleList(
+            unify_size(channels, embed_dims, stride, out_stride)
+            for channels, stride in zip(in_channels, strides, strict=True))
+        norm_cfg = dict(type='LN', eps=1e-6)
+        self.blocks = nn.Sequential(*[
+            TransformerEncoderLayer(
+                embed_dims,
+                num_heads,
+                feedforward_channels=mlp_ratio * embed_dims,
+                norm_cfg=norm_cfg) for _ in range(depth)
+        ])
+        self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.predict = nn.Linear(embed_dims, out_stride**2 * out_channels)
+
+    def warp(self, embeddings: Sequence[torch.Tensor], theta: torch.Tensor,
+             separable: bool) -> tuple[torch.Tensor, ...]:
+        """Bring every level from the query's grid to the key's, Eq. 4.
+
+        Args:
+            embeddings: Levels (B, C_i, H_i, W_i) on the query's grid.
+            theta: Key to query, shape (B, 3, 3), float32.
+            separable: Whether every matrix is axis-aligned.
+
+        Returns:
+            Levels of the same shapes on the key's grid.
+
+        Raises:
+            ValueError: If ``warp_impl='separable'`` meets rotated views.
+        """
+        if self.warp_impl == 'separable' and not separable:
+            raise ValueError(
+                "warp_impl='separable' needs views that are not rotated or "
+                "sheared; use warp_impl='auto' or set max_angle and "
+                'max_shear to 0')
+        separable = separable and self.warp_impl != 'grid'
+        image_size = tuple(
+            side * self.strides[0] for side in embeddings[0].shape[-2:])
+        warped = []
+        for embedding, stride, offset in zip(
+                embeddings, self.strides, self.offsets, strict=True):
+            shift = (0.0, 0.0)
+            if self.feat_align == 'rf':
+                shift = receptive_field_shift(offset, stride, image_size)
+            warped.append(warp_features(embedding, theta, separable, shift))
+        return tuple(warped)
+
+    def combine(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Multi-scale embedding ``sum_i Conv_i(z_i)``, Eq. 5.
+
+        Args:
+            embeddings: Levels on the key's grid.
+
+        Returns:
+            Tensor of shape (B, embed_dims, h, w) at ``out_stride``.
+        """
+        return sum(
+            unify(embedding)
+            for unify, embedding in zip(self.unify, embeddings, strict=True))
+
+    def decode(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Reconstruct pixels, ``d`` of Eq. 6.
+
+        Args:
+            embedding: Tensor of shape (B, embed_dims, h, w).
+
+        Returns:
+            Reconstruction of shape (B, C, h * out_stride, w * out_stride).
+        """
+        grid_size = tuple(embedding.shape[-2:])
+        tokens = embedding.flatten(2).transpose(1, 2)
+        positions = sincos_position_embedding(grid_size, self.embed_dims)
+        tokens = self.blocks(tokens + positions.to(tokens))
+        return unpatchify(
+            self.predict(self.norm(tokens)), self.out_stride, grid_size)
+
+    def forward(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Combine and decode warped levels, Eq. 5 and 6."""
+        return self.decode(self.combine(embeddings))
+
+
+def unify_size(in_channels: int, embed_dims: int, stride: int,
+               out_stride: int) -> nn.Module:
+    """One ``Conv_i`` of Eq. 5: from a level's stride to the decoder's.
+
+    Args:
+        in_channels: Channels of the level.
+        embed_dims: Channels of the decoder.
+        stride: Stride of the level in pixels.
+        out_stride: Stride of the decoder in pixels.
+
+    Returns:
+        A convolution whose kernel equals its stride, or a transposed one.
+
+    Raises:
+        ValueError: If neither stride divides the other.
+    """
+    if out_stride % stride == 0:
+        step = out_stride // stride
+        return nn.Conv2d(in_channels, embed_dims, step, step)
+    if stride % out_stride == 0:
+        step = stride // out_stride
+        return nn.ConvTranspose2d(in_channels, embed_dims, step, step)
+    raise ValueError(f'out_stride {out_stride} and the stride {stride} of a '
+                     'level must divide one another')

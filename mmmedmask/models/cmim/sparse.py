@@ -1,0 +1,156 @@
+"""SparK's sparse encoder for the ablation "emb. invariance".
+
+Sparse convolution is emulated as SparK does: dense convolutions whose outputs
+are zeroed at masked places, and batch norms that only see visible places. The
+mask is handed to the layers by a context that belongs to one encoder and is
+open during its forward pass alone; outside of it the encoder is an ordinary
+dense ResNet, and its checkpoint is one.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from mmpretrain.models import ResNet
+from torch import nn
+
+from mmmedmask.functional.masking import resize_mask
+from mmmedmask.models.cmim.backbones import (
+    MaskedResNetMixin,
+    insert_mask_token,
+)
+from mmmedmask.registry import MODELS
+
+
+class VisibleContext:
+    """Hands the patch mask of the running forward pass to sparse layers."""
+
+    def __init__(self) -> None:
+        self._mask: torch.Tensor | None = None
+
+    @contextmanager
+    def open(self, mask: torch.Tensor) -> Iterator[None]:
+        """Make layers sparse while the context is open.
+
+        Args:
+            mask: Patch mask of shape (B, 1, h, w), 1 = masked.
+        """
+        self._mask = mask
+        try:
+            yield
+        finally:
+            self._mask = None
+
+    def visible(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Visible places at a map's resolution, bool (B, 1, H, W), or None.
+        """
+        if self._mask is None:
+            return None
+        return resize_mask(self._mask, features.shape[-2:]) == 0
+
+
+class SparseBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the visible places; masked places become 0."""
+
+    visible_context: VisibleContext
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W)."""
+        return _sparse_norm(self, super().forward, inputs)
+
+
+class SparseSyncBatchNorm(nn.SyncBatchNorm):
+    """Synchronised batch norm over the visible places of all ranks."""
+
+    visible_context: VisibleContext
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W)."""
+        return _sparse_norm(self, super().forward, inputs)
+
+
+def _sparse_norm(layer: nn.Module, norm, inputs: torch.Tensor) -> torch.Tensor:
+    visible = layer.visible_context.visible(inputs)
+    if visible is None:
+        return norm(inputs)
+    places = visible[:, 0]
+    pixels = inputs.permute(0, 2, 3, 1)
+    normalised = norm(pixels[places][:, :, None, None])[:, :, 0, 0]
+    output = torch.zeros_like(pixels, dtype=normalised.dtype)
+    output[places] = normalised
+    return output.permute(0, 3, 1, 2)
+
+
+def _zero_masked(context: VisibleContext):
+
+    def hook(module: nn.Module, args: tuple, output: torch.Tensor):
+        visible = context.visible(output)
+        return output if visible is None else output * visible
+
+    return hook
+
+
+def make_sparse(network: nn.Module) -> VisibleContext:
+    """Let the layers of a CNN become sparse while a context is open.
+
+    Parameters, buffers and their names stay as they are.
+
+    Args:
+        network: A CNN of convolutions, batch norms and poolings.
+
+    Returns:
+        The context.
+    """
+    context = VisibleContext()
+    for module in network.modules():
+        if isinstance(module, nn.SyncBatchNorm):
+            module.__class__ = SparseSyncBatchNorm
+            module.visible_context = context
+        elif isinstance(module, nn.BatchNorm2d):
+            module.__class__ = SparseBatchNorm2d
+            module.visible_context = context
+        elif isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+            module.register_forward_hook(_zero_masked(context))
+    return context
+
+
+@MODELS.register_module()
+class CMIMSparseResNet(MaskedResNetMixin, ResNet):
+    """ResNet that encodes visible places alone, as SparK does.
+
+    Every level gets its own mask token after encoding, before the warp:
+    which cells are masked is known on the query's grid.
+    """
+
+    num_mask_tokens = None
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._context = make_sparse(self)
+
+    def forward(self,
+                x: torch.Tensor,
+                mask: torch.Tensor | None = None,
+                mask_tokens: Sequence[torch.Tensor] = ()):
+        """Run the plain ResNet, or encode the visible places.
+
+        Args:
+            x: Normalised images of shape (B, C, H, W).
+            mask: Patch mask of shape (B, 1, h, w), 1 = masked; None runs
+                the plain network.
+            mask_tokens: One embedding (1, D, 1, 1) per level.
+
+        Returns:
+            Without a mask what the plain network returns; with one the
+            embeddings ``z_1 ... z_N``, finest first, tokens at masked
+            places.
+        """
+        if mask is None:
+            return super().forward(x)
+        visible = x * (1 - resize_mask(mask, x.shape[-2:]))
+        with self._context.open(mask):
+            stem = self.forward_stem(visible)
+            embeddings = (stem, *self.forward_stages(stem))
+        return tuple(
+            insert_mask_token(embedding, mask, token)
+            for embedding, token in zip(embeddings, mask_tokens, strict=True))
