@@ -1,0 +1,243 @@
+"""Stop a run at the first loss or gradient that is not finite.
+
+Masked pre-training in half precision is known for losses that turn NaN after
+more than a hundred epochs (mmpretrain#1632, ConvMAE#6); without a guard the
+run goes on, and the checkpoints that it keeps are worthless.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from torch import Tensor
+
+from mmmedmask.registry import HOOKS
+
+LISTED_PARAMETERS = 10
+
+
+@dataclass
+class _Gradients:
+    """Norms of the gradients that an optimiser is about to use."""
+
+    names: list[str]
+    norms: Tensor
+
+
+@dataclass
+class _Step:
+    """What is kept of one iteration until it is looked at."""
+
+    iteration: int
+    loss_names: list[str]
+    losses: Tensor
+    gradients: _Gradients | None
+
+
+def gradient_norms(gradients: list[Tensor]) -> Tensor:
+    """Return the 2-norm of every gradient without waiting for the device.
+
+    Args:
+        gradients: Dense gradients of any shapes.
+
+    Returns:
+        Norms of shape ``(len(gradients), )`` in float32. NaN and infinities
+        in a gradient show in its norm.
+    """
+    if not gradients:
+        return torch.zeros(0)
+    floats = [gradient.detach().float() for gradient in gradients]
+    norms = torch._foreach_norm(floats)
+    return torch.stack([norm.to(floats[0].device) for norm in norms])
+
+
+@HOOKS.register_module()
+class NaNGuardHook(Hook):
+    """End training where a loss or the gradient norm is not finite.
+
+    The error names the iteration, every part of the loss, the gradient norm
+    and the parameters whose gradients are not finite. It comes before the
+    next checkpoint is written: no saved file holds broken weights.
+
+    Losses and norms stay on the device and are read every ``interval``
+    iterations, and before each checkpoint and validation; the iteration that
+    is named is the first bad one all the same. (MMEngine's own log reads the
+    losses in every iteration, too.) Judged are the entries whose name
+    contains ``loss``, which are those that MMEngine adds up.
+
+    Gradients are seen where the optimiser would use them: after unscaling
+    and, if they are clipped, before clipping. A step that ``GradScaler``
+    leaves out because float16 gradients overflowed is legal and passes; a
+    loss that is not finite is not, in any precision. A gradient so large
+    that its norm overflows float32 counts as not finite.
+
+    Args:
+        interval: Iterations between two looks.
+
+    Raises:
+        ValueError: If ``interval`` is not positive.
+        FloatingPointError: In training, see above.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, interval: int = 10) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.interval = interval
+        self._steps: list[_Step] = []
+        self._names: dict[int, str] = {}
+        self._before_clipping: dict[int, _Gradients] = {}
+        self._applied: list[_Gradients] = []
+        self._undo: list[Callable[[], None]] = []
+
+    def before_train(self, runner) -> None:
+        """Listen to the optimisers."""
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        self._names = {id(p): name for name, p in model.named_parameters()}
+        wrappers = runner.optim_wrapper
+        wrappers = [wrappers] if isinstance(wrappers, OptimWrapper) \
+            else list(wrappers.values())
+        for wrapper in wrappers:
+            self._listen(wrapper)
+
+    def _listen(self, wrapper: OptimWrapper) -> None:
+        optimizer = wrapper.optimizer
+        handle = optimizer.register_step_pre_hook(self._before_step)
+        self._undo.append(handle.remove)
+        if not wrapper.clip_grad_kwargs:
+            return
+        clip = wrapper.clip_func
+
+        def look_and_clip(parameters, **kwargs):
+            self._before_clipping[id(optimizer)] = self._look_at(parameters)
+            return clip(parameters, **kwargs)
+
+        def undo():
+            wrapper.clip_func = clip
+
+        wrapper.clip_func = look_and_clip
+        self._undo.append(undo)
+
+    def _look_at(self, parameters: Iterable[Tensor]) -> _Gradients:
+        parameters = [p for p in parameters if p.grad is not None]
+        return _Gradients(
+            [self._names.get(id(p), 'a parameter outside the model')
+             for p in parameters],
+            gradient_norms([p.grad for p in parameters]))
+
+    def _before_step(self, optimizer, args, kwargs) -> None:
+        seen = self._before_clipping.pop(id(optimizer), None)
+        if seen is None:
+            seen = self._look_at(
+                p for group in optimizer.param_groups for p in group['params'])
+        # Fused optimisers are called for skipped steps too, and unscale
+        # gradients themselves; GradScaler leaves them what they need.
+        scale = getattr(optimizer, 'grad_scale', None)
+        found_inf = getattr(optimizer, 'found_inf', None)
+        if scale is not None:
+            seen.norms = seen.norms / scale
+        if found_inf is not None:
+            seen.norms = torch.where(
+                found_inf > 0, torch.zeros_like(seen.norms), seen.norms)
+        self._applied.append(seen)
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        """Keep this iteration's values; look at them when it is time."""
+        outputs = outputs or {}
+        losses = [torch.as_tensor(v).detach() for v in outputs.values()]
+        gradients = None
+        if self._applied:
+            gradients = _Gradients(
+                [name for seen in self._applied for name in seen.names],
+                torch.cat([seen.norms for seen in self._applied]))
+        self._applied.clear()
+        self._before_clipping.clear()
+        self._steps.append(
+            _Step(
+                runner.iter + 1, list(outputs),
+                torch.stack([v.float().reshape(()) for v in losses])
+                if losses else torch.zeros(0), gradients))
+        if len(self._steps) >= self.interval:
+            self._look(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Look before anything is written."""
+        self._look(runner)
+
+    def before_val(self, runner) -> None:
+        """Look before time is spent on validation."""
+        self._look(runner)
+
+    def after_train(self, runner) -> None:
+        """Look a last time, and leave the optimisers as they were."""
+        self._look(runner)
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+
+    def _look(self, runner) -> None:
+        if not self._steps:
+            return
+        values = []
+        for step in self._steps:
+            values.append(step.losses)
+            if step.gradients is not None:
+                values.append(step.gradients.norms)
+        # The only point where the host waits for the device.
+        device = values[0].device
+        on_host = torch.cat([v.to(device) for v in values]).cpu()
+        on_host = iter(on_host.split([len(v) for v in values]))
+        for step in self._steps:
+            losses = next(on_host).tolist()
+            norms = [] if step.gradients is None else next(on_host).tolist()
+            self._judge(step, losses, norms)
+        self._steps.clear()
+
+    def _judge(self, step: _Step, losses: list[float],
+               norms: list[float]) -> None:
+        bad_losses = [
+            name for name, value in zip(step.loss_names, losses, strict=True)
+            if 'loss' in name and not math.isfinite(value)
+        ]
+        total = math.sqrt(sum(norm**2 for norm in norms))
+        if not bad_losses and math.isfinite(total):
+            return
+        parts = ', '.join(
+            f'{name}={value:.6g}'
+            for name, value in zip(step.loss_names, losses, strict=True))
+        what = ' and '.join(bad_losses) or 'the gradient norm'
+        lines = [
+            f'training stopped: {what} is not finite at iteration '
+            f'{step.iteration} (counted from 1, as in the log)',
+            f'  loss parts: {parts or "the model reports none"}',
+        ]
+        if step.gradients is None:
+            lines.append('  gradient norm: no step was taken')
+        else:
+            lines.append(f'  gradient norm: {total:.6g}')
+            names = [
+                name for name, norm in zip(
+                    step.gradients.names, norms, strict=True)
+                if not math.isfinite(norm)
+            ]
+            listed = ', '.join(names[:LISTED_PARAMETERS])
+            more = len(names) - LISTED_PARAMETERS
+            lines.append(
+                f'  gradients that are not finite ({len(names)} of '
+                f'{len(norms)} parameters): {listed or "none"}' +
+                (f' and {more} more' if more > 0 else ''))
+        lines.append(
+            '  Files saved so far hold finite weights. Usual causes: too '
+            'high a learning rate, float16 where bfloat16 or float32 is '
+            'needed, images or targets that are not finite.')
+        raise FloatingPointError('\n'.join(lines))

@@ -1,0 +1,286 @@
+"""Exact BatchNorm statistics of the final weights, before they are judged.
+
+The running averages that training leaves behind mix the statistics of many
+different weights. With the weights at rest the mean over N training batches
+is what evaluation should use (Wu and Johnson, "Rethinking 'Batch' in
+BatchNorm", section 3); Detectron2's gland recipes do so over 200 batches.
+"""
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmmedmask.registry import HOOKS
+
+FORWARDS = ('extract_feat', 'loss')
+
+
+def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """List the BatchNorm layers whose statistics training updates.
+
+    Args:
+        model: A model in training mode. Layers that it keeps in evaluation
+            mode (frozen stages, ``norm_eval=True``) are left out.
+
+    Returns:
+        Dotted name to layer, SyncBN included.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.training
+        and module.track_running_stats
+    }
+
+
+class _Totals:
+    """Sums of one layer's batch statistics, in float64."""
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.mean = torch.zeros_like(layer.running_mean, dtype=torch.float64)
+        self.var = torch.zeros_like(layer.running_var, dtype=torch.float64)
+        self.batches = torch.zeros(
+            (), dtype=torch.float64, device=self.mean.device)
+
+    def add(self, layer: _BatchNorm, inputs, output) -> None:
+        """Forward hook: with a momentum of 1 the buffers are the batch's."""
+        self.mean += layer.running_mean
+        self.var += layer.running_var
+        self.batches += 1
+
+    def reduce(self) -> None:
+        """Add up the ranks' sums."""
+        for total in (self.mean, self.var, self.batches):
+            all_reduce(total, op='sum')
+
+
+@contextmanager
+def _measuring(layers: dict[str, _BatchNorm],
+               totals: dict[str, _Totals]) -> Iterator[None]:
+    """Collect batch statistics; leave the layers as they were found."""
+    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
+    saved = {
+        name: (layer.momentum,
+               {key: getattr(layer, key).clone()
+                for key in buffers})
+        for name, layer in layers.items()
+    }
+    handles = [
+        layer.register_forward_hook(totals[name].add)
+        for name, layer in layers.items()
+    ]
+    for layer in layers.values():
+        layer.momentum = 1.0
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, layer in layers.items():
+            layer.momentum, found = saved[name]
+            for key, value in found.items():
+                getattr(layer, key).copy_(value)
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Put the generators of Python, NumPy and torch back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) \
+        if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _training_mode(model: nn.Module) -> Iterator[None]:
+    """Call ``model.train()``, and give every module its flag back."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@torch.no_grad()
+def update_bn_statistics(
+        model: nn.Module,
+        batches: Iterable,
+        forward: Callable[[nn.Module, object], object]) -> tuple[int, list]:
+    """Replace running statistics by the mean over batches, on all ranks.
+
+    ``mean = sum_b mean_b / B`` and ``var = sum_b var_b / B``, where the
+    variance of a batch is the unbiased one that PyTorch keeps. A layer that
+    is called several times for one batch counts each call. Weights, flags,
+    momentum, the counters and the random state stay as they are. All ranks
+    must bring the same number of batches (SyncBN talks at each).
+
+    Args:
+        model: The model, unwrapped.
+        batches: What ``forward`` is called with, one after the other.
+        forward: ``forward(model, batch)`` runs the layers.
+
+    Returns:
+        The number of batches on this rank, and the names of layers that saw
+        none; those keep their statistics.
+
+    Raises:
+        ValueError: If there were no batches.
+    """
+    with _training_mode(model), _same_random_state():
+        layers = active_batch_norms(model)
+        totals = {name: _Totals(layer) for name, layer in layers.items()}
+        count = 0
+        with _measuring(layers, totals):
+            for batch in batches:
+                forward(model, batch)
+                count += 1
+    if count == 0:
+        raise ValueError('precise BN: the loader gave no batch')
+    unseen = []
+    for name, layer in layers.items():
+        total = totals[name]
+        total.reduce()
+        if total.batches == 0:
+            unseen.append(name)
+            continue
+        layer.running_mean.copy_(total.mean / total.batches)
+        layer.running_var.copy_(total.var / total.batches)
+    return count, unseen
+
+
+def forward_features(model: nn.Module, batch: object) -> None:
+    """Run ``model.extract_feat`` on a training batch.
+
+    Args:
+        model: A model of mmdet, mmseg or mmpretrain.
+        batch: What the training data loader gives.
+    """
+    data = model.data_preprocessor(batch, True)
+    model.extract_feat(data['inputs'])
+
+
+def forward_loss(model: nn.Module, batch: object) -> None:
+    """Run everything that training runs, without gradients.
+
+    For BatchNorm behind ``extract_feat``: RoI heads of C4 detectors, decode
+    heads.
+
+    Args:
+        model: A model of mmdet, mmseg or mmpretrain.
+        batch: What the training data loader gives.
+    """
+    data = model.data_preprocessor(batch, True)
+    model(**data, mode='loss')
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+@HOOKS.register_module()
+class PreciseBNHook(Hook):
+    """Measure BatchNorm statistics once, at the end of training.
+
+    It acts in the last iteration or epoch, before the last checkpoint is
+    saved and before the last validation. It uses full precision, as
+    validation does, and the training batches that would have come next. A
+    loader that ends earlier (epoch-based loops) gives one pass, and the log
+    says how many batches that was.
+
+    mmpretrain's hook of this name cannot do that for detectors: it stops at
+    the length of the loader and runs the test-time preprocessing. With
+    MMEngine's ``EMAHook`` the averaged copy keeps its own statistics.
+
+    Args:
+        num_batches: Training batches per rank.
+        forward: What is run on a batch: ``'extract_feat'``, ``'loss'`` (see
+            :func:`forward_features`, :func:`forward_loss`), or a function of
+            model and batch.
+
+    Raises:
+        ValueError: If an argument is invalid.
+    """
+
+    priority = 'ABOVE_NORMAL'
+
+    def __init__(
+        self,
+        num_batches: int = 200,
+        forward: str | Callable[[nn.Module, object], object] = 'extract_feat'
+    ) -> None:
+        if num_batches < 1:
+            raise ValueError(
+                f'num_batches must be at least 1, got {num_batches}')
+        if not callable(forward) and forward not in FORWARDS:
+            raise ValueError(f'forward must be one of {FORWARDS} or a '
+                             f'function, got {forward!r}')
+        self.num_batches = num_batches
+        self.forward = forward
+
+    def before_train(self, runner) -> None:
+        """Find out now, not after hours, that a model does not fit."""
+        model = _unwrapped(runner.model)
+        if self.forward == 'extract_feat' and not hasattr(
+                model, 'extract_feat'):
+            raise ValueError(
+                f'precise BN: {type(model).__name__} has no extract_feat, '
+                "use forward='loss' or a function")
+        with _training_mode(model):
+            layers = active_batch_norms(model)
+        if not layers:
+            runner.logger.warning(
+                'Precise BN will do nothing: no BatchNorm layer of the model '
+                'updates its statistics.')
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        """Act in the last iteration of an iteration-based loop."""
+        loop = runner.train_loop
+        if isinstance(loop, IterBasedTrainLoop) and self.is_last_train_iter(
+                runner):
+            self._update(runner, loop.dataloader_iterator)
+
+    def after_train_epoch(self, runner) -> None:
+        """Act in the last epoch of an epoch-based loop."""
+        if not isinstance(runner.train_loop, IterBasedTrainLoop) \
+                and self.is_last_train_epoch(runner):
+            self._update(runner, runner.train_loop.dataloader)
+
+    def _update(self, runner, batches: Iterable) -> None:
+        forward = self.forward
+        if not callable(forward):
+            forward = forward_loss if forward == 'loss' else forward_features
+        count, unseen = update_bn_statistics(
+            _unwrapped(runner.model),
+            itertools.islice(batches, self.num_batches), forward)
+        runner.logger.info(
+            f'Precise BN: statistics of {count} training batches per rank.')
+        if count < self.num_batches:
+            runner.logger.warning(
+                f'Precise BN used {count} batches instead of '
+                f'{self.num_batches}: the loader has no more.')
+        if unseen:
+            runner.logger.warning(
+                f'Precise BN: {len(unseen)} layers were not run and keep '
+                f"their running averages: {unseen}. forward='loss' runs "
+                'them all.')

@@ -1,0 +1,367 @@
+"""The load check: what fits passes, everything else ends the run."""
+
+import pytest
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
+from mmengine.registry import MODELS
+from tiny_runs import tiny_runner
+from torch import nn
+
+from mmmedmask.engine.checkpoint import (
+    get_state_dict,
+    match_state_dicts,
+    read_checkpoint,
+    select_prefix,
+    strip_wrappers,
+    suggest_prefix,
+)
+from mmmedmask.engine.hooks import LoadCheckHook
+
+
+class Backbone(BaseModule):
+
+    def __init__(self, width=4, depth=2, init_cfg=None):
+        super().__init__(init_cfg)
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.layers = nn.Sequential(
+            *[nn.Conv2d(width, width, 1) for _ in range(depth)])
+
+    def forward(self, x):
+        return self.layers(self.norm(self.stem(x)))
+
+
+class Head(BaseModule):
+
+    def __init__(self, init_cfg=None):
+        super().__init__(init_cfg)
+        self.top = nn.Conv2d(4, 4, 1)
+
+
+class Detector(BaseModel):
+
+    def __init__(self, head_cfg=None, **backbone):
+        super().__init__(data_preprocessor=BaseDataPreprocessor())
+        self.backbone = Backbone(**backbone)
+        self.head = Head(head_cfg)
+
+    def forward(self, inputs, mode='tensor'):
+        return dict(loss=self.head.top(self.backbone(inputs)).square().mean())
+
+
+NUM_BACKBONE = len(Backbone().state_dict())
+
+
+@pytest.fixture
+def pretrained(tmp_path):
+    """A file as a CMIM run leaves it, more parts than the backbone."""
+    torch.manual_seed(0)
+    tensors = {
+        f'backbone.{k}': torch.randn_like(v) if v.is_floating_point() else v
+        for k, v in Backbone().state_dict().items()
+    }
+    tensors['mask_token'] = torch.zeros(1)
+    tensors['neck.weight'] = torch.zeros(2)
+    path = tmp_path / 'pretrained.pth'
+    torch.save({'state_dict': tensors, 'meta': {'epoch': 3}}, path)
+    return path
+
+
+def _init(path, prefix='backbone.'):
+    return dict(type='Pretrained', checkpoint=str(path), prefix=prefix)
+
+
+def _run(tmp_path, model, hook=None, **kwargs):
+    runner = tiny_runner(
+        tmp_path / 'run', model, [hook or LoadCheckHook()], max_iters=2,
+        **kwargs)
+    messages = []
+    runner.logger.info = messages.append
+    runner.train()
+    return messages
+
+
+def test_weights_that_arrived_pass_and_are_counted(tmp_path, pretrained):
+    messages = _run(tmp_path, Detector(init_cfg=_init(pretrained)))
+    assert any(f'{NUM_BACKBONE} of {NUM_BACKBONE} tensors are equal '
+               '(100.0 %)' in m for m in messages)
+
+
+@pytest.mark.parametrize('form', ['bare', 'model', 'ddp', 'compiled'])
+def test_forms_of_checkpoints(tmp_path, pretrained, form):
+    tensors = torch.load(pretrained)['state_dict']
+    if form == 'ddp':
+        content = {'state_dict': {f'module.{k}': v
+                                  for k, v in tensors.items()}}
+    elif form == 'compiled':
+        content = {k.replace('backbone.', 'backbone._orig_mod.'): v
+                   for k, v in tensors.items()}
+    else:
+        content = tensors if form == 'bare' else {'model': tensors}
+    path = tmp_path / 'other.pth'
+    torch.save(content, path)
+    model = Detector()
+    model.backbone.load_state_dict(select_prefix(tensors, 'backbone'))
+    model.backbone._is_init = model._is_init = True
+    _run(tmp_path, model, LoadCheckHook(checkpoint=str(path),
+                                        prefix='backbone'))
+
+
+def test_wrong_prefix_names_the_right_one(tmp_path, pretrained):
+    model = Detector(init_cfg=_init(pretrained, 'encoder.'))
+    with pytest.raises(ValueError, match="under the prefix 'backbone.'") as e:
+        _run(tmp_path, model)
+    assert '0 of 10 names and shapes fit (0.0 %)' in str(e.value)
+
+
+def test_forgotten_prefix(tmp_path, pretrained):
+    """The case that MMEngine lets through without an error."""
+    model = Detector(init_cfg=_init(pretrained, None))
+    with pytest.raises(ValueError, match="under the prefix 'backbone.'"):
+        _run(tmp_path, model)
+
+
+def test_other_width_names_the_shapes(tmp_path, pretrained):
+    model = Detector(width=5, init_cfg=_init(pretrained))
+    with pytest.raises(
+            ValueError,
+            match=r'stem.weight: \(4, 3, 3, 3\) in the checkpoint, '
+            r'\(5, 3, 3, 3\) in the model'):
+        _run(tmp_path, model)
+
+
+def test_deeper_model_lists_what_is_missing(tmp_path, pretrained):
+    model = Detector(depth=3, init_cfg=_init(pretrained))
+    with pytest.raises(ValueError, match='2 are not in the checkpoint') as e:
+        _run(tmp_path, model)
+    assert 'layers.2.weight (similar names there: layers.' in str(e.value)
+
+
+def test_shallower_model_is_noticed(tmp_path, pretrained):
+    """All names of the small network are in the file of the large one."""
+    model = Detector(depth=1, init_cfg=_init(pretrained))
+    with pytest.raises(ValueError, match='used by nothing: layers.1.weight'):
+        _run(tmp_path, model)
+    model = Detector(depth=1, init_cfg=_init(pretrained))
+    _run(tmp_path, model, LoadCheckHook(allowed_unused=['layers.1.*']))
+
+
+def test_two_modules_share_a_checkpoint(tmp_path, pretrained):
+    content = torch.load(pretrained)
+    for name, value in Head().state_dict().items():
+        content['state_dict'][f'backbone.{name}'] = value
+    torch.save(content, pretrained)
+    init = _init(pretrained)
+    model = Detector(head_cfg=init, init_cfg=init)
+    messages = _run(tmp_path, model, LoadCheckHook(['backbone', 'head']))
+    total = NUM_BACKBONE + 2
+    assert any(f'{total} of {total} tensors' in m for m in messages)
+
+
+def test_overwritten_weights_are_noticed(tmp_path, pretrained):
+    model = Detector(init_cfg=_init(pretrained))
+    original = model.init_weights
+
+    def init_weights():
+        original()
+        with torch.no_grad():
+            model.backbone.norm.weight[1] += 1e-6
+
+    model.init_weights = init_weights
+    with pytest.raises(ValueError, match='1 have other values: norm.weight'):
+        _run(tmp_path, model)
+
+
+def test_nan_in_the_checkpoint(tmp_path, pretrained):
+    content = torch.load(pretrained)
+    content['state_dict']['backbone.norm.running_var'][0] = float('nan')
+    torch.save(content, pretrained)
+    with pytest.raises(ValueError, match='not finite: norm.running_var'):
+        _run(tmp_path, Detector(init_cfg=_init(pretrained)))
+
+
+def test_partial_match_only_when_told(tmp_path, pretrained):
+    hook = LoadCheckHook(min_match=.8)
+    messages = _run(tmp_path, Detector(depth=3, init_cfg=_init(pretrained)),
+                    hook)
+    assert any('11 of 13' in m and 'layers.2.bias' in m for m in messages)
+    with pytest.raises(ValueError, match='90 % are needed'):
+        _run(tmp_path, Detector(depth=3, init_cfg=_init(pretrained)),
+             LoadCheckHook(min_match=.9))
+
+
+def test_counters_may_be_missing_but_nothing_else(tmp_path, pretrained):
+    content = torch.load(pretrained)
+    del content['state_dict']['backbone.norm.num_batches_tracked']
+    torch.save(content, pretrained)
+    _run(tmp_path, Detector(init_cfg=_init(pretrained)))
+    with pytest.raises(ValueError, match='norm.num_batches_tracked'):
+        _run(tmp_path, Detector(init_cfg=_init(pretrained)),
+             LoadCheckHook(allowed_missing=()))
+
+
+def test_scratch_only_when_allowed(tmp_path):
+    with pytest.raises(ValueError, match='trained from scratch'):
+        _run(tmp_path, Detector())
+    messages = _run(tmp_path, Detector(), LoadCheckHook(allow_scratch=True))
+    assert any('from scratch, as allowed' in m for m in messages)
+
+
+def test_unknown_module(tmp_path):
+    with pytest.raises(ValueError, match=r"no module 'encoder', its parts"):
+        _run(tmp_path, Detector(), LoadCheckHook('encoder'))
+
+
+def test_resume_is_not_compared(tmp_path, pretrained):
+    _run(tmp_path, Detector(init_cfg=_init(pretrained)))
+    (tmp_path / 'run' / 'iter_2.pth').rename(tmp_path / 'two.pth')
+    messages = _run(
+        tmp_path,
+        Detector(init_cfg=_init(pretrained)),
+        resume=True,
+        load_from=str(tmp_path / 'two.pth'),
+        train_cfg=dict(by_epoch=False, max_iters=3))
+    assert any('skipped: the run was resumed at iteration 2' in m
+               for m in messages)
+    assert not any('tensors are equal' in m for m in messages)
+
+
+def test_resume_without_anything_to_resume_is_compared(tmp_path, pretrained):
+    with pytest.raises(ValueError, match='not in the checkpoint'):
+        _run(tmp_path, Detector(depth=3, init_cfg=_init(pretrained)),
+             resume=True)
+
+
+def test_load_from_is_what_must_have_arrived(tmp_path, pretrained):
+    source = Detector()
+    path = tmp_path / 'detector.pth'
+    torch.save({'state_dict': source.state_dict()}, path)
+    messages = _run(tmp_path, Detector(init_cfg=_init(pretrained)),
+                    load_from=str(path))
+    assert any('detector.pth' in m and '(100.0 %)' in m for m in messages)
+    broken = {k: v for k, v in source.state_dict().items() if 'stem' not in k}
+    torch.save({'state_dict': broken}, path)
+    with pytest.raises(ValueError, match='stem.weight'):
+        _run(tmp_path, Detector(init_cfg=_init(pretrained)),
+             load_from=str(path))
+
+
+def test_wrapped_model(tmp_path, pretrained):
+    model = Detector(init_cfg=_init(pretrained))
+    model.init_weights()
+
+    class Wrapper(nn.Module):
+
+        def __init__(self, module):
+            super().__init__()
+            self.module = module
+
+    from mmengine.registry import MODEL_WRAPPERS
+    MODEL_WRAPPERS.register_module(module=Wrapper, force=True)
+    runner = tiny_runner(tmp_path, model)
+    runner.model = Wrapper(model)
+    LoadCheckHook().before_train(runner)
+    with torch.no_grad():
+        model.backbone.stem.bias += 1
+    with pytest.raises(ValueError, match='stem.bias'):
+        LoadCheckHook().before_train(runner)
+
+
+class Payload:
+    """Unpickling it would leave a mark."""
+
+    loaded = False
+
+    def __reduce__(self):
+        return setattr, (Payload, 'loaded', True)
+
+
+def test_a_file_with_code_is_refused_before_anything_runs(tmp_path):
+    path = tmp_path / 'foreign.pth'
+    torch.save({'state_dict': Backbone().state_dict(), 'extra': Payload()},
+               path)
+    with pytest.raises(ValueError, match='it uses .*setattr'):
+        _run(tmp_path, Detector(init_cfg=_init(path)))
+    assert not Payload.loaded
+
+
+class Reach:
+    """Would reach a function through the buffer's class."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+def test_the_door_for_log_histories_is_narrow(tmp_path):
+    path = tmp_path / 'reach.pth'
+    torch.save({'state_dict': {}, 'extra': Reach()}, path)
+    with pytest.raises(ValueError, match='weights_only=True'):
+        read_checkpoint(path)
+
+
+def test_reads_what_a_runner_writes(tmp_path, pretrained):
+    _run(tmp_path, Detector(init_cfg=_init(pretrained)))
+    checkpoint = read_checkpoint(tmp_path / 'run' / 'iter_2.pth')
+    assert checkpoint['meta']['iter'] == 2
+    assert 'message_hub' in checkpoint
+    assert 'backbone.stem.weight' in get_state_dict(checkpoint)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(modules=()), 'at least one module'),
+    (dict(prefix='backbone.'), "prefix 'backbone.' needs a checkpoint"),
+    (dict(allowed_unused='fc.*'), "got the string 'fc"),
+    (dict(allowed_missing='fc.*'), "got the string 'fc"),
+    (dict(min_match=0), r'\(0, 1\], got 0'),
+    (dict(min_match=1.5), r'\(0, 1\], got 1.5'),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LoadCheckHook(**arguments)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ({}, 'no dictionary of tensors'),
+    ({'epoch': 3}, "its own keys are epoch"),
+    ({'module.a': torch.zeros(1), 'a': torch.zeros(1)}, 'wrapped and unwr'),
+])
+def test_checkpoints_without_clear_tensors(content, message):
+    with pytest.raises(ValueError, match=message):
+        get_state_dict(content)
+
+
+def test_missing_file_and_unknown_scheme(tmp_path):
+    with pytest.raises(FileNotFoundError, match='none.pth'):
+        read_checkpoint(tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match="scheme 's3' cannot be read"):
+        read_checkpoint('s3://bucket/file.pth')
+    with pytest.raises(ValueError, match="near are .*resnet18"):
+        read_checkpoint('torchvision://resnet18x')
+    torch.save([1], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='holds a list'):
+        read_checkpoint(tmp_path / 'list.pth')
+
+
+def test_match_compares_in_the_dtype_of_the_module():
+    value = torch.randn(5)
+    half = value.half()
+    report = match_state_dicts({'a': half.float()}, {'a': half})
+    assert report.matched == ('a', )
+    report = match_state_dicts({'a': value}, {'a': half})
+    assert report.differing == ('a', )
+    assert report.ratio == 0
+
+
+def test_names():
+    assert strip_wrappers('module.backbone._orig_mod.stem') == 'backbone.stem'
+    assert strip_wrappers('neck.module.weight') == 'neck.module.weight'
+    given = ['a.b.conv.w', 'a.b.norm.w', 'c.conv.w', 'other']
+    assert suggest_prefix(['conv.w', 'norm.w'], given) == ('a.b.', 2)
+    assert suggest_prefix(['x'], given) == ('', 0)
+
+
+def test_registered():
+    assert 'LoadCheckHook' not in MODELS
+    from mmmedmask.registry import HOOKS
+    assert HOOKS.get('LoadCheckHook') is LoadCheckHook

@@ -1,0 +1,139 @@
+"""The NaN guard names the first bad iteration, whatever its interval."""
+
+import math
+import re
+
+import pytest
+import torch
+from tiny_runs import TinyModel, tiny_runner
+
+from mmmedmask.engine.hooks import NaNGuardHook
+from mmmedmask.engine.hooks.nan_guard import gradient_norms
+
+
+def _stopped(tmp_path, poison, interval, **kwargs):
+    runner = tiny_runner(
+        tmp_path,
+        TinyModel(poison), [NaNGuardHook(interval)],
+        max_iters=12,
+        **kwargs)
+    with pytest.raises(FloatingPointError) as caught:
+        runner.train()
+    return str(caught.value), runner
+
+
+@pytest.mark.parametrize('interval', [1, 4, 5, 100])
+def test_names_the_first_bad_iteration(tmp_path, interval):
+    hooks = dict(
+        checkpoint=dict(type='CheckpointHook', interval=50, by_epoch=False))
+    text, _ = _stopped(tmp_path, {6: 'loss'}, interval, default_hooks=hooks)
+    assert 'at iteration 6 ' in text
+    assert 'loss and loss_b is not finite' in text
+    assert re.search(r'loss_a=[\d.]+', text)
+    assert 'loss_b=nan' in text
+    assert 'gradient norm: nan' in text
+
+
+@pytest.mark.parametrize('clip', [None, dict(max_norm=1.)])
+def test_names_the_gradient_that_is_not_finite(tmp_path, clip):
+    wrapper = dict(optimizer=dict(type='SGD', lr=.01), clip_grad=clip)
+    text, _ = _stopped(
+        tmp_path, {3: 'gradient'}, 1, optim_wrapper=wrapper)
+    assert 'the gradient norm is not finite at iteration 3 ' in text
+    assert '(1 of 10 parameters): backbone.3.bias\n' in text
+    assert not math.isnan(float(re.search(r'loss_a=(\S+),', text)[1]))
+
+
+def test_no_checkpoint_holds_broken_weights(tmp_path):
+    _, runner = _stopped(tmp_path, {6: 'loss'}, 100)
+    files = sorted(tmp_path.glob('iter_*.pth'))
+    assert [f.name for f in files] == [f'iter_{i}.pth' for i in range(1, 6)]
+    for file in files:
+        weights = torch.load(file, weights_only=False)['state_dict']
+        assert all(torch.isfinite(v).all() for v in weights.values())
+
+
+def test_finite_training_is_the_same_with_the_guard(tmp_path):
+    results = []
+    for hooks in ([], [NaNGuardHook(3)]):
+        torch.manual_seed(0)
+        runner = tiny_runner(
+            tmp_path, TinyModel(), hooks, max_iters=7,
+            randomness=dict(seed=1),
+            optim_wrapper=dict(
+                optimizer=dict(type='SGD', lr=.1),
+                clip_grad=dict(max_norm=.1)))
+        clip = torch.nn.utils.clip_grad_norm_
+        runner.train()
+        assert runner.optim_wrapper.clip_func is clip
+        assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+        results.append(runner.model.state_dict())
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
+
+
+def test_a_skipped_step_is_legal(tmp_path):
+    """What GradScaler does with overflowing float16 gradients."""
+    runner = tiny_runner(
+        tmp_path, TinyModel({2: 'gradient'}), [NaNGuardHook(1)], max_iters=4)
+    hook = next(h for h in runner.hooks if isinstance(h, NaNGuardHook))
+    runner.call_hook = _skipping(runner, runner.call_hook)
+    runner.train()
+    assert runner.iter == 4
+    assert not hook._steps
+
+
+def _skipping(runner, call_hook):
+    """Make the wrapper leave out steps with infinite gradients."""
+
+    def call(stage, **kwargs):
+        if stage == 'before_train_iter' and not hasattr(runner, 'patched'):
+            step = runner.optim_wrapper.step
+
+            def skipping(**step_kwargs):
+                gradients = [p.grad for p in runner.model.parameters()]
+                if all(torch.isfinite(g).all() for g in gradients):
+                    step(**step_kwargs)
+
+            runner.optim_wrapper.step = skipping
+            runner.patched = True
+        return call_hook(stage, **kwargs)
+
+    return call
+
+
+def test_a_fused_optimizer_skips_and_unscales_by_itself():
+    hook = NaNGuardHook(1)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=1.)
+    weight.grad = torch.tensor([6., 8.])
+    optimizer.grad_scale = torch.tensor(4.)
+    optimizer.found_inf = torch.tensor(0.)
+    hook._before_step(optimizer, (), {})
+    weight.grad = torch.tensor([float('inf'), 8.])
+    optimizer.found_inf = torch.tensor(1.)
+    hook._before_step(optimizer, (), {})
+    assert [seen.norms.tolist() for seen in hook._applied] == [[2.5], [0.]]
+
+
+def test_gradient_accumulation(tmp_path):
+    wrapper = dict(
+        optimizer=dict(type='SGD', lr=.01), accumulative_counts=3)
+    text, _ = _stopped(tmp_path, {5: 'loss'}, 1, optim_wrapper=wrapper)
+    assert 'at iteration 5 ' in text
+    assert 'gradient norm: no step was taken' in text
+
+
+def test_gradient_norms_equal_a_loop():
+    gradients = [torch.randn(3, 4), torch.randn(7).half(), torch.zeros(2)]
+    expected = [
+        math.sqrt(sum(float(x)**2 for x in g.flatten())) for g in gradients
+    ]
+    assert gradient_norms(gradients).tolist() == pytest.approx(
+        expected, rel=1e-6)
+    assert gradient_norms([]).shape == (0, )
+
+
+def test_bad_interval():
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        NaNGuardHook(0)

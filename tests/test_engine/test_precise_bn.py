@@ -1,0 +1,311 @@
+"""Precise BN equals a loop over known batches, on one rank and on two."""
+
+import copy
+import os
+import random
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import Recorder, TinyImages, TinyModel, tiny_runner
+from torch import nn
+
+from mmmedmask.engine.hooks import PreciseBNHook
+from mmmedmask.engine.hooks.precise_bn import (
+    active_batch_norms,
+    forward_features,
+    update_bn_statistics,
+)
+
+
+def _batches(indices, size=2, length=8):
+    """Yield batches as the loader does: indices in order, again and again."""
+    data = TinyImages(length)
+    for b in indices:
+        yield dict(
+            inputs=torch.stack([
+                data[(b * size + i) % length]['inputs'] for i in range(size)
+            ]))
+
+
+def _naive_statistics(model, batches):
+    """Means over batches by hand: loops, float64, no momentum.
+
+    Only for a model without dropout. Layer by layer, each conv and norm is
+    evaluated here, with batch statistics for what comes next.
+    """
+    means, variances = {}, {}
+    for batch in batches:
+        x = batch['inputs'].double()
+        for name, layer in model.backbone.named_children():
+            if isinstance(layer, nn.Conv2d):
+                x = nn.functional.conv2d(
+                    x, layer.weight.double(), layer.bias.double())
+            elif isinstance(layer, nn.BatchNorm2d):
+                flat = x.transpose(0, 1).flatten(1)
+                n = flat.shape[1]
+                mean = flat.sum(1) / n
+                squares = ((flat - mean[:, None])**2).sum(1)
+                means.setdefault(name, []).append(mean)
+                variances.setdefault(name, []).append(squares / (n - 1))
+                x = (x - mean[:, None, None]) / (
+                    squares / n + layer.eps).sqrt()[:, None, None]
+                x = (x * layer.weight.double()[:, None, None] +
+                     layer.bias.double()[:, None, None])
+    return {
+        name: (sum(means[name]) / len(means[name]),
+               sum(variances[name]) / len(variances[name]))
+        for name in means
+    }
+
+
+def _without_dropout():
+    torch.manual_seed(3)
+    model = TinyModel()
+    model.backbone[2] = nn.Identity()
+    for name in ('1', '4'):
+        layer = model.backbone.get_submodule(name)
+        nn.init.uniform_(layer.weight, .5, 2.)
+        nn.init.uniform_(layer.bias, -1., 1.)
+    return model
+
+
+@pytest.mark.parametrize('momentum', [.1, None])
+def test_equals_the_mean_over_known_batches(momentum):
+    model = _without_dropout()
+    for layer in active_batch_norms(model).values():
+        layer.momentum = momentum
+    expected = _naive_statistics(model, _batches(range(13)))
+    count, unseen = update_bn_statistics(model, _batches(range(13)),
+                                         forward_features)
+    assert count == 13
+    assert unseen == ['head_norm']
+    for name, (mean, var) in expected.items():
+        layer = model.backbone.get_submodule(name)
+        torch.testing.assert_close(
+            layer.running_mean.double(), mean, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            layer.running_var.double(), var, rtol=1e-5, atol=1e-6)
+
+
+def test_leaves_everything_else_as_found():
+    model = TinyModel()
+    model.backbone[1].eval()
+    model.backbone[4].momentum = None
+    model.head_norm.momentum = .3
+    model.backbone[4].num_batches_tracked += 5
+    model.eval()
+    model.backbone[0].train()
+    before = copy.deepcopy(model)
+    flags = [m.training for m in model.modules()]
+    torch.manual_seed(5)
+    np.random.seed(6)
+    random.seed(7)
+    states = torch.get_rng_state(), random.getstate()
+    drawn = copy.deepcopy(np.random.get_state()[1])
+
+    def forward(model, batch):
+        np.random.rand(3)
+        random.random()
+        forward_features(model, batch)  # dropout draws, too
+
+    update_bn_statistics(model, _batches(range(3)), forward)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], drawn)
+    assert random.getstate() == states[1]
+    assert [m.training for m in model.modules()] == flags
+    assert model.backbone[4].momentum is None
+    assert model.head_norm.momentum == .3
+    assert not any(m._forward_hooks for m in model.modules())
+    changed = [
+        name for name, value in model.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    ]
+    assert changed == [
+        f'backbone.{i}.running_{what}' for i in (1, 4)
+        for what in ('mean', 'var')
+    ]
+
+
+def test_restores_after_an_error():
+    model = TinyModel()
+    before = copy.deepcopy(model.state_dict())
+
+    def forward(model, batch):
+        forward_features(model, batch)
+        raise RuntimeError('no memory')
+
+    with pytest.raises(RuntimeError, match='no memory'):
+        update_bn_statistics(model, _batches(range(3)), forward)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert model.head_norm.momentum == .1
+
+
+def test_frozen_layers_are_not_measured():
+    class Frozen(TinyModel):
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.backbone[1].eval()
+            return self
+
+    model = Frozen()
+    assert list(active_batch_norms(model.train())) == [
+        'backbone.4', 'head_norm'
+    ]
+    update_bn_statistics(model, _batches(range(2)), forward_features)
+    assert model.backbone[1].running_mean.abs().sum() == 0
+
+
+def test_sync_batch_norm_counts_as_batch_norm():
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(_without_dropout())
+    expected = _naive_statistics(_without_dropout(), _batches(range(4)))
+    update_bn_statistics(model, _batches(range(4)), forward_features)
+    torch.testing.assert_close(
+        model.backbone[4].running_var.double(),
+        expected['4'][1],
+        rtol=1e-5,
+        atol=1e-6)
+
+
+def test_no_batches():
+    with pytest.raises(ValueError, match='no batch'):
+        update_bn_statistics(TinyModel(), [], forward_features)
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
+    model = _without_dropout()
+    recorder = Recorder()
+    val = dict(
+        val_dataloader=dict(
+            dataset=TinyImages(2),
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate')),
+        val_cfg=dict(),
+        val_evaluator=[])
+    # Four iterations of two images: one epoch. Precise BN asks for ten.
+    runner = tiny_runner(
+        tmp_path,
+        model, [PreciseBNHook(10, forward='loss'), recorder],
+        max_iters=2 if by_epoch else 3,
+        by_epoch=by_epoch,
+        **val)
+    runner.train()
+    saved = [event[1] for event in recorder.events if event[0] == 'save']
+    validated = [event[1] for event in recorder.events if event[0] == 'val']
+    # The loader goes on where training stopped; by epochs it starts again
+    # and ends after four.
+    indices = range(4) if by_epoch else range(3, 13)
+    expected = _naive_statistics(model, _batches(indices))
+    for where in (saved[-1], validated[-1], model.state_dict()):
+        for name, (mean, var) in expected.items():
+            torch.testing.assert_close(
+                where[f'backbone.{name}.running_mean'].double(),
+                mean,
+                rtol=1e-4,
+                atol=1e-5)
+            torch.testing.assert_close(
+                where[f'backbone.{name}.running_var'].double(),
+                var,
+                rtol=1e-4,
+                atol=1e-5)
+    assert len(saved) == (2 if by_epoch else 3)
+    first = saved[0]['backbone.1.running_mean'].double()
+    assert (first - expected['1'][0]).abs().max() > 1e-3
+
+
+def test_says_how_many_batches_it_used(tmp_path):
+    messages = []
+    runner = tiny_runner(
+        tmp_path,
+        TinyModel(), [PreciseBNHook(10)],
+        max_iters=1,
+        by_epoch=True)
+    runner.logger.warning = messages.append
+    runner.train()
+    assert any('used 4 batches instead of 10' in m for m in messages)
+    assert any("['head_norm']" in m for m in messages)
+
+
+def test_a_model_without_features_is_found_before_training(tmp_path):
+
+    class NoFeatures(nn.Module):
+        train_step = TinyModel.train_step
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def forward(self, inputs):
+            return inputs
+
+    runner = tiny_runner(tmp_path, NoFeatures(), [PreciseBNHook()])
+    with pytest.raises(ValueError, match='NoFeatures has no extract_feat'):
+        runner.train()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(num_batches=0), 'at least 1, got 0'),
+    (dict(forward='features'), "got 'features'"),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PreciseBNHook(**arguments)
+
+
+TWO_RANKS = """
+    import sys
+    import torch
+    import torch.distributed as dist
+    from test_precise_bn import _batches, _without_dropout
+    from mmmedmask.engine.hooks.precise_bn import (
+        forward_features, update_bn_statistics)
+
+    rank = int(sys.argv[1])
+    dist.init_process_group(
+        'gloo', init_method=sys.argv[2], rank=rank, world_size=2)
+    model = _without_dropout()
+    mine = range(0, 4) if rank == 0 else range(4, 8)
+    update_bn_statistics(model, _batches(mine, length=40), forward_features)
+    torch.save(model.state_dict(), sys.argv[3] + str(rank))
+    dist.destroy_process_group()
+"""
+
+
+def test_two_ranks_agree_on_the_mean_over_all_batches(tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    here = Path(__file__).parent
+    environment = dict(
+        os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(here))
+    ranks = [
+        subprocess.Popen([
+            sys.executable, '-c',
+            textwrap.dedent(TWO_RANKS),
+            str(rank), f'tcp://127.0.0.1:{port}',
+            str(tmp_path / 'rank')
+        ], env=environment) for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    states = [
+        torch.load(tmp_path / f'rank{rank}', weights_only=True)
+        for rank in range(2)
+    ]
+    expected = _naive_statistics(_without_dropout(),
+                                 _batches(range(8), length=40))
+    for name, (mean, var) in expected.items():
+        for what, value in (('mean', mean), ('var', var)):
+            key = f'backbone.{name}.running_{what}'
+            assert torch.equal(states[0][key], states[1][key])
+            torch.testing.assert_close(
+                states[0][key].double(), value, rtol=1e-5, atol=1e-6)
