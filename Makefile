@@ -1,0 +1,98 @@
+# The two commands of a newcomer: `make demo` and `make test`.
+# Everything goes into .venv; nothing but Python >= 3.10 has to be there.
+
+PYTHON ?= python3
+# Worker processes of the tests.
+TEST_WORKERS ?= 2
+UV_VERSION := 0.13.8
+VENV := .venv
+
+python := $(VENV)/bin/python
+uv := $(VENV)/bin/uv
+stamp := $(VENV)/mmmedmask-installed
+say := @printf '\n==> %s\n'
+requirements := $(addprefix requirements/, \
+	runtime.txt mminstall.txt optional.txt tests.txt)
+
+# The wheels are large; a slow line is no reason to give up.
+export UV_HTTP_TIMEOUT ?= 300
+# One thread per process: the processes share the cores.
+test_environment := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help demo test lint lock clean clean-venv
+
+help:
+	@echo 'make demo        install into .venv, then run the whole pipeline on small data'
+	@echo 'make test        install into .venv, then run the tests (TEST_WORKERS=2)'
+	@echo 'make lint        install into .venv, then check the style'
+	@echo 'make lock        renew requirements/lock.txt from the other requirements'
+	@echo 'make clean       remove what builds, tests and runs leave behind'
+	@echo 'make clean-venv  remove .venv'
+	@echo 'PYTHON=python3.12 make ... picks the Python that .venv is made with.'
+
+demo: $(stamp)
+	$(say) 'Running the demo'
+	@$(python) tools/demo.py || { \
+	  echo 'The demo failed: the last lines above say where. If a package is' \
+	    'missing or broken, `make clean-venv` and try again.'; exit 1; }
+
+test: $(stamp)
+	$(say) 'Running the tests with $(TEST_WORKERS) processes'
+	@$(test_environment) $(python) -m pytest -n $(TEST_WORKERS) || { \
+	  echo 'Tests failed: see the summary above. One alone:' \
+	    '$(python) -m pytest -x FILE::TEST. If a package is missing or' \
+	    'broken, `make clean-venv` and try again.'; exit 1; }
+
+lint: $(stamp)
+	$(say) 'Checking the style'
+	@$(python) -m ruff check . || { \
+	  echo 'Much of it can be mended with: $(python) -m ruff check --fix .'; \
+	  exit 1; }
+
+# Made again when a pin or the packaging changes, and only then.
+$(stamp): requirements/lock.txt requirements/build.txt setup.py
+	$(say) 'Environment $(VENV)'
+	@test -x $(python) || { \
+	  $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
+	    echo 'It takes Python 3.10 to 3.13, and $(PYTHON) is not:' \
+	      "$$($(PYTHON) --version 2>&1 || true)"; \
+	    echo 'Install one of them and name it: make PYTHON=python3.12 $(MAKECMDGOALS)'; \
+	    exit 1; }; \
+	  $(PYTHON) -m venv $(VENV) || { \
+	    rm -rf $(VENV); \
+	    echo 'Could not make a virtual environment. On Debian and Ubuntu the' \
+	      'package python3-venv is missing: install it, or name another' \
+	      'Python with PYTHON=.'; \
+	    exit 1; }; }
+	$(say) 'Installing uv $(UV_VERSION)'
+	@$(python) -m pip install --quiet --disable-pip-version-check \
+	  uv==$(UV_VERSION) || { \
+	  echo 'Could not install uv: check the network, a proxy or a mirror' \
+	    '(pip config list), or `make clean-venv`, and try again.'; exit 1; }
+	$(say) 'Installing the packages of requirements/lock.txt (some GB the first time)'
+	@$(uv) pip install --quiet --python $(python) \
+	  --build-constraints requirements/build.txt \
+	  --requirements requirements/lock.txt || { \
+	  echo 'Could not install all packages: check the network and the free' \
+	    'disk space (10 GB), then try again; it goes on where it stopped.'; \
+	  exit 1; }
+	$(say) 'Installing mmmedmask, editable'
+	@$(uv) pip install --quiet --python $(python) --no-deps \
+	  --no-build-isolation --editable . || { \
+	  echo 'Could not install mmmedmask itself: see setup.py and the lines' \
+	    'above.'; exit 1; }
+	@touch $@
+
+# Keeps the pins it finds as long as they satisfy the requirements.
+lock:
+	@test -x $(uv) || { echo 'Run `make test` first, it installs uv.'; exit 1; }
+	$(uv) pip compile --quiet --universal --python-version 3.10 --no-annotate \
+	  --custom-compile-command 'make lock' \
+	  --output-file requirements/lock.txt $(requirements)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-venv:
+	rm -rf $(VENV)
