@@ -35,3 +35,69 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         import torch
         if not torch.cuda.is_available():
             pytest.skip('needs a CUDA device')
+
+
+TINY_CLASSIFICATION = """
+default_scope = 'mmpretrain'
+custom_variable = 3
+epochs = 2
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, mean=[127.5] * 3, std=[127.5] * 3),
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=8, base_channels=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead', num_classes=2, in_channels=64, topk=(1, ),
+        loss=dict(type='CrossEntropyLoss')))
+loader = dict(
+    batch_size=4, num_workers=0,
+    dataset=dict(
+        type='CustomDataset', data_prefix={data!r},
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+train_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(
+    **loader, sampler=dict(type='DefaultSampler', shuffle=False))
+test_dataloader = val_dataloader
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, ))
+train_cfg = dict(by_epoch=True, max_epochs=epochs)
+val_cfg = test_cfg = dict()
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
+auto_scale_lr = dict(base_batch_size=8)
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=1),
+    checkpoint=dict(type='CheckpointHook', interval=1),
+    visualization=dict(type='VisualizationHook', enable=False))
+visualizer = dict(
+    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+randomness = dict(seed=0)
+"""
+
+
+@pytest.fixture(scope='session')
+def tiny_classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config of mmpretrain's scope that trains in a second, on 8 images.
+
+    They are drawn: bright discs on dark ground, and the other way round.
+    """
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp('tiny_classification')
+    rows, columns = np.mgrid[:32, :32]
+    random = np.random.default_rng(0)
+    for label, name in enumerate(('bright', 'dark')):
+        (folder / 'images' / name).mkdir(parents=True)
+        for number in range(4):
+            row, column = random.integers(8, 24, 2)
+            disc = (rows - row)**2 + (columns - column)**2 < 36
+            gray = np.where(disc == (label == 0), 200, 50)
+            noisy = gray[..., None] + random.integers(-20, 20, (32, 32, 3))
+            Image.fromarray(noisy.astype(np.uint8)).save(
+                folder / 'images' / name / f'{number}.png')
+    config = folder / 'tiny_classification.py'
+    config.write_text(
+        TINY_CLASSIFICATION.replace('{data!r}', repr(str(folder / 'images'))))
+    return config

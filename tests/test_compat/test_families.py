@@ -4,8 +4,10 @@ import warnings
 
 import pytest
 
-from mmmedmask.compat.families import (find_family_clashes,
-                                       warn_about_mixed_families)
+from mmmedmask.compat.families import (
+    find_family_clashes,
+    warn_about_mixed_families,
+)
 
 
 def make_distribution(folder, name):

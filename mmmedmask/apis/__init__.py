@@ -1,0 +1,22 @@
+"""Use mmmedmask from Python: runs from configs."""
+
+from mmmedmask.apis.runs import (
+    build_runner,
+    disable_validation,
+    draw_predictions,
+    enable_lr_scaling,
+    enable_test_time_augmentation,
+    load_config,
+    prepare_test,
+    save_predictions,
+    set_mixed_precision,
+    set_resume,
+    set_work_dir,
+)
+
+__all__ = [
+    'build_runner', 'disable_validation', 'draw_predictions',
+    'enable_lr_scaling', 'enable_test_time_augmentation', 'load_config',
+    'prepare_test', 'save_predictions', 'set_mixed_precision', 'set_resume',
+    'set_work_dir'
+]

@@ -1,0 +1,335 @@
+"""Load a config, apply what a command line asks for, make its runner.
+
+``tools/train.py`` and ``tools/test.py`` are thin covers of these functions;
+from Python they do the same. All of them work for configs of any host
+library. Configs are changed in place.
+"""
+
+import difflib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
+from mmmedmask.engine.checkpoint import read_checkpoint
+
+#: Host library to the distribution that brings it.
+HOSTS = {
+    'mmpretrain': 'onedl-mmpretrain',
+    'mmdet': 'onedl-mmdetection',
+    'mmseg': 'onedl-mmsegmentation',
+}
+#: What MMEngine's runner or our tools read from a config besides the
+#: arguments of the runner.
+EXTRA_KEYS = frozenset({
+    'activation_checkpointing', 'compile', 'custom_imports',
+    'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+    'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'
+})
+AMP_DTYPES = ('float16', 'bfloat16')
+
+
+def _find_similar(path: str) -> list[str]:
+    """Names of shipped configs that resemble the last part of ``path``."""
+    try:
+        folder = find_config_folder()
+    except FileNotFoundError:
+        return []
+    names = {
+        file.name: str(file.relative_to(folder))
+        for file in folder.rglob('*.py')
+    }
+    similar = difflib.get_close_matches(Path(path).name, names, cutoff=.5)
+    return [names[name] for name in similar]
+
+
+def load_config(path: str | Path,
+                options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and override some of its settings.
+
+    Args:
+        path: The config file.
+        options: Dotted key to value, as ``--cfg-options`` gives them.
+
+    Returns:
+        The config, :class:`mmengine.Config`.
+
+    Raises:
+        FileNotFoundError: If there is no such file; shipped configs with a
+            similar name are listed.
+        ValueError: If an option's first key is nothing that a runner reads.
+            Plain variables at the top of a config are used while it is read,
+            so changing them afterwards would have no effect.
+    """
+    if not Path(path).is_file():
+        similar = _find_similar(str(path))
+        hint = f'; shipped configs like it: {", ".join(similar)}' \
+            if similar else ''
+        raise FileNotFoundError(
+            f'config {str(path)!r} does not exist (working folder: '
+            f'{Path.cwd()}){hint}')
+    config = Config.fromfile(path)
+    if not options:
+        return config
+    keys = _runner_keys()
+    for option in options:
+        first = option.partition('.')[0]
+        if first in keys:
+            continue
+        similar = difflib.get_close_matches(first, keys)
+        hint = f' Did you mean {" or ".join(similar)}?' if similar else ''
+        reason = (
+            'is a plain variable, used while the config was read: override '
+            'the settings that it went into, or inherit from the config in '
+            'a file that sets them' if first in config else
+            'is nothing that a runner reads')
+        raise ValueError(
+            f'the option {option!r} would have no effect: {first!r} '
+            f'{reason}.{hint}')
+    config.merge_from_dict(dict(options))
+    return config
+
+
+def _runner_keys() -> set[str]:
+    arguments = inspect.signature(Runner.__init__).parameters
+    return {*arguments, *EXTRA_KEYS} - {'self', 'cfg'}
+
+
+def set_work_dir(config: Config, work_dir: str | None) -> None:
+    """Set where logs and checkpoints go.
+
+    Args:
+        config: The config, read from a file.
+        work_dir: The folder. ``None`` keeps the config's own, or makes it
+            ``work_dirs/<name of the config>``.
+    """
+    if work_dir is not None:
+        config.work_dir = work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs', Path(config.filename).stem))
+
+
+def set_resume(config: Config, resume: str) -> None:
+    """Continue an earlier run.
+
+    Args:
+        config: The config, its ``work_dir`` set.
+        resume: A checkpoint, or ``'auto'``: the latest one in ``work_dir``,
+            and without any a fresh start. The config's own ``load_from``
+            (say, pre-trained weights) counts in a fresh start, so that one
+            command serves the first start and all after it.
+
+    Raises:
+        FileNotFoundError: If the checkpoint does not exist.
+    """
+    if resume == 'auto':
+        latest = find_latest_checkpoint(config.work_dir)
+        if latest is None:
+            print_log(f'No checkpoint in {config.work_dir}: a fresh start.',
+                      'current')
+            config.resume = False
+            return
+        # The file last_checkpoint holds the path as it was written, maybe
+        # relative to another working folder, maybe before a move.
+        moved = Path(config.work_dir, Path(latest).name)
+        resume = latest if Path(latest).is_file() else str(moved)
+    if not Path(resume).is_file():
+        raise FileNotFoundError(
+            f'checkpoint {resume!r} to resume from does not exist')
+    config.resume = True
+    config.load_from = resume
+
+
+def set_mixed_precision(config: Config, dtype: str = 'float16') -> None:
+    """Train with autocast.
+
+    Args:
+        config: The config, with an ``optim_wrapper``.
+        dtype: ``'float16'``, with dynamic loss scaling, or ``'bfloat16'``,
+            which has float32's range and needs none.
+
+    Raises:
+        ValueError: If the type is another one, there is no accelerator, or
+            the config's optimizer wrapper is none that autocast can replace.
+    """
+    if dtype not in AMP_DTYPES:
+        raise ValueError(
+            f'mixed precision in {dtype!r}, valid are {AMP_DTYPES}')
+    if get_device() in ('cpu', 'mps'):
+        raise ValueError('mixed precision needs a GPU, and the device here is '
+                         f'{get_device()!r}: train without it')
+    wrapper = config.get('optim_wrapper')
+    name = wrapper.get('type', 'OptimWrapper') if wrapper else None
+    if str(name).rpartition('.')[2] not in ('OptimWrapper',
+                                            'AmpOptimWrapper'):
+        raise ValueError(
+            f'mixed precision replaces an OptimWrapper, and the optim_wrapper '
+            f'of this config is {name!r}')
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.dtype = dtype
+    if dtype == 'bfloat16':
+        wrapper.loss_scale = dict(enabled=False)
+    else:
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def disable_validation(config: Config) -> None:
+    """Train without looking at the validation data."""
+    config.val_cfg = None
+    config.val_dataloader = None
+    config.val_evaluator = None
+
+
+def enable_lr_scaling(config: Config) -> None:
+    """Scale the learning rate to the number of samples per step.
+
+    Raises:
+        ValueError: If the config does not say for which batch its learning
+            rate is meant.
+    """
+    scaling = config.get('auto_scale_lr')
+    if not scaling or 'base_batch_size' not in scaling:
+        raise ValueError(
+            'scaling the learning rate needs auto_scale_lr = '
+            'dict(base_batch_size=...) in the config, this one has '
+            f'auto_scale_lr = {scaling}')
+    config.auto_scale_lr.enable = True
+
+
+def save_predictions(config: Config, path: str) -> None:
+    """Let testing write all predictions into one pickle file.
+
+    Args:
+        config: The config, with a ``test_evaluator``.
+        path: The file; its name ends with ``.pkl`` or ``.pickle``. Instance
+            masks (mmdet) are run-length encoded.
+
+    Raises:
+        ValueError: If the name ends otherwise.
+    """
+    if Path(path).suffix not in ('.pkl', '.pickle'):
+        raise ValueError(
+            f'predictions go into a .pkl or .pickle file, not {path!r}')
+    is_mmdet = config.get('default_scope') == 'mmdet'
+    dump = dict(
+        type='mmdet.DumpDetResults' if is_mmdet else 'DumpResults',
+        out_file_path=path)
+    metrics = config.test_evaluator
+    if not isinstance(metrics, list | tuple):
+        metrics = [metrics]
+    config.test_evaluator = [*metrics, dump]
+
+
+def draw_predictions(config: Config, folder: str) -> None:
+    """Let testing draw every prediction into a folder.
+
+    Args:
+        config: The config, with a ``visualization`` hook among its
+            ``default_hooks``.
+        folder: Where the pictures go.
+
+    Raises:
+        ValueError: If the config has no such hook, or one whose options are
+            not known.
+    """
+    hook = config.get('default_hooks', {}).get('visualization')
+    name = str(hook.type).rpartition('.')[2] if hook else None
+    folder = str(Path(folder).resolve())
+    if name == 'VisualizationHook':
+        hook.update(enable=True, out_dir=folder, interval=1)
+    elif name == 'DetVisualizationHook':
+        hook.update(draw=True, test_out_dir=folder)
+    elif name == 'SegVisualizationHook':
+        hook.update(draw=True)
+        config.visualizer.save_dir = folder
+    else:
+        raise ValueError(
+            'drawing predictions needs a VisualizationHook (mmpretrain), '
+            'DetVisualizationHook (mmdet) or SegVisualizationHook (mmseg) as '
+            f"default_hooks['visualization'], this config has {name}")
+
+
+def enable_test_time_augmentation(config: Config) -> None:
+    """Test with the config's ``tta_model`` and ``tta_pipeline``.
+
+    Raises:
+        ValueError: If the config lacks one of them.
+    """
+    missing = [
+        key for key in ('tta_model', 'tta_pipeline') if not config.get(key)
+    ]
+    if missing:
+        raise ValueError('test-time augmentation needs tta_model and '
+                         'tta_pipeline in the config, this one lacks '
+                         f'{" and ".join(missing)}')
+    dataset = config.test_dataloader.dataset
+    while 'pipeline' not in dataset:
+        # Wrappers, such as a repeated data set, hold the one with a pipeline.
+        if 'dataset' not in dataset:
+            raise ValueError(
+                'test-time augmentation replaces the pipeline of the test '
+                f'data set, and {dataset.get("type")!r} has none')
+        dataset = dataset.dataset
+    dataset.pipeline = config.tta_pipeline
+    config.model = dict(**config.tta_model, module=config.model)
+
+
+def prepare_test(config: Config, checkpoint: str) -> None:
+    """Let a runner test the weights of a checkpoint.
+
+    Args:
+        config: The config, with a test loop.
+        checkpoint: The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the config has nothing to test on, as most configs
+            for pre-training, or the checkpoint cannot be read safely.
+    """
+    keys = ('test_cfg', 'test_dataloader', 'test_evaluator')
+    missing = [key for key in keys if config.get(key) is None]
+    if missing:
+        raise ValueError(
+            f'the config has nothing to test: it lacks {", ".join(missing)} '
+            '(pre-training is judged by a downstream config)')
+    read_checkpoint(checkpoint)
+    config.load_from = checkpoint
+    config.resume = False
+
+
+def build_runner(config: Config, launcher: str = 'none') -> Runner:
+    """Make the runner of a config.
+
+    The registries import the host library on first use.
+
+    Args:
+        config: The complete config.
+        launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+            Without an accelerator the processes work on the CPU.
+
+    Returns:
+        The runner, ready for ``train()`` or ``test()``.
+
+    Raises:
+        ModuleNotFoundError: If the host library is not installed.
+    """
+    scope = config.get('default_scope') or 'mmengine'
+    if importlib.util.find_spec(scope) is None:
+        raise ModuleNotFoundError(
+            f'the config belongs to {scope!r} (its default_scope), which is '
+            f'not installed: pip install {HOSTS.get(scope, scope)}')
+    config.launcher = launcher
+    if launcher != 'none':
+        enable_cpu_distributed()
+    if 'runner_type' in config:
+        return RUNNERS.build(config)
+    return Runner.from_cfg(config)

@@ -1,0 +1,80 @@
+"""Test a checkpoint with a config of any host library.
+
+    python tools/test.py CONFIG CHECKPOINT [--out FILE.pkl] [--show-dir DIR]
+"""
+
+import argparse
+import os
+
+
+def parse_args() -> argparse.Namespace:
+    # Not at the top: `mim` asks for the help text alone.
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description='Test a checkpoint.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and metrics; default: the one in the config, '
+        'else work_dirs/<name of the config>')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.pkl',
+        help='write all predictions into this pickle file')
+    parser.add_argument(
+        '--show-dir',
+        metavar='DIR',
+        help='draw every prediction into this folder')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation, as the config's tta_model and "
+        'tta_pipeline say')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings, e.g. test_dataloader.batch_size=4 or '
+        'key="[a,b]"; lists and tuples in quotes and without blanks')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes (see dist_test.sh, slurm_test.sh)')
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by torch.distributed.launch')
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    from mmmedmask import apis
+
+    try:
+        config = apis.load_config(args.config, args.cfg_options)
+        apis.set_work_dir(config, args.work_dir)
+        apis.prepare_test(config, args.checkpoint)
+        if args.out:
+            apis.save_predictions(config, args.out)
+        if args.show_dir:
+            apis.draw_predictions(config, args.show_dir)
+        if args.tta:
+            apis.enable_test_time_augmentation(config)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'test.py: {error}') from None
+
+    apis.build_runner(config, args.launcher).test()
+
+
+if __name__ == '__main__':
+    main()

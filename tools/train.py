@@ -1,0 +1,91 @@
+"""Train from a config of any host library (mmpretrain, mmdet, mmseg).
+
+    python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]] ...
+"""
+
+import argparse
+import os
+
+
+def parse_args() -> argparse.Namespace:
+    # Not at the top: `mim` asks for the help text alone.
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description='Train from a config.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; default: the one in the '
+        'config, else work_dirs/<name of the config>')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from a checkpoint; without one, or with `auto`, from '
+        'the latest in the work dir, and from scratch if it has none')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train with autocast, in float16 unless --amp-dtype says else')
+    parser.add_argument(
+        '--amp-dtype',
+        choices=['float16', 'bfloat16'],
+        help='data type of autocast; implies --amp')
+    parser.add_argument(
+        '--no-validate',
+        action='store_true',
+        help='do not validate during training')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate from auto_scale_lr.base_batch_size to '
+        'the number of samples that all processes take per step')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings, e.g. train_dataloader.batch_size=4 or '
+        'key="[a,b]"; lists and tuples in quotes and without blanks')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes (see dist_train.sh, slurm_train.sh)')
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='set by torch.distributed.launch')
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    from mmmedmask import apis
+
+    try:
+        config = apis.load_config(args.config, args.cfg_options)
+        apis.set_work_dir(config, args.work_dir)
+        if args.amp or args.amp_dtype:
+            apis.set_mixed_precision(config, args.amp_dtype or 'float16')
+        if args.no_validate:
+            apis.disable_validation(config)
+        if args.auto_scale_lr:
+            apis.enable_lr_scaling(config)
+        if args.resume is not None:
+            apis.set_resume(config, args.resume)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'train.py: {error}') from None
+
+    apis.build_runner(config, args.launcher).train()
+
+
+if __name__ == '__main__':
+    main()
