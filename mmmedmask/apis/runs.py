@@ -28,6 +28,12 @@ HOSTS = {
     'mmdet': 'onedl-mmdetection',
     'mmseg': 'onedl-mmsegmentation',
 }
+#: Host library to its hook and visualizer for predictions.
+DRAWING = {
+    'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
+    'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
+    'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer'),
+}
 #: What MMEngine's runner or our tools read from a config besides the
 #: arguments of the runner.
 EXTRA_KEYS = frozenset({
@@ -233,29 +239,39 @@ def draw_predictions(config: Config, folder: str) -> None:
     """Let testing draw every prediction into a folder.
 
     Args:
-        config: The config, with a ``visualization`` hook among its
-            ``default_hooks``.
+        config: The config. Where it has no hook or no visualizer that can
+            draw, it gets those of its host library.
         folder: Where the pictures go.
 
     Raises:
-        ValueError: If the config has no such hook, or one whose options are
-            not known.
+        ValueError: If the host library has none either, or the config's own
+            hook is another one, whose options are not known.
     """
-    hook = config.get('default_hooks', {}).get('visualization')
-    name = str(hook.type).rpartition('.')[2] if hook else None
+    scope = config.get('default_scope')
+    if scope not in DRAWING:
+        raise ValueError('drawing predictions works for configs of '
+                         f'{", ".join(DRAWING)}, not of {scope!r}')
+    hook_type, visualizer_type = DRAWING[scope]
+    if config.get('default_hooks') is None:
+        config.default_hooks = dict()
+    if config.default_hooks.get('visualization') is None:
+        config.default_hooks.visualization = dict(type=hook_type)
+    hook = config.default_hooks.visualization
+    if str(hook.type).rpartition('.')[2] != hook_type:
+        raise ValueError(
+            f"default_hooks['visualization'] is a {hook.type}: only the "
+            f"host's {hook_type} can be told where to draw")
+    if config.get('visualizer', {}).get('type') in (None, 'Visualizer'):
+        config.visualizer = dict(
+            type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')])
     folder = str(Path(folder).resolve())
-    if name == 'VisualizationHook':
-        hook.update(enable=True, out_dir=folder, interval=1)
-    elif name == 'DetVisualizationHook':
+    if scope == 'mmpretrain':
+        hook.update(enable=True, interval=1, out_dir=folder)
+    elif scope == 'mmdet':
         hook.update(draw=True, test_out_dir=folder)
-    elif name == 'SegVisualizationHook':
+    else:
         hook.update(draw=True)
         config.visualizer.save_dir = folder
-    else:
-        raise ValueError(
-            'drawing predictions needs a VisualizationHook (mmpretrain), '
-            'DetVisualizationHook (mmdet) or SegVisualizationHook (mmseg) as '
-            f"default_hooks['visualization'], this config has {name}")
 
 
 def enable_test_time_augmentation(config: Config) -> None:

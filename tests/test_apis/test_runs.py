@@ -1,0 +1,246 @@
+"""What the command-line tools do to a config before it runs."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmmedmask import apis
+from mmmedmask.apis import runs
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    file = tmp_path / 'some_config.py'
+    file.write_text("default_scope = 'mmpretrain'\n"
+                    'base_lr = 0.1\n'
+                    'optim_wrapper = dict(optimizer=dict(lr=base_lr))\n')
+    return file
+
+
+def test_options_override_nested_settings(config_file):
+    config = apis.load_config(config_file, {
+        'optim_wrapper.optimizer.lr': 0.2,
+        'train_cfg.max_epochs': 3
+    })
+    assert config.optim_wrapper.optimizer.lr == 0.2
+    assert config.train_cfg.max_epochs == 3
+
+
+@pytest.mark.parametrize(('option', 'reason'), [
+    ('base_lr', "'base_lr' is a plain variable"),
+    ('train_dataloadr.batch_size', 'Did you mean train_dataloader'),
+    ('qqq', "'qqq' is nothing that a runner reads"),
+])
+def test_options_without_effect_are_refused(config_file, option, reason):
+    with pytest.raises(ValueError, match=reason):
+        apis.load_config(config_file, {option: 1})
+
+
+def test_missing_config_lists_similar_ones(tmp_path, monkeypatch):
+    folder = tmp_path / 'configs'
+    (folder / 'cmim').mkdir(parents=True)
+    (folder / 'cmim' / 'cmim_resnet18_nct.py').touch()
+    monkeypatch.setattr(runs, 'find_config_folder', lambda: folder)
+    with pytest.raises(
+            FileNotFoundError,
+            match=r"'cmim_resnet19_nct.py' does not exist .* "
+            r'cmim/cmim_resnet18_nct\.py$'):
+        apis.load_config('cmim_resnet19_nct.py')
+
+
+@pytest.mark.parametrize(('given', 'own', 'expected'), [
+    (None, None, 'work_dirs/some_config'),
+    (None, 'mine', 'mine'),
+    ('here', 'mine', 'here'),
+])
+def test_work_dir(config_file, given, own, expected):
+    config = apis.load_config(config_file)
+    if own:
+        config.work_dir = own
+    apis.set_work_dir(config, given)
+    assert config.work_dir == expected
+
+
+def test_auto_resume_without_checkpoint_keeps_pretrained_weights(tmp_path):
+    config = Config(
+        dict(work_dir=str(tmp_path), load_from='weights.pth', resume=True))
+    apis.set_resume(config, 'auto')
+    assert config.load_from == 'weights.pth'
+    assert config.resume is False
+
+
+def test_auto_resume_takes_the_last_checkpoint(tmp_path):
+    checkpoint = tmp_path / 'epoch_2.pth'
+    checkpoint.touch()
+    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
+    config = Config(dict(work_dir=str(tmp_path), load_from='weights.pth'))
+    apis.set_resume(config, 'auto')
+    assert config.load_from == str(checkpoint)
+    assert config.resume is True
+
+
+def test_auto_resume_of_a_moved_work_dir(tmp_path):
+    (tmp_path / 'epoch_2.pth').touch()
+    (tmp_path / 'last_checkpoint').write_text('old/place/epoch_2.pth')
+    config = Config(dict(work_dir=str(tmp_path)))
+    apis.set_resume(config, 'auto')
+    assert config.load_from == str(tmp_path / 'epoch_2.pth')
+
+
+@pytest.mark.parametrize('resume', ['auto', 'absent.pth'])
+def test_resume_from_nothing_is_an_error(tmp_path, resume):
+    (tmp_path / 'last_checkpoint').write_text('absent.pth')
+    with pytest.raises(FileNotFoundError, match='absent.pth'):
+        apis.set_resume(Config(dict(work_dir=str(tmp_path))), resume)
+
+
+def test_mixed_precision(monkeypatch):
+    monkeypatch.setattr(runs, 'get_device', lambda: 'cuda')
+    config = Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD'))))
+    apis.set_mixed_precision(config)
+    assert config.optim_wrapper == dict(
+        type='AmpOptimWrapper',
+        dtype='float16',
+        loss_scale='dynamic',
+        optimizer=dict(type='SGD'))
+    apis.set_mixed_precision(config, 'bfloat16')
+    assert config.optim_wrapper.dtype == 'bfloat16'
+    assert config.optim_wrapper.loss_scale == dict(enabled=False)
+
+
+@pytest.mark.parametrize(('device', 'dtype', 'wrapper', 'reason'), [
+    ('cpu', 'float16', 'OptimWrapper', 'needs a GPU'),
+    ('cuda', 'int8', 'OptimWrapper', "'int8', valid are"),
+    ('cuda', 'float16', 'ApexOptimWrapper', "is 'ApexOptimWrapper'"),
+])
+def test_mixed_precision_refuses(monkeypatch, device, dtype, wrapper, reason):
+    monkeypatch.setattr(runs, 'get_device', lambda: device)
+    config = Config(dict(optim_wrapper=dict(type=wrapper)))
+    with pytest.raises(ValueError, match=reason):
+        apis.set_mixed_precision(config, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_mixed_precision_steps_on_a_gpu(dtype):
+    from mmengine.registry import OPTIM_WRAPPERS
+    model = torch.nn.Linear(4, 4).cuda()
+    before = model.weight.detach().clone()
+    config = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    apis.set_mixed_precision(config, dtype)
+    wrapper = OPTIM_WRAPPERS.build(
+        dict(
+            config.optim_wrapper,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+    with wrapper.optim_context(model):
+        output = model(torch.ones(2, 4, device='cuda'))
+        assert output.dtype == getattr(torch, dtype)
+    wrapper.update_params(output.float().sum())
+    # The gradient of each weight is 2, from two samples of ones.
+    torch.testing.assert_close(
+        model.weight.detach(), before - 0.2, atol=1e-3, rtol=0)
+
+
+def test_validation_is_left_out():
+    config = Config(
+        dict(val_cfg=dict(), val_dataloader=dict(), val_evaluator=dict()))
+    apis.disable_validation(config)
+    assert (config.val_cfg, config.val_dataloader,
+            config.val_evaluator) == (None, None, None)
+
+
+def test_lr_scaling_needs_the_batch_it_is_meant_for():
+    config = Config(dict(auto_scale_lr=dict(base_batch_size=256)))
+    apis.enable_lr_scaling(config)
+    assert config.auto_scale_lr.enable is True
+    for scaling in (None, dict(enable=False)):
+        with pytest.raises(ValueError, match='base_batch_size'):
+            apis.enable_lr_scaling(Config(dict(auto_scale_lr=scaling)))
+
+
+@pytest.fixture
+def test_config():
+    pipeline = [dict(type='LoadImageFromFile')]
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(type='MaskRCNN'),
+            test_cfg=dict(),
+            test_evaluator=dict(type='CocoMetric'),
+            test_dataloader=dict(
+                dataset=dict(
+                    type='RepeatDataset', dataset=dict(pipeline=pipeline)))))
+
+
+def test_test_needs_something_to_test(test_config, tmp_path):
+    test_config.test_evaluator = None
+    with pytest.raises(ValueError, match='it lacks test_evaluator'):
+        apis.prepare_test(test_config, 'weights.pth')
+
+
+def test_test_loads_the_checkpoint_safely(test_config, tmp_path):
+    good, bad = tmp_path / 'good.pth', tmp_path / 'bad.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), good)
+    torch.save(dict(state_dict=dict(), meta=tmp_path), bad)
+    apis.prepare_test(test_config, str(good))
+    assert test_config.load_from == str(good)
+    with pytest.raises(ValueError, match='bad.pth'):
+        apis.prepare_test(test_config, str(bad))
+    with pytest.raises(FileNotFoundError, match='absent.pth'):
+        apis.prepare_test(test_config, 'absent.pth')
+
+
+@pytest.mark.parametrize(('scope', 'dump'), [
+    ('mmdet', 'mmdet.DumpDetResults'),
+    ('mmseg', 'DumpResults'),
+])
+def test_predictions_are_dumped(test_config, scope, dump):
+    test_config.default_scope = scope
+    apis.save_predictions(test_config, 'out.pkl')
+    assert test_config.test_evaluator == [
+        dict(type='CocoMetric'),
+        dict(type=dump, out_file_path='out.pkl')
+    ]
+    with pytest.raises(ValueError, match='out.json'):
+        apis.save_predictions(test_config, 'out.json')
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_predictions_are_drawn(test_config, tmp_path, scope):
+    test_config.default_scope = scope
+    test_config.visualizer = dict(type='Visualizer')
+    apis.draw_predictions(test_config, str(tmp_path))
+    hook_type, visualizer_type = runs.DRAWING[scope]
+    hook = test_config.default_hooks.visualization
+    assert hook.type == hook_type
+    assert hook.get('draw') or hook.get('enable')
+    assert test_config.visualizer.type == visualizer_type
+    assert str(tmp_path) in (hook.get('out_dir'), hook.get('test_out_dir'),
+                             test_config.visualizer.get('save_dir'))
+
+
+def test_drawing_refuses_what_it_does_not_know(test_config, tmp_path):
+    test_config.default_hooks = dict(visualization=dict(type='MyHook'))
+    with pytest.raises(ValueError, match='is a MyHook'):
+        apis.draw_predictions(test_config, str(tmp_path))
+    test_config.default_scope = 'mmpose'
+    with pytest.raises(ValueError, match="not of 'mmpose'"):
+        apis.draw_predictions(test_config, str(tmp_path))
+
+
+def test_test_time_augmentation(test_config):
+    with pytest.raises(ValueError, match='lacks tta_model and tta_pipeline'):
+        apis.enable_test_time_augmentation(test_config)
+    test_config.tta_model = dict(type='DetTTAModel')
+    test_config.tta_pipeline = [dict(type='TestTimeAug')]
+    apis.enable_test_time_augmentation(test_config)
+    assert test_config.model == dict(
+        type='DetTTAModel', module=dict(type='MaskRCNN'))
+    dataset = test_config.test_dataloader.dataset.dataset
+    assert dataset.pipeline == [dict(type='TestTimeAug')]
+
+
+def test_missing_host_library_is_named():
+    config = Config(dict(default_scope='mmabsent'))
+    with pytest.raises(ModuleNotFoundError, match='pip install mmabsent'):
+        apis.build_runner(config)
