@@ -1,0 +1,101 @@
+"""Train with several processes on CPU, through MMEngine's own launchers.
+
+MMEngine's ``launcher='pytorch'`` (and ``slurm``, ``mpi``) works on
+accelerators only: ``init_dist`` calls ``torch.cuda.set_device`` whatever the
+backend, and ``Runner.wrap_model`` gives DistributedDataParallel the local
+rank as ``device_ids``, which it refuses for a model on the CPU. No config
+can avoid both.
+
+It is not among the patches that ``import mmmedmask`` applies, because it
+imports the runner and changes it. :func:`mmmedmask.apis.build_runner` calls
+:func:`enable_cpu_distributed` when it is given a launcher, so that a
+config for GPUs trains unchanged, with gloo, on a machine that has none.
+
+Delete when MMEngine selects devices and ``device_ids`` by the device in use.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import utils as dist_utils
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.registry import MODEL_WRAPPERS
+from mmengine.runner import Runner
+from torch import nn
+
+INITIALIZERS = ('_init_dist_pytorch', '_init_dist_slurm', '_init_dist_mpi')
+
+
+def _initialize_on_cpu(initialize: Callable) -> Callable:
+    """Let one of MMEngine's initializers run without CUDA."""
+
+    @functools.wraps(initialize)
+    def initialize_on_cpu(backend: str, *args, **kwargs) -> None:
+        set_device = torch.cuda.set_device
+        torch.cuda.set_device = lambda device: None
+        try:
+            initialize('gloo' if backend == 'nccl' else backend, *args,
+                       **kwargs)
+        finally:
+            torch.cuda.set_device = set_device
+
+    return initialize_on_cpu
+
+
+def _wrap_model_on_cpu(wrap_model: Callable) -> Callable:
+    """Let ``Runner.wrap_model`` wrap a model that stays on the CPU."""
+
+    @functools.wraps(wrap_model)
+    def wrap_model_on_cpu(self: Runner, model_wrapper_cfg: dict | None,
+                          model: nn.Module) -> nn.Module:
+        if not self.distributed or is_model_wrapper(model):
+            return wrap_model(self, model_wrapper_cfg, model)
+        self.logger.info(
+            f'No accelerator: {self.world_size} processes train on CPU with '
+            f'{torch.distributed.get_backend()}.')
+        if self.cfg.get('sync_bn') or any(
+                isinstance(module, nn.SyncBatchNorm)
+                for module in model.modules()):
+            self.logger.warning(
+                'SyncBatchNorm does not run on CPU: it becomes BatchNorm, '
+                'with the statistics of each process alone.')
+        model = revert_sync_batchnorm(model.to(get_device()))
+        if model_wrapper_cfg is None:
+            unused = self.cfg.get('find_unused_parameters', False)
+            model_wrapper_cfg = {
+                'broadcast_buffers': False,
+                'find_unused_parameters': unused
+            }
+        return MODEL_WRAPPERS.build(
+            dict(model_wrapper_cfg),
+            default_args={
+                'type': 'MMDistributedDataParallel',
+                'module': model
+            })
+
+    return wrap_model_on_cpu
+
+
+def enable_cpu_distributed() -> bool:
+    """Make MMEngine's launchers work on a machine without accelerator.
+
+    ``nccl`` becomes ``gloo``, and models are wrapped without ``device_ids``.
+    Where MMEngine sees an accelerator nothing is changed. Calling it again
+    changes nothing. Call it before the runner is built.
+
+    Returns:
+        Whether this machine has no accelerator, so that training with a
+        launcher goes on CPU.
+    """
+    if get_device() != 'cpu':
+        return False
+    # functools.wraps leaves __wrapped__ behind; the originals have none.
+    for name in INITIALIZERS:
+        initialize = getattr(dist_utils, name)
+        if not hasattr(initialize, '__wrapped__'):
+            setattr(dist_utils, name, _initialize_on_cpu(initialize))
+    if not hasattr(Runner.wrap_model, '__wrapped__'):
+        Runner.wrap_model = _wrap_model_on_cpu(Runner.wrap_model)
+    return True
