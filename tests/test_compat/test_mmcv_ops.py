@@ -34,6 +34,7 @@ def test_importing_mmmedmask_imports_no_host():
         """)
 
 
+@pytest.mark.slow
 @stand_in_only
 def test_hosts_imported_first_get_the_ops():
     check_python("""
@@ -79,6 +80,7 @@ def test_hosts_imported_first_get_the_ops():
         """)
 
 
+@pytest.mark.slow
 @stand_in_only
 def test_environment_is_reported():
     check_python("""
@@ -150,6 +152,7 @@ def test_compiled_ops_are_left_alone(extensions):
         """, *extensions)
 
 
+@pytest.mark.slow
 def test_compiled_ops_of_hosts_imported_first_are_left_alone(extensions):
     check_python(
         """

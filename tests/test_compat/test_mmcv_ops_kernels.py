@@ -15,14 +15,8 @@ from mmmedmask.compat import has_compiled_ops, mmcv_ops_kernels
 from mmcv import ops  # isort: skip
 from mmcv.ops.nms import batched_nms  # isort: skip
 
-DEVICES = [
-    'cpu',
-    pytest.param(
-        'cuda',
-        marks=pytest.mark.skipif(
-            not torch.cuda.is_available(), reason='needs a GPU'))
-]
-on_each_device = pytest.mark.parametrize('device', DEVICES)
+on_each_device = pytest.mark.parametrize(
+    'device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
 stand_in_only = pytest.mark.skipif(
     has_compiled_ops(), reason='mmcv has compiled ops')
 
