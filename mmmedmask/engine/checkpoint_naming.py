@@ -1,0 +1,166 @@
+"""Names of backbone tensors in mmpretrain, mmdet, torchvision and timm.
+
+The architectures are the same, the modules are called differently. A family
+is recognised by its names, so that no class has to be built:
+
+* plain ResNet: identical in all four libraries;
+* ResNetV1c/V1d: another stem everywhere, torchvision does not have them;
+  in V1d mmdet and timm keep a pooling slot in front of every shortcut
+  convolution, mmpretrain only where the stride is 2;
+* ConvNeXt (v1): mmdet has none of its own (it uses mmpretrain's).
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
+FAMILIES = ('resnet', 'resnetv1c', 'resnetv1d', 'convnext')
+
+
+def backbone_family(state_dict: Mapping[str, Tensor]) -> str:
+    """Recognise the family of a backbone named as in mmpretrain.
+
+    Args:
+        state_dict: The backbone's tensors, without a prefix.
+
+    Returns:
+        One of ``FAMILIES``.
+
+    Raises:
+        ValueError: If the names belong to none of them.
+    """
+    if 'downsample_layers.0.0.weight' in state_dict:
+        if any('.grn.' in name for name in state_dict):
+            raise ValueError(
+                'ConvNeXt V2 (global response normalisation) cannot be '
+                'renamed, only the first version can')
+        return 'convnext'
+    if 'conv1.weight' in state_dict and 'layer1.0.conv1.weight' in state_dict:
+        return 'resnet'
+    if 'stem.0.conv.weight' in state_dict:
+        # The pooling in front takes index 0 of V1d's strided shortcuts.
+        pooled = 'layer2.0.downsample.2.weight' in state_dict
+        return 'resnetv1d' if pooled else 'resnetv1c'
+    raise ValueError(
+        f'unknown backbone: its first tensors are {list(state_dict)[:3]}, '
+        f'valid are the families {FAMILIES} as mmpretrain names them')
+
+
+def rename_backbone(state_dict: Mapping[str, Tensor],
+                    naming: str) -> dict[str, Tensor]:
+    """Rename a backbone's tensors from mmpretrain to another library.
+
+    Values are kept, except that torchvision stores ConvNeXt's layer scale as
+    ``(C, 1, 1)``. The norms that mmpretrain's ConvNeXt puts on the outputs of
+    its first three stages exist nowhere else and are left out.
+
+    Args:
+        state_dict: The backbone's tensors named as in mmpretrain, without a
+            prefix.
+        naming: One of ``NAMINGS``; ``'openmmlab'`` changes nothing.
+
+    Returns:
+        The same tensors under new names.
+
+    Raises:
+        ValueError: If the naming is unknown or the library does not have the
+            architecture.
+    """
+    if naming not in NAMINGS:
+        raise ValueError(f'naming must be one of {NAMINGS}, got {naming!r}')
+    if naming == 'openmmlab':
+        return dict(state_dict)
+    family = backbone_family(state_dict)
+    if family == 'resnet':
+        return dict(state_dict)
+    if family == 'convnext':
+        return _rename_convnext(state_dict, naming)
+    return _rename_deep_stem(state_dict, naming, family)
+
+
+def _rename_deep_stem(state_dict: Mapping[str, Tensor], naming: str,
+                      family: str) -> dict[str, Tensor]:
+    if naming == 'torchvision':
+        raise ValueError(
+            f'torchvision has no {family} (deep stem); export it with '
+            "naming='timm' (resnet*c, resnet*d) or 'openmmlab'")
+    renamed = {}
+    for name, value in state_dict.items():
+        stem = re.fullmatch(r'stem\.(\d)\.(conv|bn)\.(.+)', name)
+        shortcut = re.fullmatch(r'(layer1\.0\.downsample)\.(\d)\.(.+)', name)
+        if stem:
+            # conv, norm and ReLU, three times, in one flat sequence.
+            index = 3 * int(stem[1]) + (stem[2] == 'bn')
+            name = f'stem.{index}.{stem[3]}'
+            if naming == 'timm':
+                name = (f'bn1.{stem[3]}'
+                        if index == 7 else f'conv1.{index}.{stem[3]}')
+        elif shortcut and family == 'resnetv1d':
+            name = f'{shortcut[1]}.{int(shortcut[2]) + 1}.{shortcut[3]}'
+        renamed[name] = value
+    return renamed
+
+
+def _rename_convnext(state_dict: Mapping[str, Tensor],
+                     naming: str) -> dict[str, Tensor]:
+    if naming == 'mmdet':
+        raise ValueError(
+            'mmdet has no ConvNeXt of its own: use the openmmlab naming with '
+            "type='mmpretrain.ConvNeXt' in the detector")
+    last = f'norm{_num_stages(state_dict) - 1}'
+    renamed = {}
+    for name, value in state_dict.items():
+        head, _, rest = name.partition('.')
+        if re.fullmatch(r'norm\d', head):
+            if head == last:
+                final = 'classifier.0' if naming == 'torchvision' \
+                    else 'head.norm'
+                renamed[f'{final}.{rest}'] = value
+        elif naming == 'torchvision':
+            name, value = _to_torchvision_convnext(name, value)
+            renamed[name] = value
+        else:
+            renamed[_to_timm_convnext(name)] = value
+    return renamed
+
+
+def _num_stages(state_dict: Mapping[str, Tensor]) -> int:
+    stages = {n.split('.')[1] for n in state_dict if n.startswith('stages.')}
+    return len(stages)
+
+
+def _to_timm_convnext(name: str) -> str:
+    down = re.fullmatch(r'downsample_layers\.(\d)\.(.+)', name)
+    if down:
+        stage, rest = int(down[1]), down[2]
+        return f'stem.{rest}' if stage == 0 \
+            else f'stages.{stage}.downsample.{rest}'
+    stage, block, rest = re.fullmatch(r'stages\.(\d)\.(\d+)\.(.+)',
+                                      name).groups()
+    for ours, theirs in (('depthwise_conv', 'conv_dw'),
+                         ('pointwise_conv1', 'mlp.fc1'),
+                         ('pointwise_conv2', 'mlp.fc2')):
+        rest = rest.replace(ours, theirs)
+    return f'stages.{stage}.blocks.{block}.{rest}'
+
+
+def _to_torchvision_convnext(name: str, value: Tensor) -> tuple[str, Tensor]:
+    # features alternates between downsampling (even) and stages (odd).
+    down = re.fullmatch(r'downsample_layers\.(\d)\.(.+)', name)
+    if down:
+        return f'features.{2 * int(down[1])}.{down[2]}', value
+    stage, block, rest = re.fullmatch(r'stages\.(\d)\.(\d+)\.(.+)',
+                                      name).groups()
+    block_name = f'features.{2 * int(stage) + 1}.{block}'
+    if rest == 'gamma':
+        return f'{block_name}.layer_scale', value.reshape(-1, 1, 1)
+    part, _, parameter = rest.partition('.')
+    index = {
+        'depthwise_conv': 0,
+        'norm': 2,
+        'pointwise_conv1': 3,
+        'pointwise_conv2': 5
+    }[part]
+    return f'{block_name}.block.{index}.{parameter}', value

@@ -1,0 +1,154 @@
+"""Write the backbone of a pre-training checkpoint to a file of its own.
+
+The result holds tensors and plain Python data alone, so that anybody can
+load it with ``torch.load(weights_only=True)``:
+``{'state_dict': ..., 'meta': ...}``, named as OpenMMLab, mmdet, torchvision
+or timm name the architecture.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+
+NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('source', help='checkpoint of a pre-training run')
+    parser.add_argument('target', help='file to write')
+    parser.add_argument(
+        '--naming',
+        choices=NAMINGS,
+        default='openmmlab',
+        help='whose names the tensors get (default: openmmlab; plain ResNets '
+        'are named alike in all, ResNetV1c, V1d and ConvNeXt are not)')
+    parser.add_argument(
+        '--prefix',
+        default='backbone.',
+        help="the backbone's prefix in the source (default: backbone.)")
+    parser.add_argument(
+        '--target-prefix',
+        help='prefix of the written names (default: "backbone." for '
+        'openmmlab and mmdet, none for torchvision and timm)')
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite the target')
+    return parser.parse_args()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as a hexadecimal string."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def export_backbone(source: Path,
+                    target: Path,
+                    naming: str = 'openmmlab',
+                    prefix: str = 'backbone.',
+                    target_prefix: str | None = None) -> dict:
+    """Extract, rename and save a backbone.
+
+    Args:
+        source: A checkpoint of a runner, or a file with a bare dictionary of
+            tensors. It is read with ``weights_only=True``.
+        target: The file to write.
+        naming: Whose names the tensors get, one of ``NAMINGS``.
+        prefix: The backbone's prefix in the source; ``''`` takes everything.
+        target_prefix: The prefix in the target. ``None`` means ``backbone.``
+            for OpenMMLab's namings and none for the others.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: If nothing has the prefix, or the naming does not know
+            the architecture.
+    """
+    from mmmedmask.engine.checkpoint import (
+        get_state_dict,
+        normalize_prefix,
+        read_checkpoint,
+        select_prefix,
+    )
+    from mmmedmask.engine.checkpoint_naming import rename_backbone
+
+    checkpoint = read_checkpoint(source)
+    tensors = get_state_dict(checkpoint)
+    backbone = select_prefix(tensors, prefix)
+    if not backbone:
+        found = sorted({name.split('.')[0] for name in tensors})
+        raise ValueError(
+            f'no tensor in {str(source)!r} has the prefix {prefix!r}; their '
+            f'names begin with {found}')
+    backbone = rename_backbone(backbone, naming)
+    if target_prefix is None:
+        target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
+    target_prefix = normalize_prefix(target_prefix)
+    exported = {
+        'state_dict': {
+            # Clones, as a view would drag the whole storage into the file.
+            f'{target_prefix}{name}': value.detach().clone().contiguous()
+            for name, value in backbone.items()
+        },
+        'meta': _plain_meta(checkpoint.get('meta'), source, naming, prefix)
+    }
+    torch.save(exported, target)
+    return exported
+
+
+def _plain_meta(meta: object, source: Path, naming: str, prefix: str) -> dict:
+    """Say where the weights come from, in strings and integers."""
+    import mmengine
+
+    import mmmedmask
+    meta = meta if isinstance(meta, dict) else {}
+    config = meta.get('cfg')
+    plain = {
+        'source': source.name,
+        'source_sha256': sha256_of(source),
+        'source_prefix': prefix,
+        'naming': naming,
+        'experiment_name': meta.get('experiment_name'),
+        'config_sha256': hashlib.sha256(config.encode()).hexdigest()
+        if isinstance(config, str) else None,
+        'epoch': meta.get('epoch'),
+        'iter': meta.get('iter'),
+        'seed': meta.get('seed'),
+        'mmmedmask_version': mmmedmask.__version__,
+        'mmengine_version': meta.get('mmengine_version',
+                                     mmengine.__version__),
+        'torch_version': str(torch.__version__),
+    }
+    return {
+        key: value if isinstance(value, (int, float)) else str(value)
+        for key, value in plain.items() if value is not None
+    }
+
+
+def main():
+    args = parse_args()
+    source, target = Path(args.source), Path(args.target)
+    if target.exists() and not args.force:
+        raise SystemExit(f'{target} exists, --force overwrites it')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        exported = export_backbone(source, target, args.naming, args.prefix,
+                                   args.target_prefix)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'export_backbone: {error}') from error
+    names = list(exported['state_dict'])
+    values = sum(v.numel() for v in exported['state_dict'].values())
+    print(f'{target}: {len(names)} tensors, {values / 1e6:.2f} M values, '
+          f'{names[0]} ... {names[-1]}')
+    for key, value in exported['meta'].items():
+        print(f'  {key}: {value}')
+
+
+if __name__ == '__main__':
+    main()

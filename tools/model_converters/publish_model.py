@@ -1,0 +1,87 @@
+"""Make a checkpoint fit to be passed on: weights alone, named by their hash.
+
+Optimiser, schedulers, log history and the states of hooks are left out; what
+stays are the model's tensors and plain metadata. The file name gets the
+first eight digits of the file's SHA-256.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import torch
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('source', help='checkpoint of a run')
+    parser.add_argument(
+        'target',
+        help='name of the published file, e.g. cmim_resnet18.pth; becomes '
+        'cmim_resnet18-1a2b3c4d.pth')
+    parser.add_argument(
+        '--keep-config',
+        action='store_true',
+        help="keep the config's text, which may name folders of yours")
+    return parser.parse_args()
+
+
+def publish_model(source: Path,
+                  target: Path,
+                  keep_config: bool = False) -> Path:
+    """Strip a checkpoint and name it by its content.
+
+    Args:
+        source: A runner's checkpoint; read with ``weights_only=True``.
+        target: Path without the hash; ``.pth`` is added if it has no suffix.
+        keep_config: Keep the config in the metadata.
+
+    Returns:
+        The written file.
+
+    Raises:
+        ValueError: If the source holds no tensors.
+    """
+    from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
+
+    checkpoint = read_checkpoint(source)
+    state_dict = {
+        name: value.detach().clone().contiguous()
+        for name, value in get_state_dict(checkpoint).items()
+    }
+    meta = checkpoint.get('meta')
+    kept = plain_data(meta) if isinstance(meta, dict) else {}
+    if not keep_config:
+        kept.pop('cfg', None)
+    suffix = target.suffix or '.pth'
+    unnamed = target.with_suffix(f'{suffix}.partial')
+    unnamed.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({'state_dict': state_dict, 'meta': kept}, unnamed)
+    digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()
+    named = target.with_name(f'{target.stem}-{digest[:8]}{suffix}')
+    return unnamed.replace(named)
+
+
+def plain_data(value: object) -> object:
+    """Copy nested data; what is no plain Python type becomes a string."""
+    if isinstance(value, dict):
+        return {str(key): plain_data(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_data(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    return str(value)
+
+
+def main():
+    args = parse_args()
+    try:
+        path = publish_model(
+            Path(args.source), Path(args.target), args.keep_config)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'publish_model: {error}') from error
+    print(path)
+
+
+if __name__ == '__main__':
+    main()
