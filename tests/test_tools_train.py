@@ -1,0 +1,307 @@
+"""train.py, test.py and their launchers, run as users run them."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools'
+SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh')
+
+
+def run(*command, status=0, **environment):
+    """Run a command and return what it printed; check its exit status."""
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    result = subprocess.run([str(part) for part in command],
+                            capture_output=True,
+                            text=True,
+                            env={
+                                **os.environ, 'PATH': path,
+                                **environment
+                            })
+    output = result.stdout + result.stderr
+    assert result.returncode == status, output
+    return output
+
+
+def read_log(work_dir):
+    """Return the rows of all scalar logs below a work dir, in order."""
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    return [
+        json.loads(line) for file in files
+        for line in file.read_text().splitlines()
+    ]
+
+
+@pytest.mark.slow
+def test_train_then_resume(tiny_classification, tmp_path):
+    work_dir = tmp_path / 'work dir'
+    command = (sys.executable, TOOLS / 'train.py', tiny_classification,
+               '--work-dir', work_dir, '--resume', 'auto')
+
+    # Both spellings of the rank: PyTorch's launchers use one or the other.
+    run(*command, '--local_rank=0', '--auto-scale-lr', '--cfg-options',
+        'train_cfg.max_epochs=1')
+    rows = read_log(work_dir)
+    training = [row for row in rows if 'loss' in row]
+    assert [row['step'] for row in training] == [1, 2]
+    # The config's rate, 0.01, is meant for 8 samples per step; here are 4.
+    assert training[0]['lr'] == pytest.approx(0.005)
+    assert 'accuracy/top1' in rows[-1]
+    assert (work_dir / 'epoch_1.pth').is_file()
+
+    # The same command goes on where the first stopped.
+    output = run(*command, '--local-rank=0', '--no-validate')
+    assert f'Load checkpoint from {work_dir / "epoch_1.pth"}' in output
+    rows = read_log(work_dir)
+    assert [row['step'] for row in rows if 'loss' in row] == [1, 2, 3, 4]
+    assert sum('accuracy/top1' in row for row in rows) == 1
+    assert (work_dir / 'epoch_2.pth').is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_cpu(tiny_classification, tmp_path):
+    output = run(
+        TOOLS / 'dist_train.sh',
+        tiny_classification,
+        2,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        CUDA_VISIBLE_DEVICES='')
+    assert '2 processes train on CPU with gloo' in output
+    # 8 images, 4 per process and step: one step of both.
+    rows = read_log(tmp_path)
+    assert [row['step'] for row in rows if 'loss' in row] == [1]
+    assert rows[-1]['accuracy/top1'] >= 0
+    assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+TINY_DETECTION = """
+_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+default_scope = 'mmdet'
+model = dict(
+    backbone=dict(
+        depth=18, stem_channels=8, base_channels=8, init_cfg=None,
+        frozen_stages=-1, norm_eval=False),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
+    rpn_head=dict(in_channels=8, feat_channels=8),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=8),
+        bbox_head=dict(in_channels=8, fc_out_channels=8, num_classes=1),
+        mask_roi_extractor=dict(out_channels=8),
+        mask_head=dict(
+            in_channels=8, conv_out_channels=8, num_convs=1, num_classes=1)),
+    test_cfg=dict(rcnn=dict(score_thr=0., max_per_img=5)))
+loader = dict(
+    batch_size=2, num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False))
+dataset = dict(
+    type='CocoDataset', data_root=FOLDER, ann_file='coco.json',
+    data_prefix=dict(img=''), metainfo=dict(classes=('gland', )))
+load = [dict(type='LoadImageFromFile', backend_args=None),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+train_dataloader = dict(
+    **loader,
+    dataset=dict(**dataset, pipeline=load + [dict(type='PackDetInputs')]))
+test_dataloader = dict(
+    **loader,
+    dataset=dict(
+        **dataset, test_mode=True, pipeline=load + [
+            dict(type='Resize', scale=(64, 64), keep_ratio=True),
+            dict(
+                type='PackDetInputs',
+                meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+                           'scale_factor'))
+        ]))
+test_evaluator = dict(
+    type='CocoMetric', ann_file=FOLDER + '/coco.json',
+    metric=['bbox', 'segm'])
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.001))
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+"""
+
+
+@pytest.fixture
+def tiny_detection(tmp_path):
+    """A config of mmdet's scope: Mask R-CNN on two drawn rectangles."""
+    import numpy as np
+    from PIL import Image
+
+    images, annotations = [], []
+    for number, (left, top) in enumerate(((8, 12), (20, 4)), start=1):
+        pixels = np.full((64, 64, 3), 220, np.uint8)
+        pixels[top:top + 32, left:left + 24] = (150, 60, 140)
+        name = f'{number}.png'
+        Image.fromarray(pixels).save(tmp_path / name)
+        images.append(dict(id=number, file_name=name, width=64, height=64))
+        corners = [(left, top), (left + 24, top), (left + 24, top + 32),
+                   (left, top + 32)]
+        annotations.append(
+            dict(
+                id=number,
+                image_id=number,
+                category_id=1,
+                iscrowd=0,
+                area=24 * 32,
+                bbox=[left, top, 24, 32],
+                segmentation=[[value for pair in corners for value in pair]]))
+    (tmp_path / 'coco.json').write_text(
+        json.dumps(
+            dict(
+                images=images,
+                annotations=annotations,
+                categories=[dict(id=1, name='gland')])))
+    config = tmp_path / 'tiny_detection.py'
+    config.write_text(TINY_DETECTION.replace('FOLDER', repr(str(tmp_path))))
+    return config
+
+
+@pytest.mark.slow
+def test_mmdet_config_trains_and_tests(tiny_detection, tmp_path):
+    work_dir = tmp_path / 'run'
+    run(sys.executable, TOOLS / 'train.py', tiny_detection, '--work-dir',
+        work_dir)
+    losses = [row for row in read_log(work_dir) if 'loss_mask' in row]
+    assert len(losses) == 1
+
+    out, pictures = work_dir / 'out.pkl', work_dir / 'pictures'
+    output = run(sys.executable, TOOLS / 'test.py', tiny_detection,
+                 work_dir / 'epoch_1.pth', '--work-dir', work_dir / 'test',
+                 '--out', out, '--show-dir', pictures)
+    assert 'coco/segm_mAP' in output
+    predictions = pickle.loads(out.read_bytes())
+    assert [p['img_id'] for p in predictions] == [1, 2]
+    # Run-length encoded, not a stack of full masks.
+    assert predictions[0]['pred_instances']['masks'][0]['size'] == [64, 64]
+    assert sorted(p.name for p in pictures.iterdir()) == ['1.png', '2.png']
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_help_never_mentions_gpus(tool):
+    # mim would take it for an option and append one of its own.
+    output = run(sys.executable, TOOLS / tool, '--help')
+    assert '--gpus' not in output
+    assert '--local-rank' in output
+    assert '--local_rank' in output
+
+
+@pytest.mark.parametrize(('tool', 'rest'), [
+    ('train.py', ()),
+    ('test.py', ('weights.pth', )),
+    ('misc/print_config.py', ()),
+])
+def test_unknown_config_is_a_clear_error(tool, rest):
+    output = run(
+        sys.executable, TOOLS / tool, 'absent/config.py', *rest, status=1)
+    assert "config 'absent/config.py' does not exist" in output
+    assert 'Traceback' not in output
+
+
+def test_print_config_shows_inherited_and_overridden(tmp_path):
+    config = tmp_path / 'child.py'
+    config.write_text("_base_ = 'mmpretrain::_base_/models/resnet18.py'\n")
+    output = run(sys.executable, TOOLS / 'misc' / 'print_config.py', config,
+                 '--cfg-options', 'model.head.num_classes=7')
+    assert "type='GlobalAveragePooling'" in output
+    assert 'num_classes=7' in output
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_shell_scripts_are_strict_and_say_how_to_use_them(script):
+    run('bash', '-n', TOOLS / script)
+    assert '\nset -euo pipefail\n' in (TOOLS / script).read_text()
+    assert os.access(TOOLS / script, os.X_OK)
+    for arguments in ((), ('one', )):
+        output = run(TOOLS / script, *arguments, status=2)
+        assert f'usage: {script}' in output
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    """Commands of these names print their arguments, one per line."""
+
+    def record(*names):
+        for name in names:
+            file = tmp_path / 'bin' / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+            file.chmod(0o755)
+        return dict(PATH=f'{tmp_path / "bin"}:{os.environ["PATH"]}')
+
+    return record
+
+
+@pytest.mark.parametrize(('script', 'arguments'), [
+    ('dist_train.sh', ('a config.py', '3')),
+    ('dist_test.sh', ('a config.py', 'a checkpoint.pth', '3')),
+])
+def test_dist_scripts_pass_everything_on(recorder, script, arguments):
+    environment = recorder('torchrun')
+    tool = str(TOOLS / script.removeprefix('dist_').replace('.sh', '.py'))
+    rest = ['--cfg-options', 'a="[1, 2]"', 'b=c d']
+    lines = run(TOOLS / script, *arguments, *rest, **environment).splitlines()
+    assert lines == [
+        '--standalone', '--nproc-per-node=3', tool, *arguments[:-1],
+        '--launcher', 'pytorch', *rest
+    ]
+    lines = run(
+        TOOLS / script,
+        *arguments,
+        **environment,
+        NNODES='2',
+        NODE_RANK='1',
+        MASTER_ADDR='machine0',
+        PORT='123').splitlines()
+    assert lines[:5] == [
+        '--nnodes=2', '--node-rank=1', '--master-addr=machine0',
+        '--master-port=123', '--nproc-per-node=3'
+    ]
+    output = run(
+        TOOLS / script, *arguments, **environment, NNODES='2', status=2)
+    assert 'NNODES=2 needs MASTER_ADDR' in output
+
+
+@pytest.mark.parametrize('gpus', ['0', '-1', 'two', '1.5'])
+def test_dist_train_wants_a_number_of_processes(recorder, gpus):
+    output = run(
+        TOOLS / 'dist_train.sh',
+        'config.py',
+        gpus,
+        **recorder('torchrun'),
+        status=2)
+    assert 'usage: dist_train.sh CONFIG GPUS' in output
+
+
+@pytest.mark.parametrize(('script', 'given', 'passed'), [
+    ('slurm_train.sh', 'a work dir', ['--work-dir', 'a work dir']),
+    ('slurm_test.sh', 'a checkpoint.pth', ['a checkpoint.pth']),
+])
+def test_slurm_scripts_pass_everything_on(recorder, script, given, passed):
+    tool = str(TOOLS / script.removeprefix('slurm_').replace('.sh', '.py'))
+    lines = run(
+        TOOLS / script,
+        'gpu',
+        'my job',
+        'a config.py',
+        given,
+        '--cfg-options',
+        'a=b c',
+        **recorder('srun'),
+        GPUS='4',
+        SRUN_ARGS='--time=1:00 --qos=low').splitlines()
+    assert lines == [
+        '--partition=gpu', '--job-name=my job', '--gres=gpu:4', '--ntasks=4',
+        '--ntasks-per-node=4', '--cpus-per-task=5', '--kill-on-bad-exit=1',
+        '--time=1:00', '--qos=low', 'python', '-u', tool, 'a config.py',
+        *passed, '--launcher', 'slurm', '--cfg-options', 'a=b c'
+    ]
