@@ -1,3 +1,6 @@
-"""Hooks and samplers."""
+"""Hooks, samplers and optimizer wrappers."""
 
-from mmmedmask.engine import hooks  # noqa: F401
+from mmmedmask.engine import hooks
+from mmmedmask.engine.optim_wrapper import Bfloat16OptimWrapper
+
+__all__ = ['Bfloat16OptimWrapper', 'hooks']

@@ -1,0 +1,48 @@
+"""CMIM at a size that two CPU cores finish in an hour (docs/results.md).
+
+Views of 128 pixels instead of 224, mask patches of 16 instead of 32 (an
+8x8 grid, near the paper's 7x7), some 1,300 tiles, bfloat16 on the CPU.
+"""
+
+_base_ = '../cmim_resnet18_8xb32-coslr-800e_nct.py'
+
+# ========================= Frequently modified =========================
+# Tiles of LC25000 and crops of GlaS's training images.
+data_root = ['data/lc25000/tiles', 'data/glas_tiles']
+view_size = 128
+patch_size = 16
+max_epochs = 40
+base_lr = 0.03
+num_workers = 1
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    channels_last=True,
+    data_preprocessor=dict(view_size=view_size, patch_size=patch_size),
+    neck=dict(out_stride=patch_size),
+    head=dict(patch_size=patch_size))
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=num_workers,
+    dataset=dict(
+        _delete_=True,
+        type='mmmedmask.TileFolder',
+        data_root=data_root,
+        pipeline=[
+            dict(type='mmmedmask.LoadTile', in_channels=3),
+            dict(type='mmmedmask.PackTile'),
+        ]))
+optim_wrapper = dict(
+    type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
+param_scheduler = [
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        end=max_epochs,
+        eta_min=0.0,
+        by_epoch=True,
+        convert_to_iter_based=True)
+]
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
