@@ -1,0 +1,266 @@
+"""Turn instance masks into COCO annotations, without losing a pixel.
+
+Masks are written as compressed run-length encoding: polygons from contours
+lose half a pixel at every border, and holes.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle_tools
+
+MASK_KINDS = ('auto', 'instances', 'binary')
+
+
+@dataclass
+class InstanceOptions:
+    """How masks become instances.
+
+    Attributes:
+        mask_kind: ``'instances'`` if the pixel values are instance numbers,
+            ``'binary'`` if they only say object or not, ``'auto'`` to
+            decide for each mask: one that holds no values but 0 and 255 is
+            binary.
+        split_components: Whether an instance number that occurs in several
+            places becomes one instance per place.
+        min_area: Instances with fewer pixels are left out (and counted).
+
+    Raises:
+        ValueError: If an option is out of range.
+    """
+
+    mask_kind: str = 'auto'
+    split_components: bool = False
+    min_area: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mask_kind not in MASK_KINDS:
+            raise ValueError(
+                f'mask_kind must be one of {MASK_KINDS}, got '
+                f'{self.mask_kind!r}')
+        if self.min_area < 0:
+            raise ValueError(
+                f'min_area must be at least 0, got {self.min_area}')
+
+
+def mask_to_labels(mask: np.ndarray) -> np.ndarray:
+    """Reduce a mask image to one channel of labels.
+
+    Some releases store masks as gray images with three or four channels.
+
+    Args:
+        mask: Integer array of shape (H, W) or (H, W, C). With two or four
+            channels the last one is alpha and plays no part.
+
+    Returns:
+        Array of shape (H, W), 0 is background.
+
+    Raises:
+        ValueError: If the values are no integers, or the colour channels
+            differ: colours are not instance numbers.
+    """
+    if mask.dtype.kind not in 'ui' and mask.dtype != bool:
+        raise ValueError(
+            f'a mask holds integers, this one holds {mask.dtype}')
+    if mask.ndim == 2:
+        return mask
+    if mask.ndim != 3:
+        raise ValueError(
+            f'a mask has the shape (H, W) or (H, W, C), got {mask.shape}')
+    colours = mask[..., :-1] if mask.shape[2] in (2, 4) else mask
+    if (colours != colours[..., :1]).any():
+        raise ValueError(
+            f'the {colours.shape[2]} channels of the mask differ; expected '
+            'instance numbers or 0/255, not colours')
+    return colours[..., 0]
+
+
+def is_binary_mask(labels: np.ndarray) -> bool:
+    """Say whether a mask holds 255 and no value but 0 and 255.
+
+    Args:
+        labels: Array of shape (H, W).
+
+    Returns:
+        True for a binary mask. A mask of zeros and ones is not one here: it
+        is also the map of a single instance.
+    """
+    values = np.unique(labels)
+    return bool(values.size <= 2 and values[-1] == 255
+                and values[0] in (0, 255))
+
+
+def split_instances(labels: np.ndarray,
+                    options: InstanceOptions) -> list[np.ndarray]:
+    """List the instances of a mask.
+
+    Connected means 8-connected.
+
+    Args:
+        labels: Array of shape (H, W), 0 is background.
+        options: How to read it; ``min_area`` plays no part here.
+
+    Returns:
+        Boolean arrays of shape (H, W), in the order of their numbers, then
+        of their first row.
+    """
+    binary = options.mask_kind == 'binary' or (
+        options.mask_kind == 'auto' and is_binary_mask(labels))
+    if binary:
+        return _components(labels != 0)
+    instances = []
+    for value in np.unique(labels[labels != 0]):
+        instance = labels == value
+        instances.extend(
+            _components(instance) if options.split_components
+            else [instance])
+    return instances
+
+
+def _components(mask: np.ndarray) -> list[np.ndarray]:
+    number, labels = count_components(mask)
+    return [labels == index for index in range(1, number + 1)]
+
+
+def count_components(mask: np.ndarray) -> tuple[int, np.ndarray]:
+    """Number the 8-connected parts of a mask.
+
+    Args:
+        mask: Boolean array of shape (H, W).
+
+    Returns:
+        How many parts there are, and an array of shape (H, W) with their
+        numbers, 0 for background.
+    """
+    number, labels = cv2.connectedComponents(
+        mask.astype(np.uint8), connectivity=8)
+    return number - 1, labels
+
+
+@dataclass
+class SplitTotals:
+    """What went into one annotation file."""
+
+    images: int = 0
+    instances: int = 0
+    empty_images: list[str] = field(default_factory=list)
+    binary_masks: list[str] = field(default_factory=list)
+    too_small: int = 0
+    in_several_parts: int = 0
+
+
+class CocoInstanceWriter:
+    """Collect images with instance masks and write one COCO file.
+
+    Args:
+        category: Name of the only category, whose id is 1.
+        options: How masks become instances.
+        description: Goes into the file's ``info``.
+    """
+
+    def __init__(self,
+                 category: str,
+                 options: InstanceOptions | None = None,
+                 description: str = '') -> None:
+        self.options = options or InstanceOptions()
+        self.totals = SplitTotals()
+        self._content = {
+            'info': {'description': description},
+            'licenses': [],
+            'categories': [{'id': 1, 'name': category}],
+            'images': [],
+            'annotations': [],
+        }
+
+    def add(self, file_name: str, labels: np.ndarray) -> None:
+        """Add one image with its mask.
+
+        Args:
+            file_name: Path of the image relative to the data root, with
+                forward slashes.
+            labels: Array of shape (H, W), 0 is background; see
+                :class:`InstanceOptions` for the other values.
+        """
+        totals, height_width = self.totals, labels.shape
+        image_id = len(self._content['images']) + 1
+        self._content['images'].append({
+            'id': image_id,
+            'file_name': file_name,
+            'height': int(height_width[0]),
+            'width': int(height_width[1]),
+        })
+        totals.images += 1
+        if self.options.mask_kind == 'auto' and is_binary_mask(labels):
+            totals.binary_masks.append(file_name)
+        before = totals.instances
+        for instance in split_instances(labels, self.options):
+            self._add_instance(image_id, instance)
+        if totals.instances == before:
+            totals.empty_images.append(file_name)
+
+    def _add_instance(self, image_id: int, instance: np.ndarray) -> None:
+        area = int(instance.sum())
+        if area < self.options.min_area:
+            self.totals.too_small += 1
+            return
+        self.totals.instances += 1
+        self.totals.in_several_parts += count_components(instance)[0] > 1
+        rle = encode_mask(instance)
+        self._content['annotations'].append({
+            'id': len(self._content['annotations']) + 1,
+            'image_id': image_id,
+            'category_id': 1,
+            'bbox': rle_tools.toBbox(rle).tolist(),
+            'area': area,
+            'iscrowd': 0,
+            'segmentation': rle,
+        })
+
+    def write(self, path: str | Path) -> None:
+        """Write the COCO file; its folder is made if need be.
+
+        Args:
+            path: The json file.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps(self._content, separators=(',', ':')),
+            encoding='utf-8')
+
+
+def encode_mask(mask: np.ndarray) -> dict:
+    """Encode a mask as COCO's compressed run lengths.
+
+    Args:
+        mask: Boolean array of shape (H, W).
+
+    Returns:
+        Dict with ``size``, [h, w], and ``counts``, a string.
+    """
+    rle = rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
+
+
+def decode_masks(
+        content: dict) -> Iterator[tuple[dict, Sequence[np.ndarray]]]:
+    """Decode the masks of a COCO file, image by image.
+
+    Args:
+        content: The parsed file.
+
+    Yields:
+        An entry of ``images``, and the masks of its annotations, boolean
+        arrays of shape (H, W).
+    """
+    by_image = {image['id']: [] for image in content['images']}
+    for annotation in content['annotations']:
+        by_image[annotation['image_id']].append(annotation['segmentation'])
+    for image in content['images']:
+        yield image, [
+            rle_tools.decode(rle).astype(bool) for rle in
+            by_image[image['id']]]
