@@ -2,6 +2,7 @@
 
 from mmmedmask.datasets import transforms
 from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.nct_crc import NCTCRC
 from mmmedmask.datasets.tiles import TileFolder
 
-__all__ = ['ImageFileDataset', 'TileFolder', 'transforms']
+__all__ = ['ImageFileDataset', 'NCTCRC', 'TileFolder', 'transforms']

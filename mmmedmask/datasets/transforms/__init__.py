@@ -1,5 +1,6 @@
 """Transforms of data pipelines."""
 
+from mmmedmask.datasets.transforms.cmim_views import CMIMTwoViews
 from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
 
-__all__ = ['LoadTile', 'PackTile']
+__all__ = ['CMIMTwoViews', 'LoadTile', 'PackTile']

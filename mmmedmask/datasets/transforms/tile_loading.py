@@ -164,12 +164,26 @@ class PackTile(BaseTransform):
         if 'gt_label' in results:
             data_sample.set_gt_label(results['gt_label'])
         return {
-            'inputs': channels_first(results['img']),
+            'inputs': pack_pixels(results['img']),
             'data_samples': data_sample
         }
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(meta_keys={self.meta_keys})'
+
+
+def pack_pixels(pixels: np.ndarray) -> torch.Tensor:
+    """Turn a tile, or several views of one, into a tensor.
+
+    Args:
+        pixels: Array of shape (H, W, C) or (H, W), or (V, H, W, C).
+
+    Returns:
+        Tensor of shape (C, H, W), or (V, C, H, W).
+    """
+    if pixels.ndim < 4:
+        return channels_first(pixels)
+    return torch.stack([channels_first(view) for view in pixels])
 
 
 def channels_first(image: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,169 @@
+"""NCT-CRC-HE-100K-NONORM, the tiles that CMIM and ConCL pre-train on.
+
+100,000 H&E tiles of colorectal tissue, 224 x 224 pixels at 0.5 um (Kather
+et al. 2018, doi:10.5281/zenodo.1214456). The lists of the split are those
+of ConCL (Yang et al., ECCV 2022).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.tiles import find_list_file, read_list_file
+from mmmedmask.registry import DATASETS
+
+NCT_CLASSES = ('BACK', 'ADI', 'DEB', 'LYM', 'MUC', 'MUS', 'NORM', 'STR',
+               'TUM')
+"""Classes in the order of ConCL's labels, which is not alphabetical."""
+
+NCT_SPLIT_SIZES = {'train': 80_000, 'val': 20_000}
+"""Tiles in ConCL's list files; drawn at random by tile, not by patient."""
+
+
+@DATASETS.register_module()
+class NCTCRC(ImageFileDataset):
+    """NCT-CRC-HE-100K-NONORM with ConCL's list files.
+
+    Layout, where ``CLASS`` is one of :data:`NCT_CLASSES`::
+
+        data_root/
+            meta/{train,train_labeled,val,val_labeled}.txt
+            data/CLASS/CLASS-XXXXXXXX.tif
+
+    A line of ``train.txt`` is ``CLASS/CLASS-XXXXXXXX.tif``; in
+    ``train_labeled.txt`` a blank and the label follow.
+    ``tools/dataset_converters/nct_crc.py`` writes the lists where they are
+    missing, and reads all tiles once.
+
+    Args:
+        data_root: The folder with ``meta`` and the tiles.
+        split: ``'train'`` or ``'val'``.
+        with_labels: Read the labelled list, and give samples ``gt_label``.
+        image_folder: The tiles' folder below ``data_root``; for the
+            unpacked official download it is ``'NCT-CRC-HE-100K-NONORM'``.
+        ann_file: Another list file instead of the split's, as given or
+            below ``data_root``.
+        pipeline: Transforms, as configs or callables.
+        on_error: ``'raise'`` or ``'skip'``, see :class:`ImageFileDataset`.
+        metainfo: Extra meta information.
+        indices: Use only a part, see :class:`ImageFileDataset`.
+        serialize_data: Hold the list as bytes that workers share.
+        test_mode: Whether the set is used for testing.
+        lazy_init: Whether to read the list at first use.
+
+    Raises:
+        ValueError: If ``split`` is unknown, or a line of the list is not
+            as described; names the line.
+        FileNotFoundError: If the list or the tiles' folder is missing.
+    """
+
+    METAINFO = {'classes': NCT_CLASSES}
+
+    def __init__(self,
+                 data_root: str,
+                 split: str = 'train',
+                 with_labels: bool = False,
+                 image_folder: str = 'data',
+                 ann_file: str = '',
+                 pipeline: Sequence = (),
+                 on_error: str = 'raise',
+                 metainfo: Mapping | None = None,
+                 indices: int | Sequence[int] | None = None,
+                 serialize_data: bool = True,
+                 test_mode: bool = False,
+                 lazy_init: bool = False) -> None:
+        if split not in NCT_SPLIT_SIZES:
+            raise ValueError(
+                f'split must be one of {tuple(NCT_SPLIT_SIZES)}, got '
+                f'{split!r}')
+        self.root = Path(data_root)
+        self.split = split
+        self.with_labels = with_labels
+        self.image_folder = image_folder
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            pipeline=pipeline,
+            on_error=on_error,
+            indices=indices,
+            serialize_data=serialize_data,
+            test_mode=test_mode,
+            lazy_init=lazy_init)
+
+    def load_data_list(self) -> list[dict]:
+        """Read the list file.
+
+        Returns:
+            One dict per tile with ``img_path``, and ``gt_label`` if asked.
+        """
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f'The folder of NCT-CRC {self.root} does not exist')
+        folder = self.root / self.image_folder
+        if not folder.is_dir():
+            present = sorted(
+                path.name for path in self.root.iterdir() if path.is_dir())
+            raise FileNotFoundError(
+                f'The tiles of NCT-CRC are expected in {folder}, which does '
+                f'not exist; {self.root} has the folders {present}: set '
+                'image_folder')
+        default = f'meta/{self.split}{"_labeled" * self.with_labels}.txt'
+        list_file = find_list_file(self.ann_file or default, self.root)
+        samples = []
+        for number, line in enumerate(read_list_file(list_file), start=1):
+            try:
+                name, label = parse_list_line(line, self.with_labels)
+            except ValueError as error:
+                raise ValueError(
+                    f'{list_file}, entry {number}: {error}') from error
+            sample = {'img_path': str(folder / name)}
+            if self.with_labels:
+                sample['gt_label'] = label
+            samples.append(sample)
+        self._compare_size(list_file, len(samples))
+        return samples
+
+    def _compare_size(self, list_file: Path, found: int) -> None:
+        expected = NCT_SPLIT_SIZES[self.split]
+        if not self.ann_file and found != expected:
+            print_log(
+                f"{list_file} lists {found} tiles, ConCL's {self.split} "
+                f'split has {expected}: results will not be comparable',
+                logger='current',
+                level=30)
+
+
+def parse_list_line(line: str,
+                    with_label: bool) -> tuple[str, int | None]:
+    """Parse a line of a list file and check it.
+
+    Args:
+        line: ``CLASS/NAME`` or ``CLASS/NAME LABEL``.
+        with_label: Whether there has to be a label.
+
+    Returns:
+        The tile's path relative to the tiles' folder, and its label or
+        None.
+
+    Raises:
+        ValueError: If the class is unknown, the label is missing or
+            unasked for, or does not belong to the class.
+    """
+    name, *rest = line.split()
+    if len(rest) != with_label:
+        raise ValueError(
+            f'expected CLASS/NAME{" LABEL" * with_label}, got {line!r}')
+    class_name = name.split('/')[0]
+    if '/' not in name or class_name not in NCT_CLASSES:
+        raise ValueError(
+            f'expected a path that starts with one of {NCT_CLASSES}, got '
+            f'{line!r}')
+    if not with_label:
+        return name, None
+    expected = NCT_CLASSES.index(class_name)
+    if rest[0] != str(expected):
+        raise ValueError(
+            f'the label of {class_name} is {expected}, got {line!r}')
+    return name, expected

@@ -1,0 +1,176 @@
+"""CMIM's two views made by loader workers with Pillow, the reference path.
+
+The batched path in the data preprocessor is the default. This one makes
+exactly ConCL's pixels and suits data whose pictures are large; both draw the
+same parameters from the same numbers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageFilter
+from torchvision.transforms import functional as TF  # noqa: N812
+
+from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.functional.views import (
+    VIEW_DRAWS,
+    ColorFamily,
+    Colors,
+    Crops,
+    ViewFamily,
+    draw_view,
+    split_view_draws,
+)
+from mmmedmask.registry import TRANSFORMS
+
+
+def crop_with_pillow(image: Image.Image, crops: Crops,
+                     view_size: tuple[int, int]) -> Image.Image:
+    """Cut, resize (bilinear, antialiased) and mirror one box.
+
+    Args:
+        image: The picture.
+        crops: One box.
+        view_size: Size of the view as (h, w).
+
+    Returns:
+        The view.
+    """
+    left, top = int(crops.left), int(crops.top)
+    box = (left, top, left + int(crops.width), top + int(crops.height))
+    view = image.resize(
+        (view_size[1], view_size[0]), Image.Resampling.BILINEAR, box=box)
+    if bool(crops.flip):
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return view
+
+
+def color_with_pillow(image: Image.Image, colors: Colors) -> Image.Image:
+    """Apply one picture's colour parameters.
+
+    Args:
+        image: The picture, gray or RGB.
+        colors: Parameters of a batch of one.
+
+    Returns:
+        The picture with other colours.
+    """
+    steps = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation,
+             TF.adjust_hue)
+    if bool(colors.jitter):
+        for kind in colors.order[0].tolist():
+            image = steps[kind](image, float(colors.factors[0, kind]))
+    if bool(colors.gray):
+        image = TF.to_grayscale(image, num_output_channels=3)
+    if bool(colors.blur):
+        image = image.filter(ImageFilter.GaussianBlur(float(colors.sigma)))
+    return image
+
+
+@TRANSFORMS.register_module()
+class CMIMTwoViews(BaseTransform):
+    """Make the query and the key view of an 8-bit tile in a worker.
+
+    Set ``view_source='loader'`` in the data preprocessor, and add
+    ``mmmedmask.TransformEpochHook`` to the hooks, which tells the workers
+    the epoch.
+
+    **Required keys**: ``img`` (H, W, C) with 1 or 3 channels, uint8, and
+    ``sample_idx``.
+    **Returned keys**: ``img`` of shape (2, h, w, C), query and key;
+    ``theta_query`` and ``theta_key``, arrays of shape (3, 3), to be named in
+    ``meta_keys`` of ``PackTile``.
+
+    Args:
+        view_size: Side of the views in pixels, or (h, w).
+        views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`;
+            crops and left-right flips only.
+        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
+            None.
+        same_view: Use t2 = t1.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If the family has rotations, shears or top-bottom flips.
+    """
+
+    def __init__(self,
+                 view_size: int | Sequence[int] = 224,
+                 views: dict | None = None,
+                 color: dict | None = None,
+                 same_view: bool = False,
+                 seed: int = 0) -> None:
+        if isinstance(view_size, int):
+            view_size = (view_size, view_size)
+        self.view_size = tuple(view_size)
+        self.family = ViewFamily(**views or {})
+        if (not self.family.axis_aligned
+                or self.family.vertical_flip_prob > 0):
+            raise ValueError(
+                'CMIMTwoViews makes crops and left-right flips; for '
+                'max_angle, max_shear and vertical_flip_prob draw the views '
+                f"on the device (view_source='device'), got {self.family}")
+        self.color = None if color is None else ColorFamily(**color)
+        self.same_view = same_view
+        self.seed = seed
+        # Shared memory, so that persistent workers see a new epoch.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose views are drawn from now on."""
+        self._epoch.fill_(epoch)
+
+    def transform(self, results: dict) -> dict:
+        """Make the views of one sample.
+
+        Args:
+            results: Sample with ``img`` and ``sample_idx``.
+
+        Returns:
+            The sample with the keys above.
+
+        Raises:
+            ValueError: If the tile is not an 8-bit gray or RGB picture.
+        """
+        pixels = results['img']
+        if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
+            raise ValueError(
+                'CMIMTwoViews needs uint8 tiles with 1 or 3 channels, got '
+                f'{pixels.dtype} with {pixels.shape[2]} channels in '
+                f'{results.get("img_path")}; draw the views on the device '
+                "(view_source='device')")
+        uniform = per_sample_uniform(self.seed, int(self._epoch),
+                                     [results['sample_idx']], VIEW_DRAWS)
+        return self.make_views(results, uniform)
+
+    def make_views(self, results: dict, uniform: torch.Tensor) -> dict:
+        """Make the views that given numbers stand for.
+
+        Args:
+            results: Sample with ``img``.
+            uniform: Numbers in [0, 1), shape (1, at least ``VIEW_DRAWS``).
+
+        Returns:
+            The sample with its views and matrices.
+        """
+        pixels = results['img']
+        crop1, affine1, crop2, affine2, color, _ = split_view_draws(uniform)
+        if self.same_view:
+            crop2, affine2 = crop1, affine1
+        image_size = pixels.shape[:2]
+        image = TF.to_pil_image(pixels)
+        views = []
+        for name, crop, affine in (('theta_query', crop1, affine1),
+                                   ('theta_key', crop2, affine2)):
+            crops, theta = draw_view(crop, affine, image_size, self.view_size,
+                                     self.family)
+            views.append(crop_with_pillow(image, crops, self.view_size))
+            results[name] = theta[0].numpy()
+        if self.color is not None:
+            views[0] = color_with_pillow(views[0], self.color.draw(color))
+        results['img'] = np.stack([
+            np.asarray(view).reshape(*self.view_size, -1) for view in views
+        ])
+        return results
