@@ -5,6 +5,10 @@ normalised INPUT coordinates, which is what sampling wants. -1 and 1 are the
 outer edges of the outermost pixels (``align_corners=False`` everywhere), so
 one matrix serves an image, its mask and feature maps of every resolution.
 Coordinates are ordered (x, y, 1).
+
+Matrices are multiplied entry by entry, never with ``@``: autocast would turn
+a matrix product into half precision and TF32 would cut it to 10 bits, which
+moves coordinates by pixels.
 """
 
 import torch
@@ -74,10 +78,9 @@ def invert_affine(theta: torch.Tensor) -> torch.Tensor:
     determinant = a * d - b * c
     linear = torch.stack([d, -b, -c, a], dim=-1).view(-1, 2, 2)
     linear = linear / determinant[:, None, None]
-    shift = -(linear @ theta[:, :2, 2:])
     inverse = torch.zeros_like(theta)
     inverse[:, :2, :2] = linear
-    inverse[:, :2, 2:] = shift
+    inverse[:, :2, 2] = -(linear * theta[:, None, :2, 2]).sum(dim=-1)
     inverse[:, 2, 2] = 1
     return inverse
 
@@ -98,7 +101,8 @@ def relative_theta(theta1: torch.Tensor,
         Matrices of shape (B, 3, 3) that map coordinates of the second view
         to coordinates of the first.
     """
-    return invert_affine(theta1) @ theta2
+    inverse = invert_affine(theta1)
+    return (inverse[:, :, :, None] * theta2[:, None]).sum(dim=2)
 
 
 def shift_theta(theta: torch.Tensor, shift: tuple[float,
@@ -118,9 +122,9 @@ def shift_theta(theta: torch.Tensor, shift: tuple[float,
     Returns:
         Shape (B, 3, 3), between cell coordinates.
     """
-    offset = theta.new_tensor([[shift[0]], [shift[1]]])
+    offset = theta.new_tensor(shift)
     shifted = theta.clone()
-    shifted[:, :2, 2:] += theta[:, :2, :2] @ offset - offset
+    shifted[:, :2, 2] += (theta[:, :2, :2] * offset).sum(dim=-1) - offset
     return shifted
 
 

@@ -57,6 +57,25 @@ def hat_matrix(scale: torch.Tensor,
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
+def sampling_grid(theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Input coordinates of every output centre, for ``grid_sample``.
+
+    Unlike ``torch.nn.functional.affine_grid``, which is a matrix product,
+    it keeps the precision of ``theta`` under autocast.
+
+    Args:
+        theta: Shape (B, 3, 3).
+        size: Size of the output as (h, w).
+
+    Returns:
+        Shape (B, h, w, 2), (x, y) in normalised units, dtype of ``theta``.
+    """
+    x = normalised_centres(size[1], theta)[None, None, :, None]
+    y = normalised_centres(size[0], theta)[None, :, None, None]
+    columns = theta[:, None, None, :2]
+    return columns[..., 0] * x + columns[..., 1] * y + columns[..., 2]
+
+
 def inside_frame(theta: torch.Tensor,
                  size: tuple[int, int],
                  shift: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
@@ -80,7 +99,7 @@ def inside_frame(theta: torch.Tensor,
             theta[:, row, 0, None, None] * x[None, None, :] +
             theta[:, row, 1, None, None] * y[None, :, None] +
             theta[:, row, 2, None, None])
-        # Half a thousandth of a pixel absorbs rounding at the very edge.
+        # A ten-thousandth of a pixel absorbs rounding at the very edge.
         within = coordinate.abs() <= 1 + 1e-6
         inside = within if inside is None else inside & within
     return inside[:, None].to(theta.dtype)
@@ -113,11 +132,9 @@ def resample(inputs: torch.Tensor,
         if antialias:
             raise ValueError('antialias=True needs axis-aligned views '
                              '(separable=True), got separable=False')
-        grid = F.affine_grid(
-            theta[:, :2], [len(theta), 1, *size], align_corners=False)
         sampled = F.grid_sample(
-            inputs.to(grid.dtype),
-            grid,
+            inputs.to(theta.dtype),
+            sampling_grid(theta, size),
             mode='bilinear',
             padding_mode='border',
             align_corners=False)
@@ -196,11 +213,9 @@ def warp_mask(mask: torch.Tensor, theta: torch.Tensor,
         Shape (B, 1, H, W): 1 where the pixel lies in a masked patch, 0 where
         it is visible or outside the first view.
     """
-    grid = F.affine_grid(
-        theta[:, :2], [len(theta), 1, *size], align_corners=False)
     return F.grid_sample(
-        mask.to(grid.dtype),
-        grid,
+        mask.to(theta.dtype),
+        sampling_grid(theta, size),
         mode='nearest',
         padding_mode='zeros',
         align_corners=False)
