@@ -1,0 +1,439 @@
+"""What users install: pins, wheels, ``mim``, the Makefile, the index files."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ('runtime', 'mminstall', 'optional', 'tests')
+PYTHONS = ('3.10', '3.11', '3.12', '3.13')
+PACKED = ('mmmedmask', 'configs', 'tools', 'requirements', 'setup.py',
+          'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
+          'CITATION.cff', 'model-index.yml')
+
+
+def read_requirements(name):
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    stripped = (line.partition('#')[0].strip() for line in lines)
+    return [Requirement(line) for line in stripped if line]
+
+
+def read_pins(python):
+    """Name to version of what lock.txt pins for a Python on Linux."""
+    environment = dict(
+        python_version=python,
+        python_full_version=f'{python}.0',
+        sys_platform='linux',
+        platform_system='Linux',
+        platform_machine='x86_64')
+    pins = {}
+    for requirement in read_requirements('lock'):
+        if requirement.marker and not requirement.marker.evaluate(environment):
+            continue
+        name = canonicalize_name(requirement.name)
+        assert name not in pins, f'{name} is pinned twice for {python}'
+        specifiers = list(requirement.specifier)
+        assert [s.operator for s in specifiers] == ['=='], str(requirement)
+        pins[name] = specifiers[0].version
+    return pins
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_lock_satisfies_all_requirements(python):
+    pins = read_pins(python)
+    assert pins['torch'] == '2.11.0'
+    assert pins['torchvision'] == '0.26.0'
+    # They write the same files; of two versions the later one would win.
+    assert pins['opencv-python'] == pins['opencv-python-headless']
+    for name in (*REQUIREMENTS, 'build'):
+        for requirement in read_requirements(name):
+            version = pins[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), requirement
+
+
+def test_lock_holds_one_openmmlab_family():
+    names = {canonicalize_name(r.name) for r in read_requirements('lock')}
+    originals = {'mmengine', 'mmcv', 'mmpretrain', 'mmdet', 'mmsegmentation',
+                 'openmim'}
+    assert not names & originals
+    assert 'onedl-mmengine' in names
+
+
+def test_lock_asks_for_cuda_on_linux_alone():
+    cuda = [
+        r for r in read_requirements('lock')
+        if r.name.startswith(('nvidia-', 'cuda-')) or r.name == 'triton'
+    ]
+    assert cuda
+    for requirement in cuda:
+        for platform in ('darwin', 'win32'):
+            assert not requirement.marker.evaluate(
+                dict(sys_platform=platform)), requirement
+
+
+def find_imports(folder):
+    """Top-level names that the files below a folder import from elsewhere."""
+    names = set()
+    for file in folder.rglob('*.py'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.partition('.')[0])
+    local = {file.stem for file in folder.rglob('*.py')}
+    return names - local - sys.stdlib_module_names - {'mmmedmask'}
+
+
+def test_all_imports_are_required_somewhere():
+    required = {
+        canonicalize_name(requirement.name)
+        for name in REQUIREMENTS for requirement in read_requirements(name)
+    }
+    owners = metadata.packages_distributions()
+    unknown = {
+        name
+        for name in find_imports(ROOT / 'mmmedmask')
+        | find_imports(ROOT / 'tools')
+        if not required & {canonicalize_name(o) for o in owners.get(name, ())}
+    }
+    assert not unknown, f'in none of requirements/*.txt: {unknown}'
+
+
+def list_files():
+    """Files of the repository, without what runs leave behind."""
+    command = ['git', '-C', ROOT, 'ls-files', '--cached', '--others',
+               '--exclude-standard']
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        pytest.skip('not a git checkout: which files belong is not known')
+    return [ROOT / line for line in result.stdout.splitlines()]
+
+
+def test_no_file_names_an_index_or_a_path_of_one_machine():
+    forbidden = re.compile(r'pypi[.]org|pythonhoste[d]|registry[.]npmjs|'
+                           r'(?<![\w.~-])/(?:home|root|Users|work|tmp)/')
+    found = []
+    for file in list_files():
+        try:
+            text = file.read_text()
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue
+        found += [
+            f'{file.relative_to(ROOT)}:{number}: {line.strip()}'
+            for number, line in enumerate(text.splitlines(), start=1)
+            if forbidden.search(line)
+        ]
+    assert not found, '\n'.join(found)
+
+
+def test_config_names_are_unique():
+    # mim looks for a bare name below the whole root of an editable install.
+    names = {}
+    for file in list_files():
+        if file.suffix == '.py':
+            names.setdefault(file.name, []).append(file)
+    configs = [
+        file for files in names.values() for file in files
+        if file.is_relative_to(ROOT / 'configs')
+    ]
+    assert len(configs) > 10
+    ambiguous = [file for file in configs if len(names[file.name]) > 1]
+    assert not ambiguous
+
+
+def test_documents_name_configs_and_tools_that_exist():
+    documents = [file for file in list_files() if file.suffix == '.md']
+    assert ROOT / 'README.md' in documents
+    pattern = re.compile(r'(?<![\w/])(?:configs|tools)/[\w./-]+\.(?:py|sh)')
+    absent = [
+        f'{document.relative_to(ROOT)}: {path}' for document in documents
+        for path in pattern.findall(document.read_text())
+        if not (ROOT / path).is_file()
+    ]
+    assert not absent, '\n'.join(absent)
+
+
+def read_metafiles():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    return {
+        path: yaml.safe_load((ROOT / path).read_text())
+        for path in index['Import']
+    }
+
+
+def test_metafiles_name_files_that_exist():
+    metafiles = read_metafiles()
+    on_disk = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / 'configs').rglob('metafile.yml')
+    }
+    assert set(metafiles) == on_disk
+    names, downstream = [], []
+    for metafile in metafiles.values():
+        collections = {c['Name']: c for c in metafile['Collections']}
+        for collection in collections.values():
+            assert (ROOT / collection['README']).is_file()
+        for model in metafile['Models']:
+            names.append(model['Name'])
+            assert (ROOT / model['Config']).is_file(), model['Config']
+            assert Path(model['Config']).stem == model['Name']
+            assert model['In Collection'] in collections
+            downstream += model.get('Downstream', [])
+    assert len(names) == len(set(names)) > 0
+    assert set(downstream) <= set(names)
+
+
+def test_mim_understands_the_model_index():
+    from modelindex.load_model_index import load
+    index = load(str(ROOT / 'model-index.yml'))
+    index.build_models_with_collections()
+    reported = {(model.name.rpartition('_')[0], result.dataset, name): value
+                for model in index.models for result in model.results or ()
+                for name, value in result.metrics.items()}
+    # The paper's Table 1, last and first row.
+    name = 'mask-rcnn_cmim-resnet18-fpn_8xb2-1x'
+    assert reported[name, 'GlaS', 'box AP'] == 60.8
+    assert reported[name, 'CRAG', 'mask AP75'] == 64.3
+    name = 'mask-rcnn_scratch-resnet18-fpn_8xb2-1x'
+    assert reported[name, 'GlaS', 'mask AP75'] == 60.7
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A copy to install from: installing writes into the folder."""
+    folder = tmp_path_factory.mktemp('source')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    for name in PACKED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def install(folder, *arguments):
+    """Make an environment on top of this one and install into it alone."""
+    venv.create(folder, symlinks=os.name != 'nt')
+    variables = dict(base=str(folder), platbase=str(folder))
+    packages = Path(sysconfig.get_path('purelib', vars=variables))
+    (packages / 'parent.pth').write_text(sysconfig.get_path('purelib'))
+    python = Path(
+        sysconfig.get_path('scripts', vars=variables),
+        Path(sys.executable).name)
+    check = [sys.executable, '-m', 'pip', '--python', python, 'install',
+             '--quiet', '--no-deps', '--no-index', '--no-build-isolation',
+             '--no-compile', '--ignore-installed', *arguments]
+    result = subprocess.run(
+        check, capture_output=True, text=True, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return python
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('wheel')
+    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
+               '--no-index', '--no-build-isolation', '-w', folder, source]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return next(folder.glob('*.whl'))
+
+
+def test_wheel_content(source, wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        info = next(n for n in names if n.endswith('/METADATA'))
+        message = archive.read(info).decode()
+    info = info.partition('/')[0]
+    # No tests, no scripts: anything that sorts first would be mim's root.
+    assert {name.partition('/')[0] for name in names} == {'mmmedmask', info}
+    for root in ('mmmedmask', info):
+        packed = {
+            name.removeprefix(f'{root}/.mim/')
+            for name in names if name.startswith(f'{root}/.mim/')
+        }
+        expected = {
+            str(file.relative_to(source))
+            for top in ('configs', 'tools') for file in (source / top).rglob(
+                '*') if file.is_file() and file.suffix != '.pyc'
+        }
+        assert packed == expected | {'model-index.yml'}
+    # A left-over of the build would make bare config names ambiguous.
+    assert not (source / 'build' / 'lib').exists()
+
+    required = [
+        Requirement(line.partition(': ')[2])
+        for line in message.splitlines() if line.startswith('Requires-Dist')
+    ]
+    hard = {r.name for r in required if r.marker is None}
+    assert 'torch' in hard
+    assert not [name for name in hard if name.startswith(('onedl', 'mm'))]
+    extras = re.findall(r'^Provides-Extra: (.+)$', message, re.MULTILINE)
+    assert {'all', 'mim', 'mminstall', 'optional', 'tests'} <= set(extras)
+
+
+@pytest.fixture(scope='module')
+def tiles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tiles')
+    random = np.random.default_rng(0)
+    for number in range(4):
+        pixels = random.integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f'{number}.png')
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['wheel', 'editable'])
+def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
+    if kind == 'wheel':
+        arguments = [request.getfixturevalue('wheel')]
+    else:
+        arguments = ['--editable', request.getfixturevalue('source')]
+    python = install(tmp_path / 'environment', *arguments)
+    here = tmp_path / 'empty'
+    here.mkdir()
+    config = next((ROOT / 'configs/cmim/small').glob('cmim_resnet18_*.py'))
+
+    result = subprocess.run([
+        python, '-m', 'mim', 'train', 'mmmedmask', config.name, '--gpus', '0',
+        '--work-dir', here / 'run', '--cfg-options',
+        f'train_dataloader.dataset.data_root={tiles}',
+        'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False', 'train_cfg.max_epochs=1',
+        'default_hooks.checkpoint.interval=1',
+        'model.data_preprocessor.view_size=32'
+    ], capture_output=True, text=True, cwd=here)  # yapf: disable
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    root = str(tmp_path / 'environment') if kind == 'wheel' else str(
+        request.getfixturevalue('source'))
+    assert f'will use {root}' in output
+    assert (here / 'run' / 'epoch_1.pth').is_file(), output
+
+    # The same configs can be inherited, from anywhere.
+    child = here / 'child.py'
+    child.write_text(f"_base_ = 'mmmedmask::cmim/small/{config.name}'\n")
+    code = ('import mmmedmask; from mmengine.config import Config; '
+            'print(mmmedmask.__file__); '
+            "print(Config.fromfile('child.py').model.type)")
+    result = subprocess.run([python, '-c', code],
+                            capture_output=True, text=True, cwd=here)
+    file, model = result.stdout.splitlines()[-2:]
+    assert file.startswith(root)
+    assert model == 'mmmedmask.CMIM'
+
+
+def run_make(folder, *arguments):
+    if shutil.which('make') is None:
+        pytest.skip('there is no make')
+    environment = {
+        key: value for key, value in os.environ.items()
+        if key not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')
+    }
+    result = subprocess.run(['make', *arguments], capture_output=True,
+                            text=True, cwd=folder, env=environment)
+    return result.returncode, result.stdout + result.stderr
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """As much of a checkout as the Makefile looks at, before its tools."""
+    shutil.copytree(ROOT / 'requirements', tmp_path / 'requirements')
+    for name in ('Makefile', 'setup.py'):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make_command(file, script):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f'#!/bin/sh\n{script}\n')
+    file.chmod(0o755)
+
+
+@pytest.mark.parametrize('target', ['demo', 'test'])
+def test_make_says_which_python_it_takes(checkout, target):
+    old = checkout / 'old' / 'python3'
+    make_command(old, 'test "$1" = --version && echo Python 3.8.1\nexit 1')
+    for python, shown in (('no-such-python', ''), (old, 'Python 3.8.1')):
+        status, output = run_make(checkout, target, f'PYTHON={python}')
+        assert status != 0
+        assert f'It takes Python 3.10 to 3.13, and {python} is not' in output
+        assert shown in output
+        assert f'make PYTHON=python3.12 {target}' in output
+    assert not (checkout / '.venv').exists()
+
+
+def test_make_installs_once_and_again_after_a_change(checkout):
+    log = checkout / 'log'
+    for name in ('python', 'uv'):
+        make_command(checkout / '.venv' / 'bin' / name,
+                     f'echo {name} "$@" >>{log}')
+    assert run_make(checkout, 'test')[0] == 0
+    steps = log.read_text().splitlines()
+    assert [step.split()[:4] for step in steps] == [
+        ['python', '-m', 'pip', 'install'],
+        ['uv', 'pip', 'install', '--quiet'],
+        ['uv', 'pip', 'install', '--quiet'],
+        ['python', '-m', 'pytest', '-n'],
+    ]
+    assert '--requirements requirements/lock.txt' in steps[1]
+    assert '--editable .' in steps[2]
+
+    log.unlink()
+    assert run_make(checkout, 'demo')[0] == 0
+    assert log.read_text() == 'python tools/demo.py\n'
+
+    stamp = checkout / '.venv' / 'mmmedmask-installed'
+    later = stamp.stat().st_mtime + 10
+    os.utime(checkout / 'requirements' / 'lock.txt', (later, later))
+    log.unlink()
+    run_make(checkout, 'demo')
+    assert len(log.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(('broken', 'advice'), [
+    ('pip install', 'Could not install uv: check the network'),
+    ('lock.txt', 'Could not install all packages'),
+    ('--editable', 'Could not install mmmedmask itself'),
+    ('pytest', 'Tests failed: see the summary above'),
+])
+def test_make_says_what_to_do_after_a_failure(checkout, broken, advice):
+    # uv takes `pip install` as well: only Python's is to fail for that.
+    for name in ('python', 'uv'):
+        pattern = 'none' if name == 'uv' and broken == 'pip install' \
+            else broken
+        make_command(checkout / '.venv' / 'bin' / name,
+                     f'case "$*" in *"{pattern}"*) exit 1;; esac')
+    status, output = run_make(checkout, 'test')
+    assert status != 0
+    assert advice in output
+    installed = (checkout / '.venv' / 'mmmedmask-installed').exists()
+    assert installed == (broken == 'pytest')
+
+
+def test_continuous_integration_makes_test(tmp_path):
+    script = tmp_path / 'project' / '.ci' / 'run'
+    script.parent.mkdir(parents=True)
+    shutil.copy2(ROOT / '.ci' / 'run', script)
+    make_command(tmp_path / 'bin' / 'make', 'echo "$PWD: $*"; exit 3')
+    environment = dict(
+        os.environ, PATH=f'{tmp_path / "bin"}:{os.environ["PATH"]}')
+    result = subprocess.run([script], capture_output=True, text=True,
+                            env=environment)
+    assert result.stdout == f'{tmp_path / "project"}: test\n'
+    assert result.returncode == 3
