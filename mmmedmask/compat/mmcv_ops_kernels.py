@@ -99,6 +99,10 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
                        pool_mode: int, aligned: bool) -> None:
     """Gradient of :func:`roi_align_forward` for the features.
 
+    On CUDA it is summed in no fixed order, as by mmcv's kernel; unlike that
+    one it says so: ``torch.use_deterministic_algorithms(True)`` makes it
+    raise an error.
+
     Args:
         grad_output: ``(K, C, aligned_height, aligned_width)``.
         rois: As in the forward pass.
