@@ -215,15 +215,21 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
                     theta: torch.Tensor) -> torch.Tensor:
         """Sample one view of every image, (B, C, h, w)."""
         height, width = images.shape[-2:]
-        # Input pixels per output pixel; above 1 the view shrinks the image.
-        steps = theta[:, :2, :2].abs().sum(dim=2) * theta.new_tensor(
-            [width / self.view_size[1], height / self.view_size[0]])
+        view_height, view_width = self.view_size
         matrices = theta.float().to(images.device)
-        if float(steps.max()) <= 1 + 1e-9:
+        # The way is chosen by sizes, not by what the batch happened to draw:
+        # a sample's view must not depend on the other samples.
+        if self.family.axis_aligned:
+            if height > view_height or width > view_width:
+                return resample(
+                    images, matrices, self.view_size, True, antialias=True)
             return resample(images, matrices, self.view_size, separable=False)
-        if is_axis_aligned(theta):
-            return resample(
-                images, matrices, self.view_size, True, antialias=True)
+        # Input pixels per output pixel; above 1 the view shrinks the image.
+        steps = (
+            theta[:, :2, :2].abs() * theta.new_tensor([[width], [height]]) /
+            theta.new_tensor([view_width, view_height])).sum(dim=2)
+        if float(steps.max()) < 2:
+            return resample(images, matrices, self.view_size, separable=False)
         # Average over whole pixels first: theta fits every resolution.
         views = []
         for image, matrix, step in zip(images, matrices, steps, strict=True):
