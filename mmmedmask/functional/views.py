@@ -154,9 +154,12 @@ def general_affine_theta(crops: Crops, uniform: torch.Tensor,
     vertical = uniform[:, 0] < vertical_flip_prob
     scale[:, 1, 1] = (1 - 2 * vertical.double()) * (
         crops.height / view_size[0])
+    # One shear after the other: the area stays, so no angle is singular.
+    shear_x, shear_y = shear.tan().unbind(dim=1)
     shearing = torch.eye(2, dtype=torch.float64).repeat(batch_size, 1, 1)
-    shearing[:, 0, 1] = shear[:, 0].tan()
-    shearing[:, 1, 0] = shear[:, 1].tan()
+    shearing[:, 0, 0] += shear_x * shear_y
+    shearing[:, 0, 1] = shear_x
+    shearing[:, 1, 0] = shear_y
     cosine, sine = angle.cos(), angle.sin()
     rotation = torch.stack([cosine, -sine, sine, cosine], -1).view(-1, 2, 2)
     matrix = torch.eye(3, dtype=torch.float64).repeat(batch_size, 1, 1)
