@@ -85,12 +85,13 @@ class CMIM(BaseSelfSupervisor):
             data_samples: Not used.
 
         Returns:
-            ``loss``, and ``loss_pixels``, the share of pixels that count.
+            ``loss``, and ``target_share``, the share of pixels that count
+            (MMEngine adds up whatever has "loss" in its name).
         """
         prediction, weight = self.reconstruct(inputs)
         return dict(
             loss=self.head.loss(prediction, inputs['key'], weight),  # Eq. 7
-            loss_pixels=weight.mean())
+            target_share=weight.mean())
 
     def reconstruct(self, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstruct the key view from the masked query view, Eq. 1 to 6.
