@@ -9,10 +9,12 @@ dense ResNet, and its checkpoint is one.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from mmpretrain.models import ResNet
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmedmask.functional.masking import resize_mask
 from mmmedmask.models.cmim.backbones import (
@@ -81,13 +83,10 @@ def _sparse_norm(layer: nn.Module, norm, inputs: torch.Tensor) -> torch.Tensor:
     return output.permute(0, 3, 1, 2)
 
 
-def _zero_masked(context: VisibleContext):
-
-    def hook(module: nn.Module, args: tuple, output: torch.Tensor):
-        visible = context.visible(output)
-        return output if visible is None else output * visible
-
-    return hook
+def _zero_masked(context: VisibleContext, module: nn.Module, args: tuple,
+                 output: torch.Tensor) -> torch.Tensor:
+    visible = context.visible(output)
+    return output if visible is None else output * visible
 
 
 def make_sparse(network: nn.Module) -> VisibleContext:
@@ -100,18 +99,40 @@ def make_sparse(network: nn.Module) -> VisibleContext:
 
     Returns:
         The context.
+
+    Raises:
+        ValueError: If the network has norm layers that are no batch norms.
     """
     context = VisibleContext()
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.GroupNorm, nn.LayerNorm,
+                               nn.InstanceNorm2d)):
+            raise ValueError(
+                'sparse encoding needs batch norms (norm_cfg of type BN or '
+                f'SyncBN), but {name} is a {type(module).__name__}')
+        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+            # A partial goes along when the network is copied or pickled.
+            module.register_forward_hook(partial(_zero_masked, context))
+    make_norms_sparse(network, context)
+    return context
+
+
+def make_norms_sparse(network: nn.Module, context: VisibleContext) -> None:
+    """Let batch norms see visible places alone while a context is open.
+
+    Args:
+        network: Its batch norms change their class, nothing else.
+        context: The context that they ask for the mask.
+    """
     for module in network.modules():
+        if isinstance(module, (SparseBatchNorm2d, SparseSyncBatchNorm)):
+            continue
         if isinstance(module, nn.SyncBatchNorm):
             module.__class__ = SparseSyncBatchNorm
             module.visible_context = context
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, _BatchNorm):
             module.__class__ = SparseBatchNorm2d
             module.visible_context = context
-        elif isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-            module.register_forward_hook(_zero_masked(context))
-    return context
 
 
 @MODELS.register_module()
@@ -147,6 +168,8 @@ class CMIMSparseResNet(MaskedResNetMixin, ResNet):
         """
         if mask is None:
             return super().forward(x)
+        # A runner may have exchanged them since: sync_bn, SyncBN on a CPU.
+        make_norms_sparse(self, self._context)
         visible = x * (1 - resize_mask(mask, x.shape[-2:]))
         with self._context.open(mask):
             stem = self.forward_stem(visible)
