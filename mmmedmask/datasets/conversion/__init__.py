@@ -1,0 +1,4 @@
+"""Turn official downloads into our layouts, and say what is wrong in them.
+
+The scripts in ``tools/dataset_converters`` are thin; what they do is here.
+"""

@@ -1,0 +1,136 @@
+"""What a check of a data set found, as text to act on and as json."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+# What to do about a kind of finding; shown once above its list.
+ADVICE = {
+    'broken_file':
+    'These files cannot be used. Download or unpack them again.',
+    'wrong_shape':
+    'These files are not as the data set describes them.',
+    'size_mismatch':
+    'Image and mask differ in size, so the mask belongs to another image or '
+    'one of them was resized. Restore the original pair.',
+    'empty_mask':
+    'These masks mark nothing. If that is true of the image, it is a '
+    'negative example; if not, the annotation is missing.',
+    'bad_mask':
+    'These masks hold no instance numbers and no 0/255.',
+    'annotation_mismatch':
+    'The written annotations differ from the masks. Convert again.',
+    'identical_across_splits':
+    'The same image is in several splits, so test results will be too good. '
+    'Remove it from one of them.',
+    'near_identical_across_splits':
+    'Nearly the same image is in several splits: look at both. If it is a '
+    'copy (flipped, turned, stained or compressed differently), remove one.',
+    'identical_within_split':
+    'The same image several times in one split counts several times.',
+    'near_identical_within_split':
+    'Nearly the same image several times in one split: look at both.',
+    'featureless':
+    'These images show almost no structure, so copies of them would not be '
+    'recognised.',
+    'binary_mask':
+    'These masks are binary: instances were made from connected parts, and '
+    'glands that touch became one. Official masks number the instances.',
+    'several_parts':
+    'In these images an instance number occurs in several places (a gland '
+    'cut by the border, or a slip). --split-components makes one instance '
+    'of each.',
+    'missing_tile':
+    'Listed, but not on disk.',
+    'unlisted_tile':
+    'On disk, but in no list.',
+    'listed_twice':
+    'In a list twice, or in the lists of both splits.',
+}
+
+
+@dataclass
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        kind: A key of :data:`ADVICE`.
+        files: The files that it concerns.
+        detail: What exactly is the matter.
+    """
+
+    kind: str
+    files: list[str]
+    detail: str = ''
+
+    def __post_init__(self) -> None:
+        if self.kind not in ADVICE:
+            raise ValueError(
+                f'kind must be one of {sorted(ADVICE)}, got {self.kind!r}')
+
+
+@dataclass
+class CheckReport:
+    """Problems, which make a check fail, and notices, which do not.
+
+    Attributes:
+        problems: What has to be mended.
+        notices: What should be known.
+        checked: What was looked at and how, one line each.
+    """
+
+    problems: list[Finding] = field(default_factory=list)
+    notices: list[Finding] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+
+    def add_problem(self, kind: str, *files: str, detail: str = '') -> None:
+        """Add a problem; see :class:`Finding`."""
+        self.problems.append(Finding(kind, list(files), detail))
+
+    def add_notice(self, kind: str, *files: str, detail: str = '') -> None:
+        """Add a notice; see :class:`Finding`."""
+        self.notices.append(Finding(kind, list(files), detail))
+
+    def to_text(self, max_lines: int | None = None) -> str:
+        """Return the report for reading.
+
+        Args:
+            max_lines: Show at most so many findings of a kind; how many
+                more there are is said. None shows all.
+
+        Returns:
+            Text of several lines.
+        """
+        lines = [f'Checked: {line}' for line in self.checked]
+        for title, findings in (('PROBLEMS', self.problems),
+                                ('Notices', self.notices)):
+            lines += ['', f'{title}: {len(findings) or "none"}']
+            kinds = list(dict.fromkeys(one.kind for one in findings))
+            for kind in kinds:
+                same = [one for one in findings if one.kind == kind]
+                lines += [f'  {kind} ({len(same)}): {ADVICE[kind]}']
+                shown = same if max_lines is None else same[:max_lines]
+                lines += [
+                    '    ' + ' | '.join(one.files)
+                    + (f'  [{one.detail}]' if one.detail else '')
+                    for one in shown
+                ]
+                if len(shown) < len(same):
+                    lines += [f'    ... and {len(same) - len(shown)} more']
+        return '\n'.join(lines)
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write ``check.txt`` and ``check.json``, both complete.
+
+        Args:
+            folder: Where to; made if need be.
+
+        Returns:
+            The paths of the two files.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        text, data = folder / 'check.txt', folder / 'check.json'
+        text.write_text(self.to_text() + '\n', encoding='utf-8')
+        data.write_text(
+            json.dumps(asdict(self), indent=1), encoding='utf-8')
+        return text, data
