@@ -42,13 +42,17 @@ def unpatchify(tokens: torch.Tensor, patch_size: int,
         Tensor of shape (B, C, rows * patch_size, columns * patch_size).
 
     Raises:
-        ValueError: If the grid does not hold L patches.
+        ValueError: If the grid does not hold L patches, or the tokens are
+            no patches of this size.
     """
     rows, columns = grid_size
     batch_size, num_patches, length = tokens.shape
     if rows * columns != num_patches:
         raise ValueError(f'grid_size {tuple(grid_size)} holds '
                          f'{rows * columns} patches, got {num_patches}')
+    if length % patch_size**2:
+        raise ValueError(f'tokens of length {length} are no patches of '
+                         f'{patch_size} x {patch_size} pixels')
     channels = length // patch_size**2
     tokens = tokens.reshape(batch_size, rows, columns, patch_size, patch_size,
                             channels)

@@ -69,9 +69,15 @@ class MaskedBackbone:
         Returns:
             Without a mask what the plain network returns; with one the
             embeddings ``z_1 ... z_N``, finest first.
+
+        Raises:
+            ValueError: If there is a mask, but not one token.
         """
         if mask is None:
             return super().forward(x)
+        if len(mask_tokens) != 1:
+            raise ValueError('a masked image needs one mask token, got '
+                             f'{len(mask_tokens)}')
         visible = x * (1 - resize_mask(mask, x.shape[-2:]))
         embedding = self.forward_stem(visible)
         embedding = insert_mask_token(embedding, mask, mask_tokens[0])
@@ -135,11 +141,20 @@ def probe_levels(backbone: torch.nn.Module,
                 backbone.named_modules()}
     backbone.eval()
     parameter = next(backbone.parameters())
-    stem = backbone.forward_stem(
-        parameter.new_zeros(1, in_channels, image_size, image_size))
-    maps = (stem, *backbone.forward_stages(stem))
-    for name, module in backbone.named_modules():
-        module.training = training[name]
+    try:
+        stem = backbone.forward_stem(
+            parameter.new_zeros(1, in_channels, image_size, image_size))
+        maps = (stem, *backbone.forward_stages(stem))
+    finally:
+        for name, module in backbone.named_modules():
+            module.training = training[name]
+    for number, level in enumerate(maps, start=1):
+        height, width = level.shape[-2:]
+        if height != width or image_size % width:
+            raise ValueError(
+                f'level {number} of {type(backbone).__name__} has the size '
+                f'{(height, width)} for an image of {image_size} x '
+                f'{image_size} pixels, which is no whole stride')
     strides = tuple(image_size // level.shape[-1] for level in maps)
     return Levels(
         channels=tuple(level.shape[1] for level in maps),

@@ -5,6 +5,8 @@ on Pathology Images". The authors published no code; what the text leaves open
 is listed with our choices in docs/methods/cmim.md.
 """
 
+from collections.abc import Sequence
+
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -32,6 +34,10 @@ class CMIM(BaseSelfSupervisor):
         compile_encoder: Arguments of ``torch.compile`` for the encoder
             ({} for its defaults); None runs it eagerly.
         init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If the backbone is no CMIM encoder, or the sizes of views,
+            mask patches, levels and decoder tokens do not divide.
     """
 
     def __init__(self,
@@ -60,6 +66,9 @@ class CMIM(BaseSelfSupervisor):
             head=head,
             data_preprocessor=preprocessor,
             init_cfg=init_cfg)
+        check_sizes(preprocessor.view_size, preprocessor.patch_size,
+                    levels.strides[:encoder.num_mask_tokens],
+                    (*levels.strides, self.neck.out_stride))
         self.mask_tokens = nn.ParameterList(
             torch.zeros(1, channels, 1, 1)
             for channels in levels.channels[:encoder.num_mask_tokens])
@@ -128,3 +137,29 @@ class CMIM(BaseSelfSupervisor):
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.backbone(images, mask, self.mask_tokens)
+
+
+def check_sizes(view_size: tuple[int, int], patch_size: int,
+                masked_strides: Sequence[int],
+                strides: Sequence[int]) -> None:
+    """Make sure that every grid has whole cells.
+
+    Args:
+        view_size: Size of the views as (h, w).
+        patch_size: Side of a mask patch in pixels.
+        masked_strides: Strides of the levels that take a mask token.
+        strides: All strides, of the levels and of the decoder.
+
+    Raises:
+        ValueError: If a stride does not divide the views, or a masked
+            level's not the patches.
+    """
+    for stride in strides:
+        if any(side % stride for side in view_size):
+            raise ValueError(f'view_size {view_size} must be a multiple of '
+                             f'all strides {tuple(strides)}')
+    for stride in masked_strides:
+        if patch_size % stride:
+            raise ValueError(
+                f'patch_size {patch_size} must be a multiple of the strides '
+                f'of masked levels {tuple(masked_strides)}')

@@ -42,8 +42,8 @@ class CMIMHead(BaseModule):
             several processes give exactly the gradient of one.
 
     Raises:
-        ValueError: If ``reduction`` is unknown, or ``sync_weight`` is asked
-            for with ``'image'``.
+        ValueError: If ``reduction`` is unknown, ``sync_weight`` is asked
+            for with ``'image'``, or ``patch_size`` is no pixel.
     """
 
     def __init__(self,
@@ -58,6 +58,9 @@ class CMIMHead(BaseModule):
         if sync_weight and reduction != 'batch':
             raise ValueError("sync_weight=True needs reduction='batch', got "
                              f'{reduction!r}')
+        if patch_size < 1:
+            raise ValueError(f'patch_size must be at least 1, got '
+                             f'{patch_size}')
         self.norm_pix = norm_pix
         self.patch_size = patch_size
         self.reduction = reduction

@@ -73,6 +73,13 @@ class CMIMNeck(BaseModule):
         if warp_impl not in WARP_IMPLEMENTATIONS:
             raise ValueError(f'warp_impl must be one of {WARP_IMPLEMENTATIONS}'
                              f', got {warp_impl!r}')
+        for name, value in (('num_heads', num_heads), ('depth', depth),
+                            ('mlp_ratio', mlp_ratio),
+                            ('out_stride', out_stride),
+                            ('out_channels', out_channels),
+                            ('embed_dims', embed_dims)):
+            if value < 1:
+                raise ValueError(f'{name} must be at least 1, got {value}')
         if embed_dims % 4 or embed_dims % num_heads:
             raise ValueError('embed_dims must be a multiple of 4 and of '
                              f'num_heads {num_heads}, got {embed_dims}')

@@ -90,6 +90,12 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
             raise ValueError(f'mask_ratio must be in (0, 1), got {mask_ratio}')
         if isinstance(view_size, int):
             view_size = (view_size, view_size)
+        if len(view_size) != 2 or min(view_size) < 1:
+            raise ValueError('view_size must be a side or (h, w), in pixels, '
+                             f'got {tuple(view_size)}')
+        if patch_size < 1:
+            raise ValueError(f'patch_size must be at least 1, got '
+                             f'{patch_size}')
         if any(side % patch_size for side in view_size):
             raise ValueError(f'view_size {tuple(view_size)} must be a '
                              f'multiple of patch_size {patch_size}')
@@ -120,6 +126,13 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 'saturation, hue and gray_prob need 3 channels, got '
                 f'{self.in_channels} (the length of mean); set them to 0')
+        self.eight_bit_picture = (
+            data_range == 255 and self.in_channels in (1, 3))
+        if color_impl == 'torchvision' and not self.eight_bit_picture:
+            raise ValueError(
+                "color_impl='torchvision' works on 8 bits and 1 or 3 "
+                f'channels, got data_range {data_range} and '
+                f"{self.in_channels} channels; use 'kornia' or 'auto'")
         self.same_view = same_view
         self.data_range = data_range
         self.view_source = view_source
@@ -251,10 +264,9 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
         scaled = (images / self.data_range).clamp(0, 1)
         implementation = self.color_impl
         if implementation == 'auto':
-            eight_bit_picture = (self.data_range == 255
-                                 and self.in_channels in (1, 3))
-            implementation = ('torchvision' if eight_bit_picture
-                              and images.device.type == 'cpu' else 'kornia')
+            implementation = (
+                'torchvision' if self.eight_bit_picture
+                and images.device.type == 'cpu' else 'kornia')
         if implementation == 'kornia':
             scaled = augment_colors_kornia(scaled, colors,
                                            self.color.blur_sigma[1])
@@ -265,12 +277,22 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
     def loaded_views(self, images: Sequence[torch.Tensor],
                      data_samples: Sequence) -> tuple[torch.Tensor, ...]:
         """Take views and matrices that the loader made."""
+        expected = (2, self.in_channels, *self.view_size)
+        for image, sample in zip(images, data_samples, strict=True):
+            if tuple(image.shape) != expected:
+                raise ValueError(
+                    "view_source='loader' needs two views per sample, "
+                    f'(2, C, h, w) = {expected}, got {tuple(image.shape)}; '
+                    'add mmmedmask.CMIMTwoViews to the pipeline, with the '
+                    'same view_size, and describe its channels by mean and '
+                    'std')
+            missing = {'theta_query', 'theta_key'} - set(sample.metainfo)
+            if missing:
+                raise ValueError(
+                    f'the metainfo lacks {sorted(missing)}, which '
+                    'mmmedmask.CMIMTwoViews provides; name them in '
+                    'meta_keys of mmmedmask.PackTile')
         pairs = torch.stack(list(images)).float()
-        if pairs.dim() != 5 or pairs.shape[1] != 2:
-            raise ValueError(
-                "view_source='loader' needs two views per sample, shape "
-                f'(2, C, H, W), got {tuple(pairs.shape[1:])}; add '
-                'mmmedmask.CMIMTwoViews to the pipeline')
         thetas = [
             torch.stack([
                 torch.as_tensor(sample.metainfo[name], dtype=torch.float64)
@@ -286,12 +308,24 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
             if not is_seq_of(images, torch.Tensor):
                 raise ValueError('inputs must be tensors of shape (C, H, W), '
                                  f'got {type(images[0])}')
-            images = torch.stack(list(images))
-        if images.shape[1] != self.in_channels:
+            if any(image.dim() != 3 for image in images):
+                raise ValueError(
+                    'inputs must be of shape (C, H, W), got '
+                    f'{tuple(images[0].shape)}; pairs of views need '
+                    "view_source='loader'")
+            sizes = sorted({tuple(image.shape[-2:]) for image in images})
+            if len(sizes) > 1:
+                raise ValueError('tiles of different sizes make no batch: '
+                                 f'{sizes}; resize them in the pipeline')
+        channels = sorted({image.shape[-3] for image in images})
+        if channels != [self.in_channels]:
             raise ValueError(
-                f'tiles have {images.shape[1]} channels, but mean and std '
-                f'describe {self.in_channels}; set mean and std (one value '
-                'per channel) or in_channels of mmmedmask.LoadTile')
+                f'tiles have {" and ".join(map(str, channels))} channels, '
+                f'but mean and std describe {self.in_channels}; set mean and '
+                'std (one value per channel) or in_channels of '
+                'mmmedmask.LoadTile')
+        if not isinstance(images, torch.Tensor):
+            images = torch.stack(list(images))
         return images.float()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
