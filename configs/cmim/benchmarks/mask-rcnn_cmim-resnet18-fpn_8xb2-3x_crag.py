@@ -1,0 +1,12 @@
+"""CRAG, 3x: 45,000 iterations (Table 3)."""
+
+_base_ = './mask-rcnn_cmim-resnet18-fpn_8xb2-1x_crag.py'
+
+max_iters = 45000
+milestones = [30000, 39000]
+
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = [
+    _base_.param_scheduler[0],
+    dict(_base_.param_scheduler[1], milestones=milestones)
+]
