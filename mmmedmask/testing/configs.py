@@ -1,0 +1,195 @@
+"""Shrink shipped configs, so that a test can take a training step.
+
+A shrunk config has the same parts in the same places, with less of
+everything: drawn images of about 100 pixels, batches of two, two
+iterations, no worker processes and no weights to load.
+"""
+
+import copy
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmmedmask.testing.datasets import (
+    write_gland_dataset,
+    write_nct_dataset,
+    write_tile_folder,
+)
+
+BATCH_SIZE = 2
+ITERATIONS = 2
+#: Side of CMIM's views: a multiple of the strides (32) and of the patches
+#: (16 or 32), with enough patches that every masking ratio masks some.
+VIEW_SIZE = 96
+#: Scale (w, h) of resized images, as OpenMMLab writes it.
+RESIZE_SCALE = (128, 96)
+RANDOM_SCALES = [(128, 64), (128, 96)]
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: Widths and counts of detectors; where a config has the key it gets the
+#: value, so the number of RoIs and of values in linear layers stays small.
+DETECTOR_SIZES = dict(
+    fc_out_channels=32, nms_pre=50, max_per_img=50)
+
+
+def shrink_config(cfg: Config,
+                  work_dir: str | Path,
+                  data_dir: str | Path | None = None) -> Config:
+    """Return a copy of a config that trains within a second on a CPU.
+
+    Handled are CMIM's pre-training and detection with mmdet. Data sets are
+    drawn at the relative paths that the config names.
+
+    Args:
+        cfg: A shipped config.
+        work_dir: Folder of the run.
+        data_dir: Folder for the drawn data. What is there is used again, so
+            several configs can share it. ``None`` means ``work_dir/data``.
+
+    Returns:
+        The shrunk copy.
+
+    Raises:
+        ValueError: If the config has a data set which cannot be drawn.
+    """
+    cfg = copy.deepcopy(cfg)
+    work_dir = Path(work_dir)
+    data_dir = work_dir / 'data' if data_dir is None else Path(data_dir)
+    cfg.work_dir = str(work_dir / 'run')
+    _shrink_model(cfg.model)
+    _shrink_loops(cfg)
+    _shrink_hooks(cfg)
+    for node in _dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
+        _shrink_sizes(node)
+    roots = [
+        _shrink_loader(cfg[name], data_dir) for name in DATALOADERS
+        if cfg.get(name) is not None
+    ]
+    for name in ('val_evaluator', 'test_evaluator'):
+        for evaluator in _dicts(cfg.get(name)):
+            if evaluator.get('ann_file'):
+                evaluator['ann_file'] = _move(evaluator['ann_file'], roots)
+    cfg.log_level = 'WARNING'
+    return cfg
+
+
+def _dicts(node: object) -> Iterator[dict]:
+    """Walk through all dictionaries in nested dictionaries and lists."""
+    if isinstance(node, Mapping):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from _dicts(item)
+
+
+def _shrink_model(model: dict) -> None:
+    for node in _dicts(model):
+        if node.get('type') == 'SyncBN':
+            node['type'] = 'BN'
+        init_cfg = node.get('init_cfg')
+        if isinstance(init_cfg, Mapping) \
+                and init_cfg.get('type') == 'Pretrained':
+            node['init_cfg'] = None
+        if node.get('pretrained') is not None:
+            node['pretrained'] = None
+        if node.get('compile_encoder') is not None:
+            node['compile_encoder'] = None
+
+
+def _shrink_sizes(node: dict) -> None:
+    for key, value in DETECTOR_SIZES.items():
+        if key in node:
+            node[key] = value
+    if 'view_size' in node:
+        node['view_size'] = VIEW_SIZE
+    if node.get('type') == 'RandomSampler' and 'num' in node:
+        node['num'] = 16
+    if node.get('type') == 'Resize':
+        node['scale'] = RESIZE_SCALE
+    if node.get('type') == 'RandomResize':
+        node['scale'] = RANDOM_SCALES
+
+
+def _shrink_loops(cfg: Config) -> None:
+    if 'max_iters' in cfg.train_cfg:
+        cfg.train_cfg.update(max_iters=ITERATIONS, val_interval=ITERATIONS)
+    else:
+        cfg.train_cfg.max_epochs = 1
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
+        # It refuses to run on a CPU.
+        cfg.optim_wrapper.type = 'OptimWrapper'
+        cfg.optim_wrapper.pop('dtype', None)
+        cfg.optim_wrapper.pop('loss_scale', None)
+    cfg.pop('compile', None)
+
+
+def _shrink_hooks(cfg: Config) -> None:
+    for hook in _dicts([cfg.get('default_hooks'), cfg.get('custom_hooks')]):
+        if hook.get('type') == 'mmmedmask.LoadCheckHook':
+            hook['allow_scratch'] = True
+        if hook.get('type') == 'mmmedmask.PreciseBNHook':
+            hook['num_batches'] = 2
+
+
+def _shrink_loader(loader: dict, folder: Path) -> tuple[str, str]:
+    """Shrink a loader and draw its data; return the old and the new root."""
+    loader.update(
+        batch_size=min(BATCH_SIZE, loader['batch_size']),
+        num_workers=0,
+        persistent_workers=False,
+        pin_memory=False)
+    dataset = loader['dataset']
+    kind = dataset['type']
+    if kind not in DRAWN:
+        raise ValueError(
+            f'no data can be drawn for {kind!r}, valid are {sorted(DRAWN)}; '
+            'add a function to mmmedmask/testing/configs.py')
+    old_root = dataset.get('data_root')
+    # One folder for each data set that the configs tell apart.
+    folder_name = re.sub(r'\W+', '_', f'{kind}_{old_root}')
+    root = folder / folder_name
+    dataset['data_root'] = str(root)
+    DRAWN[kind](dataset, root)
+    return old_root if isinstance(old_root, str) else '', str(root)
+
+
+def _move(path: str, roots: list[tuple[str, str]]) -> str:
+    for old, new in roots:
+        if old and path.startswith(old):
+            return os.path.join(new, os.path.relpath(path, old))
+    raise ValueError(
+        f'{path!r} lies below none of the data roots '
+        f'{[old for old, _ in roots]}')
+
+
+def _draw_glands(dataset: dict, root: Path) -> None:
+    if (root / dataset['ann_file']).exists():
+        return
+    classes = dataset.get('metainfo', {}).get('classes', ('gland', ))
+    write_gland_dataset(
+        root / dataset.get('data_prefix', {}).get('img', ''),
+        root / dataset['ann_file'],
+        num_images=4,
+        size=(96, 128),
+        category=classes[0])
+
+
+def _draw_tiles(dataset: dict, root: Path) -> None:
+    dataset['ann_file'] = ''
+    if not root.exists():
+        write_tile_folder(root, num_tiles=2 * BATCH_SIZE)
+
+
+def _draw_nct(dataset: dict, root: Path) -> None:
+    if not root.exists():
+        write_nct_dataset(root, tiles_per_class=1)
+
+
+DRAWN: dict[str, Callable[[dict, Path], None]] = {
+    'CocoDataset': _draw_glands,
+    'mmmedmask.NCTCRC': _draw_nct,
+    'mmmedmask.TileFolder': _draw_tiles,
+}
