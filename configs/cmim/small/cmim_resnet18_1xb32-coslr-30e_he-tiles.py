@@ -11,7 +11,7 @@ _base_ = '../cmim_resnet18_8xb32-coslr-800e_nct.py'
 data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 view_size = 128
 patch_size = 16
-max_epochs = 40
+max_epochs = 30
 base_lr = 0.03
 num_workers = 1
 
