@@ -4,12 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmmedmask.datasets.coco_instances import MASK_KINDS, InstanceOptions
+from mmmedmask.datasets.coco_instances import (
+    MASK_KINDS,
+    TINY_AREA,
+    InstanceOptions,
+)
+from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.duplicates import NEAR_THRESHOLD
 from mmmedmask.datasets.conversion.glands import (
     SOURCES,
     ConversionError,
-    LayoutError,
     check,
     compare_with_official,
     convert,
@@ -134,6 +138,10 @@ def print_totals(totals: dict, out_dir: Path) -> None:
         if total.in_several_parts:
             print(f'NOTICE: {total.in_several_parts} instances consist of '
                   'several parts (--split-components separates them)')
+        if total.tiny:
+            print(f'NOTICE: {total.tiny} instances have fewer than '
+                  f'{TINY_AREA} pixels, probably specks (--min-area leaves '
+                  'them out)')
         if total.too_small:
             print(f'NOTICE: {total.too_small} instances left out, smaller '
                   'than --min-area')

@@ -2,3 +2,7 @@
 
 The scripts in ``tools/dataset_converters`` are thin; what they do is here.
 """
+
+
+class LayoutError(ValueError):
+    """A folder does not hold the data set as it is released."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.coco_instances import (
+    TINY_AREA,
     CocoInstanceWriter,
     InstanceOptions,
     SplitTotals,
@@ -24,6 +25,7 @@ from mmmedmask.datasets.coco_instances import (
     mask_to_labels,
     split_instances,
 )
+from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.duplicates import (
     NEAR_THRESHOLD,
     add_duplicates,
@@ -34,10 +36,6 @@ from mmmedmask.datasets.image_io import ImageFileError, read_image
 
 CATEGORY = 'gland'
 _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
-
-
-class LayoutError(ValueError):
-    """The folder does not hold the data set as it is released."""
 
 
 @dataclass(frozen=True)
@@ -397,10 +395,15 @@ def _written_masks(path: Path) -> dict[str, tuple] | None:
 
 def _check_labels(pair: ImageWithMask, labels: np.ndarray,
                   options: InstanceOptions, report: CheckReport) -> None:
-    """Report masks that are empty, binary, or hold scattered instances."""
+    """Report empty and binary masks, tiny and scattered instances."""
     if not labels.any():
         report.add_problem('empty_mask', str(pair.mask))
         return
+    areas = [int(mask.sum()) for mask in split_instances(labels, options)]
+    tiny = [area for area in areas if options.min_area <= area < TINY_AREA]
+    if tiny:
+        report.add_notice(
+            'tiny_instance', str(pair.mask), detail=f'{tiny} pixels')
     if options.mask_kind == 'auto' and is_binary_mask(labels):
         report.add_notice('binary_mask', str(pair.mask))
         return

@@ -40,6 +40,9 @@ ADVICE = {
     'In these images an instance number occurs in several places (a gland '
     'cut by the border, or a slip). --split-components makes one instance '
     'of each.',
+    'tiny_instance':
+    'Instances this small are mostly specks of the annotation, and no '
+    'detector can find them. --min-area leaves them out.',
     'missing_tile':
     'Listed, but not on disk.',
     'unlisted_tile':
