@@ -95,8 +95,8 @@ def _shrink_model(model: dict) -> None:
             node['init_cfg'] = None
         if node.get('pretrained') is not None:
             node['pretrained'] = None
-        if node.get('compile_encoder') is not None:
-            node['compile_encoder'] = None
+        if node.get('compile_encoder'):
+            node['compile_encoder'] = False
 
 
 def _shrink_sizes(node: dict) -> None:

@@ -51,4 +51,4 @@ model = dict(
         out_stride=patch_size),
     head=dict(type='mmmedmask.CMIMHead', patch_size=patch_size),
     channels_last=False,
-    compile_encoder=None)
+    compile_encoder=False)

@@ -31,8 +31,8 @@ class CMIM(BaseSelfSupervisor):
             :class:`~mmmedmask.models.cmim.CMIMDataPreprocessor`.
         channels_last: Keep the encoder and its images in channels-last
             memory, which convolutions prefer.
-        compile_encoder: Arguments of ``torch.compile`` for the encoder
-            ({} for its defaults); None runs it eagerly.
+        compile_encoder: Compile the encoder with ``torch.compile``; a dict
+            holds its arguments.
         init_cfg: Initialisation.
 
     Raises:
@@ -46,7 +46,7 @@ class CMIM(BaseSelfSupervisor):
                  head: dict,
                  data_preprocessor: dict | None = None,
                  channels_last: bool = False,
-                 compile_encoder: dict | None = None,
+                 compile_encoder: bool | dict = False,
                  init_cfg: dict | None = None) -> None:
         preprocessor = MMPRETRAIN_MODELS.build(
             dict(type='mmmedmask.CMIMDataPreprocessor') |
@@ -75,8 +75,9 @@ class CMIM(BaseSelfSupervisor):
         self.channels_last = channels_last
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
-        if compile_encoder is not None:
-            self.backbone.compile(**compile_encoder)
+        if compile_encoder is not False:
+            options = {} if compile_encoder is True else compile_encoder
+            self.backbone.compile(**options)
 
     def init_weights(self) -> None:
         """Initialise all parts; the mask token as in SparK and MAE."""

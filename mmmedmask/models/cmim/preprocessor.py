@@ -102,6 +102,12 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
         if view_source not in VIEW_SOURCES:
             raise ValueError(f'view_source must be one of {VIEW_SOURCES}, '
                              f'got {view_source!r}')
+        if view_source == 'loader' and (views or color is not None
+                                        or same_view):
+            raise ValueError(
+                "with view_source='loader' the transform CMIMTwoViews makes "
+                'the views: give views, color and same_view there, got '
+                f'views={views}, color={color}, same_view={same_view}')
         if color_impl not in COLOR_IMPLEMENTATIONS:
             raise ValueError(
                 f'color_impl must be one of {COLOR_IMPLEMENTATIONS}, '
