@@ -120,7 +120,11 @@ def _read_address(address: str) -> dict:
             "safely, valid are a file, 'torchvision://', 'https://' and "
             "'http://'; download the file and name it")
     return torch.hub.load_state_dict_from_url(
-        address, map_location='cpu', weights_only=True)
+        address,
+        map_location='cpu',
+        # torchvision's files carry their hash in the name.
+        check_hash=scheme == 'torchvision',
+        weights_only=True)
 
 
 def strip_wrappers(name: str) -> str:

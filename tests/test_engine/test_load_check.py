@@ -331,6 +331,28 @@ def test_checkpoints_without_clear_tensors(content, message):
         get_state_dict(content)
 
 
+def test_addresses_are_read_safely_too(tmp_path, monkeypatch):
+    asked = []
+
+    def load_state_dict_from_url(url, **kwargs):
+        asked.append((url, kwargs))
+        return {f'backbone.{k}': v for k, v in weights.items()}
+
+    weights = Backbone().state_dict()
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url',
+                        load_state_dict_from_url)
+    model = Detector()
+    model.backbone.load_state_dict(weights)
+    model.backbone._is_init = True
+    _run(tmp_path, model, LoadCheckHook(
+        checkpoint='https://example.org/file.pth', prefix='backbone.'))
+    read_checkpoint('torchvision://resnet18')
+    assert all(kwargs['weights_only'] for _, kwargs in asked)
+    assert [kwargs['check_hash'] for _, kwargs in asked] == [
+        False, False, True]
+    assert 'resnet18' in asked[-1][0]
+
+
 def test_missing_file_and_unknown_scheme(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.pth'):
         read_checkpoint(tmp_path / 'none.pth')

@@ -7,10 +7,11 @@ and says so in a warning at most (mmdetection#4304, mmselfsup#74).
 
 from collections.abc import Sequence
 
+from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.engine.checkpoint import (
     MatchReport,
@@ -135,7 +136,7 @@ class LoadCheckHook(Hook):
                     strip_wrappers(key): value
                     for key, value in module.state_dict().items()
                 })
-            tensors = get_state_dict(read_checkpoint(checkpoint))
+            tensors = _read_tensors(checkpoint)
             report = match_state_dicts(
                 expected,
                 select_prefix(tensors, prefix),
@@ -201,6 +202,17 @@ class LoadCheckHook(Hook):
         return ('The checkpoint is of another architecture, or named as in '
                 'another library (tools/model_converters/export_backbone.py '
                 'renames).')
+
+
+def _read_tensors(checkpoint: str) -> dict[str, Tensor]:
+    """Read a checkpoint; one process downloads it for all."""
+    waits = '://' in checkpoint and not is_main_process()
+    if waits:
+        barrier()
+    tensors = get_state_dict(read_checkpoint(checkpoint))
+    if '://' in checkpoint and not waits:
+        barrier()
+    return tensors
 
 
 def _get_module(model: nn.Module, name: str) -> nn.Module:
