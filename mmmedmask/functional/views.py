@@ -149,11 +149,12 @@ def general_affine_theta(crops: Crops, uniform: torch.Tensor,
     angle = torch.deg2rad(_between(uniform[:, 1], -max_angle, max_angle))
     shear = torch.deg2rad(_between(uniform[:, 2:4], -max_shear, max_shear))
     scale = torch.zeros(batch_size, 2, 2, dtype=torch.float64)
-    scale[:, 0, 0] = (1 - 2 * crops.flip.double()) * (
-        crops.width / view_size[1])
+    top, left, height, width = (
+        value.double()
+        for value in (crops.top, crops.left, crops.height, crops.width))
+    scale[:, 0, 0] = (1 - 2 * crops.flip.double()) * (width / view_size[1])
     vertical = uniform[:, 0] < vertical_flip_prob
-    scale[:, 1, 1] = (1 - 2 * vertical.double()) * (
-        crops.height / view_size[0])
+    scale[:, 1, 1] = (1 - 2 * vertical.double()) * (height / view_size[0])
     # One shear after the other: the area stays, so no angle is singular.
     shear_x, shear_y = shear.tan().unbind(dim=1)
     shearing = torch.eye(2, dtype=torch.float64).repeat(batch_size, 1, 1)
@@ -164,8 +165,8 @@ def general_affine_theta(crops: Crops, uniform: torch.Tensor,
     rotation = torch.stack([cosine, -sine, sine, cosine], -1).view(-1, 2, 2)
     matrix = torch.eye(3, dtype=torch.float64).repeat(batch_size, 1, 1)
     matrix[:, :2, :2] = rotation @ shearing @ scale
-    matrix[:, 0, 2] = crops.left + crops.width / 2 - image_size[1] / 2
-    matrix[:, 1, 2] = crops.top + crops.height / 2 - image_size[0] / 2
+    matrix[:, 0, 2] = left + width / 2 - image_size[1] / 2
+    matrix[:, 1, 2] = top + height / 2 - image_size[0] / 2
     return pixel_theta(matrix, view_size, image_size)
 
 
