@@ -1,0 +1,218 @@
+"""Affine matrices against algebra done point by point in Python floats.
+
+Checks 6 and 9 (algebra of views) and 13 (coordinates under autocast).
+"""
+
+import math
+
+import pytest
+import torch
+
+from mmmedmask.functional.affine import (
+    crop_theta,
+    invert_affine,
+    is_axis_aligned,
+    pixel_theta,
+    receptive_field_shift,
+    relative_theta,
+    shift_theta,
+)
+from mmmedmask.functional.warp import inside_frame, resample
+
+
+def random_theta(count, seed, angle=180.0):
+    """Matrices of rotations, scales (0.5 to 1) and small shifts."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(count, 5, generator=generator, dtype=torch.float64)
+    theta = torch.zeros(count, 3, 3, dtype=torch.float64)
+    for matrix, (turn, x, y, left, top) in zip(theta, draws, strict=True):
+        radians = math.radians(angle) * (2 * float(turn) - 1)
+        scale_x, scale_y = .5 + .5 * float(x), .5 + .5 * float(y)
+        matrix[0, 0] = math.cos(radians) * scale_x
+        matrix[0, 1] = -math.sin(radians) * scale_y
+        matrix[1, 0] = math.sin(radians) * scale_x
+        matrix[1, 1] = math.cos(radians) * scale_y
+        matrix[0, 2], matrix[1, 2] = .4 * left - .2, .4 * top - .2
+        matrix[2, 2] = 1
+    return theta
+
+
+def apply(theta, x, y):
+    """Apply one matrix to one point."""
+    return (float(theta[0, 0]) * x + float(theta[0, 1]) * y +
+            float(theta[0, 2]), float(theta[1, 0]) * x +
+            float(theta[1, 1]) * y + float(theta[1, 2]))
+
+
+@pytest.mark.parametrize('flip', [False, True])
+def test_crop_theta_maps_pixels_of_the_view_into_the_box(flip):
+    height, width = 48, 80
+    top, left, rows, columns = 5, 11, 30, 44
+    view_height, view_width = 6, 8
+    theta = crop_theta(*(torch.tensor([value])
+                         for value in (top, left, rows, columns)),
+                       (height, width), torch.tensor([flip]))
+    assert theta.dtype == torch.float64
+    for row in range(view_height):
+        for column in range(view_width):
+            x = (2 * column + 1) / view_width - 1
+            y = (2 * row + 1) / view_height - 1
+            got_x, got_y = apply(theta[0], x, y)
+            place = (column + .5) / view_width
+            if flip:
+                place = 1 - place
+            want_x = left + place * columns
+            want_y = top + (row + .5) / view_height * rows
+            assert (got_x + 1) / 2 * width == pytest.approx(want_x, abs=1e-9)
+            assert (got_y + 1) / 2 * height == pytest.approx(
+                want_y, abs=1e-9)
+
+
+def test_pixel_theta_acts_on_pixels_from_the_centre():
+    output_size, input_size = (32, 64), (90, 50)
+    matrix = torch.eye(3, dtype=torch.float64)[None].clone()
+    matrix[0, :2] = torch.tensor([[.8, -.3, 4.], [.5, 1.2, -7.]])
+    theta = pixel_theta(matrix, output_size, input_size)
+    for x_pixels, y_pixels in ((0, 0), (-10.5, 3.), (31.5, 15.5)):
+        want_x, want_y = apply(matrix[0], x_pixels, y_pixels)
+        got_x, got_y = apply(theta[0], x_pixels / (output_size[1] / 2),
+                             y_pixels / (output_size[0] / 2))
+        assert got_x * input_size[1] / 2 == pytest.approx(want_x, abs=1e-9)
+        assert got_y * input_size[0] / 2 == pytest.approx(want_y, abs=1e-9)
+
+
+def test_invert_affine_is_the_inverse():
+    theta = random_theta(20, 0)
+    torch.testing.assert_close(
+        invert_affine(theta), torch.linalg.inv(theta), rtol=0, atol=1e-12)
+    assert torch.equal(invert_affine(theta)[:, 2],
+                       torch.tensor([[0., 0., 1.]]).double().repeat(20, 1))
+
+
+def test_relative_theta_is_first_inverse_then_second():
+    """Check 6, the algebra: Theta == inv(theta1) @ theta2."""
+    theta1, theta2 = random_theta(20, 1), random_theta(20, 2)
+    torch.testing.assert_close(
+        relative_theta(theta1, theta2),
+        torch.linalg.inv(theta1) @ theta2,
+        rtol=0,
+        atol=1e-12)
+
+
+def test_relative_theta_of_crops_needs_no_inverse():
+    """Check 6, axis-aligned: diag(a2 / a1), t = (t2 - t1) / a1."""
+    boxes = torch.tensor([[3, 8, 20, 30], [10, 0, 33, 17]])
+    flips = torch.tensor([True, False])
+    theta1 = crop_theta(*boxes.T, (48, 64), flips)
+    theta2 = crop_theta(*boxes.flip(0).T, (48, 64), flips)
+    theta = relative_theta(theta1, theta2)
+    for index in range(2):
+        for axis in (0, 1):
+            a1 = float(theta1[index, axis, axis])
+            a2 = float(theta2[index, axis, axis])
+            t1, t2 = float(theta1[index, axis, 2]), float(
+                theta2[index, axis, 2])
+            assert float(theta[index, axis, axis]) == pytest.approx(a2 / a1)
+            assert float(theta[index, axis,
+                               2]) == pytest.approx((t2 - t1) / a1)
+    assert is_axis_aligned(theta)
+
+
+def analytic_view(theta, size):
+    """A smooth picture, evaluated exactly where a view looks."""
+    rows = (2 * torch.arange(size[0], dtype=torch.float64) + 1) / size[0] - 1
+    columns = (2 * torch.arange(size[1], dtype=torch.float64) +
+               1) / size[1] - 1
+    y, x = torch.meshgrid(rows, columns, indexing='ij')
+    looked_x = theta[0, 0] * x + theta[0, 1] * y + theta[0, 2]
+    looked_y = theta[1, 0] * x + theta[1, 1] * y + theta[1, 2]
+    return (torch.cos(2.1 * looked_x + .3) * torch.sin(1.7 * looked_y - .4) +
+            .5 * torch.sin(2.6 * looked_y + 1.3 * looked_x))
+
+
+@pytest.mark.parametrize('size', [(96, 96), (64, 128)])
+def test_warping_one_view_gives_the_other(size):
+    """Check 6: warp(x1, Theta) is x2, and the swapped order is not."""
+    theta1, theta2 = random_theta(6, 3), random_theta(6, 4)
+    first = torch.stack([analytic_view(t, size) for t in theta1])[:, None]
+    second = torch.stack([analytic_view(t, size) for t in theta2])[:, None]
+
+    def error(theta):
+        # One pixel away from the frame, where nothing is extrapolated.
+        margin = 1 - 2 / min(size)
+        scaled = theta.clone()
+        scaled[:, :2] /= margin
+        inside = inside_frame(scaled, size).bool()
+        warped = resample(first, theta, size, separable=False)
+        assert inside.float().mean() > .2
+        return (warped - second).abs()[inside].max()
+
+    assert error(relative_theta(theta1, theta2)) < 2e-3
+    swapped = theta2 @ torch.linalg.inv(theta1)
+    assert error(swapped) > .3
+
+
+@pytest.mark.parametrize(('stride', 'offset'), [(2, 0.), (8, 0.), (32, 0.),
+                                                (4, 1.5), (16, 3.)])
+@pytest.mark.parametrize('size', [(64, 64), (224, 448)])
+def test_shift_theta_equals_the_derivation_in_pixel_indices(
+        stride, offset, size):
+    """Check 9: the conjugation, for cells of any receptive-field centre."""
+    theta = random_theta(5, 5)
+    shift = receptive_field_shift(offset, stride, size)
+    shifted = shift_theta(theta, shift)
+    height, width = size
+    for index in range(len(theta)):
+        for row in range(0, height // stride, 3):
+            for column in range(0, width // stride, 3):
+                # Where feature (row, column) of the key looks, in pixels,
+                # then where that lies on the query, then which feature of
+                # the query (a fraction) looks there.
+                x = (2 * (offset + stride * column) + 1) / width - 1
+                y = (2 * (offset + stride * row) + 1) / height - 1
+                x, y = apply(theta[index], x, y)
+                want_column = (((x + 1) * width - 1) / 2 - offset) / stride
+                want_row = (((y + 1) * height - 1) / 2 - offset) / stride
+                # The same by the shifted matrix between cell coordinates.
+                cell_x = (2 * column + 1) * stride / width - 1
+                cell_y = (2 * row + 1) * stride / height - 1
+                cell_x, cell_y = apply(shifted[index], cell_x, cell_y)
+                got_column = ((cell_x + 1) * width / stride - 1) / 2
+                got_row = ((cell_y + 1) * height / stride - 1) / 2
+                assert got_column == pytest.approx(want_column, abs=1e-6)
+                assert got_row == pytest.approx(want_row, abs=1e-6)
+
+
+def test_receptive_field_shift_of_resnet_and_of_patches():
+    # A ResNet's feature 0 looks at pixel 0, half a cell to the left.
+    assert receptive_field_shift(0, 32, (224, 448)) == (-31 / 448, -31 / 224)
+    assert receptive_field_shift(15.5, 32, (224, 224)) == (0, 0)
+
+
+def test_translations_need_no_shift():
+    theta = torch.eye(3)[None].clone()
+    theta[0, :2, 2] = torch.tensor([.3, -.7])
+    assert torch.equal(shift_theta(theta, (-.2, .1)), theta)
+
+
+def test_is_axis_aligned():
+    crops = crop_theta(*torch.tensor([[1, 2, 9, 9]]).T, (16, 16),
+                       torch.tensor([True]))
+    assert is_axis_aligned(crops)
+    assert not is_axis_aligned(torch.cat([crops, random_theta(1, 6)]))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_coordinates_keep_their_precision_under_autocast(dtype):
+    """Check 13: matrices stay float32, to the last bits."""
+    theta1, theta2 = random_theta(8, 7), random_theta(8, 8)
+    expected = torch.linalg.inv(theta1) @ theta2
+    with torch.autocast('cpu', dtype=dtype):
+        theta = relative_theta(theta1.float(), theta2.float())
+        inverse = invert_affine(theta1.float())
+        shifted = shift_theta(theta, (.1, -.2))
+    for got, want in ((theta, expected),
+                      (inverse, torch.linalg.inv(theta1)),
+                      (shifted, shift_theta(expected, (.1, -.2)))):
+        assert got.dtype == torch.float32
+        assert (got.double() - want).abs().max() < 2e-6

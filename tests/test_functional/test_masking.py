@@ -1,0 +1,73 @@
+"""Patch masks: how many, which, and at which resolution (check 8)."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from mmmedmask.functional.masking import (
+    num_masked_patches,
+    random_patch_mask,
+    resize_mask,
+)
+
+
+def test_the_paper_masks_34_of_49_patches():
+    """Check 8: 34 masked, 15 visible."""
+    assert num_masked_patches(49, 0.7) == 34
+    mask = random_patch_mask(torch.rand(16, 7, 7), 0.7)
+    assert mask.sum(dim=(1, 2, 3)).tolist() == [34] * 16
+
+
+@pytest.mark.parametrize('num_patches', [1, 4, 9, 16, 49, 64, 196])
+def test_count_is_the_rounded_share_of_visible_patches(num_patches):
+    for percent in range(0, 101, 5):
+        visible = num_patches * Fraction(100 - percent, 100)
+        if visible % 1 == Fraction(1, 2):
+            continue  # a tie: either is right
+        want = num_patches - int(visible + Fraction(1, 2))
+        assert num_masked_patches(num_patches, percent / 100) == want
+
+
+@pytest.mark.parametrize('ratio', [-0.01, 1.01, float('nan')])
+def test_ratio_outside_its_range_is_refused(ratio):
+    with pytest.raises(ValueError, match=str(ratio)):
+        num_masked_patches(49, ratio)
+
+
+@pytest.mark.parametrize('size', [(7, 7), (4, 6), (1, 8)])
+@pytest.mark.parametrize('ratio', [.1, .5, .7, .9])
+def test_mask_is_exact_binary_and_of_the_smallest_noise(size, ratio):
+    noise = torch.rand(8, *size, dtype=torch.float64)
+    mask = random_patch_mask(noise, ratio)
+    assert mask.shape == (8, 1, *size)
+    assert mask.dtype == torch.float32
+    assert set(mask.unique().tolist()) <= {0., 1.}
+    count = num_masked_patches(size[0] * size[1], ratio)
+    for image, values in zip(mask, noise, strict=True):
+        assert int(image.sum()) == count
+        chosen = image[0].bool()
+        if 0 < count < chosen.numel():
+            assert values[chosen].max() < values[~chosen].min()
+
+
+def test_every_patch_is_masked_equally_often():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(4000, 4, 4, generator=generator)
+    share = random_patch_mask(noise, .75).mean(dim=(0, 1))
+    assert (share - .75).abs().max() < .03
+
+
+@pytest.mark.parametrize('size', [(7, 7), (14, 28), (224, 224)])
+def test_resized_mask_repeats_every_patch(size):
+    mask = torch.rand(3, 1, 7, 7).round()
+    want = mask.repeat_interleave(
+        size[0] // 7, dim=2).repeat_interleave(
+            size[1] // 7, dim=3)
+    assert torch.equal(resize_mask(mask, size), want)
+
+
+@pytest.mark.parametrize('size', [(4, 4), (7, 10), (8, 7)])
+def test_blocks_of_unequal_size_are_refused(size):
+    with pytest.raises(ValueError, match=rf'\({size[0]}, {size[1]}\)'):
+        resize_mask(torch.zeros(1, 1, 7, 7), size)

@@ -1,0 +1,277 @@
+"""Random views and colours against torchvision's definitions.
+
+Checks 8 (how much of a view the other shows) and 14 (circles stay round).
+"""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torchvision.transforms import RandomResizedCrop
+
+from mmmedmask.functional.affine import relative_theta
+from mmmedmask.functional.masking import random_patch_mask
+from mmmedmask.functional.views import (
+    AFFINE_DRAWS,
+    COLOR_DRAWS,
+    CROP_ATTEMPTS,
+    CROP_DRAWS,
+    VIEW_DRAWS,
+    ColorFamily,
+    ViewFamily,
+    draw_view,
+    general_affine_theta,
+    random_resized_crops,
+    split_view_draws,
+)
+from mmmedmask.functional.warp import inside_frame, warp_mask
+
+from .test_affine import apply
+
+
+def uniform(count, length, seed=0):
+    return torch.rand(
+        count,
+        length,
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64)
+
+
+def naive_crop(numbers, size, scale, ratio):
+    """RandomResizedCrop's rules, one image, numbers one after the other."""
+    height, width = size
+    numbers = iter(numbers.tolist())
+    box = None
+    for _ in range(CROP_ATTEMPTS):
+        area = height * width * (scale[0] + next(numbers) *
+                                 (scale[1] - scale[0]))
+        low, high = math.log(ratio[0]), math.log(ratio[1])
+        aspect = math.exp(low + next(numbers) * (high - low))
+        columns = round(math.sqrt(area * aspect))
+        rows = round(math.sqrt(area / aspect))
+        if box is None and 0 < columns <= width and 0 < rows <= height:
+            box = rows, columns
+    first, second = next(numbers), next(numbers)
+    if box is not None:
+        rows, columns = box
+        return (int(first * (height - rows + 1)),
+                int(second * (width - columns + 1)), rows, columns)
+    rows, columns = height, width
+    if width / height < ratio[0]:
+        rows = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        columns = round(height * ratio[1])
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+@pytest.mark.parametrize('size', [(224, 224), (64, 96), (20, 200), (90, 5)])
+@pytest.mark.parametrize('scale', [(.2, 1.), (.9, 1.)])
+def test_crops_follow_the_rules_of_random_resized_crop(size, scale):
+    ratio = (3 / 4, 4 / 3)
+    draws = uniform(200, CROP_DRAWS)
+    crops = random_resized_crops(draws, size, scale, ratio, .5)
+    for index in range(200):
+        got = tuple(
+            int(value[index])
+            for value in (crops.top, crops.left, crops.height, crops.width))
+        assert got == naive_crop(draws[index], size, scale, ratio)
+        top, left, rows, columns = got
+        assert min(top, left) >= 0
+        assert min(rows, columns) > 0
+        assert top + rows <= size[0]
+        assert left + columns <= size[1]
+    assert torch.equal(crops.flip, draws[:, -1] < .5)
+
+
+@pytest.mark.parametrize('number', [0., 1 - 1e-12])
+def test_crops_stay_inside_at_the_ends_of_the_unit_interval(number):
+    draws = torch.full((1, CROP_DRAWS), number, dtype=torch.float64)
+    crops = random_resized_crops(draws, (48, 64), (.2, 1.), (3 / 4, 4 / 3), .5)
+    assert int(crops.top + crops.height) <= 48
+    assert int(crops.left + crops.width) <= 64
+
+
+def test_crops_are_distributed_as_torchvisions():
+    count = 4000
+    crops = random_resized_crops(
+        uniform(count, CROP_DRAWS), (96, 128), (.2, 1.), (3 / 4, 4 / 3), .5)
+    ours = torch.stack([crops.top, crops.left, crops.height, crops.width],
+                       dim=1).double()
+    image = torch.empty(1, 96, 128)
+    torch.manual_seed(0)
+    theirs = torch.tensor([
+        RandomResizedCrop.get_params(image, [.2, 1.], [3 / 4, 4 / 3])
+        for _ in range(count)
+    ]).double()
+    error = (ours.var(dim=0) / count + theirs.var(dim=0) / count).sqrt()
+    assert ((ours.mean(dim=0) - theirs.mean(dim=0)).abs() < 4 * error).all()
+    assert (ours.std(dim=0) / theirs.std(dim=0) - 1).abs().max() < .1
+
+
+def test_expected_share_of_target_pixels_is_half():
+    """Check 8: E[w] = .49 for ConCL's crops, 34 of 49 patches masked."""
+    count = 2000
+    crop1, affine1, crop2, affine2, _, _ = split_view_draws(
+        uniform(count, VIEW_DRAWS))
+    family = ViewFamily()
+    _, theta1 = draw_view(crop1, affine1, (224, 224), (224, 224), family)
+    _, theta2 = draw_view(crop2, affine2, (224, 224), (224, 224), family)
+    theta = relative_theta(theta1, theta2)
+    mask = random_patch_mask(uniform(count, 49, 1).view(-1, 7, 7), .7)
+    assert mask.sum(dim=(1, 2, 3)).unique().tolist() == [34]
+    weight = warp_mask(mask, theta, (28, 28))
+    assert float(weight.mean()) == pytest.approx(.49, abs=.02)
+    covered = inside_frame(theta, (28, 28)).mean(dim=(1, 2, 3))
+    assert float(covered.mean()) == pytest.approx(.70, abs=.02)
+
+
+def test_crops_alone_have_no_off_diagonal_terms():
+    crop, affine = uniform(9, CROP_DRAWS), uniform(9, AFFINE_DRAWS)
+    for family in (ViewFamily(), ViewFamily(vertical_flip_prob=.5)):
+        _, theta = draw_view(crop, affine, (48, 64), (32, 32), family)
+        assert theta.dtype == torch.float64
+        assert not theta[:, [0, 1], [1, 0]].any()
+    # A top-bottom flip only turns the sign of the vertical axis.
+    _, plain = draw_view(crop, affine, (48, 64), (32, 32), ViewFamily())
+    flipped = theta[:, 1, 1] < 0
+    assert 0 < int(flipped.sum()) < 9
+    torch.testing.assert_close(theta.abs(), plain.abs())
+
+
+def test_general_family_without_angles_is_the_crop():
+    crop, affine = uniform(9, CROP_DRAWS), uniform(9, AFFINE_DRAWS)
+    crops, want = draw_view(crop, affine, (48, 64), (32, 40), ViewFamily())
+    got = general_affine_theta(crops, affine, (48, 64), (32, 40), 0., 0., 0.)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(('image_size', 'view_size'), [((64, 64), (64, 64)),
+                                                       ((64, 128), (32, 64)),
+                                                       ((224, 448),
+                                                        (112, 224))])
+def test_circles_stay_round(image_size, view_size):
+    """Check 14: rotating an image that is not square shears nothing."""
+    family = ViewFamily(
+        scale=(.3, .3), ratio=(image_size[1] / image_size[0], ) * 2,
+        max_angle=180)
+    _, theta = draw_view(
+        uniform(8, CROP_DRAWS), uniform(8, AFFINE_DRAWS), image_size,
+        view_size, family)
+    assert theta[:, [0, 1], [1, 0]].abs().min() > 1e-3
+    for matrix in theta:
+        radii = []
+        centre = apply(matrix, 0, 0)
+        for degrees in range(0, 360, 15):
+            # 10 view pixels from the centre, in every direction.
+            x = 10 * math.cos(math.radians(degrees)) / (view_size[1] / 2)
+            y = 10 * math.sin(math.radians(degrees)) / (view_size[0] / 2)
+            x, y = apply(matrix, x, y)
+            radii.append(
+                math.hypot((x - centre[0]) * image_size[1] / 2,
+                           (y - centre[1]) * image_size[0] / 2))
+        # Crops have whole pixels, so their ratio is the image's but nearly.
+        assert max(radii) / min(radii) < 1.03
+
+
+def test_sheared_views_keep_their_area_and_are_never_singular():
+    crops, theta = draw_view(
+        uniform(3000, CROP_DRAWS), uniform(3000, AFFINE_DRAWS), (64, 96),
+        (64, 64), ViewFamily(max_shear=45, max_angle=180))
+    determinant = (
+        theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0])
+    share = (crops.height * crops.width).double() / (64 * 96)
+    torch.testing.assert_close(determinant.abs(), share, rtol=1e-9, atol=0)
+
+
+def test_angles_and_shears_are_those_of_the_draws():
+    crop = uniform(1, CROP_DRAWS)
+    # The crop is the whole square image; only the angle is drawn.
+    family = ViewFamily(
+        scale=(1, 1), ratio=(1, 1), flip_prob=0, max_angle=90)
+    for number, degrees in ((0., -90), (.5, 0), (.75, 45)):
+        affine = torch.tensor([[.9, number, .5, .5]], dtype=torch.float64)
+        _, theta = draw_view(crop, affine, (32, 32), (32, 32), family)
+        radians = math.radians(degrees)
+        want = torch.tensor(
+            [[math.cos(radians), -math.sin(radians), 0],
+             [math.sin(radians), math.cos(radians), 0], [0, 0, 1]])
+        torch.testing.assert_close(theta[0], want.double())
+    family = ViewFamily(
+        scale=(1, 1), ratio=(1, 1), flip_prob=0, max_shear=30)
+    affine = torch.tensor([[.9, .5, 1., .5]], dtype=torch.float64)
+    _, theta = draw_view(crop, affine, (32, 32), (32, 32), family)
+    assert float(theta[0, 0, 1]) == pytest.approx(math.tan(math.pi / 6))
+    assert float(theta[0, 1, 0]) == 0
+
+
+def test_draws_are_split_once_each():
+    numbers = torch.arange(VIEW_DRAWS + 5)[None]
+    parts = split_view_draws(numbers)
+    assert [part.shape[1] for part in parts] == [
+        CROP_DRAWS, AFFINE_DRAWS, CROP_DRAWS, AFFINE_DRAWS, COLOR_DRAWS, 5
+    ]
+    assert torch.equal(torch.cat(parts, dim=1), numbers)
+
+
+def test_colors_are_within_their_ranges_and_in_any_order():
+    family = ColorFamily(
+        brightness=.4, contrast=.3, saturation=2., hue=.1, blur_sigma=(.5, 2))
+    colors = family.draw(uniform(4000, COLOR_DRAWS))
+    factors = colors.factors
+    for column, (low, high) in enumerate(
+        ((.6, 1.4), (.7, 1.3), (0., 3.), (-.1, .1))):
+        values = factors[:, column]
+        assert low <= float(values.min()) < low + .01 * (high - low)
+        assert high - .01 * (high - low) < float(values.max()) <= high
+    assert float(colors.sigma.min()) >= .5
+    assert float(colors.sigma.max()) <= 2
+    orders = [tuple(order) for order in colors.order.tolist()]
+    for order in itertools.permutations(range(4)):
+        # 24 orders, 167 expected of each, 13 is the standard deviation.
+        assert 110 < orders.count(order) < 230
+    for chosen, probability in ((colors.jitter, .8), (colors.gray, .2),
+                                (colors.blur, .5)):
+        assert chosen.double().mean() == pytest.approx(probability, abs=.03)
+
+
+def test_steps_that_need_three_channels():
+    plain = dict(saturation=0, hue=0, gray_prob=0)
+    assert not ColorFamily(**plain).needs_rgb
+    assert not ColorFamily(gray_prob=0, jitter_prob=0).needs_rgb
+    for name in plain:
+        assert ColorFamily(**{**plain, name: .1}).needs_rgb
+
+
+@pytest.mark.parametrize(('family', 'arguments', 'value'), [
+    (ViewFamily, dict(scale=(0., 1.)), '0.0, 1.0'),
+    (ViewFamily, dict(scale=(.5, 1.5)), '0.5, 1.5'),
+    (ViewFamily, dict(scale=(.8, .2)), '0.8, 0.2'),
+    (ViewFamily, dict(ratio=(2., 1.)), '2.0, 1.0'),
+    (ViewFamily, dict(ratio=(-1., 1.)), '-1.0, 1.0'),
+    (ViewFamily, dict(flip_prob=1.5), 'flip_prob .* 1.5'),
+    (ViewFamily, dict(vertical_flip_prob=-.5), 'vertical_flip_prob .* -0.5'),
+    (ViewFamily, dict(max_angle=181.), 'max_angle .* 181.0'),
+    (ViewFamily, dict(max_angle=-1.), 'max_angle .* -1.0'),
+    (ViewFamily, dict(max_shear=46.), 'max_shear .* 46.0'),
+    (ViewFamily, dict(max_angle=math.nan), 'max_angle .* nan'),
+    (ColorFamily, dict(brightness=-.1), 'brightness .* -0.1'),
+    (ColorFamily, dict(contrast=-.2), 'contrast .* -0.2'),
+    (ColorFamily, dict(saturation=-.3), 'saturation .* -0.3'),
+    (ColorFamily, dict(hue=.6), 'hue .* 0.6'),
+    (ColorFamily, dict(hue=-.1), 'hue .* -0.1'),
+    (ColorFamily, dict(jitter_prob=2), 'jitter_prob .* 2'),
+    (ColorFamily, dict(gray_prob=-1), 'gray_prob .* -1'),
+    (ColorFamily, dict(blur_prob=1.01), 'blur_prob .* 1.01'),
+    (ColorFamily, dict(blur_sigma=(0., 2.)), '0.0, 2.0'),
+    (ColorFamily, dict(blur_sigma=(2., 1.)), '2.0, 1.0'),
+])
+def test_bad_arguments_are_refused_by_value(family, arguments, value):
+    with pytest.raises(ValueError, match=value):
+        family(**arguments)
+
+
+@pytest.mark.parametrize('family', [ViewFamily, ColorFamily])
+def test_misspelled_arguments_are_refused(family):
+    with pytest.raises(TypeError, match='scales'):
+        family(scales=1)

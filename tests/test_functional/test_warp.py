@@ -1,0 +1,365 @@
+"""Resampling against loops over pixels in float64.
+
+Checks 5, 7, 8, 10 and 13 (warps of images, features and masks).
+"""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmmedmask.functional.affine import crop_theta, relative_theta
+from mmmedmask.functional.views import (
+    VIEW_DRAWS,
+    ViewFamily,
+    draw_view,
+    split_view_draws,
+)
+from mmmedmask.functional.warp import (
+    hat_matrix,
+    inside_frame,
+    resample,
+    sampling_grid,
+    warp_features,
+    warp_mask,
+)
+
+from .test_affine import apply, random_theta
+
+
+def crop_matrices(count, seed, image_size=(64, 96)):
+    """Matrices of random crops and flips, and of the second over the first.
+    """
+    uniform = torch.rand(
+        count,
+        VIEW_DRAWS,
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64)
+    crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
+    _, theta1 = draw_view(crop1, affine1, image_size, (64, 64), ViewFamily())
+    _, theta2 = draw_view(crop2, affine2, image_size, (64, 64), ViewFamily())
+    return theta1, relative_theta(theta1, theta2)
+
+
+def naive_bilinear(image, theta, size):
+    """One (H, W) image, pixel by pixel, the border repeated."""
+    height, width = image.shape
+    output = torch.zeros(size, dtype=torch.float64)
+    for row in range(size[0]):
+        for column in range(size[1]):
+            x, y = apply(theta, (2 * column + 1) / size[1] - 1,
+                         (2 * row + 1) / size[0] - 1)
+            x = min(max(((x + 1) * width - 1) / 2, 0.), width - 1.)
+            y = min(max(((y + 1) * height - 1) / 2, 0.), height - 1.)
+            left, top = math.floor(x), math.floor(y)
+            right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+            part_x, part_y = x - left, y - top
+            output[row, column] = (
+                float(image[top, left]) * (1 - part_x) * (1 - part_y) +
+                float(image[top, right]) * part_x * (1 - part_y) +
+                float(image[bottom, left]) * (1 - part_x) * part_y +
+                float(image[bottom, right]) * part_x * part_y)
+    return output
+
+
+@pytest.mark.parametrize('separable', [True, False])
+@pytest.mark.parametrize('size', [(5, 7), (12, 9)])
+def test_resample_equals_a_loop_over_pixels(separable, size):
+    _, theta = crop_matrices(4, 0)
+    images = torch.rand(4, 2, 9, 11, dtype=torch.float64)
+    got = resample(images, theta, size, separable)
+    assert got.shape == (4, 2, *size)
+    for index in range(4):
+        for channel in range(2):
+            want = naive_bilinear(images[index, channel], theta[index], size)
+            torch.testing.assert_close(
+                got[index, channel], want, rtol=0, atol=1e-12)
+
+
+def test_rotated_resample_equals_a_loop_over_pixels():
+    theta = random_theta(3, 1)
+    images = torch.rand(3, 1, 8, 12, dtype=torch.float64)
+    got = resample(images, theta, (6, 6), separable=False)
+    for index in range(3):
+        torch.testing.assert_close(
+            got[index, 0],
+            naive_bilinear(images[index, 0], theta[index], (6, 6)),
+            rtol=0,
+            atol=1e-12)
+
+
+def naive_antialiased(line, scale, shift, length):
+    """Shrink one line of numbers as Pillow does: a triangle as wide as an
+    output cell, its weights divided by their sum.
+    """
+    count = len(line)
+    width = max(1., abs(scale) * count / length)
+    output = []
+    for index in range(length):
+        centre = scale * ((2 * index + 1) / length - 1) + shift
+        centre = ((centre + 1) * count - 1) / 2
+        total = value = 0.
+        for position in range(count):
+            weight = max(0., 1 - abs(position - centre) / width)
+            total += weight
+            value += weight * float(line[position])
+        output.append(value / total)
+    return output
+
+
+@pytest.mark.parametrize('scale', [1., .9, -.6, .3])
+def test_antialiasing_looks_at_every_pixel(scale):
+    shift = .9 * (1 - abs(scale))
+    line = torch.rand(40, dtype=torch.float64)
+    weights = hat_matrix(
+        torch.tensor([scale], dtype=torch.float64),
+        torch.tensor([shift], dtype=torch.float64),
+        8,
+        40,
+        antialias=True)
+    want = torch.tensor(
+        naive_antialiased(line, scale, shift, 8), dtype=torch.float64)
+    torch.testing.assert_close(weights[0] @ line, want, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        weights.sum(-1), torch.ones(1, 8).double(), rtol=0, atol=1e-12)
+    if abs(scale) == 1:
+        assert bool((weights[0] > 0).any(dim=0).all())
+
+
+def test_antialiased_crops_equal_pillow():
+    """Shrunk crops, left-right flips too, within Pillow's 8 bits."""
+    numpy = pytest.importorskip('numpy')
+    image = pytest.importorskip('PIL.Image')
+    pixels = (torch.rand(60, 90) * 255).round()
+    picture = image.fromarray(pixels.byte().numpy())
+    top, left, height, width = 7, 12, 48, 70
+    for flip in (False, True):
+        theta = crop_theta(*(torch.tensor([value])
+                             for value in (top, left, height, width)),
+                           (60, 90), torch.tensor([flip]))
+        got = resample(
+            pixels[None, None], theta.float(), (20, 32), True, antialias=True)
+        want = picture.resize((32, 20), image.Resampling.BILINEAR,
+                              box=(left, top, left + width, top + height))
+        if flip:
+            want = want.transpose(image.Transpose.FLIP_LEFT_RIGHT)
+        want = torch.from_numpy(numpy.array(want)).float()
+        assert (got[0, 0] - want).abs().max() < 1.01
+
+
+def test_antialiasing_changes_nothing_where_a_view_enlarges():
+    _, theta = crop_matrices(4, 2)
+    images = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    size = (32, 32)  # four times as many: no crop can need more
+    torch.testing.assert_close(
+        resample(images, theta, size, True, antialias=True),
+        resample(images, theta, size, True),
+        rtol=0,
+        atol=1e-12)
+
+
+def test_antialiasing_needs_axis_aligned_views():
+    with pytest.raises(ValueError, match='separable=False'):
+        resample(
+            torch.rand(1, 1, 8, 8),
+            torch.eye(3)[None], (4, 4),
+            False,
+            antialias=True)
+
+
+@pytest.mark.parametrize('separable', [True, False])
+@pytest.mark.parametrize('flip', [False, True])
+def test_whole_pixel_crop_is_slicing(separable, flip):
+    """Check 7: a crop that is not resized is a slice, flipped or not."""
+    images = torch.rand(1, 3, 40, 56)
+    top, left, height, width = 9, 17, 24, 32
+    theta = crop_theta(*(torch.tensor([value])
+                         for value in (top, left, height, width)), (40, 56),
+                       torch.tensor([flip])).float()
+    got = resample(images, theta, (height, width), separable)
+    want = images[:, :, top:top + height, left:left + width]
+    if flip:
+        want = want.flip(-1)
+    assert (got - want).abs().max() < 5e-6
+
+
+@pytest.mark.parametrize('separable', [True, False])
+@pytest.mark.parametrize('shift', [(0., 0.), (-31 / 160, -31 / 192)])
+def test_identity_warp_changes_nothing(separable, shift):
+    """Check 5: t2 = t1 leaves features alone."""
+    theta1, _ = crop_matrices(4, 3)
+    theta = relative_theta(theta1.float(), theta1.float())
+    features = torch.randn(4, 8, 6, 5)
+    warped = warp_features(features, theta, separable, shift)
+    assert (warped - features).abs().max() < 5e-6
+
+
+def test_identity_mask_is_the_enlarged_mask():
+    """Check 5: with t2 = t1 the loss counts exactly in masked patches."""
+    theta1, _ = crop_matrices(8, 4)
+    theta = relative_theta(theta1.float(), theta1.float())
+    mask = torch.rand(8, 1, 7, 7).round()
+    enlarged = mask.repeat_interleave(32, 2).repeat_interleave(32, 3)
+    assert torch.equal(warp_mask(mask, theta, (224, 224)), enlarged)
+
+
+@pytest.mark.parametrize('family', ['crops', 'rotated'])
+def test_warped_mask_equals_a_loop_over_pixels(family):
+    """Check 8: nearest sampling is floor((Theta p + 1) / 2 * 7)."""
+    if family == 'crops':
+        _, theta = crop_matrices(8, 5)
+    else:
+        theta = random_theta(8, 6)
+    mask = torch.rand(8, 1, 7, 5).round()
+    size = (30, 22)
+    got = warp_mask(mask, theta.float(), size)
+    mismatches = outside = 0
+    for index in range(8):
+        for row in range(size[0]):
+            for column in range(size[1]):
+                x, y = apply(theta[index], (2 * column + 1) / size[1] - 1,
+                             (2 * row + 1) / size[0] - 1)
+                x, y = (x + 1) / 2 * 5, (y + 1) / 2 * 7
+                # On the line between patches float32 may take either.
+                if min(abs(x - round(x)), abs(y - round(y))) < 1e-5:
+                    continue
+                inside = 0 <= x < 5 and 0 <= y < 7
+                want = float(mask[index, 0, math.floor(y),
+                                  math.floor(x)]) if inside else 0.
+                outside += not inside
+                mismatches += float(got[index, 0, row, column]) != want
+    assert mismatches == 0
+    assert outside > 0
+
+
+def test_warped_mask_equals_the_warp_of_the_enlarged_mask():
+    """Check 8: the patch grid can be sampled instead of its pixels."""
+    _, theta = crop_matrices(16, 7)
+    mask = torch.rand(16, 1, 7, 7).round()
+    enlarged = mask.repeat_interleave(32, 2).repeat_interleave(32, 3)
+    small = warp_mask(mask, theta.float(), (56, 56))
+    large = warp_mask(enlarged, theta.float(), (56, 56))
+    # Not on the line between patches, where rounding decides.
+    grid = (sampling_grid(theta, (56, 56)) + 1) / 2 * 7
+    clear = ((grid - grid.round()).abs() > 1e-4).all(dim=-1)[:, None]
+    assert clear.float().mean() > .9
+    assert torch.equal(small[clear], large[clear])
+
+
+@pytest.mark.parametrize('shift', [(0., 0.), (-.3, .2)])
+def test_inside_frame_equals_a_loop(shift):
+    theta = random_theta(4, 8)
+    got = inside_frame(theta, (6, 9), shift)
+    for index in range(4):
+        for row in range(6):
+            for column in range(9):
+                x, y = apply(theta[index], (2 * column + 1) / 9 - 1 + shift[0],
+                             (2 * row + 1) / 6 - 1 + shift[1])
+                want = abs(x) <= 1 and abs(y) <= 1
+                assert bool(got[index, 0, row, column]) == want
+    assert 0 < got.mean() < 1
+
+
+@pytest.mark.parametrize('shift', [(0., 0.), (-.2, -.3)])
+def test_separable_warp_equals_grid_sample(shift):
+    """Check 10, forward: two products and grid_sample, one result."""
+    _, theta = crop_matrices(16, 9)
+    features = torch.randn(16, 4, 14, 10, dtype=torch.float64)
+    torch.testing.assert_close(
+        warp_features(features, theta, True, shift),
+        warp_features(features, theta, False, shift),
+        rtol=0,
+        atol=1e-12)
+    single = warp_features(features.float(), theta.float(), True, shift)
+    double = warp_features(features, theta, False, shift)
+    # float32 may put a place that lies on the frame on its other side.
+    difference = (single - double).abs().amax(dim=1)
+    assert (difference > 1e-4).float().mean() < 1e-3
+
+
+def test_separable_warp_has_the_gradient_of_grid_sample():
+    """Check 10, backward: equal to grid_sample and to differences."""
+    _, theta = crop_matrices(3, 10)
+    features = torch.randn(3, 2, 5, 7, dtype=torch.float64)
+    gradients = []
+    direction = torch.randn_like(features)
+    for separable in (True, False):
+        leaf = features.clone().requires_grad_()
+        (warp_features(leaf, theta, separable, (-.1, .1)) *
+         direction).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+    leaf = features[:, :1].clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda inputs: warp_features(inputs, theta, True), leaf)
+
+
+def test_separable_warp_is_deterministic():
+    """Check 10: two runs give the same bits, forward and backward."""
+    _, theta = crop_matrices(4, 11)
+    runs = []
+    for _ in range(2):
+        leaf = torch.linspace(-1, 1, 4 * 8 * 196).view(4, 8, 14,
+                                                       14).requires_grad_()
+        output = warp_features(leaf, theta.float(), True)
+        output.square().sum().backward()
+        runs.append((output.detach(), leaf.grad))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+
+
+@pytest.mark.parametrize('channels', [1, 6])
+def test_channels_last_warps_alike(channels):
+    _, theta = crop_matrices(4, 12)
+    features = torch.randn(4, channels, 8, 6, dtype=torch.float64)
+    plain = warp_features(features, theta, True)
+    last = warp_features(
+        features.contiguous(memory_format=torch.channels_last), theta, True)
+    torch.testing.assert_close(last, plain, rtol=0, atol=1e-12)
+
+
+def test_features_outside_the_first_view_are_zero():
+    # The second view is the right half of the picture, the first the left.
+    theta = relative_theta(*(crop_theta(
+        torch.tensor([0]), torch.tensor([left]), torch.tensor([16]),
+        torch.tensor([8]), (16, 16), torch.tensor([False])).float()
+                             for left in (0, 8)))
+    for separable in (True, False):
+        warped = warp_features(
+            torch.ones(1, 3, 4, 4), theta, separable)
+        assert warped.abs().max() == 0
+    assert warp_mask(torch.ones(1, 1, 2, 2), theta, (8, 8)).sum() == 0
+
+
+def test_grid_equals_pytorchs_own():
+    theta = random_theta(3, 13)
+    torch.testing.assert_close(
+        sampling_grid(theta, (5, 8)),
+        F.affine_grid(theta[:, :2], [3, 1, 5, 8], align_corners=False),
+        rtol=0,
+        atol=1e-12)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_grids_and_masks_keep_float32_under_autocast(dtype):
+    """Check 13: coordinates stay float32, features may be half."""
+    _, theta = crop_matrices(6, 14)
+    features = torch.randn(6, 4, 56, 56)
+    mask = torch.rand(6, 1, 7, 7).round()
+    single = theta.float()
+    with torch.autocast('cpu', dtype=dtype):
+        grid = sampling_grid(single, (224, 224))
+        hat = hat_matrix(single[:, 0, 0], single[:, 0, 2], 112, 112)
+        weight = warp_mask(mask, single, (224, 224))
+        separable = warp_features(features.to(dtype), single, True)
+        sampled = warp_features(features.to(dtype), single, False)
+    assert grid.dtype == hat.dtype == weight.dtype == torch.float32
+    assert (grid - sampling_grid(theta, (224, 224))).abs().max() < 1e-5
+    assert torch.equal(weight, warp_mask(mask, single, (224, 224)))
+    # What is left is the rounding of values to half precision.
+    assert separable.dtype == sampled.dtype == dtype
+    want = warp_features(features.double(), theta, False)
+    for got in (separable, sampled):
+        difference = (got.double() - want).abs().amax(dim=1)
+        assert (difference > .06).float().mean() < 1e-3
