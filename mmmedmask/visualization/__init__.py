@@ -1,1 +1,17 @@
-"""Pictures: reconstruction panels, overlays, reports."""
+"""Pictures of inputs, reconstructions and results, and the report."""
+
+from mmmedmask.visualization.grid import Column, draw_grid
+from mmmedmask.visualization.instances import draw_instances
+from mmmedmask.visualization.pictures import PictureUnits
+from mmmedmask.visualization.reconstruction import (
+    draw_reconstruction_panel,
+    reconstruct,
+    reconstruction_columns,
+    view_columns,
+)
+
+__all__ = [
+    'Column', 'PictureUnits', 'draw_grid', 'draw_instances',
+    'draw_reconstruction_panel', 'reconstruct', 'reconstruction_columns',
+    'view_columns'
+]

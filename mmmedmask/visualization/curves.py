@@ -1,0 +1,98 @@
+"""Curves of what a run logged."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+LINE_COLOR = '#7a3b8f'
+FAINT_COLOR = '#c9b3d3'
+
+
+def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
+    """Read one scalar from the logs of MMEngine's local backend.
+
+    Args:
+        work_dir: The run's work dir; with several runs in it (after a
+            resume) all of them are read, in order.
+        name: The scalar, e.g. ``'loss'``.
+
+    Returns:
+        Pairs of step and value.
+
+    Raises:
+        FileNotFoundError: If there is no log.
+    """
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    if not files:
+        raise FileNotFoundError(
+            f'no */vis_data/scalars.json below {str(work_dir)!r}: is it the '
+            'work dir of a run with a LocalVisBackend?')
+    rows = [
+        json.loads(line) for file in files
+        for line in file.read_text('utf-8').splitlines()
+    ]
+    return [(row['step'], row[name]) for row in rows if name in row]
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Average over the last ``window`` values (fewer at the beginning).
+
+    Args:
+        values: The values, length N.
+        window: At least 1.
+
+    Returns:
+        Averages of shape (N,).
+    """
+    if window < 1:
+        raise ValueError(f'window must be at least 1, got {window}')
+    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    end = np.arange(1, len(total))
+    start = np.maximum(end - window, 0)
+    return (total[end] - total[start]) / (end - start)
+
+
+def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
+                x_label: str = 'iteration',
+                window: int = 1,
+                size: tuple[float, float] = (4.6, 2.6)) -> np.ndarray:
+    """Draw curves side by side, each with its own axis.
+
+    Args:
+        curves: Title to pairs of step and value.
+        x_label: Label of the horizontal axes.
+        window: Above 1, a running mean over so many values is drawn over
+            the faint values themselves.
+        size: Width and height of one curve in inches at 120 dots.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+
+    Raises:
+        ValueError: If there is nothing to draw.
+    """
+    empty = [title for title, curve in curves.items() if len(curve) == 0]
+    if empty or not curves:
+        raise ValueError(f'nothing to draw, empty curves: {empty}')
+    figure = Figure((size[0] * len(curves), size[1]), dpi=120)
+    axes = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axis, (title, curve) in zip(axes, curves.items(), strict=True):
+        steps, values = np.array(curve, dtype=float).T
+        if window > 1:
+            axis.plot(steps, values, color=FAINT_COLOR, linewidth=1)
+            values = smooth(values, window)
+        axis.plot(steps, values, color=LINE_COLOR, linewidth=1.8)
+        axis.set_title(title, fontsize=10, loc='left')
+        axis.set_xlabel(x_label, fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.25)
+        axis.spines[['top', 'right']].set_visible(False)
+    figure.tight_layout()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

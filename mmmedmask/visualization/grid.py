@@ -1,0 +1,168 @@
+"""Lay pictures out in a labelled grid: columns with titles, one row each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+INK = (31, 36, 48)
+FAINT_INK = (110, 118, 132)
+PAPER = (255, 255, 255)
+
+MARGIN = 14
+GAP = 8
+HEADING_SIZE = 17
+TITLE_SIZE = 15
+SUBTITLE_SIZE = 12
+LINE_SPACING = 1.35
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a grid.
+
+    Attributes:
+        title: What it shows, in two or three words.
+        subtitle: A line of explanation, may be empty.
+        pictures: uint8 RGB pictures of shape (H, W, 3), one per row.
+    """
+
+    title: str
+    subtitle: str
+    pictures: Sequence[np.ndarray]
+
+
+def enlarge(picture: np.ndarray, min_side: int) -> np.ndarray:
+    """Repeat pixels until a picture is large enough to look at.
+
+    Args:
+        picture: uint8 picture of shape (H, W, 3).
+        min_side: Wanted length of the shorter side in pixels.
+
+    Returns:
+        The picture, enlarged by the nearest whole factor; never shrunk.
+    """
+    factor = max(1, round(min_side / min(picture.shape[:2])))
+    if factor == 1:
+        return picture
+    return cv2.resize(
+        picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+
+
+def draw_grid(columns: Sequence[Column],
+              heading: str = '',
+              min_side: int = 150,
+              row_titles: Sequence[str] = ()) -> np.ndarray:
+    """Draw a grid of pictures with titles.
+
+    Args:
+        columns: The columns; all with the same number of pictures, and all
+            pictures of one size.
+        heading: Line above the grid, may be empty.
+        min_side: Small pictures are enlarged to about so many pixels.
+        row_titles: Lines above the rows, one per row; none if empty.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+
+    Raises:
+        ValueError: If the columns do not form a grid.
+    """
+    num_rows = _check(columns, row_titles)
+    cells = [[enlarge(picture, min_side) for picture in column.pictures]
+             for column in columns]
+    cell_height, cell_width = cells[0][0].shape[:2]
+    titles = [
+        _wrap(column.title, TITLE_SIZE, cell_width) for column in columns
+    ]
+    subtitles = [
+        _wrap(column.subtitle, SUBTITLE_SIZE, cell_width)
+        for column in columns
+    ]
+    title_height = _lines_height(titles, TITLE_SIZE)
+    subtitle_height = _lines_height(subtitles, SUBTITLE_SIZE)
+    top = MARGIN + (_line_height(HEADING_SIZE) + GAP if heading else 0)
+    body = top + title_height + subtitle_height + GAP // 2
+    row_title_height = _line_height(SUBTITLE_SIZE) if row_titles else 0
+    row_height = cell_height + row_title_height + GAP
+    width = 2 * MARGIN + len(columns) * (cell_width + GAP) - GAP
+    height = body + num_rows * row_height - GAP + MARGIN
+    if heading:
+        width = max(width, 2 * MARGIN + _text_width(heading, HEADING_SIZE))
+
+    sheet = Image.new('RGB', (width, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    if heading:
+        _write(pen, (MARGIN, MARGIN), [heading], HEADING_SIZE, INK)
+    for index, cells_of_column in enumerate(cells):
+        left = MARGIN + index * (cell_width + GAP)
+        _write(pen, (left, top), titles[index], TITLE_SIZE, INK)
+        _write(pen, (left, top + title_height), subtitles[index],
+               SUBTITLE_SIZE, FAINT_INK)
+        for row, cell in enumerate(cells_of_column):
+            place = body + row * row_height + row_title_height
+            sheet.paste(Image.fromarray(cell), (left, place))
+    for row, row_title in enumerate(row_titles):
+        _write(pen, (MARGIN, body + row * row_height), [row_title],
+               SUBTITLE_SIZE, INK)
+    return np.asarray(sheet)
+
+
+def _check(columns: Sequence[Column], row_titles: Sequence[str]) -> int:
+    """Number of rows."""
+    numbers = {len(column.pictures) for column in columns}
+    if len(numbers) != 1 or numbers == {0}:
+        raise ValueError('a grid needs columns with the same number of '
+                         'pictures, at least one, got '
+                         f'{[len(column.pictures) for column in columns]}')
+    shapes = {
+        tuple(picture.shape)
+        for column in columns for picture in column.pictures
+    }
+    if len(shapes) != 1 or len(next(iter(shapes))) != 3:
+        raise ValueError('all pictures must have one shape (H, W, 3), got '
+                         f'{sorted(shapes)}')
+    num_rows = numbers.pop()
+    if row_titles and len(row_titles) != num_rows:
+        raise ValueError(f'{len(row_titles)} row titles for {num_rows} rows')
+    return num_rows
+
+
+def _font(size: int) -> ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _line_height(size: int) -> int:
+    return round(size * LINE_SPACING)
+
+
+def _lines_height(texts: Sequence[Sequence[str]], size: int) -> int:
+    return max(len(lines) for lines in texts) * _line_height(size)
+
+
+def _text_width(text: str, size: int) -> int:
+    return round(_font(size).getlength(text))
+
+
+def _wrap(text: str, size: int, width: int) -> list[str]:
+    """Break a text into lines that fit, between words."""
+    lines = []
+    for word in text.split():
+        longer = f'{lines[-1]} {word}' if lines else word
+        if lines and _text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int],
+           lines: Sequence[str], size: int, ink: tuple[int, int, int]) -> None:
+    left, top = place
+    for number, line in enumerate(lines):
+        pen.text((left, top + number * _line_height(size)),
+                 line,
+                 fill=ink,
+                 font=_font(size))

@@ -1,0 +1,102 @@
+"""From normalised tensors to pictures that a screen can show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+SHOWN_AS_THEY_ARE = (1, 3)
+
+
+@dataclass(frozen=True)
+class PictureUnits:
+    """How normalised images are turned back into 8-bit RGB pictures.
+
+    Attributes:
+        mean: What the data preprocessor subtracted, one value per channel,
+            in stored units.
+        std: What it divided by.
+        window: Stored values that become black and white, e.g. (0, 255) for
+            8 bits. Microscopes often fill a part of 16 bits only; a
+            narrower window then shows more.
+        channels: Channels to show: one as gray, three as red, green and
+            blue. None shows images with one or three channels as they are.
+
+    Raises:
+        ValueError: If the attributes do not fit each other.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    window: tuple[float, float] = (0.0, 255.0)
+    channels: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std):
+            raise ValueError('mean and std need one value per channel, got '
+                             f'{len(self.mean)} and {len(self.std)} values')
+        if not self.window[0] < self.window[1]:
+            raise ValueError('window must be (black, white) with black < '
+                             f'white, got {self.window}')
+        available = len(self.mean)
+        if self.channels is None:
+            if available not in SHOWN_AS_THEY_ARE:
+                raise ValueError(
+                    f'images with {available} channels have no colours of '
+                    'their own: name one (gray) or three (red, green, blue) '
+                    f'of 0 to {available - 1} in channels')
+            return
+        if len(self.channels) not in SHOWN_AS_THEY_ARE:
+            raise ValueError('channels must name one or three channels, got '
+                             f'{self.channels}')
+        if not all(0 <= channel < available for channel in self.channels):
+            raise ValueError(f'channels must lie in 0 to {available - 1}, '
+                             f'got {self.channels}')
+
+    @classmethod
+    def from_preprocessor(
+            cls,
+            preprocessor: torch.nn.Module,
+            channels: Sequence[int] | None = None,
+            window: Sequence[float] | None = None) -> 'PictureUnits':
+        """Take the units from a data preprocessor.
+
+        Args:
+            preprocessor: One with ``mean``, ``std`` and ``data_range``, such
+                as :class:`mmmedmask.models.cmim.CMIMDataPreprocessor`.
+            channels: See the class.
+            window: See the class; None takes (0, ``data_range``).
+
+        Returns:
+            The units.
+        """
+        return cls(
+            mean=tuple(preprocessor.mean.flatten().tolist()),
+            std=tuple(preprocessor.std.flatten().tolist()),
+            window=(0.0, float(preprocessor.data_range))
+            if window is None else tuple(window),
+            channels=None if channels is None else tuple(channels))
+
+    def to_pictures(self, images: torch.Tensor) -> np.ndarray:
+        """Undo the normalisation.
+
+        Args:
+            images: Normalised images of shape (B, C, H, W) on any device;
+                values that are not finite are shown black.
+
+        Returns:
+            uint8 RGB pictures of shape (B, H, W, 3).
+        """
+        images = images.detach().float().cpu()
+        shape = (1, -1, 1, 1)
+        stored = (images * torch.tensor(self.std).view(shape) +
+                  torch.tensor(self.mean).view(shape))
+        if self.channels is not None:
+            stored = stored[:, list(self.channels)]
+        black, white = self.window
+        shown = ((stored - black) / (white - black)).nan_to_num(0, 0, 0)
+        shown = shown.clamp(0, 1).mul(255).round().byte()
+        if shown.shape[1] == 1:
+            shown = shown.expand(-1, 3, -1, -1)
+        return shown.permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,0 +1,181 @@
+"""Panels that show what a masked model sees, is asked for and draws.
+
+All functions are pure: they take tensors and return pictures. The hook
+``mmmedmask.ReconstructionPanelHook`` calls them during training,
+``tools/visualizations/visualize_reconstruction.py`` afterwards.
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import torch
+
+from mmmedmask.functional.masking import resize_mask
+from mmmedmask.visualization.grid import Column, draw_grid
+from mmmedmask.visualization.pictures import PictureUnits
+
+# Neither occurs in stained tissue.
+MASK_COLOR = (58, 66, 82)
+OUTLINE_COLOR = (0, 176, 116)
+# Share of white that is mixed into what plays no part.
+FADING = 0.65
+
+
+@torch.no_grad()
+def reconstruct(
+        model: torch.nn.Module,
+        inputs: Mapping) -> tuple[torch.Tensor, torch.Tensor]:
+    """Let a model reconstruct, in the units of its input.
+
+    Args:
+        model: An algorithm with ``reconstruct(inputs)``, which returns a
+            prediction and a weight, and with ``head.to_pixels``, such as
+            :class:`mmmedmask.models.cmim.CMIM`; in evaluation mode.
+        inputs: The data preprocessor's output of training, on the model's
+            device; ``key`` is the target.
+
+    Returns:
+        The reconstruction, (B, C, H, W), normalised as the images are (a
+        normalisation per patch is undone with the target's statistics), and
+        where the loss counts, (B, 1, H, W), 1 = it does.
+    """
+    prediction, weight = model.reconstruct(inputs)
+    pixels = model.head.to_pixels(prediction.float(), inputs['key'].float())
+    return pixels, weight
+
+
+def cover_masked(pictures: np.ndarray, mask: torch.Tensor) -> np.ndarray:
+    """Paint over the masked patches.
+
+    Args:
+        pictures: uint8 pictures of shape (B, H, W, 3).
+        mask: Patch mask of shape (B, 1, h, w), 1 = masked.
+
+    Returns:
+        Pictures of the same shape.
+    """
+    masked = _to_places(resize_mask(mask.float(), pictures.shape[1:3]))
+    return np.where(masked[..., None], np.uint8(MASK_COLOR), pictures)
+
+
+def mark_region(pictures: np.ndarray, weight: torch.Tensor) -> np.ndarray:
+    """Outline a region and fade what lies outside of it.
+
+    Args:
+        pictures: uint8 pictures of shape (B, H, W, 3).
+        weight: Shape (B, 1, H, W), 1 inside the region.
+
+    Returns:
+        Pictures of the same shape.
+    """
+    inside = _to_places(weight)
+    faded = pictures * (1 - FADING) + 255 * FADING
+    marked = np.where(inside[..., None], pictures,
+                      faded.round().astype(np.uint8))
+    for picture, region in zip(marked, inside, strict=True):
+        picture[_inner_border(region)] = OUTLINE_COLOR
+    return marked
+
+
+def _inner_border(region: np.ndarray) -> np.ndarray:
+    """Pixels of a region that touch something else; not the frame."""
+    eroded = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8))
+    return region & (eroded == 0)
+
+
+def composite(inside: np.ndarray, outside: np.ndarray,
+              weight: torch.Tensor) -> np.ndarray:
+    """Put one set of pictures into a region of another.
+
+    Args:
+        inside: uint8 pictures of shape (B, H, W, 3), taken where ``weight``
+            is 1.
+        outside: Likewise, taken where it is 0.
+        weight: Shape (B, 1, H, W).
+
+    Returns:
+        Pictures of the same shape.
+    """
+    return np.where(_to_places(weight)[..., None], inside, outside)
+
+
+def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
+                           weight: torch.Tensor,
+                           units: PictureUnits) -> list[Column]:
+    """Make the columns of a reconstruction panel, one row per sample.
+
+    Args:
+        inputs: ``query`` and ``key`` (B, C, H, W), normalised, and ``mask``
+            (B, 1, h, w), 1 = masked, as the data preprocessor returns them.
+        reconstruction: Shape (B, C, H, W), normalised.
+        weight: Where the loss counts, (B, 1, H, W).
+        units: How to undo the normalisation.
+
+    Returns:
+        Six columns: the query view, what the encoder sees of it, where the
+        loss counts on the key view, the reconstruction, the reconstruction
+        where it was asked for within the key view, and the key view.
+    """
+    query = units.to_pictures(inputs['query'])
+    key = units.to_pictures(inputs['key'])
+    drawn = units.to_pictures(reconstruction)
+    return [
+        Column('Query view', 'first crop, other colours', query),
+        Column('Masked query', 'what the encoder sees',
+               cover_masked(query, inputs['mask'])),
+        Column('Asked for', 'masked patches, found in the key view',
+               mark_region(key, weight)),
+        Column('Reconstruction', 'all that the decoder draws', drawn),
+        Column('Filled in', 'reconstruction where asked for',
+               composite(drawn, key, weight)),
+        Column('Key view', 'second crop, the target', key),
+    ]
+
+
+def view_columns(inputs: Mapping, units: PictureUnits) -> list[Column]:
+    """Make the columns that show a batch's views, without a model.
+
+    Args:
+        inputs: As for :func:`reconstruction_columns`.
+        units: How to undo the normalisation.
+
+    Returns:
+        Three columns: query view, masked query, key view.
+    """
+    query = units.to_pictures(inputs['query'])
+    return [
+        Column('Query view', 'first crop, other colours', query),
+        Column('Masked query', 'what the encoder sees',
+               cover_masked(query, inputs['mask'])),
+        Column('Key view', 'second crop, the target',
+               units.to_pictures(inputs['key'])),
+    ]
+
+
+def draw_reconstruction_panel(inputs: Mapping,
+                              reconstruction: torch.Tensor,
+                              weight: torch.Tensor,
+                              units: PictureUnits,
+                              heading: str = '',
+                              min_side: int = 150) -> np.ndarray:
+    """Draw the panel of :func:`reconstruction_columns`.
+
+    Args:
+        inputs: See there.
+        reconstruction: See there.
+        weight: See there.
+        units: See there.
+        heading: Line above the panel.
+        min_side: Small views are enlarged to about so many pixels.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+    """
+    columns = reconstruction_columns(inputs, reconstruction, weight, units)
+    return draw_grid(columns, heading, min_side)
+
+
+def _to_places(weight: torch.Tensor) -> np.ndarray:
+    """(B, 1, H, W), 1 = inside, to a bool array (B, H, W)."""
+    return (weight.detach()[:, 0] > 0.5).cpu().numpy()

@@ -1,0 +1,50 @@
+"""Curves: reading logs, running means, and that something is drawn."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmmedmask.visualization.curves import draw_curves, read_scalars, smooth
+
+
+def test_reads_all_runs_of_a_work_dir_in_order(tmp_path):
+    for name, steps in (('20250101_000000', (1, 2)),
+                        ('20250101_000005', (3, ))):
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        rows = [dict(step=step, loss=10 / step) for step in steps]
+        rows.append(dict(step=steps[-1], accuracy=1.0))
+        (folder / 'scalars.json').write_text(
+            '\n'.join(json.dumps(row) for row in rows))
+    assert read_scalars(tmp_path, 'loss') == [(1, 10), (2, 5), (3, 10 / 3)]
+
+
+def test_says_where_it_looked(tmp_path):
+    with pytest.raises(FileNotFoundError, match=str(tmp_path)):
+        read_scalars(tmp_path, 'loss')
+
+
+@pytest.mark.parametrize('window', [1, 3, 50])
+def test_running_mean_equals_a_loop(window):
+    values = np.random.default_rng(0).normal(size=20)
+    expected = [
+        values[max(0, end - window):end].mean() for end in range(1, 21)
+    ]
+    np.testing.assert_allclose(smooth(values, window), expected)
+
+
+def test_curves_differ_in_the_picture():
+    falling = [(step, 1 / step) for step in range(1, 20)]
+    flat = [(step, 0.5) for step in range(1, 20)]
+    one = draw_curves({'loss': falling})
+    assert one.dtype == np.uint8
+    assert (one != draw_curves({'loss': flat})).any()
+    two = draw_curves({'loss': falling, 'other': flat}, window=5)
+    assert two.shape[1] > one.shape[1]
+
+
+@pytest.mark.parametrize('curves', [{}, {'loss': []}])
+def test_nothing_to_draw(curves):
+    with pytest.raises(ValueError, match='nothing to draw'):
+        draw_curves(curves)

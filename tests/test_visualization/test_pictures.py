@@ -1,0 +1,80 @@
+"""Un-normalised pictures: values, channels, windows, bad arguments."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmmedmask.models.cmim import CMIMDataPreprocessor
+from mmmedmask.visualization import PictureUnits
+
+
+def naive_picture(image, mean, std, window, channels):
+    """One pixel and one channel at a time, in float64."""
+    _, height, width = image.shape
+    picture = np.zeros((height, width, 3), np.uint8)
+    for row in range(height):
+        for column in range(width):
+            for place in range(3):
+                channel = channels[place % len(channels)]
+                value = float(image[channel, row, column])
+                stored = value * std[channel] + mean[channel]
+                share = (stored - window[0]) / (window[1] - window[0])
+                picture[row, column, place] = round(
+                    min(max(share, 0), 1) * 255)
+    return picture
+
+
+@pytest.mark.parametrize(('num_channels', 'chosen', 'shown'), [
+    (1, None, (0, )),
+    (3, None, (0, 1, 2)),
+    (3, (2, ), (2, )),
+    (5, (4, 0, 2), (4, 0, 2)),
+    (5, (3, ), (3, )),
+])
+@pytest.mark.parametrize('window', [(0.0, 255.0), (300.0, 4000.0)])
+def test_equals_a_loop(num_channels, chosen, shown, window):
+    generator = torch.Generator().manual_seed(num_channels)
+    images = torch.randn(
+        2, num_channels, 4, 5, generator=generator, dtype=torch.float64)
+    middle = sum(window) / 2
+    mean = tuple(middle + 3 * i for i in range(num_channels))
+    std = tuple((window[1] - middle) / (1 + i) for i in range(num_channels))
+    units = PictureUnits(mean, std, window, chosen)
+    pictures = units.to_pictures(images)
+    assert pictures.dtype == np.uint8
+    for image, picture in zip(images, pictures, strict=True):
+        expected = naive_picture(image, mean, std, window, shown)
+        # float32 may round a value at .5 to the other side.
+        difference = np.abs(expected.astype(int) - picture)
+        assert difference.max() <= 1
+        assert (difference == 0).mean() > 0.95
+
+
+def test_normalised_tile_comes_back():
+    preprocessor = CMIMDataPreprocessor(
+        mean=[900.0], std=[350.0], data_range=65535)
+    tile = torch.randint(0, 65536, (1, 1, 32, 32)).int()
+    normalised = preprocessor.normalise(tile.float())
+    pictures = PictureUnits.from_preprocessor(preprocessor).to_pictures(
+        normalised)
+    assert (pictures[..., 0] == pictures[..., 2]).all()
+    expected = (tile[:, 0] / 65535 * 255).round().numpy()
+    assert np.abs(expected - pictures[..., 0]).max() <= 1
+
+
+def test_values_that_are_no_numbers_are_black():
+    images = torch.full((1, 1, 2, 2), float('nan'))
+    units = PictureUnits((100.0, ), (10.0, ))
+    assert not units.to_pictures(images).any()
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(mean=(0, ), std=(1, 1)), '1 and 2 values'),
+    (dict(mean=(0, ), std=(1, ), window=(5, 5)), r'\(5, 5\)'),
+    (dict(mean=(0, ) * 5, std=(1, ) * 5), '5 channels .* 0 to 4'),
+    (dict(mean=(0, ) * 5, std=(1, ) * 5, channels=(0, 1)), r'\(0, 1\)'),
+    (dict(mean=(0, ) * 3, std=(1, ) * 3, channels=(3, )), r'0 to 2.*\(3,\)'),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PictureUnits(**arguments)
