@@ -1,0 +1,101 @@
+"""NCTCRC: list files as ConCL ships them, and what is wrong with others."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmedmask.datasets.nct_crc import NCT_CLASSES, NCTCRC, parse_list_line
+
+PIPELINE = ({'type': 'mmmedmask.LoadTile'}, {'type': 'mmmedmask.PackTile'})
+TILES = ['TUM/TUM-AAAA.tif', 'BACK/BACK-AAAA.tif', 'MUS/MUS-AAAA.tif']
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / 'meta').mkdir()
+    for number, name in enumerate(TILES):
+        path = tmp_path / 'data' / name
+        path.parent.mkdir(parents=True)
+        Image.fromarray(
+            np.full((224, 224, 3), number, np.uint8)).save(path)
+    for split in ('train', 'val'):
+        # CRLF, and the last line has no end: 2 line ends for 3 tiles.
+        (tmp_path / f'meta/{split}.txt').write_bytes(
+            '\r\n'.join(TILES).encode())
+        (tmp_path / f'meta/{split}_labeled.txt').write_bytes('\r\n'.join(
+            f'{tile} {label}'
+            for tile, label in zip(TILES, (8, 0, 5), strict=True)).encode())
+    return tmp_path
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_unlabelled(root, split):
+    dataset = NCTCRC(str(root), split=split, pipeline=PIPELINE)
+    assert len(dataset) == 3
+    assert [packed['inputs'][0, 0, 0].item() for packed in dataset] == [
+        0, 1, 2]
+    assert 'gt_label' not in dataset[0]['data_samples']
+    assert dataset.metainfo['classes'] == NCT_CLASSES
+
+
+def test_labelled(root):
+    dataset = NCTCRC(str(root), with_labels=True, pipeline=PIPELINE)
+    assert [packed['data_samples'].gt_label.item()
+            for packed in dataset] == [8, 0, 5]
+
+
+def test_number_of_tiles_is_compared_with_concl(root, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'mmmedmask.datasets.nct_crc.print_log',
+        lambda message, **_: lines.append(message))
+    NCTCRC(str(root))
+    assert '3 tiles' in lines[0]
+    assert '80000' in lines[0]
+    NCTCRC(str(root), ann_file='meta/val.txt')
+    assert len(lines) == 1
+    monkeypatch.setitem(
+        __import__('mmmedmask.datasets.nct_crc', fromlist=['_'])
+        .NCT_SPLIT_SIZES, 'train', 3)
+    NCTCRC(str(root))
+    assert len(lines) == 1
+
+
+def test_another_folder_of_tiles(root):
+    (root / 'data').rename(root / 'NCT-CRC-HE-100K-NONORM')
+    with pytest.raises(FileNotFoundError, match='NCT-CRC-HE-100K-NONORM'):
+        NCTCRC(str(root))
+    assert len(NCTCRC(str(root), image_folder='NCT-CRC-HE-100K-NONORM')) == 3
+
+
+@pytest.mark.parametrize(('arguments', 'error', 'message'), [
+    ({'split': 'test'}, ValueError, "'test'"),
+    ({'data_root': 'nowhere'}, FileNotFoundError, 'nowhere'),
+    ({'ann_file': 'lost.txt'}, FileNotFoundError, r'lost\.txt'),
+    ({'on_error': 'never'}, ValueError, "'never'"),
+    ({'ann_file': 'meta/train_labeled.txt'}, ValueError, 'entry 1'),
+])
+def test_bad_arguments(root, arguments, error, message):
+    with pytest.raises(error, match=message):
+        NCTCRC(**{'data_root': str(root), **arguments})
+
+
+@pytest.mark.parametrize(('line', 'with_label', 'message'), [
+    ('TUM/a.tif', True, 'LABEL'),
+    ('TUM/a.tif 8', False, 'CLASS/NAME'),
+    ('TUM/a.tif 7', True, 'label of TUM is 8'),
+    ('TUM/a.tif eight', True, 'label of TUM is 8'),
+    ('TUMOR/a.tif', False, 'TUMOR'),
+    ('TUM', False, 'expected a path'),
+])
+def test_bad_lines(line, with_label, message):
+    with pytest.raises(ValueError, match=message):
+        parse_list_line(line, with_label)
+
+
+def test_labels_are_those_of_concl():
+    expected = {'BACK': 0, 'ADI': 1, 'DEB': 2, 'LYM': 3, 'MUC': 4, 'MUS': 5,
+                'NORM': 6, 'STR': 7, 'TUM': 8}
+    for name, label in expected.items():
+        assert parse_list_line(f'{name}/x.tif {label}', True) == (
+            f'{name}/x.tif', label)

@@ -1,0 +1,151 @@
+"""LoadTile and PackTile: what is declared is what arrives."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.datasets.transforms.tile_loading import (
+    LoadTile,
+    PackTile,
+    channels_first,
+)
+from mmmedmask.registry import TRANSFORMS
+
+
+def write(path, image):
+    if path.suffix == '.tif':
+        tifffile.imwrite(
+            path, image,
+            photometric='rgb' if image.shape[2:] == (3, ) else 'minisblack',
+            planarconfig='contig' if image.ndim == 3 else None)
+    else:
+        Image.fromarray(image).save(path)
+    return {'img_path': str(path), 'sample_idx': 4}
+
+
+def test_rgb_tile(tmp_path):
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    results = LoadTile().transform(write(tmp_path / 'a.png', image))
+    np.testing.assert_array_equal(results['img'], image)
+    assert results['ori_shape'] == results['img_shape'] == (4, 6)
+
+
+@pytest.mark.parametrize(('shape', 'dtype', 'arguments'), [
+    ((4, 6), np.uint8, {'in_channels': 1}),
+    ((4, 6), np.uint16, {'in_channels': 1, 'dtype': 'uint16'}),
+    ((4, 6, 3), np.uint16, {'dtype': 'uint16'}),
+    ((4, 6, 7), np.uint16, {'in_channels': 7, 'dtype': 'uint16'}),
+    ((4, 6), np.float32, {'in_channels': 1, 'dtype': 'float32'}),
+    ((4, 6), np.float64, {'in_channels': 1, 'dtype': 'float32'}),
+])
+def test_declared_channels_and_types(tmp_path, shape, dtype, arguments):
+    image = (np.arange(np.prod(shape)) * 7).astype(dtype).reshape(shape)
+    results = LoadTile(**arguments).transform(
+        write(tmp_path / 'a.tif', image))
+    assert results['img'].dtype == np.dtype(arguments.get('dtype', 'uint8'))
+    np.testing.assert_array_equal(
+        results['img'], image.reshape(*shape[:2], -1))
+
+
+def test_gray_to_rgb_and_drop_alpha_only_when_asked(tmp_path):
+    gray = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    rgba = np.arange(96, dtype=np.uint8).reshape(4, 6, 4)
+    gray_file = write(tmp_path / 'gray.png', gray)
+    rgba_file = write(tmp_path / 'rgba.png', rgba)
+    with pytest.raises(ImageFileError, match=r'gray\.png has 1 .* expected 3'
+                       r'.*gray_to_rgb'):
+        LoadTile().transform(dict(gray_file))
+    with pytest.raises(ImageFileError, match=r'rgba\.png has 4 .* expected 3'
+                       r'.*drop_alpha'):
+        LoadTile().transform(dict(rgba_file))
+    both = LoadTile(gray_to_rgb=True, drop_alpha=True)
+    np.testing.assert_array_equal(
+        both.transform(gray_file)['img'], np.stack([gray] * 3, axis=-1))
+    np.testing.assert_array_equal(
+        both.transform(rgba_file)['img'], rgba[..., :3])
+
+
+def test_other_type_is_an_error(tmp_path):
+    deep = write(tmp_path / 'deep.tif', np.zeros((4, 6), np.uint16))
+    with pytest.raises(ImageFileError, match=r'deep\.tif.*uint16.*uint8'):
+        LoadTile(in_channels=1).transform(deep)
+    flat = write(tmp_path / 'flat.tif', np.zeros((4, 6), np.uint8))
+    with pytest.raises(ImageFileError, match=r'flat\.tif.*uint8.*float32'):
+        LoadTile(in_channels=1, dtype='float32').transform(flat)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({'in_channels': 0}, 'in_channels.*0'),
+    ({'in_channels': '3'}, "in_channels.*'3'"),
+    ({'dtype': 'int8'}, "dtype.*'int8'"),
+    ({'in_channels': 1, 'gray_to_rgb': True}, 'gray_to_rgb.*1'),
+    ({'in_channels': 5, 'drop_alpha': True}, 'drop_alpha.*5'),
+])
+def test_bad_arguments_of_load_tile(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LoadTile(**arguments)
+
+
+def test_bad_arguments_of_pack_tile():
+    with pytest.raises(ValueError, match="'img_path'"):
+        PackTile(meta_keys='img_path')
+    sample = {'img': np.zeros((4, 6, 3), np.uint8), 'img_path': 'a'}
+    with pytest.raises(KeyError, match='sample_idx'):
+        PackTile().transform(sample)
+
+
+def test_pack_tile():
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    packed = PackTile().transform({
+        'img': image, 'img_path': 'a.png', 'sample_idx': 7,
+        'ori_shape': (4, 6), 'gt_label': 2})
+    assert set(packed) == {'inputs', 'data_samples'}
+    assert packed['inputs'].dtype == torch.uint8
+    assert packed['inputs'].is_contiguous()
+    assert packed['inputs'].shape == (3, 4, 6)
+    assert packed['inputs'][1, 2, 3] == image[2, 3, 1]
+    data_sample = packed['data_samples']
+    assert data_sample.metainfo == {
+        'img_path': 'a.png', 'sample_idx': 7, 'ori_shape': (4, 6)}
+    assert data_sample.gt_label.tolist() == [2]
+
+
+def test_pack_tile_without_label_has_none():
+    packed = PackTile(meta_keys=()).transform(
+        {'img': np.zeros((4, 6, 3), np.uint8)})
+    assert 'gt_label' not in packed['data_samples']
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4, 5, 40])
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_channels_first_against_loops(channels, dtype):
+    rng = np.random.default_rng(channels)
+    image = (rng.random((3, 5, channels)) * 65535).astype(dtype)
+    tensor = channels_first(image)
+    # uint16 has no full support in torch; int32 holds all its values.
+    expected = {np.uint8: torch.uint8, np.uint16: torch.int32,
+                np.float32: torch.float32}[dtype]
+    assert tensor.dtype == expected
+    for row in range(3):
+        for column in range(5):
+            for channel in range(channels):
+                assert tensor[channel, row, column].item() == image[
+                    row, column, channel].item()
+
+
+def test_full_range_of_16_bit_survives_batching():
+    image = np.array([[0, 1], [32768, 65535]], np.uint16)
+    batch = torch.stack([channels_first(image)] * 2).float()
+    assert batch[1, 0].tolist() == image.tolist()
+
+
+def test_built_from_configs():
+    load = TRANSFORMS.build(
+        {'type': 'mmmedmask.LoadTile', 'in_channels': 5, 'dtype': 'uint16'})
+    assert repr(load) == (
+        "LoadTile(in_channels=5, dtype='uint16', gray_to_rgb=False, "
+        'drop_alpha=False)')
+    assert 'img_path' in repr(TRANSFORMS.build({'type': 'mmmedmask.PackTile'}))
