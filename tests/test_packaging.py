@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from commands import run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
@@ -241,22 +242,17 @@ def install(folder, *arguments):
     python = Path(
         sysconfig.get_path('scripts', vars=variables),
         Path(sys.executable).name)
-    check = [sys.executable, '-m', 'pip', '--python', python, 'install',
-             '--quiet', '--no-deps', '--no-index', '--no-build-isolation',
-             '--no-compile', '--ignore-installed', *arguments]
-    result = subprocess.run(
-        check, capture_output=True, text=True, cwd=folder)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run(sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet',
+        '--no-deps', '--no-index', '--no-build-isolation', '--no-compile',
+        '--ignore-installed', *arguments, cwd=folder)
     return python
 
 
 @pytest.fixture(scope='module')
 def wheel(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp('wheel')
-    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
-               '--no-index', '--no-build-isolation', '-w', folder, source]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run(sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
+        '--no-index', '--no-build-isolation', '-w', folder, source)
     return next(folder.glob('*.whl'))
 
 
@@ -315,17 +311,14 @@ def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
     here.mkdir()
     config = next((ROOT / 'configs/cmim/small').glob('cmim_resnet18_*.py'))
 
-    result = subprocess.run([
+    output = run(
         python, '-m', 'mim', 'train', 'mmmedmask', config.name, '--gpus', '0',
         '--work-dir', here / 'run', '--cfg-options',
         f'train_dataloader.dataset.data_root={tiles}',
         'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False', 'train_cfg.max_epochs=1',
         'default_hooks.checkpoint.interval=1',
-        'model.data_preprocessor.view_size=32'
-    ], capture_output=True, text=True, cwd=here)  # yapf: disable
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output
+        'model.data_preprocessor.view_size=32', cwd=here)
     root = str(tmp_path / 'environment') if kind == 'wheel' else str(
         request.getfixturevalue('source'))
     assert f'will use {root}' in output
@@ -337,23 +330,18 @@ def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
     code = ('import mmmedmask; from mmengine.config import Config; '
             'print(mmmedmask.__file__); '
             "print(Config.fromfile('child.py').model.type)")
-    result = subprocess.run([python, '-c', code],
-                            capture_output=True, text=True, cwd=here)
-    file, model = result.stdout.splitlines()[-2:]
+    lines = run(python, '-c', code, cwd=here).splitlines()
+    file, model = lines[-2:]
     assert file.startswith(root)
     assert model == 'mmmedmask.CMIM'
 
 
-def run_make(folder, *arguments):
+def run_make(folder, *arguments, status=0):
     if shutil.which('make') is None:
         pytest.skip('there is no make')
-    environment = {
-        key: value for key, value in os.environ.items()
-        if key not in ('MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')
-    }
-    result = subprocess.run(['make', *arguments], capture_output=True,
-                            text=True, cwd=folder, env=environment)
-    return result.returncode, result.stdout + result.stderr
+    # What the make that runs these tests has set is not for this one.
+    return run('make', *arguments, cwd=folder, status=status, MAKEFLAGS='',
+               MAKELEVEL='', PATH=os.environ['PATH'])
 
 
 @pytest.fixture
@@ -376,8 +364,7 @@ def test_make_says_which_python_it_takes(checkout, target):
     old = checkout / 'old' / 'python3'
     make_command(old, 'test "$1" = --version && echo Python 3.8.1\nexit 1')
     for python, shown in (('no-such-python', ''), (old, 'Python 3.8.1')):
-        status, output = run_make(checkout, target, f'PYTHON={python}')
-        assert status != 0
+        output = run_make(checkout, target, f'PYTHON={python}', status=2)
         assert f'It takes Python 3.10 to 3.13, and {python} is not' in output
         assert shown in output
         assert f'make PYTHON=python3.12 {target}' in output
@@ -389,7 +376,7 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     for name in ('python', 'uv'):
         make_command(checkout / '.venv' / 'bin' / name,
                      f'echo {name} "$@" >>{log}')
-    assert run_make(checkout, 'test')[0] == 0
+    run_make(checkout, 'test')
     steps = log.read_text().splitlines()
     assert [step.split()[:4] for step in steps] == [
         ['python', '-m', 'pip', 'install'],
@@ -401,7 +388,7 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     assert '--editable .' in steps[2]
 
     log.unlink()
-    assert run_make(checkout, 'demo')[0] == 0
+    run_make(checkout, 'demo')
     assert log.read_text() == 'python tools/demo.py\n'
 
     stamp = checkout / '.venv' / 'mmmedmask-installed'
@@ -425,9 +412,7 @@ def test_make_says_what_to_do_after_a_failure(checkout, broken, advice):
             else broken
         make_command(checkout / '.venv' / 'bin' / name,
                      f'case "$*" in *"{pattern}"*) exit 1;; esac')
-    status, output = run_make(checkout, 'test')
-    assert status != 0
-    assert advice in output
+    assert advice in run_make(checkout, 'test', status=2)
     installed = (checkout / '.venv' / 'mmmedmask-installed').exists()
     assert installed == (broken == 'pytest')
 
@@ -437,9 +422,6 @@ def test_continuous_integration_makes_test(tmp_path):
     script.parent.mkdir(parents=True)
     shutil.copy2(ROOT / '.ci' / 'run', script)
     make_command(tmp_path / 'bin' / 'make', 'echo "$PWD: $*"; exit 3')
-    environment = dict(
-        os.environ, PATH=f'{tmp_path / "bin"}:{os.environ["PATH"]}')
-    result = subprocess.run([script], capture_output=True, text=True,
-                            env=environment)
-    assert result.stdout == f'{tmp_path / "project"}: test\n'
-    assert result.returncode == 3
+    path = f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}'
+    output = run(script, status=3, PATH=path)
+    assert output == f'{tmp_path / "project"}: test\n'

@@ -3,29 +3,14 @@
 import json
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import run
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh')
-
-
-def run(*command, status=0, **environment):
-    """Run a command and return what it printed; check its exit status."""
-    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    result = subprocess.run([str(part) for part in command],
-                            capture_output=True,
-                            text=True,
-                            env={
-                                **os.environ, 'PATH': path,
-                                **environment
-                            })
-    output = result.stdout + result.stderr
-    assert result.returncode == status, output
-    return output
 
 
 def read_log(work_dir):
