@@ -183,6 +183,21 @@ class MaskedResNetMixin(MaskedBackbone):
         super().__init__(*args, **kwargs)
         self.mask_at = mask_at
 
+    def receptive_field_offset(self, stride: int) -> float:
+        """Centre of the first feature: pixel 0, but for pooled shortcuts.
+
+        ``avg_down`` (ResNet-V1d) pools 2x2 features in the shortcut, whose
+        centre lies half a feature further than the main path's. Half of
+        the signal takes it at strides 8, 16 and 32: 1, 3 and 7 pixels.
+
+        Args:
+            stride: Stride of the level in pixels.
+
+        Returns:
+            The pixel index.
+        """
+        return max(0.0, stride / 4 - 1) if self.avg_down else 0.0
+
     def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
         """Embed images: convolution(s), norm, ReLU (and pooling)."""
         if self.deep_stem:
