@@ -167,7 +167,8 @@ def separable_product(inputs: torch.Tensor, rows: torch.Tensor,
         pixels = pixels.view(batch_size, -1, width, channels)
         pixels = columns[:, None] @ pixels
         return pixels.permute(0, 3, 1, 2)
-    return rows[:, None] @ (inputs @ columns.transpose(1, 2)[:, None])
+    pixels = torch.bmm(inputs.flatten(1, 2), columns.transpose(1, 2))
+    return rows[:, None] @ pixels.view(*inputs.shape[:3], -1)
 
 
 def warp_features(features: torch.Tensor,
@@ -191,10 +192,20 @@ def warp_features(features: torch.Tensor,
     Returns:
         Tensor of shape (B, C, H, W) on the second view's grid.
     """
-    size = features.shape[-2:]
+    size = tuple(features.shape[-2:])
     inside = inside_frame(theta, size, shift)
-    warped = resample(features, shift_theta(theta, shift), size, separable)
-    return warped * inside.to(warped.dtype)
+    if not separable:
+        warped = resample(features, shift_theta(theta, shift), size, False)
+        return warped * inside.to(warped.dtype)
+    # The frame is a rectangle in an axis-aligned view: rows and columns that
+    # lie outside are struck out of the small matrices.
+    cells = shift_theta(theta, shift)
+    rows = hat_matrix(cells[:, 1, 1], cells[:, 1, 2], size[0], size[0])
+    columns = hat_matrix(cells[:, 0, 0], cells[:, 0, 2], size[1], size[1])
+    rows = rows * inside.amax(dim=3).transpose(1, 2)
+    columns = columns * inside.amax(dim=2).transpose(1, 2)
+    return separable_product(features, rows.to(features.dtype),
+                             columns.to(features.dtype))
 
 
 def warp_mask(mask: torch.Tensor, theta: torch.Tensor,

@@ -96,8 +96,24 @@ def insert_mask_token(embedding: torch.Tensor, mask: torch.Tensor,
     Returns:
         Tensor of shape (B, D, H, W).
     """
-    masked = resize_mask(mask, embedding.shape[-2:]).bool()
-    return torch.where(masked, mask_token.to(embedding.dtype), embedding)
+    masked = resize_mask(mask, embedding.shape[-2:]).to(embedding.dtype)
+    token = mask_token.to(embedding.dtype)
+    visible = embedding * (1 - masked)
+    # Adding the outer product of mask and token in one pass, and summing its
+    # gradient in a matrix product, spares two maps of the finest resolution.
+    batch_size, channels, height, width = embedding.shape
+    if embedding.is_contiguous(memory_format=torch.channels_last):
+        inserted = torch.baddbmm(
+            visible.permute(0, 2, 3, 1).flatten(1, 2),
+            masked.view(batch_size, -1, 1),
+            token.view(1, 1, -1).expand(batch_size, -1, -1))
+        return inserted.view(batch_size, height, width,
+                             channels).permute(0, 3, 1, 2)
+    inserted = torch.baddbmm(
+        visible.flatten(2),
+        token.view(1, -1, 1).expand(batch_size, -1, -1),
+        masked.view(batch_size, 1, -1))
+    return inserted.view_as(embedding)
 
 
 @dataclass(frozen=True)

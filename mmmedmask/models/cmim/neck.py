@@ -12,6 +12,7 @@ from torch import nn
 from mmmedmask.functional.affine import receptive_field_shift
 from mmmedmask.functional.patchify import sincos_position_embedding, unpatchify
 from mmmedmask.functional.warp import WARP_IMPLEMENTATIONS, warp_features
+from mmmedmask.models.cmim.patch_conv import PatchConv2d
 from mmmedmask.registry import MODELS
 
 FEATURE_ALIGNMENTS = ('rf', 'cell')
@@ -187,7 +188,7 @@ def unify_size(in_channels: int, embed_dims: int, stride: int,
     """
     if out_stride % stride == 0:
         step = out_stride // stride
-        return nn.Conv2d(in_channels, embed_dims, step, step)
+        return PatchConv2d(in_channels, embed_dims, step)
     if stride % out_stride == 0:
         step = stride // out_stride
         return nn.ConvTranspose2d(in_channels, embed_dims, step, step)
