@@ -27,11 +27,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='train with autocast, in float16 unless --amp-dtype says else')
+        help='train with autocast, in float16 unless the config has autocast '
+        'already or --amp-dtype says else')
     parser.add_argument(
         '--amp-dtype',
         choices=['float16', 'bfloat16'],
-        help='data type of autocast; implies --amp')
+        help='data type of autocast (implies --amp); bfloat16 runs on CPU too')
     parser.add_argument(
         '--no-validate',
         action='store_true',
@@ -74,7 +75,7 @@ def main() -> None:
         config = apis.load_config(args.config, args.cfg_options)
         apis.set_work_dir(config, args.work_dir)
         if args.amp or args.amp_dtype:
-            apis.set_mixed_precision(config, args.amp_dtype or 'float16')
+            apis.set_mixed_precision(config, args.amp_dtype)
         if args.no_validate:
             apis.disable_validation(config)
         if args.auto_scale_lr:

@@ -155,37 +155,46 @@ def set_resume(config: Config, resume: str) -> None:
     config.load_from = resume
 
 
-def set_mixed_precision(config: Config, dtype: str = 'float16') -> None:
+def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
     """Train with autocast.
 
     Args:
         config: The config, with an ``optim_wrapper``.
-        dtype: ``'float16'``, with dynamic loss scaling, or ``'bfloat16'``,
-            which has float32's range and needs none.
+        dtype: ``'float16'``, with dynamic loss scaling, on GPUs only, or
+            ``'bfloat16'``, which has float32's range and needs no scaling.
+            ``None`` leaves a config that has autocast as it is, and else
+            means ``'float16'``.
 
     Raises:
-        ValueError: If the type is another one, there is no accelerator, or
-            the config's optimizer wrapper is none that autocast can replace.
+        ValueError: If the type is another one, float16 is asked for without
+            a GPU, or the config's optimizer wrapper is none that a wrapper
+            with autocast can replace.
     """
-    if dtype not in AMP_DTYPES:
+    if dtype not in (None, *AMP_DTYPES):
         raise ValueError(
             f'mixed precision in {dtype!r}, valid are {AMP_DTYPES}')
-    if get_device() in ('cpu', 'mps'):
-        raise ValueError('mixed precision needs a GPU, and the device here is '
-                         f'{get_device()!r}: train without it')
     wrapper = config.get('optim_wrapper')
-    name = wrapper.get('type', 'OptimWrapper') if wrapper else None
-    if str(name).rpartition('.')[2] not in ('OptimWrapper',
-                                            'AmpOptimWrapper'):
+    name = str(wrapper.get('type', 'OptimWrapper')) if wrapper else None
+    mixed = ('AmpOptimWrapper', 'Bfloat16OptimWrapper')
+    if str(name).rpartition('.')[2] not in ('OptimWrapper', *mixed):
         raise ValueError(
             f'mixed precision replaces an OptimWrapper, and the optim_wrapper '
             f'of this config is {name!r}')
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.dtype = dtype
+    if dtype is None:
+        if name.rpartition('.')[2] in mixed:
+            return
+        dtype = 'float16'
+    for key in ('dtype', 'loss_scale'):
+        wrapper.pop(key, None)
     if dtype == 'bfloat16':
-        wrapper.loss_scale = dict(enabled=False)
-    else:
-        wrapper.setdefault('loss_scale', 'dynamic')
+        wrapper.type = 'mmmedmask.Bfloat16OptimWrapper'
+        return
+    if get_device() in ('cpu', 'mps'):
+        raise ValueError(
+            'mixed precision in float16 needs a GPU, and the device here is '
+            f"{get_device()!r}: take 'bfloat16' or none")
+    wrapper.update(
+        type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic')
 
 
 def disable_validation(config: Config) -> None:

@@ -98,18 +98,26 @@ def test_mixed_precision(monkeypatch):
     monkeypatch.setattr(runs, 'get_device', lambda: 'cuda')
     config = Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD'))))
     apis.set_mixed_precision(config)
-    assert config.optim_wrapper == dict(
+    float16 = dict(
         type='AmpOptimWrapper',
         dtype='float16',
         loss_scale='dynamic',
         optimizer=dict(type='SGD'))
+    assert config.optim_wrapper == float16
+    bfloat16 = dict(
+        type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(type='SGD'))
     apis.set_mixed_precision(config, 'bfloat16')
-    assert config.optim_wrapper.dtype == 'bfloat16'
-    assert config.optim_wrapper.loss_scale == dict(enabled=False)
+    assert config.optim_wrapper == bfloat16
+    # A config that has autocast keeps its own, unless told otherwise.
+    apis.set_mixed_precision(config)
+    assert config.optim_wrapper == bfloat16
+    apis.set_mixed_precision(config, 'float16')
+    assert config.optim_wrapper == float16
 
 
 @pytest.mark.parametrize(('device', 'dtype', 'wrapper', 'reason'), [
-    ('cpu', 'float16', 'OptimWrapper', 'needs a GPU'),
+    ('cpu', 'float16', 'OptimWrapper', 'float16 needs a GPU'),
+    ('cpu', None, 'OptimWrapper', 'float16 needs a GPU'),
     ('cuda', 'int8', 'OptimWrapper', "'int8', valid are"),
     ('cuda', 'float16', 'ApexOptimWrapper', "is 'ApexOptimWrapper'"),
 ])
@@ -120,11 +128,14 @@ def test_mixed_precision_refuses(monkeypatch, device, dtype, wrapper, reason):
         apis.set_mixed_precision(config, dtype)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
-def test_mixed_precision_steps_on_a_gpu(dtype):
+@pytest.mark.parametrize(('device', 'dtype'), [
+    ('cpu', 'bfloat16'),
+    pytest.param('cuda', 'bfloat16', marks=pytest.mark.gpu),
+    pytest.param('cuda', 'float16', marks=pytest.mark.gpu),
+])
+def test_mixed_precision_steps(device, dtype):
     from mmengine.registry import OPTIM_WRAPPERS
-    model = torch.nn.Linear(4, 4).cuda()
+    model = torch.nn.Linear(4, 4).to(device)
     before = model.weight.detach().clone()
     config = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
     apis.set_mixed_precision(config, dtype)
@@ -133,7 +144,7 @@ def test_mixed_precision_steps_on_a_gpu(dtype):
             config.optim_wrapper,
             optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
     with wrapper.optim_context(model):
-        output = model(torch.ones(2, 4, device='cuda'))
+        output = model(torch.ones(2, 4, device=device))
         assert output.dtype == getattr(torch, dtype)
     wrapper.update_params(output.float().sum())
     # The gradient of each weight is 2, from two samples of ones.
