@@ -115,12 +115,13 @@ class CMIMTwoViews(BaseTransform):
         self.color = None if color is None else ColorFamily(**color)
         self.same_view = same_view
         self.seed = seed
-        # Shared memory, so that persistent workers see a new epoch.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose views are drawn from now on."""
-        self._epoch.fill_(epoch)
+        # Shared memory lets persistent workers see a new epoch; it is asked
+        # for here because copies of a transform lose it.
+        self._epoch.share_memory_().fill_(epoch)
 
     def transform(self, results: dict) -> dict:
         """Make the views of one sample.
