@@ -1,0 +1,239 @@
+"""COCO instances against naive loops, and as pycocotools sees them."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle_tools
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mmmedmask.datasets.coco_instances import (
+    CocoInstanceWriter,
+    InstanceOptions,
+    count_components,
+    decode_masks,
+    is_binary_mask,
+    mask_to_labels,
+    split_instances,
+)
+
+
+@pytest.fixture
+def labels():
+    """A map with all that makes instances hard."""
+    labels = np.zeros((40, 50), np.int32)
+    labels[5:15, 5:20] = 3  # touches number 7 along an edge
+    labels[5:15, 20:30] = 7
+    labels[8:11, 9:12] = 0  # a hole
+    labels[30:40, 0:9] = 200  # cut by two borders
+    labels[20, 25] = 201  # a single pixel
+    labels[25:28, 30:33] = 900  # one number in two places
+    labels[34:37, 40:50] = 900
+    labels[28, 33] = 12  # touches 900 at a corner only
+    return labels
+
+
+def naive_box(mask):
+    """COCO's box by looking at every pixel."""
+    left, top, right, bottom = mask.shape[1], mask.shape[0], -1, -1
+    for row in range(mask.shape[0]):
+        for column in range(mask.shape[1]):
+            if mask[row, column]:
+                left, right = min(left, column), max(right, column)
+                top, bottom = min(top, row), max(bottom, row)
+    return [left, top, right - left + 1, bottom - top + 1]
+
+
+def naive_components(mask):
+    """Number of 8-connected parts by flood fill."""
+    todo = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    parts = 0
+    while todo:
+        parts += 1
+        stack = [todo.pop()]
+        while stack:
+            row, column = stack.pop()
+            for near in [(row + down, column + right)
+                         for down in (-1, 0, 1) for right in (-1, 0, 1)]:
+                if near in todo:
+                    todo.remove(near)
+                    stack.append(near)
+    return parts
+
+
+def written(tmp_path, writer):
+    writer.write(tmp_path / 'deep' / 'train.json')
+    return json.loads((tmp_path / 'deep' / 'train.json').read_text())
+
+
+def test_annotations_are_exact(tmp_path, labels):
+    writer = CocoInstanceWriter('gland')
+    writer.add('images/a.png', labels)
+    content = written(tmp_path, writer)
+    assert content['categories'] == [{'id': 1, 'name': 'gland'}]
+    assert content['images'] == [{
+        'id': 1, 'file_name': 'images/a.png', 'height': 40, 'width': 50}]
+    values = [3, 7, 12, 200, 201, 900]
+    assert len(content['annotations']) == len(values)
+    for number, (value, annotation) in enumerate(
+            zip(values, content['annotations'], strict=True), start=1):
+        expected = labels == value
+        decoded = rle_tools.decode(annotation['segmentation'])
+        np.testing.assert_array_equal(decoded, expected)
+        assert annotation['bbox'] == naive_box(expected)
+        assert annotation['area'] == sum(
+            bool(pixel) for pixel in expected.ravel())
+        assert annotation['id'] == number
+        assert annotation['image_id'] == annotation['category_id'] == 1
+        assert annotation['iscrowd'] == 0
+    assert writer.totals.instances == 6
+    assert writer.totals.in_several_parts == 1
+    # 200 has 90 pixels, 201 one, 900 two parts of 9 and 30, 12 one.
+    assert writer.totals.tiny == 4
+
+
+def test_split_components_and_min_area(labels):
+    writer = CocoInstanceWriter(
+        'gland', InstanceOptions(split_components=True, min_area=10))
+    writer.add('a.png', labels)
+    # 3, 7, 200 and the larger part of 900.
+    assert writer.totals.instances == 4
+    # The pixels 12 and 201, and the smaller part of 900.
+    assert writer.totals.too_small == 3
+    assert writer.totals.in_several_parts == 0
+
+
+def test_binary_mask_becomes_connected_parts(labels):
+    binary = np.where(labels > 0, 255, 0).astype(np.uint8)
+    writer = CocoInstanceWriter('gland')
+    writer.add('a.png', binary)
+    # 3 and 7 merge, 900's first part and the pixel at its corner too.
+    assert writer.totals.instances == naive_components(binary > 0) == 5
+    assert writer.totals.binary_masks == ['a.png']
+
+
+@pytest.mark.parametrize(('values', 'kind', 'number', 'binary'), [
+    ([0, 255], 'auto', 2, True),
+    ([0, 255], 'instances', 1, False),
+    ([0, 1], 'auto', 1, False),
+    ([0, 1], 'binary', 2, False),
+])
+def test_mask_kinds(values, kind, number, binary):
+    labels = np.full((6, 9), values[0], np.uint8)
+    labels[1:3, 1:3] = labels[4:6, 5:9] = values[1]
+    writer = CocoInstanceWriter('gland', InstanceOptions(mask_kind=kind))
+    writer.add('a.png', labels)
+    assert writer.totals.instances == number
+    assert bool(writer.totals.binary_masks) == binary
+
+
+@pytest.mark.parametrize(('values', 'expected'), [
+    ([0, 255], True), ([255], True), ([0], False), ([0, 1], False),
+    ([0, 1, 255], False), ([1, 255], False), ([0, 2], False),
+])
+def test_is_binary_mask(values, expected):
+    assert is_binary_mask(np.array([values], np.uint8)) is expected
+
+
+def test_count_components_against_flood_fill():
+    rng = np.random.default_rng(0)
+    for density in (0.1, 0.3, 0.5):
+        mask = rng.random((15, 17)) < density
+        assert count_components(mask)[0] == naive_components(mask)
+
+
+def test_empty_mask_is_an_image_without_instances(tmp_path):
+    writer = CocoInstanceWriter('gland')
+    writer.add('a.png', np.zeros((4, 5), np.uint8))
+    assert writer.totals.empty_images == ['a.png']
+    content = written(tmp_path, writer)
+    assert len(content['images']) == 1
+    assert content['annotations'] == []
+
+
+def test_ids_continue_over_images(tmp_path, labels):
+    writer = CocoInstanceWriter('gland')
+    for name in ('a.png', 'b.png'):
+        writer.add(name, labels)
+    content = written(tmp_path, writer)
+    assert [image['id'] for image in content['images']] == [1, 2]
+    assert [one['id'] for one in content['annotations']] == list(
+        range(1, 13))
+    assert [one['image_id'] for one in content['annotations']] == (
+        6 * [1] + 6 * [2])
+    assert [(image['file_name'], len(masks))
+            for image, masks in decode_masks(content)] == [
+                ('a.png', 6), ('b.png', 6)]
+
+
+def test_truth_as_prediction_has_ap_1(tmp_path, labels):
+    rng = np.random.default_rng(0)
+    writer = CocoInstanceWriter('gland')
+    writer.add('a.png', labels)
+    writer.add('b.png', rng.permutation(labels))
+    content = written(tmp_path, writer)
+    path = tmp_path / 'deep' / 'train.json'
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(path))
+        predicted = truth.loadRes([
+            {'image_id': one['image_id'], 'category_id': 1, 'score': 0.9,
+             'bbox': one['bbox'], 'segmentation': one['segmentation']}
+            for one in content['annotations']])
+        for kind in ('bbox', 'segm'):
+            evaluation = COCOeval(truth, predicted, kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            assert evaluation.stats[0] == pytest.approx(1.0)
+            # The measure can fail: without an instance it drops.
+        del content['annotations'][0]
+        predicted = truth.loadRes([
+            {'image_id': one['image_id'], 'category_id': 1, 'score': 0.9,
+             'segmentation': one['segmentation']}
+            for one in content['annotations']])
+        evaluation = COCOeval(truth, predicted, 'segm')
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert evaluation.stats[0] < 1
+
+
+@pytest.mark.parametrize(('mask', 'expected'), [
+    (np.array([[0, 2]], np.uint16), [[0, 2]]),
+    (np.array([[[0], [2]]], np.uint8), [[0, 2]]),
+    (np.array([[[3] * 3, [0] * 3]], np.uint8), [[3, 0]]),
+    (np.array([[[3, 3, 3, 255], [0, 0, 0, 255]]], np.uint8), [[3, 0]]),
+    (np.array([[True, False]]), [[1, 0]]),
+])
+def test_mask_to_labels(mask, expected):
+    assert mask_to_labels(mask).astype(int).tolist() == expected
+
+
+@pytest.mark.parametrize(('mask', 'message'), [
+    (np.array([[[255, 0, 0]]], np.uint8), 'channels of the mask differ'),
+    (np.array([[0.5]]), 'float64'),
+    (np.zeros((1, 2, 3, 4), np.uint8), r'\(1, 2, 3, 4\)'),
+])
+def test_masks_that_are_none(mask, message):
+    with pytest.raises(ValueError, match=message):
+        mask_to_labels(mask)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({'mask_kind': 'colour'}, "'colour'"),
+    ({'min_area': -1}, '-1'),
+])
+def test_bad_options(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        InstanceOptions(**arguments)
+
+
+def test_instances_of_all_options_cover_the_mask(labels):
+    for split in (False, True):
+        masks = split_instances(
+            labels, InstanceOptions(split_components=split))
+        np.testing.assert_array_equal(
+            np.sum(masks, axis=0), (labels > 0).astype(int))

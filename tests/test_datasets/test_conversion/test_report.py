@@ -1,0 +1,57 @@
+"""The report says what to do, in full on disk and short on the screen."""
+
+import json
+
+import pytest
+
+from mmmedmask.datasets.conversion.report import (
+    ADVICE,
+    CheckReport,
+    Finding,
+)
+
+
+@pytest.fixture
+def report():
+    report = CheckReport(checked=['train: 3 images'])
+    for number in range(3):
+        report.add_problem(
+            'broken_file', f'{number}.png', detail=f'reason {number}')
+    report.add_notice('identical_within_split', 'a.png', 'b.png')
+    return report
+
+
+def test_text(report):
+    text = report.to_text()
+    assert 'Checked: train: 3 images' in text
+    assert 'PROBLEMS: 3' in text
+    assert f'broken_file (3): {ADVICE["broken_file"]}' in text
+    assert '2.png  [reason 2]' in text
+    assert 'a.png | b.png' in text
+
+
+def test_short_text_says_how_much_is_left_out(report):
+    text = report.to_text(max_lines=1)
+    assert '0.png' in text
+    assert '1.png' not in text
+    assert '... and 2 more' in text
+
+
+def test_files_hold_everything(report, tmp_path):
+    text, data = report.write(tmp_path / 'deep')
+    assert text.read_text() == report.to_text() + '\n'
+    content = json.loads(data.read_text())
+    assert [one['files'] for one in content['problems']] == [
+        ['0.png'], ['1.png'], ['2.png']]
+    assert content['notices'] == [{
+        'kind': 'identical_within_split', 'files': ['a.png', 'b.png'],
+        'detail': ''}]
+
+
+def test_nothing_found():
+    assert 'PROBLEMS: none' in CheckReport().to_text()
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match='odd'):
+        Finding('odd', [])
