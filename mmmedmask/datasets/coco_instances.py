@@ -149,12 +149,24 @@ def count_components(mask: np.ndarray) -> tuple[int, np.ndarray]:
 
 @dataclass
 class SplitTotals:
-    """What went into one annotation file."""
+    """What went into one annotation file.
+
+    Attributes:
+        images: Number of images.
+        instances: Number of instances written.
+        empty_images: Images without instances.
+        binary_masks: Images whose masks were taken for binary.
+        zero_one_masks: Number of masks whose only number is 1.
+        too_small: Number of instances left out by ``min_area``.
+        tiny: Number of instances written that are below ``TINY_AREA``.
+        in_several_parts: Number of instances that are not connected.
+    """
 
     images: int = 0
     instances: int = 0
     empty_images: list[str] = field(default_factory=list)
     binary_masks: list[str] = field(default_factory=list)
+    zero_one_masks: int = 0
     too_small: int = 0
     tiny: int = 0
     in_several_parts: int = 0
@@ -203,6 +215,7 @@ class CocoInstanceWriter:
         totals.images += 1
         if self.options.mask_kind == 'auto' and is_binary_mask(labels):
             totals.binary_masks.append(file_name)
+        totals.zero_one_masks += bool((labels <= 1).all())
         before = totals.instances
         for instance in split_instances(labels, self.options):
             self._add_instance(image_id, instance)

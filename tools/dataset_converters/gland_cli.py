@@ -135,6 +135,10 @@ def print_totals(totals: dict, out_dir: Path) -> None:
             print(f'WARNING: {len(total.binary_masks)} of {total.images} '
                   'masks are binary. Their instances are connected parts: '
                   'glands that touch became one.')
+        if (total.in_several_parts and total.images > 1
+                and total.zero_one_masks == total.images):
+            print('WARNING: no mask holds a number above 1. If they only '
+                  'say gland or not, use --mask-kind binary.')
         if total.in_several_parts:
             print(f'NOTICE: {total.in_several_parts} instances consist of '
                   'several parts (--split-components separates them)')
