@@ -1,0 +1,225 @@
+"""Encoders: the plain network without a mask, the token with one.
+
+Checks 1 and 2 of CMIM, and the geometry of the levels.
+"""
+
+import mmpretrain.models
+import pytest
+import torch
+
+from mmmedmask.models.cmim import (
+    CMIMConvNeXt,
+    CMIMResNet,
+    CMIMResNetV1c,
+    CMIMResNetV1d,
+    Levels,
+    MaskedBackbone,
+    insert_mask_token,
+    probe_levels,
+)
+
+from .tiny import CHANNELS
+
+CONVNEXT = dict(
+    arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 32, 64]),
+    out_indices=(0, 1, 2, 3),
+    gap_before_final_norm=False)
+ALL_STAGES = dict(out_indices=(0, 1, 2, 3), **CHANNELS)
+ENCODERS = {
+    'ResNet-18': (CMIMResNet, 'ResNet', dict(depth=18, **ALL_STAGES)),
+    'ResNet-34': (CMIMResNet, 'ResNet', dict(depth=34, **ALL_STAGES)),
+    'ResNet-50': (CMIMResNet, 'ResNet', dict(depth=50, **ALL_STAGES)),
+    'ResNetV1c-50': (CMIMResNetV1c, 'ResNetV1c',
+                     dict(depth=50, **ALL_STAGES)),
+    'ResNetV1d-18': (CMIMResNetV1d, 'ResNetV1d',
+                     dict(depth=18, **ALL_STAGES)),
+    'ConvNeXt': (CMIMConvNeXt, 'ConvNeXt', CONVNEXT),
+}
+every_encoder = pytest.mark.parametrize('name', ENCODERS)
+
+
+def build(name, **changes):
+    encoder, _, arguments = ENCODERS[name]
+    torch.manual_seed(1)
+    encoder = encoder(**{**arguments, **changes})
+    for module in encoder.modules():
+        # As after some training, so that a wrong statistic would show.
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-.2, .2)
+            module.running_var.uniform_(.5, 2)
+            module.weight.data.uniform_(.5, 1.5)
+            module.bias.data.uniform_(-.2, .2)
+    encoder.eval()
+    return encoder
+
+
+@every_encoder
+def test_without_a_mask_it_is_mmpretrains_network(name):
+    """Check 1: the same keys, and the same output bit for bit."""
+    encoder = build(name)
+    _, plain, arguments = ENCODERS[name]
+    plain = getattr(mmpretrain.models, plain)(**arguments)
+    assert list(encoder.state_dict()) == list(plain.state_dict())
+    plain.load_state_dict(encoder.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    for training in (False, True):
+        encoder.train(training)
+        plain.train(training)
+        for ours, theirs in zip(encoder(images), plain(images), strict=True):
+            assert torch.equal(ours, theirs)
+    stages = encoder.eval() or encoder
+    stages = encoder.forward_stages(encoder.forward_stem(images))
+    plain.eval()
+    for ours, theirs in zip(stages, plain(images), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_without_a_mask_it_is_mmdets_network(depth):
+    """Check 1: a detector's backbone takes the weights as they are."""
+    mmdet = pytest.importorskip('mmdet.models.backbones')
+    encoder = build(f'ResNet-{depth}')
+    plain = mmdet.ResNet(depth=depth, **ALL_STAGES)
+    plain.load_state_dict(encoder.state_dict(), strict=True)
+    plain.eval()
+    images = torch.randn(2, 3, 64, 96)
+    for ours, theirs in zip(encoder(images), plain(images), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@every_encoder
+def test_nothing_masked_is_the_plain_network(name):
+    """Check 2: z_1 is the stem's output, and the token is not used."""
+    encoder = build(name)
+    images = torch.randn(2, 3, 64, 64)
+    channels = probe_levels(encoder, 3).channels
+    token = torch.randn(1, channels[0], 1, 1, requires_grad=True)
+    levels = encoder(images, torch.zeros(2, 1, 2, 2), [token])
+    assert torch.equal(levels[0], encoder.forward_stem(images))
+    for ours, theirs in zip(levels[1:], encoder(images), strict=True):
+        assert torch.equal(ours, theirs)
+    sum(level.sum() for level in levels).backward()
+    assert token.grad is None or not token.grad.any()
+
+
+@every_encoder
+def test_everything_masked_is_the_token(name):
+    """Check 2: z_1 is the token everywhere; no pixel is seen."""
+    encoder = build(name)
+    images = torch.randn(2, 3, 64, 64, requires_grad=True)
+    channels = probe_levels(encoder, 3).channels
+    token = torch.randn(1, channels[0], 1, 1, requires_grad=True)
+    mask = torch.ones(2, 1, 2, 2)
+    levels = encoder(images, mask, [token])
+    assert torch.equal(levels[0], token.expand_as(levels[0]))
+    others = encoder(torch.randn(2, 3, 64, 64), mask, [token])
+    for one, other in zip(levels, others, strict=True):
+        assert torch.equal(one, other)
+    sum(level.square().sum() for level in levels).backward()
+    assert not images.grad.any()
+    assert token.grad.any()
+
+
+@pytest.mark.parametrize(('mask_at', 'stride'), [('conv1', 2),
+                                                 ('maxpool', 4)])
+def test_token_is_put_in_after_the_stem(mask_at, stride):
+    """Check 2, in between: place by place, on both sides of the pooling."""
+    encoder = build('ResNet-18', mask_at=mask_at)
+    images = torch.randn(2, 3, 64, 96)
+    mask = torch.rand(2, 1, 4, 6).round()
+    token = torch.randn(1, 8, 1, 1)
+    levels = encoder(images, mask, [token])
+    visible = images.clone()
+    for index, row, column in mask[:, 0].nonzero().tolist():
+        visible[index, :, 16 * row:16 * row + 16,
+                16 * column:16 * column + 16] = 0
+    stem = encoder.relu(encoder.norm1(encoder.conv1(visible)))
+    if mask_at == 'maxpool':
+        stem = encoder.maxpool(stem)
+    cell = 16 // stride
+    for index in range(2):
+        for row in range(64 // stride):
+            for column in range(96 // stride):
+                masked = mask[index, 0, row // cell, column // cell]
+                want = token[0, :, 0, 0] if masked else stem[index, :, row,
+                                                             column]
+                assert torch.equal(levels[0][index, :, row, column], want)
+    assert len(levels) == 5
+    assert levels[-1].shape == (2, 64, 2, 3)
+
+
+def test_insert_mask_token_keeps_the_type_of_the_features():
+    features = torch.randn(1, 4, 4, 4).bfloat16()
+    mask = torch.tensor([[[[1., 0.], [0., 0.]]]])
+    token = torch.full((1, 4, 1, 1), .5)
+    output = insert_mask_token(features, mask, token)
+    assert output.dtype == torch.bfloat16
+    assert (output[:, :, :2, :2] == .5).all()
+    assert torch.equal(output[:, :, 2:], features[:, :, 2:])
+
+
+@pytest.mark.parametrize(('name', 'levels'), [
+    ('ResNet-18',
+     Levels((8, 8, 16, 32, 64), (2, 4, 8, 16, 32), (0., ) * 5)),
+    ('ResNet-50',
+     Levels((8, 32, 64, 128, 256), (2, 4, 8, 16, 32), (0., ) * 5)),
+    ('ResNetV1d-18',
+     Levels((8, 8, 16, 32, 64), (2, 4, 8, 16, 32), (0., 0., 1., 3., 7.))),
+    ('ConvNeXt',
+     Levels((8, 8, 16, 32, 64), (4, 4, 8, 16, 32),
+            (1.5, 1.5, 3.5, 7.5, 15.5))),
+])
+def test_levels_are_measured(name, levels):
+    encoder = build(name)
+    encoder.train()
+    before = {key: value.clone() for key, value in
+              encoder.state_dict().items()}
+    assert probe_levels(encoder, 3) == levels
+    assert encoder.training
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_levels_after_the_pooling():
+    encoder = build('ResNet-18', mask_at='maxpool')
+    assert probe_levels(encoder, 3).strides == (4, 4, 8, 16, 32)
+
+
+@pytest.mark.parametrize('in_channels', [1, 5])
+@pytest.mark.parametrize('name', ['ResNet-18', 'ResNetV1d-18', 'ConvNeXt'])
+def test_any_number_of_channels(name, in_channels):
+    encoder = build(name, in_channels=in_channels)
+    assert probe_levels(encoder, in_channels) == probe_levels(build(name), 3)
+    output = encoder(
+        torch.randn(1, in_channels, 64, 64), torch.ones(1, 1, 4, 4),
+        [torch.zeros(1, 8, 1, 1)])
+    assert output[0].shape[1] == 8
+
+
+class Uneven(MaskedBackbone, torch.nn.Module):
+    """Its stage has no whole stride."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+
+    def forward_stem(self, images):
+        return self.conv(images)
+
+    def forward_stages(self, embedding):
+        return (embedding, )
+
+
+@pytest.mark.parametrize(('make', 'message'), [
+    (lambda: CMIMResNet(18, mask_at='layer1'), "'layer1'"),
+    (lambda: CMIMResNetV1c(depth=50, mask_at=None), 'None'),
+    (lambda: CMIMResNetV1d(depth=50, mask_at='stem'), "'stem'"),
+    (lambda: CMIMConvNeXt(gap_before_final_norm=True), 'True'),
+    (lambda: probe_levels(torch.nn.Conv2d(3, 4, 3), 3), 'Conv2d'),
+    (lambda: probe_levels(Uneven(), 3), r'level 1 of Uneven .*\(62, 62\)'),
+    (lambda: Uneven()(torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 2, 2)),
+     'one mask token, got 0'),
+])
+def test_bad_arguments_are_refused_by_value(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,168 @@
+"""The loss against loops over pixels: checks 4, 11 and 12 of CMIM."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.heads import SparKPretrainHead
+
+from mmmedmask.models.cmim import CMIMHead
+
+
+def naive_loss(prediction, target, weight, per_image=False):
+    """Equation 7 as a mean, number by number in Python floats."""
+    sums, pixels = [], []
+    for index in range(len(prediction)):
+        total = count = 0.
+        for row in range(prediction.shape[2]):
+            for column in range(prediction.shape[3]):
+                share = float(weight[index, 0, row, column])
+                count += share
+                for channel in range(prediction.shape[1]):
+                    place = index, channel, row, column
+                    total += share * (float(prediction[place]) -
+                                      float(target[place]))**2
+        sums.append(total / prediction.shape[1])
+        pixels.append(count)
+    if not per_image:
+        return sum(sums) / max(1, sum(pixels))
+    means = [total / count for total, count in zip(
+        sums, pixels, strict=True) if count]
+    return sum(means) / max(1, len(means))
+
+
+def draw(channels=3, size=(8, 12)):
+    weight = torch.rand(3, 1, *size).round()
+    weight[1] = 0  # an image whose views do not overlap
+    return (torch.randn(3, channels, *size), torch.randn(3, channels, *size),
+            weight)
+
+
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
+@pytest.mark.parametrize('channels', [1, 3, 5])
+def test_loss_equals_a_loop_over_pixels(reduction, channels):
+    prediction, target, weight = draw(channels)
+    got = CMIMHead(reduction=reduction).loss(prediction, target, weight)
+    want = naive_loss(prediction, target, weight, reduction == 'image')
+    assert got.dtype == torch.float32
+    assert float(got) == pytest.approx(want, rel=1e-5)
+
+
+def test_loss_without_weights_is_the_mean_squared_error_of_the_selection():
+    """Check 12: norm_pix off."""
+    prediction, target, weight = draw()
+    chosen = weight.bool().expand_as(target)
+    torch.testing.assert_close(
+        CMIMHead().loss(prediction, target, weight),
+        F.mse_loss(prediction[chosen], target[chosen]))
+
+
+@pytest.mark.parametrize('size', [(32, 32), (16, 48)])
+def test_normalised_target_equals_sparks_head(size):
+    """Check 12: norm_pix on, Theta = I, SparK's mask is the visible one."""
+    spark = SparKPretrainHead(
+        loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+        norm_pix=True,
+        patch_size=8)
+    ours = CMIMHead(norm_pix=True, patch_size=8)
+    prediction = torch.randn(2, 3, *size)
+    images = 3 * torch.rand(2, 3, *size) + 1
+    mask = torch.rand(2, 1, size[0] // 8, size[1] // 8).round()
+    weight = mask.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    torch.testing.assert_close(
+        ours.loss(prediction, images, weight),
+        spark(prediction, images, mask == 0))
+    # The other polarity is another number.
+    other = spark(prediction, images, mask == 1)
+    assert abs(float(other - ours.loss(prediction, images, weight))) > 1e-3
+
+
+def test_normalised_patches_have_no_mean_and_unit_variance():
+    head = CMIMHead(norm_pix=True, patch_size=4)
+    images = 50 * torch.rand(2, 3, 8, 12) - 20
+    target = head.target(images)
+    for top in range(0, 8, 4):
+        for left in range(0, 12, 4):
+            patch = target[:, :, top:top + 4, left:left + 4].flatten(1)
+            torch.testing.assert_close(
+                patch.mean(1), torch.zeros(2), rtol=0, atol=1e-4)
+            torch.testing.assert_close(
+                patch.var(1), torch.ones(2), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize('norm_pix', [False, True])
+def test_to_pixels_undoes_the_target(norm_pix):
+    head = CMIMHead(norm_pix=norm_pix, patch_size=4)
+    images = torch.randn(2, 3, 8, 12)
+    torch.testing.assert_close(
+        head.to_pixels(head.target(images), images),
+        images,
+        rtol=1e-4,
+        atol=1e-4)
+
+
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
+def test_only_weighted_pixels_count(reduction):
+    """Check 4: no gradient and no influence where the weight is 0."""
+    head = CMIMHead(reduction=reduction)
+    prediction, target, weight = draw()
+    prediction.requires_grad_()
+    loss = head.loss(prediction, target, weight)
+    loss.backward()
+    nowhere = (weight == 0).expand_as(prediction)
+    assert not prediction.grad[nowhere].any()
+    assert (prediction.grad[~nowhere] != 0).all()
+    changed = torch.where(nowhere, target + 7, target)
+    assert torch.equal(head.loss(prediction, changed, weight), loss)
+    changed = torch.where(nowhere, target, target + 7)
+    assert not torch.equal(head.loss(prediction, changed, weight), loss)
+
+
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
+def test_a_repeated_batch_has_the_same_loss(reduction):
+    """Check 11: the loss does not grow with the batch."""
+    head = CMIMHead(reduction=reduction)
+    parts = draw()
+    doubled = [torch.cat([part, part]) for part in parts]
+    torch.testing.assert_close(head.loss(*doubled), head.loss(*parts))
+
+
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
+def test_views_without_overlap_give_zero(reduction):
+    """Check 11: no NaN, forward or backward."""
+    prediction, target, weight = draw()
+    prediction.requires_grad_()
+    loss = CMIMHead(reduction=reduction).loss(prediction, target, 0 * weight)
+    loss.backward()
+    assert float(loss) == 0
+    assert not prediction.grad.any()
+
+
+def test_loss_is_float32_under_autocast():
+    """Check 13: half precision predictions, a float32 loss."""
+    prediction, target, weight = draw()
+    half = prediction.bfloat16()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = CMIMHead().loss(half, target, weight)
+    assert got.dtype == torch.float32
+    assert torch.equal(got, CMIMHead().loss(half.float(), target, weight))
+
+
+def test_sync_weight_alone_in_the_world_changes_nothing():
+    parts = draw()
+    assert torch.equal(
+        CMIMHead(sync_weight=True).loss(*parts), CMIMHead().loss(*parts))
+
+
+@pytest.mark.parametrize(('arguments', 'value'), [
+    (dict(reduction='sum'), "'sum'"),
+    (dict(reduction='image', sync_weight=True), "'image'"),
+    (dict(patch_size=0), 'patch_size .* 0'),
+])
+def test_bad_arguments_are_refused_by_value(arguments, value):
+    with pytest.raises(ValueError, match=value):
+        CMIMHead(**arguments)
+
+
+def test_patches_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r'5 .*\(8, 12\)'):
+        CMIMHead(norm_pix=True, patch_size=5).loss(*draw())
