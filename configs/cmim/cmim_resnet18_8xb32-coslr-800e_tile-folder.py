@@ -11,4 +11,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(interval=10, max_keep_ckpts=3),
+    nan_guard=dict(type='mmmedmask.NaNGuardHook'))
+custom_hooks = [dict(type='mmmedmask.ReconstructionPanelHook', interval=50)]

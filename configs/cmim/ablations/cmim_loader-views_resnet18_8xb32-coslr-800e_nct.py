@@ -19,4 +19,7 @@ train_dataloader = dict(
             type='mmmedmask.PackTile',
             meta_keys=('img_path', 'sample_idx', 'theta_query', 'theta_key')),
     ]))
-custom_hooks = [dict(type='mmmedmask.TransformEpochHook')]
+custom_hooks = [
+    dict(type='mmmedmask.TransformEpochHook'),
+    dict(type='mmmedmask.ReconstructionPanelHook', interval=50),
+]

@@ -46,3 +46,4 @@ param_scheduler = [
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+custom_hooks = [dict(type='mmmedmask.ReconstructionPanelHook', interval=10)]
