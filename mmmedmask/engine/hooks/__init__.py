@@ -3,5 +3,12 @@
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
+from mmmedmask.engine.hooks.reconstruction_panel import (
+    ReconstructionPanelHook,
+)
+from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 
-__all__ = ['LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook']
+__all__ = [
+    'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
+    'ReconstructionPanelHook', 'TransformEpochHook'
+]
