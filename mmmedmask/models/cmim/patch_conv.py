@@ -36,11 +36,16 @@ class PatchConv2d(nn.Conv2d):
         batch_size, channels, height, width = inputs.shape
         rows, columns = height // size, width // size
         patches = inputs[..., :rows * size, :columns * size]
-        # Pixels before channels: cheap to gather from channels-last maps.
         patches = patches.reshape(batch_size, channels, rows, size, columns,
-                                  size).permute(0, 2, 4, 3, 5, 1)
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+                                  size)
+        weight = self.weight
+        # Whatever lies innermost in memory stays innermost in a patch.
+        if inputs.is_contiguous(memory_format=torch.channels_last):
+            patches = patches.permute(0, 2, 4, 3, 5, 1)
+            weight = weight.permute(0, 2, 3, 1)
+        else:
+            patches = patches.permute(0, 2, 4, 1, 3, 5)
         outputs = nn.functional.linear(
-            patches.reshape(batch_size, rows * columns, -1), weight,
-            self.bias)
+            patches.reshape(batch_size, rows * columns, -1),
+            weight.flatten(1), self.bias)
         return outputs.transpose(1, 2).reshape(batch_size, -1, rows, columns)
