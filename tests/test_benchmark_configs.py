@@ -1,0 +1,313 @@
+"""The gland benchmarks say what the reference says, and inherit weights."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.testing.configs import shrink_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+BENCHMARKS = CONFIGS / 'cmim' / 'benchmarks'
+NAMES = sorted(path.stem for path in BENCHMARKS.glob('*.py'))
+MAIN = 'mask-rcnn_cmim-resnet18-fpn_8xb2-{}_{}'
+
+
+def _load(name):
+    return Config.fromfile(BENCHMARKS / f'{name}.py')
+
+
+# Iterations and steps of the learning rate, written out.
+SCHEDULES = {
+    ('glas', '0.5x'): (2500, [2000]),
+    ('glas', '1x'): (5000, [4000]),
+    ('glas', '2x'): (10000, [8000]),
+    ('glas', '3x'): (15000, [12000]),
+    ('glas', '5x'): (25000, [20000]),
+    ('crag', '0.5x'): (7500, [5000, 6500]),
+    ('crag', '1x'): (15000, [10000, 13000]),
+    ('crag', '2x'): (30000, [20000, 26000]),
+    ('crag', '3x'): (45000, [30000, 39000]),
+    ('crag', '5x'): (75000, [50000, 65000]),
+}
+
+
+@pytest.mark.parametrize(('data', 'schedule'), SCHEDULES)
+def test_schedule(data, schedule):
+    cfg = _load(MAIN.format(schedule, data))
+    max_iters, milestones = SCHEDULES[data, schedule]
+    assert cfg.train_cfg.max_iters == max_iters
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.type, warm_up.begin, warm_up.end, warm_up.start_factor,
+            warm_up.by_epoch) == ('LinearLR', 0, 1000, .001, False)
+    assert (steps.type, steps.milestones, steps.gamma,
+            steps.by_epoch) == ('MultiStepLR', milestones, .1, False)
+    # Batches of 2 on each of 8 GPUs.
+    assert cfg.train_dataloader.batch_size * 8 == 16
+    assert cfg.auto_scale_lr.base_batch_size == 16
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_settings_that_all_share(name):
+    cfg = _load(name)
+    data = name.rsplit('_', 1)[1]
+    schedule = re.search(r'8xb2-(.+)_', name)[1]
+    max_iters, _ = SCHEDULES[data, schedule]
+    assert cfg.default_scope == 'mmdet'
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval) == (
+        max_iters, max_iters)
+    backbone = cfg.model.backbone
+    assert (backbone.frozen_stages, backbone.norm_eval, backbone.style,
+            backbone.norm_cfg) == (-1, False, 'pytorch',
+                                   dict(type='SyncBN', requires_grad=True))
+    preprocessor = cfg.model.data_preprocessor
+    assert preprocessor.mean == [123.675, 116.28, 103.53]
+    assert preprocessor.std == [58.395, 57.12, 57.375]
+    assert preprocessor.bgr_to_rgb
+    optimizer = cfg.optim_wrapper.optimizer
+    retinanet = name.startswith('retinanet')
+    assert dict(optimizer) == dict(
+        type='SGD',
+        lr=.01 if retinanet else .02,
+        momentum=.9,
+        weight_decay=1e-4)
+    assert cfg.optim_wrapper.paramwise_cfg.norm_decay_mult == 0
+    assert cfg.optim_wrapper.get('clip_grad') is None
+    assert cfg.default_hooks.precise_bn.num_batches == 200
+    low, high, test = (400, 522, 522) if data == 'glas' else (768, 1024, 768)
+    train = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert train['RandomResize'].scale == [(1333, low), (1333, high)]
+    assert train['RandomFlip'].prob == .5
+    tested = {t.type: t for t in cfg.test_dataloader.dataset.pipeline}
+    assert tested['Resize'].scale == (1333, test)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        assert loader.dataset.data_root == f'data/{data}/'
+    assert cfg.train_dataloader.batch_sampler.type == 'AspectRatioBatchSampler'
+    assert cfg.train_dataloader.dataset.filter_cfg.filter_empty_gt
+    if not retinanet:
+        assert not cfg.model.train_cfg.rcnn.assigner.match_low_quality
+        for head in ('bbox_head', 'mask_head'):
+            assert cfg.model.roi_head[head].num_classes == 1
+            assert 'norm_cfg' not in cfg.model.roi_head[head]
+    assert 'norm_cfg' not in cfg.model.get('rpn_head', {})
+
+
+@pytest.fixture(autouse=True)
+def plain_pretty_text(monkeypatch):
+    """MMEngine formats each config five times; that is half of a run."""
+    monkeypatch.setattr(
+        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+    """Drawn once for all tests."""
+    return tmp_path_factory.mktemp('data')
+
+
+def test_weight_decay_reaches_everything_but_norms(tmp_path, data_dir):
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import MODELS, init_default_scope
+    cfg = shrink_config(
+        _load(MAIN.format('1x', 'glas')), tmp_path, data_dir)
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    decay = {
+        id(p): group['weight_decay']
+        for group in wrapper.optimizer.param_groups for p in group['params']
+    }
+    norms = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+        for p in module.parameters()
+    }
+    assert len(norms) == 2 * (20 + 8)  # ResNet-18 and FPN
+    for parameter in model.parameters():
+        assert decay[id(parameter)] == (
+            0 if id(parameter) in norms else 1e-4)
+
+
+def test_variants_differ_in_the_checkpoint_alone():
+    main = _load(MAIN.format('1x', 'glas'))
+    for variant in ('cmim-emb-masking', 'cmim-emb-invariance', 'imagenet',
+                    'scratch'):
+        other = _load(f'mask-rcnn_{variant}-resnet18-fpn_8xb2-1x_glas')
+        assert other.model.backbone.init_cfg != main.model.backbone.init_cfg
+        for cfg in (main, other):
+            cfg.model.backbone.pop('init_cfg', None)
+            cfg.default_hooks.pop('load_check', None)
+            cfg.pop('checkpoint')
+        assert other._cfg_dict == main._cfg_dict
+        main = _load(MAIN.format('1x', 'glas'))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_checkpoint_is_what_a_shipped_config_leaves(name):
+    """A path of a pre-training run that no config of ours would write."""
+    init_cfg = _load(name).model.backbone.init_cfg
+    if init_cfg is None or init_cfg.checkpoint.startswith('torchvision://'):
+        return
+    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
+                              init_cfg.checkpoint).groups()
+    found = list(CONFIGS.rglob(f'{run}.py'))
+    assert len(found) == 1, f'no config {run}.py'
+    assert Config.fromfile(found[0]).train_cfg.max_epochs == int(epoch)
+    assert init_cfg.prefix == 'backbone.'
+
+
+class Events(Hook):
+    def __init__(self):
+        self.events = []
+
+    def before_train_iter(self, runner, **kwargs):
+        self.events.append('iter')
+
+    def before_val(self, runner):
+        self.events.append('val')
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self.events.append('save')
+
+
+def _pretrained(path, tensors):
+    """A file as a CMIM run leaves it."""
+    state = {f'backbone.{k}': torch.randn_like(v) * .05 if
+             v.is_floating_point() else v for k, v in tensors.items()}
+    state['mask_tokens.0'] = torch.zeros(1, 64, 1, 1)
+    for name in state:
+        if name.endswith('running_var'):
+            state[name] = state[name].abs() + .5
+    torch.save({'state_dict': state, 'meta': {'epoch': 800}}, path)
+    return state
+
+
+def _with_checkpoint(cfg, checkpoint, prefix='backbone.'):
+    init_cfg = dict(
+        type='Pretrained', checkpoint=str(checkpoint), prefix=prefix)
+    cfg.model.backbone.init_cfg = init_cfg
+    if 'shared_head' in cfg.model.get('roi_head', {}):
+        cfg.model.roi_head.shared_head.init_cfg = init_cfg
+    cfg.default_hooks.load_check.allow_scratch = False
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def resnet18_tensors():
+    from mmpretrain.models import ResNet
+    torch.manual_seed(0)
+    return ResNet(18).state_dict()
+
+
+@pytest.mark.parametrize('name', [
+    MAIN.format('1x', 'glas'), 'mask-rcnn_cmim-resnet18-c4_8xb2-1x_glas',
+    'retinanet_cmim-resnet18-fpn_8xb2-1x_glas'
+])
+def test_trains_from_a_checkpoint_and_evaluates_once(name, tmp_path,
+                                                     data_dir,
+                                                     resnet18_tensors):
+    cfg = shrink_config(_load(name), tmp_path, data_dir)
+    state = _pretrained(tmp_path / 'epoch_800.pth', resnet18_tensors)
+    cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
+    events, messages = Events(), []
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(events)
+    runner.logger.info = messages.append
+    start = {}
+    runner.register_hook(_Start(start))
+    runner.train()
+    assert events.events == ['iter', 'iter', 'save', 'val']
+    found = [m for m in messages if m.startswith('Load check')]
+    assert len(found) == 1
+    assert '120 of 120 tensors are equal' in found[0]
+    assert any('Precise BN: statistics of 2' in m for m in messages)
+    parts = ['backbone'] + ['roi_head.shared_head'] * ('c4' in name)
+    count = 0
+    for part in parts:
+        for key, value in start[part].items():
+            assert torch.equal(value, state[f'backbone.{key}']), key
+            count += 1
+    assert count == 120
+
+
+class _Start(Hook):
+    """Copy the pre-trained modules before the first iteration."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def before_train(self, runner):
+        for part in ('backbone', 'roi_head.shared_head'):
+            try:
+                module = runner.model.get_submodule(part)
+            except AttributeError:
+                continue
+            self.target[part] = {
+                k: v.clone()
+                for k, v in module.state_dict().items()
+            }
+
+
+@pytest.mark.parametrize(('prefix', 'message'), [
+    ('encoder.', "under the prefix 'backbone.'"),
+    (None, "under the prefix 'backbone.'"),
+])
+def test_wrong_prefix_ends_the_run(tmp_path, data_dir, resnet18_tensors,
+                                   prefix, message):
+    cfg = shrink_config(
+        _load(MAIN.format('1x', 'glas')), tmp_path, data_dir)
+    _pretrained(tmp_path / 'epoch_800.pth', resnet18_tensors)
+    cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth', prefix)
+    with pytest.raises(ValueError, match=message):
+        Runner.from_cfg(cfg).train()
+
+
+def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, data_dir):
+    """A ResNet-34 holds every name and shape of a ResNet-18."""
+    from mmpretrain.models import ResNet
+    cfg = shrink_config(
+        _load(MAIN.format('1x', 'glas')), tmp_path, data_dir)
+    _pretrained(tmp_path / 'epoch_800.pth', ResNet(34).state_dict())
+    cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
+    with pytest.raises(ValueError, match='of a deeper network'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_pretrain_export_detect(tmp_path, data_dir):
+    """CMIM's own run, exported, is what Mask R-CNN starts from."""
+    import importlib.util
+    tool = CONFIGS.parent / 'tools/model_converters/export_backbone.py'
+    spec = importlib.util.spec_from_file_location('export_backbone', tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    cfg = Config.fromfile(CONFIGS / 'cmim' /
+                          'cmim_resnet18_8xb32-coslr-800e_nct.py')
+    pretraining = Runner.from_cfg(
+        shrink_config(cfg, tmp_path / 'pretrain', data_dir))
+    pretraining.train()
+    trained = pretraining.model.backbone.state_dict()
+    source = tmp_path / 'pretrain' / 'run' / 'epoch_1.pth'
+    module.export_backbone(source, tmp_path / 'backbone.pth')
+
+    # Straight from the run, and by way of the exported file.
+    for checkpoint in (source, tmp_path / 'backbone.pth'):
+        cfg = shrink_config(
+            _load(MAIN.format('1x', 'glas')), tmp_path / 'detect', data_dir)
+        cfg.default_hooks.checkpoint = None
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+        cfg.experiment_name = checkpoint.stem
+        start = {}
+        runner = Runner.from_cfg(_with_checkpoint(cfg, checkpoint))
+        runner.register_hook(_Start(start))
+        runner.train()
+        assert set(start['backbone']) == set(trained)
+        for name, value in start['backbone'].items():
+            assert torch.equal(value, trained[name]), name
