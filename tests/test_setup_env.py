@@ -1,30 +1,39 @@
 """``register_all_modules`` registers everything, and a scope on demand."""
 
-import subprocess
-import sys
+from pathlib import Path
 
-SCRIPT = """
-import sys
-sys.modules['mmdet'] = sys.modules['mmseg'] = None  # not needed for it
-
+import pytest
 from mmengine.registry import DefaultScope
-from mmmedmask import registry
-from mmmedmask.setup_env import register_all_modules
 
-assert len(registry.MODELS) == len(registry.HOOKS) == 0
-register_all_modules()
-assert DefaultScope.get_current_instance() is None
-for name in ('MODELS', 'DATASETS', 'TRANSFORMS', 'HOOKS'):
-    assert len(getattr(registry, name)) > 0, name
-assert 'CMIM' in registry.MODELS
-
-register_all_modules(init_default_scope=True)
-assert DefaultScope.get_current_instance().scope_name == 'mmmedmask'
-"""
+import mmmedmask
+from mmmedmask import registry, setup_env
 
 
-def test_register_all_modules():
-    # In a fresh process: here, other tests may have registered them.
-    result = subprocess.run([sys.executable, '-c', SCRIPT],
-                            capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture
+def scopes():
+    """MMEngine's scopes; what a test adds is removed again."""
+    before = dict(DefaultScope._instance_dict)
+    yield before
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
+def test_all_packages_that_register_are_listed():
+    folder = Path(mmmedmask.__file__).parent
+    packages = {
+        path.relative_to(folder).parts[0]
+        for path in folder.rglob('*.py')
+        if '.register_module(' in path.read_text(encoding='utf-8')
+    }
+    assert packages
+    assert packages <= set(setup_env.PACKAGES)
+
+
+def test_registering_sets_a_scope_only_on_demand(scopes):
+    setup_env.register_all_modules()
+    for name in ('MODELS', 'DATASETS', 'TRANSFORMS', 'HOOKS'):
+        assert len(getattr(registry, name)) > 0, name
+    assert dict(DefaultScope._instance_dict) == scopes
+
+    setup_env.register_all_modules(init_default_scope=True)
+    assert DefaultScope.get_current_instance().scope_name == 'mmmedmask'

@@ -15,13 +15,13 @@ import logging
 import sys
 
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import get_rank
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 
-work_dir, launcher, batch_size = sys.argv[1:]
+work_dir, = sys.argv[1:]
 
 
 class Line(BaseModel):
@@ -43,9 +43,9 @@ data = [dict(inputs=torch.randn(3, generator=generator)) for _ in range(8)]
 runner = Runner(
     model=Line(),
     work_dir=work_dir,
-    launcher=launcher,
+    launcher='pytorch',
     train_dataloader=dict(
-        dataset=data, batch_size=int(batch_size), num_workers=0,
+        dataset=data, batch_size=2, num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=dict(type='default_collate')),
     train_cfg=dict(by_epoch=True, max_epochs=2),
@@ -59,8 +59,7 @@ assert torch.cuda.set_device is set_device
 assert isinstance(runner.model, MMDistributedDataParallel)
 assert not runner.model.find_unused_parameters
 runner.train()
-torch.save(runner.model.module.state_dict(),
-           f'{work_dir}/{get_world_size()}_{get_rank()}.pth')
+torch.save(runner.model.module.state_dict(), f'{work_dir}/{get_rank()}.pth')
 
 with_batch_norm = torch.nn.Sequential(
     torch.nn.Linear(3, 2), torch.nn.SyncBatchNorm(2))
@@ -75,37 +74,70 @@ torch.distributed.destroy_process_group()
 """
 
 
-def run_script(tmp_path, command, launcher, batch_size, **environment):
-    script = tmp_path / 'script.py'
-    script.write_text(SCRIPT)
-    result = subprocess.run(
-        [sys.executable, *command, script, tmp_path, launcher,
-         str(batch_size)],
-        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', **environment},
-        capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout + result.stderr
+def train_naively(epochs):
+    """The script's training in one process, with the batches of both."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=0.1, momentum=0.9)
+    generator = torch.Generator().manual_seed(0)
+    data = torch.stack([torch.randn(3, generator=generator)
+                        for _ in range(8)])
+    for _ in range(epochs):
+        for batch in data.split(4):
+            optimizer.zero_grad()
+            (linear(batch) - 1).square().mean().backward()
+            optimizer.step()
+    return {f'linear.{key}': value
+            for key, value in linear.state_dict().items()}
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_all_the_data(tmp_path):
-    log = run_script(
-        tmp_path,
-        ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'],
-        'pytorch', 2)
+    script = tmp_path / 'script.py'
+    script.write_text(SCRIPT)
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+         '--nproc_per_node=2', script, tmp_path],
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
+        capture_output=True, text=True, check=False)
+    log = result.stdout + result.stderr
+    assert result.returncode == 0, log
     assert '2 processes train on CPU with gloo' in log
     assert 'SyncBatchNorm does not run on CPU' in log
-    # Slurm, too, starts processes where there is no GPU.
-    run_script(
-        tmp_path, [], 'slurm', 4, SLURM_PROCID='0', SLURM_NTASKS='1',
-        SLURM_LOCALID='0', SLURM_NODELIST='localhost',
-        MASTER_ADDR='localhost', MASTER_PORT='0')
-    first, second, alone = (
-        torch.load(tmp_path / f'{name}.pth', weights_only=True)
-        for name in ('2_0', '2_1', '1_0'))
-    for key, value in alone.items():
+    first, second = (
+        torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+        for rank in range(2))
+    for key, value in train_naively(epochs=2).items():
         assert torch.equal(first[key], second[key])
         torch.testing.assert_close(first[key], value)
+
+
+ENVIRONMENT = dict(
+    RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost',
+    MASTER_PORT='0', SLURM_PROCID='0', SLURM_NTASKS='1', SLURM_LOCALID='0',
+    SLURM_NODELIST='localhost', OMPI_COMM_WORLD_LOCAL_RANK='0',
+    OMPI_COMM_WORLD_SIZE='1', OMPI_COMM_WORLD_RANK='0')
+
+
+@pytest.mark.parametrize(('backend', 'used'), [('nccl', 'gloo'),
+                                               ('mpi', 'mpi')])
+@pytest.mark.parametrize('name', cpu_distributed.INITIALIZERS)
+def test_every_launcher_starts_without_cuda(monkeypatch, name, backend, used):
+    for key, value in ENVIRONMENT.items():
+        monkeypatch.setenv(key, value)
+    calls = []
+
+    def record(**kwargs):
+        calls.append(kwargs['backend'])
+
+    monkeypatch.setattr(torch.distributed, 'init_process_group', record)
+    # enable_cpu_distributed would change MMEngine for the tests that follow.
+    initialize = getattr(cpu_distributed.dist_utils, name)
+    initialize = getattr(initialize, '__wrapped__', initialize)
+    set_device = torch.cuda.set_device
+    cpu_distributed._initialize_on_cpu(initialize)(backend)
+    assert calls == [used]
+    assert torch.cuda.set_device is set_device
 
 
 def test_nothing_changes_beside_an_accelerator(monkeypatch):
@@ -114,9 +146,3 @@ def test_nothing_changes_beside_an_accelerator(monkeypatch):
     before = Runner.wrap_model
     assert cpu_distributed.enable_cpu_distributed() is False
     assert Runner.wrap_model is before
-
-
-@pytest.mark.parametrize('name', cpu_distributed.INITIALIZERS)
-def test_initializers_are_those_of_mmengine(name):
-    # They are private: a new MMEngine may rename them.
-    assert callable(getattr(cpu_distributed.dist_utils, name))
