@@ -1,0 +1,441 @@
+"""Views, masks and colours of batches, from the loader to the model.
+
+Checks 7, 8 and 16 of CMIM; what a sample gets depends on it alone.
+"""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MessageHub
+from mmpretrain.structures import DataSample
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmmedmask.datasets import TileFolder
+from mmmedmask.datasets.transforms import CMIMTwoViews, LoadTile, PackTile
+from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.functional.views import (
+    VIEW_DRAWS,
+    ViewFamily,
+    draw_view,
+    split_view_draws,
+)
+from mmmedmask.models.cmim import CMIMDataPreprocessor
+
+from .tiny import batch, draw_tile
+
+ROTATED = dict(max_angle=180., max_shear=20., vertical_flip_prob=.5)
+
+
+def build(**changes):
+    return CMIMDataPreprocessor(
+        **{**dict(view_size=64, patch_size=16, seed=3), **changes})
+
+
+def inputs(preprocessor, indices, **tile):
+    return preprocessor(batch(indices, **tile), training=True)['inputs']
+
+
+def crops_of(preprocessor, indices, image_size):
+    """The boxes that samples get, drawn by themselves."""
+    uniform = per_sample_uniform(preprocessor.run_seed(),
+                                 preprocessor.current_step(), indices,
+                                 VIEW_DRAWS)
+    crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
+    return [
+        draw_view(crop, affine, image_size, preprocessor.view_size,
+                  preprocessor.family)[0]
+        for crop, affine in ((crop1, affine1), (crop2, affine2))
+    ]
+
+
+def test_shapes_and_types():
+    views = build(view_size=(64, 96), patch_size=32)
+    got = inputs(views, [4, 5, 6], size=(64, 80))
+    assert got['query'].shape == got['key'].shape == (3, 3, 64, 96)
+    assert got['mask'].shape == (3, 1, 2, 3)
+    assert got['theta_query'].shape == got['theta_key'].shape == (3, 3, 3)
+    assert got['separable'] is True
+    for name, value in got.items():
+        if name != 'separable':
+            assert value.dtype == torch.float32, name
+
+
+@pytest.mark.parametrize('ratio', [.1, .5, .7, .9])
+def test_mask_ratio_is_exact(ratio):
+    """Check 8: every image, every step."""
+    got = inputs(build(view_size=224, patch_size=32, mask_ratio=ratio),
+                 range(12), size=(32, 32))
+    want = 49 - round(49 * (1 - ratio))
+    assert got['mask'].sum(dim=(1, 2, 3)).tolist() == [want] * 12
+    assert len(torch.unique(got['mask'], dim=0)) == 12
+
+
+@pytest.mark.parametrize('flip_prob', [0., 1.])
+@pytest.mark.parametrize('size', [(48, 64), (150, 200)])
+def test_views_are_pillows_crops(size, flip_prob):
+    """Check 7: theta reproduces what Pillow cuts, resizes and flips."""
+    views = build(views=dict(flip_prob=flip_prob), mean=[0] * 3, std=[1] * 3)
+    got = inputs(views, range(6), size=size)
+    for name, crops in zip(('query', 'key'), crops_of(views, range(6), size),
+                           strict=True):
+        for index in range(6):
+            tile = draw_tile(index, size).permute(1, 2, 0).numpy()
+            left, top = int(crops.left[index]), int(crops.top[index])
+            want = Image.fromarray(tile).resize(
+                (64, 64), Image.Resampling.BILINEAR,
+                box=(left, top, left + int(crops.width[index]),
+                     top + int(crops.height[index])))
+            want = torch.from_numpy(np.array(want)).permute(2, 0, 1)
+            if flip_prob:
+                want = want.flip(-1)
+            # Pillow rounds to 8 bits after each axis.
+            assert (got[name][index] - want).abs().max() < 1.1
+
+
+def test_loader_path_makes_the_same_views():
+    """Check 7: the CPU transform and the batched path, the same numbers."""
+    views = build(views=dict(scale=(.3, 1.)))
+    transform = CMIMTwoViews(view_size=64, views=dict(scale=(.3, 1.)))
+    loaded = build(view_source='loader')
+    samples = []
+    uniform = per_sample_uniform(3, 0, range(4), VIEW_DRAWS)
+    for index in range(4):
+        results = dict(
+            img=draw_tile(index, (60, 70)).permute(1, 2, 0).numpy(),
+            sample_idx=index)
+        results = transform.make_views(results, uniform[index:index + 1])
+        samples.append((torch.from_numpy(
+            results['img']).permute(0, 3, 1, 2), DataSample(metainfo={
+                key: results[key]
+                for key in ('sample_idx', 'theta_query', 'theta_key')
+            })))
+    pairs, data_samples = map(list, zip(*samples, strict=True))
+    got = loaded(
+        dict(inputs=pairs, data_samples=data_samples), training=True)['inputs']
+    want = inputs(views, range(4), size=(60, 70))
+    for name in ('theta_query', 'theta_key', 'mask'):
+        assert torch.equal(got[name], want[name])
+    assert got['separable'] is True
+    for name in ('query', 'key'):
+        difference = (got[name] - want[name]).abs() * views.std
+        assert difference.max() < 1.1
+
+
+@pytest.mark.parametrize('color_impl', ['torchvision', 'kornia'])
+@pytest.mark.parametrize('views', [dict(), ROTATED])
+def test_color_acts_on_the_query_alone(color_impl, views):
+    """Check 16: the key has the pixels of the same view without colour."""
+    plain = inputs(build(views=views), range(6))
+    got = inputs(build(views=views, color=dict(), color_impl=color_impl),
+                 range(6))
+    for name in ('key', 'mask', 'theta_query', 'theta_key'):
+        assert torch.equal(got[name], plain[name])
+    difference = (got['query'] - plain['query']).abs().amax(dim=(1, 2, 3))
+    assert (difference > .1).sum() >= 4
+
+
+def test_color_is_applied_to_the_stored_range():
+    """Brightness by a factor is a factor of what is stored."""
+    color = dict(brightness=.4, contrast=0, saturation=0, hue=0,
+                 jitter_prob=1, gray_prob=0, blur_prob=0)
+    plain = inputs(build(mean=[0] * 3, std=[1] * 3), range(4))
+    got = inputs(build(mean=[0] * 3, std=[1] * 3, color=color), range(4))
+    for index in range(4):
+        # Neither clipped nor so dark that rounding to 8 bits shows.
+        middle = (plain['query'][index] - 105).abs() < 45
+        ratio = (got['query'][index] / plain['query'][index])[middle]
+        assert ratio.std() < .02
+        assert .59 < ratio.mean() < 1.41
+        assert abs(ratio.mean() - 1) > .01
+
+
+@pytest.mark.parametrize('color', [None, dict()])
+def test_same_view_is_one_view(color):
+    """The ablations "emb. masking" (no colour) and colour-only."""
+    got = inputs(build(same_view=True, color=color), range(4))
+    assert torch.equal(got['theta_query'], got['theta_key'])
+    assert torch.equal(got['query'], got['key']) == (color is None)
+    # Views differ between samples, and are those of the query otherwise.
+    assert torch.equal(got['theta_query'],
+                       inputs(build(), range(4))['theta_query'])
+
+
+def test_affine_only_is_two_views_without_color():
+    got = inputs(build(color=None), range(4))
+    assert not torch.equal(got['theta_query'], got['theta_key'])
+
+
+@pytest.mark.parametrize('changes', [
+    dict(color=dict()),
+    dict(color=dict(), color_impl='kornia'),
+    dict(views=ROTATED),
+    dict(same_view=True, color=dict()),
+], ids=['torchvision', 'kornia', 'rotated', 'same-view'])
+@pytest.mark.parametrize('size', [(64, 64), (96, 80), (170, 150)])
+def test_a_sample_does_not_depend_on_its_batch(changes, size):
+    """Bit for bit: other mates, another place, alone."""
+    views = build(**changes)
+    together = inputs(views, range(8), size=size)
+    for indices in ([5], [7, 0, 5], [5, 2, 3, 1]):
+        got = inputs(views, indices, size=size)
+        place = indices.index(5)
+        for name, value in got.items():
+            if name != 'separable':
+                assert torch.equal(value[place], together[name][5]), name
+
+
+def test_tiles_of_mixed_sizes():
+    views = build(color=dict())
+    sizes = [(64, 64), (96, 80), (40, 130), (96, 80)]
+    mixed = dict(inputs=[], data_samples=[])
+    for index, size in enumerate(sizes):
+        one = batch([index], size=size)
+        mixed['inputs'] += one['inputs']
+        mixed['data_samples'] += one['data_samples']
+    got = views(mixed, training=True)['inputs']
+    for index, size in enumerate(sizes):
+        alone = inputs(views, [index], size=size)
+        for name, value in alone.items():
+            if name != 'separable':
+                assert torch.equal(value[0], got[name][index]), name
+
+
+def test_step_and_seed_change_what_is_drawn():
+    first = inputs(build(), [0, 1])
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 1)
+    second = inputs(build(), [0, 1])
+    hub.update_info('iter', 0)
+    assert torch.equal(inputs(build(), [0, 1])['query'], first['query'])
+    other_seed = inputs(build(seed=4), [0, 1])
+    for other in (second, other_seed):
+        for name in ('theta_query', 'theta_key', 'query', 'mask'):
+            assert not torch.equal(other[name], first[name])
+    hub.update_info('seed', 4)
+    of_the_run = inputs(build(seed=None), [0, 1])
+    assert torch.equal(of_the_run['query'], other_seed['query'])
+
+
+def test_number_of_workers_does_not_matter(tmp_path):
+    """Bit for bit, through the loader of real files."""
+    for index in range(8):
+        Image.fromarray(draw_tile(index, (48, 56)).permute(
+            1, 2, 0).numpy()).save(tmp_path / f'{index}.png')
+    folder = TileFolder(str(tmp_path), pipeline=[LoadTile(), PackTile()])
+    views = build(color=dict())
+    runs = []
+    for workers, batch_size in ((0, 4), (2, 4), (1, 2)):
+        loader = DataLoader(
+            folder, batch_size, num_workers=workers,
+            collate_fn=pseudo_collate)
+        parts = [views(data, training=True)['inputs'] for data in loader]
+        runs.append({
+            name: torch.cat([part[name] for part in parts])
+            for name in ('query', 'key', 'mask', 'theta_query', 'theta_key')
+        })
+    for run in runs[1:]:
+        for name, value in run.items():
+            assert torch.equal(value, runs[0][name]), name
+
+
+def naive_view(tile, crops, index, size):
+    """A shrunk crop in float64, one axis after the other, with triangles."""
+
+    def weights(first, length, flip, count, cells):
+        rows, step = [], length / cells
+        for cell in range(cells):
+            centre = first + (cell + .5) * step
+            row = [
+                max(0., 1 - abs(pixel + .5 - centre) / max(1., step))
+                for pixel in range(count)
+            ]
+            rows.append([value / sum(row) for value in row])
+        return torch.tensor(rows[::-1] if flip else rows,
+                            dtype=torch.float64)
+
+    height, width = tile.shape[-2:]
+    rows = weights(
+        int(crops.top[index]), int(crops.height[index]), False, height,
+        size[0])
+    columns = weights(
+        int(crops.left[index]), int(crops.width[index]),
+        bool(crops.flip[index]), width, size[1])
+    return rows @ tile.double() @ columns.T
+
+
+@pytest.mark.parametrize('size', [(150, 100), (64, 260)])
+def test_larger_tiles_are_antialiased(size):
+    views = build(view_size=(48, 32), patch_size=16, mean=[0] * 3,
+                  std=[1] * 3)
+    got = inputs(views, range(3), size=size)
+    query, key = crops_of(views, range(3), size)
+    for index in range(3):
+        tile = draw_tile(index, size)
+        for name, crops in (('query', query), ('key', key)):
+            want = naive_view(tile, crops, index, (48, 32))
+            assert (got[name][index] - want).abs().max() < 2e-3
+
+
+def test_rotated_views_of_larger_tiles_are_averaged():
+    """A fine checkerboard becomes gray, not a pattern of its own."""
+    rows, columns = torch.meshgrid(
+        torch.arange(256), torch.arange(256), indexing='ij')
+    board = ((rows + columns) % 2 * 255).byte().expand(3, -1, -1)
+    views = build(view_size=32, patch_size=16, mean=[0] * 3, std=[1] * 3,
+                  views=dict(scale=(1, 1), ratio=(1, 1), max_angle=90))
+    data = batch([1, 2, 3])
+    data['inputs'] = [board] * 3
+    got = views(data, training=True)['inputs']
+    assert got['separable'] is False
+    assert (got['query'] - 127.5).abs().max() < 1
+
+
+@pytest.mark.parametrize('in_channels', [1, 5])
+@pytest.mark.parametrize('color', [
+    None,
+    dict(saturation=0, hue=0, gray_prob=0),
+])
+def test_any_number_of_channels(in_channels, color):
+    views = build(
+        mean=[100.] * in_channels, std=[50.] * in_channels, color=color)
+    got = inputs(views, range(3), channels=in_channels)
+    assert got['query'].shape == (3, in_channels, 64, 64)
+    assert views.in_channels == in_channels
+
+
+def test_sixteen_bits_keep_their_depth():
+    """Values far apart in 16 bits, but equal in 8, stay apart."""
+    color = dict(brightness=0, contrast=0, saturation=0, hue=0, gray_prob=0,
+                 blur_prob=1, blur_sigma=(.1, .1))
+    views = build(mean=[0], std=[1], data_range=65535., color=color)
+    tile = torch.full((1, 64, 64), 30000, dtype=torch.int32)
+    tile[:, :, 32:] = 30100
+    data = batch([0])
+    data['inputs'] = [tile]
+    got = views(data, training=True)['inputs']
+    for name in ('query', 'key'):
+        assert 29999 < got[name].min() < 30001
+    both = torch.cat([got['query'], got['key']])
+    assert both.max() > 30099
+
+
+def test_without_training_images_are_only_normalised():
+    views = build(color=dict(), mean=[10., 20., 30.], std=[1., 2., 4.])
+    data = batch([0, 1])
+    got = views(data, training=False)
+    want = (torch.stack(data['inputs']).float() -
+            torch.tensor([10., 20., 30.]).view(3, 1, 1)) / torch.tensor(
+                [1., 2., 4.]).view(3, 1, 1)
+    torch.testing.assert_close(got['inputs'], want)
+    assert got['data_samples'] is data['data_samples']
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_views_are_drawn_in_float32_under_autocast(dtype):
+    """Check 13: the same bits as without autocast."""
+    for views in (build(color=dict()), build(views=ROTATED)):
+        want = inputs(views, range(3), size=(80, 80))
+        with torch.autocast('cpu', dtype=dtype):
+            got = inputs(views, range(3), size=(80, 80))
+        for name, value in got.items():
+            if name != 'separable':
+                assert value.dtype == torch.float32
+                assert torch.equal(value, want[name])
+
+
+def test_checkpoints_hold_nothing_of_it():
+    assert not build(color=dict()).state_dict()
+
+
+def test_families_are_those_of_the_config():
+    views = build(views=dict(scale=(.5, .6)), color=dict(hue=.2))
+    assert views.family == ViewFamily(scale=(.5, .6))
+    assert views.color.hue == .2
+
+
+@pytest.mark.parametrize(('arguments', 'value'), [
+    (dict(mean=[1., 2.], std=[1.]), '2 and 1'),
+    (dict(mean=[], std=[]), '0 and 0'),
+    (dict(mean=[1.], std=[0.]), r'\(0.0,\)'),
+    (dict(mask_ratio=0.), 'mask_ratio .* 0.0'),
+    (dict(mask_ratio=1.), 'mask_ratio .* 1.0'),
+    (dict(mask_ratio=.01), '0.01 masks 0 of 16'),
+    (dict(mask_ratio=.99), '0.99 masks 16 of 16'),
+    (dict(view_size=60), r'\(60, 60\) .*16'),
+    (dict(view_size=(64, 64, 64)), r'\(64, 64, 64\)'),
+    (dict(view_size=0), r'\(0, 0\)'),
+    (dict(patch_size=0), 'patch_size .* 0'),
+    (dict(view_source='disk'), "'disk'"),
+    (dict(color_impl='pillow'), "'pillow'"),
+    (dict(data_range=0), 'data_range .* 0'),
+    (dict(data_range=65535, color_impl='torchvision'), '65535'),
+    (dict(mean=[0] * 5, std=[1] * 5, color_impl='torchvision'),
+     '5 channels'),
+    (dict(mean=[0], std=[1], color=dict()), 'got 1'),
+    (dict(views=dict(scale=(0, 1))), r'\(0, 1\)'),
+    (dict(color=dict(hue=1)), 'hue .* 1'),
+])
+def test_bad_arguments_are_refused_by_value(arguments, value):
+    with pytest.raises(ValueError, match=value):
+        build(**arguments)
+
+
+def lose_index(data):
+    data['data_samples'][1] = DataSample()
+
+
+def lose_samples(data):
+    data['data_samples'] = None
+
+
+def one_gray(data):
+    data['inputs'][1] = data['inputs'][1][:1]
+
+
+def all_gray(data):
+    data['inputs'] = [tile[:1] for tile in data['inputs']]
+
+
+def as_arrays(data):
+    data['inputs'] = [tile.numpy() for tile in data['inputs']]
+
+
+def as_pairs(data):
+    data['inputs'] = [torch.stack([tile, tile]) for tile in data['inputs']]
+
+
+@pytest.mark.parametrize(('spoil', 'message'), [
+    (lose_index, 'sample_idx'),
+    (lose_samples, 'sample_idx'),
+    (one_gray, '1 and 3 channels'),
+    (all_gray, '1 channels'),
+    (as_arrays, 'ndarray'),
+    (as_pairs, r"\(2, 3, 64, 64\).*'loader'"),
+])
+def test_bad_batches_are_refused_by_value(spoil, message):
+    data = batch([0, 1])
+    spoil(data)
+    with pytest.raises(ValueError, match=message):
+        build()(data, training=True)
+
+
+def test_different_sizes_cannot_be_stacked_outside_of_training():
+    data = batch([0, 1])
+    data['inputs'][1] = data['inputs'][1][:, :32]
+    with pytest.raises(ValueError, match=r'\(32, 64\), \(64, 64\)'):
+        build()(data, training=False)
+
+
+@pytest.mark.parametrize(('spoil', 'message'), [
+    (lambda data: None, r'\(2, 3, 64, 64\), got \(3, 64, 64\)'),
+    (as_pairs, 'theta_key'),
+    (lambda data: (all_gray(data), as_pairs(data)),
+     r'got \(2, 1, 64, 64\)'),
+])
+def test_bad_pairs_are_refused_by_value(spoil, message):
+    data = batch([0, 1])
+    spoil(data)
+    with pytest.raises(ValueError, match=message):
+        build(view_source='loader')(data, training=True)
