@@ -97,6 +97,7 @@ def find_imports(folder):
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.partition('.')[0])
     local = {file.stem for file in folder.rglob('*.py')}
+    local |= {file.parent.name for file in folder.rglob('*.py')}
     return names - local - sys.stdlib_module_names - {'mmmedmask'}
 
 
