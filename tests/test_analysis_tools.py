@@ -1,0 +1,92 @@
+"""The scripts that cut tiles, summarise runs and measure speed."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from commands import run
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name: str) -> list[str]:
+    """The command that runs a script of tools/."""
+    return [sys.executable, str(ROOT / 'tools' / name)]
+
+
+def test_cut_tiles_covers_every_pixel(tmp_path):
+    """Tiles at the border are moved inwards; together they show it all."""
+    picture = np.random.default_rng(0).integers(
+        0, 256, (50, 70, 3), dtype=np.uint8)
+    source = tmp_path / 'in'
+    source.mkdir()
+    cv2.imwrite(str(source / 'a.png'), picture)
+    cv2.imwrite(str(source / 'a_anno.png'), picture[..., 0])
+    output = run(*script('dataset_converters/cut_tiles.py'), source,
+                 tmp_path / 'out', '--size', 32, '--stride', 20, '--exclude',
+                 '*_anno*')
+    assert '6 tiles from 1 pictures' in output
+    canvas = np.full((50, 70, 3), -1)
+    for path in (tmp_path / 'out').iterdir():
+        top, left = map(int, re.findall(r'[yx](\d+)', path.stem))
+        canvas[top:top + 32, left:left + 32] = cv2.imread(str(path))
+    assert np.array_equal(canvas, picture)
+
+
+@pytest.mark.parametrize(('size', 'found'), [(64, '50x70'), (0, 'got 0')])
+def test_cut_tiles_refuses(tmp_path, size, found):
+    """Pictures that are too small, and sizes that are none, are named."""
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((50, 70, 3), np.uint8))
+    output = run(
+        *script('dataset_converters/cut_tiles.py'),
+        tmp_path,
+        tmp_path / 'out',
+        '--size',
+        size,
+        status=1)
+    assert found in output
+
+
+def write_run(folder: Path, values: list[float]) -> None:
+    """Write a log as MMEngine does: losses, then evaluations."""
+    keys = [
+        'coco/bbox_mAP', 'coco/bbox_mAP_75', 'coco/segm_mAP',
+        'coco/segm_mAP_75'
+    ]
+    log = folder / '20260101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = [{'loss': 1.0, 'step': 1}, dict.fromkeys(keys, 0.9)]
+    lines.append(dict(zip(keys, values, strict=True)))
+    log.write_text('\n'.join(map(json.dumps, lines)))
+
+
+def test_summary_of_detection_runs(tmp_path):
+    """Mean and sample deviation over seeds, from the last evaluation."""
+    write_run(tmp_path / 'a/seed0', [0.10, 0.2, 0.3, 0.4])
+    write_run(tmp_path / 'a/seed1', [0.14, 0.2, 0.3, 0.4])
+    write_run(tmp_path / 'b/seed0', [0.50, 0.6, 0.7, 0.8])
+    output = run(*script('analysis_tools/summarize_detection.py'),
+                 tmp_path / 'a', tmp_path / 'b')
+    assert '| a | 2 | 12.0 ± 2.8 | 20.0 ± 0.0 |' in output
+    assert '| b | 1 | 50.0 | 60.0 | 70.0 | 80.0 |' in output
+
+
+def test_summary_without_runs(tmp_path):
+    """A folder without an evaluation is named."""
+    output = run(
+        *script('analysis_tools/summarize_detection.py'), tmp_path, status=1)
+    assert str(tmp_path) in output
+
+
+def test_benchmark_reports():
+    """The benchmark runs and prints every figure (no time is asserted)."""
+    output = run(*script('analysis_tools/benchmark_cmim.py'), '--size', 64,
+                 '--batch-size', 2, '--rounds', 1, '--tiles', 8, '--threads',
+                 1)
+    for words in ('CMIM / plain', 'SparK / CMIM', 'views', 'encoder', 'warp',
+                  'decoder', 'loader, tif', 'loader, png', 'loader, jpg'):
+        assert words in output
