@@ -6,9 +6,10 @@ from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
 from mmmedmask.engine.hooks.reconstruction_panel import (
     ReconstructionPanelHook,
 )
+from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 
 __all__ = [
     'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
-    'ReconstructionPanelHook', 'TransformEpochHook'
+    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook'
 ]

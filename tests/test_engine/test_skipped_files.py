@@ -1,0 +1,76 @@
+"""The summary of skipped files."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset, RepeatDataset
+from PIL import Image
+from torch.utils.data import Subset
+
+from mmmedmask.datasets.tiles import TileFolder
+from mmmedmask.engine.hooks.skipped_files import (
+    SkippedFilesHook,
+    datasets_that_skip,
+)
+from mmmedmask.registry import HOOKS
+
+PIPELINE = ({'type': 'mmmedmask.LoadTile'}, )
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    for number in range(5):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(
+            tmp_path / f'{number}.png')
+    for number in (1, 3):
+        (tmp_path / f'{number}.png').write_bytes(b'broken')
+    return TileFolder(str(tmp_path), pipeline=PIPELINE, on_error='skip')
+
+
+def run_epochs(hook, dataset, indices_per_epoch):
+    lines = []
+    runner = SimpleNamespace(
+        train_dataloader=SimpleNamespace(dataset=dataset),
+        logger=SimpleNamespace(warning=lines.append))
+    for indices in indices_per_epoch:
+        for index in indices:
+            dataset[index]
+        hook.after_train_epoch(runner)
+    return lines
+
+
+def test_reports_when_there_is_something_new(dataset):
+    hook = HOOKS.build({'type': 'mmmedmask.SkippedFilesHook'})
+    lines = run_epochs(hook, dataset, [[0], [0, 1], [0, 1, 2], [3]])
+    assert len(lines) == 2
+    assert lines[0].startswith('Skipped 1 of 5 files so far: ')
+    assert lines[0].endswith('1.png')
+    assert lines[1].startswith('Skipped 2 of 5')
+    assert lines[1].endswith('3.png')
+
+
+def test_long_lists_are_cut(dataset):
+    line, = run_epochs(SkippedFilesHook(max_listed=1), dataset, [range(5)])
+    assert line.endswith('1.png and 1 more')
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda dataset: ConcatDataset([dataset, dataset]),
+    lambda dataset: RepeatDataset(dataset, 3),
+    lambda dataset: Subset(dataset, [0, 1]),
+    lambda dataset: Subset(ConcatDataset([dataset, dataset]), [1]),
+])
+def test_found_inside_wrappers(dataset, wrap):
+    found = list(datasets_that_skip(wrap(dataset)))
+    assert found
+    assert all(isinstance(one, TileFolder) for one in found)
+
+
+def test_other_data_sets_are_no_error():
+    assert list(datasets_that_skip(Subset([1, 2], [0]))) == []
+
+
+def test_bad_argument():
+    with pytest.raises(ValueError, match='-1'):
+        SkippedFilesHook(max_listed=-1)
