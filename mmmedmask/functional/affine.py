@@ -122,9 +122,11 @@ def shift_theta(theta: torch.Tensor, shift: tuple[float,
     Returns:
         Shape (B, 3, 3), between cell coordinates.
     """
-    offset = theta.new_tensor(shift)
+    # Numbers, not a tensor: making one on a GPU would wait for it.
+    x, y = shift
     shifted = theta.clone()
-    shifted[:, :2, 2] += (theta[:, :2, :2] * offset).sum(dim=-1) - offset
+    shifted[:, 0, 2] += (theta[:, 0, 0] - 1) * x + theta[:, 0, 1] * y
+    shifted[:, 1, 2] += theta[:, 1, 0] * x + (theta[:, 1, 1] - 1) * y
     return shifted
 
 

@@ -103,6 +103,7 @@ class CMIMNeck(BaseModule):
         ])
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, out_stride**2 * out_channels)
+        self._positions: dict[tuple, torch.Tensor] = {}
 
     def warp(self, embeddings: Sequence[torch.Tensor], theta: torch.Tensor,
              separable: bool) -> tuple[torch.Tensor, ...]:
@@ -160,10 +161,29 @@ class CMIMNeck(BaseModule):
         """
         grid_size = tuple(embedding.shape[-2:])
         tokens = embedding.flatten(2).transpose(1, 2)
-        positions = sincos_position_embedding(grid_size, self.embed_dims)
-        tokens = self.blocks(tokens + positions.to(tokens))
+        tokens = self.blocks(tokens + self.positions(grid_size, tokens))
         return unpatchify(
             self.predict(self.norm(tokens)), self.out_stride, grid_size)
+
+    def positions(self, grid_size: tuple[int, int],
+                  like: torch.Tensor) -> torch.Tensor:
+        """Embedding of the tokens' positions, (1, h * w, embed_dims).
+
+        Kept once made: copying it to a GPU in every step would make the host
+        wait until the encoder is done.
+
+        Args:
+            grid_size: Tokens as (rows, columns).
+            like: Its device and type are taken.
+
+        Returns:
+            The embedding, no parameter and not in the state dict.
+        """
+        key = (grid_size, like.device, like.dtype)
+        if key not in self._positions:
+            self._positions[key] = sincos_position_embedding(
+                grid_size, self.embed_dims).to(like)
+        return self._positions[key]
 
     def forward(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
         """Combine and decode warped levels, Eq. 5 and 6."""

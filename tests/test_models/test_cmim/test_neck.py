@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmmedmask.functional.patchify import patchify
+from mmmedmask.functional.affine import crop_theta
+from mmmedmask.functional.patchify import patchify, sincos_position_embedding
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.cmim import CMIMNeck, CMIMResNet, probe_levels
 from mmmedmask.models.cmim.neck import unify_size
@@ -194,6 +195,35 @@ def test_tokens_become_patches_of_the_image():
     same = neck.decode(torch.ones(1, 16, 2, 3))
     patches = patchify(same, 32)[0]
     assert len(torch.unique(patches.round(decimals=4), dim=0)) == 6
+
+
+def test_positions_are_made_once_per_grid_and_type():
+    neck = tiny_neck()
+    tokens = torch.zeros(1, 6, 16)
+    for grid_size in ((2, 3), (3, 2)):
+        for like in (tokens, tokens.bfloat16()):
+            found = neck.positions(grid_size, like)
+            expected = sincos_position_embedding(grid_size, 16)
+            assert torch.equal(found, expected.to(like.dtype))
+            assert neck.positions(grid_size, like) is found
+    assert not any('positions' in name for name in neck.state_dict())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('separable', [True, False])
+def test_a_step_never_waits_for_the_gpu(separable):
+    """A wait between encoder and backward pass would leave the GPU idle."""
+    neck = tiny_neck().cuda()
+    embeddings = [level.cuda().requires_grad_() for level in levels()]
+    box = torch.tensor([[1, 2, 40, 50], [8, 0, 30, 60]]).T
+    theta = crop_theta(*box, (64, 96), torch.tensor([True, False]))
+    theta = theta.float().cuda()
+    neck(neck.warp(embeddings, theta, separable))  # Makes the positions.
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        neck(neck.warp(embeddings, theta, separable)).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
 
 
 def test_every_parameter_is_trained():
