@@ -165,8 +165,10 @@ class NaNGuardHook(Hook):
         self._steps.append(
             _Step(
                 runner.iter + 1, list(outputs),
-                torch.stack([v.float().reshape(()) for v in losses])
-                if losses else torch.zeros(0), gradients))
+                # A host may log a value that it computed on the CPU.
+                torch.stack([
+                    v.float().reshape(()).to(losses[0].device) for v in losses
+                ]) if losses else torch.zeros(0), gradients))
         if len(self._steps) >= self.interval:
             self._look(runner)
 
