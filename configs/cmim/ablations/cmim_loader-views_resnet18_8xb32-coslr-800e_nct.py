@@ -1,4 +1,4 @@
-"""The two views made by loader workers with Pillow: ConCL's exact pixels.
+"""The two views made by loader workers with Pillow, as ConCL makes them.
 
 The reference for the batched path on the device.
 """
