@@ -93,12 +93,12 @@ class Recorder(nn.Module):
         return dict(loss=self.weight.detach())
 
 
-def run_epochs(tmp_path, num_workers: int, name: str) -> list:
+def run_epochs(tmp_path, num_workers: int, name: str, seed: int = 1) -> list:
     """Train two epochs and return what the model saw in each."""
     model = Recorder()
     pipeline = [
         dict(type='mmmedmask.LoadTile', in_channels=3),
-        dict(type='mmmedmask.CMIMTwoViews', view_size=16, seed=5),
+        dict(type='mmmedmask.CMIMTwoViews', view_size=16),
         dict(
             type='mmmedmask.PackTile',
             meta_keys=('sample_idx', 'theta_query', 'theta_key')),
@@ -117,7 +117,7 @@ def run_epochs(tmp_path, num_workers: int, name: str) -> list:
         optim_wrapper=OptimWrapper(torch.optim.SGD(model.parameters(), 0.1)),
         custom_hooks=[dict(type='mmmedmask.TransformEpochHook')],
         experiment_name=name,
-        randomness=dict(seed=1))
+        randomness=dict(seed=seed))
     runner.train()
     half = len(model.seen) // 2
     return [dict(model.seen[:half]), dict(model.seen[half:])]
@@ -135,6 +135,8 @@ def test_epochs_reach_persistent_workers(tmp_path):
     assert alone == workers
     assert len(alone[0]) == 4
     assert all(alone[0][index] != alone[1][index] for index in range(4))
+    other = run_epochs(tmp_path, 0, 'other', seed=2)
+    assert all(alone[0][index] != other[0][index] for index in range(4))
 
 
 def test_preprocessor_takes_loaded_views(tmp_path):

@@ -92,7 +92,8 @@ class CMIMTwoViews(BaseTransform):
         color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
             None.
         same_view: Use t2 = t1.
-        seed: Seed of the draws.
+        seed: Seed of the draws; None takes the run's, which the hook hands
+            over.
 
     Raises:
         ValueError: If the family has rotations, shears or top-bottom flips.
@@ -103,7 +104,7 @@ class CMIMTwoViews(BaseTransform):
                  views: dict | None = None,
                  color: dict | None = None,
                  same_view: bool = False,
-                 seed: int = 0) -> None:
+                 seed: int | None = None) -> None:
         if isinstance(view_size, int):
             view_size = (view_size, view_size)
         self.view_size = tuple(view_size)
@@ -117,13 +118,19 @@ class CMIMTwoViews(BaseTransform):
         self.color = None if color is None else ColorFamily(**color)
         self.same_view = same_view
         self.seed = seed
-        self._epoch = torch.zeros(1, dtype=torch.int64)
+        # Epoch and seed of the run.
+        self._state = torch.zeros(2, dtype=torch.int64)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose views are drawn from now on."""
+    def set_epoch(self, epoch: int, seed: int) -> None:
+        """Choose the epoch whose views are drawn from now on.
+
+        Args:
+            epoch: Epoch, counted from 0.
+            seed: Seed of the run.
+        """
         # Shared memory lets persistent workers see a new epoch; it is asked
         # for here because copies of a transform lose it.
-        self._epoch.share_memory_().fill_(epoch)
+        self._state.share_memory_().copy_(torch.tensor([epoch, seed]))
 
     def transform(self, results: dict) -> dict:
         """Make the views of one sample.
@@ -144,8 +151,10 @@ class CMIMTwoViews(BaseTransform):
                 f'{pixels.dtype} with {pixels.shape[2]} channels in '
                 f'{results.get("img_path")}; draw the views on the device '
                 "(view_source='device')")
-        uniform = per_sample_uniform(self.seed, int(self._epoch),
-                                     [results['sample_idx']], VIEW_DRAWS)
+        epoch, run_seed = self._state.tolist()
+        uniform = per_sample_uniform(
+            run_seed if self.seed is None else self.seed, epoch,
+            [results['sample_idx']], VIEW_DRAWS)
         return self.make_views(results, uniform)
 
     def make_views(self, results: dict, uniform: torch.Tensor) -> dict:

@@ -33,7 +33,7 @@ class TransformEpochHook(Hook):
         """Announce the epoch."""
         for transform in _transforms(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
-                transform.set_epoch(runner.epoch)
+                transform.set_epoch(runner.epoch, runner.seed)
 
 
 def _transforms(dataset: object) -> Iterator[object]:
