@@ -285,9 +285,6 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
             gap_before_final_norm=False,
             **kwargs)
 
-    num_mask_tokens: int | None = 1
-    """Levels that take a mask token, from the finest on; None: all."""
-
     def receptive_field_offset(self, stride: int) -> float:
         """Patches do not overlap: the centre of the first cell."""
         return (stride - 1) / 2
