@@ -113,7 +113,12 @@ def run(name: str, description: str) -> int:
     if notice:
         print(f'NOTICE: {notice}')
     if args.check:
-        report = check(splits, out_dir, options, args.near_threshold)
+        try:
+            report = check(
+                splits, out_dir, source, options, args.near_threshold)
+        except LayoutError as error:
+            print(f'error: {error}', file=sys.stderr)
+            return 1
         text, data = report.write(out_dir)
         print(report.to_text(LINES_SHOWN))
         print(f'\nThe complete report: {text} and {data}')

@@ -6,8 +6,10 @@ doi:10.1016/j.media.2016.08.008), CRAG that of Graham et al. 2019
 on A and B together.
 """
 
+import csv
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +68,14 @@ class GlandSource:
         name: Its name.
         find: Finds the images of each split below a data root.
         official: Number of images in each official part.
+        patients: Returns the patient of each image, by the image's name
+            without its ending; None if the release does not say.
     """
 
     name: str
     find: Callable[[Path], Splits]
     official: dict[str, int]
+    patients: Callable[[Splits], dict[str, str]] | None = None
 
 
 def find_glas(data_root: Path) -> Splits:
@@ -119,6 +124,34 @@ def find_glas(data_root: Path) -> Splits:
                 entry[False], entry[True],
                 entry[False].relative_to(data_root).as_posix(), part))
     return _not_empty(splits, folder)
+
+
+def glas_patients(splits: Splits) -> dict[str, str]:
+    """Read the patients of GlaS from ``Grade.csv``.
+
+    Args:
+        splits: The images.
+
+    Returns:
+        Patient by name such as ``testA_1``; empty if there is no such file.
+
+    Raises:
+        LayoutError: If the file lacks the column of names or of patients.
+    """
+    path = splits['train'][0].image.parent / 'Grade.csv'
+    if not path.is_file():
+        return {}
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    try:
+        name, patient = (
+            rows[0].index(column) for column in ('name', 'patient ID'))
+    except (ValueError, IndexError) as error:
+        raise LayoutError(
+            f"{path} must have the columns 'name' and 'patient ID', has "
+            f'{rows[:1]}') from error
+    return {row[name]: row[patient] for row in rows[1:]
+            if len(row) > max(name, patient)}
 
 
 def find_crag(data_root: Path) -> Splits:
@@ -219,7 +252,9 @@ def _not_empty(splits: Splits, folder: Path) -> Splits:
 
 SOURCES = {
     'glas':
-    GlandSource('GlaS', find_glas, {'train': 85, 'testA': 60, 'testB': 20}),
+    GlandSource(
+        'GlaS', find_glas, {'train': 85, 'testA': 60, 'testB': 20},
+        glas_patients),
     'crag':
     GlandSource('CRAG', find_crag, {'train': 173, 'test': 40}),
 }
@@ -346,13 +381,15 @@ class ConversionError(ValueError):
         self.report = report
 
 
-def check(splits: Splits, out_dir: Path, options: InstanceOptions,
+def check(splits: Splits, out_dir: Path, source: GlandSource,
+          options: InstanceOptions,
           threshold: float = NEAR_THRESHOLD) -> CheckReport:
     """Read images, masks and, where there are any, annotations back.
 
     Args:
         splits: The images.
         out_dir: Where :func:`convert` wrote to.
+        source: The data set.
         options: The options that it had.
         threshold: See :mod:`mmmedmask.datasets.conversion.duplicates`.
 
@@ -376,7 +413,27 @@ def check(splits: Splits, out_dir: Path, options: InstanceOptions,
             f'{split}: {len(pairs)} images with masks'
             + ('' if written is None else ', and their annotations'))
     add_duplicates(report, records, threshold)
+    if source.patients:
+        _add_shared_patients(splits, source.patients(splits), report)
     return report
+
+
+def _add_shared_patients(splits: Splits, patients: dict[str, str],
+                         report: CheckReport) -> None:
+    """Report how many test images are of patients of the training set."""
+    numbers = {split: defaultdict(int) for split in splits}
+    for split, pairs in splits.items():
+        for pair in pairs:
+            if pair.image.stem in patients:
+                numbers[split][patients[pair.image.stem]] += 1
+    train, test = numbers['train'], numbers['test']
+    shared = sorted(set(train) & set(test))
+    if shared:
+        report.add_notice(
+            'shared_patient',
+            *(f'patient {patient}' for patient in shared),
+            detail=f'{sum(test[patient] for patient in shared)} of '
+            f'{len(splits["test"])} test images')
 
 
 def _written_masks(path: Path) -> dict[str, tuple] | None:

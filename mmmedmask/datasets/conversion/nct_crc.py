@@ -95,8 +95,11 @@ def copy_lists(source: Path, meta: Path) -> None:
         meta: Where to; made if need be.
 
     Raises:
-        LayoutError: If one is missing.
+        LayoutError: If one is missing, or both are the same folder.
     """
+    if source.resolve() == meta.resolve():
+        raise LayoutError(
+            f'{source} is where the list files go; nothing to copy')
     missing = [name for name in LIST_NAMES if not (source / name).is_file()]
     if missing:
         raise LayoutError(f'{source} lacks the list files {missing}')

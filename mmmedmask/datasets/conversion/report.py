@@ -30,6 +30,9 @@ ADVICE = {
     'The same image several times in one split counts several times.',
     'near_identical_within_split':
     'Nearly the same image several times in one split: look at both.',
+    'shared_patient':
+    'Images of these patients are in several splits. The official split is '
+    'so: results say little about new patients.',
     'featureless':
     'These images show almost no structure, so copies of them would not be '
     'recognised.',

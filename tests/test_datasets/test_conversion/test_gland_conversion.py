@@ -1,0 +1,299 @@
+"""Finding, converting and checking GlaS and CRAG, on drawn releases."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmedmask.datasets.coco_instances import InstanceOptions
+from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.glands import (
+    SOURCES,
+    ConversionError,
+    check,
+    compare_with_official,
+    convert,
+    find_crag,
+    find_glas,
+    tight_box,
+)
+from mmmedmask.testing.glands import draw_gland_image
+
+RELEASE = 'Warwick QU Dataset (Released 2016_07_08)'
+
+
+@pytest.fixture(scope='module')
+def tissue():
+    return [draw_gland_image(96, seed) for seed in range(4)]
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def glas(tmp_path, tissue):
+    """train_2, train_10, testA_1 and testB_1, as in the release: BMP."""
+    folder = tmp_path / 'glas' / RELEASE
+    names = ('train_2', 'train_10', 'testA_1', 'testB_1')
+    for name, (image, labels) in zip(names, tissue, strict=True):
+        save(folder / f'{name}.bmp', image)
+        save(folder / f'{name}_anno.bmp', labels)
+    (folder / 'Grade.csv').write_text(
+        'name,patient ID, grade (GlaS)\ntrain_2,1, benign\n'
+        'train_10,2, benign\ntestA_1,3, benign\ntestB_1,2, malignant\n')
+    return tmp_path / 'glas'
+
+
+@pytest.fixture
+def crag(tmp_path, tissue):
+    root = tmp_path / 'crag'
+    names = ('train/{}/train_9.png', 'train/{}/train_10.png',
+             'valid/{}/test_1.png')
+    for name, (image, labels) in zip(names, tissue[:3], strict=True):
+        save(root / 'CRAG' / name.format('Images'), image)
+        save(root / 'CRAG' / name.format('Annotation'), labels)
+    return root
+
+
+def run_check(glas):
+    return check(find_glas(glas), glas / 'annotations', SOURCES['glas'],
+                 InstanceOptions())
+
+
+def names_of(splits):
+    return {split: [pair.file_name for pair in pairs]
+            for split, pairs in splits.items()}
+
+
+def test_glas_is_found_in_the_order_of_its_numbers(glas):
+    expected = {'train': ['train_2.bmp', 'train_10.bmp'],
+                'test': ['testA_1.bmp', 'testB_1.bmp']}
+    assert names_of(find_glas(glas / RELEASE)) == expected
+    assert names_of(find_glas(glas)) == {
+        split: [f'{RELEASE}/{name}' for name in names]
+        for split, names in expected.items()}
+    assert [pair.part for pair in find_glas(glas)['test']] == [
+        'testA', 'testB']
+
+
+@pytest.mark.parametrize('test_folder', ['valid', 'test'])
+def test_crag_is_found(crag, test_folder):
+    (crag / 'CRAG' / 'valid').rename(crag / 'CRAG' / test_folder)
+    assert names_of(find_crag(crag)) == {
+        'train': ['CRAG/train/Images/train_9.png',
+                  'CRAG/train/Images/train_10.png'],
+        'test': [f'CRAG/{test_folder}/Images/test_1.png']}
+
+
+def remove_mask(glas):
+    (glas / RELEASE / 'train_2_anno.bmp').unlink()
+
+
+def remove_image(glas):
+    (glas / RELEASE / 'testA_1.bmp').unlink()
+
+
+def remove_tests(glas):
+    for path in (glas / RELEASE).glob('test*'):
+        path.unlink()
+
+
+def add_png(glas):
+    shutil.copy(glas / RELEASE / 'train_2.bmp',
+                glas / RELEASE / 'train_2.png')
+
+
+def add_second_release(glas):
+    shutil.copytree(glas / RELEASE, glas / 'copy')
+
+
+@pytest.mark.parametrize(('spoil', 'message'), [
+    (remove_mask, 'train_2 has no mask'),
+    (remove_image, 'testA_1 has no image'),
+    (remove_tests, 'no images for: test'),
+    (add_png, r'train_2\.bmp and .*train_2\.png are the same'),
+    (add_second_release, r'exactly one folder.*copy'),
+    (shutil.rmtree, 'does not exist'),
+    (lambda glas: shutil.rmtree(glas / RELEASE), 'no such folder'),
+])
+def test_glas_that_is_not_as_released(glas, spoil, message):
+    spoil(glas)
+    with pytest.raises(LayoutError, match=message):
+        find_glas(glas)
+
+
+@pytest.mark.parametrize(('spoil', 'message'), [
+    (lambda crag: shutil.rmtree(crag / 'valid'), 'neither'),
+    (lambda crag: shutil.copytree(crag / 'valid', crag / 'test'),
+     r"found \['valid', 'test'\]"),
+    (lambda crag: (crag / 'valid/Annotation/test_1.png').unlink(),
+     r'no mask in Annotation.*test_1'),
+    (lambda crag: (crag / 'valid/Images/test_1.png').unlink(),
+     r'no image in Images.*test_1'),
+    (lambda crag: shutil.rmtree(crag / 'valid/Annotation'),
+     'Annotation does not exist'),
+])
+def test_crag_that_is_not_as_released(crag, spoil, message):
+    spoil(crag / 'CRAG')
+    with pytest.raises(LayoutError, match=message):
+        find_crag(crag)
+
+
+def test_official_numbers(glas):
+    splits = find_glas(glas)
+    assert compare_with_official(splits, SOURCES['glas']) == (
+        'This is not the complete GlaS: train 2 of 85, testA 1 of 60, '
+        'testB 1 of 20 images. Results are not comparable with published '
+        'ones.')
+    pair = splits['train'][0]
+    whole = {
+        'train': [pair] * 85,
+        'test': [splits['test'][0]] * 60 + [splits['test'][1]] * 20}
+    assert compare_with_official(whole, SOURCES['glas']) == ''
+    assert sum(SOURCES['crag'].official.values()) == 213
+
+
+@pytest.mark.parametrize('name', ['glas', 'crag'])
+def test_converted_and_checked(name, request, tissue):
+    root = request.getfixturevalue(name)
+    source = SOURCES[name]
+    splits = source.find(root)
+    totals = convert(
+        splits, root / 'annotations', source, InstanceOptions())
+    assert totals['train'].instances == (
+        tissue[0][1].max() + tissue[1][1].max())
+    content = json.loads((root / 'annotations/test.json').read_text())
+    assert content['info']['description'] == f'{source.name} test'
+    for image in content['images']:
+        assert (root / image['file_name']).is_file()
+    report = check(
+        splits, root / 'annotations', source, InstanceOptions())
+    assert report.problems == []
+    assert any('and their annotations' in line for line in report.checked)
+
+
+def spoil_all(glas):
+    """One of each problem, and the findings to expect."""
+    folder = glas / RELEASE
+    (folder / 'train_2.bmp').write_bytes(b'BM')
+    save(folder / 'train_10_anno.bmp', np.ones((96, 80)))
+    save(folder / 'testA_1_anno.bmp', np.zeros((96, 96)))
+    colours = np.zeros((96, 96, 3))
+    colours[..., 0] = 255
+    save(folder / 'testB_1_anno.bmp', colours)
+
+
+def test_all_unusable_files_are_named_and_nothing_is_written(glas):
+    spoil_all(glas)
+    with pytest.raises(ConversionError) as caught:
+        convert(find_glas(glas), glas / 'annotations', SOURCES['glas'],
+                InstanceOptions())
+    kinds = [one.kind for one in caught.value.report.problems]
+    assert kinds == ['broken_file', 'size_mismatch', 'bad_mask']
+    assert 'train_2.bmp' in str(caught.value)
+    assert 'image (96, 96), mask (96, 80)' in str(caught.value)
+    assert not (glas / 'annotations').exists()
+
+
+def test_check_names_all_problems(glas):
+    spoil_all(glas)
+    report = run_check(glas)
+    assert [(one.kind, one.files[-1].rsplit('/')[-1])
+            for one in report.problems] == [
+                ('broken_file', 'train_2.bmp'),
+                ('size_mismatch', 'train_10_anno.bmp'),
+                ('empty_mask', 'testA_1_anno.bmp'),
+                ('bad_mask', 'testB_1_anno.bmp')]
+
+
+def test_check_finds_a_test_image_in_the_training_set(glas):
+    folder = glas / RELEASE
+    shutil.copy(folder / 'train_2.bmp', folder / 'testA_1.bmp')
+    image = np.asarray(Image.open(folder / 'train_10.bmp'))
+    save(folder / 'testB_1.bmp', image[:, ::-1])
+    report = run_check(glas)
+    assert [one.kind for one in report.problems] == [
+        'identical_across_splits', 'near_identical_across_splits']
+    assert report.problems[1].files == [
+        str(folder / 'train_10.bmp'), str(folder / 'testB_1.bmp')]
+
+
+def test_check_notices(glas):
+    folder = glas / RELEASE
+    scattered = np.zeros((96, 96))
+    scattered[:20, :20] = scattered[50:70, 50:70] = 4
+    scattered[90, 90] = 5
+    save(folder / 'train_2_anno.bmp', scattered)
+    save(folder / 'train_10_anno.bmp', 255 * (scattered == 4))
+    report = run_check(glas)
+    found = {(one.kind, one.files[0].rsplit('/')[-1]): one.detail
+             for one in report.notices}
+    assert found['several_parts', 'train_2_anno.bmp'] == 'instances [4]'
+    assert found['tiny_instance', 'train_2_anno.bmp'] == '[1] pixels'
+    assert ('binary_mask', 'train_10_anno.bmp') in found
+    assert report.problems == []
+
+
+def test_check_counts_shared_patients(glas):
+    found = [one for one in run_check(glas).notices
+             if one.kind == 'shared_patient']
+    assert [(one.files, one.detail) for one in found] == [
+        (['patient 2'], '1 of 2 test images')]
+    (glas / RELEASE / 'Grade.csv').unlink()
+    assert not any(one.kind == 'shared_patient'
+                   for one in run_check(glas).notices)
+    (glas / RELEASE / 'Grade.csv').write_text('name,grade\n')
+    with pytest.raises(LayoutError, match=r"'patient ID', has \[\['name'"):
+        run_check(glas)
+
+
+@pytest.mark.parametrize(('change', 'detail'), [
+    (lambda content: content['annotations'].pop(), 'masks'),
+    (lambda content: content['annotations'][0].update(
+        segmentation=content['annotations'][1]['segmentation']), 'masks'),
+    (lambda content: content['annotations'][0].update(area=1), 'area'),
+    (lambda content: content['annotations'][0].update(bbox=[0, 0, 1, 1]),
+     'box'),
+    (lambda content: content['images'][0].update(height=5), 'size'),
+    (lambda content: content['images'][0].update(file_name='x'),
+     'not in the annotation file'),
+])
+def test_check_compares_annotations_with_masks(glas, change, detail):
+    splits, out_dir = find_glas(glas), glas / 'annotations'
+    convert(splits, out_dir, SOURCES['glas'], InstanceOptions())
+    content = json.loads((out_dir / 'train.json').read_text())
+    change(content)
+    (out_dir / 'train.json').write_text(json.dumps(content))
+    report = check(splits, out_dir, SOURCES['glas'], InstanceOptions())
+    assert [one.kind for one in report.problems] == ['annotation_mismatch']
+    assert detail in report.problems[0].detail
+
+
+def test_check_with_other_options_than_the_conversion(glas):
+    splits, out_dir = find_glas(glas), glas / 'annotations'
+    large = InstanceOptions(min_area=300)
+    convert(splits, out_dir, SOURCES['glas'], large)
+    assert check(splits, out_dir, SOURCES['glas'], large).problems == []
+    assert check(splits, out_dir, SOURCES['glas'], InstanceOptions()).problems
+
+
+def test_tight_box():
+    mask = np.zeros((9, 8), bool)
+    mask[2, 3] = mask[6, 5] = True
+    assert tight_box(mask) == [3, 2, 3, 5]
+
+
+def test_real_glas(data_root, tmp_path):
+    root = data_root / 'glas'
+    if not root.is_dir():
+        pytest.skip(f'no {root}')
+    splits = find_glas(root)
+    totals = convert(splits, tmp_path, SOURCES['glas'], InstanceOptions())
+    assert len(totals['train'].binary_masks) == totals['train'].images
+    assert totals['train'].instances > 5 * totals['train'].images
+    report = check(splits, tmp_path, SOURCES['glas'], InstanceOptions())
+    assert report.problems == []
