@@ -180,10 +180,12 @@ def _draw_glands(dataset: dict, root: Path) -> None:
 def _draw_tiles(dataset: dict, root: Path) -> None:
     dataset['ann_file'] = ''
     if not root.exists():
-        write_tile_folder(root, num_tiles=2 * BATCH_SIZE)
+        write_tile_folder(root, num_tiles=ITERATIONS * BATCH_SIZE)
 
 
 def _draw_nct(dataset: dict, root: Path) -> None:
+    # A tile per class, of which two batches are an epoch.
+    dataset['indices'] = ITERATIONS * BATCH_SIZE
     if not root.exists():
         write_nct_dataset(root, tiles_per_class=1)
 

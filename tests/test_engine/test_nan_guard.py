@@ -1,10 +1,13 @@
 """The NaN guard names the first bad iteration, whatever its interval."""
 
+import importlib
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from tiny_runs import TinyModel, tiny_runner
 
 from mmmedmask.engine.hooks import NaNGuardHook
@@ -72,34 +75,50 @@ def test_finite_training_is_the_same_with_the_guard(tmp_path):
         assert torch.equal(value, results[1][name]), name
 
 
-def test_a_skipped_step_is_legal(tmp_path):
-    """What GradScaler does with overflowing float16 gradients."""
+@pytest.mark.parametrize('clip', [None, dict(max_norm=1.)])
+def test_a_skipped_step_is_legal(tmp_path, monkeypatch, clip):
+    """GradScaler's own skipping, with a scale that overflows at first."""
+    module = importlib.import_module(
+        'mmengine.optim.optimizer.amp_optimizer_wrapper')
+    monkeypatch.setattr(module, 'is_cuda_available', lambda: True)
+    monkeypatch.setattr(module, 'GradScaler',
+                        partial(torch.amp.GradScaler, device='cpu'))
+    model = Loud()
+    before = {k: v.clone() for k, v in model.named_parameters()}
     runner = tiny_runner(
-        tmp_path, TinyModel({2: 'gradient'}), [NaNGuardHook(1)], max_iters=4)
-    hook = next(h for h in runner.hooks if isinstance(h, NaNGuardHook))
-    runner.call_hook = _skipping(runner, runner.call_hook)
+        tmp_path,
+        model, [NaNGuardHook(1), (changes := Changes(before))],
+        max_iters=12,
+        optim_wrapper=dict(
+            type='AmpOptimWrapper',
+            loss_scale=dict(init_scale=2.**127, backoff_factor=2.**-30),
+            optimizer=dict(type='SGD', lr=.01),
+            clip_grad=clip))
     runner.train()
-    assert runner.iter == 4
-    assert not hook._steps
+    # Skipped while gradients overflow, taken afterwards.
+    assert not changes.seen[0]
+    assert changes.seen[-1]
 
 
-def _skipping(runner, call_hook):
-    """Make the wrapper leave out steps with infinite gradients."""
+class Loud(TinyModel):
+    """With a loss that no float32 holds after scaling by 2^127."""
 
-    def call(stage, **kwargs):
-        if stage == 'before_train_iter' and not hasattr(runner, 'patched'):
-            step = runner.optim_wrapper.step
+    def forward(self, inputs, mode='tensor'):
+        outputs = super().forward(inputs, mode)
+        return {k: 100 * v for k, v in outputs.items()}
 
-            def skipping(**step_kwargs):
-                gradients = [p.grad for p in runner.model.parameters()]
-                if all(torch.isfinite(g).all() for g in gradients):
-                    step(**step_kwargs)
 
-            runner.optim_wrapper.step = skipping
-            runner.patched = True
-        return call_hook(stage, **kwargs)
+class Changes(Hook):
+    """Note after each iteration whether the weights have moved."""
 
-    return call
+    def __init__(self, before):
+        self.before = before
+        self.seen = []
+
+    def after_train_iter(self, runner, **kwargs):
+        self.seen.append(
+            any(not torch.equal(v, self.before[k])
+                for k, v in runner.model.named_parameters()))
 
 
 def test_a_fused_optimizer_skips_and_unscales_by_itself():
