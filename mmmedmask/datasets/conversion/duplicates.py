@@ -180,14 +180,11 @@ def near_pairs(
     if not records:
         return []
     prints = np.stack([record.fingerprint for record in records])
-    oriented = [
-        np.rot90(view, turns, axes=(1, 2)).reshape(len(prints), -1)
-        for view in (prints, prints[:, :, ::-1]) for turns in range(4)
-    ]
+    flat = prints.reshape(len(prints), -1)
     best: dict[tuple[int, int], float] = {}
     for rows, columns in _blocks(records, within_splits):
-        for turned in oriented:
-            correlation = oriented[0][rows] @ turned[columns].T
+        for turned in _orientations(prints[columns]):
+            correlation = flat[rows] @ turned.T
             for row, column in np.argwhere(correlation >= threshold):
                 first, second = sorted((int(rows[row]), int(columns[column])))
                 if first != second:
@@ -197,6 +194,13 @@ def near_pairs(
     ordered = sorted(best.items(), key=lambda item: (-item[1], item[0]))
     return [(records[first], records[second], value)
             for (first, second), value in ordered]
+
+
+def _orientations(prints: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the eight flips and turns, flat: (N, 1024) each."""
+    for view in (prints, prints[:, :, ::-1]):
+        for turns in range(4):
+            yield np.rot90(view, turns, axes=(1, 2)).reshape(len(prints), -1)
 
 
 def _blocks(
