@@ -16,8 +16,8 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
     """Read one scalar from the logs of MMEngine's local backend.
 
     Args:
-        work_dir: The run's work dir; with several runs in it (after a
-            resume) all of them are read, in order.
+        work_dir: A work dir, in which all runs are read in their order
+            (after a resume there are several), or the folder of one run.
         name: The scalar, e.g. ``'loss'``.
 
     Returns:
@@ -26,10 +26,10 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
     Raises:
         FileNotFoundError: If there is no log.
     """
-    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    files = sorted(Path(work_dir).rglob('vis_data/scalars.json'))
     if not files:
         raise FileNotFoundError(
-            f'no */vis_data/scalars.json below {str(work_dir)!r}: is it the '
+            f'no vis_data/scalars.json below {str(work_dir)!r}: is it the '
             'work dir of a run with a LocalVisBackend?')
     rows = [
         json.loads(line) for file in files

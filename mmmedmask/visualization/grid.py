@@ -166,3 +166,20 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int],
                  line,
                  fill=ink,
                  font=_font(size))
+
+
+def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Put pictures below each other, left edges aligned, on white.
+
+    Args:
+        pictures: uint8 RGB pictures of shapes (H_i, W_i, 3), at least one.
+
+    Returns:
+        uint8 RGB picture of shape (sum H_i, max W_i, 3).
+    """
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate([
+        np.pad(
+            picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)),
+            constant_values=255) for picture in pictures
+    ])

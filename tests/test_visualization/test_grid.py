@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmmedmask.visualization import Column, draw_grid
-from mmmedmask.visualization.grid import MARGIN, enlarge
+from mmmedmask.visualization.grid import MARGIN, enlarge, stack
 
 
 def flat(color, size=(8, 8)):
@@ -69,3 +69,12 @@ def test_what_is_no_grid(columns, arguments, message):
     with pytest.raises(ValueError, match=message):
         draw_grid([Column('', '', pictures) for pictures in columns],
                   **arguments)
+
+
+def test_stacked_pictures_keep_their_pixels():
+    one, two = flat(10, (3, 7)), flat(20, (5, 4))
+    stacked = stack([one, two])
+    assert stacked.shape == (8, 7, 3)
+    assert (stacked[:3] == one).all()
+    assert (stacked[3:, :4] == two).all()
+    assert (stacked[3:, 4:] == 255).all()

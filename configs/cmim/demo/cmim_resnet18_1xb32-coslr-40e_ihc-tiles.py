@@ -1,0 +1,76 @@
+"""CMIM at the size of the demo: a minute on two CPU cores.
+
+Tiles of 96 pixels of the one tissue image that scikit-image ships; views of
+64 pixels with mask patches of 8, the 8x8 grid of docs/results.md's runs.
+"""
+
+_base_ = [
+    '../../_base_/models/cmim_resnet18.py',
+    '../../_base_/datasets/tile_folder_cmim.py',
+    '../../_base_/schedules/cmim_sgd_800e.py',
+    '../../_base_/default_runtime.py',
+]
+
+# ========================= Frequently modified =========================
+# Written by tools/demo.py.
+data_root = 'demo_output/data/ihc_tiles/'
+view_size = 64
+patch_size = 8
+max_epochs = 40
+base_lr = 1.5e-3
+
+# ========================== Possibly modified ==========================
+# Both views see most of a tile: there is little context in 64 pixels.
+views = dict(scale=(0.4, 1.0))
+# Mean and std of the tiles.
+mean = [178.2, 158.4, 143.1]
+std = [48.5, 53.0, 63.4]
+panel_interval = 10
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    channels_last=True,
+    data_preprocessor=dict(
+        mean=mean,
+        std=std,
+        view_size=view_size,
+        patch_size=patch_size,
+        views=views),
+    neck=dict(out_stride=patch_size),
+    head=dict(patch_size=patch_size))
+train_dataloader = dict(
+    batch_size=32,
+    # Decoding takes a hundredth of a step; workers would take a core away.
+    num_workers=0,
+    persistent_workers=False,
+    pin_memory=False,
+    dataset=dict(data_root=data_root))
+# AdamW gets further in few iterations than the paper's SGD.
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=base_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        bias_decay_mult=0.0,
+        norm_decay_mult=0.0,
+        custom_keys=dict(mask_tokens=dict(decay_mult=0.0))))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=10),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_epochs,
+        end=max_epochs,
+        eta_min=0.0,
+        by_epoch=True,
+        convert_to_iter_based=True)
+]
+train_cfg = dict(max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=32)
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
+custom_hooks = [
+    dict(type='mmmedmask.ReconstructionPanelHook', interval=panel_interval)
+]
+log_processor = dict(window_size=1)

@@ -1,0 +1,80 @@
+"""Mask R-CNN at the size of the demo: a minute on two CPU cores.
+
+The benchmark config of GlaS on drawn glands of 160 pixels, with fewer RoIs,
+narrower heads and anchors that fit.
+"""
+
+_base_ = '../benchmarks/mask-rcnn_cmim-resnet18-fpn_8xb2-1x_glas.py'
+
+# ========================= Frequently modified =========================
+# Both are written by tools/demo.py.
+checkpoint = 'demo_output/cmim/backbone.pth'
+data_root = 'demo_output/data/gland_phantoms/'
+max_iters = 200
+batch_size = 4
+base_lr = 0.02
+
+# ====================== Unmodified in most cases =======================
+image_size = (160, 160)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
+         poly2mask=True),
+    dict(type='RandomFlip', prob=0.75,
+         direction=['horizontal', 'vertical', 'diagonal']),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
+         poly2mask=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+                   'scale_factor')),
+]
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    rpn_head=dict(
+        feat_channels=128, anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_head=dict(fc_out_channels=256),
+        mask_head=dict(num_convs=2, conv_out_channels=128)),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=300, max_per_img=100),
+        rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=300, max_per_img=100),
+        rcnn=dict(max_per_img=40)))
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/test.json')
+test_evaluator = val_evaluator
+optim_wrapper = dict(
+    optimizer=dict(lr=base_lr), clip_grad=dict(max_norm=10))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=30),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=max_iters,
+        end=max_iters,
+        eta_min=base_lr / 100,
+        by_epoch=False)
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(interval=max_iters, max_keep_ckpts=1),
+    precise_bn=dict(num_batches=8))
+log_processor = dict(window_size=1)

@@ -1,0 +1,139 @@
+"""The demo at its smallest size: every step, the report, its pictures."""
+
+import base64
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmmedmask.engine.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_demo(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / 'demo.py'), *arguments],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            **environment
+        })
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """Output of a smoke run, and its folder."""
+    out = tmp_path_factory.mktemp('demo') / 'new folder'
+    result = run_demo('--smoke', '--out', str(out))
+    log = (out / 'demo.log').read_text(errors='replace')
+    assert result.returncode == 0, result.stdout + log[-5000:]
+    return result, out
+
+
+def is_blank(picture):
+    """Whether a picture shows (nearly) one colour only."""
+    pixels = np.asarray(picture.convert('RGB')).reshape(-1, 3)
+    common = (pixels == np.median(pixels, axis=0)).all(axis=1).mean()
+    return common > 0.98 or pixels.std(axis=0).max() < 5
+
+
+@pytest.mark.slow
+def test_says_what_it_does_and_no_more(demo):
+    result, out = demo
+    assert result.stderr == ''
+    lines = result.stdout.splitlines()
+    assert str(out / 'report.html') in lines[-1]
+    for step in ('Libraries', 'Data', 'Pre-training', 'Export', 'Mask R-CNN',
+                 'Pictures'):
+        assert any(line.startswith(f'  {step} ') for line in lines), step
+    # Logs and warnings of libraries are in the file.
+    assert len(lines) < 30
+    assert 'mmengine' not in result.stdout
+    assert 'mmengine - INFO' in (out / 'demo.log').read_text()
+
+
+@pytest.mark.slow
+def test_report_and_its_pictures(demo):
+    _, out = demo
+    page = (out / 'report.html').read_text()
+    sources = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,'
+                         r'([^"]*)"', page)
+    assert len(sources) == page.count('<img') == 4
+    for caption, data in sources:
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert min(picture.size) > 150, caption
+        assert not is_blank(picture), caption
+    assert re.search(r'box AP in %</td>\s*<td>-?\d+\.\d</td>', page)
+    assert 'tensors are equal (100.0 %)' in page
+    assert 'http' not in page
+    files = sorted((out / 'pictures').glob('*.png'))
+    assert len(files) == 4
+    for file in (*files, out / 'overview.png'):
+        assert not is_blank(Image.open(file)), file
+
+
+@pytest.mark.slow
+def test_held_out_tiles_share_no_pixel_with_training(demo):
+    _, out = demo
+    spans = {
+        split: [int(file.stem.split('_')[2])
+                for file in (out / 'data' / 'ihc_tiles' / split).iterdir()]
+        for split in ('train', 'held_out')
+    }
+    assert len(spans['train']) > 100
+    assert len(spans['held_out']) > 10
+    assert max(spans['train']) + 96 <= min(spans['held_out'])
+
+
+@pytest.mark.slow
+def test_weights_went_on(demo):
+    """The exported encoder is the pre-trained one, tensor by tensor."""
+    _, out = demo
+    exported = torch.load(
+        out / 'cmim' / 'backbone.pth', weights_only=True)['state_dict']
+    trained = read_checkpoint(
+        out / 'cmim' / 'pretraining' / 'epoch_1.pth')['state_dict']
+    assert len(exported) > 100
+    for name, value in exported.items():
+        assert torch.equal(value, trained[name]), name
+
+
+def test_names_what_it_cannot_write(tmp_path):
+    blocked = tmp_path / 'file'
+    blocked.write_text('')
+    result = run_demo('--out', str(blocked / 'below'))
+    assert result.returncode == 1
+    assert str(blocked) in result.stderr
+    assert '--out' in result.stderr
+
+
+@pytest.mark.slow
+def test_explains_failures(tmp_path):
+    """Anything that breaks on the way is named, with advice and the log."""
+    (tmp_path / 'data').write_text('a file where a folder belongs')
+    result = run_demo('--smoke', '--out', str(tmp_path))
+    assert result.returncode == 1
+    assert 'The demo failed: ' in result.stdout
+    assert str(tmp_path / 'data') in result.stdout
+    assert '--out names another one' in result.stdout
+    assert 'Traceback' not in result.stdout
+    assert str(tmp_path / 'demo.log') in result.stdout
+    assert 'Traceback' in (tmp_path / 'demo.log').read_text()
+
+
+@pytest.mark.parametrize('color', [255, 0])
+def test_a_blank_picture_would_be_noticed(color):
+    pixels = np.full((50, 60, 3), color, np.uint8)
+    assert is_blank(Image.fromarray(pixels))
+    pixels[10:40, 10:40] = np.random.default_rng(0).integers(
+        0, 256, (30, 30, 3))
+    assert not is_blank(Image.fromarray(pixels))

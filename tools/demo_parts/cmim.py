@@ -1,0 +1,469 @@
+"""CMIM in the demo: tissue tiles, pre-training, Mask R-CNN on glands."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from model_converters.export_backbone import export_backbone
+from PIL import Image
+
+from demo_parts.runs import (
+    PartResult,
+    ProgressHook,
+    bfloat16_is_faster,
+    build_run,
+    find_in_log,
+)
+from demo_parts.stage import Stage
+from mmmedmask.engine.hooks.reconstruction_panel import evaluating
+from mmmedmask.testing.glands import write_gland_dataset, write_tissue_tiles
+from mmmedmask.visualization import (
+    Column,
+    PictureUnits,
+    draw_grid,
+    draw_instances,
+    reconstruct,
+    reconstruction_columns,
+)
+from mmmedmask.visualization.curves import draw_curves, read_scalars
+from mmmedmask.visualization.grid import stack
+from mmmedmask.visualization.report import Figure, Section
+
+PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-40e_ihc-tiles.py'
+DETECTION = ('cmim/demo/'
+             'mask-rcnn_cmim-resnet18-fpn_1xb4-200i_gland-phantoms.py')
+DEFAULT_OUT = Path('demo_output')
+
+TILE_SIZE, TILE_STRIDE = 96, 32
+# Tiles from this column on are held out; those that overlap are dropped.
+HELD_OUT_FROM = 416
+GLAND_SIZE, GLAND_SCALE = 160, 0.45
+SHOWN_SCORE = 0.5
+CELL = 192  # Side of the overview's pictures in pixels.
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: (full, smoke)."""
+
+    num_train_images: int
+    num_test_images: int
+    options_pretraining: dict
+    options_detection: dict
+
+
+FULL = Size(64, 20, {}, {})
+SMOKE = Size(
+    4, 2,
+    {
+        'train_cfg.max_epochs': 1,
+        'train_dataloader.batch_size': 8,
+        'train_dataloader.dataset.indices': 16,
+    },
+    {
+        'train_cfg.max_iters': 2,
+        'train_cfg.val_interval': 2,
+        'train_dataloader.batch_size': 2,
+        'default_hooks.precise_bn.num_batches': 1,
+    })
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything of this part lies, below ``out``."""
+
+    out: Path
+
+    @property
+    def tiles(self) -> Path:
+        return self.out / 'data' / 'ihc_tiles'
+
+    @property
+    def glands(self) -> Path:
+        return self.out / 'data' / 'gland_phantoms'
+
+    @property
+    def pretraining(self) -> Path:
+        return self.out / 'cmim' / 'pretraining'
+
+    @property
+    def backbone(self) -> Path:
+        return self.out / 'cmim' / 'backbone.pth'
+
+    @property
+    def detection(self) -> Path:
+        return self.out / 'cmim' / 'mask_rcnn'
+
+    @property
+    def pictures(self) -> Path:
+        return self.out / 'pictures'
+
+
+def write_tiles(root: Path) -> tuple[int, int]:
+    """Cut the tissue into tiles for training and others to look at.
+
+    Args:
+        root: Folder that gets ``train`` and ``held_out``; the two share no
+            pixel.
+
+    Returns:
+        Number of tiles in both.
+    """
+    train, held_out = root / 'train', root / 'held_out'
+    held_out.mkdir(parents=True, exist_ok=True)
+    for path in write_tissue_tiles(train, TILE_SIZE, TILE_STRIDE):
+        left = int(path.stem.rpartition('_')[2])
+        if left >= HELD_OUT_FROM:
+            path.replace(held_out / path.name)
+        elif left + TILE_SIZE > HELD_OUT_FROM:
+            path.unlink()
+    return len(list(train.iterdir())), len(list(held_out.iterdir()))
+
+
+class Reconstructions(Hook):
+    """Reconstruct held-out tiles before and after training.
+
+    Args:
+        folder: The tiles.
+        number: How many to use, taken evenly.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self.folder = folder
+        self.number = number
+        self.before: torch.Tensor | None = None
+        self.after: torch.Tensor | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Draw views and masks once, and reconstruct."""
+        dataset = DATASETS.build(
+            dict(
+                runner.cfg.train_dataloader.dataset,
+                data_root=str(self.folder),
+                indices=None))
+        indices = np.linspace(0, len(dataset) - 1, self.number).round()
+        batch = pseudo_collate([dataset[int(index)] for index in indices])
+        model = runner.model
+        with torch.no_grad():
+            self.inputs = model.data_preprocessor(batch, True)['inputs']
+        self.units = PictureUnits.from_preprocessor(model.data_preprocessor)
+        self.before = self._reconstruct(model)
+
+    def after_train(self, runner: Runner) -> None:
+        """Reconstruct the same views again."""
+        self.after = self._reconstruct(runner.model)
+
+    def _reconstruct(self, model: torch.nn.Module) -> torch.Tensor:
+        with evaluating(model):
+            pixels, self.weight = reconstruct(model, self.inputs)
+        return pixels
+
+    def columns(self) -> list[Column]:
+        """Columns of the figure: from the query to the target."""
+        query, masked, asked, _, before, key = reconstruction_columns(
+            self.inputs, self.before, self.weight, self.units)
+        *_, after, _ = reconstruction_columns(self.inputs, self.after,
+                                              self.weight, self.units)
+        return [
+            query, masked, asked,
+            Column('Before training', 'what is filled in', before.pictures),
+            Column('After training', 'what is filled in', after.pictures), key
+        ]
+
+
+def draw_detections(runner: Runner, number: int) -> list[Column]:
+    """Let a trained detector look at test images.
+
+    Args:
+        runner: The runner after training.
+        number: Number of images, taken evenly.
+
+    Returns:
+        Columns: image, drawn truth, detections.
+    """
+    dataset = runner.val_dataloader.dataset
+    model = runner.model.eval()
+    images, truths, found = [], [], []
+    for index in np.linspace(0, len(dataset) - 1, number).round():
+        sample = dataset[int(index)]
+        with torch.no_grad():
+            result = model.test_step(pseudo_collate([sample]))[0]
+        image = cv2.imread(result.img_path)[..., ::-1].copy()
+        truth = sample['data_samples'].gt_instances.masks.to_ndarray()
+        kept = result.pred_instances
+        kept = kept[kept.scores >= SHOWN_SCORE].cpu()
+        images.append(draw_instances(image, []))
+        truths.append(draw_instances(image, list(truth.astype(bool))))
+        found.append(
+            draw_instances(image, list(kept.masks.numpy()),
+                           kept.scores.tolist()))
+    return [
+        Column('Image', 'not seen in training', images),
+        Column('Truth', 'the glands as they were drawn', truths),
+        Column('Found', f'detections with a score of {SHOWN_SCORE} or more',
+               found),
+    ]
+
+
+def draw_overview(reconstructions: list[Column],
+                  detections: list[Column]) -> np.ndarray:
+    """Draw both results in one picture of six columns."""
+
+    def shrink(picture: np.ndarray) -> np.ndarray:
+        return cv2.resize(
+            picture, (CELL, CELL), interpolation=cv2.INTER_AREA)
+
+    rows = len(reconstructions[0].pictures) // 2
+    top = draw_grid(
+        [Column(c.title, c.subtitle, c.pictures[:rows])
+         for c in reconstructions],
+        heading='Pre-training: reconstruct one view from another, masked one',
+        min_side=CELL)
+    half = len(detections[0].pictures) // 2
+    bottom = draw_grid(
+        [Column(c.title, c.subtitle,
+                [shrink(picture) for picture in c.pictures[part]])
+         for part in (slice(0, half), slice(half, 2 * half))
+         for c in detections],
+        heading='Fine-tuning: Mask R-CNN that starts from this encoder',
+        min_side=CELL)
+    return stack([top, bottom])
+
+
+def run(stage: Stage) -> PartResult:
+    """Pre-train on tissue, carry the weights into Mask R-CNN, show both.
+
+    Args:
+        stage: Output and folder.
+
+    Returns:
+        Sections of the report, the overview and the commands.
+    """
+    paths = Paths(stage.out)
+    size = SMOKE if stage.smoke else FULL
+    # Only what differs from the configs is overridden.
+    moved = stage.out != DEFAULT_OUT
+    precision = {}
+    if bfloat16_is_faster():
+        precision = {'optim_wrapper.type': 'mmmedmask.Bfloat16OptimWrapper'}
+
+    sections = []
+    with stage.step('Data') as step:
+        numbers = write_tiles(paths.tiles)
+        write_gland_dataset(
+            paths.glands,
+            size.num_train_images,
+            size.num_test_images,
+            GLAND_SIZE,
+            scale=GLAND_SCALE)
+        step.result = (f'{numbers[0]} tiles of tissue, '
+                       f'{size.num_train_images} + {size.num_test_images} '
+                       'drawn gland images')
+
+    with stage.step('Pre-training') as step:
+        options = size.options_pretraining | precision
+        if moved:
+            options['train_dataloader.dataset.data_root'] = str(
+                paths.tiles / 'train')
+        pretraining = build_run(PRETRAINING, paths.pretraining, options)
+        shown = Reconstructions(paths.tiles / 'held_out', number=6)
+        pretraining.register_hook(shown)
+        pretraining.register_hook(ProgressHook(step))
+        pretraining.train()
+        losses = read_scalars(pretraining.log_dir, 'loss')
+        step.result = (f'loss {losses[0][1]:.2f} -> {losses[-1][1]:.2f} in '
+                       f'{pretraining.iter} iterations')
+    sections.append(describe_pretraining(pretraining, shown, losses, numbers,
+                                         step.seconds))
+
+    with stage.step('Export') as step:
+        exported = export_backbone(
+            paths.pretraining / f'epoch_{pretraining.epoch}.pth',
+            paths.backbone)['state_dict']
+        step.result = f'{len(exported)} tensors of the encoder'
+
+    with stage.step('Mask R-CNN') as step:
+        options = size.options_detection | precision
+        if moved:
+            options |= detection_options(paths)
+        detection = build_run(DETECTION, paths.detection, options)
+        detection.register_hook(ProgressHook(step))
+        detection.train()
+        accuracy = read_accuracy(detection)
+        step.result = (f'box AP {accuracy["box AP"]} %, mask AP '
+                       f'{accuracy["mask AP"]} % on {size.num_test_images} '
+                       'other images')
+    seconds = step.seconds
+
+    with stage.step('Pictures') as step:
+        found = draw_detections(detection, 2 if stage.smoke else 4)
+        sections.append(describe_detection(detection, found, accuracy,
+                                           seconds))
+        overview = draw_overview(shown.columns(), found)
+        written = save_pictures(paths.pictures, sections)
+        step.result = f'{written} files in {paths.pictures}'
+    return PartResult(sections, overview,
+                      list_commands(paths, pretraining, detection))
+
+
+def detection_options(paths: Paths) -> dict:
+    """Options that tell the detection config where this part's files are."""
+    root = str(paths.glands)
+    ann_file = str(paths.glands / 'annotations' / 'test.json')
+    options = {
+        f'{split}_dataloader.dataset.data_root': root
+        for split in ('train', 'val', 'test')
+    }
+    options |= {
+        f'{split}_evaluator.ann_file': ann_file for split in ('val', 'test')
+    }
+    options['model.backbone.init_cfg.checkpoint'] = str(paths.backbone)
+    return options
+
+
+def read_accuracy(runner: Runner) -> dict[str, str]:
+    """Average precision after the last iteration, as table rows."""
+    scalars = runner.message_hub.log_scalars
+    rows = {}
+    for kind, metric in (('box', 'bbox'), ('mask', 'segm')):
+        for suffix, name in (('', 'AP'), ('_50', 'AP50'), ('_75', 'AP75')):
+            value = scalars[f'val/coco/{metric}_mAP{suffix}'].current()
+            rows[f'{kind} {name}'] = f'{100 * value:.1f}'
+    return rows
+
+
+def describe_pretraining(runner: Runner, shown: Reconstructions,
+                         losses: list[tuple[int, float]],
+                         numbers: tuple[int, int],
+                         seconds: float) -> Section:
+    """Write the report's section on pre-training."""
+    preprocessor = runner.model.data_preprocessor
+    side = preprocessor.view_size[0]
+    return Section(
+        'CMIM: pre-training without labels',
+        [
+            'Two crops are taken from each tile. The query view gets other '
+            f'colours and loses {preprocessor.mask_ratio:.0%} of its '
+            'patches; the network has to draw the missing tissue, not in the '
+            'query view but where the same tissue lies in the key view. For '
+            'that its feature maps are moved by the transformation between '
+            'the two crops.',
+            f'Here a ResNet-18 sees {numbers[0]} overlapping tiles of one '
+            f'image, in views of {side} x {side} pixels. The rows below are '
+            f'from {numbers[1]} tiles at the other end of the image that it '
+            'has not seen. Fine structure stays blurred: this is a minute of '
+            'training, and where several patterns are possible the mean of '
+            'them has the smallest error.',
+        ],
+        [
+            Figure(
+                draw_grid(shown.columns(), min_side=CELL),
+                'Held-out tiles. The green outline encloses what is asked '
+                'for: the masked patches, found again in the key view. '
+                'Outside of it the key view itself is shown in the columns '
+                'before and after training.'),
+            Figure(
+                draw_curves({'pre-training loss': losses}, window=20),
+                'Mean squared error of the pixels that are asked for, in '
+                'units of their standard deviation.'),
+        ],
+        [
+            ('Iterations', f'{runner.iter} of '
+             f'{runner.train_dataloader.batch_size} tiles'),
+            ('Loss', f'{losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at '
+             'last'),
+            ('Precision', describe_precision(runner)),
+        ],
+        seconds)
+
+
+def describe_detection(runner: Runner, found: list[Column],
+                       accuracy: dict[str, str], seconds: float) -> Section:
+    """Write the report's section on detection."""
+    losses = read_scalars(runner.log_dir, 'loss')
+    numbers = [
+        len(loader.dataset)
+        for loader in (runner.train_dataloader, runner.val_dataloader)
+    ]
+    return Section(
+        'Mask R-CNN from these weights',
+        [
+            'The exported encoder becomes the backbone of a Mask R-CNN by '
+            'one line of its config, and a hook compares every tensor with '
+            'the file before training starts.',
+            f'It learns to outline glands on {numbers[0]} drawn images with '
+            f'exact masks and is tested on {numbers[1]} others. Glands are '
+            'cut by the border, touch, and share their look with vessels, '
+            'so a minute of training does not find them all.',
+        ],
+        [
+            Figure(
+                draw_grid(found),
+                'Test images, each gland in a colour of its own; colours '
+                'mean nothing. Numbers are scores.'),
+            Figure(
+                draw_curves({'Mask R-CNN loss': losses}, window=20),
+                'Sum of the detector\'s five losses.'),
+        ],
+        [
+            ('Weights', find_in_log(runner, 'Load check of')),
+            ('Iterations', f'{runner.iter} of '
+             f'{runner.train_dataloader.batch_size} images'),
+            ('Precision', describe_precision(runner)),
+            *((f'{name} in %', value) for name, value in accuracy.items()),
+        ],
+        seconds)
+
+
+def describe_precision(runner: Runner) -> str:
+    """Name the number format that a run computes in."""
+    mixed = 'Bfloat16' in type(runner.optim_wrapper).__name__
+    return ('bfloat16 (autocast), which this CPU computes faster'
+            if mixed else 'float32')
+
+
+def save_pictures(folder: Path, sections: list[Section]) -> int:
+    """Write the figures of the report as PNG files.
+
+    Args:
+        folder: Where they go.
+        sections: The sections.
+
+    Returns:
+        Number of files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ('reconstructions', 'pretraining_loss', 'detections',
+             'detection_loss')
+    figures = [figure for section in sections for figure in section.figures]
+    for name, figure in zip(names, figures, strict=True):
+        Image.fromarray(figure.picture).save(folder / f'{name}.png')
+    return len(figures)
+
+
+def list_commands(paths: Paths, pretraining: Runner,
+                  detection: Runner) -> list[str]:
+    """Commands that do the same with the tools, at the configs' size."""
+    checkpoint = paths.pretraining / f'epoch_{pretraining.epoch}.pth'
+    config = f'configs/{PRETRAINING}'
+    return [
+        '# pre-train',
+        f'python tools/train.py {config} --work-dir {paths.pretraining}',
+        '# look at reconstructions',
+        'python tools/visualizations/visualize_reconstruction.py '
+        f'{config} {checkpoint} --out panel.png',
+        '# keep the encoder alone',
+        'python tools/model_converters/export_backbone.py '
+        f'{checkpoint} {paths.backbone} --force',
+        '# fine-tune, then test',
+        f'python tools/train.py configs/{DETECTION} --work-dir '
+        f'{paths.detection}',
+        f'python tools/test.py configs/{DETECTION} '
+        f'{paths.detection}/iter_{detection.iter}.pth',
+    ]
