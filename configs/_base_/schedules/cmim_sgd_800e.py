@@ -13,11 +13,11 @@ optim_wrapper = dict(
         bias_decay_mult=0.0,
         custom_keys=dict(mask_tokens=dict(decay_mult=0.0))))
 
+# Ends with the last epoch: a child that trains longer or shorter changes
+# train_cfg alone.
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',
-        T_max=max_epochs,
-        end=max_epochs,
         eta_min=0.0,
         by_epoch=True,
         convert_to_iter_based=True)
