@@ -35,9 +35,9 @@ from mmmedmask.visualization.curves import draw_curves, read_scalars
 from mmmedmask.visualization.grid import stack
 from mmmedmask.visualization.report import Figure, Section
 
-PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-40e_ihc-tiles.py'
+PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-30e_ihc-tiles.py'
 DETECTION = ('cmim/demo/'
-             'mask-rcnn_cmim-resnet18-fpn_1xb4-200i_gland-phantoms.py')
+             'mask-rcnn_cmim-resnet18-fpn_1xb4-90i_gland-phantoms.py')
 DEFAULT_OUT = Path('demo_output')
 
 TILE_SIZE, TILE_STRIDE = 96, 32
