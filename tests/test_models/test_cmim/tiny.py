@@ -32,8 +32,8 @@ def tiny_config(backbone=None, neck=None, head=None, data_preprocessor=None,
 
 def tiny_model(seed=0, **arguments):
     """Build and initialise a tiny CMIM; one seed, one set of weights."""
-    model = MODELS.build(tiny_config(**arguments))
     torch.manual_seed(seed)
+    model = MODELS.build(tiny_config(**arguments))
     model.init_weights()
     return model
 
