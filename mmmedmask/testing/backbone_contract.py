@@ -1,0 +1,340 @@
+"""A ready-made test of what CMIM relies on in an encoder.
+
+Run a new CNN through :func:`check_backbone_contract` before it is trained;
+docs/how_to/add_a_cnn.md shows how to write one.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from mmmedmask.models.cmim import Levels, MaskedBackbone, probe_levels
+
+# Cells between the centre of an offset's probe image and its border, and how
+# far a measured centre may lie beside the declared one, in cells.
+_PROBE_CELLS = 4
+_OFFSET_TOLERANCE = 0.2
+_PROBE_IMAGES = 8
+
+
+class ContractError(AssertionError):
+    """An encoder does not do what CMIM relies on."""
+
+
+def check_backbone_contract(backbone: nn.Module,
+                            in_channels: int = 3,
+                            image_size: int = 64) -> Levels:
+    """Check an encoder against the contract of CMIM.
+
+    Checked are: the plain forward pass (unchanged, and equal to the stem
+    followed by the stages, bit for bit), the geometry of the levels, the
+    mask token (where it goes, and that nothing of masked pixels passes it),
+    gradients of all parameters, the declared centres of the receptive
+    fields, and that checkpoints have the plain network's keys alone. The
+    checks run on copies; the encoder itself is not changed.
+
+    Args:
+        backbone: The encoder, with weights initialised.
+        in_channels: Channels of its images.
+        image_size: Side of the images in pixels, a multiple of all strides
+            and at least two cells of the coarsest level.
+
+    Returns:
+        The levels that were measured.
+
+    Raises:
+        ContractError: If the encoder breaks the contract; the message says
+            where and what to do.
+        ValueError: If ``in_channels`` or ``image_size`` is not positive.
+    """
+    for name, value in (('in_channels', in_channels),
+                        ('image_size', image_size)):
+        if value < 1:
+            raise ValueError(f'{name} must be at least 1, got {value}')
+    _check_class(backbone)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(
+        2, in_channels, image_size, image_size, generator=generator)
+    _check_plain_forward(_evaluated(backbone), images)
+    levels = _check_levels(backbone, in_channels, image_size)
+    _check_mask_token(_evaluated(backbone), images, levels)
+    _check_gradients(copy.deepcopy(backbone), images, levels)
+    _check_state(copy.deepcopy(backbone), images)
+    for number in range(1, len(levels.strides) + 1):
+        _check_offset(_evaluated(backbone), in_channels, levels, number)
+    return levels
+
+
+def _evaluated(backbone: nn.Module) -> nn.Module:
+    # Some networks return None from eval().
+    backbone = copy.deepcopy(backbone)
+    backbone.eval()
+    return backbone
+
+
+def _check_class(backbone: nn.Module) -> None:
+    name = type(backbone).__name__
+    if not isinstance(backbone, MaskedBackbone):
+        raise ContractError(
+            f'{name} has to subclass mmmedmask.models.cmim.MaskedBackbone')
+    for method in ('forward_stem', 'forward_stages'):
+        if getattr(type(backbone), method) is getattr(MaskedBackbone, method):
+            raise ContractError(f'{name} has to implement {method}')
+    arguments = inspect.signature(type(backbone).forward).parameters
+    if not {'mask', 'mask_tokens'} <= set(arguments):
+        raise ContractError(
+            f'{name}.forward takes no mask: name MaskedBackbone before the '
+            f'network, class {name}(MaskedBackbone, Network)')
+
+
+def _as_tuple(output: torch.Tensor | Sequence[torch.Tensor]
+              ) -> tuple[torch.Tensor, ...]:
+    return (output, ) if isinstance(output, torch.Tensor) else tuple(output)
+
+
+def _plain_forward(backbone: nn.Module,
+                   images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Run the network that stands behind MaskedBackbone."""
+    return _as_tuple(super(MaskedBackbone, backbone).forward(images))
+
+
+@torch.no_grad()
+def _check_plain_forward(backbone: nn.Module, images: torch.Tensor) -> None:
+    plain = _plain_forward(backbone, images)
+    unmasked = _as_tuple(backbone(images))
+    if len(plain) != len(unmasked) or not all(
+            map(torch.equal, plain, unmasked)):
+        raise ContractError(
+            'forward(x) without a mask differs from the plain network: '
+            'leave forward to MaskedBackbone')
+    stages = _as_tuple(backbone.forward_stages(backbone.forward_stem(images)))
+    if not torch.equal(stages[-1], plain[-1]):
+        found, expected = tuple(stages[-1].shape), tuple(plain[-1].shape)
+        reason = (
+            f'shape {found} instead of {expected}' if found != expected else
+            'a difference of '
+            f'{float((stages[-1] - plain[-1]).abs().max()):.2g}')
+        raise ContractError(
+            'forward_stages(forward_stem(x))[-1] is not the last output of '
+            f'the plain network: {reason}')
+
+
+def _check_levels(backbone: nn.Module, in_channels: int,
+                  image_size: int) -> Levels:
+    modes = [module.training for module in backbone.modules()]
+    try:
+        levels = probe_levels(backbone, in_channels, image_size)
+        larger = probe_levels(backbone, in_channels, 2 * image_size)
+    except ValueError as error:
+        raise ContractError(str(error)) from error
+    if modes != [module.training for module in backbone.modules()]:
+        raise ContractError('measuring the levels changed training modes')
+    if levels != larger:
+        raise ContractError(
+            f'levels depend on the size of the image: {levels} for '
+            f'{image_size} pixels, {larger} for {2 * image_size}')
+    if any(coarse % fine for fine, coarse in zip(
+            levels.strides, levels.strides[1:], strict=False)):
+        raise ContractError(
+            'every stride must be a multiple of the finer one, got '
+            f'{levels.strides}')
+    if image_size < 2 * levels.strides[-1]:
+        raise ContractError(
+            f'image_size {image_size} shows less than two cells of the '
+            f'coarsest stride {levels.strides[-1]}: check with a larger one')
+    number = backbone.num_mask_tokens
+    if number is not None and not 1 <= number <= len(levels.strides):
+        raise ContractError(
+            f'num_mask_tokens must be None or in [1, {len(levels.strides)}]'
+            f', got {number}')
+    evaluated = _evaluated(backbone)
+    with torch.no_grad():
+        wide = torch.zeros(1, in_channels, image_size, 2 * image_size)
+        stem = evaluated.forward_stem(wide)
+        maps = (stem, *_as_tuple(evaluated.forward_stages(stem)))
+    for number, (level, stride) in enumerate(
+            zip(maps, levels.strides, strict=True), start=1):
+        expected = (image_size // stride, 2 * image_size // stride)
+        if tuple(level.shape[-2:]) != expected:
+            raise ContractError(
+                f'level {number} of an image of {image_size} x '
+                f'{2 * image_size} pixels has the size '
+                f'{tuple(level.shape[-2:])}, its stride {stride} asks for '
+                f'{expected}')
+    return levels
+
+
+def _mask_tokens(backbone: nn.Module,
+                 levels: Levels) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(1, channels, 1, 1, generator=generator).requires_grad_()
+        for channels in levels.channels[:backbone.num_mask_tokens]
+    ]
+
+
+def _grid(images: torch.Tensor, levels: Levels) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    return height // levels.strides[-1], width // levels.strides[-1]
+
+
+def _check_mask_token(backbone: nn.Module, images: torch.Tensor,
+                      levels: Levels) -> None:
+    tokens = _mask_tokens(backbone, levels)
+    grid = _grid(images, levels)
+    visible = torch.zeros(len(images), 1, *grid)
+    with torch.no_grad():
+        stem = backbone.forward_stem(images)
+    outputs = _as_tuple(backbone(images, visible, tokens))
+    if tuple(output.shape[1] for output in outputs) != levels.channels:
+        raise ContractError(
+            'forward(x, mask, mask_tokens) must return the levels '
+            f'{levels.channels} (channels), got '
+            f'{tuple(output.shape[1] for output in outputs)}')
+    if not torch.equal(outputs[0], stem):
+        raise ContractError(
+            'with nothing masked, level 1 is not the output of the stem: '
+            'does forward_stages change its input in place?')
+    sum(output.sum() for output in outputs).backward()
+    if any(token.grad is not None and token.grad.any() for token in tokens):
+        raise ContractError(
+            'with nothing masked, mask tokens still have a gradient')
+    with torch.no_grad():
+        masked = 1 - visible
+        first = backbone(images, masked, tokens)
+        second = backbone(images.flip(0) * 3 + 1, masked, tokens)
+        if not all(map(torch.equal, first, second)):
+            raise ContractError(
+                'with everything masked, the output depends on the pixels')
+        mask = visible.clone()
+        mask[:, :, ::2, 1::2] = mask[:, :, 1::2, ::2] = 1
+        level = backbone(images, mask, tokens)[0]
+        factor = [side // cells for side, cells in
+                  zip(level.shape[-2:], grid, strict=True)]
+        places = mask.repeat_interleave(factor[0], 2).repeat_interleave(
+            factor[1], 3).bool().expand_as(level)
+        if not torch.equal(level[places],
+                           tokens[0].expand_as(level)[places]):
+            raise ContractError(
+                'masked places of level 1 are not the mask token')
+        changed = images + mask.repeat_interleave(
+            levels.strides[-1], 2).repeat_interleave(levels.strides[-1], 3)
+        if not all(map(torch.equal, backbone(images, mask, tokens),
+                       backbone(changed, mask, tokens))):
+            raise ContractError('masked pixels reach the output')
+
+
+def _check_gradients(backbone: nn.Module, images: torch.Tensor,
+                     levels: Levels) -> None:
+    backbone.train()
+    tokens = _mask_tokens(backbone, levels)
+    mask = torch.zeros(len(images), 1, *_grid(images, levels))
+    mask[:, :, ::2, 1::2] = mask[:, :, 1::2, ::2] = 1
+    generator = torch.Generator().manual_seed(2)
+    loss = sum((output * torch.randn(output.shape, generator=generator)).sum()
+               for output in backbone(images, mask, tokens))
+    loss.backward()
+    for number, token in enumerate(tokens, start=1):
+        if token.grad is None or not token.grad.any():
+            raise ContractError(f'mask token {number} has no gradient')
+    missing = [
+        name for name, parameter in backbone.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    if missing:
+        raise ContractError(
+            f'no gradient reaches {", ".join(missing)}: CMIM does not use '
+            'them, and distributed training would wait for them. Remove '
+            'them, or set requires_grad to False')
+    broken = [
+        name for name, parameter in backbone.named_parameters()
+        if parameter.grad is not None and not parameter.grad.isfinite().all()
+    ]
+    if broken:
+        raise ContractError(f'gradients are not finite: {", ".join(broken)}')
+
+
+class _TensorsInUse(TorchFunctionMode):
+    """Remember which tensors PyTorch's functions were given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_function__(self,
+                           function: Callable,
+                           types: Sequence,
+                           args: tuple = (),
+                           kwargs: dict | None = None):
+        kwargs = kwargs or {}
+        for value in (*args, *kwargs.values()):
+            for item in value if isinstance(value, (tuple, list)) else (
+                    value, ):
+                self.seen.add(id(item))
+        return function(*args, **kwargs)
+
+
+def _check_state(backbone: nn.Module, images: torch.Tensor) -> None:
+    backbone.train()
+    with torch.no_grad(), _TensorsInUse() as used:
+        _plain_forward(backbone, images)
+    unused = [
+        name for name, tensor in backbone.state_dict(keep_vars=True).items()
+        if id(tensor) not in used.seen
+    ]
+    if unused:
+        raise ContractError(
+            f'the plain network does not use {", ".join(unused)}: '
+            'checkpoints must have its keys alone, or they fit no detector')
+
+
+def _make_symmetric(backbone: nn.Module) -> None:
+    """Mirror-average kernels and reset norms, so that centres are exact."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            weight = module.weight.data
+            weight = (weight + weight.flip(-1)) / 2
+            module.weight.data = (weight + weight.flip(-2)) / 2
+        elif 'norm' in type(module).__name__.lower():
+            weight = getattr(module, 'weight', None)
+            if isinstance(weight, torch.Tensor):
+                weight.data.fill_(1)
+
+
+def _check_offset(backbone: nn.Module, in_channels: int, levels: Levels,
+                  number: int) -> None:
+    """Compare a level's declared centre with where its gradient goes."""
+    stride, offset = levels.strides[number - 1], levels.offsets[number - 1]
+    coarsest = levels.strides[-1]
+    cells = 2 * _PROBE_CELLS
+    side = max(2 * coarsest, -(-cells * stride // coarsest) * coarsest)
+    place = side // stride // 2
+    _make_symmetric(backbone)
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randn(
+        _PROBE_IMAGES, in_channels, side, side,
+        generator=generator).requires_grad_()
+    stem = backbone.forward_stem(images)
+    maps = (stem, *_as_tuple(backbone.forward_stages(stem)))
+    feature = maps[number - 1][:, :, place, place]
+    direction = torch.randn(feature.shape, generator=generator)
+    gradient, = torch.autograd.grad((feature * direction).sum(), images)
+    weight = gradient.double().square().sum(dim=1)
+    if not weight.any():
+        raise ContractError(f'level {number} does not depend on the image')
+    pixels = torch.arange(side, dtype=torch.float64)
+    centres = [
+        float((weight.sum(dim=(0, axis)) * pixels).sum() / weight.sum()) -
+        stride * place for axis in (1, 2)
+    ]
+    measured = sum(centres) / 2
+    if abs(measured - offset) > _OFFSET_TOLERANCE * stride:
+        raise ContractError(
+            f'the first feature of level {number} (stride {stride}) is '
+            f'centred at pixel {measured:.1f}, but receptive_field_offset '
+            f'says {offset}: 0 is right for convolutions that are padded on '
+            'both sides, (stride - 1) / 2 for patches')
