@@ -158,6 +158,31 @@ def test_insert_mask_token_keeps_the_type_of_the_features():
     assert torch.equal(output[:, :, 2:], features[:, :, 2:])
 
 
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+def test_insert_mask_token_has_the_gradients_of_a_choice(memory_format):
+    """The same as ``torch.where``, in both memory formats."""
+    features = torch.randn(2, 4, 6, 9, dtype=torch.float64)
+    features = features.contiguous(memory_format=memory_format)
+    mask = torch.rand(2, 1, 2, 3, dtype=torch.float64).round()
+    masked = mask.repeat_interleave(3, 2).repeat_interleave(3, 3).bool()
+    direction = torch.randn_like(features)
+    results = []
+    for insert in (lambda x, token: insert_mask_token(x, mask, token),
+                   lambda x, token: torch.where(masked, token, x)):
+        leaf = features.clone().requires_grad_()
+        token = torch.linspace(
+            -1, 1, 4, dtype=torch.float64).view(1, 4, 1, 1).requires_grad_()
+        output = insert(leaf, token)
+        (output * direction).sum().backward()
+        results.append((output.detach(), leaf.grad, token.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    torch.testing.assert_close(results[0][2], results[1][2])
+    output = insert_mask_token(features, mask, torch.zeros(1, 4, 1, 1))
+    assert output.is_contiguous(memory_format=memory_format)
+
+
 @pytest.mark.parametrize(('name', 'levels'), [
     ('ResNet-18',
      Levels((8, 8, 16, 32, 64), (2, 4, 8, 16, 32), (0., ) * 5)),

@@ -12,6 +12,7 @@ from mmmedmask.functional.patchify import patchify, sincos_position_embedding
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.cmim import CMIMNeck, CMIMResNet, probe_levels
 from mmmedmask.models.cmim.neck import unify_size
+from mmmedmask.models.cmim.patch_conv import PatchConv2d
 
 RESNET18 = dict(
     in_channels=(8, 8, 16, 32, 64),
@@ -224,6 +225,44 @@ def test_a_step_never_waits_for_the_gpu(separable):
         neck(neck.warp(embeddings, theta, separable)).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode('default')
+
+
+def test_positions_are_those_of_each_grid():
+    """What is kept for one grid is not used for another."""
+    neck = tiny_neck()
+    wide, tall = torch.randn(1, 16, 2, 3), torch.randn(1, 16, 3, 2)
+    wanted = [tiny_neck_like(neck).decode(grid) for grid in (wide, tall)]
+    for _ in range(2):
+        for grid, want in zip((wide, tall), wanted, strict=True):
+            assert torch.equal(neck.decode(grid), want)
+    assert not any('position' in key for key in neck.state_dict())
+
+
+def tiny_neck_like(neck):
+    other = tiny_neck()
+    other.load_state_dict(neck.state_dict())
+    return other
+
+
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('patch_size', [1, 2, 4])
+def test_patch_convolution_is_the_convolution(patch_size, memory_format):
+    """Forward and backward, also where the map is no multiple of it."""
+    conv = PatchConv2d(5, 6, patch_size).double()
+    plain = nn.Conv2d(5, 6, patch_size, patch_size).double()
+    plain.load_state_dict(conv.state_dict())
+    inputs = torch.randn(2, 5, 9, 12, dtype=torch.float64)
+    results = []
+    for module in (conv, plain):
+        leaf = inputs.contiguous(
+            memory_format=memory_format).requires_grad_()
+        output = module(leaf)
+        output.square().sum().backward()
+        results.append((output, leaf.grad, module.weight.grad,
+                        module.bias.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_every_parameter_is_trained():
