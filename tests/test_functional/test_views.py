@@ -174,6 +174,31 @@ def test_circles_stay_round(image_size, view_size):
         assert max(radii) / min(radii) < 1.03
 
 
+def test_rotated_crops_stay_rectangles():
+    """A crop of any aspect is turned as a whole, about its centre."""
+    image_size, view_size = (64, 128), (48, 48)
+    crops, theta = draw_view(
+        uniform(20, CROP_DRAWS), uniform(20, AFFINE_DRAWS), image_size,
+        view_size, ViewFamily(max_angle=180))
+    assert (crops.width != crops.height).any()
+    for index, matrix in enumerate(theta):
+        corners = [[(value + 1) / 2 * side for value, side in zip(
+            apply(matrix, x, y), image_size[::-1], strict=True)]
+                   for x, y in ((-1, -1), (1, -1), (-1, 1))]
+        (left, top), right, below = corners
+        along = right[0] - left, right[1] - top
+        down = below[0] - left, below[1] - top
+        assert math.hypot(*along) == pytest.approx(float(crops.width[index]))
+        assert math.hypot(*down) == pytest.approx(float(crops.height[index]))
+        assert along[0] * down[0] + along[1] * down[1] == pytest.approx(
+            0, abs=1e-6)
+        centre = apply(matrix, 0, 0)
+        assert (centre[0] + 1) / 2 * image_size[1] == pytest.approx(
+            float(crops.left[index] + crops.width[index] / 2))
+        assert (centre[1] + 1) / 2 * image_size[0] == pytest.approx(
+            float(crops.top[index] + crops.height[index] / 2))
+
+
 def test_sheared_views_keep_their_area_and_are_never_singular():
     crops, theta = draw_view(
         uniform(3000, CROP_DRAWS), uniform(3000, AFFINE_DRAWS), (64, 96),

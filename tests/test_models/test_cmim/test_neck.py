@@ -107,6 +107,45 @@ def test_features_are_warped_where_they_look():
         assert ours < .5 * literal
 
 
+@pytest.mark.parametrize('size', [(128, 128), (96, 160), (160, 96)])
+@pytest.mark.parametrize('offset', [0., 1., .5])
+def test_features_move_to_where_their_pixels_go(size, offset):
+    """Check 9, exactly: level values that are a linear function of place.
+
+    Linear interpolation reproduces it, so a feature of the key has the
+    value that belongs to the pixel of the query which it looks at.
+    """
+    strides = (2, 4, 8)
+    neck = CMIMNeck((1, ) * 3, strides, (offset, ) * 3, embed_dims=4,
+                    num_heads=1, out_stride=8)
+    theta = torch.tensor([[[-.5, .2, .1], [-.15, .6, -.05], [0, 0, 1]]])
+
+    def places(stride):
+        y, x = torch.meshgrid(*(torch.arange(side // stride).float()
+                                for side in size), indexing='ij')
+        return offset + stride * x, offset + stride * y
+
+    def value(x, y):
+        return 3 * x - 2 * y + 5
+
+    maps = [value(*places(stride))[None, None] for stride in strides]
+    for warped, stride in zip(
+            neck.warp(maps, theta, False), strides, strict=True):
+        x, y = places(stride)
+        unit_x = (2 * x + 1) / size[1] - 1
+        unit_y = (2 * y + 1) / size[0] - 1
+        (a, b, c), (d, e, f) = theta[0, :2].tolist()
+        query_x = ((a * unit_x + b * unit_y + c + 1) * size[1] - 1) / 2
+        query_y = ((d * unit_x + e * unit_y + f + 1) * size[0] - 1) / 2
+        # Not beside the outermost features, where the border is repeated.
+        inside = ((query_x >= offset) & (query_y >= offset)
+                  & (query_x <= x.max()) & (query_y <= y.max()))
+        assert inside.float().mean() > .5
+        torch.testing.assert_close(
+            warped[0, 0][inside], value(query_x, query_y)[inside],
+            rtol=1e-4, atol=.02)
+
+
 def test_translations_do_not_care_about_alignment():
     """Check 9: what moves by whole cells is the same either way."""
     theta = torch.eye(3)[None].clone()
