@@ -1,6 +1,8 @@
 """What all tests share: one thread per process, real data, GPU tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch; subprocesses inherit it. Tests run side by
@@ -101,3 +103,25 @@ def tiny_classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(
         TINY_CLASSIFICATION.replace('{data!r}', repr(str(folder / 'images'))))
     return config
+
+
+def _managed_classes(base: type) -> Iterator[type]:
+    for child in base.__subclasses__():
+        yield child
+        yield from _managed_classes(child)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_mmengine_state() -> Iterator[None]:
+    """Forget MMEngine's global objects after every test.
+
+    The default scope and the visualizer of one run would otherwise decide
+    where the next one finds its types and puts its pictures.
+    """
+    yield
+    manager = sys.modules.get('mmengine.utils.manager')
+    if manager is None:
+        return
+    for managed in _managed_classes(manager.ManagerMixin):
+        if managed.__name__ != 'MMLogger':
+            managed._instance_dict.clear()
