@@ -54,7 +54,8 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
             ablations "emb. masking" and colour-only).
         data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
         view_source: ``'device'`` draws the views here; ``'loader'`` takes
-            them from the transform ``CMIMTwoViews``.
+            them from the transform ``CMIMTwoViews``, with ``views``,
+            ``color`` and ``same_view`` given there, not here.
         color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
@@ -108,6 +109,13 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
                 "with view_source='loader' the transform CMIMTwoViews makes "
                 'the views: give views, color and same_view there, got '
                 f'views={views}, color={color}, same_view={same_view}')
+        if view_source == 'loader' and (views or color is not None
+                                        or same_view):
+            raise ValueError(
+                "view_source='loader' leaves views and colours to the "
+                'transform CMIMTwoViews: set views=None, color=None and '
+                f'same_view=False here, got views={views}, color={color} '
+                f'and same_view={same_view}')
         if color_impl not in COLOR_IMPLEMENTATIONS:
             raise ValueError(
                 f'color_impl must be one of {COLOR_IMPLEMENTATIONS}, '
