@@ -3,14 +3,27 @@
 Checks 3, 4, 5, 11, 13, 14, 15 and 17, and the loss of Equation 7 from files
 on disk to the head. Runs of several processes are in test_processes.py.
 
-Where each check of CMIM is: 1 and 2 test_backbones; 3 here; 4 here and
-test_head; 5 here and test_warp; 6 test_affine; 7 test_warp and
-test_preprocessor; 8 test_warp, test_views, test_masking and
-test_preprocessor; 9 test_neck and test_affine; 10 test_warp; 11 here,
-test_head and test_processes; 12 test_head; 13 here and in all of them; 14
-here, test_neck, test_patchify and test_views; 15 here; 16 test_preprocessor
-and test_color; 17 here; 21 test_sparse. Checks 18 to 20 belong to the model
-converters, the data set converters and the benchmarks.
+Where each check of CMIM is (here: this file; "18 to 20" belong to the model
+converters, the data set converters and the benchmarks' configs):
+
+    check 1, check 2    test_backbones
+    check 3             here
+    check 4             here, test_head
+    check 5             here, test_warp
+    check 6             test_affine
+    check 7             test_warp, test_preprocessor
+    check 8             test_warp, test_masking, test_views, test_preprocessor
+    check 9             test_neck, test_affine
+    check 10            test_warp
+    check 11            here, test_head, test_processes
+    check 12            test_head, test_patchify
+    check 13            here, test_affine, test_warp, test_head,
+                        test_preprocessor
+    check 14            here, test_neck, test_patchify, test_views
+    check 15            here
+    check 16            test_preprocessor, test_color
+    check 17            here
+    check 21            test_sparse
 """
 
 import copy
