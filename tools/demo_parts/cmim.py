@@ -37,7 +37,7 @@ from mmmedmask.visualization.report import Figure, Section
 
 PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-30e_ihc-tiles.py'
 DETECTION = ('cmim/demo/'
-             'mask-rcnn_cmim-resnet18-fpn_1xb4-90i_gland-phantoms.py')
+             'mask-rcnn_cmim-resnet18-fpn_1xb4-150i_gland-phantoms.py')
 DEFAULT_OUT = Path('demo_output')
 
 TILE_SIZE, TILE_STRIDE = 96, 32

@@ -10,7 +10,7 @@ _base_ = '../benchmarks/mask-rcnn_cmim-resnet18-fpn_8xb2-1x_glas.py'
 # Both are written by tools/demo.py.
 checkpoint = 'demo_output/cmim/backbone.pth'
 data_root = 'demo_output/data/gland_phantoms/'
-max_iters = 90
+max_iters = 150
 batch_size = 4
 base_lr = 0.02
 
@@ -74,7 +74,7 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr), clip_grad=dict(max_norm=10))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=15),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=20),
     dict(
         type='CosineAnnealingLR',
         T_max=max_iters,
