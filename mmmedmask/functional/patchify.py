@@ -28,6 +28,57 @@ def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
         batch_size, rows * columns, patch_size**2 * channels)
 
 
+def gather_patches(images: torch.Tensor, patch_ids: torch.Tensor,
+                   patch_size: tuple[int, int]) -> torch.Tensor:
+    """Cut out some patches of each image.
+
+    Args:
+        images: Tensor of shape (B, C, H, W).
+        patch_ids: Ids of shape (B, M), counted row by row.
+        patch_size: Height and width of a patch in pixels.
+
+    Returns:
+        Tensor of shape (B, M, C, patch height, patch width).
+
+    Raises:
+        ValueError: If the patch size does not divide the image.
+    """
+    height, width = patch_size
+    if images.shape[2] % height or images.shape[3] % width:
+        raise ValueError(
+            f'patch_size {tuple(patch_size)} does not divide the image size '
+            f'{tuple(images.shape[2:])}')
+    cells = images.unflatten(3, (-1, width)).unflatten(2, (-1, height))
+    columns = cells.shape[4]
+    batch = torch.arange(len(images), device=images.device)[:, None]
+    rows = torch.div(patch_ids, columns, rounding_mode='floor')
+    return cells.permute(0, 2, 4, 1, 3, 5)[batch, rows, patch_ids % columns]
+
+
+def scatter_patches(images: torch.Tensor, patch_ids: torch.Tensor,
+                    patches: torch.Tensor) -> torch.Tensor:
+    """Put patches into images, the inverse of :func:`gather_patches`.
+
+    Args:
+        images: Tensor of shape (B, C, H, W); not changed.
+        patch_ids: Ids of shape (B, M), counted row by row.
+        patches: Tensor of shape (B, M, C, patch height, patch width).
+
+    Returns:
+        Images of the same shape, with these patches and the old rest.
+    """
+    height, width = patches.shape[-2:]
+    images = images.clone()
+    cells = images.unflatten(3, (-1, width)).unflatten(2, (-1, height))
+    columns = cells.shape[4]
+    batch = torch.arange(len(images), device=images.device)[:, None]
+    rows = torch.div(patch_ids, columns, rounding_mode='floor')
+    # A view of the clone: assigning through it changes the clone.
+    cells.permute(0, 2, 4, 1, 3, 5)[batch, rows, patch_ids % columns] = (
+        patches.to(images.dtype))
+    return images
+
+
 def unpatchify(tokens: torch.Tensor, patch_size: int,
                grid_size: tuple[int, int]) -> torch.Tensor:
     """Put patches together again, the inverse of :func:`patchify`.

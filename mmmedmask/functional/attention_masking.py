@@ -1,0 +1,210 @@
+"""Masking that follows a map: partitions of tokens, and maps for crops.
+
+The masking of MSMAE (arXiv 2305.05871, Eq. 6 and 7): tokens are drawn one
+after the other without replacement, with probabilities in proportion to
+their weights (a Plackett-Luce order). The first are masked, the next thrown
+away, the rest stay visible.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+# A token of weight 0 is drawn after all others, but not never: it gets this
+# share of the mean weight, so that the order is always defined.
+WEIGHT_FLOOR = 1e-6
+# 196 * 0.45 is 88.2, but 400 * 0.29 is 115.99999999999999 in floats.
+ROUNDING = 1e-6
+
+
+class TokenCounts(NamedTuple):
+    """How many tokens of an image go where.
+
+    Attributes:
+        masked: Hidden from the encoder, reconstructed by the decoder.
+        thrown: Seen by neither.
+        visible: Seen by the encoder.
+    """
+
+    masked: int
+    thrown: int
+    visible: int
+
+
+class TokenPartition(NamedTuple):
+    """Which tokens go where; ids count the grid row by row.
+
+    Attributes:
+        masked: Shape (B, M), ascending.
+        thrown: Shape (B, T), ascending.
+        visible: Shape (B, V), ascending.
+    """
+
+    masked: torch.Tensor
+    thrown: torch.Tensor
+    visible: torch.Tensor
+
+    def flags(self) -> torch.Tensor:
+        """Say of each token where it went.
+
+        Returns:
+            Shape (B, L), int64; 1 = masked, -1 = thrown, 0 = visible.
+        """
+        batch_size = self.visible.shape[0]
+        count = sum(ids.shape[1] for ids in self)
+        flags = torch.zeros(
+            batch_size, count, dtype=torch.int64, device=self.visible.device)
+        flags.scatter_(1, self.masked, 1)
+        return flags.scatter_(1, self.thrown, -1)
+
+
+def token_counts(num_patches: int, mask_ratio: float,
+                 throw_ratio: float) -> TokenCounts:
+    """Number of masked, thrown and visible tokens, Eq. 7.
+
+    Both bounds are rounded down: 196 tokens at 0.45 and 0.30 are 88 masked,
+    59 thrown and 49 visible ones.
+
+    Args:
+        num_patches: Tokens of one image, L.
+        mask_ratio: Share to mask, r.
+        throw_ratio: Share to throw away, t.
+
+    Returns:
+        The three counts, whose sum is ``num_patches``.
+
+    Raises:
+        ValueError: If a ratio is negative, or no token would stay visible.
+    """
+    if mask_ratio < 0 or throw_ratio < 0:
+        raise ValueError(
+            'mask_ratio and throw_ratio must be at least 0, got '
+            f'{mask_ratio} and {throw_ratio}')
+    masked = int(num_patches * mask_ratio + ROUNDING)
+    gone = int(num_patches * (mask_ratio + throw_ratio) + ROUNDING)
+    if gone >= num_patches:
+        raise ValueError(
+            f'mask_ratio {mask_ratio} and throw_ratio {throw_ratio} leave '
+            f'none of {num_patches} tokens visible; their sum must be below '
+            '1')
+    return TokenCounts(masked, gone - masked, num_patches - gone)
+
+
+def plackett_luce_order(weights: torch.Tensor,
+                        noise: torch.Tensor) -> torch.Tensor:
+    """Draw all tokens without replacement, likely ones first, Eq. 6.
+
+    An exponential race: the token with the largest ``weight / noise`` comes
+    first. Given independent exponential noise, the first token is drawn with
+    probability ``weight / sum``, and each next one so among those left.
+
+    Args:
+        weights: Shape (B, L), not negative; only ratios matter. Computed in
+            float32.
+        noise: Shape (B, L), exponentially distributed with mean 1.
+
+    Returns:
+        Ids of shape (B, L), int64. Rows without any positive weight, or with
+        one that is not finite, are ordered by the noise alone.
+    """
+    with torch.autocast(weights.device.type, enabled=False):
+        weights = weights.float()
+        mean = weights.mean(dim=1, keepdim=True)
+        usable = mean.isfinite() & (mean > 0)
+        weights = torch.where(usable, weights, 1.0)
+        floor = WEIGHT_FLOOR * torch.where(usable, mean, 1.0)
+        race = weights.clamp_min(floor) / noise.float().clamp_min(
+            torch.finfo(torch.float32).tiny)
+    return race.argsort(dim=1, descending=True, stable=True)
+
+
+def partition_tokens(weights: torch.Tensor, noise: torch.Tensor,
+                     mask_ratio: float, throw_ratio: float) -> TokenPartition:
+    """Mask, throw away or keep each token, Eq. 7.
+
+    Args:
+        weights: Shape (B, L), see :func:`plackett_luce_order`; equal weights
+            are random masking.
+        noise: Shape (B, L), exponentially distributed.
+        mask_ratio: Share to mask, r.
+        throw_ratio: Share to throw away, t.
+
+    Returns:
+        The partition.
+
+    Raises:
+        ValueError: See :func:`token_counts`.
+    """
+    counts = token_counts(weights.shape[1], mask_ratio, throw_ratio)
+    order = plackett_luce_order(weights, noise)
+    # A transformer does not care for the order of its tokens; sorted, r = t
+    # = 0 is an encoder without masking, bit for bit.
+    return TokenPartition(
+        *(ids.sort(dim=1).values for ids in order.split(list(counts), dim=1)))
+
+
+def resampling_matrix(starts: torch.Tensor, ends: torch.Tensor,
+                      num_targets: int, num_sources: int,
+                      samples: int) -> torch.Tensor:
+    """Linear interpolation along one axis, averaged over target cells.
+
+    Args:
+        starts: Where the targets begin, in fractions of the source axis,
+            shape (B, ).
+        ends: Where they end, shape (B, ).
+        num_targets: Target cells between start and end.
+        num_sources: Source cells between 0 and 1, sampled at their centres;
+            beyond the outermost centres the value is constant.
+        samples: Points per target cell.
+
+    Returns:
+        Shape (B, num_targets, num_sources), rows sum to 1.
+    """
+    points = torch.arange(
+        num_targets * samples, dtype=starts.dtype, device=starts.device)
+    points = (points + 0.5) / (num_targets * samples)
+    places = starts[:, None] + (ends - starts)[:, None] * points
+    places = (places * num_sources - 0.5).clamp(0, num_sources - 1)
+    sources = torch.arange(
+        num_sources, dtype=starts.dtype, device=starts.device)
+    # The hat function of each source centre.
+    weights = (1 - (places[..., None] - sources).abs()).clamp_min(0)
+    return weights.unflatten(1, (num_targets, samples)).mean(dim=2)
+
+
+def map_to_patches(maps: torch.Tensor,
+                   boxes: torch.Tensor,
+                   flips: torch.Tensor,
+                   grid_size: tuple[int, int],
+                   samples: int = 16) -> torch.Tensor:
+    """Read the map of a whole image at the tokens of a crop of it.
+
+    Bilinear interpolation between the centres of the map's cells, averaged
+    over each token's area: what the paper describes as interpolating to the
+    image, cropping with it and patching, without the image-sized map.
+
+    Args:
+        maps: Shape (B, gh, gw).
+        boxes: The crops as (x0, y0, x1, y1) in fractions of the image, shape
+            (B, 4).
+        flips: Whether the crop was mirrored left-right and top-bottom, bool,
+            shape (B, 2).
+        grid_size: Tokens of the crop as (rows, columns).
+        samples: Points per token and axis.
+
+    Returns:
+        Shape (B, rows * columns), in the type of ``maps``.
+    """
+    rows, columns = grid_size
+    x_start, y_start, x_end, y_end = boxes.to(maps.dtype).unbind(dim=1)
+    # A mirrored crop is read from its far side.
+    left_right, top_bottom = flips.unbind(dim=1)
+    x_start, x_end = (torch.where(left_right, x_end, x_start),
+                      torch.where(left_right, x_start, x_end))
+    y_start, y_end = (torch.where(top_bottom, y_end, y_start),
+                      torch.where(top_bottom, y_start, y_end))
+    vertical = resampling_matrix(y_start, y_end, rows, maps.shape[1], samples)
+    horizontal = resampling_matrix(x_start, x_end, columns, maps.shape[2],
+                                   samples)
+    with torch.autocast(maps.device.type, enabled=False):
+        return (vertical @ maps @ horizontal.transpose(1, 2)).flatten(1)

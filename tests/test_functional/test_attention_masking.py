@@ -1,0 +1,297 @@
+"""Partitions of tokens and maps of crops against loops (checks 1 to 6)."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from mmmedmask.functional.attention_masking import (
+    map_to_patches,
+    partition_tokens,
+    plackett_luce_order,
+    token_counts,
+)
+
+WHOLE = [0.0, 0.0, 1.0, 1.0]
+
+
+def exponential(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.empty(*shape).exponential_(generator=generator)
+
+
+# ------------------------------------------------------------ check 1: counts
+
+
+@pytest.mark.parametrize(('num_patches', 'want'), [
+    (196, (88, 59, 49)), (256, (115, 77, 64)), (64, (28, 20, 16)),
+    (49, (22, 14, 13)), (16, (7, 5, 4))])
+def test_counts_of_the_paper(num_patches, want):
+    assert token_counts(num_patches, 0.45, 0.30) == want
+
+
+def test_counts_do_not_suffer_from_floats():
+    # 400 * 0.29 is 115.99999999999999.
+    assert int(400 * 0.29) == 115
+    assert token_counts(400, 0.29, 0.0).masked == 116
+    assert token_counts(196, 0.75, 0.0) == (147, 0, 49)
+
+
+@pytest.mark.parametrize('ratios', [(-0.1, 0.3), (0.45, -0.3), (0.6, 0.4),
+                                    (1.0, 0.0)])
+def test_bad_ratios_are_refused(ratios):
+    with pytest.raises(ValueError, match=str(ratios[0])):
+        token_counts(196, *ratios)
+
+
+def test_partition_is_one():
+    partition = partition_tokens(
+        torch.rand(8, 196), exponential(8, 196), 0.45, 0.30)
+    assert [ids.shape for ids in partition] == [(8, 88), (8, 59), (8, 49)]
+    together = torch.cat(list(partition), dim=1).sort(dim=1).values
+    assert torch.equal(together, torch.arange(196).expand(8, -1))
+    for ids in partition:
+        assert torch.equal(ids, ids.sort(dim=1).values)
+    flags = partition.flags()
+    for image in range(8):
+        for flag, ids in zip((1, -1, 0), partition, strict=True):
+            assert (flags[image] == flag).nonzero().flatten().tolist() == \
+                ids[image].tolist()
+
+
+# --------------------------------------------- check 2: Plackett-Luce, exactly
+
+
+def enumerate_inclusion(weights, count):
+    """P(token is among the first ``count``), by going through all orders."""
+    inclusion = [0.0] * len(weights)
+    for order in itertools.permutations(range(len(weights)), count):
+        probability, left = 1.0, sum(weights)
+        for token in order:
+            probability *= weights[token] / left
+            left -= weights[token]
+        for token in order:
+            inclusion[token] += probability
+    return inclusion
+
+
+def test_draws_are_plackett_luce():
+    draws = 200_000
+    weights = torch.tensor([1., 2., 3., 4.])
+    order = plackett_luce_order(
+        weights.expand(draws, -1), exponential(draws, 4))
+    first = torch.bincount(order[:, 0], minlength=4) / draws
+    # Four standard deviations of a share of 0.25 in 200,000 draws.
+    tolerance = 4 * math.sqrt(0.25 / draws)
+    for token, want in enumerate((.1, .2, .3, .4)):
+        assert abs(float(first[token]) - want) < tolerance
+    after_last = order[order[:, 0] == 3, 1]
+    second = torch.bincount(after_last, minlength=4) / len(after_last)
+    for token, want in enumerate((1 / 6, 2 / 6, 3 / 6, 0)):
+        assert abs(float(second[token]) - want) < 2 * tolerance
+    want = enumerate_inclusion([1, 2, 3, 4], 2)
+    assert [round(one, 4) for one in want] == [.2345, .4413, .6083, .7159]
+    top = (order[:, :2, None] == torch.arange(4)).any(dim=1).float().mean(0)
+    assert (top - torch.tensor(want)).abs().max() < tolerance
+
+
+def test_only_ratios_of_weights_matter():
+    weights, noise = torch.rand(16, 64), exponential(16, 64)
+    # A power of two, so that the floats are exactly scaled.
+    assert torch.equal(plackett_luce_order(weights, noise),
+                       plackett_luce_order(weights * 2**-9, noise))
+
+
+def test_equal_weights_are_random_masking():
+    draws = 4000
+    partition = partition_tokens(
+        torch.ones(draws, 196), exponential(draws, 196), 0.45, 0.30)
+    flags = partition.flags()
+    for flag, want in ((1, 88 / 196), (-1, 59 / 196), (0, 49 / 196)):
+        share = (flags == flag).float().mean(dim=0)
+        assert (share - want).abs().max() < 5 * math.sqrt(
+            want * (1 - want) / draws)
+
+
+# ------------------------------------- check 3: torch's own draw, same numbers
+
+
+def test_order_is_that_of_multinomial():
+    weights = torch.rand(32, 196) + 0.01
+    torch.manual_seed(7)
+    want = torch.multinomial(weights, 196)
+    torch.manual_seed(7)
+    noise = torch.empty(32, 196).exponential_()
+    assert torch.equal(plackett_luce_order(weights, noise), want)
+
+
+# ------------------------------------------------------- check 4: a hot block
+
+
+def test_hot_block_is_always_masked():
+    draws = 2000
+    weights = torch.full((draws, 196), 1e-6)
+    weights[:, :49] = 1.0
+    partition = partition_tokens(weights, exponential(draws, 196), .45, .30)
+    masked = (partition.flags() == 1).float()
+    assert float(masked[:, :49].mean()) > 0.9999
+    cold = masked[:, 49:].mean()
+    assert abs(float(cold) - (88 - 49) / 147) < 1e-4
+
+
+@pytest.mark.parametrize('row', [
+    [0.0] * 64, [float('nan')] + [1.0] * 63, [float('inf')] + [1.0] * 63])
+def test_unusable_weights_become_random_masking(row):
+    noise = exponential(3, 64)
+    weights = torch.rand(3, 64)
+    weights[1] = torch.tensor(row)
+    order = plackett_luce_order(weights, noise)
+    assert torch.equal(order[1], noise[1].argsort(stable=True))
+    for good in (0, 2):
+        assert torch.equal(order[good], (weights[good] / noise[good]).argsort(
+            descending=True, stable=True))
+
+
+def test_half_precision_weights_are_drawn_in_float32():
+    weights = torch.rand(4, 196).half()
+    noise = exponential(4, 196)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        order = plackett_luce_order(weights, noise)
+    assert torch.equal(order, plackett_luce_order(weights.float(), noise))
+
+
+def test_zero_weights_come_last_but_in_some_order():
+    weights = torch.rand(6, 100)
+    weights[:, 40:] = 0.0
+    order = plackett_luce_order(weights, exponential(6, 100))
+    assert (order[:, :40] < 40).float().mean() > 0.99
+    assert torch.equal(order.sort(dim=1).values,
+                       torch.arange(100).expand(6, -1))
+
+
+# --------------------------------------------------- checks 5 and 6: the crop
+
+
+def interpolate(image_map, y, x):
+    """Bilinear interpolation between cell centres, edges replicated."""
+    rows, columns = len(image_map), len(image_map[0])
+    y = min(max(y * rows - 0.5, 0), rows - 1)
+    x = min(max(x * columns - 0.5, 0), columns - 1)
+    top, left = min(int(y), rows - 1), min(int(x), columns - 1)
+    bottom, right = min(top + 1, rows - 1), min(left + 1, columns - 1)
+    dy, dx = y - top, x - left
+    return ((1 - dy) * ((1 - dx) * image_map[top][left] +
+                        dx * image_map[top][right]) + dy *
+            ((1 - dx) * image_map[bottom][left] +
+             dx * image_map[bottom][right]))
+
+
+def crop_by_loops(image_map, box, flip, grid_size, samples):
+    """Walk over the crop's tokens and the points of each."""
+    x0, y0, x1, y1 = box
+    rows, columns = grid_size
+    weights = []
+    for row in range(rows):
+        for column in range(columns):
+            total = 0.0
+            for i in range(samples):
+                for j in range(samples):
+                    v = (row + (i + 0.5) / samples) / rows
+                    u = (column + (j + 0.5) / samples) / columns
+                    u = 1 - u if flip[0] else u
+                    v = 1 - v if flip[1] else v
+                    total += interpolate(image_map, y0 + (y1 - y0) * v,
+                                         x0 + (x1 - x0) * u)
+            weights.append(total / samples**2)
+    return weights
+
+
+@pytest.mark.parametrize('flip', [(False, False), (True, False),
+                                  (False, True), (True, True)])
+@pytest.mark.parametrize('box', [
+    WHOLE, [.1, .3, .8, .6], [.5, .5, 1., 1.], [0., .2, .05, .9]])
+def test_crop_equals_loops(box, flip):
+    maps = torch.rand(1, 5, 7, dtype=torch.float64)
+    weights = map_to_patches(maps, torch.tensor([box]), torch.tensor([flip]),
+                             (3, 4), samples=4)
+    want = crop_by_loops(maps[0].tolist(), torch.tensor(box).tolist(), flip,
+                         (3, 4), 4)
+    assert torch.allclose(weights[0], torch.tensor(want, dtype=torch.float64),
+                          atol=1e-12, rtol=0)
+
+
+def whole(maps, grid_size=None, flip=(False, False), box=WHOLE, samples=16):
+    count = len(maps)
+    return map_to_patches(
+        maps,
+        torch.tensor(box, dtype=torch.float64).expand(count, -1),
+        torch.tensor(flip).expand(count, -1), grid_size or maps.shape[1:],
+        samples).view(count, *(grid_size or maps.shape[1:]))
+
+
+def test_full_crop_is_a_small_smoothing():
+    """Weights 1/8, 3/4, 1/8 along each axis, edges replicated."""
+    maps = torch.rand(2, 14, 14, dtype=torch.float64)
+    padded = torch.nn.functional.pad(maps[:, None], (1, 1, 1, 1),
+                                     mode='replicate')[:, 0]
+    rows = padded[:, :-2] / 8 + padded[:, 1:-1] * .75 + padded[:, 2:] / 8
+    want = (rows[..., :-2] / 8 + rows[..., 1:-1] * .75 + rows[..., 2:] / 8)
+    assert (whole(maps) - want).abs().max() < 1e-14
+
+
+def test_flip_is_a_mirror():
+    maps = torch.rand(2, 14, 14, dtype=torch.float64)
+    assert (whole(maps, flip=(True, False)) -
+            whole(maps).flip(2)).abs().max() < 1e-14
+    assert (whole(maps, flip=(False, True)) -
+            whole(maps).flip(1)).abs().max() < 1e-14
+
+
+def test_ramp_stays_linear_under_an_interior_crop():
+    centres = (torch.arange(14, dtype=torch.float64) + .5) / 14
+    maps = (2 * centres[:, None] - 3 * centres)[None]
+    box = [.2, .3, .7, .9]
+    places = (torch.arange(14, dtype=torch.float64) + .5) / 14
+    want = (2 * (.3 + .6 * places)[:, None] - 3 * (.2 + .5 * places))
+    assert (whole(maps, box=box)[0] - want).abs().max() < 1e-14
+
+
+def test_constant_stays_constant_and_bounds_hold():
+    maps = torch.full((1, 14, 14), .3, dtype=torch.float64)
+    assert (whole(maps, box=[.13, .2, .77, .4]) - .3).abs().max() < 1e-15
+    # A quadrant of one cell lies between the cell and its neighbours.
+    maps = torch.rand(1, 14, 14, dtype=torch.float64)
+    box = [5 / 14, 8 / 14, 5.5 / 14, 8.5 / 14]
+    near = maps[0, 7:9, 4:6]
+    weights = whole(maps, box=box)
+    assert near.min() <= weights.min() <= weights.max() <= near.max()
+
+
+def test_a_crop_sees_what_it_shows():
+    """Hot in the lower half alone: crops from there are hot, others not."""
+    maps = torch.zeros(1, 14, 14, dtype=torch.float64)
+    maps[:, 8:] = 1.0
+    assert whole(maps, box=[.1, .65, .5, .95]).min() > .99
+    assert whole(maps, box=[.1, .05, .5, .5]).max() < .01
+
+
+def test_crops_compose_in_the_interior():
+    """A smooth map cropped twice is nearly the map cropped once."""
+    y, x = torch.meshgrid(
+        *(torch.linspace(0, 3, 28, dtype=torch.float64), ) * 2, indexing='ij')
+    maps = (torch.sin(y) + torch.cos(x))[None]
+    outer, inner = [.1, .2, .9, .8], [.25, .25, .75, .75]
+    once = [.1 + .8 * .25, .2 + .6 * .25, .1 + .8 * .75, .2 + .6 * .75]
+    twice = whole(whole(maps, (56, 56), box=outer), (10, 10), box=inner)
+    assert (twice - whole(maps, (10, 10), box=once)).abs().max() < 5e-3
+
+
+def test_axes_are_not_mixed_up():
+    """A wide map, a wide crop: rows are y, columns are x."""
+    maps = torch.zeros(1, 4, 8, dtype=torch.float64)
+    maps[0, 0, 7] = 1.0
+    weights = whole(maps, (2, 6), box=[.5, 0., 1., .5])
+    assert weights.flatten().argmax() == 5
+    swapped = whole(maps, (2, 6), box=[0., .5, .5, 1.])
+    assert swapped.max() == 0
