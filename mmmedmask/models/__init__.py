@@ -1,5 +1,5 @@
 """Models: one folder per method, shared bricks in ``layers``."""
 
-from mmmedmask.models import cmim
+from mmmedmask.models import cmim, msmae
 
-__all__ = ['cmim']
+__all__ = ['cmim', 'msmae']

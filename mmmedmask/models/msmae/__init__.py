@@ -1,0 +1,16 @@
+"""MSMAE: masking driven by supervised attention (arXiv 2305.05871)."""
+
+from mmmedmask.models.msmae.attention import (
+                                              class_token_attention,
+                                              normalize_attention,
+)
+from mmmedmask.models.msmae.classifier import MSMAEClassifier
+from mmmedmask.models.msmae.decoder import MSMAEDecoder
+from mmmedmask.models.msmae.encoder import MSMAEViT
+from mmmedmask.models.msmae.head import MSMAEHead
+from mmmedmask.models.msmae.msmae import MSMAE
+
+__all__ = [
+    'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder', 'MSMAEHead', 'MSMAEViT',
+    'class_token_attention', 'normalize_attention'
+]

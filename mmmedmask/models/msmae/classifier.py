@@ -1,0 +1,167 @@
+"""Fine-tuning with MSMAE: trained on visible tokens, tested on all."""
+
+from collections.abc import Sequence
+
+import torch
+from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.structures import DataSample
+
+from mmmedmask.functional.attention_masking import (
+    TokenPartition,
+    partition_tokens,
+    token_counts,
+)
+from mmmedmask.models.msmae.attention import (
+    check_weight_norm,
+    class_token_attention,
+    normalize_attention,
+)
+from mmmedmask.models.msmae.encoder import MSMAEViT
+from mmmedmask.models.msmae.msmae import check_unmixed
+from mmmedmask.models.msmae.partition import exponential_noise, patch_weights
+from mmmedmask.registry import MODELS
+
+MASKINGS = ('attention', 'random')
+
+
+@MODELS.register_module()
+class MSMAEClassifier(ImageClassifier):
+    """Image classifier whose training masks by attention, Eq. 8.
+
+    A training step runs on the visible tokens; masked and thrown tokens are
+    both left out. Validation and test run on all tokens, as a plain vision
+    transformer. With ``mask_ratio = throw_ratio = 0`` training is that of a
+    plain vision transformer, too.
+
+    Args:
+        backbone: An :class:`~mmmedmask.models.msmae.MSMAEViT` with
+            ``out_type='avg_featmap'`` or ``'cls_token'``.
+        neck: As in mmpretrain.
+        head: As in mmpretrain.
+        pretrained: As in mmpretrain.
+        train_cfg: As in mmpretrain, without Mixup and CutMix if tokens are
+            masked.
+        data_preprocessor: As in mmpretrain.
+        mask_ratio: Share of tokens that are masked, r.
+        throw_ratio: Share of tokens that are thrown away, t.
+        masking: ``'attention'`` follows the maps that
+            ``mmmedmask.AttentionMaskHook`` attaches; ``'random'`` draws the
+            visible tokens by chance alone, and needs no hook.
+        weight_norm: See
+            :func:`~mmmedmask.models.msmae.attention.normalize_attention`.
+        seed: Seed of the masking; None takes the run's.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is out of range, the backbone cannot leave
+            tokens out, or images are mixed while tokens are masked.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict | None = None,
+                 head: dict | None = None,
+                 pretrained: str | None = None,
+                 train_cfg: dict | None = None,
+                 data_preprocessor: dict | None = None,
+                 mask_ratio: float = 0.45,
+                 throw_ratio: float = 0.30,
+                 masking: str = 'attention',
+                 weight_norm: str = 'per_head',
+                 seed: int | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            pretrained=pretrained,
+            train_cfg=train_cfg,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg)
+        if masking not in MASKINGS:
+            raise ValueError(f'masking must be one of {MASKINGS}, got '
+                             f'{masking!r}')
+        check_weight_norm(weight_norm)
+        if not isinstance(self.backbone, MSMAEViT):
+            raise ValueError('MSMAEClassifier needs the backbone '
+                             'mmmedmask.MSMAEViT, got '
+                             f'{type(self.backbone).__name__}')
+        rows, columns = self.backbone.patch_resolution
+        token_counts(rows * columns, mask_ratio, throw_ratio)
+        self.mask_ratio = mask_ratio
+        self.throw_ratio = throw_ratio
+        self.masking = masking
+        self.weight_norm = weight_norm
+        self.seed = seed
+        if self.masks_tokens:
+            check_unmixed(self.data_preprocessor)
+
+    @property
+    def masks_tokens(self) -> bool:
+        """Whether training leaves tokens out."""
+        return self.mask_ratio + self.throw_ratio > 0
+
+    @property
+    def num_classes(self) -> int:
+        """Classes that the head tells apart."""
+        return self.head.num_classes
+
+    def loss(self, inputs: torch.Tensor,
+             data_samples: Sequence[DataSample]) -> dict:
+        """One training step, Eq. 8.
+
+        Args:
+            inputs: Normalised images (B, C, H, W).
+            data_samples: Samples with ``gt_label`` and, if tokens are masked
+                by attention, ``attention_map`` and ``crop_box``.
+
+        Returns:
+            The head's losses.
+        """
+        visible = None
+        if self.masks_tokens:
+            visible = self.partition(inputs, data_samples).visible
+        features = self.backbone(inputs, visible)
+        if self.with_neck:
+            features = self.neck(features)
+        return self.head.loss(features, data_samples)
+
+    def partition(self, inputs: torch.Tensor,
+                  data_samples: Sequence[DataSample]) -> TokenPartition:
+        """Decide which tokens are masked, thrown away and visible.
+
+        Args:
+            inputs: Images (B, C, H, W).
+            data_samples: Samples.
+
+        Returns:
+            The partition.
+
+        Raises:
+            ValueError: If attention is to decide and there are no maps.
+        """
+        grid_size = self.backbone.grid_size(inputs)
+        noise = exponential_noise(data_samples, grid_size[0] * grid_size[1],
+                                  self.seed, inputs.device)
+        weights = torch.ones_like(noise)
+        if self.masking == 'attention':
+            weights = patch_weights(data_samples, grid_size, inputs.device)
+            if weights is None:
+                raise ValueError(
+                    'samples have no attention_map: add '
+                    'mmmedmask.AttentionMaskHook with begin=0 to '
+                    "custom_hooks, or set masking='random'")
+        return partition_tokens(weights, noise, self.mask_ratio,
+                                self.throw_ratio)
+
+    def attention_maps(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the class token looks at in whole images, Eq. 4 and 5.
+
+        Args:
+            inputs: Normalised images (B, C, H, W).
+
+        Returns:
+            Shape (B, rows, columns), float32 in [0, 1].
+        """
+        return normalize_attention(
+            class_token_attention(self.backbone, inputs), self.weight_norm)

@@ -1,0 +1,149 @@
+"""MSMAE's decoder: reconstructs masked patches, without the thrown ones."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.necks import MAEPretrainDecoder
+from mmpretrain.models.utils import to_2tuple
+from torch import nn
+
+from mmmedmask.functional.attention_masking import TokenPartition
+from mmmedmask.functional.patchify import sincos_position_embedding
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class MSMAEDecoder(MAEPretrainDecoder):
+    """MAE's decoder on visible and masked tokens.
+
+    Thrown tokens do not enter. Only masked patches are reconstructed, so the
+    last layer computes no other token. Parameters have the names of
+    mmpretrain's MAE decoder.
+
+    Args:
+        img_size: Side of the images in pixels, or (h, w).
+        patch_size: Side of a patch in pixels, or (h, w).
+        in_channels: Channels of the images.
+        encoder_dims: Dimensions of the encoder's tokens.
+        embed_dims: Dimensions of the decoder's tokens, a multiple of 4.
+        num_layers: Number of layers.
+        num_heads: Attention heads per layer.
+        mlp_ratio: Hidden dimensions of the MLPs over ``embed_dims``.
+        norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If patches do not divide the image, or there is no layer.
+    """
+
+    def __init__(self,
+                 img_size: int | Sequence[int] = 224,
+                 patch_size: int | Sequence[int] = 16,
+                 in_channels: int = 3,
+                 encoder_dims: int = 768,
+                 embed_dims: int = 512,
+                 num_layers: int = 8,
+                 num_heads: int = 16,
+                 mlp_ratio: float = 4.0,
+                 norm_cfg: dict | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
+        if any(side % patch
+               for side, patch in zip(img_size, patch_size, strict=True)):
+            raise ValueError(f'patch_size {tuple(patch_size)} does not '
+                             f'divide img_size {tuple(img_size)}')
+        if num_layers < 1:
+            raise ValueError(f'num_layers must be at least 1, got '
+                             f'{num_layers}')
+        rows, columns = (side // patch for side, patch in zip(
+            img_size, patch_size, strict=True))
+        super().__init__(
+            num_patches=rows * columns,
+            embed_dim=encoder_dims,
+            decoder_embed_dim=embed_dims,
+            decoder_depth=num_layers,
+            decoder_num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
+            predict_feature_dim=patch_size[0] * patch_size[1] * in_channels,
+            init_cfg=init_cfg)
+        self.grid_size = (rows, columns)
+
+    def init_weights(self) -> None:
+        """Initialise as MAE does, for grids of any shape."""
+        # Past the parent, whose embedding is for square grids only.
+        super(MAEPretrainDecoder, self).init_weights()
+        positions = sincos_position_embedding(
+            self.grid_size, self.decoder_pos_embed.shape[-1])
+        with torch.no_grad():
+            self.decoder_pos_embed.copy_(F.pad(positions, (0, 0, 1, 0)))
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, latent: torch.Tensor,
+                partition: TokenPartition) -> torch.Tensor:
+        """Predict the pixels of the masked patches.
+
+        Args:
+            latent: The encoder's output, class token first, shape
+                (B, 1 + V, C).
+            partition: Where each token went; its visible ids are in the
+                order of ``latent``.
+
+        Returns:
+            Shape (B, M, patch pixels * channels), in the order of
+            ``partition.masked``; inside a patch pixels row by row with their
+            channels together.
+        """
+        tokens = self.decoder_embed(latent)
+        positions = self.decoder_pos_embed[0]
+        kept = tokens + torch.cat([
+            positions[:1].expand(len(tokens), -1, -1),
+            positions[1:][partition.visible]
+        ], 1)
+        masked = self.mask_token + positions[1:][partition.masked]
+        tokens = torch.cat([kept, masked.to(kept.dtype)], dim=1)
+        for block in self.decoder_blocks[:-1]:
+            tokens = block(tokens)
+        masked = last_tokens_of_layer(self.decoder_blocks[-1], tokens,
+                                      partition.masked.shape[1])
+        return self.decoder_pred(self.decoder_norm(masked))
+
+
+def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
+                         count: int) -> torch.Tensor:
+    """Run a transformer layer for the last tokens only.
+
+    They attend to all tokens, as in the whole layer; what the other tokens
+    would become is not computed.
+
+    Args:
+        layer: mmpretrain's ``TransformerEncoderLayer``.
+        tokens: Shape (B, N, C).
+        count: How many tokens are asked for.
+
+    Returns:
+        Shape (B, count, C), the last rows of ``layer(tokens)``.
+    """
+    attention = layer.attn
+    heads = (attention.num_heads, attention.head_dims)
+    dims = attention.embed_dims
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    query_bias, rest_bias = (None, None) if bias is None else (bias[:dims],
+                                                               bias[dims:])
+    normed = layer.ln1(tokens)
+    asked = tokens[:, tokens.shape[1] - count:]
+    query = F.linear(normed[:, tokens.shape[1] - count:], weight[:dims],
+                     query_bias)
+    key, value = F.linear(normed, weight[dims:], rest_bias).chunk(2, dim=-1)
+    query, key, value = (part.unflatten(-1, heads).transpose(1, 2)
+                         for part in (query, key, value))
+    mixed = F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        dropout_p=attention.attn_drop if layer.training else 0.0)
+    mixed = attention.proj(mixed.transpose(1, 2).flatten(2))
+    asked = asked + attention.out_drop(
+        attention.gamma1(attention.proj_drop(mixed)))
+    return layer.ffn(layer.ln2(asked), identity=asked)

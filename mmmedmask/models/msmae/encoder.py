@@ -1,0 +1,213 @@
+"""MSMAE's encoder: a vision transformer that runs on some tokens only."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed, to_2tuple
+from torch import nn
+
+from mmmedmask.functional.patchify import (
+    gather_patches,
+    sincos_position_embedding,
+)
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class MSMAEViT(VisionTransformer):
+    """Vision transformer for pre-training and fine-tuning with MSMAE.
+
+    Parameters have the names of mmpretrain's ViT. Without ``visible_ids`` it
+    is that ViT; with them, only the visible patches are embedded and
+    encoded.
+
+    Args:
+        arch: Name of mmpretrain's architecture (``'deit-tiny'``,
+            ``'deit-small'``, ``'base'``, ...), or a dict with
+            ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``.
+        img_size: Side of the images in pixels, or (h, w).
+        patch_size: Side of a patch in pixels, or (h, w); divides the image.
+        in_channels: Channels of the images.
+        out_indices: Layers whose output is returned.
+        drop_rate: Dropout after embedding and in the MLPs, in [0, 1).
+        drop_path_rate: Stochastic depth of the last layer, in [0, 1).
+        qkv_bias: Whether query, key and value have a bias.
+        norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
+        final_norm: Whether the last layer's output is normalised.
+        out_type: ``'raw'`` (B, 1 + L, C) for pre-training, ``'avg_featmap'``
+            (mean of the patch tokens, normalised) or ``'cls_token'`` for
+            classification, ``'featmap'`` (B, C, h, w) for segmentation.
+        frozen_stages: Layers that are not trained; -1 trains all.
+        interpolate_mode: How position embeddings are resized.
+        fixed_pos_embed: Sine-cosine position embedding that is not trained,
+            as in pre-training. False trains it, as in fine-tuning.
+        patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
+        layer_cfgs: Further arguments of the layers.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If patches overlap or do not divide the image.
+    """
+
+    def __init__(self,
+                 arch: str | dict = 'base',
+                 img_size: int | Sequence[int] = 224,
+                 patch_size: int | Sequence[int] = 16,
+                 in_channels: int = 3,
+                 out_indices: int | Sequence[int] = -1,
+                 drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0,
+                 qkv_bias: bool = True,
+                 norm_cfg: dict | None = None,
+                 final_norm: bool = True,
+                 out_type: str = 'raw',
+                 frozen_stages: int = -1,
+                 interpolate_mode: str = 'bicubic',
+                 fixed_pos_embed: bool = True,
+                 patch_cfg: dict | None = None,
+                 layer_cfgs: dict | Sequence[dict] | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
+        if any(side % patch
+               for side, patch in zip(img_size, patch_size, strict=True)):
+            raise ValueError(f'patch_size {tuple(patch_size)} does not '
+                             f'divide img_size {tuple(img_size)}')
+        super().__init__(
+            arch=arch,
+            img_size=tuple(img_size),
+            patch_size=tuple(patch_size),
+            in_channels=in_channels,
+            # mmpretrain writes into the list.
+            out_indices=out_indices
+            if isinstance(out_indices, int) else list(out_indices),
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            qkv_bias=qkv_bias,
+            norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
+            final_norm=final_norm,
+            out_type=out_type,
+            frozen_stages=frozen_stages,
+            interpolate_mode=interpolate_mode,
+            patch_cfg=patch_cfg or {},
+            layer_cfgs=layer_cfgs or {},
+            init_cfg=init_cfg)
+        self.in_channels = in_channels
+        self.patch_size = tuple(patch_size)
+        self.fixed_pos_embed = fixed_pos_embed
+        if fixed_pos_embed:
+            self.pos_embed.requires_grad = False
+        projection = self.patch_embed.projection
+        if not (tuple(projection.kernel_size) == tuple(projection.stride) ==
+                self.patch_size and projection.groups == 1):
+            raise ValueError(
+                'patches must not overlap, or masked pixels would be seen: '
+                f'patch_size is {self.patch_size}, kernel '
+                f'{tuple(projection.kernel_size)}, stride '
+                f'{tuple(projection.stride)}')
+
+    def init_weights(self) -> None:
+        """Initialise as MAE does; a pre-trained checkpoint wins."""
+        super().init_weights()
+        init_cfg = self.init_cfg if isinstance(self.init_cfg, dict) else {}
+        if init_cfg.get('type') == 'Pretrained':
+            return
+        if self.fixed_pos_embed:
+            positions = sincos_position_embedding(self.patch_resolution,
+                                                  self.embed_dims)
+            with torch.no_grad():
+                self.pos_embed.copy_(F.pad(positions, (0, 0, 1, 0)))
+        nn.init.xavier_uniform_(
+            self.patch_embed.projection.weight.data.flatten(1))
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    def forward(
+            self,
+            images: torch.Tensor,
+            visible_ids: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Encode images.
+
+        Args:
+            images: Normalised images (B, C, H, W).
+            visible_ids: Ids of the patches to encode, shape (B, V), counted
+                row by row; None encodes all.
+
+        Returns:
+            One output per entry of ``out_indices``, see ``out_type``; with
+            ``visible_ids`` the L patch tokens are the V visible ones, in
+            that order.
+
+        Raises:
+            ValueError: If a feature map is asked for from some of the
+                patches.
+        """
+        if visible_ids is None:
+            return super().forward(images)
+        if self.out_type == 'featmap':
+            raise ValueError("out_type='featmap' needs all patches, got "
+                             f'visible_ids of shape '
+                             f'{tuple(visible_ids.shape)}')
+        tokens = self.embed(images, visible_ids)
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            tokens = layer(tokens)
+            if index == len(self.layers) - 1 and self.final_norm:
+                tokens = self.ln1(tokens)
+            if index in self.out_indices:
+                outputs.append(self._format_output(tokens, None))
+        return tuple(outputs)
+
+    def embed(self,
+              images: torch.Tensor,
+              visible_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """Turn images into the first layer's input.
+
+        Args:
+            images: Normalised images (B, C, H, W).
+            visible_ids: See :meth:`forward`.
+
+        Returns:
+            The class token and the patch tokens with their positions, shape
+            (B, 1 + V, C).
+        """
+        positions = resize_pos_embed(
+            self.pos_embed,
+            self.patch_resolution,
+            self.grid_size(images),
+            mode=self.interpolate_mode,
+            num_extra_tokens=self.num_extra_tokens)
+        if visible_ids is None:
+            patches = self.patch_embed(images)[0] + positions[:, 1:]
+        else:
+            patches = self._embed_patches(images, visible_ids)
+            patches = patches + positions[0, 1:][visible_ids]
+        class_token = self.cls_token + positions[:, :1]
+        tokens = torch.cat(
+            [class_token.expand(len(images), -1, -1), patches], dim=1)
+        return self.pre_norm(self.drop_after_pos(tokens))
+
+    def _embed_patches(self, images: torch.Tensor,
+                       visible_ids: torch.Tensor) -> torch.Tensor:
+        """The patch embedding, of these patches alone."""
+        pixels = gather_patches(images, visible_ids, self.patch_size)
+        projection = self.patch_embed.projection
+        patches = F.linear(
+            pixels.flatten(2), projection.weight.flatten(1), projection.bias)
+        norm = self.patch_embed.norm
+        return patches if norm is None else norm(patches)
+
+    def grid_size(self, images: torch.Tensor) -> tuple[int, int]:
+        """Patches of images (B, C, H, W) as (rows, columns).
+
+        Raises:
+            ValueError: If the patches do not divide the images.
+        """
+        size = tuple(images.shape[-2:])
+        if any(side % patch
+               for side, patch in zip(size, self.patch_size, strict=True)):
+            raise ValueError(f'patch_size {self.patch_size} does not divide '
+                             f'the image size {size}')
+        return size[0] // self.patch_size[0], size[1] // self.patch_size[1]

@@ -1,0 +1,171 @@
+"""MSMAE's losses: squared error of masked patches, and the class (Eq. 1-3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.models.utils import to_2tuple
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmmedmask.functional.patchify import gather_patches, scatter_patches
+from mmmedmask.registry import MODELS
+
+# Keeps the variance of a blank patch positive, as in MAE.
+VARIANCE_EPSILON = 1e-6
+
+
+@MODELS.register_module()
+class MSMAEHead(BaseModule):
+    """Reconstruction in float32, and a linear class head on the class token.
+
+    Args:
+        patch_size: Side of a patch in pixels, or (h, w).
+        norm_pix: Normalise each target patch by its mean and standard
+            deviation, as MAE's own recipe does; the paper does not.
+        cls_weight: Weight of the class loss, lambda in Eq. 3. At 0 there is
+            no class head and no labels are needed: the attention-driven
+            masking of AMT.
+        num_classes: Number of classes; needed if ``cls_weight`` is not 0.
+        embed_dims: Dimensions of the encoder's class token.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If ``cls_weight`` is negative, or there are fewer than
+            two classes to tell apart.
+    """
+
+    def __init__(self,
+                 patch_size: int | Sequence[int] = 16,
+                 norm_pix: bool = False,
+                 cls_weight: float = 0.1,
+                 num_classes: int | None = None,
+                 embed_dims: int = 768,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        if cls_weight < 0:
+            raise ValueError(
+                f'cls_weight must be at least 0, got {cls_weight}')
+        if cls_weight > 0 and (num_classes is None or num_classes < 2):
+            raise ValueError(
+                f'cls_weight {cls_weight} needs num_classes of at least 2, '
+                f'got {num_classes}; cls_weight=0 needs no labels')
+        self.patch_size = tuple(to_2tuple(patch_size))
+        self.norm_pix = norm_pix
+        self.cls_weight = cls_weight
+        self.num_classes = num_classes
+        self.fc = nn.Linear(embed_dims, num_classes) if cls_weight else None
+
+    def target(self, images: torch.Tensor,
+               masked_ids: torch.Tensor) -> torch.Tensor:
+        """What is to be predicted.
+
+        Args:
+            images: Normalised images (B, C, H, W).
+            masked_ids: Shape (B, M).
+
+        Returns:
+            Shape (B, M, patch pixels * C), float32, pixels row by row with
+            their channels together.
+        """
+        patches = self._pixels(images.float(), masked_ids)
+        if self.norm_pix:
+            mean, std = patch_statistics(patches)
+            patches = (patches - mean) / std
+        return patches
+
+    def _pixels(self, images: torch.Tensor,
+                masked_ids: torch.Tensor) -> torch.Tensor:
+        patches = gather_patches(images, masked_ids, self.patch_size)
+        return patches.permute(0, 1, 3, 4, 2).flatten(2)
+
+    def reconstruction_loss(self, prediction: torch.Tensor,
+                            images: torch.Tensor,
+                            masked_ids: torch.Tensor) -> torch.Tensor:
+        """Mean squared error over all pixels of the masked patches, Eq. 1.
+
+        Args:
+            prediction: Shape (B, M, patch pixels * C).
+            images: Normalised images (B, C, H, W).
+            masked_ids: Shape (B, M).
+
+        Returns:
+            A float32 scalar.
+        """
+        with torch.autocast(prediction.device.type, enabled=False):
+            return F.mse_loss(prediction.float(),
+                              self.target(images, masked_ids))
+
+    def classification_loss(
+            self, class_token: torch.Tensor,
+            data_samples: Sequence[DataSample]) -> torch.Tensor:
+        """Cross-entropy of the class, Eq. 2, on logits.
+
+        Args:
+            class_token: The encoder's class token, shape (B, C).
+            data_samples: Samples with ``gt_label``.
+
+        Returns:
+            A float32 scalar, not yet weighted.
+
+        Raises:
+            ValueError: If a sample has no label, or one that is no class;
+                names the image.
+        """
+        labels = self._labels(data_samples)
+        logits = self.fc(class_token)
+        with torch.autocast(logits.device.type, enabled=False):
+            return F.cross_entropy(logits.float(), labels.to(logits.device))
+
+    def _labels(self, data_samples: Sequence[DataSample]) -> torch.Tensor:
+        for sample in data_samples:
+            label = sample.get('gt_label')
+            if label is None:
+                raise ValueError(
+                    f'{sample.get("img_path")} has no gt_label, which '
+                    f'cls_weight={self.cls_weight} needs; pre-training '
+                    'without labels has cls_weight=0')
+            if label.numel() != 1 or not 0 <= int(label) < self.num_classes:
+                raise ValueError(
+                    f'{sample.get("img_path")} has the gt_label '
+                    f'{label.tolist()}, expected one of 0 to '
+                    f'{self.num_classes - 1}')
+        return torch.cat([sample.gt_label.view(1) for sample in data_samples])
+
+    def fill_in(self, images: torch.Tensor, prediction: torch.Tensor,
+                masked_ids: torch.Tensor) -> torch.Tensor:
+        """Put the predicted patches into the images, for pictures.
+
+        Args:
+            images: Normalised images (B, C, H, W).
+            prediction: Shape (B, M, patch pixels * C).
+            masked_ids: Shape (B, M).
+
+        Returns:
+            Shape (B, C, H, W), in the units of ``images``; with ``norm_pix``
+            the true patches' mean and standard deviation are used.
+        """
+        prediction = prediction.float()
+        if self.norm_pix:
+            mean, std = patch_statistics(
+                self._pixels(images.float(), masked_ids))
+            prediction = prediction * std + mean
+        patches = prediction.unflatten(
+            2, (*self.patch_size, images.shape[1])).permute(0, 1, 4, 2, 3)
+        return scatter_patches(images, masked_ids, patches)
+
+
+def patch_statistics(
+        patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each patch, as MAE takes them.
+
+    Args:
+        patches: Shape (B, M, P).
+
+    Returns:
+        Two tensors of shape (B, M, 1).
+    """
+    variance = patches.var(dim=-1, keepdim=True)
+    return patches.mean(
+        dim=-1, keepdim=True), (variance + VARIANCE_EPSILON).sqrt()

@@ -1,0 +1,105 @@
+"""The class token's attention against loops (check 10), and its scale."""
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from mmmedmask.models.msmae import class_token_attention, normalize_attention
+
+from .naive_msmae import class_token_map
+from .tiny_msmae import ARCH, GRID, batch, tiny_classifier, tiny_pretraining
+
+
+def test_map_equals_the_naive_attention():
+    model = tiny_pretraining().eval()
+    images, _ = batch()
+    with torch.no_grad():
+        attention = class_token_attention(model.backbone, images)
+    assert attention.shape == (4, ARCH['num_heads'], *GRID)
+    for image, heads in zip(images, attention, strict=True):
+        want = class_token_map(model, image, ARCH['num_heads'])
+        assert (heads.flatten(1) - want).abs().max() < 1e-6
+
+
+def test_row_sums_to_one_with_the_class_tokens_own_column():
+    from mmmedmask.models.msmae.attention import class_token_row
+    model = tiny_pretraining()
+    tokens = torch.rand(2, 25, ARCH['embed_dims'])
+    row = class_token_row(model.backbone.layers[-1].attn, tokens)
+    assert row.shape == (2, ARCH['num_heads'], 25)
+    assert torch.allclose(row.sum(dim=-1), torch.ones(2, ARCH['num_heads']))
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_any_backbone_with_or_without_bias(bias):
+    backbone = MODELS.build(dict(
+        type='mmmedmask.MSMAEViT', arch=dict(ARCH), img_size=16, patch_size=4,
+        qkv_bias=bias))
+    images = torch.rand(2, 3, 16, 16)
+    assert class_token_attention(backbone, images).shape == (2, 4, 4, 4)
+
+
+def normalize_by_loops(attention, weight_norm):
+    heads = [head.flatten().tolist() for head in attention]
+    if weight_norm == 'mean_heads':
+        heads = [[sum(column) / len(heads)
+                  for column in zip(*heads, strict=True)]]
+    scaled = [[(one - min(head)) / (max(head) - min(head)) for one in head]
+              for head in heads]
+    return [sum(column) / len(scaled)
+            for column in zip(*scaled, strict=True)]
+
+
+@pytest.mark.parametrize('weight_norm', ['per_head', 'mean_heads'])
+def test_normalisation_equals_loops(weight_norm):
+    attention = torch.rand(2, 3, 4, 5)
+    maps = normalize_attention(attention, weight_norm)
+    for one, heads in zip(maps, attention, strict=True):
+        want = torch.tensor(normalize_by_loops(heads, weight_norm))
+        assert (one.flatten() - want).abs().max() < 1e-6
+
+
+def test_the_two_normalisations_differ_as_documented():
+    """A sharp head and a flat one."""
+    attention = torch.full((1, 2, 2, 2), 0.01)
+    attention[0, 0] = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    attention[0, 1, 1, 1] = 0.02
+    per_head = normalize_attention(attention, 'per_head')
+    assert torch.allclose(per_head, torch.tensor([[[.5, 0.], [0., .5]]]))
+    mean = normalize_attention(attention, 'mean_heads')
+    assert mean[0, 0, 0] == 1
+    assert mean[0, 1, 1] < 0.02
+
+
+def test_constant_attention_becomes_uniform():
+    for weight_norm in ('per_head', 'mean_heads'):
+        maps = normalize_attention(torch.full((1, 2, 3, 3), .1), weight_norm)
+        assert torch.equal(maps, torch.ones(1, 3, 3))
+
+
+def test_softmax_is_in_float32_under_autocast():
+    model = tiny_pretraining().eval()
+    images, _ = batch()
+    with torch.no_grad():
+        want = model.attention_maps(images)
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            got = model.attention_maps(images)
+    assert got.dtype == torch.float32
+    assert (got - want).abs().max() < 0.1
+
+
+def test_classifier_and_algorithm_give_the_same_map():
+    pretrained = tiny_pretraining().eval()
+    classifier = tiny_classifier().eval()
+    state = {name: value
+             for name, value in pretrained.backbone.state_dict().items()
+             if not name.startswith('ln')}
+    missing, unexpected = classifier.backbone.load_state_dict(
+        state, strict=False)
+    assert missing == ['ln2.weight', 'ln2.bias']
+    assert unexpected == []
+    images, _ = batch()
+    with torch.no_grad():
+        assert torch.equal(
+            pretrained.attention_maps(images),
+            classifier.attention_maps(images))

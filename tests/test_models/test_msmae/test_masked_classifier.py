@@ -1,0 +1,191 @@
+"""The masked classifier: checks 13, 14 and 19 of the method's reference."""
+
+import copy
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+from torch.utils.flop_counter import FlopCounterMode
+
+from .tiny_msmae import ARCH, IMAGE_SIZE, batch, tiny_classifier
+
+
+def plain_classifier(out_type='avg_featmap'):
+    """mmpretrain's own ViT and classifier of the same size."""
+    return MODELS.build(dict(
+        type='ImageClassifier',
+        backbone=dict(
+            type='VisionTransformer', arch=dict(ARCH), img_size=IMAGE_SIZE,
+            patch_size=4, out_type=out_type, out_indices=[1],
+            final_norm=out_type == 'cls_token'),
+        head=dict(
+            type='LinearClsHead', num_classes=3,
+            in_channels=ARCH['embed_dims'],
+            loss=dict(type='CrossEntropyLoss'))))
+
+
+@pytest.mark.parametrize('out_type', ['avg_featmap', 'cls_token'])
+def test_test_time_is_a_plain_vit_bit_for_bit(out_type):
+    """Check 13: maps or not, all tokens are used."""
+    model = tiny_classifier(backbone=dict(
+        out_type=out_type, final_norm=out_type == 'cls_token')).eval()
+    plain = plain_classifier(out_type).eval()
+    plain.load_state_dict(model.state_dict())
+    images, samples = batch()
+    with torch.no_grad():
+        want = plain.predict(images, copy.deepcopy(samples))
+        got = model.predict(images, copy.deepcopy(samples))
+    for one, two in zip(got, want, strict=True):
+        assert torch.equal(one.pred_score, two.pred_score)
+
+
+def test_without_masking_training_is_a_plain_vit_bit_for_bit():
+    """Check 13: losses and gradients."""
+    model = tiny_classifier(mask_ratio=0.0, throw_ratio=0.0)
+    plain = plain_classifier()
+    plain.load_state_dict(model.state_dict())
+    for maps in (True, False):
+        images, samples = batch(maps=maps)
+        got = model.loss(images, samples)['loss']
+        want = plain.loss(images, samples)['loss']
+        assert torch.equal(got, want)
+    got.backward()
+    want.backward()
+    theirs = dict(plain.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad, theirs[name].grad), name
+
+
+def test_all_tokens_listed_are_all_tokens():
+    """The masked path itself, with every token visible."""
+    model = tiny_classifier().eval()
+    images, _ = batch()
+    ids = torch.arange(24).expand(4, -1)
+    with torch.no_grad():
+        got, want = model.backbone(images, ids)[0], model.backbone(images)[0]
+    assert (got - want).abs().max() < 1e-6
+
+
+def test_training_sees_visible_tokens_only():
+    model = tiny_classifier()
+    images, samples = batch()
+    flags = model.partition(images, samples).flags()
+    assert [(flags == flag).sum(1).tolist() for flag in (1, -1, 0)] == [
+        [10] * 4, [8] * 4, [6] * 4]
+    pixels = flags.view(-1, 1, 4, 6).repeat_interleave(4, 2)
+    pixels = pixels.repeat_interleave(4, 3).expand_as(images)
+    images.requires_grad_()
+    model.loss(images, samples)['loss'].backward()
+    assert images.grad[pixels != 0].abs().max() == 0
+    assert (images.grad[pixels == 0] != 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(('out_type', 'trained'), [('avg_featmap', False),
+                                                   ('cls_token', True)])
+def test_pooling_decides_whether_the_last_map_is_trained(out_type, trained):
+    """Check 14: with average pooling nothing asks the last class token."""
+    model = tiny_classifier(backbone=dict(
+        out_type=out_type, final_norm=out_type == 'cls_token'))
+    images, samples = batch()
+    model.loss(images, samples)['loss'].backward()
+    last = model.backbone.layers[-1].attn
+    # The class token's query is the only use of its row.
+    seen = []
+    last.register_full_backward_hook(
+        lambda module, inputs, outputs: seen.append(outputs[0][:, 0]))
+    model.loss(images, samples)['loss'].backward()
+    assert (seen[0].abs().max() > 0) == trained
+
+
+def test_random_masking_needs_no_maps():
+    model = tiny_classifier(masking='random')
+    images, samples = batch(maps=False)
+    assert model.partition(images, samples).visible.shape == (4, 6)
+    with_maps, other = batch(maps=True)
+    assert torch.equal(
+        model.partition(images, samples).flags(),
+        model.partition(with_maps, other).flags())
+
+
+def test_attention_without_maps_is_refused():
+    model = tiny_classifier()
+    with pytest.raises(ValueError, match='AttentionMaskHook'):
+        model.loss(*batch(maps=False))
+
+
+@pytest.mark.parametrize(('arguments', 'text'), [
+    (dict(masking='sam'), 'sam'),
+    (dict(weight_norm='none'), 'none'),
+    (dict(mask_ratio=0.5, throw_ratio=0.5), '0.5'),
+    (dict(train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]),
+          data_preprocessor=dict(num_classes=3)), 'CutMix'),
+])
+def test_bad_arguments(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        tiny_classifier(**arguments)
+
+
+def test_a_backbone_that_cannot_leave_tokens_out_is_refused():
+    with pytest.raises(ValueError, match='ResNet'):
+        MODELS.build(dict(
+            type='mmmedmask.MSMAEClassifier',
+            backbone=dict(type='ResNet', depth=18),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=512)))
+
+
+def test_a_feature_map_of_some_tokens_is_refused():
+    model = tiny_classifier(backbone=dict(out_type='featmap'))
+    images, _ = batch()
+    with pytest.raises(ValueError, match='featmap'):
+        model.backbone(images, torch.zeros(4, 2).long())
+
+
+def test_feature_maps_and_the_list_of_layers():
+    layers = [0, -1]
+    model = tiny_classifier(
+        backbone=dict(out_type='featmap', out_indices=layers))
+    assert layers == [0, -1]
+    images, _ = batch()
+    features = model.backbone(images)
+    assert [one.shape for one in features] == [(4, 32, 4, 6)] * 2
+
+
+def count_flops(function):
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def test_flops_of_vit_base():
+    """Check 19: 49 of 196 tokens are a quarter of the work.
+
+    The reference embeds all 196 patches and counts 26.22 GFLOP; ours embeds
+    the visible ones alone.
+    """
+    with torch.device('meta'):
+        backbone = MODELS.build(dict(
+            type='mmmedmask.MSMAEViT', arch='base', out_type='avg_featmap',
+            final_norm=False, fixed_pos_embed=False))
+        head = torch.nn.Linear(768, 4)
+        images = torch.empty(1, 3, 224, 224)
+        visible = torch.zeros(1, 49, dtype=torch.int64)
+
+    def step(ids):
+        head(backbone(images, ids)[0]).sum().backward()
+
+    def tokens_flops(tokens):
+        """Linear layers and attention of 12 layers, forward, by hand."""
+        return 2 * 12 * (tokens * 12 * 768**2 + 2 * tokens**2 * 768)
+
+    with torch.no_grad():
+        full = count_flops(lambda: head(backbone(images)[0]))
+        masked = count_flops(lambda: head(backbone(images, visible)[0]))
+    class_head = 2 * 768 * 4
+    assert full == tokens_flops(197) + 2 * 196 * 768**2 + class_head
+    assert masked == tokens_flops(50) + 2 * 49 * 768**2 + class_head
+    assert round(full / 1e9, 3) == 35.126
+    # 8.817 with all patches embedded.
+    assert round((masked + 2 * 147 * 768**2) / 1e9, 3) == 8.817
+    ratio = count_flops(lambda: step(None)) / count_flops(
+        lambda: step(visible))
+    assert 4.0 < ratio < 4.15

@@ -1,0 +1,337 @@
+"""One training step of MSMAE against the naive one, and its invariants.
+
+Checks 7 to 9, 11 and 12 of the method's reference.
+"""
+
+import math
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+from mmmedmask.functional.attention_masking import TokenPartition
+
+from .naive_msmae import training_step
+from .tiny_msmae import ARCH, GRID, INIT, batch, tiny_pretraining
+
+LENGTH = GRID[0] * GRID[1]
+
+
+@pytest.mark.parametrize('maps', [False, True])
+def test_step_equals_the_naive_one(maps):
+    """Checks 8 and 12: both losses, from flags alone, in float64."""
+    model = tiny_pretraining()
+    images, samples = batch(maps=maps)
+    losses = model.loss(images, samples)
+    flags = model.partition(images, samples).flags()
+    counts = [(flags == flag).sum(dim=1).tolist() for flag in (1, -1, 0)]
+    want_counts = (10, 8, 6) if maps else (18, 0, 6)
+    assert counts == [[count] * 4 for count in want_counts]
+    labels = [int(sample.gt_label) for sample in samples]
+    want_rec, want_cls = training_step(model, images, labels, flags,
+                                       ARCH['num_heads'], 2)
+    wants = dict(loss_rec=want_rec, cross_entropy=want_cls,
+                 loss_cls=0.1 * want_cls)
+    assert set(losses) == set(wants)
+    for name, want in wants.items():
+        assert abs(float(losses[name].detach()) - float(want)) < 1e-6
+
+
+def test_masks_follow_the_maps():
+    """A map that is hot at the left half of a mirrored crop."""
+    model = tiny_pretraining()
+    images, samples = batch(count=64)
+    for sample in samples:
+        hot = torch.full((4, 6), 1e-4)
+        hot[:, :2] = 1.0
+        sample.set_field(hot, 'attention_map', field_type='data')
+        # The left third of the image, mirrored: all of it is hot but a seam.
+        sample.set_metainfo(dict(
+            crop_box=(0.0, 0.0, 2 / 3, 1.0), flip=True,
+            flip_direction='horizontal'))
+    flags = model.partition(images, samples).flags().view(-1, *GRID)
+    masked = (flags == 1).float().mean(dim=(0, 1))
+    # The image's left half is the mirrored crop's right half.
+    assert masked[3:].min() > 2 * masked[:2].max()
+
+
+def test_thrown_pixels_play_no_part():
+    """Check 7: no gradient, and other pixels give the very same loss."""
+    model = tiny_pretraining()
+    images, samples = batch()
+    flags = model.partition(images, samples).flags()
+    grid = flags.view(-1, 1, *GRID)
+    pixels = grid.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    pixels = pixels.expand_as(images)
+    images.requires_grad_()
+    losses = model.loss(images, samples)
+    loss = losses['loss_rec'] + losses['loss_cls']
+    gradient, = torch.autograd.grad(loss, images)
+    assert gradient[pixels == -1].abs().max() == 0
+    assert (gradient[pixels == 1] != 0).float().mean() > 0.99
+    assert (gradient[pixels == 0] != 0).float().mean() > 0.99
+    changed = torch.where(pixels == -1, torch.rand(images.shape), images)
+    again = model.loss(changed.detach(), samples)
+    for name, value in again.items():
+        assert torch.equal(value, losses[name])
+
+
+def test_masked_pixels_do_not_reach_the_encoder():
+    model = tiny_pretraining()
+    images, samples = batch()
+    partition = model.partition(images, samples)
+    grid = partition.flags().view(-1, 1, *GRID)
+    pixels = grid.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    changed = torch.where(pixels == 0, images, torch.rand(images.shape))
+    latent, = model.backbone(images, partition.visible)
+    again, = model.backbone(changed, partition.visible)
+    assert torch.equal(latent, again)
+
+
+def test_order_of_tokens_does_not_matter():
+    """Check 8: other orders of the same sets change the loss by rounding."""
+    model = tiny_pretraining()
+    images, samples = batch()
+    partition = model.partition(images, samples)
+    latent, = model.backbone(images, partition.visible)
+    shuffled = TokenPartition(*(ids[:, torch.randperm(ids.shape[1])]
+                                for ids in partition))
+    moved, = model.backbone(images, shuffled.visible)
+    losses = [
+        model.head.reconstruction_loss(
+            model.neck(encoded, one), images, one.masked)
+        for encoded, one in ((latent, partition), (moved, shuffled))
+    ]
+    assert abs(float(losses[0] - losses[1])) < 1e-5
+
+
+def test_class_loss_is_on_logits():
+    """Check 9: ln C at zero logits, 0 (not ln(1 + 2/e)) at sure ones."""
+    model = tiny_pretraining()
+    _, samples = batch(count=3)
+    token = torch.rand(3, ARCH['embed_dims'])
+    with torch.no_grad():
+        model.head.fc.weight.zero_()
+        model.head.fc.bias.zero_()
+    loss = model.head.classification_loss(token, samples)
+    assert abs(float(loss) - math.log(3)) < 1e-6
+    sure = torch.zeros(3, ARCH['embed_dims'])
+    sure[:, :3] = 100 * torch.eye(3)
+    with torch.no_grad():
+        model.head.fc.weight[:, :3] = torch.eye(3)
+    assert float(model.head.classification_loss(sure, samples)) < 1e-6
+
+
+def mmpretrain_mae(norm_pix):
+    """mmpretrain's MAE of the same size, on a square image."""
+    torch.manual_seed(0)
+    model = MODELS.build(dict(
+        type='MAE',
+        data_preprocessor=dict(type='SelfSupDataPreprocessor'),
+        backbone=dict(
+            type='MAEViT', arch=dict(ARCH), img_size=24, patch_size=4,
+            out_indices=[1], mask_ratio=0.75),
+        neck=dict(
+            type='MAEPretrainDecoder', num_patches=36, patch_size=4,
+            in_chans=3, embed_dim=ARCH['embed_dims'], decoder_embed_dim=16,
+            decoder_depth=2, decoder_num_heads=2),
+        head=dict(
+            type='MAEPretrainHead', norm_pix=norm_pix, patch_size=4,
+            loss=dict(type='PixelReconstructionLoss', criterion='L2')),
+        init_cfg=INIT))
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('norm_pix', [False, True])
+def test_without_attention_it_is_mmpretrains_mae(norm_pix, monkeypatch):
+    """Check 11: same weights, same ids: the same loss, and gradients."""
+    mae = mmpretrain_mae(norm_pix)
+    ours = tiny_pretraining(
+        backbone=dict(img_size=24),
+        head=dict(cls_weight=0, norm_pix=norm_pix))
+    weights = mae.state_dict()
+    missing, unexpected = ours.load_state_dict(weights, strict=False)
+    assert missing == []
+    assert unexpected == []
+    images, samples = batch(size=(24, 24), maps=False)
+    flags = ours.partition(images, samples).flags()
+
+    def as_ours(tokens, mask_ratio):
+        order = flags.argsort(dim=1, stable=True)  # visible first
+        kept = order[:, :int(flags.shape[1] * (1 - mask_ratio))]
+        index = kept[..., None].expand(-1, -1, tokens.shape[2])
+        return tokens.gather(1, index), flags.float(), order.argsort(dim=1)
+
+    monkeypatch.setattr(mae.backbone, 'random_masking', as_ours)
+    want = mae.loss(images, [DataSample() for _ in samples])['loss']
+    got = ours.loss(images, samples)
+    assert set(got) == {'loss_rec'}
+    assert abs(float(got['loss_rec'] - want)) < 1e-6
+    want.backward()
+    got['loss_rec'].backward()
+    theirs = dict(mae.named_parameters())
+    for name, parameter in ours.named_parameters():
+        if parameter.requires_grad:
+            assert torch.allclose(parameter.grad, theirs[name].grad,
+                                  atol=1e-6), name
+
+
+def test_every_parameter_has_a_gradient():
+    model = tiny_pretraining()
+    losses = model.loss(*batch())
+    (losses['loss_rec'] + losses['loss_cls']).backward()
+    for name, parameter in model.named_parameters():
+        fixed = name.endswith('pos_embed')
+        assert parameter.requires_grad != fixed
+        assert fixed or parameter.grad.abs().max() > 0, name
+
+
+def test_reconstruction_keeps_what_was_not_masked():
+    for norm_pix in (False, True):
+        model = tiny_pretraining(head=dict(norm_pix=norm_pix)).eval()
+        images, samples = batch()
+        partition = model.partition(images, samples)
+        with torch.no_grad():
+            filled = model.reconstruct(images, partition)
+        grid = partition.flags().view(-1, 1, *GRID)
+        masked = (grid.repeat_interleave(4, 2).repeat_interleave(4, 3) ==
+                  1).expand_as(images)
+        assert torch.equal(filled[~masked], images[~masked])
+        assert (filled[masked] != images[masked]).float().mean() > 0.99
+
+
+def test_a_perfect_prediction_fills_in_the_image():
+    """With norm_pix too: the patches' own statistics are put back."""
+    for norm_pix in (False, True):
+        model = tiny_pretraining(head=dict(norm_pix=norm_pix))
+        images, samples = batch()
+        masked = model.partition(images, samples).masked
+        target = model.head.target(images, masked)
+        assert float(
+            model.head.reconstruction_loss(target, images, masked)) == 0
+        filled = model.head.fill_in(images, target, masked)
+        assert (filled - images).abs().max() < 1e-5
+
+
+def test_draws_depend_on_seed_iteration_and_sample_only():
+    from mmengine.logging import MessageHub
+    model = tiny_pretraining()
+    images, samples = batch()
+    first = model.partition(images, samples).flags()
+    assert torch.equal(first, model.partition(images, samples).flags())
+    alone = model.partition(images[2:3], samples[2:3]).flags()
+    assert torch.equal(alone[0], first[2])
+    MessageHub.get_current_instance().update_info('iter', 1)
+    assert not torch.equal(first, model.partition(images, samples).flags())
+    model.seed = 6
+    MessageHub.get_current_instance().update_info('iter', 0)
+    assert not torch.equal(first, model.partition(images, samples).flags())
+
+
+def test_bfloat16_step_is_close_and_losses_are_float32():
+    model = tiny_pretraining()
+    images, samples = batch()
+    want = model.loss(images, samples)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = model.loss(images, samples)
+    for name, value in got.items():
+        assert value.dtype == torch.float32
+        assert abs(float(value - want[name])) < 0.05 * float(want[name])
+
+
+@pytest.mark.parametrize(('channels', 'size', 'patch'), [
+    (1, (32, 32), 8), (5, (16, 64), 16), (3, (64, 32), 32), (2, 24, 4)])
+def test_other_shapes(channels, size, patch):
+    model = tiny_pretraining(
+        backbone=dict(img_size=size, patch_size=patch, in_channels=channels),
+        mask_ratio=0.5, throw_ratio=0.0, random_mask_ratio=0.5)
+    size = (size, size) if isinstance(size, int) else size
+    images, samples = batch(channels=channels, size=size)
+    losses = model.loss(images, samples)
+    assert math.isfinite(float(losses['loss_rec'].detach()))
+    maps = model.attention_maps(images)
+    assert maps.shape == (4, size[0] // patch, size[1] // patch)
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def test_missing_label_names_the_image():
+    model = tiny_pretraining()
+    images, samples = batch()
+    del samples[2].gt_label
+    with pytest.raises(ValueError, match=r'2\.png has no gt_label'):
+        model.loss(images, samples)
+    samples[2].set_gt_label(3)
+    with pytest.raises(ValueError, match=r'2\.png has the gt_label \[3\]'):
+        model.loss(images, samples)
+
+
+def test_without_class_loss_no_labels_are_needed():
+    model = tiny_pretraining(head=dict(cls_weight=0, num_classes=None))
+    losses = model.loss(*batch(labels=False))
+    assert set(losses) == {'loss_rec'}
+    assert model.num_classes is None
+
+
+def test_some_maps_are_refused():
+    model = tiny_pretraining()
+    images, samples = batch()
+    del samples[1].attention_map
+    with pytest.raises(ValueError, match=r'1 of 4 .* 1\.png'):
+        model.loss(images, samples)
+
+
+@pytest.mark.parametrize(('name', 'value', 'text'), [
+    ('crop_box', None, 'RandomResizedCrop'),
+    ('sample_idx', None, 'sample_idx'),
+])
+def test_missing_metainfo_is_refused(name, value, text):
+    model = tiny_pretraining()
+    images, samples = batch()
+    samples[0].set_metainfo({name: value})
+    with pytest.raises(ValueError, match=text):
+        model.loss(images, samples)
+
+
+def test_unknown_flip_is_refused():
+    model = tiny_pretraining()
+    images, samples = batch()
+    samples[0].set_metainfo(dict(flip=True, flip_direction='sideways'))
+    with pytest.raises(ValueError, match='sideways'):
+        model.loss(images, samples)
+
+
+@pytest.mark.parametrize(('arguments', 'text'), [
+    (dict(mask_ratio=0.7, throw_ratio=0.3), 'throw_ratio 0.3'),
+    (dict(mask_ratio=-0.1), '-0.1'),
+    (dict(mask_ratio=0.01), '0.01 masks none'),
+    (dict(random_mask_ratio=0.0), '0.0 masks none'),
+    (dict(weight_norm='softmax'), 'softmax'),
+    (dict(backbone=dict(out_type='cls_token')), 'cls_token'),
+    (dict(backbone=dict(patch_size=5)), r'\(5, 5\)'),
+    (dict(backbone=dict(patch_cfg=dict(stride=2))), 'overlap'),
+    (dict(head=dict(cls_weight=-1)), '-1'),
+    (dict(head=dict(num_classes=None)), 'num_classes'),
+    (dict(head=dict(num_classes=1)), 'num_classes'),
+    (dict(neck=dict(num_layers=0)), 'num_layers'),
+])
+def test_bad_arguments(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        tiny_pretraining(**arguments)
+
+
+def test_mixed_images_are_refused():
+    augments = dict(augments=[dict(type='Mixup', alpha=0.8)])
+    with pytest.raises(ValueError, match='Mixup'):
+        tiny_pretraining(data_preprocessor=dict(
+            batch_augments=augments, num_classes=3))
+
+
+def test_images_that_patches_do_not_divide_are_refused():
+    model = tiny_pretraining()
+    images, samples = batch(size=(16, 26))
+    with pytest.raises(ValueError, match=r'\(16, 26\)'):
+        model.loss(images, samples)
