@@ -31,6 +31,24 @@ def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
         int.from_bytes(digest, 'little') & 0xFFFFFFFF)
 
 
+def stream_seed(seed: int, stream: str) -> int:
+    """Make the seed of an independent stream of draws out of a run's seed.
+
+    Two parts of a program that draw for the same samples at the same steps
+    would get the same numbers; each of them names a stream of its own.
+
+    Args:
+        seed: Seed of the run.
+        stream: Name of the stream.
+
+    Returns:
+        A seed in [0, 2^63).
+    """
+    key = struct.pack('<q', seed) + stream.encode()
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    return int.from_bytes(digest, 'little') >> 1
+
+
 def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
                        count: int) -> torch.Tensor:
     """Draw ``count`` uniform numbers for every sample of a batch.

@@ -6,6 +6,7 @@ import torch
 from mmmedmask.functional.randomness import (
     per_sample_uniform,
     sample_generator,
+    stream_seed,
 )
 
 
@@ -60,3 +61,15 @@ def test_neighbours_are_uniform_and_unrelated():
     steps = per_sample_uniform(0, 1, range(1000), 6)
     across = ((steps - steps.mean(dim=0)) * centred).mean(dim=0) * 12
     assert across.abs().max() < .15
+
+
+def test_streams_of_one_run_are_unrelated():
+    seeds = [stream_seed(seed, stream)
+             for seed in (0, 1, 2**40, -1) for stream in ('', 'a', 'b', 'ab')]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds[1] == stream_seed(0, 'a')
+    one, other = (
+        per_sample_uniform(stream_seed(0, stream), 0, range(1000), 6) - .5
+        for stream in 'ab')
+    assert ((one * other).mean(dim=0) * 12).abs().max() < .15
