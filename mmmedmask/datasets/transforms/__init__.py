@@ -1,6 +1,14 @@
 """Transforms of data pipelines."""
 
 from mmmedmask.datasets.transforms.cmim_views import CMIMTwoViews
+from mmmedmask.datasets.transforms.recorded_crops import (
+    RandomFlip,
+    RandomResizedCrop,
+    ResizeImage,
+)
 from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
 
-__all__ = ['CMIMTwoViews', 'LoadTile', 'PackTile']
+__all__ = [
+    'CMIMTwoViews', 'LoadTile', 'PackTile', 'RandomFlip', 'RandomResizedCrop',
+    'ResizeImage'
+]

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional as TF  # noqa: N812
 
-from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.functional.views import (
     VIEW_DRAWS,
     ColorFamily,
@@ -72,7 +71,7 @@ def color_with_pillow(image: Image.Image, colors: Colors) -> Image.Image:
 
 
 @TRANSFORMS.register_module()
-class CMIMTwoViews(BaseTransform):
+class CMIMTwoViews(SeededTransform):
     """Make the query and the key view of an 8-bit tile in a worker.
 
     Set ``view_source='loader'`` in the data preprocessor, and add
@@ -105,6 +104,7 @@ class CMIMTwoViews(BaseTransform):
                  color: dict | None = None,
                  same_view: bool = False,
                  seed: int | None = None) -> None:
+        super().__init__(seed)
         if isinstance(view_size, int):
             view_size = (view_size, view_size)
         self.view_size = tuple(view_size)
@@ -117,20 +117,6 @@ class CMIMTwoViews(BaseTransform):
                 f"on the device (view_source='device'), got {self.family}")
         self.color = None if color is None else ColorFamily(**color)
         self.same_view = same_view
-        self.seed = seed
-        # Epoch and seed of the run.
-        self._state = torch.zeros(2, dtype=torch.int64)
-
-    def set_epoch(self, epoch: int, seed: int) -> None:
-        """Choose the epoch whose views are drawn from now on.
-
-        Args:
-            epoch: Epoch, counted from 0.
-            seed: Seed of the run.
-        """
-        # Shared memory lets persistent workers see a new epoch; it is asked
-        # for here because copies of a transform lose it.
-        self._state.share_memory_().copy_(torch.tensor([epoch, seed]))
 
     def transform(self, results: dict) -> dict:
         """Make the views of one sample.
@@ -151,10 +137,7 @@ class CMIMTwoViews(BaseTransform):
                 f'{pixels.dtype} with {pixels.shape[2]} channels in '
                 f'{results.get("img_path")}; draw the views on the device '
                 "(view_source='device')")
-        epoch, run_seed = self._state.tolist()
-        uniform = per_sample_uniform(
-            run_seed if self.seed is None else self.seed, epoch,
-            [results['sample_idx']], VIEW_DRAWS)
+        uniform = self.draw(self.current_seed(), results, VIEW_DRAWS)
         return self.make_views(results, uniform)
 
     def make_views(self, results: dict, uniform: torch.Tensor) -> dict:

@@ -1,0 +1,366 @@
+"""Crops, flips and resizing that record which part of an image is left.
+
+A map of the whole image can then be read at the pixels of the crop, which is
+what MSMAE's attention masking does (arXiv 2305.05871, section 3.3).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image
+
+from mmmedmask.datasets.transforms.seeded import SeededTransform
+from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
+from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.registry import TRANSFORMS
+
+INTERPOLATIONS = tuple(one.name.lower() for one in Image.Resampling)
+# By number of channels. Pillow would multiply RGBA with its alpha.
+PILLOW_MODES = {1: 'L', 3: 'RGB', 4: 'CMYK'}
+ATTEMPTS = 10
+# Area, aspect ratio, top, left.
+DRAWS_PER_ATTEMPT = 4
+
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0., 0., 1., 1.)
+# Mirrored left-right and top-bottom.
+FLIPS = {
+    None: (False, False),
+    'horizontal': (True, False),
+    'vertical': (False, True),
+    'diagonal': (True, True)
+}
+DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
+
+
+def parse_size(scale: int | Sequence[int]) -> tuple[int, int]:
+    """Read a size given as a side or as (h, w).
+
+    Args:
+        scale: Side in pixels, or (h, w).
+
+    Returns:
+        (h, w).
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    size = tuple(scale) if isinstance(scale, Sequence) else (scale, scale)
+    if len(size) != 2 or not all(
+            isinstance(side, int) and side > 0 for side in size):
+        raise ValueError('scale must be a positive integer or two, (h, w), '
+                         f'got {scale!r}')
+    return size
+
+
+def check_interpolation(interpolation: str) -> None:
+    """Raise a ValueError if Pillow has no such filter."""
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f'interpolation must be one of {INTERPOLATIONS}, '
+                         f'got {interpolation!r}')
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int],
+                 interpolation: str) -> np.ndarray:
+    """Resize an image with Pillow, antialiased when it shrinks.
+
+    Args:
+        image: Shape (H, W, C); uint8, uint16 or float32.
+        size: Size of the result as (h, w).
+        interpolation: One of ``INTERPOLATIONS``.
+
+    Returns:
+        Shape (h, w, C) of the same type. Integers are rounded and clipped to
+        the range of their type.
+
+    Raises:
+        ValueError: If the type is another one.
+    """
+    height, width = size
+    resample = Image.Resampling[interpolation.upper()]
+    channels = image.shape[2]
+    if image.dtype == np.uint8 and channels in PILLOW_MODES:
+        picture = Image.frombytes(
+            PILLOW_MODES[channels], image.shape[1::-1], image.tobytes())
+        resized = picture.resize((width, height), resample)
+        return np.array(resized).reshape(height, width, channels)
+    if image.dtype.name not in DTYPE_CHOICES:
+        raise ValueError(f'images must be one of {DTYPE_CHOICES}, got '
+                         f'{image.dtype}')
+    planes = np.empty((height, width, channels), np.float32)
+    for channel in range(channels):
+        plane = Image.fromarray(image[..., channel].astype(np.float32))
+        planes[..., channel] = plane.resize((width, height), resample)
+    if image.dtype == np.float32:
+        return planes
+    limit = np.iinfo(image.dtype).max
+    return planes.round().clip(0, limit).astype(image.dtype)
+
+
+def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
+              crop_ratio_range: tuple[float, float],
+              aspect_ratio_range: tuple[float, float]
+              ) -> tuple[int, int, int, int]:
+    """Choose a box, as torchvision's RandomResizedCrop does.
+
+    Area and, on a log scale, aspect ratio are uniform in their ranges; the
+    first attempt that fits into the image counts, at a uniform place. If
+    none does, the largest central box of a valid aspect ratio is taken.
+
+    Args:
+        uniform: Numbers in [0, 1), ``DRAWS_PER_ATTEMPT`` per attempt.
+        image_size: Size of the image as (h, w).
+        crop_ratio_range: Least and largest share of the image's area.
+        aspect_ratio_range: Least and largest width over height.
+
+    Returns:
+        (top, left, height, width) in pixels.
+    """
+    rows, columns = image_size
+    least, largest = crop_ratio_range
+    low, high = map(math.log, aspect_ratio_range)
+    for start in range(0, len(uniform), DRAWS_PER_ATTEMPT):
+        area, aspect, top, left = uniform[start:start + DRAWS_PER_ATTEMPT]
+        area = rows * columns * (least + (largest - least) * area)
+        aspect = math.exp(low + (high - low) * aspect)
+        width = round(math.sqrt(area * aspect))
+        height = round(math.sqrt(area / aspect))
+        if 0 < width <= columns and 0 < height <= rows:
+            return (int(top * (rows - height + 1)),
+                    int(left * (columns - width + 1)), height, width)
+    narrow, wide = aspect_ratio_range
+    height = min(rows, max(1, round(columns / narrow)))
+    width = min(columns, max(1, round(rows * wide)))
+    return (rows - height) // 2, (columns - width) // 2, height, width
+
+
+def record_crop(results: dict, box: Box) -> None:
+    """Note a crop in a sample's keys, also after other crops and flips.
+
+    Args:
+        results: Sample; gets ``crop_box``, ``flip`` and ``flip_direction``,
+            which stand for the crop of the loaded image, mirrored after it.
+        box: The crop as (x0, y0, x1, y1) in fractions of the present image.
+    """
+    left_right, top_bottom = recorded_flips(results)
+    x0, y0, x1, y1 = box
+    if left_right:
+        x0, x1 = 1 - x1, 1 - x0
+    if top_bottom:
+        y0, y1 = 1 - y1, 1 - y0
+    left, top, right, bottom = results.get('crop_box', WHOLE)
+    width, height = right - left, bottom - top
+    results['crop_box'] = (left + width * x0, top + height * y0,
+                           left + width * x1, top + height * y1)
+    results.setdefault('flip', False)
+    results.setdefault('flip_direction', None)
+
+
+def recorded_flips(results: dict) -> tuple[bool, bool]:
+    """Whether a sample was mirrored, left-right and top-bottom."""
+    return FLIPS[results.get('flip_direction') if results.get('flip') else
+                 None]
+
+
+@TRANSFORMS.register_module()
+class RandomResizedCrop(SeededTransform):
+    """Cut out a random box, bring it to one size, and record the box.
+
+    Boxes are distributed as those of torchvision and mmpretrain. They are
+    drawn from the seed, the epoch and the sample's index: add
+    ``mmmedmask.TransformEpochHook`` to the hooks.
+
+    **Required keys**: ``img`` (H, W, C); uint8, uint16 or float32;
+    ``sample_idx``.
+    **Modified keys**: ``img``, ``img_shape`` (h, w).
+    **Added keys**: ``crop_box``, (x0, y0, x1, y1) in fractions of the loaded
+    image; ``flip`` and ``flip_direction``, if there are none yet: False and
+    None.
+
+    Args:
+        scale: Side of the result in pixels, or (h, w).
+        crop_ratio_range: Least and largest share of the image's area, in
+            (0, 1].
+        aspect_ratio_range: Least and largest width over height.
+        interpolation: Filter of Pillow, antialiased.
+        seed: Seed of the draws; None takes the run's.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self,
+                 scale: int | Sequence[int],
+                 crop_ratio_range: Sequence[float] = (0.2, 1.0),
+                 aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+                 interpolation: str = 'bicubic',
+                 seed: int | None = None) -> None:
+        super().__init__(seed)
+        for name, bounds, limit in (
+            ('crop_ratio_range', crop_ratio_range, 1),
+            ('aspect_ratio_range', aspect_ratio_range, math.inf)):
+            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
+                raise ValueError(f'{name} must be two ascending numbers '
+                                 f'between 0 and {limit}, got {bounds!r}')
+        check_interpolation(interpolation)
+        self.size = parse_size(scale)
+        self.crop_ratio_range = tuple(crop_ratio_range)
+        self.aspect_ratio_range = tuple(aspect_ratio_range)
+        self.interpolation = interpolation
+
+    def transform(self, results: dict) -> dict:
+        """Crop one sample.
+
+        Args:
+            results: Sample with ``img`` and ``sample_idx``.
+
+        Returns:
+            The sample with the keys above.
+        """
+        image = results['img']
+        rows, columns = image.shape[:2]
+        uniform = self.draw(
+            stream_seed(self.current_seed(), 'crop'), results,
+            ATTEMPTS * DRAWS_PER_ATTEMPT)
+        top, left, height, width = draw_crop(
+            uniform[0].tolist(), (rows, columns), self.crop_ratio_range,
+            self.aspect_ratio_range)
+        results['img'] = resize_image(
+            image[top:top + height, left:left + width], self.size,
+            self.interpolation)
+        results['img_shape'] = self.size
+        record_crop(results, (left / columns, top / rows,
+                              (left + width) / columns,
+                              (top + height) / rows))
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(scale={self.size}, '
+                f'crop_ratio_range={self.crop_ratio_range}, '
+                f'aspect_ratio_range={self.aspect_ratio_range}, '
+                f"interpolation='{self.interpolation}', seed={self.seed})")
+
+
+@TRANSFORMS.register_module()
+class ResizeImage(BaseTransform):
+    """Bring a whole image to one size, whatever its shape, and record so.
+
+    **Required key**: ``img`` (H, W, C); uint8, uint16 or float32.
+    **Modified keys**: ``img``, ``img_shape`` (h, w).
+    **Added keys**: as :class:`RandomResizedCrop`; ``crop_box`` is the whole
+    image.
+
+    Args:
+        scale: Side of the result in pixels, or (h, w).
+        interpolation: Filter of Pillow, antialiased.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self,
+                 scale: int | Sequence[int],
+                 interpolation: str = 'bicubic') -> None:
+        check_interpolation(interpolation)
+        self.size = parse_size(scale)
+        self.interpolation = interpolation
+
+    def transform(self, results: dict) -> dict:
+        """Resize one sample.
+
+        Args:
+            results: Sample with ``img``.
+
+        Returns:
+            The sample with the keys above.
+        """
+        results['img'] = resize_image(results['img'], self.size,
+                                      self.interpolation)
+        results['img_shape'] = self.size
+        record_crop(results, WHOLE)
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(scale={self.size}, '
+                f"interpolation='{self.interpolation}')")
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(SeededTransform):
+    """Mirror an image at random, and record it either way.
+
+    The draw comes from the seed, the epoch and the sample's index, apart
+    from that of the crop: add ``mmmedmask.TransformEpochHook`` to the hooks.
+
+    **Required keys**: ``img`` (H, W, C), ``sample_idx``.
+    **Modified key**: ``img``.
+    **Added keys**: ``flip``, whether it is mirrored; ``flip_direction``,
+    ``'horizontal'`` (left-right), ``'vertical'`` (top-bottom),
+    ``'diagonal'`` (both) or None.
+
+    Args:
+        prob: Probability in [0, 1]; several directions share it alike. Or
+            one for each direction, with a sum of at most 1.
+        direction: One direction, or several of which one is drawn.
+        seed: Seed of the draw; None takes the run's.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self,
+                 prob: float | Sequence[float] = 0.5,
+                 direction: str | Sequence[str] = 'horizontal',
+                 seed: int | None = None) -> None:
+        super().__init__(seed)
+        directions = (direction, ) if isinstance(
+            direction, str) else tuple(direction)
+        known = tuple(name for name in FLIPS if name)
+        if not directions or not set(directions) <= set(known):
+            raise ValueError(f'direction must be one or several of {known}, '
+                             f'got {direction!r}')
+        probs = tuple(prob) if isinstance(prob, Sequence) else (
+            prob / len(directions), ) * len(directions)
+        # The sum of ten times 0.1 is below 1 in floats, other sums above.
+        if (len(probs) != len(directions) or min(probs) < 0
+                or sum(probs) > 1 + 1e-9):
+            raise ValueError('prob must be in [0, 1], or one for each of '
+                             f'{len(directions)} directions with a sum of '
+                             f'at most 1, got {prob!r}')
+        self.directions = directions
+        self.probs = probs
+
+    def transform(self, results: dict) -> dict:
+        """Mirror one sample, or not.
+
+        Args:
+            results: Sample with ``img`` and ``sample_idx``.
+
+        Returns:
+            The sample with the keys above.
+        """
+        flips = FLIPS[self._choose(results)]
+        axes = [axis for axis, flip in ((1, flips[0]), (0, flips[1])) if flip]
+        if axes:
+            results['img'] = np.ascontiguousarray(
+                np.flip(results['img'], axes))
+        before = recorded_flips(results)
+        direction = DIRECTIONS[flips[0] != before[0], flips[1] != before[1]]
+        results['flip'] = direction is not None
+        results['flip_direction'] = direction
+        return results
+
+    def _choose(self, results: dict) -> str | None:
+        left = float(self.draw(
+            stream_seed(self.current_seed(), 'flip'), results, 1))
+        for direction, prob in zip(self.directions, self.probs, strict=True):
+            if left < prob:
+                return direction
+            left -= prob
+        return None
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(prob={self.probs}, '
+                f'direction={self.directions}, seed={self.seed})')

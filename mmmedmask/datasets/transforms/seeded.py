@@ -1,0 +1,52 @@
+"""Base of transforms whose draws a seed, an epoch and a sample determine."""
+
+import torch
+from mmcv.transforms import BaseTransform
+
+from mmmedmask.functional.randomness import per_sample_uniform
+
+
+class SeededTransform(BaseTransform):
+    """A random transform that does not depend on its worker's state.
+
+    Needs ``mmmedmask.TransformEpochHook`` in training, which calls
+    :meth:`set_epoch`; without it every epoch draws the same.
+
+    Args:
+        seed: Seed of the draws; None takes the run's, which the hook hands
+            over.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+        # Epoch and seed of the run.
+        self._state = torch.zeros(2, dtype=torch.int64)
+
+    def set_epoch(self, epoch: int, seed: int) -> None:
+        """Choose the epoch that is drawn for from now on.
+
+        Args:
+            epoch: Epoch, counted from 0.
+            seed: Seed of the run.
+        """
+        # Shared memory lets persistent workers see a new epoch; it is asked
+        # for here because copies of a transform lose it.
+        self._state.share_memory_().copy_(torch.tensor([epoch, seed]))
+
+    def current_seed(self) -> int:
+        """Seed that counts now: this transform's own, else the run's."""
+        return int(self._state[1]) if self.seed is None else self.seed
+
+    def draw(self, seed: int, results: dict, count: int) -> torch.Tensor:
+        """Draw the numbers that belong to a sample in this epoch.
+
+        Args:
+            seed: Seed, see :meth:`current_seed`.
+            results: Sample with ``sample_idx``.
+            count: How many.
+
+        Returns:
+            Shape (1, count), float64, in [0, 1).
+        """
+        return per_sample_uniform(seed, int(self._state[0]),
+                                  [results['sample_idx']], count)
