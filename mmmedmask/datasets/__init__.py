@@ -2,7 +2,10 @@
 
 from mmmedmask.datasets import transforms
 from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.labelled_images import LabelledImages
 from mmmedmask.datasets.nct_crc import NCTCRC
 from mmmedmask.datasets.tiles import TileFolder
 
-__all__ = ['ImageFileDataset', 'NCTCRC', 'TileFolder', 'transforms']
+__all__ = [
+    'ImageFileDataset', 'LabelledImages', 'NCTCRC', 'TileFolder', 'transforms'
+]

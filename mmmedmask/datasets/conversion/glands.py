@@ -33,7 +33,8 @@ from mmmedmask.datasets.conversion.duplicates import (
     add_duplicates,
     make_record,
 )
-from mmmedmask.datasets.conversion.report import CheckReport
+from mmmedmask.datasets.conversion.folders import only_folder
+from mmmedmask.datasets.conversion.report import CheckReport, ConversionError
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 
 CATEGORY = 'gland'
@@ -94,7 +95,7 @@ def find_glas(data_root: Path) -> Splits:
         LayoutError: If there is no such folder, or a mask or an image is
             missing.
     """
-    folder = _only_folder(
+    folder = only_folder(
         data_root, lambda place: any(place.glob('train_*_anno.*')),
         'train_1.bmp, train_1_anno.bmp, ...')
     pattern = re.compile(r'(train|testA|testB)_(\d+)(_anno)?')
@@ -170,7 +171,7 @@ def find_crag(data_root: Path) -> Splits:
         LayoutError: If there is no such folder, or a mask or an image is
             missing.
     """
-    folder = _only_folder(
+    folder = only_folder(
         data_root, lambda place: (place / 'train' / 'Images').is_dir(),
         'train/Images, train/Annotation, valid/Images, valid/Annotation')
     tests = [name for name in ('valid', 'test')
@@ -224,23 +225,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
                 'one of them')
         found[path.stem] = path
     return found
-
-
-def _only_folder(data_root: Path, is_it: Callable[[Path], bool],
-                 expected: str) -> Path:
-    """Return the one folder at or up to two levels below the root."""
-    if not data_root.is_dir():
-        raise LayoutError(f'{data_root} does not exist or is no folder')
-    candidates = [data_root, *sorted(data_root.glob('*')),
-                  *sorted(data_root.glob('*/*'))]
-    folders = [place for place in candidates
-               if place.is_dir() and is_it(place)]
-    if len(folders) != 1:
-        found = [str(folder) for folder in folders] or 'no such folder'
-        raise LayoutError(
-            f'{data_root} must hold exactly one folder with {expected}; '
-            f'found {found}')
-    return folders[0]
 
 
 def _not_empty(splits: Splits, folder: Path) -> Splits:
@@ -367,18 +351,6 @@ def convert(splits: Splits, out_dir: Path, source: GlandSource,
     for split, writer in writers.items():
         writer.write(out_dir / f'{split}.json')
     return {split: writer.totals for split, writer in writers.items()}
-
-
-class ConversionError(ValueError):
-    """Files that cannot be converted.
-
-    Args:
-        report: Names them all.
-    """
-
-    def __init__(self, report: CheckReport) -> None:
-        super().__init__(report.to_text())
-        self.report = report
 
 
 def check(splits: Splits, out_dir: Path, source: GlandSource,

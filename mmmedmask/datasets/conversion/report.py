@@ -33,6 +33,15 @@ ADVICE = {
     'shared_patient':
     'Images of these patients are in several splits. The official split is '
     'so: results say little about new patients.',
+    'identical_across_classes':
+    'The same image with different labels: at least one label is wrong. '
+    'Find out which, or leave the image out.',
+    'near_identical_across_classes':
+    'Nearly the same image with different labels: look at them. If they are '
+    'copies, at least one label is wrong.',
+    'shared_group':
+    'Images of these groups are in both train and val of the split, so '
+    'results say little about new ones. Use a split by group.',
     'featureless':
     'These images show almost no structure, so copies of them would not be '
     'recognised.',
@@ -52,6 +61,16 @@ ADVICE = {
     'On disk, but in no list.',
     'listed_twice':
     'In a list twice, or in the lists of both splits.',
+    'download':
+    'What should be known about the download.',
+    'written_mismatch':
+    'What was written differs from the download. Convert again.',
+    'empty_part':
+    'This part of the split has no image.',
+    'bad_lesion_mask':
+    'These masks are not black and white.',
+    'no_lesion':
+    'These lesion masks are empty.',
 }
 
 
@@ -140,3 +159,15 @@ class CheckReport:
         data.write_text(
             json.dumps(asdict(self), indent=1), encoding='utf-8')
         return text, data
+
+
+class ConversionError(ValueError):
+    """Files that cannot be converted.
+
+    Args:
+        report: Names them all.
+    """
+
+    def __init__(self, report: CheckReport) -> None:
+        super().__init__(report.to_text())
+        self.report = report

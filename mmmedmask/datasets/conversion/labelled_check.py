@@ -1,0 +1,214 @@
+"""Check a converted data set of labelled images, and report its leaks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.datasets.conversion.copies import Copies
+from mmmedmask.datasets.conversion.labelled import (
+    LabelledImage,
+    Split,
+    describe_splits,
+)
+from mmmedmask.datasets.conversion.labelled_source import Conversion
+from mmmedmask.datasets.conversion.report import CheckReport
+from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.labelled_images import LabelledImages
+
+
+def check(conversion: Conversion, out: Path) -> CheckReport:
+    """Read back what was written, and report copies and shared groups.
+
+    Args:
+        conversion: What was written.
+        out: Where to.
+
+    Returns:
+        The report. Copies on both sides of a split and copies with
+        different classes are problems; copies within one part, groups on
+        both sides of a split and empty masks are notices.
+    """
+    report = CheckReport()
+    report.checked += describe_splits(
+        conversion.splits, conversion.source.classes)
+    report.checked += _describe_files(conversion)
+    for notice in conversion.notices:
+        report.add_notice('download', detail=notice)
+    _compare_with_written(conversion, out, report)
+    _add_copies(conversion, report)
+    _add_shared_groups(conversion, report)
+    for path, mask in conversion.read.masks.items():
+        if not mask.any():
+            report.add_notice('no_lesion', path)
+    return report
+
+
+def _describe_files(conversion: Conversion) -> list[str]:
+    """Say which sizes and channels the files of each class have."""
+    images, shapes = conversion.images, conversion.read.shapes
+    sizes = Counter(f'{shape[0]} x {shape[1]}' for shape, _ in shapes)
+    common = ', '.join(
+        f'{size}: {number}' for size, number in sizes.most_common(5))
+    rest = f', {len(sizes) - 5} more sizes' if len(sizes) > 5 else ''
+    kinds = defaultdict(Counter)
+    for image, (shape, kind) in zip(images, shapes, strict=True):
+        kinds[f'{shape[2]} channels {kind}'][image.label] += 1
+    return [
+        f'sizes (h x w): {common}{rest}',
+        *(f'{kind}: {counts.total()} images ('
+          + ', '.join(f'{label} {counts[label]}'
+                      for label in conversion.source.classes) + ')'
+          for kind, counts in sorted(kinds.items())),
+    ]
+
+
+def _compare_with_written(conversion: Conversion, out: Path,
+                          report: CheckReport) -> None:
+    """Read the splits, images and masks back."""
+    classes = conversion.source.classes
+    for name, split in conversion.splits.items():
+        for part, images in split.parts().items():
+            if not images:
+                report.add_problem('empty_part', f'splits/{name}/{part}.csv')
+                continue
+            written = LabelledImages(
+                str(out), split=part, split_folder=f'splits/{name}')
+            expected = [(str(out / image.path), image.label, image.group)
+                        for image in images]
+            found = [(one['img_path'], classes[one['gt_label']],
+                      one['group']) for one in map(
+                          written.get_data_info, range(len(written)))]
+            if found != expected:
+                report.add_problem(
+                    'written_mismatch', f'splits/{name}/{part}.csv')
+    for image in conversion.images:
+        target = out / image.path
+        if (not target.is_file()
+                or target.read_bytes() != image.source.read_bytes()):
+            report.add_problem('written_mismatch', str(target))
+    for path, mask in conversion.read.masks.items():
+        try:
+            found = read_image(out / path)[..., 0]
+        except ImageFileError as error:
+            report.add_problem(
+                'broken_file', str(out / path), detail=str(error))
+            continue
+        if not np.array_equal(found, mask):
+            report.add_problem('written_mismatch', str(out / path))
+
+
+def _add_copies(conversion: Conversion, report: CheckReport) -> None:
+    """Report groups of identical and of nearly identical images."""
+    copies = conversion.copies
+    identical = list(zip(
+        copies.identical,
+        ('same bytes' if same else 'same pixels'
+         for same in copies.same_bytes), strict=True))
+    near = _near_groups(copies)
+    for kind, groups in (('identical', identical), ('near_identical', near)):
+        report.checked += _count_groups(
+            conversion, kind, [group for group, _ in groups])
+        for group, detail in groups:
+            _add_group(conversion, kind, group, detail, report)
+    if copies.featureless:
+        report.add_notice('featureless', *copies.featureless)
+    report.checked.append(
+        f'{len(conversion.images)} images against each other: bytes, '
+        f'pixels, and structure (correlation >= {copies.threshold}, flips '
+        'and quarter turns)')
+
+
+def _near_groups(copies: Copies) -> list[tuple[tuple[str, ...], str]]:
+    """Return the groups that hold near copies, and how near they are."""
+    first = copies.first_of()
+    values = defaultdict(list)
+    for name, _, correlation in copies.near:
+        values[first[name]].append(correlation)
+    found = []
+    for group in copies.groups:
+        if group[0] in values:
+            low, high = min(values[group[0]]), max(values[group[0]])
+            detail = (f'correlation {low:.4f}' if low == high else
+                      f'correlations {low:.4f} to {high:.4f}')
+            found.append((group, detail))
+    return found
+
+
+def _sides(group: Sequence[str],
+           splits: Mapping[str, Split]) -> dict[str, list[str]]:
+    """Return the parts of each split that hold images of a group."""
+    names = set(group)
+    return {
+        name: [part for part, images in split.parts().items()
+               if any(image.path in names for image in images)]
+        for name, split in splits.items()
+    }
+
+
+def _count_groups(conversion: Conversion, kind: str,
+                  groups: Sequence[tuple[str, ...]]) -> list[str]:
+    """Count groups, those on both sides, and the test images concerned."""
+    labels = {image.path: image.label for image in conversion.images}
+    total = sum(len(group) for group in groups)
+    mixed = sum(len({labels[name] for name in group}) > 1
+                for group in groups)
+    lines = [f'{kind}: {len(groups)} groups of {total} images, {mixed} of '
+             'them with several classes']
+    for name, split in conversion.splits.items():
+        train, val = ({image.path for image in images}
+                      for images in split.parts().values())
+        both = [group for group in groups
+                if not train.isdisjoint(group) and not val.isdisjoint(group)]
+        tests = sum(len(val.intersection(group)) for group in both)
+        lines.append(
+            f'{kind}, {name}: {len(both)} groups in both train and val, '
+            f'with {tests} of {len(val)} val images')
+    return lines
+
+
+def _add_group(conversion: Conversion, kind: str, group: Sequence[str],
+               detail: str, report: CheckReport) -> None:
+    """Report one group of copies, as a problem or a notice."""
+    labels = {image.path: image.label for image in conversion.images}
+    sides = _sides(group, conversion.splits)
+    both = [name for name, parts in sides.items() if len(parts) == 2]
+    if len({labels[name] for name in group}) > 1:
+        report.add_problem(
+            f'{kind}_across_classes',
+            *(f'{name} ({labels[name]})' for name in group), detail=detail)
+    if both:
+        report.add_problem(
+            f'{kind}_across_splits', *group,
+            detail=f'{detail}; train and val of {", ".join(both)}')
+    elif len({labels[name] for name in group}) == 1:
+        report.add_notice(f'{kind}_within_split', *group, detail=detail)
+
+
+def _add_shared_groups(conversion: Conversion, report: CheckReport) -> None:
+    """Report, for each split, the groups on both sides."""
+    if conversion.source.regroup:
+        # Groups are the copies, reported one by one.
+        return
+    noun = conversion.source.group_noun
+    for name, split in conversion.splits.items():
+        train = _by_group(split.train)
+        val = _by_group(split.val)
+        shared = sorted(set(train) & set(val))
+        images = sum(len(val[group]) for group in shared)
+        report.checked.append(
+            f'{noun}s, {name}: {len(shared)} in both train and val, with '
+            f'{images} of {len(split.val)} val images')
+        if shared:
+            report.add_notice(
+                'shared_group', f'splits/{name}',
+                detail=f'{len(shared)} {noun}s with {images} of '
+                f'{len(split.val)} val images: {", ".join(shared)}')
+
+
+def _by_group(images: Sequence[LabelledImage]) -> dict[str, list]:
+    groups = defaultdict(list)
+    for image in images:
+        groups[image.group].append(image)
+    return groups

@@ -1,0 +1,77 @@
+"""Lesion masks of a download: read them, and join several of one image."""
+
+import numpy as np
+
+from mmmedmask.datasets.conversion.labelled import LabelledImage
+from mmmedmask.datasets.conversion.report import CheckReport
+from mmmedmask.datasets.image_io import ImageFileError, read_image
+
+
+def join_masks(image: LabelledImage, size: tuple[int, int],
+               report: CheckReport) -> np.ndarray | None:
+    """Read the masks of an image and join them by OR.
+
+    Args:
+        image: The image; without masks, the joined mask is empty.
+        size: Height and width of the image.
+        report: Where problems go.
+
+    Returns:
+        uint8 of shape (h, w), 255 on the lesion and 0 elsewhere, or None if
+        a mask cannot be used.
+    """
+    joined, usable = np.zeros(size, np.uint8), True
+    for path in image.masks:
+        try:
+            mask = mask_to_binary(read_image(path))
+        except ImageFileError as error:
+            report.add_problem('broken_file', str(path), detail=str(error))
+            usable = False
+            continue
+        except ValueError as error:
+            report.add_problem('bad_lesion_mask', str(path),
+                               detail=str(error))
+            usable = False
+            continue
+        if mask.shape != tuple(size):
+            report.add_problem(
+                'size_mismatch', str(image.source), str(path),
+                detail=f'image {tuple(size)}, mask {mask.shape}, (h, w)')
+            usable = False
+            continue
+        joined[mask] = 255
+    return joined if usable else None
+
+
+def mask_to_binary(mask: np.ndarray) -> np.ndarray:
+    """Turn the pixels of a mask file into lesion or not.
+
+    Args:
+        mask: uint8 of shape (H, W, C): gray, gray with alpha, RGB or RGBA.
+            Colours have to be gray, alpha is not looked at. Values are 0
+            and 255, 0 and 1, or a few others near to black or white, as
+            compression leaves them.
+
+    Returns:
+        Boolean array of shape (H, W), True on the lesion.
+
+    Raises:
+        ValueError: If the mask has colours, another type than uint8, or
+            values between black and white in more than one pixel of 100.
+    """
+    if mask.dtype != np.uint8:
+        raise ValueError(f'the mask holds {mask.dtype}, expected uint8')
+    if mask.shape[2] in (2, 4):
+        mask = mask[..., :-1]
+    if mask.shape[2] not in (1, 3) or (mask != mask[..., :1]).any():
+        raise ValueError(
+            f'the mask has {mask.shape[2]} channels that differ; expected '
+            'black and white')
+    values = mask[..., 0]
+    if values.max(initial=0) <= 1:
+        return values == 1
+    between = ((values > 63) & (values < 192)).mean()
+    if between > 0.01:
+        raise ValueError(
+            f'{between:.1%} of the mask is neither black nor white')
+    return values > 127

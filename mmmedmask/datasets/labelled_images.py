@@ -1,0 +1,220 @@
+"""Images with one class each, and where there are any, their lesion masks.
+
+One layout for all data sets of this kind; the converters in
+``tools/dataset_converters`` make it from the official downloads.
+"""
+
+import csv
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.tiles import read_list_file
+from mmmedmask.registry import DATASETS
+
+CLASS_FILE = 'classes.txt'
+"""Classes of a data set, one per line; the line is the label's number."""
+
+REQUIRED_COLUMNS = ('path', 'label', 'group')
+OPTIONAL_COLUMNS = ('mask', )
+
+
+@DATASETS.register_module()
+class LabelledImages(ImageFileDataset):
+    """Images with a class, a group and, for some, a lesion mask.
+
+    Layout::
+
+        data_root/
+            classes.txt
+            <split_folder>/{train,val}.csv
+            images/...
+            masks/...            only where there are lesion masks
+
+    A csv has the columns ``path,label,group`` and may have ``mask``. Paths
+    are relative to ``data_root``, ``label`` is the name of a class, and
+    images that belong together (a patient, a lesion, copies of an image)
+    have the same ``group``. An empty ``mask`` means that there is none.
+
+    Samples have ``img_path``, ``gt_label`` (int), ``group`` (str) and, if
+    the mask column is filled, ``lesion_path``. The order is that of the
+    csv. Whether an image is on disk is seen when it is read.
+
+    Args:
+        data_root: The folder with ``classes.txt``.
+        split: Name of the csv without its ending, such as ``'train'``.
+        split_folder: Folder of the csv, below ``data_root`` or absolute.
+        pipeline: Transforms, as configs or callables.
+        on_error: ``'raise'`` or ``'skip'``, see :class:`ImageFileDataset`.
+        metainfo: Extra meta information. ``classes`` are those of
+            ``classes.txt``; if given here too, they have to agree.
+        indices: Use only a part, see :class:`ImageFileDataset`.
+        serialize_data: Hold the list as bytes that workers share.
+        test_mode: Whether the set is used for testing.
+        lazy_init: Whether to read the csv at first use.
+
+    Raises:
+        ValueError: If the csv lacks a column or has an unknown one, a label
+            is no class, a path occurs twice, or an entry is empty; names
+            the line.
+        FileNotFoundError: If ``data_root``, ``classes.txt`` or the csv is
+            missing; says which splits there are.
+    """
+
+    def __init__(self,
+                 data_root: str,
+                 split: str = 'train',
+                 split_folder: str = 'splits/paper',
+                 pipeline: Sequence = (),
+                 on_error: str = 'raise',
+                 metainfo: Mapping | None = None,
+                 indices: int | Sequence[int] | None = None,
+                 serialize_data: bool = True,
+                 test_mode: bool = False,
+                 lazy_init: bool = False) -> None:
+        for name, value in (('data_root', data_root), ('split', split),
+                            ('split_folder', split_folder)):
+            if not str(value):
+                raise ValueError(f'{name} must not be empty, got {value!r}')
+        self.root = Path(data_root)
+        self.split = split
+        self.split_folder = split_folder
+        super().__init__(
+            metainfo=metainfo,
+            pipeline=pipeline,
+            on_error=on_error,
+            indices=indices,
+            serialize_data=serialize_data,
+            test_mode=test_mode,
+            lazy_init=lazy_init)
+
+    @property
+    def split_file(self) -> Path:
+        """The csv that this data set reads."""
+        return self.root / self.split_folder / f'{self.split}.csv'
+
+    def load_data_list(self) -> list[dict]:
+        """Read the classes and the csv.
+
+        Returns:
+            One dict per image.
+        """
+        classes = read_classes(self.root)
+        declared = self._metainfo.get('classes')
+        if declared is not None and tuple(declared) != classes:
+            raise ValueError(
+                f'metainfo has the classes {tuple(declared)}, but '
+                f'{self.root / CLASS_FILE} has {classes}')
+        self._metainfo['classes'] = classes
+        samples = []
+        for row in read_split_file(self.split_file, self.root, classes):
+            sample = {
+                'img_path': str(self.root / row['path']),
+                'gt_label': classes.index(row['label']),
+                'group': row['group'],
+            }
+            if row['mask']:
+                sample['lesion_path'] = str(self.root / row['mask'])
+            samples.append(sample)
+        return samples
+
+
+def read_classes(data_root: Path) -> tuple[str, ...]:
+    """Read ``classes.txt``.
+
+    Args:
+        data_root: The folder that holds it.
+
+    Returns:
+        The classes; a class's position is its label.
+
+    Raises:
+        FileNotFoundError: If the folder or the file is missing.
+        ValueError: If it is empty or names a class twice.
+    """
+    if not data_root.is_dir():
+        raise FileNotFoundError(
+            f'The data set folder {data_root} does not exist or is not a '
+            'folder')
+    path = data_root / CLASS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} does not exist; the converters in '
+            'tools/dataset_converters write it')
+    classes = read_list_file(path)
+    twice = sorted({name for name in classes if classes.count(name) > 1})
+    if twice:
+        raise ValueError(f'{path} names classes twice: {twice}')
+    return tuple(classes)
+
+
+def read_split_file(path: Path, data_root: Path,
+                    classes: Sequence[str]) -> list[dict[str, str]]:
+    """Read the csv of a split and check every line.
+
+    Args:
+        path: The csv, UTF-8 with or without a byte order mark.
+        data_root: Folder of the data set, to say which splits there are.
+        classes: The labels that may occur.
+
+    Returns:
+        Dicts with ``path``, ``label``, ``group`` and ``mask``, which is
+        empty if there is none.
+
+    Raises:
+        FileNotFoundError: If the csv is missing.
+        ValueError: If it is not as described in :class:`LabelledImages`.
+    """
+    if not path.is_file():
+        present = sorted(
+            found.relative_to(data_root).as_posix()
+            for found in data_root.glob('splits/*/*.csv'))
+        raise FileNotFoundError(
+            f'The split file {path} does not exist; {data_root} has '
+            f'{present or "no splits"}')
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        reader = csv.DictReader(file)
+        _check_columns(path, reader.fieldnames or ())
+        rows, lines = [], {}
+        for row in reader:
+            where = f'{path}, line {reader.line_num}'
+            _check_row(where, row, classes)
+            if row['path'] in lines:
+                raise ValueError(
+                    f'{where}: {row["path"]} is listed in line '
+                    f'{lines[row["path"]]} already')
+            lines[row['path']] = reader.line_num
+            rows.append({**row, 'mask': row.get('mask', '')})
+    if not rows:
+        raise ValueError(f'{path} lists no image')
+    return rows
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    unknown = [name for name in columns
+               if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
+    if missing or unknown or len(set(columns)) < len(columns):
+        raise ValueError(
+            f'{path} must have the columns {REQUIRED_COLUMNS} and may have '
+            f'{OPTIONAL_COLUMNS}, got {list(columns)}')
+
+
+def _check_row(where: str, row: Mapping, classes: Sequence[str]) -> None:
+    # DictReader files surplus cells under None and missing ones as None.
+    if None in row or None in row.values():
+        raise ValueError(
+            f'{where}: the line must have one cell per column, got '
+            f'{[row[name] for name in row]}')
+    empty = [name for name in REQUIRED_COLUMNS if not row[name]]
+    if empty:
+        raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+    if row['label'] not in classes:
+        by_lower = {name.lower(): name for name in classes}
+        nearest = difflib.get_close_matches(row['label'].lower(), by_lower)
+        hint = (f'; did you mean {by_lower[nearest[0]]!r}?' if nearest
+                else '')
+        raise ValueError(
+            f'{where}: the label must be one of {tuple(classes)}, got '
+            f'{row["label"]!r}{hint}')
