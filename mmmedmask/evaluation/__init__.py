@@ -1,1 +1,5 @@
 """Metrics."""
+
+from mmmedmask.evaluation.disease_classification import DiseaseClassification
+
+__all__ = ['DiseaseClassification']

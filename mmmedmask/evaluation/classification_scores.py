@@ -1,0 +1,267 @@
+"""Scores of a classifier, and what chance may have added to them.
+
+The scores of the data set itself are scikit-learn's. Those of the bootstrap's
+resamples, thousands of them, are computed together with matrices; on each
+resample they equal scikit-learn's.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+SCORE_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1')
+GRADED_NAMES = (*SCORE_NAMES, 'kappa')
+# Resamples are computed in chunks of about so many numbers.
+CHUNK = 4_000_000
+
+
+def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
+    """Refuse what no score can be computed of.
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: One score per class, shape (N, C).
+
+    Raises:
+        ValueError: If there is no sample, the shapes do not fit, a label is
+            no class, or a score is not finite.
+    """
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            'labels of shape (N,) and scores of shape (N, C) needed, got '
+            f'{labels.shape} and {scores.shape}')
+    if len(labels) == 0:
+        raise ValueError('there are no predictions to evaluate')
+    wrong = (labels < 0) | (labels >= scores.shape[1])
+    if wrong.any():
+        raise ValueError(
+            f'label {labels[wrong][0]} of sample {wrong.argmax()} is no class '
+            f'of 0 to {scores.shape[1] - 1}')
+    broken = ~np.isfinite(scores).all(axis=1)
+    if broken.any():
+        raise ValueError(
+            f'the scores of sample {broken.argmax()} are not finite: '
+            f'{scores[broken][0]}')
+
+
+def absent_classes(labels: np.ndarray, num_classes: int) -> list[int]:
+    """List the classes without a sample."""
+    present = np.bincount(labels, minlength=num_classes) > 0
+    return np.flatnonzero(~present).tolist()
+
+
+def classification_scores(labels: np.ndarray,
+                          scores: np.ndarray,
+                          graded: bool = False) -> dict[str, float]:
+    """Compute all scores, by scikit-learn.
+
+    ``top1``; ``balanced_accuracy``, the mean recall; ``auc``, the mean area
+    under the ROC curve of one class against the rest, ties counted half;
+    ``f1``, the mean F1. Means run over the classes that have samples: see
+    :func:`absent_classes`. ``kappa`` is Cohen's with quadratic weights.
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: One score per class, shape (N, C), float. The prediction is
+            the largest, the first of several.
+        graded: Whether the classes are grades of a disease, in their order,
+            so that there is a ``kappa``.
+
+    Returns:
+        Scores in [0, 1] (kappa in [-1, 1]). Without ``auc`` if all samples
+        are of one class, without ``kappa`` if all are of one class and
+        predicted so: neither is defined then.
+
+    Raises:
+        ValueError: See :func:`check_predictions`.
+    """
+    from sklearn import metrics
+
+    check_predictions(labels, scores)
+    predicted = scores.argmax(axis=1)
+    present = np.unique(labels)
+    means = dict(labels=present, average='macro', zero_division=0)
+    values = dict(
+        top1=metrics.accuracy_score(labels, predicted),
+        balanced_accuracy=metrics.recall_score(labels, predicted, **means))
+    if len(present) > 1:
+        values['auc'] = np.mean([
+            metrics.roc_auc_score(labels == index, scores[:, index])
+            for index in present
+        ])
+    values['f1'] = metrics.f1_score(labels, predicted, **means)
+    if graded and len(np.union1d(labels, predicted)) > 1:
+        values['kappa'] = metrics.cohen_kappa_score(
+            labels,
+            predicted,
+            labels=range(scores.shape[1]),
+            weights='quadratic')
+    return {name: float(value) for name, value in values.items()}
+
+
+def confusion_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Count predictions.
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: One score per class, shape (N, C).
+
+    Returns:
+        int64 of shape (C, C); rows are true classes, columns predicted ones.
+    """
+    num_classes = scores.shape[1]
+    cells = labels * num_classes + scores.argmax(axis=1)
+    counts = np.bincount(cells, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def bootstrap_counts(generator: np.random.Generator, num_draws: int,
+                     units: np.ndarray) -> np.ndarray:
+    """Draw units with replacement, as many as there are.
+
+    Args:
+        generator: Where the randomness comes from.
+        num_draws: Number of resamples, D.
+        units: Unit of each sample, integers 0 to U - 1, shape (N,). All
+            samples of a unit (images of one patient) come and go together.
+
+    Returns:
+        How often each sample is in each resample, shape (D, N), float64.
+    """
+    num_units = int(units.max()) + 1
+    drawn = generator.integers(0, num_units, (num_draws, num_units))
+    drawn += np.arange(num_draws)[:, None] * num_units
+    counts = np.bincount(drawn.ravel(), minlength=num_draws * num_units)
+    return counts.reshape(num_draws, num_units)[:, units].astype(np.float64)
+
+
+def resampled_scores(labels: np.ndarray,
+                     scores: np.ndarray,
+                     counts: np.ndarray,
+                     graded: bool = False) -> dict[str, np.ndarray]:
+    """Compute the scores of many resamples at once.
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: One score per class, shape (N, C).
+        counts: How often each sample is in each resample, shape (D, N).
+        graded: Whether to compute ``kappa``.
+
+    Returns:
+        The scores of :func:`classification_scores`, each of shape (D,),
+        NaN where one is not defined. A class that a resample lacks is left
+        out of the means of this resample.
+    """
+    num_classes = scores.shape[1]
+    cells = labels * num_classes + scores.argmax(axis=1)
+    one_hot = np.zeros((len(labels), num_classes**2))
+    one_hot[np.arange(len(labels)), cells] = 1
+    matrices = (counts @ one_hot).reshape(-1, num_classes, num_classes)
+    right = np.diagonal(matrices, axis1=1, axis2=2)
+    true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
+    total = true.sum(axis=1)
+    present = true > 0
+    with np.errstate(divide='ignore', invalid='ignore'):
+        values = dict(
+            top1=right.sum(axis=1) / total,
+            balanced_accuracy=_mean_where(right / true, present),
+            auc=_mean_auc(labels, scores, counts, present),
+            f1=_mean_where(2 * right / (true + predicted), present))
+        if graded:
+            grades = np.arange(num_classes)
+            distance = (grades[:, None] - grades)**2
+            found = (matrices * distance).sum(axis=(1, 2))
+            chance = np.einsum('di,ij,dj->d', true, distance, predicted)
+            values['kappa'] = 1 - found * total / chance
+    return values
+
+
+def _mean_where(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Mean over the last axis; NaN if it holds nothing."""
+    return np.where(where, values, 0).sum(axis=1) / where.sum(axis=1)
+
+
+def _mean_auc(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray,
+              present: np.ndarray) -> np.ndarray:
+    """Mean area under the ROC curves, shape (D,).
+
+    Each pair of a positive and a negative sample counts 1 if the positive
+    one has the higher score, and 1/2 if the scores are equal.
+    """
+    areas = np.zeros(present.shape)
+    for index in range(scores.shape[1]):
+        order = scores[:, index].argsort(kind='stable')
+        ranked = scores[order, index]
+        positive = labels[order] == index
+        if not positive.any():
+            continue
+        weights = counts[:, order]
+        below = np.zeros((len(counts), len(labels) + 1))
+        np.cumsum(weights * ~positive, axis=1, out=below[:, 1:])
+        lower = ranked.searchsorted(ranked[positive], side='left')
+        upper = ranked.searchsorted(ranked[positive], side='right')
+        weights = weights[:, positive]
+        won = (weights * (below[:, lower] + below[:, upper])).sum(axis=1) / 2
+        areas[:, index] = won / (weights.sum(axis=1) * below[:, -1])
+    several = present.sum(axis=1, keepdims=True) > 1
+    return _mean_where(areas, present & several)
+
+
+def bootstrap_scores(labels: np.ndarray,
+                     scores: np.ndarray,
+                     num_draws: int,
+                     seed: int = 0,
+                     groups: Sequence[str] | None = None,
+                     graded: bool = False) -> dict[str, np.ndarray]:
+    """Compute the scores of bootstrap resamples.
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: One score per class, shape (N, C).
+        num_draws: Number of resamples, D.
+        seed: Seed of the draws.
+        groups: The group (patient, lesion) of each sample, length N. Groups
+            are drawn instead of samples, since images of one patient are
+            not independent.
+        graded: Whether to compute ``kappa``.
+
+    Returns:
+        See :func:`resampled_scores`.
+    """
+    units = np.arange(len(labels))
+    if groups is not None:
+        units = np.unique(np.asarray(groups), return_inverse=True)[1]
+    generator = np.random.default_rng(seed)
+    size = max(1, CHUNK // len(labels))
+    parts = []
+    for start in range(0, num_draws, size):
+        counts = bootstrap_counts(generator, min(size, num_draws - start),
+                                  units)
+        parts.append(resampled_scores(labels, scores, counts, graded))
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+    }
+
+
+def percentile_interval(values: np.ndarray,
+                        level: float = 0.95) -> tuple[float, float]:
+    """Cut the tails off a bootstrap distribution.
+
+    Args:
+        values: Scores of resamples, shape (D,); NaN (not defined in that
+            resample) is left out.
+        level: Share that lies within.
+
+    Returns:
+        Lower and upper bound.
+
+    Raises:
+        ValueError: If no value is defined.
+    """
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        raise ValueError('the score is defined in no resample')
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)

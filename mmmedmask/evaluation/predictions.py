@@ -1,0 +1,199 @@
+"""The predictions of a classifier as a csv file."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+COLUMNS = ('path', 'label', 'group', 'predicted')
+PROBABILITY = 'probability '
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said about a data set.
+
+    Attributes:
+        paths: The images, N.
+        labels: True classes, integers of shape (N,).
+        scores: Probability of each class, shape (N, C).
+        classes: Names of the classes, C.
+        groups: The group (patient, lesion) of each image, or None.
+    """
+
+    paths: Sequence[str]
+    labels: np.ndarray
+    scores: np.ndarray
+    classes: Sequence[str]
+    groups: Sequence[str] | None = None
+
+    def select(self, indices: Sequence[int]) -> 'Predictions':
+        """Keep some of the images, in the order given."""
+        return Predictions(
+            paths=[self.paths[index] for index in indices],
+            labels=self.labels[indices],
+            scores=self.scores[indices],
+            classes=self.classes,
+            groups=None if self.groups is None else
+            [self.groups[index] for index in indices])
+
+
+def relative_path(path: str, root: str | None) -> str:
+    """Give a path below a folder without the folder.
+
+    Args:
+        path: A file.
+        root: The folder. None, or a folder that does not hold the file,
+            leaves the path as it is.
+
+    Returns:
+        The path, with forward slashes if it became relative.
+    """
+    if root is None:
+        return path
+    absolute, folder = Path(path).absolute(), Path(root).absolute()
+    if not absolute.is_relative_to(folder):
+        return path
+    return absolute.relative_to(folder).as_posix()
+
+
+def write_predictions(file: str | Path, predictions: Predictions) -> None:
+    """Write predictions, whole or not at all.
+
+    The columns are ``path, label, group, predicted`` (classes by name, the
+    group empty if there are none) and one ``probability CLASS`` per class,
+    with the nine digits that tell every float32 from its neighbours.
+
+    Args:
+        file: The csv to (over)write.
+        predictions: What to write.
+    """
+    file = Path(file)
+    partial = file.with_name(file.name + '.part')
+    classes = list(predictions.classes)
+    predicted = predictions.scores.argmax(axis=1)
+    groups = predictions.groups or [''] * len(predictions.paths)
+    with partial.open('w', newline='', encoding='utf-8') as stream:
+        writer = csv.writer(stream, lineterminator='\n')
+        writer.writerow(
+            [*COLUMNS, *(f'{PROBABILITY}{name}' for name in classes)])
+        for path, label, group, guess, scores in zip(
+                predictions.paths,
+                predictions.labels,
+                groups,
+                predicted,
+                predictions.scores,
+                strict=True):
+            writer.writerow([
+                path, classes[label], group, classes[guess],
+                *(f'{score:.9g}' for score in scores)
+            ])
+    os.replace(partial, file)
+
+
+def read_predictions(file: str | Path) -> Predictions:
+    """Read what :func:`write_predictions` wrote.
+
+    Args:
+        file: The csv.
+
+    Returns:
+        The predictions; ``groups`` is None if the column is empty.
+
+    Raises:
+        ValueError: If the file is no such csv, names a class that has no
+            column, or gives only some images a group.
+    """
+    with Path(file).open(newline='', encoding='utf-8') as stream:
+        reader = csv.DictReader(stream)
+        columns = list(reader.fieldnames or [])
+        rows = list(reader)
+    classes = [
+        name.removeprefix(PROBABILITY) for name in columns
+        if name.startswith(PROBABILITY)
+    ]
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing or not classes or not rows:
+        raise ValueError(
+            f'{file} is no table of predictions: columns '
+            f'{", ".join(COLUMNS)} and one {PROBABILITY.strip()!r} column '
+            f'per class needed, got {len(rows)} rows of {columns}')
+    unknown = {row['label'] for row in rows} - set(classes)
+    if unknown:
+        raise ValueError(f'{file} has labels without a column: '
+                         f'{sorted(unknown)}, the classes are {classes}')
+    groups = [row['group'] for row in rows]
+    if any(groups) and not all(groups):
+        raise ValueError(f'{file} gives {groups.count("")} of {len(rows)} '
+                         'images no group, and the others one')
+    return Predictions(
+        paths=[row['path'] for row in rows],
+        labels=np.array([classes.index(row['label']) for row in rows]),
+        scores=np.array([[float(row[PROBABILITY + name]) for name in classes]
+                         for row in rows]),
+        classes=classes,
+        groups=groups if any(groups) else None)
+
+
+def select_listed(predictions: Predictions,
+                  split_file: str | Path) -> Predictions:
+    """Keep the images that a split file lists.
+
+    Args:
+        predictions: Predictions on these images and others.
+        split_file: A csv with the columns ``path``, relative to the data
+            root, and ``label``.
+
+    Returns:
+        The predictions on the listed images, in the file's order.
+
+    Raises:
+        ValueError: If an image is listed twice or not predicted, if several
+            predictions may be meant, or if the labels differ.
+    """
+    with Path(split_file).open(newline='', encoding='utf-8-sig') as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+        columns = list(reader.fieldnames or [])
+    if not {'path', 'label'} <= set(columns) or not rows:
+        raise ValueError(f'{split_file} is no split: columns path and label '
+                         f'needed, got {len(rows)} rows of {columns}')
+    # Paths of predictions may begin with the data root: match from the end.
+    by_name: dict[str, list[int]] = {}
+    for index, path in enumerate(predictions.paths):
+        by_name.setdefault(_parts(path)[-1], []).append(index)
+    indices, seen, missing = [], set(), []
+    for row in rows:
+        path, parts = row['path'], _parts(row['path'])
+        found = [
+            index for index in by_name.get(parts[-1], [])
+            if _parts(predictions.paths[index])[-len(parts):] == parts
+        ]
+        if not found:
+            missing.append(path)
+            continue
+        if len(found) > 1:
+            raise ValueError(
+                f'{path} of {split_file} may mean several predictions: '
+                f'{[predictions.paths[index] for index in found]}')
+        if found[0] in seen:
+            raise ValueError(f'{split_file} lists {path} twice')
+        label = predictions.classes[predictions.labels[found[0]]]
+        if label != row['label']:
+            raise ValueError(
+                f'{path} is {row["label"]!r} in {split_file}, but {label!r} '
+                'in the predictions')
+        seen.add(found[0])
+        indices.append(found[0])
+    if missing:
+        raise ValueError(
+            f'{len(missing)} of {len(rows)} images of {split_file} have no '
+            f'prediction: {", ".join(missing[:5])}')
+    return predictions.select(indices)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.replace('\\', '/').split('/'))

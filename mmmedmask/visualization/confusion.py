@@ -1,0 +1,58 @@
+"""A picture of a confusion matrix."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_confusion_matrix(counts: np.ndarray,
+                          classes: Sequence[str],
+                          title: str = '') -> np.ndarray:
+    """Draw how often each class was taken for each other one.
+
+    Cells show numbers of images; their colour is the share of the row, so
+    that rare classes are as visible as frequent ones.
+
+    Args:
+        counts: Shape (C, C); rows are true classes, columns predicted ones.
+        classes: Names of the C classes.
+        title: Heading.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+
+    Raises:
+        ValueError: If the matrix is not square or lacks a name.
+    """
+    counts = np.asarray(counts)
+    number = len(classes)
+    if counts.shape != (number, number):
+        raise ValueError(f'{number} classes need a matrix of shape '
+                         f'{(number, number)}, got {counts.shape}')
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.6 * number
+    figure = Figure((side, side), dpi=120)
+    axis = figure.subplots()
+    axis.imshow(shares, cmap='Purples', vmin=0, vmax=1)
+    for row in range(number):
+        for column in range(number):
+            axis.text(
+                column,
+                row,
+                str(counts[row, column]),
+                ha='center',
+                va='center',
+                fontsize=9,
+                color='white' if shares[row, column] > 0.5 else 'black')
+    ticks = range(number)
+    axis.set_xticks(ticks, classes, rotation=45, ha='right', fontsize=9)
+    axis.set_yticks(ticks, classes, fontsize=9)
+    axis.set_xlabel('predicted', fontsize=9)
+    axis.set_ylabel('true', fontsize=9)
+    axis.set_title(title, fontsize=10, loc='left')
+    figure.tight_layout()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

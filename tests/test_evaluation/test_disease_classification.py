@@ -1,0 +1,555 @@
+"""Scores against loops and textbook formulas, intervals, files, processes."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmpretrain.structures import DataSample
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
+
+from mmmedmask.evaluation import DiseaseClassification
+from mmmedmask.evaluation.classification_scores import (
+    GRADED_NAMES,
+    bootstrap_counts,
+    bootstrap_scores,
+    classification_scores,
+    confusion_counts,
+    percentile_interval,
+    resampled_scores,
+)
+from mmmedmask.evaluation.predictions import (
+    Predictions,
+    read_predictions,
+    relative_path,
+    select_listed,
+    write_predictions,
+)
+
+CLASSES = ('none', 'mild', 'moderate, or worse', 'severe')
+
+
+def draw_predictions(number=60, num_classes=4, seed=0, digits=1):
+    """Labels, and scores rounded so that many are equal."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, num_classes, number)
+    scores = random.random((number, num_classes))
+    scores[np.arange(number), labels] += 0.3
+    return labels, scores.round(digits)
+
+
+def naive_auc(positive, scores):
+    """The share of won pairs, ties half."""
+    won, pairs = 0.0, 0
+    for score, is_positive in zip(scores, positive, strict=True):
+        for other, other_positive in zip(scores, positive, strict=True):
+            if is_positive and not other_positive:
+                pairs += 1
+                won += 1.0 if score > other else 0.5 * (score == other)
+    return won / pairs
+
+
+def naive_kappa(labels, predicted, num_classes):
+    """Observed against expected disagreement, both as shares."""
+    number = len(labels)
+    observed = expected = 0.0
+    for row in range(num_classes):
+        for column in range(num_classes):
+            weight = (row - column)**2 / (num_classes - 1)**2
+            both = sum(a == row and b == column
+                       for a, b in zip(labels, predicted, strict=True))
+            rows = sum(a == row for a in labels)
+            columns = sum(b == column for b in predicted)
+            observed += weight * both / number
+            expected += weight * rows * columns / number**2
+    return 1 - observed / expected
+
+
+def naive_scores(labels, scores):
+    """All scores by loops in float64."""
+    predicted = []
+    for row in scores:
+        best = 0
+        for index, score in enumerate(row):
+            if score > row[best]:
+                best = index
+        predicted.append(best)
+    recalls, f1, areas, right = [], [], [], 0
+    for index in sorted(set(labels.tolist())):
+        hits = missed = wrong = 0
+        for label, guess in zip(labels, predicted, strict=True):
+            hits += label == guess == index
+            missed += label == index != guess
+            wrong += guess == index != label
+        right += hits
+        recalls.append(hits / (hits + missed))
+        f1.append(2 * hits / (2 * hits + missed + wrong))
+        areas.append(naive_auc(labels == index, scores[:, index]))
+    return dict(
+        top1=right / len(labels),
+        balanced_accuracy=np.mean(recalls),
+        auc=np.mean(areas),
+        f1=np.mean(f1),
+        kappa=naive_kappa(labels, predicted, scores.shape[1]))
+
+
+@pytest.mark.parametrize('digits', [1, 8])
+@pytest.mark.parametrize('num_classes', [2, 5])
+def test_scores_equal_loops(num_classes, digits):
+    labels, scores = draw_predictions(40, num_classes, digits=digits)
+    ties = sum(len(column) - len(set(column)) for column in scores.T)
+    assert (ties > 10) == (digits == 1)
+    expected = naive_scores(labels, scores)
+    found = classification_scores(labels, scores, graded=True)
+    assert tuple(found) == GRADED_NAMES
+    assert found == pytest.approx(expected, abs=1e-12)
+    once = resampled_scores(labels, scores, np.ones((1, 40)), graded=True)
+    assert {name: value[0] for name, value in once.items()
+            } == pytest.approx(expected, abs=1e-12)
+    assert 'kappa' not in classification_scores(labels, scores)
+
+
+def test_classes_without_samples_count_in_no_mean():
+    labels, scores = draw_predictions(30)
+    labels[labels == 2] = 1
+    assert 2 in scores.argmax(axis=1)
+    assert classification_scores(
+        labels, scores, graded=True) == pytest.approx(
+            naive_scores(labels, scores), abs=1e-12)
+
+
+def test_known_answers():
+    """Constant scores: AUC 1/2; the majority class says little."""
+    labels = np.array([0] * 8 + [1] * 2)
+    scores = np.tile([0.7, 0.3], (10, 1))
+    found = classification_scores(labels, scores, graded=True)
+    assert found == pytest.approx(
+        dict(top1=0.8, balanced_accuracy=0.5, auc=0.5, f1=4 / 9, kappa=0))
+    # One mistake, by two grades or by one: expected by chance 26 / 4, 20 / 4.
+    labels = np.array([0, 1, 2, 2])
+    far, near = np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[0, 1, 2, 1]]
+    found = [classification_scores(labels, scores, True)['kappa']
+             for scores in (far, near)]
+    assert found == pytest.approx([1 - 4 / (26 / 4), 1 - 1 / (20 / 4)])
+
+
+def test_scores_that_are_not_defined():
+    same = np.zeros(5, int)
+    right = np.tile([0.9, 0.1], (5, 1))
+    assert set(classification_scores(same, right, graded=True)) == {
+        'top1', 'balanced_accuracy', 'f1'}
+    found = resampled_scores(same, right, np.ones((2, 5)), graded=True)
+    assert np.isnan(found['auc']).all()
+    assert np.isnan(found['kappa']).all()
+    with pytest.raises(ValueError, match='defined in no resample'):
+        percentile_interval(found['auc'])
+
+
+def test_resamples_equal_scikit_learn():
+    """The same draws, spelled out as lists of samples."""
+    labels, scores = draw_predictions(50, 3)
+    labels[labels == 2] = 0
+    labels[:2] = 2  # so rare that some resamples lack it
+    counts = bootstrap_counts(
+        np.random.default_rng(1), 60, np.arange(50))
+    assert (counts.sum(axis=1) == 50).all()
+    assert ((counts * (labels == 2)).sum(axis=1) == 0).any()
+    found = resampled_scores(labels, scores, counts, graded=True)
+    for draw, count in enumerate(counts):
+        indices = np.repeat(np.arange(50), count.astype(int))
+        true, score = labels[indices], scores[indices]
+        guess, present = score.argmax(axis=1), np.unique(true)
+        means = dict(labels=present, average='macro', zero_division=0)
+        expected = dict(
+            top1=sklearn_metrics.accuracy_score(true, guess),
+            balanced_accuracy=sklearn_metrics.recall_score(
+                true, guess, **means),
+            auc=np.mean([
+                sklearn_metrics.roc_auc_score(true == index, score[:, index])
+                for index in present
+            ]),
+            f1=sklearn_metrics.f1_score(true, guess, **means),
+            kappa=sklearn_metrics.cohen_kappa_score(
+                true, guess, weights='quadratic'))
+        for name, value in expected.items():
+            assert found[name][draw] == pytest.approx(value, abs=1e-12), name
+
+
+def test_resamples_do_not_depend_on_their_chunks(monkeypatch):
+    labels, scores = draw_predictions()
+    whole = bootstrap_scores(labels, scores, 50, seed=3)
+    monkeypatch.setattr(
+        'mmmedmask.evaluation.classification_scores.CHUNK', 7 * 60)
+    for name, values in bootstrap_scores(labels, scores, 50, seed=3).items():
+        np.testing.assert_array_equal(values, whole[name])
+    other = bootstrap_scores(labels, scores, 50, seed=4)
+    assert (other['top1'] != whole['top1']).any()
+
+
+def test_interval_of_a_share():
+    """300 images, 240 right: the interval of the normal approximation."""
+    labels = np.arange(300) % 2
+    guess = np.where(np.arange(300) < 240, labels, 1 - labels)
+    low, high = percentile_interval(
+        bootstrap_scores(labels, np.eye(2)[guess], 4000)['top1'])
+    spread = 1.96 * (0.8 * 0.2 / 300)**0.5
+    assert low == pytest.approx(0.8 - spread, abs=0.006)
+    assert high == pytest.approx(0.8 + spread, abs=0.006)
+
+
+def test_intervals_cover_the_truth():
+    """Of 200 test sets, about 95 % have the true accuracy inside."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        labels = random.integers(0, 2, 120)
+        guess = np.where(random.random(120) < 0.7, labels, 1 - labels)
+        draws = bootstrap_scores(labels, np.eye(2)[guess], 300, seed)
+        low, high = percentile_interval(draws['top1'])
+        covered += low <= 0.7 <= high
+    # 190 expected, standard deviation 3.1; percentile intervals are a
+    # little too narrow.
+    assert 176 <= covered <= 200
+
+
+def test_groups_are_drawn_as_a_whole():
+    """Nine copies of every image add nothing to what is known."""
+    labels, scores = draw_predictions(40, 3)
+    names = [f'patient {index}' for index in range(40)]
+    few = bootstrap_scores(labels, scores, 30, groups=names)
+    copies = np.repeat(np.arange(40), 9)
+    many = bootstrap_scores(
+        labels[copies], scores[copies], 30,
+        groups=[names[index] for index in copies])
+    for name in few:
+        np.testing.assert_allclose(many[name], few[name], atol=1e-12)
+    alone = bootstrap_scores(labels[copies], scores[copies], 200)
+    assert alone['top1'].std() < 0.6 * few['top1'].std()
+
+
+@pytest.mark.parametrize(('labels', 'scores', 'message'), [
+    ([0, 2], [[1, 0], [0, 1]], 'label 2 of sample 1 is no class of 0 to 1'),
+    ([0, -1], [[1, 0], [0, 1]], 'label -1 of sample 1'),
+    ([0, 1], [[1, 0], [np.nan, 1]], 'scores of sample 1 are not finite'),
+    ([0], [[1, 0], [0, 1]], r'got \(1,\) and \(2, 2\)'),
+    ([], np.zeros((0, 2)), 'no predictions'),
+])
+def test_wrong_predictions(labels, scores, message):
+    with pytest.raises(ValueError, match=message):
+        classification_scores(
+            np.array(labels, int), np.array(scores, float))
+
+
+def make_samples(labels, scores, groups=None, folder='/data/set'):
+    samples = []
+    for index, (label, score) in enumerate(zip(labels, scores, strict=True)):
+        meta = dict(img_path=f'{folder}/images/{index}.png')
+        if groups is not None:
+            meta['group'] = groups[index]
+        sample = DataSample(metainfo=meta)
+        sample.set_gt_label(int(label))
+        sample.set_pred_score(torch.tensor(score, dtype=torch.float32))
+        samples.append(sample)
+    return samples
+
+
+def evaluate(samples, classes=CLASSES, chunk_size=7, **arguments):
+    evaluator = Evaluator(
+        dict(type='mmmedmask.DiseaseClassification', **arguments))
+    evaluator.dataset_meta = dict(classes=classes)
+    return evaluator.offline_evaluate(samples, chunk_size=chunk_size)
+
+
+def test_metric_from_data_samples(tmp_path):
+    labels, scores = draw_predictions(50)
+    scores = scores.astype(np.float32)
+    groups = [f'patient {index // 2}' for index in range(50)]
+    found = evaluate(
+        make_samples(labels, scores, groups),
+        graded=True,
+        num_bootstrap=200,
+        seed=5,
+        out_dir=str(tmp_path),
+        data_root='/data/set/')
+    scores = scores.astype(np.float64)
+    draws = bootstrap_scores(labels, scores, 200, 5, groups, True)
+    expected = {}
+    for name, value in naive_scores(labels, scores).items():
+        expected[f'disease/{name}'] = value
+        low, high = np.percentile(draws[name], [2.5, 97.5])
+        assert low < value < high
+        expected[f'disease/{name}_low'] = low
+        expected[f'disease/{name}_high'] = high
+    assert found == pytest.approx(expected, abs=1e-12)
+
+    table = read_predictions(tmp_path / 'predictions.csv')
+    assert table.paths == [f'images/{index}.png' for index in range(50)]
+    assert tuple(table.classes) == CLASSES
+    assert table.groups == groups
+    assert classification_scores(table.labels, table.scores, True) == {
+        name: found[f'disease/{name}'] for name in GRADED_NAMES}
+    content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
+    assert content['counts'] == confusion_counts(labels, scores).tolist()
+    assert sum(map(sum, content['counts'])) == 50
+    assert content['counts'][1][2] == sum(
+        label == 1 and score.argmax() == 2
+        for label, score in zip(labels, scores, strict=True))
+    assert content['num_groups'] == 25
+    assert content['bootstrap'] == dict(draws=200, unit='group', seed=5)
+    assert content['scores']['top1'] == found['disease/top1']
+    with Image.open(tmp_path / 'confusion_matrix.png') as picture:
+        assert min(picture.size) > 200
+
+
+def test_without_intervals_groups_or_names(tmp_path):
+    labels, scores = draw_predictions(20, 3)
+    found = evaluate(
+        make_samples(labels, scores), classes=None, num_bootstrap=0,
+        out_dir=str(tmp_path), prefix='test')
+    assert set(found) == {
+        'test/top1', 'test/balanced_accuracy', 'test/auc', 'test/f1'}
+    table = read_predictions(tmp_path / 'predictions.csv')
+    assert table.classes == ['0', '1', '2']
+    assert table.groups is None
+    assert table.paths[0] == '/data/set/images/0.png'
+
+
+def test_files_go_beside_the_log(tmp_path):
+    labels, scores = draw_predictions(20)
+    (tmp_path / 'run').mkdir()
+    MMLogger.get_instance(
+        f'log of {tmp_path}', log_file=str(tmp_path / 'run' / 'run.log'))
+    try:
+        evaluate(make_samples(labels, scores), num_bootstrap=0)
+    finally:
+        MMLogger.get_instance(f'no log of {tmp_path}')
+    assert {path.name for path in (tmp_path / 'run').iterdir()} == {
+        'run.log', 'predictions.csv', 'confusion_matrix.json',
+        'confusion_matrix.png'}
+    # Without a log there are none, and the scores all the same.
+    assert evaluate(
+        make_samples(labels, scores), num_bootstrap=0)['disease/top1'] > 0
+
+
+@pytest.fixture
+def warnings_logged(monkeypatch):
+    messages = []
+
+    def record(message, logger=None, level=logging.INFO):
+        if level >= logging.WARNING:
+            messages.append(message)
+
+    monkeypatch.setattr(
+        'mmmedmask.evaluation.disease_classification.print_log', record)
+    return messages
+
+
+def test_says_what_is_left_out(tmp_path, warnings_logged):
+    labels, scores = draw_predictions(30)
+    labels[labels == 2] = 1
+    found = evaluate(
+        make_samples(labels, scores), num_bootstrap=50,
+        out_dir=str(tmp_path))
+    assert np.isfinite(list(found.values())).all()
+    assert len(warnings_logged) == 1
+    assert "['moderate, or worse']" in warnings_logged[0]
+    content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
+    assert content['absent_classes'] == ['moderate, or worse']
+
+    warnings_logged.clear()
+    found = evaluate(
+        make_samples(np.zeros(5, int), np.tile([.9, .1], (5, 1))),
+        classes=('a', 'b'), graded=True, num_bootstrap=9)
+    assert {name for name in found if name.count('_') == 0} == {
+        'disease/top1', 'disease/f1'}
+    assert np.isfinite(list(found.values())).all()
+    assert any('AUC is left out' in message for message in warnings_logged)
+    assert any('Kappa is left out' in message for message in warnings_logged)
+
+    # Of two images of two classes, half of the resamples have one alone.
+    warnings_logged.clear()
+    found = evaluate(
+        make_samples(np.array([0, 1]), np.eye(2)), classes=('a', 'b'),
+        num_bootstrap=100)
+    assert found['disease/auc_low'] == 1
+    assert 'auc is not defined in' in warnings_logged[0]
+
+    warnings_logged.clear()
+    samples = make_samples(*draw_predictions(20))
+    evaluate(samples + samples[:3], num_bootstrap=0)
+    assert '3 predictions are on images' in warnings_logged[0]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda sample: sample.pop('pred_score'), r"0.png lacks \['pred_score'"),
+    (lambda sample: sample.set_gt_label([0, 1]), r'0.png has the labels'),
+    (lambda sample: sample.set_pred_score([.1, np.inf, 0, 0]),
+     '0.png are not finite'),
+    (lambda sample: sample.set_gt_label(4), 'label 4 of sample 0'),
+    (lambda sample: sample.set_metainfo(dict(group='')),
+     '0.png has no group, but'),
+])
+def test_wrong_samples(change, message):
+    samples = make_samples(
+        *draw_predictions(5), groups=['a', 'b', 'c', 'd', 'e'])
+    change(samples[0])
+    with pytest.raises(ValueError, match=message):
+        evaluate(samples)
+
+
+def test_wrong_number_of_classes():
+    samples = make_samples(*draw_predictions(5))
+    with pytest.raises(ValueError, match='4 classes, the data set has 2'):
+        evaluate(samples, classes=('a', 'b'))
+    samples += make_samples(*draw_predictions(5, 3))
+    with pytest.raises(ValueError, match=r'number of classes: \[3, 4\]'):
+        evaluate(samples)
+
+
+def test_missing_predictions():
+    metric = DiseaseClassification(num_bootstrap=0)
+    metric.process(None, [
+        sample.to_dict() for sample in make_samples(*draw_predictions(5))])
+    with pytest.raises(ValueError, match='5 predictions on 6 images'):
+        metric.evaluate(6)
+    with pytest.raises(ValueError, match='no predictions'):
+        DiseaseClassification().evaluate(0)
+
+
+def test_bad_arguments(monkeypatch):
+    with pytest.raises(ValueError, match='at least 0, got -1'):
+        DiseaseClassification(num_bootstrap=-1)
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match='scikit-learn'):
+        DiseaseClassification()
+
+
+TWO_PROCESSES = """
+import json
+import os
+import sys
+
+import torch
+from mmengine.dist import get_rank
+
+from mmmedmask.evaluation import DiseaseClassification
+
+folder = sys.argv[1]
+rank = 0 if os.fork() else 1
+torch.distributed.init_process_group(
+    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+metric = DiseaseClassification(num_bootstrap=100, out_dir=folder + '/out')
+# Seven images; the sampler gives the last process the first one again.
+for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
+    score = torch.tensor([7. - index, index]) / 7
+    metric.process(None, [dict(
+        pred_score=score, gt_label=torch.tensor([int(index > 2)]),
+        img_path=f'{index}.png')])
+os.chdir(folder)
+values = metric.evaluate(7)
+with open(f'{folder}/{rank}.json', 'w') as stream:
+    json.dump(values, stream)
+torch.distributed.destroy_process_group()
+if rank == 0:
+    sys.exit(os.wait()[1])
+"""
+
+
+def test_two_processes_are_as_one(tmp_path):
+    subprocess.run([sys.executable, '-c', TWO_PROCESSES, str(tmp_path)],
+                   check=True, timeout=120)
+    first, second = (json.loads((tmp_path / f'{rank}.json').read_text())
+                     for rank in range(2))
+    assert first == second
+    labels = (np.arange(7) > 2).astype(int)
+    scores = np.stack([7 - np.arange(7.), np.arange(7.)], axis=1) / 7
+    expected = naive_scores(labels, scores)
+    assert first['disease/top1'] == pytest.approx(6 / 7)
+    assert first['disease/f1'] == pytest.approx(expected['f1'])
+    table = read_predictions(tmp_path / 'out' / 'predictions.csv')
+    assert table.paths == [f'{index}.png' for index in range(7)]
+
+
+def test_predictions_survive_the_csv(tmp_path):
+    """To the bit, for float32."""
+    random = np.random.default_rng(0)
+    scores = random.random((40, 3)).astype(np.float32)
+    scores[0] = [np.nextafter(np.float32(1), np.float32(0)), 1e-30, 0]
+    table = Predictions(
+        paths=[f'a, "b"/{index}.png' for index in range(40)],
+        labels=random.integers(0, 3, 40),
+        scores=scores.astype(np.float64),
+        classes=['x', 'y, z', '"'])
+    write_predictions(tmp_path / 'p.csv', table)
+    found = read_predictions(tmp_path / 'p.csv')
+    assert found.paths == table.paths
+    assert found.classes == table.classes
+    assert found.groups is None
+    np.testing.assert_array_equal(found.labels, table.labels)
+    np.testing.assert_array_equal(found.scores.astype(np.float32), scores)
+    assert not (tmp_path / 'p.csv.part').exists()
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('path,label\na,b\n', 'no table of predictions'),
+    ('path,label,group,predicted,probability x\n', 'got 0 rows'),
+    ('path,label,group,predicted,probability x\na,y,,x,1\n',
+     r"without a column: \['y'\]"),
+    ('path,label,group,predicted,probability x\na,x,,x,1\nb,x,g,x,1\n',
+     '1 of 2 images no group'),
+])
+def test_no_predictions(tmp_path, text, message):
+    (tmp_path / 'p.csv').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_predictions(tmp_path / 'p.csv')
+
+
+def table_of(paths):
+    number = len(paths)
+    return Predictions(
+        paths=paths, labels=np.arange(number) % 2,
+        scores=np.eye(2)[np.arange(number) % 2], classes=['x', 'y'],
+        groups=[f'g{index}' for index in range(number)])
+
+
+def test_selects_what_a_split_lists(tmp_path):
+    split = tmp_path / 'val.csv'
+    split.write_text('path,label,group\nval/c.png,x,1\nval/b.png,y,2\n')
+    table = table_of(
+        [f'/data/set/val/{name}.png' for name in 'abc'] + ['xval/b.png'])
+    found = select_listed(table, split)
+    assert found.paths == ['/data/set/val/c.png', '/data/set/val/b.png']
+    assert found.groups == ['g2', 'g1']
+    assert found.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(found.scores, np.eye(2))
+
+
+@pytest.mark.parametrize(('rows', 'message'), [
+    ('a.png,x\nb.png,y\nd.png,x\n', '1 of 3 images .* d.png'),
+    ('a.png,x\na.png,x\n', 'lists a.png twice'),
+    ('a.png,y\n', "a.png is 'y' in .*, but 'x'"),
+    ('c.png,x\n', 'c.png .* may mean several'),
+    ('', 'no split'),
+])
+def test_splits_that_do_not_fit(tmp_path, rows, message):
+    (tmp_path / 'val.csv').write_text('path,label\n' + rows)
+    table = table_of(['r/a.png', 'r/b.png', 'r/c.png', 's/c.png'])
+    with pytest.raises(ValueError, match=message):
+        select_listed(table, tmp_path / 'val.csv')
+
+
+@pytest.mark.parametrize(('path', 'root', 'expected'), [
+    ('/data/set/a/b.png', '/data/set', 'a/b.png'),
+    ('/data/set/a/b.png', '/data/set/', 'a/b.png'),
+    ('/data/settle/b.png', '/data/set', '/data/settle/b.png'),
+    ('data/set/b.png', 'data/set', 'b.png'),
+    ('data/set/b.png', None, 'data/set/b.png'),
+])
+def test_paths_relative_to_the_data(path, root, expected):
+    assert relative_path(path, root) == expected

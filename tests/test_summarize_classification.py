@@ -1,0 +1,88 @@
+"""The script that tabulates classification runs."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import run
+
+from mmmedmask.evaluation.predictions import Predictions, write_predictions
+
+SCRIPT = (Path(__file__).parents[1] /
+          'tools/analysis_tools/summarize_classification.py')
+
+
+def write_run(folder, right, paths=None):
+    """Predictions on ten images, the first ``right`` of them right."""
+    labels = np.arange(10) % 2
+    guess = np.where(np.arange(10) < right, labels, 1 - labels)
+    folder.mkdir(parents=True)
+    write_predictions(
+        folder / 'predictions.csv',
+        Predictions(
+            paths=paths or [f'/data/set/{index}.png' for index in range(10)],
+            labels=labels,
+            scores=np.eye(2)[guess],
+            classes=['a', 'b']))
+
+
+@pytest.fixture
+def summarize(monkeypatch, capsys):
+    """Run the script in this process: imports take longer than it does."""
+    main = runpy.run_path(str(SCRIPT))['main']
+
+    def call(*arguments):
+        monkeypatch.setattr(
+            sys, 'argv', ['summarize', *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_mean_and_spread_over_seeds(tmp_path):
+    write_run(tmp_path / 'a/seed0/20260101_000000', 2)
+    write_run(tmp_path / 'a/seed0/20260102_000000', 8)
+    write_run(tmp_path / 'a/seed1/20260101_000000', 6)
+    write_run(tmp_path / 'b/20260101_000000', 10)
+    output = run(sys.executable, SCRIPT, tmp_path / 'a', tmp_path / 'b')
+    assert ('| runs | n | images | top-1 | balanced accuracy | AUC | F1 |'
+            in output)
+    assert '| a | 2 | 10 | 70.0 ± 14.1 | 70.0 ± 14.1 | 70.0 ± 14.1 ' in output
+    assert '| b | 1 | 10 | 100.0 | 100.0 | 100.0 | 100.0 |' in output
+
+
+def test_subset_and_kappa(tmp_path, summarize):
+    write_run(tmp_path / 'a', 8)
+    split = tmp_path / 'val.csv'
+    split.write_text('path,label,group\n' + ''.join(
+        f'set/{index}.png,{"ab"[index % 2]},{index}\n'
+        for index in (0, 1, 2, 9)))
+    output = summarize(tmp_path / 'a', '--subset', split, '--graded')
+    # Right are 0, 1, 2, wrong is 9: recalls 1 and 1/2.
+    assert '| a | 1 | 4 | 75.0 | 75.0 | 75.0 | 73.3 | 50.0 |' in output
+    assert '| a | 1 | 10 | 80.0 |' in summarize(tmp_path / 'a')
+
+
+def test_scores_that_are_not_defined(tmp_path, summarize):
+    write_run(tmp_path / 'a', 8)
+    (tmp_path / 'val.csv').write_text('path,label\n0.png,a\n2.png,a\n')
+    output = summarize(tmp_path / 'a', '--subset', tmp_path / 'val.csv')
+    assert '| a | 1 | 2 | 100.0 | 100.0 | – | 100.0 |' in output
+
+
+def test_what_does_not_fit(tmp_path, summarize):
+    with pytest.raises(SystemExit, match='empty holds no predictions.csv'):
+        summarize(tmp_path / 'empty')
+    write_run(tmp_path / 'a/seed0', 8)
+    write_run(tmp_path / 'a/seed1', 8, [f'{i}.png' for i in range(5, 15)])
+    with pytest.raises(SystemExit, match='different images'):
+        summarize(tmp_path / 'a')
+    (tmp_path / 'val.csv').write_text('path,label\n0.png,a\n')
+    with pytest.raises(SystemExit, match='1 of 1 images'):
+        summarize(tmp_path / 'a', '--subset', tmp_path / 'val.csv')
+    with pytest.raises(SystemExit, match='No such file'):
+        summarize(tmp_path / 'a', '--subset', tmp_path / f'no{os.sep}file')

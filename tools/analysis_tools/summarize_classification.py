@@ -1,0 +1,132 @@
+"""Tabulate classification runs: one row per folder, one run per seed below it.
+
+    python tools/analysis_tools/summarize_classification.py work_dirs/vit-*
+    python tools/analysis_tools/summarize_classification.py work_dirs/vit-* \
+        --subset data/brain_tumor_mri/splits/clean/val.csv
+
+Reads the newest predictions.csv of every run (mmmedmask.DiseaseClassification
+writes it at each evaluation) and prints a Markdown table: mean, sample
+standard deviation and number of runs, in points of 100. With --subset only
+the images that a split file lists count, so that one set of predictions
+answers for the official test set and for the one without copies.
+"""
+
+import argparse
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmmedmask.evaluation.classification_scores import classification_scores
+from mmmedmask.evaluation.predictions import (
+    Predictions,
+    read_predictions,
+    select_listed,
+)
+
+SCORES = {
+    'top1': 'top-1',
+    'balanced_accuracy': 'balanced accuracy',
+    'auc': 'AUC',
+    'f1': 'F1',
+    'kappa': 'kappa'
+}
+TIMESTAMP = re.compile(r'\d{8}_\d{6}')
+
+
+def collect(folder: Path) -> dict[Path, Path]:
+    """Find the newest predictions of every run below a folder.
+
+    A run is the folder that holds predictions.csv, or the one above, if that
+    is named by its time, as the log folders of MMEngine are.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        Run to csv.
+    """
+    newest = {}
+    for path in sorted(folder.rglob('predictions.csv')):
+        run = path.parent
+        newest[run.parent if TIMESTAMP.fullmatch(run.name) else run] = path
+    return newest
+
+
+def scores_of(predictions: Predictions, graded: bool) -> dict[str, float]:
+    """Compute the scores of one run, of those that are defined."""
+    return classification_scores(predictions.labels, predictions.scores,
+                                 graded)
+
+
+def cell(values: Sequence[float | None]) -> str:
+    """Mean and spread in points; a dash if one is not defined."""
+    if None in values:
+        return '–'
+    points = [100 * value for value in values]
+    if len(points) == 1:
+        return f'{points[0]:.1f}'
+    return f'{statistics.mean(points):.1f} ± {statistics.stdev(points):.1f}'
+
+
+def table(folders: Sequence[Path],
+          subset: Path | None = None,
+          graded: bool = False) -> str:
+    """Make the Markdown table.
+
+    Args:
+        folders: One folder per row.
+        subset: A split file; only the images that it lists count.
+        graded: Whether to compute kappa.
+
+    Returns:
+        The table.
+    """
+    names = [name for name in SCORES if graded or name != 'kappa']
+    rows = [['runs', 'n', 'images', *(SCORES[name] for name in names)]]
+    for folder in folders:
+        files = collect(folder)
+        if not files:
+            raise SystemExit(
+                f'{folder} holds no predictions.csv; does its config have '
+                "val_evaluator = dict(type='mmmedmask.DiseaseClassification')"
+                '?')
+        runs = [read_predictions(path) for path in files.values()]
+        if subset is not None:
+            runs = [select_listed(run, subset) for run in runs]
+        images = {frozenset(run.paths) for run in runs}
+        if len(images) > 1:
+            raise SystemExit(f'the runs of {folder} were tested on different '
+                             'images: name a --subset, or separate folders')
+        scores = [scores_of(run, graded) for run in runs]
+        rows.append([
+            folder.name,
+            str(len(runs)),
+            str(len(runs[0].paths)),
+            *(cell([run.get(name) for run in scores]) for name in names)
+        ])
+    rows.insert(1, ['---'] * len(rows[0]))
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
+def main() -> None:
+    """Parse the arguments and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('folders', nargs='+', type=Path)
+    parser.add_argument(
+        '--subset',
+        type=Path,
+        help='csv with the columns path and label: count only its images')
+    parser.add_argument(
+        '--graded',
+        action='store_true',
+        help='classes are grades in their order: add the quadratic kappa')
+    args = parser.parse_args()
+    try:
+        print(table(args.folders, args.subset, args.graded))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+
+
+if __name__ == '__main__':
+    main()
