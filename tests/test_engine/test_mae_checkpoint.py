@@ -1,0 +1,601 @@
+"""Conversions between MAE's names and MSMAE's lose and invent nothing.
+
+The key tables are written out, and features of converted weights are compared
+with a vision transformer in loops, in float64, that reads MAE's names.
+"""
+
+import math
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+import mmmedmask  # noqa: F401  (registers the models)
+from mmmedmask.engine.mae_checkpoint import (
+    convert_mae,
+    pair_names,
+    recognize_naming,
+    resize_positions,
+)
+from mmmedmask.functional.attention_masking import partition_tokens
+
+DIMS, HEADS, LAYERS = 8, 2, 2
+DECODER_DIMS, DECODER_HEADS, DECODER_LAYERS = 12, 3, 1
+CLASSES = 3
+
+# MAE's names to ours, by hand, for 2 layers and 1 decoder layer.
+LAYER = '''
+{theirs}.norm1.weight           {ours}.ln1.weight
+{theirs}.norm1.bias             {ours}.ln1.bias
+{theirs}.attn.qkv.weight        {ours}.attn.qkv.weight
+{theirs}.attn.qkv.bias          {ours}.attn.qkv.bias
+{theirs}.attn.proj.weight       {ours}.attn.proj.weight
+{theirs}.attn.proj.bias         {ours}.attn.proj.bias
+{theirs}.norm2.weight           {ours}.ln2.weight
+{theirs}.norm2.bias             {ours}.ln2.bias
+{theirs}.mlp.fc1.weight         {ours}.ffn.layers.0.0.weight
+{theirs}.mlp.fc1.bias           {ours}.ffn.layers.0.0.bias
+{theirs}.mlp.fc2.weight         {ours}.ffn.layers.1.weight
+{theirs}.mlp.fc2.bias           {ours}.ffn.layers.1.bias
+'''
+OTHERS = '''
+cls_token                       backbone.cls_token
+pos_embed                       backbone.pos_embed
+patch_embed.proj.weight         backbone.patch_embed.projection.weight
+patch_embed.proj.bias           backbone.patch_embed.projection.bias
+norm.weight                     backbone.ln1.weight
+norm.bias                       backbone.ln1.bias
+mask_token                      neck.mask_token
+decoder_pos_embed               neck.decoder_pos_embed
+decoder_embed.weight            neck.decoder_embed.weight
+decoder_embed.bias              neck.decoder_embed.bias
+decoder_norm.weight             neck.ln1.weight
+decoder_norm.bias               neck.ln1.bias
+decoder_pred.weight             neck.decoder_pred.weight
+decoder_pred.bias               neck.decoder_pred.bias
+'''
+HEAD = '''
+head.weight                     head.fc.weight
+head.bias                       head.fc.bias
+'''
+
+
+def _read_table(text):
+    return dict(line.split() for line in text.splitlines() if line)
+
+
+TABLE = _read_table(OTHERS + ''.join(
+    LAYER.format(theirs=theirs, ours=ours)
+    for theirs, ours in (('blocks.0', 'backbone.layers.0'),
+                         ('blocks.1', 'backbone.layers.1'),
+                         ('decoder_blocks.0', 'neck.decoder_blocks.0'))))
+HEAD_TABLE = _read_table(HEAD)
+
+
+def _build(img_size=16, in_channels=3, num_classes=CLASSES, layers=LAYERS,
+           patch_size=4):
+    model = MODELS.build(
+        dict(
+            type='mmmedmask.MSMAE',
+            backbone=dict(
+                type='mmmedmask.MSMAEViT',
+                arch=dict(
+                    embed_dims=DIMS,
+                    num_layers=layers,
+                    num_heads=HEADS,
+                    feedforward_channels=4 * DIMS),
+                img_size=img_size,
+                patch_size=patch_size,
+                in_channels=in_channels),
+            neck=dict(
+                type='mmmedmask.MSMAEDecoder',
+                embed_dims=DECODER_DIMS,
+                num_layers=DECODER_LAYERS,
+                num_heads=DECODER_HEADS),
+            head=dict(type='mmmedmask.MSMAEHead', num_classes=num_classes)))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.normal_(std=.3)
+    return model
+
+
+def _build_classifier(img_size=16, out_type='avg_featmap'):
+    return MODELS.build(
+        dict(
+            type='mmmedmask.MSMAEClassifier',
+            backbone=dict(
+                type='mmmedmask.MSMAEViT',
+                arch=dict(
+                    embed_dims=DIMS,
+                    num_layers=LAYERS,
+                    num_heads=HEADS,
+                    feedforward_channels=4 * DIMS),
+                img_size=img_size,
+                patch_size=4,
+                out_type=out_type,
+                final_norm=out_type == 'cls_token',
+                fixed_pos_embed=False),
+            head=dict(
+                type='LinearClsHead', num_classes=5, in_channels=DIMS)))
+
+
+@pytest.fixture(scope='module')
+def model():
+    """MSMAE with every tensor drawn."""
+    return _build()
+
+
+@pytest.fixture(scope='module')
+def ours(model):
+    return {k: v.clone() for k, v in model.state_dict().items()}
+
+
+@pytest.fixture(scope='module')
+def official(ours):
+    """The same tensors as MAE's code would save them."""
+    tensors = {theirs: ours[name] for theirs, name in TABLE.items()}
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def _without_head(tensors):
+    return {k: v for k, v in tensors.items() if not k.startswith('head.')}
+
+
+def _assert_equal(given, wanted):
+    assert set(given) == set(wanted)
+    for name, value in wanted.items():
+        assert torch.equal(given[name], value), name
+        assert given[name].dtype == value.dtype
+
+
+# --- names ---------------------------------------------------------------
+
+
+def test_table_of_names_is_the_one_by_hand():
+    pairs = {theirs: ours for ours, theirs in pair_names(2, 1).items()}
+    assert len(pairs) == len(pair_names(2, 1))
+    by_hand = TABLE | HEAD_TABLE | {
+        'fc_norm.weight': 'backbone.ln2.weight',
+        'fc_norm.bias': 'backbone.ln2.bias'
+    }
+    assert pairs == by_hand
+
+
+def test_table_is_what_a_model_has(ours):
+    """No tensor of a model is without a name in MAE."""
+    assert set(ours) == set((TABLE | HEAD_TABLE).values())
+
+
+def test_number_of_tensors_of_a_vit_base():
+    """12 encoder and 8 decoder layers of 12 tensors each."""
+    pairs = pair_names(12, 8)
+    assert len(pairs) == 20 * 12 + 14 + 2 + 2
+
+
+def test_naming_is_recognised(ours, official):
+    assert recognize_naming(list(ours)) == 'msmae'
+    assert recognize_naming(list(official)) == 'mae'
+    with pytest.raises(ValueError, match=r"begin with \['conv1', 'layer1'\]"):
+        recognize_naming(['layer1.0.weight', 'conv1.weight'])
+
+
+# --- values --------------------------------------------------------------
+
+
+def test_official_names_become_ours(ours, official):
+    tensors, report = convert_mae(official)
+    _assert_equal(tensors, _without_head(ours))
+    assert report.complete
+    assert report.carried == TABLE
+    assert [*report.left_out, *report.anew, *report.notes] == []
+
+
+def test_ours_become_official_names(ours, official):
+    tensors, report = convert_mae(ours, 'mae')
+    _assert_equal(tensors, official)
+    assert list(report.left_out) == ['head.fc.weight', 'head.fc.bias']
+    assert len(report.carried) + len(report.left_out) == len(ours)
+
+
+@pytest.mark.parametrize('keep_head', [False, True])
+def test_round_trips_are_exact(ours, keep_head):
+    there, _ = convert_mae(ours, 'mae', keep_head=keep_head)
+    assert not set(there) & set(ours)
+    back, _ = convert_mae(there, 'msmae', keep_head=keep_head)
+    _assert_equal(back, ours if keep_head else _without_head(ours))
+    assert ('head.weight' in there) == keep_head
+
+
+def test_mmpretrains_mae_keeps_its_names(ours):
+    """mmpretrain's own model, whose head has no parameters."""
+    theirs = MODELS.build(
+        dict(
+            type='mmpretrain.MAE',
+            backbone=dict(
+                type='mmpretrain.MAEViT',
+                arch=dict(
+                    embed_dims=DIMS,
+                    num_layers=LAYERS,
+                    num_heads=HEADS,
+                    feedforward_channels=4 * DIMS),
+                img_size=16,
+                patch_size=4),
+            neck=dict(
+                type='mmpretrain.MAEPretrainDecoder',
+                num_patches=16,
+                patch_size=4,
+                embed_dim=DIMS,
+                decoder_embed_dim=DECODER_DIMS,
+                decoder_depth=DECODER_LAYERS,
+                decoder_num_heads=DECODER_HEADS),
+            head=dict(
+                type='mmpretrain.MAEPretrainHead',
+                patch_size=4,
+                loss=dict(type='mmpretrain.PixelReconstructionLoss',
+                          criterion='L2')))).state_dict()
+    tensors, report = convert_mae(theirs, model=ours, grid_size=(4, 4))
+    _assert_equal(tensors, dict(theirs))
+    assert set(report.anew) == {'head.fc.weight', 'head.fc.bias'}
+
+
+# --- what the converted weights compute ----------------------------------
+
+
+def _naive_norm(token, weight, bias):
+    mean = token.sum() / len(token)
+    variance = ((token - mean)**2).sum() / len(token)
+    return (token - mean) / torch.sqrt(variance + 1e-6) * weight + bias
+
+
+def _naive_layer(tokens, weights, heads):
+    """One pre-norm layer on a list of tokens, head by head."""
+    dims = len(tokens[0])
+    size = dims // heads
+    normed = [_naive_norm(t, weights['norm1.weight'], weights['norm1.bias'])
+              for t in tokens]
+    qkv = [weights['attn.qkv.weight'] @ t + weights['attn.qkv.bias']
+           for t in normed]
+    mixed = [[] for _ in tokens]
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        queries = [one[:dims][part] for one in qkv]
+        keys = [one[dims:2 * dims][part] for one in qkv]
+        values = [one[2 * dims:][part] for one in qkv]
+        for index, query in enumerate(queries):
+            scores = [math.exp(float(query @ key) / math.sqrt(size))
+                      for key in keys]
+            mixed[index].append(
+                sum(score / sum(scores) * value
+                    for score, value in zip(scores, values, strict=True)))
+    tokens = [
+        token + weights['attn.proj.weight'] @ torch.cat(parts) +
+        weights['attn.proj.bias']
+        for token, parts in zip(tokens, mixed, strict=True)
+    ]
+    outputs = []
+    for token in tokens:
+        hidden = _naive_norm(token, weights['norm2.weight'],
+                             weights['norm2.bias'])
+        hidden = weights['mlp.fc1.weight'] @ hidden + weights['mlp.fc1.bias']
+        hidden = hidden * .5 * (1 + torch.erf(hidden / math.sqrt(2)))
+        outputs.append(token + weights['mlp.fc2.weight'] @ hidden +
+                       weights['mlp.fc2.bias'])
+    return outputs
+
+
+def _layer_weights(tensors, prefix):
+    return {
+        name.removeprefix(f'{prefix}.'): value
+        for name, value in tensors.items() if name.startswith(f'{prefix}.')
+    }
+
+
+def _naive_encoder(tensors, image, visible):
+    """MAE's encoder on the visible patches of one image (C, H, W)."""
+    columns = image.shape[2] // 4
+    tokens = [tensors['cls_token'][0, 0] + tensors['pos_embed'][0, 0]]
+    for patch in visible:
+        row, column = divmod(patch, columns)
+        pixels = image[:, 4 * row:4 * row + 4, 4 * column:4 * column + 4]
+        weight = tensors['patch_embed.proj.weight']
+        tokens.append((weight * pixels).sum(dim=(1, 2, 3)) +
+                      tensors['patch_embed.proj.bias'] +
+                      tensors['pos_embed'][0, 1 + patch])
+    for layer in range(LAYERS):
+        tokens = _naive_layer(
+            tokens, _layer_weights(tensors, f'blocks.{layer}'), HEADS)
+    return [_naive_norm(t, tensors['norm.weight'], tensors['norm.bias'])
+            for t in tokens]
+
+
+def _naive_decoder(tensors, latent, visible, masked):
+    """MAE's decoder without thrown tokens; returns the masked patches."""
+    positions = tensors['decoder_pos_embed'][0]
+    embedded = [tensors['decoder_embed.weight'] @ token +
+                tensors['decoder_embed.bias'] for token in latent]
+    tokens = [embedded[0] + positions[0]]
+    tokens += [token + positions[1 + patch]
+               for token, patch in zip(embedded[1:], visible, strict=True)]
+    tokens += [tensors['mask_token'][0, 0] + positions[1 + patch]
+               for patch in masked]
+    for layer in range(DECODER_LAYERS):
+        tokens = _naive_layer(
+            tokens, _layer_weights(tensors, f'decoder_blocks.{layer}'),
+            DECODER_HEADS)
+    return [
+        tensors['decoder_pred.weight'] @ _naive_norm(
+            token, tensors['decoder_norm.weight'],
+            tensors['decoder_norm.bias']) + tensors['decoder_pred.bias']
+        for token in tokens[1 + len(visible):]
+    ]
+
+
+def test_converted_weights_compute_what_maes_names_say(official):
+    """Encoder and decoder, read by their official names, in loops."""
+    generator = torch.Generator().manual_seed(1)
+    tensors = {
+        name: torch.randn(value.shape, generator=generator,
+                          dtype=torch.float64) * .3
+        for name, value in official.items()
+    }
+    converted, _ = convert_mae(tensors)
+    model = _build().double().eval()
+    missing, unexpected = model.load_state_dict(converted, strict=False)
+    assert (missing, unexpected) == (['head.fc.weight', 'head.fc.bias'], [])
+
+    images = torch.randn(2, 3, 16, 16, generator=generator,
+                         dtype=torch.float64)
+    noise = torch.rand(2, 16, generator=generator) + .1
+    partition = partition_tokens(torch.ones(2, 16), noise, .45, .3)
+    with torch.no_grad():
+        latent, = model.backbone(images, partition.visible)
+        prediction = model.neck(latent, partition)
+    for index, image in enumerate(images):
+        visible = partition.visible[index].tolist()
+        masked = partition.masked[index].tolist()
+        expected = _naive_encoder(tensors, image, visible)
+        torch.testing.assert_close(latent[index], torch.stack(expected))
+        torch.testing.assert_close(
+            prediction[index],
+            torch.stack(_naive_decoder(tensors, expected, visible, masked)))
+    assert latent.std() > .1
+    assert prediction.std() > .1
+
+
+# --- reports -------------------------------------------------------------
+
+
+def test_a_missing_tensor_is_named_in_both_directions(ours, official):
+    del (broken := dict(official))['blocks.1.mlp.fc2.bias']
+    with pytest.raises(ValueError, match=r'1 tensors are missing: '
+                       r'backbone\.layers\.1\.ffn\.layers\.1\.bias'):
+        convert_mae(broken)
+    del (broken := dict(ours))['neck.mask_token']
+    with pytest.raises(ValueError, match='missing: mask_token'):
+        convert_mae(broken, 'mae')
+
+
+def test_a_missing_layer_is_named(official):
+    broken = {k: v for k, v in official.items()
+              if not k.startswith('blocks.0.')}
+    with pytest.raises(ValueError, match=r'12 tensors are missing: '
+                       r'backbone\.layers\.0\.ln1\.weight'):
+        convert_mae(broken)
+
+
+def test_an_unknown_tensor_is_named_unless_left_out(ours, official):
+    more = official | {'blocks.0.gamma_1': torch.zeros(DIMS)}
+    with pytest.raises(ValueError, match=r'1 tensors of the source are none '
+                       r'of a masked autoencoder: blocks\.0\.gamma_1'):
+        convert_mae(more)
+    tensors, report = convert_mae(more, leave_out=['*.gamma_*'])
+    _assert_equal(tensors, _without_head(ours))
+    assert report.left_out == {'blocks.0.gamma_1': 'as asked'}
+    with pytest.raises(ValueError, match=r'missing: backbone\.cls_token'):
+        convert_mae(official, leave_out=['cls_token'])
+
+
+def test_values_that_are_not_finite_are_refused(official):
+    broken = official | {'norm.bias': torch.full((DIMS, ), float('nan'))}
+    with pytest.raises(ValueError, match=r'backbone\.ln1\.bias holds values '
+                       'that are not finite'):
+        convert_mae(broken)
+
+
+def test_report_names_every_tensor_once(ours, official):
+    more = official | {
+        'head.weight': torch.zeros(7, DIMS),
+        'head.bias': torch.zeros(7)
+    }
+    _, report = convert_mae(more, model=ours, grid_size=(4, 4))
+    assert [*report.carried, *report.left_out] == list(more)
+    targets = [*report.carried.values(), *report.anew]
+    assert sorted(targets) == sorted(ours)
+    text = report.describe()
+    for theirs, name in TABLE.items():
+        assert f'  {theirs} -> {name}\n' in text
+    assert ('2 of the source left out\n  head.weight: the class head knows '
+            "the source's classes only\n") in text
+    assert '2 of the target that start anew\n  head.fc.weight: ' in text
+    assert '0 of the target missing' in text
+
+
+# --- parts ---------------------------------------------------------------
+
+
+def test_encoder_only(ours, official):
+    encoder = {k: v for k, v in official.items()
+               if 'decoder' not in k and k != 'mask_token'}
+    with pytest.raises(ValueError, match='encoder_only .* alone'):
+        convert_mae(encoder)
+    wanted = {k: v for k, v in ours.items() if k.startswith('backbone.')}
+    for source in (encoder, official):
+        tensors, report = convert_mae(source, encoder_only=True)
+        _assert_equal(tensors, wanted)
+        assert len(report.left_out) == len(source) - len(wanted)
+    tensors, report = convert_mae(
+        encoder, encoder_only=True, model=ours, grid_size=(4, 4))
+    _assert_equal(tensors, wanted)
+    assert len(report.anew) == len(ours) - len(wanted)
+
+
+def test_a_class_head_is_carried_for_the_same_classes(ours, official):
+    head = {
+        'head.weight': torch.randn(CLASSES, DIMS),
+        'head.bias': torch.randn(CLASSES)
+    }
+    fits = dict(model=ours, grid_size=(4, 4), keep_head=True)
+    tensors, _ = convert_mae(official | head, **fits)
+    assert torch.equal(tensors['head.fc.weight'], head['head.weight'])
+    with pytest.raises(ValueError, match=r'missing: head\.fc\.weight'):
+        convert_mae(official, **fits)
+    with pytest.raises(ValueError, match=r'missing: head\.fc\.weight'):
+        convert_mae(official, keep_head=True)
+    head['head.weight'] = torch.randn(7, DIMS)
+    with pytest.raises(ValueError, match=r'head\.fc\.weight has the shape '
+                       r'\(7, 8\), the model wants \(3, 8\)'):
+        convert_mae(official | head, **fits)
+
+
+def test_for_fine_tuning(ours, official):
+    """Average pooling has a norm of its own, and no final norm."""
+    pooled = _build_classifier().state_dict()
+    tensors, report = convert_mae(official, model=pooled, grid_size=(4, 4))
+    assert set(report.anew) == {
+        'backbone.ln2.weight', 'backbone.ln2.bias', 'head.fc.weight',
+        'head.fc.bias'
+    }
+    assert report.left_out['norm.weight'] == (
+        'the model has no such norm after its last layer')
+    assert report.left_out['mask_token'] == 'the model has no decoder'
+    assert set(tensors) == set(pooled) - set(report.anew)
+    by_token = _build_classifier(out_type='cls_token').state_dict()
+    tensors, report = convert_mae(official, model=by_token, grid_size=(4, 4))
+    assert set(report.anew) == {'head.fc.weight', 'head.fc.bias'}
+    assert torch.equal(tensors['backbone.ln1.bias'], official['norm.bias'])
+
+
+def test_a_fine_tuned_model_goes_back(official):
+    """Its norm after pooling is MAE's fc_norm; it has no other."""
+    tensors = _build_classifier().state_dict()
+    there, report = convert_mae(
+        tensors, 'mae', encoder_only=True, keep_head=True)
+    assert torch.equal(there['fc_norm.weight'],
+                       tensors['backbone.ln2.weight'])
+    assert torch.equal(there['head.weight'], tensors['head.fc.weight'])
+    assert len(there) == len(tensors)
+    assert 'norm.weight' not in there
+    assert report.complete
+    back, _ = convert_mae(there, encoder_only=True, keep_head=True)
+    _assert_equal(back, dict(tensors))
+
+
+# --- other sizes ---------------------------------------------------------
+
+
+def _naive_bicubic(grid, rows, columns):
+    """Keys' cubic convolution with a = -0.75 and clamped borders."""
+
+    def weight(x, a=-.75):
+        x = abs(x)
+        if x <= 1:
+            return (a + 2) * x**3 - (a + 3) * x**2 + 1
+        if x < 2:
+            return a * (x**3 - 5 * x**2 + 8 * x - 4)
+        return 0.
+
+    height, width = grid.shape
+    result = torch.zeros(rows, columns, dtype=torch.float64)
+    for row in range(rows):
+        for column in range(columns):
+            y = (row + .5) * height / rows - .5
+            x = (column + .5) * width / columns - .5
+            for i in range(math.floor(y) - 1, math.floor(y) + 3):
+                for j in range(math.floor(x) - 1, math.floor(x) + 3):
+                    result[row, column] += (
+                        weight(y - i) * weight(x - j) *
+                        grid[min(max(i, 0), height - 1),
+                             min(max(j, 0), width - 1)])
+    return result
+
+
+def test_positions_are_interpolated_bicubically(official):
+    positions = official['pos_embed']
+    resized = resize_positions(positions, (4, 4), (6, 3))
+    assert resized.shape == (1, 19, DIMS)
+    assert torch.equal(resized[:, 0], positions[:, 0])
+    for channel in range(DIMS):
+        expected = _naive_bicubic(
+            positions[0, 1:, channel].double().view(4, 4), 6, 3)
+        torch.testing.assert_close(
+            resized[0, 1:, channel].view(6, 3).double(), expected, atol=1e-5,
+            rtol=1e-5)
+    assert torch.equal(resize_positions(positions, (4, 4), (4, 4)), positions)
+    assert resize_positions(positions.half(), (4, 4),
+                            (2, 2)).dtype == torch.float16
+
+
+@pytest.mark.parametrize(('img_size', 'grid'), [(24, (6, 6)),
+                                                ((24, 12), (6, 3))])
+def test_another_grid_is_interpolated_and_said(official, img_size, grid):
+    model = _build(img_size=img_size)
+    tensors, report = convert_mae(
+        official, model=model.state_dict(), grid_size=grid)
+    note = f'interpolated from 4 x 4 to {grid[0]} x {grid[1]} patches'
+    assert report.notes == {
+        'backbone.pos_embed': note,
+        'neck.decoder_pos_embed': note
+    }
+    assert f'pos_embed -> backbone.pos_embed ({note})' in report.describe()
+    for name, source in (('backbone.pos_embed', 'pos_embed'),
+                         ('neck.decoder_pos_embed', 'decoder_pos_embed')):
+        assert torch.equal(tensors[name],
+                           resize_positions(official[source], (4, 4), grid))
+    missing, _ = model.load_state_dict(tensors, strict=False)
+    assert missing == ['head.fc.weight', 'head.fc.bias']
+
+
+def test_a_grid_that_is_not_square_has_to_be_told(official):
+    source, _ = convert_mae(
+        official, 'mae', model=_build(img_size=(24, 12)).state_dict(),
+        grid_size=(6, 3))
+    square = _build().state_dict()
+    with pytest.raises(ValueError, match=r'of 18 patches.*--source-grid'):
+        convert_mae(source, model=square, grid_size=(4, 4))
+    with pytest.raises(ValueError, match='5 x 3 patches does not have 18'):
+        convert_mae(
+            source, model=square, grid_size=(4, 4), source_grid=(5, 3))
+    tensors, _ = convert_mae(
+        source, model=square, grid_size=(4, 4), source_grid=(6, 3))
+    assert torch.equal(tensors['backbone.pos_embed'],
+                       resize_positions(source['pos_embed'], (6, 3), (4, 4)))
+
+
+def test_other_channels_are_refused(official):
+    gray = _build(in_channels=1).state_dict()
+    with pytest.raises(ValueError, match=r'trained on 3 channels, the model '
+                       r'takes 1.*gray_to_rgb=True'):
+        convert_mae(official, model=gray, grid_size=(4, 4))
+
+
+def test_other_patches_and_depths_are_refused(official):
+    coarse = _build(patch_size=8).state_dict()
+    with pytest.raises(ValueError, match=r'patches are of 4 x 4 pixels, the '
+                       r"model's of 8 x 8"):
+        convert_mae(official, model=coarse, grid_size=(2, 2))
+    shallow = _build(layers=1).state_dict()
+    with pytest.raises(ValueError, match=r'the model has no backbone\.layers'
+                       r'\.1\.attn\.qkv\.weight(.|\n)*more that do not fit'):
+        convert_mae(official, model=shallow, grid_size=(4, 4))
+    deep = _build(layers=3).state_dict()
+    with pytest.raises(ValueError, match=r'12 tensors are missing: '
+                       r'backbone\.layers\.2\.'):
+        convert_mae(official, model=deep, grid_size=(4, 4))
+
+
+def test_bad_arguments(ours):
+    with pytest.raises(ValueError, match=r"\('msmae', 'mae'\), got 'timm'"):
+        convert_mae(ours, 'timm')
+    with pytest.raises(ValueError, match='belong together, got a model'):
+        convert_mae(ours, model=ours)

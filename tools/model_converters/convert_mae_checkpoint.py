@@ -1,0 +1,178 @@
+"""Convert checkpoints of masked autoencoders to MSMAE, and back.
+
+A checkpoint of mmpretrain's MAE or in the names of MAE's own code becomes one
+that an MSMAE config continues from (``load_from``) or fine-tunes (its
+backbone). What became of every tensor is printed; if one is missing, unknown
+or does not fit, nothing is written. With ``--config`` the names and shapes
+are compared with that config's model, and position embeddings are
+interpolated to its grid of patches.
+
+Files are read with ``weights_only=True``. The number of attention heads
+cannot be read from a checkpoint: it has to be the config's.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+NAMINGS = ('msmae', 'mae')
+#: Where the tensors lie in a file, by whose names they have.
+STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('source', help='checkpoint to convert')
+    parser.add_argument('target', help='file to write')
+    parser.add_argument(
+        '--to',
+        choices=NAMINGS,
+        default='msmae',
+        help="whose names to write: MSMAE's, which are mmpretrain's, or "
+        "MAE's own (default: msmae)")
+    parser.add_argument(
+        '--config',
+        help='config of the model that is to load the result, for '
+        'pre-training or fine-tuning; without it the architecture is the '
+        "source's")
+    parser.add_argument(
+        '--encoder-only',
+        action='store_true',
+        help='leave the decoder out, e.g. because the source has none')
+    parser.add_argument(
+        '--keep-head',
+        action='store_true',
+        help='carry the class head, if the classes are the same')
+    parser.add_argument(
+        '--source-grid',
+        nargs=2,
+        type=int,
+        metavar=('ROWS', 'COLUMNS'),
+        help="patches of the source's images, if they are not square")
+    parser.add_argument(
+        '--leave-out',
+        nargs='+',
+        default=[],
+        metavar='PATTERN',
+        help='shell patterns of tensors in the source that are not needed')
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite the target')
+    return parser.parse_args()
+
+
+def convert_mae_checkpoint(source: Path,
+                           target: Path,
+                           naming: str = 'msmae',
+                           config: str | None = None,
+                           encoder_only: bool = False,
+                           keep_head: bool = False,
+                           source_grid: tuple[int, int] | None = None,
+                           leave_out: Sequence[str] = ()):
+    """Convert and save a checkpoint.
+
+    Args:
+        source: The checkpoint; read with ``weights_only=True``.
+        target: The file to write, ``{'state_dict': ..., 'meta': ...}``, or
+            ``{'model': ..., 'meta': ...}`` for MAE's names.
+        naming: Whose names to write, one of ``NAMINGS``.
+        config: Config of the model that is to load the result.
+        encoder_only: Leave the decoder out.
+        keep_head: Carry the class head.
+        source_grid: The source's (rows, columns) of patches.
+        leave_out: Shell patterns of names that are not needed.
+
+    Returns:
+        A :class:`mmmedmask.engine.mae_checkpoint.KeyReport`.
+
+    Raises:
+        ValueError: If not everything arrives that should; says what.
+    """
+    from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
+    from mmmedmask.engine.mae_checkpoint import convert_mae
+
+    model, grid_size = (None, None) if config is None \
+        else read_model(config)
+    tensors, report = convert_mae(
+        get_state_dict(read_checkpoint(source)),
+        naming,
+        model=model,
+        grid_size=grid_size,
+        source_grid=source_grid,
+        encoder_only=encoder_only,
+        keep_head=keep_head,
+        leave_out=leave_out)
+    torch.save(
+        {
+            # Clones, as a view would drag the whole storage into the file.
+            STATE_DICT_KEYS[naming]: {
+                name: value.detach().clone().contiguous()
+                for name, value in tensors.items()
+            },
+            'meta': make_meta(source, naming)
+        },
+        target)
+    return report
+
+
+def read_model(config: str) -> tuple[dict, tuple[int, int]]:
+    """Build the model of a config.
+
+    Args:
+        config: Path of the config.
+
+    Returns:
+        The model's state dict, and (rows, columns) of its patches.
+
+    Raises:
+        ValueError: If its backbone is no vision transformer.
+    """
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmmedmask import apis
+
+    cfg = apis.load_config(config)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = MODELS.build(cfg.model)
+    grid_size = getattr(model.backbone, 'patch_resolution', None)
+    if grid_size is None:
+        raise ValueError(
+            f'the backbone of {config!r} is a '
+            f'{type(model.backbone).__name__}, which has no patches: a vision '
+            'transformer is needed')
+    return model.state_dict(), tuple(grid_size)
+
+
+def make_meta(source: Path, naming: str) -> dict[str, str]:
+    """Say where the tensors come from, in plain strings."""
+    import mmmedmask
+    return {
+        'source': source.name,
+        'source_sha256': hashlib.sha256(source.read_bytes()).hexdigest(),
+        'naming': naming,
+        'mmmedmask_version': mmmedmask.__version__,
+        'torch_version': str(torch.__version__),
+    }
+
+
+def main():
+    args = parse_args()
+    source, target = Path(args.source), Path(args.target)
+    if target.exists() and not args.force:
+        raise SystemExit(f'{target} exists, --force overwrites it')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    grid = tuple(args.source_grid) if args.source_grid else None
+    try:
+        report = convert_mae_checkpoint(source, target, args.to, args.config,
+                                        args.encoder_only, args.keep_head,
+                                        grid, args.leave_out)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f'convert_mae_checkpoint: {error}') from error
+    print(report.describe())
+    print(f'{target}: {len(report.carried)} tensors')
+
+
+if __name__ == '__main__':
+    main()
