@@ -90,3 +90,20 @@ def test_benchmark_reports():
     for words in ('CMIM / plain', 'SparK / CMIM', 'views', 'encoder', 'warp',
                   'decoder', 'loader, tif', 'loader, png', 'loader, jpg'):
         assert words in output
+
+
+def test_benchmark_of_msmae_reports():
+    """Every figure is printed (no time is asserted), operations are exact."""
+    output = run(*script('analysis_tools/benchmark_msmae.py'), '--size', 64,
+                 '--patch-size', 8, '--arch', 'deit-tiny', '--batch-size', 2,
+                 '--rounds', 1, '--warmup', 0, '--threads', 1)
+    for words in ('all tokens / visible tokens', 'every 20 epochs',
+                  'MSMAE / MAE', 'share of 7 refreshes'):
+        assert words in output
+    # Linear layers and attention of 12 layers, forward, for 65 tokens less
+    # what the last layer needs for the class token alone.
+    tokens, dims = 65, 192
+    whole = tokens * 12 * dims**2 + 2 * tokens**2 * dims
+    last = (tokens + 1) * dims**2 + tokens * dims
+    maps = 2 * (11 * whole + last + 64 * dims * 192)
+    assert re.search(rf'maps .* {maps / 1e9:.3f} GFLOP', output)
