@@ -1,0 +1,331 @@
+"""Scores of lesion segmentation: per image, and over the data set.
+
+MSMAE's paper (arXiv 2305.05871, Table 2) reports F1 and IoU as its code
+counts them, per batch of eight. These scores are here too, beside those that
+do not depend on the batch.
+"""
+
+import csv
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+
+from mmmedmask.evaluation.predictions import relative_path
+from mmmedmask.registry import METRICS
+
+SCORES = ('iou', 'dice', 'precision', 'recall')
+COLUMNS = ('path', 'class', 'pixels', 'lesion', 'predicted', 'shared', *SCORES)
+OFFICIAL_SMOOTH = 1e-5
+
+
+@METRICS.register_module()
+class BinarySegMetric(BaseMetric):
+    """Dice, IoU, F1, precision and recall of a lesion against the rest.
+
+    All are shares, not percent. Dice and F1 of pixels are the same number;
+    both names are given.
+
+    - ``iou, dice, f1, precision, recall``: mean over the images that have a
+      lesion, in which each image counts once. Where nothing was predicted,
+      the precision is 0.
+    - ``pooled_iou``, ...: of the pixels of all images together, in which
+      large images and large lesions count more. Pixels predicted in images
+      without a lesion count, too. Precision is 0 if nothing was predicted.
+    - ``num_lesion`` and ``num_normal``: number of images with a lesion and
+      without. Of the latter, ``normal_empty`` is the share in which nothing
+      was predicted, ``normal_false_area`` the predicted share of the image,
+      on average.
+    - ``official_iou, official_f1``: as MSMAE's code counts, to compare with
+      its paper only. IoU of all pixels of eight images in the order of the
+      data set, with 1e-5 added to both areas; F1 is 2 IoU / (1 + IoU) of
+      that; both are averaged over the groups, weighted by their size. They
+      depend on the order, and on which images share a group. Eight images
+      without a lesion and prediction count 1.
+
+    Scores that are not defined (no image with a lesion, or none without) are
+    left out, with a warning if there is no lesion at all.
+
+    At every evaluation ``segmentation.csv`` replaces that of the last one:
+    the path and class of each image, how many pixels it has, how many of
+    them are lesion, predicted, and both, and its scores, which are empty for
+    images without a lesion.
+
+    Samples need ``pred_sem_seg`` and ``gt_sem_seg`` of one size, with 0 and
+    1, and ``img_path``, as mmseg's models and ``PackSegInputs`` give them
+    if labels are loaded after the resizing. For the class in the csv, put
+    ``class_name`` into the ``meta_keys`` of ``PackSegInputs``.
+
+    Args:
+        official_batch: Images per group of the official scores.
+        official_size: Size (h, w) to which predictions and labels are brought
+            (nearest pixel) for the official scores. The released code
+            measures at the size of the model's input, where all images count
+            alike. None leaves them at their size.
+        data_root: Paths below this folder are written relative to it.
+        out_dir: Folder of the csv. None takes the folder of the run's log,
+            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
+            file.
+        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
+            processes meet.
+        prefix: First part of the names of the scores.
+
+    Raises:
+        ValueError: If ``official_batch`` or ``official_size`` is not
+            positive.
+    """
+
+    default_prefix = 'lesion'
+
+    def __init__(self,
+                 official_batch: int = 8,
+                 official_size: Sequence[int] | None = None,
+                 data_root: str | None = None,
+                 out_dir: str | None = None,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        if official_batch < 1:
+            raise ValueError('official_batch must be at least 1, got '
+                             f'{official_batch}')
+        if official_size is not None and (len(official_size) != 2
+                                          or min(official_size) < 1):
+            raise ValueError('official_size must be (h, w) in pixels or '
+                             f'None, got {official_size!r}')
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.official_batch = official_batch
+        self.official_size = None if official_size is None else tuple(
+            official_size)
+        self.data_root = data_root
+        self.out_dir = out_dir
+        self._size: int | None = None
+
+    def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
+        """Count the pixels of one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Predictions with ``pred_sem_seg``, ``gt_sem_seg``
+                (each with ``data`` (1, H, W)), ``img_path`` and maybe
+                ``class_name``.
+
+        Raises:
+            ValueError: If a sample lacks something, the sizes differ, or a
+                value is neither 0 nor 1.
+        """
+        for sample in data_samples:
+            path = sample.get('img_path')
+            missing = [
+                key for key in ('pred_sem_seg', 'gt_sem_seg', 'img_path')
+                if sample.get(key) is None
+            ]
+            if missing:
+                raise ValueError(f'the prediction on {path or "an image"} '
+                                 f'lacks {missing}, it has {sorted(sample)}')
+            predicted = _as_bool(sample['pred_sem_seg']['data'],
+                                 f'the prediction on {path}')
+            lesion = _as_bool(sample['gt_sem_seg']['data'],
+                              f'the label of {path}').to(predicted.device)
+            if predicted.shape != lesion.shape:
+                raise ValueError(
+                    f'the prediction on {path} has the shape '
+                    f'{tuple(predicted.shape)}, its label '
+                    f'{tuple(lesion.shape)}; load the label after the '
+                    'resizing, so that it has the size of the file')
+            official = (predicted, lesion)
+            if self.official_size is not None:
+                official = tuple(
+                    _resize(mask, self.official_size) for mask in official)
+            self.results.append(
+                dict(
+                    path=str(path),
+                    class_name=str(sample.get('class_name', '')),
+                    pixels=lesion.numel(),
+                    counts=_count(predicted, lesion),
+                    official=_count(*official)))
+
+    def evaluate(self, size: int) -> dict:
+        """Compute the scores from the predictions of all processes.
+
+        Args:
+            size: Number of images in the data set.
+
+        Returns:
+            The scores.
+        """
+        self._size = size
+        return super().evaluate(size)
+
+    def compute_metrics(self, results: Sequence[Mapping]) -> dict[str, float]:
+        """Compute the scores and write the csv.
+
+        Args:
+            results: What :meth:`process` stored, of all processes, in the
+                order of the data set.
+
+        Returns:
+            The scores.
+
+        Raises:
+            ValueError: If predictions are missing.
+        """
+        if not results or self._size not in (None, len(results)):
+            raise ValueError(
+                f'{len(results)} predictions on {self._size or "no"} images: '
+                'did a process get fewer than others?')
+        counts = np.array([result['counts'] for result in results])
+        pixels = np.array([result['pixels'] for result in results])
+        scores = image_scores(counts)
+        folder = self._folder()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(folder / 'segmentation.csv', results, scores)
+        values = summarize(counts, scores, pixels)
+        if not values['num_lesion']:
+            print_log(
+                'No image of the test set has a lesion: scores over images '
+                'with one are left out.',
+                logger='current',
+                level=logging.WARNING)
+        official = np.array([result['official'] for result in results])
+        iou, f1 = official_scores(official, self.official_batch)
+        return {**values, 'official_iou': iou, 'official_f1': f1}
+
+    def _folder(self) -> Path | None:
+        """The folder for the csv, if there is one."""
+        if self.out_dir is not None:
+            return Path(self.out_dir)
+        for handler in MMLogger.get_current_instance().handlers:
+            if isinstance(handler, logging.FileHandler):
+                return Path(handler.baseFilename).parent
+        return None
+
+    def _write(self, file: Path, results: Sequence[Mapping],
+               scores: Mapping[str, np.ndarray]) -> None:
+        """Write one line per image, all or none."""
+        partial = file.with_name(file.name + '.part')
+        with partial.open('w', newline='', encoding='utf-8') as stream:
+            writer = csv.writer(stream, lineterminator='\n')
+            writer.writerow(COLUMNS)
+            for index, result in enumerate(results):
+                shared, predicted, lesion = result['counts']
+                writer.writerow([
+                    relative_path(result['path'], self.data_root),
+                    result['class_name'], result['pixels'], lesion, predicted,
+                    shared,
+                    *(f'{scores[name][index]:.6f}' if lesion else ''
+                      for name in SCORES)
+                ])
+        os.replace(partial, file)
+
+
+def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Score images, or any other sets of pixels.
+
+    Args:
+        counts: Number of pixels in both the lesion and the prediction, in
+            the prediction, and in the lesion; integers of shape (N, 3).
+
+    Returns:
+        ``iou``, ``dice``, ``precision`` and ``recall``, shape (N,) each. A
+        quotient 0 / 0 is 1 for IoU and Dice (nothing there, nothing
+        predicted), and 0 for precision and recall.
+    """
+    shared, predicted, lesion = np.asarray(counts, np.float64).T
+    quotients = dict(
+        iou=(shared, predicted + lesion - shared, 1.0),
+        dice=(2 * shared, predicted + lesion, 1.0),
+        precision=(shared, predicted, 0.0),
+        recall=(shared, lesion, 0.0))
+    return {
+        name: np.divide(
+            above, below, out=np.full_like(above, empty), where=below > 0)
+        for name, (above, below, empty) in quotients.items()
+    }
+
+
+def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
+              pixels: np.ndarray) -> dict[str, float]:
+    """Average over images with a lesion, pool pixels, look at the others.
+
+    Args:
+        counts: See :func:`image_scores`, shape (N, 3).
+        scores: What :func:`image_scores` gives of them.
+        pixels: Number of pixels of each image, shape (N,).
+
+    Returns:
+        The scores described in :class:`BinarySegMetric`, without the
+        official ones.
+    """
+    has_lesion = counts[:, 2] > 0
+    values = {}
+    if has_lesion.any():
+        values = {
+            name: float(scores[name][has_lesion].mean()) for name in SCORES
+        }
+        values['f1'] = values['dice']
+        pooled = image_scores(counts.sum(axis=0, keepdims=True))
+        values |= {f'pooled_{name}': float(pooled[name][0]) for name in SCORES}
+        values['pooled_f1'] = values['pooled_dice']
+    values['num_lesion'] = int(has_lesion.sum())
+    values['num_normal'] = int((~has_lesion).sum())
+    if values['num_normal']:
+        false = counts[~has_lesion, 1]
+        values['normal_empty'] = float((false == 0).mean())
+        values['normal_false_area'] = float(
+            (false / pixels[~has_lesion]).mean())
+    return values
+
+
+def official_scores(counts: np.ndarray,
+                    batch_size: int = 8) -> tuple[float, float]:
+    """Score as MSMAE's released code does.
+
+    Args:
+        counts: See :func:`image_scores`, shape (N, 3), in order.
+        batch_size: Images per group; the last group may be smaller.
+
+    Returns:
+        IoU and F1.
+    """
+    iou = f1 = 0.0
+    for start in range(0, len(counts), batch_size):
+        group = counts[start:start + batch_size]
+        shared, predicted, lesion = (int(one) for one in group.sum(axis=0))
+        one = (shared + OFFICIAL_SMOOTH) / (
+            predicted + lesion - shared + OFFICIAL_SMOOTH)
+        iou += one * len(group)
+        f1 += 2 * one / (1 + one) * len(group)
+    return iou / len(counts), f1 / len(counts)
+
+
+def _as_bool(mask: torch.Tensor, what: str) -> torch.Tensor:
+    """Check a mask (1, H, W) or (H, W) of 0 and 1; return it as (H, W)."""
+    if mask.ndim == 3 and len(mask) == 1:
+        mask = mask[0]
+    if mask.ndim != 2:
+        raise ValueError(f'{what} must have the shape (1, H, W), got '
+                         f'{tuple(mask.shape)}')
+    wrong = mask[(mask != 0) & (mask != 1)]
+    if wrong.numel():
+        raise ValueError(f'{what} must hold 0 and 1, got '
+                         f'{wrong.unique().tolist()[:8]}')
+    return mask.bool()
+
+
+def _resize(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    resized = F.interpolate(
+        mask[None, None].float(), size=size, mode='nearest-exact')
+    return resized[0, 0].bool()
+
+
+def _count(predicted: torch.Tensor,
+           lesion: torch.Tensor) -> tuple[int, int, int]:
+    """Pixels in both, in the prediction, and in the lesion."""
+    return (int((predicted & lesion).sum()), int(predicted.sum()),
+            int(lesion.sum()))

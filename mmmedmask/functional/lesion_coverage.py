@@ -1,0 +1,347 @@
+"""How much of an attention map, and of a masking, falls on the lesion.
+
+What papers show in pictures, as numbers: the share of a map's mass on the
+lesion, whether the map's maximum hits it, and how often a patch with lesion
+is masked, thrown away or visible, each next to what chance would give.
+
+Images without a lesion have none of these; functions give NaN for them, and
+:func:`summarize_coverage` counts them apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+SUMMARY_NAMES = ('attention_share', 'lesion_share', 'attention_gain',
+                 'pointing', 'pointing_chance', 'masked', 'masked_chance',
+                 'thrown', 'thrown_chance', 'visible', 'visible_chance')
+
+
+class AttentionOnLesion(NamedTuple):
+    """Where an attention map lies.
+
+    Attributes:
+        attention_share: Share of the map's mass on the lesion, in [0, 1],
+            shape (B,).
+        lesion_share: The lesion's share of the image, (B,).
+        attention_gain: Their ratio, 1 for a uniform map, (B,).
+        pointing: Whether the map's maximum hits the lesion, (B,); a
+            fraction if several cells are the maximum.
+        pointing_chance: Share of cells that would hit it, (B,).
+    """
+
+    attention_share: torch.Tensor
+    lesion_share: torch.Tensor
+    attention_gain: torch.Tensor
+    pointing: torch.Tensor
+    pointing_chance: torch.Tensor
+
+
+class MaskingOfLesion(NamedTuple):
+    """Where the lesion's patches went, and what chance would give.
+
+    Attributes:
+        masked: Share of the lesion's patches that are masked, (B,).
+        masked_chance: Share of all patches that are masked, (B,).
+        thrown: Share of the lesion's patches that are thrown away.
+        thrown_chance: Share of all patches that are thrown away.
+        visible: Share of the lesion's patches that are visible.
+        visible_chance: Share of all patches that are visible.
+    """
+
+    masked: torch.Tensor
+    masked_chance: torch.Tensor
+    thrown: torch.Tensor
+    thrown_chance: torch.Tensor
+    visible: torch.Tensor
+    visible_chance: torch.Tensor
+
+
+def overlap_matrix(num_cells: int, num_pixels: int) -> torch.Tensor:
+    """How much of each cell each pixel covers, along one axis.
+
+    Cells and pixels both divide the axis evenly; pixels may be larger than
+    cells, and a pixel on a border counts for both cells by its parts.
+
+    Args:
+        num_cells: Cells.
+        num_pixels: Pixels.
+
+    Returns:
+        Shape (num_cells, num_pixels), float64, whole numbers in units of
+        1 / num_pixels of a cell: rows sum to num_pixels.
+    """
+    cells = torch.arange(num_cells + 1, dtype=torch.float64) * num_pixels
+    pixels = torch.arange(num_pixels + 1, dtype=torch.float64) * num_cells
+    overlap = (
+        torch.minimum(cells[1:, None], pixels[1:]) -
+        torch.maximum(cells[:-1, None], pixels[:-1]))
+    return overlap.clamp_min(0)
+
+
+def cell_shares(masks: torch.Tensor,
+                grid_size: tuple[int, int]) -> torch.Tensor:
+    """Share of each cell's area that is lesion.
+
+    Args:
+        masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
+        grid_size: Cells of the image as (rows, columns); they need not
+            divide its size.
+
+    Returns:
+        Shape (B, rows, columns), float64, in [0, 1].
+
+    Raises:
+        ValueError: If a mask holds other values.
+    """
+    _check_masks(masks)
+    vertical = overlap_matrix(grid_size[0], masks.shape[1])
+    horizontal = overlap_matrix(grid_size[1], masks.shape[2])
+    masks = masks.to('cpu', torch.float64)
+    # Sums of whole numbers are exact: a full cell is 1, half of one 0.5.
+    return vertical @ masks @ horizontal.T / masks[0].numel()
+
+
+def centre_hits(masks: torch.Tensor,
+                grid_size: tuple[int, int],
+                tolerance: float = 0.0) -> torch.Tensor:
+    """Say which cells' centres lie on the lesion.
+
+    Args:
+        masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
+        grid_size: Cells of the image as (rows, columns).
+        tolerance: How many pixels of the mask a centre may be away from the
+            nearest lesion pixel. Pixels are closed squares: a centre on
+            their border is on them.
+
+    Returns:
+        bool, shape (B, rows, columns).
+
+    Raises:
+        ValueError: If the tolerance is negative or a mask holds other
+            values.
+    """
+    if tolerance < 0:
+        raise ValueError(f'tolerance must be at least 0, got {tolerance}')
+    _check_masks(masks)
+    masks = masks.to('cpu', torch.bool)
+    rows, vertical = _near_pixels(grid_size[0], masks.shape[1], tolerance)
+    columns, horizontal = _near_pixels(grid_size[1], masks.shape[2],
+                                       tolerance)
+    # Windows around each centre: (rows, columns, h, w).
+    near = (vertical.square()[:, None, :, None] +
+            horizontal.square()[None, :, None, :]) <= tolerance**2
+    return torch.stack([
+        (mask[rows[:, None, :, None], columns[None, :, None, :]]
+         & near).any(dim=3).any(dim=2) for mask in masks
+    ])
+
+
+def _near_pixels(num_cells: int, num_pixels: int,
+                 tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels around the centres of cells, along one axis.
+
+    Returns:
+        Indices of pixels, and their distances from the centre in pixels
+        (0 inside the closed pixel, infinite for padding), both of shape
+        (num_cells, window).
+    """
+    # In units of 1 / (2 num_cells) pixels these are integers, thus exact.
+    scale = 2 * num_cells
+    centres = (2 * torch.arange(num_cells) + 1) * num_pixels
+    reach = int(tolerance) + 2
+    pixels = centres[:, None] // scale + torch.arange(-reach, reach + 1)
+    before = pixels * scale - centres[:, None]
+    after = centres[:, None] - (pixels + 1) * scale
+    distance = torch.maximum(before, after).clamp_min(0).double() / scale
+    outside = (pixels < 0) | (pixels >= num_pixels)
+    distance[outside] = torch.inf
+    return pixels.clamp(0, num_pixels - 1), distance
+
+
+def attention_on_lesion(maps: torch.Tensor,
+                        masks: torch.Tensor,
+                        tolerance: float = 0.0) -> AttentionOnLesion:
+    """Compare attention maps with lesion masks.
+
+    Args:
+        maps: Attention of whole images, (B, gh, gw), not negative; only
+            ratios matter. A map of zeros counts as uniform, as in masking.
+        masks: Lesion masks of the same images, (B, H, W), of any size.
+        tolerance: Pixels of the mask by which the maximum may miss, see
+            :func:`centre_hits`.
+
+    Returns:
+        See :class:`AttentionOnLesion`; float64, NaN for images without
+        lesion, except that ``lesion_share`` is 0.
+
+    Raises:
+        ValueError: If shapes do not fit, or maps are negative or not finite.
+    """
+    if maps.ndim != 3 or len(maps) != len(masks):
+        raise ValueError('maps of shape (B, gh, gw) and masks of shape '
+                         f'(B, H, W) needed, got {tuple(maps.shape)} and '
+                         f'{tuple(masks.shape)}')
+    maps = maps.detach().to('cpu', torch.float64)
+    if not (maps.isfinite() & (maps >= 0)).all():
+        raise ValueError('attention maps must be finite and not negative, '
+                         f'got {maps.min().item()} to {maps.max().item()}')
+    grid_size = maps.shape[1], maps.shape[2]
+    shares = cell_shares(masks, grid_size).flatten(1)
+    maps = maps.flatten(1)
+    maps = torch.where(maps.sum(dim=1, keepdim=True) > 0, maps, 1.0)
+    hits = centre_hits(masks, grid_size, tolerance).flatten(1).double()
+    maximum = (maps == maps.amax(dim=1, keepdim=True)).double()
+    lesion = shares.mean(dim=1)
+    without = lesion == 0
+    attention = (maps * shares).sum(dim=1) / maps.sum(dim=1)
+    pointing = (maximum * hits).sum(dim=1) / maximum.sum(dim=1)
+    return AttentionOnLesion(
+        attention_share=attention.masked_fill(without, torch.nan),
+        lesion_share=lesion,
+        attention_gain=attention / lesion.masked_fill(without, torch.nan),
+        pointing=pointing.masked_fill(without, torch.nan),
+        pointing_chance=hits.mean(dim=1).masked_fill(without, torch.nan))
+
+
+def lesion_patches(masks: torch.Tensor,
+                   grid_size: tuple[int, int],
+                   min_share: float = 0.5) -> torch.Tensor:
+    """Say which patches belong to the lesion.
+
+    Args:
+        masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
+        grid_size: Patches of the image as (rows, columns).
+        min_share: Share of its area that must be lesion, in (0, 1]. A small
+            lesion that fills no patch so far has one patch, the one with
+            the most of it (the first of several).
+
+    Returns:
+        bool, shape (B, rows * columns); without any for images without
+        lesion.
+
+    Raises:
+        ValueError: If ``min_share`` is out of range.
+    """
+    if not 0 < min_share <= 1:
+        raise ValueError(f'min_share must be in (0, 1], got {min_share}')
+    shares = cell_shares(masks, grid_size).flatten(1)
+    patches = shares >= min_share
+    most = shares.argmax(dim=1)
+    lonely = ~patches.any(dim=1) & (shares.amax(dim=1) > 0)
+    patches[lonely, most[lonely]] = True
+    return patches
+
+
+def masking_of_lesion(flags: torch.Tensor,
+                      patches: torch.Tensor) -> MaskingOfLesion:
+    """Count where a masking put the lesion's patches.
+
+    Args:
+        flags: 1 = masked, -1 = thrown, 0 = visible; (B, L), or (B, D, L)
+            for D maskings of each image. See
+            :meth:`mmmedmask.functional.attention_masking.TokenPartition.flags`.
+        patches: The lesion's patches, bool, (B, L).
+
+    Returns:
+        See :class:`MaskingOfLesion`; float64, means over the D maskings.
+        NaN for images without lesion, except in the values of chance.
+
+    Raises:
+        ValueError: If shapes do not fit, or a flag is none.
+    """
+    if flags.ndim == 2:
+        flags = flags[:, None]
+    batch_size, num_patches = patches.shape
+    if (flags.ndim != 3 or flags.shape[0] != batch_size
+            or flags.shape[2] != num_patches):
+        raise ValueError(
+            f'flags of shape (B, L) or (B, D, L) for {batch_size} images of '
+            f'{num_patches} patches needed, got {tuple(flags.shape)}')
+    flags = flags.to('cpu')
+    known = torch.isin(flags, torch.tensor([-1, 0, 1]))
+    if not known.all():
+        raise ValueError('flags must be 1 (masked), -1 (thrown) or 0 '
+                         f'(visible), got {flags[~known][0].item()}')
+    patches = patches.to('cpu', torch.float64)
+    count = patches.sum(dim=1)
+    shares = []
+    for flag in (1, -1, 0):
+        where = (flags == flag).double().mean(dim=1)
+        # 0 / 0, thus NaN, without lesion.
+        shares += [(where * patches).sum(dim=1) / count, where.mean(dim=1)]
+    return MaskingOfLesion(*shares)
+
+
+def image_coverage(attention_map: torch.Tensor,
+                   mask: torch.Tensor,
+                   flags: torch.Tensor | None = None,
+                   tolerance: float = 0.0,
+                   min_share: float = 0.5) -> dict[str, float]:
+    """Measure one image.
+
+    Args:
+        attention_map: The map of the whole image, (gh, gw).
+        mask: Its lesion mask, (H, W).
+        flags: Maskings of the whole image on the map's grid, (L,) or
+            (D, L); None measures the map alone.
+        tolerance: See :func:`centre_hits`.
+        min_share: See :func:`lesion_patches`.
+
+    Returns:
+        The fields of :class:`AttentionOnLesion`, and with ``flags`` those of
+        :class:`MaskingOfLesion`.
+    """
+    grid_size = attention_map.shape[0], attention_map.shape[1]
+    attention = attention_on_lesion(attention_map[None], mask[None],
+                                    tolerance)
+    values = attention._asdict()
+    if flags is not None:
+        patches = lesion_patches(mask[None], grid_size, min_share)
+        values |= masking_of_lesion(flags[None], patches)._asdict()
+    return {name: value.item() for name, value in values.items()}
+
+
+def summarize_coverage(
+        images: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average over images, each of which counts once.
+
+    Args:
+        images: Values of each image, see :func:`image_coverage`. Images
+            whose ``lesion_share`` is 0 are counted, not averaged.
+
+    Returns:
+        The mean of each field; ``masked_gain``, which is ``masked`` over
+        ``masked_chance``, if anything was masked; ``num_images``, those with
+        a lesion; ``num_without_lesion``.
+
+    Raises:
+        ValueError: If no image has a lesion, or only some were masked.
+    """
+    lesions = [image for image in images if image['lesion_share'] > 0]
+    if not lesions:
+        raise ValueError(f'none of {len(images)} images has a lesion')
+    names = [name for name in SUMMARY_NAMES if name in lesions[0]]
+    if any(set(image) != set(lesions[0]) for image in lesions):
+        raise ValueError('all images must have the same values, with or '
+                         'without those of a masking')
+    summary = {
+        name: sum(image[name] for image in lesions) / len(lesions)
+        for name in names
+    }
+    if summary.get('masked_chance', 0) > 0:
+        summary['masked_gain'] = (
+            summary['masked'] / summary['masked_chance'])
+    summary['num_images'] = len(lesions)
+    summary['num_without_lesion'] = len(images) - len(lesions)
+    return summary
+
+
+def _check_masks(masks: torch.Tensor) -> None:
+    if masks.ndim != 3:
+        raise ValueError('masks of shape (B, H, W) needed, got '
+                         f'{tuple(masks.shape)}')
+    if masks.dtype != torch.bool and not ((masks == 0) | (masks == 1)).all():
+        raise ValueError('lesion masks must hold 0 and 1, got values from '
+                         f'{masks.min().item()} to {masks.max().item()}')

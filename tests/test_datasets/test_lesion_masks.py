@@ -1,0 +1,72 @@
+"""Reading lesion masks: what counts as lesion, and what is refused."""
+
+import cv2
+import numpy as np
+import pytest
+
+from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.datasets.lesion_masks import read_lesion_mask
+
+LESION = np.zeros((6, 9), bool)
+LESION[2:5, 3:8] = True
+
+
+def write(path, pixels):
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(path)
+    return path
+
+
+@pytest.mark.parametrize('white', [255, 1])
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_black_and_white(tmp_path, white, channels):
+    pixels = np.repeat(
+        (LESION * white).astype(np.uint8)[..., None], channels, axis=2)
+    if channels == 4:
+        pixels[..., 3] = 255
+    found = read_lesion_mask(write(tmp_path / 'mask.png', pixels))
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, LESION)
+
+
+@pytest.mark.parametrize(('value', 'lesion'), [(0, 0), (1, 1), (255, 1)])
+def test_of_one_value(tmp_path, value, lesion):
+    path = write(tmp_path / 'mask.png', np.full((4, 5), value, np.uint8))
+    assert read_lesion_mask(path).mean() == lesion
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda mask: mask // 2, '127'),
+    (lambda mask: np.where(mask == 255, 3, mask), 'such as 3'),
+    (lambda mask: np.where(np.arange(9) < 1, 128, mask), '11.1%.*such as 128'
+     ),
+    (lambda mask: np.where(np.arange(9) < 1, 1, mask), 'such as 1'),
+])
+def test_other_values_are_refused(tmp_path, change, message):
+    pixels = change((LESION * 255).astype(np.uint8)).astype(np.uint8)
+    path = write(tmp_path / 'mask.png', pixels)
+    with pytest.raises(ImageFileError, match=f'{path}.*{message}'):
+        read_lesion_mask(path)
+
+
+def test_other_images_are_refused(tmp_path):
+    colours = np.zeros((4, 5, 3), np.uint8)
+    colours[..., 1] = 255
+    with pytest.raises(ImageFileError, match='colours.png has colours'):
+        read_lesion_mask(write(tmp_path / 'colours.png', colours))
+    deep = np.full((4, 5), 65535, np.uint16)
+    with pytest.raises(ImageFileError, match='deep.png holds uint16'):
+        read_lesion_mask(write(tmp_path / 'deep.png', deep))
+    with pytest.raises(ImageFileError, match='none.png'):
+        read_lesion_mask(tmp_path / 'none.png')
+
+
+def test_masks_of_breast_ultrasound(data_root):
+    """The real ones are gray, RGB or RGBA; all are black and white."""
+    paths = sorted(
+        (data_root / 'busi/Dataset_BUSI_with_GT').rglob('*_mask*.png'))
+    if not paths:
+        pytest.skip(f'no BUSI masks below {data_root}')
+    for path in paths:
+        lesion = read_lesion_mask(path)
+        assert lesion.any() == ('normal' not in path.name), path
