@@ -14,12 +14,15 @@ public data:
 So the default of 0.6 has no false alarm there. What it does not find:
 copies turned by other angles (it finds 47 of the 538 pairs of one source in
 LC25000), and fields of view that only overlap. It is made for tissue:
-images of aligned anatomy, such as MRI slices, correlate by nature.
+images of aligned anatomy, such as MRI slices, correlate by nature. For those
+there is :func:`local_fingerprint`, 64 x 64 with the local contrast removed
+too; with it, in Brain Tumor MRI, neighbouring slices of a patient reach 0.857
+and the copies of slices with a tumour begin at 0.91.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +33,11 @@ from mmmedmask.datasets.conversion.report import CheckReport
 NEAR_THRESHOLD = 0.6
 _SIDE = 32
 _COARSE = 3.0
+_LOCAL_SIDE = 64
+_LOCAL_COARSE = 2.0
+# Added to the local contrast, in parts of full brightness: where there is
+# less, there is noise.
+_LOCAL_NOISE = 0.02
 # Deviation of a fingerprint, in parts of full brightness, below which there
 # is only noise to compare.
 _MIN_CONTRAST = 0.004
@@ -45,8 +53,8 @@ class ImageRecord:
         split: The split that it belongs to.
         file_hash: Of the bytes.
         pixel_hash: Of the decoded pixels and their shape.
-        fingerprint: float32 of shape (32, 32), or None if the image shows
-            too little structure.
+        fingerprint: Square float32 array, of the same size for all images
+            to be compared, or None if the image shows too little structure.
     """
 
     name: str
@@ -54,28 +62,6 @@ class ImageRecord:
     file_hash: bytes
     pixel_hash: bytes
     fingerprint: np.ndarray | None
-
-
-def make_record(name: str, split: str, encoded: bytes,
-                image: np.ndarray) -> ImageRecord:
-    """Summarise an image.
-
-    Args:
-        name: How to name it in a report.
-        split: The split that it belongs to.
-        encoded: The file's bytes.
-        image: Its pixels, shape (H, W, C), uint8 or uint16.
-
-    Returns:
-        The record.
-    """
-    pixels = hashlib.sha256(
-        f'{image.shape}{image.dtype}'.encode()
-        + np.ascontiguousarray(image).data.tobytes())
-    return ImageRecord(
-        name, split,
-        hashlib.sha256(encoded).digest(), pixels.digest(),
-        fingerprint(image))
 
 
 def fingerprint(image: np.ndarray) -> np.ndarray | None:
@@ -88,13 +74,72 @@ def fingerprint(image: np.ndarray) -> np.ndarray | None:
         float32 array of shape (32, 32), mean 0 and length 1, or None if
         there is almost no structure.
     """
-    gray = image.astype(np.float32).mean(axis=2) / np.iinfo(image.dtype).max
-    small = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    fine = small - cv2.GaussianBlur(small, (0, 0), _COARSE)
-    fine -= fine.mean()
-    if fine.std() < _MIN_CONTRAST:
+    return _normalise(_fine_structure(image, _SIDE, _COARSE))
+
+
+def local_fingerprint(image: np.ndarray) -> np.ndarray | None:
+    """Reduce an image to its finer structure, without its local contrast.
+
+    What was brightened or sharpened keeps this fingerprint, and slices of
+    the same anatomy differ in it.
+
+    Args:
+        image: Array of shape (H, W, C), uint8 or uint16.
+
+    Returns:
+        float32 array of shape (64, 64), mean 0 and length 1, or None if
+        there is almost no structure.
+    """
+    fine = _fine_structure(image, _LOCAL_SIDE, _LOCAL_COARSE)
+    if fine is None:
         return None
+    power = cv2.GaussianBlur(fine**2, (0, 0), _LOCAL_COARSE)
+    return _normalise(fine / np.sqrt(power + _LOCAL_NOISE**2))
+
+
+def _fine_structure(image: np.ndarray, side: int,
+                    coarse: float) -> np.ndarray | None:
+    """Shrink an image to gray and remove its coarse brightness."""
+    gray = image.astype(np.float32).mean(axis=2) / np.iinfo(image.dtype).max
+    small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)
+    fine = small - cv2.GaussianBlur(small, (0, 0), coarse)
+    return fine if fine.std() >= _MIN_CONTRAST else None
+
+
+def _normalise(fine: np.ndarray | None) -> np.ndarray | None:
+    """Give a fingerprint mean 0 and length 1."""
+    if fine is None:
+        return None
+    fine = fine - fine.mean()
     return fine / np.linalg.norm(fine)
+
+
+def make_record(
+    name: str,
+    split: str,
+    encoded: bytes,
+    image: np.ndarray,
+    fingerprint_of: Callable[[np.ndarray], np.ndarray | None] = fingerprint
+) -> ImageRecord:
+    """Summarise an image.
+
+    Args:
+        name: How to name it in a report.
+        split: The split that it belongs to.
+        encoded: The file's bytes.
+        image: Its pixels, shape (H, W, C), uint8 or uint16.
+        fingerprint_of: Makes the fingerprint.
+
+    Returns:
+        The record.
+    """
+    pixels = hashlib.sha256(
+        f'{image.shape}{image.dtype}'.encode()
+        + np.ascontiguousarray(image).data.tobytes())
+    return ImageRecord(
+        name, split,
+        hashlib.sha256(encoded).digest(), pixels.digest(),
+        fingerprint_of(image))
 
 
 def add_duplicates(report: CheckReport,
@@ -197,7 +242,7 @@ def near_pairs(
 
 
 def _orientations(prints: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the eight flips and turns, flat: (N, 1024) each."""
+    """Yield the eight flips and turns, flat: (N, side * side) each."""
     for view in (prints, prints[:, :, ::-1]):
         for turns in range(4):
             yield np.rot90(view, turns, axes=(1, 2)).reshape(len(prints), -1)

@@ -73,6 +73,12 @@ def _compare_with_written(conversion: Conversion, out: Path,
             if not images:
                 report.add_problem('empty_part', f'splits/{name}/{part}.csv')
                 continue
+            present = {image.label for image in images}
+            missing = [label for label in classes if label not in present]
+            if missing:
+                report.add_notice(
+                    'missing_class', f'splits/{name}/{part}.csv',
+                    detail=', '.join(missing))
             written = LabelledImages(
                 str(out), split=part, split_folder=f'splits/{name}')
             expected = [(str(out / image.path), image.label, image.group)
@@ -112,6 +118,8 @@ def _add_copies(conversion: Conversion, report: CheckReport) -> None:
             conversion, kind, [group for group, _ in groups])
         for group, detail in groups:
             _add_group(conversion, kind, group, detail, report)
+    report.checked += _count_groups(
+        conversion, 'copies of any kind', copies.groups)
     if copies.featureless:
         report.add_notice('featureless', *copies.featureless)
     report.checked.append(

@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.conversion.copies import Copies, find_copies
-from mmmedmask.datasets.conversion.duplicates import ImageRecord, make_record
+from mmmedmask.datasets.conversion.duplicates import (
+    ImageRecord,
+    local_fingerprint,
+    make_record,
+)
 from mmmedmask.datasets.conversion.labelled import (
     LabelledImage,
     Split,
@@ -52,6 +56,7 @@ class LabelledSource:
         regroup: Gives the images other groups, with the copies known; None
             if the download names the groups.
         group_noun: What a group is, in reports.
+        fingerprint_of: Makes the fingerprint that images are compared by.
     """
 
     name: str
@@ -63,6 +68,8 @@ class LabelledSource:
     regroup: Callable[[Sequence[LabelledImage], Copies],
                       list[LabelledImage]] | None = None
     group_noun: str = 'group'
+    fingerprint_of: Callable[[np.ndarray],
+                             np.ndarray | None] = local_fingerprint
 
 
 @dataclass
@@ -142,7 +149,7 @@ def prepare(source: LabelledSource,
     """
     check_out_folder(download, out, source.classes)
     found = source.find(download)
-    read = read_all(found.images)
+    read = read_all(found.images, source.fingerprint_of)
     copies = find_copies(
         read.records,
         source.near_threshold if threshold is None else threshold)
@@ -153,11 +160,15 @@ def prepare(source: LabelledSource,
     return Conversion(source, images, found.notices, read, copies, splits)
 
 
-def read_all(images: Sequence[LabelledImage]) -> ReadImages:
+def read_all(
+    images: Sequence[LabelledImage],
+    fingerprint_of: Callable[[np.ndarray], np.ndarray | None]
+) -> ReadImages:
     """Read all images and masks.
 
     Args:
         images: The images.
+        fingerprint_of: Makes the fingerprint of an image.
 
     Returns:
         What they are like; the records are named as the paths of images.
@@ -179,7 +190,8 @@ def read_all(images: Sequence[LabelledImage]) -> ReadImages:
                 detail=f'{pixels.dtype}, expected uint8 or uint16')
             continue
         read.records.append(make_record(
-            image.path, '', image.source.read_bytes(), pixels))
+            image.path, '', image.source.read_bytes(), pixels,
+            fingerprint_of))
         read.shapes.append((pixels.shape, str(pixels.dtype)))
         if image.mask_path:
             mask = join_masks(image, pixels.shape[:2], report)

@@ -67,6 +67,9 @@ ADVICE = {
     'What was written differs from the download. Convert again.',
     'empty_part':
     'This part of the split has no image.',
+    'missing_class':
+    'A part of the split has no image of these classes, so results on it do '
+    'not concern them.',
     'bad_lesion_mask':
     'These masks are not black and white.',
     'no_lesion':
