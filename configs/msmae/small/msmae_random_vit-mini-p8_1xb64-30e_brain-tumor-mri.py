@@ -1,0 +1,6 @@
+"""P-RM of Table 3 at the small size: random masks without the class, MAE."""
+
+_base_ = './msmae_vit-mini-p8_1xb64-30e_brain-tumor-mri.py'
+
+model = dict(head=dict(cls_weight=0.0))
+custom_hooks = [dict(type='mmmedmask.TransformEpochHook')]
