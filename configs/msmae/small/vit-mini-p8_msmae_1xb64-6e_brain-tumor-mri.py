@@ -5,13 +5,13 @@ _base_ = './msmae_vit-mini-p8_1xb64-30e_brain-tumor-mri.py'
 # ========================= Frequently modified =========================
 pretrained = 'work_dirs/msmae_vit-mini-p8_1xb64-30e_brain-tumor-mri/' \
     'epoch_30.pth'
-max_epochs = 10
-interval = 5
+max_epochs = 6
+interval = 3
 base_lr = 1e-3
 
 # ========================== Possibly modified ==========================
 layer_decay_rate = 0.75
-warmup_epochs = 2
+warmup_epochs = 1
 drop_path_rate = 0.1
 
 # ====================== Unmodified in most cases =======================

@@ -1,6 +1,6 @@
 """The supervised row at the small size: all tokens, nothing pre-trained."""
 
-_base_ = './vit-mini-p8_all-tokens_1xb64-10e_brain-tumor-mri.py'
+_base_ = './vit-mini-p8_all-tokens_1xb64-6e_brain-tumor-mri.py'
 
 model = dict(backbone=dict(init_cfg=None))
 # Without layer-wise decay, which is for pre-trained layers.
