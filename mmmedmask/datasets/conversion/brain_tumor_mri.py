@@ -8,12 +8,12 @@ ones; see docs/datasets.md.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.folders import (
     class_folders,
+    compare_counts,
     image_files,
     only_folder,
 )
@@ -21,6 +21,7 @@ from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
 from mmmedmask.datasets.conversion.labelled_source import (
     FoundImages,
     LabelledSource,
+    group_by_copies,
 )
 
 BRAIN_CLASSES = ('glioma', 'meningioma', 'notumor', 'pituitary')
@@ -70,41 +71,20 @@ def find_images(download: Path) -> FoundImages:
         for folder in class_folders(root / part, BRAIN_CLASSES):
             files, others = image_files(folder)
             ignored += others
-            counts[part, folder.name] = len(files)
+            counts[f'{part}/{folder.name}'] = len(files)
             for source in files:
                 path = f'images/{part}/{folder.name}/{source.name}'
                 images.append(
                     LabelledImage(source, path, folder.name, path))
-    notices = []
-    differing = [
-        f'{part}/{label} {counts[part, label]} of {official}'
-        for part, per_class in OFFICIAL_COUNTS.items()
-        for label, official in per_class.items()
-        if counts[part, label] != official
-    ]
-    if differing:
-        notices.append(
-            'This is not the complete Brain Tumor MRI: '
-            f'{", ".join(differing)} images.')
+    notices = compare_counts(
+        'Brain Tumor MRI', counts, {
+            f'{part}/{label}': official
+            for part, per_class in OFFICIAL_COUNTS.items()
+            for label, official in per_class.items()
+        })
     if ignored:
         notices.append(f'Files that are no images: {dict(ignored)}.')
     return FoundImages(sorted(images, key=lambda one: one.path), notices)
-
-
-def group_by_copies(images: Sequence[LabelledImage],
-                    copies: Copies) -> list[LabelledImage]:
-    """Make the copies of an image a group.
-
-    Args:
-        images: The images.
-        copies: Which are copies.
-
-    Returns:
-        The images; a group is called as the path of its first image.
-    """
-    first = copies.first_of()
-    return [replace(image, group=first.get(image.path, image.path))
-            for image in images]
 
 
 def make_splits(images: Sequence[LabelledImage], copies: Copies,

@@ -1,7 +1,7 @@
 """Find the folder of a data set in what was unpacked, and list its files."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
@@ -82,3 +82,25 @@ def image_files(
         else:
             others[path.suffix.lower() or 'no extension'] += 1
     return images, others
+
+
+def compare_counts(name: str, found: Mapping[str, int],
+                   official: Mapping[str, int]) -> list[str]:
+    """Say whether all images of a release are there.
+
+    Args:
+        name: The data set.
+        found: Number of images by class, or by another part.
+        official: The numbers of the release.
+
+    Returns:
+        A sentence, or nothing if all numbers agree.
+    """
+    differing = [
+        f'{part} {found.get(part, 0)} of {number}'
+        for part, number in official.items() if found.get(part, 0) != number
+    ]
+    if not differing:
+        return []
+    return [f'This is not the complete {name}: {", ".join(differing)} '
+            'images. Splits and results are not those of the release.']

@@ -13,9 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.labelled_images import (
     CLASS_FILE,
@@ -64,6 +61,20 @@ class Split:
     def parts(self) -> dict[str, list[LabelledImage]]:
         """Return both parts by the name of their csv."""
         return {'train': self.train, 'val': self.val}
+
+
+@dataclass(frozen=True)
+class LesionMask:
+    """A joined lesion mask.
+
+    Attributes:
+        encoded: The PNG file, 0 or 255. Encoded, since thousands of masks
+            in pixels would need gigabytes.
+        marked: Whether it marks anything.
+    """
+
+    encoded: bytes
+    marked: bool
 
 
 @dataclass
@@ -143,7 +154,7 @@ def write_data_set(out: Path,
                    classes: Sequence[str],
                    images: Sequence[LabelledImage],
                    splits: Mapping[str, Split],
-                   masks: Mapping[str, np.ndarray],
+                   masks: Mapping[str, LesionMask],
                    copy: bool = False) -> WrittenFiles:
     """Write the layout; what is there already and equal stays.
 
@@ -152,8 +163,7 @@ def write_data_set(out: Path,
         classes: Classes in the order of their labels.
         images: All images, whether a split has them or not.
         splits: Splits by the name of their folder.
-        masks: Joined masks, uint8 0 or 255 of shape (H, W), by the path
-            that they go to.
+        masks: Joined masks by the path that they go to.
         copy: Copy images even where they could be hard-linked.
 
     Returns:
@@ -165,7 +175,7 @@ def write_data_set(out: Path,
     for image in images:
         _place(image.source, out / image.path, copy, written)
     for name, mask in masks.items():
-        _write(out / name, cv2.imencode('.png', mask)[1].tobytes())
+        _write(out / name, mask.encoded)
     for name, split in splits.items():
         for part, members in split.parts().items():
             _write(

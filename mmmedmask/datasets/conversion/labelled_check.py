@@ -4,8 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.labelled import (
     LabelledImage,
@@ -14,7 +12,6 @@ from mmmedmask.datasets.conversion.labelled import (
 )
 from mmmedmask.datasets.conversion.labelled_source import Conversion
 from mmmedmask.datasets.conversion.report import CheckReport
-from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.labelled_images import LabelledImages
 
 
@@ -39,10 +36,26 @@ def check(conversion: Conversion, out: Path) -> CheckReport:
     _compare_with_written(conversion, out, report)
     _add_copies(conversion, report)
     _add_shared_groups(conversion, report)
-    for path, mask in conversion.read.masks.items():
-        if not mask.any():
-            report.add_notice('no_lesion', path)
+    _check_lesions(conversion, report)
     return report
+
+
+def _check_lesions(conversion: Conversion, report: CheckReport) -> None:
+    """See that masks are empty in the classes without a lesion only."""
+    masks = conversion.read.masks
+    for image in conversion.images:
+        if not image.mask_path:
+            continue
+        marked = masks[image.mask_path].marked
+        if marked == (image.label in conversion.source.lesion_free):
+            report.add_problem(
+                'unexpected_lesion' if marked else 'empty_mask',
+                image.mask_path, detail=image.label)
+    if masks:
+        joined = sum(len(image.masks) > 1 for image in conversion.images)
+        report.checked.append(
+            f'{len(masks)} lesion masks, {joined} of them joined from '
+            'several')
 
 
 def _describe_files(conversion: Conversion) -> list[str]:
@@ -95,19 +108,16 @@ def _compare_with_written(conversion: Conversion, out: Path,
                 or target.read_bytes() != image.source.read_bytes()):
             report.add_problem('written_mismatch', str(target))
     for path, mask in conversion.read.masks.items():
-        try:
-            found = read_image(out / path)[..., 0]
-        except ImageFileError as error:
-            report.add_problem(
-                'broken_file', str(out / path), detail=str(error))
-            continue
-        if not np.array_equal(found, mask):
-            report.add_problem('written_mismatch', str(out / path))
+        target = out / path
+        if not target.is_file() or target.read_bytes() != mask.encoded:
+            report.add_problem('written_mismatch', str(target))
 
 
 def _add_copies(conversion: Conversion, report: CheckReport) -> None:
     """Report groups of identical and of nearly identical images."""
     copies = conversion.copies
+    labels = {image.path: image.label for image in conversion.images}
+    memberships = _memberships(conversion.splits)
     identical = list(zip(
         copies.identical,
         ('same bytes' if same else 'same pixels'
@@ -117,7 +127,7 @@ def _add_copies(conversion: Conversion, report: CheckReport) -> None:
         report.checked += _count_groups(
             conversion, kind, [group for group, _ in groups])
         for group, detail in groups:
-            _add_group(conversion, kind, group, detail, report)
+            _add_group(kind, group, detail, labels, memberships, report)
     report.checked += _count_groups(
         conversion, 'copies of any kind', copies.groups)
     if copies.featureless:
@@ -144,15 +154,15 @@ def _near_groups(copies: Copies) -> list[tuple[tuple[str, ...], str]]:
     return found
 
 
-def _sides(group: Sequence[str],
-           splits: Mapping[str, Split]) -> dict[str, list[str]]:
-    """Return the parts of each split that hold images of a group."""
-    names = set(group)
-    return {
-        name: [part for part, images in split.parts().items()
-               if any(image.path in names for image in images)]
-        for name, split in splits.items()
-    }
+def _memberships(
+        splits: Mapping[str, Split]) -> dict[str, set[tuple[str, str]]]:
+    """Return the splits and parts of each image, by its path."""
+    found = defaultdict(set)
+    for name, split in splits.items():
+        for part, images in split.parts().items():
+            for image in images:
+                found[image.path].add((name, part))
+    return found
 
 
 def _count_groups(conversion: Conversion, kind: str,
@@ -176,13 +186,17 @@ def _count_groups(conversion: Conversion, kind: str,
     return lines
 
 
-def _add_group(conversion: Conversion, kind: str, group: Sequence[str],
-               detail: str, report: CheckReport) -> None:
+def _add_group(kind: str, group: Sequence[str], detail: str,
+               labels: Mapping[str, str],
+               memberships: Mapping[str, set[tuple[str, str]]],
+               report: CheckReport) -> None:
     """Report one group of copies, as a problem or a notice."""
-    labels = {image.path: image.label for image in conversion.images}
-    sides = _sides(group, conversion.splits)
-    both = [name for name, parts in sides.items() if len(parts) == 2]
-    if len({labels[name] for name in group}) > 1:
+    parts = set().union(*(memberships.get(name, ()) for name in group))
+    both = sorted(
+        name for name, part in parts
+        if part == 'train' and (name, 'val') in parts)
+    mixed = len({labels[name] for name in group}) > 1
+    if mixed:
         report.add_problem(
             f'{kind}_across_classes',
             *(f'{name} ({labels[name]})' for name in group), detail=detail)
@@ -190,7 +204,7 @@ def _add_group(conversion: Conversion, kind: str, group: Sequence[str],
         report.add_problem(
             f'{kind}_across_splits', *group,
             detail=f'{detail}; train and val of {", ".join(both)}')
-    elif len({labels[name] for name in group}) == 1:
+    elif not mixed:
         report.add_notice(f'{kind}_within_split', *group, detail=detail)
 
 

@@ -5,7 +5,7 @@ the same for all.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mmmedmask.datasets.conversion.duplicates import (
 )
 from mmmedmask.datasets.conversion.labelled import (
     LabelledImage,
+    LesionMask,
     Split,
     WrittenFiles,
     check_out_folder,
@@ -57,6 +58,7 @@ class LabelledSource:
             if the download names the groups.
         group_noun: What a group is, in reports.
         fingerprint_of: Makes the fingerprint that images are compared by.
+        lesion_free: Classes whose lesion masks have to be empty.
     """
 
     name: str
@@ -70,6 +72,7 @@ class LabelledSource:
     group_noun: str = 'group'
     fingerprint_of: Callable[[np.ndarray],
                              np.ndarray | None] = local_fingerprint
+    lesion_free: tuple[str, ...] = ()
 
 
 @dataclass
@@ -79,13 +82,13 @@ class ReadImages:
     Attributes:
         records: To compare them, by the order of the images.
         shapes: (h, w, channels) and type of each.
-        masks: Joined lesion masks, uint8 0 or 255, by the path they go to.
+        masks: Joined lesion masks by the path that they go to.
     """
 
     records: list[ImageRecord] = field(default_factory=list)
     shapes: list[tuple[tuple[int, int, int], str]] = field(
         default_factory=list)
-    masks: dict[str, np.ndarray] = field(default_factory=dict)
+    masks: dict[str, LesionMask] = field(default_factory=dict)
 
 
 @dataclass
@@ -200,3 +203,19 @@ def read_all(
     if report.problems:
         raise ConversionError(report)
     return read
+
+
+def group_by_copies(images: Sequence[LabelledImage],
+                    copies: Copies) -> list[LabelledImage]:
+    """Make the copies of an image a group.
+
+    Args:
+        images: The images.
+        copies: Which are copies.
+
+    Returns:
+        The images; a group is called as the path of its first image.
+    """
+    first = copies.first_of()
+    return [replace(image, group=first.get(image.path, image.path))
+            for image in images]

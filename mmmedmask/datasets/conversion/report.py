@@ -72,8 +72,9 @@ ADVICE = {
     'not concern them.',
     'bad_lesion_mask':
     'These masks are not black and white.',
-    'no_lesion':
-    'These lesion masks are empty.',
+    'unexpected_lesion':
+    'The class has no lesion, but the mask marks one: label or mask is '
+    'wrong.',
 }
 
 

@@ -1,0 +1,208 @@
+"""Messidor-2 with the adjudicated grades; splits by image and patient.
+
+1,748 fundus photographs of 874 examinations, kindly provided by the Messidor
+program partners (Decenciere et al. 2014, doi:10.5566/ias.1155; Abramoff et
+al. 2013), graded by three retina specialists (Krause et al. 2018,
+doi:10.1016/j.ophtha.2018.01.034). Four images have no grade.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.copies import Copies
+from mmmedmask.datasets.conversion.folders import compare_counts
+from mmmedmask.datasets.conversion.label_splits import (
+    draw_by_group,
+    draw_by_image,
+)
+from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
+from mmmedmask.datasets.conversion.labelled_source import (
+    FoundImages,
+    LabelledSource,
+)
+from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.datasets.tiles import walk_files
+
+GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
+"""Diabetic retinopathy; a grade's number is its place."""
+
+OFFICIAL_COUNTS = {
+    'no_dr': 1017, 'mild': 270, 'moderate': 347, 'severe': 75,
+    'proliferative': 35
+}
+"""Images per grade, 1,744 together."""
+
+NEAR_THRESHOLD = 0.87
+"""As for brain slices; not measured on this data set."""
+
+GRADE_FILE = 'messidor_data.csv'
+PAIR_FILE = 'messidor-2.csv'
+_COLUMNS = ('image_id', 'adjudicated_dr_grade')
+
+
+def find_images(download: Path) -> FoundImages:
+    """Find the images of a download.
+
+    Names in the csv files are matched with image files by their stem in any
+    case, since the grades say ``.jpg`` where files are called ``.JPG``.
+
+    Args:
+        download: A folder with, at any depth, the images (several folders
+            are fine), ``messidor_data.csv`` and, for patients, the pairs
+            ``messidor-2.csv``.
+
+    Returns:
+        The graded images; groups are examinations, or single images if
+        there is no list of pairs.
+
+    Raises:
+        LayoutError: If the grades or all images are missing, a csv is not
+            as released, or two images have one name.
+    """
+    if not download.is_dir():
+        raise LayoutError(f'{download} does not exist or is no folder')
+    files = walk_files(download)
+    pictures: dict[str, Path] = {}
+    for path in files:
+        if path.suffix.lower() in IMAGE_EXTENSIONS:
+            key = path.stem.lower()
+            if key in pictures:
+                raise LayoutError(
+                    f'{pictures[key]} and {path} have one name; keep one of '
+                    'them')
+            pictures[key] = path
+    names, grades = _read_grades(_only_file(files, GRADE_FILE, download))
+    pairs = _only_file(files, PAIR_FILE, download, needed=False)
+    patients = _read_pairs(pairs) if pairs else {}
+    usable = [key for key in sorted(pictures) if grades.get(key) is not None]
+    if not usable:
+        raise LayoutError(
+            f'{download} holds no image that {GRADE_FILE} grades; it has '
+            f'{len(pictures)} images and {len(grades)} names are listed')
+    images = [
+        LabelledImage(
+            pictures[key], f'images/{pictures[key].name}',
+            GRADES[grades[key]], patients.get(key, key)) for key in usable
+    ]
+    notices = compare_counts(
+        'Messidor-2', Counter(image.label for image in images),
+        OFFICIAL_COUNTS)
+    other_name = [key for key in usable if names[key] != pictures[key].name]
+    lists = (
+        ([key for key in pictures if grades.get(key, 0) is None],
+         'have no grade and are left out'),
+        ([key for key in pictures if key not in grades],
+         f'are left out, for {GRADE_FILE} does not list them'),
+        ([key for key in grades if key not in pictures],
+         f'listed in {GRADE_FILE} are not there'),
+        (other_name, f'are called otherwise in {GRADE_FILE} (ending or '
+         'case), and were matched by their stem'),
+        ([key for key in usable if pairs and key not in patients],
+         f'are in no pair of {PAIR_FILE} and count as a patient each'),
+    )
+    for keys, what in lists:
+        if keys:
+            shown = ', '.join(sorted(keys)[:4])
+            more = ', ...' if len(keys) > 4 else ''
+            notices.append(f'{len(keys)} images {what}: {shown}{more}.')
+    if not pairs:
+        notices.append(
+            f'There is no {PAIR_FILE}, so patients are not known: there is '
+            'no split by patient, and every image is its own group.')
+    return FoundImages(sorted(images, key=lambda one: one.path), notices)
+
+
+def make_splits(images: Sequence[LabelledImage], copies: Copies,
+                seed: int) -> dict[str, Split]:
+    """Draw ``paper`` by image and, if patients are known, ``patient``.
+
+    Args:
+        images: The images, grouped by patient.
+        copies: Not used.
+        seed: Of both.
+
+    Returns:
+        The splits by name.
+    """
+    splits = {'paper': draw_by_image(images, seed)}
+    if len({image.group for image in images}) < len(images):
+        splits['patient'] = draw_by_group(images, seed)
+    return splits
+
+
+def _only_file(files: Sequence[Path], name: str, download: Path,
+               needed: bool = True) -> Path | None:
+    found = [path for path in files if path.name == name]
+    if len(found) > 1 or (needed and not found):
+        raise LayoutError(
+            f'{download} must hold one file {name}, found '
+            f'{[str(path) for path in found] or "none"}')
+    return found[0] if found else None
+
+
+def _read_grades(
+        path: Path) -> tuple[dict[str, str], dict[str, int | None]]:
+    """Return the names as listed and the grades, by lower-case stem."""
+    names, grades = {}, {}
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        reader = csv.DictReader(file)
+        if not set(_COLUMNS) <= set(reader.fieldnames or ()):
+            raise LayoutError(
+                f'{path} must have the columns {_COLUMNS}, has '
+                f'{reader.fieldnames}')
+        for row in reader:
+            where = f'{path}, line {reader.line_num}'
+            name, grade = (row[column] or '' for column in _COLUMNS)
+            key = Path(name).stem.lower()
+            if not key or key in names:
+                raise LayoutError(
+                    f'{where}: image_id {name!r} is empty or listed twice')
+            names[key] = name
+            grades[key] = _parse_grade(grade, where)
+    return names, grades
+
+
+def _parse_grade(text: str, where: str) -> int | None:
+    """Return a grade, which some copies write as 2.0; None if empty."""
+    if not text.strip():
+        return None
+    try:
+        grade = float(text)
+    except ValueError:
+        grade = -1.0
+    if grade not in range(len(GRADES)):
+        raise LayoutError(
+            f'{where}: adjudicated_dr_grade must be 0 to 4 or empty, got '
+            f'{text!r}')
+    return int(grade)
+
+
+def _read_pairs(path: Path) -> dict[str, str]:
+    """Return the patient of each image, by lower-case stem.
+
+    A patient is called as the left image of the pair, or the right one if
+    there is no left.
+    """
+    patients = {}
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        for number, row in enumerate(csv.reader(file, delimiter=';'), 1):
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                continue
+            if number == 1 and cells[:2] == ['left', 'right']:
+                continue
+            keys = [Path(cell).stem.lower() for cell in cells[:2] if cell]
+            if len(cells) < 2 or any(key in patients for key in keys):
+                raise LayoutError(
+                    f'{path}, line {number}: expected LEFT;RIGHT, each image '
+                    f'once, got {";".join(row)!r}')
+            patients |= dict.fromkeys(keys, keys[0])
+    return patients
+
+
+MESSIDOR2 = LabelledSource(
+    'Messidor-2', GRADES, NEAR_THRESHOLD, find_images, make_splits,
+    group_noun='patient')
