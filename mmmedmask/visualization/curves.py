@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 LINE_COLOR = '#7a3b8f'
 FAINT_COLOR = '#c9b3d3'
+REFERENCE_COLOR = '#555555'
 
 
 def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
@@ -59,7 +60,10 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
                 x_label: str = 'iteration',
                 window: int = 1,
-                size: tuple[float, float] = (4.6, 2.6)) -> np.ndarray:
+                size: tuple[float, float] = (4.6, 2.6),
+                references: Mapping[str, float] | None = None,
+                reference_name: str = 'chance',
+                mark_points: bool = False) -> np.ndarray:
     """Draw curves side by side, each with its own axis.
 
     Args:
@@ -68,13 +72,21 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         window: Above 1, a running mean over so many values is drawn over
             the faint values themselves.
         size: Width and height of one curve in inches at 120 dots.
+        references: Title to a value to compare with, a dashed line.
+        reference_name: What these lines are called in the legend.
+        mark_points: Whether to mark each pair by a dot, for short curves.
 
     Returns:
         uint8 RGB picture of shape (H, W, 3).
 
     Raises:
-        ValueError: If there is nothing to draw.
+        ValueError: If there is nothing to draw, or a reference belongs to
+            no curve.
     """
+    references = references or {}
+    if not set(references) <= set(curves):
+        raise ValueError(f'references {sorted(references)} need a curve '
+                         f'each, there are {sorted(curves)}')
     empty = [title for title, curve in curves.items() if len(curve) == 0]
     if empty or not curves:
         raise ValueError(f'nothing to draw, empty curves: {empty}')
@@ -85,7 +97,21 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         if window > 1:
             axis.plot(steps, values, color=FAINT_COLOR, linewidth=1)
             values = smooth(values, window)
-        axis.plot(steps, values, color=LINE_COLOR, linewidth=1.8)
+        axis.plot(
+            steps,
+            values,
+            color=LINE_COLOR,
+            linewidth=1.8,
+            marker='o' if mark_points else None,
+            markersize=4)
+        if title in references:
+            axis.axhline(
+                references[title],
+                color=REFERENCE_COLOR,
+                linewidth=1.2,
+                linestyle='--',
+                label=reference_name)
+            axis.legend(fontsize=8, frameon=False)
         axis.set_title(title, fontsize=10, loc='left')
         axis.set_xlabel(x_label, fontsize=9)
         axis.tick_params(labelsize=8)

@@ -46,6 +46,26 @@ def test_curves_differ_in_the_picture():
     assert two.shape[1] > one.shape[1]
 
 
+def test_references_and_marks_are_drawn():
+    rising = [(step, step / 10) for step in range(1, 9)]
+    plain = draw_curves({'hits': rising})
+    marked = draw_curves({'hits': rising}, mark_points=True)
+    with_chance = draw_curves({'hits': rising}, references={'hits': 0.5})
+    assert (marked != plain).any()
+    # A dashed line from end to end, in gray, in the middle of the range.
+    gray = (np.abs(with_chance.astype(int) - 0x55) < 8).all(axis=2)
+    row = gray.sum(axis=1).argmax()
+    assert gray[row].sum() > with_chance.shape[1] / 3
+    assert 0.3 < row / with_chance.shape[0] < 0.6
+    one_point = draw_curves({'hits': rising[:1]}, mark_points=True)
+    assert (one_point != draw_curves({'hits': rising[:1]})).any()
+
+
+def test_references_without_a_curve():
+    with pytest.raises(ValueError, match=r"\['miss'\] need a curve each"):
+        draw_curves({'hits': [(0, 1)]}, references={'miss': 0.5})
+
+
 @pytest.mark.parametrize('curves', [{}, {'loss': []}])
 def test_nothing_to_draw(curves):
     with pytest.raises(ValueError, match='nothing to draw'):
