@@ -1,0 +1,402 @@
+"""The hook that measures attention on lesions while a model trains."""
+
+import csv
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmpretrain.models import ClsDataPreprocessor
+from torch import nn
+
+from mmmedmask.datasets import LabelledImages
+from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.engine.coverage_table import COLUMNS, CoverageTable
+from mmmedmask.engine.hooks import (
+    AttentionMaskHook,
+    LesionCoverageHook,
+    TransformEpochHook,
+)
+from mmmedmask.engine.hooks import lesion_coverage as hook_module
+from mmmedmask.engine.hooks.lesion_coverage import draw_coverage
+from mmmedmask.functional.attention_masking import (
+    map_to_patches,
+    partition_tokens,
+)
+from mmmedmask.functional.randomness import sample_generator, stream_seed
+
+SIZE, GRID = 32, 8
+CELL = SIZE // GRID
+# The lesion of each image as (row, column) of its first cell, two cells
+# wide; image 4 has an empty mask, the rest no mask.
+LESIONS = [(0, 0), (1, 3), (5, 5), (3, 6), None]
+NUM_IMAGES = 8
+WHOLE = [
+    dict(type='mmmedmask.LoadTile'),
+    dict(type='mmmedmask.ResizeImage', scale=SIZE),
+    dict(
+        type='mmmedmask.PackTile',
+        meta_keys=('img_path', 'sample_idx', 'crop_box', 'flip',
+                   'flip_direction')),
+]
+
+
+class BrightnessModel(BaseModel):
+    """Attends to bright cells, and more so with every iteration."""
+
+    def __init__(self):
+        super().__init__(data_preprocessor=ClsDataPreprocessor(
+            mean=[0.0] * 3, std=[255.0] * 3))
+        self.power = nn.Parameter(torch.ones(()))
+        self.noise = nn.Dropout()
+        self.mask_ratio, self.throw_ratio = 0.25, 0.5
+
+    def attention_maps(self, inputs):
+        assert not self.training
+        pooled = nn.functional.avg_pool2d(inputs.mean(dim=1), CELL)
+        return pooled**self.power
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        assert self.training
+        return dict(loss=-self.power * (
+            1 + 0.1 * self.noise(inputs.mean(dim=(1, 2, 3)))).mean())
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Dark noise with one bright spot per image, and the spots' masks."""
+    root = tmp_path_factory.mktemp('lesions')
+    for name in ('images', 'masks', 'splits/paper'):
+        (root / name).mkdir(parents=True)
+    (root / 'classes.txt').write_text('a\nb\n')
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(NUM_IMAGES):
+        image = random.integers(40, 80, (SIZE, SIZE, 3))
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask_path = ''
+        if number < len(LESIONS):
+            mask_path = f'masks/{number}.png'
+            if LESIONS[number] is not None:
+                row, column = (CELL * place for place in LESIONS[number])
+                mask[row:row + 2 * CELL, column:column + 2 * CELL] = 255
+            cv2.imwrite(str(root / mask_path), mask)
+        image[mask > 0] += 100
+        cv2.imwrite(str(root / f'images/{number}.png'), image)
+        rows.append(f'images/{number}.png,{"ab"[number % 2]},g{number},'
+                    f'{mask_path}\n')
+    header = 'path,label,group,mask\n'
+    split = root / 'splits/paper'
+    (split / 'train.csv').write_text(header + ''.join(rows))
+    (split / 'val.csv').write_text(header + ''.join(rows[1:3]))
+    (split / 'bare.csv').write_text(header + ''.join(rows[5:]))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(monkeypatch):
+    """Most of a short run's time would go into pictures."""
+    monkeypatch.setattr(
+        hook_module, 'draw_coverage',
+        lambda table: np.zeros((1, len(table.rows), 3), np.uint8))
+
+
+def images_of(folder, split='train'):
+    return LabelledImages(str(folder), split=split, pipeline=WHOLE)
+
+
+def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
+          attention=True, **kwargs):
+    """Train two iterations per epoch; refreshes before epochs 1 and 3."""
+    if attention:
+        hooks = (
+            TransformEpochHook(),
+            AttentionMaskHook(begin=1, interval=2, pipeline=WHOLE), *hooks)
+    runner = Runner(
+        model=model or BrightnessModel(),
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=images_of(folder, split),
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate')),
+        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(
+            logger=dict(type='LoggerHook', interval=1),
+            checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=list(hooks),
+        visualizer=dict(
+            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+        randomness=dict(seed=3),
+        default_scope='mmpretrain',
+        log_level='WARNING',
+        experiment_name=f'coverage_{work_dir.name}_{max_epochs}',
+        **kwargs)
+    runner.train()
+    return runner
+
+
+def rows_in(work_dir):
+    with (work_dir / 'lesion_coverage.csv').open(newline='') as stream:
+        return list(csv.DictReader(stream))
+
+
+def naive_attention(folder, number, power):
+    """Mass on the lesion, gain, and whether the maximum hits it."""
+    image = cv2.imread(str(folder / f'images/{number}.png')) / 255.0
+    total = on_lesion = best = 0.0
+    top, left = LESIONS[number]
+    hit = None
+    for row in range(GRID):
+        for column in range(GRID):
+            cell = image[row * CELL:(row + 1) * CELL,
+                         column * CELL:(column + 1) * CELL]
+            value = cell.mean()**power
+            inside = 0 <= row - top < 2 and 0 <= column - left < 2
+            total += value
+            on_lesion += value * inside
+            if value > best:
+                best, hit = value, inside
+    share = on_lesion / total
+    return share, share / (4 / GRID**2), hit
+
+
+def test_values_and_when_they_are_measured(folder, tmp_path):
+    model = BrightnessModel()
+    hook = LesionCoverageHook(num_draws=50)
+    runner = train(folder, tmp_path, hook, model=model)
+    rows = rows_in(tmp_path)
+    assert [(row['epoch'], row['iteration'], row['moment']) for row in rows
+            ] == [('1', '2', 'refresh'), ('3', '6', 'refresh'),
+                  ('4', '8', 'end')]
+    last = rows[-1]
+    expected = [
+        naive_attention(folder, number, model.power.item())
+        for number in range(4)
+    ]
+    assert float(last['attention_share']) == pytest.approx(
+        np.mean([share for share, _, _ in expected]), rel=1e-4)
+    assert float(last['attention_gain']) == pytest.approx(
+        np.mean([gain for _, gain, _ in expected]), rel=1e-4)
+    assert float(last['pointing']) == np.mean(
+        [hit for _, _, hit in expected]) == 1
+    assert float(last['lesion_share']) == pytest.approx(4 / 64)
+    assert float(last['pointing_chance']) == pytest.approx(4 / 64)
+    for row in rows:
+        assert (row['num_images'], row['num_without_lesion']) == ('4', '1')
+        assert float(row['masked_chance']) == 16 / 64
+        assert float(row['thrown_chance']) == 32 / 64
+        assert float(row['visible_chance']) == 16 / 64
+        assert float(row['masked']) > 1.5 * 16 / 64
+        assert float(row['masked_gain']) == pytest.approx(
+            float(row['masked']) / 0.25, rel=1e-5)
+        assert sum(
+            float(row[name])
+            for name in ('masked', 'thrown', 'visible')) == pytest.approx(
+                1, abs=1e-5)
+    # The model learns to attend to what is bright.
+    gains = [float(row['attention_gain']) for row in rows]
+    assert 1 < gains[0] < gains[1] < gains[2]
+    # The maps of the refresh are those that the store has.
+    store = next(hook for hook in runner.hooks
+                 if isinstance(hook, AttentionMaskHook)).store
+    shares = []
+    for number, (top, left) in enumerate(LESIONS[:4]):
+        one = store.lookup(f'{folder}/images/{number}.png').double()
+        shares.append(one[top:top + 2, left:left + 2].sum() / one.sum())
+    assert gains[1] == pytest.approx(
+        np.mean(shares) * GRID**2 / 4, rel=1e-5)
+
+    (log, ) = tmp_path.glob('*/vis_data/scalars.json')
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    logged = [line for line in logged if 'lesion_coverage/pointing' in line]
+    assert [line['step'] for line in logged] == [2, 6, 8]
+    assert logged[1]['lesion_coverage/masked'] == pytest.approx(
+        float(rows[1]['masked']), rel=1e-5)
+    picture = cv2.imread(str(tmp_path / 'lesion_coverage.png'))
+    assert picture.shape[1] == 3
+    picture = draw_coverage(CoverageTable(tmp_path / 'lesion_coverage.csv'))
+    assert picture.shape[1] > 4 * 400
+
+
+def test_maskings_are_drawn_as_the_model_draws_them(folder, tmp_path):
+    """From the store's maps, whole, with ratios and seed of the run."""
+    hook = LesionCoverageHook(num_draws=5, min_share=1, seed=11)
+    runner = train(folder, tmp_path, hook, max_epochs=2)
+    store = next(hook for hook in runner.hooks
+                 if isinstance(hook, AttentionMaskHook)).store
+    counted = []
+    for number, (top, left) in enumerate(LESIONS[:4]):
+        one = store.lookup(f'{folder}/images/{number}.png').float()
+        weights = map_to_patches(
+            one[None], torch.tensor([[0., 0, 1, 1]]),
+            torch.tensor([[False, False]]), (GRID, GRID)).repeat(5, 1)
+        noise = torch.empty(5, GRID**2).exponential_(
+            generator=sample_generator(
+                stream_seed(11, 'lesion_coverage'), 1, number))
+        ids = partition_tokens(weights, noise, 0.25, 0.5).masked
+        lesion = {(top + i) * GRID + left + j
+                  for i in range(2) for j in range(2)}
+        counted.append(
+            sum(patch in lesion for patch in ids.flatten().tolist()) / 20)
+    assert float(rows_in(tmp_path)[0]['masked']) == pytest.approx(
+        np.mean(counted), abs=1e-6)
+
+
+def test_uniform_maps_mask_at_random(folder, tmp_path):
+    """As with the code released for the paper: chance, within 4 sigma."""
+
+    class UniformModel(BrightnessModel):
+
+        def attention_maps(self, inputs):
+            return torch.ones(len(inputs), GRID, GRID)
+
+    train(folder, tmp_path, LesionCoverageHook(num_draws=400), max_epochs=2,
+          model=UniformModel())
+    for row in rows_in(tmp_path):
+        assert float(row['attention_gain']) == pytest.approx(1, abs=1e-6)
+        assert float(row['pointing']) == float(row['pointing_chance'])
+        sigma = math.sqrt(0.25 * 0.75 / 4 * 60 / 63 / (4 * 400))
+        assert abs(float(row['masked']) - 0.25) < 4 * sigma
+
+
+def test_training_is_the_same_to_the_bit(folder, tmp_path):
+    plain, measured = BrightnessModel(), BrightnessModel()
+    train(folder, tmp_path / 'plain', model=plain)
+    state = torch.get_rng_state()
+    train(folder, tmp_path / 'measured', LesionCoverageHook(),
+          model=measured)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(plain.power, measured.power)
+
+
+def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
+    """Rows after the checkpoint are replaced, others stay."""
+    # Resuming does not bring back the generator behind the dropout.
+    monkeypatch.setattr(nn.functional, 'dropout', lambda inputs, *args: inputs)
+    train(folder, tmp_path / 'whole', LesionCoverageHook())
+    train(folder, tmp_path / 'cut', LesionCoverageHook(), max_epochs=2)
+    first = rows_in(tmp_path / 'cut')
+    assert [row['moment'] for row in first] == ['refresh', 'end']
+    # As if it had been killed in the next epoch but one.
+    table = CoverageTable(tmp_path / 'cut/lesion_coverage.csv')
+    table.rows.pop()
+    table.add(3, 6, 'refresh', dict(masked=0.5))
+    train(
+        folder,
+        tmp_path / 'cut',
+        LesionCoverageHook(),
+        resume=True,
+        load_from=str(tmp_path / 'cut' / 'epoch_2.pth'))
+    assert rows_in(tmp_path / 'cut') == rows_in(tmp_path / 'whole')
+    # A fresh start in the same folder begins a table of its own.
+    train(folder, tmp_path / 'cut', LesionCoverageHook(), max_epochs=1)
+    assert [row['epoch'] for row in rows_in(tmp_path / 'cut')] == ['1']
+
+
+def test_other_data_set(folder, tmp_path):
+    """Its maps come from the model, at refreshes too."""
+    config = dict(
+        type='mmmedmask.LabelledImages', data_root=str(folder), split='val')
+    hook = LesionCoverageHook(dataset=config, batch_size=1)
+    train(folder, tmp_path, hook, split='bare', max_epochs=2)
+    rows = rows_in(tmp_path)
+    assert [row['num_images'] for row in rows] == ['2', '2']
+    assert float(rows[0]['lesion_share']) == pytest.approx(4 / 64)
+    assert float(rows[0]['attention_gain']) > 1.2
+
+
+def test_some_of_the_images(folder, tmp_path):
+    hook = LesionCoverageHook(num_images=3)
+    train(folder, tmp_path, hook, max_epochs=1)
+    chosen = [hook_module.image_info(source)['img_path'][-5]
+              for source in hook._sources]
+    assert chosen == ['0', '2', '4']
+
+
+def test_maps_alone(folder, tmp_path):
+    """Without AttentionMaskHook, or with random masking."""
+    train(folder, tmp_path / 'a', LesionCoverageHook(pipeline=WHOLE),
+          max_epochs=1, attention=False)
+    (row, ) = rows_in(tmp_path / 'a')
+    assert row['moment'] == 'end'
+    picture = draw_coverage(CoverageTable(tmp_path / 'a/lesion_coverage.csv'))
+    assert 2 * 400 < picture.shape[1] < 3 * 600
+    model = BrightnessModel()
+    model.masking = 'random'
+    train(folder, tmp_path / 'b', LesionCoverageHook(), max_epochs=2,
+          model=model)
+    for measured in [row, *rows_in(tmp_path / 'b')]:
+        assert measured['masked'] == measured['masked_chance'] == ''
+        assert float(measured['attention_gain']) > 1
+
+
+def test_other_processes_measure_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(hook_module, 'is_main_process', lambda: False)
+    train(folder, tmp_path, LesionCoverageHook(), max_epochs=2)
+    assert not (tmp_path / 'lesion_coverage.csv').exists()
+
+
+def test_nothing_to_measure(folder, tmp_path):
+    with pytest.raises(ValueError, match='none of 3 images of the training '
+                       'set has a lesion_path'):
+        train(folder, tmp_path, LesionCoverageHook(), split='bare')
+    with pytest.raises(ValueError, match='no AttentionMaskHook to take'):
+        train(folder, tmp_path, LesionCoverageHook(), attention=False)
+
+    class Blind(BrightnessModel):
+        attention_maps = property()
+
+    with pytest.raises(ValueError, match='Blind has no method'):
+        train(folder, tmp_path, LesionCoverageHook(pipeline=WHOLE),
+              model=Blind(), attention=False)
+    hook = LesionCoverageHook()
+    hook.priority = 'VERY_HIGH'
+    with pytest.raises(ValueError, match='must come after'):
+        train(folder, tmp_path, hook)
+
+
+@pytest.mark.parametrize(('pixels', 'error', 'message'), [
+    (np.full((SIZE, SIZE), 7, np.uint8), ImageFileError, r'0.png.* 0 and 255'),
+    (np.full((SIZE, 20), 255, np.uint8), ValueError,
+     r'masks/0.png has \(32, 20\) pixels.*0.png has \(32, 32\)'),
+    (np.zeros((SIZE, SIZE), np.uint8), ValueError, 'masks are empty'),
+])
+def test_wrong_masks_stop_before_training(folder, tmp_path, pixels, error,
+                                          message):
+    root = tmp_path / 'data'
+    (root / 'masks').mkdir(parents=True)
+    (root / 'splits/paper').mkdir(parents=True)
+    (root / 'images').symlink_to(folder / 'images')
+    (root / 'classes.txt').write_text('a\nb\n')
+    cv2.imwrite(str(root / 'masks/0.png'), pixels)
+    (root / 'splits/paper/train.csv').write_text(
+        'path,label,group,mask\nimages/0.png,a,g,masks/0.png\n')
+    model = BrightnessModel()
+    with pytest.raises(error, match=message):
+        train(root, tmp_path / 'run', LesionCoverageHook(), model=model)
+    assert model.power.item() == 1
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(num_images=0), dict(num_draws=0), dict(batch_size=0),
+    dict(tolerance=-1), dict(min_share=2)])
+def test_bad_arguments(arguments):
+    (name, value), = arguments.items()
+    with pytest.raises(ValueError, match=f'{name} must be .*, got {value}'):
+        LesionCoverageHook(**arguments)
+
+
+def test_foreign_tables_are_not_overwritten(tmp_path):
+    path = tmp_path / 'lesion_coverage.csv'
+    path.write_text('a,b\n1,2\n')
+    with pytest.raises(ValueError, match='other columns'):
+        CoverageTable(path)
+    path.write_text(','.join(COLUMNS) + '\n')
+    assert CoverageTable(path).rows == []
