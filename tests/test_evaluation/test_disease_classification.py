@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
+from mmmedmask.apis import build_runner, load_config, set_work_dir
 from mmmedmask.evaluation import DiseaseClassification
 from mmmedmask.evaluation.classification_scores import (
     GRADED_NAMES,
@@ -428,6 +429,29 @@ def test_bad_arguments(monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(ModuleNotFoundError, match='scikit-learn'):
         DiseaseClassification()
+
+
+def test_in_a_run(tiny_classification, tmp_path):
+    """Files beside the log, scalars in it, the best checkpoint by it."""
+    config = load_config(tiny_classification)
+    config.val_evaluator = dict(
+        type='mmmedmask.DiseaseClassification', num_bootstrap=20,
+        data_root=config.loader.dataset.data_prefix)
+    config.default_hooks.checkpoint.save_best = 'disease/balanced_accuracy'
+    set_work_dir(config, str(tmp_path))
+    build_runner(config).train()
+    (table, ) = tmp_path.glob('*/predictions.csv')
+    found = read_predictions(table)
+    assert found.classes == ['bright', 'dark']
+    assert found.paths[0] == 'bright/0.png'
+    assert len(found.paths) == 8
+    (log, ) = tmp_path.glob('*/vis_data/scalars.json')
+    last = json.loads(log.read_text().splitlines()[-1])
+    for name, value in classification_scores(
+            found.labels, found.scores).items():
+        assert last[f'disease/{name}'] == pytest.approx(value)
+        assert last[f'disease/{name}_low'] <= value
+    assert list(tmp_path.glob('best_disease_balanced_accuracy_*.pth'))
 
 
 TWO_PROCESSES = """
