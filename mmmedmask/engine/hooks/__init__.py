@@ -1,5 +1,6 @@
 """Hooks of the training and test loops."""
 
+from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
@@ -10,6 +11,6 @@ from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 
 __all__ = [
-    'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
+    'AttentionMaskHook', 'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
     'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook'
 ]

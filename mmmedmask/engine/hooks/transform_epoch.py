@@ -31,16 +31,23 @@ class TransformEpochHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Announce the epoch."""
-        for transform in _transforms(runner.train_dataloader.dataset):
+        for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.epoch, runner.seed)
 
 
-def _transforms(dataset: object) -> Iterator[object]:
-    """All transforms of a data set and of those that it wraps."""
+def transforms_of(dataset: object) -> Iterator[object]:
+    """Find the transforms of a data set and of those that it wraps.
+
+    Args:
+        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
+
+    Yields:
+        Transforms.
+    """
     for wrapped in getattr(dataset, 'datasets', []):
-        yield from _transforms(wrapped)
+        yield from transforms_of(wrapped)
     if hasattr(dataset, 'dataset'):
-        yield from _transforms(dataset.dataset)
+        yield from transforms_of(dataset.dataset)
     pipeline = getattr(dataset, 'pipeline', None)
     yield from getattr(pipeline, 'transforms', [])

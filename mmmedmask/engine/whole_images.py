@@ -1,0 +1,289 @@
+"""The images behind a training set: each file once, uncropped.
+
+Training sees crops, repeats and subsets. What is made once for every image,
+such as MSMAE's attention maps, goes through the files themselves.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from mmengine.dataset import ClassBalancedDataset, RepeatDataset
+from torch.utils.data import Dataset, Subset
+
+from mmmedmask.datasets.image_io import ImageFileError
+
+SUPPORTED = ('data sets of MMEngine (with get_data_info), inside '
+             'ConcatDataset, RepeatDataset, ClassBalancedDataset, '
+             'KFoldDataset and torch.utils.data.Subset')
+WHOLE = (0., 0., 1., 1.)
+
+
+class Source(NamedTuple):
+    """Where an image's description is.
+
+    Attributes:
+        dataset: A data set that is no wrapper.
+        index: Position in it.
+    """
+
+    dataset: Any
+    index: int
+
+
+def list_sources(dataset: Dataset) -> list[Source]:
+    """Find the samples of a data set in the data sets that it wraps.
+
+    Args:
+        dataset: One of MMEngine's data sets or a wrapper of them.
+
+    Returns:
+        One source per sample, in the order of ``dataset``.
+
+    Raises:
+        ValueError: If the data set is of another kind.
+    """
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    if hasattr(dataset, 'datasets'):
+        return [source for part in dataset.datasets
+                for source in list_sources(part)]
+    # A wrapper with a pipeline of its own mixes images.
+    if hasattr(dataset, 'dataset') and not hasattr(dataset, 'pipeline'):
+        sources = list_sources(dataset.dataset)
+        if isinstance(dataset, Subset):
+            return [sources[index] for index in dataset.indices]
+        if isinstance(dataset, RepeatDataset):
+            return sources * dataset.times
+        if isinstance(dataset, ClassBalancedDataset):
+            return [sources[index] for index in dataset.repeat_indices]
+        return sources
+    if hasattr(dataset, 'get_data_info') and not hasattr(dataset, 'dataset'):
+        return [Source(dataset, index) for index in range(len(dataset))]
+    raise ValueError(f'cannot list the images of {type(dataset).__name__}; '
+                     f'supported are {SUPPORTED}')
+
+
+class ImageIndex:
+    """The files of a training set, sorted, each with a key.
+
+    A key is the path relative to the root of the data set, so that it is the
+    same on another machine. If different files have the same relative path,
+    all keys get the number of their root in front, in the order of the data
+    sets. Files outside their root keep their path.
+
+    Args:
+        dataset: Training set, see :func:`list_sources`.
+
+    Attributes:
+        keys: Sorted keys, one per file.
+        sources: Where the files are described, in the order of the keys.
+
+    Raises:
+        ValueError: If the data set is not supported, is empty, or has
+            samples without ``img_path``.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        numbers: dict[tuple[int, str], int] = {}
+        roots: dict[int, list[str]] = {}
+        files: dict[str, tuple[str, str, Source]] = {}
+        spellings: dict[str, str] = {}
+        for source in list_sources(dataset):
+            leaf = id(source.dataset)
+            if leaf not in roots:
+                roots[leaf] = roots_of(source.dataset)
+            path = image_path(source)
+            file = normalize_path(path)
+            spellings[path] = file
+            if file not in files:
+                root, key = split_root(file, roots[leaf])
+                number = numbers.setdefault((leaf, root), len(numbers))
+                files[file] = key, f'{number}/{key}', source
+        if not files:
+            raise ValueError('the training set has no images')
+        ambiguous = len({key for key, _, _ in files.values()}) < len(files)
+        entries = sorted(
+            (numbered if ambiguous else key, file, source)
+            for file, (key, numbered, source) in files.items())
+        self.keys = tuple(key for key, _, _ in entries)
+        self.sources = [source for _, _, source in entries]
+        rows = {file: row for row, (_, file, _) in enumerate(entries)}
+        self._rows = {path: rows[file] for path, file in spellings.items()}
+
+    def row(self, path: str) -> int | None:
+        """Find a file's position among the keys.
+
+        Args:
+            path: The ``img_path`` of a sample.
+
+        Returns:
+            The position, or None if no sample has this path.
+        """
+        return self._rows.get(path)
+
+
+def image_path(source: Source) -> str:
+    """Read the path of a sample's image.
+
+    Args:
+        source: Where the sample is.
+
+    Returns:
+        Its ``img_path``.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    info = source.dataset.get_data_info(source.index)
+    if not info.get('img_path'):
+        raise ValueError(
+            f'sample {source.index} of {type(source.dataset).__name__} has '
+            f'no img_path, by which images are told apart; it has '
+            f'{sorted(info)}')
+    return str(info['img_path'])
+
+
+def roots_of(dataset: Dataset) -> list[str]:
+    """Find the folders that a data set's images are in.
+
+    Args:
+        dataset: A data set that is no wrapper.
+
+    Returns:
+        Its ``roots``, ``root`` or ``data_root``, else its prefix of images,
+        normalised; empty if there is none of these.
+    """
+    prefix = getattr(dataset, 'data_prefix', None)
+    prefix = prefix.get('img_path') if isinstance(prefix, Mapping) else None
+    single = (getattr(dataset, 'root', None)
+              or getattr(dataset, 'data_root', None) or prefix)
+    roots = getattr(dataset, 'roots', None) or [single]
+    return [normalize_path(root) for root in roots if root]
+
+
+def normalize_path(path: str) -> str:
+    """Bring a path to one spelling; addresses such as s3:// stay."""
+    path = str(path)
+    if '://' in path:
+        return path.rstrip('/')
+    return PurePath(os.path.abspath(path)).as_posix()
+
+
+def split_root(path: str, roots: Sequence[str]) -> tuple[str, str]:
+    """Cut a root off a path.
+
+    Args:
+        path: Path, normalised.
+        roots: Folders, normalised.
+
+    Returns:
+        The first of the roots that the path is in, and the rest; '' and the
+        path if there is none.
+    """
+    for root in roots:
+        prefix = f'{root.rstrip("/")}/'
+        if path.startswith(prefix):
+            return root, path[len(prefix):]
+    return '', path
+
+
+class WholeImages(Dataset):
+    """Images of a training set through a pipeline that keeps them whole.
+
+    Args:
+        sources: The images.
+        pipeline: From the data set's description of a sample to a dict with
+            ``inputs`` and ``data_samples``.
+    """
+
+    def __init__(self, sources: Sequence[Source],
+                 pipeline: Callable[[dict], dict]) -> None:
+        self.sources = sources
+        self.pipeline = pipeline
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, row: int) -> tuple[int, dict | None]:
+        """Load an image.
+
+        Args:
+            row: Its position.
+
+        Returns:
+            The position, and the sample; None instead of it if the file
+            cannot be used and its data set skips such files.
+
+        Raises:
+            ImageFileError: If a file cannot be used and the data set does
+                not skip it.
+            ValueError: If the pipeline cropped or mirrored the image.
+        """
+        dataset, index = self.sources[row]
+        info = dataset.get_data_info(index)
+        path = info['img_path']
+        try:
+            packed = self.pipeline(info)
+        except ImageFileError:
+            if getattr(dataset, 'on_error', 'raise') != 'skip':
+                raise
+            return row, None
+        if not isinstance(packed, Mapping) or 'inputs' not in packed:
+            raise ValueError(
+                'the pipeline for whole images must end with a transform '
+                'that packs them, such as mmmedmask.PackTile; it gave '
+                f'{type(packed).__name__} for {path}')
+        check_whole(packed.get('data_samples'), path)
+        return row, packed
+
+
+def check_whole(data_sample: Any, path: str) -> None:
+    """Refuse a sample that says that it is not its whole image.
+
+    Args:
+        data_sample: The sample, or None.
+        path: Path of the image, for the message.
+
+    Raises:
+        ValueError: If its metainfo names a crop or a flip.
+    """
+    if data_sample is None:
+        return
+    box = data_sample.get('crop_box', WHOLE)
+    if tuple(box) != WHOLE or data_sample.get('flip'):
+        raise ValueError(
+            'the pipeline for whole images must neither crop nor mirror '
+            f'them, but {path} has crop_box {tuple(box)} and flip '
+            f'{bool(data_sample.get("flip"))}; use mmmedmask.ResizeImage')
+
+
+def collate_whole(
+    items: Sequence[tuple[int, dict | None]]
+) -> tuple[list[int], dict | None]:
+    """Make a batch of whole images of one size.
+
+    Args:
+        items: What :class:`WholeImages` returns.
+
+    Returns:
+        The positions, and a batch for a data preprocessor: lists of inputs
+        and samples; None if no image could be used.
+
+    Raises:
+        ValueError: If sizes differ: the preprocessor would pad them.
+    """
+    items = [(row, packed) for row, packed in items if packed is not None]
+    if not items:
+        return [], None
+    shapes = {tuple(packed['inputs'].shape) for _, packed in items}
+    if len(shapes) > 1:
+        raise ValueError(
+            'the pipeline for whole images must bring all to one size, got '
+            f'{sorted(shapes)}; use mmmedmask.ResizeImage')
+    batch = {
+        name: [packed[name] for _, packed in items]
+        for name in items[0][1]
+    }
+    return [row for row, _ in items], batch
