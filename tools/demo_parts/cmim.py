@@ -21,7 +21,7 @@ from demo_parts.runs import (
     find_in_log,
 )
 from demo_parts.stage import Stage
-from mmmedmask.engine.hooks.reconstruction_panel import evaluating
+from mmmedmask.engine.inspection import evaluating
 from mmmedmask.testing.glands import write_gland_dataset, write_tissue_tiles
 from mmmedmask.visualization import (
     Column,

@@ -5,18 +5,21 @@ wherever the config sends scalars, and they change nothing: losses are equal
 to the bit with and without the hook.
 """
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import nn
 
+from mmmedmask.engine.inspection import (
+    at_iteration,
+    evaluating,
+    preserve_random_state,
+    unwrap,
+)
 from mmmedmask.registry import HOOKS
 from mmmedmask.visualization.grid import draw_grid
 from mmmedmask.visualization.pictures import PictureUnits
@@ -28,67 +31,6 @@ from mmmedmask.visualization.reconstruction import (
 
 VIEWS_NAME = 'first_batch_views'
 PANEL_NAME = 'reconstruction'
-
-
-@contextmanager
-def preserve_random_state() -> Iterator[None]:
-    """Leave the global generators as they were: Python, NumPy, torch."""
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
-    in_use = torch.cuda.is_available() and torch.cuda.is_initialized()
-    devices = [torch.cuda.current_device()] if in_use else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, without compilation.
-
-    Afterwards every module has the mode it had: some may have been in
-    evaluation mode on purpose. Compiled modules run eagerly meanwhile, since
-    another mode would compile them once more.
-
-    Args:
-        model: The model.
-    """
-    training = {module: module.training for module in model.modules()}
-    compiled = {
-        module: module._compiled_call_impl
-        for module in training if module._compiled_call_impl is not None
-    }
-    model.eval()
-    for module in compiled:
-        module._compiled_call_impl = None
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-        for module, implementation in compiled.items():
-            module._compiled_call_impl = implementation
-
-
-@contextmanager
-def at_iteration(runner, iteration: int) -> Iterator[None]:
-    """Let data preprocessors believe that an iteration is running.
-
-    They draw views and masks from the seed, the iteration and the sample.
-
-    Args:
-        runner: The runner.
-        iteration: The iteration, counted from 0.
-    """
-    hub = runner.message_hub
-    hub.update_info('iter', iteration)
-    try:
-        yield
-    finally:
-        hub.update_info('iter', runner.iter)
 
 
 @HOOKS.register_module()
@@ -157,7 +99,7 @@ class ReconstructionPanelHook(Hook):
         """Choose samples, draw their views, and draw the first panel."""
         if not is_main_process():
             return
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         if not hasattr(model, 'reconstruct'):
             raise ValueError(
                 f'ReconstructionPanelHook: {type(model).__name__} has no '
@@ -178,7 +120,7 @@ class ReconstructionPanelHook(Hook):
         if (runner.iter > 0 or not self.draw_first_batch
                 or not is_main_process()):
             return
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         with preserve_random_state():
             inputs = _preprocess(model, data_batch)
         shown = {
@@ -215,7 +157,7 @@ class ReconstructionPanelHook(Hook):
         """Draw one panel; ``iterations`` are those already done."""
         if not is_main_process() or self._last_drawn == iterations:
             return
-        model = _unwrap(runner.model)
+        model = unwrap(runner.model)
         inputs = model.data_preprocessor.cast_data(self._inputs)
         with preserve_random_state(), evaluating(model):
             pixels, weight = reconstruct(model, inputs)
@@ -241,7 +183,3 @@ def _to_cpu(inputs: Mapping) -> dict:
         name: value.cpu() if isinstance(value, torch.Tensor) else value
         for name, value in inputs.items()
     }
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
