@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmpretrain.models import ClsDataPreprocessor
+from tiny_mask_runs import WHOLE_PIPELINE, tiny_model
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
@@ -105,22 +106,22 @@ def quick_pictures(monkeypatch):
         lambda table: np.zeros((1, len(table.rows), 3), np.uint8))
 
 
-def images_of(folder, split='train'):
-    return LabelledImages(str(folder), split=split, pipeline=WHOLE)
+def images_of(folder, split='train', pipeline=WHOLE):
+    return LabelledImages(str(folder), split=split, pipeline=pipeline)
 
 
 def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
-          attention=True, **kwargs):
+          attention=True, pipeline=WHOLE, **kwargs):
     """Train two iterations per epoch; refreshes before epochs 1 and 3."""
     if attention:
         hooks = (
             TransformEpochHook(),
-            AttentionMaskHook(begin=1, interval=2, pipeline=WHOLE), *hooks)
+            AttentionMaskHook(begin=1, interval=2, pipeline=pipeline), *hooks)
     runner = Runner(
         model=model or BrightnessModel(),
         work_dir=str(work_dir),
         train_dataloader=dict(
-            dataset=images_of(folder, split),
+            dataset=images_of(folder, split, pipeline),
             batch_size=4,
             num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=True),
@@ -335,6 +336,19 @@ def test_maps_alone(folder, tmp_path):
     for measured in [row, *rows_in(tmp_path / 'b')]:
         assert measured['masked'] == measured['masked_chance'] == ''
         assert float(measured['attention_gain']) > 1
+
+
+def test_with_msmae(folder, tmp_path):
+    """The real model, whose tokens make a grid of 4 x 6."""
+    train(folder, tmp_path, LesionCoverageHook(), max_epochs=2,
+          model=tiny_model(), pipeline=WHOLE_PIPELINE)
+    rows = rows_in(tmp_path)
+    assert [row['moment'] for row in rows] == ['refresh', 'end']
+    for row in rows:
+        assert row['masked_chance'] == f'{10 / 24:.6g}'
+        assert row['thrown_chance'] == f'{8 / 24:.6g}'
+        assert all(math.isfinite(float(row[name])) for name in COLUMNS
+                   if name != 'moment')
 
 
 def test_other_processes_measure_nothing(folder, tmp_path, monkeypatch):
