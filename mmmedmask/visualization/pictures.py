@@ -63,18 +63,38 @@ class PictureUnits:
         """Take the units from a data preprocessor.
 
         Args:
-            preprocessor: One with ``mean``, ``std`` and ``data_range``, such
-                as :class:`mmmedmask.models.cmim.CMIMDataPreprocessor`.
+            preprocessor: One with ``mean`` and ``std``, and perhaps
+                ``data_range``, such as
+                :class:`mmmedmask.models.cmim.CMIMDataPreprocessor` or
+                mmpretrain's ``ClsDataPreprocessor``.
             channels: See the class.
-            window: See the class; None takes (0, ``data_range``).
+            window: See the class; None takes (0, ``data_range``), and
+                without a data range 8 bits, (0, 255).
 
         Returns:
             The units.
+
+        Raises:
+            ValueError: If it does not normalise, or, without a data range
+                and a window, if its mean is not one of 8 bits.
         """
+        mean = getattr(preprocessor, 'mean', None)
+        if mean is None:
+            raise ValueError(
+                f'{type(preprocessor).__name__} has no mean and std, so its '
+                'images cannot be shown in their stored units')
+        data_range = getattr(preprocessor, 'data_range', None)
+        if window is None and data_range is None:
+            data_range = 255.0
+            if mean.max() > data_range:
+                raise ValueError(
+                    f'a mean of {mean.max().item():g} is none of 8 bits: '
+                    'name the stored values that are to be black and white '
+                    'in window')
         return cls(
-            mean=tuple(preprocessor.mean.flatten().tolist()),
+            mean=tuple(mean.flatten().tolist()),
             std=tuple(preprocessor.std.flatten().tolist()),
-            window=(0.0, float(preprocessor.data_range))
+            window=(0.0, float(data_range))
             if window is None else tuple(window),
             channels=None if channels is None else tuple(channels))
 

@@ -78,3 +78,22 @@ def test_values_that_are_no_numbers_are_black():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         PictureUnits(**arguments)
+
+
+def test_units_of_mmpretrains_preprocessor():
+    """It knows no range of values: 8 bits, unless a window says more."""
+    from mmpretrain.models import ClsDataPreprocessor
+    preprocessor = ClsDataPreprocessor(
+        mean=[120.0, 90.0, 60.0], std=[40.0, 50.0, 60.0])
+    images = torch.randint(0, 256, (2, 3, 8, 8)).byte()
+    inputs = preprocessor(dict(inputs=images))['inputs']
+    units = PictureUnits.from_preprocessor(preprocessor)
+    np.testing.assert_array_equal(
+        units.to_pictures(inputs), images.permute(0, 2, 3, 1))
+    wider = PictureUnits.from_preprocessor(preprocessor, window=(0, 510))
+    assert wider.to_pictures(inputs).max() <= 128
+    with pytest.raises(ValueError, match='mean of 900 .* window'):
+        PictureUnits.from_preprocessor(
+            ClsDataPreprocessor(mean=[900.0], std=[300.0]))
+    with pytest.raises(ValueError, match='ClsDataPreprocessor has no mean'):
+        PictureUnits.from_preprocessor(ClsDataPreprocessor())
