@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.coverage_table import END, REFRESH, CoverageTable
-from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook, unwrap
-from mmmedmask.engine.hooks.reconstruction_panel import (
+from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook
+from mmmedmask.engine.inspection import (
     evaluating,
     preserve_random_state,
+    unwrap,
 )
 from mmmedmask.engine.whole_images import (
     ImageIndex,
