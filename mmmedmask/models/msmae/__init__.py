@@ -9,8 +9,9 @@ from mmmedmask.models.msmae.decoder import MSMAEDecoder
 from mmmedmask.models.msmae.encoder import MSMAEViT
 from mmmedmask.models.msmae.head import MSMAEHead
 from mmmedmask.models.msmae.msmae import MSMAE
+from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
 
 __all__ = [
-    'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder', 'MSMAEHead', 'MSMAEViT',
-    'class_token_attention', 'normalize_attention'
+    'BCEDiceLoss', 'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder', 'MSMAEHead',
+    'MSMAEViT', 'class_token_attention', 'normalize_attention'
 ]

@@ -1,0 +1,123 @@
+"""Loss of MSMAE's lesion segmentation: Dice and binary cross-entropy.
+
+Equation 9 of MSMAE (arXiv 2305.05871). mmseg's own Dice loss takes the
+background for the target when a model has one output channel, and so pulls
+against the cross-entropy.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class BCEDiceLoss(nn.Module):
+    r"""Dice loss plus weighted binary cross-entropy, for one channel.
+
+    With the probabilities p = sigmoid(score) and the target t,
+
+    .. math::
+        L = w_{dice} \Big(1 - \frac{1}{B} \sum_{b=1}^{B}
+            \frac{2 \sum p_b t_b + s}{\sum p_b + \sum t_b + s}\Big)
+            + w_{bce}\, \mathrm{mean}(\mathrm{bce})
+
+    Dice is computed per image; the cross-entropy is the mean over all pixels
+    of the batch. An image without a lesion has no Dice loss if nothing is
+    predicted in it. All sums are in float32.
+
+    For SETR's auxiliary heads, whose loss counts 0.4, give both weights times
+    0.4.
+
+    Args:
+        bce_weight: Weight of the cross-entropy, Eq. 9's lambda.
+        dice_weight: Weight of the Dice loss.
+        smooth: s, added to numerator and denominator of each image.
+        loss_name: Name in the log; has to begin with ``loss`` to be trained
+            on.
+
+    Raises:
+        ValueError: If a weight is negative, both are 0, or ``smooth`` is not
+            positive.
+    """
+
+    def __init__(self,
+                 bce_weight: float = 0.5,
+                 dice_weight: float = 1.0,
+                 smooth: float = 1e-5,
+                 loss_name: str = 'loss_bce_dice') -> None:
+        super().__init__()
+        if min(bce_weight, dice_weight) < 0 or bce_weight + dice_weight == 0:
+            raise ValueError(
+                'bce_weight and dice_weight must not be negative and not both '
+                f'0, got {bce_weight} and {dice_weight}')
+        if smooth <= 0:
+            raise ValueError(f'smooth must be positive, got {smooth}')
+        self.bce_weight = bce_weight
+        self.dice_weight = dice_weight
+        self.smooth = smooth
+        self.loss_name = loss_name
+
+    def forward(self,
+                cls_score: torch.Tensor,
+                label: torch.Tensor,
+                weight: torch.Tensor | None = None,
+                ignore_index: int | None = 255) -> torch.Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            cls_score: Logits of the lesion, shape (B, 1, H, W).
+            label: 1 in the lesion, 0 outside, integers of shape (B, H, W).
+            weight: Weights of the pixels, at least 0, shape (B, H, W); both
+                parts of the loss are weighted.
+            ignore_index: Label of pixels that do not count; None counts all.
+
+        Returns:
+            Scalar, float32. 0 if no pixel counts.
+
+        Raises:
+            ValueError: If shapes do not fit, or a label is neither 0 nor 1
+                nor to be ignored.
+        """
+        if cls_score.shape != (len(label), 1, *label.shape[1:]):
+            raise ValueError(
+                'cls_score must have the shape (B, 1, H, W) and label '
+                f'(B, H, W), got {tuple(cls_score.shape)} and '
+                f'{tuple(label.shape)}')
+        scores = cls_score[:, 0].float()
+        counted = torch.ones_like(label, dtype=torch.bool)
+        if ignore_index is not None:
+            counted = label != ignore_index
+        _check_binary(label[counted], ignore_index)
+        weight = counted.float() if weight is None else counted * weight
+        # Not the ignored label, whatever its number.
+        target = (label * counted).float()
+        return (self.dice_weight * self._dice(scores, target, weight) +
+                self.bce_weight * self._bce(scores, target, weight))
+
+    def _dice(self, scores: torch.Tensor, target: torch.Tensor,
+              weight: torch.Tensor) -> torch.Tensor:
+        probability = scores.sigmoid()
+        shared = (weight * probability * target).sum(dim=(1, 2))
+        total = (weight * (probability + target)).sum(dim=(1, 2))
+        return (1 - (2 * shared + self.smooth) /
+                (total + self.smooth)).mean()
+
+    @staticmethod
+    def _bce(scores: torch.Tensor, target: torch.Tensor,
+             weight: torch.Tensor) -> torch.Tensor:
+        entropy = F.binary_cross_entropy_with_logits(
+            scores, target, reduction='none')
+        # No pixel that counts has no loss, rather than NaN.
+        total = weight.sum()
+        return (entropy * weight).sum() / torch.where(total > 0, total, 1.0)
+
+
+def _check_binary(labels: torch.Tensor, ignore_index: int | None) -> None:
+    wrong = labels[(labels != 0) & (labels != 1)]
+    if wrong.numel():
+        valid = '0 and 1' if ignore_index is None \
+            else f'0, 1 and {ignore_index} (ignored)'
+        raise ValueError(f'labels must be {valid}, got '
+                         f'{wrong.unique().tolist()[:8]}')
