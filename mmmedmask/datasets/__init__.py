@@ -3,9 +3,11 @@
 from mmmedmask.datasets import transforms
 from mmmedmask.datasets.base import ImageFileDataset
 from mmmedmask.datasets.labelled_images import LabelledImages
+from mmmedmask.datasets.lesion_segmentation import LesionSegmentation
 from mmmedmask.datasets.nct_crc import NCTCRC
 from mmmedmask.datasets.tiles import TileFolder
 
 __all__ = [
-    'ImageFileDataset', 'LabelledImages', 'NCTCRC', 'TileFolder', 'transforms'
+    'ImageFileDataset', 'LabelledImages', 'LesionSegmentation', 'NCTCRC',
+    'TileFolder', 'transforms'
 ]

@@ -1,6 +1,10 @@
 """Transforms of data pipelines."""
 
 from mmmedmask.datasets.transforms.cmim_views import CMIMTwoViews
+from mmmedmask.datasets.transforms.lesion_segmentation import (
+    LoadLesionMask,
+    RandomRotate90,
+)
 from mmmedmask.datasets.transforms.recorded_crops import (
     RandomFlip,
     RandomResizedCrop,
@@ -9,6 +13,6 @@ from mmmedmask.datasets.transforms.recorded_crops import (
 from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
 
 __all__ = [
-    'CMIMTwoViews', 'LoadTile', 'PackTile', 'RandomFlip', 'RandomResizedCrop',
-    'ResizeImage'
+    'CMIMTwoViews', 'LoadLesionMask', 'LoadTile', 'PackTile', 'RandomFlip',
+    'RandomResizedCrop', 'RandomRotate90', 'ResizeImage'
 ]

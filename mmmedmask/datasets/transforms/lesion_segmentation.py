@@ -1,0 +1,108 @@
+"""Load lesion masks as segmentation labels, and turn them with the image."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.datasets.transforms.seeded import SeededTransform
+from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadLesionMask(BaseTransform):
+    """Read a lesion mask of 0 and 255, or 0 and 1, as labels 0 and 1.
+
+    In training it follows the loading of the image directly. In testing it
+    stands behind the resizing: predictions are brought back to the loaded
+    image's size, and measured there.
+
+    **Required key**: ``ori_shape``, (h, w) of the loaded image.
+    **Optional key**: ``lesion_path``; a sample without one has no lesion.
+    **Added keys**: ``gt_seg_map``, uint8 of shape (H, W), 1 on the lesion;
+    ``seg_fields``, where mmseg's transforms look for it.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Read the mask of one sample.
+
+        Args:
+            results: Sample with ``ori_shape``.
+
+        Returns:
+            The sample with the keys above.
+
+        Raises:
+            ImageFileError: If the mask is missing, broken, of another size
+                than the image, or holds other values.
+        """
+        shape = tuple(results['ori_shape'])
+        path = results.get('lesion_path')
+        if path is None:
+            mask = np.zeros(shape, np.uint8)
+        else:
+            mask = read_lesion_mask(path).astype(np.uint8)
+        if mask.shape != shape:
+            raise ImageFileError(
+                f'The lesion mask {path} has the size (h, w) {mask.shape}, '
+                f'its image {results.get("img_path")} has {shape}')
+        results['gt_seg_map'] = mask
+        fields = results.setdefault('seg_fields', [])
+        if 'gt_seg_map' not in fields:
+            fields.append('gt_seg_map')
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class RandomRotate90(SeededTransform):
+    """Turn an image and its labels by a random number of right angles.
+
+    With probability ``prob`` by 0, 90, 180 or 270 degrees, each as likely as
+    the others, so that with the default 5 of 8 images stay as they are. It is
+    the random rotation of MSMAE's segmentation (arXiv 2305.05871, Table 6).
+    The draw comes from the seed, the epoch and the sample's index: add
+    ``mmmedmask.TransformEpochHook`` to the hooks.
+
+    **Required keys**: ``img`` (H, W, C), ``sample_idx``.
+    **Modified keys**: ``img``, ``img_shape`` (h, w), and the arrays (H, W)
+    that ``seg_fields`` names.
+
+    Args:
+        prob: Probability in [0, 1].
+        seed: Seed of the draw; None takes the run's.
+
+    Raises:
+        ValueError: If ``prob`` is out of range.
+    """
+
+    def __init__(self, prob: float = 0.5, seed: int | None = None) -> None:
+        super().__init__(seed)
+        if not 0 <= prob <= 1:
+            raise ValueError(f'prob must be in [0, 1], got {prob}')
+        self.prob = prob
+
+    def transform(self, results: dict) -> dict:
+        """Turn one sample, counter-clockwise.
+
+        Args:
+            results: Sample with ``img`` and ``sample_idx``.
+
+        Returns:
+            The sample with the keys above.
+        """
+        turn, angle = self.draw(
+            stream_seed(self.current_seed(), 'rotation'), results,
+            2)[0].tolist()
+        quarters = int(4 * angle) if turn < self.prob else 0
+        for key in ('img', *results.get('seg_fields', [])):
+            results[key] = np.ascontiguousarray(
+                np.rot90(results[key], quarters))
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(prob={self.prob}, seed={self.seed})'
