@@ -1,0 +1,293 @@
+"""BinarySegMetric: closed forms, loops over pixels, groups and ranks."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.logging import MMLogger
+
+from mmmedmask.evaluation.binary_segmentation import (
+    BinarySegMetric,
+    image_scores,
+    official_scores,
+)
+
+
+def mask(*cells, size=(4, 5)):
+    """A mask with ones at these (row, column)."""
+    made = torch.zeros(size, dtype=torch.uint8)
+    for row, column in cells:
+        made[row, column] = 1
+    return made
+
+
+def sample(predicted, lesion, name='a.png', **others):
+    return dict(
+        pred_sem_seg=dict(data=predicted[None].float()),
+        gt_sem_seg=dict(data=lesion[None].long()),
+        img_path=f'/data/images/{name}',
+        **others)
+
+
+def evaluate(samples, **arguments):
+    metric = BinarySegMetric(**arguments)
+    metric.process(None, samples)
+    return {
+        name.removeprefix('lesion/'): value
+        for name, value in metric.evaluate(len(samples)).items()
+    }
+
+
+def random_samples(count, seed=0):
+    """Images of different sizes, some without lesion or prediction."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for index in range(count):
+        size = tuple(rng.integers(3, 9, 2))
+        both = rng.random((2, *size)) < rng.uniform(.1, .9, (2, 1, 1))
+        both[0] &= index % 5 != 3
+        both[1] &= index % 4 != 2
+        predicted, lesion = torch.from_numpy(both)
+        made.append(sample(predicted, lesion, f'{index}.png'))
+    return made
+
+
+def naive(samples):
+    """Every score by loops over pixels."""
+    rows, total, false, normal = [], [0, 0, 0], [], 0
+    for one in samples:
+        predicted = one['pred_sem_seg']['data'][0].tolist()
+        lesion = one['gt_sem_seg']['data'][0].tolist()
+        shared = only_predicted = only_lesion = pixels = 0
+        for predicted_row, lesion_row in zip(predicted, lesion, strict=True):
+            for p, t in zip(predicted_row, lesion_row, strict=True):
+                shared += p == 1 and t == 1
+                only_predicted += p == 1 and t == 0
+                only_lesion += p == 0 and t == 1
+                pixels += 1
+        total[0] += shared
+        total[1] += only_predicted
+        total[2] += only_lesion
+        if shared + only_lesion == 0:
+            normal += 1
+            false.append(only_predicted / pixels)
+            continue
+        found = shared + only_predicted
+        rows.append((shared / (found + only_lesion),
+                     2 * shared / (2 * shared + only_predicted + only_lesion),
+                     shared / found if found else 0,
+                     shared / (shared + only_lesion)))
+    shared, only_predicted, only_lesion = total
+    mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    return dict(
+        iou=mean[0], dice=mean[1], f1=mean[1], precision=mean[2],
+        recall=mean[3],
+        pooled_iou=shared / (shared + only_predicted + only_lesion),
+        pooled_dice=2 * shared / (2 * shared + only_predicted + only_lesion),
+        pooled_f1=2 * shared / (2 * shared + only_predicted + only_lesion),
+        pooled_precision=shared / (shared + only_predicted),
+        pooled_recall=shared / (shared + only_lesion),
+        num_lesion=len(rows), num_normal=normal,
+        normal_empty=sum(area == 0 for area in false) / normal,
+        normal_false_area=sum(false) / normal)
+
+
+def test_equals_loops_over_pixels():
+    samples = random_samples(40)
+    values = evaluate(samples)
+    expected = naive(samples)
+    assert expected['num_normal'] >= 5
+    assert 0 < expected['normal_empty'] < 1
+    for name, value in expected.items():
+        assert values.pop(name) == pytest.approx(value, abs=1e-12), name
+    assert sorted(values) == ['official_f1', 'official_iou']
+
+
+def test_a_large_lesion_hides_a_missed_one_in_a_batch_alone():
+    """Numeric check 18 of the reference: .9890 against .5000."""
+    large = torch.zeros(40, 40)
+    large[:30, :30] = 1
+    small = torch.zeros(40, 40)
+    small[:2, :5] = 1
+    values = evaluate([
+        sample(large, large),
+        sample(torch.zeros(40, 40), small, 'b.png'),
+    ])
+    assert values['official_iou'] == pytest.approx(900 / 910, abs=1e-6)
+    assert f'{values["official_iou"]:.4f}' == '0.9890'
+    assert f'{values["iou"]:.4f}' == '0.5000'
+    assert values['pooled_iou'] == pytest.approx(900 / 910)
+    assert values['precision'] == .5  # Nothing predicted counts 0.
+
+
+def test_nothing_there_and_nothing_predicted_is_right():
+    empty = mask()
+    values = evaluate([sample(empty, empty)])
+    assert values == dict(
+        num_lesion=0, num_normal=1, normal_empty=1, normal_false_area=0,
+        official_iou=1, official_f1=1)
+
+
+def test_a_prediction_without_lesion_counts_apart():
+    lesion = mask((0, 0), (0, 1))
+    values = evaluate([
+        sample(lesion, lesion),
+        sample(mask((3, 3)), mask(), 'b.png'),
+        sample(mask(), mask(), 'c.png'),
+    ])
+    assert values['iou'] == values['dice'] == values['precision'] == 1
+    assert values['pooled_precision'] == pytest.approx(2 / 3)
+    assert (values['num_lesion'], values['num_normal']) == (1, 2)
+    assert values['normal_empty'] == .5
+    assert values['normal_false_area'] == pytest.approx(1 / 20 / 2)
+
+
+@pytest.mark.parametrize('batch_size', [1, 3, 8])
+def test_official_groups_equal_a_loop(batch_size):
+    rng = np.random.default_rng(1)
+    counts = np.sort(rng.integers(0, 50, (19, 3)), axis=1)
+    counts[:, 1:] = rng.permuted(counts[:, 1:], axis=1)
+    iou = f1 = images = 0
+    for start in range(0, 19, batch_size):
+        group = counts[start:start + batch_size]
+        shared = sum(row[0] for row in group)
+        union = sum(row[1] + row[2] - row[0] for row in group)
+        one = (shared + 1e-5) / (union + 1e-5)
+        iou += one * len(group)
+        f1 += 2 * one / (one + 1) * len(group)
+        images += len(group)
+    assert official_scores(counts, batch_size) == pytest.approx(
+        (iou / images, f1 / images))
+
+
+def test_official_scores_depend_on_the_order_and_the_others_do_not():
+    samples = random_samples(24, seed=3)
+    values, turned = evaluate(samples), evaluate(samples[::2] + samples[1::2])
+    for name in values:
+        same = values[name] == pytest.approx(turned[name], abs=1e-12)
+        assert same == (not name.startswith('official')), name
+
+
+def test_official_size_lets_all_images_count_alike():
+    """A large picture, right, and a small one, wrong."""
+    right = torch.zeros(64, 64)
+    right[:32] = 1
+    wrong = torch.zeros(8, 8)
+    wrong[:4] = 1
+    samples = [sample(right, right), sample(1 - wrong, wrong, 'b.png')]
+    at_size = evaluate(samples, official_size=(16, 16))
+    # 128 of 128, and 0 of 256.
+    assert at_size['official_iou'] == pytest.approx(128 / 384, abs=1e-6)
+    assert evaluate(samples)['official_iou'] == pytest.approx(
+        2048 / (2048 + 64), abs=1e-6)
+    # The others are measured at the size of the file either way.
+    assert at_size['pooled_iou'] == pytest.approx(2048 / (2048 + 64))
+
+
+def test_quotients_of_nothing():
+    scores = image_scores(np.array([[0, 0, 0], [0, 0, 3], [0, 3, 0]]))
+    assert scores['iou'].tolist() == [1, 0, 0]
+    assert scores['dice'].tolist() == [1, 0, 0]
+    assert scores['precision'].tolist() == [0, 0, 0]
+    assert scores['recall'].tolist() == [0, 0, 0]
+
+
+def test_csv_has_one_line_per_image(tmp_path):
+    lesion = mask((0, 0), (0, 1), (0, 2), (0, 3))
+    samples = [
+        sample(mask((0, 0), (1, 1)), lesion, 'a.png', class_name='benign'),
+        sample(mask((2, 2)), mask(), 'b.png', class_name='normal'),
+    ]
+    evaluate(samples, data_root='/data', out_dir=str(tmp_path / 'out'))
+    with open(tmp_path / 'out' / 'segmentation.csv', newline='') as file:
+        first, second = csv.DictReader(file)
+    assert first == {
+        'path': 'images/a.png', 'class': 'benign', 'pixels': '20',
+        'lesion': '4', 'predicted': '2', 'shared': '1', 'iou': '0.200000',
+        'dice': '0.333333', 'precision': '0.500000', 'recall': '0.250000'}
+    assert (second['class'], second['lesion'], second['predicted'],
+            second['iou'], second['recall']) == ('normal', '0', '1', '', '')
+    assert [path.name for path in (tmp_path / 'out').iterdir()
+            ] == ['segmentation.csv']
+
+
+def test_csv_goes_beside_the_log(tmp_path):
+    MMLogger.get_instance('seg', log_file=str(tmp_path / 'a.log'))
+    try:
+        evaluate(random_samples(3))
+    finally:
+        MMLogger._instance_dict.pop('seg')
+    assert (tmp_path / 'segmentation.csv').is_file()
+
+
+def test_no_lesion_at_all_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmmedmask.evaluation.binary_segmentation.print_log',
+        lambda message, **others: said.append(message))
+    evaluate([sample(mask((1, 1)), mask())])
+    assert len(said) == 1
+    assert 'No image of the test set has a lesion' in said[0]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(pred_sem_seg=None), r'a.png lacks \[.pred_sem_seg'),
+    (dict(gt_sem_seg=dict(data=mask(size=(4, 4))[None])),
+     r'shape \(4, 5\), its label \(4, 4\)'),
+    (dict(gt_sem_seg=dict(data=mask()[None] + 255)), r'0 and 1, got \[255'),
+    (dict(pred_sem_seg=dict(data=torch.full((1, 4, 5), .5))), r'got \[0.5'),
+    (dict(pred_sem_seg=dict(data=torch.zeros(2, 4, 5))), r'\(1, H, W\)'),
+])
+def test_bad_samples_are_named(change, message):
+    bad = {**sample(mask(), mask()), **change}
+    with pytest.raises(ValueError, match=message):
+        BinarySegMetric().process(None, [bad])
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(official_batch=0), 'at least 1, got 0'),
+    (dict(official_size=(224, )), r'\(h, w\)'),
+    (dict(official_size=(0, 224)), r'\(h, w\)'),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        BinarySegMetric(**arguments)
+
+
+def test_missing_predictions_are_an_error():
+    metric = BinarySegMetric()
+    with pytest.raises(ValueError, match='0 predictions on no images'):
+        metric.compute_metrics([])
+    metric.process(None, random_samples(2))
+    with pytest.raises(ValueError, match='2 predictions on 3 images'):
+        metric.evaluate(3)
+
+
+def _evaluate_rank(rank, port, folder):
+    torch.distributed.init_process_group(
+        'gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    samples = random_samples(7)
+    # DefaultSampler's share of two processes, filled up with the first.
+    metric = BinarySegMetric(official_batch=3)
+    for index in [*range(rank, 7, 2), 0][:4]:
+        metric.process(None, [samples[index]])
+    torch.save(metric.evaluate(7), f'{folder}/{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    import socket
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    mp.start_processes(
+        _evaluate_rank, (port, str(tmp_path)), 2, start_method='fork')
+    expected = evaluate(random_samples(7), official_batch=3)
+    for rank in range(2):
+        values = torch.load(tmp_path / f'{rank}.pth')
+        assert {
+            name.removeprefix('lesion/'): value
+            for name, value in values.items()
+        } == expected
