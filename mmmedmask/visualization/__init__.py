@@ -1,5 +1,9 @@
 """Pictures of inputs, reconstructions and results, and the report."""
 
+from mmmedmask.visualization.attention import (
+    attention_columns,
+    draw_attention_panel,
+)
 from mmmedmask.visualization.grid import Column, draw_grid
 from mmmedmask.visualization.instances import draw_instances
 from mmmedmask.visualization.pictures import PictureUnits
@@ -11,7 +15,7 @@ from mmmedmask.visualization.reconstruction import (
 )
 
 __all__ = [
-    'Column', 'PictureUnits', 'draw_grid', 'draw_instances',
-    'draw_reconstruction_panel', 'reconstruct', 'reconstruction_columns',
-    'view_columns'
+    'Column', 'PictureUnits', 'attention_columns', 'draw_attention_panel',
+    'draw_grid', 'draw_instances', 'draw_reconstruction_panel', 'reconstruct',
+    'reconstruction_columns', 'view_columns'
 ]

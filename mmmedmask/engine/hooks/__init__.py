@@ -1,6 +1,7 @@
 """Hooks of the training and test loops."""
 
 from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook
+from mmmedmask.engine.hooks.attention_panel import AttentionPanelHook
 from mmmedmask.engine.hooks.lesion_coverage import LesionCoverageHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
@@ -12,7 +13,7 @@ from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 
 __all__ = [
-    'AttentionMaskHook', 'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook',
-    'PreciseBNHook', 'ReconstructionPanelHook', 'SkippedFilesHook',
-    'TransformEpochHook'
+    'AttentionMaskHook', 'AttentionPanelHook', 'LesionCoverageHook',
+    'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
+    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook'
 ]

@@ -1,0 +1,229 @@
+"""Panels of attention-driven masking: where a model looks, what it masks.
+
+All functions are pure: they take tensors and return pictures. The hook
+``mmmedmask.AttentionPanelHook`` calls them during training,
+``tools/visualizations/visualize_attention.py`` afterwards.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+
+from mmmedmask.functional.attention_masking import TokenPartition
+from mmmedmask.visualization.grid import Column, draw_grid
+from mmmedmask.visualization.pictures import PictureUnits
+from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
+
+# Equal steps of attention look equal, also in gray.
+COLORMAP = 'inferno'
+MAP_SHARE = 0.65
+THROWN_COLOR = (232, 228, 220)
+HATCH_COLOR = (168, 160, 148)
+MASKED, THROWN = 1, -1
+
+
+def overlay_map(pictures: np.ndarray, maps: torch.Tensor) -> np.ndarray:
+    """Colour pictures by attention; cells keep their borders.
+
+    Args:
+        pictures: uint8 pictures of shape (B, H, W, 3), shown in gray below.
+        maps: Shape (B, gh, gw), 0 (black) to 1 (yellow); what lies outside
+            is shown as the nearer of the two.
+
+    Returns:
+        Pictures of the same shape.
+    """
+    table = matplotlib.colormaps[COLORMAP](np.arange(256))[:, :3] * 255
+    levels = maps.detach().float().cpu().clamp(0, 1).mul(255).round()
+    places = enlarge_cells(levels.numpy().astype(np.uint8),
+                           pictures.shape[1:3])
+    gray = np.stack(
+        [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures])
+    mixed = MAP_SHARE * table[places] + (1 - MAP_SHARE) * gray[..., None]
+    return mixed.round().astype(np.uint8)
+
+
+def cover_partition(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """Cover masked patches, and hatch those that are thrown away.
+
+    Args:
+        pictures: uint8 pictures of shape (B, H, W, 3).
+        flags: Shape (B, gh, gw), 1 = masked, -1 = thrown, 0 = visible.
+
+    Returns:
+        Pictures of the same shape.
+    """
+    covered = hatch_thrown(pictures, flags)
+    places = enlarge_cells(flags.astype(np.int16), pictures.shape[1:3])
+    covered[places == MASKED] = MASK_COLOR
+    return covered
+
+
+def hatch_thrown(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """Hatch the patches that are thrown away.
+
+    Args:
+        pictures: uint8 pictures of shape (B, H, W, 3).
+        flags: See :func:`cover_partition`.
+
+    Returns:
+        Pictures of the same shape.
+    """
+    height, width = pictures.shape[1:3]
+    places = enlarge_cells(flags.astype(np.int16), (height, width))
+    thickness = max(1, round(height / flags.shape[1] / 10))
+    rows, columns = np.mgrid[:height, :width]
+    stripes = (rows + columns) % (4 * thickness) < thickness
+    hatching = np.where(stripes[..., None], np.uint8(HATCH_COLOR),
+                        np.uint8(THROWN_COLOR))
+    return np.where((places == THROWN)[..., None], hatching, pictures)
+
+
+def outline_lesions(pictures: np.ndarray,
+                    lesions: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Draw a line around each lesion, outside of it.
+
+    Args:
+        pictures: uint8 pictures of shape (B, H, W, 3).
+        lesions: Per picture its lesion mask, bool of shape (H, W), or None.
+
+    Returns:
+        Pictures of the same shape.
+
+    Raises:
+        ValueError: If a mask does not fit its picture.
+    """
+    outlined = pictures.copy()
+    for picture, lesion in zip(outlined, lesions, strict=True):
+        if lesion is None:
+            continue
+        if lesion.shape != picture.shape[:2]:
+            raise ValueError(
+                f'a lesion mask of shape {lesion.shape} does not fit a '
+                f'picture of shape {picture.shape[:2]}')
+        side = 3 + 2 * (min(lesion.shape) // 160)
+        wider = cv2.dilate(
+            lesion.astype(np.uint8), np.ones((side, side), np.uint8))
+        picture[(wider > 0) & ~lesion.astype(bool)] = OUTLINE_COLOR
+    return outlined
+
+
+def attention_columns(
+        images: torch.Tensor,
+        maps: torch.Tensor,
+        partition: TokenPartition,
+        units: PictureUnits,
+        lesions: Sequence[np.ndarray | None] = (),
+        reconstruction: torch.Tensor | None = None) -> list[Column]:
+    """Make the columns of an attention panel, one row per image.
+
+    Args:
+        images: Normalised whole images (B, C, H, W).
+        maps: What the class token looks at, (B, gh, gw), 0 to 1.
+        partition: Where each token goes, on the grid of the maps.
+        units: How to undo the normalisation.
+        lesions: Per image its lesion mask, bool of shape (H, W), or None;
+            empty if there are none at all.
+        reconstruction: The images with their masked patches predicted, (B,
+            C, H, W), normalised as the images are; None if the model has no
+            decoder.
+
+    Returns:
+        Image, attention and masking, and with a reconstruction two more:
+        what the decoder has and draws, and the image filled in.
+
+    Raises:
+        ValueError: If the partition is not on the grid of the maps, or a
+            lesion mask does not fit.
+    """
+    flags = partition.flags().cpu().numpy()
+    if flags.shape[1] != maps[0].numel():
+        raise ValueError(
+            f'the partition has {flags.shape[1]} tokens, and the maps '
+            f'{tuple(maps.shape[1:])} cells')
+    flags = flags.reshape(tuple(maps.shape))
+    pictures = units.to_pictures(images)
+    shown, note = pictures, ''
+    if any(lesion is not None for lesion in lesions):
+        shown = outline_lesions(pictures, lesions)
+        note = 'lesion outlined'
+    columns = [
+        Column('Image', note, shown),
+        Column('Attention', 'of the class token: black none, yellow most',
+               overlay_map(pictures, maps)),
+        Column('Masking', describe_partition(partition),
+               cover_partition(pictures, flags)),
+    ]
+    if reconstruction is not None:
+        drawn = units.to_pictures(reconstruction)
+        columns += [
+            Column('Reconstruction', 'masked patches predicted',
+                   hatch_thrown(drawn, flags)),
+            Column('Filled in', 'predictions in the image', drawn),
+        ]
+    return columns
+
+
+def describe_partition(partition: TokenPartition) -> str:
+    """Say how much is masked, thrown and visible.
+
+    Args:
+        partition: Where each token goes.
+
+    Returns:
+        A line of text.
+    """
+    counts = [ids.shape[1] for ids in partition]
+    masked, thrown, visible = (
+        f'{100 * count / sum(counts):.0f} %' for count in counts)
+    hatched = f'hatched: thrown, {thrown}; ' if counts[1] else ''
+    return f'dark: masked, {masked}; {hatched}visible: {visible}'
+
+
+def draw_attention_panel(images: torch.Tensor,
+                         maps: torch.Tensor,
+                         partition: TokenPartition,
+                         units: PictureUnits,
+                         lesions: Sequence[np.ndarray | None] = (),
+                         reconstruction: torch.Tensor | None = None,
+                         heading: str = '',
+                         row_titles: Sequence[str] = (),
+                         min_side: int = 150) -> np.ndarray:
+    """Draw the panel of :func:`attention_columns`.
+
+    Args:
+        images: See there.
+        maps: See there.
+        partition: See there.
+        units: See there.
+        lesions: See there.
+        reconstruction: See there.
+        heading: Line above the panel.
+        row_titles: Lines above the rows, one per image; none if empty.
+        min_side: Small images are enlarged to about so many pixels.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+    """
+    columns = attention_columns(images, maps, partition, units, lesions,
+                                reconstruction)
+    return draw_grid(columns, heading, min_side, row_titles)
+
+
+def enlarge_cells(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Give every pixel the value of the cell that its centre is in.
+
+    Args:
+        cells: Shape (B, gh, gw).
+        size: (h, w) of the result.
+
+    Returns:
+        Shape (B, h, w).
+    """
+    rows, columns = ((2 * np.arange(length) + 1) * number // (2 * length)
+                     for length, number in zip(size, cells.shape[1:],
+                                               strict=True))
+    return cells[:, rows[:, None], columns]
