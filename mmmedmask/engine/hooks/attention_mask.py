@@ -27,14 +27,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from mmmedmask.engine.attention_store import AttentionMapStore
-from mmmedmask.engine.hooks.reconstruction_panel import (
-    evaluating,
-    preserve_random_state,
-)
 from mmmedmask.engine.hooks.transform_epoch import (
     TransformEpochHook,
     transforms_of,
 )
+from mmmedmask.engine.inspection import evaluating, preserve_random_state
 from mmmedmask.engine.whole_images import (
     ImageIndex,
     WholeImages,
