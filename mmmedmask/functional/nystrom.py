@@ -1,0 +1,397 @@
+"""Nyström attention: softmax attention in linear time and memory.
+
+Xiong et al., "Nyströmformer", AAAI 2021, as equation 2 of GiMP (MICCAI 2023)
+uses it. With m landmarks Q~ and K~, the means of m runs of tokens,
+
+    softmax(s Q K^T) V  ~  A1 A2^+ (A3 V),
+    A1 = softmax(s Q K~^T),  A2 = softmax(s Q~ K~^T),  A3 = softmax(s Q~ K^T).
+
+``A3 V`` and ``A1 (...)`` are calls of a fused attention kernel, so that no
+matrix with a side of N and another of N or m is ever held; what is held is
+A2, m x m. A bag's result depends on that bag's valid tokens alone: padding is
+taken out before anything is computed, and nothing is shared in a batch.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+# Keys that the class token's row goes through at a time.
+KEY_CHUNK = 4096
+
+Group = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def landmark_counts(counts: torch.Tensor, num_landmarks: int) -> torch.Tensor:
+    """Landmarks that bags get: no more than they have tokens.
+
+    Args:
+        counts: Valid tokens of each bag, shape (B, ), int64.
+        num_landmarks: Landmarks of a long bag, m.
+
+    Returns:
+        Shape (B, ), int64: ``min(num_landmarks, counts)``.
+
+    Raises:
+        ValueError: If ``num_landmarks`` is below 1.
+    """
+    check_num_landmarks(num_landmarks)
+    return counts.clamp(max=num_landmarks)
+
+
+def check_num_landmarks(num_landmarks: int, first_alone: bool = False) -> None:
+    """Raise a ValueError if there are too few landmarks."""
+    least = 2 if first_alone else 1
+    if num_landmarks < least:
+        raise ValueError(f'num_landmarks must be at least {least}, got '
+                         f'{num_landmarks}')
+
+
+def segment_means(x: torch.Tensor,
+                  valid: torch.Tensor | None,
+                  num_landmarks: int,
+                  first_alone: bool = False) -> torch.Tensor:
+    """Means over consecutive runs of tokens, the landmarks.
+
+    The valid tokens are cut into m' = min(m, number of valid tokens) runs
+    whose lengths differ by at most one, the longer ones first; nothing is
+    padded.
+
+    Args:
+        x: Tokens of every head, shape (B, H, N, C).
+        valid: Shape (B, N), bool, False = padding; None: all are valid.
+        num_landmarks: Runs to make, m.
+        first_alone: The first valid token is a run of its own.
+
+    Returns:
+        Shape (B, H, largest m', C). A bag that has fewer tokens has zeros
+        after its m' means.
+
+    Raises:
+        ValueError: If there are too few landmarks.
+    """
+    check_num_landmarks(num_landmarks, first_alone)
+    if valid is None:
+        return _run_means(x, num_landmarks, first_alone)
+    counts = landmark_counts(valid.sum(dim=1), num_landmarks)
+    means = x.new_zeros(*x.shape[:2], int(counts.max()), x.shape[-1])
+    for index, count in enumerate(counts.tolist()):
+        if count:
+            bag = x[index:index + 1, :, valid[index]]
+            means[index, :, :count] = _run_means(
+                bag, num_landmarks, first_alone)[0]
+    return means
+
+
+def _run_means(x: torch.Tensor, num_landmarks: int,
+               first_alone: bool) -> torch.Tensor:
+    """Means over runs where all tokens are valid, by views alone."""
+    count = x.shape[2]
+    if count <= num_landmarks:
+        return x
+    if first_alone:
+        rest = _run_means(x[:, :, 1:], num_landmarks - 1, False)
+        return torch.cat([x[:, :, :1], rest], dim=2)
+    length, num_longer = divmod(count, num_landmarks)
+    cut = num_longer * (length + 1)
+    shorter = x[:, :, cut:].unflatten(2, (-1, length)).mean(dim=3)
+    if not num_longer:
+        return shorter
+    longer = x[:, :, :cut].unflatten(2, (num_longer, -1)).mean(dim=3)
+    return torch.cat([longer, shorter], dim=2)
+
+
+def pseudo_inverse(matrix: torch.Tensor, iterations: int = 6) -> torch.Tensor:
+    """Moore-Penrose inverse by a third-order iteration.
+
+    Equation 7 of the Nyströmformer. Each matrix has its own start value:
+    with one for the whole batch, as is common, what comes out for a bag
+    depends on its batch mates.
+
+    Args:
+        matrix: Shape (..., m, m). Computed in float32 or, given that, in
+            float64; never in the reduced precision of autocast.
+        iterations: Iterations. More are not safer: where the matrix is
+            close to singular, rounding errors grow with them.
+
+    Returns:
+        Shape (..., m, m), float32 or float64.
+
+    Raises:
+        ValueError: If ``iterations`` is below 1.
+    """
+    if iterations < 1:
+        raise ValueError(f'iterations must be at least 1, got {iterations}')
+    with torch.autocast(matrix.device.type, enabled=False):
+        matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+        size = matrix.abs()
+        bound = (size.sum(dim=-2).amax(dim=-1) *
+                 size.sum(dim=-1).amax(dim=-1))
+        inverse = matrix.transpose(-1, -2) / bound[..., None, None]
+        eye = torch.eye(
+            matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        for _ in range(iterations):
+            product = matrix @ inverse
+            inner = 15 * eye - product @ (7 * eye - product)
+            inverse = 0.25 * inverse @ (13 * eye - product @ inner)
+    return inverse
+
+
+def landmark_inverse(query_landmarks: torch.Tensor,
+                     key_landmarks: torch.Tensor,
+                     iterations: int = 6) -> torch.Tensor:
+    """Pseudo-inverse of the landmarks' attention to one another, A2^+.
+
+    Args:
+        query_landmarks: Q~, shape (B, H, m, C).
+        key_landmarks: K~, shape (B, H, m, C).
+        iterations: See :func:`pseudo_inverse`.
+
+    Returns:
+        Shape (B, H, m, m), float32 or float64.
+    """
+    with torch.autocast(query_landmarks.device.type, enabled=False):
+        dtype = torch.promote_types(query_landmarks.dtype, torch.float32)
+        kernel = attention_weights(
+            query_landmarks.to(dtype), key_landmarks.to(dtype))
+        return pseudo_inverse(kernel, iterations)
+
+
+def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """``softmax(Q K^T / sqrt(C))``, held in memory: for few tokens only.
+
+    Args:
+        query: Shape (..., N, C).
+        key: Shape (..., M, C).
+
+    Returns:
+        Shape (..., N, M).
+    """
+    logits = query @ key.transpose(-1, -2) * query.shape[-1]**-0.5
+    return logits.softmax(dim=-1)
+
+
+def landmark_attention(query: torch.Tensor, key: torch.Tensor,
+                       value: torch.Tensor, query_landmarks: torch.Tensor,
+                       key_landmarks: torch.Tensor,
+                       inverse: torch.Tensor) -> torch.Tensor:
+    """``A1 (A2^+ (A3 V))`` from the right: two calls of a fused kernel.
+
+    Args:
+        query: Shape (B, H, N, C).
+        key: Shape (B, H, N, C).
+        value: Shape (B, H, N, C).
+        query_landmarks: Q~, shape (B, H, m, C).
+        key_landmarks: K~, shape (B, H, m, C).
+        inverse: A2^+, shape (B, H, m, m).
+
+    Returns:
+        Shape (B, H, N, C), of the values' type.
+    """
+    summary = F.scaled_dot_product_attention(query_landmarks, key, value)
+    with torch.autocast(query.device.type, enabled=False):
+        summary = inverse @ summary.to(inverse.dtype)
+    return F.scaled_dot_product_attention(query, key_landmarks,
+                                          summary.to(value.dtype))
+
+
+def attend_groups(groups: Sequence[Group],
+                  num_landmarks: int | None,
+                  iterations: int = 6,
+                  first_alone: bool = False) -> list[torch.Tensor]:
+    """Attention inside each bag, for bags of several lengths.
+
+    Bags of one length go through the two large products together, bags of
+    other lengths one group after the other; the small inverses of all of
+    them are computed at once.
+
+    Args:
+        groups: Queries, keys and values of bags of one length, each of
+            shape (B_i, H, N_i, C).
+        num_landmarks: Landmarks, m; groups with ``N_i <= m`` get exact
+            attention. None: exact attention for all.
+        iterations: See :func:`pseudo_inverse`.
+        first_alone: See :func:`segment_means`.
+
+    Returns:
+        For each group a tensor of shape (B_i, H, N_i, C).
+    """
+    if num_landmarks is not None:
+        check_num_landmarks(num_landmarks, first_alone)
+    outputs: list[torch.Tensor | None] = [None] * len(groups)
+    approximated = []
+    for index, (query, key, value) in enumerate(groups):
+        if num_landmarks is None or query.shape[2] <= num_landmarks:
+            outputs[index] = F.scaled_dot_product_attention(query, key, value)
+        else:
+            approximated.append(index)
+    if approximated:
+        landmarks = [[
+            _run_means(tokens, num_landmarks, first_alone)
+            for tokens in groups[index][:2]
+        ] for index in approximated]
+        inverses = landmark_inverse(
+            torch.cat([query for query, _ in landmarks]),
+            torch.cat([key for _, key in landmarks]),
+            iterations).split([len(query) for query, _ in landmarks])
+        for index, pair, inverse in zip(
+                approximated, landmarks, inverses, strict=True):
+            outputs[index] = landmark_attention(*groups[index], *pair,
+                                                inverse)
+    return outputs
+
+
+def packed_attention(query: torch.Tensor,
+                     key: torch.Tensor,
+                     value: torch.Tensor,
+                     lengths: Sequence[int],
+                     num_landmarks: int | None,
+                     iterations: int = 6,
+                     first_alone: bool = False) -> torch.Tensor:
+    """Attention inside each of the bags that lie one after the other.
+
+    Args:
+        query: Tokens of all bags, shape (T, H, C).
+        key: Shape (T, H, C).
+        value: Shape (T, H, C).
+        lengths: Tokens of each bag, with sum T.
+        num_landmarks: See :func:`attend_groups`.
+        iterations: See :func:`pseudo_inverse`.
+        first_alone: See :func:`segment_means`.
+
+    Returns:
+        Shape (T, H, C).
+    """
+    groups = list(zip(*(split_bags(tokens, lengths)
+                        for tokens in (query, key, value)), strict=True))
+    outputs = attend_groups(groups, num_landmarks, iterations, first_alone)
+    outputs = [output.transpose(1, 2).flatten(0, 1) for output in outputs]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def split_bags(tokens: torch.Tensor,
+               lengths: Sequence[int]) -> list[torch.Tensor]:
+    """Views of bags that lie one after the other.
+
+    Args:
+        tokens: Shape (T, H, C).
+        lengths: Tokens of each bag, with sum T.
+
+    Returns:
+        Tensors of shape (B_i, H, N_i, C): one of all bags if they are of
+        one length, else one for each bag.
+    """
+    if len(set(lengths)) == 1:
+        return [tokens.unflatten(0, (len(lengths), -1)).transpose(1, 2)]
+    return [bag.transpose(0, 1)[None]
+            for bag in tokens.split(list(lengths)) if len(bag)]
+
+
+def nystrom_attention(query: torch.Tensor,
+                      key: torch.Tensor,
+                      value: torch.Tensor,
+                      num_landmarks: int,
+                      valid: torch.Tensor | None = None,
+                      iterations: int = 6,
+                      first_alone: bool = False) -> torch.Tensor:
+    """Nyström attention, Eq. 2 of GiMP with heads and their scale.
+
+    Args:
+        query: Shape (B, H, N, C).
+        key: Shape (B, H, N, C).
+        value: Shape (B, H, N, C).
+        num_landmarks: Landmarks, m; bags of at most m valid tokens get
+            exact attention.
+        valid: Shape (B, N), bool, False = padding, anywhere; None: all
+            tokens are valid.
+        iterations: See :func:`pseudo_inverse`.
+        first_alone: The first token is a landmark of its own.
+
+    Returns:
+        Shape (B, H, N, C), zero at padding.
+
+    Raises:
+        ValueError: If there are too few landmarks or iterations.
+    """
+    if valid is None:
+        return attend_groups([(query, key, value)], num_landmarks, iterations,
+                             first_alone)[0]
+    packed = [tokens.transpose(1, 2)[valid] for tokens in (query, key, value)]
+    output = torch.zeros_like(value.transpose(1, 2))
+    if len(packed[0]):
+        output[valid] = packed_attention(*packed, valid.sum(dim=1).tolist(),
+                                         num_landmarks, iterations,
+                                         first_alone)
+    return output.transpose(1, 2)
+
+
+def class_token_row(query: torch.Tensor,
+                    key: torch.Tensor,
+                    num_landmarks: int | None,
+                    valid: torch.Tensor | None = None,
+                    iterations: int = 6,
+                    first_alone: bool = False) -> torch.Tensor:
+    """How much the first valid token attends to each token, for heat maps.
+
+    One row of ``A1 A2^+ A3``, in O(m^2 + m N) time and without holding A3.
+    Its numbers sum to about 1 and, unlike those of exact attention, may be
+    negative.
+
+    Args:
+        query: Shape (B, H, N, C).
+        key: Shape (B, H, N, C).
+        num_landmarks: Landmarks, m; None: the row of exact attention.
+        valid: Shape (B, N), bool, False = padding; None: all are valid.
+        iterations: See :func:`pseudo_inverse`.
+        first_alone: See :func:`segment_means`.
+
+    Returns:
+        Shape (B, H, N), float32 or float64, zero at padding.
+
+    Raises:
+        ValueError: If there are too few landmarks or iterations.
+    """
+    if num_landmarks is not None:
+        check_num_landmarks(num_landmarks, first_alone)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        if valid is None:
+            return _first_row(query, key, num_landmarks, iterations,
+                              first_alone)
+        rows = torch.zeros(
+            query.shape[:3], dtype=dtype, device=query.device)
+        for index, kept in enumerate(valid):
+            if kept.any():
+                rows[index][:, kept] = _first_row(
+                    query[index:index + 1, :, kept],
+                    key[index:index + 1, :, kept], num_landmarks, iterations,
+                    first_alone)[0]
+        return rows
+
+
+def _first_row(query: torch.Tensor, key: torch.Tensor,
+               num_landmarks: int | None, iterations: int,
+               first_alone: bool) -> torch.Tensor:
+    """The row where all tokens are valid."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    first = query[:, :, :1].to(dtype)
+    if num_landmarks is None or query.shape[2] <= num_landmarks:
+        return attention_weights(first, key.to(dtype))[:, :, 0]
+    landmarks, key_landmarks = (
+        _run_means(tokens, num_landmarks, first_alone).to(dtype)
+        for tokens in (query, key))
+    weights = attention_weights(first, key_landmarks) @ landmark_inverse(
+        landmarks, key_landmarks, iterations)
+    landmarks = landmarks * query.shape[-1]**-0.5
+
+    def logits():
+        for part in key.split(KEY_CHUNK, dim=2):
+            yield landmarks @ part.to(dtype).transpose(-1, -2)
+
+    norm = None
+    for part in logits():
+        part = part.logsumexp(dim=-1, keepdim=True)
+        norm = part if norm is None else torch.logaddexp(norm, part)
+    return torch.cat([weights @ (part - norm).exp() for part in logits()],
+                     dim=-1)[:, :, 0]
