@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import run
 
 from mmmedmask.evaluation.predictions import Predictions, write_predictions
 
@@ -43,12 +42,12 @@ def summarize(monkeypatch, capsys):
     return call
 
 
-def test_mean_and_spread_over_seeds(tmp_path):
+def test_mean_and_spread_over_seeds(tmp_path, summarize):
     write_run(tmp_path / 'a/seed0/20260101_000000', 2)
     write_run(tmp_path / 'a/seed0/20260102_000000', 8)
     write_run(tmp_path / 'a/seed1/20260101_000000', 6)
     write_run(tmp_path / 'b/20260101_000000', 10)
-    output = run(sys.executable, SCRIPT, tmp_path / 'a', tmp_path / 'b')
+    output = summarize(tmp_path / 'a', tmp_path / 'b')
     assert ('| runs | n | images | top-1 | balanced accuracy | AUC | F1 |'
             in output)
     assert '| a | 2 | 10 | 70.0 ± 14.1 | 70.0 ± 14.1 | 70.0 ± 14.1 ' in output
