@@ -1,0 +1,347 @@
+"""The containers that slide features come in: HDF5, torch and numpy files.
+
+What a file is, is seen from its first bytes and its content, never from its
+name. Layouts: CLAM ``features`` and ``coords`` without attributes; TRIDENT
+the same with the attributes ``encoder`` and ``patch_size_level0``; STAMP
+``feats`` and ``coords`` in micrometres with file attributes; tensors of CLAM
+and slideflow; arrays of torchmil; and any of them as (1, N, D).
+"""
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from mmengine.logging import print_log
+
+FEATURE_KEYS = ('features', 'feats')
+"""Names under which h5 files and dicts in torch files hold the features."""
+
+ENCODER_KEYS = ('encoder', 'extractor', 'model_name')
+"""Attributes that name the encoder."""
+
+_NPY_MAGIC = b'\x93NUMPY'
+_ZIP_MAGIC = b'PK\x03\x04'
+_PICKLE_MAGIC = b'\x80'
+# What h5py and torch raise for damaged files.
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, EOFError)
+
+
+class SlideFeatureError(ValueError):
+    """A file of slide features that cannot be used; the message names it."""
+
+
+class FeatureFile(ABC):
+    """An open file of features.
+
+    Attributes:
+        path: The file.
+        shape: Number of patches and size of a feature, (N, D).
+        layout: Which tool's layout it is.
+        encoder: Name of the encoder, or None.
+        has_coords: Whether there are coordinates.
+        in_micrometres: Whether they are in micrometres, else in pixels.
+        patch_size: Side of a patch in the unit of the coordinates, or None.
+        tile_um: Side of a patch in micrometres, or None.
+        tile_px: Side of a patch in pixels at the resolution it was cut, or
+            None.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    layout: str
+    encoder: str | None = None
+    has_coords: bool = False
+    in_micrometres: bool = False
+    patch_size: int | None = None
+    tile_um: float | None = None
+    tile_px: float | None = None
+
+    @abstractmethod
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Read rows as float32 of shape (stop - start, D)."""
+
+    @abstractmethod
+    def coords(self) -> torch.Tensor:
+        """Read the coordinates as stored, shape (N, 2)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    def _set_shape(self, shape: tuple[int, ...], is_float: bool,
+                   kind: object) -> None:
+        """Accept (N, D) and (1, N, D) of floating point numbers."""
+        if len(shape) == 3 and shape[0] == 1:
+            shape = shape[1:]
+        if len(shape) == 1 and shape[0]:
+            raise SlideFeatureError(
+                f'{self.path} holds one vector of shape {tuple(shape)}, '
+                'not one feature per patch: it looks like an embedding of '
+                'the whole slide')
+        if len(shape) != 2 or shape[1] < 1:
+            raise SlideFeatureError(
+                f'{self.path} holds features of shape {tuple(shape)}, '
+                'expected (N, D) or (1, N, D)')
+        if not is_float:
+            raise SlideFeatureError(
+                f'{self.path} holds features of type {kind}, expected '
+                'floating point numbers')
+        self.shape = (int(shape[0]), int(shape[1]))
+
+    def _check_coords(self, shape: tuple[int, ...]) -> None:
+        if tuple(shape) not in ((self.shape[0], 2), (1, self.shape[0], 2)):
+            raise SlideFeatureError(
+                f'{self.path} has coordinates of shape {tuple(shape)} for '
+                f'{self.shape[0]} patches, expected ({self.shape[0]}, 2)')
+        self.has_coords = True
+
+
+class H5File(FeatureFile):
+    """Features in an HDF5 file of CLAM, TRIDENT, STAMP or alike."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # Folders of features are often mounted where nothing can be
+            # locked.
+            self._file = h5py.File(path, 'r', locking='best-effort')
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+        try:
+            self._read_layout()
+        except SlideFeatureError:
+            self._file.close()
+            raise
+        except _DAMAGE as error:
+            self._file.close()
+            raise _damaged(path, error) from error
+
+    def _read_layout(self) -> None:
+        found = [
+            key for key in FEATURE_KEYS
+            if isinstance(self._file.get(key), h5py.Dataset)
+        ]
+        if len(found) != 1:
+            content = {
+                key: item.shape if isinstance(item, h5py.Dataset) else 'group'
+                for key, item in self._file.items()
+            }
+            raise SlideFeatureError(
+                f'{self.path} must have one data set named '
+                f'{" or ".join(FEATURE_KEYS)}, it has {content}')
+        self._features = self._file[found[0]]
+        self._coords = self._file.get('coords')
+        attributes = dict(self._file.attrs)
+        attributes.update(self._features.attrs)
+        grid = {} if self._coords is None else self._coords.attrs
+        if _text(attributes.get('feat_type', 'tile')) != 'tile':
+            raise SlideFeatureError(
+                f'{self.path} holds features of the type '
+                f'{_text(attributes["feat_type"])!r}, expected one per tile')
+        self._set_shape(self._features.shape,
+                        self._features.dtype.kind == 'f',
+                        self._features.dtype)
+        if self._coords is not None:
+            self._check_coords(self._coords.shape)
+        self.encoder = _encoder(attributes)
+        self.in_micrometres = _text(attributes.get('unit')) == 'um'
+        self.tile_um = _number(attributes.get('tile_size_um'))
+        self.tile_px = _number(attributes.get('tile_size_px'))
+        side = _number(
+            grid.get('patch_size_level0', attributes.get('patch_size_level0')))
+        self.patch_size = None if side is None else round(side)
+        if found[0] == 'feats':
+            self.layout = 'stamp'
+        elif 'encoder' in self._features.attrs or side is not None:
+            self.layout = 'trident'
+        else:
+            self.layout = 'clam' if self.has_coords else 'h5'
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Read rows; only their chunks are touched."""
+        rows = np.empty((stop - start, self.shape[1]), np.float32)
+        if rows.size:
+            wanted = np.s_[start:stop]
+            if self._features.ndim == 3:
+                wanted = np.s_[0, start:stop]
+            try:
+                self._features.read_direct(rows, wanted)
+            except _DAMAGE as error:
+                raise _damaged(self.path, error) from error
+        return torch.from_numpy(rows)
+
+    def coords(self) -> torch.Tensor:
+        """Read the coordinates as stored."""
+        try:
+            stored = self._coords[()]
+        except _DAMAGE as error:
+            raise _damaged(self.path, error) from error
+        kind = np.float64 if stored.dtype.kind == 'f' else np.int64
+        return torch.from_numpy(stored.astype(kind).reshape(-1, 2))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TorchFile(FeatureFile):
+    """A tensor in a torch file, or a dict with one; mapped, not loaded."""
+
+    layout = 'pt'
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = self._load()
+        tensor = content
+        if isinstance(content, Mapping):
+            found = [
+                key for key in FEATURE_KEYS
+                if isinstance(content.get(key), torch.Tensor)
+            ]
+            if len(found) != 1:
+                raise SlideFeatureError(
+                    f'{path} must hold a tensor, or a dict with one named '
+                    f'{" or ".join(FEATURE_KEYS)}, it has the keys '
+                    f'{list(content)[:10]}')
+            tensor = content[found[0]]
+            self.encoder = _encoder(content)
+        if not isinstance(tensor, torch.Tensor):
+            raise SlideFeatureError(
+                f'{path} must hold a tensor, it holds a '
+                f'{type(content).__name__}')
+        self._set_shape(tensor.shape, tensor.is_floating_point(),
+                        tensor.dtype)
+        self._features = tensor.detach().reshape(self.shape)
+        self._coords = None
+        if isinstance(content, Mapping) and content.get('coords') is not None:
+            self._coords = torch.as_tensor(content['coords'])
+            self._check_coords(self._coords.shape)
+            side = _number(content.get('patch_size_level0'))
+            self.patch_size = None if side is None else round(side)
+
+    def _load(self) -> object:
+        options = dict(map_location='cpu', weights_only=True)
+        try:
+            if zipfile.is_zipfile(self.path):
+                return torch.load(self.path, mmap=True, **options)
+            # Files of torch before 1.6 cannot be mapped.
+            print_log(
+                f'{self.path} has the format of torch < 1.6, which has to be '
+                'read as a whole; a cache_dir makes later reads fast',
+                logger='current',
+                level=30)
+            return torch.load(self.path, **options)
+        except Exception as error:
+            # torch.load fails in many ways, among them pickle's own error
+            # for everything but tensors.
+            if 'weights_only' in str(error).lower():
+                raise SlideFeatureError(
+                    f'{self.path} holds Python objects other than tensors, '
+                    'which could run code when loaded: save the features '
+                    'with torch.save(tensor, path)') from error
+            raise _damaged(self.path, error) from error
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Read rows; the rest of the mapped file is not touched."""
+        return self._features[start:stop].to(torch.float32, copy=True)
+
+    def coords(self) -> torch.Tensor:
+        """Read the coordinates as stored."""
+        return self._coords.reshape(-1, 2).clone()
+
+    def close(self) -> None:
+        """Let go of the mapping."""
+        self._features = self._coords = None
+
+
+class NumpyFile(FeatureFile):
+    """An array in an ``.npy`` file; mapped, not loaded."""
+
+    layout = 'npy'
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            array = np.load(path, mmap_mode='r', allow_pickle=False)
+        except _DAMAGE as error:
+            raise _damaged(path, error) from error
+        self._set_shape(array.shape, array.dtype.kind == 'f', array.dtype)
+        self._features = array.reshape(self.shape)
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Read rows; the rest of the mapped file is not touched."""
+        return torch.from_numpy(
+            np.array(self._features[start:stop], dtype=np.float32))
+
+    def coords(self) -> torch.Tensor:
+        """Refuse: arrays have none."""
+        raise SlideFeatureError(f'{self.path} has no coordinates')
+
+    def close(self) -> None:
+        """Let go of the mapping."""
+        self._features = None
+
+
+def open_feature_file(path: Path) -> FeatureFile:
+    """Open a file of features after a look at its first bytes.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The open file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SlideFeatureError: If it is empty, damaged, or of no known kind.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'The feature file {path} does not exist')
+    try:
+        with path.open('rb') as file:
+            begin = file.read(8)
+    except OSError as error:
+        raise SlideFeatureError(f'Cannot open {path}: {error}') from error
+    if not begin:
+        raise SlideFeatureError(f'{path} is empty (0 bytes)')
+    if begin.startswith(_NPY_MAGIC):
+        return NumpyFile(path)
+    if begin.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
+        return TorchFile(path)
+    if h5py.is_hdf5(path) or begin.startswith(b'\x89HDF'):
+        return H5File(path)
+    raise SlideFeatureError(
+        f'{path} is no HDF5, torch or npy file: it begins with {begin!r}')
+
+
+def _damaged(path: Path, error: Exception) -> SlideFeatureError:
+    return SlideFeatureError(
+        f'{path} is truncated or damaged, extract its features again '
+        f'({error})')
+
+
+def _encoder(attributes: Mapping) -> str | None:
+    for key in ENCODER_KEYS:
+        if isinstance(attributes.get(key), str | bytes | np.ndarray):
+            return _text(attributes[key])
+    return None
+
+
+def _text(value: object) -> str | None:
+    """Attribute as text: h5 files hold str, bytes or arrays of one."""
+    if isinstance(value, np.ndarray):
+        value = value.reshape(-1)[0] if value.size == 1 else value.tolist()
+    if isinstance(value, bytes):
+        return value.decode(errors='replace')
+    return None if value is None else str(value)
+
+
+def _number(value: object) -> float | None:
+    try:
+        return None if value is None else float(np.asarray(value).item())
+    except (TypeError, ValueError):
+        return None
