@@ -93,7 +93,10 @@ def _compare_with_written(conversion: Conversion, out: Path,
                     'missing_class', f'splits/{name}/{part}.csv',
                     detail=', '.join(missing))
             written = LabelledImages(
-                str(out), split=part, split_folder=f'splits/{name}')
+                str(out),
+                split=part,
+                split_folder=f'splits/{name}',
+                serialize_data=False)
             expected = [(str(out / image.path), image.label, image.group)
                         for image in images]
             found = [(one['img_path'], classes[one['gt_label']],

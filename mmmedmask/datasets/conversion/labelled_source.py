@@ -24,7 +24,7 @@ from mmmedmask.datasets.conversion.labelled import (
     check_out_folder,
     write_data_set,
 )
-from mmmedmask.datasets.conversion.lesion_masks import join_masks
+from mmmedmask.datasets.conversion.mask_joining import join_masks
 from mmmedmask.datasets.conversion.report import CheckReport, ConversionError
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 

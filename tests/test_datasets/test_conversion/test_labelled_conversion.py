@@ -1,0 +1,391 @@
+"""The layout that labelled images are written in, and its check."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmedmask.datasets import LabelledImages
+from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
+from mmmedmask.datasets.conversion.busi import BUSI
+from mmmedmask.datasets.conversion.folders import compare_counts, only_folder
+from mmmedmask.datasets.conversion.ham10000 import HAM10000
+from mmmedmask.datasets.conversion.labelled import describe_splits
+from mmmedmask.datasets.conversion.labelled_check import check
+from mmmedmask.datasets.conversion.labelled_source import prepare
+from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
+from mmmedmask.datasets.conversion.report import ADVICE, ConversionError
+from mmmedmask.testing.labelled_datasets import (
+    write_brain_download,
+    write_busi_download,
+    write_ham_download,
+    write_messidor_download,
+)
+
+SOURCES = {
+    'brain': (BRAIN_TUMOR_MRI, write_brain_download, ()),
+    'ham': (HAM10000, write_ham_download, (
+        {'nv': 10, 'mel': 7, 'bkl': 4}, )),
+    'busi': (BUSI, write_busi_download, (
+        {'benign': 7, 'malignant': 7, 'normal': 4}, )),
+    'messidor': (MESSIDOR2, write_messidor_download, ([10, 4, 7, 4, 4], )),
+}
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp('downloads')
+    for name, (_, write, arguments) in SOURCES.items():
+        write(root / name, *arguments)
+    return root
+
+
+@pytest.fixture
+def download(drawn, tmp_path):
+    """Returns a copy of a download that may be spoilt."""
+    return lambda name: Path(shutil.copytree(drawn / name, tmp_path / name))
+
+
+def read_tree(root):
+    return {str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob('*')) if path.is_file()}
+
+
+def kinds(findings):
+    return sorted({one.kind for one in findings})
+
+
+@pytest.mark.parametrize('name', SOURCES)
+def test_good_download(drawn, tmp_path, name):
+    source = SOURCES[name][0]
+    before = read_tree(drawn / name)
+    out = tmp_path / 'out'
+    conversion = prepare(source, drawn / name, out)
+    assert not out.exists()
+    written = conversion.write(out)
+    assert written.linked + written.copied == len(conversion.images)
+    report = check(conversion, out)
+    assert report.problems == []
+    # Drawn ones are a part of the release, and BUSI joins masks.
+    assert set(kinds(report.notices)) <= {
+        'download', 'shared_group', 'missing_class'}
+    assert read_tree(drawn / name) == before
+    for split, expected in conversion.splits.items():
+        for part in ('train', 'val'):
+            dataset = LabelledImages(
+                str(out), split=part, split_folder=f'splits/{split}',
+                serialize_data=False,
+                pipeline=[{'type': 'mmmedmask.LoadTile',
+                           'gray_to_rgb': True}])
+            assert len(dataset) == len(expected.parts()[part])
+            assert all(sample['img'].shape[2] == 3 for sample in dataset)
+            for index in range(len(dataset)):
+                info = dataset.get_data_info(index)
+                assert ('lesion_path' in info) == (name in ('ham', 'busi'))
+                if 'lesion_path' in info:
+                    mask = np.asarray(Image.open(info['lesion_path']))
+                    assert mask.ndim == 2
+                    assert mask.shape == Image.open(
+                        info['img_path']).size[::-1]
+                    assert set(np.unique(mask)) <= {0, 255}
+    # Every image is byte for byte that of the download.
+    for image in conversion.images:
+        assert (out / image.path).read_bytes() == image.source.read_bytes()
+
+
+@pytest.mark.parametrize('name', SOURCES)
+def test_again_gives_the_same_files(drawn, tmp_path, name):
+    source = SOURCES[name][0]
+    trees = []
+    for out in (tmp_path / 'one', tmp_path / 'two', tmp_path / 'one'):
+        conversion = prepare(source, drawn / name, out)
+        written = conversion.write(out)
+        check(conversion, out).write(out)
+        trees.append(read_tree(out))
+    assert trees[0] == trees[2]
+    assert written.kept == len(conversion.images)
+    assert written.linked == written.copied == 0
+    # Only the report names the folder, and only where something is wrong.
+    assert trees[0] == trees[1]
+
+
+def test_seed_changes_drawn_splits(drawn, tmp_path):
+    for seed in (0, 1):
+        prepare(HAM10000, drawn / 'ham', tmp_path / f'{seed}',
+                seed).write(tmp_path / f'{seed}')
+    for split in ('paper', 'lesion'):
+        texts = [(tmp_path / f'{seed}/splits/{split}/val.csv').read_text()
+                 for seed in (0, 1)]
+        assert texts[0] != texts[1]
+
+
+def test_csv_as_text(drawn, tmp_path):
+    prepare(BUSI, drawn / 'busi', tmp_path / 'out').write(tmp_path / 'out')
+    text = (tmp_path / 'out/splits/paper/val.csv').read_bytes().decode()
+    assert '\r' not in text
+    rows = list(csv.DictReader(text.splitlines()))
+    assert list(rows[0]) == ['path', 'label', 'group', 'mask']
+    for row in rows:
+        stem = Path(row['path']).stem
+        assert row['path'] == f'images/{row["label"]}/{stem}.png'
+        assert row['mask'] == f'masks/{row["label"]}/{stem}.png'
+    assert (tmp_path / 'out/classes.txt').read_text() == (
+        'benign\nmalignant\nnormal\n')
+    # 3/10 of 7, 7 and 4, rounded down.
+    assert [row['label'] for row in rows] == 2 * ['benign'] + 2 * [
+        'malignant'] + ['normal']
+
+
+def test_links_and_copies(download, tmp_path, monkeypatch):
+    source = download('brain')
+    conversion = prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out')
+    number = len(conversion.images)
+    image = conversion.images[0]
+    target = tmp_path / 'out' / image.path
+    assert conversion.write(tmp_path / 'out').linked == number
+    assert target.samefile(image.source)
+    # Asked for copies, links are replaced, and the download is not touched.
+    assert conversion.write(tmp_path / 'out', copy=True).copied == number
+    assert not target.samefile(image.source)
+    assert target.read_bytes() == image.source.read_bytes()
+    # A file of the same name with other content is replaced.
+    target.write_bytes(b'other')
+    written = conversion.write(tmp_path / 'out', copy=True)
+    assert (written.copied, written.kept) == (1, number - 1)
+    assert target.read_bytes() == image.source.read_bytes()
+    assert '1 copied' in str(written)
+
+    def no_links(*_):
+        raise OSError('another file system')
+
+    monkeypatch.setattr(os, 'link', no_links)
+    written = conversion.write(tmp_path / 'elsewhere')
+    assert (written.copied, written.linked) == (number, 0)
+
+
+def test_download_of_symbolic_links(drawn, tmp_path):
+    (tmp_path / 'linked').mkdir()
+    for part in ('Training', 'Testing'):
+        for path in (drawn / 'brain' / part).rglob('*.jpg'):
+            link = tmp_path / 'linked' / path.relative_to(drawn / 'brain')
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    conversion = prepare(
+        BRAIN_TUMOR_MRI, tmp_path / 'linked', tmp_path / 'out')
+    conversion.write(tmp_path / 'out')
+    assert not any(path.is_symlink()
+                   for path in (tmp_path / 'out').rglob('*'))
+    assert check(conversion, tmp_path / 'out').problems == []
+
+
+@pytest.mark.parametrize('where', ['.', 'out', '..'])
+def test_out_has_to_be_apart(download, where):
+    source = download('brain')
+    with pytest.raises(LayoutError, match='must be apart'):
+        prepare(BRAIN_TUMOR_MRI, source, source / where)
+
+
+def test_out_with_another_data_set(drawn, tmp_path):
+    prepare(BRAIN_TUMOR_MRI, drawn / 'brain', tmp_path).write(tmp_path)
+    with pytest.raises(LayoutError, match=r"another data set.*'glioma'"):
+        prepare(BUSI, drawn / 'busi', tmp_path)
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(LayoutError, match='is not a folder'):
+        prepare(BUSI, drawn / 'busi', tmp_path / 'file')
+
+
+def test_broken_files_are_all_named_and_nothing_written(
+        download, tmp_path):
+    source = download('busi')
+    folder = source / 'Dataset_BUSI_with_GT/benign'
+    (folder / 'benign (1).png').write_bytes(b'\x89PNG')
+    (folder / 'benign (2)_mask_1.png').write_bytes(b'')
+    Image.new('L', (5, 5)).save(folder / 'benign (4)_mask.png')
+    colours = np.asarray(Image.open(folder / 'benign (5).png'))
+    Image.fromarray(colours).save(folder / 'benign (5)_mask.png')
+    Image.new('L', (96, 72), 100).save(folder / 'benign (6)_mask.png')
+    Image.new('I;16', (96, 72)).save(folder / 'benign (7)_mask.png')
+    with pytest.raises(ConversionError) as raised:
+        prepare(BUSI, source, tmp_path / 'out')
+    found = [(one.kind, Path(one.files[-1]).name)
+             for one in raised.value.report.problems]
+    assert found == [
+        ('broken_file', 'benign (1).png'),
+        ('broken_file', 'benign (2)_mask_1.png'),
+        ('size_mismatch', 'benign (4)_mask.png'),
+        ('bad_lesion_mask', 'benign (5)_mask.png'),
+        ('bad_lesion_mask', 'benign (6)_mask.png'),
+        ('bad_lesion_mask', 'benign (7)_mask.png'),
+    ]
+    assert 'image (72, 96), mask (5, 5)' in raised.value.report.to_text()
+    assert not (tmp_path / 'out').exists()
+
+
+def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
+    source, out = download('busi'), tmp_path / 'out'
+    conversion = prepare(BUSI, source, out)
+    conversion.write(out, copy=True)
+    spoilt = [
+        'images/benign/benign (3).png', 'masks/normal/normal (1).png',
+        'splits/grouped/val.csv', 'images/normal/normal (2).png'
+    ]
+    for name in spoilt[:2]:
+        (out / name).write_bytes(b'')
+    text = (out / spoilt[2]).read_text()
+    (out / spoilt[2]).write_text(text.replace('benign (', 'benign (1'))
+    (out / spoilt[3]).unlink()
+    report = check(conversion, out)
+    assert kinds(report.problems) == ['written_mismatch']
+    assert sorted(one.files[0] for one in report.problems) == sorted(
+        [str(out / name) for name in (*spoilt[:2], spoilt[3])]
+        + [spoilt[2]])
+
+
+def test_check_finds_planted_copies(download, tmp_path):
+    """Identical and mirrored, in both parts and in several classes."""
+    source = download('brain')
+    training, testing = source / 'Training', source / 'Testing'
+
+    def plant(original, name, change=None):
+        target = source / name
+        if change is None:
+            shutil.copy(original, target)
+        else:
+            Image.fromarray(change(np.asarray(Image.open(original)))).save(
+                target, quality=95)
+
+    def mirror(image):
+        return image[:, ::-1]
+
+    plant(training / 'glioma/Tr-gl_0000.jpg', 'Testing/glioma/copy.jpg')
+    plant(training / 'notumor/Tr-no_0001.jpg',
+          'Testing/notumor/mirrored.jpg', mirror)
+    plant(training / 'glioma/Tr-gl_0002.jpg', 'Training/pituitary/x.jpg')
+    plant(testing / 'meningioma/Te-me_0000.jpg', 'Testing/glioma/y.jpg',
+          mirror)
+    plant(testing / 'pituitary/Te-pi_0001.jpg', 'Testing/pituitary/z.jpg')
+    out = tmp_path / 'out'
+    conversion = prepare(BRAIN_TUMOR_MRI, source, out)
+    conversion.write(out)
+    report = check(conversion, out)
+    found = {one.kind: (one.files, one.detail) for one in report.problems}
+    assert len(report.problems) == len(found) == 4
+    files, detail = found['identical_across_splits']
+    assert files == ['images/Testing/glioma/copy.jpg',
+                     'images/Training/glioma/Tr-gl_0000.jpg']
+    assert detail == 'same bytes; train and val of official'
+    files, detail = found['near_identical_across_splits']
+    assert files == ['images/Testing/notumor/mirrored.jpg',
+                     'images/Training/notumor/Tr-no_0001.jpg']
+    assert detail.startswith('correlation 0.9')
+    assert found['identical_across_classes'][0] == [
+        'images/Training/glioma/Tr-gl_0002.jpg (glioma)',
+        'images/Training/pituitary/x.jpg (pituitary)']
+    assert found['near_identical_across_classes'][0] == [
+        'images/Testing/glioma/y.jpg (glioma)',
+        'images/Testing/meningioma/Te-me_0000.jpg (meningioma)']
+    notices = [one for one in report.notices if one.kind != 'download']
+    assert [(one.kind, one.files) for one in notices] == [
+        ('identical_within_split', ['images/Testing/pituitary/Te-pi_0001.jpg',
+                                    'images/Testing/pituitary/z.jpg'])]
+    checked = '\n'.join(report.checked)
+    assert ('identical: 3 groups of 6 images, 1 of them with several '
+            'classes') in checked
+    assert ('identical, official: 1 groups in both train and val, with 1 of '
+            '12 val images') in checked
+    assert ('copies of any kind, official: 2 groups in both train and val, '
+            'with 2 of 12 val images') in checked
+    assert 'copies of any kind, clean: 0 groups' in checked
+    assert 'correlation >= 0.87' in checked
+    assert '3 channels uint8: 14 images' in checked
+    text, data = report.write(out)
+    assert 'PROBLEMS: 4' in text.read_text()
+    assert len(json.loads(data.read_text())['problems']) == 4
+
+
+def test_near_threshold_decides(download, tmp_path):
+    source = download('brain')
+    image = np.asarray(Image.open(source / 'Training/glioma/Tr-gl_0001.jpg'))
+    other = np.asarray(Image.open(source / 'Training/glioma/Tr-gl_0003.jpg'))
+    mixed = (0.75 * image + 0.25 * other).astype(np.uint8)
+    Image.fromarray(mixed).save(source / 'Testing/glioma/mixed.png')
+    groups = [
+        prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out',
+                threshold=threshold).copies.groups
+        for threshold in (0.5, 0.999)
+    ]
+    assert [len(one) for one in groups] == [1, 0]
+    with pytest.raises(ValueError, match=r'got 2'):
+        prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out', threshold=2)
+
+
+def test_lesions_in_the_wrong_place(download, tmp_path):
+    source, out = download('busi'), tmp_path / 'out'
+    folder = source / 'Dataset_BUSI_with_GT'
+    empty = Image.new('L', (96, 72))
+    empty.save(folder / 'benign/benign (1)_mask.png')
+    Image.new('L', (96, 72), 255).save(
+        folder / 'normal/normal (2)_mask.png')
+    conversion = prepare(BUSI, source, out)
+    conversion.write(out)
+    report = check(conversion, out)
+    assert [(one.kind, one.files) for one in report.problems] == [
+        ('empty_mask', ['masks/benign/benign (1).png']),
+        ('unexpected_lesion', ['masks/normal/normal (2).png'])]
+    # The 2nd benign and malignant have two masks each.
+    assert '18 lesion masks, 2 of them joined from several' in (
+        report.checked)
+
+
+def test_parts_and_classes_that_are_empty(tmp_path):
+    write_busi_download(
+        tmp_path / 'busi', {'benign': 4, 'malignant': 3, 'normal': 1})
+    conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'out')
+    conversion.write(tmp_path / 'out')
+    report = check(conversion, tmp_path / 'out')
+    assert [(one.files, one.detail) for one in report.problems] == []
+    missing = {one.files[0]: one.detail for one in report.notices
+               if one.kind == 'missing_class'}
+    assert missing == {
+        f'splits/{name}/val.csv': 'malignant, normal'
+        for name in ('paper', 'grouped')}
+    (tmp_path / 'busi/Dataset_BUSI_with_GT/benign').rename(
+        tmp_path / 'benign')
+    write_busi_download(tmp_path / 'busi', {'benign': 3})
+    conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'two')
+    conversion.write(tmp_path / 'two')
+    assert kinds(check(conversion, tmp_path / 'two').problems) == [
+        'empty_part']
+
+
+def test_splits_are_described(drawn, tmp_path):
+    conversion = prepare(HAM10000, drawn / 'ham', tmp_path / 'out')
+    lines = describe_splits(conversion.splits, HAM10000.classes)
+    assert lines[1] == ('paper/val: 6 images (akiec 0, bcc 0, bkl 1, df 0, '
+                        'mel 2, nv 3, vasc 0)')
+
+
+def test_counts_against_a_release():
+    assert compare_counts('X', {'a': 2, 'b': 1}, {'a': 2, 'b': 1}) == []
+    assert 'the complete X: a 2 of 3, c 0 of 1 images.' in compare_counts(
+        'X', {'a': 2, 'b': 1}, {'a': 3, 'b': 1, 'c': 1})[0]
+
+
+def test_only_folder(tmp_path):
+    (tmp_path / 'a/b').mkdir(parents=True)
+    found = only_folder(tmp_path, lambda place: place.name == 'b', 'files')
+    assert found == tmp_path / 'a/b'
+    with pytest.raises(LayoutError, match='exactly one folder with files'):
+        only_folder(tmp_path, lambda place: place.name in 'ab', 'files')
+
+
+def test_every_kind_has_advice():
+    for kind in ('identical_across_classes', 'near_identical_across_classes',
+                 'shared_group', 'written_mismatch', 'bad_lesion_mask'):
+        assert ADVICE[kind].endswith('.')

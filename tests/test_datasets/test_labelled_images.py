@@ -1,0 +1,141 @@
+"""LabelledImages: what it reads, and what it says of wrong files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmmedmask.datasets import LabelledImages
+from mmmedmask.datasets.image_io import ImageFileError
+
+PIPELINE = ({'type': 'mmmedmask.LoadTile', 'in_channels': 3,
+             'gray_to_rgb': True, 'drop_alpha': True},
+            {'type': 'mmmedmask.PackTile',
+             'meta_keys': ('img_path', 'sample_idx', 'group')})
+TRAIN = """path,label,group,mask
+images/a (1).png,mel,p1,masks/a.png
+"images/b,2.png",NV,p1,
+images/c.png,nv 2,p2,masks/c.png
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / 'classes.txt').write_text('nv 2\nNV\nmel\n')
+    (tmp_path / 'splits' / 'paper').mkdir(parents=True)
+    (tmp_path / 'splits/paper/train.csv').write_text(TRAIN)
+    (tmp_path / 'images').mkdir()
+    for value, (name, shape) in enumerate(
+            (('a (1)', (8, 6, 3)), ('b,2', (8, 6)), ('c', (8, 6, 4)))):
+        Image.fromarray(np.full(shape, 10 + value, np.uint8)).save(
+            tmp_path / f'images/{name}.png')
+    return tmp_path
+
+
+def test_reads_classes_labels_groups_and_masks(root):
+    dataset = LabelledImages(str(root), pipeline=PIPELINE)
+    assert dataset.metainfo['classes'] == ('nv 2', 'NV', 'mel')
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [one['gt_label'] for one in infos] == [2, 1, 0]
+    assert [one['group'] for one in infos] == ['p1', 'p1', 'p2']
+    assert [one.get('lesion_path') for one in infos] == [
+        str(root / 'masks/a.png'), None, str(root / 'masks/c.png')]
+    assert [one['img_path'] for one in infos] == [
+        str(root / 'images' / name)
+        for name in ('a (1).png', 'b,2.png', 'c.png')]
+    # Gray, RGB and RGBA files all come as three channels.
+    packed = [dataset[index] for index in range(3)]
+    assert [one['inputs'].shape for one in packed] == 3 * [(3, 8, 6)]
+    assert [one['inputs'][0, 0, 0].item() for one in packed] == [10, 11, 12]
+    assert [one['data_samples'].gt_label.item() for one in packed] == [
+        2, 1, 0]
+    assert packed[1]['data_samples'].group == 'p1'
+
+
+def test_other_splits_folders_and_parts(root):
+    folder = root / 'splits' / 'lesion'
+    folder.mkdir()
+    # CRLF, a byte order mark, no mask column, another order of columns.
+    (folder / 'val.csv').write_bytes(
+        '\ufefflabel,path,group\r\nmel,images/c.png,g\r\n'
+        'NV,images/a (1).png,h\r\n'.encode())
+    dataset = LabelledImages(
+        str(root), split='val', split_folder='splits/lesion', indices=-1)
+    assert len(dataset) == 1
+    info = dataset.get_data_info(0)
+    assert (info['gt_label'], info['group']) == (1, 'h')
+    assert 'lesion_path' not in info
+    absolute = LabelledImages(
+        str(root), split='val', split_folder=str(folder), lazy_init=True)
+    assert len(absolute) == 2
+    assert absolute.metainfo['classes'] == ('nv 2', 'NV', 'mel')
+
+
+def test_missing_images_are_seen_when_they_are_read(root):
+    (root / 'images/a (1).png').unlink()
+    dataset = LabelledImages(str(root), pipeline=PIPELINE)
+    with pytest.raises(ImageFileError, match=r'a \(1\)\.png'):
+        dataset[0]
+    skipping = LabelledImages(
+        str(root), pipeline=PIPELINE, on_error='skip')
+    assert skipping[0]['data_samples'].sample_idx == 1
+    assert skipping.skipped_paths() == [str(root / 'images/a (1).png')]
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    ('path,label\na,NV\n', r"columns.*'group'.*got \['path', 'label'\]"),
+    ('path,label,group,age\na,NV,g,3\n', 'age'),
+    ('path,label,group,group\na,NV,g,g\n', "'group', 'group'"),
+    ('', r'got \[\]'),
+    ('path,label,group\n', 'lists no image'),
+    ('path,label,group\na,nv,g\n',
+     r"line 2: the label must be .* got 'nv'; did you mean 'NV'\?"),
+    ('path,label,group\nz,NV,g\na,Mell,g\n',
+     r"line 3: .*'Mell'; did you mean 'mel'\?"),
+    ('path,label,group\na,xyz,g\n', r"got 'xyz'$"),
+    ('path,label,group\na,NV,g\nb,NV,g\na,mel,g\n',
+     r'line 4: a is listed in line 2'),
+    ('path,label,group\na,NV,\n', 'line 2: group must not be empty'),
+    ('path,label,group\n,,g\n', 'line 2: path, label must not be empty'),
+    ('path,label,group\na,NV\n', 'line 2: the line must have one cell'),
+    ('path,label,group\na,NV,g,h\n', 'line 2: the line must have one cell'),
+])
+def test_csv_that_is_wrong(root, content, message):
+    (root / 'splits/paper/train.csv').write_text(content)
+    with pytest.raises(ValueError, match=message):
+        LabelledImages(str(root))
+
+
+@pytest.mark.parametrize(('arguments', 'error', 'message'), [
+    ({'split': 'test'}, FileNotFoundError,
+     r"test\.csv does not exist; .*\['splits/paper/train.csv'\]"),
+    ({'split_folder': 'splits/lesion'}, FileNotFoundError, 'lesion'),
+    ({'data_root': 'nowhere'}, FileNotFoundError, 'nowhere'),
+    ({'data_root': ''}, ValueError, 'data_root must not be empty'),
+    ({'split': ''}, ValueError, 'split must not be empty'),
+    ({'split_folder': ''}, ValueError, 'split_folder must not be empty'),
+    ({'on_error': 'ignore'}, ValueError, "'ignore'"),
+    ({'metainfo': {'classes': ('mel', 'NV', 'nv 2')}}, ValueError,
+     "has the classes .'mel'"),
+])
+def test_bad_arguments(root, arguments, error, message):
+    with pytest.raises(error, match=message):
+        LabelledImages(**{'data_root': str(root), **arguments})
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (None, 'classes.txt does not exist; the converters'),
+    ('', 'is empty'),
+    ('mel\nNV\nmel\n', r"twice: \['mel'\]"),
+])
+def test_class_file_that_is_wrong(root, content, message):
+    (root / 'classes.txt').unlink()
+    if content is not None:
+        (root / 'classes.txt').write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        LabelledImages(str(root))
+
+
+def test_declared_classes_that_agree_are_fine(root):
+    dataset = LabelledImages(
+        str(root), metainfo={'classes': ['nv 2', 'NV', 'mel'], 'x': 1})
+    assert dataset.metainfo['x'] == 1
