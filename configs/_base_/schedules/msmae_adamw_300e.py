@@ -1,0 +1,45 @@
+"""MSMAE's pre-training: AdamW, 40 epochs of warm-up, cosine to 0 (Table 4)."""
+
+# ========================= Frequently modified =========================
+max_epochs = 300
+# 1e-3 per 256 images, for a total batch of 64; --auto-scale-lr scales it to
+# yours.
+base_lr = 1e-3 * 64 / 256
+
+# ========================== Possibly modified ==========================
+warmup_epochs = 40
+
+# ====================== Unmodified in most cases =======================
+# Not decayed are norms, biases, tokens and position embeddings.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=base_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys=dict(
+            cls_token=dict(decay_mult=0.0),
+            mask_token=dict(decay_mult=0.0),
+            pos_embed=dict(decay_mult=0.0))))
+
+# The cosine ends with the last epoch: a child that trains longer or shorter
+# changes train_cfg alone.
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=warmup_epochs,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=0.0,
+        by_epoch=True,
+        begin=warmup_epochs,
+        convert_to_iter_based=True)
+]
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=64)

@@ -1,0 +1,7 @@
+"""MAE on BUSI: random masking, without the class."""
+
+_base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_busi.py'
+
+model = dict(head=dict(cls_weight=0.0))
+# Without maps, 75 % of the tokens are masked at random.
+custom_hooks = []

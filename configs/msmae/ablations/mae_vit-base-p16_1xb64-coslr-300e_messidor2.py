@@ -1,0 +1,7 @@
+"""MAE on Messidor-2: random masking, without the class (P-RM in Table 3)."""
+
+_base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_messidor2.py'
+
+model = dict(head=dict(cls_weight=0.0))
+# Without maps, 75 % of the tokens are masked at random.
+custom_hooks = []

@@ -1,0 +1,5 @@
+"""Table 8d, new maps every 80 epochs of pre-training; default is 40."""
+
+_base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_messidor2.py'
+
+custom_hooks = [dict(_base_.attention_mask, interval=80)]

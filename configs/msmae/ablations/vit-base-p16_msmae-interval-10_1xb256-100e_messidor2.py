@@ -1,0 +1,5 @@
+"""Table 8e, new maps every 10 epochs of fine-tuning; default is 20."""
+
+_base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_messidor2.py'
+
+custom_hooks = [dict(_base_.attention_mask, interval=10)]

@@ -1,0 +1,7 @@
+"""Table 8b, fine-tuning with a batch of 64; the default is 256."""
+
+_base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_messidor2.py'
+
+train_dataloader = dict(batch_size=64)
+optim_wrapper = dict(optimizer=dict(lr=1e-3 * 64 / 256))
+auto_scale_lr = dict(base_batch_size=64)

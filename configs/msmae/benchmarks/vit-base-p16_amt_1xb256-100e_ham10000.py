@@ -1,0 +1,12 @@
+"""ViT-B/16 on HAM10000 from AMT, on all tokens."""
+
+_base_ = './vit-base-p16_msmae_1xb256-100e_ham10000.py'
+
+checkpoint = ('work_dirs/amt_vit-base-p16_1xb64-coslr-300e_ham10000/'
+              'epoch_300.pth')
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    mask_ratio=0.0,
+    throw_ratio=0.0)
+custom_hooks = []

@@ -1,0 +1,30 @@
+"""ViT-B/16 on Brain Tumor MRI from MSMAE, trained on visible tokens."""
+
+_base_ = [
+    '../../_base_/models/vit-base-p16_msmae-cls.py',
+    '../../_base_/datasets/brain_tumor_mri_cls.py',
+    '../../_base_/schedules/msmae_adamw_finetune_100e.py',
+    '../../_base_/msmae_finetune_runtime.py',
+]
+
+# ========================= Frequently modified =========================
+# A pre-training run's checkpoint, or one that convert_mae_checkpoint.py made.
+checkpoint = ('work_dirs/msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri/'
+              'epoch_300.pth')
+
+# ========================== Possibly modified ==========================
+# First epoch with maps, and epochs from one refresh to the next (Table 5).
+begin = 0
+interval = 20
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    backbone=dict(
+        img_size=_base_.image_size, init_cfg=dict(checkpoint=checkpoint)),
+    head=dict(num_classes=_base_.num_classes))
+attention_mask = dict(
+    type='mmmedmask.AttentionMaskHook',
+    begin=begin,
+    interval=interval,
+    pipeline=_base_.whole_image_pipeline)
+custom_hooks = [attention_mask]

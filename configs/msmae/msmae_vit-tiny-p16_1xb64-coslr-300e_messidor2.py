@@ -1,0 +1,5 @@
+"""MSMAE with a ViT-Ti/16 encoder, which the paper does not have."""
+
+_base_ = './msmae_vit-base-p16_1xb64-coslr-300e_messidor2.py'
+
+model = dict(backbone=dict(arch='deit-tiny'))
