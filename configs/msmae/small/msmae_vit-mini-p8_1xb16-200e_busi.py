@@ -1,0 +1,64 @@
+"""MSMAE on BUSI at a size for one CPU core, before the small SETR.
+
+Images of 128 pixels in patches of 8 (a 16 x 16 grid), a ViT of width 192
+with 6 layers. docs/results.md has what came of it.
+"""
+
+_base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_busi.py'
+
+# ========================= Frequently modified =========================
+data_root = 'data/busi/'
+max_epochs = 200
+begin = 40
+interval = 40
+base_lr = 5e-4
+
+# ========================== Possibly modified ==========================
+image_size = 128
+patch_size = 8
+arch = dict(
+    embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768)
+batch_size = 16
+num_workers = 0
+warmup_epochs = 20
+
+# ====================== Unmodified in most cases =======================
+load_image, crop, flip, pack_image = _base_.train_pipeline
+whole_image_pipeline = [
+    load_image,
+    dict(_base_.whole_image_pipeline[1], scale=image_size),
+    pack_image,
+]
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=False,
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[load_image, dict(crop, scale=image_size), flip,
+                  pack_image]))
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, **arch),
+        img_size=image_size,
+        patch_size=patch_size),
+    neck=dict(embed_dims=96, num_layers=2, num_heads=4))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
+    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+]
+train_cfg = dict(max_epochs=max_epochs)
+custom_hooks = [
+    dict(
+        _base_.attention_mask,
+        begin=begin,
+        interval=interval,
+        pipeline=whole_image_pipeline)
+]
+default_hooks = dict(
+    logger=dict(interval=3),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    attention_panel=dict(interval=50, pipeline=whole_image_pipeline),
+    lesion_coverage=dict(pipeline=whole_image_pipeline))
+log_processor = dict(window_size=3)
