@@ -49,6 +49,7 @@ from tiny_mask_runs import (  # noqa: E402
     WHOLE_PIPELINE,
     dataset,
     mask_hook,
+    naive_maps,
     tiny_model,
     tiny_runner,
     write_images,
@@ -183,7 +184,7 @@ class DrawFromEverything(BaseTransform):
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     """Random states, modes, weights, the state dict's names."""
-    model = tiny_model()
+    model = tiny_model(drop_rate=.2)
     runner, _ = tiny_runner(
         tmp_path, dataset(data), epochs=1, model=model, mask=dict(
             num_workers=num_workers,
@@ -210,6 +211,8 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     assert all(torch.equal(after[name], weights[name]) for name in weights)
     # Attached maps take part in training: no inference tensors.
     assert not hook.store.maps.is_inference()
+    # Nor is there a trace of training, dropout, in the maps.
+    assert (hook.store.maps - naive_maps(runner)).abs().max() < 6e-4
 
 
 # Check 16.
@@ -701,6 +704,28 @@ def test_maps_that_are_not_finite_are_an_error(data, tmp_path):
         model=model)
     with pytest.raises(ValueError, match=r'7 of 7.*images/0\.png.*diverged'):
         runner.train()
+
+
+def test_wrappers_that_spread_the_weights_are_refused(data, tmp_path):
+    runner, _ = tiny_runner(tmp_path, dataset(data), mask=dict(begin=0))
+    runner.model = torch.nn.DataParallel(runner.model)
+    runner.model.train_step = None
+    with pytest.raises(ValueError, match='not with DataParallel'):
+        runner.train()
+
+
+def test_repeats_within_an_epoch_are_reported(data, tmp_path, warnings):
+    """They would be the same crop: draws follow epoch and sample."""
+    runner, recorder = tiny_runner(
+        tmp_path, dict(type='RepeatDataset', dataset=dataset(data), times=2),
+        epochs=1, mask=dict(begin=0))
+    recorder.before_train_epoch = lambda runner: None
+    runner.train()
+    assert sum('RepeatDataset: an image that comes several times' in message
+               for message in warnings) == 1
+    assert len(recorder.attached) == 14
+    for _, path, one in recorder.attached:
+        assert torch.equal(one, mask_hook(runner).store.lookup(path))
 
 
 def test_a_schedule_that_never_begins_is_reported(data, tmp_path, warnings):

@@ -10,7 +10,9 @@ class SeededTransform(BaseTransform):
     """A random transform that does not depend on its worker's state.
 
     Needs ``mmmedmask.TransformEpochHook`` in training, which calls
-    :meth:`set_epoch`; without it every epoch draws the same.
+    :meth:`set_epoch`; without it every epoch draws the same. A sample that
+    comes several times in one epoch gets the same draws each time, and so do
+    samples of one index in concatenated data sets.
 
     Args:
         seed: Seed of the draws; None takes the run's, which the hook hands

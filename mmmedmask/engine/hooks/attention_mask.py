@@ -31,12 +31,15 @@ from mmmedmask.engine.hooks.transform_epoch import (
     TransformEpochHook,
     transforms_of,
 )
-from mmmedmask.engine.inspection import evaluating, preserve_random_state
+from mmmedmask.engine.inspection import (
+    evaluating,
+    preserve_random_state,
+    unwrap,
+)
 from mmmedmask.engine.whole_images import (
     ImageIndex,
     WholeImages,
     collate_whole,
-    list_sources,
 )
 from mmmedmask.registry import HOOKS
 
@@ -185,6 +188,7 @@ class AttentionMaskHook(Hook):
         """Check what is there, list the images, take up saved maps."""
         self._check_run(runner)
         self._images = ImageIndex(runner.train_dataloader.dataset)
+        self._check_samples()
         self.store = AttentionMapStore(self._images)
         self._restore(runner)
         self.refresh_seconds = 0.0
@@ -238,6 +242,12 @@ class AttentionMaskHook(Hook):
             raise ValueError(
                 'AttentionMaskHook counts epochs and needs an '
                 f'EpochBasedTrainLoop, got {type(runner.train_loop).__name__}')
+        if is_model_wrapper(runner.model) and not isinstance(
+                runner.model, DistributedDataParallel):
+            raise ValueError(
+                'AttentionMaskHook works with DistributedDataParallel, not '
+                f'with {type(runner.model).__name__}: each process needs the '
+                'whole model')
         model = unwrap(runner.model)
         if not hasattr(model, 'attention_maps'):
             raise ValueError(
@@ -249,8 +259,7 @@ class AttentionMaskHook(Hook):
                 'AttentionMaskHook: the data preprocessor mixes images '
                 '(batch_augments, Mixup or CutMix), and a mixed image has '
                 'no attention map; remove them or the hook')
-        dataset = runner.train_dataloader.dataset
-        for transform in transforms_of(dataset):
+        for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch') and not any(
                     isinstance(hook, TransformEpochHook)
                     for hook in runner.hooks):
@@ -258,17 +267,20 @@ class AttentionMaskHook(Hook):
                     f'{type(transform).__name__} would draw the same in '
                     "every epoch: add dict(type='mmmedmask."
                     "TransformEpochHook') to custom_hooks")
-        leaves = {id(source.dataset): source.dataset
-                  for source in list_sources(dataset)}
-        with preserve_random_state():
-            for leaf in leaves.values():
-                packed = leaf[0]
-                check_sample(packed.get('data_samples') if isinstance(
-                    packed, dict) else None)
         if self.begin >= runner.max_epochs:
             runner.logger.warning(
                 f'AttentionMaskHook will do nothing: begin {self.begin} is '
                 f'not below max_epochs {runner.max_epochs}.')
+
+    def _check_samples(self) -> None:
+        """Look at the first sample of every data set."""
+        datasets = {id(source.dataset): source.dataset
+                    for source in self._images.sources}
+        with preserve_random_state():
+            for dataset in datasets.values():
+                packed = dataset[0]
+                check_sample(packed.get('data_samples') if isinstance(
+                    packed, dict) else None)
 
     def _restore(self, runner: Runner) -> None:
         """Take up the maps of a resumed run; say why if that cannot be."""
@@ -410,27 +422,6 @@ class AttentionMaskHook(Hook):
             reason = (f'the file {path} has those of epoch '
                       f'{saved["epoch"]}, not {state["epoch"]}')
         return saved, reason
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Take a model out of DistributedDataParallel.
-
-    Args:
-        model: The runner's model.
-
-    Returns:
-        The model itself.
-
-    Raises:
-        ValueError: If another wrapper spreads its weights over processes.
-    """
-    if not is_model_wrapper(model):
-        return model
-    if not isinstance(model, DistributedDataParallel):
-        raise ValueError(
-            'AttentionMaskHook works with DistributedDataParallel, not with '
-            f'{type(model).__name__}: each process needs the whole model')
-    return model.module
 
 
 def check_sample(sample: object) -> None:

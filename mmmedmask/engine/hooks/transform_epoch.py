@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -28,12 +29,38 @@ class TransformEpochHook(Hook):
                 'TransformEpochHook needs an EpochBasedTrainLoop, got '
                 f'{type(runner.train_loop).__name__}; draw the views on the '
                 "device instead (view_source='device')")
+        dataset = runner.train_dataloader.dataset
+        for part in datasets_of(dataset):
+            if isinstance(part, (RepeatDataset, ClassBalancedDataset)) and any(
+                    hasattr(transform, 'set_epoch')
+                    for transform in transforms_of(part)):
+                runner.logger.warning(
+                    f'{type(part).__name__}: an image that comes several '
+                    'times in one epoch looks the same each time, since '
+                    'crops and flips are drawn from the epoch and the sample. '
+                    'More epochs draw anew; a weighted sampler cannot help.')
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Announce the epoch."""
         for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.epoch, runner.seed)
+
+
+def datasets_of(dataset: object) -> Iterator[object]:
+    """Find a data set and all those that it wraps.
+
+    Args:
+        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
+
+    Yields:
+        The data set itself, then the wrapped ones.
+    """
+    yield dataset
+    for wrapped in getattr(dataset, 'datasets', []):
+        yield from datasets_of(wrapped)
+    if hasattr(dataset, 'dataset'):
+        yield from datasets_of(dataset.dataset)
 
 
 def transforms_of(dataset: object) -> Iterator[object]:
@@ -45,9 +72,5 @@ def transforms_of(dataset: object) -> Iterator[object]:
     Yields:
         Transforms.
     """
-    for wrapped in getattr(dataset, 'datasets', []):
-        yield from transforms_of(wrapped)
-    if hasattr(dataset, 'dataset'):
-        yield from transforms_of(dataset.dataset)
-    pipeline = getattr(dataset, 'pipeline', None)
-    yield from getattr(pipeline, 'transforms', [])
+    for part in datasets_of(dataset):
+        yield from getattr(getattr(part, 'pipeline', None), 'transforms', [])

@@ -1,0 +1,157 @@
+"""Check 17: two processes have the same maps, which are those of one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_mask_runs import write_images  # noqa: E402
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+FORKED_RUNS = HERE.parent / 'test_models' / 'test_cmim' / 'forked_runs.py'
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.model import MMDistributedDataParallel
+
+from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
+from mmmedmask.engine.hooks.attention_mask import combine_parts
+
+sys.path.insert(0, sys.argv[1])
+from tiny_mask_runs import dataset, mask_hook, tiny_runner
+
+folder, rank, size = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+if size > 1:
+    enable_cpu_distributed()
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank,
+        world_size=size)
+
+def run(work_dir, epochs, **arguments):
+    runner, recorder = tiny_runner(
+        folder / f'{work_dir}_{size}', dataset(folder / 'data'),
+        epochs=epochs, mask=dict(begin=0, interval=2),
+        launcher='pytorch' if size > 1 else 'none', **arguments)
+    runner.train()
+    return runner, recorder
+
+runner, recorder = run('run', 4)
+assert isinstance(runner.model, MMDistributedDataParallel) == (size > 1)
+resumed, after = run(
+    'resumed', 4, resume=True,
+    load_from=str(folder / f'run_{size}' / 'epoch_3.pth'))
+found = dict(
+    stores=recorder.stores, naive=recorder.naive,
+    attached=[(epoch, str(path), one)
+              for epoch, path, one in recorder.attached],
+    fingerprint=mask_hook(runner).store.fingerprint,
+    losses=recorder.losses, resumed_losses=after.losses,
+    refreshed_after=list(after.stores),
+    resumed_maps=mask_hook(resumed).store.maps)
+if size > 1:
+    # Row 1 is on both, row 3 on none; the second process has no row.
+    maps = torch.full((2, 2, 3), .25 + .5 * rank).half()
+    found['combined'] = combine_parts([rank, 1 + rank], maps, 4)
+    alone = maps if rank == 0 else torch.zeros(0, 0, 0).half()
+    found['alone'] = combine_parts([0, 1] if rank == 0 else [], alone, 2)
+    try:
+        combine_parts([0, 1], torch.zeros(2, 2, 3 + rank).half(), 2)
+    except ValueError as error:
+        found['error'] = str(error)
+torch.save(found, folder / f'{size}_{rank}.pth')
+if size > 1:
+    torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope='module')
+def found(tmp_path_factory):
+    """What the single process, the first and the second of two found."""
+    folder = tmp_path_factory.mktemp('processes')
+    write_images(folder / 'data')
+    script = folder / 'train.py'
+    script.write_text(SCRIPT)
+    commands = json.dumps([
+        [[str(part) for part in (script, HERE, folder, rank, size)]
+         for rank in range(size)] for size in (1, 2)])
+    environment = {
+        **os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
+        'LOCAL_RANK': '0', 'PYTHONPATH': str(REPOSITORY)
+    }
+    result = subprocess.run(
+        [sys.executable, FORKED_RUNS, commands], capture_output=True,
+        text=True, check=False, env=environment, cwd=folder)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert json.loads(result.stdout.splitlines()[-1]) == [[0], [0, 0]], output
+    return [torch.load(folder / f'{name}.pth', weights_only=True)
+            for name in ('1_0', '2_0', '2_1')]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_maps_of_one(found):
+    """Seven images in batches of three: parts of four and three."""
+    alone, first, second = found
+    assert list(first['stores']) == [0, 2]
+    for epoch, maps in first['stores'].items():
+        assert maps.shape == (7, 4, 6)
+        # Bit for bit the same on both, and as image by image.
+        assert torch.equal(maps, second['stores'][epoch])
+        assert (maps - first['naive'][epoch]).abs().max() < 6e-4
+    # Before training the weights are those of the single process.
+    difference = (first['stores'][0].float() - alone['stores'][0].float())
+    # One unit of half precision, where batches are of another size.
+    assert difference.abs().max() < 6e-4
+    assert alone['stores'][0].std() > .05
+    assert (first['stores'][0] - first['stores'][2]).abs().max() > .02
+    assert len({one['fingerprint'] for one in found}) == 1
+
+
+@pytest.mark.slow
+def test_each_process_attaches_its_samples_maps(found):
+    _, first, second = found
+    seen = set()
+    for one in (first, second):
+        assert len(one['attached']) == 4 * 4
+        for epoch, path, attached in one['attached']:
+            number = int(Path(path).stem)
+            seen.add(number)
+            assert torch.equal(
+                attached, one['stores'][epoch - epoch % 2][number])
+    assert seen == set(range(7))
+
+
+@pytest.mark.slow
+def test_two_processes_resume_between_refreshes(found):
+    _, first, second = found
+    for one in (first, second):
+        assert one['refreshed_after'] == []
+        assert torch.equal(one['resumed_maps'], first['stores'][2])
+        # Two iterations per epoch.
+        assert one['resumed_losses'] == one['losses'][6:]
+        assert len(one['resumed_losses']) == 2
+
+
+@pytest.mark.slow
+def test_parts_of_two_processes(found):
+    _, first, second = found
+    for one in (first, second):
+        maps, present = one['combined']
+        assert present.tolist() == [True, True, True, False]
+        assert maps[:3, 0, 0].tolist() == [.25, .5, .75]
+        assert maps[3].isnan().all()
+        maps, present = one['alone']
+        assert present.all()
+        assert (maps == .25).all()
+        assert maps.shape == (2, 2, 3)
+        assert 'differ in size' in one['error']
