@@ -1,0 +1,293 @@
+"""Triplets of patients in a batch, and contrast of their two halves.
+
+Equation 4 of GiMP (MICCAI 2023): an anchor should be nearer to a patient of
+its class than to one of another, by a margin. A patient is the image's vector
+beside the genes' vector, so that the squared distance is the sum of the
+halves' squared distances.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+NORMALIZATIONS = ('none', 'each')
+MININGS = ('all', 'batch_hard', 'semi_hard', 'random')
+
+
+class Triplets(NamedTuple):
+    """Numbers of the patients of each triplet, shape (T, ), int64.
+
+    Attributes:
+        anchor: Any patient.
+        positive: Another patient of the same class.
+        negative: A patient of another class.
+    """
+
+    anchor: torch.Tensor
+    positive: torch.Tensor
+    negative: torch.Tensor
+
+
+class TripletLoss(NamedTuple):
+    """The loss of a batch, and scalars that tell whether it does anything.
+
+    Attributes:
+        loss: Mean hinge of the active triplets, 0 if none is active.
+        active_share: Share of triplets whose hinge is above 0; 0 without
+            triplets.
+        num_triplets: Triplets looked at.
+        positive_image: Mean squared distance of the image halves over all
+            pairs of one class; 0 without pairs.
+        negative_image: The same over all pairs of different classes.
+        positive_genes: As ``positive_image``, of the gene halves; 0 without
+            genes.
+        negative_genes: As ``negative_image``, of the gene halves.
+    """
+
+    loss: torch.Tensor
+    active_share: torch.Tensor
+    num_triplets: torch.Tensor
+    positive_image: torch.Tensor
+    negative_image: torch.Tensor
+    positive_genes: torch.Tensor
+    negative_genes: torch.Tensor
+
+
+def squared_distances(vectors: torch.Tensor) -> torch.Tensor:
+    """Squared Euclidean distances, by differences.
+
+    The products of a Gram matrix are faster, but lose small distances of
+    long vectors; batches of patients are small.
+
+    Args:
+        vectors: Shape (B, d).
+
+    Returns:
+        Shape (B, B).
+    """
+    return (vectors[:, None] - vectors).square().sum(dim=-1)
+
+
+def class_pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which pairs are of one class and which of two.
+
+    Args:
+        labels: Class of each patient, shape (B, ), int64; a negative one
+            belongs to no pair.
+
+    Returns:
+        Two masks of shape (B, B), bool; nobody is paired with himself.
+    """
+    known = (labels >= 0)[:, None] & (labels >= 0)
+    same = labels[:, None] == labels
+    oneself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return known & same & ~oneself, known & ~same
+
+
+def all_triplets(labels: torch.Tensor) -> Triplets:
+    """Every anchor with every positive and every negative.
+
+    Args:
+        labels: See :func:`class_pairs`.
+
+    Returns:
+        ``sum_k c_k (c_k - 1) (B - c_k)`` triplets for classes of c_k
+        patients.
+    """
+    positive, negative = class_pairs(labels)
+    valid = positive[:, :, None] & negative[:, None]
+    return Triplets(*valid.nonzero().unbind(dim=1))
+
+
+def batch_hard_triplets(distances: torch.Tensor,
+                        labels: torch.Tensor) -> Triplets:
+    """Each anchor with its farthest positive and its nearest negative.
+
+    Args:
+        distances: Squared distances, shape (B, B).
+        labels: See :func:`class_pairs`.
+
+    Returns:
+        One triplet per anchor that has a positive and a negative.
+    """
+    positive, negative = class_pairs(labels)
+    anchor = (positive.any(dim=1) & negative.any(dim=1)).nonzero()[:, 0]
+    farthest = distances.masked_fill(~positive, -torch.inf).argmax(dim=1)
+    nearest = distances.masked_fill(~negative, torch.inf).argmin(dim=1)
+    return Triplets(anchor, farthest[anchor], nearest[anchor])
+
+
+def semi_hard_triplets(distances: torch.Tensor,
+                       labels: torch.Tensor) -> Triplets:
+    """Each anchor and positive with the nearest negative that is farther.
+
+    Where every negative is as near as the positive or nearer, the farthest
+    one is taken.
+
+    Args:
+        distances: Squared distances, shape (B, B).
+        labels: See :func:`class_pairs`.
+
+    Returns:
+        One triplet per pair of one class whose anchor has a negative.
+    """
+    positive, negative = class_pairs(labels)
+    anchor, other = (positive & negative.any(dim=1)[:, None]).nonzero().unbind(
+        dim=1)
+    rows, allowed = distances[anchor], negative[anchor]
+    farther = allowed & (rows > distances[anchor, other][:, None])
+    nearest = rows.masked_fill(~farther, torch.inf).argmin(dim=1)
+    farthest = rows.masked_fill(~allowed, -torch.inf).argmax(dim=1)
+    return Triplets(anchor, other,
+                    torch.where(farther.any(dim=1), nearest, farthest))
+
+
+def random_triplets(labels: torch.Tensor, uniform: torch.Tensor) -> Triplets:
+    """Each anchor with one positive and one negative by chance.
+
+    Args:
+        labels: See :func:`class_pairs`.
+        uniform: Numbers in [0, 1) that choose the positive and the negative
+            of each patient, shape (B, 2).
+
+    Returns:
+        One triplet per anchor that has a positive and a negative.
+    """
+    pairs = class_pairs(labels)
+    anchor = (pairs[0].any(dim=1) & pairs[1].any(dim=1)).nonzero()[:, 0]
+    chosen = []
+    for pair, draw in zip(pairs, uniform.to(labels.device).unbind(dim=1),
+                          strict=True):
+        rank = pair.cumsum(dim=1)
+        # Rounding may bring the largest draws to the count itself.
+        wanted = torch.minimum((draw * rank[:, -1]).long() + 1, rank[:, -1])
+        chosen.append((pair & (rank == wanted[:, None])).int().argmax(dim=1))
+    return Triplets(anchor, chosen[0][anchor], chosen[1][anchor])
+
+
+def triplet_loss(image: torch.Tensor,
+                 genes: torch.Tensor | None,
+                 labels: torch.Tensor,
+                 margin: float = 0.8,
+                 mining: str = 'all',
+                 normalize: str = 'none',
+                 uniform: torch.Tensor | None = None) -> TripletLoss:
+    """Eq. 4 over the triplets of a batch, averaged over the active ones.
+
+    ``max(|x - x+|^2 + margin - |x - x-|^2, 0)`` with x the image's vector
+    beside the genes'. Most triplets are soon satisfied; averaged over all of
+    them, the gradient of the rest would vanish.
+
+    Args:
+        image: Vectors of the slides, shape (B, d). Computed in float32 or,
+            given that, in float64.
+        genes: Vectors of the genes, shape (B, d'); None: images alone.
+        labels: Class of each patient, shape (B, ), int64; a negative one
+            takes a patient out.
+        margin: Margin of the squared distances, delta.
+        mining: ``'all'`` valid triplets, ``'batch_hard'``, ``'semi_hard'``
+            or ``'random'``.
+        normalize: ``'none'``, or ``'each'`` to bring each half to length 1:
+            squared distances are then at most 8.
+        uniform: Draws of ``'random'``, see :func:`random_triplets`.
+
+    Returns:
+        The loss with its graph, also where no triplet is active, and
+        scalars without one; all float32 or float64.
+
+    Raises:
+        ValueError: If ``mining`` or ``normalize`` is unknown, or draws are
+            missing.
+    """
+    check_triplet_options(mining, normalize)
+    if mining == 'random' and uniform is None:
+        raise ValueError("mining='random' needs uniform draws of shape "
+                         f'({len(labels)}, 2), got None')
+    with torch.autocast(image.device.type, enabled=False):
+        halves = [
+            _prepared(half, normalize) for half in (image, genes)
+            if half is not None
+        ]
+        by_half = [squared_distances(half) for half in halves]
+        distances = sum(by_half)
+        triplets = _mine(distances.detach(), labels, mining, uniform)
+        hinges = (distances[triplets.anchor, triplets.positive] + margin -
+                  distances[triplets.anchor, triplets.negative]).clamp(min=0)
+        active = (hinges > 0).sum()
+        loss = hinges.sum() / active.clamp(min=1)
+        means = [mean_over(half.detach(), pairs)
+                 for half in by_half for pairs in class_pairs(labels)]
+        means += [torch.zeros_like(loss.detach())] * (4 - len(means))
+        total = torch.tensor(len(hinges), device=loss.device)
+        share = (active / total.clamp(min=1)).to(loss.dtype)
+    return TripletLoss(loss, share, total, *means)
+
+
+def check_triplet_options(mining: str, normalize: str) -> None:
+    """Raise a ValueError if an option is unknown."""
+    if mining not in MININGS:
+        raise ValueError(f'mining must be one of {MININGS}, got {mining!r}')
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f'normalize must be one of {NORMALIZATIONS}, got '
+                         f'{normalize!r}')
+
+
+def _prepared(half: torch.Tensor, normalize: str) -> torch.Tensor:
+    half = half.to(torch.promote_types(half.dtype, torch.float32))
+    return F.normalize(half, dim=1) if normalize == 'each' else half
+
+
+def _mine(distances: torch.Tensor, labels: torch.Tensor, mining: str,
+          uniform: torch.Tensor | None) -> Triplets:
+    if mining == 'batch_hard':
+        return batch_hard_triplets(distances, labels)
+    if mining == 'semi_hard':
+        return semi_hard_triplets(distances, labels)
+    if mining == 'random':
+        return random_triplets(labels, uniform)
+    return all_triplets(labels)
+
+
+def mean_over(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Mean of the chosen values, 0 if there are none.
+
+    Args:
+        values: Shape (B, B).
+        chosen: Shape (B, B), bool.
+
+    Returns:
+        A scalar.
+    """
+    return values.where(chosen, 0).sum() / chosen.sum().clamp(min=1)
+
+
+def info_nce(image: torch.Tensor,
+             genes: torch.Tensor,
+             temperature: float | torch.Tensor = 0.07) -> torch.Tensor:
+    """Symmetric contrast: each slide finds its genes, and the other way.
+
+    The mean of both cross-entropies of cosine similarities over the batch,
+    van den Oord et al., arXiv 1807.03748, in the two-sided form of CLIP.
+
+    Args:
+        image: Vectors of the slides, shape (B, d). Computed in float32 or,
+            given that, in float64.
+        genes: Vectors of the same patients' genes, shape (B, d).
+        temperature: Divides the similarities, above 0.
+
+    Returns:
+        A scalar; log(B) for vectors that tell nothing.
+
+    Raises:
+        ValueError: If the vectors' shapes differ.
+    """
+    if image.shape != genes.shape:
+        raise ValueError('image and genes must have the same shape, got '
+                         f'{tuple(image.shape)} and {tuple(genes.shape)}')
+    with torch.autocast(image.device.type, enabled=False):
+        image, genes = (_prepared(half, 'each') for half in (image, genes))
+        logits = image @ genes.t() / temperature
+        own = torch.arange(len(logits), device=logits.device)
+        return (F.cross_entropy(logits, own) +
+                F.cross_entropy(logits.t(), own)) / 2
