@@ -105,7 +105,9 @@ def find_images(download: Path) -> FoundImages:
     )
     for keys, what in lists:
         if keys:
-            shown = ', '.join(sorted(keys)[:4])
+            shown = ', '.join(sorted(
+                pictures[key].name if key in pictures else names[key]
+                for key in keys)[:4])
             more = ', ...' if len(keys) > 4 else ''
             notices.append(f'{len(keys)} images {what}: {shown}{more}.')
     if not pairs:
