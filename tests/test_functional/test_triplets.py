@@ -62,19 +62,19 @@ def test_closed_forms(anchor, positive, negative, want):
     image = torch.tensor([anchor, positive, negative], dtype=torch.float64)
     distances = squared_distances(image)
     hinge = (distances[0, 1] + .8 - distances[0, 2]).clamp(min=0)
-    assert abs(float(hinge) - want) < 1e-6
+    assert abs(hinge.item() - want) < 1e-6
     result = triplet_loss(image, None, torch.tensor([0, 0, 1]))
     hinges = [distance(a, p) + .8 - distance(a, image[2])
               for a, p in (image[:2], image[:2].flip(0))]
     active = [one for one in hinges if one > 0]
-    assert abs(float(result.loss) - sum(active) / max(len(active), 1)) < 1e-6
+    assert abs(result.loss.item() - sum(active) / max(len(active), 1)) < 1e-6
     assert float(result.active_share) == len(active) / 2
 
 
 def test_identical_patients_lose_the_margin():
     image = torch.ones(6, 4, requires_grad=True)
     result = triplet_loss(image, None, torch.tensor([0, 0, 1, 1, 0, 1]))
-    assert float(result.loss) == pytest.approx(.8, abs=1e-7)
+    assert result.loss.item() == pytest.approx(.8, abs=1e-7)
     assert float(result.active_share) == 1
     result.loss.backward()
     assert not image.grad.any()
@@ -101,7 +101,7 @@ def test_loss_and_gradient_equal_loops(scale):
     result = triplet_loss(image, genes, LABELS)
     patients = torch.cat([image, genes], dim=1)
     loss, share = naive_loss(patients, naive_triplets(LABELS))
-    assert abs(float(result.loss) - loss) < 1e-12
+    assert abs(result.loss.item() - loss) < 1e-12
     assert float(result.active_share) == pytest.approx(share)
     assert int(result.num_triplets) == len(naive_triplets(LABELS))
     result.loss.backward()
@@ -126,7 +126,7 @@ def test_monitored_distances_equal_loops():
             want = [distance(half[i], half[j])
                     for i, j in itertools.permutations(known, 2)
                     if (LABELS[i] == LABELS[j]) == same]
-            assert float(got) == pytest.approx(sum(want) / len(want))
+            assert got.item() == pytest.approx(sum(want) / len(want))
             assert not got.requires_grad
 
 
@@ -135,7 +135,7 @@ def test_unit_halves():
     result = triplet_loss(image, genes, LABELS, normalize='each')
     unit = torch.cat([F.normalize(image), F.normalize(genes)], dim=1)
     want, _ = naive_loss(unit, naive_triplets(LABELS))
-    assert abs(float(result.loss) - want) < 1e-12
+    assert abs(result.loss.item() - want) < 1e-12
     assert float(squared_distances(unit).max()) <= 8
 
 
@@ -154,7 +154,7 @@ def test_genes_only_move_the_margin():
         hinges.append(max(distance(image[a], image[p]) + margin -
                           distance(image[a], image[n]), 0))
     active = [hinge for hinge in hinges if hinge > 0]
-    assert abs(float(got) - sum(active) / len(active)) < 1e-6
+    assert abs(got.item() - sum(active) / len(active)) < 1e-6
 
 
 # ------------------------------------------------------ nothing to learn from
@@ -168,7 +168,7 @@ def test_no_triplets_give_zero_with_a_graph(labels, mining):
     image = vectors(4, 3)
     result = triplet_loss(image, None, torch.tensor(labels), mining=mining,
                           uniform=torch.rand(4, 2))
-    assert float(result.loss) == float(result.active_share) == 0
+    assert result.loss.item() == float(result.active_share) == 0
     assert int(result.num_triplets) == 0
     result.loss.backward()
     assert not image.grad.any()
@@ -177,7 +177,7 @@ def test_no_triplets_give_zero_with_a_graph(labels, mining):
 def test_satisfied_triplets_give_zero_with_a_graph():
     image = torch.tensor([[0.], [0.], [9.], [9.]], requires_grad=True)
     result = triplet_loss(image, None, torch.tensor([0, 0, 1, 1]))
-    assert float(result.loss) == float(result.active_share) == 0
+    assert result.loss.item() == float(result.active_share) == 0
     result.loss.backward()
     assert not image.grad.any()
 
@@ -271,7 +271,7 @@ def test_mined_loss_is_that_of_its_triplets(mining):
         random=lambda: random_triplets(LABELS, uniform))[mining]()
     want, share = naive_loss(patients, list(zip(*triplets, strict=True)))
     got = triplet_loss(image, genes, LABELS, mining=mining, uniform=uniform)
-    assert abs(float(got.loss) - want) < 1e-12
+    assert abs(got.loss.item() - want) < 1e-12
     assert float(got.active_share) == pytest.approx(share)
 
 

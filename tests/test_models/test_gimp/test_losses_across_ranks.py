@@ -1,0 +1,121 @@
+"""Two processes have the gradient of one with both batches."""
+
+import json
+import multiprocessing
+import os
+import traceback
+
+import pytest
+import torch
+from torch import distributed, nn
+
+from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.models.gimp import InfoNCEHead, TripletHead
+
+SIZE = 2
+LABELS = torch.tensor([0, 1, 0, 1, 1, 2, 2, 0])
+
+
+class Patients(nn.Module):
+    """Every loss across ranks, on encoders of slides and of genes."""
+
+    def __init__(self, across_ranks=True):
+        super().__init__()
+        torch.manual_seed(3)
+        shared = dict(across_ranks=across_ranks)
+        self.image = nn.Linear(6, 4, dtype=torch.float64)
+        self.genes = nn.Linear(5, 4, dtype=torch.float64)
+        self.triplets = nn.ModuleList(
+            TripletHead(mining=mining, **shared)
+            for mining in ('all', 'batch_hard', 'semi_hard', 'random'))
+        self.contrast = InfoNCEHead(
+            learn_temperature=True, proj_dims=3, image_dims=4, gene_dims=4,
+            **shared).double()
+
+    def forward(self, rows):
+        data = torch.randn(8, 11, dtype=torch.float64,
+                           generator=torch.Generator().manual_seed(1))[rows]
+        image, genes = self.image(data[:, :6]), self.genes(data[:, 6:])
+        uniform = per_sample_uniform(0, 0, rows, 2)
+        losses = [
+            head.loss(image, genes, LABELS[rows], uniform)['loss_tri']
+            for head in self.triplets]
+        keep = torch.tensor(rows) != 3
+        losses.append(self.contrast.loss(image, genes, keep)['loss_nce'])
+        return torch.stack([loss.double() for loss in losses])
+
+
+def work(rank, folder):
+    """One rank: gradients with two batches of four, then of 3 and 5."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank,
+        world_size=SIZE)
+    results = {}
+    for across_ranks in (True, False):
+        model = nn.parallel.DistributedDataParallel(Patients(across_ranks))
+        losses = model(list(range(4 * rank, 4 * rank + 4)))
+        losses.sum().backward()
+        results[str(across_ranks)] = dict(
+            losses=losses.tolist(),
+            gradients={name: parameter.grad.tolist() for name, parameter in
+                       model.module.named_parameters()})
+    try:
+        Patients()(list(range(3 if rank == 0 else 5)))
+    except ValueError as error:
+        results['error'] = str(error)
+    with open(f'{folder}/{rank}.json', 'w') as file:
+        json.dump(results, file)
+    distributed.destroy_process_group()
+
+
+def start(rank, folder):
+    """Run ``work`` in a copy of this process, without its way out."""
+    status = 1
+    try:
+        work(rank, folder)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ranks')
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=start, args=(rank, str(folder)))
+                 for rank in range(SIZE)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+    assert [process.exitcode for process in processes] == [0] * SIZE
+    return [json.loads((folder / f'{rank}.json').read_text())
+            for rank in range(SIZE)]
+
+
+def test_gradient_is_that_of_one_process(ranks):
+    model = Patients()
+    losses = model(list(range(8)))
+    losses.sum().backward()
+    for rank in ranks:
+        got = rank['True']
+        assert got['losses'] == pytest.approx(losses.tolist(), abs=1e-12)
+        for name, parameter in model.named_parameters():
+            gradient = torch.tensor(got['gradients'][name],
+                                    dtype=parameter.dtype)
+            assert (gradient - parameter.grad).abs().max() < 1e-7, name
+            assert parameter.grad.any(), name
+
+
+def test_without_it_each_rank_has_its_own_triplets(ranks):
+    one, other = (rank['False']['losses'] for rank in ranks)
+    assert one != pytest.approx(other, abs=1e-3)
+
+
+def test_batches_of_different_sizes_are_refused(ranks):
+    for rank in ranks:
+        assert '[3, 5]' in rank['error']
+        assert 'drop_last' in rank['error']

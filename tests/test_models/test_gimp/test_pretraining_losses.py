@@ -1,0 +1,173 @@
+"""Masked patch modelling and the heads of both rivals (checks 13 to 16)."""
+
+import math
+
+import pytest
+import torch
+
+from mmmedmask.functional.triplets import info_nce, triplet_loss
+from mmmedmask.models.gimp import InfoNCEHead, MPMHead, TripletHead
+from mmmedmask.models.gimp.losses import masked_l1
+from mmmedmask.registry import MODELS
+
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, -1])
+
+
+# ------------------------------------------------- check 13: masked L1, Eq. 3
+
+
+def test_toy_of_four_patches():
+    """By hand: errors 1 + 2 and 0.5 + 0.5 of the second and the fourth."""
+    target = torch.tensor([[9., 9.], [0., 1.], [9., 9.], [2., 2.]])
+    prediction = torch.tensor([[0., 0.], [1., 3.], [0., 0.], [1.5, 2.5]])
+    mask = torch.tensor([False, True, False, True])
+    assert masked_l1(prediction[mask], target[mask], 1).item() == 1.0
+    assert masked_l1(prediction[mask], target[mask], 1, 'sum').item() == 4.0
+    assert masked_l1(prediction[mask], target[mask], 2, 'sum').item() == 2.0
+    assert masked_l1(target[mask], target[mask], 1).item() == 0
+
+
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+@pytest.mark.parametrize('norm_target', [False, True])
+def test_loss_equals_loops(norm_target, reduction):
+    head = MPMHead(4, 6, depth=2, norm_target=norm_target,
+                   reduction=reduction).double()
+    tokens = torch.randn(3, 7, 4, dtype=torch.float64)
+    patches = 5 + 3 * torch.randn(3, 7, 6, dtype=torch.float64)
+    mask = torch.rand(3, 7) < .5
+    decoded = head(tokens)
+    total = 0.0
+    for bag, place in mask.nonzero().tolist():
+        target = patches[bag, place]
+        if norm_target:
+            mean = sum(target) / 6
+            variance = sum((one - mean)**2 for one in target) / 6
+            target = (target - mean) / (variance + 1e-6).sqrt()
+        for dim in range(6):
+            total += abs(decoded[bag, place, dim].item() - target[dim].item())
+    want = total / (3 if reduction == 'sum' else 6 * int(mask.sum()))
+    assert abs(head.loss(tokens, patches, mask).item() - want) < 1e-10
+
+
+def test_visible_patches_do_not_count():
+    head = MPMHead(4, 6)
+    tokens, patches = torch.randn(2, 9, 4), torch.randn(2, 9, 6)
+    mask = torch.rand(2, 9) < .5
+    want = head.loss(tokens, patches, mask)
+    patches[~mask] = math.nan
+    assert torch.equal(head.loss(tokens, patches, mask), want)
+    patches[mask] += 1
+    assert not torch.equal(head.loss(tokens, patches, mask), want)
+
+
+def test_gradient_is_the_sign_on_the_masked():
+    prediction = torch.randn(2, 9, 6, requires_grad=True)
+    target, mask = torch.randn(2, 9, 6), torch.rand(2, 9) < .5
+    masked_l1(prediction[mask], target[mask], 2).backward()
+    assert not prediction.grad[~mask].any()
+    want = (prediction - target).sign()[mask] / (6 * int(mask.sum()))
+    assert (prediction.grad[mask] - want).abs().max() < 1e-8
+
+
+def test_nothing_masked_is_zero_with_a_graph():
+    head, tokens = MPMHead(4, 6), torch.randn(1, 5, 4, requires_grad=True)
+    loss = head.loss(tokens, torch.randn(1, 5, 6),
+                     torch.zeros(1, 5, dtype=torch.bool))
+    assert loss.item() == 0
+    loss.backward()
+    assert not tokens.grad.any()
+
+
+def test_decoder_is_light_and_its_loss_in_float32():
+    head = MODELS.build(dict(
+        type='mmmedmask.MPMHead', in_dims=8, out_dims=16))
+    head.init_weights()
+    assert [tuple(one.shape) for one in head.parameters()] == [
+        (8, ), (8, ), (16, 8), (16, )]
+    assert len(MPMHead(8, 16, depth=2).decoder) == 4
+    tokens, patches = torch.randn(2, 50, 8), torch.randn(2, 50, 16)
+    mask = torch.rand(2, 50) < .5
+    want = head.loss(tokens, patches, mask)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = head.loss(tokens, patches.half(), mask)
+    assert got.dtype == torch.float32
+    assert abs(got.item() - want.item()) < .02 * want.item()
+
+
+# ------------------------------------------------------------------ the heads
+
+
+@pytest.mark.parametrize('mining', ['all', 'batch_hard', 'semi_hard',
+                                    'random'])
+def test_triplet_head_is_its_function_with_a_log(mining):
+    head = MODELS.build(dict(
+        type='mmmedmask.TripletHead', margin=.5, mining=mining,
+        normalize='each', loss_weight=3.0))
+    image = torch.randn(8, 5, requires_grad=True)
+    genes, uniform = torch.randn(8, 4), torch.rand(8, 2)
+    losses = head.loss(image, genes, LABELS, uniform)
+    want = triplet_loss(image, genes, LABELS, .5, mining, 'each', uniform)
+    assert losses.pop('loss_tri').item() == pytest.approx(
+        3 * want.loss.item())
+    assert losses == dict(
+        tri_active=want.active_share, tri_count=want.num_triplets,
+        d2_ap_img=want.positive_image, d2_an_img=want.negative_image,
+        d2_ap_ge=want.positive_genes, d2_an_ge=want.negative_genes)
+    for name, scalar in losses.items():
+        # The runner averages what it logs, and adds up what has loss in
+        # its name.
+        assert scalar.is_floating_point(), name
+        assert not scalar.requires_grad, name
+        assert 'loss' not in name
+    alone = head.loss(image, None, LABELS, uniform)
+    assert set(losses) - set(alone) == {'d2_ap_ge', 'd2_an_ge'}
+
+
+def test_contrast_head_compares_those_with_both():
+    head = InfoNCEHead(temperature=.5, loss_weight=2.0)
+    image, genes = torch.randn(8, 4), torch.randn(8, 4)
+    keep = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1]).bool()
+    losses = head.loss(image, genes, keep)
+    want = 2 * info_nce(image[keep], genes[keep], .5)
+    assert losses['loss_nce'].item() == pytest.approx(want.item())
+    assert losses['nce_temperature'].item() == .5
+    assert not list(head.parameters())
+    image.requires_grad_()
+    nobody = head.loss(image, genes, torch.zeros(8, dtype=torch.bool))
+    assert nobody['loss_nce'].item() == 0
+    nobody['loss_nce'].backward()
+
+
+def test_contrast_head_learns_its_temperature_and_projections():
+    head = MODELS.build(dict(
+        type='mmmedmask.InfoNCEHead', learn_temperature=True, proj_dims=3,
+        image_dims=5, gene_dims=4))
+    losses = head.loss(torch.randn(8, 5), torch.randn(8, 4))
+    assert losses['nce_temperature'].item() == pytest.approx(.07)
+    losses['loss_nce'].backward()
+    assert [tuple(one.shape) for one in head.parameters()] == [
+        (), (3, 5), (3, 4)]
+    for parameter in head.parameters():
+        assert parameter.grad.any()
+    with torch.no_grad():
+        head.log_scale.fill_(50)
+    losses = head.loss(torch.randn(8, 5), torch.randn(8, 4))
+    assert losses['nce_temperature'].item() == pytest.approx(.01)
+
+
+@pytest.mark.parametrize(('build', 'value'), [
+    (lambda: MPMHead(0, 6), 'in_dims .* 0'),
+    (lambda: MPMHead(4, 0), 'out_dims .* 0'),
+    (lambda: MPMHead(4, 6, depth=0), 'depth .* 0'),
+    (lambda: MPMHead(4, 6, reduction='max'), "'max'"),
+    (lambda: TripletHead(margin=-1), 'margin .* -1'),
+    (lambda: TripletHead(loss_weight=-2), 'loss_weight .* -2'),
+    (lambda: TripletHead(mining='easy'), "'easy'"),
+    (lambda: TripletHead(normalize='l1'), "'l1'"),
+    (lambda: InfoNCEHead(temperature=0), 'temperature .* 0'),
+    (lambda: InfoNCEHead(loss_weight=-2), 'loss_weight .* -2'),
+    (lambda: InfoNCEHead(proj_dims=8, image_dims=4), 'gene_dims .* None'),
+])
+def test_bad_arguments_are_refused_by_value(build, value):
+    with pytest.raises(ValueError, match=value):
+        build()
