@@ -1,5 +1,5 @@
 """Models: one folder per method, shared bricks in ``layers``."""
 
-from mmmedmask.models import cmim, msmae
+from mmmedmask.models import cmim, gimp, msmae
 
-__all__ = ['cmim', 'msmae']
+__all__ = ['cmim', 'gimp', 'msmae']

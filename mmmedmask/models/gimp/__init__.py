@@ -1,0 +1,10 @@
+"""GiMP (MICCAI 2023): slides and gene expression, pre-trained together."""
+
+from mmmedmask.models.gimp.aggregator import NystromAggregator, NystromLayer
+from mmmedmask.models.gimp.losses import InfoNCEHead, TripletHead
+from mmmedmask.models.gimp.mpm_head import MPMHead
+
+__all__ = [
+    'InfoNCEHead', 'MPMHead', 'NystromAggregator', 'NystromLayer',
+    'TripletHead'
+]

@@ -1,0 +1,515 @@
+"""GiMP's patch aggregator: from a bag of patch features to a slide's vector.
+
+Jin et al., "Gene-Induced Multimodal Pre-training for Image-Omic
+Classification", MICCAI 2023, section 2.2. Bags of any lengths go through
+together: inside, their patches lie one after the other without padding, each
+bag behind its class token, so that a bag's result is what it is alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mmmedmask.functional.grid_convolution import (
+    grid_convolution,
+    stack_cells,
+)
+from mmmedmask.functional.nystrom import (
+    check_num_landmarks,
+    class_token_row,
+    packed_attention,
+    split_bags,
+)
+from mmmedmask.functional.patch_grid import grid_cells
+from mmmedmask.registry import MODELS
+
+ATTENTIONS = ('nystrom', 'exact')
+MASK_TOKENS = ('learnable', 'zeros')
+
+
+class ValueConvolution(nn.Module):
+    """Convolution of the values along the sequence, one kernel per head.
+
+    The Nyströmformer's skip connection. It alone tells the patches of a bag
+    where they stand; without it masked patches would all be reconstructed
+    alike.
+
+    Args:
+        num_heads: Heads, H.
+        kernel_size: Tokens that a kernel sees, odd.
+    """
+
+    def __init__(self, num_heads: int, kernel_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_heads, kernel_size))
+        nn.init.uniform_(self.weight, -kernel_size**-0.5, kernel_size**-0.5)
+
+    def forward(self, value: torch.Tensor,
+                lengths: Sequence[int]) -> torch.Tensor:
+        """Convolve inside each bag, with zeros beyond its ends.
+
+        Args:
+            value: Tokens of all bags, shape (T, H, C).
+            lengths: Tokens of each bag, with sum T.
+
+        Returns:
+            Shape (T, H, C).
+        """
+        heads, dims = value.shape[1:]
+        # One kernel per channel in a channels-last layout: several times
+        # faster on a CPU than one per head, with the same numbers.
+        weight = self.weight.repeat_interleave(dims, dim=0)[:, None, :, None]
+        padding = (self.weight.shape[1] // 2, 0)
+        outputs = []
+        for bags in split_bags(value, lengths):
+            # (B, H, N, C) as (B, H * C, N, 1) without moving anything.
+            bags = bags.transpose(1, 2).flatten(2)[:, :, None]
+            bags = F.conv2d(
+                bags.permute(0, 3, 1, 2),
+                weight,
+                padding=padding,
+                groups=heads * dims)
+            outputs.append(bags.permute(0, 2, 3, 1).flatten(0, 2))
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return output.unflatten(1, (heads, dims))
+
+
+class NystromLayer(BaseModule):
+    """A layer of Eq. 2: ``x + W (attention(LN(x)) + conv(V))``.
+
+    Exact attention has the same parameters: weights trained with one run
+    with the other.
+
+    Args:
+        embed_dims: Dimensions of the tokens, d.
+        num_heads: Heads; 1 is the equation as it is written.
+        num_landmarks: Landmarks, m.
+        attn: ``'nystrom'`` or ``'exact'``.
+        conv_kernel: Tokens that the convolution of the values sees, odd; 0
+            leaves it out.
+        iterations: Iterations of the pseudo-inverse.
+        cls_landmark: Whether a bag's first token is a landmark of its own;
+            else it is pooled with the tokens that follow.
+        drop_rate: Dropout behind the output projection.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 num_heads: int = 8,
+                 num_landmarks: int = 256,
+                 attn: str = 'nystrom',
+                 conv_kernel: int = 33,
+                 iterations: int = 6,
+                 cls_landmark: bool = False,
+                 drop_rate: float = 0.0,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        if num_heads < 1 or embed_dims < 1 or embed_dims % num_heads:
+            raise ValueError('embed_dims must be a multiple of num_heads '
+                             f'{num_heads}, got {embed_dims}')
+        if attn not in ATTENTIONS:
+            raise ValueError(
+                f'attn must be one of {ATTENTIONS}, got {attn!r}')
+        if conv_kernel < 0 or (conv_kernel and conv_kernel % 2 == 0):
+            raise ValueError('conv_kernel must be odd, or 0 for none, got '
+                             f'{conv_kernel}')
+        if iterations < 1:
+            raise ValueError(
+                f'iterations must be at least 1, got {iterations}')
+        check_num_landmarks(num_landmarks, cls_landmark)
+        self.num_heads = num_heads
+        self.num_landmarks = num_landmarks if attn == 'nystrom' else None
+        self.iterations = iterations
+        self.cls_landmark = cls_landmark
+        self.norm = nn.LayerNorm(embed_dims)
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
+        self.value_conv = ValueConvolution(
+            num_heads, conv_kernel) if conv_kernel else None
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.drop = nn.Dropout(drop_rate)
+
+    def project(self, tokens: torch.Tensor,
+                count: int = 3) -> list[torch.Tensor]:
+        """Queries, keys and values of normalised tokens.
+
+        Args:
+            tokens: Shape (T, d).
+            count: The first how many of the three.
+
+        Returns:
+            Tensors of shape (T, H, C).
+        """
+        tokens = self.norm(tokens)
+        # One product each, so that each result is contiguous and can be
+        # freed by itself.
+        return [F.linear(tokens, weight).unflatten(1, (self.num_heads, -1))
+                for weight in self.qkv.weight.chunk(3)[:count]]
+
+    def forward(self, tokens: torch.Tensor,
+                lengths: Sequence[int]) -> torch.Tensor:
+        """Run the layer.
+
+        Args:
+            tokens: Tokens of all bags, shape (T, d).
+            lengths: Tokens of each bag, with sum T.
+
+        Returns:
+            Shape (T, d).
+        """
+        query, key, value = self.project(tokens)
+        output = packed_attention(query, key, value, lengths,
+                                  self.num_landmarks, self.iterations,
+                                  self.cls_landmark)
+        del query, key
+        if self.value_conv is not None:
+            # Into the convolution's result, which nothing else needs.
+            output = self.value_conv(value, lengths).add_(output)
+        del value
+        return tokens + self.drop(self.proj(output.flatten(1)))
+
+    def class_token_rows(self, tokens: torch.Tensor,
+                         lengths: Sequence[int]) -> list[torch.Tensor]:
+        """What the first token of each bag attends to.
+
+        Args:
+            tokens: Tokens of all bags, shape (T, d).
+            lengths: Tokens of each bag, with sum T.
+
+        Returns:
+            For each bag a tensor of shape (H, N_i), float32.
+        """
+        pairs = zip(*(split_bags(one, lengths)
+                      for one in self.project(tokens, 2)), strict=True)
+        rows = [class_token_row(query, key, self.num_landmarks, None,
+                                self.iterations, self.cls_landmark)
+                for query, key in pairs]
+        return [row for group in rows for row in group]
+
+
+class GridPositions(nn.Module):
+    """Position encoding by convolutions over neighbours on the slide.
+
+    The pyramid of TransMIL (PPEG: depth-wise convolutions of 7, 5 and 3
+    cells and the input itself), on the grid where the patches really lie
+    instead of a square that is filled row by row. The three are one
+    convolution of 7 cells, whose kernel is the sum of theirs.
+
+    Args:
+        embed_dims: Dimensions of the tokens, d.
+        kernel_sizes: Cells that the kernels see, odd, the largest first.
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 kernel_sizes: Sequence[int] = (7, 5, 3)) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(embed_dims, embed_dims, size, groups=embed_dims)
+            for size in kernel_sizes)
+
+    def kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of all kernels, (d, 1, k, k), and of all biases, (d, )."""
+        largest = self.convs[0].kernel_size[0]
+        weight = sum(
+            F.pad(conv.weight, [(largest - conv.kernel_size[0]) // 2] * 4)
+            for conv in self.convs)
+        return weight, sum(conv.bias for conv in self.convs)
+
+    def forward(self, tokens: torch.Tensor,
+                cells: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Add what lies around.
+
+        Args:
+            tokens: Patches of all bags, shape (T, d).
+            cells: Cells of each bag's patches, shape (N_i, 2) each.
+
+        Returns:
+            Shape (T, d).
+        """
+        gap = self.convs[0].kernel_size[0] // 2
+        return tokens + grid_convolution(tokens, stack_cells(cells, gap),
+                                         *self.kernel())
+
+
+class Bags(NamedTuple):
+    """Bags that lie one after the other, each behind its class token.
+
+    Attributes:
+        tokens: Shape (T, d).
+        lengths: Tokens of each bag, class token included.
+        is_patch: Shape (T, ), bool, False at class tokens.
+        cells: Cells of each bag's patches on the slide, (N_i, 2) each; None
+            if nothing needs them.
+    """
+
+    tokens: torch.Tensor
+    lengths: list[int]
+    is_patch: torch.Tensor
+    cells: list[torch.Tensor] | None
+
+
+@MODELS.register_module()
+class NystromAggregator(BaseModule):
+    """Linear embedding, class token and layers of Nyström attention.
+
+    Args:
+        in_dims: Dimensions of the patch features, D.
+        embed_dims: Dimensions inside and of the output, d.
+        num_layers: Layers; the paper has two.
+        num_heads: Heads per layer.
+        num_landmarks: Landmarks, m. Bags of up to m tokens get exact
+            attention.
+        attn: ``'nystrom'``, or ``'exact'`` with the same parameters.
+        conv_kernel: See :class:`NystromLayer`.
+        iterations: Iterations of the pseudo-inverse.
+        cls_landmark: See :class:`NystromLayer`.
+        ppeg: Whether the first layer is followed by
+            :class:`GridPositions`, which needs coordinates.
+        ppeg_step: Pixels between neighbouring patches; None: found for each
+            bag, see :func:`~mmmedmask.functional.patch_grid.grid_step`.
+        mask_token: What a masked patch is replaced by behind the embedding:
+            a ``'learnable'`` vector or ``'zeros'``.
+        final_norm: Whether the output is normalised (LayerNorm).
+        drop_rate: Dropout behind each layer's output projection.
+        with_cp: Recompute the layers in the backward pass instead of
+            keeping what they computed: slower, with a fraction of the
+            memory, for bags of 100,000 patches and more.
+        init_cfg: Initialisation of the linear layers.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 in_dims: int,
+                 embed_dims: int = 512,
+                 num_layers: int = 2,
+                 num_heads: int = 8,
+                 num_landmarks: int = 256,
+                 attn: str = 'nystrom',
+                 conv_kernel: int = 33,
+                 iterations: int = 6,
+                 cls_landmark: bool = False,
+                 ppeg: bool = False,
+                 ppeg_step: int | None = None,
+                 mask_token: str = 'learnable',
+                 final_norm: bool = True,
+                 drop_rate: float = 0.0,
+                 with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
+        for name, value in (('in_dims', in_dims), ('num_layers', num_layers)):
+            if value < 1:
+                raise ValueError(f'{name} must be at least 1, got {value}')
+        if mask_token not in MASK_TOKENS:
+            raise ValueError(f'mask_token must be one of {MASK_TOKENS}, got '
+                             f'{mask_token!r}')
+        if ppeg_step is not None and (not ppeg or ppeg_step < 1):
+            raise ValueError('ppeg_step must be at least 1 pixel and goes '
+                             f'with ppeg=True, got {ppeg_step} with '
+                             f'ppeg={ppeg}')
+        self.in_dims = in_dims
+        self.embed_dims = embed_dims
+        self.ppeg_step = ppeg_step
+        self.with_cp = with_cp
+        self.embed = nn.Linear(in_dims, embed_dims)
+        self.cls_token = nn.Parameter(torch.empty(1, embed_dims))
+        self.mask_token = nn.Parameter(torch.empty(
+            1, embed_dims)) if mask_token == 'learnable' else None
+        self.layers = nn.ModuleList(
+            NystromLayer(embed_dims, num_heads, num_landmarks, attn,
+                         conv_kernel, iterations, cls_landmark, drop_rate)
+            for _ in range(num_layers))
+        self.positions = GridPositions(embed_dims) if ppeg else None
+        self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
+        for token in (self.cls_token, self.mask_token):
+            if token is not None:
+                nn.init.trunc_normal_(token, std=0.02)
+
+    def forward(
+        self,
+        patches: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        coords: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Aggregate bags.
+
+        Args:
+            patches: Patch features, shape (B, N, D).
+            valid: Shape (B, N), bool, False = padding, whose content does
+                not matter; None: all are patches. A bag may be empty.
+            mask: Shape (B, N), bool, 1 = masked: replaced by the mask
+                token. None: nothing is masked.
+            coords: Pixel positions, shape (B, N, 2), int64; needed with
+                ``ppeg=True`` and not looked at without.
+
+        Returns:
+            The slides' vectors, shape (B, d), and the patches' tokens, shape
+            (B, N, d), zero at padding.
+
+        Raises:
+            ValueError: If a shape or a type does not fit, or coordinates
+                are missing.
+        """
+        self.check_inputs(patches, valid, mask, coords)
+        valid = without_padding(valid)
+        bags = self.pack(patches, valid, mask, coords)
+        tokens = self.norm(self.run_layers(bags, len(self.layers)))
+        cls = tokens[~bags.is_patch]
+        if valid is None:
+            return cls, tokens.unflatten(0, (len(patches), -1))[:, 1:]
+        padded = tokens.new_zeros(*valid.shape, self.embed_dims)
+        padded[valid] = tokens[bags.is_patch]
+        return cls, padded
+
+    def pack(self, patches: torch.Tensor, valid: torch.Tensor | None,
+             mask: torch.Tensor | None,
+             coords: torch.Tensor | None) -> Bags:
+        """Embed, mask and lay the bags one after the other.
+
+        Args:
+            patches: See :meth:`forward`, as the others.
+            valid: See :meth:`forward`.
+            mask: See :meth:`forward`.
+            coords: See :meth:`forward`.
+
+        Returns:
+            The bags.
+        """
+        batch_size, count = patches.shape[:2]
+        if valid is None:
+            counts = [count] * batch_size
+            patches = patches.flatten(0, 1)
+        else:
+            counts = valid.sum(dim=1).tolist()
+            patches = patches[valid]
+        tokens = self.embed(patches)
+        if mask is not None:
+            mask = mask.flatten() if valid is None else mask[valid]
+            token = 0 if self.mask_token is None else self.mask_token.to(
+                tokens.dtype)
+            tokens = torch.where(mask[:, None], token, tokens)
+        parts = []
+        for bag in tokens.split(counts):
+            parts += [self.cls_token.to(tokens.dtype), bag]
+        lengths = [1 + count for count in counts]
+        is_patch = torch.ones(
+            sum(lengths), dtype=torch.bool, device=tokens.device)
+        ends = torch.tensor(lengths, device=tokens.device).cumsum(dim=0)
+        is_patch[ends - ends.new_tensor(lengths)] = False
+        cells = None
+        if self.positions is not None:
+            coords = coords.flatten(
+                0, 1) if valid is None else coords[valid]
+            cells = [grid_cells(bag, self.ppeg_step) if len(bag) else
+                     bag.long() for bag in coords.split(counts)]
+        return Bags(torch.cat(parts), lengths, is_patch, cells)
+
+    def run_layers(self, bags: Bags, count: int) -> torch.Tensor:
+        """Run the first layers.
+
+        Args:
+            bags: Bags as :meth:`pack` makes them.
+            count: Layers to run.
+
+        Returns:
+            Shape (T, d).
+        """
+        tokens = bags.tokens
+        for index, layer in enumerate(self.layers[:count]):
+            if self.with_cp and torch.is_grad_enabled():
+                tokens = checkpoint(
+                    layer, tokens, bags.lengths, use_reentrant=False)
+            else:
+                tokens = layer(tokens, bags.lengths)
+            if index == 0 and self.positions is not None:
+                moved = self.positions(tokens[bags.is_patch], bags.cells)
+                tokens = tokens.masked_scatter(bags.is_patch[:, None],
+                                               moved.to(tokens.dtype))
+        return tokens
+
+    def class_token_attention(self,
+                              patches: torch.Tensor,
+                              valid: torch.Tensor | None = None,
+                              mask: torch.Tensor | None = None,
+                              coords: torch.Tensor | None = None,
+                              layer: int = -1) -> torch.Tensor:
+        """What the class token looks at, for heat maps.
+
+        Args:
+            patches: See :meth:`forward`, as the others.
+            valid: See :meth:`forward`.
+            mask: See :meth:`forward`.
+            coords: See :meth:`forward`.
+            layer: Which layer's attention, as an index.
+
+        Returns:
+            Shape (B, H, N), float32, zero at padding. The share of the class
+            token itself is left out; see
+            :func:`~mmmedmask.functional.nystrom.class_token_row`.
+
+        Raises:
+            ValueError: As :meth:`forward`, or if there is no such layer.
+        """
+        if not -len(self.layers) <= layer < len(self.layers):
+            raise ValueError(f'layer must be an index of {len(self.layers)} '
+                             f'layers, got {layer}')
+        self.check_inputs(patches, valid, mask, coords)
+        valid = without_padding(valid)
+        bags = self.pack(patches, valid, mask, coords)
+        layer %= len(self.layers)
+        tokens = self.run_layers(bags, layer)
+        rows = [row[:, 1:] for row in self.layers[layer].class_token_rows(
+            tokens, bags.lengths)]
+        if valid is None:
+            return torch.stack(rows)
+        padded = rows[0].new_zeros(
+            len(rows), len(rows[0]), valid.shape[1])
+        for index, kept in enumerate(valid):
+            padded[index][:, kept] = rows[index]
+        return padded
+
+    def check_inputs(self, patches: torch.Tensor, valid: torch.Tensor | None,
+                     mask: torch.Tensor | None,
+                     coords: torch.Tensor | None) -> None:
+        """Raise a ValueError if inputs do not fit the model or each other."""
+        if patches.ndim != 3 or patches.shape[2] != self.in_dims:
+            raise ValueError(
+                'patches must have the shape (B, N, in_dims) with in_dims='
+                f'{self.in_dims}, got {tuple(patches.shape)}; in_dims is the '
+                'size of the features on disk, which the encoder that made '
+                'them determines')
+        for name, flags in (('valid', valid), ('mask', mask)):
+            if flags is None:
+                continue
+            if flags.dtype != torch.bool or flags.shape != patches.shape[:2]:
+                raise ValueError(
+                    f'{name} must be bool of shape '
+                    f'{tuple(patches.shape[:2])}, got {flags.dtype} of '
+                    f'{tuple(flags.shape)}')
+        if self.positions is None:
+            return
+        if coords is None:
+            raise ValueError('ppeg=True needs coords of shape (B, N, 2), got '
+                             'None: these features have no coordinates, or '
+                             'the pipeline does not load them')
+        if coords.shape != (*patches.shape[:2], 2):
+            raise ValueError(
+                f'coords must have the shape {(*patches.shape[:2], 2)}, got '
+                f'{tuple(coords.shape)}')
+
+
+def without_padding(valid: torch.Tensor | None) -> torch.Tensor | None:
+    """None where every patch is valid: then nothing needs to be moved."""
+    return None if valid is None or valid.all() else valid

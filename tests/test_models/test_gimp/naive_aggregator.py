@@ -1,0 +1,95 @@
+"""The aggregator for one bag, as its equations are written, in float64."""
+
+import torch
+import torch.nn.functional as F
+from test_functional.naive_nystrom import naive_attention_matrix
+
+
+def naive_norm(tokens, norm):
+    """LayerNorm over the last dimension."""
+    if isinstance(norm, torch.nn.Identity):
+        return tokens
+    mean = tokens.mean(dim=1, keepdim=True)
+    variance = (tokens - mean).square().mean(dim=1, keepdim=True)
+    return ((tokens - mean) / (variance + norm.eps).sqrt() * norm.weight +
+            norm.bias)
+
+
+def naive_value_conv(value, kernel):
+    """Each token's neighbours, weighed by one head's kernel; (N, C)."""
+    output, radius = torch.zeros_like(value), len(kernel) // 2
+    for i in range(len(value)):
+        for offset in range(-radius, radius + 1):
+            if 0 <= i + offset < len(value):
+                output[i] += kernel[offset + radius] * value[i + offset]
+    return output
+
+
+def naive_layer(layer, tokens):
+    """One layer, head by head."""
+    normed = naive_norm(tokens, layer.norm)
+    dims = tokens.shape[1] // layer.num_heads
+    heads, matrices = [], []
+    for head in range(layer.num_heads):
+        rows = slice(head * dims, (head + 1) * dims)
+        query, key, value = (
+            normed @ weight[rows].t()
+            for weight in layer.qkv.weight.chunk(3))
+        matrix = naive_attention_matrix(
+            query, key, layer.num_landmarks, layer.iterations,
+            layer.cls_landmark)
+        output = matrix @ value
+        if layer.value_conv is not None:
+            output = output + naive_value_conv(
+                value, layer.value_conv.weight[head])
+        heads.append(output)
+        matrices.append(matrix)
+    tokens = tokens + torch.cat(heads, 1) @ layer.proj.weight.t() + \
+        layer.proj.bias
+    return tokens, torch.stack(matrices)
+
+
+def naive_positions(positions, tokens, cells):
+    """The whole grid, three convolutions and the input, means in cells."""
+    rows, columns = (cells.amax(dim=0) + 1).tolist()
+    grid = tokens.new_zeros(rows, columns, tokens.shape[1])
+    for row, column in {tuple(cell) for cell in cells.tolist()}:
+        here = (cells == torch.tensor([row, column])).all(dim=1)
+        grid[row, column] = tokens[here].mean(dim=0)
+    grid = grid.permute(2, 0, 1)[None]
+    result = sum(
+        F.conv2d(grid, conv.weight, conv.bias, padding='same',
+                 groups=len(conv.weight)) for conv in positions.convs)[0]
+    return tokens + torch.stack(
+        [result[:, row, column] for row, column in cells.tolist()])
+
+
+@torch.no_grad()
+def naive_aggregator(model, patches, mask=None, cells=None):
+    """Run a float64 model's equations on one bag.
+
+    Args:
+        model: A NystromAggregator in float64.
+        patches: Shape (N, D).
+        mask: Shape (N, ), bool.
+        cells: Shape (N, 2).
+
+    Returns:
+        The slide's vector (d, ), tokens (N, d), and of each layer the dense
+        matrices (H, 1 + N, 1 + N).
+    """
+    tokens = patches @ model.embed.weight.t() + model.embed.bias
+    if mask is not None:
+        for i in mask.nonzero()[:, 0]:
+            tokens[i] = 0 if model.mask_token is None else \
+                model.mask_token[0]
+    tokens = torch.cat([model.cls_token, tokens])
+    matrices = []
+    for index, layer in enumerate(model.layers):
+        tokens, matrix = naive_layer(layer, tokens)
+        matrices.append(matrix)
+        if index == 0 and model.positions is not None:
+            tokens = torch.cat([tokens[:1], naive_positions(
+                model.positions, tokens[1:], cells)])
+    tokens = naive_norm(tokens, model.norm)
+    return tokens[0], tokens[1:], matrices

@@ -1,0 +1,370 @@
+"""The patch aggregator against its equations (checks 4 to 12, 22 to 24)."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mmmedmask.models.gimp import NystromAggregator
+from mmmedmask.registry import MODELS
+
+from .naive_aggregator import naive_aggregator
+
+DOUBLE = torch.float64
+
+
+def tiny(dtype=torch.float32, **arguments):
+    """Two layers of two heads; parameters large enough to be seen."""
+    arguments = dict(in_dims=6, embed_dims=8, num_heads=2, num_landmarks=5,
+                     conv_kernel=5) | arguments
+    model = NystromAggregator(**arguments).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def ragged(counts, length=None, dims=6, dtype=torch.float32):
+    """Bags padded with NaN, their validity, masks and coordinates."""
+    length = length or max(counts)
+    valid = torch.arange(length) < torch.tensor(counts)[:, None]
+    patches = torch.randn(len(counts), length, dims, dtype=dtype)
+    patches[~valid] = math.nan
+    mask = (torch.rand(len(counts), length) < .5) & valid
+    coords = torch.randint(0, 4, (len(counts), length, 2)) * 256 + 100
+    return patches, valid, mask, coords
+
+
+def difference(one, other):
+    return float((one - other).detach().abs().max())
+
+
+# -------------------------------------------------------------- the equations
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(), dict(attn='exact'), dict(conv_kernel=0),
+    dict(cls_landmark=True), dict(ppeg=True, ppeg_step=256),
+    dict(mask_token='zeros', final_norm=False, num_layers=1),
+    dict(num_heads=1, num_layers=3, iterations=3)])
+def test_equals_the_equations_bag_by_bag(arguments):
+    """Check 9: ragged, with bags above and below m, masked, one empty."""
+    model = tiny(DOUBLE, **arguments)
+    counts = [17, 11, 4, 1, 0]
+    patches, valid, mask, coords = ragged(counts, dtype=DOUBLE)
+    cls, tokens = model(patches, valid, mask, coords)
+    assert cls.shape == (5, 8)
+    assert tokens.shape == (5, 17, 8)
+    assert tokens.isfinite().all()
+    assert not tokens[~valid].any()
+    for bag, count in enumerate(counts):
+        cells = (coords[bag, :count] - 100) // 256
+        if count:
+            cells = cells - cells.amin(dim=0)
+        elif model.positions is not None:
+            continue
+        want = naive_aggregator(
+            model, patches[bag, :count], mask[bag, :count], cells)
+        assert difference(cls[bag], want[0]) < 1e-9
+        if count:
+            assert difference(tokens[bag, :count], want[1]) < 1e-9
+
+
+# ------------------------------------ checks 6 to 9: neighbours and padding
+
+
+@pytest.mark.parametrize('arguments', [dict(), dict(ppeg=True)])
+def test_padded_batch_is_a_loop_over_bags(arguments):
+    """Check 9, in float32 with the real sizes of kernel and landmarks."""
+    model = tiny(embed_dims=32, num_heads=4, num_landmarks=64,
+                 conv_kernel=33, **arguments)
+    counts = [300, 77, 64, 20]
+    patches, valid, mask, coords = ragged(counts, 310)
+    cls, tokens = model(patches, valid, mask, coords)
+    for bag, count in enumerate(counts):
+        one = [part[bag:bag + 1, :count] for part in (patches, mask, coords)]
+        alone = model(one[0], None, *one[1:])
+        assert difference(cls[bag], alone[0][0]) < 1e-5
+        assert difference(tokens[bag, :count], alone[1][0]) < 1e-5
+
+
+def test_bags_of_one_length_are_a_loop_over_bags():
+    model = tiny()
+    patches = torch.randn(3, 30, 6)
+    patches[1] *= 20
+    cls, tokens = model(patches)
+    for bag in range(3):
+        alone = model(patches[bag:bag + 1])
+        assert difference(cls[bag], alone[0][0]) < 1e-6
+        assert difference(tokens[bag], alone[1][0]) < 1e-6
+
+
+def test_padding_anywhere_changes_nothing():
+    """Also for the convolution: neighbours are those of the bag."""
+    model = tiny(DOUBLE, ppeg=True)
+    patches, _, mask, coords = ragged([14], dtype=DOUBLE)
+    want = model(patches, None, mask, coords)
+    kept = torch.zeros(1, 25, dtype=torch.bool)
+    kept[0, torch.randperm(25)[:14].sort().values] = True
+    wide = [torch.full((1, 25, 6), math.inf, dtype=DOUBLE),
+            torch.ones(1, 25, dtype=torch.bool),
+            torch.full((1, 25, 2), -10**9)]
+    for one, other in zip(wide, (patches, mask, coords), strict=True):
+        one[kept] = other[0]
+    got = model(wide[0], kept, *wide[1:])
+    assert torch.equal(got[0], want[0])
+    assert torch.equal(got[1][kept], want[1][0])
+
+
+def test_padding_gets_no_gradient():
+    model = tiny()
+    patches, valid, mask, _ = ragged([9, 3, 0])
+    patches = patches.nan_to_num().requires_grad_()
+    cls, tokens = model(patches, valid, mask)
+    (cls.square().sum() + tokens.square().sum()).backward()
+    assert patches.grad.isfinite().all()
+    seen = valid & ~mask
+    assert not patches.grad[~seen].any()
+    assert patches.grad[seen].any(dim=1).all()
+    assert all(parameter.grad.isfinite().all()
+               for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('count', [1, 3, 4])
+def test_few_patches_give_exact_attention(count):
+    """Check 4: with the class token at most m tokens."""
+    model, exact = tiny(), tiny(attn='exact')
+    exact.load_state_dict(model.state_dict())
+    patches = torch.randn(2, count, 6)
+    assert torch.equal(model(patches)[1], exact(patches)[1])
+
+
+# ------------------------------------------------- check 22: one set of names
+
+
+def test_exact_attention_has_the_same_parameters():
+    model, exact = tiny(), tiny(attn='exact')
+    assert list(model.state_dict()) == list(exact.state_dict())
+    exact.load_state_dict(model.state_dict())
+    patches = torch.randn(1, 40, 6)
+    gap = difference(model(patches)[0], exact(patches)[0])
+    assert 1e-4 < gap
+
+
+# --------------------------------------------- checks 10 and 11: what is seen
+
+
+@pytest.mark.parametrize(('arguments', 'alike'), [
+    (dict(conv_kernel=0), True), (dict(conv_kernel=0, attn='exact'), True),
+    (dict(), False), (dict(conv_kernel=0, ppeg=True), False)])
+def test_only_positions_tell_masked_patches_apart(arguments, alike):
+    """Check 10."""
+    model = tiny(**arguments)
+    patches, valid, mask, coords = ragged([30])
+    tokens = model(patches, valid, mask, coords)[1][mask]
+    spread = tokens.std(dim=0).max().item()
+    assert (spread < 1e-6) is alike
+    assert alike or spread > 1e-3
+
+
+def test_order_counts_but_for_exact_attention_alone():
+    """Check 11."""
+    patches, order = torch.randn(1, 30, 6), torch.randperm(30)
+    for arguments, alike in ((dict(), False), (dict(conv_kernel=0), False),
+                             (dict(attn='exact'), False),
+                             (dict(attn='exact', conv_kernel=0), True)):
+        model = tiny(**arguments)
+        gap = difference(model(patches)[0], model(patches[:, order])[0])
+        assert (gap < 1e-5) is alike, arguments
+
+
+@pytest.mark.parametrize('mask_token', ['learnable', 'zeros'])
+def test_masked_patches_are_not_seen(mask_token):
+    model = tiny(mask_token=mask_token)
+    patches, valid, mask, _ = ragged([20, 12])
+    want = model(patches, valid, mask)
+    changed = patches.clone()
+    changed[mask] = 1e6
+    for one, other in zip(model(changed, valid, mask), want, strict=True):
+        assert torch.equal(one, other)
+    assert ('mask_token' in model.state_dict()) == (
+        mask_token == 'learnable')
+
+
+def test_coordinates_are_looked_at_with_ppeg_alone():
+    """In pixels, from anywhere; and several patches may share a place."""
+    plain, model = tiny(), tiny(ppeg=True)
+    patches, valid, _, coords = ragged([20, 12])
+    assert torch.equal(plain(patches, valid, coords=coords)[0],
+                       plain(patches, valid)[0])
+    want = model(patches, valid, coords=coords)[0]
+    assert difference(
+        model(patches, valid, coords=coords * 3 + 7_000_001)[0], want) < 1e-6
+    coords[0, 0] += 256
+    assert difference(model(patches, valid, coords=coords)[0], want) > 1e-4
+    coords[:] = 512
+    assert model(patches, valid, coords=coords)[0].isfinite().all()
+
+
+# ----------------------------------------------------- training and precision
+
+
+@pytest.mark.parametrize('arguments', [dict(), dict(ppeg=True),
+                                       dict(attn='exact')])
+def test_every_parameter_is_trained_also_with_checkpoints(arguments):
+    patches, valid, mask, coords = ragged([30, 9])
+    gradients = []
+    model = tiny(**arguments)
+    for with_cp in (False, True):
+        model.with_cp = with_cp
+        model.zero_grad()
+        cls, tokens = model(patches, valid, mask, coords)
+        (cls.sum() + tokens.pow(3).sum()).backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in
+                          model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert gradient.any(), name
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-4,
+                              atol=1e-5), name
+
+
+def test_checkpoints_keep_less():
+    kept = []
+    for with_cp in (False, True):
+        model = tiny(with_cp=with_cp)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+                lambda x, sizes=sizes: sizes.append(x.numel()) or x,
+                lambda x: x):
+            model(torch.randn(1, 400, 6))
+        kept.append(sum(sizes))
+    assert kept[1] < .5 * kept[0]
+
+
+def test_reduced_precision_is_near():
+    """Check 24: bfloat16 within 2 %."""
+    model = tiny(embed_dims=32, num_landmarks=16, ppeg=True)
+    patches, valid, mask, coords = ragged([90, 40])
+    patches = patches.nan_to_num()
+    want = model(patches, valid, mask, coords)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = model(patches, valid, mask, coords)
+        rows = model.class_token_attention(patches, valid, mask, coords)
+    assert rows.dtype == torch.float32
+    for one, other in zip(got, want, strict=True):
+        one = one.float()
+        assert (one - other).norm() < .02 * other.norm()
+        assert abs(one.abs().mean() - other.abs().mean()) < \
+            .02 * other.abs().mean()
+
+
+# ---------------------------------------------------------- check 12: memory
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers how large tensors get, and how large all are together."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self.largest = max(self.largest, leaf.numel())
+                self.total += leaf.numel()
+        return output
+
+
+def test_memory_is_linear():
+    """Forward and backward make nothing of N x m, nor of N x N."""
+    totals = []
+    for count in (2000, 4000):
+        model = tiny(num_landmarks=64)
+        with LargestTensor() as tensors:
+            model(torch.randn(1, count, 6))[0].sum().backward()
+        assert tensors.largest < 32 * count
+        totals.append(tensors.total)
+    assert totals[1] < 2.3 * totals[0]
+
+
+# ------------------------------------------------ check 23: what CLS looks at
+
+
+@pytest.mark.parametrize('layer', [0, -1])
+@pytest.mark.parametrize('arguments', [
+    dict(), dict(attn='exact'), dict(cls_landmark=True, ppeg=True)])
+def test_class_token_attention_is_the_dense_row(arguments, layer):
+    model = tiny(DOUBLE, ppeg_step=256 if 'ppeg' in arguments else None,
+                 **arguments)
+    patches, valid, _, coords = ragged([17, 11, 3], dtype=DOUBLE)
+    rows = model.class_token_attention(patches, valid, None, coords, layer)
+    assert rows.shape == (3, 2, 17)
+    for bag, count in enumerate((17, 11, 3)):
+        cells = (coords[bag, :count] - 100) // 256
+        dense = naive_aggregator(model, patches[bag, :count], None,
+                                 cells - cells.amin(dim=0))[2][layer]
+        assert difference(rows[bag, :, :count], dense[:, 0, 1:]) < 1e-9
+        assert not rows[bag, :, count:].any()
+    alone = model.class_token_attention(
+        patches[:1], None, None, coords[:1], layer)
+    assert difference(alone[0], rows[0]) < 1e-12
+
+
+# ------------------------------------------------------------ from the config
+
+
+def test_is_built_and_initialised_from_a_config():
+    model = MODELS.build(
+        dict(type='mmmedmask.NystromAggregator', in_dims=1024))
+    model.init_weights()
+    assert (model.embed_dims, len(model.layers)) == (512, 2)
+    assert model.layers[0].num_landmarks == 256
+    assert model.layers[0].value_conv.weight.shape == (8, 33)
+    assert .015 < model.layers[1].qkv.weight.std().item() < .025
+    assert .01 < model.cls_token.std().item() < .03
+    assert .01 < model.mask_token.std().item() < .03
+
+
+@pytest.mark.parametrize(('arguments', 'value'), [
+    (dict(in_dims=0), 'in_dims .* 0'),
+    (dict(num_layers=0), 'num_layers .* 0'),
+    (dict(num_heads=3), 'num_heads 3, got 8'),
+    (dict(num_heads=0), 'num_heads 0'),
+    (dict(num_landmarks=0), 'num_landmarks .* 0'),
+    (dict(num_landmarks=1, cls_landmark=True), 'at least 2, got 1'),
+    (dict(attn='flash'), "'flash'"),
+    (dict(conv_kernel=4), 'conv_kernel .* 4'),
+    (dict(iterations=0), 'iterations .* 0'),
+    (dict(mask_token='mean'), "'mean'"),
+    (dict(ppeg_step=256), '256 with ppeg=False'),
+    (dict(ppeg=True, ppeg_step=0), 'got 0'),
+])
+def test_bad_arguments_are_refused_by_value(arguments, value):
+    with pytest.raises(ValueError, match=value):
+        tiny(**arguments)
+
+
+@pytest.mark.parametrize(('change', 'value'), [
+    (dict(patches=torch.randn(2, 9, 5)), r'in_dims=6, got \(2, 9, 5\)'),
+    (dict(patches=torch.randn(9, 6)), r'got \(9, 6\)'),
+    (dict(valid=torch.ones(2, 9)), 'valid must be bool .*float32'),
+    (dict(mask=torch.ones(2, 8, dtype=torch.bool)), r'mask .* \(2, 8\)'),
+    (dict(coords=None), 'needs coords .* None'),
+    (dict(coords=torch.zeros(2, 8, 2).long()), r'\(2, 9, 2\), got \(2, 8'),
+    (dict(coords=torch.zeros(2, 9, 2)), 'whole pixels, int64, got .*float32'),
+])
+def test_bad_inputs_are_refused_by_value(change, value):
+    inputs = dict(
+        patches=torch.randn(2, 9, 6), valid=None, mask=None,
+        coords=torch.zeros(2, 9, 2).long()) | change
+    with pytest.raises(ValueError, match=value):
+        tiny(ppeg=True)(**inputs)
+
+
+def test_no_such_layer_is_refused():
+    with pytest.raises(ValueError, match='2 layers, got 2'):
+        tiny().class_token_attention(torch.randn(1, 9, 6), layer=2)
