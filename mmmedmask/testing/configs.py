@@ -18,6 +18,7 @@ from mmmedmask.testing.datasets import (
     write_nct_dataset,
     write_tile_folder,
 )
+from mmmedmask.testing.lesions import SPLIT_FOLDER, write_lesion_dataset
 
 BATCH_SIZE = 2
 ITERATIONS = 2
@@ -32,6 +33,13 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: value, so the number of RoIs and of values in linear layers stays small.
 DETECTOR_SIZES = dict(
     fc_out_channels=32, nms_pre=50, max_per_img=50)
+#: Width of SETR's transformer and heads.
+SETR_DIMS = 32
+SETR_CHANNELS = 8
+#: Width of MSMAE's encoder and decoder, and patches along a side of an image.
+MSMAE_DIMS = 16
+MSMAE_GRID = 4
+MSMAE_MODELS = ('mmmedmask.MSMAE', 'mmmedmask.MSMAEClassifier')
 
 
 def shrink_config(cfg: Config,
@@ -39,8 +47,9 @@ def shrink_config(cfg: Config,
                   data_dir: str | Path | None = None) -> Config:
     """Return a copy of a config that trains within a second on a CPU.
 
-    Handled are CMIM's pre-training and detection with mmdet. Data sets are
-    drawn at the relative paths that the config names.
+    Handled are the pre-training of CMIM and MSMAE, MSMAE's classifier,
+    detection with mmdet and SETR with mmseg. Data sets are drawn at the
+    relative paths that the config names.
 
     Args:
         cfg: A shipped config.
@@ -59,6 +68,10 @@ def shrink_config(cfg: Config,
     data_dir = work_dir / 'data' if data_dir is None else Path(data_dir)
     cfg.work_dir = str(work_dir / 'run')
     _shrink_model(cfg.model)
+    if cfg.model.type == 'EncoderDecoder':
+        _shrink_setr(cfg.model)
+    if cfg.model.type in MSMAE_MODELS:
+        _shrink_msmae(cfg)
     _shrink_loops(cfg)
     _shrink_hooks(cfg)
     for node in _dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
@@ -99,6 +112,47 @@ def _shrink_model(model: dict) -> None:
             node['compile_encoder'] = False
 
 
+def _shrink_setr(model: dict) -> None:
+    """Make a segmentor of mmseg narrow, as deep as it is."""
+    arch = model['backbone']['arch']
+    model['backbone']['arch'] = dict(
+        embed_dims=SETR_DIMS,
+        num_layers=12 if isinstance(arch, str) else arch['num_layers'],
+        num_heads=2,
+        feedforward_channels=2 * SETR_DIMS)
+    for head in _dicts([model['decode_head'], model.get('auxiliary_head')]):
+        if 'in_channels' in head:
+            head.update(in_channels=SETR_DIMS, channels=SETR_CHANNELS)
+
+
+def _shrink_msmae(cfg: Config) -> None:
+    """Make MSMAE narrow and shallow, with maps from the first epoch on."""
+    model = cfg.model
+    side = MSMAE_GRID * model.backbone.patch_size
+    model.backbone.update(
+        img_size=side,
+        arch=dict(
+            embed_dims=MSMAE_DIMS,
+            num_layers=2,
+            num_heads=2,
+            feedforward_channels=2 * MSMAE_DIMS))
+    if model.get('neck') is not None:
+        model.neck.update(embed_dims=MSMAE_DIMS, num_layers=1, num_heads=2)
+    if 'in_channels' in model.head:
+        model.head.in_channels = MSMAE_DIMS
+    hooks = [cfg.get('default_hooks'), cfg.get('custom_hooks')]
+    for node in _dicts([*map(cfg.get, DATALOADERS), *hooks]):
+        if node.get('type') in ('mmmedmask.RandomResizedCrop',
+                                'mmmedmask.ResizeImage'):
+            node['scale'] = side
+        if node.get('type') == 'mmmedmask.AttentionMaskHook':
+            node['begin'] = 0
+        if node.get('type') == 'mmmedmask.LesionCoverageHook':
+            node.update(num_images=2, num_draws=1)
+        if node.get('type') == 'mmmedmask.AttentionPanelHook':
+            node.update(num_samples=1, min_side=side)
+
+
 def _shrink_sizes(node: dict) -> None:
     for key, value in DETECTOR_SIZES.items():
         if key in node:
@@ -118,6 +172,12 @@ def _shrink_loops(cfg: Config) -> None:
         cfg.train_cfg.update(max_iters=ITERATIONS, val_interval=ITERATIONS)
     else:
         cfg.train_cfg.max_epochs = 1
+        # A warm-up may be longer; what follows it has no end then.
+        cfg.param_scheduler = [
+            scheduler for scheduler in cfg.param_scheduler
+            if scheduler.get('begin', 0) == 0
+        ]
+    cfg.load_from = None
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper':
         # It refuses to run on a CPU.
         cfg.optim_wrapper.type = 'OptimWrapper'
@@ -151,7 +211,8 @@ def _shrink_loader(loader: dict, folder: Path) -> tuple[str, str]:
     # One folder for each data set that the configs tell apart.
     folder_name = re.sub(r'\W+', '_', f'{kind}_{old_root}')
     root = folder / folder_name
-    dataset['data_root'] = str(root)
+    # Serializing collects garbage, which takes longer than a step.
+    dataset.update(data_root=str(root), serialize_data=False)
     DRAWN[kind](dataset, root)
     return old_root if isinstance(old_root, str) else '', str(root)
 
@@ -190,8 +251,32 @@ def _draw_nct(dataset: dict, root: Path) -> None:
         write_nct_dataset(root, tiles_per_class=1)
 
 
+def _draw_lesions(dataset: dict, root: Path) -> None:
+    dataset['split_folder'] = SPLIT_FOLDER
+    if not root.exists():
+        write_lesion_dataset(
+            root,
+            num_train=ITERATIONS * BATCH_SIZE,
+            num_val=BATCH_SIZE,
+            size=(96, 112),
+            normal=True)
+
+
+def _draw_labelled(dataset: dict, root: Path) -> None:
+    # Three classes, so that the labels fit any data set of ours.
+    dataset['split_folder'] = SPLIT_FOLDER
+    if not root.exists():
+        write_lesion_dataset(
+            root,
+            num_train=ITERATIONS * BATCH_SIZE,
+            num_val=BATCH_SIZE,
+            size=(48, 56))
+
+
 DRAWN: dict[str, Callable[[dict, Path], None]] = {
     'CocoDataset': _draw_glands,
+    'mmmedmask.LabelledImages': _draw_labelled,
+    'mmmedmask.LesionSegmentation': _draw_lesions,
     'mmmedmask.NCTCRC': _draw_nct,
     'mmmedmask.TileFolder': _draw_tiles,
 }
