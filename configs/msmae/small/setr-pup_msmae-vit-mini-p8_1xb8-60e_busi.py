@@ -1,0 +1,68 @@
+"""SETR-PUP on BUSI from MSMAE weights, at a size for two CPU cores.
+
+Images of 128 pixels in patches of 8, a ViT of width 192 with 6 layers, heads
+of 64 channels.
+"""
+
+_base_ = '../benchmarks/setr-pup_msmae-vit-base-p16_1xb8-200e_busi.py'
+
+# ========================= Frequently modified =========================
+# Its encoder has the same image size, patch size and arch.
+checkpoint = 'work_dirs/msmae_vit-mini-p8_1xb16-200e_busi/epoch_200.pth'
+data_root = 'data/busi/'
+split_folder = 'splits/paper'
+max_epochs = 60
+base_lr = 3e-4
+val_interval = 5
+num_workers = 1
+
+# ========================== Possibly modified ==========================
+img_size = 128  # pixels, a side of the square
+patch_size = 8
+arch = dict(
+    embed_dims=192, num_layers=6, num_heads=3, feedforward_channels=768)
+out_indices = (1, 2, 3, 5)
+channels = 64
+
+# ====================== Unmodified in most cases =======================
+head = dict(in_channels=arch['embed_dims'], channels=channels)
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, **arch),
+        img_size=img_size,
+        patch_size=patch_size,
+        out_indices=out_indices,
+        init_cfg=dict(checkpoint=checkpoint)),
+    # Three times twice is the patch size.
+    decode_head=dict(**head, num_convs=3),
+    auxiliary_head=[
+        dict(_base_.model.auxiliary_head[0], **head),
+        dict(_base_.model.auxiliary_head[1], **head),
+        dict(_base_.model.auxiliary_head[2], **head),
+    ])
+
+resize = dict(type='Resize', scale=(img_size, img_size), backend='pillow')
+train_pipeline = [
+    *_base_.train_pipeline[:3], resize, _base_.train_pipeline[-1]
+]
+test_pipeline = [
+    _base_.test_pipeline[0], resize, *_base_.test_pipeline[-2:]
+]
+dataset = dict(data_root=data_root, split_folder=split_folder)
+train_dataloader = dict(
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    dataset=dict(**dataset, pipeline=train_pipeline))
+val_dataloader = dict(
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    dataset=dict(**dataset, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(official_size=(img_size, img_size), data_root=data_root)
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+train_cfg = dict(max_epochs=max_epochs, val_interval=val_interval)
+default_hooks = dict(
+    logger=dict(interval=7), checkpoint=dict(interval=max_epochs))
+log_processor = dict(window_size=7)
