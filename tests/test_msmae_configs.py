@@ -1,0 +1,635 @@
+"""MSMAE's configs say what the paper says, and hand weights on.
+
+Check 20 of the method's reference (learning rates per layer, what is decayed)
+and the schedules, against formulas written out here; the chain from
+pre-training to fine-tuning with drawn data; how the configs of Tables 3 and 8
+differ from the main ones.
+"""
+
+import copy
+import functools
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.runner import Runner
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.engine.hooks.attention_mask import refresh_epochs
+from mmmedmask.testing.configs import shrink_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+FOLDER = CONFIGS / 'msmae'
+PAPER = [
+    path for folder in ('.', 'ablations', 'benchmarks')
+    for path in sorted((FOLDER / folder).glob('*.py'))
+]
+PRETRAIN = [path for path in PAPER if re.match(r'(msmae|mae|amt)_', path.name)]
+FINETUNE = [path for path in PAPER if path.name.startswith('vit-')]
+SMALL = sorted((FOLDER / 'small').glob('vit-*.py'))
+DATA = {
+    'messidor2': ('data/messidor2/', 5),
+    'brain-tumor-mri': ('data/brain_tumor_mri/', 4),
+    'ham10000': ('data/ham10000/', 7),
+    'busi': ('data/busi/', 3),
+}
+MAIN = 'msmae_vit-base-p16_1xb64-coslr-300e_messidor2'
+MAIN_FINETUNE = 'vit-base-p16_msmae_1xb256-100e_messidor2'
+
+
+@functools.cache
+def _read(path):
+    """Read a config once; nobody may change it."""
+    return Config.fromfile(path)
+
+
+def _find(name):
+    found = list(FOLDER.rglob(f'{name}.py'))
+    assert len(found) == 1, f'{name}: {found}'
+    return found[0]
+
+
+def _load(name):
+    return copy.deepcopy(_read(_find(name)))
+
+
+def _hooks(cfg):
+    hooks = [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]
+    return {hook.type.removeprefix('mmmedmask.'): hook for hook in hooks}
+
+
+def _name(path):
+    return path.stem
+
+
+@pytest.fixture(autouse=True)
+def plain_pretty_text(monkeypatch):
+    """MMEngine formats each config five times; that is half of a run."""
+    monkeypatch.setattr(
+        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+    """Drawn once for all tests."""
+    return tmp_path_factory.mktemp('data')
+
+
+def test_found_the_configs():
+    assert len(PRETRAIN) >= 24
+    assert len(FINETUNE) >= 26
+
+
+# --- what all of a kind share --------------------------------------------
+
+
+def _check_pipeline(pipeline, crop):
+    types = [transform.type for transform in pipeline]
+    assert types == [
+        'mmmedmask.LoadTile', 'mmmedmask.RandomResizedCrop',
+        'mmmedmask.RandomFlip', 'mmmedmask.PackTile'
+    ] if crop else ['mmmedmask.LoadTile', 'mmmedmask.ResizeImage',
+                    'mmmedmask.PackTile']
+    assert pipeline[1].scale == 224
+    if crop:
+        assert tuple(pipeline[1].crop_ratio_range) == (.2, 1.)
+        assert pipeline[1].interpolation == 'bicubic'
+        assert pipeline[2].prob == .5
+
+
+def _check_data(cfg, name, loaders):
+    root, num_classes = DATA[name.rpartition('_')[2]]
+    for loader in loaders:
+        assert cfg[loader].dataset.type == 'mmmedmask.LabelledImages'
+        assert cfg[loader].dataset.data_root == root
+    assert cfg.train_dataloader.dataset.split == 'train'
+    assert cfg.model.head.num_classes == num_classes
+
+
+@pytest.mark.parametrize('path', PRETRAIN, ids=_name)
+def test_pretraining(path):
+    """Table 4."""
+    cfg = _read(path)
+    batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
+    assert cfg.default_scope == 'mmpretrain'
+    assert cfg.model.type == 'mmmedmask.MSMAE'
+    _check_data(cfg, path.stem, ['train_dataloader'])
+    _check_pipeline(cfg.train_dataloader.dataset.pipeline, crop=True)
+    assert cfg.train_dataloader.batch_size == batch_size
+    assert cfg.auto_scale_lr.base_batch_size == batch_size
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='AdamW',
+        lr=1e-3 * batch_size / 256,
+        betas=(.9, .95),
+        weight_decay=.05)
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.model.random_mask_ratio == .75
+    decoder = cfg.model.neck
+    assert (decoder.embed_dims, decoder.num_layers,
+            decoder.num_heads) == (512, 8, 16)
+    unlabelled = path.name.startswith(('mae_', 'amt_'))
+    assert cfg.model.head.cls_weight == (0 if unlabelled else .1)
+    hooks = _hooks(cfg)
+    assert {'TransformEpochHook', 'AttentionPanelHook',
+            'NaNGuardHook'} <= set(hooks)
+    assert ('AttentionMaskHook' in hooks) != path.name.startswith('mae_')
+    with_masks = path.stem.endswith(('busi', 'ham10000'))
+    assert ('LesionCoverageHook' in hooks) == with_masks
+    for hook in hooks.values():
+        if 'pipeline' in hook:
+            _check_pipeline(hook.pipeline, crop=False)
+
+
+@pytest.mark.parametrize('path', FINETUNE, ids=_name)
+def test_fine_tuning(path):
+    """Table 5, and no augmentation that the released code leaves out."""
+    cfg = _read(path)
+    batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
+    scratch = '_scratch_' in path.name
+    assert cfg.default_scope == 'mmpretrain'
+    assert cfg.model.type == 'mmmedmask.MSMAEClassifier'
+    _check_data(cfg, path.stem,
+                ['train_dataloader', 'val_dataloader', 'test_dataloader'])
+    _check_pipeline(cfg.train_dataloader.dataset.pipeline, crop=True)
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.split == 'val'
+        _check_pipeline(loader.dataset.pipeline, crop=False)
+    assert cfg.train_dataloader.batch_size == batch_size
+    assert cfg.auto_scale_lr.base_batch_size == batch_size
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='AdamW',
+        lr=1e-3 * batch_size / 256,
+        betas=(.9, .999),
+        weight_decay=.05)
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == (
+        1 if scratch else .75)
+    assert cfg.train_cfg.max_epochs == (300 if scratch else 100)
+    assert cfg.model.get('train_cfg') is None
+    backbone, head = cfg.model.backbone, cfg.model.head
+    assert backbone.drop_path_rate == .1
+    assert not backbone.fixed_pos_embed
+    assert head.loss == dict(
+        type='LabelSmoothLoss', label_smooth_val=.1, mode='original')
+    assert head.init_cfg == dict(type='TruncNormal', layer='Linear', std=2e-5)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert evaluator.type == 'mmmedmask.DiseaseClassification'
+        assert evaluator.get('graded', False) == ('messidor2' in path.name)
+    hooks = _hooks(cfg)
+    assert {'TransformEpochHook', 'LoadCheckHook',
+            'NaNGuardHook'} <= set(hooks)
+    assert hooks['CheckpointHook'].save_best == 'disease/top1'
+    assert hooks['LoadCheckHook'].get('allow_scratch', False) == scratch
+    assert (backbone.init_cfg is None) == scratch
+    masked = cfg.model.mask_ratio + cfg.model.throw_ratio > 0
+    assert ('AttentionMaskHook' in hooks) == masked
+    assert masked != any(word in path.name for word in (
+        '_scratch_', '_mae_', '_amt_', 'all-tokens'))
+
+
+@pytest.mark.parametrize('path', FINETUNE + SMALL, ids=_name)
+def test_checkpoint_is_what_a_shipped_config_leaves(path):
+    """A path of a pre-training run that no config of ours would write."""
+    cfg = _read(path)
+    init_cfg = cfg.model.backbone.get('init_cfg')
+    if init_cfg is None:
+        return
+    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
+                              init_cfg.checkpoint).groups()
+    assert init_cfg.prefix == 'backbone.'
+    source = _read(_find(run))
+    assert source.train_cfg.max_epochs == int(epoch)
+    assert source.train_dataloader.dataset.data_root == \
+        cfg.train_dataloader.dataset.data_root
+
+
+# --- check 20: learning rates and decay ----------------------------------
+
+
+def _groups(cfg):
+    """Name of each parameter to the rate and decay of its group."""
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    groups = {
+        id(parameter): (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
+    return {
+        name: (*groups[id(parameter)], parameter.ndim)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _narrow(cfg, num_layers=12):
+    cfg.model.backbone.update(
+        img_size=32,
+        init_cfg=None,
+        arch=dict(
+            embed_dims=16,
+            num_layers=num_layers,
+            num_heads=2,
+            feedforward_channels=32))
+    if 'in_channels' in cfg.model.head:
+        cfg.model.head.in_channels = 16
+    return cfg
+
+
+def _depth(name):
+    """Depth as MAE counts it: 0 embeddings, 1 to 12 layers, 13 the rest."""
+    if re.match(r'backbone\.(cls_token|pos_embed|patch_embed)', name):
+        return 0
+    layer = re.match(r'backbone\.layers\.(\d+)\.', name)
+    return int(layer[1]) + 1 if layer else 13
+
+
+@pytest.mark.parametrize('pooling', ['mean', 'cls'])
+def test_lower_layers_learn_slower(pooling):
+    """14 depths with rates of 0.75^(13 - depth), as MAE's fine-tuning."""
+    cfg = _load(MAIN_FINETUNE if pooling == 'mean' else
+                'vit-base-p16_msmae-cls-pool_1xb256-100e_messidor2')
+    groups = _groups(_narrow(cfg))
+    assert {_depth(name) for name in groups} == set(range(14))
+    decayed = set()
+    for name, (rate, decay, ndim) in groups.items():
+        assert rate == pytest.approx(1e-3 * .75**(13 - _depth(name))), name
+        undecayed = ndim == 1 or name in ('backbone.cls_token',
+                                          'backbone.pos_embed')
+        assert decay == (0 if undecayed else .05), name
+        decayed |= set() if undecayed else {name}
+    # Four matrices per layer, the patches' and the head's.
+    assert len(decayed) == 12 * 4 + 2
+    assert groups['head.fc.weight'][0] == 1e-3
+    norm = 'ln2' if pooling == 'mean' else 'ln1'
+    assert groups[f'backbone.{norm}.weight'][:2] == (1e-3, 0)
+    assert len({rate for rate, _, _ in groups.values()}) == 14
+
+
+def test_from_scratch_all_layers_learn_alike():
+    cfg = _load('vit-base-p16_scratch_1xb256-300e_messidor2')
+    assert {rate for rate, _, _ in _groups(_narrow(cfg)).values()} == {1e-3}
+
+
+def test_pretraining_decays_matrices_alone():
+    """Norms, biases, tokens and positions are not decayed."""
+    groups = _groups(_narrow(_load(MAIN)))
+    assert not any('pos_embed' in name for name in groups)
+    decayed = {name for name, (_, decay, _) in groups.items() if decay}
+    matrices = {
+        name for name in groups
+        if name.endswith('.weight') and not re.search(r'\.ln\d\.', name)
+    }
+    assert decayed == matrices
+    # Patches, 12 and 8 layers, the decoder's two, and the class head.
+    assert len(matrices) == 1 + 20 * 4 + 2 + 1
+    assert {decay for _, decay, _ in groups.values()} == {0, .05}
+    assert {rate for rate, _, _ in groups.values()} == {1e-3 * 64 / 256}
+
+
+# --- schedules -----------------------------------------------------------
+
+
+def _rates(cfg, iterations_per_epoch, scales=(1., )):
+    """The rate of each group before each iteration, as MMEngine sets it."""
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in scales]
+    base = cfg.optim_wrapper.optimizer.lr
+    optimizer = torch.optim.SGD([
+        dict(params=[parameter], lr=base * scale)
+        for parameter, scale in zip(parameters, scales, strict=True)
+    ])
+    epochs = cfg.train_cfg.max_epochs
+    schedulers = []
+    for scheduler in cfg.param_scheduler:
+        # What a runner fills in.
+        arguments = dict(scheduler) | dict(end=scheduler.get('end', epochs))
+        assert arguments.pop('convert_to_iter_based')
+        kind = PARAM_SCHEDULERS.get(arguments.pop('type'))
+        schedulers.append(
+            kind.build_iter_from_epoch(
+                optimizer=optimizer,
+                epoch_length=iterations_per_epoch,
+                **arguments))
+    rates = []
+    for _ in range(epochs * iterations_per_epoch):
+        rates.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return torch.tensor(rates, dtype=torch.float64)
+
+
+def _mae_rate(epoch, base, warm_up, epochs, low):
+    """The rate that MAE's code sets, at a fraction of an epoch."""
+    if epoch < warm_up:
+        return base * epoch / warm_up
+    done = (epoch - warm_up) / (epochs - warm_up)
+    return low + (base - low) * .5 * (1 + math.cos(math.pi * done))
+
+
+def test_pretraining_schedule():
+    cfg = _load(MAIN)
+    rates = _rates(cfg, 5)[:, 0]
+    base = 2.5e-4
+    expected = torch.tensor(
+        [_mae_rate(i / 5, base, 40, 300, 0) for i in range(1500)],
+        dtype=torch.float64)
+    # A warm-up of 200 steps from 1e-4 of the rate reaches it one step sooner.
+    torch.testing.assert_close(rates, expected, rtol=0, atol=base / 150)
+    torch.testing.assert_close(rates[200:], expected[200:])
+    assert rates[0] == pytest.approx(base * 1e-4)
+    assert rates[199] == pytest.approx(base)
+    assert rates[-1] < base * 1e-4
+
+
+def test_fine_tuning_schedule():
+    """Each layer's rate ends at a thousandth of its largest one, as MAE's."""
+    cfg = _load(MAIN_FINETUNE)
+    scales = [.75**13, 1.]
+    rates = _rates(cfg, 4, scales)
+    expected = torch.tensor(
+        [[_mae_rate(i / 4, 1e-3, 5, 100, 1e-6) * scale for scale in scales]
+         for i in range(400)], dtype=torch.float64)
+    torch.testing.assert_close(rates[20:], expected[20:])
+    torch.testing.assert_close(rates[:20], expected[:20], rtol=0, atol=6e-5)
+    assert rates[-1, 1] == pytest.approx(1e-6, rel=.1)
+
+
+def test_refreshes():
+    """Pre-training at 40, 80, ..., 280, fine-tuning at 0, 20, ..., 80."""
+    listed = {}
+    for name in (MAIN, MAIN_FINETUNE):
+        cfg = _load(name)
+        hook = _hooks(cfg)['AttentionMaskHook']
+        listed[name] = refresh_epochs(hook.begin, hook.interval,
+                                      cfg.train_cfg.max_epochs)
+    assert listed == {
+        MAIN: [40, 80, 120, 160, 200, 240, 280],
+        MAIN_FINETUNE: [0, 20, 40, 60, 80]
+    }
+
+
+# --- ablations -----------------------------------------------------------
+
+PRE = '{}_vit-base-p16_1xb64-coslr-300e_messidor2'
+FINE = 'vit-base-p16_{}_1xb256-100e_messidor2'
+# Config to what is not as in the main one, written out.
+DIFFERENCES = {
+    PRE.format('mae'): {'cls_weight': 0, 'custom_hooks': []},
+    PRE.format('amt'): {'cls_weight': 0},
+    'msmae_vit-base-p16_1xb128-coslr-300e_messidor2':
+    {'batch_size': 128, 'base_batch_size': 128, 'lr': 5e-4},
+    'msmae_vit-base-p16_1xb256-coslr-300e_messidor2':
+    {'batch_size': 256, 'base_batch_size': 256, 'lr': 1e-3},
+    PRE.format('msmae_mask-75-throw-0'): {'mask_ratio': .75, 'throw_ratio': 0},
+    PRE.format('msmae_mask-45-throw-40'): {'throw_ratio': .4},
+    PRE.format('msmae_mask-30-throw-45'):
+    {'mask_ratio': .3, 'throw_ratio': .45},
+    PRE.format('msmae_interval-20'): {'interval': 20},
+    PRE.format('msmae_interval-60'): {'interval': 60},
+    PRE.format('msmae_interval-80'): {'interval': 80},
+    PRE.format('msmae_mean-heads'): {'weight_norm': 'mean_heads'},
+    PRE.format('msmae_norm-pix'): {'norm_pix': True},
+    'msmae_vit-base-p8_1xb64-coslr-300e_messidor2': {'patch_size': 8},
+    'msmae_vit-base-p32_1xb64-coslr-300e_messidor2': {'patch_size': 32},
+    'msmae_vit-small-p16_1xb64-coslr-300e_messidor2': {'arch': 'deit-small'},
+    'msmae_vit-tiny-p16_1xb64-coslr-300e_messidor2': {'arch': 'deit-tiny'},
+    'msmae_vit-base-p16_1xb64-amp-coslr-300e_messidor2':
+    {'type': 'mmmedmask.Bfloat16OptimWrapper'},
+    FINE.format('mae'): {'checkpoint': PRE.format('mae'), 'mask_ratio': 0,
+                         'throw_ratio': 0, 'custom_hooks': []},
+    FINE.format('amt'): {'checkpoint': PRE.format('amt'), 'mask_ratio': 0,
+                         'throw_ratio': 0, 'custom_hooks': []},
+    FINE.format('msmae-all-tokens'):
+    {'mask_ratio': 0, 'throw_ratio': 0, 'custom_hooks': []},
+    FINE.format('mae-masked'): {'checkpoint': PRE.format('mae')},
+    FINE.format('amt-masked'): {'checkpoint': PRE.format('amt')},
+    'vit-base-p16_msmae_1xb64-100e_messidor2':
+    {'batch_size': 64, 'base_batch_size': 64, 'lr': 2.5e-4},
+    'vit-base-p16_msmae_1xb128-100e_messidor2':
+    {'batch_size': 128, 'base_batch_size': 128, 'lr': 5e-4},
+    FINE.format('msmae-mask-75-throw-0'):
+    {'checkpoint': PRE.format('msmae_mask-75-throw-0'), 'mask_ratio': .75,
+     'throw_ratio': 0},
+    FINE.format('msmae-mask-45-throw-40'):
+    {'checkpoint': PRE.format('msmae_mask-45-throw-40'), 'throw_ratio': .4},
+    FINE.format('msmae-mask-30-throw-45'):
+    {'checkpoint': PRE.format('msmae_mask-30-throw-45'), 'mask_ratio': .3,
+     'throw_ratio': .45},
+    FINE.format('msmae-interval-10'): {'interval': 10},
+    FINE.format('msmae-interval-30'): {'interval': 30},
+    FINE.format('msmae-interval-40'): {'interval': 40},
+    FINE.format('msmae-cls-pool'):
+    {'out_type': 'cls_token', 'final_norm': True, 'allowed_missing': [],
+     'allowed_unused': []},
+}
+
+
+def _flatten(node, key=''):
+    """Leaves of a config by their path."""
+    if isinstance(node, dict) and node:
+        return {
+            path: leaf
+            for name, value in node.items()
+            for path, leaf in _flatten(value, f'{key}.{name}').items()
+        }
+    if isinstance(node, (list, tuple)) and any(
+            isinstance(item, dict) for item in node):
+        return _flatten(dict(enumerate(node)), key)
+    return {key: node}
+
+
+def _is_setting(path):
+    # Variables only serve to write a config; the hook's own copy is one.
+    return path.count('.') > 1 and not path.startswith('.attention_mask.')
+
+
+@pytest.mark.parametrize('name', DIFFERENCES)
+def test_an_ablation_differs_in_what_it_says(name):
+    main = MAIN if name.startswith(('msmae_', 'mae_', 'amt_')) \
+        else MAIN_FINETUNE
+    main = _flatten(_read(_find(main))._cfg_dict)
+    other = _flatten(_read(_find(name))._cfg_dict)
+    changed = {}
+    for path in {*main, *other}:
+        if not _is_setting(path) and path != '.custom_hooks':
+            continue
+        if main.get(path) == other.get(path):
+            continue
+        if path.startswith('.custom_hooks.') and path not in other:
+            continue
+        value = other[path]
+        if path.endswith('.checkpoint'):
+            value = re.fullmatch(r'work_dirs/(.+)/epoch_300\.pth', value)[1]
+        changed[path.rpartition('.')[2]] = value
+    assert changed == DIFFERENCES[name]
+
+
+# --- from one run to the next --------------------------------------------
+
+
+class _Start(Hook):
+    """Copy a model's parts before the first iteration."""
+
+    def before_train(self, runner):
+        self.tensors = {
+            name: value.clone()
+            for name, value in runner.model.state_dict().items()
+        }
+
+
+def _run(cfg, checkpoint=None):
+    """Train a shrunk config; return what it started from and what it said."""
+    if checkpoint is not None and 'init_cfg' in cfg.model.backbone:
+        cfg.model.backbone.init_cfg = dict(
+            type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
+        cfg.default_hooks.load_check.allow_scratch = False
+    start, messages = _Start(), []
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(start)
+    runner.logger.info = messages.append
+    runner.train()
+    return runner, start.tensors, messages
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory, data_dir):
+    """A pre-training run of the main config, and its checkpoint."""
+    work_dir = tmp_path_factory.mktemp('pretrain')
+    cfg = shrink_config(_load(MAIN), work_dir, data_dir)
+    runner, _, _ = _run(cfg)
+    return runner.model.state_dict(), work_dir / 'run' / 'epoch_1.pth'
+
+
+def _quick_evaluator(cfg):
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.num_bootstrap = 20
+
+
+@pytest.mark.parametrize(('name', 'norm'), [
+    (MAIN_FINETUNE, 'ln2'),
+    ('vit-base-p16_msmae-cls-pool_1xb256-100e_messidor2', 'ln1'),
+    ('vit-base-p16_msmae-all-tokens_1xb256-100e_messidor2', 'ln2'),
+])
+def test_pretrain_then_fine_tune(tmp_path, data_dir, pretrained, name, norm):
+    tensors, checkpoint = pretrained
+    cfg = shrink_config(_load(name), tmp_path, data_dir)
+    _quick_evaluator(cfg)
+    # The drawn data has three of the data set's five classes.
+    cfg.model.head.num_classes = 3
+    runner, start, messages = _run(cfg, checkpoint)
+    carried = {
+        key for key in tensors if key.startswith('backbone.') and
+        (norm == 'ln1' or not key.startswith('backbone.ln1.'))
+    }
+    for key in carried:
+        assert torch.equal(start[key], tensors[key]), key
+    assert set(start) - carried == {
+        'head.fc.weight', 'head.fc.bias'
+    } | ({'backbone.ln2.weight', 'backbone.ln2.bias'} if norm == 'ln2' else
+         set())
+    found = [line for line in messages if line.startswith('Load check of')]
+    assert len(found) == 1
+    assert f'{len(carried)} of {len(carried)} tensors are equal' in found[0]
+    scores = runner.message_hub.log_scalars
+    assert 0 <= scores['val/disease/top1'].current() <= 1
+    assert 'val/disease/kappa' in scores
+    assert list((tmp_path / 'run').glob('best_disease_top1_*.pth'))
+
+
+def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, data_dir,
+                                               pretrained):
+    """MAE's own names, which nobody converted."""
+    tensors, _ = pretrained
+    torch.save({'blocks.0.norm1.weight': torch.zeros(16)},
+               tmp_path / 'mae.pth')
+    cfg = shrink_config(_load(MAIN_FINETUNE), tmp_path, data_dir)
+    with pytest.raises(ValueError, match='0 of .* names and shapes fit'):
+        _run(cfg, tmp_path / 'mae.pth')
+    # One layer less than the model has.
+    torch.save(
+        {k: v for k, v in tensors.items() if '.layers.1.' not in k},
+        tmp_path / 'shallow.pth')
+    with pytest.raises(ValueError, match=r'backbone|layers\.1\.ln1\.weight'):
+        _run(cfg, tmp_path / 'shallow.pth')
+
+
+def test_pretraining_continues_from_converted_weights(tmp_path, data_dir,
+                                                      pretrained):
+    """MAE's names, converted, are what load_from then loads and checks."""
+    from mmmedmask.engine.mae_checkpoint import convert_mae
+    tensors, _ = pretrained
+    official, _ = convert_mae(tensors, 'mae')
+    official = {name: value + .01 for name, value in official.items()}
+    converted, _ = convert_mae(official)
+    torch.save({'state_dict': converted}, tmp_path / 'converted.pth')
+    cfg = shrink_config(
+        _load('msmae_mae-vit-base-p16_1xb64-coslr-300e_messidor2'), tmp_path,
+        data_dir)
+    cfg.load_from = str(tmp_path / 'converted.pth')
+    cfg.default_hooks.load_check.allow_scratch = False
+    _, start, messages = _run(cfg)
+    for name, value in converted.items():
+        assert torch.equal(start[name], value), name
+    assert set(start) - set(converted) == {'head.fc.weight', 'head.fc.bias'}
+    checked = [re.search(r'(\d+) of (\d+) tensors are equal', line)
+               for line in messages if line.startswith('Load check of')]
+    assert sum(int(one[1]) for one in checked) == len(converted)
+    assert all(one[1] == one[2] for one in checked)
+    # Without a decoder in the file the run must not start.
+    encoder = {k: v for k, v in converted.items() if 'neck' not in k}
+    torch.save({'state_dict': encoder}, tmp_path / 'converted.pth')
+    with pytest.raises(ValueError, match=r'decoder_blocks\.0\.ln1'):
+        _run(cfg)
+
+
+# --- the how-to on masking strategies ------------------------------------
+
+HOW_TO = CONFIGS.parent / 'docs' / 'how_to' / 'add_a_masking_strategy.md'
+
+
+def test_the_how_to_on_masking_strategies_works(tmp_path, data_dir):
+    """Its code runs as printed: a model with maps of its own, and a hook."""
+    from mmmedmask.registry import HOOKS, MODELS
+    blocks = re.findall(r'^```python\n(.*?)^```', HOW_TO.read_text('utf-8'),
+                        re.MULTILINE | re.DOTALL)
+    names = {}
+    try:
+        for block in blocks:
+            exec(block, names)
+        cfg = shrink_config(_load(MAIN), tmp_path, data_dir)
+        cfg.model.type = names['model']['type']
+        runner, _, _ = _run(cfg)
+        assert type(runner.model).__name__ == 'TokenNormMSMAE'
+        hook = next(hook for hook in runner.hooks
+                    if type(hook).__name__ == 'AttentionMaskHook')
+        # Lengths of tokens are not in [0, 1], as attention is.
+        assert hook.store.maps.max() > 1
+
+        cfg = shrink_config(_load(MAIN), tmp_path, data_dir)
+        cfg.custom_hooks = [dict(type='mmmedmask.CentreMaskHook')]
+        cfg.experiment_name = 'centre'
+        runner = Runner.from_cfg(cfg)
+        seen = []
+        partition = runner.model.partition
+
+        def watch(inputs, data_samples):
+            seen.append((data_samples, partition(inputs, data_samples)))
+            return seen[-1][1]
+
+        runner.model.partition = watch
+        runner.train()
+        trained = [flags for samples, flags in seen
+                   if 'attention_map' in samples[0]]
+        assert len(trained) >= 2
+        assert all(one.thrown.shape[1] > 0 for one in trained)
+    finally:
+        for registry, name in ((MODELS, 'TokenNormMSMAE'),
+                               (HOOKS, 'CentreMaskHook')):
+            registry.module_dict.pop(name, None)
