@@ -4,6 +4,7 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -38,6 +39,13 @@ def plain_pretty_text(monkeypatch):
     """MMEngine formats each config five times; that is half of a step."""
     monkeypatch.setattr(
         Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Matplotlib takes longer for LesionCoverageHook's than all the rest."""
+    monkeypatch.setattr('mmmedmask.engine.hooks.lesion_coverage.draw_coverage',
+                        lambda table: np.zeros((1, 1, 3), np.uint8))
 
 
 def _one_step(cfg):
@@ -76,7 +84,7 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp('data')
 
 
-@pytest.mark.usefixtures('plain_pretty_text')
+@pytest.mark.usefixtures('plain_pretty_text', 'no_curves')
 @pytest.mark.parametrize('name', ALL)
 def test_takes_a_training_step(name, tmp_path, data_dir):
     cfg = Config.fromfile(CONFIGS / name)
