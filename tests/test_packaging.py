@@ -216,6 +216,22 @@ def test_mim_understands_the_model_index():
     assert reported[name, 'CRAG', 'mask AP75'] == 64.3
     name = 'mask-rcnn_scratch-resnet18-fpn_8xb2-1x'
     assert reported[name, 'GlaS', 'mask AP75'] == 60.7
+    # MSMAE's Tables 1, 2, 3, 7 and 8.
+    accuracies = {
+        ('vit-base-p16_msmae_1xb256-100e', 'HAM10000'): 81.97,
+        ('vit-base-p16_mae_1xb256-100e', 'Brain Tumor MRI'): 82.46,
+        ('vit-base-p16_amt_1xb256-100e', 'BUSI'): 66.09,
+        ('vit-base-p16_scratch_1xb256-300e', 'Messidor-2'): 59.77,
+        ('vit-base-p16_msmae-all-tokens_1xb256-100e', 'Messidor-2'): 62.07,
+        ('msmae_interval-60_vit-base-p16_1xb64-coslr-300e',
+         'Messidor-2'): 63.55,
+        ('vit-base-p16_msmae-cls-pool_1xb256-100e', 'Brain Tumor MRI'): 98.47,
+    }
+    for (name, dataset), value in accuracies.items():
+        assert reported[name, dataset, 'Top 1 Accuracy'] == value
+    name = 'setr-pup_msmae-vit-base-p16_1xb8-200e'
+    assert reported[name, 'BUSI', 'F1'] == 60.66
+    assert reported[name, 'BUSI', 'IoU'] == 45.53
 
 
 @pytest.fixture(scope='module')
