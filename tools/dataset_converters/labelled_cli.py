@@ -94,7 +94,3 @@ def run(source: LabelledSource, description: str) -> int:
     print(report.to_text(LINES_SHOWN))
     print(f'\nThe complete report: {text} and {data}')
     return int(bool(report.problems))
-
-
-if __name__ == '__main__':
-    sys.exit('this file is no command; run the converter of a data set')

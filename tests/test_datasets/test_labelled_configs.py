@@ -1,0 +1,82 @@
+"""The bases for labelled images agree with the converters and the paper."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
+from mmmedmask.datasets.conversion.busi import BUSI
+from mmmedmask.datasets.conversion.ham10000 import HAM10000
+from mmmedmask.datasets.conversion.labelled_source import prepare
+from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
+from mmmedmask.registry import DATASETS
+from mmmedmask.testing.labelled_datasets import (
+    write_brain_download,
+    write_busi_download,
+    write_ham_download,
+    write_messidor_download,
+)
+
+BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
+SOURCES = {
+    'brain_tumor_mri': (BRAIN_TUMOR_MRI, write_brain_download, ()),
+    'ham10000': (HAM10000, write_ham_download, ({'nv': 8, 'mel': 8}, )),
+    'busi': (BUSI, write_busi_download, (
+        {'benign': 7, 'malignant': 7, 'normal': 4}, )),
+    'messidor2': (MESSIDOR2, write_messidor_download, ([8, 4, 4, 4, 4], )),
+}
+
+
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+    root = tmp_path_factory.mktemp('converted')
+    for name, (source, write, arguments) in SOURCES.items():
+        write(root / 'in' / name, *arguments)
+        prepare(source, root / 'in' / name, root / name).write(root / name)
+    return root
+
+
+@pytest.mark.parametrize('name', SOURCES)
+@pytest.mark.parametrize(('kind', 'batch'), [('msmae', 64), ('cls', 256)])
+def test_base_reads_what_the_converter_writes(converted, name, kind, batch):
+    cfg = Config.fromfile(BASES / f'{name}_{kind}.py')
+    assert cfg.num_classes == len(SOURCES[name][0].classes)
+    assert cfg.data_root == f'data/{name}/'
+    assert cfg.train_dataloader.batch_size == batch
+    assert cfg.train_dataloader.drop_last
+    loaders = [cfg.train_dataloader]
+    if kind == 'cls':
+        assert not cfg.val_dataloader.drop_last
+        assert cfg.test_dataloader == cfg.val_dataloader
+        assert cfg.val_evaluator.get('graded', False) == (name == 'messidor2')
+        loaders.append(cfg.val_dataloader)
+    for loader in loaders:
+        loader.dataset.update(
+            data_root=str(converted / name), serialize_data=False)
+        dataset = DATASETS.build(loader.dataset)
+        assert dataset.metainfo['classes'] == SOURCES[name][0].classes
+        sample = dataset[0]
+        assert sample['inputs'].shape == (3, 224, 224)
+        meta = sample['data_samples']
+        assert ('crop_box' in meta) == (loader is cfg.train_dataloader)
+        # Intervals are drawn by group.
+        assert ('group' in meta) == (loader is not cfg.train_dataloader)
+
+
+@pytest.mark.parametrize('name', SOURCES)
+def test_whole_images_are_squashed_and_say_so(converted, name):
+    cfg = Config.fromfile(BASES / f'{name}_msmae.py')
+    cfg.train_dataloader.dataset.update(
+        data_root=str(converted / name), serialize_data=False,
+        pipeline=cfg.whole_image_pipeline)
+    meta = DATASETS.build(cfg.train_dataloader.dataset)[0]['data_samples']
+    assert tuple(meta.crop_box) == (0, 0, 1, 1)
+    assert not meta.flip
+    # Pre-training and fine-tuning are augmented alike.
+    other = Config.fromfile(BASES / f'{name}_cls.py')
+    assert cfg.train_pipeline == other.train_pipeline
+    crop = cfg.train_pipeline[1]
+    assert tuple(crop.crop_ratio_range) == (0.2, 1.0)
+    assert crop.interpolation == 'bicubic'
+    assert cfg.train_pipeline[2].prob == 0.5
