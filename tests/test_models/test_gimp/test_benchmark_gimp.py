@@ -1,0 +1,85 @@
+"""The benchmark of the aggregator runs, and compares equal layers."""
+
+import argparse
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from commands import run
+
+SCRIPT = Path(__file__).parents[3] / 'tools/analysis_tools/benchmark_gimp.py'
+TINY = dict(sizes=[64, 128], tokens=64, in_dims=8, embed_dims=8, heads=2,
+            landmarks=16, rounds=1, threads=1)
+
+
+def options():
+    return [part for name, value in TINY.items()
+            for part in (f'--{name.replace("_", "-")}',
+                         *(value if isinstance(value, list) else [value]))]
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The script, measuring in this process."""
+    spec = importlib.util.spec_from_file_location('benchmark_gimp', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def measure(args, part, allocator, *options):
+        assert allocator in module.ALLOCATORS
+        args = argparse.Namespace(
+            **vars(args), train='--train' in options,
+            patches=options[1] if options else None)
+        return getattr(module, f'measure_{part}')(args)
+
+    monkeypatch.setattr(module, 'run_part', measure)
+    return module
+
+
+def test_layers_are_equal_and_compared(tool):
+    args = argparse.Namespace(**TINY, device='cpu', warmup=0)
+    report = tool.report_layers(args, 'keeping')
+    difference, = re.findall(r'differ by at most (\S+)', report)
+    assert float(difference) < 1e-5
+    assert re.findall(r'(\w+) +(wall|processor)', report) == [
+        ('forward', 'wall'), ('forward', 'processor'), ('train', 'wall'),
+        ('train', 'processor')]
+    assert len(re.findall('naive / fused', report)) == 4
+    assert len(re.findall('goal at least 1.8', report)) == 2
+
+
+def test_sizes_are_measured(tool, monkeypatch):
+    args = argparse.Namespace(**TINY, device='cpu')
+    for train in (False, True):
+        report = tool.report_sizes(args, train)
+        assert re.findall(r'(\d+) patches', report) == ['64', '128']
+    peaks = iter([(100, 160), (100, 232), (0, 10**9), (0, 5 * 10**9)])
+
+    def measured(*_):
+        before, peak = next(peaks)
+        return dict(before=before, peak=peak, wall=1.0, processor=2.0)
+
+    monkeypatch.setattr(tool, 'run_part', measured)
+    report = tool.report_sizes(args, False)
+    assert '1.00 x linear (goal at most 1.1: reached)' in report
+    assert '1.10 x linear (goal at most 1.1: reached)' in report
+    args.sizes = [50_000, tool.GOAL_PATCHES]
+    report = tool.report_sizes(args, False)
+    assert '1.67 x linear (goal at most 1.1: missed)' in report
+    assert '5.000 GB at the peak (goal below 4: missed)' in report
+
+
+@pytest.mark.slow
+def test_benchmark_reports():
+    """One process per allocator, step and size."""
+    output = run(sys.executable, SCRIPT, *options())
+    assert len(re.findall('allocator', output)) == 2
+    assert re.findall(r'(\d+) patches', output) == ['64', '128'] * 2
+
+
+def test_uneven_tokens_are_refused():
+    output = run(sys.executable, SCRIPT, '--tokens', 100, '--landmarks', 16,
+                 status=2)
+    assert '100 is no multiple of --landmarks 16' in output

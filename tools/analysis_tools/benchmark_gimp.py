@@ -1,0 +1,322 @@
+"""Time GiMP's patch aggregator, and measure its memory by bag size.
+
+    python tools/analysis_tools/benchmark_gimp.py --device cpu --threads 2
+
+Prints the time of one Nyström layer with fused kernels against one that
+holds the kernels of size N x m in memory, their ratios by wall clock and by
+time of the processor, and the difference of their results; then time and peak
+memory of the whole aggregator for bags of several sizes, without gradients
+and in training with recomputed layers.
+
+Both layers take turns, so that a machine whose speed drifts treats them
+alike. Every measurement has a process of its own: peaks of memory do not
+carry over, and the layers are compared under two settings of the C library's
+memory allocator. As it comes, glibc hands large blocks back to the system
+and takes the time to get them anew, which hurts the layer that makes larger
+ones; with MALLOC_MMAP_MAX_=0 and a large MALLOC_TRIM_THRESHOLD_ it keeps
+them. Peaks of memory are measured as it comes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+GOAL_FORWARD = 1.8
+GOAL_LINEAR = 1.1
+GOAL_GIGABYTES = 4.0
+GOAL_PATCHES = 150_000
+ALLOCATORS = dict(
+    default={},
+    keeping=dict(
+        MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='200000000000'))
+
+
+def build_layers(args: argparse.Namespace) -> dict:
+    """Build the layer, and one that materialises with the same parameters.
+
+    Returns:
+        Layer by name: ``fused`` and ``naive``.
+    """
+    import torch
+    from torch import nn
+
+    from mmmedmask.functional.nystrom import pseudo_inverse
+    from mmmedmask.models.gimp import NystromLayer
+
+    class NaiveLayer(nn.Module):
+        """Nyström attention as it is written: three kernels in memory.
+
+        Args:
+            layer: The layer whose parameters it takes.
+        """
+
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            heads, size = layer.value_conv.weight.shape
+            self.layer = layer
+            self.conv = nn.Conv2d(
+                heads, heads, (size, 1), padding=(size // 2, 0),
+                groups=heads, bias=False)
+            self.conv.weight = nn.Parameter(
+                layer.value_conv.weight.detach()[:, None, :, None].clone())
+
+        def forward(self, tokens: torch.Tensor,
+                    lengths: list[int]) -> torch.Tensor:
+            """Run the layer on bags of one length, a multiple of m."""
+            layer = self.layer
+            heads = (3, layer.num_heads, -1)
+            query, key, value = layer.qkv(layer.norm(tokens)).unflatten(
+                0, (len(lengths), -1)).unflatten(2, heads).permute(
+                    2, 0, 3, 1, 4)
+            query = query * query.shape[-1]**-0.5
+            runs = (layer.num_landmarks, -1)
+            query_landmarks, key_landmarks = (
+                part.unflatten(2, runs).mean(dim=3) for part in (query, key))
+            first, second, third = (
+                (one @ other.transpose(-1, -2)).softmax(dim=-1)
+                for one, other in ((query, key_landmarks),
+                                   (query_landmarks, key_landmarks),
+                                   (query_landmarks, key)))
+            inverse = pseudo_inverse(second, layer.iterations)
+            output = (first @ inverse) @ (third @ value)
+            output = output + self.conv(value)
+            output = output.transpose(1, 2).flatten(0, 1).flatten(1)
+            return tokens + layer.proj(output)
+
+    torch.manual_seed(0)
+    fused = NystromLayer(args.embed_dims, args.heads, args.landmarks)
+    return dict(fused=fused, naive=NaiveLayer(fused))
+
+
+def measure_layers(args: argparse.Namespace) -> dict:
+    """Time both layers in turns.
+
+    Returns:
+        Seconds per round by step, layer and clock, and the largest
+        difference of the layers' results.
+    """
+    import torch
+    layers = {name: layer.to(args.device)
+              for name, layer in build_layers(args).items()}
+    tokens = torch.randn(args.tokens, args.embed_dims).to(args.device)
+    lengths = [args.tokens]
+    ratio = {}
+
+    def forward(layer: torch.nn.Module) -> None:
+        with torch.no_grad():
+            layer(tokens, lengths)
+
+    def train(layer: torch.nn.Module) -> None:
+        leaf = tokens.detach().requires_grad_()
+        layer(leaf, lengths).sum().backward()
+
+    for step in (forward, train):
+        times = {name: dict(wall=[], processor=[]) for name in layers}
+        for index in range(args.warmup + args.rounds):
+            for name, layer in layers.items():
+                layer.zero_grad()
+                clocks = read_clocks(args.device)
+                step(layer)
+                clocks = [now - before for now, before in zip(
+                    read_clocks(args.device), clocks, strict=True)]
+                if index >= args.warmup:
+                    times[name]['wall'].append(clocks[0])
+                    times[name]['processor'].append(clocks[1])
+        ratio[step.__name__] = times
+    with torch.no_grad():
+        one, other = (layer(tokens, lengths) for layer in layers.values())
+    return dict(times=ratio, difference=float((one - other).abs().max()))
+
+
+def read_clocks(device: str) -> tuple[float, float]:
+    """Wall clock and the process's time on all cores, in seconds."""
+    if device.startswith('cuda'):
+        import torch
+        torch.cuda.synchronize(device)
+    return time.perf_counter(), time.process_time()
+
+
+def peak_bytes(device: str) -> int:
+    """Largest memory so far: of the GPU, or of the process."""
+    if device.startswith('cuda'):
+        import torch
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else 1024 * peak
+
+
+def measure_size(args: argparse.Namespace) -> dict:
+    """Run the aggregator on one bag, in training or without gradients.
+
+    Returns:
+        Bytes at the peak before and after, and seconds.
+    """
+    import torch
+
+    from mmmedmask.models.gimp import NystromAggregator
+    torch.manual_seed(0)
+    model = NystromAggregator(
+        args.in_dims, args.embed_dims, num_heads=args.heads,
+        num_landmarks=args.landmarks, with_cp=True).to(args.device)
+    # What the libraries set up at their first use is no memory of the bag.
+    step = train_step if args.train else forward_step
+    step(model, torch.randn(1, 2 * args.landmarks, args.in_dims).to(
+        args.device))
+    before = peak_bytes(args.device)
+    patches = torch.randn(1, args.patches, args.in_dims, device=args.device)
+    clocks = read_clocks(args.device)
+    step(model, patches)
+    wall, processor = (now - then for now, then in zip(
+        read_clocks(args.device), clocks, strict=True))
+    return dict(before=before, peak=peak_bytes(args.device), wall=wall,
+                processor=processor)
+
+
+def forward_step(model, patches) -> None:
+    """Aggregate a bag."""
+    import torch
+    with torch.no_grad():
+        model(patches)
+
+
+def train_step(model, patches) -> None:
+    """Aggregate a bag, and go back from the slide's vector."""
+    model.zero_grad()
+    model(patches)[0].sum().backward()
+
+
+def run_part(args: argparse.Namespace, part: str, allocator: str,
+             *options: object) -> dict:
+    """Measure in a process of its own.
+
+    Returns:
+        What the process measured.
+
+    Raises:
+        RuntimeError: If it failed, as when there is too little memory.
+    """
+    command = [sys.executable, __file__, *sys.argv[1:], '--part', part,
+               *map(str, options)]
+    environment = {name: value for name, value in os.environ.items()
+                   if not name.startswith('MALLOC_')}
+    result = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=False,
+        env=environment | ALLOCATORS[allocator])
+    if result.returncode:
+        raise RuntimeError(f'{" ".join(command)} ended with '
+                           f'{result.returncode}')
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def ratio_line(what: str, ratios: list[float], goal: float | None) -> str:
+    """One line of the report, with the goal if there is one."""
+    ratio = statistics.median(ratios)
+    line = (f'{what}: {ratio:.2f} (rounds {min(ratios):.2f} to '
+            f'{max(ratios):.2f})')
+    if goal is None:
+        return line
+    return f'{line} ' + verdict(ratio >= goal, f'at least {goal}')
+
+
+def report_layers(args: argparse.Namespace, allocator: str) -> str:
+    """Compare the layers under one allocator, in text."""
+    measured = run_part(args, 'layers', allocator)
+    lines = [f'allocator {allocator}; results differ by at most '
+             f'{measured["difference"]:.1e}']
+    for step, times in measured['times'].items():
+        for clock in ('wall', 'processor'):
+            values = {name: one[clock] for name, one in times.items()}
+            lines.append(f'  {step:7s} {clock:9s} ' + ', '.join(
+                f'{name} {statistics.median(one):.3f} s'
+                for name, one in values.items()))
+            lines.append(ratio_line(
+                '    naive / fused',
+                [naive / fused for naive, fused in zip(
+                    values['naive'], values['fused'], strict=True)],
+                GOAL_FORWARD if step == 'forward' else None))
+    return '\n'.join(lines)
+
+
+def report_sizes(args: argparse.Namespace, train: bool) -> str:
+    """Measure the sizes one after the other, in text."""
+    lines = ['training, layers recomputed' if train else 'forward']
+    per_patch = None
+    for size in args.sizes:
+        options = ['--patches', size] + ['--train'] * train
+        measured = run_part(args, 'size', 'default', *options)
+        # A bag may fit into what the libraries have taken before.
+        own = max(measured['peak'] - measured['before'], 1)
+        per_patch = per_patch or own / size
+        linear = own / size / per_patch
+        peak = measured['peak'] / 1e9
+        lines.append(
+            f'  {size:7d} patches: {measured["wall"]:7.2f} s '
+            f'({measured["processor"]:.2f} s of processor time), '
+            f'{own / 1e9:.3f} GB for the bag, {linear:.2f} x linear '
+            + verdict(linear <= GOAL_LINEAR, f'at most {GOAL_LINEAR}')
+            + f', {peak:.3f} GB at the peak')
+        if size == GOAL_PATCHES and not train:
+            lines[-1] += ' ' + verdict(peak < GOAL_GIGABYTES,
+                                       f'below {GOAL_GIGABYTES:g}')
+    return '\n'.join(lines)
+
+
+def verdict(reached: bool, goal: str) -> str:
+    """Whether a goal is reached, in brackets."""
+    return f'(goal {goal}: {"reached" if reached else "missed"})'
+
+
+def main() -> None:
+    """Parse the arguments, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument(
+        '--sizes', type=int, nargs='+',
+        default=[6_000, 25_000, 75_000, GOAL_PATCHES],
+        help='patches of the bags')
+    parser.add_argument(
+        '--tokens', type=int, default=24_576,
+        help='tokens of the two layers, a multiple of --landmarks')
+    parser.add_argument('--in-dims', type=int, default=1024)
+    parser.add_argument('--embed-dims', type=int, default=512)
+    parser.add_argument('--heads', type=int, default=8)
+    parser.add_argument('--landmarks', type=int, default=256)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--warmup', type=int, default=1)
+    parser.add_argument(
+        '--threads', type=int, default=0, help='CPU threads, 0: all cores')
+    parser.add_argument('--part', choices=['layers', 'size'],
+                        help=argparse.SUPPRESS)
+    parser.add_argument('--patches', type=int, help=argparse.SUPPRESS)
+    parser.add_argument('--train', action='store_true',
+                        help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.tokens % args.landmarks:
+        parser.error(f'--tokens {args.tokens} is no multiple of --landmarks '
+                     f'{args.landmarks}, which the naive layer needs')
+
+    import torch
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.part:
+        measure = measure_layers if args.part == 'layers' else measure_size
+        print(json.dumps(measure(args)))
+        return
+    print(f'{args.device}, {torch.get_num_threads()} threads, torch '
+          f'{torch.__version__}, d {args.embed_dims}, {args.heads} heads, '
+          f'{args.landmarks} landmarks, float32')
+    print(f'one layer, {args.tokens} tokens')
+    for allocator in ALLOCATORS:
+        print(report_layers(args, allocator), flush=True)
+    print(f'aggregator of two layers, features of {args.in_dims}')
+    for train in (False, True):
+        print(report_sizes(args, train), flush=True)
+
+
+if __name__ == '__main__':
+    main()
