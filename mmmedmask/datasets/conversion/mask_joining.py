@@ -60,8 +60,9 @@ def mask_to_binary(mask: np.ndarray) -> np.ndarray:
         Boolean array of shape (H, W), True on the lesion.
 
     Raises:
-        ValueError: If the mask has colours, another type than uint8, or
-            values between black and white in more than one pixel of 20.
+        ValueError: If the mask has colours, another type than uint8, values
+            between black and white in more than one pixel of 20, or nothing
+            white though it is not black (class numbers, for instance).
     """
     if mask.dtype != np.uint8:
         raise ValueError(f'the mask holds {mask.dtype}, expected uint8')
@@ -72,8 +73,13 @@ def mask_to_binary(mask: np.ndarray) -> np.ndarray:
             f'the mask has {mask.shape[2]} channels that differ; expected '
             'black and white')
     values = mask[..., 0]
-    if values.max(initial=0) <= 1:
+    brightest = int(values.max(initial=0))
+    if brightest <= 1:
         return values == 1
+    if brightest <= 127:
+        raise ValueError(
+            f'the largest value of the mask is {brightest}; expected 0 and '
+            '255, or 0 and 1')
     between = ((values > 63) & (values < 192)).mean()
     if between > 0.05:
         raise ValueError(

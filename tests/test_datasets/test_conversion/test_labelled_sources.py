@@ -324,6 +324,10 @@ def test_mask_values():
     gray[:6] = 120
     with pytest.raises(ValueError, match=r'8\.3% of the mask'):
         mask_to_binary(gray)
+    numbers = np.zeros((4, 4, 1), np.uint8)
+    numbers[1, 1] = 2
+    with pytest.raises(ValueError, match='largest value of the mask is 2'):
+        mask_to_binary(numbers)
 
 
 def test_real_busi(data_root):
