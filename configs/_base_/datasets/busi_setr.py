@@ -46,7 +46,8 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(**dataset, split='train', pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=batch_size,
+    # mmseg warns of every batch whose files differ in size.
+    batch_size=1,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
     drop_last=False,
