@@ -63,10 +63,14 @@ def check_python(words):
     script, *arguments = words
     source = ROOT / script
     assert source.is_file(), script
+    # Converters of one kind share their options.
+    text = source.read_text() + ''.join(
+        shared.read_text() for shared in source.parent.glob('*_cli.py')
+        if f'from {shared.stem} import' in source.read_text())
     for argument in arguments:
         if argument.startswith('--'):
             # argparse declares every option by its literal name.
-            assert f"'{argument}'" in source.read_text(), argument
+            assert f"'{argument}'" in text, argument
         elif argument.endswith('.py'):
             assert (argument in read_configs()
                     or (ROOT / argument).is_file()), argument
