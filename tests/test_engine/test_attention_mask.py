@@ -185,11 +185,12 @@ class DrawFromEverything(BaseTransform):
 def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     """Random states, modes, weights, the state dict's names."""
     model = tiny_model(drop_rate=.2)
+    draw = dict(type='mmmedmask.DrawFromEverything')
     runner, _ = tiny_runner(
-        tmp_path, dataset(data), epochs=1, model=model, mask=dict(
+        tmp_path, dataset(data, pipeline=[draw, *TRAIN_PIPELINE]), epochs=1,
+        model=model, mask=dict(
             num_workers=num_workers,
-            pipeline=[
-                dict(type='mmmedmask.DrawFromEverything'), *WHOLE_PIPELINE]))
+            pipeline=[draw, *WHOLE_PIPELINE]))
     runner.train()
     hook = mask_hook(runner)
     assert not hook.store.is_filled
@@ -200,6 +201,7 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
                for name, value in model.state_dict().items()}
     states = (random.getstate(), np.random.get_state()[1].copy(),
               torch.get_rng_state())
+    hook.before_train(runner)  # looks at a sample
     hook.before_train_epoch(runner)  # the epoch after the last is 1
     assert hook.last_refresh_epoch == 1
     assert random.getstate() == states[0]
@@ -302,6 +304,18 @@ def test_without_saved_maps_a_resumed_run_makes_them_at_once(
     assert any('the checkpoint has none' in message for message in warnings)
     saved = read_checkpoint(tmp_path / 'run' / 'epoch_3.pth')
     assert 'attention_masks' not in saved
+
+
+def test_a_later_begin_counts_for_a_resumed_run(whole_run, data, tmp_path):
+    """Its maps wait until then, and are new then."""
+    whole, _ = whole_run
+    runner, recorder = tiny_runner(
+        tmp_path, dataset(data), mask=dict(begin=3), resume=True,
+        load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
+    runner.train()
+    assert list(recorder.stores) == [3]
+    assert [one is None for _, _, one in recorder.attached] == [
+        True] * 7 + [False] * 7
 
 
 def test_maps_of_other_images_are_ignored(

@@ -50,7 +50,7 @@ def draw_boxes(image_size, count, crop_ratio_range, aspect_ratio_range):
 ])
 def test_boxes_are_distributed_as_torchvisions(image_size, ratios, aspects):
     """Quantiles of all four numbers, and how often attempts run out."""
-    count = 4000
+    count = 2000
     ours = draw_boxes(image_size, count, ratios, aspects)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -64,8 +64,8 @@ def test_boxes_are_distributed_as_torchvisions(image_size, ratios, aspects):
         values = np.union1d(one, other)
         steps = [np.searchsorted(np.sort(part), values, side='right') / count
                  for part in (one, other)]
-        # Kolmogorov and Smirnov: 0.0437 is exceeded in 0.1 % of all cases.
-        assert np.abs(steps[0] - steps[1]).max() < .0437
+        # Kolmogorov and Smirnov: 0.0618 is exceeded in 0.1 % of all cases.
+        assert np.abs(steps[0] - steps[1]).max() < .0618
     assert (ours[:, :2] >= 0).all()
     assert (ours[:, :2] + ours[:, 2:] <= image_size).all()
     assert (ours[:, 2:] > 0).all()
