@@ -1,4 +1,4 @@
-"""Use mmmedmask from Python: runs from configs."""
+"""Use mmmedmask from Python: runs from configs, and what they trained."""
 
 from mmmedmask.apis.runs import (
     build_runner,
@@ -13,10 +13,11 @@ from mmmedmask.apis.runs import (
     set_resume,
     set_work_dir,
 )
+from mmmedmask.apis.trained import build_trained_model
 
 __all__ = [
-    'build_runner', 'disable_validation', 'draw_predictions',
-    'enable_lr_scaling', 'enable_test_time_augmentation', 'load_config',
-    'prepare_test', 'save_predictions', 'set_mixed_precision', 'set_resume',
-    'set_work_dir'
+    'build_runner', 'build_trained_model', 'disable_validation',
+    'draw_predictions', 'enable_lr_scaling', 'enable_test_time_augmentation',
+    'load_config', 'prepare_test', 'save_predictions', 'set_mixed_precision',
+    'set_resume', 'set_work_dir'
 ]

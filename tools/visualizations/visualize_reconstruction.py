@@ -52,41 +52,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build_trained_model(config, checkpoint: str, device: str,
-                        seed: int) -> torch.nn.Module:
-    """Build a config's model with the weights of a checkpoint.
-
-    Args:
-        config: The config.
-        checkpoint: The file; every tensor has to fit.
-        device: Where the model goes.
-        seed: Seed of views and masks.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        ValueError: If the weights do not fit the model, or it cannot
-            reconstruct.
-    """
-    from mmengine.registry import MODELS
-
-    from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
-
-    weights = get_state_dict(read_checkpoint(checkpoint))
-    model = MODELS.build(config.model)
-    if not hasattr(model, 'reconstruct'):
-        raise ValueError(f'{type(model).__name__} has no method '
-                         'reconstruct(inputs), it is no masked model')
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f'the weights do not fit the config: {error}') from None
-    model.data_preprocessor.seed = seed
-    return model.to(device).eval()
-
-
 def choose_indices(length: int, number: int,
                    indices: list[int] | None) -> list[int]:
     """Indices that were asked for, or ``number`` of them taken evenly."""
@@ -105,10 +70,10 @@ def choose_indices(length: int, number: int,
 def draw(args: argparse.Namespace) -> Path:
     """Draw the panel and return its path."""
     from mmengine.dataset import pseudo_collate
-    from mmengine.registry import DATASETS, init_default_scope
+    from mmengine.registry import DATASETS
     from PIL import Image
 
-    from mmmedmask.apis import load_config
+    from mmmedmask.apis import build_trained_model, load_config
     from mmmedmask.visualization import (
         PictureUnits,
         draw_reconstruction_panel,
@@ -116,9 +81,11 @@ def draw(args: argparse.Namespace) -> Path:
     )
 
     config = load_config(args.config, args.cfg_options)
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    model = build_trained_model(config, args.checkpoint, args.device,
-                                args.seed)
+    model = build_trained_model(config, args.checkpoint, args.device)
+    if not hasattr(model, 'reconstruct'):
+        raise ValueError(f'{type(model).__name__} has no method '
+                         'reconstruct(inputs), it is no masked model')
+    model.data_preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(model.data_preprocessor,
                                            args.channels, args.window)
     dataset = DATASETS.build(config.train_dataloader.dataset)

@@ -1,0 +1,197 @@
+"""Draw where a model looks, and what masking by its attention hides.
+
+    cd tools/visualizations
+    python visualize_attention.py CONFIG CHECKPOINT --out panel.png
+"""
+
+import argparse
+from pathlib import Path
+
+SPLITS = ('train', 'val', 'test')
+
+
+def parse_args() -> argparse.Namespace:
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        'config', help='config of a run with mmmedmask.MSMAE, or of a '
+        'fine-tuning run with mmmedmask.MSMAEClassifier')
+    parser.add_argument('checkpoint', help='one of its checkpoints')
+    parser.add_argument('--out', required=True, help='PNG file to write')
+    parser.add_argument(
+        '--images',
+        nargs='+',
+        metavar='FILE',
+        help='image files to look at, in place of those of the data set')
+    parser.add_argument(
+        '--split',
+        choices=SPLITS,
+        default='train',
+        help='whose images are shown, those of the config\'s '
+        '<split>_dataloader (default: train)')
+    parser.add_argument(
+        '--num-samples',
+        type=int,
+        default=6,
+        help='number of images, taken evenly from the data set')
+    parser.add_argument(
+        '--indices',
+        type=int,
+        nargs='+',
+        help='images to show, by their position in the data set')
+    parser.add_argument(
+        '--random-masking',
+        action='store_true',
+        help='mask by chance, as before the first attention maps')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the masking')
+    parser.add_argument(
+        '--channels',
+        type=int,
+        nargs='+',
+        help='channels to show: one (gray) or three (red, green, blue); '
+        'needed for images with neither one nor three')
+    parser.add_argument(
+        '--window',
+        type=float,
+        nargs=2,
+        metavar=('BLACK', 'WHITE'),
+        help='stored values shown black and white; needed for images that '
+        'have not 8 bits')
+    parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings, e.g. another folder with '
+        'train_dataloader.dataset.data_root=PATH')
+    return parser.parse_args()
+
+
+def find_pipeline(config) -> list[dict]:
+    """Find the transforms that load and resize whole images.
+
+    Args:
+        config: The config.
+
+    Returns:
+        Those of its AttentionMaskHook or, without one, of its validation.
+
+    Raises:
+        ValueError: If it has neither.
+    """
+    hooks = [*(config.get('custom_hooks') or []),
+             *(config.get('default_hooks') or {}).values()]
+    for name in ('AttentionMaskHook', 'AttentionPanelHook'):
+        for hook in hooks:
+            if hook and str(hook.get('type')).endswith(name) \
+                    and hook.get('pipeline'):
+                return hook['pipeline']
+    for split in ('val', 'test'):
+        loader = config.get(f'{split}_dataloader')
+        if loader and loader.dataset.get('pipeline'):
+            return loader.dataset.pipeline
+    raise ValueError('the config does not say how to load whole images: it '
+                     'has no AttentionMaskHook and no val_dataloader')
+
+
+class Files:
+    """Images without a data set.
+
+    Args:
+        paths: The files.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self.paths = paths
+
+    def get_data_info(self, index: int) -> dict:
+        """Describe an image as a data set does."""
+        return dict(img_path=self.paths[index], sample_idx=index)
+
+
+def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
+    """Find the images to show.
+
+    Args:
+        args: The command line.
+        config: The config.
+
+    Returns:
+        Where they are described, and their numbers.
+
+    Raises:
+        ValueError: If the data set is missing or has no such images.
+        FileNotFoundError: If a file is missing.
+    """
+    from mmengine.registry import DATASETS
+
+    from mmmedmask.engine.attention_panel import choose_positions
+    from mmmedmask.engine.whole_images import Source, list_sources
+
+    if args.images:
+        files = Files(args.images)
+        positions = list(range(len(args.images)))
+        return [Source(files, position) for position in positions], positions
+    if args.num_samples < 1:
+        raise ValueError(
+            f'--num-samples must be at least 1, got {args.num_samples}')
+    loader = config.get(f'{args.split}_dataloader')
+    if loader is None:
+        raise ValueError(f'the config has no {args.split}_dataloader')
+    dataset = DATASETS.build(loader.dataset)
+    positions = choose_positions(
+        len(dataset), args.num_samples, args.indices)
+    sources = list_sources(dataset)
+    return [sources[position] for position in positions], positions
+
+
+def draw(args: argparse.Namespace) -> Path:
+    """Draw the panel and return its path."""
+    from mmengine.dataset import Compose
+    from PIL import Image
+
+    from mmmedmask.apis import build_trained_model, load_config
+    from mmmedmask.engine.attention_panel import (
+        check_model,
+        draw_panel,
+        load_panel,
+    )
+    from mmmedmask.visualization import PictureUnits
+
+    config = load_config(args.config, args.cfg_options)
+    model = build_trained_model(config, args.checkpoint, args.device)
+    check_model(model)
+    model.seed = args.seed
+    if args.random_masking and hasattr(model, 'masking'):
+        model.masking = 'random'
+    units = PictureUnits.from_preprocessor(model.data_preprocessor,
+                                           args.channels, args.window)
+    sources, positions = list_images(args, config)
+    panel = load_panel(sources, positions, Compose(find_pipeline(config)),
+                       not args.random_masking)
+    picture = draw_panel(
+        model, panel, units, heading=Path(args.checkpoint).name)
+    target = Path(args.out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(target)
+    return target
+
+
+def main() -> None:
+    args = parse_args()
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    from mmmedmask.datasets.image_io import ImageFileError
+
+    try:
+        target = draw(args)
+    except (FileNotFoundError, ImageFileError, ValueError) as error:
+        raise SystemExit(f'visualize_attention.py: {error}') from None
+    print(target)
+
+
+if __name__ == '__main__':
+    main()
