@@ -72,7 +72,7 @@ def normalize_attention(attention: torch.Tensor,
 
     Returns:
         Shape (B, rows, columns), float32 in [0, 1]; constant attention
-        becomes 1 everywhere.
+        becomes 1 everywhere. NaN stays NaN.
 
     Raises:
         ValueError: If ``weight_norm`` is unknown.
@@ -83,7 +83,8 @@ def normalize_attention(attention: torch.Tensor,
         attention = attention.mean(dim=1, keepdim=True)
     low = attention.amin(dim=(-2, -1), keepdim=True)
     span = attention.amax(dim=(-2, -1), keepdim=True) - low
-    scaled = torch.where(span > 0, (attention - low) / span, 1.0)
+    # Attention that is not finite stays so: it must not look like a map.
+    scaled = torch.where(span == 0, 1.0, (attention - low) / span)
     return scaled.mean(dim=1)
 
 

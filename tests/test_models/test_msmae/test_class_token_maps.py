@@ -77,6 +77,15 @@ def test_constant_attention_becomes_uniform():
         assert torch.equal(maps, torch.ones(1, 3, 3))
 
 
+def test_a_diverged_model_gives_no_map():
+    attention = torch.rand(2, 2, 3, 3)
+    attention[1, 0, 0, 0] = float('nan')
+    for weight_norm in ('per_head', 'mean_heads'):
+        maps = normalize_attention(attention, weight_norm)
+        assert maps[0].isfinite().all()
+        assert maps[1].isnan().any()
+
+
 def test_softmax_is_in_float32_under_autocast():
     model = tiny_pretraining().eval()
     images, _ = batch()
