@@ -1,0 +1,286 @@
+"""Units of gene expression: tell them apart, and convert what can be.
+
+Values alone often do not tell: FPKM and a part of TPM look alike. What they
+do tell is used to check what a file's name or the user says.
+"""
+
+import re
+
+import numpy as np
+
+LINEAR_UNITS = ('counts', 'cpm', 'fpkm', 'fpkm_uq', 'tpm')
+UNITS = (*LINEAR_UNITS, *(f'log2_{unit}' for unit in LINEAR_UNITS), 'zscore')
+"""Units of expression; ``log2_tpm`` is log2(TPM + offset)."""
+
+# No table of a transcriptome ends below 2^5 in a linear unit, and 2^30 reads
+# of one gene are more than a sequencer makes.
+_LARGEST_LOG2 = 30
+_ENOUGH_GENES = 500
+# Sums and totals mean something only over about all genes.
+_ALL_GENES = 10_000
+_PER_MILLION = 1e6
+_NAME_HINTS = (
+    (r'fpkm[-_. ]?uq', 'fpkm_uq'),
+    (r'fpkm', 'fpkm'),
+    (r'tpm', 'tpm'),
+    (r'cpm', 'cpm'),
+    (r'z[-_ ]?scores?', 'zscore'),
+    (r'counts?', 'counts'),
+)
+
+
+class ValueFacts:
+    """What the values of a table say about their unit.
+
+    Attributes:
+        smallest: Smallest value.
+        largest: Largest value.
+        whole: Whether all are whole numbers.
+        sums: Smallest and largest sum of a sample.
+        floor_share: Share of values that equal the smallest, 0 if only one
+            or two do.
+        num_genes: Number of genes.
+
+    Args:
+        values: Shape (S, G), NaN where missing.
+        source: The file, for messages.
+
+    Raises:
+        ValueError: If there is no value, or one is infinite.
+    """
+
+    def __init__(self, values: np.ndarray, source: str) -> None:
+        if not values.size or bool(np.isnan(values).all()):
+            raise ValueError(f'{source} has no value')
+        infinite = np.argwhere(np.isinf(values))
+        if len(infinite):
+            raise ValueError(
+                f'{source} has {len(infinite)} infinite values, the first is '
+                f'of sample {infinite[0, 0]}, gene {infinite[0, 1]} '
+                '(counted from 0)')
+        self.smallest = float(np.nanmin(values))
+        self.largest = float(np.nanmax(values))
+        known = values[~np.isnan(values)]
+        self.whole = bool((known == np.rint(known)).all())
+        at_floor = int((known == known.min()).sum())
+        self.floor_share = at_floor / known.size if at_floor > 2 else 0.0
+        totals = np.nansum(values, axis=1, dtype=np.float64)
+        self.sums = (float(totals.min()), float(totals.max()))
+        self.num_genes = values.shape[1]
+
+    def sums_to_a_million(self, tolerance: float) -> bool:
+        """Whether every sample does, up to a relative tolerance."""
+        return all(
+            abs(total / _PER_MILLION - 1) < tolerance for total in self.sums)
+
+    @property
+    def looks_logged(self) -> bool:
+        """Whether so many genes have too small a range for linear units."""
+        return (self.num_genes >= _ENOUGH_GENES
+                and self.largest <= _LARGEST_LOG2)
+
+
+def unit_in_name(name: str) -> str | None:
+    """Read the unit from a file's or a column's name.
+
+    Args:
+        name: Such as ``'TCGA-LUAD.htseq_fpkm.tsv.gz'``.
+
+    Returns:
+        A linear unit or ``'zscore'``; None if the name tells none, or
+        several.
+    """
+    found = []
+    for pattern, unit in _NAME_HINTS:
+        name, count = re.subn(pattern, ' ', name, flags=re.IGNORECASE)
+        if count:
+            found.append(unit)
+    return found[0] if len(found) == 1 else None
+
+
+def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
+    """Tell the unit by the values and the name, or refuse.
+
+    Args:
+        values: Shape (S, G), NaN where missing.
+        source: The file, for messages.
+        name: What may tell the unit: the file's name or a column's.
+
+    Returns:
+        One of ``UNITS``.
+
+    Raises:
+        ValueError: If values and name do not tell it, or contradict.
+    """
+    facts = ValueFacts(values, source)
+    hint = unit_in_name(name)
+    if facts.smallest < 0:
+        if facts.floor_share > 0.01:
+            raise ValueError(
+                f'{source}: {facts.floor_share:.0%} of the values are '
+                f'{facts.smallest:.4g}, which looks like log2(x + '
+                f'{2**facts.smallest:.3g}): say so by '
+                f"unit='log2_tpm' (or another of {UNITS}) and "
+                f'log2_offset={2**facts.smallest:.3g}')
+        unit = 'zscore'
+        if hint not in (None, unit):
+            raise ValueError(
+                f'{source}: the name says {hint}, but values are as low as '
+                f'{facts.smallest:.4g}; state the unit, one of {UNITS}')
+        return unit
+    if facts.looks_logged and not facts.whole:
+        logged = values.astype(np.float64)
+        linear = ValueFacts(np.exp2(logged) - 1, source)
+        if hint in LINEAR_UNITS:
+            unit = f'log2_{hint}'
+        elif linear.sums_to_a_million(0.01):
+            unit = 'log2_tpm'
+        else:
+            raise _unclear(source, facts, 'they look like logarithms')
+    elif facts.whole and not facts.looks_logged:
+        unit = 'counts'
+        if hint not in (None, unit):
+            raise ValueError(
+                f'{source}: the name says {hint}, but all values are whole '
+                f'numbers as counts are; state the unit, one of {UNITS}')
+    elif hint in LINEAR_UNITS and not facts.looks_logged:
+        unit = hint
+    elif (facts.num_genes >= _ALL_GENES
+          and facts.sums_to_a_million(0.01)):
+        unit = 'tpm'
+    else:
+        raise _unclear(source, facts, 'FPKM and a part of TPM look alike')
+    check_unit(values, unit, source)
+    return unit
+
+
+def _unclear(source: str, facts: ValueFacts, why: str) -> ValueError:
+    return ValueError(
+        f'{source}: cannot tell the unit of values from {facts.smallest:.4g} '
+        f'to {facts.largest:.4g}, with sums from {facts.sums[0]:.4g} to '
+        f'{facts.sums[1]:.4g} ({why}): state it by unit=, one of {UNITS}')
+
+
+def check_unit(values: np.ndarray,
+               unit: str,
+               source: str,
+               log2_offset: float = 1.0) -> None:
+    """Refuse values that cannot have a unit.
+
+    Args:
+        values: Shape (S, G), NaN where missing.
+        unit: One of ``UNITS``.
+        source: The file, for messages.
+        log2_offset: What was added before a logarithm.
+
+    Raises:
+        ValueError: If the unit is unknown or the values contradict it.
+    """
+    if unit not in UNITS:
+        raise ValueError(f'unit must be one of {UNITS}, got {unit!r}')
+    if not log2_offset > 0:
+        raise ValueError(f'log2_offset must be positive, got {log2_offset}')
+    facts = ValueFacts(values, source)
+    wrong = _contradiction(facts, unit, log2_offset)
+    if wrong:
+        raise ValueError(f'{source}: values are no {unit}: {wrong}')
+
+
+def _contradiction(facts: ValueFacts, unit: str,
+                   log2_offset: float) -> str | None:
+    """Say why values cannot have a unit, or None."""
+    if unit == 'zscore':
+        if facts.smallest >= 0:
+            return f'none is negative, the smallest is {facts.smallest:.4g}'
+        return None
+    if unit.startswith('log2_'):
+        lowest = np.log2(log2_offset)
+        if facts.smallest < lowest - 1e-3:
+            return (f'the smallest is {facts.smallest:.4g}, but log2(0 + '
+                    f'{log2_offset:g}) is {lowest:.4g}; log2_offset='
+                    f'{2**facts.smallest:.3g} would fit')
+        if facts.largest > _LARGEST_LOG2:
+            return (f'the largest is {facts.largest:.4g}, which is no '
+                    'logarithm')
+        return None
+    if facts.smallest < 0:
+        return f'some are negative, the smallest is {facts.smallest:.4g}'
+    if facts.looks_logged:
+        return (f'the largest of {facts.num_genes} genes is '
+                f'{facts.largest:.4g}, as if they were logarithms')
+    if unit == 'counts':
+        if not facts.whole and facts.sums_to_a_million(0.01):
+            return 'every sample sums to a million, as TPM does'
+        return None
+    if facts.whole:
+        return 'all are whole numbers, as counts are'
+    if facts.num_genes < _ALL_GENES:
+        return None
+    million = facts.sums_to_a_million(0.05)
+    if unit in ('tpm', 'cpm') and not million:
+        return (f'samples sum to {facts.sums[0]:.4g} to {facts.sums[1]:.4g}, '
+                'not to a million')
+    if unit in ('fpkm', 'fpkm_uq') and facts.sums_to_a_million(0.001):
+        return 'every sample sums to a million, as TPM does'
+    return None
+
+
+def convert_unit(values: np.ndarray,
+                 unit: str,
+                 target: str,
+                 source: str,
+                 log2_offset: float = 1.0) -> np.ndarray:
+    """Convert expression from one unit to another.
+
+    Logarithms are taken and undone, counts become CPM, and FPKM becomes TPM
+    (Wagner et al. 2012: each divided by the sum of its sample).
+
+    Args:
+        values: Shape (S, G), NaN where missing.
+        unit: What they are.
+        target: What they shall become.
+        source: The file, for messages.
+        log2_offset: What was added before the logarithm, if ``unit`` is
+            one; the result's offset is 1.
+
+    Returns:
+        Shape (S, G), float32.
+
+    Raises:
+        ValueError: If it cannot be done; says why.
+    """
+    for name, value in (('unit', unit), ('convert', target)):
+        if value not in UNITS:
+            raise ValueError(f'{name} must be one of {UNITS}, got {value!r}')
+    if unit == target and log2_offset == 1:
+        return values
+    if 'zscore' in (unit, target):
+        raise ValueError(
+            f'{source}: {unit} cannot become {target}: a z-score has lost '
+            'the scale; start from the table it was made of')
+    linear = values.astype(np.float64)
+    if unit.startswith('log2_'):
+        linear = np.maximum(np.exp2(linear) - log2_offset, 0)
+    base, goal = unit.removeprefix('log2_'), target.removeprefix('log2_')
+    if base != goal:
+        if (base, goal) not in (('counts', 'cpm'), ('fpkm', 'tpm'),
+                                ('fpkm_uq', 'tpm')):
+            why = ('it takes the length of every gene'
+                   if base in ('counts', 'cpm') else
+                   'its total is not known any more')
+            raise ValueError(
+                f'{source}: {unit} cannot become {target}: {why}')
+        if values.shape[1] < _ALL_GENES:
+            raise ValueError(
+                f'{source}: {unit} becomes {target} by the sum over all '
+                f'genes, the table has {values.shape[1]}; at least '
+                f'{_ALL_GENES} are needed')
+        totals = np.nansum(linear, axis=1, keepdims=True)
+        if not (totals > 0).all():
+            raise ValueError(
+                f'{source}: sample {int(np.argmin(totals))} (counted from 0) '
+                'has no expression at all')
+        linear *= _PER_MILLION / totals
+    if target.startswith('log2_'):
+        linear = np.log2(linear + 1)
+    return linear.astype(np.float32)
