@@ -30,14 +30,17 @@ def overlay_map(pictures: np.ndarray, maps: torch.Tensor) -> np.ndarray:
 
     Args:
         pictures: uint8 pictures of shape (B, H, W, 3), shown in gray below.
-        maps: Shape (B, gh, gw), 0 (black) to 1 (yellow); what lies outside
-            is shown as the nearer of the two.
+        maps: Shape (B, gh, gw), not negative. 0 is black and the maximum of
+            each map yellow: in masking, too, only ratios within a map count.
 
     Returns:
         Pictures of the same shape.
     """
     table = matplotlib.colormaps[COLORMAP](np.arange(256))[:, :3] * 255
-    levels = maps.detach().float().cpu().clamp(0, 1).mul(255).round()
+    maps = maps.detach().float().cpu()
+    highest = maps.amax(dim=(1, 2), keepdim=True)
+    levels = torch.where(highest > 0, maps / highest, 0.0)
+    levels = levels.clamp_min(0).mul(255).round()
     places = enlarge_cells(levels.numpy().astype(np.uint8),
                            pictures.shape[1:3])
     gray = np.stack(
@@ -122,7 +125,7 @@ def attention_columns(
 
     Args:
         images: Normalised whole images (B, C, H, W).
-        maps: What the class token looks at, (B, gh, gw), 0 to 1.
+        maps: What the class token looks at, (B, gh, gw), not negative.
         partition: Where each token goes, on the grid of the maps.
         units: How to undo the normalisation.
         lesions: Per image its lesion mask, bool of shape (H, W), or None;
@@ -152,7 +155,7 @@ def attention_columns(
         note = 'lesion outlined'
     columns = [
         Column('Image', note, shown),
-        Column('Attention', 'of the class token: black none, yellow most',
+        Column('Attention', 'of the class token, yellow is most',
                overlay_map(pictures, maps)),
         Column('Masking', describe_partition(partition),
                cover_partition(pictures, flags)),

@@ -49,17 +49,23 @@ def test_pixels_show_the_cell_that_they_are_in(grid, size):
 
 
 def test_colours_of_attention():
-    maps = torch.tensor([[[0.0, 0.25, 1.0], [0.5, -3.0, 7.0]]])
-    pictures = UNITS.to_pictures(drawn_images(1))
+    """0 is black and the maximum yellow, whatever the maximum is."""
+    maps = torch.tensor([[[0.0, 0.25, 1.0], [0.52, 0.75, 0.12]],
+                         [[0.02, 0.0, 0.0108], [0.0, 0.005, 0.0024]],
+                         [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    pictures = UNITS.to_pictures(drawn_images(3))
     before = pictures.copy()
     shown = overlay_map(pictures, maps)
     assert (pictures == before).all()
-    for row, column in np.ndindex(16, 24):
-        level = maps[0, row // 8, column // 8].clamp(0, 1).item()
-        color = matplotlib.colormaps['inferno'](round(level * 255))[:3]
-        gray = pictures[0, row, column] @ [0.299, 0.587, 0.114]
-        expected = MAP_SHARE * 255 * np.array(color) + (1 - MAP_SHARE) * gray
-        assert np.abs(expected - shown[0, row, column]).max() < 1.5
+    for image, highest in enumerate((1.0, 0.02, 1.0)):
+        for row, column in np.ndindex(16, 24):
+            level = maps[image, row // 8, column // 8].item() / highest
+            color = matplotlib.colormaps['inferno'](round(level * 255))[:3]
+            pixel = pictures[image, row, column]
+            gray = pixel @ [0.299, 0.587, 0.114]
+            expected = (MAP_SHARE * 255 * np.array(color) +
+                        (1 - MAP_SHARE) * gray)
+            assert np.abs(expected - shown[image, row, column]).max() < 1.5
     # More attention is brighter, whatever is below.
     bright = shown[0].mean(axis=-1)
     assert bright[:8, 16:].min() > bright[:8, :8].max()
