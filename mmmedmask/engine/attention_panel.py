@@ -7,6 +7,7 @@ What ``mmmedmask.AttentionPanelHook`` and
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from mmmedmask.engine.whole_images import (
     WholeImages,
     collate_whole,
 )
+from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.visualization.attention import draw_attention_panel
 from mmmedmask.visualization.pictures import PictureUnits
 
@@ -171,23 +173,33 @@ def describe_image(info: dict, dataset: object) -> str:
     return f'{name}: {classes[int(label)]}'
 
 
+class Look(NamedTuple):
+    """What a model sees and does.
+
+    Attributes:
+        images: Normalised whole images (B, C, H, W).
+        maps: What the class token looks at, (B, gh, gw).
+        partition: Where each token goes.
+        reconstruction: The images with their masked patches predicted, (B,
+            C, H, W); None if the model has no decoder.
+    """
+
+    images: torch.Tensor
+    maps: torch.Tensor
+    partition: TokenPartition
+    reconstruction: torch.Tensor | None
+
+
 @torch.no_grad()
-def draw_panel(model: nn.Module,
-               panel: AttentionPanel,
-               units: PictureUnits,
-               heading: str = '',
-               min_side: int = 150) -> np.ndarray:
-    """Let a model look at the images of a panel, and draw it.
+def look_at(model: nn.Module, panel: AttentionPanel) -> Look:
+    """Let a model look at the images of a panel, and mask them.
 
     Args:
         model: A model that :func:`check_model` accepts, in evaluation mode.
         panel: The rows.
-        units: How to undo the model's normalisation.
-        heading: Line above the panel.
-        min_side: Small images are enlarged to about so many pixels.
 
     Returns:
-        uint8 RGB picture of shape (H, W, 3).
+        What it sees and does.
     """
     # The preprocessor may write into what it gets.
     samples = [sample.clone() for sample in panel.batch['data_samples']]
@@ -202,13 +214,34 @@ def draw_panel(model: nn.Module,
     reconstruction = None
     if hasattr(model, 'reconstruct'):
         reconstruction = model.reconstruct(inputs, partition)
+    return Look(inputs, maps, partition, reconstruction)
+
+
+def draw_panel(model: nn.Module,
+               panel: AttentionPanel,
+               units: PictureUnits,
+               heading: str = '',
+               min_side: int = 150) -> np.ndarray:
+    """Let a model look at the images of a panel, and draw it.
+
+    Args:
+        model: See :func:`look_at`.
+        panel: The rows.
+        units: How to undo the model's normalisation.
+        heading: Line above the panel.
+        min_side: Small images are enlarged to about so many pixels.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+    """
+    look = look_at(model, panel)
     return draw_attention_panel(
-        inputs,
-        maps,
-        partition,
+        look.images,
+        look.maps,
+        look.partition,
         units,
         panel.lesions,
-        reconstruction,
+        look.reconstruction,
         heading=heading,
         row_titles=panel.titles,
         min_side=min_side)
