@@ -86,12 +86,15 @@ class TestCohort:
         with pytest.raises(FileNotFoundError, match='absent.csv'):
             read_cohort(tmp_path / 'absent.csv')
 
-    def test_likely_typo_is_told(self, tmp_path, capsys):
+    def test_likely_typo_is_told(self, tmp_path, monkeypatch):
+        lines = []
+        monkeypatch.setattr(
+            'mmmedmask.datasets.cohort.print_log',
+            lambda message, **_: lines.append(message))
         path = write(tmp_path / 'a.csv', 'case_id,slide_id,label,censored_'
                      ',survival_month', 'p,s,x,0,3')
         assert read_cohort(path)[0].survival_months is None
-        assert "did you mean 'survival_months'?" in ''.join(
-            capsys.readouterr())
+        assert "did you mean 'survival_months'?" in ''.join(lines)
 
 
 COHORT = [
