@@ -119,19 +119,27 @@ class MSMAEHead(BaseModule):
             return F.cross_entropy(logits.float(), labels.to(logits.device))
 
     def _labels(self, data_samples: Sequence[DataSample]) -> torch.Tensor:
-        for sample in data_samples:
-            label = sample.get('gt_label')
+        labels = [sample.get('gt_label') for sample in data_samples]
+        for sample, label in zip(data_samples, labels, strict=True):
             if label is None:
                 raise ValueError(
                     f'{sample.get("img_path")} has no gt_label, which '
                     f'cls_weight={self.cls_weight} needs; pre-training '
                     'without labels has cls_weight=0')
-            if label.numel() != 1 or not 0 <= int(label) < self.num_classes:
+            if label.numel() != 1:
                 raise ValueError(
                     f'{sample.get("img_path")} has the gt_label '
-                    f'{label.tolist()}, expected one of 0 to '
-                    f'{self.num_classes - 1}')
-        return torch.cat([sample.gt_label.view(1) for sample in data_samples])
+                    f'{label.tolist()}, expected one class')
+        stacked = torch.cat([label.view(1) for label in labels])
+        # One look at the device, not one per sample.
+        wrong = ((stacked < 0) | (stacked >= self.num_classes)).nonzero()
+        if len(wrong):
+            place = int(wrong[0])
+            raise ValueError(
+                f'{data_samples[place].get("img_path")} has the gt_label '
+                f'{labels[place].tolist()}, expected one of 0 to '
+                f'{self.num_classes - 1}')
+        return stacked
 
     def fill_in(self, images: torch.Tensor, prediction: torch.Tensor,
                 masked_ids: torch.Tensor) -> torch.Tensor:

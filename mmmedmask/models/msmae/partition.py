@@ -51,9 +51,12 @@ def patch_weights(data_samples: Sequence[DataSample],
             f'{len(missing)} of {len(maps)} samples have no attention_map, '
             f'the first is {missing[0]}')
     boxes, flips = zip(*map(crop_of, data_samples), strict=True)
+    # Stacked where they are, so that one tensor moves, not one per sample;
+    # autocast knows no stack of float16 on a CPU.
+    with torch.autocast(maps[0].device.type, enabled=False):
+        stacked = torch.stack(maps).to(device=device, dtype=torch.float32)
     return map_to_patches(
-        torch.stack([one.float() for one in maps]).to(device),
-        torch.tensor(boxes, dtype=torch.float32, device=device),
+        stacked, torch.tensor(boxes, dtype=torch.float32, device=device),
         torch.tensor(flips, device=device), grid_size)
 
 
