@@ -21,7 +21,8 @@ attention_mask = dict(
     type='mmmedmask.AttentionMaskHook',
     begin=begin,
     interval=interval,
-    pipeline=_base_.whole_image_pipeline)
+    pipeline=_base_.whole_image_pipeline,
+    num_workers=_base_.num_workers)
 custom_hooks = [attention_mask]
 default_hooks = dict(
     attention_panel=dict(pipeline=_base_.whole_image_pipeline))

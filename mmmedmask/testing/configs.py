@@ -146,7 +146,7 @@ def _shrink_msmae(cfg: Config) -> None:
                                 'mmmedmask.ResizeImage'):
             node['scale'] = side
         if node.get('type') == 'mmmedmask.AttentionMaskHook':
-            node['begin'] = 0
+            node.update(begin=0, num_workers=0)
         if node.get('type') == 'mmmedmask.LesionCoverageHook':
             node.update(num_images=2, num_draws=1)
         if node.get('type') == 'mmmedmask.AttentionPanelHook':

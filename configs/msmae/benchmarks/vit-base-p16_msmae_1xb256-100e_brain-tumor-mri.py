@@ -26,5 +26,6 @@ attention_mask = dict(
     type='mmmedmask.AttentionMaskHook',
     begin=begin,
     interval=interval,
-    pipeline=_base_.whole_image_pipeline)
+    pipeline=_base_.whole_image_pipeline,
+    num_workers=_base_.num_workers)
 custom_hooks = [attention_mask]

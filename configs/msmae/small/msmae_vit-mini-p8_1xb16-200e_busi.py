@@ -54,7 +54,8 @@ custom_hooks = [
         _base_.attention_mask,
         begin=begin,
         interval=interval,
-        pipeline=whole_image_pipeline)
+        pipeline=whole_image_pipeline,
+        num_workers=num_workers)
 ]
 default_hooks = dict(
     logger=dict(interval=3),
