@@ -5,9 +5,10 @@ from mmmedmask.datasets.base import ImageFileDataset
 from mmmedmask.datasets.labelled_images import LabelledImages
 from mmmedmask.datasets.lesion_segmentation import LesionSegmentation
 from mmmedmask.datasets.nct_crc import NCTCRC
+from mmmedmask.datasets.slide_omic import SlideOmicDataset
 from mmmedmask.datasets.tiles import TileFolder
 
 __all__ = [
     'ImageFileDataset', 'LabelledImages', 'LesionSegmentation', 'NCTCRC',
-    'TileFolder', 'transforms'
+    'SlideOmicDataset', 'TileFolder', 'transforms'
 ]

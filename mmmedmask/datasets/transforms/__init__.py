@@ -10,9 +10,19 @@ from mmmedmask.datasets.transforms.recorded_crops import (
     RandomResizedCrop,
     ResizeImage,
 )
+from mmmedmask.datasets.transforms.slide_bags import (
+    ContiguousSubsequence,
+    GenerateSequenceMask,
+    LoadExpression,
+    LoadSlideFeatures,
+    PackSlideOmicInputs,
+    RandomSubsample,
+)
 from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
 
 __all__ = [
-    'CMIMTwoViews', 'LoadLesionMask', 'LoadTile', 'PackTile', 'RandomFlip',
-    'RandomResizedCrop', 'RandomRotate90', 'ResizeImage'
+    'CMIMTwoViews', 'ContiguousSubsequence', 'GenerateSequenceMask',
+    'LoadExpression', 'LoadLesionMask', 'LoadSlideFeatures', 'LoadTile',
+    'PackSlideOmicInputs', 'PackTile', 'RandomFlip', 'RandomResizedCrop',
+    'RandomRotate90', 'RandomSubsample', 'ResizeImage'
 ]

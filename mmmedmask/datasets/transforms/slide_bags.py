@@ -1,0 +1,449 @@
+"""Load bags of slide features and gene expression, and take parts of bags.
+
+Patches that are not used are not read: ``LoadSlideFeatures`` opens the files,
+and the transform that chooses rows reads these rows.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmpretrain.structures import DataSample
+
+from mmmedmask.datasets.slide_bag import SlideBag
+from mmmedmask.datasets.slide_features import SlideFeatures
+from mmmedmask.datasets.transforms.seeded import SeededTransform
+from mmmedmask.functional.patch_grid import hilbert_order
+from mmmedmask.functional.randomness import sample_generator, stream_seed
+from mmmedmask.functional.sequences import (
+    contiguous_run,
+    draw_sequence_mask,
+    repeat_in_order,
+)
+from mmmedmask.registry import TRANSFORMS
+
+SLICE_CHOICES = ('lazy', 'all')
+ORDER_CHOICES = ('file', 'hilbert')
+PLACE_CHOICES = ('random', 'centre')
+
+
+@TRANSFORMS.register_module()
+class LoadSlideFeatures(BaseTransform):
+    """Open the slides of a sample as one bag, and read it all or later.
+
+    **Required keys**: ``slides``, a list of dicts with ``path``,
+    ``num_patches`` and ``mpp``; empty for a patient without slides.
+    **Optional key**: ``feature_cache``, folder for copies in fp16.
+    **Added keys**: ``bag``, a :class:`~mmmedmask.datasets.slide_bag.SlideBag`
+    or None; with ``slice='all'`` also ``patches`` float32 (N, D) and
+    ``coords`` int64 (N, 2) or None.
+
+    Args:
+        slice: ``'lazy'`` leaves reading to the transform that chooses rows,
+            or to ``PackSlideOmicInputs``, which reads them all. ``'all'``
+            reads the whole bag at once.
+        max_open: Slides to keep open in each worker.
+
+    Raises:
+        ValueError: If ``slice`` is not known or ``max_open`` is below 1.
+    """
+
+    def __init__(self, slice: str = 'lazy', max_open: int = 16) -> None:
+        if slice not in SLICE_CHOICES:
+            raise ValueError(
+                f'slice must be one of {SLICE_CHOICES}, got {slice!r}')
+        if max_open < 1:
+            raise ValueError(f'max_open must be at least 1, got {max_open}')
+        self.slice = slice
+        self.max_open = max_open
+        self._slides: OrderedDict[tuple, SlideFeatures] = OrderedDict()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_slides': OrderedDict()}
+
+    def transform(self, results: dict) -> dict:
+        """Open the slides of one sample.
+
+        Args:
+            results: Sample with ``slides``.
+
+        Returns:
+            The sample with the keys above.
+
+        Raises:
+            SlideFeatureError: If a file cannot be used.
+            ValueError: If a file has other patches than when the data set
+                was set up.
+        """
+        slides = [self._open(slide, results.get('feature_cache'))
+                  for slide in results['slides']]
+        results['bag'] = SlideBag(slides) if slides else None
+        if slides and self.slice == 'all':
+            read_rows(results)
+        return results
+
+    def _open(self, slide: dict, cache: str | None) -> SlideFeatures:
+        key = (slide['path'], slide.get('mpp'), cache)
+        if key in self._slides:
+            self._slides.move_to_end(key)
+            return self._slides[key]
+        opened = SlideFeatures(
+            slide['path'], mpp=slide.get('mpp'), cache_dir=cache)
+        if len(opened) != slide['num_patches']:
+            raise ValueError(
+                f'{slide["path"]} has {len(opened)} patches, it had '
+                f'{slide["num_patches"]} when the data set was set up: it '
+                'was written anew')
+        self._slides[key] = opened
+        while len(self._slides) > self.max_open:
+            self._slides.popitem(last=False)[1].close()
+        return opened
+
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__}(slice='{self.slice}', "
+                f'max_open={self.max_open})')
+
+
+def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:
+    """Put rows of the bag into ``patches`` and ``coords``.
+
+    Args:
+        results: Sample with ``bag``; if it has ``patches`` already, rows are
+            taken from these.
+        rows: Rows to take, int64 of shape (R, ); None takes all.
+    """
+    if 'patches' in results:
+        if rows is not None:
+            results['patches'] = results['patches'][rows]
+            if results['coords'] is not None:
+                results['coords'] = results['coords'][rows]
+        return
+    bag = results['bag']
+    if rows is None:
+        rows = torch.arange(len(bag))
+    results['patches'] = bag.take(rows)
+    results['coords'] = (
+        torch.cat(bag.coords())[rows] if bag.has_coords else None)
+
+
+class BagTransform(SeededTransform):
+    """Base of random transforms of bags; leaves a sample without one alone.
+
+    Subclasses write :meth:`change`.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Change one sample, unless it has no slide.
+
+        Args:
+            results: Sample with ``bag``, which may be None.
+
+        Returns:
+            The sample.
+
+        Raises:
+            KeyError: If ``LoadSlideFeatures`` did not come before.
+        """
+        if 'bag' not in results:
+            raise KeyError(
+                f'{type(self).__name__} needs LoadSlideFeatures before it')
+        if results['bag'] is not None:
+            self.change(results)
+        return results
+
+    def change(self, results: dict) -> None:
+        """Change a sample that has a bag, in place."""
+        raise NotImplementedError
+
+    def generator(self, stream: str, results: dict) -> torch.Generator:
+        """Make the generator of this sample in this epoch."""
+        return sample_generator(
+            stream_seed(self.current_seed(), stream), int(self._state[0]),
+            results['sample_idx'])
+
+
+def _num_rows(results: dict) -> int:
+    return len(results['patches'] if 'patches' in results
+               else results['bag'])
+
+
+@TRANSFORMS.register_module()
+class ContiguousSubsequence(BagTransform):
+    """Take a run of L patches, at a random place (GiMP, section 2.3).
+
+    Bags of fewer patches are repeated in order up to L. The place comes from
+    the seed, the epoch and the sample's index: add
+    ``mmmedmask.TransformEpochHook`` to the hooks.
+
+    **Required keys**: ``bag``, ``sample_idx``.
+    **Added keys**: ``patches`` (L, D), ``coords`` (L, 2) or None,
+    ``unique_patches``, the number of different patches among them.
+
+    Args:
+        length: L, the number of patches.
+        order: ``'file'`` takes neighbours in the file; ``'hilbert'`` along a
+            Hilbert curve over each slide, so that they are neighbours on the
+            slide too. It needs coordinates.
+        place: ``'random'``, or ``'centre'`` for the same run every time.
+        seed: Seed of the draw; None takes the run's.
+
+    Raises:
+        ValueError: If ``length`` is below 1 or a choice is not known.
+    """
+
+    def __init__(self,
+                 length: int = 6000,
+                 order: str = 'file',
+                 place: str = 'random',
+                 seed: int | None = None) -> None:
+        super().__init__(seed)
+        if length < 1:
+            raise ValueError(f'length must be at least 1, got {length}')
+        for name, value, choices in (('order', order, ORDER_CHOICES),
+                                     ('place', place, PLACE_CHOICES)):
+            if value not in choices:
+                raise ValueError(
+                    f'{name} must be one of {choices}, got {value!r}')
+        self.length = length
+        self.order = order
+        self.place = place
+
+    def change(self, results: dict) -> None:
+        """Take the run."""
+        uniform = 0.5
+        if self.place == 'random':
+            stream = stream_seed(self.current_seed(), 'subsequence')
+            uniform = float(self.draw(stream, results, 1))
+        start, stop = contiguous_run(
+            _num_rows(results), self.length, uniform)
+        rows = torch.arange(start, stop)
+        if self.order == 'hilbert':
+            rows = self._along_curve(results)[start:stop]
+        results['unique_patches'] = len(rows)
+        if len(rows) < self.length:
+            rows = rows[repeat_in_order(len(rows), self.length)]
+        read_rows(results, rows)
+
+    def _along_curve(self, results: dict) -> torch.Tensor:
+        """Rows in the order of the curve, slide after slide."""
+        if 'patches' in results:
+            if results['coords'] is None:
+                raise ValueError(
+                    f'case {results.get("case_id")}: the Hilbert order needs '
+                    'coordinates')
+            return hilbert_order(results['coords'])
+        ordered, start = [], 0
+        for coords in results['bag'].coords():
+            ordered.append(hilbert_order(coords) + start)
+            start += len(coords)
+        return torch.cat(ordered)
+
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__}(length={self.length}, "
+                f"order='{self.order}', place='{self.place}', "
+                f'seed={self.seed})')
+
+
+@TRANSFORMS.register_module()
+class RandomSubsample(BagTransform):
+    """Take patches at random without replacement, in their order.
+
+    Bags with no more than ``max_patches`` stay whole. The draw comes from
+    the seed, the epoch and the sample's index: add
+    ``mmmedmask.TransformEpochHook`` to the hooks.
+
+    **Required keys**: ``bag``, ``sample_idx``.
+    **Added keys**: ``patches`` (N, D), ``coords`` (N, 2) or None.
+
+    Args:
+        max_patches: Largest number of patches to keep.
+        seed: Seed of the draw; None takes the run's.
+
+    Raises:
+        ValueError: If ``max_patches`` is below 1.
+    """
+
+    def __init__(self, max_patches: int, seed: int | None = None) -> None:
+        super().__init__(seed)
+        if max_patches < 1:
+            raise ValueError(
+                f'max_patches must be at least 1, got {max_patches}')
+        self.max_patches = max_patches
+
+    def change(self, results: dict) -> None:
+        """Take the patches."""
+        if 'unique_patches' in results:
+            raise ValueError(
+                'RandomSubsample must come before ContiguousSubsequence, '
+                'whose run it would break')
+        count = _num_rows(results)
+        if count <= self.max_patches:
+            read_rows(results)
+            return
+        stream = stream_seed(self.current_seed(), 'subsample')
+        noise = self.draw(stream, results, count)[0]
+        kept = noise.argsort(stable=True)[:self.max_patches]
+        read_rows(results, kept.sort().values)
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(max_patches={self.max_patches}, '
+                f'seed={self.seed})')
+
+
+@TRANSFORMS.register_module()
+class GenerateSequenceMask(BagTransform):
+    """Draw which patches are masked (GiMP, section 2.3).
+
+    The draw comes from the seed, the epoch and the sample's index: add
+    ``mmmedmask.TransformEpochHook`` to the hooks.
+
+    **Required keys**: ``bag``, ``sample_idx``.
+    **Optional key**: ``unique_patches``, of ``ContiguousSubsequence``.
+    **Added key**: ``mask``, bool of shape (N, ), True = masked: exactly
+    floor(ratio * N), or with tied copies that share of the different
+    patches.
+
+    Args:
+        ratio: Share to mask, in [0, 1].
+        tie_duplicates: Whether copies of a patch are masked together, so
+            that none gives another away.
+        seed: Seed of the draw; None takes the run's.
+
+    Raises:
+        ValueError: If ``ratio`` is out of range.
+    """
+
+    def __init__(self,
+                 ratio: float = 0.5,
+                 tie_duplicates: bool = True,
+                 seed: int | None = None) -> None:
+        super().__init__(seed)
+        if not 0 <= ratio <= 1:
+            raise ValueError(f'ratio must be in [0, 1], got {ratio}')
+        self.ratio = ratio
+        self.tie_duplicates = tie_duplicates
+
+    def change(self, results: dict) -> None:
+        """Draw the mask."""
+        unique = None
+        if self.tie_duplicates:
+            unique = results.get('unique_patches')
+        results['mask'] = draw_sequence_mask(
+            _num_rows(results), self.ratio,
+            self.generator('sequence mask', results), unique)
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(ratio={self.ratio}, '
+                f'tie_duplicates={self.tie_duplicates}, seed={self.seed})')
+
+
+@TRANSFORMS.register_module()
+class LoadExpression(BaseTransform):
+    """Take the gene expression of a sample, as it is in the table.
+
+    The scale of the genes is the data preprocessor's, which carries it in
+    the checkpoint. Missing genes are NaN, which it makes the mean.
+
+    **Optional key**: ``expression``, array (G, ); absent or None for a
+    patient without expression.
+    **Added key**: ``genes``, float32 tensor (G, ) or None.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Take the expression of one sample.
+
+        Args:
+            results: Sample.
+
+        Returns:
+            The sample with ``genes``.
+        """
+        row = results.get('expression')
+        results['genes'] = None if row is None else torch.from_numpy(
+            np.array(row, np.float32))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}()'
+
+
+@TRANSFORMS.register_module()
+class PackSlideOmicInputs(BaseTransform):
+    """Pack a bag and genes as the input of a model.
+
+    **Required keys**: ``meta_keys``.
+    **Optional keys**: ``bag``, ``patches``, ``coords``, ``mask``, ``genes``,
+    ``gt_label`` and ``optional_meta_keys``. A bag that no transform has read
+    is read whole.
+    **Returned keys**: ``inputs``, a dict with ``patches`` float32 (N, D),
+    ``coords`` int64 (N, 2), ``mask`` bool (N, ) and ``genes`` float32 (G, ),
+    each of them None if there is none; ``data_samples``, a
+    :class:`mmpretrain.structures.DataSample` with ``gt_label`` and the meta
+    information.
+
+    Args:
+        meta_keys: Keys that go into the data sample's meta information.
+        optional_meta_keys: Keys that do so where the sample has them.
+
+    Raises:
+        ValueError: If the keys are one text instead of a list.
+    """
+
+    def __init__(
+        self,
+        meta_keys: Sequence[str] = ('case_id', 'slide_ids', 'num_patches',
+                                    'sample_idx', 'rna_id'),
+        optional_meta_keys: Sequence[str] = ('survival_months', 'censorship',
+                                             'slide_lengths', 'patch_size',
+                                             'coord_unit')
+    ) -> None:
+        for name, keys in (('meta_keys', meta_keys),
+                           ('optional_meta_keys', optional_meta_keys)):
+            if isinstance(keys, str):
+                raise ValueError(
+                    f'{name} must be a list of names, got {keys!r}')
+        self.meta_keys = tuple(meta_keys)
+        self.optional_meta_keys = tuple(optional_meta_keys)
+
+    def transform(self, results: dict) -> dict:
+        """Pack one sample.
+
+        Args:
+            results: Sample.
+
+        Returns:
+            Dict with ``inputs`` and ``data_samples``.
+
+        Raises:
+            KeyError: If a meta key is missing.
+        """
+        missing = [key for key in self.meta_keys if key not in results]
+        if missing:
+            raise KeyError(
+                f'The sample lacks the meta keys {missing}; it has '
+                f'{sorted(results)}')
+        if results.get('bag') is not None:
+            read_rows(results)
+            mask = results.get('mask')
+            if mask is not None and len(mask) != len(results['patches']):
+                raise ValueError(
+                    f'the mask is of {len(mask)} patches, there are '
+                    f'{len(results["patches"])}: GenerateSequenceMask must '
+                    'come after the transforms that choose patches')
+        meta = {key: results[key] for key in self.meta_keys}
+        meta.update({key: results[key] for key in self.optional_meta_keys
+                     if results.get(key) is not None})
+        data_sample = DataSample(metainfo=meta)
+        if 'gt_label' in results:
+            data_sample.set_gt_label(results['gt_label'])
+        return {
+            'inputs': {key: results.get(key)
+                       for key in ('patches', 'coords', 'mask', 'genes')},
+            'data_samples': data_sample
+        }
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(meta_keys={self.meta_keys}, '
+                f'optional_meta_keys={self.optional_meta_keys})')
