@@ -11,7 +11,7 @@ import torch
 
 from mmmedmask.datasets.expression import ExpressionTable
 from mmmedmask.datasets.expression_units import UNITS
-from mmmedmask.functional.gene_scaling import scale_genes
+from mmmedmask.functional.gene_scaling import is_linear_unit, scale_genes
 
 # Genes at a time, so that float64 takes little memory.
 _BLOCK = 4096
@@ -78,7 +78,7 @@ class GeneScaler:
         """
         if not len(table.case_ids):
             raise ValueError(f'{table.source}: there is no case to fit to')
-        log2 = _is_linear(table.unit)
+        log2 = is_linear_unit(table.unit)
         means, stds = [], []
         for start in range(0, len(table.gene_ids), _BLOCK):
             block = table.values[:, start:start + _BLOCK].astype(np.float64)
@@ -99,7 +99,7 @@ class GeneScaler:
     @property
     def log2(self) -> bool:
         """Whether it takes the logarithm."""
-        return _is_linear(self.unit)
+        return is_linear_unit(self.unit)
 
     @property
     def genes_hash(self) -> str:
@@ -204,7 +204,3 @@ def names_hash(names: Sequence[str]) -> str:
     """
     return hashlib.blake2b(
         '\n'.join(names).encode(), digest_size=16).hexdigest()
-
-
-def _is_linear(unit: str) -> bool:
-    return not unit.startswith('log2_') and unit != 'zscore'

@@ -7,6 +7,19 @@ in their checkpoints.
 import torch
 
 
+def is_linear_unit(unit: str) -> bool:
+    """Whether values of a unit are still to be taken the logarithm of.
+
+    Args:
+        unit: One of the units of :mod:`mmmedmask.datasets.expression_units`,
+            such as ``'fpkm'``, ``'log2_tpm'`` or ``'zscore'``.
+
+    Returns:
+        False for logarithms and z-scores.
+    """
+    return not unit.startswith('log2_') and unit != 'zscore'
+
+
 def scale_genes(values: torch.Tensor,
                 mean: torch.Tensor,
                 std: torch.Tensor,

@@ -1,0 +1,157 @@
+"""The scale of every gene and the list of genes, inside a checkpoint."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from mmmedmask.functional.gene_scaling import is_linear_unit, scale_genes
+
+# What is kept besides the numbers per gene.
+FACTS = ('gene_ids', 'unit', 'log2_offset', 'clip', 'num_cases', 'cases_hash')
+LISTED_GENES = 5
+
+
+class GeneScale(nn.Module):
+    """Mean and standard deviation per gene, and whose they are.
+
+    Empty at first: :meth:`set` or a checkpoint fills it. In a checkpoint it
+    is two float32 buffers and one of bytes (JSON in UTF-8) with the names of
+    the genes, so that a checkpoint stays a dictionary of tensors.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer('mean', None)
+        self.register_buffer('std', None)
+        self.register_buffer('facts', None)
+        # Tells the device while there is nothing else.
+        self.register_buffer('anchor', torch.empty(0), persistent=False)
+        self._facts: dict = {}
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a scale."""
+        return self.mean is not None
+
+    @property
+    def gene_ids(self) -> tuple[str, ...]:
+        """Genes in order, empty without a scale."""
+        return tuple(self._facts.get('gene_ids', ()))
+
+    def set(self, state: Mapping) -> None:
+        """Take a scale over.
+
+        Args:
+            state: What ``GeneScaler.state()`` of the data sets gives:
+                ``gene_ids``, ``mean`` and ``std`` (G, ), ``unit``,
+                ``log2_offset``, ``clip``, ``num_cases``, ``cases_hash``.
+
+        Raises:
+            ValueError: If something is missing, not known or does not fit.
+        """
+        names = {'mean', 'std', *FACTS}
+        if set(state) != names:
+            raise ValueError(
+                f'a scale of genes must have {sorted(names)}, got '
+                f'{sorted(state)}')
+        facts = {name: state[name] for name in FACTS}
+        facts['gene_ids'] = list(facts['gene_ids'])
+        if not facts['gene_ids']:
+            raise ValueError('a scale of genes needs at least one gene')
+        for name in ('mean', 'std'):
+            if state[name].shape != (len(facts['gene_ids']), ):
+                raise ValueError(
+                    f'{name} must have one number for each of '
+                    f'{len(facts["gene_ids"])} genes, got '
+                    f'{tuple(state[name].shape)}')
+        device = self.anchor.device
+        self.mean = state['mean'].detach().clone().to(device, torch.float32)
+        self.std = state['std'].detach().clone().to(device, torch.float32)
+        text = bytearray(json.dumps(facts).encode())
+        self.facts = torch.frombuffer(text, dtype=torch.uint8).to(device)
+        self._facts = facts
+
+    def state(self) -> dict:
+        """Give what :meth:`set` takes.
+
+        Raises:
+            ValueError: If there is no scale.
+        """
+        if not self.is_set:
+            raise ValueError('there is no scale of genes')
+        return {**self._facts, 'gene_ids': self.gene_ids,
+                'mean': self.mean.clone(), 'std': self.std.clone()}
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Scale expression; missing genes (NaN) become 0, the mean.
+
+        Args:
+            values: Expression in the unit of the scale, shape (B, G).
+
+        Returns:
+            Shape (B, G), float32 in [-clip, clip].
+
+        Raises:
+            ValueError: If there is no scale or the number of genes differs.
+        """
+        if not self.is_set:
+            raise ValueError(
+                'samples have genes, but there is no scale for them: train '
+                'with mmmedmask.GeneStatsHook in custom_hooks, which fits it '
+                'to the training cases, or load a checkpoint that has one')
+        if values.shape[-1] != len(self.mean):
+            raise ValueError(
+                f'samples have {values.shape[-1]} genes, the scale of genes '
+                f'is of {len(self.mean)}: the data set must align them to '
+                "the model's gene_list")
+        return scale_genes(values.float(), self.mean.float(),
+                           self.std.float(),
+                           is_linear_unit(self._facts['unit']),
+                           self._facts['clip'])
+
+    def check_genes(self, gene_ids: Sequence[str], source: str) -> None:
+        """Compare genes with those of the scale.
+
+        Args:
+            gene_ids: Genes in their order.
+            source: Where they come from, for the message.
+
+        Raises:
+            ValueError: If they are not the same genes in the same order.
+        """
+        mine, others = self.gene_ids, tuple(gene_ids)
+        if mine == others:
+            return
+        known, given = set(mine), set(others)
+        lacks = [name for name in mine if name not in given]
+        extra = [name for name in others if name not in known]
+        if lacks or extra:
+            said = ' and '.join(
+                f'{what} {len(names)} ({", ".join(names[:LISTED_GENES])}'
+                f'{", ..." if len(names) > LISTED_GENES else ""})'
+                for what, names in (('lacks', lacks), ('adds', extra))
+                if names)
+        else:
+            place = next((place for place, pair in enumerate(
+                zip(mine, others, strict=False)) if pair[0] != pair[1]),
+                min(len(mine), len(others)))
+            said = f'has them in another order, from place {place} on'
+        raise ValueError(
+            f'{source} has {len(others)} genes, which are not the '
+            f'{len(mine)} of the checkpoint: it {said}. Give the data set '
+            'the gene_list of the checkpoint, to which it aligns its table')
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args,
+                              **kwargs) -> None:
+        found = {name: state_dict.get(prefix + name)
+                 for name in ('mean', 'std', 'facts')}
+        if all(value is not None for value in found.values()):
+            facts = json.loads(
+                found.pop('facts').cpu().numpy().tobytes())
+            if self.is_set:
+                self.check_genes(facts['gene_ids'],
+                                 'the checkpoint that is loaded')
+            self.set({**facts, **found})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
