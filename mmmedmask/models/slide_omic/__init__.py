@@ -1,13 +1,15 @@
-"""What GiMP and the bag classifiers share: classifier, fusions and heads."""
+"""What GiMP and the bag classifiers share: preprocessor, classifier, heads."""
 
 from mmmedmask.models.slide_omic.classifier import SlideOmicClassifier
 from mmmedmask.models.slide_omic.fusion import ConcatFusion, KroneckerFusion
+from mmmedmask.models.slide_omic.gene_scale import GeneScale
 from mmmedmask.models.slide_omic.heads import (
     ClasswiseSlideOmicHead,
     SlideOmicHead,
 )
+from mmmedmask.models.slide_omic.preprocessor import SlideOmicDataPreprocessor
 
 __all__ = [
-    'ClasswiseSlideOmicHead', 'ConcatFusion', 'KroneckerFusion',
-    'SlideOmicClassifier', 'SlideOmicHead'
+    'ClasswiseSlideOmicHead', 'ConcatFusion', 'GeneScale', 'KroneckerFusion',
+    'SlideOmicClassifier', 'SlideOmicDataPreprocessor', 'SlideOmicHead'
 ]

@@ -1,0 +1,369 @@
+"""One classifier for slides, genes or both: a vector of each, fused."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from mmpretrain.models.classifiers import BaseClassifier
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmmedmask.models.slide_omic.heads import class_labels
+from mmmedmask.registry import MODELS
+
+
+class Encoded(NamedTuple):
+    """What the parts of the classifier make of a batch.
+
+    Attributes:
+        image: The slides' vectors CLS_img, shape (B, d) or (B, K, d); None
+            without an aggregator.
+        genes: The genes' vectors CLS_ge, shape (B, e); None without a gene
+            encoder.
+        patient: The patients' vectors CLS_pat, shape (B, f) or (B, K, f).
+        tokens: The patches' tokens, shape (B, N, d); None without an
+            aggregator.
+        valid: Shape (B, N), bool, False = padding; None: all are patches.
+        has_image: Shape (B, ), bool, False where the model has seen no
+            slide.
+        has_genes: The same for genes.
+    """
+
+    image: torch.Tensor | None
+    genes: torch.Tensor | None
+    patient: torch.Tensor
+    tokens: torch.Tensor | None
+    valid: torch.Tensor | None
+    has_image: torch.Tensor
+    has_genes: torch.Tensor
+
+
+@MODELS.register_module()
+class SlideOmicClassifier(BaseClassifier):
+    """Classify patients by their slides, their gene expression or both.
+
+    The parts that are given decide: an aggregator alone looks at slides, a
+    gene encoder alone at genes, and with both (or with an aggregator that
+    takes genes itself) the model is image-omic: GiMP's first stage, its
+    fine-tuning, and all bag classifiers of its Table 1.
+
+    A patient may lack slides or genes at training and at test. An image-omic
+    model replaces the missing vector (see
+    :class:`~mmmedmask.models.slide_omic.fusion.Fusion`) and says in
+    ``modalities`` what a prediction rests on. A patient with nothing that
+    the model looks at is an error, which names the case.
+
+    Args:
+        aggregator: Config of a patch aggregator; None: no slides.
+        gene_encoder: Config of a gene encoder; None: no genes, unless the
+            aggregator takes them.
+        fusion: Config of a :class:`~mmmedmask.models.slide_omic.fusion.\
+Fusion`, used if slides and genes each have a vector. None is
+            ``mmmedmask.ConcatFusion``. Dimensions are filled in.
+        head: Config of a head. ``in_dims`` is filled in.
+        data_preprocessor: Config of the preprocessor.
+        freeze_gene_encoder: Whether the gene encoder stays as it is: no
+            gradient, and never in training mode.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If the parts do not fit each other.
+    """
+
+    def __init__(self,
+                 aggregator: dict | nn.Module | None = None,
+                 gene_encoder: dict | nn.Module | None = None,
+                 fusion: dict | nn.Module | None = None,
+                 head: dict | nn.Module | None = None,
+                 data_preprocessor: dict | nn.Module | None = None,
+                 freeze_gene_encoder: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            init_cfg=init_cfg, data_preprocessor=data_preprocessor)
+        if aggregator is None and gene_encoder is None:
+            raise ValueError('give an aggregator, a gene_encoder or both, '
+                             'got neither')
+        if head is None:
+            raise ValueError('head must be the config of a head, got None')
+        if freeze_gene_encoder and gene_encoder is None:
+            raise ValueError('freeze_gene_encoder=True needs a gene_encoder, '
+                             'got None')
+        self.aggregator = _built(aggregator)
+        self.gene_encoder = _built(gene_encoder)
+        self.freeze_gene_encoder = freeze_gene_encoder
+        if freeze_gene_encoder:
+            self.gene_encoder.requires_grad_(False)
+        if aggregator is None:
+            dims = self.gene_encoder.embed_dims
+        else:
+            dims = self.aggregator.embed_dims
+        self.fusion = None
+        if aggregator is not None and gene_encoder is not None:
+            self.fusion = _built(
+                fusion or dict(type='mmmedmask.ConcatFusion'),
+                image_dims=dims,
+                gene_dims=self.gene_encoder.embed_dims)
+            dims = self.fusion.out_dims
+        self.head = _built(head, in_dims=dims)
+        self._check_head()
+
+    def _check_head(self) -> None:
+        aggregator, head = self.aggregator, self.head
+        source = type(aggregator or self.gene_encoder).__name__
+        wants = getattr(head, 'class_wise', False)
+        gives = getattr(aggregator, 'class_wise', False)
+        if wants != gives:
+            raise ValueError(
+                f'{source} gives '
+                f'{"a vector per class" if gives else "one vector"}, '
+                f'{type(head).__name__} takes '
+                f'{"a vector per class" if wants else "one vector"}')
+        told = getattr(aggregator, 'num_classes', None)
+        classes = getattr(head, 'num_classes', None)
+        if told is not None and told != classes:
+            raise ValueError(
+                f'{source} has num_classes={told}, '
+                f'{type(head).__name__} has num_classes={classes}')
+
+    @property
+    def uses_slides(self) -> bool:
+        """Whether the model looks at slides."""
+        return self.aggregator is not None
+
+    @property
+    def uses_genes(self) -> bool:
+        """Whether the model looks at genes."""
+        return self.gene_encoder is not None or getattr(
+            self.aggregator, 'uses_genes', False)
+
+    def train(self, mode: bool = True) -> 'SlideOmicClassifier':
+        """Set the training mode; a frozen gene encoder stays out of it."""
+        super().train(mode)
+        if self.freeze_gene_encoder:
+            self.gene_encoder.eval()
+        return self
+
+    def forward(
+        self,
+        inputs: dict,
+        data_samples: Sequence[DataSample] | None = None,
+        mode: str = 'tensor'
+    ) -> torch.Tensor | dict | list[DataSample]:
+        """Run the model.
+
+        Args:
+            inputs: Batch as the data preprocessor gives it: ``patches``
+                (B, N, D), ``valid`` (B, N), ``coords`` (B, N, 2), ``mask``
+                (B, N), ``genes`` (B, G), each of them None or absent if
+                nobody has any, and ``has_genes`` (B, ), bool.
+            data_samples: Samples; needed for the loss.
+            mode: ``'tensor'`` for logits, ``'loss'`` or ``'predict'``.
+
+        Returns:
+            The head's output (B, K), losses, or the samples with
+            predictions.
+
+        Raises:
+            ValueError: If ``mode`` is unknown, or a patient has nothing that
+                the model looks at.
+        """
+        if mode == 'tensor':
+            encoded = self.encode(inputs, data_samples)
+            logits = self.head(encoded.patient)
+            stream = self.second_stream(encoded)
+            return logits if stream is None else (logits + stream) / 2
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        raise ValueError("mode must be one of ('tensor', 'loss', "
+                         f"'predict'), got {mode!r}")
+
+    def loss(self, inputs: dict,
+             data_samples: Sequence[DataSample]) -> dict:
+        """The head's losses and those of the aggregator, if it has any.
+
+        Args:
+            inputs: See :meth:`forward`.
+            data_samples: Samples with what the head needs.
+
+        Returns:
+            Losses and scalars for the log.
+        """
+        encoded = self.encode(inputs, data_samples)
+        losses = self.head.loss(encoded.patient, data_samples)
+        if hasattr(self.aggregator, 'auxiliary_losses'):
+            labels = class_labels(data_samples, self.aggregator.num_classes)
+            losses.update(
+                self.aggregator.auxiliary_losses(
+                    encoded.tokens, encoded.valid,
+                    labels.to(encoded.tokens.device)))
+        return losses
+
+    def predict(
+        self,
+        inputs: dict,
+        data_samples: Sequence[DataSample] | None = None
+    ) -> list[DataSample]:
+        """The head's predictions, and what they rest on.
+
+        Args:
+            inputs: See :meth:`forward`.
+            data_samples: Samples to write to; None makes new ones.
+
+        Returns:
+            The samples with what the head predicts and ``modalities``:
+            ``'slides+genes'``, ``'slides'`` or ``'genes'``.
+        """
+        encoded = self.encode(inputs, data_samples)
+        stream = self.second_stream(encoded)
+        if stream is None:
+            samples = self.head.predict(encoded.patient, data_samples)
+        else:
+            samples = self.head.predict(encoded.patient, data_samples,
+                                        stream)
+        for sample, slides, genes in zip(
+                samples, encoded.has_image.tolist(),
+                encoded.has_genes.tolist(), strict=True):
+            sample.modalities = '+'.join(
+                name for name, has in (('slides', slides), ('genes', genes))
+                if has)
+        return samples
+
+    def extract_feat(self, inputs: dict) -> dict:
+        """The vectors of slides, genes and patients, for plots.
+
+        Args:
+            inputs: See :meth:`forward`.
+
+        Returns:
+            ``image`` (B, d), ``genes`` (B, e), each of them None without the
+            part that makes it, and ``patient`` (B, f). Aggregators that look
+            at a bag once per class have ``image`` and ``patient`` of shape
+            (B, K, ...). Rows of patients who lack a modality are what the
+            parts make of an empty bag or of mean expression; in ``patient``
+            they are replaced.
+        """
+        encoded = self.encode(inputs)
+        return dict(image=encoded.image, genes=encoded.genes,
+                    patient=encoded.patient)
+
+    def second_stream(self, encoded: Encoded) -> torch.Tensor | None:
+        """Logits (B, K) of an aggregator's own classifier, or None.
+
+        A patient without a patch has none; there it is what the head says.
+        """
+        if not hasattr(self.aggregator, 'instance_logits'):
+            return None
+        stream = self.aggregator.instance_logits(encoded.tokens,
+                                                 encoded.valid)
+        return torch.where(encoded.has_image[:, None], stream,
+                           self.head(encoded.patient).to(stream.dtype))
+
+    def encode(
+        self,
+        inputs: dict,
+        data_samples: Sequence[DataSample] | None = None
+    ) -> Encoded:
+        """Vectors of slides and genes, and the patients'.
+
+        Args:
+            inputs: See :meth:`forward`.
+            data_samples: Samples, to name a case in an error.
+
+        Returns:
+            See :class:`Encoded`.
+
+        Raises:
+            ValueError: If a patient has nothing that the model looks at.
+        """
+        patches, valid, genes, has_image, has_genes = self._present(inputs)
+        self._check_present(has_image, has_genes, data_samples)
+        image = tokens = gene_vector = None
+        if self.aggregator is not None:
+            extra = {}
+            if getattr(self.aggregator, 'uses_genes', False):
+                extra = dict(genes=genes, has_genes=has_genes)
+            image, tokens = self.aggregator(
+                patches, valid, inputs.get('mask'), inputs.get('coords'),
+                **extra)
+        if self.gene_encoder is not None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and
+                                        not self.freeze_gene_encoder):
+                gene_vector = self.gene_encoder(genes)
+        if self.fusion is not None:
+            patient = self.fusion(image, gene_vector, has_image, has_genes)
+        else:
+            patient = gene_vector if image is None else image
+        return Encoded(image, gene_vector, patient, tokens, valid, has_image,
+                       has_genes)
+
+    def _present(
+        self, inputs: dict
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None,
+               torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """Fill in what nobody in the batch has, so that all parts run."""
+        patches, valid = inputs.get('patches'), inputs.get('valid')
+        genes, has_genes = inputs.get('genes'), inputs.get('has_genes')
+        given = [one for one in (patches, genes, has_genes)
+                 if one is not None]
+        if not given:
+            raise ValueError('inputs have neither patches nor genes, they '
+                             f'have {sorted(inputs)}')
+        like = given[0]
+        nobody = torch.zeros(len(like), dtype=torch.bool, device=like.device)
+        if patches is not None:
+            has_image = ~nobody if valid is None else valid.any(dim=1)
+            if not patches.shape[1]:
+                has_image = nobody
+        else:
+            has_image = nobody
+        if genes is None:
+            has_genes = nobody
+        elif has_genes is None:
+            has_genes = ~nobody
+        dtype = next(self.parameters()).dtype
+        if self.uses_slides and patches is None:
+            patches = torch.zeros(len(like), 0, self.aggregator.in_dims,
+                                  dtype=dtype, device=like.device)
+            valid = nobody[:, None][:, :0]
+        if self.uses_genes and genes is None:
+            part = self.gene_encoder
+            part = self.aggregator if part is None else part
+            genes = torch.zeros(len(like), part.num_genes, dtype=dtype,
+                                device=like.device)
+        return (patches, valid, genes,
+                has_image if self.uses_slides else nobody,
+                has_genes if self.uses_genes else nobody)
+
+    def _check_present(
+            self, has_image: torch.Tensor, has_genes: torch.Tensor,
+            data_samples: Sequence[DataSample] | None) -> None:
+        empty = (~(has_image | has_genes)).nonzero()[:, 0].tolist()
+        if not empty:
+            return
+        names = empty if data_samples is None else [
+            data_samples[place].get('case_id') for place in empty]
+        wants = ' nor '.join(
+            name for name, uses in (('slides', self.uses_slides),
+                                    ('genes', self.uses_genes)) if uses)
+        raise ValueError(
+            f'cases {names} of the batch have no {wants}, there is nothing '
+            'to classify: leave them out, for instance by '
+            "missing_slides='drop' or missing_genes='drop' of the data set")
+
+
+def _built(part: dict | nn.Module | None,
+           **filled_in: int) -> nn.Module | None:
+    """Build a part with dimensions that follow from other parts."""
+    if part is None:
+        return None
+    if not isinstance(part, nn.Module):
+        part = MODELS.build({**filled_in, **part})
+    for name, value in filled_in.items():
+        found = getattr(part, name)
+        if found != value:
+            raise ValueError(
+                f'{type(part).__name__} has {name}={found}, the parts before '
+                f'it give {value}')
+    return part

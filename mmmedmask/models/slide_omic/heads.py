@@ -1,0 +1,269 @@
+"""Heads that turn a patient's vector into classes, with their loss."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmmedmask.registry import MODELS
+
+
+def class_labels(data_samples: Sequence[DataSample],
+                 num_classes: int) -> torch.Tensor:
+    """Classes of a batch of patients.
+
+    Args:
+        data_samples: Samples with ``gt_label``.
+        num_classes: Classes that there are, K.
+
+    Returns:
+        Shape (B, ), int64, in [0, K).
+
+    Raises:
+        ValueError: If a patient has no label, or one that is no class; names
+            the case.
+    """
+    labels = []
+    for sample in data_samples:
+        label = sample.get('gt_label')
+        if label is None or label.numel() != 1:
+            raise ValueError(
+                f'case {sample.get("case_id")} has the gt_label '
+                f'{None if label is None else label.tolist()}, expected one '
+                'class')
+        labels.append(label.view(1))
+    stacked = torch.cat(labels)
+    # One look at the device, not one per sample.
+    wrong = ((stacked < 0) | (stacked >= num_classes)).nonzero()
+    if len(wrong):
+        place = int(wrong[0])
+        raise ValueError(
+            f'case {data_samples[place].get("case_id")} has the gt_label '
+            f'{labels[place].tolist()}, expected one of 0 to '
+            f'{num_classes - 1}')
+    return stacked
+
+
+class ClassificationHead(BaseModule):
+    """Base of heads: cross-entropy, and classes with their probabilities.
+
+    Subclasses write :meth:`forward`, and say with ``class_wise`` whether
+    they take a vector for each class.
+
+    Args:
+        in_dims: Dimensions of the patient's vector, d.
+        num_classes: Classes, K.
+        class_weights: Weight of the loss of each class's patients; None
+            weighs all alike. The weighted loss is averaged over the batch's
+            patients, not over their weights, so that weights also count in
+            batches of one.
+        label_smoothing: Share of the target that goes to all classes.
+        loss_weight: Weight of the loss.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    class_wise = False
+
+    def __init__(self,
+                 in_dims: int,
+                 num_classes: int,
+                 class_weights: Sequence[float] | None = None,
+                 label_smoothing: float = 0.0,
+                 loss_weight: float = 1.0,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
+        if in_dims < 1:
+            raise ValueError(f'in_dims must be at least 1, got {in_dims}')
+        if num_classes < 2:
+            raise ValueError(
+                f'num_classes must be at least 2, got {num_classes}')
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f'label_smoothing must be in [0, 1), got {label_smoothing}')
+        if loss_weight < 0:
+            raise ValueError(
+                f'loss_weight must be at least 0, got {loss_weight}')
+        if class_weights is not None and (
+                len(class_weights) != num_classes or min(class_weights) < 0):
+            raise ValueError(
+                f'class_weights must be {num_classes} numbers of at least 0, '
+                f'got {class_weights}')
+        self.in_dims = in_dims
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.loss_weight = loss_weight
+        self.register_buffer(
+            'class_weights',
+            None if class_weights is None else torch.tensor(
+                [float(weight) for weight in class_weights]),
+            persistent=False)
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        """Scores of the classes.
+
+        Args:
+            vector: Patients' vectors, shape (B, d), or (B, K, d) if
+                ``class_wise``.
+
+        Returns:
+            Logits, shape (B, K).
+        """
+        raise NotImplementedError
+
+    def loss(self, vector: torch.Tensor,
+             data_samples: Sequence[DataSample]) -> dict:
+        """Cross-entropy in at least float32.
+
+        Args:
+            vector: See :meth:`forward`.
+            data_samples: Samples with ``gt_label``.
+
+        Returns:
+            ``loss_cls``, a scalar.
+
+        Raises:
+            ValueError: See :func:`class_labels`.
+        """
+        logits = self(vector)
+        labels = class_labels(data_samples,
+                              self.num_classes).to(logits.device)
+        with torch.autocast(logits.device.type, enabled=False):
+            losses = F.cross_entropy(
+                at_least_float(logits), labels, reduction='none',
+                label_smoothing=self.label_smoothing)
+            if self.class_weights is not None:
+                losses = losses * self.class_weights[labels]
+        return dict(loss_cls=self.loss_weight * losses.mean())
+
+    def predict(
+        self,
+        vector: torch.Tensor,
+        data_samples: Sequence[DataSample | None] | None = None,
+        stream: torch.Tensor | None = None,
+    ) -> list[DataSample]:
+        """Classes and their probabilities.
+
+        Args:
+            vector: See :meth:`forward`.
+            data_samples: Samples to write to; None makes new ones.
+            stream: Logits of a second stream, shape (B, K), whose mean with
+                this head's is what counts.
+
+        Returns:
+            The samples with ``pred_score`` (K, ), float32, and
+            ``pred_label``.
+        """
+        logits = self(vector)
+        if stream is not None:
+            logits = (logits + stream) / 2
+        scores = at_least_float(logits).softmax(dim=1)
+        if data_samples is None:
+            data_samples = [None] * len(scores)
+        samples = []
+        for sample, score in zip(data_samples, scores, strict=True):
+            sample = DataSample() if sample is None else sample
+            sample.set_pred_score(score).set_pred_label(
+                score.argmax(dim=0, keepdim=True))
+            samples.append(sample)
+        return samples
+
+
+def at_least_float(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32, or float64 if that is what it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+@MODELS.register_module()
+class SlideOmicHead(ClassificationHead):
+    """A linear layer, or GiMP's "simple MLP", over a patient's vector.
+
+    Args:
+        in_dims: Dimensions of the patient's vector, d. The classifier fills
+            it in.
+        num_classes: Classes, K.
+        hidden_dims: Dimensions between two linear layers with a GELU and
+            dropout; None: one linear layer.
+        drop_rate: Dropout in front of the last layer.
+        class_weights: See :class:`ClassificationHead`, as the others.
+        label_smoothing: See there.
+        loss_weight: See there.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 in_dims: int,
+                 num_classes: int,
+                 hidden_dims: int | None = None,
+                 drop_rate: float = 0.25,
+                 class_weights: Sequence[float] | None = None,
+                 label_smoothing: float = 0.0,
+                 loss_weight: float = 1.0,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(in_dims, num_classes, class_weights,
+                         label_smoothing, loss_weight, init_cfg)
+        if hidden_dims is not None and hidden_dims < 1:
+            raise ValueError('hidden_dims must be at least 1, or None, got '
+                             f'{hidden_dims}')
+        hidden = [] if hidden_dims is None else [
+            nn.Linear(in_dims, hidden_dims), nn.GELU()]
+        self.layers = nn.Sequential(
+            *hidden, nn.Dropout(drop_rate),
+            nn.Linear(hidden_dims or in_dims, num_classes))
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        """Scores of the classes; see the base class."""
+        return self.layers(vector)
+
+
+@MODELS.register_module()
+class ClasswiseSlideOmicHead(ClassificationHead):
+    """A score for each class from this class's own vector.
+
+    For aggregators that look at a bag once per class (CLAM-MB, DSMIL).
+
+    Args:
+        in_dims: Dimensions of a class's vector, d. The classifier fills it
+            in.
+        num_classes: Classes, K.
+        drop_rate: Dropout in front of the layer.
+        class_weights: See :class:`ClassificationHead`, as the others.
+        label_smoothing: See there.
+        loss_weight: See there.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    class_wise = True
+
+    def __init__(self,
+                 in_dims: int,
+                 num_classes: int,
+                 drop_rate: float = 0.0,
+                 class_weights: Sequence[float] | None = None,
+                 label_smoothing: float = 0.0,
+                 loss_weight: float = 1.0,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(in_dims, num_classes, class_weights,
+                         label_smoothing, loss_weight, init_cfg)
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = nn.Linear(in_dims, num_classes)
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        """Scores of the classes; see the base class."""
+        if vector.ndim != 3 or vector.shape[1] != self.num_classes:
+            raise ValueError(
+                f'vector must have the shape (B, {self.num_classes}, d), got '
+                f'{tuple(vector.shape)}')
+        return (self.drop(vector) * self.fc.weight).sum(dim=2) + self.fc.bias
