@@ -26,6 +26,7 @@ from mmmedmask.functional.nystrom import (
     split_bags,
 )
 from mmmedmask.functional.patch_grid import grid_cells
+from mmmedmask.models.layers import check_padded_bags, without_padding
 from mmmedmask.registry import MODELS
 
 ATTENTIONS = ('nystrom', 'exact')
@@ -410,11 +411,26 @@ class NystromAggregator(BaseModule):
         is_patch[ends - ends.new_tensor(lengths)] = False
         cells = None
         if self.positions is not None:
-            coords = coords.flatten(
-                0, 1) if valid is None else coords[valid]
-            cells = [grid_cells(bag, self.ppeg_step) if len(bag) else
-                     bag.long() for bag in coords.split(counts)]
+            if coords is not None:
+                coords = coords.flatten(
+                    0, 1) if valid is None else coords[valid]
+            cells = self.cells(coords, counts, tokens.device)
         return Bags(torch.cat(parts), lengths, is_patch, cells)
+
+    def cells(self, coords: torch.Tensor | None, counts: Sequence[int],
+              device: torch.device) -> list[torch.Tensor]:
+        """Where the patches of each bag lie on the grid of its slide.
+
+        Args:
+            coords: Pixel positions of all bags' patches, shape (T, 2), int64.
+            counts: Patches of each bag, N_i, with sum T.
+            device: Where the model is.
+
+        Returns:
+            Rows and columns, (N_i, 2) each, int64.
+        """
+        return [grid_cells(bag, self.ppeg_step) if len(bag) else bag.long()
+                for bag in coords.split(counts)]
 
     def run_layers(self, bags: Bags, count: int) -> torch.Tensor:
         """Run the first layers.
@@ -480,24 +496,34 @@ class NystromAggregator(BaseModule):
             padded[index][:, kept] = rows[index]
         return padded
 
+    def attention(self,
+                  patches: torch.Tensor,
+                  valid: torch.Tensor | None = None,
+                  coords: torch.Tensor | None = None) -> torch.Tensor:
+        """What the class token looks at in the last layer, as weights.
+
+        The mean over the heads; values below zero, which the approximation
+        may give, count as zero.
+
+        Args:
+            patches: See :meth:`forward`, as the others.
+            valid: See there.
+            coords: See there.
+
+        Returns:
+            Shape (B, N), float32 or float64, zero at padding, with sum 1
+            over each bag.
+        """
+        rows = self.class_token_attention(patches, valid, coords=coords)
+        rows = rows.mean(dim=1).clamp(min=0)
+        total = rows.sum(dim=1, keepdim=True)
+        return rows / torch.where(total > 0, total, 1)
+
     def check_inputs(self, patches: torch.Tensor, valid: torch.Tensor | None,
                      mask: torch.Tensor | None,
                      coords: torch.Tensor | None) -> None:
         """Raise a ValueError if inputs do not fit the model or each other."""
-        if patches.ndim != 3 or patches.shape[2] != self.in_dims:
-            raise ValueError(
-                'patches must have the shape (B, N, in_dims) with in_dims='
-                f'{self.in_dims}, got {tuple(patches.shape)}; in_dims is the '
-                'size of the features on disk, which the encoder that made '
-                'them determines')
-        for name, flags in (('valid', valid), ('mask', mask)):
-            if flags is None:
-                continue
-            if flags.dtype != torch.bool or flags.shape != patches.shape[:2]:
-                raise ValueError(
-                    f'{name} must be bool of shape '
-                    f'{tuple(patches.shape[:2])}, got {flags.dtype} of '
-                    f'{tuple(flags.shape)}')
+        check_padded_bags(patches, valid, self.in_dims, mask)
         if self.positions is None:
             return
         if coords is None:
@@ -508,8 +534,3 @@ class NystromAggregator(BaseModule):
             raise ValueError(
                 f'coords must have the shape {(*patches.shape[:2], 2)}, got '
                 f'{tuple(coords.shape)}')
-
-
-def without_padding(valid: torch.Tensor | None) -> torch.Tensor | None:
-    """None where every patch is valid: then nothing needs to be moved."""
-    return None if valid is None or valid.all() else valid
