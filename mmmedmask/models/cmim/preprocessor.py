@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor
 from mmengine.utils import is_seq_of
 
@@ -25,6 +24,7 @@ from mmmedmask.models.cmim.color import (
     augment_colors_kornia,
     augment_colors_torchvision,
 )
+from mmmedmask.models.run_info import run_info
 from mmmedmask.registry import MODELS
 
 VIEW_SOURCES = ('device', 'loader')
@@ -362,14 +362,8 @@ class CMIMDataPreprocessor(BaseDataPreprocessor):
         """Seed of the draws."""
         if self.seed is not None:
             return self.seed
-        return int(_run_info('seed'))
+        return run_info('seed')
 
     def current_step(self) -> int:
         """Iteration of the running loop, 0 outside of one."""
-        return int(_run_info('iter'))
-
-
-def _run_info(name: str) -> int:
-    """What MMEngine's runner says of itself; 0 where there is no runner."""
-    hub = MessageHub.get_current_instance()
-    return hub.get_info(name) if name in hub.runtime_info else 0
+        return run_info('iter')

@@ -8,11 +8,11 @@ tokens, and these are drawn from.
 from collections.abc import Sequence
 
 import torch
-from mmengine.logging import MessageHub
 from mmpretrain.structures import DataSample
 
 from mmmedmask.functional.attention_masking import map_to_patches
 from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.models.run_info import run_info
 
 # Left-right and top-bottom.
 FLIPS = {
@@ -114,9 +114,3 @@ def exponential_noise(data_samples: Sequence[DataSample], num_patches: int,
     seed = run_info('seed') if seed is None else seed
     uniform = per_sample_uniform(seed, run_info('iter'), indices, num_patches)
     return -torch.log1p(-uniform).to(device=device, dtype=torch.float32)
-
-
-def run_info(name: str) -> int:
-    """What MMEngine's runner says of itself; 0 where there is no runner."""
-    hub = MessageHub.get_current_instance()
-    return int(hub.get_info(name)) if name in hub.runtime_info else 0
