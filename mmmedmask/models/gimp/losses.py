@@ -124,6 +124,9 @@ class TripletHead(BaseModule):
         ValueError: If an argument is outside its range.
     """
 
+    #: The loss tells classes apart; GiMP hands over the labels.
+    uses_labels = True
+
     def __init__(self,
                  margin: float = 0.8,
                  mining: str = 'all',
@@ -206,6 +209,9 @@ class InfoNCEHead(BaseModule):
     Raises:
         ValueError: If an argument is outside its range.
     """
+
+    #: The loss tells patients apart; GiMP hands over who has both halves.
+    uses_labels = False
 
     def __init__(self,
                  temperature: float = 0.07,

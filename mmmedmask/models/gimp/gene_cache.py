@@ -1,0 +1,92 @@
+"""Vectors of genes that a frozen encoder need not compute again."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class GeneVectorCache:
+    """CLS_ge of each case, for as long as nothing it is made of changes.
+
+    A vector is used again if the encoder's parameters and buffers are the
+    same and the case's scaled expression is: another scale or another table
+    makes another row. Vectors stay on the encoder's device. The cache is no
+    module: it is in no checkpoint.
+
+    Cases are encoded one by one, so that a vector does not depend on those
+    in its batch, and a resumed run goes on with the very numbers.
+    """
+
+    def __init__(self) -> None:
+        self._encoder: tuple = ()
+        self._vectors: dict[str, tuple[tuple[float, ...], torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def clear(self) -> None:
+        """Forget all vectors."""
+        self._vectors.clear()
+
+    def __call__(self, encoder: nn.Module, genes: torch.Tensor,
+                 case_ids: Sequence[str | None]) -> torch.Tensor:
+        """Give the vectors of a batch; encode those that are not known.
+
+        Args:
+            encoder: Gene encoder, in evaluation mode.
+            genes: Scaled expression, shape (B, G).
+            case_ids: Who they are of; None: never kept.
+
+        Returns:
+            Shape (B, d), without a graph; in float32 under autocast, too.
+        """
+        with torch.no_grad(), torch.autocast(
+                genes.device.type, enabled=False):
+            *rows, state = _numbers(genes, encoder)
+            encoder_key = (*_versions(encoder), state)
+            if encoder_key != self._encoder:
+                self.clear()
+                self._encoder = encoder_key
+            vectors = []
+            for case, row, key in zip(case_ids, genes, rows, strict=True):
+                known = self._vectors.get(case)
+                if known is None or known[0] != key:
+                    known = key, encoder(row[None])[0]
+                if case is not None:
+                    self._vectors[case] = known
+                vectors.append(known[1])
+            return torch.stack(vectors)
+
+
+def _versions(encoder: nn.Module) -> list[tuple[int, int]]:
+    """Where each tensor of the encoder lies, and how often it changed."""
+    return [(one.data_ptr(), one._version)
+            for one in (*encoder.parameters(), *encoder.buffers())]
+
+
+def _numbers(genes: torch.Tensor,
+             encoder: nn.Module) -> list[tuple[float, ...]]:
+    """Sums that tell rows, and states of the encoder, apart.
+
+    All are read from the device at once. The encoder's are there because
+    writing to ``parameter.data``, as averaging of models does, is not
+    counted as a change.
+
+    Returns:
+        Two numbers for each row, and one entry for the encoder.
+    """
+    places = torch.arange(
+        1, genes.shape[1] + 1, dtype=torch.float64, device=genes.device)
+    sums = [(genes * places.sin()).sum(dim=1),
+            (genes * places.cos()).sum(dim=1)]
+    for one in (*encoder.parameters(), *encoder.buffers()):
+        one = one.detach()
+        if not one.is_floating_point():
+            continue
+        sums += [one.sum(dtype=torch.float64).view(1),
+                 torch.linalg.vector_norm(one, dtype=torch.float64).view(1)]
+    values = torch.cat(sums).tolist()
+    count = len(genes)
+    rows = list(zip(values[:count], values[count:2 * count], strict=True))
+    return [*rows, tuple(values[2 * count:])]

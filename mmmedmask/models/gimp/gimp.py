@@ -1,0 +1,331 @@
+"""GiMP: gene-induced multimodal pre-training (MICCAI 2023).
+
+Jin et al., "Gene-Induced Multimodal Pre-training for Image-Omic
+Classification". The authors published no code; what the text leaves open is
+listed with our choices in docs/methods/gimp.md.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
+from mmmedmask.models.gimp.gene_cache import GeneVectorCache
+from mmmedmask.models.run_info import run_info
+from mmmedmask.registry import MODELS
+
+MODES = ('loss', 'tensor')
+
+
+@MODELS.register_module()
+class GiMP(BaseModel):
+    """Reconstruct masked patches, and tell patients apart with their genes.
+
+    Leaving ``mpm_head`` or ``contrast_head`` out makes the rows of Table 2;
+    without ``gene_encoder`` the triplets are of images alone. Patients who
+    lack slides or genes take no part in the contrast, those with slides do
+    in the reconstruction.
+
+    The rest of the model is that of :class:`~mmmedmask.models.slide_omic.\
+SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
+    under the same names.
+
+    Args:
+        aggregator: Config of a patch aggregator with one vector per slide,
+            such as ``mmmedmask.NystromAggregator``.
+        gene_encoder: Config of a gene encoder, such as
+            ``mmmedmask.GroupMSA``; its ``init_cfg`` loads the first stage.
+            None: no genes.
+        mpm_head: Config of ``mmmedmask.MPMHead``; dimensions are filled in.
+            None: nothing is masked or reconstructed.
+        contrast_head: Config of ``mmmedmask.TripletHead``, or of
+            ``mmmedmask.InfoNCEHead``, of which dimensions are filled in.
+            None: no contrast.
+        data_preprocessor: Config of the preprocessor,
+            ``mmmedmask.SlideOmicDataPreprocessor`` if there is none.
+        freeze_gene_encoder: Whether the gene encoder stays as it is, as in
+            the paper: no gradient, never in training mode, and its vectors
+            are computed once per patient.
+        seed: Seed of ``mining='random'``; None takes the run's.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If parts are missing or do not fit each other.
+    """
+
+    def __init__(self,
+                 aggregator: dict,
+                 gene_encoder: dict | None = None,
+                 mpm_head: dict | None = None,
+                 contrast_head: dict | None = None,
+                 data_preprocessor: dict | None = None,
+                 freeze_gene_encoder: bool = True,
+                 seed: int | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        preprocessor = data_preprocessor
+        if isinstance(preprocessor, dict) or preprocessor is None:
+            preprocessor = MODELS.build(
+                dict(type='mmmedmask.SlideOmicDataPreprocessor') |
+                dict(preprocessor or {}))
+        super().__init__(preprocessor, init_cfg)
+        self.aggregator = _built(aggregator)
+        self.gene_encoder = _built(gene_encoder)
+        dims = self.aggregator.embed_dims
+        self.mpm_head = _built(
+            mpm_head, in_dims=dims, out_dims=self.aggregator.in_dims)
+        self.contrast_head = _built(contrast_head)
+        self._check_parts()
+        self.freeze_gene_encoder = freeze_gene_encoder
+        if freeze_gene_encoder and self.gene_encoder is not None:
+            self.gene_encoder.requires_grad_(False)
+        self.seed = seed
+        self.gene_cache = GeneVectorCache()
+
+    def _check_parts(self) -> None:
+        if getattr(self.aggregator, 'class_wise', False):
+            raise ValueError(
+                f'{type(self.aggregator).__name__} gives a vector per class, '
+                'GiMP needs one vector per slide')
+        if self.mpm_head is None and self.contrast_head is None:
+            raise ValueError(
+                'give mpm_head, contrast_head or both, got neither: there '
+                'is nothing to learn')
+        if self.gene_encoder is None:
+            if self.contrast_head is not None \
+                    and not self.contrast_head.uses_labels:
+                raise ValueError(
+                    f'{type(self.contrast_head).__name__} contrasts slides '
+                    'with genes and needs a gene_encoder, got None')
+        elif self.contrast_head is None:
+            raise ValueError(
+                'only contrast_head looks at genes: without it gene_encoder '
+                f'must be None, got {type(self.gene_encoder).__name__}')
+
+    def train(self, mode: bool = True) -> 'GiMP':
+        """Set the training mode; a frozen gene encoder stays out of it."""
+        super().train(mode)
+        if self.freeze_gene_encoder and self.gene_encoder is not None:
+            self.gene_encoder.eval()
+        return self
+
+    def forward(
+        self,
+        inputs: dict,
+        data_samples: Sequence[DataSample] | None = None,
+        mode: str = 'tensor'
+    ) -> dict:
+        """Run the model.
+
+        Args:
+            inputs: Batch as ``mmmedmask.SlideOmicDataPreprocessor`` gives
+                it.
+            data_samples: Samples, see :meth:`loss`.
+            mode: ``'loss'``, or ``'tensor'`` for :meth:`extract_feat`.
+
+        Returns:
+            Losses, or vectors.
+
+        Raises:
+            ValueError: If ``mode`` is unknown.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'tensor':
+            return self.extract_feat(inputs, data_samples)
+        raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
+
+    def loss(self, inputs: dict, data_samples: Sequence[DataSample]) -> dict:
+        """One training step, Eq. 1 to 4.
+
+        Args:
+            inputs: See :meth:`forward`; ``mask`` is needed by ``mpm_head``.
+            data_samples: Samples with ``gt_label`` for triplets,
+                ``case_id`` for the cache, ``sample_idx`` for
+                ``mining='random'``.
+
+        Returns:
+            ``loss_rec`` and what the contrast gives, such as ``loss_tri``
+            with ``tri_active``.
+        """
+        mask = self.mask_of(inputs)  # M, section 2.3
+        image, tokens = self.aggregator(inputs['patches'], inputs['valid'],
+                                        mask, inputs['coords'])  # Eq. 1, 2
+        losses = {}
+        if self.mpm_head is not None:
+            losses['loss_rec'] = self.mpm_head.loss(
+                tokens, inputs['patches'], mask)  # Eq. 3
+        if self.contrast_head is not None:
+            genes = self.encode_genes(inputs, data_samples)  # section 2.1
+            losses.update(
+                self.contrast(image, genes, inputs, data_samples))  # Eq. 4
+        return losses  # of which MMEngine takes the sum, L_pre
+
+    def mask_of(self, inputs: dict) -> torch.Tensor | None:
+        """Which patches are masked.
+
+        Args:
+            inputs: See :meth:`forward`.
+
+        Returns:
+            Shape (B, N), bool, 1 = masked; None without ``mpm_head``.
+
+        Raises:
+            ValueError: If there are no slides or no masks.
+        """
+        if inputs.get('patches') is None:
+            raise ValueError('nobody in the batch has slides; pre-training '
+                             'needs them')
+        if self.mpm_head is None:
+            return None
+        if inputs.get('mask') is None:
+            raise ValueError(
+                'mpm_head needs masks: the pipeline lacks '
+                'mmmedmask.GenerateSequenceMask')
+        return inputs['mask']
+
+    def encode_genes(
+        self,
+        inputs: dict,
+        data_samples: Sequence[DataSample] | None = None
+    ) -> torch.Tensor | None:
+        """The genes' vectors CLS_ge; patients without genes get those of 0.
+
+        Args:
+            inputs: See :meth:`forward`.
+            data_samples: Samples with ``case_id``; vectors of a frozen
+                encoder are kept under it.
+
+        Returns:
+            Shape (B, d'), or None without a gene encoder.
+        """
+        if self.gene_encoder is None:
+            return None
+        genes = inputs.get('genes')
+        if genes is None:
+            like = inputs['patches']
+            genes = like.new_zeros(len(like), self.gene_encoder.num_genes)
+        if not self.freeze_gene_encoder:
+            return self.gene_encoder(genes)
+        known = inputs['has_genes'].tolist()
+        cases = [sample.get('case_id') if has else None for sample, has in
+                 zip(data_samples or [{}] * len(genes), known, strict=True)]
+        return self.gene_cache(self.gene_encoder, genes, cases)
+
+    def contrast(self, image: torch.Tensor, genes: torch.Tensor | None,
+                 inputs: dict, data_samples: Sequence[DataSample]) -> dict:
+        """Compare the patients of a batch, those who have all it takes.
+
+        Args:
+            image: CLS_img, shape (B, d).
+            genes: CLS_ge, shape (B, d'), or None.
+            inputs: See :meth:`forward`.
+            data_samples: See :meth:`loss`.
+
+        Returns:
+            What the head's ``loss`` gives.
+
+        Raises:
+            ValueError: If a sample has no label, or no index to draw from.
+        """
+        whole = inputs['has_patches']
+        if genes is not None:
+            whole = whole & inputs['has_genes']
+        if not self.contrast_head.uses_labels:
+            return self.contrast_head.loss(image, genes, whole)
+        labels = _labels(data_samples).to(image.device)
+        return self.contrast_head.loss(
+            image, genes, labels.where(whole, -1),
+            self.draw_triplets(data_samples))
+
+    def draw_triplets(
+            self, data_samples: Sequence[DataSample]) -> torch.Tensor | None:
+        """What ``mining='random'`` draws from; None if nothing is drawn.
+
+        Args:
+            data_samples: Samples with ``sample_idx``.
+
+        Returns:
+            Shape (B, 2), float64, from the seed, the iteration and the
+            sample.
+
+        Raises:
+            ValueError: If a sample has no index.
+        """
+        if getattr(self.contrast_head, 'mining', None) != 'random':
+            return None
+        indices = [sample.get('sample_idx') for sample in data_samples]
+        if None in indices:
+            raise ValueError(
+                "mining='random' draws from the metainfo sample_idx, which "
+                f'case {data_samples[indices.index(None)].get("case_id")} '
+                'lacks; mmmedmask.PackSlideOmicInputs provides it')
+        seed = run_info('seed') if self.seed is None else self.seed
+        return per_sample_uniform(
+            stream_seed(seed, 'triplets'), run_info('iter'), indices, 2)
+
+    def extract_feat(
+        self,
+        inputs: dict,
+        data_samples: Sequence[DataSample] | None = None
+    ) -> dict:
+        """The vectors of slides, genes and patients, of whole bags.
+
+        Args:
+            inputs: See :meth:`forward`; a mask is not looked at.
+            data_samples: See :meth:`encode_genes`.
+
+        Returns:
+            ``image`` (B, d); ``genes`` (B, d'), or None without a gene
+            encoder; ``patient``, both side by side.
+        """
+        image, _ = self.aggregator(inputs['patches'], inputs['valid'], None,
+                                   inputs['coords'])
+        genes = self.encode_genes(inputs, data_samples)
+        patient = image if genes is None else torch.cat(
+            [image, genes.to(image.dtype)], dim=1)
+        return dict(image=image, genes=genes, patient=patient)
+
+    def reconstruct(self, inputs: dict) -> torch.Tensor:
+        """Fill in the masked patches, for pictures and tests.
+
+        Args:
+            inputs: See :meth:`forward`, with ``mask``.
+
+        Returns:
+            The features with the masked ones predicted, shape (B, N, D); in
+            normalised units with ``norm_target``.
+
+        Raises:
+            ValueError: If there is no ``mpm_head``, or no mask.
+        """
+        if self.mpm_head is None:
+            raise ValueError('without mpm_head nothing can be reconstructed')
+        mask = self.mask_of(inputs)
+        _, tokens = self.aggregator(inputs['patches'], inputs['valid'], mask,
+                                    inputs['coords'])
+        target = self.mpm_head.target(inputs['patches'])
+        return torch.where(mask[..., None],
+                           self.mpm_head(tokens).to(target.dtype), target)
+
+
+def _built(part: dict | nn.Module | None,
+           **filled_in: int) -> nn.Module | None:
+    if part is None or isinstance(part, nn.Module):
+        return part
+    return MODELS.build({**filled_in, **part})
+
+
+def _labels(data_samples: Sequence[DataSample]) -> torch.Tensor:
+    labels = []
+    for sample in data_samples:
+        label = sample.get('gt_label')
+        if label is None or label.numel() != 1:
+            raise ValueError(
+                f'case {sample.get("case_id")} has the gt_label '
+                f'{None if label is None else label.tolist()}; triplets '
+                'need one class per patient')
+        labels.append(label.view(1))
+    return torch.cat(labels)
