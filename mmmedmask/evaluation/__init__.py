@@ -3,5 +3,9 @@
 from mmmedmask.evaluation.binary_segmentation import BinarySegMetric
 from mmmedmask.evaluation.disease_classification import DiseaseClassification
 from mmmedmask.evaluation.lesion_coverage import LesionCoverage
+from mmmedmask.evaluation.slide_classification import SlideClassification
 
-__all__ = ['BinarySegMetric', 'DiseaseClassification', 'LesionCoverage']
+__all__ = [
+    'BinarySegMetric', 'DiseaseClassification', 'LesionCoverage',
+    'SlideClassification'
+]

@@ -5,9 +5,7 @@ counts them, per batch of eight. These scores are here too, beside those that
 do not depend on the batch.
 """
 
-import csv
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 
+from mmmedmask.evaluation.files import output_folder, write_table
 from mmmedmask.evaluation.predictions import relative_path
 from mmmedmask.registry import METRICS
 
@@ -181,7 +180,7 @@ class BinarySegMetric(BaseMetric):
         counts = np.array([result['counts'] for result in results])
         pixels = np.array([result['pixels'] for result in results])
         scores = image_scores(counts)
-        folder = self._folder()
+        folder = output_folder(self.out_dir)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self._write(folder / 'segmentation.csv', results, scores)
@@ -196,32 +195,20 @@ class BinarySegMetric(BaseMetric):
         iou, f1 = official_scores(official, self.official_batch)
         return {**values, 'official_iou': iou, 'official_f1': f1}
 
-    def _folder(self) -> Path | None:
-        """The folder for the csv, if there is one."""
-        if self.out_dir is not None:
-            return Path(self.out_dir)
-        for handler in MMLogger.get_current_instance().handlers:
-            if isinstance(handler, logging.FileHandler):
-                return Path(handler.baseFilename).parent
-        return None
-
     def _write(self, file: Path, results: Sequence[Mapping],
                scores: Mapping[str, np.ndarray]) -> None:
-        """Write one line per image, all or none."""
-        partial = file.with_name(file.name + '.part')
-        with partial.open('w', newline='', encoding='utf-8') as stream:
-            writer = csv.writer(stream, lineterminator='\n')
-            writer.writerow(COLUMNS)
-            for index, result in enumerate(results):
-                shared, predicted, lesion = result['counts']
-                writer.writerow([
-                    relative_path(result['path'], self.data_root),
-                    result['class_name'], result['pixels'], lesion, predicted,
-                    shared,
-                    *(f'{scores[name][index]:.6f}' if lesion else ''
-                      for name in SCORES)
-                ])
-        os.replace(partial, file)
+        """Write one line per image."""
+        rows = []
+        for index, result in enumerate(results):
+            shared, predicted, lesion = result['counts']
+            rows.append([
+                relative_path(result['path'], self.data_root),
+                result['class_name'], result['pixels'], lesion, predicted,
+                shared,
+                *(f'{scores[name][index]:.6f}' if lesion else ''
+                  for name in SCORES)
+            ])
+        write_table(file, COLUMNS, rows)
 
 
 def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 
 SCORE_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1')
 GRADED_NAMES = (*SCORE_NAMES, 'kappa')
+KAPPAS = ('nominal', 'quadratic')
 # Resamples are computed in chunks of about so many numbers.
 CHUNK = 4_000_000
 
@@ -50,22 +51,84 @@ def absent_classes(labels: np.ndarray, num_classes: int) -> list[int]:
     return np.flatnonzero(~present).tolist()
 
 
+def check_probabilities(scores: np.ndarray) -> None:
+    """Refuse scores that are no probabilities.
+
+    Args:
+        scores: Shape (N, C).
+
+    Raises:
+        ValueError: If a row has a value below 0 or does not sum to 1, give
+            or take what half precision rounds away.
+    """
+    wrong = (scores < 0).any(axis=1) | (abs(scores.sum(axis=1) - 1) > 0.01)
+    if wrong.any():
+        raise ValueError(
+            f'the scores of sample {wrong.argmax()} are no probabilities: '
+            f'{scores[wrong][0]}; they must not be negative and sum to 1')
+
+
+def calibration_error(labels: np.ndarray, scores: np.ndarray,
+                      num_bins: int = 15) -> float:
+    """Compute the expected calibration error.
+
+    Samples are sorted into bins of equal width by their confidence, the
+    probability of the predicted class; the error is the mean distance of a
+    bin's accuracy from its mean confidence, weighted by its samples (Guo et
+    al. 2017, equation 3).
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: Probability of each class, shape (N, C).
+        num_bins: Number of bins, at least 1; each holds its upper edge.
+
+    Returns:
+        The error, in [0, 1].
+
+    Raises:
+        ValueError: If ``num_bins`` is not positive; see also
+            :func:`check_predictions` and :func:`check_probabilities`.
+    """
+    check_predictions(labels, scores)
+    gaps = _calibration_gaps(labels, scores, num_bins)
+    return float(abs(gaps.sum(axis=0)).sum() / len(labels))
+
+
+def _calibration_gaps(labels: np.ndarray, scores: np.ndarray,
+                      num_bins: int) -> np.ndarray:
+    """Right or not minus confidence, in the column of the bin, (N, bins)."""
+    check_probabilities(scores)
+    if num_bins < 1:
+        raise ValueError(f'num_bins must be at least 1, got {num_bins}')
+    confidence = scores.max(axis=1)
+    edges = np.arange(num_bins + 1) / num_bins
+    bins = (edges.searchsorted(confidence) - 1).clip(0, num_bins - 1)
+    gaps = np.zeros((len(labels), num_bins))
+    gaps[np.arange(len(labels)), bins] = (
+        (scores.argmax(axis=1) == labels) - confidence)
+    return gaps
+
+
 def classification_scores(labels: np.ndarray,
                           scores: np.ndarray,
-                          graded: bool = False) -> dict[str, float]:
+                          kappa: str | None = None,
+                          calibration_bins: int = 0) -> dict[str, float]:
     """Compute all scores, by scikit-learn.
 
     ``top1``; ``balanced_accuracy``, the mean recall; ``auc``, the mean area
     under the ROC curve of one class against the rest, ties counted half;
     ``f1``, the mean F1. Means run over the classes that have samples: see
-    :func:`absent_classes`. ``kappa`` is Cohen's with quadratic weights.
+    :func:`absent_classes`. ``kappa`` is Cohen's, ``ece`` the error of
+    :func:`calibration_error`.
 
     Args:
         labels: True classes, integers of shape (N,).
         scores: One score per class, shape (N, C), float. The prediction is
             the largest, the first of several.
-        graded: Whether the classes are grades of a disease, in their order,
-            so that there is a ``kappa``.
+        kappa: ``'quadratic'`` for classes that are grades of a disease, in
+            their order, so that a confusion weighs by its squared distance;
+            ``'nominal'`` for classes without an order; None for no kappa.
+        calibration_bins: Number of bins of ``ece``; 0 for no ``ece``.
 
     Returns:
         Scores in [0, 1] (kappa in [-1, 1]). Without ``auc`` if all samples
@@ -73,11 +136,13 @@ def classification_scores(labels: np.ndarray,
         predicted so: neither is defined then.
 
     Raises:
-        ValueError: See :func:`check_predictions`.
+        ValueError: If ``kappa`` is none of these; see also
+            :func:`check_predictions` and :func:`calibration_error`.
     """
     from sklearn import metrics
 
     check_predictions(labels, scores)
+    check_kappa(kappa)
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
     means = dict(labels=present, average='macro', zero_division=0)
@@ -90,13 +155,29 @@ def classification_scores(labels: np.ndarray,
             for index in present
         ])
     values['f1'] = metrics.f1_score(labels, predicted, **means)
-    if graded and len(np.union1d(labels, predicted)) > 1:
+    if kappa and len(np.union1d(labels, predicted)) > 1:
         values['kappa'] = metrics.cohen_kappa_score(
             labels,
             predicted,
             labels=range(scores.shape[1]),
-            weights='quadratic')
+            weights='quadratic' if kappa == 'quadratic' else None)
+    if calibration_bins:
+        values['ece'] = calibration_error(labels, scores, calibration_bins)
     return {name: float(value) for name, value in values.items()}
+
+
+def check_kappa(kappa: str | None) -> None:
+    """Refuse a kind of kappa that is not known.
+
+    Args:
+        kappa: The kind.
+
+    Raises:
+        ValueError: If it is neither None nor one of :data:`KAPPAS`.
+    """
+    if kappa is not None and kappa not in KAPPAS:
+        raise ValueError(
+            f'kappa must be one of {KAPPAS} or None, got {kappa!r}')
 
 
 def confusion_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -138,14 +219,16 @@ def bootstrap_counts(generator: np.random.Generator, num_draws: int,
 def resampled_scores(labels: np.ndarray,
                      scores: np.ndarray,
                      counts: np.ndarray,
-                     graded: bool = False) -> dict[str, np.ndarray]:
+                     kappa: str | None = None,
+                     calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of many resamples at once.
 
     Args:
         labels: True classes, integers of shape (N,).
         scores: One score per class, shape (N, C).
         counts: How often each sample is in each resample, shape (D, N).
-        graded: Whether to compute ``kappa``.
+        kappa: See :func:`classification_scores`.
+        calibration_bins: See :func:`classification_scores`.
 
     Returns:
         The scores of :func:`classification_scores`, each of shape (D,),
@@ -167,12 +250,17 @@ def resampled_scores(labels: np.ndarray,
             balanced_accuracy=_mean_where(right / true, present),
             auc=_mean_auc(labels, scores, counts, present),
             f1=_mean_where(2 * right / (true + predicted), present))
-        if graded:
+        if kappa:
             grades = np.arange(num_classes)
             distance = (grades[:, None] - grades)**2
+            if kappa == 'nominal':
+                distance = distance > 0
             found = (matrices * distance).sum(axis=(1, 2))
             chance = np.einsum('di,ij,dj->d', true, distance, predicted)
             values['kappa'] = 1 - found * total / chance
+    if calibration_bins:
+        gaps = counts @ _calibration_gaps(labels, scores, calibration_bins)
+        values['ece'] = abs(gaps).sum(axis=1) / total
     return values
 
 
@@ -212,7 +300,8 @@ def bootstrap_scores(labels: np.ndarray,
                      num_draws: int,
                      seed: int = 0,
                      groups: Sequence[str] | None = None,
-                     graded: bool = False) -> dict[str, np.ndarray]:
+                     kappa: str | None = None,
+                     calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of bootstrap resamples.
 
     Args:
@@ -223,7 +312,8 @@ def bootstrap_scores(labels: np.ndarray,
         groups: The group (patient, lesion) of each sample, length N. Groups
             are drawn instead of samples, since images of one patient are
             not independent.
-        graded: Whether to compute ``kappa``.
+        kappa: See :func:`classification_scores`.
+        calibration_bins: See :func:`classification_scores`.
 
     Returns:
         See :func:`resampled_scores`.
@@ -237,7 +327,9 @@ def bootstrap_scores(labels: np.ndarray,
     for start in range(0, num_draws, size):
         counts = bootstrap_counts(generator, min(size, num_draws - start),
                                   units)
-        parts.append(resampled_scores(labels, scores, counts, graded))
+        parts.append(
+            resampled_scores(labels, scores, counts, kappa,
+                             calibration_bins))
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]

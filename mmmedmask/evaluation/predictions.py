@@ -1,12 +1,12 @@
 """The predictions of a classifier as a csv file."""
 
-import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from mmmedmask.evaluation.files import read_table, write_table
 
 COLUMNS = ('path', 'label', 'group', 'predicted')
 PROBABILITY = 'probability '
@@ -71,27 +71,74 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
         file: The csv to (over)write.
         predictions: What to write.
     """
-    file = Path(file)
-    partial = file.with_name(file.name + '.part')
     classes = list(predictions.classes)
     predicted = predictions.scores.argmax(axis=1)
     groups = predictions.groups or [''] * len(predictions.paths)
-    with partial.open('w', newline='', encoding='utf-8') as stream:
-        writer = csv.writer(stream, lineterminator='\n')
-        writer.writerow(
-            [*COLUMNS, *(f'{PROBABILITY}{name}' for name in classes)])
-        for path, label, group, guess, scores in zip(
-                predictions.paths,
-                predictions.labels,
-                groups,
-                predicted,
-                predictions.scores,
-                strict=True):
-            writer.writerow([
-                path, classes[label], group, classes[guess],
-                *(f'{score:.9g}' for score in scores)
-            ])
-    os.replace(partial, file)
+    write_table(file, [*COLUMNS, *probability_columns(classes)], [[
+        path, classes[label], group, classes[guess], *probability_cells(scores)
+    ] for path, label, group, guess, scores in zip(
+        predictions.paths,
+        predictions.labels,
+        groups,
+        predicted,
+        predictions.scores,
+        strict=True)])
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Name the columns that hold the probability of each class."""
+    return [f'{PROBABILITY}{name}' for name in classes]
+
+
+def probability_cells(scores: np.ndarray) -> list[str]:
+    """Write probabilities with the digits that tell any two float32 apart.
+
+    Args:
+        scores: Shape (C,).
+
+    Returns:
+        C texts of up to nine digits.
+    """
+    return [f'{score:.9g}' for score in scores]
+
+
+def read_class_table(
+    file: str | Path, columns: Sequence[str], what: str
+) -> tuple[list[dict[str, str]], list[str], np.ndarray, np.ndarray]:
+    """Read a csv with a label and a probability of each class per row.
+
+    Args:
+        file: The csv.
+        columns: Columns that it needs, ``label`` among them, besides those
+            of the probabilities.
+        what: What such a file is, for messages.
+
+    Returns:
+        The rows, the names of the C classes, the labels (N,) as their
+        numbers, and the probabilities (N, C).
+
+    Raises:
+        ValueError: If the file is no such csv, or names a class that has no
+            column.
+    """
+    found, rows = read_table(file, columns, what)
+    classes = [
+        name.removeprefix(PROBABILITY) for name in found
+        if name.startswith(PROBABILITY)
+    ]
+    if not classes:
+        raise ValueError(f'{file} is no {what}: it has no '
+                         f'{PROBABILITY.strip()!r} column per class, only '
+                         f'{found}')
+    unknown = {row['label'] for row in rows} - set(classes)
+    if unknown:
+        raise ValueError(f'{file} has labels without a column: '
+                         f'{sorted(unknown)}, the classes are {classes}')
+    labels = np.array([classes.index(row['label']) for row in rows])
+    scores = np.array([[float(row[name])
+                        for name in probability_columns(classes)]
+                       for row in rows])
+    return rows, classes, labels, scores
 
 
 def read_predictions(file: str | Path) -> Predictions:
@@ -107,33 +154,16 @@ def read_predictions(file: str | Path) -> Predictions:
         ValueError: If the file is no such csv, names a class that has no
             column, or gives only some images a group.
     """
-    with Path(file).open(newline='', encoding='utf-8') as stream:
-        reader = csv.DictReader(stream)
-        columns = list(reader.fieldnames or [])
-        rows = list(reader)
-    classes = [
-        name.removeprefix(PROBABILITY) for name in columns
-        if name.startswith(PROBABILITY)
-    ]
-    missing = [name for name in COLUMNS if name not in columns]
-    if missing or not classes or not rows:
-        raise ValueError(
-            f'{file} is no table of predictions: columns '
-            f'{", ".join(COLUMNS)} and one {PROBABILITY.strip()!r} column '
-            f'per class needed, got {len(rows)} rows of {columns}')
-    unknown = {row['label'] for row in rows} - set(classes)
-    if unknown:
-        raise ValueError(f'{file} has labels without a column: '
-                         f'{sorted(unknown)}, the classes are {classes}')
+    rows, classes, labels, scores = read_class_table(
+        file, COLUMNS, 'table of predictions')
     groups = [row['group'] for row in rows]
     if any(groups) and not all(groups):
         raise ValueError(f'{file} gives {groups.count("")} of {len(rows)} '
                          'images no group, and the others one')
     return Predictions(
         paths=[row['path'] for row in rows],
-        labels=np.array([classes.index(row['label']) for row in rows]),
-        scores=np.array([[float(row[PROBABILITY + name]) for name in classes]
-                         for row in rows]),
+        labels=labels,
+        scores=scores,
         classes=classes,
         groups=groups if any(groups) else None)
 
@@ -154,13 +184,7 @@ def select_listed(predictions: Predictions,
         ValueError: If an image is listed twice or not predicted, if several
             predictions may be meant, or if the labels differ.
     """
-    with Path(split_file).open(newline='', encoding='utf-8-sig') as stream:
-        reader = csv.DictReader(stream)
-        rows = list(reader)
-        columns = list(reader.fieldnames or [])
-    if not {'path', 'label'} <= set(columns) or not rows:
-        raise ValueError(f'{split_file} is no split: columns path and label '
-                         f'needed, got {len(rows)} rows of {columns}')
+    _, rows = read_table(split_file, ('path', 'label'), 'split')
     # Paths of predictions may begin with the data root: match from the end.
     by_name: dict[str, list[int]] = {}
     for index, path in enumerate(predictions.paths):

@@ -11,6 +11,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmpretrain.structures import DataSample
+from naive_scores import draw_predictions, naive_scores
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
@@ -36,70 +37,6 @@ from mmmedmask.evaluation.predictions import (
 CLASSES = ('none', 'mild', 'moderate, or worse', 'severe')
 
 
-def draw_predictions(number=60, num_classes=4, seed=0, digits=1):
-    """Labels, and scores rounded so that many are equal."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, num_classes, number)
-    scores = random.random((number, num_classes))
-    scores[np.arange(number), labels] += 0.3
-    return labels, scores.round(digits)
-
-
-def naive_auc(positive, scores):
-    """The share of won pairs, ties half."""
-    won, pairs = 0.0, 0
-    for score, is_positive in zip(scores, positive, strict=True):
-        for other, other_positive in zip(scores, positive, strict=True):
-            if is_positive and not other_positive:
-                pairs += 1
-                won += 1.0 if score > other else 0.5 * (score == other)
-    return won / pairs
-
-
-def naive_kappa(labels, predicted, num_classes):
-    """Observed against expected disagreement, both as shares."""
-    number = len(labels)
-    observed = expected = 0.0
-    for row in range(num_classes):
-        for column in range(num_classes):
-            weight = (row - column)**2 / (num_classes - 1)**2
-            both = sum(a == row and b == column
-                       for a, b in zip(labels, predicted, strict=True))
-            rows = sum(a == row for a in labels)
-            columns = sum(b == column for b in predicted)
-            observed += weight * both / number
-            expected += weight * rows * columns / number**2
-    return 1 - observed / expected
-
-
-def naive_scores(labels, scores):
-    """All scores by loops in float64."""
-    predicted = []
-    for row in scores:
-        best = 0
-        for index, score in enumerate(row):
-            if score > row[best]:
-                best = index
-        predicted.append(best)
-    recalls, f1, areas, right = [], [], [], 0
-    for index in sorted(set(labels.tolist())):
-        hits = missed = wrong = 0
-        for label, guess in zip(labels, predicted, strict=True):
-            hits += label == guess == index
-            missed += label == index != guess
-            wrong += guess == index != label
-        right += hits
-        recalls.append(hits / (hits + missed))
-        f1.append(2 * hits / (2 * hits + missed + wrong))
-        areas.append(naive_auc(labels == index, scores[:, index]))
-    return dict(
-        top1=right / len(labels),
-        balanced_accuracy=np.mean(recalls),
-        auc=np.mean(areas),
-        f1=np.mean(f1),
-        kappa=naive_kappa(labels, predicted, scores.shape[1]))
-
-
 @pytest.mark.parametrize('digits', [1, 8])
 @pytest.mark.parametrize('num_classes', [2, 5])
 def test_scores_equal_loops(num_classes, digits):
@@ -107,10 +44,10 @@ def test_scores_equal_loops(num_classes, digits):
     ties = sum(len(column) - len(set(column)) for column in scores.T)
     assert (ties > 10) == (digits == 1)
     expected = naive_scores(labels, scores)
-    found = classification_scores(labels, scores, graded=True)
+    found = classification_scores(labels, scores, kappa='quadratic')
     assert tuple(found) == GRADED_NAMES
     assert found == pytest.approx(expected, abs=1e-12)
-    once = resampled_scores(labels, scores, np.ones((1, 40)), graded=True)
+    once = resampled_scores(labels, scores, np.ones((1, 40)), 'quadratic')
     assert {name: value[0] for name, value in once.items()
             } == pytest.approx(expected, abs=1e-12)
     assert 'kappa' not in classification_scores(labels, scores)
@@ -121,7 +58,7 @@ def test_classes_without_samples_count_in_no_mean():
     labels[labels == 2] = 1
     assert 2 in scores.argmax(axis=1)
     assert classification_scores(
-        labels, scores, graded=True) == pytest.approx(
+        labels, scores, 'quadratic') == pytest.approx(
             naive_scores(labels, scores), abs=1e-12)
 
 
@@ -129,13 +66,13 @@ def test_known_answers():
     """Constant scores: AUC 1/2; the majority class says little."""
     labels = np.array([0] * 8 + [1] * 2)
     scores = np.tile([0.7, 0.3], (10, 1))
-    found = classification_scores(labels, scores, graded=True)
+    found = classification_scores(labels, scores, kappa='quadratic')
     assert found == pytest.approx(
         dict(top1=0.8, balanced_accuracy=0.5, auc=0.5, f1=4 / 9, kappa=0))
     # One mistake, by two grades or by one: expected by chance 26 / 4, 20 / 4.
     labels = np.array([0, 1, 2, 2])
     far, near = np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[0, 1, 2, 1]]
-    found = [classification_scores(labels, scores, True)['kappa']
+    found = [classification_scores(labels, scores, 'quadratic')['kappa']
              for scores in (far, near)]
     assert found == pytest.approx([1 - 4 / (26 / 4), 1 - 1 / (20 / 4)])
 
@@ -143,9 +80,9 @@ def test_known_answers():
 def test_scores_that_are_not_defined():
     same = np.zeros(5, int)
     right = np.tile([0.9, 0.1], (5, 1))
-    assert set(classification_scores(same, right, graded=True)) == {
+    assert set(classification_scores(same, right, 'quadratic')) == {
         'top1', 'balanced_accuracy', 'f1'}
-    found = resampled_scores(same, right, np.ones((2, 5)), graded=True)
+    found = resampled_scores(same, right, np.ones((2, 5)), 'quadratic')
     assert np.isnan(found['auc']).all()
     assert np.isnan(found['kappa']).all()
     with pytest.raises(ValueError, match='defined in no resample'):
@@ -161,7 +98,7 @@ def test_resamples_equal_scikit_learn():
         np.random.default_rng(1), 60, np.arange(50))
     assert (counts.sum(axis=1) == 50).all()
     assert ((counts * (labels == 2)).sum(axis=1) == 0).any()
-    found = resampled_scores(labels, scores, counts, graded=True)
+    found = resampled_scores(labels, scores, counts, 'quadratic')
     for draw, count in enumerate(counts):
         indices = np.repeat(np.arange(50), count.astype(int))
         true, score = labels[indices], scores[indices]
@@ -279,7 +216,7 @@ def test_metric_from_data_samples(tmp_path):
         out_dir=str(tmp_path),
         data_root='/data/set/')
     scores = scores.astype(np.float64)
-    draws = bootstrap_scores(labels, scores, 200, 5, groups, True)
+    draws = bootstrap_scores(labels, scores, 200, 5, groups, 'quadratic')
     expected = {}
     for name, value in naive_scores(labels, scores).items():
         expected[f'disease/{name}'] = value
@@ -293,7 +230,8 @@ def test_metric_from_data_samples(tmp_path):
     assert table.paths == [f'images/{index}.png' for index in range(50)]
     assert tuple(table.classes) == CLASSES
     assert table.groups == groups
-    assert classification_scores(table.labels, table.scores, True) == {
+    assert classification_scores(
+        table.labels, table.scores, 'quadratic') == {
         name: found[f'disease/{name}'] for name in GRADED_NAMES}
     content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
     assert content['counts'] == confusion_counts(labels, scores).tolist()
@@ -347,7 +285,7 @@ def warnings_logged(monkeypatch):
             messages.append(message)
 
     monkeypatch.setattr(
-        'mmmedmask.evaluation.disease_classification.print_log', record)
+        'mmmedmask.evaluation.classification_metric.print_log', record)
     return messages
 
 
@@ -417,7 +355,7 @@ def test_missing_predictions():
     metric = DiseaseClassification(num_bootstrap=0)
     metric.process(None, [
         sample.to_dict() for sample in make_samples(*draw_predictions(5))])
-    with pytest.raises(ValueError, match='5 predictions on 6 images'):
+    with pytest.raises(ValueError, match='5 predictions on 6 samples'):
         metric.evaluate(6)
     with pytest.raises(ValueError, match='no predictions'):
         DiseaseClassification().evaluate(0)

@@ -56,7 +56,7 @@ def collect(folder: Path) -> dict[Path, Path]:
 def scores_of(predictions: Predictions, graded: bool) -> dict[str, float]:
     """Compute the scores of one run, of those that are defined."""
     return classification_scores(predictions.labels, predictions.scores,
-                                 graded)
+                                 'quadratic' if graded else None)
 
 
 def cell(values: Sequence[float | None]) -> str:

@@ -1,0 +1,253 @@
+"""What the metrics of classifiers share: scores, intervals, confusion."""
+
+import importlib.util
+import json
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from PIL import Image
+
+from mmmedmask.evaluation.classification_scores import (
+    absent_classes,
+    bootstrap_scores,
+    check_predictions,
+    classification_scores,
+    confusion_counts,
+    percentile_interval,
+)
+from mmmedmask.evaluation.files import output_folder
+from mmmedmask.visualization.confusion import draw_confusion_matrix
+
+
+class ClassificationMetric(BaseMetric):
+    """Scores of a classifier, their 95 % intervals and its confusions.
+
+    A child stores one dict per sample in ``results`` and turns all of them
+    into labels and scores in ``compute_metrics``, which then calls
+    :meth:`measure`.
+
+    Args:
+        num_bootstrap: Number of resamples; 0 for no intervals.
+        seed: Seed of the resamples.
+        kappa: ``'quadratic'``, ``'nominal'`` or None, see
+            :func:`~mmmedmask.evaluation.classification_scores.\
+classification_scores`.
+        calibration_bins: Bins of the calibration error; 0 for none.
+        noun: What a sample is, for messages.
+        group_noun: What a group of samples is.
+        out_dir: Folder of the files. None takes the folder of the run's log,
+            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
+            file.
+        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
+            processes meet.
+        prefix: First part of the names of the scores.
+
+    Raises:
+        ValueError: If ``num_bootstrap`` is negative.
+        ModuleNotFoundError: If scikit-learn is not installed.
+    """
+
+    accuracy_name = 'top1'
+
+    def __init__(self,
+                 num_bootstrap: int,
+                 seed: int,
+                 kappa: str | None = None,
+                 calibration_bins: int = 0,
+                 noun: str = 'image',
+                 group_noun: str = 'group',
+                 out_dir: str | None = None,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        if num_bootstrap < 0:
+            raise ValueError(
+                f'num_bootstrap must be at least 0, got {num_bootstrap}')
+        if importlib.util.find_spec('sklearn') is None:
+            # Better now than after the first epoch.
+            raise ModuleNotFoundError(
+                f'{type(self).__name__} needs scikit-learn: '
+                'pip install scikit-learn')
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.num_bootstrap = num_bootstrap
+        self.seed = seed
+        self.kappa = kappa
+        self.calibration_bins = calibration_bins
+        self.noun = noun
+        self.group_noun = group_noun
+        self.out_dir = out_dir
+        self._size: int | None = None
+
+    def evaluate(self, size: int) -> dict:
+        """Compute the scores from the predictions of all processes.
+
+        Args:
+            size: Number of samples in the data set.
+
+        Returns:
+            The scores.
+        """
+        self._size = size
+        return super().evaluate(size)
+
+    def check_results(self, results: Sequence[Mapping]) -> list[str]:
+        """Refuse results that do not fit each other or the data set.
+
+        Args:
+            results: One dict per sample with ``scores`` (C,).
+
+        Returns:
+            The names of the C classes.
+
+        Raises:
+            ValueError: If there are none or not as many as samples, or the
+                numbers of classes differ.
+        """
+        if self._size is not None and len(results) != self._size:
+            raise ValueError(
+                f'{len(results)} predictions on {self._size} samples: did a '
+                'process get fewer than others?')
+        if not results:
+            raise ValueError('there are no predictions to evaluate')
+        lengths = {len(result['scores']) for result in results}
+        if len(lengths) > 1:
+            raise ValueError('predictions differ in their number of classes: '
+                             f'{sorted(lengths)}')
+        number = lengths.pop()
+        classes = (self.dataset_meta or {}).get('classes') or range(number)
+        if len(classes) != number:
+            raise ValueError(f'the model predicts {number} classes, the data '
+                             f'set has {len(classes)}: {tuple(classes)}')
+        return [str(name) for name in classes]
+
+    def measure(self,
+                labels: np.ndarray,
+                scores: np.ndarray,
+                classes: Sequence[str],
+                groups: Sequence[str] | None = None) -> dict[str, float]:
+        """Compute scores and bounds; write and draw the confusions.
+
+        Args:
+            labels: True classes, integers of shape (N,).
+            scores: Probability of each class, float64 of shape (N, C).
+            classes: Names of the C classes.
+            groups: The group of each sample, length N; groups are drawn
+                instead of samples.
+
+        Returns:
+            Scores, each followed by ``_low`` and ``_high``.
+
+        Raises:
+            ValueError: If the scores are not finite or a label is no class.
+        """
+        check_predictions(labels, scores)
+        values = classification_scores(labels, scores, self.kappa,
+                                       self.calibration_bins)
+        absent = [classes[index]
+                  for index in absent_classes(labels, len(classes))]
+        self._warn(values, absent)
+        if self.num_bootstrap:
+            values = self._add_bounds(values, labels, scores, groups)
+        values = {name.replace('top1', self.accuracy_name): value
+                  for name, value in values.items()}
+        self._write(values, labels, scores, classes, groups, absent)
+        return values
+
+    def _warn(self, values: Mapping[str, float],
+              absent: Sequence[str]) -> None:
+        """Say what the scores leave out."""
+        if absent:
+            log_warning(f'No {self.noun} of the classes {absent} is in the '
+                        'test set: they are left out of balanced accuracy, '
+                        'AUC and F1.')
+        if 'auc' not in values:
+            log_warning(
+                f'AUC is left out: all {self.noun}s are of one class.')
+        if self.kappa and 'kappa' not in values:
+            log_warning(f'Kappa is left out: all {self.noun}s are of one '
+                        'class and predicted so.')
+
+    def _add_bounds(self, values: Mapping[str, float], labels: np.ndarray,
+                    scores: np.ndarray,
+                    groups: Sequence[str] | None) -> dict[str, float]:
+        """Follow each score by the bounds of its interval."""
+        resampled = bootstrap_scores(labels, scores, self.num_bootstrap,
+                                     self.seed, groups, self.kappa,
+                                     self.calibration_bins)
+        bounded = {}
+        for name, value in values.items():
+            bounded[name] = value
+            draws = resampled[name]
+            undefined = int(np.isnan(draws).sum())
+            if undefined:
+                log_warning(f'{name} is not defined in {undefined} of '
+                            f'{len(draws)} resamples: its interval is made '
+                            'of the others.')
+            if undefined < len(draws):
+                low, high = percentile_interval(draws)
+                bounded[f'{name}_low'], bounded[f'{name}_high'] = low, high
+        return bounded
+
+    def _write(self, values: Mapping[str, float], labels: np.ndarray,
+               scores: np.ndarray, classes: Sequence[str],
+               groups: Sequence[str] | None, absent: Sequence[str]) -> None:
+        """Write the confusion matrix with all scores, and draw it."""
+        folder = output_folder(self.out_dir)
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = confusion_counts(labels, scores)
+        content = {
+            'classes': list(classes),
+            'rows': 'true class',
+            'columns': 'predicted class',
+            'counts': counts.tolist(),
+            'absent_classes': list(absent),
+            f'num_{self.noun}s': len(labels),
+            f'num_{self.group_noun}s':
+            None if groups is None else len(set(groups)),
+            'bootstrap': dict(
+                draws=self.num_bootstrap,
+                unit=self.noun if groups is None else self.group_noun,
+                seed=self.seed),
+            'scores': dict(values)
+        }
+        (folder / 'confusion_matrix.json').write_text(
+            json.dumps(content, indent=1), encoding='utf-8')
+        picture = draw_confusion_matrix(
+            counts, classes,
+            f'{len(labels)} {self.noun}s, {self.accuracy_name} '
+            f'{100 * values[self.accuracy_name]:.1f} %')
+        Image.fromarray(picture).save(folder / 'confusion_matrix.png')
+
+
+def check_sample(sample: Mapping, keys: Sequence[str], name: str) -> None:
+    """Refuse a prediction that lacks something or is not finite.
+
+    Args:
+        sample: A prediction with ``pred_score`` (C,) and ``gt_label`` (1,).
+        keys: What it needs.
+        name: What it is a prediction on, for messages.
+
+    Raises:
+        ValueError: If a key is missing, there is not one label, or a score
+            is not finite.
+    """
+    missing = [key for key in keys if sample.get(key) is None]
+    if missing:
+        raise ValueError(f'the prediction on {name} lacks {missing}, it has '
+                         f'{sorted(sample)}')
+    if sample['gt_label'].numel() != 1:
+        raise ValueError(f'{name} has the labels '
+                         f'{sample["gt_label"].tolist()}, one needed')
+    scores = sample['pred_score']
+    if not scores.isfinite().all():
+        raise ValueError(
+            f'the scores of {name} are not finite: {scores.tolist()}')
+
+
+def log_warning(message: str) -> None:
+    """Warn in the log of the run."""
+    print_log(message, logger='current', level=logging.WARNING)

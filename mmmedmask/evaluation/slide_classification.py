@@ -1,0 +1,171 @@
+"""All scores of a classifier of patients, with intervals by patient."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmmedmask.evaluation.classification_metric import (
+    ClassificationMetric,
+    check_sample,
+    log_warning,
+)
+from mmmedmask.evaluation.classification_scores import check_probabilities
+from mmmedmask.evaluation.files import output_folder
+from mmmedmask.evaluation.patient_predictions import (
+    PATIENTS_FILE,
+    average_by_patient,
+    write_patients,
+)
+from mmmedmask.registry import METRICS
+
+LEVELS = ('patient', 'sample')
+
+
+@METRICS.register_module()
+class SlideClassification(ClassificationMetric):
+    """Accuracy, AUC, F1, kappa, calibration and 95 % intervals of patients.
+
+    Cohorts of slides are small: one patient of 190 is half a point of
+    accuracy. Hence several scores, each with a ``_low`` and a ``_high``
+    bound: ``accuracy``, ``balanced_accuracy`` (mean recall), ``auc`` (one
+    class against the rest, ties counted half, mean over classes), ``f1``
+    (mean over classes), ``kappa`` (Cohen's, without weights) and ``ece``
+    (expected calibration error, Guo et al. 2017). All are shares, not
+    percent.
+
+    If a patient has several samples (``case_agg='separate'`` of
+    :class:`~mmmedmask.datasets.SlideOmicDataset`), their probabilities are
+    averaged. With ``level='sample'`` the samples are scored as they are.
+    The bounds are the 2.5 and 97.5 percentiles of the scores of bootstrap
+    resamples of patients, with all samples of each, at either level. Draws
+    are the same at every evaluation.
+
+    Classes without a patient in the test set are left out of the means, and
+    a warning names them. A score that is not defined (AUC with one class
+    alone) is left out, with a warning.
+
+    At every evaluation these files replace those of the last one:
+    ``patients.csv``, always one line per patient (see
+    :func:`~mmmedmask.evaluation.patient_predictions.write_patients`),
+    ``confusion_matrix.json`` (with all scores) and ``confusion_matrix.png``.
+
+    Samples need ``pred_score`` (probabilities), one ``gt_label``,
+    ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one.
+
+    Args:
+        level: ``'patient'`` or ``'sample'``.
+        calibration_bins: Number of bins of ``ece``.
+        num_bootstrap: Number of resamples; 0 for no intervals.
+        seed: Seed of the resamples.
+        out_dir: Folder of the files. None takes the folder of the run's log,
+            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
+            file.
+        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
+            processes meet.
+        prefix: First part of the names of the scores.
+
+    Raises:
+        ValueError: If ``level`` is none of these, ``calibration_bins`` is
+            not positive or ``num_bootstrap`` is negative.
+        ModuleNotFoundError: If scikit-learn is not installed.
+    """
+
+    default_prefix = 'slide'
+    accuracy_name = 'accuracy'
+
+    def __init__(self,
+                 level: str = 'patient',
+                 calibration_bins: int = 15,
+                 num_bootstrap: int = 1000,
+                 seed: int = 0,
+                 out_dir: str | None = None,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        if level not in LEVELS:
+            raise ValueError(f'level must be one of {LEVELS}, got {level!r}')
+        if calibration_bins < 1:
+            raise ValueError('calibration_bins must be at least 1, got '
+                             f'{calibration_bins}')
+        super().__init__(
+            num_bootstrap,
+            seed,
+            kappa='nominal',
+            calibration_bins=calibration_bins,
+            noun=level,
+            group_noun='patient' if level == 'sample' else 'group',
+            out_dir=out_dir,
+            collect_device=collect_device,
+            prefix=prefix)
+        self.level = level
+
+    def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
+        """Take over the predictions of one batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Predictions with ``pred_score`` (C,), ``gt_label``
+                (1,), ``case_id``, ``slide_ids`` and maybe ``modalities``.
+
+        Raises:
+            ValueError: If a sample lacks something, has several labels, or
+                its scores are not finite or no probabilities.
+        """
+        for sample in data_samples:
+            case = sample.get('case_id')
+            name = 'a sample' if case is None else f'case {case}'
+            check_sample(
+                sample, ('pred_score', 'gt_label', 'case_id', 'slide_ids'),
+                name)
+            scores = sample['pred_score'].detach().float().cpu().numpy()
+            try:
+                check_probabilities(scores[None])
+            except ValueError as error:
+                raise ValueError(f'{name}: {error}') from None
+            self.results.append(
+                dict(
+                    case_id=str(case),
+                    label=int(sample['gt_label']),
+                    scores=scores,
+                    modalities=str(sample.get('modalities') or ''),
+                    slides=tuple(map(str, sample['slide_ids']))))
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Compute the scores and write the files.
+
+        Args:
+            results: What :meth:`process` stored, of all processes.
+
+        Returns:
+            The scores and their bounds.
+
+        Raises:
+            ValueError: If predictions are missing or do not fit each other.
+        """
+        classes = self.check_results(results)
+        warn_repeated(results)
+        patients = average_by_patient(results, classes)
+        if self.level == 'patient':
+            values = self.measure(patients.labels, patients.scores, classes)
+        else:
+            values = self.measure(
+                np.array([result['label'] for result in results]),
+                np.stack([result['scores'] for result in results
+                          ]).astype(np.float64), classes,
+                [result['case_id'] for result in results])
+        folder = output_folder(self.out_dir)
+        if folder is not None:
+            write_patients(folder / PATIENTS_FILE, patients)
+        return values
+
+
+def warn_repeated(results: Sequence[Mapping]) -> None:
+    """Warn of slides that a patient has several predictions on.
+
+    Args:
+        results: One dict per sample with ``case_id`` and ``slides``.
+    """
+    names = [(result['case_id'], result['slides']) for result in results]
+    repeated = len(names) - len(set(names))
+    if repeated:
+        log_warning(f'{repeated} predictions are on slides of a patient that '
+                    'have another one already; all count.')

@@ -1,0 +1,373 @@
+"""Scores of patients against scikit-learn, samples of a case, processes."""
+
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmpretrain.structures import DataSample
+from naive_scores import (
+    draw_probabilities,
+    naive_auc,
+    naive_calibration,
+    naive_nominal_kappa,
+)
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
+
+from mmmedmask.evaluation import SlideClassification
+from mmmedmask.evaluation.classification_scores import (
+    bootstrap_scores,
+    calibration_error,
+    classification_scores,
+    resampled_scores,
+)
+from mmmedmask.evaluation.patient_predictions import (
+    PatientPredictions,
+    read_patients,
+    write_patients,
+)
+
+CLASSES = ('LUAD', 'LUSC', 'other, rare')
+NAMES = ('accuracy', 'balanced_accuracy', 'auc', 'f1', 'kappa', 'ece')
+
+
+def make_samples(labels, scores, cases=None, modalities='slides+genes'):
+    samples = []
+    for index, (label, score) in enumerate(zip(labels, scores, strict=True)):
+        case = f'case-{index}' if cases is None else cases[index]
+        sample = DataSample(
+            metainfo=dict(case_id=case, slide_ids=[f'slide-{index}']))
+        sample.set_gt_label(int(label))
+        sample.set_pred_score(torch.tensor(score, dtype=torch.float32))
+        if modalities is not None:
+            sample.set_field(modalities, 'modalities')
+        samples.append(sample)
+    return samples
+
+
+def evaluate(samples, classes=CLASSES, chunk_size=7, **arguments):
+    evaluator = Evaluator(
+        dict(type='mmmedmask.SlideClassification', **arguments))
+    evaluator.dataset_meta = dict(classes=classes)
+    return evaluator.offline_evaluate(samples, chunk_size=chunk_size)
+
+
+def scikit_learn_scores(labels, scores):
+    guess = scores.argmax(axis=1)
+    binary = scores.shape[1] == 2
+    return {
+        'slide/accuracy': sklearn_metrics.accuracy_score(labels, guess),
+        'slide/balanced_accuracy':
+        sklearn_metrics.balanced_accuracy_score(labels, guess),
+        'slide/auc': sklearn_metrics.roc_auc_score(
+            labels, scores[:, 1] if binary else scores,
+            **({} if binary else dict(multi_class='ovr'))),
+        'slide/f1': sklearn_metrics.f1_score(labels, guess, average='macro'),
+        'slide/kappa': sklearn_metrics.cohen_kappa_score(labels, guess)
+    }
+
+
+@pytest.mark.parametrize('step', [10, 10_000])
+@pytest.mark.parametrize('num_classes', [2, 3])
+def test_scores_equal_scikit_learn(num_classes, step):
+    labels, scores = draw_probabilities(80, num_classes, step=step)
+    ties = 80 - len(np.unique(scores[:, 0]))
+    assert (ties > 20) == (step == 10)
+    found = evaluate(
+        make_samples(labels, scores), CLASSES[:num_classes], num_bootstrap=0)
+    assert tuple(found) == tuple(f'slide/{name}' for name in NAMES)
+    assert found.pop('slide/ece') == pytest.approx(
+        naive_calibration(labels, scores.astype(float), 15), abs=1e-12)
+    expected = scikit_learn_scores(labels, scores)
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert found['slide/auc'] == pytest.approx(
+        np.mean([naive_auc(labels == index, scores[:, index])
+                 for index in range(num_classes)]), abs=1e-12)
+    assert found['slide/kappa'] == pytest.approx(
+        naive_nominal_kappa(labels, scores.argmax(axis=1)), abs=1e-12)
+
+
+def test_calibration_by_hand():
+    """Sure and right, sure and wrong, half sure."""
+    labels = np.array([0, 1, 1, 0])
+    scores = np.array([[1, 0], [1, 0], [.4, .6], [.4, .6]])
+    # At 1.0: half right; at 0.6: half right.
+    assert calibration_error(labels, scores) == pytest.approx(
+        .5 * .5 + .5 * .1)
+    # In one bin: 0.8 against 1/2.
+    assert calibration_error(labels, scores, 1) == pytest.approx(.3)
+    assert calibration_error(labels, np.eye(2)[labels]) == 0
+    # The upper edge of a bin belongs to it: 0.6 and 0.5 share (0.4, 0.6].
+    scores = np.array([[.6, .4], [.5, .5]])
+    assert calibration_error(np.array([0, 1]), scores, 5) == pytest.approx(
+        abs(.5 - .55))
+    with pytest.raises(ValueError, match='num_bins must be at least 1'):
+        calibration_error(labels, np.eye(2)[labels], 0)
+
+
+def test_resamples_have_kappa_and_calibration():
+    labels, scores = draw_probabilities(50)
+    scores = scores.astype(float)
+    random = np.random.default_rng(3)
+    counts = random.multinomial(50, np.full(50, 1 / 50), 20).astype(float)
+    found = resampled_scores(labels, scores, counts, 'nominal', 10)
+    for draw, count in enumerate(counts):
+        indices = np.repeat(np.arange(50), count.astype(int))
+        expected = classification_scores(
+            labels[indices], scores[indices], 'nominal', 10)
+        assert {name: values[draw] for name, values in found.items()
+                } == pytest.approx(expected, abs=1e-12)
+        assert expected['ece'] == pytest.approx(naive_calibration(
+            labels[indices], scores[indices], 10), abs=1e-12)
+    with pytest.raises(ValueError, match=r"kappa must .*, got 'linear'"):
+        classification_scores(labels, scores, 'linear')
+
+
+def test_samples_of_a_case_are_averaged(tmp_path):
+    labels, scores = draw_probabilities(40)
+    owner = np.repeat(np.arange(15), [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 2, 2, 2,
+                                      2, 2])
+    labels = labels[:15][owner]
+    cases = [f'case-{index}' for index in owner]
+    order = np.random.default_rng(0).permutation(40)
+    samples = make_samples(labels, scores, cases)
+    found = evaluate([samples[index] for index in order],
+                     num_bootstrap=100, seed=2, out_dir=str(tmp_path))
+    table = read_patients(tmp_path / 'patients.csv')
+    assert tuple(table.classes) == CLASSES
+    assert sorted(table.case_ids) == sorted(set(cases))
+    for place, case in enumerate(table.case_ids):
+        mine = [index for index in order if cases[index] == case]
+        np.testing.assert_allclose(
+            table.scores[place],
+            sum(scores[index].astype(float) for index in mine) / len(mine),
+            rtol=1e-8)
+        assert table.labels[place] == labels[mine[0]]
+        assert table.slides[place] == tuple(f'slide-{one}' for one in mine)
+        assert table.modalities[place] == 'slides+genes'
+    expected = scikit_learn_scores(table.labels, table.scores)
+    assert {name: found[name] for name in expected} == pytest.approx(
+        expected, abs=1e-9)
+    draws = bootstrap_scores(
+        table.labels, table.scores, 100, 2, None, 'nominal', 15)
+    for short, long in zip(('top1', *NAMES[1:]), NAMES, strict=True):
+        low, high = np.percentile(draws[short], [2.5, 97.5])
+        assert found[f'slide/{long}_low'] == pytest.approx(low, abs=1e-9)
+        assert found[f'slide/{long}_high'] == pytest.approx(high, abs=1e-9)
+    content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
+    assert content['num_patients'] == 15
+    assert content['bootstrap']['unit'] == 'patient'
+    assert content['scores']['accuracy'] == found['slide/accuracy']
+    assert np.sum(content['counts']) == 15
+    with Image.open(tmp_path / 'confusion_matrix.png') as picture:
+        assert min(picture.size) > 200
+
+
+def test_bootstrap_keeps_samples_of_a_case_together(tmp_path):
+    """At the level of samples: copies of a patient's slide add nothing."""
+    labels, scores = draw_probabilities(40)
+    copies = np.repeat(np.arange(40), 6)
+    cases = [f'case-{index}' for index in copies]
+    single = evaluate(make_samples(labels, scores), num_bootstrap=200)
+    found = evaluate(
+        make_samples(labels[copies], scores[copies], cases),
+        level='sample', num_bootstrap=200, out_dir=str(tmp_path))
+    content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
+    assert content['num_samples'] == 240
+    assert content['num_patients'] == 40
+    assert content['bootstrap']['unit'] == 'patient'
+    # The csv is by patient all the same.
+    assert len(read_patients(tmp_path / 'patients.csv').case_ids) == 40
+    together = found['slide/auc_high'] - found['slide/auc_low']
+    alone = single['slide/auc_high'] - single['slide/auc_low']
+    apart = evaluate(
+        make_samples(labels[copies], scores[copies]), num_bootstrap=200)
+    assert together == pytest.approx(alone, rel=.3)
+    assert apart['slide/auc_high'] - apart['slide/auc_low'] < .6 * together
+    assert found['slide/auc'] == pytest.approx(single['slide/auc'])
+
+
+def test_draws_are_seeded():
+    samples = make_samples(*draw_probabilities(30))
+    first, again, other = (
+        evaluate(samples, num_bootstrap=50, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+    assert {name: first[f'slide/{name}'] for name in NAMES} == {
+        name: other[f'slide/{name}'] for name in NAMES}
+
+
+@pytest.fixture
+def warnings_logged(monkeypatch):
+    messages = []
+
+    def record(message, logger=None, level=logging.INFO):
+        if level >= logging.WARNING:
+            messages.append(message)
+
+    monkeypatch.setattr(
+        'mmmedmask.evaluation.classification_metric.print_log', record)
+    return messages
+
+
+def test_says_what_is_left_out(warnings_logged):
+    labels, scores = draw_probabilities(30)
+    labels[labels == 2] = 0
+    found = evaluate(make_samples(labels, scores), num_bootstrap=20)
+    assert np.isfinite(list(found.values())).all()
+    assert "No patient of the classes ['other, rare']" in warnings_logged[0]
+
+    warnings_logged.clear()
+    found = evaluate(
+        make_samples(np.ones(4, int), np.eye(3)[[1] * 4]), num_bootstrap=9)
+    assert {name for name in found if name.count('_') == 0} == {
+        'slide/accuracy', 'slide/f1', 'slide/ece'}
+    assert any('AUC is left out: all patients are of one class' in message
+               for message in warnings_logged)
+    assert any('Kappa is left out' in message for message in warnings_logged)
+
+    warnings_logged.clear()
+    samples = make_samples(*draw_probabilities(9))
+    evaluate(samples + samples[:2], num_bootstrap=0)
+    assert '2 predictions are on slides' in warnings_logged[0]
+
+
+def test_missing_modalities_are_told(tmp_path):
+    samples = make_samples(*draw_probabilities(3), modalities=None)
+    samples[1].set_field('genes', 'modalities')
+    samples[1].set_metainfo(dict(slide_ids=[]))
+    evaluate(samples, num_bootstrap=0, out_dir=str(tmp_path), prefix='x')
+    table = read_patients(tmp_path / 'patients.csv')
+    assert table.modalities == ['', 'genes', '']
+    assert table.slides == [('slide-0', ), (), ('slide-2', )]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda sample: sample.pop('pred_score'), r"case-0 lacks \['pred_score'"),
+    (lambda sample: sample.set_field(None, 'case_id', dtype=None,
+                                     field_type='metainfo'),
+     r"a sample lacks \['case_id'"),
+    (lambda sample: sample.set_gt_label([0, 1]), 'case-0 has the labels'),
+    (lambda sample: sample.set_pred_score([.1, float('nan'), 0]),
+     'case-0 are not finite'),
+    (lambda sample: sample.set_pred_score([.1, 4., 0]),
+     'case-0: .* no probabilities'),
+    (lambda sample: sample.set_pred_score([-.5, 1.5, 0]),
+     'case-0: .* no probabilities'),
+    (lambda sample: sample.set_gt_label(3), 'label 3 of sample 0'),
+    (lambda sample: sample.set_metainfo(dict(case_id='case-1')),
+     r'case case-1 have different labels: \[0, 1\]'),
+])
+def test_wrong_samples(change, message):
+    samples = make_samples([0, 1, 2], np.eye(3))
+    change(samples[0])
+    with pytest.raises(ValueError, match=message):
+        evaluate(samples)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(level='slide'), r"level must be one of .*, got 'slide'"),
+    (dict(calibration_bins=0), 'calibration_bins must be at least 1, got 0'),
+    (dict(num_bootstrap=-1), 'num_bootstrap must be at least 0, got -1'),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SlideClassification(**arguments)
+
+
+def test_missing_predictions():
+    metric = SlideClassification(num_bootstrap=0)
+    metric.process(None, [
+        sample.to_dict() for sample in make_samples(*draw_probabilities(5))])
+    with pytest.raises(ValueError, match='5 predictions on 6 samples'):
+        metric.evaluate(6)
+
+
+def test_patients_survive_the_csv(tmp_path):
+    labels, scores = draw_probabilities(20, step=997)
+    table = PatientPredictions(
+        case_ids=[f'a, "{index}"' for index in range(20)],
+        labels=labels,
+        scores=scores.astype(np.float64),
+        classes=['x', 'y, z', '"'],
+        modalities=['slides', 'genes'] * 10,
+        slides=[('a', 'b'), ()] * 10)
+    write_patients(tmp_path / 'p.csv', table)
+    found = read_patients(tmp_path / 'p.csv')
+    assert found.case_ids == table.case_ids
+    assert found.classes == table.classes
+    assert found.modalities == table.modalities
+    assert found.slides == table.slides
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_array_equal(found.scores.astype(np.float32), scores)
+    first = (tmp_path / 'p.csv').read_text().splitlines()[0]
+    assert first == ('case_id,label,predicted,probability x,'
+                     '"probability y, z","probability """,modalities,slides')
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('case_id,predicted\na,b\n', 'no table of patients'),
+    ('case_id,label\na,x\n', 'no .probability. column per class'),
+    ('case_id,label,probability x\na,y,1\n', r"without a column: \['y'\]"),
+    ('case_id,label,probability x\na,x,1\na,x,1\n', 'case a more than once'),
+    ('case_id,label,probability x\na,x\n', 'line 2 has another number'),
+])
+def test_no_patients(tmp_path, text, message):
+    (tmp_path / 'p.csv').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_patients(tmp_path / 'p.csv')
+
+
+TWO_PROCESSES = """
+import json
+import os
+import sys
+
+import torch
+
+from mmmedmask.evaluation import SlideClassification
+
+folder = sys.argv[1]
+rank = 0 if os.fork() else 1
+torch.distributed.init_process_group(
+    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+metric = SlideClassification(num_bootstrap=50, out_dir=folder + '/out')
+# Seven slides of four patients, whose slides lie on both ranks; the sampler
+# gives the last process the first slide again.
+for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
+    score = torch.tensor([7. - index, index]) / 7
+    metric.process(None, [dict(
+        pred_score=score, gt_label=torch.tensor([int(index > 3)]),
+        case_id=f'case-{index // 2}', slide_ids=[f'slide-{index}'],
+        modalities='slides')])
+values = metric.evaluate(7)
+with open(f'{folder}/{rank}.json', 'w') as stream:
+    json.dump(values, stream)
+torch.distributed.destroy_process_group()
+if rank == 0:
+    sys.exit(os.wait()[1])
+"""
+
+
+def test_two_processes_are_as_one(tmp_path):
+    subprocess.run([sys.executable, '-c', TWO_PROCESSES, str(tmp_path)],
+                   check=True, timeout=120)
+    first, second = (json.loads((tmp_path / f'{rank}.json').read_text())
+                     for rank in range(2))
+    assert first == second
+    index = np.arange(7)
+    alone = evaluate(
+        make_samples((index > 3).astype(int),
+                     np.stack([7 - index, index], axis=1) / 7,
+                     [f'case-{one // 2}' for one in index]),
+        classes=None, num_bootstrap=50)
+    assert first == pytest.approx(alone)
+    table = read_patients(tmp_path / 'out' / 'patients.csv')
+    assert table.case_ids == [f'case-{one}' for one in range(4)]
+    assert table.slides[1] == ('slide-2', 'slide-3')
+    assert table.slides[3] == ('slide-6', )
