@@ -204,12 +204,19 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
             raise ValueError(
                 f'this set has no genes, its modalities are '
                 f'{self.modalities}')
-        kept = {self.get_data_info(place)['gene_row']
-                for place in range(len(self))}
-        rows = sorted(row for row in kept if row is not None)
-        table = self.expression
+        table, rows = self.expression, self._gene_rows()
         return GeneScaler.fit(
             table.select(rows, [table.case_ids[row] for row in rows]), clip)
+
+    def gene_cases(self) -> tuple[str, ...]:
+        """Patients of this set with expression, sorted by name."""
+        return tuple(sorted(self.expression.case_ids[row]
+                            for row in self._gene_rows()))
+
+    def _gene_rows(self) -> list[int]:
+        kept = {self.get_data_info(place)['gene_row']
+                for place in range(len(self))}
+        return sorted(row for row in kept if row is not None)
 
     def get_gt_labels(self) -> np.ndarray:
         """Labels of all samples, int64 (len(self), )."""

@@ -2,6 +2,7 @@
 
 from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook
 from mmmedmask.engine.hooks.attention_panel import AttentionPanelHook
+from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.lesion_coverage import LesionCoverageHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
@@ -13,7 +14,7 @@ from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 
 __all__ = [
-    'AttentionMaskHook', 'AttentionPanelHook', 'LesionCoverageHook',
-    'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
+    'AttentionMaskHook', 'AttentionPanelHook', 'GeneStatsHook',
+    'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
     'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook'
 ]

@@ -141,7 +141,8 @@ class GeneScale(nn.Module):
         raise ValueError(
             f'{source} has {len(others)} genes, which are not the '
             f'{len(mine)} of the checkpoint: it {said}. Give the data set '
-            'the gene_list of the checkpoint, to which it aligns its table')
+            'the list of the checkpoint as gene_list, to which it aligns '
+            'its table: genes.txt in the work folder of the training')
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args,
                               **kwargs) -> None:

@@ -1,0 +1,162 @@
+"""Fit the scale of the genes to the training cases, once, and guard it."""
+
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+
+from mmmedmask.datasets.expression_scaler import GeneScaler, names_hash
+from mmmedmask.datasets.slide_omic import SlideOmicDataset
+from mmmedmask.engine.hooks.transform_epoch import datasets_of
+from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
+from mmmedmask.registry import HOOKS
+
+GENE_LIST_NAME = 'genes.txt'
+
+
+@HOOKS.register_module()
+class GeneStatsHook(Hook):
+    """Give ``SlideOmicDataPreprocessor`` the scale of the genes.
+
+    Stage 0 fits mean and standard deviation of every gene to the training
+    set and to nothing else, before the first step. A run that resumes, or
+    that gets a checkpoint (``load_from``, or ``init_cfg`` of the
+    preprocessor) with a scale, keeps that one; the log says which. Before
+    training, validation and test, data sets whose genes, their order or
+    their unit are not those of the scale are refused.
+
+    The genes in their order are written to ``genes.txt`` in the work folder,
+    which other data sets take as ``gene_list``. The scale, the number of its
+    cases and a hash of their names are in the checkpoint.
+
+    Args:
+        clip: Largest absolute value of a scaled gene.
+
+    Raises:
+        ValueError: If ``clip`` is not positive; in a run if the model has
+            another preprocessor, several data sets of the training have
+            genes, a set does not fit the scale, or a resumed checkpoint has
+            none.
+    """
+
+    # Before EMAHook, which copies the model.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, clip: float = 10.0) -> None:
+        if not clip > 0:
+            raise ValueError(f'clip must be positive, got {clip}')
+        self.clip = clip
+        self._fitted: GeneScaler | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Fit, unless a checkpoint will be loaded."""
+        self._fitted = None
+        training = isinstance(runner._train_loop, BaseLoop)
+        if not training or runner._resume or runner._load_from:
+            return
+        preprocessor = _preprocessor(runner)
+        preprocessor.init_weights()
+        if not preprocessor.gene_scale.is_set:
+            self._fit(runner, preprocessor)
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell which scale there is, after what was loaded."""
+        preprocessor = _preprocessor(runner)
+        dataset = _training_set(runner)
+        if dataset is None:
+            return
+        if not preprocessor.gene_scale.is_set:
+            if runner.iter > 0:
+                raise ValueError(
+                    'the resumed checkpoint has no scale of genes: it was '
+                    'trained without genes, or without GeneStatsHook')
+            self._fit(runner, preprocessor)
+        state = preprocessor.gene_scale.state()
+        if self._fitted is None or state['cases_hash'] != \
+                self._fitted.cases_hash:
+            self._tell_loaded(runner, dataset, state)
+        self._check(runner, runner.train_dataloader.dataset, 'training set')
+        if runner.val_loop is not None:
+            self._check(runner, runner.val_dataloader.dataset,
+                        'validation set')
+        if self._fitted is not None and is_main_process():
+            path = Path(runner.work_dir) / GENE_LIST_NAME
+            path.write_text('\n'.join(state['gene_ids']) + '\n')
+
+    def before_val(self, runner: Runner) -> None:
+        """Check the set that is validated on."""
+        self._check(runner, runner.val_dataloader.dataset, 'validation set')
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the set that is tested on."""
+        self._check(runner, runner.test_dataloader.dataset, 'test set')
+
+    def _fit(self, runner: Runner,
+             preprocessor: SlideOmicDataPreprocessor) -> None:
+        dataset = _training_set(runner)
+        if dataset is None:
+            return
+        scaler = dataset.fit_gene_scaler(self.clip)
+        preprocessor.gene_scale.set(scaler.state())
+        self._fitted = scaler
+        constant = int((scaler.std < 1e-6).sum())
+        runner.logger.info(
+            f'Scale of genes: fitted to {scaler.num_cases} training cases '
+            f'(hash {scaler.cases_hash}), {len(scaler.gene_ids)} genes of '
+            f'which {constant} are constant, unit {scaler.unit}.')
+
+    def _tell_loaded(self, runner: Runner, dataset: SlideOmicDataset,
+                     state: dict) -> None:
+        said = (f'Scale of genes: kept that of the checkpoint, fitted to '
+                f'{state["num_cases"]} cases (hash {state["cases_hash"]}), '
+                f'{len(state["gene_ids"])} genes, unit {state["unit"]}.')
+        cases = dataset.gene_cases()
+        if names_hash(cases) == state['cases_hash']:
+            runner.logger.info(f'{said} They are this training set.')
+        else:
+            runner.logger.warning(
+                f'{said} They are not the {len(cases)} cases of this '
+                'training set: if cases of the test are among them, its '
+                'scores are too good.')
+
+    def _check(self, runner: Runner, dataset: object, name: str) -> None:
+        scale = _preprocessor(runner).gene_scale
+        for part in _gene_sets(dataset):
+            if not scale.is_set:
+                raise ValueError(
+                    f'the {name} has genes, but neither was a scale for them '
+                    'fitted nor is there one in the checkpoint: was its '
+                    'model trained with genes and GeneStatsHook?')
+            scale.check_genes(part.gene_ids, f'the {name} ({part.ann_file})')
+            GeneScaler.from_state(scale.state()).check_unit(part.expression)
+
+
+def _preprocessor(runner: Runner) -> SlideOmicDataPreprocessor:
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    found = getattr(model, 'data_preprocessor', None)
+    if not isinstance(found, SlideOmicDataPreprocessor):
+        raise ValueError(
+            'GeneStatsHook needs a model with the data_preprocessor '
+            f'mmmedmask.SlideOmicDataPreprocessor, got {type(found).__name__}')
+    return found
+
+
+def _gene_sets(dataset: object) -> list[SlideOmicDataset]:
+    """Data sets with genes among a data set and those that it wraps."""
+    return [part for part in datasets_of(dataset)
+            if isinstance(part, SlideOmicDataset)
+            and part.expression is not None]
+
+
+def _training_set(runner: Runner) -> SlideOmicDataset | None:
+    """The data set with genes that training reads; None without genes."""
+    found = _gene_sets(runner.train_dataloader.dataset)
+    if len(found) > 1:
+        raise ValueError(
+            f'{len(found)} data sets of the training have genes, which can '
+            'be fitted to one alone: put them into one cohort csv and give '
+            'the paths of their tables as one list')
+    return found[0] if found else None

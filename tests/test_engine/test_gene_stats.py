@@ -1,0 +1,294 @@
+"""Who fits the scale of genes, to whom, and who takes it over."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from mmmedmask.datasets.expression_scaler import names_hash
+from mmmedmask.engine.hooks import GeneStatsHook
+from mmmedmask.registry import MODELS
+from mmmedmask.testing.slide_files import draw_fpkm, draw_genes
+
+GENES = draw_genes(12)
+SPLITS = dict(train=[f'p{place}' for place in range(6)],
+              val=['p6', 'p7'], test=['p8', 'p9'])
+CASES = [case for cases in SPLITS.values() for case in cases]
+
+
+class GeneModel(BaseModel):
+    """A linear layer on scaled genes, which it remembers."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor=MODELS.build(
+            data_preprocessor or
+            dict(type='mmmedmask.SlideOmicDataPreprocessor')))
+        self.linear = nn.Linear(len(GENES), 2)
+        self.seen = []
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.seen.append(inputs['genes'])
+        scores = self.linear(inputs['genes'])
+        if mode == 'loss':
+            return dict(loss=scores.square().mean())
+        return data_samples
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A cohort csv and expression whose scale differs between the sets."""
+    values = draw_fpkm(len(CASES), len(GENES))
+    values[len(SPLITS['train']):] *= 50
+    write_genes(tmp_path / 'rna.tsv', GENES, values)
+    lines = ['case_id,slide_id,label,split']
+    lines += [f'{case},s{case},{"ab"[int(case[1:]) % 2]},{split}'
+              for split, cases in SPLITS.items() for case in cases]
+    (tmp_path / 'cohort.csv').write_text('\n'.join(lines) + '\n')
+    return tmp_path, values
+
+
+def write_genes(path, genes, values):
+    lines = ['\t'.join(['gene_id', *CASES])]
+    lines += ['\t'.join([gene, *map(str, column.tolist())])
+              for gene, column in zip(genes, values.T, strict=True)]
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def loader(root, split, **changes):
+    dataset = dict(
+        type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
+        data_root=str(root), split=split, modalities=['genes'],
+        expression=dict(path='rna.tsv', unit='fpkm'),
+        test_mode=split != 'train',
+        pipeline=[dict(type='mmmedmask.LoadExpression'),
+                  dict(type='mmmedmask.PackSlideOmicInputs')])
+    return dict(batch_size=3, num_workers=0,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                collate_fn=dict(type='pseudo_collate'),
+                dataset={**dataset, **changes})
+
+
+def runner(root, work_dir='run', model=None, epochs=1, hooks=(), clip=10.,
+           train=None, **changes):
+    settings = dict(
+        model=model or GeneModel(),
+        work_dir=str(root / work_dir),
+        train_dataloader=train or loader(root, 'train'),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
+        custom_hooks=[GeneStatsHook(clip), *hooks],
+        default_scope='mmengine',
+        experiment_name=f'genes_{root.name}_{work_dir}_{id(root)}')
+    return Runner(**{**settings, **changes})
+
+
+def scale_of(model):
+    return model.data_preprocessor.gene_scale
+
+
+def said(caplog, start='Scale of genes'):
+    return [record.getMessage() for record in caplog.records
+            if record.getMessage().startswith(start)]
+
+
+def catch(run, caplog):
+    """Let caplog see the logger, which hands nothing on by itself."""
+    run.logger.addHandler(caplog.handler)
+    return run
+
+
+def trained(root, **changes):
+    run = runner(root, **changes)
+    run.train()
+    return run
+
+
+# ------------------------------------------------------------------- fitting
+
+
+def test_fits_to_the_training_cases_alone(cohort, caplog):
+    root, values = cohort
+    run = catch(runner(root, clip=3.), caplog)
+    run.train()
+    logs = np.log2(values[:len(SPLITS['train'])].astype(np.float64) + 1)
+    state = scale_of(run.model).state()
+    assert np.allclose(state['mean'], logs.mean(axis=0), atol=1e-5)
+    assert np.allclose(state['std'], logs.std(axis=0), atol=1e-5)
+    assert state['num_cases'] == 6
+    assert state['cases_hash'] == names_hash(sorted(SPLITS['train']))
+    assert state['clip'] == 3
+    want = (logs - logs.mean(axis=0)) / logs.std(axis=0)
+    got = torch.cat(run.model.seen).double().numpy()
+    assert np.allclose(got, want.clip(-3, 3), atol=1e-4)
+    (text, ) = said(caplog)
+    assert 'fitted to 6 training cases' in text
+    assert state['cases_hash'] in text
+    assert (root / 'run/genes.txt').read_text().split() == GENES
+
+
+def test_follows_the_data_set_behind_wrappers(cohort):
+    root, _ = cohort
+    repeated = loader(root, 'train')
+    repeated['dataset'] = dict(type='RepeatDataset', times=2,
+                               dataset=repeated['dataset'])
+    run = trained(root, train=repeated)
+    assert scale_of(run.model).state()['num_cases'] == 6
+
+
+def test_copies_of_the_model_have_the_scale(cohort):
+    root, _ = cohort
+    run = trained(root, hooks=[dict(type='EMAHook')])
+    ema = next(hook for hook in run.hooks
+               if type(hook).__name__ == 'EMAHook').ema_model
+    assert torch.equal(scale_of(ema.module).mean, scale_of(run.model).mean)
+
+
+# --------------------------------------------------------------- checkpoints
+
+
+def test_a_resumed_run_keeps_the_scale(cohort, caplog):
+    root, values = cohort
+    first = scale_of(trained(root).model).state()
+    # Another table under the same name would give another scale.
+    write_genes(root / 'rna.tsv', GENES, values * 3)
+    run = catch(runner(root, epochs=2, resume=True), caplog)
+    run.train()
+    assert run.epoch == 2
+    assert torch.equal(scale_of(run.model).mean, first['mean'])
+    (text, ) = said(caplog)
+    assert 'kept that of the checkpoint, fitted to 6 cases' in text
+    assert text.endswith('They are this training set.')
+
+
+def test_a_later_stage_takes_the_scale_over(cohort, caplog):
+    root, _ = cohort
+    path = str(root / 'run/epoch_1.pth')
+    first = scale_of(trained(root).model).state()
+    fewer = loader(root, 'train', indices=4)
+    preprocessor = dict(
+        type='mmmedmask.SlideOmicDataPreprocessor',
+        init_cfg=dict(type='Pretrained', checkpoint=path,
+                      prefix='data_preprocessor.'))
+    for name, changes in (
+        ('init_cfg', dict(model=GeneModel(preprocessor))),
+        ('load_from', dict(load_from=path))):
+        caplog.clear()
+        run = catch(runner(root, name, train=fewer, **changes), caplog)
+        run.train()
+        assert torch.equal(scale_of(run.model).mean, first['mean']), name
+        (text, ) = said(caplog)
+        assert 'fitted to 6 cases' in text
+        assert 'not the 4 cases of this training set' in text
+        assert not (root / name / 'genes.txt').exists()
+
+
+def test_a_checkpoint_without_a_scale_leads_to_a_fit(cohort):
+    root, _ = cohort
+    torch.save(dict(state_dict=GeneModel().state_dict()), root / 'plain.pth')
+    run = trained(root, load_from=str(root / 'plain.pth'))
+    assert scale_of(run.model).state()['num_cases'] == 6
+
+
+def test_a_resumed_checkpoint_without_a_scale_is_refused(cohort):
+    root, _ = cohort
+    trained(root)
+    path = root / 'run/epoch_1.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint['state_dict'] = {
+        key: value for key, value in checkpoint['state_dict'].items()
+        if 'gene_scale' not in key}
+    torch.save(checkpoint, path)
+    run = runner(root, epochs=2, resume=True)
+    with pytest.raises(ValueError, match='has no scale of genes'):
+        run.train()
+
+
+def evaluation(root, split='test', **changes):
+    # No metric: these runs look at the model alone.
+    return {f'{split}_dataloader': loader(root, split, **changes),
+            f'{split}_cfg': dict(),
+            f'{split}_evaluator': []}
+
+
+def test_a_test_works_from_the_checkpoint(cohort):
+    root, values = cohort
+    first = scale_of(trained(root).model).state()
+    run = runner(root, 'test', load_from=str(root / 'run/epoch_1.pth'),
+                 train_cfg=None, train_dataloader=None, optim_wrapper=None,
+                 **evaluation(root))
+    run.test()
+    logs = np.log2(values[-2:].astype(np.float64) + 1)
+    want = (logs - first['mean'].numpy()) / first['std'].numpy()
+    assert np.allclose(run.model.seen[0].numpy(), want.clip(-10, 10),
+                       atol=1e-4)
+
+
+def test_a_test_without_a_scale_is_refused(cohort):
+    root, _ = cohort
+    run = runner(root, train_cfg=None, train_dataloader=None,
+                 optim_wrapper=None, **evaluation(root))
+    with pytest.raises(ValueError, match='the test set has genes, but'):
+        run.test()
+
+
+# ----------------------------------------------------------- other data sets
+
+
+def test_other_genes_are_refused_everywhere(cohort):
+    root, values = cohort
+    trained(root)
+    checkpoint = str(root / 'run/epoch_1.pth')
+    other = dict(gene_list=GENES[::-1])
+    with pytest.raises(ValueError,
+                       match=r'the training set .* another order.*genes.txt'):
+        trained(root, work_dir='other', load_from=checkpoint,
+                train=loader(root, 'train', **other))
+    with pytest.raises(ValueError, match='the validation set'):
+        trained(root, work_dir='val', **evaluation(root, 'val', **other))
+    run = runner(root, 'test', load_from=checkpoint, train_cfg=None,
+                 train_dataloader=None, optim_wrapper=None,
+                 **evaluation(root, gene_list=[*GENES[:-1], 'ENSG00000000009'],
+                              max_missing=.1))
+    with pytest.raises(ValueError,
+                       match=r'the test set .*lacks 1 .*adds 1 \(ENSG0+9\)'):
+        run.test()
+
+
+def test_another_unit_is_refused(cohort):
+    root, _ = cohort
+    trained(root)
+    run = runner(root, 'test', load_from=str(root / 'run/epoch_1.pth'),
+                 train_cfg=None, train_dataloader=None, optim_wrapper=None,
+                 **evaluation(root, expression=dict(path='rna.tsv',
+                                                    unit='fpkm_uq')))
+    with pytest.raises(ValueError, match='holds fpkm_uq .* to fpkm '):
+        run.test()
+
+
+def test_a_training_set_for_testing_is_refused(cohort):
+    root, _ = cohort
+    with pytest.raises(ValueError, match='training cases alone'):
+        trained(root, train=loader(root, 'train', test_mode=True))
+
+
+def test_two_training_sets_are_refused(cohort):
+    root, _ = cohort
+    two = loader(root, 'train')
+    two['dataset'] = dict(type='ConcatDataset', datasets=[
+        two['dataset'], loader(root, 'val')['dataset']])
+    with pytest.raises(ValueError, match='2 data sets of the training'):
+        trained(root, train=two)
+
+
+def test_needs_the_preprocessor(cohort):
+    root, _ = cohort
+    model = GeneModel(dict(type='mmengine.BaseDataPreprocessor'))
+    with pytest.raises(ValueError, match='got BaseDataPreprocessor'):
+        trained(root, model=model)
+
+
+def test_refuses_a_clip_of_nothing():
+    with pytest.raises(ValueError, match='clip must be positive, got 0'):
+        GeneStatsHook(0)
