@@ -1,0 +1,119 @@
+"""Base of batch samplers whose batches a seed and an epoch determine.
+
+MMEngine builds a batch sampler around a sampler, which knows the data set,
+the seed, the rank and the epoch; its ``DistSamplerSeedHook`` tells the epoch
+to that sampler. A resumed run thus goes on with the batches that it would
+have had.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from mmengine.dataset import DefaultSampler
+
+from mmmedmask.functional.randomness import stream_seed
+
+
+class EpochBatchSampler:
+    """Batches that all ranks know, of which each takes its own.
+
+    Subclasses write :meth:`plan` and set ``num_batches``, which no epoch
+    changes: schedules count on it.
+
+    Args:
+        sampler: MMEngine's ``DefaultSampler``, which a config names as
+            ``sampler`` beside ``batch_sampler``. Its order is not used.
+        batch_size: Largest number of samples in a batch, on each rank.
+
+    Attributes:
+        num_batches: Batches of each rank in an epoch.
+
+    Raises:
+        ValueError: If ``sampler`` is of another type or ``batch_size`` below
+            1.
+    """
+
+    num_batches: int
+
+    def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:
+        if not isinstance(sampler, DefaultSampler):
+            raise ValueError(
+                f"{type(self).__name__} needs sampler=dict(type="
+                f"'DefaultSampler'), got {type(sampler).__name__}")
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got '
+                             f'{batch_size}')
+        self.sampler = sampler
+        self.batch_size = batch_size
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that share the data set."""
+        return self.sampler.world_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next.
+
+        Args:
+            epoch: Epoch, counted from 0.
+        """
+        self.sampler.set_epoch(epoch)
+
+    def generator(self, stream: str) -> torch.Generator:
+        """Make a generator of this epoch, the same on all ranks.
+
+        Args:
+            stream: Name of what is drawn; others are independent of it.
+
+        Returns:
+            The generator.
+        """
+        name = f'{type(self).__name__} {self.sampler.epoch} {stream}'
+        seed = stream_seed(self.sampler.seed, name)
+        return torch.Generator().manual_seed(seed & 0xFFFFFFFF)
+
+    def plan(self) -> list[list[list[int]]]:
+        """Draw an epoch.
+
+        Returns:
+            For each step the batch of each rank.
+        """
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batches in self.plan():
+            yield batches[self.sampler.rank]
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+
+def ask_dataset(sampler: DefaultSampler, method: str, what: str) -> list:
+    """Ask a data set about all its samples.
+
+    Args:
+        sampler: Sampler of the data set.
+        method: Method that gives one number per sample.
+        what: What it gives, for the message.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: If the data set has no such method or no sample.
+    """
+    dataset = sampler.dataset
+    if not hasattr(dataset, method):
+        raise ValueError(
+            f'{type(dataset).__name__} has no {method}(), which tells {what} '
+            'of all samples; mmmedmask.SlideOmicDataset has it')
+    values = [int(value) for value in getattr(dataset, method)()]
+    if not values:
+        raise ValueError(f'{type(dataset).__name__} has no samples')
+    return values
+
+
+def shuffled(values: list, generator: torch.Generator) -> list:
+    """The values in random order."""
+    order = torch.randperm(len(values), generator=generator).tolist()
+    return [values[place] for place in order]
