@@ -1,0 +1,42 @@
+"""The smooth support vector machine, a loss that forgives wrong labels.
+
+Berrada, Zisserman, Kumar, "Smooth Loss Functions for Deep Top-k
+Classification", ICLR 2018, for k = 1. CLAM trains its instance classifiers
+with it, whose labels are guesses.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def smooth_top1_svm(logits: torch.Tensor,
+                    labels: torch.Tensor,
+                    margin: float = 1.0,
+                    temperature: float = 1.0) -> torch.Tensor:
+    """Smooth multi-class hinge loss (equation 9 of the paper).
+
+    ``t log sum_j exp((margin [j != y] + s_j - s_y) / t)``: cross-entropy
+    whose wrong classes have a head start. At temperature 0 it is the hinge
+    loss.
+
+    Args:
+        logits: Scores s, shape (M, K).
+        labels: Classes y, shape (M, ), int64.
+        margin: By how much the score of the class should lead.
+        temperature: Smoothness, t, above 0.
+
+    Returns:
+        A loss for each row, shape (M, ), float32 or float64.
+
+    Raises:
+        ValueError: If ``temperature`` is not above 0 or ``margin`` is below.
+    """
+    if temperature <= 0:
+        raise ValueError(f'temperature must be above 0, got {temperature}')
+    if margin < 0:
+        raise ValueError(f'margin must be at least 0, got {margin}')
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    wrong = 1 - F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    own = logits.gather(1, labels[:, None])
+    gaps = margin * wrong + logits - own
+    return temperature * (gaps / temperature).logsumexp(dim=1)

@@ -1,0 +1,50 @@
+"""Attention-based multiple instance learning.
+
+Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning",
+ICML 2018.
+"""
+
+import torch
+
+from mmmedmask.functional.bags import masked_softmax, weighted_sum
+from mmmedmask.models.mil.attention_scores import AttentionScores
+from mmmedmask.models.mil.base import BagAggregator
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class ABMIL(BagAggregator):
+    """A bag is the mean of its patches, weighed by attention (equation 7).
+
+    Args:
+        in_dims: See :class:`BagAggregator`.
+        embed_dims: See there.
+        attention_dims: Dimensions of the hidden layer that scores patches.
+        gated: Whether it has a gate (equation 9).
+        drop_rate: See :class:`BagAggregator`.
+        init_cfg: See there.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 in_dims: int,
+                 embed_dims: int | None = 512,
+                 attention_dims: int = 128,
+                 gated: bool = True,
+                 drop_rate: float = 0.25,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        self.scores = AttentionScores(
+            self.embed_dims, attention_dims, gated=gated)
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Average with weights; see the base class."""
+        return weighted_sum(self.weights(tokens, valid), tokens)[:, 0]
+
+    def weights(self, tokens: torch.Tensor,
+                valid: torch.Tensor | None) -> torch.Tensor:
+        """Softmax of the scores; see the base class."""
+        return masked_softmax(self.scores(tokens), valid)

@@ -1,0 +1,172 @@
+"""What all bag classifiers do: embed each patch, then pool."""
+
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmmedmask.models.layers import check_padded_bags, without_padding
+
+
+class BagAggregator(BaseModule):
+    """Base of aggregators that embed patches one by one and pool them.
+
+    Padding is never embedded: its content does not matter, whatever it is.
+    Subclasses write :meth:`pool` and :meth:`weights`, and may have
+
+    - ``auxiliary_losses(tokens, valid, labels) -> dict`` of losses that are
+      added in training, with ``num_classes``;
+    - ``instance_logits(tokens, valid) -> (B, K)``, scores of the classes
+      from a stream of their own, whose mean with the head's is the
+      prediction.
+
+    Args:
+        in_dims: Dimensions of the patch features, D.
+        embed_dims: Dimensions that a linear layer with ReLU and dropout
+            brings them to, d; None: the features are used as they are, and
+            d is D.
+        drop_rate: Dropout of the embedded patches.
+        init_cfg: Initialisation.
+
+    Attributes:
+        class_wise: Whether there is a vector for each class.
+        uses_genes: Whether ``forward`` takes genes.
+        permutation_invariant: Whether the order of patches makes no
+            difference.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    class_wise = False
+    uses_genes = False
+    permutation_invariant = True
+
+    def __init__(self,
+                 in_dims: int,
+                 embed_dims: int | None = 512,
+                 drop_rate: float = 0.25,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg or dict(
+            type='Xavier', layer='Linear', distribution='normal'))
+        check_positive(in_dims=in_dims)
+        if embed_dims is not None:
+            check_positive(embed_dims=embed_dims)
+        self.in_dims = in_dims
+        self.embed_dims = in_dims if embed_dims is None else embed_dims
+        layers = [] if embed_dims is None else [
+            nn.Linear(in_dims, embed_dims), nn.ReLU()]
+        self.embed = nn.Sequential(*layers, nn.Dropout(drop_rate))
+
+    def forward(
+        self,
+        patches: torch.Tensor,
+        valid: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        coords: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Aggregate bags.
+
+        Args:
+            patches: Patch features, shape (B, N, D).
+            valid: Shape (B, N), bool, False = padding; None: all are
+                patches. A bag may be empty.
+            mask: Must be None: there is nothing that stands for a masked
+                patch.
+            coords: Not looked at.
+
+        Returns:
+            The slides' vectors, shape (B, d), or (B, K, d) if
+            ``class_wise``, and the patches' tokens, shape (B, N, d), zero at
+            padding.
+
+        Raises:
+            ValueError: If a shape or a type does not fit, or there is a
+                mask.
+        """
+        check_unmasked(self, mask)
+        tokens = self.embed_patches(patches, valid)
+        return self.pool(tokens, valid), tokens
+
+    def attention(self,
+                  patches: torch.Tensor,
+                  valid: torch.Tensor | None = None,
+                  coords: torch.Tensor | None = None) -> torch.Tensor:
+        """How much each patch counts, for heat maps.
+
+        Args:
+            patches: See :meth:`forward`, as the others.
+            valid: See there.
+            coords: See there.
+
+        Returns:
+            Shape (B, N), or (B, K, N) if ``class_wise``, float32 or float64,
+            zero at padding, with sum 1 over each bag.
+        """
+        weights = self.weights(self.embed_patches(patches, valid), valid)
+        return weights if self.class_wise else weights[:, 0]
+
+    def embed_patches(self, patches: torch.Tensor,
+                      valid: torch.Tensor | None) -> torch.Tensor:
+        """Embed each patch by itself.
+
+        Args:
+            patches: Shape (B, N, D).
+            valid: Shape (B, N), bool, or None.
+
+        Returns:
+            Shape (B, N, d), zero at padding.
+
+        Raises:
+            ValueError: If a shape or a type does not fit.
+        """
+        check_padded_bags(patches, valid, self.in_dims)
+        valid = without_padding(valid)
+        if valid is None:
+            return self.embed(patches)
+        tokens = self.embed(patches[valid])
+        padded = tokens.new_zeros(*valid.shape, self.embed_dims)
+        padded[valid] = tokens
+        return padded
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Make a bag's vector of its tokens.
+
+        Args:
+            tokens: Shape (B, N, d), zero at padding.
+            valid: Shape (B, N), bool, or None.
+
+        Returns:
+            Shape (B, d), or (B, K, d) if ``class_wise``.
+        """
+        raise NotImplementedError
+
+    def weights(self, tokens: torch.Tensor,
+                valid: torch.Tensor | None) -> torch.Tensor:
+        """How much each patch counts.
+
+        Args:
+            tokens: Shape (B, N, d), zero at padding.
+            valid: Shape (B, N), bool, or None.
+
+        Returns:
+            Shape (B, K, N), with K = 1 unless ``class_wise``, zero at
+            padding, with sum 1 over each bag that has a patch.
+        """
+        raise NotImplementedError
+
+
+def check_positive(**values: int) -> None:
+    """Raise a ValueError for the first value that is below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f'{name} must be at least 1, got {value}')
+
+
+def check_unmasked(module: BaseModule, mask: torch.Tensor | None) -> None:
+    """Raise a ValueError if patches are masked."""
+    if mask is not None:
+        raise ValueError(
+            f'{type(module).__name__} has nothing that stands for a masked '
+            'patch: leave GenerateSequenceMask out of the pipeline, got a '
+            f'mask of shape {tuple(mask.shape)}')

@@ -1,0 +1,193 @@
+"""Clustering-constrained attention, with one branch or one per class.
+
+Lu et al., "Data-efficient and weakly supervised computational pathology on
+whole-slide images", Nature Biomedical Engineering 2021.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmmedmask.functional.bags import masked_softmax, weighted_sum
+from mmmedmask.functional.smooth_svm import smooth_top1_svm
+from mmmedmask.models.mil.attention_scores import AttentionScores
+from mmmedmask.models.mil.base import BagAggregator, check_positive
+from mmmedmask.registry import MODELS
+
+INSTANCE_LOSSES = ('svm', 'ce')
+
+
+class CLAM(BagAggregator):
+    """Attention whose extremes train classifiers of single patches.
+
+    Of a bag, the B patches with the largest scores are taken for evidence of
+    its class, the B with the smallest for no evidence; with exclusive
+    classes, the B largest are no evidence of the others. A classifier per
+    class learns this from the tokens. Bags of fewer than 2 B patches use
+    half of their patches for each, so that none is both; bags of one patch
+    teach nothing.
+
+    Args:
+        in_dims: See :class:`BagAggregator`.
+        num_classes: Classes, K.
+        embed_dims: See :class:`BagAggregator`.
+        attention_dims: Dimensions of the hidden layer that scores patches.
+        gated: Whether it has a gate.
+        num_instances: Patches of each kind, B.
+        exclusive_classes: Whether a patch can be evidence of one class alone
+            (CLAM's ``subtyping``).
+        instance_loss: ``'svm'``, the smooth support vector machine of the
+            paper, or ``'ce'``, cross-entropy.
+        instance_weight: Weight of this loss; the paper's is 0.3, with 0.7
+            for the head's.
+        drop_rate: See :class:`BagAggregator`.
+        init_cfg: See there.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 in_dims: int,
+                 num_classes: int,
+                 embed_dims: int | None = 512,
+                 attention_dims: int = 256,
+                 gated: bool = True,
+                 num_instances: int = 8,
+                 exclusive_classes: bool = True,
+                 instance_loss: str = 'svm',
+                 instance_weight: float = 0.3,
+                 drop_rate: float = 0.25,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        check_positive(num_classes=num_classes, num_instances=num_instances)
+        if instance_loss not in INSTANCE_LOSSES:
+            raise ValueError(f'instance_loss must be one of '
+                             f'{INSTANCE_LOSSES}, got {instance_loss!r}')
+        if instance_weight < 0:
+            raise ValueError('instance_weight must be at least 0, got '
+                             f'{instance_weight}')
+        self.num_classes = num_classes
+        self.num_instances = num_instances
+        self.exclusive_classes = exclusive_classes
+        self.instance_loss = instance_loss
+        self.instance_weight = instance_weight
+        self.scores = AttentionScores(
+            self.embed_dims, attention_dims,
+            num_classes if self.class_wise else 1, gated)
+        # Two scores for each class: not this class, this class.
+        self.instance_fc = nn.Linear(self.embed_dims, 2 * num_classes)
+
+    def weights(self, tokens: torch.Tensor,
+                valid: torch.Tensor | None) -> torch.Tensor:
+        """Softmax of the scores; see the base class."""
+        return masked_softmax(self.scores(tokens), valid)
+
+    def auxiliary_losses(self, tokens: torch.Tensor,
+                         valid: torch.Tensor | None,
+                         labels: torch.Tensor) -> dict:
+        """The loss of the patches' classifiers.
+
+        Args:
+            tokens: Shape (B, N, d), of :meth:`forward`.
+            valid: Shape (B, N), bool, or None.
+            labels: Classes of the bags, shape (B, ), int64.
+
+        Returns:
+            ``loss_instance``: the mean over a bag's patches of each
+            classifier, over its classifiers, and over the bags that teach
+            something.
+        """
+        bags, places, classes, targets, shares = self.choose(
+            tokens, valid, labels)
+        logits = self.instance_fc(tokens[bags, places]).unflatten(1, (-1, 2))
+        logits = logits[torch.arange(len(bags), device=bags.device), classes]
+        if self.instance_loss == 'svm':
+            losses = smooth_top1_svm(logits, targets)
+        else:
+            with torch.autocast(logits.device.type, enabled=False):
+                losses = F.cross_entropy(
+                    logits.to(shares.dtype), targets, reduction='none')
+        return dict(loss_instance=self.instance_weight *
+                    (losses * shares).sum())
+
+    @torch.no_grad()
+    def choose(self, tokens: torch.Tensor, valid: torch.Tensor | None,
+               labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Choose patches and guess their labels.
+
+        Args:
+            tokens: See :meth:`auxiliary_losses`, as the others.
+            valid: See there.
+            labels: See there.
+
+        Returns:
+            Bag, place in it, class and target (1 = evidence) of the M
+            patches, int64, and their shares of the loss, all of shape
+            (M, ).
+        """
+        scores = self.scores(tokens)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        counts = [tokens.shape[1]] * len(tokens) if valid is None else \
+            valid.sum(dim=1).tolist()
+        teaching = sum(count > 1 for count in counts)
+        rows = []
+        for bag, (count, label) in enumerate(
+                zip(counts, labels.tolist(), strict=True)):
+            size = min(self.num_instances, count // 2)
+            if not size:
+                continue
+            others = [] if not self.exclusive_classes else [
+                one for one in range(self.num_classes) if one != label]
+            for one in (label, *others):
+                row = scores[bag, one if self.class_wise else 0]
+                largest = _extremes(row, valid, bag, size, True)
+                kinds = [(largest, int(one == label))]
+                if one == label:
+                    kinds.append(
+                        (_extremes(row, valid, bag, size, False), 0))
+                share = 1 / (teaching * (1 + len(others)) * size *
+                             len(kinds))
+                rows += [(bag, place, one, target, share)
+                         for places, target in kinds
+                         for place in places.tolist()]
+        bags, places, classes, targets, shares = zip(
+            *rows, strict=True) if rows else [()] * 5
+        whole = [torch.tensor(values, dtype=torch.int64,
+                              device=tokens.device)
+                 for values in (bags, places, classes, targets)]
+        return *whole, torch.tensor(
+            shares, dtype=scores.dtype, device=tokens.device)
+
+
+def _extremes(row: torch.Tensor, valid: torch.Tensor | None, bag: int,
+              size: int, largest: bool) -> torch.Tensor:
+    """Places of a bag's largest or smallest scores."""
+    if valid is not None:
+        row = row.masked_fill(~valid[bag],
+                              -torch.inf if largest else torch.inf)
+    return row.topk(size, largest=largest).indices
+
+
+@MODELS.register_module()
+class CLAM_SB(CLAM):  # noqa: N801
+    """CLAM with one attention branch; see :class:`CLAM`."""
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Average with weights; see the base class."""
+        return weighted_sum(self.weights(tokens, valid), tokens)[:, 0]
+
+
+@MODELS.register_module()
+class CLAM_MB(CLAM):  # noqa: N801
+    """CLAM with an attention branch, and a vector, for each class; see
+    :class:`CLAM`.
+    """
+
+    class_wise = True
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Average with each class's weights; see the base class."""
+        return weighted_sum(self.weights(tokens, valid), tokens)

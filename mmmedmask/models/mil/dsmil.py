@@ -1,0 +1,121 @@
+"""Dual-stream multiple instance learning.
+
+Li, Li, Eliceiri, "Dual-stream Multiple Instance Learning Network for Whole
+Slide Image Classification with Self-supervised Contrastive Learning", CVPR
+2021, section 3.2.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmmedmask.functional.bags import (
+    masked_max,
+    masked_softmax,
+    weighted_sum,
+)
+from mmmedmask.models.mil.base import BagAggregator, check_positive
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class DSMIL(BagAggregator):
+    """Patches weighed by their similarity to each class's critical patch.
+
+    The first stream scores every patch; the largest score of a class is the
+    bag's, and its patch is the critical one. In the second, the patches'
+    values are averaged with weights ``softmax(<q_i, q_critical> / sqrt(d_q))``
+    (without the root in the paper), and the head scores the result. Both
+    streams have a loss, and the prediction is the mean of their scores.
+
+    Args:
+        in_dims: See :class:`BagAggregator`.
+        num_classes: Classes, K.
+        embed_dims: See :class:`BagAggregator`.
+        query_dims: Dimensions of the queries, d_q.
+        instance_weight: Weight of the first stream's loss, beside the
+            head's.
+        drop_rate: See :class:`BagAggregator`.
+        init_cfg: See there.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    class_wise = True
+
+    def __init__(self,
+                 in_dims: int,
+                 num_classes: int,
+                 embed_dims: int | None = 512,
+                 query_dims: int = 128,
+                 instance_weight: float = 1.0,
+                 drop_rate: float = 0.25,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        check_positive(num_classes=num_classes, query_dims=query_dims)
+        if instance_weight < 0:
+            raise ValueError('instance_weight must be at least 0, got '
+                             f'{instance_weight}')
+        self.num_classes = num_classes
+        self.instance_weight = instance_weight
+        self.instance_fc = nn.Linear(self.embed_dims, num_classes)
+        self.query = nn.Linear(self.embed_dims, query_dims)
+        self.value = nn.Linear(self.embed_dims, self.embed_dims, bias=False)
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """The second stream; see the base class."""
+        # Values are linear in the tokens: averaged first, projected once.
+        return self.value(weighted_sum(self.weights(tokens, valid), tokens))
+
+    def weights(self, tokens: torch.Tensor,
+                valid: torch.Tensor | None) -> torch.Tensor:
+        """Similarity to each class's critical patch; see the base class."""
+        if not tokens.shape[1]:
+            return self.instance_fc(tokens).transpose(1, 2)
+        scores = self.instance_fc(tokens).detach()
+        if valid is not None:
+            scores = scores.masked_fill(~valid[..., None], -torch.inf)
+        critical = scores.argmax(dim=1)
+        query = self.query(tokens)
+        bags = torch.arange(len(tokens), device=tokens.device)[:, None]
+        similarity = query[bags, critical] @ query.transpose(1, 2)
+        return masked_softmax(similarity / query.shape[2]**0.5, valid)
+
+    def instance_logits(self, tokens: torch.Tensor,
+                        valid: torch.Tensor | None) -> torch.Tensor:
+        """The first stream: the largest score of a patch for each class.
+
+        Args:
+            tokens: Shape (B, N, d), of :meth:`forward`.
+            valid: Shape (B, N), bool, or None.
+
+        Returns:
+            Shape (B, K); zero for an empty bag.
+        """
+        return masked_max(self.instance_fc(tokens), valid)
+
+    def auxiliary_losses(self, tokens: torch.Tensor,
+                         valid: torch.Tensor | None,
+                         labels: torch.Tensor) -> dict:
+        """Cross-entropy of the first stream, over bags with a patch.
+
+        Args:
+            tokens: See :meth:`instance_logits`, as the next.
+            valid: See there.
+            labels: Classes of the bags, shape (B, ), int64.
+
+        Returns:
+            ``loss_instance``.
+        """
+        logits = self.instance_logits(tokens, valid)
+        if valid is None:
+            valid = torch.ones_like(tokens[..., 0], dtype=torch.bool)
+        filled = valid.any(dim=1)
+        with torch.autocast(logits.device.type, enabled=False):
+            losses = F.cross_entropy(
+                logits.to(torch.promote_types(logits.dtype, torch.float32)),
+                labels, reduction='none')
+        mean = (losses * filled).sum() / filled.sum().clamp(min=1)
+        return dict(loss_instance=self.instance_weight * mean)

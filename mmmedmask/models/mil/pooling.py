@@ -1,0 +1,64 @@
+"""Mean and largest value of a bag's patches: the floor for all others."""
+
+import torch
+
+from mmmedmask.functional.bags import masked_max, masked_mean
+from mmmedmask.models.mil.base import BagAggregator
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class MeanPool(BagAggregator):
+    """The mean of the patches.
+
+    Args:
+        in_dims: See :class:`BagAggregator`, as the others.
+        embed_dims: See there.
+        drop_rate: See there.
+        init_cfg: See there.
+    """
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Average; see the base class."""
+        return masked_mean(tokens, valid).to(tokens.dtype)
+
+    def weights(self, tokens: torch.Tensor,
+                valid: torch.Tensor | None) -> torch.Tensor:
+        """All alike; see the base class."""
+        if valid is None:
+            valid = torch.ones_like(tokens[..., 0], dtype=torch.bool)
+        weights = valid.to(torch.promote_types(tokens.dtype, torch.float32))
+        return (weights / weights.sum(dim=1, keepdim=True).clamp(
+            min=1))[:, None]
+
+
+@MODELS.register_module()
+class MaxPool(BagAggregator):
+    """The largest value of the patches in each dimension.
+
+    Args:
+        in_dims: See :class:`BagAggregator`, as the others.
+        embed_dims: See there.
+        drop_rate: See there.
+        init_cfg: See there.
+    """
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Take the largest; see the base class."""
+        return masked_max(tokens, valid)
+
+    def weights(self, tokens: torch.Tensor,
+                valid: torch.Tensor | None) -> torch.Tensor:
+        """The share of dimensions that a patch is the largest in.
+
+        Patches that are equally large share a dimension.
+        """
+        largest = masked_max(tokens, valid)[:, None]
+        hits = tokens == largest
+        if valid is not None:
+            hits = hits & valid[..., None]
+        hits = hits.to(torch.promote_types(tokens.dtype, torch.float32))
+        shares = hits / hits.sum(dim=1, keepdim=True).clamp(min=1)
+        return shares.mean(dim=2)[:, None]

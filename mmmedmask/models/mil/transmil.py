@@ -1,0 +1,117 @@
+"""TransMIL: two layers of Nyström attention with positions in between.
+
+Shao et al., "TransMIL: Transformer based Correlated Multiple Instance
+Learning for Whole Slide Image Classification", NeurIPS 2021.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mmmedmask.models.gimp.aggregator import NystromAggregator
+from mmmedmask.models.layers import check_padded_bags
+from mmmedmask.models.mil.base import check_unmasked
+from mmmedmask.registry import MODELS
+
+COORDINATE_CHOICES = ('raise', 'square')
+
+
+@MODELS.register_module()
+class TransMIL(NystromAggregator):
+    """GiMP's aggregator with a ReLU behind the embedding and PPEG.
+
+    The convolutions of PPEG run over the grid where the patches lie on the
+    slide. The paper instead folds the sequence to a square, row by row, with
+    copies of its first patches to fill it. Features without coordinates can
+    be folded like that, with nothing in the cells that are left.
+
+    Args:
+        in_dims: Dimensions of the patch features, D.
+        embed_dims: Dimensions inside and of the output, d.
+        num_layers: Layers; PPEG follows the first.
+        num_heads: Heads per layer.
+        num_landmarks: Landmarks of a layer.
+        attn: ``'nystrom'`` or ``'exact'``.
+        conv_kernel: See :class:`~mmmedmask.models.gimp.NystromAggregator`,
+            as the next two.
+        iterations: See there.
+        ppeg_step: See there.
+        without_coords: ``'raise'``, or ``'square'`` to fold bags without
+            coordinates to a square.
+        drop_rate: Dropout behind each layer's output projection.
+        with_cp: Recompute the layers in the backward pass.
+        init_cfg: Initialisation of the linear layers.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    class_wise = False
+    uses_genes = False
+    permutation_invariant = False
+
+    def __init__(self,
+                 in_dims: int,
+                 embed_dims: int = 512,
+                 num_layers: int = 2,
+                 num_heads: int = 8,
+                 num_landmarks: int = 256,
+                 attn: str = 'nystrom',
+                 conv_kernel: int = 33,
+                 iterations: int = 6,
+                 ppeg_step: int | None = None,
+                 without_coords: str = 'raise',
+                 drop_rate: float = 0.1,
+                 with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            in_dims,
+            embed_dims,
+            num_layers,
+            num_heads,
+            num_landmarks,
+            attn,
+            conv_kernel,
+            iterations,
+            ppeg=True,
+            ppeg_step=ppeg_step,
+            mask_token='zeros',
+            drop_rate=drop_rate,
+            with_cp=with_cp,
+            init_cfg=init_cfg)
+        if without_coords not in COORDINATE_CHOICES:
+            raise ValueError(f'without_coords must be one of '
+                             f'{COORDINATE_CHOICES}, got {without_coords!r}')
+        self.without_coords = without_coords
+        self.embed = nn.Sequential(self.embed, nn.ReLU())
+
+    def cells(self, coords: torch.Tensor | None, counts: Sequence[int],
+              device: torch.device) -> list[torch.Tensor]:
+        """Where the patches lie; without coordinates, cells of a square."""
+        if coords is not None:
+            return super().cells(coords, counts, device)
+        squares = []
+        for count in counts:
+            side = max(1, math.isqrt(max(count - 1, 0)) + 1)
+            place = torch.arange(count, device=device)
+            squares.append(torch.stack(
+                [place.div(side, rounding_mode='floor'), place % side],
+                dim=1))
+        return squares
+
+    def check_inputs(self, patches: torch.Tensor, valid: torch.Tensor | None,
+                     mask: torch.Tensor | None,
+                     coords: torch.Tensor | None) -> None:
+        """Raise a ValueError if inputs do not fit the model or each other."""
+        check_unmasked(self, mask)
+        if coords is not None:
+            super().check_inputs(patches, valid, mask, coords)
+            return
+        check_padded_bags(patches, valid, self.in_dims)
+        if self.without_coords == 'raise':
+            raise ValueError(
+                'TransMIL needs coords of shape (B, N, 2), got None: these '
+                'features have no coordinates, or the pipeline does not '
+                "load them; without_coords='square' folds them to a square")

@@ -1,0 +1,57 @@
+"""Every aggregator at the size of a test, and ragged bags."""
+
+import math
+
+import torch
+
+from mmmedmask.models.gimp import NystromAggregator
+from mmmedmask.models.mil import (
+    ABMIL,
+    CLAM_MB,
+    CLAM_SB,
+    DSMIL,
+    MCAT,
+    MaxPool,
+    MeanPool,
+    TransMIL,
+)
+
+GENE_SETS = [[0, 3, 4], [1, 2], [4, 5, 6, 7, 9]]
+CLAM = dict(in_dims=6, num_classes=3, embed_dims=8, attention_dims=4,
+            num_instances=2)
+NYSTROM = dict(in_dims=6, embed_dims=8, num_heads=2, num_landmarks=4,
+               conv_kernel=3)
+TINY = {
+    'mean': lambda: MeanPool(6, 8),
+    'mean of the features': lambda: MeanPool(6, None),
+    'max': lambda: MaxPool(6, 8),
+    'ABMIL': lambda: ABMIL(6, 8, 4, gated=False),
+    'gated ABMIL': lambda: ABMIL(6, 8, 4),
+    'CLAM-SB': lambda: CLAM_SB(**CLAM),
+    'CLAM-SB, CE': lambda: CLAM_SB(
+        **CLAM, instance_loss='ce', exclusive_classes=False, gated=False),
+    'CLAM-MB': lambda: CLAM_MB(**CLAM),
+    'DSMIL': lambda: DSMIL(6, 3, 8, 4),
+    'DSMIL on the features': lambda: DSMIL(6, 2, None, 4),
+    'TransMIL': lambda: TransMIL(**NYSTROM),
+    'MCAT': lambda: MCAT(6, 10, GENE_SETS, embed_dims=16, num_heads=2),
+    'GiMP': lambda: NystromAggregator(**NYSTROM),
+    'GiMP with PPEG': lambda: NystromAggregator(**NYSTROM, ppeg=True),
+}
+
+
+def build(name, dtype=torch.float32):
+    """A model whose parameters are large enough to be seen, evaluated."""
+    model = TINY[name]().to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def ragged(counts, dims=6, dtype=torch.float32):
+    """Bags padded with NaN, and their validity."""
+    valid = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+    patches = torch.randn(len(counts), max(counts), dims, dtype=dtype)
+    patches[~valid] = math.nan
+    return patches, valid
