@@ -1,0 +1,190 @@
+"""Networks that turn a tile into one feature, for bags of features.
+
+From torchvision, from timm where it is installed, or any backbone with maps.
+How their weights are found is a matter of :mod:`mmmedmask.apis`.
+"""
+
+import difflib
+import importlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+"""Mean of ImageNet's channels (R, G, B) in 8-bit units."""
+
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Standard deviation of ImageNet's channels in 8-bit units."""
+
+BLOCK3_SUFFIX = '-block3'
+_BLOCK3_LAYERS = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2',
+                  'layer3')
+_NUM_CLASSES = 1000
+
+
+class TileEncoder(nn.Module):
+    """A network with the normalisation that belongs to it.
+
+    Attributes:
+        name: How files of features call it.
+        dims: Size of a feature D.
+
+    Args:
+        network: Takes normalised tiles (B, 3, H, W) and gives features
+            (B, D), a map (B, D, h, w), which is averaged over its places, or
+            a sequence of maps, of which the last counts.
+        name: See above.
+        mean: What is subtracted from the channels R, G, B, in 8-bit units.
+        std: What they are divided by.
+        input_size: Side in pixels that tiles are resized to first; None
+            takes tiles as they are.
+        probe_size: Side of the empty tile that tells ``dims`` where
+            ``input_size`` is None.
+
+    Raises:
+        ValueError: If ``mean`` or ``std`` is not three numbers, a size is
+            not positive, or the network's output has another shape.
+    """
+
+    def __init__(self,
+                 network: nn.Module,
+                 name: str,
+                 mean: Sequence[float] = IMAGENET_MEAN,
+                 std: Sequence[float] = IMAGENET_STD,
+                 input_size: int | None = None,
+                 probe_size: int = 64) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(
+                'tiles have the channels R, G, B: mean and std need three '
+                f'numbers, std above 0, got {tuple(mean)} and {tuple(std)}')
+        if input_size is not None and input_size < 1:
+            raise ValueError(f'input_size must be positive, got {input_size}')
+        # Backbones of mmpretrain return nothing from train() and eval().
+        network.eval()
+        self.network = network
+        self.name = name
+        self.input_size = input_size
+        shape = (1, 3, 1, 1)
+        self.register_buffer('mean', torch.tensor(mean).float().view(shape))
+        self.register_buffer('std', torch.tensor(std).float().view(shape))
+        side = input_size or probe_size
+        with torch.inference_mode():
+            self.dims = self(
+                torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Encode tiles.
+
+        Args:
+            tiles: RGB, uint8, shape (B, 3, H, W).
+
+        Returns:
+            Shape (B, D).
+
+        Raises:
+            ValueError: If the network's output is of another shape.
+        """
+        tiles = tiles.to(self.mean.dtype)
+        if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
+            tiles = F.interpolate(
+                tiles, (self.input_size, ) * 2, mode='bilinear',
+                antialias=True)
+        features = self.network((tiles - self.mean) / self.std)
+        if isinstance(features, list | tuple):
+            features = features[-1]
+        if features.ndim == 4:
+            features = features.mean(dim=(2, 3))
+        if features.ndim != 2:
+            raise ValueError(
+                f'{self.name} gives features of shape '
+                f'{tuple(features.shape)}, expected (B, D) or (B, D, h, w)')
+        return features
+
+    def train(self, mode: bool = True) -> 'TileEncoder':
+        """Stay in evaluation mode: a tile's feature is its own."""
+        return super().train(False)
+
+
+def torchvision_network(name: str) -> nn.Module:
+    """Build a classifier of torchvision without its last layer.
+
+    Args:
+        name: One of torchvision's, e.g. ``'resnet18'``. With the ending
+            ``'-block3'`` a ResNet is cut after its third block, as CLAM and
+            GiMP do: ``'resnet50-block3'`` gives 1,024 features.
+
+    Returns:
+        The network with random weights; the names of its tensors are
+        torchvision's.
+
+    Raises:
+        ValueError: If torchvision has no such classifier, it cannot be cut,
+            or it ends with no linear layer.
+    """
+    base = name.removesuffix(BLOCK3_SUFFIX)
+    known = torchvision.models.list_models(module=torchvision.models)
+    if base not in known:
+        near = difflib.get_close_matches(base, known, n=3)
+        raise ValueError(
+            f'torchvision has no classifier {base!r}; near are {near}')
+    network = torchvision.models.get_model(base, weights=None)
+    if base != name:
+        return _cut_after_block3(network, name)
+    last = [place for place, module in network.named_modules()
+            if isinstance(module, nn.Linear)
+            and module.out_features == _NUM_CLASSES]
+    if not last:
+        raise ValueError(
+            f'{name} has no linear layer of classes that could be left out')
+    parent, _, child = last[-1].rpartition('.')
+    setattr(network.get_submodule(parent), child, nn.Identity())
+    return network
+
+
+def _cut_after_block3(network: nn.Module, name: str) -> nn.Module:
+    layers = OrderedDict((layer, getattr(network, layer, None))
+                         for layer in _BLOCK3_LAYERS)
+    if None in layers.values():
+        raise ValueError(
+            f"{name!r}: only ResNets can be cut after block 3, e.g. "
+            f"'resnet50{BLOCK3_SUFFIX}'")
+    return nn.Sequential(layers)
+
+
+def timm_network(name: str) -> tuple[nn.Module, dict]:
+    """Build a network of timm without its classifier.
+
+    Args:
+        name: One of timm's, e.g. ``'vit_small_patch16_224'``.
+
+    Returns:
+        The network with random weights, and what belongs to it: ``mean``
+        and ``std`` in 8-bit units, and ``input_size``, None if it takes
+        every size.
+
+    Raises:
+        ModuleNotFoundError: If timm is not installed.
+        ValueError: If timm has no such network.
+    """
+    try:
+        timm = importlib.import_module('timm')
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the encoder 'timm:{name}' needs timm, which is not installed: "
+            'pip install timm, or take one of torchvision') from error
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(f'timm has no network {name!r}; near are {near}')
+    network = timm.create_model(name, pretrained=False, num_classes=0)
+    settings = dict(network.pretrained_cfg)
+    size = settings.get('input_size', (3, None, None))[-1]
+    return network, {
+        'mean': tuple(255 * value for value in settings['mean']),
+        'std': tuple(255 * value for value in settings['std']),
+        'input_size': size if settings.get('fixed_input_size') else None,
+    }

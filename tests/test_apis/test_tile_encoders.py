@@ -1,0 +1,216 @@
+"""Encoders of tiles: right sizes, right weights, or an error that helps."""
+
+import re
+import sys
+import types
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from mmmedmask.apis import tile_encoders
+from mmmedmask.apis.tile_encoders import build_tile_encoder, encode_tiles
+from mmmedmask.models.tile_encoders import TileEncoder, torchvision_network
+
+
+def draw_tiles(number=2, side=48, seed=0):
+    return np.random.default_rng(seed).integers(
+        0, 255, (number, side, side, 3), dtype=np.uint8)
+
+
+def test_resnet50_cut_after_block3_is_that_part_of_the_network():
+    encoder = build_tile_encoder('resnet50-block3', random_seed=3)
+    assert (encoder.dims, encoder.weights_id) == (1024, 'random:3')
+    tiles = draw_tiles()
+    whole = torchvision.models.resnet50(weights=None).eval()
+    missing = whole.load_state_dict(encoder.network.state_dict(), strict=False)
+    assert {name.split('.')[0] for name in missing.missing_keys} == {
+        'layer4', 'fc'}
+    maps = []
+    whole.layer3.register_forward_hook(lambda *args: maps.append(args[2]))
+    pictures = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255
+    mean = torch.tensor([.485, .456, .406]).view(3, 1, 1)
+    std = torch.tensor([.229, .224, .225]).view(3, 1, 1)
+    with torch.no_grad():
+        whole((pictures - mean) / std)
+    wanted = maps[0].mean(dim=(2, 3))
+    torch.testing.assert_close(
+        torch.from_numpy(encode_tiles(encoder, tiles)), wanted,
+        rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(('name', 'dims'), [
+    ('resnet18', 512), ('resnet18-block3', 256), ('mobilenet_v3_small', 1024),
+    ('squeezenet1_0', None)])
+def test_classifiers_of_torchvision_lose_their_last_layer(name, dims):
+    if dims is None:
+        with pytest.raises(ValueError, match='has no linear layer of classes'):
+            torchvision_network(name)
+        return
+    assert build_tile_encoder(name, random_seed=0).dims == dims
+
+
+def test_transformers_are_given_the_size_they_take():
+    network = nn.Flatten()
+    encoder = TileEncoder(network, 'flat', input_size=8)
+    assert encoder.dims == 3 * 64
+    assert encode_tiles(encoder, draw_tiles(side=20)).shape == (2, 192)
+
+
+def test_random_weights_follow_their_seed_alone():
+    torch.manual_seed(1)
+    first = build_tile_encoder('resnet18', random_seed=5)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    again = build_tile_encoder('resnet18', random_seed=5)
+    other = build_tile_encoder('resnet18', random_seed=6)
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    tiles = draw_tiles()
+    np.testing.assert_array_equal(encode_tiles(first, tiles),
+                                  encode_tiles(again, tiles))
+    assert not np.allclose(encode_tiles(first, tiles),
+                           encode_tiles(other, tiles))
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.encoder.'])
+def test_weights_of_a_file_are_loaded_whatever_their_prefix(
+        tmp_path, prefix):
+    source = build_tile_encoder('resnet18', random_seed=1)
+    tensors = {f'{prefix}{name}': value
+               for name, value in source.network.state_dict().items()}
+    torch.save({'state_dict': {**tensors, 'head.weight': torch.ones(2)}},
+               tmp_path / 'a.pth')
+    loaded = build_tile_encoder('resnet18', str(tmp_path / 'a.pth'))
+    assert re.fullmatch('sha256:[0-9a-f]{16}', loaded.weights_id)
+    tiles = draw_tiles()
+    np.testing.assert_array_equal(encode_tiles(source, tiles),
+                                  encode_tiles(loaded, tiles))
+    del tensors[f'{prefix}layer2.0.conv1.weight']
+    torch.save(tensors, tmp_path / 'b.pth')
+    with pytest.raises(ValueError, match='119 of 120 tensors match'):
+        build_tile_encoder('resnet18', str(tmp_path / 'b.pth'))
+
+
+CONFIG = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(mean=[100, 110, 120], std=[10, 20, 30]),
+    backbone=dict(
+        type='mmmedmask.CMIMResNet', depth=18, stem_channels=8,
+        base_channels=8))
+"""
+
+
+def test_backbone_of_our_config_with_its_own_normalisation(tmp_path):
+    from mmengine.registry import MODELS
+    (tmp_path / 'cmim.py').write_text(CONFIG)
+    backbone = MODELS.build(dict(
+        type='mmmedmask.CMIMResNet', depth=18, stem_channels=8,
+        base_channels=8))
+    backbone.eval()
+    torch.save({'state_dict': {f'backbone.{name}': value for name, value
+                               in backbone.state_dict().items()}},
+               tmp_path / 'a.pth')
+    encoder = build_tile_encoder('cmim', str(tmp_path / 'a.pth'),
+                                 tmp_path / 'cmim.py')
+    tiles = draw_tiles()
+    pictures = torch.from_numpy(tiles).permute(0, 3, 1, 2).float()
+    normal = (pictures - torch.tensor([100, 110, 120]).view(3, 1, 1)
+              ) / torch.tensor([10, 20, 30]).view(3, 1, 1)
+    with torch.no_grad():
+        wanted = backbone(normal)[-1].mean(dim=(2, 3))
+    assert encoder.dims == wanted.shape[1] == 64
+    torch.testing.assert_close(
+        torch.from_numpy(encode_tiles(encoder, tiles)), wanted)
+    with pytest.raises(ValueError, match='needs a file with weights'):
+        build_tile_encoder('cmim', config=tmp_path / 'cmim.py')
+    (tmp_path / 'deep.py').write_text(
+        CONFIG.replace('mean=', 'data_range=65535, mean='))
+    with pytest.raises(ValueError, match='another range than 8 bits'):
+        build_tile_encoder('cmim', config=tmp_path / 'deep.py', random_seed=0)
+    (tmp_path / 'none.py').write_text('model = dict(type="A")')
+    with pytest.raises(ValueError, match='no model with a backbone'):
+        build_tile_encoder('cmim', config=tmp_path / 'none.py', random_seed=0)
+
+
+def test_a_failed_download_says_how_to_give_a_file(monkeypatch):
+    def fail(*_, **__):
+        raise urllib.error.URLError('no network')
+
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fail)
+    with pytest.raises(ValueError, match=(
+            r'cannot download the weights IMAGENET1K_V1 from https://\S+'
+            r'resnet50\S+ \(<urlopen error no network>\): download the file '
+            r'elsewhere and give it with --weights FILE')):
+        build_tile_encoder('resnet50-block3')
+
+
+def test_weights_of_torchvision_are_asked_for_by_name(monkeypatch):
+    asked = []
+
+    def read(address):
+        asked.append(address)
+        return torchvision.models.resnet18(weights=None).state_dict()
+
+    monkeypatch.setattr(tile_encoders, 'read_checkpoint', read)
+    encoder = build_tile_encoder('resnet18')
+    assert encoder.weights_id == 'torchvision:IMAGENET1K_V1'
+    assert asked == ['torchvision://resnet18.imagenet1k_v1']
+
+
+@pytest.mark.parametrize(('options', 'error', 'message'), [
+    (dict(name='resnet81', random_seed=0), ValueError,
+     "no classifier 'resnet81'; near are"),
+    (dict(name='vgg11-block3', random_seed=0), ValueError,
+     'only ResNets can be cut'),
+    (dict(name='resnet18', weights='a', random_seed=0), ValueError,
+     'not both'),
+    (dict(name='resnet18', weights='nowhere.pth'), FileNotFoundError,
+     r"weights 'nowhere.pth', and torchvision has only \['DEFAULT', "),
+    (dict(name='cmim', random_seed=0), ValueError, 'needs the config'),
+    (dict(name='resnet18', config='a.py', random_seed=0), ValueError,
+     'no other takes one'),
+    (dict(name='resnet18', random_seed=0, input_size=0), ValueError,
+     'input_size must be positive, got 0'),
+])
+def test_bad_arguments_are_explained(options, error, message):
+    with pytest.raises(error, match=message):
+        build_tile_encoder(**options)
+
+
+def test_odd_networks_and_precisions_are_refused():
+    with pytest.raises(ValueError, match=r'shape \(1, 4, 64\), expected'):
+        TileEncoder(nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(2)), 'odd')
+    with pytest.raises(ValueError, match='three numbers'):
+        TileEncoder(nn.Flatten(), 'gray', mean=[1.], std=[1.])
+    encoder = TileEncoder(nn.Conv2d(3, 4, 1), 'plain')
+    with pytest.raises(ValueError, match="got 'float8'"):
+        encode_tiles(encoder, draw_tiles(), 'float8')
+    assert not encoder.train().network.training
+    assert encode_tiles(encoder, draw_tiles(), 'bfloat16').dtype == np.float32
+
+
+def test_timm_is_optional(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(ModuleNotFoundError,
+                       match="'timm:vit_tiny' needs timm.*pip install timm"):
+        build_tile_encoder('timm:vit_tiny', random_seed=0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten())
+    network.pretrained_cfg = dict(
+        mean=(.5, .5, .5), std=(.5, .5, .5), input_size=(3, 16, 16),
+        fixed_input_size=True)
+    timm = types.ModuleType('timm')
+    timm.is_model = lambda name: name == 'small'
+    timm.list_models = lambda: ['small']
+    timm.create_model = lambda name, pretrained, num_classes: network
+    monkeypatch.setitem(sys.modules, 'timm', timm)
+    encoder = build_tile_encoder('timm:small', random_seed=0)
+    assert (encoder.dims, encoder.input_size) == (16, 16)
+    assert encoder.mean.flatten().tolist() == [127.5] * 3
+    with pytest.raises(ValueError, match=r"no network 'smal'; near .*small"):
+        build_tile_encoder('timm:smal', random_seed=0)

@@ -1,0 +1,95 @@
+"""Encode folders of tiles as bags, one folder per class.
+
+    python tools/wsi/tiles_to_bags.py lung_aca lung_scc --out data/lc25000 \
+        --groups lung_aca_clusters.csv lung_scc_clusters.csv \
+        --encoder resnet18 --weights resnet18.pth --bag-size 10
+
+OUT/cohort.csv is the ann_file of a data set, OUT/features its feature_root,
+and OUT/tiles.csv tells which tile is where. Tiles of one group are in one
+bag, and so in one split. A second call goes on where the first one stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+from encoder_cli import add_encoder_arguments, build_encoder
+
+SPLITS = ('train', 'val', 'test')
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'folders', nargs='+', type=Path,
+        help='folders of tiles; their names are the classes')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--groups', nargs='+', type=Path, metavar='CSV',
+        help='csv files that tell which tiles come from one source (default: '
+        'each tile from its own)')
+    parser.add_argument(
+        '--path-column', default='img_path',
+        help='column with the path of a tile (default: %(default)s)')
+    parser.add_argument(
+        '--group-column', default='cluster_label',
+        help='column with its group (default: %(default)s)')
+    parser.add_argument(
+        '--bag-size', type=int, default=10,
+        help='tiles in a bag, about (default: %(default)s)')
+    parser.add_argument(
+        '--split', nargs=3, type=float, default=(.6, .2, .2),
+        metavar=('TRAIN', 'VAL', 'TEST'),
+        help='shares of the bags of each class (default: .6 .2 .2)')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='of bags and splits')
+    parser.add_argument(
+        '--tile-size', type=int, default=224,
+        help='side in pixels that tiles are resized to (default: '
+        '%(default)s)')
+    parser.add_argument(
+        '--mosaics', action='store_true',
+        help='draw each bag as one picture, on which attention can be shown')
+    add_encoder_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Encode what the command line names."""
+    args = parse_args()
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    from mmmedmask.apis.tile_bags import encode_bags
+    from mmmedmask.datasets.image_io import ImageFileError
+    from mmmedmask.datasets.wsi.tile_bags import (
+        find_tiles,
+        make_bags,
+        read_groups,
+        split_bags,
+    )
+
+    try:
+        groups = None if args.groups is None else read_groups(
+            args.groups, args.path_column, args.group_column)
+        shares = {name: share for name, share in zip(
+            SPLITS, args.split, strict=True) if share != 0}
+        tiles = find_tiles(args.folders, groups)
+        bags = split_bags(
+            make_bags(tiles, args.bag_size, args.seed), shares, args.seed)
+        encoder = build_encoder(args)
+        encode_bags(bags, args.out, encoder, args.tile_size, args.batch_size,
+                    args.precision, args.mosaics, print)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError,
+            ImageFileError) as error:
+        raise SystemExit(f'tiles_to_bags.py: {error}') from None
+    counts = {split: sum(bag.split == split for bag in bags)
+              for split in shares}
+    print(f'{len(tiles)} tiles in {len(bags)} bags {counts}, '
+          f'{encoder.dims} features of {encoder.name} '
+          f'({encoder.weights_id}): {args.out / "cohort.csv"}')
+
+
+if __name__ == '__main__':
+    main()
