@@ -2,10 +2,13 @@
 
 from mmmedmask.models.gimp.aggregator import NystromAggregator, NystromLayer
 from mmmedmask.models.gimp.gimp import GiMP
+from mmmedmask.models.gimp.group_msa import GroupMSA
+from mmmedmask.models.gimp.linear_gene_encoder import LinearGeneEncoder
 from mmmedmask.models.gimp.losses import InfoNCEHead, TripletHead
 from mmmedmask.models.gimp.mpm_head import MPMHead
+from mmmedmask.models.gimp.snn import SNN
 
 __all__ = [
-    'GiMP', 'InfoNCEHead', 'MPMHead', 'NystromAggregator', 'NystromLayer',
-    'TripletHead'
+    'SNN', 'GiMP', 'GroupMSA', 'InfoNCEHead', 'LinearGeneEncoder', 'MPMHead',
+    'NystromAggregator', 'NystromLayer', 'TripletHead'
 ]

@@ -1,0 +1,253 @@
+"""GiMP's gene encoder: attention inside groups of genes, then among them.
+
+Jin et al., "Gene-Induced Multimodal Pre-training for Image-Omic
+Classification", MICCAI 2023, section 2.1.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmmedmask.models.gimp.gene_inputs import check_gene_encoder, check_genes
+from mmmedmask.registry import MODELS
+
+PROJECTIONS = ('shared', 'separate')
+
+
+class SelfAttentionBlock(BaseModule):
+    """Multi-head self-attention and an MLP, each behind a LayerNorm.
+
+    Args:
+        embed_dims: Dimensions of the tokens, d.
+        num_heads: Heads, H, a divisor of d.
+        mlp_ratio: Hidden dimensions of the MLP per dimension of a token.
+        drop_rate: Dropout of the attention, its output and the MLP's.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``embed_dims``.
+    """
+
+    def __init__(self,
+                 embed_dims: int,
+                 num_heads: int,
+                 mlp_ratio: float = 4.0,
+                 drop_rate: float = 0.0,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        if num_heads < 1 or embed_dims % num_heads:
+            raise ValueError('embed_dims must be a multiple of num_heads '
+                             f'{num_heads}, got {embed_dims}')
+        if int(embed_dims * mlp_ratio) < 1:
+            raise ValueError(
+                f'mlp_ratio must be positive, got {mlp_ratio}')
+        hidden = int(embed_dims * mlp_ratio)
+        self.num_heads = num_heads
+        self.drop_rate = drop_rate
+        self.norm1 = nn.LayerNorm(embed_dims)
+        self.query = nn.Linear(embed_dims, embed_dims)
+        self.key_value = nn.Linear(embed_dims, 2 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.norm2 = nn.LayerNorm(embed_dims)
+        self.mlp = nn.Sequential(
+            nn.Linear(embed_dims, hidden), nn.GELU(), nn.Dropout(drop_rate),
+            nn.Linear(hidden, embed_dims))
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, tokens: torch.Tensor, outputs: int) -> torch.Tensor:
+        """Let tokens attend to all tokens.
+
+        Args:
+            tokens: Shape (B, N, d).
+            outputs: Number of tokens to give out, the first ones: what
+                nobody reads is not computed.
+
+        Returns:
+            Shape (B, outputs, d).
+        """
+        normed = self.norm1(tokens)
+        query, key, value = (
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for part in (self.query(normed[:, :outputs]),
+                         *self.key_value(normed).chunk(2, dim=2)))
+        mixed = F.scaled_dot_product_attention(
+            query, key, value,
+            dropout_p=self.drop_rate if self.training else 0.0)
+        tokens = tokens[:, :outputs] + self.drop(
+            self.proj(mixed.transpose(1, 2).flatten(2)))
+        return tokens + self.drop(self.mlp(self.norm2(tokens)))
+
+
+class FragmentProjection(BaseModule):
+    """A linear layer of its own for each fragment, without bias.
+
+    Args:
+        num_fragments: Fragments, N_f.
+        fragment_size: Genes of a fragment, f.
+        embed_dims: Dimensions of the output, d.
+    """
+
+    def __init__(self, num_fragments: int, fragment_size: int,
+                 embed_dims: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            torch.empty(num_fragments, fragment_size, embed_dims))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, fragments: torch.Tensor) -> torch.Tensor:
+        """Project (B, N_f, f) to (B, N_f, d)."""
+        return torch.bmm(fragments.transpose(0, 1),
+                         self.weight).transpose(0, 1)
+
+
+@MODELS.register_module()
+class GroupMSA(BaseModule):
+    """Fragments of genes, attention inside groups of them and among groups.
+
+    ``(B, G)`` is cut into N_f fragments of f = ceil(G / N_f) neighbours in
+    the gene list, the last ones filled up with zeros; a projection makes
+    tokens of them. Each of N_gr groups of N_f / N_gr neighbouring fragments
+    gets a group token, which attends to them; a class token attends to the
+    group tokens, and is the result (``CLS_ge``).
+
+    Cost of attention: N_f (N_f / N_gr) + N_gr^2, instead of N_f^2; less
+    still, since only group and class tokens are computed where no others
+    are read.
+
+    Args:
+        num_genes: Genes, G (60,480 in the paper).
+        embed_dims: Dimensions of tokens and of the output, d.
+        num_fragments: Fragments, N_f.
+        num_groups: Groups, N_gr, a divisor of N_f.
+        num_heads: Heads of each attention.
+        intra_layers: Layers inside groups.
+        inter_layers: Layers among groups.
+        mlp_ratio: See :class:`SelfAttentionBlock`.
+        projection: ``'shared'``: one linear layer for all fragments, as in
+            the paper. ``'separate'``: one for each fragment, so that it can
+            tell apart genes that stand at the same place in two fragments.
+        position: Whether a learnable embedding per fragment tells fragments
+            apart; without it those of a group can be permuted.
+        drop_rate: Dropout of the tokens and in the layers.
+        gene_drop_rate: Dropout of the genes.
+        final_norm: Whether the output is normalised (LayerNorm).
+        init_cfg: Initialisation of the linear layers.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 num_genes: int,
+                 embed_dims: int = 512,
+                 num_fragments: int = 960,
+                 num_groups: int = 32,
+                 num_heads: int = 8,
+                 intra_layers: int = 1,
+                 inter_layers: int = 1,
+                 mlp_ratio: float = 4.0,
+                 projection: str = 'shared',
+                 position: bool = True,
+                 drop_rate: float = 0.0,
+                 gene_drop_rate: float = 0.0,
+                 final_norm: bool = True,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
+        check_gene_encoder(num_genes, embed_dims, drop_rate=drop_rate,
+                           gene_drop_rate=gene_drop_rate)
+        if not 1 <= num_fragments <= num_genes:
+            raise ValueError(
+                f'num_fragments must be in [1, num_genes {num_genes}], got '
+                f'{num_fragments}')
+        if num_groups < 1 or num_fragments % num_groups:
+            valid = [count for count in range(1, num_fragments + 1)
+                     if num_fragments % count == 0]
+            raise ValueError(
+                f'num_groups must divide num_fragments {num_fragments}, got '
+                f'{num_groups}; valid are {valid}')
+        if intra_layers < 1 or inter_layers < 1:
+            raise ValueError(
+                'intra_layers and inter_layers must be at least 1, got '
+                f'{intra_layers} and {inter_layers}')
+        if projection not in PROJECTIONS:
+            raise ValueError(f'projection must be one of {PROJECTIONS}, got '
+                             f'{projection!r}')
+        self.num_genes = num_genes
+        self.embed_dims = embed_dims
+        self.num_fragments = num_fragments
+        self.num_groups = num_groups
+        self.fragment_size = math.ceil(num_genes / num_fragments)
+        self.gene_drop = nn.Dropout(gene_drop_rate)
+        self.embed = nn.Linear(
+            self.fragment_size,
+            embed_dims) if projection == 'shared' else FragmentProjection(
+                num_fragments, self.fragment_size, embed_dims)
+        self.position = nn.Parameter(torch.empty(
+            num_fragments, embed_dims)) if position else None
+        self.group_tokens = nn.Parameter(torch.empty(num_groups, embed_dims))
+        self.cls_token = nn.Parameter(torch.empty(1, embed_dims))
+        for token in (self.position, self.group_tokens, self.cls_token):
+            if token is not None:
+                nn.init.trunc_normal_(token, std=0.02)
+        self.drop = nn.Dropout(drop_rate)
+        self.intra = nn.ModuleList(
+            SelfAttentionBlock(embed_dims, num_heads, mlp_ratio, drop_rate)
+            for _ in range(intra_layers))
+        self.inter = nn.ModuleList(
+            SelfAttentionBlock(embed_dims, num_heads, mlp_ratio, drop_rate)
+            for _ in range(inter_layers))
+        self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
+
+    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+        """Encode patients.
+
+        Args:
+            genes: Scaled expression, shape (B, G), in the order of the gene
+                list.
+
+        Returns:
+            ``CLS_ge``, shape (B, d).
+
+        Raises:
+            ValueError: If the shape is another.
+        """
+        groups = self.encode_groups(genes)
+        cls = self.cls_token.expand(len(groups), 1, -1)
+        tokens = run_blocks(self.inter, torch.cat([cls, groups], dim=1))
+        return self.norm(tokens.squeeze(1))
+
+    def encode_groups(self, genes: torch.Tensor) -> torch.Tensor:
+        """Encode each group on its own.
+
+        Args:
+            genes: As above.
+
+        Returns:
+            The groups' tokens, shape (B, N_gr, d).
+
+        Raises:
+            ValueError: If the shape is another.
+        """
+        check_genes(genes, self.num_genes)
+        missing = self.num_fragments * self.fragment_size - self.num_genes
+        fragments = F.pad(self.gene_drop(genes), (0, missing)).unflatten(
+            1, (self.num_fragments, self.fragment_size))
+        tokens = self.embed(fragments)
+        if self.position is not None:
+            tokens = tokens + self.position
+        tokens = self.drop(tokens).unflatten(1, (self.num_groups, -1))
+        heads = self.group_tokens[:, None].expand(len(genes), -1, -1, -1)
+        tokens = torch.cat([heads.to(tokens.dtype), tokens], dim=2)
+        tokens = run_blocks(self.intra, tokens.flatten(0, 1))
+        return tokens.reshape(len(genes), self.num_groups, self.embed_dims)
+
+
+def run_blocks(blocks: nn.ModuleList, tokens: torch.Tensor) -> torch.Tensor:
+    """Run blocks; the last gives out the first token alone, (B, 1, d)."""
+    for block in blocks[:-1]:
+        tokens = block(tokens, tokens.shape[1])
+    return blocks[-1](tokens, 1)

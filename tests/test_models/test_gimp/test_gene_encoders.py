@@ -1,0 +1,231 @@
+"""Gene encoders against their equations (checks 17 and 18)."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmmedmask.registry import MODELS
+
+from .naive_group_msa import naive_group_msa
+
+DOUBLE = torch.float64
+TYPES = ('GroupMSA', 'SNN', 'LinearGeneEncoder')
+
+
+def build(name, dtype=DOUBLE, **arguments):
+    model = MODELS.build(dict(type=f'mmmedmask.{name}', **arguments))
+    model.init_weights()
+    return model.to(dtype).eval()
+
+
+def tiny(dtype=DOUBLE, **arguments):
+    """19 genes in 6 fragments of 4, of which 5 places are padding."""
+    arguments = dict(num_genes=19, embed_dims=8, num_fragments=6,
+                     num_groups=3, num_heads=2) | arguments
+    model = build('GroupMSA', dtype, **arguments)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(.3 * torch.randn_like(parameter))
+    return model
+
+
+def draw(count=2, genes=19, dtype=DOUBLE):
+    return torch.randn(count, genes, dtype=dtype)
+
+
+# -------------------------------------------------------------- the equations
+
+
+@pytest.mark.parametrize('arguments', [
+    dict(), dict(position=False), dict(projection='separate'),
+    dict(intra_layers=2, inter_layers=2, mlp_ratio=1.5),
+    dict(final_norm=False, num_heads=1), dict(num_groups=1),
+    dict(num_groups=6), dict(num_fragments=19, num_groups=1)])
+def test_equals_the_equations(arguments):
+    """All tokens of all layers; the model leaves out those nobody reads."""
+    model, genes = tiny(**arguments), draw()
+    got = model(genes)
+    assert got.shape == (2, 8)
+    for row, patient in zip(got, genes, strict=True):
+        assert (row - naive_group_msa(model, patient)).abs().max() < 1e-12
+
+
+def test_shapes_that_attention_sees(monkeypatch):
+    """Check 17: (B * N_gr, N_f / N_gr + 1, d), then (B, N_gr + 1, d)."""
+    model, seen, attended = tiny(intra_layers=2), [], []
+    for block in (*model.intra, *model.inter):
+        block.register_forward_pre_hook(
+            lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    original = nn.functional.scaled_dot_product_attention
+
+    def attention(query, key, value, **arguments):
+        attended.append((tuple(query.shape), tuple(key.shape)))
+        return original(query, key, value, **arguments)
+
+    monkeypatch.setattr(nn.functional, 'scaled_dot_product_attention',
+                        attention)
+    model(draw(5))
+    assert seen == [(15, 3, 8), (15, 3, 8), (5, 4, 8)]
+    assert attended == [((15, 2, 3, 4), (15, 2, 3, 4)),
+                        ((15, 2, 1, 4), (15, 2, 3, 4)),
+                        ((5, 2, 1, 4), (5, 2, 4, 4))]
+
+
+def permuted(genes, one, other, size=4):
+    """Exchange two fragments."""
+    changed = genes.clone()
+    changed[:, one * size:(one + 1) * size] = genes[
+        :, other * size:(other + 1) * size]
+    changed[:, other * size:(other + 1) * size] = genes[
+        :, one * size:(one + 1) * size]
+    return changed
+
+
+@pytest.mark.parametrize(('arguments', 'inside', 'across'), [
+    (dict(position=False), False, True), (dict(position=True), True, True),
+    (dict(position=False, projection='separate'), True, True)])
+def test_what_exchanging_fragments_changes(arguments, inside, across):
+    """Check 17: inside a group only what tells fragments apart notices."""
+    model, genes = tiny(num_genes=24, **arguments), draw(genes=24)
+    before = model(genes)
+    for others, changes in (((0, 1), inside), ((1, 2), across)):
+        moved = (model(permuted(genes, *others)) - before).abs().max()
+        assert bool(moved > 1e-6) == changes, others
+
+
+@pytest.mark.parametrize('num_genes', [19, 24, 21])
+def test_a_gene_changes_only_its_group(num_genes):
+    """Check 18: the Jacobian of the groups' tokens is in blocks."""
+    model = tiny(num_genes=num_genes)
+    genes = draw(1, num_genes)
+    jacobian = torch.autograd.functional.jacobian(
+        model.encode_groups, genes)[0, :, :, 0]
+    per_group = 2 * model.fragment_size
+    assert model.fragment_size == 4
+    for gene in range(num_genes):
+        touched = jacobian[:, :, gene].abs().amax(dim=1) > 0
+        assert touched.nonzero().flatten().tolist() == [gene // per_group]
+
+
+def test_sizes_of_the_paper():
+    """Check 18: 60,483 genes are filled up to 960 fragments of 64."""
+    model = build('GroupMSA', torch.float32, num_genes=60_483, embed_dims=16,
+                  num_fragments=960, num_groups=32, num_heads=2)
+    assert model.fragment_size == 64
+    genes = draw(1, 60_483, torch.float32).requires_grad_()
+    model(genes).sum().backward()
+    assert (genes.grad != 0).all()
+    exact = build('GroupMSA', torch.float32, num_genes=60_480, embed_dims=16,
+                  num_heads=2)
+    assert exact.fragment_size == 63
+
+
+def test_snn_is_its_equations():
+    model = build('SNN', num_genes=5, embed_dims=3, hidden_dims=(4, ))
+    genes = draw(2, 5)
+    hidden = genes
+    for layer, *_ in model.layers:
+        hidden = torch.stack([
+            torch.stack([(row * weights).sum() for weights in layer.weight])
+            + layer.bias for row in hidden])
+        hidden = torch.where(hidden > 0, hidden, hidden.exp() - 1)
+    assert torch.allclose(model(genes), hidden, atol=1e-12)
+
+
+@pytest.mark.parametrize('hidden', [(), (512, 512, 512)])
+def test_snn_keeps_mean_and_variance(hidden):
+    """What alpha dropout and the initialisation are for."""
+    model = build('SNN', torch.float32, num_genes=600, embed_dims=512,
+                  hidden_dims=hidden, activation='selu').train()
+    output = model(draw(256, 600, torch.float32))
+    assert abs(float(output.mean())) < .1
+    assert .8 < float(output.std()) < 1.2
+
+
+def test_linear_encoder_is_linear():
+    model = build('LinearGeneEncoder', num_genes=5, embed_dims=3)
+    one, other = draw(2, 5).unsqueeze(1)
+    want = model(one) + model(other) - model(torch.zeros_like(one))
+    assert torch.allclose(model(one + other), want, atol=1e-12)
+
+
+# ------------------------------------------------------------ what all keep
+
+
+def small(name, **arguments):
+    if name == 'GroupMSA':
+        arguments.update(num_fragments=6, num_groups=3, num_heads=2)
+    return build(name, num_genes=19, embed_dims=8, **arguments)
+
+
+@pytest.mark.parametrize('name', TYPES)
+class TestContract:
+
+    def test_patients_are_independent_and_all_learns(self, name):
+        model = small(name)
+        assert (model.num_genes, model.embed_dims) == (19, 8)
+        genes = draw(3)
+        together = model(genes)
+        assert together.shape == (3, 8)
+        alone = torch.cat([model(row[None]) for row in genes])
+        assert torch.allclose(together, alone, atol=1e-12)
+        model.train()
+        (model(genes) * torch.randn(3, 8)).sum().backward()
+        for key, parameter in model.named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.abs().max() > 0, key
+
+    def test_dropout_is_for_training_alone(self, name):
+        model = small(name, drop_rate=.5)
+        genes = draw(3)
+        assert torch.equal(model(genes), model(genes))
+        model.train()
+        assert not torch.equal(model(genes), model(genes))
+
+    def test_names_the_wrong_number_of_genes(self, name):
+        model = small(name)
+        with pytest.raises(ValueError,
+                           match=r'\(B, 19\), got \(2, 18\).*num_genes'):
+            model(draw(2, 18))
+
+    @pytest.mark.parametrize(('arguments', 'message'), [
+        (dict(num_genes=0), 'num_genes must be at least 1, got 0'),
+        (dict(embed_dims=0), 'embed_dims must be at least 1, got 0'),
+        (dict(drop_rate=1.), r'drop_rate must be in \[0, 1\), got 1'),
+    ])
+    def test_refuses_sizes(self, name, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            build(name, **{**dict(num_genes=960), **arguments})
+
+
+def test_gene_dropout_is_for_training_alone():
+    model, genes = tiny(gene_drop_rate=.5), draw()
+    assert torch.equal(model(genes), model(genes))
+    model.train()
+    assert not torch.equal(model(genes), model(genes))
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(num_groups=4), r'divide num_fragments 6, got 4; valid are '
+                         r'\[1, 2, 3, 6\]'),
+    (dict(num_groups=0), 'got 0; valid are'),
+    (dict(num_fragments=20), r'in \[1, num_genes 19\], got 20'),
+    (dict(num_heads=3), 'multiple of num_heads 3, got 8'),
+    (dict(intra_layers=0), 'at least 1, got 0 and 1'),
+    (dict(mlp_ratio=0), 'mlp_ratio must be positive, got 0'),
+    (dict(projection='both'), "one of .*'shared', 'separate'.*'both'"),
+    (dict(gene_drop_rate=-1), r'gene_drop_rate must be in \[0, 1\)'),
+])
+def test_group_msa_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**arguments)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(hidden_dims=(4, 0)), r'hidden_dims must be at least 1 each, got '
+                               r'\(4, 0\)'),
+    (dict(activation='relu'), "one of .*'elu', 'selu'.*'relu'"),
+])
+def test_snn_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build('SNN', num_genes=5, **arguments)
