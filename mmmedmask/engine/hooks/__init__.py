@@ -12,9 +12,11 @@ from mmmedmask.engine.hooks.reconstruction_panel import (
 )
 from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
+from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
 __all__ = [
     'AttentionMaskHook', 'AttentionPanelHook', 'GeneStatsHook',
     'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
-    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook'
+    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook',
+    'TripletMonitorHook'
 ]

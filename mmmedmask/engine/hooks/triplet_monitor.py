@@ -1,0 +1,104 @@
+"""Watch whether GiMP's triplets do anything."""
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from mmmedmask.registry import HOOKS
+
+PREFIXES = ('tri_', 'd2_')
+ADVICE = (
+    'try contrast_head=dict(normalize="each"), with which the margin has a '
+    'fixed meaning; contrast_head=dict(mining="batch_hard"), which looks at '
+    'the hardest triplets alone; a larger margin; or mmmedmask.InfoNCEHead')
+NO_TRIPLETS = (
+    'no batch had a triplet: use mmmedmask.ClassBalancedBatchSampler as '
+    'batch_sampler of the train_dataloader, and see that patients have '
+    'labels, slides and genes')
+
+
+@HOOKS.register_module()
+class TripletMonitorHook(Hook):
+    """Log the triplets of each epoch, and warn when they are dead.
+
+    A triplet whose negative is farther than its positive by the margin has
+    no gradient. With a gene encoder that separates the classes well this is
+    so from the first iteration on for nearly all, and the run goes on as if
+    there were no triplets. Once per epoch the means of ``tri_active``,
+    ``tri_count`` and the squared distances ``d2_*`` go to the log, and to
+    the visualizer as ``epoch/tri_active`` and so on; a warning says what to
+    try if a smaller share than ``min_active`` was active in the whole epoch.
+
+    Distances of pairs: ``ap`` of one class, ``an`` of two; ``img`` of
+    slides, ``ge`` of genes. Triplets are dead through the genes alone if
+    ``d2_an_ge - d2_ap_ge`` is far above the margin.
+
+    Args:
+        min_active: Share of active triplets, in [0, 1], below which a
+            warning is given.
+
+    Raises:
+        ValueError: If ``min_active`` is outside its range; in training if
+            the model logs no triplets.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self, min_active: float = 0.01) -> None:
+        if not 0 <= min_active <= 1:
+            raise ValueError(
+                f'min_active must be in [0, 1], got {min_active}')
+        self.min_active = min_active
+        self._values: list[dict[str, Tensor]] = []
+
+    def before_train_epoch(self, runner) -> None:
+        """Begin anew."""
+        self._values = []
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        """Keep what the model logs, on its device."""
+        found = {name: value.detach() for name, value in
+                 (outputs or {}).items() if name.startswith(PREFIXES)}
+        if 'tri_active' not in found:
+            raise ValueError(
+                f'TripletMonitorHook: {type(runner.model).__name__} logs no '
+                f'tri_active, but {sorted(outputs or {})}; remove the hook, '
+                'or give the model contrast_head=dict(type='
+                "'mmmedmask.TripletHead')")
+        self._values.append(found)
+
+    def after_train_epoch(self, runner) -> None:
+        """Log the means, and warn."""
+        if not self._values:
+            return
+        names = list(self._values[0])
+        # The only point where the host waits for the device.
+        sums = torch.stack([
+            torch.stack([one[name].double() for one in self._values]).sum()
+            for name in names])
+        count = sums.new_tensor([len(self._values)])
+        totals = torch.cat([sums, count])
+        all_reduce(totals)
+        *sums, count = totals.tolist()
+        means = {name: total / count
+                 for name, total in zip(names, sums, strict=True)}
+        runner.visualizer.add_scalars(
+            {f'epoch/{name}': mean for name, mean in means.items()},
+            step=runner.iter)
+        text = ', '.join(f'{name} {mean:.4g}' for name, mean in means.items())
+        runner.logger.info(f'Triplets of epoch {runner.epoch + 1}: {text}')
+        if not means['tri_count']:
+            runner.logger.warning(f'Triplets of epoch {runner.epoch + 1}: '
+                                  f'{NO_TRIPLETS}')
+        elif means['tri_active'] < self.min_active:
+            runner.logger.warning(
+                f'Dead triplets: {100 * means["tri_active"]:.2g} % were '
+                f'active in epoch {runner.epoch + 1}, less than '
+                f'{100 * self.min_active:g} %; they teach nothing '
+                f'({text}). What may help: {ADVICE}.')
+        self._values = []

@@ -1,0 +1,94 @@
+"""The monitor's means are those of the epoch, and dead triplets are told."""
+
+import json
+
+import pytest
+import torch
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from tiny_runs import TinyModel, tiny_runner
+from torch import nn
+
+from mmmedmask.engine.hooks import TripletMonitorHook
+
+
+class Logger(BaseModel):
+    """Logs the numbers that it is given, one after the other."""
+
+    def __init__(self, shares, count=6.):
+        super().__init__(data_preprocessor=BaseDataPreprocessor())
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.shares, self.count = iter(shares), count
+
+    def forward(self, inputs, mode='tensor'):
+        zero = self.weight.sum()
+        share = next(self.shares)
+        return dict(loss_tri=zero + share,
+                    tri_active=torch.tensor(float(share)),
+                    tri_count=torch.tensor(self.count),
+                    d2_ap_img=torch.tensor(2. * share))
+
+
+def watch(tmp_path, model, **arguments):
+    """Train for two epochs of four iterations; return what was said."""
+    hook = dict(type='mmmedmask.TripletMonitorHook', **arguments)
+    runner = tiny_runner(tmp_path, model, by_epoch=True, max_iters=2,
+                         hooks=[hook])
+    said = dict(info=[], warning=[])
+    for level, lines in said.items():
+        setattr(runner.logger, level, lines.append)
+    runner.train()
+    path, = tmp_path.rglob('vis_data/scalars.json')
+    scalars = [json.loads(line) for line in path.read_text().splitlines()]
+    epochs = [one for one in scalars if 'epoch/tri_active' in one]
+    said['warning'] = [line for line in said['warning']
+                       if 'riplets' in line]
+    return said, epochs
+
+
+def test_means_of_each_epoch_are_logged(tmp_path):
+    shares = [.5, .25, 0, .25, 0, 0, .1, .02]
+    said, epochs = watch(tmp_path, Logger(shares))
+    assert [one['epoch/tri_active'] for one in epochs] == \
+        pytest.approx([.25, .03])
+    assert [one['epoch/d2_ap_img'] for one in epochs] == \
+        pytest.approx([.5, .06])
+    assert [one['step'] for one in epochs] == [4, 8]
+    lines = [line for line in said['info'] if 'Triplets of' in line]
+    assert lines == [
+        'Triplets of epoch 1: tri_active 0.25, tri_count 6, d2_ap_img 0.5',
+        'Triplets of epoch 2: tri_active 0.03, tri_count 6, d2_ap_img 0.06']
+    assert not said['warning']
+
+
+def test_dead_triplets_are_told_with_what_may_help(tmp_path):
+    """One active batch keeps an epoch alive; the second has too few."""
+    said, _ = watch(tmp_path, Logger([0, 0, 0, .05, .004, 0, .03, 0]))
+    line, = said['warning']
+    assert '0.85 % were active in epoch 2, less than 1 %' in line
+    for help_ in ('normalize="each"', 'batch_hard', 'InfoNCEHead', 'margin'):
+        assert help_ in line
+
+
+def test_the_limit_is_the_users(tmp_path):
+    said, _ = watch(tmp_path, Logger([.3] * 8), min_active=.5)
+    assert len(said['warning']) == 2
+    assert '30 % were active in epoch 1, less than 50 %' in said['warning'][0]
+
+
+def test_no_triplets_at_all_have_another_cause(tmp_path):
+    said, _ = watch(tmp_path, Logger([0] * 8, count=0.))
+    assert len(said['warning']) == 2
+    assert 'ClassBalancedBatchSampler' in said['warning'][0]
+    assert 'Dead' not in said['warning'][0]
+
+
+def test_a_model_without_triplets_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"TinyModel logs no tri_active, but "
+                       r"\['loss', 'loss_a', 'loss_b'\]; remove"):
+        watch(tmp_path, TinyModel())
+
+
+@pytest.mark.parametrize('share', [-.1, 1.1])
+def test_bad_limits_are_refused(share):
+    with pytest.raises(ValueError, match=f'min_active .* got {share}'):
+        TripletMonitorHook(share)
