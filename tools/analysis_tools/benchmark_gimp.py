@@ -6,7 +6,12 @@ Prints the time of one Nyström layer with fused kernels against one that
 holds the kernels of size N x m in memory, their ratios by wall clock and by
 time of the processor, and the difference of their results; then time and peak
 memory of the whole aggregator for bags of several sizes, without gradients
-and in training with recomputed layers.
+and in training with recomputed layers; then of a pre-training step of GiMP;
+then how many runs of patches a second can be read (see
+benchmark_slide_loader.py). --parts chooses among them.
+
+    python tools/analysis_tools/benchmark_gimp.py --device cuda --amp \
+        --parts step
 
 Both layers take turns, so that a machine whose speed drifts treats them
 alike. Every measurement has a process of its own: peaks of memory do not
@@ -29,6 +34,8 @@ GOAL_FORWARD = 1.8
 GOAL_LINEAR = 1.1
 GOAL_GIGABYTES = 4.0
 GOAL_PATCHES = 150_000
+GOAL_STEP_GIGABYTES = 16.0
+PARTS = ('layers', 'sizes', 'step', 'loader')
 ALLOCATORS = dict(
     default={},
     keeping=dict(
@@ -190,6 +197,63 @@ def train_step(model, patches) -> None:
     model(patches)[0].sum().backward()
 
 
+def measure_step(args: argparse.Namespace) -> dict:
+    """Take steps of pre-training: masked patches, triplets, optimiser.
+
+    Returns:
+        Bytes at the peak before and after, median seconds of a step, and
+        the losses of the last one.
+    """
+    import torch
+    from mmpretrain.structures import DataSample
+
+    from mmmedmask.models.gimp import GiMP
+    torch.manual_seed(0)
+    model = GiMP(
+        aggregator=dict(
+            type='mmmedmask.NystromAggregator', in_dims=args.in_dims,
+            embed_dims=args.embed_dims, num_heads=args.heads,
+            num_landmarks=args.landmarks, with_cp=args.recompute),
+        gene_encoder=dict(
+            type='mmmedmask.GroupMSA', num_genes=args.genes,
+            embed_dims=args.embed_dims),
+        mpm_head=dict(type='mmmedmask.MPMHead'),
+        contrast_head=dict(type='mmmedmask.TripletHead')).to(args.device)
+    model.train()
+    optimizer = torch.optim.AdamW(
+        [one for one in model.parameters() if one.requires_grad], lr=1e-4)
+    before = peak_bytes(args.device)
+    shape = (args.step_batch, args.step_length)
+    flags = torch.ones(args.step_batch, dtype=torch.bool)
+    inputs = dict(
+        patches=torch.randn(*shape, args.in_dims), valid=flags[:, None].expand(
+            shape), coords=None,
+        # Exactly half of each run.
+        mask=torch.rand(shape).argsort(dim=1) < args.step_length // 2,
+        genes=torch.randn(args.step_batch, args.genes), has_genes=flags,
+        has_patches=flags)
+    inputs = {name: None if one is None else one.to(args.device)
+              for name, one in inputs.items()}
+    samples = [DataSample(metainfo=dict(case_id=str(place))).set_gt_label(
+        place % 2) for place in range(args.step_batch)]
+    times = []
+    for _ in range(args.warmup + args.step_rounds):
+        start, _ = read_clocks(args.device)
+        optimizer.zero_grad()
+        kind = args.device.partition(':')[0]
+        with torch.autocast(kind, torch.bfloat16, enabled=args.amp):
+            losses = model.loss(inputs, samples)
+        sum(loss for name, loss in losses.items()
+            if name.startswith('loss')).backward()
+        optimizer.step()
+        times.append(read_clocks(args.device)[0] - start)
+    return dict(
+        before=before, peak=peak_bytes(args.device),
+        wall=statistics.median(times[args.warmup:]),
+        losses={name: float(loss.detach())
+                for name, loss in losses.items()})
+
+
 def run_part(args: argparse.Namespace, part: str, allocator: str,
              *options: object) -> dict:
     """Measure in a process of its own.
@@ -266,15 +330,35 @@ def report_sizes(args: argparse.Namespace, train: bool) -> str:
     return '\n'.join(lines)
 
 
+def report_step(args: argparse.Namespace) -> str:
+    """Measure the step with and without keeping activations, in text."""
+    lines = [f'pre-training step, {args.step_batch} runs of '
+             f'{args.step_length} patches of {args.in_dims}, {args.genes} '
+             f'genes, {"bfloat16 (autocast)" if args.amp else "float32"}']
+    for recompute in (False, True):
+        measured = run_part(args, 'step', 'default',
+                            *['--recompute'] * recompute)
+        peak = measured['peak'] / 1e9
+        rate = args.step_batch / measured['wall']
+        lines.append(
+            f'  layers {"recomputed" if recompute else "kept":10s}: '
+            f'{measured["wall"]:.2f} s, {rate:.1f} runs/s, {peak:.2f} GB at '
+            'the peak ' + verdict(peak < GOAL_STEP_GIGABYTES,
+                                  f'below {GOAL_STEP_GIGABYTES:g}'))
+    return '\n'.join(lines)
+
+
 def verdict(reached: bool, goal: str) -> str:
     """Whether a goal is reached, in brackets."""
     return f'(goal {goal}: {"reached" if reached else "missed"})'
 
 
-def main() -> None:
-    """Parse the arguments, measure and print."""
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of this tool's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cpu')
+    parser.add_argument('--parts', nargs='+', choices=PARTS,
+                        default=list(PARTS), help='what to measure')
     parser.add_argument(
         '--sizes', type=int, nargs='+',
         default=[6_000, 25_000, 75_000, GOAL_PATCHES],
@@ -286,15 +370,29 @@ def main() -> None:
     parser.add_argument('--embed-dims', type=int, default=512)
     parser.add_argument('--heads', type=int, default=8)
     parser.add_argument('--landmarks', type=int, default=256)
+    parser.add_argument('--genes', type=int, default=60_480)
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--warmup', type=int, default=1)
+    parser.add_argument('--step-batch', type=int, default=16,
+                        help='patients of a pre-training step')
+    parser.add_argument('--step-length', type=int, default=6_000,
+                        help='patches of each, L')
+    parser.add_argument('--step-rounds', type=int, default=3)
+    parser.add_argument('--amp', action='store_true',
+                        help='take the pre-training step in bfloat16')
     parser.add_argument(
         '--threads', type=int, default=0, help='CPU threads, 0: all cores')
-    parser.add_argument('--part', choices=['layers', 'size'],
+    parser.add_argument('--part', choices=['layers', 'size', 'step'],
                         help=argparse.SUPPRESS)
     parser.add_argument('--patches', type=int, help=argparse.SUPPRESS)
-    parser.add_argument('--train', action='store_true',
-                        help=argparse.SUPPRESS)
+    for name in ('--train', '--recompute'):
+        parser.add_argument(name, action='store_true', help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """Parse the arguments, measure and print."""
+    parser = build_parser()
     args = parser.parse_args()
     if args.tokens % args.landmarks:
         parser.error(f'--tokens {args.tokens} is no multiple of --landmarks '
@@ -304,18 +402,28 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.part:
-        measure = measure_layers if args.part == 'layers' else measure_size
+        measure = dict(layers=measure_layers, size=measure_size,
+                       step=measure_step)[args.part]
         print(json.dumps(measure(args)))
         return
     print(f'{args.device}, {torch.get_num_threads()} threads, torch '
           f'{torch.__version__}, d {args.embed_dims}, {args.heads} heads, '
           f'{args.landmarks} landmarks, float32')
-    print(f'one layer, {args.tokens} tokens')
-    for allocator in ALLOCATORS:
-        print(report_layers(args, allocator), flush=True)
-    print(f'aggregator of two layers, features of {args.in_dims}')
-    for train in (False, True):
-        print(report_sizes(args, train), flush=True)
+    if 'layers' in args.parts:
+        print(f'one layer, {args.tokens} tokens')
+        for allocator in ALLOCATORS:
+            print(report_layers(args, allocator), flush=True)
+    if 'sizes' in args.parts:
+        print(f'aggregator of two layers, features of {args.in_dims}')
+        for train in (False, True):
+            print(report_sizes(args, train), flush=True)
+    if 'step' in args.parts:
+        print(report_step(args), flush=True)
+    if 'loader' in args.parts:
+        import benchmark_slide_loader as loader
+        print(loader.report(loader.build_parser().parse_args([
+            '--in-dims', str(args.in_dims), '--length',
+            str(args.step_length), '--genes', str(args.genes)])))
 
 
 if __name__ == '__main__':

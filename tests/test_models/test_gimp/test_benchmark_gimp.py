@@ -1,4 +1,4 @@
-"""The benchmark of the aggregator runs, and compares equal layers."""
+"""The benchmarks of GiMP run, and compare equal layers."""
 
 import argparse
 import importlib.util
@@ -12,7 +12,8 @@ from commands import run
 
 SCRIPT = Path(__file__).parents[3] / 'tools/analysis_tools/benchmark_gimp.py'
 TINY = dict(sizes=[64, 128], tokens=64, in_dims=8, embed_dims=8, heads=2,
-            landmarks=16, rounds=1, threads=1)
+            landmarks=16, rounds=1, threads=1, genes=1920, step_batch=4,
+            step_length=24, step_rounds=2)
 
 
 def options():
@@ -32,7 +33,8 @@ def tool(monkeypatch):
         assert allocator in module.ALLOCATORS
         args = argparse.Namespace(
             **vars(args), train='--train' in options,
-            patches=options[1] if options else None)
+            recompute='--recompute' in options,
+            patches=options[1] if part == 'size' else None)
         return getattr(module, f'measure_{part}')(args)
 
     monkeypatch.setattr(module, 'run_part', measure)
@@ -70,6 +72,35 @@ def test_sizes_are_measured(tool, monkeypatch):
     report = tool.report_sizes(args, False)
     assert '1.67 x linear (goal at most 1.1: missed)' in report
     assert '5.000 GB at the peak (goal below 4: missed)' in report
+
+
+@pytest.mark.parametrize('amp', [False, True])
+def test_a_step_learns_both_things(tool, amp):
+    args = argparse.Namespace(**TINY, device='cpu', warmup=1, amp=amp)
+    report = tool.report_step(args)
+    assert 'bfloat16' in report if amp else 'float32' in report
+    assert re.findall(r'layers (\w+)', report) == ['kept', 'recomputed']
+    assert len(re.findall('goal below 16: reached', report)) == 2
+    args.recompute = False
+    first = tool.measure_step(args)['losses']
+    args.step_rounds = 20
+    last = tool.measure_step(args)['losses']
+    assert first['tri_count'] == 4 * 1 * 2
+    assert last['loss_rec'] < first['loss_rec']
+
+
+def test_loader(tool, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import benchmark_slide_loader as loader
+    args = loader.build_parser().parse_args([
+        '--slide-patches', '40', '--length', '16', '--in-dims', '8',
+        '--genes', '60', '--reads', '6', '--workers', '0',
+        '--layouts', 'clam-h5', 'clam-pt'])
+    report = loader.report(args)
+    assert report.startswith('runs of 16 of 40 patches of 8')
+    assert re.findall(r'^ +(\S.*?) +\d+\.\d ms a run', report, re.M) == [
+        'clam-h5', 'as fp16 copy', 'clam-pt', 'as fp16 copy']
+    assert len(re.findall('runs/s with 0 workers', report)) == 2
 
 
 def test_a_part_has_a_process_of_its_own():
