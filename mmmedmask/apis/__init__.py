@@ -1,5 +1,6 @@
 """Use mmmedmask from Python: runs from configs, and what they trained."""
 
+from mmmedmask.apis.cross_validation import CrossValidation, find_folds
 from mmmedmask.apis.runs import (
     build_runner,
     disable_validation,
@@ -16,8 +17,9 @@ from mmmedmask.apis.runs import (
 from mmmedmask.apis.trained import build_trained_model
 
 __all__ = [
-    'build_runner', 'build_trained_model', 'disable_validation',
-    'draw_predictions', 'enable_lr_scaling', 'enable_test_time_augmentation',
-    'load_config', 'prepare_test', 'save_predictions', 'set_mixed_precision',
-    'set_resume', 'set_work_dir'
+    'CrossValidation', 'build_runner', 'build_trained_model',
+    'disable_validation', 'draw_predictions', 'enable_lr_scaling',
+    'enable_test_time_augmentation', 'find_folds', 'load_config',
+    'prepare_test', 'save_predictions', 'set_mixed_precision', 'set_resume',
+    'set_work_dir'
 ]

@@ -86,7 +86,7 @@ def load_config(path: str | Path,
     config = Config.fromfile(path)
     if not options:
         return config
-    keys = _runner_keys()
+    keys = runner_keys()
     for option in options:
         first = option.partition('.')[0]
         if first in keys:
@@ -105,7 +105,8 @@ def load_config(path: str | Path,
     return config
 
 
-def _runner_keys() -> set[str]:
+def runner_keys() -> set[str]:
+    """List the keys of a config that make a run; others are variables."""
     arguments = inspect.signature(Runner.__init__).parameters
     return {*arguments, *EXTRA_KEYS} - {'self', 'cfg'}
 

@@ -1,0 +1,220 @@
+"""One table of a cross-validation: folds, their spread, and all patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.evaluation.classification_scores import (
+    bootstrap_scores,
+    classification_scores,
+    percentile_interval,
+)
+from mmmedmask.evaluation.files import write_table
+from mmmedmask.evaluation.patient_predictions import PatientPredictions
+
+CALIBRATION_BINS = 15
+TITLES = {
+    'accuracy': 'accuracy',
+    'balanced_accuracy': 'balanced accuracy',
+    'auc': 'AUC',
+    'f1': 'F1',
+    'kappa': 'kappa',
+    'ece': 'ECE',
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        seed: Seed of the runs; None where it is of several, or the config's.
+        name: ``'fold 0'`` and so on, ``'mean'``, ``'sd'``, ``'pooled'``,
+            ``'pooled low'`` or ``'pooled high'``.
+        patients: Number of patients tested; None if it says nothing.
+        scores: The scores, as shares; those that are not defined are
+            missing.
+    """
+
+    seed: int | None
+    name: str
+    patients: int | None
+    scores: Mapping[str, float]
+
+
+def spread_rows(rows: Sequence[Row]) -> list[Row]:
+    """Average over folds and seeds.
+
+    Args:
+        rows: One per run.
+
+    Returns:
+        Rows ``mean`` and ``sd`` (sample standard deviation, without it if
+        there is one run), of the scores that all runs have.
+    """
+    names = [name for name in rows[0].scores
+             if all(name in row.scores for row in rows)]
+    values = np.array([[row.scores[name] for name in names] for row in rows])
+    spread = [Row(None, 'mean', None,
+                  dict(zip(names, values.mean(axis=0).tolist(),
+                           strict=True)))]
+    if len(rows) > 1:
+        spread.append(Row(None, 'sd', None, dict(
+            zip(names, values.std(axis=0, ddof=1).tolist(), strict=True))))
+    return spread
+
+
+def score_patients(labels: np.ndarray,
+                   scores: np.ndarray) -> dict[str, float]:
+    """Compute the scores of :class:`~mmmedmask.evaluation.\
+SlideClassification`.
+
+    Args:
+        labels: True classes, integers of shape (N,).
+        scores: Probability of each class, shape (N, C).
+
+    Returns:
+        The scores that are defined, as shares.
+    """
+    values = classification_scores(labels, scores, 'nominal',
+                                   CALIBRATION_BINS)
+    return _renamed(values)
+
+
+def _renamed(values: Mapping) -> dict:
+    return {('accuracy' if name == 'top1' else name): value
+            for name, value in values.items()}
+
+
+def classification_rows(
+        runs: Mapping[tuple[int | None, int], PatientPredictions],
+        num_bootstrap: int = 1000,
+        bootstrap_seed: int = 0) -> list[Row]:
+    """Make the table of a cross-validated classifier.
+
+    Pooled scores are those of all patients together, each predicted by the
+    model that has not seen them (out of fold), with the 95 % interval of
+    resamples of patients. A patient that several folds test (as repeated
+    random splits do) counts once per fold, but is drawn as a whole. The
+    pooled AUC compares probabilities of different models, which may differ
+    in their calibration; the mean AUC does not.
+
+    Args:
+        runs: Predictions on the test patients by seed and fold.
+        num_bootstrap: Number of resamples.
+        bootstrap_seed: Seed of the resamples.
+
+    Returns:
+        Rows of the runs, ``mean``, ``sd``, and for each seed ``pooled``,
+        ``pooled low`` and ``pooled high``.
+
+    Raises:
+        ValueError: If there is no run, or runs differ in their classes.
+    """
+    check_classes(runs)
+    rows = [
+        Row(seed, f'fold {fold}', len(run.case_ids),
+            score_patients(run.labels, run.scores))
+        for (seed, fold), run in runs.items()
+    ]
+    rows += spread_rows(rows)
+    for seed in dict.fromkeys(seed for seed, _ in runs):
+        mine = [run for (other, _), run in runs.items() if other == seed]
+        labels = np.concatenate([run.labels for run in mine])
+        scores = np.concatenate([run.scores for run in mine])
+        cases = [case for run in mine for case in run.case_ids]
+        number = len(set(cases))
+        values = score_patients(labels, scores)
+        draws = _renamed(bootstrap_scores(
+            labels, scores, num_bootstrap, bootstrap_seed, cases, 'nominal',
+            CALIBRATION_BINS))
+        bounds = {name: percentile_interval(draws[name]) for name in values}
+        rows.append(Row(seed, 'pooled', number, values))
+        for place, name in enumerate(('low', 'high')):
+            rows.append(Row(seed, f'pooled {name}', number, {
+                score: pair[place] for score, pair in bounds.items()}))
+    return rows
+
+
+def check_classes(runs: Mapping[tuple[int | None, int],
+                                PatientPredictions]) -> None:
+    """Refuse runs that cannot be pooled.
+
+    Args:
+        runs: Predictions by seed and fold.
+
+    Raises:
+        ValueError: If there is none, or they differ in their classes.
+    """
+    if not runs:
+        raise ValueError('there is no fold to summarize')
+    classes = {run: tuple(table.classes) for run, table in runs.items()}
+    first = next(iter(classes))
+    for (seed, fold), names in classes.items():
+        if names != classes[first]:
+            raise ValueError(
+                f'fold {fold} (seed {seed}) has the classes {names}, fold '
+                f'{first[1]} (seed {first[0]}) {classes[first]}')
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Write the table for people, in points of 100.
+
+    ``mean`` and ``sd`` share a line, and so do ``pooled`` and its bounds.
+
+    Args:
+        rows: See :func:`classification_rows`.
+
+    Returns:
+        Lines of Markdown.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    seeds = {row.seed for row in rows} - {None}
+    lines = [['run', 'patients', *(TITLES.get(name, name)
+                                   for name in names)]]
+    lines.append(['---'] * len(lines[0]))
+    by_name = {(row.seed, row.name): row.scores for row in rows}
+    for row in rows:
+        if row.name == 'sd' or row.name.startswith('pooled '):
+            continue
+        title = row.name
+        if len(seeds) > 1 and row.seed is not None:
+            title = f'{row.name}, seed {row.seed}'
+        extra = [by_name.get((row.seed, name), {})
+                 for name in ('sd', 'pooled low', 'pooled high')]
+        if row.name == 'mean' and extra[0]:
+            title = 'mean ± sd'
+        lines.append([
+            title, '' if row.patients is None else str(row.patients),
+            *(_cell(row, name, *extra) for name in names)])
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def _cell(row: Row, name: str, spread: Mapping, low: Mapping,
+          high: Mapping) -> str:
+    if name not in row.scores:
+        return '–'
+    text = f'{100 * row.scores[name]:.1f}'
+    if row.name == 'mean' and name in spread:
+        return f'{text} ± {100 * spread[name]:.1f}'
+    if row.name == 'pooled' and name in low:
+        return f'{text} [{100 * low[name]:.1f}, {100 * high[name]:.1f}]'
+    return text
+
+
+def write_rows(file: str | Path, rows: Sequence[Row]) -> None:
+    """Write the table as a csv: ``seed, run, patients`` and the scores.
+
+    Args:
+        file: The csv to (over)write.
+        rows: The rows; scores are shares with all digits.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    write_table(file, ['seed', 'run', 'patients', *names], [[
+        '' if row.seed is None else row.seed, row.name,
+        '' if row.patients is None else row.patients,
+        *(repr(float(row.scores[name])) if name in row.scores else ''
+          for name in names)
+    ] for row in rows])

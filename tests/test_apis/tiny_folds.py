@@ -1,0 +1,83 @@
+"""Stages on a drawn cohort that train in a second: genes, then both."""
+
+from pathlib import Path
+
+from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+
+STAGE = """
+default_scope = 'mmpretrain'
+custom_imports = dict(imports=['mmmedmask'], allow_failed_imports=False)
+genes = dict(
+    type='mmmedmask.SNN', num_genes=30, embed_dims=4, hidden_dims=(8, ))
+model = dict(
+    type='mmmedmask.SlideOmicClassifier',
+    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'),
+    head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
+    {model})
+dataset = dict(
+    type='mmmedmask.SlideOmicDataset', data_root={root!r},
+    ann_file='cohort.csv', feature_root='features',
+    modalities={modalities},
+    expression=dict(path='expression.tsv', unit='fpkm'),
+    pipeline=[dict(type='mmmedmask.LoadExpression'),
+              {load} dict(type='mmmedmask.PackSlideOmicInputs')])
+loader = dict(
+    batch_size=4, num_workers=0, collate_fn=dict(type='pseudo_collate'))
+train_dataloader = dict(
+    **loader, dataset=dict(**dataset, split='train'),
+    sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(
+    **loader, dataset=dict(**dataset, split='val', test_mode=True),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+test_dataloader = dict(
+    **loader, dataset=dict(**dataset, split='test', test_mode=True),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+val_evaluator = test_evaluator = dict(
+    type='mmmedmask.SlideClassification', num_bootstrap=20)
+train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
+val_cfg = test_cfg = dict()
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01))
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=100),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1,
+                    save_best='slide/auc', rule='greater'))
+custom_hooks = {hooks}
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+log_level = 'WARNING'
+randomness = dict(seed=0)
+"""
+
+GENES = dict(
+    model='gene_encoder=genes',
+    load='',
+    modalities=['genes'],
+    hooks="[dict(type='mmmedmask.GeneStatsHook')]")
+BOTH = dict(
+    model="""aggregator=dict(
+        type='mmmedmask.MeanPool', in_dims=8, embed_dims=4),
+    gene_encoder=dict(**genes, init_cfg=dict(
+        type='Pretrained', checkpoint='missing.pth',
+        prefix='gene_encoder.')),
+    freeze_gene_encoder=True""",
+    load="dict(type='mmmedmask.LoadSlideFeatures'),",
+    modalities=['slides', 'genes'],
+    hooks="""[dict(type='mmmedmask.GeneStatsHook'),
+    dict(type='mmmedmask.LoadCheckHook', modules='gene_encoder')]""")
+
+
+def write_stages(folder: Path, num_cases: int = 24) -> list[Path]:
+    """Draw a cohort; write the configs of the stages."""
+    write_slide_omic_cohort(
+        folder / 'data', num_cases=num_cases, patches=(4, 8), dims=8,
+        num_genes=30, num_pathways=2, pathway_size=4)
+    paths = []
+    for name, parts in (('genes', GENES), ('both', BOTH)):
+        text = STAGE
+        for key, value in (*parts.items(), ('root', folder / 'data')):
+            text = text.replace(f'{{{key}}}', str(value)).replace(
+                f'{{{key}!r}}', repr(str(value)))
+        paths.append(folder / f'{name}.py')
+        paths[-1].write_text(text)
+    return paths

@@ -1,0 +1,119 @@
+"""Train and test a config, or stages in a row, on every fold of a cohort.
+
+    python tools/cross_validate.py CONFIG --folds splits/nsclc --draw 5
+    python tools/cross_validate.py GROUPMSA.py PRETRAIN.py FINETUNE.py \
+        --folds splits/nsclc --work-dir work_dirs/gimp_5fold --seeds 0 1 2
+
+With several configs each starts from the checkpoint that the one before has
+made on the same fold, so that no stage sees a fold's test patients; the last
+one is tested. Every fold has a folder with a work dir per stage. Finished
+stages are skipped and interrupted ones go on, so the command can be given
+again. At its end there are results.md and results.csv: all folds, their mean
+and spread, and the scores of all patients, each predicted by the model that
+has not seen it, with 95 % intervals.
+
+Folds can run side by side: give --select in each process (and a GPU by
+CUDA_VISIBLE_DEVICES), and the command without it at the end.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    # Not at the top: `mim` asks for the help text alone.
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0])
+    parser.add_argument(
+        'configs', nargs='+', help='config files, one per stage')
+    parser.add_argument(
+        '--folds',
+        required=True,
+        type=Path,
+        help='folder with splits_0.csv, splits_1.csv, ... (train, val, test)')
+    parser.add_argument(
+        '--draw',
+        type=int,
+        metavar='K',
+        help='draw K folds of the cohort into --folds, by patient and with '
+        'equal shares of the classes; the same as those that are there, or '
+        'none may be there')
+    parser.add_argument(
+        '--draw-seed', type=int, default=0, help='seed of --draw')
+    parser.add_argument(
+        '--by-site',
+        action='store_true',
+        help='--draw keeps all patients of a site together')
+    parser.add_argument(
+        '--select',
+        nargs='+',
+        type=int,
+        metavar='FOLD',
+        help='run these folds alone')
+    parser.add_argument(
+        '--seeds',
+        nargs='+',
+        type=int,
+        metavar='SEED',
+        help='run all folds once per seed; default: the configs\' own seed')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help='folder of all runs; default: work_dirs/<last config>_folds')
+    parser.add_argument(
+        '--checkpoint',
+        choices=['best', 'last'],
+        default='best',
+        help='checkpoint of a stage that counts: the best on the validation '
+        'patients if the config has save_best (default), or the last')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of all stages; 2:KEY=VALUE those of the '
+        'second stage alone')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    from mmmedmask import apis
+    from mmmedmask.apis.fold_results import draw_cohort_folds, tabulate_folds
+
+    try:
+        if args.draw is not None:
+            draw_cohort_folds(args.configs[-1], args.cfg_options, args.folds,
+                              args.draw, args.draw_seed, args.by_site)
+        folds = apis.find_folds(args.folds)
+        if args.select is not None:
+            unknown = sorted(set(args.select) - set(folds))
+            if unknown:
+                raise ValueError(
+                    f'--select {unknown}: {args.folds} has the folds '
+                    f'{sorted(folds)}')
+            folds = {fold: folds[fold] for fold in args.select}
+        work_dir = args.work_dir or Path(
+            'work_dirs', f'{Path(args.configs[-1]).stem}_folds')
+        validation = apis.CrossValidation(
+            args.configs,
+            folds,
+            work_dir,
+            args.seeds or (None, ),
+            args.cfg_options or {},
+            args.checkpoint)
+        for seed, fold in validation.runs():
+            validation.run_fold(seed, fold)
+        table = tabulate_folds(validation)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'cross_validate.py: {error}') from None
+    print(table)
+    print(f'\nresults.md and results.csv are in {work_dir}')
+
+
+if __name__ == '__main__':
+    main()
