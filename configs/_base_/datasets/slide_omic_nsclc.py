@@ -1,0 +1,84 @@
+"""TCGA-NSCLC, whole bags: slide features and expression of 946 patients.
+
+470 LUAD and 476 LUSC, 567 / 189 / 190 for training, validation and test in
+the paper, which does not say who is where: cohort.csv has a column split, or
+split_file names a csv. docs/datasets.md describes the files.
+"""
+
+# ========================= Frequently modified =========================
+data_root = 'data/tcga_nsclc/'
+ann_file = 'cohort.csv'  # case_id, slide_id, label, split
+feature_root = 'features/'  # a file per slide, of CLAM, TRIDENT or STAMP
+# A matrix, or the folder of a download from the GDC with its sample sheet.
+expression = dict(path='expression.tsv', unit='fpkm')
+# Bags in a batch, and patches in all of them with padding.
+batch_size = 8
+max_tokens = 160000
+num_workers = 4
+
+# ========================== Possibly modified ==========================
+classes = ('LUAD', 'LUSC')
+# A csv with a column per split; None takes the column split of ann_file.
+split_file = None
+# ['slides'] or ['genes'] of the patients.
+modalities = ['slides', 'genes']
+# Size of a feature; None takes what the files have.
+feature_dims = None
+# Text file with a gene per line; None takes those of the table.
+gene_list = None
+# Folder for copies of the features in fp16; None makes none.
+cache_dir = None
+# Largest share of padding in a batch.
+max_waste = 0.2
+
+# ====================== Unmodified in most cases =======================
+whole_bag_pipeline = [
+    dict(type='mmmedmask.LoadSlideFeatures'),
+    dict(type='mmmedmask.LoadExpression'),
+    dict(type='mmmedmask.PackSlideOmicInputs'),
+]
+dataset = dict(
+    type='mmmedmask.SlideOmicDataset',
+    data_root=data_root,
+    ann_file=ann_file,
+    split_file=split_file,
+    modalities=modalities,
+    feature_root=feature_root,
+    dims=feature_dims,
+    cache_dir=cache_dir,
+    expression=expression,
+    gene_list=gene_list,
+    metainfo=dict(classes=classes),
+    pipeline=whole_bag_pipeline)
+
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=dict(
+        type='mmmedmask.LengthBucketBatchSampler',
+        max_tokens=max_tokens,
+        max_waste=max_waste),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(split='train', **dataset))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(split='val', test_mode=True, **dataset))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    pin_memory=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(split='test', test_mode=True, **dataset))
+
+val_evaluator = dict(type='mmmedmask.SlideClassification')
+test_evaluator = val_evaluator
