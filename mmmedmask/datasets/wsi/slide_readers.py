@@ -1,0 +1,378 @@
+"""Read regions of whole slides: OpenSlide, else tifffile, else a picture.
+
+OpenSlide reads what scanners write. TIFF that it cannot read (OME-TIFF with
+levels in sub-directories, strips) is decoded with tifffile, segment by
+segment, and small pictures (PNG, JPEG) as a whole.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
+PLAUSIBLE_MPP = (0.05, 20.0)
+"""Micrometres per pixel that a microscope can give: a file that says 352.8
+has a screen's resolution of 72 dots per inch."""
+
+_TIFF_MAGIC = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
+_CACHED_BYTES = 64 << 20
+_UM_PER = {'nm': 1e-3, 'µm': 1.0, 'um': 1.0, 'mm': 1e3, 'cm': 1e4}
+# TIFF's ResolutionUnit.
+_TIFF_UNITS = {2: 25400.0, 3: 10000.0}
+
+
+class SlideError(ValueError):
+    """A slide that cannot be used; the message names it."""
+
+
+class SlideReader(ABC):
+    """An open slide.
+
+    Attributes:
+        path: The file.
+        level_sizes: (width, height) of every level in pixels, finest first.
+        downsamples: How many pixels of the finest level one pixel of each
+            level is wide.
+        mpp: Micrometres per pixel of the finest level, None if the file
+            does not tell.
+        mpp_note: Why the file's own value was not taken, or empty.
+    """
+
+    path: Path
+    level_sizes: tuple[tuple[int, int], ...]
+    downsamples: tuple[float, ...]
+    mpp: float | None = None
+    mpp_note: str = ''
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the finest level."""
+        return self.level_sizes[0]
+
+    def read(self, level: int, x: int, y: int, width: int,
+             height: int) -> np.ndarray:
+        """Read a region.
+
+        Args:
+            level: The level, 0 is the finest.
+            x: Left edge in pixels of the finest level.
+            y: Upper edge in pixels of the finest level.
+            width: Width in pixels of ``level``.
+            height: Height in pixels of ``level``.
+
+        Returns:
+            RGB, uint8, shape (height, width, 3); white where there is
+            nothing.
+
+        Raises:
+            SlideError: If the file is damaged there.
+        """
+        try:
+            return self._read(level, x, y, width, height)
+        except SlideError:
+            raise
+        # Decoders fail in many ways on a damaged file.
+        except Exception as error:
+            raise SlideError(
+                f'{self.path} is damaged at x {x}, y {y}, level {level} '
+                f'({error})') from error
+
+    @abstractmethod
+    def _read(self, level: int, x: int, y: int, width: int,
+              height: int) -> np.ndarray:
+        """Read without care for errors."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+    def __enter__(self) -> 'SlideReader':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _set_levels(self, sizes: list[tuple[int, int]]) -> None:
+        self.level_sizes = tuple(sizes)
+        width, height = sizes[0]
+        self.downsamples = tuple((width / w + height / h) / 2
+                                 for w, h in sizes)
+
+    def _set_mpp(self, across: float | None, down: float | None) -> None:
+        """Take the file's own value if a microscope can have it."""
+        if not across or not down:
+            return
+        low, high = PLAUSIBLE_MPP
+        if not low <= across <= high or not low <= down <= high:
+            self.mpp_note = (
+                f'the file says {across:g} µm per pixel, which no '
+                'microscope has')
+        elif abs(across - down) > .01 * across:
+            self.mpp_note = (f'the file says {across:g} µm per pixel across '
+                             f'and {down:g} down')
+        else:
+            self.mpp = (across + down) / 2
+
+
+class OpenSlideReader(SlideReader):
+    """A slide read by OpenSlide."""
+
+    def __init__(self, path: Path, slide) -> None:
+        self.path = path
+        self._slide = slide
+        # Levels may be cropped unevenly, so OpenSlide's own values count.
+        self.level_sizes = tuple(slide.level_dimensions)
+        self.downsamples = tuple(slide.level_downsamples)
+        self._set_mpp(*(_number(slide.properties.get(f'openslide.mpp-{axis}'))
+                        for axis in 'xy'))
+
+    def _read(self, level: int, x: int, y: int, width: int,
+              height: int) -> np.ndarray:
+        return _on_white(np.asarray(
+            self._slide.read_region((x, y), level, (width, height))))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._slide.close()
+
+
+class TiffReader(SlideReader):
+    """A TIFF of 8-bit gray or RGB, decoded segment by segment."""
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+        self.path = path
+        try:
+            self._file = tifffile.TiffFile(path)
+            levels = self._file.series[0].levels
+            pages = [list(level.pages) for level in levels]
+        # tifffile fails in many ways on broken files.
+        except Exception as error:
+            raise SlideError(f'{path} is a broken TIFF ({error})') from error
+        try:
+            self._pages = [self._check(content) for content in pages]
+        except SlideError:
+            self._file.close()
+            raise
+        self._set_levels([(page.imagewidth, page.imagelength)
+                          for page in self._pages])
+        self._set_mpp(*self._find_mpp())
+        self._cache: OrderedDict[tuple, np.ndarray] = OrderedDict()
+
+    def _check(self, pages: list):
+        page = pages[0]
+        if len(pages) != 1 or page is None or page.imagedepth != 1:
+            raise SlideError(
+                f'{self.path} has {len(pages)} planes, expected one of gray '
+                'or RGB')
+        if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4):
+            raise SlideError(
+                f'{self.path} has {page.samplesperpixel} channels of '
+                f'{page.dtype}, expected 8-bit gray or RGB')
+        if page.photometric.name not in ('RGB', 'YCBCR', 'MINISBLACK'):
+            raise SlideError(
+                f'{self.path} has colours of the kind '
+                f'{page.photometric.name}, expected gray or RGB')
+        return page
+
+    def _find_mpp(self) -> tuple[float | None, float | None]:
+        if self._file.is_ome:
+            return _mpp_of_ome(self._file.ome_metadata)
+        description = self._pages[0].description or ''
+        if description.startswith('Aperio') and 'MPP' in description:
+            value = _number(description.split('MPP')[1].lstrip(' =')
+                            .split('|')[0])
+            return value, value
+        tags = self._pages[0].tags
+        unit = _TIFF_UNITS.get(tags.valueof('ResolutionUnit', 2))
+        resolutions = (tags.valueof('XResolution'),
+                       tags.valueof('YResolution'))
+        if unit is None or None in resolutions:
+            return None, None
+        return tuple(unit * below / above if above else None
+                     for above, below in resolutions)
+
+    def _read(self, level: int, x: int, y: int, width: int,
+              height: int) -> np.ndarray:
+        page = self._pages[level]
+        scale = (self.size[0] / page.imagewidth,
+                 self.size[1] / page.imagelength)
+        left, top = round(x / scale[0]), round(y / scale[1])
+        tall, wide = (
+            (page.tilelength, page.tilewidth) if page.is_tiled else
+            (page.rowsperstrip, page.imagewidth))
+        tall = min(tall, page.imagelength) if not page.is_tiled else tall
+        separate = page.planarconfig.name == 'SEPARATE'
+        planes = page.samplesperpixel if separate else 1
+        region = np.full((height, width, page.samplesperpixel), 255, np.uint8)
+        bottom = min(top + height, page.imagelength)
+        right = min(left + width, page.imagewidth)
+        rows = math.ceil(page.imagelength / tall)
+        columns = math.ceil(page.imagewidth / wide)
+        for row in range(max(top, 0) // tall, math.ceil(bottom / tall)):
+            for column in range(max(left, 0) // wide,
+                                math.ceil(right / wide)):
+                for plane in range(planes):
+                    index = (plane * rows + row) * columns + column
+                    segment = self._segment(level, page, index)
+                    if segment is None:
+                        continue
+                    y0, x0 = row * tall, column * wide
+                    y1 = min(y0 + segment.shape[0], bottom)
+                    x1 = min(x0 + segment.shape[1], right)
+                    begin, side = max(y0, top), max(x0, left)
+                    channels = (slice(plane, plane + 1) if separate
+                                else slice(None))
+                    region[begin - top:y1 - top, side - left:x1 - left,
+                           channels] = segment[begin - y0:y1 - y0,
+                                               side - x0:x1 - x0]
+        if region.shape[2] == 1:
+            return np.repeat(region, 3, axis=2)
+        return region if region.shape[2] == 3 else _on_white(region)
+
+    def _segment(self, level: int, page, index: int) -> np.ndarray | None:
+        """Decode a tile or a strip, or take it from those last used."""
+        key = (level, index)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        length = page.databytecounts[index]
+        if not length:
+            return None
+        handle = self._file.filehandle
+        handle.seek(page.dataoffsets[index])
+        data = handle.read(length)
+        if len(data) != length:
+            raise SlideError(f'{self.path} is truncated: segment {index} of '
+                             f'level {level} is missing')
+        segment = page.decode(data, index, jpegtables=page.jpegtables)[0]
+        if segment is None:
+            return None
+        segment = segment[0]
+        self._cache[key] = segment
+        while len(self._cache) * segment.nbytes > _CACHED_BYTES and len(
+                self._cache) > 1:
+            self._cache.popitem(last=False)
+        return segment
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class PictureReader(SlideReader):
+    """A picture that is small enough to be read as a whole; has no mpp."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with Image.open(path) as picture:
+                self._pixels = np.asarray(picture.convert('RGB'))
+        except (OSError, Image.DecompressionBombError) as error:
+            raise SlideError(
+                f'{path} cannot be read as a picture ({error})') from error
+        self._set_levels([self._pixels.shape[1::-1]])
+
+    def _read(self, level: int, x: int, y: int, width: int,
+              height: int) -> np.ndarray:
+        region = np.full((height, width, 3), 255, np.uint8)
+        x0, y0 = max(x, 0), max(y, 0)
+        found = self._pixels[y0:max(y + height, 0), x0:max(x + width, 0)]
+        region[y0 - y:y0 - y + found.shape[0],
+               x0 - x:x0 - x + found.shape[1]] = found
+        return region
+
+    def close(self) -> None:
+        """Let go of the picture."""
+        self._pixels = None
+
+
+def open_slide(path: str | Path) -> SlideReader:
+    """Open a slide with the first reader that can.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The open slide.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SlideError: If nothing can read it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'The slide {path} does not exist')
+    with path.open('rb') as file:
+        begin = file.read(8)
+    if not begin:
+        raise SlideError(f'{path} is empty (0 bytes)')
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return PictureReader(path)
+    is_tiff = begin.startswith(_TIFF_MAGIC)
+    try:
+        import openslide
+    except ModuleNotFoundError as error:
+        if is_tiff:
+            return TiffReader(path)
+        raise SlideError(
+            f'{path} needs OpenSlide, which is not installed: pip install '
+            'openslide-python openslide-bin') from error
+    kind = openslide.OpenSlide.detect_format(path)
+    # Of an OME-TIFF OpenSlide would see the finest level alone, without mpp.
+    if is_tiff and (kind is None or kind == 'generic-tiff'
+                    and _is_ome(path)):
+        return TiffReader(path)
+    if kind is None:
+        raise SlideError(
+            f'{path} is of no kind that OpenSlide or tifffile can read: it '
+            f'begins with {begin!r}')
+    try:
+        return OpenSlideReader(path, openslide.OpenSlide(path))
+    except openslide.OpenSlideError as error:
+        raise SlideError(f'{path} cannot be opened by OpenSlide, it may be '
+                         f'truncated ({error})') from error
+
+
+def _is_ome(path: Path) -> bool:
+    import tifffile
+    try:
+        with tifffile.TiffFile(path) as file:
+            return file.is_ome
+    # What is wrong with it, OpenSlide may say better.
+    except Exception:
+        return False
+
+
+def _mpp_of_ome(xml: str) -> tuple[float | None, float | None]:
+    """Read the size of a pixel from OME-XML; its unit is µm by default."""
+    for element in ElementTree.fromstring(xml).iter():
+        if element.tag.rpartition('}')[2] == 'Pixels':
+            return tuple(
+                size * _UM_PER.get(
+                    element.get(f'PhysicalSize{axis}Unit', 'µm'), 0)
+                if (size := _number(element.get(f'PhysicalSize{axis}')))
+                else None for axis in 'XY')
+    return None, None
+
+
+def _on_white(region: np.ndarray) -> np.ndarray:
+    """Put an RGBA picture on white."""
+    alpha = region[..., 3:]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(region[..., :3])
+    share = alpha.astype(np.uint16)
+    mixed = region[..., :3] * share + 255 * (255 - share)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _number(text: object) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None

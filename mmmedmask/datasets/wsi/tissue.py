@@ -1,0 +1,104 @@
+"""Find tissue on a small picture of a slide.
+
+Stained tissue is more colourful than glass: a threshold on the saturation
+by Otsu's method, as in CLAM, kept within limits, because Otsu always divides
+a picture in two, an empty slide and one full of tissue too.
+"""
+
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TissueOptions:
+    """How tissue is found.
+
+    Attributes:
+        mpp: Micrometres per pixel of the picture it is found on.
+        saturation: Threshold of the saturation (0 to 255); None for Otsu's.
+        saturation_limits: What Otsu's threshold is kept within.
+        min_brightness: Pixels whose brightest channel (0 to 255) is below
+            are no tissue: pen, black borders, whose saturation is noise.
+        median: Side of the median filter of the saturation in pixels, odd;
+            1 for none.
+        min_area: Smaller pieces are left out, in mm².
+        max_hole: Smaller holes are filled, in mm².
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    mpp: float = 8.0
+    saturation: int | None = None
+    saturation_limits: tuple[int, int] = (10, 40)
+    min_brightness: int = 40
+    median: int = 5
+    min_area: float = 0.02
+    max_hole: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not self.mpp > 0:
+            raise ValueError(f'mpp must be positive, got {self.mpp}')
+        low, high = self.saturation_limits
+        for name, value in (('saturation', self.saturation or 0),
+                            ('saturation_limits', low),
+                            ('saturation_limits', high),
+                            ('min_brightness', self.min_brightness)):
+            if not 0 <= value <= 255:
+                raise ValueError(
+                    f'{name} must lie in 0 to 255, got {value}')
+        if low > high:
+            raise ValueError('saturation_limits must be (low, high), got '
+                             f'{self.saturation_limits}')
+        if self.median < 1 or self.median % 2 == 0:
+            raise ValueError(
+                f'median must be odd and positive, got {self.median}')
+        for name in ('min_area', 'max_hole'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(
+                    f'{name} must not be negative, got {getattr(self, name)}')
+
+    def as_settings(self) -> dict:
+        """Give the values by name, for files and logs."""
+        return asdict(self)
+
+
+def find_tissue(picture: np.ndarray, options: TissueOptions,
+                mpp: float | None = None) -> np.ndarray:
+    """Find tissue.
+
+    Args:
+        picture: RGB, uint8, shape (H, W, 3).
+        options: How.
+        mpp: Micrometres per pixel of the picture; None for ``options.mpp``.
+
+    Returns:
+        bool of shape (H, W), True where there is tissue.
+    """
+    saturation = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)[..., 1]
+    if options.median > 1:
+        saturation = cv2.medianBlur(saturation, options.median)
+    threshold = options.saturation
+    if threshold is None:
+        otsu, _ = cv2.threshold(saturation, 0, 255,
+                                cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+        threshold = np.clip(otsu, *options.saturation_limits)
+    tissue = saturation > threshold
+    tissue &= picture.max(axis=2) >= options.min_brightness
+    pixels_per_mm2 = (1000 / (mpp or options.mpp))**2
+    tissue = _without_small(tissue, options.min_area * pixels_per_mm2, 8)
+    return ~_without_small(~tissue, options.max_hole * pixels_per_mm2, 4)
+
+
+def _without_small(mask: np.ndarray, min_pixels: float,
+                   connectivity: int) -> np.ndarray:
+    """Leave out connected pieces of fewer pixels."""
+    if min_pixels <= 1 or not mask.any():
+        return mask
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=connectivity)
+    keep = stats[:count, cv2.CC_STAT_AREA] >= min_pixels
+    keep[0] = False
+    return keep[labels]
