@@ -19,6 +19,11 @@ from mmmedmask.testing.datasets import (
     write_tile_folder,
 )
 from mmmedmask.testing.lesions import SPLIT_FOLDER, write_lesion_dataset
+from mmmedmask.testing.slide_omic_configs import (
+    SLIDE_OMIC_MODELS,
+    draw_cohort,
+    shrink_slide_omic,
+)
 
 BATCH_SIZE = 2
 ITERATIONS = 2
@@ -47,9 +52,9 @@ def shrink_config(cfg: Config,
                   data_dir: str | Path | None = None) -> Config:
     """Return a copy of a config that trains within a second on a CPU.
 
-    Handled are the pre-training of CMIM and MSMAE, MSMAE's classifier,
-    detection with mmdet and SETR with mmseg. Data sets are drawn at the
-    relative paths that the config names.
+    Handled are the pre-training of CMIM, MSMAE and GiMP, MSMAE's classifier
+    and that of slides and genes, detection with mmdet and SETR with mmseg.
+    Data sets are drawn at the relative paths that the config names.
 
     Args:
         cfg: A shipped config.
@@ -80,6 +85,8 @@ def shrink_config(cfg: Config,
         _shrink_loader(cfg[name], data_dir) for name in DATALOADERS
         if cfg.get(name) is not None
     ]
+    if cfg.model.type in SLIDE_OMIC_MODELS:
+        shrink_slide_omic(cfg)
     for name in ('val_evaluator', 'test_evaluator'):
         for evaluator in _dicts(cfg.get(name)):
             if evaluator.get('ann_file'):
@@ -278,5 +285,6 @@ DRAWN: dict[str, Callable[[dict, Path], None]] = {
     'mmmedmask.LabelledImages': _draw_labelled,
     'mmmedmask.LesionSegmentation': _draw_lesions,
     'mmmedmask.NCTCRC': _draw_nct,
+    'mmmedmask.SlideOmicDataset': draw_cohort,
     'mmmedmask.TileFolder': _draw_tiles,
 }
