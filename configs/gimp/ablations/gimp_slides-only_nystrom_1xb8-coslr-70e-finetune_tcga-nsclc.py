@@ -1,0 +1,10 @@
+"""Slides alone, after pre-training with genes."""
+
+_base_ = '../gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py'
+
+model = dict(data_preprocessor=dict(init_cfg=None), gene_encoder=None)
+slides = dict(dataset=dict(modalities=['slides']))
+train_dataloader = slides
+val_dataloader = slides
+test_dataloader = slides
+custom_hooks = [dict(_base_.load_check, modules=['aggregator'])]
