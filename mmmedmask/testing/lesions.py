@@ -182,6 +182,63 @@ def _draw_texture(lesion: str, shape: tuple[int, int], lesion_size: int,
     return contrast * texture + (1 - contrast) * _TISSUE
 
 
+def draw_lesions_on(
+        picture: np.ndarray,
+        lesions: Sequence[str],
+        seed: int | Sequence[int] = 0,
+        lesion_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Draw lesions into a picture, at random places apart from each other.
+
+    Args:
+        picture: uint8 RGB picture of shape (H, W, 3).
+        lesions: One of ``LESION_CLASSES`` for each lesion.
+        seed: Determines everything that is random; one or several numbers,
+            at least 0.
+        lesion_size: Diameter of the lesions in pixels, from 4 to half of the
+            shorter side.
+
+    Returns:
+        The picture with the lesions, and their mask, bool of shape (H, W).
+
+    Raises:
+        ValueError: If an argument is out of range, or there is no room.
+    """
+    shape = picture.shape[:2]
+    for lesion in lesions:
+        if lesion == NORMAL_CLASS:
+            raise ValueError(f'lesions must be some of {LESION_CLASSES}, got '
+                             f'{lesion!r}')
+        _check(lesion, shape, lesion_size, 1)
+    rng = np.random.default_rng(seed)
+    image = picture.astype(np.float32) / 255
+    total = np.zeros(shape, np.float32)
+    for number, lesion in enumerate(lesions):
+        corner = _find_room(total > 0, lesion_size, rng)
+        if corner is None:
+            raise ValueError(
+                f'{len(lesions)} lesions of {lesion_size} pixels do not fit '
+                f'into a picture of {shape}: there is room for {number}')
+        covered = _draw_outline(shape, corner, lesion_size, rng)
+        texture = _draw_texture(lesion, shape, lesion_size, rng)
+        image += covered[..., None] * (texture - image)
+        total += covered
+    return (np.clip(image * 255, 0, 255).round().astype(np.uint8),
+            total > 0.5)
+
+
+def _find_room(taken: np.ndarray, lesion_size: int,
+               rng: np.random.Generator) -> list[int] | None:
+    """Find the corner of a free square with free surroundings."""
+    for _ in range(1000):
+        top, left = (int(rng.integers(0, side - lesion_size + 1))
+                     for side in taken.shape)
+        around = taken[max(top - lesion_size, 0):top + 2 * lesion_size,
+                       max(left - lesion_size, 0):left + 2 * lesion_size]
+        if not around.any():
+            return [top, left]
+    return None
+
+
 def write_lesion_dataset(root: str | Path,
                          num_train: int,
                          num_val: int,

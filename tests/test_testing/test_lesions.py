@@ -2,6 +2,7 @@
 
 import csv
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from mmmedmask.testing.lesions import (
     LESION_CLASSES,
     NORMAL_CLASS,
     draw_lesion_image,
+    draw_lesions_on,
     write_lesion_dataset,
 )
 
@@ -144,3 +146,33 @@ def test_lesions_to_write(tmp_path, numbers):
     with pytest.raises(ValueError, match='at least 1, got'):
         write_lesion_dataset(tmp_path, *numbers)
     assert not list(tmp_path.iterdir())
+
+
+def test_lesions_on_a_picture():
+    picture = np.random.default_rng(0).integers(
+        90, 130, (60, 80, 3), np.uint8)
+    before = picture.copy()
+    image, mask = draw_lesions_on(picture, ('dark', 'bright', 'dark'), 1)
+    assert (picture == before).all()
+    changed = (image != picture).any(axis=2)
+    # All of them apart, each of the size of a lesion.
+    number, labels = cv2.connectedComponents(changed.astype(np.uint8))
+    assert number == 4
+    means = []
+    for label in (1, 2, 3):
+        place = labels == label
+        assert 30 < place.sum() <= 64
+        assert (mask & place).sum() > 0.7 * place.sum()
+        means.append(image[place & mask].mean())
+    assert sorted(mean > 150 for mean in means) == [False, False, True]
+    assert not (mask & ~changed).any()
+    again, _ = draw_lesions_on(picture, ('dark', 'bright', 'dark'), 1)
+    np.testing.assert_array_equal(again, image)
+
+
+def test_lesions_that_cannot_be_drawn():
+    picture = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(ValueError, match="some of .* got 'normal'"):
+        draw_lesions_on(picture, ['bright', 'normal'])
+    with pytest.raises(ValueError, match='20 lesions of 8 .* room for'):
+        draw_lesions_on(picture, ['bright'] * 20)
