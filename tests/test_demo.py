@@ -53,10 +53,10 @@ def test_says_what_it_does_and_no_more(demo):
     lines = result.stdout.splitlines()
     assert str(out / 'report.html') in lines[-1]
     for step in ('Libraries', 'Data', 'Pre-training', 'Export', 'Mask R-CNN',
-                 'Pictures'):
+                 'Pictures', 'Masking', 'Classifier'):
         assert any(line.startswith(f'  {step} ') for line in lines), step
     # Logs and warnings of libraries are in the file.
-    assert len(lines) < 30
+    assert len(lines) < 40
     assert 'mmengine' not in result.stdout
     assert 'mmengine - INFO' in (out / 'demo.log').read_text()
 
@@ -67,18 +67,30 @@ def test_report_and_its_pictures(demo):
     page = (out / 'report.html').read_text()
     sources = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,'
                          r'([^"]*)"', page)
-    assert len(sources) == page.count('<img') == 4
+    assert len(sources) == page.count('<img') >= 8
     for caption, data in sources:
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
         assert min(picture.size) > 150, caption
         assert not is_blank(picture), caption
     assert re.search(r'box AP in %</td>\s*<td>-?\d+\.\d</td>', page)
-    assert 'tensors are equal (100.0 %)' in page
+    assert re.search(r'Lesions masked</td>\s*<td>\d+% of the time', page)
+    assert page.count('tensors are equal (100.0 %)') >= 2
     assert 'http' not in page
     files = sorted((out / 'pictures').glob('*.png'))
-    assert len(files) == 4
+    assert len(files) == len(sources)
     for file in (*files, out / 'overview.png'):
         assert not is_blank(Image.open(file)), file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('run', [
+    'cmim/pretraining', 'cmim/mask_rcnn', 'msmae/pretraining',
+    'msmae/fine_tuning'
+])
+def test_runs_log_to_their_own_folders(demo, run):
+    _, out = demo
+    logged, = (out / run).rglob('vis_data/scalars.json')
+    assert '"loss"' in logged.read_text()
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from model_converters.export_backbone import export_backbone
-from PIL import Image
 
 from demo_parts.runs import (
     PartResult,
@@ -19,6 +18,8 @@ from demo_parts.runs import (
     bfloat16_is_faster,
     build_run,
     find_in_log,
+    name_dataset_roots,
+    save_pictures,
 )
 from demo_parts.stage import Stage
 from mmmedmask.engine.inspection import evaluating
@@ -35,9 +36,9 @@ from mmmedmask.visualization.curves import draw_curves, read_scalars
 from mmmedmask.visualization.grid import stack
 from mmmedmask.visualization.report import Figure, Section
 
-PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-30e_ihc-tiles.py'
+PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-20e_ihc-tiles.py'
 DETECTION = ('cmim/demo/'
-             'mask-rcnn_cmim-resnet18-fpn_1xb4-150i_gland-phantoms.py')
+             'mask-rcnn_cmim-resnet18-fpn_1xb4-100i_gland-phantoms.py')
 DEFAULT_OUT = Path('demo_output')
 
 TILE_SIZE, TILE_STRIDE = 96, 32
@@ -306,7 +307,10 @@ def run(stage: Stage) -> PartResult:
         sections.append(describe_detection(detection, found, accuracy,
                                            seconds))
         overview = draw_overview(shown.columns(), found)
-        written = save_pictures(paths.pictures, sections)
+        written = save_pictures(
+            paths.pictures, sections,
+            ('reconstructions', 'pretraining_loss', 'detections',
+             'detection_loss'))
         step.result = f'{written} files in {paths.pictures}'
     return PartResult(sections, overview,
                       list_commands(paths, pretraining, detection))
@@ -314,12 +318,8 @@ def run(stage: Stage) -> PartResult:
 
 def detection_options(paths: Paths) -> dict:
     """Options that tell the detection config where this part's files are."""
-    root = str(paths.glands)
     ann_file = str(paths.glands / 'annotations' / 'test.json')
-    options = {
-        f'{split}_dataloader.dataset.data_root': root
-        for split in ('train', 'val', 'test')
-    }
+    options = name_dataset_roots(('train', 'val', 'test'), paths.glands)
     options |= {
         f'{split}_evaluator.ann_file': ann_file for split in ('val', 'test')
     }
@@ -426,25 +426,6 @@ def describe_precision(runner: Runner) -> str:
     mixed = 'Bfloat16' in type(runner.optim_wrapper).__name__
     return ('bfloat16 (autocast), which this CPU computes faster'
             if mixed else 'float32')
-
-
-def save_pictures(folder: Path, sections: list[Section]) -> int:
-    """Write the figures of the report as PNG files.
-
-    Args:
-        folder: Where they go.
-        sections: The sections.
-
-    Returns:
-        Number of files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ('reconstructions', 'pretraining_loss', 'detections',
-             'detection_loss')
-    figures = [figure for section in sections for figure in section.figures]
-    for name, figure in zip(names, figures, strict=True):
-        Image.fromarray(figure.picture).save(folder / f'{name}.png')
-    return len(figures)
 
 
 def list_commands(paths: Paths, pretraining: Runner,

@@ -1,7 +1,8 @@
 """What the parts of the demo share: training runs, and their results."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from PIL import Image
 
 from demo_parts.stage import Step
 from mmmedmask import apis
@@ -68,7 +70,21 @@ def build_run(config: str, work_dir: Path,
     """
     loaded = apis.load_config(CONFIGS / config, options)
     apis.set_work_dir(loaded, str(work_dir))
+    # MMEngine gives runs of one process that share a name one visualizer,
+    # which would write all logs into the folder of the first.
+    loaded.visualizer.name = str(work_dir)
     return apis.build_runner(loaded)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one core: for tiny models, a second one costs time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bfloat16_is_faster() -> bool:
@@ -90,6 +106,41 @@ def bfloat16_is_faster() -> bool:
             F.conv2d(image, weight, padding=1)
         seconds[dtype] = time.perf_counter() - start
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+
+
+def name_dataset_roots(splits: Sequence[str], root: Path) -> dict[str, str]:
+    """Options that tell a config where its data sets are.
+
+    Args:
+        splits: Some of ``'train'``, ``'val'`` and ``'test'``.
+        root: Root folder of all of them.
+
+    Returns:
+        Dotted keys and values.
+    """
+    return {
+        f'{split}_dataloader.dataset.data_root': str(root)
+        for split in splits
+    }
+
+
+def save_pictures(folder: Path, sections: Sequence[Section],
+                  names: Sequence[str]) -> int:
+    """Write the figures of the report as PNG files.
+
+    Args:
+        folder: Where they go.
+        sections: The sections.
+        names: One per figure, in order.
+
+    Returns:
+        Number of files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = [figure for section in sections for figure in section.figures]
+    for name, figure in zip(names, figures, strict=True):
+        Image.fromarray(figure.picture).save(folder / f'{name}.png')
+    return len(figures)
 
 
 def find_in_log(runner: Runner, text: str) -> str:

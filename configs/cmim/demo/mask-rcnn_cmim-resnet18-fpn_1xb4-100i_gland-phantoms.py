@@ -10,7 +10,7 @@ _base_ = '../benchmarks/mask-rcnn_cmim-resnet18-fpn_8xb2-1x_glas.py'
 # Both are written by tools/demo.py.
 checkpoint = 'demo_output/cmim/backbone.pth'
 data_root = 'demo_output/data/gland_phantoms/'
-max_iters = 150
+max_iters = 100
 batch_size = 4
 base_lr = 0.02
 

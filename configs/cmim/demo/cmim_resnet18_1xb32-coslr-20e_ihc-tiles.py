@@ -16,7 +16,7 @@ _base_ = [
 data_root = 'demo_output/data/ihc_tiles/'
 view_size = 64
 patch_size = 8
-max_epochs = 30
+max_epochs = 20
 base_lr = 1.5e-3
 
 # ========================== Possibly modified ==========================
