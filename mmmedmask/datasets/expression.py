@@ -294,7 +294,7 @@ def load_expression(path: str | Path | Sequence[str | Path],
     if not isinstance(path, str | Path):
         if not path:
             raise ValueError('path must name a file, got an empty list')
-        return _join([
+        return join_tables([
             load_expression(part, unit, convert, log2_offset, id_type,
                             genes_in, duplicates, sample_sheet,
                             missing_files, gene_list, case_list)
@@ -340,12 +340,26 @@ def load_expression(path: str | Path | Sequence[str | Path],
     return table if convert is None else table.convert(convert)
 
 
-def _join(tables: Sequence[ExpressionTable]) -> ExpressionTable:
-    """Put tables one below the other, with the genes that all have."""
+def join_tables(tables: Sequence[ExpressionTable],
+                allow_zscores: bool = False) -> ExpressionTable:
+    """Put tables one below the other, with the genes that all have.
+
+    Args:
+        tables: At least one.
+        allow_zscores: Whether to put z-scores together as well: differences
+            between the tables are then what z-scoring has made of them.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: If the tables differ in unit, share few genes or samples
+            occur twice; if they hold z-scores, unless allowed.
+    """
     if len(tables) == 1:
         return tables[0]
     first, source = tables[0], ' + '.join(table.source for table in tables)
-    if first.unit == 'zscore':
+    if first.unit == 'zscore' and not allow_zscores:
         raise ValueError(
             f'{source} were z-scored each by itself, so that differences '
             'between them are lost and others appear: join the tables '

@@ -70,6 +70,21 @@ ADVICE = {
     'missing_class':
     'A part of the split has no image of these classes, so results on it do '
     'not concern them.',
+    'few_cases':
+    'So few patients cannot be split into training, validation and test. '
+    'Merge the classes or leave them out.',
+    'no_expression':
+    'These patients are in the cohort, but have no expression.',
+    'identical_expression':
+    'These patients have the same expression: one of them is a copy.',
+    'uninformative_genes':
+    'These genes tell nothing; the first of them are named.',
+    'scaled_apart':
+    'All patients of these classes are of one cohort, and every cohort was '
+    'z-scored by itself: what a model learns of these classes is the '
+    'scaling. No result on them means anything.',
+    'contradiction':
+    'Lines of one patient contradict each other.',
     'bad_lesion_mask':
     'These masks are not black and white.',
     'unexpected_lesion':

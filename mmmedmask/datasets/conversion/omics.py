@@ -1,0 +1,178 @@
+"""Patients with gene expression, converted to one cohort csv and one table.
+
+A converter of a download makes an :class:`OmicConversion`; writing and
+checking are the same for all.
+"""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.datasets.cohort import read_cohort
+from mmmedmask.datasets.conversion.report import CheckReport
+from mmmedmask.datasets.expression import ExpressionTable, load_expression
+
+COHORT_NAME = 'cohort.csv'
+EXPRESSION_NAME = 'expression.npz'
+GENES_NAME = 'genes.txt'
+COLUMNS = ('case_id', 'slide_id', 'label', 'site', 'survival_months',
+           'censorship', 'cohort')
+
+# Fewer cannot be split into training, validation and test.
+_FEW_CASES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class OmicConversion:
+    """What a download becomes.
+
+    Attributes:
+        lines: Lines of the cohort csv with the keys ``COLUMNS``, one per
+            slide, or per patient without slides.
+        table: Expression; rows are named by patient.
+        notices: What should be known about the download.
+    """
+
+    lines: tuple[Mapping[str, str], ...]
+    table: ExpressionTable
+    notices: tuple[str, ...] = ()
+
+    def of_classes(self, classes: Sequence[str]) -> 'OmicConversion':
+        """Keep the patients of some classes.
+
+        Args:
+            classes: Labels to keep.
+
+        Returns:
+            The conversion with them.
+
+        Raises:
+            ValueError: If a class has no patient.
+        """
+        known = {line['label'] for line in self.lines}
+        unknown = [name for name in classes if name not in known]
+        if unknown:
+            raise ValueError(
+                f'there are no patients of {unknown}; the classes are '
+                f'{sorted(known)}')
+        lines = tuple(
+            line for line in self.lines if line['label'] in classes)
+        left = len({line['case_id'] for line in self.lines}) - len(
+            {line['case_id'] for line in lines})
+        cases = {line['case_id'] for line in lines}
+        rows = [row for row, case in enumerate(self.table.case_ids)
+                if case in cases]
+        table = self.table.select(
+            rows, [self.table.case_ids[row] for row in rows])
+        notice = f'left out {left} patients of other classes'
+        return OmicConversion(lines, table, (*self.notices, notice))
+
+    def describe(self) -> list[str]:
+        """Say how many patients and genes there are, a line each."""
+        labels = {line['case_id']: line['label'] for line in self.lines}
+        counts = Counter(labels.values())
+        return [
+            f'{len(labels)} patients: '
+            + ', '.join(f'{counts[name]} {name}' for name in sorted(counts)),
+            f'{sum(bool(line["slide_id"]) for line in self.lines)} slides',
+            f'{len(self.table.gene_ids)} genes ({self.table.unit}) of '
+            f'{len(self.table.case_ids)} patients'
+        ]
+
+    def write(self, folder: Path) -> None:
+        """Write ``cohort.csv``, ``expression.npz`` and ``genes.txt``.
+
+        Args:
+            folder: Where to; made if need be.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(self.lines)
+        _write_text(folder / COHORT_NAME, stream.getvalue())
+        _write_text(folder / GENES_NAME, ''.join(
+            f'{gene}\n' for gene in self.table.gene_ids))
+        self.table.save(folder / EXPRESSION_NAME)
+
+    def check(self, folder: Path) -> CheckReport:
+        """Read back what was written and look for what makes it useless.
+
+        Args:
+            folder: Where it was written to.
+
+        Returns:
+            The report.
+        """
+        report = CheckReport()
+        path = folder / COHORT_NAME
+        cases = read_cohort(path)
+        report.checked.append(f'{path}: {len(cases)} cases')
+        written = {(case.case_id, case.label) for case in cases}
+        meant = {(line['case_id'], line['label']) for line in self.lines}
+        if written != meant:
+            report.add_problem('written_mismatch', COHORT_NAME)
+        table = load_expression(folder / EXPRESSION_NAME)
+        report.checked.append(
+            f'{folder / EXPRESSION_NAME}: {len(table.case_ids)} cases, '
+            f'{len(table.gene_ids)} genes, unit {table.unit}')
+        if (table.case_ids, table.gene_ids, table.unit) != (
+                self.table.case_ids, self.table.gene_ids, self.table.unit) \
+                or not np.array_equal(table.values, self.table.values,
+                                      equal_nan=True):
+            report.add_problem('written_mismatch', EXPRESSION_NAME)
+        for notice in self.notices:
+            report.add_notice('download', detail=notice)
+        self._check_classes(report)
+        self._check_values(report)
+        return report
+
+    def _check_classes(self, report: CheckReport) -> None:
+        labels = {line['case_id']: line['label'] for line in self.lines}
+        for label, count in sorted(Counter(labels.values()).items()):
+            if count < _FEW_CASES:
+                report.add_notice('few_cases', label, detail=f'{count} cases')
+        has = set(self.table.case_ids)
+        without = sorted(case for case in labels if case not in has)
+        for case in without:
+            report.add_notice('no_expression', case)
+        if self.table.unit != 'zscore':
+            return
+        cohorts: dict[str, set[str]] = {}
+        for line in self.lines:
+            cohorts.setdefault(line['label'], set()).add(line['cohort'])
+        if len(set().union(*cohorts.values())) > 1:
+            for label, names in sorted(cohorts.items()):
+                if len(names) == 1:
+                    report.add_problem('scaled_apart', label,
+                                       detail=f'cohort {min(names)}')
+
+    def _check_values(self, report: CheckReport) -> None:
+        seen: dict[bytes, str] = {}
+        for case, row in zip(self.table.case_ids, self.table.values,
+                             strict=True):
+            first = seen.setdefault(row.tobytes(), case)
+            if first != case:
+                report.add_problem('identical_expression', first, case)
+        values = self.table.values
+        missing = np.isnan(values).all(axis=0)
+        constant = ~missing & (values == values[:1]).all(axis=0)
+        for what, places in (('missing in all cases', missing),
+                             ('the same in all cases', constant)):
+            if places.any():
+                report.add_notice(
+                    'uninformative_genes',
+                    *np.array(self.table.gene_ids)[places][:5].tolist(),
+                    detail=f'{int(places.sum())} genes are {what}')
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    partial.write_text(text, encoding='utf-8')
+    os.replace(partial, path)

@@ -1,0 +1,112 @@
+"""PORPOISE's tables of TCGA cohorts: slides, follow-up and expression."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mmmedmask.datasets.conversion.folders import LayoutError
+from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
+from mmmedmask.datasets.conversion.report import CheckReport, ConversionError
+from mmmedmask.datasets.expression import join_tables, load_expression
+from mmmedmask.datasets.slide_names import slide_name
+
+Z_SCORE_NOTICE = (
+    'these are z-scores, made within one cohort: they tell its patients '
+    'apart, and nothing about the difference from another cohort')
+MIXED_NOTICE = (
+    'WARNING: {cohorts} were each turned into z-scores by themselves. A '
+    'model tells them apart by traces of that scaling, not by biology; '
+    'classes that lie in one cohort each (LUAD against LUSC) prove nothing. '
+    'Use this for tests of files alone')
+
+_PATTERN = 'tcga_*_all_clean.csv*'
+_SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
+                   'censorship')
+
+
+def find_tables(source: Path,
+                cohorts: Sequence[str] = ()) -> dict[str, Path]:
+    """Find the tables of cohorts.
+
+    Args:
+        source: One table, or a folder with tables at any depth.
+        cohorts: Cohorts to take, such as ``'brca'``; none takes all.
+
+    Returns:
+        Path of the csv or zip for each cohort.
+
+    Raises:
+        LayoutError: If there is no table, or not all cohorts are there.
+    """
+    if source.is_file():
+        paths = [source]
+    else:
+        paths = sorted(source.rglob(_PATTERN))
+    found = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
+             for path in paths}
+    if not found:
+        raise LayoutError(f'{source} has no {_PATTERN}')
+    missing = [name for name in cohorts if name.lower() not in found]
+    if missing:
+        raise LayoutError(
+            f'{source} has no table of {missing}, it has those of '
+            f'{sorted(found)}')
+    wanted = [name.lower() for name in cohorts] or list(found)
+    return {name: found[name] for name in wanted}
+
+
+def convert(tables: dict[str, Path]) -> OmicConversion:
+    """Convert tables to one cohort with one set of genes.
+
+    The class is the OncoTree code. The site is that of the barcode: the
+    tables' own column has lost leading zeros. Genes are those that all
+    tables have.
+
+    Args:
+        tables: Path of the table for each cohort.
+
+    Returns:
+        The conversion.
+
+    Raises:
+        LayoutError: If a table lacks a column.
+        ConversionError: If slides of a patient contradict each other.
+        ValueError: If genes cannot be read.
+    """
+    lines, parts = [], []
+    for cohort, path in tables.items():
+        lines += _read_lines(cohort, path)
+        parts.append(load_expression(path, unit='zscore'))
+    table = join_tables(parts, allow_zscores=True)
+    first = Z_SCORE_NOTICE if len(parts) == 1 else MIXED_NOTICE.format(
+        cohorts=' and '.join(tables))
+    return OmicConversion(tuple(lines), replace(table, notes=()),
+                          (first, *table.notes))
+
+
+def _read_lines(cohort: str, path: Path) -> list[dict]:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False,
+                        usecols=lambda name: name in _SOURCE_COLUMNS)
+    missing = [name for name in _SOURCE_COLUMNS if name not in frame]
+    if missing:
+        raise LayoutError(f'{path} lacks the columns {missing}')
+    report = CheckReport()
+    facts = [name for name in _SOURCE_COLUMNS if name != 'slide_id']
+    for case, rows in frame.groupby('case_id', sort=False):
+        for name in facts:
+            values = sorted(set(rows[name]))
+            if len(values) > 1:
+                report.add_problem(
+                    'contradiction', path.name, case,
+                    detail=f'{name} is {" and ".join(values)}')
+    if report.problems:
+        raise ConversionError(report)
+    return [
+        dict(zip(COLUMNS, (
+            row.case_id, slide_name(row.slide_id), row.oncotree_code,
+            row.case_id.split('-')[1], row.survival_months,
+            row.censorship.removesuffix('.0'), cohort), strict=True))
+        for row in frame.itertuples()
+    ]

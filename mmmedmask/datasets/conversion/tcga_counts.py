@@ -1,0 +1,85 @@
+"""Raw RNA-seq counts of TCGA's tumour types, a file per type (RNAsum.data)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmmedmask.datasets.conversion.folders import LayoutError
+from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
+from mmmedmask.datasets.expression import join_tables, load_expression
+from mmmedmask.datasets.expression_samples import (
+    PRIMARY_TUMOUR,
+    match_samples,
+    tcga_case,
+)
+
+_NAME = re.compile(r'TCGA_([A-Z0-9]+)_Counts\.exp(\.gz)?$')
+_NO_TYPE = ('TEST', )
+
+
+def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
+    """Find the files of tumour types.
+
+    Args:
+        source: Folder with ``TCGA_<type>_Counts.exp.gz``.
+        types: Types to take, such as ``'ACC'``; none takes all but
+            ``TEST``, whose 20 samples are of another set of genes.
+
+    Returns:
+        The file of each type.
+
+    Raises:
+        LayoutError: If there is no file, or not all types are there.
+    """
+    found = {}
+    for path in sorted(source.rglob('TCGA_*_Counts.exp*')):
+        match = _NAME.match(path.name)
+        if match:
+            found[match[1]] = path
+    if not found:
+        raise LayoutError(f'{source} has no TCGA_<type>_Counts.exp.gz')
+    missing = [name for name in types if name not in found]
+    if missing:
+        raise LayoutError(f'{source} has no counts of {missing}, it has those '
+                          f'of {sorted(found)}')
+    wanted = types or [name for name in found if name not in _NO_TYPE]
+    return {name: found[name] for name in wanted}
+
+
+def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
+    """Convert counts to one cohort, whose classes are the tumour types.
+
+    Every patient gets one primary tumour, the first by barcode. Counts
+    depend on the depth of sequencing, so they become counts per million.
+
+    Args:
+        files: The file of each tumour type.
+        unit: ``'cpm'``, or ``'log2_cpm'``.
+
+    Returns:
+        The conversion; patients have no slides.
+
+    Raises:
+        ValueError: If counts cannot be read, or a patient is in two files.
+    """
+    lines, notices, tables = [], [], []
+    for name, path in files.items():
+        table = load_expression(path, unit='counts')
+        cases = list(dict.fromkeys(
+            tcga_case(sample) for sample in table.case_ids))
+        if None in cases:
+            odd = [sample for sample in table.case_ids
+                   if tcga_case(sample) is None]
+            raise ValueError(f'{path}: these are no TCGA barcodes: {odd[:3]}')
+        rows, notes = match_samples(
+            table.case_ids, dict.fromkeys(cases), PRIMARY_TUMOUR)
+        notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
+        tables.append(table.select(list(rows.values()), list(rows)))
+        lines += [
+            dict(zip(COLUMNS, (case, '', name, case.split('-')[1], '', '',
+                               name), strict=True)) for case in rows
+        ]
+    table = join_tables(tables).convert(unit)
+    return OmicConversion(tuple(lines), replace(table, notes=()),
+                          (*notices, *table.notes))

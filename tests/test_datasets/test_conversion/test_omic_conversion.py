@@ -1,0 +1,243 @@
+"""Tables of PORPOISE and counts of TCGA, converted to cohorts."""
+
+import gzip
+import zipfile
+
+import numpy as np
+import pytest
+
+from mmmedmask.datasets.cohort import read_cohort
+from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.omics import OmicConversion
+from mmmedmask.datasets.conversion.porpoise import convert, find_tables
+from mmmedmask.datasets.conversion.report import ConversionError
+from mmmedmask.datasets.conversion.tcga_counts import convert as convert_counts
+from mmmedmask.datasets.conversion.tcga_counts import find_types
+from mmmedmask.datasets.expression import load_expression
+from mmmedmask.testing.slide_files import draw_genes
+
+HEADER = ('', 'case_id', 'slide_id', 'age', 'site', 'survival_months',
+          'censorship', 'oncotree_code', 'A_rnaseq', 'B_rnaseq', 'C_rnaseq',
+          'A_mut', 'A_cnv')
+# The site lost its leading zero; the second patient has two slides.
+ROWS = [
+    ('0', 'TCGA-05-0001', 'TCGA-05-0001-01Z-00-DX1.AB.svs', '60', '5',
+     '12.5', '1.0', 'IDC', '0.1', '-1.2', '2.0', '1', '0'),
+    ('1', 'TCGA-05-0002', 'TCGA-05-0002-01Z-00-DX1.AB.svs', '61', '5',
+     '30', '0.0', 'ILC', '0.2', '-0.2', '1.0', '0', '1'),
+    ('2', 'TCGA-05-0002', 'TCGA-05-0002-01Z-00-DX2.CD.svs', '61', '5',
+     '30', '0.0', 'ILC', '0.2', '-0.2', '1.0', '0', '1'),
+    ('3', 'TCGA-A2-0003', 'TCGA-A2-0003-01Z-00-DX1.AB.svs', '61', 'A2',
+     '3', '1.0', 'MDLC', '-0.3', '0.7', '-1.0', '0', '1'),
+]
+
+
+def write_table(folder, cohort='brca', rows=ROWS, header=HEADER):
+    folder.mkdir(parents=True, exist_ok=True)
+    text = '\n'.join(','.join(row) for row in (header, *rows)) + '\n'
+    name = f'tcga_{cohort}_all_clean.csv'
+    with zipfile.ZipFile(folder / f'{name}.zip', 'w') as archive:
+        archive.writestr(name, text)
+    return folder
+
+
+def changed(row, **cells):
+    return tuple(cells.get(name, value)
+                 for name, value in zip(HEADER, row, strict=True))
+
+
+def other_cohort(folder):
+    """LUSC beside it, with the genes in another order."""
+    header = tuple({'A_rnaseq': 'B_rnaseq', 'B_rnaseq': 'A_rnaseq'}.get(
+        name, name) for name in HEADER)
+    rows = [changed(row, case_id=row[1].replace('TCGA-', 'TCGA-X'),
+                    slide_id=f's{row[0]}', oncotree_code='LUSC')
+            for row in ROWS]
+    return write_table(folder, 'lusc', rows, header)
+
+
+class TestPorpoise:
+
+    def test_becomes_a_cohort_and_a_table(self, tmp_path):
+        write_table(tmp_path / 'in/deep')
+        conversion = convert(find_tables(tmp_path / 'in'))
+        conversion.write(tmp_path / 'out')
+        cases = read_cohort(tmp_path / 'out/cohort.csv')
+        assert [case.case_id for case in cases] == [
+            'TCGA-05-0001', 'TCGA-05-0002', 'TCGA-A2-0003']
+        assert [case.label for case in cases] == ['IDC', 'ILC', 'MDLC']
+        assert [len(case.slides) for case in cases] == [1, 2, 1]
+        assert cases[0].slides[0].slide_id == 'TCGA-05-0001-01Z-00-DX1.AB'
+        assert cases[0].site == '05'
+        assert cases[0].survival_months == 12.5
+        assert [case.censorship for case in cases] == [1, 0, 1]
+        table = load_expression(tmp_path / 'out/expression.npz')
+        assert table.unit == 'zscore'
+        assert table.gene_ids == ('A', 'B', 'C')
+        assert table.case_ids == tuple(case.case_id for case in cases)
+        assert np.allclose(table.values, [[.1, -1.2, 2], [.2, -.2, 1],
+                                          [-.3, .7, -1]])
+        genes = (tmp_path / 'out/genes.txt').read_text()
+        assert genes.split() == ['A', 'B', 'C']
+        assert 'made within one cohort' in conversion.notices[0]
+        report = conversion.check(tmp_path / 'out')
+        assert not report.problems
+        assert [one.files for one in report.notices
+                if one.kind == 'few_cases'] == [['IDC'], ['ILC'], ['MDLC']]
+
+    def test_keeps_the_classes_asked_for(self, tmp_path):
+        whole = convert(find_tables(write_table(tmp_path)))
+        conversion = whole.of_classes(['ILC', 'IDC'])
+        assert conversion.table.case_ids == ('TCGA-05-0001', 'TCGA-05-0002')
+        assert conversion.describe()[0] == '2 patients: 1 IDC, 1 ILC'
+        assert conversion.notices[-1] == 'left out 1 patients of other classes'
+        with pytest.raises(ValueError, match=r"of \['LUAD'\]; the classes "
+                                             r"are \['IDC', 'ILC', 'MDLC'\]"):
+            whole.of_classes(['LUAD'])
+
+    def test_cohorts_together_are_an_artefact(self, tmp_path):
+        write_table(tmp_path / 'in')
+        other_cohort(tmp_path / 'in')
+        conversion = convert(find_tables(tmp_path / 'in'))
+        assert conversion.notices[0].startswith('WARNING: brca and lusc were')
+        assert conversion.table.gene_ids == ('A', 'B', 'C')
+        assert np.allclose(conversion.table.values[:, 0],
+                           [.1, .2, -.3, -1.2, -.2, .7])
+        conversion.write(tmp_path / 'out')
+        found = {one.files[0] for one in
+                 conversion.check(tmp_path / 'out').problems
+                 if one.kind == 'scaled_apart'}
+        assert found == {'IDC', 'ILC', 'LUSC', 'MDLC'}
+        one = convert(find_tables(tmp_path / 'in', ['LUSC']))
+        assert one.table.gene_ids == ('B', 'A', 'C')
+
+    def test_finds_copies_and_changed_files(self, tmp_path):
+        rows = [*ROWS[:3], changed(ROWS[3], A_rnaseq='0.1', B_rnaseq='-1.2',
+                                   C_rnaseq='2.0')]
+        conversion = convert(find_tables(write_table(tmp_path / 'in',
+                                                     rows=rows)))
+        conversion.write(tmp_path / 'out')
+        (problem, ) = conversion.check(tmp_path / 'out').problems
+        assert problem.kind == 'identical_expression'
+        assert problem.files == ['TCGA-05-0001', 'TCGA-A2-0003']
+        path = tmp_path / 'out/cohort.csv'
+        path.write_text(path.read_text().replace(',ILC,', ',IDC,'))
+        OmicConversion(conversion.lines, conversion.table.select(
+            [0, 1], ['x', 'y'])).table.save(tmp_path / 'out/expression.npz')
+        kinds = [(one.kind, one.files) for one in
+                 conversion.check(tmp_path / 'out').problems]
+        assert ('written_mismatch', ['cohort.csv']) in kinds
+        assert ('written_mismatch', ['expression.npz']) in kinds
+
+    def test_refuses_slides_that_contradict_each_other(self, tmp_path):
+        rows = [*ROWS[:2], changed(ROWS[2], oncotree_code='IDC'), ROWS[3]]
+        with pytest.raises(ConversionError,
+                           match='oncotree_code is IDC and ILC'):
+            convert(find_tables(write_table(tmp_path, rows=rows)))
+
+    def test_names_what_is_not_there(self, tmp_path):
+        with pytest.raises(LayoutError, match='has no tcga_'):
+            find_tables(tmp_path)
+        write_table(tmp_path, header=tuple(
+            'code' if name == 'oncotree_code' else name for name in HEADER))
+        with pytest.raises(LayoutError, match=r"of \['luad'\], it has those "
+                                              r"of \['brca'\]"):
+            find_tables(tmp_path, ['luad'])
+        with pytest.raises(LayoutError,
+                           match=r"lacks the columns \['oncotree_code'\]"):
+            convert(find_tables(tmp_path))
+
+
+# ---------------------------------------------------------------- raw counts
+
+# Fewer cannot become counts per million.
+GENES = draw_genes(10_000)
+
+
+def write_counts(folder, name, samples, seed=0, genes=GENES):
+    random = np.random.default_rng(seed)
+    values = random.integers(0, 5000, (len(genes), len(samples)))
+    lines = ['\t'.join(['', *samples])]
+    lines += ['\t'.join([gene, *map(str, row)])
+              for gene, row in zip(genes, values, strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(folder / f'TCGA_{name}_Counts.exp.gz', 'wt') as stream:
+        stream.write('\n'.join(lines) + '\n')
+    return values.T
+
+
+def barcode(case, kind='01', aliquot='11R'):
+    return f'{case}-{kind}A-{aliquot}-A29S-07'
+
+
+class TestCounts:
+
+    def test_becomes_one_cohort_of_tumours(self, tmp_path):
+        acc = write_counts(tmp_path, 'ACC', [
+            barcode('TCGA-OR-0002'), barcode('TCGA-OR-0001', '11'),
+            barcode('TCGA-OR-0001', aliquot='12R'),
+            barcode('TCGA-OR-0001', aliquot='11R'),
+            barcode('TCGA-OR-0003', '11')])
+        uvm = write_counts(tmp_path, 'UVM', [barcode('TCGA-V4-0001')], 1)
+        write_counts(tmp_path, 'TEST', [barcode('TCGA-2J-0001')], 2)
+        conversion = convert_counts(find_types(tmp_path))
+        table = conversion.table
+        assert table.case_ids == ('TCGA-OR-0002', 'TCGA-OR-0001',
+                                  'TCGA-V4-0001')
+        assert [line['label'] for line in conversion.lines] == [
+            'ACC', 'ACC', 'UVM']
+        assert table.unit == 'cpm'
+        for row, counts in zip(table.values, (acc[0], acc[3], uvm[0]),
+                               strict=True):
+            assert np.allclose(row, 1e6 * counts / counts.sum(), rtol=1e-5)
+        notes = ' '.join(conversion.notices)
+        assert '1 cases have several samples, the first was taken' in notes
+        assert '1 cases have samples, but none that was asked for' in notes
+        conversion.write(tmp_path / 'out')
+        assert not conversion.check(tmp_path / 'out').problems
+        cases = read_cohort(tmp_path / 'out/cohort.csv')
+        assert [case.slides for case in cases] == [(), (), ()]
+        assert cases[2].site == 'V4'
+
+    def test_takes_the_types_asked_for(self, tmp_path):
+        for name in ('ACC', 'TEST'):
+            write_counts(tmp_path, name, [barcode('TCGA-OR-0001')])
+        assert list(find_types(tmp_path, ['TEST'])) == ['TEST']
+        with pytest.raises(LayoutError, match=r"no counts of \['UVM'\], it "
+                                              r"has those of \['ACC', 'TEST"):
+            find_types(tmp_path, ['UVM'])
+        with pytest.raises(LayoutError, match='has no TCGA_<type>_Counts'):
+            find_types(tmp_path / 'nowhere')
+
+    def test_a_patient_in_two_files_is_refused(self, tmp_path):
+        for name in ('ACC', 'UVM'):
+            write_counts(tmp_path, name, [barcode('TCGA-OR-0001')])
+        with pytest.raises(ValueError, match='TCGA-OR-0001'):
+            convert_counts(find_types(tmp_path))
+
+    def test_other_names_than_barcodes_are_refused(self, tmp_path):
+        write_counts(tmp_path, 'ACC', ['sample1', 'sample2'])
+        with pytest.raises(ValueError, match=r"no TCGA barcodes: \['sample1'"):
+            convert_counts(find_types(tmp_path))
+
+    def test_genes_that_tell_nothing_are_noticed(self, tmp_path):
+        write_counts(tmp_path, 'ACC', [barcode('TCGA-OR-0001')])
+        conversion = convert_counts(find_types(tmp_path))
+        conversion.write(tmp_path / 'out')
+        (found, ) = [one for one in
+                     conversion.check(tmp_path / 'out').notices
+                     if one.kind == 'uninformative_genes']
+        assert found.detail == '10000 genes are the same in all cases'
+
+
+class TestRealTables:
+
+    def test_breast_cancers(self, data_root):
+        folder = data_root / 'tcga_porpoise'
+        if not folder.is_dir():
+            pytest.skip(f'{folder} is not there')
+        conversion = convert(find_tables(folder, ['brca'])).of_classes(
+            ['IDC', 'ILC'])
+        assert conversion.describe() == [
+            '895 patients: 737 IDC, 158 ILC', '955 slides',
+            '1558 genes (zscore) of 895 patients']
