@@ -169,6 +169,36 @@ def read_patients(file: str | Path) -> PatientPredictions:
         slides=[split_slides(row.get('slides', '')) for row in rows])
 
 
+def join_patients(tables: Sequence[PatientPredictions],
+                  source: str | Path) -> PatientPredictions:
+    """Put predictions on different patients together.
+
+    Args:
+        tables: Predictions, such as those of all folds.
+        source: Where they are from, for messages.
+
+    Returns:
+        All of them, in their order.
+
+    Raises:
+        ValueError: If the classes differ, or a patient is in several.
+    """
+    classes = tables[0].classes
+    for table in tables:
+        if table.classes != classes:
+            raise ValueError(f'tables of {source} have different classes: '
+                             f'{classes} and {table.classes}')
+    joined = PatientPredictions(
+        case_ids=[case for table in tables for case in table.case_ids],
+        labels=np.concatenate([table.labels for table in tables]),
+        scores=np.concatenate([table.scores for table in tables]),
+        classes=classes,
+        modalities=[one for table in tables for one in table.modalities],
+        slides=[one for table in tables for one in table.slides])
+    check_unique(joined.case_ids, source)
+    return joined
+
+
 def split_slides(cell: str) -> tuple[str, ...]:
     """Split the cell of a patient's slides."""
     return tuple(name for name in cell.split(SEPARATOR) if name)

@@ -1,0 +1,248 @@
+"""McNemar and DeLong against loops and SciPy; pairs that do not fit."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from naive_scores import draw_probabilities, naive_auc
+from scipy import stats
+
+from mmmedmask.evaluation.paired_tests import (
+    delong,
+    exact_mcnemar,
+    pair_patients,
+)
+from mmmedmask.evaluation.patient_predictions import (
+    PatientPredictions,
+    join_patients,
+    write_patients,
+)
+
+SCRIPT = (Path(__file__).parents[2] /
+          'tools/analysis_tools/compare_predictions.py')
+
+
+def test_four_to_none_may_be_chance():
+    """The gain of GiMP's pre-training at best: 189 against 185 of 190."""
+    first, second = np.ones(190, bool), np.ones(190, bool)
+    first[0], second[[0, 1, 2, 3, 4]] = False, False
+    test = exact_mcnemar(first, second)
+    assert (test.only_first, test.only_second) == (4, 0)
+    assert test.p_value == 0.125
+    assert exact_mcnemar(second, first).p_value == 0.125
+    assert exact_mcnemar(first, first).p_value == 1
+
+
+@pytest.mark.parametrize(('only_first', 'only_second'), [
+    (0, 1), (3, 3), (12, 5), (1, 9), (800, 900), (3000, 0)])
+def test_mcnemar_equals_the_binomial_test(only_first, only_second):
+    first = np.repeat([True, False, True], [only_first, only_second, 7])
+    second = np.repeat([False, True, True], [only_first, only_second, 7])
+    expected = stats.binomtest(only_first, only_first + only_second).pvalue
+    assert exact_mcnemar(first, second).p_value == pytest.approx(
+        expected, rel=1e-9)
+
+
+def naive_delong(positive, first, second):
+    """The formulas of the paper, pair by pair."""
+    tables = []
+    for scores in (first, second):
+        tables.append([[
+            1.0 if up > down else 0.5 if up == down else 0.0
+            for down in scores[~positive]
+        ] for up in scores[positive]])
+    won = np.array(tables)
+    areas = won.mean(axis=(1, 2))
+    rows = won.mean(axis=2) - areas[:, None]
+    columns = won.mean(axis=1) - areas[:, None]
+    covariance = np.zeros((2, 2))
+    for parts in (rows, columns):
+        number = parts.shape[1]
+        for a in range(2):
+            for b in range(2):
+                covariance[a, b] += sum(
+                    parts[a, k] * parts[b, k]
+                    for k in range(number)) / (number - 1) / number
+    variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    return areas, variance
+
+
+@pytest.mark.parametrize('step', [5, 100_000])
+def test_delong_equals_loops(step):
+    labels, first = draw_probabilities(50, 2, 1, step)
+    _, second = draw_probabilities(50, 2, 2, step)
+    positive = labels == 1
+    first, second = first[:, 1], second[:, 1]
+    areas, variance = naive_delong(positive, first, second)
+    found = delong(positive, first, second)
+    assert (found.first, found.second) == pytest.approx(
+        (naive_auc(positive, first), naive_auc(positive, second)))
+    assert (found.first, found.second) == pytest.approx(tuple(areas))
+    assert found.difference == pytest.approx(areas[0] - areas[1])
+    z = found.difference / variance**.5
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(z)))
+    low, high = stats.norm.interval(.95, found.difference, variance**.5)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    back = delong(positive, second, first)
+    assert back.difference == -found.difference
+    assert back.p_value == found.p_value
+
+
+def test_delong_keeps_its_level():
+    """Of tests of equally good scores about 5 % find a difference."""
+    random = np.random.default_rng(0)
+    found = 0
+    for _ in range(600):
+        positive = np.arange(80) < 35
+        shared = random.normal(size=80) + positive
+        first, second = (shared + random.normal(size=80) for _ in range(2))
+        found += delong(positive, first, second).p_value < .05
+    # 30 expected, standard deviation 5.3.
+    assert 14 <= found <= 46
+
+
+def test_delong_at_its_limits():
+    positive = np.arange(10) < 4
+    perfect = positive.astype(float)
+    same = delong(positive, perfect, 2 * perfect)
+    assert (same.difference, same.p_value) == (0, 1)
+    opposite = delong(positive, perfect, -perfect)
+    assert opposite.difference == 1
+    assert np.isnan(opposite.p_value)
+
+
+@pytest.mark.parametrize(('positive', 'first', 'message'), [
+    ([1, 0, 0, 0], [1, 2, 3, 4], 'got 1 and 3'),
+    ([1, 1, 0, 0], [1, 2, 3], r'got \[\(4,\), \(3,\), \(3,\)\]'),
+    ([1, 1, 0, 0], [1, 2, 3, np.nan], 'finite'),
+])
+def test_what_delong_refuses(positive, first, message):
+    with pytest.raises(ValueError, match=message):
+        delong(np.array(positive), np.array(first), np.array(first))
+
+
+def test_mcnemar_refuses_other_lengths():
+    with pytest.raises(ValueError, match=r'got \(3,\) and \(4,\)'):
+        exact_mcnemar(np.ones(3), np.ones(4))
+
+
+def predictions(seed, number=40, classes=('a', 'b'), first=0):
+    labels = np.arange(number) % len(classes)
+    drawn, scores = draw_probabilities(number, len(classes), seed)
+    return PatientPredictions(
+        case_ids=[f'case-{first + index}' for index in range(number)],
+        labels=labels,
+        scores=np.where(labels[:, None] == drawn[:, None], scores,
+                        scores[:, ::-1]).astype(float),
+        classes=list(classes),
+        modalities=['slides'] * number,
+        slides=[(f'slide-{index}', ) for index in range(number)])
+
+
+def shuffled(table, order, columns):
+    return PatientPredictions(
+        case_ids=[table.case_ids[place] for place in order],
+        labels=np.array([columns.index(label)
+                         for label in table.labels[order]]),
+        scores=table.scores[order][:, columns],
+        classes=[table.classes[place] for place in columns],
+        modalities=[table.modalities[place] for place in order],
+        slides=[table.slides[place] for place in order])
+
+
+def test_pairs_by_name():
+    table = predictions(0, classes=('a', 'b', 'c'))
+    other = shuffled(table, np.random.default_rng(0).permutation(40),
+                     [2, 0, 1])
+    found = pair_patients(table, other)
+    assert found.case_ids == table.case_ids
+    assert found.classes == table.classes
+    assert found.slides == table.slides
+    np.testing.assert_array_equal(found.labels, table.labels)
+    np.testing.assert_array_equal(found.scores, table.scores)
+
+
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Run the script in this process."""
+    main = runpy.run_path(str(SCRIPT))['main']
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['compare', *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_table_of_two_classes(tmp_path, compare):
+    first, second = predictions(0), predictions(1)
+    write_patients(tmp_path / 'first.csv', first)
+    write_patients(tmp_path / 'second.csv',
+                   shuffled(second, np.arange(40)[::-1], [1, 0]))
+    output = compare(tmp_path / 'first.csv', tmp_path / 'second.csv')
+    lines = output.splitlines()
+    assert len([line for line in lines if line.startswith('|')]) == 4
+    right = [(one.scores.argmax(axis=1) == one.labels)
+             for one in (first, second)]
+    p_value = stats.binomtest(
+        int((right[0] & ~right[1]).sum()),
+        int((right[0] != right[1]).sum())).pvalue
+    assert lines[2].startswith(
+        f'| accuracy | {100 * right[0].mean():.1f} | '
+        f'{100 * right[1].mean():.1f} |')
+    assert f'| {p_value:.3g} | McNemar' in lines[2]
+    areas = [naive_auc(one.labels == 1, one.scores[:, 1])
+             for one in (first, second)]
+    assert lines[3].startswith(
+        f'| AUC b | {100 * areas[0]:.1f} | {100 * areas[1]:.1f} | '
+        f'{100 * (areas[0] - areas[1]):+.1f} | [')
+    assert lines[-1].startswith('40 patients: ')
+
+
+def test_table_of_folds_and_more_classes(tmp_path, compare):
+    classes = ('a', 'b', 'rare')
+    for name, seed in (('x', 0), ('y', 1)):
+        for fold in range(2):
+            table = predictions(seed, 20, classes, 20 * fold)
+            table.labels[table.labels == 2] = 0
+            if fold:
+                table.labels[0] = 2
+            folder = tmp_path / name / f'fold_{fold}' / 'test'
+            folder.mkdir(parents=True)
+            write_patients(folder / 'patients.csv', table)
+    output = compare(tmp_path / 'x', tmp_path / 'y')
+    assert '| AUC a |' in output
+    assert '| AUC b |' in output
+    assert '| AUC rare | – | – | – |  | – | 1 of 40 patients |' in output
+    assert output.splitlines()[-1].startswith('40 patients: ')
+    with pytest.raises(SystemExit, match=r'has no fold_\*/test/patients.csv'):
+        compare(tmp_path, tmp_path / 'y')
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda table: table.case_ids.__setitem__(0, 'new'),
+     r'the cases differ: .*first.csv lacks 1 \(new\); '
+     r'.*second.csv lacks 1 \(case-0\)'),
+    (lambda table: table.labels.__setitem__(3, 0),
+     "1 labels differ: case case-3 is 'b' in .*first.csv, 'a' in"),
+    (lambda table: table.classes.__setitem__(0, 'c'),
+     r"the classes differ: \['a', 'b'\] in .*first.csv, \['c', 'b'\]"),
+])
+def test_files_that_do_not_fit(tmp_path, compare, change, message):
+    write_patients(tmp_path / 'first.csv', predictions(0))
+    other = predictions(1)
+    change(other)
+    write_patients(tmp_path / 'second.csv', other)
+    with pytest.raises(SystemExit, match=message):
+        compare(tmp_path / 'first.csv', tmp_path / 'second.csv')
+
+
+def test_tables_that_cannot_be_joined():
+    with pytest.raises(ValueError, match='x has case case-0 more than once'):
+        join_patients([predictions(0), predictions(1)], 'x')
+    with pytest.raises(ValueError, match='x have different classes'):
+        join_patients([predictions(0), predictions(1, classes=('b', 'a'))],
+                      'x')

@@ -1,0 +1,120 @@
+"""Compare two classifiers on the same patients: McNemar and DeLong.
+
+    python tools/analysis_tools/compare_predictions.py \
+        work_dirs/abmil/20260101_000000/patients.csv \
+        work_dirs/transmil/20260102_000000/patients.csv
+    python tools/analysis_tools/compare_predictions.py \
+        work_dirs/gimp_5fold work_dirs/transmil_5fold
+
+Reads what mmmedmask.SlideClassification wrote on both, or all folds of two
+cross-validations on the same cohort, pairs the patients by case_id and prints
+a Markdown table: accuracy with McNemar's exact test, and AUC with DeLong's
+test (with more than two classes of each class against the rest, p values not
+corrected for their number). Patients or labels that differ are an error.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.evaluation.paired_tests import (
+    delong,
+    exact_mcnemar,
+    pair_patients,
+)
+from mmmedmask.evaluation.patient_predictions import (
+    PATIENTS_FILE,
+    PatientPredictions,
+    join_patients,
+    read_patients,
+)
+
+
+def load(source: Path) -> PatientPredictions:
+    """Read a csv, or those of all folds of a cross-validation.
+
+    Args:
+        source: The csv, or a folder with ``fold_0/test/patients.csv`` and so
+            on.
+
+    Returns:
+        The predictions on all patients.
+
+    Raises:
+        ValueError: If a folder has no such files, or a patient is there
+            twice.
+    """
+    if not source.is_dir():
+        return read_patients(source)
+    files = sorted(source.glob(f'fold_*/test/{PATIENTS_FILE}'))
+    if not files:
+        raise ValueError(
+            f'{source} has no fold_*/test/{PATIENTS_FILE}: name the csv of a '
+            'run, or the work dir of tools/cross_validate.py (of one seed)')
+    return join_patients([read_patients(file) for file in files], source)
+
+
+def table(first: PatientPredictions, second: PatientPredictions) -> str:
+    """Make the Markdown table.
+
+    Args:
+        first: Predictions.
+        second: Others on the same patients, in the same order.
+
+    Returns:
+        The table, and a line on the discordant patients.
+    """
+    labels, number = first.labels, len(first.labels)
+    right = [one.scores.argmax(axis=1) == labels for one in (first, second)]
+    test = exact_mcnemar(*right)
+    rows = [['score', 'first', 'second', 'difference', '95 % interval',
+             'p', 'test'], ['---'] * 7,
+            ['accuracy', *(f'{100 * one.mean():.1f}' for one in right),
+             f'{100 * (right[0].mean() - right[1].mean()):+.1f}', '',
+             f'{test.p_value:.3g}', "McNemar's, exact"]]
+    # With two classes, one against the other says all.
+    for index in range(1 if len(first.classes) == 2 else 0,
+                       len(first.classes)):
+        name = f'AUC {first.classes[index]}'
+        positive = labels == index
+        if not 2 <= positive.sum() <= number - 2:
+            rows.append([name, '–', '–', '–', '', '–',
+                         f'{positive.sum()} of {number} patients'])
+            continue
+        area = delong(positive, first.scores[:, index],
+                      second.scores[:, index])
+        rows.append([
+            name, f'{100 * area.first:.1f}', f'{100 * area.second:.1f}',
+            f'{100 * area.difference:+.1f}',
+            f'[{100 * area.low:+.1f}, {100 * area.high:+.1f}]',
+            '–' if np.isnan(area.p_value) else f'{area.p_value:.3g}',
+            "DeLong's"
+        ])
+    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    lines += ['', f'{number} patients: {test.only_first} only the first gets '
+              f'right, {test.only_second} only the second, '
+              f'{int((right[0] & right[1]).sum())} both.']
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Parse the arguments and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ('first', 'second'):
+        parser.add_argument(
+            name,
+            type=Path,
+            help='patients.csv, or the work dir of a cross-validation')
+    args = parser.parse_args()
+    try:
+        first, second = load(args.first), load(args.second)
+        second = pair_patients(first, second,
+                               (str(args.first), str(args.second)))
+        print(table(first, second))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+
+
+if __name__ == '__main__':
+    main()
