@@ -348,15 +348,17 @@ def _fit(
                            'another architecture?')
             continue
         fitted[name] = value
-        if value.shape == model[name].shape:
-            continue
         if name in POSITIONS and value.ndim == 3 \
                 and value.shape[2] == model[name].shape[2]:
-            grid = source_grid or _square_grid(name, value.shape[1] - 1)
+            grid = source_grid or _guess_grid(name, value.shape[1] - 1,
+                                              grid_size)
+            if tuple(grid) == tuple(grid_size) \
+                    and value.shape == model[name].shape:
+                continue
             fitted[name] = resize_positions(value, grid, grid_size)
             notes[name] = (f'interpolated from {grid[0]} x {grid[1]} to '
                            f'{grid_size[0]} x {grid_size[1]} patches')
-        else:
+        elif value.shape != model[name].shape:
             misfits.append(_explain_shape(name, tuple(value.shape),
                                           tuple(model[name].shape)))
     return fitted, notes, misfits
@@ -387,13 +389,29 @@ def resize_positions(positions: Tensor, source_grid: tuple[int, int],
     return resized.to(positions.dtype)
 
 
-def _square_grid(name: str, num_patches: int) -> tuple[int, int]:
+def _guess_grid(name: str, num_patches: int,
+                grid_size: tuple[int, int]) -> tuple[int, int]:
+    """Tell the grid of positions from their number, if that is possible.
+
+    Squares are what images usually are cut into. A number of patches that
+    could be a square, for a model whose grid has as many and is none, might
+    be either.
+    """
     side = isqrt(num_patches)
-    if side**2 != num_patches:
+    square = side**2 == num_patches
+    alike = grid_size[0] * grid_size[1] == num_patches
+    if square and alike and tuple(grid_size) != (side, side):
         raise ValueError(
-            f'{name} is of {num_patches} patches, which is no square: say '
-            'how many rows and columns they are (source_grid, --source-grid)')
-    return side, side
+            f'{name} is of {num_patches} patches, which may be {side} x '
+            f'{side} or, as in the model, {grid_size[0]} x {grid_size[1]}: '
+            'say which (source_grid, --source-grid)')
+    if square:
+        return side, side
+    if alike:
+        return grid_size
+    raise ValueError(
+        f'{name} is of {num_patches} patches, which is no square: say how '
+        'many rows and columns they are (source_grid, --source-grid)')
 
 
 def _explain_shape(name: str, given: tuple[int, ...],

@@ -572,6 +572,31 @@ def test_a_grid_that_is_not_square_has_to_be_told(official):
                        resize_positions(source['pos_embed'], (6, 3), (4, 4)))
 
 
+def test_grids_of_as_many_patches_are_told_apart(ours, official):
+    """16 patches are 4 x 4 or 8 x 2: their positions differ."""
+    wide = _build(img_size=(8, 32)).state_dict()
+    with pytest.raises(ValueError, match=r'4 x 4 or, as in the model, 2 x 8: '
+                       r'say which .*--source-grid'):
+        convert_mae(official, model=wide, grid_size=(2, 8))
+    tensors, report = convert_mae(
+        official, model=wide, grid_size=(2, 8), source_grid=(4, 4))
+    assert report.notes['backbone.pos_embed'] == (
+        'interpolated from 4 x 4 to 2 x 8 patches')
+    assert torch.equal(tensors['backbone.pos_embed'],
+                       resize_positions(official['pos_embed'], (4, 4),
+                                        (2, 8)))
+    same, report = convert_mae(
+        official, model=wide, grid_size=(2, 8), source_grid=(2, 8))
+    assert not report.notes
+    assert torch.equal(same['backbone.pos_embed'], official['pos_embed'])
+    back, report = convert_mae(
+        official, model=ours, grid_size=(4, 4), source_grid=(8, 2))
+    assert set(report.notes) == {
+        'backbone.pos_embed', 'neck.decoder_pos_embed'
+    }
+    assert not torch.equal(back['backbone.pos_embed'], official['pos_embed'])
+
+
 def test_other_channels_are_refused(official):
     gray = _build(in_channels=1).state_dict()
     with pytest.raises(ValueError, match=r'trained on 3 channels, the model '
