@@ -85,7 +85,12 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'train.py: {error}') from None
 
-    apis.build_runner(config, args.launcher).train()
+    runner = apis.build_runner(config, args.launcher)
+    try:
+        apis.check_iterations(runner)
+    except ValueError as error:
+        raise SystemExit(f'train.py: {error}') from error
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 from mmmedmask.apis.cross_validation import CrossValidation, find_folds
 from mmmedmask.apis.runs import (
     build_runner,
+    check_iterations,
     disable_validation,
     draw_predictions,
     enable_lr_scaling,
@@ -18,8 +19,8 @@ from mmmedmask.apis.trained import build_trained_model
 
 __all__ = [
     'CrossValidation', 'build_runner', 'build_trained_model',
-    'disable_validation', 'draw_predictions', 'enable_lr_scaling',
-    'enable_test_time_augmentation', 'find_folds', 'load_config',
-    'prepare_test', 'save_predictions', 'set_mixed_precision', 'set_resume',
-    'set_work_dir'
+    'check_iterations', 'disable_validation', 'draw_predictions',
+    'enable_lr_scaling', 'enable_test_time_augmentation', 'find_folds',
+    'load_config', 'prepare_test', 'save_predictions',
+    'set_mixed_precision', 'set_resume', 'set_work_dir'
 ]

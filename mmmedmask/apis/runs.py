@@ -359,3 +359,31 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
+
+
+def check_iterations(runner: Runner) -> None:
+    """Build the training set, and refuse one that fills no batch.
+
+    MMEngine would end in an error about the schedule, or wait for ever.
+
+    Args:
+        runner: A runner before ``train()``.
+
+    Raises:
+        ValueError: If an epoch has no iteration.
+    """
+    if runner.train_loop is None:
+        return
+    loader = runner.train_dataloader
+    if len(loader) > 0:
+        return
+    number, size = len(loader.sampler), loader.batch_size
+    if loader.drop_last and number:
+        raise ValueError(
+            f'an epoch has no iteration: of {len(loader.dataset)} samples '
+            f'each of {runner.world_size} processes gets {number}, which '
+            f'fill no batch of {size}, and train_dataloader.drop_last=True '
+            'drops what does not fill one; take a smaller batch_size, fewer '
+            'processes or drop_last=False')
+    raise ValueError(f'an epoch has no iteration: the training set has '
+                     f'{len(loader.dataset)} samples')

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmmedmask import apis
 from mmmedmask.apis import runs
@@ -255,3 +256,31 @@ def test_missing_host_library_is_named():
     config = Config(dict(default_scope='mmabsent'))
     with pytest.raises(ModuleNotFoundError, match='pip install mmabsent'):
         apis.build_runner(config)
+
+
+@pytest.mark.parametrize(('batch_size', 'drop_last', 'ok'), [
+    (4, True, False),
+    (4, False, True),
+    (3, True, True),
+])
+def test_an_epoch_without_iterations_is_explained(tmp_path, batch_size,
+                                                  drop_last, ok):
+    runner = Runner(
+        torch.nn.Linear(1, 1),
+        str(tmp_path),
+        train_dataloader=dict(
+            batch_size=batch_size,
+            drop_last=drop_last,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            dataset=[0, 1, 2]),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        experiment_name=f'iterations {batch_size} {drop_last}')
+    if ok:
+        apis.check_iterations(runner)
+    else:
+        with pytest.raises(
+                ValueError,
+                match=r'no iteration: of 3 samples each of 1 processes gets '
+                r'3, which fill no batch of 4, .*drop_last=False'):
+            apis.check_iterations(runner)
