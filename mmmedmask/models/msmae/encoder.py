@@ -1,6 +1,7 @@
 """MSMAE's encoder: a vision transformer that runs on some tokens only."""
 
 from collections.abc import Sequence
+from math import isqrt
 
 import torch
 import torch.nn.functional as F
@@ -198,6 +199,26 @@ class MSMAEViT(VisionTransformer):
             pixels.flatten(2), projection.weight.flatten(1), projection.bias)
         norm = self.patch_embed.norm
         return patches if norm is None else norm(patches)
+
+    def _prepare_pos_embed(self, state_dict: dict[str, torch.Tensor],
+                           prefix: str, *args) -> None:
+        """Resize a checkpoint's positions, which have to be of a square.
+
+        mmpretrain takes every grid for a square; for another one it would
+        fail without saying why, or interpolate between wrong places.
+        """
+        positions = state_dict.get(f'{prefix}pos_embed')
+        if positions is not None and positions.shape != self.pos_embed.shape:
+            num_patches = positions.shape[1] - self.num_extra_tokens
+            if isqrt(max(num_patches, 0))**2 != num_patches:
+                rows, columns = self.patch_resolution
+                raise ValueError(
+                    f'{prefix}pos_embed of the checkpoint is of '
+                    f'{num_patches} patches, which is no square, and the '
+                    f'model has {rows} x {columns}: interpolate it by '
+                    'tools/model_converters/convert_mae_checkpoint.py '
+                    '--source-grid ROWS COLUMNS')
+        super()._prepare_pos_embed(state_dict, prefix, *args)
 
     def grid_size(self, images: torch.Tensor) -> tuple[int, int]:
         """Patches of images (B, C, H, W) as (rows, columns).

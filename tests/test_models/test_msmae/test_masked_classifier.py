@@ -156,6 +156,21 @@ def count_flops(function):
     return counter.get_total_flops()
 
 
+def test_positions_of_a_grid_that_is_no_square_are_refused():
+    """mmpretrain would take 8 positions for a 2 x 2 grid."""
+    source = tiny_classifier(backbone=dict(img_size=(8, 16))).backbone
+    target = tiny_classifier().backbone
+    with pytest.raises(ValueError, match='pos_embed of the checkpoint is of 8 '
+                       'patches, which is no square, .* has 4 x 6: .*'
+                       '--source-grid'):
+        target.load_state_dict(source.state_dict())
+    square = tiny_classifier(backbone=dict(img_size=(16, 16))).backbone
+    target.load_state_dict(square.state_dict())
+    same = tiny_classifier(seed=1).backbone
+    same.load_state_dict(target.state_dict())
+    assert torch.equal(same.pos_embed, target.pos_embed)
+
+
 def test_flops_of_vit_base():
     """Check 19: 49 of 196 tokens are a quarter of the work.
 
