@@ -1,0 +1,12 @@
+"""DSMIL on musk1; small enough for a CPU."""
+
+_base_ = [
+    '../../_base_/models/dsmil.py',
+    '../../_base_/datasets/musk1.py',
+    '../../_base_/schedules/musk_adam_60e.py',
+    '../../_base_/musk_runtime.py',
+]
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    aggregator=dict(in_dims=166, embed_dims=128))

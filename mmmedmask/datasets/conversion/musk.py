@@ -1,0 +1,127 @@
+"""Musk: molecules as bags of their shapes, the oldest test of bag learning.
+
+Dietterich et al., "Solving the multiple instance problem with axis-parallel
+rectangles", Artificial Intelligence 1997. A molecule is musk if one of its
+shapes (conformations) is. 166 features of a shape: distances to its surface
+along rays, and the position of an oxygen atom, in hundredths of an angstrom.
+"""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.datasets.cohort import Case
+from mmmedmask.datasets.cohort_folds import draw_folds, write_folds
+from mmmedmask.datasets.conversion import LayoutError
+
+NUM_FEATURES = 166
+CLASSES = {'0': 'non-musk', '1': 'musk'}
+# Features are stored in angstrom.
+UNITS_PER_ANGSTROM = 100
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """A bag.
+
+    Attributes:
+        name: Its number in the table, with leading zeros.
+        label: Name of the class.
+        shapes: Features of its shapes in angstrom, float32 (N, 166).
+    """
+
+    name: str
+    label: str
+    shapes: np.ndarray
+
+
+def read_molecules(path: Path) -> list[Molecule]:
+    """Read a table with a shape in each line, without a header.
+
+    Columns are the label of the molecule (0 or 1), its number, and the 166
+    features.
+
+    Args:
+        path: The csv.
+
+    Returns:
+        The molecules in the order of their numbers.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        LayoutError: If a line is no shape, or shapes of one molecule have
+            two labels.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist')
+    labels: dict[int, str] = {}
+    shapes: dict[int, list[list[float]]] = {}
+    with path.open(newline='', encoding='utf-8') as file:
+        for number, line in enumerate(csv.reader(file), start=1):
+            where = f'{path}, line {number}'
+            if len(line) != NUM_FEATURES + 2:
+                raise LayoutError(
+                    f'{where} has {len(line)} columns, expected label, '
+                    f'molecule and {NUM_FEATURES} features')
+            try:
+                molecule = int(line[1])
+                values = [float(value) for value in line[2:]]
+            except ValueError as error:
+                raise LayoutError(f'{where}: {error}') from None
+            if line[0] not in CLASSES:
+                raise LayoutError(f'{where} has the label {line[0]!r}, '
+                                  f'expected one of {list(CLASSES)}')
+            if not np.isfinite(values).all():
+                raise LayoutError(f'{where} has a feature that is not finite')
+            if labels.setdefault(molecule, line[0]) != line[0]:
+                raise LayoutError(f'{where} gives molecule {molecule} '
+                                  'another label than a line before')
+            shapes.setdefault(molecule, []).append(values)
+    if not shapes:
+        raise LayoutError(f'{path} has no shape')
+    width = len(str(max(shapes)))
+    return [
+        Molecule(f'molecule-{molecule:0{width}d}', CLASSES[labels[molecule]],
+                 np.array(shapes[molecule], np.float32) / UNITS_PER_ANGSTROM)
+        for molecule in sorted(shapes)]
+
+
+def write_cohort(molecules: list[Molecule], out: Path, num_folds: int = 10,
+                 seed: int = 0) -> Counter:
+    """Write bags, the cohort and folds in our layout.
+
+    ``features/NAME.npy``, ``cohort.csv`` and ``folds/splits_K.csv``. Fold k
+    tests on part k and trains on all others, as published results on this
+    set do: there is no validation split, and nothing to choose an epoch by.
+
+    Args:
+        molecules: The bags.
+        out: Folder to write to.
+        num_folds: Number of folds, at least 3.
+        seed: Seed of the folds.
+
+    Returns:
+        Bags of each class.
+
+    Raises:
+        FileExistsError: If ``out`` has other folds already.
+        ValueError: If there are too few bags for the folds.
+    """
+    cases = [Case(one.name, one.label) for one in molecules]
+    folds = [
+        {case: 'train' if split == 'val' else split
+         for case, split in fold.items()}
+        for fold in draw_folds(cases, num_folds, seed)]
+    write_folds(out / 'folds', folds, dict(seed=seed, source='musk'))
+    (out / 'features').mkdir(parents=True, exist_ok=True)
+    for one in molecules:
+        np.save(out / 'features' / f'{one.name}.npy', one.shapes)
+    with (out / 'cohort.csv').open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(['case_id', 'slide_id', 'label'])
+        writer.writerows([one.name, one.name, one.label]
+                         for one in molecules)
+    return Counter(one.label for one in molecules)
