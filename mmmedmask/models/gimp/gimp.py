@@ -80,7 +80,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         self._check_parts()
         self.freeze_gene_encoder = freeze_gene_encoder
         if freeze_gene_encoder and self.gene_encoder is not None:
-            self.gene_encoder.requires_grad_(False)
+            self.gene_encoder.requires_grad_(False).eval()
         self.seed = seed
         self.gene_cache = GeneVectorCache()
 

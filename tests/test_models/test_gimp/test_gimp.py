@@ -1,0 +1,413 @@
+"""GiMP's pre-training step: its losses, its frozen half (checks 16, 24)."""
+
+import copy
+import inspect
+import io
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
+
+from mmmedmask.models.gimp import GiMP
+from mmmedmask.registry import MODELS
+
+from .tiny_gimp import DIMS, GENES, LABELS, WIDTH, batch, tiny_gimp, total
+
+DOUBLE = torch.float64
+SLIDES = dict(gene_encoder=None)
+NCE = dict(contrast_head=dict(
+    type='mmmedmask.InfoNCEHead', proj_dims=4, image_dims=WIDTH,
+    gene_dims=WIDTH))
+
+
+@pytest.fixture(autouse=True)
+def _no_run():
+    MessageHub.get_current_instance().runtime_info.clear()
+
+
+# ------------------------------------------------------------------ the losses
+
+
+def test_losses_are_those_of_the_equations():
+    """Eq. 3 and 4 in loops, from the aggregator's own output."""
+    model = tiny_gimp(DOUBLE)
+    inputs, samples = batch(DOUBLE)
+    losses = model(inputs, samples, mode='loss')
+    image, tokens = model.aggregator(
+        inputs['patches'], None, inputs['mask'])
+    prediction = model.mpm_head(tokens)
+    errors = []
+    for bag, flags in enumerate(inputs['mask']):
+        for place in flags.nonzero()[:, 0].tolist():
+            errors += (prediction[bag, place] -
+                       inputs['patches'][bag, place]).abs().tolist()
+    assert len(errors) == 6 * 6 * DIMS
+    assert losses['loss_rec'].item() == pytest.approx(
+        sum(errors) / len(errors), rel=1e-12)
+
+    model.gene_encoder.eval()
+    patients = torch.cat([image, model.gene_encoder(inputs['genes'])], dim=1)
+    hinges = []
+    for a, anchor in enumerate(patients):
+        for p, positive in enumerate(patients):
+            for n, negative in enumerate(patients):
+                if a != p and LABELS[a] == LABELS[p] != LABELS[n]:
+                    hinge = ((anchor - positive)**2).sum() + .8 - (
+                        (anchor - negative)**2).sum()
+                    hinges.append(max(float(hinge), 0.))
+    active = [hinge for hinge in hinges if hinge]
+    assert 0 < len(active) < len(hinges) == 2 * 3 * 2 * 3
+    assert losses['loss_tri'].item() == pytest.approx(
+        sum(active) / len(active), rel=1e-9)
+    assert losses['tri_active'].item() == pytest.approx(
+        len(active) / len(hinges))
+    assert [name for name in losses if 'loss' in name] == [
+        'loss_rec', 'loss_tri']
+
+
+def test_the_step_reads_like_the_paper():
+    lines = inspect.getsource(GiMP.loss).split('"""')[2].strip().splitlines()
+    assert len(lines) <= 15
+    text = ' '.join(lines)
+    assert all(f'Eq. {number}' in text for number in ('1, 2', '3', '4'))
+
+
+@pytest.mark.parametrize(('arguments', 'names'), [
+    (dict(), {'loss_rec', 'loss_tri'}),
+    (dict(mpm_head=None), {'loss_tri'}),
+    (dict(gene_encoder=None, contrast_head=None), {'loss_rec'}),
+    (SLIDES, {'loss_rec', 'loss_tri'}),
+    (dict(mpm_head=None, **SLIDES), {'loss_tri'}),
+    (NCE, {'loss_rec', 'loss_nce'})])
+def test_parts_can_be_left_out(arguments, names):
+    """Rows of Table 2; all that is trained has a gradient."""
+    if arguments.get('mpm_head', 1) is None:
+        arguments = dict(arguments, aggregator=dict(
+            type='mmmedmask.NystromAggregator', in_dims=DIMS,
+            embed_dims=WIDTH, num_heads=2, num_landmarks=4,
+            mask_token='zeros'))
+    model = tiny_gimp(**arguments)
+    losses = model(*batch(), mode='loss')
+    assert {name for name in losses if 'loss' in name} == names
+    total(losses).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        if parameter.requires_grad:
+            assert parameter.grad.any(), name
+
+
+def test_nothing_is_masked_without_reconstruction():
+    model = tiny_gimp(mpm_head=None)
+    inputs, samples = batch()
+    with_mask = model.loss(inputs, samples)
+    inputs['mask'] = None
+    assert model.loss(inputs, samples) == with_mask
+    masked = tiny_gimp().loss(*batch())
+    assert masked['loss_tri'] != with_mask['loss_tri']
+
+
+def test_reduced_precision_is_near():
+    """Check 24: bfloat16 within 2 %; the losses stay in float32."""
+    model = tiny_gimp()
+    inputs, samples = batch(labels=LABELS * 3)
+    want = model.loss(inputs, samples)
+    model.gene_cache.clear()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = model.loss(inputs, samples)
+    for name, value in want.items():
+        assert got[name].dtype == torch.float32
+        assert got[name].item() == pytest.approx(value.item(), rel=.02)
+    # Genes do not take part in the autocast.
+    assert got['d2_ap_ge'] == want['d2_ap_ge']
+
+
+# ------------------------------------------------- who takes part in what
+
+
+def test_who_lacks_genes_or_slides_is_in_no_triplet():
+    """He may be of any class, and gets a gradient from Eq. 3 alone."""
+    model = tiny_gimp(DOUBLE)
+    inputs, samples = batch(DOUBLE)
+    inputs['has_genes'][1] = False
+    inputs['genes'][1] = 0
+    inputs['has_patches'][4] = False
+    inputs['valid'][4] = inputs['mask'][4] = False
+    got = model.loss(inputs, samples)
+    rows = [0, 2, 3, 5]
+    few, theirs = batch(DOUBLE, rows=rows)
+    want = model.loss(few, theirs)
+    assert got['tri_count'] == want['tri_count'] == 3 * 2
+    for name in ('loss_tri', 'd2_ap_img', 'd2_an_ge'):
+        assert torch.allclose(got[name], want[name])
+    # Whoever has slides is reconstructed.
+    alone, who = batch(DOUBLE, rows=[0, 1, 2, 3, 5])
+    assert torch.allclose(got['loss_rec'],
+                          model.loss(alone, who)['loss_rec'])
+    image = torch.randn(6, WIDTH, dtype=DOUBLE, requires_grad=True)
+    losses = model.contrast(
+        image, torch.randn(6, WIDTH, dtype=DOUBLE), inputs, samples)
+    losses['loss_tri'].backward()
+    assert not image.grad[[1, 4]].any()
+
+
+def test_who_lacks_genes_is_not_contrasted():
+    model = tiny_gimp(DOUBLE, **NCE)
+    inputs, samples = batch(DOUBLE)
+    inputs['has_genes'][[0, 3]] = False
+    got = model.loss(inputs, samples)
+    want = model.loss(*batch(DOUBLE, rows=[1, 2, 4, 5]))
+    assert torch.allclose(got['loss_nce'], want['loss_nce'])
+
+
+def test_a_batch_without_any_genes_is_reconstructed():
+    model = tiny_gimp()
+    inputs, samples = batch()
+    inputs['genes'] = None
+    inputs['has_genes'][:] = False
+    losses = model.loss(inputs, samples)
+    assert losses['tri_count'] == losses['loss_tri'] == 0
+    assert losses['loss_rec'] > 0
+    assert not len(model.gene_cache)
+    total(losses).backward()
+
+
+# --------------------------------------------------- check 16: the frozen half
+
+
+def test_the_gene_encoder_is_frozen():
+    model = tiny_gimp().train()
+    assert not model.gene_encoder.training
+    assert model.aggregator.training
+    before = copy.deepcopy(model.gene_encoder.state_dict())
+    other = copy.deepcopy(model.aggregator.state_dict())
+    wrapper = OptimWrapper(torch.optim.AdamW(
+        model.parameters(), lr=.1, weight_decay=.5))
+    for _ in range(3):
+        wrapper.update_params(total(model.loss(*batch())))
+        model.train()
+    assert all(p.grad is None for p in model.gene_encoder.parameters())
+    for name, value in model.gene_encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert any(not torch.equal(value, other[name]) for name, value
+               in model.aggregator.state_dict().items())
+
+
+def test_a_gene_encoder_that_is_not_frozen_is_trained():
+    model = tiny_gimp(freeze_gene_encoder=False).train()
+    assert model.gene_encoder.training
+    total(model.loss(*batch())).backward()
+    assert all(p.grad.any() for p in model.gene_encoder.parameters())
+    assert not len(model.gene_cache)
+
+
+# ------------------------------------------------------- the cache of CLS_ge
+
+
+def test_genes_are_encoded_once_per_patient():
+    model = tiny_gimp().train()
+    inputs, samples = batch()
+    first = model.encode_genes(inputs, samples)
+    assert model.gene_encoder.encoded == 6
+    # Dropout has no say, and others in the batch have none.
+    few, theirs = batch(rows=[4, 2])
+    again = model.encode_genes(few, theirs)
+    assert model.gene_encoder.encoded == 6
+    assert torch.equal(again, first[[4, 2]])
+    model.gene_cache.clear()
+    assert torch.equal(model.encode_genes(few, theirs), first[[4, 2]])
+    assert model.gene_encoder.encoded == 8
+    want = model.gene_encoder(inputs['genes'])
+    assert torch.allclose(first, want, atol=1e-6)
+    assert first.grad_fn is None
+
+
+def _in_place(encoder, inputs):
+    with torch.no_grad():
+        encoder.fc.weight[0, 0] += 1e-3
+
+
+def _behind_the_counter(encoder, inputs):
+    encoder.fc.weight.data.mul_(1.001)
+
+
+def _sign(encoder, inputs):
+    encoder.fc.weight.data.neg_()
+
+
+def _buffer(encoder, inputs):
+    encoder.scale.fill_(2)
+
+
+def _load(encoder, inputs):
+    encoder.load_state_dict(
+        {name: value + .1 for name, value in encoder.state_dict().items()})
+
+
+def _another_tensor(encoder, inputs):
+    encoder.fc.bias = torch.nn.Parameter(
+        encoder.fc.bias.detach() + .5, requires_grad=False)
+
+
+def _scaling(encoder, inputs):
+    inputs['genes'] = inputs['genes'] * 1.01
+
+
+def _one_gene(encoder, inputs):
+    inputs['genes'][:, 7] += 1e-3
+
+
+@pytest.mark.parametrize('change', [
+    _in_place, _behind_the_counter, _sign, _buffer, _load, _another_tensor,
+    _scaling, _one_gene])
+def test_nothing_old_is_given_when_something_changes(change):
+    model = tiny_gimp()
+    inputs, samples = batch()
+    old = model.encode_genes(inputs, samples)
+    change(model.gene_encoder, inputs)
+    got = model.encode_genes(inputs, samples)
+    model.gene_encoder.eval()
+    assert torch.allclose(got, model.gene_encoder(inputs['genes']),
+                          atol=1e-6)
+    assert not torch.equal(got, old)
+
+
+def test_the_cache_is_in_no_checkpoint_and_copies_well():
+    model = tiny_gimp()
+    names = set(model.state_dict())
+    inputs, samples = batch()
+    want = model.encode_genes(inputs, samples)
+    assert set(model.state_dict()) == names
+    assert not any('cache' in name for name in names)
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied.encode_genes(inputs, samples), want)
+    stream = io.BytesIO()
+    torch.save(model.state_dict(), stream)
+    assert {name.split('.')[0] for name in names} == {
+        'aggregator', 'gene_encoder', 'mpm_head'}
+
+
+def test_patients_without_a_name_are_not_kept():
+    model = tiny_gimp()
+    inputs, samples = batch()
+    for sample in samples[:2]:
+        sample.set_metainfo(dict(case_id=None))
+    model.encode_genes(inputs, samples)
+    model.encode_genes(inputs, samples)
+    assert model.gene_encoder.encoded == 6 + 2
+    model.encode_genes(inputs)
+    assert model.gene_encoder.encoded == 6 + 2 + 6
+
+
+# --------------------------------------------------------------- randomness
+
+
+def test_random_triplets_follow_seed_iteration_and_sample():
+    model = tiny_gimp(contrast_head=dict(
+        type='mmmedmask.TripletHead', mining='random'))
+    _, samples = batch()
+    hub = MessageHub.get_current_instance()
+    draws = {}
+    for seed, iteration in ((0, 0), (0, 1), (1, 0)):
+        hub.update_info('seed', seed)
+        hub.update_info('iter', iteration)
+        draws[seed, iteration] = model.draw_triplets(samples)
+    assert len({tuple(draw.flatten().tolist())
+                for draw in draws.values()}) == 3
+    assert torch.equal(model.draw_triplets(samples[::-1]),
+                       draws[1, 0].flip(0))
+    model.seed = 0
+    assert torch.equal(model.draw_triplets(samples), draws[0, 0])
+    assert model(*batch(), mode='loss')['tri_count'] == 6
+    samples[3].set_metainfo(dict(sample_idx=None))
+    with pytest.raises(ValueError, match='sample_idx, which case case 3'):
+        model.draw_triplets(samples)
+    assert tiny_gimp().draw_triplets(samples) is None
+
+
+# ---------------------------------------------------------------- other modes
+
+
+def test_vectors_of_whole_bags():
+    model = tiny_gimp()
+    inputs, samples = batch()
+    got = model(inputs, samples)
+    image, _ = model.aggregator(inputs['patches'])
+    assert torch.equal(got['image'], image)
+    assert got['patient'].shape == (6, 2 * WIDTH)
+    assert torch.equal(got['patient'],
+                       torch.cat([got['image'], got['genes']], dim=1))
+    alone = tiny_gimp(**SLIDES)(inputs)
+    assert alone['genes'] is None
+    assert torch.equal(alone['patient'], alone['image'])
+
+
+def test_reconstruction_keeps_what_is_visible():
+    model = tiny_gimp()
+    inputs, _ = batch()
+    filled = model.reconstruct(inputs)
+    mask = inputs['mask']
+    assert torch.equal(filled[~mask], inputs['patches'][~mask])
+    error = (filled - inputs['patches'])[mask].abs().mean()
+    assert torch.allclose(error, model.loss(*batch())['loss_rec'])
+    with pytest.raises(ValueError, match='without mpm_head nothing'):
+        tiny_gimp(mpm_head=None).reconstruct(inputs)
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (dict(mpm_head=None, contrast_head=None), 'mpm_head, contrast_head or'),
+    (dict(contrast_head=None), 'gene_encoder must be None, got Counting'),
+    (dict(gene_encoder=None, **NCE), 'InfoNCEHead .* needs a gene_encoder'),
+])
+def test_parts_that_do_not_fit_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        tiny_gimp(**arguments)
+
+
+def test_a_vector_per_class_is_refused():
+    with pytest.raises(ValueError, match='CLAM_MB gives a vector per class'):
+        tiny_gimp(aggregator=dict(
+            type='mmmedmask.CLAM_MB', in_dims=DIMS, embed_dims=WIDTH,
+            num_classes=2))
+
+
+@pytest.mark.parametrize(('change', 'said'), [
+    (lambda inputs, samples: inputs.update(patches=None),
+     'nobody in the batch has slides'),
+    (lambda inputs, samples: inputs.update(mask=None),
+     'lacks mmmedmask.GenerateSequenceMask'),
+    (lambda inputs, samples: samples[2].pop('gt_label'),
+     'case case 2 has the gt_label None; triplets need one'),
+    (lambda inputs, samples: samples[1].set_gt_label([0, 1]),
+     r'case case 1 has the gt_label \[0, 1\]'),
+])
+def test_bad_batches_are_refused(change, said):
+    inputs, samples = batch()
+    change(inputs, samples)
+    with pytest.raises(ValueError, match=said):
+        tiny_gimp().loss(inputs, samples)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="got 'predict'"):
+        tiny_gimp()(*batch(), mode='predict')
+
+
+def test_is_built_from_a_config_with_real_encoders():
+    model = MODELS.build(dict(
+        type='mmmedmask.GiMP',
+        aggregator=dict(type='mmmedmask.NystromAggregator', in_dims=DIMS,
+                        embed_dims=WIDTH, num_heads=2),
+        gene_encoder=dict(type='mmmedmask.GroupMSA', num_genes=GENES,
+                          embed_dims=WIDTH, num_fragments=4, num_groups=2,
+                          num_heads=2, drop_rate=.3),
+        mpm_head=dict(type='mmmedmask.MPMHead'),
+        contrast_head=dict(type='mmmedmask.TripletHead'))).train()
+    model.init_weights()
+    one, two = (model.loss(*batch()) for _ in range(2))
+    assert one == two
+    assert type(model.data_preprocessor).__name__ == \
+        'SlideOmicDataPreprocessor'
