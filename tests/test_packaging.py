@@ -226,6 +226,9 @@ def test_mim_understands_the_model_index():
         ('msmae_interval-60_vit-base-p16_1xb64-coslr-300e',
          'Messidor-2'): 63.55,
         ('vit-base-p16_msmae-cls-pool_1xb256-100e', 'Brain Tumor MRI'): 98.47,
+        # GiMP's Table 1.
+        ('clam-mb_1xb8-coslr-70e', 'TCGA-NSCLC'): 88.89,
+        ('porpoise_1xb8-coslr-70e', 'TCGA-NSCLC'): 95.24,
     }
     for (name, dataset), value in accuracies.items():
         assert reported[name, dataset, 'Top 1 Accuracy'] == value

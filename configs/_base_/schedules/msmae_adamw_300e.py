@@ -24,7 +24,8 @@ optim_wrapper = dict(
             pos_embed=dict(decay_mult=0.0))))
 
 # The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone.
+# changes train_cfg alone, unless it is no longer than the warm-up. Then it
+# shortens that, too: param_scheduler.0.end and param_scheduler.1.begin.
 param_scheduler = [
     dict(
         type='LinearLR',

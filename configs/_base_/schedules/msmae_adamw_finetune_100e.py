@@ -28,7 +28,9 @@ optim_wrapper = dict(
         }))
 
 # The cosine ends with the last epoch, at 1e-6 for the head and in proportion
-# below: a child that trains longer or shorter changes train_cfg alone.
+# below: a child that trains longer or shorter changes train_cfg alone, unless
+# it is no longer than the warm-up. Then it shortens that, too:
+# param_scheduler.0.end and param_scheduler.1.begin.
 param_scheduler = [
     dict(
         type='LinearLR',

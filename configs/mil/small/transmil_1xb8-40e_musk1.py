@@ -3,7 +3,7 @@
 _base_ = [
     '../../_base_/models/transmil.py',
     '../../_base_/datasets/musk1.py',
-    '../../_base_/schedules/musk_adam_60e.py',
+    '../../_base_/schedules/musk_adam_40e.py',
     '../../_base_/musk_runtime.py',
 ]
 

@@ -4,7 +4,7 @@ Its 100 epochs have a bag in each step; ours have fewer steps of more bags.
 """
 
 # ========================= Frequently modified =========================
-max_epochs = 60
+max_epochs = 40
 lr = 5e-4
 weight_decay = 5e-3
 

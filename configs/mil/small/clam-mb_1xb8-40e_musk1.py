@@ -3,10 +3,11 @@
 _base_ = [
     '../../_base_/models/clam-mb.py',
     '../../_base_/datasets/musk1.py',
-    '../../_base_/schedules/musk_adam_60e.py',
+    '../../_base_/schedules/musk_adam_40e.py',
     '../../_base_/musk_runtime.py',
 ]
 
 # ====================== Unmodified in most cases =======================
 model = dict(
-    aggregator=dict(in_dims=166, embed_dims=128, attention_dims=64, num_instances=2))
+    aggregator=dict(
+        in_dims=166, embed_dims=128, attention_dims=64, num_instances=2))
