@@ -1,0 +1,107 @@
+"""Two processes take the step of one with both batches, triplets included."""
+
+import json
+import multiprocessing
+import os
+import traceback
+
+import pytest
+import torch
+from torch import distributed, nn
+
+from .tiny_gimp import batch, tiny_gimp, total
+
+SIZE = 2
+LABELS = (0, 1, 0, 1, 1, 0, 0, 1)
+HEADS = {
+    'triplets': dict(type='mmmedmask.TripletHead', mining='batch_hard'),
+    'own': dict(type='mmmedmask.TripletHead', across_ranks=False),
+    'contrast': dict(type='mmmedmask.InfoNCEHead', proj_dims=4,
+                     image_dims=8, gene_dims=8),
+}
+
+
+def gradients(model, inputs, samples):
+    """Gradient of each parameter after a step, and the losses."""
+    losses = model(inputs, samples, mode='loss')
+    total(losses).backward()
+    model = getattr(model, 'module', model)
+    return dict(
+        losses={name: float(value) for name, value in losses.items()},
+        gradients={name: parameter.grad.tolist() for name, parameter in
+                   model.named_parameters() if parameter.requires_grad})
+
+
+def work(rank, folder):
+    """One rank, with half of the patients."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank,
+        world_size=SIZE)
+    found = {}
+    for name, head in HEADS.items():
+        # The frozen encoder needs no search for unused parameters.
+        model = nn.parallel.DistributedDataParallel(
+            tiny_gimp(torch.float64, contrast_head=head).train())
+        rows = list(range(4 * rank, 4 * rank + 4))
+        found[name] = gradients(
+            model, *batch(torch.float64, LABELS, rows=rows))
+    with open(f'{folder}/{rank}.json', 'w') as file:
+        json.dump(found, file)
+    distributed.destroy_process_group()
+
+
+def start(rank, folder):
+    """Run ``work`` in a copy of this process, without its way out."""
+    status = 1
+    try:
+        work(rank, folder)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('ranks')
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=start, args=(rank, str(folder)))
+                 for rank in range(SIZE)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=300)
+    assert [process.exitcode for process in processes] == [0] * SIZE
+    return [json.loads((folder / f'{rank}.json').read_text())
+            for rank in range(SIZE)]
+
+
+@pytest.mark.parametrize('name', ['triplets', 'contrast'])
+def test_gradients_are_those_of_one_process(ranks, name):
+    model = tiny_gimp(torch.float64, contrast_head=HEADS[name]).train()
+    want = gradients(model, *batch(torch.float64, LABELS))
+    contrast = next(key for key in want['losses'] if key in (
+        'loss_tri', 'loss_nce'))
+    for rank in ranks:
+        got = rank[name]
+        assert got['losses'][contrast] == pytest.approx(
+            want['losses'][contrast], abs=1e-12)
+        assert set(got['gradients']) == set(want['gradients'])
+        for key, values in want['gradients'].items():
+            difference = torch.tensor(values) - torch.tensor(
+                got['gradients'][key])
+            assert difference.abs().max() < 1e-7, key
+    # Each has the reconstruction of its own patients, of which DDP takes
+    # the mean.
+    mean = sum(rank[name]['losses']['loss_rec'] for rank in ranks) / SIZE
+    assert mean == pytest.approx(want['losses']['loss_rec'], abs=1e-12)
+
+
+def test_own_triplets_are_not_those_of_one_process(ranks):
+    model = tiny_gimp(torch.float64, contrast_head=HEADS['own']).train()
+    want = gradients(model, *batch(torch.float64, LABELS))
+    assert want['losses']['tri_count'] == 96
+    for rank in ranks:
+        assert rank['own']['losses']['tri_count'] == 8
