@@ -1,0 +1,90 @@
+"""tools/analysis_tools/gene_baselines.py as users run it."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from mmmedmask.datasets.cohort import read_cohort
+from mmmedmask.datasets.cohort_folds import draw_folds, write_folds
+from mmmedmask.evaluation.patient_predictions import read_patients
+from mmmedmask.testing.slide_files import draw_fpkm, draw_genes
+
+TOOL = Path(__file__).resolve().parents[1] / (
+    'tools/analysis_tools/gene_baselines.py')
+GENES = draw_genes(15)
+CONFIG = """
+dataset = dict(type='mmmedmask.SlideOmicDataset', data_root={root!r},
+               ann_file='cohort.csv', modalities=['genes'],
+               expression=dict(path='rna.tsv', unit='fpkm'),
+               missing_genes='keep', split_file='none.csv')
+train_dataloader = dict(dataset=dict(split='train', **dataset))
+test_dataloader = dict(
+    dataset=dict(split='test', test_mode=True, **dataset))
+"""
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """30 patients, of whom one gene tells the class and one has none."""
+    cases = [f'p{place}' for place in range(30)]
+    labels = ['ab'[place % 2] for place in range(30)]
+    values = draw_fpkm(29, len(GENES))
+    values[:, 3] = [1 + 20 * (label == 'b') for label in labels[:29]]
+    lines = ['\t'.join(['gene_id', *cases[:29]])]
+    lines += ['\t'.join([gene, *map(str, column.tolist())])
+              for gene, column in zip(GENES, values.T, strict=True)]
+    (tmp_path / 'rna.tsv').write_text('\n'.join(lines) + '\n')
+    (tmp_path / 'cohort.csv').write_text('\n'.join(
+        ['case_id,slide_id,label',
+         *(f'{case},,{label}' for case, label in
+           zip(cases, labels, strict=True))]) + '\n')
+    (tmp_path / 'config.py').write_text(CONFIG.format(root=str(tmp_path)))
+    folds = draw_folds(read_cohort(tmp_path / 'cohort.csv'), 3)
+    write_folds(tmp_path / 'splits', folds, {})
+    return tmp_path, values, labels, folds
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', [TOOL.name, *map(str, arguments)])
+    runpy.run_path(str(TOOL), run_name='__main__')
+
+
+def test_fits_on_training_patients_and_tests_on_others(
+        cohort, monkeypatch, capsys):
+    root, values, labels, folds = cohort
+    call(monkeypatch, root / 'config.py', '--folds', root / 'splits',
+         '--out', root / 'out')
+    said = capsys.readouterr().out
+    assert 'logistic_regression' in said
+    assert 'random_forest' in said
+    logs = np.log2(values.astype(np.float64) + 1)
+    for fold, splits in enumerate(folds):
+        rows = {split: [int(case[1:]) for case, other in splits.items()
+                        if other == split and case != 'p29']
+                for split in ('train', 'test')}
+        train = logs[rows['train']]
+        scaled = np.clip((logs - train.mean(axis=0)) / train.std(axis=0),
+                         -10, 10)
+        truth = np.array([label == 'b' for label in labels])
+        model = LogisticRegression(C=.01, max_iter=2000).fit(
+            scaled[rows['train']], truth[rows['train']])
+        got = read_patients(
+            root / f'out/logistic_regression/fold_{fold}/test/patients.csv')
+        assert list(got.case_ids) == [f'p{row}' for row in rows['test']]
+        assert np.allclose(got.scores,
+                           model.predict_proba(scaled[rows['test']]),
+                           atol=1e-4)
+        assert (got.labels == truth[rows['test']]).all()
+    for name in ('logistic_regression', 'random_forest'):
+        assert 'fold 2' in (root / f'out/{name}/results.md').read_text()
+        assert (root / f'out/{name}/results.csv').is_file()
+
+
+def test_needs_folds(cohort, monkeypatch):
+    root, *_ = cohort
+    with pytest.raises(SystemExit, match='gene_baselines.py: .*splits_0.csv'):
+        call(monkeypatch, root / 'config.py', '--folds', root)
