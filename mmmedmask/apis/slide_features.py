@@ -246,7 +246,8 @@ class _Run:
                  level=geometry.level,
                  name=task.slide_id))
         self._open[number] = (writer, plan, time.monotonic())
-        note = (f'{geometry.tile_size} px at {geometry.mpp:.4g} µm per '
+        # The font of pictures has no Greek letters.
+        note = (f'{geometry.tile_size} px at {geometry.mpp:.4g} um per '
                 f'pixel, {geometry.side} px of the finest level; '
                 f'{100 * plan.tissue.mean():.0f} % of the slide is tissue')
         drawn = draw_kept_tiles(plan.thumbnail, plan.coords, geometry.side,

@@ -1,0 +1,119 @@
+"""Ask a trained model what it sees in the patches of a bag."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+_PATCHES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class BagEvidence:
+    """What a model makes of a bag of N patches.
+
+    Attributes:
+        attention: Weights of the patches, shape (R, N), each row with sum 1.
+        attention_names: What the R rows are of: empty for the one row of
+            most models, else the classes, or the sets of genes of MCAT.
+        patch_scores: Probabilities of the classes for a bag that holds one
+            patch alone, shape (K, N); None if the model has no classes.
+        bag_scores: Probabilities of the classes for the bag, shape (K, ),
+            or None.
+    """
+
+    attention: np.ndarray
+    attention_names: tuple[str, ...]
+    patch_scores: np.ndarray | None
+    bag_scores: np.ndarray | None
+
+
+@torch.inference_mode()
+def find_evidence(model: nn.Module,
+                  inputs: dict,
+                  classes: Sequence[str] = (),
+                  per_patch: bool = True) -> BagEvidence:
+    """Run a model on a bag, and on each of its patches.
+
+    Args:
+        model: A trained classifier of slides, or GiMP in pre-training, in
+            evaluation mode.
+        inputs: One sample's ``patches`` (N, D), ``coords`` (N, 2) or None,
+            and ``genes`` (G, ) or None.
+        classes: Names of the classes, if they are known.
+        per_patch: Whether patches are classified one by one.
+
+    Returns:
+        The evidence.
+
+    Raises:
+        ValueError: If the model looks at no patches, or the bag is empty.
+    """
+    aggregator = getattr(model, 'aggregator', None)
+    if aggregator is None:
+        raise ValueError(f'{type(model).__name__} has no aggregator: it does '
+                         'not look at slides')
+    if inputs.get('patches') is None or not len(inputs['patches']):
+        raise ValueError('the bag has no patch to look at')
+    keys = ('patches', 'coords', 'genes')
+    batch = model.data_preprocessor({
+        'inputs': {key: [inputs.get(key)] for key in keys},
+        'data_samples': None,
+    })['inputs']
+    extra = {}
+    if getattr(aggregator, 'uses_genes', False):
+        extra = {'genes': batch['genes'], 'has_genes': batch['has_genes']}
+        if batch['genes'] is None:
+            raise ValueError(
+                f'{type(aggregator).__name__} looks at patches through genes:'
+                ' name the patient with --case, whose genes the data set has')
+    attention = aggregator.attention(
+        batch['patches'], batch['valid'], batch['coords'], **extra)[0]
+    attention = attention.float().cpu().numpy()
+    names: tuple[str, ...] = ()
+    if attention.ndim == 2:
+        kind = 'class' if getattr(aggregator, 'class_wise', False) else 'set'
+        names = tuple(f'{kind} {row}' for row in range(len(attention)))
+        if kind == 'class' and len(classes) == len(attention):
+            names = tuple(classes)
+    bag_scores = _scores(model, batch)
+    patch_scores = None
+    if bag_scores is not None and per_patch:
+        patch_scores = np.concatenate([
+            _scores(model, part) for part in _single_patches(batch)]).T
+    return BagEvidence(
+        np.atleast_2d(attention), names, patch_scores,
+        None if bag_scores is None else bag_scores[0])
+
+
+def _single_patches(batch: dict):
+    """Give the patches of a bag as bags of one patch."""
+    patches, coords = batch['patches'][0], batch['coords']
+    for start in range(0, len(patches), _PATCHES_AT_ONCE):
+        part = patches[start:start + _PATCHES_AT_ONCE, None]
+        number = len(part)
+        yield {
+            'patches': part,
+            'valid': torch.ones(
+                number, 1, dtype=torch.bool, device=part.device),
+            'mask': None,
+            'coords': None if coords is None else
+            coords[0, start:start + number, None],
+            'genes': None if batch['genes'] is None else
+            batch['genes'].expand(number, -1),
+            'has_genes': batch['has_genes'].expand(number),
+            'has_patches': batch['has_patches'].expand(number),
+        }
+
+
+def _scores(model: nn.Module, batch: dict) -> np.ndarray | None:
+    """Probabilities of the classes, (B, K), or None without classes."""
+    if not hasattr(model, 'predict') or not hasattr(model, 'head'):
+        return None
+    samples = model.predict(batch)
+    if any('pred_score' not in sample for sample in samples):
+        return None
+    return torch.stack(
+        [sample.pred_score for sample in samples]).float().cpu().numpy()

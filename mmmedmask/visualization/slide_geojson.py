@@ -1,0 +1,94 @@
+"""Patches of a slide as GeoJSON that QuPath opens.
+
+QuPath (0.4 and later; drop the file on the open slide) shows each patch as
+a detection with its measurements, which "Measure > Show measurement maps"
+colours. Format: QuPath's QuPathTypeAdapters.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from mmmedmask.visualization.slide_heatmap import PatchPlaces
+
+_PALETTE = 'tab10'
+
+
+def patch_features(places: PatchPlaces,
+                   measurements: Mapping[str, np.ndarray],
+                   classes: Sequence[str] = (),
+                   labels: np.ndarray | None = None) -> dict:
+    """Describe patches as a GeoJSON feature collection.
+
+    Args:
+        places: Where the patches are; their corners become polygons in
+            pixels of the finest level.
+        measurements: Values of the patches by name, shape (N, ) each.
+        classes: Names of classes.
+        labels: Class of each patch, shape (N, ), or None for none.
+
+    Returns:
+        The collection, plain data.
+
+    Raises:
+        ValueError: If a measurement or the labels are not of N patches, or a
+            value is NaN or infinite, which JSON does not know.
+    """
+    number = len(places.coords)
+    for name, values in measurements.items():
+        if values.shape != (number, ):
+            raise ValueError(f'{name} has values of shape {values.shape} for '
+                             f'{number} patches')
+        if not np.isfinite(values).all():
+            raise ValueError(f'{name} has values that are NaN or infinite')
+    if labels is not None and labels.shape != (number, ):
+        raise ValueError(f'labels have the shape {labels.shape} for {number} '
+                         'patches')
+    colors = [[round(255 * part) for part in
+               matplotlib.colormaps[_PALETTE](place % 10)[:3]]
+              for place in range(len(classes))]
+    features = []
+    for row, (x, y) in enumerate(places.coords.tolist()):
+        right, bottom = _plain(x + places.side), _plain(y + places.side)
+        properties: dict = {
+            'objectType': 'detection',
+            'name': f'patch {row}',
+            'measurements': {name: float(values[row])
+                             for name, values in measurements.items()},
+        }
+        if labels is not None:
+            label = int(labels[row])
+            properties['classification'] = {
+                'name': classes[label], 'color': colors[label]}
+        features.append({
+            'type': 'Feature',
+            'geometry': {
+                'type': 'Polygon',
+                'coordinates': [[[x, y], [right, y], [right, bottom],
+                                 [x, bottom], [x, y]]],
+            },
+            'properties': properties,
+        })
+    return {'type': 'FeatureCollection', 'features': features}
+
+
+def write_geojson(path: Path, collection: Mapping) -> None:
+    """Write a collection as a compact file.
+
+    Args:
+        path: The file.
+        collection: Of :func:`patch_features`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps(collection, separators=(',', ':'), allow_nan=False),
+        encoding='utf-8')
+
+
+def _plain(value: float) -> float | int:
+    """Whole numbers without a point."""
+    return int(value) if math.isclose(value, round(value)) else value

@@ -1,0 +1,271 @@
+"""Heat maps of the patches of a slide, with a scale that says what it shows.
+
+All functions are pure: they take arrays and return pictures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mmmedmask.visualization.attention import COLORMAP, MAP_SHARE
+from mmmedmask.visualization.grid import FAINT_INK, Column, draw_grid
+
+SCALES = ('percentile', 'minmax', 'probability')
+"""How values become colours; ``'probability'`` is 0 to 1 as it is."""
+
+PROBABILITY_COLORMAP = 'coolwarm'
+CANVAS_COLOR = (244, 244, 244)
+_BAR_HEIGHT, _LABEL_HEIGHT = 14, 18
+_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class PatchMap:
+    """A value for every patch.
+
+    Attributes:
+        title: What it is, in two or three words.
+        values: Shape (N, ).
+        scale: One of ``SCALES``.
+
+    Raises:
+        ValueError: If the scale is not known, or a value is NaN or infinite.
+    """
+
+    title: str
+    values: np.ndarray
+    scale: str = 'percentile'
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ValueError(
+                f'scale must be one of {SCALES}, got {self.scale!r}')
+        if not np.isfinite(self.values).all():
+            raise ValueError(f'{self.title} has values that are NaN or '
+                             'infinite')
+
+
+@dataclass(frozen=True)
+class PatchPlaces:
+    """Where the patches lie.
+
+    Attributes:
+        coords: Upper left corners (x, y) in pixels of the slide's finest
+            level, shape (N, 2).
+        side: Side of a patch in these pixels.
+        size: (width, height) of the slide's finest level.
+
+    Raises:
+        ValueError: If a shape does not fit or ``side`` is not positive.
+    """
+
+    coords: np.ndarray
+    side: float
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.coords.ndim != 2 or self.coords.shape[1] != 2:
+            raise ValueError(
+                f'coords must have the shape (N, 2), got {self.coords.shape}')
+        if not self.side > 0:
+            raise ValueError(f'side must be positive, got {self.side}')
+
+
+def percentile_ranks(values: np.ndarray) -> np.ndarray:
+    """Share of the other values that are smaller; equal ones count half.
+
+    Args:
+        values: Shape (N, ).
+
+    Returns:
+        Shape (N, ), in [0, 1]: the smallest of several values has 0, the
+        largest 1, a value that all share 0.5.
+    """
+    if len(values) < 2:
+        return np.full(len(values), .5)
+    ordered = np.sort(values)
+    below = np.searchsorted(ordered, values, side='left')
+    up_to = np.searchsorted(ordered, values, side='right')
+    return (below + (up_to - 1 - below) / 2) / (len(values) - 1)
+
+
+def color_levels(values: np.ndarray, scale: str) -> np.ndarray:
+    """Bring values to [0, 1], as a scale says.
+
+    Args:
+        values: Shape (N, ).
+        scale: One of ``SCALES``.
+
+    Returns:
+        Shape (N, ).
+    """
+    if scale == 'percentile':
+        return percentile_ranks(values)
+    if scale == 'probability':
+        return np.clip(values, 0, 1)
+    low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+    if not high > low:
+        return np.full(len(values), .5)
+    return (values - low) / (high - low)
+
+
+def paint_patches(levels: np.ndarray, places: PatchPlaces,
+                  shape: tuple[int, int]) -> np.ndarray:
+    """Give every pixel the mean of the patches that cover it.
+
+    Args:
+        levels: Shape (N, ).
+        places: Where the patches are.
+        shape: (height, width) of the picture of the whole slide.
+
+    Returns:
+        Shape ``shape``, NaN where there is no patch.
+    """
+    height, width = shape
+    scale = np.array([width / places.size[0], height / places.size[1]])
+    low = np.round(places.coords * scale).astype(int)
+    high = np.round((places.coords + places.side) * scale).astype(int)
+    # A patch is seen, however small the picture is.
+    high = np.maximum(high, low + 1)
+    total, count = np.zeros(shape), np.zeros(shape, np.int32)
+    for level, (left, top), (right, bottom) in zip(
+            levels, low.clip(0), high.clip(0), strict=True):
+        total[top:bottom, left:right] += level
+        count[top:bottom, left:right] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def blank_canvas(size: tuple[int, int], max_side: int = 800) -> np.ndarray:
+    """Draw an empty picture of a slide that is not there.
+
+    Args:
+        size: (width, height) of the slide's finest level.
+        max_side: Longest side of the picture in pixels.
+
+    Returns:
+        RGB, uint8, shape (h, w, 3).
+    """
+    factor = max(1.0, max(size) / max_side)
+    width, height = (max(1, round(length / factor)) for length in size)
+    return np.full((height, width, 3), CANVAS_COLOR, np.uint8)
+
+
+def draw_slide_heatmaps(thumbnail: np.ndarray | None,
+                        maps: Sequence[PatchMap],
+                        places: PatchPlaces,
+                        heading: str = '',
+                        note: str = '',
+                        max_side: int = 800) -> np.ndarray:
+    """Draw maps side by side, each with its colour bar.
+
+    Args:
+        thumbnail: The whole slide, RGB, uint8; it is shown beside the maps,
+            and in gray below them. None: an empty canvas below the maps.
+        maps: What to draw.
+        places: Where the patches are.
+        heading: Line above.
+        note: Line below the title of the slide, or behind the heading if
+            there is no slide.
+        max_side: Longest side of each picture in pixels.
+
+    Returns:
+        RGB picture.
+
+    Raises:
+        ValueError: If a map has other patches than ``places``, or there is
+            none.
+    """
+    if not maps:
+        raise ValueError('there is no map to draw')
+    for one in maps:
+        if one.values.shape != (len(places.coords), ):
+            raise ValueError(
+                f'{one.title} has values of shape {one.values.shape} for '
+                f'{len(places.coords)} patches')
+    canvas = (blank_canvas(places.size, max_side) if thumbnail is None
+              else _fit(thumbnail, max_side))
+    columns = []
+    if thumbnail is not None:
+        strip = np.full((_BAR_HEIGHT + _LABEL_HEIGHT, canvas.shape[1], 3),
+                        255, np.uint8)
+        columns.append(Column('Slide', note, [np.concatenate(
+            [canvas, strip])]))
+    elif note:
+        heading = f'{heading} ({note})'
+    gray = np.repeat(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None], 3,
+                     axis=2)
+    for one in maps:
+        columns.append(Column(
+            one.title, _explain(one),
+            [_draw_map(gray, one, places, thumbnail is None)]))
+    return draw_grid(columns, heading)
+
+
+def _explain(one: PatchMap) -> str:
+    count = len(one.values)
+    if one.scale == 'percentile':
+        return (f'colour: rank among {count} patches (percentile); numbers: '
+                'values at these ranks')
+    if one.scale == 'minmax':
+        return f'colour: linear from the least to the most of {count} patches'
+    return f'colour: probability 0 to 1, {count} patches'
+
+
+def _draw_map(gray: np.ndarray, one: PatchMap, places: PatchPlaces,
+              opaque: bool) -> np.ndarray:
+    colors = matplotlib.colormaps[
+        PROBABILITY_COLORMAP if one.scale == 'probability' else COLORMAP]
+    painted = paint_patches(color_levels(one.values, one.scale), places,
+                            gray.shape[:2])
+    covered = np.isfinite(painted)
+    picture = gray.copy()
+    share = 1.0 if opaque else MAP_SHARE
+    picture[covered] = np.round(
+        share * 255 * colors(painted[covered])[:, :3]
+        + (1 - share) * gray[covered]).astype(np.uint8)
+    return np.concatenate([picture, _color_bar(one, colors, gray.shape[1])])
+
+
+def _color_bar(one: PatchMap, colors, width: int) -> np.ndarray:
+    """Draw a bar with the values that its colours stand for."""
+    bar = colors(np.linspace(0, 1, width))[:, :3] * 255
+    sheet = Image.new('RGB', (width, _BAR_HEIGHT + _LABEL_HEIGHT), 'white')
+    sheet.paste(Image.fromarray(np.broadcast_to(
+        bar.round().astype(np.uint8), (_BAR_HEIGHT - 4, width, 3)).copy()),
+        (0, 4))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    free = 0
+    for tick in _TICKS:
+        text = _tick_text(one, tick)
+        length = font.getlength(text)
+        left = min(max(0, tick * width - length / 2), width - length)
+        if left < free:
+            continue
+        pen.text((left, _BAR_HEIGHT + 2), text, fill=FAINT_INK, font=font)
+        free = left + length + 4
+    return np.asarray(sheet)
+
+
+def _tick_text(one: PatchMap, tick: float) -> str:
+    values = one.values
+    if one.scale == 'probability':
+        return f'{tick:g}'
+    if not len(values):
+        return ''
+    if one.scale == 'percentile':
+        return f'{100 * tick:.0f} %: {np.quantile(values, tick):.3g}'
+    return f'{values.min() + tick * (values.max() - values.min()):.3g}'
+
+
+def _fit(picture: np.ndarray, max_side: int) -> np.ndarray:
+    """Make a picture smaller until its sides fit."""
+    factor = max(picture.shape[:2]) / max_side
+    if factor <= 1:
+        return picture
+    height, width = (max(1, round(length / factor))
+                     for length in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)

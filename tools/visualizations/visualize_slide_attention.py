@@ -1,0 +1,241 @@
+"""Draw which patches of a slide a model attends to, and what it sees there.
+
+    python tools/visualizations/visualize_slide_attention.py CONFIG \
+        CHECKPOINT --features h5_files/a.h5 --slide a.svs --out heatmaps
+
+writes OUT/<slide>_attention.png, OUT/<slide>_classes.png (probability of
+each class for a bag that holds one patch alone) and OUT/<slide>.geojson for
+QuPath. Without the slide its thumbnail is used, if it lies where
+extract_features.py puts it, else an empty canvas.
+"""
+
+import argparse
+from pathlib import Path
+
+SPLITS = ('train', 'val', 'test')
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the model')
+    parser.add_argument('checkpoint', help='one of its checkpoints')
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        '--features', type=Path, nargs='+', metavar='FILE',
+        help='files of features with coordinates, a bag each')
+    source.add_argument(
+        '--case', nargs='+', metavar='CASE_ID',
+        help="patients of the config's data set, with their genes and all "
+        'their slides in one bag')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--split', choices=SPLITS, default='test',
+        help='whose data set has the patients of --case (default: test)')
+    parser.add_argument(
+        '--slide', type=Path, nargs='+', default=[],
+        help='slide files, or folders with them, found by their names')
+    parser.add_argument(
+        '--thumbnail', type=Path, help='picture of the one slide')
+    parser.add_argument(
+        '--patch-size', type=int,
+        help='side of a patch in pixels of the finest level, if the file '
+        'does not tell it')
+    parser.add_argument(
+        '--slide-mpp', type=float,
+        help='µm per pixel of the finest level, for coordinates in µm')
+    parser.add_argument(
+        '--scale', choices=('percentile', 'minmax'), default='percentile',
+        help='of the colours of attention (default: %(default)s)')
+    parser.add_argument(
+        '--no-classes', action='store_true',
+        help='do not classify patches one by one')
+    parser.add_argument('--max-side', type=int, default=800,
+                        help='of a picture in pixels (default: %(default)s)')
+    parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override settings of the config')
+    return parser.parse_args()
+
+
+def find_classes(config, checkpoint: str) -> tuple[str, ...]:
+    """Find the names of the classes where the run has kept them."""
+    from mmmedmask.engine.checkpoint import read_checkpoint
+
+    meta = read_checkpoint(checkpoint).get('meta') or {}
+    known = (meta.get('dataset_meta') or {}).get('classes')
+    if known:
+        return tuple(map(str, known))
+    for split in SPLITS:
+        loader = config.get(f'{split}_dataloader') or {}
+        dataset = loader.get('dataset') or {}
+        if (dataset.get('metainfo') or {}).get('classes'):
+            return tuple(map(str, dataset.metainfo.classes))
+    return ()
+
+
+def bags_of_files(args):
+    """Give each file's slides (one) and inputs."""
+    from mmmedmask.datasets.slide_features import SlideFeatures
+
+    for path in args.features:
+        with SlideFeatures(path, mpp=args.slide_mpp) as features:
+            yield [features], dict(patches=features.read(),
+                                   coords=features.coords, genes=None)
+
+
+def bags_of_cases(args, config):
+    """Give each patient's slides and inputs, as the data set makes them."""
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from mmmedmask.datasets.slide_features import SlideFeatures
+
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    loader = config.get(f'{args.split}_dataloader')
+    if loader is None:
+        raise ValueError(f'the config has no {args.split}_dataloader')
+    dataset = DATASETS.build(loader.dataset)
+    places = {}
+    for place in range(len(dataset)):
+        name = dataset.get_data_info(place)['case_id']
+        places.setdefault(name, []).append(place)
+    for case in args.case:
+        if case not in places:
+            raise ValueError(
+                f'there is no case {case!r} in the {args.split} set; it has '
+                f'{sorted(places)[:5]} and others')
+        for place in places[case]:
+            slides = [SlideFeatures(slide['path'], mpp=slide['mpp'])
+                      for slide in dataset.get_data_info(place)['slides']]
+            inputs = dataset[place]['inputs']
+            count = sum(slide.num_patches for slide in slides)
+            found = inputs['patches']
+            if found is None or len(found) != count:
+                raise ValueError(
+                    f'the pipeline of the {args.split} set takes '
+                    f'{0 if found is None else len(found)} of the {count} '
+                    f'patches of {case}: take a split that takes them all')
+            yield slides, inputs
+
+
+def find_slides(places: list[Path]) -> dict[str, Path]:
+    """Find slide files by their names."""
+    from mmmedmask.datasets.wsi.slide_list import list_slides
+
+    return {} if not places else {
+        task.slide_id: task.path for task in list_slides(places)[0]}
+
+
+def draw(args: argparse.Namespace) -> list[Path]:
+    """Draw everything and return what was written."""
+    import torch
+
+    from mmmedmask.apis import build_trained_model, load_config
+    from mmmedmask.apis.slide_attention import find_evidence
+
+    config = load_config(args.config, args.cfg_options)
+    model = build_trained_model(config, args.checkpoint, args.device)
+    classes = find_classes(config, args.checkpoint)
+    slides = find_slides(args.slide)
+    written = []
+    bags = (bags_of_files(args) if args.features else
+            bags_of_cases(args, config))
+    for files, inputs in bags:
+        inputs = {key: None if inputs.get(key) is None else
+                  torch.as_tensor(inputs[key])
+                  for key in ('patches', 'coords', 'genes')}
+        evidence = find_evidence(model, inputs, classes,
+                                 not args.no_classes)
+        start = 0
+        for file in files:
+            rows = slice(start, start + file.num_patches)
+            start += file.num_patches
+            if file.num_patches:
+                written += draw_slide(args, file, evidence, rows, classes,
+                                      slides)
+    return written
+
+
+def draw_slide(args, features, evidence, rows: slice, classes,
+               slides) -> list[Path]:
+    """Draw one slide of a bag."""
+    from PIL import Image
+
+    from mmmedmask.datasets.slide_names import slide_name
+    from mmmedmask.datasets.wsi.slide_pictures import find_picture
+    from mmmedmask.visualization.slide_geojson import (
+        patch_features,
+        write_geojson,
+    )
+    from mmmedmask.visualization.slide_heatmap import (
+        PatchMap,
+        PatchPlaces,
+        draw_slide_heatmaps,
+        percentile_ranks,
+    )
+
+    name = slide_name(features.path.name)
+    picture = find_picture(features, slides.get(name), args.thumbnail,
+                           args.patch_size)
+    places = PatchPlaces(features.coords.numpy(), picture.side, picture.size)
+    print(f'{name}: {features.num_patches} patches on {picture.source}')
+    attention, measurements = [], {}
+    for row, weights in enumerate(evidence.attention[:, rows]):
+        title = 'attention'
+        if evidence.attention_names:
+            title += f' {evidence.attention_names[row]}'
+        attention.append(PatchMap(title.capitalize(), weights, args.scale))
+        measurements[title] = weights
+        measurements[f'{title} percentile'] = 100 * percentile_ranks(weights)
+    note, labels, groups = '', None, {'attention': attention}
+    scores = evidence.patch_scores
+    if evidence.bag_scores is not None:
+        if len(classes) != len(evidence.bag_scores):
+            classes = tuple(f'class {number}' for number in
+                            range(len(evidence.bag_scores)))
+        note = 'model: ' + ', '.join(
+            f'{one} {score:.2f}' for one, score in
+            zip(classes, evidence.bag_scores, strict=True))
+    if scores is not None:
+        scores = scores[:, rows]
+        labels = scores.argmax(axis=0)
+        groups['classes'] = [
+            PatchMap(f'Patch alone: {one}', values, 'probability')
+            for one, values in zip(classes, scores, strict=True)]
+        measurements.update({
+            f'probability {one}': values
+            for one, values in zip(classes, scores, strict=True)})
+    written = []
+    args.out.mkdir(parents=True, exist_ok=True)
+    for kind, maps in groups.items():
+        path = args.out / f'{name}_{kind}.png'
+        Image.fromarray(draw_slide_heatmaps(
+            picture.thumbnail, maps, places, name, note,
+            args.max_side)).save(path)
+        written.append(path)
+    path = args.out / f'{name}.geojson'
+    write_geojson(path, patch_features(places, measurements, classes, labels))
+    return [*written, path]
+
+
+def main() -> None:
+    """Draw what the command line names."""
+    args = parse_args()
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+
+    try:
+        written = draw(args)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'visualize_slide_attention.py: {error}') from None
+    for path in written:
+        print(path)
+
+
+if __name__ == '__main__':
+    main()
