@@ -176,3 +176,61 @@ def test_nct_crc(tmp_path, call):
     status, _ = call('nct_crc.py', tmp_path, '--seed', '5', '--overwrite')
     assert status == 0
     assert (tmp_path / 'meta/train.txt').read_text() != before
+
+
+def musk_table(path, num_molecules=9):
+    """Molecules of one to three shapes, the odd ones are musk."""
+    lines = [
+        [molecule % 2, molecule, *(100 * molecule + shape for _ in range(166))]
+        for molecule in range(1, num_molecules + 1)
+        for shape in range(1 + molecule % 3)
+    ]
+    path.write_text(''.join(
+        ','.join(map(str, line)) + '\n' for line in reversed(lines)))
+    return path
+
+
+def test_musk_bags_folds_and_cohort(tmp_path, call):
+    from mmmedmask.datasets import SlideOmicDataset
+    table = musk_table(tmp_path / 'musk.csv', 12)
+    out = tmp_path / 'out'
+    status, told = call('musk.py', table, out, '--folds', 3)
+    assert status == 0, told.err
+    assert ("12 molecules {'musk': 6, 'non-musk': 6} of 1 to 3 shapes, "
+            '3 folds') in told.out
+    tested = []
+    for fold in range(3):
+        sets = {
+            split: SlideOmicDataset(
+                'cohort.csv', str(out), split,
+                split_file=f'folds/splits_{fold}.csv', modalities=['slides'],
+                feature_root=str(out / 'features'))
+            for split in ('train', 'test')
+        }
+        assert [len(one) for one in sets.values()] == [8, 4]
+        assert sum(sets['test'].get_gt_labels()) == 2
+        tested += [sets['test'].get_data_info(place)['case_id']
+                   for place in range(4)]
+    assert sorted(tested) == [f'molecule-{n:02d}' for n in range(1, 13)]
+    # In angstrom, in the order of the table.
+    shapes = np.load(out / 'features' / 'molecule-02.npy')
+    assert shapes.shape == (3, 166)
+    assert shapes[:, 0].tolist() == pytest.approx([2.02, 2.01, 2.0])
+
+
+@pytest.mark.parametrize(('line', 'message'), [
+    ('1,1,5', 'line 1 has 3 columns, expected label, molecule and 166'),
+    ('2,1' + 166 * ',0', "line 1 has the label '2', expected one of"),
+    ('1,1' + 165 * ',0' + ',nan', 'a feature that is not finite'),
+    ('1,1' + 165 * ',0' + ',x', 'line 1: could not convert'),
+    ('1,1' + 166 * ',0' + '\n0,1' + 166 * ',0',
+     'line 2 gives molecule 1 another label'),
+    ('', 'has no shape'),
+    ('1,1' + 166 * ',0', "class 'musk' has 1 cases, 10 folds")])
+def test_musk_tables_that_are_none(tmp_path, call, line, message):
+    table = tmp_path / 'musk.csv'
+    table.write_text(line and line + '\n')
+    status, told = call('musk.py', table, tmp_path / 'out')
+    assert status == 1
+    assert message in told.err
+    assert not (tmp_path / 'out').exists()
