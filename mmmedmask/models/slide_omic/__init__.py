@@ -1,6 +1,7 @@
 """What GiMP and the bag classifiers share: preprocessor, classifier, heads."""
 
 from mmmedmask.models.slide_omic.classifier import SlideOmicClassifier
+from mmmedmask.models.slide_omic.cox_head import CoxHead
 from mmmedmask.models.slide_omic.fusion import ConcatFusion, KroneckerFusion
 from mmmedmask.models.slide_omic.gene_scale import GeneScale
 from mmmedmask.models.slide_omic.heads import (
@@ -10,6 +11,7 @@ from mmmedmask.models.slide_omic.heads import (
 from mmmedmask.models.slide_omic.preprocessor import SlideOmicDataPreprocessor
 
 __all__ = [
-    'ClasswiseSlideOmicHead', 'ConcatFusion', 'GeneScale', 'KroneckerFusion',
-    'SlideOmicClassifier', 'SlideOmicDataPreprocessor', 'SlideOmicHead'
+    'ClasswiseSlideOmicHead', 'ConcatFusion', 'CoxHead', 'GeneScale',
+    'KroneckerFusion', 'SlideOmicClassifier', 'SlideOmicDataPreprocessor',
+    'SlideOmicHead'
 ]

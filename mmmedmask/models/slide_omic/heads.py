@@ -180,6 +180,32 @@ def at_least_float(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def linear_or_mlp(in_dims: int, hidden_dims: int | None, out_dims: int,
+                  drop_rate: float) -> nn.Sequential:
+    """A linear layer, or GiMP's "simple MLP".
+
+    Args:
+        in_dims: Dimensions of the input.
+        hidden_dims: Dimensions between two linear layers with a GELU; None:
+            one linear layer.
+        out_dims: Dimensions of the output.
+        drop_rate: Dropout in front of the last layer.
+
+    Returns:
+        The layers.
+
+    Raises:
+        ValueError: If ``hidden_dims`` is less than 1.
+    """
+    if hidden_dims is not None and hidden_dims < 1:
+        raise ValueError('hidden_dims must be at least 1, or None, got '
+                         f'{hidden_dims}')
+    hidden = [] if hidden_dims is None else [
+        nn.Linear(in_dims, hidden_dims), nn.GELU()]
+    return nn.Sequential(*hidden, nn.Dropout(drop_rate),
+                         nn.Linear(hidden_dims or in_dims, out_dims))
+
+
 @MODELS.register_module()
 class SlideOmicHead(ClassificationHead):
     """A linear layer, or GiMP's "simple MLP", over a patient's vector.
@@ -211,14 +237,8 @@ class SlideOmicHead(ClassificationHead):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(in_dims, num_classes, class_weights,
                          label_smoothing, loss_weight, init_cfg)
-        if hidden_dims is not None and hidden_dims < 1:
-            raise ValueError('hidden_dims must be at least 1, or None, got '
-                             f'{hidden_dims}')
-        hidden = [] if hidden_dims is None else [
-            nn.Linear(in_dims, hidden_dims), nn.GELU()]
-        self.layers = nn.Sequential(
-            *hidden, nn.Dropout(drop_rate),
-            nn.Linear(hidden_dims or in_dims, num_classes))
+        self.layers = linear_or_mlp(in_dims, hidden_dims, num_classes,
+                                    drop_rate)
 
     def forward(self, vector: torch.Tensor) -> torch.Tensor:
         """Scores of the classes; see the base class."""
