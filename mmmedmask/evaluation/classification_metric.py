@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from PIL import Image
 
 from mmmedmask.evaluation.classification_scores import (
@@ -127,7 +127,9 @@ classification_scores`.
                 scores: np.ndarray,
                 classes: Sequence[str],
                 groups: Sequence[str] | None = None) -> dict[str, float]:
-        """Compute scores and bounds; write and draw the confusions.
+        """Compute scores and bounds; write the confusions.
+
+        They are drawn, too, if this is the last evaluation of the run.
 
         Args:
             labels: True classes, integers of shape (N,).
@@ -193,7 +195,7 @@ classification_scores`.
     def _write(self, values: Mapping[str, float], labels: np.ndarray,
                scores: np.ndarray, classes: Sequence[str],
                groups: Sequence[str] | None, absent: Sequence[str]) -> None:
-        """Write the confusion matrix with all scores, and draw it."""
+        """Write the confusion matrix with all scores; draw the last."""
         folder = output_folder(self.out_dir)
         if folder is None:
             return
@@ -216,11 +218,23 @@ classification_scores`.
         }
         (folder / 'confusion_matrix.json').write_text(
             json.dumps(content, indent=1), encoding='utf-8')
+        if not is_last_evaluation():
+            return
         picture = draw_confusion_matrix(
             counts, classes,
             f'{len(labels)} {self.noun}s, {self.accuracy_name} '
             f'{100 * values[self.accuracy_name]:.1f} %')
         Image.fromarray(picture).save(folder / 'confusion_matrix.png')
+
+
+def is_last_evaluation() -> bool:
+    """Whether the present run trains no further after this evaluation.
+
+    Returns:
+        True after the last iteration of a training, and in a test.
+    """
+    info = MessageHub.get_current_instance().runtime_info
+    return info.get('iter', 0) + 1 >= info.get('max_iters', 0)
 
 
 def check_sample(sample: Mapping, keys: Sequence[str], name: str) -> None:

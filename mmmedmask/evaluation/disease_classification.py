@@ -41,7 +41,9 @@ class DiseaseClassification(ClassificationMetric):
     At every evaluation these files replace those of the last one:
     ``predictions.csv`` (see
     :func:`~mmmedmask.evaluation.predictions.write_predictions`),
-    ``confusion_matrix.json`` (with all scores) and ``confusion_matrix.png``.
+    ``confusion_matrix.json`` (with all scores) and, at the last evaluation of
+    a training and in tests, since drawing takes a second,
+    ``confusion_matrix.png``.
 
     Samples need ``pred_score``, one ``gt_label`` and ``img_path``, as the
     predictions of mmpretrain's classifiers have them. For a group, put

@@ -47,7 +47,8 @@ class SlideClassification(ClassificationMetric):
     At every evaluation these files replace those of the last one:
     ``patients.csv``, always one line per patient (see
     :func:`~mmmedmask.evaluation.patient_predictions.write_patients`),
-    ``confusion_matrix.json`` (with all scores) and ``confusion_matrix.png``.
+    ``confusion_matrix.json`` (with all scores) and, at the last evaluation of
+    a training and in tests, ``confusion_matrix.png``.
 
     Samples need ``pred_score`` (probabilities), one ``gt_label``,
     ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
 from naive_scores import draw_predictions, naive_scores
 from PIL import Image
@@ -244,6 +244,20 @@ def test_metric_from_data_samples(tmp_path):
     assert content['scores']['top1'] == found['disease/top1']
     with Image.open(tmp_path / 'confusion_matrix.png') as picture:
         assert min(picture.size) > 200
+
+
+@pytest.mark.parametrize(('iteration', 'drawn'), [(8, False), (9, True)])
+def test_drawn_at_the_end_of_training_alone(tmp_path, monkeypatch, iteration,
+                                            drawn):
+    hub = MessageHub.get_instance(f'drawn at {iteration}')
+    hub.update_info_dict(dict(iter=iteration, max_iters=10))
+    monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
+    labels, scores = draw_predictions(20)
+    evaluate(
+        make_samples(labels, scores), num_bootstrap=0, out_dir=str(tmp_path))
+    assert (tmp_path / 'confusion_matrix.json').exists()
+    assert (tmp_path / 'predictions.csv').exists()
+    assert (tmp_path / 'confusion_matrix.png').exists() == drawn
 
 
 def test_without_intervals_groups_or_names(tmp_path):
