@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +53,16 @@ def test_mean_and_spread_over_seeds(tmp_path, summarize):
             in output)
     assert '| a | 2 | 10 | 70.0 ± 14.1 | 70.0 ± 14.1 | 70.0 ± 14.1 ' in output
     assert '| b | 1 | 10 | 100.0 | 100.0 | 100.0 | 100.0 |' in output
+
+
+def test_last_evaluation_counts_until_another_is_tested(tmp_path, summarize):
+    """Evaluations replace the csv; a later test has its own folder."""
+    for right in (9, 4):
+        shutil.rmtree(tmp_path / 'a', ignore_errors=True)
+        write_run(tmp_path / 'a/20260101_000000', right)
+    assert '40.0' in summarize(tmp_path / 'a')
+    write_run(tmp_path / 'a/20260101_000001', 9)
+    assert '| a | 1 | 10 | 90.0 |' in summarize(tmp_path / 'a')
 
 
 def test_subset_and_kappa(tmp_path, summarize):

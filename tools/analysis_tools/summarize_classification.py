@@ -4,11 +4,18 @@
     python tools/analysis_tools/summarize_classification.py work_dirs/vit-* \
         --subset data/brain_tumor_mri/splits/clean/val.csv
 
-Reads the newest predictions.csv of every run (mmmedmask.DiseaseClassification
-writes it at each evaluation) and prints a Markdown table: mean, sample
-standard deviation and number of runs, in points of 100. With --subset only
-the images that a split file lists count, so that one set of predictions
-answers for the official test set and for the one without copies.
+Reads the newest predictions.csv of every run and prints a Markdown table:
+mean, sample standard deviation and number of runs, in points of 100. With
+--subset only the images that a split file lists count, so that one set of
+predictions answers for the official test set and for the one without copies.
+
+mmmedmask.DiseaseClassification replaces predictions.csv at each evaluation, so
+what counts are the weights after the last epoch, not the best of them. To
+count a checkpoint that was kept as the best, test it into the same run: that
+csv is newer.
+
+    python tools/test.py CONFIG RUN/best_disease_top1_epoch_40.pth \
+        --work-dir RUN
 """
 
 import argparse
