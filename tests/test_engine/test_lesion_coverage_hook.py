@@ -311,6 +311,9 @@ def test_other_data_set(folder, tmp_path):
     assert [row['num_images'] for row in rows] == ['2', '2']
     assert float(rows[0]['lesion_share']) == pytest.approx(4 / 64)
     assert float(rows[0]['attention_gain']) > 1.2
+    workers = LesionCoverageHook(dataset=config, batch_size=1, num_workers=1)
+    train(folder, tmp_path / 'workers', workers, split='bare', max_epochs=2)
+    assert rows_in(tmp_path / 'workers') == rows
 
 
 def test_some_of_the_images(folder, tmp_path):
@@ -400,7 +403,7 @@ def test_wrong_masks_stop_before_training(folder, tmp_path, pixels, error,
 
 @pytest.mark.parametrize('arguments', [
     dict(num_images=0), dict(num_draws=0), dict(batch_size=0),
-    dict(tolerance=-1), dict(min_share=2)])
+    dict(num_workers=-1), dict(tolerance=-1), dict(min_share=2)])
 def test_bad_arguments(arguments):
     (name, value), = arguments.items()
     with pytest.raises(ValueError, match=f'{name} must be .*, got {value}'):

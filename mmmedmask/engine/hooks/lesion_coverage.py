@@ -81,6 +81,8 @@ class LesionCoverageHook(Hook):
             lesion mask; None takes all.
         num_draws: Maskings to draw per image.
         batch_size: Whole images per forward pass.
+        num_workers: Loader processes, where maps are computed; None takes as
+            many as AttentionMaskHook has, or 0 without it.
         tolerance: Pixels of the mask by which a map's maximum may miss.
         min_share: Share of a patch that must be lesion for the patch to
             count as lesion.
@@ -104,12 +106,16 @@ class LesionCoverageHook(Hook):
                  batch_size: int = 64,
                  tolerance: float = 0.0,
                  min_share: float = 0.5,
-                 seed: int | None = None) -> None:
+                 seed: int | None = None,
+                 num_workers: int | None = None) -> None:
         for name, value in (('num_images', num_images),
                             ('num_draws', num_draws),
                             ('batch_size', batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
+        if num_workers is not None and num_workers < 0:
+            raise ValueError(
+                f'num_workers must be at least 0, got {num_workers}')
         check_coverage_arguments(tolerance, min_share)
         self.pipeline = None if pipeline is None else Compose(pipeline)
         self.dataset = dataset
@@ -119,6 +125,7 @@ class LesionCoverageHook(Hook):
         self.tolerance = tolerance
         self.min_share = min_share
         self.seed = seed
+        self.num_workers = num_workers
         self._attention: AttentionMaskHook | None = None
         self._sources: list[Source] = []
         self._table: CoverageTable | None = None
@@ -226,9 +233,13 @@ class LesionCoverageHook(Hook):
         """Run the images through the model, as AttentionMaskHook does."""
         model = unwrap(runner.model)
         maps: list[torch.Tensor | None] = [None] * len(self._sources)
+        workers = self.num_workers
+        if workers is None:
+            workers = self._attention.num_workers if self._attention else 0
         loader = DataLoader(
             WholeImages(self._sources, self.pipeline),
             batch_size=self.batch_size,
+            num_workers=workers,
             collate_fn=collate_whole,
             generator=torch.Generator())
         with preserve_random_state(), evaluating(model), \
