@@ -6,6 +6,7 @@ import numpy as np
 from mmmedmask.datasets.conversion.labelled import LabelledImage, LesionMask
 from mmmedmask.datasets.conversion.report import CheckReport
 from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.lesion_masks import gray_values
 
 
 def join_masks(image: LabelledImage, size: tuple[int, int],
@@ -51,10 +52,9 @@ def mask_to_binary(mask: np.ndarray) -> np.ndarray:
     """Turn the pixels of a mask file into lesion or not.
 
     Args:
-        mask: uint8 of shape (H, W, C): gray, gray with alpha, RGB or RGBA.
-            Colours have to be gray, alpha is not looked at. Values are 0
-            and 255, 0 and 1, or a few others near to black or white, as
-            compression leaves them.
+        mask: What :func:`gray_values` takes. Values are 0 and 255, 0 and
+            1, or a few others near to black or white, as compression leaves
+            them.
 
     Returns:
         Boolean array of shape (H, W), True on the lesion.
@@ -64,15 +64,10 @@ def mask_to_binary(mask: np.ndarray) -> np.ndarray:
             between black and white in more than one pixel of 20, or nothing
             white though it is not black (class numbers, for instance).
     """
-    if mask.dtype != np.uint8:
-        raise ValueError(f'the mask holds {mask.dtype}, expected uint8')
-    if mask.shape[2] in (2, 4):
-        mask = mask[..., :-1]
-    if mask.shape[2] not in (1, 3) or (mask != mask[..., :1]).any():
-        raise ValueError(
-            f'the mask has {mask.shape[2]} channels that differ; expected '
-            'black and white')
-    values = mask[..., 0]
+    try:
+        values = gray_values(mask)
+    except ValueError as error:
+        raise ValueError(f'the mask {error}') from error
     brightest = int(values.max(initial=0))
     if brightest <= 1:
         return values == 1
