@@ -332,6 +332,33 @@ def _mae_rate(epoch, base, warm_up, epochs, low):
     return low + (base - low) * .5 * (1 + math.cos(math.pi * done))
 
 
+@pytest.mark.parametrize(('name', 'low'), [(MAIN, 0.), (MAIN_FINETUNE, 1e-6)])
+def test_schedule_no_longer_than_the_warm_up(name, low):
+    """As the schedules' comment says: the warm-up has to be shortened."""
+    cfg = _load(name)
+    warm_up = cfg.param_scheduler[0].end
+    cfg.train_cfg.max_epochs = warm_up
+    with pytest.raises((AssertionError, ValueError)):
+        _rates(cfg, 3)
+    cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 1
+    rates = _rates(cfg, 3)[:, 0]
+    base = cfg.optim_wrapper.optimizer.lr
+    steps = torch.arange(3, len(rates))
+    wanted = [_mae_rate(step / 3, base, 1, warm_up, low) for step in steps]
+    torch.testing.assert_close(rates[3:].tolist(), wanted, rtol=.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    'path', FINETUNE + SMALL + sorted((FOLDER / 'demo').glob('vit-*.py')),
+    ids=_name)
+def test_intervals_are_drawn_by_group(path):
+    cfg = _read(path)
+    for split in ('val', 'test'):
+        assert cfg[f'{split}_evaluator'].type.endswith('DiseaseClassification')
+        pack = cfg[f'{split}_dataloader'].dataset.pipeline[-1]
+        assert 'group' in pack.meta_keys
+
+
 def test_pretraining_schedule():
     cfg = _load(MAIN)
     rates = _rates(cfg, 5)[:, 0]

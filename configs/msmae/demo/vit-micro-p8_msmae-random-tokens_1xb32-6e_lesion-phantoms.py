@@ -43,10 +43,12 @@ train_pipeline = [
     dict(type='mmmedmask.RandomFlip', prob=0.5),
     pack_image,
 ]
-whole_image_pipeline = [
+test_pipeline = [
     load_image,
     dict(type='mmmedmask.ResizeImage', scale=image_size),
-    pack_image,
+    dict(
+        type='mmmedmask.PackTile',
+        meta_keys=('img_path', 'sample_idx', 'ori_shape', 'group')),
 ]
 train_dataloader = dict(
     batch_size=batch_size,
@@ -68,7 +70,7 @@ val_dataloader = dict(
         type='mmmedmask.LabelledImages',
         data_root=data_root,
         split='val',
-        pipeline=whole_image_pipeline,
+        pipeline=test_pipeline,
         test_mode=True))
 test_dataloader = val_dataloader
 val_evaluator = dict(

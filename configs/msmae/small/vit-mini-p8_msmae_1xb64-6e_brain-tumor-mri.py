@@ -18,6 +18,13 @@ drop_path_rate = 0.1
 data_root = {{_base_.data_root}}
 split_folder = {{_base_.split_folder}}
 whole_image_pipeline = {{_base_.whole_image_pipeline}}
+# Intervals are drawn by group: copies of an image are one.
+test_pipeline = [
+    *_base_.whole_image_pipeline[:-1],
+    dict(
+        type='mmmedmask.PackTile',
+        meta_keys=('img_path', 'sample_idx', 'ori_shape', 'group')),
+]
 val_dataloader = dict(
     batch_size=64,
     num_workers={{_base_.num_workers}},
@@ -28,7 +35,7 @@ val_dataloader = dict(
         data_root=data_root,
         split='val',
         split_folder=split_folder,
-        pipeline=whole_image_pipeline,
+        pipeline=test_pipeline,
         test_mode=True))
 test_dataloader = val_dataloader
 val_evaluator = dict(
@@ -77,20 +84,13 @@ optim_wrapper = dict(
             '.pos_embed': dict(decay_mult=0.0)
         }))
 param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
     dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
+        _base_.param_scheduler[1],
         begin=warmup_epochs,
         end=max_epochs,
         T_max=max_epochs - warmup_epochs,
-        eta_min=1e-6,
-        convert_to_iter_based=True)
+        eta_min=1e-6)
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs))
