@@ -112,5 +112,8 @@ def exponential_noise(data_samples: Sequence[DataSample], num_patches: int,
             'every data sample needs the metainfo sample_idx, from which its '
             'masking is drawn; mmmedmask.PackTile provides it')
     seed = run_info('seed') if seed is None else seed
+    # The bare seed, not one of a stream of its own (stream_seed): all runs of
+    # docs/results.md drew so, and whatever else drew from the same seed,
+    # iteration and samples would draw these very numbers.
     uniform = per_sample_uniform(seed, run_info('iter'), indices, num_patches)
     return -torch.log1p(-uniform).to(device=device, dtype=torch.float32)
