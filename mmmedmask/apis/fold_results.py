@@ -20,12 +20,14 @@ from mmmedmask.evaluation.fold_table import (
     classification_rows,
     markdown_table,
     spread_rows,
+    survival_rows,
     write_rows,
 )
 from mmmedmask.evaluation.patient_predictions import (
     PATIENTS_FILE,
     read_patients,
 )
+from mmmedmask.evaluation.patient_risks import RISKS_FILE, read_risks
 
 
 def draw_cohort_folds(config_file: str | Path,
@@ -89,9 +91,13 @@ def tabulate_folds(validation: CrossValidation) -> str:
         rows = classification_rows({
             run: read_patients(folder / PATIENTS_FILE)
             for run, folder in folders.items()})
+    elif all((folder / RISKS_FILE).is_file() for folder in folders.values()):
+        rows = survival_rows({run: read_risks(folder / RISKS_FILE)
+                              for run, folder in folders.items()})
     else:
-        print_log('The folds have no patients.csv (mmmedmask.'
-                  'SlideClassification writes it): no pooled scores.')
+        print_log(f'The folds have no {PATIENTS_FILE} '
+                  f'(mmmedmask.SlideClassification) and no {RISKS_FILE} '
+                  '(mmmedmask.SurvivalConcordance): no pooled scores.')
         rows = [Row(seed, f'fold {fold}', None, json.loads(
             (folders[seed, fold] / SCORES_FILE).read_text(encoding='utf-8')))
                 for seed, fold in runs]

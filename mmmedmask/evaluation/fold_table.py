@@ -13,6 +13,12 @@ from mmmedmask.evaluation.classification_scores import (
 )
 from mmmedmask.evaluation.files import write_table
 from mmmedmask.evaluation.patient_predictions import PatientPredictions
+from mmmedmask.evaluation.patient_risks import PatientRisks
+from mmmedmask.evaluation.survival_scores import (
+    bootstrap_concordance,
+    concordance,
+    resampled_concordance,
+)
 
 CALIBRATION_BINS = 15
 TITLES = {
@@ -22,6 +28,7 @@ TITLES = {
     'f1': 'F1',
     'kappa': 'kappa',
     'ece': 'ECE',
+    'c_index': 'C index',
 }
 
 
@@ -125,16 +132,81 @@ def classification_rows(
         labels = np.concatenate([run.labels for run in mine])
         scores = np.concatenate([run.scores for run in mine])
         cases = [case for run in mine for case in run.case_ids]
-        number = len(set(cases))
         values = score_patients(labels, scores)
         draws = _renamed(bootstrap_scores(
             labels, scores, num_bootstrap, bootstrap_seed, cases, 'nominal',
             CALIBRATION_BINS))
-        bounds = {name: percentile_interval(draws[name]) for name in values}
-        rows.append(Row(seed, 'pooled', number, values))
-        for place, name in enumerate(('low', 'high')):
-            rows.append(Row(seed, f'pooled {name}', number, {
-                score: pair[place] for score, pair in bounds.items()}))
+        rows += pooled_rows(seed, len(set(cases)), values, draws)
+    return rows
+
+
+def pooled_rows(seed: int | None, patients: int,
+                values: Mapping[str, float],
+                draws: Mapping[str, np.ndarray]) -> list[Row]:
+    """Make the rows of all patients together.
+
+    Args:
+        seed: Seed of the runs.
+        patients: Number of patients.
+        values: Their scores.
+        draws: The scores of resamples, each of shape (D,).
+
+    Returns:
+        Rows ``pooled``, ``pooled low`` and ``pooled high``.
+    """
+    bounds = {name: percentile_interval(draws[name]) for name in values
+              if not np.isnan(draws[name]).all()}
+    return [Row(seed, 'pooled', patients, values)] + [
+        Row(seed, f'pooled {name}', patients,
+            {score: pair[place] for score, pair in bounds.items()})
+        for place, name in enumerate(('low', 'high'))]
+
+
+def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
+                  num_bootstrap: int = 1000,
+                  bootstrap_seed: int = 0) -> list[Row]:
+    """Make the table of a cross-validated survival model.
+
+    The pooled C index compares patients of one fold alone, since the risks
+    of two models have no common scale; its interval is that of resamples of
+    all patients.
+
+    Args:
+        runs: Risks of the test patients by seed and fold.
+        num_bootstrap: Number of resamples.
+        bootstrap_seed: Seed of the resamples.
+
+    Returns:
+        Rows as of :func:`classification_rows`, with ``c_index``.
+
+    Raises:
+        ValueError: If there is no run.
+    """
+    if not runs:
+        raise ValueError('there is no fold to summarize')
+    rows = []
+    for (seed, fold), run in runs.items():
+        value = concordance(run.risks, run.months, run.events)
+        rows.append(Row(seed, f'fold {fold}', len(run.case_ids),
+                        {} if value is None else dict(c_index=value)))
+    rows += spread_rows(rows)
+    for seed in dict.fromkeys(seed for seed, _ in runs):
+        mine = [run for (other, _), run in runs.items() if other == seed]
+        joined = [np.concatenate(parts) for parts in zip(
+            *((run.risks, run.months, run.events) for run in mine),
+            strict=True)]
+        strata = np.repeat(np.arange(len(mine)),
+                           [len(run.case_ids) for run in mine])
+        cases = [case for run in mine for case in run.case_ids]
+        value = resampled_concordance(*joined, np.ones((1, len(cases))),
+                                      strata)[0]
+        if np.isnan(value):
+            continue
+        draws = bootstrap_concordance(*joined, num_bootstrap, bootstrap_seed,
+                                      cases, strata)
+        rows += pooled_rows(seed, len(set(cases)),
+                            dict(c_index=float(value)),
+                            dict(c_index=draws))
     return rows
 
 

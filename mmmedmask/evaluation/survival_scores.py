@@ -1,0 +1,144 @@
+"""Concordance of risks with survival, by lifelines, and of resamples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmmedmask.evaluation.classification_scores import (
+    CHUNK,
+    bootstrap_counts,
+)
+
+
+def check_follow_up(risks: np.ndarray, months: np.ndarray,
+                    events: np.ndarray) -> None:
+    """Refuse what no concordance can be computed of.
+
+    Args:
+        risks: Predicted risks, shape (N,).
+        months: Times to death or to the last contact, (N,).
+        events: Whether the death was observed, bool, (N,).
+
+    Raises:
+        ValueError: If there is no patient, the shapes differ, or a number is
+            not finite.
+    """
+    if risks.ndim != 1 or not risks.shape == months.shape == events.shape:
+        raise ValueError(
+            'risks, months and events must have one shape (N,), got '
+            f'{risks.shape}, {months.shape} and {events.shape}')
+    if len(risks) == 0:
+        raise ValueError('there are no risks to evaluate')
+    broken = ~(np.isfinite(risks) & np.isfinite(months))
+    if broken.any():
+        place = broken.argmax()
+        raise ValueError(f'patient {place} has the risk {risks[place]} and '
+                         f'{months[place]} months: both must be finite')
+
+
+def concordance(risks: np.ndarray, months: np.ndarray,
+                events: np.ndarray) -> float | None:
+    """Compute Harrell's C index, by lifelines.
+
+    Of all pairs of patients of whom it is known who died first, the share in
+    which this one had the higher risk; equal risks count half.
+
+    Args:
+        risks: Predicted risks, shape (N,).
+        months: Times to death or to the last contact, (N,).
+        events: Whether the death was observed, bool, (N,).
+
+    Returns:
+        In [0, 1]; None if there is no such pair.
+
+    Raises:
+        ValueError: See :func:`check_follow_up`.
+    """
+    from lifelines.utils import concordance_index
+
+    check_follow_up(risks, months, events)
+    if not known_pairs(months, events).any():
+        return None
+    return float(concordance_index(months, -risks, events))
+
+
+def known_pairs(months: np.ndarray, events: np.ndarray) -> np.ndarray:
+    """Find the pairs of whom it is known who died first.
+
+    Args:
+        months: Times to death or to the last contact, (N,).
+        events: Whether the death was observed, bool, (N,).
+
+    Returns:
+        bool (N, N): whether the row's patient died before the column's,
+        who at the time of a death counts as alive if censored then.
+    """
+    earlier = months[:, None] < months
+    same = months[:, None] == months
+    return events[:, None] & (earlier | (same & ~events))
+
+
+def resampled_concordance(risks: np.ndarray,
+                          months: np.ndarray,
+                          events: np.ndarray,
+                          counts: np.ndarray,
+                          strata: np.ndarray | None = None) -> np.ndarray:
+    """Compute the concordance of many resamples at once.
+
+    Args:
+        risks: Predicted risks, shape (N,).
+        months: Times to death or to the last contact, (N,).
+        events: Whether the death was observed, bool, (N,).
+        counts: How often each patient is in each resample, shape (D, N).
+        strata: Stratum (fold) of each patient, (N,): only patients of one
+            stratum are compared, whose risks are of one model.
+
+    Returns:
+        Shape (D,), NaN where there is no pair to compare.
+    """
+    pairs = known_pairs(months, events)
+    if strata is not None:
+        pairs &= strata[:, None] == strata
+    won = (pairs * (np.sign(risks[:, None] - risks) + 1)) / 2
+    with np.errstate(invalid='ignore'):
+        return (_quadratic(counts, won)
+                / _quadratic(counts, pairs.astype(np.float64)))
+
+
+def _quadratic(counts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return ((counts @ pairs) * counts).sum(axis=1)
+
+
+def bootstrap_concordance(risks: np.ndarray,
+                          months: np.ndarray,
+                          events: np.ndarray,
+                          num_draws: int,
+                          seed: int = 0,
+                          groups: Sequence[str] | None = None,
+                          strata: np.ndarray | None = None) -> np.ndarray:
+    """Compute the concordance of bootstrap resamples of patients.
+
+    Args:
+        risks: Predicted risks, shape (N,).
+        months: Times to death or to the last contact, (N,).
+        events: Whether the death was observed, bool, (N,).
+        num_draws: Number of resamples, D.
+        seed: Seed of the draws.
+        groups: Names of patients who are there several times, length N, and
+            are drawn as a whole.
+        strata: See :func:`resampled_concordance`.
+
+    Returns:
+        Shape (D,), NaN where there is no pair to compare.
+    """
+    units = np.arange(len(risks))
+    if groups is not None:
+        units = np.unique(np.asarray(groups), return_inverse=True)[1]
+    generator = np.random.default_rng(seed)
+    size = max(1, CHUNK // len(risks))
+    return np.concatenate([
+        resampled_concordance(
+            risks, months, events,
+            bootstrap_counts(generator, min(size, num_draws - start), units),
+            strata) for start in range(0, num_draws, size)
+    ])

@@ -1,0 +1,229 @@
+"""The C index against loops and lifelines, its intervals, its csv."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from lifelines.utils import concordance_index
+from mmengine.evaluator import Evaluator
+from mmpretrain.structures import DataSample
+
+from mmmedmask.evaluation import SurvivalConcordance
+from mmmedmask.evaluation.classification_scores import bootstrap_counts
+from mmmedmask.evaluation.fold_table import survival_rows
+from mmmedmask.evaluation.patient_risks import (
+    PatientRisks,
+    read_risks,
+    write_risks,
+)
+from mmmedmask.evaluation.survival_scores import (
+    bootstrap_concordance,
+    concordance,
+    resampled_concordance,
+)
+
+
+def draw(number=50, seed=0, digits=None, months=None):
+    """Risks and follow-up; maybe with equal risks and times."""
+    random = np.random.default_rng(seed)
+    risks = random.normal(size=number)
+    times = random.exponential(20, number) * np.exp(-risks / 2)
+    if months:
+        times = np.ceil(times / months) * months
+    events = random.random(number) > .4
+    return risks if digits is None else risks.round(digits), times, events
+
+
+def naive_concordance(risks, months, events):
+    """All pairs of whom it is known who died first."""
+    won = pairs = 0.0
+    for first in range(len(risks)):
+        for other in range(len(risks)):
+            if not events[first]:
+                continue
+            if months[first] < months[other] or (
+                    months[first] == months[other] and not events[other]):
+                pairs += 1
+                won += (1.0 if risks[first] > risks[other] else
+                        0.5 if risks[first] == risks[other] else 0.0)
+    return won / pairs
+
+
+@pytest.mark.parametrize(('digits', 'months'), [(None, None), (0, 12)])
+def test_equals_loops(digits, months):
+    for seed in range(4):
+        drawn = draw(seed=seed, digits=digits, months=months)
+        expected = naive_concordance(*drawn)
+        assert concordance(*drawn) == pytest.approx(expected, abs=1e-12)
+        assert resampled_concordance(*drawn, np.ones((1, 50)))[0] == (
+            pytest.approx(expected, abs=1e-12))
+
+
+def test_resamples_equal_lifelines():
+    risks, months, events = draw(30, digits=1, months=6)
+    counts = bootstrap_counts(np.random.default_rng(0), 40, np.arange(30))
+    found = resampled_concordance(risks, months, events, counts)
+    for draw_, count in enumerate(counts):
+        rows = np.repeat(np.arange(30), count.astype(int))
+        assert found[draw_] == pytest.approx(concordance_index(
+            months[rows], -risks[rows], events[rows]), abs=1e-12)
+
+
+def test_patients_who_are_there_twice_are_drawn_as_a_whole():
+    drawn = draw(30)
+    names = [f'case-{place}' for place in range(30)]
+    few = bootstrap_concordance(*drawn, 20, 3, names)
+    many = bootstrap_concordance(
+        *(np.tile(one, 3) for one in drawn), 20, 3, names * 3)
+    np.testing.assert_allclose(many, few)
+
+
+def test_only_one_fold_is_compared():
+    """Risks of two models, on scales of their own."""
+    first, second = draw(25, 0), draw(25, 1)
+    risks, months, events = (
+        np.concatenate(pair) for pair in zip(first, second, strict=True))
+    risks[25:] += 100
+    strata = np.repeat([0, 1], 25)
+    found = resampled_concordance(risks, months, events, np.ones((1, 50)),
+                                  strata)[0]
+    pairs = won = 0
+    for part in (first, second):
+        mine = sum(
+            part[2][a] and part[1][a] < part[1][b]
+            for a in range(25) for b in range(25))
+        pairs += mine
+        won += mine * naive_concordance(*part)
+    assert found == pytest.approx(won / pairs)
+
+
+def make_samples(risks, months, events, cases=None):
+    samples = []
+    for place, (risk, time, event) in enumerate(
+            zip(risks, months, events, strict=True)):
+        sample = DataSample(metainfo=dict(
+            case_id=f'case-{place}' if cases is None else cases[place],
+            slide_ids=[f'slide-{place}'], survival_months=float(time),
+            censorship=int(not event)))
+        sample.set_field(torch.tensor([risk], dtype=torch.float32),
+                         'pred_risk', dtype=torch.Tensor)
+        sample.set_field('slides', 'modalities')
+        samples.append(sample)
+    return samples
+
+
+def evaluate(samples, **arguments):
+    evaluator = Evaluator(
+        dict(type='mmmedmask.SurvivalConcordance', **arguments))
+    return evaluator.offline_evaluate(samples, chunk_size=7)
+
+
+def test_metric_averages_samples_of_a_case(tmp_path):
+    risks, months, events = draw(20)
+    owner = np.repeat(np.arange(10), 2)
+    found = evaluate(
+        make_samples(risks, months[owner], events[owner],
+                     [f'case-{place}' for place in owner]),
+        out_dir=str(tmp_path), num_bootstrap=100, seed=4)
+    mean = risks.astype(np.float32).astype(float).reshape(10, 2).mean(axis=1)
+    assert found['survival/c_index'] == pytest.approx(
+        naive_concordance(mean, months[:10], events[:10]))
+    draws = bootstrap_concordance(mean, months[:10], events[:10], 100, 4)
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    assert found['survival/c_index_low'] == pytest.approx(low)
+    assert found['survival/c_index_high'] == pytest.approx(high)
+    assert found['survival/events'] == events[:10].sum()
+    table = read_risks(tmp_path / 'survival.csv')
+    assert table.case_ids == [f'case-{place}' for place in range(10)]
+    assert table.slides[3] == ('slide-6', 'slide-7')
+    assert table.modalities == ['slides'] * 10
+    np.testing.assert_allclose(table.risks, mean, rtol=1e-8)
+    np.testing.assert_allclose(table.months, months[:10], rtol=1e-8)
+    np.testing.assert_array_equal(table.events, events[:10])
+
+
+def test_without_a_death(monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        'mmmedmask.evaluation.classification_metric.print_log',
+        lambda message, logger=None, level=logging.INFO:
+        messages.append(message))
+    risks, months, _ = draw(5)
+    found = evaluate(make_samples(risks, months, np.zeros(5, bool)))
+    assert found == {'survival/events': 0}
+    assert 'The C index is left out' in messages[0]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda sample: sample.pop('pred_risk'), r"case-0 lacks \['pred_risk'"),
+    (lambda sample: sample.set_metainfo(dict(censorship=2)),
+     'censorship of case case-0 must be 0 or 1, got 2'),
+    (lambda sample: sample.pred_risk.fill_(np.nan),
+     'risk of case case-0 must be one finite'),
+    (lambda sample: sample.set_metainfo(dict(case_id='case-1')),
+     'samples of case case-1 have different survival'),
+])
+def test_wrong_samples(change, message):
+    samples = make_samples(*draw(5))
+    change(samples[0])
+    with pytest.raises(ValueError, match=message):
+        evaluate(samples)
+
+
+def test_bad_arguments(monkeypatch):
+    with pytest.raises(ValueError, match='got -1'):
+        SurvivalConcordance(num_bootstrap=-1)
+    with pytest.raises(ValueError, match='0 risks of no samples'):
+        SurvivalConcordance().evaluate(0)
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match='lifelines'):
+        SurvivalConcordance()
+
+
+def test_follow_up_that_does_not_fit():
+    with pytest.raises(ValueError, match='patient 1 has the risk nan'):
+        concordance(np.array([0, np.nan]), np.ones(2), np.ones(2, bool))
+    with pytest.raises(ValueError, match=r'got \(2,\), \(3,\)'):
+        concordance(np.zeros(2), np.ones(3), np.ones(2, bool))
+    with pytest.raises(ValueError, match='no risks'):
+        concordance(np.zeros(0), np.zeros(0), np.zeros(0, bool))
+
+
+def risks_of(seed, first=0):
+    risks, months, events = draw(30, seed)
+    return PatientRisks(
+        case_ids=[f'case-{first + place}' for place in range(30)],
+        months=months, events=events, risks=risks,
+        modalities=['slides'] * 30, slides=[()] * 30)
+
+
+def test_table_of_folds():
+    runs = {(None, fold): risks_of(fold, 30 * fold) for fold in range(3)}
+    rows = survival_rows(runs, num_bootstrap=100)
+    assert [(row.name, row.patients) for row in rows] == [
+        ('fold 0', 30), ('fold 1', 30), ('fold 2', 30), ('mean', None),
+        ('sd', None), ('pooled', 90), ('pooled low', 90),
+        ('pooled high', 90)]
+    values = {row.name: row.scores['c_index'] for row in rows}
+    for fold, run in enumerate(runs.values()):
+        assert values[f'fold {fold}'] == pytest.approx(
+            naive_concordance(run.risks, run.months, run.events))
+    assert values['pooled low'] < values['pooled'] < values['pooled high']
+    # Mean weighted by pairs: between the smallest and the largest.
+    folds = [values[f'fold {fold}'] for fold in range(3)]
+    assert min(folds) < values['pooled'] < max(folds)
+
+
+def test_tables_that_do_not_fit(tmp_path):
+    write_risks(tmp_path / 'r.csv', risks_of(0))
+    text = (tmp_path / 'r.csv').read_text()
+    (tmp_path / 'r.csv').write_text(text.replace('case-1,', 'case-0,'))
+    with pytest.raises(ValueError, match='case case-0 more than once'):
+        read_risks(tmp_path / 'r.csv')
+    (tmp_path / 'r.csv').write_text(
+        'case_id,survival_months,censorship,risk\na,1,yes,2\n')
+    with pytest.raises(ValueError, match=r"0 or 1, got \['yes'\]"):
+        read_risks(tmp_path / 'r.csv')
+    with pytest.raises(ValueError, match='no fold'):
+        survival_rows({})
