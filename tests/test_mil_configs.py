@@ -1,0 +1,149 @@
+"""Configs of the bag classifiers: alike but for the model, and they run.
+
+The rows of Table 1 of GiMP's paper, for slides and for slides with genes.
+"""
+
+import functools
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.testing.configs import shrink_config
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+FOLDER = CONFIGS / 'mil'
+SCHEDULE = '1xb8-coslr-70e_tcga-nsclc'
+SLIDES = {
+    'mean-pool': 'MeanPool',
+    'max-pool': 'MaxPool',
+    'abmil': 'ABMIL',
+    'dsmil': 'DSMIL',
+    'clam-sb': 'CLAM_SB',
+    'clam-mb': 'CLAM_MB',
+    'transmil': 'TransMIL',
+}
+BOTH = {
+    'porpoise': 'ABMIL',
+    'pathomic-fusion': 'ABMIL',
+    'mcat': 'MCAT',
+}
+ROWS = SLIDES | BOTH
+
+
+@functools.cache
+def read(name):
+    """Read a config once; nobody may change it."""
+    found = list(FOLDER.rglob(f'{name}.py'))
+    assert len(found) == 1, f'{name}: {found}'
+    return Config.fromfile(found[0])
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+    """Drawn once, for all configs."""
+    return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture(autouse=True)
+def plain_pretty_text(monkeypatch):
+    """MMEngine formats each config five times; that is half of a run."""
+    monkeypatch.setattr(
+        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
+def test_every_row_has_a_config():
+    rows = {path.stem for path in FOLDER.glob('*.py')}
+    assert rows >= {f'{name}_{SCHEDULE}' for name in ROWS}
+    small = {path.name.split('_')[0]
+             for path in FOLDER.glob('small/*_musk1.py')}
+    assert small == set(SLIDES)
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_rows_differ_in_the_model_alone(name):
+    cfg = read(f'{name}_{SCHEDULE}')
+    assert cfg.model.type == 'mmmedmask.SlideOmicClassifier'
+    assert cfg.model.aggregator.type == f'mmmedmask.{ROWS[name]}'
+    assert cfg.model.aggregator.in_dims == 1024
+    assert cfg.model.head.num_classes == 2
+    genes = name in BOTH
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.split == split
+        assert ('genes' in dataset.modalities) == genes
+        assert 'slides' in dataset.modalities
+        assert (dataset.expression is not None) == genes
+    hooks = [hook.type for hook in cfg.get('custom_hooks', [])]
+    assert ('mmmedmask.GeneStatsHook' in hooks) == genes
+    main = read(f'abmil_{SCHEDULE}')
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
+                'val_evaluator', 'default_hooks', 'auto_scale_lr'):
+        assert cfg[key] == main[key]
+
+
+def test_paper_settings():
+    """What the papers say where it is not a default."""
+    clam = read(f'clam-sb_{SCHEDULE}').model
+    assert clam.aggregator.instance_weight == .3
+    assert clam.head.loss_weight == .7
+    assert clam.aggregator.num_instances == 8
+    assert clam.aggregator.instance_loss == 'svm'
+    branches = read(f'clam-mb_{SCHEDULE}').model
+    assert branches.head.type == 'mmmedmask.ClasswiseSlideOmicHead'
+    assert branches.aggregator.instance_weight == .3
+    streams = read(f'dsmil_{SCHEDULE}').model
+    assert streams.aggregator.instance_weight == streams.head.loss_weight
+    gates = {name: read(f'{name}_{SCHEDULE}').model.fusion
+             for name in ('porpoise', 'pathomic-fusion')}
+    assert gates['porpoise'].gate == 'linear'
+    assert gates['pathomic-fusion'].gate == 'bilinear'
+    assert gates['pathomic-fusion'].skip
+    assert read(f'mcat_{SCHEDULE}').model.aggregator.gene_sets == 6
+
+
+def test_ablations_change_what_their_name_says():
+    model = read(f'abmil-snn-concat_{SCHEDULE}').model
+    assert model.fusion == dict(type='mmmedmask.ConcatFusion')
+    model = read(f'porpoise-modality-dropout_{SCHEDULE}').model
+    assert model.fusion.modality_dropout == .2
+    model = read(f'clam-sb-ce_{SCHEDULE}').model
+    assert model.aggregator.instance_loss == 'ce'
+
+
+@pytest.mark.parametrize('name', ROWS)
+def test_trains_validates_and_tests(name, tmp_path, data_dir):
+    cfg = shrink_config(read(f'{name}_{SCHEDULE}'), tmp_path, data_dir)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.num_bootstrap = 0
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    scores = runner.test()
+    for split in ('val', 'test'):
+        key = 'slide/accuracy'
+        if split == 'val':
+            value = runner.message_hub.get_scalar(f'val/{key}').current()
+        else:
+            value = scores[key]
+        assert 0 <= value <= 1
+    assert list((tmp_path / 'run').glob('best_slide_auc_*.pth'))
+    table = next(tmp_path.rglob('patients.csv')).read_text()
+    uses = 'slides+genes' if name in BOTH else 'slides'
+    assert f',{uses}' in table
+
+
+def test_metafile_has_table_1():
+    content = yaml.safe_load((FOLDER / 'metafile.yml').read_text())
+    told = {model['Name'].removesuffix(f'_{SCHEDULE}'):
+            model['Results'][0]['Metrics']['Top 1 Accuracy']
+            for model in content['Models'] if 'Results' in model}
+    assert told == {
+        'abmil': 77.37, 'dsmil': 75.66, 'clam-sb': 85.19, 'clam-mb': 88.89,
+        'transmil': 88.36, 'porpoise': 95.24, 'pathomic-fusion': 96.84,
+        'mcat': 96.32}
+    named = {model['Name'] for model in content['Models']}
+    assert named <= {path.stem for path in FOLDER.rglob('*.py')}
+    assert {f'{name}_{SCHEDULE}' for name in ROWS} <= named
