@@ -75,6 +75,19 @@ def test_summary_of_detection_runs(tmp_path):
     assert '| b | 1 | 50.0 | 60.0 | 70.0 | 80.0 |' in output
 
 
+def test_summary_of_other_metrics(tmp_path):
+    """Any scalars that are logged together, such as those of SETR."""
+    log = tmp_path / 'setr/seed0/20260101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"lesion/iou": 0.1, "lesion/dice": 0.2}\n'
+                   '{"lesion/iou": 0.35, "lesion/dice": 0.45}\n'
+                   '{"loss": 1.0}\n')
+    output = run(*script('analysis_tools/summarize_detection.py'),
+                 tmp_path / 'setr', '--metrics', 'lesion/dice', 'lesion/iou')
+    assert '| runs | n | lesion/dice | lesion/iou |' in output
+    assert '| setr | 1 | 45.0 | 35.0 |' in output
+
+
 def test_summary_without_runs(tmp_path):
     """A folder without an evaluation is named."""
     output = run(

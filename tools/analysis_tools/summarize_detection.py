@@ -1,15 +1,18 @@
 """Tabulate detection runs: one row per folder, one run per seed below it.
 
     python tools/analysis_tools/summarize_detection.py work_dirs/mask-rcnn_*
+    python tools/analysis_tools/summarize_detection.py work_dirs/setr-* \
+        --metrics lesion/iou lesion/dice
 
 Reads the last evaluation of every run from MMEngine's scalars.json and prints
 a Markdown table: mean, sample standard deviation and number of runs, in AP
-points.
+points, or in points of 100 of any other scalars that a run logs together.
 """
 
 import argparse
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 METRICS = {
@@ -20,58 +23,60 @@ METRICS = {
 }
 
 
-def last_evaluation(path: Path) -> dict | None:
+def last_evaluation(path: Path, metrics: Mapping[str, str]) -> dict | None:
     """Find the last line of a log that holds an evaluation.
 
     Args:
         path: A scalars.json: one json object per line.
+        metrics: Scalars that an evaluation has, to their titles.
 
     Returns:
         The line's content, or None if the run was not evaluated.
     """
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    evaluations = [line for line in lines if METRICS.keys() <= line.keys()]
+    evaluations = [line for line in lines if metrics.keys() <= line.keys()]
     return evaluations[-1] if evaluations else None
 
 
-def collect(folder: Path) -> list[dict]:
+def collect(folder: Path, metrics: Mapping[str, str]) -> list[dict]:
     """Read the newest evaluated log of every run below a folder."""
     newest = {}
     for path in sorted(folder.rglob('scalars.json')):
         # RUN/TIMESTAMP/vis_data/scalars.json
-        evaluation = last_evaluation(path)
+        evaluation = last_evaluation(path, metrics)
         if evaluation is not None:
             newest[path.parents[2]] = evaluation
     return list(newest.values())
 
 
 def cell(values: list[float]) -> str:
-    """Mean and spread in AP points."""
+    """Mean and spread in points."""
     points = [100 * value for value in values]
     if len(points) == 1:
         return f'{points[0]:.1f}'
     return f'{statistics.mean(points):.1f} ± {statistics.stdev(points):.1f}'
 
 
-def table(folders: list[Path]) -> str:
+def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
     """Make the Markdown table.
 
     Args:
         folders: One folder per row.
+        metrics: Scalars to their titles, the columns.
 
     Returns:
         The table.
     """
-    rows = [['runs', 'n', *METRICS.values()]]
+    rows = [['runs', 'n', *metrics.values()]]
     for folder in folders:
-        runs = collect(folder)
+        runs = collect(folder, metrics)
         if not runs:
             raise SystemExit(f'{folder} holds no scalars.json with '
-                             f'{", ".join(METRICS)}; has a run finished?')
+                             f'{", ".join(metrics)}; has a run finished?')
         rows.append([
             folder.name,
             str(len(runs)),
-            *(cell([run[key] for run in runs]) for key in METRICS)
+            *(cell([run[key] for run in runs]) for key in metrics)
         ])
     rows.insert(1, ['---'] * len(rows[0]))
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
@@ -81,8 +86,15 @@ def main() -> None:
     """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        metavar='NAME',
+        help='shares to tabulate in place of the APs, as the log names them')
     args = parser.parse_args()
-    print(table(args.folders))
+    metrics = {name: name for name in args.metrics} if args.metrics \
+        else METRICS
+    print(table(args.folders, metrics))
 
 
 if __name__ == '__main__':
