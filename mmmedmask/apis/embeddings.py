@@ -1,0 +1,226 @@
+"""Vectors of a cohort's slides, genes and patients from a trained model."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmmedmask.apis.trained import build_trained_model
+
+VECTORS = ('patient', 'image', 'genes')
+#: Transforms that leave patches out; embeddings are of whole bags.
+_PARTIAL = ('ContiguousSubsequence', 'RandomSubsample',
+            'GenerateSequenceMask')
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What a model makes of patients.
+
+    Attributes:
+        case_ids: The patients (or one entry per slide, as the data set has
+            them), N.
+        labels: Their classes, integers (N,).
+        classes: Names of the classes.
+        vectors: ``patient`` (CLS_pat) and, if the model has them, ``image``
+            (CLS_img) and ``genes`` (CLS_ge), float32 (N, d) each. Rows of
+            patients without slides or genes are NaN in ``image`` and
+            ``genes``; vectors per class are one after the other.
+    """
+
+    case_ids: Sequence[str]
+    labels: np.ndarray
+    classes: Sequence[str]
+    vectors: dict[str, np.ndarray]
+
+
+def whole_bag_loader(config: Config, split: str) -> DataLoader:
+    """Make a loader of a split's patients, in order and with whole bags.
+
+    Args:
+        config: A config with slide-omic data sets.
+        split: ``'train'``, ``'val'`` or ``'test'``, of whose dataloader.
+
+    Returns:
+        Batches of one patient.
+
+    Raises:
+        ValueError: If the config has no such dataloader.
+    """
+    given = config.get(f'{split}_dataloader')
+    if given is None:
+        have = [name.removesuffix('_dataloader') for name in config
+                if name.endswith('_dataloader') and config[name] is not None]
+        raise ValueError(f'the config has no {split}_dataloader, it has those '
+                         f'of {have}')
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    dataset = copy.deepcopy(given['dataset'])
+    dataset['pipeline'] = [
+        transform for transform in dataset['pipeline']
+        if str(transform['type']).rpartition('.')[2] not in _PARTIAL
+    ]
+    return Runner.build_dataloader(dict(
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'),
+        dataset=dataset))
+
+
+def build_untrained_model(config: Config,
+                          like: nn.Module,
+                          seed: int = 0,
+                          device: str | torch.device = 'cpu') -> nn.Module:
+    """Build a config's model as it is before any training.
+
+    Args:
+        config: The config; no pre-trained weights are loaded.
+        like: A trained model of this config, whose scale of genes it gets.
+        seed: Seed of the weights.
+        device: Where the model goes.
+
+    Returns:
+        The model in evaluation mode.
+    """
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    settings = config.model.to_dict()
+    _drop_pretrained(settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MODELS.build(settings)
+        model.init_weights()
+    model.data_preprocessor.load_state_dict(
+        like.data_preprocessor.state_dict())
+    return model.to(device).eval()
+
+
+def _drop_pretrained(node: object) -> None:
+    """Set every ``init_cfg`` of type ``Pretrained`` to None."""
+    if isinstance(node, dict):
+        init_cfg = node.get('init_cfg')
+        if isinstance(init_cfg, dict) and init_cfg.get(
+                'type') == 'Pretrained':
+            node['init_cfg'] = None
+        for value in node.values():
+            _drop_pretrained(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            _drop_pretrained(value)
+
+
+def build_models(config: Config,
+                 checkpoints: Sequence[str],
+                 untrained: str,
+                 device: str | torch.device = 'cpu') -> list[nn.Module]:
+    """Build a config's model once per checkpoint.
+
+    Args:
+        config: The config.
+        checkpoints: The files.
+        untrained: What stands for a model before any training instead of a
+            file; at least one must be a file.
+        device: Where the models go.
+
+    Returns:
+        Models in evaluation mode.
+
+    Raises:
+        ValueError: If there is no file, or one does not fit.
+        FileNotFoundError: If a file is missing.
+    """
+    files = [one for one in checkpoints if one != untrained]
+    if not files:
+        raise ValueError(f'name at least one checkpoint besides '
+                         f'{untrained!r}: it has the scale of the genes')
+    trained = {one: build_trained_model(config, one, device) for one in files}
+    return [
+        build_untrained_model(config, trained[files[0]], device=device)
+        if one == untrained else trained[one] for one in checkpoints
+    ]
+
+
+@torch.no_grad()
+def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
+    """Compute the vectors of all patients of a loader.
+
+    Args:
+        model: A model with ``extract_feat``, as
+            ``mmmedmask.SlideOmicClassifier`` and ``mmmedmask.GiMP`` have it,
+            in evaluation mode.
+        loader: See :func:`whole_bag_loader`.
+
+    Returns:
+        The vectors.
+    """
+    case_ids, labels = [], []
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in VECTORS}
+    for batch in loader:
+        data = model.data_preprocessor(batch, False)
+        inputs = data['inputs']
+        found = model.extract_feat(inputs)
+        for name in VECTORS:
+            vector = found[name]
+            if vector is None:
+                continue
+            vector = vector.flatten(1).float().cpu().numpy()
+            has = inputs.get(dict(image='has_patches',
+                                  genes='has_genes').get(name))
+            if has is not None:
+                vector[~has.cpu().numpy()] = np.nan
+            rows[name].append(vector)
+        for sample in data['data_samples']:
+            case_ids.append(str(sample.case_id))
+            labels.append(int(sample.gt_label))
+    return Embeddings(
+        case_ids=case_ids,
+        labels=np.array(labels),
+        classes=[str(name) for name in loader.dataset.metainfo['classes']],
+        vectors={name: np.concatenate(parts)
+                 for name, parts in rows.items() if parts})
+
+
+def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
+    """Write vectors as NumPy's npz or as a csv.
+
+    The npz has ``case_ids``, ``labels``, ``classes`` and an array per
+    vector. The csv has a line per patient: ``case_id``, ``label`` and
+    columns ``patient_0``, ``patient_1`` and so on.
+
+    Args:
+        file: The file to (over)write; its name ends with .npz or .csv.
+        embeddings: What to write.
+
+    Raises:
+        ValueError: If the name ends otherwise.
+    """
+    from mmmedmask.evaluation.files import write_table
+
+    file = Path(file)
+    if file.suffix not in ('.npz', '.csv'):
+        raise ValueError(
+            f'vectors go into a .npz or .csv file, not {str(file)!r}')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == '.npz':
+        np.savez_compressed(
+            file,
+            case_ids=np.array(embeddings.case_ids),
+            labels=embeddings.labels,
+            classes=np.array(embeddings.classes),
+            **embeddings.vectors)
+        return
+    columns = [f'{name}_{place}' for name, vector in
+               embeddings.vectors.items() for place in
+               range(vector.shape[1])]
+    numbers = np.concatenate(list(embeddings.vectors.values()), axis=1)
+    write_table(file, ['case_id', 'label', *columns], [[
+        case, embeddings.classes[label], *(f'{value:.9g}' for value in row)
+    ] for case, label, row in zip(
+        embeddings.case_ids, embeddings.labels, numbers, strict=True)])

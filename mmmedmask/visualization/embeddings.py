@@ -1,0 +1,115 @@
+"""Maps of patients: t-SNE of their vectors, as in GiMP's Figure 2."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+MAX_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class EmbeddingPanel:
+    """A map of patients.
+
+    Attributes:
+        title: Heading.
+        points: Where the patients are, shape (N, 2).
+        labels: Their classes, integers (N,).
+    """
+
+    title: str
+    points: np.ndarray
+    labels: np.ndarray
+
+
+def project_tsne(vectors: np.ndarray,
+                 perplexity: float = 30.0,
+                 seed: int = 0) -> np.ndarray:
+    """Lay vectors out in the plane by scikit-learn's t-SNE.
+
+    Neighbours stay neighbours; distances between groups, and the size of a
+    group, mean nothing.
+
+    Args:
+        vectors: Shape (N, d).
+        perplexity: About how many neighbours count; not more than a third
+            of the patients.
+        seed: Seed of the layout.
+
+    Returns:
+        Shape (N, 2).
+
+    Raises:
+        ValueError: If there are fewer than five patients or a number is not
+            finite.
+    """
+    from sklearn.manifold import TSNE
+
+    if vectors.ndim != 2 or len(vectors) < 5:
+        raise ValueError('t-SNE needs vectors of at least five patients, of '
+                         f'shape (N, d), got {vectors.shape}')
+    if not np.isfinite(vectors).all():
+        raise ValueError('t-SNE needs finite vectors')
+    if perplexity <= 0:
+        raise ValueError(f'perplexity must be positive, got {perplexity}')
+    layout = TSNE(
+        init='pca' if vectors.shape[1] > 1 else 'random',
+        perplexity=min(perplexity, (len(vectors) - 1) / 3),
+        random_state=seed)
+    return layout.fit_transform(vectors.astype(np.float64))
+
+
+def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
+                    classes: Sequence[str]) -> np.ndarray:
+    """Draw maps in rows and columns, with one legend.
+
+    Args:
+        rows: Panels; all rows have the same number.
+        classes: Names of the classes, at most 10.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3).
+
+    Raises:
+        ValueError: If there is no panel, rows differ in length or there are
+            too many classes for colours that can be told apart.
+    """
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or widths == {0}:
+        raise ValueError('rows must have one number of panels, got '
+                         f'{[len(row) for row in rows]}')
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(f'at most {MAX_CLASSES} classes can be told apart, '
+                         f'got {len(classes)}')
+    columns = widths.pop()
+    figure = Figure((3.2 * columns, 3.2 * len(rows) + 0.5), dpi=120)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    colors = colormaps['tab10'].colors
+    for row, line in zip(rows, axes, strict=True):
+        for panel, axis in zip(row, line, strict=True):
+            # In random order, so that no class lies over all others.
+            order = np.random.default_rng(0).permutation(len(panel.points))
+            axis.scatter(
+                *panel.points[order].T,
+                c=[colors[label] for label in panel.labels[order]],
+                s=14,
+                linewidths=0.3,
+                edgecolors='white')
+            axis.set_title(panel.title, fontsize=10, loc='left')
+            axis.set_xticks([])
+            axis.set_yticks([])
+    handles = [
+        figure.axes[0].scatter([], [], color=colors[place], s=24, label=name)
+        for place, name in enumerate(classes)
+    ]
+    figure.tight_layout(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
+    figure.legend(
+        handles=handles, loc='lower center', ncols=min(len(classes), 5),
+        frameon=False, fontsize=9)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

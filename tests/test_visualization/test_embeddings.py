@@ -1,0 +1,198 @@
+"""Maps of patients, and where their vectors come from."""
+
+import csv
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+from mmmedmask.apis import load_config
+from mmmedmask.apis.embeddings import (
+    build_models,
+    extract_embeddings,
+    whole_bag_loader,
+)
+from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.visualization.embeddings import (
+    EmbeddingPanel,
+    draw_embeddings,
+    project_tsne,
+)
+
+TOOL = (Path(__file__).parents[2] /
+        'tools/visualizations/visualize_embeddings.py')
+CONFIG = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='mmmedmask.SlideOmicClassifier',
+    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'),
+    aggregator=dict(type='mmmedmask.MeanPool', in_dims=8, embed_dims=4),
+    gene_encoder=dict(
+        type='mmmedmask.SNN', num_genes=30, embed_dims=3, hidden_dims=(8, ),
+        init_cfg=dict(type='Pretrained', checkpoint='missing.pth')),
+    head=dict(type='mmmedmask.SlideOmicHead', num_classes=2))
+test_dataloader = dict(batch_size=4, dataset=dict(
+    type='mmmedmask.SlideOmicDataset', data_root={root!r},
+    ann_file='cohort.csv', feature_root='features',
+    missing_slides='keep', missing_genes='keep',
+    expression=dict(path='expression.tsv', unit='fpkm'),
+    pipeline=[dict(type='mmmedmask.LoadSlideFeatures'),
+              dict(type='mmmedmask.RandomSubsample', max_patches=2),
+              dict(type='mmmedmask.LoadExpression'),
+              dict(type='mmmedmask.PackSlideOmicInputs')]))
+"""
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A config with a checkpoint; its cohort lacks some slides and genes."""
+    folder = tmp_path_factory.mktemp('embeddings')
+    write_slide_omic_cohort(
+        folder / 'data', num_cases=12, patches=(4, 8), dims=8, num_genes=30,
+        num_pathways=2, pathway_size=4, cases_without_genes=2,
+        cases_without_slides=1)
+    config = folder / 'config.py'
+    config.write_text(
+        CONFIG.replace('{root!r}', repr(str(folder / 'data'))))
+    init_default_scope('mmpretrain')
+    loaded = load_config(config)
+    del loaded.model.gene_encoder.init_cfg
+    model = MODELS.build(loaded.model)
+    dataset = whole_bag_loader(loaded, 'test').dataset
+    model.data_preprocessor.gene_scale.set(
+        dataset.fit_gene_scaler().state())
+    torch.save(dict(state_dict=model.state_dict()), folder / 'm.pth')
+    return config, folder / 'm.pth'
+
+
+def test_vectors_of_whole_bags(run):
+    config = load_config(run[0])
+    before, model = build_models(config, ['none', str(run[1])], 'none')
+    loader = whole_bag_loader(config, 'test')
+    found = extract_embeddings(model, loader)
+    dataset = loader.dataset
+    assert found.case_ids == [
+        dataset.get_data_info(place)['case_id'] for place in range(12)]
+    assert found.labels.tolist() == dataset.get_gt_labels().tolist()
+    assert {name: vector.shape for name, vector in found.vectors.items()
+            } == dict(patient=(12, 7), image=(12, 4), genes=(12, 3))
+    lacks = {name: np.isnan(vector).any(axis=1).sum()
+             for name, vector in found.vectors.items()}
+    assert lacks == dict(patient=0, image=1, genes=2)
+    for place in range(12):
+        patches = dataset[place]['inputs']['patches']
+        if patches is None:
+            assert np.isnan(found.vectors['image'][place]).all()
+            continue
+        assert len(patches) > 2
+        image, _ = model.aggregator(patches[None], None)
+        np.testing.assert_allclose(
+            found.vectors['image'][place], image[0].detach(), atol=1e-6)
+        np.testing.assert_array_equal(
+            found.vectors['image'][place], found.vectors['patient'][place, :4])
+    # Before training: other weights, always the same, the same genes.
+    first = extract_embeddings(before, loader).vectors['genes']
+    again = extract_embeddings(
+        build_models(config, ['none', str(run[1])], 'none')[0],
+        loader).vectors['genes']
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, found.vectors['genes'], equal_nan=True)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the tool in this process."""
+    main = runpy.run_path(str(TOOL))['main']
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['tool', *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_command(run, tmp_path, command):
+    config, checkpoint = run
+    output = command(
+        config, 'none', checkpoint, '--out', tmp_path / 'a' / 'map.png',
+        '--vectors', 'patient', 'genes', '--export', tmp_path / 'v.csv')
+    assert 'untrained: 2 patients have no genes' in output
+    with Image.open(tmp_path / 'a' / 'map.png') as picture:
+        assert min(picture.size) > 600
+    with open(tmp_path / 'v_1.csv', newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12
+    assert [name for name in rows[0] if name.startswith('genes')] == [
+        'genes_0', 'genes_1', 'genes_2']
+    assert rows[0]['label'] in ('class_a', 'class_b')
+    command(config, checkpoint, '--out', tmp_path / 'map.png',
+            '--export', tmp_path / 'v.npz')
+    with np.load(tmp_path / 'v.npz') as arrays:
+        assert set(arrays) == {'case_ids', 'labels', 'classes', 'patient',
+                               'image', 'genes'}
+        np.testing.assert_allclose(
+            arrays['patient'],
+            [[float(row[f'patient_{place}']) for place in range(7)]
+             for row in rows], rtol=1e-6)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['none'], "at least one checkpoint besides 'none'"),
+    (['CHECKPOINT', '--split', 'val'],
+     r"no val_dataloader, it has those of \['test'\]"),
+    (['CHECKPOINT', '--titles', 'a', 'b'], '1 checkpoints need as many'),
+    (['CHECKPOINT', '--export', 'a.txt'], "end with .npz or .csv, got 'a.t"),
+])
+def test_what_the_command_refuses(run, command, arguments, message):
+    arguments = [str(run[1]) if one == 'CHECKPOINT' else one
+                 for one in arguments]
+    with pytest.raises(SystemExit, match=message):
+        command(run[0], *arguments, '--out', 'never.png')
+
+
+def test_groups_stay_groups():
+    """Two clouds: every patient's nearest neighbour is of its own."""
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    vectors = random.normal(size=(40, 6)) + 8 * labels[:, None]
+    points = project_tsne(vectors)
+    assert points.shape == (40, 2)
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(axis=1)] == labels).all()
+    np.testing.assert_array_equal(points, project_tsne(vectors))
+
+
+def test_picture_has_the_colours_of_its_classes():
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    panel = EmbeddingPanel('a', points, np.zeros(30, int))
+    one, two = (
+        draw_embeddings([[panel] * columns] * rows, ['x', 'y'][:classes])
+        for rows, columns, classes in ((1, 1, 1), (2, 3, 2)))
+    assert two.shape[0] > 1.6 * one.shape[0]
+    assert two.shape[1] > 2.5 * one.shape[1]
+    blue, orange = np.array([31, 119, 180]), np.array([255, 127, 14])
+    for picture, has_orange in ((one, False), (two, True)):
+        assert (abs(picture.astype(int) - blue).max(axis=2) < 4).any()
+        assert (abs(picture.astype(int) - orange).max(axis=2) < 4).any() == (
+            has_orange)
+
+
+def test_bad_maps():
+    with pytest.raises(ValueError, match=r'got \(4, 3\)'):
+        project_tsne(np.zeros((4, 3)))
+    with pytest.raises(ValueError, match='finite'):
+        project_tsne(np.full((9, 3), np.nan))
+    with pytest.raises(ValueError, match='perplexity must be positive'):
+        project_tsne(np.zeros((9, 3)), perplexity=0)
+    panel = EmbeddingPanel('a', np.zeros((3, 2)), np.zeros(3, int))
+    with pytest.raises(ValueError, match=r'got \[2, 1\]'):
+        draw_embeddings([[panel, panel], [panel]], ['x'])
+    with pytest.raises(ValueError, match='at most 10 classes'):
+        draw_embeddings([[panel]], [str(index) for index in range(11)])
