@@ -1,0 +1,464 @@
+"""GiMP's configs say what the paper says, and hand weights on.
+
+Sections 2 and 3.1 of the paper; the three stages with a drawn cohort, where
+the class is planted in genes, in slides, or in both (check 25); a run that is
+resumed (check 26); how the configs of Table 2 differ from the main ones.
+"""
+
+import copy
+import functools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.testing.configs import shrink_config
+from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+FOLDER = CONFIGS / 'gimp'
+PAPER = [
+    path for folder in ('.', 'ablations')
+    for path in sorted((FOLDER / folder).glob('*.py'))
+]
+PRETRAIN = [path for path in PAPER if '-pretrain_' in path.name]
+FINETUNE = [path for path in PAPER if '-finetune_' in path.name]
+STAGE0 = 'groupmsa_1xb16-coslr-70e_tcga-nsclc'
+MAIN = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
+MAIN_FINETUNE = 'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
+
+
+@functools.cache
+def _read(path):
+    """Read a config once; nobody may change it."""
+    return Config.fromfile(path)
+
+
+def _find(name):
+    found = list(FOLDER.rglob(f'{name}.py'))
+    assert len(found) == 1, f'{name}: {found}'
+    return found[0]
+
+
+def _load(name):
+    return copy.deepcopy(_read(_find(name)))
+
+
+def _hooks(cfg):
+    hooks = [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]
+    return {hook.type.removeprefix('mmmedmask.'): hook for hook in hooks}
+
+
+def _name(path):
+    return path.stem
+
+
+@pytest.fixture(autouse=True)
+def plain_pretty_text(monkeypatch):
+    """MMEngine formats each config five times; that is half of a run."""
+    monkeypatch.setattr(
+        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
+def test_found_the_configs():
+    assert len(PRETRAIN) >= 13
+    assert len(FINETUNE) >= 8
+
+
+# --- what all of a kind share --------------------------------------------
+
+
+@pytest.mark.parametrize('path', PRETRAIN, ids=_name)
+def test_pretraining(path):
+    """Sections 2.3 and 3.1."""
+    cfg = _read(path)
+    assert cfg.default_scope == 'mmpretrain'
+    assert cfg.model.type == 'mmmedmask.GiMP'
+    assert cfg.model.get('freeze_gene_encoder', True)
+    loader = cfg.train_dataloader
+    assert loader.batch_size == cfg.auto_scale_lr.base_batch_size == 16
+    assert loader.batch_sampler.type == 'mmmedmask.ClassBalancedBatchSampler'
+    assert loader.dataset.split == 'train'
+    assert cfg.get('val_dataloader') is None
+    run, mask = loader.dataset.pipeline[1:3]
+    assert (run.length, mask.ratio) == (6000, .5)
+    assert (run.order == 'hilbert') == ('_hilbert_' in path.name)
+    assert cfg.train_cfg.max_epochs == 100
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
+    assert cfg.param_scheduler[-1].type == 'CosineAnnealingLR'
+    if (cfg.model.contrast_head or {}).get('type') == 'mmmedmask.TripletHead':
+        assert cfg.model.contrast_head.margin == .8
+    assert cfg.model.aggregator.num_layers == 2
+    hooks = _hooks(cfg)
+    assert {'TransformEpochHook', 'NaNGuardHook'} <= set(hooks)
+    head = cfg.model.contrast_head
+    triplets = head is not None and head.type == 'mmmedmask.TripletHead'
+    assert ('TripletMonitorHook' in hooks) == triplets
+    genes = cfg.model.gene_encoder is not None
+    assert ('genes' in loader.dataset.modalities) == genes
+    assert {'GeneStatsHook', 'LoadCheckHook'} <= set(hooks) or not genes
+    assert ('LoadCheckHook' in hooks) == genes
+
+
+@pytest.mark.parametrize('path', FINETUNE, ids=_name)
+def test_fine_tuning(path):
+    """Section 3.1: 70 epochs, validated after each; whole bags."""
+    cfg = _read(path)
+    assert cfg.model.type == 'mmmedmask.SlideOmicClassifier'
+    assert cfg.train_cfg.max_epochs == 70
+    assert cfg.train_cfg.val_interval == 1
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
+    genes = cfg.model.gene_encoder is not None
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        assert dataset.split == split
+        assert ('genes' in dataset.modalities) == genes
+        assert [step.type for step in dataset.pipeline] == [
+            f'mmmedmask.{name}' for name in (
+                'LoadSlideFeatures', 'LoadExpression',
+                'PackSlideOmicInputs')]
+    assert cfg.val_dataloader.batch_size == 1
+    hooks = _hooks(cfg)
+    assert hooks['CheckpointHook'].save_best == 'slide/auc'
+    assert ('GeneStatsHook' in hooks) == genes
+    assert ('LoadCheckHook' in hooks) != ('_scratch_' in path.name)
+    for part in ('aggregator', 'gene_encoder'):
+        if cfg.model[part] is not None and 'LoadCheckHook' in hooks:
+            assert part in hooks['LoadCheckHook'].modules
+
+
+def _checkpoints(model):
+    for name in ('data_preprocessor', 'aggregator', 'gene_encoder'):
+        init_cfg = (model.get(name) or {}).get('init_cfg')
+        if init_cfg is not None:
+            assert init_cfg.type == 'Pretrained'
+            assert init_cfg.prefix == f'{name}.'
+            yield name, init_cfg.checkpoint
+
+
+@pytest.mark.parametrize('path', PRETRAIN + FINETUNE, ids=_name)
+def test_checkpoints_are_what_a_shipped_config_leaves(path):
+    """Files of runs with the same parts, at their last epoch."""
+    cfg = _read(path)
+    found = dict(_checkpoints(cfg.model))
+    if '_scratch_' in path.name:
+        assert not found
+        return
+    if cfg.model.gene_encoder is not None:
+        assert found['gene_encoder'] == found['data_preprocessor']
+    for name, checkpoint in found.items():
+        run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
+                                  checkpoint).groups()
+        source = _read(_find(run))
+        assert source.train_cfg.max_epochs == int(epoch)
+        for key in ('feature_root', 'data_root', 'expression', 'gene_list'):
+            theirs = source.train_dataloader.dataset.get(key)
+            if theirs is not None:
+                assert theirs == cfg.train_dataloader.dataset.get(key)
+        if name == 'data_preprocessor':
+            continue
+        ours, theirs = (dict(one[name]) for one in (cfg.model, source.model))
+        unlike = {key for key in {*ours, *theirs}
+                  if ours.get(key) != theirs.get(key)}
+        # GroupMSA's config names its defaults.
+        assert unlike <= {'init_cfg', 'mask_token', 'with_cp',
+                          'num_fragments', 'num_groups', 'num_heads',
+                          'projection'}
+
+
+# --- how ablations differ -------------------------------------------------
+
+PRE = 'gimp_{}_1xb16-coslr-100e-pretrain_tcga-nsclc'
+FINE = 'gimp_{}_1xb8-coslr-70e-finetune_tcga-nsclc'
+# Config to the settings of its model that are not as in the main one.
+DIFFERENCES = {
+    PRE.format('mpm-only_nystrom'): {'gene_encoder', 'contrast_head'},
+    PRE.format('triplets-only_nystrom'): {'gene_encoder', 'mpm_head',
+                                          'mask_token'},
+    PRE.format('no-mpm_groupmsa-nystrom'): {'mpm_head', 'mask_token'},
+    PRE.format('no-genes_nystrom'): {'gene_encoder'},
+    PRE.format('infonce_groupmsa-nystrom'): {'contrast_head'},
+    PRE.format('batch-hard_groupmsa-nystrom'): {'mining'},
+    PRE.format('unit-norm_groupmsa-nystrom'): {'normalize'},
+    PRE.format('sum_groupmsa-nystrom'): {'reduction'},
+    PRE.format('exact_groupmsa-nystrom'): {'attn'},
+    PRE.format('ppeg_groupmsa-nystrom'): {'ppeg'},
+    PRE.format('hilbert_groupmsa-nystrom'): set(),
+    PRE.format('amp_groupmsa-nystrom'): set(),
+    FINE.format('scratch_groupmsa-nystrom'): set(),
+    FINE.format('scratch_snn-nystrom'): {'gene_encoder'},
+    FINE.format('scratch_nystrom'): {'gene_encoder'},
+    FINE.format('slides-only_nystrom'): {'gene_encoder'},
+    FINE.format('frozen-genes_groupmsa-nystrom'): {'freeze_gene_encoder'},
+    FINE.format('mpm-only_groupmsa-nystrom'): set(),
+    FINE.format('triplets-only_groupmsa-nystrom'): set(),
+    FINE.format('no-mpm_groupmsa-nystrom'): set(),
+}
+
+
+def _unlike(one, other, name='model'):
+    """Names of the settings that differ; a part of another type is one."""
+    if not (isinstance(one, dict) and isinstance(other, dict)) or \
+            one.get('type') != other.get('type'):
+        return set() if one == other else {name}
+    return set().union(*(
+        _unlike(one.get(key), other.get(key), key)
+        for key in {*one, *other} - {'init_cfg'}))
+
+
+def test_every_ablation_is_listed():
+    assert {path.stem for path in PRETRAIN + FINETUNE} == {
+        MAIN, MAIN_FINETUNE, *DIFFERENCES}
+
+
+@pytest.mark.parametrize('name', DIFFERENCES)
+def test_an_ablation_differs_in_what_it_says(name):
+    main = MAIN if '-pretrain_' in name else MAIN_FINETUNE
+    assert _unlike(_read(_find(main)).model.to_dict(),
+                   _read(_find(name)).model.to_dict()) == DIFFERENCES[name]
+    # The optimizer, the schedule and the data are the same.
+    for key in ('param_scheduler', 'train_cfg'):
+        assert _read(_find(main))[key] == _read(_find(name))[key]
+
+
+# --- from one stage to the next -------------------------------------------
+
+
+class _Watch(Hook):
+    """Copy a model's parts before the first iteration; keep all losses."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.losses = []
+
+    def before_train(self, runner):
+        self.tensors = {name: value.clone() for name, value
+                        in runner.model.state_dict().items()}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None):
+        self.losses.append({name: float(value)
+                            for name, value in outputs.items()})
+
+
+def _run(cfg, checkpoints=None):
+    """Train a shrunk config; return the runner, and what was watched."""
+    for name, checkpoint in (checkpoints or {}).items():
+        cfg.model[name].init_cfg = dict(
+            type='Pretrained', checkpoint=str(checkpoint), prefix=f'{name}.')
+    for hook in cfg.get('custom_hooks', []):
+        if checkpoints and hook.type == 'mmmedmask.LoadCheckHook':
+            hook.allow_scratch = False
+    for name in ('val_evaluator', 'test_evaluator'):
+        if cfg.get(name) is not None:
+            cfg[name].num_bootstrap = 20
+    watch = _Watch()
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(watch)
+    messages = []
+    runner.logger.info = messages.append
+    runner.train()
+    watch.messages = messages
+    return runner, watch
+
+
+@pytest.fixture(scope='module')
+def cohort(tmp_path_factory):
+    """Where all configs of this file find their data."""
+    return tmp_path_factory.mktemp('data')
+
+
+def _stage(name, folder, data, epochs=1):
+    cfg = shrink_config(_load(name), folder, data)
+    cfg.train_cfg.max_epochs = epochs
+    cfg.default_hooks.checkpoint.update(interval=1, save_best=None)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def stages(tmp_path_factory, cohort):
+    """The three stages of the main run, at reduced size."""
+    folder = tmp_path_factory.mktemp('stages')
+    genes = _run(_stage(STAGE0, folder / '0', cohort))
+    file = folder / '0' / 'run' / 'epoch_1.pth'
+    pretrained = _run(
+        _stage(MAIN, folder / '1', cohort),
+        dict(data_preprocessor=file, gene_encoder=file))
+    file = folder / '1' / 'run' / 'epoch_1.pth'
+    tuned = _run(
+        _stage(MAIN_FINETUNE, folder / '2', cohort),
+        dict(data_preprocessor=file, aggregator=file, gene_encoder=file))
+    return genes, pretrained, tuned
+
+
+def test_each_stage_begins_with_what_the_last_one_left(stages):
+    carried = [('gene_encoder.', 'data_preprocessor.'),
+               ('gene_encoder.', 'data_preprocessor.', 'aggregator.')]
+    for before, after, prefixes in zip(stages, stages[1:], carried,
+                                       strict=False):
+        left = before[0].model.state_dict()
+        start = after[1].tensors
+        names = [name for name in start if name.startswith(prefixes)]
+        assert len(names) > 20
+        for name in names:
+            assert torch.equal(start[name], left[name]), name
+        checks = [line for line in after[1].messages
+                  if line.startswith('Load check of')]
+        assert len(checks) == len(prefixes) - 1
+        assert all('(100.0 %)' in line for line in checks)
+    assert set(stages[1][0].model.state_dict()) - set(
+        stages[2][1].tensors) >= {'aggregator.mask_token'}
+
+
+def test_pretraining_leaves_the_gene_encoder_alone(stages):
+    runner, watch = stages[1]
+    after = runner.model.state_dict()
+    for name, value in watch.tensors.items():
+        same = name.startswith(('gene_encoder.', 'data_preprocessor.'))
+        assert torch.equal(after[name], value) == same, name
+    # Fine-tuning does not.
+    runner, watch = stages[2]
+    after = runner.model.state_dict()
+    assert not torch.equal(after['gene_encoder.cls_token'],
+                           watch.tensors['gene_encoder.cls_token'])
+
+
+def test_fine_tuning_is_scored(stages):
+    scores = stages[2][0].message_hub.log_scalars
+    for name in ('auc', 'accuracy', 'balanced_accuracy', 'auc_low'):
+        assert 0 <= scores[f'val/slide/{name}'].current() <= 1
+
+
+def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, cohort):
+    """That of the first stage has no aggregator."""
+    file = Path(stages[0][0].work_dir) / 'epoch_1.pth'
+    with pytest.raises(ValueError, match='aggregator|0 of'):
+        _run(_stage(MAIN_FINETUNE, tmp_path, cohort),
+             dict(data_preprocessor=file, aggregator=file,
+                  gene_encoder=file))
+
+
+# --- check 26: resuming ---------------------------------------------------
+
+
+def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, cohort):
+    """The same losses to the last bit: batches, runs, masks, triplets."""
+
+    def train(folder, epochs, resume=False):
+        cfg = _stage(MAIN, tmp_path / folder, cohort, epochs)
+        cfg.model.contrast_head.mining = 'random'
+        # Its end would be another for a run of another length.
+        cfg.param_scheduler = [dict(type='ConstantLR', factor=.5, end=100)]
+        cfg.resume = resume
+        cfg.experiment_name = f'{folder}_{epochs}'
+        return _run(cfg)[1].losses
+
+    whole = train('whole', 4)
+    assert len(whole) == 8
+    assert len({one['loss_rec'] for one in whole}) == 8
+    assert train('parts', 2) == whole[:4]
+    assert train('parts', 4, resume=True) == whole[4:]
+
+
+# --- a patient without genes ----------------------------------------------
+
+
+def test_a_patient_without_genes_gets_an_answer_that_says_so(
+        stages, tmp_path, cohort):
+    runner = stages[2][0]
+    cfg = _stage(MAIN_FINETUNE, tmp_path, cohort)
+    write_slide_omic_cohort(
+        tmp_path / 'some', num_cases=6, classes=('LUAD', 'LUSC'),
+        patches=(20, 40), dims=8, num_genes=40, num_pathways=2,
+        cases_without_genes=2)
+    # The same genes as those that the model knows.
+    dataset = cfg.test_dataloader.dataset
+    dataset.update(data_root=str(tmp_path / 'some'), split=None,
+                   missing_genes='keep')
+    model = runner.model.eval()
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    said = {}
+    with torch.no_grad():
+        for data in loader:
+            sample, = model.test_step(data)
+            assert sample.pred_score.sum().item() == pytest.approx(1)
+            said[sample.case_id] = sample.modalities
+    assert sorted(said.values()) == ['slides'] * 2 + ['slides+genes'] * 4
+
+
+# --- check 25: a planted class --------------------------------------------
+
+PLANTED = dict(num_cases=60, patches=(20, 30), dims=8, num_genes=40,
+               num_pathways=2, pathway_size=8, region_share=.15,
+               classes=('LUAD', 'LUSC'))
+
+
+@pytest.fixture(scope='module')
+def planted(tmp_path_factory):
+    """All stages on a cohort with the class in genes and slides."""
+    folder = tmp_path_factory.mktemp('planted')
+    scores = {}
+
+    def stage(name, label, epochs, checkpoints=None, **signals):
+        root = folder / '_'.join(['data', *map(str, signals.values())])
+        if not root.exists():
+            write_slide_omic_cohort(root, **PLANTED, **signals)
+        cfg = _stage(name, folder / label, folder / 'drawn', epochs)
+        cfg.default_hooks.checkpoint.interval = epochs
+        for loader in ('train_dataloader', 'val_dataloader'):
+            if cfg.get(loader) is not None:
+                dataset = cfg[loader].dataset
+                dataset.data_root = str(root)
+                # Each file is opened once.
+                dataset.pipeline[0].max_open = PLANTED['num_cases']
+                cfg[loader].batch_size = 12
+        cfg.optim_wrapper.optimizer.lr = 3e-3
+        cfg.param_scheduler = []
+        if cfg.train_cfg.get('val_interval'):
+            cfg.train_cfg.val_interval = epochs
+        cfg.experiment_name = label
+        runner, watch = _run(cfg, checkpoints)
+        logged = runner.message_hub.log_scalars
+        if 'val/slide/auc' in logged:
+            scores[label] = logged['val/slide/auc'].current()
+        return (folder / label / 'run' / f'epoch_{epochs}.pth', watch)
+
+    both = dict(slide_signal=8., gene_signal=4.)
+    file, _ = stage(STAGE0, 'genes', 25, **both)
+    file, watch = stage(
+        MAIN, 'pretraining', 20,
+        dict(data_preprocessor=file, gene_encoder=file), **both)
+    scores['losses'] = watch.losses
+    parts = dict(data_preprocessor=file, aggregator=file, gene_encoder=file)
+    stage(MAIN_FINETUNE, 'both', 6, parts, **both)
+    stage(FINE.format('slides-only_nystrom'), 'slides', 15,
+          dict(aggregator=file), **both)
+    stage(FINE.format('slides-only_nystrom'), 'nothing planted', 6,
+          dict(aggregator=file), slide_signal=0., gene_signal=0.)
+    return scores
+
+
+@pytest.mark.parametrize('name', ['genes', 'slides', 'both'])
+def test_a_planted_class_is_found(planted, name):
+    assert planted[name] > .85
+
+
+def test_nothing_is_found_where_nothing_is(planted):
+    assert planted['nothing planted'] < .85
+
+
+def test_pretraining_learns(planted):
+    losses = planted['losses']
+    first, last = (
+        sum(one['loss_rec'] for one in part) / len(part)
+        for part in (losses[:4], losses[-4:]))
+    assert last < .9 * first
+    assert losses[0]['tri_count'] == 12 * 5 * 6
