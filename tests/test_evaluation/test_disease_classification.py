@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from mmpretrain.structures import DataSample
 from naive_scores import draw_predictions, naive_scores
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
+from two_ranks import run_on_two_ranks
 
 from mmmedmask.apis import build_runner, load_config, set_work_dir
 from mmmedmask.evaluation import DiseaseClassification
@@ -406,20 +405,7 @@ def test_in_a_run(tiny_classification, tmp_path):
     assert list(tmp_path.glob('best_disease_balanced_accuracy_*.pth'))
 
 
-TWO_PROCESSES = """
-import json
-import os
-import sys
-
-import torch
-from mmengine.dist import get_rank
-
-from mmmedmask.evaluation import DiseaseClassification
-
-folder = sys.argv[1]
-rank = 0 if os.fork() else 1
-torch.distributed.init_process_group(
-    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+TWO_RANKS = """
 metric = DiseaseClassification(num_bootstrap=100, out_dir=folder + '/out')
 # Seven images; the sampler gives the last process the first one again.
 for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
@@ -427,21 +413,14 @@ for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
     metric.process(None, [dict(
         pred_score=score, gt_label=torch.tensor([int(index > 2)]),
         img_path=f'{index}.png')])
-os.chdir(folder)
 values = metric.evaluate(7)
-with open(f'{folder}/{rank}.json', 'w') as stream:
-    json.dump(values, stream)
-torch.distributed.destroy_process_group()
-if rank == 0:
-    sys.exit(os.wait()[1])
 """
 
 
 def test_two_processes_are_as_one(tmp_path):
-    subprocess.run([sys.executable, '-c', TWO_PROCESSES, str(tmp_path)],
-                   check=True, timeout=120)
-    first, second = (json.loads((tmp_path / f'{rank}.json').read_text())
-                     for rank in range(2))
+    first, second = run_on_two_ranks(
+        'from mmmedmask.evaluation import DiseaseClassification', TWO_RANKS,
+        tmp_path)
     assert first == second
     labels = (np.arange(7) > 2).astype(int)
     scores = np.stack([7 - np.arange(7.), np.arange(7.)], axis=1) / 7

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from naive_scores import (
 )
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
+from two_ranks import run_on_two_ranks
 
 from mmmedmask.evaluation import SlideClassification
 from mmmedmask.evaluation.classification_scores import (
@@ -323,19 +322,7 @@ def test_no_patients(tmp_path, text, message):
         read_patients(tmp_path / 'p.csv')
 
 
-TWO_PROCESSES = """
-import json
-import os
-import sys
-
-import torch
-
-from mmmedmask.evaluation import SlideClassification
-
-folder = sys.argv[1]
-rank = 0 if os.fork() else 1
-torch.distributed.init_process_group(
-    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+TWO_RANKS = """
 metric = SlideClassification(num_bootstrap=50, out_dir=folder + '/out')
 # Seven slides of four patients, whose slides lie on both ranks; the sampler
 # gives the last process the first slide again.
@@ -346,19 +333,13 @@ for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
         case_id=f'case-{index // 2}', slide_ids=[f'slide-{index}'],
         modalities='slides')])
 values = metric.evaluate(7)
-with open(f'{folder}/{rank}.json', 'w') as stream:
-    json.dump(values, stream)
-torch.distributed.destroy_process_group()
-if rank == 0:
-    sys.exit(os.wait()[1])
 """
 
 
 def test_two_processes_are_as_one(tmp_path):
-    subprocess.run([sys.executable, '-c', TWO_PROCESSES, str(tmp_path)],
-                   check=True, timeout=120)
-    first, second = (json.loads((tmp_path / f'{rank}.json').read_text())
-                     for rank in range(2))
+    first, second = run_on_two_ranks(
+        'from mmmedmask.evaluation import SlideClassification', TWO_RANKS,
+        tmp_path)
     assert first == second
     index = np.arange(7)
     alone = evaluate(
