@@ -17,9 +17,11 @@ from mmmedmask.registry import MODELS
 class MSMAEDecoder(MAEPretrainDecoder):
     """MAE's decoder on visible and masked tokens.
 
-    Thrown tokens do not enter. Only masked patches are reconstructed, so the
-    last layer computes no other token. Parameters have the names of
-    mmpretrain's MAE decoder.
+    Thrown tokens do not enter. Before the first layer masked tokens differ by
+    their cell alone, so their queries, keys and values are computed once per
+    cell, not per image. Only masked patches are reconstructed, so the last
+    layer computes no other token. Parameters have the names of mmpretrain's
+    MAE decoder.
 
     Args:
         img_size: Side of the images in pixels, or (h, w).
@@ -101,13 +103,46 @@ class MSMAEDecoder(MAEPretrainDecoder):
             positions[:1].expand(len(tokens), -1, -1),
             positions[1:][partition.visible]
         ], 1)
-        masked = self.mask_token + positions[1:][partition.masked]
-        tokens = torch.cat([kept, masked.to(kept.dtype)], dim=1)
-        for block in self.decoder_blocks[:-1]:
+        # Before the first layer a masked token is its cell, in all images.
+        cells = (self.mask_token[0] + positions[1:]).to(kept.dtype)
+        blocks, asked = self.decoder_blocks, partition.masked.shape[1]
+        if len(blocks) > 1 and partition.masked.numel() > len(cells):
+            tokens = first_layer(blocks[0], kept, cells, partition.masked)
+            blocks = blocks[1:]
+        else:
+            tokens = torch.cat([kept, cells[partition.masked]], dim=1)
+        for block in blocks[:-1]:
             tokens = block(tokens)
-        masked = last_tokens_of_layer(self.decoder_blocks[-1], tokens,
-                                      partition.masked.shape[1])
+        masked = last_tokens_of_layer(blocks[-1], tokens, asked)
         return self.decoder_pred(self.decoder_norm(masked))
+
+
+def first_layer(layer: nn.Module, tokens: torch.Tensor, cells: torch.Tensor,
+                masked_ids: torch.Tensor) -> torch.Tensor:
+    """Run a transformer layer on tokens and on masked cells of a grid.
+
+    What a masked cell contributes to the attention is the same in all
+    images, and is computed once for all of them.
+
+    Args:
+        layer: mmpretrain's ``TransformerEncoderLayer``.
+        tokens: Shape (B, K, C).
+        cells: The masked tokens by their cell, shape (L, C).
+        masked_ids: Cells that are masked, shape (B, M).
+
+    Returns:
+        Shape (B, K + M, C), what ``layer`` makes of the tokens followed by
+        the masked cells.
+    """
+    projection = layer.attn.qkv
+    # F.embedding adds up the gradients of rows faster than an index does.
+    joined = torch.cat([
+        projection(layer.ln1(tokens)),
+        F.embedding(masked_ids, projection(layer.ln1(cells)))
+    ], 1)
+    tokens = torch.cat([tokens, F.embedding(masked_ids, cells)], dim=1)
+    query, key, value = joined.chunk(3, dim=-1)
+    return finish_layer(layer, tokens, query, key, value)
 
 
 def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
@@ -125,17 +160,33 @@ def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
     Returns:
         Shape (B, count, C), the last rows of ``layer(tokens)``.
     """
-    attention = layer.attn
-    heads = (attention.num_heads, attention.head_dims)
-    dims = attention.embed_dims
-    weight, bias = attention.qkv.weight, attention.qkv.bias
+    dims = layer.attn.embed_dims
+    weight, bias = layer.attn.qkv.weight, layer.attn.qkv.bias
     query_bias, rest_bias = (None, None) if bias is None else (bias[:dims],
                                                                bias[dims:])
     normed = layer.ln1(tokens)
-    asked = tokens[:, tokens.shape[1] - count:]
-    query = F.linear(normed[:, tokens.shape[1] - count:], weight[:dims],
-                     query_bias)
+    asked = slice(tokens.shape[1] - count, None)
+    query = F.linear(normed[:, asked], weight[:dims], query_bias)
     key, value = F.linear(normed, weight[dims:], rest_bias).chunk(2, dim=-1)
+    return finish_layer(layer, tokens[:, asked], query, key, value)
+
+
+def finish_layer(layer: nn.Module, asked: torch.Tensor, query: torch.Tensor,
+                 key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Run a transformer layer from its attention on.
+
+    Args:
+        layer: mmpretrain's ``TransformerEncoderLayer``.
+        asked: The tokens that are asked for, shape (B, A, C).
+        query: Their queries, shape (B, A, C).
+        key: Keys of all tokens, shape (B, N, C).
+        value: Values of all tokens, shape (B, N, C).
+
+    Returns:
+        Shape (B, A, C).
+    """
+    attention = layer.attn
+    heads = (attention.num_heads, attention.head_dims)
     query, key, value = (part.unflatten(-1, heads).transpose(1, 2)
                          for part in (query, key, value))
     mixed = F.scaled_dot_product_attention(
