@@ -8,6 +8,7 @@ import gc
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,8 +123,6 @@ class CrossValidation:
                 name = f'{name}_{number}'
             names.add(name)
             config.work_dir = str(self.fold_dir(seed, fold) / name)
-            # Runs of one process in one second would share a name.
-            config.experiment_name = f'{name}_fold{fold}_seed{seed}'
             loaded.append(config)
         return loaded
 
@@ -356,6 +355,7 @@ def finish_stage(folder: Path, settings: Mapping, checkpoint: Path) -> str:
 def train_stage(config: Config) -> None:
     """Train a stage, or go on where it was interrupted."""
     set_resume(config, 'auto')
+    _name_run(config)
     runner = build_runner(config)
     runner.train()
     del runner
@@ -412,12 +412,24 @@ def run_test(config: Config, checkpoint: str,
                       else [evaluators]):
         if str(evaluator['type']).startswith('mmmedmask.'):
             evaluator['out_dir'] = str(folder)
-    config.experiment_name += '_test'
+    _name_run(config)
     runner = build_runner(config)
     values = runner.test()
     del runner
     _free()
     return {name: float(value) for name, value in values.items()}
+
+
+def _name_run(config: Config) -> None:
+    """Give a run names of its own.
+
+    MMEngine's runs of one process share what has the same name: a
+    visualizer would go on writing into the folder of the first.
+    """
+    name = f'{Path(config.work_dir).name}_{uuid.uuid4().hex[:8]}'
+    config.experiment_name = name
+    if config.get('visualizer'):
+        config.visualizer['name'] = name
 
 
 def _stage_options(options: Mapping[str, Any], stage: int) -> dict[str, Any]:

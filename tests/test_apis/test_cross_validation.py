@@ -100,6 +100,9 @@ def test_chain_of_stages(stages, tmp_path, watch):
     # The second stage has the first one's frozen gene encoder and scale.
     checkpoints = []
     for config in configs:
+        # Each run writes its own scalars.
+        assert list(
+            (fold / config.stem).glob('*/vis_data/*.json'))
         stage = json.loads((fold / config.stem / 'stage.json').read_text())
         assert stage['finished'].startswith('best_slide_auc_epoch_')
         checkpoints.append(torch.load(

@@ -44,7 +44,8 @@ default_hooks = dict(
                     save_best='slide/auc', rule='greater'))
 custom_hooks = {hooks}
 visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    type='Visualizer', name='visualizer',
+    vis_backends=[dict(type='LocalVisBackend')])
 log_level = 'WARNING'
 randomness = dict(seed=0)
 """
