@@ -22,7 +22,10 @@ has a screen's resolution of 72 dots per inch."""
 _TIFF_MAGIC = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
 _CACHED_BYTES = 64 << 20
 _UM_PER = {'nm': 1e-3, 'µm': 1.0, 'um': 1.0, 'mm': 1e3, 'cm': 1e4}
-# TIFF's ResolutionUnit.
+# TIFF's PlanarConfiguration, PhotometricInterpretation (black is zero, RGB,
+# YCbCr) and ResolutionUnit.
+_SEPARATE = 2
+_GRAY_OR_RGB = (1, 2, 6)
 _TIFF_UNITS = {2: 25400.0, 3: 10000.0}
 
 
@@ -174,10 +177,10 @@ class TiffReader(SlideReader):
             raise SlideError(
                 f'{self.path} has {page.samplesperpixel} channels of '
                 f'{page.dtype}, expected 8-bit gray or RGB')
-        if page.photometric.name not in ('RGB', 'YCBCR', 'MINISBLACK'):
+        if page.photometric not in _GRAY_OR_RGB:
             raise SlideError(
-                f'{self.path} has colours of the kind '
-                f'{page.photometric.name}, expected gray or RGB')
+                f'{self.path} has colours of the kind {page.photometric!r}, '
+                'expected gray or RGB')
         return page
 
     def _find_mpp(self) -> tuple[float | None, float | None]:
@@ -207,7 +210,7 @@ class TiffReader(SlideReader):
             (page.tilelength, page.tilewidth) if page.is_tiled else
             (page.rowsperstrip, page.imagewidth))
         tall = min(tall, page.imagelength) if not page.is_tiled else tall
-        separate = page.planarconfig.name == 'SEPARATE'
+        separate = page.planarconfig == _SEPARATE
         planes = page.samplesperpixel if separate else 1
         region = np.full((height, width, page.samplesperpixel), 255, np.uint8)
         bottom = min(top + height, page.imagelength)

@@ -1,0 +1,229 @@
+"""From slides to features: exact, resumable, one failure is no end."""
+
+import csv
+import os
+import signal
+
+import h5py
+import numpy as np
+import pytest
+from torch import nn
+
+from mmmedmask.apis import slide_features
+from mmmedmask.apis.slide_features import extract_slides
+from mmmedmask.datasets.slide_features import SlideFeatures
+from mmmedmask.datasets.wsi import slide_tiles
+from mmmedmask.datasets.wsi.slide_list import SlideTask, list_slides
+from mmmedmask.datasets.wsi.slide_tiles import TilingOptions
+from mmmedmask.models.tile_encoders import TileEncoder
+from mmmedmask.testing.slides import draw_slide, write_slide
+
+TILING = TilingOptions(tile_size=32, mpp=4.0)
+
+
+class Means(nn.Module):
+    """Features that can be checked by hand: the mean of each channel."""
+
+    def forward(self, tiles):
+        return tiles.mean(dim=(2, 3))
+
+
+@pytest.fixture
+def encoder():
+    encoder = TileEncoder(Means(), 'means', mean=[0.] * 3, std=[1.] * 3)
+    encoder.weights_id = 'none'
+    return encoder
+
+
+@pytest.fixture(scope='module')
+def slides(tmp_path_factory):
+    """Slides of 1024 x 768 µm: with tissue, without, and another."""
+    folder = tmp_path_factory.mktemp('slides')
+    for name, boxes in (('a', [(256, 128, 768, 512)]), ('b', []),
+                        ('c', [(0, 0, 512, 384)])):
+        write_slide(folder / f'{name}.tif',
+                    draw_slide((1024, 768), boxes), mpp=1.0)
+    return folder
+
+
+def statuses(results):
+    return {result.slide_id: result.status for result in results}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_features_and_coordinates_of_drawn_slides(
+        slides, tmp_path, encoder, workers):
+    tasks, _ = list_slides([slides])
+    seen = []
+    results = extract_slides(
+        tasks, tmp_path, encoder, TILING, batch_size=5, workers=workers,
+        report=lambda *event: seen.append(event))
+    assert statuses(results) == {'a': 'done', 'b': 'empty', 'c': 'done'}
+    assert sorted(event[1:] for event in seen) == [(1, 3), (2, 3), (3, 3)]
+    found = SlideFeatures(tmp_path / 'h5_files' / 'a.h5')
+    assert found.coords.tolist() == [[x, y] for y in (128, 256, 384)
+                                     for x in (256, 384, 512, 640)]
+    assert (found.encoder, found.patch_size, found.dims) == ('means', 128, 3)
+    pixels = draw_slide((1024, 768), [(256, 128, 768, 512)]).astype(float)
+    wanted = [pixels[y:y + 128, x:x + 128].mean(axis=(0, 1))
+              for x, y in found.coords.tolist()]
+    # The level of 4 µm is rounded.
+    np.testing.assert_allclose(found.read(), wanted, atol=.05)
+    assert SlideFeatures(tmp_path / 'h5_files' / 'b.h5').num_patches == 0
+    with h5py.File(tmp_path / 'h5_files' / 'a.h5') as file:
+        assert dict(file['coords'].attrs) == {
+            'patch_size': 32, 'patch_size_level0': 128, 'overlap': 0,
+            'mpp': 4.0, 'level0_mpp': 1.0, 'level0_width': 1024,
+            'level0_height': 768, 'level': 2, 'name': 'a'}
+    for kind in ('tiles', 'thumbnails'):
+        assert sorted(path.name for path in (tmp_path / kind).iterdir()) == [
+            'a.png', 'b.png', 'c.png']
+    manifest, = (tmp_path / 'manifests').iterdir()
+    with manifest.open() as file:
+        rows = {row['slide_id']: row for row in csv.DictReader(file)}
+    assert rows['a']['num_tiles'] == '12'
+    assert rows['b']['status'] == 'empty'
+    assert rows['c']['tile_mpp'] == '4.0'
+
+
+def test_a_second_run_does_what_is_left(slides, tmp_path, encoder,
+                                        monkeypatch):
+    tasks, _ = list_slides([slides])
+    extract_slides(tasks, tmp_path, encoder, TILING)
+    files = tmp_path / 'h5_files'
+    whole = (files / 'a.h5').read_bytes()
+    (files / 'a.h5').write_bytes(whole[:-300])
+    (files / 'c.h5').unlink()
+    old = (files / 'b.h5').stat().st_mtime_ns
+    results = extract_slides(tasks, tmp_path, encoder, TILING)
+    assert statuses(results) == {'a': 'done', 'b': 'was there', 'c': 'done'}
+    assert len(SlideFeatures(files / 'a.h5').read()) == 12
+    assert (files / 'b.h5').stat().st_mtime_ns == old
+    assert len(list((tmp_path / 'manifests').iterdir())) == 2
+    # Other settings are neither mixed in nor written over without a word.
+    other = TilingOptions(tile_size=32, mpp=2.0)
+    results = extract_slides(tasks, tmp_path, encoder, other)
+    assert set(statuses(results).values()) == {'failed'}
+    assert ('was made with other settings (mpp 4.0 there, 2.0 now): choose '
+            'another folder, or --overwrite') in results[0].error
+    results = extract_slides(tasks[:1], tmp_path, encoder, other,
+                             overwrite=True)
+    assert (results[0].status, results[0].num_tiles) == ('done', 48)
+
+
+def test_one_failing_slide_does_not_stop_the_others(slides, tmp_path,
+                                                    encoder, monkeypatch):
+    (tmp_path / 'broken.svs').write_text('no slide at all')
+    write_slide(tmp_path / 'unknown.tif', draw_slide((128, 128), []), None,
+                levels=1)
+    tasks, _ = list_slides([slides / 'a.tif', tmp_path])
+    tasks.append(SlideTask('nowhere', None))
+    results = extract_slides(tasks, tmp_path / 'out', encoder, TILING)
+    assert statuses(results) == {'a': 'done', 'broken': 'failed',
+                                 'unknown': 'failed', 'nowhere': 'failed'}
+    errors = {result.slide_id: result.error for result in results}
+    assert 'is of no kind that OpenSlide' in errors['broken']
+    assert 'give it with --slide-mpp' in errors['unknown']
+    assert 'the csv lists it, and there is no file' in errors['nowhere']
+    # A disk that is full while features are written.
+    written = []
+
+    def fail(*args):
+        written.append(args)
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(slide_features.FeatureWriter, 'write', fail)
+    results = extract_slides(tasks[:1], tmp_path / 'full', encoder, TILING,
+                             batch_size=4)
+    assert results[0].error == 'No space left on device'
+    assert len(written) == 1
+    assert not list((tmp_path / 'full' / 'h5_files').iterdir())
+
+
+def test_a_killed_run_leaves_no_file_and_can_be_repeated(
+        slides, tmp_path, encoder, monkeypatch):
+    tasks = [SlideTask('a', slides / 'a.tif')]
+    child = os.fork()
+    if child == 0:
+        calls = []
+
+        def encode(*args):
+            calls.append(1)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return np.ones((4, 3), np.float32)
+
+        slide_features.encode_tiles = encode
+        extract_slides(tasks, tmp_path, encoder, TILING, batch_size=4)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    left, = (tmp_path / 'h5_files').iterdir()
+    assert left.name.startswith('.a.h5.')
+    assert left.name.endswith(f'.{child}.part')
+    results = extract_slides(tasks, tmp_path, encoder, TILING)
+    assert results[0].status == 'done'
+    assert [path.name for path in (tmp_path / 'h5_files').iterdir()] == [
+        'a.h5']
+    # Stopped from the keyboard, it takes its part away itself.
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slide_features, 'encode_tiles', stop)
+    with pytest.raises(KeyboardInterrupt):
+        extract_slides(tasks, tmp_path / 'other', encoder, TILING)
+    assert not list((tmp_path / 'other' / 'h5_files').iterdir())
+
+
+def test_a_reader_process_that_dies_is_reported(slides, tmp_path, encoder,
+                                                monkeypatch):
+    def die(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(slide_tiles, 'open_slide', die)
+    results = extract_slides([SlideTask('a', slides / 'a.tif')], tmp_path,
+                             encoder, TILING, workers=1)
+    assert results[0].status == 'failed'
+    assert 'a process that reads slides died' in results[0].error
+
+
+def test_bad_numbers_are_refused(tmp_path, encoder):
+    with pytest.raises(ValueError, match='workers must not be negative'):
+        extract_slides([], tmp_path, encoder, TILING, workers=-1)
+    with pytest.raises(ValueError, match='batch_size must be positive'):
+        extract_slides([], tmp_path, encoder, TILING, batch_size=0)
+
+
+def test_slides_are_listed_with_the_csv(slides, tmp_path):
+    table = tmp_path / 'list.csv'
+    table.write_text('slide_id,mpp\na.tif,0.5\nx.svs,\n')
+    tasks, notes = list_slides([slides], table, .25)
+    assert tasks == [SlideTask('a', slides / 'a.tif', .5),
+                     SlideTask('x', None, .25)]
+    assert notes == ['2 slides are not in list.csv and left out: b, c']
+    (tmp_path / 'a.dcm').touch()
+    (tmp_path / 'sub').mkdir()
+    (tmp_path / 'sub' / 'a.SVS').touch()
+    tasks, notes = list_slides([tmp_path])
+    assert [task.path.name for task in tasks] == ['a.SVS']
+    assert notes[0].startswith('1 DICOM files of folders are left out')
+    assert list_slides([tmp_path / 'a.dcm'])[0][0].slide_id == 'a'
+    with pytest.raises(ValueError, match='are both called a: features'):
+        list_slides([slides, tmp_path])
+    for text, message in (('slide,mpp\n', 'lacks the column slide_id'),
+                          ('slide_id\n', 'lists no slide'),
+                          ('slide_id,mpp\na,1\na,2\n', 'line 3: slide a has'),
+                          ('slide_id,mpp\na,half\n', "line 2: .* 'half'")):
+        table.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            list_slides([slides], table)
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        list_slides([tmp_path / 'nothing'])
+    with pytest.raises(FileNotFoundError, match='csv of slides'):
+        list_slides([slides], tmp_path / 'no.csv')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match='no file ends with one of'):
+        list_slides([tmp_path / 'empty'])
+    with pytest.raises(ValueError, match='mpp must be positive, got 0'):
+        list_slides([slides], mpp=0)
