@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -226,6 +227,33 @@ def test_an_ablation_differs_in_what_it_says(name):
     # The optimizer, the schedule and the data are the same.
     for key in ('param_scheduler', 'train_cfg'):
         assert _read(_find(main))[key] == _read(_find(name))[key]
+
+
+def test_the_metafile_has_the_papers_cells():
+    """Table 2, and "w/o GroupMSA" of Table 1, as they are printed."""
+    content = yaml.safe_load((FOLDER / 'metafile.yml').read_text('utf-8'))
+    cells = {
+        model['Name']: model['Results'][0]['Metrics']['Top 1 Accuracy']
+        for model in content['Models'] if 'Results' in model}
+    assert cells == {
+        FINE.format('scratch_snn-nystrom'): 96.84,
+        FINE.format('scratch_groupmsa-nystrom'): 97.37,
+        FINE.format('mpm-only_groupmsa-nystrom'): 95.79,
+        FINE.format('triplets-only_groupmsa-nystrom'): 92.63,
+        FINE.format('no-mpm_groupmsa-nystrom'): 95.26,
+        MAIN_FINETUNE: 99.74,
+        FINE.format('scratch_nystrom'): 89.95,
+    }
+    # All but the typing error, and the one that is of 189, are k / 190.
+    wrong = [value for value in cells.values()
+             if abs(value * 1.9 - round(value * 1.9)) > .01]
+    assert sorted(wrong) == [89.95, 99.74]
+    assert round(100 * 170 / 189, 2) == 89.95
+    for model in content['Models']:
+        cfg = _read(CONFIGS.parent / model['Config'])
+        assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs
+        assert model['Metadata']['Batch Size'] == \
+            cfg.train_dataloader.batch_size
 
 
 # --- from one stage to the next -------------------------------------------
