@@ -1,5 +1,6 @@
 """The tools for slides, most of them run in this process, to save time."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -7,11 +8,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.slide_features import SlideFeatures
+from mmmedmask.testing.slides import draw_slide, write_slide
 
+MODEL = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='mmmedmask.SlideOmicClassifier',
+    aggregator=dict(
+        type='mmmedmask.CLAM_MB', in_dims=256, num_classes=2, embed_dims=8),
+    head=dict(type='mmmedmask.ClasswiseSlideOmicHead', num_classes=2),
+    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'))
+test_dataloader = dict(
+    dataset=dict(
+        type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
+        feature_root='out/h5_files', modalities=['slides'], split='test',
+        metainfo=dict(classes=['aca', 'scc']), test_mode=True,
+        pipeline=[
+            dict(type='mmmedmask.LoadSlideFeatures'),
+            dict(type='mmmedmask.PackSlideOmicInputs')
+        ]))
+"""
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
 
@@ -85,3 +108,69 @@ def test_tiles_to_bags_explains_what_is_wrong(call, tile_folders, tmp_path):
         2, fails=True)
     assert printed.splitlines()[-1].startswith(
         f'tiles_to_bags.py: Cannot read image {tile_folders[0]}')
+
+
+def test_extracting_features_and_drawing_attention(call, tmp_path):
+    write_slide(tmp_path / 'a.tif',
+                draw_slide((1024, 768), [(256, 128, 768, 512)]), mpp=1.0)
+    write_slide(tmp_path / 'b.tif', draw_slide((128, 128), []), None,
+                levels=1)
+    command = ('wsi/extract_features.py', tmp_path, '--out',
+               tmp_path / 'out', '--encoder', 'resnet18-block3',
+               '--random-weights', 0, '--tile-size', 32, '--mpp', 4,
+               '--workers', 0)
+    printed = call(*command, fails=True)
+    assert '2/2 b: failed' in printed
+    assert '2 slides: 1 done, 1 failed; 12 tiles' in printed
+    assert 'give it with --slide-mpp' in printed
+    assert printed.splitlines()[-1].startswith(
+        'extract_features.py: 1 of 2 slides failed, see the last csv')
+    (tmp_path / 'list.csv').write_text('slide_id,mpp\na,\nb,1.0\n')
+    printed = call(*command, '--csv', tmp_path / 'list.csv')
+    assert '1 empty, 1 was there' in printed
+    assert 'no tile has enough tissue: b' in printed
+    assert 'min_tissue must be above 0' in call(
+        *command, '--min-tissue', 0, fails=True)
+
+    (tmp_path / 'model.py').write_text(MODEL)
+    config = Config.fromfile(tmp_path / 'model.py')
+    init_default_scope('mmpretrain')
+    torch.save(
+        dict(state_dict=MODELS.build(config.model).state_dict(),
+             meta=dict(dataset_meta=dict(classes=('aca', 'scc')))),
+        tmp_path / 'model.pth')
+    drawing = ('visualizations/visualize_slide_attention.py',
+               tmp_path / 'model.py', tmp_path / 'model.pth', '--features',
+               tmp_path / 'out' / 'h5_files' / 'a.h5', '--out')
+    printed = call(*drawing, tmp_path / 'heat')
+    assert 'a: 12 patches on' in printed
+    assert 'thumbnails/a.png' in printed
+    found = json.loads((tmp_path / 'heat' / 'a.geojson').read_text())
+    assert len(found['features']) == 12
+    assert set(found['features'][0]['properties']['measurements']) == {
+        f'{what} {name}' for name in ('aca', 'scc')
+        for what in ('attention', 'probability')} | {
+        f'attention {name} percentile' for name in ('aca', 'scc')}
+    # With the slide it is the same picture, but for the thumbnail's source.
+    printed = call(*drawing, tmp_path / 'slide', '--slide', tmp_path,
+                   '--no-classes')
+    assert f'on {tmp_path / "a.tif"}' in printed
+    assert not (tmp_path / 'slide' / 'a_classes.png').exists()
+    heat, slide = (np.asarray(Image.open(
+        tmp_path / name / 'a_attention.png')).astype(int)
+        for name in ('heat', 'slide'))
+    assert heat.shape == slide.shape
+    assert np.abs(heat - slide).mean() < 2
+    # By its case, as the data set of the config gives it.
+    (tmp_path / 'cohort.csv').write_text(
+        'case_id,slide_id,label,split\np,a,aca,test\n')
+    options = ('--cfg-options',
+               f'test_dataloader.dataset.data_root={tmp_path}')
+    printed = call(*drawing[:3], '--case', 'p', '--out', tmp_path / 'case',
+                   *options)
+    assert 'a: 12 patches on' in printed
+    same = json.loads((tmp_path / 'case' / 'a.geojson').read_text())
+    assert same == found
+    printed = call(*drawing[:3], '--case', 'q', '--out', tmp_path / 'case',
+                   *options, fails=True)
+    assert "no case 'q' in the test set; it has ['p']" in printed
