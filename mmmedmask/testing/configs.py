@@ -8,7 +8,7 @@ iterations, no worker processes and no weights to load.
 import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -19,6 +19,7 @@ from mmmedmask.testing.datasets import (
     write_tile_folder,
 )
 from mmmedmask.testing.lesions import SPLIT_FOLDER, write_lesion_dataset
+from mmmedmask.testing.nested import nested_dicts
 from mmmedmask.testing.slide_omic_configs import (
     SLIDE_OMIC_MODELS,
     draw_cohort,
@@ -79,7 +80,7 @@ def shrink_config(cfg: Config,
         _shrink_msmae(cfg)
     _shrink_loops(cfg)
     _shrink_hooks(cfg)
-    for node in _dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
+    for node in nested_dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
         _shrink_sizes(node)
     roots = [
         _shrink_loader(cfg[name], data_dir) for name in DATALOADERS
@@ -88,25 +89,15 @@ def shrink_config(cfg: Config,
     if cfg.model.type in SLIDE_OMIC_MODELS:
         shrink_slide_omic(cfg)
     for name in ('val_evaluator', 'test_evaluator'):
-        for evaluator in _dicts(cfg.get(name)):
+        for evaluator in nested_dicts(cfg.get(name)):
             if evaluator.get('ann_file'):
                 evaluator['ann_file'] = _move(evaluator['ann_file'], roots)
     cfg.log_level = 'WARNING'
     return cfg
 
 
-def _dicts(node: object) -> Iterator[dict]:
-    """Walk through all dictionaries in nested dictionaries and lists."""
-    if isinstance(node, Mapping):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from _dicts(item)
-
-
 def _shrink_model(model: dict) -> None:
-    for node in _dicts(model):
+    for node in nested_dicts(model):
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'
         init_cfg = node.get('init_cfg')
@@ -127,7 +118,8 @@ def _shrink_setr(model: dict) -> None:
         num_layers=12 if isinstance(arch, str) else arch['num_layers'],
         num_heads=2,
         feedforward_channels=2 * SETR_DIMS)
-    for head in _dicts([model['decode_head'], model.get('auxiliary_head')]):
+    for head in nested_dicts(
+            [model['decode_head'], model.get('auxiliary_head')]):
         if 'in_channels' in head:
             head.update(in_channels=SETR_DIMS, channels=SETR_CHANNELS)
 
@@ -148,7 +140,7 @@ def _shrink_msmae(cfg: Config) -> None:
     if 'in_channels' in model.head:
         model.head.in_channels = MSMAE_DIMS
     hooks = [cfg.get('default_hooks'), cfg.get('custom_hooks')]
-    for node in _dicts([*map(cfg.get, DATALOADERS), *hooks]):
+    for node in nested_dicts([*map(cfg.get, DATALOADERS), *hooks]):
         if node.get('type') in ('mmmedmask.RandomResizedCrop',
                                 'mmmedmask.ResizeImage'):
             node['scale'] = side
@@ -194,7 +186,8 @@ def _shrink_loops(cfg: Config) -> None:
 
 
 def _shrink_hooks(cfg: Config) -> None:
-    for hook in _dicts([cfg.get('default_hooks'), cfg.get('custom_hooks')]):
+    for hook in nested_dicts(
+            [cfg.get('default_hooks'), cfg.get('custom_hooks')]):
         if hook.get('type') == 'mmmedmask.LoadCheckHook':
             hook['allow_scratch'] = True
         if hook.get('type') == 'mmmedmask.PreciseBNHook':

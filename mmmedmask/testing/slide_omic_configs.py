@@ -1,10 +1,10 @@
 """Shrink configs of slides and genes, and draw the cohorts that they name."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmedmask.testing.nested import nested_dicts
 from mmmedmask.testing.slide_omic_cohort import (
     COHORT_CLASSES,
     write_slide_omic_cohort,
@@ -45,7 +45,7 @@ def shrink_slide_omic(cfg: Config) -> None:
         cfg: The config, changed in place.
     """
     model = cfg.model
-    for part in _dicts(model):
+    for part in nested_dicts(model):
         if part.get('type') == 'mmmedmask.GroupMSA':
             # Its defaults need more genes.
             part.update(num_fragments=8, num_groups=2)
@@ -61,7 +61,7 @@ def shrink_slide_omic(cfg: Config) -> None:
     sampler = loader.get('batch_sampler') or {}
     if sampler.get('type') == BATCH_SAMPLER:
         loader.batch_size = TRIPLET_BATCH
-    for transform in _dicts(loader.dataset.pipeline):
+    for transform in nested_dicts(loader.dataset.pipeline):
         if transform.get('type') == 'mmmedmask.ContiguousSubsequence':
             transform['length'] = RUN_LENGTH
 
@@ -97,12 +97,3 @@ def draw_cohort(dataset: dict, root: Path) -> None:
             num_pathways=len(classes),
             pathway_size=5,
             split_shares=SPLIT_SHARES)
-
-
-def _dicts(node: object) -> Iterator[dict]:
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from _dicts(item)

@@ -1,14 +1,12 @@
 """Two processes take the step of one with both batches, triplets included."""
 
 import json
-import multiprocessing
-import os
-import traceback
 
 import pytest
 import torch
-from torch import distributed, nn
+from torch import nn
 
+from .forked_ranks import run_ranks
 from .tiny_gimp import batch, tiny_gimp, total
 
 SIZE = 2
@@ -34,10 +32,6 @@ def gradients(model, inputs, samples):
 
 def work(rank, folder):
     """One rank, with half of the patients."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank,
-        world_size=SIZE)
     found = {}
     for name, head in HEADS.items():
         # The frozen encoder needs no search for unused parameters.
@@ -48,32 +42,12 @@ def work(rank, folder):
             model, *batch(torch.float64, LABELS, rows=rows))
     with open(f'{folder}/{rank}.json', 'w') as file:
         json.dump(found, file)
-    distributed.destroy_process_group()
-
-
-def start(rank, folder):
-    """Run ``work`` in a copy of this process, without its way out."""
-    status = 1
-    try:
-        work(rank, folder)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=start, args=(rank, str(folder)))
-                 for rank in range(SIZE)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=300)
-    assert [process.exitcode for process in processes] == [0] * SIZE
+    run_ranks(lambda rank: work(rank, folder), folder, SIZE)
     return [json.loads((folder / f'{rank}.json').read_text())
             for rank in range(SIZE)]
 

@@ -1,16 +1,15 @@
 """Two processes have the gradient of one with both batches."""
 
 import json
-import multiprocessing
-import os
-import traceback
 
 import pytest
 import torch
-from torch import distributed, nn
+from torch import nn
 
 from mmmedmask.functional.randomness import per_sample_uniform
 from mmmedmask.models.gimp import InfoNCEHead, TripletHead
+
+from .forked_ranks import run_ranks
 
 SIZE = 2
 LABELS = torch.tensor([0, 1, 0, 1, 1, 2, 2, 0])
@@ -47,10 +46,6 @@ class Patients(nn.Module):
 
 def work(rank, folder):
     """One rank: gradients with two batches of four, then of 3 and 5."""
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank,
-        world_size=SIZE)
     results = {}
     for across_ranks in (True, False):
         model = nn.parallel.DistributedDataParallel(Patients(across_ranks))
@@ -66,32 +61,12 @@ def work(rank, folder):
         results['error'] = str(error)
     with open(f'{folder}/{rank}.json', 'w') as file:
         json.dump(results, file)
-    distributed.destroy_process_group()
-
-
-def start(rank, folder):
-    """Run ``work`` in a copy of this process, without its way out."""
-    status = 1
-    try:
-        work(rank, folder)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=start, args=(rank, str(folder)))
-                 for rank in range(SIZE)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=300)
-    assert [process.exitcode for process in processes] == [0] * SIZE
+    run_ranks(lambda rank: work(rank, folder), folder, SIZE)
     return [json.loads((folder / f'{rank}.json').read_text())
             for rank in range(SIZE)]
 
