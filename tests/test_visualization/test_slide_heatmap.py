@@ -150,8 +150,8 @@ def test_kept_tiles_have_blue_edges():
     sheet = draw_kept_tiles(thumbnail, PLACES.coords, 100, (400, 200),
                             tissue, 'slide')
     blue = (sheet == TILE_COLOR).all(axis=2)
-    # Three squares of 100 pixels, less what the outline covers.
-    assert 600 < blue.sum() <= 3 * 4 * 99
-    # Tissue is outlined where it ends, not where the slide does.
-    assert (sheet == TISSUE_COLOR).all(axis=2).sum() >= 290
+    # The outline of the tissue runs over the outer edges of two squares.
+    outline = 2 * (200 + 100) - 4
+    assert (sheet == TISSUE_COLOR).all(axis=2).sum() == outline
+    assert blue.sum() == 3 * 4 * 99 - outline
     assert blank_canvas((400, 200), 100).shape == (50, 100, 3)
