@@ -53,7 +53,8 @@ def test_says_what_it_does_and_no_more(demo):
     lines = result.stdout.splitlines()
     assert str(out / 'report.html') in lines[-1]
     for step in ('Libraries', 'Data', 'Pre-training', 'Export', 'Mask R-CNN',
-                 'Pictures', 'Masking', 'Classifier'):
+                 'Pictures', 'Masking', 'Classifier', 'Genes', 'Slides',
+                 'Slides + genes'):
         assert any(line.startswith(f'  {step} ') for line in lines), step
     # Logs and warnings of libraries are in the file.
     assert len(lines) < 40
@@ -74,7 +75,9 @@ def test_report_and_its_pictures(demo):
         assert not is_blank(picture), caption
     assert re.search(r'box AP in %</td>\s*<td>-?\d+\.\d</td>', page)
     assert re.search(r'Lesions masked</td>\s*<td>\d+% of the time', page)
-    assert page.count('tensors are equal (100.0 %)') >= 2
+    assert page.count('right</td>') == 3
+    assert re.search(r'Attention in the planted region</td>\s*<td>\d+%', page)
+    assert page.count('tensors are equal (100.0 %)') >= 4
     assert 'http' not in page
     files = sorted((out / 'pictures').glob('*.png'))
     assert len(files) == len(sources)
@@ -85,7 +88,8 @@ def test_report_and_its_pictures(demo):
 @pytest.mark.slow
 @pytest.mark.parametrize('run', [
     'cmim/pretraining', 'cmim/mask_rcnn', 'msmae/pretraining',
-    'msmae/fine_tuning'
+    'msmae/fine_tuning', 'gimp/genes', 'gimp/pretraining', 'gimp/slides',
+    'gimp/slides_and_genes'
 ])
 def test_runs_log_to_their_own_folders(demo, run):
     _, out = demo

@@ -58,7 +58,7 @@ def play(stage) -> None:
     Args:
         stage: The :class:`demo_parts.stage.Stage`.
     """
-    from demo_parts import cmim, msmae
+    from demo_parts import cmim, gimp, msmae
     from PIL import Image
 
     from mmmedmask.visualization.grid import stack
@@ -68,6 +68,7 @@ def play(stage) -> None:
     parts = {
         'CMIM: from tissue tiles to gland detection': cmim.run,
         'MSMAE: masks that follow attention': msmae.run,
+        'GiMP: patients by slides and genes': gimp.run,
     }
     results = []
     for title, run in parts.items():

@@ -1,0 +1,106 @@
+"""GiMP's second stage at the size of the demo: masked patches and triplets.
+
+Runs of 128 of 150 to 300 drawn patches, half of them masked.
+"""
+
+_base_ = [
+    '../../_base_/models/gimp_groupmsa-nystrom.py',
+    '../../_base_/datasets/slide_omic_phantoms.py',
+    '../../_base_/schedules/gimp_adamw_100e.py',
+    '../../_base_/gimp_runtime.py',
+]
+
+# ========================= Frequently modified =========================
+# Both are written by tools/demo.py.
+data_root = 'demo_output/data/cohort_phantoms/'
+gene_checkpoint = 'demo_output/gimp/genes/epoch_12.pth'
+max_epochs = 16
+batch_size = 16
+base_lr = 5e-3
+
+# ========================== Possibly modified ==========================
+length = 128
+mask_ratio = 0.5
+in_dims = 32
+num_genes = 480
+embed_dims = 32
+warmup_epochs = 1
+margin = 5.0
+# Gradients are clipped: at 1, the triplets would leave nothing of the rest.
+contrast_weight = 0.1
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    data_preprocessor=dict(
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint=gene_checkpoint,
+            prefix='data_preprocessor.')),
+    aggregator=dict(
+        in_dims=in_dims,
+        embed_dims=embed_dims,
+        # One layer: with two, the class token can collect the class in the
+        # first, and the attention of the last need not show where it is.
+        num_layers=1,
+        num_heads=2,
+        num_landmarks=64,
+        # So narrow, weights of 0.02 would leave attention uniform for most
+        # of the little time that there is.
+        init_cfg=dict(type='Xavier', layer='Linear')),
+    gene_encoder=dict(
+        num_genes=num_genes,
+        embed_dims=embed_dims,
+        num_fragments=48,
+        num_groups=8,
+        num_heads=4,
+        projection='separate',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint=gene_checkpoint,
+            prefix='gene_encoder.')),
+    # Halves of length 1. The genes of two patients that were trained on are
+    # 0 (one class) or 4 (two) apart, squared: with 0.8 all triplets would be
+    # dead, with 5 the slides have to differ, too.
+    contrast_head=dict(
+        normalize='each', margin=margin, loss_weight=contrast_weight))
+train_dataloader = dict(
+    batch_size=batch_size,
+    batch_sampler=dict(type='mmmedmask.ClassBalancedBatchSampler'),
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[
+            dict(type='mmmedmask.LoadSlideFeatures'),
+            dict(type='mmmedmask.ContiguousSubsequence', length=length),
+            dict(type='mmmedmask.GenerateSequenceMask', ratio=mask_ratio),
+            dict(type='mmmedmask.LoadExpression'),
+            dict(type='mmmedmask.PackSlideOmicInputs'),
+        ]))
+val_dataloader = None
+val_evaluator = None
+test_dataloader = None
+test_evaluator = None
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.01,
+        by_epoch=True,
+        end=warmup_epochs,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=warmup_epochs,
+        convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=batch_size)
+default_hooks = dict(
+    logger=dict(interval=4),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
+custom_hooks = [
+    dict(type='mmmedmask.GeneStatsHook'),
+    dict(type='mmmedmask.LoadCheckHook', modules=['gene_encoder']),
+    dict(type='mmmedmask.TripletMonitorHook'),
+]
+log_processor = dict(window_size=4)

@@ -1,0 +1,355 @@
+"""GiMP in the demo: drawn patients, three stages, where the model looks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+
+from demo_parts.runs import (
+    PartResult,
+    ProgressHook,
+    build_run,
+    find_in_log,
+    name_dataset_roots,
+    one_thread,
+    save_pictures,
+)
+from demo_parts.stage import Stage
+from mmmedmask.apis.slide_attention import find_evidence
+from mmmedmask.engine.inspection import evaluating
+from mmmedmask.testing.slide_omic_cohort import (
+    COHORT_CLASSES,
+    read_cohort_truth,
+    write_slide_omic_cohort,
+)
+from mmmedmask.testing.slide_omic_drawing import PATCH_SIZE
+from mmmedmask.visualization.curves import draw_curves, read_scalars
+from mmmedmask.visualization.grid import stack
+from mmmedmask.visualization.report import Figure, Section
+from mmmedmask.visualization.slide_heatmap import (
+    PatchMap,
+    PatchPlaces,
+    draw_slide_heatmaps,
+)
+
+GENES = 'gimp/demo/groupmsa-micro_1xb16-12e_cohort-phantoms.py'
+PRETRAINING = ('gimp/demo/gimp_groupmsa-nystrom-micro_1xb16-16e-pretrain_'
+               'cohort-phantoms.py')
+SLIDES = ('gimp/demo/gimp_slides-only_nystrom-micro_1xb8-6e-finetune_'
+          'cohort-phantoms.py')
+BOTH = ('gimp/demo/gimp_groupmsa-nystrom-micro_1xb8-6e-finetune_'
+        'cohort-phantoms.py')
+DEFAULT_OUT = Path('demo_output')
+
+NUM_GENES = 480
+NUM_SHOWN, NUM_IN_OVERVIEW = 4, 2
+SPLITS = ('train', 'val', 'test')
+MAP_SIDE = 210  # Longest side of a heatmap in pixels.
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done: (full, smoke)."""
+
+    num_cases: int
+    options: dict
+    options_pretraining: dict
+
+
+FULL = Size(200, {}, {})
+SMOKE = Size(
+    20, {
+        'train_cfg.max_epochs': 2,
+        'train_cfg.val_interval': 2,
+        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.logger.interval': 1,
+        'train_dataloader.batch_size': 4,
+    }, {
+        'train_cfg.max_epochs': 2,
+        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.logger.interval': 1,
+        'train_dataloader.batch_size': 4,
+    })
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything of this part lies, below ``out``."""
+
+    out: Path
+
+    @property
+    def cohort(self) -> Path:
+        return self.out / 'data' / 'cohort_phantoms'
+
+    @property
+    def pictures(self) -> Path:
+        return self.out / 'pictures'
+
+    def run(self, name: str) -> Path:
+        return self.out / 'gimp' / name
+
+    def checkpoint(self, name: str, epoch: int) -> str:
+        return str(self.run(name) / f'epoch_{epoch}.pth')
+
+
+class Sight(NamedTuple):
+    """Where a model looks in slides that it has not seen.
+
+    Attributes:
+        heatmaps: One picture per slide.
+        attention: Share of the attention in the planted region, the mean
+            over the slides.
+        patches: Share of the patches that are in it.
+    """
+
+    heatmaps: list[np.ndarray]
+    attention: float
+    patches: float
+
+
+def look_at_slides(model, dataset, root: Path) -> Sight:
+    """Compare a model's attention with what was planted.
+
+    Args:
+        model: A trained classifier of slides.
+        dataset: The test set, with coordinates.
+        root: The cohort.
+
+    Returns:
+        What it looks at in all slides, and heatmaps of the first ones.
+    """
+    truth = read_cohort_truth(root)
+    classes = dataset.metainfo['classes']
+    heatmaps, inside, shares = [], [], []
+    with evaluating(model):
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            shown = len(heatmaps) < NUM_SHOWN
+            evidence = find_evidence(
+                model, sample['inputs'], classes, per_patch=shown)
+            info = sample['data_samples']
+            region = truth.region(info.slide_ids[0], info.num_patches)
+            inside.append(evidence.attention[0][region].sum())
+            shares.append(region.mean())
+            if shown:
+                heatmaps.append(
+                    draw_slide(evidence, sample, region,
+                               truth.distractors[info.slide_ids[0]],
+                               classes))
+    return Sight(heatmaps, float(np.mean(inside)), float(np.mean(shares)))
+
+
+def draw_slide(evidence, sample: dict, region: np.ndarray,
+               distractor: list[int], classes: tuple[str, ...]) -> np.ndarray:
+    """Draw what was planted beside what the model makes of it."""
+    coords = sample['inputs']['coords'].numpy()
+    info = sample['data_samples']
+    label = classes[int(info.gt_label)]
+    planted = np.full(len(region), 0.5)
+    planted[region] = 1.0
+    planted[distractor] = 0.0
+    found = int(evidence.bag_scores.argmax())
+    size = tuple(int(length) + PATCH_SIZE for length in coords.max(axis=0))
+    return draw_slide_heatmaps(
+        None,
+        [
+            PatchMap('Planted', planted, 'minmax'),
+            PatchMap('Attention', evidence.attention[0], 'minmax'),
+            PatchMap(f'{classes[1]}, patch by patch',
+                     evidence.patch_scores[1], 'probability'),
+        ],
+        PatchPlaces(coords, PATCH_SIZE, size),
+        heading=f'{info.case_id} is of {label}, the slide alone says '
+        f'{classes[found]} ({evidence.bag_scores[found]:.0%})',
+        max_side=MAP_SIDE)
+
+
+def run(stage: Stage) -> PartResult:
+    """Train on genes, pre-train, fine-tune on slides and on both.
+
+    Args:
+        stage: Output and folder.
+
+    Returns:
+        Sections of the report, the overview and the commands.
+    """
+    paths = Paths(stage.out)
+    size = SMOKE if stage.smoke else FULL
+    moved = stage.out != DEFAULT_OUT
+
+    def train(title: str, name: str, config: str,
+              options: Mapping) -> tuple[Runner, float]:
+        with stage.step(title) as step, one_thread():
+            runner = build_run(config, paths.run(name), options)
+            runner.register_hook(ProgressHook(step))
+            runner.train()
+            if name == 'pretraining':
+                losses = read_scalars(runner.log_dir, 'loss_rec')
+                step.result = (
+                    f'masked patches: error {losses[0][1]:.2f} -> '
+                    f'{losses[-1][1]:.2f} in {runner.iter} iterations')
+            else:
+                scores[name] = runner.test()
+                step.result = (
+                    f'{scores[name]["slide/accuracy"]:.0%} of '
+                    f'{len(runner.test_dataloader.dataset)} other patients '
+                    'right, chance 50 %')
+        return runner, step.seconds
+
+    def options(own: Mapping, splits=SPLITS, **checkpoints: str) -> dict:
+        """Only what differs from the configs is overridden."""
+        made = dict(own)
+        if moved:
+            made |= name_dataset_roots(splits, paths.cohort)
+        if moved or stage.smoke:
+            made |= {f'model.{part}.init_cfg.checkpoint': file
+                     for part, file in checkpoints.items()}
+        return made
+
+    with stage.step('Data') as step:
+        write_slide_omic_cohort(
+            paths.cohort, size.num_cases, num_genes=NUM_GENES,
+            gene_signal=0.9, region_share=0.08, slide_signal=6.0,
+            smoothness=0.8, split_shares=(0.6, 0.1, 0.3))
+        step.result = (f'{size.num_cases} drawn patients with a slide and '
+                       f'{NUM_GENES} genes')
+
+    scores: dict[str, dict] = {}
+    genes, _ = train('Genes', 'genes', GENES, options(size.options))
+    first = paths.checkpoint('genes', genes.epoch)
+    pretraining, seconds = train(
+        'Pre-training', 'pretraining', PRETRAINING,
+        options(size.options_pretraining, ('train', ),
+                data_preprocessor=first, gene_encoder=first))
+    second = paths.checkpoint('pretraining', pretraining.epoch)
+    slides, slides_seconds = train(
+        'Slides', 'slides', SLIDES,
+        options(size.options, aggregator=second))
+    both, both_seconds = train(
+        'Slides + genes', 'slides_and_genes', BOTH,
+        options(size.options, aggregator=second, data_preprocessor=second,
+                gene_encoder=second))
+
+    sight = look_at_slides(slides.model, slides.test_dataloader.dataset,
+                           paths.cohort)
+    sections = [
+        describe_pretraining(pretraining, seconds),
+        describe_patients(both, scores, sight, slides_seconds + both_seconds),
+    ]
+    save_pictures(paths.pictures, sections, ('gimp_losses', 'gimp_heatmaps'))
+    return PartResult(sections, stack(sight.heatmaps[:NUM_IN_OVERVIEW]),
+                      list_commands(paths, both))
+
+
+def error_of_the_mean(dataset) -> float:
+    """Error of predicting the mean of all patches, over some samples."""
+    patches = torch.cat([dataset[index]['inputs']['patches']
+                         for index in range(min(len(dataset), 32))])
+    return (patches - patches.mean(dim=0)).abs().mean().item()
+
+
+def describe_pretraining(runner: Runner, seconds: float) -> Section:
+    """Write the report's section on pre-training."""
+    curves = {
+        'error of masked patches': read_scalars(runner.log_dir, 'loss_rec'),
+        'share of active triplets': read_scalars(runner.log_dir,
+                                                 'tri_active'),
+    }
+    run = runner.cfg.train_dataloader.dataset.pipeline[1]['length']
+    floor = error_of_the_mean(runner.train_dataloader.dataset)
+    return Section(
+        'GiMP: masked patches, and genes that tell patients apart',
+        [
+            'A drawn patient has a slide, given as a bag of features of its '
+            f'patches, and {NUM_GENES} genes. The class is planted in a '
+            'compact region of the slide and in 20 genes of four pathways. '
+            'First a gene encoder learns the class from genes alone and is '
+            'frozen. Then the network that sums up a slide is pre-trained: '
+            f'it sees a run of {run} patches, of which half are masked, and '
+            'fills in their features; and the vectors of slide and genes '
+            'together are to lie close for patients of one class, far for '
+            'those of two (triplets).',
+        ],
+        [
+            Figure(
+                draw_curves(
+                    curves,
+                    window=4,
+                    references={'error of masked patches': floor},
+                    reference_name='mean patch'),
+                'Neighbouring patches are alike, so that masked ones can be '
+                'filled in to some degree; the dashed line is the error of '
+                'filling in the mean of all patches. Triplets without a '
+                'gradient are not active: the fewer, the more patients are '
+                'told apart already.'),
+        ],
+        [
+            ('Gene encoder', find_in_log(runner, 'Load check of')),
+            ('Iterations', f'{runner.iter} of '
+             f'{runner.cfg.train_dataloader.batch_size} patients'),
+        ],
+        seconds)
+
+
+def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
+                      sight: Sight, seconds: float) -> Section:
+    """Write the report's section on fine-tuning."""
+    number = len(runner.test_dataloader.dataset)
+    rows = []
+    for title, name in (('Genes alone', 'genes'), ('Slides alone', 'slides'),
+                        ('Slides and genes', 'slides_and_genes')):
+        found = scores[name]
+        rows.append(
+            (f'{title}: right',
+             f'{found["slide/accuracy"]:.0%} of {number} patients that were '
+             f'not trained on (95 % interval '
+             f'{found["slide/accuracy_low"]:.0%} to '
+             f'{found["slide/accuracy_high"]:.0%}); AUC '
+             f'{found["slide/auc"]:.2f}'))
+    return Section(
+        'Patients classified by slides and genes',
+        [
+            'The pre-trained network goes on into a classifier of whole '
+            'bags, with genes and without, and a hook compares its weights '
+            'with the file before training starts.',
+            'Where it looks can be compared with what was planted. Nobody '
+            'tells it where the region is: only the class of the patient is '
+            'known in training.',
+        ],
+        [
+            Figure(
+                stack(sight.heatmaps),
+                'Slides that were not trained on. Planted: the bright region '
+                'tells the class; the black one stands out as much, but is '
+                'the same in both classes. Attention: of the class token. '
+                'Right: what the network says of each patch alone, red for '
+                f'{COHORT_CLASSES[1]}, blue for {COHORT_CLASSES[0]}.'),
+        ],
+        [
+            ('Weights', find_in_log(runner, 'Load check of')),
+            *rows,
+            ('Attention in the planted region',
+             f'{sight.attention:.0%}, on {sight.patches:.0%} of the '
+             'patches'),
+        ],
+        seconds)
+
+
+def list_commands(paths: Paths, both: Runner) -> list[str]:
+    """Commands that do the same with the tools, at the configs' size."""
+    commands = []
+    for said, name, config in (
+        ('# train the gene encoder', 'genes', GENES),
+        ('# pre-train', 'pretraining', PRETRAINING),
+        ('# fine-tune on slides alone', 'slides', SLIDES),
+        ('# fine-tune on slides and genes', 'slides_and_genes', BOTH)):
+        commands += [said, f'python tools/train.py configs/{config} '
+                     f'--work-dir {paths.run(name)}']
+    return [
+        *commands, '# test', f'python tools/test.py configs/{BOTH} '
+        f'{paths.checkpoint("slides_and_genes", both.epoch)}']
