@@ -1,9 +1,13 @@
 """Vectors of genes that a frozen encoder need not compute again."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import nn
+
+
+# The case of all patients without expression, whose rows are alike.
+WITHOUT_GENES = ('patients without genes', )
 
 
 class GeneVectorCache:
@@ -20,7 +24,7 @@ class GeneVectorCache:
 
     def __init__(self) -> None:
         self._encoder: tuple = ()
-        self._vectors: dict[str, tuple[tuple[float, ...], torch.Tensor]] = {}
+        self._vectors: dict[Hashable, tuple[tuple[float, ...], torch.Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -30,13 +34,14 @@ class GeneVectorCache:
         self._vectors.clear()
 
     def __call__(self, encoder: nn.Module, genes: torch.Tensor,
-                 case_ids: Sequence[str | None]) -> torch.Tensor:
+                 case_ids: Sequence[Hashable | None]) -> torch.Tensor:
         """Give the vectors of a batch; encode those that are not known.
 
         Args:
             encoder: Gene encoder, in evaluation mode.
             genes: Scaled expression, shape (B, G).
-            case_ids: Who they are of; None: never kept.
+            case_ids: Who they are of, or ``WITHOUT_GENES``; None: never
+                kept.
 
         Returns:
             Shape (B, d), without a graph; in float32 under autocast, too.

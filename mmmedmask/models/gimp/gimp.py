@@ -13,8 +13,16 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
-from mmmedmask.models.gimp.gene_cache import GeneVectorCache
+from mmmedmask.models.gimp.gene_cache import (
+    WITHOUT_GENES,
+    GeneVectorCache,
+)
 from mmmedmask.models.run_info import run_info
+from mmmedmask.models.slide_omic.heads import class_labels
+from mmmedmask.models.slide_omic.parts import (
+    build_part,
+    build_preprocessor,
+)
 from mmmedmask.registry import MODELS
 
 MODES = ('loss', 'tensor')
@@ -65,24 +73,29 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
                  freeze_gene_encoder: bool = True,
                  seed: int | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        preprocessor = data_preprocessor
-        if isinstance(preprocessor, dict) or preprocessor is None:
-            preprocessor = MODELS.build(
-                dict(type='mmmedmask.SlideOmicDataPreprocessor') |
-                dict(preprocessor or {}))
-        super().__init__(preprocessor, init_cfg)
-        self.aggregator = _built(aggregator)
-        self.gene_encoder = _built(gene_encoder)
+        super().__init__(build_preprocessor(data_preprocessor), init_cfg)
+        self.aggregator = build_part(aggregator)
+        self.gene_encoder = build_part(gene_encoder)
         dims = self.aggregator.embed_dims
-        self.mpm_head = _built(
+        self.mpm_head = build_part(
             mpm_head, in_dims=dims, out_dims=self.aggregator.in_dims)
-        self.contrast_head = _built(contrast_head)
+        self.contrast_head = build_part(
+            contrast_head, **self._contrast_dims(contrast_head))
         self._check_parts()
         self.freeze_gene_encoder = freeze_gene_encoder
         if freeze_gene_encoder and self.gene_encoder is not None:
             self.gene_encoder.requires_grad_(False).eval()
         self.seed = seed
         self.gene_cache = GeneVectorCache()
+
+    def _contrast_dims(self, head: dict | nn.Module | None) -> dict:
+        """Dimensions that a head for pairs of slides and genes takes."""
+        if head is None or self.gene_encoder is None:
+            return {}
+        kind = MODELS.get(head['type']) if isinstance(head, dict) else head
+        return {} if kind.uses_labels else dict(
+            image_dims=self.aggregator.embed_dims,
+            gene_dims=self.gene_encoder.embed_dims)
 
     def _check_parts(self) -> None:
         if getattr(self.aggregator, 'class_wise', False):
@@ -210,8 +223,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         if not self.freeze_gene_encoder:
             return self.gene_encoder(genes)
         known = inputs['has_genes'].tolist()
-        cases = [sample.get('case_id') if has else None for sample, has in
-                 zip(data_samples or [{}] * len(genes), known, strict=True)]
+        cases = [
+            sample.get('case_id') if has else WITHOUT_GENES for sample, has in
+            zip(data_samples or [{}] * len(genes), known, strict=True)]
         return self.gene_cache(self.gene_encoder, genes, cases)
 
     def contrast(self, image: torch.Tensor, genes: torch.Tensor | None,
@@ -235,7 +249,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             whole = whole & inputs['has_genes']
         if not self.contrast_head.uses_labels:
             return self.contrast_head.loss(image, genes, whole)
-        labels = _labels(data_samples).to(image.device)
+        labels = class_labels(data_samples).to(image.device)
         return self.contrast_head.loss(
             image, genes, labels.where(whole, -1),
             self.draw_triplets(data_samples))
@@ -309,23 +323,3 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         target = self.mpm_head.target(inputs['patches'])
         return torch.where(mask[..., None],
                            self.mpm_head(tokens).to(target.dtype), target)
-
-
-def _built(part: dict | nn.Module | None,
-           **filled_in: int) -> nn.Module | None:
-    if part is None or isinstance(part, nn.Module):
-        return part
-    return MODELS.build({**filled_in, **part})
-
-
-def _labels(data_samples: Sequence[DataSample]) -> torch.Tensor:
-    labels = []
-    for sample in data_samples:
-        label = sample.get('gt_label')
-        if label is None or label.numel() != 1:
-            raise ValueError(
-                f'case {sample.get("case_id")} has the gt_label '
-                f'{None if label is None else label.tolist()}; triplets '
-                'need one class per patient')
-        labels.append(label.view(1))
-    return torch.cat(labels)

@@ -229,6 +229,8 @@ class InfoNCEHead(BaseModule):
         if loss_weight < 0:
             raise ValueError(
                 f'loss_weight must be at least 0, got {loss_weight}')
+        self.image_dims = image_dims
+        self.gene_dims = gene_dims
         self.loss_weight = loss_weight
         self.across_ranks = across_ranks
         self.temperature = temperature

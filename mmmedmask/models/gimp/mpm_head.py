@@ -46,6 +46,8 @@ class MPMHead(BaseModule):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         check_reduction(reduction)
+        self.in_dims = in_dims
+        self.out_dims = out_dims
         self.norm_target = norm_target
         self.reduction = reduction
         hidden = [layer for _ in range(depth - 1)

@@ -9,6 +9,10 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmmedmask.models.slide_omic.heads import class_labels
+from mmmedmask.models.slide_omic.parts import (
+    build_part,
+    build_preprocessor,
+)
 from mmmedmask.registry import MODELS
 
 
@@ -61,7 +65,8 @@ class SlideOmicClassifier(BaseClassifier):
 Fusion`, used if slides and genes each have a vector. None is
             ``mmmedmask.ConcatFusion``. Dimensions are filled in.
         head: Config of a head. ``in_dims`` is filled in.
-        data_preprocessor: Config of the preprocessor.
+        data_preprocessor: Config of the preprocessor,
+            ``mmmedmask.SlideOmicDataPreprocessor`` if there is none.
         freeze_gene_encoder: Whether the gene encoder stays as it is: no
             gradient, and never in training mode.
         init_cfg: Initialisation.
@@ -79,7 +84,8 @@ Fusion`, used if slides and genes each have a vector. None is
                  freeze_gene_encoder: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
-            init_cfg=init_cfg, data_preprocessor=data_preprocessor)
+            init_cfg=init_cfg,
+            data_preprocessor=build_preprocessor(data_preprocessor))
         if aggregator is None and gene_encoder is None:
             raise ValueError('give an aggregator, a gene_encoder or both, '
                              'got neither')
@@ -88,8 +94,8 @@ Fusion`, used if slides and genes each have a vector. None is
         if freeze_gene_encoder and gene_encoder is None:
             raise ValueError('freeze_gene_encoder=True needs a gene_encoder, '
                              'got None')
-        self.aggregator = _built(aggregator)
-        self.gene_encoder = _built(gene_encoder)
+        self.aggregator = build_part(aggregator)
+        self.gene_encoder = build_part(gene_encoder)
         self.freeze_gene_encoder = freeze_gene_encoder
         if freeze_gene_encoder:
             self.gene_encoder.requires_grad_(False)
@@ -99,12 +105,12 @@ Fusion`, used if slides and genes each have a vector. None is
             dims = self.aggregator.embed_dims
         self.fusion = None
         if aggregator is not None and gene_encoder is not None:
-            self.fusion = _built(
+            self.fusion = build_part(
                 fusion or dict(type='mmmedmask.ConcatFusion'),
                 image_dims=dims,
                 gene_dims=self.gene_encoder.embed_dims)
             dims = self.fusion.out_dims
-        self.head = _built(head, in_dims=dims)
+        self.head = build_part(head, in_dims=dims)
         self._check_head()
 
     def _check_head(self) -> None:
@@ -277,8 +283,10 @@ Fusion`, used if slides and genes each have a vector. None is
         Raises:
             ValueError: If a patient has nothing that the model looks at.
         """
-        patches, valid, genes, has_image, has_genes = self._present(inputs)
+        inputs, has_image, has_genes = self._present(inputs)
         self._check_present(has_image, has_genes, data_samples)
+        patches, valid, genes = (inputs.get(key)
+                                 for key in ('patches', 'valid', 'genes'))
         image = tokens = gene_vector = None
         if self.aggregator is not None:
             extra = {}
@@ -299,9 +307,7 @@ Fusion`, used if slides and genes each have a vector. None is
                        has_genes)
 
     def _present(
-        self, inputs: dict
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None,
-               torch.Tensor | None, torch.Tensor, torch.Tensor]:
+            self, inputs: dict) -> tuple[dict, torch.Tensor, torch.Tensor]:
         """Fill in what nobody in the batch has, so that all parts run."""
         patches, valid = inputs.get('patches'), inputs.get('valid')
         genes, has_genes = inputs.get('genes'), inputs.get('has_genes')
@@ -324,16 +330,18 @@ Fusion`, used if slides and genes each have a vector. None is
             has_genes = ~nobody
         dtype = next(self.parameters()).dtype
         if self.uses_slides and patches is None:
-            patches = torch.zeros(len(like), 0, self.aggregator.in_dims,
-                                  dtype=dtype, device=like.device)
-            valid = nobody[:, None][:, :0]
+            inputs = dict(
+                inputs,
+                patches=like.new_zeros(
+                    len(like), 0, self.aggregator.in_dims, dtype=dtype),
+                valid=nobody[:, None][:, :0],
+                coords=like.new_zeros(len(like), 0, 2, dtype=torch.int64))
         if self.uses_genes and genes is None:
             part = self.gene_encoder
             part = self.aggregator if part is None else part
-            genes = torch.zeros(len(like), part.num_genes, dtype=dtype,
-                                device=like.device)
-        return (patches, valid, genes,
-                has_image if self.uses_slides else nobody,
+            inputs = dict(inputs, genes=like.new_zeros(
+                len(like), part.num_genes, dtype=dtype))
+        return (inputs, has_image if self.uses_slides else nobody,
                 has_genes if self.uses_genes else nobody)
 
     def _check_present(
@@ -351,19 +359,3 @@ Fusion`, used if slides and genes each have a vector. None is
             f'cases {names} of the batch have no {wants}, there is nothing '
             'to classify: leave them out, for instance by '
             "missing_slides='drop' or missing_genes='drop' of the data set")
-
-
-def _built(part: dict | nn.Module | None,
-           **filled_in: int) -> nn.Module | None:
-    """Build a part with dimensions that follow from other parts."""
-    if part is None:
-        return None
-    if not isinstance(part, nn.Module):
-        part = MODELS.build({**filled_in, **part})
-    for name, value in filled_in.items():
-        found = getattr(part, name)
-        if found != value:
-            raise ValueError(
-                f'{type(part).__name__} has {name}={found}, the parts before '
-                f'it give {value}')
-    return part

@@ -220,7 +220,11 @@ class GatedVector(nn.Module):
         """
         reduced = self.reduce(vector).relu()
         if isinstance(self.gate, nn.Bilinear):
-            reduced = reduced * self.gate(vector, other).sigmoid()
+            # Autocast on a CPU leaves inputs of other types to it.
+            with torch.autocast(vector.device.type, enabled=False):
+                gate = self.gate(*(one.to(self.gate.weight.dtype)
+                                   for one in (vector, other)))
+            reduced = reduced * gate.sigmoid()
         elif self.gate is not None:
             reduced = reduced * self.gate(
                 torch.cat([vector, other], dim=-1)).sigmoid()

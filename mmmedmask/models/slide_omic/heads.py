@@ -12,12 +12,12 @@ from mmmedmask.registry import MODELS
 
 
 def class_labels(data_samples: Sequence[DataSample],
-                 num_classes: int) -> torch.Tensor:
+                 num_classes: int | None = None) -> torch.Tensor:
     """Classes of a batch of patients.
 
     Args:
         data_samples: Samples with ``gt_label``.
-        num_classes: Classes that there are, K.
+        num_classes: Classes that there are, K; None: not known.
 
     Returns:
         Shape (B, ), int64, in [0, K).
@@ -36,14 +36,17 @@ def class_labels(data_samples: Sequence[DataSample],
                 'class')
         labels.append(label.view(1))
     stacked = torch.cat(labels)
+    wrong = stacked < 0
+    if num_classes is not None:
+        wrong = wrong | (stacked >= num_classes)
     # One look at the device, not one per sample.
-    wrong = ((stacked < 0) | (stacked >= num_classes)).nonzero()
+    wrong = wrong.nonzero()
     if len(wrong):
         place = int(wrong[0])
+        last = 'the last class' if num_classes is None else num_classes - 1
         raise ValueError(
             f'case {data_samples[place].get("case_id")} has the gt_label '
-            f'{labels[place].tolist()}, expected one of 0 to '
-            f'{num_classes - 1}')
+            f'{labels[place].tolist()}, expected one of 0 to {last}')
     return stacked
 
 

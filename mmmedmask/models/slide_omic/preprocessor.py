@@ -216,11 +216,15 @@ def pad_bags(bags: Sequence[torch.Tensor | None], counts: Sequence[int],
         dtype: Type to give out.
 
     Returns:
-        Shape (B, max N_i, ...); None if no bag has a patch or a tensor.
+        Shape (B, max N_i, ...), of a single bag without a copy where the
+        type is the same; None if no bag has a patch or a tensor.
     """
     known = [bag for bag in bags if bag is not None]
     if not known or not max(counts):
         return None
+    if len(bags) == 1:
+        # Nothing to pad: a whole bag may be half a gigabyte.
+        return known[0][None].to(dtype)
     padded = known[0].new_zeros(
         (len(bags), max(counts), *known[0].shape[1:]), dtype=dtype)
     for row, bag in zip(padded, bags, strict=True):

@@ -168,7 +168,7 @@ def test_a_batch_without_any_genes_is_reconstructed():
     losses = model.loss(inputs, samples)
     assert losses['tri_count'] == losses['loss_tri'] == 0
     assert losses['loss_rec'] > 0
-    assert not len(model.gene_cache)
+    assert len(model.gene_cache) == 1
     total(losses).backward()
 
 
@@ -287,6 +287,18 @@ def test_the_cache_is_in_no_checkpoint_and_copies_well():
         'aggregator', 'gene_encoder', 'mpm_head'}
 
 
+def test_patients_without_genes_are_one_case():
+    model = tiny_gimp()
+    inputs, samples = batch()
+    inputs['has_genes'] = torch.arange(6) < 2
+    inputs['genes'][2:] = 0
+    first = model.encode_genes(inputs, samples)
+    assert model.gene_encoder.encoded == 2 + 1
+    assert torch.equal(first[2:], first[2].expand(4, -1))
+    model.encode_genes(inputs, samples)
+    assert model.gene_encoder.encoded == 2 + 1
+
+
 def test_patients_without_a_name_are_not_kept():
     model = tiny_gimp()
     inputs, samples = batch()
@@ -361,10 +373,22 @@ def test_reconstruction_keeps_what_is_visible():
     (dict(mpm_head=None, contrast_head=None), 'mpm_head, contrast_head or'),
     (dict(contrast_head=None), 'gene_encoder must be None, got Counting'),
     (dict(gene_encoder=None, **NCE), 'InfoNCEHead .* needs a gene_encoder'),
+    (dict(mpm_head=dict(type='mmmedmask.MPMHead', out_dims=4)),
+     'MPMHead has out_dims=4, the parts before it give 5'),
+    (dict(contrast_head=dict(type='mmmedmask.InfoNCEHead', proj_dims=3,
+                             gene_dims=7)),
+     'InfoNCEHead has gene_dims=7, the parts before it give 8'),
 ])
 def test_parts_that_do_not_fit_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         tiny_gimp(**arguments)
+
+
+def test_dimensions_of_pairs_are_filled_in():
+    model = tiny_gimp(contrast_head=dict(
+        type='mmmedmask.InfoNCEHead', proj_dims=3))
+    assert [layer.weight.shape for layer in model.contrast_head.project] == [
+        (3, WIDTH), (3, WIDTH)]
 
 
 def test_a_vector_per_class_is_refused():
@@ -380,7 +404,7 @@ def test_a_vector_per_class_is_refused():
     (lambda inputs, samples: inputs.update(mask=None),
      'lacks mmmedmask.GenerateSequenceMask'),
     (lambda inputs, samples: samples[2].pop('gt_label'),
-     'case case 2 has the gt_label None; triplets need one'),
+     'case case 2 has the gt_label None, expected one class'),
     (lambda inputs, samples: samples[1].set_gt_label([0, 1]),
      r'case case 1 has the gt_label \[0, 1\]'),
 ])

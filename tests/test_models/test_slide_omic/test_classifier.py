@@ -146,9 +146,21 @@ def test_a_patient_with_nothing_to_look_at(parts, counts, genes, message):
             model(inputs, samples, mode=mode)
 
 
+@pytest.mark.parametrize('aggregator', [
+    dict(type='mmmedmask.TransMIL', in_dims=6, embed_dims=8, num_heads=2),
+    dict(type='mmmedmask.NystromAggregator', in_dims=6, embed_dims=8,
+         num_heads=2, ppeg=True)])
+def test_a_patient_without_slides_alone_in_a_batch(aggregator):
+    """Aggregators that read coordinates have none to read here."""
+    model = build(**BOTH | dict(aggregator=aggregator)).eval()
+    inputs, samples = batch((0, ), (True, ))
+    assert modalities(model, inputs, samples) == ['genes']
+    assert samples[0].pred_score.isfinite().all()
+
+
 def test_batches_of_the_preprocessor_fit():
-    model = build(**BOTH | dict(gene_encoder=None), data_preprocessor=dict(
-        type='mmmedmask.SlideOmicDataPreprocessor')).eval()
+    """That of slides and genes is the default."""
+    model = build(**BOTH | dict(gene_encoder=None)).eval()
     samples = [dict(
         inputs=dict(patches=torch.randn(count, 6), coords=None, mask=None,
                     genes=None),

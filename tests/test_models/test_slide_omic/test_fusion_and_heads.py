@@ -225,3 +225,14 @@ def test_registered():
     for kind in (ConcatFusion, KroneckerFusion, SlideOmicHead,
                  ClasswiseSlideOmicHead):
         assert MODELS.get(f'mmmedmask.{kind.__name__}') is kind
+
+
+def test_bilinear_gates_run_in_bfloat16():
+    """Autocast on a CPU does not bring the inputs of Bilinear together."""
+    fusion = KroneckerFusion(6, 4, reduced_dims=2, out_dims=3,
+                             gate='bilinear').eval()
+    image, genes = torch.randn(2, 6), torch.randn(2, 4)
+    expected = fusion(image, genes)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = fusion(image.bfloat16(), genes)
+    torch.testing.assert_close(found.float(), expected, rtol=0.05, atol=0.02)

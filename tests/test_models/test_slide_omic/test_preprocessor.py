@@ -52,6 +52,14 @@ def run(model, *samples):
 # ------------------------------------------------------------------- padding
 
 
+def test_a_bag_alone_is_not_copied():
+    """A whole bag of 150,000 patches is more than half a gigabyte."""
+    one = sample(5)
+    got = run(build(), one)['patches']
+    assert got.shape == (1, 5, 3)
+    assert got.data_ptr() == one['inputs']['patches'].data_ptr()
+
+
 def test_pads_at_the_end_and_says_what_is_valid():
     samples = [sample(5), sample(2), sample(None), sample(0)]
     for one, count in zip(samples, (5, 2, None, 0), strict=True):
