@@ -5,7 +5,6 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import nn
 
-
 # The case of all patients without expression, whose rows are alike.
 WITHOUT_GENES = ('patients without genes', )
 
@@ -24,7 +23,8 @@ class GeneVectorCache:
 
     def __init__(self) -> None:
         self._encoder: tuple = ()
-        self._vectors: dict[Hashable, tuple[tuple[float, ...], torch.Tensor]] = {}
+        self._vectors: dict[
+            Hashable, tuple[tuple[float, ...], torch.Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._vectors)
