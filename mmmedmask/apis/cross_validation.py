@@ -144,8 +144,12 @@ class CrossValidation:
         check_testable(configs[-1])
         test_dir = self.test_dir(seed, fold)
         scores = test_dir / SCORES_FILE
-        checkpoint, before = None, None
+        checkpoint, before, trained = None, None, ''
         for config in configs:
+            if trained and (Path(config.work_dir) / STAGE_FILE).is_file():
+                raise ValueError(
+                    f'{config.work_dir} was made from an earlier run of '
+                    f'{trained}, which has just been trained anew: delete it')
             if before is not None:
                 set_previous(config, '')
             settings = stage_settings(config, self.folds[fold], before,
@@ -158,6 +162,7 @@ class CrossValidation:
                 if checkpoint is not None:
                     set_previous(config, checkpoint)
                 train_stage(config)
+                trained = config.work_dir
                 done = finish_stage(Path(config.work_dir), settings,
                                     chosen_checkpoint(config,
                                                       self.checkpoint))

@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -130,6 +131,29 @@ def test_chain_of_stages(stages, tmp_path, watch):
             options={'1:optim_wrapper.optimizer.lr': .5}).run_fold(None, 1)
     with pytest.raises(ValueError, match=r'other settings \(.*split'):
         CrossValidation(configs, {1: folds[2]}, tmp_path).run_fold(None, 1)
+
+
+def test_stage_whose_source_is_gone(stages, tmp_path, monkeypatch):
+    """A later stage must not be taken for one of a new first stage."""
+    trained = []
+    monkeypatch.setattr(cross_validation, 'train_stage',
+                        lambda config: trained.append(config.work_dir))
+    monkeypatch.setattr(
+        cross_validation, 'chosen_checkpoint',
+        lambda config, choice: Path(config.work_dir) / 'epoch_1.pth')
+    monkeypatch.setattr(cross_validation, 'run_test',
+                        lambda *arguments: dict(auc=.5))
+    validation = CrossValidation(*stages, tmp_path)
+    assert validation.run_fold(None, 0) == dict(auc=.5)
+    assert len(trained) == 2
+    (tmp_path / 'fold_0' / 'genes' / 'stage.json').unlink()
+    with pytest.raises(ValueError, match='fold_0/both was made from an '
+                       'earlier run of .*fold_0/genes.*: delete it'):
+        validation.run_fold(None, 0)
+    shutil.rmtree(tmp_path / 'fold_0' / 'both')
+    validation.run_fold(None, 0)
+    assert trained[2:] == [str(tmp_path / 'fold_0' / name)
+                           for name in ('genes', 'both')]
 
 
 @pytest.fixture
