@@ -1,0 +1,15 @@
+"""DSMIL on bags of LC25000's tiles; small enough for a CPU."""
+
+_base_ = [
+    '../../_base_/models/dsmil.py',
+    '../../_base_/datasets/lc25000_bags.py',
+    '../../_base_/schedules/musk_adam_40e.py',
+    '../../_base_/musk_runtime.py',
+]
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    aggregator=dict(in_dims=512, embed_dims=128))
+# Untrained features vary little around large means.
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+train_cfg = dict(max_epochs=100)
