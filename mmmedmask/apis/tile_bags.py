@@ -1,7 +1,5 @@
 """Encode folders of tiles as bags: features, a cohort csv, a list of tiles."""
 
-import csv
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from mmmedmask.datasets.wsi.tile_bags import (
     draw_mosaic,
     mosaic_coords,
 )
+from mmmedmask.evaluation.files import write_table
 from mmmedmask.models.tile_encoders import TileEncoder
 
 
@@ -84,13 +83,13 @@ def encode_bags(bags: Sequence[TileBag],
         if report is not None:
             report(f'{number}/{len(bags)} {bag.name}: {len(bag.tiles)} tiles'
                    f'{", was there" if stored is not None else ""}')
-    _write_csv(folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
-               [(bag.name, row, f'{tile.label}/{tile.path.name}', tile.group,
-                 bag.split)
-                for bag in bags for row, tile in enumerate(bag.tiles)])
-    _write_csv(folder / 'cohort.csv', ('case_id', 'slide_id', 'label',
-                                       'split'),
-               [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
+    write_table(
+        folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
+        [(bag.name, row, f'{tile.label}/{tile.path.name}', tile.group,
+          bag.split) for bag in bags for row, tile in enumerate(bag.tiles)])
+    write_table(
+        folder / 'cohort.csv', ('case_id', 'slide_id', 'label', 'split'),
+        [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
 
 
 def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,
@@ -142,14 +141,3 @@ def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
             image, (tile_size, tile_size), interpolation=cv2.INTER_AREA
             if smaller else cv2.INTER_CUBIC)
     return np.ascontiguousarray(image)
-
-
-def _write_csv(path: Path, header: Sequence[str],
-               rows: Sequence[Sequence]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    with partial.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(header)
-        writer.writerows(rows)
-    os.replace(partial, path)
