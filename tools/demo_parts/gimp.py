@@ -48,7 +48,7 @@ DEFAULT_OUT = Path('demo_output')
 NUM_GENES = 480
 NUM_SHOWN, NUM_IN_OVERVIEW = 4, 2
 SPLITS = ('train', 'val', 'test')
-MAP_SIDE = 210  # Longest side of a heatmap in pixels.
+MAP_SIDE = 280  # Longest side of a heatmap in pixels.
 
 
 @dataclass(frozen=True)
