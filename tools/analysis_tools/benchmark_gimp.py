@@ -157,11 +157,27 @@ def peak_bytes(device: str) -> int:
     return peak if sys.platform == 'darwin' else 1024 * peak
 
 
+def held_bytes(device: str) -> int:
+    """Memory in use now: of the GPU, or of the process.
+
+    What the process has freed can be taken again; counted as used, it would
+    hide a part of what a small bag takes.
+    """
+    if device.startswith('cuda'):
+        import torch
+        return torch.cuda.memory_allocated(device)
+    try:
+        with open('/proc/self/statm', encoding='ascii') as file:
+            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    except OSError:
+        return peak_bytes(device)
+
+
 def measure_size(args: argparse.Namespace) -> dict:
     """Run the aggregator on one bag, in training or without gradients.
 
     Returns:
-        Bytes at the peak before and after, and seconds.
+        Bytes in use ``before`` and at the ``peak``, and seconds.
     """
     import torch
 
@@ -174,7 +190,7 @@ def measure_size(args: argparse.Namespace) -> dict:
     step = train_step if args.train else forward_step
     step(model, torch.randn(1, 2 * args.landmarks, args.in_dims).to(
         args.device))
-    before = peak_bytes(args.device)
+    before = held_bytes(args.device)
     patches = torch.randn(1, args.patches, args.in_dims, device=args.device)
     clocks = read_clocks(args.device)
     step(model, patches)
@@ -201,8 +217,8 @@ def measure_step(args: argparse.Namespace) -> dict:
     """Take steps of pre-training: masked patches, triplets, optimiser.
 
     Returns:
-        Bytes at the peak before and after, median seconds of a step, and
-        the losses of the last one.
+        Bytes at the ``peak``, median seconds of a step, and the losses of
+        the last one.
     """
     import torch
     from mmpretrain.structures import DataSample
@@ -222,7 +238,6 @@ def measure_step(args: argparse.Namespace) -> dict:
     model.train()
     optimizer = torch.optim.AdamW(
         [one for one in model.parameters() if one.requires_grad], lr=1e-4)
-    before = peak_bytes(args.device)
     shape = (args.step_batch, args.step_length)
     flags = torch.ones(args.step_batch, dtype=torch.bool)
     inputs = dict(
@@ -248,7 +263,7 @@ def measure_step(args: argparse.Namespace) -> dict:
         optimizer.step()
         times.append(read_clocks(args.device)[0] - start)
     return dict(
-        before=before, peak=peak_bytes(args.device),
+        peak=peak_bytes(args.device),
         wall=statistics.median(times[args.warmup:]),
         losses={name: float(loss.detach())
                 for name, loss in losses.items()})
@@ -313,7 +328,7 @@ def report_sizes(args: argparse.Namespace, train: bool) -> str:
     for size in args.sizes:
         options = ['--patches', size] + ['--train'] * train
         measured = run_part(args, 'size', 'default', *options)
-        # A bag may fit into what the libraries have taken before.
+        # A tiny bag may fit into what the process has already.
         own = max(measured['peak'] - measured['before'], 1)
         per_patch = per_patch or own / size
         linear = own / size / per_patch
