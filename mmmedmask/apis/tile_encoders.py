@@ -85,6 +85,8 @@ def build_tile_encoder(name: str,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0 if random_seed is None else random_seed)
         network, units = _build_network(name, config)
+        if random_seed is not None and name == CONFIG_ENCODER:
+            network.init_weights()
     identity = (f'random:{random_seed}' if random_seed is not None else
                 _load_weights(network, name, weights))
     if input_size is not None:
@@ -118,8 +120,9 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
         raise ValueError(
             f'{str(path)!r} has no model with a backbone to encode with')
     init_default_scope(config.get('default_scope') or 'mmengine')
-    backbone = MODELS.build({**model.backbone, 'init_cfg': None})
-    backbone.init_weights()
+    # Its own start weights are of no use: ours are loaded or drawn.
+    backbone = MODELS.build({key: value for key, value
+                             in model.backbone.items() if key != 'init_cfg'})
     units = model.get('data_preprocessor') or config.get(
         'data_preprocessor') or {}
     mean, std = units.get('mean', IMAGENET_MEAN), units.get(
