@@ -107,6 +107,24 @@ class FeatureFolder:
                 'features_path')
         return found[0] if found else None
 
+    def similar(self, slide_id: str) -> str | None:
+        """Find a name with more or fewer parts, for a message.
+
+        TCGA's slides have a long id behind their barcode and a dot, which
+        tables often leave out.
+
+        Args:
+            slide_id: Name of a slide that has no file.
+
+        Returns:
+            A name that the folder has: the given one with parts behind a
+            dot, or without; None if there is none.
+        """
+        name = slide_name(slide_id)
+        return next((other for other in self._files
+                     if other.startswith(f'{name}.')
+                     or name.startswith(f'{other}.')), None)
+
 
 def _feature_files(folder: Path) -> Iterable[Path]:
     if not folder.is_dir():

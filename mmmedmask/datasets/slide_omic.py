@@ -406,7 +406,8 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
                             (empty, 'slides have no patch')):
             if names:
                 self._apply(self.missing_slides, 'missing_slides',
-                            f'{len(names)} {what}: {shown(names)}')
+                            f'{len(names)} {what}: {shown(names)}'
+                            + _hint(folder, names))
         return slides
 
     def _features_of(self, slide: Slide,
@@ -453,6 +454,16 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
                 'made, and scores of them mean nothing',
                 logger='current',
                 level=30)
+
+
+def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:
+    """Name a file that may be meant, or nothing."""
+    for name in names if folder is not None else ():
+        near = folder.similar(name)
+        if near is not None and near != name:
+            return (f'; {folder.folder} has {near}: is it {name}? Names must '
+                    'be equal up to their endings')
+    return ''
 
 
 def _look_into(path: Path, slide: Slide, dims: int | None) -> dict:

@@ -6,6 +6,7 @@ through the data set, its pipeline and the workers of a loader.
 
 import gzip
 import os
+import re
 import shutil
 
 import h5py
@@ -106,6 +107,20 @@ class TestBadInput:
         assert [sample.num_patches == 0 for sample in kept] == [
             False, False, True, False, False, False]
         assert len(load(cohort, missing_slides='drop')) == 5
+
+    @pytest.mark.parametrize(('listed', 'written'), [
+        ('{}', '{}.F6E9A5DF-D8FB'), ('{}.F6E9A5DF-D8FB.svs', '{}')])
+    def test_long_id_on_one_side_alone(self, cohort, listed, written):
+        """TCGA's names of slides, as tables and tools have them."""
+        name = 'case_0002_slide_1'
+        path = cohort / 'cohort.csv'
+        path.write_text(path.read_text().replace(name, listed.format(name)))
+        (cohort / SLIDE).rename(
+            cohort / 'features' / f'{written.format(name)}.h5')
+        with pytest.raises(ValueError, match='1 slides have no file of '
+                           r'features: .*; .*features has '
+                           rf'{re.escape(written.format(name))}: is it'):
+            load(cohort)
 
     def test_class_with_one_case(self, tmp_path, monkeypatch):
         root = write_slide_omic_cohort(
