@@ -95,5 +95,5 @@ def draw_cohort(dataset: dict, root: Path) -> None:
             dims=DIMS,
             num_genes=NUM_GENES,
             num_pathways=len(classes),
-            pathway_size=5,
+            pathway_size=min(5, NUM_GENES // (2 * len(classes))),
             split_shares=SPLIT_SHARES)
