@@ -4,7 +4,7 @@ Its gene encoder, scale and list of genes go on to the second stage,
 gimp_*-pretrain_tcga-nsclc.py."""
 
 _base_ = [
-    '../_base_/models/groupmsa.py',
+    '../_base_/models/gimp_groupmsa.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../_base_/slide_omic_runtime.py',

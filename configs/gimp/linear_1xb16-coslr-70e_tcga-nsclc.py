@@ -1,7 +1,7 @@
 """A linear classifier of the genes of TCGA-NSCLC, beside GroupMSA and SNN."""
 
 _base_ = [
-    '../_base_/models/linear_genes.py',
+    '../_base_/models/gimp_linear-genes.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../_base_/slide_omic_runtime.py',

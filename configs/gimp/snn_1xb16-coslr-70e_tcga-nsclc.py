@@ -1,7 +1,7 @@
 """SNN on the genes of TCGA-NSCLC, in the place of GroupMSA (Table 1)."""
 
 _base_ = [
-    '../_base_/models/snn.py',
+    '../_base_/models/gimp_snn.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../_base_/slide_omic_runtime.py',

@@ -1,7 +1,7 @@
 """DSMIL, slides of TCGA-NSCLC: a row of GiMP's Table 1."""
 
 _base_ = [
-    '../_base_/models/dsmil.py',
+    '../_base_/models/mil_dsmil.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../_base_/slide_omic_runtime.py',

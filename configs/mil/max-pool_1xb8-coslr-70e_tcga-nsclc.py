@@ -1,7 +1,7 @@
 """Largest values of the patches, slides of TCGA-NSCLC: another floor."""
 
 _base_ = [
-    '../_base_/models/max-pool.py',
+    '../_base_/models/mil_max-pool.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../_base_/slide_omic_runtime.py',

@@ -1,7 +1,7 @@
 """Mean of the patches, slides of TCGA-NSCLC: a floor for Table 1 of GiMP."""
 
 _base_ = [
-    '../_base_/models/mean-pool.py',
+    '../_base_/models/mil_mean-pool.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../_base_/slide_omic_runtime.py',

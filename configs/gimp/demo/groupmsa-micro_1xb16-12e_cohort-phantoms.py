@@ -5,7 +5,7 @@ tell the class. Seconds on two CPU cores.
 """
 
 _base_ = [
-    '../../_base_/models/groupmsa.py',
+    '../../_base_/models/gimp_groupmsa.py',
     '../../_base_/datasets/slide_omic_phantoms.py',
     '../../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../../_base_/slide_omic_runtime.py',

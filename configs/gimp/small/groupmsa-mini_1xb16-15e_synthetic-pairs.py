@@ -1,7 +1,7 @@
 """First stage on the synthetic pairing: 56,537 genes, minutes of one core."""
 
 _base_ = [
-    '../../_base_/models/groupmsa.py',
+    '../../_base_/models/gimp_groupmsa.py',
     '../../_base_/datasets/slide_omic_synthetic.py',
     '../../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../../_base_/slide_omic_runtime.py',

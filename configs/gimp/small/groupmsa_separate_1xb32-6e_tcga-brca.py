@@ -5,7 +5,7 @@ fragment: the shared one of the paper is too narrow a way for so few genes.
 """
 
 _base_ = [
-    '../../_base_/models/groupmsa.py',
+    '../../_base_/models/gimp_groupmsa.py',
     '../../_base_/datasets/brca_genes.py',
     '../../_base_/schedules/genes_adamw_6e.py',
     '../../_base_/slide_omic_runtime.py',

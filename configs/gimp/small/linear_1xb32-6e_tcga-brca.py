@@ -1,7 +1,7 @@
 """A linear classifier of genes, IDC against ILC; see docs/results.md."""
 
 _base_ = [
-    '../../_base_/models/linear_genes.py',
+    '../../_base_/models/gimp_linear-genes.py',
     '../../_base_/datasets/brca_genes.py',
     '../../_base_/schedules/genes_adamw_6e.py',
     '../../_base_/slide_omic_runtime.py',

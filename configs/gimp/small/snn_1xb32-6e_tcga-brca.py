@@ -1,7 +1,7 @@
 """SNN on genes of breast cancers, IDC against ILC; see docs/results.md."""
 
 _base_ = [
-    '../../_base_/models/snn.py',
+    '../../_base_/models/gimp_snn.py',
     '../../_base_/datasets/brca_genes.py',
     '../../_base_/schedules/genes_adamw_6e.py',
     '../../_base_/slide_omic_runtime.py',

@@ -1,7 +1,7 @@
 """Gated ABMIL on musk1; small enough for a CPU."""
 
 _base_ = [
-    '../../_base_/models/abmil.py',
+    '../../_base_/models/mil_abmil.py',
     '../../_base_/datasets/musk1.py',
     '../../_base_/schedules/musk_adam_40e.py',
     '../../_base_/musk_runtime.py',

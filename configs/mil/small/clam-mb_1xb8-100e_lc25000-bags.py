@@ -1,7 +1,7 @@
 """CLAM-MB on bags of LC25000's tiles; small enough for a CPU."""
 
 _base_ = [
-    '../../_base_/models/clam-mb.py',
+    '../../_base_/models/mil_clam-mb.py',
     '../../_base_/datasets/lc25000_bags.py',
     '../../_base_/schedules/musk_adam_40e.py',
     '../../_base_/musk_runtime.py',

@@ -1,7 +1,7 @@
 """Largest value of the shapes on musk1; small enough for a CPU."""
 
 _base_ = [
-    '../../_base_/models/max-pool.py',
+    '../../_base_/models/mil_max-pool.py',
     '../../_base_/datasets/musk1.py',
     '../../_base_/schedules/musk_adam_40e.py',
     '../../_base_/musk_runtime.py',

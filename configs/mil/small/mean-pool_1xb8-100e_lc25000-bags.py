@@ -1,7 +1,7 @@
 """Mean of the tiles, bags of LC25000; small enough for a CPU."""
 
 _base_ = [
-    '../../_base_/models/mean-pool.py',
+    '../../_base_/models/mil_mean-pool.py',
     '../../_base_/datasets/lc25000_bags.py',
     '../../_base_/schedules/musk_adam_40e.py',
     '../../_base_/musk_runtime.py',

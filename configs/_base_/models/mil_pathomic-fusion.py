@@ -4,7 +4,7 @@ The paper has a network for a region of interest and one for its graph of
 cells; a slide has ABMIL here, as in PORPOISE.
 """
 
-_base_ = './porpoise.py'
+_base_ = './mil_porpoise.py'
 
 # ====================== Unmodified in most cases =======================
 model = dict(fusion=dict(gate='bilinear', skip=True))

@@ -1,6 +1,6 @@
 """CLAM with a branch for each class."""
 
-_base_ = './clam-sb.py'
+_base_ = './mil_clam-sb.py'
 
 # ====================== Unmodified in most cases =======================
 model = dict(
