@@ -180,6 +180,7 @@ class _Run:
             'encoder': self.encoder.name,
             'weights': self.encoder.weights_id,
             'input_size': self.encoder.input_size,
+            'precision': self.precision,
             'given_slide_mpp': task.mpp,
             **self.tiling.as_settings(),
         }

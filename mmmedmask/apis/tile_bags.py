@@ -61,15 +61,17 @@ def encode_bags(bags: Sequence[TileBag],
             'encoder': encoder.name,
             'weights': encoder.weights_id,
             'input_size': encoder.input_size,
+            'precision': precision,
             'tile_size': tile_size,
             'tiles': [f'{tile.label}/{tile.path.name}' for tile in bag.tiles],
         }
         stored = stored_settings(path)
-        if stored is not None and stored != settings:
+        differing = '' if stored is None else differing_settings(
+            stored, settings)
+        if differing:
             raise ValueError(
-                f'{path} was made with other settings '
-                f'({differing_settings(stored, settings)}): choose another '
-                'folder or delete it')
+                f'{path} was made with other settings ({differing}): choose '
+                'another folder or delete it')
         picture = folder / 'mosaics' / f'{bag.name}.png'
         wanted = mosaics and not picture.is_file()
         if stored is None or wanted:

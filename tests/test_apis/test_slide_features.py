@@ -7,14 +7,17 @@ import signal
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from torch import nn
 
 from mmmedmask.apis import slide_features
 from mmmedmask.apis.slide_features import extract_slides
+from mmmedmask.apis.tile_bags import encode_bags
 from mmmedmask.datasets.slide_features import SlideFeatures
 from mmmedmask.datasets.wsi import slide_tiles
 from mmmedmask.datasets.wsi.slide_list import SlideTask, list_slides
 from mmmedmask.datasets.wsi.slide_tiles import TilingOptions
+from mmmedmask.datasets.wsi.tile_bags import Tile, TileBag
 from mmmedmask.models.tile_encoders import TileEncoder
 from mmmedmask.testing.slides import draw_slide, write_slide
 
@@ -106,9 +109,26 @@ def test_a_second_run_does_what_is_left(slides, tmp_path, encoder,
     assert set(statuses(results).values()) == {'failed'}
     assert ('was made with other settings (mpp 4.0 there, 2.0 now): choose '
             'another folder, or --overwrite') in results[0].error
+    results = extract_slides(tasks, tmp_path, encoder, TILING,
+                             precision='bfloat16')
+    assert set(statuses(results).values()) == {'failed'}
+    assert "(precision 'float32' there, 'bfloat16' now)" in results[0].error
     results = extract_slides(tasks[:1], tmp_path, encoder, other,
                              overwrite=True)
     assert (results[0].status, results[0].num_tiles) == ('done', 48)
+
+
+def test_bags_of_tiles_keep_their_precision(tmp_path, encoder):
+    tile = tmp_path / 'tile.png'
+    Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(tile)
+    bags = [TileBag('one', 'a', (Tile(tile, 'a', 'tile'), ), 'train')]
+    said = []
+    for _ in range(2):
+        encode_bags(bags, tmp_path, encoder, 32, report=said.append)
+    assert said == ['1/1 one: 1 tiles', '1/1 one: 1 tiles, was there']
+    with pytest.raises(ValueError, match=r"one.h5 .* with other settings "
+                       r"\(precision 'float32' there, 'bfloat16' now\)"):
+        encode_bags(bags, tmp_path, encoder, 32, precision='bfloat16')
 
 
 def test_one_failing_slide_does_not_stop_the_others(slides, tmp_path,

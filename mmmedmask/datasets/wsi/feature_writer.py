@@ -20,6 +20,11 @@ CHUNK_ROWS = 32
 _LONGEST = 60
 SETTINGS_KEY = 'mmmedmask_settings'
 """Attribute of the file with the settings of the run as JSON."""
+_HDF5_START = b'\x89HDF\r\n\x1a\n'
+_FOREIGN = ('{} was not written by mmmedmask: choose another folder, or move '
+            'it away')
+# What the settings of files did not tell at first.
+_FIRST_SETTINGS = {'precision': 'float32'}
 
 
 class FeatureWriter:
@@ -123,23 +128,34 @@ def stored_settings(path: Path) -> dict | None:
         that it has to be made again.
 
     Raises:
-        SlideFeatureError: If it is a file of features of another tool.
+        SlideFeatureError: If it is a file of another tool, or cannot be
+            read.
     """
     if not path.is_file():
         return None
     try:
         with h5py.File(path, 'r') as file:
             text = file.attrs.get(SETTINGS_KEY)
-            # A last row that cannot be read is a truncated file too.
-            features = file['features']
-            features[max(0, len(features) - 1):].sum()
+            if text is not None:
+                # A last row that cannot be read is a truncated file too.
+                features = file['features']
+                features[max(0, len(features) - 1):].sum()
     except (OSError, KeyError, RuntimeError):
+        if not _begins_as_hdf5(path):
+            raise SlideFeatureError(_FOREIGN.format(path)) from None
         return None
     if text is None:
-        raise SlideFeatureError(
-            f'{path} was not written by mmmedmask: choose another folder, '
-            'or move it away')
+        raise SlideFeatureError(_FOREIGN.format(path))
     return json.loads(text)
+
+
+def _begins_as_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5 as far as it goes; an empty one is."""
+    try:
+        with path.open('rb') as file:
+            return _HDF5_START.startswith(file.read(len(_HDF5_START)))
+    except OSError as error:
+        raise SlideFeatureError(f'{path} cannot be read: {error}') from None
 
 
 def differing_settings(stored: Mapping, wanted: Mapping) -> str:
@@ -152,8 +168,9 @@ def differing_settings(stored: Mapping, wanted: Mapping) -> str:
     Returns:
         Text, empty if they are the same.
     """
+    stored = {**_FIRST_SETTINGS, **stored}
     # What JSON makes of them, such as lists of tuples.
-    wanted = json.loads(json.dumps(wanted))
+    wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))
     names = [name for name in sorted({*stored, *wanted})
              if stored.get(name) != wanted.get(name)]
     return ', '.join(

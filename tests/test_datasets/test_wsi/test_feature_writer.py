@@ -87,12 +87,29 @@ def test_truncated_files_have_to_be_made_again(tmp_path):
     assert stored_settings(path) is None
 
 
-def test_files_of_other_tools_are_left_alone(tmp_path):
+@pytest.mark.parametrize('name', ['features', 'feats'])
+def test_files_of_other_tools_are_left_alone(tmp_path, name):
+    """CLAM's have our names, STAMP's do not."""
     path = tmp_path / 'a.h5'
     with h5py.File(path, 'w') as file:
-        file['features'] = np.ones((3, 5), np.float32)
+        file[name] = np.ones((3, 5), np.float32)
+        file['coords'] = np.ones((3, 2), np.float32)
     with pytest.raises(SlideFeatureError, match='not written by mmmedmask'):
         stored_settings(path)
+
+
+def test_what_is_no_hdf5_is_left_alone(tmp_path):
+    path = tmp_path / 'a.h5'
+    path.write_text('notes of somebody')
+    with pytest.raises(SlideFeatureError, match='a.h5 was not written by'):
+        stored_settings(path)
+
+
+def test_files_from_before_precision_was_a_setting_are_float32():
+    old = {**SETTINGS, 'sizes': [1, 2]}
+    assert differing_settings(old, {**SETTINGS, 'precision': 'float32'}) == ''
+    assert differing_settings(old, {**SETTINGS, 'precision': 'float16'}) == (
+        "precision 'float32' there, 'float16' now")
 
 
 def test_only_parts_of_dead_processes_are_removed(tmp_path):
