@@ -145,6 +145,22 @@ def test_copies_of_the_model_have_the_scale(cohort):
     assert torch.equal(scale_of(ema.module).mean, scale_of(run.model).mean)
 
 
+def test_a_scale_fitted_late_is_in_copies_too(cohort):
+    """EMAHook has copied the model before a checkpoint is loaded."""
+    root, _ = cohort
+    torch.save(dict(state_dict=GeneModel().state_dict()), root / 'plain.pth')
+    run = trained(root, load_from=str(root / 'plain.pth'), epochs=2,
+                  hooks=[dict(type='EMAHook')])
+    copy = next(hook for hook in run.hooks
+                if type(hook).__name__ == 'EMAHook').ema_model.module
+    mine, others = (dict(model.named_buffers()) for model in (
+        run.model, copy))
+    assert set(mine) == set(others)
+    for name, values in mine.items():
+        assert torch.equal(others[name], values), name
+    assert scale_of(copy).gene_ids == tuple(GENES)
+
+
 # --------------------------------------------------------------- checkpoints
 
 

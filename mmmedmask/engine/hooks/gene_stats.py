@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
@@ -74,6 +74,7 @@ class GeneStatsHook(Hook):
                     'trained without genes, or without GeneStatsHook')
             self._fit(runner, preprocessor)
         state = preprocessor.gene_scale.state()
+        _set_in_copies(runner, state)
         if self._fitted is None or state['cases_hash'] != \
                 self._fitted.cases_hash:
             self._tell_loaded(runner, dataset, state)
@@ -142,6 +143,19 @@ def _preprocessor(runner: Runner) -> SlideOmicDataPreprocessor:
             'GeneStatsHook needs a model with the data_preprocessor '
             f'mmmedmask.SlideOmicDataPreprocessor, got {type(found).__name__}')
     return found
+
+
+def _set_in_copies(runner: Runner, state: dict) -> None:
+    """Give copies of the model that have no scale this one.
+
+    EMAHook has copied the model before anything was loaded, and goes on to
+    pair the buffers of both by their places.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            scale = hook.ema_model.module.data_preprocessor.gene_scale
+            if not scale.is_set:
+                scale.set(state)
 
 
 def _gene_sets(dataset: object) -> list[SlideOmicDataset]:
