@@ -122,51 +122,61 @@ class CLAM(BagAggregator):
             labels: See there.
 
         Returns:
-            Bag, place in it, class and target (1 = evidence) of the M
-            patches, int64, and their shares of the loss, all of shape
-            (M, ).
+            Bag, place in it, class and target (1 = evidence) of M patches,
+            int64, and their shares of the loss, all of shape (M, ). M does
+            not depend on the bags' sizes, so that the host need not wait
+            for them: what a small bag has too many has a share of 0.
         """
         scores = self.scores(tokens)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        counts = [tokens.shape[1]] * len(tokens) if valid is None else \
-            valid.sum(dim=1).tolist()
-        teaching = sum(count > 1 for count in counts)
-        rows = []
-        for bag, (count, label) in enumerate(
-                zip(counts, labels.tolist(), strict=True)):
-            size = min(self.num_instances, count // 2)
-            if not size:
-                continue
-            others = [] if not self.exclusive_classes else [
-                one for one in range(self.num_classes) if one != label]
-            for one in (label, *others):
-                row = scores[bag, one if self.class_wise else 0]
-                largest = _extremes(row, valid, bag, size, True)
-                kinds = [(largest, int(one == label))]
-                if one == label:
-                    kinds.append(
-                        (_extremes(row, valid, bag, size, False), 0))
-                share = 1 / (teaching * (1 + len(others)) * size *
-                             len(kinds))
-                rows += [(bag, place, one, target, share)
-                         for places, target in kinds
-                         for place in places.tolist()]
-        bags, places, classes, targets, shares = zip(
-            *rows, strict=True) if rows else [()] * 5
-        whole = [torch.tensor(values, dtype=torch.int64,
-                              device=tokens.device)
-                 for values in (bags, places, classes, targets)]
-        return *whole, torch.tensor(
-            shares, dtype=scores.dtype, device=tokens.device)
+        num_bags, num_patches = tokens.shape[:2]
+        own = labels[:, None]
+        classes = torch.arange(self.num_classes, device=tokens.device).expand(
+            num_bags, -1) if self.exclusive_classes else own
+        counts = torch.full_like(labels, num_patches) if valid is None \
+            else valid.sum(dim=1)
+        sizes = (counts // 2).clamp(max=self.num_instances)
+        most = min(self.num_instances, num_patches // 2)
+        places = torch.cat([
+            self._extremes(scores, valid, classes, most, True),
+            self._extremes(scores, valid, own, most, False)], dim=1)
+        targets = torch.cat(
+            [classes == own, torch.zeros_like(own, dtype=torch.bool)], dim=1)
+        # Each bag teaches as much, as does each classifier in it, in which
+        # the bag's own class has two kinds of patches.
+        parts = (sizes > 0).sum() * sizes[:, None] * classes.shape[1]
+        classes = torch.cat([classes, own], dim=1)
+        parts = parts * (1 + (classes == own).long())
+        shares = parts.clamp(min=1).to(scores.dtype).reciprocal()
+        kept = torch.arange(most, device=tokens.device) < sizes[:, None, None]
+        bags = torch.arange(num_bags, device=tokens.device)[:, None, None]
+        return tuple(
+            one.expand_as(places).flatten() for one in (
+                bags, places, classes[..., None], targets[..., None].long(),
+                shares[..., None] * kept))
 
+    def _extremes(self, scores: torch.Tensor, valid: torch.Tensor | None,
+                  classes: torch.Tensor, most: int,
+                  largest: bool) -> torch.Tensor:
+        """Places of the extreme scores, the most extreme first.
 
-def _extremes(row: torch.Tensor, valid: torch.Tensor | None, bag: int,
-              size: int, largest: bool) -> torch.Tensor:
-    """Places of a bag's largest or smallest scores."""
-    if valid is not None:
-        row = row.masked_fill(~valid[bag],
-                              -torch.inf if largest else torch.inf)
-    return row.topk(size, largest=largest).indices
+        Args:
+            scores: Shape (B, K or 1, N).
+            valid: Shape (B, N), bool, or None.
+            classes: Whose scores count, shape (B, C), int64.
+            most: Places of each.
+            largest: Whether the largest scores are meant.
+
+        Returns:
+            Shape (B, C, most), int64; those of padding are last.
+        """
+        rows = classes if self.class_wise else torch.zeros_like(classes)
+        chosen = scores.gather(
+            1, rows[..., None].expand(-1, -1, scores.shape[2]))
+        if valid is not None:
+            chosen = chosen.masked_fill(
+                ~valid[:, None], -torch.inf if largest else torch.inf)
+        return chosen.topk(most, largest=largest).indices
 
 
 @MODELS.register_module()

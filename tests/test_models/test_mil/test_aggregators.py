@@ -180,6 +180,18 @@ def test_clam_instance_loss_equals_its_definition(kind, options):
     assert loss.item() == pytest.approx(.3 * sum(means) / 3)
 
 
+@pytest.mark.parametrize('kind', [CLAM_SB, CLAM_MB])
+def test_clam_chooses_without_waiting_for_the_device(kind):
+    """Tensors without values raise where the host would read one."""
+    model = kind(**CLAM).to('meta')
+    losses = model.auxiliary_losses(
+        torch.empty(3, 9, model.embed_dims, device='meta'),
+        torch.empty(3, 9, dtype=torch.bool, device='meta'),
+        torch.empty(3, dtype=torch.int64, device='meta'))
+    assert losses['loss_instance'].shape == ()
+    assert losses['loss_instance'].is_meta
+
+
 def test_clam_with_nothing_to_teach_has_a_loss_of_zero_with_gradients():
     model = TINY['CLAM-SB']()
     _, tokens = model(*ragged([1, 1]))
