@@ -4,10 +4,12 @@ Jin et al., "Gene-Induced Multimodal Pre-training for Image-Omic
 Classification", MICCAI 2023, section 2.1.
 """
 
+import logging
 import math
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import nn
 
@@ -115,7 +117,8 @@ class GroupMSA(BaseModule):
 
     Cost of attention: N_f (N_f / N_gr) + N_gr^2, instead of N_f^2; less
     still, since only group and class tokens are computed where no others
-    are read.
+    are read. The log warns if whole groups are filling, as with the defaults
+    and a list of a few hundred genes more than there are fragments.
 
     Args:
         num_genes: Genes, G (60,480 in the paper).
@@ -181,6 +184,18 @@ class GroupMSA(BaseModule):
         self.num_fragments = num_fragments
         self.num_groups = num_groups
         self.fragment_size = math.ceil(num_genes / num_fragments)
+        used = _used_groups(num_genes, num_fragments, num_groups)
+        if used < num_groups:
+            fitting = [count for count in range(
+                num_groups, num_fragments, num_groups)
+                if _used_groups(num_genes, count, num_groups) == num_groups]
+            advice = f'num_fragments={fitting[-1]} fills all' if fitting \
+                else 'take a smaller num_groups'
+            print_log(
+                f'GroupMSA: {num_genes} genes in {num_fragments} fragments '
+                f'of {self.fragment_size} leave {num_groups - used} of '
+                f'{num_groups} groups without a gene: {advice}.',
+                'current', logging.WARNING)
         self.gene_drop = nn.Dropout(gene_drop_rate)
         self.embed = nn.Linear(
             self.fragment_size,
@@ -244,6 +259,13 @@ class GroupMSA(BaseModule):
         tokens = torch.cat([heads.to(tokens.dtype), tokens], dim=2)
         tokens = run_blocks(self.intra, tokens.flatten(0, 1))
         return tokens.reshape(len(genes), self.num_groups, self.embed_dims)
+
+
+def _used_groups(num_genes: int, num_fragments: int, num_groups: int) -> int:
+    """Groups that have a gene."""
+    fragment_size = math.ceil(num_genes / num_fragments)
+    return math.ceil(
+        num_genes / (fragment_size * (num_fragments // num_groups)))
 
 
 def run_blocks(blocks: nn.ModuleList, tokens: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmmedmask.models.gimp import group_msa
 from mmmedmask.registry import MODELS
 
 from .naive_group_msa import naive_group_msa
@@ -105,6 +106,35 @@ def test_a_gene_changes_only_its_group(num_genes):
     for gene in range(num_genes):
         touched = jacobian[:, :, gene].abs().amax(dim=1) > 0
         assert touched.nonzero().flatten().tolist() == [gene // per_group]
+
+
+@pytest.mark.parametrize(('genes', 'fragments', 'groups', 'said'), [
+    # Fragments of 2 and 3 genes, 30 in a group.
+    (1000, 960, 32, '1000 genes in 960 fragments of 2 leave 15 of 32 groups '
+     'without a gene: num_fragments=512 fills all.'),
+    (1558, 960, 32, '1558 genes in 960 fragments of 2 leave 6 of 32 groups '
+     'without a gene: num_fragments=800 fills all.'),
+    (33, 33, 33, None),
+    (34, 33, 33, '34 genes in 33 fragments of 2 leave 16 of 33 groups '
+     'without a gene: take a smaller num_groups.'),
+    (60480, 960, 32, None),
+    # The last group is half filling, which is as it should be.
+    (9, 4, 2, None),
+])
+def test_group_msa_says_when_groups_are_empty(
+        monkeypatch, genes, fragments, groups, said):
+    lines = []
+    monkeypatch.setattr(group_msa, 'print_log',
+                        lambda text, *_: lines.append(text))
+    model = build('GroupMSA', num_genes=genes, embed_dims=4,
+                  num_fragments=fragments, num_groups=groups, num_heads=1)
+    assert lines == ([] if said is None else [f'GroupMSA: {said}'])
+    # Count by hand: fragments with a gene, groups with such a fragment.
+    full = [any(place < genes for place in range(
+        group * fragments // groups * model.fragment_size,
+        (group + 1) * fragments // groups * model.fragment_size))
+        for group in range(groups)]
+    assert all(full) == (said is None)
 
 
 def test_sizes_of_the_paper():
