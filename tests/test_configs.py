@@ -34,6 +34,17 @@ def test_base_names_are_unique():
     assert sorted(names) == sorted(set(names))
 
 
+def test_whole_bags_fit_into_shared_memory():
+    """What the workers of a loader keep ready is below 4 GB."""
+    cfg = Config.fromfile(
+        CONFIGS / 'mil/abmil_1xb8-coslr-70e_tcga-nsclc.py')
+    patches = cfg.train_dataloader.batch_sampler.max_tokens
+    for name in ('train', 'val', 'test'):
+        loader = cfg[f'{name}_dataloader']
+        ready = loader.num_workers * loader.get('prefetch_factor', 2)
+        assert ready * patches * 1024 * 4 < 4e9, name
+
+
 @pytest.fixture
 def plain_pretty_text(monkeypatch):
     """MMEngine formats each config five times; that is half of a step."""

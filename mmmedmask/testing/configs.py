@@ -201,6 +201,7 @@ def _shrink_loader(loader: dict, folder: Path) -> tuple[str, str]:
         num_workers=0,
         persistent_workers=False,
         pin_memory=False)
+    loader.pop('prefetch_factor', None)
     dataset = loader['dataset']
     kind = dataset['type']
     if kind not in DRAWN:

@@ -30,6 +30,9 @@ gene_list = None
 cache_dir = None
 # Largest share of padding in a batch.
 max_waste = 0.2
+# Batches that each worker keeps in shared memory (/dev/shm): one of
+# max_tokens patches with 1024 float32 is 655 MB, twice while it is pinned.
+prefetch_factor = 1 if num_workers > 0 else None
 
 # ====================== Unmodified in most cases =======================
 whole_bag_pipeline = [
@@ -55,6 +58,7 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
+    prefetch_factor=prefetch_factor,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(
@@ -67,6 +71,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
+    prefetch_factor=prefetch_factor,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
@@ -75,6 +80,7 @@ test_dataloader = dict(
     batch_size=1,
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
+    prefetch_factor=prefetch_factor,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='pseudo_collate'),
