@@ -4,13 +4,16 @@
     python tools/cross_validate.py GROUPMSA.py PRETRAIN.py FINETUNE.py \
         --folds splits/nsclc --work-dir work_dirs/gimp_5fold --seeds 0 1 2
 
-With several configs each starts from the checkpoint that the one before has
-made on the same fold, so that no stage sees a fold's test patients; the last
-one is tested. Every fold has a folder with a work dir per stage. Finished
-stages are skipped and interrupted ones go on, so the command can be given
-again. At its end there are results.md and results.csv: all folds, their mean
-and spread, and the scores of all patients, each predicted by the model that
-has not seen it, with 95 % intervals.
+With several configs each starts from checkpoints that earlier ones have made
+on the same fold (work_dirs/NAME/... in a config is what NAME.py makes, any
+other folder what the config right before makes), so that no stage sees a
+fold's test patients. A checkpoint that no stage makes is refused, also in the
+first config, unless --pretrained allows it. Stages hand on their last
+checkpoint; the last one is tested, with its best. Every fold has a folder with
+a work dir per stage. Finished stages are skipped and interrupted ones go on,
+so the command can be given again. At its end there are results.md and
+results.csv: all folds, their mean and spread, and the scores of all patients,
+each predicted by the model that has not seen it, with 95 % intervals.
 
 Folds can run side by side: give --select in each process (and a GPU by
 CUDA_VISIBLE_DEVICES), and the command without it at the end.
@@ -66,8 +69,17 @@ def parse_args() -> argparse.Namespace:
         '--checkpoint',
         choices=['best', 'last'],
         default='best',
-        help='checkpoint of a stage that counts: the best on the validation '
-        'patients if the config has save_best (default), or the last')
+        help='checkpoint of the last stage that is tested: the best on the '
+        'validation patients if the config has save_best (default), or the '
+        'last; earlier stages hand on their last')
+    parser.add_argument(
+        '--pretrained',
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        help='checkpoints, as the configs name them, that stages may start '
+        'from although no stage makes them; they must not have learned from '
+        'this cohort, or the scores are too good')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -105,7 +117,8 @@ def main() -> None:
             work_dir,
             args.seeds or (None, ),
             args.cfg_options or {},
-            args.checkpoint)
+            args.checkpoint,
+            args.pretrained)
         for seed, fold in validation.runs():
             validation.run_fold(seed, fold)
         table = tabulate_folds(validation)

@@ -5,11 +5,10 @@ is not done again, and what was interrupted goes on.
 """
 
 import gc
-import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,20 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
+from mmmedmask.apis.fold_stages import (
+    DATASET,
+    find_datasets,
+    plan_sources,
+    set_sources,
+    stage_settings,
+)
 from mmmedmask.apis.runs import (
     build_runner,
     load_config,
     prepare_test,
-    runner_keys,
     set_resume,
 )
 
-DATASET = 'SlideOmicDataset'
 #: Files of a fold: what a stage was made with, and what testing gave.
 STAGE_FILE = 'stage.json'
 SCORES_FILE = 'scores.json'
@@ -45,17 +49,22 @@ class CrossValidation:
 
     Attributes:
         configs: Config files, one per stage in their order. A stage starts
-            from the checkpoint that the one before has made on the same
-            fold; the last one is tested.
+            from checkpoints that earlier ones have made on the same fold,
+            see :func:`~mmmedmask.apis.fold_stages.plan_sources`; the last
+            one is tested.
         folds: Split file of each fold by its number.
         work_dir: Folder of everything: ``fold_K/STAGE/`` are the work dirs,
             below ``seed_S/`` if there are several seeds.
         seeds: Seeds of the runs; None is the configs' own.
         options: Dotted key to value, as ``--cfg-options`` gives them; a key
             that begins with ``2:`` is for the second stage alone.
-        checkpoint: ``'best'`` takes a stage's best checkpoint on the fold's
-            validation patients where its config has ``save_best``, else, as
-            with ``'last'``, the last one.
+        checkpoint: ``'best'`` tests the last stage's best checkpoint on the
+            fold's validation patients if its config has ``save_best``,
+            else, as with ``'last'``, the last one. Earlier stages hand on
+            their last one, as the configs do outside a cross-validation.
+        pretrained: Checkpoints that stages may start from although no stage
+            makes them, as the configs name them: of other data, or the
+            folds' test patients are no longer unseen.
     """
 
     configs: Sequence[str | Path]
@@ -64,6 +73,7 @@ class CrossValidation:
     seeds: Sequence[int | None] = (None, )
     options: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: str = 'best'
+    pretrained: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.configs:
@@ -138,37 +148,50 @@ class CrossValidation:
 
         Raises:
             ValueError: If the folder has a fold that was made with other
-                settings, or a stage takes no checkpoint.
+                settings, or it is not clear which stage makes a checkpoint
+                that a stage starts from.
         """
         configs = self.stage_configs(seed, fold)
+        plans = plan_sources(configs, self.pretrained)
         check_testable(configs[-1])
         test_dir = self.test_dir(seed, fold)
         scores = test_dir / SCORES_FILE
-        checkpoint, before, trained = None, None, ''
-        for config in configs:
-            if trained and (Path(config.work_dir) / STAGE_FILE).is_file():
-                raise ValueError(
-                    f'{config.work_dir} was made from an earlier run of '
-                    f'{trained}, which has just been trained anew: delete it')
-            if before is not None:
-                set_previous(config, '')
-            settings = stage_settings(config, self.folds[fold], before,
-                                      self.checkpoint)
-            before = settings['digest']
-            done = check_stage(Path(config.work_dir), settings)
+        made: list[Path] = []
+        digests: list[str] = []
+        trained: set[int] = set()
+        for number, (config, plan) in enumerate(
+                zip(configs, plans, strict=True)):
+            folder = Path(config.work_dir)
+            for source in sorted(trained & set(plan.values())):
+                if (folder / STAGE_FILE).is_file():
+                    raise ValueError(
+                        f'{folder} was made from an earlier run of '
+                        f'{configs[source].work_dir}, which has just been '
+                        'trained anew: delete it')
+            names = {source: Path(configs[source].work_dir).name
+                     for source in plan.values()}
+            set_sources(config, {where: names[source]
+                                 for where, source in plan.items()})
+            last = number == len(configs) - 1
+            choice = self.checkpoint if last else 'last'
+            settings = stage_settings(
+                config, self.folds[fold],
+                {name: digests[source] for source, name in names.items()},
+                choice)
+            done = check_stage(folder, settings)
             if done is None:
                 if scores.is_file():
                     scores.unlink()
-                if checkpoint is not None:
-                    set_previous(config, checkpoint)
+                set_sources(config, {where: str(made[source])
+                                     for where, source in plan.items()})
                 train_stage(config)
-                trained = config.work_dir
-                done = finish_stage(Path(config.work_dir), settings,
-                                    chosen_checkpoint(config,
-                                                      self.checkpoint))
-            checkpoint = str(Path(config.work_dir) / done)
+                trained.add(number)
+                done = finish_stage(folder, settings,
+                                    chosen_checkpoint(config, choice))
+            made.append(folder / done)
+            digests.append(settings['digest'])
         if not scores.is_file():
-            values = run_test(configs[-1], checkpoint, test_dir)
+            values = run_test(configs[-1], str(made[-1]), test_dir)
             _write_json(scores, values)
         return json.loads(scores.read_text(encoding='utf-8'))
 
@@ -196,21 +219,6 @@ def find_folds(folder: str | Path) -> dict[int, Path]:
             f'{folder} has no splits_0.csv, splits_1.csv, ...: draw folds, '
             'or name the folder that has them')
     return dict(sorted(found.items()))
-
-
-def find_datasets(
-        config: Config) -> list[tuple[tuple[str, ...], dict]]:
-    """Find the slide-omic data sets of a config.
-
-    Args:
-        config: The config.
-
-    Returns:
-        Of each its keys from the top, and itself, to be changed in place.
-    """
-    keys = runner_keys()
-    return list(_find({key: value for key, value in config.items()
-                       if key in keys}, DATASET))
 
 
 def set_fold(config: Config, split_file: str | Path) -> None:
@@ -245,31 +253,6 @@ def set_fold(config: Config, split_file: str | Path) -> None:
         dataset['split_file'] = str(split_file)
 
 
-def set_previous(config: Config, checkpoint: str) -> None:
-    """Let a config start from the checkpoint of the stage before.
-
-    Every ``init_cfg`` of type ``Pretrained`` in the model gets it, and
-    ``load_from`` if the config has one.
-
-    Args:
-        config: The config, changed in place.
-        checkpoint: The file.
-
-    Raises:
-        ValueError: If the config takes no checkpoint.
-    """
-    places = list(_find(config.get('model'), 'Pretrained'))
-    for _, init_cfg in places:
-        init_cfg['checkpoint'] = checkpoint
-    if config.get('load_from') is not None:
-        config.load_from = checkpoint
-    elif not places:
-        raise ValueError(
-            f'{config.filename} takes no checkpoint of the stage before: it '
-            "needs an init_cfg=dict(type='Pretrained', ...) in its model, or "
-            'load_from')
-
-
 def check_testable(config: Config) -> None:
     """Refuse a last stage that has no test loop.
 
@@ -285,32 +268,6 @@ def check_testable(config: Config) -> None:
         raise ValueError(
             f'{config.filename} is the last stage and has nothing to test: '
             f'it lacks {", ".join(missing)}')
-
-
-def stage_settings(config: Config, split_file: Path, before: str | None,
-                   choice: str) -> dict:
-    """Collect what a stage's result depends on.
-
-    Args:
-        config: The complete config.
-        split_file: The fold's split file.
-        before: Digest of the stage before, if there is one.
-        choice: Which checkpoint counts.
-
-    Returns:
-        A dict of plain data with a ``digest`` of all of it.
-    """
-    content = config.to_dict()
-    for key in ('work_dir', 'experiment_name', 'launcher'):
-        content.pop(key, None)
-    settings = dict(
-        config=json.loads(json.dumps(content, default=repr)),
-        split=hashlib.sha256(split_file.read_bytes()).hexdigest(),
-        before=before,
-        checkpoint=choice)
-    text = json.dumps(settings, sort_keys=True)
-    settings['digest'] = hashlib.sha256(text.encode()).hexdigest()
-    return settings
 
 
 def check_stage(folder: Path, settings: Mapping) -> str | None:
@@ -445,19 +402,6 @@ def _stage_options(options: Mapping[str, Any], stage: int) -> dict[str, Any]:
                    for key, value in options.items()
                    if key.startswith(prefix)})
     return chosen
-
-
-def _find(node: Any, kind: str, where: tuple[str, ...] = ()
-          ) -> Iterator[tuple[tuple[str, ...], Mapping]]:
-    """All dicts of a type, with or without a scope, and where they are."""
-    if isinstance(node, Mapping):
-        if str(node.get('type')).rpartition('.')[2] == kind:
-            yield where, node
-        for key, value in node.items():
-            yield from _find(value, kind, (*where, str(key)))
-    elif isinstance(node, list | tuple):
-        for place, value in enumerate(node):
-            yield from _find(value, kind, (*where, str(place)))
 
 
 def _differences(old: Any, new: Any, where: str = '') -> list[str]:

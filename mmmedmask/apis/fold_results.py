@@ -7,11 +7,8 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from mmmedmask.apis.cross_validation import (
-    SCORES_FILE,
-    CrossValidation,
-    find_datasets,
-)
+from mmmedmask.apis.cross_validation import SCORES_FILE, CrossValidation
+from mmmedmask.apis.fold_stages import find_datasets
 from mmmedmask.apis.runs import load_config
 from mmmedmask.datasets.cohort import read_cohort
 from mmmedmask.datasets.cohort_folds import draw_folds, write_folds

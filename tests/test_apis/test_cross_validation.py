@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from tiny_folds import write_stages
+from tiny_folds import skip_training, write_stages
 
 from mmmedmask.apis import CrossValidation, cross_validation, find_folds
 from mmmedmask.apis.fold_results import draw_cohort_folds
@@ -100,12 +100,14 @@ def test_chain_of_stages(stages, tmp_path, watch):
 
     # The second stage has the first one's frozen gene encoder and scale.
     checkpoints = []
-    for config in configs:
+    # The first hands on its last, as its config does by itself.
+    for config, kept in zip(configs, ('epoch_3.pth', 'best_slide_auc_epoch_'),
+                            strict=True):
         # Each run writes its own scalars.
         assert list(
             (fold / config.stem).glob('*/vis_data/*.json'))
         stage = json.loads((fold / config.stem / 'stage.json').read_text())
-        assert stage['finished'].startswith('best_slide_auc_epoch_')
+        assert stage['finished'].startswith(kept)
         checkpoints.append(torch.load(
             fold / config.stem / stage['finished'],
             weights_only=False)['state_dict'])
@@ -129,20 +131,13 @@ def test_chain_of_stages(stages, tmp_path, watch):
         CrossValidation(
             configs, folds, tmp_path,
             options={'1:optim_wrapper.optimizer.lr': .5}).run_fold(None, 1)
-    with pytest.raises(ValueError, match=r'other settings \(.*split'):
+    with pytest.raises(ValueError, match=r'other settings \(split\)'):
         CrossValidation(configs, {1: folds[2]}, tmp_path).run_fold(None, 1)
 
 
 def test_stage_whose_source_is_gone(stages, tmp_path, monkeypatch):
     """A later stage must not be taken for one of a new first stage."""
-    trained = []
-    monkeypatch.setattr(cross_validation, 'train_stage',
-                        lambda config: trained.append(config.work_dir))
-    monkeypatch.setattr(
-        cross_validation, 'chosen_checkpoint',
-        lambda config, choice: Path(config.work_dir) / 'epoch_1.pth')
-    monkeypatch.setattr(cross_validation, 'run_test',
-                        lambda *arguments: dict(auc=.5))
+    trained = skip_training(monkeypatch)
     validation = CrossValidation(*stages, tmp_path)
     assert validation.run_fold(None, 0) == dict(auc=.5)
     assert len(trained) == 2
@@ -152,8 +147,8 @@ def test_stage_whose_source_is_gone(stages, tmp_path, monkeypatch):
         validation.run_fold(None, 0)
     shutil.rmtree(tmp_path / 'fold_0' / 'both')
     validation.run_fold(None, 0)
-    assert trained[2:] == [str(tmp_path / 'fold_0' / name)
-                           for name in ('genes', 'both')]
+    assert [config.work_dir for config in trained[2:]] == [
+        str(tmp_path / 'fold_0' / name) for name in ('genes', 'both')]
 
 
 @pytest.fixture
@@ -204,6 +199,11 @@ def test_command(stages, tmp_path, command):
         command(*arguments, '--draw', 3, '--draw-seed', 5)
     with pytest.raises(SystemExit, match=r'--select \[7\]: .* \[0, 1, 2\]'):
         command(*arguments, '--select', 7)
+    with pytest.raises(SystemExit, match='both.py starts from .*missing.pth'
+                       '.*allowed: --pretrained missing.pth'):
+        command(stages[0][1], *arguments[1:-3])
+    with pytest.raises(SystemExit, match=r"pretrained=\['b.pth'\] is what no"):
+        command(*arguments, '--pretrained', 'b.pth')
 
 
 def test_seeds_have_their_folders(stages, tmp_path):
@@ -259,12 +259,6 @@ def test_configs_that_do_not_fit(stages, tiny_classification):
     with pytest.raises(ValueError, match='has no SlideOmicDataset'):
         cross_validation.set_fold(
             Config.fromfile(tiny_classification), '/splits_0.csv')
-    with pytest.raises(ValueError, match='genes.py takes no checkpoint'):
-        cross_validation.set_previous(Config.fromfile(stages[0][0]), 'a.pth')
-    config = changed(stages[0][1], load_from='other.pth')
-    cross_validation.set_previous(config, 'a.pth')
-    assert config.load_from == 'a.pth'
-    assert config.model.gene_encoder.init_cfg.checkpoint == 'a.pth'
     config = changed(stages[0][0], test_evaluator=None)
     with pytest.raises(ValueError, match='nothing to test: .*test_evaluator'):
         cross_validation.check_testable(config)

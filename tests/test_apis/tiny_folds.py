@@ -1,7 +1,9 @@
 """Stages on a drawn cohort that train in a second: genes, then both."""
 
+import copy
 from pathlib import Path
 
+from mmmedmask.apis import cross_validation
 from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
 
 STAGE = """
@@ -82,3 +84,16 @@ def write_stages(folder: Path, num_cases: int = 24) -> list[Path]:
         paths.append(folder / f'{name}.py')
         paths[-1].write_text(text)
     return paths
+
+
+def skip_training(monkeypatch) -> list:
+    """Note the configs of stages that would be trained, and do not."""
+    noted = []
+    for name, instead in (
+            ('train_stage', lambda config: noted.append(
+                copy.deepcopy(config))),
+            ('chosen_checkpoint', lambda config, choice: Path(
+                config.work_dir) / f'{choice}.pth'),
+            ('run_test', lambda *arguments: dict(auc=.5))):
+        monkeypatch.setattr(cross_validation, name, instead)
+    return noted
