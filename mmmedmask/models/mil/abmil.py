@@ -22,6 +22,7 @@ class ABMIL(BagAggregator):
         attention_dims: Dimensions of the hidden layer that scores patches.
         gated: Whether it has a gate (equation 9).
         drop_rate: See :class:`BagAggregator`.
+        norm_features: See there.
         init_cfg: See there.
 
     Raises:
@@ -34,8 +35,10 @@ class ABMIL(BagAggregator):
                  attention_dims: int = 128,
                  gated: bool = True,
                  drop_rate: float = 0.25,
+                 norm_features: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
+                         init_cfg)
         self.scores = AttentionScores(
             self.embed_dims, attention_dims, gated=gated)
 

@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmmedmask.models.layers import check_padded_bags, without_padding
+from mmmedmask.models.mil.feature_norm import FeatureNorm
 
 
 class BagAggregator(BaseModule):
@@ -25,6 +26,9 @@ class BagAggregator(BaseModule):
             brings them to, d; None: the features are used as they are, and
             d is D.
         drop_rate: Dropout of the embedded patches.
+        norm_features: Whether features are first scaled by their mean and
+            variance over the training bags, see
+            :class:`~mmmedmask.models.mil.feature_norm.FeatureNorm`.
         init_cfg: Initialisation.
 
     Attributes:
@@ -45,6 +49,7 @@ class BagAggregator(BaseModule):
                  in_dims: int,
                  embed_dims: int | None = 512,
                  drop_rate: float = 0.25,
+                 norm_features: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg or dict(
             type='Xavier', layer='Linear', distribution='normal'))
@@ -53,6 +58,8 @@ class BagAggregator(BaseModule):
             check_positive(embed_dims=embed_dims)
         self.in_dims = in_dims
         self.embed_dims = in_dims if embed_dims is None else embed_dims
+        self.feature_norm = FeatureNorm(
+            in_dims) if norm_features else nn.Identity()
         layers = [] if embed_dims is None else [
             nn.Linear(in_dims, embed_dims), nn.ReLU()]
         self.embed = nn.Sequential(*layers, nn.Dropout(drop_rate))
@@ -121,9 +128,10 @@ class BagAggregator(BaseModule):
         """
         check_padded_bags(patches, valid, self.in_dims)
         valid = without_padding(valid)
+        tokens = patches.flatten(0, 1) if valid is None else patches[valid]
+        tokens = self.embed(self.feature_norm(tokens))
         if valid is None:
-            return self.embed(patches)
-        tokens = self.embed(patches[valid])
+            return tokens.unflatten(0, patches.shape[:2])
         padded = tokens.new_zeros(*valid.shape, self.embed_dims)
         padded[valid] = tokens
         return padded

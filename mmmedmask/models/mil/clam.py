@@ -41,6 +41,7 @@ class CLAM(BagAggregator):
         instance_weight: Weight of this loss; the paper's is 0.3, with 0.7
             for the head's.
         drop_rate: See :class:`BagAggregator`.
+        norm_features: See there.
         init_cfg: See there.
 
     Raises:
@@ -58,8 +59,10 @@ class CLAM(BagAggregator):
                  instance_loss: str = 'svm',
                  instance_weight: float = 0.3,
                  drop_rate: float = 0.25,
+                 norm_features: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
+                         init_cfg)
         check_positive(num_classes=num_classes, num_instances=num_instances)
         if instance_loss not in INSTANCE_LOSSES:
             raise ValueError(f'instance_loss must be one of '

@@ -36,6 +36,7 @@ class DSMIL(BagAggregator):
         instance_weight: Weight of the first stream's loss, beside the
             head's.
         drop_rate: See :class:`BagAggregator`.
+        norm_features: See there.
         init_cfg: See there.
 
     Raises:
@@ -51,8 +52,10 @@ class DSMIL(BagAggregator):
                  query_dims: int = 128,
                  instance_weight: float = 1.0,
                  drop_rate: float = 0.25,
+                 norm_features: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
+                         init_cfg)
         check_positive(num_classes=num_classes, query_dims=query_dims)
         if instance_weight < 0:
             raise ValueError('instance_weight must be at least 0, got '

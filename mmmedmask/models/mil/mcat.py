@@ -118,6 +118,7 @@ class MCAT(BagAggregator):
         num_layers: Layers of each transformer.
         num_heads: Heads of their attention.
         drop_rate: Dropout.
+        norm_features: See :class:`BagAggregator`.
         init_cfg: See :class:`BagAggregator`.
 
     Raises:
@@ -137,8 +138,10 @@ class MCAT(BagAggregator):
                  num_layers: int = 2,
                  num_heads: int = 8,
                  drop_rate: float = 0.25,
+                 norm_features: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, init_cfg)
+        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
+                         init_cfg)
         check_positive(num_genes=num_genes, num_layers=num_layers,
                        num_heads=num_heads)
         if embed_dims % num_heads:

@@ -15,6 +15,7 @@ class MeanPool(BagAggregator):
         in_dims: See :class:`BagAggregator`, as the others.
         embed_dims: See there.
         drop_rate: See there.
+        norm_features: See there.
         init_cfg: See there.
     """
 
@@ -41,6 +42,7 @@ class MaxPool(BagAggregator):
         in_dims: See :class:`BagAggregator`, as the others.
         embed_dims: See there.
         drop_rate: See there.
+        norm_features: See there.
         init_cfg: See there.
     """
 

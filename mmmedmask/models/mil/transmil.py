@@ -5,6 +5,7 @@ Learning for Whole Slide Image Classification", NeurIPS 2021.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from mmmedmask.models.gimp.aggregator import NystromAggregator
 from mmmedmask.models.layers import check_padded_bags
 from mmmedmask.models.mil.base import check_unmasked
+from mmmedmask.models.mil.feature_norm import FeatureNorm
 from mmmedmask.registry import MODELS
 
 COORDINATE_CHOICES = ('raise', 'square')
@@ -41,6 +43,7 @@ class TransMIL(NystromAggregator):
         without_coords: ``'raise'``, or ``'square'`` to fold bags without
             coordinates to a square.
         drop_rate: Dropout behind each layer's output projection.
+        norm_features: See :class:`BagAggregator`.
         with_cp: Recompute the layers in the backward pass.
         init_cfg: Initialisation of the linear layers.
 
@@ -64,6 +67,7 @@ class TransMIL(NystromAggregator):
                  ppeg_step: int | None = None,
                  without_coords: str = 'raise',
                  drop_rate: float = 0.1,
+                 norm_features: bool = False,
                  with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
@@ -85,7 +89,10 @@ class TransMIL(NystromAggregator):
             raise ValueError(f'without_coords must be one of '
                              f'{COORDINATE_CHOICES}, got {without_coords!r}')
         self.without_coords = without_coords
-        self.embed = nn.Sequential(self.embed, nn.ReLU())
+        # By names, so that the layer's is the same without the first.
+        norm = {'norm': FeatureNorm(in_dims)} if norm_features else {}
+        self.embed = nn.Sequential(
+            OrderedDict({**norm, '0': self.embed, '1': nn.ReLU()}))
 
     def cells(self, coords: torch.Tensor | None, counts: Sequence[int],
               device: torch.device) -> list[torch.Tensor]:
