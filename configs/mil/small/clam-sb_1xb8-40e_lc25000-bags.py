@@ -10,7 +10,9 @@ _base_ = [
 # ====================== Unmodified in most cases =======================
 model = dict(
     aggregator=dict(
-        in_dims=512, embed_dims=128, attention_dims=64, num_instances=2))
-# Untrained features vary little around large means.
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
-train_cfg = dict(max_epochs=100)
+        in_dims=512,
+        embed_dims=128,
+        attention_dims=64,
+        num_instances=2,
+        # Features of a plain ResNet vary little around a large mean.
+        norm_features=True))
