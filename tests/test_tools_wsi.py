@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.slide_features import SlideFeatures
+from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.testing.slides import draw_slide, write_slide
 
 MODEL = """
@@ -32,6 +34,28 @@ test_dataloader = dict(
         metainfo=dict(classes=['aca', 'scc']), test_mode=True,
         pipeline=[
             dict(type='mmmedmask.LoadSlideFeatures'),
+            dict(type='mmmedmask.PackSlideOmicInputs')
+        ]))
+"""
+GENES_MODEL = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='mmmedmask.SlideOmicClassifier',
+    aggregator=dict(
+        type='mmmedmask.MCAT', in_dims=6, num_genes=30, gene_sets=3,
+        embed_dims=8, num_heads=2),
+    head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
+    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'))
+test_dataloader = dict(
+    dataset=dict(
+        type='mmmedmask.SlideOmicDataset', data_root={root!r},
+        ann_file='cohort.csv', feature_root='features/',
+        modalities=['slides', 'genes'], split='test',
+        expression=dict(path='expression.tsv', unit='fpkm'),
+        metainfo=dict(classes=['class_a', 'class_b']), test_mode=True,
+        pipeline=[
+            dict(type='mmmedmask.LoadSlideFeatures'),
+            dict(type='mmmedmask.LoadExpression'),
             dict(type='mmmedmask.PackSlideOmicInputs')
         ]))
 """
@@ -174,3 +198,54 @@ def test_extracting_features_and_drawing_attention(call, tmp_path):
     printed = call(*drawing[:3], '--case', 'q', '--out', tmp_path / 'case',
                    *options, fails=True)
     assert "no case 'q' in the test set; it has ['p']" in printed
+
+
+def test_attention_through_the_genes_of_a_case(call, tmp_path):
+    root = write_slide_omic_cohort(
+        tmp_path / 'cohort', 6, patches=(8, 12), dims=6, num_genes=30,
+        num_pathways=2, pathway_size=3, split_shares=(.34, .33, .33))
+    (tmp_path / 'model.py').write_text(
+        GENES_MODEL.format(root=str(root)))
+    config = Config.fromfile(tmp_path / 'model.py')
+    init_default_scope('mmpretrain')
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model).eval()
+    train = DATASETS.build({**config.test_dataloader.dataset,
+                            'split': 'train', 'test_mode': False})
+    model.data_preprocessor.gene_scale.set(train.fit_gene_scaler().state())
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    cases = [dataset.get_data_info(place) for place in range(2)]
+    drawing = ('visualizations/visualize_slide_attention.py',
+               tmp_path / 'model.py', tmp_path / 'model.pth', '--patch-size',
+               256, '--out', tmp_path / 'heat')
+    call(*drawing, '--case', *(case['case_id'] for case in cases))
+    found = []
+    for place, case in enumerate(cases):
+        slide = case['slides'][0]
+        name = Path(slide['path']).stem
+        batch = model.data_preprocessor(
+            pseudo_collate([dataset[place]]))['inputs']
+        with torch.no_grad():
+            expected = model.aggregator.attention(
+                batch['patches'], batch['valid'], batch['coords'],
+                batch['genes'], batch['has_genes'])[0]
+        patches = json.loads((tmp_path / 'heat' / f'{name}.geojson')
+                             .read_text())['features']
+        found.append(np.array([[
+            patch['properties']['measurements'][f'attention set {row}']
+            for patch in patches] for row in range(3)]))
+        np.testing.assert_allclose(found[-1], expected, atol=1e-6)
+        assert (tmp_path / 'heat' / f'{name}_attention.png').is_file()
+        # The genes of somebody else look at other patches.
+        other = model.data_preprocessor(
+            pseudo_collate([dataset[1 - place]]))['inputs']
+        with torch.no_grad():
+            foreign = model.aggregator.attention(
+                batch['patches'], batch['valid'], batch['coords'],
+                other['genes'], other['has_genes'])[0]
+        assert np.abs(found[-1] - foreign.numpy()).max() > 1e-3
+    # A file of features says nothing about genes.
+    printed = call(*drawing, '--features', cases[0]['slides'][0]['path'],
+                   fails=True)
+    assert 'name the patient with --case' in printed
