@@ -58,9 +58,23 @@ def plain_pretty_text(monkeypatch):
 def test_every_row_has_a_config():
     rows = {path.stem for path in FOLDER.glob('*.py')}
     assert rows >= {f'{name}_{SCHEDULE}' for name in ROWS}
-    small = {path.name.split('_')[0]
-             for path in FOLDER.glob('small/*_musk1.py')}
-    assert small == set(SLIDES)
+    for data in ('musk1', 'lc25000-bags'):
+        small = {path.name.split('_')[0]
+                 for path in FOLDER.glob(f'small/*_{data}.py')}
+        assert small == set(SLIDES)
+
+
+@pytest.mark.parametrize('name', SLIDES)
+def test_features_are_scaled_where_they_vary_little(name):
+    """What is trained on tiles differs from musk1 in data and scale."""
+    tiles, molecules = (read(f'{name}_1xb8-40e_{data}')
+                        for data in ('lc25000-bags', 'musk1'))
+    assert tiles.model.aggregator.norm_features is True
+    assert 'norm_features' not in molecules.model.aggregator
+    for part in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
+        assert tiles[part] == molecules[part]
+    assert tiles.train_dataloader.batch_size == \
+        molecules.train_dataloader.batch_size
 
 
 @pytest.mark.parametrize('name', ROWS)
