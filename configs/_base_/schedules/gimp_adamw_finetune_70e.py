@@ -1,42 +1,13 @@
-"""GiMP's fine-tuning: AdamW, 1e-4, cosine, 70 epochs (section 3.1)."""
+"""GiMP's fine-tuning: as its pre-training, 70 epochs, with validation."""
+
+_base_ = './gimp_adamw_100e.py'
 
 # ========================= Frequently modified =========================
 max_epochs = 70
-# For a total batch of 8; --auto-scale-lr scales it to yours.
-base_lr = 1e-4
-
-# ========================== Possibly modified ==========================
-# Not in the paper: warm-up, weight decay (AdamW's own) and clipping.
-warmup_epochs = 5
-weight_decay = 0.01
-max_norm = 1.0
 
 # ====================== Unmodified in most cases =======================
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=base_lr, weight_decay=weight_decay),
-    clip_grad=dict(max_norm=max_norm))
-
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
+# base_lr is for a total batch of 8 here; --auto-scale-lr scales it to yours.
 auto_scale_lr = dict(base_batch_size=8)
 val_cfg = dict()
 test_cfg = dict()
