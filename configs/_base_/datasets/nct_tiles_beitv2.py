@@ -1,0 +1,58 @@
+"""NCT-CRC-HE-100K-NONORM for BEiT v2: a tile, the same tile for the tokenizer
+and a mask of blocks, with mmpretrain's transforms.
+
+Those draw from the state of their worker: other numbers of workers give other
+crops and masks. The tokenizer's picture differs in its normalisation alone.
+"""
+
+# ========================= Frequently modified =========================
+data_root = 'data/NCT/'
+batch_size = 32  # per GPU
+num_workers = 4  # per GPU
+
+# ========================== Possibly modified ==========================
+# Side of the images in pixels, and patches along it.
+image_size = 224
+grid_size = 14
+# Masked patches of an image: 75 of 196, in blocks of 16 to 75.
+num_masked = 75
+min_block = 16
+
+# ====================== Unmodified in most cases =======================
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=num_workers > 0,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='mmmedmask.NCTCRC',
+        data_root=data_root,
+        split='train',
+        pipeline=[
+            # In RGB, as Pillow expects it in ColorJitter.
+            dict(type='mmmedmask.LoadTile', in_channels=3),
+            dict(
+                type='ColorJitter',
+                brightness=0.4,
+                contrast=0.4,
+                saturation=0.4,
+                hue=0.0),
+            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+            dict(
+                type='RandomResizedCropAndInterpolationWithTwoPic',
+                size=image_size,
+                second_size=image_size,
+                interpolation='bicubic',
+                second_interpolation='bicubic',
+                scale=(0.2, 1.0)),
+            dict(
+                type='BEiTMaskGenerator',
+                input_size=(grid_size, grid_size),
+                num_masking_patches=num_masked,
+                max_num_patches=num_masked,
+                min_num_patches=min_block),
+            dict(type='PackInputs', meta_keys=('img_path', 'sample_idx')),
+        ]))
