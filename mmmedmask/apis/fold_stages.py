@@ -34,6 +34,23 @@ def find_datasets(config: Config) -> list[tuple[Where, dict]]:
     return list(_find(_read(config), DATASET))
 
 
+def find_checkpoints(config: Config) -> dict[Where, str]:
+    """Find the checkpoints that a config starts from.
+
+    Args:
+        config: The config.
+
+    Returns:
+        Of every ``init_cfg`` of type ``Pretrained``, and of ``load_from``,
+        the keys from the top and the file, '' where it is left out.
+    """
+    found = {(*where, 'checkpoint'): str(node.get('checkpoint') or '')
+             for where, node in _find(_read(config), 'Pretrained')}
+    if config.get('load_from') is not None:
+        found['load_from', ] = str(config.load_from)
+    return found
+
+
 def plan_sources(configs: Sequence[Config],
                  pretrained: Sequence[str] = ()) -> list[dict[Where, int]]:
     """Find the stage that makes each checkpoint which a stage starts from.
@@ -67,7 +84,7 @@ def plan_sources(configs: Sequence[Config],
     for number, config in enumerate(configs):
         plan: dict[Where, int] = {}
         others: dict[Where, str] = {}
-        for where, path in _checkpoints(config).items():
+        for where, path in find_checkpoints(config).items():
             named.add(path)
             if path in pretrained:
                 continue
@@ -142,7 +159,7 @@ def stage_settings(config: Config, split_file: Path,
         before=dict(before),
         pretrained={
             path: content_digest(Path(path))
-            for path in _checkpoints(config).values()
+            for path in find_checkpoints(config).values()
             if path and path not in before},
         checkpoint=choice)
     text = json.dumps(settings, sort_keys=True)
@@ -209,15 +226,6 @@ def _read(config: Config) -> dict:
     """What a runner reads of a config, without plain variables."""
     keys = runner_keys()
     return {key: value for key, value in config.items() if key in keys}
-
-
-def _checkpoints(config: Config) -> dict[Where, str]:
-    """All checkpoints that a config names, '' where it leaves one out."""
-    found = {(*where, 'checkpoint'): str(node.get('checkpoint') or '')
-             for where, node in _find(_read(config), 'Pretrained')}
-    if config.get('load_from') is not None:
-        found['load_from', ] = str(config.load_from)
-    return found
 
 
 def _unknown_source(config: Config, others: Mapping[Where, str]) -> str:
