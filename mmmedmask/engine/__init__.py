@@ -1,6 +1,10 @@
-"""Hooks, samplers and optimizer wrappers."""
+"""Hooks, samplers, optimizer wrappers and their constructors."""
 
 from mmmedmask.engine import hooks, samplers
+from mmmedmask.engine.layer_decay import BackboneLayerDecayConstructor
 from mmmedmask.engine.optim_wrapper import Bfloat16OptimWrapper
 
-__all__ = ['Bfloat16OptimWrapper', 'hooks', 'samplers']
+__all__ = [
+    'BackboneLayerDecayConstructor', 'Bfloat16OptimWrapper', 'hooks',
+    'samplers'
+]

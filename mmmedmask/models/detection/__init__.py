@@ -1,0 +1,8 @@
+"""What turns a plain vision transformer into a detector's backbone."""
+
+from mmmedmask.models.detection.beit_vit import BEiTFeatureViT
+from mmmedmask.models.detection.simple_feature_pyramid import (
+    SimpleFeaturePyramid,
+)
+
+__all__ = ['BEiTFeatureViT', 'SimpleFeaturePyramid']
