@@ -84,8 +84,21 @@ def load_config(path: str | Path,
             f'config {str(path)!r} does not exist (working folder: '
             f'{Path.cwd()}){hint}')
     config = Config.fromfile(path)
-    if not options:
-        return config
+    if options:
+        override_settings(config, options)
+    return config
+
+
+def override_settings(config: Config, options: Mapping[str, Any]) -> None:
+    """Override some settings of a config.
+
+    Args:
+        config: The config, read from a file.
+        options: Dotted key to value, as ``--cfg-options`` gives them.
+
+    Raises:
+        ValueError: If an option's first key is nothing that a runner reads.
+    """
     keys = runner_keys()
     for option in options:
         first = option.partition('.')[0]
@@ -102,7 +115,6 @@ def load_config(path: str | Path,
             f'the option {option!r} would have no effect: {first!r} '
             f'{reason}.{hint}')
     config.merge_from_dict(dict(options))
-    return config
 
 
 def runner_keys() -> set[str]:
