@@ -1,4 +1,4 @@
-"""Per-sample colour augmentation of a batch, the family C of CMIM.
+"""Per-sample colour augmentation of a batch as contrastive methods do it.
 
 Two ways give the same picture up to 8-bit rounding: ``torchvision`` image by
 image (fast on a CPU) and ``kornia`` in batches (fast on a GPU).
