@@ -73,6 +73,7 @@ val_evaluator = dict(ann_file=data_root + 'annotations/test.json')
 test_evaluator = val_evaluator
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr), clip_grad=dict(max_norm=10))
+auto_scale_lr = dict(base_batch_size=batch_size)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=20),
     dict(

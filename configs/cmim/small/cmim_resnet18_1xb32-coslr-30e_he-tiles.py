@@ -34,6 +34,7 @@ train_dataloader = dict(
         ]))
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
+auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',

@@ -58,6 +58,7 @@ val_evaluator = dict(ann_file=data_root + 'annotations/test.json')
 test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
+auto_scale_lr = dict(base_batch_size=2)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=50),

@@ -21,4 +21,5 @@ cohort = dict(
 train_dataloader = dict(batch_size=batch_size, dataset=cohort)
 val_dataloader = dict(dataset=cohort)
 test_dataloader = dict(dataset=cohort)
+auto_scale_lr = dict(base_batch_size=batch_size)
 train_cfg = dict(max_epochs=8)

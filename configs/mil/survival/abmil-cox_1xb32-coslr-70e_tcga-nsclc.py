@@ -21,6 +21,7 @@ train_dataloader = dict(
         dict(type='mmmedmask.RandomSubsample', max_patches=max_patches),
         dict(type='mmmedmask.PackSlideOmicInputs'),
     ]))
+auto_scale_lr = dict(base_batch_size=batch_size)
 val_evaluator = dict(_delete_=True, type='mmmedmask.SurvivalConcordance')
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(save_best='survival/c_index'))

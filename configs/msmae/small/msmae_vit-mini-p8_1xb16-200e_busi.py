@@ -44,6 +44,7 @@ model = dict(
         patch_size=patch_size),
     neck=dict(embed_dims=96, num_layers=2, num_heads=4))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
+auto_scale_lr = dict(base_batch_size=batch_size)
 param_scheduler = [
     dict(_base_.param_scheduler[0], end=warmup_epochs),
     dict(_base_.param_scheduler[1], begin=warmup_epochs),
