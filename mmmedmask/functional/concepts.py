@@ -1,0 +1,175 @@
+"""Concepts of ConCL: cluster a feature map, carry the clusters to views.
+
+A label map holds the index of each cell's concept, in [0, K), or -1 where
+there is none. Everything works on the whole batch at once.
+"""
+
+import torch
+import torch.nn.functional as F
+
+
+def random_cells(uniform: torch.Tensor, count: int) -> torch.Tensor:
+    """Choose different cells of every image, each set as likely.
+
+    Args:
+        uniform: A random number per cell, shape (B, N).
+        count: Cells to choose, at most N.
+
+    Returns:
+        Their indices, int64, shape (B, count).
+
+    Raises:
+        ValueError: If there are not as many cells.
+    """
+    if count > uniform.shape[1]:
+        raise ValueError(f'a map of {uniform.shape[1]} cells has no {count} '
+                         'different ones')
+    return uniform.argsort(dim=1)[:, :count]
+
+
+def cosine_kmeans(features: torch.Tensor, start: torch.Tensor,
+                  iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cluster the features of every image by cosine similarity.
+
+    An iteration assigns each feature to the most similar centroid, and moves
+    each centroid to the mean of its normalised features. A cluster without
+    features takes the one that is least similar to its own centroid; the
+    second empty cluster of an image takes the next, and so on. Should equal
+    features leave a cluster empty at the end, no label names it.
+
+    Args:
+        features: Shape (B, N, C), of any length.
+        start: Index of the feature at which each cluster starts, int64,
+            shape (B, K), K different ones; see :func:`random_cells`.
+        iterations: Iterations, at least 1.
+
+    Returns:
+        Labels in [0, K), int64, of shape (B, N), by the final centroids, and
+        these, of unit length, (B, K, C). Never in the reduced precision of
+        autocast.
+
+    Raises:
+        ValueError: If there is no iteration.
+    """
+    num_clusters = start.shape[1]
+    if iterations < 1:
+        raise ValueError(f'iterations must be at least 1, got {iterations}')
+    with torch.autocast(features.device.type, enabled=False):
+        if features.dtype != torch.float64:
+            features = features.float()
+        features = F.normalize(features, dim=2)
+        centroids = _take(features, start)
+        for _ in range(iterations):
+            similarity, labels = (features @ centroids.mT).max(dim=2)
+            members = one_hot(labels, num_clusters, features.dtype)
+            size = members.sum(dim=2, keepdim=True)
+            # The n-th empty cluster gets the n-th worst represented feature.
+            empty = size[..., 0] == 0
+            order = (empty.long().cumsum(dim=1) - 1).clamp(min=0)
+            worst = similarity.argsort(dim=1, stable=True).gather(1, order)
+            moved = torch.where(empty[..., None], _take(features, worst),
+                                members @ features / size.clamp(min=1))
+            centroids = F.normalize(moved, dim=2)
+        labels = (features @ centroids.mT).argmax(dim=2)
+    return labels, centroids
+
+
+def _take(features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows ``index`` (B, K) of every image's features (B, N, C)."""
+    return features.take_along_dim(index[..., None], dim=1)
+
+
+def one_hot(labels: torch.Tensor, num_labels: int,
+            dtype: torch.dtype) -> torch.Tensor:
+    """One mask per label.
+
+    Args:
+        labels: Shape (B, ...); -1 belongs to no mask.
+        num_labels: Number of labels K.
+        dtype: Type of the masks.
+
+    Returns:
+        Shape (B, K, ...), 1 where the label is that of the mask, else 0.
+    """
+    index = torch.arange(num_labels, device=labels.device)
+    index = index.view(1, -1, *[1] * (labels.dim() - 1))
+    return (labels[:, None] == index).to(dtype)
+
+
+def overlap_matrix(scale: torch.Tensor, shift: torch.Tensor,
+                   output_length: int, input_length: int) -> torch.Tensor:
+    """Share of every output cell that each input cell covers, on one axis.
+
+    The point ``v`` of the output in [-1, 1] lies at ``scale * v + shift`` of
+    the input; a negative scale mirrors.
+
+    Args:
+        scale: Shape (B,), not 0.
+        shift: Shape (B,).
+        output_length: Cells of the output.
+        input_length: Cells of the input.
+
+    Returns:
+        Shape (B, output_length, input_length). Rows sum to the share of the
+        output cell that lies inside the input, in [0, 1].
+    """
+    edges = torch.arange(
+        output_length + 1, dtype=scale.dtype, device=scale.device)
+    edges = 2 * edges / output_length - 1
+    edges = (scale[:, None] * edges + shift[:, None] + 1) * input_length / 2
+    first = torch.minimum(edges[:, :-1], edges[:, 1:])[:, :, None]
+    last = torch.maximum(edges[:, :-1], edges[:, 1:])[:, :, None]
+    cells = torch.arange(
+        input_length, dtype=scale.dtype, device=scale.device)
+    covered = torch.minimum(last, cells + 1) - torch.maximum(first, cells)
+    return covered.clamp(min=0) / (last - first)
+
+
+def carry_labels(labels: torch.Tensor, num_labels: int, theta: torch.Tensor,
+                 size: tuple[int, int]) -> torch.Tensor:
+    """Carry label maps from the reference view to the grid of another view.
+
+    A cell of the view takes the label that covers most of it; of equal
+    shares the lowest. This is RoI-align on masks, with exact areas in the
+    place of sampled points.
+
+    Args:
+        labels: Label maps of the reference view, shape (B, h, w).
+        num_labels: Number of labels K.
+        theta: Matrices from coordinates of the view to those of the
+            reference, shape (B, 3, 3), axis-aligned: boxes and flips. See
+            :func:`mmmedmask.functional.affine.relative_theta`.
+        size: Size of the view's grid as (H, W).
+
+    Returns:
+        Labels of shape (B, H, W); -1 where a cell lies outside of the
+        reference view.
+    """
+    height, width = labels.shape[1:]
+    rows = overlap_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height)
+    columns = overlap_matrix(theta[:, 0, 0], theta[:, 0, 2], size[1], width)
+    shares = torch.einsum('bHh,bkhw,bWw->bkHW', rows,
+                          one_hot(labels, num_labels, theta.dtype), columns)
+    # Equal shares may differ in their last digits, here or on a GPU.
+    largest, _ = shares.max(dim=1, keepdim=True)
+    label = (shares >= largest - 1e-5).long().argmax(dim=1)
+    return torch.where(largest[:, 0] > 1e-5, label, -1)
+
+
+def pool_labels(features: torch.Tensor, labels: torch.Tensor,
+                num_labels: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Average the features of every label's cells: the prototypes.
+
+    Args:
+        features: Shape (B, C, H, W).
+        labels: Shape (B, H, W).
+        num_labels: Number of labels K.
+
+    Returns:
+        Prototypes of shape (B, K, C), 0 where a label has no cell, and
+        whether it has one, bool, shape (B, K).
+    """
+    masks = one_hot(labels, num_labels, features.dtype)
+    cells = masks.sum(dim=(2, 3))
+    sums = torch.einsum('bkhw,bchw->bkc', masks, features)
+    return sums / cells.clamp(min=1)[..., None], cells > 0
