@@ -1,0 +1,100 @@
+"""What a run was made with: code, versions, hardware."""
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mmmedmask.compat.config_bases import PACKAGE_FOLDER
+from mmmedmask.compat.families import FAMILIES
+from mmmedmask.version import __version__
+
+_SECONDS = 20
+
+
+def describe_environment() -> dict:
+    """Collect what a result may depend on besides config and data.
+
+    Returns:
+        Plain data: ``git`` (``commit`` and ``dirty``, None outside of a git
+        checkout), ``versions`` and ``hardware``.
+    """
+    return dict(
+        git=git_state(PACKAGE_FOLDER),
+        versions=package_versions(),
+        hardware=describe_hardware())
+
+
+def git_state(folder: Path) -> dict | None:
+    """Find the commit that a folder is at.
+
+    Args:
+        folder: A folder.
+
+    Returns:
+        ``commit``, and whether tracked files differ from it (``dirty``);
+        None if the folder is not in a checkout, or git is not installed.
+    """
+    # A package that is installed into some other project's checkout is not
+    # what that has committed.
+    top = _run('git', '-C', str(folder), 'rev-parse', '--show-toplevel')
+    if top is None or 'site-packages' in folder.parts:
+        return None
+    commit = _run('git', '-C', str(folder), 'rev-parse', 'HEAD')
+    changes = _run('git', '-C', str(folder), 'status', '--porcelain',
+                   '--untracked-files=no')
+    return dict(commit=commit, dirty=bool(changes))
+
+
+def package_versions() -> dict[str, str]:
+    """List the versions of Python and of the packages that matter."""
+    versions = dict(python=platform.python_version(), mmmedmask=__version__)
+    names = ['torch', 'torchvision', 'numpy']
+    names += [name for fork, originals in FAMILIES.values()
+              for name in (fork, *originals)]
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_hardware() -> dict:
+    """Describe the machine: ``cpu``, ``cores`` (usable) and ``gpus``."""
+    return dict(cpu=_cpu_name(), cores=_usable_cores(), gpus=_gpu_names())
+
+
+def _cpu_name() -> str:
+    info = Path('/proc/cpuinfo')
+    if info.is_file():
+        for line in info.read_text(encoding='utf-8',
+                                   errors='replace').splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpu_names() -> list[str]:
+    # Asking PyTorch would take memory on the GPU for as long as we wait.
+    if shutil.which('nvidia-smi') is None:
+        return []
+    names = _run('nvidia-smi', '--query-gpu=name', '--format=csv,noheader')
+    return names.splitlines() if names else []
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True,
+                              timeout=_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

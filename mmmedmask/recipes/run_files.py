@@ -1,0 +1,215 @@
+"""Read and mend what MMEngine leaves in the folder of a run."""
+
+import json
+import math
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
+_LOAD_CHECK = re.compile(
+    r'Load check of (?P<what>.+): (?P<matched>\d+) of (?P<expected>\d+) '
+    r'tensors are equal \((?P<percent>[\d.]+) %\)')
+_SCRATCH = re.compile(r'Load check: (?P<what>.+) is trained from scratch')
+_TRAINING = re.compile(
+    r'(?:Epoch|Iter)\(train\)\s+(?:\[\s*\d+\])?\[\s*\d+/(?P<total>\d+)\]')
+_STEP_CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
+_TAIL_BYTES = 65536
+#: What MMEngine logs beside the metrics.
+_NO_METRICS = ('data_time', 'time')
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a training is.
+
+    Attributes:
+        iteration: Iterations that are done.
+        total: All iterations, None if it is not known yet.
+        seconds: Seconds per iteration.
+        loss: The loss, None if it is not logged.
+    """
+
+    iteration: int
+    total: int | None
+    seconds: float
+    loss: float | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end, None if that is not known."""
+        if self.total is None:
+            return None
+        return max(0, self.total - self.iteration) * self.seconds
+
+
+def training_progress(folder: Path,
+                      max_epochs: int | None) -> TrainingProgress | None:
+    """See how far a training is, from MMEngine's logs.
+
+    Args:
+        folder: Its work dir.
+        max_epochs: Its epochs; None if it counts iterations.
+
+    Returns:
+        The progress, None as long as nothing is logged.
+    """
+    logs = _log_folders(folder)
+    if not logs:
+        return None
+    rows = _json_lines(_tail(logs[-1] / 'vis_data' / 'scalars.json'))
+    rows = [row for row in rows if 'loss' in row and 'time' in row]
+    if not rows:
+        return None
+    totals = _TRAINING.findall(_tail(logs[-1] / f'{logs[-1].name}.log'))
+    total = int(totals[-1]) * (max_epochs or 1) if totals else None
+    row = rows[-1]
+    return TrainingProgress(int(row['step']), total, float(row['time']),
+                            float(row['loss']))
+
+
+def read_metrics(folder: Path, after: str = '') -> dict[str, float]:
+    """Read what MMEngine wrote at the end of a test.
+
+    Args:
+        folder: Work dir of the test.
+        after: Name of a log folder; only later ones count.
+
+    Returns:
+        Metric to value, those that are numbers.
+
+    Raises:
+        ValueError: If there is no file with metrics.
+    """
+    for logs in reversed(_log_folders(folder)):
+        file = logs / f'{logs.name}.json'
+        if logs.name <= after or not file.is_file():
+            continue
+        content = json.loads(file.read_text(encoding='utf-8'))
+        return {
+            key: float(value) for key, value in content.items()
+            if key not in _NO_METRICS and not isinstance(value, bool)
+            and isinstance(value, int | float)}
+    raise ValueError(
+        f'the test has left no metrics in {folder}: the config needs '
+        'default_hooks.logger, which writes them')
+
+
+def last_log_folder(folder: Path) -> str:
+    """Name of the last log folder of a work dir, '' if it has none."""
+    logs = _log_folders(folder)
+    return logs[-1].name if logs else ''
+
+
+def read_load_checks(folder: Path) -> list[dict]:
+    """Find what LoadCheckHook said, in all logs of a run.
+
+    Args:
+        folder: Its work dir.
+
+    Returns:
+        ``what`` was loaded, ``matched`` of ``expected`` tensors, and
+        ``percent``; or ``what`` and ``scratch=True``. The last word on each.
+    """
+    checks: dict[str, dict] = {}
+    for logs in _log_folders(folder):
+        file = logs / f'{logs.name}.log'
+        if not file.is_file():
+            continue
+        for line in file.read_text(encoding='utf-8',
+                                   errors='replace').splitlines():
+            found = _LOAD_CHECK.search(line)
+            if found:
+                checks[found['what']] = dict(
+                    what=found['what'],
+                    matched=int(found['matched']),
+                    expected=int(found['expected']),
+                    percent=float(found['percent']))
+                continue
+            found = _SCRATCH.search(line)
+            if found:
+                checks[found['what']] = dict(what=found['what'], scratch=True)
+    return list(checks.values())
+
+
+def mend_checkpoints(folder: Path) -> str | None:
+    """Let a run resume that was killed while it wrote a checkpoint.
+
+    MMEngine deletes an old checkpoint before it writes a new one, and names
+    the new one in ``last_checkpoint`` after that. A kill in between leaves
+    half a file, or a name without a file. Half files are deleted, and
+    ``last_checkpoint`` gets the latest whole one.
+
+    Args:
+        folder: The run's work dir, in which nothing runs.
+
+    Returns:
+        What was done, None if there was nothing to do.
+    """
+    done = []
+    whole: dict[int, Path] = {}
+    for path in sorted(folder.glob('*.pth')):
+        found = _STEP_CHECKPOINT.fullmatch(path.name)
+        if found is None and not path.name.startswith('best_'):
+            continue
+        if not zipfile.is_zipfile(path):
+            path.unlink()
+            done.append(f'{path.name} was not whole, deleted')
+        elif found:
+            whole[int(found[1])] = path
+    pointer = folder / 'last_checkpoint'
+    named = pointer.read_text(encoding='utf-8').strip() \
+        if pointer.is_file() else None
+    target = Path(folder, Path(named).name) if named else None
+    if target is not None and target.is_file():
+        return '; '.join(done) or None
+    if whole:
+        latest = whole[max(whole)]
+        partial = pointer.with_name('last_checkpoint.part')
+        partial.write_text(str(latest), encoding='utf-8')
+        partial.replace(pointer)
+        done.append(f'going on from {latest.name}')
+    elif named is not None:
+        pointer.unlink()
+        done.append('no checkpoint is whole, starting anew')
+    return '; '.join(done) or None
+
+
+def tail_of(file: Path, lines: int) -> str:
+    """Last lines of a text file, '' if there is none."""
+    return '\n'.join(_tail(file).splitlines()[-lines:])
+
+
+def is_number(value: object) -> bool:
+    """Whether a metric is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _log_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir()
+                  if path.is_dir() and _RUN_FOLDER.fullmatch(path.name))
+
+
+def _json_lines(text: str) -> list[dict]:
+    rows = []
+    for line in text.splitlines():
+        # The first may be cut, and the last not be written to its end.
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _tail(file: Path) -> str:
+    if not file.is_file():
+        return ''
+    with file.open('rb') as stream:
+        stream.seek(0, 2)
+        stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+        return stream.read().decode('utf-8', errors='replace')
