@@ -1,0 +1,45 @@
+"""Masked image modelling with a ViT: AdamW, warm-up, cosine to 0 (MAE's).
+
+800 epochs of batches of 256, as CMIM trains.
+"""
+
+# ========================= Frequently modified =========================
+max_epochs = 800
+# 1.5e-4 per 256 images; --auto-scale-lr scales it to your total batch.
+base_lr = 1.5e-4
+
+# ========================== Possibly modified ==========================
+warmup_epochs = 40
+
+# ====================== Unmodified in most cases =======================
+# Not decayed are norms, biases and tokens.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=base_lr, betas=(0.9, 0.95), weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys=dict(
+            cls_token=dict(decay_mult=0.0), mask_token=dict(decay_mult=0.0))))
+
+# The cosine ends with the last epoch: a child that trains longer or shorter
+# changes train_cfg alone, unless it is no longer than the warm-up.
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=warmup_epochs,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=0.0,
+        by_epoch=True,
+        begin=warmup_epochs,
+        convert_to_iter_based=True)
+]
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=256)
