@@ -25,6 +25,7 @@ from mmmedmask.testing.slide_omic_configs import (
     draw_cohort,
     shrink_slide_omic,
 )
+from mmmedmask.testing.transformer_configs import shrink_transformer
 
 BATCH_SIZE = 2
 ITERATIONS = 2
@@ -54,7 +55,8 @@ def shrink_config(cfg: Config,
     """Return a copy of a config that trains within a second on a CPU.
 
     Handled are the pre-training of CMIM, MSMAE and GiMP, MSMAE's classifier
-    and that of slides and genes, detection with mmdet and SETR with mmseg.
+    and that of slides and genes, mmpretrain's masked image modelling and
+    classifiers, detection with mmdet and SETR with mmseg.
     Data sets are drawn at the relative paths that the config names.
 
     Args:
@@ -78,6 +80,7 @@ def shrink_config(cfg: Config,
         _shrink_setr(cfg.model)
     if cfg.model.type in MSMAE_MODELS:
         _shrink_msmae(cfg)
+    shrink_transformer(cfg, data_dir)
     _shrink_loops(cfg)
     _shrink_hooks(cfg)
     for node in nested_dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
