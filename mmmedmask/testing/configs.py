@@ -13,6 +13,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmedmask.testing.convolutional_configs import (
+    draw_class_folders,
+    shrink_convolutional,
+)
 from mmmedmask.testing.datasets import (
     write_gland_dataset,
     write_nct_dataset,
@@ -81,6 +85,7 @@ def shrink_config(cfg: Config,
     if cfg.model.type in MSMAE_MODELS:
         _shrink_msmae(cfg)
     shrink_transformer(cfg, data_dir)
+    shrink_convolutional(cfg)
     _shrink_loops(cfg)
     _shrink_hooks(cfg)
     for node in nested_dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
@@ -279,6 +284,7 @@ def _draw_labelled(dataset: dict, root: Path) -> None:
 
 DRAWN: dict[str, Callable[[dict, Path], None]] = {
     'CocoDataset': _draw_glands,
+    'CustomDataset': draw_class_folders,
     'mmmedmask.LabelledImages': _draw_labelled,
     'mmmedmask.LesionSegmentation': _draw_lesions,
     'mmmedmask.NCTCRC': _draw_nct,
