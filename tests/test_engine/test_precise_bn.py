@@ -236,6 +236,22 @@ def test_says_how_many_batches_it_used(tmp_path):
     assert any("['head_norm']" in m for m in messages)
 
 
+def test_without_batch_norm_no_batch_is_spent(tmp_path):
+    """Transformers inherit the hook with the runtime of the detectors."""
+    model = TinyModel()
+    for name in ('backbone.1', 'backbone.4', 'head_norm'):
+        model.set_submodule(name, nn.Identity())
+    calls = []
+    runner = tiny_runner(
+        tmp_path, model,
+        [PreciseBNHook(3, forward=lambda model, batch: calls.append(batch))])
+    messages = []
+    runner.logger.warning = messages.append
+    runner.train()
+    assert not calls
+    assert sum('Precise BN will do nothing' in one for one in messages) == 1
+
+
 def test_a_model_without_features_is_found_before_training(tmp_path):
 
     class NoFeatures(nn.Module):

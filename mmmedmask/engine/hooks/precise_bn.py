@@ -233,6 +233,7 @@ class PreciseBNHook(Hook):
                              f'function, got {forward!r}')
         self.num_batches = num_batches
         self.forward = forward
+        self._has_layers = True
 
     def before_train(self, runner) -> None:
         """Find out now, not after hours, that a model does not fit."""
@@ -243,8 +244,8 @@ class PreciseBNHook(Hook):
                 f'precise BN: {type(model).__name__} has no extract_feat, '
                 "use forward='loss' or a function")
         with _training_mode(model):
-            layers = active_batch_norms(model)
-        if not layers:
+            self._has_layers = bool(active_batch_norms(model))
+        if not self._has_layers:
             runner.logger.warning(
                 'Precise BN will do nothing: no BatchNorm layer of the model '
                 'updates its statistics.')
@@ -267,6 +268,8 @@ class PreciseBNHook(Hook):
             self._update(runner, runner.train_loop.dataloader)
 
     def _update(self, runner, batches: Iterable) -> None:
+        if not self._has_layers:
+            return
         forward = self.forward
         if not callable(forward):
             forward = forward_loss if forward == 'loss' else forward_features
