@@ -1,0 +1,316 @@
+"""Build the parts of a config one by one, and load its first samples."""
+
+import copy
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import (
+    DATASETS,
+    FUNCTIONS,
+    HOOKS,
+    METRICS,
+    MODELS,
+    PARAM_SCHEDULERS,
+    VISUALIZERS,
+    init_default_scope,
+)
+from torch import nn
+
+from mmmedmask.engine.inspection import preserve_random_state
+from mmmedmask.inspection.config_types import (
+    STANDARD_HOOKS,
+    dotted,
+    find_type,
+    typed_parts,
+)
+from mmmedmask.inspection.findings import (
+    GREEN,
+    RED,
+    YELLOW,
+    Finding,
+    describe_error,
+)
+from mmmedmask.inspection.paths import data_is_there
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+#: Samples that are loaded and put into a batch.
+SAMPLES = 2
+#: Iterations of an epoch that schedulers are built with where none is known.
+ASSUMED_LENGTH = 100
+
+
+@dataclass
+class Parts:
+    """What could be built of a config.
+
+    Attributes:
+        model: The model, on the CPU and not initialised, or ``None``.
+        wrapper: The optimizer wrapper of the model, or ``None``.
+        datasets: Name of the loader to its data set, where the data are.
+        findings: A finding for each part.
+    """
+
+    model: nn.Module | None = None
+    wrapper: OptimWrapper | None = None
+    datasets: dict[str, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def build_parts(config: Config) -> Parts:
+    """Build model, data sets, optimizer, schedules, hooks and metrics.
+
+    Each part is built by itself, so that one that fails hides no other.
+    The default scope is that of the config from here on.
+
+    Args:
+        config: The config; it is not changed.
+
+    Returns:
+        The parts and their findings.
+    """
+    config = copy.deepcopy(config)
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    parts = Parts()
+    with preserve_random_state():
+        _build_model(config, parts)
+        _build_optimizer(config, parts)
+        for name in LOADERS:
+            _build_dataset(config, name, parts)
+        for name in EVALUATORS:
+            _build_metrics(config, name, parts)
+        _build_hooks(config, parts)
+        _build_visualizer(config, parts)
+    return parts
+
+
+def _attempt(parts: Parts, config: Config, check: str, where: str,
+             build: Callable[[], Any]) -> Any:
+    """Build something; an error becomes a red finding."""
+    try:
+        return build()
+    except Exception as error:  # any part of any library may raise anything
+        parts.findings.append(Finding(
+            RED, check, describe_error(error),
+            locate_error(config, error, where), 'see the message'))
+        return None
+
+
+def locate_error(config: Config, error: BaseException, where: str) -> str:
+    """Find the part of a config that an error of its builder is about.
+
+    Args:
+        config: The config.
+        error: An error of MMEngine's builder, which names the classes that
+            were being built.
+        where: Dotted key of what was to be built.
+
+    Returns:
+        Dotted key of the innermost part of that class, if there is one
+        below ``where`` and no other, else ``where``.
+    """
+    names = re.findall(r'class `(\w+)` in', str(error))
+    if not names:
+        return where
+    top = where.split('.')[0]
+    scope = config.get('default_scope') or 'mmengine'
+    found = set()
+    for part, path, part_scope in typed_parts(
+            config.to_dict().get(top), (top, ), scope):
+        kind = str(part['type']).rpartition('.')[2]
+        target, _ = find_type(str(part['type']), 'MODELS', part_scope)
+        if names[-1] in (kind, getattr(target, '__name__', None)):
+            found.add(dotted(path))
+    return found.pop() if len(found) == 1 else where
+
+
+def _build_model(config: Config, parts: Parts) -> None:
+    settings = config.get('model')
+    if settings is None:
+        parts.findings.append(Finding(
+            RED, 'model', 'the config has no model', 'model',
+            'add a model, or inherit from a config that has one'))
+        return
+    if config.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', config.data_preprocessor)
+    model = _attempt(parts, config, 'model', 'model',
+                     lambda: MODELS.build(settings))
+    if model is None:
+        return
+    parts.model = model
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters()
+                  if parameter.requires_grad)
+    text = f'{type(model).__name__}, {total / 1e6:.2f} M parameters'
+    if trained != total:
+        text += f', of which {trained / 1e6:.2f} M are trained'
+    parts.findings.append(Finding(GREEN, 'model', text, 'model'))
+
+
+def without_mixed_precision(wrapper: dict) -> dict:
+    """Let an optimizer wrapper run on a CPU.
+
+    Args:
+        wrapper: The config of an optimizer wrapper, changed in place.
+
+    Returns:
+        The same.
+    """
+    if str(wrapper.get('type')).rpartition('.')[2] == 'AmpOptimWrapper':
+        wrapper['type'] = 'OptimWrapper'
+        for key in ('dtype', 'loss_scale', 'use_fsdp'):
+            wrapper.pop(key, None)
+    return wrapper
+
+
+def _build_optimizer(config: Config, parts: Parts) -> None:
+    settings = config.get('optim_wrapper')
+    if parts.model is None or settings is None:
+        return
+    settings = without_mixed_precision(settings)
+    settings.setdefault('type', 'OptimWrapper')
+    wrapper = _attempt(parts, config, 'optimizer', 'optim_wrapper',
+                       lambda: build_optim_wrapper(parts.model, settings))
+    if wrapper is None:
+        return
+    parts.wrapper = wrapper
+    optimizer = getattr(wrapper, 'optimizer', None)
+    parts.findings.append(Finding(
+        GREEN, 'optimizer', f'{type(optimizer).__name__}, '
+        f'{len(wrapper.param_groups)} groups of parameters',
+        'optim_wrapper'))
+    schedulers = config.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    built = 0
+    for number, scheduler in enumerate(schedulers):
+        built += _attempt(
+            parts, config, 'schedule', f'param_scheduler.{number}',
+            lambda scheduler=scheduler: PARAM_SCHEDULERS.build(
+                scheduler, default_args=dict(
+                    optimizer=optimizer, epoch_length=ASSUMED_LENGTH))
+        ) is not None
+    if schedulers and built == len(schedulers):
+        parts.findings.append(Finding(
+            GREEN, 'schedule', f'{built} schedules are built',
+            'param_scheduler'))
+
+
+def _build_dataset(config: Config, name: str, parts: Parts) -> None:
+    loader = config.get(name)
+    if not loader:
+        return
+    where = f'{name}.dataset'
+    part = name.partition('_')[0]
+    if not data_is_there(loader.dataset):
+        parts.findings.append(Finding(
+            YELLOW, 'data', f'the {part} data are not there, so its samples '
+            'are not looked at', where, 'see the lines with "path"'))
+        return
+    dataset = _attempt(parts, config, 'data', where,
+                       lambda: DATASETS.build(loader.dataset))
+    if dataset is None:
+        return
+    batch = _attempt(parts, config, 'data', f'{where}.pipeline',
+                     lambda: _first_batch(dataset, loader))
+    if batch is None:
+        return
+    parts.datasets[name] = dataset
+    parts.findings.append(Finding(
+        GREEN, 'data', f'{len(dataset)} {part} samples, the first two in a '
+        f'batch: {batch}', where))
+
+
+def _first_batch(dataset: Any, loader: Mapping) -> str:
+    """Load the first samples, collate them, and describe the batch."""
+    if len(dataset) == 0:
+        raise ValueError('the data set is empty')
+    samples = [dataset[number]
+               for number in range(min(SAMPLES, len(dataset)))]
+    collate = loader.get('collate_fn') or dict(type='pseudo_collate')
+    arguments = {key: value for key, value in collate.items()
+                 if key != 'type'}
+    batch = FUNCTIONS.get(collate['type'])(samples, **arguments)
+    return describe_batch(batch.get('inputs') if isinstance(batch, Mapping)
+                          else batch)
+
+
+def describe_batch(batch: Any) -> str:
+    """Describe the tensors of a batch.
+
+    Args:
+        batch: A tensor, or tensors in lists and dictionaries.
+
+    Returns:
+        Their shapes and types.
+    """
+    if isinstance(batch, torch.Tensor):
+        size = ' x '.join(map(str, batch.shape))
+        return f'{size} {str(batch.dtype).rpartition(".")[2]}'
+    if isinstance(batch, Mapping):
+        items = [f'{key} {describe_batch(value)}'
+                 for key, value in batch.items()]
+        return '{' + ', '.join(items) + '}'
+    if isinstance(batch, list | tuple):
+        return '[' + ', '.join(map(describe_batch, batch)) + ']'
+    return type(batch).__name__
+
+
+def _build_metrics(config: Config, name: str, parts: Parts) -> None:
+    metrics = config.get(name)
+    if not metrics:
+        return
+    metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
+    for number, metric in enumerate(metrics):
+        if not data_is_there(dict(metric=metric)):
+            parts.findings.append(Finding(
+                YELLOW, 'metric', f'{metric.get("type")} is not built: its '
+                'file is not there', name, 'see the lines with "path"'))
+            continue
+        where = f'{name}.{number}' if len(metrics) > 1 else name
+        if _attempt(parts, config, 'metric', where,
+                    lambda metric=metric: METRICS.build(metric)) is not None:
+            parts.findings.append(Finding(
+                GREEN, 'metric', f'{metric.get("type")} is built', where))
+
+
+def _build_hooks(config: Config, parts: Parts) -> None:
+    hooks = {
+        f'default_hooks.{name}': hook
+        for name, hook in (config.get('default_hooks') or {}).items()
+        if hook is not None
+    }
+    for number, hook in enumerate(config.get('custom_hooks') or []):
+        hooks[f'custom_hooks.{number}'] = hook
+    built = 0
+    for where, hook in hooks.items():
+        hook = dict(hook)
+        hook.pop('priority', None)
+        hook.setdefault('type', STANDARD_HOOKS.get(where.split('.')[1]))
+        built += _attempt(parts, config, 'hook', where,
+                          lambda hook=hook: HOOKS.build(hook)) is not None
+    if built == len(hooks):
+        parts.findings.append(Finding(
+            GREEN, 'hook', f'{built} hooks are built',
+            'default_hooks, custom_hooks'))
+
+
+def _build_visualizer(config: Config, parts: Parts) -> None:
+    settings = config.get('visualizer')
+    if not settings:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {**settings, 'name': f'check_{id(parts)}',
+                    'save_dir': folder}
+        visualizer = _attempt(parts, config, 'visualizer', 'visualizer',
+                              lambda: VISUALIZERS.build(settings))
+    if visualizer is not None:
+        parts.findings.append(Finding(
+            GREEN, 'visualizer', f'{type(visualizer).__name__} is built',
+            'visualizer'))

@@ -1,0 +1,212 @@
+"""Check a config before a run: all checks of this package in their order."""
+
+import dataclasses
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.inspection import costs
+from mmmedmask.inspection.building import Parts, build_parts
+from mmmedmask.inspection.config_types import check_types
+from mmmedmask.inspection.findings import (
+    RED,
+    YELLOW,
+    Finding,
+    describe_error,
+)
+from mmmedmask.inspection.measuring import fixed_memory, measure_step
+from mmmedmask.inspection.paths import check_paths
+from mmmedmask.inspection.schedules import (
+    check_batch,
+    check_schedules,
+    planned_gpus,
+    samples_per_step,
+)
+from mmmedmask.inspection.trial import (
+    OutOfTimeError,
+    in_silence,
+    run_full_size,
+    run_reduced,
+)
+from mmmedmask.inspection.variables import check_variables
+from mmmedmask.inspection.weights import (
+    check_module_weights,
+    check_whole_model,
+)
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What is checked, and how.
+
+    Attributes:
+        checkpoint: A file that has to fit the whole model, or ``None``.
+        gpus: Number of GPUs; ``None`` takes that of the config's name.
+        steps: Training steps of the trial.
+        run_steps: Whether to train, validate and measure at all.
+        full_size: Whether the trial takes the true model.
+        tflops: What a GPU does, for the time of a run on it.
+        time_limit: Seconds for the measurement, and for a full-size trial;
+            0 means no limit.
+    """
+
+    checkpoint: str | None = None
+    gpus: int | None = None
+    steps: int = 1
+    run_steps: bool = True
+    full_size: bool = False
+    tflops: float | None = None
+    time_limit: float = 120
+
+    def __post_init__(self) -> None:
+        for name in ('gpus', 'steps', 'tflops'):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f'{name} must be positive, got {value}')
+        if self.time_limit < 0:
+            raise ValueError(
+                f'time_limit must not be negative, got {self.time_limit}')
+
+
+@dataclass
+class ConfigReport:
+    """What was found.
+
+    Attributes:
+        findings: The lines, in the order of the checks.
+        numbers: What was measured, by name, in bytes, seconds and
+            operations.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def check_static(config: Config) -> list[Finding]:
+    """Check a config without building anything.
+
+    Args:
+        config: The config, read from a file.
+
+    Returns:
+        Findings about types, keys and variables.
+    """
+    findings = check_types(config)
+    if config.filename and Path(config.filename).is_file():
+        findings += check_variables(config.filename)
+    return findings
+
+
+def check_config(config: Config,
+                 options: CheckOptions | None = None) -> ConfigReport:
+    """Check a config as far as this machine allows.
+
+    Args:
+        config: The config, read from a file; it is not changed.
+        options: What is checked.
+
+    Returns:
+        The report.
+    """
+    options = options or CheckOptions()
+    report = ConfigReport()
+    static = check_static(config)
+    report.findings += static or [Finding(
+        'green', 'keys', 'all types, keys and variables are known')]
+    report.findings += check_paths(config)
+    with in_silence():
+        parts = build_parts(config)
+    report.findings += parts.findings
+    report.findings += _check_weights(config, parts, options)
+    samples = costs.number_of_samples(
+        config, parts.datasets.get('train_dataloader'))
+    planned = planned_gpus(config)
+    gpus = options.gpus or (planned[0] if planned else 1)
+    if config.get('train_dataloader') and config.get('optim_wrapper'):
+        batch, _ = samples_per_step(config, gpus)
+        epoch = max(1, samples // batch) if samples else None
+        report.findings += check_batch(config, options.gpus)
+        report.findings += check_schedules(config, epoch)
+    with tempfile.TemporaryDirectory() as folder:
+        _run(config, parts, options, report, folder, gpus, samples)
+    return report
+
+
+def _check_weights(config: Config, parts: Parts,
+                   options: CheckOptions) -> list[Finding]:
+    if parts.model is None:
+        return []
+    with in_silence():
+        findings = check_module_weights(parts.model)
+        load_from = config.get('load_from')
+        if load_from and Path(load_from).is_file():
+            findings.append(check_whole_model(
+                parts.model, load_from, 'load_from', complete=False))
+        if options.checkpoint:
+            findings.append(check_whole_model(
+                parts.model, options.checkpoint, '--checkpoint',
+                complete=True))
+    return findings
+
+
+def _run(config: Config, parts: Parts, options: CheckOptions,
+         report: ConfigReport, folder: str, gpus: int,
+         samples: int | None) -> None:
+    trains = config.get('train_cfg') and parts.model is not None
+    measured = None
+    if options.run_steps and trains:
+        if options.full_size:
+            report.findings += run_full_size(
+                config, Path(folder, 'full'), options.steps,
+                options.time_limit)
+        else:
+            report.findings += run_reduced(
+                config, Path(folder, 'reduced'), options.steps)
+        measured = _measure(config, options, report, Path(folder, 'true'))
+    if parts.model is None:
+        return
+    fixed = fixed_memory(parts.model, parts.wrapper)
+    report.numbers['memory'] = dataclasses.asdict(fixed)
+    if not config.get('train_dataloader'):
+        return
+    batch = config.train_dataloader.get('batch_size', 1)
+    report.findings += costs.report_memory(fixed, measured, batch)
+    length = costs.run_length(config, samples, gpus)
+    if length is not None:
+        report.numbers['length'] = dataclasses.asdict(length)
+    if measured is not None:
+        report.numbers['step'] = dict(
+            samples=measured.samples,
+            seconds=measured.seconds,
+            flops=measured.flops,
+            activations=measured.activations.scaling,
+            activations_mixed=measured.mixed.scaling
+            if measured.mixed else None)
+        report.findings += costs.report_costs(
+            measured, length, config, gpus, options.tflops)
+    report.findings += costs.report_disk(
+        config, fixed, shutil.disk_usage('.').free)
+
+
+def _measure(config: Config, options: CheckOptions, report: ConfigReport,
+             folder: Path):
+    """Measure a step of the true model; a failure becomes a finding."""
+    try:
+        return measure_step(config, folder, options.time_limit)
+    except OutOfTimeError as error:
+        why, mend = str(error), 'raise --time-limit'
+        status = YELLOW
+    except ValueError as error:
+        why, mend = str(error), 'get the data, or see the message'
+        status = YELLOW
+    except Exception as error:  # any part may raise anything
+        why, mend = describe_error(error), 'see the message'
+        status = RED
+    report.findings.append(Finding(
+        status, 'measurement', 'no step of the true model, so activations '
+        f'and time are not known: {why}', 'model', mend))
+    return None

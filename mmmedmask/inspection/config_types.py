@@ -1,0 +1,414 @@
+"""Unknown types and unknown keys of a config, before anything is built.
+
+Every dictionary with a ``type`` is compared with the signature of the class
+that the registries give for it, and the parts of a config that have no type
+(data loaders, loops, environment, ...) with what MMEngine reads from them.
+"""
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import mmengine.registry as mmengine_registry
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmmedmask.apis.runs import runner_keys
+from mmmedmask.inspection.findings import RED, YELLOW, Finding, suggest
+from mmmedmask.inspection.signatures import (
+    accepted_parameters,
+    keys_read_from,
+)
+
+#: Registry in which the type of a dictionary is looked up first, by the
+#: key that leads to it; below it the registry stays the same.
+REGISTRIES = {
+    'batch_augments': 'BATCH_AUGMENTS',
+    'augments': 'BATCH_AUGMENTS',
+    'batch_sampler': 'DATA_SAMPLERS',
+    'collate_fn': 'FUNCTIONS',
+    'custom_hooks': 'HOOKS',
+    'data_preprocessor': 'MODELS',
+    'dataset': 'DATASETS',
+    'default_hooks': 'HOOKS',
+    'init_cfg': 'WEIGHT_INITIALIZERS',
+    'log_processor': 'LOG_PROCESSORS',
+    'model': 'MODELS',
+    'model_wrapper_cfg': 'MODEL_WRAPPERS',
+    'optim_wrapper': 'OPTIM_WRAPPERS',
+    'optimizer': 'OPTIMIZERS',
+    'param_scheduler': 'PARAM_SCHEDULERS',
+    'pipeline': 'TRANSFORMS',
+    'policies': 'TRANSFORMS',
+    'test_dataloader': 'DATA_SAMPLERS',
+    'test_evaluator': 'METRICS',
+    'train_dataloader': 'DATA_SAMPLERS',
+    'transforms': 'TRANSFORMS',
+    'tta_model': 'MODELS',
+    'tta_pipeline': 'TRANSFORMS',
+    'val_dataloader': 'DATA_SAMPLERS',
+    'val_evaluator': 'METRICS',
+    'vis_backends': 'VISBACKENDS',
+    'visualizer': 'VISUALIZERS',
+    'worker_init_fn': 'FUNCTIONS',
+}
+#: Tried after the first one: builders within a model name parts of others.
+FALLBACKS = ('MODELS', 'TASK_UTILS', 'TRANSFORMS', 'WEIGHT_INITIALIZERS',
+             'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'EVALUATOR',
+             'OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
+             'PARAM_SCHEDULERS', 'VISUALIZERS', 'VISBACKENDS', 'FUNCTIONS',
+             'LOOPS', 'LOG_PROCESSORS', 'BATCH_AUGMENTS', 'TOKENIZER')
+#: What the function that builds from a registry takes out of the dictionary.
+TAKEN_BY_BUILDERS = {
+    'HOOKS': {'priority'},
+    'OPTIM_WRAPPERS': {'constructor', 'paramwise_cfg', 'optimizer'},
+    'PARAM_SCHEDULERS': {'convert_to_iter_based'},
+    'WEIGHT_INITIALIZERS': {'override', 'layer'},
+}
+#: The same for builders of mmcv's bricks and of policies, by the key that
+#: leads to the dictionary.
+TAKEN_BY_KEY = {
+    'norm_cfg': {'requires_grad'},
+    'policies': {'magnitude_key', 'magnitude_range'},
+}
+#: Dictionaries whose ``type`` is no name in a registry, or which their
+#: reader changes before it builds from them.
+OPAQUE = frozenset({
+    'backend_args', 'clip_grad', 'file_client_args', 'metainfo', 'nms',
+    'roi_layer', 'upsample_cfg'
+})
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+LOADER_EXTRAS = ('dataset', 'num_batch_per_epoch',
+                 'disable_subprocess_warning')
+ENVIRONMENT_KEYS = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg',
+                    'resource_limit')
+LR_SCALING_KEYS = ('enable', 'base_batch_size')
+#: Hooks that a runner makes by itself, by their name in ``default_hooks``.
+STANDARD_HOOKS = {
+    'checkpoint': 'CheckpointHook',
+    'logger': 'LoggerHook',
+    'param_scheduler': 'ParamSchedulerHook',
+    'runtime_info': 'RuntimeInfoHook',
+    'sampler_seed': 'DistSamplerSeedHook',
+    'timer': 'IterTimerHook',
+}
+ALWAYS = frozenset({'type', '_scope_', '_delete_'})
+# A word with this likeness to a runner's key is taken for a typo of it.
+TYPO = .8
+
+
+def check_types(config: Config) -> list[Finding]:
+    """Compare every part of a config with the class that is made from it.
+
+    Nothing is built; the host library is imported.
+
+    Args:
+        config: The config, :class:`mmengine.Config`.
+
+    Returns:
+        A red finding per unknown type and unknown key, with the nearest
+        valid one. Empty if there are none.
+    """
+    settings = {
+        key: value for key, value in _plain(config).items()
+        if key in runner_keys()
+    }
+    scope = settings.get('default_scope') or 'mmengine'
+    findings: list[Finding] = []
+    with _quiet():
+        for key, value in settings.items():
+            if key in OPAQUE:
+                continue
+            for part in typed_parts(value, (key, ), scope):
+                findings += _check_part(*part)
+        findings += _check_untyped(settings, scope)
+    return findings
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Take the plain dictionaries out of a config."""
+    return config.to_dict() if isinstance(config, Config) else dict(config)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without log lines and warnings of imports and of failed look-ups."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('CRITICAL')
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+Part = tuple[Mapping, tuple, str]
+
+
+def typed_parts(node: Any, path: tuple, scope: str) -> Iterator[Part]:
+    """Find all dictionaries with a type in a part of a config.
+
+    Args:
+        node: The part.
+        path: Keys that lead to it.
+        scope: The default scope there.
+
+    Yields:
+        Each dictionary, the keys that lead to it and the scope there.
+    """
+    if isinstance(node, Mapping):
+        scope = node.get('_scope_') or scope
+        if 'type' in node:
+            yield node, path, scope
+        for key, value in node.items():
+            if key not in OPAQUE:
+                yield from typed_parts(value, (*path, key), scope)
+    elif isinstance(node, list | tuple):
+        for number, value in enumerate(node):
+            yield from typed_parts(value, (*path, number), scope)
+
+
+def dotted(path: tuple) -> str:
+    """Write keys as ``--cfg-options`` takes them.
+
+    Args:
+        path: Keys of dictionaries and numbers of lists, from the top.
+
+    Returns:
+        The keys with dots between them.
+    """
+    return '.'.join(map(str, path))
+
+
+def _context(path: tuple) -> str:
+    """Name the registry that the keys of a dictionary point to."""
+    words = [key for key in path if isinstance(key, str)]
+    for word in reversed(words):
+        if word == 'sampler':
+            return 'TASK_UTILS' if 'model' in words else 'DATA_SAMPLERS'
+        if word in ('train_cfg', 'val_cfg', 'test_cfg'):
+            return 'TASK_UTILS' if 'model' in words else 'LOOPS'
+        if word in REGISTRIES:
+            return REGISTRIES[word]
+    return 'MODELS'
+
+
+@functools.cache
+def _registry(name: str, scope: str) -> Registry | None:
+    """Return MMEngine's registry of a kind, or that of a host alone."""
+    found = getattr(mmengine_registry, name, None)
+    if found is not None or scope == 'mmengine':
+        return found
+    try:
+        module = __import__(f'{scope}.registry', fromlist=['registry'])
+    except ImportError:
+        return None
+    return getattr(module, name, None)
+
+
+@functools.cache
+def find_type(name: str, context: str,
+              scope: str) -> tuple[Callable | None, str]:
+    """Look a type up as a builder would.
+
+    Args:
+        name: The type, with or without a scope before it.
+        context: The kind of registry that is tried first, e.g. ``'MODELS'``.
+        scope: The default scope there.
+
+    Returns:
+        What is registered, and the kind of registry that has it. ``None``
+        and the given kind if nobody has it.
+    """
+    for kind in (context, *FALLBACKS):
+        registry = _registry(kind, scope)
+        if registry is None:
+            continue
+        with registry.switch_scope_and_registry(scope) as scoped:
+            try:
+                found = scoped.get(name)
+            except (ImportError, KeyError):
+                found = None
+        if found is not None:
+            return found, kind
+    return None, context
+
+
+def _registered_names(context: str, scope: str) -> set[str]:
+    registry = _registry(context, scope)
+    if registry is None:
+        return set()
+    names: set[str] = set()
+    with registry.switch_scope_and_registry(scope) as scoped:
+        scoped.import_from_location()
+        while scoped is not None:
+            names |= set(scoped.module_dict)
+            scoped = scoped.parent
+    ours = registry.root if hasattr(registry, 'root') else registry
+    for child_scope, children in getattr(ours, 'children', {}).items():
+        if child_scope == 'mmmedmask':
+            for child in children if isinstance(children, list) \
+                    else [children]:
+                child.import_from_location()
+                names |= {f'mmmedmask.{name}' for name in child.module_dict}
+    return names
+
+
+def _check_part(node: Mapping, path: tuple, scope: str) -> list[Finding]:
+    context = _context(path)
+    name = node['type']
+    if not isinstance(name, str):
+        target, kind = name, context
+    else:
+        target, kind = find_type(name, context, scope)
+    if target is None:
+        return [_unknown_type(name, path, context, scope)]
+    if not callable(target):
+        return []
+    last = next(key for key in reversed(path) if isinstance(key, str))
+    taken = TAKEN_BY_BUILDERS.get(kind, set()) | TAKEN_BY_KEY.get(last, set())
+    return _check_keys(node, path, target, taken)
+
+
+def _unknown_type(name: str, path: tuple, context: str,
+                  scope: str) -> Finding:
+    names = _registered_names(context, scope)
+    prefixed = f'mmmedmask.{name}'
+    if prefixed in names:
+        mend = f'types of this package have a prefix: {prefixed!r}'
+    else:
+        mend = suggest(name, names)
+    return Finding(
+        RED, 'type', f'{name!r} is registered nowhere (default scope '
+        f'{scope!r}), so building it would fail', dotted((*path, 'type')),
+        mend)
+
+
+def _check_keys(node: Mapping, path: tuple, target: Callable,
+                taken: set[str]) -> list[Finding]:
+    parameters = accepted_parameters(target)
+    if not parameters.closed:
+        return []
+    valid = parameters.names | taken
+    name = getattr(target, '__name__', str(target))
+    return [
+        Finding(RED, 'key', f'{name} takes no {key!r}', dotted((*path, key)),
+                suggest(key, valid)) for key in node
+        if key not in valid and key not in ALWAYS
+    ]
+
+
+def _check_names(node: Any, path: tuple, valid: Any,
+                 reader: str) -> list[Finding]:
+    if not isinstance(node, Mapping):
+        return []
+    return [
+        Finding(RED, 'key', f'{reader} does not read {key!r}',
+                dotted((*path, key)), suggest(key, valid)) for key in node
+        if key not in valid and key not in ALWAYS
+    ]
+
+
+def _names(function: Callable) -> set[str]:
+    return set(inspect.signature(function).parameters) - {'self'}
+
+
+def _check_untyped(settings: Mapping, scope: str) -> list[Finding]:
+    """Check the parts whose class MMEngine knows without a type."""
+    findings: list[Finding] = []
+    loader_keys = _names(DataLoader.__init__) | set(LOADER_EXTRAS)
+    for name in LOADERS:
+        loader = settings.get(name)
+        findings += _check_names(loader, (name, ), loader_keys,
+                                 'a data loader')
+        if isinstance(loader, Mapping):
+            findings += [
+                Finding(RED, 'key', f'the data loader has no {key!r}', name,
+                        f'add {name}.{key}')
+                for key in ('dataset', 'sampler', 'batch_size')
+                if key not in loader
+                and not (key == 'batch_size' and 'batch_sampler' in loader)
+            ]
+    findings += _check_names(
+        settings.get('env_cfg'), ('env_cfg', ), ENVIRONMENT_KEYS, 'MMEngine')
+    findings += _check_names(
+        settings.get('randomness'), ('randomness', ),
+        _names(Runner.set_randomness), 'MMEngine')
+    findings += _check_names(
+        settings.get('auto_scale_lr'), ('auto_scale_lr', ), LR_SCALING_KEYS,
+        'MMEngine')
+    findings += _check_loops(settings, scope)
+    findings += _check_optim_wrapper(settings, scope)
+    findings += _check_default_hooks(settings, scope)
+    return findings
+
+
+def _check_loops(settings: Mapping, scope: str) -> list[Finding]:
+    defaults = dict(val_cfg='ValLoop', test_cfg='TestLoop')
+    findings = []
+    for name in ('train_cfg', 'val_cfg', 'test_cfg'):
+        loop = settings.get(name)
+        if not isinstance(loop, Mapping) or 'type' in loop:
+            continue
+        default = defaults.get(name)
+        if default is None:
+            default = 'EpochBasedTrainLoop' if loop.get('by_epoch') \
+                else 'IterBasedTrainLoop'
+        target, _ = find_type(default, 'LOOPS', scope)
+        findings += _check_keys(loop, (name, ), target, {'by_epoch'})
+    return findings
+
+
+def _check_optim_wrapper(settings: Mapping, scope: str) -> list[Finding]:
+    wrapper = settings.get('optim_wrapper')
+    if not isinstance(wrapper, Mapping):
+        return []
+    findings = []
+    if 'type' not in wrapper and 'constructor' not in wrapper:
+        target, kind = find_type('OptimWrapper', 'OPTIM_WRAPPERS', scope)
+        findings += _check_keys(wrapper, ('optim_wrapper', ), target,
+                                TAKEN_BY_BUILDERS[kind])
+    name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    constructor, _ = find_type(name, 'OPTIM_WRAPPER_CONSTRUCTORS', scope)
+    if constructor is None:
+        names = _registered_names('OPTIM_WRAPPER_CONSTRUCTORS', scope)
+        return [*findings, Finding(
+            RED, 'type', f'{name!r} is no constructor of an optimizer '
+            'wrapper', 'optim_wrapper.constructor', suggest(name, names))]
+    return findings + _check_names(
+        wrapper.get('paramwise_cfg'), ('optim_wrapper', 'paramwise_cfg'),
+        keys_read_from(constructor, 'paramwise_cfg'), constructor.__name__)
+
+
+def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
+    hooks = settings.get('default_hooks')
+    if not isinstance(hooks, Mapping):
+        return []
+    findings = []
+    for name, hook in hooks.items():
+        path = ('default_hooks', name)
+        if not isinstance(hook, Mapping) or name in STANDARD_HOOKS:
+            if isinstance(hook, Mapping) and 'type' not in hook:
+                target, _ = find_type(STANDARD_HOOKS[name], 'HOOKS', scope)
+                findings += _check_keys(hook, path, target, {'priority'})
+            continue
+        near = suggest(name, STANDARD_HOOKS, TYPO)
+        if near.startswith('did you mean'):
+            findings.append(Finding(
+                YELLOW if 'type' in hook else RED, 'key',
+                f'{name!r} is none of the hooks that MMEngine makes by '
+                'itself, so this would be one more', dotted(path), near))
+        elif 'type' not in hook:
+            findings.append(Finding(
+                RED, 'key', f'the hook {name!r} has no type', dotted(path),
+                'add a type, or use the name of a standard hook: '
+                f'{", ".join(STANDARD_HOOKS)}'))
+    return findings

@@ -1,0 +1,227 @@
+"""What a run will take: memory, time, operations and disk space."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.datasets.nct_crc import NCT_SPLIT_SIZES
+from mmmedmask.inspection.findings import GREEN, YELLOW, Finding
+from mmmedmask.inspection.measuring import (
+    FixedMemory,
+    StepMeasurement,
+    scaled_memory,
+)
+from mmmedmask.inspection.schedules import samples_per_step, training_length
+
+#: Times, in seconds, from which on the next unit is written.
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a config trains.
+
+    Attributes:
+        iterations: Forward passes of each process.
+        samples: Samples that all processes see together.
+    """
+
+    iterations: int
+    samples: int
+
+
+def format_bytes(number: float) -> str:
+    """Write a number of bytes in MiB or GiB.
+
+    Args:
+        number: Bytes.
+
+    Returns:
+        The text.
+    """
+    if number < 2**30:
+        return f'{number / 2**20:.1f} MiB'
+    return f'{number / 2**30:.2f} GiB'
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a time in the unit that fits.
+
+    Args:
+        seconds: The time.
+
+    Returns:
+        The text.
+    """
+    for size, unit in ((DAY, 'days'), (HOUR, 'hours'), (MINUTE, 'minutes')):
+        if seconds >= 2 * size:
+            return f'{seconds / size:.1f} {unit}'
+    return f'{seconds:.3g} s'
+
+
+def number_of_samples(config: Config, dataset: Any | None) -> int | None:
+    """Return the number of training samples.
+
+    Args:
+        config: The config.
+        dataset: The training set, where the data are there.
+
+    Returns:
+        The number; without the data that of NCT-CRC's published lists, and
+        ``None`` for others.
+    """
+    if dataset is not None:
+        return len(dataset)
+    settings: Mapping = (config.get('train_dataloader') or {}).get(
+        'dataset', {})
+    if settings.get('type') == 'mmmedmask.NCTCRC' \
+            and settings.get('indices') is None:
+        return NCT_SPLIT_SIZES.get(settings.get('split', 'train'))
+    return None
+
+
+def run_length(config: Config, samples: int | None,
+               gpus: int) -> Length | None:
+    """Count the iterations of a run.
+
+    Args:
+        config: The config.
+        samples: Number of training samples, if it is known.
+        gpus: Number of processes.
+
+    Returns:
+        The length, or ``None`` where it depends on the unknown number of
+        samples, or there is no training.
+    """
+    length = training_length(config)
+    if length is None:
+        return None
+    total, by_epoch = length
+    batch, _ = samples_per_step(config, gpus)
+    if not by_epoch:
+        return Length(total, total * batch)
+    if samples is None:
+        return None
+    loader = config.train_dataloader
+    if loader.get('drop_last'):
+        steps = max(1, samples // batch)
+    else:
+        steps = math.ceil(samples / batch)
+    if loader.get('num_batch_per_epoch'):
+        steps = min(steps, loader.num_batch_per_epoch)
+    return Length(total * steps, total * min(samples, steps * batch))
+
+
+def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
+                  batch: int) -> list[Finding]:
+    """Say what a training step needs on each GPU.
+
+    Args:
+        fixed: What does not depend on the batch.
+        measured: A measured step, if there is one.
+        batch: Samples per GPU.
+
+    Returns:
+        Findings, one without activations if nothing was measured.
+    """
+    optimizer = 'of unknown size' if fixed.optimizer is None \
+        else format_bytes(fixed.optimizer)
+    text = (f'parameters {format_bytes(fixed.parameters)}, buffers '
+            f'{format_bytes(fixed.buffers)}, gradients '
+            f'{format_bytes(fixed.gradients)}, state of the optimizer '
+            f'{optimizer}')
+    findings = [Finding(GREEN, 'memory', text, 'model')]
+    if measured is None:
+        return findings
+    for title, activations in (('float32', measured.activations),
+                               ('mixed precision', measured.mixed)):
+        if activations is None:
+            continue
+        need = scaled_memory(fixed, activations, measured.samples, batch)
+        each = activations.scaling / measured.samples
+        findings.append(Finding(
+            GREEN, 'memory', f'{title}: about {format_bytes(need)} per GPU '
+            f'with {batch} samples, {format_bytes(each)} of activations per '
+            f'sample (an estimate, from what a forward pass of '
+            f'{measured.samples} samples keeps; workspaces come on top)',
+            'train_dataloader.batch_size'))
+    return findings
+
+
+def report_costs(measured: StepMeasurement, length: Length | None,
+                 config: Config, gpus: int,
+                 tflops: float | None) -> list[Finding]:
+    """Say how long a run takes.
+
+    Args:
+        measured: A measured step.
+        length: The run's length, if it is known.
+        config: The config.
+        gpus: Number of processes.
+        tflops: What a GPU does per second, as the user expects it, in units
+            of 10^12 operations.
+
+    Returns:
+        Findings.
+    """
+    operations = measured.flops / measured.samples
+    seconds = measured.seconds / measured.samples
+    text = (f'a sample takes {operations / 1e9:.4g} GFLOP forward and '
+            f'backward, and {format_seconds(seconds)} on this CPU')
+    if length is None:
+        return [Finding(
+            YELLOW, 'cost', f'{text}; without the data the number of '
+            'training samples is not known, so nothing is said of a run',
+            'train_dataloader.dataset', 'get the data')]
+    petaflop = length.samples * operations / 1e15
+    findings = [Finding(
+        GREEN, 'cost', f'{text}; the run has {length.iterations} iterations '
+        f'and {length.samples} samples, {petaflop:.4g} PFLOP, '
+        f'about {format_seconds(length.samples * seconds)} on this CPU', 'train_cfg')]
+    if tflops:
+        seconds = length.samples * operations / (tflops * 1e12 * gpus)
+        findings.append(Finding(
+            GREEN, 'cost', f'about {format_seconds(seconds)} on {gpus} GPU at '
+            f'{tflops:g} TFLOP/s each, as assumed by --tflops, if nothing '
+            'but the operations takes time', 'train_cfg'))
+    return findings
+
+
+def report_disk(config: Config, fixed: FixedMemory,
+                free: int | None = None) -> list[Finding]:
+    """Say how much space the checkpoints of a run take.
+
+    Args:
+        config: The config.
+        fixed: The sizes of weights and optimizer.
+        free: Free bytes where they go.
+
+    Returns:
+        One finding, yellow if they do not fit.
+    """
+    hook = (config.get('default_hooks') or {}).get('checkpoint')
+    length = training_length(config)
+    if not isinstance(hook, Mapping) or length is None:
+        return []
+    each = fixed.parameters + fixed.buffers
+    if hook.get('save_optimizer', True):
+        each += fixed.optimizer or 0
+    total = length[0]
+    interval = hook.get('interval', -1)
+    count = math.ceil(total / interval) if 0 < interval <= total else 1
+    kept = hook.get('max_keep_ckpts', -1)
+    if kept > 0:
+        count = min(count, kept)
+    best = hook.get('save_best')
+    count += len(best) if isinstance(best, list | tuple) else bool(best)
+    space = each * count
+    text = (f'{count} checkpoints of {format_bytes(each)}, '
+            f'{format_bytes(space)} in all')
+    if free is not None and free < space:
+        return [Finding(
+            YELLOW, 'disk', f'{text}, and {format_bytes(free)} are free',
+            'default_hooks.checkpoint', 'keep fewer (max_keep_ckpts)')]
+    return [Finding(GREEN, 'disk', text, 'default_hooks.checkpoint')]

@@ -1,0 +1,125 @@
+"""The data sets of the documentation: where they lie, and what makes them.
+
+This file imports nothing but the standard library: ``tools/misc/doctor.py``
+reads it where the package itself cannot be imported.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+
+class KnownData(NamedTuple):
+    """A data set as its converter leaves it.
+
+    Attributes:
+        title: Its name.
+        files: Files and folders that a complete one has, relative to its
+            folder. With a ``|`` any one of several.
+        mend: The command that makes them, ``{folder}`` is its folder.
+        section: Its section in ``docs/datasets.md``.
+    """
+
+    title: str
+    files: tuple[str, ...]
+    mend: str
+    section: str
+
+
+_CONVERT = 'python tools/dataset_converters/'
+_GLANDS = ('annotations/train.json', 'annotations/test.json')
+_BAGS = ('cohort.csv', 'features')
+_GENES = ('cohort.csv', 'expression.npz')
+
+
+def _labelled(*splits: str) -> tuple[str, ...]:
+    parts = [f'splits/{split}/{part}.csv' for split in splits
+             for part in ('train', 'val')]
+    return ('classes.txt', 'images', *parts)
+
+
+#: Folder below the data root to what is known of it.
+KNOWN_DATA: Mapping[str, KnownData] = {
+    'NCT': KnownData(
+        'NCT-CRC-HE-100K-NONORM',
+        ('meta/train.txt', 'data|NCT-CRC-HE-100K-NONORM'),
+        f'{_CONVERT}nct_crc.py {{folder}} --check',
+        'nct-crc-he-100k-nonorm'),
+    'glas': KnownData(
+        'GlaS', _GLANDS, f'{_CONVERT}glas.py {{folder}} --check', 'glas'),
+    'crag': KnownData(
+        'CRAG', _GLANDS, f'{_CONVERT}crag.py {{folder}} --check', 'crag'),
+    'messidor2': KnownData(
+        'Messidor-2', _labelled('paper'),
+        f'{_CONVERT}messidor2.py path/to/download {{folder}} --check',
+        'messidor-2'),
+    'brain_tumor_mri': KnownData(
+        'Brain Tumor MRI', _labelled('official', 'clean-train'),
+        f'{_CONVERT}brain_tumor_mri.py path/to/download {{folder}} --check',
+        'brain-tumor-mri'),
+    'ham10000': KnownData(
+        'HAM10000', _labelled('paper', 'lesion'),
+        f'{_CONVERT}ham10000.py path/to/download {{folder}} --check',
+        'ham10000'),
+    'busi': KnownData(
+        'BUSI', _labelled('paper', 'grouped'),
+        f'{_CONVERT}busi.py path/to/download {{folder}} --check', 'busi'),
+    'tcga_nsclc': KnownData(
+        'TCGA-NSCLC', (*_BAGS, 'expression.tsv|rna'),
+        'put cohort.csv, features/ and expression.tsv into {folder}',
+        'tcga-nsclc-and-your-own-slides-with-genes'),
+    'tcga-brca': KnownData(
+        'TCGA of PORPOISE, breast', _GENES,
+        f'{_CONVERT}porpoise.py path/to/datasets_csv_mutsig {{folder}} '
+        '--cohorts brca --classes IDC ILC --check', 'tcga-of-porpoise'),
+    'tcga-five-types': KnownData(
+        'TCGA counts', _GENES,
+        f'{_CONVERT}tcga_counts.py path/to/ref_data {{folder}} --check',
+        'tcga-counts'),
+    'musk1': KnownData(
+        'musk1', _BAGS, f'{_CONVERT}musk.py path/to/musk1.csv {{folder}}',
+        'musk1'),
+    'lc25000-resnet18-untrained': KnownData(
+        'bags of LC25000', _BAGS,
+        'python tools/wsi/tiles_to_bags.py path/to/lung_aca '
+        'path/to/lung_scc --encoder resnet18 --random-weights 0 '
+        '--tile-size 112 --out {folder}', 'lc25000'),
+    'synthetic_pairs': KnownData(
+        'a synthetic pairing', _BAGS,
+        f'{_CONVERT}pair_tiles_and_genes.py --out {{folder}} ...',
+        'a-synthetic-pairing'),
+}
+
+
+def missing_files(folder: str | Path, data: KnownData) -> list[str]:
+    """List what a data set lacks.
+
+    Args:
+        folder: Its folder.
+        data: What is known of it.
+
+    Returns:
+        The entries of ``data.files`` that are not there.
+    """
+    return [
+        entry for entry in data.files
+        if not any(Path(folder, name).exists() for name in entry.split('|'))
+    ]
+
+
+def suggest_data(folder: str | Path) -> str:
+    """Say where the data of a folder come from.
+
+    Args:
+        folder: A data set's folder, as a config names it, or one in it.
+
+    Returns:
+        The command that makes a known one, and its section in the
+        documentation; else how to name another folder.
+    """
+    for place in (Path(folder), *Path(folder).parents):
+        data = KNOWN_DATA.get(place.name)
+        if data is not None:
+            command = data.mend.format(folder=place)
+            return f'{command} (docs/datasets.md#{data.section})'
+    return 'set the path where the config names it, or with --cfg-options'

@@ -1,0 +1,310 @@
+"""Memory, time and operations of a training step, measured on the CPU."""
+
+import copy
+import inspect
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmmedmask.engine.inspection import preserve_random_state
+from mmmedmask.inspection.trial import (
+    EnoughError,
+    OutOfTimeError,
+    StopHook,
+    full_size_config,
+    in_silence,
+    separate,
+    time_limit,
+)
+
+
+@dataclass(frozen=True)
+class FixedMemory:
+    """Bytes that do not depend on the batch.
+
+    Attributes:
+        parameters: Weights, trained or not.
+        buffers: Buffers, such as running means.
+        gradients: Gradients of what is trained.
+        optimizer: State of the optimizer after its first step, or ``None``
+            if it cannot be told.
+    """
+
+    parameters: int
+    buffers: int
+    gradients: int
+    optimizer: int | None
+
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return (self.parameters + self.buffers + self.gradients +
+                (self.optimizer or 0))
+
+
+@dataclass
+class Activations:
+    """What a forward pass keeps for its backward pass.
+
+    Attributes:
+        scaling: Bytes that grow with the batch.
+        constant: Bytes of copies of weights (of autocast), which do not.
+    """
+
+    scaling: int = 0
+    constant: int = 0
+    _storages: set[int] = field(default_factory=set, repr=False)
+
+
+@dataclass
+class StepMeasurement:
+    """A training step of the true model.
+
+    Attributes:
+        samples: Samples in it.
+        activations: What its forward pass kept, in float32.
+        mixed: The same under bfloat16 autocast, ``None`` if not measured.
+        flops: Operations of forward and backward pass, multiply and add
+            counted as two.
+        seconds: Time of the step, data loading left out.
+    """
+
+    samples: int
+    activations: Activations
+    mixed: Activations | None
+    flops: int
+    seconds: float
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def fixed_memory(model: nn.Module,
+                 wrapper: OptimWrapper | None) -> FixedMemory:
+    """Count the bytes of weights, gradients and optimizer.
+
+    Args:
+        model: The model.
+        wrapper: Its optimizer wrapper.
+
+    Returns:
+        The bytes, exact.
+    """
+    parameters = list(model.parameters())
+    return FixedMemory(
+        parameters=sum(map(_size, parameters)),
+        buffers=sum(map(_size, model.buffers())),
+        gradients=sum(_size(parameter) for parameter in parameters
+                      if parameter.requires_grad),
+        optimizer=None if wrapper is None else optimizer_state(
+            wrapper.optimizer))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
+    """Count the bytes of an optimizer's state, of any type.
+
+    The same optimizer takes a step on the meta device, where tensors have
+    shapes and no values.
+
+    Args:
+        optimizer: The optimizer; it is not touched.
+
+    Returns:
+        The bytes after its first step, or ``None`` if this optimizer looks
+        at values.
+    """
+    valid = inspect.signature(type(optimizer).__init__).parameters
+    defaults = {key: value for key, value in optimizer.defaults.items()
+                if key in valid}
+    groups = []
+    for group in optimizer.param_groups:
+        parameters = []
+        for parameter in group['params']:
+            if parameter.requires_grad:
+                shadow = nn.Parameter(torch.empty_like(
+                    parameter, device='meta'))
+                shadow.grad = torch.empty_like(shadow)
+                parameters.append(shadow)
+        if parameters:
+            groups.append({**group, 'params': parameters})
+    if not groups:
+        return 0
+    try:
+        shadow_optimizer = type(optimizer)(groups, **defaults)
+        shadow_optimizer.step()
+    except (RuntimeError, NotImplementedError, TypeError):
+        return None
+    return sum(
+        _size(value) for state in shadow_optimizer.state.values()
+        for value in state.values() if isinstance(value, Tensor))
+
+
+@contextmanager
+def count_activations(model: nn.Module) -> Iterator[Activations]:
+    """Count the bytes that are kept for a backward pass.
+
+    Distinct storages count once; those of the model's own parameters and
+    buffers do not count.
+
+    Args:
+        model: The model whose forward pass follows.
+
+    Yields:
+        The count, complete when the forward pass is over.
+    """
+    count = Activations()
+    own = {tensor.untyped_storage().data_ptr()
+           for tensor in (*model.parameters(), *model.buffers())}
+    shapes = {tuple(parameter.shape) for parameter in model.parameters()}
+    shapes |= {shape[::-1] for shape in shapes if len(shape) == 2}
+
+    def pack(tensor: Tensor) -> Tensor:
+        # The graph holds what is packed, so no address is used twice.
+        storage = tensor.untyped_storage()
+        address = storage.data_ptr()
+        if address not in own and address not in count._storages:
+            count._storages.add(address)
+            copied = tensor.dtype in (torch.bfloat16, torch.float16) \
+                and tuple(tensor.shape) in shapes
+            if copied:
+                count.constant += storage.nbytes()
+            else:
+                count.scaling += storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield count
+
+
+def _batch_length(data: object) -> int:
+    if isinstance(data, dict):
+        for key in ('data_samples', 'inputs'):
+            if key in data:
+                return _batch_length(data[key])
+        return max(map(_batch_length, data.values()), default=1)
+    if isinstance(data, list | tuple):
+        if data and isinstance(data[0], list | tuple | Tensor) \
+                and not isinstance(data[0], Tensor):
+            return _batch_length(data[0])
+        return len(data)
+    return len(data) if isinstance(data, Tensor) and data.dim() else 1
+
+
+def measure_step(config: Config, folder: str | Path,
+                 limit: float = 0) -> StepMeasurement:
+    """Measure a training step of the true model on the CPU.
+
+    Args:
+        config: The config; it is not changed.
+        folder: Folder for the run, and for drawn data where the real ones
+            are not there.
+        limit: Seconds for all of it; 0 means no limit. The activations
+            under autocast are left out where time is short.
+
+    Returns:
+        The measurement.
+
+    Raises:
+        OutOfTimeError: If not even the first step is done in time.
+        ValueError: If the data are not there and cannot be drawn.
+    """
+    full = full_size_config(config, folder)
+    results: dict[str, object] = {}
+    start = time.perf_counter()
+    with in_silence(), preserve_random_state():
+        try:
+            with time_limit(limit):
+                runner = Runner.from_cfg(separate(full))
+                runner.register_hook(StopHook(2))
+                _measure_steps(runner, results, start, limit)
+                runner.train()
+        except EnoughError:
+            pass
+        except OutOfTimeError:
+            if 'flops' not in results:
+                raise
+    return StepMeasurement(
+        samples=results['samples'],
+        activations=results['activations'],
+        mixed=results.get('mixed'),
+        flops=results['flops'],
+        seconds=results.get('seconds', results['counted_seconds']))
+
+
+def _measure_steps(runner: Runner, results: dict, start: float,
+                   limit: float) -> None:
+    """Let a runner's model measure its first two training steps."""
+    model = runner.model
+    train_step = model.train_step
+    forward = model._run_forward
+
+    def count(data, mode):
+        with count_activations(model) as activations:
+            outputs = forward(data, mode)
+        results['activations'] = activations
+        return outputs
+
+    def measured(data, optim_wrapper):
+        begin = time.perf_counter()
+        if 'flops' in results:
+            outputs = train_step(data, optim_wrapper)
+            results['seconds'] = time.perf_counter() - begin
+            return outputs
+        results['samples'] = _batch_length(data)
+        again = copy.copy(data)
+        model._run_forward = count
+        with FlopCounterMode(display=False) as counter:
+            outputs = train_step(data, optim_wrapper)
+        model._run_forward = forward
+        results['counted_seconds'] = time.perf_counter() - begin
+        results['flops'] = counter.get_total_flops()
+        spent = time.perf_counter() - start
+        if not limit or spent + 4 * results['counted_seconds'] < limit:
+            results['mixed'] = _mixed_activations(model, again, forward)
+        return outputs
+
+    model.train_step = measured
+
+
+def _mixed_activations(model: nn.Module, data: object,
+                       forward) -> Activations | None:
+    """Count the activations under bfloat16 autocast."""
+    try:
+        with torch.autocast('cpu', dtype=torch.bfloat16), \
+                count_activations(model) as activations:
+            outputs = forward(model.data_preprocessor(data, True), 'loss')
+        del outputs
+    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+        # Some operations have no bfloat16 kernel on the CPU.
+        return None
+    return activations
+
+
+def scaled_memory(fixed: FixedMemory, activations: Activations,
+                  samples: int, batch: int) -> int:
+    """Estimate the memory of a step.
+
+    Args:
+        fixed: What does not depend on the batch.
+        activations: What a forward pass of ``samples`` kept.
+        samples: Samples of that pass.
+        batch: Samples of the step.
+
+    Returns:
+        Bytes. Workspaces of kernels and fragmentation come on top.
+    """
+    return fixed.total + activations.constant + math.ceil(
+        activations.scaling * batch / samples)
+

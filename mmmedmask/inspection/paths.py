@@ -1,0 +1,179 @@
+"""Files and folders that a config names, and that are not there."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.apis.runs import runner_keys
+from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.inspection.config_types import OPAQUE, dotted
+from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
+from mmmedmask.inspection.known_data import suggest_data
+
+#: Keys of data sets and metrics that name files below ``data_root``.
+BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
+              'img_prefix', 'seg_map_prefix')
+EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
+WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
+#: Where weights go that a run writes, not reads.
+RUNS = 'work_dirs'
+
+
+def check_paths(config: Config) -> list[Finding]:
+    """Look for every file and folder that a config names.
+
+    Looked at are the data sets and metrics (``data_root`` and what lies
+    below it), the weights that modules, ``load_from`` and teachers start
+    from, and nothing that a run writes.
+
+    Args:
+        config: The config.
+
+    Returns:
+        A finding per path, red where something is missing, yellow for
+        weights that a run would download.
+    """
+    findings: dict[str, Finding] = {}
+    keys = runner_keys() - {'work_dir'}
+    for key, value in config.to_dict().items():
+        if key in keys and value is not None:
+            for finding in _look(value, (key, )):
+                # One line for a path that several parts name.
+                findings.setdefault(finding.message, finding)
+    return list(findings.values())
+
+
+def data_is_there(dataset: Mapping) -> bool:
+    """Tell whether all files are there that a data set's config names.
+
+    Args:
+        dataset: The config of a data set.
+
+    Returns:
+        Whether no path is missing.
+    """
+    return all(finding.status != RED for finding in _look(dataset, ()))
+
+
+def _look(node: Any, path: tuple) -> Iterator[Finding]:
+    if isinstance(node, Mapping):
+        if 'data_root' in node:
+            yield from _look_at_data(node, path)
+        elif isinstance(node.get('ann_file'), str) and node['ann_file']:
+            # A metric's; it has no root.
+            yield _judge_data(Path(node['ann_file']), (*path, 'ann_file'),
+                              Path(node['ann_file']).parent)
+        items = [(key, value) for key, value in node.items()
+                 if key not in OPAQUE]
+    elif isinstance(node, list | tuple):
+        items = list(enumerate(node))
+    else:
+        return
+    for key, value in items:
+        if isinstance(value, str) and (value.endswith(WEIGHT_SUFFIXES)
+                                       or key == 'checkpoint'):
+            yield from _judge_weights(value, (*path, key))
+        else:
+            yield from _look(value, (*path, key))
+
+
+def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
+    roots = node['data_root'] or ''
+    roots = [roots] if isinstance(roots, str) else list(roots)
+    found = True
+    for root in roots:
+        if root:
+            finding = _judge_data(Path(root), (*path, 'data_root'), root)
+            found = found and finding.status == GREEN
+            yield finding
+    if not found or len(roots) != 1:
+        # What lies below a missing folder is missing too.
+        return
+    root = roots[0]
+    for keys, name in _files_below(node):
+        if '://' not in name:
+            yield _judge_data(Path(root, name), (*path, *keys), root)
+
+
+def _files_below(node: Mapping) -> Iterator[tuple[tuple, str]]:
+    """Find the files that a data set reads, by the keys that name them."""
+    for key in BELOW_ROOT:
+        if isinstance(node.get(key), str) and node[key]:
+            yield (key, ), node[key]
+    prefix = node.get('data_prefix')
+    if isinstance(prefix, str) and prefix:
+        yield ('data_prefix', ), prefix
+    if isinstance(prefix, Mapping):
+        for key, value in prefix.items():
+            if isinstance(value, str) and value:
+                yield ('data_prefix', key), value
+    expression = node.get('expression')
+    if isinstance(expression, Mapping):
+        for key in EXPRESSION_FILES:
+            if isinstance(expression.get(key), str):
+                yield ('expression', key), expression[key]
+    kind = str(node.get('type', '')).rpartition('.')[2]
+    if kind in ('LabelledImages', 'LesionSegmentation'):
+        folder = node.get('split_folder', 'splits/paper')
+        yield ('data_root', ), 'classes.txt'
+        yield ('split_folder', ), f'{folder}/{node.get("split", "train")}.csv'
+    if kind == 'NCTCRC':
+        yield ('image_folder', ), node.get('image_folder', 'data')
+        if not node.get('ann_file'):
+            labelled = '_labeled' if node.get('with_labels') else ''
+            yield ('split', ), f'meta/{node.get("split", "train")}' \
+                f'{labelled}.txt'
+
+
+def _judge_data(file: Path, keys: tuple, root: str | Path) -> Finding:
+    where = dotted(keys)
+    if file.exists():
+        return Finding(GREEN, 'path', f'{file} is there', where)
+    mend = suggest_data(root)
+    if file.parent.is_dir() and Path(root).exists():
+        there = sorted(path.name for path in file.parent.iterdir())
+        listed = ', '.join(there[:6]) or 'nothing'
+        mend = f'{file.parent} holds {listed}; {mend}'
+    return Finding(
+        RED, 'path', f'{file} does not exist (working folder: {Path.cwd()})',
+        where, mend)
+
+
+def _judge_weights(name: str, keys: tuple) -> Iterator[Finding]:
+    where = dotted(keys)
+    if not name:
+        return
+    if '://' in name:
+        yield Finding(YELLOW, 'path',
+                      f'{name} is downloaded when a run first needs it',
+                      where)
+    elif Path(name).expanduser().is_file():
+        yield Finding(GREEN, 'path', f'{name} is there', where)
+    else:
+        yield Finding(
+            RED, 'path', f'the weights {name} do not exist (working folder: '
+            f'{Path.cwd()})', where, _suggest_weights(Path(name)))
+
+
+def _suggest_weights(file: Path) -> str:
+    """Say how missing weights come into being."""
+    there = sorted(path.name for path in file.parent.glob('*.pth')) \
+        if file.parent.is_dir() else []
+    if there:
+        return f'{file.parent} holds {", ".join(there[-5:])}'
+    try:
+        configs = list(
+            find_config_folder().rglob(f'{file.parent.name}.py'))
+    except FileNotFoundError:
+        configs = []
+    if RUNS in file.parts and configs:
+        return f'train it first: python tools/train.py {_short(configs[0])}'
+    return 'get the file, or name another one where the config does'
+
+
+def _short(path: Path) -> Path:
+    """Write a path as seen from the working folder, if it is below it."""
+    return path.relative_to(Path.cwd()) \
+        if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,280 @@
+"""Learning rate, batch and schedules of a config, without building it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
+
+#: What MMEngine takes where a scheduler has no end.
+NO_END = 10**9
+BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
+
+
+def planned_gpus(config: Config) -> tuple[int, int] | None:
+    """Read the number of GPUs and the batch from a config's name.
+
+    Args:
+        config: The config.
+
+    Returns:
+        GPUs and images of each, ``(8, 32)`` of ``..._8xb32-...``, or
+        ``None`` if its name does not tell.
+    """
+    found = BATCH_IN_NAME.search(Path(config.filename or '').stem)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
+    """Count the samples of a forward pass and of an update.
+
+    Args:
+        config: The config, with a ``train_dataloader``.
+        gpus: Number of processes.
+
+    Returns:
+        Samples that all processes take together in an iteration, and in an
+        update of the weights, which may accumulate several.
+    """
+    batch = gpus * config.train_dataloader.get('batch_size', 1)
+    counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    return batch, batch * counts
+
+
+def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
+    """Compare the batch with the one that the learning rate is meant for.
+
+    Args:
+        config: The config.
+        gpus: Number of GPUs; ``None`` takes the one in the config's name,
+            else 1.
+
+    Returns:
+        Findings: green if they agree, yellow if not, with the learning rate
+        that ``--auto-scale-lr`` would make of it.
+    """
+    if config.get('train_dataloader') is None \
+            or config.get('optim_wrapper') is None:
+        return []
+    planned = planned_gpus(config)
+    source = 'as asked for' if gpus else 'as its name says' if planned \
+        else 'its name tells none'
+    gpus = gpus or (planned[0] if planned else 1)
+    findings = []
+    batch_size = config.train_dataloader.get('batch_size', 1)
+    if planned and planned[1] != batch_size:
+        findings.append(Finding(
+            YELLOW, 'batch', f'the name says {planned[1]} samples per GPU, '
+            f'the config {batch_size}', 'train_dataloader.batch_size',
+            'rename the config, or set the batch'))
+    batch, update = samples_per_step(config, gpus)
+    text = f'{gpus} x {batch_size} = {batch} samples ({gpus} GPU, {source})'
+    if update != batch:
+        text += f', {update} in an update by accumulation'
+    rate = config.optim_wrapper.optimizer.get('lr')
+    base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
+    if not base:
+        return [*findings, Finding(
+            YELLOW, 'learning rate', f'{text}; the config does not say for '
+            f'which batch lr = {rate} is meant', 'auto_scale_lr',
+            'add auto_scale_lr = dict(base_batch_size=...)')]
+    if base == update:
+        return [*findings, Finding(
+            GREEN, 'learning rate', f'lr = {rate:g} is meant for {base} '
+            f'samples: {text}', 'auto_scale_lr.base_batch_size')]
+    scaled = rate * batch / base
+    mend = f'--auto-scale-lr would make it {scaled:g}'
+    if update != batch:
+        mend += (f'; it leaves accumulation out, by which it should be '
+                 f'{rate * update / base:g}')
+    if config.auto_scale_lr.get('enable'):
+        return [*findings, Finding(
+            YELLOW, 'learning rate', f'lr = {rate:g} is meant for {base} '
+            f'samples, here are {text}; auto_scale_lr is on and makes it '
+            f'{scaled:g}', 'auto_scale_lr.enable')]
+    return [*findings, Finding(
+        YELLOW, 'learning rate', f'lr = {rate:g} is meant for {base} '
+        f'samples, here are {text}', 'auto_scale_lr.base_batch_size', mend)]
+
+
+def training_length(config: Config) -> tuple[int, bool] | None:
+    """Read how long a config trains.
+
+    Args:
+        config: The config.
+
+    Returns:
+        The number of epochs or iterations, and whether it is epochs.
+        ``None`` if it does not train.
+    """
+    loop = config.get('train_cfg')
+    if not loop:
+        return None
+    if 'max_iters' in loop:
+        return loop['max_iters'], False
+    return loop.get('max_epochs', 0), True
+
+
+def check_schedules(config: Config,
+                    epoch_length: int | None = None) -> list[Finding]:
+    """Compare schedules, validation and checkpoints with the training.
+
+    Args:
+        config: The config.
+        epoch_length: Iterations of an epoch, where the data are there.
+
+    Returns:
+        Findings; a single green one if all fits.
+    """
+    length = training_length(config)
+    if length is None:
+        return []
+    total, by_epoch = length
+    findings: list[Finding] = []
+    schedulers = config.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    ends = []
+    for number, scheduler in enumerate(schedulers):
+        findings += _check_scheduler(scheduler, f'param_scheduler.{number}',
+                                     total, by_epoch, epoch_length)
+        ends.append(_end_in(scheduler, by_epoch, epoch_length))
+    known = [end for end in ends if end is not None]
+    if known and len(known) == len(ends) and max(known) < total:
+        findings.append(Finding(
+            YELLOW, 'schedule', f'the last schedule ends at {max(known):g}, '
+            f'training at {total} {_unit(by_epoch)}: from there on the '
+            'learning rate stays as it is', 'param_scheduler',
+            f'let it end at {total}'))
+    findings += _check_intervals(config, total, by_epoch)
+    return findings or [Finding(
+        GREEN, 'schedule', f'{len(schedulers)} schedules fit '
+        f'{total} {_unit(by_epoch)}', 'param_scheduler')]
+
+
+def _unit(by_epoch: bool) -> str:
+    return 'epochs' if by_epoch else 'iterations'
+
+
+def _name(scheduler: Mapping) -> str:
+    return str(scheduler.get('type', 'scheduler')).rpartition('.')[2]
+
+
+def _end_in(scheduler: Mapping, by_epoch: bool,
+            epoch_length: int | None) -> float | None:
+    """Return where a schedule ends, in the units of the training."""
+    end = scheduler.get('end', NO_END)
+    own = scheduler.get('by_epoch', True)
+    if end >= NO_END or own == by_epoch:
+        return end
+    if epoch_length is None:
+        return None
+    return end / epoch_length if by_epoch else end * epoch_length
+
+
+def _check_scheduler(scheduler: Mapping, where: str, total: int,
+                     by_epoch: bool,
+                     epoch_length: int | None) -> list[Finding]:
+    name = _name(scheduler)
+    own = scheduler.get('by_epoch', True)
+    begin = scheduler.get('begin', 0)
+    end = scheduler.get('end', NO_END)
+    if own and not by_epoch and not scheduler.get('convert_to_iter_based'):
+        return [Finding(
+            RED, 'schedule', f'{name} counts epochs, and the training counts '
+            'iterations: it would never take a step', f'{where}.by_epoch',
+            'by_epoch=False, with begin, end and milestones in iterations')]
+    unit = _unit(own)
+    if own == by_epoch:
+        limit: float | None = total
+    elif epoch_length:
+        limit = total * epoch_length if by_epoch else total / epoch_length
+    else:
+        # Without the data, epochs cannot be turned into iterations.
+        limit = None
+    findings = []
+    if begin >= end:
+        findings.append(Finding(
+            RED, 'schedule', f'{name} begins at {begin} and ends at {end}',
+            where, 'let it end after it begins'))
+    if limit is None:
+        return findings
+    warmup = name.startswith('Linear') and scheduler.get(
+        'start_factor', 1 / 3) < scheduler.get('end_factor', 1)
+    if begin >= limit:
+        findings.append(Finding(
+            RED, 'schedule', f'{name} begins at {begin}, and training ends '
+            f'after {limit:g} {unit}: it never starts', f'{where}.begin',
+            f'begin before {limit:g}, or train longer'))
+    elif warmup and limit <= end < NO_END:
+        findings.append(Finding(
+            RED, 'schedule', f'the warm-up lasts {end} {unit}, and training '
+            f'{limit:g}: the learning rate never gets where it is meant to',
+            f'{where}.end', f'let it end before {limit:g}, or train longer'))
+    elif limit < end < NO_END:
+        findings.append(Finding(
+            YELLOW, 'schedule', f'{name} ends at {end}, training after '
+            f'{limit:g} {unit}: the schedule is cut off', f'{where}.end',
+            f'end={limit:g}'))
+    findings += _check_milestones(scheduler, where, limit, unit)
+    t_max = scheduler.get('T_max')
+    if t_max is not None and begin + t_max < min(limit, end):
+        findings.append(Finding(
+            YELLOW, 'schedule', f'T_max={t_max} from {begin} on: the cosine '
+            f'is at its end before the schedule ({min(limit, end):g} {unit}) '
+            'and rises again', f'{where}.T_max',
+            f'T_max={min(limit, end) - begin:g}'))
+    return findings
+
+
+def _check_milestones(scheduler: Mapping, where: str, limit: float,
+                      unit: str) -> list[Finding]:
+    milestones: Sequence[Any] = scheduler.get('milestones') or ()
+    late = [milestone for milestone in milestones if milestone >= limit]
+    if not late:
+        return []
+    return [Finding(
+        RED if len(late) == len(milestones) else YELLOW, 'schedule',
+        f'{_name(scheduler)} never gets to its milestones {late}: training '
+        f'ends after {limit:g} {unit}', f'{where}.milestones',
+        f'set milestones before {limit:g}')]
+
+
+def _check_intervals(config: Config, total: int,
+                     by_epoch: bool) -> list[Finding]:
+    """Check the interval of validation and of checkpoints."""
+    findings = []
+    unit = _unit(by_epoch)
+    interval = config.train_cfg.get('val_interval', 1)
+    if config.get('val_cfg') is not None and interval > total:
+        findings.append(Finding(
+            YELLOW, 'validation', f'val_interval={interval}, and training '
+            f'ends after {total} {unit}', 'train_cfg.val_interval',
+            f'at most {total}'))
+    checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
+    if not isinstance(checkpoint, Mapping):
+        return findings
+    where = 'default_hooks.checkpoint'
+    if checkpoint.get('by_epoch', True) != by_epoch:
+        findings.append(Finding(
+            RED, 'checkpoints', f'the hook counts '
+            f'{_unit(not by_epoch)}, the training {unit}: its interval '
+            'means something else, or never comes', f'{where}.by_epoch',
+            f'by_epoch={by_epoch}'))
+    elif checkpoint.get('interval', -1) > total \
+            and not checkpoint.get('save_last', True):
+        findings.append(Finding(
+            RED, 'checkpoints', f'interval={checkpoint["interval"]} and '
+            f'save_last=False, and training ends after {total} {unit}: '
+            'nothing is ever written', f'{where}.interval',
+            f'at most {total}'))
+    log = config.get('log_processor')
+    if isinstance(log, Mapping) and log.get('by_epoch', True) != by_epoch:
+        findings.append(Finding(
+            YELLOW, 'logging', f'the log counts {_unit(not by_epoch)}, the '
+            f'training {unit}', 'log_processor.by_epoch',
+            f'by_epoch={by_epoch}'))
+    return findings

@@ -1,0 +1,178 @@
+"""Which keyword arguments a class or a function takes.
+
+A class hands ``**kwargs`` on to its base class more often than not, so the
+arguments of a detector's head are spread over four constructors. They are
+followed as far as the source tells where they go.
+"""
+
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+#: Methods of a dictionary whose first argument is a key that is used.
+KEY_METHODS = ('pop', 'get', 'setdefault')
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Keyword arguments that a callable takes.
+
+    Attributes:
+        names: Those that are known.
+        closed: Whether there are no others. False if ``**kwargs`` goes
+            somewhere that the source does not tell.
+    """
+
+    names: frozenset[str]
+    closed: bool
+
+
+@functools.cache
+def accepted_parameters(target: Callable) -> Parameters:
+    """Collect the keyword arguments of a class or a function.
+
+    Args:
+        target: The class, whose constructors count along its base classes
+            as far as they hand ``**kwargs`` on, or the function.
+
+    Returns:
+        The arguments.
+    """
+    if not inspect.isclass(target):
+        return _of_function(target)
+    names: set[str] = set()
+    for cls in target.__mro__:
+        constructor = cls.__dict__.get('__init__')
+        if cls in (nn.Module, object):
+            break
+        if constructor is None:
+            continue
+        function = inspect.unwrap(constructor)
+        own, keywords = _split(function)
+        if own is None:
+            return Parameters(frozenset(names), False)
+        names |= own - {'self'}
+        if keywords is None:
+            break
+        used = _follow(function, keywords)
+        if used is None:
+            return Parameters(frozenset(names), False)
+        names |= used
+    return Parameters(frozenset(names), True)
+
+
+def _of_function(function: Callable) -> Parameters:
+    own, keywords = _split(inspect.unwrap(function))
+    if own is None:
+        return Parameters(frozenset(), False)
+    return Parameters(frozenset(own), keywords is None)
+
+
+def _split(function: Callable) -> tuple[set[str] | None, str | None]:
+    """Return a function's named arguments, and the name of ``**kwargs``."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        # Written in C, without a signature.
+        return None, None
+    names = {
+        parameter.name for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD,
+                              parameter.KEYWORD_ONLY)
+    }
+    keywords = next((parameter.name for parameter in parameters
+                     if parameter.kind is parameter.VAR_KEYWORD), None)
+    return names, keywords
+
+
+def _follow(constructor: Callable, keywords: str) -> set[str] | None:
+    """Find out what a constructor does with its ``**kwargs``.
+
+    Returns:
+        The keys that it takes out before it hands the rest to its base
+        class, or ``None`` if it does anything else with them.
+    """
+    try:
+        source = textwrap.dedent(inspect.getsource(constructor))
+        tree = ast.parse(source)
+    except (OSError, TypeError, SyntaxError):
+        return None
+    parents = {
+        child: node
+        for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
+    }
+    used: set[str] = set()
+    handed_on = False
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name) or node.id != keywords:
+            continue
+        parent = parents[node]
+        if isinstance(parent, ast.keyword) and parent.arg is None \
+                and _is_base_constructor(parents[parent]):
+            handed_on = True
+            continue
+        key = _key_of(node, parents)
+        if key is None:
+            return None
+        used.add(key)
+    return used if handed_on else None
+
+
+def _is_base_constructor(call: ast.AST) -> bool:
+    """Whether a call is ``super().__init__(...)``."""
+    function = getattr(call, 'func', None)
+    return (isinstance(function, ast.Attribute)
+            and function.attr == '__init__'
+            and isinstance(function.value, ast.Call)
+            and getattr(function.value.func, 'id', None) == 'super')
+
+
+def _key_of(node: ast.Name, parents: dict) -> str | None:
+    """Return the literal key with which a dictionary is asked."""
+    parent = parents[node]
+    key: ast.AST | None = None
+    if isinstance(parent, ast.Subscript):
+        key = parent.slice
+    elif isinstance(parent, ast.Compare) and isinstance(
+            parent.ops[0], (ast.In, ast.NotIn)):
+        key = parent.left
+    elif isinstance(parent, ast.Attribute) and parent.attr in KEY_METHODS:
+        call = parents[parent]
+        key = call.args[0] if isinstance(call, ast.Call) and call.args \
+            else None
+    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+        return key.value
+    return None
+
+
+@functools.cache
+def keys_read_from(cls: type, attribute: str) -> frozenset[str]:
+    """Collect the keys that the methods of a class read from one of its dicts.
+
+    Args:
+        cls: The class; its base classes count too.
+        attribute: The dictionary, an attribute such as ``paramwise_cfg``.
+
+    Returns:
+        The keys that are literals in the source.
+    """
+    keys: set[str] = set()
+    for base in cls.__mro__[:-1]:
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError, SyntaxError):
+            continue
+        parents = {
+            child: node
+            for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
+        }
+        for node in ast.walk(tree):
+            named = isinstance(node, ast.Attribute) and node.attr == attribute
+            if named or getattr(node, 'id', None) == attribute:
+                keys.add(_key_of(node, parents) or '')
+    return frozenset(keys - {''})

@@ -1,0 +1,338 @@
+"""Run a config for a moment: at reduced size, or with its true model."""
+
+import contextlib
+import copy
+import io
+import logging
+import signal
+import traceback
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmedmask.engine.inspection import preserve_random_state
+from mmmedmask.inspection.building import LOADERS, without_mixed_precision
+from mmmedmask.inspection.findings import (
+    GREEN,
+    RED,
+    YELLOW,
+    Finding,
+    describe_error,
+)
+from mmmedmask.inspection.paths import data_is_there
+from mmmedmask.testing.configs import shrink_config
+from mmmedmask.testing.nested import nested_dicts
+from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+
+#: Samples of a step with the true model.
+FULL_SIZE_BATCH = 2
+#: Patches of a drawn slide where the config does not say how many it takes.
+DRAWN_PATCHES = 2048
+SLIDES = 'mmmedmask.SlideOmicDataset'
+#: Hooks that look at the whole data set, or only draw or check weights.
+SLOW_HOOKS = ('AttentionPanelHook', 'LesionCoverageHook', 'LoadCheckHook',
+              'PreciseBNHook', 'ReconstructionPanelHook')
+
+
+class OutOfTimeError(Exception):
+    """A time limit was reached."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Interrupt what takes too long, in the main thread of a process.
+
+    Args:
+        seconds: The limit; 0 means none.
+
+    Raises:
+        OutOfTimeError: When the time is over.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        raise OutOfTimeError(f'not done within {seconds:g} s')
+
+    if not hasattr(signal, 'SIGALRM'):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def in_silence() -> Iterator[None]:
+    """Swallow what a runner and its libraries print, log and warn."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    sink = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), \
+                contextlib.redirect_stderr(sink):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def separate(config: Config) -> Config:
+    """Give a run a name of its own, so that it shares no global object.
+
+    MMEngine keeps visualizers and logs by name for a whole process, with
+    the folder of the first run of that name.
+
+    Args:
+        config: The config, changed in place.
+
+    Returns:
+        The same.
+    """
+    config.experiment_name = f'check_{uuid.uuid4().hex}'
+    if config.get('visualizer') is not None:
+        config.visualizer.name = config.experiment_name
+    return config
+
+
+def _set_steps(config: Config, steps: int) -> None:
+    """Let an epoch of the reduced config have some steps."""
+    if 'max_iters' in config.train_cfg:
+        config.train_cfg.update(max_iters=steps, val_interval=steps)
+    elif config.train_dataloader.get('batch_sampler') is None:
+        config.train_dataloader.num_batch_per_epoch = steps
+
+
+def run_reduced(config: Config, folder: str | Path,
+                steps: int = 1) -> list[Finding]:
+    """Train and validate a reduced copy of a config on drawn data.
+
+    The model is narrower and the images are smaller, but every part is
+    there: hooks, optimizer, schedules, metrics, checkpoints.
+
+    Args:
+        config: The config; it is not changed.
+        folder: Folder for the drawn data and the run.
+        steps: Training steps.
+
+    Returns:
+        One finding: green if it went through.
+    """
+    where = 'train_cfg'
+    try:
+        with in_silence(), preserve_random_state():
+            reduced = shrink_config(config, folder)
+    except ValueError as error:
+        return [Finding(
+            YELLOW, 'step', f'no step at reduced size: {error}', where,
+            'with the data there, --full-size takes a step of the true '
+            'model')]
+    except Exception as error:  # the config may be wrong in any way
+        return [Finding(
+            RED, 'step', f'the config cannot be reduced: '
+            f'{describe_error(error)}', where,
+            'mend what is red above, then try again')]
+    _set_steps(reduced, steps)
+    return [_run(reduced, 'reduced model, drawn data')]
+
+
+def run_full_size(config: Config, folder: str | Path, steps: int = 1,
+                  limit: float = 0) -> list[Finding]:
+    """Train and validate with the true model, on a sample or two.
+
+    Args:
+        config: The config; it is not changed.
+        folder: Folder for the run, and for drawn data where the real ones
+            are not there.
+        steps: Training steps.
+        limit: Seconds; 0 means no limit.
+
+    Returns:
+        One finding: green if it went through.
+    """
+    try:
+        full = full_size_config(config, folder, validate=True)
+    except ValueError as error:
+        return [Finding(YELLOW, 'step', str(error), 'train_cfg',
+                        'get the data first')]
+    _set_steps(full, steps)
+    for name in LOADERS[1:]:
+        if full.get(name) is not None:
+            full[name].num_batch_per_epoch = steps
+    return [_run(full, 'true model', limit)]
+
+
+def _run(config: Config, title: str, limit: float = 0) -> Finding:
+    try:
+        with in_silence(), preserve_random_state(), time_limit(limit):
+            runner = Runner.from_cfg(separate(config))
+            runner.train()
+            logged = runner.message_hub.log_scalars
+    except OutOfTimeError as error:
+        return Finding(YELLOW, 'step', f'{title}: {error}', 'train_cfg',
+                       'raise --time-limit')
+    except Exception as error:  # any part may raise anything
+        return Finding(
+            RED, 'step', f'{title}: {describe_error(error)}, in '
+            f'{_place(error)}', 'train_cfg', 'see the message')
+    text = f'{title}: {runner.iter} training steps'
+    if 'train/loss' in logged:
+        text += f', loss {logged["train/loss"].current():.4g}'
+    scores = [f'{name.removeprefix("val/")} {scalar.current():.4g}'
+              for name, scalar in logged.items()
+              if name.startswith('val/')
+              and not name.endswith(('/time', '/data_time'))]
+    if config.get('val_dataloader') is not None:
+        text += f', validated ({", ".join(scores[:3]) or "no score"})'
+    return Finding(GREEN, 'step', text, 'train_cfg')
+
+
+def _place(error: BaseException) -> str:
+    """Name the innermost line of an error that is no library's of torch."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames
+            if f'{Path("/mm")}' in frame.filename] or frames
+    frame = ours[-1]
+    return '/'.join(Path(frame.filename).parts[-3:]) + f':{frame.lineno}'
+
+
+def full_size_config(config: Config, folder: str | Path,
+                     validate: bool = False) -> Config:
+    """Prepare a few steps of the true model on one or two samples.
+
+    The pipelines are the true ones. Where the data are not there, drawn
+    ones take their place.
+
+    Args:
+        config: The config; it is not changed.
+        folder: Folder for the run and the drawn data.
+        validate: Whether the run validates too.
+
+    Returns:
+        The copy, without weights to load, checkpoints and slow hooks.
+
+    Raises:
+        ValueError: If the data are not there and cannot be drawn.
+    """
+    full = copy.deepcopy(config)
+    full.work_dir = str(Path(folder, 'run'))
+    full.update(load_from=None, resume=False, log_level='ERROR')
+    full.pop('compile', None)
+    if full.get('auto_scale_lr'):
+        full.auto_scale_lr.enable = False
+    for part in nested_dicts(full.model):
+        if part.get('type') == 'SyncBN':
+            part['type'] = 'BN'
+        if (part.get('init_cfg') or {}) and 'Pretrained' in str(
+                part['init_cfg']):
+            part['init_cfg'] = None
+        if part.get('pretrained') is not None:
+            part['pretrained'] = None
+        if part.get('compile_encoder'):
+            part['compile_encoder'] = False
+    without_mixed_precision(full.optim_wrapper)
+    names = ['test'] if validate else ['test', 'val']
+    for name in names:
+        for key in ('dataloader', 'cfg', 'evaluator'):
+            full[f'{name}_{key}'] = None
+    full.default_hooks = {
+        name: hook for name, hook in (full.get('default_hooks') or {}).items()
+        if not _is_slow(hook)}
+    full.default_hooks['checkpoint'] = None
+    full.custom_hooks = [hook for hook in full.get('custom_hooks') or []
+                         if not _is_slow(hook)]
+    if 'max_epochs' in full.train_cfg:
+        full.train_cfg.max_epochs = 1
+        full.param_scheduler = []
+    _use_available_data(full, config, Path(folder))
+    return full
+
+
+def _is_slow(hook: object) -> bool:
+    kind = str((hook or {}).get('type', '')).rpartition('.')[2]
+    return kind in SLOW_HOOKS
+
+
+def _use_available_data(full: Config, config: Config, folder: Path) -> None:
+    missing = [name for name in LOADERS if full.get(name) is not None
+               and not data_is_there(full[name].dataset)]
+    reduced = None
+    if missing:
+        with in_silence(), preserve_random_state():
+            reduced = shrink_config(config, folder / 'drawn')
+    for name in LOADERS:
+        loader = full.get(name)
+        if loader is None:
+            continue
+        if name in missing:
+            dataset = reduced[name].dataset
+            dataset.pipeline = loader.dataset.get('pipeline', [])
+            loader.dataset = dataset
+            if dataset.type == SLIDES:
+                _draw_slides(full, dataset, folder / 'slides')
+        loader.update(num_workers=0, persistent_workers=False,
+                      pin_memory=False)
+        loader.pop('prefetch_factor', None)
+        if loader.get('batch_sampler') is None:
+            loader.batch_size = min(FULL_SIZE_BATCH,
+                                    loader.get('batch_size', 1))
+    if reduced is not None:
+        for name in ('val_evaluator', 'test_evaluator'):
+            if full.get(name) is not None:
+                full[name] = reduced[name]
+
+
+def _draw_slides(full: Config, dataset: dict, root: Path) -> None:
+    """Draw a cohort with the sizes that the true model expects."""
+    sizes = {key: part[key] for part in nested_dicts(full.model)
+             for key in ('in_dims', 'num_genes')
+             if isinstance(part.get(key), int)}
+    dims = sizes.get('in_dims', 1024)
+    lengths = [part['length'] for part in nested_dicts(dataset['pipeline'])
+               if 'length' in part]
+    patches = max(lengths, default=DRAWN_PATCHES)
+    classes = tuple((dataset.get('metainfo') or {}).get('classes')
+                    or ('LUAD', 'LUSC'))
+    if not root.exists():
+        write_slide_omic_cohort(
+            root,
+            num_cases=12 * len(classes),
+            classes=classes,
+            patches=(patches, patches + 1),
+            dims=dims,
+            num_genes=sizes.get('num_genes', 2000),
+            num_pathways=len(classes),
+            pathway_size=5)
+    dataset['data_root'] = str(root)
+    if dataset.get('dims') is not None:
+        dataset['dims'] = dims
+
+
+class StopHook(Hook):
+    """Stops a run after some iterations.
+
+    Args:
+        iterations: How many.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None) -> None:
+        """Stop if there were enough iterations."""
+        if runner.iter + 1 >= self.iterations:
+            raise EnoughError
+
+
+class EnoughError(Exception):
+    """A run has done what it was started for."""

@@ -1,0 +1,168 @@
+"""Top-level names of a config that nothing reads.
+
+After a config is read, a misspelled ``optim_wraper`` is a variable like any
+other. The source of the file and of its bases tells which names are read.
+"""
+
+import ast
+import functools
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmmedmask.apis.runs import runner_keys
+from mmmedmask.inspection.findings import RED, YELLOW, Finding, suggest
+
+BASES = '_base_'
+# A name with this likeness to a runner's key is taken for a typo of it.
+TYPO = .8
+#: Names that have a meaning of their own in a config file.
+SPECIAL = frozenset({BASES, '_delete_', '__all__'})
+TEMPLATE = re.compile(r'\{\{\s*_base_\.(\w+)')
+
+
+@dataclass
+class Source:
+    """Names in one config file.
+
+    Attributes:
+        path: The file.
+        foreign: Whether it belongs to another package (``mmdet::...``).
+        assigned: Top-level name to the line of its last assignment.
+        read: Names that the file itself reads.
+        read_from_bases: Names that it reads as ``_base_.name``.
+        bases: The files that it inherits from.
+    """
+
+    path: Path
+    foreign: bool
+    assigned: dict[str, int] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+    read_from_bases: set[str] = field(default_factory=set)
+    bases: list['Source'] = field(default_factory=list)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(path: str, changed: int) -> tuple[Source, list[str]]:
+    """Read one file, without its bases, and the names of those.
+
+    Args:
+        path: The file.
+        changed: When it was changed, so that it is read again then.
+    """
+    text = Path(path).read_text('utf-8')
+    tree = ast.parse(text)
+    source = Source(Path(path), False)
+    source.read_from_bases |= set(TEMPLATE.findall(text))
+    for statement in tree.body:
+        for target in _targets(statement):
+            source.assigned[target] = statement.lineno
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            source.read.add(node.id)
+        elif isinstance(node, ast.Attribute) \
+                and getattr(node.value, 'id', None) == BASES:
+            source.read_from_bases.add(node.attr)
+    return source, _bases(tree)
+
+
+def read_source(path: str | Path, foreign: bool = False) -> Source:
+    """Read which names a config file and its bases set and use.
+
+    Args:
+        path: The file, in Python.
+        foreign: Whether it belongs to another package.
+
+    Returns:
+        The names, with those of all bases.
+
+    Raises:
+        FileNotFoundError: If the file or one of its bases does not exist.
+        SyntaxError: If one of them is no Python.
+    """
+    own, bases = _read(str(path), Path(path).stat().st_mtime_ns)
+    source = replace(own, foreign=foreign, bases=[])
+    for base in bases:
+        base_path, _ = Config._get_cfg_path(base, str(path))
+        source.bases.append(
+            read_source(base_path, foreign or '::' in base
+                        and not base.startswith('mmmedmask::')))
+    return source
+
+
+def _targets(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign | ast.AugAssign):
+        targets = [statement.target]
+    else:
+        return []
+    return [
+        node.id for target in targets for node in ast.walk(target)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    ]
+
+
+def _bases(tree: ast.Module) -> list[str]:
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and BASES in _targets(statement):
+            value = ast.literal_eval(statement.value)
+            return [value] if isinstance(value, str) else list(value)
+    return []
+
+
+def check_variables(path: str | Path) -> list[Finding]:
+    """Find top-level names of a config that have no effect.
+
+    Args:
+        path: The config file. Files that are not in Python are not looked
+            into.
+
+    Returns:
+        Red for a name that looks like a misspelled key of a runner and that
+        nothing reads, yellow for other names that nothing reads: unused
+        ones, and those that a base has used already when the file sets
+        them. Bases in other packages are not judged.
+    """
+    if Path(path).suffix != '.py':
+        return []
+    findings: list[Finding] = []
+    _judge(read_source(path), set(), findings, runner_keys())
+    return findings
+
+
+def _judge(source: Source, read_by_children: set[str],
+           findings: list[Finding], keys: set[str]) -> None:
+    used = source.read | read_by_children
+    inherited = _all_names(source.bases)
+    for name, line in source.assigned.items():
+        if source.foreign or name in keys or name in SPECIAL \
+                or name in used:
+            continue
+        where = f'{name} ({source.path.name}, line {line})'
+        near = suggest(name, keys, TYPO)
+        if near.startswith('did you mean'):
+            findings.append(Finding(
+                RED, 'variable', f'{name!r} is nothing that a runner reads, '
+                'and nothing in the config reads it', where, near))
+        elif name in inherited:
+            findings.append(Finding(
+                YELLOW, 'variable', f'setting {name!r} here has no effect: '
+                'the base has used its own value already', where,
+                'set what the base makes of it'))
+        else:
+            findings.append(Finding(
+                YELLOW, 'variable', f'nothing reads {name!r}', where,
+                'remove it'))
+    below = read_by_children | source.read_from_bases
+    for base in source.bases:
+        _judge(base, below, findings, keys)
+
+
+def _all_names(sources: list[Source]) -> set[str]:
+    names: set[str] = set()
+    for source in sources:
+        names |= set(source.assigned) | _all_names(source.bases)
+    return names

@@ -1,0 +1,633 @@
+"""Tell whether this machine is ready, and what to do where it is not.
+
+    python tools/misc/doctor.py [--data-root data] [--json FILE]
+
+A line for each check: green, yellow (optional, or worth a look) or red, with
+the mend. The exit status is 1 if a line is red. It reports as well where
+torch, a package of OpenMMLab or mmmedmask itself is missing or broken, so it
+imports nothing but the standard library by itself.
+"""
+
+import argparse
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from status_lines import print_line, print_summary
+
+GREEN, YELLOW, RED = 'green', 'yellow', 'red'
+GIB = 2**30
+PYTHON_VERSIONS = ((3, 10), (3, 13))
+#: torch 2.N goes with torchvision 0.(N + 15).
+TORCHVISION_OFFSET = 15
+#: Bytes below which a disk is red, and yellow.
+DISK_LIMITS = (2 * GIB, 10 * GIB)
+#: What the loaders of whole bags keep in shared memory at most.
+SHARED_MEMORY = 4 * GIB
+#: Bytes of memory below which it is red, and yellow.
+MEMORY_LIMITS = (2 * GIB, 8 * GIB)
+#: Host library to whether everything needs it.
+HOSTS = {'mmpretrain': True, 'mmdet': False, 'mmseg': False}
+#: Distribution of the forks to the names of the originals.
+ORIGINALS = {
+    'onedl-mmengine': ('mmengine', ),
+    'onedl-mmcv': ('mmcv', 'mmcv-lite'),
+    'onedl-mmpretrain': ('mmpretrain', ),
+    'onedl-mmdetection': ('mmdet', ),
+    'onedl-mmsegmentation': ('mmsegmentation', ),
+    'onedl-mim': ('openmim', ),
+}
+CONFLICT_MEND = ('remove both families and install one again: pip uninstall '
+                 '-y {names} && pip install -r requirements/mminstall.txt '
+                 '-r requirements/optional.txt')
+
+
+class Line(NamedTuple):
+    """One line of the report."""
+
+    status: str
+    check: str
+    message: str
+    mend: str = ''
+
+
+Check = Callable[[argparse.Namespace], Iterator[Line]]
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--data-root', default='data', metavar='DIR',
+        help='folder with the data sets (default: %(default)s)')
+    parser.add_argument(
+        '--work-dirs', default='work_dirs', metavar='DIR',
+        help='folder that runs write to (default: %(default)s)')
+    parser.add_argument(
+        '--json', metavar='FILE', help='write the report into a file too')
+    return parser.parse_args()
+
+
+def package_folder() -> Path | None:
+    """Find the package's folder beside this file, without importing it.
+
+    In a checkout the tools lie beside it, in a wheel below it (``.mim``) or
+    in the folder of the distribution.
+    """
+    here = Path(__file__).resolve()
+    candidates = [here.parents[2] / 'mmmedmask']
+    if len(here.parents) > 4:
+        candidates += [here.parents[3], here.parents[4] / 'mmmedmask']
+    return next((folder for folder in candidates
+                 if (folder / 'version.py').is_file()), None)
+
+
+def load_alone(path: str) -> ModuleType | None:
+    """Load a module of the package that needs only the standard library.
+
+    Args:
+        path: The file, below the package's folder.
+
+    Returns:
+        The module, or ``None`` if it is not there.
+    """
+    folder = package_folder()
+    if folder is None or not (folder / path).is_file():
+        return None
+    name = f'doctor_{Path(path).stem}'
+    spec = importlib.util.spec_from_file_location(name, folder / path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def version_of(distribution: str) -> str | None:
+    """Return an installed version, or ``None``."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Read the numbers of a version, as far as they are separated by dots."""
+    numbers = re.match(r'\d+(\.\d+)*', text)
+    return tuple(map(int, numbers[0].split('.'))) if numbers else ()
+
+
+def satisfies(version: str, condition: str) -> bool:
+    """Compare a version with a condition such as ``'>=2.4'``."""
+    found = re.fullmatch(r'(>=|<=|==|<|>|!=)\s*([\w.]+)', condition.strip())
+    if not found:
+        return True
+    mine, other = parse_version(version), parse_version(found[2])
+    length = max(len(mine), len(other))
+    mine += (0, ) * (length - len(mine))
+    other += (0, ) * (length - len(other))
+    return {
+        '>=': mine >= other,
+        '<=': mine <= other,
+        '==': mine == other,
+        '!=': mine != other,
+        '<': mine < other,
+        '>': mine > other,
+    }[found[1]]
+
+
+def gib(number: float) -> str:
+    """Write bytes in GiB."""
+    return f'{number / GIB:.1f} GiB'
+
+
+def short(error: BaseException) -> str:
+    """Put an error on one line."""
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text[:300]}'
+
+
+def check_python(args: argparse.Namespace) -> Iterator[Line]:
+    """Check the version of Python."""
+    low, high = PYTHON_VERSIONS
+    text = f'{sys.version.split()[0]} in {sys.prefix}'
+    if low <= sys.version_info[:2] <= high:
+        yield Line(GREEN, 'Python', text)
+    else:
+        yield Line(
+            RED, 'Python', f'{text}, and 3.{low[1]} to 3.{high[1]} are '
+            'needed', 'make a new environment with one of these: make '
+            f'PYTHON=python3.{low[1] + 1} test')
+
+
+def check_torch(args: argparse.Namespace) -> Iterator[Line]:
+    """Check that torch and torchvision are a pair, and that they work."""
+    try:
+        import torch
+    except Exception as error:
+        yield Line(RED, 'torch', f'cannot be imported: {short(error)}',
+                   "pip install 'torch>=2.4' 'torchvision>=0.19'")
+        return
+    if satisfies(torch.__version__, '>=2.4'):
+        yield Line(GREEN, 'torch', torch.__version__)
+    else:
+        yield Line(RED, 'torch', f'{torch.__version__} is too old',
+                   "pip install --upgrade 'torch>=2.4' torchvision")
+    minor = parse_version(torch.__version__)[1]
+    partner = f'0.{minor + TORCHVISION_OFFSET}'
+    mend = (f"pip install 'torchvision=={partner}.*' (the one that goes "
+            f'with torch {torch.__version__})')
+    try:
+        import torchvision
+        boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.],
+                              [20., 20., 29., 29.]])
+        kept = torchvision.ops.nms(boxes, torch.tensor([.9, .8, .7]), .5)
+        works = kept.tolist() == [0, 2]
+    except Exception as error:
+        yield Line(RED, 'torchvision', f'does not work: {short(error)}', mend)
+        return
+    version = torchvision.__version__
+    if not works:
+        yield Line(RED, 'torchvision', f'{version}: its nms keeps the wrong '
+                   f'boxes ({kept.tolist()} of [0, 2])', mend)
+    elif parse_version(torch.__version__)[0] == 2 \
+            and parse_version(version)[:2] != parse_version(partner):
+        yield Line(YELLOW, 'torchvision', f'{version} is not the partner of '
+                   f'torch {torch.__version__}, although its ops run', mend)
+    else:
+        yield Line(GREEN, 'torchvision', f'{version}, its ops run')
+
+
+def _driver() -> str | None:
+    """Return what the NVIDIA driver says of itself, or ``None``."""
+    program = shutil.which('nvidia-smi')
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, '--query-gpu=driver_version',
+             '--format=csv,noheader'], capture_output=True, text=True,
+            timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines else None
+
+
+def check_cuda(args: argparse.Namespace) -> Iterator[Line]:
+    """Check driver, devices and NCCL."""
+    import torch
+    driver = _driver()
+    built = torch.version.cuda
+    if not torch.cuda.is_available():
+        if driver is None:
+            yield Line(YELLOW, 'CUDA', 'no GPU: good for trying out, too '
+                       'slow for the runs of the papers',
+                       'train on a machine with an NVIDIA GPU')
+        else:
+            yield Line(
+                RED, 'CUDA', f'there is a driver ({driver}), and torch '
+                f'{torch.__version__} (built for CUDA {built}) sees no '
+                'device', 'update the driver, or install the torch that is '
+                'built for it; CUDA_VISIBLE_DEVICES is '
+                f'{os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}')
+        return
+    yield Line(GREEN, 'CUDA', f'runtime {built}, driver {driver}')
+    for number in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(number)
+        free, total = torch.cuda.mem_get_info(number)
+        torch.ones(8, device=f'cuda:{number}').sum().item()
+        yield Line(GREEN, f'GPU {number}', f'{device.name}, {gib(free)} of '
+                   f'{gib(total)} free')
+    if torch.distributed.is_nccl_available():
+        version = '.'.join(map(str, torch.cuda.nccl.version()))
+        yield Line(GREEN, 'NCCL', version)
+    elif torch.cuda.device_count() > 1:
+        yield Line(RED, 'NCCL', 'torch has none, so several GPUs cannot '
+                   'train together', 'install an official build of torch')
+
+
+def check_families(args: argparse.Namespace) -> Iterator[Line]:
+    """Check which family of OpenMMLab is installed, and that it is one."""
+    module = load_alone('compat/families.py')
+    families = module.FAMILIES if module else {}
+    if module is None:
+        yield Line(RED, 'OpenMMLab', 'the folder of mmmedmask is not '
+                   'complete: compat/families.py is missing',
+                   'install mmmedmask again: pip install -e .')
+        return
+    clashes = module.find_family_clashes(families)
+    if clashes:
+        names = [name for owners in clashes.values() for name in owners]
+        listing = '; '.join(f'{name}: {" and ".join(owners)}'
+                            for name, owners in clashes.items())
+        yield Line(
+            RED, 'OpenMMLab', 'both families are installed and write to the '
+            f'same folders ({listing})',
+            CONFLICT_MEND.format(names=' '.join(names)))
+        return
+    forks, originals = [], []
+    for fork, others in families.values():
+        for names, found in (((fork, ), forks), (others, originals)):
+            found += [f'{name} {version_of(name)}' for name in names
+                      if version_of(name)]
+    if forks and originals:
+        yield Line(
+            YELLOW, 'OpenMMLab', 'packages of two families side by side: '
+            f'{", ".join(forks)}; {", ".join(originals)}',
+            'take all from one family: pip install -r '
+            'requirements/mminstall.txt -r requirements/optional.txt')
+    elif forks:
+        yield Line(GREEN, 'OpenMMLab',
+                   f'the maintained forks: {", ".join(forks)}')
+    elif originals:
+        yield Line(YELLOW, 'OpenMMLab', f'the originals: '
+                   f'{", ".join(originals)}; they cannot resume on torch >= '
+                   '2.6', 'take the maintained forks in a new environment: '
+                   'pip install -r requirements/mminstall.txt')
+    else:
+        yield Line(RED, 'OpenMMLab', 'neither family is installed',
+                   'pip install -r requirements/mminstall.txt')
+
+
+def _requirements() -> Iterator[tuple[str, str]]:
+    """Yield file and requirement of what mmmedmask asks for."""
+    folder = package_folder()
+    lists = folder.parent / 'requirements' if folder else None
+    if lists is not None and (lists / 'runtime.txt').is_file():
+        for name in ('runtime', 'mminstall', 'optional'):
+            for line in (lists / f'{name}.txt').read_text().splitlines():
+                line = line.partition('#')[0].strip()
+                if line:
+                    yield name, line
+        return
+    try:
+        listed = importlib.metadata.requires('mmmedmask') or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for line in listed:
+        extra = re.search(r'extra\s*==\s*["\'](\w+)["\']', line)
+        name = extra[1] if extra else 'runtime'
+        if name in ('runtime', 'mminstall', 'optional'):
+            yield name, re.sub(r'\s*(and\s+)?extra\s*==.*', '', line)
+
+
+def _applies(marker: str) -> bool:
+    """Decide a condition on the version of Python; others hold."""
+    found = re.search(r'python_version\s*(>=|<=|==|<|>)\s*["\']([\d.]+)',
+                      marker)
+    version = '.'.join(map(str, sys.version_info[:2]))
+    return not found or satisfies(version, found[1] + found[2])
+
+
+def check_versions(args: argparse.Namespace) -> Iterator[Line]:
+    """Compare what is installed with the requirements."""
+    counts: dict[str, int] = {}
+    wrong: list[Line] = []
+    for file, requirement in _requirements():
+        needed, _, marker = requirement.partition(';')
+        name = re.match(r'[\w.-]+', needed)[0]
+        if not _applies(marker):
+            continue
+        status = YELLOW if file == 'optional' else RED
+        version = version_of(name)
+        if version is None and any(map(version_of, ORIGINALS.get(name, ()))):
+            # Of the other family, which numbers its versions differently.
+            continue
+        conditions = needed[len(name):].split(',')
+        fits = version is not None and all(
+            satisfies(version, condition) for condition in conditions)
+        counts[file] = counts.get(file, 0) + fits
+        if not fits:
+            has = 'is not installed' if version is None else f'is {version}'
+            wrong.append(Line(
+                status, 'package', f'{name} {has}, needed is '
+                f'{needed.strip()!r} (requirements/{file}.txt)',
+                f"pip install '{needed.strip()}'"))
+    yield from wrong
+    if counts and not wrong:
+        listed = ', '.join(f'{count} of {name}.txt'
+                           for name, count in counts.items())
+        yield Line(GREEN, 'packages', f'all requirements are met ({listed})')
+    elif not counts:
+        yield Line(YELLOW, 'packages', 'the requirements are not found',
+                   'install mmmedmask: pip install -e .')
+
+
+def check_mmmedmask(args: argparse.Namespace) -> Iterator[Line]:
+    """Check that the package itself can be imported."""
+    folder = package_folder()
+    mend = 'install it: pip install --no-deps -e . (or see the lines above)'
+    try:
+        package = importlib.import_module('mmmedmask')
+    except Exception as error:
+        yield Line(RED, 'mmmedmask', f'cannot be imported: {short(error)}',
+                   mend)
+        return
+    place = Path(package.__file__).parent
+    text = f'{package.__version__} in {place}'
+    if folder is not None and place.resolve() != folder.resolve():
+        yield Line(YELLOW, 'mmmedmask', f'{text}, and this tool belongs to '
+                   f'{folder}', f'pip install -e {folder.parent}')
+    else:
+        yield Line(GREEN, 'mmmedmask', text)
+
+
+def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
+    """Check where mmcv's ops come from, and that they give what they should.
+    """
+    import torch
+    mend = ('import mmmedmask before mmcv.ops, or compile them: pip install '
+            '--force-reinstall --no-deps --no-cache-dir '
+            '--no-build-isolation onedl-mmcv')
+    source = 'mmcv'
+    with contextlib.suppress(Exception):
+        from mmmedmask.compat import has_compiled_ops
+        source = "compiled with mmcv" if has_compiled_ops() else \
+            "supplied by mmmedmask from torchvision's"
+    try:
+        ops = importlib.import_module('mmcv.ops')
+        boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.],
+                              [20., 20., 29., 29.]])
+        kept = ops.nms(boxes, torch.tensor([.9, .8, .7]), .5)[1].tolist()
+        # Bins of 2 x 2 pixels of a ramp have the means of their corners.
+        ramp = torch.arange(16.).reshape(1, 1, 4, 4)
+        means = ops.roi_align(
+            ramp, torch.tensor([[0., 0., 0., 4., 4.]]), (2, 2), 1.0, 2,
+            'avg', True).flatten().tolist()
+    except Exception as error:
+        yield Line(RED, 'mmcv ops', f'do not run: {short(error)}', mend)
+        return
+    if kept != [0, 2] or any(
+            abs(mean - wanted) > 1e-4 for mean, wanted in zip(
+                means, (2.5, 4.5, 10.5, 12.5), strict=True)):
+        yield Line(RED, 'mmcv ops', f'nms keeps {kept}, roi_align gives '
+                   f'{means}: both are wrong or one is', mend)
+        return
+    yield Line(GREEN, 'mmcv ops', f'{source}; nms and roi_align run')
+
+
+def check_scopes(args: argparse.Namespace) -> Iterator[Line]:
+    """Check that the libraries behind the default scopes can be imported."""
+    for scope, needed in HOSTS.items():
+        package = next((fork for fork, originals in ORIGINALS.items()
+                        if scope in originals or fork.endswith(
+                            {'mmseg': 'mmsegmentation'}.get(scope, '-'))),
+                       scope)
+        try:
+            found = importlib.util.find_spec(scope) is not None
+        except (ImportError, ValueError):
+            found = False
+        if not found:
+            yield Line(
+                RED if needed else YELLOW, 'scope', f'{scope} is not '
+                f'installed: its configs cannot run', f'pip install {package}')
+            continue
+        try:
+            module = importlib.import_module(scope)
+            importlib.import_module(f'{scope}.models')
+        except Exception as error:
+            yield Line(RED, 'scope', f'{scope} cannot be imported: '
+                       f'{short(error)}', 'see the lines on packages and '
+                       f'families; pip install --force-reinstall --no-deps '
+                       f'{package}')
+            continue
+        yield Line(GREEN, 'scope', f'{scope} '
+                   f'{getattr(module, "__version__", "")} with its models')
+
+
+def check_mim(args: argparse.Namespace) -> Iterator[Line]:
+    """Check that mim is there and finds the configs of the package."""
+    try:
+        utils = importlib.import_module('mim.utils')
+    except Exception as error:
+        yield Line(YELLOW, 'mim', f'cannot be imported ({short(error)}); '
+                   'tools/train.py does the same', 'pip install onedl-mim')
+        return
+    mend = 'install mmmedmask, from its folder: pip install --no-deps -e .'
+    try:
+        root = Path(utils.get_installed_path('mmmedmask'))
+    except Exception as error:
+        yield Line(YELLOW, 'mim', f'does not find mmmedmask: {short(error)}',
+                   mend)
+        return
+    folders = [root / '.mim' / 'configs', root / 'configs']
+    count = sum(1 for folder in folders if folder.is_dir()
+                for _ in folder.rglob('*.py'))
+    if count:
+        yield Line(GREEN, 'mim', f'finds {count} config files below {root}')
+    else:
+        yield Line(YELLOW, 'mim', f'finds no configs below {root}', mend)
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder above that exists."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def check_disk(args: argparse.Namespace) -> Iterator[Line]:
+    """Check free space, and that runs may write."""
+    work_dirs = Path(args.work_dirs)
+    place = _existing(work_dirs)
+    free = shutil.disk_usage(place).free
+    low, enough = DISK_LIMITS
+    status = RED if free < low else YELLOW if free < enough else GREEN
+    yield Line(status, 'disk', f'{gib(free)} free for {work_dirs}',
+               f'{gib(enough)} are good to have: a checkpoint of a ViT-B '
+               'takes 1 GiB; free some, or run elsewhere with --work-dir')
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        yield Line(RED, 'work_dirs', f'{place} cannot be written: '
+                   f'{short(error)}', 'change its owner or its permissions, '
+                   'or name another folder with --work-dir')
+    else:
+        yield Line(GREEN, 'work_dirs', f'{place} can be written')
+
+
+def check_shared_memory(args: argparse.Namespace) -> Iterator[Line]:
+    """Check the space through which workers hand over their batches."""
+    folder = Path('/dev/shm')
+    if not folder.is_dir():
+        return
+    free = shutil.disk_usage(folder).free
+    if free >= SHARED_MEMORY:
+        yield Line(GREEN, 'shared memory', f'{gib(free)} free in {folder}')
+    else:
+        yield Line(
+            YELLOW, 'shared memory', f'{gib(free)} free in {folder}: worker '
+            'processes may end in "bus error"', 'give a container more '
+            '(docker run --shm-size=8g or --ipc=host), or take '
+            'train_dataloader.num_workers=0')
+
+
+def _number(file: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path(file).read_text().split()[0])
+    return None
+
+
+def check_machine(args: argparse.Namespace) -> Iterator[Line]:
+    """Count cores and memory, as far as this process may use them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(
+        os, 'sched_getaffinity') else os.cpu_count() or 1
+    yield Line(
+        GREEN if cores > 1 else YELLOW, 'cores', f'{cores}',
+        'with one core, loading and training take turns: '
+        'train_dataloader.num_workers=0')
+    total = available = None
+    with contextlib.suppress(OSError):
+        meminfo = Path('/proc/meminfo').read_text()
+        sizes = dict(re.findall(r'(\w+):\s+(\d+) kB', meminfo))
+        total = int(sizes.get('MemTotal', 0)) * 1024
+        available = int(sizes.get('MemAvailable', 0)) * 1024
+    for file in ('/sys/fs/cgroup/memory.max',
+                 '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
+        limit = _number(file)
+        if limit and total and limit < total:
+            total, available = limit, min(limit, available)
+    if not total:
+        return
+    low, enough = MEMORY_LIMITS
+    status = RED if total < low else YELLOW if total < enough else GREEN
+    yield Line(status, 'memory', f'{gib(available)} of {gib(total)} '
+               'available', 'take fewer workers and a smaller batch')
+
+
+def check_data(args: argparse.Namespace) -> Iterator[Line]:
+    """Look for the data sets of the documentation."""
+    known = load_alone('inspection/known_data.py')
+    if known is None:
+        yield Line(YELLOW, 'data', 'the list of data sets is missing',
+                   'install mmmedmask again: pip install -e .')
+        return
+    for name, data in known.KNOWN_DATA.items():
+        folder = Path(args.data_root, name)
+        mend = known.suggest_data(folder)
+        if not folder.exists():
+            yield Line(YELLOW, 'data', f'{data.title} is not there '
+                       f'({folder})', mend)
+            continue
+        missing = known.missing_files(folder, data)
+        if missing:
+            yield Line(RED, 'data', f'{data.title} in {folder} is not '
+                       f'complete: {", ".join(missing)} missing', mend)
+        else:
+            yield Line(GREEN, 'data', f'{data.title} in {folder}')
+
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ('Python', check_python),
+    ('torch', check_torch),
+    ('CUDA', check_cuda),
+    ('OpenMMLab', check_families),
+    ('packages', check_versions),
+    ('mmmedmask', check_mmmedmask),
+    ('mmcv ops', check_mmcv_ops),
+    ('scope', check_scopes),
+    ('mim', check_mim),
+    ('disk', check_disk),
+    ('shared memory', check_shared_memory),
+    ('machine', check_machine),
+    ('data', check_data),
+)
+
+
+def run_check(name: str, check: Check,
+              args: argparse.Namespace) -> list[Line]:
+    """Run one check; whatever it raises becomes a red line."""
+    lines: list[Line] = []
+    sink = io.StringIO()
+    try:
+        # What libraries print on import is no part of the report.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), \
+                contextlib.redirect_stderr(sink):
+            warnings.simplefilter('ignore')
+            lines += check(args)
+    except ImportError as error:
+        lines.append(Line(RED, name, f'not checked, an import fails: '
+                          f'{short(error)}', 'see the lines above'))
+    except Exception as error:
+        lines.append(Line(RED, name, f'the check failed: {short(error)}',
+                          'see the message'))
+    return lines
+
+
+def main() -> None:
+    args = parse_args()
+    lines: list[Line] = []
+    for name, check in CHECKS:
+        found = run_check(name, check, args)
+        for line in found:
+            print_line(line.status, line.check, line.message, mend=line.mend)
+        lines += found
+    print_summary([line.status for line in lines])
+    if args.json:
+        Path(args.json).write_text(
+            json.dumps([line._asdict() for line in lines], indent=2),
+            encoding='utf-8')
+    if any(line.status == RED for line in lines):
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()
