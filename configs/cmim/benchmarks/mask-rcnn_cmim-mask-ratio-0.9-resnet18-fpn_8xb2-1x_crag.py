@@ -1,0 +1,8 @@
+"""CRAG from CMIM with 90 % of the patches masked (Figure 4)."""
+
+_base_ = './mask-rcnn_cmim-resnet18-fpn_8xb2-1x_crag.py'
+
+checkpoint = ('work_dirs/cmim_mask-ratio-0.9_resnet18_8xb32-coslr-800e_nct/'
+              'epoch_800.pth')
+
+model = dict(backbone=dict(init_cfg=dict(checkpoint=checkpoint)))

@@ -1,0 +1,24 @@
+"""Mask R-CNN C4 on CRAG at a size for two CPU cores."""
+
+_base_ = [
+    '../../_base_/models/mask-rcnn_resnet18-c4.py',
+    '../../_base_/datasets/crag_half.py',
+    '../../_base_/schedules/gland_300i.py',
+    '../../_base_/gland_runtime.py',
+]
+
+# ========================= Frequently modified =========================
+checkpoint = ('work_dirs/cmim_resnet18_1xb32-coslr-30e_he-tiles/'
+              'epoch_30.pth')
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    roi_head=dict(shared_head=dict(init_cfg=dict(checkpoint=checkpoint))),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=64))))
+# res5 is in the RoI head: it is verified, and its statistics are measured,
+# together with the backbone.
+default_hooks = dict(
+    checkpoint=dict(interval=_base_.max_iters),
+    load_check=dict(modules=['backbone', 'roi_head.shared_head']),
+    precise_bn=dict(num_batches=20, forward='loss'))

@@ -1,0 +1,21 @@
+"""RetinaNet on GlaS at a size for two CPU cores."""
+
+_base_ = [
+    '../../_base_/models/retinanet_resnet18-fpn.py',
+    '../../_base_/datasets/glas_half.py',
+    '../../_base_/schedules/gland_300i.py',
+    '../../_base_/gland_runtime.py',
+]
+
+# ========================= Frequently modified =========================
+checkpoint = ('work_dirs/cmim_resnet18_1xb32-coslr-30e_he-tiles/'
+              'epoch_30.pth')
+
+# ====================== Unmodified in most cases =======================
+model = dict(backbone=dict(init_cfg=dict(checkpoint=checkpoint)))
+val_evaluator = dict(metric='bbox')
+test_evaluator = val_evaluator
+optim_wrapper = dict(optimizer=dict(lr=0.005))
+default_hooks = dict(
+    checkpoint=dict(interval=_base_.max_iters),
+    precise_bn=dict(num_batches=20))
