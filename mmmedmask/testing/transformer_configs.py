@@ -49,7 +49,8 @@ def shrink_transformer(cfg: Config, data_dir: Path) -> None:
             used again.
     """
     model = cfg.model
-    kind = str(model.backbone.get('type')).split('.')[-1]
+    backbone = model.get('backbone') or {}
+    kind = str(backbone.get('type')).split('.')[-1]
     if model.type not in MODELS or kind not in TRANSFORMERS:
         return
     model.backbone.arch = tiny_arch()
