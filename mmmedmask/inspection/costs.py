@@ -180,7 +180,8 @@ def report_costs(measured: StepMeasurement, length: Length | None,
     findings = [Finding(
         GREEN, 'cost', f'{text}; the run has {length.iterations} iterations '
         f'and {length.samples} samples, {petaflop:.4g} PFLOP, '
-        f'about {format_seconds(length.samples * seconds)} on this CPU', 'train_cfg')]
+        f'about {format_seconds(length.samples * seconds)} on this CPU',
+        'train_cfg')]
     if tflops:
         seconds = length.samples * operations / (tflops * 1e12 * gpus)
         findings.append(Finding(

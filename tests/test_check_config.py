@@ -1,0 +1,592 @@
+"""check_config.py: broken configs are named, shipped ones raise no alarm."""
+
+import copy
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS, init_default_scope
+from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
+from torch import nn
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.inspection import CheckOptions, check_config, check_static
+from mmmedmask.inspection.building import build_parts
+from mmmedmask.inspection.config_types import check_types
+from mmmedmask.inspection.costs import (
+    format_bytes,
+    format_seconds,
+    report_disk,
+    run_length,
+)
+from mmmedmask.inspection.measuring import (
+    Activations,
+    FixedMemory,
+    count_activations,
+    fixed_memory,
+    optimizer_state,
+    scaled_memory,
+)
+from mmmedmask.inspection.paths import check_paths
+from mmmedmask.inspection.schedules import check_batch, check_schedules
+from mmmedmask.inspection.signatures import accepted_parameters
+from mmmedmask.inspection.variables import check_variables
+from mmmedmask.inspection.weights import (
+    check_module_weights,
+    check_whole_model,
+    compare_weights,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / 'configs'
+TOOL = REPOSITORY / 'tools' / 'misc' / 'check_config.py'
+
+
+@pytest.fixture
+def tiny(tiny_classification):
+    """A config that trains, to be broken."""
+    return Config.fromfile(tiny_classification)
+
+
+def broken(config, key, value):
+    """Return a copy of a config with one setting changed."""
+    config = copy.deepcopy(config)
+    config.merge_from_dict({key: value})
+    return config
+
+
+def texts(findings, *statuses):
+    """Return place, message and mend of findings as one text each."""
+    return [f'{finding.where}: {finding.message} -> {finding.mend}'
+            for finding in findings if finding.status in (
+                statuses or ('red', 'yellow'))]
+
+
+@pytest.fixture
+def cached_bases(monkeypatch):
+    """Read each base once for all configs, not once for each child."""
+    read, cache = Config._file2dict, {}
+
+    def read_once(filename, *args, **kwargs):
+        key = (str(filename), repr(args), repr(kwargs))
+        if key not in cache:
+            cache[key] = read(filename, *args, **kwargs)
+        return copy.deepcopy(cache[key])
+
+    monkeypatch.setattr(Config, '_file2dict', staticmethod(read_once))
+
+
+@pytest.mark.usefixtures('cached_bases')
+def test_shipped_configs_raise_no_alarm():
+    """No shipped config has an unknown type or key, or an unused variable."""
+    files = [path for path in sorted(CONFIGS.rglob('*.py'))
+             if '_base_' not in path.parts]
+    assert len(files) >= 200
+    found = {}
+    for file in files:
+        findings = check_static(Config.fromfile(file))
+        if findings:
+            found[str(file.relative_to(CONFIGS))] = texts(findings)
+    assert found == {}
+
+
+@pytest.mark.parametrize(('key', 'value', 'parts'), [
+    ('model.backbone.depht', 18,
+     ['model.backbone.depht', "ResNet takes no 'depht'", "'depth'"]),
+    ('model.backbone.type', 'ResNett',
+     ['model.backbone.type', "'ResNett' is registered nowhere", "'ResNet'"]),
+    ('model.backbone.norm_cfg', dict(type='BN', epz=1e-5),
+     ['model.backbone.norm_cfg.epz', "'eps'"]),
+    ('model.backbone.init_cfg', dict(type='Pretrained', checkpint='x.pth'),
+     ['model.backbone.init_cfg.checkpint', "'checkpoint'"]),
+    ('model.head.loss.loss_wieght', 1.,
+     ['model.head.loss.loss_wieght', "'loss_weight'"]),
+    ('train_dataloader.bach_size', 4,
+     ['train_dataloader.bach_size', "'batch_size'"]),
+    ('train_dataloader.dataset.data_prefx', 'x',
+     ['train_dataloader.dataset.data_prefx', "'data_prefix'"]),
+    ('train_dataloader.dataset.pipeline.0.colour_type', 'color',
+     ['dataset.pipeline.0.colour_type', "'color_type'"]),
+    ('train_dataloader.sampler.shufle', True,
+     ['train_dataloader.sampler.shufle', "'shuffle'"]),
+    ('optim_wrapper.optimizer.momentun', .9,
+     ['optim_wrapper.optimizer.momentun', "'momentum'"]),
+    ('optim_wrapper.accumulative_count', 2,
+     ['optim_wrapper.accumulative_count', "'accumulative_counts'"]),
+    ('optim_wrapper.paramwise_cfg', dict(norm_decay_multi=0.),
+     ['optim_wrapper.paramwise_cfg.norm_decay_multi', "'norm_decay_mult'"]),
+    ('optim_wrapper.constructor', 'LayerDecayConstructor',
+     ['optim_wrapper.constructor', 'LearningRateDecay']),
+    ('param_scheduler',
+     [dict(type='MultiStepLR', milestone=[1])],
+     ['param_scheduler.0.milestone', "'milestones'"]),
+    ('train_cfg.max_epoch', 3, ['train_cfg.max_epoch', "'max_epochs'"]),
+    ('default_hooks.checkpoint.intervall', 1,
+     ['default_hooks.checkpoint.intervall', "'interval'"]),
+    ('default_hooks.chekpoint', dict(interval=2),
+     ['default_hooks.chekpoint', "'checkpoint'"]),
+    ('custom_hooks', [dict(type='LoadCheckHook')],
+     ['custom_hooks.0.type', "'mmmedmask.LoadCheckHook'"]),
+    ('custom_hooks', [dict(type='mmmedmask.LoadChekHook')],
+     ['custom_hooks.0.type', "'mmmedmask.LoadCheckHook'"]),
+    ('val_evaluator.topks', (1, ), ['val_evaluator.topks', "'topk'"]),
+    ('env_cfg', dict(cudnn_benchmrk=True),
+     ['env_cfg.cudnn_benchmrk', "'cudnn_benchmark'"]),
+    ('randomness.sed', 1, ['randomness.sed', "'seed'"]),
+    ('auto_scale_lr.base_batchsize', 8,
+     ['auto_scale_lr.base_batchsize', "'base_batch_size'"]),
+    ('visualizer.vis_backends', [dict(type='LocalVisBackend', save_dri='x')],
+     ['visualizer.vis_backends.0.save_dri', "'save_dir'"]),
+])
+def test_names_an_unknown_key(tiny, key, value, parts):
+    found = texts(check_types(broken(tiny, key, value)), 'red')
+    assert len(found) == 1, found
+    assert all(part in found[0] for part in parts), found[0]
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('model.backbone.norm_cfg', dict(type='BN', requires_grad=True, eps=1)),
+    ('model.backbone.norm_cfg', dict(type='GN', num_groups=2)),
+    ('model.backbone.init_cfg',
+     [dict(type='Kaiming', layer='Conv2d'),
+      dict(type='Constant', val=1, layer='BN', override=dict(name='fc'))]),
+    ('custom_hooks', [dict(type='EMAHook', momentum=.1, priority=49)]),
+    ('param_scheduler',
+     [dict(type='LinearLR', start_factor=.1, by_epoch=True, end=1,
+           convert_to_iter_based=True)]),
+    ('optim_wrapper.clip_grad', dict(max_norm=1., norm_type=2)),
+    ('train_dataloader.num_batch_per_epoch', 3),
+    ('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=.8)])),
+    ('model.backbone.type', 'mmdet.ResNet'),
+])
+def test_raises_no_false_alarm(tiny, key, value):
+    assert texts(check_types(broken(tiny, key, value))) == []
+
+
+def test_follows_keyword_arguments():
+    class Base(nn.Module):
+        def __init__(self, width, init_cfg=None):
+            super().__init__()
+
+    class Child(Base):
+        def __init__(self, depth, **kwargs):
+            kwargs.pop('old_name', None)
+            super().__init__(width=depth, **kwargs)
+
+    class Hider(Base):
+        def __init__(self, depth, **kwargs):
+            super().__init__(depth)
+            self.kwargs = kwargs
+
+    child = accepted_parameters(Child)
+    assert child.closed
+    assert child.names == {'depth', 'old_name', 'width', 'init_cfg'}
+    # Where they go is not known, so nothing can be said of any key.
+    assert not accepted_parameters(Hider).closed
+    assert accepted_parameters(nn.Conv2d).closed
+    assert not accepted_parameters(lambda a, **b: a).closed
+
+
+def write_configs(folder, base, child):
+    (folder / 'base.py').write_text(base)
+    file = folder / 'child.py'
+    file.write_text(f"_base_ = './base.py'\n{child}")
+    return file
+
+
+@pytest.mark.parametrize(('base', 'child', 'status', 'parts'), [
+    ('', 'optim_wraper = dict(clip_grad=None)\n', 'red',
+     ['optim_wraper (child.py, line 2)', "'optim_wrapper'"]),
+    ('', 'loader = dict()\n', 'yellow',
+     ['loader (child.py, line 2)', "nothing reads 'loader'"]),
+    ('epochs = 5\ntrain_cfg = dict(max_epochs=epochs)\n', 'epochs = 9\n',
+     'yellow', ['epochs (child.py', 'the base has used its own value']),
+    ('max_epocs = 5\n', '', 'yellow', ['max_epocs (base.py, line 1)']),
+])
+def test_names_a_variable_without_effect(tmp_path, base, child, status,
+                                         parts):
+    findings = check_variables(write_configs(tmp_path, base, child))
+    found = texts(findings)
+    assert [finding.status for finding in findings] == [status]
+    assert all(part in found[0] for part in parts), found[0]
+
+
+@pytest.mark.parametrize(('base', 'child'), [
+    ('epochs = 5\n', 'train_cfg = dict(max_epochs=_base_.epochs)\n'),
+    ('epochs = 5\n', 'train_cfg = dict(max_epochs={{_base_.epochs}})\n'),
+    ('', 'epochs = 5\ntrain_cfg = dict(max_epochs=epochs)\n'),
+    ('epochs = 5\nx = epochs\n', 'model = dict(x=_base_.x)\n'),
+    ('', "_base_ = ['mmpretrain::_base_/default_runtime.py']\n"),
+])
+def test_variables_that_are_used(tmp_path, base, child):
+    assert check_variables(write_configs(tmp_path, base, child)) == []
+
+
+def test_names_missing_paths(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert texts(check_paths(tiny)) == []
+    (tmp_path / 'data/busi/splits/paper').mkdir(parents=True)
+    (tmp_path / 'data/busi/splits/paper/test.csv').touch()
+    (tmp_path / 'work_dirs/run').mkdir(parents=True)
+    (tmp_path / 'work_dirs/run/epoch_3.pth').touch()
+    images = dict(type='mmmedmask.LabelledImages', data_root='data/busi')
+    config = Config(dict(
+        train_dataloader=dict(dataset=images),
+        val_dataloader=dict(dataset=dict(
+            type='CocoDataset', data_root='data/glas/', ann_file='a.json')),
+        val_evaluator=dict(type='CocoMetric', ann_file='data/crag/a.json'),
+        model=dict(
+            backbone=dict(init_cfg=dict(
+                type='Pretrained', checkpoint='work_dirs/'
+                'cmim_resnet18_8xb32-coslr-800e_nct/epoch_800.pth')),
+            teacher=dict(checkpoint='https://example.org/a.pth')),
+        load_from='work_dirs/run/epoch_9.pth'))
+    red = texts(check_paths(config), 'red')
+    assert len(red) == 6, red
+    assert 'split_folder: data/busi/splits/paper/train.csv' in red[1]
+    assert 'paper holds test.csv' in red[1]
+    assert 'tools/dataset_converters/busi.py' in red[0]
+    # One line for the folder, and none for what is below it.
+    assert 'val_dataloader.dataset.data_root: data/glas' in red[2]
+    assert 'docs/datasets.md#glas' in red[2]
+    assert 'val_evaluator.ann_file' in red[3]
+    assert 'crag.py data/crag' in red[3]
+    assert 'train it first' in red[4]
+    assert 'cmim_resnet18_8xb32-coslr-800e_nct.py' in red[4]
+    assert 'load_from' in red[5]
+    assert 'holds epoch_3.pth' in red[5]
+    assert 'downloaded' in texts(check_paths(config), 'yellow')[0]
+
+
+def small_net():
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+
+def test_compares_weights(tmp_path):
+    file = str(tmp_path / 'weights.pth')
+    weights = small_net().state_dict()
+
+    def compare(state, prefix=None, **options):
+        torch.save(state, file)
+        return compare_weights(small_net(), file, prefix, 'key', **options)
+
+    finding = compare(weights)
+    assert finding.status == 'green'
+    assert '6 of 6 tensors fit (100.0 %)' in finding.message
+    # Files from before the counter of BatchNorm, and with a head.
+    old = {key: value for key, value in weights.items()
+           if 'num_batches' not in key} | {'fc.weight': torch.ones(1)}
+    finding = compare(old)
+    assert finding.status == 'green'
+    assert '1 are used by nothing' in finding.message
+
+    prefixed = {f'backbone.{key}': value for key, value in weights.items()}
+    finding = compare(dict(state_dict=prefixed))
+    assert finding.status == 'red'
+    assert '0 of 5' in finding.message
+    assert "under the prefix 'backbone.'" in finding.mend
+    assert compare(prefixed, 'backbone').status == 'green'
+
+    wide = {**weights, '0.weight': torch.ones(5, 4)}
+    finding = compare(wide)
+    assert finding.status == 'red'
+    assert '0.weight: (5, 4) in the checkpoint, (3, 4) in' in finding.message
+    assert '83.3 %' in finding.message
+    assert compare(wide, red_below=.5).status == 'yellow'
+    nans = {**weights, '0.bias': torch.full((3, ), torch.nan)}
+    assert 'diverged' in compare(nans).mend
+    Path(file).write_bytes(b'nothing')
+    finding = compare_weights(small_net(), file, None, 'key')
+    assert finding.status == 'red'
+    assert 'cannot be read' in finding.message
+
+
+def test_compares_the_weights_of_a_config(tiny, tmp_path):
+    init_default_scope('mmpretrain')
+    model = build_parts(tiny).model
+    whole, part = tmp_path / 'whole.pth', tmp_path / 'part.pth'
+    torch.save(dict(state_dict=model.state_dict()), whole)
+    torch.save(model.head.state_dict(), part)
+    assert check_whole_model(model, str(whole), 'x', True).status == 'green'
+    assert check_whole_model(model, str(part), 'x', False).status == 'red'
+    tiny.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(whole), prefix='backbone.')
+    [finding] = check_module_weights(build_parts(tiny).model)
+    assert (finding.status, finding.where) == (
+        'green', 'model.backbone.init_cfg')
+    tiny.model.backbone.depth = 34
+    [finding] = check_module_weights(build_parts(tiny).model)
+    assert finding.status == 'red'
+    assert 'are not in the checkpoint' in finding.message
+
+
+def training(**settings):
+    """Return a config that trains for 12 epochs, 8 x 2 samples a step."""
+    config = dict(
+        train_dataloader=dict(batch_size=2),
+        train_cfg=dict(by_epoch=True, max_epochs=12),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.02)),
+        auto_scale_lr=dict(base_batch_size=16))
+    config = Config({**config, **settings})
+    config._filename = 'net_8xb2-1x_data.py'
+    return config
+
+
+@pytest.mark.parametrize(('settings', 'gpus', 'status', 'part'), [
+    (dict(), None, 'green', '8 x 2 = 16 samples'),
+    (dict(), 1, 'yellow', '--auto-scale-lr would make it 0.0025'),
+    (dict(optim_wrapper=dict(
+        optimizer=dict(lr=.02), accumulative_counts=2)), 4, 'green',
+     '16 in an update by accumulation'),
+    (dict(optim_wrapper=dict(
+        optimizer=dict(lr=.02), accumulative_counts=4)), 8, 'yellow',
+     'would make it 0.02; it leaves accumulation out, by which it should be '
+     '0.08'),
+    (dict(auto_scale_lr=dict(base_batch_size=32, enable=True)), None,
+     'yellow', 'is on and makes it 0.01'),
+    (dict(auto_scale_lr=None), None, 'yellow', 'does not say for which batch'),
+    (dict(train_dataloader=dict(batch_size=4)), None, 'yellow',
+     'the name says 2 samples per GPU, the config 4'),
+])
+def test_compares_learning_rate_and_batch(settings, gpus, status, part):
+    findings = check_batch(training(**settings), gpus)
+    assert findings[0].status == status
+    assert part in f'{findings[0].message} {findings[0].mend}'
+
+
+EPOCHS = dict(by_epoch=True, begin=0, end=12)
+
+
+@pytest.mark.parametrize(('schedulers', 'status', 'part'), [
+    ([dict(type='MultiStepLR', milestones=[8, 11], **EPOCHS)], 'green',
+     '1 schedules fit 12 epochs'),
+    ([dict(type='MultiStepLR', milestones=[16, 22], **EPOCHS)], 'red',
+     'never gets to its milestones [16, 22]'),
+    ([dict(type='MultiStepLR', milestones=[8, 22], **EPOCHS)], 'yellow',
+     'never gets to its milestones [22]'),
+    ([dict(type='LinearLR', start_factor=.1, end=40)], 'red',
+     'the warm-up lasts 40 epochs, and training 12'),
+    # 500 iterations are 50 epochs of 10.
+    ([dict(type='LinearLR', start_factor=.1, by_epoch=False, end=500)],
+     'red', 'the warm-up lasts 500 iterations, and training 120'),
+    ([dict(type='CosineAnnealingLR', T_max=100, end=100)], 'yellow',
+     'the schedule is cut off'),
+    ([dict(type='CosineAnnealingLR', T_max=6, end=12)], 'yellow',
+     'rises again'),
+    ([dict(type='CosineAnnealingLR', T_max=6, end=6)], 'yellow',
+     'the last schedule ends at 6'),
+    ([dict(type='CosineAnnealingLR', T_max=6, begin=12, end=18)], 'red',
+     'it never starts'),
+])
+def test_compares_schedules(schedulers, status, part):
+    findings = check_schedules(training(param_scheduler=schedulers), 10)
+    assert findings[0].status == status, findings
+    assert part in findings[0].message
+
+
+def test_compares_units_of_schedules():
+    loop = dict(type='IterBasedTrainLoop', max_iters=100, val_interval=200)
+    config = training(
+        train_cfg=loop, val_cfg=dict(),
+        param_scheduler=dict(type='MultiStepLR', milestones=[8]),
+        default_hooks=dict(checkpoint=dict(interval=1)),
+        log_processor=dict(by_epoch=True))
+    findings = check_schedules(config)
+    where = {finding.where: finding for finding in findings}
+    assert where['param_scheduler.0.by_epoch'].status == 'red'
+    assert 'never take a step' in where['param_scheduler.0.by_epoch'].message
+    assert where['train_cfg.val_interval'].status == 'yellow'
+    assert where['default_hooks.checkpoint.by_epoch'].status == 'red'
+    assert where['log_processor.by_epoch'].status == 'yellow'
+
+
+@pytest.mark.parametrize(('key', 'value', 'where', 'part'), [
+    ('model.backbone.depth', 17, 'model.backbone', 'invalid depth 17'),
+    ('train_dataloader.dataset.pipeline', [dict(type='Resize', scale='x')],
+     'train_dataloader.dataset', 'scale'),
+    ('optim_wrapper.optimizer.lr', -1, 'optim_wrapper',
+     'Invalid learning rate'),
+    ('custom_hooks', [dict(type='EMAHook', begin_iter=-1)],
+     'custom_hooks.0', 'begin_iter'),
+    ('val_evaluator', dict(type='Accuracy', topk=(1, ), collect_device='x'),
+     None, None),
+])
+def test_names_what_cannot_be_built(tiny, key, value, where, part):
+    found = texts(build_parts(broken(tiny, key, value)).findings, 'red')
+    if where is None:
+        assert found == []
+        return
+    assert len(found) == 1, found
+    assert found[0].startswith(where), found[0]
+    assert part in found[0]
+
+
+def test_memory_is_that_counted_by_hand():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model[2].bias.requires_grad_(False)
+    with count_activations(model) as activations:
+        model(torch.ones(3, 4)).sum()
+    # The input of each layer; ReLU keeps its output, the second's input.
+    assert activations.scaling == 4 * (3 * 4 + 3 * 8)
+    assert activations.constant == 0
+    with torch.autocast('cpu', dtype=torch.bfloat16), \
+            count_activations(model) as mixed:
+        model(torch.ones(3, 4)).sum()
+    assert mixed.scaling == 2 * (3 * 4 + 3 * 8)
+    # The cast weight of the second layer; the input needs no gradient.
+    assert mixed.constant == 2 * 8 * 2
+    wrapper = type('Wrapper', (), dict(optimizer=torch.optim.AdamW(
+        model.parameters())))
+    fixed = fixed_memory(model, wrapper)
+    trained = 4 * 8 + 8 + 8 * 2
+    assert fixed.parameters == 4 * (trained + 2)
+    assert fixed.gradients == 4 * trained
+    # Two moments of each value, and a counter of each of three tensors.
+    assert fixed.optimizer == 4 * (2 * trained + 3)
+    assert fixed.buffers == 0
+    assert scaled_memory(fixed, activations, 3, 6) == (
+        4 * (trained + 2) + 4 * trained + 4 * (2 * trained + 3) + 2 * 144)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(type='SGD', lr=.1),
+    dict(type='SGD', lr=.1, momentum=.9),
+    dict(type='Adam', lr=.1, amsgrad=True),
+    dict(type='AdamW', lr=.1),
+    dict(type='RMSprop', lr=.1, centered=True),
+    dict(type='Lamb', lr=.1),
+    dict(type='LARS', lr=.1, momentum=.9),
+])
+def test_state_of_the_optimizer_is_that_of_a_step(settings):
+    init_default_scope('mmpretrain')
+    assert MMPRETRAIN_OPTIMIZERS.get(settings['type']) is not None
+    model = small_net()
+    optimizer = OPTIMIZERS.build(
+        {**settings, 'params': model.parameters()})
+    expected = optimizer_state(optimizer)
+    assert not optimizer.state
+    model(torch.randn(5, 4)).sum().backward()
+    optimizer.step()
+    real = sum(value.numel() * value.element_size()
+               for state in optimizer.state.values()
+               for value in state.values() if torch.is_tensor(value))
+    assert expected == real
+
+
+def test_length_of_a_run():
+    assert run_length(training(), 100, 8).iterations == 12 * 7
+    assert run_length(training(), 100, 8).samples == 12 * 100
+    drop = training(train_dataloader=dict(batch_size=2, drop_last=True))
+    assert run_length(drop, 100, 8).iterations == 12 * 6
+    assert run_length(drop, 100, 8).samples == 12 * 96
+    assert run_length(training(), None, 8) is None
+    loop = training(train_cfg=dict(type='IterBasedTrainLoop', max_iters=50))
+    assert run_length(loop, None, 8).samples == 50 * 16
+
+
+def test_disk_of_a_run():
+    fixed = FixedMemory(2**30, 0, 2**30, 2**31)
+    config = training(default_hooks=dict(checkpoint=dict(
+        interval=3, max_keep_ckpts=2, save_best='auto')))
+    [finding] = report_disk(config, fixed, free=2**40)
+    assert '3 checkpoints of 3.00 GiB, 9.00 GiB in all' in finding.message
+    [finding] = report_disk(config, fixed, free=2**30)
+    assert finding.status == 'yellow'
+    assert format_bytes(5 * 2**20) == '5.0 MiB'
+    assert format_seconds(5400) == '90.0 minutes'
+    assert Activations().scaling == 0
+
+
+@pytest.mark.parametrize(('options', 'match'), [
+    (dict(gpus=0), 'gpus must be positive, got 0'),
+    (dict(steps=-1), 'steps must be positive, got -1'),
+    (dict(time_limit=-1), 'time_limit must not be negative'),
+])
+def test_refuses_bad_options(options, match):
+    with pytest.raises(ValueError, match=match):
+        CheckOptions(**options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [
+    'msmae/demo/msmae_vit-micro-p8_1xb16-12e_lesion-phantoms.py',
+    'cmim/demo/mask-rcnn_cmim-resnet18-fpn_1xb4-100i_gland-phantoms.py',
+    'msmae/small/setr-pup_scratch-vit-mini-p8_1xb8-60e_busi.py',
+    'gimp/demo/groupmsa-micro_1xb16-12e_cohort-phantoms.py',
+])
+def test_whole_check_of_a_config_of_each_host(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile(CONFIGS / name)
+    report = check_config(config, CheckOptions(tflops=10))
+    # Nothing is wrong but that there are no data in an empty folder.
+    red = [finding for finding in report.findings if finding.status == 'red']
+    assert red
+    assert {finding.check for finding in red} == {'path'}
+    step = report.numbers['step']
+    assert step['flops'] > 0
+    assert step['activations'] > 0
+    assert step['seconds'] > 0
+    [trial] = [finding for finding in report.findings
+               if finding.check == 'step']
+    assert trial.status == 'green'
+    assert 'reduced model, drawn data: 1 training steps' in trial.message
+    # Nothing is left in the folder that the tool was called from.
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_true_data_and_true_model(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    report = check_config(tiny, CheckOptions(full_size=True, gpus=2))
+    assert texts(report.findings, 'red') == []
+    shown = ' '.join(finding.message for finding in report.findings)
+    assert '8 train samples, the first two in a batch' in shown
+    assert 'true model: 1 training steps' in shown
+    assert 'validated (accuracy/top1' in shown
+    # 8 images are an epoch of one step of two GPUs; there are 2 epochs.
+    assert report.numbers['length'] == dict(iterations=2, samples=16)
+
+
+def run_tool(monkeypatch, capsys, *arguments):
+    """Run the tool in this process; return its status and output."""
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    status = 0
+    try:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    except SystemExit as end:
+        status = end.code
+    return status, capsys.readouterr().out
+
+
+def test_tool_reports_and_exits(tiny_classification, tmp_path, monkeypatch,
+                                capsys):
+    file = tmp_path / 'report.json'
+    status, output = run_tool(
+        monkeypatch, capsys, tiny_classification, '--no-step', '--json',
+        file)
+    assert status == 0, output
+    assert '[ok  ] model' in output
+    assert 'red' in output.splitlines()[-1]
+    assert '\033' not in output
+    written = json.loads(file.read_text())
+    assert written['status'] in ('green', 'yellow')
+    assert written['numbers']['memory']['parameters'] > 0
+
+    status, output = run_tool(
+        monkeypatch, capsys, tiny_classification, '--no-step',
+        '--cfg-options', 'model.backbone.depht=3', '--json', file)
+    assert status == 1
+    assert "[FAIL] key           model.backbone.depht: ResNet takes no" \
+        in output
+    assert json.loads(file.read_text())['status'] == 'red'
+
+    bad = tmp_path / 'bad.py'
+    bad.write_text('model = dict(\n')
+    status, output = run_tool(monkeypatch, capsys, bad)
+    assert status == 1
+    assert '[FAIL] config' in output
