@@ -1,0 +1,447 @@
+"""The transformer rows of CMIM's Table 1: parts, chains, configs."""
+
+import copy
+import functools
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.models import BEiTPretrainViT, BEiTViT, VisionTransformer
+from torch import nn
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.models.detection import BEiTFeatureViT
+from mmmedmask.models.layers import FrozenTeacher
+from mmmedmask.testing.configs import shrink_config
+from mmmedmask.testing.transformer_configs import tiny_arch, write_clip
+
+FOLDER = Path(__file__).resolve().parents[1] / 'configs/baselines/cmim'
+PRETRAINING = {
+    'mae': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
+    'beitv2': 'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
+    'eva': 'eva_vit-small-p16_8xb32-coslr-800e_nct',
+    'supervised': 'supervised_vit-small-p16_8xb32-coslr-100e_nct',
+}
+DATA_SETS = ('glas', 'crag')
+
+
+def detection(method, dataset):
+    """Load a detector's config."""
+    name = f'mask-rcnn_{method}-vit-small-sfp_8xb2-1x_{dataset}'
+    return load(f'benchmarks/{name}')
+
+
+def pretraining(method):
+    """Load the config that a detector's weights come from."""
+    return load(PRETRAINING[method])
+
+
+def load(name):
+    return copy.deepcopy(load_once(name))
+
+
+@functools.cache
+def load_once(name):
+    return Config.fromfile(FOLDER / f'{name}.py')
+
+
+@pytest.fixture(autouse=True)
+def quick_and_seeded(monkeypatch):
+    """MMEngine formats each config five times; that is half of a run."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(
+        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp('data')
+
+
+# ------------------------------ BEiT's backbone ------------------------------
+
+
+@pytest.fixture
+def beit():
+    """A backbone as pre-training leaves it, with random weights."""
+    model = BEiTPretrainViT(
+        arch=tiny_arch(),
+        final_norm=False,
+        out_type='featmap',
+        use_abs_pos_emb=True,
+        use_shared_rel_pos_bias=False)
+    for parameter in model.parameters():
+        parameter.data.add_(.2 * torch.randn_like(parameter))
+    return model
+
+
+def feature_vit(state_dict):
+    model = BEiTFeatureViT(arch=tiny_arch())
+    found = model.load_state_dict(state_dict, strict=False)
+    assert not found.missing_keys
+    assert found.unexpected_keys == ['mask_token']
+    return model
+
+
+def test_beit_features_are_those_of_pre_training(beit):
+    model = feature_vit(beit.state_dict())
+    images = torch.randn(2, 3, 224, 224)
+    torch.testing.assert_close(model(images)[0], beit(images, mask=None)[0])
+
+
+def test_beit_attention_equals_mmpretrains_for_other_sizes(beit):
+    """Outputs and gradients, with positions interpolated to 4 x 7."""
+    model = feature_vit(beit.state_dict())
+    reference = BEiTViT(
+        arch=tiny_arch(),
+        out_type='featmap',
+        use_abs_pos_emb=True,
+        use_rel_pos_bias=False)
+    reference.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 64, 112)
+    found, expected = model(images)[0], reference(images)[0]
+    assert found.shape == (2, 16, 4, 7)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn_like(found)
+    (found * weight).sum().backward()
+    (expected * weight).sum().backward()
+    gradients = {n: p.grad for n, p in reference.named_parameters()}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(
+            parameter.grad, gradients[name], rtol=1e-4, atol=1e-4)
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_relative_positions_do_not_fit_other_sizes():
+    """Why BEiT v2 is pre-trained with absolute positions here."""
+    relative = BEiTViT(arch=tiny_arch(), out_type='featmap')
+    with pytest.raises(RuntimeError, match='must match the size'):
+        relative(torch.randn(1, 3, 64, 112))
+
+
+@pytest.mark.parametrize('size', [(32, 48), (50, 70), (224, 96)])
+def test_plain_vit_takes_any_size(size):
+    model = VisionTransformer(
+        arch=tiny_arch(), out_type='featmap', final_norm=False)
+    model.pos_embed.data.normal_()
+    (features, ) = model(torch.randn(1, 3, *size))
+    grid = tuple(math.ceil(side / 16) for side in size)
+    assert features.shape == (1, 16, *grid)
+
+
+# -------------------------------- The teacher --------------------------------
+
+
+def teacher_config(path):
+    return dict(type='mmpretrain.CLIPGenerator', tokenizer_path=str(path))
+
+
+@pytest.mark.parametrize('teacher', [
+    teacher_config('data/weights/none.pth'),
+    dict(type='mmpretrain.VQKD',
+         init_cfg=dict(
+             type='Pretrained', checkpoint='data/weights/none.pth')),
+])
+def test_missing_teacher_says_where_it_comes_from(teacher):
+    with pytest.raises(FileNotFoundError) as error:
+        FrozenTeacher(teacher, source='https://example.org/clip, renamed')
+    for part in ('data/weights/none.pth', teacher['type'],
+                 'https://example.org/clip, renamed'):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize('teacher', [
+    dict(type='mmpretrain.VQKD', encoder_config={}),
+    dict(type='mmpretrain.VQKD', init_cfg=dict(type='TruncNormal')),
+    dict(type='mmpretrain.VQKD',
+         init_cfg=dict(type='Pretrained', checkpoint=None)),
+])
+def test_teacher_without_a_file(teacher):
+    with pytest.raises(ValueError, match='must name a file'):
+        FrozenTeacher(teacher, source='')
+
+
+def test_shipped_teachers_name_their_source():
+    """Before training, when the model is built."""
+    for method in ('beitv2', 'eva'):
+        cfg = pretraining(method)
+        generator = cfg.model.target_generator
+        with DefaultScope.overwrite_default_scope('mmpretrain'), \
+                pytest.raises(FileNotFoundError, match='https://download'):
+            FrozenTeacher(generator.teacher, generator.source)
+
+
+def test_teacher_never_learns(tmp_path):
+    write_clip(tmp_path / 'clip.pth')
+    teacher = FrozenTeacher(teacher_config(tmp_path / 'clip.pth'), '')
+    model = nn.Sequential(teacher, nn.Identity()).train()
+    assert teacher.training
+    assert not any(module.training for module in teacher.teacher.modules())
+    assert not any(one.requires_grad for one in model.parameters())
+    images = torch.randn(1, 3, 224, 224, requires_grad=True)
+    features, attention = teacher(images)
+    assert not features.requires_grad
+    assert features.shape == (1, 197, 8)
+    # The weights are the file's.
+    state = torch.load(tmp_path / 'clip.pth', weights_only=True)
+    found = teacher.teacher.tokenizer.state_dict()
+    assert set(found) == set(state)
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+# --------------------------- Rates layer by layer ----------------------------
+
+
+class Detector(nn.Module):
+    """What an optimiser sees of one."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.neck = nn.Linear(2, 2)
+        self.head = nn.LayerNorm(2)
+
+
+def depth_of(name):
+    """Layers above a parameter, counted by hand; there are 4."""
+    if re.match(r'backbone\.(cls_token|pos_embed|patch_embed)', name):
+        return 5
+    layer = re.match(r'backbone\.layers\.(\d)\.', name)
+    return 4 - int(layer[1]) if layer else 0
+
+
+@pytest.mark.parametrize('kind', ['vit', 'beit'])
+def test_rates_and_decay_of_each_parameter(kind):
+    method = {'vit': 'mae', 'beit': 'beitv2'}[kind]
+    options = detection(method, 'glas').optim_wrapper
+    backbone = BEiTFeatureViT(arch=tiny_arch()) if kind == 'beit' else \
+        VisionTransformer(arch=tiny_arch(), out_type='featmap')
+    model = Detector(backbone)
+    backbone.cls_token.requires_grad_(False)
+    wrapper = build_optim_wrapper(model, options)
+    groups = {
+        id(group['params'][0]): group
+        for group in wrapper.optimizer.param_groups
+    }
+    norms = {
+        id(parameter)
+        for module in model.modules() if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters()
+    }
+    seen = set()
+    for name, parameter in model.named_parameters():
+        if name == 'backbone.cls_token':
+            assert id(parameter) not in groups
+            continue
+        group = groups[id(parameter)]
+        assert group['lr'] == pytest.approx(1e-4 * .7**depth_of(name)), name
+        spared = id(parameter) in norms or 'pos_embed' in name \
+            or 'gamma' in name
+        assert group['weight_decay'] == (0 if spared else .1), name
+        seen.add(depth_of(name))
+    assert seen == {0, 1, 2, 3, 4, 5}
+
+
+def test_backbones_without_depths():
+    model = Detector(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match='Linear of Detector has no get_la'):
+        build_optim_wrapper(model, detection('mae', 'glas').optim_wrapper)
+
+
+# ----------------------- From pre-training to detection ----------------------
+
+
+class Start(Hook):
+    """Copy the backbone, and some of its output, before training."""
+
+    def before_train(self, runner):
+        backbone = runner.model.backbone
+        self.weights = {
+            name: value.clone()
+            for name, value in backbone.state_dict().items()
+        }
+        backbone.eval()
+        with torch.no_grad():
+            (self.features, ) = backbone(picture())
+        backbone.train()
+
+
+def picture():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, 3, 224, 224, generator=generator)
+
+
+def pretrain(method, folder, data_dir):
+    """Run the shrunk pre-training; return its model and checkpoint."""
+    cfg = shrink_config(pretraining(method), folder, data_dir)
+    cfg.train_cfg.val_interval = 1
+    runner = Runner.from_cfg(cfg)
+    messages = []
+    runner.logger.info = messages.append
+    runner.train()
+    return runner, folder / 'run' / 'epoch_1.pth', messages
+
+
+def pretrained_features(backbone):
+    """Patch tokens (1, C, 14, 14) of the picture behind the last layer."""
+    backbone.eval()
+    if 'ln1' in dict(backbone.named_children()):
+        backbone.ln1 = nn.Identity()
+    backbone.final_norm, backbone.out_type = False, 'featmap'
+    with torch.no_grad():
+        if isinstance(backbone, BEiTPretrainViT):
+            return backbone(picture(), mask=None)[-1]
+        return VisionTransformer.forward(backbone, picture())[0]
+
+
+@pytest.mark.parametrize('method', PRETRAINING)
+def test_pretrained_weights_arrive_whole(method, tmp_path, data_dir):
+    before, checkpoint, messages = pretrain(method, tmp_path / 'a', data_dir)
+    if method == 'supervised':
+        accuracy = before.message_hub.log_scalars['val/accuracy/top1']
+        assert 0 <= accuracy.current() <= 100
+    if method == 'beitv2':
+        # Random codes would do without a word.
+        assert any('target_generator.teacher' in message
+                   and '(100.0 %)' in message for message in messages)
+        teacher = before.model.target_generator.teacher.state_dict()
+        given = torch.load(
+            data_dir / 'teachers/vqkd.pth', weights_only=True)['state_dict']
+        for name, value in given.items():
+            # A running count of use, which nothing reads.
+            if name != 'quantize.cluster_size':
+                assert torch.equal(teacher[name], value), name
+
+    cfg = shrink_config(detection(method, 'glas'), tmp_path / 'b', data_dir)
+    cfg.train_cfg.max_iters = 1
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    cfg.default_hooks.checkpoint = None
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
+    cfg.default_hooks.load_check.allow_scratch = False
+    runner = Runner.from_cfg(cfg)
+    start, messages = Start(), []
+    runner.register_hook(start)
+    runner.logger.info = messages.append
+    runner.train()
+
+    (said, ) = [one for one in messages if one.startswith('Load check')]
+    count = len(start.weights)
+    assert f'{count} of {count} tensors are equal (100.0 %)' in said
+    trained = before.model.backbone.state_dict()
+    for name, value in start.weights.items():
+        assert torch.equal(value, trained[name]), name
+    left_over = set(trained) - set(start.weights)
+    assert left_over == ({'mask_token'} if method == 'beitv2' else
+                         {'ln1.weight', 'ln1.bias'})
+    # The same function, not only the same names.
+    torch.testing.assert_close(
+        start.features, pretrained_features(before.model.backbone))
+
+
+def test_a_checkpoint_of_another_method_is_refused(tmp_path, data_dir, beit):
+    """BEiT's biases and scales have no place in a plain ViT."""
+    torch.save(
+        {'state_dict': {f'backbone.{k}': v
+                        for k, v in beit.state_dict().items()}},
+        tmp_path / 'beit.pth')
+    cfg = shrink_config(detection('mae', 'glas'), tmp_path, data_dir)
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'beit.pth'),
+        prefix='backbone.')
+    cfg.default_hooks.load_check.allow_scratch = False
+    with pytest.raises(ValueError, match='are not in the checkpoint'):
+        Runner.from_cfg(cfg).train()
+
+
+# ---------------------------------- Configs ----------------------------------
+
+
+def test_all_are_vit_small():
+    """384 channels, 12 layers, 6 heads; mmpretrain's 'small' is not."""
+    small = VisionTransformer.arch_zoo['deit-small']
+    assert small == dict(
+        embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536)
+    assert BEiTViT.arch_zoo['deit-small'] == small
+    configs = [pretraining(name) for name in PRETRAINING]
+    configs += [detection(name, 'glas') for name in (*PRETRAINING, 'scratch')]
+    for cfg in configs:
+        arch = cfg.model.backbone.arch
+        arch = dict(small if arch == 'deit-small' else arch)
+        arch.pop('depth', None)
+        assert arch == small
+        assert cfg.model.backbone.get('img_size', 224) == 224
+        assert cfg.model.backbone.patch_size == 16
+
+
+@pytest.mark.parametrize('method', PRETRAINING)
+def test_pre_training_is_cmims(method):
+    """Batches of 256, 800 epochs without labels, ImageNet's statistics."""
+    cfg = pretraining(method)
+    assert cfg.auto_scale_lr.base_batch_size == 256
+    assert cfg.train_dataloader.batch_size == 32
+    assert cfg.train_cfg.max_epochs == (100 if method == 'supervised' else
+                                        800)
+    assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.type == 'mmmedmask.NCTCRC'
+    assert dataset.get('with_labels', False) == (method == 'supervised')
+    first, second = cfg.param_scheduler
+    assert first.end == second.begin
+    assert 'end' not in second
+
+
+@pytest.mark.parametrize('dataset', DATA_SETS)
+def test_detectors_differ_in_the_backbone_alone(dataset):
+    main = detection('mae', dataset)
+    for method in ('supervised', 'eva', 'beitv2', 'scratch'):
+        other = detection(method, dataset)
+        if method == 'scratch':
+            assert other.model.backbone.init_cfg is None
+            assert other.default_hooks.load_check.allow_scratch
+            assert other.optim_wrapper.paramwise_cfg.layer_decay_rate == 1
+            other.optim_wrapper.paramwise_cfg.layer_decay_rate = .7
+        else:
+            run, epoch = re.fullmatch(
+                r'work_dirs/(.+)/epoch_(\d+)\.pth',
+                other.model.backbone.init_cfg.checkpoint).groups()
+            assert run == PRETRAINING[method]
+            before = pretraining(method)
+            assert before.train_cfg.max_epochs == int(epoch)
+        if method == 'beitv2':
+            backbone = other.model.backbone
+            before = before.model.backbone
+            assert backbone.layer_scale_init_value == \
+                before.layer_scale_init_value
+            assert backbone.drop_path_rate == \
+                main.model.backbone.drop_path_rate
+            other.optim_wrapper.paramwise_cfg.custom_keys.pop('gamma')
+        base = detection('mae', dataset)
+        for cfg in (base, other):
+            cfg.pop('checkpoint')
+            cfg.model.backbone = None
+            cfg.default_hooks.load_check = None
+        assert other._cfg_dict == base._cfg_dict
+
+
+@pytest.mark.parametrize('dataset', DATA_SETS)
+def test_schedule_is_that_of_the_other_rows(dataset):
+    """Sizes, iterations, steps and heads of the ResNet-18 rows."""
+    ours = detection('mae', dataset)
+    theirs = Config.fromfile(
+        FOLDER.parents[1] / 'cmim/benchmarks' /
+        f'mask-rcnn_cmim-resnet18-fpn_8xb2-1x_{dataset}.py')
+    for key in ('train_cfg', 'param_scheduler', 'train_dataloader',
+                'test_dataloader', 'test_evaluator', 'auto_scale_lr'):
+        assert ours[key] == theirs[key], key
+    for key in ('rpn_head', 'roi_head', 'train_cfg', 'test_cfg',
+                'data_preprocessor'):
+        assert ours.model[key] == theirs.model[key], key
+    assert ours.optim_wrapper.optimizer.type == 'AdamW'
