@@ -17,11 +17,12 @@ draws its data and trains for two iterations, in one process. Numbers of the
 last two are marked wherever they are shown.
 
 Each run has a folder, WORK_DIR/SCALE/CONFIG-DIGEST/seedS, whose name changes
-with everything that the result depends on, and a manifest.json there: commands,
-code, versions, data, hardware, times, results. What is done is skipped, so the
-same command goes on after an interruption, adds seeds and rows, or tries again
-what has failed. A folder that was made with something else is refused. Several
-of these commands can work on one WORK_DIR: none takes a run that another has.
+with everything that the result depends on, and a manifest.json in it:
+commands, code, versions, data, hardware, times, results. What is done is
+skipped, so the same command goes on after an interruption, adds seeds and
+rows, or tries again what has failed. A folder that was made with something
+else is refused. Several of these commands can work on one WORK_DIR: none takes
+a run that another has.
 If this program is killed, a command that it has started goes on; the next call
 waits for it.
 

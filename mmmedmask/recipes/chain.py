@@ -167,8 +167,9 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If a key is like another one, or an index too large.
     """
+    content = config.to_dict()
     for option in options:
-        node: Any = config
+        node: Any = content
         for key in option.split('.'):
             if isinstance(node, list | tuple):
                 if not key.isdigit() or int(key) >= len(node):

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import gc
 import runpy
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from mmengine.config import Config
 from mmmedmask.apis.fold_stages import Where, find_checkpoints
 from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
 from mmmedmask.recipes.commands import Step
+from mmmedmask.recipes.execute import TAIL_LINES, StepFailedError
 from mmmedmask.recipes.manifest import RunLock
 from mmmedmask.recipes.plan import SMOKE_ITERATIONS, Run
+from mmmedmask.recipes.run_files import tail_of
 from mmmedmask.testing.configs import MSMAE_GRID, SETR_DIMS, shrink_config
 from mmmedmask.testing.nested import nested_dicts
 
@@ -46,8 +49,16 @@ execute.Executor`.
         """Do a step; what the libraries print goes to a file."""
         # A logger of MMEngine writes there even after its run.
         stream = (run.folder / f'{step.name}.log').open('a', encoding='utf-8')
-        with contextlib.redirect_stdout(stream):
-            getattr(self, f'_{step.kind}')(run, step)
+        try:
+            with contextlib.redirect_stdout(stream):
+                getattr(self, f'_{step.kind}')(run, step)
+        except Exception as error:
+            traceback.print_exc(file=stream)
+            stream.flush()
+            raise StepFailedError(
+                f'{step.name} ended with {type(error).__name__}: {error}. '
+                f'The end of {stream.name}:\n'
+                f'{tail_of(Path(stream.name), TAIL_LINES)}') from error
         watch()
 
     def _train(self, run: Run, step: Step) -> None:
