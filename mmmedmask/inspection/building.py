@@ -1,8 +1,9 @@
 """Build the parts of a config one by one, and load its first samples."""
 
 import copy
-import re
 import tempfile
+import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,6 @@ from mmmedmask.engine.inspection import preserve_random_state
 from mmmedmask.inspection.config_types import (
     STANDARD_HOOKS,
     dotted,
-    find_type,
     typed_parts,
 )
 from mmmedmask.inspection.findings import (
@@ -85,8 +85,9 @@ def build_parts(config: Config) -> Parts:
             _build_dataset(config, name, parts)
         for name in EVALUATORS:
             _build_metrics(config, name, parts)
-        _build_hooks(config, parts)
+        # Hooks ask for the visualizer when they are made.
         _build_visualizer(config, parts)
+        _build_hooks(config, parts)
     return parts
 
 
@@ -103,31 +104,32 @@ def _attempt(parts: Parts, config: Config, check: str, where: str,
 
 
 def locate_error(config: Config, error: BaseException, where: str) -> str:
-    """Find the part of a config that an error of its builder is about.
+    """Find the part of a config that was being built when an error came.
 
     Args:
         config: The config.
-        error: An error of MMEngine's builder, which names the classes that
-            were being built.
+        error: The error, with its traceback.
         where: Dotted key of what was to be built.
 
     Returns:
-        Dotted key of the innermost part of that class, if there is one
-        below ``where`` and no other, else ``where``.
+        Dotted key of the innermost part that was being built and that is in
+        the config below the same top-level key, else ``where``.
     """
-    names = re.findall(r'class `(\w+)` in', str(error))
-    if not names:
+    built = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == 'build_from_cfg':
+            built = frame.f_locals.get('cfg')
+    if not isinstance(built, Mapping):
         return where
     top = where.split('.')[0]
-    scope = config.get('default_scope') or 'mmengine'
-    found = set()
-    for part, path, part_scope in typed_parts(
-            config.to_dict().get(top), (top, ), scope):
-        kind = str(part['type']).rpartition('.')[2]
-        target, _ = find_type(str(part['type']), 'MODELS', part_scope)
-        if names[-1] in (kind, getattr(target, '__name__', None)):
-            found.add(dotted(path))
-    return found.pop() if len(found) == 1 else where
+    likeness = {}
+    for part, path, _ in typed_parts(
+            config.to_dict().get(top), (top, ), ''):
+        if part['type'] == built.get('type'):
+            # Whoever builds a part may have added to it.
+            likeness[dotted(path)] = sum(
+                built.get(key) == value for key, value in part.items())
+    return max(likeness, key=likeness.get, default=where)
 
 
 def _build_model(config: Config, parts: Parts) -> None:
@@ -302,11 +304,9 @@ def _build_hooks(config: Config, parts: Parts) -> None:
 
 
 def _build_visualizer(config: Config, parts: Parts) -> None:
-    settings = config.get('visualizer')
-    if not settings:
-        return
+    settings = config.get('visualizer') or dict(type='Visualizer')
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**settings, 'name': f'check_{id(parts)}',
+        settings = {**settings, 'name': f'check_{uuid.uuid4().hex}',
                     'save_dir': folder}
         visualizer = _attempt(parts, config, 'visualizer', 'visualizer',
                               lambda: VISUALIZERS.build(settings))

@@ -295,15 +295,23 @@ def _unknown_type(name: str, path: tuple, context: str,
 def _check_keys(node: Mapping, path: tuple, target: Callable,
                 taken: set[str]) -> list[Finding]:
     parameters = accepted_parameters(target)
-    if not parameters.closed:
-        return []
     valid = parameters.names | taken
     name = getattr(target, '__name__', str(target))
-    return [
-        Finding(RED, 'key', f'{name} takes no {key!r}', dotted((*path, key)),
-                suggest(key, valid)) for key in node
-        if key not in valid and key not in ALWAYS
-    ]
+    findings = []
+    for key in node:
+        if key in valid or key in ALWAYS:
+            continue
+        if parameters.closed:
+            findings.append(Finding(
+                RED, 'key', f'{name} takes no {key!r}',
+                dotted((*path, key)), suggest(key, valid)))
+            continue
+        near = suggest(key, valid - set(node), TYPO)
+        if near.startswith('did you mean'):
+            findings.append(Finding(
+                YELLOW, 'key', f'{name} names no {key!r}, and hands it on '
+                'to whoever may know it', dotted((*path, key)), near))
+    return findings
 
 
 def _check_names(node: Any, path: tuple, valid: Any,

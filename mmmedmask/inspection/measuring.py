@@ -116,15 +116,32 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
     """Count the bytes of an optimizer's state, of any type.
 
     The same optimizer takes a step on the meta device, where tensors have
-    shapes and no values.
+    shapes and no values. One that looks at values (LARS asks for norms)
+    takes it with ones.
 
     Args:
         optimizer: The optimizer; it is not touched.
 
     Returns:
-        The bytes after its first step, or ``None`` if this optimizer looks
-        at values.
+        The bytes after its first step, or ``None`` if that fails.
     """
+    for device in ('meta', 'cpu'):
+        try:
+            shadow = _shadow(optimizer, device)
+            if shadow is None:
+                return 0
+            shadow.step()
+        except (RuntimeError, NotImplementedError, TypeError):
+            continue
+        return sum(
+            _size(value) for state in shadow.state.values()
+            for value in state.values() if isinstance(value, Tensor))
+    return None
+
+
+def _shadow(optimizer: torch.optim.Optimizer,
+            device: str) -> torch.optim.Optimizer | None:
+    """Make an optimizer of the same type for parameters of the same shapes."""
     valid = inspect.signature(type(optimizer).__init__).parameters
     defaults = {key: value for key, value in optimizer.defaults.items()
                 if key in valid}
@@ -133,22 +150,13 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
         parameters = []
         for parameter in group['params']:
             if parameter.requires_grad:
-                shadow = nn.Parameter(torch.empty_like(
-                    parameter, device='meta'))
-                shadow.grad = torch.empty_like(shadow)
+                shadow = nn.Parameter(
+                    torch.ones_like(parameter, device=device))
+                shadow.grad = torch.ones_like(shadow)
                 parameters.append(shadow)
         if parameters:
             groups.append({**group, 'params': parameters})
-    if not groups:
-        return 0
-    try:
-        shadow_optimizer = type(optimizer)(groups, **defaults)
-        shadow_optimizer.step()
-    except (RuntimeError, NotImplementedError, TypeError):
-        return None
-    return sum(
-        _size(value) for state in shadow_optimizer.state.values()
-        for value in state.values() if isinstance(value, Tensor))
+    return type(optimizer)(groups, **defaults) if groups else None
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def check_paths(config: Config) -> list[Finding]:
     keys = runner_keys() - {'work_dir'}
     for key, value in config.to_dict().items():
         if key in keys and value is not None:
-            for finding in _look(value, (key, )):
+            for finding in _look({key: value}, ()):
                 # One line for a path that several parts name.
                 findings.setdefault(finding.message, finding)
     return list(findings.values())

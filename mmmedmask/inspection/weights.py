@@ -139,12 +139,12 @@ def _one_line(report: MatchReport) -> str:
 
 def _advise(report: MatchReport, tensors: Mapping,
             expected: Mapping) -> str:
+    if report.not_finite:
+        return 'the run that made the file had diverged: take an earlier one'
     prefix, explained = suggest_prefix(expected, tensors)
     if explained > len(report.matched) + len(report.shapes):
         return (f'{explained} of the names are in the file under the prefix '
                 f'{prefix!r}: set it in init_cfg')
-    if report.not_finite:
-        return 'the run that made the file had diverged: take an earlier one'
     if report.shapes:
         return 'the file is of another size or depth: name the right one'
     return ('the file is of another architecture, or named as in another '
