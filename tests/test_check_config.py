@@ -253,6 +253,10 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
                 'cmim_resnet18_8xb32-coslr-800e_nct/epoch_800.pth')),
             teacher=dict(checkpoint='https://example.org/a.pth')),
         load_from='work_dirs/run/epoch_9.pth'))
+    folder = dict(type='CustomDataset', data_prefix='data/none')
+    [found] = texts(check_paths(Config(dict(
+        test_dataloader=dict(dataset=folder)))), 'red')
+    assert found.startswith('test_dataloader.dataset.data_prefix: data/none')
     red = texts(check_paths(config), 'red')
     assert len(red) == 6, red
     assert 'split_folder: data/busi/splits/paper/train.csv' in red[1]

@@ -59,7 +59,7 @@ def data_is_there(dataset: Mapping) -> bool:
 
 def _look(node: Any, path: tuple) -> Iterator[Finding]:
     if isinstance(node, Mapping):
-        if 'data_root' in node:
+        if 'data_root' in node or 'data_prefix' in node:
             yield from _look_at_data(node, path)
         elif isinstance(node.get('ann_file'), str) and node['ann_file']:
             # A metric's; it has no root.
@@ -80,7 +80,7 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
 
 
 def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
-    roots = node['data_root'] or ''
+    roots = node.get('data_root') or ''
     roots = [roots] if isinstance(roots, str) else list(roots)
     found = True
     for root in roots:
@@ -131,7 +131,7 @@ def _judge_data(file: Path, keys: tuple, root: str | Path) -> Finding:
     where = dotted(keys)
     if file.exists():
         return Finding(GREEN, 'path', f'{file} is there', where)
-    mend = suggest_data(root)
+    mend = suggest_data(root or file)
     if file.parent.is_dir() and Path(root).exists():
         there = sorted(path.name for path in file.parent.iterdir())
         listed = ', '.join(there[:6]) or 'nothing'

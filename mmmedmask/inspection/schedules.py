@@ -74,7 +74,10 @@ def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
     text = f'{gpus} x {batch_size} = {batch} samples ({gpus} GPU, {source})'
     if update != batch:
         text += f', {update} in an update by accumulation'
-    rate = config.optim_wrapper.optimizer.get('lr')
+    rate = (config.optim_wrapper.get('optimizer') or {}).get('lr')
+    if rate is None:
+        # Several optimizers, or one without a rate.
+        return findings
     base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
     if not base:
         return [*findings, Finding(

@@ -5,6 +5,7 @@ import copy
 import io
 import logging
 import signal
+import threading
 import traceback
 import uuid
 import warnings
@@ -31,6 +32,8 @@ from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
 
 #: Samples of a step with the true model.
 FULL_SIZE_BATCH = 2
+#: The same where a batch has to hold pairs of several classes.
+BALANCED_BATCH = 4
 #: Patches of a drawn slide where the config does not say how many it takes.
 DRAWN_PATCHES = 2048
 SLIDES = 'mmmedmask.SlideOmicDataset'
@@ -48,7 +51,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Interrupt what takes too long, in the main thread of a process.
 
     Args:
-        seconds: The limit; 0 means none.
+        seconds: The limit; 0 means none, and so does another thread or a
+            system without alarms.
 
     Raises:
         OutOfTimeError: When the time is over.
@@ -57,7 +61,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise OutOfTimeError(f'not done within {seconds:g} s')
 
-    if not hasattr(signal, 'SIGALRM'):
+    in_main = threading.current_thread() is threading.main_thread()
+    if not seconds or not in_main or not hasattr(signal, 'SIGALRM'):
         yield
         return
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -280,13 +285,13 @@ def _use_available_data(full: Config, config: Config, folder: Path) -> None:
         loader.update(num_workers=0, persistent_workers=False,
                       pin_memory=False)
         loader.pop('prefetch_factor', None)
-        if loader.get('batch_sampler') is None:
-            loader.batch_size = min(FULL_SIZE_BATCH,
-                                    loader.get('batch_size', 1))
-    if reduced is not None:
-        for name in ('val_evaluator', 'test_evaluator'):
-            if full.get(name) is not None:
-                full[name] = reduced[name]
+        size = FULL_SIZE_BATCH if loader.get('batch_sampler') is None \
+            else BALANCED_BATCH
+        loader.batch_size = min(size, loader.get('batch_size', 1))
+        evaluator = name.replace('dataloader', 'evaluator')
+        if name in missing and full.get(evaluator) is not None:
+            # It names the files of the data.
+            full[evaluator] = reduced[evaluator]
 
 
 def _draw_slides(full: Config, dataset: dict, root: Path) -> None:

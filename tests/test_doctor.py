@@ -1,0 +1,252 @@
+"""doctor.py: what is missing or broken is red, and the report goes on."""
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from commands import run
+
+TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'misc' /
+        'doctor.py')
+
+
+@pytest.fixture(scope='module')
+def doctor():
+    """The tool as a module."""
+    sys.path.insert(0, str(TOOL.parent))
+    try:
+        spec = importlib.util.spec_from_file_location('doctor', TOOL)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(TOOL.parent))
+    return module
+
+
+def diagnose(folder, status, *, site=None):
+    """Run the tool with a folder of packages that hide the real ones."""
+    file = folder / 'report.json'
+    paths = [str(site)] if site else []
+    output = run(
+        sys.executable, TOOL, '--data-root', folder / 'data', '--json', file,
+        status=status, cwd=folder,
+        PYTHONPATH=os.pathsep.join([*paths, os.environ.get('PYTHONPATH', '')]))
+    lines = json.loads(file.read_text())
+    assert output.count('\n[') == len(lines) - 1
+    return lines, output
+
+
+def of(lines, check):
+    """Return the lines of a check."""
+    return [line for line in lines if line['check'] == check]
+
+
+def write_package(site, name, code):
+    (site / name).mkdir(parents=True)
+    (site / name / '__init__.py').write_text(code)
+
+
+def write_distribution(site, name, version):
+    folder = site / f'{name.replace("-", "_")}-{version}.dist-info'
+    folder.mkdir(parents=True)
+    (folder / 'METADATA').write_text(
+        f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+
+
+@pytest.fixture(scope='module')
+def sick(tmp_path_factory):
+    """The report where torch and our package break, on both families."""
+    folder = tmp_path_factory.mktemp('sick')
+    site = folder / 'site'
+    write_package(site, 'torch', 'raise OSError("libcudart.so is missing")')
+    write_package(site, 'mmmedmask', 'raise ImportError("half installed")')
+    write_package(site, 'mim', 'import there_is_no_such_module')
+    for name in ('mmpretrain', 'mmdet', 'mmseg'):
+        write_package(site, name, 'import torch')
+    write_distribution(site, 'mmcv', '2.1.0')
+    write_distribution(site, 'mmdet', '3.3.0')
+    write_distribution(site, 'kornia', '0.1.0')
+    return diagnose(folder, 1, site=site)
+
+
+def test_reports_without_torch(sick):
+    lines, output = sick
+    [torch] = of(lines, 'torch')
+    assert torch['status'] == 'red'
+    assert 'OSError: libcudart.so is missing' in torch['message']
+    assert "pip install 'torch>=2.4'" in torch['mend']
+    assert of(lines, 'CUDA')[0]['status'] == 'red'
+    assert of(lines, 'mmcv ops')[0]['status'] == 'red'
+    [ours] = of(lines, 'mmmedmask')
+    assert 'ImportError: half installed' in ours['message']
+    assert {line['status'] for line in of(lines, 'scope')} == {'red'}
+    assert of(lines, 'mim')[0]['status'] == 'yellow'
+    # What needs none of them is still looked at.
+    assert of(lines, 'Python')[0]['status'] == 'green'
+    assert of(lines, 'work_dirs')[0]['status'] == 'green'
+    assert len(of(lines, 'data')) >= 10
+    assert 'Traceback' not in output
+
+
+def test_two_families_are_an_error(sick):
+    lines, _ = sick
+    [family] = of(lines, 'OpenMMLab')
+    assert family['status'] == 'red'
+    assert 'mmcv: onedl-mmcv and mmcv' in family['message']
+    assert 'mmdet: onedl-mmdetection and mmdet' in family['message']
+    assert 'pip uninstall -y onedl-mmcv mmcv' in family['mend']
+
+
+def test_old_packages_are_named(sick):
+    lines, _ = sick
+    [package] = of(lines, 'package')
+    assert package['status'] == 'red'
+    assert "kornia is 0.1.0, needed is 'kornia>=0.8'" in package['message']
+    assert package['mend'] == "pip install 'kornia>=0.8'"
+
+
+@pytest.mark.slow
+def test_this_environment_is_ready(tmp_path):
+    """In the environment of the tests nothing is red."""
+    lines, output = diagnose(tmp_path, 0)
+    assert [line for line in lines if line['status'] == 'red'] == []
+    for check in ('torch', 'torchvision', 'OpenMMLab', 'mmmedmask',
+                  'mmcv ops', 'mim'):
+        [line] = of(lines, check)
+        assert line['status'] == 'green', line
+    assert [line['message'].split()[0] for line in of(lines, 'scope')] == [
+        'mmpretrain', 'mmdet', 'mmseg']
+    assert output.splitlines()[-1].endswith(', 0 red')
+
+
+def arguments(folder):
+    return argparse.Namespace(
+        data_root=str(folder / 'data'), work_dirs=str(folder / 'runs'))
+
+
+def test_data_sets_are_complete_or_not(doctor, tmp_path):
+    busi = tmp_path / 'data' / 'busi'
+    (busi / 'splits' / 'paper').mkdir(parents=True)
+    glas = tmp_path / 'data' / 'glas' / 'annotations'
+    glas.mkdir(parents=True)
+    (glas / 'train.json').touch()
+    (glas / 'test.json').touch()
+    lines = {line.message.split()[0]: line
+             for line in doctor.check_data(arguments(tmp_path))}
+    assert lines['GlaS'].status == 'green'
+    assert lines['BUSI'].status == 'red'
+    assert 'classes.txt, images, splits/paper/train.csv' \
+        in lines['BUSI'].message
+    assert f'busi.py path/to/download {busi}' in lines['BUSI'].mend
+    assert lines['CRAG'].status == 'yellow'
+    assert 'crag.py' in lines['CRAG'].mend
+
+
+def test_known_data_are_in_the_documentation(doctor):
+    """The sections and the tools that the mends name are there."""
+    known = doctor.load_alone('inspection/known_data.py').KNOWN_DATA
+    repository = TOOL.parents[2]
+    text = (repository / 'docs' / 'datasets.md').read_text()
+    sections = {
+        ''.join(letter for letter in line[3:].lower()
+                if letter.isalnum() or letter in ' -').replace(' ', '-')
+        for line in text.splitlines() if line.startswith('## ')}
+    for name, data in known.items():
+        assert data.section in sections, name
+        words = data.mend.split()
+        if words[0] == 'python':
+            assert (repository / words[1]).is_file(), name
+
+
+def test_disk_and_permissions(doctor, tmp_path, monkeypatch):
+    usage = doctor.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(doctor.shutil, 'disk_usage',
+                        lambda path: usage._replace(free=2**20))
+    disk, work_dirs = doctor.check_disk(arguments(tmp_path))
+    assert disk.status == 'red'
+    assert '0.0 GiB free' in disk.message
+    assert work_dirs.status == 'green'
+    [shared] = doctor.check_shared_memory(arguments(tmp_path))
+    assert shared.status == 'yellow'
+    assert '--shm-size' in shared.mend
+
+    def refuse(dir):
+        raise PermissionError('read only')
+
+    monkeypatch.setattr(doctor.tempfile, 'TemporaryFile', refuse)
+    _, work_dirs = doctor.check_disk(arguments(tmp_path))
+    assert work_dirs.status == 'red'
+    assert 'read only' in work_dirs.message
+
+
+def test_python_that_is_too_new(doctor, monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor, 'PYTHON_VERSIONS', ((3, 1), (3, 2)))
+    [line] = doctor.check_python(arguments(tmp_path))
+    assert line.status == 'red'
+    assert '3.1 to 3.2 are needed' in line.message
+
+
+def test_torchvision_of_another_torch(doctor, monkeypatch, tmp_path):
+    import torch
+    import torchvision
+    monkeypatch.setattr(torchvision, '__version__', '0.5.0')
+    lines = {line.check: line
+             for line in doctor.check_torch(arguments(tmp_path))}
+    assert lines['torchvision'].status == 'yellow'
+    minor = int(torch.__version__.split('.')[1])
+    assert f'torchvision==0.{minor + 15}.*' in lines['torchvision'].mend
+
+    def fail(*args):
+        raise RuntimeError('operator torchvision::nms does not exist')
+
+    monkeypatch.setattr(torchvision.ops, 'nms', fail)
+    lines = {line.check: line
+             for line in doctor.check_torch(arguments(tmp_path))}
+    assert lines['torchvision'].status == 'red'
+    assert 'nms does not exist' in lines['torchvision'].message
+
+
+def test_driver_without_device(doctor, monkeypatch, tmp_path):
+    import torch
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(doctor, '_driver', lambda: '570.1')
+    [line] = doctor.check_cuda(arguments(tmp_path))
+    assert line.status == 'red'
+    assert 'there is a driver (570.1)' in line.message
+    monkeypatch.setattr(doctor, '_driver', lambda: None)
+    [line] = doctor.check_cuda(arguments(tmp_path))
+    assert line.status == 'yellow'
+
+
+def test_a_check_that_fails_is_a_line(doctor, tmp_path):
+    def check(args):
+        yield doctor.Line('green', 'x', 'first')
+        raise KeyError('inside')
+
+    first, second = doctor.run_check('x', check, arguments(tmp_path))
+    assert first.message == 'first'
+    assert second.status == 'red'
+    assert "KeyError: 'inside'" in second.message
+
+
+@pytest.mark.parametrize(('version', 'condition', 'fits'), [
+    ('2.11.0+cu130', '>=2.4', True),
+    ('2.3.1', '>=2.4', False),
+    ('0.10.12', '>=0.10.11', True),
+    ('82.0', '<82', False),
+    ('81.9.1', '<82', True),
+    ('1.0', '==1', True),
+    ('3.4', '', True),
+])
+def test_compares_versions(doctor, version, condition, fits):
+    assert doctor.satisfies(version, condition) is fits
+
+
+def test_marker_of_a_requirement(doctor):
+    assert doctor._applies(" python_version >= '3.1'")
+    assert not doctor._applies(" python_version < '3.1'")
+    assert doctor._applies('')
