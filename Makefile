@@ -10,6 +10,7 @@ VENV := .venv
 python := $(VENV)/bin/python
 uv := $(VENV)/bin/uv
 stamp := $(VENV)/mmmedmask-installed
+docs_stamp := $(VENV)/mmmedmask-docs-installed
 say := @printf '\n==> %s\n'
 requirements := $(addprefix requirements/, \
 	runtime.txt mminstall.txt optional.txt tests.txt)
@@ -19,12 +20,13 @@ export UV_HTTP_TIMEOUT ?= 300
 # One thread per process: the processes share the cores.
 test_environment := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint lock clean clean-venv
+.PHONY: help demo test lint docs lock clean clean-venv
 
 help:
 	@echo 'make demo        install into .venv, then run the whole pipeline on small data'
 	@echo 'make test        install into .venv, then run the tests (TEST_WORKERS=2)'
 	@echo 'make lint        install into .venv, then check the style'
+	@echo 'make docs        install into .venv, then build the documentation into site/'
 	@echo 'make lock        renew requirements/lock.txt from the other requirements'
 	@echo 'make clean       remove what builds, tests and runs leave behind'
 	@echo 'make clean-venv  remove .venv'
@@ -48,6 +50,21 @@ lint: $(stamp)
 	@$(python) -m ruff check . || { \
 	  echo 'Much of it can be mended with: $(python) -m ruff check --fix .'; \
 	  exit 1; }
+
+docs: $(docs_stamp)
+	$(say) 'Building the documentation'
+	@NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict --quiet || { \
+	  echo 'The documentation could not be built: the warnings above name' \
+	    'the page and the link.'; exit 1; }
+	@echo 'Open site/index.html, or: $(python) -m mkdocs serve'
+
+$(docs_stamp): $(stamp) requirements/docs.txt
+	$(say) 'Installing the packages of requirements/docs.txt'
+	@$(uv) pip install --quiet --python $(python) \
+	  --requirements requirements/docs.txt || { \
+	  echo 'Could not install what builds the documentation: check the' \
+	    'network, a proxy or a mirror, and try again.'; exit 1; }
+	@touch $@
 
 # Made again when a pin or the packaging changes, and only then.
 $(stamp): requirements/lock.txt requirements/build.txt setup.py
@@ -91,7 +108,7 @@ lock:
 	  --output-file requirements/lock.txt $(requirements)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 clean-venv:

@@ -2,12 +2,18 @@
 """
 
 import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from documents import (
+    ROOT,
+    Commands,
+    check_links,
+    read_blocks,
+    read_commands,
+    read_links,
+)
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -15,34 +21,16 @@ from mmmedmask.apis import load_config
 from mmmedmask.testing.configs import shrink_config
 from mmmedmask.testing.glands import write_tissue_tiles
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / 'README.md').read_text('utf-8')
-BLOCKS = re.findall(r'^```(\w+)\n(.*?)^```', README, re.MULTILINE | re.DOTALL)
-# Made by commands that come before in the README.
-MADE_BEFORE = {'.venv/bin/activate'}
-
-
-def read_commands():
-    """All shell commands, as lists of words without their environment."""
-    text = '\n'.join(code for language, code in BLOCKS if language == 'bash')
-    commands = []
-    for line in text.replace('\\\n', ' ').splitlines():
-        words = shlex.split(line, comments=True)
-        while words and re.fullmatch(r'[A-Z_]+=\S*', words[0]):
-            words.pop(0)
-        if words:
-            commands.append(words)
-    return commands
+PAGE = ROOT / 'README.md'
+README = PAGE.read_text('utf-8')
+BLOCKS = read_blocks(README)
+COMMANDS = read_commands(README)
 
 
 def read_configs():
     """Configs that the README tells to write, by the name that it gives."""
-    configs = {}
-    for found in re.finditer(r'^```python\n(.*?)^```', README,
-                             re.MULTILINE | re.DOTALL):
-        name = re.findall(r'`(my_\w+\.py)`', README[:found.start()])[-1]
-        configs[name] = found[1]
-    return configs
+    return {re.findall(r'`(my_\w+\.py)`', block.before)[-1]: block.code
+            for block in BLOCKS if block.language == 'python'}
 
 
 @pytest.fixture
@@ -54,64 +42,16 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def find_configs(name):
-    return [path for path in (ROOT / 'configs').rglob('*.py')
-            if path.name == name]
-
-
-def check_python(words):
-    script, *arguments = words
-    source = ROOT / script
-    assert source.is_file(), script
-    # Converters of one kind share their options.
-    text = source.read_text() + ''.join(
-        shared.read_text() for shared in source.parent.glob('*_cli.py')
-        if f'from {shared.stem} import' in source.read_text())
-    for argument in arguments:
-        if argument.startswith('--'):
-            # argparse declares every option by its literal name.
-            assert f"'{argument}'" in text, argument
-        elif argument.endswith('.py'):
-            assert (argument in read_configs()
-                    or (ROOT / argument).is_file()), argument
-
-
-def check_bash(words):
-    assert (ROOT / words[0]).is_file(), words[0]
-    check_python([
-        'tools/train.py', *(word for word in words[1:]
-                            if word.startswith('--') or '.py' in word)
-    ])
-
-
-def check_make(words):
-    makefile = (ROOT / 'Makefile').read_text()
-    for target in words:
-        assert re.search(rf'^{target}:', makefile, re.MULTILINE), target
-
-
-def check_mim(words):
-    assert words[:2] == ['train', 'mmmedmask']
-    assert words[2] in read_configs() or len(find_configs(words[2])) == 1
-
-
-def check_source(words):
-    assert set(words) <= MADE_BEFORE
-
-
 def test_found_commands_and_configs():
     """A wrong pattern must not make empty tests that pass."""
-    assert len(read_commands()) >= 10
+    assert len(COMMANDS) >= 10
     assert len(read_configs()) >= 2
     assert README.count('```') == 2 * len(BLOCKS)
 
 
-@pytest.mark.parametrize('command', read_commands(), ids=' '.join)
+@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
 def test_commands_name_what_exists(command):
-    checks = dict(python=check_python, bash=check_bash, make=check_make,
-                  mim=check_mim, source=check_source)
-    assert command[0] in checks, f'{command[0]} is a command of what?'
-    checks[command[0]](command[1:])
+    Commands(read_configs()).check(command)
 
 
 @pytest.mark.parametrize('name', read_configs())
@@ -163,7 +103,7 @@ def test_own_tiles_train(folder):
 def test_browse_command_runs(folder):
     """As written, on tiles where the README's config expects them."""
     write_tissue_tiles(folder / 'path' / 'to' / 'tiles', 256, 256)
-    command, = (c for c in read_commands() if 'browse_dataset.py' in c[1])
+    command, = (c for c in COMMANDS if 'browse_dataset.py' in c[1])
     script, *arguments = command[1:]
     result = subprocess.run(
         [sys.executable, str(ROOT / script), *arguments],
@@ -174,31 +114,13 @@ def test_browse_command_runs(folder):
     assert len(list(out.glob('*.png'))) == 4
 
 
-def read_links():
-    return re.findall(r'\]\(([^)]+)\)', README)
-
-
-def anchors_of(document):
-    """Anchors that a Markdown viewer gives to headings."""
-    headings = re.findall(r'^#+ (.+)$', document.read_text(), re.MULTILINE)
-    return {
-        re.sub(r'[^\w\- ]', '', heading).strip().lower().replace(' ', '-')
-        for heading in headings
-    }
-
-
 def test_links_lead_somewhere():
-    assert len(read_links()) > 5
-    for link in read_links():
-        path, _, anchor = link.partition('#')
-        target = ROOT / path
-        assert target.exists(), link
-        if anchor:
-            assert anchor in anchors_of(target), link
+    assert len(read_links(README)) > 5
+    check_links(PAGE)
 
 
 def test_picture_is_there_and_small():
-    pictures = [link for link in read_links() if link.endswith('.png')]
+    pictures = [link for link in read_links(README) if link.endswith('.png')]
     assert len(pictures) >= 1
     for name in pictures:
         assert (ROOT / name).stat().st_size < 300_000

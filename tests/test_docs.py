@@ -1,0 +1,212 @@
+"""The documentation can be followed: links, commands, configs, the site.
+
+Pages are those below docs/ and the READMEs of the configs. Commands are read,
+not run; what they name has to exist. The front page, README.md, has tests of
+its own.
+"""
+
+import importlib.util
+import os
+import re
+import sys
+
+import pytest
+import yaml
+from commands import run
+from documents import (
+    CONFIGS,
+    ROOT,
+    Commands,
+    anchors_of,
+    check_code,
+    check_links,
+    check_new_keys,
+    is_config,
+    load_written,
+    prose,
+    read_blocks,
+    read_commands,
+    read_links,
+)
+
+from mmmedmask.recipes import check_recipe, read_recipe
+
+DOCS = ROOT / 'docs'
+PAGES = [*sorted(DOCS.rglob('*.md')), *sorted(CONFIGS.rglob('README.md'))]
+LANGUAGES = {'', 'bash', 'bibtex', 'csv', 'python', 'text', 'yaml'}
+
+
+def _read(path):
+    return path.read_text('utf-8')
+
+
+def _name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+BLOCKS = {
+    f'{_name(page)}-{number}': (page, block)
+    for page in PAGES for number, block in enumerate(read_blocks(_read(page)))
+}
+
+
+def _blocks(language):
+    return [name for name, (_, block) in BLOCKS.items()
+            if block.language == language]
+
+
+def _written(text):
+    """Files that a page tells the reader to write."""
+    return set(re.findall(r'`((?:\w+/)*\w+\.py)`', text))
+
+
+def test_found_pages_and_blocks():
+    """A wrong pattern must not make empty tests that pass."""
+    assert len(PAGES) >= 20
+    assert len(_blocks('bash')) >= 40
+    assert len(_blocks('python')) >= 15
+    for page in PAGES:
+        fences = re.findall(r'^ *```', _read(page), re.MULTILINE)
+        assert len(fences) == 2 * len(read_blocks(_read(page))), page
+    assert {block.language for _, block in BLOCKS.values()} <= LANGUAGES
+
+
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_links_lead_somewhere(page):
+    check_links(page)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_pages_have_one_title_and_end_with_a_line(page):
+    text = _read(page)
+    titles = re.findall(r'^# .+$', prose(text), re.MULTILINE)
+    assert len(titles) == 1
+    assert text.startswith('# ')
+    assert text.endswith('\n')
+    assert not text.endswith('\n\n')
+
+
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_commands_name_what_exists(page):
+    check = Commands(_written(_read(page))).check
+    for command in read_commands(_read(page)):
+        try:
+            check(command)
+        except AssertionError as error:
+            raise AssertionError(f'{" ".join(command)}: {error}') from error
+
+
+@pytest.mark.parametrize('name', _blocks('python'))
+def test_python_is_real(name, tmp_path):
+    """Configs load with what they inherit; other code imports what exists."""
+    page, block = BLOCKS[name]
+    if not is_config(block.code):
+        check_code(block.code)
+        return
+    config, base = load_written(block.code, page, tmp_path)
+    check_new_keys(config, base)
+    assert config.get('model') is not None
+
+
+@pytest.mark.parametrize('name', _blocks('yaml'))
+def test_yaml_is_real(name, tmp_path):
+    """It parses; a whole recipe is one that the runner takes."""
+    _, block = BLOCKS[name]
+    content = yaml.safe_load(block.code)
+    assert isinstance(content, dict | list)
+    if isinstance(content, dict) and {'columns', 'rows'} <= set(content):
+        path = tmp_path / f'{content["name"]}.yml'
+        path.write_text(block.code)
+        check_recipe(read_recipe(path))
+
+
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_tables_of_a_page_have_as_many_cells_in_every_row(page):
+    width = None
+    for line in prose(_read(page)).splitlines():
+        if not line.startswith('|'):
+            width = None
+            continue
+        cells = len(re.findall(r'(?<!\\)\|', line))
+        assert width in (None, cells), line
+        width = cells
+
+
+# --- the site -------------------------------------------------------------
+
+
+def _nav(node):
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for one in node:
+            yield from _nav(one)
+    else:
+        yield from _nav(list(node.values()))
+
+
+def test_every_page_is_in_the_navigation_once():
+    site = yaml.safe_load(_read(ROOT / 'mkdocs.yml'))
+    listed = list(_nav(site['nav']))
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {
+        page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT)
+        .as_posix() for page in PAGES}
+    for hook in site['hooks']:
+        assert (ROOT / hook).is_file()
+
+
+def test_every_page_can_be_reached_from_the_first():
+    seen, open_pages = set(), [DOCS / 'index.md']
+    while open_pages:
+        page = open_pages.pop()
+        if page in seen or page.suffix != '.md' or not page.is_file():
+            continue
+        seen.add(page)
+        open_pages += [
+            (page.parent / link.partition('#')[0]).resolve()
+            for link in read_links(_read(page)) if '://' not in link]
+    assert {_name(page) for page in PAGES} <= set(map(_name, seen))
+
+
+def test_anchors_are_alike_in_the_repository_and_on_the_site():
+    """MkDocs leaves letters out that are not ASCII; GitHub keeps them."""
+    for page in PAGES:
+        used = {link.partition('#')[2] for link in read_links(_read(page))}
+        for anchor in used - {''}:
+            assert anchor.isascii(), f'{page}: {anchor}'
+    assert 'glas' in anchors_of(DOCS / 'datasets.md')
+
+
+def test_the_site_builds(tmp_path):
+    for name in ('mkdocs', 'material'):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f'{name} is not installed; `make docs` installs '
+                        'requirements/docs.txt')
+    output = run(
+        sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir',
+        tmp_path / 'site', cwd=ROOT, NO_MKDOCS_2_WARNING='1',
+        PYTHONPATH=os.environ.get('PYTHONPATH', ''))
+    assert 'WARNING' not in output
+    for page in PAGES:
+        start = DOCS if page.is_relative_to(DOCS) else ROOT
+        name = page.relative_to(start).with_suffix('')
+        if name.name in ('index', 'README'):
+            name = name.parent
+        assert (tmp_path / 'site' / name / 'index.html').is_file(), name
+    # Links out of docs/ go to pages, or are none.
+    for html in (tmp_path / 'site').rglob('*.html'):
+        links = re.findall(r'href="([^"]+)"', html.read_text('utf-8'))
+        assert not [link for link in links
+                    if re.search(r'\.(md|ya?ml|py)(#|$)', link)], html
+
+
+def test_pins_of_the_site_are_exact_and_in_no_other_file():
+    lines = [line for line in _read(
+        ROOT / 'requirements' / 'docs.txt').splitlines()
+        if line and not line.startswith('#')]
+    assert {line.partition('==')[0] for line in lines} == {
+        'mkdocs', 'mkdocs-material'}
+    assert all(re.fullmatch(r'[\w-]+==[\d.]+', line) for line in lines)
+    lock = _read(ROOT / 'requirements' / 'lock.txt')
+    assert 'mkdocs' not in lock
