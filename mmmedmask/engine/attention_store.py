@@ -4,7 +4,6 @@ Maps are derived from training images: as buffers they would travel with
 published weights, be averaged by EMA and broadcast by DDP.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import torch
@@ -32,8 +31,7 @@ class AttentionMapStore:
         self._images = images
         self.maps: torch.Tensor | None = None
         self.epoch: int | None = None
-        self.fingerprint = hashlib.blake2b(
-            '\0'.join(images.keys).encode(), digest_size=16).hexdigest()
+        self.fingerprint = images.fingerprint
 
     def __len__(self) -> int:
         return len(self.keys)

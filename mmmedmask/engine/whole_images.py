@@ -4,13 +4,16 @@ Training sees crops, repeats and subsets. What is made once for every image,
 such as MSMAE's attention maps, goes through the files themselves.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.dataset import ClassBalancedDataset, RepeatDataset
-from torch.utils.data import Dataset, Subset
+from mmengine.dist import get_rank, get_world_size
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
 
@@ -111,6 +114,17 @@ class ImageIndex:
         self.sources = [source for _, _, source in entries]
         rows = {file: row for row, (_, file, _) in enumerate(entries)}
         self._rows = {path: rows[file] for path, file in spellings.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the keys: what was made for them fits the same keys."""
+        return hashlib.blake2b(
+            '\0'.join(self.keys).encode(), digest_size=16).hexdigest()
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Position among the keys of every ``img_path`` of the samples."""
+        return self._rows
 
     def row(self, path: str) -> int | None:
         """Find a file's position among the keys.
@@ -287,3 +301,50 @@ def collate_whole(
         for name in items[0][1]
     }
     return [row for row, _ in items], batch
+
+
+def run_whole_images(
+        images: ImageIndex, pipeline: Callable[[dict], dict],
+        compute: Callable[[dict], torch.Tensor], batch_size: int,
+        num_workers: int) -> tuple[list[int], list[torch.Tensor]]:
+    """Run this process's part of the images through a function.
+
+    No random number is drawn.
+
+    Args:
+        images: The images.
+        pipeline: See :class:`WholeImages`.
+        compute: From a batch, see :func:`collate_whole`, to a tensor with
+            one entry per image.
+        batch_size: Images per batch.
+        num_workers: Loader processes.
+
+    Returns:
+        Positions of the images that could be read, and what was computed, a
+        float16 tensor on the CPU per batch.
+
+    Raises:
+        ValueError: If the pipeline does not bring all images to one size.
+    """
+    loader = DataLoader(
+        WholeImages(images.sources, pipeline),
+        batch_size=batch_size,
+        sampler=range(get_rank(), len(images.keys), get_world_size()),
+        num_workers=num_workers,
+        collate_fn=collate_whole,
+        # The loader draws a seed for its workers, from its own numbers.
+        generator=torch.Generator())
+    rows, parts, input_shape = [], [], None
+    for batch_rows, batch in loader:
+        if batch is None:
+            continue
+        shape = batch['inputs'][0].shape
+        if input_shape not in (None, shape):
+            raise ValueError(
+                'the pipeline for whole images must bring all to one size, '
+                f'got {tuple(input_shape)} and {tuple(shape)}; use '
+                'mmmedmask.ResizeImage')
+        input_shape = shape
+        rows += batch_rows
+        parts.append(compute(batch).to(device='cpu', dtype=torch.float16))
+    return rows, parts

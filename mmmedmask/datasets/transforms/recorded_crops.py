@@ -221,12 +221,7 @@ class RandomResizedCrop(SeededTransform):
         """
         image = results['img']
         rows, columns = image.shape[:2]
-        uniform = self.draw(
-            stream_seed(self.current_seed(), 'crop'), results,
-            ATTEMPTS * DRAWS_PER_ATTEMPT)
-        top, left, height, width = draw_crop(
-            uniform[0].tolist(), (rows, columns), self.crop_ratio_range,
-            self.aspect_ratio_range)
+        top, left, height, width = self.choose_crop(results)
         results['img'] = resize_image(
             image[top:top + height, left:left + width], self.size,
             self.interpolation)
@@ -235,6 +230,22 @@ class RandomResizedCrop(SeededTransform):
                               (left + width) / columns,
                               (top + height) / rows))
         return results
+
+    def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
+        """Choose the box of a sample.
+
+        Args:
+            results: Sample with ``img`` and ``sample_idx``.
+
+        Returns:
+            (top, left, height, width) in pixels.
+        """
+        uniform = self.draw(
+            stream_seed(self.current_seed(), 'crop'), results,
+            ATTEMPTS * DRAWS_PER_ATTEMPT)
+        return draw_crop(
+            uniform[0].tolist(), results['img'].shape[:2],
+            self.crop_ratio_range, self.aspect_ratio_range)
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(scale={self.size}, '

@@ -2,6 +2,7 @@
 
 from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook
 from mmmedmask.engine.hooks.attention_panel import AttentionPanelHook
+from mmmedmask.engine.hooks.contrastive_crop import ContrastiveCropHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.lesion_coverage import LesionCoverageHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
@@ -15,8 +16,8 @@ from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
 __all__ = [
-    'AttentionMaskHook', 'AttentionPanelHook', 'GeneStatsHook',
-    'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook', 'PreciseBNHook',
-    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook',
-    'TripletMonitorHook'
+    'AttentionMaskHook', 'AttentionPanelHook', 'ContrastiveCropHook',
+    'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook',
+    'PreciseBNHook', 'ReconstructionPanelHook', 'SkippedFilesHook',
+    'TransformEpochHook', 'TripletMonitorHook'
 ]

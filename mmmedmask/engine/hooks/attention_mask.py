@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine import fileio
 from mmengine.dataset import Compose
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import (
@@ -24,7 +24,6 @@ from mmengine.runner import (
 )
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from mmmedmask.engine.attention_store import AttentionMapStore
 from mmmedmask.engine.hooks.transform_epoch import (
@@ -36,11 +35,7 @@ from mmmedmask.engine.inspection import (
     preserve_random_state,
     unwrap,
 )
-from mmmedmask.engine.whole_images import (
-    ImageIndex,
-    WholeImages,
-    collate_whole,
-)
+from mmmedmask.engine.whole_images import ImageIndex, run_whole_images
 from mmmedmask.registry import HOOKS
 
 STATE_KEY = 'attention_masks'
@@ -336,35 +331,19 @@ class AttentionMaskHook(Hook):
     def _compute(
             self, model: nn.Module) -> tuple[list[int], list[torch.Tensor]]:
         """Run this process's part of the images; float16 on the CPU."""
-        loader = DataLoader(
-            WholeImages(self._images.sources, self.pipeline),
-            batch_size=self.batch_size,
-            sampler=range(get_rank(), len(self.store), get_world_size()),
-            num_workers=self.num_workers,
-            collate_fn=collate_whole,
-            # The loader draws a seed for its workers, from its own numbers.
-            generator=torch.Generator())
-        rows, parts, input_shape = [], [], None
-        for batch_rows, batch in loader:
-            if batch is None:
-                continue
-            shape = batch['inputs'][0].shape
-            if input_shape not in (None, shape):
-                raise ValueError(
-                    'the pipeline for whole images must bring all to one '
-                    f'size, got {tuple(input_shape)} and {tuple(shape)}; '
-                    'use mmmedmask.ResizeImage')
-            input_shape = shape
+
+        def attention_maps(batch: dict) -> torch.Tensor:
+            count = len(batch['inputs'])
             inputs = model.data_preprocessor(batch, False)['inputs']
             maps = model.attention_maps(inputs)
-            if maps.ndim != 3 or len(maps) != len(batch_rows):
+            if maps.ndim != 3 or len(maps) != count:
                 raise ValueError(
                     f'attention_maps of {type(model).__name__} must return '
-                    f'({len(batch_rows)}, rows, columns), got '
-                    f'{tuple(maps.shape)}')
-            rows += batch_rows
-            parts.append(maps.to(device='cpu', dtype=torch.float16))
-        return rows, parts
+                    f'({count}, rows, columns), got {tuple(maps.shape)}')
+            return maps
+
+        return run_whole_images(self._images, self.pipeline, attention_maps,
+                                self.batch_size, self.num_workers)
 
     def _check_maps(self, maps: torch.Tensor,
                     present: torch.Tensor) -> None:

@@ -70,7 +70,20 @@ def transforms_of(dataset: object) -> Iterator[object]:
         dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
 
     Yields:
-        Transforms.
+        Transforms, also those inside of others such as ``MultiView`` and
+        ``RandomApply``, each once.
     """
+    seen: set[int] = set()
     for part in datasets_of(dataset):
-        yield from getattr(getattr(part, 'pipeline', None), 'transforms', [])
+        yield from _nested_transforms(getattr(part, 'pipeline', None), seen)
+
+
+def _nested_transforms(node: object, seen: set[int]) -> Iterator[object]:
+    inner = getattr(node, 'transforms', None)
+    parts = inner if isinstance(inner, list | tuple) else [inner]
+    for part in parts:
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        yield from _nested_transforms(part, seen)

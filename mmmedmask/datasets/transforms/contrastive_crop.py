@@ -1,0 +1,146 @@
+"""Crops of two views that keep to an image's content, but not to its middle.
+
+ContrastiveCrop (Peng et al., "Crafting Better Contrastive Views for Siamese
+Representation Learning", CVPR 2022, arXiv 2202.03278).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from mmmedmask.datasets.transforms.recorded_crops import (
+    ATTEMPTS,
+    DRAWS_PER_ATTEMPT,
+    WHOLE,
+    RandomResizedCrop,
+    draw_crop,
+)
+from mmmedmask.functional.contrastive_crop import (
+    BETA_DRAWS,
+    place_crop,
+    symmetric_beta,
+)
+from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.registry import TRANSFORMS
+
+BOX_DRAWS = ATTEMPTS * DRAWS_PER_ATTEMPT
+
+
+@TRANSFORMS.register_module()
+class ContrastiveCrop(RandomResizedCrop):
+    """Cut out a random box whose centre lies in the image's region.
+
+    Area and aspect ratio are those of
+    :class:`~mmmedmask.datasets.transforms.recorded_crops.RandomResizedCrop`.
+    The regions come from ``mmmedmask.ContrastiveCropHook``, which finds them
+    with the encoder in training; until there are some, the place is uniform.
+    They are in shared memory, so that persistent workers see new ones.
+
+    In ``MultiView`` each view needs a pipeline of its own, with another
+    ``view``: the same one would draw the same crop again.
+
+    **Required keys**: ``img`` (H, W, C); ``sample_idx``, ``img_path``.
+    **Modified and added keys**: as RandomResizedCrop.
+
+    Args:
+        scale: Side of the result in pixels, or (h, w).
+        view: Number of the view, whose draws are its own.
+        alpha: Both parameters of the beta distribution from which the place
+            of the centre in the region is drawn, in (0, 1]. Below 1 it is
+            rather near an end than in the middle; 0.6 is what the authors
+            take with MoCo v2.
+        crop_ratio_range: Least and largest share of the image's area.
+        aspect_ratio_range: Least and largest width over height.
+        interpolation: Filter of Pillow, antialiased.
+        seed: Seed of the draws; None takes the run's.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self,
+                 scale: int | Sequence[int],
+                 view: int,
+                 alpha: float = 0.6,
+                 crop_ratio_range: Sequence[float] = (0.2, 1.0),
+                 aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+                 interpolation: str = 'bicubic',
+                 seed: int | None = None) -> None:
+        super().__init__(scale, crop_ratio_range, aspect_ratio_range,
+                         interpolation, seed)
+        if not 0 < alpha <= 1:
+            raise ValueError(f'alpha must be in (0, 1], got {alpha}')
+        if not isinstance(view, int) or view < 0:
+            raise ValueError('view must be a whole number of at least 0, '
+                             f'got {view!r}')
+        self.view = view
+        self.alpha = alpha
+        self._rows: Mapping[str, int] = {}
+        self._boxes = torch.zeros(0, 4)
+
+    def share_regions(self, rows: Mapping[str, int],
+                      boxes: torch.Tensor) -> None:
+        """Take the regions, before workers start.
+
+        Args:
+            rows: From a sample's ``img_path`` to its row.
+            boxes: Shape (N, 4), (x0, y0, x1, y1) in fractions of the image,
+                NaN where there is none. It is not copied: the caller changes
+                it in place, and has to put it into shared memory.
+        """
+        self._rows, self._boxes = rows, boxes
+
+    def region(self, img_path: str) -> tuple[float, ...] | None:
+        """Look up the region of an image.
+
+        Args:
+            img_path: Path as in the sample.
+
+        Returns:
+            (x0, y0, x1, y1) in fractions, or None if there is none.
+        """
+        row = self._rows.get(img_path)
+        if row is None:
+            return None
+        box = self._boxes[row]
+        return None if box.isnan().any() else tuple(box.tolist())
+
+    def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
+        """Choose the box of a sample.
+
+        Args:
+            results: Sample with ``img``, ``img_path`` and ``sample_idx``.
+
+        Returns:
+            (top, left, height, width) in pixels.
+
+        Raises:
+            ValueError: If the image was cropped or mirrored before: regions
+                are those of the loaded image.
+        """
+        if results.get('crop_box', WHOLE) != WHOLE or results.get('flip'):
+            raise ValueError(
+                'ContrastiveCrop must come before other crops and flips, but '
+                f'{results["img_path"]} has crop_box '
+                f'{results.get("crop_box", WHOLE)} and flip '
+                f'{bool(results.get("flip"))}')
+        rows, columns = results['img'].shape[:2]
+        box_uniform, place_uniform = self.draw(
+            stream_seed(self.current_seed(), f'contrastive crop {self.view}'),
+            results, BOX_DRAWS + 2 * BETA_DRAWS)[0].split(
+                [BOX_DRAWS, 2 * BETA_DRAWS])
+        top, left, height, width = draw_crop(
+            box_uniform.tolist(), (rows, columns), self.crop_ratio_range,
+            self.aspect_ratio_range)
+        region = self.region(results['img_path'])
+        if region is not None:
+            x0, y0, x1, y1 = region
+            down, right = symmetric_beta(
+                place_uniform.view(2, -1), self.alpha).tolist()
+            top = place_crop(down, rows, height, (y0, y1))
+            left = place_crop(right, columns, width, (x0, x1))
+        return top, left, height, width
+
+    def __repr__(self) -> str:
+        return (f'{super().__repr__()[:-1]}, view={self.view}, '
+                f'alpha={self.alpha})')

@@ -1,0 +1,208 @@
+"""ContrastiveCropHook: regions of all images, in time, in all workers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_crop_runs import (  # noqa: E402
+    crop_hook,
+    crop_pipeline,
+    crop_runner,
+)
+from tiny_mask_runs import write_images  # noqa: E402
+
+from mmmedmask.engine.hooks import ContrastiveCropHook  # noqa: E402
+from mmmedmask.engine.hooks.transform_epoch import transforms_of  # noqa: E402
+
+HERE = Path(__file__).parent
+FORKED_RUNS = HERE.parent / 'test_models' / 'test_cmim' / 'forked_runs.py'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp('crops') / 'data')
+
+
+@pytest.fixture(scope='module')
+def whole_run(data, tmp_path_factory):
+    runner, recorder = crop_runner(tmp_path_factory.mktemp('whole'), data)
+    runner.train()
+    return runner, recorder
+
+
+def test_regions_are_those_of_single_images(whole_run):
+    _, recorder = whole_run
+    assert list(recorder.regions) == [1, 3]
+    for epoch, regions in recorder.regions.items():
+        # Kept with half precision.
+        assert (regions - recorder.naive[epoch]).abs().max() < 6e-4
+    first, second = recorder.regions.values()
+    assert len({tuple(box) for box in first.tolist()}) > 3
+    assert not torch.equal(first, second)
+
+
+def test_crops_follow_the_regions(whole_run, data):
+    """Uniform before, with the centre in the region afterwards."""
+    runner, _ = whole_run
+    dataset = runner.train_dataloader.dataset
+    crop = next(one for one in transforms_of(dataset)
+                if hasattr(one, 'share_regions'))
+    info = dataset.get_data_info(4)
+    load, *_ = dataset.pipeline.transforms
+    region = crop.region(info['img_path'])
+    centres = []
+    for epoch in range(200):
+        crop.set_epoch(epoch, 0)
+        box = crop(load(dict(info)))['crop_box']
+        centres.append([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+        # As far as the crop then lies in the image; 36 x 20 pixels.
+        for axis, length in ((0, 36), (1, 20)):
+            side = (box[axis + 2] - box[axis]) / 2
+            low = max(region[axis], side) - 1 / length
+            high = min(region[axis + 2], 1 - side) + 1 / length
+            assert low <= centres[-1][axis] <= high or side > (high - low)
+    crop.share_regions({}, torch.zeros(0, 4))
+    assert crop.region(info['img_path']) is None
+    crop.share_regions(
+        {info['img_path']: 0}, torch.tensor([[0.4, 0.4, 0.4, 0.4]]))
+    box = crop(load(dict(info)))['crop_box']
+    assert box[0] <= 0.41
+    assert box[2] >= 0.39
+
+
+def test_views_and_epochs_draw_their_own_crops(data, tmp_path):
+    """TransformEpochHook reaches transforms inside of MultiView."""
+    runner, _ = crop_runner(tmp_path, data, epochs=1)
+    runner.train()
+    dataset = runner.train_dataloader.dataset
+    crops = [one for one in transforms_of(dataset)
+             if hasattr(one, 'share_regions')]
+    assert [one.view for one in crops] == [0, 1]
+    first, second = dataset[3]['inputs']
+    assert not torch.equal(first, second)
+    assert torch.equal(first, dataset[3]['inputs'][0])
+    for one in crops:
+        one.set_epoch(1, runner.seed)
+    assert not torch.equal(first, dataset[3]['inputs'][0])
+
+
+def test_persistent_workers_see_new_regions(whole_run, data, tmp_path):
+    runner, recorder = crop_runner(
+        tmp_path, data, crop=dict(num_workers=1),
+        loader=dict(num_workers=2, persistent_workers=True))
+    runner.train()
+    _, expected = whole_run
+    assert len(recorder.losses) == 8
+    assert recorder.losses == expected.losses
+
+
+def test_resumed_run_goes_on_with_its_regions(whole_run, data, tmp_path):
+    """Epoch 2 has the regions that were made before epoch 1."""
+    whole, expected = whole_run
+    runner, recorder = crop_runner(
+        tmp_path, data, resume=True,
+        load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
+    runner.train()
+    assert list(recorder.regions) == [3]
+    assert recorder.losses == expected.losses[4:]
+    assert torch.equal(recorder.regions[3], expected.regions[3])
+
+
+def test_regions_of_other_images_are_not_taken(
+        whole_run, tmp_path, caplog):
+    other = write_images(tmp_path / 'other', count=6)
+    whole, _ = whole_run
+    runner, recorder = crop_runner(
+        tmp_path / 'run', other, resume=True,
+        load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
+    runner.train()
+    # At once, since it is past the first epoch with regions.
+    assert list(recorder.regions) == [2, 3]
+
+
+def test_without_its_hook_nothing_is_lost(data, tmp_path):
+    runner, recorder = crop_runner(tmp_path, data, crop=dict(begin=9))
+    runner.train()
+    assert recorder.regions == {}
+    assert crop_hook(runner).regions.isnan().all()
+    saved = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
+    assert 'contrastive_crop_regions' not in saved
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (dict(begin=-1), 'begin must be at least 0, got -1'),
+    (dict(interval=0), 'interval must be at least 1, got 0'),
+    (dict(threshold=1.), r'threshold must be in \[0, 1\), got 1.0'),
+    (dict(pipeline=[]), r'needs a pipeline for whole images, got \[\]')])
+def test_bad_arguments(arguments, words):
+    valid = dict(begin=1, interval=2, pipeline=[
+        dict(type='mmmedmask.LoadTile')])
+    with pytest.raises(ValueError, match=words):
+        ContrastiveCropHook(**valid | arguments)
+
+
+@pytest.mark.parametrize(('pipeline', 'extra', 'words'), [
+    (crop_pipeline(views=(1, 1)), {}, 'has view 1, and they would be the'),
+    (crop_pipeline(), dict(transform_hook=False), 'TransformEpochHook'),
+    (crop_pipeline()[::2], {}, 'no mmmedmask.ContrastiveCrop')])
+def test_what_cannot_work_is_refused(
+        data, tmp_path, pipeline, extra, words):
+    runner, _ = crop_runner(tmp_path, data, pipeline=pipeline, **extra)
+    with pytest.raises(ValueError, match=words):
+        runner.train()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch
+
+from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
+
+sys.path.insert(0, sys.argv[1])
+from tiny_crop_runs import crop_hook, crop_runner
+
+folder, rank = Path(sys.argv[2]), int(sys.argv[3])
+enable_cpu_distributed()
+torch.distributed.init_process_group(
+    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+runner, recorder = crop_runner(
+    folder / 'run', folder / 'data', crop=dict(begin=0),
+    launcher='pytorch')
+runner.train()
+torch.save(dict(regions=recorder.regions, naive=recorder.naive),
+           folder / f'{rank}.pth')
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_all_regions(tmp_path):
+    """Seven images: four are looked at by one, three by the other."""
+    write_images(tmp_path / 'data')
+    (tmp_path / 'train.py').write_text(SCRIPT)
+    commands = json.dumps([[
+        [str(part) for part in (tmp_path / 'train.py', HERE, tmp_path, rank)]
+        for rank in range(2)]])
+    environment = {
+        **os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
+        'LOCAL_RANK': '0', 'PYTHONPATH': str(HERE.parents[1])}
+    result = subprocess.run(
+        [sys.executable, FORKED_RUNS, commands], capture_output=True,
+        text=True, check=False, env=environment, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+                     for rank in range(2))
+    assert list(first['regions']) == [0, 2]
+    for epoch, regions in first['regions'].items():
+        assert regions.shape == (7, 4)
+        assert torch.equal(regions, second['regions'][epoch])
+        assert (regions - first['naive'][epoch]).abs().max() < 6e-4
