@@ -1,0 +1,40 @@
+"""BYOL at a size for two CPU cores, like SimCLR's small run."""
+
+_base_ = '../byol_resnet18_8xb128-coslr-200e_nct.py'
+
+# ========================= Frequently modified =========================
+# Tiles of LC25000 and crops of GlaS's training images.
+data_root = ['data/lc25000/tiles', 'data/glas_tiles']
+view_size = 128
+max_epochs = 30
+num_workers = 1
+
+# ====================== Unmodified in most cases =======================
+view_pipeline = [
+    dict(_base_.view_pipeline[0], scale=view_size),
+    *_base_.view_pipeline[1:],
+]
+second_view_pipeline = [
+    dict(_base_.second_view_pipeline[0], scale=view_size),
+    *_base_.second_view_pipeline[1:],
+]
+train_pipeline = [
+    _base_.train_pipeline[0],
+    dict(
+        _base_.train_pipeline[1],
+        transforms=[view_pipeline, second_view_pipeline]),
+    _base_.train_pipeline[2],
+]
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=num_workers,
+    dataset=dict(
+        _delete_=True,
+        type='mmmedmask.TileFolder',
+        data_root=data_root,
+        pipeline=train_pipeline))
+optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

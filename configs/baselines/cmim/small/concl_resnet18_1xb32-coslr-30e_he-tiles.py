@@ -1,0 +1,33 @@
+"""ConCL at a size for two CPU cores, like MoCo v2's small run; MoCo alone for
+the same tenth of the epochs as in the full run.
+"""
+
+_base_ = '../concl_resnet18_8xb32-coslr-200e_nct.py'
+
+# ========================= Frequently modified =========================
+# Tiles of LC25000 and crops of GlaS's training images.
+data_root = ['data/lc25000/tiles', 'data/glas_tiles']
+view_size = 128
+max_epochs = 30
+warm_up_epochs = 3
+num_workers = 1
+queue_len = 1024
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    data_preprocessor=dict(view_size=view_size),
+    queue_len=queue_len,
+    warm_up_epochs=warm_up_epochs)
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=num_workers,
+    dataset=dict(
+        _delete_=True,
+        type='mmmedmask.TileFolder',
+        data_root=data_root,
+        pipeline=_base_.train_dataloader.dataset.pipeline))
+optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

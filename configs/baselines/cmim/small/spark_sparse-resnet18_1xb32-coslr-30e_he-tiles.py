@@ -1,0 +1,42 @@
+"""SparK at a size for two CPU cores: the tiles, epochs and batches of CMIM's
+small run. The masks' patches stay 32 pixels, which are the stride of the
+encoder: a grid of 4 x 4 on images of 128. The rate is ten times that of the
+full run, whose schedule is twenty times as long.
+"""
+
+_base_ = '../spark_sparse-resnet18_8xb32-coslr-800e_nct.py'
+
+# ========================= Frequently modified =========================
+# Tiles of LC25000 and crops of GlaS's training images.
+data_root = ['data/lc25000/tiles', 'data/glas_tiles']
+image_size = 128
+max_epochs = 30
+num_workers = 1
+base_lr = 1e-3
+warmup_epochs = 2
+
+# ====================== Unmodified in most cases =======================
+model = dict(input_size=image_size)
+train_pipeline = [
+    _base_.train_dataloader.dataset.pipeline[0],
+    dict(_base_.train_dataloader.dataset.pipeline[1], scale=image_size),
+    *_base_.train_dataloader.dataset.pipeline[2:],
+]
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=num_workers,
+    dataset=dict(
+        _delete_=True,
+        type='mmmedmask.TileFolder',
+        data_root=data_root,
+        pipeline=train_pipeline))
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
+    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    _base_.param_scheduler[2],
+]
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
