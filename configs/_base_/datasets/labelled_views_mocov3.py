@@ -1,0 +1,40 @@
+"""Two views of an image for MoCo v3 with a transformer: one always blurred,
+the other one seldom, but at times solarised.
+"""
+
+_base_ = './labelled_views_mocov2.py'
+
+# ========================== Possibly modified ==========================
+view_ratio_range = (0.08, 1.0)
+
+# ====================== Unmodified in most cases =======================
+jitter = dict(
+    type='RandomApply',
+    transforms=[
+        dict(
+            type='ColorJitter',
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.2,
+            hue=0.1)
+    ],
+    prob=0.8)
+begin_view = [
+    dict(_base_.crop, crop_ratio_range=view_ratio_range), jitter, _base_.gray
+]
+views_pipeline = [
+    _base_.load_view,
+    dict(
+        type='MultiView',
+        num_views=[1, 1],
+        transforms=[
+            [*begin_view, dict(_base_.blur, prob=1.0), _base_.flip],
+            [
+                *begin_view,
+                dict(_base_.blur, prob=0.1),
+                dict(type='Solarize', thr=128, prob=0.2),
+                _base_.flip,
+            ],
+        ]),
+    _base_.pack_views,
+]

@@ -1,0 +1,14 @@
+"""Runtime for pre-training mmpretrain's models on labelled images: epochs are
+told to the transforms, a loss that is not finite ends the run.
+"""
+
+_base_ = './default_runtime.py'
+
+# ========================== Possibly modified ==========================
+checkpoint_interval = 10
+
+# ====================== Unmodified in most cases =======================
+default_hooks = dict(
+    checkpoint=dict(interval=checkpoint_interval, max_keep_ckpts=3),
+    transform_epoch=dict(type='mmmedmask.TransformEpochHook'),
+    nan_guard=dict(type='mmmedmask.NaNGuardHook'))

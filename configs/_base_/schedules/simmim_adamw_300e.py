@@ -1,0 +1,44 @@
+"""SimMIM: AdamW, 10 epochs of warm-up, cosine to a twentieth."""
+
+# ========================= Frequently modified =========================
+max_epochs = 300
+# 2e-4 per 512 images, for a total batch of 64; --auto-scale-lr scales it to
+# yours.
+base_lr = 2e-4 * 64 / 512
+
+# ========================== Possibly modified ==========================
+warmup_epochs = 10
+
+# ====================== Unmodified in most cases =======================
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=base_lr, betas=(0.9, 0.999), weight_decay=0.05),
+    clip_grad=dict(max_norm=5.0),
+    paramwise_cfg=dict(
+        custom_keys={
+            'norm': dict(decay_mult=0.0),
+            'bias': dict(decay_mult=0.0),
+            'relative_position_bias_table': dict(decay_mult=0.0)
+        }))
+
+# The cosine ends with the last epoch: a child that trains longer or shorter
+# changes train_cfg alone, unless it is no longer than the warm-up.
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=5e-3,
+        by_epoch=True,
+        begin=0,
+        end=warmup_epochs,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min_ratio=0.05,
+        by_epoch=True,
+        begin=warmup_epochs,
+        convert_to_iter_based=True)
+]
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+auto_scale_lr = dict(base_batch_size=64)

@@ -1,0 +1,16 @@
+"""ResNet-50 on Brain Tumor MRI from SimCLR: Table 1."""
+
+_base_ = [
+    '../../../_base_/models/resnet50_cls.py',
+    '../../../_base_/datasets/brain_tumor_mri_cls.py',
+    '../../../_base_/schedules/resnet_adamw_finetune_100e.py',
+    '../../../_base_/labelled_finetune_runtime.py',
+]
+
+checkpoint = (
+    'work_dirs/simclr_resnet50_1xb64-coslr-300e_brain-tumor-mri/'
+    'epoch_300.pth')
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    head=dict(num_classes=_base_.num_classes))

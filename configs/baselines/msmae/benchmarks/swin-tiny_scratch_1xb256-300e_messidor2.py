@@ -1,0 +1,8 @@
+"""Swin-T on Messidor-2, from scratch, as long as the ViT-B."""
+
+_base_ = './swin-tiny_simmim_1xb256-100e_messidor2.py'
+
+model = dict(backbone=dict(init_cfg=None))
+default_hooks = dict(load_check=dict(allow_scratch=True))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0))
+train_cfg = dict(max_epochs=300)

@@ -1,0 +1,16 @@
+"""ViT-B/16 on Brain Tumor MRI from MoCo v3: Table 1."""
+
+_base_ = [
+    '../../../_base_/models/vit-base-p16_cls.py',
+    '../../../_base_/datasets/brain_tumor_mri_cls.py',
+    '../../../_base_/schedules/msmae_adamw_finetune_100e.py',
+    '../../../_base_/labelled_finetune_runtime.py',
+]
+
+checkpoint = (
+    'work_dirs/mocov3_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri/'
+    'epoch_300.pth')
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    head=dict(num_classes=_base_.num_classes))

@@ -1,0 +1,16 @@
+"""ViT-B/16 on HAM10000 from MoCo v3: Table 1."""
+
+_base_ = [
+    '../../../_base_/models/vit-base-p16_cls.py',
+    '../../../_base_/datasets/ham10000_cls.py',
+    '../../../_base_/schedules/msmae_adamw_finetune_100e.py',
+    '../../../_base_/labelled_finetune_runtime.py',
+]
+
+checkpoint = (
+    'work_dirs/mocov3_vit-base-p16_1xb64-coslr-300e_ham10000/'
+    'epoch_300.pth')
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    head=dict(num_classes=_base_.num_classes))

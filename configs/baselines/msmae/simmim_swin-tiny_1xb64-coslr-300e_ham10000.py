@@ -1,0 +1,11 @@
+"""SimMIM, Swin-T, 300 epochs on HAM10000."""
+
+_base_ = [
+    '../../_base_/models/simmim_swin-tiny.py',
+    '../../_base_/datasets/ham10000_msmae.py',
+    '../../_base_/datasets/labelled_masks_simmim.py',
+    '../../_base_/schedules/simmim_adamw_300e.py',
+    '../../_base_/labelled_pretrain_runtime.py',
+]
+
+train_dataloader = dict(dataset=dict(pipeline=_base_.masked_pipeline))

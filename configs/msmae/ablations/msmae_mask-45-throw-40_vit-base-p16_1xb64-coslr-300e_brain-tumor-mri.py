@@ -1,0 +1,5 @@
+"""Table 8c, Brain Tumor MRI: 45 % masked, 40 % thrown."""
+
+_base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri.py'
+
+model = dict(mask_ratio=0.45, throw_ratio=0.40)

@@ -1,0 +1,5 @@
+"""Table 8e, Brain Tumor MRI: new maps every 30 epochs of fine-tuning."""
+
+_base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_brain-tumor-mri.py'
+
+custom_hooks = [dict(_base_.attention_mask, interval=30)]

@@ -1,0 +1,12 @@
+"""Table 8c, Brain Tumor MRI: fine-tuned with 75 % masked, 0 % thrown."""
+
+_base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_brain-tumor-mri.py'
+
+checkpoint = (
+    'work_dirs/msmae_mask-75-throw-0_vit-base-p16_1xb64-coslr-300e_'
+    'brain-tumor-mri/epoch_300.pth')
+
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
+    mask_ratio=0.75,
+    throw_ratio=0.00)
