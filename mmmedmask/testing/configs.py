@@ -22,6 +22,9 @@ from mmmedmask.testing.datasets import (
     write_nct_dataset,
     write_tile_folder,
 )
+from mmmedmask.testing.labelled_baseline_configs import (
+    shrink_labelled_baseline,
+)
 from mmmedmask.testing.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.testing.nested import nested_dicts
 from mmmedmask.testing.slide_omic_configs import (
@@ -86,6 +89,7 @@ def shrink_config(cfg: Config,
         _shrink_msmae(cfg)
     shrink_transformer(cfg, data_dir)
     shrink_convolutional(cfg)
+    shrink_labelled_baseline(cfg)
     _shrink_loops(cfg)
     _shrink_hooks(cfg)
     for node in nested_dicts([cfg.model, *map(cfg.get, DATALOADERS)]):
