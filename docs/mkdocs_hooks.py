@@ -19,12 +19,23 @@ _LINK = re.compile(r'(?P<code>```.*?```|`[^`\n]*`)|'
                    re.DOTALL)
 
 
+def readmes():
+    """Names of the READMEs of the configs, from the root."""
+    return [path.relative_to(ROOT).as_posix()
+            for path in sorted((ROOT / 'configs').rglob('README.md'))]
+
+
+def on_config(config):
+    """Put the READMEs of the configs into the navigation."""
+    config.nav.insert(-1, {'Configs': readmes()})
+    return config
+
+
 def on_files(files, config):
     """Add the READMEs of the configs."""
-    for path in sorted((ROOT / 'configs').rglob('README.md')):
+    for name in readmes():
         files.append(File.generated(
-            config, path.relative_to(ROOT).as_posix(),
-            abs_src_path=str(path)))
+            config, name, abs_src_path=str(ROOT / name)))
     return files
 
 

@@ -146,12 +146,12 @@ def _nav(node):
 
 
 def test_every_page_is_in_the_navigation_once():
+    """The hooks add the READMEs of configs."""
     site = yaml.safe_load(_read(ROOT / 'mkdocs.yml'))
     listed = list(_nav(site['nav']))
     assert len(listed) == len(set(listed))
     assert set(listed) == {
-        page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT)
-        .as_posix() for page in PAGES}
+        page.relative_to(DOCS).as_posix() for page in DOCS.rglob('*.md')}
     for hook in site['hooks']:
         assert (ROOT / hook).is_file()
 
@@ -166,7 +166,8 @@ def test_every_page_can_be_reached_from_the_first():
         open_pages += [
             (page.parent / link.partition('#')[0]).resolve()
             for link in read_links(_read(page)) if '://' not in link]
-    assert {_name(page) for page in PAGES} <= set(map(_name, seen))
+    assert {_name(page) for page in DOCS.rglob('*.md')} <= set(
+        map(_name, seen))
 
 
 def test_anchors_are_alike_in_the_repository_and_on_the_site():
@@ -194,11 +195,15 @@ def test_the_site_builds(tmp_path):
         if name.name in ('index', 'README'):
             name = name.parent
         assert (tmp_path / 'site' / name / 'index.html').is_file(), name
+    first = (tmp_path / 'site' / 'index.html').read_text('utf-8')
     # Links out of docs/ go to pages, or are none.
     for html in (tmp_path / 'site').rglob('*.html'):
         links = re.findall(r'href="([^"]+)"', html.read_text('utf-8'))
         assert not [link for link in links
                     if re.search(r'\.(md|ya?ml|py)(#|$)', link)], html
+    # The navigation has all pages.
+    for page in CONFIGS.rglob('README.md'):
+        assert f'href="{_name(page.parent)}/"' in first, page
 
 
 def test_pins_of_the_site_are_exact_and_in_no_other_file():
