@@ -136,6 +136,39 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         """
         raise NotImplementedError
 
+    def draw_views(self, images: Sequence[torch.Tensor],
+                   uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Draw and sample the views of tiles on their device.
+
+        Args:
+            images: Tiles (C, H, W) in stored units, of any sizes.
+            uniform: Numbers in [0, 1), one row per tile.
+
+        Returns:
+            What :meth:`draw_stacked` returns.
+        """
+        if len({image.shape[-2:] for image in images}) == 1:
+            return self.draw_stacked(self.stack(images), uniform)
+        # Tiles of several sizes: one at a time, with the same numbers.
+        parts = [
+            self.draw_stacked(self.stack([image]), row[None])
+            for image, row in zip(images, uniform, strict=True)
+        ]
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+    def draw_stacked(self, images: torch.Tensor,
+                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Draw and sample the views of equally sized tiles.
+
+        Args:
+            images: Tiles in stored units, shape (B, C, H, W).
+            uniform: Numbers in [0, 1), one row per tile.
+
+        Returns:
+            Tensors whose first dimension is that of the tiles.
+        """
+        raise NotImplementedError
+
     def sample_view(self, images: torch.Tensor,
                     theta: torch.Tensor) -> torch.Tensor:
         """Sample one view of every image, (B, C, h, w)."""

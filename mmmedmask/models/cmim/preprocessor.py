@@ -147,26 +147,18 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             separable=(is_axis_aligned(theta_query)
                        and is_axis_aligned(theta_key)))
 
-    def draw_views(self, images: Sequence[torch.Tensor] | torch.Tensor,
-                   uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Draw and sample the views of tiles on their device.
+    def draw_stacked(self, images: torch.Tensor,
+                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Draw and sample the views of equally sized tiles.
 
         Args:
-            images: Tiles (C, H, W) in stored units, of any sizes.
+            images: Tiles in stored units, shape (B, C, H, W).
             uniform: Numbers in [0, 1), shape (B, at least ``VIEW_DRAWS``).
 
         Returns:
             Query and key in stored units, (B, C, h, w) each, and their
             matrices on the CPU, (B, 3, 3), float64.
         """
-        if len({image.shape[-2:] for image in images}) > 1:
-            # Tiles of several sizes: one at a time, with the same numbers.
-            parts = [
-                self.draw_views(image[None], uniform[index:index + 1])
-                for index, image in enumerate(images)
-            ]
-            return tuple(torch.cat(part) for part in zip(*parts, strict=True))
-        images = self.stack(images)
         crop1, affine1, crop2, affine2, color, _ = split_view_draws(uniform)
         if self.same_view:
             crop2, affine2 = crop1, affine1

@@ -1,0 +1,56 @@
+"""Shuffle a batch over the ranks, so that BatchNorm tells nothing (MoCo).
+
+Each rank's BatchNorm would otherwise see a query and its key in the same
+company, by which they could be matched. One process has one batch, in
+whatever order, and is left alone. The order follows from seed and step, so
+no rank has to send it and a resumed run repeats it.
+"""
+
+import torch
+from mmengine.dist import all_gather, get_rank, get_world_size
+
+from mmmedmask.functional.randomness import sample_generator, stream_seed
+
+
+def shuffle_batch(batch: torch.Tensor, seed: int, step: int
+                  ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Take this rank's share of the shuffled batches of all ranks.
+
+    Args:
+        batch: Shape (B, ...), B the same on all ranks.
+        seed: Seed of the run, the same on all ranks.
+        step: Iteration, counted from 0.
+
+    Returns:
+        The share, of the shape of ``batch``, and the order of all samples
+        for :func:`unshuffle_batch`, None with one rank.
+    """
+    size = get_world_size()
+    if size == 1:
+        return batch, None
+    generator = sample_generator(stream_seed(seed, 'batch shuffle'), step, 0)
+    order = torch.randperm(size * len(batch), generator=generator)
+    return _own_share(batch, order), order
+
+
+def unshuffle_batch(batch: torch.Tensor,
+                    order: torch.Tensor | None) -> torch.Tensor:
+    """Give this rank its own samples back.
+
+    Args:
+        batch: What became of the shuffled samples, shape (B, ...).
+        order: The order that :func:`shuffle_batch` returned.
+
+    Returns:
+        Shape (B, ...), in the order of this rank's samples.
+    """
+    if order is None:
+        return batch
+    return _own_share(batch, order.argsort())
+
+
+def _own_share(batch: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """This rank's part of all samples in a new order."""
+    samples = torch.cat(all_gather(batch.contiguous()))
+    share = order.view(get_world_size(), -1)[get_rank()]
+    return samples[share.to(samples.device)]

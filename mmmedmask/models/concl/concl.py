@@ -1,0 +1,257 @@
+"""ConCL: concept contrastive learning (ECCV 2022).
+
+Yang et al., "ConCL: Concept Contrastive Learning for Dense Prediction
+Pre-training in Pathology Images". MoCo v2, whose instances become concepts:
+clusters of the momentum encoder's features of a view that holds both crops.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import ExponentialMovingAverage
+from mmpretrain.models.selfsup.base import BaseSelfSupervisor
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import nn
+
+from mmmedmask.functional.concepts import (
+    carry_labels,
+    cosine_kmeans,
+    pool_labels,
+    random_cells,
+)
+from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
+from mmmedmask.models.concl.batch_shuffle import (
+    shuffle_batch,
+    unshuffle_batch,
+)
+from mmmedmask.models.concl.key_queue import KeyQueue
+from mmmedmask.models.run_info import run_info
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class ConCL(BaseSelfSupervisor):
+    """Contrast the concepts that two views of a tile share.
+
+    Args:
+        backbone: Query encoder. Its first output is clustered (a ResNet's
+            ``layer3``), its last is contrasted (``layer4``): with mmpretrain
+            ``out_indices=(2, 3)``.
+        neck: From pooled features to keys, as ``MoCoV2Neck`` with
+            ``with_avg_pool=False``. Without BatchNorm: concepts that only
+            one view shows pass through it, too, and count for nothing.
+        head: The loss, a :class:`~mmmedmask.models.concl.ConCLHead`.
+        data_preprocessor: A
+            :class:`~mmmedmask.models.concl.ConCLDataPreprocessor`.
+        queue_len: Keys in each of the two queues.
+        feat_dims: Length of a key, which the neck makes.
+        momentum: What the momentum encoder takes of the query encoder at
+            each step: 0.001 is what MoCo calls 0.999.
+        num_concepts: Clusters per tile.
+        kmeans_iterations: Iterations of k-means.
+        concept_weight: Weight of the concepts, in [0, 1]; the rest is that
+            of the instances. With 1 they count in the warm-up only.
+        warm_up_epochs: Epochs of an epoch-based loop in which the instances
+            alone count, as in MoCo, until the features are worth clustering.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 head: dict,
+                 data_preprocessor: dict | None = None,
+                 queue_len: int = 16384,
+                 feat_dims: int = 128,
+                 momentum: float = 0.001,
+                 num_concepts: int = 8,
+                 kmeans_iterations: int = 10,
+                 concept_weight: float = 1.0,
+                 warm_up_epochs: int = 20,
+                 init_cfg: dict | None = None) -> None:
+        if not 0 < momentum < 1:
+            raise ValueError(f'momentum must be in (0, 1), got {momentum}')
+        if not 0 <= concept_weight <= 1:
+            raise ValueError(
+                f'concept_weight must be in [0, 1], got {concept_weight}')
+        for name, value, least in (('num_concepts', num_concepts, 1),
+                                   ('kmeans_iterations', kmeans_iterations,
+                                    1), ('warm_up_epochs', warm_up_epochs,
+                                         0)):
+            if value < least:
+                raise ValueError(
+                    f'{name} must be at least {least}, got {value}')
+        super().__init__(
+            backbone=backbone,
+            neck=neck,
+            head=head,
+            data_preprocessor=MMPRETRAIN_MODELS.build(
+                dict(type='mmmedmask.ConCLDataPreprocessor') |
+                dict(data_preprocessor or {})),
+            init_cfg=init_cfg)
+        # It copies the query encoder at the first step.
+        self.key_encoder = ExponentialMovingAverage(
+            nn.Sequential(self.backbone, self.neck), momentum)
+        self.instance_queue = KeyQueue(queue_len, feat_dims)
+        self.concept_queue = KeyQueue(queue_len, feat_dims)
+        self.num_concepts = num_concepts
+        self.kmeans_iterations = kmeans_iterations
+        self.concept_weight = concept_weight
+        self.warm_up_epochs = warm_up_epochs
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether only the instances count in this epoch."""
+        return run_info('epoch') < self.warm_up_epochs
+
+    def loss(self, inputs: dict, data_samples: list | None = None) -> dict:
+        """One training step.
+
+        Args:
+            inputs: Output of the data preprocessor: ``query``, ``key`` and
+                ``reference`` (B, C, H, W), ``theta_query`` and ``theta_key``
+                (B, 3, 3), from the view to the reference.
+            data_samples: Their metainfo has ``sample_idx``.
+
+        Returns:
+            ``loss``, and its parts ``instance_nce`` and, after the warm-up,
+            ``concept_nce`` and ``concept_pairs``, the mean number of shared
+            concepts (MMEngine adds up whatever has "loss" in its name).
+        """
+        query_map = self.encode(self.backbone, inputs['query'])[-1]
+        key_map, reference_map = self.encode_keys(inputs)
+        with torch.autocast(query_map.device.type, enabled=False):
+            instance = self.contrast_instances(query_map, key_map)
+            if self.warming_up:
+                return dict(loss=instance, instance_nce=instance.detach())
+            labels = self.find_concepts(reference_map, data_samples)
+            concept, pairs = self.contrast_concepts(query_map, key_map,
+                                                    labels, inputs)
+            weight = self.concept_weight
+            return dict(
+                loss=weight * concept + (1 - weight) * instance,
+                instance_nce=instance.detach(),
+                concept_nce=concept.detach(),
+                concept_pairs=pairs)
+
+    def encode(self, encoder: nn.Module,
+               images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Feature maps of images, out of autocast's reduced precision.
+
+        Args:
+            encoder: A backbone.
+            images: Shape (B, C, H, W).
+
+        Returns:
+            Its maps, each (B, channels, h, w), in the type of the weights.
+        """
+        dtype = next(encoder.parameters()).dtype
+        return tuple(level.to(dtype) for level in encoder(images))
+
+    @torch.no_grad()
+    def encode_keys(
+            self,
+            inputs: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Advance the momentum encoder and let it see its views.
+
+        Keys are shuffled over the ranks, as in MoCo. The reference is not:
+        nothing is contrasted with it.
+
+        Args:
+            inputs: See :meth:`loss`.
+
+        Returns:
+            The key's map that is contrasted and the reference's that is
+            clustered, (B, channels, h, w); None for this in the warm-up.
+        """
+        self.key_encoder.update_parameters(
+            nn.Sequential(self.backbone, self.neck))
+        encoder = self.key_encoder.module[0]
+        views = self.data_preprocessor
+        shuffled, order = shuffle_batch(inputs['key'], views.run_seed(),
+                                        views.current_step())
+        key_map = unshuffle_batch(self.encode(encoder, shuffled)[-1], order)
+        if self.warming_up:
+            return key_map, None
+        return key_map, self.encode(encoder, inputs['reference'])[0]
+
+    def embed(self, neck: nn.Module, features: torch.Tensor) -> torch.Tensor:
+        """Project pooled features (N, C) to unit length, (N, D)."""
+        return F.normalize(neck((features, ))[0], dim=1)
+
+    def contrast_instances(self, query_map: torch.Tensor,
+                           key_map: torch.Tensor) -> torch.Tensor:
+        """MoCo's loss of whole views, whose keys then enter their queue.
+
+        Args:
+            query_map: Shape (B, C, h, w).
+            key_map: Shape (B, C, h, w), of the same tiles.
+
+        Returns:
+            The loss, a scalar.
+        """
+        query = self.embed(self.neck, query_map.mean(dim=(2, 3)))
+        key = self.embed(self.key_encoder.module[1],
+                         key_map.mean(dim=(2, 3)))
+        loss = self.head.loss(query, key, self.instance_queue.keys)
+        self.instance_queue.enqueue(key)
+        return loss
+
+    @torch.no_grad()
+    def find_concepts(self, reference_map: torch.Tensor,
+                      data_samples: list) -> torch.Tensor:
+        """Cluster each reference view by itself.
+
+        The cells at which the clusters start follow from the seed of the
+        run, the iteration and the sample's index.
+
+        Args:
+            reference_map: Shape (B, C, h, w).
+            data_samples: Their metainfo has ``sample_idx``.
+
+        Returns:
+            The concept of each cell, in [0, K), shape (B, h, w).
+        """
+        views = self.data_preprocessor
+        height, width = reference_map.shape[-2:]
+        uniform = per_sample_uniform(
+            stream_seed(views.run_seed(), 'concepts'), views.current_step(),
+            views.sample_indices(data_samples), height * width)
+        start = random_cells(uniform, self.num_concepts)
+        labels, _ = cosine_kmeans(
+            reference_map.flatten(2).mT, start.to(reference_map.device),
+            self.kmeans_iterations)
+        return labels.view(-1, height, width)
+
+    def contrast_concepts(self, query_map: torch.Tensor,
+                          key_map: torch.Tensor, labels: torch.Tensor,
+                          inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of the concepts that both views of a tile show.
+
+        Args:
+            query_map: Shape (B, C, h, w).
+            key_map: Shape (B, C, h, w), of the same tiles.
+            labels: Concepts of the reference view, shape (B, H, W).
+            inputs: See :meth:`loss`.
+
+        Returns:
+            The loss and the mean number of such concepts, scalars.
+        """
+        prototypes, present = zip(
+            *(pool_labels(
+                features,
+                carry_labels(labels, self.num_concepts, theta,
+                             tuple(features.shape[-2:])), self.num_concepts)
+              for features, theta in ((query_map, inputs['theta_query']),
+                                      (key_map, inputs['theta_key']))),
+            strict=True)
+        shared = present[0] & present[1]
+        query = self.embed(self.neck, prototypes[0].flatten(0, 1))
+        key = self.embed(self.key_encoder.module[1],
+                         prototypes[1].flatten(0, 1))
+        loss = self.head.loss(query, key, self.concept_queue.keys,
+                              shared.flatten())
+        self.concept_queue.enqueue(key, shared.flatten())
+        return loss, shared.to(loss.dtype).sum(dim=1).mean()

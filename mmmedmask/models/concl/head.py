@@ -1,0 +1,55 @@
+"""ConCL's loss: InfoNCE against a queue, over the pairs that exist."""
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+
+from mmmedmask.functional.key_queue import queue_contrast
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class ConCLHead(BaseModule):
+    """Mean InfoNCE over the pairs of all ranks.
+
+    Ranks have different numbers of pairs; dividing by their mean makes DDP's
+    average the mean over all pairs, as one process would have it.
+
+    Args:
+        temperature: Temperature of the softmax.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
+    """
+
+    def __init__(self, temperature: float = 0.2) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(
+                f'temperature must be positive, got {temperature}')
+        self.temperature = temperature
+
+    def loss(self,
+             query: torch.Tensor,
+             key: torch.Tensor,
+             queue: torch.Tensor,
+             valid: torch.Tensor | None = None) -> torch.Tensor:
+        """Contrast queries with their keys.
+
+        Args:
+            query: Shape (N, D), of unit length.
+            key: Positives, shape (N, D), of unit length.
+            queue: Negatives, shape (L, D).
+            valid: Which pairs count, bool, shape (N,); None counts all.
+
+        Returns:
+            The loss, a scalar; 0 if no pair counts.
+        """
+        losses = queue_contrast(query, key, queue, self.temperature)
+        if valid is None:
+            return losses.mean()
+        weight = valid.to(losses.dtype)
+        pairs = weight.sum()
+        all_reduce(pairs)
+        pairs = pairs.clamp(min=1) / get_world_size()
+        return (losses * weight).sum() / pairs

@@ -1,0 +1,126 @@
+"""ConCL's two views and their reference, drawn on the device in batches."""
+
+from collections.abc import Sequence
+
+import torch
+
+from mmmedmask.functional.affine import relative_theta
+from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.functional.reference_view import resample_cubic, union_crops
+from mmmedmask.functional.views import (
+    COLOR_DRAWS,
+    VIEW_DRAWS,
+    crops_to_theta,
+    draw_view,
+    split_view_draws,
+)
+from mmmedmask.models.view_preprocessor import TileViewPreprocessor
+from mmmedmask.registry import MODELS
+
+
+@MODELS.register_module()
+class ConCLDataPreprocessor(TileViewPreprocessor):
+    """Turn raw tiles into what one ConCL step needs.
+
+    Query and key are crops of the tile with colours of their own (MoCo v2's
+    augmentation). The reference is the smallest box around both, resized
+    bicubically, neither flipped nor coloured. A matrix tells where each view
+    lies in the reference.
+
+    Args:
+        mean: Mean of each channel, in stored units. Its length is the number
+            of channels.
+        std: Standard deviation of each channel, in stored units.
+        view_size: Side of the three views in pixels, or (h, w).
+        views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`;
+            no rotations and shears, which have no box.
+        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
+            None for no colour augmentation. It acts on query and key, each
+            with parameters of its own.
+        data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
+        color_impl: See
+            :class:`~mmmedmask.models.view_preprocessor.TileViewPreprocessor`.
+        seed: Seed of the draws; None takes the run's.
+        non_blocking: Copy to the device without waiting.
+
+    Raises:
+        ValueError: If an argument is outside its range, views are rotated
+            or sheared, or a colour step is asked for that the number of
+            channels does not have.
+    """
+
+    def __init__(self,
+                 mean: Sequence[float] = (123.675, 116.28, 103.53),
+                 std: Sequence[float] = (58.395, 57.12, 57.375),
+                 view_size: int | Sequence[int] = 224,
+                 views: dict | None = None,
+                 color: dict | None = None,
+                 data_range: float = 255.0,
+                 color_impl: str = 'auto',
+                 seed: int | None = None,
+                 non_blocking: bool = True) -> None:
+        super().__init__(mean, std, view_size, views, color, data_range,
+                         color_impl, seed, non_blocking)
+        if not self.family.axis_aligned:
+            raise ValueError(
+                'the views of ConCL are boxes: max_angle and max_shear must '
+                f'be 0, got {self.family.max_angle} and '
+                f'{self.family.max_shear}')
+
+    def training_inputs(self, images: Sequence[torch.Tensor],
+                        data_samples: Sequence | None) -> dict:
+        """Draw the three views of every tile.
+
+        Args:
+            images: Tensors (C, H, W) in stored units, of any sizes.
+            data_samples: With the metainfo ``sample_idx``.
+
+        Returns:
+            ``query``, ``key`` and ``reference`` (B, C, h, w), normalised;
+            ``theta_query`` and ``theta_key`` (B, 3, 3), float32, which map
+            coordinates of the view to those of the reference.
+        """
+        uniform = per_sample_uniform(self.run_seed(), self.current_step(),
+                                     self.sample_indices(data_samples),
+                                     VIEW_DRAWS + COLOR_DRAWS)
+        *views, theta_query, theta_key = self.draw_views(images, uniform)
+        query, key, reference = map(self.normalise, views)
+        return dict(
+            query=query,
+            key=key,
+            reference=reference,
+            theta_query=theta_query.float().to(query.device),
+            theta_key=theta_key.float().to(query.device))
+
+    def draw_stacked(self, images: torch.Tensor,
+                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Draw and sample the views of equally sized tiles.
+
+        Args:
+            images: Tiles in stored units, shape (B, C, H, W).
+            uniform: Numbers in [0, 1), shape
+                (B, ``VIEW_DRAWS + COLOR_DRAWS``).
+
+        Returns:
+            Query, key and reference in stored units, (B, C, h, w) each, and
+            the matrices from query and from key to the reference, on the
+            CPU, (B, 3, 3), float64.
+        """
+        size = tuple(images.shape[-2:])
+        crop1, affine1, crop2, affine2, color1, color2 = split_view_draws(
+            uniform)
+        crops_query, theta_query = draw_view(crop1, affine1, size,
+                                             self.view_size, self.family)
+        crops_key, theta_key = draw_view(crop2, affine2, size,
+                                         self.view_size, self.family)
+        theta_reference = crops_to_theta(
+            union_crops(crops_query, crops_key), size)
+        query = self.sample_view(images, theta_query)
+        key = self.sample_view(images, theta_key)
+        reference = resample_cubic(
+            images, theta_reference.float().to(images.device), self.view_size)
+        return (self.augment_color(query, color1),
+                self.augment_color(key, color2),
+                reference.clamp(0, self.data_range),
+                relative_theta(theta_reference, theta_query),
+                relative_theta(theta_reference, theta_key))

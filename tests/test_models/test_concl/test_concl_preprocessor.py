@@ -1,0 +1,135 @@
+"""Query, key and reference: where they lie, and how they look."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cmim.tiny import batch, draw_tile
+
+from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.functional.views import (
+    COLOR_DRAWS,
+    VIEW_DRAWS,
+    draw_view,
+    split_view_draws,
+)
+from mmmedmask.functional.warp import resample
+from mmmedmask.models.concl import ConCLDataPreprocessor
+
+VIEWS = ('query', 'key')
+
+
+def build(**changes):
+    """A preprocessor whose pictures keep their stored units."""
+    return ConCLDataPreprocessor(
+        **dict(view_size=64, seed=3, mean=[0] * 3, std=[1] * 3) | changes)
+
+
+def inputs(preprocessor, indices, **tile):
+    return preprocessor(batch(indices, **tile), training=True)['inputs']
+
+
+def crops_of(preprocessor, indices, size):
+    """The boxes of queries and keys, drawn by themselves."""
+    uniform = per_sample_uniform(3, 0, indices, VIEW_DRAWS + COLOR_DRAWS)
+    crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
+    return [draw_view(crop, affine, size, preprocessor.view_size,
+                      preprocessor.family)[0]
+            for crop, affine in ((crop1, affine1), (crop2, affine2))]
+
+
+@pytest.mark.parametrize('size', [(64, 64), (48, 72), (150, 120)])
+def test_reference_is_pillows_bicubic_of_both_crops(size):
+    views = build(views=dict(scale=(.1, .5)))
+    got = inputs(views, range(6), size=size)['reference']
+    one, other = crops_of(views, range(6), size)
+    for index in range(6):
+        left, top = (min(int(getattr(crops, name)[index])
+                         for crops in (one, other))
+                     for name in ('left', 'top'))
+        right, bottom = (
+            max(int(getattr(crops, name)[index] + getattr(crops, side)[index])
+                for crops in (one, other))
+            for name, side in (('left', 'width'), ('top', 'height')))
+        tile = draw_tile(index, size).permute(1, 2, 0).numpy()
+        want = Image.fromarray(tile).resize(
+            (64, 64), Image.Resampling.BICUBIC,
+            box=(left, top, right, bottom))
+        difference = got[index].permute(1, 2, 0).numpy() - np.array(want)
+        # Pillow rounds to 8 bits after each axis.
+        assert np.abs(difference).max() < 1.6
+
+
+@pytest.mark.parametrize('views', [
+    {}, dict(scale=(.1, .3)), dict(vertical_flip_prob=.5)])
+def test_matrices_find_the_views_in_the_reference(views):
+    """Sampling the reference gives the view, as far as it is that fine."""
+    preprocessor = build(views=views)
+    got = inputs(preprocessor, range(8), size=(64, 80))
+    corners = torch.tensor([[-1., -1, 1], [1, 1, 1]]).T
+    for name in VIEWS:
+        theta = got[f'theta_{name}']
+        assert theta.dtype == torch.float32
+        assert (theta @ corners).abs().max() < 1 + 1e-6
+        again = resample(got['reference'], theta, (64, 64), separable=True)
+        difference = (again - got[name]).abs().mean(dim=(1, 2, 3))
+        # Another tile's, or a view that is flipped wrongly, is far away.
+        assert difference.max() < 5
+        assert (again.roll(1, 0) - got[name]).abs().mean() > 25
+        mirrored = again.flip(-1) - got[name]
+        assert mirrored.abs().mean(dim=(1, 2, 3)).mean() > 10
+    # The reference is the smallest such box: each side touches a view.
+    reach = torch.cat([got[f'theta_{name}'] @ corners for name in VIEWS], 2)
+    assert torch.allclose(reach[:, :2].amax(dim=2), torch.ones(8, 2))
+    assert torch.allclose(reach[:, :2].amin(dim=2), -torch.ones(8, 2))
+
+
+def test_colours_are_drawn_for_each_view_and_not_for_the_reference():
+    plain = inputs(build(), range(8))
+    jitter = dict(jitter_prob=1., gray_prob=0., blur_prob=0.)
+    coloured = inputs(build(color=jitter), range(8))
+    assert torch.equal(plain['reference'], coloured['reference'])
+    changes = []
+    for name in VIEWS:
+        assert torch.equal(plain[f'theta_{name}'], coloured[f'theta_{name}'])
+        changes.append((coloured[name] - plain[name]).mean(dim=(2, 3)))
+        assert changes[-1].abs().mean() > 5
+    assert (changes[0] - changes[1]).abs().mean() > 5
+
+
+def test_a_sample_depends_on_its_index_alone(run_state):
+    preprocessor = build(color=dict())
+    whole = inputs(preprocessor, [5, 2, 9])
+    part = inputs(preprocessor, [2])
+    for name, value in part.items():
+        torch.testing.assert_close(value[0], whole[name][1], atol=1e-4,
+                                   rtol=1e-5)
+    run_state['iter'] = 1
+    later = inputs(preprocessor, [2])
+    assert not torch.equal(later['theta_query'], part['theta_query'])
+
+
+def test_tiles_of_several_sizes_make_a_batch():
+    preprocessor = build()
+    data = batch([0, 1])
+    data['inputs'][1] = draw_tile(1, (40, 90))
+    got = preprocessor(data, training=True)['inputs']
+    alone = inputs(preprocessor, [1], size=(40, 90))
+    for name, value in alone.items():
+        torch.testing.assert_close(value[0], got[name][1])
+
+
+def test_outside_of_training_images_are_normalised():
+    images = build(mean=[100] * 3, std=[50] * 3)(batch([0, 1]))['inputs']
+    want = (draw_tile(1).float() - 100) / 50
+    torch.testing.assert_close(images[1], want)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(views=dict(max_angle=5.)), r'must be 0, got 5\.0'),
+    (dict(views=dict(max_shear=5.)), r'got 0\.0 and 5\.0'),
+    (dict(view_size=0), r'\(0, 0\)'),
+])
+def test_bad_arguments_are_refused_by_value(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)

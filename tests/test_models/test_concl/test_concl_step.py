@@ -1,0 +1,271 @@
+"""A step of ConCL: its loss, its momentum encoder, its queues."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from .naive_concl import naive_step
+from .tiny_concl import BACKBONE, DIMS, box_theta, drawn, tiny_model
+
+
+def step(model, inputs, samples, rate=.1):
+    """Take a step of plain gradient descent; return the losses."""
+    model.zero_grad()
+    losses = model(inputs, samples, mode='loss')
+    losses['loss'].backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= rate * parameter.grad
+    return losses
+
+
+@pytest.mark.parametrize('weight', [1., .3])
+def test_loss_and_queues_are_those_of_loops(weight, run_state):
+    """Two steps, after the first of which the two encoders differ."""
+    model = tiny_model(concept_weight=weight, momentum=.3)
+    pointers = [0, 0]
+    for iteration in range(2):
+        run_state['iter'] = iteration
+        inputs, samples = drawn(model, range(4 * iteration,
+                                             4 * iteration + 4))
+        queues = dict(instance_queue=model.instance_queue.keys,
+                      concept_queue=model.concept_queue.keys)
+        losses = model(inputs, samples, mode='loss')
+        want = naive_step(model, inputs | queues, samples, iteration)
+        assert float(losses['instance_nce']) == pytest.approx(
+            want['instance'], abs=1e-10)
+        assert float(losses['concept_nce']) == pytest.approx(
+            want['concept'], abs=1e-10)
+        assert losses['loss'].item() == pytest.approx(
+            weight * want['concept'] + (1 - weight) * want['instance'],
+            abs=1e-10)
+        assert float(losses['concept_pairs']) == np.mean(want['pairs'])
+        assert 4 <= sum(want['pairs']) <= 12
+        for number, name in enumerate(('instance', 'concept')):
+            queue, keys = getattr(model, f'{name}_queue'), want[f'{name}_keys']
+            end = pointers[number] + len(keys)
+            np.testing.assert_allclose(queue.keys[pointers[number]:end], keys,
+                                       atol=1e-12)
+            rest = [*range(pointers[number]), *range(end, 32)]
+            assert torch.equal(queue.keys[rest], queues[f'{name}_queue'][rest])
+            assert queue.pointer.tolist() == [end]
+            pointers[number] = end
+        losses['loss'].backward()
+        with torch.no_grad():
+            for parameter in model.neck.parameters():
+                parameter -= parameter.grad
+
+
+def test_instances_alone_count_in_the_warm_up(run_state):
+    model = tiny_model(warm_up_epochs=3, concept_weight=1.)
+    inputs, samples = drawn(model)
+    for epoch in (0, 2, 3):
+        run_state['epoch'] = epoch
+        before = model.concept_queue.keys
+        losses = model(inputs, samples, mode='loss')
+        warm = epoch == 3
+        assert ('concept_nce' in losses) == warm
+        assert losses['loss'].item() == float(
+            losses['concept_nce' if warm else 'instance_nce'])
+        assert torch.equal(model.concept_queue.keys, before) != warm
+        assert int(model.instance_queue.pointer) == {0: 4, 2: 8, 3: 12}[epoch]
+
+
+def test_every_weight_of_the_query_encoder_learns_and_no_other():
+    model = tiny_model()
+    step(model, *drawn(model))
+    for name, parameter in model.named_parameters():
+        if name.startswith('key_encoder.'):
+            assert parameter.grad is None
+        else:
+            assert parameter.grad.any(), name
+
+
+def test_momentum_encoder_follows():
+    """It starts as a copy, and takes a tenth of what the step has changed."""
+    model = tiny_model(momentum=.1, backbone=dict(norm_cfg=dict(type='BN')))
+    inputs, samples = drawn(model)
+
+    def pairs():
+        query = itertools.chain(model.backbone.named_parameters(),
+                                model.neck.named_parameters())
+        key = itertools.chain(*(part.parameters()
+                                for part in model.key_encoder.module))
+        return [(name, one.detach().clone(), other.clone())
+                for (name, one), other in zip(query, key, strict=True)]
+
+    step(model, inputs, samples)
+    after_one = pairs()
+    assert any((query != key).any() for _, query, key in after_one)
+    step(model, inputs, samples)
+    for (name, query, key), (_, _, moved) in zip(after_one, pairs(),
+                                                 strict=True):
+        torch.testing.assert_close(moved, .9 * key + .1 * query, msg=name)
+
+
+def test_crops_that_do_not_meet_share_what_both_show():
+    """Two halves: of three concepts one lies on both sides."""
+    model = tiny_model()
+    labels = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1],
+                            [2, 2, 2, 2], [2, 2, 2, 2]]])
+    maps = torch.randn(1, 64, 2, 2, dtype=torch.float64)
+    halves = dict(theta_query=box_theta((0, 0, 1, .5)),
+                  theta_key=box_theta((0, .5, 1, 1)))
+    loss, pairs = model.contrast_concepts(maps, maps, labels, halves)
+    assert float(pairs) == 1
+    assert int(model.concept_queue.pointer) == 1
+    query, key = (
+        torch.nn.functional.normalize(neck((maps[:, :, 1].mean(dim=2), ))[0])
+        for neck in (model.neck, model.key_encoder.module[1]))
+    torch.testing.assert_close(model.concept_queue.keys[:1], key)
+    queue = tiny_model().concept_queue.keys
+    want = model.head.loss(query, key, queue)
+    torch.testing.assert_close(loss, want)
+
+
+def test_nothing_in_common_is_no_loss():
+    model = tiny_model()
+    labels = torch.tensor([[[0, 0, 1, 1]] * 4])
+    maps = torch.randn(1, 64, 2, 2, dtype=torch.float64, requires_grad=True)
+    before = model.concept_queue.keys
+    loss, pairs = model.contrast_concepts(
+        maps, maps.detach(), labels,
+        dict(theta_query=box_theta((0, 0, 1, .5)),
+             theta_key=box_theta((0, .5, 1, 1))))
+    loss.backward()
+    assert loss.item() == float(pairs) == 0
+    assert not maps.grad.any()
+    assert all(not weight.grad.any() for weight in model.neck.parameters())
+    assert torch.equal(model.concept_queue.keys, before)
+    assert int(model.concept_queue.pointer) == 0
+
+
+def textures(index):
+    """A tile of three textures: plain, stripes and dots, and the regions."""
+    generator = torch.Generator().manual_seed(index)
+    rows, columns = torch.meshgrid(torch.arange(224), torch.arange(224),
+                                   indexing='ij')
+    regions = torch.zeros(224, 224, dtype=torch.long)
+    regions[:, 96:] = 1
+    regions[128:, 96:] = 2
+    tile = torch.full((3, 224, 224), 230.)
+    stripes, dots = columns % 16 < 8, (rows % 8 < 3) & (columns % 8 < 3)
+    tile[:, regions == 1] = torch.tensor([200., 120, 180])[:, None]
+    tile[0, (regions == 1) & stripes] = 120
+    tile[:, regions == 2] = torch.tensor([120., 60, 140])[:, None]
+    tile[:, (regions == 2) & dots] = 40
+    tile += 6 * torch.randn(3, 224, 224, generator=generator)
+    return tile.clamp(0, 255), regions
+
+
+def test_textures_become_concepts():
+    """Already a random encoder tells them apart (14 x 14 cells)."""
+    model = tiny_model(data_preprocessor=dict(view_size=224))
+    _, samples = drawn(model, range(4), size=(32, 32))
+    tiles = [textures(index) for index in range(4)]
+    images = model.data_preprocessor.normalise(
+        torch.stack([tile for tile, _ in tiles]))
+    with torch.no_grad():
+        labels = model.find_concepts(model.backbone(images.double())[0],
+                                     samples)
+    assert labels.shape == (4, 14, 14)
+    # Each region has a concept that is most of it and of no other. The outer
+    # cells see what the convolutions pad with.
+    for found, (_, regions) in zip(labels, tiles, strict=True):
+        regions, found = regions[24:-16:16, 24:-16:16], found[1:-1, 1:-1]
+        names, shares = [], []
+        for region in range(3):
+            inside = found[regions == region]
+            names.append(int(inside.mode().values))
+            shares.append(float((inside == names[-1]).float().mean()))
+        assert len({*names}) == 3
+        assert min(shares) > .65
+
+
+def test_loss_falls_when_the_same_views_come_again():
+    """A batch is told apart from the keys of other tiles."""
+    model = tiny_model(dtype=torch.float32)
+    with torch.no_grad():
+        for first in range(100, 148, 8):
+            model(*drawn(model, range(first, first + 8)), mode='loss')
+    others = {name: value.clone() for name, value in
+              model.concept_queue.state_dict().items()}
+    batch = drawn(model, range(8))
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in model.parameters()
+         if parameter.requires_grad], lr=.1, momentum=.9)
+    losses = []
+    for _ in range(12):
+        model.concept_queue.load_state_dict(others)
+        loss = model(*batch, mode='loss')['loss']
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < .9 * losses[0]
+
+
+def test_reduced_precision_stays_with_the_encoders():
+    model = tiny_model(dtype=torch.float32)
+    inputs, samples = drawn(model)
+    start = {name: value.clone() for name, value in
+             model.state_dict().items()}
+    want = model(inputs, samples, mode='loss')
+    model.load_state_dict(start)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        got = model(inputs, samples, mode='loss')
+    assert got['loss'].dtype == torch.float32
+    assert float(got['instance_nce']) == pytest.approx(
+        float(want['instance_nce']), rel=.02)
+    assert model.concept_queue.keys.dtype == torch.float32
+
+
+def test_detectors_find_the_query_encoder():
+    """The names and shapes below ``backbone.`` are those of mmdet's ResNet."""
+    from mmdet.models import ResNet
+    model = MODELS.build(dict(
+        type='mmmedmask.ConCL', queue_len=8, feat_dims=4,
+        backbone=dict(type='ResNet', depth=18, out_indices=(2, 3)),
+        neck=dict(type='MoCoV2Neck', in_channels=512, hid_channels=4,
+                  out_channels=4, with_avg_pool=False),
+        head=dict(type='mmmedmask.ConCLHead')))
+    prefix = 'backbone.'
+    own = {name.removeprefix(prefix): value.shape
+           for name, value in model.state_dict().items()
+           if name.startswith(prefix)}
+    assert own == {name: value.shape for name, value in
+                   ResNet(18).state_dict().items()}
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(momentum=0), 'momentum .* 0'),
+    (dict(momentum=1.), r'momentum .* 1\.0'),
+    (dict(concept_weight=1.5), r'concept_weight .* 1\.5'),
+    (dict(num_concepts=0), 'num_concepts .* 1, got 0'),
+    (dict(kmeans_iterations=0), 'kmeans_iterations .* got 0'),
+    (dict(warm_up_epochs=-1), 'warm_up_epochs .* 0, got -1'),
+    (dict(queue_len=0), '0 and 6'),
+    (dict(head=dict(type='mmmedmask.ConCLHead', temperature=0)),
+     'temperature .* 0'),
+])
+def test_bad_arguments_are_refused_by_value(arguments, message):
+    config = dict(
+        type='mmmedmask.ConCL', backbone=BACKBONE, feat_dims=DIMS,
+        neck=dict(type='MoCoV2Neck', in_channels=64, hid_channels=4,
+                  out_channels=DIMS, with_avg_pool=False),
+        head=dict(type='mmmedmask.ConCLHead'))
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config | arguments)
+
+
+def test_what_does_not_fit_is_refused_by_value():
+    model = tiny_model(queue_len=8)
+    with pytest.raises(ValueError, match='queue of 8 cannot take 12 keys'):
+        model(*drawn(model), mode='loss')
+    model = tiny_model(num_concepts=17)
+    with pytest.raises(ValueError, match='16 cells has no 17'):
+        model(*drawn(model), mode='loss')
