@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmedmask.testing.concl_configs import CONCL, shrink_concl
 from mmmedmask.testing.convolutional_configs import (
     draw_class_folders,
     shrink_convolutional,
@@ -62,8 +63,8 @@ def shrink_config(cfg: Config,
     """Return a copy of a config that trains within a second on a CPU.
 
     Handled are the pre-training of CMIM, MSMAE and GiMP, MSMAE's classifier
-    and that of slides and genes, mmpretrain's masked image modelling and
-    classifiers, detection with mmdet and SETR with mmseg.
+    and that of slides and genes, ConCL, mmpretrain's masked image modelling
+    and classifiers, detection with mmdet and SETR with mmseg.
     Data sets are drawn at the relative paths that the config names.
 
     Args:
@@ -98,6 +99,8 @@ def shrink_config(cfg: Config,
         _shrink_loader(cfg[name], data_dir) for name in DATALOADERS
         if cfg.get(name) is not None
     ]
+    if cfg.model.type == CONCL:
+        shrink_concl(cfg)
     if cfg.model.type in SLIDE_OMIC_MODELS:
         shrink_slide_omic(cfg)
     for name in ('val_evaluator', 'test_evaluator'):
