@@ -183,6 +183,7 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
             samples=measured.samples,
             seconds=measured.seconds,
             flops=measured.flops,
+            source=measured.source,
             activations=measured.activations.scaling,
             activations_mixed=measured.mixed.scaling
             if measured.mixed else None)

@@ -146,7 +146,8 @@ def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
             GREEN, 'memory', f'{title}: about {format_bytes(need)} per GPU '
             f'with {batch} samples, {format_bytes(each)} of activations per '
             f'sample (an estimate, from what a forward pass of '
-            f'{measured.samples} samples keeps; workspaces come on top)',
+            f'{measured.samples} samples keeps, {measured.source}; '
+            'workspaces come on top)',
             'train_dataloader.batch_size'))
     return findings
 
@@ -170,7 +171,8 @@ def report_costs(measured: StepMeasurement, length: Length | None,
     operations = measured.flops / measured.samples
     seconds = measured.seconds / measured.samples
     text = (f'a sample takes {operations / 1e9:.4g} GFLOP forward and '
-            f'backward, and {format_seconds(seconds)} on this CPU')
+            f'backward, and {format_seconds(seconds)} on this CPU '
+            f'({measured.source})')
     if length is None:
         return [Finding(
             YELLOW, 'cost', f'{text}; without the data the number of '

@@ -22,6 +22,7 @@ from mmmedmask.inspection.trial import (
     EnoughError,
     OutOfTimeError,
     StopHook,
+    describe_source,
     full_size_config,
     in_silence,
     separate,
@@ -78,6 +79,7 @@ class StepMeasurement:
         flops: Operations of forward and backward pass, multiply and add
             counted as two.
         seconds: Time of the step, data loading left out.
+        source: What the samples are: true or drawn data.
     """
 
     samples: int
@@ -85,6 +87,7 @@ class StepMeasurement:
     mixed: Activations | None
     flops: int
     seconds: float
+    source: str
 
 
 def _size(tensor: Tensor) -> int:
@@ -248,7 +251,8 @@ def measure_step(config: Config, folder: str | Path,
         activations=results['activations'],
         mixed=results.get('mixed'),
         flops=results['flops'],
-        seconds=results.get('seconds', results['counted_seconds']))
+        seconds=results.get('seconds', results['counted_seconds']),
+        source=describe_source(config.train_dataloader.dataset))
 
 
 def _measure_steps(runner: Runner, results: dict, start: float,

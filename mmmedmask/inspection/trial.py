@@ -108,11 +108,16 @@ def separate(config: Config) -> Config:
 
 
 def _set_steps(config: Config, steps: int) -> None:
-    """Let an epoch of the reduced config have some steps."""
+    """Let an epoch have some steps, where the loader can be cut short.
+
+    Hooks ask data sets of slides for their genes, and batch samplers for
+    their classes, which a part of a data set does not tell.
+    """
+    loader = config.train_dataloader
     if 'max_iters' in config.train_cfg:
         config.train_cfg.update(max_iters=steps, val_interval=steps)
-    elif config.train_dataloader.get('batch_sampler') is None:
-        config.train_dataloader.num_batch_per_epoch = steps
+    elif loader.get('batch_sampler') is None and loader.dataset.type != SLIDES:
+        loader.num_batch_per_epoch = steps
 
 
 def run_reduced(config: Config, folder: str | Path,
@@ -125,7 +130,7 @@ def run_reduced(config: Config, folder: str | Path,
     Args:
         config: The config; it is not changed.
         folder: Folder for the drawn data and the run.
-        steps: Training steps.
+        steps: Training steps; of slides it is an epoch of the drawn ones.
 
     Returns:
         One finding: green if it went through.
@@ -169,9 +174,11 @@ def run_full_size(config: Config, folder: str | Path, steps: int = 1,
                         'get the data first')]
     _set_steps(full, steps)
     for name in LOADERS[1:]:
-        if full.get(name) is not None:
-            full[name].num_batch_per_epoch = steps
-    return [_run(full, 'true model', limit)]
+        loader = full.get(name)
+        if loader is not None and loader.dataset.type != SLIDES:
+            loader.num_batch_per_epoch = steps
+    source = describe_source(config.train_dataloader.dataset)
+    return [_run(full, f'true model, {source}', limit)]
 
 
 def _run(config: Config, title: str, limit: float = 0) -> Finding:
@@ -294,15 +301,36 @@ def _use_available_data(full: Config, config: Config, folder: Path) -> None:
             full[evaluator] = reduced[evaluator]
 
 
+def _drawn_patches(dataset: dict) -> int:
+    """Return how many patches a drawn slide has: what the pipeline takes."""
+    lengths = [part['length'] for part in nested_dicts(
+        dataset.get('pipeline')) if 'length' in part]
+    return max(lengths, default=DRAWN_PATCHES)
+
+
+def describe_source(dataset: dict) -> str:
+    """Say what the true model is tried on.
+
+    Args:
+        dataset: The data set of a config.
+
+    Returns:
+        ``'true data'`` where they are there, else what is drawn.
+    """
+    if data_is_there(dataset):
+        return 'true data'
+    if dataset.get('type') == SLIDES:
+        return f'drawn slides of {_drawn_patches(dataset)} patches'
+    return 'drawn data'
+
+
 def _draw_slides(full: Config, dataset: dict, root: Path) -> None:
     """Draw a cohort with the sizes that the true model expects."""
     sizes = {key: part[key] for part in nested_dicts(full.model)
              for key in ('in_dims', 'num_genes')
              if isinstance(part.get(key), int)}
     dims = sizes.get('in_dims', 1024)
-    lengths = [part['length'] for part in nested_dicts(dataset['pipeline'])
-               if 'length' in part]
-    patches = max(lengths, default=DRAWN_PATCHES)
+    patches = _drawn_patches(dataset)
     classes = tuple((dataset.get('metainfo') or {}).get('classes')
                     or ('LUAD', 'LUSC'))
     if not root.exists():

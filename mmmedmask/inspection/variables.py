@@ -122,32 +122,54 @@ def check_variables(path: str | Path) -> list[Finding]:
 
     Returns:
         Red for a name that looks like a misspelled key of a runner and that
-        nothing reads, yellow for other names that nothing reads: unused
-        ones, and those that a base has used already when the file sets
-        them. Bases in other packages are not judged.
+        nothing reads, in the file and in its bases, but for those in other
+        packages. Yellow for other names of the file that nothing reads:
+        unused ones, and those that a base has used already when the file
+        sets them. What bases offer need not be used by all.
     """
     if Path(path).suffix != '.py':
         return []
     findings: list[Finding] = []
-    _judge(read_source(path), set(), findings, runner_keys())
+    source = read_source(path)
+    _find_typos(source, set(), findings, runner_keys())
+    _find_unused(source, findings, runner_keys())
     return findings
 
 
-def _judge(source: Source, read_by_children: set[str],
-           findings: list[Finding], keys: set[str]) -> None:
-    used = source.read | read_by_children
-    inherited = _all_names(source.bases)
-    for name, line in source.assigned.items():
-        if source.foreign or name in keys or name in SPECIAL \
-                or name in used:
-            continue
-        where = f'{name} ({source.path.name}, line {line})'
+def _unused(source: Source, read_by_children: set[str],
+            keys: set[str]) -> dict[str, int]:
+    """Return the names, and their lines, that a file sets in vain."""
+    used = source.read | read_by_children | keys | SPECIAL
+    return {name: line for name, line in source.assigned.items()
+            if name not in used}
+
+
+def _find_typos(source: Source, read_by_children: set[str],
+                findings: list[Finding], keys: set[str]) -> None:
+    """Look for misspelled keys in a file and in its bases."""
+    if source.foreign:
+        return
+    for name, line in _unused(source, read_by_children, keys).items():
         near = suggest(name, keys, TYPO)
         if near.startswith('did you mean'):
             findings.append(Finding(
                 RED, 'variable', f'{name!r} is nothing that a runner reads, '
-                'and nothing in the config reads it', where, near))
-        elif name in inherited:
+                'and nothing in the config reads it',
+                _place(name, line, source), near))
+    below = read_by_children | source.read_from_bases
+    for base in source.bases:
+        _find_typos(base, below, findings, keys)
+
+
+def _find_unused(source: Source, findings: list[Finding],
+                 keys: set[str]) -> None:
+    """Look for names of the file itself that have no effect."""
+    inherited = _all_names(source.bases)
+    for name, line in _unused(source, set(), keys).items():
+        where = _place(name, line, source)
+        if suggest(name, keys, TYPO).startswith('did you mean'):
+            continue
+        if name in inherited:
             findings.append(Finding(
                 YELLOW, 'variable', f'setting {name!r} here has no effect: '
                 'the base has used its own value already', where,
@@ -156,9 +178,10 @@ def _judge(source: Source, read_by_children: set[str],
             findings.append(Finding(
                 YELLOW, 'variable', f'nothing reads {name!r}', where,
                 'remove it'))
-    below = read_by_children | source.read_from_bases
-    for base in source.bases:
-        _judge(base, below, findings, keys)
+
+
+def _place(name: str, line: int, source: Source) -> str:
+    return f'{name} ({source.path.name}, line {line})'
 
 
 def _all_names(sources: list[Source]) -> set[str]:
