@@ -33,8 +33,7 @@ class BackboneLayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
                    params: list[dict],
                    module: nn.Module,
                    prefix: str = '',
-                   get_layer_depth: Callable | None = None,
-                   **kwargs) -> None:
+                   get_layer_depth: Callable | None = None) -> None:
         """Append one group for each trainable parameter of a module.
 
         Args:
@@ -43,7 +42,6 @@ class BackboneLayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
             prefix: Dotted name of the part, with its final dot.
             get_layer_depth: Gives depth and number of depths for a name;
                 None takes the backbone's.
-            kwargs: MMEngine's further arguments, which are not needed.
         """
         if get_layer_depth is None:
             get_layer_depth = _backbone_depth(module)
