@@ -32,7 +32,10 @@ def data_root() -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip GPU tests where there is no GPU."""
+    """Skip GPU tests without a GPU, and slow recipes unless asked for."""
+    if item.get_closest_marker('slow_recipes') \
+            and os.environ.get('MMMEDMASK_SLOW_RECIPES') != '1':
+        pytest.skip('takes minutes, MMMEDMASK_SLOW_RECIPES=1 runs it')
     if item.get_closest_marker('gpu'):
         import torch
         if not torch.cuda.is_available():
