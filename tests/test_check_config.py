@@ -212,7 +212,7 @@ def write_configs(folder, base, child):
      ['loader (child.py, line 2)', "nothing reads 'loader'"]),
     ('epochs = 5\ntrain_cfg = dict(max_epochs=epochs)\n', 'epochs = 9\n',
      'yellow', ['epochs (child.py', 'the base has used its own value']),
-    ('train_confg = 5\ntrain_dataloder = 3\n', '', 'red',
+    ('offered = 5\ntrain_dataloder = 3\n', '', 'red',
      ['train_dataloder (base.py, line 2)', "'train_dataloader'"]),
 ])
 def test_names_a_variable_without_effect(tmp_path, base, child, status,
