@@ -32,7 +32,9 @@ def shrink_labelled_baseline(cfg: Config) -> None:
     if kind == 'MoCoV3ViT':
         backbone['arch'] = tiny_arch()
         _set_width(cfg.model, DIMS)
-    if kind in ('SwinTransformer', 'SimMIMSwinTransformer'):
+    # Small configs have a small one already, with other windows.
+    if kind in ('SwinTransformer', 'SimMIMSwinTransformer') \
+            and isinstance(backbone['arch'], str):
         backbone['arch'] = dict(SWIN_ARCH)
         _set_width(cfg.model, 8 * SWIN_DIMS)
     if kind == 'ResNet' and backbone.get('depth') == 50:

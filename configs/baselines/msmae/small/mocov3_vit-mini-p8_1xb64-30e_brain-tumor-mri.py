@@ -1,0 +1,51 @@
+"""MoCo v3 at a size for CPU cores, on Brain Tumor MRI.
+
+Views of 64 pixels in patches of 8, a ViT of width 128 with 6 layers,
+projections of 512 channels, 30 epochs.
+"""
+
+_base_ = '../mocov3_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri.py'
+
+# ========================= Frequently modified =========================
+max_epochs = 30
+# Higher than the paper's sizes have it, for a tenth of the epochs.
+base_lr = 3e-4
+
+# ========================== Possibly modified ==========================
+image_size = 64
+arch = dict(
+    embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512)
+patch_size = 8
+num_workers = 0
+warmup_epochs = 4
+
+# ====================== Unmodified in most cases =======================
+multi_view = _base_.views_pipeline[1]
+views_pipeline = [
+    _base_.views_pipeline[0],
+    dict(
+        multi_view,
+        transforms=[[dict(view[0], scale=image_size), *view[1:]]
+                    for view in multi_view['transforms']]),
+    _base_.views_pipeline[2],
+]
+train_dataloader = dict(
+    num_workers=num_workers,
+    persistent_workers=False,
+    dataset=dict(pipeline=views_pipeline))
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, **arch),
+        img_size=image_size,
+        patch_size=patch_size),
+    neck=dict(in_channels=arch['embed_dims'], hid_channels=512),
+    head=dict(predictor=dict(hid_channels=512)))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
+    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+]
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=44),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))

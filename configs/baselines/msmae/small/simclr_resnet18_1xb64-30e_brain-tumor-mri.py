@@ -1,0 +1,45 @@
+"""SimCLR at a size for CPU cores, on Brain Tumor MRI.
+
+Views of 64 pixels, ResNet-18, 30 epochs.
+"""
+
+_base_ = '../simclr_resnet50_1xb64-coslr-300e_brain-tumor-mri.py'
+
+# ========================= Frequently modified =========================
+max_epochs = 30
+# Higher than the paper's sizes have it, for a tenth of the epochs.
+base_lr = 0.3
+
+# ========================== Possibly modified ==========================
+image_size = 64
+# The last map has 4 x 4 places.
+strides = (1, 2, 2, 1)
+num_workers = 0
+warmup_epochs = 4
+
+# ====================== Unmodified in most cases =======================
+multi_view = _base_.views_pipeline[1]
+views_pipeline = [
+    _base_.views_pipeline[0],
+    dict(
+        multi_view,
+        transforms=[[dict(view[0], scale=image_size), *view[1:]]
+                    for view in multi_view['transforms']]),
+    _base_.views_pipeline[2],
+]
+train_dataloader = dict(
+    num_workers=num_workers,
+    persistent_workers=False,
+    dataset=dict(pipeline=views_pipeline))
+model = dict(
+    backbone=dict(depth=18, strides=strides),
+    neck=dict(in_channels=512, hid_channels=512))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
+    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+]
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=44),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))

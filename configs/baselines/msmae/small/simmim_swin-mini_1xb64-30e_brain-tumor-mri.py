@@ -1,0 +1,50 @@
+"""SimMIM at a size for CPU cores, on Brain Tumor MRI.
+
+Images of 64 pixels, a Swin transformer of 3 stages of 2 blocks with windows of
+4, 30 epochs.
+"""
+
+_base_ = '../simmim_swin-tiny_1xb64-coslr-300e_brain-tumor-mri.py'
+
+# ========================= Frequently modified =========================
+max_epochs = 30
+# Higher than the paper's sizes have it, for a tenth of the epochs.
+base_lr = 5e-4
+
+# ========================== Possibly modified ==========================
+image_size = 64
+arch = dict(embed_dims=48, depths=[2, 2, 2], num_heads=[2, 4, 8])
+window_size = 4
+num_workers = 0
+warmup_epochs = 4
+
+# ====================== Unmodified in most cases =======================
+load, crop, flip, mask, pack = _base_.masked_pipeline
+views_pipeline = [
+    load,
+    dict(crop, scale=image_size),
+    flip,
+    # 10 of 4 x 4 blocks.
+    dict(mask, input_size=image_size, mask_patch_size=16),
+    pack,
+]
+train_dataloader = dict(
+    num_workers=num_workers,
+    persistent_workers=False,
+    dataset=dict(pipeline=views_pipeline))
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, **arch),
+        img_size=image_size,
+        out_indices=(2, ),
+        stage_cfgs=dict(block_cfgs=dict(window_size=window_size))),
+    neck=dict(in_channels=192, encoder_stride=16))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
+    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+]
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=44),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))

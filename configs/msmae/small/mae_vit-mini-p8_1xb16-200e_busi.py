@@ -1,0 +1,6 @@
+"""MAE on BUSI at the small size, before the small SETR of Table 2."""
+
+_base_ = './msmae_vit-mini-p8_1xb16-200e_busi.py'
+
+model = dict(head=dict(cls_weight=0.0))
+custom_hooks = []
