@@ -124,13 +124,17 @@ def test_results_are_numbers_of_known_tasks():
 # --- recipes --------------------------------------------------------------
 
 
+def _config(stage):
+    """Bare name of a stage's config; it may have a point in it."""
+    return stage.config.rpartition('/')[2].removesuffix('.py')
+
+
 @pytest.mark.parametrize('name', RECIPES)
 def test_a_recipes_cells_are_those_of_the_metafiles(name):
     recipe = read_recipe(RECIPES[name])
     columns = {column.name: column for column in recipe.columns}
     for row in recipe.rows:
-        configs = [stage.config.rpartition('/')[2].removesuffix('.py')
-                   for stage in row.stages.values()]
+        configs = [_config(stage) for stage in row.stages.values()]
         for column, value in row.paper.items():
             key = columns[column].metafile
             assert key is not None, f'{column} has values and no metafile'
@@ -139,6 +143,19 @@ def test_a_recipes_cells_are_those_of_the_metafiles(name):
                     if key in _cells(BY_NAME.get(config, {}))}
             assert told, f'{row.name}: no metafile has {key} of {configs}'
             assert set(told.values()) == {value}, f'{row.name}: {key}'
+
+
+def test_every_cell_of_the_metafiles_is_in_a_recipe():
+    made = set()
+    for path in RECIPES.values():
+        recipe = read_recipe(path)
+        columns = {column.name: column for column in recipe.columns}
+        made |= {(_config(stage), *columns[column].metafile)
+                 for row in recipe.rows for stage in row.stages.values()
+                 for column in row.paper}
+    told = {(model['Name'], *key) for model in MODELS for key in _cells(model)}
+    assert len(told) > 250
+    assert sorted(told - made) == []
 
 
 # --- cells as the papers print them ---------------------------------------
