@@ -1,0 +1,40 @@
+"""MAE at a size for two CPU cores: the tiles, epochs and batches of CMIM's
+small run, with the rate of the full one. Images of 128 pixels have 64 patches.
+"""
+
+_base_ = '../mae_vit-small-p16_8xb32-coslr-800e_nct.py'
+
+# ========================= Frequently modified =========================
+# Tiles of LC25000 and crops of GlaS's training images.
+data_root = ['data/lc25000/tiles', 'data/glas_tiles']
+image_size = 128
+max_epochs = 30
+warmup_epochs = 2
+num_workers = 1
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    backbone=dict(img_size=image_size),
+    neck=dict(num_patches=(image_size // 16)**2))
+train_pipeline = [
+    _base_.train_dataloader.dataset.pipeline[0],
+    dict(_base_.train_dataloader.dataset.pipeline[1], scale=image_size),
+    *_base_.train_dataloader.dataset.pipeline[2:],
+]
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=num_workers,
+    dataset=dict(
+        _delete_=True,
+        type='mmmedmask.TileFolder',
+        data_root=data_root,
+        pipeline=train_pipeline))
+optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
+auto_scale_lr = dict(base_batch_size=32)
+param_scheduler = [
+    dict(_base_.param_scheduler[0], end=warmup_epochs),
+    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+]
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
