@@ -223,7 +223,7 @@ def test_mim_understands_the_model_index():
         ('vit-base-p16_amt_1xb256-100e', 'BUSI'): 66.09,
         ('vit-base-p16_scratch_1xb256-300e', 'Messidor-2'): 59.77,
         ('vit-base-p16_msmae-all-tokens_1xb256-100e', 'Messidor-2'): 62.07,
-        ('msmae_interval-60_vit-base-p16_1xb64-coslr-300e',
+        ('vit-base-p16_msmae-pretrain-interval-60_1xb256-100e',
          'Messidor-2'): 63.55,
         ('vit-base-p16_msmae-cls-pool_1xb256-100e', 'Brain Tumor MRI'): 98.47,
         # GiMP's Table 1.
