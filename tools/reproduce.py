@@ -21,8 +21,8 @@ with everything that the result depends on, and a manifest.json in it:
 commands, code, versions, data, hardware, times, results. What is done is
 skipped, so the same command goes on after an interruption, adds seeds and
 rows, or tries again what has failed. A folder that was made with something
-else is refused. Several of these commands can work on one WORK_DIR: none takes
-a run that another has.
+else is refused. Several of these commands can work on one WORK_DIR, each with
+its own CUDA_VISIBLE_DEVICES: none takes a run that another has.
 If this program is killed, a command that it has started goes on; the next call
 waits for it.
 

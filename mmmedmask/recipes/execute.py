@@ -29,6 +29,7 @@ from mmmedmask.recipes.manifest import (
     note_holder,
     now,
     read_manifest,
+    run_key,
     write_json,
 )
 from mmmedmask.recipes.plan import Plan, Run
@@ -204,7 +205,7 @@ class Execution:
             time=now(), command=' '.join(sys.argv), **self._environment))
         manifest['users'] = sorted({*manifest['users'], *run.users})
         manifest['sources'] = [
-            dict(folder=str(one.run.folder), choice=one.choice,
+            dict(run=run_key(one.run), choice=one.choice,
                  exported=one.exported, id=self._finished[one.run]['id'])
             for one in run.sources.values()]
         try:
@@ -326,7 +327,7 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
     manifest = read_manifest(run.folder)
     if manifest is None:
         return None
-    sources = {one.run.folder: read_manifest(one.run.folder)
+    sources = {run_key(one.run): read_manifest(one.run.folder)
                for one in run.sources.values()}
     check_manifest(run, manifest,
                    fingerprints.of_run(run) if fingerprints else None,

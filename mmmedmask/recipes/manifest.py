@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from mmmedmask.recipes.chain import find_data
 from mmmedmask.recipes.plan import Run
@@ -164,14 +163,15 @@ def new_manifest(run: Run, data_root: str | Path,
 
 def check_manifest(run: Run, manifest: Mapping,
                    data: Mapping[str, str | None] | None,
-                   sources: Mapping[Path, Mapping | None]) -> None:
+                   sources: Mapping[str, Mapping | None]) -> None:
     """Refuse a folder that has a run of other settings, data or sources.
 
     Args:
         run: What is asked for.
         manifest: What its folder has.
         data: Fingerprints of the data now; None does not compare them.
-        sources: Manifest of each run that it starts from, by folder.
+        sources: Manifest of each run that it starts from, by
+            :func:`run_key`.
 
     Raises:
         ValueError: If something differs; the message says what.
@@ -191,11 +191,16 @@ def check_manifest(run: Run, manifest: Mapping,
                 run, 'other data: the names or sizes of files have changed '
                 f'in {", ".join(changed)}'))
     for source in manifest.get('sources') or []:
-        folder = Path(source['folder'])
-        now = sources.get(folder)
+        now = sources.get(source['run'])
         if now is not None and now['id'] != source['id']:
             raise ValueError(_other_run(
-                run, f'an earlier run of {folder}, which has been made anew'))
+                run, f'an earlier run of {source["run"]}, which has been made '
+                'anew'))
+
+
+def run_key(run: Run) -> str:
+    """Name of a run's folder below that of all runs of its scale."""
+    return f'{run.folder.parent.name}/{run.folder.name}'
 
 
 def _other_run(run: Run, what: str) -> str:
@@ -297,8 +302,3 @@ def _list_files(folder: Path, root: Path,
 def now() -> str:
     """The time, as it stands in manifests: UTC, ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
-
-
-def results_of(manifest: Mapping, choice: str) -> Mapping[str, Any] | None:
-    """Metrics of a tested checkpoint, None if it is not tested."""
-    return (manifest.get('results') or {}).get(choice)

@@ -25,8 +25,11 @@ from mmmedmask.recipes.manifest import RunLock
 from mmmedmask.recipes.plan import SMOKE_ITERATIONS, Run
 from mmmedmask.recipes.run_files import tail_of
 from mmmedmask.testing.configs import MSMAE_GRID, SETR_DIMS, shrink_config
+from mmmedmask.testing.lesions import LESION_CLASSES
 from mmmedmask.testing.nested import nested_dicts
 
+#: Data set that is drawn with the classes of lesions.
+LABELLED_IMAGES = 'mmmedmask.LabelledImages'
 #: Layers of MSMAE's encoder: SETR reads the outputs of twelve.
 MSMAE_LAYERS = 12
 
@@ -94,6 +97,7 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
     """
     config = shrink_config(run.config, run.folder, data_dir)
     _unify_msmae(config)
+    _fit_classes(config)
     if 'max_iters' in config.train_cfg:
         config.train_cfg.update(
             max_iters=SMOKE_ITERATIONS, val_interval=SMOKE_ITERATIONS)
@@ -128,6 +132,17 @@ def _unify_msmae(config: Config) -> None:
     head = config.model.get('head') or {}
     if 'in_channels' in head:
         head['in_channels'] = SETR_DIMS
+
+
+def _fit_classes(config: Config) -> None:
+    """Give a classifier as many classes as the drawn images have.
+
+    A step of training needs no more than enough of them; metrics compare.
+    """
+    head = config.model.get('head') or {}
+    if config.train_dataloader.dataset.type == LABELLED_IMAGES \
+            and 'num_classes' in head:
+        head['num_classes'] = len(LESION_CLASSES)
 
 
 def _set_source(config: Config, original: Config, where: Where,

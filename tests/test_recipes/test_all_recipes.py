@@ -3,7 +3,8 @@
 Every config takes a step in test_configs.py. What is tested here is what lies
 between configs: weights are saved, exported, loaded, compared by value on
 arrival, and what was trained from them is tested and gives the metrics that
-the columns name. By default one row per kind of chain does so, at scale smoke, and of a row with several data sets the first. All rows and columns, at
+the columns name. By default one row per kind of chain does so, at scale
+smoke, and of a row with several data sets the first. All rows and columns, at
 about a minute each, are run with MMMEDMASK_SLOW_RECIPES=1.
 """
 
@@ -29,6 +30,9 @@ CHAINS = [
     # Our CNN, and a plain transformer of mmpretrain, into Mask R-CNN.
     ('cmim_table1', 'ours', ['glas']),
     ('cmim_table1', 'mae', ['glas']),
+    # MSMAE into its classifier on visible tokens, and into SETR.
+    ('msmae_table1', 'ours', ['messidor2']),
+    ('msmae_table2', 'ours', ['lesions']),
     # Genes, then slides with genes, then both: no export, three modules.
     ('gimp_table1', 'gimp', ['classifier']),
 ]

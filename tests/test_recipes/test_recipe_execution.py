@@ -452,6 +452,29 @@ def test_missing_data_are_said_at_once(place):
         'comes from docs/datasets.md#images']
 
 
+def test_missing_weights_are_said_with_their_source(place):
+    recipe = tiny_recipe()
+    recipe['rows'][0].update(
+        stages=dict(pretrain='tiny_pretrain', classify=dict(
+            config='tiny_downstream',
+            options={'load_from': 'data/weights/teacher.pth'})),
+        weights=[{'path': 'data/weights/teacher.pth',
+                  'from': 'https://example.org'}])
+    place.recipe_file = write_recipe(place.folder, recipe)
+    plan = place.plan()
+
+    def problems():
+        return find_problems(plan, place.data, DataFingerprints(place.data))
+
+    assert problems() == [
+        f'{place.data}/weights/teacher.pth is not there, tiny_downstream '
+        'needs it. It comes from https://example.org']
+    (place.data / 'weights').mkdir()
+    (place.data / 'weights' / 'teacher.pth').touch()
+    (place.data / 'weights' / 'other.pth').touch()
+    assert problems() == []
+
+
 def test_half_a_checkpoint_is_mended(tmp_path):
     def write(name, whole=True):
         with zipfile.ZipFile(tmp_path / name, 'w') as file:

@@ -150,7 +150,7 @@ write(args[1], 'exported ' + read(args[0]))
 
 def tiny_recipe(**changes) -> dict:
     """Return the recipe as a dict, with some of its keys changed."""
-    return {**copy.deepcopy(RECIPE), **changes}
+    return copy.deepcopy({**RECIPE, **changes})
 
 
 def write_recipe(folder: Path, content: dict | None = None,
