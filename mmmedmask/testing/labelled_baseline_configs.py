@@ -10,15 +10,19 @@ from mmengine.config import Config
 from mmmedmask.testing.nested import nested_dicts
 from mmmedmask.testing.transformer_configs import DIMS, tiny_arch
 
-#: Width of the first stage of a ResNet; the last has 32 times as many.
+#: Width of the first stage of a ResNet; the last has 8 times as many, times
+#: how many times a block widens, by depth.
 RESNET_CHANNELS = 4
+EXPANSIONS = {18: 1, 50: 4}
 #: Width of the first stage of a Swin transformer; the last has 8 times that.
 SWIN_DIMS = 8
 SWIN_ARCH = dict(
     embed_dims=SWIN_DIMS, depths=[2, 2, 2, 2], num_heads=[1, 1, 2, 2])
 #: Width of projections, and what comes out of them.
 HIDDEN, OUT = 16, 8
+#: Side of views.
 SIDE = 96
+DATASET = 'mmmedmask.LabelledImages'
 
 
 def shrink_labelled_baseline(cfg: Config) -> None:
@@ -37,10 +41,12 @@ def shrink_labelled_baseline(cfg: Config) -> None:
             and isinstance(backbone['arch'], str):
         backbone['arch'] = dict(SWIN_ARCH)
         _set_width(cfg.model, 8 * SWIN_DIMS)
-    if kind == 'ResNet' and backbone.get('depth') == 50:
+    if kind == 'ResNet' and backbone.get('depth') in EXPANSIONS \
+            and cfg.train_dataloader.dataset.type == DATASET:
         backbone.update(
             stem_channels=RESNET_CHANNELS, base_channels=RESNET_CHANNELS)
-        _set_width(cfg.model, 32 * RESNET_CHANNELS)
+        _set_width(
+            cfg.model, 8 * RESNET_CHANNELS * EXPANSIONS[backbone['depth']])
     for hook in nested_dicts(cfg.get('custom_hooks')):
         if hook.get('type') == 'mmmedmask.ContrastiveCropHook':
             hook.update(begin=0, num_workers=0)
