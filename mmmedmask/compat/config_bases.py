@@ -9,6 +9,7 @@ unprefixed types would no longer be found. Both hold for every plugin
 ``default_scope`` and finds the configs of editable installs.
 """
 
+import functools
 from pathlib import Path
 
 from mmengine.config import Config
@@ -40,10 +41,17 @@ def resolve_config_bases() -> None:
     if getattr(original, 'resolves_mmmedmask', False):
         return
 
+    @functools.cache
+    def find_external(cfg_path: str) -> tuple[str, str | None]:
+        # MMEngine reads all metafiles of the package, half a second, each
+        # time; a base of a package does not depend on who inherits it.
+        return original(cfg_path, '')
+
     def get_config_path(cfg_path: str,
                         filename: str) -> tuple[str, str | None]:
         if not cfg_path.startswith(PREFIX):
-            return original(cfg_path, filename)
+            return find_external(cfg_path) if '::' in cfg_path \
+                else original(cfg_path, filename)
         path = find_config_folder() / cfg_path.removeprefix(PREFIX)
         if not path.is_file():
             raise FileNotFoundError(
