@@ -42,10 +42,10 @@ def _missing_data(plan: Plan, data_root: Path,
         above = [one for one in missing if path.startswith(f'{one}/')]
         if above:
             continue
+        more = f' and {len(runs) - 1} more' if len(runs) > 1 else ''
         problems.append(
-            f'{data_root / path} is not there, {runs[0].stage.path.stem}'
-            f'{f" and {len(runs) - 1} more runs" if len(runs) > 1 else ""} '
-            f'need{"s" if len(runs) == 1 else ""} it. It comes from '
+            f'{data_root / path} is not there: needed by '
+            f'{runs[0].stage.path.stem}{more}. It comes from '
             f'{_origin(plan, path)}')
     return problems
 

@@ -444,12 +444,12 @@ def test_missing_data_are_said_at_once(place):
     plan = place.plan()
     problems = find_problems(plan, place.data, DataFingerprints(place.data))
     assert problems == [
-        f'{place.data}/tiles/a is not there, tiny_pretrain needs it. It '
-        'comes from docs/datasets.md#tiles',
-        f'{place.data}/tiles/b is not there, tiny_pretrain needs it. It '
-        'comes from docs/datasets.md#tiles',
-        f'{place.data}/images is not there, tiny_downstream needs it. It '
-        'comes from docs/datasets.md#images']
+        f'{place.data}/tiles/a is not there: needed by '
+        'tiny_pretrain. It comes from docs/datasets.md#tiles',
+        f'{place.data}/tiles/b is not there: needed by '
+        'tiny_pretrain. It comes from docs/datasets.md#tiles',
+        f'{place.data}/images is not there: needed by '
+        'tiny_downstream. It comes from docs/datasets.md#images']
 
 
 def test_missing_weights_are_said_with_their_source(place):
@@ -467,8 +467,8 @@ def test_missing_weights_are_said_with_their_source(place):
         return find_problems(plan, place.data, DataFingerprints(place.data))
 
     assert problems() == [
-        f'{place.data}/weights/teacher.pth is not there, tiny_downstream '
-        'needs it. It comes from https://example.org']
+        f'{place.data}/weights/teacher.pth is not there: needed by '
+        'tiny_downstream. It comes from https://example.org']
     (place.data / 'weights').mkdir()
     (place.data / 'weights' / 'teacher.pth').touch()
     (place.data / 'weights' / 'other.pth').touch()
