@@ -132,6 +132,14 @@ def test_tables_of_a_page_have_as_many_cells_in_every_row(page):
         width = cells
 
 
+@pytest.mark.parametrize('page', PAGES, ids=_name)
+def test_lists_begin_after_an_empty_line(page):
+    """MkDocs, other than GitHub, takes them for the paragraph's text."""
+    glued = re.findall(r'^(?![-#\s]).+\n- .*$', prose(_read(page)),
+                       re.MULTILINE)
+    assert glued == []
+
+
 # --- the site -------------------------------------------------------------
 
 
