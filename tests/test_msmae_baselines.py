@@ -26,6 +26,7 @@ CHAINS = {
     'simclr_resnet50': 'resnet50_simclr',
     'simmim_swin-tiny': 'swin-tiny_simmim',
 }
+load = Config.fromfile
 SMALL = {
     'simclr_resnet18': 'resnet18_simclr',
     'simmim_swin-mini': 'swin-mini_simmim',
@@ -48,15 +49,15 @@ def test_all_of_the_backbone_arrives(pre, tmp_path):
     else:
         first = FOLDER / f'small/{pre}_1xb64-30e_brain-tumor-mri.py'
         second = FOLDER / f'small/{SMALL[pre]}_1xb64-6e_brain-tumor-mri.py'
-    cfg = shrink_config(Config.fromfile(first), tmp_path / 'pre', tmp_path / 'data')
+    cfg = shrink_config(load(first), tmp_path / 'pre', tmp_path / 'data')
     cfg.default_hooks.checkpoint.update(interval=1)
     pretraining = Runner.from_cfg(cfg)
     pretraining.train()
-    fine = Config.fromfile(second)
+    fine = load(second)
     named = fine.model.backbone.init_cfg
     assert Path(named.checkpoint).parent.name == first.stem
     assert Path(named.checkpoint).name == \
-        f'epoch_{Config.fromfile(first).train_cfg.max_epochs}.pth'
+        f'epoch_{load(first).train_cfg.max_epochs}.pth'
     cfg = without_tests(shrink_config(
         fine, tmp_path / 'fine', tmp_path / 'data'))
     cfg.model.backbone.init_cfg = dict(
@@ -80,8 +81,8 @@ def test_all_of_the_backbone_arrives(pre, tmp_path):
 @pytest.mark.parametrize('data', DATA)
 @pytest.mark.parametrize('pre', CHAINS)
 def test_settings_that_the_rows_share(pre, data):
-    cfg = Config.fromfile(FOLDER / f'{pre}_1xb64-coslr-300e_{data}.py')
-    fine = Config.fromfile(BENCHMARKS / f'{CHAINS[pre]}_1xb256-100e_{data}.py')
+    cfg = load(FOLDER / f'{pre}_1xb64-coslr-300e_{data}.py')
+    fine = load(BENCHMARKS / f'{CHAINS[pre]}_1xb256-100e_{data}.py')
     for one, batch, epochs in ((cfg, 64, 300), (fine, 256, 100)):
         assert one.train_dataloader.batch_size == batch
         assert one.auto_scale_lr.base_batch_size == batch
@@ -95,7 +96,7 @@ def test_settings_that_the_rows_share(pre, data):
     backbone = 'scratch_1xb256-300e'
     if 'mocov3' in pre:
         return
-    scratch = Config.fromfile(BENCHMARKS / f'{CHAINS[pre].split("_")[0]}_{backbone}_'
+    scratch = load(BENCHMARKS / f'{CHAINS[pre].split("_")[0]}_{backbone}_'
                    f'{data}.py')
     assert scratch.train_cfg.max_epochs == 300
     assert not any(node.get('type') == 'Pretrained'
@@ -106,7 +107,7 @@ def test_settings_that_the_rows_share(pre, data):
 
 def test_a_queue_is_shorter_than_an_epoch():
     """1,222 images make 19 batches of 64."""
-    cfg = Config.fromfile(FOLDER / 'mocov2-ccrop_resnet50_1xb64-coslr-300e_messidor2.py')
+    cfg = load(FOLDER / 'mocov2-ccrop_resnet50_1xb64-coslr-300e_messidor2.py')
     assert cfg.model.queue_len % 64 == 0
     assert cfg.model.queue_len < 1222 // 64 * 64
     hook, = cfg.custom_hooks
@@ -115,8 +116,8 @@ def test_a_queue_is_shorter_than_an_epoch():
 
 
 def test_windows_of_simmim_are_those_of_the_classifier():
-    cfg = Config.fromfile(FOLDER / 'simmim_swin-tiny_1xb64-coslr-300e_ham10000.py')
-    fine = Config.fromfile(BENCHMARKS / 'swin-tiny_simmim_1xb256-100e_ham10000.py')
+    cfg = load(FOLDER / 'simmim_swin-tiny_1xb64-coslr-300e_ham10000.py')
+    fine = load(BENCHMARKS / 'swin-tiny_simmim_1xb256-100e_ham10000.py')
     for key in ('arch', 'img_size', 'stage_cfgs'):
         assert cfg.model.backbone[key] == fine.model.backbone[key]
     mask = next(step for step in cfg.train_dataloader.dataset.pipeline
@@ -134,7 +135,7 @@ def test_models_see_red_first(pre, tmp_path):
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[..., 0] = 200
     Image.fromarray(pixels).save(tmp_path / 'red.png')
-    cfg = Config.fromfile(FOLDER / f'{pre}_1xb64-coslr-300e_messidor2.py')
+    cfg = load(FOLDER / f'{pre}_1xb64-coslr-300e_messidor2.py')
     init_default_scope('mmpretrain')
     pipeline = cfg.train_dataloader.dataset.pipeline
     for node in nested_dicts(pipeline):
