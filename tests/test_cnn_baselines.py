@@ -187,9 +187,11 @@ def test_contrastive_loss_is_that_of_the_temperature(method):
 # Kinds of steps with how often each is done, of the first and second view.
 CROP, FLIP, GRAY = ('RandomResizedCrop', 1), ('RandomFlip', .5), (
     'RandomGrayscale', .2)
-JITTER, BLUR = ('ColorJitter', .8), ('GaussianBlur', .5)
+# In RGB; mmpretrain's takes every image for BGR.
+COLOURS = 'mmmedmask.ColorJitter'
+JITTER, BLUR = (COLOURS, .8), ('GaussianBlur', .5)
 VIEWS = {
-    'mocov1': ([CROP, GRAY, ('ColorJitter', 1), FLIP], ),
+    'mocov1': ([CROP, GRAY, (COLOURS, 1), FLIP], ),
     'mocov2': ([CROP, JITTER, GRAY, BLUR, FLIP], ),
     'densecl': ([CROP, JITTER, GRAY, BLUR, FLIP], ),
     'simclr': ([CROP, FLIP, JITTER, GRAY, BLUR], ),
@@ -221,7 +223,7 @@ def test_views(method):
                 else (one, one.get('prob', 1)) for one in steps]
         assert [(one.type, prob) for one, prob in flat] == view
         parts = {one.type: one for one, _ in flat}
-        crop, jitter = parts['RandomResizedCrop'], parts['ColorJitter']
+        crop, jitter = parts['RandomResizedCrop'], parts[COLOURS]
         assert (crop.scale, crop.crop_ratio_range) == (224, (share, 1.0))
         assert tuple(jitter[name] for name in (
             'brightness', 'contrast', 'saturation', 'hue')) == colours

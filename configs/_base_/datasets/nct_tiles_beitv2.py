@@ -32,10 +32,9 @@ train_dataloader = dict(
         data_root=data_root,
         split='train',
         pipeline=[
-            # In RGB, as Pillow expects it in ColorJitter.
             dict(type='mmmedmask.LoadTile', in_channels=3),
             dict(
-                type='ColorJitter',
+                type='mmmedmask.ColorJitter',
                 brightness=0.4,
                 contrast=0.4,
                 saturation=0.4,

@@ -24,7 +24,7 @@ first_steps = [
         type='RandomApply',
         transforms=[
             dict(
-                type='ColorJitter',
+                type='mmmedmask.ColorJitter',
                 brightness=0.4,
                 contrast=0.4,
                 saturation=0.2,

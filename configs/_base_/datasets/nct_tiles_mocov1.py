@@ -9,7 +9,7 @@ view_pipeline = [
     _base_.view_pipeline[0],
     _base_.view_pipeline[2],
     dict(
-        type='ColorJitter',
+        type='mmmedmask.ColorJitter',
         brightness=0.4,
         contrast=0.4,
         saturation=0.4,

@@ -1,9 +1,10 @@
 """NCT-CRC-HE-100K-NONORM for contrastive learning, ConCL's 80,000 training
 tiles: two views of each, with the crops and colours of MoCo v2.
 
-The workers make the views with mmpretrain's transforms and Pillow, in RGB.
-Those draw from the state of their worker: other numbers of workers give other
-views. A core makes some hundred views per second.
+The workers make the views with mmpretrain's transforms and Pillow, in RGB: the
+jitter of colours is ours, since mmpretrain's takes channels for BGR. They draw
+from the state of their worker: other numbers of workers give other views. A
+core makes some hundred views per second.
 """
 
 # ========================= Frequently modified =========================
@@ -27,7 +28,7 @@ view_pipeline = [
         type='RandomApply',
         transforms=[
             dict(
-                type='ColorJitter',
+                type='mmmedmask.ColorJitter',
                 brightness=0.4,
                 contrast=0.4,
                 saturation=0.4,

@@ -18,7 +18,7 @@ view_pipeline = [
         type='RandomApply',
         transforms=[
             dict(
-                type='ColorJitter',
+                type='mmmedmask.ColorJitter',
                 brightness=0.8,
                 contrast=0.8,
                 saturation=0.8,

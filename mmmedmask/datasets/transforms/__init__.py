@@ -1,6 +1,7 @@
 """Transforms of data pipelines."""
 
 from mmmedmask.datasets.transforms.cmim_views import CMIMTwoViews
+from mmmedmask.datasets.transforms.color_jitter import ColorJitter
 from mmmedmask.datasets.transforms.contrastive_crop import ContrastiveCrop
 from mmmedmask.datasets.transforms.lesion_segmentation import (
     LoadLesionMask,
@@ -22,7 +23,7 @@ from mmmedmask.datasets.transforms.slide_bags import (
 from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
 
 __all__ = [
-    'CMIMTwoViews', 'ContiguousSubsequence', 'ContrastiveCrop',
+    'CMIMTwoViews', 'ColorJitter', 'ContiguousSubsequence', 'ContrastiveCrop',
     'GenerateSequenceMask', 'LoadExpression', 'LoadLesionMask',
     'LoadSlideFeatures', 'LoadTile', 'PackSlideOmicInputs', 'PackTile',
     'RandomFlip', 'RandomResizedCrop', 'RandomRotate90', 'RandomSubsample',
