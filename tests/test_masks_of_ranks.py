@@ -1,0 +1,58 @@
+"""Processes of one run draw different masks, where mmpretrain draws them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import utils
+from mmpretrain.models.selfsup import MAEViT, SparK
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+
+FOLDER = Path(__file__).resolve().parents[1] / 'configs/baselines/cmim'
+CONFIGS = [
+    'mae_vit-small-p16_8xb32-coslr-800e_nct',
+    'eva_vit-small-p16_8xb32-coslr-800e_nct',
+    'spark_sparse-resnet18_8xb32-coslr-800e_nct',
+]
+
+
+def draw(kind):
+    """Masks of two images, from torch's generator as it is."""
+    if kind == 'SparK':
+        return SparK.mask(
+            SimpleNamespace(feature_map_size=7, len_keep=20),
+            (2, 3, 224, 224), 'cpu')
+    return MAEViT.random_masking(None, torch.zeros(2, 196, 1))[1]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_ranks_mask_different_patches(name, monkeypatch):
+    cfg = Config.fromfile(FOLDER / f'{name}.py')
+    state = torch.get_rng_state()
+    masks = []
+    for rank in (0, 1, 7, 0):
+        monkeypatch.setattr(utils, 'get_rank', lambda rank=rank: rank)
+        utils.set_random_seed(**cfg.randomness)
+        masks.append(draw(cfg.model.type))
+    torch.set_rng_state(state)
+    first, second, third, again = masks
+    assert torch.equal(first, again)
+    assert first.float().mean() == pytest.approx(
+        20 / 49 if cfg.model.type == 'SparK' else .75, abs=1e-6)
+    for other in (second, third):
+        assert not torch.equal(first, other)
+    assert not torch.equal(second, third)
+
+
+def test_seed_of_a_run_stays_an_option():
+    """Only the difference between ranks is set."""
+    for name in CONFIGS:
+        cfg = Config.fromfile(FOLDER / f'{name}.py')
+        assert cfg.randomness == dict(
+            seed=0, deterministic=False, diff_rank_seed=True)
+        cfg.merge_from_dict({'randomness.seed': 3})
+        assert cfg.randomness.seed == 3
+        assert cfg.randomness.diff_rank_seed
