@@ -151,7 +151,12 @@ def load_tables(args: argparse.Namespace) -> list:
 
 def print_commands(args: argparse.Namespace, plan) -> None:
     """Print all commands, with the rows that they are for."""
-    from mmmedmask.recipes.commands import run_steps, shell_line
+    from mmmedmask.recipes.commands import (
+        batch_notes,
+        run_steps,
+        shell_line,
+    )
+    from mmmedmask.recipes.schema import locate_recipe
 
     if args.scale == 'smoke':
         print('# Everything is done in one process:')
@@ -160,11 +165,14 @@ def print_commands(args: argparse.Namespace, plan) -> None:
                 print(shlex.join([
                     'python', 'tools/reproduce.py',
                     next(name for name in args.tables
-                         if Path(name).stem == recipe.name), '--scale',
+                         if locate_recipe(name) == recipe.path), '--scale',
                     'smoke', '--only', row.name, '--seeds',
                     *map(str, plan.seeds[recipe.name]), '--work-dir',
-                    str(args.work_dir)]))
+                    str(args.work_dir),
+                    *['--share-pretraining'] * args.share_pretraining]))
         return
+    for note in batch_notes(plan.runs):
+        print(f'# {note}')
     for number, run in enumerate(plan.runs, 1):
         print(f'# [{number}/{len(plan.runs)}] {run.title}')
         for user in run.users:
@@ -175,7 +183,7 @@ def print_commands(args: argparse.Namespace, plan) -> None:
 
 def make_execution(args: argparse.Namespace, plan):
     """Prepare to run; refuse what would fail, all at once."""
-    from mmmedmask.recipes.commands import run_steps
+    from mmmedmask.recipes.commands import batch_notes, run_steps
     from mmmedmask.recipes.execute import Execution, SubprocessExecutor
     from mmmedmask.recipes.manifest import DataFingerprints
     from mmmedmask.recipes.preflight import find_problems
@@ -190,6 +198,8 @@ def make_execution(args: argparse.Namespace, plan):
     if problems:
         raise ValueError('nothing was started:\n' + '\n'.join(
             f'- {problem}' for problem in problems))
+    for note in batch_notes(plan.runs):
+        print(note)
     folder = args.work_dir / args.scale
     if args.scale == 'smoke':
         from mmmedmask.recipes.smoke import SmokeExecutor

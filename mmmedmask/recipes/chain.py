@@ -90,7 +90,7 @@ def resolve_chain(recipe: Recipe, row: Row,
             text = error.args[0] if isinstance(error, KeyError) else error
             raise ValueError(f'{where}: {text}') from None
         chain.append(ChainStage(name, stage, path, config, sources))
-        makers[Path(row.stages[name].config).stem] = name
+        makers[_config_name(row.stages[name].config)] = name
         makers[path.stem] = name
     return chain
 
@@ -263,6 +263,14 @@ def best_checkpoint_pattern(config: Config) -> str:
     key = key if isinstance(key, str) else key[0]
     return 'best_*.pth' if key == 'auto' \
         else f'best_{key.replace("/", "_")}_*.pth'
+
+
+def _config_name(name: str) -> str:
+    """Bare name of a config that is given by name or path.
+
+    A name may have a dot, as in ``..._8xb2-0.5x_glas``.
+    """
+    return Path(name).name.removesuffix('.py')
 
 
 def _find_sources(config: Config, path: Path, makers: Mapping[str, str],

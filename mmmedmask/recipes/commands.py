@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from mmmedmask.inspection.schedules import planned_gpus
 from mmmedmask.recipes.chain import find_data
 from mmmedmask.recipes.plan import Run
 from mmmedmask.recipes.schema import DATA_PREFIX
@@ -119,6 +121,38 @@ def scales_lr(run: Run) -> bool:
     batch = run.config.train_dataloader.get('batch_size')
     return bool(base and batch and not scaling.get('enable')
                 and base != batch * run.gpus)
+
+
+def batch_notes(runs: Iterable[Run]) -> list[str]:
+    """Say which runs of scale paper have not the batch of their configs.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        A line for each number of processes that configs are made for, if it
+        is another one than that of the runs.
+    """
+    configs: dict[tuple[int, int], dict[str, bool]] = {}
+    for run in runs:
+        planned = planned_gpus(run.config)
+        if run.scale == 'paper' and planned and planned[0] != run.gpus:
+            configs.setdefault((planned[0], run.gpus), {})[
+                run.stage.path.stem] = 'max_iters' in run.config.train_cfg
+    lines = []
+    for (planned_number, gpus), names in configs.items():
+        ratio = f'{gpus / planned_number:g} times'
+        line = (f'Not the batch of the paper: made for {planned_number} '
+                f'processes and trained with {gpus}, so with {ratio} the '
+                f'samples in a step, are {", ".join(names)}')
+        counting = [name for name, by_iter in names.items() if by_iter]
+        if counting:
+            which = 'all' if len(counting) == len(names) \
+                else ', '.join(counting)
+            line += (f'; {which} of these count iterations, and see {ratio} '
+                     'the samples in all')
+        lines.append(f'{line}.')
+    return lines
 
 
 def format_option(key: str, value: Any) -> str:

@@ -22,7 +22,13 @@ from mmmedmask.recipes.schema import DATA_PREFIX
 
 MANIFEST_FILE = 'manifest.json'
 LOCK_FILE = 'run.lock'
-FORMAT = 1
+FORMAT = 2
+#: Files whose content counts: tables and lists of names, and weights, which
+#: have one size for one architecture.
+CONTENT_SUFFIXES = ('.csv', '.tsv', '.txt', '.json', '.pth', '.pt', '.ckpt',
+                    '.safetensors')
+#: Bytes at the beginning and at the end of such a file that are read.
+CONTENT_BYTES = 2**20
 #: Files of a run that are no sign of an earlier one.
 _OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, f'{MANIFEST_FILE}.part'})
 
@@ -188,8 +194,8 @@ def check_manifest(run: Run, manifest: Mapping,
                          if before.get(key) != data.get(key))
         if changed:
             raise ValueError(_other_run(
-                run, 'other data: the names or sizes of files have changed '
-                f'in {", ".join(changed)}'))
+                run, 'other data: the names, sizes or tables of files have '
+                f'changed in {", ".join(changed)}'))
     for source in manifest.get('sources') or []:
         now = sources.get(source['run'])
         if now is not None and now['id'] != source['id']:
@@ -210,7 +216,7 @@ def _other_run(run: Run, what: str) -> str:
 
 
 class DataFingerprints:
-    """Names and sizes of the files that runs read, looked up once.
+    """Digests of the files that runs read, looked up once.
 
     Args:
         data_root: Folder in the place of ``data/``.
@@ -264,7 +270,10 @@ def _data_paths(run: Run) -> list[str]:
 
 
 def fingerprint(path: Path) -> str | None:
-    """Digest of the names and sizes of files.
+    """Digest of the names and sizes of files, and of what tables say.
+
+    Of tables, lists and weights (:data:`CONTENT_SUFFIXES`) both ends count,
+    which is all of most of them.
 
     Args:
         path: A file, or a folder, whose hidden files and ``__pycache__`` do
@@ -274,7 +283,7 @@ def fingerprint(path: Path) -> str | None:
         The digest, None if there is nothing.
     """
     if path.is_file():
-        lines = [str(path.stat().st_size)]
+        lines = [_describe_file(path)]
     elif path.is_dir():
         lines = sorted(_list_files(path, path, frozenset()))
     else:
@@ -296,7 +305,18 @@ def _list_files(folder: Path, root: Path,
             yield from _list_files(path, root, above | {real})
         elif entry.is_file():
             yield (f'{path.relative_to(root).as_posix()} '
-                   f'{entry.stat().st_size}')
+                   f'{_describe_file(path)}')
+
+
+def _describe_file(path: Path) -> str:
+    size = path.stat().st_size
+    if path.suffix.lower() not in CONTENT_SUFFIXES:
+        return str(size)
+    with path.open('rb') as stream:
+        content = hashlib.sha256(stream.read(CONTENT_BYTES))
+        stream.seek(max(0, size - CONTENT_BYTES))
+        content.update(stream.read())
+    return f'{size} {content.hexdigest()}'
 
 
 def now() -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from mmmedmask.evaluation.files import write_table
-from mmmedmask.recipes.manifest import read_manifest
+from mmmedmask.recipes.commands import batch_notes
+from mmmedmask.recipes.manifest import read_manifest, run_key
 from mmmedmask.recipes.plan import Plan, Run
 from mmmedmask.recipes.progress import duration
 from mmmedmask.recipes.run_files import is_number
@@ -190,6 +191,9 @@ def _value(run: Run, choice: str, column: Column,
         return 'failed' if run in failures else 'missing'
     if manifest['digest'] != run.digest:
         return 'other settings'
+    remade = _remade_source(run)
+    if remade is not None:
+        return f'of an earlier run of {run_key(remade)}, since made anew'
     results = manifest['results'].get(choice)
     if results is None:
         failed = run in failures or manifest['status'] == 'failed'
@@ -200,6 +204,21 @@ def _value(run: Run, choice: str, column: Column,
     if not is_number(results[column.metric]):
         return f'{column.metric} is {results[column.metric]}'
     return results[column.metric]
+
+
+def _remade_source(run: Run) -> Run | None:
+    """Find a run that was made anew after ``run`` had started from it."""
+    used = {one['run']: one['id']
+            for one in (_read_quietly(run) or {}).get('sources') or []}
+    for source in run.sources.values():
+        now = _read_quietly(source.run)
+        if now is not None and used.get(run_key(source.run),
+                                        now['id']) != now['id']:
+            return source.run
+        above = _remade_source(source.run)
+        if above is not None:
+            return above
+    return None
 
 
 def _markdown_cell(cell: CellResult, scale: str, digits: int) -> str:
@@ -258,6 +277,8 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
     seconds = sum(one['seconds'] for one in manifests)
     lines.append(f'{len(manifests)} of {len(runs)} runs were started, with '
                  f'{duration(seconds)} of computing in all.')
+    lines += batch_notes([
+        run for run in runs if _read_quietly(run) is not None])
     unverified = [
         run.title for run, one in zip(runs, map(_read_quietly, runs),
                                       strict=True)

@@ -424,6 +424,12 @@ def test_a_folder_of_something_else_is_refused(place):
     failures = place.run(plan)
     assert list(failures) == [downstream]
     assert 'which has been made anew' in failures[downstream]
+    # What is there is no result of this chain, with or without failures.
+    recipe, _ = plan.tables[0]
+    for said in (failures, {}):
+        cell, = collect_cells(plan, recipe, said)
+        assert cell.values == {}
+        assert 'since made anew' in cell.problems[0]
 
 
 def test_a_checkpoint_that_is_gone_is_said(place):

@@ -7,6 +7,7 @@ from tiny_recipe import tiny_recipe, write_data, write_recipe
 
 from mmmedmask.recipes import read_recipe
 from mmmedmask.recipes.commands import (
+    batch_notes,
     format_option,
     run_options,
     run_steps,
@@ -187,7 +188,53 @@ def test_a_row_can_be_left_out_at_scale_small(tmp_path):
     assert len(plan.runs) == 4
 
 
-def test_fingerprints_see_names_and_sizes(tmp_path):
+def test_a_name_with_a_dot_makes_what_another_config_starts_from(tmp_path):
+    content = tiny_recipe()
+    content['rows'] = content['rows'][:1]
+    content['rows'][0]['stages']['pretrain'] = 'tiny_0.5x'
+    content['small']['pretrain'] = 'tiny_pretrain_small'
+    path = write_recipe(tmp_path, content)
+    configs = path.parent.parent
+    (configs / 'tiny_pretrain.py').rename(configs / 'tiny_0.5x.py')
+    (configs / 'tiny_pretrain_small.py').write_text("_base_ = 'tiny_0.5x.py'")
+    downstream = configs / 'tiny_downstream.py'
+    downstream.write_text(downstream.read_text().replace(
+        'work_dirs/tiny_pretrain/', 'work_dirs/tiny_0.5x/'))
+    recipe = read_recipe(path)
+    for scale in ('paper', 'small'):
+        plan = plan_runs([(recipe, recipe.rows)], scale, tmp_path)
+        source, = plan.runs[1].sources.values()
+        assert source.run is plan.runs[0]
+
+
+def test_says_where_the_batch_is_not_that_of_the_paper(tmp_path):
+    content = tiny_recipe()
+    content['rows'] = content['rows'][1:]
+    content['rows'][0]['stages']['classify'] = 'tiny_8xb4-9i'
+    del content['small']['pretrain']
+    path = write_recipe(tmp_path, content)
+    config = path.parent.parent / 'tiny_8xb4-9i.py'
+    config.write_text("_base_ = 'tiny_scratch.py'")
+    recipe = read_recipe(path)
+
+    def notes(**options):
+        return batch_notes(plan_runs(
+            [(recipe, recipe.rows)], options.pop('scale', 'paper'), tmp_path,
+            **options).runs)
+
+    note, = notes()
+    assert 'made for 8 processes and trained with 1, so with 0.125 times' \
+        in note
+    assert note.endswith('in a step, are tiny_8xb4-9i.')
+    assert notes(gpus=8) == notes(scale='small') == []
+    config.write_text(
+        "_base_ = 'tiny_scratch.py'\n"
+        'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=9)')
+    note, = notes()
+    assert 'all of these count iterations, and see 0.125 times' in note
+
+
+def test_fingerprints_see_names_sizes_and_tables(tmp_path):
     data = write_data(tmp_path / 'data')
     first, second = make_plan(tmp_path).runs[:2]
     prints = DataFingerprints(data)
@@ -199,6 +246,11 @@ def test_fingerprints_see_names_and_sizes(tmp_path):
     assert fingerprint(data / 'tiles') == before
     (data / 'tiles' / 'a' / '1.png').write_text('longer than it was')
     assert fingerprint(data / 'tiles') != before
+    before = fingerprint(data / 'images')
+    assert before != fingerprint(data / 'images' / 'test.json')
+    # Another label, and as many bytes.
+    (data / 'images' / 'test.json').write_text('images/text.json')
+    assert fingerprint(data / 'images') != before
     (data / 'more').symlink_to(data / 'tiles')
     assert fingerprint(data / 'more') == fingerprint(data / 'tiles')
     (data / 'tiles' / 'loop').symlink_to(data / 'tiles')
