@@ -39,3 +39,6 @@ model = dict(
         predictor=dict(projection, num_layers=2),
         loss=dict(type='CrossEntropyLoss', loss_weight=2 * temperature),
         temperature=temperature))
+# mmpretrain fixes the position embedding when it initialises the weights, and
+# by then several GPUs expect a gradient of it.
+find_unused_parameters = True
