@@ -167,6 +167,18 @@ def test_raises_no_false_alarm(tiny, key, value):
     assert texts(check_types(broken(tiny, key, value))) == []
 
 
+def test_warns_of_a_key_beside_the_one_that_is_meant(tiny):
+    tiny.model.train_cfg = dict(rcnn=dict(score_thr=.05, max_per_img=100))
+    tiny.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+    assert not check_types(tiny)
+    tiny.model.train_cfg.rcnn.score_thresh = .1
+    tiny.default_hooks.checkpoint.intervall = 5
+    found = {one.where: one for one in check_types(tiny)}
+    assert found['model.train_cfg.rcnn.score_thresh'].status == 'yellow'
+    assert "'score_thr'" in found['model.train_cfg.rcnn.score_thresh'].mend
+    assert "'interval'" in found['default_hooks.checkpoint.intervall'].mend
+
+
 def test_warns_where_a_class_takes_any_key(tiny):
     # CheckpointHook hands what it does not know on to the file client.
     key = 'default_hooks.checkpoint.max_keep_ckpt'
@@ -371,6 +383,24 @@ def test_compares_learning_rate_and_batch(settings, gpus, status, part):
 
 
 EPOCHS = dict(by_epoch=True, begin=0, end=12)
+
+
+@pytest.mark.parametrize(('key', 'value', 'part'), [
+    ('train_dataloader.batch_size', 'two', "is 'two', which is str"),
+    ('train_dataloader.batch_size', None, 'is None'),
+    ('train_cfg.max_epochs', '5', "is '5', which is str"),
+    ('optim_wrapper.optimizer.lr', '3e-2', "is '3e-2', which is str"),
+    ('auto_scale_lr', dict(base_batch_size='8'), "is '8', which is str"),
+    ('param_scheduler', 'cos', "is 'cos', which is str"),
+    ('param_scheduler', [dict(type='MultiStepLR', end='9')],
+     "param_scheduler.0.end is '9'"),
+])
+def test_a_value_of_another_type_is_named(tiny, key, value, part):
+    tiny.merge_from_dict({key: value})
+    report = check_config(tiny, CheckOptions(run_steps=False))
+    finding, = [one for one in report.findings if one.check == 'value']
+    assert finding.status == 'red'
+    assert part in finding.message
 
 
 @pytest.mark.parametrize(('schedulers', 'status', 'part'), [

@@ -23,6 +23,7 @@ from mmmedmask.inspection.paths import check_paths
 from mmmedmask.inspection.schedules import (
     check_batch,
     check_schedules,
+    check_values,
     planned_gpus,
     samples_per_step,
 )
@@ -122,6 +123,11 @@ def check_config(config: Config,
         parts = build_parts(config)
     report.findings += parts.findings
     report.findings += _check_weights(config, parts, options)
+    wrong = check_values(config)
+    if wrong:
+        # No rate, length or step can be computed from them.
+        report.findings += wrong
+        return report
     samples = costs.number_of_samples(
         config, parts.datasets.get('train_dataloader'))
     planned = planned_gpus(config)

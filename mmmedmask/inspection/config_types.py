@@ -101,6 +101,8 @@ STANDARD_HOOKS = {
 ALWAYS = frozenset({'type', '_scope_', '_delete_'})
 # A word with this likeness to a runner's key is taken for a typo of it.
 TYPO = .8
+# The same for a key beside the one that it resembles.
+TYPO_BESIDE = .9
 
 
 def check_types(config: Config) -> list[Finding]:
@@ -307,6 +309,9 @@ def _check_keys(node: Mapping, path: tuple, target: Callable,
                 dotted((*path, key)), suggest(key, valid)))
             continue
         near = suggest(key, valid - set(node), TYPO)
+        if not near.startswith('did you mean'):
+            # A base may have set the right one.
+            near = suggest(key, valid & set(node), TYPO_BESIDE)
         if near.startswith('did you mean'):
             findings.append(Finding(
                 YELLOW, 'key', f'{name} names no {key!r}, and hands it on '
@@ -354,6 +359,7 @@ def _check_untyped(settings: Mapping, scope: str) -> list[Finding]:
         settings.get('auto_scale_lr'), ('auto_scale_lr', ), LR_SCALING_KEYS,
         'MMEngine')
     findings += _check_loops(settings, scope)
+    findings += _check_stage_settings(settings)
     findings += _check_optim_wrapper(settings, scope)
     findings += _check_default_hooks(settings, scope)
     return findings
@@ -372,6 +378,34 @@ def _check_loops(settings: Mapping, scope: str) -> list[Finding]:
                 else 'IterBasedTrainLoop'
         target, _ = find_type(default, 'LOOPS', scope)
         findings += _check_keys(loop, (name, ), target, {'by_epoch'})
+    return findings
+
+
+def _check_stage_settings(settings: Mapping) -> list[Finding]:
+    """Look for misspelled keys in what a model's stages read without a type.
+
+    Nothing tells which keys they read, but a base has set the right ones.
+    """
+    findings: list[Finding] = []
+    model = settings.get('model')
+    if not isinstance(model, Mapping):
+        return findings
+    nodes = [(model.get(name), ('model', name))
+             for name in ('train_cfg', 'test_cfg')]
+    while nodes:
+        node, path = nodes.pop()
+        if not isinstance(node, Mapping) or 'type' in node:
+            continue
+        keys = [str(key) for key in node]
+        for number, key in enumerate(keys):
+            # What is added comes after what it should have replaced.
+            near = suggest(key, keys[:number], TYPO)
+            if near.startswith('did you mean'):
+                findings.append(Finding(
+                    YELLOW, 'key', f'{key!r} stands beside a key of nearly '
+                    'the same name, and may be read by nobody',
+                    dotted((*path, key)), near))
+            nodes.append((node[key], (*path, key)))
     return findings
 
 

@@ -11,7 +11,64 @@ from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
 
 #: What MMEngine takes where a scheduler has no end.
 NO_END = 10**9
+#: Keys of numbers, their types, and how those are called.
+NUMBERS = (
+    (('train_dataloader', 'batch_size'), int, 'a whole number'),
+    (('train_cfg', 'max_epochs'), int, 'a whole number'),
+    (('train_cfg', 'max_iters'), int, 'a whole number'),
+    (('train_cfg', 'val_interval'), int, 'a whole number'),
+    (('optim_wrapper', 'accumulative_counts'), int, 'a whole number'),
+    (('optim_wrapper', 'optimizer', 'lr'), (int, float),
+     'a number, without quotes'),
+    (('auto_scale_lr', 'base_batch_size'), int, 'a whole number'),
+    (('default_hooks', 'checkpoint', 'interval'), int, 'a whole number'),
+)
 BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
+
+
+def check_values(config: Config) -> list[Finding]:
+    """Find values of another type than the checks of this module compute with.
+
+    Args:
+        config: The config.
+
+    Returns:
+        A red finding for each; no other function here can work with them.
+    """
+    findings = []
+    for keys, kinds, wanted in NUMBERS:
+        node: Any = config.get(keys[0])
+        for key in keys[1:]:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        if node is not None and (
+                isinstance(node, bool) or not isinstance(node, kinds)):
+            findings.append(_wrong_value('.'.join(keys), node, wanted))
+    loader = config.get('train_dataloader')
+    if isinstance(loader, Mapping) and loader.get('batch_size', 1) is None:
+        findings.append(_wrong_value('train_dataloader.batch_size', None,
+                                     'a whole number'))
+    schedulers = config.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    if not isinstance(schedulers, list | tuple):
+        return [*findings, _wrong_value('param_scheduler', schedulers,
+                                        'a dict or a list of them')]
+    for number, scheduler in enumerate(schedulers):
+        where = f'param_scheduler.{number}'
+        if not isinstance(scheduler, Mapping):
+            findings.append(_wrong_value(where, scheduler, 'a dict'))
+            continue
+        findings += [
+            _wrong_value(f'{where}.{key}', scheduler[key], 'a number')
+            for key in ('begin', 'end', 'T_max', 'start_factor', 'end_factor')
+            if scheduler.get(key) is not None
+            and not isinstance(scheduler[key], int | float)]
+    return findings
+
+
+def _wrong_value(where: str, value: object, wanted: str) -> Finding:
+    return Finding(RED, 'value', f'{where} is {value!r}, which is '
+                   f'{type(value).__name__}', where, f'it must be {wanted}')
 
 
 def planned_gpus(config: Config) -> tuple[int, int] | None:
