@@ -11,7 +11,7 @@ from mmengine.config import Config, DictAction
 
 from mmmedmask.inspection.schedules import planned_gpus
 from mmmedmask.recipes.chain import find_data
-from mmmedmask.recipes.plan import Run
+from mmmedmask.recipes.plan import Run, rate_options
 from mmmedmask.recipes.schema import DATA_PREFIX
 
 _SUBSTITUTION = re.compile(r'\$\(ls -t [^)]*\)')
@@ -98,7 +98,7 @@ def run_options(run: Run, data_root: str | Path) -> dict[str, Any]:
             if not any(key == given or key.startswith(f'{given}.')
                        for given in options):
                 options[key] = value
-    options.update(_lr_options(run))
+    options.update(rate_options(run.stage))
     options.update({'.'.join(where): source.file()
                     for where, source in run.sources.items()})
     options['randomness.seed'] = run.seed
@@ -116,8 +116,8 @@ def scales_lr(run: Run) -> bool:
         processes take together.
     """
     scaling = run.config.get('auto_scale_lr') or {}
-    base = _lr_options(run).get('auto_scale_lr.base_batch_size',
-                                scaling.get('base_batch_size'))
+    base = rate_options(run.stage).get('auto_scale_lr.base_batch_size',
+                                       scaling.get('base_batch_size'))
     batch = run.config.train_dataloader.get('batch_size')
     return bool(base and batch and not scaling.get('enable')
                 and base != batch * run.gpus)
@@ -195,17 +195,6 @@ def shell_line(command: tuple[str, ...]) -> str:
     return ' '.join(
         f'"{part}"' if _SUBSTITUTION.search(part) else shlex.quote(part)
         for part in command)
-
-
-def _lr_options(run: Run) -> dict[str, Any]:
-    """A rate that a recipe sets is for its own batch on one GPU."""
-    options = run.stage.stage.options
-    batch = run.config.train_dataloader.get('batch_size')
-    if batch and 'optim_wrapper.optimizer.lr' in options \
-            and 'auto_scale_lr.base_batch_size' not in options \
-            and run.config.get('auto_scale_lr'):
-        return {'auto_scale_lr.base_batch_size': batch}
-    return {}
 
 
 def _format(value: Any) -> str:

@@ -4,6 +4,7 @@ Two stages with the same config, options, sources and seed are one run, also
 if they are of different rows or tables.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -268,6 +269,24 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def rate_options(stage: ChainStage) -> dict[str, Any]:
+    """A rate that a recipe sets is for its own batch on one GPU.
+
+    Args:
+        stage: A stage with its config.
+
+    Returns:
+        The option that says so; none if the recipe sets no rate.
+    """
+    options = stage.stage.options
+    batch = stage.config.train_dataloader.get('batch_size')
+    if batch and 'optim_wrapper.optimizer.lr' in options \
+            and 'auto_scale_lr.base_batch_size' not in options \
+            and stage.config.get('auto_scale_lr'):
+        return {'auto_scale_lr.base_batch_size': batch}
+    return {}
+
+
 class _Builder:
     """Collects runs, each once."""
 
@@ -331,8 +350,10 @@ class _Builder:
             + ('exported ' if source.exported else '')
             + ('' if source.run.seed == seed else f'seed {source.run.seed}')
             for where, source in sources.items()}
+        config = copy.deepcopy(stage.config)
+        config.merge_from_dict(rate_options(stage))
         digest = settings_digest(
-            stage.config, described, self.scale, self.gpus)
+            config, described, self.scale, self.gpus)
         if (digest, seed) not in self.runs:
             folder = Path(self.work_dir, self.scale,
                           f'{stage.path.stem}-{digest[:8]}', f'seed{seed}')

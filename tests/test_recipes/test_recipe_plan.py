@@ -131,6 +131,21 @@ def test_commands_are_complete(tmp_path, monkeypatch):
     assert set(run_options(pretrain, 'data')) == {'randomness.seed'}
 
 
+def test_a_rate_of_the_recipe_is_no_rate_of_the_config(tmp_path):
+    content = tiny_recipe()
+    content['rows'] = content['rows'][1:]
+    del content['small']['pretrain']
+    content['rows'].append({
+        **content['rows'][0], 'name': 'same',
+        'stages': dict(classify=dict(
+            config='tiny_scratch',
+            options={'optim_wrapper.optimizer.lr': .1}))})
+    config, recipe = make_plan(tmp_path, content).runs[:2]
+    # The config's is for 8 samples, that of the recipe for the batch of 4.
+    assert scales_lr(config)
+    assert not scales_lr(recipe)
+
+
 def test_several_gpus_scale_the_rate(tmp_path):
     plan = make_plan(tmp_path, gpus=2)
     pretrain, downstream = plan.runs[:2]
