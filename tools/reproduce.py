@@ -216,7 +216,7 @@ def main() -> int:
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.recipes.execute import stop_on_signals
     from mmmedmask.recipes.plan import plan_runs
-    from mmmedmask.recipes.table import write_tables
+    from mmmedmask.recipes.table import table_files, write_tables
 
     command = shlex.join(['python', 'tools/reproduce.py', *sys.argv[1:]])
     try:
@@ -247,7 +247,8 @@ def main() -> int:
     for recipe, _ in plan.tables:
         print()
         print(write_tables(plan, recipe, folder, failures, command))
-        print(f'{folder / recipe.name}.md and .csv are written.')
+        print(' and '.join(map(str, table_files(plan, recipe, folder))),
+              'are written.')
     if failures:
         print(f'\n{len(failures)} of {len(plan.runs)} runs failed:')
         for run, reason in failures.items():

@@ -1,5 +1,6 @@
 """Make a table of what runs gave: the paper's values, ours, differences."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ SCALE_NOTES = {
 }
 CSV_COLUMNS = ('table', 'row', 'title', 'column', 'paper', 'mean', 'sd', 'n',
                'asked', 'difference', 'values', 'state', 'scale')
+# Characters of the rows' names in the name of a file.
+_LONGEST_PART = 100
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def write_tables(plan: Plan, recipe: Recipe, folder: str | Path,
     Args:
         plan: The plan.
         recipe: One of its tables.
-        folder: Folder of ``NAME.md`` and ``NAME.csv``.
+        folder: Folder of the files, see :func:`table_files`.
         failures: What failed in this call, by run.
         command: The command that made it.
 
@@ -123,12 +126,37 @@ def write_tables(plan: Plan, recipe: Recipe, folder: str | Path,
     folder.mkdir(parents=True, exist_ok=True)
     cells = collect_cells(plan, recipe, failures)
     text = markdown(plan, recipe, cells, command)
-    partial = folder / f'{recipe.name}.md.part'
+    page, sheet = table_files(plan, recipe, folder)
+    partial = page.with_name(f'{page.name}.part')
     partial.write_text(text, encoding='utf-8')
-    os.replace(partial, folder / f'{recipe.name}.md')
-    write_table(folder / f'{recipe.name}.csv', CSV_COLUMNS,
+    os.replace(partial, page)
+    write_table(sheet, CSV_COLUMNS,
                 [_csv_row(plan, recipe, cell) for cell in cells])
     return text
+
+
+def table_files(plan: Plan, recipe: Recipe,
+                folder: str | Path) -> tuple[Path, Path]:
+    """Name the files of a table; some of its rows never replace all of them.
+
+    Args:
+        plan: The plan.
+        recipe: One of its tables.
+        folder: Folder of the files.
+
+    Returns:
+        ``TABLE.md`` and ``TABLE.csv``, or ``TABLE_ROW_ROW.md`` and ``.csv``
+        if the plan has some of the rows alone.
+    """
+    rows = next(rows for one, rows in plan.tables if one.name == recipe.name)
+    name = recipe.name
+    if len(rows) < len(recipe.rows):
+        part = '_'.join(row.name for row in rows)
+        if len(part) > _LONGEST_PART:
+            digest = hashlib.sha256(part.encode()).hexdigest()[:8]
+            part = f'{part[:_LONGEST_PART]}_{digest}'
+        name = f'{name}_{part}'
+    return Path(folder, f'{name}.md'), Path(folder, f'{name}.csv')
 
 
 def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],

@@ -165,6 +165,10 @@ def test_the_table_has_what_there_is(place, monkeypatch):
     more = place.plan((0, 1, 2))
     text = write_tables(more, recipe, place.folder, {}, 'the command')
     assert '(2 of 3: missing)' in text
+    # Some of the rows do not replace the table of all.
+    assert (place.folder / 'tiny.csv').read_text().splitlines() == rows
+    assert 'ours' in (place.folder / 'tiny_ours.csv').read_text()
+    assert (place.folder / 'tiny_ours.md').read_text() == text
     monkeypatch.delenv('TINY_FAIL')
     assert place.run(plan) == {}
 
