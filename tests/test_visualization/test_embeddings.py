@@ -62,6 +62,8 @@ def run(tmp_path_factory):
     init_default_scope('mmpretrain')
     loaded = load_config(config)
     del loaded.model.gene_encoder.init_cfg
+    # Other weights than those before training, whatever ran before.
+    torch.manual_seed(1234)
     model = MODELS.build(loaded.model)
     dataset = whole_bag_loader(loaded, 'test').dataset
     model.data_preprocessor.gene_scale.set(

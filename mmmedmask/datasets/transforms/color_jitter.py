@@ -1,12 +1,16 @@
 """Jitter the colours of images whose channels are red, green and blue."""
 
-from mmpretrain.datasets import ColorJitter as BGRColorJitter
+from collections.abc import Sequence
+
+from mmcv.transforms import BaseTransform
 
 from mmmedmask.registry import TRANSFORMS
 
+Strength = float | Sequence[float]
+
 
 @TRANSFORMS.register_module()
-class ColorJitter(BGRColorJitter):
+class ColorJitter(BaseTransform):
     """mmpretrain's ColorJitter for images as ``mmmedmask.LoadTile`` reads.
 
     mmpretrain's takes channels for blue, green and red, whatever they are. Of
@@ -26,6 +30,22 @@ class ColorJitter(BGRColorJitter):
         backend: ``'pillow'`` or ``'cv2'``.
     """
 
+    def __init__(self,
+                 brightness: Strength = 0.,
+                 contrast: Strength = 0.,
+                 saturation: Strength = 0.,
+                 hue: Strength = 0.,
+                 backend: str = 'pillow') -> None:
+        # By its name: the import of all of mmpretrain's data sets can wait.
+        self.jitter_bgr = TRANSFORMS.build(
+            dict(
+                type='mmpretrain.ColorJitter',
+                brightness=brightness,
+                contrast=contrast,
+                saturation=saturation,
+                hue=hue,
+                backend=backend))
+
     def transform(self, results: dict) -> dict:
         """Change the colours of an image.
 
@@ -44,6 +64,9 @@ class ColorJitter(BGRColorJitter):
                 'ColorJitter needs an image of shape (H, W, 3) in RGB, got '
                 f'{image.shape} of {results.get("img_path")}')
         results['img'] = image[..., ::-1]
-        results = super().transform(results)
+        results = self.jitter_bgr(results)
         results['img'] = results['img'][..., ::-1]
         return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.jitter_bgr})'
