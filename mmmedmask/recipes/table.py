@@ -64,8 +64,8 @@ class CellResult:
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
     def difference(self, scale: str) -> float | None:
-        """Ours less the paper's; None at scale smoke."""
-        if scale == 'smoke' or self.mean is None or self.paper is None:
+        """Ours less the paper's; None where ours has other data."""
+        if scale != 'paper' or self.mean is None or self.paper is None:
             return None
         return self.mean - self.paper
 

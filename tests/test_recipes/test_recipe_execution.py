@@ -4,6 +4,7 @@ The tools are small scripts that leave files as MMEngine does, so that real
 processes can be killed at many points; test_recipe_chain.py has a real chain.
 """
 
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -196,6 +197,10 @@ def test_other_scales_are_marked_everywhere(place):
         assert mark in title
         assert len(lines) == 2
         assert all(mark in line for line in lines)
+        for cell in collect_cells(plan, recipe, {}):
+            cell = dataclasses.replace(cell, values={0: cell.paper + 1})
+            assert cell.difference('paper') == pytest.approx(1)
+            assert cell.difference(scale) is None
         rows = (place.folder / 'tiny.csv').read_text().splitlines()[1:]
         assert len(rows) == 2
         assert all(mark in row for row in rows)
