@@ -1,22 +1,12 @@
 """DenseCL, ResNet-18, 200 epochs on NCT-CRC-HE-100K, as ConCL trains it.
 
-The dense loss starts after 1,000 iterations, as in mmselfsup; ConCL has it
-from the first one.
+MoCo v2 with a second queue for places. The dense loss starts after 1,000
+iterations, as in mmselfsup; ConCL has it from the first one.
 """
 
-_base_ = [
-    '../../_base_/datasets/nct_tiles_mocov2.py',
-    '../../_base_/schedules/concl_sgd_200e.py',
-    '../../_base_/nct_pretrain_runtime.py',
-]
+_base_ = './mocov2_resnet18_8xb32-coslr-200e_nct.py'
 
 # ========================== Possibly modified ==========================
-# Mean and std per channel (R, G, B), ImageNet's as in ConCL.
-mean = [123.675, 116.28, 103.53]
-std = [58.395, 57.12, 57.375]
-# Keys in each of the two queues, and the temperature of their softmax.
-queue_len = 16384
-temperature = 0.2
 # Weight of the dense loss, and iterations before it counts.
 loss_lambda = 0.5
 start_iters = 1000
@@ -24,26 +14,12 @@ start_iters = 1000
 # ====================== Unmodified in most cases =======================
 model = dict(
     type='DenseCL',
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor', mean=mean, std=std),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        norm_cfg=dict(type='BN'),
-        zero_init_residual=False),
     neck=dict(
+        _delete_=True,
         type='DenseCLNeck',
         in_channels=512,
         hid_channels=512,
         out_channels=128,
         num_grid=None),
-    head=dict(
-        type='ContrastiveHead',
-        loss=dict(type='CrossEntropyLoss'),
-        temperature=temperature),
-    queue_len=queue_len,
-    feat_dim=128,
-    # MoCo's 0.999: here it is the part that is new at each step.
-    momentum=0.001,
     loss_lambda=loss_lambda)
 custom_hooks = [dict(type='DenseCLHook', start_iters=start_iters)]
