@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmedmask.apis import load_config
-from mmmedmask.recipes.chain import check_options
+from mmmedmask.experiments.chain import check_options
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'

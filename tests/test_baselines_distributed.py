@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.testing.configs import shrink_config
+from mmmedmask.shrinking.shrink import shrink_config
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs/baselines'
 CONFIGS = [

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.testing.configs import shrink_config
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 BENCHMARKS = CONFIGS / 'cmim' / 'benchmarks'

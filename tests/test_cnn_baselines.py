@@ -18,14 +18,14 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.engine.checkpoint import (
+from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     match_state_dicts,
     read_checkpoint,
     select_prefix,
 )
-from mmmedmask.recipes import find_recipes, read_recipe
-from mmmedmask.testing.configs import shrink_config
+from mmmedmask.experiments import find_recipes, read_recipe
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'baselines/cmim'

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.testing.configs import shrink_config
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 ALL = sorted(
@@ -55,7 +55,7 @@ def plain_pretty_text(monkeypatch):
 @pytest.fixture
 def no_curves(monkeypatch):
     """Matplotlib takes longer for LesionCoverageHook's than all the rest."""
-    monkeypatch.setattr('mmmedmask.engine.hooks.lesion_coverage.draw_coverage',
+    monkeypatch.setattr('mmmedmask.engine.attention.coverage_hook.draw_coverage',
                         lambda table: np.zeros((1, 1, 3), np.uint8))
 
 

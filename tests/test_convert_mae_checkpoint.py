@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 import mmmedmask  # noqa: F401  (registers the models)
-from mmmedmask.engine.mae_checkpoint import resize_positions
+from mmmedmask.engine.checkpoint.mae_conversion import resize_positions
 
 TOOL = (Path(__file__).resolve().parents[1] /
         'tools/model_converters/convert_mae_checkpoint.py')

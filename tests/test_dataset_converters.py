@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmedmask.testing.glands import draw_gland_image
+from mmmedmask.phantoms.glands import draw_gland_image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOOLS = REPOSITORY / 'tools' / 'dataset_converters'

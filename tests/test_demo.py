@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmmedmask.engine.checkpoint import read_checkpoint
+from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -29,7 +29,7 @@ from documents import (
     read_links,
 )
 
-from mmmedmask.recipes import check_recipe, read_recipe
+from mmmedmask.experiments import check_recipe, read_recipe
 
 DOCS = ROOT / 'docs'
 PAGES = [*sorted(DOCS.rglob('*.md')), *sorted(CONFIGS.rglob('README.md'))]

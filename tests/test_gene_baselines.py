@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from mmmedmask.datasets.cohort import read_cohort
-from mmmedmask.datasets.cohort_folds import draw_folds, write_folds
+from mmmedmask.datasets.slides.cohort import read_cohort
+from mmmedmask.datasets.slides.cohort_folds import draw_folds, write_folds
 from mmmedmask.evaluation.patient_predictions import read_patients
-from mmmedmask.testing.slide_files import draw_fpkm, draw_genes
+from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
 
 TOOL = Path(__file__).resolve().parents[1] / (
     'tools/analysis_tools/gene_baselines.py')

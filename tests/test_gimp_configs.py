@@ -18,8 +18,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.testing.configs import shrink_config
-from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'gimp'

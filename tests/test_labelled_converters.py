@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from mmmedmask.testing.labelled_datasets import (
+from mmmedmask.phantoms.labelled_downloads import (
     write_brain_download,
     write_busi_download,
     write_ham_download,

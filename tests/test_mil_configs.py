@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.testing.configs import shrink_config
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'mil'

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmmedmask.engine.checkpoint_naming import (
+from mmmedmask.engine.checkpoint.naming import (
     backbone_family,
     rename_backbone,
 )

@@ -11,9 +11,9 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS, TRANSFORMS
 from PIL import Image
 
-from mmmedmask.recipes import locate_recipe, read_recipe
-from mmmedmask.testing.configs import shrink_config
-from mmmedmask.testing.nested import nested_dicts
+from mmmedmask.experiments import locate_recipe, read_recipe
+from mmmedmask.shrinking.shrink import shrink_config
+from mmmedmask.util.nested import nested_dicts
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'baselines' / 'msmae'

@@ -21,8 +21,8 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
-from mmmedmask.engine.hooks.attention_mask import refresh_epochs
-from mmmedmask.testing.configs import shrink_config
+from mmmedmask.engine.attention.mask_hook import refresh_epochs
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'msmae'
@@ -589,7 +589,7 @@ def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, data_dir,
 def test_pretraining_continues_from_converted_weights(tmp_path, data_dir,
                                                       pretrained):
     """MAE's names, converted, are what load_from then loads and checks."""
-    from mmmedmask.engine.mae_checkpoint import convert_mae
+    from mmmedmask.engine.checkpoint.mae_conversion import convert_mae
     tensors, _ = pretrained
     official, _ = convert_mae(tensors, 'mae')
     official = {name: value + .01 for name, value in official.items()}

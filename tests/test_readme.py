@@ -18,8 +18,8 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmmedmask.apis import load_config
-from mmmedmask.testing.configs import shrink_config
-from mmmedmask.testing.glands import write_tissue_tiles
+from mmmedmask.phantoms.glands import write_tissue_tiles
+from mmmedmask.shrinking.shrink import shrink_config
 
 PAGE = ROOT / 'README.md'
 README = PAGE.read_text('utf-8')

@@ -10,8 +10,8 @@ import torch
 from commands import run
 from PIL import Image
 
-from mmmedmask.testing.lesions import write_lesion_dataset
-from mmmedmask.visualization.attention import HATCH_COLOR
+from mmmedmask.phantoms.lesions import write_lesion_dataset
+from mmmedmask.visualization.attention_pictures import HATCH_COLOR
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
 TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'visualizations' /

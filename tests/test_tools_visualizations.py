@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmmedmask.testing.glands import write_gland_dataset, write_image
+from mmmedmask.phantoms.glands import write_gland_dataset, write_image
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
 ROOT = Path(__file__).resolve().parents[1]

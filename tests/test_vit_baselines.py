@@ -19,8 +19,8 @@ from torch import nn
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.models.detection import BEiTFeatureViT
 from mmmedmask.models.layers import FrozenTeacher
-from mmmedmask.testing.configs import shrink_config
-from mmmedmask.testing.transformer_configs import tiny_arch, write_clip
+from mmmedmask.shrinking.shrink import shrink_config
+from mmmedmask.shrinking.transformers import tiny_arch, write_clip
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs/baselines/cmim'
 PRETRAINING = {

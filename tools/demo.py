@@ -62,7 +62,7 @@ def play(stage) -> None:
     from PIL import Image
 
     from mmmedmask.visualization.grid import stack
-    from mmmedmask.visualization.report import render_report
+    from mmmedmask.visualization.html_report import render_report
 
     start = time.perf_counter()
     parts = {

@@ -108,7 +108,7 @@ def parse_args() -> argparse.Namespace:
 
 def list_tables(names: list[str]) -> None:
     """Print tables and rows."""
-    from mmmedmask.recipes.schema import (
+    from mmmedmask.experiments.schema import (
         find_recipes,
         locate_recipe,
         read_recipe,
@@ -125,7 +125,7 @@ def list_tables(names: list[str]) -> None:
 
 def load_tables(args: argparse.Namespace) -> list:
     """Read the recipes and choose their rows."""
-    from mmmedmask.recipes.schema import locate_recipe, read_recipe
+    from mmmedmask.experiments.schema import locate_recipe, read_recipe
 
     recipes = [read_recipe(locate_recipe(name)) for name in
                dict.fromkeys(args.tables)]
@@ -151,12 +151,12 @@ def load_tables(args: argparse.Namespace) -> list:
 
 def print_commands(args: argparse.Namespace, plan) -> None:
     """Print all commands, with the rows that they are for."""
-    from mmmedmask.recipes.commands import (
+    from mmmedmask.experiments.commands import (
         batch_notes,
         run_steps,
         shell_line,
     )
-    from mmmedmask.recipes.schema import locate_recipe
+    from mmmedmask.experiments.schema import locate_recipe
 
     if args.scale == 'smoke':
         print('# Everything is done in one process:')
@@ -183,11 +183,11 @@ def print_commands(args: argparse.Namespace, plan) -> None:
 
 def make_execution(args: argparse.Namespace, plan):
     """Prepare to run; refuse what would fail, all at once."""
-    from mmmedmask.recipes.commands import batch_notes, run_steps
-    from mmmedmask.recipes.execute import Execution, SubprocessExecutor
-    from mmmedmask.recipes.manifest import DataFingerprints
-    from mmmedmask.recipes.preflight import find_problems
-    from mmmedmask.recipes.progress import History, Reporter
+    from mmmedmask.experiments.commands import batch_notes, run_steps
+    from mmmedmask.experiments.execute import Execution, SubprocessExecutor
+    from mmmedmask.experiments.manifest import DataFingerprints
+    from mmmedmask.experiments.preflight import find_problems
+    from mmmedmask.experiments.progress import History, Reporter
 
     fingerprints = None
     if args.scale != 'smoke':
@@ -202,7 +202,7 @@ def make_execution(args: argparse.Namespace, plan):
         print(note)
     folder = args.work_dir / args.scale
     if args.scale == 'smoke':
-        from mmmedmask.recipes.smoke import SmokeExecutor
+        from mmmedmask.experiments.smoke import SmokeExecutor
         executor = SmokeExecutor(folder / 'data', TOOLS)
     else:
         executor = SubprocessExecutor()
@@ -214,9 +214,9 @@ def main() -> int:
     args = parse_args()
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-    from mmmedmask.recipes.execute import stop_on_signals
-    from mmmedmask.recipes.plan import plan_runs
-    from mmmedmask.recipes.table import table_files, write_tables
+    from mmmedmask.experiments.execute import stop_on_signals
+    from mmmedmask.experiments.plan import plan_runs
+    from mmmedmask.experiments.results_table import table_files, write_tables
 
     command = shlex.join(['python', 'tools/reproduce.py', *sys.argv[1:]])
     try:

@@ -20,7 +20,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
-from mmmedmask.engine.checkpoint import read_checkpoint
+from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
 #: Host library to the distribution that brings it.
 HOSTS = {

@@ -7,21 +7,21 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmmedmask.apis.tile_encoders import encode_tiles
+from mmmedmask.apis.encoder_weights import encode_tiles
 from mmmedmask.datasets.image_io import ImageFileError, read_image
-from mmmedmask.datasets.wsi.feature_writer import (
-    FeatureWriter,
-    differing_settings,
-    stored_settings,
-)
-from mmmedmask.datasets.wsi.tile_bags import (
+from mmmedmask.datasets.slides.bags_of_tiles import (
     Tile,
     TileBag,
     draw_mosaic,
     mosaic_coords,
 )
+from mmmedmask.datasets.slides.feature_writer import (
+    FeatureWriter,
+    differing_settings,
+    stored_settings,
+)
 from mmmedmask.evaluation.files import write_table
-from mmmedmask.models.tile_encoders import TileEncoder
+from mmmedmask.models.layers.tile_encoders import TileEncoder
 
 
 def encode_bags(bags: Sequence[TileBag],
@@ -43,7 +43,7 @@ def encode_bags(bags: Sequence[TileBag],
         encoder: The encoder.
         tile_size: Side in pixels that tiles are resized to.
         batch_size: Tiles that are encoded at once.
-        precision: See :func:`mmmedmask.apis.tile_encoders.encode_tiles`.
+        precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
         mosaics: Whether to draw ``mosaics/<bag>.png``.
         report: Is called with a line per bag.
 

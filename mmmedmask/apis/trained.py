@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
+from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
 
 
 def build_trained_model(config: Config,

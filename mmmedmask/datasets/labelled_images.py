@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.tiles import read_list_file
 from mmmedmask.registry import DATASETS
 

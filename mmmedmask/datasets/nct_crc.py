@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.tiles import find_list_file, read_list_file
 from mmmedmask.registry import DATASETS
 

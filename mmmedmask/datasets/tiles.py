@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmedmask.datasets.base import ImageFileDataset
+from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.registry import DATASETS
 

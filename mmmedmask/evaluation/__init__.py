@@ -2,7 +2,7 @@
 
 from mmmedmask.evaluation.binary_segmentation import BinarySegMetric
 from mmmedmask.evaluation.disease_classification import DiseaseClassification
-from mmmedmask.evaluation.lesion_coverage import LesionCoverage
+from mmmedmask.evaluation.lesion_coverage_metric import LesionCoverage
 from mmmedmask.evaluation.slide_classification import SlideClassification
 from mmmedmask.evaluation.survival_concordance import SurvivalConcordance
 

@@ -11,7 +11,7 @@ def is_linear_unit(unit: str) -> bool:
     """Whether values of a unit are still to be taken the logarithm of.
 
     Args:
-        unit: One of the units of :mod:`mmmedmask.datasets.expression_units`,
+        unit: One of the units of :mod:`mmmedmask.datasets.expression.units`,
             such as ``'fpkm'``, ``'log2_tpm'`` or ``'zscore'``.
 
     Returns:

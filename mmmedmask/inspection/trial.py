@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmmedmask.engine.inspection import preserve_random_state
+from mmmedmask.engine.undisturbed import preserve_random_state
 from mmmedmask.inspection.building import LOADERS, without_mixed_precision
 from mmmedmask.inspection.findings import (
     GREEN,
@@ -26,9 +26,9 @@ from mmmedmask.inspection.findings import (
     describe_error,
 )
 from mmmedmask.inspection.paths import data_is_there
-from mmmedmask.testing.configs import shrink_config
-from mmmedmask.testing.nested import nested_dicts
-from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.shrinking.shrink import shrink_config
+from mmmedmask.util.nested import nested_dicts
 
 #: Samples of a step with the true model.
 FULL_SIZE_BATCH = 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from mmmedmask.engine.checkpoint import (
+from mmmedmask.engine.checkpoint.reading import (
     MatchReport,
     get_state_dict,
     match_state_dicts,

@@ -1,1 +1,1 @@
-"""Drawn data with known truth, tiny configs and contract tests."""
+"""Contract tests for those who add a backbone or an aggregator."""

@@ -1,6 +1,6 @@
 """Pictures of inputs, reconstructions and results, and the report."""
 
-from mmmedmask.visualization.attention import (
+from mmmedmask.visualization.attention_pictures import (
     attention_columns,
     draw_attention_panel,
 )

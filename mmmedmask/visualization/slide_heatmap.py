@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mmmedmask.visualization.attention import COLORMAP, MAP_SHARE
+from mmmedmask.visualization.attention_pictures import COLORMAP, MAP_SHARE
 from mmmedmask.visualization.grid import FAINT_INK, Column, draw_grid
 
 SCALES = ('percentile', 'minmax', 'probability')

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from mmmedmask.apis import slide_features
-from mmmedmask.apis.slide_features import extract_slides
+from mmmedmask.apis import slide_extraction as slide_features
+from mmmedmask.apis.slide_extraction import extract_slides
 from mmmedmask.apis.tile_bags import encode_bags
-from mmmedmask.datasets.slide_features import SlideFeatures
-from mmmedmask.datasets.wsi import slide_tiles
-from mmmedmask.datasets.wsi.slide_list import SlideTask, list_slides
-from mmmedmask.datasets.wsi.slide_tiles import TilingOptions
-from mmmedmask.datasets.wsi.tile_bags import Tile, TileBag
-from mmmedmask.models.tile_encoders import TileEncoder
-from mmmedmask.testing.slides import draw_slide, write_slide
+from mmmedmask.datasets.slides import tile_stream as slide_tiles
+from mmmedmask.datasets.slides.bags_of_tiles import Tile, TileBag
+from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_list import SlideTask, list_slides
+from mmmedmask.datasets.slides.tile_stream import TilingOptions
+from mmmedmask.models.layers.tile_encoders import TileEncoder
+from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
 
 TILING = TilingOptions(tile_size=32, mpp=4.0)
 

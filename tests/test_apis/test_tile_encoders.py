@@ -11,9 +11,12 @@ import torch
 import torchvision
 from torch import nn
 
-from mmmedmask.apis import tile_encoders
-from mmmedmask.apis.tile_encoders import build_tile_encoder, encode_tiles
-from mmmedmask.models.tile_encoders import TileEncoder, torchvision_network
+from mmmedmask.apis import encoder_weights as tile_encoders
+from mmmedmask.apis.encoder_weights import build_tile_encoder, encode_tiles
+from mmmedmask.models.layers.tile_encoders import (
+    TileEncoder,
+    torchvision_network,
+)
 
 
 def draw_tiles(number=2, side=48, seed=0):

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 from mmmedmask.apis import cross_validation
-from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 
 STAGE = """
 default_scope = 'mmpretrain'

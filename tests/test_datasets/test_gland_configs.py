@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmmedmask.datasets.image_io import read_image
-from mmmedmask.testing.glands import write_gland_dataset
+from mmmedmask.phantoms.glands import write_gland_dataset
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 SIZE = (96, 128)

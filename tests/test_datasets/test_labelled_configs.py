@@ -10,13 +10,13 @@ from mmmedmask.datasets.conversion.busi import BUSI
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_source import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
-from mmmedmask.registry import DATASETS
-from mmmedmask.testing.labelled_datasets import (
+from mmmedmask.phantoms.labelled_downloads import (
     write_brain_download,
     write_busi_download,
     write_ham_download,
     write_messidor_download,
 )
+from mmmedmask.registry import DATASETS
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 SOURCES = {

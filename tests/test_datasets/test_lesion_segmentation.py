@@ -11,8 +11,8 @@ import mmmedmask  # noqa: F401
 from mmmedmask.datasets import LesionSegmentation
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.transforms import LoadLesionMask, RandomRotate90
+from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.registry import DATASETS
-from mmmedmask.testing.lesions import write_lesion_dataset
 
 LOAD = dict(type='mmmedmask.LoadTile', gray_to_rgb=True, drop_alpha=True)
 MASK = dict(type='mmmedmask.LoadLesionMask')

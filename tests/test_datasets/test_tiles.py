@@ -164,7 +164,7 @@ def test_skip_takes_the_next_usable_one(folder, caplog):
 def test_skip_logs_each_file_once_with_a_count(folder, monkeypatch):
     lines = []
     monkeypatch.setattr(
-        'mmmedmask.datasets.base.print_log',
+        'mmmedmask.datasets.image_files.print_log',
         lambda message, **_: lines.append(message))
     break_tiles(folder, 1, 2)
     dataset = TileFolder(str(folder), pipeline=PIPELINE, on_error='skip')

@@ -25,18 +25,18 @@ from mmpretrain.datasets import KFoldDataset
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.engine.attention_store import AttentionMapStore
-from mmmedmask.engine.checkpoint import read_checkpoint
-from mmmedmask.engine.hooks import AttentionMaskHook
-from mmmedmask.engine.hooks.attention_mask import (
+from mmmedmask.engine.attention.mask_hook import (
     combine_parts,
     refresh_epochs,
 )
-from mmmedmask.engine.whole_images import (
+from mmmedmask.engine.attention.store import AttentionMapStore
+from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
     collate_whole,
     list_sources,
 )
+from mmmedmask.engine.checkpoint.reading import read_checkpoint
+from mmmedmask.engine.hooks import AttentionMaskHook
 from mmmedmask.registry import DATASETS, TRANSFORMS
 
 sys.path.insert(0, str(Path(__file__).parent))

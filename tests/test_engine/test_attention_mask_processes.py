@@ -25,7 +25,7 @@ import torch
 from mmengine.model import MMDistributedDataParallel
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
-from mmmedmask.engine.hooks.attention_mask import combine_parts
+from mmmedmask.engine.attention.mask_hook import combine_parts
 
 sys.path.insert(0, sys.argv[1])
 from tiny_mask_runs import dataset, mask_hook, tiny_runner

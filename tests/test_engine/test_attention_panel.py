@@ -16,19 +16,19 @@ from tiny_runs import TinyModel, tiny_runner
 import mmmedmask.models  # noqa: F401
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.engine import attention_panel
-from mmmedmask.engine.attention_panel import (
+from mmmedmask.engine.attention import panel as attention_panel
+from mmmedmask.engine.attention import panel_hook as hook_module
+from mmmedmask.engine.attention.panel import (
     choose_positions,
     draw_panel,
     follows_attention,
     load_panel,
     read_lesion,
 )
+from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionPanelHook
-from mmmedmask.engine.hooks import attention_panel as hook_module
-from mmmedmask.engine.whole_images import list_sources
-from mmmedmask.testing.glands import write_image
-from mmmedmask.testing.lesions import write_lesion_dataset
+from mmmedmask.phantoms.glands import write_image
+from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization import PictureUnits
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 

@@ -7,10 +7,10 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmedmask.datasets.expression_scaler import names_hash
+from mmmedmask.datasets.expression.scaler import names_hash
 from mmmedmask.engine.hooks import GeneStatsHook
+from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
 from mmmedmask.registry import MODELS
-from mmmedmask.testing.slide_files import draw_fpkm, draw_genes
 
 GENES = draw_genes(12)
 SPLITS = dict(train=[f'p{place}' for place in range(6)],

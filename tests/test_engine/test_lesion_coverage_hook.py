@@ -16,14 +16,14 @@ from torch import nn
 
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.engine.coverage_table import COLUMNS, CoverageTable
+from mmmedmask.engine.attention import coverage_hook as hook_module
+from mmmedmask.engine.attention.coverage_hook import draw_coverage
+from mmmedmask.engine.attention.coverage_table import COLUMNS, CoverageTable
 from mmmedmask.engine.hooks import (
     AttentionMaskHook,
     LesionCoverageHook,
     TransformEpochHook,
 )
-from mmmedmask.engine.hooks import lesion_coverage as hook_module
-from mmmedmask.engine.hooks.lesion_coverage import draw_coverage
 from mmmedmask.functional.attention_masking import (
     map_to_patches,
     partition_tokens,

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from tiny_runs import tiny_runner
 from torch import nn
 
-from mmmedmask.engine.checkpoint import (
+from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     match_state_dicts,
     read_checkpoint,

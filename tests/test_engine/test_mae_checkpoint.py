@@ -11,7 +11,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 import mmmedmask  # noqa: F401  (registers the models)
-from mmmedmask.engine.mae_checkpoint import (
+from mmmedmask.engine.checkpoint.mae_conversion import (
     convert_mae,
     pair_names,
     recognize_naming,

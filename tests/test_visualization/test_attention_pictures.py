@@ -7,7 +7,7 @@ import torch
 
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.visualization import PictureUnits, attention_columns
-from mmmedmask.visualization.attention import (
+from mmmedmask.visualization.attention_pictures import (
     HATCH_COLOR,
     MAP_SHARE,
     THROWN_COLOR,

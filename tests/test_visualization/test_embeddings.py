@@ -12,12 +12,12 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmmedmask.apis import load_config
-from mmmedmask.apis.embeddings import (
+from mmmedmask.apis.patient_vectors import (
     build_models,
     extract_embeddings,
     whole_bag_loader,
 )
-from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.visualization.embeddings import (
     EmbeddingPanel,
     draw_embeddings,

@@ -7,7 +7,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from mmmedmask.visualization.report import Figure, Section, render_report
+from mmmedmask.visualization.html_report import Figure, Section, render_report
 
 
 def test_report_holds_its_pictures():

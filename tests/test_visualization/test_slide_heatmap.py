@@ -6,6 +6,11 @@ import matplotlib
 import numpy as np
 import pytest
 
+from mmmedmask.visualization.kept_tiles import (
+    TILE_COLOR,
+    TISSUE_COLOR,
+    draw_kept_tiles,
+)
 from mmmedmask.visualization.slide_geojson import (
     patch_features,
     write_geojson,
@@ -18,11 +23,6 @@ from mmmedmask.visualization.slide_heatmap import (
     draw_slide_heatmaps,
     paint_patches,
     percentile_ranks,
-)
-from mmmedmask.visualization.slide_tiles import (
-    TILE_COLOR,
-    TISSUE_COLOR,
-    draw_kept_tiles,
 )
 
 PLACES = PatchPlaces(np.array([[0, 0], [100, 0], [200, 100]]), 100,

@@ -52,7 +52,7 @@ def time_reads(path: Path, length: int, reads: int,
         path: The file of features.
         length: Patches of a run.
         reads: Number of runs.
-        cache_dir: See :class:`~mmmedmask.datasets.slide_features.\
+        cache_dir: See :class:`~mmmedmask.datasets.slides.feature_readers.\
 SlideFeatures`.
 
     Returns:
@@ -61,7 +61,7 @@ SlideFeatures`.
     """
     import numpy as np
 
-    from mmmedmask.datasets.slide_features import SlideFeatures
+    from mmmedmask.datasets.slides.feature_readers import SlideFeatures
     places = np.random.default_rng(0)
     times: dict[str, list[float]] = {'run': [], 'whole': []}
     with SlideFeatures(path, cache_dir=cache_dir) as slide:
@@ -136,7 +136,7 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace) -> dict:
         ``files`` and ``copies`` as :func:`time_reads` gives them, and runs
         per second of ``loaders``, by number of workers.
     """
-    from mmmedmask.testing.slide_omic_cohort import write_slide_omic_cohort
+    from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
     write_slide_omic_cohort(
         root, max(2, args.slides), dims=args.in_dims,
         patches=(args.slide_patches, args.slide_patches),

@@ -11,7 +11,7 @@ from mmmedmask.datasets.coco_instances import (
 )
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.duplicates import NEAR_THRESHOLD
-from mmmedmask.datasets.conversion.glands import (
+from mmmedmask.datasets.conversion.gland_datasets import (
     SOURCES,
     ConversionError,
     check,

@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.check_report import ConversionError
 from mmmedmask.datasets.conversion.labelled import describe_splits
 from mmmedmask.datasets.conversion.labelled_check import check
 from mmmedmask.datasets.conversion.labelled_source import (
     LabelledSource,
     prepare,
 )
-from mmmedmask.datasets.conversion.report import ConversionError
 
 LINES_SHOWN = 10
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.duplicates import NEAR_THRESHOLD
-from mmmedmask.datasets.conversion.nct_crc import (
+from mmmedmask.datasets.conversion.nct_crc_lists import (
     LIST_NAMES,
     check,
     compare_with_official,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.check_report import ConversionError
 from mmmedmask.datasets.conversion.omics import OmicConversion
-from mmmedmask.datasets.conversion.report import ConversionError
 
 LINES_SHOWN = 10
 

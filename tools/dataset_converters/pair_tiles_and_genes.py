@@ -88,7 +88,7 @@ def encode_bag(tiles, network, tile_size: int):
     """Features and places of all patches of a bag.
 
     Args:
-        tiles: The tiles, from ``mmmedmask.datasets.wsi.tile_bags``.
+        tiles: The tiles, from ``mmmedmask.datasets.slides.bags_of_tiles``.
         network: See :func:`build_network`.
         tile_size: Side of a tile in pixels.
 
@@ -100,7 +100,7 @@ def encode_bag(tiles, network, tile_size: int):
     import torch
 
     from mmmedmask.apis.tile_bags import read_tile
-    from mmmedmask.datasets.wsi.tile_bags import mosaic_coords
+    from mmmedmask.datasets.slides.bags_of_tiles import mosaic_coords
     side = tile_size // STRIDE
     cells = np.stack(np.mgrid[:side, :side][::-1], axis=-1).reshape(-1, 2)
     features, coords = [], []
@@ -128,14 +128,14 @@ def write_cohort(args: argparse.Namespace) -> list[int]:
         PAIRING_NOTE,
         pair_within_classes,
     )
-    from mmmedmask.datasets.expression import load_expression
-    from mmmedmask.datasets.wsi.feature_writer import FeatureWriter
-    from mmmedmask.datasets.wsi.tile_bags import (
+    from mmmedmask.datasets.expression.table import load_expression
+    from mmmedmask.datasets.slides.bags_of_tiles import (
         find_tiles,
         make_bags,
         read_groups,
         split_bags,
     )
+    from mmmedmask.datasets.slides.feature_writer import FeatureWriter
     groups = None if args.groups is None else read_groups(args.groups)
     shares = {name: share for name, share in zip(
         SPLITS, args.split, strict=True) if share}

@@ -22,8 +22,8 @@ from demo_parts.runs import (
     save_pictures,
 )
 from demo_parts.stage import Stage
-from mmmedmask.engine.inspection import evaluating
-from mmmedmask.testing.glands import write_gland_dataset, write_tissue_tiles
+from mmmedmask.engine.undisturbed import evaluating
+from mmmedmask.phantoms.glands import write_gland_dataset, write_tissue_tiles
 from mmmedmask.visualization import (
     Column,
     PictureUnits,
@@ -34,7 +34,7 @@ from mmmedmask.visualization import (
 )
 from mmmedmask.visualization.curves import draw_curves, read_scalars
 from mmmedmask.visualization.grid import stack
-from mmmedmask.visualization.report import Figure, Section
+from mmmedmask.visualization.html_report import Figure, Section
 
 PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-20e_ihc-tiles.py'
 DETECTION = ('cmim/demo/'

@@ -20,16 +20,16 @@ from demo_parts.runs import (
 )
 from demo_parts.stage import Stage
 from mmmedmask.apis.slide_attention import find_evidence
-from mmmedmask.engine.inspection import evaluating
-from mmmedmask.testing.slide_omic_cohort import (
+from mmmedmask.engine.undisturbed import evaluating
+from mmmedmask.phantoms.slide_omic_cohort import (
     COHORT_CLASSES,
     read_cohort_truth,
     write_slide_omic_cohort,
 )
-from mmmedmask.testing.slide_omic_drawing import PATCH_SIZE
+from mmmedmask.phantoms.slide_omic_drawing import PATCH_SIZE
 from mmmedmask.visualization.curves import draw_curves, read_scalars
 from mmmedmask.visualization.grid import stack
-from mmmedmask.visualization.report import Figure, Section
+from mmmedmask.visualization.html_report import Figure, Section
 from mmmedmask.visualization.slide_heatmap import (
     PatchMap,
     PatchPlaces,

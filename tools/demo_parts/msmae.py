@@ -21,10 +21,10 @@ from demo_parts.runs import (
     save_pictures,
 )
 from demo_parts.stage import Stage
-from mmmedmask.engine.attention_panel import load_panel, look_at
+from mmmedmask.engine.attention.panel import load_panel, look_at
+from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionMaskHook
-from mmmedmask.engine.inspection import at_iteration, evaluating
-from mmmedmask.engine.whole_images import list_sources
+from mmmedmask.engine.undisturbed import at_iteration, evaluating
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
     partition_tokens,
@@ -34,20 +34,20 @@ from mmmedmask.functional.lesion_coverage import (
     lesion_patches,
     masking_of_lesion,
 )
-from mmmedmask.testing.lesions import (
+from mmmedmask.phantoms.lesions import (
     LESION_CLASSES,
     draw_lesions_on,
     write_lesion_dataset,
 )
 from mmmedmask.visualization import Column, PictureUnits, draw_grid
-from mmmedmask.visualization.attention import (
+from mmmedmask.visualization.attention_pictures import (
     cover_partition,
     outline_lesions,
     overlay_map,
 )
 from mmmedmask.visualization.curves import draw_curves, read_scalars
 from mmmedmask.visualization.grid import stack
-from mmmedmask.visualization.report import Figure, Section
+from mmmedmask.visualization.html_report import Figure, Section
 
 PRETRAINING = 'msmae/demo/msmae_vit-micro-p8_1xb16-12e_lesion-phantoms.py'
 FINE_TUNING = ('msmae/demo/'

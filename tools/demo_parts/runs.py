@@ -16,7 +16,7 @@ from PIL import Image
 
 from demo_parts.stage import Step
 from mmmedmask import apis
-from mmmedmask.visualization.report import Section
+from mmmedmask.visualization.html_report import Section
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 

@@ -85,13 +85,16 @@ def convert_mae_checkpoint(source: Path,
         leave_out: Shell patterns of names that are not needed.
 
     Returns:
-        A :class:`mmmedmask.engine.mae_checkpoint.KeyReport`.
+        A :class:`mmmedmask.engine.checkpoint.mae_conversion.KeyReport`.
 
     Raises:
         ValueError: If not everything arrives that should; says what.
     """
-    from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
-    from mmmedmask.engine.mae_checkpoint import convert_mae
+    from mmmedmask.engine.checkpoint.mae_conversion import convert_mae
+    from mmmedmask.engine.checkpoint.reading import (
+        get_state_dict,
+        read_checkpoint,
+    )
 
     model, grid_size = (None, None) if config is None \
         else read_model(config)

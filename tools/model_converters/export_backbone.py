@@ -70,13 +70,13 @@ def export_backbone(source: Path,
         ValueError: If nothing has the prefix, or the naming does not know
             the architecture.
     """
-    from mmmedmask.engine.checkpoint import (
+    from mmmedmask.engine.checkpoint.naming import rename_backbone
+    from mmmedmask.engine.checkpoint.reading import (
         get_state_dict,
         normalize_prefix,
         read_checkpoint,
         select_prefix,
     )
-    from mmmedmask.engine.checkpoint_naming import rename_backbone
 
     checkpoint = read_checkpoint(source)
     tensors = get_state_dict(checkpoint)

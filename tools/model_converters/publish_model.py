@@ -42,7 +42,10 @@ def publish_model(source: Path,
     Raises:
         ValueError: If the source holds no tensors.
     """
-    from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
+    from mmmedmask.engine.checkpoint.reading import (
+        get_state_dict,
+        read_checkpoint,
+    )
 
     checkpoint = read_checkpoint(source)
     state_dict = {

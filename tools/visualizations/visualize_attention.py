@@ -128,8 +128,8 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     """
     from mmengine.registry import DATASETS
 
-    from mmmedmask.engine.attention_panel import choose_positions
-    from mmmedmask.engine.whole_images import Source, list_sources
+    from mmmedmask.engine.attention.panel import choose_positions
+    from mmmedmask.engine.attention.whole_images import Source, list_sources
 
     if args.images:
         files = Files(args.images)
@@ -154,7 +154,7 @@ def draw(args: argparse.Namespace) -> Path:
     from PIL import Image
 
     from mmmedmask.apis import build_trained_model, load_config
-    from mmmedmask.engine.attention_panel import (
+    from mmmedmask.engine.attention.panel import (
         check_model,
         draw_panel,
         load_panel,

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis
-    from mmmedmask.apis.embeddings import (
+    from mmmedmask.apis.patient_vectors import (
         build_models,
         extract_embeddings,
         save_embeddings,

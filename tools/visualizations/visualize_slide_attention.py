@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
 
 def find_classes(config, checkpoint: str) -> tuple[str, ...]:
     """Find the names of the classes where the run has kept them."""
-    from mmmedmask.engine.checkpoint import read_checkpoint
+    from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
     meta = read_checkpoint(checkpoint).get('meta') or {}
     known = (meta.get('dataset_meta') or {}).get('classes')
@@ -81,7 +81,7 @@ def find_classes(config, checkpoint: str) -> tuple[str, ...]:
 
 def bags_of_files(args):
     """Give each file's slides (one) and inputs."""
-    from mmmedmask.datasets.slide_features import SlideFeatures
+    from mmmedmask.datasets.slides.feature_readers import SlideFeatures
 
     for path in args.features:
         with SlideFeatures(path, mpp=args.slide_mpp) as features:
@@ -93,7 +93,7 @@ def bags_of_cases(args, config):
     """Give each patient's slides and inputs, as the data set makes them."""
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmmedmask.datasets.slide_features import SlideFeatures
+    from mmmedmask.datasets.slides.feature_readers import SlideFeatures
 
     init_default_scope(config.get('default_scope') or 'mmengine')
     loader = config.get(f'{args.split}_dataloader')
@@ -125,7 +125,7 @@ def bags_of_cases(args, config):
 
 def find_slides(places: list[Path]) -> dict[str, Path]:
     """Find slide files by their names."""
-    from mmmedmask.datasets.wsi.slide_list import list_slides
+    from mmmedmask.datasets.slides.slide_list import list_slides
 
     return {} if not places else {
         task.slide_id: task.path for task in list_slides(places)[0]}
@@ -166,8 +166,8 @@ def draw_slide(args, features, evidence, rows: slice, classes,
     """Draw one slide of a bag."""
     from PIL import Image
 
-    from mmmedmask.datasets.slide_names import slide_name
-    from mmmedmask.datasets.wsi.slide_pictures import find_picture
+    from mmmedmask.datasets.slides.feature_lookup import slide_name
+    from mmmedmask.datasets.slides.slide_pictures import find_picture
     from mmmedmask.visualization.slide_geojson import (
         patch_features,
         write_geojson,

@@ -42,7 +42,7 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build_encoder(args: argparse.Namespace):
     """Build the encoder that the arguments ask for, on its device."""
-    from mmmedmask.apis.tile_encoders import build_tile_encoder
+    from mmmedmask.apis.encoder_weights import build_tile_encoder
     encoder = build_tile_encoder(args.encoder, args.weights, args.config,
                                  args.random_weights, args.input_size)
     return encoder.to(args.device)

@@ -95,10 +95,10 @@ def report(result, finished: int, total: int) -> None:
 
 def extract(args: argparse.Namespace) -> list:
     """Extract the features and return what became of each slide."""
-    from mmmedmask.apis.slide_features import extract_slides
-    from mmmedmask.datasets.wsi.slide_list import list_slides
-    from mmmedmask.datasets.wsi.slide_tiles import TilingOptions
-    from mmmedmask.datasets.wsi.tissue import TissueOptions
+    from mmmedmask.apis.slide_extraction import extract_slides
+    from mmmedmask.datasets.slides.slide_list import list_slides
+    from mmmedmask.datasets.slides.tile_stream import TilingOptions
+    from mmmedmask.datasets.slides.tissue import TissueOptions
 
     tasks, notes = list_slides(args.slides, args.csv, args.slide_mpp)
     for note in notes:

@@ -63,7 +63,7 @@ def main() -> None:
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis.tile_bags import encode_bags
     from mmmedmask.datasets.image_io import ImageFileError
-    from mmmedmask.datasets.wsi.tile_bags import (
+    from mmmedmask.datasets.slides.bags_of_tiles import (
         find_tiles,
         make_bags,
         read_groups,

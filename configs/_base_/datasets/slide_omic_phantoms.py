@@ -1,4 +1,4 @@
-"""Drawn cohorts, see mmmedmask.testing.slide_omic_cohort.
+"""Drawn cohorts, see mmmedmask.phantoms.slide_omic_cohort.
 
     write_slide_omic_cohort('data/cohort_phantoms', num_cases=160)
 

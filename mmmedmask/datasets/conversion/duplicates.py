@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mmmedmask.datasets.conversion.report import CheckReport
+from mmmedmask.datasets.conversion.check_report import CheckReport
 
 NEAR_THRESHOLD = 0.6
 _SIDE = 32

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.labelled import (
     LabelledImage,
@@ -11,7 +12,6 @@ from mmmedmask.datasets.conversion.labelled import (
     describe_splits,
 )
 from mmmedmask.datasets.conversion.labelled_source import Conversion
-from mmmedmask.datasets.conversion.report import CheckReport
 from mmmedmask.datasets.labelled_images import LabelledImages
 
 

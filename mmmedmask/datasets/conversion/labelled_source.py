@@ -10,6 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.datasets.conversion.check_report import (
+    CheckReport,
+    ConversionError,
+)
 from mmmedmask.datasets.conversion.copies import Copies, find_copies
 from mmmedmask.datasets.conversion.duplicates import (
     ImageRecord,
@@ -25,7 +29,6 @@ from mmmedmask.datasets.conversion.labelled import (
     write_data_set,
 )
 from mmmedmask.datasets.conversion.mask_joining import join_masks
-from mmmedmask.datasets.conversion.report import CheckReport, ConversionError
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 
 

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
+from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.labelled import LabelledImage, LesionMask
-from mmmedmask.datasets.conversion.report import CheckReport
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.lesion_masks import gray_values
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.cohort import read_cohort
-from mmmedmask.datasets.conversion.report import CheckReport
-from mmmedmask.datasets.expression import ExpressionTable, load_expression
+from mmmedmask.datasets.conversion.check_report import CheckReport
+from mmmedmask.datasets.expression.table import (
+    ExpressionTable,
+    load_expression,
+)
+from mmmedmask.datasets.slides.cohort import read_cohort
 
 COHORT_NAME = 'cohort.csv'
 EXPRESSION_NAME = 'expression.npz'

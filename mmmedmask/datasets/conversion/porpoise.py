@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmmedmask.datasets.conversion.check_report import (
+    CheckReport,
+    ConversionError,
+)
 from mmmedmask.datasets.conversion.folders import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
-from mmmedmask.datasets.conversion.report import CheckReport, ConversionError
-from mmmedmask.datasets.expression import join_tables, load_expression
-from mmmedmask.datasets.slide_names import slide_name
+from mmmedmask.datasets.expression.table import join_tables, load_expression
+from mmmedmask.datasets.slides.feature_lookup import slide_name
 
 Z_SCORE_NOTICE = (
     'these are z-scores, made within one cohort: they tell its patients '

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion.folders import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
-from mmmedmask.datasets.expression import join_tables, load_expression
-from mmmedmask.datasets.expression_samples import (
+from mmmedmask.datasets.expression.samples import (
     PRIMARY_TUMOUR,
     match_samples,
     tcga_case,
 )
+from mmmedmask.datasets.expression.table import join_tables, load_expression
 
 _NAME = re.compile(r'TCGA_([A-Z0-9]+)_Counts\.exp(\.gz)?$')
 _NO_TYPE = ('TEST', )

@@ -2,8 +2,8 @@
 
 from mmmedmask.datasets.transforms.cmim_views import CMIMTwoViews
 from mmmedmask.datasets.transforms.color_jitter import ColorJitter
-from mmmedmask.datasets.transforms.contrastive_crop import ContrastiveCrop
-from mmmedmask.datasets.transforms.lesion_segmentation import (
+from mmmedmask.datasets.transforms.content_crops import ContrastiveCrop
+from mmmedmask.datasets.transforms.lesion_labels import (
     LoadLesionMask,
     RandomRotate90,
 )

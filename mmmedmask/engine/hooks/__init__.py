@@ -1,10 +1,10 @@
 """Hooks of the training and test loops."""
 
-from mmmedmask.engine.hooks.attention_mask import AttentionMaskHook
-from mmmedmask.engine.hooks.attention_panel import AttentionPanelHook
-from mmmedmask.engine.hooks.contrastive_crop import ContrastiveCropHook
+from mmmedmask.engine.attention.content_hook import ContrastiveCropHook
+from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
+from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
+from mmmedmask.engine.attention.panel_hook import AttentionPanelHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
-from mmmedmask.engine.hooks.lesion_coverage import LesionCoverageHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook

@@ -7,8 +7,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
-from mmmedmask.datasets.expression_scaler import GeneScaler, names_hash
-from mmmedmask.datasets.slide_omic import SlideOmicDataset
+from mmmedmask.datasets.expression.scaler import GeneScaler, names_hash
+from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 from mmmedmask.engine.hooks.transform_epoch import datasets_of
 from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
 from mmmedmask.registry import HOOKS

@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 from torch import Tensor, nn
 
-from mmmedmask.engine.checkpoint import (
+from mmmedmask.engine.checkpoint.reading import (
     MatchReport,
     get_state_dict,
     match_state_dicts,

@@ -4,7 +4,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import print_log
 
-from mmmedmask.engine.samplers.base import (
+from mmmedmask.engine.samplers.seeded_batches import (
     EpochBatchSampler,
     ask_dataset,
     shuffled,

@@ -13,7 +13,7 @@ from mmmedmask.functional.views import (
     draw_view,
     split_view_draws,
 )
-from mmmedmask.models.view_preprocessor import TileViewPreprocessor
+from mmmedmask.models.layers.view_preprocessor import TileViewPreprocessor
 from mmmedmask.registry import MODELS
 
 VIEW_SOURCES = ('device', 'loader')

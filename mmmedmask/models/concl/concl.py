@@ -24,7 +24,7 @@ from mmmedmask.models.concl.batch_shuffle import (
     unshuffle_batch,
 )
 from mmmedmask.models.concl.key_queue import KeyQueue
-from mmmedmask.models.run_info import run_info
+from mmmedmask.models.layers.run_info import run_info
 from mmmedmask.registry import MODELS
 
 

@@ -14,7 +14,7 @@ from mmmedmask.functional.views import (
     draw_view,
     split_view_draws,
 )
-from mmmedmask.models.view_preprocessor import TileViewPreprocessor
+from mmmedmask.models.layers.view_preprocessor import TileViewPreprocessor
 from mmmedmask.registry import MODELS
 
 
@@ -39,7 +39,7 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
             with parameters of its own.
         data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
         color_impl: See
-            :class:`~mmmedmask.models.view_preprocessor.TileViewPreprocessor`.
+            :class:`~mmmedmask.models.layers.view_preprocessor.TileViewPreprocessor`.
         seed: Seed of the draws; None takes the run's.
         non_blocking: Copy to the device without waiting.
 

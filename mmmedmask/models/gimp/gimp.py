@@ -17,7 +17,7 @@ from mmmedmask.models.gimp.gene_cache import (
     WITHOUT_GENES,
     GeneVectorCache,
 )
-from mmmedmask.models.run_info import run_info
+from mmmedmask.models.layers.run_info import run_info
 from mmmedmask.models.slide_omic.heads import class_labels
 from mmmedmask.models.slide_omic.parts import (
     build_part,

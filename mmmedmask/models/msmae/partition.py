@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 
 from mmmedmask.functional.attention_masking import map_to_patches
 from mmmedmask.functional.randomness import per_sample_uniform
-from mmmedmask.models.run_info import run_info
+from mmmedmask.models.layers.run_info import run_info
 
 # Left-right and top-bottom.
 FLIPS = {

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mmmedmask.datasets.conversion.report import (
+from mmmedmask.datasets.conversion.check_report import (
     ADVICE,
     CheckReport,
     Finding,

@@ -9,7 +9,7 @@ from mmmedmask.datasets.conversion.duplicates import (
     local_fingerprint,
     make_record,
 )
-from mmmedmask.testing.labelled_datasets import draw_scan
+from mmmedmask.phantoms.labelled_downloads import draw_scan
 
 COPIES = {
     'jpeg': lambda image: cv2.imdecode(

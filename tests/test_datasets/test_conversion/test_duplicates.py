@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.duplicates import (
     NEAR_THRESHOLD,
     add_duplicates,
@@ -11,9 +12,8 @@ from mmmedmask.datasets.conversion.duplicates import (
     make_record,
     near_pairs,
 )
-from mmmedmask.datasets.conversion.report import CheckReport
 from mmmedmask.datasets.image_io import read_image
-from mmmedmask.testing.glands import draw_gland_image
+from mmmedmask.phantoms.glands import draw_gland_image
 
 COPIES = {
     'jpeg': lambda image: cv2.imdecode(

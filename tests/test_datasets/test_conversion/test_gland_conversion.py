@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmmedmask.datasets.coco_instances import InstanceOptions
 from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.glands import (
+from mmmedmask.datasets.conversion.gland_datasets import (
     SOURCES,
     ConversionError,
     check,
@@ -19,7 +19,7 @@ from mmmedmask.datasets.conversion.glands import (
     find_glas,
     tight_box,
 )
-from mmmedmask.testing.glands import draw_gland_image
+from mmmedmask.phantoms.glands import draw_gland_image
 
 RELEASE = 'Warwick QU Dataset (Released 2016_07_08)'
 

@@ -14,14 +14,14 @@ from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
 from mmmedmask.datasets.conversion.busi import BUSI
+from mmmedmask.datasets.conversion.check_report import ADVICE, ConversionError
 from mmmedmask.datasets.conversion.folders import compare_counts, only_folder
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled import describe_splits
 from mmmedmask.datasets.conversion.labelled_check import check
 from mmmedmask.datasets.conversion.labelled_source import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
-from mmmedmask.datasets.conversion.report import ADVICE, ConversionError
-from mmmedmask.testing.labelled_datasets import (
+from mmmedmask.phantoms.labelled_downloads import (
     write_brain_download,
     write_busi_download,
     write_ham_download,

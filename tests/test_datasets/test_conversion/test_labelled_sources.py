@@ -15,6 +15,7 @@ from mmmedmask.datasets.conversion import (
     messidor2,
 )
 from mmmedmask.datasets.conversion import brain_tumor_mri as brain
+from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.labelled import LabelledImage
 from mmmedmask.datasets.conversion.labelled_source import group_by_copies
@@ -22,8 +23,7 @@ from mmmedmask.datasets.conversion.mask_joining import (
     join_masks,
     mask_to_binary,
 )
-from mmmedmask.datasets.conversion.report import CheckReport
-from mmmedmask.testing.labelled_datasets import (
+from mmmedmask.phantoms.labelled_downloads import (
     draw_mask,
     write_brain_download,
     write_busi_download,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.nct_crc import (
+from mmmedmask.datasets.conversion.nct_crc_lists import (
     LIST_NAMES,
     NCT_CLASS_TOTALS,
     check,

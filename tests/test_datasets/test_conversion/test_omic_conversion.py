@@ -6,15 +6,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from mmmedmask.datasets.cohort import read_cohort
 from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.check_report import ConversionError
 from mmmedmask.datasets.conversion.omics import OmicConversion
 from mmmedmask.datasets.conversion.porpoise import convert, find_tables
-from mmmedmask.datasets.conversion.report import ConversionError
 from mmmedmask.datasets.conversion.tcga_counts import convert as convert_counts
 from mmmedmask.datasets.conversion.tcga_counts import find_types
-from mmmedmask.datasets.expression import load_expression
-from mmmedmask.testing.slide_files import draw_genes
+from mmmedmask.datasets.expression.table import load_expression
+from mmmedmask.datasets.slides.cohort import read_cohort
+from mmmedmask.phantoms.slide_files import draw_genes
 
 HEADER = ('', 'case_id', 'slide_id', 'age', 'site', 'survival_months',
           'censorship', 'oncotree_code', 'A_rnaseq', 'B_rnaseq', 'C_rnaseq',

@@ -12,7 +12,7 @@ from commands import run
 from PIL import Image
 
 from mmmedmask.datasets.conversion.pairing import pair_within_classes
-from mmmedmask.datasets.slide_omic import SlideOmicDataset
+from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 
 TOOL = Path(__file__).resolve().parents[3] / 'tools' / \
     'dataset_converters' / 'pair_tiles_and_genes.py'

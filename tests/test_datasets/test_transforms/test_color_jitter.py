@@ -12,7 +12,7 @@ from torchvision.transforms import functional as TF  # noqa: N812
 
 from mmmedmask.datasets.transforms import ColorJitter
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.testing.nested import nested_dicts
+from mmmedmask.util.nested import nested_dicts
 
 # Brightness, contrast, saturation, hue; as torchvision has them.
 STEPS = dict(

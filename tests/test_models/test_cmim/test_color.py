@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import functional as TF  # noqa: N812
 
 from mmmedmask.functional.views import COLOR_DRAWS, ColorFamily, Colors
-from mmmedmask.models.color import (
+from mmmedmask.models.layers.color import (
     augment_colors_kornia,
     augment_colors_torchvision,
     blur_kernel,

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmedmask.testing.datasets import write_tile_folder
+from mmmedmask.phantoms.tiny_datasets import write_tile_folder
 
 from .tiny_concl import tiny_config
 

@@ -30,9 +30,9 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.engine.attention.whole_images import collate_whole
 from mmmedmask.engine.hooks import AttentionMaskHook
-from mmmedmask.engine.whole_images import collate_whole
-from mmmedmask.testing.lesions import LESION_CLASSES, write_lesion_dataset
+from mmmedmask.phantoms.lesions import LESION_CLASSES, write_lesion_dataset
 
 SIZE, PATCH = 64, 8
 GRID = SIZE // PATCH

@@ -15,7 +15,7 @@ from mmpretrain.models import VisionTransformer
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
-from mmmedmask.testing.configs import SETR_DIMS, shrink_config
+from mmmedmask.shrinking.shrink import SETR_DIMS, shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 BENCHMARKS = CONFIGS / 'msmae' / 'benchmarks'

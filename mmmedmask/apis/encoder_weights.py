@@ -1,0 +1,230 @@
+"""Build an encoder of tiles with weights whose origin is known.
+
+Weights come from a file or from torchvision, every tensor has to fit, and
+random ones have to be asked for.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+from mmmedmask.apis.runs import load_config
+from mmmedmask.engine.checkpoint.reading import (
+    get_state_dict,
+    match_state_dicts,
+    read_checkpoint,
+    select_prefix,
+    suggest_prefix,
+)
+from mmmedmask.models.layers.tile_encoders import (
+    BLOCK3_SUFFIX,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TileEncoder,
+    timm_network,
+    torchvision_network,
+)
+
+TIMM_PREFIX = 'timm:'
+CONFIG_ENCODER = 'cmim'
+TORCHVISION_DEFAULT = 'IMAGENET1K_V1'
+PRECISIONS = {
+    'float32': None,
+    'bfloat16': torch.bfloat16,
+    'float16': torch.float16,
+}
+"""Names of precisions, and what autocast is told."""
+
+
+def build_tile_encoder(name: str,
+                       weights: str | None = None,
+                       config: str | Path | None = None,
+                       random_seed: int | None = None,
+                       input_size: int | None = None) -> TileEncoder:
+    """Build an encoder.
+
+    Args:
+        name: ``'resnet50-block3'`` and other names of torchvision, see
+            :func:`~mmmedmask.models.layers.tile_encoders.torchvision_network`;
+            ``'timm:NAME'``; or ``'cmim'`` for the backbone of a
+            pre-training or classification config of ours.
+        weights: A file, whose tensors may have a prefix and may be more than
+            are needed; for torchvision also a name of its own weights, of
+            which ``'IMAGENET1K_V1'`` is the default and is downloaded.
+        config: The config of ``'cmim'``.
+        random_seed: Draw the weights with this seed instead, for tests and
+            as a baseline.
+        input_size: Side in pixels that tiles are resized to; None leaves
+            them, unless the encoder takes one size only.
+
+    Returns:
+        The encoder. Its attribute ``weights_id`` tells where the weights
+        come from: ``'sha256:...'``, ``'torchvision:...'`` or
+        ``'random:SEED'``.
+
+    Raises:
+        ValueError: If the name is not known, there are no weights or too
+            many, or they do not fit.
+        FileNotFoundError: If there is no such file.
+        ModuleNotFoundError: If the encoder is timm's, which is missing.
+    """
+    if weights is not None and random_seed is not None:
+        raise ValueError(
+            f'either weights ({weights!r}) or random ones, not both')
+    if (config is not None) != (name == CONFIG_ENCODER):
+        raise ValueError(
+            f'the encoder {CONFIG_ENCODER!r} needs the config it was trained '
+            f'with, and no other takes one; got encoder {name!r} and config '
+            f'{None if config is None else str(config)!r}')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0 if random_seed is None else random_seed)
+        network, units = _build_network(name, config)
+        if random_seed is not None and name == CONFIG_ENCODER:
+            network.init_weights()
+    identity = (f'random:{random_seed}' if random_seed is not None else
+                _load_weights(network, name, weights))
+    if input_size is not None:
+        units['input_size'] = input_size
+    encoder = TileEncoder(
+        network.to(memory_format=torch.channels_last), name, **units)
+    encoder.weights_id = identity
+    return encoder.requires_grad_(False)
+
+
+def _build_network(name: str,
+                   config: str | Path | None) -> tuple[nn.Module, dict]:
+    """Build a network with random weights, and say what belongs to it."""
+    if name == CONFIG_ENCODER:
+        return _backbone_of_config(config)
+    if name.startswith(TIMM_PREFIX):
+        return timm_network(name.removeprefix(TIMM_PREFIX))
+    network = torchvision_network(name)
+    return network, {
+        'mean': IMAGENET_MEAN,
+        'std': IMAGENET_STD,
+        # Transformers have one position embedding per patch.
+        'input_size': getattr(network, 'image_size', None),
+    }
+
+
+def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
+    config = load_config(path)
+    model = config.get('model') or {}
+    if not model.get('backbone'):
+        raise ValueError(
+            f'{str(path)!r} has no model with a backbone to encode with')
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    # Its own start weights are of no use: ours are loaded or drawn.
+    backbone = MODELS.build({key: value for key, value
+                             in model.backbone.items() if key != 'init_cfg'})
+    units = model.get('data_preprocessor') or config.get(
+        'data_preprocessor') or {}
+    mean, std = units.get('mean', IMAGENET_MEAN), units.get(
+        'std', IMAGENET_STD)
+    if units.get('data_range', 255) != 255:
+        raise ValueError(
+            f'{str(path)!r} is for images of another range than 8 bits '
+            f'(data_range {units["data_range"]})')
+    return backbone, {'mean': tuple(mean), 'std': tuple(std)}
+
+
+def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
+    """Load weights and say which they are."""
+    own = _torchvision_weights(name)
+    if weights is None and TORCHVISION_DEFAULT in own:
+        weights = TORCHVISION_DEFAULT
+    if weights in own:
+        tensors = _download(name.removesuffix(BLOCK3_SUFFIX), own[weights])
+        identity = f'torchvision:{weights}'
+    elif weights is None:
+        raise ValueError(
+            f'the encoder {name!r} needs a file with weights: give it with '
+            '--weights FILE, or ask for random ones with --random-weights')
+    elif not Path(weights).is_file():
+        hint = f', and torchvision has only {sorted(own)}' if own else ''
+        raise FileNotFoundError(
+            f'there is no file with weights {weights!r}{hint}')
+    else:
+        tensors = get_state_dict(read_checkpoint(weights))
+        identity = f'sha256:{_digest(Path(weights))}'
+    _load_all(network, tensors, str(weights))
+    return identity
+
+
+def _torchvision_weights(name: str) -> Mapping[str, object]:
+    if name.startswith(TIMM_PREFIX) or name == CONFIG_ENCODER:
+        return {}
+    return torchvision.models.get_model_weights(
+        name.removesuffix(BLOCK3_SUFFIX)).__members__
+
+
+def _download(base: str, weights: object) -> dict[str, Tensor]:
+    address = f'torchvision://{base}.{weights.name.lower()}'
+    try:
+        return get_state_dict(read_checkpoint(address))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f'cannot download the weights {weights.name} from {weights.url} '
+            f'({error}): download the file elsewhere and give it with '
+            '--weights FILE, or ask for random ones with --random-weights'
+        ) from error
+
+
+def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
+              source: str) -> None:
+    """Load every tensor of a network, whatever prefix it has."""
+    expected = network.state_dict()
+    prefix, _ = suggest_prefix(expected, tensors)
+    given = select_prefix(tensors, prefix)
+    report = match_state_dicts(
+        expected, given, compare_values=False,
+        # Files of the first releases of torchvision lack it.
+        allowed_missing=('*num_batches_tracked', ))
+    if len(report.matched) != report.expected:
+        raise ValueError(
+            f'{source!r} does not fit the encoder, {len(report.matched)} of '
+            f'{report.expected} tensors match:\n{report.describe()}')
+    network.load_state_dict(given, strict=False)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def encode_tiles(encoder: TileEncoder,
+                 tiles: np.ndarray,
+                 precision: str = 'float32') -> np.ndarray:
+    """Encode a batch of tiles on the device of the encoder.
+
+    Args:
+        encoder: The encoder.
+        tiles: RGB, uint8, shape (B, H, W, 3).
+        precision: One of ``PRECISIONS``.
+
+    Returns:
+        float32, shape (B, D).
+
+    Raises:
+        ValueError: If the precision is not known.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision must be one of {tuple(PRECISIONS)}, '
+                         f'got {precision!r}')
+    device = encoder.mean.device
+    # (B, H, W, 3) in memory is (B, 3, H, W) in channels_last.
+    batch = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2)
+    dtype = PRECISIONS[precision]
+    with torch.inference_mode(), torch.autocast(
+            device.type, dtype, enabled=dtype is not None):
+        features = encoder(batch)
+    return features.float().cpu().numpy()

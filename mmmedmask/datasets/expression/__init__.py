@@ -1,0 +1,1 @@
+"""Tables of gene expression: files, names of genes, units, scale."""

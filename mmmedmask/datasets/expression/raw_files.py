@@ -1,0 +1,129 @@
+"""Files of gene expression as they lie on disk, read without judgement.
+
+What the values mean and which genes are the same is settled in
+``expression.py``; here names and numbers are got out of files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmmedmask.datasets.expression.gdc import read_gdc_folder
+from mmmedmask.datasets.expression.gene_names import read_lines
+from mmmedmask.datasets.expression.matrix import read_matrix
+
+_ARRAY_SUFFIXES = ('.pt', '.npy')
+
+
+@dataclass
+class RawExpression:
+    """Names and numbers of a file.
+
+    Attributes:
+        values: float32 of shape (S, G).
+        case_ids: Names of the rows.
+        gene_names: Names of the columns, as in the file.
+        unit_hint: A name that may tell the unit.
+        notes: What was left out.
+    """
+
+    values: np.ndarray
+    case_ids: list[str]
+    gene_names: list[str]
+    unit_hint: str
+    notes: list[str] = field(default_factory=list)
+
+
+def read_expression_files(path: Path, unit: str | None, id_type: str | None,
+                          genes_in: str | None,
+                          sample_sheet: str | Path | None,
+                          missing_files: str, gene_list: str | Path | None,
+                          case_list: str | Path | None) -> RawExpression:
+    """Read a file or a folder; `load_expression` describes the arguments.
+
+    Returns:
+        Names and numbers.
+    """
+    if path.is_dir():
+        arrays = sorted(file for file in path.iterdir()
+                        if file.suffix in _ARRAY_SUFFIXES)
+        if arrays:
+            return _read_vectors(arrays, gene_list)
+        return RawExpression(*read_gdc_folder(path, unit, id_type,
+                                              sample_sheet, missing_files))
+    array = _load_array(path)
+    if array is not None:
+        return _name_matrix(array, path, gene_list, case_list)
+    values, cases, genes, notes = read_matrix(path, id_type, genes_in)
+    return RawExpression(values, cases, genes, path.name, notes)
+
+
+def _load_array(path: Path) -> np.ndarray | None:
+    """Load a torch or npy file, None for other files."""
+    with path.open('rb') as file:
+        begin = file.read(8)
+    if begin.startswith(b'\x93NUMPY'):
+        array = np.load(path, allow_pickle=False)
+    elif path.suffix in ('.pt', '.pth'):
+        array = torch.load(path, map_location='cpu', weights_only=True)
+        if not isinstance(array, torch.Tensor):
+            raise ValueError(
+                f'{path} must hold a tensor, it holds a '
+                f'{type(array).__name__}')
+        array = array.detach().float().numpy()
+    else:
+        return None
+    if array.dtype.kind not in 'fiu':
+        raise ValueError(f'{path} holds {array.dtype}, expected numbers')
+    return array
+
+
+def _genes_for(path: Path, gene_list: str | Path | None,
+               count: int) -> list[str]:
+    if gene_list is None:
+        raise ValueError(
+            f'{path} does not tell which gene is where: give gene_list, a '
+            f'text file with the names of its {count} genes in order')
+    genes = read_lines(gene_list)
+    if len(genes) != count:
+        raise ValueError(
+            f'{path} has {count} genes, {gene_list} names {len(genes)}')
+    return genes
+
+
+def _name_matrix(array: np.ndarray, path: Path,
+                 gene_list: str | Path | None,
+                 case_list: str | Path | None) -> RawExpression:
+    if array.ndim != 2:
+        raise ValueError(
+            f'{path} has the shape {array.shape}, expected (cases, genes)')
+    genes = _genes_for(path, gene_list, array.shape[1])
+    if case_list is None:
+        raise ValueError(
+            f'{path} does not tell which row is which case: give case_list, '
+            f'a text file with the names of its {array.shape[0]} cases')
+    cases = read_lines(case_list)
+    if len(cases) != len(array):
+        raise ValueError(
+            f'{path} has {len(array)} cases, {case_list} names {len(cases)}')
+    return RawExpression(array.astype(np.float32), cases, genes, path.name)
+
+
+def _read_vectors(files: Sequence[Path],
+                  gene_list: str | Path | None) -> RawExpression:
+    """Read a folder with a vector per case."""
+    vectors = []
+    for file in files:
+        vector = np.squeeze(_load_array(file))
+        if vector.ndim != 1 or vectors and len(vector) != len(vectors[0]):
+            raise ValueError(
+                f'{file} has the shape {vector.shape}, expected '
+                f'{vectors[0].shape if vectors else "(genes, )"}')
+        vectors.append(vector.astype(np.float32))
+    genes = _genes_for(files[0], gene_list, len(vectors[0]))
+    return RawExpression(
+        np.stack(vectors), [file.stem for file in files], genes,
+        files[0].parent.name)

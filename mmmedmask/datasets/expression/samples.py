@@ -1,0 +1,98 @@
+"""Which sample of a table belongs to which patient.
+
+TCGA barcodes, ``TCGA-OR-A5L9-01A-11R-A29S-07``: the first three parts are the
+patient, the first two digits of the fourth are the kind of sample (01 is a
+primary solid tumour, 06 a metastasis, 11 normal tissue), the rest tells the
+aliquot.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from mmmedmask.datasets.expression.gene_names import shown
+
+PRIMARY_TUMOUR = ('01', )
+
+_BARCODE = re.compile(
+    r'(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?:-(\d{2})[A-Z]?(?:-.*)?)?$')
+
+
+def tcga_case(name: str) -> str | None:
+    """Read the patient from a TCGA barcode, None if it is none."""
+    match = _BARCODE.match(name)
+    return match.group(1) if match else None
+
+
+def match_samples(
+    sample_ids: Sequence[str],
+    wanted: Mapping[str, str | None],
+    sample_types: Sequence[str] = PRIMARY_TUMOUR
+) -> tuple[dict[str, int], list[str]]:
+    """Find the sample of each patient.
+
+    A sample whose name is exactly the wanted one is taken. Else names are
+    read as TCGA barcodes: samples of the patient (or those that begin with
+    the wanted barcode) of one of ``sample_types``; the first by barcode if
+    there are several.
+
+    Args:
+        sample_ids: Samples of the table, all different.
+        wanted: For each patient the name of the sample, or None for the
+            patient's own name.
+        sample_types: Two-digit codes that count; a wanted name that holds a
+            code overrides them.
+
+    Returns:
+        Row of the sample for each patient that has one, and notes on
+        choices and on patients that have none.
+    """
+    rows = {sample: row for row, sample in enumerate(sample_ids)}
+    by_case: dict[str, list[str]] = {}
+    for sample in sorted(sample_ids):
+        case = tcga_case(sample)
+        if case is not None:
+            by_case.setdefault(case, []).append(sample)
+    found, several, others, absent = {}, [], [], []
+    for case, name in wanted.items():
+        name = name or case
+        if name in rows:
+            found[case] = rows[name]
+            continue
+        known = by_case.get(tcga_case(name), [])
+        usable = [
+            sample for sample in known if _fits(sample, name, sample_types)
+        ]
+        if usable:
+            found[case] = rows[usable[0]]
+            if len(usable) > 1:
+                several.append(f'{case}: {usable[0]} of {len(usable)}')
+        elif known:
+            others.append(f'{case}: {known[0]}')
+        else:
+            absent.append(case)
+    notes = []
+    for cases, what in (
+        (several, 'cases have several samples, the first was taken'),
+        (others, f'cases have samples, but none that was asked for (types '
+         f'{", ".join(sample_types)})'),
+        (absent, 'cases have no sample')):
+        if cases:
+            notes.append(f'{len(cases)} {what}: {shown(cases)}')
+    return found, notes
+
+
+def _fits(sample: str, name: str, sample_types: Sequence[str]) -> bool:
+    kind = _BARCODE.match(sample).group(2)
+    if tcga_case(name) != name:
+        return sample.startswith(name)
+    return kind is None or kind in sample_types
+
+
+def check_different(sample_ids: Sequence[str], source: str) -> None:
+    """Raise a ValueError that names samples that occur twice."""
+    twice = [name for name, count in Counter(sample_ids).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f'{source} has {len(twice)} samples more than once: '
+            f'{shown(twice)}')

@@ -1,0 +1,447 @@
+"""Tables of gene expression, aligned by the names of genes and samples."""
+
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.datasets.expression.gene_names import (
+    ID_TYPES,
+    GeneNames,
+    canonical_genes,
+    shown,
+)
+from mmmedmask.datasets.expression.raw_files import read_expression_files
+from mmmedmask.datasets.expression.samples import (
+    PRIMARY_TUMOUR,
+    check_different,
+    match_samples,
+)
+from mmmedmask.datasets.expression.units import (
+    check_unit,
+    convert_unit,
+    find_unit,
+)
+
+MAX_MISSING = 0.1
+"""Largest share of genes that may be missing, unless told otherwise."""
+
+DUPLICATES_CHOICES = ('error', 'mean')
+
+
+@dataclass(frozen=True, eq=False)
+class ExpressionTable:
+    """Expression of genes in samples. Never changed in place.
+
+    Attributes:
+        values: float32 of shape (S, G), NaN where missing, read-only.
+        case_ids: Names of the rows as in the file: patients, samples or
+            aliquots.
+        gene_ids: Ensembl ids without version, or symbols.
+        unit: One of :data:`~mmmedmask.datasets.expression.units.UNITS`.
+        source: Where it is from, for messages.
+        log2_offset: What was added before the logarithm, if the unit is one.
+        notes: What was left out, chosen or found missing on the way.
+    """
+
+    values: np.ndarray
+    case_ids: tuple[str, ...]
+    gene_ids: tuple[str, ...]
+    unit: str
+    source: str
+    log2_offset: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        expected = (len(self.case_ids), len(self.gene_ids))
+        if self.values.shape != expected:
+            raise ValueError(
+                f'{self.source}: values have the shape {self.values.shape}, '
+                f'but there are {expected[0]} samples and {expected[1]} '
+                'genes')
+        self.values.setflags(write=False)
+
+    def __deepcopy__(self, memo: dict) -> 'ExpressionTable':
+        # Data sets are copied to take subsets; one table does for all.
+        return self
+
+    @property
+    def id_type(self) -> str:
+        """Kind of the genes' names, ``'ensembl'`` or ``'symbol'``."""
+        return GeneNames(self.gene_ids[:100], self.source).id_type
+
+    def select(self, rows: Sequence[int],
+               names: Sequence[str]) -> 'ExpressionTable':
+        """Take rows and name them anew.
+
+        Args:
+            rows: Rows to take.
+            names: Their new names.
+
+        Returns:
+            A table with these rows.
+        """
+        return replace(
+            self, values=self.values[list(rows)], case_ids=tuple(names))
+
+    def for_cases(
+        self,
+        wanted: Mapping[str, str | None],
+        sample_types: Sequence[str] = PRIMARY_TUMOUR
+    ) -> 'ExpressionTable':
+        """Take the samples of patients, named by patient.
+
+        Args:
+            wanted: For each patient the name of the sample, or None for the
+                patient's own name.
+            sample_types: See :func:`~mmmedmask.datasets.expression.samples.\
+match_samples`.
+
+        Returns:
+            A table with one row per patient that has a sample with any
+            value; the notes tell the others.
+        """
+        rows, notes = match_samples(self.case_ids, wanted, sample_types)
+        blank = [
+            case for case, row in rows.items()
+            if np.isnan(self.values[row]).all()
+        ]
+        if blank:
+            notes.append(f'{len(blank)} cases have a sample without any '
+                         f'value: {shown(blank)}')
+            rows = {case: row for case, row in rows.items()
+                    if case not in blank}
+        table = self.select(list(rows.values()), list(rows))
+        return replace(table, notes=(*self.notes, *notes))
+
+    def align(self,
+              gene_ids: Sequence[str],
+              max_missing: float = MAX_MISSING) -> 'ExpressionTable':
+        """Bring the genes into a given order.
+
+        Genes that the table lacks become NaN, which is 0, the mean, after
+        :class:`~mmmedmask.datasets.expression.scaler.GeneScaler`. Others
+        than the given are left out.
+
+        Args:
+            gene_ids: Genes wanted, cleaned.
+            max_missing: Largest share of them that the table, or any single
+                row of it, may lack, in [0, 1).
+
+        Returns:
+            A table with these genes.
+
+        Raises:
+            ValueError: If more are missing; says how many and which.
+        """
+        if not 0 <= max_missing < 1:
+            raise ValueError(
+                f'max_missing must be in [0, 1), got {max_missing}')
+        gene_ids = canonical_genes(gene_ids, 'the gene list')
+        column = {gene: place for place, gene in enumerate(self.gene_ids)}
+        missing = [gene for gene in gene_ids if gene not in column]
+        self._check_missing(gene_ids, missing, max_missing)
+        values = np.full((len(self.case_ids), len(gene_ids)), np.nan,
+                         np.float32)
+        present = [place for place, gene in enumerate(gene_ids)
+                   if gene in column]
+        values[:, present] = self.values[:, [
+            column[gene_ids[place]] for place in present]]
+        share = np.isnan(values).mean(axis=1)
+        if (share > max_missing).any():
+            worst = int(share.argmax())
+            raise ValueError(
+                f'{self.source}: case {self.case_ids[worst]} lacks '
+                f'{share[worst]:.1%} of {len(gene_ids)} genes, more than '
+                f'max_missing={max_missing:g}')
+        notes = list(self.notes)
+        if missing:
+            notes.append(
+                f'{len(missing)} of {len(gene_ids)} genes are missing and '
+                f'get the training mean: {shown(missing)}')
+        extra = len(self.gene_ids) - len(present)
+        if extra:
+            notes.append(f'left out {extra} genes that are not in the list')
+        return replace(
+            self, values=values, gene_ids=tuple(gene_ids),
+            notes=tuple(notes))
+
+    def _check_missing(self, gene_ids: Sequence[str], missing: Sequence[str],
+                       max_missing: float) -> None:
+        if len(missing) <= max_missing * len(gene_ids):
+            return
+        wanted = GeneNames(gene_ids[:100], 'the gene list').id_type
+        hint = ''
+        if wanted != self.id_type:
+            hint = (f'; the list has {wanted} names, the table '
+                    f'{self.id_type} names')
+        raise ValueError(
+            f'{self.source} lacks {len(missing)} of {len(gene_ids)} genes '
+            f'({len(missing) / len(gene_ids):.1%}), more than '
+            f'max_missing={max_missing:g}: {shown(missing)}{hint}')
+
+    def convert(self, unit: str) -> 'ExpressionTable':
+        """Convert to another unit, see :func:`~mmmedmask.datasets.\
+expression_units.convert_unit`.
+
+        Args:
+            unit: The unit wanted.
+
+        Returns:
+            The table in that unit.
+
+        Raises:
+            ValueError: If it cannot be done.
+        """
+        if (unit, 1.0) == (self.unit, self.log2_offset):
+            return self
+        values = convert_unit(self.values, self.unit, unit, self.source,
+                              self.log2_offset)
+        return replace(
+            self,
+            values=values,
+            unit=unit,
+            log2_offset=1.0,
+            notes=(*self.notes, f'converted {self.unit} to {unit}'))
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to one file, whole or not at all.
+
+        :func:`load_expression` reads it in seconds where the original takes
+        minutes.
+
+        Args:
+            path: The ``.npz`` to (over)write.
+        """
+        path = Path(path)
+        partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
+        with partial.open('wb') as stream:
+            np.savez(
+                stream,
+                values=self.values,
+                case_ids=np.array(self.case_ids, dtype=str),
+                gene_ids=np.array(self.gene_ids, dtype=str),
+                unit=np.array(self.unit),
+                log2_offset=np.array(self.log2_offset))
+        os.replace(partial, path)
+
+
+def load_expression(path: str | Path | Sequence[str | Path],
+                    unit: str | None = None,
+                    convert: str | None = None,
+                    log2_offset: float = 1.0,
+                    id_type: str | None = None,
+                    genes_in: str | None = None,
+                    duplicates: str = 'error',
+                    sample_sheet: str | Path | None = None,
+                    missing_files: str = 'raise',
+                    gene_list: str | Path | None = None,
+                    case_list: str | Path | None = None) -> ExpressionTable:
+    """Read gene expression in any of the layouts that users have.
+
+    - A **folder of the GDC**: a file per sample, as HTSeq (FPKM, FPKM-UQ or
+      counts, two columns without header) or STAR (nine columns) wrote it,
+      in the folder or in one folder each, and a sample sheet.
+    - **One matrix** as csv, tsv or parquet, also in gz or zip, with genes in
+      rows or in columns. Columns that end with ``_rnaseq`` are the genes if
+      there are any (tables of PORPOISE), and rows of one ``case_id`` count
+      once.
+    - ``.npz`` that :meth:`ExpressionTable.save` wrote.
+    - ``.pt`` or ``.npy`` with a matrix (cases, genes), or a folder of them
+      with a vector per case, named by the case: only with a list of genes.
+
+    What a file is, is seen from its content. Rows of HTSeq and STAR that
+    count reads outside of genes and copies of genes on chromosome Y
+    (``ENSGR...``, ``_PAR_Y``) are left out.
+
+    Several files are put one below the other, with the genes that all have.
+
+    Args:
+        path: File or folder, or several.
+        unit: One of :data:`~mmmedmask.datasets.expression.units.UNITS`.
+            None lets the columns of the file, its name and its values tell;
+            where they do not, it is an error. STAR's files hold several:
+            ``unit`` chooses.
+        convert: Unit to convert to; None leaves it.
+        log2_offset: What was added before the logarithm, for ``log2_...``.
+        id_type: ``'ensembl'`` or ``'symbol'``, for files with both; None
+            takes Ensembl ids if there are any.
+        genes_in: ``'rows'`` or ``'columns'`` of a matrix; None lets the
+            names tell.
+        duplicates: ``'error'``, or ``'mean'`` for the mean of all columns of
+            the same gene.
+        sample_sheet: The GDC's sample sheet; None takes the only
+            ``gdc_sample_sheet*.tsv`` in the folder.
+        missing_files: What to do where the sample sheet names files that
+            are not there: ``'raise'``, or ``'report'`` in the notes.
+        gene_list: Text file with a gene per line, for ``.pt`` and ``.npy``.
+        case_list: Text file with a case per line, for a matrix in ``.pt`` or
+            ``.npy``.
+
+    Returns:
+        The table, with all samples of the file.
+
+    Raises:
+        FileNotFoundError: If something that is named is not there.
+        ValueError: If the file is not as described, a sample or a gene
+            occurs twice, or the unit is not clear or contradicted; if
+            several files differ in unit, share few genes, or hold z-scores,
+            whose zeros differ from file to file.
+    """
+    if not isinstance(path, str | Path):
+        if not path:
+            raise ValueError('path must name a file, got an empty list')
+        return join_tables([
+            load_expression(part, unit, convert, log2_offset, id_type,
+                            genes_in, duplicates, sample_sheet,
+                            missing_files, gene_list, case_list)
+            for part in path
+        ])
+    for name, value, choices in (('id_type', id_type, ID_TYPES),
+                                 ('genes_in', genes_in, ('rows', 'columns'))):
+        if value is not None and value not in choices:
+            raise ValueError(
+                f'{name} must be one of {choices} or None, got {value!r}')
+    for name, value, choices in (('duplicates', duplicates,
+                                  DUPLICATES_CHOICES),
+                                 ('missing_files', missing_files,
+                                  ('raise', 'report'))):
+        if value not in choices:
+            raise ValueError(
+                f'{name} must be one of {choices}, got {value!r}')
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f'The expression {path} does not exist')
+    table = _read_saved(path)
+    if table is not None:
+        if unit not in (None, table.unit):
+            raise ValueError(
+                f'{path} holds {table.unit}, got unit={unit!r}; convert= '
+                'converts')
+    else:
+        raw = read_expression_files(path, unit, id_type, genes_in,
+                                    sample_sheet, missing_files, gene_list,
+                                    case_list)
+        check_different(raw.case_ids, str(path))
+        values, genes, notes = _merge_genes(raw.values, raw.gene_names,
+                                            str(path), duplicates)
+        if unit is None:
+            unit = find_unit(values, str(path), raw.unit_hint)
+            notes.append(f'took the values to be {unit}')
+        else:
+            check_unit(values, unit, str(path), log2_offset)
+        offset = log2_offset if unit.startswith('log2_') else 1.0
+        table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
+                                unit, str(path), offset,
+                                (*raw.notes, *notes))
+    return table if convert is None else table.convert(convert)
+
+
+def join_tables(tables: Sequence[ExpressionTable],
+                allow_zscores: bool = False) -> ExpressionTable:
+    """Put tables one below the other, with the genes that all have.
+
+    Args:
+        tables: At least one.
+        allow_zscores: Whether to put z-scores together as well: differences
+            between the tables are then what z-scoring has made of them.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: If the tables differ in unit, share few genes or samples
+            occur twice; if they hold z-scores, unless allowed.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    first, source = tables[0], ' + '.join(table.source for table in tables)
+    if first.unit == 'zscore' and not allow_zscores:
+        raise ValueError(
+            f'{source} were z-scored each by itself, so that differences '
+            'between them are lost and others appear: join the tables '
+            'before z-scores are taken')
+    for table in tables[1:]:
+        if (table.unit, table.log2_offset) != (first.unit, first.log2_offset):
+            raise ValueError(
+                f'{table.source} holds {table.unit} (log2_offset '
+                f'{table.log2_offset:g}), {first.source} holds {first.unit} '
+                f'(log2_offset {first.log2_offset:g})')
+    shared = set(first.gene_ids).intersection(
+        *(table.gene_ids for table in tables[1:]))
+    sizes = [len(table.gene_ids) for table in tables]
+    if len(shared) < (1 - MAX_MISSING) * min(sizes):
+        raise ValueError(
+            f'{source} have {sizes} genes and share {len(shared)}; at least '
+            f'{1 - MAX_MISSING:.0%} of the smallest number are needed')
+    genes = [gene for gene in first.gene_ids if gene in shared]
+    notes = [note for table in tables for note in table.notes]
+    if len(shared) < max(sizes):
+        notes.append(f'kept the {len(shared)} genes that all have, of '
+                     f'{sizes}')
+    values, cases = [], []
+    for table in tables:
+        column = {gene: place for place, gene in enumerate(table.gene_ids)}
+        values.append(table.values[:, [column[gene] for gene in genes]])
+        cases += table.case_ids
+    check_different(cases, source)
+    return ExpressionTable(
+        np.concatenate(values), tuple(cases), tuple(genes), first.unit,
+        source, first.log2_offset, tuple(dict.fromkeys(notes)))
+
+
+def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
+                 duplicates: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Keep one column per gene.
+
+    Returns:
+        Values, genes, notes.
+    """
+    genes = GeneNames(names, source)
+    if not genes.gene_ids:
+        raise ValueError(f'{source} has no gene')
+    notes = list(genes.notes)
+    expressed = sum(
+        bool((np.nan_to_num(values[:, row]) != 0).any())
+        for row in genes.par_rows)
+    if expressed:
+        notes.append(f'{expressed} of the copies on chromosome Y were '
+                     'expressed')
+    if genes.rows != list(range(values.shape[1])):
+        values = values[:, genes.rows]
+    twice = genes.duplicates()
+    gene_ids = genes.gene_ids
+    if twice:
+        if duplicates == 'error':
+            raise ValueError(
+                f'{source} has {len(twice)} genes more than once: '
+                f"{shown(list(twice))}; duplicates='mean' takes their mean")
+        first = {places[0]: places for places in twice.values()}
+        later = {place for places in twice.values() for place in places[1:]}
+        kept = [place for place in range(len(gene_ids))
+                if place not in later]
+        merged = values[:, kept].copy()
+        for column, place in enumerate(kept):
+            if place in first:
+                merged[:, column] = values[:, first[place]].mean(axis=1)
+        values, gene_ids = merged, [gene_ids[place] for place in kept]
+        notes.append(f'took the mean of {len(twice)} genes that occur more '
+                     f'than once: {shown(list(twice))}')
+    return np.ascontiguousarray(values, np.float32), gene_ids, notes
+
+
+def _read_saved(path: Path) -> ExpressionTable | None:
+    """Read what :meth:`ExpressionTable.save` wrote, None for other files."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        if 'values.npy' not in archive.namelist():
+            return None
+    with np.load(path, allow_pickle=False) as saved:
+        return ExpressionTable(
+            saved['values'], tuple(saved['case_ids'].tolist()),
+            tuple(saved['gene_ids'].tolist()), str(saved['unit']), str(path),
+            float(saved['log2_offset']))

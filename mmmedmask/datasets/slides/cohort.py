@@ -1,0 +1,192 @@
+"""The patients of a cohort: their slides, classes and follow-up.
+
+One csv, a superset of those of CLAM, MCAT and STAMP, with a line per slide.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from mmengine.logging import print_log
+
+from mmmedmask.datasets.slides.feature_lookup import slide_name
+
+OPTIONAL_COLUMNS = ('split', 'site', 'survival_months', 'censorship',
+                    'rna_id', 'features_path', 'mpp')
+"""Columns that a cohort csv may have; others are of no concern here."""
+
+_PER_CASE = ('split', 'site', 'survival_months', 'censorship', 'rna_id')
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide of a patient.
+
+    Attributes:
+        slide_id: Its name without endings.
+        features_path: Its file of features if the csv names it, else None.
+        mpp: Micrometres per pixel of its finest level if the csv tells.
+    """
+
+    slide_id: str
+    features_path: str | None = None
+    mpp: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A patient.
+
+    Attributes:
+        case_id: Name.
+        label: Name of the class.
+        slides: The slides in the order of the csv, may be none.
+        split: ``'train'`` and so on if the csv tells, else None.
+        site: Where it was collected if the csv tells, else None.
+        survival_months: Time to death or last contact if the csv tells.
+        censorship: 1 if the patient was alive at that time, 0 if dead.
+        rna_id: Name of the sample of expression if the csv tells.
+    """
+
+    case_id: str
+    label: str
+    slides: tuple[Slide, ...] = field(default=())
+    split: str | None = None
+    site: str | None = None
+    survival_months: float | None = None
+    censorship: int | None = None
+    rna_id: str | None = None
+
+
+def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
+    """Read a cohort csv.
+
+    Required columns are ``case_id``, ``slide_id`` (may be empty: a patient
+    without a slide) and ``label``; see ``OPTIONAL_COLUMNS`` for others.
+    ``censorship`` is 1 for patients whose death was not observed.
+
+    Args:
+        path: The csv, plain, in zip or gz, UTF-8 with or without a byte
+            order mark.
+        label_column: Name of the column with the class.
+
+    Returns:
+        Patients in the order of their first line.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a column is missing, a required cell is empty, lines
+            of a patient contradict each other, or a slide occurs twice;
+            names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'The cohort csv {path} does not exist')
+    lines = _read_lines(path, label_column)
+    cases: dict[str, Case] = {}
+    slides: dict[str, list[Slide]] = {}
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=2):
+        where = f'{path}, line {number}'
+        case = _read_case(where, line, label_column)
+        first = cases.setdefault(case.case_id, case)
+        for name in ('label', *_PER_CASE):
+            if getattr(first, name) != getattr(case, name):
+                raise ValueError(
+                    f'{where}: case {case.case_id} has {name} '
+                    f'{getattr(case, name)!r}, in a line before '
+                    f'{getattr(first, name)!r}')
+        of_case = slides.setdefault(case.case_id, [])
+        if not line['slide_id']:
+            continue
+        slide = _read_slide(where, line)
+        if slide.slide_id in seen:
+            raise ValueError(
+                f'{where}: slide {slide.slide_id} is listed in line '
+                f'{seen[slide.slide_id]} already')
+        seen[slide.slide_id] = number
+        of_case.append(slide)
+    if not cases:
+        raise ValueError(f'{path} lists no case')
+    return [
+        Case(**{**vars(case), 'slides': tuple(slides[case.case_id])})
+        for case in cases.values()
+    ]
+
+
+def cohort_classes(cases: Sequence[Case]) -> tuple[str, ...]:
+    """List the classes of a cohort, sorted: a class's place is its label."""
+    return tuple(sorted({case.label for case in cases}))
+
+
+def _read_lines(path: Path, label_column: str) -> list[Mapping[str, str]]:
+    required = ('case_id', 'slide_id', label_column)
+    try:
+        names = pd.read_csv(path, nrows=0, encoding='utf-8-sig').columns
+        missing = [name for name in required if name not in names]
+        if missing:
+            raise ValueError(
+                f'{path} lacks the columns {missing}; it has '
+                f'{list(names[:20])}')
+        kept = [name for name in names
+                if name in required or name in OPTIONAL_COLUMNS]
+        frame = pd.read_csv(
+            path, usecols=kept, dtype=str, keep_default_na=False,
+            encoding='utf-8-sig')
+    except pd.errors.ParserError as error:
+        raise ValueError(f'Cannot read {path}: {error}') from error
+    for name in names:
+        meant = difflib.get_close_matches(name, OPTIONAL_COLUMNS, 1, 0.85)
+        if meant and name not in kept and meant[0] not in kept:
+            print_log(
+                f'{path}: the column {name!r} is of no concern here; did you '
+                f'mean {meant[0]!r}?',
+                logger='current',
+                level=30)
+    return frame.apply(lambda column: column.str.strip()).to_dict('records')
+
+
+def _read_case(where: str, line: Mapping[str, str],
+               label_column: str) -> Case:
+    empty = [name for name in ('case_id', label_column) if not line[name]]
+    if empty:
+        raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+    months = _number(where, line, 'survival_months')
+    if months is not None and months < 0:
+        raise ValueError(
+            f'{where}: survival_months must not be negative, got {months:g}')
+    censorship = _number(where, line, 'censorship')
+    if censorship not in (None, 0, 1):
+        raise ValueError(
+            f'{where}: censorship must be 0 or 1, got {censorship:g}')
+    return Case(
+        case_id=line['case_id'],
+        label=line[label_column],
+        split=line.get('split') or None,
+        site=line.get('site') or None,
+        survival_months=months,
+        censorship=None if censorship is None else int(censorship),
+        rna_id=line.get('rna_id') or None)
+
+
+def _read_slide(where: str, line: Mapping[str, str]) -> Slide:
+    mpp = _number(where, line, 'mpp')
+    if mpp is not None and not mpp > 0:
+        raise ValueError(f'{where}: mpp must be positive, got {mpp:g}')
+    return Slide(slide_name(line['slide_id']),
+                 line.get('features_path') or None, mpp)
+
+
+def _number(where: str, line: Mapping[str, str], name: str) -> float | None:
+    text = line.get(name)
+    if not text or text.lower() in ('nan', 'na'):
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = float('nan')
+    if number - number != 0:
+        raise ValueError(f'{where}: {name} must be a number, got {text!r}')
+    return number

@@ -1,0 +1,263 @@
+"""Read features of slides as the usual tools wrote them, a slice at a time.
+
+CLAM, TRIDENT and STAMP files, tensors and arrays are told apart by their
+content. Only the rows that are asked for are read.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mmmedmask.datasets.slides.feature_cache import FeatureCache
+from mmmedmask.datasets.slides.feature_files import (
+    FeatureFile,
+    SlideFeatureError,
+    open_feature_file,
+)
+
+# Rows between two wanted ones that are cheaper to read than to skip.
+_GAP = 32
+_BAD_ROWS_SHOWN = 5
+
+
+class SlideFeatures:
+    """The features of one slide on disk.
+
+    The file is opened when rows are first wanted, again after unpickling
+    and again in a forked process: handles are never shared.
+
+    Attributes:
+        path: The file.
+        num_patches: Number of patches N, may be 0.
+        dims: Size of a feature D.
+        layout: ``'clam'``, ``'trident'``, ``'stamp'``, ``'h5'``, ``'pt'`` or
+            ``'npy'``.
+        encoder: Name of the encoder if the file tells it, else None.
+        has_coords: Whether the file has coordinates.
+        coord_unit: ``'level0'`` for pixels of the slide's finest level,
+            ``'tile'`` for pixels at the resolution of the tiles (STAMP
+            without ``mpp``), None without coordinates. Files that do not say
+            are taken to mean ``'level0'``, as CLAM does.
+        patch_size: Side of a patch in the unit of the coordinates, if the
+            file tells it, else None.
+
+    Args:
+        path: The file.
+        dims: The feature size that is expected; None takes any.
+        mpp: Micrometres per pixel of the slide's finest level. Only STAMP
+            files need it, which hold micrometres: without it their
+            coordinates are pixels of the tiles.
+        cache_dir: Folder for a copy in fp16 that is read fast, made when
+            rows are first wanted; None makes none. See
+            :class:`~mmmedmask.datasets.slides.feature_cache.FeatureCache`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        SlideFeatureError: If it is no file of features, is truncated, or
+            holds features of another size than ``dims``.
+        ValueError: If ``dims`` or ``mpp`` is not positive.
+    """
+
+    def __init__(self,
+                 path: str | Path,
+                 dims: int | None = None,
+                 mpp: float | None = None,
+                 cache_dir: str | Path | None = None) -> None:
+        for name, value in (('dims', dims), ('mpp', mpp)):
+            if value is not None and not value > 0:
+                raise ValueError(f'{name} must be positive, got {value}')
+        self.path = Path(path)
+        self.mpp = mpp
+        self._cache = None if cache_dir is None else FeatureCache(cache_dir)
+        self._file: FeatureFile | None = None
+        self._owner = -1
+        self._coords: torch.Tensor | None = None
+        file = self._open()
+        self.num_patches, self.dims = file.shape
+        self.layout = file.layout
+        self.encoder = file.encoder
+        self.has_coords = file.has_coords
+        self._scale, self.coord_unit, self.patch_size = _coordinates(
+            file, mpp)
+        if dims is not None and self.dims != dims:
+            self.close()
+            encoder = (f'encoder {self.encoder!r}' if self.encoder else
+                       'an encoder that the file does not name')
+            raise SlideFeatureError(
+                f'{self.path} holds features of size {self.dims} ({encoder}), '
+                f'expected {dims}')
+
+    def _open(self) -> FeatureFile:
+        """Give this process's own handle."""
+        if self._file is None or self._owner != os.getpid():
+            # A handle that came over a fork is the parent's to close.
+            self._file = open_feature_file(self.path)
+            self._owner = os.getpid()
+        return self._file
+
+    def close(self) -> None:
+        """Close the file; it is opened again when needed."""
+        if self._file is not None and self._owner == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __enter__(self) -> 'SlideFeatures':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, '_file': None, '_owner': -1, '_coords': None}
+
+    def __len__(self) -> int:
+        return self.num_patches
+
+    def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Read a slice, and no other row.
+
+        Args:
+            start: First row, in [0, N].
+            stop: Row after the last, in [start, N]; None means N.
+
+        Returns:
+            float32 of shape (stop - start, D), a copy.
+
+        Raises:
+            ValueError: If the slice is out of range.
+            SlideFeatureError: If a feature is NaN or infinite, or the file
+                is damaged.
+        """
+        stop = self.num_patches if stop is None else stop
+        if not 0 <= start <= stop <= self.num_patches:
+            raise ValueError(
+                f'Rows {start} to {stop} are out of range for '
+                f'{self.num_patches} patches of {self.path}')
+        if self._cache is None:
+            rows = self._open().rows(start, stop)
+        else:
+            rows = self._cache.rows(self._open(), start, stop)
+        check_finite(rows, self.path, start)
+        return rows
+
+    def take(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Read chosen rows, in any order and more than once.
+
+        Rows that lie close together in the file are read in one go.
+
+        Args:
+            rows: Row numbers, length R.
+
+        Returns:
+            float32 of shape (R, D).
+
+        Raises:
+            ValueError: If a row is out of range.
+            SlideFeatureError: As :meth:`read`.
+        """
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        if not len(rows):
+            return torch.empty(0, self.dims)
+        wanted, place = rows.unique(return_inverse=True)
+        if wanted[0] < 0 or wanted[-1] >= self.num_patches:
+            raise ValueError(
+                f'Rows {int(wanted[0])} to {int(wanted[-1])} are out of '
+                f'range for {self.num_patches} patches of {self.path}')
+        ends = (wanted.diff() > _GAP).nonzero().flatten() + 1
+        parts = [
+            self.read(int(part[0]), int(part[-1]) + 1)[part - part[0]]
+            for part in wanted.tensor_split(ends)
+        ]
+        found = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if len(place) == len(wanted) and bool((place.diff() == 1).all()):
+            return found
+        return found[place]
+
+    @property
+    def coords(self) -> torch.Tensor | None:
+        """Upper left corners (x, y), int64 of shape (N, 2), or None.
+
+        The unit is ``coord_unit``.
+        """
+        if not self.has_coords:
+            return None
+        if self._coords is None:
+            if self._cache is None:
+                stored = self._open().coords()
+            else:
+                stored = self._cache.coords(self._open())
+            if self._scale != 1:
+                stored = stored * self._scale
+            if stored.is_floating_point():
+                if not bool(torch.isfinite(stored).all()):
+                    raise SlideFeatureError(
+                        f'{self.path} has coordinates that are NaN or '
+                        'infinite')
+                stored = stored.round()
+            self._coords = stored.to(torch.int64)
+        return self._coords
+
+
+def open_features(path: str | Path,
+                  dims: int | None = None,
+                  mpp: float | None = None,
+                  cache_dir: str | Path | None = None) -> SlideFeatures:
+    """Open a file of slide features, see :class:`SlideFeatures`.
+
+    Args:
+        path: The file, in whatever layout.
+        dims: The feature size that is expected; None takes any.
+        mpp: Micrometres per pixel of the slide, for STAMP's coordinates.
+        cache_dir: Folder for copies in fp16.
+
+    Returns:
+        The features, not yet read.
+    """
+    return SlideFeatures(path, dims, mpp, cache_dir)
+
+
+def check_finite(rows: torch.Tensor, path: str | Path, first: int) -> None:
+    """Refuse features that are NaN or infinite.
+
+    Args:
+        rows: Features of shape (R, D).
+        path: Their file, for the message.
+        first: Row of the file that ``rows`` begins with.
+
+    Raises:
+        SlideFeatureError: If there is one; names the file and the first
+            rows.
+    """
+    # A sum is NaN or infinite if a term is, and costs no second array.
+    if not rows.numel() or bool(torch.isfinite(rows.sum(dtype=torch.float64))):
+        return
+    bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten() + first
+    shown = ', '.join(map(str, bad[:_BAD_ROWS_SHOWN].tolist()))
+    more = ', ...' if len(bad) > _BAD_ROWS_SHOWN else ''
+    raise SlideFeatureError(
+        f'{path} has NaN or infinite features in {len(bad)} of '
+        f'{len(rows)} rows read, the first are rows {shown}{more}')
+
+
+def _coordinates(
+        file: FeatureFile,
+        mpp: float | None) -> tuple[float, str | None, int | None]:
+    """Say how stored coordinates become pixels, of what, and the patch size.
+
+    Returns:
+        Factor, unit, side of a patch.
+    """
+    if not file.has_coords:
+        return 1, None, None
+    if not file.in_micrometres:
+        return 1, 'level0', file.patch_size
+    if mpp is not None:
+        side = None if file.tile_um is None else round(file.tile_um / mpp)
+        return 1 / mpp, 'level0', side
+    if not file.tile_um or not file.tile_px:
+        raise SlideFeatureError(
+            f'{file.path} has coordinates in micrometres and does not tell '
+            'the size of a tile in pixels: give the slide\'s mpp')
+    return file.tile_px / file.tile_um, 'tile', round(file.tile_px)

@@ -1,0 +1,213 @@
+"""Write features as CLAM does, whole or not at all, and find them again.
+
+``features`` float32 (N, D) in chunks of 32 rows and ``coords`` int32 (N, 2),
+as CLAM's ``h5_files``; encoder and geometry stand in attributes named as
+TRIDENT's, and all settings of the run in one attribute more.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+
+CHUNK_ROWS = 32
+_LONGEST = 60
+SETTINGS_KEY = 'mmmedmask_settings'
+"""Attribute of the file with the settings of the run as JSON."""
+_HDF5_START = b'\x89HDF\r\n\x1a\n'
+_FOREIGN = ('{} was not written by mmmedmask: choose another folder, or move '
+            'it away')
+# What the settings of files did not tell at first.
+_FIRST_SETTINGS = {'precision': 'float32'}
+
+
+class FeatureWriter:
+    """A file of features that appears under its name when it is complete.
+
+    Until then it is a hidden file beside it, which a killed run leaves
+    behind and the next one on the same machine takes away.
+
+    Args:
+        path: The file; its folder is made.
+        coords: Upper left corners (x, y) of the tiles, shape (N, 2).
+        dims: Size of a feature D.
+        encoder: Name of the encoder.
+        settings: All that decides about the features, as plain values.
+        grid: Attributes of the coordinates, such as ``patch_size_level0``.
+
+    Raises:
+        ValueError: If the coordinates are none, or do not fit into int32.
+    """
+
+    def __init__(self, path: Path, coords: np.ndarray, dims: int,
+                 encoder: str, settings: Mapping,
+                 grid: Mapping[str, object]) -> None:
+        if coords.ndim != 2 or coords.shape[1] != 2:
+            raise ValueError(
+                f'coords must have the shape (N, 2), got {coords.shape}')
+        if len(coords) and np.abs(coords).max() > np.iinfo(np.int32).max:
+            raise ValueError(
+                f'a coordinate of {np.abs(coords).max()} is too large for '
+                'int32')
+        self.path = path
+        self._written = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+        self._partial = path.with_name(
+            f'.{path.name}.{socket.gethostname()}.{os.getpid()}.part')
+        self._file = h5py.File(self._partial, 'w')
+        self._features = self._file.create_dataset(
+            'features', (len(coords), dims), np.float32,
+            chunks=(CHUNK_ROWS, dims), maxshape=(None, dims))
+        self._features.attrs.update(encoder=encoder, name=path.stem)
+        stored = self._file.create_dataset(
+            'coords', data=coords.astype(np.int32), chunks=(CHUNK_ROWS, 2),
+            maxshape=(None, 2))
+        stored.attrs.update(grid)
+        self._file.attrs[SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
+
+    def write(self, start: int, features: np.ndarray) -> None:
+        """Write features of the tiles from ``start`` on.
+
+        Args:
+            start: Row of the first one.
+            features: Shape (n, D).
+
+        Raises:
+            ValueError: If rows would be left out or written twice.
+            SlideFeatureError: If a feature is NaN or infinite.
+        """
+        if start != self._written:
+            raise ValueError(
+                f'{self.path}: rows from {start} on, expected them from '
+                f'{self._written} on')
+        if not np.isfinite(features).all():
+            raise SlideFeatureError(
+                f'{self.path}: the encoder gave NaN or infinite features '
+                f'for tiles from {start} on; lower precision can do that')
+        self._features[start:start + len(features)] = features
+        self._written += len(features)
+
+    def finish(self) -> Path:
+        """Complete the file and give it its name.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: If rows are missing.
+        """
+        if self._written != len(self._features):
+            raise ValueError(
+                f'{self.path}: {self._written} of {len(self._features)} rows '
+                'are written')
+        self._file.close()
+        os.replace(self._partial, self.path)
+        return self.path
+
+    def discard(self) -> None:
+        """Give up, and leave nothing behind."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def stored_settings(path: Path) -> dict | None:
+    """Read the settings that a complete file was made with.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The settings; None if there is no such file or it is truncated, so
+        that it has to be made again.
+
+    Raises:
+        SlideFeatureError: If it is a file of another tool, or cannot be
+            read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, 'r') as file:
+            text = file.attrs.get(SETTINGS_KEY)
+            if text is not None:
+                # A last row that cannot be read is a truncated file too.
+                features = file['features']
+                features[max(0, len(features) - 1):].sum()
+    except (OSError, KeyError, RuntimeError):
+        if not _begins_as_hdf5(path):
+            raise SlideFeatureError(_FOREIGN.format(path)) from None
+        return None
+    if text is None:
+        raise SlideFeatureError(_FOREIGN.format(path))
+    return json.loads(text)
+
+
+def _begins_as_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5 as far as it goes; an empty one is."""
+    try:
+        with path.open('rb') as file:
+            return _HDF5_START.startswith(file.read(len(_HDF5_START)))
+    except OSError as error:
+        raise SlideFeatureError(f'{path} cannot be read: {error}') from None
+
+
+def differing_settings(stored: Mapping, wanted: Mapping) -> str:
+    """Say which settings differ.
+
+    Args:
+        stored: The settings of a file.
+        wanted: The settings of this run.
+
+    Returns:
+        Text, empty if they are the same.
+    """
+    stored = {**_FIRST_SETTINGS, **stored}
+    # What JSON makes of them, such as lists of tuples.
+    wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))
+    names = [name for name in sorted({*stored, *wanted})
+             if stored.get(name) != wanted.get(name)]
+    return ', '.join(
+        f'{name} {_short(stored.get(name))} there, '
+        f'{_short(wanted.get(name))} now' for name in names)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove hidden parts of a file whose process is gone.
+
+    Args:
+        path: The complete file's name.
+    """
+    for part in path.parent.glob(f'.{_escaped(path.name)}.*.part'):
+        host, _, process = part.name[len(path.name) + 2:-len('.part')
+                                     ].rpartition('.')
+        if host == socket.gethostname() and process.isdigit() \
+                and int(process) != os.getpid() and not _runs(int(process)):
+            part.unlink(missing_ok=True)
+
+
+def _escaped(name: str) -> str:
+    """Take a name literally in a pattern."""
+    return ''.join(f'[{letter}]' if letter in '*?[' else letter
+                   for letter in name)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,125 @@
+"""List the slides of a run, with what is known about them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mmmedmask.datasets.expression.gene_names import shown
+from mmmedmask.datasets.slides.feature_lookup import SLIDE_SUFFIXES, slide_name
+
+# A folder holds the levels of one DICOM slide as files of one kind.
+_BY_NAME_ONLY = ('.dcm', )
+
+
+@dataclass(frozen=True)
+class SlideTask:
+    """A slide to work on.
+
+    Attributes:
+        slide_id: Its name without endings.
+        path: The file, None if a csv names a slide that has none.
+        mpp: Micrometres per pixel of its finest level as the user gives it,
+            None for what the file says.
+    """
+
+    slide_id: str
+    path: Path | None
+    mpp: float | None = None
+
+
+def list_slides(inputs: Sequence[Path],
+                csv: Path | None = None,
+                mpp: float | None = None) -> tuple[list[SlideTask], list[str]]:
+    """List slides.
+
+    Args:
+        inputs: Files, and folders, which are searched with their
+            sub-folders. DICOM files have to be named: the files of a folder
+            may be levels of one slide.
+        csv: Takes only the slides in its column ``slide_id``, with the
+            resolution of its column ``mpp``, if it has one and it is filled.
+        mpp: Resolution of slides for which the csv has none.
+
+    Returns:
+        The slides sorted by name, and notes on files that were left out.
+
+    Raises:
+        FileNotFoundError: If an input or the csv is missing.
+        ValueError: If there is no slide, two files belong to one name, or
+            the csv is not as described.
+    """
+    if mpp is not None and not mpp > 0:
+        raise ValueError(f'the slides\' mpp must be positive, got {mpp}')
+    found: dict[str, Path] = {}
+    notes, left_out = [], []
+    for place in inputs:
+        if not place.exists():
+            raise FileNotFoundError(f'{place} does not exist')
+        files = [place]
+        if place.is_dir():
+            slides = sorted(
+                path for path in place.rglob('*') if path.is_file()
+                and path.suffix.lower() in SLIDE_SUFFIXES)
+            files = [path for path in slides
+                     if path.suffix.lower() not in _BY_NAME_ONLY]
+            left_out += [path for path in slides if path not in files]
+        for path in files:
+            # Pictures keep the end of their name out, as slides do.
+            name = slide_name(path.name)
+            name = path.stem if name == path.name else name
+            other = found.setdefault(name, path)
+            if other.resolve() != path.resolve():
+                raise ValueError(
+                    f'{other} and {path} are both called {name}: features '
+                    'would overwrite each other')
+    if left_out:
+        notes.append(
+            f'{len(left_out)} DICOM files of folders are left out, name one '
+            f'file of each slide: {shown([str(path) for path in left_out])}')
+    if csv is None:
+        if not found:
+            raise ValueError(
+                f'{shown([str(place) for place in inputs])}: no file ends '
+                f'with one of {SLIDE_SUFFIXES}')
+        return [SlideTask(name, path, mpp)
+                for name, path in sorted(found.items())], notes
+    listed = _read_csv(csv)
+    if not listed:
+        raise ValueError(f'{csv} lists no slide')
+    others = sorted(set(found) - set(listed))
+    if others:
+        notes.append(f'{len(others)} slides are not in {csv.name} and left '
+                     f'out: {shown(others)}')
+    return [SlideTask(name, found.get(name), own or mpp)
+            for name, own in sorted(listed.items())], notes
+
+
+def _read_csv(path: Path) -> dict[str, float | None]:
+    if not path.is_file():
+        raise FileNotFoundError(f'The csv of slides {path} does not exist')
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False,
+                        encoding='utf-8-sig')
+    if 'slide_id' not in frame:
+        raise ValueError(
+            f'{path} lacks the column slide_id; it has {list(frame)}')
+    listed: dict[str, float | None] = {}
+    values = frame['mpp'] if 'mpp' in frame else [''] * len(frame)
+    for line, (name, text) in enumerate(
+            zip(frame['slide_id'], values, strict=True), start=2):
+        if not name.strip():
+            continue
+        try:
+            mpp = float(text) if text.strip() else None
+        except ValueError:
+            mpp = 0.0
+        if mpp is not None and not mpp > 0:
+            raise ValueError(
+                f'{path}, line {line}: mpp must be a positive number, got '
+                f'{text!r}')
+        if listed.setdefault(slide_name(name), mpp) != mpp:
+            raise ValueError(
+                f'{path}, line {line}: slide {name} has another mpp in a '
+                'line before')
+    return listed

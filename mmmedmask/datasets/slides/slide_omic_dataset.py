@@ -1,0 +1,510 @@
+"""Patients with slides as bags of features, and with gene expression."""
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmmedmask.datasets.expression.gene_names import (
+    canonical_genes,
+    read_gene_list,
+    shown,
+)
+from mmmedmask.datasets.expression.samples import PRIMARY_TUMOUR
+from mmmedmask.datasets.expression.scaler import GeneScaler
+from mmmedmask.datasets.expression.table import (
+    MAX_MISSING,
+    ExpressionTable,
+    load_expression,
+)
+from mmmedmask.datasets.slides.cohort import (
+    Case,
+    Slide,
+    cohort_classes,
+    read_cohort,
+)
+from mmmedmask.datasets.slides.cohort_splits import read_split
+from mmmedmask.datasets.slides.feature_lookup import FeatureFolder
+from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.registry import DATASETS
+
+MODALITIES = ('slides', 'genes')
+MISSING_CHOICES = ('raise', 'drop', 'keep')
+AGGREGATION_CHOICES = ('concat', 'separate')
+UNLISTED_CHOICES = ('raise', 'drop')
+
+# Keys of load_expression that name files, relative to the data root.
+_PATH_KEYS = ('sample_sheet', 'gene_list', 'case_list')
+
+
+@DATASETS.register_module()
+class SlideOmicDataset(BaseDataset):
+    """Patients of a cohort csv, their slides and their gene expression.
+
+    The list holds where the slides are, how many patches they have, the
+    class, and the row of the patient in the table of expression; features
+    are read by the pipeline, a slice at a time.
+
+    Samples have ``case_id``, ``slide_ids``, ``slides`` (dicts with
+    ``slide_id``, ``path``, ``num_patches`` and ``mpp``), ``slide_lengths``,
+    ``num_patches``, ``dims``, ``encoder``, ``patch_size``, ``coord_unit``,
+    ``gt_label``, ``rna_id``, ``survival_months``, ``censorship``,
+    ``expression`` (float32 (G, ), NaN where missing; None without) and
+    ``feature_cache``. Slides without a patch are left out, with a note in
+    the log. What is not told is None.
+
+    Args:
+        ann_file: The cohort csv, see `read_cohort` of `cohort.py`.
+        data_root: Folder that relative paths refer to.
+        split: ``'train'``, ``'val'`` or ``'test'``; None takes all patients.
+        split_file: A csv of splits, see :func:`~mmmedmask.datasets.\
+cohort_splits.read_split`; None takes the column ``split``.
+        modalities: ``'slides'``, ``'genes'`` or both.
+        feature_root: Folder with the features; None if the column
+            ``features_path`` names every file.
+        dims: Size of a feature that the model expects; None takes any, but
+            all slides must agree.
+        cache_dir: Folder for copies of the features in fp16, made at their
+            first use; None makes none.
+        expression: Arguments of :func:`~mmmedmask.datasets.expression.table.\
+load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
+        gene_list: The genes that the model expects, in order: a list, or a
+            text file with one per line. None takes those of the table.
+        max_missing: Largest share of these genes that may be missing.
+        sample_types: TCGA codes of the samples that count, see
+            :func:`~mmmedmask.datasets.expression.samples.match_samples`.
+        missing_slides: What to do with patients of whom slides are missing:
+            ``'raise'`` stops. ``'drop'`` leaves a patient out if none is
+            there, ``'keep'`` keeps it without patches; both go on with the
+            slides that are there and report all.
+        missing_genes: The same for patients without expression.
+        case_agg: ``'concat'`` makes one bag of all slides of a patient,
+            ``'separate'`` a sample of each slide.
+        label_column: Column of the class.
+        unlisted_labels: What to do with patients whose class is not one of
+            ``metainfo['classes']``: ``'raise'`` or ``'drop'``.
+        pipeline: Transforms, as configs or callables.
+        metainfo: Extra meta information. ``classes`` fixes the classes and
+            their order; otherwise they are those of the csv, sorted.
+        indices: Use only a part, see :class:`mmengine.dataset.BaseDataset`.
+        serialize_data: Hold the list as bytes that workers share.
+        test_mode: Whether the set is used for testing.
+        lazy_init: Whether to read the csv at first use.
+
+    Raises:
+        ValueError: If an argument is not as described; if the csv, features
+            or expression are not; if a policy is ``'raise'`` and something
+            is missing.
+        FileNotFoundError: If a file or folder that is named is not there.
+    """
+
+    def __init__(self,
+                 ann_file: str,
+                 data_root: str = '',
+                 split: str | None = None,
+                 split_file: str | None = None,
+                 modalities: Sequence[str] = MODALITIES,
+                 feature_root: str | None = None,
+                 dims: int | None = None,
+                 cache_dir: str | None = None,
+                 expression: Mapping | None = None,
+                 gene_list: str | Sequence[str] | None = None,
+                 max_missing: float = MAX_MISSING,
+                 sample_types: Sequence[str] = PRIMARY_TUMOUR,
+                 missing_slides: str = 'raise',
+                 missing_genes: str = 'raise',
+                 case_agg: str = 'concat',
+                 label_column: str = 'label',
+                 unlisted_labels: str = 'raise',
+                 pipeline: Sequence = (),
+                 metainfo: Mapping | None = None,
+                 indices: int | Sequence[int] | None = None,
+                 serialize_data: bool = True,
+                 test_mode: bool = False,
+                 lazy_init: bool = False) -> None:
+        for name, value, choices in (
+            ('missing_slides', missing_slides, MISSING_CHOICES),
+            ('missing_genes', missing_genes, MISSING_CHOICES),
+            ('case_agg', case_agg, AGGREGATION_CHOICES),
+            ('unlisted_labels', unlisted_labels, UNLISTED_CHOICES)):
+            if value not in choices:
+                raise ValueError(
+                    f'{name} must be one of {choices}, got {value!r}')
+        if isinstance(modalities, str) or not modalities or not set(
+                modalities) <= set(MODALITIES):
+            raise ValueError(
+                f'modalities must be a list of {MODALITIES}, got '
+                f'{modalities!r}')
+        if 'genes' in modalities and expression is None:
+            raise ValueError(
+                "modalities has 'genes': expression must tell where they "
+                'are, such as dict(path=...)')
+        if case_agg == 'separate' and 'slides' not in modalities:
+            raise ValueError(
+                "case_agg='separate' needs 'slides' in modalities, got "
+                f'{tuple(modalities)}')
+        self.split = split
+        self.split_file = split_file
+        self.modalities = tuple(modalities)
+        self.feature_root = feature_root
+        self.dims = dims
+        self.cache_dir = cache_dir
+        self.expression_source = expression
+        self.gene_list = gene_list
+        self.max_missing = max_missing
+        self.sample_types = tuple(sample_types)
+        self.missing_slides = missing_slides
+        self.missing_genes = missing_genes
+        self.case_agg = case_agg
+        self.label_column = label_column
+        self.unlisted_labels = unlisted_labels
+        self._table: ExpressionTable | None = None
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            data_root=data_root,
+            data_prefix={},
+            indices=indices,
+            serialize_data=serialize_data,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init)
+
+    @property
+    def expression(self) -> ExpressionTable | None:
+        """Expression of this set's patients, aligned; None without genes."""
+        self.full_init()
+        return self._table
+
+    @property
+    def gene_ids(self) -> tuple[str, ...]:
+        """Genes in the order of ``expression``, empty without genes."""
+        table = self.expression
+        return () if table is None else table.gene_ids
+
+    def fit_gene_scaler(self, clip: float = 10.0) -> GeneScaler:
+        """Fit the scale of the genes to the patients of this set.
+
+        Args:
+            clip: Largest absolute value after scaling.
+
+        Returns:
+            The scaler.
+
+        Raises:
+            ValueError: If the set has no genes, is for testing, or holds
+                counts.
+        """
+        if self.test_mode:
+            raise ValueError(
+                'the scale of genes is fitted to training cases alone; this '
+                f'set (split {self.split!r}) has test_mode=True')
+        if self.expression is None:
+            raise ValueError(
+                f'this set has no genes, its modalities are '
+                f'{self.modalities}')
+        table, rows = self.expression, self._gene_rows()
+        return GeneScaler.fit(
+            table.select(rows, [table.case_ids[row] for row in rows]), clip)
+
+    def gene_cases(self) -> tuple[str, ...]:
+        """Patients of this set with expression, sorted by name."""
+        return tuple(sorted(self.expression.case_ids[row]
+                            for row in self._gene_rows()))
+
+    def _gene_rows(self) -> list[int]:
+        kept = {self.get_data_info(place)['gene_row']
+                for place in range(len(self))}
+        return sorted(row for row in kept if row is not None)
+
+    def get_gt_labels(self) -> np.ndarray:
+        """Labels of all samples, int64 (len(self), )."""
+        return np.array([self.get_data_info(place)['gt_label']
+                         for place in range(len(self))], np.int64)
+
+    def get_num_patches(self) -> np.ndarray:
+        """Patches of all samples, int64 (len(self), ), 0 without slides."""
+        return np.array([self.get_data_info(place)['num_patches']
+                         for place in range(len(self))], np.int64)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels of a sample, as samplers ask for them."""
+        return [self.get_data_info(idx)['gt_label']]
+
+    def get_data_info(self, idx: int) -> dict:
+        """Give a sample as the pipeline gets it."""
+        self.full_init()
+        info = super().get_data_info(idx)
+        row = info['gene_row']
+        info['expression'] = None if row is None else self._table.values[row]
+        info['feature_cache'] = self.cache_dir
+        return info
+
+    def load_data_list(self) -> list[dict]:
+        """Read the csv, find the features and align the expression.
+
+        Returns:
+            One dict per patient, or per slide with ``case_agg='separate'``.
+        """
+        cases = self._split_cases(read_cohort(self.ann_file,
+                                              self.label_column))
+        rows = self._load_genes(cases) if 'genes' in self.modalities else {}
+        slides = (self._find_slides(cases)
+                  if 'slides' in self.modalities else {})
+        cases = [case for case in cases if self._is_kept(case, rows, slides)]
+        if not cases:
+            raise ValueError(
+                f'{self.ann_file}: no case of the split {self.split!r} is '
+                'left')
+        self._report_classes(cases)
+        samples = []
+        for case in cases:
+            found = slides.get(case.case_id, [])
+            bags = [found]
+            if self.case_agg == 'separate' and found:
+                bags = [[slide] for slide in found]
+            samples += [
+                self._sample(case, bag, rows.get(case.case_id))
+                for bag in bags
+            ]
+        return samples
+
+    def _sample(self, case: Case, slides: list[dict],
+                row: int | None) -> dict:
+        # Slides of one encoder can be cut at different sizes: None then.
+        common = {
+            key: values.pop() if len(values) == 1 else None
+            for key, values in ((key, {slide[key] for slide in slides})
+                                for key in ('dims', 'encoder', 'patch_size',
+                                            'coord_unit'))
+        }
+        lengths = [slide['num_patches'] for slide in slides]
+        return {
+            'case_id': case.case_id,
+            'slide_ids': [slide['slide_id'] for slide in slides],
+            'slides': slides,
+            'slide_lengths': lengths,
+            'num_patches': sum(lengths),
+            **common,
+            'gt_label': self._metainfo['classes'].index(case.label),
+            'rna_id': case.rna_id,
+            'gene_row': row,
+            'survival_months': case.survival_months,
+            'censorship': case.censorship,
+        }
+
+    def _path(self, path: str | Path) -> Path:
+        return Path(self.data_root or '') / path
+
+    def _note(self, text: str) -> None:
+        print_log(f'{type(self).__name__} ({self.split or "all"}): {text}',
+                  logger='current')
+
+    def _split_cases(self, cases: list[Case]) -> list[Case]:
+        """Keep the patients of the split and of the classes."""
+        declared = self._metainfo.get('classes')
+        if declared is None:
+            self._metainfo['classes'] = cohort_classes(cases)
+        else:
+            classes = tuple(declared)
+            self._metainfo['classes'] = classes
+            other = Counter(case.label for case in cases
+                            if case.label not in classes)
+            if other:
+                said = (f'{self.ann_file} has cases of other classes than '
+                        f'{classes}: {dict(other)}')
+                if self.unlisted_labels == 'raise':
+                    raise ValueError(
+                        f"{said}; unlisted_labels='drop' leaves them out")
+                self._note(f'{said}; left out')
+                cases = [case for case in cases if case.label in classes]
+        if self.split is None:
+            return cases
+        if self.split_file is not None:
+            split_of, notes = read_split(self._path(self.split_file), cases)
+            for note in notes:
+                self._note(note)
+        else:
+            split_of = {case.case_id: case.split for case in cases
+                        if case.split is not None}
+            if not split_of:
+                raise ValueError(
+                    f'{self.ann_file} has no column split: give split_file, '
+                    f'or split=None for all cases, got {self.split!r}')
+            if len(split_of) < len(cases):
+                left = [case.case_id for case in cases
+                        if case.case_id not in split_of]
+                self._note(f'{len(left)} cases are in no split: '
+                           f'{shown(left)}')
+        kept = [case for case in cases
+                if split_of.get(case.case_id) == self.split]
+        if not kept:
+            raise ValueError(
+                f'no case is in the split {self.split!r}; there are '
+                f'{dict(Counter(split_of.values()))}')
+        return kept
+
+    def _load_genes(self, cases: Sequence[Case]) -> dict[str, int]:
+        """Load the expression of the cases.
+
+        Returns:
+            Row of the table for each case that has one.
+        """
+        table = _load_table(*_table_key(self.expression_source, self._path))
+        found = table.for_cases(
+            {case.case_id: case.rna_id for case in cases}, self.sample_types)
+        genes = table.gene_ids
+        if isinstance(self.gene_list, str | Path):
+            genes = read_gene_list(self._path(self.gene_list))
+        elif self.gene_list is not None:
+            genes = canonical_genes(self.gene_list, 'gene_list')
+        self._table = found.align(genes, self.max_missing)
+        for note in self._table.notes:
+            self._note(f'{self._table.source}: {note}')
+        rows = {case: row for row, case in enumerate(self._table.case_ids)}
+        missing = [case.case_id for case in cases if case.case_id not in rows]
+        if missing:
+            self._apply(self.missing_genes, 'missing_genes',
+                        f'{len(missing)} of {len(cases)} cases have no '
+                        f'expression: {shown(missing)}')
+        return rows
+
+    def _find_slides(self, cases: Sequence[Case]) -> dict[str, list[dict]]:
+        """Find the features of the cases and look into each file.
+
+        Returns:
+            Slides with patches, for each case that has some.
+        """
+        folder = None
+        if self.feature_root is not None:
+            folder = FeatureFolder(self._path(self.feature_root))
+        slides: dict[str, list[dict]] = {}
+        absent, empty, dims = [], [], None
+        for case in cases:
+            if not case.slides:
+                absent.append(f'{case.case_id} (no slide in the csv)')
+            for slide in case.slides:
+                path = self._features_of(slide, folder)
+                if path is None:
+                    absent.append(slide.slide_id)
+                    continue
+                found = _look_into(path, slide, self.dims)
+                if dims is None:
+                    dims = found
+                elif found['dims'] != dims['dims']:
+                    raise ValueError(
+                        f'{found["path"]} holds features of size '
+                        f'{found["dims"]} (encoder {found["encoder"]}), '
+                        f'{dims["path"]} of size {dims["dims"]} (encoder '
+                        f'{dims["encoder"]}): a model takes one encoder')
+                if found['num_patches']:
+                    slides.setdefault(case.case_id, []).append(found)
+                else:
+                    empty.append(slide.slide_id)
+        for names, what in ((absent, 'slides have no file of features'),
+                            (empty, 'slides have no patch')):
+            if names:
+                self._apply(self.missing_slides, 'missing_slides',
+                            f'{len(names)} {what}: {shown(names)}'
+                            + _hint(folder, names))
+        return slides
+
+    def _features_of(self, slide: Slide,
+                     folder: FeatureFolder | None) -> Path | None:
+        if slide.features_path is not None:
+            path = self._path(slide.features_path)
+            return path if path.is_file() else None
+        if folder is None:
+            raise ValueError(
+                f'slide {slide.slide_id} has no features_path: give '
+                'feature_root, the folder with the features')
+        return folder.find(slide.slide_id)
+
+    def _apply(self, policy: str, name: str, said: str) -> None:
+        if policy == 'raise':
+            raise ValueError(
+                f"{self.ann_file}: {said}; {name}='drop' leaves cases "
+                "without any out, 'keep' keeps them")
+        self._note(f'{said} ({name}={policy!r})')
+
+    def _is_kept(self, case: Case, rows: Mapping, slides: Mapping) -> bool:
+        has = {'slides': case.case_id in slides, 'genes': case.case_id in rows}
+        has = {name: has[name] for name in self.modalities}
+        if not any(has.values()):
+            # There is nothing to learn from or to predict with.
+            self._note(f'left out case {case.case_id}, which has no '
+                       f'{" and no ".join(has)}')
+            return False
+        policies = {'slides': self.missing_slides,
+                    'genes': self.missing_genes}
+        return all(there or policies[name] == 'keep'
+                   for name, there in has.items())
+
+    def _report_classes(self, cases: Sequence[Case]) -> None:
+        counts = Counter(case.label for case in cases)
+        classes = self._metainfo['classes']
+        self._note(', '.join(f'{counts[name]} cases of {name}'
+                             for name in classes))
+        few = [name for name in classes if counts[name] < 2]
+        if few:
+            print_log(
+                f'{type(self).__name__} ({self.split or "all"}): fewer than '
+                f'2 cases of {shown(few)}: no pairs of these classes can be '
+                'made, and scores of them mean nothing',
+                logger='current',
+                level=30)
+
+
+def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:
+    """Name a file that may be meant, or nothing."""
+    for name in names if folder is not None else ():
+        near = folder.similar(name)
+        if near is not None and near != name:
+            return (f'; {folder.folder} has {near}: is it {name}? Names must '
+                    'be equal up to their endings')
+    return ''
+
+
+def _look_into(path: Path, slide: Slide, dims: int | None) -> dict:
+    """Open a file of features and note what is in it."""
+    with SlideFeatures(path, dims, slide.mpp) as features:
+        return {
+            'slide_id': slide.slide_id,
+            'path': str(path),
+            'num_patches': features.num_patches,
+            'mpp': slide.mpp,
+            'dims': features.dims,
+            'encoder': features.encoder,
+            'patch_size': features.patch_size,
+            'coord_unit': features.coord_unit,
+        }
+
+
+def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:
+    """Say what to load as text, and the state of the files on disk."""
+    source = dict(source)
+    if 'path' not in source:
+        raise ValueError(
+            f'expression must have the key path, got {sorted(source)}')
+    paths = source['path']
+    if isinstance(paths, str | Path):
+        paths = [paths]
+    source['path'] = [str(resolve(path)) for path in paths]
+    for key in _PATH_KEYS:
+        if source.get(key) is not None:
+            source[key] = str(resolve(source[key]))
+    stamp = tuple(
+        (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in map(Path, source['path']) if path.exists())
+    return json.dumps(source, sort_keys=True), stamp
+
+
+@functools.lru_cache(maxsize=2)
+def _load_table(source: str, stamp: tuple) -> ExpressionTable:
+    """Load a table once for the sets of all splits."""
+    return load_expression(**json.loads(source))

@@ -1,0 +1,136 @@
+"""Find a picture of a slide, and where its patches lie on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_readers import open_slide
+from mmmedmask.datasets.slides.tiling import read_overview
+
+_BESIDE = ('thumbnails', 'mosaics')
+
+
+@dataclass(frozen=True)
+class SlidePicture:
+    """A slide as a picture, or the place where it would be.
+
+    Attributes:
+        thumbnail: RGB, uint8, of the whole slide; None if there is none.
+        size: (width, height) of the slide's finest level in pixels.
+        side: Side of a patch in these pixels.
+        source: Where the thumbnail comes from, for a message.
+    """
+
+    thumbnail: np.ndarray | None
+    size: tuple[int, int]
+    side: int
+    source: str
+
+
+def find_picture(features: SlideFeatures,
+                 slide: Path | None = None,
+                 thumbnail: Path | None = None,
+                 patch_size: int | None = None,
+                 max_side: int = 1500) -> SlidePicture:
+    """Find a picture of the slide that features are of.
+
+    Args:
+        features: The features, with coordinates.
+        slide: The slide, read if it is given.
+        thumbnail: A picture of the whole slide. Without both, a picture in
+            ``thumbnails`` or ``mosaics`` beside the folder of the features
+            is taken, and else none.
+        patch_size: Side of a patch in pixels of the finest level; None takes
+            the file's, or else the least distance of two patches.
+        max_side: Longest side of what is read from a slide.
+
+    Returns:
+        The picture.
+
+    Raises:
+        ValueError: If there are no coordinates in pixels of the slide, the
+            size of a patch or of the slide is not known, or patches lie
+            outside of the slide.
+        FileNotFoundError: If a file is missing.
+    """
+    coords = features.coords
+    if coords is None:
+        raise ValueError(f'{features.path} has no coordinates, so nothing '
+                         'tells where its patches are')
+    if features.coord_unit != 'level0':
+        raise ValueError(
+            f'{features.path} has coordinates in micrometres: give the '
+            'resolution of the slide with --slide-mpp')
+    coords = coords.numpy()
+    side = patch_size or features.patch_size or _least_distance(coords)
+    if side is None:
+        raise ValueError(f'{features.path} does not tell how large a patch '
+                         'is: give it with --patch-size')
+    if slide is not None:
+        with open_slide(slide) as reader:
+            size = reader.size
+            picture = read_overview(
+                reader, max(1.0, max(size) / max_side))
+        source = str(slide)
+    else:
+        size = _stored_size(features.path)
+        path = thumbnail or _beside(features.path)
+        picture = None if path is None or size is None else _read(path)
+        if thumbnail is not None and size is None:
+            raise ValueError(
+                f'{features.path} does not tell how large the slide is, so '
+                f'{thumbnail} cannot be laid below its patches: give the '
+                'slide itself')
+        source = 'an empty canvas' if picture is None else str(path)
+    if size is None:
+        size = tuple(int(value) for value in coords.max(
+            axis=0, initial=0) + side)
+    if len(coords) and (coords.min() < 0
+                        or (coords + side / 2 > np.array(size)).any()):
+        raise ValueError(
+            f'{features.path} has patches up to {coords.max(axis=0)}, '
+            f'outside of the slide of {size[0]} x {size[1]} pixels '
+            f'({source}): are they of one slide, and coordinates of its '
+            'finest level?')
+    return SlidePicture(picture, size, int(side), source)
+
+
+def _least_distance(coords: np.ndarray) -> int | None:
+    steps = [np.diff(np.unique(coords[:, axis])) for axis in range(2)]
+    found = [int(step.min()) for step in steps if len(step)]
+    return min(found) if found else None
+
+
+def _stored_size(path: Path) -> tuple[int, int] | None:
+    """Size of the slide as we and TRIDENT write it."""
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path, 'r') as file:
+        attributes = file['coords'].attrs
+        found = [attributes.get(f'level0_{name}')
+                 for name in ('width', 'height')]
+    return None if None in found else tuple(int(value) for value in found)
+
+
+def _beside(path: Path) -> Path | None:
+    for folder in _BESIDE:
+        for place in (path.parent.parent, path.parent):
+            picture = place / folder / f'{path.stem}.png'
+            if picture.is_file():
+                return picture
+    return None
+
+
+def _read(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f'The picture {path} does not exist')
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert('RGB'))
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read as a picture '
+                         f'({error})') from error

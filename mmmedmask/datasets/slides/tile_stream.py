@@ -1,0 +1,192 @@
+"""Give the tiles of many slides, whole slides per worker process."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import cv2
+import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
+
+from mmmedmask.datasets.slides.slide_list import SlideTask
+from mmmedmask.datasets.slides.slide_readers import (
+    SlideError,
+    SlideReader,
+    open_slide,
+)
+from mmmedmask.datasets.slides.tiling import (
+    TileGeometry,
+    plan_tiles,
+    read_overview,
+    read_tile,
+    tile_grid,
+    tissue_shares,
+)
+from mmmedmask.datasets.slides.tissue import TissueOptions, find_tissue
+
+THUMBNAIL_SIDE = 1500
+"""Longer side of thumbnails in pixels."""
+
+
+@dataclass(frozen=True)
+class TilingOptions:
+    """Which tiles of a slide are kept.
+
+    Attributes:
+        tile_size: Side of a tile in pixels.
+        mpp: Micrometres per pixel of a tile.
+        overlap: How far neighbours overlap, in pixels of a tile.
+        min_tissue: Share of a tile that has to be tissue at least.
+        allow_enlarging: Whether tiles may be finer than the slide is.
+        tissue: How tissue is found.
+
+    Raises:
+        ValueError: If ``min_tissue`` is not in (0, 1].
+    """
+
+    tile_size: int = 256
+    mpp: float = 0.5
+    overlap: int = 0
+    min_tissue: float = 0.5
+    allow_enlarging: bool = False
+    tissue: TissueOptions = field(default_factory=TissueOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_tissue <= 1:
+            raise ValueError('min_tissue must be above 0 and at most 1, got '
+                             f'{self.min_tissue}')
+
+    def as_settings(self) -> dict:
+        """Give the values by name, for files and logs."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """The tiles of a slide.
+
+    Attributes:
+        coords: Upper left corners (x, y) in pixels of the finest level,
+            int32 of shape (N, 2).
+        geometry: What a tile is made of.
+        size: (width, height) of the finest level.
+        thumbnail: The slide, RGB, uint8, sides up to ``THUMBNAIL_SIDE``.
+        tissue: Tissue on a smaller picture of the slide, bool.
+    """
+
+    coords: np.ndarray
+    geometry: TileGeometry
+    size: tuple[int, int]
+    thumbnail: np.ndarray
+    tissue: np.ndarray
+
+
+@dataclass(frozen=True)
+class SlideEvent:
+    """Something that a worker has to say about a slide.
+
+    Attributes:
+        number: Place of the slide in the list.
+        kind: ``'plan'``, ``'tiles'``, ``'done'`` or ``'failed'``.
+        plan: The plan, which comes before the tiles.
+        start: Number of the first of the tiles.
+        tiles: RGB, uint8, shape (B, S, S, 3).
+        error: Why it failed.
+    """
+
+    number: int
+    kind: str
+    plan: SlidePlan | None = None
+    start: int = 0
+    tiles: np.ndarray | None = None
+    error: str = ''
+
+
+def plan_slide(slide: SlideReader, options: TilingOptions,
+               slide_mpp: float | None = None) -> SlidePlan:
+    """Choose the tiles of a slide.
+
+    Args:
+        slide: The slide.
+        options: Which tiles are kept.
+        slide_mpp: Micrometres per pixel of the finest level; None takes
+            what the file says.
+
+    Returns:
+        The tiles, row by row.
+
+    Raises:
+        SlideError: If the slide cannot be used.
+    """
+    geometry = plan_tiles(slide, options.tile_size, options.mpp,
+                          options.overlap, slide_mpp,
+                          options.allow_enlarging)
+    # One picture for both: a slide of one level is read as a whole for it.
+    coarse = max(1.0, options.tissue.mpp / geometry.slide_mpp)
+    fine = max(1.0, max(slide.size) / THUMBNAIL_SIDE)
+    overview = read_overview(slide, min(coarse, fine))
+    tissue = find_tissue(_shrink(overview, slide.size, coarse),
+                         options.tissue, coarse * geometry.slide_mpp)
+    coords = tile_grid(slide.size, geometry)
+    shares = tissue_shares(tissue, coords, geometry.side, slide.size)
+    # A share that is met exactly must not fail by rounding.
+    kept = shares >= options.min_tissue - 1e-9
+    return SlidePlan(coords[kept], geometry, slide.size,
+                     _shrink(overview, slide.size, fine), tissue)
+
+
+def _shrink(picture: np.ndarray, size: tuple[int, int],
+            downsample: float) -> np.ndarray:
+    width, height = (max(1, round(length / downsample)) for length in size)
+    if picture.shape[:2] == (height, width):
+        return picture
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+class SlideTiles(IterableDataset):
+    """The tiles of slides as events.
+
+    With W workers, worker w takes the slides w, w + W, ... and goes through
+    them one by one; the events of a slide are in order. A slide that fails
+    does not stop the others.
+
+    Args:
+        tasks: The slides; each has a file.
+        options: Which tiles are kept.
+        batch_size: Most tiles of an event.
+    """
+
+    def __init__(self, tasks: Sequence[SlideTask], options: TilingOptions,
+                 batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be positive, got {batch_size}')
+        self.tasks = list(tasks)
+        self.options = options
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[SlideEvent]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id,
+                                                     worker.num_workers)
+        for number in range(first, len(self.tasks), step):
+            yield from self._events(number)
+
+    def _events(self, number: int) -> Iterator[SlideEvent]:
+        task = self.tasks[number]
+        try:
+            with open_slide(task.path) as slide:
+                plan = plan_slide(slide, self.options, task.mpp)
+                yield SlideEvent(number, 'plan', plan=plan)
+                for start in range(0, len(plan.coords), self.batch_size):
+                    batch = plan.coords[start:start + self.batch_size]
+                    tiles = [read_tile(slide, plan.geometry, int(x), int(y))
+                             for x, y in batch]
+                    yield SlideEvent(number, 'tiles', start=start,
+                                     tiles=np.stack(tiles))
+        except (SlideError, OSError) as error:
+            yield SlideEvent(number, 'failed', error=str(error))
+        # Whatever is wrong with one slide, the others can be read.
+        except Exception as error:
+            yield SlideEvent(number, 'failed', error=f'{task.path}: '
+                             f'{type(error).__name__}: {error}')
+        else:
+            yield SlideEvent(number, 'done')

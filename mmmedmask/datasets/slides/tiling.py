@@ -1,0 +1,219 @@
+"""Lay tiles on a slide, and read them at a wanted resolution."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mmmedmask.datasets.slides.slide_readers import SlideError, SlideReader
+
+# Levels are said to be twice as coarse and are 2.0005: no reason to take
+# one that has four times the pixels.
+_TOLERANCE = 0.01
+_MAX_ENLARGEMENT = 1.05
+_STRIPE_PIXELS = 1 << 24
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """Which pixels a tile is made of.
+
+    Attributes:
+        tile_size: Side of a tile in pixels, as the encoder gets it.
+        side: Side of a tile in pixels of the finest level.
+        step: Distance of tiles in pixels of the finest level.
+        level: The level that tiles are read from.
+        read_size: Side of a tile in pixels of that level.
+        mpp: Micrometres per pixel of a tile, as near to what was asked for
+            as whole pixels permit.
+        slide_mpp: Micrometres per pixel of the finest level.
+    """
+
+    tile_size: int
+    side: int
+    step: int
+    level: int
+    read_size: int
+    mpp: float
+    slide_mpp: float
+
+
+def plan_tiles(slide: SlideReader,
+               tile_size: int,
+               mpp: float,
+               overlap: int = 0,
+               slide_mpp: float | None = None,
+               allow_enlarging: bool = False) -> TileGeometry:
+    """Choose the level and the pixels of tiles.
+
+    Tiles are read from the coarsest level that is as fine as they are, and
+    made smaller by averaging.
+
+    Args:
+        slide: The slide.
+        tile_size: Side of a tile in pixels.
+        mpp: Wanted micrometres per pixel of a tile.
+        overlap: How far neighbours overlap, in pixels of a tile.
+        slide_mpp: Micrometres per pixel of the finest level; None takes
+            what the file says.
+        allow_enlarging: Whether tiles may be finer than the slide is.
+
+    Returns:
+        The geometry.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        SlideError: If the slide does not tell its resolution, or is coarser
+            than the tiles.
+    """
+    if tile_size < 1:
+        raise ValueError(f'tile_size must be positive, got {tile_size}')
+    if not mpp > 0:
+        raise ValueError(f'mpp must be positive, got {mpp}')
+    if not 0 <= overlap < tile_size:
+        raise ValueError(
+            f'overlap must lie in 0 to {tile_size - 1}, got {overlap}')
+    if slide_mpp is None:
+        slide_mpp = slide.mpp
+    if slide_mpp is None:
+        reason = slide.mpp_note or 'it does not say'
+        raise SlideError(
+            f'{slide.path}: how many µm a pixel is wide is not known '
+            f'({reason}); give it with --slide-mpp, or in the column mpp of '
+            'the csv')
+    if not slide_mpp > 0:
+        raise ValueError(f'slide_mpp must be positive, got {slide_mpp}')
+    factor = mpp / slide_mpp
+    if factor * _MAX_ENLARGEMENT < 1 and not allow_enlarging:
+        raise SlideError(
+            f'{slide.path} has {slide_mpp:g} µm per pixel, which is coarser '
+            f'than tiles of {mpp:g}: ask for --mpp {slide_mpp:g} or more, '
+            'or let pixels be made up with --allow-enlarging')
+    side = max(1, round(tile_size * factor))
+    step = max(1, round((tile_size - overlap) * factor))
+    wanted = side / tile_size * (1 + _TOLERANCE)
+    fine = [level for level, value in enumerate(slide.downsamples)
+            if value <= wanted]
+    level = max(fine, key=lambda level: slide.downsamples[level], default=0)
+    return TileGeometry(
+        tile_size, side, step, level,
+        max(1, round(side / slide.downsamples[level])),
+        slide_mpp * side / tile_size, slide_mpp)
+
+
+def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
+    """List the tiles that lie on the slide as a whole, row by row.
+
+    Args:
+        size: (width, height) of the finest level.
+        geometry: The geometry.
+
+    Returns:
+        Upper left corners (x, y) in pixels of the finest level, int32 of
+        shape (N, 2).
+    """
+    starts = [np.arange(0, length - geometry.side + 1, geometry.step)
+              for length in size]
+    x, y = np.meshgrid(*starts)
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int32)
+
+
+def tissue_shares(mask: np.ndarray, coords: np.ndarray, side: int,
+                  size: tuple[int, int]) -> np.ndarray:
+    """Say how much of each tile is tissue, exactly to parts of a pixel.
+
+    Args:
+        mask: Tissue on a small picture of the whole slide, bool (h, w).
+        coords: Upper left corners (x, y) in pixels of the finest level,
+            shape (N, 2).
+        side: Side of a tile in pixels of the finest level.
+        size: (width, height) of the finest level.
+
+    Returns:
+        Shares in [0, 1], float64 of shape (N, ).
+    """
+    height, width = mask.shape
+    total = np.zeros((height + 1, width + 1))
+    total[1:, 1:] = mask.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    scale = np.array([width / size[0], height / size[1]])
+    low, high = coords * scale, (coords + side) * scale
+    area = (_between(total, high[:, 0], high[:, 1])
+            - _between(total, low[:, 0], high[:, 1])
+            - _between(total, high[:, 0], low[:, 1])
+            + _between(total, low[:, 0], low[:, 1]))
+    return np.clip(area / (side * side * scale[0] * scale[1]), 0, 1)
+
+
+def _between(total: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Read sums up to (x, y), which are linear within a pixel."""
+    left = np.clip(np.floor(x).astype(int), 0, total.shape[1] - 2)
+    top = np.clip(np.floor(y).astype(int), 0, total.shape[0] - 2)
+    right, below = x - left, y - top
+    return ((1 - below) * ((1 - right) * total[top, left]
+                           + right * total[top, left + 1])
+            + below * ((1 - right) * total[top + 1, left]
+                       + right * total[top + 1, left + 1]))
+
+
+def read_tile(slide: SlideReader, geometry: TileGeometry, x: int,
+              y: int) -> np.ndarray:
+    """Read a tile.
+
+    Args:
+        slide: The slide.
+        geometry: The geometry.
+        x: Left edge in pixels of the finest level.
+        y: Upper edge in pixels of the finest level.
+
+    Returns:
+        RGB, uint8, shape (tile_size, tile_size, 3).
+    """
+    size = geometry.read_size
+    return _resize(slide.read(geometry.level, x, y, size, size),
+                   geometry.tile_size, geometry.tile_size)
+
+
+def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
+    """Read the whole slide as a small picture, stripe by stripe.
+
+    Args:
+        slide: The slide.
+        downsample: How much smaller than the finest level.
+
+    Returns:
+        RGB, uint8; width and height are those of the slide divided by
+        ``downsample`` and rounded.
+
+    Raises:
+        ValueError: If ``downsample`` is not positive.
+    """
+    if not downsample > 0:
+        raise ValueError(f'downsample must be positive, got {downsample}')
+    width, height = (max(1, round(length / downsample))
+                     for length in slide.size)
+    fine = [level for level, value in enumerate(slide.downsamples)
+            if value <= downsample * (1 + _TOLERANCE)]
+    level = max(fine, key=lambda level: slide.downsamples[level], default=0)
+    level_width, level_height = slide.level_sizes[level]
+    to_level = level_height / height
+    rows = max(1, int(_STRIPE_PIXELS / level_width / to_level))
+    picture = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        begin, end = round(top * to_level), round(bottom * to_level)
+        end = min(max(end, begin + 1), level_height)
+        stripe = slide.read(
+            level, 0, round(begin * slide.size[1] / level_height),
+            level_width, end - begin)
+        picture[top:bottom] = _resize(stripe, width, bottom - top)
+    return picture
+
+
+def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize by averaging, or by interpolation where it gets larger."""
+    if image.shape[:2] == (height, width):
+        return image
+    smaller = image.shape[0] >= height and image.shape[1] >= width
+    return cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA
+        if smaller else cv2.INTER_CUBIC)

@@ -1,0 +1,1 @@
+"""The life of an attention map: made, stored, used, drawn, measured."""

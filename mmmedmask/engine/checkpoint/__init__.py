@@ -1,0 +1,1 @@
+"""Checkpoints: read them safely, compare, convert, name for others."""

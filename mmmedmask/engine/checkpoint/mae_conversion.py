@@ -1,0 +1,446 @@
+"""Checkpoints of masked autoencoders: two sets of names, one conversion.
+
+MSMAE's tensors are named as in mmpretrain's MAE: ``backbone.*`` and
+``neck.*``, and ``head.fc.*`` for the class. MAE's own code, and the many that
+follow it, call the same tensors ``blocks.0.attn.qkv.weight`` and so on. A
+conversion changes names, and position embeddings if the grid of patches
+differs; every tensor on either side is accounted for.
+
+Two things are not visible in the tensors: the number of attention heads, and
+whether images were normalised as the new model does it. Position embeddings
+are carried by value, so it does not matter that MAE's own sine-cosine
+embedding has its two halves the other way round than mmpretrain's.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor
+
+from mmmedmask.engine.checkpoint.reading import LISTED_NAMES, matches_any
+
+NAMINGS = ('msmae', 'mae')
+
+#: Parts of a transformer layer, MSMAE's names to MAE's.
+LAYER_PARTS = {
+    'ln1': 'norm1',
+    'attn.qkv': 'attn.qkv',
+    'attn.proj': 'attn.proj',
+    'ln2': 'norm2',
+    'ffn.layers.0.0': 'mlp.fc1',
+    'ffn.layers.1': 'mlp.fc2',
+}
+#: Tensors and modules outside of the layers.
+ENCODER_TENSORS = {
+    'backbone.cls_token': 'cls_token',
+    'backbone.pos_embed': 'pos_embed',
+}
+ENCODER_MODULES = {'backbone.patch_embed.projection': 'patch_embed.proj'}
+#: The norm after the last layer, and the one after average pooling, of which
+#: a model has one or both.
+FINAL_NORMS = {'backbone.ln1': 'norm', 'backbone.ln2': 'fc_norm'}
+DECODER_TENSORS = {
+    'neck.mask_token': 'mask_token',
+    'neck.decoder_pos_embed': 'decoder_pos_embed',
+}
+DECODER_MODULES = {
+    'neck.decoder_embed': 'decoder_embed',
+    'neck.ln1': 'decoder_norm',
+    'neck.decoder_pred': 'decoder_pred',
+}
+HEAD_MODULES = {'head.fc': 'head'}
+POSITIONS = ('backbone.pos_embed', 'neck.decoder_pos_embed')
+PATCH_WEIGHT = 'backbone.patch_embed.projection.weight'
+
+
+def pair_names(num_layers: int, num_decoder_layers: int) -> dict[str, str]:
+    """List all tensors that a masked autoencoder can have.
+
+    Args:
+        num_layers: Layers of the encoder.
+        num_decoder_layers: Layers of the decoder.
+
+    Returns:
+        MSMAE's names to MAE's.
+    """
+    modules = ENCODER_MODULES | FINAL_NORMS | DECODER_MODULES | HEAD_MODULES
+    for ours, theirs, count in (('backbone.layers', 'blocks', num_layers),
+                                ('neck.decoder_blocks', 'decoder_blocks',
+                                 num_decoder_layers)):
+        for index in range(count):
+            for part, their_part in LAYER_PARTS.items():
+                modules[f'{ours}.{index}.{part}'] = (
+                    f'{theirs}.{index}.{their_part}')
+    pairs = ENCODER_TENSORS | DECODER_TENSORS
+    for ours, theirs in modules.items():
+        for parameter in ('weight', 'bias'):
+            pairs[f'{ours}.{parameter}'] = f'{theirs}.{parameter}'
+    return pairs
+
+
+def recognize_naming(names: Sequence[str]) -> str:
+    """Tell whose names a checkpoint's tensors have.
+
+    Args:
+        names: The names, with their prefixes.
+
+    Returns:
+        ``'msmae'`` (mmpretrain's MAE, too) or ``'mae'``.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if any(name.startswith('backbone.layers.') for name in names):
+        return 'msmae'
+    if any(name.startswith('blocks.') for name in names):
+        return 'mae'
+    found = sorted({name.split('.')[0] for name in names})
+    raise ValueError(
+        'this is no masked autoencoder that can be converted: there is '
+        'neither backbone.layers.* (mmpretrain, MSMAE) nor blocks.* (MAE); '
+        f'the names begin with {found[:LISTED_NAMES]}')
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """What became of every tensor of the source and of the target.
+
+    Attributes:
+        carried: Names in the source to names in the target.
+        notes: What was changed on the way, by the target's names.
+        left_out: Names in the source to the reason.
+        anew: Names that the target's model has and the source cannot fill,
+            to the reason.
+        missing: Names that the target should have and has not.
+        misfits: Tensors that do not fit, a sentence each.
+        unknown: Names in the source that are none of a masked autoencoder.
+    """
+
+    carried: Mapping[str, str]
+    notes: Mapping[str, str]
+    left_out: Mapping[str, str]
+    anew: Mapping[str, str]
+    missing: tuple[str, ...]
+    misfits: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything arrived that should."""
+        return not (self.missing or self.misfits or self.unknown)
+
+    def describe(self) -> str:
+        """List every tensor of both sides, by what became of it."""
+        carried = [
+            f'{source} -> {target}' +
+            (f' ({self.notes[target]})' if target in self.notes else '')
+            for source, target in self.carried.items()
+        ]
+        parts = {
+            'carried over': carried,
+            'of the source left out': _reasons(self.left_out),
+            'of the source unknown': self.unknown,
+            'of the target that start anew': _reasons(self.anew),
+            'of the target missing': self.missing,
+            'that do not fit': self.misfits,
+        }
+        return '\n'.join(
+            '\n  '.join([f'{len(rows)} {title}', *rows])
+            for title, rows in parts.items())
+
+    def problems(self) -> str:
+        """Say what is wrong, naming at most a few tensors of each kind."""
+        lines = list(self.misfits[:LISTED_NAMES])
+        if len(self.misfits) > LISTED_NAMES:
+            lines.append(f'and {len(self.misfits) - LISTED_NAMES} more that '
+                         'do not fit')
+        if self.missing:
+            lines.append(f'{len(self.missing)} tensors are missing: '
+                         f'{_listing(self.missing)}')
+        if self.unknown:
+            lines.append(
+                f'{len(self.unknown)} tensors of the source are none of a '
+                f'masked autoencoder: {_listing(self.unknown)}; leave_out '
+                '(--leave-out) names those that are not needed')
+        return '\n'.join(lines)
+
+
+def convert_mae(
+    tensors: Mapping[str, Tensor],
+    naming: str = 'msmae',
+    *,
+    model: Mapping[str, Tensor] | None = None,
+    grid_size: tuple[int, int] | None = None,
+    source_grid: tuple[int, int] | None = None,
+    encoder_only: bool = False,
+    keep_head: bool = False,
+    leave_out: Sequence[str] = ()
+) -> tuple[dict[str, Tensor], KeyReport]:
+    """Convert the tensors of a masked autoencoder.
+
+    Without ``model``, the target is the architecture of the source: all
+    layers up to the last one, each of them complete. With it, names and
+    shapes have to be those of the model, except that
+
+    * position embeddings are interpolated (bicubic, as mmpretrain does it)
+      to another grid of patches,
+    * the norm after average pooling and the class head start anew if the
+      source has none, and
+    * what only one of pre-training and fine-tuning needs (decoder, final
+      norm) is left out where the model has no such part.
+
+    Args:
+        tensors: Name to tensor; whose names they are is recognised.
+        naming: Whose names to write, one of ``NAMINGS``.
+        model: State dict of the model that is to load the result, in
+            MSMAE's names.
+        grid_size: The model's (rows, columns) of patches; needed with
+            ``model``.
+        source_grid: The source's; needed if it is not square.
+        encoder_only: Leave the decoder out.
+        keep_head: Carry the class head, for the very same classes.
+        leave_out: Shell patterns of names in the source that are not
+            needed.
+
+    Returns:
+        The tensors and the report.
+
+    Raises:
+        ValueError: If not everything arrives that should; says what.
+    """
+    if naming not in NAMINGS:
+        raise ValueError(f'naming must be one of {NAMINGS}, got {naming!r}')
+    if (model is None) != (grid_size is None):
+        raise ValueError(
+            'model and grid_size belong together, got '
+            f'{"a" if model is not None else "no"} model and the grid_size '
+            f'{grid_size}')
+    pairs = pair_names(_count_layers(tensors, ('backbone.layers', 'blocks')),
+                       _count_layers(tensors, ('neck.decoder_blocks',
+                                               'decoder_blocks')))
+    to_ours = {ours: ours for ours in pairs}
+    if recognize_naming(list(tensors)) == 'mae':
+        to_ours = {theirs: ours for ours, theirs in pairs.items()}
+    to_target = pairs if naming == 'mae' else {name: name for name in pairs}
+
+    # All in MSMAE's names until the end.
+    given, sources, left_out, unknown = {}, {}, {}, []
+    for source, value in tensors.items():
+        ours = to_ours.get(source)
+        if matches_any(source, leave_out):
+            left_out[source] = 'as asked'
+        elif ours is None:
+            unknown.append(source)
+        elif reason := _reason_to_leave_out(ours, model, encoder_only,
+                                            keep_head):
+            left_out[source] = reason
+        else:
+            given[ours] = value
+            sources[ours] = source
+    wanted = list(model) if model is not None else _wanted_names(
+        pairs, sources, encoder_only, keep_head)
+    missing, anew = [], {}
+    for name in wanted:
+        if name in given:
+            continue
+        reason = _reason_to_start_anew(name, encoder_only, keep_head)
+        if reason:
+            anew[to_target.get(name, name)] = reason
+        else:
+            missing.append(name)
+    notes, misfits = {}, _not_finite(given)
+    if model is not None:
+        given, notes, others = _fit(given, model, grid_size, source_grid)
+        misfits += others
+    report = KeyReport(
+        carried={source: to_target[ours] for ours, source in sources.items()},
+        notes={to_target[name]: note for name, note in notes.items()},
+        left_out=left_out,
+        anew=anew,
+        missing=tuple(to_target.get(name, name) for name in missing),
+        misfits=tuple(misfits),
+        unknown=tuple(unknown))
+    if not report.complete:
+        advice = ''
+        if missing and all(_is_part(name, 'neck') for name in missing):
+            advice = ('\nOnly the decoder is not there: encoder_only '
+                      '(--encoder-only) converts the encoder alone.')
+        raise ValueError('the conversion is not complete.\n'
+                         f'{report.problems()}{advice}')
+    return {to_target[name]: value for name, value in given.items()}, report
+
+
+def _count_layers(names: Mapping[str, Tensor],
+                  prefixes: Sequence[str]) -> int:
+    pattern = '|'.join(map(re.escape, prefixes))
+    found = [re.match(rf'(?:{pattern})\.(\d+)\.', name) for name in names]
+    return max((int(one[1]) + 1 for one in found if one), default=0)
+
+
+def _is_part(name: str, *parts: str) -> bool:
+    return name.startswith(tuple(f'{part}.' for part in parts))
+
+
+def _reason_to_leave_out(name: str, model: Mapping[str, Tensor] | None,
+                         encoder_only: bool, keep_head: bool) -> str | None:
+    if _is_part(name, 'neck') and encoder_only:
+        return 'the decoder is not asked for'
+    if _is_part(name, 'head') and not keep_head:
+        return "the class head knows the source's classes only"
+    if model is None or name in model:
+        return None
+    if _is_part(name, 'neck') and not any(
+            _is_part(other, 'neck') for other in model):
+        return 'the model has no decoder'
+    if _is_part(name, *FINAL_NORMS):
+        return 'the model has no such norm after its last layer'
+    return None
+
+
+def _reason_to_start_anew(name: str, encoder_only: bool,
+                          keep_head: bool) -> str | None:
+    if _is_part(name, 'neck') and encoder_only:
+        return 'the decoder was not asked for'
+    if _is_part(name, 'head') and not keep_head:
+        return "the class head learns the new task's classes"
+    if _is_part(name, 'backbone.ln2'):
+        return 'the norm after average pooling is not pre-trained'
+    return None
+
+
+def _wanted_names(pairs: Mapping[str, str], given: Mapping[str, str],
+                  encoder_only: bool, keep_head: bool) -> list[str]:
+    """What the source's own architecture has to have."""
+    optional = [f'{norm}.weight' for norm in FINAL_NORMS]
+    pooled = [name in given for name in optional] == [False, True]
+    wanted = []
+    for name in pairs:
+        if _is_part(name, 'neck') and encoder_only:
+            continue
+        if _is_part(name, 'backbone.ln1') and pooled:
+            continue
+        if _is_part(name, 'head') and not keep_head:
+            continue
+        if _is_part(name, 'backbone.ln2') and name not in given:
+            continue
+        wanted.append(name)
+    return wanted
+
+
+def _fit(
+    given: Mapping[str, Tensor], model: Mapping[str, Tensor],
+    grid_size: tuple[int, int], source_grid: tuple[int, int] | None
+) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Compare with the model's shapes, and interpolate positions.
+
+    Returns:
+        The tensors, notes on those that were interpolated, and what does
+        not fit.
+    """
+    fitted, notes, misfits = {}, {}, []
+    for name, value in given.items():
+        if name not in model:
+            misfits.append(f'the model has no {name}: is it shallower, or of '
+                           'another architecture?')
+            continue
+        fitted[name] = value
+        if name in POSITIONS and value.ndim == 3 \
+                and value.shape[2] == model[name].shape[2]:
+            grid = source_grid or _guess_grid(name, value.shape[1] - 1,
+                                              grid_size)
+            if tuple(grid) == tuple(grid_size) \
+                    and value.shape == model[name].shape:
+                continue
+            fitted[name] = resize_positions(value, grid, grid_size)
+            notes[name] = (f'interpolated from {grid[0]} x {grid[1]} to '
+                           f'{grid_size[0]} x {grid_size[1]} patches')
+        elif value.shape != model[name].shape:
+            misfits.append(_explain_shape(name, tuple(value.shape),
+                                          tuple(model[name].shape)))
+    return fitted, notes, misfits
+
+
+def resize_positions(positions: Tensor, source_grid: tuple[int, int],
+                     grid_size: tuple[int, int]) -> Tensor:
+    """Interpolate position embeddings to another grid.
+
+    Args:
+        positions: Shape (1, 1 + rows * columns, C), the class token's first,
+            which stays as it is.
+        source_grid: Their (rows, columns).
+        grid_size: The new ones.
+
+    Returns:
+        Shape (1, 1 + new rows * new columns, C), in the same type.
+
+    Raises:
+        ValueError: If ``source_grid`` is not the grid of ``positions``.
+    """
+    if source_grid[0] * source_grid[1] + 1 != positions.shape[1]:
+        raise ValueError(
+            f'a grid of {source_grid[0]} x {source_grid[1]} patches does not '
+            f'have {positions.shape[1] - 1} positions')
+    resized = resize_pos_embed(positions.float(), tuple(source_grid),
+                               tuple(grid_size), 'bicubic', 1)
+    return resized.to(positions.dtype)
+
+
+def _guess_grid(name: str, num_patches: int,
+                grid_size: tuple[int, int]) -> tuple[int, int]:
+    """Tell the grid of positions from their number, if that is possible.
+
+    Squares are what images usually are cut into. A number of patches that
+    could be a square, for a model whose grid has as many and is none, might
+    be either.
+    """
+    side = isqrt(num_patches)
+    square = side**2 == num_patches
+    alike = grid_size[0] * grid_size[1] == num_patches
+    if square and alike and tuple(grid_size) != (side, side):
+        raise ValueError(
+            f'{name} is of {num_patches} patches, which may be {side} x '
+            f'{side} or, as in the model, {grid_size[0]} x {grid_size[1]}: '
+            'say which (source_grid, --source-grid)')
+    if square:
+        return side, side
+    if alike:
+        return grid_size
+    raise ValueError(
+        f'{name} is of {num_patches} patches, which is no square: say how '
+        'many rows and columns they are (source_grid, --source-grid)')
+
+
+def _explain_shape(name: str, given: tuple[int, ...],
+                   wanted: tuple[int, ...]) -> str:
+    text = f'{name} has the shape {given}, the model wants {wanted}'
+    if name == PATCH_WEIGHT and given[0] == wanted[0]:
+        if given[1] != wanted[1]:
+            return (f'{text}: the source was trained on {given[1]} channels, '
+                    f'the model takes {wanted[1]}, and weights for other '
+                    'channels would be invented. Gray images can be repeated '
+                    '(LoadTile(gray_to_rgb=True))')
+        return (f'{text}: the patches are of {given[2]} x {given[3]} pixels, '
+                f"the model's of {wanted[2]} x {wanted[3]}")
+    return text
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f'{name} holds values that are not finite'
+        for name, value in tensors.items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+
+
+def _reasons(names: Mapping[str, str]) -> list[str]:
+    return [f'{name}: {reason}' for name, reason in names.items()]
+
+
+def _listing(names: Sequence[str]) -> str:
+    more = len(names) - LISTED_NAMES
+    text = ', '.join(names[:LISTED_NAMES])
+    return f'{text} and {more} more' if more > 0 else text

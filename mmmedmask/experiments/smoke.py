@@ -1,0 +1,179 @@
+"""Do the steps of scale smoke in this process, on drawn data.
+
+Importing the libraries takes longer than the steps, so there is one process
+for all of them. What differs from a real run is the size alone: weights are
+carried on, checked on arrival and tested as at any other scale.
+"""
+
+import contextlib
+import copy
+import gc
+import runpy
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.apis.fold_stages import Where, find_checkpoints
+from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
+from mmmedmask.experiments.commands import Step
+from mmmedmask.experiments.execute import TAIL_LINES, StepFailedError
+from mmmedmask.experiments.manifest import RunLock
+from mmmedmask.experiments.plan import SMOKE_ITERATIONS, Run
+from mmmedmask.experiments.run_files import tail_of
+from mmmedmask.phantoms.lesions import LESION_CLASSES
+from mmmedmask.shrinking.shrink import MSMAE_GRID, SETR_DIMS, shrink_config
+from mmmedmask.util.nested import nested_dicts
+
+#: Data set that is drawn with the classes of lesions.
+LABELLED_IMAGES = 'mmmedmask.LabelledImages'
+#: Layers of MSMAE's encoder: SETR reads the outputs of twelve.
+MSMAE_LAYERS = 12
+
+
+class SmokeExecutor:
+    """Does steps with shrunk configs, see :class:`~mmmedmask.experiments.\
+execute.Executor`.
+
+    Args:
+        data_dir: Folder for the drawn data.
+        tools: Folder of the tools, whose export is used.
+    """
+
+    def __init__(self, data_dir: Path, tools: Path) -> None:
+        self.data_dir = data_dir
+        self.tools = tools
+
+    def run_step(self, run: Run, step: Step, lock: RunLock,
+                 watch: Callable[[], None]) -> None:
+        """Do a step; what the libraries print goes to a file."""
+        # A logger of MMEngine writes there even after its run.
+        stream = (run.folder / f'{step.name}.log').open('a', encoding='utf-8')
+        try:
+            with contextlib.redirect_stdout(stream):
+                getattr(self, f'_{step.kind}')(run, step)
+        except Exception as error:
+            traceback.print_exc(file=stream)
+            stream.flush()
+            raise StepFailedError(
+                f'{step.name} ended with {type(error).__name__}: {error}. '
+                f'The end of {stream.name}:\n'
+                f'{tail_of(Path(stream.name), TAIL_LINES)}') from error
+        watch()
+
+    def _train(self, run: Run, step: Step) -> None:
+        config = smoke_config(run, self.data_dir)
+        config.work_dir = str(run.folder)
+        set_resume(config, 'auto')
+        with _fresh_runner(config) as runner:
+            runner.train()
+
+    def _export(self, run: Run, step: Step) -> None:
+        tool = runpy.run_path(str(
+            self.tools / 'model_converters' / 'export_backbone.py'))
+        tool['export_backbone'](Path(run.checkpoint(step.choice)),
+                                Path(run.exported_file(step.choice)))
+
+    def _test(self, run: Run, step: Step) -> None:
+        config = smoke_config(run, self.data_dir)
+        config.work_dir = str(run.test_folder(step.choice))
+        prepare_test(config, run.checkpoint(step.choice))
+        with _fresh_runner(config) as runner:
+            runner.test()
+
+
+def smoke_config(run: Run, data_dir: Path) -> Config:
+    """Shrink the config of a run, and let it start from its sources.
+
+    Args:
+        run: The run.
+        data_dir: Folder for the drawn data.
+
+    Returns:
+        The config.
+    """
+    config = shrink_config(run.config, run.folder, data_dir)
+    _unify_msmae(config)
+    _fit_classes(config)
+    if 'max_iters' in config.train_cfg:
+        config.train_cfg.update(
+            max_iters=SMOKE_ITERATIONS, val_interval=SMOKE_ITERATIONS)
+    for where, source in run.sources.items():
+        _set_source(config, run.config, where, source.file())
+    if run.sources and len(run.sources) == len(find_checkpoints(run.config)):
+        for hook in nested_dicts(
+                [config.get('default_hooks'), config.get('custom_hooks')]):
+            if hook.get('type') == 'mmmedmask.LoadCheckHook':
+                hook['allow_scratch'] = False
+    config.merge_from_dict({'randomness.seed': run.seed})
+    # The load check writes to the log.
+    config.log_level = 'INFO'
+    return config
+
+
+def _unify_msmae(config: Config) -> None:
+    """Give MSMAE's encoder one shape in all stages.
+
+    Shrunk by itself, each of pre-training, classifier and SETR has another.
+    """
+    backbone = config.model.get('backbone') or {}
+    if backbone.get('type') != 'mmmedmask.MSMAEViT':
+        return
+    backbone.update(
+        img_size=MSMAE_GRID * backbone.patch_size,
+        arch=dict(
+            embed_dims=SETR_DIMS,
+            num_layers=MSMAE_LAYERS,
+            num_heads=2,
+            feedforward_channels=2 * SETR_DIMS))
+    head = config.model.get('head') or {}
+    if 'in_channels' in head:
+        head['in_channels'] = SETR_DIMS
+
+
+def _fit_classes(config: Config) -> None:
+    """Give a classifier as many classes as the drawn images have.
+
+    A step of training needs no more than enough of them; metrics compare.
+    """
+    head = config.model.get('head') or {}
+    if config.train_dataloader.dataset.type == LABELLED_IMAGES \
+            and 'num_classes' in head:
+        head['num_classes'] = len(LESION_CLASSES)
+
+
+def _set_source(config: Config, original: Config, where: Where,
+                file: str) -> None:
+    """Put back a checkpoint that shrinking has taken out."""
+    if where == ('load_from', ):
+        config.load_from = file
+        return
+    *above, _, key = where
+    node: Any = config
+    before: Any = original
+    for step in above:
+        place = int(step) if isinstance(before, list | tuple) else step
+        node, before = node[place], before[place]
+    init_cfg = copy.deepcopy(before[where[-2]] if isinstance(
+        before, dict) else before[int(where[-2])])
+    init_cfg[key] = file
+    node[where[-2] if isinstance(node, dict) else int(where[-2])] = init_cfg
+
+
+@contextlib.contextmanager
+def _fresh_runner(config: Config) -> Iterator[Any]:
+    """Make a runner that shares nothing with those before."""
+    name = f'{Path(config.work_dir).name}_{uuid.uuid4().hex[:8]}'
+    plain = Config(
+        config._cfg_dict,
+        filename=config.filename,
+        # It would take longer than training.
+        format_python_code=False)
+    plain.experiment_name = name
+    if plain.get('visualizer'):
+        plain.visualizer['name'] = name
+    yield build_runner(plain)
+    gc.collect()

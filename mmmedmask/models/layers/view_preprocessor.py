@@ -1,0 +1,272 @@
+"""Random views of tiles, sampled and coloured on the device in batches."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor
+from mmengine.utils import is_seq_of
+
+from mmmedmask.functional.views import ColorFamily, ViewFamily
+from mmmedmask.functional.warp import resample
+from mmmedmask.models.layers.color import (
+    COLOR_IMPLEMENTATIONS,
+    augment_colors_kornia,
+    augment_colors_torchvision,
+)
+from mmmedmask.models.layers.run_info import run_info
+
+
+class TileViewPreprocessor(BaseDataPreprocessor):
+    """What the preprocessors of methods that draw views of tiles share.
+
+    Loader workers only have to decode. A subclass draws what its method
+    needs in :meth:`training_inputs`, from numbers that the seed of the run,
+    the iteration and the sample's index determine, so that nothing depends
+    on workers, ranks or a resume.
+
+    Args:
+        mean: Mean of each channel, in stored units. Its length is the number
+            of channels.
+        std: Standard deviation of each channel, in stored units.
+        view_size: Side of the views in pixels, or (h, w).
+        views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`.
+        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
+            None for no colour augmentation.
+        data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
+        color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
+            image) or ``'auto'``: kornia on a GPU and where there are not 8
+            bits or not 1 or 3 channels, torchvision else.
+        seed: Seed of the draws; None takes the run's.
+        non_blocking: Copy to the device without waiting.
+
+    Raises:
+        ValueError: If an argument is outside its range, or a colour step is
+            asked for that the number of channels does not have.
+    """
+
+    #: What to say where a sample is no image (C, H, W).
+    shape_hint = ''
+
+    def __init__(self,
+                 mean: Sequence[float] = (123.675, 116.28, 103.53),
+                 std: Sequence[float] = (58.395, 57.12, 57.375),
+                 view_size: int | Sequence[int] = 224,
+                 views: dict | None = None,
+                 color: dict | None = None,
+                 data_range: float = 255.0,
+                 color_impl: str = 'auto',
+                 seed: int | None = None,
+                 non_blocking: bool = True) -> None:
+        super().__init__(non_blocking=non_blocking)
+        if len(mean) != len(std) or len(mean) == 0:
+            raise ValueError('mean and std need one value per channel, got '
+                             f'{len(mean)} and {len(std)} values')
+        if min(std) <= 0:
+            raise ValueError(f'std must be positive, got {tuple(std)}')
+        if isinstance(view_size, int):
+            view_size = (view_size, view_size)
+        if len(view_size) != 2 or min(view_size) < 1:
+            raise ValueError('view_size must be a side or (h, w), in pixels, '
+                             f'got {tuple(view_size)}')
+        if color_impl not in COLOR_IMPLEMENTATIONS:
+            raise ValueError(
+                f'color_impl must be one of {COLOR_IMPLEMENTATIONS}, '
+                f'got {color_impl!r}')
+        if data_range <= 0:
+            raise ValueError(f'data_range must be positive, got {data_range}')
+        self.in_channels = len(mean)
+        self.view_size = tuple(view_size)
+        self.family = ViewFamily(**views or {})
+        self.color = None if color is None else ColorFamily(**color)
+        if (self.color is not None and self.color.needs_rgb
+                and self.in_channels != 3):
+            raise ValueError(
+                'saturation, hue and gray_prob need 3 channels, got '
+                f'{self.in_channels} (the length of mean); set them to 0')
+        self.eight_bit_picture = (
+            data_range == 255 and self.in_channels in (1, 3))
+        if color_impl == 'torchvision' and not self.eight_bit_picture:
+            raise ValueError(
+                "color_impl='torchvision' works on 8 bits and 1 or 3 "
+                f'channels, got data_range {data_range} and '
+                f"{self.in_channels} channels; use 'kornia' or 'auto'")
+        self.data_range = data_range
+        self.color_impl = color_impl
+        self.seed = seed
+        shape = (1, self.in_channels, 1, 1)
+        self.register_buffer(
+            'mean', torch.tensor(mean, dtype=torch.float32).view(shape), False)
+        self.register_buffer(
+            'std', torch.tensor(std, dtype=torch.float32).view(shape), False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Make a batch.
+
+        Args:
+            data: ``inputs``, a list of tensors (C, H, W) in stored units,
+                and ``data_samples`` with the metainfo ``sample_idx``.
+            training: False skips all that is random and returns the
+                normalised images.
+
+        Returns:
+            ``data_samples`` as they came and ``inputs``: in training what
+            :meth:`training_inputs` makes, else a tensor (B, C, H, W).
+        """
+        data_samples = data.get('data_samples')
+        images = self.cast_data(data['inputs'])
+        with torch.autocast(self.mean.device.type, enabled=False):
+            if training:
+                inputs = self.training_inputs(images, data_samples)
+            else:
+                inputs = self.normalise(self.stack(images))
+        return dict(inputs=inputs, data_samples=data_samples)
+
+    def training_inputs(self, images: Sequence[torch.Tensor],
+                        data_samples: Sequence | None) -> dict:
+        """Draw what a training step needs.
+
+        Args:
+            images: Tensors in stored units, on the device.
+            data_samples: Their metainfo has ``sample_idx``.
+
+        Returns:
+            The ``inputs`` of the model's ``loss``.
+        """
+        raise NotImplementedError
+
+    def draw_views(self, images: Sequence[torch.Tensor],
+                   uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Draw and sample the views of tiles on their device.
+
+        Args:
+            images: Tiles (C, H, W) in stored units, of any sizes.
+            uniform: Numbers in [0, 1), one row per tile.
+
+        Returns:
+            What :meth:`draw_stacked` returns.
+        """
+        if len({image.shape[-2:] for image in images}) == 1:
+            return self.draw_stacked(self.stack(images), uniform)
+        # Tiles of several sizes: one at a time, with the same numbers.
+        parts = [
+            self.draw_stacked(self.stack([image]), row[None])
+            for image, row in zip(images, uniform, strict=True)
+        ]
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+    def draw_stacked(self, images: torch.Tensor,
+                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Draw and sample the views of equally sized tiles.
+
+        Args:
+            images: Tiles in stored units, shape (B, C, H, W).
+            uniform: Numbers in [0, 1), one row per tile.
+
+        Returns:
+            Tensors whose first dimension is that of the tiles.
+        """
+        raise NotImplementedError
+
+    def sample_view(self, images: torch.Tensor,
+                    theta: torch.Tensor) -> torch.Tensor:
+        """Sample one view of every image, (B, C, h, w)."""
+        height, width = images.shape[-2:]
+        view_height, view_width = self.view_size
+        matrices = theta.float().to(images.device)
+        # The way is chosen by sizes, not by what the batch happened to draw:
+        # a sample's view must not depend on the other samples.
+        if self.family.axis_aligned:
+            if height > view_height or width > view_width:
+                return resample(
+                    images, matrices, self.view_size, True, antialias=True)
+            return resample(images, matrices, self.view_size, separable=False)
+        # Input pixels per output pixel; above 1 the view shrinks the image.
+        steps = (
+            theta[:, :2, :2].abs() * theta.new_tensor([[width], [height]]) /
+            theta.new_tensor([view_width, view_height])).sum(dim=2)
+        if float(steps.max()) < 2:
+            return resample(images, matrices, self.view_size, separable=False)
+        # Average over whole pixels first: theta fits every resolution.
+        views = []
+        for image, matrix, step in zip(images, matrices, steps, strict=True):
+            factor = max(1, math.floor(float(step.max())))
+            coarse = F.interpolate(
+                image[None],
+                size=(max(1, height // factor), max(1, width // factor)),
+                mode='area')
+            views.append(
+                resample(coarse, matrix[None], self.view_size, False))
+        return torch.cat(views)
+
+    def augment_color(self, images: torch.Tensor,
+                      uniform: torch.Tensor) -> torch.Tensor:
+        """Apply the colour family to images in stored units."""
+        if self.color is None:
+            return images
+        colors = self.color.draw(uniform)
+        scaled = (images / self.data_range).clamp(0, 1)
+        implementation = self.color_impl
+        if implementation == 'auto':
+            implementation = (
+                'torchvision' if self.eight_bit_picture
+                and images.device.type == 'cpu' else 'kornia')
+        if implementation == 'kornia':
+            scaled = augment_colors_kornia(scaled, colors,
+                                           self.color.blur_sigma[1])
+        else:
+            scaled = augment_colors_torchvision(scaled.cpu(), colors)
+        return scaled.to(images.device) * self.data_range
+
+    def stack(self, images: Sequence[torch.Tensor]
+              | torch.Tensor) -> torch.Tensor:
+        """Stack equally sized images as float32, (B, C, H, W)."""
+        if not isinstance(images, torch.Tensor):
+            if not is_seq_of(images, torch.Tensor):
+                raise ValueError('inputs must be tensors of shape (C, H, W), '
+                                 f'got {type(images[0])}')
+            if any(image.dim() != 3 for image in images):
+                raise ValueError(
+                    'inputs must be of shape (C, H, W), got '
+                    f'{tuple(images[0].shape)}{self.shape_hint}')
+            sizes = sorted({tuple(image.shape[-2:]) for image in images})
+            if len(sizes) > 1:
+                raise ValueError('tiles of different sizes make no batch: '
+                                 f'{sizes}; resize them in the pipeline')
+        channels = sorted({image.shape[-3] for image in images})
+        if channels != [self.in_channels]:
+            raise ValueError(
+                f'tiles have {" and ".join(map(str, channels))} channels, '
+                f'but mean and std describe {self.in_channels}; set mean and '
+                'std (one value per channel) or in_channels of '
+                'mmmedmask.LoadTile')
+        if not isinstance(images, torch.Tensor):
+            images = torch.stack(list(images))
+        return images.float()
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Subtract the mean and divide by the standard deviation."""
+        return (images - self.mean) / self.std
+
+    def sample_indices(self, data_samples: Sequence | None) -> list[int]:
+        """Indices of the samples in their data set."""
+        try:
+            return [
+                int(sample.metainfo['sample_idx']) for sample in data_samples
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                'every data sample needs the metainfo sample_idx, from '
+                'which its views are drawn; mmmedmask.PackTile provides '
+                'it') from error
+
+    def run_seed(self) -> int:
+        """Seed of the draws."""
+        if self.seed is not None:
+            return self.seed
+        return run_info('seed')
+
+    def current_step(self) -> int:
+        """Iteration of the running loop, 0 outside of one."""
+        return run_info('iter')

@@ -1,0 +1,1 @@
+"""Drawn data with known truth: glands, lesions, slides, cohorts."""

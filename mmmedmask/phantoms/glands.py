@@ -1,0 +1,193 @@
+"""Gland phantoms: drawn H&E-like images with exact instance masks.
+
+For demos and tests that must not need a download. Real enough that gland
+segmentation on them is no matter of a threshold: lumens and vessels look
+alike, glands touch, differ in shape and stain, and are cut by the border.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmmedmask.datasets.coco_instances import CocoInstanceWriter
+from mmmedmask.phantoms.gland_rendering import TissueStyle, render_tissue
+from mmmedmask.phantoms.gland_shapes import GlandLayout, draw_label_map
+
+_MARGIN = 100  # Pixels at 20x drawn around the image, then cut off.
+
+
+def draw_gland_image(
+        size: int | tuple[int, int] = 256,
+        seed: int | Sequence[int] = 0,
+        scale: float | None = None,
+        malignant: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Draw an image of colon glands and the mask of each gland.
+
+    The same arguments give the same image.
+
+    Args:
+        size: (h, w), or one number for a square; at least 64.
+        seed: Determines everything that is random; one or several numbers,
+            at least 0.
+        scale: Size of glands and cells: 1 is 20x (0.62 um per pixel), as in
+            GlaS. None scales a GlaS field (522 pixels high) to the shorter
+            side.
+        malignant: Draw crowded, irregular glands (True), regular ones
+            (False), or let the seed choose (None).
+
+    Returns:
+        The image, uint8 of shape (H, W, 3) in RGB, and the instance map,
+        int32 of shape (H, W): 0 background, then 1, 2, ... without gaps.
+        Lumens belong to their gland.
+
+    Raises:
+        ValueError: If a size or the scale is out of range.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 64:
+        raise ValueError(
+            f'size must be at least 64 by 64 pixels, got {size}')
+    if scale is None:
+        scale = min(height, width) / 522
+    if not 0.1 <= scale <= 4:
+        raise ValueError(f'scale must be in [0.1, 4], got {scale}')
+    rng = np.random.default_rng(seed)
+    # Drawn in any case, so that the choice does not change the rest.
+    chosen = bool(rng.random() < 0.5)
+    malignant = chosen if malignant is None else malignant
+    margin = int(_MARGIN * scale)
+    canvas = height + 2 * margin, width + 2 * margin
+    view = (slice(margin, margin + height), slice(margin, margin + width))
+    labels = np.zeros(canvas, np.int32)
+    while not labels[view].any():
+        labels = draw_label_map(
+            canvas, GlandLayout.draw(malignant, rng), scale, rng)
+    image = render_tissue(
+        labels, TissueStyle.draw(malignant, rng), scale, rng)
+    return (np.ascontiguousarray(image[view]),
+            _renumbered(labels[view]))
+
+
+def _renumbered(labels: np.ndarray) -> np.ndarray:
+    """Number the instances that are left 1, 2, ... in the same order."""
+    values = np.unique(labels[labels > 0])
+    renumbered = np.searchsorted(values, labels) + 1
+    return np.where(labels > 0, renumbered, 0).astype(np.int32)
+
+
+def write_gland_dataset(root: str | Path,
+                        num_train: int,
+                        num_test: int,
+                        size: int | tuple[int, int] = 256,
+                        seed: int = 0,
+                        scale: float | None = None) -> Path:
+    """Write a small data set of phantoms, as the gland configs read it.
+
+    Layout, with the masks for other uses than COCO's::
+
+        root/
+            annotations/{train,test}.json
+            images/{train,test}/0000.png ...
+            masks/{train,test}/0000.png ...      instance numbers
+
+    Image i of the training set has the seed ``(seed, 0, i)``, of the test
+    set ``(seed, 1, i)``: a larger set begins with the smaller one.
+
+    Args:
+        root: Folder to write to; made if need be.
+        num_train: Number of training images, at least 1.
+        num_test: Number of test images, at least 1.
+        size: See :func:`draw_gland_image`.
+        seed: Determines all images.
+        scale: See :func:`draw_gland_image`.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        ValueError: If a number of images or the size is out of range.
+    """
+    root = Path(root)
+    numbers = {'train': num_train, 'test': num_test}
+    for split, number in numbers.items():
+        if number < 1:
+            raise ValueError(
+                f'num_{split} must be at least 1, got {number}')
+    for position, (split, number) in enumerate(numbers.items()):
+        writer = CocoInstanceWriter(
+            'gland', description=f'Drawn gland phantoms, {split}')
+        for folder in ('images', 'masks'):
+            (root / folder / split).mkdir(parents=True, exist_ok=True)
+        for index in range(number):
+            image, labels = draw_gland_image(
+                size, seed=(seed, position, index), scale=scale)
+            name = f'{split}/{index:04d}.png'
+            write_image(root / 'images' / name, image)
+            write_image(root / 'masks' / name, labels.astype(np.uint16))
+            writer.add(f'images/{name}', labels)
+        writer.write(root / 'annotations' / f'{split}.json')
+    return root
+
+
+def write_tissue_tiles(root: str | Path,
+                       tile_size: int = 128,
+                       stride: int = 64) -> list[Path]:
+    """Cut the real tissue that scikit-image ships into tiles.
+
+    It is ``skimage.data.immunohistochemistry``: colon, 512 x 512 pixels,
+    brown where the antibody bound, counterstained with haematoxylin.
+    Nothing is downloaded.
+
+    Args:
+        root: Folder to write to; made if need be.
+        tile_size: Side of a tile in pixels, at most 512.
+        stride: Distance between tiles in pixels, at least 1.
+
+    Returns:
+        The tiles' paths, PNG.
+
+    Raises:
+        ValueError: If a size is out of range.
+    """
+    # scikit-image is needed for this one image only.
+    from skimage.data import immunohistochemistry
+
+    image = immunohistochemistry()
+    limit = min(image.shape[:2])
+    if not 1 <= tile_size <= limit:
+        raise ValueError(
+            f'tile_size must be in [1, {limit}], got {tile_size}')
+    if stride < 1:
+        raise ValueError(f'stride must be at least 1, got {stride}')
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for top in range(0, image.shape[0] - tile_size + 1, stride):
+        for left in range(0, image.shape[1] - tile_size + 1, stride):
+            path = root / f'ihc_{top:03d}_{left:03d}.png'
+            write_image(
+                path,
+                image[top:top + tile_size, left:left + tile_size, :3])
+            paths.append(path)
+    return paths
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write a PNG.
+
+    Args:
+        path: The file; its folder exists.
+        image: uint8 array of shape (H, W, 3) in RGB, or uint8 or uint16
+            array of shape (H, W).
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode('.png', image)
+    if not done:
+        raise OSError(f'Cannot encode {path}')
+    Path(path).write_bytes(encoded.tobytes())

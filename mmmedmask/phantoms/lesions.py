@@ -1,0 +1,323 @@
+"""Lesion phantoms: drawn scans whose class is one small lesion somewhere.
+
+For demos and tests of masking that follows attention. What decides the class
+is about one patch large, lies at a random place and is known exactly;
+everything else (tint, shading, vessels, cysts) is drawn from the same
+distribution for all classes. Tissue fills the whole image, so that looking at
+tissue rather than at an empty frame finds no lesion.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmmedmask.phantoms.gland_shapes import smooth_noise
+from mmmedmask.phantoms.glands import write_image
+
+LESION_CLASSES = ('bright', 'dark', 'striped')
+NORMAL_CLASS = 'normal'
+SPLIT_FOLDER = 'splits/paper'
+
+_BRIGHT = np.float32([0.97, 0.92, 0.62])
+_DARK = np.float32([0.20, 0.07, 0.10])
+_TISSUE = np.float32([0.74, 0.46, 0.37])
+_VESSEL = np.float32([0.52, 0.20, 0.20])
+_CYST = np.float32([0.60, 0.50, 0.56])
+_LUMINANCE = np.float32([0.299, 0.587, 0.114])
+
+
+def draw_lesion_image(lesion: str = 'bright',
+                      size: int | tuple[int, int] = 64,
+                      seed: int | Sequence[int] = 0,
+                      gray: bool = False,
+                      lesion_size: int = 8,
+                      align: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scan with one lesion, or with none.
+
+    The same arguments give the same image. With the same seed, images of
+    different classes differ where the lesion is, and nowhere else.
+
+    Args:
+        lesion: One of ``LESION_CLASSES``, or ``'normal'`` for no lesion.
+            Striped ones are made of both colours of the others.
+        size: (h, w), or one number for a square; at least 32.
+        seed: Determines everything that is random; one or several numbers,
+            at least 0.
+        gray: One channel instead of three.
+        lesion_size: Diameter of the lesion in pixels, from 4 to half of the
+            shorter side.
+        align: The lesion fills a square of ``lesion_size`` whose corner is a
+            multiple of this number; with the patch size of a model, it lies
+            in one patch.
+
+    Returns:
+        The image, uint8 of shape (H, W, 3) in RGB, or (H, W) if ``gray``;
+        and the lesion's mask, bool of shape (H, W).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    shape = (size, size) if isinstance(size, int) else tuple(size)
+    _check(lesion, shape, lesion_size, align)
+    rng = np.random.default_rng(seed)
+    image = _draw_tissue(shape, rng)
+    corner = [
+        int(rng.integers(0, (side - lesion_size) // align + 1)) * align
+        for side in shape
+    ]
+    covered = _draw_outline(shape, corner, lesion_size, rng)
+    texture = _draw_texture(lesion, shape, lesion_size, rng)
+    grain = rng.normal(0, 0.012, (*shape, 1)).astype(np.float32)
+    if lesion == NORMAL_CLASS:
+        covered[:] = 0
+    image = image * (1 - covered[..., None]) + texture * covered[..., None]
+    image = image + grain
+    if gray:
+        image = image @ _LUMINANCE
+    return (np.clip(image * 255, 0, 255).round().astype(np.uint8),
+            covered > 0.5)
+
+
+def _check(lesion: str, shape: tuple[int, ...], lesion_size: int,
+           align: int) -> None:
+    known = (*LESION_CLASSES, NORMAL_CLASS)
+    if lesion not in known:
+        raise ValueError(f'lesion must be one of {known}, got {lesion!r}')
+    if len(shape) != 2 or min(shape) < 32:
+        raise ValueError(
+            f'size must be at least 32 by 32 pixels, got {shape}')
+    if not 4 <= lesion_size <= min(shape) // 2:
+        raise ValueError(f'lesion_size must be in [4, {min(shape) // 2}], '
+                         f'got {lesion_size}')
+    if align < 1:
+        raise ValueError(f'align must be at least 1, got {align}')
+
+
+def _draw_tissue(shape: tuple[int, int],
+                 rng: np.random.Generator) -> np.ndarray:
+    """Tissue with shading, vessels and cysts; float32 (H, W, 3), 0 to 1."""
+    side = min(shape)
+    tint = 1 + rng.uniform(-0.12, 0.12, 3)
+    tissue = _TISSUE * tint.astype(np.float32) * rng.uniform(0.8, 1.1)
+    shading = (0.11 * smooth_noise(shape, side / 2.5, rng)
+               + 0.05 * smooth_noise(shape, side / 10, rng))
+    image = tissue * (1 + shading[..., None])
+    layer = np.zeros(shape, np.uint8)
+    for _ in range(rng.integers(3, 7)):
+        _draw_vessel(layer, rng)
+    strength = rng.uniform(0.5, 0.9)
+    image = _blend(image, _VESSEL * tint.astype(np.float32), layer, strength)
+    layer = np.zeros(shape, np.uint8)
+    for _ in range(rng.integers(0, 4)):
+        centre = [int(rng.integers(0, length)) for length in shape[::-1]]
+        radius = int(rng.uniform(0.05, 0.12) * side)
+        cv2.circle(layer, centre, radius, 255, -1, cv2.LINE_AA)
+    layer = cv2.GaussianBlur(layer, (0, 0), side / 64)
+    return _blend(image, _CYST, layer, rng.uniform(0.4, 0.8))
+
+
+def _draw_vessel(layer: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw a curve that crosses the image, thicker at one end."""
+    height, width = layer.shape
+    steps = 24
+    angle = rng.uniform(0, 2 * np.pi)
+    turns = rng.uniform(-1, 1) + 0.6 * np.cumsum(rng.normal(0, 0.4, steps))
+    stride = 1.6 * max(height, width) / steps
+    start = rng.uniform(0.1, 0.9, 2) * (width, height) - 12 * stride * (
+        np.array([np.cos(angle), np.sin(angle)]))
+    headings = angle + turns / 3
+    moves = stride * np.stack([np.cos(headings), np.sin(headings)], axis=1)
+    points = np.concatenate([[start], start + np.cumsum(moves, axis=0)])
+    # Fixed-point coordinates with 4 binary places.
+    points = np.round(points * 16).astype(np.int32)
+    thickest = rng.uniform(1, 3) * min(height, width) / 64
+    for index, (one, other) in enumerate(
+            zip(points[:-1], points[1:], strict=True)):
+        thickness = max(1, round(thickest * (1 - 0.6 * index / steps)))
+        cv2.line(layer, one.tolist(), other.tolist(), 255, thickness,
+                 cv2.LINE_AA, 4)
+
+
+def _blend(image: np.ndarray, color: np.ndarray, layer: np.ndarray,
+           strength: float) -> np.ndarray:
+    """Mix a colour in where a uint8 layer (H, W) is set."""
+    share = np.float32(strength / 255) * layer[..., None]
+    return image * (1 - share) + color * share
+
+
+def _draw_outline(shape: tuple[int, int], corner: Sequence[int],
+                  lesion_size: int, rng: np.random.Generator) -> np.ndarray:
+    """Share of each pixel that the lesion covers; float32 (H, W)."""
+    fine = 8  # Drawn in a finer raster, then averaged.
+    length = lesion_size * fine
+    layer = np.zeros((length, length), np.float32)
+    half = length / 2
+    axes = (round(half * rng.uniform(0.94, 1)),
+            round(half * rng.uniform(0.8, 0.94)))
+    cv2.ellipse(layer, (round(half), round(half)), axes,
+                rng.uniform(0, 180), 0, 360, 1.0, -1)
+    covered = np.zeros(shape, np.float32)
+    top, left = corner
+    covered[top:top + lesion_size, left:left + lesion_size] = cv2.resize(
+        layer, (lesion_size, lesion_size), interpolation=cv2.INTER_AREA)
+    return covered
+
+
+def _draw_texture(lesion: str, shape: tuple[int, int], lesion_size: int,
+                  rng: np.random.Generator) -> np.ndarray:
+    """What a lesion looks like, everywhere; float32 (H, W, 3)."""
+    # Drawn for all classes, so that the class does not change the rest.
+    contrast = np.float32(rng.uniform(0.8, 1))
+    angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:shape[0], :shape[1]].astype(np.float32)
+    along = rows * np.sin(angle) + columns * np.cos(angle)
+    stripes = 0.5 + 0.5 * np.sin(along * 2 * np.pi * 2.5 / lesion_size
+                                 + phase)
+    share = {'bright': 1.0, 'dark': 0.0}.get(lesion, stripes)
+    share = np.broadcast_to(np.float32(share), shape)[..., None]
+    texture = _BRIGHT * share + _DARK * (1 - share)
+    return contrast * texture + (1 - contrast) * _TISSUE
+
+
+def draw_lesions_on(
+        picture: np.ndarray,
+        lesions: Sequence[str],
+        seed: int | Sequence[int] = 0,
+        lesion_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Draw lesions into a picture, at random places apart from each other.
+
+    Args:
+        picture: uint8 RGB picture of shape (H, W, 3).
+        lesions: One of ``LESION_CLASSES`` for each lesion.
+        seed: Determines everything that is random; one or several numbers,
+            at least 0.
+        lesion_size: Diameter of the lesions in pixels, from 4 to half of the
+            shorter side.
+
+    Returns:
+        The picture with the lesions, and their mask, bool of shape (H, W).
+
+    Raises:
+        ValueError: If an argument is out of range, or there is no room.
+    """
+    shape = picture.shape[:2]
+    for lesion in lesions:
+        if lesion == NORMAL_CLASS:
+            raise ValueError(f'lesions must be some of {LESION_CLASSES}, got '
+                             f'{lesion!r}')
+        _check(lesion, shape, lesion_size, 1)
+    rng = np.random.default_rng(seed)
+    image = picture.astype(np.float32) / 255
+    total = np.zeros(shape, np.float32)
+    for number, lesion in enumerate(lesions):
+        corner = _find_room(total > 0, lesion_size, rng)
+        if corner is None:
+            raise ValueError(
+                f'{len(lesions)} lesions of {lesion_size} pixels do not fit '
+                f'into a picture of {shape}: there is room for {number}')
+        covered = _draw_outline(shape, corner, lesion_size, rng)
+        texture = _draw_texture(lesion, shape, lesion_size, rng)
+        image += covered[..., None] * (texture - image)
+        total += covered
+    return (np.clip(image * 255, 0, 255).round().astype(np.uint8),
+            total > 0.5)
+
+
+def _find_room(taken: np.ndarray, lesion_size: int,
+               rng: np.random.Generator) -> list[int] | None:
+    """Find the corner of a free square with free surroundings."""
+    for _ in range(1000):
+        top, left = (int(rng.integers(0, side - lesion_size + 1))
+                     for side in taken.shape)
+        around = taken[max(top - lesion_size, 0):top + 2 * lesion_size,
+                       max(left - lesion_size, 0):left + 2 * lesion_size]
+        if not around.any():
+            return [top, left]
+    return None
+
+
+def write_lesion_dataset(root: str | Path,
+                         num_train: int,
+                         num_val: int,
+                         size: int | tuple[int, int] = 64,
+                         seed: int = 0,
+                         normal: bool = False,
+                         gray: bool = False,
+                         lesion_size: int = 8,
+                         align: int = 1) -> Path:
+    """Write phantoms in the layout of labelled images.
+
+    The layout::
+
+        root/
+            classes.txt                     one class per line
+            images/{train,val}_0000.png ...
+            masks/{train,val}_0000.png ...  the lesion, 0 and 255
+            splits/paper/{train,val}.csv    path, label, group, mask
+
+    Classes take turns, and normal images have no mask. Image i of the
+    training set has the seed ``(seed, 0, i)``, of the validation set
+    ``(seed, 1, i)``: a larger set begins with the smaller one.
+
+    Args:
+        root: Folder to write to; made if need be.
+        num_train: Number of training images, at least 1.
+        num_val: Number of validation images, at least 1.
+        size: See :func:`draw_lesion_image`.
+        seed: Determines all images.
+        normal: Whether images without a lesion are the first class.
+        gray: See :func:`draw_lesion_image`.
+        lesion_size: See :func:`draw_lesion_image`.
+        align: See :func:`draw_lesion_image`.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        ValueError: If a number of images or another argument is out of
+            range.
+    """
+    root = Path(root)
+    numbers = {'train': num_train, 'val': num_val}
+    for split, number in numbers.items():
+        if number < 1:
+            raise ValueError(f'num_{split} must be at least 1, got {number}')
+    classes = (NORMAL_CLASS, *LESION_CLASSES) if normal else LESION_CLASSES
+    drawn = {
+        split: [
+            draw_lesion_image(classes[index % len(classes)], size,
+                              (seed, position, index), gray, lesion_size,
+                              align) for index in range(number)
+        ]
+        for position, (split, number) in enumerate(numbers.items())
+    }
+    for folder in ('images', 'masks', SPLIT_FOLDER):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / 'classes.txt').write_text(
+        ''.join(f'{name}\n' for name in classes), 'utf-8')
+    for split, images in drawn.items():
+        rows = []
+        for index, (image, mask) in enumerate(images):
+            name = f'{split}_{index:04d}'
+            write_image(root / 'images' / f'{name}.png', image)
+            if mask.any():
+                write_image(root / 'masks' / f'{name}.png',
+                            np.uint8(255) * mask)
+            rows.append({
+                'path': f'images/{name}.png',
+                'label': classes[index % len(classes)],
+                'group': name,
+                'mask': f'masks/{name}.png' if mask.any() else ''
+            })
+        with open(
+                root / SPLIT_FOLDER / f'{split}.csv',
+                'w',
+                newline='',
+                encoding='utf-8') as file:
+            writer = csv.DictWriter(file, ['path', 'label', 'group', 'mask'])
+            writer.writeheader()
+            writer.writerows(rows)
+    return root

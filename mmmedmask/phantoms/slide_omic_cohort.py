@@ -1,0 +1,309 @@
+"""Cohort phantoms: drawn patients with slides, genes, and known truth.
+
+For demos and tests of GiMP and of bag classifiers. The class is planted in a
+compact region of each slide and in the genes of a few pathways; a file tells
+where, so that a heatmap can be judged.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.phantoms.slide_files import draw_genes, write_features
+from mmmedmask.phantoms.slide_omic_drawing import (
+    PATCH_SIZE,
+    ExpressionStyle,
+    draw_expression,
+    draw_expression_style,
+    draw_slide,
+    draw_slide_style,
+)
+
+COHORT_CLASSES = ('class_a', 'class_b')
+SPLITS = ('train', 'val', 'test')
+TRUTH_FILE = 'truth.json'
+# Months; the next class lives twice as long.
+_MEAN_SURVIVAL = 20.0
+
+
+@dataclass(frozen=True)
+class CohortTruth:
+    """What was planted where.
+
+    Attributes:
+        classes: The classes.
+        labels: Class of each case.
+        regions: For each slide the rows of its patches that tell the class,
+            ascending.
+        distractors: The same for the region that all classes share.
+        pathways: For each planted pathway its genes.
+        pathway_classes: For each planted pathway the class that it is up in.
+    """
+
+    classes: tuple[str, ...]
+    labels: dict[str, str]
+    regions: dict[str, list[int]]
+    distractors: dict[str, list[int]]
+    pathways: dict[str, list[str]]
+    pathway_classes: dict[str, str]
+
+    def region(self, slide_id: str, num_patches: int) -> np.ndarray:
+        """Give a slide's region as a map.
+
+        Args:
+            slide_id: The slide.
+            num_patches: Its number of patches N.
+
+        Returns:
+            bool (N, ), 1 where the class was planted.
+        """
+        inside = np.zeros(num_patches, bool)
+        inside[self.regions[slide_id]] = True
+        return inside
+
+    @property
+    def planted_genes(self) -> tuple[str, ...]:
+        """Genes of all planted pathways, sorted."""
+        return tuple(sorted(
+            gene for genes in self.pathways.values() for gene in genes))
+
+
+def read_cohort_truth(root: str | Path) -> CohortTruth:
+    """Read what :func:`write_slide_omic_cohort` planted.
+
+    Args:
+        root: The folder that it wrote.
+
+    Returns:
+        The truth.
+    """
+    loaded = json.loads((Path(root) / TRUTH_FILE).read_text('utf-8'))
+    loaded['classes'] = tuple(loaded['classes'])
+    return CohortTruth(**loaded)
+
+
+def write_slide_omic_cohort(root: str | Path,
+                            num_cases: int = 60,
+                            classes: Sequence[str] = COHORT_CLASSES,
+                            class_sizes: Sequence[int] | None = None,
+                            patches: tuple[int, int] = (150, 300),
+                            dims: int = 32,
+                            slides_per_case: tuple[int, int] = (1, 1),
+                            num_genes: int = 400,
+                            num_pathways: int = 4,
+                            pathway_size: int = 5,
+                            num_sites: int = 5,
+                            cases_without_genes: int = 0,
+                            cases_without_slides: int = 0,
+                            region_share: float = 0.05,
+                            slide_signal: float = 4.0,
+                            gene_signal: float = 1.0,
+                            smoothness: float = 0.9,
+                            split_shares: Sequence[float] = (0.6, 0.2, 0.2),
+                            layout: str = 'clam-h5',
+                            seed: int = 0) -> Path:
+    """Write a cohort that a :class:`SlideOmicDataset` reads.
+
+    The layout::
+
+        root/
+            cohort.csv              case_id, slide_id, label, split, site,
+                                    survival_months, censorship
+            features/SLIDE_ID.h5    features (N, D) and coords (N, 2)
+            expression.tsv          genes in rows, cases in columns, FPKM
+            pathways.gmt            gene sets: the planted pathways and as
+                                    many that tell nothing
+            truth.json              see :class:`CohortTruth`
+
+    Each case is drawn from ``(seed, its number)``: without ``class_sizes``,
+    a larger cohort begins with the smaller one. Survival is exponential with
+    a mean that doubles from class to class, some of it censored. Sites do
+    not follow the classes.
+
+    Args:
+        root: Folder to write to; made if need be.
+        num_cases: Number of cases, at least one of each class.
+        classes: Names of the classes, at least two; cases take turns.
+        class_sizes: Number of cases of each class, ``num_cases`` in sum;
+            None for equal ones.
+        patches: Least and largest number of patches of a slide.
+        dims: Size of a feature D.
+        slides_per_case: Least and largest number of slides of a case.
+        num_genes: Number of genes G.
+        num_pathways: Number of planted pathways.
+        pathway_size: Genes of a pathway.
+        num_sites: Number of sites.
+        cases_without_genes: Number of cases that the expression lacks.
+        cases_without_slides: Number of cases whose ``slide_id`` is empty.
+        region_share: See :func:`~mmmedmask.phantoms.slide_omic_drawing.\
+draw_slide`.
+        slide_signal: See there; 0 plants nothing in slides.
+        gene_signal: See :func:`~mmmedmask.phantoms.slide_omic_drawing.\
+draw_expression`; 0 plants nothing in genes.
+        smoothness: Correlation of neighbouring patches, in [0, 1).
+        split_shares: Shares of ``train``, ``val`` and ``test``, which hold
+            in each class.
+        layout: One of :data:`~mmmedmask.phantoms.slide_files.\
+FEATURE_LAYOUTS`.
+        seed: Determines everything.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    root, classes = Path(root), tuple(classes)
+    labels = _labels(num_cases, classes, class_sizes)
+    for name, (least, most) in (('patches', patches),
+                                ('slides_per_case', slides_per_case)):
+        if not 1 <= least <= most:
+            raise ValueError(
+                f'{name} must be a least number of 1 or more and a largest, '
+                f'got {(least, most)}')
+    if num_sites < 1:
+        raise ValueError(f'num_sites must be at least 1, got {num_sites}')
+    lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
+    splits = _splits(labels, split_shares)
+    rng = np.random.default_rng((seed, 0))
+    slide_style = draw_slide_style(len(classes), dims, rng)
+    expression_style = draw_expression_style(
+        num_genes, len(classes), num_pathways, pathway_size, rng)
+    suffix = {'clam-pt': '.pt', 'npy': '.npy'}.get(layout, '.h5')
+    rows, columns, regions, distractors = [], {}, {}, {}
+    for number, label in enumerate(labels):
+        rng = np.random.default_rng((seed, 1, number))
+        case_id = f'case_{number:04d}'
+        row = dict(case_id=case_id, slide_id='', label=classes[label],
+                   split=splits[number],
+                   site=f'site_{rng.integers(num_sites)}',
+                   **_draw_survival(label, rng))
+        expression = draw_expression(expression_style, label, rng,
+                                     gene_signal)
+        if lacking.get(number) != 'genes':
+            columns[case_id] = expression
+        if lacking.get(number) == 'slides':
+            rows.append(row)
+            continue
+        least, most = slides_per_case
+        for part in range(1, 1 + int(rng.integers(least, most + 1))):
+            slide_id = f'{case_id}_slide_{part}'
+            slide = draw_slide(
+                slide_style, label,
+                int(rng.integers(patches[0], patches[1] + 1)), rng,
+                region_share, slide_signal, smoothness)
+            write_features(
+                root / 'features' / f'{slide_id}{suffix}', layout,
+                slide.features, slide.coords, patch_size=PATCH_SIZE)
+            regions[slide_id] = slide.region.nonzero()[0].tolist()
+            distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
+            rows.append({**row, 'slide_id': slide_id})
+    with open(root / 'cohort.csv', 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    pathways = _write_genes(root, expression_style, columns, seed)
+    planted = list(pathways)[:num_pathways]
+    truth = CohortTruth(
+        classes,
+        {f'case_{number:04d}': classes[label]
+         for number, label in enumerate(labels)},
+        regions, distractors,
+        {name: pathways[name] for name in planted},
+        {name: classes[number % len(classes)]
+         for number, name in enumerate(planted)})
+    (root / TRUTH_FILE).write_text(json.dumps(vars(truth)), 'utf-8')
+    return root
+
+
+def _labels(num_cases: int, classes: Sequence[str],
+            class_sizes: Sequence[int] | None) -> list[int]:
+    """Class of each case; classes take turns as long as they last."""
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(
+            f'classes must be at least two different names, got {classes}')
+    if num_cases < len(classes):
+        raise ValueError(f'num_cases must be at least {len(classes)}, one of '
+                         f'each class, got {num_cases}')
+    if class_sizes is None:
+        return [number % len(classes) for number in range(num_cases)]
+    left = list(class_sizes)
+    if len(left) != len(classes) or min(left) < 1 or sum(left) != num_cases:
+        raise ValueError(
+            f'class_sizes must be {len(classes)} numbers of at least 1 with '
+            f'the sum num_cases = {num_cases}, got {left}')
+    labels = []
+    while any(left):
+        for label, number in enumerate(left):
+            if number:
+                labels.append(label)
+                left[label] -= 1
+    return labels
+
+
+def _lacking(num_cases: int, genes: int, slides: int) -> dict[int, str]:
+    """Spread the cases that lack something over the cohort."""
+    if min(genes, slides) < 0 or genes + slides > num_cases:
+        raise ValueError(
+            'cases_without_genes and cases_without_slides must be at least 0 '
+            f'and in sum at most {num_cases}, got {genes} and {slides}')
+    count = genes + slides
+    places = [num_cases * place // count for place in range(count)]
+    # Bit by bit in turns, so that both are spread.
+    kinds = [('genes' if (place + 1) * genes // count
+              > place * genes // count else 'slides')
+             for place in range(count)]
+    return dict(zip(places, kinds, strict=True))
+
+
+def _splits(labels: Sequence[int], shares: Sequence[float]) -> list[str]:
+    """Deal the cases of each class to the split that lags most behind."""
+    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(
+            sum(shares) - 1) > 1e-6:
+        raise ValueError(f'split_shares must be {len(SPLITS)} shares with '
+                         f'the sum 1, got {tuple(shares)}')
+    counts = np.zeros((max(labels) + 1, len(SPLITS)))
+    splits = []
+    for label in labels:
+        lag = np.asarray(shares) * (counts[label].sum() + 1) - counts[label]
+        place = int(lag.argmax())
+        counts[label, place] += 1
+        splits.append(SPLITS[place])
+    return splits
+
+
+def _draw_survival(label: int, rng: np.random.Generator) -> dict[str, object]:
+    """Draw the time to death or to the last contact."""
+    death = rng.exponential(_MEAN_SURVIVAL * 2**label)
+    contact = rng.uniform(12, 100)
+    return dict(survival_months=f'{min(death, contact):.2f}',
+                censorship=int(contact < death))
+
+
+def _write_genes(root: Path, style: ExpressionStyle,
+                 columns: dict[str, np.ndarray],
+                 seed: int) -> dict[str, list[str]]:
+    """Write the expression and the gene sets.
+
+    Returns:
+        Genes of each pathway, the planted ones first.
+    """
+    genes = draw_genes(len(style.mean), seed)
+    lines = ['\t'.join(['gene_id', *columns])]
+    lines += ['\t'.join([gene, *(f'{column[place]:.4f}'
+                                 for column in columns.values())])
+              for place, gene in enumerate(genes)]
+    (root / 'expression.tsv').write_text('\n'.join(lines) + '\n', 'utf-8')
+    names = [f'planted_{number}' for number in range(style.num_planted)]
+    names += [f'other_{number}'
+              for number in range(len(style.pathways) - style.num_planted)]
+    pathways = {name: [genes[place] for place in places]
+                for name, places in zip(names, style.pathways, strict=True)}
+    (root / 'pathways.gmt').write_text(
+        ''.join('\t'.join([name, 'drawn', *members]) + '\n'
+                for name, members in pathways.items()), 'utf-8')
+    return pathways

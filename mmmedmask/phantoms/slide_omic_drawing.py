@@ -1,0 +1,292 @@
+"""Draw slides as bags and gene expression, with a class planted in both.
+
+Everything but the planted part is drawn from the same distribution for all
+classes, and where the planted part lies is known exactly.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmmedmask.phantoms.gland_shapes import smooth_noise
+
+PATCH_SIZE = 256
+# Directions of the features in which neighbours resemble each other.
+_SMOOTH_DIRECTIONS = 8
+_SMOOTH_SHARE = 0.8  # of a feature's variance
+
+
+@dataclass(frozen=True, eq=False)
+class SlideStyle:
+    """What the slides of a cohort have in common.
+
+    Attributes:
+        mixing: float64 (K, D), from smooth maps to features.
+        class_directions: float64 (C, D), unit vectors, orthogonal to each
+            other and to ``distractor``.
+        distractor: float64 (D, ), unit vector of the region that stands out
+            on all slides alike.
+    """
+
+    mixing: np.ndarray
+    class_directions: np.ndarray
+    distractor: np.ndarray
+
+
+def draw_slide_style(num_classes: int, dims: int,
+                     rng: np.random.Generator) -> SlideStyle:
+    """Draw what the slides of a cohort have in common.
+
+    Args:
+        num_classes: Number of classes C, at least 2.
+        dims: Size of a feature D, above C.
+        rng: Source of randomness.
+
+    Returns:
+        The style.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if num_classes < 2:
+        raise ValueError(
+            f'num_classes must be at least 2, got {num_classes}')
+    if dims <= num_classes:
+        raise ValueError(f'dims must be above the number of classes, '
+                         f'{num_classes}, got {dims}')
+    directions, _ = np.linalg.qr(rng.standard_normal((dims, num_classes + 1)))
+    smooth = min(_SMOOTH_DIRECTIONS, dims)
+    mixing = rng.standard_normal((smooth, dims))
+    mixing /= np.linalg.norm(mixing, axis=0)
+    return SlideStyle(mixing, directions[:, 1:].T, directions[:, 0])
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnSlide:
+    """A slide whose truth is known.
+
+    Attributes:
+        features: float32 (N, D).
+        coords: int64 (N, 2), upper left corners (x, y) in pixels of the
+            finest level, row by row.
+        region: bool (N, ), 1 where the class was planted.
+        distractor: bool (N, ), 1 in the region that all classes share.
+    """
+
+    features: np.ndarray
+    coords: np.ndarray
+    region: np.ndarray
+    distractor: np.ndarray
+
+
+def draw_slide(style: SlideStyle,
+               label: int,
+               num_patches: int,
+               rng: np.random.Generator,
+               share: float = 0.05,
+               signal: float = 4.0,
+               smoothness: float = 0.9) -> DrawnSlide:
+    """Draw a slide: tissue on a grid, with two regions that stand out.
+
+    Features vary smoothly over the tissue, with deviation 1. In a compact
+    region they are moved along the direction of the class, in another one,
+    as large, along a direction that all classes share: what merely stands
+    out does not tell the class. With generators of equal state, slides of
+    different classes differ in the region, and nowhere else.
+
+    Args:
+        style: What all slides have in common.
+        label: The class.
+        num_patches: Number of patches N, at least 1.
+        rng: Source of randomness.
+        share: Share of the patches in each region, in (0, 0.25]; at least
+            one patch.
+        signal: How far features are moved in the regions, in standard
+            deviations.
+        smoothness: Correlation of neighbours in the smooth part, in [0, 1).
+
+    Returns:
+        The slide.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if not 0 <= label < len(style.class_directions):
+        raise ValueError(f'label must be in [0, '
+                         f'{len(style.class_directions)}), got {label}')
+    if num_patches < 1:
+        raise ValueError(f'num_patches must be at least 1, got {num_patches}')
+    if not 0 < share <= 0.25:
+        raise ValueError(f'share must be in (0, 0.25], got {share}')
+    if not 0 <= smoothness < 1:
+        raise ValueError(f'smoothness must be in [0, 1), got {smoothness}')
+    cells, order = _draw_tissue(num_patches, rng)
+    smooth, dims = style.mixing.shape
+    maps = _smooth_maps(cells.max(axis=0) + 1, smooth, smoothness, rng)
+    noise = rng.standard_normal((num_patches, dims))
+    features = (_SMOOTH_SHARE**0.5 * maps[cells[:, 0], cells[:, 1]]
+                @ style.mixing + (1 - _SMOOTH_SHARE)**0.5 * noise)
+    count = max(1, round(share * num_patches))
+    region, distractor = _draw_regions(cells, order, count, rng)
+    strengths = signal * rng.uniform(0.75, 1.25, 2)
+    features[region] += strengths[0] * style.class_directions[label]
+    features[distractor] += strengths[1] * style.distractor
+    return DrawnSlide(
+        features.astype(np.float32),
+        cells[:, ::-1].astype(np.int64) * PATCH_SIZE, region, distractor)
+
+
+def _draw_tissue(num_patches: int, rng: np.random.Generator
+                 ) -> tuple[np.ndarray, np.ndarray]:
+    """Draw an irregular piece of tissue on a grid.
+
+    Returns:
+        int64 (N, 2), cells (row, column), row by row; int64 (N, ), the cells
+        from the middle of the tissue to its rim.
+    """
+    side = int(np.ceil((2 * num_patches)**0.5)) + 2
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.5)
+    along = rows * np.sin(angle) + columns * np.cos(angle)
+    across = rows * np.cos(angle) - columns * np.sin(angle)
+    depth = np.hypot(along / stretch**0.5, across * stretch**0.5)
+    depth *= 1 + 0.15 * smooth_noise((side, side), side / 4, rng)
+    chosen = np.sort(np.argsort(depth, axis=None)[:num_patches])
+    cells = np.stack(np.unravel_index(chosen, depth.shape), axis=1)
+    order = np.argsort(depth.ravel()[chosen])
+    return cells - cells.min(axis=0), order
+
+
+def _smooth_maps(shape: tuple[int, int], count: int, smoothness: float,
+                 rng: np.random.Generator) -> np.ndarray:
+    """Draw maps that are autoregressive of order 1 in both directions.
+
+    Returns:
+        float64 (h, w, count), deviation 1.
+    """
+    maps = rng.standard_normal((*shape, count))
+    innovation = (1 - smoothness**2)**0.5
+    for axis in (0, 1):
+        lines = np.moveaxis(maps, axis, 0)
+        for place in range(1, len(lines)):
+            lines[place] = (smoothness * lines[place - 1]
+                            + innovation * lines[place])
+    return maps
+
+
+def _draw_regions(cells: np.ndarray, order: np.ndarray, count: int,
+                  rng: np.random.Generator
+                  ) -> tuple[np.ndarray, np.ndarray]:
+    """Choose two compact regions of ``count`` cells that share none.
+
+    Returns:
+        Two bool arrays (N, ); the second is empty if there is no room.
+    """
+    inner = order[:max(1, len(order) // 2)]
+    region = np.zeros(len(cells), bool)
+    other = np.zeros(len(cells), bool)
+    centre = cells[rng.choice(inner)]
+    away = np.linalg.norm(cells - centre, axis=1)
+    region[np.argsort(away, kind='stable')[:count]] = True
+    # Drawn before it is known whether there is room.
+    draw = rng.random()
+    far = order[away[order] > 2 * away[region].max() + 1]
+    if not len(far):
+        far = order[~region[order]]
+    if len(far) >= count:
+        # From the inner half of what is far enough.
+        centre = cells[far[int(draw * max(1, len(far) // 2))]]
+        away = np.linalg.norm(cells - centre, axis=1)
+        away[region] = np.inf
+        other[np.argsort(away, kind='stable')[:count]] = True
+    return region, other
+
+
+@dataclass(frozen=True, eq=False)
+class ExpressionStyle:
+    """What the gene expression of a cohort has in common.
+
+    Attributes:
+        mean: float64 (G, ), mean of log2(FPKM + 1).
+        deviation: float64 (G, ), deviation of what genes do by themselves.
+        pathways: int64 (P + Q, K), genes of each pathway, none in two. The
+            first P are planted, pathway p in class ``p % C``; the other Q
+            vary alike in all classes.
+        num_planted: P.
+        num_classes: C.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    pathways: np.ndarray
+    num_planted: int
+    num_classes: int
+
+
+def draw_expression_style(num_genes: int, num_classes: int,
+                          num_pathways: int, pathway_size: int,
+                          rng: np.random.Generator) -> ExpressionStyle:
+    """Draw what the gene expression of a cohort has in common.
+
+    Beside the planted pathways there are as many others.
+
+    Args:
+        num_genes: Number of genes G, at least those of all pathways.
+        num_classes: Number of classes C.
+        num_pathways: Number of planted pathways P, at least C.
+        pathway_size: Genes of a pathway K.
+        rng: Source of randomness.
+
+    Returns:
+        The style.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if num_pathways < num_classes:
+        raise ValueError(
+            f'num_pathways must be at least the number of classes, '
+            f'{num_classes}, got {num_pathways}')
+    needed = 2 * num_pathways * pathway_size
+    if pathway_size < 1 or needed > num_genes:
+        raise ValueError(
+            f'num_genes must be at least 2 x num_pathways x pathway_size = '
+            f'{needed}, and pathway_size at least 1, got {num_genes} genes '
+            f'and pathways of {pathway_size}')
+    mean = np.maximum(rng.normal(2.5, 1.5, num_genes), 0.2)
+    deviation = rng.uniform(0.4, 1.0, num_genes)
+    chosen = rng.choice(num_genes, needed, replace=False)
+    # A gene that is off in most patients can tell nothing.
+    mean[chosen] = np.maximum(mean[chosen], 2.0)
+    pathways = np.sort(chosen.reshape(-1, pathway_size), axis=1)
+    return ExpressionStyle(mean, deviation, pathways, num_pathways,
+                           num_classes)
+
+
+def draw_expression(style: ExpressionStyle,
+                    label: int,
+                    rng: np.random.Generator,
+                    signal: float = 1.0) -> np.ndarray:
+    """Draw the gene expression of a patient.
+
+    A pathway's genes go up and down together; those of the patient's class
+    are up by ``signal`` in the mean. With generators of equal state,
+    patients of different classes differ in planted genes alone.
+
+    Args:
+        style: What all patients have in common.
+        label: The class.
+        rng: Source of randomness.
+        signal: In log2 of FPKM + 1. A pathway's activity varies by 0.5 by
+            itself, a gene by 0.4 to 1.
+
+    Returns:
+        FPKM, float64 (G, ), rounded to four decimals.
+    """
+    own = rng.standard_normal(len(style.mean))
+    values = style.mean + style.deviation * own
+    activity = rng.normal(0, 0.5, len(style.pathways))
+    planted = np.arange(style.num_planted)
+    activity[planted] += signal * (planted % style.num_classes == label)
+    values[style.pathways] += activity[:, None]
+    return np.maximum(np.exp2(values) - 1, 0).round(4)

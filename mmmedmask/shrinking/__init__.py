@@ -1,0 +1,1 @@
+"""Make any config small enough for a test, a smoke run or a check."""

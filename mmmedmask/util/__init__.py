@@ -1,0 +1,1 @@
+"""What every folder needs: nothing here imports the rest of the package."""

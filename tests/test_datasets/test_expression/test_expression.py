@@ -1,0 +1,784 @@
+"""Expression tables: layouts, genes, units, samples, scale."""
+
+import copy
+import gzip
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmmedmask.datasets.expression.gene_names import (
+    GeneNames,
+    canonical_genes,
+    read_gene_list,
+)
+from mmmedmask.datasets.expression.samples import match_samples, tcga_case
+from mmmedmask.datasets.expression.scaler import GeneScaler, names_hash
+from mmmedmask.datasets.expression.table import (
+    ExpressionTable,
+    load_expression,
+)
+from mmmedmask.datasets.expression.units import (
+    UNITS,
+    check_unit,
+    convert_unit,
+    find_unit,
+    unit_in_name,
+)
+from mmmedmask.phantoms.slide_files import (
+    draw_fpkm,
+    draw_genes,
+    write_htseq_folder,
+    write_star_folder,
+)
+
+SAMPLES = [f'TCGA-AA-{number:04d}-01A' for number in range(4)]
+GENES = draw_genes(600)
+FPKM = draw_fpkm(4, 600)
+COUNTS = np.floor(FPKM * 20).astype(np.float32)
+
+
+def table(values, genes=None, cases=None, unit='fpkm', **extra):
+    values = np.asarray(values, np.float32)
+    genes = genes or [f'ENSG{number:011d}' for number in
+                      range(values.shape[1])]
+    cases = cases or [f'case{number}' for number in range(len(values))]
+    return ExpressionTable(values, tuple(cases), tuple(genes), unit, 'drawn',
+                           **extra)
+
+
+def write_matrix(path, values, names, cases, corner='', across='samples',
+                 separator='\t'):
+    """Write a matrix by hand, so that names may repeat."""
+    if across == 'samples':
+        head, rows = cases, zip(names, values.T, strict=True)
+    else:
+        head, rows = names, zip(cases, values, strict=True)
+    lines = [separator.join([corner, *head])]
+    lines += [separator.join([name, *map(str, row.tolist())])
+              for name, row in rows]
+    text = ('\n'.join(lines) + '\n').encode()
+    if path.suffix == '.gz':
+        text = gzip.compress(text)
+    if path.suffix == '.zip':
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('__MACOSX/._x', b'')
+            archive.writestr('x.csv', text)
+    else:
+        path.write_bytes(text)
+    return path
+
+
+class TestGeneNames:
+    """The same gene under the names of different releases."""
+
+    def test_versions_copies_and_summaries(self):
+        names = GeneNames([
+            'ENSG00000000003.13', 'ENSGR0000002586.16',
+            'ENSG00000002586.20_PAR_Y', 'ENSG00000002586.16', '__no_feature',
+            'N_unmapped', 'ENSG00000000005'], 'x')
+        assert names.id_type == 'ensembl'
+        assert names.gene_ids == ['ENSG00000000003', 'ENSG00000002586',
+                                  'ENSG00000000005']
+        assert names.rows == [0, 3, 6]
+        assert names.par_rows == [1, 2]
+        assert len(names.notes) == 2
+
+    def test_symbols(self):
+        names = GeneNames(['TP53', 'N_unmapped', '', 'NAT2', '?'], 'x')
+        assert names.gene_ids == ['TP53', 'NAT2']
+        assert names.rows == [0, 3]
+        assert 'left out 2 rows without' in names.notes[1]
+
+    def test_mixed(self):
+        with pytest.raises(ValueError, match='50% of 2 genes are Ensembl'):
+            GeneNames(['TP53', 'ENSG00000000003'], 'x')
+        names = [f'ENSG{number:011d}' for number in range(20)]
+        with pytest.raises(ValueError, match="x: 'TP53' is no Ensembl id"):
+            GeneNames([*names, 'TP53'], 'x')
+
+    def test_lists(self, tmp_path):
+        path = tmp_path / 'genes.txt'
+        path.write_text('TP53\n\nEGFR \n')
+        assert read_gene_list(path) == ['TP53', 'EGFR']
+        with pytest.raises(ValueError, match='names 1 genes more than once: '
+                           'ENSG00000000003'):
+            canonical_genes(['ENSG00000000003.1', 'ENSG00000000003.2'], 'x')
+        with pytest.raises(ValueError, match='names no gene'):
+            canonical_genes(['__no_feature'], 'x')
+        with pytest.raises(FileNotFoundError, match='absent'):
+            read_gene_list(tmp_path / 'absent')
+
+
+class TestLayouts:
+    """One table in all the files that it may come in."""
+
+    @pytest.mark.parametrize('name', ['x.tsv', 'x.tsv.gz', 'x.zip'])
+    @pytest.mark.parametrize('across', ['samples', 'genes'])
+    @pytest.mark.parametrize('separator', ['\t', ','])
+    def test_matrix(self, tmp_path, name, across, separator):
+        path = write_matrix(tmp_path / name, FPKM, GENES, SAMPLES,
+                            across=across, separator=separator)
+        loaded = load_expression(path, unit='fpkm')
+        assert loaded.case_ids == tuple(SAMPLES)
+        assert loaded.gene_ids == tuple(GENES)
+        assert loaded.values.dtype == np.float32
+        assert np.array_equal(loaded.values, FPKM)
+        assert loaded.id_type == 'ensembl'
+
+    def test_matrix_of_write_table_has_no_corner(self, tmp_path):
+        path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES, SAMPLES)
+        path.write_text(path.read_text().removeprefix('\t'))
+        loaded = load_expression(path, unit='fpkm')
+        assert loaded.case_ids == tuple(SAMPLES)
+        assert np.array_equal(loaded.values, FPKM)
+
+    def test_parquet_both_ways(self, tmp_path):
+        frame = pd.DataFrame(FPKM, index=SAMPLES, columns=GENES)
+        frame.to_parquet(tmp_path / 'a')
+        frame.T.reset_index(names='gene_id').to_parquet(tmp_path / 'b')
+        for name in 'ab':
+            loaded = load_expression(tmp_path / name, unit='fpkm')
+            assert loaded.case_ids == tuple(SAMPLES)
+            assert np.array_equal(loaded.values, FPKM)
+
+    def test_symbols_and_own_sample_names_need_a_word(self, tmp_path):
+        symbols = [f'GENE{number}' for number in range(600)]
+        path = write_matrix(tmp_path / 'x.csv', FPKM, symbols,
+                            ['p1', 'p2', 'p3', 'p4'], separator=',')
+        with pytest.raises(ValueError, match="say genes_in='rows'"):
+            load_expression(path, unit='fpkm')
+        loaded = load_expression(path, unit='fpkm', genes_in='rows')
+        assert loaded.case_ids == ('p1', 'p2', 'p3', 'p4')
+        assert loaded.gene_ids == tuple(symbols)
+        # A column's name is a word too.
+        for corner, across in (('gene', 'samples'), ('case_id', 'genes')):
+            path = write_matrix(tmp_path / 'x.csv', FPKM, symbols,
+                                ['p1', 'p2', 'p3', 'p4'], corner=corner,
+                                across=across, separator=',')
+            loaded = load_expression(path, unit='fpkm')
+            assert loaded.case_ids == ('p1', 'p2', 'p3', 'p4')
+
+    def test_other_columns_are_left_out_with_a_note(self, tmp_path):
+        frame = pd.DataFrame(FPKM.T, columns=SAMPLES)
+        frame.insert(0, 'gene_name', [f'G{place}' for place in range(600)])
+        frame.insert(0, 'gene_id', GENES)
+        frame.to_csv(tmp_path / 'x.csv', index=False)
+        loaded = load_expression(tmp_path / 'x.csv', unit='fpkm')
+        assert loaded.gene_ids == tuple(GENES)
+        assert 'gene_name' in loaded.notes[0]
+        loaded = load_expression(
+            tmp_path / 'x.csv', unit='fpkm', id_type='symbol')
+        assert loaded.gene_ids[:2] == ('G0', 'G1')
+        assert np.array_equal(loaded.values, FPKM)
+        frame['comment'] = 'text'
+        frame.to_csv(tmp_path / 'x.csv', index=False)
+        with pytest.raises(ValueError, match='columns comment hold text'):
+            load_expression(tmp_path / 'x.csv', unit='fpkm')
+
+    def test_porpoise(self, tmp_path):
+        zscores = np.array([[0.5, -1], [0.5, -1], [2, 0.25]], np.float32)
+        frame = pd.DataFrame({
+            'case_id': ['a', 'a', 'b'], 'slide_id': ['1', '2', '3'],
+            'age': [50, 50, 60], 'TP53_cnv': [1, 1, 0],
+            'TP53_rnaseq': zscores[:, 0], 'EGFR_rnaseq': zscores[:, 1]})
+        path = tmp_path / 'x.csv'
+        frame.to_csv(path)
+        loaded = load_expression(path)
+        assert loaded.unit == 'zscore'
+        assert loaded.case_ids == ('a', 'b')
+        assert loaded.gene_ids == ('TP53', 'EGFR')
+        assert loaded.id_type == 'symbol'
+        assert np.array_equal(loaded.values, zscores[1:])
+        assert any('3 rows are of 2 cases' in note for note in loaded.notes)
+        frame.loc[1, 'EGFR_rnaseq'] = -3
+        frame.to_csv(path)
+        with pytest.raises(ValueError, match='rows 2 and 3 are of the case '
+                           'a, but their genes differ'):
+            load_expression(path)
+
+    def test_htseq(self, tmp_path):
+        names = [f'{gene}.{place % 7}' for place, gene in enumerate(GENES)]
+        names[-1] = 'ENSGR0000002586.3'
+        write_htseq_folder(tmp_path, SAMPLES, names, FPKM)
+        loaded = load_expression(tmp_path)
+        assert loaded.unit == 'fpkm'
+        assert loaded.case_ids == tuple(SAMPLES)
+        assert loaded.gene_ids == tuple(GENES[:-1])
+        assert np.array_equal(loaded.values, FPKM[:, :-1])
+        assert any('1 of the copies on chromosome Y were expressed' in note
+                   for note in loaded.notes)
+
+    def test_htseq_counts_and_other_order_of_rows(self, tmp_path):
+        write_htseq_folder(tmp_path, SAMPLES, GENES, COUNTS, 'counts')
+        path = tmp_path / 'id-2' / 'file-2.htseq.counts.gz'
+        lines = gzip.decompress(path.read_bytes()).split(b'\n')[:-1]
+        # Unpacked and in reverse.
+        path.unlink()
+        path.with_suffix('').write_bytes(b'\n'.join(lines[::-1]) + b'\n')
+        loaded = load_expression(tmp_path)
+        assert loaded.unit == 'counts'
+        assert np.array_equal(loaded.values, COUNTS)
+        path.with_suffix('').write_bytes(b'\n'.join(lines[7:]) + b'\n')
+        with pytest.raises(ValueError, match=f'differ in the genes '
+                           f'{GENES[0]}, {GENES[1]}'):
+            load_expression(tmp_path)
+
+    def test_star(self, tmp_path):
+        units = {'counts': COUNTS, 'fpkm': FPKM, 'fpkm_uq': FPKM * 1.5,
+                 'tpm': FPKM * 3}
+        names = [f'{gene}.2' for gene in GENES]
+        names[5] += '_PAR_Y'
+        symbols = [f'G{place}' for place in range(600)]
+        write_star_folder(tmp_path, SAMPLES, names, symbols, units)
+        kept = [place for place in range(600) if place != 5]
+        for unit, values in units.items():
+            loaded = load_expression(tmp_path, unit=unit)
+            assert loaded.unit == unit
+            assert np.allclose(loaded.values, values[:, kept], rtol=1e-6)
+            assert loaded.gene_ids == tuple(GENES[place] for place in kept)
+            assert any('4 rows that count' in note for note in loaded.notes)
+        by_symbol = load_expression(tmp_path, unit='fpkm', id_type='symbol')
+        assert by_symbol.gene_ids == tuple(symbols)
+        with pytest.raises(ValueError, match='choose one by unit='):
+            load_expression(tmp_path)
+        with pytest.raises(ValueError, match="got 'zscore'"):
+            load_expression(tmp_path, unit='zscore')
+
+    def test_folder_of_two_units(self, tmp_path):
+        write_htseq_folder(tmp_path, SAMPLES, GENES, FPKM)
+        path = tmp_path / 'id-3' / 'file-3.FPKM.txt.gz'
+        path.rename(path.with_name('file-3.FPKM-UQ.txt.gz'))
+        sheet = next(tmp_path.glob('gdc*'))
+        sheet.write_text(sheet.read_text().replace(
+            'file-3.FPKM.txt.gz', 'file-3.FPKM-UQ.txt.gz'))
+        with pytest.raises(ValueError, match='fpkm_uq, but .* fpkm$'):
+            load_expression(tmp_path)
+
+    def test_sheet_names_files_that_are_not_there(self, tmp_path):
+        write_htseq_folder(tmp_path, SAMPLES, GENES, FPKM)
+        (tmp_path / 'id-1' / 'file-1.FPKM.txt.gz').unlink()
+        with pytest.raises(FileNotFoundError, match=f'1 of 4.*{SAMPLES[1]}'):
+            load_expression(tmp_path)
+        loaded = load_expression(tmp_path, missing_files='report')
+        assert loaded.case_ids == (SAMPLES[0], *SAMPLES[2:])
+        assert any(SAMPLES[1] in note for note in loaded.notes)
+
+    def test_sheet_with_several_files_of_a_sample(self, tmp_path):
+        sheet = write_htseq_folder(tmp_path, SAMPLES, GENES, FPKM)
+        sheet.write_text(sheet.read_text().replace(SAMPLES[3], SAMPLES[2]))
+        loaded = load_expression(tmp_path)
+        assert loaded.case_ids == tuple(SAMPLES[:3])
+        assert np.array_equal(loaded.values, FPKM[:3])
+        assert any('1 samples have several files' in note
+                   for note in loaded.notes)
+        sheet.unlink()
+        with pytest.raises(FileNotFoundError, match='has 0 sample sheets'):
+            load_expression(tmp_path)
+
+    def test_truncated_files(self, tmp_path):
+        write_htseq_folder(tmp_path, SAMPLES, GENES, FPKM)
+        path = tmp_path / 'id-1' / 'file-1.FPKM.txt.gz'
+        path.write_bytes(path.read_bytes()[:-200])
+        with pytest.raises(ValueError, match='file-1.FPKM'):
+            load_expression(tmp_path)
+        for name in ('x.zip', 'x.tsv.gz'):
+            path = write_matrix(tmp_path / name, FPKM, GENES, SAMPLES)
+            path.write_bytes(path.read_bytes()[:-200])
+            with pytest.raises(ValueError, match='truncated or damaged'):
+                load_expression(path, unit='fpkm')
+
+    def test_arrays_only_with_lists(self, tmp_path):
+        np.save(tmp_path / 'x.npy', FPKM)
+        torch.save(torch.from_numpy(FPKM), tmp_path / 'x.pt')
+        (tmp_path / 'genes.txt').write_text('\n'.join(GENES))
+        (tmp_path / 'cases.txt').write_text('\n'.join(SAMPLES))
+        lists = dict(gene_list=tmp_path / 'genes.txt',
+                     case_list=tmp_path / 'cases.txt', unit='fpkm')
+        for name in ('x.npy', 'x.pt'):
+            loaded = load_expression(tmp_path / name, **lists)
+            assert loaded.gene_ids == tuple(GENES)
+            assert loaded.case_ids == tuple(SAMPLES)
+            assert np.array_equal(loaded.values, FPKM)
+        with pytest.raises(ValueError, match='which gene is where: give '
+                           'gene_list'):
+            load_expression(tmp_path / 'x.pt', unit='fpkm')
+        (tmp_path / 'genes.txt').write_text('\n'.join(GENES[1:]))
+        with pytest.raises(ValueError, match='has 600 genes.* names 599'):
+            load_expression(tmp_path / 'x.pt', **lists)
+
+    def test_folder_of_vectors(self, tmp_path):
+        (tmp_path / 'genes.txt').write_text('\n'.join(GENES))
+        (tmp_path / 'rna').mkdir()
+        for sample, row in zip(SAMPLES, FPKM, strict=True):
+            torch.save(torch.from_numpy(row)[None],
+                       tmp_path / 'rna' / f'{sample}.pt')
+        loaded = load_expression(tmp_path / 'rna', unit='fpkm',
+                                 gene_list=tmp_path / 'genes.txt')
+        assert loaded.case_ids == tuple(SAMPLES)
+        assert np.array_equal(loaded.values, FPKM)
+        torch.save(torch.zeros(3), tmp_path / 'rna' / 'z.pt')
+        with pytest.raises(ValueError, match=r'z.pt has the shape \(3,\)'):
+            load_expression(tmp_path / 'rna', unit='fpkm',
+                            gene_list=tmp_path / 'genes.txt')
+
+    def test_saved_table(self, tmp_path):
+        original = table(FPKM, GENES, SAMPLES, 'log2_tpm', log2_offset=0.5)
+        original.save(tmp_path / 'x.npz')
+        loaded = load_expression(tmp_path / 'x.npz')
+        assert loaded.gene_ids == original.gene_ids
+        assert loaded.case_ids == original.case_ids
+        assert (loaded.unit, loaded.log2_offset) == ('log2_tpm', 0.5)
+        assert np.array_equal(loaded.values, FPKM)
+        with pytest.raises(ValueError, match='holds log2_tpm'):
+            load_expression(tmp_path / 'x.npz', unit='fpkm')
+
+    def test_several_files(self, tmp_path):
+        first = write_matrix(tmp_path / 'a_fpkm.tsv', FPKM[:2], GENES,
+                             SAMPLES[:2])
+        second = write_matrix(tmp_path / 'b_fpkm.tsv', FPKM[2:, ::-1],
+                              GENES[::-1], SAMPLES[2:])
+        loaded = load_expression([first, second])
+        assert loaded.case_ids == tuple(SAMPLES)
+        assert np.array_equal(loaded.values, FPKM)
+        write_matrix(second, FPKM[2:, 30:], GENES[30:], SAMPLES[2:])
+        loaded = load_expression([first, second])
+        assert loaded.gene_ids == tuple(GENES[30:])
+        assert 'kept the 570 genes that all have' in loaded.notes[-1]
+        write_matrix(second, FPKM[2:], draw_genes(600, 1), SAMPLES[2:])
+        with pytest.raises(ValueError, match='at least 90%'):
+            load_expression([first, second])
+        write_matrix(second, FPKM[2:], GENES, SAMPLES[:2])
+        with pytest.raises(ValueError, match='2 samples more than once'):
+            load_expression([first, second])
+
+    def test_zscores_of_several_files_are_refused(self, tmp_path):
+        scores = np.random.default_rng(0).standard_normal((4, 600))
+        files = [write_matrix(tmp_path / name, scores, GENES, SAMPLES)
+                 for name in ('a.tsv', 'b.tsv')]
+        with pytest.raises(ValueError, match='join the tables before'):
+            load_expression(files)
+
+    def test_duplicates(self, tmp_path):
+        names = [*GENES[:-1], f'{GENES[0]}.7']
+        path = write_matrix(tmp_path / 'x.tsv', FPKM, names, SAMPLES)
+        with pytest.raises(ValueError, match=f'1 genes more than once: '
+                           f'{GENES[0]}'):
+            load_expression(path, unit='fpkm')
+        merged = load_expression(path, unit='fpkm', duplicates='mean')
+        assert merged.gene_ids == tuple(GENES[:-1])
+        assert np.allclose(merged.values[:, 0],
+                           (FPKM[:, 0] + FPKM[:, -1]) / 2)
+        assert np.array_equal(merged.values[:, 1:], FPKM[:, 1:-1])
+        path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES,
+                            [*SAMPLES[:3], SAMPLES[0]])
+        with pytest.raises(ValueError, match='1 samples more than once: '
+                           f'{SAMPLES[0]}'):
+            load_expression(path, unit='fpkm')
+
+    def test_text_among_numbers(self, tmp_path):
+        path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES, SAMPLES,
+                            across='genes')
+        path.write_text(path.read_text().replace(f'\t{FPKM[1, 3]}\t',
+                                                 '\tn.d.\t'))
+        with pytest.raises(ValueError, match=f'{GENES[3]} hold text'):
+            load_expression(path, unit='fpkm')
+
+    def test_bad_arguments(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match='absent'):
+            load_expression(tmp_path / 'absent')
+        for name in ('id_type', 'genes_in', 'duplicates', 'missing_files'):
+            with pytest.raises(ValueError, match=f"{name} .*'odd'"):
+                load_expression(tmp_path, **{name: 'odd'})
+        with pytest.raises(ValueError, match='an empty list'):
+            load_expression([])
+
+
+def full_size(unit, seed=0):
+    """Draw a table of a whole transcriptome in a unit."""
+    fpkm = draw_fpkm(3, 12_000, seed).astype(np.float64)
+    tpm = fpkm / fpkm.sum(1, keepdims=True) * 1e6
+    scores = np.random.default_rng(seed).standard_normal((30, 12_000))
+    return {
+        'fpkm': fpkm, 'fpkm_uq': fpkm * 1.3, 'tpm': tpm, 'cpm': tpm,
+        'counts': np.floor(fpkm * 20), 'zscore': scores,
+    }[unit].astype(np.float32)
+
+
+class TestUnits:
+    """What values and names tell, and when they do not."""
+
+    @pytest.mark.parametrize(('name', 'unit'), [
+        ('TCGA-LUAD.htseq_fpkm.tsv.gz', 'fpkm'),
+        ('TCGA-LUAD.htseq_fpkm-uq.tsv.gz', 'fpkm_uq'),
+        ('x.FPKM-UQ.txt.gz', 'fpkm_uq'), ('a.TPM.csv', 'tpm'),
+        ('data_mrna_seq_v2_rsem_zscores.txt', 'zscore'),
+        ('file.htseq.counts.gz', 'counts'), ('rna_clean.csv', None),
+        ('tpm_and_counts.csv', None), ('discounted.csv', 'counts')])
+    def test_names(self, name, unit):
+        assert unit_in_name(name) == unit
+
+    def test_what_values_tell_alone(self):
+        assert find_unit(full_size('counts'), 'x') == 'counts'
+        assert find_unit(full_size('tpm'), 'x') == 'tpm'
+        assert find_unit(full_size('zscore'), 'x') == 'zscore'
+        logged = np.log2(full_size('tpm') + 1)
+        assert find_unit(logged, 'x') == 'log2_tpm'
+
+    def test_what_names_add(self):
+        fpkm = full_size('fpkm')
+        assert find_unit(fpkm, 'x', 'a_fpkm.tsv') == 'fpkm'
+        assert find_unit(np.log2(fpkm + 1), 'x',
+                         'a.htseq_fpkm.tsv') == 'log2_fpkm'
+        part = full_size('tpm')[:, :700]
+        assert find_unit(part, 'x', 'tpm.csv') == 'tpm'
+
+    @pytest.mark.parametrize('values', [
+        full_size('fpkm'), np.log2(full_size('fpkm') + 1),
+        full_size('tpm')[:, :700]])
+    def test_what_is_not_told_is_refused(self, values):
+        with pytest.raises(ValueError, match='cannot tell the unit.*state it '
+                           'by unit='):
+            find_unit(values, 'x')
+
+    def test_logarithm_with_a_small_offset(self):
+        values = np.log2(full_size('tpm') + 0.001)
+        with pytest.raises(ValueError, match='log2_offset=0.001'):
+            find_unit(values, 'x')
+        check_unit(values, 'log2_tpm', 'x', log2_offset=0.001)
+        with pytest.raises(ValueError, match='log2_offset=0.001 would fit'):
+            check_unit(values, 'log2_tpm', 'x')
+
+    @pytest.mark.parametrize(('unit', 'of', 'why'), [
+        ('counts', 'zscore', 'some are negative'),
+        ('counts', 'tpm', 'sums to a million'),
+        ('tpm', 'fpkm', 'not to a million'),
+        ('fpkm', 'tpm', 'as TPM does'),
+        ('fpkm', 'counts', 'whole numbers'),
+        ('log2_tpm', 'tpm', 'no logarithm'),
+        ('log2_tpm', 'zscore', r'log2\(0 \+ 1\) is 0'),
+        ('zscore', 'fpkm', 'none is negative')])
+    def test_contradictions(self, unit, of, why):
+        with pytest.raises(ValueError, match=f'no {unit}: .*{why}'):
+            check_unit(full_size(of), unit, 'x')
+
+    def test_logged_values_are_no_fpkm(self):
+        with pytest.raises(ValueError, match='as if they were logarithms'):
+            check_unit(np.log2(full_size('fpkm') + 1), 'fpkm', 'x')
+
+    def test_names_that_contradict(self):
+        with pytest.raises(ValueError, match='name says tpm, but values are '
+                           'as low as'):
+            find_unit(full_size('zscore'), 'x', 'tpm.csv')
+        with pytest.raises(ValueError, match='name says fpkm, but all '):
+            find_unit(full_size('counts'), 'x', 'fpkm.csv')
+
+    def test_infinite_and_none(self):
+        values = full_size('fpkm')
+        values[1, 7] = np.inf
+        with pytest.raises(ValueError, match='1 infinite values, the first '
+                           'is of sample 1, gene 7'):
+            check_unit(values, 'fpkm', 'x')
+        with pytest.raises(ValueError, match='has no value'):
+            check_unit(np.full((2, 2), np.nan), 'fpkm', 'x')
+        with pytest.raises(ValueError, match="got 'rpkm'"):
+            check_unit(values, 'rpkm', 'x')
+
+    def test_conversions(self):
+        fpkm, counts = full_size('fpkm'), full_size('counts')
+        expected = fpkm / fpkm.sum(1, keepdims=True, dtype=np.float64) * 1e6
+        for unit in ('fpkm', 'fpkm_uq'):
+            found = convert_unit(fpkm, unit, 'tpm', 'x')
+            assert found.dtype == np.float32
+            assert np.allclose(found, expected, rtol=1e-5)
+        found = convert_unit(np.log2(fpkm + 1), 'log2_fpkm', 'log2_tpm', 'x')
+        assert np.allclose(found, np.log2(expected + 1), atol=1e-3)
+        found = convert_unit(counts, 'counts', 'cpm', 'x')
+        assert np.allclose(found.sum(1, dtype=np.float64), 1e6)
+        found = convert_unit(np.log2(fpkm + 0.001), 'log2_fpkm', 'log2_fpkm',
+                             'x', log2_offset=0.001)
+        assert np.allclose(found, np.log2(fpkm + 1), atol=1e-4)
+
+    @pytest.mark.parametrize(('unit', 'target', 'why'), [
+        ('counts', 'tpm', 'length of every gene'),
+        ('tpm', 'fpkm', 'total is not known'),
+        ('zscore', 'tpm', 'lost the scale'),
+        ('tpm', 'zscore', 'lost the scale')])
+    def test_impossible_conversions(self, unit, target, why):
+        with pytest.raises(ValueError, match=why):
+            convert_unit(full_size(unit), unit, target, 'x')
+
+    def test_sums_need_all_genes(self):
+        with pytest.raises(ValueError, match='the table has 600; at least'):
+            convert_unit(FPKM, 'fpkm', 'tpm', 'x')
+        assert len(UNITS) == 11
+
+
+class TestSamples:
+    """Which aliquot is whose."""
+
+    def test_tcga_case(self):
+        assert tcga_case('TCGA-OR-A5L9-01A-11R-A29S-07') == 'TCGA-OR-A5L9'
+        assert tcga_case('TCGA-OR-A5L9') == 'TCGA-OR-A5L9'
+        assert tcga_case('P-0001') is None
+        assert tcga_case('TCGA-OR-A5L9X') is None
+
+    def test_first_aliquot_of_the_primary_tumour(self):
+        samples = ['TCGA-AA-0001-11A-11R', 'TCGA-AA-0001-01B-11R',
+                   'TCGA-AA-0001-01A-21R', 'TCGA-AA-0001-01A-11R',
+                   'TCGA-AA-0002-06A-11R', 'p3']
+        wanted = {'TCGA-AA-0001': None, 'TCGA-AA-0002': None, 'p3': None,
+                  'p4': None}
+        rows, notes = match_samples(samples, wanted)
+        assert rows == {'TCGA-AA-0001': 3, 'p3': 5}
+        assert '1 cases have several samples' in notes[0]
+        assert 'TCGA-AA-0001-01A-11R of 3' in notes[0]
+        assert 'TCGA-AA-0002-06A-11R' in notes[1]
+        assert 'have no sample: p4' in notes[2]
+        rows, _ = match_samples(samples, wanted, ('06', ))
+        assert rows['TCGA-AA-0002'] == 4
+
+    def test_named_sample(self):
+        samples = ['TCGA-AA-0001-01A-11R', 'TCGA-AA-0001-01A-21R',
+                   'TCGA-AA-0001-11A-11R']
+        for name, row in (('TCGA-AA-0001-01A-21R', 1),
+                          ('TCGA-AA-0001-11A', 2), ('TCGA-AA-0001', 0)):
+            rows, _ = match_samples(samples, {'x': name})
+            assert rows == {'x': row}
+
+    def test_cases_of_a_table(self):
+        values = FPKM.copy()
+        values[2] = np.nan
+        found = table(values, GENES, SAMPLES).for_cases(
+            {sample[:12]: None for sample in SAMPLES})
+        assert found.case_ids == tuple(
+            SAMPLES[row][:12] for row in (0, 1, 3))
+        assert np.array_equal(found.values, FPKM[[0, 1, 3]])
+        assert 'without any value: TCGA-AA-0002' in found.notes[-1]
+
+
+class TestAlignment:
+    """Genes by name, never by place."""
+
+    def test_same_vector_whatever_the_file(self, tmp_path):
+        """Check 19: order, versions, copies, summaries, extra genes."""
+        order = np.random.default_rng(0).permutation(600)
+        names = [f'{GENES[place]}.{place % 9}' for place in order]
+        extra = ['ENSGR0000002586.1', 'ENSG00000002586.1_PAR_Y', '__ambiguous',
+                 'ENSG00009999999.1']
+        values = np.concatenate([FPKM[:, order], np.ones((4, 4))], axis=1)
+        path = write_matrix(tmp_path / 'x.tsv', values.astype(np.float32),
+                            [*names, *extra], SAMPLES)
+        aligned = load_expression(path, unit='fpkm').align(GENES)
+        assert aligned.gene_ids == tuple(GENES)
+        assert np.array_equal(aligned.values, FPKM)
+        assert any('left out 1 genes' in note for note in aligned.notes)
+
+    def test_missing_genes_are_nan_counted_and_limited(self):
+        short = table(FPKM[:, 60:], GENES[60:])
+        aligned = short.align(GENES, max_missing=0.1)
+        assert np.isnan(aligned.values[:, :60]).all()
+        assert np.array_equal(aligned.values[:, 60:], FPKM[:, 60:])
+        assert any('60 of 600 genes are missing' in note
+                   for note in aligned.notes)
+        with pytest.raises(ValueError, match=r'lacks 60 of 600 genes '
+                           r'\(10.0%\), more than max_missing=0.09.*'
+                           f'{GENES[0]}'):
+            short.align(GENES, max_missing=0.09)
+        with pytest.raises(ValueError, match='max_missing must be'):
+            short.align(GENES, max_missing=1)
+
+    def test_other_kind_of_names(self):
+        symbols = table(FPKM, [f'G{place}' for place in range(600)])
+        with pytest.raises(ValueError, match='the list has ensembl names, '
+                           'the table symbol names'):
+            symbols.align(GENES)
+
+    def test_case_that_lacks_much(self):
+        values = FPKM.copy()
+        values[1, :100] = np.nan
+        with pytest.raises(ValueError, match='case case1 lacks 16.7% of 600 '
+                           'genes, more than max_missing=0.1'):
+            table(values, GENES).align(GENES)
+        assert table(values, GENES).align(GENES, 0.2) is not None
+
+    def test_tables_are_not_changed_in_place(self):
+        original = table(FPKM.copy(), GENES)
+        with pytest.raises(ValueError, match='read-only'):
+            original.values[0, 0] = 1
+        assert copy.deepcopy(original) is original
+        with pytest.raises(ValueError, match='4 samples and 599 genes'):
+            table(FPKM, GENES[1:])
+
+
+def naive_scale(values, training, log2=True):
+    """One number at a time, in float64."""
+    scaled = np.zeros(values.shape)
+    for gene in range(values.shape[1]):
+        known = [float(value) for value in training[:, gene]
+                 if not np.isnan(value)]
+        if log2:
+            known = [np.log2(value + 1) for value in known]
+        mean = sum(known) / len(known) if known else 0
+        std = (sum((value - mean)**2 for value in known)
+               / max(len(known), 1))**0.5
+        for row in range(len(values)):
+            value = float(values[row, gene])
+            if np.isnan(value) or std < 1e-6:
+                continue
+            value = np.log2(value + 1) if log2 else value
+            scaled[row, gene] = min(max((value - mean) / std, -10), 10)
+    return scaled
+
+
+class TestScaler:
+    """log2(x + 1) and z-scores from the training cases."""
+
+    def test_against_naive(self):
+        training = draw_fpkm(40, 30, 1)
+        training[:, 3] = 2.5
+        training[:, 4] = np.nan
+        training[5, 6] = np.nan
+        other = draw_fpkm(9, 30, 2)
+        other[0, 7] = 1e30
+        other[1, 8] = np.nan
+        scaler = GeneScaler.fit(table(training))
+        found = scaler(other)
+        assert found.dtype == torch.float32
+        assert np.allclose(found, naive_scale(other, training), atol=1e-4)
+        assert found[0, 7] == 10
+        assert (found[:, 3] == 0).all()
+        assert (found[:, 4] == 0).all()
+        assert found[1, 8] == 0
+        assert np.allclose(scaler(training),
+                           naive_scale(training, training), atol=1e-4)
+        clipped = GeneScaler.fit(table(training), clip=1.5)(other)
+        assert float(clipped.abs().max()) == 1.5
+
+    def test_many_genes_go_in_blocks(self):
+        training = draw_fpkm(5, 9000, 1)
+        found = GeneScaler.fit(table(training))(training[:2])
+        picked = np.array([0, 4095, 4096, 8191, 8192, 8999])
+        assert np.allclose(
+            found[:, picked],
+            naive_scale(training[:2, picked], training[:, picked]),
+            atol=1e-4)
+
+    @pytest.mark.parametrize('unit', ['log2_fpkm', 'zscore'])
+    def test_no_second_logarithm(self, unit):
+        training = np.log2(draw_fpkm(40, 30, 1) + 1) - (unit == 'zscore')
+        scaler = GeneScaler.fit(table(training, unit=unit))
+        assert not scaler.log2
+        assert np.allclose(scaler(training),
+                           naive_scale(training, training, False), atol=1e-4)
+
+    def test_logarithm_in_the_file_gives_the_same(self):
+        training = draw_fpkm(40, 30, 1)
+        logged = np.log2(training + 1)
+        linear = GeneScaler.fit(table(training))(training)
+        found = GeneScaler.fit(table(logged, unit='log2_fpkm'))(logged)
+        assert torch.allclose(linear, found, atol=1e-4)
+
+    def test_hash_is_of_the_fitted_cases(self):
+        values = draw_fpkm(3, 5)
+        one = GeneScaler.fit(table(values, cases=['a', 'b', 'c']))
+        other = GeneScaler.fit(table(values[::-1].copy(),
+                                     cases=['c', 'b', 'a']))
+        third = GeneScaler.fit(table(values, cases=['a', 'b', 'd']))
+        assert one.cases_hash == other.cases_hash != third.cases_hash
+        assert one.cases_hash == names_hash(['a', 'b', 'c'])
+        assert one.num_cases == 3
+        assert names_hash(['ab', 'c']) != names_hash(['a', 'bc'])
+
+    def test_state_survives_a_checkpoint(self, tmp_path):
+        scaler = GeneScaler.fit(table(draw_fpkm(8, 20)), clip=4)
+        scaler.save(tmp_path / 'scaler.pt')
+        loaded = GeneScaler.load(tmp_path / 'scaler.pt')
+        other = draw_fpkm(3, 20, 5)
+        assert torch.equal(loaded(other), scaler(other))
+        assert loaded.gene_ids == scaler.gene_ids
+        assert loaded.genes_hash == scaler.genes_hash
+        assert loaded.cases_hash == scaler.cases_hash
+        # Nothing of the cases themselves.
+        assert not any('case0' in str(value)
+                       for value in scaler.state().values())
+        state = scaler.state()
+        del state['mean']
+        with pytest.raises(ValueError, match='the state of a GeneScaler'):
+            GeneScaler.from_state(state)
+        with pytest.raises(FileNotFoundError, match='absent'):
+            GeneScaler.load(tmp_path / 'absent')
+
+    def test_refusals(self):
+        with pytest.raises(ValueError, match="convert='cpm'"):
+            GeneScaler.fit(table(COUNTS, unit='counts'))
+        with pytest.raises(ValueError, match='clip must be positive'):
+            GeneScaler.fit(table(FPKM), clip=0)
+        with pytest.raises(ValueError, match='no case to fit'):
+            GeneScaler.fit(table(FPKM[:0]))
+        scaler = GeneScaler.fit(table(FPKM))
+        with pytest.raises(ValueError, match='has 599 genes.* 600'):
+            scaler(FPKM[:, 1:])
+        with pytest.raises(ValueError, match="holds tpm .* fitted to fpkm"):
+            scaler.check_unit(table(FPKM, unit='tpm'))
+        scaler.check_unit(table(FPKM[:1]))
+
+
+@pytest.fixture(scope='module')
+def counts(data_root):
+    return load_expression(_file(
+        data_root, 'tcga_counts/TCGA_TEST_Counts.exp.gz'))
+
+
+class TestRealTables:
+    """Tables as their authors publish them."""
+
+    def test_60483_genes(self, counts):
+        assert counts.unit == 'counts'
+        # 60,483 rows, 50 of them copies on chromosome Y.
+        assert counts.values.shape == (20, 60_433)
+        assert counts.notes[0].startswith('left out 50 copies')
+        column = counts.gene_ids.index('ENSG00000000003')
+        assert counts.values[:3, column].tolist() == [1297, 2043, 1132]
+
+    def test_cases_scale_and_other_releases(self, counts, data_root):
+        cases = counts.for_cases({
+            sample[:12]: None for sample in counts.case_ids})
+        assert len(cases.case_ids) == 20
+        cpm = cases.convert('cpm')
+        assert np.allclose(cpm.values.sum(1, dtype=np.float64), 1e6)
+        scaler = GeneScaler.fit(cpm)
+        scaled = scaler(cpm.values)
+        varies = scaler.std >= 1e-6
+        assert scaled.isfinite().all()
+        assert torch.allclose(scaled[:, varies].mean(0),
+                              torch.zeros(int(varies.sum())), atol=1e-3)
+        assert (scaled[:, ~varies] == 0).all()
+        other = load_expression(_file(
+            data_root, 'tcga_counts/TCGA_CHOL_Counts.exp.gz'))
+        assert other.values.shape == (36, 56_537)
+        with pytest.raises(ValueError, match='lacks .* of 60433 genes'):
+            other.align(counts.gene_ids, max_missing=0.01)
+        aligned = other.align(counts.gene_ids)
+        missing = np.isnan(aligned.values[0])
+        assert 0 < missing.mean() < 0.1
+        assert (scaler(aligned.convert('cpm').values)[:, missing] == 0).all()
+
+    def test_porpoise(self, data_root):
+        path = _file(data_root, 'tcga_porpoise/datasets_csv_mutsig/'
+                     'tcga_brca_all_clean.csv.zip')
+        loaded = load_expression(path)
+        assert loaded.unit == 'zscore'
+        assert loaded.values.shape == (956, 1558)
+        assert loaded.case_ids[:2] == ('TCGA-3C-AALI', 'TCGA-3C-AALJ')
+        assert loaded.gene_ids[0] == 'AAK1'
+        assert loaded.values[0, 0] == np.float32(-0.2670)
+
+
+def _file(data_root, name):
+    path = data_root / name
+    if not path.is_file():
+        pytest.skip(f'{path} is not there')
+    return path

@@ -1,0 +1,261 @@
+"""Cohort csv, splits of others and folds of our own."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mmmedmask.datasets.slides.cohort import (
+    Case,
+    Slide,
+    cohort_classes,
+    read_cohort,
+)
+from mmmedmask.datasets.slides.cohort_folds import draw_folds, write_folds
+from mmmedmask.datasets.slides.cohort_splits import read_split
+
+
+def write(path, *lines):
+    path.write_text('\n'.join(lines) + '\n')
+    return path
+
+
+def many_cases(**counts):
+    """Cases of classes, spread over 13 sites."""
+    cases = []
+    for label, count in counts.items():
+        cases += [Case(f'{label}-{number}', label, site=f's{number % 13}')
+                  for number in range(count)]
+    return cases
+
+
+class TestCohort:
+    """The csv with a line per slide."""
+
+    def test_all_columns(self, tmp_path):
+        path = write(
+            tmp_path / 'a.csv',
+            'case_id,slide_id,label,split,site,survival_months,censorship,'
+            'rna_id,features_path,mpp,age',
+            'p1,s1.x.svs,LUAD,train,A,12.5,0,r1,f/s1.h5,0.25,50',
+            'p2,s3,LUSC,val,B,,1.0,,,,60',
+            'p1,s2.ndpi,LUAD,train,A,12.5,0,r1,,,50',
+            'p3,,LUAD,,,,,,,,')
+        assert read_cohort(path) == [
+            Case('p1', 'LUAD',
+                 (Slide('s1.x', 'f/s1.h5', 0.25), Slide('s2')), 'train', 'A',
+                 12.5, 0, 'r1'),
+            Case('p2', 'LUSC', (Slide('s3'), ), 'val', 'B', None, 1),
+            Case('p3', 'LUAD'),
+        ]
+        assert cohort_classes(read_cohort(path)) == ('LUAD', 'LUSC')
+
+    def test_byte_order_mark_and_other_label(self, tmp_path):
+        path = tmp_path / 'a.csv'
+        path.write_bytes('\ufeffcase_id,slide_id,kind\np,s,x\n'.encode())
+        assert read_cohort(path, 'kind') == [Case('p', 'x', (Slide('s'), ))]
+
+    @pytest.mark.parametrize(('lines', 'message'), [
+        (['case_id,label', 'p,x'], r"lacks the columns \['slide_id'\]"),
+        (['case_id,slide_id,label', ',s,x'], 'line 2: case_id must not be'),
+        (['case_id,slide_id,label', 'p,s,x', 'q,t,'],
+         'line 3: label must not be empty'),
+        (['case_id,slide_id,label', 'p,s,x', 'p,t,y'],
+         "line 3: case p has label 'y', in a line before 'x'"),
+        (['case_id,slide_id,label,split', 'p,s,x,train', 'p,t,x,test'],
+         "line 3: case p has split 'test'"),
+        (['case_id,slide_id,label', 'p,s.svs,x', 'q,s.h5,x'],
+         'line 3: slide s is listed in line 2'),
+        (['case_id,slide_id,label,censorship', 'p,s,x,2'],
+         'line 2: censorship must be 0 or 1, got 2'),
+        (['case_id,slide_id,label,survival_months', 'p,s,x,-1'],
+         'must not be negative, got -1'),
+        (['case_id,slide_id,label,survival_months', 'p,s,x,long'],
+         "must be a number, got 'long'"),
+        (['case_id,slide_id,label,mpp', 'p,s,x,inf'],
+         "must be a number, got 'inf'"),
+        (['case_id,slide_id,label,mpp', 'p,s,x,0'], 'mpp must be positive'),
+        (['case_id,slide_id,label'], 'lists no case'),
+    ])
+    def test_bad_lines(self, tmp_path, lines, message):
+        with pytest.raises(ValueError, match=message):
+            read_cohort(write(tmp_path / 'a.csv', *lines))
+
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match='absent.csv'):
+            read_cohort(tmp_path / 'absent.csv')
+
+    def test_likely_typo_is_told(self, tmp_path, monkeypatch):
+        lines = []
+        monkeypatch.setattr(
+            'mmmedmask.datasets.slides.cohort.print_log',
+            lambda message, **_: lines.append(message))
+        path = write(tmp_path / 'a.csv', 'case_id,slide_id,label,censored_'
+                     ',survival_month', 'p,s,x,0,3')
+        assert read_cohort(path)[0].survival_months is None
+        assert "did you mean 'survival_months'?" in ''.join(lines)
+
+
+COHORT = [
+    Case('p1', 'x', (Slide('s1.a'), Slide('s2'))),
+    Case('p2', 'y', (Slide('s3'), )),
+    Case('p3', 'y', (Slide('s4'), )),
+    Case('p4', 'x'),
+]
+
+
+class TestReadSplit:
+    """Splits by names of patients or slides, as lists or as truths."""
+
+    def test_cases(self, tmp_path):
+        path = write(tmp_path / 'splits_0.csv', ',train,val,test',
+                     '0,p1,p2,p3', '1,p9,,')
+        split, notes = read_split(path, COHORT)
+        assert split == {'p1': 'train', 'p2': 'val', 'p3': 'test'}
+        assert 'not in the cohort: p9' in notes[0]
+        assert '1 of 4 cases are in no split of splits_0.csv: p4' in notes[1]
+
+    def test_slides(self, tmp_path):
+        path = write(tmp_path / 'a.csv', ',train,val', '0,s1.a.svs,s3',
+                     '1,s2,')
+        assert read_split(path, COHORT)[0] == {'p1': 'train', 'p2': 'val'}
+
+    def test_truths(self, tmp_path):
+        path = write(tmp_path / 'splits_0_bool.csv', ',train,val,test',
+                     'p1,True,False,False', 'p2,False,False,True')
+        assert read_split(path, COHORT)[0] == {'p1': 'train', 'p2': 'test'}
+
+    def test_leak(self, tmp_path):
+        path = write(tmp_path / 'a.csv', ',train,val', '0,s1.a,s2')
+        with pytest.raises(ValueError, match='case p1 is in train and, by '
+                           's2, in val: a patient belongs to one split'):
+            read_split(path, COHORT)
+
+    def test_nothing_known(self, tmp_path):
+        path = write(tmp_path / 'a.csv', ',train,val', '0,q1,q2')
+        with pytest.raises(ValueError, match='names no case or slide.*q1'):
+            read_split(path, COHORT)
+        with pytest.raises(ValueError, match='must have the columns'):
+            read_split(write(tmp_path / 'b.csv', 'a,b', '1,2'), COHORT)
+        with pytest.raises(FileNotFoundError, match=r"\['a.csv', 'b.csv'\]"):
+            read_split(tmp_path / 'c.csv', COHORT)
+
+
+class TestDrawFolds:
+    """Folds by patient."""
+
+    def test_shares_and_classes(self):
+        cases = many_cases(LUAD=470, LUSC=476)
+        folds = draw_folds(cases, 5, seed=3)
+        label = {case.case_id: case.label for case in cases}
+        tested = Counter()
+        for fold in folds:
+            assert set(fold) == set(label)
+            sizes = Counter(fold.values())
+            assert abs(sizes['test'] - 189) <= 1
+            assert abs(sizes['val'] - 189) <= 1
+            for split in ('train', 'val', 'test'):
+                of_class = Counter(label[case] for case in fold
+                                   if fold[case] == split)
+                share = of_class['LUAD'] / of_class.total()
+                assert abs(share - 470 / 946) < 0.01
+            tested.update(case for case in fold if fold[case] == 'test')
+        assert set(tested.values()) == {1}
+        assert len(tested) == 946
+
+    def test_seeded(self):
+        cases = many_cases(a=40, b=40)
+        assert draw_folds(cases, 5, 1) == draw_folds(cases, 5, 1)
+        assert draw_folds(cases, 5, 1) != draw_folds(cases, 5, 2)
+
+    def test_sites_stay_together(self):
+        cases = many_cases(a=200, b=90)
+        for seed in range(3):
+            for fold in draw_folds(cases, 4, seed, by_site=True):
+                places = {}
+                for case in cases:
+                    places.setdefault(case.site, set()).add(
+                        fold[case.case_id])
+                assert all(len(place) == 1 for place in places.values())
+                for label in 'ab':
+                    assert {fold[case.case_id] for case in cases
+                            if case.label == label} == {
+                                'train', 'val', 'test'}
+
+    def test_site_of_a_barcode(self):
+        cases = [Case(f'TCGA-{site}-{number:04d}', 'x')
+                 for site in ('AA', 'BB', 'CC') for number in range(5)]
+        fold = draw_folds(cases, 3, by_site=True)[0]
+        for site in ('AA', 'BB', 'CC'):
+            assert len({fold[case.case_id] for case in cases
+                        if site in case.case_id}) == 1
+        with pytest.raises(ValueError, match='case p has no site'):
+            draw_folds([*cases, Case('p', 'x')], 3, by_site=True)
+
+    def test_class_with_one_case(self):
+        with pytest.raises(ValueError, match="class 'rare' has 1 cases, 5 "
+                           'folds need at least 5'):
+            draw_folds(many_cases(a=20, rare=1))
+        with pytest.raises(ValueError, match='at least 3, got 2'):
+            draw_folds(many_cases(a=20), 2)
+
+    def test_class_from_few_sites(self):
+        cases = many_cases(a=50) + [
+            Case(f'b{number}', 'b', site='s1') for number in range(50)]
+        with pytest.raises(ValueError, match="class 'b' comes from 1 sites"):
+            draw_folds(cases, by_site=True)
+
+    def test_written_and_read_again(self, tmp_path):
+        cases = many_cases(a=12, b=9)
+        folds = draw_folds(cases, 3, seed=5)
+        for _ in range(2):
+            write_folds(tmp_path / 'x', folds, {'seed': 5})
+        for number, fold in enumerate(folds):
+            found, notes = read_split(
+                tmp_path / 'x' / f'splits_{number}.csv', cases)
+            assert found == fold
+            assert notes == []
+        manifest = json.loads((tmp_path / 'x/folds.json').read_text())
+        assert manifest['seed'] == 5
+        assert manifest['cases']['test'] == [7, 7, 7]
+        assert len(list((tmp_path / 'x').iterdir())) == 4
+        with pytest.raises(FileExistsError, match='other splits already.*'
+                           'splits_0.csv'):
+            write_folds(tmp_path / 'x', draw_folds(cases, 3, 6), {})
+        with pytest.raises(FileExistsError, match='splits_2.csv'):
+            write_folds(tmp_path / 'x', folds[:2], {})
+
+
+class TestRealCohort:
+    """PORPOISE's tables and splits."""
+
+    def test_cohort_and_splits(self, data_root):
+        root = data_root / 'tcga_porpoise'
+        path = root / 'datasets_csv_mutsig/tcga_brca_all_clean.csv.zip'
+        if not path.is_file():
+            pytest.skip(f'{path} is not there')
+        cases = read_cohort(path, 'oncotree_code')
+        assert len(cases) == 956
+        assert sum(len(case.slides) for case in cases) == 1022
+        first = cases[0]
+        assert first.case_id == 'TCGA-3C-AALI'
+        assert first.slides[0].slide_id == (
+            'TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF-D8FB-45CF-B4BD-C6B76294C291')
+        assert (first.survival_months, first.censorship) == (131.57, 1)
+        assert first.site == '3C'
+        tested = Counter()
+        for number in range(5):
+            split, notes = read_split(
+                Path(root / 'splits/5foldcv/tcga_brca'
+                     / f'splits_{number}.csv'), cases)
+            assert set(split.values()) == {'train', 'val'}
+            assert not any('not in the cohort' in note for note in notes)
+            tested.update(case for case in split if split[case] == 'val')
+        assert set(tested.values()) == {1}
+        ductal = [case for case in cases if case.label in ('IDC', 'ILC')]
+        folds = draw_folds(ductal, 5, by_site=True)
+        site = {case.case_id: case.site for case in ductal}
+        for fold in folds:
+            assert len({(site[case], fold[case]) for case in fold}) == len(
+                set(site.values()))

@@ -1,0 +1,124 @@
+"""A file of features is whole or not there."""
+
+import os
+import re
+import socket
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.feature_writer import (
+    FeatureWriter,
+    differing_settings,
+    stored_settings,
+)
+
+SETTINGS = {'encoder': 'drawn', 'mpp': 0.5, 'sizes': (1, 2)}
+
+
+def make(path, number=70, dims=5, settings=SETTINGS):
+    coords = np.stack([np.arange(number) * 512, np.arange(number)], 1)
+    return FeatureWriter(path, coords, dims, 'drawn', settings,
+                         dict(patch_size=256, patch_size_level0=512))
+
+
+def test_our_reader_finds_features_coords_encoder_and_patch_size(tmp_path):
+    path = tmp_path / 'h5_files' / 'slide.h5'
+    features = np.random.default_rng(0).normal(size=(70, 5)).astype('f4')
+    writer = make(path)
+    writer.write(0, features[:40])
+    writer.write(40, features[40:])
+    assert not path.exists()
+    assert writer.finish() == path
+    assert list(path.parent.iterdir()) == [path]
+    with h5py.File(path) as file:
+        assert file['features'].chunks == (32, 5)
+        assert file['features'].dtype == np.float32
+        assert file['coords'].dtype == np.int32
+    found = SlideFeatures(path)
+    assert (found.layout, found.encoder, found.patch_size,
+            found.coord_unit) == ('trident', 'drawn', 512, 'level0')
+    assert torch.equal(found.read(), torch.from_numpy(features))
+    assert torch.equal(found.coords[:, 0], torch.arange(70) * 512)
+    assert differing_settings(stored_settings(path), SETTINGS) == ''
+    assert differing_settings(
+        stored_settings(path), {**SETTINGS, 'mpp': 1.0}
+    ) == 'mpp 0.5 there, 1.0 now'
+
+
+def test_an_empty_slide_is_a_complete_file(tmp_path):
+    make(tmp_path / 'a.h5', number=0).finish()
+    assert SlideFeatures(tmp_path / 'a.h5').num_patches == 0
+    assert stored_settings(tmp_path / 'a.h5') is not None
+
+
+def test_missing_rows_and_bad_features_are_refused(tmp_path):
+    writer = make(tmp_path / 'a.h5')
+    with pytest.raises(ValueError, match='rows from 5 on, expected .* 0 on'):
+        writer.write(5, np.zeros((2, 5)))
+    with pytest.raises(SlideFeatureError, match='NaN or infinite'):
+        writer.write(0, np.full((2, 5), np.nan))
+    writer.write(0, np.zeros((2, 5)))
+    with pytest.raises(ValueError, match='2 of 70 rows are written'):
+        writer.finish()
+    writer.discard()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=re.escape('(N, 2), got (3, 3)')):
+        FeatureWriter(tmp_path / 'a.h5', np.zeros((3, 3)), 5, 'e', {}, {})
+    with pytest.raises(ValueError, match='too large for int32'):
+        FeatureWriter(
+            tmp_path / 'a.h5', np.full((3, 2), 2**31), 5, 'e', {}, {})
+
+
+def test_truncated_files_have_to_be_made_again(tmp_path):
+    path = tmp_path / 'a.h5'
+    assert stored_settings(path) is None
+    writer = make(path)
+    writer.write(0, np.ones((70, 5)))
+    writer.finish()
+    assert stored_settings(path) is not None
+    path.write_bytes(path.read_bytes()[:-500])
+    assert stored_settings(path) is None
+    path.write_bytes(b'')
+    assert stored_settings(path) is None
+
+
+@pytest.mark.parametrize('name', ['features', 'feats'])
+def test_files_of_other_tools_are_left_alone(tmp_path, name):
+    """CLAM's have our names, STAMP's do not."""
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file[name] = np.ones((3, 5), np.float32)
+        file['coords'] = np.ones((3, 2), np.float32)
+    with pytest.raises(SlideFeatureError, match='not written by mmmedmask'):
+        stored_settings(path)
+
+
+def test_what_is_no_hdf5_is_left_alone(tmp_path):
+    path = tmp_path / 'a.h5'
+    path.write_text('notes of somebody')
+    with pytest.raises(SlideFeatureError, match='a.h5 was not written by'):
+        stored_settings(path)
+
+
+def test_files_from_before_precision_was_a_setting_are_float32():
+    old = {**SETTINGS, 'sizes': [1, 2]}
+    assert differing_settings(old, {**SETTINGS, 'precision': 'float32'}) == ''
+    assert differing_settings(old, {**SETTINGS, 'precision': 'float16'}) == (
+        "precision 'float32' there, 'float16' now")
+
+
+def test_only_parts_of_dead_processes_are_removed(tmp_path):
+    host = socket.gethostname()
+    dead = tmp_path / f'.a[1].h5.{host}.{2**22 + 12345}.part'
+    alive = tmp_path / f'.a[1].h5.{host}.{os.getppid()}.part'
+    elsewhere = tmp_path / '.a[1].h5.other.7.part'
+    other = tmp_path / f'.a1.h5.{host}.{2**22 + 12345}.part'
+    for part in (dead, alive, elsewhere, other):
+        part.touch()
+    make(tmp_path / 'a[1].h5').discard()
+    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere, other])

@@ -1,0 +1,454 @@
+"""Readers of slide features: every layout, slices, damage, cache."""
+
+import os
+import pickle
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from mmmedmask.datasets.slides.feature_cache import FeatureCache
+from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.datasets.slides.feature_lookup import FeatureFolder, slide_name
+from mmmedmask.datasets.slides.feature_readers import open_features
+from mmmedmask.phantoms.slide_files import (
+    FEATURE_LAYOUTS,
+    draw_bag,
+    write_features,
+)
+
+LAYOUT_NAMES = {
+    'clam-pt': 'pt', 'clam-h5': 'clam', 'trident-h5': 'trident',
+    'stamp-h5': 'stamp', 'npy': 'npy', 'dump-h5': 'clam'}
+
+
+@pytest.fixture(params=FEATURE_LAYOUTS)
+def layout(request):
+    return request.param
+
+
+def test_all_layouts_give_the_same_tensor(tmp_path, layout):
+    features, coords = draw_bag(70, 24, seed=1)
+    # The name says nothing: the content decides.
+    path = write_features(tmp_path / 'slide.bin', layout, features, coords)
+    with open_features(path, dims=24) as slide:
+        assert (slide.num_patches, slide.dims) == (70, 24)
+        assert slide.layout == LAYOUT_NAMES[layout]
+        read = slide.read()
+        assert read.dtype == torch.float32
+        assert torch.equal(read, torch.from_numpy(features))
+        assert torch.equal(slide.read(13, 57), read[13:57])
+        assert slide.read(70, 70).shape == (0, 24)
+        rows = torch.tensor([69, 0, 1, 2, 2, 68, 33])
+        assert torch.equal(slide.take(rows), read[rows])
+        assert torch.equal(slide.take(torch.arange(5, 60)), read[5:60])
+
+
+def test_coordinates_of_each_layout(tmp_path, layout):
+    features, coords = draw_bag(30, 4, patch_size=448)
+    path = write_features(
+        tmp_path / 'a.h5', layout, features, coords, patch_size=448, mpp=0.25)
+    slide = open_features(path)
+    if layout in ('clam-pt', 'npy'):
+        assert not slide.has_coords
+        assert slide.coords is None
+        assert slide.coord_unit is None
+        return
+    assert slide.coords.dtype == torch.int64
+    if layout == 'stamp-h5':
+        # Tiles of 448 px at 0.25 um are 112 um, cut at 224 px.
+        assert (slide.coord_unit, slide.patch_size) == ('tile', 224)
+        assert torch.equal(slide.coords, torch.from_numpy(coords) // 2)
+        slide = open_features(path, mpp=0.25)
+        assert slide.patch_size == 448
+    assert slide.coord_unit == 'level0'
+    assert torch.equal(slide.coords, torch.from_numpy(coords))
+    if layout == 'trident-h5':
+        assert slide.patch_size == 448
+
+
+def test_stamp_without_tile_size_asks_for_mpp(tmp_path):
+    path = write_features(tmp_path / 'a.h5', 'stamp-h5', *draw_bag(4, 4))
+    with h5py.File(path, 'a') as file:
+        del file.attrs['tile_size_px']
+    with pytest.raises(SlideFeatureError, match="the slide's mpp"):
+        open_features(path)
+    assert open_features(path, mpp=0.5).coord_unit == 'level0'
+
+
+def test_dict_in_a_torch_file(tmp_path):
+    features, coords = draw_bag(9, 5)
+    path = tmp_path / 'a.pt'
+    torch.save({
+        'feats': torch.from_numpy(features).half(),
+        'coords': torch.from_numpy(coords), 'encoder': 'some'}, path)
+    slide = open_features(path)
+    assert slide.encoder == 'some'
+    assert torch.equal(slide.coords, torch.from_numpy(coords))
+    assert torch.equal(slide.read(),
+                       torch.from_numpy(features).half().float())
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16,
+                                   torch.float64])
+def test_other_precisions_and_a_leading_one(tmp_path, dtype):
+    features = torch.randn(1, 6, 3).to(dtype)
+    torch.save(features, tmp_path / 'a.pt')
+    read = open_features(tmp_path / 'a.pt').read()
+    assert torch.equal(read, features[0].float())
+
+
+def test_old_torch_format(tmp_path):
+    features = torch.randn(6, 3)
+    torch.save(features, tmp_path / 'a.pt',
+               _use_new_zipfile_serialization=False)
+    assert torch.equal(open_features(tmp_path / 'a.pt').read(2, 5),
+                       features[2:5])
+
+
+def test_other_size_names_encoder_and_both_sizes(tmp_path, layout):
+    path = write_features(
+        tmp_path / 'a.h5', layout, *draw_bag(5, 12), encoder='uni_v2')
+    with pytest.raises(SlideFeatureError) as error:
+        open_features(path, dims=1024)
+    assert str(path) in str(error.value)
+    assert 'size 12' in str(error.value)
+    assert 'expected 1024' in str(error.value)
+    named = layout in ('trident-h5', 'stamp-h5')
+    assert ("'uni_v2'" in str(error.value)) == named
+
+
+def test_empty_slide(tmp_path, layout):
+    features, coords = draw_bag(0, 12)
+    path = write_features(tmp_path / 'a', layout, features, coords)
+    for cache in (None, tmp_path / 'cache'):
+        slide = open_features(path, dims=12, cache_dir=cache)
+        assert len(slide) == 0
+        assert slide.read().shape == (0, 12)
+        assert slide.take([]).shape == (0, 12)
+        if slide.has_coords:
+            assert slide.coords.shape == (0, 2)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_not_finite_features_name_file_and_rows(tmp_path, layout, value):
+    features, coords = draw_bag(60, 8)
+    for row in (17, 21, 22, 40, 41, 42, 59):
+        features[row, row % 8] = value
+    path = write_features(tmp_path / 'bad.x', layout, features, coords)
+    slide = open_features(path)
+    with pytest.raises(
+            SlideFeatureError,
+            match=r'bad.x.* 7 of 60 .* rows 17, 21, 22, 40, 41, \.\.\.$'):
+        slide.read()
+    # Rows of the file, and only those that are read.
+    with pytest.raises(SlideFeatureError, match=r' 1 of 3 .* rows 59$'):
+        slide.read(57)
+    assert slide.read(0, 17).shape == (17, 8)
+
+
+def test_infinities_that_cancel_are_seen(tmp_path):
+    features = np.zeros((4, 2), np.float32)
+    features[2] = np.inf, -np.inf
+    path = write_features(tmp_path / 'a', 'npy', features)
+    with pytest.raises(SlideFeatureError, match='rows 2$'):
+        open_features(path).read()
+
+
+@pytest.mark.parametrize('share', [0.1, 0.6, 0.98])
+def test_truncated_files(tmp_path, layout, share):
+    path = write_features(tmp_path / 'a.h5', layout, *draw_bag(300, 64))
+    content = path.read_bytes()
+    path.write_bytes(content[:int(share * len(content))])
+    with pytest.raises(SlideFeatureError, match='truncated or damaged'):
+        open_features(path).read()
+
+
+def test_files_that_are_something_else(tmp_path):
+    (tmp_path / 'text.h5').write_text('hello world')
+    with pytest.raises(SlideFeatureError, match=r"begins with b'hello wo'"):
+        open_features(tmp_path / 'text.h5')
+    (tmp_path / 'empty.h5').touch()
+    with pytest.raises(SlideFeatureError, match=r'empty \(0 bytes\)'):
+        open_features(tmp_path / 'empty.h5')
+    with pytest.raises(FileNotFoundError, match='absent.h5'):
+        open_features(tmp_path / 'absent.h5')
+    with h5py.File(tmp_path / 'keys.h5', 'w') as file:
+        file['embeddings'] = np.zeros((3, 2), np.float32)
+    with pytest.raises(SlideFeatureError, match=r"'embeddings': \(3, 2\)"):
+        open_features(tmp_path / 'keys.h5')
+    np.save(tmp_path / 'vector.npy', np.zeros(768, np.float32))
+    with pytest.raises(SlideFeatureError, match='embedding of the whole'):
+        open_features(tmp_path / 'vector.npy')
+    np.save(tmp_path / 'ints.npy', np.zeros((3, 2), np.int64))
+    with pytest.raises(SlideFeatureError, match='int64'):
+        open_features(tmp_path / 'ints.npy')
+    torch.save({'x': torch.zeros(3)}, tmp_path / 'dict.pt')
+    with pytest.raises(SlideFeatureError, match=r"the keys \['x'\]"):
+        open_features(tmp_path / 'dict.pt')
+
+
+class _Planted:
+    """Runs code when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path), )
+
+
+def test_torch_files_cannot_run_code(tmp_path):
+    torch.save({'features': _Planted(tmp_path / 'planted')},
+               tmp_path / 'a.pt')
+    with pytest.raises(SlideFeatureError, match='could run code'):
+        open_features(tmp_path / 'a.pt')
+    assert not (tmp_path / 'planted').exists()
+
+
+def test_slide_level_and_wrong_coordinates(tmp_path):
+    features, coords = draw_bag(8, 4)
+    path = write_features(tmp_path / 'a', 'stamp-h5', features, coords)
+    with h5py.File(path, 'a') as file:
+        file.attrs['feat_type'] = 'slide'
+    with pytest.raises(SlideFeatureError, match="type 'slide'"):
+        open_features(path)
+    path = write_features(tmp_path / 'b', 'clam-h5', features, coords[:7])
+    with pytest.raises(SlideFeatureError, match=r'shape \(7, 2\) for 8'):
+        open_features(path)
+
+
+@pytest.mark.parametrize('arguments', [{'dims': 0}, {'mpp': -1.0}])
+def test_bad_arguments(tmp_path, arguments):
+    path = write_features(tmp_path / 'a', 'npy', *draw_bag(4, 4))
+    with pytest.raises(ValueError, match=r'must be positive, got'):
+        open_features(path, **arguments)
+    with pytest.raises(ValueError, match='out of range for 4'):
+        open_features(path).read(2, 5)
+    with pytest.raises(ValueError, match='out of range for 4'):
+        open_features(path).take([0, 4])
+
+
+@pytest.mark.parametrize('kind', ['clam-h5', 'trident-h5', 'stamp-h5',
+                                  'dump-h5'])
+def test_slice_reads_no_other_row_of_an_h5_file(tmp_path, monkeypatch, kind):
+    features, coords = draw_bag(400, 4)
+    path = write_features(tmp_path / 'a', kind, features, coords)
+    slide = open_features(path)
+    seen = []
+    direct = h5py.Dataset.read_direct
+
+    def watch(self, target, source_sel=None, dest_sel=None):
+        rows = source_sel[-1] if isinstance(source_sel, tuple) else source_sel
+        seen.append((rows.start, rows.stop))
+        return direct(self, target, source_sel, dest_sel)
+
+    monkeypatch.setattr(h5py.Dataset, 'read_direct', watch)
+    monkeypatch.setattr(
+        h5py.Dataset, '__getitem__',
+        lambda *_: pytest.fail('features must be read directly'))
+    slide.read(100, 160)
+    assert seen == [(100, 160)]
+    seen.clear()
+    # Far apart: two reads. Close together: one.
+    slide.take([5, 6, 9, 300, 310])
+    assert seen == [(5, 10), (300, 311)]
+
+
+@pytest.mark.parametrize('kind', ['clam-pt', 'npy'])
+def test_slice_of_a_mapped_file_loads_few_pages(tmp_path, kind):
+    # 32 MB, of which 64 kB are read.
+    features = np.zeros((8000, 1024), np.float32)
+    path = write_features(tmp_path / 'a', kind, features)
+    with open_features(path) as slide:
+        slide.read(4000, 4016)
+        # Nothing would mean that the file is not mapped but loaded.
+        assert 0 < _resident_kilobytes(path) < 8000
+
+
+def _resident_kilobytes(path):
+    """Kilobytes of a mapped file that this process has touched."""
+    try:
+        lines = open('/proc/self/smaps').read().splitlines()
+    except OSError:
+        pytest.skip('needs /proc/self/smaps')
+    total, inside = 0, False
+    for line in lines:
+        if '-' in line.split(' ')[0]:
+            inside = line.endswith(str(path))
+        elif inside and line.startswith('Rss:'):
+            total += int(line.split()[1])
+    return total
+
+
+def test_handles_do_not_travel(tmp_path, layout):
+    features, coords = draw_bag(20, 4)
+    path = write_features(tmp_path / 'a', layout, features, coords)
+    slide = open_features(path)
+    slide.read(0, 3)
+    travelled = pickle.dumps(slide)
+    assert len(travelled) < 2000
+    copy = pickle.loads(travelled)
+    assert copy._file is None
+    assert torch.equal(copy.read(), torch.from_numpy(features))
+    # A forked process opens its own.
+    handle = slide._open()
+    slide._owner = os.getpid() + 1
+    assert slide._open() is not handle
+    slide.close()
+    assert torch.equal(slide.read(1, 2), torch.from_numpy(features[1:2]))
+
+
+class TestCache:
+    """The one-time copy in fp16."""
+
+    def test_same_rows_rounded_once(self, tmp_path, layout, monkeypatch):
+        features, coords = draw_bag(50, 8)
+        path = write_features(tmp_path / 'a', layout, features, coords)
+        cache = tmp_path / 'new' / 'cache'
+        slide = open_features(path, cache_dir=cache)
+        assert not cache.exists()
+        expected = torch.from_numpy(features).half().float()
+        assert torch.equal(slide.read(5, 20), expected[5:20])
+        copies = sorted(cache.iterdir())
+        assert len(copies) == 1 + slide.has_coords
+        stored = np.load(FeatureCache(cache).place(path))
+        assert stored.dtype == np.float16
+        # Now the original's rows are not touched.
+        slide = open_features(path, cache_dir=cache)
+        monkeypatch.setattr(
+            type(slide._open()), 'rows',
+            lambda *_: pytest.fail('the copy must be read'))
+        assert torch.equal(slide.read(), expected)
+        assert torch.equal(slide.take([40, 3]), expected[[40, 3]])
+        if slide.has_coords:
+            plain = open_features(path).coords
+            assert torch.equal(slide.coords, plain)
+        assert sorted(cache.iterdir()) == copies
+
+    def test_changed_file_gets_a_new_copy(self, tmp_path):
+        path = tmp_path / 'a.npy'
+        cache = tmp_path / 'cache'
+        np.save(path, np.zeros((4, 2), np.float32))
+        open_features(path, cache_dir=cache).read()
+        np.save(path, np.ones((4, 2), np.float32))
+        os.utime(path, ns=(1, 1))
+        assert open_features(path, cache_dir=cache).read().eq(1).all()
+        assert len(list(cache.iterdir())) == 1
+
+    def test_failed_copy_leaves_nothing(self, tmp_path):
+        features = np.zeros((4, 2), np.float32)
+        features[3, 1] = 70000
+        path = write_features(tmp_path / 'a', 'npy', features)
+        cache = tmp_path / 'cache'
+        with pytest.raises(SlideFeatureError, match='70000.*leave out'):
+            open_features(path, cache_dir=cache).read()
+        assert list(cache.iterdir()) == []
+
+    def test_bad_rows_are_refused_from_the_copy_too(self, tmp_path):
+        features = np.zeros((4, 2), np.float32)
+        features[3, 1] = np.nan
+        path = write_features(tmp_path / 'a', 'npy', features)
+        slide = open_features(path, cache_dir=tmp_path / 'cache')
+        for _ in range(2):
+            with pytest.raises(SlideFeatureError, match='rows 3$'):
+                slide.read()
+
+
+class TestNames:
+    """Endings are taken off as a whole."""
+
+    @pytest.mark.parametrize(('name', 'expected'), [
+        ('slide.svs', 'slide'),
+        # rstrip('.svs') gives 'as' and 'v.1' here.
+        ('asvs.svs', 'asvs'),
+        ('vss', 'vss'),
+        ('v.1.s', 'v.1.s'),
+        ('TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF-D8FB',
+         'TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF-D8FB'),
+        ('TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF.svs.h5',
+         'TCGA-3C-AALI-01Z-00-DX1.F6E9A5DF'),
+        ('a.svs.svs', 'a'),
+        ('A.SVS', 'A'),
+        ('b.ome.tiff', 'b'),
+        (' c.mrxs ', 'c'),
+    ])
+    def test_endings(self, name, expected):
+        assert slide_name(name) == expected
+
+    def test_nothing_left(self):
+        with pytest.raises(ValueError, match="'.svs' is no name"):
+            slide_name('.svs')
+
+    def test_finds_files_by_slide(self, tmp_path):
+        features, coords = draw_bag(2, 2)
+        for name in ('a.h5', 'b.1.svs.pt'):
+            write_features(tmp_path / name, 'npy', features)
+        folder = FeatureFolder(tmp_path)
+        assert len(folder) == 2
+        assert folder.find('a.svs') == tmp_path / 'a.h5'
+        assert folder.find('b.1') == tmp_path / 'b.1.svs.pt'
+        assert folder.find('b') is None
+
+    def test_clam_pair_gives_the_one_with_coordinates(self, tmp_path):
+        features, coords = draw_bag(2, 2)
+        write_features(tmp_path / 'h5_files/a.h5', 'clam-h5', features,
+                       coords)
+        write_features(tmp_path / 'pt_files/a.pt', 'clam-pt', features)
+        write_features(tmp_path / 'pt_files/b.pt', 'clam-pt', features)
+        folder = FeatureFolder(tmp_path)
+        assert folder.find('a').name == 'a.h5'
+        assert folder.find('b').name == 'b.pt'
+        write_features(tmp_path / 'a.npy', 'npy', features)
+        with pytest.raises(ValueError, match='features_path'):
+            FeatureFolder(tmp_path).find('a')
+
+    def test_folder_without_files_says_where_they_are(self, tmp_path):
+        write_features(tmp_path / '20x/features_uni/a.h5', 'npy',
+                       draw_bag(2, 2)[0])
+        with pytest.raises(FileNotFoundError, match='20x/features_uni'):
+            FeatureFolder(tmp_path)
+        with pytest.raises(FileNotFoundError, match='does not exist'):
+            FeatureFolder(tmp_path / 'absent')
+
+
+class TestRealFiles:
+    """Features that others extracted."""
+
+    def test_feats_and_coords(self, data_root):
+        path = _mopadi(data_root, 'TCGA-AD-6964-01Z-00-DX1')
+        slide = open_features(path, dims=512)
+        assert slide.num_patches == 777
+        assert slide.layout == 'stamp'
+        assert slide.encoder is None
+        with h5py.File(path) as file:
+            assert np.array_equal(slide.read(100, 200),
+                                  file['feats'][100:200])
+            assert np.array_equal(slide.coords, file['coords'][()])
+        assert set((slide.coords % 512).unique().tolist()) == {0}
+
+    def test_features_and_metadata(self, data_root):
+        path = _mopadi(data_root, 'TCGA-3X-AAVA-01Z-00-DX1')
+        slide = open_features(path)
+        assert (slide.num_patches, slide.dims) == (180, 512)
+        assert slide.coords is None
+        assert slide.read().isfinite().all()
+        with pytest.raises(SlideFeatureError, match='expected 1024'):
+            open_features(path, dims=1024)
+
+    def test_truncated(self, data_root, tmp_path):
+        path = _mopadi(data_root, 'TCGA-AD-6964-01Z-00-DX1')
+        short = shutil.copy(path, tmp_path / 'short.h5')
+        os.chmod(short, 0o644)
+        os.truncate(short, 800_000)
+        with pytest.raises(SlideFeatureError, match='truncated or damaged'):
+            open_features(short)
+
+
+def _mopadi(data_root, slide):
+    path = data_root / 'wsi/mopadi_example_data' / slide / 'features.h5'
+    if not path.is_file():
+        pytest.skip(f'{path} is not there')
+    return path

@@ -1,0 +1,694 @@
+"""The data set of slides and genes, and its pipeline."""
+
+import gzip
+import pickle
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader
+
+from mmmedmask.datasets import SlideOmicDataset
+from mmmedmask.datasets.slides.bag import SlideBag
+from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.transforms import (
+    ContiguousSubsequence,
+    GenerateSequenceMask,
+    LoadExpression,
+    LoadSlideFeatures,
+    PackSlideOmicInputs,
+    RandomSubsample,
+)
+from mmmedmask.engine.hooks import TransformEpochHook
+from mmmedmask.phantoms.slide_files import (
+    draw_bag,
+    draw_fpkm,
+    draw_genes,
+    write_features,
+)
+from mmmedmask.registry import DATASETS
+
+DIMS = 6
+GENES = draw_genes(40)
+PATCHES = {'s1': 50, 's2': 30, 's3': 9, 's4': 70, 's5': 20}
+CASES = [('p1', 's1', 'LUAD', 'train'), ('p1', 's2', 'LUAD', 'train'),
+         ('p2', 's3', 'LUSC', 'train'), ('p3', 's4', 'LUAD', 'train'),
+         ('p4', 's5', 'LUSC', 'val')]
+PIPELINE = [dict(type='mmmedmask.LoadSlideFeatures'),
+            dict(type='mmmedmask.ContiguousSubsequence', length=12),
+            dict(type='mmmedmask.GenerateSequenceMask'),
+            dict(type='mmmedmask.LoadExpression'),
+            dict(type='mmmedmask.PackSlideOmicInputs')]
+WHOLE = [PIPELINE[0], PIPELINE[3], PIPELINE[4]]
+
+
+class Cohort:
+    """Files of a small cohort on disk."""
+
+    def __init__(self, root):
+        self.root = root
+        self.bags, self.coords = {}, {}
+        for number, (slide, count) in enumerate(PATCHES.items()):
+            self.bags[slide], self.coords[slide] = draw_bag(
+                count, DIMS, number)
+            layout = ('clam-h5', 'trident-h5')[number % 2]
+            write_features(root / f'features/{slide}.h5', layout,
+                           self.bags[slide], self.coords[slide])
+        self.write_csv(CASES)
+        self.fpkm = draw_fpkm(4, len(GENES))
+        self.write_genes(['p1', 'p2', 'p3', 'p4'], self.fpkm)
+
+    def write_csv(self, rows, header='case_id,slide_id,label,split'):
+        lines = [header, *(','.join(row) for row in rows)]
+        (self.root / 'cohort.csv').write_text('\n'.join(lines) + '\n')
+
+    def write_genes(self, cases, values, genes=GENES, name='rna.tsv'):
+        lines = ['\t'.join(['gene_id', *cases])]
+        lines += ['\t'.join([gene, *map(str, column.tolist())])
+                  for gene, column in zip(genes, values.T, strict=True)]
+        (self.root / name).write_text('\n'.join(lines) + '\n')
+
+    def build(self, **changes):
+        config = dict(
+            type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
+            data_root=str(self.root), split='train',
+            feature_root='features', dims=DIMS,
+            expression=dict(path='rna.tsv', unit='fpkm'), pipeline=PIPELINE)
+        return DATASETS.build({**config, **changes})
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return Cohort(tmp_path)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the data set tells the log."""
+    texts = []
+    monkeypatch.setattr(
+        'mmmedmask.datasets.slides.slide_omic_dataset.print_log',
+        lambda text, logger, level=20: texts.append(text))
+    return texts
+
+
+def heard(told, text):
+    return any(text in line for line in told)
+
+
+class TestList:
+    """What the list holds."""
+
+    def test_samples(self, cohort):
+        dataset = cohort.build()
+        assert isinstance(dataset, SlideOmicDataset)
+        assert len(dataset) == 3
+        assert dataset.metainfo['classes'] == ('LUAD', 'LUSC')
+        info = dataset.get_data_info(0)
+        assert info['case_id'] == 'p1'
+        assert info['slide_ids'] == ['s1', 's2']
+        assert info['slide_lengths'] == [50, 30]
+        assert info['num_patches'] == 80
+        assert (info['dims'], info['gt_label']) == (DIMS, 0)
+        assert np.array_equal(info['expression'], cohort.fpkm[0])
+        assert dataset.get_data_info(1)['encoder'] is None
+        assert dataset.get_gt_labels().tolist() == [0, 1, 0]
+        assert dataset.get_num_patches().tolist() == [80, 9, 70]
+        assert dataset.get_cat_ids(1) == [1]
+        assert dataset.gene_ids == tuple(GENES)
+
+    def test_list_holds_no_arrays(self, cohort):
+        dataset = cohort.build(serialize_data=False)
+        for sample in dataset.data_list:
+            assert len(pickle.dumps(sample)) < 1500
+            assert sample['gene_row'] in (0, 1, 2)
+            assert 'expression' not in sample
+
+    def test_subset_keeps_its_genes(self, cohort):
+        dataset = cohort.build()
+        subset = dataset.get_subset([2, 1])
+        assert subset.expression is dataset.expression
+        assert np.array_equal(subset.get_data_info(0)['expression'],
+                              cohort.fpkm[2])
+        assert subset[0]['data_samples'].case_id == 'p3'
+        assert len(cohort.build(indices=2)) == 2
+
+    def test_splits(self, cohort):
+        assert len(cohort.build(split=None)) == 4
+        assert len(cohort.build(split='val')) == 1
+        with pytest.raises(ValueError, match="no case is in the split "
+                           "'test'; there are {'train': 3, 'val': 1}"):
+            cohort.build(split='test')
+        (cohort.root / 'splits_0.csv').write_text(
+            ',train,val,test\n0,p4,p1,p2\n')
+        dataset = cohort.build(split_file='splits_0.csv')
+        assert dataset.get_data_info(0)['case_id'] == 'p4'
+        cohort.write_csv([row[:3] for row in CASES], 'case_id,slide_id,label')
+        with pytest.raises(ValueError, match='no column split'):
+            cohort.build()
+
+    def test_classes(self, cohort, told):
+        order = dict(classes=('LUSC', 'LUAD'))
+        assert cohort.build(
+            metainfo=order).get_gt_labels().tolist() == [1, 0, 1]
+        with pytest.raises(ValueError, match=r"\('LUAD',\): {'LUSC': 2}"):
+            cohort.build(metainfo=dict(classes=('LUAD', )))
+        dataset = cohort.build(
+            metainfo=dict(classes=('LUAD', )), unlisted_labels='drop')
+        assert len(dataset) == 2
+        told.clear()
+        cohort.build()
+        assert heard(told, 'fewer than 2 cases of LUSC')
+
+    def test_slides_as_samples(self, cohort):
+        dataset = cohort.build(case_agg='separate')
+        assert [dataset.get_data_info(place)['slide_ids']
+                for place in range(4)] == [['s1'], ['s2'], ['s3'], ['s4']]
+        assert [dataset.get_data_info(place)['gene_row']
+                for place in range(4)] == [0, 0, 1, 2]
+        assert dataset.fit_gene_scaler().num_cases == 3
+
+    def test_one_modality(self, cohort):
+        slides = cohort.build(modalities=['slides'], expression=None)
+        assert slides.expression is None
+        assert slides.gene_ids == ()
+        assert slides[0]['inputs']['genes'] is None
+        genes = cohort.build(modalities=['genes'], feature_root=None)
+        inputs = genes[0]['inputs']
+        assert inputs['patches'] is None
+        assert inputs['coords'] is None
+        assert inputs['mask'] is None
+        assert torch.equal(inputs['genes'],
+                           torch.from_numpy(cohort.fpkm[0]))
+        assert genes[0]['data_samples'].num_patches == 0
+
+    def test_named_files(self, cohort):
+        cohort.write_csv(
+            [('p1', 'any', 'LUAD', 'train', 'features/s4.h5')],
+            'case_id,slide_id,label,split,features_path')
+        dataset = cohort.build(feature_root=None)
+        assert dataset.get_data_info(0)['num_patches'] == 70
+        cohort.write_csv(CASES)
+        with pytest.raises(ValueError, match='s1 has no features_path: give '
+                           'feature_root'):
+            cohort.build(feature_root=None)
+
+    @pytest.mark.parametrize(('changes', 'message'), [
+        (dict(missing_slides='skip'), "missing_slides .*'skip'"),
+        (dict(missing_genes='skip'), "missing_genes .*'skip'"),
+        (dict(case_agg='mean'), "case_agg .*'mean'"),
+        (dict(unlisted_labels='x'), "unlisted_labels .*'x'"),
+        (dict(modalities='slides'), "modalities must be .*'slides'"),
+        (dict(modalities=[]), r'modalities must be .*\[\]'),
+        (dict(expression=None), 'expression must tell'),
+        (dict(modalities=['genes'], case_agg='separate'), 'needs .slides.'),
+        (dict(expression=dict(unit='tpm')), r"key path, got \['unit'\]"),
+    ])
+    def test_bad_arguments(self, cohort, changes, message):
+        with pytest.raises(ValueError, match=message):
+            cohort.build(**changes)
+
+
+class TestMissing:
+    """Nothing is left out in silence."""
+
+    def test_slides(self, cohort, told):
+        (cohort.root / 'features/s2.h5').unlink()
+        (cohort.root / 'features/s3.h5').unlink()
+        with pytest.raises(ValueError, match='2 slides have no file of '
+                           'features: s2, s3; missing_slides='):
+            cohort.build()
+        dropped = cohort.build(missing_slides='drop')
+        assert len(dropped) == 2
+        assert dropped.get_data_info(0)['slide_ids'] == ['s1']
+        assert heard(told, '2 slides have no file of features: s2, s3')
+        kept = cohort.build(missing_slides='keep')
+        assert len(kept) == 3
+        inputs = kept[1]['inputs']
+        assert inputs['patches'] is None
+        assert inputs['mask'] is None
+        assert len(inputs['genes']) == 40
+
+    def test_empty_slide(self, cohort, told):
+        write_features(cohort.root / 'features/s2.h5', 'trident-h5',
+                       *draw_bag(0, DIMS))
+        with pytest.raises(ValueError, match='1 slides have no patch: s2'):
+            cohort.build()
+        dataset = cohort.build(missing_slides='drop')
+        assert dataset.get_data_info(0)['slide_lengths'] == [50]
+        assert heard(told, '1 slides have no patch: s2')
+
+    def test_case_without_slide_in_the_csv(self, cohort):
+        cohort.write_csv([*CASES, ('p5', '', 'LUAD', 'train')])
+        cohort.write_genes(['p1', 'p2', 'p3', 'p5'], cohort.fpkm)
+        with pytest.raises(ValueError, match=r'p5 \(no slide in the csv\)'):
+            cohort.build()
+
+    def test_genes(self, cohort, told):
+        cohort.write_genes(['p1', 'p3', 'p4'], cohort.fpkm[[0, 2, 3]])
+        with pytest.raises(ValueError, match='1 of 3 cases have no '
+                           'expression: p2; missing_genes='):
+            cohort.build()
+        dropped = cohort.build(missing_genes='drop')
+        assert [dropped.get_data_info(place)['case_id']
+                for place in range(2)] == ['p1', 'p3']
+        assert heard(told, '1 cases have no sample: p2')
+        kept = cohort.build(missing_genes='keep')
+        assert len(kept) == 3
+        assert kept[1]['inputs']['genes'] is None
+        assert kept[1]['inputs']['patches'] is not None
+        assert np.array_equal(kept.get_data_info(2)['expression'],
+                              cohort.fpkm[2])
+        assert kept.fit_gene_scaler().num_cases == 2
+
+    def test_case_with_nothing(self, cohort, told):
+        cohort.write_genes(['p1', 'p3', 'p4'], cohort.fpkm[[0, 2, 3]])
+        (cohort.root / 'features/s3.h5').unlink()
+        dataset = cohort.build(missing_genes='keep', missing_slides='keep')
+        assert len(dataset) == 2
+        assert heard(told,
+                     'left out case p2, which has no slides and no genes')
+
+    def test_scale_is_of_kept_training_cases(self, cohort):
+        (cohort.root / 'features/s3.h5').unlink()
+        dataset = cohort.build(missing_slides='drop')
+        scaler = dataset.fit_gene_scaler()
+        assert scaler.num_cases == 2
+        expected = np.log2(cohort.fpkm[[0, 2]].astype(np.float64) + 1)
+        assert np.allclose(scaler.mean, expected.mean(0), atol=1e-5)
+        with pytest.raises(ValueError, match="split 'val'.* test_mode"):
+            cohort.build(split='val', test_mode=True).fit_gene_scaler()
+        with pytest.raises(ValueError, match='has no genes'):
+            cohort.build(modalities=['slides'],
+                         missing_slides='drop').fit_gene_scaler()
+
+    def test_gene_list(self, cohort):
+        wanted = [*GENES[::-1][:20], 'ENSG00009999999.4']
+        (cohort.root / 'genes.txt').write_text('\n'.join(wanted))
+        for gene_list in (wanted, 'genes.txt'):
+            dataset = cohort.build(gene_list=gene_list)
+            row = dataset.get_data_info(0)['expression']
+            assert np.array_equal(row[:20], cohort.fpkm[0, ::-1][:20])
+            assert np.isnan(row[20])
+        scaled = dataset.fit_gene_scaler()(row)
+        assert scaled[20] == 0
+        with pytest.raises(ValueError, match='more than max_missing=0.01'):
+            cohort.build(gene_list=wanted, max_missing=0.01)
+
+    def test_samples_of_barcodes(self, cohort):
+        samples = ['TCGA-AA-0001-11A', 'TCGA-AA-0001-01A', 'p2', 'other']
+        cohort.write_genes(samples, cohort.fpkm)
+        cohort.write_csv(
+            [('TCGA-AA-0001', 's1', 'LUAD', 'train', ''),
+             ('p2', 's2', 'LUSC', 'train', ''),
+             ('p3', 's3', 'LUSC', 'train', 'other')],
+            'case_id,slide_id,label,split,rna_id')
+        dataset = cohort.build()
+        found = [dataset.get_data_info(place)['expression']
+                 for place in range(3)]
+        assert np.array_equal(np.stack(found), cohort.fpkm[1:])
+        assert dataset.get_data_info(2)['rna_id'] == 'other'
+
+    def test_table_written_anew_is_read_anew(self, cohort):
+        cohort.build()
+        cohort.write_genes(['p1', 'p2', 'p3', 'p4'], cohort.fpkm + 1)
+        row = cohort.build().get_data_info(0)['expression']
+        assert np.allclose(row, cohort.fpkm[0] + 1)
+
+    def test_bad_features(self, cohort):
+        with pytest.raises(SlideFeatureError, match='expected 1024'):
+            cohort.build(dims=1024)
+        write_features(cohort.root / 'features/s3.h5', 'trident-h5',
+                       *draw_bag(9, 4), encoder='uni_v2')
+        with pytest.raises(ValueError, match=r'size 4 \(encoder uni_v2\), '
+                           r'.*s1.h5 of size 6 \(encoder None\)'):
+            cohort.build(dims=None)
+
+    def test_slide_written_anew(self, cohort):
+        dataset = cohort.build()
+        write_features(cohort.root / 'features/s3.h5', 'clam-h5',
+                       *draw_bag(8, DIMS))
+        with pytest.raises(ValueError, match='has 8 patches, it had 9'):
+            dataset[1]
+
+    def test_not_a_number(self, cohort):
+        with h5py.File(cohort.root / 'features/s3.h5', 'a') as file:
+            file['features'][4, 1] = np.nan
+        with pytest.raises(SlideFeatureError, match='s3.h5 .* rows 4$'):
+            cohort.build()[1]
+
+
+class TestWhole:
+    """Whole bags, as for fine-tuning."""
+
+    @pytest.mark.parametrize('mode', ['lazy', 'all'])
+    @pytest.mark.parametrize('cache', [None, 'cache'])
+    def test_slides_one_behind_the_other(self, cohort, mode, cache):
+        pipeline = [dict(WHOLE[0], slice=mode), *WHOLE[1:]]
+        dataset = cohort.build(
+            pipeline=pipeline,
+            cache_dir=cache and str(cohort.root / cache))
+        packed = dataset[0]
+        inputs = packed['inputs']
+        patches = np.concatenate([cohort.bags['s1'], cohort.bags['s2']])
+        if cache:
+            patches = patches.astype(np.float16).astype(np.float32)
+        assert np.array_equal(inputs['patches'], patches)
+        assert inputs['coords'].dtype == torch.int64
+        assert np.array_equal(inputs['coords'], np.concatenate(
+            [cohort.coords['s1'], cohort.coords['s2']]))
+        assert inputs['mask'] is None
+        assert inputs['genes'].dtype == torch.float32
+        sample = packed['data_samples']
+        assert sample.gt_label.tolist() == [0]
+        assert sample.slide_ids == ['s1', 's2']
+        assert sample.slide_lengths == [50, 30]
+        assert (sample.num_patches, sample.sample_idx) == (80, 0)
+        assert sample.rna_id is None
+
+    def test_no_coordinates_if_a_slide_has_none(self, cohort):
+        write_features(cohort.root / 'features/s2.h5', 'npy',
+                       cohort.bags['s2'])
+        assert cohort.build(pipeline=WHOLE)[0]['inputs']['coords'] is None
+        pipeline = [PIPELINE[0], dict(PIPELINE[1], order='hilbert'),
+                    *PIPELINE[3:]]
+        with pytest.raises(ValueError, match=r's2.h5 \(npy\) has no coord'):
+            cohort.build(pipeline=pipeline)[0]
+
+    def test_ragged_batches_collate(self, cohort):
+        dataset = cohort.build(pipeline=WHOLE)
+        batch = pseudo_collate([dataset[0], dataset[1]])
+        assert [len(bag) for bag in batch['inputs']['patches']] == [80, 9]
+        assert batch['inputs']['mask'] == [None, None]
+
+    def test_survival_goes_along(self, cohort):
+        cohort.write_csv([('p1', 's1', 'LUAD', 'train', '3.5', '0')],
+                         'case_id,slide_id,label,split,survival_months,'
+                         'censorship')
+        sample = cohort.build(pipeline=WHOLE)[0]['data_samples']
+        assert (sample.survival_months, sample.censorship) == (3.5, 0)
+
+
+def loaded_bag(tmp_path, num_patches, slides=1, sample_idx=0, dims=3):
+    """A sample whose features tell their row."""
+    opened = []
+    for number in range(slides):
+        path = tmp_path / f'{number}-{num_patches}.h5'
+        if path.is_file():
+            opened.append(SlideFeatures(path))
+            continue
+        rows = np.arange(num_patches) + number * num_patches
+        features = np.repeat(rows[:, None], dims, 1).astype(np.float32)
+        _, coords = draw_bag(num_patches, 1)
+        opened.append(SlideFeatures(
+            write_features(path, 'clam-h5', features, coords)))
+    return dict(bag=SlideBag(opened), sample_idx=sample_idx, case_id='p')
+
+
+def rows_of(results):
+    return results['patches'][:, 0].long()
+
+
+class TestSubsequence:
+    """Check 20: runs of patches."""
+
+    @pytest.mark.parametrize('slides', [1, 3])
+    def test_contiguous_and_in_range(self, tmp_path, slides):
+        transform = ContiguousSubsequence(length=20)
+        starts = set()
+        for sample_idx in range(60):
+            results = transform(loaded_bag(tmp_path, 25, slides, sample_idx))
+            rows = rows_of(results)
+            assert len(rows) == results['unique_patches'] == 20
+            assert (rows.diff() == 1).all()
+            starts.add(int(rows[0]))
+        last = 25 * slides - 20
+        assert min(starts) >= 0
+        assert max(starts) <= last
+        assert len(starts) > last / 2
+
+    def test_starts_are_uniform(self):
+        """Chi-squared over 10,000 draws, 11 starts: 99.9 % below 29.6."""
+        transform = ContiguousSubsequence(length=5)
+        read = []
+        bag = type('Bag', (), {
+            'has_coords': False, '__len__': lambda self: 15,
+            'take': lambda self, rows: (
+                read.append(int(rows[0])) or rows[:, None])})()
+        for sample_idx in range(10_000):
+            transform(dict(bag=bag, sample_idx=sample_idx))
+        counts = np.bincount(read, minlength=11)
+        assert len(counts) == 11
+        expected = 10_000 / 11
+        assert ((counts - expected)**2 / expected).sum() < 29.6
+
+    def test_short_bag_is_repeated_in_order(self, tmp_path):
+        results = ContiguousSubsequence(length=23)(loaded_bag(tmp_path, 9))
+        assert rows_of(results).tolist() == [
+            *range(9), *range(9), *range(5)]
+        assert results['unique_patches'] == 9
+        assert torch.equal(results['coords'][:9], results['coords'][9:18])
+
+    def test_epoch_and_seed(self, tmp_path):
+        transform = ContiguousSubsequence(length=5)
+
+        def rows(epoch, seed, sample_idx=0):
+            transform.set_epoch(epoch, seed)
+            return rows_of(transform(
+                loaded_bag(tmp_path, 400, sample_idx=sample_idx))).tolist()
+
+        assert rows(0, 0) == rows(0, 0)
+        assert len({tuple(rows(*key)) for key in (
+            (0, 0), (1, 0), (0, 1), (0, 0, 1))}) == 4
+
+    def test_centre(self, tmp_path):
+        transform = ContiguousSubsequence(length=5, place='centre')
+        for epoch in range(2):
+            transform.set_epoch(epoch, 7)
+            rows = rows_of(transform(loaded_bag(tmp_path, 15)))
+            assert rows.tolist() == [5, 6, 7, 8, 9]
+
+    @pytest.mark.parametrize('mode', ['lazy', 'all'])
+    def test_hilbert_runs_are_compact(self, tmp_path, mode):
+        sample = loaded_bag(tmp_path, 1024)
+        if mode == 'all':
+            sample.update(patches=sample['bag'].take(torch.arange(1024)),
+                          coords=sample['bag'].coords()[0])
+        transform = ContiguousSubsequence(length=64, order='hilbert')
+        results = transform(sample)
+        cells = results['coords'] // 256
+        # Neighbours in the run touch; a run in file order is two rows wide.
+        assert (cells.diff(dim=0).abs().sum(1) == 1).all()
+        extent = cells.max(0).values - cells.min(0).values + 1
+        assert int(extent.max()) <= 24
+        assert rows_of(results).unique().numel() == 64
+        assert torch.equal(
+            cells[:, 1] * 32 + cells[:, 0], rows_of(results))
+
+    def test_hilbert_goes_slide_by_slide(self, tmp_path):
+        transform = ContiguousSubsequence(length=64, order='hilbert')
+        rows = rows_of(transform(loaded_bag(tmp_path, 16, slides=4)))
+        for number in range(4):
+            assert sorted(rows[16 * number:16 * number + 16].tolist()) == list(
+                range(16 * number, 16 * number + 16))
+
+    def test_only_the_run_is_read(self, cohort):
+        """Rows outside of the run are poisoned."""
+        with h5py.File(cohort.root / 'features/s4.h5', 'a') as file:
+            poisoned = file['features'][()]
+            poisoned[:29] = np.nan
+            poisoned[41:] = np.nan
+            file['features'][...] = poisoned
+        pipeline = [PIPELINE[0],
+                    dict(PIPELINE[1], place='centre', length=12),
+                    *PIPELINE[2:]]
+        inputs = cohort.build(pipeline=pipeline)[2]['inputs']
+        assert np.array_equal(inputs['patches'], cohort.bags['s4'][29:41])
+        with pytest.raises(SlideFeatureError, match='58 of 70 rows'):
+            cohort.build(pipeline=WHOLE)[2]
+
+    @pytest.mark.parametrize(('changes', 'message'), [
+        (dict(length=0), 'length must be at least 1, got 0'),
+        (dict(order='z'), "order .*'z'"), (dict(place='x'), "place .*'x'")])
+    def test_bad_arguments(self, changes, message):
+        with pytest.raises(ValueError, match=message):
+            ContiguousSubsequence(**changes)
+
+    def test_needs_a_bag(self):
+        with pytest.raises(KeyError, match='needs LoadSlideFeatures'):
+            ContiguousSubsequence()(dict(sample_idx=0))
+
+
+class TestMaskAndSubsample:
+    """Draws beside the run's."""
+
+    @pytest.mark.parametrize('ratio', [0, 0.5, 0.29, 1])
+    def test_exact_share(self, tmp_path, ratio):
+        results = ContiguousSubsequence(length=100)(
+            loaded_bag(tmp_path, 300))
+        mask = GenerateSequenceMask(ratio)(results)['mask']
+        assert mask.dtype == torch.bool
+        assert mask.shape == (100, )
+        assert int(mask.sum()) == round(100 * ratio)
+
+    @pytest.mark.parametrize('tie', [True, False])
+    def test_copies_are_tied(self, tmp_path, tie):
+        results = ContiguousSubsequence(length=100)(loaded_bag(tmp_path, 30))
+        mask = GenerateSequenceMask(0.5, tie)(results)['mask']
+        tied = all(bool((mask[place::30] == mask[place]).all())
+                   for place in range(30))
+        assert tied == tie
+        if tie:
+            assert int(mask[:30].sum()) == 15
+        else:
+            assert int(mask.sum()) == 50
+
+    def test_changes_with_epoch_and_sample(self, tmp_path):
+        transform = GenerateSequenceMask()
+        masks = set()
+        for epoch, seed, sample_idx in ((0, 0, 0), (1, 0, 0), (0, 1, 0),
+                                        (0, 0, 1), (0, 0, 0)):
+            transform.set_epoch(epoch, seed)
+            results = loaded_bag(tmp_path, 60, sample_idx=sample_idx)
+            masks.add(tuple(transform(results)['mask'].tolist()))
+        assert len(masks) == 4
+
+    def test_mask_before_the_run_is_refused(self, cohort):
+        pipeline = [PIPELINE[0], PIPELINE[2], PIPELINE[1], *PIPELINE[3:]]
+        with pytest.raises(ValueError, match='mask is of 80 patches, there '
+                           'are 12'):
+            cohort.build(pipeline=pipeline)[0]
+
+    def test_subsample(self, tmp_path):
+        transform = RandomSubsample(12)
+        results = transform(loaded_bag(tmp_path, 200))
+        rows = rows_of(results)
+        assert len(rows) == 12
+        assert (rows.diff() > 0).all()
+        assert torch.equal(results['coords'],
+                           loaded_bag(tmp_path, 200)['bag'].coords()[0][rows])
+        other = transform(loaded_bag(tmp_path, 200, sample_idx=1))
+        assert not torch.equal(rows_of(other), rows)
+        whole = transform(loaded_bag(tmp_path, 12))
+        assert rows_of(whole).tolist() == list(range(12))
+        with pytest.raises(ValueError, match='at least 1, got 0'):
+            RandomSubsample(0)
+        with pytest.raises(ValueError, match='before ContiguousSubsequence'):
+            transform(ContiguousSubsequence(9)(loaded_bag(tmp_path, 200)))
+
+    def test_every_patch_is_as_likely(self, tmp_path):
+        transform = RandomSubsample(5)
+        counts = np.zeros(20)
+        sample = loaded_bag(tmp_path, 20)
+        for sample_idx in range(2000):
+            sample['sample_idx'] = sample_idx
+            counts[rows_of(transform(dict(sample)))] += 1
+        # 500 each; the standard deviation is 19.4.
+        assert np.abs(counts - 500).max() < 90
+
+
+class TestWorkers:
+    """The same seed gives the same run for any number of workers."""
+
+    def test_same_for_0_2_and_4_workers(self, cohort):
+        found = {}
+        for workers in (0, 2, 4):
+            dataset = cohort.build()
+            loader = DataLoader(
+                dataset, batch_size=2, num_workers=workers,
+                collate_fn=pseudo_collate,
+                persistent_workers=workers > 0)
+            hook = TransformEpochHook()
+            runs = []
+            for epoch in range(2):
+                hook.before_train_epoch(SimpleNamespace(
+                    train_dataloader=loader, epoch=epoch, seed=5))
+                for batch in loader:
+                    runs += [tensor for key in ('patches', 'mask')
+                             for tensor in batch['inputs'][key]]
+            found[workers] = runs
+        assert len(found[0]) == 12
+        for workers in (2, 4):
+            assert all(map(torch.equal, found[0], found[workers]))
+        # The second epoch draws anew.
+        assert not torch.equal(found[0][0], found[0][6])
+
+    def test_pickles_without_handles(self, cohort):
+        dataset = cohort.build()
+        first = dataset[0]['inputs']['patches']
+        loader = dataset.pipeline.transforms[0]
+        assert len(loader._slides) == 2
+        copy = pickle.loads(pickle.dumps(dataset))
+        assert len(copy.pipeline.transforms[0]._slides) == 0
+        assert torch.equal(copy[0]['inputs']['patches'], first)
+
+    def test_few_files_stay_open(self, cohort):
+        pipeline = [dict(PIPELINE[0], max_open=1), *PIPELINE[1:]]
+        dataset = cohort.build(pipeline=pipeline)
+        for _ in range(2):
+            for place in range(3):
+                dataset[place]
+        assert len(dataset.pipeline.transforms[0]._slides) == 1
+        with pytest.raises(ValueError, match='max_open .* got 0'):
+            LoadSlideFeatures(max_open=0)
+        with pytest.raises(ValueError, match="slice .*'some'"):
+            LoadSlideFeatures('some')
+
+
+class TestPack:
+    """The packed sample."""
+
+    def test_meta_keys(self, cohort):
+        with pytest.raises(ValueError, match="a list of names, got 'a'"):
+            PackSlideOmicInputs('a')
+        pipeline = [*PIPELINE[:4], dict(PIPELINE[4], meta_keys=['absent'])]
+        with pytest.raises(KeyError, match=r"\['absent'\]"):
+            cohort.build(pipeline=pipeline)[0]
+
+    def test_representations(self):
+        for transform in (ContiguousSubsequence(), GenerateSequenceMask(),
+                          LoadExpression(), LoadSlideFeatures(),
+                          PackSlideOmicInputs(), RandomSubsample(3)):
+            assert repr(transform).startswith(type(transform).__name__ + '(')
+
+    def test_genes_are_a_copy(self, cohort):
+        dataset = cohort.build(pipeline=WHOLE)
+        dataset[0]['inputs']['genes'].zero_()
+        assert torch.equal(dataset[0]['inputs']['genes'],
+                           torch.from_numpy(cohort.fpkm[0]))
+
+
+class TestRealPair:
+    """A patient of TCGA with real features and real counts."""
+
+    def test_slide_and_genes_of_one_patient(self, data_root, tmp_path):
+        features = (data_root / 'wsi/mopadi_example_data'
+                    / 'TCGA-3X-AAVA-01Z-00-DX1/features.h5')
+        counts = data_root / 'tcga_counts/TCGA_CHOL_Counts.exp.gz'
+        if not features.is_file() or not counts.is_file():
+            pytest.skip(f'{features} or {counts} is not there')
+        # The first 800 genes, for speed.
+        with gzip.open(counts, 'rt') as file:
+            lines = [next(file) for _ in range(801)]
+        (tmp_path / 'rna.tsv').write_text(''.join(lines))
+        (tmp_path / 'cohort.csv').write_text(
+            'case_id,slide_id,label,features_path\n'
+            f'TCGA-3X-AAVA,TCGA-3X-AAVA-01Z-00-DX1.svs,CHOL,{features}\n')
+        dataset = DATASETS.build(dict(
+            type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
+            data_root=str(tmp_path), expression=dict(path='rna.tsv'),
+            pipeline=WHOLE))
+        inputs = dataset[0]['inputs']
+        assert inputs['patches'].shape == (180, 512)
+        assert inputs['coords'] is None
+        assert inputs['genes'].shape == (800, )
+        column = lines[0].split('\t').index(next(
+            name for name in lines[0].split('\t')
+            if name.startswith('TCGA-3X-AAVA')))
+        assert inputs['genes'][:5].tolist() == [
+            float(line.split('\t')[column]) for line in lines[1:6]]
+        assert dataset.expression.unit == 'counts'

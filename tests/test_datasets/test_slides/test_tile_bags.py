@@ -1,0 +1,143 @@
+"""Bags of tiles keep groups together, in a split as well."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmmedmask.datasets.slides.bags_of_tiles import (
+    draw_mosaic,
+    find_tiles,
+    make_bags,
+    mosaic_coords,
+    read_groups,
+    split_bags,
+)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two classes with 30 tiles of 2 x 12 groups, and the csv of groups."""
+    random = np.random.default_rng(0)
+    for label in ('aca', 'scc'):
+        folder = tmp_path / label
+        folder.mkdir()
+        lines = ['cluster_label,img_path']
+        for number in range(30):
+            tile = random.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / f'{label}{number}.png'), tile)
+            lines.append(f'{number % 12},./all/{label}/{label}{number}.png')
+        (tmp_path / f'{label}.csv').write_text('\n'.join(lines))
+    return [tmp_path / 'aca', tmp_path / 'scc']
+
+
+def load(folders, **options):
+    groups = read_groups([folder.with_suffix('.csv') for folder in folders],
+                         **options)
+    return find_tiles(folders, groups)
+
+
+def test_groups_stay_in_one_bag_and_one_split(folders):
+    tiles = load(folders)
+    assert len(tiles) == 60
+    assert len({tile.group for tile in tiles}) == 24
+    bags = split_bags(make_bags(tiles, 5, seed=1),
+                      {'train': .5, 'val': .25, 'test': .25}, seed=1)
+    assert sorted(tile.path for bag in bags for tile in bag.tiles) == sorted(
+        tile.path for tile in tiles)
+    owner = {}
+    for bag in bags:
+        for tile in bag.tiles:
+            assert tile.label == bag.label
+            assert owner.setdefault(tile.group, bag.name) == bag.name
+    for label in ('aca', 'scc'):
+        sizes = [len(bag.tiles) for bag in bags if bag.label == label]
+        assert set(sizes[:-1]) <= {5, 6, 7}
+        assert 3 <= sizes[-1] <= 10
+        splits = Counter(bag.split for bag in bags if bag.label == label)
+        assert splits['train'] == round(len(sizes) / 2)
+        assert splits['val'] > 0
+        assert splits['test'] > 0
+    again = split_bags(make_bags(tiles, 5, seed=1),
+                       {'train': .5, 'val': .25, 'test': .25}, seed=1)
+    assert again == bags
+    assert make_bags(tiles, 5, seed=2) != make_bags(tiles, 5, seed=1)
+
+
+def test_remainder_joins_the_last_bag_if_it_is_small(folders):
+    tiles = [tile for tile in find_tiles(folders) if tile.label == 'aca']
+    assert [len(bag.tiles) for bag in make_bags(tiles, 14)] == [14, 16]
+    assert [len(bag.tiles) for bag in make_bags(tiles, 11)] == [11, 11, 8]
+    assert [len(bag.tiles) for bag in make_bags(tiles[:3], 11)] == [3]
+
+
+def test_a_tile_without_a_group_is_an_error(folders):
+    csv = folders[0].with_suffix('.csv')
+    csv.write_text('\n'.join(csv.read_text().splitlines()[:-2]))
+    with pytest.raises(ValueError, match=re.escape(
+            '2 tiles are in no group of the csv, the first are '
+            'aca/aca28.png, aca/aca29.png')):
+        load(folders)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(group_column='source'), r"lacks the columns \['source'\]; it has"),
+    (dict(path_column='file'), r"lacks the columns \['file'\]"),
+])
+def test_a_missing_column_is_named(folders, change, message):
+    with pytest.raises(ValueError, match=message):
+        load(folders, **change)
+
+
+def test_bad_groups_and_folders_are_refused(folders, tmp_path):
+    with pytest.raises(FileNotFoundError, match='no.csv does not exist'):
+        read_groups([tmp_path / 'no.csv'])
+    (tmp_path / 'flat.csv').write_text('cluster_label,img_path\n1,a.png\n')
+    with pytest.raises(ValueError, match="'a.png' names no folder"):
+        read_groups([tmp_path / 'flat.csv'])
+    (tmp_path / 'two.csv').write_text(
+        'cluster_label,img_path\n1,x/a.png\n2,y/x/a.png\n')
+    with pytest.raises(ValueError, match='a.png is in two groups'):
+        read_groups([tmp_path / 'two.csv'])
+    (tmp_path / 'mixed.csv').write_text('cluster_label,img_path\n' + '\n'.join(
+        f'0,{label}/{label}{number}.png'
+        for label in ('aca', 'scc') for number in range(30)))
+    with pytest.raises(ValueError, match='has tiles of aca and of scc'):
+        find_tiles(folders, read_groups([tmp_path / 'mixed.csv']))
+    with pytest.raises(ValueError, match='several folders are called aca'):
+        find_tiles([folders[0], Path('other/aca')])
+    with pytest.raises(FileNotFoundError, match='is no folder'):
+        find_tiles([tmp_path / 'nothing'])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='has no file that ends'):
+        find_tiles([tmp_path / 'empty'])
+
+
+@pytest.mark.parametrize(('shares', 'message'), [
+    ({}, 'sum to 1'),
+    ({'train': 1.2, 'test': -.2}, 'must be positive and sum to 1'),
+    ({'train': .5, 'test': .4}, 'sum to 1'),
+    ({'train': .9, 'val': .05, 'test': .05}, "class 'aca' has 3 bags, too"),
+])
+def test_bad_shares_are_refused(folders, shares, message):
+    bags = make_bags(find_tiles(folders), 10)
+    with pytest.raises(ValueError, match=message):
+        split_bags(bags, shares)
+    with pytest.raises(ValueError, match='bag_size must be positive, got 0'):
+        make_bags(find_tiles(folders), 0)
+
+
+def test_mosaic_has_every_tile_at_its_coordinates():
+    tiles = np.random.default_rng(0).integers(
+        0, 255, (7, 4, 4, 3), dtype=np.uint8)
+    coords = mosaic_coords(7, 4)
+    assert coords.dtype == np.int32
+    assert len(np.unique(coords, axis=0)) == 7
+    picture = draw_mosaic(tiles)
+    assert picture.shape == (12, 12, 3)
+    for tile, (x, y) in zip(tiles, coords, strict=True):
+        np.testing.assert_array_equal(picture[y:y + 4, x:x + 4], tile)
+    assert (picture[8:, 4:] == 255).all()

@@ -1,0 +1,275 @@
+"""Rows and seeds become runs, and runs become commands."""
+
+import shlex
+
+import pytest
+from tiny_recipe import tiny_recipe, write_data, write_recipe
+
+from mmmedmask.experiments import read_recipe
+from mmmedmask.experiments.commands import (
+    batch_notes,
+    format_option,
+    run_options,
+    run_steps,
+    scales_lr,
+    shell_line,
+)
+from mmmedmask.experiments.manifest import DataFingerprints, fingerprint
+from mmmedmask.experiments.plan import plan_runs
+
+
+def make_plan(folder, content=None, **options):
+    recipe = read_recipe(write_recipe(folder, content))
+    options = dict(scale='paper', work_dir=folder / 'runs', seeds=(0, 1),
+                   **options)
+    return plan_runs([(recipe, recipe.rows)], **options)
+
+
+def test_every_seed_has_a_whole_chain(tmp_path):
+    plan = make_plan(tmp_path)
+    assert [(run.stage.path.stem, run.seed) for run in plan.runs] == [
+        ('tiny_pretrain', 0), ('tiny_downstream', 0), ('tiny_scratch', 0),
+        ('tiny_pretrain', 1), ('tiny_downstream', 1), ('tiny_scratch', 1)]
+    for number in (1, 4):
+        source, = plan.runs[number].sources.values()
+        assert source.run is plan.runs[number - 1]
+        assert source.exported
+    assert plan.runs[0].exports == ['last']
+    assert plan.runs[0].tests == []
+    assert plan.runs[1].tests == ['last']
+    assert plan.runs[1].digest == plan.runs[4].digest
+    assert plan.runs[1].folder == tmp_path / 'runs' / 'paper' / \
+        f'tiny_downstream-{plan.runs[1].digest[:8]}' / 'seed0'
+
+
+def test_pretraining_can_be_shared_by_the_seeds(tmp_path):
+    plan = make_plan(tmp_path)
+    shared = make_plan(tmp_path, share_pretraining=True)
+    assert [(run.stage.path.stem, run.seed) for run in shared.runs] == [
+        ('tiny_pretrain', 0), ('tiny_downstream', 0), ('tiny_scratch', 0),
+        ('tiny_downstream', 1), ('tiny_scratch', 1)]
+    source, = shared.runs[3].sources.values()
+    assert source.run is shared.runs[0]
+    # The first seed's chain is the same run; the others' are not.
+    assert shared.runs[1].folder == plan.runs[1].folder
+    assert shared.runs[3].digest != plan.runs[4].digest
+
+
+def test_rows_and_tables_share_runs(tmp_path):
+    content = tiny_recipe(seeds=[0])
+    content['rows'].append({
+        **content['rows'][0], 'name': 'again', 'title': 'Again',
+        'stages': dict(pretrain='tiny_pretrain', classify=dict(
+            config='tiny_downstream', checkpoint='best'))})
+    first = read_recipe(write_recipe(tmp_path, content))
+    second = read_recipe(write_recipe(
+        tmp_path, tiny_recipe(name='other'), 'other'))
+    plan = plan_runs([(first, first.rows), (second, second.rows)], 'paper',
+                     tmp_path, [0])
+    assert len(plan.runs) == 3
+    assert plan.runs[1].tests == ['last', 'best']
+    assert plan.runs[1].users == ['tiny: ours, classify',
+                                  'tiny: again, classify',
+                                  'other: ours, classify']
+
+
+def test_other_settings_are_another_folder(tmp_path):
+    def digests(content=None, **options):
+        return [run.digest for run in
+                make_plan(tmp_path, content, **options).runs[:2]]
+
+    before = digests()
+    content = tiny_recipe()
+    stages = content['rows'][0]['stages']
+    stages['pretrain'] = dict(
+        config='tiny_pretrain',
+        options={'train_dataloader.num_workers': 7, 'work_dir': 'x'})
+    assert digests(content) == before
+    stages['pretrain']['options'] = {'optim_wrapper.optimizer.lr': 0.2}
+    # What starts from it changes with it.
+    assert not set(digests(content)) & set(before)
+    assert not set(digests(gpus=2)) & set(before)
+    stages['pretrain'] = 'tiny_pretrain'
+    stages['classify'] = dict(config='tiny_downstream', options={
+        'optim_wrapper.optimizer.lr': 0.2})
+    assert [new == old for new, old in zip(
+        digests(content), before, strict=True)] == [True, False]
+
+
+def test_commands_are_complete(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(tmp_path)
+    tools = tmp_path / 'tools'
+    pretrain, downstream = plan.runs[:2]
+    lines = [shell_line(step.command) for run in (pretrain, downstream)
+             for step in run_steps(run, 'else_where', tools)]
+    weights = pretrain.folder / 'backbone.pth'
+    last = pretrain.folder / 'epoch_3.pth'
+    assert lines[0] == (
+        f'python tools/train.py family/tiny_pretrain.py --work-dir '
+        f'{pretrain.folder} --resume --cfg-options '
+        'train_dataloader.dataset.data_root.0=else_where/tiles/a '
+        'train_dataloader.dataset.data_root.1=else_where/tiles/b '
+        'randomness.seed=0')
+    assert lines[1] == (
+        'python tools/model_converters/export_backbone.py '
+        f'{last} {weights} --force')
+    # 4 samples per step, and the rate is for 8.
+    assert lines[2] == (
+        f'python tools/train.py family/tiny_downstream.py --work-dir '
+        f'{downstream.folder} --resume --auto-scale-lr --cfg-options '
+        'train_dataloader.dataset.data_root=else_where/images/ '
+        'test_dataloader.dataset.data_root=else_where/images/ '
+        'test_evaluator.ann_file=else_where/images/test.json '
+        f'model.backbone.init_cfg.checkpoint={weights} randomness.seed=0')
+    assert shlex.split(lines[3])[:6] == [
+        'python', 'tools/test.py', 'family/tiny_downstream.py',
+        str(downstream.folder / 'epoch_2.pth'), '--work-dir',
+        str(downstream.folder / 'test')]
+    assert len(lines) == 4
+    # Where the data lie by default, nothing has to be moved.
+    assert set(run_options(pretrain, 'data')) == {'randomness.seed'}
+
+
+def test_a_rate_of_the_recipe_is_no_rate_of_the_config(tmp_path):
+    content = tiny_recipe()
+    content['rows'] = content['rows'][1:]
+    del content['small']['pretrain']
+    content['rows'].append({
+        **content['rows'][0], 'name': 'same',
+        'stages': dict(classify=dict(
+            config='tiny_scratch',
+            options={'optim_wrapper.optimizer.lr': .1}))})
+    config, recipe = make_plan(tmp_path, content).runs[:2]
+    # The config's is for 8 samples, that of the recipe for the batch of 4.
+    assert scales_lr(config)
+    assert not scales_lr(recipe)
+
+
+def test_several_gpus_scale_the_rate(tmp_path):
+    plan = make_plan(tmp_path, gpus=2)
+    pretrain, downstream = plan.runs[:2]
+    assert [scales_lr(run) for run in (pretrain, downstream)] == [True, False]
+    train = run_steps(pretrain, 'data', tmp_path)[0].command
+    assert train[:2] == ('bash', str(tmp_path / 'dist_train.sh'))
+    assert train[3] == '2'
+    assert '--auto-scale-lr' in train
+    # A rate of the recipe is for the batch of one process.
+    content = tiny_recipe()
+    content['rows'][0]['stages']['classify'] = dict(
+        config='tiny_downstream', options={'optim_wrapper.optimizer.lr': 0.2})
+    for gpus in (1, 2):
+        run = make_plan(tmp_path, content, gpus=gpus).runs[1]
+        assert scales_lr(run) == (gpus == 2)
+        assert run_options(run, 'data')['auto_scale_lr.base_batch_size'] == 4
+
+
+def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
+    content = tiny_recipe()
+    content['rows'][0]['stages']['classify'] = dict(
+        config='tiny_downstream', checkpoint='best')
+    run = make_plan(tmp_path, content).runs[1]
+    step = run_steps(run, 'data', tmp_path)[-1]
+    assert step.name == 'test_best'
+    pattern = run.folder / 'best_accuracy_top1_*.pth'
+    assert f'"$(ls -t {pattern} | head -n 1)"' in shell_line(step.command)
+    run.folder.mkdir(parents=True)
+    best = run.folder / 'best_accuracy_top1_epoch_1.pth'
+    best.touch()
+    assert run_steps(run, 'data', tmp_path)[-1].command[3] == str(best)
+
+
+@pytest.mark.parametrize(('value', 'text'), [
+    (1, '1'), (0.0001, '0.0001'), (True, 'true'), (None, 'None'),
+    ('a/b.pth', 'a/b.pth'), ([1, 2], '[1,2]'), ([[1, 2.5], ['a']],
+                                                '[[1,2.5],[a]]'), ([], '[]')])
+def test_options_are_read_as_they_were(value, text):
+    assert format_option('a.b', value) == f'a.b={text}'
+
+
+@pytest.mark.parametrize('value', [
+    'my folder/x.pth', 'a,b', '1', 'true', ['1'], ("x'", )])
+def test_options_that_would_be_misread_are_refused(value):
+    with pytest.raises(ValueError, match='MMEngine would read'):
+        format_option('a.b', value)
+
+
+def test_a_row_can_be_left_out_at_scale_small(tmp_path):
+    content = tiny_recipe()
+    content['rows'][1]['small'] = False
+    recipe = read_recipe(write_recipe(tmp_path, content))
+    plan = plan_runs([(recipe, recipe.rows)], 'small', tmp_path)
+    assert plan.left_out == (('tiny', 'scratch'), )
+    assert len(plan.runs) == 4
+
+
+def test_a_name_with_a_dot_makes_what_another_config_starts_from(tmp_path):
+    content = tiny_recipe()
+    content['rows'] = content['rows'][:1]
+    content['rows'][0]['stages']['pretrain'] = 'tiny_0.5x'
+    content['small']['pretrain'] = 'tiny_pretrain_small'
+    path = write_recipe(tmp_path, content)
+    configs = path.parent.parent
+    (configs / 'tiny_pretrain.py').rename(configs / 'tiny_0.5x.py')
+    (configs / 'tiny_pretrain_small.py').write_text("_base_ = 'tiny_0.5x.py'")
+    downstream = configs / 'tiny_downstream.py'
+    downstream.write_text(downstream.read_text().replace(
+        'work_dirs/tiny_pretrain/', 'work_dirs/tiny_0.5x/'))
+    recipe = read_recipe(path)
+    for scale in ('paper', 'small'):
+        plan = plan_runs([(recipe, recipe.rows)], scale, tmp_path)
+        source, = plan.runs[1].sources.values()
+        assert source.run is plan.runs[0]
+
+
+def test_says_where_the_batch_is_not_that_of_the_paper(tmp_path):
+    content = tiny_recipe()
+    content['rows'] = content['rows'][1:]
+    content['rows'][0]['stages']['classify'] = 'tiny_8xb4-9i'
+    del content['small']['pretrain']
+    path = write_recipe(tmp_path, content)
+    config = path.parent.parent / 'tiny_8xb4-9i.py'
+    config.write_text("_base_ = 'tiny_scratch.py'")
+    recipe = read_recipe(path)
+
+    def notes(**options):
+        return batch_notes(plan_runs(
+            [(recipe, recipe.rows)], options.pop('scale', 'paper'), tmp_path,
+            **options).runs)
+
+    note, = notes()
+    assert 'made for 8 processes and trained with 1, so with 0.125 times' \
+        in note
+    assert note.endswith('in a step, are tiny_8xb4-9i.')
+    assert notes(gpus=8) == notes(scale='small') == []
+    config.write_text(
+        "_base_ = 'tiny_scratch.py'\n"
+        'train_cfg = dict(_delete_=True, by_epoch=False, max_iters=9)')
+    note, = notes()
+    assert 'all of these count iterations, and see 0.125 times' in note
+
+
+def test_fingerprints_see_names_sizes_and_tables(tmp_path):
+    data = write_data(tmp_path / 'data')
+    first, second = make_plan(tmp_path).runs[:2]
+    prints = DataFingerprints(data)
+    assert set(prints.of_run(first)) == {'tiles/a', 'tiles/b'}
+    # The annotations are in the folder of the images.
+    assert set(prints.of_run(second)) == {'images'}
+    before = fingerprint(data / 'tiles')
+    (data / 'tiles' / '.hidden').touch()
+    assert fingerprint(data / 'tiles') == before
+    (data / 'tiles' / 'a' / '1.png').write_text('longer than it was')
+    assert fingerprint(data / 'tiles') != before
+    before = fingerprint(data / 'images')
+    assert before != fingerprint(data / 'images' / 'test.json')
+    # Another label, and as many bytes.
+    (data / 'images' / 'test.json').write_text('images/text.json')
+    assert fingerprint(data / 'images') != before
+    (data / 'more').symlink_to(data / 'tiles')
+    assert fingerprint(data / 'more') == fingerprint(data / 'tiles')
+    (data / 'tiles' / 'loop').symlink_to(data / 'tiles')
+    assert fingerprint(data / 'tiles')
+    assert fingerprint(data / 'nothing') is None
+    assert DataFingerprints(tmp_path).missing(second) == [
+        'images', 'images/test.json']

@@ -1,0 +1,162 @@
+"""Recipes are read, and what is wrong with one is said."""
+
+import pytest
+from tiny_recipe import tiny_recipe, write_recipe
+
+from mmmedmask.experiments import check_recipe, read_recipe
+from mmmedmask.experiments.schema import locate_recipe
+
+
+def changed(where, value):
+    """The tiny recipe with one value changed, or a key taken out (None)."""
+    recipe = tiny_recipe()
+    node = recipe
+    for key in where[:-1]:
+        node = node[key]
+    if value is None:
+        del node[where[-1]]
+    else:
+        node[where[-1]] = value
+    return recipe
+
+
+def test_reads_a_recipe(tmp_path):
+    recipe = read_recipe(write_recipe(tmp_path))
+    assert recipe.name == 'tiny'
+    assert recipe.seeds == (0, 1)
+    assert [row.name for row in recipe.rows] == ['ours', 'scratch']
+    assert recipe.row('ours').paper == {'accuracy': 12.5}
+    assert list(recipe.row('ours').stages) == ['pretrain', 'classify']
+    assert recipe.columns[0].factor == 100
+    check_recipe(recipe)
+
+
+def test_a_config_at_scale_small_drops_the_options_for_another(tmp_path):
+    content = tiny_recipe()
+    row = content['rows'][0]
+    row['stages']['pretrain'] = dict(
+        config='tiny_pretrain', options={'optim_wrapper.optimizer.lr': 0.5})
+    row['small'] = dict(
+        pretrain=dict(config='tiny_downstream', options={'seed': 3}),
+        classify=dict(options={'optim_wrapper.optimizer': {'lr': 0.25}}))
+    recipe = read_recipe(write_recipe(tmp_path, content))
+    stages = recipe.stages(recipe.row('ours'), 'small')
+    assert stages['pretrain'].config == 'tiny_downstream'
+    assert stages['pretrain'].options == {'seed': 3}
+    assert stages['classify'].options == {
+        'train_cfg.max_epochs': 1, 'optim_wrapper.optimizer.lr': 0.25}
+    paper = recipe.stages(recipe.row('ours'), 'paper')
+    assert paper['pretrain'].options == {'optim_wrapper.optimizer.lr': 0.5}
+
+
+@pytest.mark.parametrize(('where', 'value', 'message'), [
+    (('rows', 0, 'stages', 'pretrain'), dict(conifg='x'),
+     "row 'ours': stages.pretrain has the unknown key 'conifg', the nearest "
+     "is 'config'"),
+    (('rows', 0, 'stages', 'pretrain'),
+     dict(config='x', checkpoint='lst'), "unknown 'lst', the nearest is"),
+    (('rows', 0, 'paper'), dict(acuracy=1),
+     "row 'ours': paper has the unknown 'acuracy', the nearest is "
+     "'accuracy'"),
+    (('rows', 0, 'paper'), dict(accuracy='12'), "must be a number, got '12'"),
+    (('rows', 0, 'name'), 'a b', "must be a name .* got 'a b'"),
+    (('rows', 1, 'name'), 'ours', "rows has 'ours' twice"),
+    (('rows', 1, 'stages'), {}, "row 'scratch' has no stage"),
+    (('rows', 1, 'stages'), dict(other='tiny_scratch'),
+     "'scratch' has a value of the paper for 'accuracy', and no stage"),
+    (('rows',), [], 'rows must be a list that is not empty'),
+    (('columns', 0, 'stage'), 'clasify',
+     r"columns\[0\].stage has the unknown 'clasify', the nearest is"),
+    (('columns', 0, 'metafile'), ['GlaS'], r'must be \[data set, metric\]'),
+    (('columns', 0, 'metric'), None, r'columns\[0\] lacks metric'),
+    (('small', 'pretrian'), {}, "small has the unknown 'pretrian'"),
+    (('small', 'pretrain', 'options'), {'optim_wrapper.optimizer.lr': '1e-4'},
+     "is '1e-4', which yaml reads as text: write 0.0001"),
+    (('small', 'pretrain', 'options'), {'pipeline': [dict(type='A')]},
+     'cannot be given on a command line'),
+    (('data', 'smoke'), {}, "data has the unknown 'smoke'"),
+    (('data', 'paper'), {'data/glas': 'x'}, "leave out 'data/'"),
+    (('rows', 0, 'weights'), [dict(path='vqkd.pth', **{'from': 'x'})],
+     "must begin with 'data/', got 'vqkd.pth'"),
+    (('seeds',), [0, -1], 'seeds must be whole numbers >= 0, got -1'),
+    (('seeds',), [0, 0], 'seeds has 0 twice'),
+    (('name',), 'other', "name is 'other', and the file is called"),
+    (('title',), None, 'the file lacks title'),
+    (('titel',), 'x', "unknown key 'titel', the nearest is 'title'"),
+])
+def test_says_what_is_wrong(where, value, message, tmp_path):
+    path = write_recipe(tmp_path, changed(where, value))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(path)
+    assert str(path) in str(caught.value)
+
+
+def test_refuses_a_key_that_is_there_twice(tmp_path):
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text() + 'name: again\n')
+    with pytest.raises(ValueError, match="'name' is there twice"):
+        read_recipe(path)
+
+
+def test_merge_keys_of_yaml_work(tmp_path):
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text().replace(
+        "small:\n  pretrain:\n    options:\n      train_cfg.max_epochs: 1\n"
+        '  classify:\n    options:\n      train_cfg.max_epochs: 1\n',
+        'small:\n  pretrain:\n    options: &short\n      '
+        'train_cfg.max_epochs: 1\n      randomness.seed: 1\n'
+        '  classify:\n    options:\n      <<: *short\n      '
+        'train_cfg.max_epochs: 2\n'))
+    recipe = read_recipe(path)
+    assert recipe.small['classify'].options == {
+        'train_cfg.max_epochs': 2, 'randomness.seed': 1}
+
+
+def test_says_which_recipes_there_are(tmp_path):
+    with pytest.raises(FileNotFoundError, match='neither a file nor a recipe'):
+        locate_recipe('gimp_tabel1')
+    with pytest.raises(ValueError, match="no row 'our', the nearest is 'our"):
+        read_recipe(write_recipe(tmp_path)).row('our')
+
+
+@pytest.mark.parametrize(('where', 'value', 'message'), [
+    (('rows', 0, 'stages', 'pretrain'), 'tiny_pretrian',
+     "row 'ours', stage 'pretrain': there is no config 'tiny_pretrian', the "
+     'nearest are tiny_pretrain'),
+    (('rows', 1, 'stages'), dict(classify='tiny_downstream'),
+     "starts from 'work_dirs/tiny_pretrain/epoch_3.pth' "
+     r'\(model.backbone.init_cfg.checkpoint\), which no earlier stage makes'),
+    (('rows', 0, 'stages', 'pretrain'),
+     dict(config='tiny_pretrain', options={'train_cfg.max_epoch': 5}),
+     "has the key 'max_epoch', which the config does not have; the nearest "
+     "is 'max_epochs'"),
+    (('rows', 0, 'stages', 'pretrain'),
+     dict(config='tiny_pretrain', options={'loader.batch_size': 5}),
+     "'loader' is nothing that a runner reads"),
+    (('rows', 0, 'stages', 'pretrain'), dict(
+        config='tiny_pretrain',
+        options={'train_dataloader.dataset.data_root.2': 'x'}),
+     "has '2' where a list has the places 0 to 1"),
+    (('rows', 0, 'stages', 'pretrain'),
+     dict(config='tiny_pretrain', options={'train_cfg.max_epochs': 4}),
+     "starts from epoch_3.pth of stage 'pretrain', whose last checkpoint is "
+     'epoch_4.pth'),
+    (('rows', 0, 'stages', 'pretrain'),
+     dict(config='tiny_pretrain', checkpoint='best'),
+     'saves no best checkpoint'),
+    (('columns', 0, 'stage'), 'pretrain', 'cannot be tested, it lacks'),
+    (('data', 'paper'), dict(tiles='x'),
+     "reads 'data/images/', and data.paper says nothing about it"),
+    (('small',), {}, 'has nothing at scale small'),
+    (('rows', 0, 'weights'), [dict(path='data/w.pth', **{'from': 'x'})],
+     "no stage reads the weights 'data/w.pth'"),
+])
+def test_check_says_what_does_not_fit_the_configs(where, value, message,
+                                                  tmp_path):
+    content = changed(where, value)
+    if where[0] == 'columns':
+        for row in content['rows']:
+            del row['paper']
+    recipe = read_recipe(write_recipe(tmp_path, content))
+    with pytest.raises(ValueError, match=message):
+        check_recipe(recipe)

@@ -1,0 +1,361 @@
+"""Cohort phantoms: the planted part tells the class, the rest does not."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+
+from mmmedmask.datasets import SlideOmicDataset
+from mmmedmask.datasets.slides.cohort import read_cohort
+from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.phantoms.slide_omic_cohort import (
+    COHORT_CLASSES,
+    read_cohort_truth,
+    write_slide_omic_cohort,
+)
+from mmmedmask.phantoms.slide_omic_drawing import (
+    PATCH_SIZE,
+    draw_expression,
+    draw_expression_style,
+    draw_slide,
+    draw_slide_style,
+)
+
+SEEDS = range(6)
+STYLE = draw_slide_style(2, 16, np.random.default_rng(0))
+GENES = draw_expression_style(100, 2, 4, 5, np.random.default_rng(0))
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def files(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes()
+            for path in sorted(root.rglob('*')) if path.is_file()}
+
+
+def read_rows(root):
+    with open(root / 'cohort.csv', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+class TestSlide:
+    """One drawn slide."""
+
+    def test_classes_differ_in_the_region_and_nowhere_else(self):
+        for seed in SEEDS:
+            one, other = (draw_slide(STYLE, label, 200, rng(seed))
+                          for label in (0, 1))
+            differs = (one.features != other.features).any(axis=1)
+            np.testing.assert_array_equal(differs, one.region)
+            np.testing.assert_array_equal(one.region, other.region)
+            np.testing.assert_array_equal(one.coords, other.coords)
+            step = (one.features - other.features)[one.region].astype(float)
+            # By one vector, of 3 to 5 deviations along each direction.
+            np.testing.assert_allclose(step, step[:1].repeat(10, 0),
+                                       atol=1e-5)
+            along = step[0] @ (STYLE.class_directions[0]
+                               - STYLE.class_directions[1]) / 2
+            assert 3 <= along <= 5
+            assert np.linalg.norm(step[0]) == pytest.approx(
+                along * 2**0.5, rel=1e-5)
+
+    @pytest.mark.parametrize(('num_patches', 'share', 'expected'), [
+        (200, 0.05, 10), (199, 0.05, 10), (300, 0.1, 30), (5, 0.05, 1)])
+    def test_regions_are_compact_and_apart(self, num_patches, share,
+                                           expected):
+        for seed in SEEDS:
+            slide = draw_slide(STYLE, 0, num_patches, rng(seed), share)
+            assert slide.region.sum() == expected
+            assert slide.distractor.sum() == expected
+            assert not (slide.region & slide.distractor).any()
+            cells = slide.coords[slide.region] / PATCH_SIZE
+            # A disc of this area, with two cells to spare.
+            widest = 2 * (expected / np.pi)**0.5 + 2
+            assert np.ptp(cells, axis=0).max() <= widest
+
+    def test_distractor_is_the_same_for_all_classes(self):
+        moved = []
+        for seed in range(40):
+            slide = draw_slide(STYLE, seed % 2, 200, rng(seed), 0.05, 8.0)
+            moved.append(slide.features[slide.distractor].mean(axis=0))
+        mean = np.mean(moved, axis=0)
+        assert mean @ STYLE.distractor == pytest.approx(8, abs=1)
+        assert np.abs(STYLE.class_directions @ mean).max() < 1
+
+    def test_coordinates_are_a_grid_row_by_row(self):
+        slide = draw_slide(STYLE, 0, 150, rng())
+        assert slide.coords.dtype == np.int64
+        assert (slide.coords % PATCH_SIZE == 0).all()
+        assert slide.coords.min(axis=0).tolist() == [0, 0]
+        order = np.lexsort(slide.coords.T)
+        np.testing.assert_array_equal(order, np.arange(150))
+        assert len(np.unique(slide.coords, axis=0)) == 150
+
+    @pytest.mark.parametrize('smoothness', [0.0, 0.6, 0.9])
+    def test_neighbours_are_alike(self, smoothness):
+        """The smooth part, 0.8 of the variance, is AR(1) on the grid."""
+        near, far, all_features = [], [], []
+        for seed in range(30):
+            slide = draw_slide(STYLE, 0, 400, rng(seed), 0.01, 0.0,
+                               smoothness)
+            step = np.diff(slide.coords, axis=0) / PATCH_SIZE
+            beside = (step == [1, 0]).all(axis=1)
+            near.append((slide.features[1:] * slide.features[:-1])[beside])
+            at = {tuple(cell): place for place, cell in enumerate(
+                (slide.coords // PATCH_SIZE).tolist())}
+            pairs = np.array([(place, at[x, y + 1])
+                              for (x, y), place in at.items()
+                              if (x, y + 1) in at])
+            far.append(slide.features[pairs[:, 0]]
+                       * slide.features[pairs[:, 1]])
+            all_features.append(slide.features)
+        variance = np.concatenate(all_features).var()
+        assert variance == pytest.approx(1, abs=0.15)
+        for products in (near, far):
+            assert np.concatenate(products).mean() == pytest.approx(
+                0.8 * smoothness, abs=0.12)
+
+    @pytest.mark.parametrize(('changes', 'message'), [
+        (dict(label=2), r'label must be in \[0, 2\), got 2'),
+        (dict(num_patches=0), 'num_patches .* got 0'),
+        (dict(share=0), r'share must be in \(0, 0.25\], got 0'),
+        (dict(share=0.3), 'share .* got 0.3'),
+        (dict(smoothness=1), 'smoothness .* got 1'),
+    ])
+    def test_bad_arguments(self, changes, message):
+        with pytest.raises(ValueError, match=message):
+            draw_slide(**{**dict(style=STYLE, label=0, num_patches=9,
+                                 rng=rng()), **changes})
+
+    def test_bad_style(self):
+        with pytest.raises(ValueError, match='num_classes .* got 1'):
+            draw_slide_style(1, 8, rng())
+        with pytest.raises(ValueError, match='dims must be above .* 3, got'):
+            draw_slide_style(3, 3, rng())
+
+
+class TestExpression:
+    """The genes of one patient."""
+
+    def test_classes_differ_in_planted_genes_alone(self):
+        planted = GENES.pathways[:4]
+        for seed in SEEDS:
+            one, other = (draw_expression(GENES, label, rng(seed))
+                          for label in (0, 1))
+            assert set((one != other).nonzero()[0]) <= set(planted.ravel())
+            higher = one > other
+            assert higher[planted[::2]].all()
+            assert not higher[planted[1::2]].any()
+        assert len(np.unique(GENES.pathways)) == 40
+
+    def test_signal_and_modules(self):
+        values = np.log2(1 + np.stack([
+            draw_expression(GENES, 0, rng(seed), 1.5)
+            for seed in range(400)]))
+        means = values.mean(axis=0)
+        shift = means - GENES.mean
+        assert shift[GENES.pathways[:4:2]] == pytest.approx(1.5, abs=0.2)
+        assert shift[GENES.pathways[1:4:2]] == pytest.approx(0, abs=0.2)
+        inside = np.corrcoef(values[:, GENES.pathways[5]].T)
+        across = np.corrcoef(values[:, GENES.pathways[4:, 0]].T)
+        upper = np.triu_indices(4, 1)
+        assert inside[np.triu_indices(5, 1)].mean() > 0.2
+        assert np.abs(across[upper]).mean() < 0.1
+
+    def test_bad_arguments(self):
+        with pytest.raises(ValueError, match='num_pathways .* 3, got 2'):
+            draw_expression_style(100, 3, 2, 5, rng())
+        with pytest.raises(ValueError, match='= 40, .* got 39 genes'):
+            draw_expression_style(39, 2, 4, 5, rng())
+        with pytest.raises(ValueError, match='pathways of 0'):
+            draw_expression_style(39, 2, 4, 0, rng())
+
+
+class TestCohort:
+    """What is written."""
+
+    def test_same_seed_same_bytes(self, tmp_path):
+        sizes = dict(num_cases=6, patches=(20, 30), num_genes=60)
+        for name in ('one', 'two'):
+            write_slide_omic_cohort(tmp_path / name, **sizes)
+        write_slide_omic_cohort(tmp_path / 'other', **sizes, seed=1)
+        one, two, other = (files(tmp_path / name)
+                           for name in ('one', 'two', 'other'))
+        assert one == two
+        assert one.keys() == other.keys()
+        assert not any(one[name] == other[name] for name in one)
+
+    def test_larger_cohort_begins_with_the_smaller(self, tmp_path):
+        for number in (5, 9):
+            write_slide_omic_cohort(tmp_path / str(number), number,
+                                    patches=(20, 30), num_genes=60)
+        small, large = (files(tmp_path / name) for name in '59')
+        slides = [name for name in small if name.startswith('features')]
+        assert len(slides) == 5
+        assert all(small[name] == large[name] for name in slides)
+        rows = read_rows(tmp_path / '5')
+        assert rows == read_rows(tmp_path / '9')[:5]
+        tables = [pd.read_csv(tmp_path / name / 'expression.tsv', sep='\t')
+                  for name in '59']
+        assert tables[0].equals(tables[1].iloc[:, :6])
+
+    @pytest.mark.parametrize('layout', ['clam-h5', 'trident-h5', 'npy'])
+    def test_data_set_reads_it(self, tmp_path, layout):
+        root = write_slide_omic_cohort(
+            tmp_path, 10, patches=(20, 30), dims=8, num_genes=60,
+            slides_per_case=(1, 3), layout=layout)
+        truth = read_cohort_truth(root)
+        lengths = {}
+        for split, expected in (('train', 6), ('val', 2), ('test', 2)):
+            dataset = SlideOmicDataset(
+                'cohort.csv', str(root), split=split, dims=8,
+                feature_root='features',
+                expression=dict(path='expression.tsv', unit='fpkm'))
+            assert len(dataset) == expected
+            assert dataset.metainfo['classes'] == COHORT_CLASSES
+            assert sorted(dataset.get_gt_labels()) == sorted(
+                [0, 1] * (expected // 2))
+            assert len(dataset.gene_ids) == 60
+            assert set(truth.planted_genes) < set(dataset.gene_ids)
+            for place in range(len(dataset)):
+                info = dataset.get_data_info(place)
+                assert truth.labels[info['case_id']] == COHORT_CLASSES[
+                    info['gt_label']]
+                lengths |= {slide['slide_id']: slide['num_patches']
+                            for slide in info['slides']}
+        assert lengths.keys() == truth.regions.keys()
+        assert len(lengths) > 10
+        assert all(20 <= length <= 30 for length in lengths.values())
+        for slide, length in lengths.items():
+            region = truth.region(slide, length)
+            assert region.sum() == len(truth.regions[slide]) >= 1
+            assert max(truth.distractors[slide]) < length
+
+    def test_truth_is_where_the_features_say(self, tmp_path):
+        root = write_slide_omic_cohort(
+            tmp_path, 4, patches=(150, 200), slide_signal=40.0)
+        truth = read_cohort_truth(root)
+        means = {}
+        for case in read_cohort(root / 'cohort.csv'):
+            slide = case.slides[0].slide_id
+            features = SlideFeatures(root / f'features/{slide}.h5').read()
+            size = features.norm(dim=1).numpy()
+            region = truth.region(slide, len(size))
+            high = size > 15
+            assert high[region].all()
+            assert high.sum() == 2 * region.sum()
+            assert high[truth.distractors[slide]].all()
+            means.setdefault(case.label, []).append(
+                features[region].mean(dim=0))
+        (one, two), (three, four) = means.values()
+        assert one @ two > 800
+        assert three @ four > 800
+        assert abs(one @ three) < 400
+
+    def test_options(self, tmp_path):
+        root = write_slide_omic_cohort(
+            tmp_path, 12, classes=('x', 'y', 'z'), class_sizes=(8, 3, 1),
+            patches=(5, 6), num_genes=60, num_sites=2, cases_without_genes=3,
+            cases_without_slides=2)
+        rows = read_rows(root)
+        assert [[row['label'] for row in rows].count(name)
+                for name in 'xyz'] == [8, 3, 1]
+        assert [row['label'] for row in rows][:5] == list('xyzxy')
+        assert {row['site'] for row in rows} == {'site_0', 'site_1'}
+        blank = {row['case_id'] for row in rows if not row['slide_id']}
+        with open(root / 'expression.tsv', encoding='utf-8') as file:
+            present = set(file.readline().split()[1:])
+        absent = {row['case_id'] for row in rows} - present
+        assert len(blank) == 2
+        assert len(absent) == 3
+        assert not blank & absent
+        assert len(list((root / 'features').iterdir())) == 10
+        assert {row['split'] for row in rows if row['label'] == 'x'} == {
+            'train', 'val', 'test'}
+
+    def test_survival_follows_the_class(self, tmp_path):
+        root = write_slide_omic_cohort(
+            tmp_path, 200, patches=(1, 2), num_genes=40)
+        cases = read_cohort(root / 'cohort.csv')
+        rates = []
+        for name in COHORT_CLASSES:
+            group = [case for case in cases if case.label == name]
+            deaths = sum(case.censorship == 0 for case in group)
+            rates.append(deaths / sum(
+                case.survival_months for case in group))
+            assert 0.3 * len(group) < deaths < len(group)
+        # Means of 20 and 40 months.
+        assert 1.4 < rates[0] / rates[1] < 2.8
+
+    def test_gene_sets_file(self, tmp_path):
+        root = write_slide_omic_cohort(
+            tmp_path, 4, patches=(2, 3), num_genes=60, num_pathways=3,
+            pathway_size=4)
+        truth = read_cohort_truth(root)
+        sets = {}
+        for line in (root / 'pathways.gmt').read_text().splitlines():
+            name, _, *genes = line.split('\t')
+            sets[name] = genes
+        assert list(sets) == ['planted_0', 'planted_1', 'planted_2',
+                              'other_0', 'other_1', 'other_2']
+        assert truth.pathways == {name: sets[name]
+                                  for name in list(sets)[:3]}
+        assert truth.pathway_classes == {
+            'planted_0': 'class_a', 'planted_1': 'class_b',
+            'planted_2': 'class_a'}
+        assert len(truth.planted_genes) == 12
+
+    def test_what_each_part_tells(self, tmp_path):
+        """Planted parts tell the class; without a signal nothing does."""
+        score = {}
+        for name, signal in (('planted', 1.0), ('nothing', 0.0)):
+            root = write_slide_omic_cohort(
+                tmp_path / name, 80, patches=(60, 80), num_genes=100,
+                slide_signal=4 * signal, gene_signal=signal)
+            truth = read_cohort_truth(root)
+            labels = [label == 'class_b' for label in truth.labels.values()]
+            table = pd.read_csv(root / 'expression.tsv', sep='\t',
+                                index_col=0)
+            genes = np.log2(1 + table.values.T)
+            regions, means = [], []
+            for slide in truth.regions:
+                features = SlideFeatures(
+                    root / f'features/{slide}.h5').read().numpy()
+                inside = truth.region(slide, len(features))
+                regions.append(features[inside].mean(axis=0))
+                means.append(features[~inside].mean(axis=0))
+            for what, values in (('genes', genes), ('regions', regions),
+                                 ('others', means)):
+                score[name, what] = cross_val_score(
+                    LogisticRegression(C=0.1, max_iter=500), values, labels,
+                    cv=4).mean()
+        assert score['planted', 'genes'] > 0.85
+        assert score['planted', 'regions'] > 0.95
+        for key in (('planted', 'others'), ('nothing', 'genes'),
+                    ('nothing', 'regions'), ('nothing', 'others')):
+            assert 0.3 < score[key] < 0.7, (key, score)
+
+    @pytest.mark.parametrize(('changes', 'message'), [
+        (dict(num_cases=1), 'num_cases must be at least 2, .* got 1'),
+        (dict(classes=('a', )), r"two different names, got \('a',\)"),
+        (dict(classes=('a', 'a')), 'two different names'),
+        (dict(class_sizes=(3, 2)), r'sum num_cases = 4, got \[3, 2\]'),
+        (dict(class_sizes=(4, 0)), r'got \[4, 0\]'),
+        (dict(patches=(0, 4)), r'patches must be .* got \(0, 4\)'),
+        (dict(slides_per_case=(2, 1)), r'slides_per_case .* \(2, 1\)'),
+        (dict(num_sites=0), 'num_sites .* got 0'),
+        (dict(cases_without_genes=3, cases_without_slides=2),
+         'at most 4, got 3 and 2'),
+        (dict(cases_without_genes=-1), 'got -1 and 0'),
+        (dict(split_shares=(0.5, 0.5)), r'3 shares .* got \(0.5, 0.5\)'),
+        (dict(split_shares=(0.5, 0.5, 0.5)), 'the sum 1'),
+    ])
+    def test_bad_arguments(self, tmp_path, changes, message):
+        with pytest.raises(ValueError, match=message):
+            write_slide_omic_cohort(tmp_path, **{'num_cases': 4, **changes})
+        assert not list(tmp_path.iterdir())
