@@ -3,6 +3,32 @@
 from collections.abc import Iterator, Mapping
 
 
+def walk_nested(node: object,
+                path: tuple = ()) -> Iterator[tuple[tuple, object]]:
+    """Visit everything in nested dictionaries and lists, parents first.
+
+    Args:
+        node: Anything.
+        path: The keys and places that lead to ``node``.
+
+    Yields:
+        The path of a node, and the node.
+
+    Example:
+        >>> [path for path, _ in walk_nested({'a': [1, {'b': 2}]})]
+        [(), ('a',), ('a', 0), ('a', 1), ('a', 1, 'b')]
+    """
+    yield path, node
+    if isinstance(node, Mapping):
+        items = list(node.items())
+    elif isinstance(node, (list, tuple)):
+        items = list(enumerate(node))
+    else:
+        return
+    for key, child in items:
+        yield from walk_nested(child, (*path, key))
+
+
 def nested_dicts(node: object) -> Iterator[dict]:
     """Find all dictionaries in nested dictionaries and lists.
 
@@ -11,10 +37,21 @@ def nested_dicts(node: object) -> Iterator[dict]:
 
     Yields:
         ``node`` itself if it is a dictionary, then those inside.
+
+    Example:
+        >>> len(list(nested_dicts({'a': [1, {'b': 2}]})))
+        2
     """
-    if isinstance(node, Mapping):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from nested_dicts(item)
+    for _, child in walk_nested(node):
+        if isinstance(child, Mapping):
+            yield child
+
+
+def dotted(path: tuple) -> str:
+    """Write the path of a node as ``--cfg-options`` does: ``a.0.b``.
+
+    Example:
+        >>> dotted(('a', 0, 'b'))
+        'a.0.b'
+    """
+    return '.'.join(str(part) for part in path)

@@ -1,0 +1,85 @@
+"""Write files that are whole or not there at all."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give the path of a temporary file that takes the place of another.
+
+    What the block writes reaches the disk before the old file is replaced.
+    If the block raises, the old file stays and the temporary one is removed.
+
+    Args:
+        path: The file to (over)write. Its folder is made if there is none.
+
+    Yields:
+        A path in the same folder, ending as ``path`` does, for writers that
+        look at the ending. Two processes get two of them.
+
+    Example:
+        >>> with atomic_path('/tmp/atomic_example.txt') as temporary:
+        ...     _ = temporary.write_text('whole')
+        >>> Path('/tmp/atomic_example.txt').read_text()
+        'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        prefix=f'.{path.stem}.', suffix=f'.part{path.suffix}', dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files that the owner alone can read.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        with temporary.open('rb+') as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+
+
+def write_json(path: str | Path, value: object, indent: int | None = 1,
+               **options: object) -> None:
+    """Write a value as json, whole or not at all.
+
+    Args:
+        path: The file to (over)write.
+        value: What :func:`json.dumps` can write; NaN is refused.
+        indent: Blanks per level; None writes one line.
+        options: Further arguments of :func:`json.dumps`.
+    """
+    text = json.dumps(value, indent=indent, allow_nan=False, **options)
+    write_text(path, text + '\n')
+
+
+def write_csv(path: str | Path, columns: Sequence[str],
+              rows: Iterable[Sequence]) -> None:
+    """Write a csv, whole or not at all.
+
+    Args:
+        path: The file to (over)write.
+        columns: Its first line.
+        rows: The others.
+    """
+    with atomic_path(path) as temporary:
+        with temporary.open('w', newline='', encoding='utf-8') as stream:
+            writer = csv.writer(stream, lineterminator='\n')
+            writer.writerow(columns)
+            writer.writerows(rows)

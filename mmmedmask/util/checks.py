@@ -1,0 +1,110 @@
+"""Checks of arguments: each returns the value, or names it in a ValueError."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+
+
+def check_range(name: str,
+                value: float,
+                low: float = -math.inf,
+                high: float = math.inf,
+                open_low: bool = False,
+                open_high: bool = False) -> float:
+    """Check that a number is within an interval.
+
+    Args:
+        name: The argument's name, for the message.
+        value: The number. NaN, booleans and what is not a number fail.
+        low: The lower bound.
+        high: The upper bound.
+        open_low: Whether ``low`` itself is outside.
+        open_high: Whether ``high`` itself is outside.
+
+    Returns:
+        ``value``, unchanged.
+
+    Raises:
+        ValueError: If it is outside.
+
+    Example:
+        >>> check_range('momentum', 0.9, 0, 1, open_high=True)
+        0.9
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        above = value > low if open_low else value >= low
+        below = value < high if open_high else value <= high
+        if above and below:
+            return value
+    if high == math.inf:
+        valid = 'positive' if open_low and low == 0 else \
+            f'{"more than" if open_low else "at least"} {low}'
+    elif low == -math.inf:
+        valid = f'{"less than" if open_high else "at most"} {high}'
+    else:
+        valid = (f'in {"(" if open_low else "["}{low}, {high}'
+                 f'{")" if open_high else "]"}')
+    raise ValueError(f'{name} must be {valid}, got {value!r}')
+
+
+def check_positive(name: str, value: float) -> float:
+    """Check that a number is finite and above 0; see :func:`check_range`.
+
+    Example:
+        >>> check_positive('temperature', 0.07)
+        0.07
+    """
+    if isinstance(value, Real) and math.isinf(value):
+        raise ValueError(f'{name} must be positive and finite, got {value!r}')
+    return check_range(name, value, 0, open_low=True)
+
+
+def check_integer(name: str,
+                  value: int,
+                  low: int | float = 1,
+                  high: int | float = math.inf) -> int:
+    """Check that a value is a whole number from ``low`` to ``high``.
+
+    Args:
+        name: The argument's name, for the message.
+        value: The number; its type has to be an integer's.
+        low: The least valid value.
+        high: The largest valid value.
+
+    Returns:
+        ``value``, unchanged.
+
+    Raises:
+        ValueError: If it is not an integer, or outside.
+
+    Example:
+        >>> check_integer('num_heads', 8)
+        8
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError(f'{name} must be an integer, got {value!r}')
+    return check_range(name, value, low, high)
+
+
+def check_choice(name: str, value: object, choices: Collection) -> object:
+    """Check that a value is one of several.
+
+    Args:
+        name: The argument's name, for the message.
+        value: The value.
+        choices: What is valid.
+
+    Returns:
+        ``value``, unchanged.
+
+    Raises:
+        ValueError: If it is none of them.
+
+    Example:
+        >>> check_choice('gate', 'image', ('image', 'gene'))
+        'image'
+    """
+    if value not in choices:
+        raise ValueError(f'{name} must be one of '
+                         f'{tuple(choices)}, got {value!r}')
+    return value

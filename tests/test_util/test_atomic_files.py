@@ -1,0 +1,70 @@
+"""Files are whole or not there, whatever happens while they are written."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from mmmedmask.util import atomic_files
+from mmmedmask.util.atomic_files import (
+    atomic_path,
+    write_csv,
+    write_json,
+    write_text,
+)
+
+
+def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    file = tmp_path / 'table.csv'
+    file.write_text('old')
+
+    def write_half():
+        with atomic_path(file) as temporary:
+            temporary.write_text('half')
+            raise RuntimeError('full disk')
+
+    with pytest.raises(RuntimeError, match='full disk'):
+        write_half()
+    assert file.read_text() == 'old'
+    assert os.listdir(tmp_path) == ['table.csv']
+
+
+def test_the_text_reaches_the_disk_before_the_old_file_goes(
+        tmp_path, monkeypatch):
+    steps = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(atomic_files.os, 'fsync',
+                        lambda fd: (steps.append('fsync'), fsync(fd)))
+    monkeypatch.setattr(
+        atomic_files.os, 'replace',
+        lambda a, b: (steps.append('replace'), replace(a, b)))
+    write_text(tmp_path / 'a.txt', 'new')
+    assert steps == ['fsync', 'replace']
+    assert (tmp_path / 'a.txt').read_text() == 'new'
+
+
+def test_the_ending_is_kept_and_two_writers_differ(tmp_path):
+    with atomic_path(tmp_path / 'a.npz') as one, \
+            atomic_path(tmp_path / 'a.npz') as other:
+        assert one.suffix == other.suffix == '.npz'
+        assert one.parent == tmp_path
+        assert one != other
+
+
+def test_permissions_are_those_of_an_ordinary_file(tmp_path):
+    write_text(tmp_path / 'a.txt', 'x')
+    (tmp_path / 'b.txt').write_text('x')
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode)
+             for name in ('a.txt', 'b.txt')}
+    assert len(modes) == 1
+
+
+def test_folders_are_made_and_formats_written(tmp_path):
+    write_json(tmp_path / 'new' / 'a.json', {'a': [1]})
+    assert json.loads((tmp_path / 'new' / 'a.json').read_text()) == {'a': [1]}
+    write_csv(tmp_path / 'a.csv', ('x', 'y'), [(1, 'b, c')])
+    assert (tmp_path / 'a.csv').read_bytes() == b'x,y\n1,"b, c"\n'
+    with pytest.raises(ValueError, match='Out of range float'):
+        write_json(tmp_path / 'b.json', float('nan'))
+    assert not (tmp_path / 'b.json').exists()

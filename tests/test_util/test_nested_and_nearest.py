@@ -1,0 +1,29 @@
+"""Walks of nested values, and the nearest of several names."""
+
+from mmmedmask.util.nearest import did_you_mean, nearest_names
+from mmmedmask.util.nested import dotted, nested_dicts, walk_nested
+
+CONFIG = dict(model=dict(parts=[dict(type='A'), (dict(type='B'), 1)]), n=2)
+
+
+def test_all_nodes_are_visited_parents_first():
+    paths = [dotted(path) for path, _ in walk_nested(CONFIG)]
+    assert paths == [
+        '', 'model', 'model.parts', 'model.parts.0', 'model.parts.0.type',
+        'model.parts.1', 'model.parts.1.0', 'model.parts.1.0.type',
+        'model.parts.1.1', 'n'
+    ]
+
+
+def test_dictionaries_can_be_changed_on_the_way():
+    config = dict(type='A', parts=[dict(type='B')])
+    for node in nested_dicts(config):
+        del node['type']
+    assert config == dict(parts=[{}])
+
+
+def test_nearest_names():
+    valid = ['mask_ratio', 'patch_size']
+    assert nearest_names('mask_ration', valid) == ['mask_ratio']
+    assert did_you_mean('patch_sizes', valid) == ' Did you mean patch_size?'
+    assert did_you_mean('colour', valid) == ''
