@@ -10,8 +10,11 @@ from mmengine.logging import print_log
 from mmmedmask.apis.cross_validation import SCORES_FILE, CrossValidation
 from mmmedmask.apis.fold_stages import find_datasets
 from mmmedmask.apis.runs import load_config
-from mmmedmask.datasets.slides.cohort import read_cohort
-from mmmedmask.datasets.slides.cohort_folds import draw_folds, write_folds
+from mmmedmask.datasets.slides.cohort import (
+    draw_folds,
+    read_cohort,
+    write_folds,
+)
 from mmmedmask.evaluation.fold_table import (
     Row,
     classification_rows,

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.apis.runs import runner_keys
-from mmmedmask.datasets.slides.feature_lookup import FEATURE_SUFFIXES
+from mmmedmask.datasets.slides.feature_files import FEATURE_SUFFIXES
 
 DATASET = 'SlideOmicDataset'
 # Key paths of a checkpoint in a config.

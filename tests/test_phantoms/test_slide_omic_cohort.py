@@ -10,7 +10,7 @@ from sklearn.model_selection import cross_val_score
 
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.slides.cohort import read_cohort
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.phantoms.slide_omic_cohort import (
     COHORT_CLASSES,
     read_cohort_truth,

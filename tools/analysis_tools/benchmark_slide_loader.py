@@ -52,7 +52,7 @@ def time_reads(path: Path, length: int, reads: int,
         path: The file of features.
         length: Patches of a run.
         reads: Number of runs.
-        cache_dir: See :class:`~mmmedmask.datasets.slides.feature_readers.\
+        cache_dir: See :class:`~mmmedmask.datasets.slides.slide_features.\
 SlideFeatures`.
 
     Returns:
@@ -61,7 +61,7 @@ SlideFeatures`.
     """
     import numpy as np
 
-    from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+    from mmmedmask.datasets.slides.slide_features import SlideFeatures
     places = np.random.default_rng(0)
     times: dict[str, list[float]] = {'run': [], 'whole': []}
     with SlideFeatures(path, cache_dir=cache_dir) as slide:

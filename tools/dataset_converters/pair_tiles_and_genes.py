@@ -88,7 +88,7 @@ def encode_bag(tiles, network, tile_size: int):
     """Features and places of all patches of a bag.
 
     Args:
-        tiles: The tiles, from ``mmmedmask.datasets.slides.bags_of_tiles``.
+        tiles: The tiles, from ``mmmedmask.apis.tile_bags``.
         network: See :func:`build_network`.
         tile_size: Side of a tile in pixels.
 
@@ -98,9 +98,7 @@ def encode_bag(tiles, network, tile_size: int):
     """
     import numpy as np
     import torch
-
-    from mmmedmask.apis.tile_bags import read_tile
-    from mmmedmask.datasets.slides.bags_of_tiles import mosaic_coords
+    from mmmedmask.apis.tile_bags import mosaic_coords, read_tile
     side = tile_size // STRIDE
     cells = np.stack(np.mgrid[:side, :side][::-1], axis=-1).reshape(-1, 2)
     features, coords = [], []
@@ -124,17 +122,18 @@ def write_cohort(args: argparse.Namespace) -> list[int]:
     Returns:
         Patches of each bag.
     """
-    from mmmedmask.datasets.conversion.pairing import (
-        PAIRING_NOTE,
-        pair_within_classes,
-    )
-    from mmmedmask.datasets.expression.table import load_expression
-    from mmmedmask.datasets.slides.bags_of_tiles import (
+    from mmmedmask.apis.tile_bags import (
         find_tiles,
         make_bags,
         read_groups,
         split_bags,
     )
+
+    from mmmedmask.datasets.conversion.pairing import (
+        PAIRING_NOTE,
+        pair_within_classes,
+    )
+    from mmmedmask.datasets.expression.table import load_expression
     from mmmedmask.datasets.slides.feature_writer import FeatureWriter
     groups = None if args.groups is None else read_groups(args.groups)
     shares = {name: share for name, share in zip(

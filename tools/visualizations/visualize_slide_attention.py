@@ -81,7 +81,7 @@ def find_classes(config, checkpoint: str) -> tuple[str, ...]:
 
 def bags_of_files(args):
     """Give each file's slides (one) and inputs."""
-    from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+    from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
     for path in args.features:
         with SlideFeatures(path, mpp=args.slide_mpp) as features:
@@ -93,7 +93,7 @@ def bags_of_cases(args, config):
     """Give each patient's slides and inputs, as the data set makes them."""
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+    from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
     init_default_scope(config.get('default_scope') or 'mmengine')
     loader = config.get(f'{args.split}_dataloader')
@@ -166,7 +166,7 @@ def draw_slide(args, features, evidence, rows: slice, classes,
     """Draw one slide of a bag."""
     from PIL import Image
 
-    from mmmedmask.datasets.slides.feature_lookup import slide_name
+    from mmmedmask.datasets.slides.feature_files import slide_name
     from mmmedmask.datasets.slides.slide_pictures import find_picture
     from mmmedmask.visualization.slide_geojson import (
         patch_features,

@@ -60,15 +60,16 @@ def main() -> None:
     """Encode what the command line names."""
     args = parse_args()
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-    from mmmedmask.apis.tile_bags import encode_bags
-    from mmmedmask.datasets.image_io import ImageFileError
-    from mmmedmask.datasets.slides.bags_of_tiles import (
+    from mmmedmask.apis.tile_bags import (
+        encode_bags,
         find_tiles,
         make_bags,
         read_groups,
         split_bags,
     )
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    from mmmedmask.datasets.image_io import ImageFileError
 
     try:
         groups = None if args.groups is None else read_groups(

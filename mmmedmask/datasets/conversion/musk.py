@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.slides.cohort import Case
-from mmmedmask.datasets.slides.cohort_folds import draw_folds, write_folds
+from mmmedmask.datasets.slides.cohort import Case, draw_folds, write_folds
 
 NUM_FEATURES = 166
 CLASSES = {'0': 'non-musk', '1': 'musk'}

@@ -13,7 +13,7 @@ from mmmedmask.datasets.conversion.check_report import (
 from mmmedmask.datasets.conversion.folders import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
 from mmmedmask.datasets.expression.table import join_tables, load_expression
-from mmmedmask.datasets.slides.feature_lookup import slide_name
+from mmmedmask.datasets.slides.feature_files import slide_name
 
 Z_SCORE_NOTICE = (
     'these are z-scores, made within one cohort: they tell its patients '

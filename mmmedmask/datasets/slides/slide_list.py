@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmmedmask.datasets.expression.gene_names import shown
-from mmmedmask.datasets.slides.feature_lookup import SLIDE_SUFFIXES, slide_name
+from mmmedmask.datasets.slides.feature_files import SLIDE_SUFFIXES, slide_name
 
 # A folder holds the levels of one DICOM slide as files of one kind.
 _BY_NAME_ONLY = ('.dcm', )

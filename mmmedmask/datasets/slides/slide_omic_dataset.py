@@ -27,10 +27,10 @@ from mmmedmask.datasets.slides.cohort import (
     Slide,
     cohort_classes,
     read_cohort,
+    read_split,
 )
-from mmmedmask.datasets.slides.cohort_splits import read_split
-from mmmedmask.datasets.slides.feature_lookup import FeatureFolder
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.feature_files import FeatureFolder
+from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.registry import DATASETS
 
 MODALITIES = ('slides', 'genes')

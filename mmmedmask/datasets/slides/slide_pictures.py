@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_readers import open_slide
 from mmmedmask.datasets.slides.tiling import read_overview
 

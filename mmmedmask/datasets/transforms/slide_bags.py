@@ -12,8 +12,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 
-from mmmedmask.datasets.slides.bag import SlideBag
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
 from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.functional.patch_grid import hilbert_order
 from mmmedmask.functional.randomness import sample_generator, stream_seed
@@ -36,7 +35,8 @@ class LoadSlideFeatures(BaseTransform):
     **Required keys**: ``slides``, a list of dicts with ``path``,
     ``num_patches`` and ``mpp``; empty for a patient without slides.
     **Optional key**: ``feature_cache``, folder for copies in fp16.
-    **Added keys**: ``bag``, a :class:`~mmmedmask.datasets.slides.bag.SlideBag`
+    **Added keys**: ``bag``, a :class:`~mmmedmask.datasets.slides.\
+slide_features.SlideBag`
     or None; with ``slice='all'`` also ``patches`` float32 (N, D) and
     ``coords`` int64 (N, 2) or None.
 

@@ -10,10 +10,11 @@ from mmmedmask.datasets.slides.cohort import (
     Case,
     Slide,
     cohort_classes,
+    draw_folds,
     read_cohort,
+    read_split,
+    write_folds,
 )
-from mmmedmask.datasets.slides.cohort_folds import draw_folds, write_folds
-from mmmedmask.datasets.slides.cohort_splits import read_split
 
 
 def write(path, *lines):

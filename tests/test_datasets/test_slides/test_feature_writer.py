@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
     differing_settings,
     stored_settings,
 )
+from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
 SETTINGS = {'encoder': 'drawn', 'mpp': 0.5, 'sizes': (1, 2)}
 

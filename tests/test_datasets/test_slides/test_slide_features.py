@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from mmmedmask.datasets.slides.feature_cache import FeatureCache
-from mmmedmask.datasets.slides.feature_files import SlideFeatureError
-from mmmedmask.datasets.slides.feature_lookup import FeatureFolder, slide_name
-from mmmedmask.datasets.slides.feature_readers import open_features
+from mmmedmask.datasets.slides.feature_files import (
+    FeatureFolder,
+    SlideFeatureError,
+    slide_name,
+)
+from mmmedmask.datasets.slides.slide_features import (
+    FeatureCache,
+    open_features,
+)
 from mmmedmask.phantoms.slide_files import (
     FEATURE_LAYOUTS,
     draw_bag,

@@ -12,9 +12,8 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from mmmedmask.datasets import SlideOmicDataset
-from mmmedmask.datasets.slides.bag import SlideBag
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
 from mmmedmask.datasets.transforms import (
     ContiguousSubsequence,
     GenerateSequenceMask,

@@ -16,8 +16,7 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from mmmedmask.datasets import SlideOmicDataset
-from mmmedmask.datasets.slides.cohort import read_cohort
-from mmmedmask.datasets.slides.cohort_folds import draw_folds
+from mmmedmask.datasets.slides.cohort import draw_folds, read_cohort
 from mmmedmask.phantoms.slide_files import draw_bag, write_features
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 

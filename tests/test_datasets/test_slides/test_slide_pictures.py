@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmedmask.datasets.slides.feature_readers import SlideFeatures
+from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_pictures import find_picture
 from mmmedmask.phantoms.slide_files import draw_bag, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mmmedmask.datasets.slides.bags_of_tiles import (
+from mmmedmask.apis.tile_bags import (
     draw_mosaic,
     find_tiles,
     make_bags,

@@ -1,16 +1,18 @@
-"""Read features of slides as the usual tools wrote them, a slice at a time.
+"""Read the features of slides and of bags of slides, a slice at a time.
 
-CLAM, TRIDENT and STAMP files, tensors and arrays are told apart by their
-content. Only the rows that are asked for are read.
+Only the rows that are asked for are read, from the files as the usual tools
+wrote them or from copies in fp16.
 """
 
+import hashlib
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from mmmedmask.datasets.slides.feature_cache import FeatureCache
 from mmmedmask.datasets.slides.feature_files import (
     FeatureFile,
     SlideFeatureError,
@@ -51,7 +53,7 @@ class SlideFeatures:
             coordinates are pixels of the tiles.
         cache_dir: Folder for a copy in fp16 that is read fast, made when
             rows are first wanted; None makes none. See
-            :class:`~mmmedmask.datasets.slides.feature_cache.FeatureCache`.
+            :class:`~mmmedmask.datasets.slides.slide_features.FeatureCache`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -261,3 +263,199 @@ def _coordinates(
             f'{file.path} has coordinates in micrometres and does not tell '
             'the size of a tile in pixels: give the slide\'s mpp')
     return file.tile_px / file.tile_um, 'tile', round(file.tile_px)
+
+
+_ROWS_AT_A_TIME = 4096
+_FP16_MAX = float(np.finfo(np.float16).max)
+
+
+class FeatureCache:
+    """A folder of ``.npy`` copies, one per file of features.
+
+    A copy is made when rows of its file are first wanted, by whichever
+    worker comes first, and appears whole or not at all. It is named by the
+    file's path, size and time of change, so that a changed file gets a new
+    copy; the old one is deleted then.
+
+    Args:
+        folder: Where the copies go.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def place(self, path: Path) -> Path:
+        """Say where the copy of a file is, whether made or not.
+
+        Args:
+            path: The file of features.
+
+        Returns:
+            Path of the ``.npy``.
+        """
+        state = path.stat()
+        return self.folder / (f'{_prefix(path)}-{state.st_size:x}-'
+                              f'{state.st_mtime_ns:x}.npy')
+
+    def rows(self, file: FeatureFile, start: int, stop: int) -> torch.Tensor:
+        """Read rows from the copy, after making it if there is none.
+
+        Args:
+            file: The file of features.
+            start: First row.
+            stop: Row after the last.
+
+        Returns:
+            float32 of shape (stop - start, D), rounded to fp16.
+        """
+        copy = np.load(self._make(file), mmap_mode='r')
+        return torch.from_numpy(copy[start:stop].astype(np.float32))
+
+    def coords(self, file: FeatureFile) -> torch.Tensor:
+        """Read the coordinates as the file has them, from the copy."""
+        return torch.from_numpy(np.load(_coords_of(self._make(file))))
+
+    def _make(self, file: FeatureFile) -> Path:
+        place = self.place(file.path)
+        if place.is_file():
+            return place
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if file.has_coords:
+            _write_whole(_coords_of(place), file.coords().numpy())
+        partial = _partial(place)
+        try:
+            self._write_features(partial, file)
+            os.replace(partial, place)
+        finally:
+            partial.unlink(missing_ok=True)
+        for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
+            if old not in (place, _coords_of(place)):
+                old.unlink(missing_ok=True)
+        return place
+
+    @staticmethod
+    def _write_features(partial: Path, file: FeatureFile) -> None:
+        count = file.shape[0]
+        if not count:
+            with partial.open('wb') as stream:
+                np.save(stream, np.empty(file.shape, np.float16))
+            return
+        copy = np.lib.format.open_memmap(
+            partial, mode='w+', dtype=np.float16, shape=file.shape)
+        for start in range(0, count, _ROWS_AT_A_TIME):
+            rows = file.rows(start, min(start + _ROWS_AT_A_TIME, count))
+            # NaN and infinite features stay, to be refused when read.
+            finite = rows[torch.isfinite(rows)]
+            largest = float(finite.abs().max()) if len(finite) else 0
+            if largest > _FP16_MAX:
+                raise SlideFeatureError(
+                    f'{file.path} has a feature of {largest:g}, fp16 ends at '
+                    f'{_FP16_MAX:g}: it cannot be cached, leave out '
+                    'cache_dir')
+            copy[start:start + len(rows)] = rows.numpy()
+        copy.flush()
+
+
+def _prefix(path: Path) -> str:
+    return hashlib.blake2b(
+        str(path.resolve()).encode(), digest_size=12).hexdigest()
+
+
+def _coords_of(place: Path) -> Path:
+    return place.with_name(f'{place.stem}.coords.npy')
+
+
+def _write_whole(place: Path, array: np.ndarray) -> None:
+    partial = _partial(place)
+    with partial.open('wb') as stream:
+        np.save(stream, array)
+    os.replace(partial, place)
+
+
+def _partial(place: Path) -> Path:
+    """Name of a file to write to, which no other worker writes to."""
+    return place.with_name(f'.{place.name}.{uuid.uuid4().hex}.part')
+
+
+class SlideBag:
+    """Slides one behind the other, read a slice at a time.
+
+    Rows are counted through all slides. Coordinates stay those of each
+    slide, so that patches of different slides can have the same.
+
+    Attributes:
+        slides: The slides.
+        lengths: Number of patches of each.
+        num_patches: Number of all patches N.
+        dims: Size of a feature D.
+
+    Args:
+        slides: The slides, at least one.
+
+    Raises:
+        ValueError: If there is no slide, or features differ in size.
+    """
+
+    def __init__(self, slides: Sequence[SlideFeatures]) -> None:
+        if not slides:
+            raise ValueError('a bag needs at least one slide, got none')
+        for slide in slides:
+            if slide.dims != slides[0].dims:
+                raise ValueError(
+                    f'{slides[0].path} holds features of size '
+                    f'{slides[0].dims} (encoder {slides[0].encoder}), '
+                    f'{slide.path} of size {slide.dims} (encoder '
+                    f'{slide.encoder}): one bag takes one encoder')
+        self.slides = tuple(slides)
+        self.lengths = [len(slide) for slide in slides]
+        self.num_patches = sum(self.lengths)
+        self.dims = slides[0].dims
+
+    def __len__(self) -> int:
+        return self.num_patches
+
+    @property
+    def has_coords(self) -> bool:
+        """Whether all slides have coordinates."""
+        return all(slide.has_coords for slide in self.slides)
+
+    def coords(self) -> list[torch.Tensor]:
+        """Coordinates of each slide, int64 of shape (N_i, 2).
+
+        Raises:
+            ValueError: If a slide has none.
+        """
+        for slide in self.slides:
+            if not slide.has_coords:
+                raise ValueError(
+                    f'{slide.path} ({slide.layout}) has no coordinates')
+        return [slide.coords for slide in self.slides]
+
+    def take(self, rows: torch.Tensor) -> torch.Tensor:
+        """Read chosen rows, in any order and more than once.
+
+        Args:
+            rows: int64 of shape (R, ), counted through all slides.
+
+        Returns:
+            float32 of shape (R, D).
+
+        Raises:
+            ValueError: If a row is out of range.
+        """
+        if len(self.slides) == 1:
+            return self.slides[0].take(rows)
+        if len(rows) and not 0 <= int(rows.min()) <= int(
+                rows.max()) < self.num_patches:
+            raise ValueError(
+                f'Rows {int(rows.min())} to {int(rows.max())} are out of '
+                f'range for {self.num_patches} patches')
+        taken = torch.empty(len(rows), self.dims)
+        start = 0
+        for slide in self.slides:
+            inside = ((rows >= start)
+                      & (rows < start + len(slide))).nonzero().flatten()
+            if len(inside):
+                taken[inside] = slide.take(rows[inside] - start)
+            start += len(slide)
+        return taken
