@@ -1,11 +1,215 @@
-"""Run a command as a user would, and see how it ended."""
+"""Run a tool or a command as a user would, and see how it ended.
+
+``call`` runs a tool's ``main`` in the process of the test, which has
+imported PyTorch and OpenMMLab already; ``run`` starts a process. A tool
+needs one test with ``run``; all others take ``call``.
+"""
 
 import contextlib
+import importlib.util
+import logging
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools'
+# They write to whatever 1 and 2 are at the moment and stay open, because a
+# library that is imported during a call may keep them.
+_STDOUT, _STDERR = (
+    open(number, 'w', buffering=1, encoding='utf-8', errors='replace',  # noqa: SIM115
+         closefd=False) for number in (1, 2))
+
+
+def load(tool: str | Path) -> ModuleType:
+    """Import a tool as a module of its own, with the folder beside it.
+
+    Args:
+        tool: The file, relative ones from ``tools/``: ``'train.py'``.
+    """
+    path = TOOLS / tool
+    name = f'tool_{path.stem}'
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    # Dataclasses and pickle look for the module by its name.
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
+         **environment: str) -> str:
+    """Run a tool's ``main`` in this process.
+
+    Afterwards the process is what it was before: folder, variables, streams,
+    logging, random state, threads, and the global objects of MMEngine.
+
+    Args:
+        tool: The file, relative ones from ``tools/``: ``'train.py'``.
+        arguments: Its arguments.
+        status: The exit status that it has to end with.
+        cwd: The working folder.
+        environment: Variables to set, besides those of this process. Those
+            that libraries read while they are imported come too late.
+
+    Returns:
+        What it printed, both streams in their order.
+    """
+    words = [str(word) for word in arguments]
+    with _same_process(), tempfile.TemporaryFile() as output:
+        os.environ.update(environment)
+        sys.argv[:] = [str(TOOLS / tool), *words]
+        if cwd is not None:
+            os.chdir(cwd)
+        with _streams_into(output.fileno()):
+            ended = _status_of(lambda: load(tool).main(words))
+        output.seek(0)
+        printed = output.read().decode('utf-8', 'replace')
+    assert ended == status, printed
+    return printed
+
+
+def _status_of(function: Callable[[], int | None]) -> int:
+    """Call a function as Python does with a script: its exit status."""
+    try:
+        return function() or 0
+    except SystemExit as error:
+        if isinstance(error.code, int | None):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return 1
+
+
+@contextlib.contextmanager
+def _streams_into(target: int) -> Iterator[None]:
+    """Lead both streams into a file: Python's, compiled code's, children's."""
+    streams = sys.stdout, sys.stderr
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    sys.stdout, sys.stderr = _STDOUT, _STDERR
+    try:
+        with warnings.catch_warnings():
+            # pytest collects warnings; a process prints them, but for those
+            # that Python leaves out.
+            warnings.resetwarnings()
+            for left_out in (DeprecationWarning, PendingDeprecationWarning,
+                             ImportWarning, ResourceWarning):
+                warnings.simplefilter('ignore', left_out)
+            warnings.showwarning = lambda *parts: sys.stderr.write(
+                warnings.formatwarning(*parts[:4]))
+            yield
+    finally:
+        for stream in (_STDOUT, _STDERR, sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError, OSError):
+                stream.flush()
+        sys.stdout, sys.stderr = streams
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def _managed_classes(base: type | None = None) -> Iterator[type]:
+    """All classes whose instances MMEngine keeps by name."""
+    if base is None:
+        from mmengine.utils import ManagerMixin as base  # noqa: N813
+    for child in base.__subclasses__():
+        yield child
+        yield from _managed_classes(child)
+
+
+def forget_mmengine_state(loggers: bool) -> None:
+    """Forget MMEngine's global objects: scopes, visualizers, message hubs.
+
+    Args:
+        loggers: Whether to close and forget loggers as well.
+    """
+    if 'mmengine.utils.manager' not in sys.modules:
+        return
+    for managed in _managed_classes():
+        if issubclass(managed, logging.Logger):
+            if not loggers:
+                continue
+            for logger in managed._instance_dict.values():
+                for handler in logger.handlers:
+                    if isinstance(handler, logging.FileHandler):
+                        handler.close()
+        managed._instance_dict.clear()
+
+
+@contextlib.contextmanager
+def _same_process() -> Iterator[None]:
+    """Undo what a tool does to the process that it runs in."""
+    import numpy as np
+    import torch
+    from torch import multiprocessing
+
+    folder, environment = os.getcwd(), dict(os.environ)
+    words, path = list(sys.argv), list(sys.path)
+    hook = sys.excepthook
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    signals = {number: signal.getsignal(number)
+               for number in (signal.SIGINT, signal.SIGTERM)}
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    start_method = multiprocessing.get_start_method(allow_none=True)
+    settings = [
+        (torch.set_num_threads, torch.get_num_threads()),
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (torch.set_grad_enabled, torch.is_grad_enabled()),
+        (torch.set_float32_matmul_precision,
+         torch.get_float32_matmul_precision()),
+    ]
+    exact = (torch.are_deterministic_algorithms_enabled(),
+             torch.is_deterministic_algorithms_warn_only_enabled())
+    cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    managed = {}
+    if 'mmengine.utils.manager' in sys.modules:
+        managed = {one: dict(one._instance_dict)
+                   for one in _managed_classes()}
+        for one in managed:
+            one._instance_dict.clear()
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        if 'matplotlib.pyplot' in sys.modules:
+            sys.modules['matplotlib.pyplot'].close('all')
+        forget_mmengine_state(loggers=True)
+        for one, instances in managed.items():
+            one._instance_dict.update(instances)
+        for put_back, value in settings:
+            put_back(value)
+        torch.use_deterministic_algorithms(exact[0], warn_only=exact[1])
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = \
+            cudnn
+        multiprocessing.set_start_method(start_method, force=True)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        sys.excepthook = hook
+        sys.argv[:], sys.path[:] = words, path
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
 
 
 def run(*command, status: int = 0, cwd=None, **environment: str) -> str:

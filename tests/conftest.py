@@ -1,7 +1,6 @@
 """What all tests share: one thread per process, real data, GPU tests."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MKL_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
+from commands import forget_mmengine_state  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -108,12 +108,6 @@ def tiny_classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return config
 
 
-def _managed_classes(base: type) -> Iterator[type]:
-    for child in base.__subclasses__():
-        yield child
-        yield from _managed_classes(child)
-
-
 @pytest.fixture(autouse=True)
 def _fresh_mmengine_state() -> Iterator[None]:
     """Forget MMEngine's global objects after every test.
@@ -122,9 +116,4 @@ def _fresh_mmengine_state() -> Iterator[None]:
     where the next one finds its types and puts its pictures.
     """
     yield
-    manager = sys.modules.get('mmengine.utils.manager')
-    if manager is None:
-        return
-    for managed in _managed_classes(manager.ManagerMixin):
-        if managed.__name__ != 'MMLogger':
-            managed._instance_dict.clear()
+    forget_mmengine_state(loggers=False)

@@ -20,10 +20,11 @@ CUDA_VISIBLE_DEVICES), and the command without it at the end.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Not at the top: `mim` asks for the help text alone.
     from mmengine.config import DictAction
 
@@ -87,11 +88,11 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override settings of all stages; 2:KEY=VALUE those of the '
         'second stage alone')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 ADVICE = {
@@ -25,7 +26,7 @@ ADVICE = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         '--out',
@@ -38,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='take every step at the smallest size that works; the results '
         'are worth nothing')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def use_all_cores() -> int:
@@ -112,8 +113,8 @@ def explain(stage, error: BaseException) -> None:
     stage.say(f'Everything that was printed is in {stage.log_file}')
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     try:
         from demo_parts.stage import Stage
         stage = Stage(args.out, args.smoke)

@@ -34,12 +34,13 @@ end there are WORK_DIR/SCALE/TABLE.md and TABLE.csv: the paper's value, ours
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,7 +93,7 @@ def parse_args() -> argparse.Namespace:
         '--table-only',
         action='store_true',
         help='make the tables of what is there and run nothing')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not args.tables and not args.list:
         parser.error('name a table, or see --list')
     if args.gpus < 1:
@@ -210,15 +211,16 @@ def make_execution(args: argparse.Namespace, plan):
                      Reporter(sys.stdout), History(folder), fingerprints)
 
 
-def main() -> int:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.experiments.execute import stop_on_signals
     from mmmedmask.experiments.plan import plan_runs
     from mmmedmask.experiments.results_table import table_files, write_tables
 
-    command = shlex.join(['python', 'tools/reproduce.py', *sys.argv[1:]])
+    words = sys.argv[1:] if argv is None else argv
+    command = shlex.join(['python', 'tools/reproduce.py', *words])
     try:
         if args.list:
             list_tables(args.tables)

@@ -5,9 +5,10 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Not at the top: `mim` asks for the help text alone.
     from mmengine.config import DictAction
 
@@ -60,13 +61,13 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=0,
         help='set by torch.distributed.launch')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis

@@ -13,7 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -315,7 +315,7 @@ def report(times: dict, parts: dict, loader: dict,
     return '\n'.join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0])
@@ -331,7 +331,7 @@ def main() -> None:
     parser.add_argument('--bf16', action='store_true')
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--skip-spark', action='store_true')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     import torch
     from mmengine.logging import MMLogger

@@ -29,6 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 GOAL_FORWARD = 1.8
 GOAL_LINEAR = 1.1
@@ -279,7 +280,7 @@ def run_part(args: argparse.Namespace, part: str, allocator: str,
     Raises:
         RuntimeError: If it failed, as when there is too little memory.
     """
-    command = [sys.executable, __file__, *sys.argv[1:], '--part', part,
+    command = [sys.executable, __file__, *args.words, '--part', part,
                *map(str, options)]
     environment = {name: value for name, value in os.environ.items()
                    if not name.startswith('MALLOC_')}
@@ -405,10 +406,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
     parser = build_parser()
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    # What the processes of the parts get, too.
+    args.words = sys.argv[1:] if argv is None else argv
     if args.tokens % args.landmarks:
         parser.error(f'--tokens {args.tokens} is no multiple of --landmarks '
                      f'{args.landmarks}, which the naive layer needs')

@@ -14,7 +14,7 @@ with MSMAE and without.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 GOAL_FINETUNE = 3.7
@@ -241,7 +241,7 @@ def report(times: dict, flops: dict, args: argparse.Namespace) -> str:
     return '\n'.join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0])
@@ -255,7 +255,7 @@ def main() -> None:
     parser.add_argument(
         '--threads', type=int, default=0, help='CPU threads, 0: all cores')
     parser.add_argument('--bf16', action='store_true')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     import torch
     from mmengine.logging import MMLogger

@@ -16,6 +16,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 LAYOUTS = ('clam-h5', 'trident-h5', 'clam-pt', 'npy')
@@ -182,9 +183,9 @@ def report(args: argparse.Namespace) -> str:
     return '\n'.join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    print(report(build_parser().parse_args()))
+    print(report(build_parser().parse_args(argv)))
 
 
 if __name__ == '__main__':

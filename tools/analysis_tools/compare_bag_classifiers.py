@@ -17,13 +17,14 @@ import copy
 import csv
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 # Pipelines of data that are the same in every epoch.
 FIXED = ('mmmedmask.LoadSlideFeatures', 'mmmedmask.PackSlideOmicInputs')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Not at the top: `mim` asks for the help text alone.
     from mmengine.config import DictAction
 
@@ -47,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings of all configs')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def check_config(config, path: str) -> None:
@@ -128,9 +129,9 @@ def train_and_test(config, fold: Path, seed: int,
     return labels.numpy(), scores.numpy()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Train all configs on all folds and print a table."""
-    args = parse_args()
+    args = parse_args(argv)
 
     import numpy as np
     import torch

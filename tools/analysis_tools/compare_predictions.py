@@ -14,6 +14,7 @@ corrected for their number). Patients or labels that differ are an error.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
     return '\n'.join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ('first', 'second'):
@@ -106,7 +107,7 @@ def main() -> None:
             name,
             type=Path,
             help='patients.csv, or the work dir of a cross-validation')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         first, second = load(args.first), load(args.second)
         second = pair_patients(first, second,

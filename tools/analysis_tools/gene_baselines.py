@@ -11,6 +11,7 @@ tools/analysis_tools/compare_predictions.py reads them.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 # Fixed, not tuned: a weak ridge, as many features make a fit exact.
@@ -18,7 +19,7 @@ RIDGE_C = 0.01
 TREES = 500
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Not at the top: `mim` asks for the help text alone.
     from mmengine.config import DictAction
 
@@ -37,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings of the config')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def make_baselines(seed: int, jobs: int) -> dict:
@@ -101,8 +102,8 @@ def run_fold(config, split_file: Path, args) -> dict:
     return results
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis

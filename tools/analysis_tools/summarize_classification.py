@@ -116,7 +116,7 @@ def table(folders: Sequence[Path],
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
@@ -128,7 +128,7 @@ def main() -> None:
         '--graded',
         action='store_true',
         help='classes are grades in their order: add the quadratic kappa')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         print(table(args.folders, args.subset, args.graded))
     except (OSError, ValueError) as error:

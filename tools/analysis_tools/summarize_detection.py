@@ -12,7 +12,7 @@ points, or in points of 100 of any other scalars that a run logs together.
 import argparse
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 METRICS = {
@@ -82,7 +82,7 @@ def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
     return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
@@ -91,7 +91,7 @@ def main() -> None:
         nargs='+',
         metavar='NAME',
         help='shares to tabulate in place of the APs, as the log names them')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     metrics = {name: name for name in args.metrics} if args.metrics \
         else METRICS
     print(table(args.folders, metrics))

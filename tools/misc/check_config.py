@@ -10,11 +10,12 @@ measured: memory, operations, time. The exit status is 1 if a line is red.
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from status_lines import print_line, print_summary
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     # Not at the top: `mim` asks for the help text alone.
     from mmengine.config import DictAction
@@ -54,11 +55,11 @@ def parse_args() -> argparse.Namespace:
         help='for steps of the true model (default: %(default)s; 0: none)')
     parser.add_argument(
         '--json', metavar='FILE', help='write the report into a file too')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis import load_config

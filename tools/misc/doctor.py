@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -68,7 +68,7 @@ class Line(NamedTuple):
 Check = Callable[[argparse.Namespace], Iterator[Line]]
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -81,7 +81,7 @@ def parse_args() -> argparse.Namespace:
         help='folder that runs write to (default: %(default)s)')
     parser.add_argument(
         '--json', metavar='FILE', help='write the report into a file too')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def package_folder() -> Path | None:
@@ -612,8 +612,8 @@ def run_check(name: str, check: Check,
     return lines
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     lines: list[Line] = []
     for name, check in CHECKS:
         found = run_check(name, check, args)

@@ -4,13 +4,12 @@
 """
 
 import argparse
+from collections.abc import Sequence
 
 
-def main() -> None:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    # Not at the top: the help text needs nothing else.
     from mmengine.config import DictAction
-
-    import mmmedmask  # noqa: F401  (makes mmmedmask:: and mmseg:: resolve)
-    from mmmedmask.apis import load_config
 
     parser = argparse.ArgumentParser(
         description='Print a config as it is after inheritance.')
@@ -21,7 +20,15 @@ def main() -> None:
         action=DictAction,
         metavar='KEY=VALUE',
         help='override settings, e.g. train_dataloader.batch_size=4')
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+
+    import mmmedmask  # noqa: F401  (makes mmmedmask:: and mmseg:: resolve)
+    from mmmedmask.apis import load_config
+
     try:
         config = load_config(args.config, args.cfg_options)
     except (FileNotFoundError, ValueError) as error:

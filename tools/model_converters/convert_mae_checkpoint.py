@@ -23,7 +23,7 @@ NAMINGS = ('msmae', 'mae')
 STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
 
 
-def parse_args():
+def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', help='checkpoint to convert')
     parser.add_argument('target', help='file to write')
@@ -60,7 +60,7 @@ def parse_args():
         help='shell patterns of tensors in the source that are not needed')
     parser.add_argument(
         '--force', action='store_true', help='overwrite the target')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def convert_mae_checkpoint(source: Path,
@@ -160,8 +160,8 @@ def make_meta(source: Path, naming: str) -> dict[str, str]:
     }
 
 
-def main():
-    args = parse_args()
+def main(argv: Sequence[str] | None = None):
+    args = parse_args(argv)
     source, target = Path(args.source), Path(args.target)
     if target.exists() and not args.force:
         raise SystemExit(f'{target} exists, --force overwrites it')

@@ -8,6 +8,7 @@ or timm name the architecture.
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ import torch
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
 
 
-def parse_args():
+def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', help='checkpoint of a pre-training run')
     parser.add_argument('target', help='file to write')
@@ -35,7 +36,7 @@ def parse_args():
         'openmmlab and mmdet, none for torchvision and timm)')
     parser.add_argument(
         '--force', action='store_true', help='overwrite the target')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def sha256_of(path: Path) -> str:
@@ -131,8 +132,8 @@ def _plain_meta(meta: object, source: Path, naming: str, prefix: str) -> dict:
     }
 
 
-def main():
-    args = parse_args()
+def main(argv: Sequence[str] | None = None):
+    args = parse_args(argv)
     source, target = Path(args.source), Path(args.target)
     if target.exists() and not args.force:
         raise SystemExit(f'{target} exists, --force overwrites it')

@@ -7,12 +7,13 @@ first eight digits of the file's SHA-256.
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 
-def parse_args():
+def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', help='checkpoint of a run')
     parser.add_argument(
@@ -23,7 +24,7 @@ def parse_args():
         '--keep-config',
         action='store_true',
         help="keep the config's text, which may name folders of yours")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def publish_model(source: Path,
@@ -76,8 +77,8 @@ def plain_data(value: object) -> object:
     return str(value)
 
 
-def main():
-    args = parse_args()
+def main(argv: Sequence[str] | None = None):
+    args = parse_args(argv)
     try:
         path = publish_model(
             Path(args.source), Path(args.target), args.keep_config)

@@ -7,13 +7,14 @@ For detection with masks: the image after all transforms, with its instances.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -47,7 +48,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override settings, e.g. another folder with '
         'train_dataloader.dataset.data_root=PATH')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def fit_inside(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -147,8 +148,8 @@ def browse(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
 

@@ -5,12 +5,13 @@
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 SPLITS = ('train', 'val', 'test')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -67,7 +68,7 @@ def parse_args() -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='override settings, e.g. another folder with '
         'train_dataloader.dataset.data_root=PATH')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def find_pipeline(config) -> list[dict]:
@@ -180,8 +181,8 @@ def draw(args: argparse.Namespace) -> Path:
     return target
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.datasets.image_io import ImageFileError

@@ -11,6 +11,7 @@ training. Bags are whole, whatever the pipeline cuts out in training.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 SPLITS = ('train', 'val', 'test')
@@ -18,7 +19,7 @@ UNTRAINED = 'none'
 TITLES = {'patient': 'CLS_pat', 'image': 'CLS_img', 'genes': 'CLS_ge'}
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     from mmengine.config import DictAction
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -56,7 +57,7 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         metavar='KEY=VALUE',
         help='override settings')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def panel(found, name: str, title: str, args: argparse.Namespace):
@@ -146,8 +147,8 @@ def run(args: argparse.Namespace) -> None:
             print(f'vectors: {file}')
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     try:
         run(args)
     except (FileNotFoundError, ValueError) as error:

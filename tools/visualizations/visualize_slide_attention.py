@@ -10,12 +10,13 @@ extract_features.py puts it, else an empty canvas.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 SPLITS = ('train', 'val', 'test')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     from mmengine.config import DictAction
 
@@ -60,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings of the config')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def find_classes(config, checkpoint: str) -> tuple[str, ...]:
@@ -223,9 +224,9 @@ def draw_slide(args, features, evidence, rows: slice, classes,
     return [*written, path]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Draw what the command line names."""
-    args = parse_args()
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
 

@@ -11,12 +11,13 @@ The exit status is 1 if a slide failed.
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from encoder_cli import add_encoder_arguments, build_encoder
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -81,7 +82,7 @@ def parse_args() -> argparse.Namespace:
         '--max-hole', type=float, default=.01,
         help='smaller holes are filled, in mm² (default: %(default)s)')
     add_encoder_arguments(parser)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def report(result, finished: int, total: int) -> None:
@@ -117,9 +118,9 @@ def extract(args: argparse.Namespace) -> list:
         args.precision, args.overwrite, report)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Extract what the command line names."""
-    args = parse_args()
+    args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
 

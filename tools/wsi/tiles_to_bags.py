@@ -10,6 +10,7 @@ bag, and so in one split. A second call goes on where the first one stopped.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from encoder_cli import add_encoder_arguments, build_encoder
@@ -17,7 +18,7 @@ from encoder_cli import add_encoder_arguments, build_encoder
 SPLITS = ('train', 'val', 'test')
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -53,12 +54,12 @@ def parse_args() -> argparse.Namespace:
         '--mosaics', action='store_true',
         help='draw each bag as one picture, on which attention can be shown')
     add_encoder_arguments(parser)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Encode what the command line names."""
-    args = parse_args()
+    args = parse_args(argv)
 
     from mmmedmask.apis.tile_bags import (
         encode_bags,

@@ -1,0 +1,107 @@
+"""All tools, and the helper of the tests that runs them in this process."""
+
+import logging
+import os
+import random
+import signal
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from commands import TOOLS, call
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+
+# Changes whatever a tool could change, and prints in all ways.
+MESSY = """
+import logging, os, random, subprocess, sys, warnings
+import numpy as np, torch
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import DefaultScope
+
+def main(argv=None):
+    print('arguments', argv, flush=True)
+    print('folder', os.getcwd())
+    print('on the other stream', file=sys.stderr)
+    warnings.warn('a warning')
+    subprocess.run(['echo', 'from a child'])
+    logger = MMLogger.get_instance('run', log_file='run.log')
+    print_log('from the logger', 'current')
+    logging.basicConfig(level=10, force=True)
+    logging.getLogger('some').info('from logging')
+    os.environ['LOCAL_RANK'] = '5'
+    sys.path.insert(0, 'elsewhere')
+    sys.argv.append('word')
+    torch.manual_seed(1); np.random.seed(1); random.seed(1)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    torch.set_grad_enabled(False)
+    DefaultScope.get_instance('run', scope_name='mmdet')
+    import matplotlib.pyplot as plt
+    plt.figure()
+    raise {end}
+"""
+
+
+def snapshot():
+    return dict(
+        folder=os.getcwd(), environment=dict(os.environ), path=list(sys.path),
+        words=list(sys.argv), streams=(sys.stdout, sys.stderr),
+        handlers=list(logging.getLogger().handlers),
+        level=logging.getLogger().level,
+        random=(random.getstate(), np.random.get_state()[1].tolist(),
+                torch.get_rng_state().tolist()),
+        torch=(torch.get_num_threads(), torch.get_default_dtype(),
+               torch.are_deterministic_algorithms_enabled(),
+               torch.is_grad_enabled()),
+        signals=[signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
+        managed=(list(MMLogger._instance_dict),
+                 list(DefaultScope._instance_dict)),
+        filters=list(warnings.filters), show=warnings.showwarning)
+
+
+@pytest.mark.parametrize(('end', 'status', 'last'), [
+    ('SystemExit(3)', 3, 'from logging'),
+    ('SystemExit(None)', 0, 'from logging'),
+    ("SystemExit('messy.py: bad')", 1, 'messy.py: bad'),
+    ("ValueError('broken')", 1, 'ValueError: broken'),
+])
+def test_a_called_tool_leaves_the_process_as_it_was(tmp_path, end, status,
+                                                    last):
+    import matplotlib.pyplot as plt
+
+    tool = tmp_path / 'messy.py'
+    tool.write_text(MESSY.replace('{end}', end))
+    logger = MMLogger.get_instance('mine')
+    before = snapshot()
+    printed = call(tool, tmp_path, 3, status=status, cwd=tmp_path,
+                   SOME_VARIABLE='1')
+    assert snapshot() == before
+    assert MMLogger.get_instance('mine') is logger
+    assert not plt.get_fignums()
+    for text in (f"arguments ['{tmp_path}', '3']", f'folder {tmp_path}',
+                 'on the other stream', 'a warning', 'from a child',
+                 'from the logger', last):
+        assert text in printed, printed
+    # A second call starts afresh.
+    assert 'from the logger' in call(tool, status=status, cwd=tmp_path)
+
+
+def test_a_call_that_ends_otherwise_shows_what_was_printed(tmp_path):
+    tool = tmp_path / 'quiet.py'
+    tool.write_text('def main(argv=None):\n    print("done")\n    return 4\n')
+    assert call(tool, status=4) == 'done\n'
+    with pytest.raises(AssertionError, match='done'):
+        call(tool)
+
+
+@pytest.mark.parametrize('tool', [
+    path.relative_to(TOOLS).as_posix() for path in sorted(TOOLS.rglob('*.py'))
+    if "__name__ == '__main__'" in path.read_text('utf-8')
+    and path.parent.name != 'dataset_converters'])
+def test_a_tool_says_how_it_is_used(tool):
+    assert call(tool, '--help').startswith('usage: ')
+    call(tool, '--no-such-option', status=2)
