@@ -7,12 +7,12 @@ import signal
 import h5py
 import numpy as np
 import pytest
-from mmmedmask.apis.tile_bags import Tile, TileBag, encode_bags
 from PIL import Image
 from torch import nn
 
 from mmmedmask.apis import slide_extraction as slide_features
 from mmmedmask.apis.slide_extraction import extract_slides
+from mmmedmask.apis.tile_bags import Tile, TileBag, encode_bags
 from mmmedmask.datasets.slides import tile_stream as slide_tiles
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_list import SlideTask, list_slides

@@ -98,6 +98,7 @@ def encode_bag(tiles, network, tile_size: int):
     """
     import numpy as np
     import torch
+
     from mmmedmask.apis.tile_bags import mosaic_coords, read_tile
     side = tile_size // STRIDE
     cells = np.stack(np.mgrid[:side, :side][::-1], axis=-1).reshape(-1, 2)
@@ -128,7 +129,6 @@ def write_cohort(args: argparse.Namespace) -> list[int]:
         read_groups,
         split_bags,
     )
-
     from mmmedmask.datasets.conversion.pairing import (
         PAIRING_NOTE,
         pair_within_classes,

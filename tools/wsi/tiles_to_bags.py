@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Encode what the command line names."""
     args = parse_args(argv)
 
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis.tile_bags import (
         encode_bags,
         find_tiles,
@@ -68,8 +69,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         read_groups,
         split_bags,
     )
-
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.datasets.image_io import ImageFileError
 
     try:
