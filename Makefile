@@ -13,7 +13,7 @@ stamp := $(VENV)/mmmedmask-installed
 docs_stamp := $(VENV)/mmmedmask-docs-installed
 say := @printf '\n==> %s\n'
 requirements := $(addprefix requirements/, \
-	runtime.txt mminstall.txt optional.txt tests.txt)
+	runtime.txt mminstall.txt optional.txt experiments.txt tests.txt)
 
 # The wheels are large; a slow line is no reason to give up.
 export UV_HTTP_TIMEOUT ?= 300

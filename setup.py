@@ -82,6 +82,7 @@ class BuildWheel(bdist_wheel):
 
 MMINSTALL = read_requirements('mminstall')
 OPTIONAL = read_requirements('optional')
+EXPERIMENTS = read_requirements('experiments')
 TESTS = read_requirements('tests')
 
 setup(
@@ -108,8 +109,12 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmmedmask', 'mmmedmask.*']),
     install_requires=read_requirements('runtime'),
+    package_data={
+        'mmmedmask.experiments': ['Snakefile', 'profiles/*/*.yaml']
+    },
     extras_require={
-        'all': [*MMINSTALL, *OPTIONAL, *TESTS],
+        'all': [*MMINSTALL, *OPTIONAL, *EXPERIMENTS, *TESTS],
+        'experiments': EXPERIMENTS,
         # openmim installs the extra `mim`, onedl-mim `mminstall`.
         'mim': MMINSTALL,
         'mminstall': MMINSTALL,

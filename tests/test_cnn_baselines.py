@@ -24,7 +24,7 @@ from mmmedmask.engine.checkpoint.reading import (
     read_checkpoint,
     select_prefix,
 )
-from mmmedmask.experiments import find_recipes, read_recipe
+from mmmedmask.experiments.schema import find_recipes, read_recipe
 from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'

@@ -29,7 +29,8 @@ from documents import (
     read_links,
 )
 
-from mmmedmask.experiments import check_recipe, read_recipe
+from mmmedmask.experiments.check import check_recipe
+from mmmedmask.experiments.schema import read_recipe
 
 DOCS = ROOT / 'docs'
 PAGES = [*sorted(DOCS.rglob('*.md')), *sorted(CONFIGS.rglob('README.md'))]

@@ -11,7 +11,7 @@ import modelindex
 import pytest
 import yaml
 
-from mmmedmask.experiments import find_recipes, read_recipe
+from mmmedmask.experiments.schema import find_recipes, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS, TRANSFORMS
 from PIL import Image
 
-from mmmedmask.experiments import locate_recipe, read_recipe
+from mmmedmask.experiments.schema import locate_recipe, read_recipe
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.util.nested import nested_dicts
 

@@ -1,24 +1,7 @@
-"""Recipes: the rows of the papers' tables, and the runs that make them.
+"""Recipes, the runs that make their tables, and the engine that runs them.
 
-``tools/reproduce.py`` is a thin cover of these modules. A recipe is data
-(:mod:`~mmmedmask.experiments.schema`), a yaml file beside the configs.
+``tools/reproduce.py`` and ``tools/cross_validate.py`` are thin covers of
+these modules. A recipe is data (:mod:`~mmmedmask.experiments.schema`), a yaml
+file beside the configs. Nothing is imported here, so that a list of tables
+does not wait for libraries.
 """
-
-from mmmedmask.experiments.chain import ChainStage, resolve_chain
-from mmmedmask.experiments.check import check_recipe
-from mmmedmask.experiments.schema import (
-    Change,
-    Column,
-    Recipe,
-    Row,
-    Stage,
-    find_recipes,
-    locate_recipe,
-    read_recipe,
-)
-
-__all__ = [
-    'ChainStage', 'Change', 'Column', 'Recipe', 'Row', 'Stage',
-    'check_recipe', 'find_recipes', 'locate_recipe', 'read_recipe',
-    'resolve_chain'
-]

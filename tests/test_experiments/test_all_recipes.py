@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from mmmedmask.experiments import check_recipe, find_recipes, read_recipe
+from mmmedmask.experiments.check import check_recipe
 from mmmedmask.experiments.execute import Execution
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import plan_runs
 from mmmedmask.experiments.progress import History, Reporter
 from mmmedmask.experiments.results_table import collect_cells, write_tables
+from mmmedmask.experiments.schema import find_recipes, read_recipe
 from mmmedmask.experiments.smoke import SmokeExecutor
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'

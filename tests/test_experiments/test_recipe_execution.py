@@ -26,7 +26,6 @@ from tiny_recipe import (
 )
 
 import mmmedmask.experiments.execute as execute_module
-from mmmedmask.experiments import read_recipe
 from mmmedmask.experiments.commands import run_steps, shell_line
 from mmmedmask.experiments.execute import Execution, SubprocessExecutor
 from mmmedmask.experiments.manifest import (
@@ -45,6 +44,7 @@ from mmmedmask.experiments.run_files import (
     read_metrics,
     training_progress,
 )
+from mmmedmask.experiments.schema import read_recipe
 
 FORK = multiprocessing.get_context('fork')
 

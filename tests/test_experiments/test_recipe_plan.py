@@ -5,7 +5,6 @@ import shlex
 import pytest
 from tiny_recipe import tiny_recipe, write_data, write_recipe
 
-from mmmedmask.experiments import read_recipe
 from mmmedmask.experiments.commands import (
     batch_notes,
     format_option,
@@ -16,6 +15,7 @@ from mmmedmask.experiments.commands import (
 )
 from mmmedmask.experiments.manifest import DataFingerprints, fingerprint
 from mmmedmask.experiments.plan import plan_runs
+from mmmedmask.experiments.schema import read_recipe
 
 
 def make_plan(folder, content=None, **options):

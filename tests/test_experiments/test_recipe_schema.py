@@ -3,8 +3,8 @@
 import pytest
 from tiny_recipe import tiny_recipe, write_recipe
 
-from mmmedmask.experiments import check_recipe, read_recipe
-from mmmedmask.experiments.schema import locate_recipe
+from mmmedmask.experiments.check import check_recipe
+from mmmedmask.experiments.schema import locate_recipe, read_recipe
 
 
 def changed(where, value):

@@ -1,0 +1,253 @@
+"""Run jobs with Snakemake: what every command with many jobs starts.
+
+Snakemake decides what has to be done, in which order, where and how many at a
+time. This module starts it, and adds two things: a lock that ends with its
+process, so that nothing has to be cleaned up after a crash, and the choice of
+free GPUs on a machine.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mmmedmask.util.atomic_files import write_json
+
+#: Lock of a folder in which an engine works.
+ENGINE_LOCK = 'engine.lock'
+#: Folder of Snakemake's own files.
+SNAKEMAKE_FOLDER = '.snakemake'
+#: Profiles that come with the package, one per executor.
+PROFILES = Path(__file__).with_name('profiles')
+# A failed job must not stop the others, and what a killed engine left
+# unfinished is done again. Files alone count, not code or parameters: our
+# manifests say what a run was made with.
+_OPTIONS = ('--keep-going', '--rerun-incomplete', '--rerun-triggers', 'mtime',
+            '--scheduler', 'greedy', '--quiet', 'rules', 'host', 'reason')
+# Exit status of a shell command that Ctrl-C has ended.
+_INTERRUPTED = 130
+
+
+class EngineMissingError(ModuleNotFoundError):
+    """Snakemake is not installed."""
+
+
+class EngineBusyError(RuntimeError):
+    """Another engine works in the folder."""
+
+
+def require_snakemake() -> None:
+    """Check that Snakemake is installed.
+
+    Raises:
+        EngineMissingError: If it is not; the message says what to install.
+    """
+    if importlib.util.find_spec('snakemake') is None:
+        raise EngineMissingError(
+            'Snakemake is not installed, which runs the jobs: '
+            'pip install mmmedmask[experiments]')
+
+
+def run_snakemake(snakefile: str | Path,
+                  folder: str | Path,
+                  config: Mapping | None = None,
+                  targets: Sequence[str] = (),
+                  cores: int = 1,
+                  resources: Mapping[str, int] | None = None,
+                  executor: str | None = None,
+                  jobs: int | None = None,
+                  report: str | Path | None = None,
+                  options: Sequence[str] = ()) -> int:
+    """Let Snakemake make files, in this process.
+
+    A job that fails stops those alone that need its files. The same call
+    goes on after an interruption, whatever it was. Ctrl-C ends the engine
+    and its local jobs; SIGTERM lets running jobs finish.
+
+    Args:
+        snakefile: The rules.
+        folder: Working folder of the rules, where relative paths begin; it
+            is made if there is none. One engine at a time works in it.
+        config: What the rules find as ``config``: plain data.
+        targets: Files (relative to ``folder``) or rules that are wanted; none
+            takes the first rule.
+        cores: Number of cores, which rules take with ``threads``.
+        resources: Limits of other resources that rules take, such as
+            ``dict(gpus=8)``.
+        executor: None runs jobs here; the name of an installed executor
+            plugin, such as ``'slurm'``, elsewhere. A profile of that name
+            in :data:`PROFILES` gives its defaults.
+        jobs: Jobs at a time that an executor submits; None takes 100.
+        report: Html file to write about what is there. Nothing is run then.
+        options: More options of Snakemake's command line, which win.
+
+    Returns:
+        0 if all targets are made, 130 after Ctrl-C, else 1.
+
+    Raises:
+        EngineMissingError: If Snakemake is not installed.
+        EngineBusyError: If another engine works in the folder.
+    """
+    require_snakemake()
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ['--snakefile', str(Path(snakefile).resolve()),
+               '--directory', str(folder), *_OPTIONS]
+    if config is not None:
+        command += ['--configfile', str(_write_config(folder, config))]
+    if executor is None:
+        command += ['--cores', str(cores)]
+    else:
+        command += ['--executor', executor, '--jobs', str(jobs or 100)]
+        profile = PROFILES / executor
+        if profile.is_dir() and '--profile' not in options:
+            command += ['--profile', str(profile)]
+    if resources:
+        command += ['--resources', *(f'{name}={number}' for name, number
+                                     in resources.items())]
+    if report is not None:
+        command += ['--report', str(Path(report).resolve())]
+    # Targets must not be taken for values of the option before them.
+    command += [*options, '--', *targets]
+    with lock_folder(folder):
+        # Nobody else is here, so what looks locked was left by a crash.
+        shutil.rmtree(folder / SNAKEMAKE_FOLDER / 'locks', ignore_errors=True)
+        return _call(command)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Keep other engines out of a folder; ends with the process.
+
+    Args:
+        folder: The folder, which must be there.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        EngineBusyError: If another engine is in it; the message names it.
+    """
+    file = Path(folder, ENGINE_LOCK)
+    with file.open('a+', encoding='utf-8') as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read().strip() or 'another process'
+            raise EngineBusyError(
+                f'{holder} works in {folder}: wait until it ends, or choose '
+                'another work dir') from None
+        stream.truncate(0)
+        stream.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        stream.flush()
+        yield
+
+
+def visible_gpus() -> list[str]:
+    """List the GPUs of this machine that a job may use.
+
+    Returns:
+        The entries of ``CUDA_VISIBLE_DEVICES`` or, if it is not set, the
+        numbers of all GPUs.
+    """
+    chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if chosen is not None:
+        return [entry.strip() for entry in chosen.split(',') if entry.strip()]
+    # Asking PyTorch would take memory on every GPU.
+    if shutil.which('nvidia-smi') is None:
+        return []
+    listed = subprocess.run(['nvidia-smi', '--list-gpus'], text=True,
+                            capture_output=True, check=False)
+    lines = [line for line in listed.stdout.splitlines()
+             if line.startswith('GPU ')]
+    return [str(number) for number in range(len(lines))]
+
+
+@contextlib.contextmanager
+def reserve_gpus(number: int, folder: str | Path
+                 ) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
+    """Choose GPUs that no other job of the folder uses.
+
+    Args:
+        number: How many are needed.
+        folder: Folder of the engine.
+
+    Yields:
+        Environment variables for the commands of the job, and the file
+        descriptors that they have to inherit (``pass_fds``): a GPU is free
+        again when the last process that has its descriptor ends. Both are
+        empty if there is nothing to choose: without GPUs, or if a cluster
+        shows the job no more than it needs.
+
+    Raises:
+        RuntimeError: If too few are free; the resource ``gpus`` of the engine
+            has to say how many there are.
+    """
+    devices = visible_gpus()
+    if len(devices) <= number:
+        yield {}, ()
+        return
+    locks = Path(folder, '.gpus', socket.gethostname())
+    locks.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        taken: dict[str, int] = {}
+        for device in devices:
+            stream = stack.enter_context((locks / f'{device}.lock').open('w'))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                taken[device] = stream.fileno()
+            if len(taken) == number:
+                break
+        else:
+            raise RuntimeError(
+                f'{number} GPUs are needed, {len(taken)} of {len(devices)} '
+                'are free: the engine needs the limit --resources gpus='
+                f'{len(devices)} or less')
+        yield ({'CUDA_VISIBLE_DEVICES': ','.join(taken)},
+               tuple(taken.values()))
+
+
+def _write_config(folder: Path, config: Mapping) -> Path:
+    """Write a file that jobs of an earlier call do not see change."""
+    text = json.dumps(config, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    file = folder / SNAKEMAKE_FOLDER / 'configs' / f'{digest}.json'
+    if not file.is_file():
+        write_json(file, config)
+    return file
+
+
+def _call(command: Sequence[str]) -> int:
+    """Run Snakemake's command line, and put back what it changes."""
+    from snakemake.cli import main
+
+    interrupted = []
+
+    def interrupt(number: int, frame: object) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    handlers = {number: signal.getsignal(number)
+                for number in (signal.SIGINT, signal.SIGTERM)}
+    folder = os.getcwd()
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        main(list(command))
+    except KeyboardInterrupt:
+        interrupted.append(signal.SIGINT)
+    except SystemExit as end:
+        return _INTERRUPTED if interrupted else int(bool(end.code))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.chdir(folder)
+    return _INTERRUPTED
