@@ -213,7 +213,7 @@ def test_attention_through_the_genes_of_a_case(call, tmp_path):
     model = MODELS.build(config.model).eval()
     train = DATASETS.build({**config.test_dataloader.dataset,
                             'split': 'train', 'test_mode': False})
-    model.data_preprocessor.gene_scale.set(train.fit_gene_scaler().state())
+    model.data_preprocessor.gene_scale.set(train.fit_gene_scale())
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
     cases = [dataset.get_data_info(place) for place in range(2)]
     drawing = ('visualizations/visualize_slide_attention.py',

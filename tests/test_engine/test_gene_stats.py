@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from mmmedmask.datasets.expression.scaler import names_hash
+from mmmedmask.datasets.expression.gene_names import names_hash
 from mmmedmask.engine.hooks import GeneStatsHook
 from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
 from mmmedmask.registry import MODELS

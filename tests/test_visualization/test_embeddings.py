@@ -67,7 +67,7 @@ def run(tmp_path_factory):
     model = MODELS.build(loaded.model)
     dataset = whole_bag_loader(loaded, 'test').dataset
     model.data_preprocessor.gene_scale.set(
-        dataset.fit_gene_scaler().state())
+        dataset.fit_gene_scale())
     torch.save(dict(state_dict=model.state_dict()), folder / 'm.pth')
     return config, folder / 'm.pth'
 

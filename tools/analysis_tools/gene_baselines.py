@@ -53,22 +53,23 @@ def make_baselines(seed: int, jobs: int) -> dict:
     }
 
 
-def read_part(dataset, scaler):
+def read_part(dataset, scale):
     """Read a data set's patients that have genes.
 
     Args:
         dataset: A ``SlideOmicDataset``.
-        scaler: The scale of its genes.
+        scale: The scale of its genes, a ``GeneScale``.
 
     Returns:
         Names, scaled genes (N, G) and labels (N, ).
     """
     import numpy as np
+    import torch
 
     infos = [dataset.get_data_info(place) for place in range(len(dataset))]
     infos = [info for info in infos if info['expression'] is not None]
-    genes = np.stack([info['expression'] for info in infos])
-    return ([info['case_id'] for info in infos], scaler(genes).numpy(),
+    genes = torch.from_numpy(np.stack([info['expression'] for info in infos]))
+    return ([info['case_id'] for info in infos], scale(genes).numpy(),
             np.array([info['gt_label'] for info in infos]))
 
 
@@ -78,6 +79,7 @@ def run_fold(config, split_file: Path, args) -> dict:
 
     from mmmedmask.apis.cross_validation import set_fold
     from mmmedmask.evaluation.patient_predictions import PatientPredictions
+    from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
 
     set_fold(config, split_file)
@@ -87,9 +89,10 @@ def run_fold(config, split_file: Path, args) -> dict:
         raise ValueError(
             f'training and test have other genes ({len(train.gene_ids)} and '
             f'{len(test.gene_ids)}): give both data sets one gene_list')
-    scaler = train.fit_gene_scaler()
-    _, genes, labels = read_part(train, scaler)
-    names, test_genes, test_labels = read_part(test, scaler)
+    scale = GeneScale()
+    scale.set(train.fit_gene_scale())
+    _, genes, labels = read_part(train, scale)
+    names, test_genes, test_labels = read_part(test, scale)
     classes = train.metainfo['classes']
     results = {}
     for name, model in make_baselines(args.seed, args.jobs).items():

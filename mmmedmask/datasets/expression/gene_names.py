@@ -5,6 +5,7 @@ Formats of the Genomic Data Commons: GENCODE v22 tables of HTSeq, with
 v36 tables of STAR, where these copies end with ``_PAR_Y``.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -175,6 +176,12 @@ def read_lines(path: str | Path) -> list[str]:
         raise FileNotFoundError(f'The list {path} does not exist')
     lines = path.read_text(encoding='utf-8-sig').splitlines()
     return [line.strip() for line in lines if line.strip()]
+
+
+def names_hash(names: Sequence[str]) -> str:
+    """Hash names of genes or cases in their order: 32 hexadecimal digits."""
+    return hashlib.blake2b(
+        '\n'.join(names).encode(), digest_size=16).hexdigest()
 
 
 def shown(names: Sequence[str]) -> str:

@@ -1,17 +1,18 @@
 """Tables of gene expression, aligned by the names of genes and samples."""
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mmmedmask.datasets.expression.gene_names import (
     ID_TYPES,
     GeneNames,
     canonical_genes,
+    names_hash,
     shown,
 )
 from mmmedmask.datasets.expression.raw_files import read_expression_files
@@ -25,11 +26,12 @@ from mmmedmask.datasets.expression.units import (
     convert_unit,
     find_unit,
 )
+from mmmedmask.functional.gene_scaling import gene_statistics, is_linear_unit
+from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.checks import check_choice, check_positive, check_range
 
 MAX_MISSING = 0.1
 """Largest share of genes that may be missing, unless told otherwise."""
-
-DUPLICATES_CHOICES = ('error', 'mean')
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +124,8 @@ match_samples`.
               max_missing: float = MAX_MISSING) -> 'ExpressionTable':
         """Bring the genes into a given order.
 
-        Genes that the table lacks become NaN, which is 0, the mean, after
-        :class:`~mmmedmask.datasets.expression.scaler.GeneScaler`. Others
-        than the given are left out.
+        Genes that the table lacks become NaN, which becomes 0, the mean,
+        when genes are scaled. Genes that the list lacks go.
 
         Args:
             gene_ids: Genes wanted, cleaned.
@@ -137,9 +138,7 @@ match_samples`.
         Raises:
             ValueError: If more are missing; says how many and which.
         """
-        if not 0 <= max_missing < 1:
-            raise ValueError(
-                f'max_missing must be in [0, 1), got {max_missing}')
+        check_range('max_missing', max_missing, 0, 1, open_high=True)
         gene_ids = canonical_genes(gene_ids, 'the gene list')
         column = {gene: place for place, gene in enumerate(self.gene_ids)}
         missing = [gene for gene in gene_ids if gene not in column]
@@ -207,6 +206,39 @@ expression_units.convert_unit`.
             log2_offset=1.0,
             notes=(*self.notes, f'converted {self.unit} to {unit}'))
 
+    def fit_scale(self, clip: float = 10.0) -> dict:
+        """Fit the scale of the genes to all rows: the training cases.
+
+        Counts are refused, because they grow with the depth of sequencing.
+
+        Args:
+            clip: Largest absolute value of a scaled gene.
+
+        Returns:
+            What :class:`~mmmedmask.models.slide_omic.GeneScale` takes:
+            ``gene_ids``, ``mean`` and ``std`` float32 (G, ) after the
+            logarithm if one is taken, ``unit``, ``log2_offset``, ``clip``,
+            ``num_cases`` and ``cases_hash``. Nothing else of the cases.
+
+        Raises:
+            ValueError: If the table holds counts or no case, or ``clip`` is
+                not positive.
+        """
+        check_positive('clip', clip)
+        if not self.case_ids:
+            raise ValueError(f'{self.source}: there is no case to fit to')
+        if self.unit.endswith('counts'):
+            raise ValueError(
+                f'{self.source} holds {self.unit}, which depend on the depth '
+                "of sequencing: convert='cpm' makes CPM of counts")
+        mean, std = gene_statistics(
+            torch.from_numpy(self.values.copy()), is_linear_unit(self.unit))
+        return dict(
+            gene_ids=list(self.gene_ids), mean=mean, std=std, unit=self.unit,
+            log2_offset=self.log2_offset, clip=clip,
+            num_cases=len(self.case_ids),
+            cases_hash=names_hash(sorted(self.case_ids)))
+
     def save(self, path: str | Path) -> None:
         """Write the table to one file, whole or not at all.
 
@@ -216,9 +248,7 @@ expression_units.convert_unit`.
         Args:
             path: The ``.npz`` to (over)write.
         """
-        path = Path(path)
-        partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-        with partial.open('wb') as stream:
+        with atomic_path(path) as temporary, temporary.open('wb') as stream:
             np.savez(
                 stream,
                 values=self.values,
@@ -226,7 +256,6 @@ expression_units.convert_unit`.
                 gene_ids=np.array(self.gene_ids, dtype=str),
                 unit=np.array(self.unit),
                 log2_offset=np.array(self.log2_offset))
-        os.replace(partial, path)
 
 
 def load_expression(path: str | Path | Sequence[str | Path],
@@ -300,18 +329,10 @@ def load_expression(path: str | Path | Sequence[str | Path],
                             missing_files, gene_list, case_list)
             for part in path
         ])
-    for name, value, choices in (('id_type', id_type, ID_TYPES),
-                                 ('genes_in', genes_in, ('rows', 'columns'))):
-        if value is not None and value not in choices:
-            raise ValueError(
-                f'{name} must be one of {choices} or None, got {value!r}')
-    for name, value, choices in (('duplicates', duplicates,
-                                  DUPLICATES_CHOICES),
-                                 ('missing_files', missing_files,
-                                  ('raise', 'report'))):
-        if value not in choices:
-            raise ValueError(
-                f'{name} must be one of {choices}, got {value!r}')
+    check_choice('id_type', id_type, (None, *ID_TYPES))
+    check_choice('genes_in', genes_in, (None, 'rows', 'columns'))
+    check_choice('duplicates', duplicates, ('error', 'mean'))
+    check_choice('missing_files', missing_files, ('raise', 'report'))
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f'The expression {path} does not exist')

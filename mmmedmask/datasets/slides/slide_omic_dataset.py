@@ -16,7 +16,6 @@ from mmmedmask.datasets.expression.gene_names import (
     shown,
 )
 from mmmedmask.datasets.expression.samples import PRIMARY_TUMOUR
-from mmmedmask.datasets.expression.scaler import GeneScaler
 from mmmedmask.datasets.expression.table import (
     MAX_MISSING,
     ExpressionTable,
@@ -187,14 +186,15 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
         table = self.expression
         return () if table is None else table.gene_ids
 
-    def fit_gene_scaler(self, clip: float = 10.0) -> GeneScaler:
+    def fit_gene_scale(self, clip: float = 10.0) -> dict:
         """Fit the scale of the genes to the patients of this set.
 
         Args:
             clip: Largest absolute value after scaling.
 
         Returns:
-            The scaler.
+            See :meth:`~mmmedmask.datasets.expression.table.ExpressionTable.\
+fit_scale`.
 
         Raises:
             ValueError: If the set has no genes, is for testing, or holds
@@ -209,8 +209,8 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
                 f'this set has no genes, its modalities are '
                 f'{self.modalities}')
         table, rows = self.expression, self._gene_rows()
-        return GeneScaler.fit(
-            table.select(rows, [table.case_ids[row] for row in rows]), clip)
+        return table.select(
+            rows, [table.case_ids[row] for row in rows]).fit_scale(clip)
 
     def gene_cases(self) -> tuple[str, ...]:
         """Patients of this set with expression, sorted by name."""

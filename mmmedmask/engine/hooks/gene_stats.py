@@ -7,11 +7,14 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
-from mmmedmask.datasets.expression.scaler import GeneScaler, names_hash
+from mmmedmask.datasets.expression.gene_names import names_hash
 from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 from mmmedmask.engine.hooks.transform_epoch import datasets_of
+from mmmedmask.functional.gene_scaling import CONSTANT_BELOW
 from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
 from mmmedmask.registry import HOOKS
+from mmmedmask.util.atomic_files import write_text
+from mmmedmask.util.checks import check_positive
 
 GENE_LIST_NAME = 'genes.txt'
 
@@ -45,14 +48,12 @@ class GeneStatsHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, clip: float = 10.0) -> None:
-        if not clip > 0:
-            raise ValueError(f'clip must be positive, got {clip}')
-        self.clip = clip
-        self._fitted: GeneScaler | None = None
+        self.clip = check_positive('clip', clip)
+        self._fitted_hash: str | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Fit, unless a checkpoint will be loaded."""
-        self._fitted = None
+        self._fitted_hash = None
         training = isinstance(runner._train_loop, BaseLoop)
         if not training or runner._resume or runner._load_from:
             return
@@ -75,16 +76,15 @@ class GeneStatsHook(Hook):
             self._fit(runner, preprocessor)
         state = preprocessor.gene_scale.state()
         _set_in_copies(runner, state)
-        if self._fitted is None or state['cases_hash'] != \
-                self._fitted.cases_hash:
-            self._tell_loaded(runner, dataset, state)
+        if state['cases_hash'] != self._fitted_hash:
+            self._log_kept(runner, dataset, state)
         self._check(runner, runner.train_dataloader.dataset, 'training set')
         if runner.val_loop is not None:
             self._check(runner, runner.val_dataloader.dataset,
                         'validation set')
-        if self._fitted is not None and is_main_process():
-            path = Path(runner.work_dir) / GENE_LIST_NAME
-            path.write_text('\n'.join(state['gene_ids']) + '\n')
+        if self._fitted_hash is not None and is_main_process():
+            write_text(Path(runner.work_dir) / GENE_LIST_NAME,
+                       '\n'.join(state['gene_ids']) + '\n')
 
     def before_val(self, runner: Runner) -> None:
         """Check the set that is validated on."""
@@ -99,26 +99,27 @@ class GeneStatsHook(Hook):
         dataset = _training_set(runner)
         if dataset is None:
             return
-        scaler = dataset.fit_gene_scaler(self.clip)
-        preprocessor.gene_scale.set(scaler.state())
-        self._fitted = scaler
-        constant = int((scaler.std < 1e-6).sum())
+        state = dataset.fit_gene_scale(self.clip)
+        preprocessor.gene_scale.set(state)
+        self._fitted_hash = state['cases_hash']
+        constant = int((state['std'] < CONSTANT_BELOW).sum())
         runner.logger.info(
-            f'Scale of genes: fitted to {scaler.num_cases} training cases '
-            f'(hash {scaler.cases_hash}), {len(scaler.gene_ids)} genes of '
-            f'which {constant} are constant, unit {scaler.unit}.')
+            f'Scale of genes: fitted to {state["num_cases"]} training cases '
+            f'(hash {state["cases_hash"]}), {len(state["gene_ids"])} genes '
+            f'of which {constant} are constant, unit {state["unit"]}.')
 
-    def _tell_loaded(self, runner: Runner, dataset: SlideOmicDataset,
-                     state: dict) -> None:
-        said = (f'Scale of genes: kept that of the checkpoint, fitted to '
-                f'{state["num_cases"]} cases (hash {state["cases_hash"]}), '
-                f'{len(state["gene_ids"])} genes, unit {state["unit"]}.')
+    @staticmethod
+    def _log_kept(runner: Runner, dataset: SlideOmicDataset,
+                  state: dict) -> None:
+        scale = (f'Scale of genes: kept that of the checkpoint, fitted to '
+                 f'{state["num_cases"]} cases (hash {state["cases_hash"]}), '
+                 f'{len(state["gene_ids"])} genes, unit {state["unit"]}.')
         cases = dataset.gene_cases()
         if names_hash(cases) == state['cases_hash']:
-            runner.logger.info(f'{said} They are this training set.')
+            runner.logger.info(f'{scale} They are this training set.')
         else:
             runner.logger.warning(
-                f'{said} They are not the {len(cases)} cases of this '
+                f'{scale} They are not the {len(cases)} cases of this '
                 'training set: if cases of the test are among them, its '
                 'scores are too good.')
 
@@ -130,19 +131,21 @@ class GeneStatsHook(Hook):
                     f'the {name} has genes, but neither was a scale for them '
                     'fitted nor is there one in the checkpoint: was its '
                     'model trained with genes and GeneStatsHook?')
-            scale.check_genes(part.gene_ids, f'the {name} ({part.ann_file})')
-            GeneScaler.from_state(scale.state()).check_unit(part.expression)
+            table = part.expression
+            scale.check_genes(table.gene_ids, f'the {name} ({part.ann_file})')
+            scale.check_unit(table.unit, table.log2_offset, table.source)
 
 
 def _preprocessor(runner: Runner) -> SlideOmicDataPreprocessor:
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
-    found = getattr(model, 'data_preprocessor', None)
-    if not isinstance(found, SlideOmicDataPreprocessor):
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    if not isinstance(preprocessor, SlideOmicDataPreprocessor):
         raise ValueError(
             'GeneStatsHook needs a model with the data_preprocessor '
-            f'mmmedmask.SlideOmicDataPreprocessor, got {type(found).__name__}')
-    return found
+            'mmmedmask.SlideOmicDataPreprocessor, got '
+            f'{type(preprocessor).__name__}')
+    return preprocessor
 
 
 def _set_in_copies(runner: Runner, state: dict) -> None:
@@ -167,10 +170,10 @@ def _gene_sets(dataset: object) -> list[SlideOmicDataset]:
 
 def _training_set(runner: Runner) -> SlideOmicDataset | None:
     """The data set with genes that training reads; None without genes."""
-    found = _gene_sets(runner.train_dataloader.dataset)
-    if len(found) > 1:
+    datasets = _gene_sets(runner.train_dataloader.dataset)
+    if len(datasets) > 1:
         raise ValueError(
-            f'{len(found)} data sets of the training have genes, which can '
+            f'{len(datasets)} data sets of the training have genes, which can '
             'be fitted to one alone: put them into one cohort csv and give '
             'the paths of their tables as one list')
-    return found[0] if found else None
+    return datasets[0] if datasets else None

@@ -44,7 +44,7 @@ class GeneScale(nn.Module):
         """Take a scale over.
 
         Args:
-            state: What ``GeneScaler.state()`` of the data sets gives:
+            state: What ``fit_gene_scale`` of the data sets gives:
                 ``gene_ids``, ``mean`` and ``std`` (G, ), ``unit``,
                 ``log2_offset``, ``clip``, ``num_cases``, ``cases_hash``.
 
@@ -124,11 +124,10 @@ class GeneScale(nn.Module):
         mine, others = self.gene_ids, tuple(gene_ids)
         if mine == others:
             return
-        known, given = set(mine), set(others)
-        lacks = [name for name in mine if name not in given]
-        extra = [name for name in others if name not in known]
+        lacks = sorted(set(mine) - set(others))
+        extra = sorted(set(others) - set(mine))
         if lacks or extra:
-            said = ' and '.join(
+            difference = ' and '.join(
                 f'{what} {len(names)} ({", ".join(names[:LISTED_GENES])}'
                 f'{", ..." if len(names) > LISTED_GENES else ""})'
                 for what, names in (('lacks', lacks), ('adds', extra))
@@ -137,22 +136,31 @@ class GeneScale(nn.Module):
             place = next((place for place, pair in enumerate(
                 zip(mine, others, strict=False)) if pair[0] != pair[1]),
                 min(len(mine), len(others)))
-            said = f'has them in another order, from place {place} on'
+            difference = f'has them in another order, from place {place} on'
         raise ValueError(
             f'{source} has {len(others)} genes, which are not the '
-            f'{len(mine)} of the checkpoint: it {said}. Give the data set '
-            'the list of the checkpoint as gene_list, to which it aligns '
+            f'{len(mine)} of the checkpoint: it {difference}. Give the data '
+            'set the list of the checkpoint as gene_list, to which it aligns '
             'its table: genes.txt in the work folder of the training')
+
+    def check_unit(self, unit: str, log2_offset: float, source: str) -> None:
+        """Raise a ValueError if the scale was fitted to another unit."""
+        fitted = self._facts['unit'], self._facts['log2_offset']
+        if (unit, log2_offset) != fitted:
+            raise ValueError(
+                f'{source} holds {unit} (log2_offset {log2_offset:g}), but '
+                f'the scale of genes was fitted to {fitted[0]} (log2_offset '
+                f'{fitted[1]:g}): convert={fitted[0]!r} may convert it')
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args,
                               **kwargs) -> None:
-        found = {name: state_dict.get(prefix + name)
-                 for name in ('mean', 'std', 'facts')}
-        if all(value is not None for value in found.values()):
+        buffers = {name: state_dict.get(prefix + name)
+                   for name in ('mean', 'std', 'facts')}
+        if all(value is not None for value in buffers.values()):
             facts = json.loads(
-                found.pop('facts').cpu().numpy().tobytes())
+                buffers.pop('facts').cpu().numpy().tobytes())
             if self.is_set:
                 self.check_genes(facts['gene_ids'],
                                  'the checkpoint that is loaded')
-            self.set({**facts, **found})
+            self.set({**facts, **buffers})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -12,10 +12,10 @@ import torch
 from mmmedmask.datasets.expression.gene_names import (
     GeneNames,
     canonical_genes,
+    names_hash,
     read_gene_list,
 )
 from mmmedmask.datasets.expression.samples import match_samples, tcga_case
-from mmmedmask.datasets.expression.scaler import GeneScaler, names_hash
 from mmmedmask.datasets.expression.table import (
     ExpressionTable,
     load_expression,
@@ -27,6 +27,7 @@ from mmmedmask.datasets.expression.units import (
     find_unit,
     unit_in_name,
 )
+from mmmedmask.models.slide_omic import GeneScale
 from mmmedmask.phantoms.slide_files import (
     draw_fpkm,
     draw_genes,
@@ -633,7 +634,14 @@ def naive_scale(values, training, log2=True):
     return scaled
 
 
-class TestScaler:
+def fitted(*args, clip=10., **options):
+    """The scale that is fitted to a table, as a checkpoint carries it."""
+    scale = GeneScale()
+    scale.set(table(*args, **options).fit_scale(clip))
+    return lambda values: scale(torch.tensor(values))
+
+
+class TestScale:
     """log2(x + 1) and z-scores from the training cases."""
 
     def test_against_naive(self):
@@ -644,86 +652,69 @@ class TestScaler:
         other = draw_fpkm(9, 30, 2)
         other[0, 7] = 1e30
         other[1, 8] = np.nan
-        scaler = GeneScaler.fit(table(training))
-        found = scaler(other)
-        assert found.dtype == torch.float32
-        assert np.allclose(found, naive_scale(other, training), atol=1e-4)
-        assert found[0, 7] == 10
-        assert (found[:, 3] == 0).all()
-        assert (found[:, 4] == 0).all()
-        assert found[1, 8] == 0
-        assert np.allclose(scaler(training),
+        scale = fitted(training)
+        scaled = scale(other)
+        assert scaled.dtype == torch.float32
+        assert np.allclose(scaled, naive_scale(other, training), atol=1e-4)
+        assert scaled[0, 7] == 10
+        assert (scaled[:, 3] == 0).all()
+        assert (scaled[:, 4] == 0).all()
+        assert scaled[1, 8] == 0
+        assert np.allclose(scale(training),
                            naive_scale(training, training), atol=1e-4)
-        clipped = GeneScaler.fit(table(training), clip=1.5)(other)
+        clipped = fitted(training, clip=1.5)(other)
         assert float(clipped.abs().max()) == 1.5
 
     def test_many_genes_go_in_blocks(self):
         training = draw_fpkm(5, 9000, 1)
-        found = GeneScaler.fit(table(training))(training[:2])
         picked = np.array([0, 4095, 4096, 8191, 8192, 8999])
         assert np.allclose(
-            found[:, picked],
+            fitted(training)(training[:2])[:, picked],
             naive_scale(training[:2, picked], training[:, picked]),
             atol=1e-4)
 
     @pytest.mark.parametrize('unit', ['log2_fpkm', 'zscore'])
     def test_no_second_logarithm(self, unit):
         training = np.log2(draw_fpkm(40, 30, 1) + 1) - (unit == 'zscore')
-        scaler = GeneScaler.fit(table(training, unit=unit))
-        assert not scaler.log2
-        assert np.allclose(scaler(training),
+        assert np.allclose(fitted(training, unit=unit)(training),
                            naive_scale(training, training, False), atol=1e-4)
 
     def test_logarithm_in_the_file_gives_the_same(self):
         training = draw_fpkm(40, 30, 1)
         logged = np.log2(training + 1)
-        linear = GeneScaler.fit(table(training))(training)
-        found = GeneScaler.fit(table(logged, unit='log2_fpkm'))(logged)
-        assert torch.allclose(linear, found, atol=1e-4)
+        assert torch.allclose(
+            fitted(training)(training),
+            fitted(logged, unit='log2_fpkm')(logged), atol=1e-4)
 
     def test_hash_is_of_the_fitted_cases(self):
         values = draw_fpkm(3, 5)
-        one = GeneScaler.fit(table(values, cases=['a', 'b', 'c']))
-        other = GeneScaler.fit(table(values[::-1].copy(),
-                                     cases=['c', 'b', 'a']))
-        third = GeneScaler.fit(table(values, cases=['a', 'b', 'd']))
-        assert one.cases_hash == other.cases_hash != third.cases_hash
-        assert one.cases_hash == names_hash(['a', 'b', 'c'])
-        assert one.num_cases == 3
+        first, reverse, other = (
+            table(values[order], cases=list(cases)).fit_scale()
+            for order, cases in (([0, 1, 2], 'abc'), ([2, 1, 0], 'cba'),
+                                 ([0, 1, 2], 'abd')))
+        assert first['cases_hash'] == reverse['cases_hash']
+        assert first['cases_hash'] != other['cases_hash']
+        assert first['cases_hash'] == names_hash(['a', 'b', 'c'])
+        assert first['num_cases'] == 3
         assert names_hash(['ab', 'c']) != names_hash(['a', 'bc'])
-
-    def test_state_survives_a_checkpoint(self, tmp_path):
-        scaler = GeneScaler.fit(table(draw_fpkm(8, 20)), clip=4)
-        scaler.save(tmp_path / 'scaler.pt')
-        loaded = GeneScaler.load(tmp_path / 'scaler.pt')
-        other = draw_fpkm(3, 20, 5)
-        assert torch.equal(loaded(other), scaler(other))
-        assert loaded.gene_ids == scaler.gene_ids
-        assert loaded.genes_hash == scaler.genes_hash
-        assert loaded.cases_hash == scaler.cases_hash
         # Nothing of the cases themselves.
-        assert not any('case0' in str(value)
-                       for value in scaler.state().values())
-        state = scaler.state()
-        del state['mean']
-        with pytest.raises(ValueError, match='the state of a GeneScaler'):
-            GeneScaler.from_state(state)
-        with pytest.raises(FileNotFoundError, match='absent'):
-            GeneScaler.load(tmp_path / 'absent')
+        state = table(values).fit_scale()
+        assert not any('case0' in str(value) for value in state.values())
 
     def test_refusals(self):
         with pytest.raises(ValueError, match="convert='cpm'"):
-            GeneScaler.fit(table(COUNTS, unit='counts'))
+            table(COUNTS, unit='counts').fit_scale()
         with pytest.raises(ValueError, match='clip must be positive'):
-            GeneScaler.fit(table(FPKM), clip=0)
+            table(FPKM).fit_scale(clip=0)
         with pytest.raises(ValueError, match='no case to fit'):
-            GeneScaler.fit(table(FPKM[:0]))
-        scaler = GeneScaler.fit(table(FPKM))
-        with pytest.raises(ValueError, match='has 599 genes.* 600'):
-            scaler(FPKM[:, 1:])
-        with pytest.raises(ValueError, match="holds tpm .* fitted to fpkm"):
-            scaler.check_unit(table(FPKM, unit='tpm'))
-        scaler.check_unit(table(FPKM[:1]))
+            table(FPKM[:0]).fit_scale()
+        scale = GeneScale()
+        scale.set(table(FPKM).fit_scale())
+        with pytest.raises(ValueError, match='have 599 genes.* 600'):
+            scale(torch.from_numpy(FPKM[:, 1:]))
+        with pytest.raises(ValueError, match="x holds tpm .* fitted to fpkm"):
+            scale.check_unit('tpm', 1., 'x')
+        scale.check_unit('fpkm', 1., 'x')
 
 
 @pytest.fixture(scope='module')
@@ -749,9 +740,10 @@ class TestRealTables:
         assert len(cases.case_ids) == 20
         cpm = cases.convert('cpm')
         assert np.allclose(cpm.values.sum(1, dtype=np.float64), 1e6)
-        scaler = GeneScaler.fit(cpm)
-        scaled = scaler(cpm.values)
-        varies = scaler.std >= 1e-6
+        scale = GeneScale()
+        scale.set(cpm.fit_scale())
+        scaled = scale(torch.from_numpy(cpm.values.copy()))
+        varies = scale.std >= 1e-6
         assert scaled.isfinite().all()
         assert torch.allclose(scaled[:, varies].mean(0),
                               torch.zeros(int(varies.sum())), atol=1e-3)
@@ -764,7 +756,8 @@ class TestRealTables:
         aligned = other.align(counts.gene_ids)
         missing = np.isnan(aligned.values[0])
         assert 0 < missing.mean() < 0.1
-        assert (scaler(aligned.convert('cpm').values)[:, missing] == 0).all()
+        scaled = scale(torch.from_numpy(aligned.convert('cpm').values))
+        assert (scaled[:, missing] == 0).all()
 
     def test_porpoise(self, data_root):
         path = _file(data_root, 'tcga_porpoise/datasets_csv_mutsig/'

@@ -172,7 +172,7 @@ class TestRealFiles:
             cases |= {dataset.get_data_info(place)['case_id']
                       for place in range(len(dataset))}
             if split == 'train':
-                assert dataset.fit_gene_scaler().num_cases == 717
+                assert dataset.fit_gene_scale()['num_cases'] == 717
         assert counts == {'train': [590, 127], 'val': [147, 31]}
         assert len(cases) == 895
 

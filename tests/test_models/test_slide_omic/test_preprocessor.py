@@ -15,7 +15,7 @@ GENES = tuple(f'ENSG{place:011d}' for place in range(4))
 
 
 def scale(genes=GENES, **changes):
-    """What GeneScaler.state() gives; the last gene was constant."""
+    """What fit_gene_scale() gives; the last gene was constant."""
     std = torch.arange(1., len(genes) + 1)
     std[-1] = 0
     return dict(gene_ids=list(genes), mean=torch.arange(len(genes)) / 2,
