@@ -117,6 +117,7 @@ setup(
         'experiments': EXPERIMENTS,
         # openmim installs the extra `mim`, onedl-mim `mminstall`.
         'mim': MMINSTALL,
+        'openmmlab': MMINSTALL,
         'mminstall': MMINSTALL,
         'optional': OPTIONAL,
         'tests': TESTS,

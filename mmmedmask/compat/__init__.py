@@ -5,26 +5,37 @@ Every file names the upstream issue and says when it can be deleted.
 
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_scopes import register_config_scopes
-from mmmedmask.compat.families import warn_about_mixed_families
+from mmmedmask.compat.deferred_mmdet import defer_mmdet
+from mmmedmask.compat.families import (
+    require_openmmlab,
+    warn_about_mixed_families,
+)
+from mmmedmask.compat.import_hooks import after_import
 from mmmedmask.compat.mmcv_ops import has_compiled_ops, provide_mmcv_ops
 from mmmedmask.compat.mmcv_ops_rebind import rebind_mmcv_ops
+from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 
 
 def apply_patches() -> None:
     """Apply what has to be in place as soon as mmmedmask is imported.
 
-    It is cheap: no host library is imported, and the mmcv ops are made only
-    when somebody imports them. Calling it again changes nothing.
+    It imports nothing of OpenMMLab: what changes one of its modules waits
+    until somebody imports that module. Calling it again changes nothing.
     """
+    require_openmmlab()
     warn_about_mixed_families()
-    register_config_scopes()
-    resolve_config_bases()
+    silence_warnings()
+    after_import('mmengine.logging', silence_loggers)
+    after_import('mmengine.config', register_config_scopes)
+    after_import('mmengine.config', resolve_config_bases)
+    defer_mmdet()
     provide_mmcv_ops()
     rebind_mmcv_ops()
 
 
 __all__ = [
-    'apply_patches', 'has_compiled_ops', 'provide_mmcv_ops',
-    'rebind_mmcv_ops', 'register_config_scopes', 'resolve_config_bases',
-    'warn_about_mixed_families'
+    'after_import', 'apply_patches', 'defer_mmdet', 'has_compiled_ops',
+    'provide_mmcv_ops', 'rebind_mmcv_ops', 'register_config_scopes',
+    'require_openmmlab', 'resolve_config_bases', 'silence_loggers',
+    'silence_warnings', 'warn_about_mixed_families'
 ]

@@ -12,8 +12,6 @@ unprefixed types would no longer be found. Both hold for every plugin
 import functools
 from pathlib import Path
 
-from mmengine.config import Config
-
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 PREFIX = 'mmmedmask::'
 
@@ -37,6 +35,8 @@ def find_config_folder() -> Path:
 
 def resolve_config_bases() -> None:
     """Make ``mmmedmask::`` bases resolve to our configs, without a scope."""
+    from mmengine.config import Config
+
     original = Config._get_cfg_path
     if getattr(original, 'resolves_mmmedmask', False):
         return

@@ -11,6 +11,7 @@ the forks take import names of their own or become the originals.
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 
 #: Import name to (the fork's distribution, the original distributions).
 FAMILIES = {
@@ -20,6 +21,23 @@ FAMILIES = {
     'mmdet': ('onedl-mmdetection', ('mmdet', )),
     'mmseg': ('onedl-mmsegmentation', ('mmsegmentation', )),
 }
+
+#: Import names of what nothing works without.
+NEEDED = ('mmengine', 'mmcv', 'mmpretrain')
+
+
+def require_openmmlab() -> None:
+    """Check that OpenMMLab is installed, without importing it.
+
+    Raises:
+        ModuleNotFoundError: If one of its packages is missing; the message
+            says what to install.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f'mmmedmask needs OpenMMLab, and {", ".join(missing)} cannot be '
+            "imported: pip install 'mmmedmask[openmmlab]'", name=missing[0])
 
 
 def _is_installed(name: str) -> bool:

@@ -1,11 +1,13 @@
 """The warning about two OpenMMLab families in one environment."""
 
+import sys
 import warnings
 
 import pytest
 
 from mmmedmask.compat.families import (
     find_family_clashes,
+    require_openmmlab,
     warn_about_mixed_families,
 )
 
@@ -49,3 +51,14 @@ def test_both_families_are_named_with_the_way_out(only_these):
                       'mmengine onedl-mmcv mmcv-lite && '
                       'pip install onedl-mmengine onedl-mmcv$'):
         warn_about_mixed_families()
+
+
+def test_missing_openmmlab_says_what_to_install(monkeypatch):
+    require_openmmlab()
+    monkeypatch.setitem(sys.modules, 'mmcv', None)
+    monkeypatch.setitem(sys.modules, 'mmpretrain', None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        require_openmmlab()
+    assert str(caught.value) == (
+        'mmmedmask needs OpenMMLab, and mmcv, mmpretrain cannot be imported: '
+        "pip install 'mmmedmask[openmmlab]'")
