@@ -6,10 +6,8 @@ columns ``train``, ``val`` and ``test``, each a list of names.
 """
 
 import csv
-import difflib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +20,16 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
+from mmmedmask.util.atomic_files import write_text
+from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nearest import did_you_mean
 
 SPLITS = ('train', 'val', 'test')
 MANIFEST = 'folds.json'
 """File beside the splits that tells how they were drawn."""
 OPTIONAL_COLUMNS = ('split', 'site', 'survival_months', 'censorship',
                     'rna_id', 'features_path', 'mpp')
-"""Columns that a cohort csv may have; others are of no concern here."""
+"""Columns that a cohort csv may have; it may have others, too."""
 
 _PER_CASE = ('split', 'site', 'survival_months', 'censorship', 'rna_id')
 
@@ -150,14 +151,12 @@ def _read_lines(path: Path, label_column: str) -> list[Mapping[str, str]]:
             encoding='utf-8-sig')
     except pd.errors.ParserError as error:
         raise ValueError(f'Cannot read {path}: {error}') from error
+    absent = [name for name in OPTIONAL_COLUMNS if name not in kept]
     for name in names:
-        meant = difflib.get_close_matches(name, OPTIONAL_COLUMNS, 1, 0.85)
-        if meant and name not in kept and meant[0] not in kept:
-            print_log(
-                f'{path}: the column {name!r} is of no concern here; did you '
-                f'mean {meant[0]!r}?',
-                logger='current',
-                level=30)
+        question = did_you_mean(name, absent, cutoff=0.85)
+        if question and name not in kept:
+            print_log(f'{path}: the column {name!r} is not used.{question}',
+                      logger='current', level=30)
     return frame.apply(lambda column: column.str.strip()).to_dict('records')
 
 
@@ -239,18 +238,18 @@ def read_split(path: str | Path,
     owner = {case.case_id: case.case_id for case in cases}
     for case in cases:
         owner.update({slide.slide_id: case.case_id for slide in case.slides})
-    found: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     unknown = []
     for split in columns:
         for name in _names(path, frame, split):
             case = owner.get(name) or owner.get(slide_name(name))
             if case is None:
                 unknown.append(name)
-            elif found.setdefault(case, split) != split:
+            elif split_of.setdefault(case, split) != split:
                 raise ValueError(
-                    f'{path}: case {case} is in {found[case]} and, by '
+                    f'{path}: case {case} is in {split_of[case]} and, by '
                     f'{name}, in {split}: a patient belongs to one split')
-    if not found:
+    if not split_of:
         raise ValueError(
             f'{path} names no case or slide of the cohort; it names '
             f'{shown(unknown)}')
@@ -258,11 +257,11 @@ def read_split(path: str | Path,
     if unknown:
         notes.append(f'{len(unknown)} names of {path.name} are not in the '
                      f'cohort: {shown(unknown)}')
-    left = [case.case_id for case in cases if case.case_id not in found]
+    left = [case.case_id for case in cases if case.case_id not in split_of]
     if left:
         notes.append(f'{len(left)} of {len(cases)} cases are in no split of '
                      f'{path.name}: {shown(left)}')
-    return found, notes
+    return split_of, notes
 
 
 def _names(path: Path, frame: pd.DataFrame, split: str) -> list[str]:
@@ -301,8 +300,7 @@ def draw_folds(cases: Sequence[Case],
         ValueError: If a class has fewer patients, or with ``by_site`` fewer
             sites, than there are folds, or a patient has no site.
     """
-    if num_folds < 3:
-        raise ValueError(f'num_folds must be at least 3, got {num_folds}')
+    check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
     for label, count in sorted(Counter(labels).items()):
         if count < num_folds:
@@ -379,7 +377,6 @@ def write_folds(folder: str | Path,
             were made with them could not be understood any more.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     files = {f'splits_{number}.csv': _as_csv(fold)
              for number, fold in enumerate(folds)}
     manifest = {'num_folds': len(folds), **how, 'cases': {
@@ -396,9 +393,7 @@ def write_folds(folder: str | Path,
             f'{folder} has other splits already '
             f'({shown(others + changed)}): choose another folder')
     for name, text in files.items():
-        partial = folder / f'.{name}.{os.getpid()}.part'
-        partial.write_text(text, encoding='utf-8')
-        os.replace(partial, folder / name)
+        write_text(folder / name, text)
 
 
 def _as_csv(fold: Mapping[str, str]) -> str:

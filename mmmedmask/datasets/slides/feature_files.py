@@ -9,7 +9,8 @@ slideflow; arrays of torchmil; and any of them as (1, N, D).
 
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -105,27 +106,20 @@ class H5File(FeatureFile):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with _naming_damage(path):
             # Folders of features are often mounted where nothing can be
             # locked.
             self._file = h5py.File(path, 'r', locking='best-effort')
-        except _DAMAGE as error:
-            raise _damaged(path, error) from error
-        try:
-            self._read_layout()
-        except SlideFeatureError:
-            self._file.close()
-            raise
-        except _DAMAGE as error:
-            self._file.close()
-            raise _damaged(path, error) from error
+            try:
+                self._read_layout()
+            except BaseException:
+                self._file.close()
+                raise
 
     def _read_layout(self) -> None:
-        found = [
-            key for key in FEATURE_KEYS
-            if isinstance(self._file.get(key), h5py.Dataset)
-        ]
-        if len(found) != 1:
+        keys = [key for key in FEATURE_KEYS
+                if isinstance(self._file.get(key), h5py.Dataset)]
+        if len(keys) != 1:
             content = {
                 key: item.shape if isinstance(item, h5py.Dataset) else 'group'
                 for key, item in self._file.items()
@@ -133,7 +127,7 @@ class H5File(FeatureFile):
             raise SlideFeatureError(
                 f'{self.path} must have one data set named '
                 f'{" or ".join(FEATURE_KEYS)}, it has {content}')
-        self._features = self._file[found[0]]
+        self._features = self._file[keys[0]]
         self._coords = self._file.get('coords')
         attributes = dict(self._file.attrs)
         attributes.update(self._features.attrs)
@@ -154,7 +148,7 @@ class H5File(FeatureFile):
         side = _number(
             grid.get('patch_size_level0', attributes.get('patch_size_level0')))
         self.patch_size = None if side is None else round(side)
-        if found[0] == 'feats':
+        if keys[0] == 'feats':
             self.layout = 'stamp'
         elif 'encoder' in self._features.attrs or side is not None:
             self.layout = 'trident'
@@ -168,18 +162,14 @@ class H5File(FeatureFile):
             wanted = np.s_[start:stop]
             if self._features.ndim == 3:
                 wanted = np.s_[0, start:stop]
-            try:
+            with _naming_damage(self.path):
                 self._features.read_direct(rows, wanted)
-            except _DAMAGE as error:
-                raise _damaged(self.path, error) from error
         return torch.from_numpy(rows)
 
     def coords(self) -> torch.Tensor:
         """Read the coordinates as stored."""
-        try:
+        with _naming_damage(self.path):
             stored = self._coords[()]
-        except _DAMAGE as error:
-            raise _damaged(self.path, error) from error
         kind = np.float64 if stored.dtype.kind == 'f' else np.int64
         return torch.from_numpy(stored.astype(kind).reshape(-1, 2))
 
@@ -198,16 +188,14 @@ class TorchFile(FeatureFile):
         content = self._load()
         tensor = content
         if isinstance(content, Mapping):
-            found = [
-                key for key in FEATURE_KEYS
-                if isinstance(content.get(key), torch.Tensor)
-            ]
-            if len(found) != 1:
+            keys = [key for key in FEATURE_KEYS
+                    if isinstance(content.get(key), torch.Tensor)]
+            if len(keys) != 1:
                 raise SlideFeatureError(
                     f'{path} must hold a tensor, or a dict with one named '
                     f'{" or ".join(FEATURE_KEYS)}, it has the keys '
                     f'{list(content)[:10]}')
-            tensor = content[found[0]]
+            tensor = content[keys[0]]
             self.encoder = _encoder(content)
         if not isinstance(tensor, torch.Tensor):
             raise SlideFeatureError(
@@ -265,10 +253,8 @@ class NumpyFile(FeatureFile):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with _naming_damage(path):
             array = np.load(path, mmap_mode='r', allow_pickle=False)
-        except _DAMAGE as error:
-            raise _damaged(path, error) from error
         self._set_shape(array.shape, array.dtype.kind == 'f', array.dtype)
         self._features = array.reshape(self.shape)
 
@@ -316,6 +302,17 @@ def open_feature_file(path: Path) -> FeatureFile:
         return H5File(path)
     raise SlideFeatureError(
         f'{path} is no HDF5, torch or npy file: it begins with {begin!r}')
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
+    """Turn what readers raise for damaged files into an error of ours."""
+    try:
+        yield
+    except SlideFeatureError:
+        raise
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> SlideFeatureError:
@@ -406,24 +403,23 @@ class FeatureFolder:
                 f'The feature folder {self.folder} does not exist or is not '
                 'a folder')
         self._files: dict[str, list[Path]] = {}
-        for place in (self.folder,
-                      *(self.folder / name for name in _CLAM_FOLDERS)):
-            for path in _feature_files(place):
+        for pattern in ('*', *(f'{name}/*' for name in _CLAM_FOLDERS)):
+            for path in self._matches(pattern):
                 self._files.setdefault(slide_name(path.name), []).append(path)
         if not self._files:
             below = sorted({
                 path.parent.relative_to(self.folder).as_posix()
-                for path in self.folder.glob('*/*')
-                if path.suffix.lower() in FEATURE_SUFFIXES
-            } | {
-                path.parent.relative_to(self.folder).as_posix()
-                for path in self.folder.glob('*/*/*')
-                if path.suffix.lower() in FEATURE_SUFFIXES
-            })
-            hint = (f'; its folders {below[:5]} have some' if below else '')
+                for pattern in ('*/*', '*/*/*')
+                for path in self._matches(pattern)})
+            hint = f'; its folders {below[:5]} have some' if below else ''
             raise FileNotFoundError(
                 f'{self.folder} has no file that ends with '
                 f'{FEATURE_SUFFIXES}{hint}')
+
+    def _matches(self, pattern: str) -> list[Path]:
+        return sorted(path for path in self.folder.glob(pattern)
+                      if path.suffix.lower() in FEATURE_SUFFIXES
+                      and not path.name.startswith('.'))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -440,16 +436,14 @@ class FeatureFolder:
         Raises:
             ValueError: If there are several and not because CLAM writes two.
         """
-        found = self._files.get(slide_name(slide_id), [])
-        if len(found) == 2 and [path.parent.name for path in found
-                                ] == list(_CLAM_FOLDERS):
-            return found[0]
-        if len(found) > 1:
+        files = self._files.get(slide_name(slide_id), [])
+        folders = [path.parent.name for path in files]
+        if len(files) > 1 and folders != list(_CLAM_FOLDERS):
             raise ValueError(
                 f'Several files may hold the features of slide {slide_id}: '
-                f'{[str(path) for path in found]}; name one in the column '
+                f'{[str(path) for path in files]}; name one in the column '
                 'features_path')
-        return found[0] if found else None
+        return files[0] if files else None
 
     def similar(self, slide_id: str) -> str | None:
         """Find a name with more or fewer parts, for a message.
@@ -468,11 +462,3 @@ class FeatureFolder:
         return next((other for other in self._files
                      if other.startswith(f'{name}.')
                      or name.startswith(f'{other}.')), None)
-
-
-def _feature_files(folder: Path) -> Iterable[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir()
-                  if path.suffix.lower() in FEATURE_SUFFIXES
-                  and not path.name.startswith('.'))

@@ -1,12 +1,13 @@
 """Read the features of slides and of bags of slides, a slice at a time.
 
 Only the rows that are asked for are read, from the files as the usual tools
-wrote them or from copies in fp16.
+wrote them or from copies in fp16: HDF5 files with a chunk per patch, as
+TRIDENT writes them, are slow to read, and float32 takes twice the space that
+features need.
 """
 
 import hashlib
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from mmmedmask.datasets.slides.feature_files import (
     SlideFeatureError,
     open_feature_file,
 )
+from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.checks import check_positive
 
 # Rows between two wanted ones that are cheaper to read than to skip.
 _GAP = 32
 _BAD_ROWS_SHOWN = 5
+_ROWS_AT_A_TIME = 4096
+_FP16_MAX = float(np.finfo(np.float16).max)
 
 
 class SlideFeatures:
@@ -49,11 +54,9 @@ class SlideFeatures:
         path: The file.
         dims: The feature size that is expected; None takes any.
         mpp: Micrometres per pixel of the slide's finest level. Only STAMP
-            files need it, which hold micrometres: without it their
-            coordinates are pixels of the tiles.
-        cache_dir: Folder for a copy in fp16 that is read fast, made when
-            rows are first wanted; None makes none. See
-            :class:`~mmmedmask.datasets.slides.slide_features.FeatureCache`.
+            files need it, which hold micrometres.
+        cache_dir: Folder for a copy in fp16, see :class:`FeatureCache`; None
+            makes none.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -68,10 +71,9 @@ class SlideFeatures:
                  mpp: float | None = None,
                  cache_dir: str | Path | None = None) -> None:
         for name, value in (('dims', dims), ('mpp', mpp)):
-            if value is not None and not value > 0:
-                raise ValueError(f'{name} must be positive, got {value}')
+            if value is not None:
+                check_positive(name, value)
         self.path = Path(path)
-        self.mpp = mpp
         self._cache = None if cache_dir is None else FeatureCache(cache_dir)
         self._file: FeatureFile | None = None
         self._owner = -1
@@ -134,14 +136,11 @@ class SlideFeatures:
         """
         stop = self.num_patches if stop is None else stop
         if not 0 <= start <= stop <= self.num_patches:
-            raise ValueError(
-                f'Rows {start} to {stop} are out of range for '
-                f'{self.num_patches} patches of {self.path}')
-        if self._cache is None:
-            rows = self._open().rows(start, stop)
-        else:
-            rows = self._cache.rows(self._open(), start, stop)
-        check_finite(rows, self.path, start)
+            raise self._out_of_range(start, stop)
+        source = self._open() if self._cache is None else \
+            self._cache.copy_of(self._open())
+        rows = source.rows(start, stop)
+        _check_finite(rows, self.path, start)
         return rows
 
     def take(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
@@ -164,18 +163,20 @@ class SlideFeatures:
             return torch.empty(0, self.dims)
         wanted, place = rows.unique(return_inverse=True)
         if wanted[0] < 0 or wanted[-1] >= self.num_patches:
-            raise ValueError(
-                f'Rows {int(wanted[0])} to {int(wanted[-1])} are out of '
-                f'range for {self.num_patches} patches of {self.path}')
+            raise self._out_of_range(int(wanted[0]), int(wanted[-1]))
         ends = (wanted.diff() > _GAP).nonzero().flatten() + 1
         parts = [
             self.read(int(part[0]), int(part[-1]) + 1)[part - part[0]]
             for part in wanted.tensor_split(ends)
         ]
-        found = parts[0] if len(parts) == 1 else torch.cat(parts)
+        features = parts[0] if len(parts) == 1 else torch.cat(parts)
         if len(place) == len(wanted) and bool((place.diff() == 1).all()):
-            return found
-        return found[place]
+            return features
+        return features[place]
+
+    def _out_of_range(self, first: int, last: int) -> ValueError:
+        return ValueError(f'Rows {first} to {last} are out of range for '
+                          f'{self.num_patches} patches of {self.path}')
 
     @property
     def coords(self) -> torch.Tensor | None:
@@ -183,13 +184,10 @@ class SlideFeatures:
 
         The unit is ``coord_unit``.
         """
-        if not self.has_coords:
-            return None
-        if self._coords is None:
-            if self._cache is None:
-                stored = self._open().coords()
-            else:
-                stored = self._cache.coords(self._open())
+        if self._coords is None and self.has_coords:
+            source = self._open() if self._cache is None else \
+                self._cache.copy_of(self._open())
+            stored = source.coords()
             if self._scale != 1:
                 stored = stored * self._scale
             if stored.is_floating_point():
@@ -202,192 +200,17 @@ class SlideFeatures:
         return self._coords
 
 
-def open_features(path: str | Path,
-                  dims: int | None = None,
-                  mpp: float | None = None,
-                  cache_dir: str | Path | None = None) -> SlideFeatures:
-    """Open a file of slide features, see :class:`SlideFeatures`.
-
-    Args:
-        path: The file, in whatever layout.
-        dims: The feature size that is expected; None takes any.
-        mpp: Micrometres per pixel of the slide, for STAMP's coordinates.
-        cache_dir: Folder for copies in fp16.
-
-    Returns:
-        The features, not yet read.
-    """
-    return SlideFeatures(path, dims, mpp, cache_dir)
-
-
-def check_finite(rows: torch.Tensor, path: str | Path, first: int) -> None:
-    """Refuse features that are NaN or infinite.
-
-    Args:
-        rows: Features of shape (R, D).
-        path: Their file, for the message.
-        first: Row of the file that ``rows`` begins with.
-
-    Raises:
-        SlideFeatureError: If there is one; names the file and the first
-            rows.
-    """
-    # A sum is NaN or infinite if a term is, and costs no second array.
-    if not rows.numel() or bool(torch.isfinite(rows.sum(dtype=torch.float64))):
-        return
-    bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten() + first
-    shown = ', '.join(map(str, bad[:_BAD_ROWS_SHOWN].tolist()))
-    more = ', ...' if len(bad) > _BAD_ROWS_SHOWN else ''
-    raise SlideFeatureError(
-        f'{path} has NaN or infinite features in {len(bad)} of '
-        f'{len(rows)} rows read, the first are rows {shown}{more}')
-
-
-def _coordinates(
-        file: FeatureFile,
-        mpp: float | None) -> tuple[float, str | None, int | None]:
-    """Say how stored coordinates become pixels, of what, and the patch size.
-
-    Returns:
-        Factor, unit, side of a patch.
-    """
-    if not file.has_coords:
-        return 1, None, None
-    if not file.in_micrometres:
-        return 1, 'level0', file.patch_size
-    if mpp is not None:
-        side = None if file.tile_um is None else round(file.tile_um / mpp)
-        return 1 / mpp, 'level0', side
-    if not file.tile_um or not file.tile_px:
-        raise SlideFeatureError(
-            f'{file.path} has coordinates in micrometres and does not tell '
-            'the size of a tile in pixels: give the slide\'s mpp')
-    return file.tile_px / file.tile_um, 'tile', round(file.tile_px)
-
-
-_ROWS_AT_A_TIME = 4096
-_FP16_MAX = float(np.finfo(np.float16).max)
-
-
-class FeatureCache:
-    """A folder of ``.npy`` copies, one per file of features.
-
-    A copy is made when rows of its file are first wanted, by whichever
-    worker comes first, and appears whole or not at all. It is named by the
-    file's path, size and time of change, so that a changed file gets a new
-    copy; the old one is deleted then.
-
-    Args:
-        folder: Where the copies go.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-
-    def place(self, path: Path) -> Path:
-        """Say where the copy of a file is, whether made or not.
-
-        Args:
-            path: The file of features.
-
-        Returns:
-            Path of the ``.npy``.
-        """
-        state = path.stat()
-        return self.folder / (f'{_prefix(path)}-{state.st_size:x}-'
-                              f'{state.st_mtime_ns:x}.npy')
-
-    def rows(self, file: FeatureFile, start: int, stop: int) -> torch.Tensor:
-        """Read rows from the copy, after making it if there is none.
-
-        Args:
-            file: The file of features.
-            start: First row.
-            stop: Row after the last.
-
-        Returns:
-            float32 of shape (stop - start, D), rounded to fp16.
-        """
-        copy = np.load(self._make(file), mmap_mode='r')
-        return torch.from_numpy(copy[start:stop].astype(np.float32))
-
-    def coords(self, file: FeatureFile) -> torch.Tensor:
-        """Read the coordinates as the file has them, from the copy."""
-        return torch.from_numpy(np.load(_coords_of(self._make(file))))
-
-    def _make(self, file: FeatureFile) -> Path:
-        place = self.place(file.path)
-        if place.is_file():
-            return place
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if file.has_coords:
-            _write_whole(_coords_of(place), file.coords().numpy())
-        partial = _partial(place)
-        try:
-            self._write_features(partial, file)
-            os.replace(partial, place)
-        finally:
-            partial.unlink(missing_ok=True)
-        for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
-            if old not in (place, _coords_of(place)):
-                old.unlink(missing_ok=True)
-        return place
-
-    @staticmethod
-    def _write_features(partial: Path, file: FeatureFile) -> None:
-        count = file.shape[0]
-        if not count:
-            with partial.open('wb') as stream:
-                np.save(stream, np.empty(file.shape, np.float16))
-            return
-        copy = np.lib.format.open_memmap(
-            partial, mode='w+', dtype=np.float16, shape=file.shape)
-        for start in range(0, count, _ROWS_AT_A_TIME):
-            rows = file.rows(start, min(start + _ROWS_AT_A_TIME, count))
-            # NaN and infinite features stay, to be refused when read.
-            finite = rows[torch.isfinite(rows)]
-            largest = float(finite.abs().max()) if len(finite) else 0
-            if largest > _FP16_MAX:
-                raise SlideFeatureError(
-                    f'{file.path} has a feature of {largest:g}, fp16 ends at '
-                    f'{_FP16_MAX:g}: it cannot be cached, leave out '
-                    'cache_dir')
-            copy[start:start + len(rows)] = rows.numpy()
-        copy.flush()
-
-
-def _prefix(path: Path) -> str:
-    return hashlib.blake2b(
-        str(path.resolve()).encode(), digest_size=12).hexdigest()
-
-
-def _coords_of(place: Path) -> Path:
-    return place.with_name(f'{place.stem}.coords.npy')
-
-
-def _write_whole(place: Path, array: np.ndarray) -> None:
-    partial = _partial(place)
-    with partial.open('wb') as stream:
-        np.save(stream, array)
-    os.replace(partial, place)
-
-
-def _partial(place: Path) -> Path:
-    """Name of a file to write to, which no other worker writes to."""
-    return place.with_name(f'.{place.name}.{uuid.uuid4().hex}.part')
-
-
 class SlideBag:
-    """Slides one behind the other, read a slice at a time.
+    """All slides of a patient one behind the other, read a slice at a time.
 
     Rows are counted through all slides. Coordinates stay those of each
     slide, so that patches of different slides can have the same.
 
     Attributes:
         slides: The slides.
-        lengths: Number of patches of each.
         num_patches: Number of all patches N.
         dims: Size of a feature D.
+        has_coords: Whether all slides have coordinates.
 
     Args:
         slides: The slides, at least one.
@@ -407,17 +230,12 @@ class SlideBag:
                     f'{slide.path} of size {slide.dims} (encoder '
                     f'{slide.encoder}): one bag takes one encoder')
         self.slides = tuple(slides)
-        self.lengths = [len(slide) for slide in slides]
-        self.num_patches = sum(self.lengths)
+        self.num_patches = sum(map(len, slides))
         self.dims = slides[0].dims
+        self.has_coords = all(slide.has_coords for slide in slides)
 
     def __len__(self) -> int:
         return self.num_patches
-
-    @property
-    def has_coords(self) -> bool:
-        """Whether all slides have coordinates."""
-        return all(slide.has_coords for slide in self.slides)
 
     def coords(self) -> list[torch.Tensor]:
         """Coordinates of each slide, int64 of shape (N_i, 2).
@@ -450,12 +268,132 @@ class SlideBag:
             raise ValueError(
                 f'Rows {int(rows.min())} to {int(rows.max())} are out of '
                 f'range for {self.num_patches} patches')
-        taken = torch.empty(len(rows), self.dims)
+        features = torch.empty(len(rows), self.dims)
         start = 0
         for slide in self.slides:
             inside = ((rows >= start)
                       & (rows < start + len(slide))).nonzero().flatten()
             if len(inside):
-                taken[inside] = slide.take(rows[inside] - start)
+                features[inside] = slide.take(rows[inside] - start)
             start += len(slide)
-        return taken
+        return features
+
+
+class FeatureCache:
+    """A folder of ``.npy`` copies in fp16, one per file of features.
+
+    A copy is made when rows of its file are first wanted, by whichever
+    worker comes first, and appears whole or not at all. It is named by the
+    file's path, size and time of change, so that a changed file gets a new
+    copy; the old one is deleted then.
+
+    Args:
+        folder: Where the copies go.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def place(self, path: Path) -> Path:
+        """Say where the copy of a file is, whether made or not.
+
+        Args:
+            path: The file of features.
+
+        Returns:
+            Path of the ``.npy``.
+        """
+        state = path.stat()
+        return self.folder / (f'{_prefix(path)}-{state.st_size:x}-'
+                              f'{state.st_mtime_ns:x}.npy')
+
+    def copy_of(self, file: FeatureFile) -> '_FeatureCopy':
+        """Give the copy of a file, after making it if there is none."""
+        copy = _FeatureCopy(self.place(file.path))
+        if not copy.features.is_file():
+            if file.has_coords:
+                with atomic_path(copy.coordinates) as temporary:
+                    np.save(temporary, file.coords().numpy())
+            with atomic_path(copy.features) as temporary:
+                _write_fp16(temporary, file)
+            for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
+                if old not in (copy.features, copy.coordinates):
+                    old.unlink(missing_ok=True)
+        return copy
+
+
+class _FeatureCopy:
+    """A copy in fp16, read as a :class:`FeatureFile` is."""
+
+    def __init__(self, place: Path) -> None:
+        self.features = place
+        self.coordinates = place.with_name(f'{place.stem}.coords.npy')
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Read rows as float32 of shape (stop - start, D)."""
+        stored = np.load(self.features, mmap_mode='r')
+        return torch.from_numpy(stored[start:stop].astype(np.float32))
+
+    def coords(self) -> torch.Tensor:
+        """Read the coordinates as the file has them, shape (N, 2)."""
+        return torch.from_numpy(np.load(self.coordinates))
+
+
+def _write_fp16(place: Path, file: FeatureFile) -> None:
+    count = file.shape[0]
+    if not count:
+        np.save(place, np.empty(file.shape, np.float16))
+        return
+    copy = np.lib.format.open_memmap(
+        place, mode='w+', dtype=np.float16, shape=file.shape)
+    for start in range(0, count, _ROWS_AT_A_TIME):
+        rows = file.rows(start, min(start + _ROWS_AT_A_TIME, count))
+        # NaN and infinite features stay, to be refused when read.
+        finite = rows[torch.isfinite(rows)]
+        largest = float(finite.abs().max()) if len(finite) else 0
+        if largest > _FP16_MAX:
+            raise SlideFeatureError(
+                f'{file.path} has a feature of {largest:g}, fp16 ends at '
+                f'{_FP16_MAX:g}: it cannot be cached, leave out cache_dir')
+        copy[start:start + len(rows)] = rows.numpy()
+    copy.flush()
+
+
+def _prefix(path: Path) -> str:
+    return hashlib.blake2b(
+        str(path.resolve()).encode(), digest_size=12).hexdigest()
+
+
+def _check_finite(rows: torch.Tensor, path: Path, first: int) -> None:
+    """Refuse features (R, D), from row ``first`` on, that are not finite."""
+    # A sum is NaN or infinite if a term is, and costs no second array.
+    if not rows.numel() or bool(torch.isfinite(rows.sum(dtype=torch.float64))):
+        return
+    bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten() + first
+    shown = ', '.join(map(str, bad[:_BAD_ROWS_SHOWN].tolist()))
+    more = ', ...' if len(bad) > _BAD_ROWS_SHOWN else ''
+    raise SlideFeatureError(
+        f'{path} has NaN or infinite features in {len(bad)} of '
+        f'{len(rows)} rows read, the first are rows {shown}{more}')
+
+
+def _coordinates(
+        file: FeatureFile,
+        mpp: float | None) -> tuple[float, str | None, int | None]:
+    """Say how stored coordinates become pixels, of what, and the patch size.
+
+    Returns:
+        Factor, unit, side of a patch.
+    """
+    if not file.has_coords:
+        return 1, None, None
+    if not file.in_micrometres:
+        return 1, 'level0', file.patch_size
+    if mpp is not None:
+        side = None if file.tile_um is None else round(file.tile_um / mpp)
+        return 1 / mpp, 'level0', side
+    if not file.tile_um or not file.tile_px:
+        raise SlideFeatureError(
+            f'{file.path} has coordinates in micrometres and does not tell '
+            'the size of a tile in pixels: give the slide\'s mpp')
+    return file.tile_px / file.tile_um, 'tile', round(file.tile_px)

@@ -95,7 +95,7 @@ class TestCohort:
         path = write(tmp_path / 'a.csv', 'case_id,slide_id,label,censored_'
                      ',survival_month', 'p,s,x,0,3')
         assert read_cohort(path)[0].survival_months is None
-        assert "did you mean 'survival_months'?" in ''.join(lines)
+        assert "Did you mean survival_months?" in ''.join(lines)
 
 
 COHORT = [

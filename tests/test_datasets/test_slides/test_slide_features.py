@@ -16,7 +16,7 @@ from mmmedmask.datasets.slides.feature_files import (
 )
 from mmmedmask.datasets.slides.slide_features import (
     FeatureCache,
-    open_features,
+    SlideFeatures,
 )
 from mmmedmask.phantoms.slide_files import (
     FEATURE_LAYOUTS,
@@ -38,7 +38,7 @@ def test_all_layouts_give_the_same_tensor(tmp_path, layout):
     features, coords = draw_bag(70, 24, seed=1)
     # The name says nothing: the content decides.
     path = write_features(tmp_path / 'slide.bin', layout, features, coords)
-    with open_features(path, dims=24) as slide:
+    with SlideFeatures(path, dims=24) as slide:
         assert (slide.num_patches, slide.dims) == (70, 24)
         assert slide.layout == LAYOUT_NAMES[layout]
         read = slide.read()
@@ -55,7 +55,7 @@ def test_coordinates_of_each_layout(tmp_path, layout):
     features, coords = draw_bag(30, 4, patch_size=448)
     path = write_features(
         tmp_path / 'a.h5', layout, features, coords, patch_size=448, mpp=0.25)
-    slide = open_features(path)
+    slide = SlideFeatures(path)
     if layout in ('clam-pt', 'npy'):
         assert not slide.has_coords
         assert slide.coords is None
@@ -66,7 +66,7 @@ def test_coordinates_of_each_layout(tmp_path, layout):
         # Tiles of 448 px at 0.25 um are 112 um, cut at 224 px.
         assert (slide.coord_unit, slide.patch_size) == ('tile', 224)
         assert torch.equal(slide.coords, torch.from_numpy(coords) // 2)
-        slide = open_features(path, mpp=0.25)
+        slide = SlideFeatures(path, mpp=0.25)
         assert slide.patch_size == 448
     assert slide.coord_unit == 'level0'
     assert torch.equal(slide.coords, torch.from_numpy(coords))
@@ -79,8 +79,8 @@ def test_stamp_without_tile_size_asks_for_mpp(tmp_path):
     with h5py.File(path, 'a') as file:
         del file.attrs['tile_size_px']
     with pytest.raises(SlideFeatureError, match="the slide's mpp"):
-        open_features(path)
-    assert open_features(path, mpp=0.5).coord_unit == 'level0'
+        SlideFeatures(path)
+    assert SlideFeatures(path, mpp=0.5).coord_unit == 'level0'
 
 
 def test_dict_in_a_torch_file(tmp_path):
@@ -89,7 +89,7 @@ def test_dict_in_a_torch_file(tmp_path):
     torch.save({
         'feats': torch.from_numpy(features).half(),
         'coords': torch.from_numpy(coords), 'encoder': 'some'}, path)
-    slide = open_features(path)
+    slide = SlideFeatures(path)
     assert slide.encoder == 'some'
     assert torch.equal(slide.coords, torch.from_numpy(coords))
     assert torch.equal(slide.read(),
@@ -101,7 +101,7 @@ def test_dict_in_a_torch_file(tmp_path):
 def test_other_precisions_and_a_leading_one(tmp_path, dtype):
     features = torch.randn(1, 6, 3).to(dtype)
     torch.save(features, tmp_path / 'a.pt')
-    read = open_features(tmp_path / 'a.pt').read()
+    read = SlideFeatures(tmp_path / 'a.pt').read()
     assert torch.equal(read, features[0].float())
 
 
@@ -109,7 +109,7 @@ def test_old_torch_format(tmp_path):
     features = torch.randn(6, 3)
     torch.save(features, tmp_path / 'a.pt',
                _use_new_zipfile_serialization=False)
-    assert torch.equal(open_features(tmp_path / 'a.pt').read(2, 5),
+    assert torch.equal(SlideFeatures(tmp_path / 'a.pt').read(2, 5),
                        features[2:5])
 
 
@@ -117,7 +117,7 @@ def test_other_size_names_encoder_and_both_sizes(tmp_path, layout):
     path = write_features(
         tmp_path / 'a.h5', layout, *draw_bag(5, 12), encoder='uni_v2')
     with pytest.raises(SlideFeatureError) as error:
-        open_features(path, dims=1024)
+        SlideFeatures(path, dims=1024)
     assert str(path) in str(error.value)
     assert 'size 12' in str(error.value)
     assert 'expected 1024' in str(error.value)
@@ -129,7 +129,7 @@ def test_empty_slide(tmp_path, layout):
     features, coords = draw_bag(0, 12)
     path = write_features(tmp_path / 'a', layout, features, coords)
     for cache in (None, tmp_path / 'cache'):
-        slide = open_features(path, dims=12, cache_dir=cache)
+        slide = SlideFeatures(path, dims=12, cache_dir=cache)
         assert len(slide) == 0
         assert slide.read().shape == (0, 12)
         assert slide.take([]).shape == (0, 12)
@@ -143,7 +143,7 @@ def test_not_finite_features_name_file_and_rows(tmp_path, layout, value):
     for row in (17, 21, 22, 40, 41, 42, 59):
         features[row, row % 8] = value
     path = write_features(tmp_path / 'bad.x', layout, features, coords)
-    slide = open_features(path)
+    slide = SlideFeatures(path)
     with pytest.raises(
             SlideFeatureError,
             match=r'bad.x.* 7 of 60 .* rows 17, 21, 22, 40, 41, \.\.\.$'):
@@ -159,7 +159,7 @@ def test_infinities_that_cancel_are_seen(tmp_path):
     features[2] = np.inf, -np.inf
     path = write_features(tmp_path / 'a', 'npy', features)
     with pytest.raises(SlideFeatureError, match='rows 2$'):
-        open_features(path).read()
+        SlideFeatures(path).read()
 
 
 @pytest.mark.parametrize('share', [0.1, 0.6, 0.98])
@@ -168,31 +168,31 @@ def test_truncated_files(tmp_path, layout, share):
     content = path.read_bytes()
     path.write_bytes(content[:int(share * len(content))])
     with pytest.raises(SlideFeatureError, match='truncated or damaged'):
-        open_features(path).read()
+        SlideFeatures(path).read()
 
 
 def test_files_that_are_something_else(tmp_path):
     (tmp_path / 'text.h5').write_text('hello world')
     with pytest.raises(SlideFeatureError, match=r"begins with b'hello wo'"):
-        open_features(tmp_path / 'text.h5')
+        SlideFeatures(tmp_path / 'text.h5')
     (tmp_path / 'empty.h5').touch()
     with pytest.raises(SlideFeatureError, match=r'empty \(0 bytes\)'):
-        open_features(tmp_path / 'empty.h5')
+        SlideFeatures(tmp_path / 'empty.h5')
     with pytest.raises(FileNotFoundError, match='absent.h5'):
-        open_features(tmp_path / 'absent.h5')
+        SlideFeatures(tmp_path / 'absent.h5')
     with h5py.File(tmp_path / 'keys.h5', 'w') as file:
         file['embeddings'] = np.zeros((3, 2), np.float32)
     with pytest.raises(SlideFeatureError, match=r"'embeddings': \(3, 2\)"):
-        open_features(tmp_path / 'keys.h5')
+        SlideFeatures(tmp_path / 'keys.h5')
     np.save(tmp_path / 'vector.npy', np.zeros(768, np.float32))
     with pytest.raises(SlideFeatureError, match='embedding of the whole'):
-        open_features(tmp_path / 'vector.npy')
+        SlideFeatures(tmp_path / 'vector.npy')
     np.save(tmp_path / 'ints.npy', np.zeros((3, 2), np.int64))
     with pytest.raises(SlideFeatureError, match='int64'):
-        open_features(tmp_path / 'ints.npy')
+        SlideFeatures(tmp_path / 'ints.npy')
     torch.save({'x': torch.zeros(3)}, tmp_path / 'dict.pt')
     with pytest.raises(SlideFeatureError, match=r"the keys \['x'\]"):
-        open_features(tmp_path / 'dict.pt')
+        SlideFeatures(tmp_path / 'dict.pt')
 
 
 class _Planted:
@@ -209,7 +209,7 @@ def test_torch_files_cannot_run_code(tmp_path):
     torch.save({'features': _Planted(tmp_path / 'planted')},
                tmp_path / 'a.pt')
     with pytest.raises(SlideFeatureError, match='could run code'):
-        open_features(tmp_path / 'a.pt')
+        SlideFeatures(tmp_path / 'a.pt')
     assert not (tmp_path / 'planted').exists()
 
 
@@ -219,21 +219,21 @@ def test_slide_level_and_wrong_coordinates(tmp_path):
     with h5py.File(path, 'a') as file:
         file.attrs['feat_type'] = 'slide'
     with pytest.raises(SlideFeatureError, match="type 'slide'"):
-        open_features(path)
+        SlideFeatures(path)
     path = write_features(tmp_path / 'b', 'clam-h5', features, coords[:7])
     with pytest.raises(SlideFeatureError, match=r'shape \(7, 2\) for 8'):
-        open_features(path)
+        SlideFeatures(path)
 
 
 @pytest.mark.parametrize('arguments', [{'dims': 0}, {'mpp': -1.0}])
 def test_bad_arguments(tmp_path, arguments):
     path = write_features(tmp_path / 'a', 'npy', *draw_bag(4, 4))
     with pytest.raises(ValueError, match=r'must be positive, got'):
-        open_features(path, **arguments)
+        SlideFeatures(path, **arguments)
     with pytest.raises(ValueError, match='out of range for 4'):
-        open_features(path).read(2, 5)
+        SlideFeatures(path).read(2, 5)
     with pytest.raises(ValueError, match='out of range for 4'):
-        open_features(path).take([0, 4])
+        SlideFeatures(path).take([0, 4])
 
 
 @pytest.mark.parametrize('kind', ['clam-h5', 'trident-h5', 'stamp-h5',
@@ -241,7 +241,7 @@ def test_bad_arguments(tmp_path, arguments):
 def test_slice_reads_no_other_row_of_an_h5_file(tmp_path, monkeypatch, kind):
     features, coords = draw_bag(400, 4)
     path = write_features(tmp_path / 'a', kind, features, coords)
-    slide = open_features(path)
+    slide = SlideFeatures(path)
     seen = []
     direct = h5py.Dataset.read_direct
 
@@ -267,7 +267,7 @@ def test_slice_of_a_mapped_file_loads_few_pages(tmp_path, kind):
     # 32 MB, of which 64 kB are read.
     features = np.zeros((8000, 1024), np.float32)
     path = write_features(tmp_path / 'a', kind, features)
-    with open_features(path) as slide:
+    with SlideFeatures(path) as slide:
         slide.read(4000, 4016)
         # Nothing would mean that the file is not mapped but loaded.
         assert 0 < _resident_kilobytes(path) < 8000
@@ -291,7 +291,7 @@ def _resident_kilobytes(path):
 def test_handles_do_not_travel(tmp_path, layout):
     features, coords = draw_bag(20, 4)
     path = write_features(tmp_path / 'a', layout, features, coords)
-    slide = open_features(path)
+    slide = SlideFeatures(path)
     slide.read(0, 3)
     travelled = pickle.dumps(slide)
     assert len(travelled) < 2000
@@ -313,7 +313,7 @@ class TestCache:
         features, coords = draw_bag(50, 8)
         path = write_features(tmp_path / 'a', layout, features, coords)
         cache = tmp_path / 'new' / 'cache'
-        slide = open_features(path, cache_dir=cache)
+        slide = SlideFeatures(path, cache_dir=cache)
         assert not cache.exists()
         expected = torch.from_numpy(features).half().float()
         assert torch.equal(slide.read(5, 20), expected[5:20])
@@ -322,14 +322,14 @@ class TestCache:
         stored = np.load(FeatureCache(cache).place(path))
         assert stored.dtype == np.float16
         # Now the original's rows are not touched.
-        slide = open_features(path, cache_dir=cache)
+        slide = SlideFeatures(path, cache_dir=cache)
         monkeypatch.setattr(
             type(slide._open()), 'rows',
             lambda *_: pytest.fail('the copy must be read'))
         assert torch.equal(slide.read(), expected)
         assert torch.equal(slide.take([40, 3]), expected[[40, 3]])
         if slide.has_coords:
-            plain = open_features(path).coords
+            plain = SlideFeatures(path).coords
             assert torch.equal(slide.coords, plain)
         assert sorted(cache.iterdir()) == copies
 
@@ -337,10 +337,10 @@ class TestCache:
         path = tmp_path / 'a.npy'
         cache = tmp_path / 'cache'
         np.save(path, np.zeros((4, 2), np.float32))
-        open_features(path, cache_dir=cache).read()
+        SlideFeatures(path, cache_dir=cache).read()
         np.save(path, np.ones((4, 2), np.float32))
         os.utime(path, ns=(1, 1))
-        assert open_features(path, cache_dir=cache).read().eq(1).all()
+        assert SlideFeatures(path, cache_dir=cache).read().eq(1).all()
         assert len(list(cache.iterdir())) == 1
 
     def test_failed_copy_leaves_nothing(self, tmp_path):
@@ -349,14 +349,14 @@ class TestCache:
         path = write_features(tmp_path / 'a', 'npy', features)
         cache = tmp_path / 'cache'
         with pytest.raises(SlideFeatureError, match='70000.*leave out'):
-            open_features(path, cache_dir=cache).read()
+            SlideFeatures(path, cache_dir=cache).read()
         assert list(cache.iterdir()) == []
 
     def test_bad_rows_are_refused_from_the_copy_too(self, tmp_path):
         features = np.zeros((4, 2), np.float32)
         features[3, 1] = np.nan
         path = write_features(tmp_path / 'a', 'npy', features)
-        slide = open_features(path, cache_dir=tmp_path / 'cache')
+        slide = SlideFeatures(path, cache_dir=tmp_path / 'cache')
         for _ in range(2):
             with pytest.raises(SlideFeatureError, match='rows 3$'):
                 slide.read()
@@ -424,7 +424,7 @@ class TestRealFiles:
 
     def test_feats_and_coords(self, data_root):
         path = _mopadi(data_root, 'TCGA-AD-6964-01Z-00-DX1')
-        slide = open_features(path, dims=512)
+        slide = SlideFeatures(path, dims=512)
         assert slide.num_patches == 777
         assert slide.layout == 'stamp'
         assert slide.encoder is None
@@ -436,12 +436,12 @@ class TestRealFiles:
 
     def test_features_and_metadata(self, data_root):
         path = _mopadi(data_root, 'TCGA-3X-AAVA-01Z-00-DX1')
-        slide = open_features(path)
+        slide = SlideFeatures(path)
         assert (slide.num_patches, slide.dims) == (180, 512)
         assert slide.coords is None
         assert slide.read().isfinite().all()
         with pytest.raises(SlideFeatureError, match='expected 1024'):
-            open_features(path, dims=1024)
+            SlideFeatures(path, dims=1024)
 
     def test_truncated(self, data_root, tmp_path):
         path = _mopadi(data_root, 'TCGA-AD-6964-01Z-00-DX1')
@@ -449,7 +449,7 @@ class TestRealFiles:
         os.chmod(short, 0o644)
         os.truncate(short, 800_000)
         with pytest.raises(SlideFeatureError, match='truncated or damaged'):
-            open_features(short)
+            SlideFeatures(short)
 
 
 def _mopadi(data_root, slide):
