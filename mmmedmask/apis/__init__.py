@@ -8,7 +8,6 @@ from mmmedmask.apis.runs import (
     draw_predictions,
     enable_lr_scaling,
     enable_test_time_augmentation,
-    load_config,
     prepare_test,
     save_predictions,
     set_mixed_precision,
@@ -16,6 +15,7 @@ from mmmedmask.apis.runs import (
     set_work_dir,
 )
 from mmmedmask.apis.trained import build_trained_model
+from mmmedmask.config_files import load_config
 
 __all__ = [
     'CrossValidation', 'build_runner', 'build_trained_model',

@@ -26,10 +26,10 @@ from mmmedmask.apis.fold_stages import (
 )
 from mmmedmask.apis.runs import (
     build_runner,
-    load_config,
     prepare_test,
     set_resume,
 )
+from mmmedmask.config_files import load_config
 
 #: Files of a fold: what a stage was made with, and what testing gave.
 STAGE_FILE = 'stage.json'

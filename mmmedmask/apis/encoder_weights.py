@@ -14,7 +14,7 @@ import torchvision
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mmmedmask.apis.runs import load_config
+from mmmedmask.config_files import load_config
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     match_state_dicts,

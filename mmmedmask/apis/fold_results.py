@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from mmmedmask.apis.cross_validation import SCORES_FILE, CrossValidation
 from mmmedmask.apis.fold_stages import find_datasets
-from mmmedmask.apis.runs import load_config
+from mmmedmask.config_files import load_config
 from mmmedmask.datasets.slides.cohort import (
     draw_folds,
     read_cohort,

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.apis.runs import runner_keys
+from mmmedmask.config_files import runner_keys
 from mmmedmask.datasets.slides.feature_files import FEATURE_SUFFIXES
 
 DATASET = 'SlideOmicDataset'

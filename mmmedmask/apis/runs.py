@@ -5,12 +5,8 @@ from Python they do the same. All of them work for configs of any host
 library. Configs are changed in place.
 """
 
-import difflib
 import importlib.util
-import inspect
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -18,7 +14,6 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
@@ -34,93 +29,7 @@ DRAWING = {
     'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
     'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer'),
 }
-#: What MMEngine's runner or our tools read from a config besides the
-#: arguments of the runner.
-EXTRA_KEYS = frozenset({
-    'activation_checkpointing', 'compile', 'custom_imports',
-    'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
-    'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'
-})
 AMP_DTYPES = ('float16', 'bfloat16')
-
-
-def _find_similar(path: str) -> list[str]:
-    """Names of shipped configs that resemble the last part of ``path``."""
-    try:
-        folder = find_config_folder()
-    except FileNotFoundError:
-        return []
-    names = {
-        file.name: str(file.relative_to(folder))
-        for file in folder.rglob('*.py')
-    }
-    similar = difflib.get_close_matches(Path(path).name, names, cutoff=.5)
-    return [names[name] for name in similar]
-
-
-def load_config(path: str | Path,
-                options: Mapping[str, Any] | None = None) -> Config:
-    """Read a config file and override some of its settings.
-
-    Args:
-        path: The config file.
-        options: Dotted key to value, as ``--cfg-options`` gives them.
-
-    Returns:
-        The config, :class:`mmengine.Config`.
-
-    Raises:
-        FileNotFoundError: If there is no such file; shipped configs with a
-            similar name are listed.
-        ValueError: If an option's first key is nothing that a runner reads.
-            Plain variables at the top of a config are used while it is read,
-            so changing them afterwards would have no effect.
-    """
-    if not Path(path).is_file():
-        similar = _find_similar(str(path))
-        hint = f'; shipped configs like it: {", ".join(similar)}' \
-            if similar else ''
-        raise FileNotFoundError(
-            f'config {str(path)!r} does not exist (working folder: '
-            f'{Path.cwd()}){hint}')
-    config = Config.fromfile(path)
-    if options:
-        override_settings(config, options)
-    return config
-
-
-def override_settings(config: Config, options: Mapping[str, Any]) -> None:
-    """Override some settings of a config.
-
-    Args:
-        config: The config, read from a file.
-        options: Dotted key to value, as ``--cfg-options`` gives them.
-
-    Raises:
-        ValueError: If an option's first key is nothing that a runner reads.
-    """
-    keys = runner_keys()
-    for option in options:
-        first = option.partition('.')[0]
-        if first in keys:
-            continue
-        similar = difflib.get_close_matches(first, keys)
-        hint = f' Did you mean {" or ".join(similar)}?' if similar else ''
-        reason = (
-            'is a plain variable, used while the config was read: override '
-            'the settings that it went into, or inherit from the config in '
-            'a file that sets them' if first in config else
-            'is nothing that a runner reads')
-        raise ValueError(
-            f'the option {option!r} would have no effect: {first!r} '
-            f'{reason}.{hint}')
-    config.merge_from_dict(dict(options))
-
-
-def runner_keys() -> set[str]:
-    """List the keys of a config that make a run; others are variables."""
-    arguments = inspect.signature(Runner.__init__).parameters
-    return {*arguments, *EXTRA_KEYS} - {'self', 'cfg'}
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:

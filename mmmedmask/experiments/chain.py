@@ -17,12 +17,12 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.apis.fold_stages import Where, find_checkpoints
-from mmmedmask.apis.runs import (
+from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.config_files import (
     load_config,
     override_settings,
     runner_keys,
 )
-from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.experiments.schema import (
     DATA_PREFIX,
     RECIPE_FOLDER,

@@ -9,10 +9,10 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from mmmedmask.config_files import planned_gpus
 from mmmedmask.experiments.chain import find_data
 from mmmedmask.experiments.plan import Run, rate_options
 from mmmedmask.experiments.schema import DATA_PREFIX
-from mmmedmask.inspection.schedules import planned_gpus
 
 _SUBSTITUTION = re.compile(r'\$\(ls -t [^)]*\)')
 

@@ -15,7 +15,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.apis.fold_stages import Where, set_sources
-from mmmedmask.apis.runs import runner_keys
+from mmmedmask.config_files import runner_keys
 from mmmedmask.experiments.chain import (
     ChainStage,
     best_checkpoint_pattern,

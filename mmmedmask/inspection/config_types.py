@@ -19,7 +19,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmmedmask.apis.runs import runner_keys
+from mmmedmask.config_files import runner_keys
 from mmmedmask.inspection.findings import RED, YELLOW, Finding, suggest
 from mmmedmask.inspection.signatures import (
     accepted_parameters,

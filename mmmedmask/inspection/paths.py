@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.apis.runs import runner_keys
 from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.config_files import runner_keys
 from mmmedmask.inspection.config_types import OPAQUE, dotted
 from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
 from mmmedmask.inspection.known_data import suggest_data

@@ -1,12 +1,11 @@
 """Learning rate, batch and schedules of a config, without building it."""
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from mmmedmask.config_files import planned_gpus
 from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
 
 #: What MMEngine takes where a scheduler has no end.
@@ -23,7 +22,6 @@ NUMBERS = (
     (('auto_scale_lr', 'base_batch_size'), int, 'a whole number'),
     (('default_hooks', 'checkpoint', 'interval'), int, 'a whole number'),
 )
-BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
 
 
 def check_values(config: Config) -> list[Finding]:
@@ -69,20 +67,6 @@ def check_values(config: Config) -> list[Finding]:
 def _wrong_value(where: str, value: object, wanted: str) -> Finding:
     return Finding(RED, 'value', f'{where} is {value!r}, which is '
                    f'{type(value).__name__}', where, f'it must be {wanted}')
-
-
-def planned_gpus(config: Config) -> tuple[int, int] | None:
-    """Read the number of GPUs and the batch from a config's name.
-
-    Args:
-        config: The config.
-
-    Returns:
-        GPUs and images of each, ``(8, 32)`` of ``..._8xb32-...``, or
-        ``None`` if its name does not tell.
-    """
-    found = BATCH_IN_NAME.search(Path(config.filename or '').stem)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmedmask.apis.runs import runner_keys
+from mmmedmask.config_files import runner_keys
 from mmmedmask.inspection.findings import RED, YELLOW, Finding, suggest
 
 BASES = '_base_'

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmmedmask import apis
+from mmmedmask import apis, config_files
 from mmmedmask.apis import runs
 
 
@@ -41,7 +41,7 @@ def test_missing_config_lists_similar_ones(tmp_path, monkeypatch):
     folder = tmp_path / 'configs'
     (folder / 'cmim').mkdir(parents=True)
     (folder / 'cmim' / 'cmim_resnet18_nct.py').touch()
-    monkeypatch.setattr(runs, 'find_config_folder', lambda: folder)
+    monkeypatch.setattr(config_files, 'find_config_folder', lambda: folder)
     with pytest.raises(
             FileNotFoundError,
             match=r"'cmim_resnet19_nct.py' does not exist .* "

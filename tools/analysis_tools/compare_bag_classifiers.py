@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import mmmedmask.models  # noqa: F401
     from mmmedmask.apis.cross_validation import find_folds
     from mmmedmask.apis.fold_results import draw_cohort_folds
-    from mmmedmask.apis.runs import load_config
+    from mmmedmask.config_files import load_config
     from mmmedmask.evaluation.classification_scores import (
         classification_scores,
     )

@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis
-    from mmmedmask.apis.runs import load_config
+    from mmmedmask.config_files import load_config
     from mmmedmask.evaluation.fold_table import (
         classification_rows,
         markdown_table,

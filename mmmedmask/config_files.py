@@ -1,0 +1,126 @@
+"""Read config files without importing PyTorch.
+
+A plan of hundreds of runs is a matter of configs alone: whoever asks for one
+does not wait for the libraries that train.
+"""
+
+import ast
+import functools
+import importlib.util
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.util.nearest import did_you_mean, nearest_names
+
+#: What MMEngine's runner or our tools read from a config besides the
+#: arguments of the runner.
+EXTRA_KEYS = frozenset({
+    'activation_checkpointing', 'compile', 'custom_imports',
+    'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
+    'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'
+})
+_BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
+
+
+def load_config(path: str | Path,
+                options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and override some of its settings.
+
+    Args:
+        path: The config file.
+        options: Dotted key to value, as ``--cfg-options`` gives them.
+
+    Returns:
+        The config, :class:`mmengine.Config`.
+
+    Raises:
+        FileNotFoundError: If there is no such file; shipped configs with a
+            similar name are listed.
+        ValueError: If an option's first key is nothing that a runner reads.
+            Plain variables at the top of a config are used while it is read,
+            so changing them afterwards would have no effect.
+    """
+    if not Path(path).is_file():
+        similar = _similar_configs(Path(path).name)
+        hint = f'; shipped configs like it: {", ".join(similar)}' \
+            if similar else ''
+        raise FileNotFoundError(
+            f'config {str(path)!r} does not exist (working folder: '
+            f'{Path.cwd()}){hint}')
+    config = Config.fromfile(path)
+    if options:
+        override_settings(config, options)
+    return config
+
+
+def override_settings(config: Config, options: Mapping[str, Any]) -> None:
+    """Override some settings of a config.
+
+    Args:
+        config: The config, read from a file.
+        options: Dotted key to value, as ``--cfg-options`` gives them.
+
+    Raises:
+        ValueError: If an option's first key is nothing that a runner reads.
+    """
+    keys = runner_keys()
+    for option in options:
+        first = option.partition('.')[0]
+        if first in keys:
+            continue
+        reason = (
+            'is a plain variable, used while the config was read: override '
+            'the settings that it went into, or inherit from the config in '
+            'a file that sets them' if first in config else
+            'is nothing that a runner reads')
+        raise ValueError(
+            f'the option {option!r} would have no effect: {first!r} '
+            f'{reason}.{did_you_mean(first, keys, count=3)}')
+    config.merge_from_dict(dict(options))
+
+
+@functools.cache
+def runner_keys() -> frozenset[str]:
+    """List the keys of a config that make a run; others are variables."""
+    # Importing the runner takes seconds.
+    package = importlib.util.find_spec('mmengine').submodule_search_locations
+    source = Path(package[0], 'runner', 'runner.py').read_text('utf-8')
+    runner = next(node for node in ast.parse(source).body
+                  if isinstance(node, ast.ClassDef) and node.name == 'Runner')
+    init = next(node for node in runner.body
+                if isinstance(node, ast.FunctionDef)
+                and node.name == '__init__')
+    arguments = {argument.arg for argument in
+                 (*init.args.args, *init.args.kwonlyargs)}
+    return frozenset(arguments | EXTRA_KEYS) - {'self', 'cfg'}
+
+
+def planned_gpus(config: Config) -> tuple[int, int] | None:
+    """Read the number of GPUs and the batch from a config's name.
+
+    Args:
+        config: The config.
+
+    Returns:
+        GPUs and images of each, ``(8, 32)`` of ``..._8xb32-...``, or
+        ``None`` if its name does not tell.
+    """
+    batch = _BATCH_IN_NAME.search(Path(config.filename or '').stem)
+    return (int(batch[1]), int(batch[2])) if batch else None
+
+
+def _similar_configs(name: str) -> list[str]:
+    """Paths of shipped configs whose name resembles ``name``."""
+    try:
+        folder = find_config_folder()
+    except FileNotFoundError:
+        return []
+    names = {file.name: str(file.relative_to(folder))
+             for file in folder.rglob('*.py')}
+    return [names[near] for near in
+            nearest_names(name, names, count=3, cutoff=.5)]
