@@ -8,14 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from commands import run
-
-ROOT = Path(__file__).parents[1]
-
-
-def script(name: str) -> list[str]:
-    """The command that runs a script of tools/."""
-    return [sys.executable, str(ROOT / 'tools' / name)]
+from commands import TOOLS, call, run
 
 
 def test_cut_tiles_covers_every_pixel(tmp_path):
@@ -26,9 +19,9 @@ def test_cut_tiles_covers_every_pixel(tmp_path):
     source.mkdir()
     cv2.imwrite(str(source / 'a.png'), picture)
     cv2.imwrite(str(source / 'a_anno.png'), picture[..., 0])
-    output = run(*script('dataset_converters/cut_tiles.py'), source,
-                 tmp_path / 'out', '--size', 32, '--stride', 20, '--exclude',
-                 '*_anno*')
+    output = run(sys.executable, TOOLS / 'dataset_converters/cut_tiles.py',
+                 source, tmp_path / 'out', '--size', 32, '--stride', 20,
+                 '--exclude', '*_anno*')
     assert '6 tiles from 1 pictures' in output
     canvas = np.full((50, 70, 3), -1)
     for path in (tmp_path / 'out').iterdir():
@@ -41,13 +34,8 @@ def test_cut_tiles_covers_every_pixel(tmp_path):
 def test_cut_tiles_refuses(tmp_path, size, found):
     """Pictures that are too small, and sizes that are none, are named."""
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((50, 70, 3), np.uint8))
-    output = run(
-        *script('dataset_converters/cut_tiles.py'),
-        tmp_path,
-        tmp_path / 'out',
-        '--size',
-        size,
-        status=1)
+    output = run(sys.executable, TOOLS / 'dataset_converters/cut_tiles.py',
+                 tmp_path, tmp_path / 'out', '--size', size, status=1)
     assert found in output
 
 
@@ -69,7 +57,7 @@ def test_summary_of_detection_runs(tmp_path):
     write_run(tmp_path / 'a/seed0', [0.10, 0.2, 0.3, 0.4])
     write_run(tmp_path / 'a/seed1', [0.14, 0.2, 0.3, 0.4])
     write_run(tmp_path / 'b/seed0', [0.50, 0.6, 0.7, 0.8])
-    output = run(*script('analysis_tools/summarize_detection.py'),
+    output = call('analysis_tools/summarize_detection.py',
                  tmp_path / 'a', tmp_path / 'b')
     assert '| a | 2 | 12.0 ± 2.8 | 20.0 ± 0.0 |' in output
     assert '| b | 1 | 50.0 | 60.0 | 70.0 | 80.0 |' in output
@@ -82,7 +70,7 @@ def test_summary_of_other_metrics(tmp_path):
     log.write_text('{"lesion/iou": 0.1, "lesion/dice": 0.2}\n'
                    '{"lesion/iou": 0.35, "lesion/dice": 0.45}\n'
                    '{"loss": 1.0}\n')
-    output = run(*script('analysis_tools/summarize_detection.py'),
+    output = call('analysis_tools/summarize_detection.py',
                  tmp_path / 'setr', '--metrics', 'lesion/dice', 'lesion/iou')
     assert '| runs | n | lesion/dice | lesion/iou |' in output
     assert '| setr | 1 | 45.0 | 35.0 |' in output
@@ -90,14 +78,14 @@ def test_summary_of_other_metrics(tmp_path):
 
 def test_summary_without_runs(tmp_path):
     """A folder without an evaluation is named."""
-    output = run(
-        *script('analysis_tools/summarize_detection.py'), tmp_path, status=1)
+    output = call(
+        'analysis_tools/summarize_detection.py', tmp_path, status=1)
     assert str(tmp_path) in output
 
 
 def test_benchmark_reports():
     """The benchmark runs and prints every figure (no time is asserted)."""
-    output = run(*script('analysis_tools/benchmark_cmim.py'), '--size', 64,
+    output = call('analysis_tools/benchmark_cmim.py', '--size', 64,
                  '--batch-size', 2, '--rounds', 1, '--tiles', 8, '--threads',
                  1)
     for words in ('CMIM / plain', 'SparK / CMIM', 'views', 'encoder', 'warp',
@@ -107,7 +95,7 @@ def test_benchmark_reports():
 
 def test_benchmark_of_msmae_reports():
     """Every figure is printed (no time is asserted), operations are exact."""
-    output = run(*script('analysis_tools/benchmark_msmae.py'), '--size', 64,
+    output = call('analysis_tools/benchmark_msmae.py', '--size', 64,
                  '--patch-size', 8, '--arch', 'deit-tiny', '--batch-size', 2,
                  '--rounds', 1, '--warmup', 0, '--threads', 1)
     for words in ('all tokens / visible tokens', 'every 20 epochs',

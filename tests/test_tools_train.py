@@ -1,4 +1,4 @@
-"""train.py, test.py and their launchers, run as users run them."""
+"""train.py, test.py, print_config.py and the launchers."""
 
 import json
 import os
@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import TOOLS, call, run
 
-TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh')
 
 
@@ -25,12 +24,12 @@ def read_log(work_dir):
 @pytest.mark.slow
 def test_train_then_resume(tiny_classification, tmp_path):
     work_dir = tmp_path / 'work dir'
-    command = (sys.executable, TOOLS / 'train.py', tiny_classification,
-               '--work-dir', work_dir, '--resume', 'auto')
+    command = ('train.py', tiny_classification, '--work-dir', work_dir,
+               '--resume', 'auto')
 
     # Both spellings of the rank: PyTorch's launchers use one or the other.
-    run(*command, '--local_rank=0', '--auto-scale-lr', '--cfg-options',
-        'train_cfg.max_epochs=1')
+    call(*command, '--local_rank=0', '--auto-scale-lr', '--cfg-options',
+         'train_cfg.max_epochs=1')
     rows = read_log(work_dir)
     training = [row for row in rows if 'loss' in row]
     assert [row['step'] for row in training] == [1, 2]
@@ -40,7 +39,7 @@ def test_train_then_resume(tiny_classification, tmp_path):
     assert (work_dir / 'epoch_1.pth').is_file()
 
     # The same command goes on where the first stopped.
-    output = run(*command, '--local-rank=0', '--no-validate')
+    output = call(*command, '--local-rank=0', '--no-validate')
     assert f'Load checkpoint from {work_dir / "epoch_1.pth"}' in output
     rows = read_log(work_dir)
     assert [row['step'] for row in rows if 'loss' in row] == [1, 2, 3, 4]
@@ -50,15 +49,9 @@ def test_train_then_resume(tiny_classification, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_on_cpu(tiny_classification, tmp_path):
-    output = run(
-        TOOLS / 'dist_train.sh',
-        tiny_classification,
-        2,
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        'train_cfg.max_epochs=1',
-        CUDA_VISIBLE_DEVICES='')
+    output = run(TOOLS / 'dist_train.sh', tiny_classification, 2,
+                 '--work-dir', tmp_path, '--cfg-options',
+                 'train_cfg.max_epochs=1', CUDA_VISIBLE_DEVICES='')
     assert '2 processes train on CPU with gloo' in output
     # 8 images, 4 per process and step: one step of both.
     rows = read_log(tmp_path)
@@ -131,21 +124,13 @@ def tiny_detection(tmp_path):
         images.append(dict(id=number, file_name=name, width=64, height=64))
         corners = [(left, top), (left + 24, top), (left + 24, top + 32),
                    (left, top + 32)]
-        annotations.append(
-            dict(
-                id=number,
-                image_id=number,
-                category_id=1,
-                iscrowd=0,
-                area=24 * 32,
-                bbox=[left, top, 24, 32],
-                segmentation=[[value for pair in corners for value in pair]]))
-    (tmp_path / 'coco.json').write_text(
-        json.dumps(
-            dict(
-                images=images,
-                annotations=annotations,
-                categories=[dict(id=1, name='gland')])))
+        annotations.append(dict(
+            id=number, image_id=number, category_id=1, iscrowd=0,
+            area=24 * 32, bbox=[left, top, 24, 32],
+            segmentation=[[value for pair in corners for value in pair]]))
+    (tmp_path / 'coco.json').write_text(json.dumps(dict(
+        images=images, annotations=annotations,
+        categories=[dict(id=1, name='gland')])))
     config = tmp_path / 'tiny_detection.py'
     config.write_text(TINY_DETECTION.replace('FOLDER', repr(str(tmp_path))))
     return config
@@ -154,8 +139,7 @@ def tiny_detection(tmp_path):
 @pytest.mark.slow
 def test_mmdet_config_trains_and_tests(tiny_detection, tmp_path):
     work_dir = tmp_path / 'run'
-    run(sys.executable, TOOLS / 'train.py', tiny_detection, '--work-dir',
-        work_dir)
+    call('train.py', tiny_detection, '--work-dir', work_dir)
     losses = [row for row in read_log(work_dir) if 'loss_mask' in row]
     assert len(losses) == 1
 
@@ -174,7 +158,7 @@ def test_mmdet_config_trains_and_tests(tiny_detection, tmp_path):
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
 def test_help_never_mentions_gpus(tool):
     # mim would take it for an option and append one of its own.
-    output = run(sys.executable, TOOLS / tool, '--help')
+    output = call(tool, '--help')
     assert '--gpus' not in output
     assert '--local-rank' in output
     assert '--local_rank' in output
@@ -186,8 +170,7 @@ def test_help_never_mentions_gpus(tool):
     ('misc/print_config.py', ()),
 ])
 def test_unknown_config_is_a_clear_error(tool, rest):
-    output = run(
-        sys.executable, TOOLS / tool, 'absent/config.py', *rest, status=1)
+    output = call(tool, 'absent/config.py', *rest, status=1)
     assert "config 'absent/config.py' does not exist" in output
     assert 'Traceback' not in output
 
@@ -195,8 +178,8 @@ def test_unknown_config_is_a_clear_error(tool, rest):
 def test_print_config_shows_inherited_and_overridden(tmp_path):
     config = tmp_path / 'child.py'
     config.write_text("_base_ = 'mmpretrain::_base_/models/resnet18.py'\n")
-    output = run(sys.executable, TOOLS / 'misc' / 'print_config.py', config,
-                 '--cfg-options', 'model.head.num_classes=7')
+    output = call('misc/print_config.py', config, '--cfg-options',
+                  'model.head.num_classes=7')
     assert "type='GlobalAveragePooling'" in output
     assert 'num_classes=7' in output
 
@@ -239,14 +222,9 @@ def test_dist_scripts_pass_everything_on(recorder, script, arguments):
         '--standalone', '--nproc-per-node=3', tool, *arguments[:-1],
         '--launcher', 'pytorch', *rest
     ]
-    lines = run(
-        TOOLS / script,
-        *arguments,
-        **environment,
-        NNODES='2',
-        NODE_RANK='1',
-        MASTER_ADDR='machine0',
-        PORT='123').splitlines()
+    lines = run(TOOLS / script, *arguments, **environment, NNODES='2',
+                NODE_RANK='1', MASTER_ADDR='machine0',
+                PORT='123').splitlines()
     assert lines[:5] == [
         '--nnodes=2', '--node-rank=1', '--master-addr=machine0',
         '--master-port=123', '--nproc-per-node=3'
@@ -258,12 +236,8 @@ def test_dist_scripts_pass_everything_on(recorder, script, arguments):
 
 @pytest.mark.parametrize('gpus', ['0', '-1', 'two', '1.5'])
 def test_dist_train_wants_a_number_of_processes(recorder, gpus):
-    output = run(
-        TOOLS / 'dist_train.sh',
-        'config.py',
-        gpus,
-        **recorder('torchrun'),
-        status=2)
+    output = run(TOOLS / 'dist_train.sh', 'config.py', gpus,
+                 **recorder('torchrun'), status=2)
     assert 'usage: dist_train.sh CONFIG GPUS' in output
 
 
@@ -273,17 +247,9 @@ def test_dist_train_wants_a_number_of_processes(recorder, gpus):
 ])
 def test_slurm_scripts_pass_everything_on(recorder, script, given, passed):
     tool = str(TOOLS / script.removeprefix('slurm_').replace('.sh', '.py'))
-    lines = run(
-        TOOLS / script,
-        'gpu',
-        'my job',
-        'a config.py',
-        given,
-        '--cfg-options',
-        'a=b c',
-        **recorder('srun'),
-        GPUS='4',
-        SRUN_ARGS='--time=1:00 --qos=low').splitlines()
+    lines = run(TOOLS / script, 'gpu', 'my job', 'a config.py', given,
+                '--cfg-options', 'a=b c', **recorder('srun'), GPUS='4',
+                SRUN_ARGS='--time=1:00 --qos=low').splitlines()
     assert lines == [
         '--partition=gpu', '--job-name=my job', '--gres=gpu:4', '--ntasks=4',
         '--ntasks-per-node=4', '--cpus-per-task=5', '--kill-on-bad-exit=1',

@@ -1,16 +1,14 @@
 """The benchmarks of GiMP run, and compare equal layers."""
 
 import argparse
-import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
-from commands import run
+from commands import TOOLS, call, load, run
 
-SCRIPT = Path(__file__).parents[3] / 'tools/analysis_tools/benchmark_gimp.py'
+SCRIPT = TOOLS / 'analysis_tools/benchmark_gimp.py'
 TINY = dict(sizes=[64, 128], tokens=64, in_dims=8, embed_dims=8, heads=2,
             landmarks=16, rounds=1, threads=1, genes=1920, step_batch=4,
             step_length=24, step_rounds=2)
@@ -25,9 +23,7 @@ def options():
 @pytest.fixture
 def tool(monkeypatch):
     """The script, measuring in this process."""
-    spec = importlib.util.spec_from_file_location('benchmark_gimp', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(SCRIPT)
 
     def measure(args, part, allocator, *options):
         assert allocator in module.ALLOCATORS
@@ -89,9 +85,8 @@ def test_a_step_learns_both_things(tool, amp):
     assert last['loss_rec'] < first['loss_rec']
 
 
-def test_loader(tool, monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    import benchmark_slide_loader as loader
+def test_loader():
+    loader = load('analysis_tools/benchmark_slide_loader.py')
     args = loader.build_parser().parse_args([
         '--slide-patches', '40', '--length', '16', '--in-dims', '8',
         '--genes', '60', '--reads', '6', '--workers', '0',
@@ -112,6 +107,5 @@ def test_a_part_has_a_process_of_its_own():
 
 
 def test_uneven_tokens_are_refused():
-    output = run(sys.executable, SCRIPT, '--tokens', 100, '--landmarks', 16,
-                 status=2)
+    output = call(SCRIPT, '--tokens', 100, '--landmarks', 16, status=2)
     assert '100 is no multiple of --landmarks 16' in output
