@@ -23,7 +23,7 @@ from mmengine.registry import (
 )
 from torch import nn
 
-from mmmedmask.engine.undisturbed import preserve_random_state
+from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.config_types import (
     STANDARD_HOOKS,
     dotted,

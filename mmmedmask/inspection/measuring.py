@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmmedmask.engine.undisturbed import preserve_random_state
+from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.trial import (
     EnoughError,
     OutOfTimeError,

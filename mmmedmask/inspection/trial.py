@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmmedmask.engine.undisturbed import preserve_random_state
+from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.building import LOADERS, without_mixed_precision
 from mmmedmask.inspection.findings import (
     GREEN,

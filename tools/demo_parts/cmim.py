@@ -22,7 +22,7 @@ from demo_parts.runs import (
     save_pictures,
 )
 from demo_parts.stage import Stage
-from mmmedmask.engine.undisturbed import evaluating
+from mmmedmask.engine.preserved_state import evaluating
 from mmmedmask.phantoms.glands import write_gland_dataset, write_tissue_tiles
 from mmmedmask.visualization import (
     Column,

@@ -20,7 +20,7 @@ from demo_parts.runs import (
 )
 from demo_parts.stage import Stage
 from mmmedmask.apis.slide_attention import find_evidence
-from mmmedmask.engine.undisturbed import evaluating
+from mmmedmask.engine.preserved_state import evaluating
 from mmmedmask.phantoms.slide_omic_cohort import (
     COHORT_CLASSES,
     read_cohort_truth,

@@ -24,7 +24,7 @@ from demo_parts.stage import Stage
 from mmmedmask.engine.attention.panel import load_panel, look_at
 from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionMaskHook
-from mmmedmask.engine.undisturbed import at_iteration, evaluating
+from mmmedmask.engine.preserved_state import at_iteration, evaluating
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
     partition_tokens,

@@ -26,7 +26,7 @@ from mmmedmask.engine.attention.whole_images import (
     WholeImages,
     collate_whole,
 )
-from mmmedmask.engine.undisturbed import (
+from mmmedmask.engine.preserved_state import (
     evaluating,
     preserve_random_state,
     unwrap,

@@ -34,7 +34,7 @@ from mmmedmask.engine.hooks.transform_epoch import (
     TransformEpochHook,
     transforms_of,
 )
-from mmmedmask.engine.undisturbed import (
+from mmmedmask.engine.preserved_state import (
     evaluating,
     preserve_random_state,
     unwrap,

@@ -22,7 +22,7 @@ from mmmedmask.engine.attention.panel import (
     load_panel,
 )
 from mmmedmask.engine.attention.whole_images import list_sources
-from mmmedmask.engine.undisturbed import (
+from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
     preserve_random_state,

@@ -1,7 +1,7 @@
 """Hooks of the training and test loops."""
 
-from mmmedmask.engine.attention.content_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
+from mmmedmask.engine.attention.crop_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.panel_hook import AttentionPanelHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook

@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmmedmask.engine.undisturbed import (
+from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
     preserve_random_state,

@@ -16,7 +16,7 @@ from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.hooks import ReconstructionPanelHook
 from mmmedmask.engine.hooks import reconstruction_panel as hook_module
-from mmmedmask.engine.undisturbed import evaluating, preserve_random_state
+from mmmedmask.engine.preserved_state import evaluating, preserve_random_state
 from mmmedmask.models.cmim import CMIM
 from mmmedmask.visualization import PictureUnits, draw_grid, view_columns
 

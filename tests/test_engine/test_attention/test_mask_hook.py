@@ -1,13 +1,12 @@
 """AttentionMaskHook: the right map at the right time, and nothing else.
 
 Checks 15 to 17 of the method (17 with processes is in
-``test_attention_mask_processes.py``).
+``test_mask_hook_processes.py``).
 """
 
 import importlib.util
 import random
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,19 @@ from mmengine.dataset import (
 )
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import KFoldDataset
+from tiny_mask_runs import (
+    GRID,
+    META_KEYS,
+    SIZE,
+    TRAIN_PIPELINE,
+    WHOLE_PIPELINE,
+    dataset,
+    mask_hook,
+    naive_maps,
+    tiny_model,
+    tiny_runner,
+    write_images,
+)
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
@@ -39,23 +51,7 @@ from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.hooks import AttentionMaskHook
 from mmmedmask.registry import DATASETS, TRANSFORMS
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_mask_runs import (  # noqa: E402
-    GRID,
-    META_KEYS,
-    SIZE,
-    TRAIN_PIPELINE,
-    WHOLE_PIPELINE,
-    dataset,
-    mask_hook,
-    naive_maps,
-    tiny_model,
-    tiny_runner,
-    write_images,
-)
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope='module')

@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_crop_runs import (  # noqa: E402
+from tiny_crop_runs import (
     crop_hook,
     crop_pipeline,
     crop_runner,
 )
-from tiny_mask_runs import write_images  # noqa: E402
+from tiny_mask_runs import write_images
 
-from mmmedmask.engine.hooks import ContrastiveCropHook  # noqa: E402
-from mmmedmask.engine.hooks.transform_epoch import transforms_of  # noqa: E402
+from mmmedmask.engine.hooks import ContrastiveCropHook
+from mmmedmask.engine.hooks.transform_epoch import transforms_of
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 FORKED_RUNS = HERE.parent / 'test_models' / 'test_cmim' / 'forked_runs.py'
 
 

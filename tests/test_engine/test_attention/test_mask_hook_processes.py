@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_mask_runs import write_images
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_mask_runs import write_images  # noqa: E402
-
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
 FORKED_RUNS = HERE.parent / 'test_models' / 'test_cmim' / 'forked_runs.py'
 

@@ -303,7 +303,8 @@ def test_two_ranks_agree_on_the_mean_over_all_batches(tmp_path):
         port = free.getsockname()[1]
     here = Path(__file__).parent
     environment = dict(
-        os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(here))
+        os.environ, OMP_NUM_THREADS='1',
+        PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
     ranks = [
         subprocess.Popen([
             sys.executable, '-c',

@@ -1,0 +1,1 @@
+"""Put this folder on the path: tests below share its tiny runs."""
