@@ -1,0 +1,62 @@
+"""Examples in docstrings of what users call: they run, and are there."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import torch
+
+# Modules with functions that have no example yet.
+UNFINISHED = {
+    'functional.affine', 'functional.attention_masking', 'functional.bags',
+    'functional.concepts', 'functional.contrastive_crop',
+    'functional.grid_convolution', 'functional.key_queue',
+    'functional.lesion_coverage', 'functional.masking',
+    'functional.nystrom', 'functional.patch_grid', 'functional.patchify',
+    'functional.randomness', 'functional.reference_view',
+    'functional.sequences', 'functional.smooth_svm', 'functional.survival',
+    'functional.triplets', 'functional.views', 'functional.warp',
+    'apis.cross_validation', 'apis.encoder_weights', 'apis.fold_results',
+    'apis.fold_stages', 'apis.patient_vectors', 'apis.runs',
+    'apis.slide_attention', 'apis.slide_extraction', 'apis.tile_bags',
+    'apis.trained',
+}
+
+
+def modules_of(package):
+    return [f'{package}.{found.name}' for found in pkgutil.iter_modules(
+        importlib.import_module(package).__path__)]
+
+
+MODULES = [name for folder in ('functional', 'apis', 'util')
+           for name in modules_of(f'mmmedmask.{folder}')]
+
+
+def public(module):
+    """Functions that a module defines for others."""
+    return {name: member for name, member in vars(module).items()
+            if inspect.isfunction(member)
+            and member.__module__ == module.__name__
+            and not name.startswith('_')}
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_examples_run(name, tmp_path, monkeypatch):
+    """With the names of their module and ``torch``, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    result = doctest.testmod(
+        importlib.import_module(name), extraglobs=dict(torch=torch),
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0, 'see the output'
+
+
+@pytest.mark.parametrize('name', [
+    name for name in MODULES if not name.startswith('mmmedmask.util')])
+def test_public_functions_have_an_example(name):
+    bare = [found for found, member in public(
+        importlib.import_module(name)).items()
+        if '>>> ' not in (inspect.getdoc(member) or '')]
+    assert bare == [] or name.removeprefix('mmmedmask.') in UNFINISHED

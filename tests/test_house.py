@@ -1,0 +1,143 @@
+"""The rules of the house: what may import what, and where a name occurs.
+
+They are read from the source, so nothing is imported here. That models need
+neither mmdet nor mmseg is tested in ``test_registry.py``, in processes.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'mmmedmask'
+MODULES = {path.relative_to(PACKAGE).as_posix():
+           ast.parse(path.read_text('utf-8'))
+           for path in sorted(PACKAGE.rglob('*.py'))}
+
+
+TO_BE_RENAMED = {'Column', 'Finding', 'Row', 'Source'}
+
+
+def imports_of(tree, anywhere=True):
+    """Modules that a module imports: ``from a import b`` gives ``a.b``."""
+    for node in ast.walk(tree) if anywhere else tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = '.' * node.level + (node.module or '')
+            yield from (f'{start}.{alias.name}' for alias in node.names)
+
+
+def imports_below(folder, anywhere=True):
+    """Pairs of a file below a folder of the package, and what it imports."""
+    return [(name, module) for name, tree in MODULES.items()
+            if name.startswith(folder)
+            for module in imports_of(tree, anywhere)]
+
+
+def starts_with(module, *packages):
+    return any(f'{module}.'.startswith(f'{package}.') for package in packages)
+
+
+def test_modules_were_found():
+    assert len(MODULES) > 150
+    assert ('functional/warp.py', 'torch') in imports_below('functional/')
+
+
+def test_every_module_says_what_it_is_for():
+    assert [name for name, tree in MODULES.items()
+            if not ast.get_docstring(tree)] == []
+
+
+def test_imports_are_absolute():
+    assert [pair for pair in imports_below('') if pair[1].startswith('.')] \
+        == []
+
+
+@pytest.mark.parametrize(('folder', 'may'), [
+    ('functional/', ('torch', 'mmmedmask.functional', 'mmmedmask.util')),
+    ('util/', ('mmmedmask.util', )),
+])
+def test_low_folders_import_little(folder, may):
+    """``util`` has the standard library, ``functional`` torch besides."""
+    assert [(name, module) for name, module in imports_below(folder)
+            if not starts_with(module, *may)
+            and module.partition('.')[0] not in sys.stdlib_module_names] == []
+
+
+@pytest.mark.parametrize(('folder', 'never'), [
+    ('datasets/', 'mmmedmask.models'),
+    ('models/', 'mmmedmask.datasets'),
+    ('models/', 'mmmedmask.engine'),
+    ('datasets/', 'mmmedmask.engine'),
+])
+def test_folders_that_do_not_know_each_other(folder, never):
+    assert [pair for pair in imports_below(folder)
+            if starts_with(pair[1], never)] == []
+
+
+def test_only_tests_import_the_contract_tests():
+    assert [pair for pair in imports_below('')
+            if starts_with(pair[1], 'mmmedmask.testing')
+            and not pair[0].startswith('testing/')] == []
+
+
+def test_nothing_imports_tools():
+    tools = {path.stem for path in (ROOT / 'tools').rglob('*')
+             if path.suffix == '.py' or path.is_dir()} - {'test'}
+    assert [pair for pair in imports_below('')
+            if pair[1].partition('.')[0] in {*tools, 'tools'}] == []
+
+
+def test_host_libraries_of_tasks_are_imported_where_a_task_needs_them():
+    """When a module is imported; inside functions, all may."""
+    assert {name for name, module in imports_below('', anywhere=False)
+            if starts_with(module, 'mmdet', 'mmseg')} <= {
+                'models/msmae/setr_head.py'}
+
+
+def test_file_names_occur_once():
+    """But for the parts of a method, in its own folder."""
+    places = defaultdict(list)
+    for name in MODULES:
+        path = Path(name)
+        if path.name != '__init__.py' and (
+                path.parts[0] != 'models' or path.parts[1] == 'layers'):
+            places[path.name].append(name)
+    assert [names for names in places.values() if len(names) > 1] == []
+
+
+def test_public_classes_occur_once():
+    places = defaultdict(list)
+    for name, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) \
+                    and not node.name.startswith('_'):
+                places[node.name].append(name)
+    assert {name for name, files in places.items() if len(files) > 1} \
+        <= TO_BE_RENAMED
+
+
+def test_the_package_prints_nothing():
+    assert [(name, node.lineno) for name, tree in MODULES.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            and node.func.id == 'print'] == []
+
+
+def _defaults(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            yield from node.args.defaults
+            yield from filter(None, node.args.kw_defaults)
+
+
+def test_no_default_is_shared_between_calls():
+    assert [(name, default.lineno) for name, tree in MODULES.items()
+            for default in _defaults(tree)
+            if isinstance(default, ast.List | ast.Dict | ast.Set)
+            or isinstance(default, ast.Call)
+            and ast.unparse(default.func) in ('list', 'dict', 'set')] == []
