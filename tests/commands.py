@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from processes import run_forked
+
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 # They write to whatever 1 and 2 are at the moment and stay open, because a
 # library that is imported during a call may keep them.
@@ -47,7 +49,7 @@ def load(tool: str | Path) -> ModuleType:
 
 
 def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
-         **environment: str) -> str:
+         fork: bool = False, **environment: str) -> str:
     """Run a tool's ``main`` in this process.
 
     Afterwards the process is what it was before: folder, variables, streams,
@@ -58,6 +60,8 @@ def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
         arguments: Its arguments.
         status: The exit status that it has to end with.
         cwd: The working folder.
+        fork: Whether to run it in a copy of this process, which may be
+            killed by signal N: status -N.
         environment: Variables to set, besides those of this process. Those
             that libraries read while they are imported come too late.
 
@@ -65,13 +69,17 @@ def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
         What it printed, both streams in their order.
     """
     words = [str(word) for word in arguments]
+
+    def main() -> int:
+        return _status_of(lambda: load(tool).main(words))
+
     with _same_process(), tempfile.TemporaryFile() as output:
         os.environ.update(environment)
         sys.argv[:] = [str(TOOLS / tool), *words]
         if cwd is not None:
             os.chdir(cwd)
         with _streams_into(output.fileno()):
-            ended = _status_of(lambda: load(tool).main(words))
+            ended = run_forked(main)[0] if fork else main()
         output.seek(0)
         printed = output.read().decode('utf-8', 'replace')
     assert ended == status, printed

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.logging import MMLogger
+from processes import evaluate_on_ranks
 
 from mmmedmask.evaluation.binary_segmentation import (
     BinarySegMetric,
@@ -265,28 +265,18 @@ def test_missing_predictions_are_an_error():
         metric.evaluate(3)
 
 
-def _evaluate_rank(rank, port, folder):
-    torch.distributed.init_process_group(
-        'gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
-    samples = random_samples(7)
-    # DefaultSampler's share of two processes, filled up with the first.
-    metric = BinarySegMetric(official_batch=3)
-    for index in [*range(rank, 7, 2), 0][:4]:
-        metric.process(None, [samples[index]])
-    torch.save(metric.evaluate(7), f'{folder}/{rank}.pth')
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_equal_one(tmp_path):
-    import socket
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.start_processes(
-        _evaluate_rank, (port, str(tmp_path)), 2, start_method='fork')
+
+    def evaluate_share(rank):
+        samples = random_samples(7)
+        # DefaultSampler's share of two processes, filled up with the first.
+        metric = BinarySegMetric(official_batch=3)
+        for index in [*range(rank, 7, 2), 0][:4]:
+            metric.process(None, [samples[index]])
+        return metric.evaluate(7)
+
     expected = evaluate(random_samples(7), official_batch=3)
-    for rank in range(2):
-        values = torch.load(tmp_path / f'{rank}.pth')
+    for values in evaluate_on_ranks(evaluate_share, tmp_path):
         assert {
             name.removeprefix('lesion/'): value
             for name, value in values.items()

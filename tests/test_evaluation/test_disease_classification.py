@@ -11,8 +11,8 @@ from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
 from naive_scores import draw_predictions, naive_scores
 from PIL import Image
+from processes import evaluate_on_ranks
 from sklearn import metrics as sklearn_metrics
-from two_ranks import run_on_two_ranks
 
 from mmmedmask.apis import build_runner, load_config, set_work_dir
 from mmmedmask.evaluation import DiseaseClassification
@@ -405,22 +405,20 @@ def test_in_a_run(tiny_classification, tmp_path):
     assert list(tmp_path.glob('best_disease_balanced_accuracy_*.pth'))
 
 
-TWO_RANKS = """
-metric = DiseaseClassification(num_bootstrap=100, out_dir=folder + '/out')
-# Seven images; the sampler gives the last process the first one again.
-for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
-    score = torch.tensor([7. - index, index]) / 7
-    metric.process(None, [dict(
-        pred_score=score, gt_label=torch.tensor([int(index > 2)]),
-        img_path=f'{index}.png')])
-values = metric.evaluate(7)
-"""
-
-
 def test_two_processes_are_as_one(tmp_path):
-    first, second = run_on_two_ranks(
-        'from mmmedmask.evaluation import DiseaseClassification', TWO_RANKS,
-        tmp_path)
+
+    def evaluate_share(rank):
+        metric = DiseaseClassification(
+            num_bootstrap=100, out_dir=str(tmp_path / 'out'))
+        # Seven images; the sampler gives the last process the first again.
+        for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
+            score = torch.tensor([7. - index, index]) / 7
+            metric.process(None, [dict(
+                pred_score=score, gt_label=torch.tensor([int(index > 2)]),
+                img_path=f'{index}.png')])
+        return metric.evaluate(7)
+
+    first, second = evaluate_on_ranks(evaluate_share, tmp_path)
     assert first == second
     labels = (np.arange(7) > 2).astype(int)
     scores = np.stack([7 - np.arange(7.), np.arange(7.)], axis=1) / 7

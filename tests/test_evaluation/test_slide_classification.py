@@ -15,8 +15,8 @@ from naive_scores import (
     naive_nominal_kappa,
 )
 from PIL import Image
+from processes import evaluate_on_ranks
 from sklearn import metrics as sklearn_metrics
-from two_ranks import run_on_two_ranks
 
 from mmmedmask.evaluation import SlideClassification
 from mmmedmask.evaluation.classification_scores import (
@@ -322,24 +322,22 @@ def test_no_patients(tmp_path, text, message):
         read_patients(tmp_path / 'p.csv')
 
 
-TWO_RANKS = """
-metric = SlideClassification(num_bootstrap=50, out_dir=folder + '/out')
-# Seven slides of four patients, whose slides lie on both ranks; the sampler
-# gives the last process the first slide again.
-for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
-    score = torch.tensor([7. - index, index]) / 7
-    metric.process(None, [dict(
-        pred_score=score, gt_label=torch.tensor([int(index > 3)]),
-        case_id=f'case-{index // 2}', slide_ids=[f'slide-{index}'],
-        modalities='slides')])
-values = metric.evaluate(7)
-"""
-
-
 def test_two_processes_are_as_one(tmp_path):
-    first, second = run_on_two_ranks(
-        'from mmmedmask.evaluation import SlideClassification', TWO_RANKS,
-        tmp_path)
+
+    def evaluate_share(rank):
+        metric = SlideClassification(
+            num_bootstrap=50, out_dir=str(tmp_path / 'out'))
+        # Seven slides of four patients, whose slides lie on both ranks; the
+        # sampler gives the last process the first slide again.
+        for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
+            score = torch.tensor([7. - index, index]) / 7
+            metric.process(None, [dict(
+                pred_score=score, gt_label=torch.tensor([int(index > 3)]),
+                case_id=f'case-{index // 2}', slide_ids=[f'slide-{index}'],
+                modalities='slides')])
+        return metric.evaluate(7)
+
+    first, second = evaluate_on_ranks(evaluate_share, tmp_path)
     assert first == second
     index = np.arange(7)
     alone = evaluate(

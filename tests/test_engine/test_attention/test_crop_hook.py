@@ -1,13 +1,10 @@
 """ContrastiveCropHook: regions of all images, in time, in all workers."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_ranks
 from tiny_crop_runs import (
     crop_hook,
     crop_pipeline,
@@ -15,11 +12,9 @@ from tiny_crop_runs import (
 )
 from tiny_mask_runs import write_images
 
+from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.hooks import ContrastiveCropHook
 from mmmedmask.engine.hooks.transform_epoch import transforms_of
-
-HERE = Path(__file__).parents[1]
-FORKED_RUNS = HERE.parent / 'test_models' / 'test_cmim' / 'forked_runs.py'
 
 
 @pytest.fixture(scope='module')
@@ -156,46 +151,20 @@ def test_what_cannot_work_is_refused(
         runner.train()
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-
-import torch
-
-from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
-
-sys.path.insert(0, sys.argv[1])
-from tiny_crop_runs import crop_hook, crop_runner
-
-folder, rank = Path(sys.argv[2]), int(sys.argv[3])
-enable_cpu_distributed()
-torch.distributed.init_process_group(
-    'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
-runner, recorder = crop_runner(
-    folder / 'run', folder / 'data', crop=dict(begin=0),
-    launcher='pytorch')
-runner.train()
-torch.save(dict(regions=recorder.regions, naive=recorder.naive),
-           folder / f'{rank}.pth')
-torch.distributed.destroy_process_group()
-"""
-
-
 @pytest.mark.slow
 def test_two_processes_have_all_regions(tmp_path):
     """Seven images: four are looked at by one, three by the other."""
-    write_images(tmp_path / 'data')
-    (tmp_path / 'train.py').write_text(SCRIPT)
-    commands = json.dumps([[
-        [str(part) for part in (tmp_path / 'train.py', HERE, tmp_path, rank)]
-        for rank in range(2)]])
-    environment = {
-        **os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
-        'LOCAL_RANK': '0', 'PYTHONPATH': str(HERE.parents[1])}
-    result = subprocess.run(
-        [sys.executable, FORKED_RUNS, commands], capture_output=True,
-        text=True, check=False, env=environment, cwd=tmp_path)
-    assert result.returncode == 0, result.stdout + result.stderr
+    images = write_images(tmp_path / 'data')
+
+    def train(rank):
+        enable_cpu_distributed()
+        runner, recorder = crop_runner(
+            tmp_path / 'run', images, crop=dict(begin=0), launcher='pytorch')
+        runner.train()
+        torch.save(dict(regions=recorder.regions, naive=recorder.naive),
+                   tmp_path / f'{rank}.pth')
+
+    run_ranks(train, tmp_path)
     first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True)
                      for rank in range(2))
     assert list(first['regions']) == [0, 2]

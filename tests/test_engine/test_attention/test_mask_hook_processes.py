@@ -1,74 +1,52 @@
 """Check 17: two processes have the same maps, which are those of one."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_mask_runs import write_images
-
-HERE = Path(__file__).parents[1]
-REPOSITORY = HERE.parents[1]
-FORKED_RUNS = HERE.parent / 'test_models' / 'test_cmim' / 'forked_runs.py'
-
-SCRIPT = """
-import sys
-from pathlib import Path
-
-import torch
 from mmengine.model import MMDistributedDataParallel
+from processes import run_forked, run_ranks
+from tiny_mask_runs import dataset, mask_hook, tiny_runner, write_images
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.attention.mask_hook import combine_parts
 
-sys.path.insert(0, sys.argv[1])
-from tiny_mask_runs import dataset, mask_hook, tiny_runner
 
-folder, rank, size = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-if size > 1:
-    enable_cpu_distributed()
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank,
-        world_size=size)
+def train(folder, rank, size):
+    """Train and resume as one of ``size`` processes; save what it found."""
 
-def run(work_dir, epochs, **arguments):
-    runner, recorder = tiny_runner(
-        folder / f'{work_dir}_{size}', dataset(folder / 'data'),
-        epochs=epochs, mask=dict(begin=0, interval=2),
-        launcher='pytorch' if size > 1 else 'none', **arguments)
-    runner.train()
-    return runner, recorder
+    def run(work_dir, **arguments):
+        runner, recorder = tiny_runner(
+            folder / f'{work_dir}_{size}', dataset(folder / 'data'),
+            epochs=4, mask=dict(begin=0, interval=2),
+            launcher='pytorch' if size > 1 else 'none', **arguments)
+        runner.train()
+        return runner, recorder
 
-runner, recorder = run('run', 4)
-assert isinstance(runner.model, MMDistributedDataParallel) == (size > 1)
-resumed, after = run(
-    'resumed', 4, resume=True,
-    load_from=str(folder / f'run_{size}' / 'epoch_3.pth'))
-found = dict(
-    stores=recorder.stores, naive=recorder.naive,
-    attached=[(epoch, str(path), one)
-              for epoch, path, one in recorder.attached],
-    fingerprint=mask_hook(runner).store.fingerprint,
-    losses=recorder.losses, resumed_losses=after.losses,
-    refreshed_after=list(after.stores),
-    resumed_maps=mask_hook(resumed).store.maps)
-if size > 1:
-    # Row 1 is on both, row 3 on none; the second process has no row.
-    maps = torch.full((2, 2, 3), .25 + .5 * rank).half()
-    found['combined'] = combine_parts([rank, 1 + rank], maps, 4)
-    alone = maps if rank == 0 else torch.zeros(0, 0, 0).half()
-    found['alone'] = combine_parts([0, 1] if rank == 0 else [], alone, 2)
-    try:
-        combine_parts([0, 1], torch.zeros(2, 2, 3 + rank).half(), 2)
-    except ValueError as error:
-        found['error'] = str(error)
-torch.save(found, folder / f'{size}_{rank}.pth')
-if size > 1:
-    torch.distributed.destroy_process_group()
-"""
+    if size > 1:
+        enable_cpu_distributed()
+    runner, recorder = run('run')
+    assert isinstance(runner.model, MMDistributedDataParallel) == (size > 1)
+    resumed, after = run(
+        'resumed', resume=True,
+        load_from=str(folder / f'run_{size}' / 'epoch_3.pth'))
+    found = dict(
+        stores=recorder.stores, naive=recorder.naive,
+        attached=[(epoch, str(path), one)
+                  for epoch, path, one in recorder.attached],
+        fingerprint=mask_hook(runner).store.fingerprint,
+        losses=recorder.losses, resumed_losses=after.losses,
+        refreshed_after=list(after.stores),
+        resumed_maps=mask_hook(resumed).store.maps)
+    if size > 1:
+        # Row 1 is on both, row 3 on none; the second process has no row.
+        maps = torch.full((2, 2, 3), .25 + .5 * rank).half()
+        found['combined'] = combine_parts([rank, 1 + rank], maps, 4)
+        alone = maps if rank == 0 else torch.zeros(0, 0, 0).half()
+        found['alone'] = combine_parts([0, 1] if rank == 0 else [], alone, 2)
+        with pytest.raises(ValueError, match='differ in size'):
+            combine_parts([0, 1], torch.zeros(2, 2, 3 + rank).half(), 2)
+    torch.save(found, folder / f'{size}_{rank}.pth')
 
 
 @pytest.fixture(scope='module')
@@ -76,21 +54,8 @@ def found(tmp_path_factory):
     """What the single process, the first and the second of two found."""
     folder = tmp_path_factory.mktemp('processes')
     write_images(folder / 'data')
-    script = folder / 'train.py'
-    script.write_text(SCRIPT)
-    commands = json.dumps([
-        [[str(part) for part in (script, HERE, folder, rank, size)]
-         for rank in range(size)] for size in (1, 2)])
-    environment = {
-        **os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
-        'LOCAL_RANK': '0', 'PYTHONPATH': str(REPOSITORY)
-    }
-    result = subprocess.run(
-        [sys.executable, FORKED_RUNS, commands], capture_output=True,
-        text=True, check=False, env=environment, cwd=folder)
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output
-    assert json.loads(result.stdout.splitlines()[-1]) == [[0], [0, 0]], output
+    assert run_forked(lambda: train(folder, 0, 1)) == [0]
+    run_ranks(lambda rank: train(folder, rank, 2), folder)
     return [torch.load(folder / f'{name}.pth', weights_only=True)
             for name in ('1_0', '2_0', '2_1')]
 
@@ -151,4 +116,3 @@ def test_parts_of_two_processes(found):
         assert present.all()
         assert (maps == .25).all()
         assert maps.shape == (2, 2, 3)
-        assert 'differ in size' in one['error']

@@ -1,17 +1,12 @@
 """Precise BN equals a loop over known batches, on one rank and on two."""
 
 import copy
-import os
 import random
-import socket
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import run_ranks
 from tiny_runs import Recorder, TinyImages, TinyModel, tiny_runner
 from torch import nn
 
@@ -278,42 +273,16 @@ def test_bad_arguments(arguments, message):
         PreciseBNHook(**arguments)
 
 
-TWO_RANKS = """
-    import sys
-    import torch
-    import torch.distributed as dist
-    from test_precise_bn import _batches, _without_dropout
-    from mmmedmask.engine.hooks.precise_bn import (
-        forward_features, update_bn_statistics)
-
-    rank = int(sys.argv[1])
-    dist.init_process_group(
-        'gloo', init_method=sys.argv[2], rank=rank, world_size=2)
-    model = _without_dropout()
-    mine = range(0, 4) if rank == 0 else range(4, 8)
-    update_bn_statistics(model, _batches(mine, length=40), forward_features)
-    torch.save(model.state_dict(), sys.argv[3] + str(rank))
-    dist.destroy_process_group()
-"""
-
-
 def test_two_ranks_agree_on_the_mean_over_all_batches(tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    here = Path(__file__).parent
-    environment = dict(
-        os.environ, OMP_NUM_THREADS='1',
-        PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
-    ranks = [
-        subprocess.Popen([
-            sys.executable, '-c',
-            textwrap.dedent(TWO_RANKS),
-            str(rank), f'tcp://127.0.0.1:{port}',
-            str(tmp_path / 'rank')
-        ], env=environment) for rank in range(2)
-    ]
-    assert [process.wait(timeout=500) for process in ranks] == [0, 0]
+
+    def update_share(rank):
+        model = _without_dropout()
+        mine = range(0, 4) if rank == 0 else range(4, 8)
+        update_bn_statistics(
+            model, _batches(mine, length=40), forward_features)
+        torch.save(model.state_dict(), tmp_path / f'rank{rank}')
+
+    run_ranks(update_share, tmp_path)
     states = [
         torch.load(tmp_path / f'rank{rank}', weights_only=True)
         for rank in range(2)

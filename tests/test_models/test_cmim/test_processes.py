@@ -5,52 +5,19 @@ on after kill -9 is the run that was never interrupted.
 """
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
+import time
 
 import pytest
 import torch
-from PIL import Image
-
-from .tiny import draw_tile
-
-HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[2]
-
-TRAIN_STEPS = """
-import sys
-
-import torch
+from commands import call
 from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
+from PIL import Image
+from processes import run_ranks
 
-sys.path.insert(0, sys.argv[1])
-from test_cmim.tiny import batch, tiny_model
-
-folder, rank, size, sync_weight = sys.argv[2:]
-rank, size = int(rank), int(size)
-store = f'file://{folder}/store_{size}_{sync_weight}'
-torch.distributed.init_process_group(
-    'gloo', init_method=store, rank=rank, world_size=size)
-model = tiny_model(
-    backbone=dict(norm_cfg=dict(type='GN', num_groups=4)),
-    data_preprocessor=dict(color=dict(), views=dict(scale=(.2, .5))),
-    head=dict(sync_weight=sync_weight == 'True'))
-model = MMDistributedDataParallel(model)
-optimizer = torch.optim.SGD(model.parameters(), lr=.05, momentum=.9)
-wrapper = OptimWrapper(optimizer=optimizer)
-for step in range(3):
-    MessageHub.get_current_instance().update_info('iter', step)
-    samples = range(6 * step, 6 * step + 6)
-    model.train_step(batch(samples[rank::size]), wrapper)
-torch.save(model.module.state_dict(),
-           f'{folder}/{size}_{rank}_{sync_weight}.pth')
-torch.distributed.destroy_process_group()
-"""
+from .tiny import batch, draw_tile, tiny_model
 
 CONFIG = """
 _base_ = 'mmmedmask::_base_/default_runtime.py'
@@ -107,42 +74,34 @@ class KillHook(Hook):
 """
 
 
-def run(folder, commands):
-    """Run scripts; return their exit statuses and all that they printed."""
-    commands = json.dumps(
-        [[[str(part) for part in command] for command in group]
-         for group in commands])
-    environment = {
-        **os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
-        'PYTHONPATH': os.pathsep.join([str(folder), str(REPOSITORY)])
-    }
-    result = subprocess.run(
-        [sys.executable, HERE / 'forked_runs.py', commands],
-        capture_output=True, text=True, check=False, env=environment,
-        cwd=folder)
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output
-    return json.loads(result.stdout.splitlines()[-1]), output
+def train_steps(path, rank, size, sync_weight):
+    """Three steps as one of ``size`` ranks; save the weights."""
+    model = MMDistributedDataParallel(tiny_model(
+        backbone=dict(norm_cfg=dict(type='GN', num_groups=4)),
+        data_preprocessor=dict(color=dict(), views=dict(scale=(.2, .5))),
+        head=dict(sync_weight=sync_weight)))
+    wrapper = OptimWrapper(optimizer=torch.optim.SGD(
+        model.parameters(), lr=.05, momentum=.9))
+    for step in range(3):
+        MessageHub.get_current_instance().update_info('iter', step)
+        samples = range(6 * step, 6 * step + 6)
+        model.train_step(batch(samples[rank::size]), wrapper)
+    torch.save(model.module.state_dict(), path)
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_both_batches(tmp_path):
     """Check 11: the same weights after three steps, up to rounding."""
-    script = tmp_path / 'train_steps.py'
-    script.write_text(TRAIN_STEPS)
-
-    def command(rank, size, sync_weight):
-        return script, HERE.parent, tmp_path, rank, size, sync_weight
-
-    statuses, output = run(tmp_path, [
-        [command(0, 1, True)],
-        [command(0, 2, True), command(1, 2, True)],
-        [command(0, 2, False), command(1, 2, False)],
-    ])
-    assert statuses == [[0], [0, 0], [0, 0]], output
+    for size, sync_weight in ((1, True), (2, True), (2, False)):
+        folder = tmp_path / f'{size}_{sync_weight}'
+        folder.mkdir()
+        run_ranks(
+            lambda rank, folder=folder, size=size, sync=sync_weight:
+            train_steps(folder / f'{rank}.pth', rank, size, sync),
+            folder, size)
     alone, first, second, unsynced = (
         torch.load(tmp_path / f'{name}.pth', weights_only=True)
-        for name in ('1_0_True', '2_0_True', '2_1_True', '2_0_False'))
+        for name in ('1_True/0', '2_True/0', '2_True/1', '2_False/0'))
 
     def distance(one, other):
         return max(float((one[key] - other[key]).abs().max())
@@ -166,7 +125,7 @@ def read_losses(work_dir):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     tiles = tmp_path / 'tiles'
     tiles.mkdir()
     for index in range(8):
@@ -178,17 +137,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
         (tmp_path / name).write_text(
             CONFIG.replace('DATA', repr(str(tiles))).replace('HOOKS', hooks))
 
-    def command(config, work_dir):
-        return (REPOSITORY / 'tools' / 'train.py', tmp_path / config,
-                '--work-dir', tmp_path / work_dir, '--resume', 'auto')
+    def train(config, work_dir, status=0):
+        call('train.py', tmp_path / config, '--work-dir', tmp_path / work_dir,
+             '--resume', 'auto', status=status, fork=True)
 
-    statuses, output = run(tmp_path, [
-        [command('run.py', 'whole')],
-        [command('killed_run.py', 'parts')],
-        # The folder of a start is named by the second, so later.
-        [command('run.py', 'parts')],
-    ])
-    assert statuses == [[0], [-signal.SIGKILL], [0]], output
+    monkeypatch.syspath_prepend(tmp_path)
+    train('killed_run.py', 'parts', -signal.SIGKILL)
+    train('run.py', 'whole')
+    # The folder of a start is named by the second.
+    time.sleep(1)
+    train('run.py', 'parts')
 
     whole, = read_losses(tmp_path / 'whole')
     before, after = read_losses(tmp_path / 'parts')

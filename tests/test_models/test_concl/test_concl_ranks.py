@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_gimp.forked_ranks import run_ranks
+from processes import run_ranks
 from torch import nn
 
 from mmmedmask.models.concl.batch_shuffle import (

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from processes import run_ranks
 from torch import nn
 
-from .forked_ranks import run_ranks
 from .tiny_gimp import batch, tiny_gimp, total
 
 SIZE = 2

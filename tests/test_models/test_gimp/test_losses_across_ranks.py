@@ -4,12 +4,11 @@ import json
 
 import pytest
 import torch
+from processes import run_ranks
 from torch import nn
 
 from mmmedmask.functional.randomness import per_sample_uniform
 from mmmedmask.models.gimp import InfoNCEHead, TripletHead
-
-from .forked_ranks import run_ranks
 
 SIZE = 2
 LABELS = torch.tensor([0, 1, 0, 1, 1, 2, 2, 0])

@@ -1,0 +1,104 @@
+"""Run functions in processes of their own, which are copies of the test's.
+
+A copy has imported everything already; that takes longer than what a test
+wants to see. It ends without the test's way out: no fixture, no report.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+
+def run_forked(*works: Callable[[], int | None]) -> list[int]:
+    """Call functions at the same time, each in a copy of this process.
+
+    Returns:
+        Their exit statuses: what they return (0 for None), 1 after an
+        exception, which is printed, and -N if signal N ended them.
+    """
+    processes = [_start(work) for work in works]
+    statuses = []
+    try:
+        for process in processes:
+            status = os.waitpid(process, 0)[1]
+            statuses.append(os.waitstatus_to_exitcode(status))
+    finally:
+        # Also a test that runs out of time leaves none behind.
+        for process in processes[len(statuses):]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    return statuses
+
+
+def _start(work: Callable[[], int | None]) -> int:
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        # The copy has children of its own, data loaders' for instance.
+        multiprocessing.process._children.clear()
+        _hide_gpus()
+        status = work() or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _hide_gpus() -> None:
+    """A copy cannot use a GPU that the process has used before."""
+    if torch := sys.modules.get('torch'):
+        torch.cuda.is_available = lambda: False
+    if device := sys.modules.get('mmengine.device.utils'):
+        device.DEVICE = 'cpu'
+
+
+def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:
+    """Call ``work(rank)`` in the processes of a group; all have to succeed.
+
+    Args:
+        work: What each of them does.
+        folder: Where they meet, once.
+        size: Number of processes.
+    """
+
+    def rank_of(rank):
+
+        def join():
+            import torch
+            from torch import distributed
+
+            torch.set_num_threads(1)
+            distributed.init_process_group(
+                'gloo', init_method=f'file://{folder}/store', rank=rank,
+                world_size=size)
+            work(rank)
+            distributed.destroy_process_group()
+
+        return join
+
+    assert run_forked(*map(rank_of, range(size))) == [0] * size
+
+
+def evaluate_on_ranks(work: Callable[[int], dict], folder) -> list[dict]:
+    """Call ``work(rank)`` as two ranks; return what they returned.
+
+    They work in ``folder``, where MMEngine's results of ranks meet.
+    """
+
+    def write(rank):
+        os.chdir(folder)
+        with open(f'{rank}.json', 'w') as file:
+            json.dump(work(rank), file)
+
+    run_ranks(write, folder)
+    return [json.loads((folder / f'{rank}.json').read_text())
+            for rank in range(2)]
