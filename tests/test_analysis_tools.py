@@ -1,42 +1,10 @@
-"""The scripts that cut tiles, summarise runs and measure speed."""
+"""The scripts that summarise runs and measure speed."""
 
 import json
 import re
-import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
-from commands import TOOLS, call, run
-
-
-def test_cut_tiles_covers_every_pixel(tmp_path):
-    """Tiles at the border are moved inwards; together they show it all."""
-    picture = np.random.default_rng(0).integers(
-        0, 256, (50, 70, 3), dtype=np.uint8)
-    source = tmp_path / 'in'
-    source.mkdir()
-    cv2.imwrite(str(source / 'a.png'), picture)
-    cv2.imwrite(str(source / 'a_anno.png'), picture[..., 0])
-    output = run(sys.executable, TOOLS / 'dataset_converters/cut_tiles.py',
-                 source, tmp_path / 'out', '--size', 32, '--stride', 20,
-                 '--exclude', '*_anno*')
-    assert '6 tiles from 1 pictures' in output
-    canvas = np.full((50, 70, 3), -1)
-    for path in (tmp_path / 'out').iterdir():
-        top, left = map(int, re.findall(r'[yx](\d+)', path.stem))
-        canvas[top:top + 32, left:left + 32] = cv2.imread(str(path))
-    assert np.array_equal(canvas, picture)
-
-
-@pytest.mark.parametrize(('size', 'found'), [(64, '50x70'), (0, 'got 0')])
-def test_cut_tiles_refuses(tmp_path, size, found):
-    """Pictures that are too small, and sizes that are none, are named."""
-    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((50, 70, 3), np.uint8))
-    output = run(sys.executable, TOOLS / 'dataset_converters/cut_tiles.py',
-                 tmp_path, tmp_path / 'out', '--size', size, status=1)
-    assert found in output
+from commands import call
 
 
 def write_run(folder: Path, values: list[float]) -> None:

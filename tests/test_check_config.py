@@ -274,12 +274,12 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
     assert len(red) == 6, red
     assert 'split_folder: data/busi/splits/paper/train.csv' in red[1]
     assert 'paper holds test.csv' in red[1]
-    assert 'tools/dataset_converters/busi.py' in red[0]
+    assert 'tools/dataset_converters/convert.py busi ' in red[0]
     # One line for the folder, and none for what is below it.
     assert 'val_dataloader.dataset.data_root: data/glas' in red[2]
     assert 'docs/datasets.md#glas' in red[2]
     assert 'val_evaluator.ann_file' in red[3]
-    assert 'crag.py data/crag' in red[3]
+    assert 'convert.py crag data/crag' in red[3]
     assert 'train it first' in red[4]
     assert 'cmim_resnet18_8xb32-coslr-800e_nct.py' in red[4]
     assert 'load_from' in red[5]

@@ -1,41 +1,34 @@
-"""tools/dataset_converters as users run them."""
+"""tools/dataset_converters/convert.py, as users run it."""
 
+import csv
 import json
-import runpy
-import subprocess
+import re
+import shutil
 import sys
-from pathlib import Path
+from functools import partial
+from importlib import import_module
 
+import cv2
 import numpy as np
 import pytest
+from commands import TOOLS, call, load, run
 from PIL import Image
 
+from mmmedmask.datasets import SlideOmicDataset
+from mmmedmask.datasets.coco_instances import MASK_KINDS
+from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD
+from mmmedmask.datasets.nct_crc import NCT_CLASSES
 from mmmedmask.phantoms.glands import draw_gland_image
+from mmmedmask.phantoms.labelled_downloads import (
+    write_brain_download,
+    write_busi_download,
+    write_ham_download,
+    write_messidor_download,
+)
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-TOOLS = REPOSITORY / 'tools' / 'dataset_converters'
-
-
-def run(script, *arguments, cwd=REPOSITORY):
-    return subprocess.run(
-        [sys.executable, str(TOOLS / script),
-         *(str(argument) for argument in arguments)],
-        capture_output=True, text=True, cwd=cwd)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a script in this process, which spares the imports."""
-
-    def run_in_process(script, *arguments):
-        monkeypatch.syspath_prepend(str(TOOLS))
-        monkeypatch.setattr(
-            'sys.argv', [script, *(str(argument) for argument in arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(TOOLS / script), run_name='__main__')
-        return ended.value.code, capsys.readouterr()
-
-    return run_in_process
+TOOL = 'dataset_converters/convert.py'
+LABELLED = ('messidor2', 'brain_tumor_mri', 'ham10000', 'busi')
+convert = partial(call, TOOL)
 
 
 def save(path, image):
@@ -43,18 +36,90 @@ def save(path, image):
     Image.fromarray(image.astype(np.uint8)).save(path)
 
 
+def save_glas(folder, image, mask, names=('train_1', 'testA_1'),
+              ending='.png'):
+    for name in names:
+        save(folder / f'{name}{ending}', image)
+        save(folder / f'{name}_anno{ending}', mask)
+
+
+def test_help_imports_no_library_and_names_all():
+    """In a process of its own, whose modules are counted."""
+    code = ('import runpy, sys\n'
+            'try:\n'
+            f'    runpy.run_path({str(TOOLS / TOOL)!r}, run_name="__main__")\n'
+            'except SystemExit as end:\n'
+            '    heavy = {"numpy", "cv2", "torch", "mmengine", "mmmedmask"}\n'
+            '    print(end.code, sorted(heavy & set(sys.modules)))\n')
+    printed = run(sys.executable, '-c', code, '--help')
+    assert printed.endswith('0 []\n')
+    for name in load(TOOL).CONVERTERS:
+        assert re.search(rf'^    {name}\b', printed, re.MULTILINE), name
+    printed = run(sys.executable, '-c', code, 'glas', '--help')
+    assert printed.endswith('0 []\n')
+    assert '--split-components' in printed
+    assert 'train (85)' in printed
+
+
+def test_defaults_are_those_of_the_package():
+    """The tool repeats them, since it imports nothing for its help."""
+    tool = load(TOOL)
+    for name in (*LABELLED, 'glas', 'crag', 'nct_crc'):
+        needed = ['in', 'out'] if name in LABELLED else ['in']
+        expected = getattr(
+            import_module(f'mmmedmask.datasets.conversion.{name}'),
+            name.upper()).near_threshold if name in LABELLED else \
+            NEAR_THRESHOLD
+        assert tool.parse_args([name, *needed]).near_threshold == expected
+    kinds = dict(tool.GLAND_OPTIONS)['--mask-kind', ]
+    assert kinds['choices'] == MASK_KINDS
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['glass', '.'], "there is no 'glass'. Did you mean glas? Names: glas, c"),
+    ([], 'the following arguments are required: NAME'),
+    (['glas'], 'source'),
+    (['glas', '.', '--mask-kind', 'colour'], 'colour'),
+    (['glas', '.', '--chek'], 'unrecognized arguments: --chek'),
+    (['nct_crc', '.', '--near-threshold', '0'],
+     'must be in (0, 1], got 0.0'),
+    (['crag', '.', '--near-threshold', '2'], 'must be in (0, 1], got 2.0'),
+    *(([name, '.'], 'required: out') for name in LABELLED),
+])
+def test_bad_usage(arguments, message):
+    assert message in convert(*arguments, status=2)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['glas', 'nowhere'], 'error: nowhere does not exist'),
+    (['glas', '.', '--min-area', '-3'], 'got -3'),
+    (['crag', '.'], 'no such folder'),
+    (['nct_crc', 'nowhere'], 'does not exist'),
+    *(([name, 'nowhere', 'out'], 'error: nowhere does not exist')
+      for name in LABELLED),
+    (['cut_tiles', '.', 'out'], "error: no picture in . matches '*'"),
+    (['pair_tiles_and_genes', '--tiles', 'a', 'b', '--genes', 'c', '--out',
+      'out'], '2 folders of tiles need as many files of genes, got 1'),
+])
+def test_bad_input_gets_a_plain_message(tmp_path, arguments, message):
+    assert message in convert(*arguments, status=1, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- glands
+
+
 def test_glas_binary_masks_are_converted_with_a_warning(tmp_path):
     for seed, name in enumerate(('train_1', 'testA_1')):
         image, labels = draw_gland_image(96, seed)
-        save(tmp_path / f'{name}.png', image)
-        save(tmp_path / f'{name}_anno.png', 255 * (labels > 0))
+        save_glas(tmp_path, image, 255 * (labels > 0), (name, ))
     # From another folder, as users do.
-    done = run('glas.py', '.', '--check', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert 'train.json: 1 images' in done.stdout
-    assert 'WARNING: 1 of 1 masks are binary' in done.stdout
-    assert 'train 1 of 85, testA 1 of 60, testB 0 of 20' in done.stdout
-    assert 'PROBLEMS: none' in done.stdout
+    printed = run(sys.executable, TOOLS / TOOL, 'glas', '.', '--check',
+                  cwd=tmp_path)
+    assert 'train.json: 1 images' in printed
+    assert 'WARNING: 1 of 1 masks are binary' in printed
+    assert 'train 1 of 85, testA 1 of 60, testB 0 of 20' in printed
+    assert 'PROBLEMS: none' in printed
     content = json.loads((tmp_path / 'annotations/train.json').read_text())
     assert content['images'][0]['file_name'] == 'train_1.png'
     assert (tmp_path / 'annotations/check.txt').is_file()
@@ -65,70 +130,41 @@ def test_crag_with_copies_across_splits_fails_the_check(tmp_path):
         image, labels = draw_gland_image(96, 0)
         save(tmp_path / f'CRAG/{name}/Images/1.png', image)
         save(tmp_path / f'CRAG/{name}/Annotation/1.png', labels)
-    done = run('crag.py', tmp_path, '--out-dir', tmp_path / 'out', '--check')
-    assert done.returncode == 1
-    assert 'identical_across_splits (1)' in done.stdout
-    assert 'train 1 of 173, test 1 of 40' in done.stdout
+    printed = convert('crag', tmp_path, tmp_path / 'out', '--check', status=1)
+    assert 'identical_across_splits (1)' in printed
+    assert 'train 1 of 173, test 1 of 40' in printed
     report = json.loads((tmp_path / 'out/check.json').read_text())
     assert len(report['problems'][0]['files']) == 2
     content = json.loads((tmp_path / 'out/test.json').read_text())
     assert content['images'][0]['file_name'] == 'CRAG/valid/Images/1.png'
 
 
-def test_broken_image_is_named_and_nothing_written(tmp_path, call):
+def test_broken_image_is_named_and_nothing_written(tmp_path):
     image, labels = draw_gland_image(96, 0)
-    for name in ('train_1', 'testB_1'):
-        save(tmp_path / f'{name}.bmp', image)
-        save(tmp_path / f'{name}_anno.bmp', labels)
+    save_glas(tmp_path, image, labels, ('train_1', 'testB_1'), '.bmp')
     (tmp_path / 'testB_1.bmp').write_bytes(b'BM')
-    status, printed = call('glas.py', tmp_path)
-    assert status == 1
-    assert 'testB_1.bmp' in printed.err
-    assert 'nothing was written' in printed.err
+    printed = convert('glas', tmp_path, status=1)
+    assert 'testB_1.bmp' in printed
+    assert 'nothing was written' in printed
     assert not (tmp_path / 'annotations').exists()
+    # The check goes on nevertheless, and reports all.
+    printed = convert('glas', tmp_path, '--check', status=1)
+    assert 'nothing was written' in printed
+    assert 'testB_1.bmp' in (tmp_path / 'annotations/check.txt').read_text()
 
 
-@pytest.mark.parametrize(('script', 'arguments', 'message'), [
-    ('glas.py', ['nowhere'], 'error: nowhere does not exist'),
-    ('glas.py', ['.', '--min-area', '-3'], 'got -3'),
-    ('crag.py', ['.', '--near-threshold', '2'], 'got 2.0'),
-    ('crag.py', ['.'], 'no such folder'),
-    ('nct_crc.py', ['nowhere'], 'does not exist'),
-])
-def test_bad_input_is_said_plainly(
-        tmp_path, monkeypatch, call, script, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    status, printed = call(script, *arguments)
-    assert status == 1
-    assert message in printed.err
-
-
-@pytest.mark.parametrize(('script', 'arguments', 'message'), [
-    ('glas.py', [], 'data_root'),
-    ('glas.py', ['.', '--mask-kind', 'colour'], 'colour'),
-    ('nct_crc.py', ['.', '--near-threshold', '0'], 'got 0.0'),
-])
-def test_bad_usage(call, script, arguments, message):
-    status, printed = call(script, *arguments)
-    assert status == 2
-    assert message in printed.err
-
-
-def test_options_reach_the_annotations(tmp_path, call):
+def test_options_reach_the_annotations(tmp_path):
     image, _ = draw_gland_image(96, 0)
     mask = np.zeros((96, 96))
     mask[:30, :30] = mask[60:, 60:] = 1
     mask[50, 5] = 2
-    for name in ('train_1', 'testA_1'):
-        save(tmp_path / f'{name}.png', image)
-        save(tmp_path / f'{name}_anno.png', mask)
+    save_glas(tmp_path, image, mask)
 
     def instances(*options):
-        status, printed = call('glas.py', tmp_path, *options)
-        assert status == 0
+        printed = convert('glas', tmp_path, *options)
         content = json.loads(
             (tmp_path / 'annotations/train.json').read_text())
-        return len(content['annotations']), printed.out
+        return len(content['annotations']), printed
 
     number, printed = instances()
     assert number == 2
@@ -140,42 +176,135 @@ def test_options_reach_the_annotations(tmp_path, call):
     assert instances('--mask-kind', 'binary')[0] == 3
 
 
-def test_binary_masks_of_zeros_and_ones_are_suspected(tmp_path, call):
+def test_binary_masks_of_zeros_and_ones_are_suspected(tmp_path):
     image, _ = draw_gland_image(96, 0)
     mask = np.zeros((96, 96))
     mask[:30, :30] = mask[60:, 60:] = 1
-    for name in ('train_1', 'train_2', 'testA_1'):
-        save(tmp_path / f'{name}.png', image)
-        save(tmp_path / f'{name}_anno.png', mask)
-    _, printed = call('glas.py', tmp_path)
-    assert 'WARNING: no mask holds a number above 1' in printed.out
-    _, printed = call('glas.py', tmp_path, '--mask-kind', 'binary')
-    assert 'WARNING' not in printed.out
+    save_glas(tmp_path, image, mask, ('train_1', 'train_2', 'testA_1'))
+    assert 'WARNING: no mask holds a number above 1' in convert(
+        'glas', tmp_path)
+    assert 'WARNING' not in convert(
+        'glas', tmp_path, '--mask-kind', 'binary')
 
 
-def test_nct_crc(tmp_path, call):
+# ----------------------------------------------------------------- tiles
+
+
+def test_nct_crc(tmp_path):
     rng = np.random.default_rng(0)
-    for name in ('ADI', 'BACK', 'DEB', 'LYM', 'MUC', 'MUS', 'NORM', 'STR',
-                 'TUM'):
+    for name in NCT_CLASSES:
         coarse = rng.integers(0, 256, (28, 28, 3), np.uint8)
         save(tmp_path / 'data' / name / f'{name}-A.tif',
              np.kron(coarse, np.ones((8, 8, 1))))
-    done = run('nct_crc.py', tmp_path, '--val-fraction', '0.34', '--check')
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert 'train: 6 tiles (ConCL: 80000)' in done.stdout
-    assert 'TUM 1 of 14317' in done.stdout
-    assert 'drew a split' in done.stdout
+    printed = convert('nct_crc', tmp_path, '--val-fraction', '0.34',
+                      '--check')
+    assert 'train: 6 tiles (ConCL: 80000)' in printed
+    assert 'TUM 1 of 14317' in printed
+    assert 'drew a split' in printed
     before = (tmp_path / 'meta/train.txt').read_text()
-    _, printed = call('nct_crc.py', tmp_path, '--seed', '5')
-    assert 'list files that are there are used' in printed.out
+    assert 'list files that are there are used' in convert(
+        'nct_crc', tmp_path, '--seed', '5')
     assert (tmp_path / 'meta/train.txt').read_text() == before
-    status, printed = call(
-        'nct_crc.py', tmp_path, '--lists', tmp_path / 'meta')
-    assert status == 1
-    assert '--overwrite' in printed.err
-    status, _ = call('nct_crc.py', tmp_path, '--seed', '5', '--overwrite')
-    assert status == 0
+    assert '--overwrite' in convert(
+        'nct_crc', tmp_path, '--lists', tmp_path / 'meta', status=1)
+    convert('nct_crc', tmp_path, '--seed', '5', '--overwrite')
     assert (tmp_path / 'meta/train.txt').read_text() != before
+
+
+def test_cut_tiles_covers_every_pixel(tmp_path):
+    """Tiles at the border are moved inwards; together they show it all."""
+    picture = np.random.default_rng(0).integers(
+        0, 256, (50, 70, 3), dtype=np.uint8)
+    save(tmp_path / 'in/a.png', picture)
+    save(tmp_path / 'in/a_anno.png', picture[..., 0])
+    printed = convert('cut_tiles', tmp_path / 'in', tmp_path / 'out',
+                      '--size', 32, '--stride', 20, '--exclude', '*_anno*')
+    assert '6 tiles from 1 pictures' in printed
+    canvas = np.full((50, 70, 3), -1)
+    for path in (tmp_path / 'out').iterdir():
+        top, left = map(int, re.findall(r'[yx](\d+)', path.stem))
+        canvas[top:top + 32, left:left + 32] = cv2.imread(
+            str(path))[..., ::-1]
+    assert np.array_equal(canvas, picture)
+
+
+@pytest.mark.parametrize(('size', 'message'), [(64, '50x70'), (0, 'got 0')])
+def test_cut_tiles_refuses(tmp_path, size, message):
+    """Pictures that are too small, and sizes that are none, are named."""
+    save(tmp_path / 'a.png', np.zeros((50, 70, 3)))
+    assert message in convert('cut_tiles', tmp_path, tmp_path / 'out',
+                              '--size', size, status=1)
+
+
+# ------------------------------------------------------- labelled images
+
+
+def test_brain_tumor_mri_with_a_leak_fails_the_check(tmp_path):
+    write_brain_download(tmp_path / 'in')
+    shutil.copy(tmp_path / 'in/Training/glioma/Tr-gl_0000.jpg',
+                tmp_path / 'in/Testing/glioma/Te-gl_0009.jpg')
+    printed = convert('brain_tumor_mri', 'in', 'out', '--check',
+                      cwd=tmp_path, status=1)
+    assert 'Training/notumor 4 of 1595' in printed
+    assert 'official/val: 9 images (glioma 3, meningioma 2' in printed
+    assert 'clean/val: 8 images (glioma 2, meningioma 2' in printed
+    assert 'clean-train/train: 15 images (glioma 3' in printed
+    assert 'identical_across_splits (1)' in printed
+    report = json.loads((tmp_path / 'out/check.json').read_text())
+    assert report['problems'][0]['files'] == [
+        'images/Testing/glioma/Te-gl_0009.jpg',
+        'images/Training/glioma/Tr-gl_0000.jpg']
+    train = [(tmp_path / f'out/splits/{name}/train.csv').read_text()
+             for name in ('official', 'clean')]
+    assert train[0] == train[1]
+
+
+@pytest.mark.parametrize(('name', 'write', 'arguments', 'splits'), [
+    ('ham10000', write_ham_download, ({'nv': 10, 'df': 4}, ),
+     # Targets are 3 and 1, and lesions have two images here.
+     {'paper': 4, 'lesion': 2}),
+    ('busi', write_busi_download,
+     ({'benign': 10, 'malignant': 4, 'normal': 4}, ),
+     {'paper': 5, 'grouped': 5}),
+    ('messidor2', write_messidor_download, ([10, 4, 4, 4, 4], ),
+     {'paper': 7, 'patient': None}),
+    ('brain_tumor_mri', write_brain_download, (),
+     {'official': 8, 'clean': 8, 'clean-train': 8}),
+])
+def test_labelled_images(tmp_path, name, write, arguments, splits):
+    write(tmp_path / 'in', *arguments)
+    out = tmp_path / 'out'
+    printed = convert(name, tmp_path / 'in', out, '--copy')
+    assert 'error' not in printed
+    assert 'copied' in printed
+    assert 'NOTICE: This is not the complete' in printed
+    assert not (out / 'check.txt').exists()
+    assert sorted(path.name for path in (out / 'splits').iterdir()) == sorted(
+        splits)
+    for split, number in splits.items():
+        text = (out / f'splits/{split}/val.csv').read_text()
+        if number is not None:
+            assert len(text.splitlines()) == 1 + number
+    before = (out / 'splits' / next(iter(splits)) / 'val.csv').read_bytes()
+    printed = convert(name, tmp_path / 'in', out, '--seed', '3', '--check')
+    assert 'PROBLEMS: none' in printed
+    assert f'The complete report: {out / "check.txt"}' in printed
+    after = (out / 'splits' / next(iter(splits)) / 'val.csv').read_bytes()
+    # Nothing is drawn for Brain Tumor MRI.
+    assert (before == after) == (name == 'brain_tumor_mri')
+
+
+def test_broken_labelled_image_is_named_and_nothing_written(tmp_path):
+    write_brain_download(tmp_path / 'in')
+    (tmp_path / 'in/Testing/glioma/Te-gl_0000.jpg').write_bytes(b'\xff\xd8')
+    printed = convert('brain_tumor_mri', tmp_path / 'in', tmp_path / 'out',
+                      '--check', status=1)
+    assert 'Te-gl_0000.jpg' in printed
+    assert 'error: nothing was written' in printed
+    assert not (tmp_path / 'out').exists()
+
+
+# ------------------------------------------------------------------ bags
 
 
 def musk_table(path, num_molecules=9):
@@ -190,26 +319,23 @@ def musk_table(path, num_molecules=9):
     return path
 
 
-def test_musk_bags_folds_and_cohort(tmp_path, call):
-    from mmmedmask.datasets import SlideOmicDataset
+def test_musk_bags_folds_and_cohort(tmp_path):
     table = musk_table(tmp_path / 'musk.csv', 12)
     out = tmp_path / 'out'
-    status, told = call('musk.py', table, out, '--folds', 3)
-    assert status == 0, told.err
+    printed = convert('musk', table, out, '--folds', 3)
     assert ("12 molecules {'musk': 6, 'non-musk': 6} of 1 to 3 shapes, "
-            '3 folds') in told.out
+            '3 folds') in printed
     tested = []
     for fold in range(3):
-        sets = {
-            split: SlideOmicDataset(
+        train, test = (
+            SlideOmicDataset(
                 'cohort.csv', str(out), split,
                 split_file=f'folds/splits_{fold}.csv', modalities=['slides'],
                 feature_root=str(out / 'features'))
-            for split in ('train', 'test')
-        }
-        assert [len(one) for one in sets.values()] == [8, 4]
-        assert sum(sets['test'].get_gt_labels()) == 2
-        tested += [sets['test'].get_data_info(place)['case_id']
+            for split in ('train', 'test'))
+        assert (len(train), len(test)) == (8, 4)
+        assert sum(test.get_gt_labels()) == 2
+        tested += [test.get_data_info(place)['case_id']
                    for place in range(4)]
     assert sorted(tested) == [f'molecule-{n:02d}' for n in range(1, 13)]
     # In angstrom, in the order of the table.
@@ -227,10 +353,61 @@ def test_musk_bags_folds_and_cohort(tmp_path, call):
      'line 2 gives molecule 1 another label'),
     ('', 'has no shape'),
     ('1,1' + 166 * ',0', "class 'musk' has 1 cases, 10 folds")])
-def test_musk_tables_that_are_none(tmp_path, call, line, message):
+def test_musk_tables_that_are_wrong(tmp_path, line, message):
     table = tmp_path / 'musk.csv'
     table.write_text(line and line + '\n')
-    status, told = call('musk.py', table, tmp_path / 'out')
-    assert status == 1
-    assert message in told.err
+    assert message in convert('musk', table, tmp_path / 'out', status=1)
     assert not (tmp_path / 'out').exists()
+
+
+def _draw_tiles_and_genes(folder):
+    """Six tiles and four samples of two classes."""
+    random = np.random.default_rng(0)
+    for label in ('bright', 'dark'):
+        for number in range(6):
+            tile = random.integers(0, 100, (32, 32, 3), np.uint8)
+            save(folder / label / f'{number}.png',
+                 tile + 150 * (label == 'bright'))
+        genes = [f'ENSG{number:011d}' for number in range(20)]
+        values = random.integers(1, 900, (20, 4)) + .5
+        lines = ['\t'.join(['', *(f'{label}-{n}' for n in range(4))])]
+        lines += ['\t'.join([gene, *map(str, row)])
+                  for gene, row in zip(genes, values, strict=True)]
+        (folder / f'{label}_tpm.tsv').write_text('\n'.join(lines) + '\n')
+
+
+def test_paired_tiles_and_genes_say_what_they_are(tmp_path):
+    _draw_tiles_and_genes(tmp_path)
+    out = tmp_path / 'out'
+    printed = convert(
+        'pair_tiles_and_genes', '--tiles', tmp_path / 'bright',
+        tmp_path / 'dark', '--genes', tmp_path / 'bright_tpm.tsv',
+        tmp_path / 'dark_tpm.tsv', '--unit', 'tpm', '--bag-size', 2,
+        '--tile-size', 32, '--split', .34, .33, .33, '--out', out)
+    # 4 x 4 patches of each of two tiles.
+    assert '6 bags of 32 to 32 patches' in printed
+    assert 'synthetic pairing' in printed
+    assert (out / 'README.txt').read_text().startswith('SYNTHETIC PAIRING')
+    with (out / 'cohort.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row['rna_id'] for row in rows}) == len(rows) == 6
+    for row in rows:
+        assert row['rna_id'].startswith(row['label'])
+    dataset = SlideOmicDataset(
+        'cohort.csv', data_root=str(out), split='train',
+        feature_root='features',
+        expression=dict(path=['expression/bright.npz',
+                              'expression/dark.npz']),
+        pipeline=[dict(type='mmmedmask.LoadSlideFeatures'),
+                  dict(type='mmmedmask.LoadExpression'),
+                  dict(type='mmmedmask.PackSlideOmicInputs')])
+    assert len(dataset) == 2
+    inputs = dataset[0]['inputs']
+    assert inputs['patches'].shape == (32, 128)
+    assert inputs['patches'].isfinite().all()
+    assert inputs['genes'].shape == (20, )
+    places = inputs['coords']
+    # Two tiles side by side, row by row inside each.
+    assert places[:5].tolist() == [[0, 0], [8, 0], [16, 0], [24, 0], [0, 8]]
+    assert places[16].tolist() == [32, 0]
+    assert len(np.unique(places, axis=0)) == 32

@@ -141,9 +141,9 @@ def test_data_sets_are_complete_or_not(doctor, tmp_path):
     assert lines['BUSI'].status == 'red'
     assert 'classes.txt, images, splits/paper/train.csv' \
         in lines['BUSI'].message
-    assert f'busi.py path/to/download {busi}' in lines['BUSI'].mend
+    assert f'convert.py busi path/to/download {busi}' in lines['BUSI'].mend
     assert lines['CRAG'].status == 'yellow'
-    assert 'crag.py' in lines['CRAG'].mend
+    assert 'convert.py crag' in lines['CRAG'].mend
 
 
 def test_known_data_are_in_the_documentation(doctor):

@@ -4,7 +4,6 @@ Masks are written as compressed run-length encoding: polygons from contours
 lose half a pixel at every border, and holes.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from pycocotools import mask as rle_tools
+
+from mmmedmask.datasets.image_io import gray_channel
+from mmmedmask.util.atomic_files import write_json
+from mmmedmask.util.checks import check_choice, check_range
 
 MASK_KINDS = ('auto', 'instances', 'binary')
 
@@ -44,13 +47,8 @@ class InstanceOptions:
     min_area: int = 0
 
     def __post_init__(self) -> None:
-        if self.mask_kind not in MASK_KINDS:
-            raise ValueError(
-                f'mask_kind must be one of {MASK_KINDS}, got '
-                f'{self.mask_kind!r}')
-        if self.min_area < 0:
-            raise ValueError(
-                f'min_area must be at least 0, got {self.min_area}')
+        check_choice('mask_kind', self.mask_kind, MASK_KINDS)
+        check_range('min_area', self.min_area, 0)
 
 
 def mask_to_labels(mask: np.ndarray) -> np.ndarray:
@@ -77,12 +75,11 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
     if mask.ndim != 3:
         raise ValueError(
             f'a mask has the shape (H, W) or (H, W, C), got {mask.shape}')
-    colours = mask[..., :-1] if mask.shape[2] in (2, 4) else mask
-    if (colours != colours[..., :1]).any():
-        raise ValueError(
-            f'the {colours.shape[2]} channels of the mask differ; expected '
-            'instance numbers or 0/255, not colours')
-    return colours[..., 0]
+    try:
+        return gray_channel(mask)
+    except ValueError as error:
+        raise ValueError(f'the mask {error} (instance numbers, or 0 and '
+                         '255)') from error
 
 
 def is_binary_mask(labels: np.ndarray) -> bool:
@@ -171,6 +168,32 @@ class SplitTotals:
     tiny: int = 0
     in_several_parts: int = 0
 
+    def remarks(self) -> list[str]:
+        """Say what was decided on the way, a sentence each."""
+        lines = []
+        if self.binary_masks:
+            lines.append(
+                f'WARNING: {len(self.binary_masks)} of {self.images} masks '
+                'are binary. Their instances are connected parts: glands '
+                'that touch became one.')
+        if (self.in_several_parts and self.images > 1
+                and self.zero_one_masks == self.images):
+            lines.append(
+                'WARNING: no mask holds a number above 1. If they only say '
+                'gland or not, use --mask-kind binary.')
+        for number, remark in (
+                (self.in_several_parts, 'instances consist of several parts '
+                 '(--split-components separates them)'),
+                (self.tiny, f'instances have fewer than {TINY_AREA} pixels, '
+                 'probably specks (--min-area leaves them out)'),
+                (self.too_small, 'instances left out, smaller than '
+                 '--min-area'),
+                (len(self.empty_images), 'images without instances: '
+                 + ', '.join(self.empty_images[:5]))):
+            if number:
+                lines.append(f'NOTICE: {number} {remark}')
+        return lines
+
 
 class CocoInstanceWriter:
     """Collect images with instance masks and write one COCO file.
@@ -247,11 +270,7 @@ class CocoInstanceWriter:
         Args:
             path: The json file.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(self._content, separators=(',', ':')),
-            encoding='utf-8')
+        write_json(path, self._content, indent=None, separators=(',', ':'))
 
 
 def encode_mask(mask: np.ndarray) -> dict:

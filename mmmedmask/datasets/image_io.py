@@ -66,6 +66,27 @@ def read_image(path: str | Path) -> np.ndarray:
     return _read_with_opencv(encoded, path)
 
 
+def gray_channel(image: np.ndarray) -> np.ndarray:
+    """Take the one channel of an image whose colours are equal.
+
+    Args:
+        image: Shape (H, W, C). With two or four channels the last one is
+            alpha and plays no part.
+
+    Returns:
+        Shape (H, W).
+
+    Raises:
+        ValueError: If channels differ; the message goes on a sentence that
+            begins with the image.
+    """
+    colours = image[..., :-1] if image.shape[2] in (2, 4) else image
+    if (colours != colours[..., :1]).any():
+        raise ValueError(f'has colours: {colours.shape[2]} channels that '
+                         'differ, expected gray values')
+    return colours[..., 0]
+
+
 def _read_with_opencv(encoded: bytes, path: Path) -> np.ndarray:
     """Decode with OpenCV and bring colours into RGB(A) order."""
     is_jpeg = encoded[:2] == b'\xff\xd8'

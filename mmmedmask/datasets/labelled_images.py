@@ -1,7 +1,7 @@
 """Images with one class each, and where there are any, their lesion masks.
 
-One layout for all data sets of this kind; the converters in
-``tools/dataset_converters`` make it from the official downloads.
+One layout for all data sets of this kind;
+``tools/dataset_converters/convert.py`` makes it from the official downloads.
 """
 
 import csv
@@ -140,8 +140,8 @@ def read_classes(data_root: Path) -> tuple[str, ...]:
     path = data_root / CLASS_FILE
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} does not exist; the converters in '
-            'tools/dataset_converters write it')
+            f'{path} does not exist; tools/dataset_converters/convert.py '
+            'writes it')
     classes = read_list_file(path)
     twice = sorted({name for name in classes if classes.count(name) > 1})
     if twice:

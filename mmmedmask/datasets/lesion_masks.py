@@ -1,10 +1,14 @@
-"""Read the lesion mask of an image."""
+"""Lesion masks: read one as it must be, or bring a download's to 0 and 1."""
 
 from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.image_io import (
+    ImageFileError,
+    gray_channel,
+    read_image,
+)
 
 
 def read_lesion_mask(path: str | Path) -> np.ndarray:
@@ -24,11 +28,11 @@ def read_lesion_mask(path: str | Path) -> np.ndarray:
     """
     image = read_image(path)
     try:
-        mask = gray_values(image)
+        mask = _gray_bytes(image)
     except ValueError as error:
         raise ImageFileError(f'The lesion mask {path} {error}') from error
-    lesion = mask > 127 if mask.max() > 1 else mask == 1
-    others = np.setdiff1d(mask, [0, 255] if mask.max() > 1 else [0, 1])
+    white = 255 if mask.max() > 1 else 1
+    others = np.setdiff1d(mask, [0, white])
     if len(others):
         share = np.isin(mask, others).mean()
         raise ImageFileError(
@@ -36,29 +40,44 @@ def read_lesion_mask(path: str | Path) -> np.ndarray:
             f'{share:.1%} of its pixels hold other values, such as '
             f'{others[len(others) // 2]}: is it a mask, and not compressed '
             'with loss or resized with interpolation?')
-    return lesion
+    return mask == white
 
 
-def gray_values(image: np.ndarray) -> np.ndarray:
-    """Take the one channel of a black and white picture.
+def mask_to_binary(image: np.ndarray) -> np.ndarray:
+    """Turn the pixels of a download's mask into lesion or not.
 
     Args:
-        image: uint8 of shape (H, W, C): gray, gray with alpha, RGB or RGBA.
-            Colours have to be gray, alpha is not looked at.
+        image: uint8 of shape (H, W, C), gray or with equal colours. Values
+            are 0 and 255, 0 and 1, or a few others near to black or white,
+            as compression leaves them.
 
     Returns:
-        uint8 of shape (H, W).
+        Boolean array of shape (H, W), True on the lesion.
 
     Raises:
-        ValueError: If it is of another type, or has colours; the message
-            goes on a sentence that begins with the picture.
+        ValueError: If the mask has colours, another type than uint8, values
+            between black and white in more than one pixel of 20, or nothing
+            white though it is not black (class numbers, for instance).
     """
+    try:
+        values = _gray_bytes(image)
+    except ValueError as error:
+        raise ValueError(f'the mask {error}') from error
+    brightest = int(values.max(initial=0))
+    if brightest <= 1:
+        return values == 1
+    if brightest <= 127:
+        raise ValueError(
+            f'the largest value of the mask is {brightest}; expected 0 and '
+            '255, or 0 and 1')
+    between = ((values > 63) & (values < 192)).mean()
+    if between > 0.05:
+        raise ValueError(
+            f'{between:.1%} of the mask is neither black nor white')
+    return values > 127
+
+
+def _gray_bytes(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         raise ValueError(f'holds {image.dtype}, expected uint8')
-    if image.shape[2] in (2, 4):
-        image = image[..., :-1]
-    if image.shape[2] not in (1, 3) or (image != image[..., :1]).any():
-        raise ValueError(
-            f'has colours: {image.shape[2]} channels that differ, expected '
-            'black and white')
-    return image[..., 0]
+    return gray_channel(image)

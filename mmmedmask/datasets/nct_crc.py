@@ -34,8 +34,8 @@ class NCTCRC(ImageFileDataset):
 
     A line of ``train.txt`` is ``CLASS/CLASS-XXXXXXXX.tif``; in
     ``train_labeled.txt`` a blank and the label follow.
-    ``tools/dataset_converters/nct_crc.py`` writes the lists where they are
-    missing, and reads all tiles once.
+    ``tools/dataset_converters/convert.py nct_crc`` writes the lists where
+    they are missing, and reads all tiles once.
 
     Args:
         data_root: The folder with ``meta`` and the tiles.

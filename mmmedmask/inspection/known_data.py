@@ -26,7 +26,7 @@ class KnownData(NamedTuple):
     section: str
 
 
-_CONVERT = 'python tools/dataset_converters/'
+_CONVERT = 'python tools/dataset_converters/convert.py '
 _GLANDS = ('annotations/train.json', 'annotations/test.json')
 _BAGS = ('cohort.csv', 'features')
 _GENES = ('cohort.csv', 'expression.npz')
@@ -43,41 +43,41 @@ KNOWN_DATA: Mapping[str, KnownData] = {
     'NCT': KnownData(
         'NCT-CRC-HE-100K-NONORM',
         ('meta/train.txt', 'data|NCT-CRC-HE-100K-NONORM'),
-        f'{_CONVERT}nct_crc.py {{folder}} --check',
+        f'{_CONVERT}nct_crc {{folder}} --check',
         'nct-crc-he-100k-nonorm'),
     'glas': KnownData(
-        'GlaS', _GLANDS, f'{_CONVERT}glas.py {{folder}} --check', 'glas'),
+        'GlaS', _GLANDS, f'{_CONVERT}glas {{folder}} --check', 'glas'),
     'crag': KnownData(
-        'CRAG', _GLANDS, f'{_CONVERT}crag.py {{folder}} --check', 'crag'),
+        'CRAG', _GLANDS, f'{_CONVERT}crag {{folder}} --check', 'crag'),
     'messidor2': KnownData(
         'Messidor-2', _labelled('paper'),
-        f'{_CONVERT}messidor2.py path/to/download {{folder}} --check',
+        f'{_CONVERT}messidor2 path/to/download {{folder}} --check',
         'messidor-2'),
     'brain_tumor_mri': KnownData(
         'Brain Tumor MRI', _labelled('official', 'clean-train'),
-        f'{_CONVERT}brain_tumor_mri.py path/to/download {{folder}} --check',
+        f'{_CONVERT}brain_tumor_mri path/to/download {{folder}} --check',
         'brain-tumor-mri'),
     'ham10000': KnownData(
         'HAM10000', _labelled('paper', 'lesion'),
-        f'{_CONVERT}ham10000.py path/to/download {{folder}} --check',
+        f'{_CONVERT}ham10000 path/to/download {{folder}} --check',
         'ham10000'),
     'busi': KnownData(
         'BUSI', _labelled('paper', 'grouped'),
-        f'{_CONVERT}busi.py path/to/download {{folder}} --check', 'busi'),
+        f'{_CONVERT}busi path/to/download {{folder}} --check', 'busi'),
     'tcga_nsclc': KnownData(
         'TCGA-NSCLC', (*_BAGS, 'expression.tsv|rna'),
         'put cohort.csv, features/ and expression.tsv into {folder}',
         'tcga-nsclc-and-your-own-slides-with-genes'),
     'tcga-brca': KnownData(
         'TCGA of PORPOISE, breast', _GENES,
-        f'{_CONVERT}porpoise.py path/to/datasets_csv_mutsig {{folder}} '
+        f'{_CONVERT}porpoise path/to/datasets_csv_mutsig {{folder}} '
         '--cohorts brca --classes IDC ILC --check', 'tcga-of-porpoise'),
     'tcga-five-types': KnownData(
         'TCGA counts', _GENES,
-        f'{_CONVERT}tcga_counts.py path/to/ref_data {{folder}} --check',
+        f'{_CONVERT}tcga_counts path/to/ref_data {{folder}} --check',
         'tcga-counts'),
     'musk1': KnownData(
-        'musk1', _BAGS, f'{_CONVERT}musk.py path/to/musk1.csv {{folder}}',
+        'musk1', _BAGS, f'{_CONVERT}musk path/to/musk1.csv {{folder}}',
         'musk1'),
     'lc25000-resnet18-untrained': KnownData(
         'bags of LC25000', _BAGS,
@@ -86,7 +86,7 @@ KNOWN_DATA: Mapping[str, KnownData] = {
         '--tile-size 112 --out {folder}', 'lc25000'),
     'synthetic_pairs': KnownData(
         'a synthetic pairing', _BAGS,
-        f'{_CONVERT}pair_tiles_and_genes.py --out {{folder}} ...',
+        f'{_CONVERT}pair_tiles_and_genes --out {{folder}} ...',
         'a-synthetic-pairing'),
 }
 

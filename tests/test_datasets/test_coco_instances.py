@@ -213,7 +213,7 @@ def test_mask_to_labels(mask, expected):
 
 
 @pytest.mark.parametrize(('mask', 'message'), [
-    (np.array([[[255, 0, 0]]], np.uint8), 'channels of the mask differ'),
+    (np.array([[[255, 0, 0]]], np.uint8), '3 channels that differ'),
     (np.array([[0.5]]), 'float64'),
     (np.zeros((1, 2, 3, 4), np.uint8), r'\(1, 2, 3, 4\)'),
 ])

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
 from mmmedmask.datasets.conversion.busi import BUSI
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
-from mmmedmask.datasets.conversion.labelled_source import prepare
+from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 from mmmedmask.phantoms.labelled_downloads import (
     write_brain_download,

@@ -1,7 +1,7 @@
 """Brain Tumor MRI for classification: 5,712 training and 1,311 test images.
 
 Augmentation and batch of MSMAE's fine-tuning (arXiv 2305.05871).
-tools/dataset_converters/brain_tumor_mri.py writes the data set.
+tools/dataset_converters/convert.py brain_tumor_mri writes the data set.
 """
 
 # ========================= Frequently modified =========================

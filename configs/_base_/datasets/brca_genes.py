@@ -1,6 +1,6 @@
 """Genes of breast cancers, ductal (IDC) against lobular (ILC), by folds.
 
-tools/dataset_converters/porpoise.py with --cohorts brca --classes IDC ILC
+tools/dataset_converters/convert.py porpoise --cohorts brca --classes IDC ILC
 writes data_root; tools/cross_validate.py --draw 5 draws its folds.
 """
 

@@ -1,7 +1,7 @@
 """BUSI for MSMAE: 547 training and 233 validation images.
 
 Augmentation and batch of MSMAE's pre-training (arXiv 2305.05871).
-tools/dataset_converters/busi.py writes the data set.
+tools/dataset_converters/convert.py busi writes the data set.
 """
 
 # ========================= Frequently modified =========================

@@ -1,8 +1,9 @@
 """BUSI with lesion masks for SETR: 547 training and 233 validation images.
 
 The layout and the split are those of pre-training and classification;
-tools/dataset_converters writes them. Augmentation of MSMAE's paper
-(Table 6): rotation by right angles; then all images are squashed to one size.
+tools/dataset_converters/convert.py busi writes them. Augmentation of MSMAE's
+paper (Table 6): rotation by right angles; then all images are squashed to one
+size.
 """
 
 # ========================= Frequently modified =========================

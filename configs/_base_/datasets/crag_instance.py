@@ -1,7 +1,7 @@
 """CRAG as COCO instances: 173 training images, 40 test images.
 
 Sizes and augmentation of ConCL's Detectron2 recipe. The json files come
-from tools/dataset_converters/crag.py.
+from tools/dataset_converters/convert.py crag.
 """
 
 # ========================= Frequently modified =========================

@@ -1,7 +1,7 @@
 """HAM10000 for classification: 7,014 training and 3,001 validation images.
 
 Augmentation and batch of MSMAE's fine-tuning (arXiv 2305.05871).
-tools/dataset_converters/ham10000.py writes the data set.
+tools/dataset_converters/convert.py ham10000 writes the data set.
 """
 
 # ========================= Frequently modified =========================

@@ -1,7 +1,7 @@
 """Messidor-2 for MSMAE: 1,222 training and 522 validation images.
 
 Augmentation and batch of MSMAE's pre-training (arXiv 2305.05871).
-tools/dataset_converters/messidor2.py writes the data set.
+tools/dataset_converters/convert.py messidor2 writes the data set.
 """
 
 # ========================= Frequently modified =========================

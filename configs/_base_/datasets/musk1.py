@@ -1,6 +1,6 @@
 """musk1: 92 molecules as bags of 2 to 40 shapes, a fold at a time.
 
-tools/dataset_converters/musk.py writes the data set, and
+tools/dataset_converters/convert.py musk writes the data set, and
 tools/cross_validate.py puts each fold's split_file in. There is no
 validation split: training runs to its last epoch, as in published results.
 """

@@ -1,9 +1,9 @@
 """A SYNTHETIC pairing of real tiles and real genes, at the real lengths.
 
-tools/dataset_converters/pair_tiles_and_genes.py makes it: bags of about 6,300
-patches of LC25000's adenocarcinoma and squamous tiles, and counts of 56,537
-genes of two kinds of tumour of other organs. No patient has both; scores on
-it show that a model runs, and nothing about patients.
+tools/dataset_converters/convert.py pair_tiles_and_genes makes it: bags of
+about 6,300 patches of LC25000's adenocarcinoma and squamous tiles, and counts
+of 56,537 genes of two kinds of tumour of other organs. No patient has both;
+scores on it show that a model runs, and nothing about patients.
 """
 
 # ========================= Frequently modified =========================

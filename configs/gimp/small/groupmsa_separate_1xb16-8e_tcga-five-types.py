@@ -1,7 +1,7 @@
 """GroupMSA on 56,537 genes, five tumour types; see docs/results.md.
 
-tools/dataset_converters/tcga_counts.py writes the data. 960 fragments of 59
-genes in 32 groups, as many as for the paper's 60,480.
+tools/dataset_converters/convert.py tcga_counts writes the data. 960 fragments
+of 59 genes in 32 groups, as many as for the paper's 60,480.
 """
 
 _base_ = './groupmsa_separate_1xb32-6e_tcga-brca.py'

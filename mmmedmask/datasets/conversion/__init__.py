@@ -1,6 +1,9 @@
 """Turn official downloads into our layouts, and say what is wrong in them.
 
-The scripts in ``tools/dataset_converters`` are thin; what they do is here.
+``tools/dataset_converters/convert.py`` is thin; what it does is here. Each
+data set has a conversion with ``write(out)``, which returns what was written
+in lines to print, ``notices``, and mostly ``check(out)``, which returns a
+report.
 """
 
 

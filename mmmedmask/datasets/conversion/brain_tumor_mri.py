@@ -6,7 +6,7 @@ quarters of its test images are copies of training images, mostly mirrored
 ones; see docs/datasets.md.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from mmmedmask.datasets.conversion.folders import (
     image_files,
     only_folder,
 )
-from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
-from mmmedmask.datasets.conversion.labelled_source import (
+from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
+    Split,
+    by_attribute,
+)
+from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
     LabelledSource,
-    group_by_copies,
 )
 
 BRAIN_CLASSES = ('glioma', 'meningioma', 'notumor', 'pituitary')
@@ -84,7 +87,7 @@ def find_images(download: Path) -> FoundImages:
         })
     if ignored:
         notices.append(f'Files that are no images: {dict(ignored)}.')
-    return FoundImages(sorted(images, key=lambda one: one.path), notices)
+    return FoundImages(images, notices)
 
 
 def make_splits(images: Sequence[LabelledImage], copies: Copies,
@@ -106,22 +109,18 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
     Returns:
         The splits by name.
     """
-    groups = defaultdict(list)
-    for image in images:
-        groups[image.group].append(image)
     parts = {name: [image for image in images if _part(image) == folder]
              for name, folder in BRAIN_PARTS.items()}
-    by_path = {image.path: image for image in images}
+    labels = {image.path: image.label for image in images}
     contradictory = {
-        path for group in copies.identical
-        if len({by_path[path].label for path in group}) > 1
-        for path in group
+        record.name for group in copies.identical
+        if len({labels[record.name] for record in group}) > 1
+        for record in group
     }
-    clean_train = [image for image in parts['train']
-                   if image.path not in contradictory]
-    clean = Split(clean_train)
+    clean = Split([image for image in parts['train']
+                   if image.path not in contradictory])
     other = Split()
-    for members in groups.values():
+    for members in by_attribute(images, 'group').values():
         if len({image.label for image in members}) > 1:
             continue
         tests = [image for image in members if _part(image) == 'Testing']
@@ -145,4 +144,4 @@ def _part(image: LabelledImage) -> str:
 
 BRAIN_TUMOR_MRI = LabelledSource(
     'Brain Tumor MRI', BRAIN_CLASSES, NEAR_THRESHOLD, find_images,
-    make_splits, group_by_copies, 'group of copies')
+    make_splits, groups_are_copies=True)

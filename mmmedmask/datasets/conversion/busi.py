@@ -9,33 +9,31 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.duplicates import (
+from mmmedmask.datasets.conversion.copies import (
     NEAR_THRESHOLD,
+    Copies,
     fingerprint,
 )
 from mmmedmask.datasets.conversion.folders import (
+    check_same_names,
     class_folders,
     compare_counts,
     image_files,
     only_folder,
 )
 from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
+    Split,
     draw_by_group,
     draw_by_image,
 )
-from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
-from mmmedmask.datasets.conversion.labelled_source import (
+from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
     LabelledSource,
-    group_by_copies,
 )
 
 OFFICIAL_COUNTS = {'benign': 437, 'malignant': 210, 'normal': 133}
 """Images per class, 780 together."""
-
-LESION_FREE = ('normal', )
 
 _MASK = re.compile(r'(.+)_mask(_\d+)?')
 
@@ -63,19 +61,15 @@ def find_images(download: Path) -> FoundImages:
     for folder in class_folders(root, tuple(OFFICIAL_COUNTS)):
         files, others = image_files(folder, ('.png', ))
         ignored += others
-        pictures = {path.stem: path for path in files
-                    if not _MASK.fullmatch(path.stem)}
+        pictures: dict[str, Path] = {}
         masks: dict[str, list[Path]] = {}
         for path in files:
             match = _MASK.fullmatch(path.stem)
             if match:
                 masks.setdefault(match.group(1), []).append(path)
-        for lonely, lacks in ((sorted(set(pictures) - set(masks)), 'mask'),
-                              (sorted(set(masks) - set(pictures)), 'image')):
-            if lonely:
-                raise LayoutError(
-                    f'{len(lonely)} names in {folder} have no {lacks}, the '
-                    f'first is {lonely[0]!r}')
+            else:
+                pictures[path.stem] = path
+        check_same_names(pictures, masks, folder)
         for stem, source in pictures.items():
             path = f'images/{folder.name}/{source.name}'
             images.append(LabelledImage(
@@ -89,7 +83,7 @@ def find_images(download: Path) -> FoundImages:
             f'{len(joined)} images have several masks, which are joined.')
     if ignored:
         notices.append(f'Files that are no PNG: {dict(ignored)}.')
-    return FoundImages(sorted(images, key=lambda one: one.path), notices)
+    return FoundImages(images, notices)
 
 
 def make_splits(images: Sequence[LabelledImage], copies: Copies,
@@ -112,7 +106,8 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
 
 BUSI = LabelledSource(
     'BUSI', tuple(OFFICIAL_COUNTS), NEAR_THRESHOLD, find_images, make_splits,
-    group_by_copies, 'group of copies', fingerprint, LESION_FREE)
+    groups_are_copies=True, fingerprint_of=fingerprint,
+    lesion_free=('normal', ))
 """Compared as tissue is: of its copies many are cut or written on, and local
 fingerprints lose those. In 80 images, different ones reached 0.52, and the
 two pairs above 0.6 show one lesion each."""

@@ -1,8 +1,10 @@
 """What a check of a data set found, as text to act on and as json."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from mmmedmask.util.atomic_files import write_json, write_text
+from mmmedmask.util.checks import check_choice
 
 # What to do about a kind of finding; shown once above its list.
 ADVICE = {
@@ -108,9 +110,7 @@ class Finding:
     detail: str = ''
 
     def __post_init__(self) -> None:
-        if self.kind not in ADVICE:
-            raise ValueError(
-                f'kind must be one of {sorted(ADVICE)}, got {self.kind!r}')
+        check_choice('kind', self.kind, ADVICE)
 
 
 @dataclass
@@ -139,8 +139,8 @@ class CheckReport:
         """Return the report for reading.
 
         Args:
-            max_lines: Show at most so many findings of a kind; how many
-                more there are is said. None shows all.
+            max_lines: Show at most so many findings of a kind, and how many
+                more there are. None shows all.
 
         Returns:
             Text of several lines.
@@ -149,15 +149,16 @@ class CheckReport:
         for title, findings in (('PROBLEMS', self.problems),
                                 ('Notices', self.notices)):
             lines += ['', f'{title}: {len(findings) or "none"}']
-            kinds = list(dict.fromkeys(one.kind for one in findings))
-            for kind in kinds:
-                same = [one for one in findings if one.kind == kind]
+            by_kind: dict[str, list[Finding]] = {}
+            for finding in findings:
+                by_kind.setdefault(finding.kind, []).append(finding)
+            for kind, same in by_kind.items():
                 lines += [f'  {kind} ({len(same)}): {ADVICE[kind]}']
                 shown = same if max_lines is None else same[:max_lines]
                 lines += [
-                    '    ' + ' | '.join(one.files)
-                    + (f'  [{one.detail}]' if one.detail else '')
-                    for one in shown
+                    '    ' + ' | '.join(finding.files)
+                    + (f'  [{finding.detail}]' if finding.detail else '')
+                    for finding in shown
                 ]
                 if len(shown) < len(same):
                     lines += [f'    ... and {len(same) - len(shown)} more']
@@ -172,11 +173,9 @@ class CheckReport:
         Returns:
             The paths of the two files.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         text, data = folder / 'check.txt', folder / 'check.json'
-        text.write_text(self.to_text() + '\n', encoding='utf-8')
-        data.write_text(
-            json.dumps(asdict(self), indent=1), encoding='utf-8')
+        write_text(text, self.to_text() + '\n')
+        write_json(data, asdict(self))
         return text, data
 
 

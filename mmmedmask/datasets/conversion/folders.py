@@ -1,11 +1,19 @@
 """Find the folder of a data set in what was unpacked, and list its files."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.datasets.tiles import walk_files
 
 
 def only_folder(root: Path, is_it: Callable[[Path], bool],
@@ -23,16 +31,14 @@ def only_folder(root: Path, is_it: Callable[[Path], bool],
     Raises:
         LayoutError: If there is none, or more than one.
     """
-    if not root.is_dir():
-        raise LayoutError(f'{root} does not exist or is no folder')
+    _check_folder(root)
     candidates = [root, *sorted(root.glob('*')), *sorted(root.glob('*/*'))]
     folders = [place for place in candidates
                if place.is_dir() and is_it(place)]
     if len(folders) != 1:
-        found = [str(folder) for folder in folders] or 'no such folder'
         raise LayoutError(
-            f'{root} must hold exactly one folder with {expected}; '
-            f'found {found}')
+            f'{root} must hold exactly one folder with {expected}; found '
+            f'{[str(folder) for folder in folders] or "no such folder"}')
     return folders[0]
 
 
@@ -49,6 +55,7 @@ def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
     Raises:
         LayoutError: If a class is missing or a folder is no class.
     """
+    _check_folder(root)
     present = {path.name for path in root.iterdir()
                if path.is_dir() and not path.name.startswith('.')}
     missing, unknown = (
@@ -58,6 +65,27 @@ def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
             f'{root} must hold one folder for each of {list(classes)}; '
             f'missing: {missing or "none"}, unknown: {unknown or "none"}')
     return [root / name for name in classes]
+
+
+def all_files(root: Path) -> list[Path]:
+    """List all files of a download, see :func:`walk_files`.
+
+    Args:
+        root: The download.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        LayoutError: If it is not a folder.
+    """
+    _check_folder(root)
+    return walk_files(root)
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise LayoutError(f'{root} does not exist or is not a folder')
 
 
 def image_files(
@@ -72,7 +100,11 @@ def image_files(
     Returns:
         Sorted images, and how many other files there are by extension.
         Names that begin with a dot are neither.
+
+    Raises:
+        LayoutError: If it is not a folder.
     """
+    _check_folder(folder)
     images, others = [], Counter()
     for path in sorted(folder.iterdir()):
         if path.name.startswith('.') or not path.is_file():
@@ -84,23 +116,96 @@ def image_files(
     return images, others
 
 
-def compare_counts(name: str, found: Mapping[str, int],
-                   official: Mapping[str, int]) -> list[str]:
+def only_file(files: Sequence[Path],
+              names: Collection[str],
+              root: Path,
+              needed: bool = True) -> Path | None:
+    """Return the one file that has one of several names.
+
+    Args:
+        files: Where to look.
+        names: The names, the usual one first.
+        root: The folder that holds the files, for the error.
+        needed: Whether the file has to be there.
+
+    Returns:
+        The file, or None if it is neither there nor needed.
+
+    Raises:
+        LayoutError: If there are several, or none though it is needed.
+    """
+    matching = [path for path in files if path.name in names]
+    if len(matching) > 1 or (needed and not matching):
+        raise LayoutError(
+            f'{root} must hold one file {" or ".join(names)}, found '
+            f'{[str(path) for path in matching] or "none"}')
+    return matching[0] if matching else None
+
+
+def index_files(paths: Iterable[Path],
+                key: Callable[[Path], Hashable]) -> dict[Hashable, Path]:
+    """Index files by a part of their names, which must be unique.
+
+    Args:
+        paths: The files.
+        key: Returns what a file is indexed by.
+
+    Returns:
+        The file of each key.
+
+    Raises:
+        LayoutError: If two files have the same key.
+    """
+    files: dict[Hashable, Path] = {}
+    for path in paths:
+        other = files.setdefault(key(path), path)
+        if other != path:
+            raise LayoutError(
+                f'{other} and {path} are called the same; keep one of them')
+    return files
+
+
+def check_same_names(images: Collection[str], masks: Collection[str],
+                     folder: Path) -> None:
+    """See that every image has a mask, and every mask an image.
+
+    Args:
+        images: Names of images.
+        masks: Names of masks.
+        folder: Where they are, for the error.
+
+    Raises:
+        LayoutError: If a mask or an image is missing.
+    """
+    for present, absent, lack in ((images, masks, 'mask'),
+                                  (masks, images, 'image')):
+        lonely = sorted(set(present) - set(absent))
+        if lonely:
+            raise LayoutError(
+                f'{len(lonely)} names in {folder} have no {lack}, the first '
+                f'is {lonely[0]!r}')
+
+
+def compare_counts(name: str,
+                   counts: Mapping[str, int],
+                   official: Mapping[str, int],
+                   noun: str = 'images') -> list[str]:
     """Say whether all images of a release are there.
 
     Args:
         name: The data set.
-        found: Number of images by class, or by another part.
+        counts: Number of images by class, or by another part.
         official: The numbers of the release.
+        noun: What an image is called.
 
     Returns:
         A sentence, or nothing if all numbers agree.
     """
     differing = [
-        f'{part} {found.get(part, 0)} of {number}'
-        for part, number in official.items() if found.get(part, 0) != number
+        f'{part} {counts.get(part, 0)} of {number}'
+        for part, number in official.items() if counts.get(part, 0) != number
     ]
     if not differing:
         return []
     return [f'This is not the complete {name}: {", ".join(differing)} '
-            'images. Splits and results are not those of the release.']
+            f'{noun}. Splits and results are not those of the release.']

@@ -9,9 +9,9 @@ on A and B together.
 import csv
 import json
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,18 @@ from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
 )
-from mmmedmask.datasets.conversion.duplicates import (
+from mmmedmask.datasets.conversion.copies import (
     NEAR_THRESHOLD,
-    add_duplicates,
     make_record,
+    report_copies,
 )
-from mmmedmask.datasets.conversion.folders import only_folder
+from mmmedmask.datasets.conversion.folders import (
+    check_same_names,
+    compare_counts,
+    image_files,
+    index_files,
+    only_folder,
+)
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 
 CATEGORY = 'gland'
@@ -101,32 +107,16 @@ def find_glas(data_root: Path) -> Splits:
     folder = only_folder(
         data_root, lambda place: any(place.glob('train_*_anno.*')),
         'train_1.bmp, train_1_anno.bmp, ...')
-    pattern = re.compile(r'(train|testA|testB)_(\d+)(_anno)?')
-    found: dict[tuple[str, int], dict[bool, Path]] = {}
-    for path in sorted(folder.iterdir()):
-        match = pattern.fullmatch(path.stem)
-        if not match or path.suffix.lower() not in _IMAGE_SUFFIXES:
-            continue
-        part, number, annotation = match.groups()
-        entry = found.setdefault((part, int(number)), {})
-        if bool(annotation) in entry:
-            raise LayoutError(
-                f'{entry[bool(annotation)]} and {path} are the same image; '
-                'keep one of them')
-        entry[bool(annotation)] = path
+    files = [path for path in _image_files(folder)
+             if re.fullmatch(r'(train|testA|testB)_\d+(_anno)?', path.stem)]
+    images, masks = (
+        index_files([path for path in files
+                     if path.stem.endswith('_anno') == is_mask],
+                    lambda path: path.stem.removesuffix('_anno'))
+        for is_mask in (False, True))
     splits: Splits = {'train': [], 'test': []}
-    for (part, number), entry in sorted(
-            found.items(), key=lambda item: (item[0][0] != 'train', item)):
-        if len(entry) < 2:
-            has, lacks = ('mask', 'image') if True in entry else (
-                'image', 'mask')
-            raise LayoutError(
-                f'{part}_{number} has no {lacks}: found only the {has} '
-                f'{next(iter(entry.values()))}')
-        splits['train' if part == 'train' else 'test'].append(
-            ImageWithMask(
-                entry[False], entry[True],
-                entry[False].relative_to(data_root).as_posix(), part))
+    for pair in _pair_up(images, masks, folder, data_root):
+        splits['train' if pair.part == 'train' else 'test'].append(pair)
     return _not_empty(splits, folder)
 
 
@@ -183,51 +173,37 @@ def find_crag(data_root: Path) -> Splits:
         raise LayoutError(
             f'{folder} must hold either valid/Images or test/Images, found '
             f'{tests or "neither"}')
-    return _not_empty(
-        {
-            'train': _crag_part(data_root, folder / 'train', 'train'),
-            'test': _crag_part(data_root, folder / tests[0], 'test')
-        }, folder)
+    splits = {}
+    for split, part in (('train', 'train'), ('test', tests[0])):
+        images, masks = (
+            index_files(_image_files(folder / part / name),
+                        lambda path: path.stem)
+            for name in ('Images', 'Annotation'))
+        splits[split] = _pair_up(
+            images, masks, folder / part, data_root, split)
+    return _not_empty(splits, folder)
 
 
-def _crag_part(data_root: Path, folder: Path,
-               part: str) -> list[ImageWithMask]:
-    """List one part of CRAG in the order of the numbers in its names."""
-    images, masks = (_by_stem(folder / name)
-                     for name in ('Images', 'Annotation'))
-    for present, absent, lacks in ((images, masks, 'mask in Annotation'),
-                                   (masks, images, 'image in Images')):
-        lonely = sorted(set(present) - set(absent))
-        if lonely:
-            raise LayoutError(
-                f'{len(lonely)} files of {folder} have no {lacks}, the '
-                f'first is {present[lonely[0]]}')
-    stems = sorted(
-        images,
-        key=lambda stem: [int(part) if part.isdigit() else part
-                          for part in re.split(r'(\d+)', stem)])
+def _pair_up(images: dict[str, Path],
+             masks: dict[str, Path],
+             folder: Path,
+             data_root: Path,
+             part: str = '') -> list[ImageWithMask]:
+    """Pair images and masks by name, in the order of the names' numbers."""
+    check_same_names(images, masks, folder)
+    names = sorted(images, key=lambda name: [
+        int(piece) if piece.isdigit() else piece
+        for piece in re.split(r'(\d+)', name)])
     return [
         ImageWithMask(
-            images[stem], masks[stem],
-            images[stem].relative_to(data_root).as_posix(), part)
-        for stem in stems
+            images[name], masks[name],
+            images[name].relative_to(data_root).as_posix(),
+            part or name.split('_')[0]) for name in names
     ]
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise LayoutError(f'{folder} does not exist')
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if (path.suffix.lower() not in _IMAGE_SUFFIXES
-                or path.name.startswith('.')):
-            continue
-        if path.stem in found:
-            raise LayoutError(
-                f'{found[path.stem]} and {path} are the same image; keep '
-                'one of them')
-        found[path.stem] = path
-    return found
+def _image_files(folder: Path) -> list[Path]:
+    return image_files(folder, _IMAGE_SUFFIXES)[0]
 
 
 def _not_empty(splits: Splits, folder: Path) -> Splits:
@@ -245,48 +221,6 @@ SOURCES = {
     'crag':
     GlandSource('CRAG', find_crag, {'train': 173, 'test': 40}),
 }
-
-
-def compare_with_official(splits: Splits, source: GlandSource) -> str:
-    """Say whether the data set is complete.
-
-    Args:
-        splits: The images found.
-        source: The data set.
-
-    Returns:
-        A sentence; empty if all official numbers agree.
-    """
-    counts = dict.fromkeys(source.official, 0)
-    for images in splits.values():
-        for image in images:
-            counts[image.part] += 1
-    if counts == source.official:
-        return ''
-    parts = ', '.join(
-        f'{part} {counts[part]} of {official}'
-        for part, official in source.official.items())
-    return (f'This is not the complete {source.name}: {parts} images. '
-            'Results are not comparable with published ones.')
-
-
-def read_labels(pair: ImageWithMask) -> np.ndarray:
-    """Read a mask.
-
-    Args:
-        pair: Image and mask.
-
-    Returns:
-        Array of shape (H, W), 0 is background.
-
-    Raises:
-        ImageFileError: If the file is broken.
-        ValueError: If it holds colours; names the file.
-    """
-    try:
-        return mask_to_labels(read_image(pair.mask))
-    except ValueError as error:
-        raise ValueError(f'{pair.mask}: {error}') from error
 
 
 def read_pair(
@@ -308,7 +242,7 @@ def read_pair(
     except ImageFileError as error:
         report.add_problem('broken_file', str(pair.image), detail=str(error))
     try:
-        labels = read_labels(pair)
+        labels = mask_to_labels(read_image(pair.mask))
     except ImageFileError as error:
         report.add_problem('broken_file', str(pair.mask), detail=str(error))
     except ValueError as error:
@@ -323,85 +257,128 @@ def read_pair(
     return image, labels
 
 
-def convert(splits: Splits, out_dir: Path, source: GlandSource,
-            options: InstanceOptions) -> dict[str, SplitTotals]:
-    """Write one COCO file per split, or none if a file is unusable.
+@dataclass(frozen=True)
+class GlandConversion:
+    """A download of glands, to be written as one COCO file per split.
+
+    Attributes:
+        source: The data set.
+        splits: Its images.
+        options: How masks become instances.
+        threshold: See :mod:`mmmedmask.datasets.conversion.copies`.
+        totals: What each file holds, by split, once they are written.
+    """
+
+    source: GlandSource
+    splits: Splits
+    options: InstanceOptions = field(default_factory=InstanceOptions)
+    threshold: float = NEAR_THRESHOLD
+    totals: dict[str, SplitTotals] = field(default_factory=dict)
+
+    @property
+    def notices(self) -> list[str]:
+        """Whether the data set is complete."""
+        counts = Counter(
+            pair.part for pairs in self.splits.values() for pair in pairs)
+        return compare_counts(self.source.name, counts, self.source.official)
+
+    def write(self, out: Path) -> list[str]:
+        """Write one COCO file per split, or none if a file is unusable.
+
+        Args:
+            out: Where ``train.json`` and ``test.json`` go.
+
+        Returns:
+            What each file holds, and what was decided on the way, a line
+            each.
+
+        Raises:
+            ConversionError: If files are broken or do not fit together;
+                holds the report that names them all.
+        """
+        report, writers = CheckReport(), {}
+        for split, pairs in self.splits.items():
+            writers[split] = CocoInstanceWriter(
+                CATEGORY, self.options, f'{self.source.name} {split}')
+            for pair in pairs:
+                _, labels = read_pair(pair, report)
+                if labels is not None:
+                    writers[split].add(pair.file_name, labels)
+        if report.problems:
+            raise ConversionError(report)
+        lines = []
+        for split, writer in writers.items():
+            path = out / f'{split}.json'
+            writer.write(path)
+            self.totals[split] = writer.totals
+            lines += [f'{path}: {writer.totals.images} images, '
+                      f'{writer.totals.instances} instances',
+                      *writer.totals.remarks()]
+        return lines
+
+    def check(self, out: Path) -> CheckReport:
+        """Read images, masks and, where there are any, annotations back.
+
+        Args:
+            out: Where :meth:`write` wrote to.
+
+        Returns:
+            The report.
+        """
+        report, records = CheckReport(), []
+        for split, pairs in self.splits.items():
+            written = _written_masks(out / f'{split}.json')
+            for pair in pairs:
+                image, labels = read_pair(pair, report)
+                if image is not None:
+                    records.append(make_record(
+                        str(pair.image), split, pair.image.read_bytes(),
+                        image))
+                if labels is None:
+                    continue
+                _check_labels(pair, labels, self.options, report)
+                if written is not None:
+                    _check_annotations(
+                        pair, labels, written, self.options, report)
+            report.checked.append(
+                f'{split}: {len(pairs)} images with masks'
+                + ('' if written is None else ', and their annotations'))
+        report_copies(report, records, self.threshold)
+        if self.source.patients:
+            _add_shared_patients(
+                self.splits, self.source.patients(self.splits), report)
+        return report
+
+
+def prepare(name: str,
+            data_root: Path,
+            options: InstanceOptions | None = None,
+            threshold: float = NEAR_THRESHOLD) -> GlandConversion:
+    """Find the images of GlaS or CRAG.
 
     Args:
-        splits: The images.
-        out_dir: Where ``train.json`` and ``test.json`` go.
-        source: The data set, named in the files.
+        name: A key of :data:`SOURCES`.
+        data_root: The unpacked download, or a folder that holds it.
         options: How masks become instances.
+        threshold: Correlation of near copies, for the check.
 
     Returns:
-        What each file holds.
+        The conversion, ready to be written.
 
     Raises:
-        ConversionError: If files are broken or do not fit together; holds
-            the report that names them all.
+        LayoutError: If the data set is not as released.
     """
-    report, writers = CheckReport(), {}
-    for split, pairs in splits.items():
-        writer = CocoInstanceWriter(
-            CATEGORY, options, description=f'{source.name} {split}')
-        for pair in pairs:
-            _, labels = read_pair(pair, report)
-            if labels is not None:
-                writer.add(pair.file_name, labels)
-        writers[split] = writer
-    if report.problems:
-        raise ConversionError(report)
-    for split, writer in writers.items():
-        writer.write(out_dir / f'{split}.json')
-    return {split: writer.totals for split, writer in writers.items()}
-
-
-def check(splits: Splits, out_dir: Path, source: GlandSource,
-          options: InstanceOptions,
-          threshold: float = NEAR_THRESHOLD) -> CheckReport:
-    """Read images, masks and, where there are any, annotations back.
-
-    Args:
-        splits: The images.
-        out_dir: Where :func:`convert` wrote to.
-        source: The data set.
-        options: The options that it had.
-        threshold: See :mod:`mmmedmask.datasets.conversion.duplicates`.
-
-    Returns:
-        The report.
-    """
-    report, records = CheckReport(), []
-    for split, pairs in splits.items():
-        written = _written_masks(out_dir / f'{split}.json')
-        for pair in pairs:
-            image, labels = read_pair(pair, report)
-            if image is not None:
-                records.append(make_record(
-                    str(pair.image), split, pair.image.read_bytes(), image))
-            if labels is None:
-                continue
-            _check_labels(pair, labels, options, report)
-            if written is not None:
-                _check_annotations(pair, labels, written, options, report)
-        report.checked.append(
-            f'{split}: {len(pairs)} images with masks'
-            + ('' if written is None else ', and their annotations'))
-    add_duplicates(report, records, threshold)
-    if source.patients:
-        _add_shared_patients(splits, source.patients(splits), report)
-    return report
+    source = SOURCES[name]
+    return GlandConversion(source, source.find(data_root),
+                           options or InstanceOptions(), threshold)
 
 
 def _add_shared_patients(splits: Splits, patients: dict[str, str],
                          report: CheckReport) -> None:
     """Report how many test images are of patients of the training set."""
-    numbers = {split: defaultdict(int) for split in splits}
-    for split, pairs in splits.items():
-        for pair in pairs:
-            if pair.image.stem in patients:
-                numbers[split][patients[pair.image.stem]] += 1
-    train, test = numbers['train'], numbers['test']
+    train, test = (
+        Counter(patients[pair.image.stem] for pair in splits[split]
+                if pair.image.stem in patients) for split in splits)
     shared = sorted(set(train) & set(test))
     if shared:
         report.add_notice(

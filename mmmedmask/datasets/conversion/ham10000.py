@@ -11,17 +11,21 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.folders import compare_counts
+from mmmedmask.datasets.conversion.folders import (
+    all_files,
+    compare_counts,
+    only_file,
+)
 from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
+    Split,
     draw_by_group,
     draw_by_image,
 )
-from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
-from mmmedmask.datasets.conversion.labelled_source import (
+from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
     LabelledSource,
 )
-from mmmedmask.datasets.tiles import walk_files
 
 OFFICIAL_COUNTS = {
     'akiec': 327, 'bcc': 514, 'bkl': 1099, 'df': 115, 'mel': 1113,
@@ -36,8 +40,8 @@ Measured on 1,720 images at 200 x 150 pixels; the nearest two images of one
 lesion had 0.71.
 """
 
-_METADATA = 'HAM10000_metadata'
-_METADATA_SUFFIXES = ('', '.csv', '.tab', '.txt')
+METADATA_FILES = tuple(
+    f'HAM10000_metadata{ending}' for ending in ('.csv', '.tab', '.txt', ''))
 _COLUMNS = ('image_id', 'lesion_id', 'dx')
 _MASK_ENDING = '_segmentation'
 
@@ -58,10 +62,8 @@ def find_images(download: Path) -> FoundImages:
             lack a column or have an unknown diagnosis, two different files
             have one name, or some images have masks and some have none.
     """
-    if not download.is_dir():
-        raise LayoutError(f'{download} does not exist or is no folder')
-    files = walk_files(download)
-    metadata = _read_metadata(_only_metadata(files, download))
+    files = all_files(download)
+    metadata = _read_metadata(only_file(files, METADATA_FILES, download))
     pictures, twice = _by_stem(
         path for path in files
         if path.suffix.lower() == '.jpg' and path.stem.startswith('ISIC_'))
@@ -118,16 +120,6 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
         'paper': draw_by_image(images, seed),
         'lesion': draw_by_group(images, seed),
     }
-
-
-def _only_metadata(files: Sequence[Path], download: Path) -> Path:
-    found = [path for path in files if path.stem == _METADATA
-             and path.suffix.lower() in _METADATA_SUFFIXES]
-    if len(found) != 1:
-        raise LayoutError(
-            f'{download} must hold one file {_METADATA}.csv (or .tab), found '
-            f'{[str(path) for path in found] or "none"}')
-    return found[0]
 
 
 def _read_metadata(path: Path) -> dict[str, tuple[str, str]]:

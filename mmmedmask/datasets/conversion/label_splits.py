@@ -1,4 +1,4 @@
-"""Draw splits of labelled images: by image, or with groups kept whole.
+"""Splits of labelled images: drawn by image, or with groups kept whole.
 
 The published counts of MSMAE (arXiv 2305.05871) for Messidor-2 (522 of 1,744
 in the validation set, 305 of grade 0), HAM10000 (3,001 of 10,015) and BUSI
@@ -7,13 +7,76 @@ go to ``val``. The paper does not state it; it is what the counts say.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
-
 VAL_TENTHS = 3
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image of a download, and what becomes of it.
+
+    Attributes:
+        source: The file in the download.
+        path: Where it goes, relative to the data root, forward slashes.
+        label: Its class.
+        group: Images that belong together have the same one.
+        masks: Lesion masks in the download; several are joined by OR.
+        mask_path: Where the joined mask goes; empty if there is none.
+    """
+
+    source: Path
+    path: str
+    label: str
+    group: str
+    masks: tuple[Path, ...] = ()
+    mask_path: str = ''
+
+
+@dataclass
+class Split:
+    """Training and validation images, each sorted by path.
+
+    Attributes:
+        train: Training images.
+        val: Validation images.
+    """
+
+    train: list[LabelledImage] = field(default_factory=list)
+    val: list[LabelledImage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.train, self.val = sort_images(self.train), sort_images(self.val)
+
+    def parts(self) -> dict[str, list[LabelledImage]]:
+        """Return both parts by the name of their csv."""
+        return {'train': self.train, 'val': self.val}
+
+
+def sort_images(images: Sequence[LabelledImage]) -> list[LabelledImage]:
+    """Sort images by path."""
+    return sorted(images, key=lambda image: image.path)
+
+
+def by_attribute(images: Sequence[LabelledImage],
+                 name: str) -> dict[Hashable, list[LabelledImage]]:
+    """Collect images that share their label or their group.
+
+    Args:
+        images: The images.
+        name: ``'label'`` or ``'group'``.
+
+    Returns:
+        The images, sorted by path, of each value; values sorted.
+    """
+    collected = defaultdict(list)
+    for image in sort_images(images):
+        collected[getattr(image, name)].append(image)
+    return dict(sorted(collected.items()))
 
 
 def val_targets(images: Sequence[LabelledImage]) -> dict[str, int]:
@@ -25,9 +88,8 @@ def val_targets(images: Sequence[LabelledImage]) -> dict[str, int]:
     Returns:
         Three tenths of each class, rounded down, by class.
     """
-    counts = Counter(image.label for image in images)
-    return {label: counts[label] * VAL_TENTHS // 10
-            for label in sorted(counts)}
+    return {label: len(members) * VAL_TENTHS // 10
+            for label, members in by_attribute(images, 'label').items()}
 
 
 def draw_by_image(images: Sequence[LabelledImage], seed: int) -> Split:
@@ -38,17 +100,15 @@ def draw_by_image(images: Sequence[LabelledImage], seed: int) -> Split:
         seed: The same seed and images give the same split.
 
     Returns:
-        The split, of exactly :func:`val_targets`. Both parts are sorted.
+        The split, of exactly :func:`val_targets`.
     """
     rng = np.random.default_rng(seed)
-    by_label = defaultdict(list)
-    for image in sorted(images, key=lambda image: image.path):
-        by_label[image.label].append(image)
+    targets = val_targets(images)
     train, val = [], []
-    for label, number in val_targets(images).items():
-        order = rng.permutation(len(by_label[label]))
-        val += [by_label[label][index] for index in order[:number]]
-        train += [by_label[label][index] for index in order[number:]]
+    for label, members in by_attribute(images, 'label').items():
+        order = rng.permutation(len(members))
+        val += [members[index] for index in order[:targets[label]]]
+        train += [members[index] for index in order[targets[label]:]]
     return Split(train, val)
 
 
@@ -64,24 +124,42 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
         seed: The same seed and images give the same split.
 
     Returns:
-        The split. Both parts are sorted.
+        The split.
     """
     rng = np.random.default_rng(seed)
-    groups = defaultdict(list)
-    for image in sorted(images, key=lambda image: image.path):
-        groups[image.group].append(image)
-    names = sorted(groups)
+    groups = list(by_attribute(images, 'group').values())
     lacking = Counter(val_targets(images))
     train, val = [], []
-    for index in rng.permutation(len(names)):
-        members = groups[names[index]]
-        counts = Counter(image.label for image in members)
+    for index in rng.permutation(len(groups)):
+        counts = Counter(image.label for image in groups[index])
         gain = sum(
             abs(lacking[label]) - abs(lacking[label] - number)
             for label, number in counts.items())
         if gain > 0:
             lacking.subtract(counts)
-            val += members
+            val += groups[index]
         else:
-            train += members
+            train += groups[index]
     return Split(train, val)
+
+
+def describe_splits(splits: Mapping[str, Split],
+                    classes: Sequence[str]) -> list[str]:
+    """Say how many images of each class each part has.
+
+    Args:
+        splits: Splits by name.
+        classes: Classes in the order of their labels.
+
+    Returns:
+        One line per part.
+    """
+    lines = []
+    for name, split in splits.items():
+        for part, images in split.parts().items():
+            counts = Counter(image.label for image in images)
+            per_class = ', '.join(
+                f'{label} {counts[label]}' for label in classes)
+            lines.append(
+                f'{name}/{part}: {len(images)} images ({per_class})')
+    return lines

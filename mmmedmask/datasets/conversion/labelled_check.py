@@ -1,21 +1,32 @@
 """Check a converted data set of labelled images, and report its leaks."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmmedmask.datasets.conversion.check_report import CheckReport
-from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.labelled import (
-    LabelledImage,
+from mmmedmask.datasets.conversion.copies import (
+    Copies,
+    describe_search,
+    same_what,
+)
+from mmmedmask.datasets.conversion.label_splits import (
     Split,
+    by_attribute,
     describe_splits,
 )
-from mmmedmask.datasets.conversion.labelled_source import Conversion
 from mmmedmask.datasets.labelled_images import LabelledImages
 
+if TYPE_CHECKING:
+    from mmmedmask.datasets.conversion.labelled_conversion import (
+        LabelledConversion,
+    )
 
-def check(conversion: Conversion, out: Path) -> CheckReport:
+
+def check(conversion: LabelledConversion, out: Path) -> CheckReport:
     """Read back what was written, and report copies and shared groups.
 
     Args:
@@ -40,7 +51,8 @@ def check(conversion: Conversion, out: Path) -> CheckReport:
     return report
 
 
-def _check_lesions(conversion: Conversion, report: CheckReport) -> None:
+def _check_lesions(conversion: LabelledConversion,
+                   report: CheckReport) -> None:
     """See that masks are empty in the classes without a lesion only."""
     masks = conversion.read.masks
     for image in conversion.images:
@@ -58,7 +70,7 @@ def _check_lesions(conversion: Conversion, report: CheckReport) -> None:
             'several')
 
 
-def _describe_files(conversion: Conversion) -> list[str]:
+def _describe_files(conversion: LabelledConversion) -> list[str]:
     """Say which sizes and channels the files of each class have."""
     images, shapes = conversion.images, conversion.read.shapes
     sizes = Counter(f'{shape[0]} x {shape[1]}' for shape, _ in shapes)
@@ -77,7 +89,7 @@ def _describe_files(conversion: Conversion) -> list[str]:
     ]
 
 
-def _compare_with_written(conversion: Conversion, out: Path,
+def _compare_with_written(conversion: LabelledConversion, out: Path,
                           report: CheckReport) -> None:
     """Read the splits, images and masks back."""
     classes = conversion.source.classes
@@ -99,10 +111,10 @@ def _compare_with_written(conversion: Conversion, out: Path,
                 serialize_data=False)
             expected = [(str(out / image.path), image.label, image.group)
                         for image in images]
-            found = [(one['img_path'], classes[one['gt_label']],
-                      one['group']) for one in map(
-                          written.get_data_info, range(len(written)))]
-            if found != expected:
+            read = [(sample['img_path'], classes[sample['gt_label']],
+                     sample['group']) for sample in map(
+                         written.get_data_info, range(len(written)))]
+            if read != expected:
                 report.add_problem(
                     'written_mismatch', f'splits/{name}/{part}.csv')
     for image in conversion.images:
@@ -116,15 +128,14 @@ def _compare_with_written(conversion: Conversion, out: Path,
             report.add_problem('written_mismatch', str(target))
 
 
-def _add_copies(conversion: Conversion, report: CheckReport) -> None:
+def _add_copies(conversion: LabelledConversion, report: CheckReport) -> None:
     """Report groups of identical and of nearly identical images."""
     copies = conversion.copies
     labels = {image.path: image.label for image in conversion.images}
     memberships = _memberships(conversion.splits)
-    identical = list(zip(
-        copies.identical,
-        ('same bytes' if same else 'same pixels'
-         for same in copies.same_bytes), strict=True))
+    identical = [
+        (tuple(record.name for record in group), same_what(group))
+        for group in copies.identical]
     near = _near_groups(copies)
     for kind, groups in (('identical', identical), ('near_identical', near)):
         report.checked += _count_groups(
@@ -135,40 +146,37 @@ def _add_copies(conversion: Conversion, report: CheckReport) -> None:
         conversion, 'copies of any kind', copies.groups)
     if copies.featureless:
         report.add_notice('featureless', *copies.featureless)
-    report.checked.append(
-        f'{len(conversion.images)} images against each other: bytes, '
-        f'pixels, and structure (correlation >= {copies.threshold}, flips '
-        'and quarter turns)')
+    report.checked.append(describe_search(copies, len(conversion.images)))
 
 
 def _near_groups(copies: Copies) -> list[tuple[tuple[str, ...], str]]:
     """Return the groups that hold near copies, and how near they are."""
     first = copies.first_of()
     values = defaultdict(list)
-    for name, _, correlation in copies.near:
-        values[first[name]].append(correlation)
-    found = []
+    for record, _, correlation in copies.near:
+        values[first[record.name]].append(correlation)
+    groups = []
     for group in copies.groups:
         if group[0] in values:
             low, high = min(values[group[0]]), max(values[group[0]])
             detail = (f'correlation {low:.4f}' if low == high else
                       f'correlations {low:.4f} to {high:.4f}')
-            found.append((group, detail))
-    return found
+            groups.append((group, detail))
+    return groups
 
 
 def _memberships(
         splits: Mapping[str, Split]) -> dict[str, set[tuple[str, str]]]:
     """Return the splits and parts of each image, by its path."""
-    found = defaultdict(set)
+    memberships = defaultdict(set)
     for name, split in splits.items():
         for part, images in split.parts().items():
             for image in images:
-                found[image.path].add((name, part))
-    return found
+                memberships[image.path].add((name, part))
+    return memberships
 
 
-def _count_groups(conversion: Conversion, kind: str,
+def _count_groups(conversion: LabelledConversion, kind: str,
                   groups: Sequence[tuple[str, ...]]) -> list[str]:
     """Count groups, those on both sides, and the test images concerned."""
     labels = {image.path: image.label for image in conversion.images}
@@ -211,15 +219,16 @@ def _add_group(kind: str, group: Sequence[str], detail: str,
         report.add_notice(f'{kind}_within_split', *group, detail=detail)
 
 
-def _add_shared_groups(conversion: Conversion, report: CheckReport) -> None:
+def _add_shared_groups(conversion: LabelledConversion,
+                       report: CheckReport) -> None:
     """Report, for each split, the groups on both sides."""
-    if conversion.source.regroup:
+    if conversion.source.groups_are_copies:
         # Groups are the copies, reported one by one.
         return
     noun = conversion.source.group_noun
     for name, split in conversion.splits.items():
-        train = _by_group(split.train)
-        val = _by_group(split.val)
+        train = by_attribute(split.train, 'group')
+        val = by_attribute(split.val, 'group')
         shared = sorted(set(train) & set(val))
         images = sum(len(val[group]) for group in shared)
         report.checked.append(
@@ -230,10 +239,3 @@ def _add_shared_groups(conversion: Conversion, report: CheckReport) -> None:
                 'shared_group', f'splits/{name}',
                 detail=f'{len(shared)} {noun}s with {images} of '
                 f'{len(split.val)} val images: {", ".join(shared)}')
-
-
-def _by_group(images: Sequence[LabelledImage]) -> dict[str, list]:
-    groups = defaultdict(list)
-    for image in images:
-        groups[image.group].append(image)
-    return groups

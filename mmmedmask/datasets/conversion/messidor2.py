@@ -13,18 +13,23 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.folders import compare_counts
+from mmmedmask.datasets.conversion.folders import (
+    all_files,
+    compare_counts,
+    index_files,
+    only_file,
+)
 from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
+    Split,
     draw_by_group,
     draw_by_image,
 )
-from mmmedmask.datasets.conversion.labelled import LabelledImage, Split
-from mmmedmask.datasets.conversion.labelled_source import (
+from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
     LabelledSource,
 )
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
-from mmmedmask.datasets.tiles import walk_files
 
 GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
 """Diabetic retinopathy; a grade's number is its place."""
@@ -62,20 +67,12 @@ def find_images(download: Path) -> FoundImages:
         LayoutError: If the grades or all images are missing, a csv is not
             as released, or two images have one name.
     """
-    if not download.is_dir():
-        raise LayoutError(f'{download} does not exist or is no folder')
-    files = walk_files(download)
-    pictures: dict[str, Path] = {}
-    for path in files:
-        if path.suffix.lower() in IMAGE_EXTENSIONS:
-            key = path.stem.lower()
-            if key in pictures:
-                raise LayoutError(
-                    f'{pictures[key]} and {path} have one name; keep one of '
-                    'them')
-            pictures[key] = path
-    names, grades = _read_grades(_only_file(files, GRADE_FILE, download))
-    pairs = _only_file(files, PAIR_FILE, download, needed=False)
+    files = all_files(download)
+    pictures = index_files(
+        [path for path in files if path.suffix.lower() in IMAGE_EXTENSIONS],
+        lambda path: path.stem.lower())
+    names, grades = _read_grades(only_file(files, [GRADE_FILE], download))
+    pairs = only_file(files, [PAIR_FILE], download, needed=False)
     patients = _read_pairs(pairs) if pairs else {}
     usable = [key for key in sorted(pictures) if grades.get(key) is not None]
     if not usable:
@@ -114,7 +111,7 @@ def find_images(download: Path) -> FoundImages:
         notices.append(
             f'There is no {PAIR_FILE}, so patients are not known: there is '
             'no split by patient, and every image is its own group.')
-    return FoundImages(sorted(images, key=lambda one: one.path), notices)
+    return FoundImages(images, notices)
 
 
 def make_splits(images: Sequence[LabelledImage], copies: Copies,
@@ -133,16 +130,6 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
     if len({image.group for image in images}) < len(images):
         splits['patient'] = draw_by_group(images, seed)
     return splits
-
-
-def _only_file(files: Sequence[Path], name: str, download: Path,
-               needed: bool = True) -> Path | None:
-    found = [path for path in files if path.name == name]
-    if len(found) > 1 or (needed and not found):
-        raise LayoutError(
-            f'{download} must hold one file {name}, found '
-            f'{[str(path) for path in found] or "none"}')
-    return found[0] if found else None
 
 
 def _read_grades(

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.slides.cohort import Case, draw_folds, write_folds
+from mmmedmask.util.atomic_files import write_csv
 
 NUM_FEATURES = 166
 CLASSES = {'0': 'non-musk', '1': 'musk'}
@@ -109,18 +110,47 @@ def write_cohort(molecules: list[Molecule], out: Path, num_folds: int = 10,
         FileExistsError: If ``out`` has other folds already.
         ValueError: If there are too few bags for the folds.
     """
-    cases = [Case(one.name, one.label) for one in molecules]
+    cases = [Case(molecule.name, molecule.label) for molecule in molecules]
     folds = [
         {case: 'train' if split == 'val' else split
          for case, split in fold.items()}
         for fold in draw_folds(cases, num_folds, seed)]
     write_folds(out / 'folds', folds, dict(seed=seed, source='musk'))
     (out / 'features').mkdir(parents=True, exist_ok=True)
-    for one in molecules:
-        np.save(out / 'features' / f'{one.name}.npy', one.shapes)
-    with (out / 'cohort.csv').open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(['case_id', 'slide_id', 'label'])
-        writer.writerows([one.name, one.name, one.label]
-                         for one in molecules)
-    return Counter(one.label for one in molecules)
+    for molecule in molecules:
+        np.save(out / 'features' / f'{molecule.name}.npy', molecule.shapes)
+    write_csv(out / 'cohort.csv', ('case_id', 'slide_id', 'label'),
+              [(case.case_id, case.case_id, case.label) for case in cases])
+    return Counter(case.label for case in cases)
+
+
+@dataclass
+class MuskConversion:
+    """The table of molecules, to be written as bags.
+
+    Attributes:
+        table: The csv, see :func:`read_molecules`.
+        num_folds: Number of folds, at least 3.
+        seed: Seed of the folds.
+    """
+
+    table: Path
+    num_folds: int = 10
+    seed: int = 0
+    notices = ()
+
+    def write(self, out: Path) -> list[str]:
+        """Write bags, the cohort and folds, see :func:`write_cohort`.
+
+        Args:
+            out: Folder to write to.
+
+        Returns:
+            A line that says what was written.
+        """
+        molecules = read_molecules(self.table)
+        counts = write_cohort(molecules, out, self.num_folds, self.seed)
+        sizes = [len(molecule.shapes) for molecule in molecules]
+        return [f'{out / "cohort.csv"}: {len(molecules)} molecules '
+                f'{dict(counts)} of {min(sizes)} to {max(sizes)} shapes, '
+                f'{self.num_folds} folds']

@@ -6,17 +6,23 @@ at hand, a split of the same kind is drawn: 8:2, at random by tile.
 
 import shutil
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.check_report import CheckReport
-from mmmedmask.datasets.conversion.duplicates import (
+from mmmedmask.datasets.conversion.copies import (
     NEAR_THRESHOLD,
     ImageRecord,
-    add_duplicates,
     make_record,
+    report_copies,
+)
+from mmmedmask.datasets.conversion.folders import (
+    class_folders,
+    compare_counts,
+    image_files,
 )
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.nct_crc import (
@@ -25,6 +31,8 @@ from mmmedmask.datasets.nct_crc import (
     parse_list_line,
 )
 from mmmedmask.datasets.tiles import read_list_file
+from mmmedmask.util.atomic_files import write_text
+from mmmedmask.util.checks import check_range
 
 TILE_SHAPE = (224, 224, 3)
 NCT_CLASS_TOTALS = {
@@ -49,42 +57,12 @@ def list_tiles(image_folder: Path) -> list[str]:
 
     Raises:
         LayoutError: If the folder or a class is missing, or it holds a
-            folder that is no class.
+            folder that is not a class.
     """
-    if not image_folder.is_dir():
-        raise LayoutError(f'{image_folder} does not exist or is no folder')
-    present = {path.name for path in image_folder.iterdir()
-               if path.is_dir() and not path.name.startswith('.')}
-    missing, unknown = (
-        sorted(set(NCT_CLASSES) - present), sorted(present - set(NCT_CLASSES)))
-    if missing or unknown:
-        raise LayoutError(
-            f'{image_folder} must hold one folder for each of '
-            f'{sorted(NCT_CLASSES)}; missing: {missing or "none"}, '
-            f'unknown: {unknown or "none"}')
     return sorted(
-        f'{name}/{path.name}' for name in NCT_CLASSES
-        for path in (image_folder / name).iterdir()
-        if path.suffix.lower() == '.tif' and not path.name.startswith('.'))
-
-
-def compare_with_official(names: list[str]) -> str:
-    """Say whether all tiles of the download are there.
-
-    Args:
-        names: From :func:`list_tiles`.
-
-    Returns:
-        A sentence; empty if all classes have their official number.
-    """
-    counts = Counter(name.split('/')[0] for name in names)
-    parts = [f'{name} {counts[name]} of {total}'
-             for name, total in NCT_CLASS_TOTALS.items()
-             if counts[name] != total]
-    if not parts:
-        return ''
-    return ('This is not the complete NCT-CRC-HE-100K-NONORM: '
-            f'{", ".join(parts)} tiles.')
+        f'{folder.name}/{path.name}'
+        for folder in class_folders(image_folder, NCT_CLASSES)
+        for path in image_files(folder, ('.tif', ))[0])
 
 
 def copy_lists(source: Path, meta: Path) -> None:
@@ -122,24 +100,21 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
         ValueError: If the fraction is out of range, or leaves a split
             empty.
     """
-    if not 0 < val_fraction < 1:
-        raise ValueError(
-            f'val_fraction must be in (0, 1), got {val_fraction}')
+    check_range('val_fraction', val_fraction, 0, 1, open_low=True,
+                open_high=True)
     number = round(len(names) * val_fraction)
     if not 0 < number < len(names):
         raise ValueError(
             f'val_fraction {val_fraction} of {len(names)} tiles leaves a '
             'split empty')
     order = np.random.default_rng(seed).permutation(len(names))
-    meta.mkdir(parents=True, exist_ok=True)
     for split, chosen in (('val', order[:number]), ('train', order[number:])):
         tiles = [names[index] for index in sorted(chosen)]
-        labels = [NCT_CLASSES.index(tile.split('/')[0]) for tile in tiles]
-        (meta / f'{split}.txt').write_text(
-            ''.join(f'{tile}\n' for tile in tiles))
-        (meta / f'{split}_labeled.txt').write_text(''.join(
-            f'{tile} {label}\n'
-            for tile, label in zip(tiles, labels, strict=True)))
+        write_text(meta / f'{split}.txt',
+                   ''.join(f'{tile}\n' for tile in tiles))
+        write_text(meta / f'{split}_labeled.txt', ''.join(
+            f'{tile} {NCT_CLASSES.index(tile.split("/")[0])}\n'
+            for tile in tiles))
 
 
 def read_lists(meta: Path) -> dict[str, list[str]]:
@@ -175,42 +150,104 @@ def read_lists(meta: Path) -> dict[str, list[str]]:
     return splits
 
 
-def check(image_folder: Path, names: list[str],
-          splits: dict[str, list[str]],
-          threshold: float = NEAR_THRESHOLD) -> CheckReport:
-    """Compare the lists with the disk, and read every listed tile.
+@dataclass
+class NCTConversion:
+    """The tiles on disk, and where their lists come from.
 
-    Args:
+    Attributes:
         image_folder: The folder with one folder per class.
-        names: From :func:`list_tiles`.
-        splits: From :func:`read_lists`.
-        threshold: See :mod:`mmmedmask.datasets.conversion.duplicates`.
-            Near copies are looked for across the splits only.
-
-    Returns:
-        The report.
+        lists: Folder with ConCL's list files; None draws a split.
+        val_fraction: See :func:`draw_lists`.
+        seed: Of the drawn split.
+        overwrite: Replace list files that are there already.
+        threshold: Correlation of near copies, for the check.
     """
-    report = CheckReport()
-    on_disk = set(names)
-    listed = Counter(name for tiles in splits.values() for name in tiles)
-    for name, times in listed.items():
-        if times > 1:
-            report.add_problem('listed_twice', name)
-        if name not in on_disk:
-            report.add_problem('missing_tile', str(image_folder / name))
-    for name in names:
-        if name not in listed:
-            report.add_notice('unlisted_tile', str(image_folder / name))
-    records = []
-    for split, tiles in splits.items():
-        for name in tiles:
-            if name in on_disk:
-                record = _read_tile(image_folder / name, split, report)
-                if record:
-                    records.append(record)
-        report.checked.append(f'{split}: {len(tiles)} tiles')
-    add_duplicates(report, records, threshold, within_splits=False)
-    return report
+
+    image_folder: Path
+    lists: Path | None = None
+    val_fraction: float = 0.2
+    seed: int = 0
+    overwrite: bool = False
+    threshold: float = NEAR_THRESHOLD
+
+    def __post_init__(self) -> None:
+        self.names = list_tiles(self.image_folder)
+
+    @property
+    def notices(self) -> list[str]:
+        """Whether all tiles of the download are there."""
+        return compare_counts(
+            'NCT-CRC-HE-100K-NONORM',
+            Counter(name.split('/')[0] for name in self.names),
+            NCT_CLASS_TOTALS, 'tiles')
+
+    def write(self, meta: Path) -> list[str]:
+        """Copy or draw the list files, unless they are there.
+
+        Args:
+            meta: Where they go.
+
+        Returns:
+            What was done, and how many tiles each split has, a line each.
+
+        Raises:
+            LayoutError: If lists are to be copied over others, or lists
+                are not as described.
+        """
+        present = [name for name in LIST_NAMES if (meta / name).exists()]
+        if present and not self.overwrite:
+            if self.lists:
+                raise LayoutError(
+                    f'{meta} has the list files {present}; --overwrite '
+                    'replaces them')
+            lines = [f'{meta}: the list files that are there are used']
+        elif self.lists:
+            copy_lists(self.lists, meta)
+            lines = [f'{meta}: list files copied from {self.lists}']
+        else:
+            draw_lists(self.names, meta, self.val_fraction, self.seed)
+            lines = [f'{meta}: drew a split at random by tile, seed '
+                     f'{self.seed}',
+                     "NOTICE: it is not ConCL's; results are not quite "
+                     'comparable with published ones']
+        return lines + [
+            f'{split}: {len(tiles)} tiles (ConCL: {NCT_SPLIT_SIZES[split]})'
+            for split, tiles in read_lists(meta).items()]
+
+    def check(self, meta: Path) -> CheckReport:
+        """Compare the lists with the disk, and read every listed tile.
+
+        Near copies are looked for across the splits only.
+
+        Args:
+            meta: Folder with the four list files.
+
+        Returns:
+            The report.
+        """
+        report, records = CheckReport(), []
+        splits = read_lists(meta)
+        on_disk = set(self.names)
+        listed = Counter(name for tiles in splits.values() for name in tiles)
+        for name, times in listed.items():
+            if times > 1:
+                report.add_problem('listed_twice', name)
+            if name not in on_disk:
+                report.add_problem(
+                    'missing_tile', str(self.image_folder / name))
+        for name in self.names:
+            if name not in listed:
+                report.add_notice(
+                    'unlisted_tile', str(self.image_folder / name))
+        for split, tiles in splits.items():
+            records += [
+                _read_tile(self.image_folder / name, split, report)
+                for name in tiles if name in on_disk]
+            report.checked.append(f'{split}: {len(tiles)} tiles')
+        report_copies(
+            report, [record for record in records if record], self.threshold,
+            within_splits=False)
+        return report
 
 
 def _read_tile(path: Path, split: str,

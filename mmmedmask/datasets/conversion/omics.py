@@ -4,9 +4,6 @@ A converter of a download makes an :class:`OmicConversion`; writing and
 checking are the same for all.
 """
 
-import csv
-import io
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from mmmedmask.datasets.expression.table import (
     load_expression,
 )
 from mmmedmask.datasets.slides.cohort import read_cohort
+from mmmedmask.util.atomic_files import write_csv, write_text
 
 COHORT_NAME = 'cohort.csv'
 EXPRESSION_NAME = 'expression.npz'
@@ -88,21 +86,23 @@ class OmicConversion:
             f'{len(self.table.case_ids)} patients'
         ]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> list[str]:
         """Write ``cohort.csv``, ``expression.npz`` and ``genes.txt``.
 
         Args:
             folder: Where to; made if need be.
+
+        Returns:
+            What was written, and how many patients and genes there are, a
+            line each.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(self.lines)
-        _write_text(folder / COHORT_NAME, stream.getvalue())
-        _write_text(folder / GENES_NAME, ''.join(
+        write_csv(folder / COHORT_NAME, COLUMNS,
+                  [[line[name] for name in COLUMNS] for line in self.lines])
+        write_text(folder / GENES_NAME, ''.join(
             f'{gene}\n' for gene in self.table.gene_ids))
         self.table.save(folder / EXPRESSION_NAME)
+        return [f'{folder}: {COHORT_NAME}, {EXPRESSION_NAME}, {GENES_NAME}',
+                *self.describe()]
 
     def check(self, folder: Path) -> CheckReport:
         """Read back what was written and look for what makes it useless.
@@ -173,9 +173,3 @@ class OmicConversion:
                     'uninformative_genes',
                     *np.array(self.table.gene_ids)[places][:5].tolist(),
                     detail=f'{int(places.sum())} genes are {what}')
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)

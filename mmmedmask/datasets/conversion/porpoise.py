@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
 )
-from mmmedmask.datasets.conversion.folders import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
@@ -60,7 +60,8 @@ def find_tables(source: Path,
     return {name: found[name] for name in wanted}
 
 
-def convert(tables: dict[str, Path]) -> OmicConversion:
+def convert(tables: dict[str, Path],
+            classes: Sequence[str] | None = None) -> OmicConversion:
     """Convert tables to one cohort with one set of genes.
 
     The class is the OncoTree code. The site is that of the barcode: the
@@ -69,6 +70,7 @@ def convert(tables: dict[str, Path]) -> OmicConversion:
 
     Args:
         tables: Path of the table for each cohort.
+        classes: Classes to keep; None keeps all.
 
     Returns:
         The conversion.
@@ -76,7 +78,7 @@ def convert(tables: dict[str, Path]) -> OmicConversion:
     Raises:
         LayoutError: If a table lacks a column.
         ConversionError: If slides of a patient contradict each other.
-        ValueError: If genes cannot be read.
+        ValueError: If genes cannot be read, or a class has no patient.
     """
     lines, parts = [], []
     for cohort, path in tables.items():
@@ -85,8 +87,9 @@ def convert(tables: dict[str, Path]) -> OmicConversion:
     table = join_tables(parts, allow_zscores=True)
     first = Z_SCORE_NOTICE if len(parts) == 1 else MIXED_NOTICE.format(
         cohorts=' and '.join(tables))
-    return OmicConversion(tuple(lines), replace(table, notes=()),
-                          (first, *table.notes))
+    conversion = OmicConversion(tuple(lines), replace(table, notes=()),
+                                (first, *table.notes))
+    return conversion.of_classes(classes) if classes else conversion
 
 
 def _read_lines(cohort: str, path: Path) -> list[dict]:

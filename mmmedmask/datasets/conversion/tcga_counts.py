@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmmedmask.datasets.conversion.folders import LayoutError
+from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
 from mmmedmask.datasets.expression.samples import (
     PRIMARY_TUMOUR,

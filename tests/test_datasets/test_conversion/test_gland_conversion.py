@@ -9,14 +9,13 @@ from PIL import Image
 
 from mmmedmask.datasets.coco_instances import InstanceOptions
 from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.check_report import ConversionError
 from mmmedmask.datasets.conversion.gland_datasets import (
     SOURCES,
-    ConversionError,
-    check,
-    compare_with_official,
-    convert,
+    GlandConversion,
     find_crag,
     find_glas,
+    prepare,
     tight_box,
 )
 from mmmedmask.phantoms.glands import draw_gland_image
@@ -60,8 +59,7 @@ def crag(tmp_path, tissue):
 
 
 def run_check(glas):
-    return check(find_glas(glas), glas / 'annotations', SOURCES['glas'],
-                 InstanceOptions())
+    return prepare('glas', glas).check(glas / 'annotations')
 
 
 def names_of(splits):
@@ -112,10 +110,10 @@ def add_second_release(glas):
 
 
 @pytest.mark.parametrize(('spoil', 'message'), [
-    (remove_mask, 'train_2 has no mask'),
-    (remove_image, 'testA_1 has no image'),
+    (remove_mask, "no mask, the first is 'train_2'"),
+    (remove_image, "no image, the first is 'testA_1'"),
     (remove_tests, 'no images for: test'),
-    (add_png, r'train_2\.bmp and .*train_2\.png are the same'),
+    (add_png, r'train_2\.bmp and .*train_2\.png are called the same'),
     (add_second_release, r'exactly one folder.*copy'),
     (shutil.rmtree, 'does not exist'),
     (lambda glas: shutil.rmtree(glas / RELEASE), 'no such folder'),
@@ -131,9 +129,9 @@ def test_glas_that_is_not_as_released(glas, spoil, message):
     (lambda crag: shutil.copytree(crag / 'valid', crag / 'test'),
      r"found \['valid', 'test'\]"),
     (lambda crag: (crag / 'valid/Annotation/test_1.png').unlink(),
-     r'no mask in Annotation.*test_1'),
+     'have no mask.*test_1'),
     (lambda crag: (crag / 'valid/Images/test_1.png').unlink(),
-     r'no image in Images.*test_1'),
+     'have no image.*test_1'),
     (lambda crag: shutil.rmtree(crag / 'valid/Annotation'),
      'Annotation does not exist'),
 ])
@@ -144,34 +142,31 @@ def test_crag_that_is_not_as_released(crag, spoil, message):
 
 
 def test_official_numbers(glas):
-    splits = find_glas(glas)
-    assert compare_with_official(splits, SOURCES['glas']) == (
+    conversion = prepare('glas', glas)
+    assert conversion.notices == [
         'This is not the complete GlaS: train 2 of 85, testA 1 of 60, '
-        'testB 1 of 20 images. Results are not comparable with published '
-        'ones.')
-    pair = splits['train'][0]
-    whole = {
-        'train': [pair] * 85,
-        'test': [splits['test'][0]] * 60 + [splits['test'][1]] * 20}
-    assert compare_with_official(whole, SOURCES['glas']) == ''
+        'testB 1 of 20 images. Splits and results are not those of the '
+        'release.']
+    train, test = conversion.splits.values()
+    whole = {'train': train[:1] * 85, 'test': test[:1] * 60 + test[1:] * 20}
+    assert GlandConversion(SOURCES['glas'], whole).notices == []
     assert sum(SOURCES['crag'].official.values()) == 213
 
 
 @pytest.mark.parametrize('name', ['glas', 'crag'])
 def test_converted_and_checked(name, request, tissue):
     root = request.getfixturevalue(name)
-    source = SOURCES[name]
-    splits = source.find(root)
-    totals = convert(
-        splits, root / 'annotations', source, InstanceOptions())
-    assert totals['train'].instances == (
-        tissue[0][1].max() + tissue[1][1].max())
+    conversion = prepare(name, root)
+    lines = conversion.write(root / 'annotations')
+    number = tissue[0][1].max() + tissue[1][1].max()
+    assert conversion.totals['train'].instances == number
+    assert lines[0] == (f'{root / "annotations/train.json"}: 2 images, '
+                        f'{number} instances')
     content = json.loads((root / 'annotations/test.json').read_text())
-    assert content['info']['description'] == f'{source.name} test'
+    assert content['info']['description'] == f'{SOURCES[name].name} test'
     for image in content['images']:
         assert (root / image['file_name']).is_file()
-    report = check(
-        splits, root / 'annotations', source, InstanceOptions())
+    report = conversion.check(root / 'annotations')
     assert report.problems == []
     assert any('and their annotations' in line for line in report.checked)
 
@@ -190,9 +185,8 @@ def spoil_all(glas):
 def test_all_unusable_files_are_named_and_nothing_is_written(glas):
     spoil_all(glas)
     with pytest.raises(ConversionError) as caught:
-        convert(find_glas(glas), glas / 'annotations', SOURCES['glas'],
-                InstanceOptions())
-    kinds = [one.kind for one in caught.value.report.problems]
+        prepare('glas', glas).write(glas / 'annotations')
+    kinds = [finding.kind for finding in caught.value.report.problems]
     assert kinds == ['broken_file', 'size_mismatch', 'bad_mask']
     assert 'train_2.bmp' in str(caught.value)
     assert 'image (96, 96), mask (96, 80)' in str(caught.value)
@@ -202,8 +196,8 @@ def test_all_unusable_files_are_named_and_nothing_is_written(glas):
 def test_check_names_all_problems(glas):
     spoil_all(glas)
     report = run_check(glas)
-    assert [(one.kind, one.files[-1].rsplit('/')[-1])
-            for one in report.problems] == [
+    assert [(finding.kind, finding.files[-1].rsplit('/')[-1])
+            for finding in report.problems] == [
                 ('broken_file', 'train_2.bmp'),
                 ('size_mismatch', 'train_10_anno.bmp'),
                 ('empty_mask', 'testA_1_anno.bmp'),
@@ -216,7 +210,7 @@ def test_check_finds_a_test_image_in_the_training_set(glas):
     image = np.asarray(Image.open(folder / 'train_10.bmp'))
     save(folder / 'testB_1.bmp', image[:, ::-1])
     report = run_check(glas)
-    assert [one.kind for one in report.problems] == [
+    assert [finding.kind for finding in report.problems] == [
         'identical_across_splits', 'near_identical_across_splits']
     assert report.problems[1].files == [
         str(folder / 'train_10.bmp'), str(folder / 'testB_1.bmp')]
@@ -230,8 +224,8 @@ def test_check_notices(glas):
     save(folder / 'train_2_anno.bmp', scattered)
     save(folder / 'train_10_anno.bmp', 255 * (scattered == 4))
     report = run_check(glas)
-    found = {(one.kind, one.files[0].rsplit('/')[-1]): one.detail
-             for one in report.notices}
+    found = {(finding.kind, finding.files[0].rsplit('/')[-1]): finding.detail
+             for finding in report.notices}
     assert found['several_parts', 'train_2_anno.bmp'] == 'instances [4]'
     assert found['tiny_instance', 'train_2_anno.bmp'] == '[1] pixels'
     assert ('binary_mask', 'train_10_anno.bmp') in found
@@ -239,13 +233,13 @@ def test_check_notices(glas):
 
 
 def test_check_counts_shared_patients(glas):
-    found = [one for one in run_check(glas).notices
-             if one.kind == 'shared_patient']
-    assert [(one.files, one.detail) for one in found] == [
+    assert [(finding.files, finding.detail)
+            for finding in run_check(glas).notices
+            if finding.kind == 'shared_patient'] == [
         (['patient 2'], '1 of 2 test images')]
     (glas / RELEASE / 'Grade.csv').unlink()
-    assert not any(one.kind == 'shared_patient'
-                   for one in run_check(glas).notices)
+    assert not any(finding.kind == 'shared_patient'
+                   for finding in run_check(glas).notices)
     (glas / RELEASE / 'Grade.csv').write_text('name,grade\n')
     with pytest.raises(LayoutError, match=r"'patient ID', has \[\['name'"):
         run_check(glas)
@@ -263,22 +257,23 @@ def test_check_counts_shared_patients(glas):
      'not in the annotation file'),
 ])
 def test_check_compares_annotations_with_masks(glas, change, detail):
-    splits, out_dir = find_glas(glas), glas / 'annotations'
-    convert(splits, out_dir, SOURCES['glas'], InstanceOptions())
+    conversion, out_dir = prepare('glas', glas), glas / 'annotations'
+    conversion.write(out_dir)
     content = json.loads((out_dir / 'train.json').read_text())
     change(content)
     (out_dir / 'train.json').write_text(json.dumps(content))
-    report = check(splits, out_dir, SOURCES['glas'], InstanceOptions())
-    assert [one.kind for one in report.problems] == ['annotation_mismatch']
+    report = conversion.check(out_dir)
+    assert [finding.kind for finding in report.problems] == [
+        'annotation_mismatch']
     assert detail in report.problems[0].detail
 
 
 def test_check_with_other_options_than_the_conversion(glas):
-    splits, out_dir = find_glas(glas), glas / 'annotations'
-    large = InstanceOptions(min_area=300)
-    convert(splits, out_dir, SOURCES['glas'], large)
-    assert check(splits, out_dir, SOURCES['glas'], large).problems == []
-    assert check(splits, out_dir, SOURCES['glas'], InstanceOptions()).problems
+    out_dir = glas / 'annotations'
+    large = prepare('glas', glas, InstanceOptions(min_area=300))
+    large.write(out_dir)
+    assert large.check(out_dir).problems == []
+    assert prepare('glas', glas).check(out_dir).problems
 
 
 def test_tight_box():
@@ -291,9 +286,9 @@ def test_real_glas(data_root, tmp_path):
     root = data_root / 'glas'
     if not root.is_dir():
         pytest.skip(f'no {root}')
-    splits = find_glas(root)
-    totals = convert(splits, tmp_path, SOURCES['glas'], InstanceOptions())
-    assert len(totals['train'].binary_masks) == totals['train'].images
-    assert totals['train'].instances > 5 * totals['train'].images
-    report = check(splits, tmp_path, SOURCES['glas'], InstanceOptions())
-    assert report.problems == []
+    conversion = prepare('glas', root)
+    conversion.write(tmp_path)
+    train = conversion.totals['train']
+    assert len(train.binary_masks) == train.images
+    assert train.instances > 5 * train.images
+    assert conversion.check(tmp_path).problems == []

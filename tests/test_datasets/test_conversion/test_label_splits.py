@@ -9,11 +9,11 @@ import pytest
 
 from mmmedmask.datasets.conversion import busi, ham10000, messidor2
 from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
     draw_by_group,
     draw_by_image,
     val_targets,
 )
-from mmmedmask.datasets.conversion.labelled import LabelledImage
 
 
 def make_images(counts, group_of=None):

@@ -17,9 +17,7 @@ from mmmedmask.datasets.conversion.busi import BUSI
 from mmmedmask.datasets.conversion.check_report import ADVICE, ConversionError
 from mmmedmask.datasets.conversion.folders import compare_counts, only_folder
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
-from mmmedmask.datasets.conversion.labelled import describe_splits
-from mmmedmask.datasets.conversion.labelled_check import check
-from mmmedmask.datasets.conversion.labelled_source import prepare
+from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 from mmmedmask.phantoms.labelled_downloads import (
     write_brain_download,
@@ -68,9 +66,9 @@ def test_good_download(drawn, tmp_path, name):
     out = tmp_path / 'out'
     conversion = prepare(source, drawn / name, out)
     assert not out.exists()
-    written = conversion.write(out)
+    written = conversion.write_files(out)
     assert written.linked + written.copied == len(conversion.images)
-    report = check(conversion, out)
+    report = conversion.check(out)
     assert report.problems == []
     # Drawn ones are a part of the release, and BUSI joins masks.
     assert set(kinds(report.notices)) <= {
@@ -105,8 +103,8 @@ def test_again_gives_the_same_files(drawn, tmp_path, name):
     trees = []
     for out in (tmp_path / 'one', tmp_path / 'two', tmp_path / 'one'):
         conversion = prepare(source, drawn / name, out)
-        written = conversion.write(out)
-        check(conversion, out).write(out)
+        written = conversion.write_files(out)
+        conversion.check(out).write(out)
         trees.append(read_tree(out))
     assert trees[0] == trees[2]
     assert written.kept == len(conversion.images)
@@ -148,15 +146,15 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
     number = len(conversion.images)
     image = conversion.images[0]
     target = tmp_path / 'out' / image.path
-    assert conversion.write(tmp_path / 'out').linked == number
+    assert conversion.write_files(tmp_path / 'out').linked == number
     assert target.samefile(image.source)
     # Asked for copies, links are replaced, and the download is not touched.
-    assert conversion.write(tmp_path / 'out', copy=True).copied == number
+    assert conversion.write_files(tmp_path / 'out', copy=True).copied == number
     assert not target.samefile(image.source)
     assert target.read_bytes() == image.source.read_bytes()
     # A file of the same name with other content is replaced.
     target.write_bytes(b'other')
-    written = conversion.write(tmp_path / 'out', copy=True)
+    written = conversion.write_files(tmp_path / 'out', copy=True)
     assert (written.copied, written.kept) == (1, number - 1)
     assert target.read_bytes() == image.source.read_bytes()
     assert '1 copied' in str(written)
@@ -165,7 +163,7 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
         raise OSError('another file system')
 
     monkeypatch.setattr(os, 'link', no_links)
-    written = conversion.write(tmp_path / 'elsewhere')
+    written = conversion.write_files(tmp_path / 'elsewhere')
     assert (written.copied, written.linked) == (number, 0)
 
 
@@ -181,7 +179,7 @@ def test_download_of_symbolic_links(drawn, tmp_path):
     conversion.write(tmp_path / 'out')
     assert not any(path.is_symlink()
                    for path in (tmp_path / 'out').rglob('*'))
-    assert check(conversion, tmp_path / 'out').problems == []
+    assert conversion.check(tmp_path / 'out').problems == []
 
 
 @pytest.mark.parametrize('where', ['.', 'out', '..'])
@@ -230,7 +228,7 @@ def test_broken_files_are_all_named_and_nothing_written(
 def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
     source, out = download('busi'), tmp_path / 'out'
     conversion = prepare(BUSI, source, out)
-    conversion.write(out, copy=True)
+    conversion.write_files(out, copy=True)
     spoilt = [
         'images/benign/benign (3).png', 'masks/normal/normal (1).png',
         'splits/grouped/val.csv', 'images/normal/normal (2).png'
@@ -240,7 +238,7 @@ def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
     text = (out / spoilt[2]).read_text()
     (out / spoilt[2]).write_text(text.replace('benign (', 'benign (1'))
     (out / spoilt[3]).unlink()
-    report = check(conversion, out)
+    report = conversion.check(out)
     assert kinds(report.problems) == ['written_mismatch']
     assert sorted(one.files[0] for one in report.problems) == sorted(
         [str(out / name) for name in (*spoilt[:2], spoilt[3])]
@@ -273,7 +271,7 @@ def test_check_finds_planted_copies(download, tmp_path):
     out = tmp_path / 'out'
     conversion = prepare(BRAIN_TUMOR_MRI, source, out)
     conversion.write(out)
-    report = check(conversion, out)
+    report = conversion.check(out)
     found = {one.kind: (one.files, one.detail) for one in report.problems}
     assert len(report.problems) == len(found) == 4
     files, detail = found['identical_across_splits']
@@ -334,7 +332,7 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
         folder / 'normal/normal (2)_mask.png')
     conversion = prepare(BUSI, source, out)
     conversion.write(out)
-    report = check(conversion, out)
+    report = conversion.check(out)
     assert [(one.kind, one.files) for one in report.problems] == [
         ('empty_mask', ['masks/benign/benign (1).png']),
         ('unexpected_lesion', ['masks/normal/normal (2).png'])]
@@ -348,7 +346,7 @@ def test_parts_and_classes_that_are_empty(tmp_path):
         tmp_path / 'busi', {'benign': 4, 'malignant': 3, 'normal': 1})
     conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'out')
     conversion.write(tmp_path / 'out')
-    report = check(conversion, tmp_path / 'out')
+    report = conversion.check(tmp_path / 'out')
     assert [(one.files, one.detail) for one in report.problems] == []
     missing = {one.files[0]: one.detail for one in report.notices
                if one.kind == 'missing_class'}
@@ -360,14 +358,15 @@ def test_parts_and_classes_that_are_empty(tmp_path):
     write_busi_download(tmp_path / 'busi', {'benign': 3})
     conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'two')
     conversion.write(tmp_path / 'two')
-    assert kinds(check(conversion, tmp_path / 'two').problems) == [
+    assert kinds(conversion.check(tmp_path / 'two').problems) == [
         'empty_part']
 
 
 def test_splits_are_described(drawn, tmp_path):
     conversion = prepare(HAM10000, drawn / 'ham', tmp_path / 'out')
-    lines = describe_splits(conversion.splits, HAM10000.classes)
-    assert lines[1] == ('paper/val: 6 images (akiec 0, bcc 0, bkl 1, df 0, '
+    lines = conversion.write(tmp_path / 'out')
+    assert lines[0].startswith(f'{tmp_path / "out"}: ')
+    assert lines[2] == ('paper/val: 6 images (akiec 0, bcc 0, bkl 1, df 0, '
                         'mel 2, nv 3, vasc 0)')
 
 

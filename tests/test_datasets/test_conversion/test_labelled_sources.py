@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ from mmmedmask.datasets.conversion import (
 from mmmedmask.datasets.conversion import brain_tumor_mri as brain
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.labelled import LabelledImage
-from mmmedmask.datasets.conversion.labelled_source import group_by_copies
-from mmmedmask.datasets.conversion.mask_joining import (
+from mmmedmask.datasets.conversion.label_splits import LabelledImage
+from mmmedmask.datasets.conversion.labelled_conversion import (
+    group_by_copies,
     join_masks,
-    mask_to_binary,
 )
+from mmmedmask.datasets.lesion_masks import mask_to_binary
 from mmmedmask.phantoms.labelled_downloads import (
     draw_mask,
     write_brain_download,
@@ -91,7 +92,9 @@ def test_brain_splits():
     groups = [tuple(sorted(path[name] for name in pair.split()))
               for pair in pairs]
     copies = Copies(
-        0.9, identical=[groups[3], groups[6]], groups=sorted(groups))
+        0.9, groups=sorted(groups), identical=[
+            [SimpleNamespace(name=name) for name in groups[place]]
+            for place in (3, 6)])
     splits = brain.make_splits(group_by_copies(images, copies), copies, 0)
 
     def names(part):
@@ -433,7 +436,7 @@ def test_messidor_variants_of_the_tables(tmp_path):
     (lambda root: (root / 'messidor_data.csv').unlink(),
      'one file messidor_data.csv, found none'),
     (lambda root: shutil.copytree(root / 'part_1', root / 'part_3'),
-     'have one name'),
+     'are called the same'),
     (lambda root: replace_text(
         root / 'messidor_data.csv', 'adjudicated_dr_grade', 'diagnosis'),
      "must have the columns .* has .*'diagnosis'"),

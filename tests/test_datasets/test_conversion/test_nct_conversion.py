@@ -10,8 +10,7 @@ from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.nct_crc_lists import (
     LIST_NAMES,
     NCT_CLASS_TOTALS,
-    check,
-    compare_with_official,
+    NCTConversion,
     copy_lists,
     draw_lists,
     list_tiles,
@@ -59,13 +58,15 @@ def test_folders_that_are_not_as_released(root, spoil, message):
         list_tiles(root / 'data')
 
 
-def test_official_numbers():
+def test_official_numbers(root):
     assert sum(NCT_CLASS_TOTALS.values()) == 100_000
-    whole = [f'{name}/{number}.tif'
-             for name, total in NCT_CLASS_TOTALS.items()
-             for number in range(total)]
-    assert compare_with_official(whole) == ''
-    assert 'TUM 14316 of 14317' in compare_with_official(whole[:-1])
+    conversion = NCTConversion(root / 'data')
+    conversion.names = [
+        f'{name}/{number}.tif' for name, total in NCT_CLASS_TOTALS.items()
+        for number in range(total)]
+    assert conversion.notices == []
+    conversion.names.pop()
+    assert 'TUM 14316 of 14317 tiles' in conversion.notices[0]
 
 
 def test_drawn_split(root):
@@ -127,9 +128,10 @@ def test_lists_that_are_wrong(root, name, content, message):
 
 
 def test_check_of_a_good_copy(root):
-    names = list_tiles(root / 'data')
-    draw_lists(names, root / 'meta', 0.2, seed=0)
-    report = check(root / 'data', names, read_lists(root / 'meta'))
+    conversion = NCTConversion(root / 'data')
+    assert conversion.write(root / 'meta')[-2:] == [
+        'train: 14 tiles (ConCL: 80000)', 'val: 4 tiles (ConCL: 20000)']
+    report = conversion.check(root / 'meta')
     assert report.problems == []
     assert report.notices == []
     assert report.checked[:2] == ['train: 14 tiles', 'val: 4 tiles']
@@ -138,18 +140,24 @@ def test_check_of_a_good_copy(root):
 def test_check_names_all_problems(root):
     data = root / 'data'
     names = list_tiles(data)
-    splits = {'train': names[:12], 'val': names[12:16] + names[:1]}
+    (root / 'meta').mkdir()
+    for split, tiles in (('train', names[:12]),
+                         ('val', names[12:16] + names[:1])):
+        labels = [NCT_CLASSES.index(tile.split('/')[0]) for tile in tiles]
+        (root / f'meta/{split}.txt').write_text('\n'.join(tiles))
+        (root / f'meta/{split}_labeled.txt').write_text('\n'.join(
+            f'{tile} {label}'
+            for tile, label in zip(tiles, labels, strict=True)))
     (data / names[1]).write_bytes(b'II*\0')
     Image.new('RGB', (100, 224)).save(data / names[2])
     shutil.copy(data / names[3], data / names[12])
     tile = np.asarray(Image.open(data / names[4]))
     Image.fromarray(tile[::-1]).save(data / names[13])
     (data / names[5]).unlink()
-    report = check(data, list_tiles(data), splits)
-    found = [(one.kind, [file.rsplit('/')[-1] for file in one.files])
-             for one in report.problems]
+    report = NCTConversion(data).check(root / 'meta')
     base = [name.rsplit('/')[-1] for name in names]
-    assert found == [
+    assert [(finding.kind, [file.rsplit('/')[-1] for file in finding.files])
+            for finding in report.problems] == [
         ('listed_twice', [base[0]]),
         ('missing_tile', [base[5]]),
         ('broken_file', [base[1]]),
@@ -158,4 +166,5 @@ def test_check_names_all_problems(root):
         ('identical_across_splits', [base[3], base[12]]),
         ('near_identical_across_splits', [base[4], base[13]]),
     ]
-    assert [one.kind for one in report.notices] == 2 * ['unlisted_tile']
+    assert [finding.kind for finding in report.notices] == 2 * [
+        'unlisted_tile']

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from commands import call
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.check_report import ConversionError
@@ -94,6 +95,26 @@ class TestPorpoise:
         with pytest.raises(ValueError, match=r"of \['LUAD'\]; the classes "
                                              r"are \['IDC', 'ILC', 'MDLC'\]"):
             whole.of_classes(['LUAD'])
+
+    def test_by_command(self, tmp_path):
+        write_table(tmp_path / 'in')
+        printed = call(
+            'dataset_converters/convert.py', 'porpoise', tmp_path / 'in',
+            tmp_path / 'out', '--cohorts', 'brca', '--classes', 'ILC', 'IDC',
+            '--check')
+        assert f'{tmp_path / "out"}: cohort.csv, expression.npz' in printed
+        assert '2 patients: 1 IDC, 1 ILC' in printed
+        assert 'NOTICE: left out 1 patients of other classes' in printed
+        assert 'PROBLEMS: none' in printed
+        cases = read_cohort(tmp_path / 'out/cohort.csv')
+        assert [case.label for case in cases] == ['IDC', 'ILC']
+        # A slide contradicts another one of its patient.
+        write_table(tmp_path / 'in', rows=[
+            ROWS[1], changed(ROWS[2], oncotree_code='IDC')])
+        printed = call('dataset_converters/convert.py', 'porpoise',
+                       tmp_path / 'in', tmp_path / 'no', status=1)
+        assert 'oncotree_code is IDC and ILC' in printed
+        assert 'error: nothing was written' in printed
 
     def test_cohorts_together_are_an_artefact(self, tmp_path):
         write_table(tmp_path / 'in')
@@ -208,6 +229,16 @@ class TestCounts:
             find_types(tmp_path, ['UVM'])
         with pytest.raises(LayoutError, match='has no TCGA_<type>_Counts'):
             find_types(tmp_path / 'nowhere')
+
+    def test_by_command(self, tmp_path):
+        for name, case in (('ACC', 'TCGA-OR-0001'), ('UVM', 'TCGA-V4-0001')):
+            write_counts(tmp_path / 'in', name, [barcode(case)])
+        printed = call(
+            'dataset_converters/convert.py', 'tcga_counts', tmp_path / 'in',
+            tmp_path / 'out', '--types', 'UVM', '--unit', 'log2_cpm')
+        assert '1 patients: 1 UVM' in printed
+        assert load_expression(
+            tmp_path / 'out/expression.npz').unit == 'log2_cpm'
 
     def test_a_patient_in_two_files_is_refused(self, tmp_path):
         for name in ('ACC', 'UVM'):

@@ -1,0 +1,197 @@
+"""Pair slides of one source with genes of another, of the same class.
+
+A *synthetic pairing*: both halves may be real, but no patient has both. It
+lets all stages of an image-omic model run at real sizes where no paired
+cohort is at hand. What a model learns about how slides and genes of one
+patient go together is nothing, by construction; its accuracy says no more
+than that each half tells the class.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.models import resnet18
+
+from mmmedmask.apis.tile_bags import (
+    Tile,
+    find_tiles,
+    make_bags,
+    mosaic_coords,
+    read_groups,
+    read_tile,
+    split_bags,
+)
+from mmmedmask.datasets.expression.table import load_expression
+from mmmedmask.datasets.slides.feature_writer import FeatureWriter
+from mmmedmask.util.atomic_files import write_csv, write_text
+
+PAIRING_NOTE = (
+    'SYNTHETIC PAIRING. Slides and gene expression in this folder come from '
+    'different patients, paired at random within a class. Scores on it show '
+    'that a model runs, not how well it classifies patients.')
+SPLITS = ('train', 'val', 'test')
+STRIDE = 8  # Pixels between two patches of a tile.
+
+
+def pair_within_classes(cases: Mapping[str, str],
+                        samples: Mapping[str, Sequence[str]],
+                        seed: int = 0) -> dict[str, str]:
+    """Give each case a sample of its class, each sample at most once.
+
+    Args:
+        cases: Class of each case that has slides.
+        samples: Names of the samples with genes, by class.
+        seed: Seed of the draw.
+
+    Returns:
+        Sample of each case.
+
+    Raises:
+        ValueError: If a class has no samples, or fewer than cases.
+    """
+    paired = {}
+    for number, label in enumerate(sorted(set(cases.values()))):
+        mine = sorted(case for case, other in cases.items()
+                      if other == label)
+        if label not in samples:
+            raise ValueError(f'there are no samples of the class {label!r}, '
+                             f'only of {sorted(samples)}')
+        names = sorted(samples[label])
+        if len(set(names)) < len(mine):
+            raise ValueError(
+                f'the class {label!r} has {len(mine)} cases, but '
+                f'{len(set(names))} samples: each is given to one case')
+        order = np.random.default_rng([seed, number]).permutation(len(names))
+        paired.update({case: names[place]
+                       for case, place in zip(mine, order, strict=False)})
+    return paired
+
+
+@dataclass
+class PairedCohort:
+    """Tiles as bags, paired with expression.
+
+    Attributes:
+        tiles: Folders of tiles; their names are the classes.
+        genes: A file of expression for each folder, in the same order.
+        unit: Unit of the expression, as of ``load_expression``.
+        groups: csv files that tell which tiles come from one source; None
+            takes each tile for a source of its own.
+        bag_size: Tiles in a bag, about.
+        tile_size: Side in pixels that tiles are resized to.
+        shares: Shares of the bags that go to train, val and test.
+        seed: Of the bags, splits, pairs and the random network.
+
+    Raises:
+        ValueError: If there are not as many files as folders, or the size
+            of tiles is not a multiple of 8.
+    """
+
+    tiles: Sequence[Path]
+    genes: Sequence[Path]
+    unit: str | None = None
+    groups: Sequence[Path] | None = None
+    bag_size: int = 8
+    tile_size: int = 224
+    shares: Sequence[float] = (.6, .2, .2)
+    seed: int = 0
+    notices = ('This is a synthetic pairing: see README.txt there.', )
+
+    def __post_init__(self) -> None:
+        if len(self.tiles) != len(self.genes):
+            raise ValueError(
+                f'{len(self.tiles)} folders of tiles need as many files of '
+                f'genes, got {len(self.genes)}')
+        if self.tile_size < STRIDE or self.tile_size % STRIDE:
+            raise ValueError(f'tile_size must be a multiple of {STRIDE}, got '
+                             f'{self.tile_size}')
+
+    def write(self, out: Path) -> list[str]:
+        """Write features, expression, ``cohort.csv`` and ``README.txt``.
+
+        Args:
+            out: Folder to write to.
+
+        Returns:
+            A line that says how many bags and patches there are.
+
+        Raises:
+            ValueError: If tiles and samples cannot be paired.
+            FileNotFoundError: If a folder or file is missing.
+            ImageFileError: If a tile cannot be used.
+        """
+        groups = None if self.groups is None else read_groups(self.groups)
+        shares = {name: share for name, share in zip(
+            SPLITS, self.shares, strict=True) if share}
+        bags = split_bags(
+            make_bags(find_tiles(self.tiles, groups), self.bag_size,
+                      self.seed), shares, self.seed)
+        tables = {
+            folder.name: load_expression(path, self.unit)
+            for folder, path in zip(self.tiles, self.genes, strict=True)}
+        pairs = pair_within_classes(
+            {bag.name: bag.label for bag in bags},
+            {label: table.case_ids for label, table in tables.items()},
+            self.seed)
+        for label, table in tables.items():
+            taken = [row for row, name in enumerate(table.case_ids)
+                     if name in pairs.values()]
+            path = out / 'expression' / f'{label}.npz'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.select(
+                taken, [table.case_ids[row] for row in taken]).save(path)
+        network = _random_network(self.seed)
+        counts = []
+        for bag in bags:
+            features, coords = _encode_bag(bag.tiles, network, self.tile_size)
+            writer = FeatureWriter(
+                out / 'features' / f'{bag.name}.h5', coords,
+                features.shape[1], f'resnet18-block2-random-{self.seed}',
+                dict(seed=self.seed),
+                dict(patch_size=STRIDE, patch_size_level0=STRIDE, overlap=0))
+            writer.write(0, features)
+            writer.finish()
+            counts.append(len(features))
+        write_csv(
+            out / 'cohort.csv',
+            ('case_id', 'slide_id', 'label', 'split', 'rna_id'),
+            [(bag.name, bag.name, bag.label, bag.split, pairs[bag.name])
+             for bag in bags])
+        write_text(
+            out / 'README.txt',
+            f'{PAIRING_NOTE}\n\nTiles: '
+            f'{", ".join(folder.name for folder in self.tiles)}. Genes: '
+            f'{", ".join(path.name for path in self.genes)}.\n')
+        return [f'{len(counts)} bags of {min(counts)} to {max(counts)} '
+                f'patches: {out / "cohort.csv"}']
+
+
+def _random_network(seed: int) -> torch.nn.Module:
+    """The first half of a ResNet-18: (B, 3, H, W) to (B, 128, H/8, W/8)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = resnet18()
+    return torch.nn.Sequential(*list(network.children())[:6]).eval()
+
+
+def _encode_bag(tiles: Sequence[Tile], network: torch.nn.Module,
+                tile_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, 128) and corners (N, 2), (x, y) in a mosaic, of patches.
+
+    Tile after tile, row by row.
+    """
+    side = tile_size // STRIDE
+    cells = np.stack(np.mgrid[:side, :side][::-1], axis=-1).reshape(-1, 2)
+    features, coords = [], []
+    for tile, corner in zip(tiles, mosaic_coords(len(tiles), tile_size),
+                            strict=True):
+        picture = torch.from_numpy(read_tile(tile, tile_size)).permute(
+            2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            maps = network(picture)[0]
+        features.append(maps.flatten(1).t().numpy())
+        coords.append(corner + STRIDE * cells)
+    return np.concatenate(features), np.concatenate(coords)

@@ -1,0 +1,394 @@
+"""Convert a download of labelled images: find, read, compare, split, write.
+
+What differs between data sets is in a :class:`LabelledSource`; the steps are
+the same for all. The layout is that of
+:class:`mmmedmask.datasets.labelled_images.LabelledImages`.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.check_report import (
+    CheckReport,
+    ConversionError,
+)
+from mmmedmask.datasets.conversion.copies import (
+    Copies,
+    ImageRecord,
+    find_copies,
+    local_fingerprint,
+    make_record,
+)
+from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
+    Split,
+    describe_splits,
+    sort_images,
+)
+from mmmedmask.datasets.conversion.labelled_check import check
+from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.labelled_images import (
+    CLASS_FILE,
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+)
+from mmmedmask.datasets.lesion_masks import mask_to_binary
+from mmmedmask.util.atomic_files import write_csv, write_text
+
+Fingerprint = Callable[[np.ndarray], np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class LesionMask:
+    """A joined lesion mask.
+
+    Attributes:
+        encoded: The PNG file, 0 or 255. Encoded, since thousands of masks
+            in pixels would need gigabytes.
+        marked: Whether it marks anything.
+    """
+
+    encoded: bytes
+    marked: bool
+
+
+@dataclass
+class WrittenFiles:
+    """How image files came into the data root.
+
+    Attributes:
+        linked: Number of hard links made.
+        copied: Number of files copied.
+        kept: Number of files that were there already.
+    """
+
+    linked: int = 0
+    copied: int = 0
+    kept: int = 0
+
+    def __str__(self) -> str:
+        return (f'{self.linked} files linked, {self.copied} copied, '
+                f'{self.kept} there already')
+
+
+@dataclass
+class FoundImages:
+    """What a download holds.
+
+    Attributes:
+        images: The images with their labels, sorted by path.
+        notices: What should be known about the download, a sentence each.
+    """
+
+    images: list[LabelledImage]
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.images = sort_images(self.images)
+
+
+@dataclass(frozen=True)
+class LabelledSource:
+    """A data set of labelled images.
+
+    Attributes:
+        name: Its name.
+        classes: Classes in the order of their labels.
+        near_threshold: Correlation from which on two of its images are near
+            copies.
+        find: Finds the images of a download.
+        make_splits: Makes the splits, by name, from the images, the copies
+            among them and a seed.
+        groups_are_copies: Whether copies make the groups of images; False
+            if the download names the groups.
+        group_noun: What a group is, in reports.
+        fingerprint_of: Makes the fingerprint that images are compared by.
+        lesion_free: Classes whose lesion masks have to be empty.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    near_threshold: float
+    find: Callable[[Path], FoundImages]
+    make_splits: Callable[[Sequence[LabelledImage], Copies, int],
+                          dict[str, Split]]
+    groups_are_copies: bool = False
+    group_noun: str = 'group of copies'
+    fingerprint_of: Fingerprint = local_fingerprint
+    lesion_free: tuple[str, ...] = ()
+
+
+@dataclass
+class ReadImages:
+    """What is known of all images once they are read.
+
+    Attributes:
+        records: To compare them, by the order of the images.
+        shapes: (h, w, channels) and type of each.
+        masks: Joined lesion masks by the path that they go to.
+    """
+
+    records: list[ImageRecord] = field(default_factory=list)
+    shapes: list[tuple[tuple[int, int, int], str]] = field(
+        default_factory=list)
+    masks: dict[str, LesionMask] = field(default_factory=dict)
+
+
+@dataclass
+class LabelledConversion:
+    """A download, read and split, but not yet written.
+
+    Attributes:
+        source: The data set.
+        images: All images, with their final groups.
+        notices: What should be known about the download.
+        read: What is known of the images.
+        copies: The copies among them.
+        splits: Splits by name.
+        copy: Copy images even where they could be hard-linked.
+    """
+
+    source: LabelledSource
+    images: list[LabelledImage]
+    notices: list[str]
+    read: ReadImages
+    copies: Copies
+    splits: dict[str, Split]
+    copy: bool = False
+
+    def write(self, out: Path) -> list[str]:
+        """Write the layout, see :meth:`write_files`.
+
+        Args:
+            out: The data root, made if need be.
+
+        Returns:
+            What was written, and how many images of each class each part
+            has, a line each.
+        """
+        written = self.write_files(out, self.copy)
+        return [f'{out}: {written}',
+                *describe_splits(self.splits, self.source.classes)]
+
+    def write_files(self, out: Path, copy: bool = False) -> WrittenFiles:
+        """Write the layout; what is there already and equal stays.
+
+        Args:
+            out: The data root, made if need be.
+            copy: Copy images even where they could be hard-linked.
+
+        Returns:
+            How the image files came there.
+        """
+        write_text(out / CLASS_FILE, _class_text(self.source.classes))
+        written = WrittenFiles()
+        for image in self.images:
+            _place(image.source, out / image.path, copy, written)
+        masks = self.read.masks
+        for name, mask in masks.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(mask.encoded)
+        columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS * bool(masks)
+        for name, split in self.splits.items():
+            for part, images in split.parts().items():
+                write_csv(
+                    out / 'splits' / name / f'{part}.csv', columns,
+                    [(image.path, image.label, image.group,
+                      image.mask_path)[:len(columns)] for image in images])
+        return written
+
+    def check(self, out: Path) -> CheckReport:
+        """Read back what was written to a folder; see labelled_check."""
+        return check(self, out)
+
+
+def prepare(source: LabelledSource,
+            download: Path,
+            out: Path,
+            seed: int = 0,
+            threshold: float | None = None,
+            copy: bool = False) -> LabelledConversion:
+    """Find the images of a download, read and compare them, and split them.
+
+    Args:
+        source: The data set.
+        download: The unpacked download.
+        out: Where it will be written to; only looked at.
+        seed: Of the drawn splits.
+        threshold: Correlation of near copies; None takes the data set's.
+        copy: Copy images even where they could be hard-linked.
+
+    Returns:
+        The conversion, ready to be written.
+
+    Raises:
+        LayoutError: If the download is not as released, or ``out`` cannot
+            be used.
+        ConversionError: If images or masks are broken or do not fit
+            together; names them all.
+        ValueError: If the threshold is out of range.
+    """
+    _check_out_folder(download, out, source.classes)
+    found = source.find(download)
+    read = read_all(found.images, source.fingerprint_of)
+    copies = find_copies(
+        read.records,
+        source.near_threshold if threshold is None else threshold)
+    images = found.images
+    if source.groups_are_copies:
+        images = group_by_copies(images, copies)
+    splits = source.make_splits(images, copies, seed)
+    return LabelledConversion(
+        source, images, found.notices, read, copies, splits, copy)
+
+
+def _check_out_folder(download: Path, out: Path,
+                      classes: Sequence[str]) -> None:
+    """See that a data set can be written to a folder."""
+    inner, outer = download.resolve(), out.resolve()
+    if inner == outer or outer in inner.parents or inner in outer.parents:
+        raise LayoutError(
+            f'{out} must be apart from the download {download}, neither in '
+            'it nor around it')
+    if out.exists() and not out.is_dir():
+        raise LayoutError(f'{out} is not a folder')
+    path = out / CLASS_FILE
+    if path.is_file() and path.read_text(encoding='utf-8') != _class_text(
+            classes):
+        raise LayoutError(
+            f'{out} holds another data set: {CLASS_FILE} names '
+            f'{path.read_text(encoding="utf-8").split()}, expected '
+            f'{list(classes)}')
+
+
+def read_all(images: Sequence[LabelledImage],
+             fingerprint_of: Fingerprint) -> ReadImages:
+    """Read all images and masks.
+
+    Args:
+        images: The images.
+        fingerprint_of: Makes the fingerprint of an image.
+
+    Returns:
+        What they are like; the records are named as the paths of images.
+
+    Raises:
+        ConversionError: If some are broken or do not fit together.
+    """
+    report, read = CheckReport(), ReadImages()
+    for image in images:
+        try:
+            pixels = read_image(image.source)
+        except ImageFileError as error:
+            report.add_problem(
+                'broken_file', str(image.source), detail=str(error))
+            continue
+        if pixels.dtype not in (np.uint8, np.uint16):
+            report.add_problem(
+                'wrong_shape', str(image.source),
+                detail=f'{pixels.dtype}, expected uint8 or uint16')
+            continue
+        read.records.append(make_record(
+            image.path, '', image.source.read_bytes(), pixels,
+            fingerprint_of))
+        read.shapes.append((pixels.shape, str(pixels.dtype)))
+        if image.mask_path:
+            mask = join_masks(image, pixels.shape[:2], report)
+            if mask is not None:
+                read.masks[image.mask_path] = mask
+    if report.problems:
+        raise ConversionError(report)
+    return read
+
+
+def join_masks(image: LabelledImage, size: tuple[int, int],
+               report: CheckReport) -> LesionMask | None:
+    """Read the masks of an image and join them by OR.
+
+    Args:
+        image: The image; without masks, the joined mask is empty.
+        size: Height and width of the image.
+        report: Where problems go.
+
+    Returns:
+        The mask, 255 on the lesion and 0 elsewhere, or None if a mask cannot
+        be used.
+    """
+    joined, problems = np.zeros(size, np.uint8), len(report.problems)
+    for path in image.masks:
+        try:
+            mask = mask_to_binary(read_image(path))
+        except (ImageFileError, ValueError) as error:
+            broken = isinstance(error, ImageFileError)
+            report.add_problem(
+                'broken_file' if broken else 'bad_lesion_mask', str(path),
+                detail=str(error))
+            continue
+        if mask.shape != tuple(size):
+            report.add_problem(
+                'size_mismatch', str(image.source), str(path),
+                detail=f'image {tuple(size)}, mask {mask.shape}, (h, w)')
+            continue
+        joined[mask] = 255
+    if len(report.problems) > problems:
+        return None
+    return LesionMask(
+        cv2.imencode('.png', joined)[1].tobytes(), bool(joined.any()))
+
+
+def group_by_copies(images: Sequence[LabelledImage],
+                    copies: Copies) -> list[LabelledImage]:
+    """Make the copies of an image a group.
+
+    Args:
+        images: The images.
+        copies: Which are copies.
+
+    Returns:
+        The images; a group is called as the path of its first image.
+    """
+    first = copies.first_of()
+    return [replace(image, group=first.get(image.path, image.path))
+            for image in images]
+
+
+def _class_text(classes: Sequence[str]) -> str:
+    """Return the content of ``classes.txt``."""
+    return ''.join(f'{name}\n' for name in classes)
+
+
+def _place(source: Path, target: Path, copy: bool,
+           written: WrittenFiles) -> None:
+    """Link or copy a file, unless an equal one is there."""
+    linked = target.exists() and target.samefile(source)
+    if target.exists() and not (copy and linked) and (
+            linked or _same_bytes(source, target)):
+        written.kept += 1
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Never written through: the old file may be a link to a download.
+    target.unlink(missing_ok=True)
+    if not copy:
+        try:
+            # Resolved, for a link to a symbolic link would be one itself.
+            os.link(source.resolve(), target)
+        except OSError:
+            # Another file system, or one without hard links.
+            pass
+        else:
+            written.linked += 1
+            return
+    shutil.copyfile(source, target)
+    written.copied += 1
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    return (first.stat().st_size == second.stat().st_size
+            and first.read_bytes() == second.read_bytes())
