@@ -110,7 +110,7 @@ setup(
     packages=find_packages(include=['mmmedmask', 'mmmedmask.*']),
     install_requires=read_requirements('runtime'),
     package_data={
-        'mmmedmask.experiments': ['Snakefile', 'profiles/*/*.yaml']
+        'mmmedmask.experiments': ['Snakefile', '*.smk', 'profiles/*/*.yaml']
     },
     extras_require={
         'all': [*MMINSTALL, *OPTIONAL, *EXPERIMENTS, *TESTS],

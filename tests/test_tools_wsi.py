@@ -1,7 +1,8 @@
 """The tools for slides, most of them run in this process, to save time."""
 
+import importlib.util
 import json
-import runpy
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from commands import call, run
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
@@ -59,27 +61,7 @@ test_dataloader = dict(
             dict(type='mmmedmask.PackSlideOmicInputs')
         ]))
 """
-TOOLS = Path(__file__).resolve().parents[1] / 'tools'
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run a tool as its command line would, and return what it says."""
-
-    def run_tool(name, *arguments, fails=False):
-        path = TOOLS / name
-        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-        monkeypatch.syspath_prepend(path.parent)
-        code = None
-        try:
-            runpy.run_path(str(path), run_name='__main__')
-        except SystemExit as end:
-            code = end.code
-        assert bool(code) == fails, code
-        said = code if isinstance(code, str) else ''
-        return capsys.readouterr().out + said
-
-    return run_tool
+EXTRACT = 'wsi/extract_features.py'
 
 
 @pytest.fixture
@@ -97,7 +79,7 @@ def tile_folders(tmp_path):
 
 
 def test_tiles_become_a_cohort_that_the_data_set_reads(
-        call, tile_folders, tmp_path):
+        tile_folders, tmp_path):
     out = tmp_path / 'out'
     command = ('wsi/tiles_to_bags.py', *tile_folders, '--out', out,
                '--groups', tmp_path / 'groups.csv', '--encoder',
@@ -120,41 +102,41 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(
     # A second call goes on where the first one stopped.
     (out / 'features' / 'scc-0001.h5').unlink()
     assert call(*command).count('was there') == 5
-    printed = call(*command, '--seed', 1, fails=True)
+    printed = call(*command, '--seed', 1, status=1)
     assert 'was made with other settings (tiles [' in printed
 
 
-def test_tiles_to_bags_explains_what_is_wrong(call, tile_folders, tmp_path):
+def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
     (tile_folders[0] / '0.png').write_bytes(b'no picture')
     printed = call(
         'wsi/tiles_to_bags.py', *tile_folders, '--out', tmp_path / 'out',
         '--encoder', 'resnet18-block3', '--random-weights', 0, '--bag-size',
-        2, fails=True)
+        2, status=1)
     assert printed.splitlines()[-1].startswith(
         f'tiles_to_bags.py: Cannot read image {tile_folders[0]}')
 
 
-def test_extracting_features_and_drawing_attention(call, tmp_path):
+def test_extracting_features_and_drawing_attention(tmp_path):
     write_slide(tmp_path / 'a.tif',
                 draw_slide((1024, 768), [(256, 128, 768, 512)]), mpp=1.0)
     write_slide(tmp_path / 'b.tif', draw_slide((128, 128), []), None,
                 levels=1)
-    command = ('wsi/extract_features.py', tmp_path, '--out',
+    command = (EXTRACT, tmp_path, '--out',
                tmp_path / 'out', '--encoder', 'resnet18-block3',
                '--random-weights', 0, '--tile-size', 32, '--mpp', 4,
                '--workers', 0)
-    printed = call(*command, fails=True)
+    printed = call(*command, status=1)
     assert '2/2 b: failed' in printed
     assert '2 slides: 1 done, 1 failed; 12 tiles' in printed
     assert 'give it with --slide-mpp' in printed
     assert printed.splitlines()[-1].startswith(
-        'extract_features.py: 1 of 2 slides failed, see the last csv')
+        'extract_features.py: 1 of 2 slides failed, see the csv in')
     (tmp_path / 'list.csv').write_text('slide_id,mpp\na,\nb,1.0\n')
     printed = call(*command, '--csv', tmp_path / 'list.csv')
     assert '1 empty, 1 was there' in printed
     assert 'no tile has enough tissue: b' in printed
-    assert 'min_tissue must be above 0' in call(
-        *command, '--min-tissue', 0, fails=True)
+    assert 'min_tissue must be in (0, 1], got 0.0' in call(
+        *command, '--min-tissue', 0, status=1)
 
     (tmp_path / 'model.py').write_text(MODEL)
     config = Config.fromfile(tmp_path / 'model.py')
@@ -196,11 +178,11 @@ def test_extracting_features_and_drawing_attention(call, tmp_path):
     same = json.loads((tmp_path / 'case' / 'a.geojson').read_text())
     assert same == found
     printed = call(*drawing[:3], '--case', 'q', '--out', tmp_path / 'case',
-                   *options, fails=True)
+                   *options, status=1)
     assert "no case 'q' in the test set; it has ['p']" in printed
 
 
-def test_attention_through_the_genes_of_a_case(call, tmp_path):
+def test_attention_through_the_genes_of_a_case(tmp_path):
     root = write_slide_omic_cohort(
         tmp_path / 'cohort', 6, patches=(8, 12), dims=6, num_genes=30,
         num_pathways=2, pathway_size=3, split_shares=(.34, .33, .33))
@@ -247,5 +229,95 @@ def test_attention_through_the_genes_of_a_case(call, tmp_path):
         assert np.abs(found[-1] - foreign.numpy()).max() > 1e-3
     # A file of features says nothing about genes.
     printed = call(*drawing, '--features', cases[0]['slides'][0]['path'],
-                   fails=True)
+                   status=1)
     assert 'name the patient with --case' in printed
+
+
+@pytest.fixture
+def slides(tmp_path):
+    """Two slides with tissue, one without, and one that is broken."""
+    for name, boxes in (('a', [(256, 128, 768, 512)]), ('b', []),
+                        ('c', [(0, 0, 512, 384)])):
+        write_slide(tmp_path / f'slides/{name}.tif',
+                    draw_slide((1024, 768), boxes), mpp=1.0)
+    (tmp_path / 'slides' / 'broken.svs').write_text('no slide at all')
+    return tmp_path / 'slides'
+
+
+def extraction(slides, *arguments):
+    """The command line that extracts their features in two jobs."""
+    return (EXTRACT, slides, '--out', slides.parent / 'out', '--encoder',
+            'resnet18-block3', '--random-weights', 0, '--tile-size', 32,
+            '--mpp', 4, '--workers', 0, *arguments)
+
+
+def test_shards_of_the_engine_do_all_but_the_broken_slide(slides):
+    pytest.importorskip('snakemake')
+    out = slides.parent / 'out'
+    command = extraction(slides, '--shards', 2, '--cores', 2)
+    printed = call(*command, '--dry-run')
+    assert 'shard 1/2, to do: b, broken\nshard 2/2, to do: a, c' in printed
+    assert re.search(r'extract_shard +2\n', printed)
+    assert not (out / 'h5_files').exists()
+    printed = call(*command, status=1)
+    assert '4 slides: 2 done, 1 empty, 1 failed; 24 tiles' in printed
+    assert re.search('^broken: .*broken.svs is of no kind', printed, re.M)
+    assert '1 of 4 slides failed' in printed.splitlines()[-1]
+    assert sorted(path.name for path in (out / 'h5_files').iterdir()) == [
+        'a.h5', 'b.h5', 'c.h5']
+    assert SlideFeatures(out / 'h5_files' / 'a.h5').num_patches == 12
+    # A second call has nothing to do and says the same of the slides.
+    manifests = sorted((out / 'manifests').iterdir())
+    assert len(manifests) == 2
+    again = call(*command, status=1)
+    assert 'Nothing to be done' in again
+    assert sorted((out / 'manifests').iterdir()) == manifests
+    assert again.splitlines()[-3:] == printed.splitlines()[-3:]
+    # A slide that was replaced is looked at again.
+    (slides / 'broken.svs').write_text('no slide, again')
+    assert re.search(r'extract_shard +1\n', call(*command, '--dry-run'))
+    (slides / 'broken.svs').write_text('no slide at all')
+    # Other settings have other reports; what is behind -- goes to Snakemake.
+    assert 'shard 2/2, to do: a, c' in call(*command, '--mpp', 2, '--dry-run')
+    printed = call(*command, '--dry-run', '--', '--forceall')
+    assert re.search(r'extract_shard +2\n', printed)
+    # The job that fails is tried again when that is asked for.
+    printed = call(*command, '--retry-failed', status=1)
+    assert len(list((out / 'manifests').iterdir())) == 3
+    assert '4 slides: 2 done, 1 failed, 1 was there; 24 tiles' in printed
+
+
+def test_a_shard_by_hand(slides):
+    printed = run(sys.executable, 'tools/' + EXTRACT, *extraction(slides)[1:],
+                  '--shard', '2/2', cwd=Path(__file__).parents[1])
+    assert '2 slides: 2 done; 24 tiles' in printed
+    assert sorted(path.name for path in
+                  (slides.parent / 'out' / 'h5_files').iterdir()) == [
+        'a.h5', 'c.h5']
+    report, = (slides.parent / 'out' / 'shards').glob('*/*')
+    assert report.name == '2-of-2.json'
+    assert [slide['status'] for slide in json.loads(report.read_text())] == [
+        'done', 'done']
+
+
+@pytest.mark.parametrize(('arguments', 'status', 'message'), [
+    (['--shard', '3/2'], 2, "expected I/N with I from 1 to N.*got '3/2'"),
+    (['--shard', '1/2', '--shards', '2'], 2, 'give one of them'),
+    (['--shard', '1/9'], 1, r'number of shards must be in \[1, 4\], got 9'),
+    (['--resources', 'gpus'], 2, 'expected NAME=NUMBER'),
+    (['--', '--forceall'], 1, 'are for Snakemake, which --shards N starts'),
+])
+def test_bad_shards_are_refused(slides, arguments, status, message):
+    assert re.search(message, call(*extraction(slides, *arguments),
+                                   status=status))
+
+
+def test_without_snakemake_one_line_says_what_to_install(slides, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, 'find_spec', lambda name, *others:
+        None if name == 'snakemake' else find(name, *others))
+    printed = call(*extraction(slides, '--shards', 2), status=1)
+    assert printed.splitlines()[-1] == (
+        'extract_features.py: Snakemake is not installed, which runs the '
+        'jobs: pip install mmmedmask[experiments]')

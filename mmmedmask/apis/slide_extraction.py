@@ -4,11 +4,14 @@ Worker processes read, this process encodes and writes. A run can be stopped
 at any time: what is complete stays, and the next run does the rest.
 """
 
+import contextlib
 import csv
+import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from typing import TextIO
 
 import h5py
 from PIL import Image
@@ -29,6 +32,7 @@ from mmmedmask.datasets.slides.tile_stream import (
     TilingOptions,
 )
 from mmmedmask.models.layers.tile_encoders import TileEncoder
+from mmmedmask.util.checks import check_integer
 from mmmedmask.visualization.kept_tiles import draw_kept_tiles
 
 DONE, PRESENT, EMPTY, FAILED = 'done', 'was there', 'empty', 'failed'
@@ -66,36 +70,6 @@ class SlideResult:
     error: str = ''
 
 
-class Manifest:
-    """A csv with a line per slide, written while the run goes on.
-
-    Args:
-        folder: Its folder; the name is the time of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        name = time.strftime('%Y%m%d-%H%M%S')
-        number = 0
-        while (path := folder / f'{name}-{number}.csv').exists():
-            number += 1
-        self.path = path
-        self._file = path.open('x', newline='', encoding='utf-8')
-        self._writer = csv.writer(self._file, lineterminator='\n')
-        self._writer.writerow([field.name for field in fields(SlideResult)])
-        self._file.flush()
-
-    def add(self, result: SlideResult) -> None:
-        """Write a line at once."""
-        self._writer.writerow(
-            ['' if value is None else value for value in astuple(result)])
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 def extract_slides(tasks: Sequence[SlideTask],
                    folder: Path,
                    encoder: TileEncoder,
@@ -131,13 +105,11 @@ def extract_slides(tasks: Sequence[SlideTask],
     Raises:
         ValueError: If ``batch_size`` or ``workers`` is out of range.
     """
-    if workers < 0:
-        raise ValueError(f'workers must not be negative, got {workers}')
+    check_integer('workers', workers, 0)
     run = _Run(tasks, folder, encoder, tiling, precision, overwrite, report)
-    dataset = SlideTiles(run.todo, tiling, batch_size)
     loader = DataLoader(
-        dataset, batch_size=None, num_workers=min(workers, len(run.todo)),
-        collate_fn=_as_it_is)
+        SlideTiles(run.todo, tiling, batch_size), batch_size=None,
+        num_workers=min(workers, len(run.todo)), collate_fn=_as_it_is)
     try:
         for event in loader:
             run.handle(event)
@@ -145,8 +117,10 @@ def extract_slides(tasks: Sequence[SlideTask],
         # DataLoader says so when one of its workers was killed.
         if 'DataLoader worker' not in str(error):
             raise
-        run.give_up(f'a process that reads slides died, perhaps for want of '
-                    f'memory ({error})')
+        for number, task in enumerate(run.todo):
+            if task.slide_id not in run.results:
+                run.fail(number, 'a process that reads slides died, perhaps '
+                         f'for want of memory ({error})')
     finally:
         run.close()
     return [run.results[task.slide_id] for task in tasks]
@@ -154,6 +128,17 @@ def extract_slides(tasks: Sequence[SlideTask],
 
 def _as_it_is(event: SlideEvent) -> SlideEvent:
     return event
+
+
+def _open_manifest(folder: Path) -> TextIO:
+    """Make a csv that no other run has, named by the time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = time.strftime('%Y%m%d-%H%M%S')
+    for number in itertools.count():
+        # Jobs that begin in the same second must not share one.
+        with contextlib.suppress(FileExistsError):
+            return (folder / f'{name}-{number}.csv').open(
+                'x', newline='', encoding='utf-8')
 
 
 class _Run:
@@ -170,8 +155,8 @@ class _Run:
         self.results: dict[str, SlideResult] = {}
         self.todo: list[SlideTask] = []
         self._open: dict[int, tuple[FeatureWriter, SlidePlan, float]] = {}
-        self._failed: set[int] = set()
-        self.manifest = Manifest(folder / 'manifests')
+        self._manifest = _open_manifest(folder / 'manifests')
+        self._write_line([field.name for field in fields(SlideResult)])
         for task in tasks:
             self._look_at(task, overwrite)
 
@@ -182,7 +167,7 @@ class _Run:
             'input_size': self.encoder.input_size,
             'precision': self.precision,
             'given_slide_mpp': task.mpp,
-            **self.tiling.as_settings(),
+            **asdict(self.tiling),
         }
 
     def _target(self, task: SlideTask) -> Path:
@@ -200,9 +185,8 @@ class _Run:
         except SlideFeatureError as error:
             self._finish(task, FAILED, error=str(error))
             return
-        wanted = self._settings(task)
         differing = '' if stored is None else differing_settings(
-            stored, wanted)
+            stored, self._settings(task))
         if stored is not None and not differing:
             with h5py.File(path, 'r') as file:
                 self._finish(task, PRESENT, num_tiles=len(file['features']))
@@ -214,9 +198,9 @@ class _Run:
             self.todo.append(task)
 
     def handle(self, event: SlideEvent) -> None:
-        """Take what a worker has to say."""
+        """Take what a worker reports of a slide, unless it has failed."""
         task = self.todo[event.number]
-        if event.number in self._failed:
+        if task.slide_id in self.results:
             return
         try:
             if event.kind == 'plan':
@@ -227,10 +211,10 @@ class _Run:
             elif event.kind == 'done':
                 self._complete(event.number, task)
             else:
-                self._fail(event.number, event.error)
+                self.fail(event.number, event.error)
         # A full disk, bad features: the other slides may do better.
         except (OSError, SlideFeatureError) as error:
-            self._fail(event.number, str(error))
+            self.fail(event.number, str(error))
 
     def _begin(self, number: int, task: SlideTask, plan: SlidePlan) -> None:
         geometry = plan.geometry
@@ -270,29 +254,29 @@ class _Run:
             tile_mpp=round(plan.geometry.mpp, 6), level=plan.geometry.level,
             seconds=round(time.monotonic() - begin, 2))
 
-    def _fail(self, number: int, error: str) -> None:
+    def fail(self, number: int, error: str) -> None:
+        """Give a slide up."""
         if number in self._open:
             self._open.pop(number)[0].discard()
-        self._failed.add(number)
         self._finish(self.todo[number], FAILED, error=error)
-
-    def give_up(self, error: str) -> None:
-        """Let all slides fail that are not finished."""
-        for number, task in enumerate(self.todo):
-            if task.slide_id not in self.results:
-                self._fail(number, error)
 
     def _finish(self, task: SlideTask, status: str, **known) -> None:
         result = SlideResult(task.slide_id, status,
                              path=str(task.path or ''), **known)
         self.results[task.slide_id] = result
-        self.manifest.add(result)
+        self._write_line(
+            ['' if value is None else value for value in astuple(result)])
         if self.report is not None:
             self.report(result, len(self.results), self.total)
+
+    def _write_line(self, values: list) -> None:
+        """Write a line of the manifest at once."""
+        csv.writer(self._manifest, lineterminator='\n').writerow(values)
+        self._manifest.flush()
 
     def close(self) -> None:
         """Leave no part of a file behind."""
         for writer, _, _ in self._open.values():
             writer.discard()
         self._open.clear()
-        self.manifest.close()
+        self._manifest.close()

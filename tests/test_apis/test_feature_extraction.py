@@ -15,7 +15,12 @@ from mmmedmask.apis.slide_extraction import extract_slides
 from mmmedmask.apis.tile_bags import Tile, TileBag, encode_bags
 from mmmedmask.datasets.slides import tile_stream as slide_tiles
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
-from mmmedmask.datasets.slides.slide_list import SlideTask, list_slides
+from mmmedmask.datasets.slides.slide_list import (
+    SlideTask,
+    list_slides,
+    slide_bytes,
+    split_into_shards,
+)
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
@@ -208,9 +213,9 @@ def test_a_reader_process_that_dies_is_reported(slides, tmp_path, encoder,
 
 
 def test_bad_numbers_are_refused(tmp_path, encoder):
-    with pytest.raises(ValueError, match='workers must not be negative'):
+    with pytest.raises(ValueError, match='workers must be at least 0, got -1'):
         extract_slides([], tmp_path, encoder, TILING, workers=-1)
-    with pytest.raises(ValueError, match='batch_size must be positive'):
+    with pytest.raises(ValueError, match='batch_size must be at least 1'):
         extract_slides([], tmp_path, encoder, TILING, batch_size=0)
 
 
@@ -246,3 +251,33 @@ def test_slides_are_listed_with_the_csv(slides, tmp_path):
         list_slides([tmp_path / 'empty'])
     with pytest.raises(ValueError, match='mpp must be positive, got 0'):
         list_slides([slides], mpp=0)
+
+
+@pytest.mark.parametrize('count', [1, 2, 5, 12])
+def test_shards_are_disjoint_complete_balanced_and_the_same(tmp_path, count):
+    random = np.random.default_rng(count)
+    sizes = random.integers(1, 5000, 12).tolist()
+    for number, size in enumerate(sizes):
+        (tmp_path / f'{number}.svs').write_bytes(bytes(size))
+    tasks = [SlideTask(str(number), tmp_path / f'{number}.svs')
+             for number in range(12)]
+    tasks += [SlideTask(f'absent {number}', None) for number in range(3)]
+    shards = split_into_shards(tasks, count)
+    assert len(shards) == count
+    assert all(shards)
+    assert sorted((task for shard in shards for task in shard),
+                  key=tasks.index) == tasks
+    bytes_of = [sum(slide_bytes(task.path) for task in shard)
+                for shard in shards]
+    assert max(bytes_of) - min(bytes_of) <= max(sizes)
+    shuffled = [tasks[place] for place in random.permutation(len(tasks))]
+    assert split_into_shards(shuffled, count) == shards
+
+
+def test_shards_need_slides_and_mirax_counts_its_folder(tmp_path):
+    with pytest.raises(ValueError, match=r'in \[1, 1\], got 2'):
+        split_into_shards([SlideTask('a', None)], 2)
+    (tmp_path / 'm').mkdir()
+    (tmp_path / 'm' / 'Data0.dat').write_bytes(bytes(70))
+    (tmp_path / 'm.mrxs').write_bytes(bytes(5))
+    assert slide_bytes(tmp_path / 'm.mrxs') == 75

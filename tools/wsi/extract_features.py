@@ -7,20 +7,80 @@ writes OUT/h5_files/<slide>.h5 (features and coords as CLAM's), OUT/tiles
 (pictures of the tiles that were kept: look at them), OUT/thumbnails and a
 csv per run in OUT/manifests. A second call does what the first one left.
 The exit status is 1 if a slide failed.
+
+With --shards N the slides become N jobs of Snakemake, on this machine or, by
+--executor, on a cluster; what stands behind -- goes to Snakemake. A job, or
+you, extracts one of N shards with --shard I/N.
 """
 
 import argparse
+import contextlib
+import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from encoder_cli import add_encoder_arguments, build_encoder
 
+NAME = Path(__file__).name
+# Arguments that do not decide about the features. The csv and the slides
+# decide by what they list.
+OTHER_ARGUMENTS = ('slides', 'csv', 'slide_mpp', 'out', 'workers', 'device',
+                   'batch_size', 'overwrite', 'shard')
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read ``I/N``, 1 <= I <= N."""
+    number, slash, count = text.partition('/')
+    if slash and number.isdigit() and count.isdigit() and \
+            1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise argparse.ArgumentTypeError(
+        f'expected I/N with I from 1 to N, such as 1/8, got {text!r}')
+
+
+def parse_resource(text: str) -> tuple[str, int]:
+    """Read ``NAME=NUMBER``."""
+    name, _, number = text.partition('=')
+    if name and number.isdigit():
+        return name, int(number)
+    raise argparse.ArgumentTypeError(
+        f'expected NAME=NUMBER, such as gpus=8, got {text!r}')
+
+
+def build_engine_parser() -> argparse.ArgumentParser:
+    """Make the parser of the arguments that jobs do not get."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = parser.add_argument_group('many jobs')
+    group.add_argument(
+        '--shards', type=int, metavar='N',
+        help='split the slides into N jobs of Snakemake')
+    group.add_argument(
+        '--dry-run', action='store_true', help='list the jobs, run none')
+    group.add_argument(
+        '--retry-failed', action='store_true',
+        help='try slides again that failed')
+    group.add_argument(
+        '--cores', type=int, default=os.cpu_count(),
+        help='of this machine; a job takes one, and one per worker '
+        '(default: all)')
+    group.add_argument(
+        '--resources', type=parse_resource, action='append', default=[],
+        metavar='NAME=N', help='limits, such as gpus=8: with --device cuda '
+        'a job takes one GPU (default: those that are visible)')
+    group.add_argument(
+        '--executor', help='plugin of Snakemake, such as slurm')
+    group.add_argument(
+        '--jobs', type=int, help='jobs at a time for --executor')
+    return parser
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=__doc__, parents=[build_engine_parser()],
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'slides', nargs='+', type=Path,
@@ -40,6 +100,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--overwrite', action='store_true',
         help='do slides again that were done with other settings')
+    parser.add_argument(
+        '--shard', type=parse_shard, metavar='I/N',
+        help='do shard I of N alone: the same slides give the same shards, '
+        'of about equal size on disk')
     group = parser.add_argument_group('tiles')
     group.add_argument(
         '--tile-size', type=int, default=256,
@@ -82,7 +146,30 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--max-hole', type=float, default=.01,
         help='smaller holes are filled, in mm² (default: %(default)s)')
     add_encoder_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.shard and args.shards:
+        parser.error('--shards makes jobs, --shard is one: give one of them')
+    return args
+
+
+def list_tasks(args: argparse.Namespace) -> list:
+    """List the slides."""
+    from mmmedmask.datasets.slides.slide_list import list_slides
+
+    tasks, notes = list_slides(args.slides, args.csv, args.slide_mpp)
+    for note in notes:
+        print(note)
+    return tasks
+
+
+def shard_reports(args: argparse.Namespace, tasks: Sequence, count: int):
+    """Make the reports of the shards."""
+    from mmmedmask.experiments.extraction import ShardReports
+
+    engine = vars(build_engine_parser().parse_args([]))
+    settings = {name: str(value) for name, value in vars(args).items()
+                if name not in OTHER_ARGUMENTS and name not in engine}
+    return ShardReports(args.out, tasks, count, settings)
 
 
 def report(result, finished: int, total: int) -> None:
@@ -97,37 +184,86 @@ def report(result, finished: int, total: int) -> None:
 def extract(args: argparse.Namespace) -> list:
     """Extract the features and return what became of each slide."""
     from mmmedmask.apis.slide_extraction import extract_slides
-    from mmmedmask.datasets.slides.slide_list import list_slides
     from mmmedmask.datasets.slides.tile_stream import TilingOptions
     from mmmedmask.datasets.slides.tissue import TissueOptions
+    from mmmedmask.experiments.engine import reserve_gpus
 
-    tasks, notes = list_slides(args.slides, args.csv, args.slide_mpp)
-    for note in notes:
-        print(note)
+    tasks = list_tasks(args)
+    if args.shard:
+        number, count = args.shard
+        reports = shard_reports(args, tasks, count)
+        tasks = reports.shards[number - 1]
     tissue = TissueOptions(
         args.tissue_mpp, args.saturation, tuple(args.saturation_limits),
         args.min_brightness, args.median, args.min_area, args.max_hole)
     tiling = TilingOptions(
         args.tile_size, args.mpp, args.overlap, args.min_tissue,
         args.allow_enlarging, tissue)
-    encoder = build_encoder(args)
-    print(f'{len(tasks)} slides, encoder {encoder.name} '
-          f'({encoder.weights_id}), {encoder.dims} features', flush=True)
-    return extract_slides(
-        tasks, args.out, encoder, tiling, args.batch_size, args.workers,
-        args.precision, args.overwrite, report)
+    with contextlib.ExitStack() as stack:
+        if args.shard and args.device == 'cuda':
+            variables, _ = stack.enter_context(
+                reserve_gpus(1, reports.folder.parent))
+            os.environ.update(variables)
+        encoder = build_encoder(args)
+        print(f'{len(tasks)} slides, encoder {encoder.name} '
+              f'({encoder.weights_id}), {encoder.dims} features', flush=True)
+        results = extract_slides(
+            tasks, args.out, encoder, tiling, args.batch_size, args.workers,
+            args.precision, args.overwrite, report)
+    if args.shard:
+        reports.write(number, results)
+    return results
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Extract what the command line names."""
-    args = parse_args(argv)
+def run_jobs(args: argparse.Namespace, argv: Sequence[str],
+             options: Sequence[str]) -> str:
+    """Let Snakemake extract all shards; return what went wrong, or nothing."""
+    from mmmedmask.experiments.engine import require_snakemake, visible_gpus
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+    require_snakemake()
+    reports = shard_reports(args, list_tasks(args), args.shards)
+    if args.retry_failed and not args.dry_run:
+        reports.forget_failed()
+    resources = dict(args.resources)
+    on_gpu = args.device.startswith('cuda')
+    if on_gpu and args.executor is None:
+        resources.setdefault('gpus', max(len(visible_gpus()), 1))
+    if args.dry_run:
+        options = ('--dry-run', *options)
+    _, job = build_engine_parser().parse_known_args(argv)
+    status = reports.run(
+        [sys.executable, str(Path(__file__).resolve()), *job],
+        [Path(name) for name in (args.weights, args.config)
+         if name and Path(name).is_file()],
+        threads=1 + args.workers, on_gpu=on_gpu, cores=args.cores,
+        resources=resources, executor=args.executor, jobs=args.jobs,
+        options=options)
+    if status > 1:
+        raise SystemExit(status)
+    results, missing = [], []
+    for number, shard in enumerate(reports.shards, start=1):
+        done = reports.read(number)
+        if args.dry_run or done is None:
+            names = ', '.join(task.slide_id for task in shard)
+            print(f'shard {number}/{args.shards}, '
+                  f'{"to do" if done is None else "done"}: {names}')
+        if done is None:
+            missing.append(f'shard {number}/{args.shards} did not end, see '
+                           f'{reports.path(number, ".log")}')
+        else:
+            results += done
+    if args.dry_run:
+        raise SystemExit(status)
+    missing.append(summarize(args, results))
+    return '; '.join(filter(None, missing))
 
-    try:
-        results = extract(args)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        raise SystemExit(f'extract_features.py: {error}') from None
+
+def summarize(args: argparse.Namespace, results: Sequence) -> str:
+    """Print how many slides there are of each status; name those that failed.
+
+    Returns:
+        What went wrong, or nothing.
+    """
     counts = Counter(result.status for result in results)
     print(f'{len(results)} slides: '
           + ', '.join(f'{number} {status}'
@@ -135,12 +271,45 @@ def main(argv: Sequence[str] | None = None) -> None:
           + f'; {sum(result.num_tiles or 0 for result in results)} tiles in '
           f'{args.out}')
     if counts['empty']:
-        names = [r.slide_id for r in results if r.status == 'empty']
+        names = [result.slide_id for result in results
+                 if result.status == 'empty']
         print(f'Empty, no tile has enough tissue: {", ".join(names)}')
-    if counts['failed']:
-        raise SystemExit(
-            f'extract_features.py: {counts["failed"]} of {len(results)} '
-            f'slides failed, see the last csv in {args.out / "manifests"}')
+    failed = [f'{result.slide_id}: {result.error}' for result in results
+              if result.status == 'failed']
+    if not failed:
+        return ''
+    if args.shards:
+        # Jobs have printed into their logs.
+        print('\n'.join(failed))
+    return (f'{len(failed)} of {len(results)} slides failed, see the csv in '
+            f'{args.out / "manifests"}')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Extract what the command line names."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    options: list[str] = []
+    if '--' in argv:
+        place = argv.index('--')
+        argv, options = argv[:place], argv[place + 1:]
+    args = parse_args(argv)
+    if options and not args.shards:
+        raise SystemExit(f'{NAME}: {options} are for Snakemake, which '
+                         '--shards N starts')
+
+    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
+
+    errors = (ValueError, FileNotFoundError, ModuleNotFoundError)
+    try:
+        if args.shards is None:
+            wrong = summarize(args, extract(args))
+        else:
+            errors += (RuntimeError, )
+            wrong = run_jobs(args, argv, options)
+    except errors as error:
+        wrong = str(error)
+    if wrong:
+        raise SystemExit(f'{NAME}: {wrong}')
 
 
 if __name__ == '__main__':

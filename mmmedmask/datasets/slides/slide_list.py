@@ -8,6 +8,7 @@ import pandas as pd
 
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.slides.feature_files import SLIDE_SUFFIXES, slide_name
+from mmmedmask.util.checks import check_integer, check_positive
 
 # A folder holds the levels of one DICOM slide as files of one kind.
 _BY_NAME_ONLY = ('.dcm', )
@@ -50,26 +51,27 @@ def list_slides(inputs: Sequence[Path],
         ValueError: If there is no slide, two files belong to one name, or
             the csv is not as described.
     """
-    if mpp is not None and not mpp > 0:
-        raise ValueError(f'the slides\' mpp must be positive, got {mpp}')
-    found: dict[str, Path] = {}
+    if mpp is not None:
+        check_positive('mpp', mpp)
+    slides: dict[str, Path] = {}
     notes, left_out = [], []
     for place in inputs:
         if not place.exists():
             raise FileNotFoundError(f'{place} does not exist')
         files = [place]
         if place.is_dir():
-            slides = sorted(
+            files = sorted(
                 path for path in place.rglob('*') if path.is_file()
                 and path.suffix.lower() in SLIDE_SUFFIXES)
-            files = [path for path in slides
+            left_out += [path for path in files
+                         if path.suffix.lower() in _BY_NAME_ONLY]
+            files = [path for path in files
                      if path.suffix.lower() not in _BY_NAME_ONLY]
-            left_out += [path for path in slides if path not in files]
         for path in files:
             # Pictures keep the end of their name out, as slides do.
             name = slide_name(path.name)
             name = path.stem if name == path.name else name
-            other = found.setdefault(name, path)
+            other = slides.setdefault(name, path)
             if other.resolve() != path.resolve():
                 raise ValueError(
                     f'{other} and {path} are both called {name}: features '
@@ -79,21 +81,64 @@ def list_slides(inputs: Sequence[Path],
             f'{len(left_out)} DICOM files of folders are left out, name one '
             f'file of each slide: {shown([str(path) for path in left_out])}')
     if csv is None:
-        if not found:
+        if not slides:
             raise ValueError(
                 f'{shown([str(place) for place in inputs])}: no file ends '
                 f'with one of {SLIDE_SUFFIXES}')
         return [SlideTask(name, path, mpp)
-                for name, path in sorted(found.items())], notes
+                for name, path in sorted(slides.items())], notes
     listed = _read_csv(csv)
     if not listed:
         raise ValueError(f'{csv} lists no slide')
-    others = sorted(set(found) - set(listed))
+    others = sorted(set(slides) - set(listed))
     if others:
         notes.append(f'{len(others)} slides are not in {csv.name} and left '
                      f'out: {shown(others)}')
-    return [SlideTask(name, found.get(name), own or mpp)
+    return [SlideTask(name, slides.get(name), own or mpp)
             for name, own in sorted(listed.items())], notes
+
+
+def split_into_shards(tasks: Sequence[SlideTask],
+                      count: int) -> list[list[SlideTask]]:
+    """Split slides into shards of about equal size on disk.
+
+    The same slides give the same shards, whatever their order: the largest
+    first, each goes to the smallest shard.
+
+    Args:
+        tasks: The slides.
+        count: Number of shards.
+
+    Returns:
+        The slides of each shard, sorted by name.
+
+    Raises:
+        ValueError: If there are no slides for a shard.
+    """
+    check_integer('the number of shards', count, 1, max(len(tasks), 1))
+    sizes = [0] * count
+    shards: list[list[SlideTask]] = [[] for _ in range(count)]
+    for size, task in sorted(((slide_bytes(task.path), task) for task
+                              in tasks), key=lambda pair: (
+                                  -pair[0], pair[1].slide_id)):
+        # Slides without bytes are spread by their number.
+        number = min(range(count), key=lambda number: (
+            sizes[number], len(shards[number]), number))
+        sizes[number] += size
+        shards[number].append(task)
+    return [sorted(shard, key=lambda task: task.slide_id)
+            for shard in shards]
+
+
+def slide_bytes(path: Path | None) -> int:
+    """Size of a slide on disk: MIRAX has its pixels in a folder beside."""
+    if path is None or not path.is_file():
+        return 0
+    beside = path.with_suffix('')
+    files = [path]
+    if path.suffix.lower() == '.mrxs' and beside.is_dir():
+        files += [file for file in beside.iterdir() if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def _read_csv(path: Path) -> dict[str, float | None]:

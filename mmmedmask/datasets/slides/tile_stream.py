@@ -1,7 +1,7 @@
 """Give the tiles of many slides, whole slides per worker process."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from mmmedmask.datasets.slides.tiling import (
     tissue_shares,
 )
 from mmmedmask.datasets.slides.tissue import TissueOptions, find_tissue
+from mmmedmask.util.checks import check_integer, check_range
 
 THUMBNAIL_SIDE = 1500
 """Longer side of thumbnails in pixels."""
@@ -51,13 +52,7 @@ class TilingOptions:
     tissue: TissueOptions = field(default_factory=TissueOptions)
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_tissue <= 1:
-            raise ValueError('min_tissue must be above 0 and at most 1, got '
-                             f'{self.min_tissue}')
-
-    def as_settings(self) -> dict:
-        """Give the values by name, for files and logs."""
-        return asdict(self)
+        check_range('min_tissue', self.min_tissue, 0, 1, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -157,11 +152,9 @@ class SlideTiles(IterableDataset):
 
     def __init__(self, tasks: Sequence[SlideTask], options: TilingOptions,
                  batch_size: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be positive, got {batch_size}')
         self.tasks = list(tasks)
         self.options = options
-        self.batch_size = batch_size
+        self.batch_size = check_integer('batch_size', batch_size)
 
     def __iter__(self) -> Iterator[SlideEvent]:
         worker = get_worker_info()

@@ -1,0 +1,102 @@
+"""Extract the features of slides as jobs of Snakemake, one per shard."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from mmmedmask.apis.slide_extraction import FAILED, SlideResult
+from mmmedmask.datasets.slides.slide_list import (
+    SlideTask,
+    slide_bytes,
+    split_into_shards,
+)
+from mmmedmask.experiments.engine import run_snakemake
+from mmmedmask.util.atomic_files import write_json
+
+SNAKEFILE = Path(__file__).with_name('extraction.smk')
+
+
+class ShardReports:
+    """What became of the slides of each shard, in files of a folder.
+
+    The folder is named by the slides, with their sizes, and by the settings:
+    reports of other slides or settings never count.
+
+    Attributes:
+        folder: ``OUT/shards/<digest>``.
+        shards: The slides of each shard.
+
+    Args:
+        out: Where the features go.
+        tasks: All slides.
+        count: Number of shards.
+        settings: All that decides about the features, as plain values.
+
+    Raises:
+        ValueError: If there are more shards than slides.
+    """
+
+    def __init__(self, out: Path, tasks: Sequence[SlideTask], count: int,
+                 settings: Mapping) -> None:
+        self.shards = split_into_shards(tasks, count)
+        slides = sorted((task.slide_id, str(task.path), task.mpp,
+                         slide_bytes(task.path)) for task in tasks)
+        text = json.dumps([slides, settings], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        self.folder = out.absolute() / 'shards' / digest
+
+    def path(self, number: int, suffix: str = '.json') -> Path:
+        """Name the report, or the log, of a shard, counted from 1."""
+        return self.folder / f'{number}-of-{len(self.shards)}{suffix}'
+
+    def write(self, number: int, results: Sequence[SlideResult]) -> None:
+        """Write what became of the slides of a shard."""
+        write_json(self.path(number), [asdict(result) for result in results])
+
+    def read(self, number: int) -> list[SlideResult] | None:
+        """Read what became of a shard's slides, None if it has not ended."""
+        path = self.path(number)
+        if not path.is_file():
+            return None
+        return [SlideResult(**result)
+                for result in json.loads(path.read_text('utf-8'))]
+
+    def forget_failed(self) -> None:
+        """Remove the reports of shards with slides that failed."""
+        for number in range(1, len(self.shards) + 1):
+            results = self.read(number) or ()
+            if any(result.status == FAILED for result in results):
+                self.path(number).unlink()
+
+    def run(self, command: Sequence[str], inputs: Sequence[Path] = (),
+            threads: int = 1, on_gpu: bool = False, **engine: object) -> int:
+        """Let Snakemake run a job for each shard without a report.
+
+        A report that is older than one of its slides, or than one of
+        ``inputs``, does not count.
+
+        Args:
+            command: The command of a job; ``--shard i/n`` is put behind it.
+            inputs: Files that all jobs need, such as weights.
+            threads: Cores that a job takes.
+            on_gpu: Whether a job takes a GPU.
+            engine: See :func:`~mmmedmask.experiments.engine.run_snakemake`.
+
+        Returns:
+            0 if all shards have reports, 130 after Ctrl-C, else 1.
+
+        Raises:
+            EngineMissingError: If Snakemake is not installed.
+            EngineBusyError: If another engine works in the folder.
+        """
+        files = {
+            str(number): [str(path.absolute()) for path in (
+                *inputs, *(task.path for task in shard if task.path))]
+            for number, shard in enumerate(self.shards, start=1)}
+        config = dict(
+            folder=str(self.folder), cwd=os.getcwd(), command=list(command),
+            inputs=files, threads=threads, gpus=int(on_gpu))
+        return run_snakemake(SNAKEFILE, self.folder.parent, config, **engine)
