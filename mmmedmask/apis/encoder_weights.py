@@ -30,6 +30,7 @@ from mmmedmask.models.layers.tile_encoders import (
     timm_network,
     torchvision_network,
 )
+from mmmedmask.util.checks import check_choice
 
 TIMM_PREFIX = 'timm:'
 CONFIG_ENCODER = 'cmim'
@@ -152,7 +153,9 @@ def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
             f'there is no file with weights {weights!r}{hint}')
     else:
         tensors = get_state_dict(read_checkpoint(weights))
-        identity = f'sha256:{_digest(Path(weights))}'
+        with open(weights, 'rb') as file:
+            digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        identity = f'sha256:{digest[:16]}'
     _load_all(network, tensors, str(weights))
     return identity
 
@@ -193,14 +196,6 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
     network.load_state_dict(given, strict=False)
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
-
-
 def encode_tiles(encoder: TileEncoder,
                  tiles: np.ndarray,
                  precision: str = 'float32') -> np.ndarray:
@@ -217,9 +212,7 @@ def encode_tiles(encoder: TileEncoder,
     Raises:
         ValueError: If the precision is not known.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision must be one of {tuple(PRECISIONS)}, '
-                         f'got {precision!r}')
+    check_choice('precision', precision, PRECISIONS)
     device = encoder.mean.device
     # (B, H, W, 3) in memory is (B, 3, H, W) in channels_last.
     batch = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2)

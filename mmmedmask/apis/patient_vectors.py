@@ -14,6 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmmedmask.apis.trained import build_trained_model
+from mmmedmask.util.atomic_files import atomic_path, write_csv
+from mmmedmask.util.nested import nested_dicts
 
 VECTORS = ('patient', 'image', 'genes')
 #: Transforms that leave patches out; embeddings are of whole bags.
@@ -77,14 +79,12 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
 
 def build_untrained_model(config: Config,
                           like: nn.Module,
-                          seed: int = 0,
                           device: str | torch.device = 'cpu') -> nn.Module:
     """Build a config's model as it is before any training.
 
     Args:
         config: The config; no pre-trained weights are loaded.
         like: A trained model of this config, whose scale of genes it gets.
-        seed: Seed of the weights.
         device: Where the model goes.
 
     Returns:
@@ -92,28 +92,18 @@ def build_untrained_model(config: Config,
     """
     init_default_scope(config.get('default_scope') or 'mmengine')
     settings = config.model.to_dict()
-    _drop_pretrained(settings)
+    for part in nested_dicts(settings):
+        init_cfg = part.get('init_cfg')
+        if isinstance(init_cfg, dict) and init_cfg.get(
+                'type') == 'Pretrained':
+            part['init_cfg'] = None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = MODELS.build(settings)
         model.init_weights()
     model.data_preprocessor.load_state_dict(
         like.data_preprocessor.state_dict())
     return model.to(device).eval()
-
-
-def _drop_pretrained(node: object) -> None:
-    """Set every ``init_cfg`` of type ``Pretrained`` to None."""
-    if isinstance(node, dict):
-        init_cfg = node.get('init_cfg')
-        if isinstance(init_cfg, dict) and init_cfg.get(
-                'type') == 'Pretrained':
-            node['init_cfg'] = None
-        for value in node.values():
-            _drop_pretrained(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            _drop_pretrained(value)
 
 
 def build_models(config: Config,
@@ -136,14 +126,15 @@ def build_models(config: Config,
         ValueError: If there is no file, or one does not fit.
         FileNotFoundError: If a file is missing.
     """
-    files = [one for one in checkpoints if one != untrained]
+    files = [path for path in checkpoints if path != untrained]
     if not files:
         raise ValueError(f'name at least one checkpoint besides '
                          f'{untrained!r}: it has the scale of the genes')
-    trained = {one: build_trained_model(config, one, device) for one in files}
+    trained = {path: build_trained_model(config, path, device)
+               for path in files}
     return [
-        build_untrained_model(config, trained[files[0]], device=device)
-        if one == untrained else trained[one] for one in checkpoints
+        build_untrained_model(config, trained[files[0]], device)
+        if path == untrained else trained[path] for path in checkpoints
     ]
 
 
@@ -165,9 +156,9 @@ def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
     for batch in loader:
         data = model.data_preprocessor(batch, False)
         inputs = data['inputs']
-        found = model.extract_feat(inputs)
+        features = model.extract_feat(inputs)
         for name in VECTORS:
-            vector = found[name]
+            vector = features[name]
             if vector is None:
                 continue
             vector = vector.flatten(1).float().cpu().numpy()
@@ -201,26 +192,24 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
     Raises:
         ValueError: If the name ends otherwise.
     """
-    from mmmedmask.evaluation.files import write_table
-
     file = Path(file)
     if file.suffix not in ('.npz', '.csv'):
         raise ValueError(
             f'vectors go into a .npz or .csv file, not {str(file)!r}')
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == '.npz':
-        np.savez_compressed(
-            file,
-            case_ids=np.array(embeddings.case_ids),
-            labels=embeddings.labels,
-            classes=np.array(embeddings.classes),
-            **embeddings.vectors)
+        with atomic_path(file) as temporary:
+            np.savez_compressed(
+                temporary,
+                case_ids=np.array(embeddings.case_ids),
+                labels=embeddings.labels,
+                classes=np.array(embeddings.classes),
+                **embeddings.vectors)
         return
     columns = [f'{name}_{place}' for name, vector in
                embeddings.vectors.items() for place in
                range(vector.shape[1])]
     numbers = np.concatenate(list(embeddings.vectors.values()), axis=1)
-    write_table(file, ['case_id', 'label', *columns], [[
+    write_csv(file, ['case_id', 'label', *columns], [[
         case, embeddings.classes[label], *(f'{value:.9g}' for value in row)
     ] for case, label, row in zip(
         embeddings.case_ids, embeddings.labels, numbers, strict=True)])

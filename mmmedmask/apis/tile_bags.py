@@ -1,4 +1,4 @@
-"""Make bags of single tiles, for data sets that have tiles but no slides.
+"""Make bags of features of single tiles, for data sets without slides.
 
 Tiles that come from one source, such as augmentations of one picture, stay
 in one bag, so no split of bags can tear them apart.
@@ -26,8 +26,9 @@ from mmmedmask.datasets.slides.feature_writer import (
     differing_settings,
     stored_settings,
 )
-from mmmedmask.evaluation.files import write_table
 from mmmedmask.models.layers.tile_encoders import TileEncoder
+from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.checks import check_integer
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Tile:
     path: Path
     label: str
     group: str
+
+    def __str__(self) -> str:
+        return f'{self.label}/{self.path.name}'
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,12 @@ def find_tiles(folders: Sequence[Path],
         ValueError: If two folders have one name, a tile has no group, or a
             group has tiles of several classes.
     """
-    names = [folder.name for folder in folders]
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    counts = Counter(folder.name for folder in folders)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ValueError(f'several folders are called {shown(twice)}: the '
                          'name of a folder is the class of its tiles')
-    tiles, lacking = [], []
+    tiles, lacking, labels = [], [], {}
     for folder in sorted(folders, key=lambda folder: folder.name):
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder} is no folder')
@@ -99,18 +103,16 @@ def find_tiles(folders: Sequence[Path],
             group = f'{key}' if groups is None else groups.get(key)
             if group is None:
                 lacking.append('/'.join(key))
-            else:
-                tiles.append(Tile(path, folder.name, group))
+                continue
+            tiles.append(Tile(path, folder.name, group))
+            label = labels.setdefault(group, folder.name)
+            if label != folder.name:
+                raise ValueError(f'group {group} has tiles of {label} and of '
+                                 f'{folder.name}: a bag has one class')
     if lacking:
         raise ValueError(
             f'{len(lacking)} tiles are in no group of the csv, the first '
             f'are {shown(lacking)}')
-    labels: dict[str, str] = {}
-    for tile in tiles:
-        if labels.setdefault(tile.group, tile.label) != tile.label:
-            raise ValueError(
-                f'group {tile.group} has tiles of {labels[tile.group]} and '
-                f'of {tile.label}: a bag has one class')
     return tiles
 
 
@@ -137,23 +139,22 @@ def read_groups(paths: Sequence[Path],
     groups: dict[tuple[str, str], str] = {}
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(f'The csv of groups {path} does not '
-                                    'exist')
+            raise FileNotFoundError(
+                f'The csv of groups {path} does not exist')
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        missing = [name for name in (path_column, group_column)
-                   if name not in frame]
+        missing = sorted({path_column, group_column} - set(frame))
         if missing:
             raise ValueError(f'{path} lacks the columns {missing}; it has '
                              f'{list(frame)}')
         for place, number in zip(frame[path_column], frame[group_column],
                                  strict=True):
-            parts = place.replace('\\', '/').split('/')
-            if len(parts) < 2:
+            *_, folder, name = ['', *place.replace('\\', '/').split('/')]
+            if not folder:
                 raise ValueError(
                     f'{path}: {place!r} names no folder, which is the class '
                     'of the tile')
             group = f'{path.stem}:{number}'
-            if groups.setdefault((parts[-2], parts[-1]), group) != group:
+            if groups.setdefault((folder, name), group) != group:
                 raise ValueError(f'{path}: {place} is in two groups')
     return groups
 
@@ -177,8 +178,7 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
     Raises:
         ValueError: If ``bag_size`` is not positive.
     """
-    if bag_size < 1:
-        raise ValueError(f'bag_size must be positive, got {bag_size}')
+    check_integer('bag_size', bag_size)
     bags = []
     for number, label in enumerate(sorted({tile.label for tile in tiles})):
         groups: dict[str, list[Tile]] = {}
@@ -301,9 +301,8 @@ def encode_bags(bags: Sequence[TileBag],
             were made with other settings.
         ImageFileError: If a tile cannot be used.
     """
-    for name, value in (('tile_size', tile_size), ('batch_size', batch_size)):
-        if value < 1:
-            raise ValueError(f'{name} must be positive, got {value}')
+    check_integer('tile_size', tile_size)
+    check_integer('batch_size', batch_size)
     for number, bag in enumerate(bags, start=1):
         path = folder / 'features' / f'{bag.name}.h5'
         settings = {
@@ -312,7 +311,7 @@ def encode_bags(bags: Sequence[TileBag],
             'input_size': encoder.input_size,
             'precision': precision,
             'tile_size': tile_size,
-            'tiles': [f'{tile.label}/{tile.path.name}' for tile in bag.tiles],
+            'tiles': [str(tile) for tile in bag.tiles],
         }
         stored = stored_settings(path)
         differing = '' if stored is None else differing_settings(
@@ -334,11 +333,11 @@ def encode_bags(bags: Sequence[TileBag],
         if report is not None:
             report(f'{number}/{len(bags)} {bag.name}: {len(bag.tiles)} tiles'
                    f'{", was there" if stored is not None else ""}')
-    write_table(
+    write_csv(
         folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
-        [(bag.name, row, f'{tile.label}/{tile.path.name}', tile.group,
-          bag.split) for bag in bags for row, tile in enumerate(bag.tiles)])
-    write_table(
+        [(bag.name, row, str(tile), tile.group, bag.split)
+         for bag in bags for row, tile in enumerate(bag.tiles)])
+    write_csv(
         folder / 'cohort.csv', ('case_id', 'slide_id', 'label', 'split'),
         [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
 

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 import torch
 
+from mmmedmask.util.checks import check_choice
+
 FEATURE_LAYOUTS = ('clam-pt', 'clam-h5', 'trident-h5', 'stamp-h5', 'npy',
                    'dump-h5')
 """What :func:`write_features` can write."""
@@ -66,6 +68,7 @@ def write_features(path: str | Path,
     Raises:
         ValueError: If the layout is not known.
     """
+    check_choice('layout', layout, FEATURE_LAYOUTS)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if layout == 'clam-pt':
@@ -73,13 +76,10 @@ def write_features(path: str | Path,
     elif layout == 'npy':
         with path.open('wb') as stream:
             np.save(stream, features)
-    elif layout in ('clam-h5', 'trident-h5', 'stamp-h5', 'dump-h5'):
+    else:
         with h5py.File(path, 'w') as file:
             _write_h5(file, layout, features, coords, encoder, patch_size,
                       mpp)
-    else:
-        raise ValueError(
-            f'layout must be one of {FEATURE_LAYOUTS}, got {layout!r}')
     return path
 
 

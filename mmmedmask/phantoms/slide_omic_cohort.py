@@ -5,7 +5,6 @@ compact region of each slide and in the genes of a few pathways; a file tells
 where, so that a heatmap can be judged.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +21,15 @@ from mmmedmask.phantoms.slide_omic_drawing import (
     draw_slide,
     draw_slide_style,
 )
+from mmmedmask.util.atomic_files import write_csv, write_json, write_text
+from mmmedmask.util.checks import check_integer
 
 COHORT_CLASSES = ('class_a', 'class_b')
 SPLITS = ('train', 'val', 'test')
 TRUTH_FILE = 'truth.json'
 # Months; the next class lives twice as long.
 _MEAN_SURVIVAL = 20.0
+_NUM_SITES = 5
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,6 @@ class CohortTruth:
         inside[self.regions[slide_id]] = True
         return inside
 
-    @property
-    def planted_genes(self) -> tuple[str, ...]:
-        """Genes of all planted pathways, sorted."""
-        return tuple(sorted(
-            gene for genes in self.pathways.values() for gene in genes))
-
 
 def read_cohort_truth(root: str | Path) -> CohortTruth:
     """Read what :func:`write_slide_omic_cohort` planted.
@@ -89,14 +85,11 @@ def read_cohort_truth(root: str | Path) -> CohortTruth:
 def write_slide_omic_cohort(root: str | Path,
                             num_cases: int = 60,
                             classes: Sequence[str] = COHORT_CLASSES,
-                            class_sizes: Sequence[int] | None = None,
                             patches: tuple[int, int] = (150, 300),
                             dims: int = 32,
-                            slides_per_case: tuple[int, int] = (1, 1),
                             num_genes: int = 400,
                             num_pathways: int = 4,
                             pathway_size: int = 5,
-                            num_sites: int = 5,
                             cases_without_genes: int = 0,
                             cases_without_slides: int = 0,
                             region_share: float = 0.05,
@@ -119,24 +112,20 @@ def write_slide_omic_cohort(root: str | Path,
                                     many that tell nothing
             truth.json              see :class:`CohortTruth`
 
-    Each case is drawn from ``(seed, its number)``: without ``class_sizes``,
-    a larger cohort begins with the smaller one. Survival is exponential with
-    a mean that doubles from class to class, some of it censored. Sites do
-    not follow the classes.
+    Each case is drawn from ``(seed, its number)``: a larger cohort begins
+    with the smaller one. Survival is exponential with a mean that doubles
+    from class to class, some of it censored. Sites do not follow the
+    classes.
 
     Args:
         root: Folder to write to; made if need be.
         num_cases: Number of cases, at least one of each class.
         classes: Names of the classes, at least two; cases take turns.
-        class_sizes: Number of cases of each class, ``num_cases`` in sum;
-            None for equal ones.
         patches: Least and largest number of patches of a slide.
         dims: Size of a feature D.
-        slides_per_case: Least and largest number of slides of a case.
         num_genes: Number of genes G.
         num_pathways: Number of planted pathways.
         pathway_size: Genes of a pathway.
-        num_sites: Number of sites.
         cases_without_genes: Number of cases that the expression lacks.
         cases_without_slides: Number of cases whose ``slide_id`` is empty.
         region_share: See :func:`~mmmedmask.phantoms.slide_omic_drawing.\
@@ -158,15 +147,15 @@ FEATURE_LAYOUTS`.
         ValueError: If an argument is out of range.
     """
     root, classes = Path(root), tuple(classes)
-    labels = _labels(num_cases, classes, class_sizes)
-    for name, (least, most) in (('patches', patches),
-                                ('slides_per_case', slides_per_case)):
-        if not 1 <= least <= most:
-            raise ValueError(
-                f'{name} must be a least number of 1 or more and a largest, '
-                f'got {(least, most)}')
-    if num_sites < 1:
-        raise ValueError(f'num_sites must be at least 1, got {num_sites}')
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(
+            f'classes must be at least two different names, got {classes}')
+    # At least one of each class.
+    check_integer('num_cases', num_cases, len(classes))
+    if not 1 <= patches[0] <= patches[1]:
+        raise ValueError('patches must be a least number of 1 or more and a '
+                         f'largest, got {patches}')
+    labels = [number % len(classes) for number in range(num_cases)]
     lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
     splits = _splits(labels, split_shares)
     rng = np.random.default_rng((seed, 0))
@@ -175,74 +164,44 @@ FEATURE_LAYOUTS`.
         num_genes, len(classes), num_pathways, pathway_size, rng)
     suffix = {'clam-pt': '.pt', 'npy': '.npy'}.get(layout, '.h5')
     rows, columns, regions, distractors = [], {}, {}, {}
-    for number, label in enumerate(labels):
+    names = [f'case_{number:04d}' for number in range(num_cases)]
+    for number, (case_id, label) in enumerate(zip(names, labels,
+                                                  strict=True)):
         rng = np.random.default_rng((seed, 1, number))
-        case_id = f'case_{number:04d}'
         row = dict(case_id=case_id, slide_id='', label=classes[label],
                    split=splits[number],
-                   site=f'site_{rng.integers(num_sites)}',
+                   site=f'site_{rng.integers(_NUM_SITES)}',
                    **_draw_survival(label, rng))
+        rows.append(row)
         expression = draw_expression(expression_style, label, rng,
                                      gene_signal)
         if lacking.get(number) != 'genes':
             columns[case_id] = expression
         if lacking.get(number) == 'slides':
-            rows.append(row)
             continue
-        least, most = slides_per_case
-        for part in range(1, 1 + int(rng.integers(least, most + 1))):
-            slide_id = f'{case_id}_slide_{part}'
-            slide = draw_slide(
-                slide_style, label,
-                int(rng.integers(patches[0], patches[1] + 1)), rng,
-                region_share, slide_signal, smoothness)
-            write_features(
-                root / 'features' / f'{slide_id}{suffix}', layout,
-                slide.features, slide.coords, patch_size=PATCH_SIZE)
-            regions[slide_id] = slide.region.nonzero()[0].tolist()
-            distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
-            rows.append({**row, 'slide_id': slide_id})
-    with open(root / 'cohort.csv', 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        slide_id = row['slide_id'] = f'{case_id}_slide_1'
+        slide = draw_slide(
+            slide_style, label, int(rng.integers(patches[0], patches[1] + 1)),
+            rng, region_share, slide_signal, smoothness)
+        write_features(
+            root / 'features' / f'{slide_id}{suffix}', layout,
+            slide.features, slide.coords, patch_size=PATCH_SIZE)
+        regions[slide_id] = slide.region.nonzero()[0].tolist()
+        distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
+    write_csv(root / 'cohort.csv', list(rows[0]),
+              [list(row.values()) for row in rows])
     pathways = _write_genes(root, expression_style, columns, seed)
     planted = list(pathways)[:num_pathways]
     truth = CohortTruth(
         classes,
-        {f'case_{number:04d}': classes[label]
-         for number, label in enumerate(labels)},
+        {case_id: classes[label]
+         for case_id, label in zip(names, labels, strict=True)},
         regions, distractors,
         {name: pathways[name] for name in planted},
         {name: classes[number % len(classes)]
          for number, name in enumerate(planted)})
-    (root / TRUTH_FILE).write_text(json.dumps(vars(truth)), 'utf-8')
+    write_json(root / TRUTH_FILE, vars(truth))
     return root
-
-
-def _labels(num_cases: int, classes: Sequence[str],
-            class_sizes: Sequence[int] | None) -> list[int]:
-    """Class of each case; classes take turns as long as they last."""
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise ValueError(
-            f'classes must be at least two different names, got {classes}')
-    if num_cases < len(classes):
-        raise ValueError(f'num_cases must be at least {len(classes)}, one of '
-                         f'each class, got {num_cases}')
-    if class_sizes is None:
-        return [number % len(classes) for number in range(num_cases)]
-    left = list(class_sizes)
-    if len(left) != len(classes) or min(left) < 1 or sum(left) != num_cases:
-        raise ValueError(
-            f'class_sizes must be {len(classes)} numbers of at least 1 with '
-            f'the sum num_cases = {num_cases}, got {left}')
-    labels = []
-    while any(left):
-        for label, number in enumerate(left):
-            if number:
-                labels.append(label)
-                left[label] -= 1
-    return labels
 
 
 def _lacking(num_cases: int, genes: int, slides: int) -> dict[int, str]:
@@ -297,13 +256,13 @@ def _write_genes(root: Path, style: ExpressionStyle,
     lines += ['\t'.join([gene, *(f'{column[place]:.4f}'
                                  for column in columns.values())])
               for place, gene in enumerate(genes)]
-    (root / 'expression.tsv').write_text('\n'.join(lines) + '\n', 'utf-8')
+    write_text(root / 'expression.tsv', '\n'.join(lines) + '\n')
     names = [f'planted_{number}' for number in range(style.num_planted)]
     names += [f'other_{number}'
               for number in range(len(style.pathways) - style.num_planted)]
     pathways = {name: [genes[place] for place in places]
                 for name, places in zip(names, style.pathways, strict=True)}
-    (root / 'pathways.gmt').write_text(
-        ''.join('\t'.join([name, 'drawn', *members]) + '\n'
-                for name, members in pathways.items()), 'utf-8')
+    write_text(root / 'pathways.gmt', ''.join(
+        '\t'.join([name, 'drawn', *members]) + '\n'
+        for name, members in pathways.items()))
     return pathways

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmmedmask.phantoms.gland_shapes import smooth_noise
+from mmmedmask.util.checks import check_integer, check_range
 
 PATCH_SIZE = 256
 # Directions of the features in which neighbours resemble each other.
@@ -48,12 +49,8 @@ def draw_slide_style(num_classes: int, dims: int,
     Raises:
         ValueError: If an argument is out of range.
     """
-    if num_classes < 2:
-        raise ValueError(
-            f'num_classes must be at least 2, got {num_classes}')
-    if dims <= num_classes:
-        raise ValueError(f'dims must be above the number of classes, '
-                         f'{num_classes}, got {dims}')
+    check_integer('num_classes', num_classes, 2)
+    check_integer('dims', dims, num_classes + 1)
     directions, _ = np.linalg.qr(rng.standard_normal((dims, num_classes + 1)))
     smooth = min(_SMOOTH_DIRECTIONS, dims)
     mixing = rng.standard_normal((smooth, dims))
@@ -111,15 +108,10 @@ def draw_slide(style: SlideStyle,
     Raises:
         ValueError: If an argument is out of range.
     """
-    if not 0 <= label < len(style.class_directions):
-        raise ValueError(f'label must be in [0, '
-                         f'{len(style.class_directions)}), got {label}')
-    if num_patches < 1:
-        raise ValueError(f'num_patches must be at least 1, got {num_patches}')
-    if not 0 < share <= 0.25:
-        raise ValueError(f'share must be in (0, 0.25], got {share}')
-    if not 0 <= smoothness < 1:
-        raise ValueError(f'smoothness must be in [0, 1), got {smoothness}')
+    check_integer('label', label, 0, len(style.class_directions) - 1)
+    check_integer('num_patches', num_patches)
+    check_range('share', share, 0, 0.25, open_low=True)
+    check_range('smoothness', smoothness, 0, 1, open_high=True)
     cells, order = _draw_tissue(num_patches, rng)
     smooth, dims = style.mixing.shape
     maps = _smooth_maps(cells.max(axis=0) + 1, smooth, smoothness, rng)
@@ -243,16 +235,11 @@ def draw_expression_style(num_genes: int, num_classes: int,
     Raises:
         ValueError: If an argument is out of range.
     """
-    if num_pathways < num_classes:
-        raise ValueError(
-            f'num_pathways must be at least the number of classes, '
-            f'{num_classes}, got {num_pathways}')
+    check_integer('num_pathways', num_pathways, num_classes)
+    check_integer('pathway_size', pathway_size)
+    # For the planted pathways and as many others.
     needed = 2 * num_pathways * pathway_size
-    if pathway_size < 1 or needed > num_genes:
-        raise ValueError(
-            f'num_genes must be at least 2 x num_pathways x pathway_size = '
-            f'{needed}, and pathway_size at least 1, got {num_genes} genes '
-            f'and pathways of {pathway_size}')
+    check_integer('num_genes', num_genes, needed)
     mean = np.maximum(rng.normal(2.5, 1.5, num_genes), 0.2)
     deviation = rng.uniform(0.4, 1.0, num_genes)
     chosen = rng.choice(num_genes, needed, replace=False)

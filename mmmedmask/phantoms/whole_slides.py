@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.util.checks import check_choice
+
 GLASS = (244, 243, 246)
 TISSUE = (196, 96, 160)
 SLIDE_LAYOUTS = ('pyramid', 'ome', 'strips', 'planes')
@@ -74,9 +76,7 @@ def write_slide(path: str | Path,
         ValueError: If the layout is not known.
     """
     import tifffile
-    if layout not in SLIDE_LAYOUTS:
-        raise ValueError(
-            f'layout must be one of {SLIDE_LAYOUTS}, got {layout!r}')
+    check_choice('layout', layout, SLIDE_LAYOUTS)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict = dict(photometric='rgb')

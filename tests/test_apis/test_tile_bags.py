@@ -126,7 +126,7 @@ def test_bad_shares_are_refused(folders, shares, message):
     bags = make_bags(find_tiles(folders), 10)
     with pytest.raises(ValueError, match=message):
         split_bags(bags, shares)
-    with pytest.raises(ValueError, match='bag_size must be positive, got 0'):
+    with pytest.raises(ValueError, match='bag_size must be at least 1, got 0'):
         make_bags(find_tiles(folders), 0)
 
 

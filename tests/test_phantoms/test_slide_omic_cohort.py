@@ -121,7 +121,7 @@ class TestSlide:
                 0.8 * smoothness, abs=0.12)
 
     @pytest.mark.parametrize(('changes', 'message'), [
-        (dict(label=2), r'label must be in \[0, 2\), got 2'),
+        (dict(label=2), r'label must be in \[0, 1\], got 2'),
         (dict(num_patches=0), 'num_patches .* got 0'),
         (dict(share=0), r'share must be in \(0, 0.25\], got 0'),
         (dict(share=0.3), 'share .* got 0.3'),
@@ -135,7 +135,7 @@ class TestSlide:
     def test_bad_style(self):
         with pytest.raises(ValueError, match='num_classes .* got 1'):
             draw_slide_style(1, 8, rng())
-        with pytest.raises(ValueError, match='dims must be above .* 3, got'):
+        with pytest.raises(ValueError, match='dims must be at least 4, got 3'):
             draw_slide_style(3, 3, rng())
 
 
@@ -170,9 +170,9 @@ class TestExpression:
     def test_bad_arguments(self):
         with pytest.raises(ValueError, match='num_pathways .* 3, got 2'):
             draw_expression_style(100, 3, 2, 5, rng())
-        with pytest.raises(ValueError, match='= 40, .* got 39 genes'):
+        with pytest.raises(ValueError, match='num_genes .* 40, got 39'):
             draw_expression_style(39, 2, 4, 5, rng())
-        with pytest.raises(ValueError, match='pathways of 0'):
+        with pytest.raises(ValueError, match='pathway_size must be .* got 0'):
             draw_expression_style(39, 2, 4, 0, rng())
 
 
@@ -208,7 +208,7 @@ class TestCohort:
     def test_data_set_reads_it(self, tmp_path, layout):
         root = write_slide_omic_cohort(
             tmp_path, 10, patches=(20, 30), dims=8, num_genes=60,
-            slides_per_case=(1, 3), layout=layout)
+            layout=layout)
         truth = read_cohort_truth(root)
         lengths = {}
         for split, expected in (('train', 6), ('val', 2), ('test', 2)):
@@ -221,7 +221,8 @@ class TestCohort:
             assert sorted(dataset.get_gt_labels()) == sorted(
                 [0, 1] * (expected // 2))
             assert len(dataset.gene_ids) == 60
-            assert set(truth.planted_genes) < set(dataset.gene_ids)
+            assert set().union(*truth.pathways.values()) < set(
+                dataset.gene_ids)
             for place in range(len(dataset)):
                 info = dataset.get_data_info(place)
                 assert truth.labels[info['case_id']] == COHORT_CLASSES[
@@ -229,7 +230,7 @@ class TestCohort:
                 lengths |= {slide['slide_id']: slide['num_patches']
                             for slide in info['slides']}
         assert lengths.keys() == truth.regions.keys()
-        assert len(lengths) > 10
+        assert len(lengths) == 10
         assert all(20 <= length <= 30 for length in lengths.values())
         for slide, length in lengths.items():
             region = truth.region(slide, length)
@@ -259,14 +260,14 @@ class TestCohort:
 
     def test_options(self, tmp_path):
         root = write_slide_omic_cohort(
-            tmp_path, 12, classes=('x', 'y', 'z'), class_sizes=(8, 3, 1),
-            patches=(5, 6), num_genes=60, num_sites=2, cases_without_genes=3,
-            cases_without_slides=2)
+            tmp_path, 12, classes=('x', 'y', 'z'), patches=(5, 6),
+            num_genes=60, cases_without_genes=3, cases_without_slides=2)
         rows = read_rows(root)
         assert [[row['label'] for row in rows].count(name)
-                for name in 'xyz'] == [8, 3, 1]
+                for name in 'xyz'] == [4, 4, 4]
         assert [row['label'] for row in rows][:5] == list('xyzxy')
-        assert {row['site'] for row in rows} == {'site_0', 'site_1'}
+        assert {row['site'] for row in rows} <= {
+            f'site_{number}' for number in range(5)}
         blank = {row['case_id'] for row in rows if not row['slide_id']}
         with open(root / 'expression.tsv', encoding='utf-8') as file:
             present = set(file.readline().split()[1:])
@@ -308,7 +309,7 @@ class TestCohort:
         assert truth.pathway_classes == {
             'planted_0': 'class_a', 'planted_1': 'class_b',
             'planted_2': 'class_a'}
-        assert len(truth.planted_genes) == 12
+        assert len(set().union(*truth.pathways.values())) == 12
 
     def test_what_each_part_tells(self, tmp_path):
         """Planted parts tell the class; without a signal nothing does."""
@@ -341,14 +342,11 @@ class TestCohort:
             assert 0.3 < score[key] < 0.7, (key, score)
 
     @pytest.mark.parametrize(('changes', 'message'), [
-        (dict(num_cases=1), 'num_cases must be at least 2, .* got 1'),
+        (dict(num_cases=1), 'num_cases must be at least 2, got 1'),
         (dict(classes=('a', )), r"two different names, got \('a',\)"),
         (dict(classes=('a', 'a')), 'two different names'),
-        (dict(class_sizes=(3, 2)), r'sum num_cases = 4, got \[3, 2\]'),
-        (dict(class_sizes=(4, 0)), r'got \[4, 0\]'),
         (dict(patches=(0, 4)), r'patches must be .* got \(0, 4\)'),
-        (dict(slides_per_case=(2, 1)), r'slides_per_case .* \(2, 1\)'),
-        (dict(num_sites=0), 'num_sites .* got 0'),
+        (dict(patches=(2, 1)), r'patches must be .* got \(2, 1\)'),
         (dict(cases_without_genes=3, cases_without_slides=2),
          'at most 4, got 3 and 2'),
         (dict(cases_without_genes=-1), 'got -1 and 0'),

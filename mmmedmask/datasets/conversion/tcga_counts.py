@@ -8,7 +8,6 @@ from pathlib import Path
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
 from mmmedmask.datasets.expression.samples import (
-    PRIMARY_TUMOUR,
     match_samples,
     tcga_case,
 )
@@ -73,7 +72,7 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
                    if tcga_case(sample) is None]
             raise ValueError(f'{path}: these are no TCGA barcodes: {odd[:3]}')
         rows, notes = match_samples(
-            table.case_ids, dict.fromkeys(cases), PRIMARY_TUMOUR)
+            table.case_ids, dict.fromkeys(cases))
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
         tables.append(table.select(list(rows.values()), list(rows)))
         lines += [

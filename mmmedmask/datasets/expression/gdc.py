@@ -5,7 +5,6 @@ STAR ``augmented_star_gene_counts`` (v36), a comment line, a header and nine
 columns. A sample sheet tells which file is whose.
 """
 
-import gzip
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmmedmask.datasets.expression.gene_names import (
     is_summary,
     shown,
 )
+from mmmedmask.datasets.expression.matrix import read_bytes
 from mmmedmask.datasets.expression.units import unit_in_name
 
 STAR_COLUMNS = {
@@ -39,17 +39,10 @@ def read_gdc_folder(
     sample_sheet: str | Path | None,
     missing_files: str,
 ) -> tuple[np.ndarray, list[str], list[str], str, list[str]]:
-    """Read all files of a sample sheet.
+    """Read all files of a sample sheet; see ``load_expression``.
 
     Genes are put into the order of the first file, by name: not all files
     have the same order. All files must have the same genes.
-
-    Args:
-        folder: Folder of the files, or of a folder for each.
-        unit: What to read from STAR's files.
-        id_type: ``'symbol'`` for STAR's symbols, else Ensembl ids.
-        sample_sheet: The sheet, or None.
-        missing_files: ``'raise'`` or ``'report'``.
 
     Returns:
         Values (S, G), samples, genes, a name that tells the unit, notes.
@@ -59,12 +52,12 @@ def read_gdc_folder(
     files = {row['Sample ID']: _locate(folder, row) for row in sheet}
     absent = [sample for sample, file in files.items() if file is None]
     if absent:
-        said = (f'{len(absent)} of {len(files)} files of {sheet_path} are '
+        note = (f'{len(absent)} of {len(files)} files of {sheet_path} are '
                 f'not in {folder}, of the samples: {shown(absent)}')
         if missing_files == 'raise' or len(absent) == len(files):
             raise FileNotFoundError(
-                f"{said}; missing_files='report' goes on without them")
-        notes.append(said)
+                f"{note}; missing_files='report' goes on without them")
+        notes.append(note)
         files = {sample: file for sample, file in files.items()
                  if file is not None}
     reader = _FileReader(unit, id_type)
@@ -73,12 +66,7 @@ def read_gdc_folder(
 
 
 class _FileReader:
-    """Reads one file after the other into the genes of the first.
-
-    Attributes:
-        genes: Names of genes as in the first file.
-        unit_hint: A name that tells the unit.
-    """
+    """Reads one file after the other into the genes of the first."""
 
     def __init__(self, unit: str | None, id_type: str | None) -> None:
         self.unit = unit
@@ -109,10 +97,7 @@ class _FileReader:
         return values[[place[name] for name in self.genes]]
 
     def _parse(self, file: Path) -> tuple[list[str], np.ndarray, str]:
-        try:
-            content = _read_bytes(file)
-        except (OSError, EOFError) as error:
-            raise ValueError(f'Cannot read {file}: {error}') from error
+        content = read_bytes(file)
         lines = content.split(b'\n', 2)
         if lines[0].startswith(b'# ') or lines[0].startswith(b'gene_id'):
             return self._parse_star(file, content)
@@ -159,25 +144,18 @@ def _parse_table(file: Path, content: bytes, **options) -> pd.DataFrame:
         raise ValueError(f'Cannot read {file}: {error}') from error
 
 
-def _read_bytes(file: Path) -> bytes:
-    content = file.read_bytes()
-    if content.startswith(b'\x1f\x8b'):
-        return gzip.decompress(content)
-    return content
-
-
 def _find_sheet(folder: Path, sample_sheet: str | Path | None) -> Path:
     if sample_sheet is not None:
         sheet = Path(sample_sheet)
         if not sheet.is_file():
             raise FileNotFoundError(f'The sample sheet {sheet} does not exist')
         return sheet
-    found = sorted(folder.glob('gdc_sample_sheet*.tsv'))
-    if len(found) != 1:
+    sheets = sorted(folder.glob('gdc_sample_sheet*.tsv'))
+    if len(sheets) != 1:
         raise FileNotFoundError(
-            f'{folder} has {len(found)} sample sheets '
+            f'{folder} has {len(sheets)} sample sheets '
             '(gdc_sample_sheet*.tsv), expected one: name it by sample_sheet=')
-    return found[0]
+    return sheets[0]
 
 
 def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:

@@ -82,7 +82,7 @@ def read_matrix(
 
 def _read_columns(path: Path) -> tuple[list[str], pd.DataFrame]:
     """Read names of columns, which may repeat, and what is below them."""
-    content = _decompress(path)
+    content = read_bytes(path)
     try:
         if content.startswith(_PARQUET_MAGIC):
             frame = pd.read_parquet(io.BytesIO(content))
@@ -111,30 +111,27 @@ def _read_columns(path: Path) -> tuple[list[str], pd.DataFrame]:
     return names, frame
 
 
-def _decompress(path: Path) -> bytes:
-    content = path.read_bytes()
-    if content.startswith(b'\x1f\x8b'):
-        try:
+def read_bytes(path: Path) -> bytes:
+    """Read a file, or what is in it if it is gz or a zip of one file.
+
+    Raises:
+        ValueError: If it is damaged, or a zip of several files.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith(b'\x1f\x8b'):
             return gzip.decompress(content)
-        except (OSError, EOFError) as error:
-            raise ValueError(
-                f'{path} is truncated or damaged: {error}') from error
-    if content.startswith(b'PK\x03\x04'):
-        try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                members = [
-                    info for info in archive.infolist() if not info.is_dir()
-                    and not info.filename.startswith('__MACOSX/')
-                ]
-                if len(members) != 1:
-                    raise ValueError(
-                        f'{path} must hold one file, it holds '
-                        f'{[info.filename for info in members][:5]}')
-                return archive.read(members[0])
-        except zipfile.BadZipFile as error:
-            raise ValueError(
-                f'{path} is truncated or damaged: {error}') from error
-    return content
+        if not content.startswith(b'PK\x03\x04'):
+            return content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [name for name in archive.namelist() if not
+                       name.endswith('/') and not name.startswith('__MACOSX/')]
+            if len(members) != 1:
+                raise ValueError(f'{path} must hold one file, it holds '
+                                 f'{members[:5]}')
+            return archive.read(members[0])
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} is truncated or damaged: {error}') from error
 
 
 def _drop_numbering(

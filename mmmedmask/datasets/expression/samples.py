@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from mmmedmask.datasets.expression.gene_names import shown
 
-PRIMARY_TUMOUR = ('01', )
+PRIMARY_TUMOUR = '01'
 
 _BARCODE = re.compile(
     r'(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?:-(\d{2})[A-Z]?(?:-.*)?)?$')
@@ -26,22 +26,19 @@ def tcga_case(name: str) -> str | None:
 
 def match_samples(
     sample_ids: Sequence[str],
-    wanted: Mapping[str, str | None],
-    sample_types: Sequence[str] = PRIMARY_TUMOUR
+    wanted: Mapping[str, str | None]
 ) -> tuple[dict[str, int], list[str]]:
     """Find the sample of each patient.
 
     A sample whose name is exactly the wanted one is taken. Else names are
     read as TCGA barcodes: samples of the patient (or those that begin with
-    the wanted barcode) of one of ``sample_types``; the first by barcode if
-    there are several.
+    the wanted barcode), of primary tumours unless the wanted name tells
+    another type; the first by barcode if there are several.
 
     Args:
         sample_ids: Samples of the table, all different.
         wanted: For each patient the name of the sample, or None for the
             patient's own name.
-        sample_types: Two-digit codes that count; a wanted name that holds a
-            code overrides them.
 
     Returns:
         Row of the sample for each patient that has one, and notes on
@@ -53,18 +50,16 @@ def match_samples(
         case = tcga_case(sample)
         if case is not None:
             by_case.setdefault(case, []).append(sample)
-    found, several, others, absent = {}, [], [], []
+    row_of, several, others, absent = {}, [], [], []
     for case, name in wanted.items():
         name = name or case
         if name in rows:
-            found[case] = rows[name]
+            row_of[case] = rows[name]
             continue
         known = by_case.get(tcga_case(name), [])
-        usable = [
-            sample for sample in known if _fits(sample, name, sample_types)
-        ]
+        usable = [sample for sample in known if _fits(sample, name)]
         if usable:
-            found[case] = rows[usable[0]]
+            row_of[case] = rows[usable[0]]
             if len(usable) > 1:
                 several.append(f'{case}: {usable[0]} of {len(usable)}')
         elif known:
@@ -74,19 +69,19 @@ def match_samples(
     notes = []
     for cases, what in (
         (several, 'cases have several samples, the first was taken'),
-        (others, f'cases have samples, but none that was asked for (types '
-         f'{", ".join(sample_types)})'),
+        (others, 'cases have samples, but none that was asked for (a '
+         'primary tumour, unless a name tells another type)'),
         (absent, 'cases have no sample')):
         if cases:
             notes.append(f'{len(cases)} {what}: {shown(cases)}')
-    return found, notes
+    return row_of, notes
 
 
-def _fits(sample: str, name: str, sample_types: Sequence[str]) -> bool:
+def _fits(sample: str, name: str) -> bool:
     kind = _BARCODE.match(sample).group(2)
     if tcga_case(name) != name:
         return sample.startswith(name)
-    return kind is None or kind in sample_types
+    return kind in (None, PRIMARY_TUMOUR)
 
 
 def check_different(sample_ids: Sequence[str], source: str) -> None:

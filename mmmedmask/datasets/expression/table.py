@@ -17,7 +17,6 @@ from mmmedmask.datasets.expression.gene_names import (
 )
 from mmmedmask.datasets.expression.raw_files import read_expression_files
 from mmmedmask.datasets.expression.samples import (
-    PRIMARY_TUMOUR,
     check_different,
     match_samples,
 )
@@ -89,28 +88,21 @@ class ExpressionTable:
         return replace(
             self, values=self.values[list(rows)], case_ids=tuple(names))
 
-    def for_cases(
-        self,
-        wanted: Mapping[str, str | None],
-        sample_types: Sequence[str] = PRIMARY_TUMOUR
-    ) -> 'ExpressionTable':
+    def for_cases(self,
+                  wanted: Mapping[str, str | None]) -> 'ExpressionTable':
         """Take the samples of patients, named by patient.
 
         Args:
             wanted: For each patient the name of the sample, or None for the
                 patient's own name.
-            sample_types: See :func:`~mmmedmask.datasets.expression.samples.\
-match_samples`.
 
         Returns:
             A table with one row per patient that has a sample with any
             value; the notes tell the others.
         """
-        rows, notes = match_samples(self.case_ids, wanted, sample_types)
-        blank = [
-            case for case, row in rows.items()
-            if np.isnan(self.values[row]).all()
-        ]
+        rows, notes = match_samples(self.case_ids, wanted)
+        blank = [case for case, row in rows.items()
+                 if np.isnan(self.values[row]).all()]
         if blank:
             notes.append(f'{len(blank)} cases have a sample without any '
                          f'value: {shown(blank)}')

@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 
+from mmmedmask.util.checks import check_choice, check_positive
+
 LINEAR_UNITS = ('counts', 'cpm', 'fpkm', 'fpkm_uq', 'tpm')
 UNITS = (*LINEAR_UNITS, *(f'log2_{unit}' for unit in LINEAR_UNITS), 'zscore')
 """Units of expression; ``log2_tpm`` is log2(TPM + offset)."""
@@ -29,24 +31,11 @@ _NAME_HINTS = (
 )
 
 
-class ValueFacts:
-    """What the values of a table say about their unit.
+class _ValueFacts:
+    """What values (S, G) of a table say about their unit.
 
-    Attributes:
-        smallest: Smallest value.
-        largest: Largest value.
-        whole: Whether all are whole numbers.
-        sums: Smallest and largest sum of a sample.
-        floor_share: Share of values that equal the smallest, 0 if only one
-            or two do.
-        num_genes: Number of genes.
-
-    Args:
-        values: Shape (S, G), NaN where missing.
-        source: The file, for messages.
-
-    Raises:
-        ValueError: If there is no value, or one is infinite.
+    ``sums`` are the smallest and the largest sum of a sample, ``floor_share``
+    is the share of values that equal the smallest, 0 if only two do.
     """
 
     def __init__(self, values: np.ndarray, source: str) -> None:
@@ -90,12 +79,12 @@ def unit_in_name(name: str) -> str | None:
         A linear unit or ``'zscore'``; None if the name tells none, or
         several.
     """
-    found = []
+    units = []
     for pattern, unit in _NAME_HINTS:
         name, count = re.subn(pattern, ' ', name, flags=re.IGNORECASE)
         if count:
-            found.append(unit)
-    return found[0] if len(found) == 1 else None
+            units.append(unit)
+    return units[0] if len(units) == 1 else None
 
 
 def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
@@ -112,7 +101,7 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
     Raises:
         ValueError: If values and name do not tell it, or contradict.
     """
-    facts = ValueFacts(values, source)
+    facts = _ValueFacts(values, source)
     hint = unit_in_name(name)
     if facts.smallest < 0:
         if facts.floor_share > 0.01:
@@ -130,7 +119,7 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
         return unit
     if facts.looks_logged and not facts.whole:
         logged = values.astype(np.float64)
-        linear = ValueFacts(np.exp2(logged) - 1, source)
+        linear = _ValueFacts(np.exp2(logged) - 1, source)
         if hint in LINEAR_UNITS:
             unit = f'log2_{hint}'
         elif linear.sums_to_a_million(0.01):
@@ -154,7 +143,7 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
     return unit
 
 
-def _unclear(source: str, facts: ValueFacts, why: str) -> ValueError:
+def _unclear(source: str, facts: _ValueFacts, why: str) -> ValueError:
     return ValueError(
         f'{source}: cannot tell the unit of values from {facts.smallest:.4g} '
         f'to {facts.largest:.4g}, with sums from {facts.sums[0]:.4g} to '
@@ -176,17 +165,15 @@ def check_unit(values: np.ndarray,
     Raises:
         ValueError: If the unit is unknown or the values contradict it.
     """
-    if unit not in UNITS:
-        raise ValueError(f'unit must be one of {UNITS}, got {unit!r}')
-    if not log2_offset > 0:
-        raise ValueError(f'log2_offset must be positive, got {log2_offset}')
-    facts = ValueFacts(values, source)
+    check_choice('unit', unit, UNITS)
+    check_positive('log2_offset', log2_offset)
+    facts = _ValueFacts(values, source)
     wrong = _contradiction(facts, unit, log2_offset)
     if wrong:
         raise ValueError(f'{source}: values are no {unit}: {wrong}')
 
 
-def _contradiction(facts: ValueFacts, unit: str,
+def _contradiction(facts: _ValueFacts, unit: str,
                    log2_offset: float) -> str | None:
     """Say why values cannot have a unit, or None."""
     if unit == 'zscore':
@@ -249,9 +236,8 @@ def convert_unit(values: np.ndarray,
     Raises:
         ValueError: If it cannot be done; says why.
     """
-    for name, value in (('unit', unit), ('convert', target)):
-        if value not in UNITS:
-            raise ValueError(f'{name} must be one of {UNITS}, got {value!r}')
+    check_choice('unit', unit, UNITS)
+    check_choice('convert', target, UNITS)
     if unit == target and log2_offset == 1:
         return values
     if 'zscore' in (unit, target):

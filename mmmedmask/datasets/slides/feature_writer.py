@@ -5,6 +5,7 @@ as CLAM's ``h5_files``; encoder and geometry stand in attributes named as
 TRIDENT's, and all settings of the run in one attribute more.
 """
 
+import glob
 import json
 import os
 import socket
@@ -58,7 +59,7 @@ class FeatureWriter:
         self.path = path
         self._written = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path)
+        _remove_leftovers(path)
         self._partial = path.with_name(
             f'.{path.name}.{socket.gethostname()}.{os.getpid()}.part')
         self._file = h5py.File(self._partial, 'w')
@@ -108,6 +109,8 @@ class FeatureWriter:
                 f'{self.path}: {self._written} of {len(self._features)} rows '
                 'are written')
         self._file.close()
+        with self._partial.open('rb+') as file:
+            os.fsync(file.fileno())
         os.replace(self._partial, self.path)
         return self.path
 
@@ -183,24 +186,14 @@ def _short(value: object) -> str:
     return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove hidden parts of a file whose process is gone.
-
-    Args:
-        path: The complete file's name.
-    """
-    for part in path.parent.glob(f'.{_escaped(path.name)}.*.part'):
+def _remove_leftovers(path: Path) -> None:
+    """Remove hidden parts of a file whose process is gone."""
+    for part in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
         host, _, process = part.name[len(path.name) + 2:-len('.part')
                                      ].rpartition('.')
         if host == socket.gethostname() and process.isdigit() \
                 and int(process) != os.getpid() and not _runs(int(process)):
             part.unlink(missing_ok=True)
-
-
-def _escaped(name: str) -> str:
-    """Take a name literally in a pattern."""
-    return ''.join(f'[{letter}]' if letter in '*?[' else letter
-                   for letter in name)
 
 
 def _runs(process: int) -> bool:

@@ -15,7 +15,6 @@ from mmmedmask.datasets.expression.gene_names import (
     read_gene_list,
     shown,
 )
-from mmmedmask.datasets.expression.samples import PRIMARY_TUMOUR
 from mmmedmask.datasets.expression.table import (
     MAX_MISSING,
     ExpressionTable,
@@ -31,12 +30,10 @@ from mmmedmask.datasets.slides.cohort import (
 from mmmedmask.datasets.slides.feature_files import FeatureFolder
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.checks import check_choice
 
 MODALITIES = ('slides', 'genes')
-MISSING_CHOICES = ('raise', 'drop', 'keep')
-AGGREGATION_CHOICES = ('concat', 'separate')
-UNLISTED_CHOICES = ('raise', 'drop')
-
+_POLICIES = ('raise', 'drop', 'keep')
 # Keys of load_expression that name files, relative to the data root.
 _PATH_KEYS = ('sample_sheet', 'gene_list', 'case_list')
 
@@ -54,15 +51,16 @@ class SlideOmicDataset(BaseDataset):
     ``num_patches``, ``dims``, ``encoder``, ``patch_size``, ``coord_unit``,
     ``gt_label``, ``rna_id``, ``survival_months``, ``censorship``,
     ``expression`` (float32 (G, ), NaN where missing; None without) and
-    ``feature_cache``. Slides without a patch are left out, with a note in
-    the log. What is not told is None.
+    ``feature_cache``. What is not known is None. Slides without a patch are
+    left out, with a note in the log.
 
     Args:
-        ann_file: The cohort csv, see `read_cohort` of `cohort.py`.
+        ann_file: The cohort csv, see :func:`~mmmedmask.datasets.slides.\
+cohort.read_cohort`.
         data_root: Folder that relative paths refer to.
         split: ``'train'``, ``'val'`` or ``'test'``; None takes all patients.
-        split_file: A csv of splits, see :func:`~mmmedmask.datasets.\
-cohort_splits.read_split`; None takes the column ``split``.
+        split_file: A csv of splits, see :func:`~mmmedmask.datasets.slides.\
+cohort.read_split`; None takes the column ``split``.
         modalities: ``'slides'``, ``'genes'`` or both.
         feature_root: Folder with the features; None if the column
             ``features_path`` names every file.
@@ -71,12 +69,12 @@ cohort_splits.read_split`; None takes the column ``split``.
         cache_dir: Folder for copies of the features in fp16, made at their
             first use; None makes none.
         expression: Arguments of :func:`~mmmedmask.datasets.expression.table.\
-load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
+load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
+            samples primary tumours count, unless the column ``rna_id`` names
+            another.
         gene_list: The genes that the model expects, in order: a list, or a
             text file with one per line. None takes those of the table.
         max_missing: Largest share of these genes that may be missing.
-        sample_types: TCGA codes of the samples that count, see
-            :func:`~mmmedmask.datasets.expression.samples.match_samples`.
         missing_slides: What to do with patients of whom slides are missing:
             ``'raise'`` stops. ``'drop'`` leaves a patient out if none is
             there, ``'keep'`` keeps it without patches; both go on with the
@@ -87,13 +85,10 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
         label_column: Column of the class.
         unlisted_labels: What to do with patients whose class is not one of
             ``metainfo['classes']``: ``'raise'`` or ``'drop'``.
-        pipeline: Transforms, as configs or callables.
-        metainfo: Extra meta information. ``classes`` fixes the classes and
-            their order; otherwise they are those of the csv, sorted.
-        indices: Use only a part, see :class:`mmengine.dataset.BaseDataset`.
-        serialize_data: Hold the list as bytes that workers share.
-        test_mode: Whether the set is used for testing.
-        lazy_init: Whether to read the csv at first use.
+        base: Further arguments of :class:`mmengine.dataset.BaseDataset`:
+            ``pipeline``, ``test_mode``, ``indices``, ``metainfo`` and so on.
+            ``metainfo['classes']`` fixes the classes and their order, which
+            else are those of the csv, sorted.
 
     Raises:
         ValueError: If an argument is not as described; if the csv, features
@@ -114,26 +109,12 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
                  expression: Mapping | None = None,
                  gene_list: str | Sequence[str] | None = None,
                  max_missing: float = MAX_MISSING,
-                 sample_types: Sequence[str] = PRIMARY_TUMOUR,
                  missing_slides: str = 'raise',
                  missing_genes: str = 'raise',
                  case_agg: str = 'concat',
                  label_column: str = 'label',
                  unlisted_labels: str = 'raise',
-                 pipeline: Sequence = (),
-                 metainfo: Mapping | None = None,
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 test_mode: bool = False,
-                 lazy_init: bool = False) -> None:
-        for name, value, choices in (
-            ('missing_slides', missing_slides, MISSING_CHOICES),
-            ('missing_genes', missing_genes, MISSING_CHOICES),
-            ('case_agg', case_agg, AGGREGATION_CHOICES),
-            ('unlisted_labels', unlisted_labels, UNLISTED_CHOICES)):
-            if value not in choices:
-                raise ValueError(
-                    f'{name} must be one of {choices}, got {value!r}')
+                 **base: object) -> None:
         if isinstance(modalities, str) or not modalities or not set(
                 modalities) <= set(MODALITIES):
             raise ValueError(
@@ -156,23 +137,18 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``.
         self.expression_source = expression
         self.gene_list = gene_list
         self.max_missing = max_missing
-        self.sample_types = tuple(sample_types)
-        self.missing_slides = missing_slides
-        self.missing_genes = missing_genes
-        self.case_agg = case_agg
+        self.policies = {
+            'slides': check_choice('missing_slides', missing_slides,
+                                   _POLICIES),
+            'genes': check_choice('missing_genes', missing_genes, _POLICIES)}
+        self.case_agg = check_choice('case_agg', case_agg,
+                                     ('concat', 'separate'))
         self.label_column = label_column
-        self.unlisted_labels = unlisted_labels
+        self.unlisted_labels = check_choice(
+            'unlisted_labels', unlisted_labels, ('raise', 'drop'))
         self._table: ExpressionTable | None = None
-        super().__init__(
-            ann_file=ann_file,
-            metainfo=metainfo,
-            data_root=data_root,
-            data_prefix={},
-            indices=indices,
-            serialize_data=serialize_data,
-            pipeline=list(pipeline),
-            test_mode=test_mode,
-            lazy_init=lazy_init)
+        super().__init__(ann_file, data_root=data_root, data_prefix={},
+                         **base)
 
     @property
     def expression(self) -> ExpressionTable | None:
@@ -264,14 +240,12 @@ fit_scale`.
         self._report_classes(cases)
         samples = []
         for case in cases:
-            found = slides.get(case.case_id, [])
-            bags = [found]
-            if self.case_agg == 'separate' and found:
-                bags = [[slide] for slide in found]
-            samples += [
-                self._sample(case, bag, rows.get(case.case_id))
-                for bag in bags
-            ]
+            of_case = slides.get(case.case_id, [])
+            bags = [of_case]
+            if self.case_agg == 'separate' and of_case:
+                bags = [[slide] for slide in of_case]
+            samples += [self._sample(case, bag, rows.get(case.case_id))
+                        for bag in bags]
         return samples
 
     def _sample(self, case: Case, slides: list[dict],
@@ -316,12 +290,12 @@ fit_scale`.
             other = Counter(case.label for case in cases
                             if case.label not in classes)
             if other:
-                said = (f'{self.ann_file} has cases of other classes than '
+                note = (f'{self.ann_file} has cases of other classes than '
                         f'{classes}: {dict(other)}')
                 if self.unlisted_labels == 'raise':
                     raise ValueError(
-                        f"{said}; unlisted_labels='drop' leaves them out")
-                self._note(f'{said}; left out')
+                        f"{note}; unlisted_labels='drop' leaves them out")
+                self._note(f'{note}; left out')
                 cases = [case for case in cases if case.label in classes]
         if self.split is None:
             return cases
@@ -356,22 +330,21 @@ fit_scale`.
             Row of the table for each case that has one.
         """
         table = _load_table(*_table_key(self.expression_source, self._path))
-        found = table.for_cases(
-            {case.case_id: case.rna_id for case in cases}, self.sample_types)
+        of_cases = table.for_cases(
+            {case.case_id: case.rna_id for case in cases})
         genes = table.gene_ids
         if isinstance(self.gene_list, str | Path):
             genes = read_gene_list(self._path(self.gene_list))
         elif self.gene_list is not None:
             genes = canonical_genes(self.gene_list, 'gene_list')
-        self._table = found.align(genes, self.max_missing)
+        self._table = of_cases.align(genes, self.max_missing)
         for note in self._table.notes:
             self._note(f'{self._table.source}: {note}')
         rows = {case: row for row, case in enumerate(self._table.case_ids)}
         missing = [case.case_id for case in cases if case.case_id not in rows]
         if missing:
-            self._apply(self.missing_genes, 'missing_genes',
-                        f'{len(missing)} of {len(cases)} cases have no '
-                        f'expression: {shown(missing)}')
+            self._apply('genes', f'{len(missing)} of {len(cases)} cases have '
+                        f'no expression: {shown(missing)}')
         return rows
 
     def _find_slides(self, cases: Sequence[Case]) -> dict[str, list[dict]]:
@@ -384,7 +357,7 @@ fit_scale`.
         if self.feature_root is not None:
             folder = FeatureFolder(self._path(self.feature_root))
         slides: dict[str, list[dict]] = {}
-        absent, empty, dims = [], [], None
+        absent, empty, first = [], [], None
         for case in cases:
             if not case.slides:
                 absent.append(f'{case.case_id} (no slide in the csv)')
@@ -393,24 +366,22 @@ fit_scale`.
                 if path is None:
                     absent.append(slide.slide_id)
                     continue
-                found = _look_into(path, slide, self.dims)
-                if dims is None:
-                    dims = found
-                elif found['dims'] != dims['dims']:
+                facts = _look_into(path, slide, self.dims)
+                first = first or facts
+                if facts['dims'] != first['dims']:
                     raise ValueError(
-                        f'{found["path"]} holds features of size '
-                        f'{found["dims"]} (encoder {found["encoder"]}), '
-                        f'{dims["path"]} of size {dims["dims"]} (encoder '
-                        f'{dims["encoder"]}): a model takes one encoder')
-                if found['num_patches']:
-                    slides.setdefault(case.case_id, []).append(found)
+                        f'{facts["path"]} holds features of size '
+                        f'{facts["dims"]} (encoder {facts["encoder"]}), '
+                        f'{first["path"]} of size {first["dims"]} (encoder '
+                        f'{first["encoder"]}): a model takes one encoder')
+                if facts['num_patches']:
+                    slides.setdefault(case.case_id, []).append(facts)
                 else:
                     empty.append(slide.slide_id)
         for names, what in ((absent, 'slides have no file of features'),
                             (empty, 'slides have no patch')):
             if names:
-                self._apply(self.missing_slides, 'missing_slides',
-                            f'{len(names)} {what}: {shown(names)}'
+                self._apply('slides', f'{len(names)} {what}: {shown(names)}'
                             + _hint(folder, names))
         return slides
 
@@ -425,24 +396,23 @@ fit_scale`.
                 'feature_root, the folder with the features')
         return folder.find(slide.slide_id)
 
-    def _apply(self, policy: str, name: str, said: str) -> None:
+    def _apply(self, modality: str, note: str) -> None:
+        policy = self.policies[modality]
         if policy == 'raise':
             raise ValueError(
-                f"{self.ann_file}: {said}; {name}='drop' leaves cases "
-                "without any out, 'keep' keeps them")
-        self._note(f'{said} ({name}={policy!r})')
+                f"{self.ann_file}: {note}; missing_{modality}='drop' leaves "
+                "cases without any out, 'keep' keeps them")
+        self._note(f'{note} (missing_{modality}={policy!r})')
 
     def _is_kept(self, case: Case, rows: Mapping, slides: Mapping) -> bool:
-        has = {'slides': case.case_id in slides, 'genes': case.case_id in rows}
-        has = {name: has[name] for name in self.modalities}
+        has = {name: case.case_id in cases for name, cases in (
+            ('slides', slides), ('genes', rows)) if name in self.modalities}
         if not any(has.values()):
             # There is nothing to learn from or to predict with.
             self._note(f'left out case {case.case_id}, which has no '
                        f'{" and no ".join(has)}')
             return False
-        policies = {'slides': self.missing_slides,
-                    'genes': self.missing_genes}
-        return all(there or policies[name] == 'keep'
+        return all(there or self.policies[name] == 'keep'
                    for name, there in has.items())
 
     def _report_classes(self, cases: Sequence[Case]) -> None:

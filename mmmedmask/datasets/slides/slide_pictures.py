@@ -101,8 +101,7 @@ def find_picture(features: SlideFeatures,
 
 def _least_distance(coords: np.ndarray) -> int | None:
     steps = [np.diff(np.unique(coords[:, axis])) for axis in range(2)]
-    found = [int(step.min()) for step in steps if len(step)]
-    return min(found) if found else None
+    return min((int(step.min()) for step in steps if len(step)), default=None)
 
 
 def _stored_size(path: Path) -> tuple[int, int] | None:
@@ -111,9 +110,9 @@ def _stored_size(path: Path) -> tuple[int, int] | None:
         return None
     with h5py.File(path, 'r') as file:
         attributes = file['coords'].attrs
-        found = [attributes.get(f'level0_{name}')
-                 for name in ('width', 'height')]
-    return None if None in found else tuple(int(value) for value in found)
+        size = [attributes.get(f'level0_{name}')
+                for name in ('width', 'height')]
+    return None if None in size else tuple(map(int, size))
 
 
 def _beside(path: Path) -> Path | None:

@@ -285,9 +285,9 @@ class PictureReader(SlideReader):
               height: int) -> np.ndarray:
         region = np.full((height, width, 3), 255, np.uint8)
         x0, y0 = max(x, 0), max(y, 0)
-        found = self._pixels[y0:max(y + height, 0), x0:max(x + width, 0)]
-        region[y0 - y:y0 - y + found.shape[0],
-               x0 - x:x0 - x + found.shape[1]] = found
+        inside = self._pixels[y0:max(y + height, 0), x0:max(x + width, 0)]
+        region[y0 - y:y0 - y + inside.shape[0],
+               x0 - x:x0 - x + inside.shape[1]] = inside
         return region
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from mmmedmask.datasets.slides.slide_readers import SlideError, SlideReader
+from mmmedmask.util.checks import check_integer, check_positive
 
 # Levels are said to be twice as coarse and are 2.0005: no reason to take
 # one that has four times the pixels.
@@ -66,13 +67,9 @@ def plan_tiles(slide: SlideReader,
         SlideError: If the slide does not tell its resolution, or is coarser
             than the tiles.
     """
-    if tile_size < 1:
-        raise ValueError(f'tile_size must be positive, got {tile_size}')
-    if not mpp > 0:
-        raise ValueError(f'mpp must be positive, got {mpp}')
-    if not 0 <= overlap < tile_size:
-        raise ValueError(
-            f'overlap must lie in 0 to {tile_size - 1}, got {overlap}')
+    check_integer('tile_size', tile_size)
+    check_positive('mpp', mpp)
+    check_integer('overlap', overlap, 0, tile_size - 1)
     if slide_mpp is None:
         slide_mpp = slide.mpp
     if slide_mpp is None:
@@ -81,8 +78,7 @@ def plan_tiles(slide: SlideReader,
             f'{slide.path}: how many µm a pixel is wide is not known '
             f'({reason}); give it with --slide-mpp, or in the column mpp of '
             'the csv')
-    if not slide_mpp > 0:
-        raise ValueError(f'slide_mpp must be positive, got {slide_mpp}')
+    check_positive('slide_mpp', slide_mpp)
     factor = mpp / slide_mpp
     if factor * _MAX_ENLARGEMENT < 1 and not allow_enlarging:
         raise SlideError(
@@ -91,14 +87,18 @@ def plan_tiles(slide: SlideReader,
             'or let pixels be made up with --allow-enlarging')
     side = max(1, round(tile_size * factor))
     step = max(1, round((tile_size - overlap) * factor))
-    wanted = side / tile_size * (1 + _TOLERANCE)
-    fine = [level for level, value in enumerate(slide.downsamples)
-            if value <= wanted]
-    level = max(fine, key=lambda level: slide.downsamples[level], default=0)
+    level = _level_for(slide, side / tile_size)
     return TileGeometry(
         tile_size, side, step, level,
         max(1, round(side / slide.downsamples[level])),
         slide_mpp * side / tile_size, slide_mpp)
+
+
+def _level_for(slide: SlideReader, downsample: float) -> int:
+    """Choose the coarsest level that is as fine as is wanted."""
+    fine = [level for level, value in enumerate(slide.downsamples)
+            if value <= downsample * (1 + _TOLERANCE)]
+    return max(fine, key=lambda level: slide.downsamples[level], default=0)
 
 
 def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
@@ -187,13 +187,10 @@ def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
     Raises:
         ValueError: If ``downsample`` is not positive.
     """
-    if not downsample > 0:
-        raise ValueError(f'downsample must be positive, got {downsample}')
+    check_positive('downsample', downsample)
     width, height = (max(1, round(length / downsample))
                      for length in slide.size)
-    fine = [level for level, value in enumerate(slide.downsamples)
-            if value <= downsample * (1 + _TOLERANCE)]
-    level = max(fine, key=lambda level: slide.downsamples[level], default=0)
+    level = _level_for(slide, downsample)
     level_width, level_height = slide.level_sizes[level]
     to_level = level_height / height
     rows = max(1, int(_STRIPE_PIXELS / level_width / to_level))

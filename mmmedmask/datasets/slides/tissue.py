@@ -5,10 +5,12 @@ by Otsu's method, as in CLAM, kept within limits, because Otsu always divides
 a picture in two, an empty slide and one full of tissue too.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from mmmedmask.util.checks import check_integer, check_positive, check_range
 
 
 @dataclass(frozen=True)
@@ -39,30 +41,20 @@ class TissueOptions:
     max_hole: float = 0.01
 
     def __post_init__(self) -> None:
-        if not self.mpp > 0:
-            raise ValueError(f'mpp must be positive, got {self.mpp}')
+        check_positive('mpp', self.mpp)
         low, high = self.saturation_limits
         for name, value in (('saturation', self.saturation or 0),
                             ('saturation_limits', low),
                             ('saturation_limits', high),
                             ('min_brightness', self.min_brightness)):
-            if not 0 <= value <= 255:
-                raise ValueError(
-                    f'{name} must lie in 0 to 255, got {value}')
+            check_range(name, value, 0, 255)
         if low > high:
             raise ValueError('saturation_limits must be (low, high), got '
                              f'{self.saturation_limits}')
-        if self.median < 1 or self.median % 2 == 0:
-            raise ValueError(
-                f'median must be odd and positive, got {self.median}')
-        for name in ('min_area', 'max_hole'):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f'{name} must not be negative, got {getattr(self, name)}')
-
-    def as_settings(self) -> dict:
-        """Give the values by name, for files and logs."""
-        return asdict(self)
+        if check_integer('median', self.median) % 2 == 0:
+            raise ValueError(f'median must be odd, got {self.median}')
+        check_range('min_area', self.min_area, 0)
+        check_range('max_hole', self.max_hole, 0)
 
 
 def find_tissue(picture: np.ndarray, options: TissueOptions,

@@ -5,7 +5,6 @@ and the transform that chooses rows reads these rows.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,10 +21,12 @@ from mmmedmask.functional.sequences import (
     repeat_in_order,
 )
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_choice, check_integer, check_range
 
-SLICE_CHOICES = ('lazy', 'all')
-ORDER_CHOICES = ('file', 'hilbert')
-PLACE_CHOICES = ('random', 'centre')
+INPUT_KEYS = ('patches', 'coords', 'mask', 'genes')
+META_KEYS = ('case_id', 'slide_ids', 'num_patches', 'sample_idx', 'rna_id')
+OPTIONAL_META_KEYS = ('survival_months', 'censorship', 'slide_lengths',
+                      'patch_size', 'coord_unit')
 
 
 @TRANSFORMS.register_module()
@@ -51,13 +52,8 @@ slide_features.SlideBag`
     """
 
     def __init__(self, slice: str = 'lazy', max_open: int = 16) -> None:
-        if slice not in SLICE_CHOICES:
-            raise ValueError(
-                f'slice must be one of {SLICE_CHOICES}, got {slice!r}')
-        if max_open < 1:
-            raise ValueError(f'max_open must be at least 1, got {max_open}')
-        self.slice = slice
-        self.max_open = max_open
+        self.slice = check_choice('slice', slice, ('lazy', 'all'))
+        self.max_open = check_integer('max_open', max_open)
         self._slides: OrderedDict[tuple, SlideFeatures] = OrderedDict()
 
     def __getstate__(self) -> dict:
@@ -157,12 +153,6 @@ class BagTransform(SeededTransform):
         """Change a sample that has a bag, in place."""
         raise NotImplementedError
 
-    def generator(self, stream: str, results: dict) -> torch.Generator:
-        """Make the generator of this sample in this epoch."""
-        return sample_generator(
-            stream_seed(self.current_seed(), stream), int(self._state[0]),
-            results['sample_idx'])
-
 
 def _num_rows(results: dict) -> int:
     return len(results['patches'] if 'patches' in results
@@ -186,7 +176,6 @@ class ContiguousSubsequence(BagTransform):
         order: ``'file'`` takes neighbours in the file; ``'hilbert'`` along a
             Hilbert curve over each slide, so that they are neighbours on the
             slide too. It needs coordinates.
-        place: ``'random'``, or ``'centre'`` for the same run every time.
         seed: Seed of the draw; None takes the run's.
 
     Raises:
@@ -196,26 +185,15 @@ class ContiguousSubsequence(BagTransform):
     def __init__(self,
                  length: int = 6000,
                  order: str = 'file',
-                 place: str = 'random',
                  seed: int | None = None) -> None:
         super().__init__(seed)
-        if length < 1:
-            raise ValueError(f'length must be at least 1, got {length}')
-        for name, value, choices in (('order', order, ORDER_CHOICES),
-                                     ('place', place, PLACE_CHOICES)):
-            if value not in choices:
-                raise ValueError(
-                    f'{name} must be one of {choices}, got {value!r}')
-        self.length = length
-        self.order = order
-        self.place = place
+        self.length = check_integer('length', length)
+        self.order = check_choice('order', order, ('file', 'hilbert'))
 
     def change(self, results: dict) -> None:
         """Take the run."""
-        uniform = 0.5
-        if self.place == 'random':
-            stream = stream_seed(self.current_seed(), 'subsequence')
-            uniform = float(self.draw(stream, results, 1))
+        stream = stream_seed(self.current_seed(), 'subsequence')
+        uniform = float(self.draw(stream, results, 1))
         start, stop = contiguous_run(
             _num_rows(results), self.length, uniform)
         rows = torch.arange(start, stop)
@@ -242,8 +220,7 @@ class ContiguousSubsequence(BagTransform):
 
     def __repr__(self) -> str:
         return (f"{type(self).__name__}(length={self.length}, "
-                f"order='{self.order}', place='{self.place}', "
-                f'seed={self.seed})')
+                f"order='{self.order}', seed={self.seed})")
 
 
 @TRANSFORMS.register_module()
@@ -267,10 +244,7 @@ class RandomSubsample(BagTransform):
 
     def __init__(self, max_patches: int, seed: int | None = None) -> None:
         super().__init__(seed)
-        if max_patches < 1:
-            raise ValueError(
-                f'max_patches must be at least 1, got {max_patches}')
-        self.max_patches = max_patches
+        self.max_patches = check_integer('max_patches', max_patches)
 
     def change(self, results: dict) -> None:
         """Take the patches."""
@@ -302,41 +276,33 @@ class GenerateSequenceMask(BagTransform):
     **Required keys**: ``bag``, ``sample_idx``.
     **Optional key**: ``unique_patches``, of ``ContiguousSubsequence``.
     **Added key**: ``mask``, bool of shape (N, ), True = masked: exactly
-    floor(ratio * N), or with tied copies that share of the different
-    patches.
+    floor(ratio * N), of different patches: copies of a patch are masked
+    together, so that none gives another away.
 
     Args:
         ratio: Share to mask, in [0, 1].
-        tie_duplicates: Whether copies of a patch are masked together, so
-            that none gives another away.
         seed: Seed of the draw; None takes the run's.
 
     Raises:
         ValueError: If ``ratio`` is out of range.
     """
 
-    def __init__(self,
-                 ratio: float = 0.5,
-                 tie_duplicates: bool = True,
-                 seed: int | None = None) -> None:
+    def __init__(self, ratio: float = 0.5, seed: int | None = None) -> None:
         super().__init__(seed)
-        if not 0 <= ratio <= 1:
-            raise ValueError(f'ratio must be in [0, 1], got {ratio}')
-        self.ratio = ratio
-        self.tie_duplicates = tie_duplicates
+        self.ratio = check_range('ratio', ratio, 0, 1)
 
     def change(self, results: dict) -> None:
         """Draw the mask."""
-        unique = None
-        if self.tie_duplicates:
-            unique = results.get('unique_patches')
+        stream = stream_seed(self.current_seed(), 'sequence mask')
+        generator = sample_generator(
+            stream, int(self._state[0]), results['sample_idx'])
         results['mask'] = draw_sequence_mask(
-            _num_rows(results), self.ratio,
-            self.generator('sequence mask', results), unique)
+            _num_rows(results), self.ratio, generator,
+            results.get('unique_patches'))
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(ratio={self.ratio}, '
-                f'tie_duplicates={self.tie_duplicates}, seed={self.seed})')
+                f'seed={self.seed})')
 
 
 @TRANSFORMS.register_module()
@@ -365,47 +331,23 @@ class LoadExpression(BaseTransform):
             np.array(row, np.float32))
         return results
 
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
-
 
 @TRANSFORMS.register_module()
 class PackSlideOmicInputs(BaseTransform):
     """Pack a bag and genes as the input of a model.
 
-    **Required keys**: ``meta_keys``.
+    **Required keys**: ``case_id``, ``slide_ids``, ``num_patches``,
+    ``sample_idx`` and ``rna_id``, the meta information.
     **Optional keys**: ``bag``, ``patches``, ``coords``, ``mask``, ``genes``,
-    ``gt_label`` and ``optional_meta_keys``. A bag that no transform has read
-    is read whole.
+    ``gt_label``, and more meta information: ``survival_months``,
+    ``censorship``, ``slide_lengths``, ``patch_size``, ``coord_unit``. A bag
+    that no transform has read is read whole.
     **Returned keys**: ``inputs``, a dict with ``patches`` float32 (N, D),
     ``coords`` int64 (N, 2), ``mask`` bool (N, ) and ``genes`` float32 (G, ),
     each of them None if there is none; ``data_samples``, a
     :class:`mmpretrain.structures.DataSample` with ``gt_label`` and the meta
     information.
-
-    Args:
-        meta_keys: Keys that go into the data sample's meta information.
-        optional_meta_keys: Keys that do so where the sample has them.
-
-    Raises:
-        ValueError: If the keys are one text instead of a list.
     """
-
-    def __init__(
-        self,
-        meta_keys: Sequence[str] = ('case_id', 'slide_ids', 'num_patches',
-                                    'sample_idx', 'rna_id'),
-        optional_meta_keys: Sequence[str] = ('survival_months', 'censorship',
-                                             'slide_lengths', 'patch_size',
-                                             'coord_unit')
-    ) -> None:
-        for name, keys in (('meta_keys', meta_keys),
-                           ('optional_meta_keys', optional_meta_keys)):
-            if isinstance(keys, str):
-                raise ValueError(
-                    f'{name} must be a list of names, got {keys!r}')
-        self.meta_keys = tuple(meta_keys)
-        self.optional_meta_keys = tuple(optional_meta_keys)
 
     def transform(self, results: dict) -> dict:
         """Pack one sample.
@@ -417,9 +359,9 @@ class PackSlideOmicInputs(BaseTransform):
             Dict with ``inputs`` and ``data_samples``.
 
         Raises:
-            KeyError: If a meta key is missing.
+            KeyError: If a required key is missing.
         """
-        missing = [key for key in self.meta_keys if key not in results]
+        missing = [key for key in META_KEYS if key not in results]
         if missing:
             raise KeyError(
                 f'The sample lacks the meta keys {missing}; it has '
@@ -432,18 +374,11 @@ class PackSlideOmicInputs(BaseTransform):
                     f'the mask is of {len(mask)} patches, there are '
                     f'{len(results["patches"])}: GenerateSequenceMask must '
                     'come after the transforms that choose patches')
-        meta = {key: results[key] for key in self.meta_keys}
-        meta.update({key: results[key] for key in self.optional_meta_keys
+        meta = {key: results[key] for key in META_KEYS}
+        meta.update({key: results[key] for key in OPTIONAL_META_KEYS
                      if results.get(key) is not None})
         data_sample = DataSample(metainfo=meta)
         if 'gt_label' in results:
             data_sample.set_gt_label(results['gt_label'])
-        return {
-            'inputs': {key: results.get(key)
-                       for key in ('patches', 'coords', 'mask', 'genes')},
-            'data_samples': data_sample
-        }
-
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(meta_keys={self.meta_keys}, '
-                f'optional_meta_keys={self.optional_meta_keys})')
+        return {'inputs': {key: results.get(key) for key in INPUT_KEYS},
+                'data_samples': data_sample}

@@ -94,10 +94,10 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
         inputs = data['inputs']
         if not isinstance(inputs, Mapping) or not set(inputs) <= set(
                 INPUT_KEYS):
-            found = (sorted(inputs) if isinstance(inputs, Mapping) else
+            given = (sorted(inputs) if isinstance(inputs, Mapping) else
                      type(inputs).__name__)
             raise ValueError(
-                f'inputs must be a dict of {INPUT_KEYS}, got {found}: the '
+                f'inputs must be a dict of {INPUT_KEYS}, got {given}: the '
                 'pipeline ends with mmmedmask.PackSlideOmicInputs, the '
                 "collate_fn is dict(type='pseudo_collate')")
         # Whole lists: a batch that default_collate has stacked is one, too.

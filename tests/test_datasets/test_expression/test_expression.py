@@ -538,8 +538,9 @@ class TestSamples:
         assert 'TCGA-AA-0001-01A-11R of 3' in notes[0]
         assert 'TCGA-AA-0002-06A-11R' in notes[1]
         assert 'have no sample: p4' in notes[2]
-        rows, _ = match_samples(samples, wanted, ('06', ))
-        assert rows['TCGA-AA-0002'] == 4
+        # A metastasis has to be asked for.
+        rows, _ = match_samples(samples, {'TCGA-AA-0002': 'TCGA-AA-0002-06A'})
+        assert rows == {'TCGA-AA-0002': 4}
 
     def test_named_sample(self):
         samples = ['TCGA-AA-0001-01A-11R', 'TCGA-AA-0001-01A-21R',

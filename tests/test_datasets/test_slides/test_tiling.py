@@ -76,9 +76,9 @@ def test_resolutions_that_are_no_multiples(drawn):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(tile_size=0), 'tile_size must be positive, got 0'),
+    (dict(tile_size=0), 'tile_size must be at least 1, got 0'),
     (dict(mpp=0), 'mpp must be positive, got 0'),
-    (dict(overlap=16), 'overlap must lie in 0 to 15, got 16'),
+    (dict(overlap=16), r'overlap must be in \[0, 15\], got 16'),
     (dict(slide_mpp=-1), 'slide_mpp must be positive, got -1'),
     (dict(mpp=.5), re.escape(
         'has 1 µm per pixel, which is coarser than tiles of 0.5: ask for '
@@ -162,14 +162,14 @@ def test_exactly_the_tiles_of_the_tissue_are_kept(drawn, tmp_path, layout):
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match='min_tissue must be above 0'):
+    with pytest.raises(ValueError, match=r'min_tissue must be in \(0, 1\]'):
         TilingOptions(min_tissue=0)
     for change, message in (
             (dict(mpp=0), 'mpp must be positive'),
-            (dict(saturation=300), 'saturation must lie in 0 to 255'),
+            (dict(saturation=300), r'saturation must be in \[0, 255\]'),
             (dict(saturation_limits=(40, 10)), r'\(low, high\)'),
             (dict(median=4), 'median must be odd'),
-            (dict(min_area=-1), 'min_area must not be negative')):
+            (dict(min_area=-1), 'min_area must be at least 0')):
         with pytest.raises(ValueError, match=message):
             TissueOptions(**change)
 
