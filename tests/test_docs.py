@@ -1,8 +1,8 @@
 """The documentation can be followed: links, commands, configs, the site.
 
-Pages are those below docs/ and the READMEs of the configs. Commands are read,
-not run; what they name has to exist. The front page, README.md, has tests of
-its own.
+Pages are README.md, those below docs/ and the READMEs of the configs. Commands
+are read, not run; what they name has to exist. What a newcomer does with
+README.md is in ``test_readme.py``.
 """
 
 import importlib.util
@@ -33,7 +33,9 @@ from mmmedmask.experiments.check import check_recipe
 from mmmedmask.experiments.schema import read_recipe
 
 DOCS = ROOT / 'docs'
-PAGES = [*sorted(DOCS.rglob('*.md')), *sorted(CONFIGS.rglob('README.md'))]
+# The pages of the site; then all.
+SITE = [*sorted(DOCS.rglob('*.md')), *sorted(CONFIGS.rglob('README.md'))]
+PAGES = [ROOT / 'README.md', *SITE]
 LANGUAGES = {'', 'bash', 'bibtex', 'csv', 'python', 'text', 'yaml'}
 
 
@@ -181,7 +183,7 @@ def test_every_page_can_be_reached_from_the_first():
 
 def test_anchors_are_alike_in_the_repository_and_on_the_site():
     """MkDocs leaves letters out that are not ASCII; GitHub keeps them."""
-    for page in PAGES:
+    for page in SITE:
         used = {link.partition('#')[2] for link in read_links(_read(page))}
         for anchor in used - {''}:
             assert anchor.isascii(), f'{page}: {anchor}'
@@ -198,7 +200,7 @@ def test_the_site_builds(tmp_path):
         tmp_path / 'site', cwd=ROOT, NO_MKDOCS_2_WARNING='1',
         PYTHONPATH=os.environ.get('PYTHONPATH', ''))
     assert 'WARNING' not in output
-    for page in PAGES:
+    for page in SITE:
         start = DOCS if page.is_relative_to(DOCS) else ROOT
         name = page.relative_to(start).with_suffix('')
         if name.name in ('index', 'README'):
