@@ -164,6 +164,9 @@ class Commands:
         if words[:2] == ['-m', 'mkdocs']:
             return
         script, *arguments = words
+        if '--' in arguments:
+            # Behind it are options of Snakemake.
+            arguments = arguments[:arguments.index('--')]
         source = ROOT / script
         assert source.is_file(), script
         text = _sources(source)
