@@ -29,6 +29,13 @@ def crop_theta(top: torch.Tensor, left: torch.Tensor, height: torch.Tensor,
 
     Returns:
         theta of shape (B, 3, 3), float64. Its off-diagonal terms are 0.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> crop_theta(0 * one, 4 * one, 8 * one, 4 * one, (8, 8), one > 2)[0]
+        tensor([[0.5000, 0.0000, 0.5000],
+                [0.0000, 1.0000, 0.0000],
+                [0.0000, 0.0000, 1.0000]], dtype=torch.float64)
     """
     image_height, image_width = image_size
     top, left, height, width = (
@@ -58,6 +65,11 @@ def pixel_theta(matrix: torch.Tensor, output_size: tuple[int, int],
 
     Returns:
         theta of shape (B, 3, 3), same dtype as ``matrix``.
+
+    Example:
+        >>> bool((pixel_theta(torch.eye(3)[None], (4, 8), (4, 8)) ==
+        ...       torch.eye(3)).all())
+        True
     """
     to_pixels = matrix.new_tensor([output_size[1] / 2, output_size[0] / 2, 1])
     to_unit = matrix.new_tensor([2 / input_size[1], 2 / input_size[0], 1])
@@ -72,6 +84,11 @@ def invert_affine(theta: torch.Tensor) -> torch.Tensor:
 
     Returns:
         The inverses, shape (B, 3, 3).
+
+    Example:
+        >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]
+        >>> invert_affine(theta)[0].diag()
+        tensor([0.5000, 0.2500, 1.0000])
     """
     a, b, c, d = (theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1,
                                                                         1])
@@ -100,6 +117,11 @@ def relative_theta(theta1: torch.Tensor,
     Returns:
         Matrices of shape (B, 3, 3) that map coordinates of the second view
         to coordinates of the first.
+
+    Example:
+        >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]
+        >>> bool((relative_theta(theta, theta) == torch.eye(3)).all())
+        True
     """
     inverse = invert_affine(theta1)
     return (inverse[:, :, :, None] * theta2[:, None]).sum(dim=2)
@@ -121,6 +143,11 @@ def shift_theta(theta: torch.Tensor, shift: tuple[float,
 
     Returns:
         Shape (B, 3, 3), between cell coordinates.
+
+    Example:
+        >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]
+        >>> shift_theta(mirror, (.25, 0.))[0, 0]
+        tensor([-1.0000,  0.0000, -0.5000])
     """
     # Numbers, not a tensor: making one on a GPU would wait for it.
     x, y = shift
@@ -144,6 +171,10 @@ def receptive_field_shift(offset: float, stride: int,
 
     Returns:
         (x, y) in normalised units.
+
+    Example:
+        >>> receptive_field_shift(offset=0, stride=32, image_size=(64, 128))
+        (-0.2421875, -0.484375)
     """
     pixels = 2 * offset + 1 - stride
     return pixels / image_size[1], pixels / image_size[0]
@@ -158,5 +189,9 @@ def is_axis_aligned(theta: torch.Tensor) -> bool:
 
     Returns:
         True if all off-diagonal terms of the linear parts are exactly 0.
+
+    Example:
+        >>> is_axis_aligned(torch.eye(3)[None])
+        True
     """
     return not bool(theta[:, [0, 1], [1, 0]].any())

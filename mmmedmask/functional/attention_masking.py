@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import torch
 
+from mmmedmask.functional.masking import floor_share
+from mmmedmask.util.checks import check_range
+
 # A token of weight 0 is drawn after all others, but not never: it gets this
 # share of the mean weight, so that the order is always defined.
 WEIGHT_FLOOR = 1e-6
-# 196 * 0.45 is 88.2, but 400 * 0.29 is 115.99999999999999 in floats.
-ROUNDING = 1e-6
 
 
 class TokenCounts(NamedTuple):
@@ -75,13 +76,14 @@ def token_counts(num_patches: int, mask_ratio: float,
 
     Raises:
         ValueError: If a ratio is negative, or no token would stay visible.
+
+    Example:
+        >>> token_counts(196, mask_ratio=.45, throw_ratio=.3)
+        TokenCounts(masked=88, thrown=59, visible=49)
     """
-    if mask_ratio < 0 or throw_ratio < 0:
-        raise ValueError(
-            'mask_ratio and throw_ratio must be at least 0, got '
-            f'{mask_ratio} and {throw_ratio}')
-    masked = int(num_patches * mask_ratio + ROUNDING)
-    gone = int(num_patches * (mask_ratio + throw_ratio) + ROUNDING)
+    masked = floor_share(num_patches, check_range('mask_ratio', mask_ratio, 0))
+    gone = floor_share(
+        num_patches, mask_ratio + check_range('throw_ratio', throw_ratio, 0))
     if gone >= num_patches:
         raise ValueError(
             f'mask_ratio {mask_ratio} and throw_ratio {throw_ratio} leave '
@@ -106,6 +108,10 @@ def plackett_luce_order(weights: torch.Tensor,
     Returns:
         Ids of shape (B, L), int64. Rows without any positive weight, or with
         one that is not finite, are ordered by the noise alone.
+
+    Example:
+        >>> plackett_luce_order(torch.tensor([[1., 8., 4.]]), torch.ones(1, 3))
+        tensor([[1, 2, 0]])
     """
     with torch.autocast(weights.device.type, enabled=False):
         weights = weights.float()
@@ -134,6 +140,11 @@ def partition_tokens(weights: torch.Tensor, noise: torch.Tensor,
 
     Raises:
         ValueError: See :func:`token_counts`.
+
+    Example:
+        >>> weights = torch.tensor([[1., 8., 4., 2.]])
+        >>> partition_tokens(weights, torch.ones(1, 4), .25, .25).flags()
+        tensor([[ 0,  1, -1,  0]])
     """
     counts = token_counts(weights.shape[1], mask_ratio, throw_ratio)
     order = plackett_luce_order(weights, noise)
@@ -159,6 +170,10 @@ def resampling_matrix(starts: torch.Tensor, ends: torch.Tensor,
 
     Returns:
         Shape (B, num_targets, num_sources), rows sum to 1.
+
+    Example:
+        >>> resampling_matrix(torch.zeros(1), torch.ones(1), 1, 2, samples=2)
+        tensor([[[0.5000, 0.5000]]])
     """
     points = torch.arange(
         num_targets * samples, dtype=starts.dtype, device=starts.device)
@@ -194,6 +209,13 @@ def map_to_patches(maps: torch.Tensor,
 
     Returns:
         Shape (B, rows * columns), in the type of ``maps``.
+
+    Example:
+        >>> maps = torch.tensor([[[0., 1.], [2., 3.]]])
+        >>> whole = torch.tensor([[0., 0., 1., 1.]])
+        >>> mirrored = torch.tensor([[True, False]])
+        >>> map_to_patches(maps, whole, mirrored, (1, 1))
+        tensor([[1.5000]])
     """
     rows, columns = grid_size
     x_start, y_start, x_end, y_end = boxes.to(maps.dtype).unbind(dim=1)

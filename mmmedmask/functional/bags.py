@@ -1,6 +1,58 @@
-"""Pooling of padded bags: what is padding never enters, a bag may be empty."""
+"""Bags of patches: checks, runs and their masks, pooling without padding.
+
+Masked patch modelling of GiMP (MICCAI 2023, section 2.3) takes a contiguous
+run of L patches of a slide and masks a share of them. Slides with fewer
+patches are repeated in order up to L; copies of a patch are then masked
+together, because one left visible would give the other away. In a mask
+1 = masked.
+"""
 
 import torch
+
+from mmmedmask.functional.masking import floor_share
+from mmmedmask.util.checks import check_integer, check_range
+
+
+def check_padded_bags(patches: torch.Tensor,
+                      valid: torch.Tensor | None,
+                      in_dims: int,
+                      mask: torch.Tensor | None = None) -> None:
+    """Check that bags fit a model and each other.
+
+    Args:
+        patches: Patch features, shape (B, N, in_dims).
+        valid: Shape (B, N), bool, False = padding; None: all are patches.
+        in_dims: Dimensions of a feature that the model expects.
+        mask: Shape (B, N), bool, 1 = masked; None: nothing is masked.
+
+    Raises:
+        ValueError: If a shape or a type does not fit.
+
+    Example:
+        >>> check_padded_bags(torch.rand(2, 5, 8), None, in_dims=8)
+    """
+    if patches.ndim != 3 or patches.shape[2] != in_dims:
+        raise ValueError(
+            'patches must have the shape (B, N, in_dims) with in_dims='
+            f'{in_dims}, got {tuple(patches.shape)}; in_dims is the '
+            'size of the features on disk, which the encoder that made '
+            'them determines')
+    for name, flags in (('valid', valid), ('mask', mask)):
+        if flags is not None and (flags.dtype != torch.bool
+                                  or flags.shape != patches.shape[:2]):
+            raise ValueError(
+                f'{name} must be bool of shape {tuple(patches.shape[:2])}, '
+                f'got {flags.dtype} of {tuple(flags.shape)}')
+
+
+def without_padding(valid: torch.Tensor | None) -> torch.Tensor | None:
+    """Return None where every patch is valid: then nothing has to move.
+
+    Example:
+        >>> without_padding(torch.ones(2, 5, dtype=torch.bool)) is None
+        True
+    """
+    return None if valid is None or valid.all() else valid
 
 
 def masked_softmax(scores: torch.Tensor,
@@ -14,6 +66,11 @@ def masked_softmax(scores: torch.Tensor,
     Returns:
         Weights, shape (B, K, N), float32 or float64, zero at padding, with
         sum 1 over each bag that has a patch.
+
+    Example:
+        >>> masked_softmax(torch.zeros(1, 1, 3),
+        ...                torch.tensor([[True, True, False]]))
+        tensor([[[0.5000, 0.5000, 0.0000]]])
     """
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if valid is None:
@@ -34,6 +91,10 @@ def weighted_sum(weights: torch.Tensor,
 
     Returns:
         Shape (B, K, d), in the type of ``tokens``.
+
+    Example:
+        >>> weighted_sum(torch.tensor([[[.5, .5]]]), torch.eye(2)[None])
+        tensor([[[0.5000, 0.5000]]])
     """
     return weights.to(tokens.dtype) @ tokens
 
@@ -48,6 +109,11 @@ def masked_mean(tokens: torch.Tensor,
 
     Returns:
         Shape (B, d), float32 or float64; zero for an empty bag.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[4.], [2.], [0.]]]),
+        ...             torch.tensor([[True, True, False]]))
+        tensor([[3.]])
     """
     total = tokens.sum(
         dim=1, dtype=torch.promote_types(tokens.dtype, torch.float32))
@@ -66,6 +132,10 @@ def masked_max(tokens: torch.Tensor,
 
     Returns:
         Shape (B, d); zero for an empty bag.
+
+    Example:
+        >>> masked_max(torch.tensor([[[1., 5.], [2., 3.]]]), None)
+        tensor([[2., 5.]])
     """
     if not tokens.shape[1]:
         return tokens.sum(dim=1)
@@ -74,3 +144,92 @@ def masked_max(tokens: torch.Tensor,
     lowest = torch.finfo(tokens.dtype).min
     largest = tokens.masked_fill(~valid[..., None], lowest).amax(dim=1)
     return torch.where(valid.any(dim=1, keepdim=True), largest, 0)
+
+
+def contiguous_run(num_patches: int, length: int,
+                   uniform: float) -> tuple[int, int]:
+    """Choose where a run of a slide's patches begins and ends.
+
+    Args:
+        num_patches: Patches of the slide.
+        length: Patches that the run should have, L.
+        uniform: A number in [0, 1); the start is uniform among all possible
+            ones if it is.
+
+    Returns:
+        Start and stop, so that ``patches[start:stop]`` is the run. It has
+        ``min(length, num_patches)`` patches; see :func:`repeat_in_order` for
+        slides that are too short.
+
+    Raises:
+        ValueError: If a count is below 1 or ``uniform`` outside [0, 1).
+
+    Example:
+        >>> contiguous_run(num_patches=10, length=4, uniform=.5)
+        (3, 7)
+    """
+    check_integer('num_patches', num_patches)
+    check_integer('length', length)
+    check_range('uniform', uniform, 0, 1, open_high=True)
+    if num_patches <= length:
+        return 0, num_patches
+    start = int(uniform * (num_patches - length + 1))
+    return start, start + length
+
+
+def repeat_in_order(num_patches: int, length: int) -> torch.Tensor:
+    """Which patch stands where, if few are repeated up to a length.
+
+    Args:
+        num_patches: Patches of the slide.
+        length: Places to fill, L.
+
+    Returns:
+        Shape (L, ), int64: 0, 1, ..., num_patches - 1, 0, 1, ...
+
+    Raises:
+        ValueError: If a count is below 1.
+
+    Example:
+        >>> repeat_in_order(3, 5)
+        tensor([0, 1, 2, 0, 1])
+    """
+    check_integer('num_patches', num_patches)
+    check_integer('length', length)
+    return torch.arange(length) % num_patches
+
+
+def draw_sequence_mask(length: int,
+                       ratio: float,
+                       generator: torch.Generator,
+                       unique: int | None = None) -> torch.Tensor:
+    """Draw which patches of a run are masked.
+
+    Args:
+        length: Patches of the run, L.
+        ratio: Share to mask, r in [0, 1].
+        generator: Where the randomness comes from, on the CPU.
+        unique: Different patches in the run, repeated in order as
+            :func:`repeat_in_order` does; copies are masked together. None,
+            or at least ``length``: all differ.
+
+    Returns:
+        Shape (L, ), bool. Exactly ``floor(r * L)`` are masked, or with
+        copies ``floor(r * unique)`` of the different patches.
+
+    Raises:
+        ValueError: If ``ratio`` is outside [0, 1] or a count is below 1.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> int(draw_sequence_mask(10, .5, generator).sum())
+        5
+    """
+    check_range('ratio', ratio, 0, 1)
+    check_integer('length', length)
+    count = length if unique is None else min(unique, length)
+    order = repeat_in_order(count, length)
+    noise = torch.rand(count, generator=generator, dtype=torch.float64)
+    mask = torch.zeros(count, dtype=torch.bool)
+    mask[noise.argsort(stable=True)[:floor_share(count, ratio)]] = True
+    return mask[order]

@@ -7,6 +7,8 @@ there is none. Everything works on the whole batch at once.
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.util.checks import check_integer
+
 
 def random_cells(uniform: torch.Tensor, count: int) -> torch.Tensor:
     """Choose different cells of every image, each set as likely.
@@ -20,10 +22,13 @@ def random_cells(uniform: torch.Tensor, count: int) -> torch.Tensor:
 
     Raises:
         ValueError: If there are not as many cells.
+
+    Example:
+        >>> random_cells(torch.tensor([[.3, .1, .2]]), 2)
+        tensor([[1, 2]])
     """
-    if count > uniform.shape[1]:
-        raise ValueError(f'a map of {uniform.shape[1]} cells has no {count} '
-                         'different ones')
+    check_integer('the number of different cells', count, 1,
+                  uniform.shape[1])
     return uniform.argsort(dim=1)[:, :count]
 
 
@@ -50,10 +55,14 @@ def cosine_kmeans(features: torch.Tensor, start: torch.Tensor,
 
     Raises:
         ValueError: If there is no iteration.
+
+    Example:
+        >>> features = torch.tensor([[[1., 0.], [0., 1.], [2., .1]]])
+        >>> cosine_kmeans(features, torch.tensor([[0, 1]]), iterations=1)[0]
+        tensor([[0, 1, 0]])
     """
     num_clusters = start.shape[1]
-    if iterations < 1:
-        raise ValueError(f'iterations must be at least 1, got {iterations}')
+    check_integer('iterations', iterations)
     with torch.autocast(features.device.type, enabled=False):
         if features.dtype != torch.float64:
             features = features.float()
@@ -90,6 +99,11 @@ def one_hot(labels: torch.Tensor, num_labels: int,
 
     Returns:
         Shape (B, K, ...), 1 where the label is that of the mask, else 0.
+
+    Example:
+        >>> one_hot(torch.tensor([[1, -1]]), 2, torch.float32)
+        tensor([[[0., 0.],
+                 [1., 0.]]])
     """
     index = torch.arange(num_labels, device=labels.device)
     index = index.view(1, -1, *[1] * (labels.dim() - 1))
@@ -112,6 +126,10 @@ def overlap_matrix(scale: torch.Tensor, shift: torch.Tensor,
     Returns:
         Shape (B, output_length, input_length). Rows sum to the share of the
         output cell that lies inside the input, in [0, 1].
+
+    Example:
+        >>> overlap_matrix(torch.tensor([.5]), torch.tensor([.5]), 1, 2)
+        tensor([[[0., 1.]]])
     """
     edges = torch.arange(
         output_length + 1, dtype=scale.dtype, device=scale.device)
@@ -144,6 +162,12 @@ def carry_labels(labels: torch.Tensor, num_labels: int, theta: torch.Tensor,
     Returns:
         Labels of shape (B, H, W); -1 where a cell lies outside of the
         reference view.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 1], [0, 1]]])
+        >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]
+        >>> carry_labels(labels, 2, mirror, (1, 2))
+        tensor([[[1, 0]]])
     """
     height, width = labels.shape[1:]
     rows = overlap_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height)
@@ -168,6 +192,11 @@ def pool_labels(features: torch.Tensor, labels: torch.Tensor,
     Returns:
         Prototypes of shape (B, K, C), 0 where a label has no cell, and
         whether it has one, bool, shape (B, K).
+
+    Example:
+        >>> features = torch.tensor([[[[1., 3.]]]])
+        >>> pool_labels(features, torch.tensor([[[0, 0]]]), 2)[0].flatten()
+        tensor([2., 0.])
     """
     masks = one_hot(labels, num_labels, features.dtype)
     cells = masks.sum(dim=(2, 3))

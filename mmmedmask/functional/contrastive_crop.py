@@ -8,6 +8,8 @@ localisation and centre-suppressed sampling.
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.util.checks import check_range
+
 WHOLE_BOX = (0.0, 0.0, 1.0, 1.0)
 # With alpha 1 half of the attempts are accepted, with 0.6 72 %.
 BETA_ATTEMPTS = 32
@@ -34,14 +36,18 @@ def heat_map_boxes(features: torch.Tensor,
         pixel is above the threshold.
 
     Raises:
-        ValueError: If the features are no feature maps, or the threshold is
-            out of range.
+        ValueError: If the shape or the threshold is out of range.
+
+    Example:
+        >>> features = torch.zeros(1, 1, 4, 4)
+        >>> features[0, 0, 1, 2] = 1
+        >>> heat_map_boxes(features, image_size=(4, 4))
+        tensor([[0.5000, 0.2500, 0.7500, 0.5000]])
     """
     if features.ndim != 4:
         raise ValueError('features must have shape (B, C, h, w), got '
                          f'{tuple(features.shape)}')
-    if not 0 <= threshold < 1:
-        raise ValueError(f'threshold must be in [0, 1), got {threshold}')
+    check_range('threshold', threshold, 0, 1, open_high=True)
     heat = features.float().sum(dim=1, keepdim=True)
     heat = heat - heat.amin(dim=(2, 3), keepdim=True)
     highest = heat.amax(dim=(2, 3), keepdim=True)
@@ -58,14 +64,7 @@ def heat_map_boxes(features: torch.Tensor,
 
 
 def _span(warm: torch.Tensor) -> torch.Tensor:
-    """First and last edge of the pixels that are True, in fractions.
-
-    Args:
-        warm: Shape (B, N), bool.
-
-    Returns:
-        Shape (B, 2), float32; anything for a row without True.
-    """
+    """First and last edge of what is True in (B, N), in fractions, (B, 2)."""
     length = warm.shape[1]
     first = warm.int().argmax(dim=1)
     last = length - warm.flip(1).int().argmax(dim=1)
@@ -88,9 +87,13 @@ def symmetric_beta(uniform: torch.Tensor, alpha: float) -> torch.Tensor:
 
     Raises:
         ValueError: If alpha is out of range.
+
+    Example:
+        >>> uniform = torch.full((1, BETA_DRAWS), .25, dtype=torch.float64)
+        >>> symmetric_beta(uniform, alpha=1.)
+        tensor([0.5000], dtype=torch.float64)
     """
-    if not 0 < alpha <= 1:
-        raise ValueError(f'alpha must be in (0, 1], got {alpha}')
+    check_range('alpha', alpha, 0, 1, open_low=True)
     # As logarithms: the powers of a small alpha underflow.
     tiny = torch.finfo(uniform.dtype).tiny
     powers = uniform.view(-1, BETA_ATTEMPTS, 2).clamp_min(tiny).log() / alpha
@@ -114,6 +117,10 @@ def place_crop(share: float, length: int, side: int,
 
     Returns:
         First pixel of the crop.
+
+    Example:
+        >>> place_crop(.5, length=100, side=20, region=(.4, .8))
+        50
     """
     first, last = (
         min(max(end * length - side / 2, 0), length - side)

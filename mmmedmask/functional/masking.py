@@ -6,6 +6,26 @@ Everywhere in this project 1 means masked (removed) and 0 means visible.
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.util.checks import check_range
+
+
+def floor_share(count: int, ratio: float) -> int:
+    """Round a share of a count down, but not for a rounding error.
+
+    Args:
+        count: Number of patches.
+        ratio: The share.
+
+    Returns:
+        ``floor(count * ratio)``: 116 of 400 at 0.29, although their product
+        is 115.99999999999999 in floats.
+
+    Example:
+        >>> floor_share(400, .29), floor_share(196, .45)
+        (116, 88)
+    """
+    return int(count * ratio + 1e-6)
+
 
 def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
     """Number of masked patches for a ratio.
@@ -22,9 +42,12 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
 
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1].
+
+    Example:
+        >>> num_masked_patches(49, .7)
+        34
     """
-    if not 0 <= mask_ratio <= 1:
-        raise ValueError(f'mask_ratio must be in [0, 1], got {mask_ratio}')
+    check_range('mask_ratio', mask_ratio, 0, 1)
     return num_patches - round(num_patches * (1 - mask_ratio))
 
 
@@ -38,6 +61,11 @@ def random_patch_mask(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
     Returns:
         Mask of shape (B, 1, h, w), float32, 1 = masked; every image has
         exactly ``num_masked_patches(h * w, mask_ratio)`` ones.
+
+    Example:
+        >>> random_patch_mask(torch.tensor([[[.9, .1], [.3, .5]]]), .5)
+        tensor([[[[0., 1.],
+                  [1., 0.]]]])
     """
     batch_size, height, width = noise.shape
     count = num_masked_patches(height * width, mask_ratio)
@@ -60,13 +88,17 @@ def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         (nearest neighbour).
 
     Raises:
-        ValueError: If the target is no multiple of the mask's size, so that
-            blocks would differ in size.
+        ValueError: If blocks would differ in size.
+
+    Example:
+        >>> resize_mask(torch.tensor([[[[0., 1.]]]]), (2, 4))
+        tensor([[[[0., 0., 1., 1.],
+                  [0., 0., 1., 1.]]]])
     """
     height, width = mask.shape[-2:]
     if size[0] % height or size[1] % width:
         raise ValueError(
-            f'size {tuple(size)} is no multiple of the mask size '
+            f'size {tuple(size)} must be a multiple of the mask size '
             f'{(height, width)}; choose patch_size as a multiple of the '
             'stride of the feature map')
     return F.interpolate(mask, size=tuple(size), mode='nearest')

@@ -8,8 +8,8 @@ uses it. With m landmarks Q~ and K~, the means of m runs of tokens,
 
 ``A3 V`` and ``A1 (...)`` are calls of a fused attention kernel, so that no
 matrix with a side of N and another of N or m is ever held; what is held is
-A2, m x m. A bag's result depends on that bag's valid tokens alone: padding is
-taken out before anything is computed, and nothing is shared in a batch.
+A2, m x m. Bags lie one after the other without padding, and nothing is shared
+in a batch: a bag's result depends on that bag's tokens alone.
 """
 
 from collections.abc import Sequence
@@ -17,82 +17,36 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.util.checks import check_integer
+
 # Keys that the class token's row goes through at a time.
 KEY_CHUNK = 4096
 
-Group = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-
-def landmark_counts(counts: torch.Tensor, num_landmarks: int) -> torch.Tensor:
-    """Landmarks that bags get: no more than they have tokens.
-
-    Args:
-        counts: Valid tokens of each bag, shape (B, ), int64.
-        num_landmarks: Landmarks of a long bag, m.
-
-    Returns:
-        Shape (B, ), int64: ``min(num_landmarks, counts)``.
-
-    Raises:
-        ValueError: If ``num_landmarks`` is below 1.
-    """
-    check_num_landmarks(num_landmarks)
-    return counts.clamp(max=num_landmarks)
-
-
-def check_num_landmarks(num_landmarks: int, first_alone: bool = False) -> None:
-    """Raise a ValueError if there are too few landmarks."""
-    least = 2 if first_alone else 1
-    if num_landmarks < least:
-        raise ValueError(f'num_landmarks must be at least {least}, got '
-                         f'{num_landmarks}')
-
-
-def segment_means(x: torch.Tensor,
-                  valid: torch.Tensor | None,
-                  num_landmarks: int,
-                  first_alone: bool = False) -> torch.Tensor:
+def segment_means(x: torch.Tensor, num_landmarks: int) -> torch.Tensor:
     """Means over consecutive runs of tokens, the landmarks.
 
-    The valid tokens are cut into m' = min(m, number of valid tokens) runs
-    whose lengths differ by at most one, the longer ones first; nothing is
-    padded.
+    The tokens are cut into m' = min(m, N) runs whose lengths differ by at
+    most one, the longer ones first; nothing is padded.
 
     Args:
         x: Tokens of every head, shape (B, H, N, C).
-        valid: Shape (B, N), bool, False = padding; None: all are valid.
         num_landmarks: Runs to make, m.
-        first_alone: The first valid token is a run of its own.
 
     Returns:
-        Shape (B, H, largest m', C). A bag that has fewer tokens has zeros
-        after its m' means.
+        Shape (B, H, m', C).
 
     Raises:
-        ValueError: If there are too few landmarks.
+        ValueError: If ``num_landmarks`` is below 1.
+
+    Example:
+        >>> segment_means(torch.arange(5.).view(1, 1, 5, 1), 2).flatten()
+        tensor([1.0000, 3.5000])
     """
-    check_num_landmarks(num_landmarks, first_alone)
-    if valid is None:
-        return _run_means(x, num_landmarks, first_alone)
-    counts = landmark_counts(valid.sum(dim=1), num_landmarks)
-    means = x.new_zeros(*x.shape[:2], int(counts.max()), x.shape[-1])
-    for index, count in enumerate(counts.tolist()):
-        if count:
-            bag = x[index:index + 1, :, valid[index]]
-            means[index, :, :count] = _run_means(
-                bag, num_landmarks, first_alone)[0]
-    return means
-
-
-def _run_means(x: torch.Tensor, num_landmarks: int,
-               first_alone: bool) -> torch.Tensor:
-    """Means over runs where all tokens are valid, by views alone."""
+    check_integer('num_landmarks', num_landmarks)
     count = x.shape[2]
     if count <= num_landmarks:
         return x
-    if first_alone:
-        rest = _run_means(x[:, :, 1:], num_landmarks - 1, False)
-        return torch.cat([x[:, :, :1], rest], dim=2)
     length, num_longer = divmod(count, num_landmarks)
     cut = num_longer * (length + 1)
     shorter = x[:, :, cut:].unflatten(2, (-1, length)).mean(dim=3)
@@ -120,9 +74,13 @@ def pseudo_inverse(matrix: torch.Tensor, iterations: int = 6) -> torch.Tensor:
 
     Raises:
         ValueError: If ``iterations`` is below 1.
+
+    Example:
+        >>> pseudo_inverse(torch.eye(2))
+        tensor([[1., 0.],
+                [0., 1.]])
     """
-    if iterations < 1:
-        raise ValueError(f'iterations must be at least 1, got {iterations}')
+    check_integer('iterations', iterations)
     with torch.autocast(matrix.device.type, enabled=False):
         matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
         size = matrix.abs()
@@ -150,6 +108,11 @@ def landmark_inverse(query_landmarks: torch.Tensor,
 
     Returns:
         Shape (B, H, m, m), float32 or float64.
+
+    Example:
+        >>> landmarks = torch.rand(1, 2, 4, 8)
+        >>> landmark_inverse(landmarks, landmarks).shape
+        torch.Size([1, 2, 4, 4])
     """
     with torch.autocast(query_landmarks.device.type, enabled=False):
         dtype = torch.promote_types(query_landmarks.dtype, torch.float32)
@@ -167,6 +130,10 @@ def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
     Returns:
         Shape (..., N, M).
+
+    Example:
+        >>> attention_weights(torch.rand(1, 3), torch.zeros(2, 3))
+        tensor([[0.5000, 0.5000]])
     """
     logits = query @ key.transpose(-1, -2) * query.shape[-1]**-0.5
     return logits.softmax(dim=-1)
@@ -188,6 +155,12 @@ def landmark_attention(query: torch.Tensor, key: torch.Tensor,
 
     Returns:
         Shape (B, H, N, C), of the values' type.
+
+    Example:
+        >>> tokens, landmark = torch.rand(1, 1, 6, 2), torch.rand(1, 1, 1, 2)
+        >>> landmark_attention(tokens, tokens, tokens, landmark, landmark,
+        ...                    torch.ones(1, 1, 1, 1)).shape
+        torch.Size([1, 1, 6, 2])
     """
     summary = F.scaled_dot_product_attention(query_landmarks, key, value)
     with torch.autocast(query.device.type, enabled=False):
@@ -196,29 +169,43 @@ def landmark_attention(query: torch.Tensor, key: torch.Tensor,
                                           summary.to(value.dtype))
 
 
-def attend_groups(groups: Sequence[Group],
-                  num_landmarks: int | None,
-                  iterations: int = 6,
-                  first_alone: bool = False) -> list[torch.Tensor]:
-    """Attention inside each bag, for bags of several lengths.
+def packed_attention(query: torch.Tensor,
+                     key: torch.Tensor,
+                     value: torch.Tensor,
+                     lengths: Sequence[int],
+                     num_landmarks: int | None,
+                     iterations: int = 6) -> torch.Tensor:
+    """Attention inside each bag, Eq. 2 of GiMP with heads and their scale.
 
     Bags of one length go through the two large products together, bags of
-    other lengths one group after the other; the small inverses of all of
-    them are computed at once.
+    several lengths one after the other; the small inverses of all of them
+    are computed at once.
 
     Args:
-        groups: Queries, keys and values of bags of one length, each of
-            shape (B_i, H, N_i, C).
-        num_landmarks: Landmarks, m; groups with ``N_i <= m`` get exact
+        query: Tokens of all bags, one bag after the other, shape (T, H, C).
+        key: Shape (T, H, C).
+        value: Shape (T, H, C).
+        lengths: Tokens of each bag, with sum T.
+        num_landmarks: Landmarks, m; bags of at most m tokens get exact
             attention. None: exact attention for all.
         iterations: See :func:`pseudo_inverse`.
-        first_alone: See :func:`segment_means`.
 
     Returns:
-        For each group a tensor of shape (B_i, H, N_i, C).
+        Shape (T, H, C).
+
+    Raises:
+        ValueError: If there are too few landmarks or iterations.
+
+    Example:
+        >>> query, key = torch.rand(5, 1, 2), torch.zeros(5, 1, 2)
+        >>> value = torch.arange(5.)[:, None, None].expand(-1, -1, 2)
+        >>> packed_attention(query, key, value, [2, 3], None)[:, 0, 0]
+        tensor([0.5000, 0.5000, 3.0000, 3.0000, 3.0000])
     """
     if num_landmarks is not None:
-        check_num_landmarks(num_landmarks, first_alone)
+        check_integer('num_landmarks', num_landmarks)
+    groups = list(zip(*(split_bags(tokens, lengths)
+                        for tokens in (query, key, value)), strict=True))
     outputs: list[torch.Tensor | None] = [None] * len(groups)
     approximated = []
     for index, (query, key, value) in enumerate(groups):
@@ -228,7 +215,7 @@ def attend_groups(groups: Sequence[Group],
             approximated.append(index)
     if approximated:
         landmarks = [[
-            _run_means(tokens, num_landmarks, first_alone)
+            segment_means(tokens, num_landmarks)
             for tokens in groups[index][:2]
         ] for index in approximated]
         inverses = landmark_inverse(
@@ -239,33 +226,6 @@ def attend_groups(groups: Sequence[Group],
                 approximated, landmarks, inverses, strict=True):
             outputs[index] = landmark_attention(*groups[index], *pair,
                                                 inverse)
-    return outputs
-
-
-def packed_attention(query: torch.Tensor,
-                     key: torch.Tensor,
-                     value: torch.Tensor,
-                     lengths: Sequence[int],
-                     num_landmarks: int | None,
-                     iterations: int = 6,
-                     first_alone: bool = False) -> torch.Tensor:
-    """Attention inside each of the bags that lie one after the other.
-
-    Args:
-        query: Tokens of all bags, shape (T, H, C).
-        key: Shape (T, H, C).
-        value: Shape (T, H, C).
-        lengths: Tokens of each bag, with sum T.
-        num_landmarks: See :func:`attend_groups`.
-        iterations: See :func:`pseudo_inverse`.
-        first_alone: See :func:`segment_means`.
-
-    Returns:
-        Shape (T, H, C).
-    """
-    groups = list(zip(*(split_bags(tokens, lengths)
-                        for tokens in (query, key, value)), strict=True))
-    outputs = attend_groups(groups, num_landmarks, iterations, first_alone)
     outputs = [output.transpose(1, 2).flatten(0, 1) for output in outputs]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -281,6 +241,10 @@ def split_bags(tokens: torch.Tensor,
     Returns:
         Tensors of shape (B_i, H, N_i, C): one of all bags if they are of
         one length, else one for each bag.
+
+    Example:
+        >>> [len(bag[0, 0]) for bag in split_bags(torch.rand(5, 1, 2), [2, 3])]
+        [2, 3]
     """
     if len(set(lengths)) == 1:
         return [tokens.unflatten(0, (len(lengths), -1)).transpose(1, 2)]
@@ -288,110 +252,52 @@ def split_bags(tokens: torch.Tensor,
             for bag in tokens.split(list(lengths)) if len(bag)]
 
 
-def nystrom_attention(query: torch.Tensor,
-                      key: torch.Tensor,
-                      value: torch.Tensor,
-                      num_landmarks: int,
-                      valid: torch.Tensor | None = None,
-                      iterations: int = 6,
-                      first_alone: bool = False) -> torch.Tensor:
-    """Nyström attention, Eq. 2 of GiMP with heads and their scale.
-
-    Args:
-        query: Shape (B, H, N, C).
-        key: Shape (B, H, N, C).
-        value: Shape (B, H, N, C).
-        num_landmarks: Landmarks, m; bags of at most m valid tokens get
-            exact attention.
-        valid: Shape (B, N), bool, False = padding, anywhere; None: all
-            tokens are valid.
-        iterations: See :func:`pseudo_inverse`.
-        first_alone: The first token is a landmark of its own.
-
-    Returns:
-        Shape (B, H, N, C), zero at padding.
-
-    Raises:
-        ValueError: If there are too few landmarks or iterations.
-    """
-    if valid is None:
-        return attend_groups([(query, key, value)], num_landmarks, iterations,
-                             first_alone)[0]
-    packed = [tokens.transpose(1, 2)[valid] for tokens in (query, key, value)]
-    output = torch.zeros_like(value.transpose(1, 2))
-    if len(packed[0]):
-        output[valid] = packed_attention(*packed, valid.sum(dim=1).tolist(),
-                                         num_landmarks, iterations,
-                                         first_alone)
-    return output.transpose(1, 2)
-
-
 def class_token_row(query: torch.Tensor,
                     key: torch.Tensor,
                     num_landmarks: int | None,
-                    valid: torch.Tensor | None = None,
-                    iterations: int = 6,
-                    first_alone: bool = False) -> torch.Tensor:
-    """How much the first valid token attends to each token, for heat maps.
+                    iterations: int = 6) -> torch.Tensor:
+    """How much the first token attends to each token, for heat maps.
 
     One row of ``A1 A2^+ A3``, in O(m^2 + m N) time and without holding A3.
     Its numbers sum to about 1 and, unlike those of exact attention, may be
     negative.
 
     Args:
-        query: Shape (B, H, N, C).
+        query: Bags of one length, shape (B, H, N, C).
         key: Shape (B, H, N, C).
         num_landmarks: Landmarks, m; None: the row of exact attention.
-        valid: Shape (B, N), bool, False = padding; None: all are valid.
         iterations: See :func:`pseudo_inverse`.
-        first_alone: See :func:`segment_means`.
 
     Returns:
-        Shape (B, H, N), float32 or float64, zero at padding.
+        Shape (B, H, N), float32 or float64, also under autocast.
 
     Raises:
         ValueError: If there are too few landmarks or iterations.
+
+    Example:
+        >>> class_token_row(torch.rand(1, 1, 4, 2), torch.ones(1, 1, 4, 2), 8)
+        tensor([[[0.2500, 0.2500, 0.2500, 0.2500]]])
     """
-    if num_landmarks is not None:
-        check_num_landmarks(num_landmarks, first_alone)
     dtype = torch.promote_types(query.dtype, torch.float32)
     with torch.autocast(query.device.type, enabled=False):
-        if valid is None:
-            return _first_row(query, key, num_landmarks, iterations,
-                              first_alone)
-        rows = torch.zeros(
-            query.shape[:3], dtype=dtype, device=query.device)
-        for index, kept in enumerate(valid):
-            if kept.any():
-                rows[index][:, kept] = _first_row(
-                    query[index:index + 1, :, kept],
-                    key[index:index + 1, :, kept], num_landmarks, iterations,
-                    first_alone)[0]
-        return rows
+        first = query[:, :, :1].to(dtype)
+        if num_landmarks is None or query.shape[2] <= check_integer(
+                'num_landmarks', num_landmarks):
+            return attention_weights(first, key.to(dtype))[:, :, 0]
+        landmarks, key_landmarks = (
+            segment_means(tokens, num_landmarks).to(dtype)
+            for tokens in (query, key))
+        weights = attention_weights(first, key_landmarks) @ landmark_inverse(
+            landmarks, key_landmarks, iterations)
+        landmarks = landmarks * query.shape[-1]**-0.5
 
+        def logits():
+            for part in key.split(KEY_CHUNK, dim=2):
+                yield landmarks @ part.to(dtype).transpose(-1, -2)
 
-def _first_row(query: torch.Tensor, key: torch.Tensor,
-               num_landmarks: int | None, iterations: int,
-               first_alone: bool) -> torch.Tensor:
-    """The row where all tokens are valid."""
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    first = query[:, :, :1].to(dtype)
-    if num_landmarks is None or query.shape[2] <= num_landmarks:
-        return attention_weights(first, key.to(dtype))[:, :, 0]
-    landmarks, key_landmarks = (
-        _run_means(tokens, num_landmarks, first_alone).to(dtype)
-        for tokens in (query, key))
-    weights = attention_weights(first, key_landmarks) @ landmark_inverse(
-        landmarks, key_landmarks, iterations)
-    landmarks = landmarks * query.shape[-1]**-0.5
-
-    def logits():
-        for part in key.split(KEY_CHUNK, dim=2):
-            yield landmarks @ part.to(dtype).transpose(-1, -2)
-
-    norm = None
-    for part in logits():
-        part = part.logsumexp(dim=-1, keepdim=True)
-        norm = part if norm is None else torch.logaddexp(norm, part)
-    return torch.cat([weights @ (part - norm).exp() for part in logits()],
-                     dim=-1)[:, :, 0]
+        norm = None
+        for part in logits():
+            part = part.logsumexp(dim=-1, keepdim=True)
+            norm = part if norm is None else torch.logaddexp(norm, part)
+        return torch.cat([weights @ (part - norm).exp() for part in logits()],
+                         dim=-1)[:, :, 0]

@@ -1,15 +1,28 @@
-"""Where the patches of a slide lie: their grid, and curves through it.
+"""The grid of a slide's patches: cells, a curve through them, convolution.
 
 Feature files hold pixel positions of the tissue's patches in some order of
 the tool that wrote them. Their grid is found again here: cells for
 convolutions over neighbours, and a Hilbert curve, along which patches that
 are near in order are near on the slide.
+
+Slides are mostly empty, and a few patches far away make the grid huge. The
+convolution lays out only blocks of cells that hold a patch, each with a
+border of its neighbours' cells, so that the result is that of the whole grid.
 """
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
+
+from mmmedmask.util.checks import check_integer
+
+# Side of a block in cells, and numbers laid out at a time.
+BLOCK_SIDE = 32
+CHUNK_NUMBERS = 1 << 25
 
 
-def check_coords(coords: torch.Tensor) -> None:
+def _check_coords(coords: torch.Tensor) -> None:
     """Raise a ValueError unless coordinates are whole numbers (N, 2)."""
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise ValueError('coords must have the shape (N, 2), got '
@@ -35,9 +48,13 @@ def grid_step(coords: torch.Tensor) -> int:
         difference along an axis, and 1 if all lie at one place.
 
     Raises:
-        ValueError: If ``coords`` is no whole numbers of shape (N, 2).
+        ValueError: If ``coords`` are not whole numbers of shape (N, 2).
+
+    Example:
+        >>> grid_step(torch.tensor([[0, 0], [0, 256], [256, 0]]))
+        256
     """
-    check_coords(coords)
+    _check_coords(coords)
     gaps = torch.cat([_gaps(coords[:, axis], coords[:, 1 - axis])
                       for axis in (0, 1)])
     if not len(gaps):
@@ -69,13 +86,17 @@ def grid_cells(coords: torch.Tensor, step: int | None = None) -> torch.Tensor:
         Patches of different grids may share a cell.
 
     Raises:
-        ValueError: If ``coords`` is no whole numbers of shape (N, 2), or
+        ValueError: If ``coords`` are not whole numbers of shape (N, 2), or
             ``step`` is below 1.
+
+    Example:
+        >>> grid_cells(torch.tensor([[10, 20], [10, 276], [266, 20]]))
+        tensor([[0, 0],
+                [0, 1],
+                [1, 0]])
     """
-    check_coords(coords)
-    if step is not None and step < 1:
-        raise ValueError(f'step must be at least 1 pixel, got {step}')
-    step = grid_step(coords) if step is None else step
+    _check_coords(coords)
+    step = grid_step(coords) if step is None else check_integer('step', step)
     shifted = coords.long() - coords.long().amin(dim=0) + step // 2
     return shifted.div(step, rounding_mode='floor')
 
@@ -94,8 +115,12 @@ def hilbert_order(coords: torch.Tensor,
 
     Raises:
         ValueError: See :func:`grid_cells`.
+
+    Example:
+        >>> hilbert_order(torch.tensor([[0, 0], [2, 0], [0, 2], [2, 2]]))
+        tensor([0, 2, 3, 1])
     """
-    check_coords(coords)
+    _check_coords(coords)
     if not len(coords):
         return coords.new_zeros(0, dtype=torch.int64)
     return hilbert_index(grid_cells(coords, step)).argsort(stable=True)
@@ -115,6 +140,10 @@ def hilbert_index(cells: torch.Tensor) -> torch.Tensor:
     Returns:
         Shape (N, ), int64; cells that follow one another on the curve are
         neighbours.
+
+    Example:
+        >>> hilbert_index(torch.tensor([[0, 0], [0, 1], [1, 1], [1, 0]]))
+        tensor([0, 1, 2, 3])
     """
     x, y = cells.unbind(dim=1)
     place = torch.zeros_like(x)
@@ -129,3 +158,106 @@ def hilbert_index(cells: torch.Tensor) -> torch.Tensor:
         y = torch.where(mirrored, side - 1 - y, y)
         x, y = torch.where(upper, x, y), torch.where(upper, y, x)
     return place
+
+
+def stack_cells(cells: Sequence[torch.Tensor], gap: int) -> torch.Tensor:
+    """Put the grids of several bags under one another.
+
+    Args:
+        cells: Cells of each bag, shape (N_i, 2), int64, not negative.
+        gap: Empty cells between two grids.
+
+    Returns:
+        Shape (sum of N_i, 2).
+
+    Example:
+        >>> stack_cells([torch.tensor([[1, 2]]), torch.tensor([[0, 5]])], 3)
+        tensor([[1, 2],
+                [5, 5]])
+    """
+    stacked, start = [], 0
+    for bag in cells:
+        stacked.append(bag + bag.new_tensor([start, 0]))
+        if len(bag):
+            start += int(bag[:, 0].max()) + 1 + gap
+    return torch.cat(stacked)
+
+
+def grid_convolution(features: torch.Tensor,
+                     cells: torch.Tensor,
+                     weight: torch.Tensor,
+                     bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Convolve each channel over the grid, with zeros where no patch is.
+
+    Args:
+        features: Shape (T, C). Patches that share a cell enter as their
+            mean.
+        cells: Their rows and columns, shape (T, 2), int64, not negative.
+        weight: One kernel per channel, shape (C, 1, k, k), k odd.
+        bias: Shape (C, ).
+
+    Returns:
+        Shape (T, C): the result at each patch's cell.
+
+    Raises:
+        ValueError: If k is even.
+
+    Example:
+        >>> cells = torch.tensor([[0, 0], [0, 1], [9, 9]])
+        >>> grid_convolution(torch.ones(3, 1), cells,
+        ...                  torch.ones(1, 1, 3, 3)).flatten()
+        tensor([2., 2., 1.])
+    """
+    radius, rest = divmod(weight.shape[-1], 2)
+    if not rest:
+        raise ValueError(
+            f'the kernel must have an odd side, got {weight.shape[-1]}')
+    if not len(features):
+        return features
+    # A border of `radius` cells on all sides of the grid of blocks keeps
+    # every lookup inside, and out of the next row.
+    width = int(cells[:, 1].max()) + BLOCK_SIDE + 2 * radius
+    keys, place = ((cells[:, 0] + radius) * width + cells[:, 1] +
+                   radius).unique(return_inverse=True)
+    by_cell = _means(features, place, len(keys))
+    rows = keys.div(width, rounding_mode='floor') - radius
+    columns = keys % width - radius
+    block_width = width // BLOCK_SIDE + 1
+    blocks, block_of = (
+        rows.div(BLOCK_SIDE, rounding_mode='floor') * block_width +
+        columns.div(BLOCK_SIDE, rounding_mode='floor')).unique(
+            return_inverse=True)
+    corners = BLOCK_SIDE * torch.stack(
+        [blocks.div(block_width, rounding_mode='floor'),
+         blocks % block_width], dim=1)
+    inside = rows % BLOCK_SIDE * BLOCK_SIDE + columns % BLOCK_SIDE
+
+    order = block_of.argsort(stable=True)
+    ends = torch.bincount(block_of, minlength=len(blocks)).cumsum(0).tolist()
+    side = BLOCK_SIDE + 2 * radius
+    chunk = max(1, CHUNK_NUMBERS // (side**2 * features.shape[1]))
+    window = torch.arange(side, device=cells.device)
+    outputs = []
+    for start in range(0, len(blocks), chunk):
+        stop = min(start + chunk, len(blocks))
+        corner = corners[start:stop]
+        wanted = ((corner[:, :1] + window)[:, :, None] * width +
+                  (corner[:, 1:] + window)[:, None])
+        row = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+        row = torch.where(keys[row] == wanted, row, len(keys))
+        canvas = by_cell[row].permute(0, 3, 1, 2)
+        canvas = F.conv2d(canvas, weight, bias, groups=len(weight))
+        here = order[ends[start - 1] if start else 0:ends[stop - 1]]
+        outputs.append(
+            canvas.permute(0, 2, 3, 1).flatten(1, 2)[block_of[here] - start,
+                                                     inside[here]])
+    return torch.cat(outputs)[order.argsort()[place]]
+
+
+def _means(features: torch.Tensor, place: torch.Tensor,
+           count: int) -> torch.Tensor:
+    """Mean of the patches of each cell, and zeros as the last row."""
+    shares = torch.bincount(place, minlength=count).double().reciprocal()
+    shares = shares[place, None].to(features.dtype)
+    means = features.new_zeros(count + 1, features.shape[1])
+    return means.index_add(0, place, features * shares)

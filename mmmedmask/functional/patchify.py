@@ -16,6 +16,10 @@ def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
 
     Raises:
         ValueError: If the patch size does not divide the image.
+
+    Example:
+        >>> patchify(torch.arange(4.).view(1, 1, 2, 2), patch_size=1).flatten()
+        tensor([0., 1., 2., 3.])
     """
     batch_size, channels, height, width = images.shape
     if height % patch_size or width % patch_size:
@@ -42,17 +46,14 @@ def gather_patches(images: torch.Tensor, patch_ids: torch.Tensor,
 
     Raises:
         ValueError: If the patch size does not divide the image.
+
+    Example:
+        >>> images = torch.arange(4.).view(1, 1, 2, 2)
+        >>> gather_patches(images, torch.tensor([[3, 0]]), (1, 1)).flatten()
+        tensor([3., 0.])
     """
-    height, width = patch_size
-    if images.shape[2] % height or images.shape[3] % width:
-        raise ValueError(
-            f'patch_size {tuple(patch_size)} does not divide the image size '
-            f'{tuple(images.shape[2:])}')
-    cells = images.unflatten(3, (-1, width)).unflatten(2, (-1, height))
-    columns = cells.shape[4]
-    batch = torch.arange(len(images), device=images.device)[:, None]
-    rows = torch.div(patch_ids, columns, rounding_mode='floor')
-    return cells.permute(0, 2, 4, 1, 3, 5)[batch, rows, patch_ids % columns]
+    cells, places = _patch_cells(images, patch_ids, patch_size)
+    return cells[places]
 
 
 def scatter_patches(images: torch.Tensor, patch_ids: torch.Tensor,
@@ -66,17 +67,34 @@ def scatter_patches(images: torch.Tensor, patch_ids: torch.Tensor,
 
     Returns:
         Images of the same shape, with these patches and the old rest.
+
+    Example:
+        >>> images, ids = torch.zeros(1, 1, 1, 2), torch.tensor([[1]])
+        >>> scatter_patches(images, ids, torch.ones(1, 1, 1, 1, 1))
+        tensor([[[[0., 1.]]]])
     """
-    height, width = patches.shape[-2:]
     images = images.clone()
+    cells, places = _patch_cells(images, patch_ids, tuple(patches.shape[-2:]))
+    # A view of the clone: assigning through it changes the clone.
+    cells[places] = patches.to(images.dtype)
+    return images
+
+
+def _patch_cells(images: torch.Tensor, patch_ids: torch.Tensor,
+                 patch_size: tuple[int, int]
+                 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """A view by cells, (B, rows, columns, C, h, w), and where patches are."""
+    height, width = patch_size
+    if images.shape[2] % height or images.shape[3] % width:
+        raise ValueError(
+            f'patch_size {tuple(patch_size)} does not divide the image size '
+            f'{tuple(images.shape[2:])}')
     cells = images.unflatten(3, (-1, width)).unflatten(2, (-1, height))
     columns = cells.shape[4]
     batch = torch.arange(len(images), device=images.device)[:, None]
     rows = torch.div(patch_ids, columns, rounding_mode='floor')
-    # A view of the clone: assigning through it changes the clone.
-    cells.permute(0, 2, 4, 1, 3, 5)[batch, rows, patch_ids % columns] = (
-        patches.to(images.dtype))
-    return images
+    return (cells.permute(0, 2, 4, 1, 3, 5),
+            (batch, rows, patch_ids % columns))
 
 
 def unpatchify(tokens: torch.Tensor, patch_size: int,
@@ -95,6 +113,11 @@ def unpatchify(tokens: torch.Tensor, patch_size: int,
     Raises:
         ValueError: If the grid does not hold L patches, or the tokens are
             no patches of this size.
+
+    Example:
+        >>> images = torch.rand(1, 3, 4, 8)
+        >>> bool((unpatchify(patchify(images, 2), 2, (2, 4)) == images).all())
+        True
     """
     rows, columns = grid_size
     batch_size, num_patches, length = tokens.shape
@@ -130,6 +153,10 @@ def sincos_position_embedding(grid_size: tuple[int, int],
 
     Raises:
         ValueError: If ``embed_dims`` is no multiple of 4.
+
+    Example:
+        >>> sincos_position_embedding((2, 3), embed_dims=8).shape
+        torch.Size([1, 6, 8])
     """
     if embed_dims % 4:
         raise ValueError(

@@ -15,6 +15,13 @@ def union_crops(first: Crops, second: Crops) -> Crops:
 
     Returns:
         The boxes around both.
+
+    Example:
+        >>> one = torch.ones(1).long()
+        >>> first = Crops(0 * one, 2 * one, 4 * one, 4 * one, one > 2)
+        >>> second = Crops(3 * one, 0 * one, 4 * one, 4 * one, one > 0)
+        >>> union_crops(first, second).height
+        tensor([7])
     """
     top = torch.minimum(first.top, second.top)
     left = torch.minimum(first.left, second.left)
@@ -38,6 +45,10 @@ def keys_cubic(distance: torch.Tensor) -> torch.Tensor:
 
     Returns:
         Weights of the same shape, 0 from a distance of 2 on.
+
+    Example:
+        >>> keys_cubic(torch.tensor([0., 1., 1.5, 2.]))
+        tensor([ 1.0000,  0.0000, -0.0625,  0.0000])
     """
     distance = distance.abs()
     near = (1.5 * distance - 2.5) * distance**2 + 1
@@ -62,6 +73,11 @@ def cubic_matrix(scale: torch.Tensor, shift: torch.Tensor, output_length: int,
 
     Returns:
         Shape (B, output_length, input_length); rows sum to 1.
+
+    Example:
+        >>> cubic_matrix(torch.ones(1), torch.zeros(1), 2, 2)
+        tensor([[[1., 0.],
+                 [0., 1.]]])
     """
     centres = normalised_centres(output_length, scale)
     coordinate = scale[:, None] * centres + shift[:, None]
@@ -87,6 +103,11 @@ def resample_cubic(inputs: torch.Tensor, theta: torch.Tensor,
     Returns:
         Tensor of shape (B, C, h, w), dtype of ``inputs``. Values can
         overshoot those of the input.
+
+    Example:
+        >>> images = torch.rand(1, 3, 4, 4)
+        >>> resample_cubic(images, torch.eye(3)[None], (2, 8)).shape
+        torch.Size([1, 3, 2, 8])
     """
     height, width = inputs.shape[-2:]
     rows = cubic_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height)

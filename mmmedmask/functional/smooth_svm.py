@@ -8,6 +8,8 @@ with it, whose labels are guesses.
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.util.checks import check_positive, check_range
+
 
 def smooth_top1_svm(logits: torch.Tensor,
                     labels: torch.Tensor,
@@ -30,11 +32,14 @@ def smooth_top1_svm(logits: torch.Tensor,
 
     Raises:
         ValueError: If ``temperature`` is not above 0 or ``margin`` is below.
+
+    Example:
+        >>> logits = torch.tensor([[3., 0.], [0., 3.]])
+        >>> smooth_top1_svm(logits, torch.tensor([0, 0]), temperature=.01)
+        tensor([0., 4.])
     """
-    if temperature <= 0:
-        raise ValueError(f'temperature must be above 0, got {temperature}')
-    if margin < 0:
-        raise ValueError(f'margin must be at least 0, got {margin}')
+    check_positive('temperature', temperature)
+    check_range('margin', margin, 0)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     wrong = 1 - F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     own = logits.gather(1, labels[:, None])

@@ -28,6 +28,11 @@ def cox_partial_likelihood(risks: torch.Tensor, times: torch.Tensor,
 
     Raises:
         ValueError: If the shapes differ.
+
+    Example:
+        >>> risks, times = torch.zeros(2), torch.tensor([1., 2.])
+        >>> cox_partial_likelihood(risks, times, torch.tensor([True, False]))
+        tensor(0.6931)
     """
     if risks.ndim != 1 or not risks.shape == times.shape == events.shape:
         raise ValueError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from mmmedmask.functional.affine import crop_theta, pixel_theta
+from mmmedmask.util.checks import check_range
 
 CROP_ATTEMPTS = 10
 # Per attempt an area and an aspect ratio; then the place (2) and the flip.
@@ -80,6 +81,11 @@ def random_resized_crops(uniform: torch.Tensor, image_size: tuple[int, int],
 
     Returns:
         The boxes.
+
+    Example:
+        >>> draws = torch.zeros(1, CROP_DRAWS, dtype=torch.float64)
+        >>> random_resized_crops(draws, (8, 8), (.25, 1), (1, 1), .5).height
+        tensor([4])
     """
     image_height, image_width = image_size
     attempts = uniform[:, :2 * CROP_ATTEMPTS].view(-1, CROP_ATTEMPTS, 2)
@@ -118,7 +124,14 @@ def random_resized_crops(uniform: torch.Tensor, image_size: tuple[int, int],
 
 
 def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> torch.Tensor:
-    """Matrices of the crops, shape (B, 3, 3), float64."""
+    """Matrices of the crops, shape (B, 3, 3), float64.
+
+    Example:
+        >>> draws = torch.zeros(1, CROP_DRAWS, dtype=torch.float64)
+        >>> crops = random_resized_crops(draws, (8, 8), (1, 1), (1, 1), 0)
+        >>> bool((crops_to_theta(crops, (8, 8)) == torch.eye(3)).all())
+        True
+    """
     return crop_theta(crops.top, crops.left, crops.height, crops.width,
                       image_size, crops.flip)
 
@@ -144,6 +157,14 @@ def general_affine_theta(crops: Crops, uniform: torch.Tensor,
 
     Returns:
         theta of shape (B, 3, 3), float64.
+
+    Example:
+        >>> draws = torch.full((1, CROP_DRAWS), .5, dtype=torch.float64)
+        >>> crops = random_resized_crops(draws, (8, 8), (1, 1), (1, 1), 0)
+        >>> theta = general_affine_theta(crops, draws[:, :AFFINE_DRAWS],
+        ...                              (8, 8), (8, 8), 0, 180, 0)
+        >>> bool((theta == torch.eye(3)).all())
+        True
     """
     batch_size = len(uniform)
     angle = torch.deg2rad(_between(uniform[:, 1], -max_angle, max_angle))
@@ -189,6 +210,11 @@ def random_colors(uniform: torch.Tensor, brightness: float, contrast: float,
 
     Returns:
         The parameters.
+
+    Example:
+        >>> uniform = torch.full((1, COLOR_DRAWS), .5, dtype=torch.float64)
+        >>> random_colors(uniform, .4, .4, .4, .1, .8, .2, .5, (0., 2.)).sigma
+        tensor([1.], dtype=torch.float64)
     """
     factors = torch.empty(len(uniform), 4, dtype=torch.float64)
     for column, amount in enumerate((brightness, contrast, saturation)):
@@ -240,14 +266,9 @@ class ViewFamily:
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError('ratio must be an increasing pair of positive '
                              f'numbers, got {self.ratio}')
-        for name in ('flip_prob', 'vertical_flip_prob'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f'{name} must be in [0, 1], got {getattr(self, name)}')
-        for name, limit in (('max_angle', 180), ('max_shear', 45)):
-            if not 0 <= getattr(self, name) <= limit:
-                raise ValueError(f'{name} must be in [0, {limit}] degrees, '
-                                 f'got {getattr(self, name)}')
+        for name, limit in (('flip_prob', 1), ('vertical_flip_prob', 1),
+                            ('max_angle', 180), ('max_shear', 45)):
+            check_range(name, getattr(self, name), 0, limit)
 
     @property
     def axis_aligned(self) -> bool:
@@ -284,15 +305,10 @@ class ColorFamily:
 
     def __post_init__(self):
         for name in ('brightness', 'contrast', 'saturation'):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f'{name} must be at least 0, got {getattr(self, name)}')
-        if not 0 <= self.hue <= 0.5:
-            raise ValueError(f'hue must be in [0, 0.5], got {self.hue}')
-        for name in ('jitter_prob', 'gray_prob', 'blur_prob'):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f'{name} must be in [0, 1], got {getattr(self, name)}')
+            check_range(name, getattr(self, name), 0)
+        for name, limit in (('hue', 0.5), ('jitter_prob', 1),
+                            ('gray_prob', 1), ('blur_prob', 1)):
+            check_range(name, getattr(self, name), 0, limit)
         if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError('blur_sigma must be an increasing pair of '
                              f'positive numbers, got {self.blur_sigma}')
@@ -319,6 +335,10 @@ def split_view_draws(uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
     Returns:
         Crop and affine draws of the query, crop and affine draws of the
         key, colour draws, and whatever is left.
+
+    Example:
+        >>> [part.shape[1] for part in split_view_draws(torch.rand(1, 70))]
+        [23, 4, 23, 4, 12, 4]
     """
     lengths = [CROP_DRAWS, AFFINE_DRAWS] * 2 + [COLOR_DRAWS]
     lengths.append(uniform.shape[1] - sum(lengths))
@@ -339,6 +359,11 @@ def draw_view(crop_uniform: torch.Tensor, affine_uniform: torch.Tensor,
 
     Returns:
         The crop boxes, and theta of shape (B, 3, 3), float64.
+
+    Example:
+        >>> uniform = torch.rand(2, CROP_DRAWS, dtype=torch.float64)
+        >>> draw_view(uniform, uniform, (8, 8), (4, 4), ViewFamily())[1].shape
+        torch.Size([2, 3, 3])
     """
     crops = random_resized_crops(crop_uniform, image_size, family.scale,
                                  family.ratio, family.flip_prob)

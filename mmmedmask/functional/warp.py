@@ -16,7 +16,12 @@ WARP_IMPLEMENTATIONS = ('auto', 'separable', 'grid')
 
 
 def normalised_centres(length: int, like: torch.Tensor) -> torch.Tensor:
-    """Centres of ``length`` cells in [-1, 1], shape (length,)."""
+    """Centres of ``length`` cells in [-1, 1], shape (length,).
+
+    Example:
+        >>> normalised_centres(2, torch.zeros(()))
+        tensor([-0.5000,  0.5000])
+    """
     index = torch.arange(length, dtype=like.dtype, device=like.device)
     return (2 * index + 1) / length - 1
 
@@ -41,6 +46,10 @@ def hat_matrix(scale: torch.Tensor,
 
     Returns:
         Shape (B, output_length, input_length); rows sum to 1.
+
+    Example:
+        >>> hat_matrix(torch.ones(1), torch.zeros(1), 1, 2)
+        tensor([[[0.5000, 0.5000]]])
     """
     centres = normalised_centres(output_length, scale)
     coordinate = scale[:, None] * centres + shift[:, None]
@@ -69,6 +78,11 @@ def sampling_grid(theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
     Returns:
         Shape (B, h, w, 2), (x, y) in normalised units, dtype of ``theta``.
+
+    Example:
+        >>> sampling_grid(torch.eye(3)[None], (1, 2))
+        tensor([[[[-0.5000,  0.0000],
+                  [ 0.5000,  0.0000]]]])
     """
     x = normalised_centres(size[1], theta)[None, None, :, None]
     y = normalised_centres(size[0], theta)[None, :, None, None]
@@ -90,6 +104,12 @@ def inside_frame(theta: torch.Tensor,
     Returns:
         Shape (B, 1, h, w), 1 where ``|theta (v + shift)| <= 1`` in both
         axes, else 0, dtype of ``theta``.
+
+    Example:
+        >>> theta = torch.eye(3)[None]
+        >>> theta[0, 0, 2] = 1.
+        >>> inside_frame(theta, (1, 2))
+        tensor([[[[1., 0.]]]])
     """
     x = normalised_centres(size[1], theta) + shift[0]
     y = normalised_centres(size[0], theta) + shift[1]
@@ -127,6 +147,11 @@ def resample(inputs: torch.Tensor,
 
     Raises:
         ValueError: If ``antialias`` is asked for without ``separable``.
+
+    Example:
+        >>> images = torch.rand(1, 3, 4, 4)
+        >>> resample(images, torch.eye(3)[None], (2, 8), separable=True).shape
+        torch.Size([1, 3, 2, 8])
     """
     if not separable:
         if antialias:
@@ -158,6 +183,11 @@ def separable_product(inputs: torch.Tensor, rows: torch.Tensor,
 
     Returns:
         ``rows @ inputs @ columns^T`` per channel, shape (B, C, h, w).
+
+    Example:
+        >>> ones = torch.ones(1, 1, 2, 2)
+        >>> separable_product(ones, ones[0, :, :1], ones[0, :, :1])
+        tensor([[[[4.]]]])
     """
     if inputs.is_contiguous(memory_format=torch.channels_last):
         # Channels stay innermost, so no copy of the feature map is needed.
@@ -191,6 +221,12 @@ def warp_features(features: torch.Tensor,
 
     Returns:
         Tensor of shape (B, C, H, W) on the second view's grid.
+
+    Example:
+        >>> features = torch.tensor([[[[1., 2.]]]])
+        >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]
+        >>> warp_features(features, mirror, separable=True)
+        tensor([[[[2., 1.]]]])
     """
     size = tuple(features.shape[-2:])
     inside = inside_frame(theta, size, shift)
@@ -223,6 +259,11 @@ def warp_mask(mask: torch.Tensor, theta: torch.Tensor,
     Returns:
         Shape (B, 1, H, W): 1 where the pixel lies in a masked patch, 0 where
         it is visible or outside the first view.
+
+    Example:
+        >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]
+        >>> warp_mask(torch.tensor([[[[1., 0.]]]]), mirror, (1, 4))
+        tensor([[[[0., 0., 1., 1.]]]])
     """
     return F.grid_sample(
         mask.to(theta.dtype),

@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mmmedmask.models.cmim import Levels, MaskedBackbone, probe_levels
+from mmmedmask.util.checks import check_integer
 
 # Cells between the centre of an offset's probe image and its border, and how
 # far a measured centre may lie beside the declared one, in cells.
@@ -51,10 +52,8 @@ def check_backbone_contract(backbone: nn.Module,
             where and what to do.
         ValueError: If ``in_channels`` or ``image_size`` is not positive.
     """
-    for name, value in (('in_channels', in_channels),
-                        ('image_size', image_size)):
-        if value < 1:
-            raise ValueError(f'{name} must be at least 1, got {value}')
+    check_integer('in_channels', in_channels)
+    check_integer('image_size', image_size)
     _check_class(backbone)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(

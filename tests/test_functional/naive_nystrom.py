@@ -31,11 +31,8 @@ def naive_runs(count, num_landmarks):
     return runs
 
 
-def naive_landmarks(tokens, num_landmarks, first_alone=False):
+def naive_landmarks(tokens, num_landmarks):
     """Means over runs of (n, C)."""
-    if first_alone:
-        return torch.cat(
-            [tokens[:1], naive_landmarks(tokens[1:], num_landmarks - 1)])
     return torch.stack([
         sum(tokens[i] for i in run) / len(run)
         for run in naive_runs(len(tokens), num_landmarks)
@@ -55,32 +52,27 @@ def naive_pseudo_inverse(matrix, iterations):
     return inverse
 
 
-def naive_attention_matrix(query, key, num_landmarks, iterations=6,
-                           first_alone=False):
+def naive_attention_matrix(query, key, num_landmarks, iterations=6):
     """The dense N x N matrix of one head of one bag, (N, C) each."""
     query, key = query.double(), key.double()
     if num_landmarks is None or len(query) <= num_landmarks:
         return naive_softmax_kernel(query, key)
-    query_landmarks = naive_landmarks(query, num_landmarks, first_alone)
-    key_landmarks = naive_landmarks(key, num_landmarks, first_alone)
+    query_landmarks = naive_landmarks(query, num_landmarks)
+    key_landmarks = naive_landmarks(key, num_landmarks)
     middle = naive_pseudo_inverse(
         naive_softmax_kernel(query_landmarks, key_landmarks), iterations)
     return (naive_softmax_kernel(query, key_landmarks) @ middle
             @ naive_softmax_kernel(query_landmarks, key))
 
 
-def naive_nystrom(query, key, value, num_landmarks, valid=None, iterations=6,
-                  first_alone=False):
-    """All bags and heads, (B, H, N, C), padding removed by hand."""
+def naive_nystrom(query, key, value, num_landmarks, iterations=6):
+    """All bags and heads, (B, H, N, C)."""
     output = torch.zeros_like(value, dtype=torch.float64)
+    if not query.shape[2]:
+        return output
     for bag in range(len(query)):
-        kept = [i for i in range(query.shape[2])
-                if valid is None or valid[bag, i]]
-        if not kept:
-            continue
         for head in range(query.shape[1]):
             matrix = naive_attention_matrix(
-                query[bag, head, kept], key[bag, head, kept], num_landmarks,
-                iterations, first_alone)
-            output[bag, head, kept] = matrix @ value[bag, head, kept].double()
+                query[bag, head], key[bag, head], num_landmarks, iterations)
+            output[bag, head] = matrix @ value[bag, head].double()
     return output

@@ -38,10 +38,11 @@ def test_counts_do_not_suffer_from_floats():
     assert token_counts(196, 0.75, 0.0) == (147, 0, 49)
 
 
-@pytest.mark.parametrize('ratios', [(-0.1, 0.3), (0.45, -0.3), (0.6, 0.4),
-                                    (1.0, 0.0)])
-def test_bad_ratios_are_refused(ratios):
-    with pytest.raises(ValueError, match=str(ratios[0])):
+@pytest.mark.parametrize(('ratios', 'value'), [
+    ((-0.1, 0.3), 'mask_ratio .* -0.1'), ((0.45, -0.3), 'throw_ratio .* -0.3'),
+    ((0.6, 0.4), '0.6 and throw_ratio 0.4'), ((1.0, 0.0), 'mask_ratio 1.0')])
+def test_bad_ratios_are_refused(ratios, value):
+    with pytest.raises(ValueError, match=value):
         token_counts(196, *ratios)
 
 

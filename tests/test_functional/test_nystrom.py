@@ -1,7 +1,5 @@
 """Nyström attention against kernels in memory and loops (checks 1 to 12)."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,12 +10,11 @@ from mmmedmask.functional import nystrom
 from mmmedmask.functional.nystrom import (
     class_token_row,
     landmark_attention,
-    landmark_counts,
     landmark_inverse,
-    nystrom_attention,
     packed_attention,
     pseudo_inverse,
     segment_means,
+    split_bags,
 )
 
 from .naive_nystrom import (
@@ -28,6 +25,7 @@ from .naive_nystrom import (
 )
 
 DOUBLE = torch.float64
+RAGGED = [23, 14, 5, 6, 1, 0]
 
 
 def tokens(batch, heads, count, dims, dtype=DOUBLE):
@@ -35,9 +33,18 @@ def tokens(batch, heads, count, dims, dtype=DOUBLE):
             for _ in range(3)]
 
 
-def tails(counts, length):
-    """Validity of bags whose padding is at the end."""
-    return torch.arange(length) < torch.tensor(counts)[:, None]
+def packed_tokens(lengths, heads=2, dims=4, dtype=DOUBLE):
+    """Queries, keys and values of bags that lie one after the other."""
+    return [torch.randn(sum(lengths), heads, dims, dtype=dtype)
+            for _ in range(3)]
+
+
+def attend(query, key, value, num_landmarks, **options):
+    """Attention of bags of one length, (B, H, N, C), as models pack them."""
+    packed = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]
+    output = packed_attention(*packed, [query.shape[2]] * len(query),
+                              num_landmarks, **options)
+    return output.unflatten(0, (len(query), -1)).transpose(1, 2)
 
 
 def difference(one, other):
@@ -47,35 +54,16 @@ def difference(one, other):
 # ------------------------------------------------------------------ landmarks
 
 
-@pytest.mark.parametrize('first_alone', [False, True])
 @pytest.mark.parametrize(('count', 'num_landmarks'),
                          [(12, 4), (13, 4), (15, 4), (7, 6), (5, 5)])
-def test_segment_means_equal_loops(count, num_landmarks, first_alone):
+def test_segment_means_equal_loops(count, num_landmarks):
     x = torch.randn(2, 3, count, 5, dtype=DOUBLE)
-    means = segment_means(x, None, num_landmarks, first_alone)
+    means = segment_means(x, num_landmarks)
     assert means.shape == (2, 3, num_landmarks, 5)
     for bag in range(2):
         for head in range(3):
-            want = naive_landmarks(x[bag, head], num_landmarks, first_alone)
+            want = naive_landmarks(x[bag, head], num_landmarks)
             assert difference(means[bag, head], want) < 1e-14
-
-
-def test_segment_means_use_valid_tokens_alone():
-    """Wherever the padding is, and also with fewer tokens than landmarks."""
-    x = torch.randn(4, 2, 11, 3, dtype=DOUBLE)
-    valid = torch.rand(4, 11) < .7
-    valid[1] = tails([2], 11)
-    valid[2] = False
-    valid[3, [0, 5, 10]] = False
-    x[~valid[:, None].expand(-1, 2, -1)] = math.nan
-    means = segment_means(x, valid, 4)
-    counts = landmark_counts(valid.sum(1), 4)
-    assert counts[1:3].tolist() == [2, 0]
-    for bag, count in enumerate(counts.tolist()):
-        if count:
-            want = naive_landmarks(x[bag, 0, valid[bag]], count)
-            assert difference(means[bag, 0, :count], want) < 1e-14
-        assert not means[bag, :, count:].any()
 
 
 # --------------------------------------------------- check 2: pseudo-inverses
@@ -127,27 +115,21 @@ def test_all_tokens_as_landmarks_are_exact_attention():
 # ----------------------------------------------------- check 5: the naive form
 
 
-@pytest.mark.parametrize('first_alone', [False, True])
 @pytest.mark.parametrize('count', [16, 19])
-def test_equals_the_naive_form(count, first_alone):
+def test_equals_the_naive_form(count):
     query, key, value = tokens(2, 3, count, 4)
-    want = naive_nystrom(
-        query, key, value, 5, first_alone=first_alone)
-    got = nystrom_attention(
-        query, key, value, 5, first_alone=first_alone)
-    assert difference(got, want) < 1e-10
-    single = nystrom_attention(*(x.float() for x in (query, key, value)), 5,
-                               first_alone=first_alone)
+    want = naive_nystrom(query, key, value, 5)
+    assert difference(attend(query, key, value, 5), want) < 1e-10
+    single = attend(*(x.float() for x in (query, key, value)), 5)
     assert single.dtype == torch.float32
     assert difference(single.double(), want) < 1e-4
 
 
-@pytest.mark.parametrize('valid', [None, tails([12, 7, 3], 12)])
-def test_gradients(valid):
-    batch = 1 if valid is None else 3
-    inputs = [x.requires_grad_() for x in tokens(batch, 1, 12, 2)]
+@pytest.mark.parametrize('lengths', [[12], [12, 7, 3]])
+def test_gradients(lengths):
+    inputs = [x.requires_grad_() for x in packed_tokens(lengths, 1, 2)]
     assert torch.autograd.gradcheck(
-        lambda *args: nystrom_attention(*args, 4, valid), inputs)
+        lambda *args: packed_attention(*args, lengths, 4), inputs)
 
 
 # ----------------------------------- checks 3 and 4: cases with a known answer
@@ -156,19 +138,20 @@ def test_gradients(valid):
 def test_equal_keys_give_the_mean_of_the_values():
     query, key, value = tokens(2, 2, 21, 4)
     key[:] = key[:, :, :1]
-    got = nystrom_attention(query, key, value, 5, iterations=12)
+    got = attend(query, key, value, 5, iterations=12)
     assert difference(got, value.mean(dim=2, keepdim=True)) < 1e-10
 
 
 @pytest.mark.parametrize('count', [1, 3, 8])
 def test_short_bags_get_exact_attention(count):
     query, key, value = tokens(2, 2, count, 4)
-    got = nystrom_attention(query, key, value, 8)
     want = naive_nystrom(query, key, value, None)
-    assert difference(got, want) < 1e-13
+    for num_landmarks in (8, None):
+        got = attend(query, key, value, num_landmarks)
+        assert difference(got, want) < 1e-13
 
 
-# ------------------------------- checks 6 to 9: neighbours and padding, ragged
+# ------------------------------------- checks 6 to 9: neighbours, ragged bags
 
 
 def test_batch_mates_have_no_influence():
@@ -176,64 +159,35 @@ def test_batch_mates_have_no_influence():
     # Peaked attention in one bag moves a start value shared by the batch.
     query[1] *= 30
     key[1] *= 30
-    together = nystrom_attention(query, key, value, 8)
+    together = attend(query, key, value, 8)
     for bag in range(3):
         one = slice(bag, bag + 1)
-        alone = nystrom_attention(query[one], key[one], value[one], 8)
+        alone = attend(query[one], key[one], value[one], 8)
         assert difference(together[one], alone) < 1e-12
 
 
-@pytest.mark.parametrize('first_alone', [False, True])
-def test_ragged_bags_equal_the_naive_form(first_alone):
-    """Bags above and below m, one empty; padding holds NaN."""
-    query, key, value = tokens(6, 2, 23, 4)
-    valid = tails([23, 14, 5, 6, 1, 0], 23)
-    for x in (query, key, value):
-        x[~valid[:, None].expand(-1, 2, -1)] = math.nan
-    got = nystrom_attention(query, key, value, 5, valid,
-                            first_alone=first_alone)
-    want = naive_nystrom(query, key, value, 5, valid,
-                         first_alone=first_alone)
-    assert got.isfinite().all()
-    assert difference(got, want) < 1e-10
-    assert not got[~valid[:, None].expand(-1, 2, -1)].any()
+@pytest.mark.parametrize('lengths', [RAGGED, [17, 3, 0, 30, 17]])
+def test_ragged_bags_equal_the_naive_form(lengths):
+    """Bags above and below m, one of them empty, each as it is alone."""
+    packed = packed_tokens(lengths)
+    parts = packed_attention(*packed, lengths, 5).split(lengths)
+    bags = zip(*(x.split(lengths) for x in packed), strict=True)
+    for part, bag in zip(parts, bags, strict=True):
+        want = naive_nystrom(*(x.transpose(0, 1)[None] for x in bag), 5)
+        assert part.isfinite().all()
+        assert part.shape == bag[2].shape
+        if len(part):
+            assert difference(part.transpose(0, 1)[None], want) < 1e-10
 
 
-def test_padding_anywhere_changes_nothing():
-    query, key, value = tokens(1, 2, 26, 4)
-    want = nystrom_attention(query, key, value, 5)
-    kept = torch.zeros(1, 40, dtype=torch.bool)
-    kept[0, torch.randperm(40)[:26].sort().values] = True
-    padded = []
-    for x in (query, key, value):
-        wide = torch.full((1, 2, 40, 4), math.inf, dtype=DOUBLE)
-        wide[:, :, kept[0]] = x
-        padded.append(wide)
-    got = nystrom_attention(*padded, 5, kept)
-    assert torch.equal(got[:, :, kept[0]], want)
-
-
-def test_only_padding_is_finite_with_gradients():
-    inputs = [x.requires_grad_() for x in tokens(2, 2, 9, 4)]
-    got = nystrom_attention(*inputs, 4, torch.zeros(2, 9, dtype=torch.bool))
-    assert not got.any()
-    got = nystrom_attention(*inputs, 4, tails([9, 0], 9))
+@pytest.mark.parametrize('lengths', [[1, 0], [9, 0]])
+def test_empty_bags_are_finite_with_gradients(lengths):
+    inputs = [x.requires_grad_() for x in packed_tokens(lengths)]
+    got = packed_attention(*inputs, lengths, 4)
+    assert got.shape == inputs[2].shape
     got.sum().backward()
     for x in inputs:
         assert x.grad.isfinite().all()
-        assert not x.grad[1].any()
-
-
-def test_packed_is_padded():
-    lengths = [17, 3, 0, 30, 17]
-    valid = tails(lengths, 30)
-    padded = tokens(5, 2, 30, 4)
-    packed = [x.transpose(1, 2)[valid] for x in padded]
-    got = packed_attention(*packed, lengths, 6)
-    want = nystrom_attention(*padded, 6, valid).transpose(1, 2)[valid]
-    assert torch.equal(got, want)
-    naive = naive_nystrom(*padded, 6, valid).transpose(1, 2)[valid]
-    assert difference(got, naive) < 1e-10
 
 
 # ------------------------------------------------------------ check 11: order
@@ -244,7 +198,7 @@ def test_order_counts_for_landmarks_but_not_for_exact_attention():
     order = torch.randperm(32)
     moved = [x[:, :, order] for x in (query, key, value)]
     for num_landmarks, alike in ((4, False), (32, True)):
-        one, other = (nystrom_attention(*x, num_landmarks)
+        one, other = (attend(*x, num_landmarks)
                       for x in ((query, key, value), moved))
         assert (difference(one[:, :, order], other) < 1e-12) is alike
 
@@ -271,12 +225,13 @@ class Allocations(TorchDispatchMode):
         return output
 
 
-def allocated(count, valid=None):
-    query, key, value = (x.requires_grad_() for x in tokens(
-        1, 2, count, 4, torch.float32))
+def allocated(count):
+    query, key, value = (x.requires_grad_() for x in packed_tokens(
+        [count], dtype=torch.float32))
     with Allocations() as allocations:
-        nystrom_attention(query, key, value, 64, valid).sum().backward()
-        class_token_row(query.detach(), key.detach(), 64)
+        packed_attention(query, key, value, [count], 64).sum().backward()
+        class_token_row(*(split_bags(x.detach(), [count])[0]
+                          for x in (query, key)), 64)
     return allocations.sizes
 
 
@@ -293,33 +248,23 @@ def test_no_large_matrix_and_linear_memory(monkeypatch):
 # ------------------------------------------------- check 23: the class's row
 
 
-@pytest.mark.parametrize('first_alone', [False, True])
+@pytest.mark.parametrize('count', [19, 16, 3])
 @pytest.mark.parametrize('num_landmarks', [5, None])
-def test_class_token_row_is_the_dense_row(monkeypatch, num_landmarks,
-                                          first_alone):
+def test_class_token_row_is_the_dense_row(monkeypatch, num_landmarks, count):
     monkeypatch.setattr(nystrom, 'KEY_CHUNK', 4)
-    query, key, _ = tokens(3, 2, 19, 4)
-    valid = torch.ones(3, 19, dtype=torch.bool)
-    valid[1, [0, 4, 18]] = False
-    valid[2, 3:] = False
-    got = class_token_row(query, key, num_landmarks, valid,
-                          first_alone=first_alone)
+    query, key, _ = tokens(3, 2, count, 4)
+    got = class_token_row(query, key, num_landmarks)
     for bag in range(3):
         for head in range(2):
             dense = naive_attention_matrix(
-                query[bag, head, valid[bag]], key[bag, head, valid[bag]],
-                num_landmarks, first_alone=first_alone)
-            assert difference(got[bag, head, valid[bag]], dense[0]) < 1e-11
-        assert not got[bag, :, ~valid[bag]].any()
-    whole = class_token_row(query[:1], key[:1], num_landmarks,
-                            first_alone=first_alone)
-    assert torch.equal(whole, got[:1])
+                query[bag, head], key[bag, head], num_landmarks)
+            assert difference(got[bag, head], dense[0]) < 1e-11
 
 
 def test_class_token_row_says_what_the_output_is():
     query, key, value = tokens(1, 2, 19, 4)
     row = class_token_row(query, key, 5)
-    output = nystrom_attention(query, key, value, 5)
+    output = attend(query, key, value, 5)
     assert difference((row[:, :, None] @ value)[:, :, 0],
                       output[:, :, 0]) < 1e-12
 
@@ -329,10 +274,10 @@ def test_class_token_row_says_what_the_output_is():
 
 def test_small_inverse_stays_in_float32_under_autocast():
     query, key, value = tokens(2, 2, 50, 8, torch.float32)
-    want = nystrom_attention(query, key, value, 8)
+    want = attend(query, key, value, 8)
     inverse = landmark_inverse(query[:, :, :8], key[:, :, :8])
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        got = nystrom_attention(query, key, value, 8)
+        got = attend(query, key, value, 8)
         reduced = landmark_inverse(query[:, :, :8], key[:, :, :8])
         row = class_token_row(query, key, 8)
     assert reduced.dtype == row.dtype == torch.float32
@@ -342,14 +287,10 @@ def test_small_inverse_stays_in_float32_under_autocast():
 
 
 @pytest.mark.parametrize(('call', 'value'), [
-    (lambda x: segment_means(x, None, 0), 'num_landmarks .* 0'),
-    (lambda x: segment_means(x, None, 1, first_alone=True),
-     'at least 2, got 1'),
-    (lambda x: nystrom_attention(x, x, x, -3), 'num_landmarks .* -3'),
-    (lambda x: nystrom_attention(x, x, x, 2, iterations=0),
-     'iterations .* 0'),
+    (lambda x: segment_means(x, 0), 'num_landmarks .* 0'),
+    (lambda x: attend(x, x, x, -3), 'num_landmarks .* -3'),
+    (lambda x: attend(x, x, x, 2, iterations=0), 'iterations .* 0'),
     (lambda x: class_token_row(x, x, 0), 'num_landmarks .* 0'),
-    (lambda x: landmark_counts(torch.ones(1), 0), 'num_landmarks .* 0'),
 ])
 def test_bad_arguments_are_refused_by_value(call, value):
     with pytest.raises(ValueError, match=value):

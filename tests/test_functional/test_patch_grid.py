@@ -4,15 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmedmask.functional import grid_convolution as module
-from mmmedmask.functional.grid_convolution import (
-    grid_convolution,
-    stack_cells,
-)
+from mmmedmask.functional import patch_grid
 from mmmedmask.functional.patch_grid import (
     grid_cells,
+    grid_convolution,
     grid_step,
     hilbert_order,
+    stack_cells,
 )
 
 
@@ -109,7 +107,7 @@ def naive_grid_convolution(features, cells, weight, bias):
 @pytest.mark.parametrize('spread', [6, 40, 5000])
 def test_convolution_equals_loops(monkeypatch, spread, kernel, chunk):
     """Crowded cells, several blocks, and a huge, nearly empty grid."""
-    monkeypatch.setattr(module, 'CHUNK_NUMBERS', chunk)
+    monkeypatch.setattr(patch_grid, 'CHUNK_NUMBERS', chunk)
     cells = torch.cat([torch.randint(0, spread, (50, 2)),
                        full_grid(7, 5) + spread // 2])
     features = torch.randn(85, 4, dtype=torch.float64)
@@ -132,7 +130,7 @@ def test_full_grid_is_a_plain_convolution():
 
 
 def test_gradients_of_the_convolution(monkeypatch):
-    monkeypatch.setattr(module, 'BLOCK_SIDE', 4)
+    monkeypatch.setattr(patch_grid, 'BLOCK_SIDE', 4)
     cells = torch.randint(0, 9, (12, 2))
     cells[1] = cells[0]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True)

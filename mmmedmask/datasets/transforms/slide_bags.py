@@ -13,13 +13,13 @@ from mmpretrain.structures import DataSample
 
 from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
 from mmmedmask.datasets.transforms.seeded import SeededTransform
-from mmmedmask.functional.patch_grid import hilbert_order
-from mmmedmask.functional.randomness import sample_generator, stream_seed
-from mmmedmask.functional.sequences import (
+from mmmedmask.functional.bags import (
     contiguous_run,
     draw_sequence_mask,
     repeat_in_order,
 )
+from mmmedmask.functional.patch_grid import hilbert_order
+from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_choice, check_integer, check_range
 

@@ -14,6 +14,7 @@ from mmpretrain.models import ConvNeXt, ResNet, ResNetV1c, ResNetV1d
 
 from mmmedmask.functional.masking import resize_mask
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice
 
 MASK_POSITIONS = ('conv1', 'maxpool')
 
@@ -79,9 +80,9 @@ class MaskedBackbone:
             raise ValueError('a masked image needs one mask token, got '
                              f'{len(mask_tokens)}')
         visible = x * (1 - resize_mask(mask, x.shape[-2:]))
-        embedding = self.forward_stem(visible)
-        embedding = insert_mask_token(embedding, mask, mask_tokens[0])
-        return embedding, *self.forward_stages(embedding)
+        embedding = self.forward_stem(visible)  # Eq. 1
+        first = insert_mask_token(embedding, mask, mask_tokens[0])  # Eq. 2
+        return first, *self.forward_stages(first)  # Eq. 3
 
 
 def insert_mask_token(embedding: torch.Tensor, mask: torch.Tensor,
@@ -150,7 +151,7 @@ def probe_levels(backbone: torch.nn.Module,
     """
     if not isinstance(backbone, MaskedBackbone):
         raise ValueError(
-            f'{type(backbone).__name__} is no CMIM encoder: it has to '
+            f'{type(backbone).__name__} is not a CMIM encoder: it has to '
             'subclass mmmedmask.models.cmim.MaskedBackbone and implement '
             'forward_stem and forward_stages')
     training = {name: module.training for name, module in
@@ -193,9 +194,7 @@ class MaskedResNetMixin(MaskedBackbone):
     """
 
     def __init__(self, *args, mask_at: str = 'conv1', **kwargs) -> None:
-        if mask_at not in MASK_POSITIONS:
-            raise ValueError(f'mask_at must be one of {MASK_POSITIONS}, got '
-                             f'{mask_at!r}')
+        check_choice('mask_at', mask_at, MASK_POSITIONS)
         super().__init__(*args, **kwargs)
         self.mask_at = mask_at
 
@@ -276,9 +275,7 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
                  out_indices: Sequence[int] = (0, 1, 2, 3),
                  gap_before_final_norm: bool = False,
                  **kwargs) -> None:
-        if gap_before_final_norm:
-            raise ValueError('gap_before_final_norm must be False: CMIM '
-                             'decodes feature maps, got True')
+        check_choice('gap_before_final_norm', gap_before_final_norm, [False])
         super().__init__(
             *args,
             out_indices=list(out_indices),

@@ -36,8 +36,8 @@ class CMIM(BaseSelfSupervisor):
         init_cfg: Initialisation.
 
     Raises:
-        ValueError: If the backbone is no CMIM encoder, or the sizes of views,
-            mask patches, levels and decoder tokens do not divide.
+        ValueError: If the backbone is not a CMIM encoder, or the sizes of
+            views, mask patches, levels and decoder tokens do not divide.
     """
 
     def __init__(self,
@@ -98,31 +98,45 @@ class CMIM(BaseSelfSupervisor):
             ``loss``, and ``target_share``, the share of pixels that count
             (MMEngine adds up whatever has "loss" in its name).
         """
-        prediction, weight = self.reconstruct(inputs)
-        return dict(
-            loss=self.head.loss(prediction, inputs['key'], weight),  # Eq. 7
-            target_share=weight.mean())
-
-    def reconstruct(self, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reconstruct the key view from the masked query view, Eq. 1 to 6.
-
-        Args:
-            inputs: Output of the data preprocessor, see :meth:`loss`.
-
-        Returns:
-            The prediction (B, C, H, W) and where it is asked for,
-            ``t2(t1^-1(m))``, (B, 1, H, W).
-        """
         theta = relative_theta(inputs['theta_query'], inputs['theta_key'])
         embeddings = self.encode(inputs['query'], inputs['mask'])  # Eq. 1-3
-        warped = self.neck.warp(embeddings, theta,
-                                inputs['separable'])  # Eq. 4
-        prediction = self.neck(warped)  # Eq. 5-6
+        embeddings = self.neck.warp(embeddings, theta,
+                                    inputs['separable'])  # Eq. 4
+        combined = self.neck.combine(embeddings)  # Eq. 5
+        prediction = self.neck.decode(combined)  # Eq. 6
+        weight = self.target_weight(inputs, theta)  # t2(t1^-1(m))
+        loss = self.head.loss(prediction, inputs['key'], weight)  # Eq. 7
+        return dict(loss=loss, target_share=weight.mean())
+
+    def target_weight(self, inputs: dict,
+                      theta: torch.Tensor) -> torch.Tensor:
+        """Where the prediction counts: the masked pixels of the key view.
+
+        Args:
+            inputs: See :meth:`loss`.
+            theta: Key to query, shape (B, 3, 3).
+
+        Returns:
+            ``t2(t1^-1(m))``, shape (B, 1, H, W), 1 = counts.
+        """
         size = tuple(inputs['key'].shape[-2:])
         weight = warp_mask(inputs['mask'], theta, size)
         # Rotated views can look beyond the tile, where there is no target.
-        weight = weight * inside_frame(inputs['theta_key'], size)
-        return prediction, weight
+        return weight * inside_frame(inputs['theta_key'], size)
+
+    def reconstruct(self, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reconstruct the key view as :meth:`loss` does, for pictures.
+
+        Args:
+            inputs: See :meth:`loss`.
+
+        Returns:
+            The prediction (B, C, H, W) and :meth:`target_weight`.
+        """
+        theta = relative_theta(inputs['theta_query'], inputs['theta_key'])
+        embeddings = self.encode(inputs['query'], inputs['mask'])
+        warped = self.neck.warp(embeddings, theta, inputs['separable'])
+        return self.neck(warped), self.target_weight(inputs, theta)
 
     def encode(self, images: torch.Tensor,
                mask: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 
 from mmmedmask.functional.patchify import patchify, unpatchify
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice, check_integer
 
 REDUCTIONS = ('batch', 'image')
 
@@ -43,7 +44,7 @@ class CMIMHead(BaseModule):
 
     Raises:
         ValueError: If ``reduction`` is unknown, ``sync_weight`` is asked
-            for with ``'image'``, or ``patch_size`` is no pixel.
+            for with ``'image'``, or ``patch_size`` is below 1.
     """
 
     def __init__(self,
@@ -52,28 +53,25 @@ class CMIMHead(BaseModule):
                  reduction: str = 'batch',
                  sync_weight: bool = False) -> None:
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise ValueError(f'reduction must be one of {REDUCTIONS}, got '
-                             f'{reduction!r}')
         if sync_weight and reduction != 'batch':
             raise ValueError("sync_weight=True needs reduction='batch', got "
                              f'{reduction!r}')
-        if patch_size < 1:
-            raise ValueError(f'patch_size must be at least 1, got '
-                             f'{patch_size}')
         self.norm_pix = norm_pix
-        self.patch_size = patch_size
-        self.reduction = reduction
+        self.patch_size = check_integer('patch_size', patch_size)
+        self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         self.sync_weight = sync_weight
 
     def target(self, images: torch.Tensor) -> torch.Tensor:
         """What is to be predicted for key views (B, C, H, W)."""
         if not self.norm_pix:
             return images
-        grid_size = tuple(side // self.patch_size
-                          for side in images.shape[-2:])
         mean, std = patch_statistics(images, self.patch_size)
-        patches = (patchify(images, self.patch_size) - mean) / std
+        return self._from_patches(
+            (patchify(images, self.patch_size) - mean) / std, images)
+
+    def _from_patches(self, patches: torch.Tensor,
+                      like: torch.Tensor) -> torch.Tensor:
+        grid_size = tuple(side // self.patch_size for side in like.shape[-2:])
         return unpatchify(patches, self.patch_size, grid_size)
 
     def to_pixels(self, prediction: torch.Tensor,
@@ -89,11 +87,9 @@ class CMIMHead(BaseModule):
         """
         if not self.norm_pix:
             return prediction
-        grid_size = tuple(side // self.patch_size
-                          for side in images.shape[-2:])
         mean, std = patch_statistics(images, self.patch_size)
-        patches = patchify(prediction, self.patch_size) * std + mean
-        return unpatchify(patches, self.patch_size, grid_size)
+        return self._from_patches(
+            patchify(prediction, self.patch_size) * std + mean, images)
 
     def loss(self, prediction: torch.Tensor, images: torch.Tensor,
              weight: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ import torch
 
 from mmmedmask.functional.affine import is_axis_aligned
 from mmmedmask.functional.masking import num_masked_patches, random_patch_mask
-from mmmedmask.functional.randomness import per_sample_uniform
 from mmmedmask.functional.views import (
     VIEW_DRAWS,
     draw_view,
@@ -15,6 +14,7 @@ from mmmedmask.functional.views import (
 )
 from mmmedmask.models.layers.view_preprocessor import TileViewPreprocessor
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice, check_integer, check_range
 
 VIEW_SOURCES = ('device', 'loader')
 
@@ -49,7 +49,6 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
         seed: Seed of the draws; None takes the run's.
-        non_blocking: Copy to the device without waiting.
 
     Raises:
         ValueError: If an argument is outside its range, or a colour step is
@@ -70,32 +69,18 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                  data_range: float = 255.0,
                  view_source: str = 'device',
                  color_impl: str = 'auto',
-                 seed: int | None = None,
-                 non_blocking: bool = True) -> None:
-        if not 0 < mask_ratio < 1:
-            raise ValueError(f'mask_ratio must be in (0, 1), got {mask_ratio}')
-        if patch_size < 1:
-            raise ValueError(f'patch_size must be at least 1, got '
-                             f'{patch_size}')
-        if view_source not in VIEW_SOURCES:
-            raise ValueError(f'view_source must be one of {VIEW_SOURCES}, '
-                             f'got {view_source!r}')
+                 seed: int | None = None) -> None:
+        check_range('mask_ratio', mask_ratio, 0, 1, True, True)
+        check_integer('patch_size', patch_size)
+        check_choice('view_source', view_source, VIEW_SOURCES)
         if view_source == 'loader' and (views or color is not None
                                         or same_view):
             raise ValueError(
                 "with view_source='loader' the transform CMIMTwoViews makes "
                 'the views: give views, color and same_view there, got '
                 f'views={views}, color={color}, same_view={same_view}')
-        super().__init__(
-            mean=mean,
-            std=std,
-            view_size=view_size,
-            views=views,
-            color=color,
-            data_range=data_range,
-            color_impl=color_impl,
-            seed=seed,
-            non_blocking=non_blocking)
+        super().__init__(mean, std, view_size, views, color, data_range,
+                         color_impl, seed)
         if any(side % patch_size for side in self.view_size):
             raise ValueError(f'view_size {self.view_size} must be a '
                              f'multiple of patch_size {patch_size}')
@@ -126,10 +111,8 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             ``theta_query`` and ``theta_key`` (B, 3, 3), float32, and
             ``separable``, True if every view is axis-aligned.
         """
-        num_patches = math.prod(self.grid_size)
-        uniform = per_sample_uniform(self.run_seed(), self.current_step(),
-                                     self.sample_indices(data_samples),
-                                     VIEW_DRAWS + num_patches)
+        uniform = self.draw(data_samples,
+                            VIEW_DRAWS + math.prod(self.grid_size))
         if self.view_source == 'loader':
             query, key, theta_query, theta_key = self.loaded_views(
                 images, data_samples)

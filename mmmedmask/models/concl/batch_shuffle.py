@@ -10,16 +10,16 @@ import torch
 from mmengine.dist import all_gather, get_rank, get_world_size
 
 from mmmedmask.functional.randomness import sample_generator, stream_seed
+from mmmedmask.models.layers.sample_draws import run_info
 
 
-def shuffle_batch(batch: torch.Tensor, seed: int, step: int
+def shuffle_batch(batch: torch.Tensor, seed: int | None
                   ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Take this rank's share of the shuffled batches of all ranks.
 
     Args:
         batch: Shape (B, ...), B the same on all ranks.
-        seed: Seed of the run, the same on all ranks.
-        step: Iteration, counted from 0.
+        seed: Seed of the draws, the same on all ranks; None takes the run's.
 
     Returns:
         The share, of the shape of ``batch``, and the order of all samples
@@ -28,7 +28,9 @@ def shuffle_batch(batch: torch.Tensor, seed: int, step: int
     size = get_world_size()
     if size == 1:
         return batch, None
-    generator = sample_generator(stream_seed(seed, 'batch shuffle'), step, 0)
+    seed = run_info('seed') if seed is None else seed
+    generator = sample_generator(
+        stream_seed(seed, 'batch shuffle'), run_info('iter'), 0)
     order = torch.randperm(size * len(batch), generator=generator)
     return _own_share(batch, order), order
 

@@ -18,14 +18,14 @@ from mmmedmask.functional.concepts import (
     pool_labels,
     random_cells,
 )
-from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
 from mmmedmask.models.concl.batch_shuffle import (
     shuffle_batch,
     unshuffle_batch,
 )
 from mmmedmask.models.concl.key_queue import KeyQueue
-from mmmedmask.models.layers.run_info import run_info
+from mmmedmask.models.layers.sample_draws import run_info
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer, check_range
 
 
 @MODELS.register_module()
@@ -71,18 +71,7 @@ class ConCL(BaseSelfSupervisor):
                  concept_weight: float = 1.0,
                  warm_up_epochs: int = 20,
                  init_cfg: dict | None = None) -> None:
-        if not 0 < momentum < 1:
-            raise ValueError(f'momentum must be in (0, 1), got {momentum}')
-        if not 0 <= concept_weight <= 1:
-            raise ValueError(
-                f'concept_weight must be in [0, 1], got {concept_weight}')
-        for name, value, least in (('num_concepts', num_concepts, 1),
-                                   ('kmeans_iterations', kmeans_iterations,
-                                    1), ('warm_up_epochs', warm_up_epochs,
-                                         0)):
-            if value < least:
-                raise ValueError(
-                    f'{name} must be at least {least}, got {value}')
+        check_range('momentum', momentum, 0, 1, True, True)
         super().__init__(
             backbone=backbone,
             neck=neck,
@@ -96,10 +85,13 @@ class ConCL(BaseSelfSupervisor):
             nn.Sequential(self.backbone, self.neck), momentum)
         self.instance_queue = KeyQueue(queue_len, feat_dims)
         self.concept_queue = KeyQueue(queue_len, feat_dims)
-        self.num_concepts = num_concepts
-        self.kmeans_iterations = kmeans_iterations
-        self.concept_weight = concept_weight
-        self.warm_up_epochs = warm_up_epochs
+        self.num_concepts = check_integer('num_concepts', num_concepts)
+        self.kmeans_iterations = check_integer('kmeans_iterations',
+                                               kmeans_iterations)
+        self.concept_weight = check_range('concept_weight', concept_weight,
+                                          0, 1)
+        self.warm_up_epochs = check_integer('warm_up_epochs', warm_up_epochs,
+                                            0)
 
     @property
     def warming_up(self) -> bool:
@@ -123,18 +115,17 @@ class ConCL(BaseSelfSupervisor):
         query_map = self.encode(self.backbone, inputs['query'])[-1]
         key_map, reference_map = self.encode_keys(inputs)
         with torch.autocast(query_map.device.type, enabled=False):
-            instance = self.contrast_instances(query_map, key_map)
+            instance = self.contrast_instances(query_map, key_map)  # MoCo
+            losses = dict(loss=instance, instance_nce=instance.detach())
             if self.warming_up:
-                return dict(loss=instance, instance_nce=instance.detach())
+                return losses
             labels = self.find_concepts(reference_map, data_samples)
             concept, pairs = self.contrast_concepts(query_map, key_map,
                                                     labels, inputs)
             weight = self.concept_weight
-            return dict(
-                loss=weight * concept + (1 - weight) * instance,
-                instance_nce=instance.detach(),
-                concept_nce=concept.detach(),
-                concept_pairs=pairs)
+            loss = weight * concept + (1 - weight) * instance
+        return losses | dict(loss=loss, concept_nce=concept.detach(),
+                             concept_pairs=pairs)
 
     def encode(self, encoder: nn.Module,
                images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -169,9 +160,8 @@ class ConCL(BaseSelfSupervisor):
         self.key_encoder.update_parameters(
             nn.Sequential(self.backbone, self.neck))
         encoder = self.key_encoder.module[0]
-        views = self.data_preprocessor
-        shuffled, order = shuffle_batch(inputs['key'], views.run_seed(),
-                                        views.current_step())
+        shuffled, order = shuffle_batch(inputs['key'],
+                                        self.data_preprocessor.seed)
         key_map = unshuffle_batch(self.encode(encoder, shuffled)[-1], order)
         if self.warming_up:
             return key_map, None
@@ -214,11 +204,9 @@ class ConCL(BaseSelfSupervisor):
         Returns:
             The concept of each cell, in [0, K), shape (B, h, w).
         """
-        views = self.data_preprocessor
         height, width = reference_map.shape[-2:]
-        uniform = per_sample_uniform(
-            stream_seed(views.run_seed(), 'concepts'), views.current_step(),
-            views.sample_indices(data_samples), height * width)
+        uniform = self.data_preprocessor.draw(data_samples, height * width,
+                                              stream='concepts')
         start = random_cells(uniform, self.num_concepts)
         labels, _ = cosine_kmeans(
             reference_map.flatten(2).mT, start.to(reference_map.device),

@@ -4,8 +4,9 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
 
-from mmmedmask.functional.key_queue import queue_contrast
+from mmmedmask.functional.contrastive_losses import queue_contrast
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_positive
 
 
 @MODELS.register_module()
@@ -24,10 +25,7 @@ class ConCLHead(BaseModule):
 
     def __init__(self, temperature: float = 0.2) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(
-                f'temperature must be positive, got {temperature}')
-        self.temperature = temperature
+        self.temperature = check_positive('temperature', temperature)
 
     def loss(self,
              query: torch.Tensor,

@@ -1,21 +1,22 @@
 """A queue of keys that is the same on all ranks."""
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_gather
 from torch import nn
 
-from mmmedmask.functional.key_queue import enqueue, unit_keys
+from mmmedmask.util.checks import check_integer
 
 
 class KeyQueue(nn.Module):
     """The newest keys of all ranks, kept with the checkpoint.
 
     It is a ring: neither the batch nor the number of valid keys has to
-    divide its length.
+    divide its length. It starts with random directions.
 
     Args:
-        length: Number of keys.
-        dims: Length of a key.
+        length: Number of keys L.
+        dims: Length of a key D.
 
     Raises:
         ValueError: If a size is below 1.
@@ -23,10 +24,8 @@ class KeyQueue(nn.Module):
 
     def __init__(self, length: int, dims: int) -> None:
         super().__init__()
-        if length < 1 or dims < 1:
-            raise ValueError('length and dims must be at least 1, got '
-                             f'{length} and {dims}')
-        self.register_buffer('keys', unit_keys(length, dims))
+        shape = check_integer('length', length), check_integer('dims', dims)
+        self.register_buffer('keys', F.normalize(torch.randn(shape), dim=1))
         self.register_buffer('pointer', torch.zeros(1, dtype=torch.long))
 
     @torch.no_grad()
@@ -34,6 +33,9 @@ class KeyQueue(nn.Module):
                 keys: torch.Tensor,
                 valid: torch.Tensor | None = None) -> None:
         """Replace the oldest keys by those of all ranks, rank by rank.
+
+        The number of valid keys is not read from the device, so nothing
+        waits for it.
 
         Args:
             keys: Keys of this rank, shape (N, D), N the same on all ranks.
@@ -46,6 +48,18 @@ class KeyQueue(nn.Module):
             valid = keys.new_ones(len(keys), dtype=torch.bool)
         keys = torch.cat(all_gather(keys.contiguous()))
         valid = torch.cat(all_gather(valid.contiguous()))
+        length = len(self.keys)
+        if len(keys) > length:
+            raise ValueError(
+                f'a queue of {length} cannot take {len(keys)} keys at once; '
+                'it has to be longer, or the batch smaller')
+        count = valid.sum()
+        # Valid keys first, in their order; then the place that each takes.
+        order = (~valid).byte().argsort(stable=True)
+        place = torch.arange(length, device=keys.device) - self.pointer
+        place = place % length
+        source = order[place.clamp(max=len(keys) - 1)]
         # New tensors: the backward pass still needs the former keys.
-        self.keys, self.pointer = enqueue(self.keys, self.pointer, keys,
-                                          valid)
+        self.keys = torch.where((place < count)[:, None],
+                                keys[source].to(self.keys.dtype), self.keys)
+        self.pointer = (self.pointer + count) % length

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch
 
 from mmmedmask.functional.affine import relative_theta
-from mmmedmask.functional.randomness import per_sample_uniform
 from mmmedmask.functional.reference_view import resample_cubic, union_crops
 from mmmedmask.functional.views import (
     COLOR_DRAWS,
@@ -41,7 +40,6 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
         color_impl: See
             :class:`~mmmedmask.models.layers.view_preprocessor.TileViewPreprocessor`.
         seed: Seed of the draws; None takes the run's.
-        non_blocking: Copy to the device without waiting.
 
     Raises:
         ValueError: If an argument is outside its range, views are rotated
@@ -57,10 +55,9 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
                  color: dict | None = None,
                  data_range: float = 255.0,
                  color_impl: str = 'auto',
-                 seed: int | None = None,
-                 non_blocking: bool = True) -> None:
+                 seed: int | None = None) -> None:
         super().__init__(mean, std, view_size, views, color, data_range,
-                         color_impl, seed, non_blocking)
+                         color_impl, seed)
         if not self.family.axis_aligned:
             raise ValueError(
                 'the views of ConCL are boxes: max_angle and max_shear must '
@@ -80,9 +77,7 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
             ``theta_query`` and ``theta_key`` (B, 3, 3), float32, which map
             coordinates of the view to those of the reference.
         """
-        uniform = per_sample_uniform(self.run_seed(), self.current_step(),
-                                     self.sample_indices(data_samples),
-                                     VIEW_DRAWS + COLOR_DRAWS)
+        uniform = self.draw(data_samples, VIEW_DRAWS + COLOR_DRAWS)
         *views, theta_query, theta_key = self.draw_views(images, uniform)
         query, key, reference = map(self.normalise, views)
         return dict(

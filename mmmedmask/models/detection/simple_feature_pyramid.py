@@ -13,6 +13,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer
 
 NORM_EPS = 1e-6
 
@@ -47,13 +48,8 @@ class SimpleFeaturePyramid(BaseModule):
         if in_channels < 4 or in_channels % 4:
             raise ValueError('in_channels must be a positive multiple of 4, '
                              f'got {in_channels}')
-        if out_channels < 1:
-            raise ValueError(
-                f'out_channels must be positive, got {out_channels}')
-        if num_outs < 4:
-            raise ValueError('num_outs must be at least 4 (strides 4, 8, 16 '
-                             f'and 32), got {num_outs}')
-        self.num_outs = num_outs
+        check_integer('out_channels', out_channels)
+        self.num_outs = check_integer('num_outs', num_outs, 4)
         half, quarter = in_channels // 2, in_channels // 4
         resizings = (
             (nn.Sequential(

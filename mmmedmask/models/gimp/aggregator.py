@@ -15,22 +15,24 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmmedmask.functional.grid_convolution import (
-    grid_convolution,
-    stack_cells,
-)
+from mmmedmask.functional.bags import check_padded_bags, without_padding
 from mmmedmask.functional.nystrom import (
-    check_num_landmarks,
     class_token_row,
     packed_attention,
     split_bags,
 )
-from mmmedmask.functional.patch_grid import grid_cells
-from mmmedmask.models.layers import check_padded_bags, without_padding
+from mmmedmask.functional.patch_grid import (
+    grid_cells,
+    grid_convolution,
+    stack_cells,
+)
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice, check_integer
 
 ATTENTIONS = ('nystrom', 'exact')
 MASK_TOKENS = ('learnable', 'zeros')
+# Sides of the kernels of TransMIL's position encoding, the largest first.
+POSITION_KERNELS = (7, 5, 3)
 
 
 class ValueConvolution(nn.Module):
@@ -93,9 +95,6 @@ class NystromLayer(BaseModule):
         attn: ``'nystrom'`` or ``'exact'``.
         conv_kernel: Tokens that the convolution of the values sees, odd; 0
             leaves it out.
-        iterations: Iterations of the pseudo-inverse.
-        cls_landmark: Whether a bag's first token is a landmark of its own;
-            else it is pooled with the tokens that follow.
         drop_rate: Dropout behind the output projection.
         init_cfg: Initialisation.
 
@@ -109,28 +108,20 @@ class NystromLayer(BaseModule):
                  num_landmarks: int = 256,
                  attn: str = 'nystrom',
                  conv_kernel: int = 33,
-                 iterations: int = 6,
-                 cls_landmark: bool = False,
                  drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        if num_heads < 1 or embed_dims < 1 or embed_dims % num_heads:
+        if check_integer('embed_dims', embed_dims) % check_integer(
+                'num_heads', num_heads):
             raise ValueError('embed_dims must be a multiple of num_heads '
                              f'{num_heads}, got {embed_dims}')
-        if attn not in ATTENTIONS:
-            raise ValueError(
-                f'attn must be one of {ATTENTIONS}, got {attn!r}')
-        if conv_kernel < 0 or (conv_kernel and conv_kernel % 2 == 0):
+        if conv_kernel and check_integer('conv_kernel', conv_kernel) % 2 == 0:
             raise ValueError('conv_kernel must be odd, or 0 for none, got '
                              f'{conv_kernel}')
-        if iterations < 1:
-            raise ValueError(
-                f'iterations must be at least 1, got {iterations}')
-        check_num_landmarks(num_landmarks, cls_landmark)
+        check_choice('attn', attn, ATTENTIONS)
+        check_integer('num_landmarks', num_landmarks)
         self.num_heads = num_heads
         self.num_landmarks = num_landmarks if attn == 'nystrom' else None
-        self.iterations = iterations
-        self.cls_landmark = cls_landmark
         self.norm = nn.LayerNorm(embed_dims)
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
         self.value_conv = ValueConvolution(
@@ -168,8 +159,7 @@ class NystromLayer(BaseModule):
         """
         query, key, value = self.project(tokens)
         output = packed_attention(query, key, value, lengths,
-                                  self.num_landmarks, self.iterations,
-                                  self.cls_landmark)
+                                  self.num_landmarks)
         del query, key
         if self.value_conv is not None:
             # Into the convolution's result, which nothing else needs.
@@ -188,10 +178,9 @@ class NystromLayer(BaseModule):
         Returns:
             For each bag a tensor of shape (H, N_i), float32.
         """
-        pairs = zip(*(split_bags(one, lengths)
-                      for one in self.project(tokens, 2)), strict=True)
-        rows = [class_token_row(query, key, self.num_landmarks, None,
-                                self.iterations, self.cls_landmark)
+        pairs = zip(*(split_bags(part, lengths)
+                      for part in self.project(tokens, 2)), strict=True)
+        rows = [class_token_row(query, key, self.num_landmarks)
                 for query, key in pairs]
         return [row for group in rows for row in group]
 
@@ -206,16 +195,13 @@ class GridPositions(nn.Module):
 
     Args:
         embed_dims: Dimensions of the tokens, d.
-        kernel_sizes: Cells that the kernels see, odd, the largest first.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 kernel_sizes: Sequence[int] = (7, 5, 3)) -> None:
+    def __init__(self, embed_dims: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Conv2d(embed_dims, embed_dims, size, groups=embed_dims)
-            for size in kernel_sizes)
+            for size in POSITION_KERNELS)
 
     def kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of all kernels, (d, 1, k, k), and of all biases, (d, )."""
@@ -271,12 +257,8 @@ class NystromAggregator(BaseModule):
             attention.
         attn: ``'nystrom'``, or ``'exact'`` with the same parameters.
         conv_kernel: See :class:`NystromLayer`.
-        iterations: Iterations of the pseudo-inverse.
-        cls_landmark: See :class:`NystromLayer`.
         ppeg: Whether the first layer is followed by
             :class:`GridPositions`, which needs coordinates.
-        ppeg_step: Pixels between neighbouring patches; None: found for each
-            bag, see :func:`~mmmedmask.functional.patch_grid.grid_step`.
         mask_token: What a masked patch is replaced by behind the embedding:
             a ``'learnable'`` vector or ``'zeros'``.
         final_norm: Whether the output is normalised (LayerNorm).
@@ -298,10 +280,7 @@ class NystromAggregator(BaseModule):
                  num_landmarks: int = 256,
                  attn: str = 'nystrom',
                  conv_kernel: int = 33,
-                 iterations: int = 6,
-                 cls_landmark: bool = False,
                  ppeg: bool = False,
-                 ppeg_step: int | None = None,
                  mask_token: str = 'learnable',
                  final_norm: bool = True,
                  drop_rate: float = 0.0,
@@ -309,19 +288,10 @@ class NystromAggregator(BaseModule):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
-        for name, value in (('in_dims', in_dims), ('num_layers', num_layers)):
-            if value < 1:
-                raise ValueError(f'{name} must be at least 1, got {value}')
-        if mask_token not in MASK_TOKENS:
-            raise ValueError(f'mask_token must be one of {MASK_TOKENS}, got '
-                             f'{mask_token!r}')
-        if ppeg_step is not None and (not ppeg or ppeg_step < 1):
-            raise ValueError('ppeg_step must be at least 1 pixel and goes '
-                             f'with ppeg=True, got {ppeg_step} with '
-                             f'ppeg={ppeg}')
-        self.in_dims = in_dims
+        check_integer('num_layers', num_layers)
+        check_choice('mask_token', mask_token, MASK_TOKENS)
+        self.in_dims = check_integer('in_dims', in_dims)
         self.embed_dims = embed_dims
-        self.ppeg_step = ppeg_step
         self.with_cp = with_cp
         self.embed = nn.Linear(in_dims, embed_dims)
         self.cls_token = nn.Parameter(torch.empty(1, embed_dims))
@@ -329,7 +299,7 @@ class NystromAggregator(BaseModule):
             1, embed_dims)) if mask_token == 'learnable' else None
         self.layers = nn.ModuleList(
             NystromLayer(embed_dims, num_heads, num_landmarks, attn,
-                         conv_kernel, iterations, cls_landmark, drop_rate)
+                         conv_kernel, drop_rate)
             for _ in range(num_layers))
         self.positions = GridPositions(embed_dims) if ppeg else None
         self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
@@ -379,14 +349,7 @@ class NystromAggregator(BaseModule):
              coords: torch.Tensor | None) -> Bags:
         """Embed, mask and lay the bags one after the other.
 
-        Args:
-            patches: See :meth:`forward`, as the others.
-            valid: See :meth:`forward`.
-            mask: See :meth:`forward`.
-            coords: See :meth:`forward`.
-
-        Returns:
-            The bags.
+        Takes what :meth:`forward` takes.
         """
         batch_size, count = patches.shape[:2]
         if valid is None:
@@ -429,7 +392,7 @@ class NystromAggregator(BaseModule):
         Returns:
             Rows and columns, (N_i, 2) each, int64.
         """
-        return [grid_cells(bag, self.ppeg_step) if len(bag) else bag.long()
+        return [grid_cells(bag) if len(bag) else bag.long()
                 for bag in coords.split(counts)]
 
     def run_layers(self, bags: Bags, count: int) -> torch.Tensor:
@@ -464,10 +427,10 @@ class NystromAggregator(BaseModule):
         """What the class token looks at, for heat maps.
 
         Args:
-            patches: See :meth:`forward`, as the others.
-            valid: See :meth:`forward`.
-            mask: See :meth:`forward`.
-            coords: See :meth:`forward`.
+            patches: See :meth:`forward`, as the next three.
+            valid: See there.
+            mask: See there.
+            coords: See there.
             layer: Which layer's attention, as an index.
 
         Returns:
@@ -478,13 +441,11 @@ class NystromAggregator(BaseModule):
         Raises:
             ValueError: As :meth:`forward`, or if there is no such layer.
         """
-        if not -len(self.layers) <= layer < len(self.layers):
-            raise ValueError(f'layer must be an index of {len(self.layers)} '
-                             f'layers, got {layer}')
+        count = len(self.layers)
+        layer = check_integer('layer', layer, -count, count - 1) % count
         self.check_inputs(patches, valid, mask, coords)
         valid = without_padding(valid)
         bags = self.pack(patches, valid, mask, coords)
-        layer %= len(self.layers)
         tokens = self.run_layers(bags, layer)
         rows = [row[:, 1:] for row in self.layers[layer].class_token_rows(
             tokens, bags.lengths)]

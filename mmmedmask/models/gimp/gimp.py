@@ -12,18 +12,18 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
 from mmmedmask.models.gimp.gene_cache import (
     WITHOUT_GENES,
     GeneVectorCache,
 )
-from mmmedmask.models.layers.run_info import run_info
-from mmmedmask.models.slide_omic.heads import class_labels
-from mmmedmask.models.slide_omic.parts import (
+from mmmedmask.models.layers.sample_draws import draw_for_samples
+from mmmedmask.models.slide_omic.classifier import (
     build_part,
     build_preprocessor,
 )
+from mmmedmask.models.slide_omic.heads import class_labels
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice
 
 MODES = ('loss', 'tensor')
 
@@ -144,11 +144,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         Raises:
             ValueError: If ``mode`` is unknown.
         """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'tensor':
-            return self.extract_feat(inputs, data_samples)
-        raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
+        run = self.loss if check_choice('mode', mode, MODES) == 'loss' \
+            else self.extract_feat
+        return run(inputs, data_samples)
 
     def loss(self, inputs: dict, data_samples: Sequence[DataSample]) -> dict:
         """One training step, Eq. 1 to 4.
@@ -256,29 +254,10 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
 
     def draw_triplets(
             self, data_samples: Sequence[DataSample]) -> torch.Tensor | None:
-        """What ``mining='random'`` draws from; None if nothing is drawn.
-
-        Args:
-            data_samples: Samples with ``sample_idx``.
-
-        Returns:
-            Shape (B, 2), float64, from the seed, the iteration and the
-            sample.
-
-        Raises:
-            ValueError: If a sample has no index.
-        """
+        """What ``mining='random'`` draws from, (B, 2); None for the others."""
         if getattr(self.contrast_head, 'mining', None) != 'random':
             return None
-        indices = [sample.get('sample_idx') for sample in data_samples]
-        if None in indices:
-            raise ValueError(
-                "mining='random' draws from the metainfo sample_idx, which "
-                f'case {data_samples[indices.index(None)].get("case_id")} '
-                'lacks; mmmedmask.PackSlideOmicInputs provides it')
-        seed = run_info('seed') if self.seed is None else self.seed
-        return per_sample_uniform(
-            stream_seed(seed, 'triplets'), run_info('iter'), indices, 2)
+        return draw_for_samples(data_samples, 2, self.seed, 'triplets')
 
     def extract_feat(
         self,

@@ -13,10 +13,13 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmmedmask.models.gimp.gene_inputs import check_gene_encoder, check_genes
+from mmmedmask.models.gimp.gene_encoders import GeneEncoder
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice, check_integer
 
 PROJECTIONS = ('shared', 'separate')
+# Hidden dimensions of an MLP per dimension of a token.
+MLP_RATIO = 4
 
 
 class SelfAttentionBlock(BaseModule):
@@ -25,7 +28,6 @@ class SelfAttentionBlock(BaseModule):
     Args:
         embed_dims: Dimensions of the tokens, d.
         num_heads: Heads, H, a divisor of d.
-        mlp_ratio: Hidden dimensions of the MLP per dimension of a token.
         drop_rate: Dropout of the attention, its output and the MLP's.
         init_cfg: Initialisation.
 
@@ -36,17 +38,13 @@ class SelfAttentionBlock(BaseModule):
     def __init__(self,
                  embed_dims: int,
                  num_heads: int,
-                 mlp_ratio: float = 4.0,
                  drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         if num_heads < 1 or embed_dims % num_heads:
             raise ValueError('embed_dims must be a multiple of num_heads '
                              f'{num_heads}, got {embed_dims}')
-        if int(embed_dims * mlp_ratio) < 1:
-            raise ValueError(
-                f'mlp_ratio must be positive, got {mlp_ratio}')
-        hidden = int(embed_dims * mlp_ratio)
+        hidden = MLP_RATIO * embed_dims
         self.num_heads = num_heads
         self.drop_rate = drop_rate
         self.norm1 = nn.LayerNorm(embed_dims)
@@ -106,7 +104,7 @@ class FragmentProjection(BaseModule):
 
 
 @MODELS.register_module()
-class GroupMSA(BaseModule):
+class GroupMSA(GeneEncoder):
     """Fragments of genes, attention inside groups of them and among groups.
 
     ``(B, G)`` is cut into N_f fragments of f = ceil(G / N_f) neighbours in
@@ -128,7 +126,6 @@ class GroupMSA(BaseModule):
         num_heads: Heads of each attention.
         intra_layers: Layers inside groups.
         inter_layers: Layers among groups.
-        mlp_ratio: See :class:`SelfAttentionBlock`.
         projection: ``'shared'``: one linear layer for all fragments, as in
             the paper. ``'separate'``: one for each fragment, so that it can
             tell apart genes that stand at the same place in two fragments.
@@ -151,7 +148,6 @@ class GroupMSA(BaseModule):
                  num_heads: int = 8,
                  intra_layers: int = 1,
                  inter_layers: int = 1,
-                 mlp_ratio: float = 4.0,
                  projection: str = 'shared',
                  position: bool = True,
                  drop_rate: float = 0.0,
@@ -159,28 +155,19 @@ class GroupMSA(BaseModule):
                  final_norm: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
-            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
-        check_gene_encoder(num_genes, embed_dims, drop_rate=drop_rate,
-                           gene_drop_rate=gene_drop_rate)
-        if not 1 <= num_fragments <= num_genes:
-            raise ValueError(
-                f'num_fragments must be in [1, num_genes {num_genes}], got '
-                f'{num_fragments}')
+            num_genes, embed_dims,
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02),
+            drop_rate=drop_rate, gene_drop_rate=gene_drop_rate)
+        check_integer('num_fragments', num_fragments, 1, num_genes)
         if num_groups < 1 or num_fragments % num_groups:
             valid = [count for count in range(1, num_fragments + 1)
                      if num_fragments % count == 0]
             raise ValueError(
                 f'num_groups must divide num_fragments {num_fragments}, got '
                 f'{num_groups}; valid are {valid}')
-        if intra_layers < 1 or inter_layers < 1:
-            raise ValueError(
-                'intra_layers and inter_layers must be at least 1, got '
-                f'{intra_layers} and {inter_layers}')
-        if projection not in PROJECTIONS:
-            raise ValueError(f'projection must be one of {PROJECTIONS}, got '
-                             f'{projection!r}')
-        self.num_genes = num_genes
-        self.embed_dims = embed_dims
+        check_integer('intra_layers', intra_layers)
+        check_integer('inter_layers', inter_layers)
+        check_choice('projection', projection, PROJECTIONS)
         self.num_fragments = num_fragments
         self.num_groups = num_groups
         self.fragment_size = math.ceil(num_genes / num_fragments)
@@ -210,10 +197,10 @@ class GroupMSA(BaseModule):
                 nn.init.trunc_normal_(token, std=0.02)
         self.drop = nn.Dropout(drop_rate)
         self.intra = nn.ModuleList(
-            SelfAttentionBlock(embed_dims, num_heads, mlp_ratio, drop_rate)
+            SelfAttentionBlock(embed_dims, num_heads, drop_rate)
             for _ in range(intra_layers))
         self.inter = nn.ModuleList(
-            SelfAttentionBlock(embed_dims, num_heads, mlp_ratio, drop_rate)
+            SelfAttentionBlock(embed_dims, num_heads, drop_rate)
             for _ in range(inter_layers))
         self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
 
@@ -247,7 +234,7 @@ class GroupMSA(BaseModule):
         Raises:
             ValueError: If the shape is another.
         """
-        check_genes(genes, self.num_genes)
+        self.check_genes(genes)
         missing = self.num_fragments * self.fragment_size - self.num_genes
         fragments = F.pad(self.gene_drop(genes), (0, missing)).unflatten(
             1, (self.num_fragments, self.fragment_size))

@@ -1,13 +1,6 @@
 """Bricks that the models of two or more methods use."""
 
-from mmmedmask.models.layers.bag_checks import (
-    check_padded_bags,
-    without_padding,
-)
 from mmmedmask.models.layers.frozen_teacher import FrozenTeacher
 from mmmedmask.models.layers.gene_sets import gene_set_places, read_gene_sets
 
-__all__ = [
-    'FrozenTeacher', 'check_padded_bags', 'gene_set_places', 'read_gene_sets',
-    'without_padding'
-]
+__all__ = ['FrozenTeacher', 'gene_set_places', 'read_gene_sets']

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from mmengine.logging import print_log
 
+from mmmedmask.util.checks import check_integer
+
 # The version of an Ensembl id, which differs between annotations.
 _VERSION = re.compile(r'^(ENSG\d{11})\.\d+$')
 _SHOWN = 5
@@ -42,22 +44,20 @@ def gene_set_places(
         FileNotFoundError: If a file is not there.
     """
     if isinstance(gene_sets, int):
-        if not 1 <= gene_sets <= num_genes:
-            raise ValueError(f'gene_sets must be in [1, {num_genes}], the '
-                             f'number of genes, got {gene_sets}')
+        check_integer('gene_sets', gene_sets, 1, num_genes)
         return list(torch.arange(num_genes).tensor_split(gene_sets))
     if isinstance(gene_sets, str):
         return _file_places(gene_sets, num_genes, gene_list)
     if not gene_sets:
         raise ValueError(f'gene_sets has no set, got {gene_sets!r}')
     places = []
-    for number, one in enumerate(gene_sets):
-        wanted = sorted(set(one))
-        if not wanted or wanted[0] < 0 or wanted[-1] >= num_genes:
+    for number, gene_set in enumerate(gene_sets):
+        genes = sorted(set(gene_set))
+        if not genes or genes[0] < 0 or genes[-1] >= num_genes:
             raise ValueError(
                 f'gene set {number} must be places in [0, {num_genes}), got '
-                f'{list(one)[:_SHOWN]}')
-        places.append(torch.tensor(wanted, dtype=torch.int64))
+                f'{list(gene_set)[:_SHOWN]}')
+        places.append(torch.tensor(genes, dtype=torch.int64))
     return places
 
 
@@ -76,16 +76,16 @@ def _file_places(path: str, num_genes: int,
     place_of = {_name(gene): place for place, gene in enumerate(gene_list)}
     places, missing = [], set()
     for name, genes in read_gene_sets(path).items():
-        found = sorted({place_of[gene] for gene in genes
+        known = sorted({place_of[gene] for gene in genes
                         if gene in place_of})
         missing |= {gene for gene in genes if gene not in place_of}
-        if not found:
+        if not known:
             raise ValueError(
                 f'{path}: none of the {len(genes)} genes of the set '
                 f'{name!r} is in gene_list; it has names such as '
                 f'{list(place_of)[:_SHOWN]}, the set has '
                 f'{sorted(genes)[:_SHOWN]}')
-        places.append(torch.tensor(found, dtype=torch.int64))
+        places.append(torch.tensor(known, dtype=torch.int64))
     used = len(torch.cat(places).unique())
     print_log(
         f'{path}: {len(places)} sets with {used} of {num_genes} genes; '

@@ -4,7 +4,6 @@ From torchvision, from timm where it is installed, or any backbone with maps.
 How their weights are found is a matter of :mod:`mmmedmask.apis`.
 """
 
-import difflib
 import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,6 +12,9 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+
+from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nearest import did_you_mean
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 """Mean of ImageNet's channels (R, G, B) in 8-bit units."""
@@ -24,6 +26,8 @@ BLOCK3_SUFFIX = '-block3'
 _BLOCK3_LAYERS = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2',
                   'layer3')
 _NUM_CLASSES = 1000
+# Side of the empty tile that tells the size of a feature, in pixels.
+_PROBE_SIZE = 64
 
 
 class TileEncoder(nn.Module):
@@ -42,8 +46,6 @@ class TileEncoder(nn.Module):
         std: What they are divided by.
         input_size: Side in pixels that tiles are resized to first; None
             takes tiles as they are.
-        probe_size: Side of the empty tile that tells ``dims`` where
-            ``input_size`` is None.
 
     Raises:
         ValueError: If ``mean`` or ``std`` is not three numbers, a size is
@@ -55,15 +57,14 @@ class TileEncoder(nn.Module):
                  name: str,
                  mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD,
-                 input_size: int | None = None,
-                 probe_size: int = 64) -> None:
+                 input_size: int | None = None) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
                 'tiles have the channels R, G, B: mean and std need three '
                 f'numbers, std above 0, got {tuple(mean)} and {tuple(std)}')
-        if input_size is not None and input_size < 1:
-            raise ValueError(f'input_size must be positive, got {input_size}')
+        if input_size is not None:
+            check_integer('input_size', input_size)
         # Backbones of mmpretrain return nothing from train() and eval().
         network.eval()
         self.network = network
@@ -72,7 +73,7 @@ class TileEncoder(nn.Module):
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
-        side = input_size or probe_size
+        side = input_size or _PROBE_SIZE
         with torch.inference_mode():
             self.dims = self(
                 torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
@@ -129,9 +130,8 @@ def torchvision_network(name: str) -> nn.Module:
     base = name.removesuffix(BLOCK3_SUFFIX)
     known = torchvision.models.list_models(module=torchvision.models)
     if base not in known:
-        near = difflib.get_close_matches(base, known, n=3)
-        raise ValueError(
-            f'torchvision has no classifier {base!r}; near are {near}')
+        raise ValueError(f'torchvision has no classifier {base!r}.'
+                         f'{did_you_mean(base, known, count=3)}')
     network = torchvision.models.get_model(base, weights=None)
     if base != name:
         return _cut_after_block3(network, name)
@@ -178,8 +178,8 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
             f"the encoder 'timm:{name}' needs timm, which is not installed: "
             'pip install timm, or take one of torchvision') from error
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(f'timm has no network {name!r}; near are {near}')
+        raise ValueError(f'timm has no network {name!r}.'
+                         f'{did_you_mean(name, timm.list_models(), count=3)}')
     network = timm.create_model(name, pretrained=False, num_classes=0)
     settings = dict(network.pretrained_cfg)
     size = settings.get('input_size', (3, None, None))[-1]

@@ -15,16 +15,15 @@ from mmmedmask.models.layers.color import (
     augment_colors_kornia,
     augment_colors_torchvision,
 )
-from mmmedmask.models.layers.run_info import run_info
+from mmmedmask.models.layers.sample_draws import draw_for_samples
+from mmmedmask.util.checks import check_choice, check_integer, check_positive
 
 
 class TileViewPreprocessor(BaseDataPreprocessor):
     """What the preprocessors of methods that draw views of tiles share.
 
     Loader workers only have to decode. A subclass draws what its method
-    needs in :meth:`training_inputs`, from numbers that the seed of the run,
-    the iteration and the sample's index determine, so that nothing depends
-    on workers, ranks or a resume.
+    needs in :meth:`training_inputs`, from the numbers of :meth:`draw`.
 
     Args:
         mean: Mean of each channel, in stored units. Its length is the number
@@ -39,7 +38,6 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
         seed: Seed of the draws; None takes the run's.
-        non_blocking: Copy to the device without waiting.
 
     Raises:
         ValueError: If an argument is outside its range, or a colour step is
@@ -57,25 +55,18 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                  color: dict | None = None,
                  data_range: float = 255.0,
                  color_impl: str = 'auto',
-                 seed: int | None = None,
-                 non_blocking: bool = True) -> None:
-        super().__init__(non_blocking=non_blocking)
+                 seed: int | None = None) -> None:
+        super().__init__(non_blocking=True)
         if len(mean) != len(std) or len(mean) == 0:
             raise ValueError('mean and std need one value per channel, got '
                              f'{len(mean)} and {len(std)} values')
-        if min(std) <= 0:
-            raise ValueError(f'std must be positive, got {tuple(std)}')
+        check_positive('std', min(std))
         if isinstance(view_size, int):
             view_size = (view_size, view_size)
-        if len(view_size) != 2 or min(view_size) < 1:
+        if len(view_size) != 2:
             raise ValueError('view_size must be a side or (h, w), in pixels, '
                              f'got {tuple(view_size)}')
-        if color_impl not in COLOR_IMPLEMENTATIONS:
-            raise ValueError(
-                f'color_impl must be one of {COLOR_IMPLEMENTATIONS}, '
-                f'got {color_impl!r}')
-        if data_range <= 0:
-            raise ValueError(f'data_range must be positive, got {data_range}')
+        check_integer('view_size', min(view_size))
         self.in_channels = len(mean)
         self.view_size = tuple(view_size)
         self.family = ViewFamily(**views or {})
@@ -92,8 +83,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                 "color_impl='torchvision' works on 8 bits and 1 or 3 "
                 f'channels, got data_range {data_range} and '
                 f"{self.in_channels} channels; use 'kornia' or 'auto'")
-        self.data_range = data_range
-        self.color_impl = color_impl
+        self.data_range = check_positive('data_range', data_range)
+        self.color_impl = check_choice('color_impl', color_impl,
+                                       COLOR_IMPLEMENTATIONS)
         self.seed = seed
         shape = (1, self.in_channels, 1, 1)
         self.register_buffer(
@@ -249,24 +241,12 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         """Subtract the mean and divide by the standard deviation."""
         return (images - self.mean) / self.std
 
-    def sample_indices(self, data_samples: Sequence | None) -> list[int]:
-        """Indices of the samples in their data set."""
-        try:
-            return [
-                int(sample.metainfo['sample_idx']) for sample in data_samples
-            ]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                'every data sample needs the metainfo sample_idx, from '
-                'which its views are drawn; mmmedmask.PackTile provides '
-                'it') from error
+    def draw(self,
+             data_samples: Sequence | None,
+             count: int,
+             stream: str | None = None) -> torch.Tensor:
+        """Draw ``count`` numbers for each sample, from the model's seed.
 
-    def run_seed(self) -> int:
-        """Seed of the draws."""
-        if self.seed is not None:
-            return self.seed
-        return run_info('seed')
-
-    def current_step(self) -> int:
-        """Iteration of the running loop, 0 outside of one."""
-        return run_info('iter')
+        See :func:`~mmmedmask.models.layers.sample_draws.draw_for_samples`.
+        """
+        return draw_for_samples(data_samples, count, self.seed, stream)

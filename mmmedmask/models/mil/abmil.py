@@ -7,8 +7,7 @@ ICML 2018.
 import torch
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
-from mmmedmask.models.mil.attention_scores import AttentionScores
-from mmmedmask.models.mil.base import BagAggregator
+from mmmedmask.models.mil.base import AttentionScores, BagAggregator
 from mmmedmask.registry import MODELS
 
 

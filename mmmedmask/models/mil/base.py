@@ -1,11 +1,88 @@
-"""What all bag classifiers do: embed each patch, then pool."""
+"""What bag classifiers share: scaled features, embedding, attention scores."""
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmmedmask.models.layers import check_padded_bags, without_padding
-from mmmedmask.models.mil.feature_norm import FeatureNorm
+from mmmedmask.functional.bags import check_padded_bags, without_padding
+from mmmedmask.util.checks import check_integer
+
+
+class FeatureNorm(nn.Module):
+    """Batch normalisation of patches without affine parameters.
+
+    Features of many encoders vary little around a large mean; a linear
+    layer at its usual initialisation then sees the mean alone. In training
+    every dimension is scaled by the mean and variance of all patches of the
+    batch, in evaluation by the average of these over all training batches:
+    features do not change while a model is trained, so that each batch
+    counts as much (Ioffe and Szegedy, ICML 2015, algorithm 1, with a
+    cumulative average).
+
+    Batches of fewer than two patches have no variance: they are scaled as in
+    evaluation and teach nothing.
+
+    Args:
+        in_dims: Dimensions of the patch features, D.
+    """
+
+    def __init__(self, in_dims: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(in_dims, momentum=None, affine=False)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Scale patches.
+
+        Args:
+            patches: The patches of all bags without padding, shape (T, D).
+
+        Returns:
+            Shape (T, D), in the type of the statistics: float32 under
+            autocast, too.
+        """
+        patches = patches.to(self.norm.running_mean.dtype)
+        if not self.training or len(patches) > 1:
+            return self.norm(patches)
+        return F.batch_norm(patches, self.norm.running_mean,
+                            self.norm.running_var, eps=self.norm.eps)
+
+
+class AttentionScores(nn.Module):
+    """Ilse et al., equation 8 (``w tanh(V h)``), or 9 with a gate.
+
+    Args:
+        embed_dims: Dimensions of a patch's token, d.
+        hidden_dims: Dimensions inside.
+        num_scores: Scores of a patch, K.
+        gated: Whether ``tanh(V h)`` is multiplied by ``sigmoid(U h)``.
+
+    Raises:
+        ValueError: If ``hidden_dims`` is below 1.
+    """
+
+    def __init__(self, embed_dims: int, hidden_dims: int,
+                 num_scores: int = 1, gated: bool = True) -> None:
+        super().__init__()
+        check_integer('attention_dims', hidden_dims)
+        self.hidden = nn.Linear(embed_dims, hidden_dims)
+        self.gate = nn.Linear(embed_dims, hidden_dims) if gated else None
+        # A constant would leave the softmax over patches as it is.
+        self.score = nn.Linear(hidden_dims, num_scores, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Score patches.
+
+        Args:
+            tokens: Shape (B, N, d).
+
+        Returns:
+            Shape (B, K, N).
+        """
+        hidden = self.hidden(tokens).tanh()
+        if self.gate is not None:
+            hidden = hidden * self.gate(tokens).sigmoid()
+        return self.score(hidden).transpose(1, 2)
 
 
 class BagAggregator(BaseModule):
@@ -28,7 +105,7 @@ class BagAggregator(BaseModule):
         drop_rate: Dropout of the embedded patches.
         norm_features: Whether features are first scaled by their mean and
             variance over the training bags, see
-            :class:`~mmmedmask.models.mil.feature_norm.FeatureNorm`.
+            :class:`FeatureNorm`.
         init_cfg: Initialisation.
 
     Attributes:
@@ -53,11 +130,9 @@ class BagAggregator(BaseModule):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg or dict(
             type='Xavier', layer='Linear', distribution='normal'))
-        check_positive(in_dims=in_dims)
-        if embed_dims is not None:
-            check_positive(embed_dims=embed_dims)
-        self.in_dims = in_dims
-        self.embed_dims = in_dims if embed_dims is None else embed_dims
+        self.in_dims = check_integer('in_dims', in_dims)
+        self.embed_dims = in_dims if embed_dims is None \
+            else check_integer('embed_dims', embed_dims)
         self.feature_norm = FeatureNorm(
             in_dims) if norm_features else nn.Identity()
         layers = [] if embed_dims is None else [
@@ -162,13 +237,6 @@ class BagAggregator(BaseModule):
             padding, with sum 1 over each bag that has a patch.
         """
         raise NotImplementedError
-
-
-def check_positive(**values: int) -> None:
-    """Raise a ValueError for the first value that is below 1."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f'{name} must be at least 1, got {value}')
 
 
 def check_unmasked(module: BaseModule, mask: torch.Tensor | None) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.functional.smooth_svm import smooth_top1_svm
-from mmmedmask.models.mil.attention_scores import AttentionScores
-from mmmedmask.models.mil.base import BagAggregator, check_positive
+from mmmedmask.models.mil.base import AttentionScores, BagAggregator
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice, check_integer, check_range
 
 INSTANCE_LOSSES = ('svm', 'ce')
 
@@ -32,7 +32,6 @@ class CLAM(BagAggregator):
         num_classes: Classes, K.
         embed_dims: See :class:`BagAggregator`.
         attention_dims: Dimensions of the hidden layer that scores patches.
-        gated: Whether it has a gate.
         num_instances: Patches of each kind, B.
         exclusive_classes: Whether a patch can be evidence of one class alone
             (CLAM's ``subtyping``).
@@ -53,7 +52,6 @@ class CLAM(BagAggregator):
                  num_classes: int,
                  embed_dims: int | None = 512,
                  attention_dims: int = 256,
-                 gated: bool = True,
                  num_instances: int = 8,
                  exclusive_classes: bool = True,
                  instance_loss: str = 'svm',
@@ -63,21 +61,16 @@ class CLAM(BagAggregator):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(in_dims, embed_dims, drop_rate, norm_features,
                          init_cfg)
-        check_positive(num_classes=num_classes, num_instances=num_instances)
-        if instance_loss not in INSTANCE_LOSSES:
-            raise ValueError(f'instance_loss must be one of '
-                             f'{INSTANCE_LOSSES}, got {instance_loss!r}')
-        if instance_weight < 0:
-            raise ValueError('instance_weight must be at least 0, got '
-                             f'{instance_weight}')
-        self.num_classes = num_classes
-        self.num_instances = num_instances
+        self.num_classes = check_integer('num_classes', num_classes)
+        self.num_instances = check_integer('num_instances', num_instances)
         self.exclusive_classes = exclusive_classes
-        self.instance_loss = instance_loss
-        self.instance_weight = instance_weight
+        self.instance_loss = check_choice('instance_loss', instance_loss,
+                                          INSTANCE_LOSSES)
+        self.instance_weight = check_range('instance_weight',
+                                           instance_weight, 0)
         self.scores = AttentionScores(
             self.embed_dims, attention_dims,
-            num_classes if self.class_wise else 1, gated)
+            num_classes if self.class_wise else 1)
         # Two scores for each class: not this class, this class.
         self.instance_fc = nn.Linear(self.embed_dims, 2 * num_classes)
 
@@ -154,24 +147,17 @@ class CLAM(BagAggregator):
         kept = torch.arange(most, device=tokens.device) < sizes[:, None, None]
         bags = torch.arange(num_bags, device=tokens.device)[:, None, None]
         return tuple(
-            one.expand_as(places).flatten() for one in (
+            part.expand_as(places).flatten() for part in (
                 bags, places, classes[..., None], targets[..., None].long(),
                 shares[..., None] * kept))
 
     def _extremes(self, scores: torch.Tensor, valid: torch.Tensor | None,
                   classes: torch.Tensor, most: int,
                   largest: bool) -> torch.Tensor:
-        """Places of the extreme scores, the most extreme first.
+        """Places of the ``most`` largest or smallest scores, best first.
 
-        Args:
-            scores: Shape (B, K or 1, N).
-            valid: Shape (B, N), bool, or None.
-            classes: Whose scores count, shape (B, C), int64.
-            most: Places of each.
-            largest: Whether the largest scores are meant.
-
-        Returns:
-            Shape (B, C, most), int64; those of padding are last.
+        Of the scores (B, K or 1, N) those of ``classes`` (B, C) count; the
+        places are (B, C, most), int64, those of padding last.
         """
         rows = classes if self.class_wise else torch.zeros_like(classes)
         chosen = scores.gather(

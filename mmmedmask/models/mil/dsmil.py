@@ -14,8 +14,9 @@ from mmmedmask.functional.bags import (
     masked_softmax,
     weighted_sum,
 )
-from mmmedmask.models.mil.base import BagAggregator, check_positive
+from mmmedmask.models.mil.base import BagAggregator
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer, check_range
 
 
 @MODELS.register_module()
@@ -56,12 +57,10 @@ class DSMIL(BagAggregator):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(in_dims, embed_dims, drop_rate, norm_features,
                          init_cfg)
-        check_positive(num_classes=num_classes, query_dims=query_dims)
-        if instance_weight < 0:
-            raise ValueError('instance_weight must be at least 0, got '
-                             f'{instance_weight}')
-        self.num_classes = num_classes
-        self.instance_weight = instance_weight
+        check_integer('query_dims', query_dims)
+        self.num_classes = check_integer('num_classes', num_classes)
+        self.instance_weight = check_range('instance_weight',
+                                           instance_weight, 0)
         self.instance_fc = nn.Linear(self.embed_dims, num_classes)
         self.query = nn.Linear(self.embed_dims, query_dims)
         self.value = nn.Linear(self.embed_dims, self.embed_dims, bias=False)

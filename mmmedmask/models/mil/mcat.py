@@ -11,13 +11,13 @@ from torch import nn
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.models.layers import gene_set_places
-from mmmedmask.models.mil.attention_scores import AttentionScores
 from mmmedmask.models.mil.base import (
+    AttentionScores,
     BagAggregator,
-    check_positive,
     check_unmasked,
 )
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer
 
 
 class GeneSetTokens(nn.Module):
@@ -32,7 +32,7 @@ class GeneSetTokens(nn.Module):
     def __init__(self, places: Sequence[torch.Tensor], embed_dims: int,
                  drop_rate: float) -> None:
         super().__init__()
-        self.sizes = [len(one) for one in places]
+        self.sizes = [len(genes) for genes in places]
         # In the checkpoint: networks of other genes must not be loaded.
         self.register_buffer('places', torch.cat(list(places)))
         self.networks = nn.ModuleList(
@@ -126,7 +126,6 @@ class MCAT(BagAggregator):
         FileNotFoundError: If a file is not there.
     """
 
-    class_wise = False
     uses_genes = True
 
     def __init__(self,
@@ -142,12 +141,11 @@ class MCAT(BagAggregator):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(in_dims, embed_dims, drop_rate, norm_features,
                          init_cfg)
-        check_positive(num_genes=num_genes, num_layers=num_layers,
-                       num_heads=num_heads)
-        if embed_dims % num_heads:
+        check_integer('num_layers', num_layers)
+        if embed_dims % check_integer('num_heads', num_heads):
             raise ValueError('embed_dims must be a multiple of num_heads '
                              f'{num_heads}, got {embed_dims}')
-        self.num_genes = num_genes
+        self.num_genes = check_integer('num_genes', num_genes)
         self.gene_tokens = GeneSetTokens(
             gene_set_places(gene_sets, num_genes, gene_list), embed_dims,
             drop_rate)
@@ -215,12 +213,7 @@ class MCAT(BagAggregator):
             has_genes: torch.Tensor | None = None) -> torch.Tensor:
         """How much each patch counts for each set of genes.
 
-        Args:
-            patches: See :meth:`forward`, as the others.
-            valid: See there.
-            coords: See there.
-            genes: See there.
-            has_genes: See there.
+        Takes what :meth:`forward` takes.
 
         Returns:
             Shape (B, S, N), float32 or float64, zero at padding, with sum 1

@@ -9,15 +9,7 @@ from mmmedmask.registry import MODELS
 
 @MODELS.register_module()
 class MeanPool(BagAggregator):
-    """The mean of the patches.
-
-    Args:
-        in_dims: See :class:`BagAggregator`, as the others.
-        embed_dims: See there.
-        drop_rate: See there.
-        norm_features: See there.
-        init_cfg: See there.
-    """
+    """The mean of the patches; arguments as :class:`BagAggregator`."""
 
     def pool(self, tokens: torch.Tensor,
              valid: torch.Tensor | None) -> torch.Tensor:
@@ -38,12 +30,7 @@ class MeanPool(BagAggregator):
 class MaxPool(BagAggregator):
     """The largest value of the patches in each dimension.
 
-    Args:
-        in_dims: See :class:`BagAggregator`, as the others.
-        embed_dims: See there.
-        drop_rate: See there.
-        norm_features: See there.
-        init_cfg: See there.
+    Arguments as :class:`BagAggregator`.
     """
 
     def pool(self, tokens: torch.Tensor,

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from mmmedmask.functional.bags import check_padded_bags
 from mmmedmask.models.gimp.aggregator import NystromAggregator
-from mmmedmask.models.layers import check_padded_bags
-from mmmedmask.models.mil.base import check_unmasked
-from mmmedmask.models.mil.feature_norm import FeatureNorm
+from mmmedmask.models.mil.base import FeatureNorm, check_unmasked
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice
 
 COORDINATE_CHOICES = ('raise', 'square')
 
@@ -36,10 +36,7 @@ class TransMIL(NystromAggregator):
         num_heads: Heads per layer.
         num_landmarks: Landmarks of a layer.
         attn: ``'nystrom'`` or ``'exact'``.
-        conv_kernel: See :class:`~mmmedmask.models.gimp.NystromAggregator`,
-            as the next two.
-        iterations: See there.
-        ppeg_step: See there.
+        conv_kernel: See :class:`~mmmedmask.models.gimp.NystromAggregator`.
         without_coords: ``'raise'``, or ``'square'`` to fold bags without
             coordinates to a square.
         drop_rate: Dropout behind each layer's output projection.
@@ -63,8 +60,6 @@ class TransMIL(NystromAggregator):
                  num_landmarks: int = 256,
                  attn: str = 'nystrom',
                  conv_kernel: int = 33,
-                 iterations: int = 6,
-                 ppeg_step: int | None = None,
                  without_coords: str = 'raise',
                  drop_rate: float = 0.1,
                  norm_features: bool = False,
@@ -78,17 +73,13 @@ class TransMIL(NystromAggregator):
             num_landmarks,
             attn,
             conv_kernel,
-            iterations,
             ppeg=True,
-            ppeg_step=ppeg_step,
             mask_token='zeros',
             drop_rate=drop_rate,
             with_cp=with_cp,
             init_cfg=init_cfg)
-        if without_coords not in COORDINATE_CHOICES:
-            raise ValueError(f'without_coords must be one of '
-                             f'{COORDINATE_CHOICES}, got {without_coords!r}')
-        self.without_coords = without_coords
+        self.without_coords = check_choice('without_coords', without_coords,
+                                           COORDINATE_CHOICES)
         # By names, so that the layer's is the same without the first.
         norm = {'norm': FeatureNorm(in_dims)} if norm_features else {}
         self.embed = nn.Sequential(

@@ -1,8 +1,8 @@
 """MSMAE: masking driven by supervised attention (arXiv 2305.05871)."""
 
 from mmmedmask.models.msmae.attention import (
-                                              class_token_attention,
-                                              normalize_attention,
+    class_token_attention,
+    normalize_attention,
 )
 from mmmedmask.models.msmae.classifier import MSMAEClassifier
 from mmmedmask.models.msmae.decoder import MSMAEDecoder

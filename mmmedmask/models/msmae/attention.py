@@ -1,19 +1,133 @@
-"""What the class token looks at: the map that drives the masking.
+"""MSMAE's attention maps, and the masking that follows them.
 
-Equations 4 and 5 of MSMAE (arXiv 2305.05871), for any vision transformer of
-mmpretrain.
+Equations 4 to 7 of MSMAE (arXiv 2305.05871): what the class token of a vision
+transformer looks at becomes a map of the whole image. A map that
+``mmmedmask.AttentionMaskHook`` attached to a sample becomes the weights of
+its crop's tokens, and these are drawn from.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmmedmask.functional.attention_masking import (
+    TokenPartition,
+    map_to_patches,
+    partition_tokens,
+)
+from mmmedmask.models.layers.sample_draws import draw_for_samples
+from mmmedmask.util.checks import check_choice
+
 WEIGHT_NORMS = ('per_head', 'mean_heads')
+# Left-right and top-bottom.
+FLIPS = {
+    None: (False, False),
+    'horizontal': (True, False),
+    'vertical': (False, True),
+    'diagonal': (True, True)
+}
+
+
+class AttentionMasking:
+    """What MSMAE and its classifier share, for models with a ``backbone``.
+
+    Attributes:
+        masking: ``'attention'`` follows the samples' maps, ``'random'``
+            leaves them to one side.
+        ratios_without_maps: Shares to mask and to throw away where chance
+            alone decides; None refuses samples without maps.
+    """
+
+    masking = 'attention'
+    ratios_without_maps: tuple[float, float] | None = None
+
+    def set_masking(self, mask_ratio: float, throw_ratio: float,
+                    weight_norm: str, seed: int | None) -> None:
+        """Check and keep how tokens are masked.
+
+        Args:
+            mask_ratio: Share of tokens that are masked, r.
+            throw_ratio: Share of tokens that are thrown away, t.
+            weight_norm: See :func:`normalize_attention`.
+            seed: Seed of the masking; None takes the run's.
+        """
+        self.mask_ratio = mask_ratio
+        self.throw_ratio = throw_ratio
+        self.weight_norm = check_choice('weight_norm', weight_norm,
+                                        WEIGHT_NORMS)
+        self.seed = seed
+
+    def attention_maps(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the class token looks at in whole images, Eq. 4 and 5.
+
+        Args:
+            inputs: Normalised images (B, C, H, W).
+
+        Returns:
+            Shape (B, rows, columns), float32 in [0, 1].
+        """
+        return normalize_attention(
+            class_token_attention(self.backbone, inputs), self.weight_norm)
+
+    def partition(self, inputs: torch.Tensor,
+                  data_samples: Sequence[DataSample]) -> TokenPartition:
+        """Decide which tokens are masked, thrown away and visible, Eq. 6, 7.
+
+        Args:
+            inputs: Images (B, C, H, W).
+            data_samples: Samples with ``sample_idx``, and with the maps that
+                the masking follows.
+
+        Returns:
+            The partition.
+
+        Raises:
+            ValueError: If maps or the samples' crops are missing.
+        """
+        grid_size = self.backbone.grid_size(inputs)
+        # The bare seed, not one of a stream of its own: all runs of
+        # docs/results.md drew so.
+        uniform = draw_for_samples(
+            data_samples, grid_size[0] * grid_size[1], self.seed)
+        noise = -torch.log1p(-uniform).to(
+            device=inputs.device, dtype=torch.float32)
+        ratios = self.mask_ratio, self.throw_ratio
+        weights = patch_weights(data_samples, grid_size, inputs.device) \
+            if self.masking == 'attention' else None
+        if weights is None:
+            if self.ratios_without_maps is None:
+                raise ValueError(
+                    'samples have no attention_map: add '
+                    'mmmedmask.AttentionMaskHook with begin=0 to '
+                    "custom_hooks, or set masking='random'")
+            weights, ratios = torch.ones_like(noise), self.ratios_without_maps
+        return partition_tokens(weights, noise, *ratios)
+
+
+def check_unmixed(data_preprocessor: nn.Module) -> None:
+    """Refuse Mixup and CutMix: a mixed image has no map.
+
+    Args:
+        data_preprocessor: A model's data preprocessor.
+
+    Raises:
+        ValueError: If it mixes images.
+    """
+    augments = getattr(data_preprocessor, 'batch_augments', None)
+    if augments is not None:
+        names = [type(augment).__name__ for augment in augments.augments]
+        raise ValueError(
+            f'{names} mix images, and a mixed image has no attention map; '
+            'remove them from train_cfg or the data preprocessor, or set '
+            'mask_ratio and throw_ratio to 0')
 
 
 def class_token_attention(vit: nn.Module,
                           images: torch.Tensor) -> torch.Tensor:
-    """Attention of the class token to the patches in the last layer.
+    """Attention of the class token to the patches in the last layer, Eq. 4.
 
     Only what the row of the class token needs is computed of the last layer:
     its query and all keys.
@@ -47,11 +161,9 @@ def class_token_row(attention: nn.Module,
     """
     dims = attention.embed_dims
     weight, bias = attention.qkv.weight, attention.qkv.bias
-    query_bias, key_bias = (None, None) if bias is None else (
-        bias[:dims], bias[dims:2 * dims])
     heads = (attention.num_heads, attention.head_dims)
-    query = F.linear(tokens[:, :1], weight[:dims], query_bias)
-    key = F.linear(tokens, weight[dims:2 * dims], key_bias)
+    query = F.linear(tokens[:, :1], weight[:dims], bias[:dims])
+    key = F.linear(tokens, weight[dims:2 * dims], bias[dims:2 * dims])
     with torch.autocast(tokens.device.type, enabled=False):
         query = query.float().unflatten(-1, heads).transpose(1, 2)
         key = key.float().unflatten(-1, heads).transpose(1, 2)
@@ -61,7 +173,7 @@ def class_token_row(attention: nn.Module,
 
 def normalize_attention(attention: torch.Tensor,
                         weight_norm: str = 'per_head') -> torch.Tensor:
-    """Bring attention to [0, 1] and average over the heads.
+    """Bring attention to [0, 1] and average over the heads, Eq. 5.
 
     Args:
         attention: Shape (B, num_heads, rows, columns).
@@ -77,7 +189,7 @@ def normalize_attention(attention: torch.Tensor,
     Raises:
         ValueError: If ``weight_norm`` is unknown.
     """
-    check_weight_norm(weight_norm)
+    check_choice('weight_norm', weight_norm, WEIGHT_NORMS)
     attention = attention.float()
     if weight_norm == 'mean_heads':
         attention = attention.mean(dim=1, keepdim=True)
@@ -88,8 +200,66 @@ def normalize_attention(attention: torch.Tensor,
     return scaled.mean(dim=1)
 
 
-def check_weight_norm(weight_norm: str) -> None:
-    """Raise a ValueError if a normalisation is unknown."""
-    if weight_norm not in WEIGHT_NORMS:
-        raise ValueError(f'weight_norm must be one of {WEIGHT_NORMS}, got '
-                         f'{weight_norm!r}')
+def patch_weights(data_samples: Sequence[DataSample],
+                  grid_size: tuple[int, int],
+                  device: torch.device) -> torch.Tensor | None:
+    """Read the attached maps at the tokens of the samples' crops.
+
+    Args:
+        data_samples: Samples, of which all or none have ``attention_map``,
+            shape (gh, gw), with the metainfo ``crop_box``, ``flip`` and
+            ``flip_direction``.
+        grid_size: Tokens of the crops as (rows, columns).
+        device: Where the weights are needed.
+
+    Returns:
+        Shape (B, rows * columns), float32, or None if no sample has a map.
+
+    Raises:
+        ValueError: If only some have one, or a sample's crop is not known.
+    """
+    maps = [sample.get('attention_map') for sample in data_samples]
+    missing = [sample.get('img_path') for sample, attention_map in zip(
+        data_samples, maps, strict=True) if attention_map is None]
+    if len(missing) == len(maps):
+        return None
+    if missing:
+        raise ValueError(
+            f'{len(missing)} of {len(maps)} samples have no attention_map, '
+            f'the first is {missing[0]}')
+    boxes, flips = zip(*map(crop_of, data_samples), strict=True)
+    # Stacked where they are, so that one tensor moves, not one per sample;
+    # autocast knows no stack of float16 on a CPU.
+    with torch.autocast(maps[0].device.type, enabled=False):
+        stacked = torch.stack(maps).to(device=device, dtype=torch.float32)
+    return map_to_patches(
+        stacked, torch.tensor(boxes, dtype=torch.float32, device=device),
+        torch.tensor(flips, device=device), grid_size)
+
+
+def crop_of(
+    sample: DataSample
+) -> tuple[tuple[float, float, float, float], tuple[bool, bool]]:
+    """Which part of its image a sample shows.
+
+    Args:
+        sample: A sample with the metainfo of its crop.
+
+    Returns:
+        The box (x0, y0, x1, y1) in fractions of the image, and whether it is
+        mirrored left-right and top-bottom.
+
+    Raises:
+        ValueError: If the metainfo is missing.
+    """
+    box = sample.get('crop_box')
+    if box is None:
+        raise ValueError(
+            f'{sample.get("img_path")} has an attention_map but no crop_box: '
+            'use mmmedmask.RandomResizedCrop or mmmedmask.ResizeImage, and '
+            "name 'crop_box', 'flip' and 'flip_direction' in PackTile's "
+            'meta_keys')
+    direction = sample.get('flip_direction') if sample.get('flip') else None
+    check_choice(f'flip_direction of {sample.get("img_path")}', direction,
+                 FLIPS)
+    return tuple(box), FLIPS[direction]

@@ -6,26 +6,17 @@ import torch
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
 
-from mmmedmask.functional.attention_masking import (
-    TokenPartition,
-    partition_tokens,
-    token_counts,
-)
-from mmmedmask.models.msmae.attention import (
-    check_weight_norm,
-    class_token_attention,
-    normalize_attention,
-)
+from mmmedmask.functional.attention_masking import token_counts
+from mmmedmask.models.msmae.attention import AttentionMasking, check_unmixed
 from mmmedmask.models.msmae.encoder import MSMAEViT
-from mmmedmask.models.msmae.msmae import check_unmixed
-from mmmedmask.models.msmae.partition import exponential_noise, patch_weights
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice
 
 MASKINGS = ('attention', 'random')
 
 
 @MODELS.register_module()
-class MSMAEClassifier(ImageClassifier):
+class MSMAEClassifier(AttentionMasking, ImageClassifier):
     """Image classifier whose training masks by attention, Eq. 8.
 
     A training step runs on the visible tokens; masked and thrown tokens are
@@ -78,21 +69,14 @@ class MSMAEClassifier(ImageClassifier):
             train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
-        if masking not in MASKINGS:
-            raise ValueError(f'masking must be one of {MASKINGS}, got '
-                             f'{masking!r}')
-        check_weight_norm(weight_norm)
         if not isinstance(self.backbone, MSMAEViT):
             raise ValueError('MSMAEClassifier needs the backbone '
                              'mmmedmask.MSMAEViT, got '
                              f'{type(self.backbone).__name__}')
         rows, columns = self.backbone.patch_resolution
         token_counts(rows * columns, mask_ratio, throw_ratio)
-        self.mask_ratio = mask_ratio
-        self.throw_ratio = throw_ratio
-        self.masking = masking
-        self.weight_norm = weight_norm
-        self.seed = seed
+        self.set_masking(mask_ratio, throw_ratio, weight_norm, seed)
+        self.masking = check_choice('masking', masking, MASKINGS)
         if self.masks_tokens:
             check_unmixed(self.data_preprocessor)
 
@@ -100,6 +84,12 @@ class MSMAEClassifier(ImageClassifier):
     def masks_tokens(self) -> bool:
         """Whether training leaves tokens out."""
         return self.mask_ratio + self.throw_ratio > 0
+
+    @property
+    def ratios_without_maps(self) -> tuple[float, float] | None:
+        """Shares to mask and to throw away by chance; None: maps needed."""
+        return (self.mask_ratio, self.throw_ratio) \
+            if self.masking == 'random' else None
 
     @property
     def num_classes(self) -> int:
@@ -125,43 +115,3 @@ class MSMAEClassifier(ImageClassifier):
         if self.with_neck:
             features = self.neck(features)
         return self.head.loss(features, data_samples)
-
-    def partition(self, inputs: torch.Tensor,
-                  data_samples: Sequence[DataSample]) -> TokenPartition:
-        """Decide which tokens are masked, thrown away and visible.
-
-        Args:
-            inputs: Images (B, C, H, W).
-            data_samples: Samples.
-
-        Returns:
-            The partition.
-
-        Raises:
-            ValueError: If attention is to decide and there are no maps.
-        """
-        grid_size = self.backbone.grid_size(inputs)
-        noise = exponential_noise(data_samples, grid_size[0] * grid_size[1],
-                                  self.seed, inputs.device)
-        weights = torch.ones_like(noise)
-        if self.masking == 'attention':
-            weights = patch_weights(data_samples, grid_size, inputs.device)
-            if weights is None:
-                raise ValueError(
-                    'samples have no attention_map: add '
-                    'mmmedmask.AttentionMaskHook with begin=0 to '
-                    "custom_hooks, or set masking='random'")
-        return partition_tokens(weights, noise, self.mask_ratio,
-                                self.throw_ratio)
-
-    def attention_maps(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the class token looks at in whole images, Eq. 4 and 5.
-
-        Args:
-            inputs: Normalised images (B, C, H, W).
-
-        Returns:
-            Shape (B, rows, columns), float32 in [0, 1].
-        """
-        return normalize_attention(
-            class_token_attention(self.backbone, inputs), self.weight_norm)

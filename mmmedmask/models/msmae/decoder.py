@@ -11,6 +11,7 @@ from torch import nn
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.functional.patchify import sincos_position_embedding
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer
 
 
 @MODELS.register_module()
@@ -31,7 +32,6 @@ class MSMAEDecoder(MAEPretrainDecoder):
         embed_dims: Dimensions of the decoder's tokens, a multiple of 4.
         num_layers: Number of layers.
         num_heads: Attention heads per layer.
-        mlp_ratio: Hidden dimensions of the MLPs over ``embed_dims``.
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
         init_cfg: Initialisation.
 
@@ -47,7 +47,6 @@ class MSMAEDecoder(MAEPretrainDecoder):
                  embed_dims: int = 512,
                  num_layers: int = 8,
                  num_heads: int = 16,
-                 mlp_ratio: float = 4.0,
                  norm_cfg: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
@@ -55,9 +54,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
                for side, patch in zip(img_size, patch_size, strict=True)):
             raise ValueError(f'patch_size {tuple(patch_size)} does not '
                              f'divide img_size {tuple(img_size)}')
-        if num_layers < 1:
-            raise ValueError(f'num_layers must be at least 1, got '
-                             f'{num_layers}')
+        check_integer('num_layers', num_layers)
         rows, columns = (side // patch for side, patch in zip(
             img_size, patch_size, strict=True))
         super().__init__(
@@ -66,7 +63,6 @@ class MSMAEDecoder(MAEPretrainDecoder):
             decoder_embed_dim=embed_dims,
             decoder_depth=num_layers,
             decoder_num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
             norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
             predict_feature_dim=patch_size[0] * patch_size[1] * in_channels,
             init_cfg=init_cfg)
@@ -162,12 +158,10 @@ def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
     """
     dims = layer.attn.embed_dims
     weight, bias = layer.attn.qkv.weight, layer.attn.qkv.bias
-    query_bias, rest_bias = (None, None) if bias is None else (bias[:dims],
-                                                               bias[dims:])
     normed = layer.ln1(tokens)
     asked = slice(tokens.shape[1] - count, None)
-    query = F.linear(normed[:, asked], weight[:dims], query_bias)
-    key, value = F.linear(normed, weight[dims:], rest_bias).chunk(2, dim=-1)
+    query = F.linear(normed[:, asked], weight[:dims], bias[:dims])
+    key, value = F.linear(normed, weight[dims:], bias[dims:]).chunk(2, dim=-1)
     return finish_layer(layer, tokens[:, asked], query, key, value)
 
 

@@ -35,22 +35,18 @@ class MSMAEViT(VisionTransformer):
         out_indices: Layers whose output is returned.
         drop_rate: Dropout after embedding and in the MLPs, in [0, 1).
         drop_path_rate: Stochastic depth of the last layer, in [0, 1).
-        qkv_bias: Whether query, key and value have a bias.
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
         final_norm: Whether the last layer's output is normalised.
         out_type: ``'raw'`` (B, 1 + L, C) for pre-training, ``'avg_featmap'``
             (mean of the patch tokens, normalised) or ``'cls_token'`` for
             classification, ``'featmap'`` (B, C, h, w) for segmentation.
         frozen_stages: Layers that are not trained; -1 trains all.
-        interpolate_mode: How position embeddings are resized.
         fixed_pos_embed: Sine-cosine position embedding that is not trained,
             as in pre-training. False trains it, as in fine-tuning.
-        patch_cfg: Further arguments of mmcv's ``PatchEmbed``.
-        layer_cfgs: Further arguments of the layers.
         init_cfg: Initialisation.
 
     Raises:
-        ValueError: If patches overlap or do not divide the image.
+        ValueError: If patches do not divide the image.
     """
 
     def __init__(self,
@@ -61,15 +57,11 @@ class MSMAEViT(VisionTransformer):
                  out_indices: int | Sequence[int] = -1,
                  drop_rate: float = 0.0,
                  drop_path_rate: float = 0.0,
-                 qkv_bias: bool = True,
                  norm_cfg: dict | None = None,
                  final_norm: bool = True,
                  out_type: str = 'raw',
                  frozen_stages: int = -1,
-                 interpolate_mode: str = 'bicubic',
                  fixed_pos_embed: bool = True,
-                 patch_cfg: dict | None = None,
-                 layer_cfgs: dict | Sequence[dict] | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
         if any(side % patch
@@ -86,28 +78,16 @@ class MSMAEViT(VisionTransformer):
             if isinstance(out_indices, int) else list(out_indices),
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
-            qkv_bias=qkv_bias,
             norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
             final_norm=final_norm,
             out_type=out_type,
             frozen_stages=frozen_stages,
-            interpolate_mode=interpolate_mode,
-            patch_cfg=patch_cfg or {},
-            layer_cfgs=layer_cfgs or {},
             init_cfg=init_cfg)
         self.in_channels = in_channels
         self.patch_size = tuple(patch_size)
         self.fixed_pos_embed = fixed_pos_embed
         if fixed_pos_embed:
             self.pos_embed.requires_grad = False
-        projection = self.patch_embed.projection
-        if not (tuple(projection.kernel_size) == tuple(projection.stride) ==
-                self.patch_size and projection.groups == 1):
-            raise ValueError(
-                'patches must not overlap, or masked pixels would be seen: '
-                f'patch_size is {self.patch_size}, kernel '
-                f'{tuple(projection.kernel_size)}, stride '
-                f'{tuple(projection.stride)}')
 
     def init_weights(self) -> None:
         """Initialise as MAE does; a pre-trained checkpoint wins."""
@@ -195,10 +175,8 @@ class MSMAEViT(VisionTransformer):
         """The patch embedding, of these patches alone."""
         pixels = gather_patches(images, visible_ids, self.patch_size)
         projection = self.patch_embed.projection
-        patches = F.linear(
+        return F.linear(
             pixels.flatten(2), projection.weight.flatten(1), projection.bias)
-        norm = self.patch_embed.norm
-        return patches if norm is None else norm(patches)
 
     def _prepare_pos_embed(self, state_dict: dict[str, torch.Tensor],
                            prefix: str, *args) -> None:

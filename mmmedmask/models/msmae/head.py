@@ -11,6 +11,7 @@ from torch import nn
 
 from mmmedmask.functional.patchify import gather_patches, scatter_patches
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_range
 
 # Keeps the variance of a blank patch positive, as in MAE.
 VARIANCE_EPSILON = 1e-6
@@ -44,9 +45,7 @@ class MSMAEHead(BaseModule):
                  embed_dims: int = 768,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        if cls_weight < 0:
-            raise ValueError(
-                f'cls_weight must be at least 0, got {cls_weight}')
+        check_range('cls_weight', cls_weight, 0)
         if cls_weight > 0 and (num_classes is None or num_classes < 2):
             raise ValueError(
                 f'cls_weight {cls_weight} needs num_classes of at least 2, '

@@ -14,20 +14,14 @@ from mmpretrain.structures import DataSample
 
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
-    partition_tokens,
     token_counts,
 )
-from mmmedmask.models.msmae.attention import (
-    check_weight_norm,
-    class_token_attention,
-    normalize_attention,
-)
-from mmmedmask.models.msmae.partition import exponential_noise, patch_weights
+from mmmedmask.models.msmae.attention import AttentionMasking, check_unmixed
 from mmmedmask.registry import MODELS
 
 
 @MODELS.register_module()
-class MSMAE(BaseSelfSupervisor):
+class MSMAE(AttentionMasking, BaseSelfSupervisor):
     """Reconstruct what the class token attends to, and tell the class.
 
     While samples have no ``attention_map``, tokens are masked at random, as
@@ -88,17 +82,13 @@ class MSMAE(BaseSelfSupervisor):
             data_preprocessor=preprocessor,
             init_cfg=init_cfg)
         check_unmixed(self.data_preprocessor)
-        check_weight_norm(weight_norm)
         for ratios in ((mask_ratio, throw_ratio), (random_mask_ratio, 0.0)):
             if token_counts(self.neck.num_patches, *ratios).masked == 0:
                 raise ValueError(
                     f'a mask ratio of {ratios[0]} masks none of '
                     f'{self.neck.num_patches} tokens')
-        self.mask_ratio = mask_ratio
-        self.throw_ratio = throw_ratio
-        self.random_mask_ratio = random_mask_ratio
-        self.weight_norm = weight_norm
-        self.seed = seed
+        self.set_masking(mask_ratio, throw_ratio, weight_norm, seed)
+        self.ratios_without_maps = random_mask_ratio, 0.0
 
     @property
     def num_classes(self) -> int | None:
@@ -120,50 +110,17 @@ class MSMAE(BaseSelfSupervisor):
             and ``cross_entropy``, the same without its weight.
         """
         partition = self.partition(inputs, data_samples)  # Eq. 6, 7
-        latent, = self.backbone(inputs, partition.visible)  # Eq. 2
+        latent, = self.backbone(inputs, partition.visible)
         prediction = self.neck(latent, partition)
         losses = dict(loss_rec=self.head.reconstruction_loss(
             prediction, inputs, partition.masked))  # Eq. 1
         if self.head.cls_weight:
             cross_entropy = self.head.classification_loss(
                 latent[:, 0], data_samples)  # Eq. 2
-            losses['loss_cls'] = self.head.cls_weight * cross_entropy  # Eq. 3
-            losses['cross_entropy'] = cross_entropy.detach()
+            losses.update(
+                loss_cls=self.head.cls_weight * cross_entropy,  # Eq. 3
+                cross_entropy=cross_entropy.detach())
         return losses
-
-    def partition(self, inputs: torch.Tensor,
-                  data_samples: Sequence[DataSample]) -> TokenPartition:
-        """Decide which tokens are masked, thrown away and visible.
-
-        Args:
-            inputs: Images (B, C, H, W).
-            data_samples: Samples; with maps the attention decides, without
-                them chance alone.
-
-        Returns:
-            The partition.
-        """
-        grid_size = self.backbone.grid_size(inputs)
-        noise = exponential_noise(data_samples, grid_size[0] * grid_size[1],
-                                  self.seed, inputs.device)
-        weights = patch_weights(data_samples, grid_size, inputs.device)
-        if weights is None:
-            return partition_tokens(
-                torch.ones_like(noise), noise, self.random_mask_ratio, 0.0)
-        return partition_tokens(weights, noise, self.mask_ratio,
-                                self.throw_ratio)
-
-    def attention_maps(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the class token looks at in whole images, Eq. 4 and 5.
-
-        Args:
-            inputs: Normalised images (B, C, H, W).
-
-        Returns:
-            Shape (B, rows, columns), float32 in [0, 1].
-        """
-        return normalize_attention(
-            class_token_attention(self.backbone, inputs), self.weight_norm)
 
     def reconstruct(self, inputs: torch.Tensor,
                     partition: TokenPartition) -> torch.Tensor:
@@ -183,21 +140,3 @@ class MSMAE(BaseSelfSupervisor):
     def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode all tokens, (B, 1 + L, C) in a tuple."""
         return self.backbone(inputs)
-
-
-def check_unmixed(data_preprocessor: torch.nn.Module) -> None:
-    """Refuse Mixup and CutMix: a mixed image has no map.
-
-    Args:
-        data_preprocessor: A model's data preprocessor.
-
-    Raises:
-        ValueError: If it mixes images.
-    """
-    augments = getattr(data_preprocessor, 'batch_augments', None)
-    if augments is not None:
-        names = [type(one).__name__ for one in augments.augments]
-        raise ValueError(
-            f'{names} mix images, and a mixed image has no attention map; '
-            'remove them from train_cfg or the data preprocessor, or set '
-            'mask_ratio and throw_ratio to 0')

@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_positive, check_range
+
+# s, added to numerator and denominator of each image's Dice.
+SMOOTH = 1e-5
 
 
 @MODELS.register_module()
@@ -33,31 +37,22 @@ class BCEDiceLoss(nn.Module):
     Args:
         bce_weight: Weight of the cross-entropy, Eq. 9's lambda.
         dice_weight: Weight of the Dice loss.
-        smooth: s, added to numerator and denominator of each image.
-        loss_name: Name in the log; has to begin with ``loss`` to be trained
-            on.
 
     Raises:
-        ValueError: If a weight is negative, both are 0, or ``smooth`` is not
-            positive.
+        ValueError: If a weight is negative, or both are 0.
     """
+
+    # mmseg trains on losses whose name begins so.
+    loss_name = 'loss_bce_dice'
 
     def __init__(self,
                  bce_weight: float = 0.5,
-                 dice_weight: float = 1.0,
-                 smooth: float = 1e-5,
-                 loss_name: str = 'loss_bce_dice') -> None:
+                 dice_weight: float = 1.0) -> None:
         super().__init__()
-        if min(bce_weight, dice_weight) < 0 or bce_weight + dice_weight == 0:
-            raise ValueError(
-                'bce_weight and dice_weight must not be negative and not both '
-                f'0, got {bce_weight} and {dice_weight}')
-        if smooth <= 0:
-            raise ValueError(f'smooth must be positive, got {smooth}')
-        self.bce_weight = bce_weight
-        self.dice_weight = dice_weight
-        self.smooth = smooth
-        self.loss_name = loss_name
+        self.bce_weight = check_range('bce_weight', bce_weight, 0)
+        self.dice_weight = check_range('dice_weight', dice_weight, 0)
+        check_positive('the sum of bce_weight and dice_weight',
+                       bce_weight + dice_weight)
 
     def forward(self,
                 cls_score: torch.Tensor,
@@ -101,8 +96,7 @@ class BCEDiceLoss(nn.Module):
         probability = scores.sigmoid()
         shared = (weight * probability * target).sum(dim=(1, 2))
         total = (weight * (probability + target)).sum(dim=(1, 2))
-        return (1 - (2 * shared + self.smooth) /
-                (total + self.smooth)).mean()
+        return (1 - (2 * shared + SMOOTH) / (total + SMOOTH)).mean()
 
     @staticmethod
     def _bce(scores: torch.Tensor, target: torch.Tensor,

@@ -12,6 +12,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import nn
 
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer, check_range
 
 
 @MODELS.register_module()
@@ -32,14 +33,12 @@ class PlainSETRHead(BaseDecodeHead):
         channels: Channels of the convolutions.
         num_convs: Number of convolutions, each followed by an upsampling;
             ``2**num_convs`` should be the patch size.
-        in_index: Which of the backbone's feature maps is used.
         threshold: Probability above which a pixel is predicted as lesion, in
             (0, 1).
         norm_cfg: Normalisation after each convolution but the last; None is
             SyncBN, which on a single device is BN.
         loss_decode: The loss, or several; None is
             ``mmmedmask.BCEDiceLoss``.
-        ignore_index: Label of pixels that do not count; None counts all.
         init_cfg: Initialisation.
 
     Raises:
@@ -51,16 +50,12 @@ class PlainSETRHead(BaseDecodeHead):
                  in_channels: int = 768,
                  channels: int = 256,
                  num_convs: int = 4,
-                 in_index: int = -1,
                  threshold: float = 0.5,
                  norm_cfg: Mapping | None = None,
                  loss_decode: Mapping | Sequence[Mapping] | None = None,
-                 ignore_index: int | None = 255,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        if num_convs < 1:
-            raise ValueError(f'num_convs must be at least 1, got {num_convs}')
-        if not 0 < threshold < 1:
-            raise ValueError(f'threshold must be in (0, 1), got {threshold}')
+        check_integer('num_convs', num_convs)
+        check_range('threshold', threshold, 0, 1, True, True)
         super().__init__(
             in_channels=in_channels,
             channels=channels,
@@ -69,9 +64,7 @@ class PlainSETRHead(BaseDecodeHead):
             threshold=threshold,
             dropout_ratio=0,
             norm_cfg=norm_cfg or dict(type='SyncBN', requires_grad=True),
-            in_index=in_index,
             loss_decode=loss_decode or dict(type='mmmedmask.BCEDiceLoss'),
-            ignore_index=ignore_index,
             # For the way back to the original size, which has to undo the
             # pipeline's resizing; the head's own upsampling is below.
             align_corners=False,

@@ -1,11 +1,11 @@
 """What GiMP and the bag classifiers share: preprocessor, classifier, heads."""
 
 from mmmedmask.models.slide_omic.classifier import SlideOmicClassifier
-from mmmedmask.models.slide_omic.cox_head import CoxHead
 from mmmedmask.models.slide_omic.fusion import ConcatFusion, KroneckerFusion
 from mmmedmask.models.slide_omic.gene_scale import GeneScale
 from mmmedmask.models.slide_omic.heads import (
     ClasswiseSlideOmicHead,
+    CoxHead,
     SlideOmicHead,
 )
 from mmmedmask.models.slide_omic.preprocessor import SlideOmicDataPreprocessor

@@ -9,11 +9,55 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmmedmask.models.slide_omic.heads import class_labels
-from mmmedmask.models.slide_omic.parts import (
-    build_part,
-    build_preprocessor,
-)
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice
+
+MODES = ('tensor', 'loss', 'predict')
+
+
+def build_part(part: dict | nn.Module | None,
+               **filled_in: int) -> nn.Module | None:
+    """Build a part with dimensions that follow from other parts.
+
+    Args:
+        part: Config, or the part itself; None stays.
+        filled_in: Arguments that the config need not name. The part has
+            attributes of these names.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: If the part has other dimensions than those.
+    """
+    if part is None:
+        return None
+    if not isinstance(part, nn.Module):
+        part = MODELS.build({**filled_in, **part})
+    for name, value in filled_in.items():
+        own = getattr(part, name)
+        if own != value:
+            raise ValueError(
+                f'{type(part).__name__} has {name}={own}, the parts before '
+                f'it give {value}')
+    return part
+
+
+def build_preprocessor(
+        config: dict | nn.Module | None) -> nn.Module:
+    """Build a preprocessor, by default that of slides and genes.
+
+    Args:
+        config: Config, or the preprocessor itself. Without a type, or with
+            None, it is ``mmmedmask.SlideOmicDataPreprocessor``.
+
+    Returns:
+        The preprocessor.
+    """
+    if isinstance(config, nn.Module):
+        return config
+    return MODELS.build(
+        dict(type='mmmedmask.SlideOmicDataPreprocessor') | dict(config or {}))
 
 
 class Encoded(NamedTuple):
@@ -124,12 +168,12 @@ Fusion`, used if slides and genes each have a vector. None is
                 f'{"a vector per class" if gives else "one vector"}, '
                 f'{type(head).__name__} takes '
                 f'{"a vector per class" if wants else "one vector"}')
-        told = getattr(aggregator, 'num_classes', None)
-        classes = getattr(head, 'num_classes', None)
-        if told is not None and told != classes:
+        given, taken = (getattr(part, 'num_classes', None)
+                        for part in (aggregator, head))
+        if given is not None and given != taken:
             raise ValueError(
-                f'{source} has num_classes={told}, '
-                f'{type(head).__name__} has num_classes={classes}')
+                f'{source} has num_classes={given}, '
+                f'{type(head).__name__} has num_classes={taken}')
 
     @property
     def uses_slides(self) -> bool:
@@ -173,17 +217,14 @@ Fusion`, used if slides and genes each have a vector. None is
             ValueError: If ``mode`` is unknown, or a patient has nothing that
                 the model looks at.
         """
-        if mode == 'tensor':
-            encoded = self.encode(inputs, data_samples)
-            logits = self.head(encoded.patient)
-            stream = self.second_stream(encoded)
-            return logits if stream is None else (logits + stream) / 2
-        if mode == 'loss':
+        if check_choice('mode', mode, MODES) == 'loss':
             return self.loss(inputs, data_samples)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        raise ValueError("mode must be one of ('tensor', 'loss', "
-                         f"'predict'), got {mode!r}")
+        encoded = self.encode(inputs, data_samples)
+        logits = self.head(encoded.patient)
+        stream = self.second_stream(encoded)
+        return logits if stream is None else (logits + stream) / 2
 
     def loss(self, inputs: dict,
              data_samples: Sequence[DataSample]) -> dict:
@@ -223,11 +264,8 @@ Fusion`, used if slides and genes each have a vector. None is
         """
         encoded = self.encode(inputs, data_samples)
         stream = self.second_stream(encoded)
-        if stream is None:
-            samples = self.head.predict(encoded.patient, data_samples)
-        else:
-            samples = self.head.predict(encoded.patient, data_samples,
-                                        stream)
+        streams = () if stream is None else (stream, )
+        samples = self.head.predict(encoded.patient, data_samples, *streams)
         for sample, slides, genes in zip(
                 samples, encoded.has_image.tolist(),
                 encoded.has_genes.tolist(), strict=True):
@@ -311,19 +349,16 @@ Fusion`, used if slides and genes each have a vector. None is
         """Fill in what nobody in the batch has, so that all parts run."""
         patches, valid = inputs.get('patches'), inputs.get('valid')
         genes, has_genes = inputs.get('genes'), inputs.get('has_genes')
-        given = [one for one in (patches, genes, has_genes)
-                 if one is not None]
+        given = [tensor for tensor in (patches, genes, has_genes)
+                 if tensor is not None]
         if not given:
             raise ValueError('inputs have neither patches nor genes, they '
                              f'have {sorted(inputs)}')
         like = given[0]
         nobody = torch.zeros(len(like), dtype=torch.bool, device=like.device)
-        if patches is not None:
+        has_image = nobody
+        if patches is not None and patches.shape[1]:
             has_image = ~nobody if valid is None else valid.any(dim=1)
-            if not patches.shape[1]:
-                has_image = nobody
-        else:
-            has_image = nobody
         if genes is None:
             has_genes = nobody
         elif has_genes is None:

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_choice, check_integer, check_range
 
 MISSING_CHOICES = ('learned', 'zeros')
 GATE_CHOICES = ('linear', 'bilinear', 'none')
@@ -45,21 +46,12 @@ class Fusion(BaseModule):
                  modality_dropout: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        for name, value in (('image_dims', image_dims),
-                            ('gene_dims', gene_dims),
-                            ('out_dims', out_dims)):
-            if value < 1:
-                raise ValueError(f'{name} must be at least 1, got {value}')
-        if missing not in MISSING_CHOICES:
-            raise ValueError(
-                f'missing must be one of {MISSING_CHOICES}, got {missing!r}')
-        if not 0 <= modality_dropout < 1:
-            raise ValueError('modality_dropout must be in [0, 1), got '
-                             f'{modality_dropout}')
-        self.image_dims = image_dims
-        self.gene_dims = gene_dims
-        self.out_dims = out_dims
-        self.modality_dropout = modality_dropout
+        check_choice('missing', missing, MISSING_CHOICES)
+        self.image_dims = check_integer('image_dims', image_dims)
+        self.gene_dims = check_integer('gene_dims', gene_dims)
+        self.out_dims = check_integer('out_dims', out_dims)
+        self.modality_dropout = check_range(
+            'modality_dropout', modality_dropout, 0, 1, open_high=True)
         for name, dims in (('missing_image', image_dims),
                            ('missing_genes', gene_dims)):
             if missing == 'learned':
@@ -104,13 +96,8 @@ class Fusion(BaseModule):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one of the two from some patients; see the class.
 
-        Args:
-            image: See :meth:`forward`, as the others.
-            has_image: See there.
-            has_genes: See there.
-
-        Returns:
-            ``has_image`` and ``has_genes``.
+        Takes what :meth:`forward` takes, and gives the new ``has_image`` and
+        ``has_genes``.
         """
         uniform = torch.rand(len(image), device=image.device)
         everybody = torch.ones_like(uniform, dtype=torch.bool)
@@ -128,14 +115,8 @@ class Fusion(BaseModule):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the fusion's own vectors where a patient has none.
 
-        Args:
-            image: See :meth:`forward`, as the others.
-            genes: See there.
-            has_image: See there.
-            has_genes: See there.
-
-        Returns:
-            ``image`` and ``genes``.
+        Takes what :meth:`forward` takes, and gives the new ``image`` and
+        ``genes``.
         """
         filled = []
         for vector, has, missing in (
@@ -222,8 +203,8 @@ class GatedVector(nn.Module):
         if isinstance(self.gate, nn.Bilinear):
             # Autocast on a CPU leaves inputs of other types to it.
             with torch.autocast(vector.device.type, enabled=False):
-                gate = self.gate(*(one.to(self.gate.weight.dtype)
-                                   for one in (vector, other)))
+                gate = self.gate(*(half.to(self.gate.weight.dtype)
+                                   for half in (vector, other)))
             reduced = reduced * gate.sigmoid()
         elif self.gate is not None:
             reduced = reduced * self.gate(
@@ -274,12 +255,8 @@ class KroneckerFusion(Fusion):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(image_dims, gene_dims, out_dims, missing,
                          modality_dropout, init_cfg)
-        if reduced_dims < 1:
-            raise ValueError(
-                f'reduced_dims must be at least 1, got {reduced_dims}')
-        if gate not in GATE_CHOICES:
-            raise ValueError(
-                f'gate must be one of {GATE_CHOICES}, got {gate!r}')
+        check_integer('reduced_dims', reduced_dims)
+        check_choice('gate', gate, GATE_CHOICES)
         self.skip = skip
         self.image = GatedVector(image_dims, gene_dims, reduced_dims, gate,
                                  drop_rate)

@@ -1,14 +1,19 @@
-"""Heads that turn a patient's vector into classes, with their loss."""
+"""Heads that turn a patient's vector into classes or a risk of death."""
 
+import logging
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmmedmask.functional.survival import cox_partial_likelihood
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer, check_range
 
 
 def class_labels(data_samples: Sequence[DataSample],
@@ -82,26 +87,16 @@ class ClassificationHead(BaseModule):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
-        if in_dims < 1:
-            raise ValueError(f'in_dims must be at least 1, got {in_dims}')
-        if num_classes < 2:
-            raise ValueError(
-                f'num_classes must be at least 2, got {num_classes}')
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f'label_smoothing must be in [0, 1), got {label_smoothing}')
-        if loss_weight < 0:
-            raise ValueError(
-                f'loss_weight must be at least 0, got {loss_weight}')
+        self.in_dims = check_integer('in_dims', in_dims)
+        self.num_classes = check_integer('num_classes', num_classes, 2)
+        self.label_smoothing = check_range('label_smoothing', label_smoothing,
+                                           0, 1, open_high=True)
+        self.loss_weight = check_range('loss_weight', loss_weight, 0)
         if class_weights is not None and (
                 len(class_weights) != num_classes or min(class_weights) < 0):
             raise ValueError(
                 f'class_weights must be {num_classes} numbers of at least 0, '
                 f'got {class_weights}')
-        self.in_dims = in_dims
-        self.num_classes = num_classes
-        self.label_smoothing = label_smoothing
-        self.loss_weight = loss_weight
         self.register_buffer(
             'class_weights',
             None if class_weights is None else torch.tensor(
@@ -167,15 +162,20 @@ class ClassificationHead(BaseModule):
         if stream is not None:
             logits = (logits + stream) / 2
         scores = at_least_float(logits).softmax(dim=1)
-        if data_samples is None:
-            data_samples = [None] * len(scores)
-        samples = []
-        for sample, score in zip(data_samples, scores, strict=True):
-            sample = DataSample() if sample is None else sample
+        samples = given_or_new(data_samples, len(scores))
+        for sample, score in zip(samples, scores, strict=True):
             sample.set_pred_score(score).set_pred_label(
                 score.argmax(dim=0, keepdim=True))
-            samples.append(sample)
         return samples
+
+
+def given_or_new(data_samples: Sequence[DataSample | None] | None,
+                 count: int) -> list[DataSample]:
+    """Samples to write to: new ones where none are given."""
+    if data_samples is None:
+        data_samples = [None] * count
+    return [DataSample() if sample is None else sample
+            for sample in data_samples]
 
 
 def at_least_float(tensor: torch.Tensor) -> torch.Tensor:
@@ -185,26 +185,10 @@ def at_least_float(tensor: torch.Tensor) -> torch.Tensor:
 
 def linear_or_mlp(in_dims: int, hidden_dims: int | None, out_dims: int,
                   drop_rate: float) -> nn.Sequential:
-    """A linear layer, or GiMP's "simple MLP".
-
-    Args:
-        in_dims: Dimensions of the input.
-        hidden_dims: Dimensions between two linear layers with a GELU; None:
-            one linear layer.
-        out_dims: Dimensions of the output.
-        drop_rate: Dropout in front of the last layer.
-
-    Returns:
-        The layers.
-
-    Raises:
-        ValueError: If ``hidden_dims`` is less than 1.
-    """
-    if hidden_dims is not None and hidden_dims < 1:
-        raise ValueError('hidden_dims must be at least 1, or None, got '
-                         f'{hidden_dims}')
+    """A linear layer, or GiMP's "simple MLP"; see :class:`SlideOmicHead`."""
     hidden = [] if hidden_dims is None else [
-        nn.Linear(in_dims, hidden_dims), nn.GELU()]
+        nn.Linear(in_dims, check_integer('hidden_dims', hidden_dims)),
+        nn.GELU()]
     return nn.Sequential(*hidden, nn.Dropout(drop_rate),
                          nn.Linear(hidden_dims or in_dims, out_dims))
 
@@ -290,3 +274,144 @@ class ClasswiseSlideOmicHead(ClassificationHead):
                 f'vector must have the shape (B, {self.num_classes}, d), got '
                 f'{tuple(vector.shape)}')
         return (self.drop(vector) * self.fc.weight).sum(dim=2) + self.fc.bias
+
+
+@MODELS.register_module()
+class CoxHead(BaseModule):
+    """A log relative hazard, trained by Cox's partial likelihood.
+
+    The loss compares each patient who died with those of its *batch* who
+    were alive at that time (Katzman et al. 2018, DeepSurv, on batches): it
+    needs batches of several patients, the more the better, on each rank.
+    Accumulated gradients do not help, since patients of different steps are
+    not compared. A batch without an event has a loss of 0; of a patient
+    alone it is always 0, and a warning says so once.
+
+    Samples need ``survival_months`` and ``censorship`` (1 = censored, the
+    death was not observed), which ``PackSlideOmicInputs`` takes from the
+    cohort csv.
+
+    Args:
+        in_dims: Dimensions of the patient's vector, d. The classifier fills
+            it in.
+        hidden_dims: Dimensions between two linear layers with a GELU and
+            dropout; None: one linear layer.
+        drop_rate: Dropout in front of the last layer.
+        loss_weight: Weight of the loss.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    class_wise = False
+
+    def __init__(self,
+                 in_dims: int,
+                 hidden_dims: int | None = None,
+                 drop_rate: float = 0.25,
+                 loss_weight: float = 1.0,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
+        self.in_dims = check_integer('in_dims', in_dims)
+        self.loss_weight = check_range('loss_weight', loss_weight, 0)
+        self.layers = linear_or_mlp(in_dims, hidden_dims, 1, drop_rate)
+        self._warned = False
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        """Log relative hazards.
+
+        Args:
+            vector: Patients' vectors, shape (B, d).
+
+        Returns:
+            Shape (B, 1); more is worse.
+        """
+        return self.layers(vector)
+
+    def loss(self, vector: torch.Tensor,
+             data_samples: Sequence[DataSample]) -> dict:
+        """Cox's partial likelihood in at least float32.
+
+        Args:
+            vector: See :meth:`forward`.
+            data_samples: Samples with ``survival_months`` and
+                ``censorship``.
+
+        Returns:
+            ``loss_cox``, a scalar, and ``events``, the number of deaths in
+            the batch.
+
+        Raises:
+            ValueError: See :func:`survival_of`.
+        """
+        risks = self(vector)[:, 0]
+        times, events = survival_of(data_samples)
+        times, events = times.to(risks.device), events.to(risks.device)
+        if len(risks) < 2 and not self._warned:
+            self._warned = True
+            print_log(
+                'CoxHead: a batch has one patient alone, from whom it cannot '
+                'learn; raise batch_size (accumulative_counts does not '
+                'help).', logger='current', level=logging.WARNING)
+        with torch.autocast(risks.device.type, enabled=False):
+            loss = cox_partial_likelihood(at_least_float(risks), times,
+                                          events)
+        return dict(loss_cox=self.loss_weight * loss,
+                    events=events.sum().to(loss.dtype))
+
+    def predict(
+        self,
+        vector: torch.Tensor,
+        data_samples: Sequence[DataSample | None] | None = None
+    ) -> list[DataSample]:
+        """Risks of patients.
+
+        Args:
+            vector: See :meth:`forward`.
+            data_samples: Samples to write to; None makes new ones.
+
+        Returns:
+            The samples with ``pred_risk`` (1, ), float32.
+        """
+        risks = at_least_float(self(vector))
+        samples = given_or_new(data_samples, len(risks))
+        for sample, risk in zip(samples, risks, strict=True):
+            sample.set_field(risk, 'pred_risk', dtype=torch.Tensor)
+        return samples
+
+
+def survival_of(
+    data_samples: Sequence[DataSample]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Follow-up of a batch of patients.
+
+    Args:
+        data_samples: Samples with ``survival_months`` and ``censorship``.
+
+    Returns:
+        Times, float64 (B, ), and whether the death was observed, bool
+        (B, ).
+
+    Raises:
+        ValueError: If a patient lacks one, the time is negative or not
+            finite, or ``censorship`` is neither 0 nor 1; names the case.
+    """
+    times, events = [], []
+    for sample in data_samples:
+        time, censored = (sample.get(key)
+                          for key in ('survival_months', 'censorship'))
+        if time is None or censored is None:
+            raise ValueError(
+                f'case {sample.get("case_id")} has survival_months={time} '
+                f'and censorship={censored}; survival needs both in the '
+                'cohort csv')
+        if not math.isfinite(time) or time < 0 or censored not in (0, 1):
+            raise ValueError(
+                f'case {sample.get("case_id")} has survival_months={time} '
+                f'and censorship={censored}; a time of at least 0 and 0 '
+                '(dead) or 1 (censored) needed')
+        times.append(float(time))
+        events.append(censored == 0)
+    return (torch.tensor(times, dtype=torch.float64), torch.tensor(events))

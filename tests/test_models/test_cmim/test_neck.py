@@ -11,8 +11,7 @@ from mmmedmask.functional.affine import crop_theta
 from mmmedmask.functional.patchify import patchify, sincos_position_embedding
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.cmim import CMIMNeck, CMIMResNet, probe_levels
-from mmmedmask.models.cmim.neck import unify_size
-from mmmedmask.models.cmim.patch_conv import PatchConv2d
+from mmmedmask.models.cmim.neck import PatchConv2d, unify_size
 
 RESNET18 = dict(
     in_channels=(8, 8, 16, 32, 64),

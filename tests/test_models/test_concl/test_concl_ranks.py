@@ -44,7 +44,7 @@ def work(rank, folder):
     model = tiny_model(concept_weight=.7, momentum=.3)
     found = steps(nn.parallel.DistributedDataParallel(model), shares)
     batch = torch.arange(12.).view(6, 2) + 100 * rank
-    shuffled, order = shuffle_batch(batch, seed=3, step=5)
+    shuffled, order = shuffle_batch(batch, seed=3)
     found.update(batch=batch, shuffled=shuffled, order=order,
                  restored=unshuffle_batch(shuffled, order))
     queue = KeyQueue(6, 2)
@@ -113,7 +113,7 @@ def test_the_keys_of_all_ranks_have_to_fit(ranks):
 
 def test_one_process_shuffles_nothing():
     batch = torch.rand(4, 2)
-    shuffled, order = shuffle_batch(batch, seed=0, step=0)
+    shuffled, order = shuffle_batch(batch, seed=0)
     assert shuffled is batch
     assert order is None
     assert unshuffle_batch(batch, order) is batch

@@ -36,8 +36,7 @@ def naive_layer(layer, tokens):
             normed @ weight[rows].t()
             for weight in layer.qkv.weight.chunk(3))
         matrix = naive_attention_matrix(
-            query, key, layer.num_landmarks, layer.iterations,
-            layer.cls_landmark)
+            query, key, layer.num_landmarks)
         output = matrix @ value
         if layer.value_conv is not None:
             output = output + naive_value_conv(

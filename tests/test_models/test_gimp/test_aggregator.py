@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmmedmask.functional.patch_grid import grid_cells
 from mmmedmask.models.gimp import NystromAggregator
 from mmmedmask.registry import MODELS
 
@@ -46,9 +47,9 @@ def difference(one, other):
 
 @pytest.mark.parametrize('arguments', [
     dict(), dict(attn='exact'), dict(conv_kernel=0),
-    dict(cls_landmark=True), dict(ppeg=True, ppeg_step=256),
+    dict(ppeg=True),
     dict(mask_token='zeros', final_norm=False, num_layers=1),
-    dict(num_heads=1, num_layers=3, iterations=3)])
+    dict(num_heads=1, num_layers=3)])
 def test_equals_the_equations_bag_by_bag(arguments):
     """Check 9: ragged, with bags above and below m, masked, one empty."""
     model = tiny(DOUBLE, **arguments)
@@ -60,11 +61,9 @@ def test_equals_the_equations_bag_by_bag(arguments):
     assert tokens.isfinite().all()
     assert not tokens[~valid].any()
     for bag, count in enumerate(counts):
-        cells = (coords[bag, :count] - 100) // 256
-        if count:
-            cells = cells - cells.amin(dim=0)
-        elif model.positions is not None:
+        if not count and model.positions is not None:
             continue
+        cells = grid_cells(coords[bag, :count]) if count else None
         want = naive_aggregator(
             model, patches[bag, :count], mask[bag, :count], cells)
         assert difference(cls[bag], want[0]) < 1e-9
@@ -296,17 +295,16 @@ def test_memory_is_linear():
 
 @pytest.mark.parametrize('layer', [0, -1])
 @pytest.mark.parametrize('arguments', [
-    dict(), dict(attn='exact'), dict(cls_landmark=True, ppeg=True)])
+    dict(), dict(attn='exact'), dict(ppeg=True)])
 def test_class_token_attention_is_the_dense_row(arguments, layer):
-    model = tiny(DOUBLE, ppeg_step=256 if 'ppeg' in arguments else None,
-                 **arguments)
+    model = tiny(DOUBLE, **arguments)
     patches, valid, _, coords = ragged([17, 11, 3], dtype=DOUBLE)
     rows = model.class_token_attention(patches, valid, None, coords, layer)
     assert rows.shape == (3, 2, 17)
     for bag, count in enumerate((17, 11, 3)):
-        cells = (coords[bag, :count] - 100) // 256
-        dense = naive_aggregator(model, patches[bag, :count], None,
-                                 cells - cells.amin(dim=0))[2][layer]
+        dense = naive_aggregator(
+            model, patches[bag, :count], None,
+            grid_cells(coords[bag, :count]))[2][layer]
         assert difference(rows[bag, :, :count], dense[:, 0, 1:]) < 1e-9
         assert not rows[bag, :, count:].any()
     alone = model.class_token_attention(
@@ -333,15 +331,11 @@ def test_is_built_and_initialised_from_a_config():
     (dict(in_dims=0), 'in_dims .* 0'),
     (dict(num_layers=0), 'num_layers .* 0'),
     (dict(num_heads=3), 'num_heads 3, got 8'),
-    (dict(num_heads=0), 'num_heads 0'),
+    (dict(num_heads=0), 'num_heads .* 0'),
     (dict(num_landmarks=0), 'num_landmarks .* 0'),
-    (dict(num_landmarks=1, cls_landmark=True), 'at least 2, got 1'),
     (dict(attn='flash'), "'flash'"),
     (dict(conv_kernel=4), 'conv_kernel .* 4'),
-    (dict(iterations=0), 'iterations .* 0'),
     (dict(mask_token='mean'), "'mean'"),
-    (dict(ppeg_step=256), '256 with ppeg=False'),
-    (dict(ppeg=True, ppeg_step=0), 'got 0'),
 ])
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
@@ -366,5 +360,5 @@ def test_bad_inputs_are_refused_by_value(change, value):
 
 
 def test_no_such_layer_is_refused():
-    with pytest.raises(ValueError, match='2 layers, got 2'):
+    with pytest.raises(ValueError, match=r'layer must be in \[-2, 1\], got 2'):
         tiny().class_token_attention(torch.randn(1, 9, 6), layer=2)

@@ -226,7 +226,7 @@ def test_dsmil_first_stream_is_the_largest_score():
     (lambda: MeanPool(0), 'in_dims must be at least 1, got 0'),
     (lambda: MaxPool(4, 0), 'embed_dims must be at least 1, got 0'),
     (lambda: ABMIL(4, attention_dims=0),
-     'hidden_dims must be at least 1, got 0'),
+     'attention_dims must be at least 1, got 0'),
     (lambda: CLAM_SB(4, 2, instance_loss='hinge'), "got 'hinge'"),
     (lambda: CLAM_SB(4, 2, num_instances=0),
      'num_instances must be at least 1, got 0'),

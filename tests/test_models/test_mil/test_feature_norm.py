@@ -15,7 +15,7 @@ from mmmedmask.models.mil import (
     MeanPool,
     TransMIL,
 )
-from mmmedmask.models.mil.feature_norm import FeatureNorm
+from mmmedmask.models.mil.base import FeatureNorm
 from mmmedmask.testing.aggregator_contract import check_aggregator_contract
 
 from .tiny import CLAM, GENE_SETS, NYSTROM, ragged

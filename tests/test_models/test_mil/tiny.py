@@ -29,7 +29,7 @@ TINY = {
     'gated ABMIL': lambda: ABMIL(6, 8, 4),
     'CLAM-SB': lambda: CLAM_SB(**CLAM),
     'CLAM-SB, CE': lambda: CLAM_SB(
-        **CLAM, instance_loss='ce', exclusive_classes=False, gated=False),
+        **CLAM, instance_loss='ce', exclusive_classes=False),
     'CLAM-MB': lambda: CLAM_MB(**CLAM),
     'DSMIL': lambda: DSMIL(6, 3, 8, 4),
     'DSMIL on the features': lambda: DSMIL(6, 2, None, 4),

@@ -50,7 +50,7 @@ def test_batch_without_an_event_has_a_gradient_of_zero():
 def test_batch_of_one_warns_once(monkeypatch):
     messages = []
     monkeypatch.setattr(
-        'mmmedmask.models.slide_omic.cox_head.print_log',
+        'mmmedmask.models.slide_omic.heads.print_log',
         lambda message, **options: messages.append(message))
     head = CoxHead(6)
     for _ in range(2):

@@ -1,15 +1,17 @@
-"""Triplets of patients in a batch, and contrast of their two halves.
+"""Losses that compare samples: triplets, InfoNCE in a batch or a queue.
 
-Equation 4 of GiMP (MICCAI 2023): an anchor should be nearer to a patient of
-its class than to one of another, by a margin. A patient is the image's vector
-beside the genes' vector, so that the squared distance is the sum of the
-halves' squared distances.
+Triplets are equation 4 of GiMP (MICCAI 2023): an anchor should be nearer to a
+patient of its class than to one of another, by a margin. A patient is the
+image's vector beside the genes' vector, so that the squared distance is the
+sum of the halves' squared distances.
 """
 
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from mmmedmask.util.checks import check_choice
 
 NORMALIZATIONS = ('none', 'each')
 MININGS = ('all', 'batch_hard', 'semi_hard', 'random')
@@ -65,6 +67,11 @@ def squared_distances(vectors: torch.Tensor) -> torch.Tensor:
 
     Returns:
         Shape (B, B).
+
+    Example:
+        >>> squared_distances(torch.tensor([[0., 0.], [3., 4.]]))
+        tensor([[ 0., 25.],
+                [25.,  0.]])
     """
     return (vectors[:, None] - vectors).square().sum(dim=-1)
 
@@ -78,6 +85,11 @@ def class_pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns:
         Two masks of shape (B, B), bool; nobody is paired with himself.
+
+    Example:
+        >>> same, different = class_pairs(torch.tensor([0, 0, 1]))
+        >>> same.nonzero().tolist()
+        [[0, 1], [1, 0]]
     """
     known = (labels >= 0)[:, None] & (labels >= 0)
     same = labels[:, None] == labels
@@ -94,6 +106,10 @@ def all_triplets(labels: torch.Tensor) -> Triplets:
     Returns:
         ``sum_k c_k (c_k - 1) (B - c_k)`` triplets for classes of c_k
         patients.
+
+    Example:
+        >>> all_triplets(torch.tensor([0, 0, 1])).negative
+        tensor([2, 2])
     """
     positive, negative = class_pairs(labels)
     valid = positive[:, :, None] & negative[:, None]
@@ -110,6 +126,11 @@ def batch_hard_triplets(distances: torch.Tensor,
 
     Returns:
         One triplet per anchor that has a positive and a negative.
+
+    Example:
+        >>> distances = squared_distances(torch.arange(4.)[:, None])
+        >>> batch_hard_triplets(distances, torch.tensor([0, 0, 1, 1]))[2]
+        tensor([2, 2, 1, 1])
     """
     positive, negative = class_pairs(labels)
     anchor = (positive.any(dim=1) & negative.any(dim=1)).nonzero()[:, 0]
@@ -131,6 +152,11 @@ def semi_hard_triplets(distances: torch.Tensor,
 
     Returns:
         One triplet per pair of one class whose anchor has a negative.
+
+    Example:
+        >>> distances = squared_distances(torch.arange(4.)[:, None])
+        >>> semi_hard_triplets(distances, torch.tensor([0, 0, 1, 1]))[2]
+        tensor([2, 3, 0, 1])
     """
     positive, negative = class_pairs(labels)
     anchor, other = (positive & negative.any(dim=1)[:, None]).nonzero().unbind(
@@ -153,6 +179,11 @@ def random_triplets(labels: torch.Tensor, uniform: torch.Tensor) -> Triplets:
 
     Returns:
         One triplet per anchor that has a positive and a negative.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> random_triplets(labels, torch.zeros(4, 2)).negative
+        tensor([2, 2, 0, 0])
     """
     pairs = class_pairs(labels)
     anchor = (pairs[0].any(dim=1) & pairs[1].any(dim=1)).nonzero()[:, 0]
@@ -199,8 +230,14 @@ def triplet_loss(image: torch.Tensor,
     Raises:
         ValueError: If ``mining`` or ``normalize`` is unknown, or draws are
             missing.
+
+    Example:
+        >>> vectors = torch.tensor([[0.], [1.], [1.5]])
+        >>> triplet_loss(vectors, None, torch.tensor([0, 0, 1])).loss
+        tensor(1.5500)
     """
-    check_triplet_options(mining, normalize)
+    check_choice('mining', mining, MININGS)
+    check_choice('normalize', normalize, NORMALIZATIONS)
     if mining == 'random' and uniform is None:
         raise ValueError("mining='random' needs uniform draws of shape "
                          f'({len(labels)}, 2), got None')
@@ -216,21 +253,12 @@ def triplet_loss(image: torch.Tensor,
                   distances[triplets.anchor, triplets.negative]).clamp(min=0)
         active = (hinges > 0).sum()
         loss = hinges.sum() / active.clamp(min=1)
-        means = [mean_over(half.detach(), pairs)
+        means = [_mean_over(half.detach(), pairs)
                  for half in by_half for pairs in class_pairs(labels)]
         means += [torch.zeros_like(loss.detach())] * (4 - len(means))
         total = torch.tensor(len(hinges), device=loss.device)
         share = (active / total.clamp(min=1)).to(loss.dtype)
     return TripletLoss(loss, share, total, *means)
-
-
-def check_triplet_options(mining: str, normalize: str) -> None:
-    """Raise a ValueError if an option is unknown."""
-    if mining not in MININGS:
-        raise ValueError(f'mining must be one of {MININGS}, got {mining!r}')
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f'normalize must be one of {NORMALIZATIONS}, got '
-                         f'{normalize!r}')
 
 
 def _prepared(half: torch.Tensor, normalize: str) -> torch.Tensor:
@@ -249,16 +277,8 @@ def _mine(distances: torch.Tensor, labels: torch.Tensor, mining: str,
     return all_triplets(labels)
 
 
-def mean_over(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Mean of the chosen values, 0 if there are none.
-
-    Args:
-        values: Shape (B, B).
-        chosen: Shape (B, B), bool.
-
-    Returns:
-        A scalar.
-    """
+def _mean_over(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Mean of the chosen values, 0 if there are none."""
     return values.where(chosen, 0).sum() / chosen.sum().clamp(min=1)
 
 
@@ -281,6 +301,10 @@ def info_nce(image: torch.Tensor,
 
     Raises:
         ValueError: If the vectors' shapes differ.
+
+    Example:
+        >>> float(info_nce(torch.ones(4, 2), torch.ones(4, 2)).exp())
+        4.0
     """
     if image.shape != genes.shape:
         raise ValueError('image and genes must have the same shape, got '
@@ -291,3 +315,26 @@ def info_nce(image: torch.Tensor,
         own = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, own) +
                 F.cross_entropy(logits.t(), own)) / 2
+
+
+def queue_contrast(query: torch.Tensor, key: torch.Tensor,
+                   queue: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE of each query, whose negatives are a queue (MoCo, Eq. 1).
+
+    Args:
+        query: Shape (N, D), of unit length.
+        key: The positive of each query, shape (N, D), of unit length.
+        queue: Negatives of all queries, shape (L, D).
+        temperature: Positive.
+
+    Returns:
+        The loss of each query, shape (N,).
+
+    Example:
+        >>> same = torch.tensor([[1., 0.]])
+        >>> queue_contrast(same, same, same, temperature=1.).exp()
+        tensor([2.])
+    """
+    positive = (query * key).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive, query @ queue.T], dim=1) / temperature
+    return logits.logsumexp(dim=1) - logits[:, 0]

@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 import torch
 
-from mmmedmask.functional.randomness import sample_generator
-from mmmedmask.functional.sequences import (
+from mmmedmask.functional.bags import (
     contiguous_run,
     draw_sequence_mask,
     repeat_in_order,
 )
+from mmmedmask.functional.randomness import sample_generator
 
 
 def test_starts_are_uniform_over_all_possible_ones():

@@ -7,16 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmmedmask.functional.randomness import per_sample_uniform
-from mmmedmask.functional.triplets import (
+from mmmedmask.functional.contrastive_losses import (
     all_triplets,
     batch_hard_triplets,
     info_nce,
+    queue_contrast,
     random_triplets,
     semi_hard_triplets,
     squared_distances,
     triplet_loss,
 )
+from mmmedmask.functional.randomness import per_sample_uniform
+
+from .naive_concepts import contrast as naive_contrast
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, -1, -1])
 
@@ -318,3 +321,15 @@ def test_losses_stay_in_float32_under_autocast():
 def test_bad_arguments_are_refused_by_value(call, value):
     with pytest.raises(ValueError, match=value):
         call(torch.ones(9, 2))
+
+
+@pytest.mark.parametrize('temperature', [.07, .2, 1.])
+def test_contrast_with_a_queue_is_that_of_loops(temperature):
+    query, key, queue = (
+        F.normalize(torch.randn(count, 3, dtype=torch.float64), dim=1)
+        for count in (4, 4, 7))
+    losses = queue_contrast(query, key, queue, temperature)
+    for index in range(4):
+        want = naive_contrast(query[index].numpy(), key[index].numpy(),
+                              queue.numpy(), temperature)
+        assert float(losses[index]) == pytest.approx(want, abs=1e-12)

@@ -4,28 +4,28 @@ In a distributed run the triplets and the contrast are over the batches of
 all ranks, and the gradient is that of one process with all of them.
 """
 
-import math
-
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModule
 from torch import distributed, nn
 
-from mmmedmask.functional.triplets import (
-    check_triplet_options,
+from mmmedmask.functional.contrastive_losses import (
+    MININGS,
+    NORMALIZATIONS,
     info_nce,
     triplet_loss,
 )
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_range,
+)
 
 REDUCTIONS = ('mean', 'sum')
-
-
-def check_reduction(reduction: str) -> None:
-    """Raise a ValueError if a reduction is unknown."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(
-            f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+# Keeps the variance of a constant feature vector positive.
+VARIANCE_EPSILON = 1e-6
 
 
 def masked_l1(prediction: torch.Tensor,
@@ -47,12 +47,97 @@ def masked_l1(prediction: torch.Tensor,
     Raises:
         ValueError: If ``reduction`` is unknown.
     """
-    check_reduction(reduction)
+    check_choice('reduction', reduction, REDUCTIONS)
     with torch.autocast(prediction.device.type, enabled=False):
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         total = (prediction.to(dtype) - target.to(dtype)).abs().sum()
     return total / (num_bags if reduction == 'sum' else
                     max(prediction.numel(), 1))
+
+
+@MODELS.register_module()
+class MPMHead(BaseModule):
+    """Reconstruct the features of masked patches, Eq. 3.
+
+    Args:
+        in_dims: Dimensions of the aggregator's tokens, d.
+        out_dims: Dimensions of the patch features, D.
+        depth: Linear layers behind a LayerNorm; 1 is the lightest, 2 has a
+            GELU between two.
+        norm_target: Bring each target to mean 0 and variance 1 over its
+            dimensions, which makes the loss of features of different
+            encoders comparable; the paper does not.
+        reduction: ``'mean'`` over all masked elements, or ``'sum'``, Eq. 3
+            as it is written, averaged over the bags. The sum of millions of
+            elements leaves nothing of the triplets' gradient.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+    """
+
+    def __init__(self,
+                 in_dims: int,
+                 out_dims: int,
+                 depth: int = 1,
+                 norm_target: bool = False,
+                 reduction: str = 'mean',
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
+        check_integer('depth', depth)
+        self.in_dims = check_integer('in_dims', in_dims)
+        self.out_dims = check_integer('out_dims', out_dims)
+        self.norm_target = norm_target
+        self.reduction = check_choice('reduction', reduction, REDUCTIONS)
+        hidden = [layer for _ in range(depth - 1)
+                  for layer in (nn.Linear(in_dims, in_dims), nn.GELU())]
+        self.decoder = nn.Sequential(
+            nn.LayerNorm(in_dims), *hidden, nn.Linear(in_dims, out_dims))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Decode tokens.
+
+        Args:
+            tokens: Shape (..., d).
+
+        Returns:
+            Shape (..., D); with ``norm_target`` in normalised units.
+        """
+        return self.decoder(tokens)
+
+    def target(self, patches: torch.Tensor) -> torch.Tensor:
+        """What is to be predicted.
+
+        Args:
+            patches: Patch features, shape (..., D).
+
+        Returns:
+            The same shape, float32 or float64.
+        """
+        patches = patches.to(
+            torch.promote_types(patches.dtype, torch.float32))
+        if not self.norm_target:
+            return patches
+        variance, mean = torch.var_mean(
+            patches, dim=-1, keepdim=True, correction=0)
+        return (patches - mean) / (variance + VARIANCE_EPSILON).sqrt()
+
+    def loss(self, tokens: torch.Tensor, patches: torch.Tensor,
+             mask: torch.Tensor) -> torch.Tensor:
+        """Eq. 3. Only masked patches are decoded.
+
+        Args:
+            tokens: The aggregator's output, shape (B, N, d).
+            patches: The features before masking, shape (B, N, D).
+            mask: Shape (B, N), bool, 1 = masked; False at padding.
+
+        Returns:
+            A float32 or float64 scalar; 0 if nothing is masked.
+        """
+        return masked_l1(
+            self(tokens[mask]), self.target(patches[mask]), len(tokens),
+            self.reduction)
 
 
 class _GatherRows(torch.autograd.Function):
@@ -92,7 +177,7 @@ def gather_rows(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
     """
     if get_world_size() == 1:
         return list(tensors)
-    first = next(one for one in tensors if one is not None)
+    first = next(tensor for tensor in tensors if tensor is not None)
     size = torch.tensor([len(first)], device=first.device)
     sizes = [torch.empty_like(size) for _ in range(get_world_size())]
     distributed.all_gather(sizes, size)
@@ -101,8 +186,8 @@ def gather_rows(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
         raise ValueError(f'the batches of the ranks have the sizes {sizes}; '
                          'triplets across ranks need the same on each: use '
                          'drop_last')
-    return [None if one is None else _GatherRows.apply(one)
-            for one in tensors]
+    return [None if tensor is None else _GatherRows.apply(tensor)
+            for tensor in tensors]
 
 
 @MODELS.register_module()
@@ -117,8 +202,6 @@ class TripletHead(BaseModule):
         normalize: ``'none'`` as the paper, or ``'each'`` for halves of
             length 1, which gives the margin a fixed meaning.
         loss_weight: Weight of the loss.
-        across_ranks: Whether a distributed run builds triplets of the
-            patients of all ranks.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -131,20 +214,12 @@ class TripletHead(BaseModule):
                  margin: float = 0.8,
                  mining: str = 'all',
                  normalize: str = 'none',
-                 loss_weight: float = 1.0,
-                 across_ranks: bool = True) -> None:
+                 loss_weight: float = 1.0) -> None:
         super().__init__()
-        if margin < 0:
-            raise ValueError(f'margin must be at least 0, got {margin}')
-        if loss_weight < 0:
-            raise ValueError(
-                f'loss_weight must be at least 0, got {loss_weight}')
-        check_triplet_options(mining, normalize)
-        self.margin = margin
-        self.mining = mining
-        self.normalize = normalize
-        self.loss_weight = loss_weight
-        self.across_ranks = across_ranks
+        self.margin = check_range('margin', margin, 0)
+        self.mining = check_choice('mining', mining, MININGS)
+        self.normalize = check_choice('normalize', normalize, NORMALIZATIONS)
+        self.loss_weight = check_range('loss_weight', loss_weight, 0)
 
     def loss(self,
              image: torch.Tensor,
@@ -170,9 +245,8 @@ class TripletHead(BaseModule):
         """
         if uniform is not None:
             uniform = uniform.to(image.device)
-        if self.across_ranks:
-            image, genes, labels, uniform = gather_rows(
-                image, genes, labels, uniform)
+        image, genes, labels, uniform = gather_rows(
+            image, genes, labels, uniform)
         result = triplet_loss(image, genes, labels, self.margin, self.mining,
                               self.normalize, uniform)
         scalars = dict(
@@ -194,16 +268,12 @@ class InfoNCEHead(BaseModule):
 
     Args:
         temperature: Divides the cosine similarities.
-        learn_temperature: Whether it is a parameter, kept as the logarithm
-            of its inverse and never below 0.01, as in CLIP.
         proj_dims: Dimensions of a common space that both vectors are
             projected to; None: they are compared as they are. With a frozen
             gene encoder, a projection lets the genes' side adapt.
         image_dims: Dimensions of the slides' vectors, for the projection.
         gene_dims: Dimensions of the genes' vectors, for the projection.
         loss_weight: Weight of the loss.
-        across_ranks: Whether a distributed run contrasts the patients of
-            all ranks.
         init_cfg: Initialisation.
 
     Raises:
@@ -215,27 +285,16 @@ class InfoNCEHead(BaseModule):
 
     def __init__(self,
                  temperature: float = 0.07,
-                 learn_temperature: bool = False,
                  proj_dims: int | None = None,
                  image_dims: int | None = None,
                  gene_dims: int | None = None,
                  loss_weight: float = 1.0,
-                 across_ranks: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        if temperature <= 0:
-            raise ValueError(
-                f'temperature must be above 0, got {temperature}')
-        if loss_weight < 0:
-            raise ValueError(
-                f'loss_weight must be at least 0, got {loss_weight}')
         self.image_dims = image_dims
         self.gene_dims = gene_dims
-        self.loss_weight = loss_weight
-        self.across_ranks = across_ranks
-        self.temperature = temperature
-        self.log_scale = nn.Parameter(torch.tensor(
-            -math.log(temperature))) if learn_temperature else None
+        self.loss_weight = check_range('loss_weight', loss_weight, 0)
+        self.temperature = check_positive('temperature', temperature)
         self.project = nn.ModuleList()
         if proj_dims is not None:
             for name, dims in (('image_dims', image_dims),
@@ -257,26 +316,18 @@ class InfoNCEHead(BaseModule):
             keep: Shape (B, ), bool: who has both; None: everybody.
 
         Returns:
-            ``loss_nce``, and ``nce_temperature`` without a graph.
+            ``loss_nce``.
         """
         if self.project:
             image, genes = (
                 project(half) for project, half in zip(
                     self.project, (image, genes), strict=True))
-        if self.across_ranks:
-            flags = None if keep is None else keep.long()
-            image, genes, flags = gather_rows(image, genes, flags)
-            keep = None if flags is None else flags.bool()
-        if keep is not None:
-            image, genes = image[keep], genes[keep]
-        temperature = image.new_tensor(
-            self.temperature, dtype=torch.float32)
-        if self.log_scale is not None:
-            temperature = (-self.log_scale).exp().clamp(min=0.01)
+        flags = None if keep is None else keep.long()
+        image, genes, flags = gather_rows(image, genes, flags)
+        if flags is not None:
+            image, genes = image[flags.bool()], genes[flags.bool()]
         if len(image):
-            loss = info_nce(image, genes, temperature)
+            loss = info_nce(image, genes, self.temperature)
         else:
-            loss = (image.sum() + genes.sum()) * temperature
-        return dict(
-            loss_nce=self.loss_weight * loss,
-            nce_temperature=temperature.detach())
+            loss = image.sum() + genes.sum()
+        return dict(loss_nce=self.loss_weight * loss)
