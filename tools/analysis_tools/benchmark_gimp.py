@@ -89,7 +89,7 @@ def build_layers(args: argparse.Namespace) -> dict:
                 for one, other in ((query, key_landmarks),
                                    (query_landmarks, key_landmarks),
                                    (query_landmarks, key)))
-            inverse = pseudo_inverse(second, layer.iterations)
+            inverse = pseudo_inverse(second)
             output = (first @ inverse) @ (third @ value)
             output = output + self.conv(value)
             output = output.transpose(1, 2).flatten(0, 1).flatten(1)

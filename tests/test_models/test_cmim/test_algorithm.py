@@ -509,5 +509,5 @@ def test_bad_arguments_are_refused_by_value(arguments, message):
 def test_plain_networks_are_refused_by_name():
     config = tiny_config()
     config['backbone'] = dict(type='mmpretrain.ResNet', depth=18)
-    with pytest.raises(ValueError, match='ResNet is no CMIM encoder'):
+    with pytest.raises(ValueError, match='ResNet is not a CMIM encoder'):
         MODELS.build(config)

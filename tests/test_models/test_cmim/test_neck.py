@@ -321,7 +321,6 @@ def test_every_parameter_is_trained():
     (dict(embed_dims=0), 'embed_dims .* 0'),
     (dict(num_heads=0), 'num_heads .* 0'),
     (dict(depth=0), 'depth .* 0'),
-    (dict(mlp_ratio=-1), 'mlp_ratio .* -1'),
     (dict(out_stride=0), 'out_stride .* 0'),
     (dict(out_channels=0), 'out_channels .* 0'),
     (dict(out_stride=24), 'out_stride 24 and the stride 16'),

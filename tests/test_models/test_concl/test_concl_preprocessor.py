@@ -128,7 +128,7 @@ def test_outside_of_training_images_are_normalised():
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(views=dict(max_angle=5.)), r'must be 0, got 5\.0'),
     (dict(views=dict(max_shear=5.)), r'got 0\.0 and 5\.0'),
-    (dict(view_size=0), r'\(0, 0\)'),
+    (dict(view_size=0), 'view_size .* 0'),
 ])
 def test_bad_arguments_are_refused_by_value(arguments, message):
     with pytest.raises(ValueError, match=message):

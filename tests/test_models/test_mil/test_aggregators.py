@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 
+from mmmedmask.functional.patch_grid import grid_cells
 from mmmedmask.models import mil
 from mmmedmask.models.mil import (
     ABMIL,
@@ -96,7 +97,7 @@ def test_equals_the_equations(name):
 
 @pytest.mark.parametrize('has_coords', [True, False])
 def test_transmil_equals_its_equations(has_coords):
-    model = TransMIL(**NYSTROM, without_coords='square', ppeg_step=256)
+    model = TransMIL(**NYSTROM, without_coords='square')
     model = model.to(DOUBLE).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -109,8 +110,7 @@ def test_transmil_equals_its_equations(has_coords):
     weights = model.attention(patches, valid,
                               coords if has_coords else None)
     for index, count in enumerate(counts):
-        cells = coords[index, :count]
-        cells = (cells - cells.amin(dim=0)) // 256
+        cells = grid_cells(coords[index, :count])
         if not has_coords:
             side = {11: 4, 3: 2, 1: 1}[count]
             cells = torch.tensor([[place // side, place % side]

@@ -312,7 +312,6 @@ def test_unknown_flip_is_refused():
     (dict(weight_norm='softmax'), 'softmax'),
     (dict(backbone=dict(out_type='cls_token')), 'cls_token'),
     (dict(backbone=dict(patch_size=5)), r'\(5, 5\)'),
-    (dict(backbone=dict(patch_cfg=dict(stride=2))), 'overlap'),
     (dict(head=dict(cls_weight=-1)), '-1'),
     (dict(head=dict(num_classes=None)), 'num_classes'),
     (dict(head=dict(num_classes=1)), 'num_classes'),

@@ -155,9 +155,9 @@ def test_bad_labels(label, message):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(bce_weight=-1), 'must not be negative'),
-    (dict(bce_weight=0, dice_weight=0), 'not both 0'),
-    (dict(smooth=0), 'smooth must be positive'),
+    (dict(bce_weight=-1), 'bce_weight must be at least 0, got -1'),
+    (dict(dice_weight=-1), 'dice_weight must be at least 0, got -1'),
+    (dict(bce_weight=0, dice_weight=0), 'sum .* must be positive, got 0'),
 ])
 def test_bad_loss_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
