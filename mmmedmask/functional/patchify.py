@@ -134,6 +134,24 @@ def unpatchify(tokens: torch.Tensor, patch_size: int,
         batch_size, channels, rows * patch_size, columns * patch_size)
 
 
+def patch_statistics(
+        patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each patch, as MAE and SparK take them.
+
+    Args:
+        patches: Shape (B, M, P), the pixels and channels of a patch in P.
+
+    Returns:
+        Two tensors of shape (B, M, 1); a blank patch has the deviation 1e-3.
+
+    Example:
+        >>> patch_statistics(torch.tensor([[[1., 1.]]]))
+        (tensor([[[1.]]]), tensor([[[0.0010]]]))
+    """
+    variance = patches.var(dim=-1, keepdim=True)
+    return patches.mean(dim=-1, keepdim=True), (variance + 1e-6).sqrt()
+
+
 def sincos_position_embedding(grid_size: tuple[int, int],
                               embed_dims: int,
                               temperature: float = 10000.0) -> torch.Tensor:

@@ -4,28 +4,15 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
 
-from mmmedmask.functional.patchify import patchify, unpatchify
+from mmmedmask.functional.patchify import (
+    patch_statistics,
+    patchify,
+    unpatchify,
+)
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer
 
 REDUCTIONS = ('batch', 'image')
-
-
-def patch_statistics(images: torch.Tensor,
-                     patch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of every patch, as SparK takes them.
-
-    Args:
-        images: Tensor of shape (B, C, H, W).
-        patch_size: Side of a patch in pixels.
-
-    Returns:
-        Mean and standard deviation over all pixels and channels of a patch,
-        each of shape (B, L, 1).
-    """
-    patches = patchify(images, patch_size)
-    mean = patches.mean(dim=-1, keepdim=True)
-    return mean, (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt()
 
 
 @MODELS.register_module()
@@ -65,9 +52,9 @@ class CMIMHead(BaseModule):
         """What is to be predicted for key views (B, C, H, W)."""
         if not self.norm_pix:
             return images
-        mean, std = patch_statistics(images, self.patch_size)
-        return self._from_patches(
-            (patchify(images, self.patch_size) - mean) / std, images)
+        patches = patchify(images, self.patch_size)
+        mean, std = patch_statistics(patches)
+        return self._from_patches((patches - mean) / std, images)
 
     def _from_patches(self, patches: torch.Tensor,
                       like: torch.Tensor) -> torch.Tensor:
@@ -87,7 +74,7 @@ class CMIMHead(BaseModule):
         """
         if not self.norm_pix:
             return prediction
-        mean, std = patch_statistics(images, self.patch_size)
+        mean, std = patch_statistics(patchify(images, self.patch_size))
         return self._from_patches(
             patchify(prediction, self.patch_size) * std + mean, images)
 

@@ -9,12 +9,13 @@ from mmpretrain.models.utils import to_2tuple
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmmedmask.functional.patchify import gather_patches, scatter_patches
+from mmmedmask.functional.patchify import (
+    gather_patches,
+    patch_statistics,
+    scatter_patches,
+)
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_range
-
-# Keeps the variance of a blank patch positive, as in MAE.
-VARIANCE_EPSILON = 1e-6
 
 
 @MODELS.register_module()
@@ -161,18 +162,3 @@ class MSMAEHead(BaseModule):
         patches = prediction.unflatten(
             2, (*self.patch_size, images.shape[1])).permute(0, 1, 4, 2, 3)
         return scatter_patches(images, masked_ids, patches)
-
-
-def patch_statistics(
-        patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each patch, as MAE takes them.
-
-    Args:
-        patches: Shape (B, M, P).
-
-    Returns:
-        Two tensors of shape (B, M, 1).
-    """
-    variance = patches.var(dim=-1, keepdim=True)
-    return patches.mean(
-        dim=-1, keepdim=True), (variance + VARIANCE_EPSILON).sqrt()
