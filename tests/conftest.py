@@ -31,6 +31,20 @@ def data_root() -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where shrunk configs find their data: each set is drawn once."""
+    return tmp_path_factory.mktemp('drawn_data')
+
+
+@pytest.fixture
+def plain_pretty_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MMEngine formats each config five times; that is half of a short run."""
+    from mmengine.config import Config
+    monkeypatch.setattr(
+        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip GPU tests without a GPU, and slow recipes unless asked for."""
     if item.get_closest_marker('slow_recipes') \

@@ -1,25 +1,30 @@
 """The gland benchmarks say what the reference says, and inherit weights."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmpretrain.models import ResNet
+from shipped_configs import (
+    CONFIGS,
+    load,
+    load_checks,
+    pretrained,
+    read,
+    source_of,
+    train,
+    without_tests,
+)
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 BENCHMARKS = CONFIGS / 'cmim' / 'benchmarks'
 NAMES = sorted(path.stem for path in BENCHMARKS.glob('*.py'))
 MAIN = 'mask-rcnn_cmim-resnet18-fpn_8xb2-{}_{}'
 
 
-def _load(name):
-    return Config.fromfile(BENCHMARKS / f'{name}.py')
+pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 
 
 # Iterations and steps of the learning rate, written out.
@@ -39,7 +44,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize(('data', 'schedule'), SCHEDULES)
 def test_schedule(data, schedule):
-    cfg = _load(MAIN.format(schedule, data))
+    cfg = read(MAIN.format(schedule, data))
     max_iters, milestones = SCHEDULES[data, schedule]
     assert cfg.train_cfg.max_iters == max_iters
     warm_up, steps = cfg.param_scheduler
@@ -54,7 +59,7 @@ def test_schedule(data, schedule):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_settings_that_all_share(name):
-    cfg = _load(name)
+    cfg = read(name)
     data = name.rsplit('_', 1)[1]
     schedule = re.search(r'8xb2-(.+)_', name)[1]
     max_iters, _ = SCHEDULES[data, schedule]
@@ -98,24 +103,11 @@ def test_settings_that_all_share(name):
     assert 'norm_cfg' not in cfg.model.get('rpn_head', {})
 
 
-@pytest.fixture(autouse=True)
-def plain_pretty_text(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    """Drawn once for all tests."""
-    return tmp_path_factory.mktemp('data')
-
-
-def test_weight_decay_reaches_everything_but_norms(tmp_path, data_dir):
+def test_weight_decay_reaches_everything_but_norms(tmp_path, drawn_data):
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import MODELS, init_default_scope
     cfg = shrink_config(
-        _load(MAIN.format('1x', 'glas')), tmp_path, data_dir)
+        load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -136,31 +128,25 @@ def test_weight_decay_reaches_everything_but_norms(tmp_path, data_dir):
 
 
 def test_variants_differ_in_the_checkpoint_alone():
-    main = _load(MAIN.format('1x', 'glas'))
+    main = load(MAIN.format('1x', 'glas'))
     for variant in ('cmim-emb-masking', 'cmim-emb-invariance', 'imagenet',
                     'scratch'):
-        other = _load(f'mask-rcnn_{variant}-resnet18-fpn_8xb2-1x_glas')
+        other = load(f'mask-rcnn_{variant}-resnet18-fpn_8xb2-1x_glas')
         assert other.model.backbone.init_cfg != main.model.backbone.init_cfg
         for cfg in (main, other):
             cfg.model.backbone.pop('init_cfg', None)
             cfg.default_hooks.pop('load_check', None)
             cfg.pop('checkpoint')
         assert other._cfg_dict == main._cfg_dict
-        main = _load(MAIN.format('1x', 'glas'))
+        main = load(MAIN.format('1x', 'glas'))
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_checkpoint_is_what_a_shipped_config_leaves(name):
     """A path of a pre-training run that no config of ours would write."""
-    init_cfg = _load(name).model.backbone.init_cfg
-    if init_cfg is None or init_cfg.checkpoint.startswith('torchvision://'):
-        return
-    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
-                              init_cfg.checkpoint).groups()
-    found = list(CONFIGS.rglob(f'{run}.py'))
-    assert len(found) == 1, f'no config {run}.py'
-    assert Config.fromfile(found[0]).train_cfg.max_epochs == int(epoch)
-    assert init_cfg.prefix == 'backbone.'
+    init_cfg = read(name).model.backbone.init_cfg
+    if init_cfg and not init_cfg.checkpoint.startswith('torchvision://'):
+        source_of(init_cfg)
 
 
 class Events(Hook):
@@ -177,7 +163,7 @@ class Events(Hook):
         self.events.append('save')
 
 
-def _pretrained(path, tensors):
+def _write_cmim(path, tensors):
     """A file as a CMIM run leaves it."""
     state = {f'backbone.{k}': torch.randn_like(v) * .05 if
              v.is_floating_point() else v for k, v in tensors.items()}
@@ -190,8 +176,7 @@ def _pretrained(path, tensors):
 
 
 def _with_checkpoint(cfg, checkpoint, prefix='backbone.'):
-    init_cfg = dict(
-        type='Pretrained', checkpoint=str(checkpoint), prefix=prefix)
+    init_cfg = pretrained(checkpoint, prefix)
     cfg.model.backbone.init_cfg = init_cfg
     if 'shared_head' in cfg.model.get('roi_head', {}):
         cfg.model.roi_head.shared_head.init_cfg = init_cfg
@@ -201,7 +186,6 @@ def _with_checkpoint(cfg, checkpoint, prefix='backbone.'):
 
 @pytest.fixture(scope='module')
 def resnet18_tensors():
-    from mmpretrain.models import ResNet
     torch.manual_seed(0)
     return ResNet(18).state_dict()
 
@@ -211,76 +195,51 @@ def resnet18_tensors():
     'retinanet_cmim-resnet18-fpn_8xb2-1x_glas'
 ])
 def test_trains_from_a_checkpoint_and_evaluates_once(name, tmp_path,
-                                                     data_dir,
+                                                     drawn_data,
                                                      resnet18_tensors):
-    cfg = shrink_config(_load(name), tmp_path, data_dir)
-    state = _pretrained(tmp_path / 'epoch_800.pth', resnet18_tensors)
+    cfg = shrink_config(load(name), tmp_path, drawn_data)
+    state = _write_cmim(tmp_path / 'epoch_800.pth', resnet18_tensors)
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
-    events, messages = Events(), []
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(events)
-    runner.logger.info = messages.append
-    start = {}
-    runner.register_hook(_Start(start))
-    runner.train()
+    events = Events()
+    _, start, messages = train(cfg, events)
     assert events.events == ['iter', 'iter', 'save', 'val']
-    found = [m for m in messages if m.startswith('Load check')]
-    assert len(found) == 1
-    assert '120 of 120 tensors are equal' in found[0]
-    assert any('Precise BN: statistics of 2' in m for m in messages)
-    parts = ['backbone'] + ['roi_head.shared_head'] * ('c4' in name)
-    count = 0
-    for part in parts:
-        for key, value in start[part].items():
-            assert torch.equal(value, state[f'backbone.{key}']), key
-            count += 1
-    assert count == 120
-
-
-class _Start(Hook):
-    """Copy the pre-trained modules before the first iteration."""
-
-    def __init__(self, target):
-        self.target = target
-
-    def before_train(self, runner):
-        for part in ('backbone', 'roi_head.shared_head'):
-            try:
-                module = runner.model.get_submodule(part)
-            except AttributeError:
-                continue
-            self.target[part] = {
-                k: v.clone()
-                for k, v in module.state_dict().items()
-            }
+    line, = load_checks(messages)
+    assert '120 of 120 tensors are equal' in line
+    assert any('Precise BN: statistics of 2' in line for line in messages)
+    parts = ['backbone.'] + ['roi_head.shared_head.'] * ('c4' in name)
+    loaded = {key.removeprefix(part): value
+              for key, value in start.tensors.items()
+              for part in parts if key.startswith(part)}
+    assert len(loaded) == 120
+    for key, value in loaded.items():
+        assert torch.equal(value, state[f'backbone.{key}']), key
 
 
 @pytest.mark.parametrize(('prefix', 'message'), [
     ('encoder.', "under the prefix 'backbone.'"),
     (None, "under the prefix 'backbone.'"),
 ])
-def test_wrong_prefix_ends_the_run(tmp_path, data_dir, resnet18_tensors,
+def test_wrong_prefix_ends_the_run(tmp_path, drawn_data, resnet18_tensors,
                                    prefix, message):
     cfg = shrink_config(
-        _load(MAIN.format('1x', 'glas')), tmp_path, data_dir)
-    _pretrained(tmp_path / 'epoch_800.pth', resnet18_tensors)
+        load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
+    _write_cmim(tmp_path / 'epoch_800.pth', resnet18_tensors)
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth', prefix)
     with pytest.raises(ValueError, match=message):
-        Runner.from_cfg(cfg).train()
+        train(cfg)
 
 
-def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, data_dir):
+def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, drawn_data):
     """A ResNet-34 holds every name and shape of a ResNet-18."""
-    from mmpretrain.models import ResNet
     cfg = shrink_config(
-        _load(MAIN.format('1x', 'glas')), tmp_path, data_dir)
-    _pretrained(tmp_path / 'epoch_800.pth', ResNet(34).state_dict())
+        load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
+    _write_cmim(tmp_path / 'epoch_800.pth', ResNet(34).state_dict())
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
     with pytest.raises(ValueError, match='of a deeper network'):
-        Runner.from_cfg(cfg).train()
+        train(cfg)
 
 
-def test_pretrain_export_detect(tmp_path, data_dir):
+def test_pretrain_export_detect(tmp_path, drawn_data):
     """CMIM's own run, exported, is what Mask R-CNN starts from."""
     import importlib.util
     tool = CONFIGS.parent / 'tools/model_converters/export_backbone.py'
@@ -288,11 +247,9 @@ def test_pretrain_export_detect(tmp_path, data_dir):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
-    cfg = Config.fromfile(CONFIGS / 'cmim' /
-                          'cmim_resnet18_8xb32-coslr-800e_nct.py')
-    pretraining = Runner.from_cfg(
-        shrink_config(cfg, tmp_path / 'pretrain', data_dir))
-    pretraining.train()
+    pretraining, _, _ = train(shrink_config(
+        read('cmim_resnet18_8xb32-coslr-800e_nct'), tmp_path / 'pretrain',
+        drawn_data))
     trained = pretraining.model.backbone.state_dict()
     source = tmp_path / 'pretrain' / 'run' / 'epoch_1.pth'
     module.export_backbone(source, tmp_path / 'backbone.pth')
@@ -300,14 +257,13 @@ def test_pretrain_export_detect(tmp_path, data_dir):
     # Straight from the run, and by way of the exported file.
     for checkpoint in (source, tmp_path / 'backbone.pth'):
         cfg = shrink_config(
-            _load(MAIN.format('1x', 'glas')), tmp_path / 'detect', data_dir)
+            load(MAIN.format('1x', 'glas')), tmp_path / 'detect', drawn_data)
         cfg.default_hooks.checkpoint = None
-        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
         cfg.experiment_name = checkpoint.stem
-        start = {}
-        runner = Runner.from_cfg(_with_checkpoint(cfg, checkpoint))
-        runner.register_hook(_Start(start))
-        runner.train()
-        assert set(start['backbone']) == set(trained)
-        for name, value in start['backbone'].items():
+        _, start, _ = train(_with_checkpoint(without_tests(cfg), checkpoint))
+        loaded = {key.removeprefix('backbone.'): value
+                  for key, value in start.tensors.items()
+                  if key.startswith('backbone.')}
+        assert set(loaded) == set(trained)
+        for name, value in loaded.items():
             assert torch.equal(value, trained[name]), name

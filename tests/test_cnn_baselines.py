@@ -1,34 +1,27 @@
 """The convolutional rows of CMIM's Table 1, and the cells of its tables."""
 
-import copy
-import functools
 import math
-import re
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
-from mmengine.runner import Runner
+from printed_tables import CMIM
+from shipped_configs import hooks_of, load, source_of, train, without_tests
 from torch import nn
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     match_state_dicts,
     read_checkpoint,
     select_prefix,
 )
-from mmmedmask.experiments.schema import find_recipes, read_recipe
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-FOLDER = CONFIGS / 'baselines/cmim'
+pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 CONTRASTIVE = {
     'simclr': 'simclr_resnet18_8xb128-coslr-{}e_nct',
     'byol': 'byol_resnet18_8xb128-coslr-{}e_nct',
@@ -44,33 +37,14 @@ PRETRAINING = {
 }
 
 
-def load(name):
-    return copy.deepcopy(load_once(name))
-
-
-@functools.cache
-def load_once(name):
-    found = list(CONFIGS.rglob(f'{name}.py'))
-    assert len(found) == 1, name
-    return Config.fromfile(found[0])
-
-
 def detection(method, dataset):
     return load(f'mask-rcnn_{method}-resnet18-fpn_8xb2-1x_{dataset}')
 
 
 @pytest.fixture(autouse=True)
-def quick_and_seeded(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
+def seeded():
     torch.manual_seed(0)
     np.random.seed(0)
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp('data')
 
 
 # --------------------------------- Settings ----------------------------------
@@ -159,8 +133,8 @@ def test_models():
     assert models['mocov1'].neck.norm_cfg is None
     assert models['byol'].head.predictor.hid_channels == 512
     assert models['densecl'].loss_lambda == .5
-    assert load(PRETRAINING['densecl']).custom_hooks == [
-        dict(type='DenseCLHook', start_iters=1000)]
+    hooks = hooks_of(load(PRETRAINING['densecl']))
+    assert hooks['DenseCLHook'].start_iters == 1000
     assert models['supervised'].head.num_classes == 9
     spark = models['spark']
     assert (spark.mask_ratio, spark.enc_dec_norm_dim,
@@ -277,8 +251,8 @@ def build(cfg):
 
 @pytest.mark.parametrize(('method', 'excluded_rate'), [
     ('simclr', True), ('byol', True), ('spark', None), ('mocov2', None)])
-def test_what_is_not_decayed(method, excluded_rate, tmp_path, data_dir):
-    cfg = shrink_config(load(PRETRAINING[method]), tmp_path, data_dir)
+def test_what_is_not_decayed(method, excluded_rate, tmp_path, drawn_data):
+    cfg = shrink_config(load(PRETRAINING[method]), tmp_path, drawn_data)
     model, wrapper = build(cfg)
     groups = {id(parameter): group
               for group in wrapper.optimizer.param_groups
@@ -302,11 +276,11 @@ def test_what_is_not_decayed(method, excluded_rate, tmp_path, data_dir):
     assert checked > 40 or method == 'mocov2'
 
 
-def test_momentum_is_the_new_part(tmp_path, data_dir):
+def test_momentum_is_the_new_part(tmp_path, drawn_data):
     """k <- 0.999 k + 0.001 q for MoCo, 0.996 and 0.004 for BYOL's start."""
     from mmengine.logging import MessageHub
     for method, share in (('mocov2', .001), ('byol', .004)):
-        cfg = shrink_config(load(PRETRAINING[method]), tmp_path, data_dir)
+        cfg = shrink_config(load(PRETRAINING[method]), tmp_path, drawn_data)
         model, _ = build(cfg)
         average = model.encoder_k if method == 'mocov2' else model.target_net
         online = nn.Sequential(model.backbone, model.neck)
@@ -326,7 +300,7 @@ def test_momentum_is_the_new_part(tmp_path, data_dir):
 # ----------------------------------- SparK -----------------------------------
 
 
-def test_sparse_norms_survive_on_one_device(tmp_path, data_dir):
+def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
     """MMEngine reverts SyncBN there, and a sparse one would become dense."""
     from mmpretrain.models.utils.sparse_modules import (
         SparseBatchNorm2d,
@@ -337,7 +311,7 @@ def test_sparse_norms_survive_on_one_device(tmp_path, data_dir):
         revert_sync_batchnorm(SparseSyncBatchNorm2d(4)),
         SparseSyncBatchNorm2d)
 
-    cfg = shrink_config(load(PRETRAINING['spark']), tmp_path, data_dir)
+    cfg = shrink_config(load(PRETRAINING['spark']), tmp_path, drawn_data)
     model = revert_sync_batchnorm(build(cfg)[0])
     encoder = model.backbone
     norms = [one for one in encoder.modules()
@@ -367,12 +341,8 @@ def test_sparse_norms_survive_on_one_device(tmp_path, data_dir):
 @pytest.mark.parametrize('dataset', ['glas', 'crag'])
 def test_detectors_differ_in_the_checkpoint_alone(method, dataset):
     main, cfg = detection('cmim', dataset), detection(method, dataset)
-    init_cfg = cfg.model.backbone.pop('init_cfg')
-    assert init_cfg.prefix == 'backbone.'
-    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
-                              init_cfg.checkpoint).groups()
-    assert run == PRETRAINING[method]
-    assert load(run).train_cfg.max_epochs == int(epoch)
+    assert source_of(cfg.model.backbone.pop('init_cfg')) == \
+        PRETRAINING[method]
     main.model.backbone.pop('init_cfg')
     for one in (main, cfg):
         one.pop('checkpoint')
@@ -380,16 +350,13 @@ def test_detectors_differ_in_the_checkpoint_alone(method, dataset):
 
 
 @pytest.mark.parametrize('method', PRETRAINING)
-def test_the_online_encoder_arrives_whole(method, tmp_path, data_dir):
+def test_the_online_encoder_arrives_whole(method, tmp_path, drawn_data):
     """A checkpoint of a run, in the backbone of its detector."""
-    cfg = shrink_config(load(PRETRAINING[method]), tmp_path, data_dir)
-    for name in ('val_dataloader', 'val_cfg', 'val_evaluator',
-                 'test_dataloader', 'test_cfg', 'test_evaluator'):
-        cfg[name] = None
+    cfg = without_tests(
+        shrink_config(load(PRETRAINING[method]), tmp_path, drawn_data))
     # A rate at which two steps show.
     cfg.param_scheduler = []
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    runner, _, _ = train(cfg)
     file = tmp_path / 'run' / 'epoch_1.pth'
     tensors = get_state_dict(read_checkpoint(file))
     detector = detection(method, 'glas')
@@ -419,78 +386,14 @@ def test_the_online_encoder_arrives_whole(method, tmp_path, data_dir):
 
 # --------------------------- The cells of the tables -------------------------
 
-# Lines of the paper: GlaS, then CRAG, each box AP and AP75 and, in Tables 1
-# and 3, mask AP and AP75.
-PRINTED = {
-    'cmim_table1': """
-        scratch         49.8 57.3 52.1 60.7 51.1 57.0 50.6 57.3
-        scratch_vit     49.3 55.5 51.2 58.3 57.6 52.5 48.8 52.7
-        supervised      50.2 56.9 53.2 62.1 49.2 55.2 49.4 55.0
-        supervised_vit  44.2 49.4 47.3 53.4 40.6 43.1 42.1 44.2
-        simclr          50.6 56.8 53.9 62.9 48.1 52.0 47.8 53.7
-        byol            50.2 56.9 54.4 63.9 49.3 54.1 48.7 54.6
-        mocov1          49.8 55.1 53.1 61.7 47.2 51.9 47.9 53.0
-        mocov2          55.2 63.6 58.3 68.3 51.8 57.6 52.1 58.7
-        densecl         56.0 64.8 58.8 68.7 52.5 58.2 52.9 60.0
-        concl           58.6 68.1 61.0 71.3 55.1 61.4 54.5 62.6
-        spark           56.0 65.8 57.4 67.6 53.4 59.7 53.0 59.6
-        mae             57.2 65.3 59.4 68.8 56.0 61.9 55.8 61.8
-        beitv2          57.1 65.3 59.7 68.1 56.1 63.2 55.8 62.3
-        eva             57.5 66.2 60.2 69.9 55.2 62.6 55.6 62.0
-        ours            60.8 71.1 61.7 72.1 57.1 64.4 56.4 64.3""",
-    'cmim_table2': """
-        spark           56.0 65.8 53.4 59.7
-        emb_masking     59.9 70.0 56.6 64.0
-        emb_invariance  58.7 68.6 56.5 63.6
-        ours            60.8 71.1 57.1 64.4""",
-    'cmim_table3': """
-        schedule_0.5x   60.0 70.3 60.7 71.0 57.5 65.0 56.7 65.2
-        schedule_1x     60.8 71.1 61.7 72.1 57.1 64.4 56.4 64.3
-        schedule_2x     61.0 71.2 61.8 72.2 57.6 65.2 56.5 65.4
-        schedule_3x     60.9 71.3 62.1 72.6 57.7 64.9 56.5 65.2
-        schedule_5x     61.1 70.9 61.9 72.3 57.7 65.1 56.7 65.5""",
-    'cmim_table4': """
-        epochs_200      58.5 65.4 56.3 63.4
-        epochs_400      59.7 69.1 56.8 63.7
-        epochs_800      60.8 71.1 57.1 64.4
-        epochs_1600     60.8 71.2 57.4 64.6""",
-    'cmim_table5': """
-        resnet18        60.8 71.1 57.1 64.4
-        resnet34        61.5 72.2 58.0 65.3
-        resnet50        60.5 69.8 58.3 66.1""",
-    # Plots; Table 1 has these two.
-    'cmim_figure4': """
-        ratio_0.7       60.8 71.1 61.7 72.1 57.1 64.4 56.4 64.3""",
-    'cmim_figure5': """
-        fpn             60.8 71.1 57.1 64.4""",
-}
-
-
-@pytest.mark.parametrize('name', PRINTED)
-def test_cells_are_those_that_the_paper_prints(name):
-    recipe = read_recipe(find_recipes()[name])
-    printed = {}
-    for line in PRINTED[name].split('\n')[1:]:
-        row, *values = line.split()
-        printed[row] = [float(value) for value in values]
-    columns = [column.name for column in recipe.columns]
-    kinds = ('box_ap', 'box_ap75', 'mask_ap', 'mask_ap75')
-    assert columns == [f'{data}_{kind}' for data in ('glas', 'crag')
-                       for kind in kinds[:len(columns) // 2]]
-    assert {row.name: [row.paper[column] for column in columns]
-            for row in recipe.rows if row.paper} == printed
-
 
 def test_flaws_that_the_metafiles_tell():
     """Cells off the line that box AP and AP75 of all others lie on."""
     cells = {}
-    for name, text in PRINTED.items():
-        for line in text.split('\n')[1:]:
-            row, *values = line.split()
-            half = len(values) // 2
-            for data, first in (('glas', 0), ('crag', half)):
-                cells[name, row, data] = (
-                    float(values[first]), float(values[first + 1]))
+    for name, rows in CMIM.items():
+        for row, values in rows.items():
+            for data, first in (('glas', 0), ('crag', len(values) // 2)):
+                cells[name, row, data] = values[first], values[first + 1]
     outliers = {}
     for data in ('glas', 'crag'):
         names = [name for name in cells if name[2] == data]

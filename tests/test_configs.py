@@ -1,19 +1,25 @@
 """Every shipped config loads, builds when shrunk, and takes a step."""
 
+import ast
 import math
 import os
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
-from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.config import Config, ConfigDict
+from shipped_configs import (
+    CONFIGS,
+    hooks_of,
+    load,
+    read,
+    train,
+    without_tests,
+)
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 ALL = sorted(
     str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')
     if '_base_' not in path.parts)
@@ -34,10 +40,65 @@ def test_base_names_are_unique():
     assert sorted(names) == sorted(set(names))
 
 
+def _positions(text):
+    """Places in a config where it takes part of a base's list by number."""
+    for node in ast.walk(ast.parse(re.sub(r'{{(.*?)}}', r'(\1)', text))):
+        if isinstance(node, ast.Subscript):
+            key = node.slice
+            by_name = isinstance(key, ast.Constant) \
+                and isinstance(key.value, str)
+            if ast.unparse(node.value).startswith('_base_') and not by_name:
+                yield ast.unparse(node)
+        if isinstance(node, ast.Assign) \
+                and isinstance(node.targets[0], ast.Tuple) \
+                and ast.unparse(node.value).startswith('_base_'):
+            yield ast.unparse(node)
+
+
+def test_a_position_is_found():
+    """The check below would pass if it looked for nothing."""
+    found = _positions('a = _base_.hooks[0]\nb, c = _base_.steps\n'
+                       'd = [*_base_.steps[1:]]\ne = _base_.model["type"]\n')
+    assert len(list(found)) == 3
+
+
+def test_no_config_addresses_a_list_by_position():
+    """A base that puts a step in front would change what children do."""
+    assert {
+        str(path): places for path in CONFIGS.rglob('*.py')
+        if (places := list(_positions(path.read_text('utf-8'))))
+    } == {}
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_a_child_with_one_hook_more_keeps_all_guards(name):
+    """Its list of custom_hooks takes the place of the base's."""
+    cfg = read(CONFIGS / name)
+    child = Config._merge_a_into_b(
+        ConfigDict(custom_hooks=[dict(type='EmptyCacheHook')]),
+        load(CONFIGS / name)._cfg_dict)
+    hooks = hooks_of(child)
+    assert hooks.pop('EmptyCacheHook')
+    assert hooks == hooks_of(cfg)
+    assert not cfg.get('custom_hooks')
+
+
+def test_a_child_in_a_file_keeps_all_guards(tmp_path):
+    """The same, read as users write it, for GiMP, which once lost two."""
+    main = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
+    child = tmp_path / 'child.py'
+    child.write_text(
+        f"_base_ = 'mmmedmask::gimp/{main}.py'\n"
+        "custom_hooks = [dict(type='EmptyCacheHook')]\n"
+        "default_hooks = dict(triplet_monitor=dict(\n"
+        "    _delete_=True, type='mmmedmask.NoHook'))\n")
+    assert {*hooks_of(Config.fromfile(child))} == {
+        *hooks_of(read(main)), 'EmptyCacheHook'} - {'TripletMonitorHook'}
+
+
 def test_whole_bags_fit_into_shared_memory():
     """What the workers of a loader keep ready is below 4 GB."""
-    cfg = Config.fromfile(
-        CONFIGS / 'mil/abmil_1xb8-coslr-70e_tcga-nsclc.py')
+    cfg = read('abmil_1xb8-coslr-70e_tcga-nsclc')
     patches = cfg.train_dataloader.batch_sampler.max_tokens
     for name in ('train', 'val', 'test'):
         loader = cfg[f'{name}_dataloader']
@@ -46,63 +107,42 @@ def test_whole_bags_fit_into_shared_memory():
 
 
 @pytest.fixture
-def plain_pretty_text(monkeypatch):
-    """MMEngine formats each config five times; that is half of a step."""
+def no_curves(monkeypatch):
+    """Matplotlib takes longer for LesionCoverageHook's than all the rest."""
     monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+        'mmmedmask.engine.attention.coverage_hook.draw_coverage',
+        lambda table: np.zeros((1, 1, 3), np.uint8))
 
 
 @pytest.fixture
-def no_curves(monkeypatch):
-    """Matplotlib takes longer for LesionCoverageHook's than all the rest."""
-    monkeypatch.setattr('mmmedmask.engine.attention.coverage_hook.draw_coverage',
-                        lambda table: np.zeros((1, 1, 3), np.uint8))
-
-
-def _one_step(cfg):
-    """Train for one iteration (one short epoch) without validation.
-
-    Returns the runner, and which parameters the optimiser saw with and
-    without a gradient.
-    """
-    if 'max_iters' in cfg.train_cfg:
-        cfg.train_cfg.max_iters = 1
-    for name in ('val_dataloader', 'val_cfg', 'val_evaluator',
-                 'test_dataloader', 'test_cfg', 'test_evaluator'):
-        cfg[name] = None
-    cfg.default_hooks.checkpoint = None
-    runner = Runner.from_cfg(cfg)
-    names = {id(p): name for name, p in runner.model.named_parameters()}
-    seen = {True: set(), False: set()}
+def gradients():
+    """Which parameters an optimiser saw with and without a gradient."""
+    seen = {True: [], False: []}
 
     def look(optimizer, args, kwargs):
         for group in optimizer.param_groups:
             for parameter in group['params']:
                 if parameter.requires_grad:
-                    seen[parameter.grad is not None].add(names[id(parameter)])
+                    seen[parameter.grad is not None].append(parameter.shape)
 
     handle = register_optimizer_step_pre_hook(look)
-    try:
-        runner.train()
-    finally:
-        handle.remove()
-    return runner, seen
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    """Drawn once, for all configs that name the same data."""
-    return tmp_path_factory.mktemp('data')
+    yield seen
+    handle.remove()
 
 
 @pytest.mark.usefixtures('plain_pretty_text', 'no_curves')
 @pytest.mark.parametrize('name', ALL)
-def test_takes_a_training_step(name, tmp_path, data_dir):
-    cfg = Config.fromfile(CONFIGS / name)
-    runner, seen = _one_step(shrink_config(cfg, tmp_path, data_dir))
+def test_takes_a_training_step(name, tmp_path, drawn_data, gradients):
+    """One iteration, or one short epoch, without validation."""
+    cfg = without_tests(
+        shrink_config(read(CONFIGS / name), tmp_path, drawn_data))
+    if 'max_iters' in cfg.train_cfg:
+        cfg.train_cfg.max_iters = 1
+    cfg.default_hooks.checkpoint = None
+    runner, _, _ = train(cfg)
     assert runner.iter >= 1
     losses = runner.message_hub.log_scalars
     assert math.isfinite(losses['train/loss'].current())
     # A parameter without a gradient would stop distributed training, too.
-    assert seen[True]
-    assert not seen[False]
+    assert gradients[True]
+    assert not gradients[False]

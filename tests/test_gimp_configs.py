@@ -5,23 +5,27 @@ the class is planted in genes, in slides, or in both (check 25); a run that is
 resumed (check 26); how the configs of Table 2 differ from the main ones.
 """
 
-import copy
-import functools
-import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from shipped_configs import (
+    CONFIGS,
+    hooks_of,
+    load,
+    load_checks,
+    pretrained,
+    read,
+    source_of,
+    stem,
+    train,
+)
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'gimp'
 PAPER = [
     path for folder in ('.', 'ablations')
@@ -34,36 +38,7 @@ MAIN = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
 MAIN_FINETUNE = 'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
 
 
-@functools.cache
-def _read(path):
-    """Read a config once; nobody may change it."""
-    return Config.fromfile(path)
-
-
-def _find(name):
-    found = list(FOLDER.rglob(f'{name}.py'))
-    assert len(found) == 1, f'{name}: {found}'
-    return found[0]
-
-
-def _load(name):
-    return copy.deepcopy(_read(_find(name)))
-
-
-def _hooks(cfg):
-    hooks = [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]
-    return {hook.type.removeprefix('mmmedmask.'): hook for hook in hooks}
-
-
-def _name(path):
-    return path.stem
-
-
-@pytest.fixture(autouse=True)
-def plain_pretty_text(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 
 
 def test_found_the_configs():
@@ -74,10 +49,10 @@ def test_found_the_configs():
 # --- what all of a kind share --------------------------------------------
 
 
-@pytest.mark.parametrize('path', PRETRAIN, ids=_name)
+@pytest.mark.parametrize('path', PRETRAIN, ids=stem)
 def test_pretraining(path):
     """Sections 2.3 and 3.1."""
-    cfg = _read(path)
+    cfg = read(path)
     assert cfg.default_scope == 'mmpretrain'
     assert cfg.model.type == 'mmmedmask.GiMP'
     assert cfg.model.get('freeze_gene_encoder', True)
@@ -96,7 +71,7 @@ def test_pretraining(path):
     if (cfg.model.contrast_head or {}).get('type') == 'mmmedmask.TripletHead':
         assert cfg.model.contrast_head.margin == .8
     assert cfg.model.aggregator.num_layers == 2
-    hooks = _hooks(cfg)
+    hooks = hooks_of(cfg)
     assert {'TransformEpochHook', 'NaNGuardHook'} <= set(hooks)
     head = cfg.model.contrast_head
     triplets = head is not None and head.type == 'mmmedmask.TripletHead'
@@ -107,10 +82,10 @@ def test_pretraining(path):
     assert ('LoadCheckHook' in hooks) == genes
 
 
-@pytest.mark.parametrize('path', FINETUNE, ids=_name)
+@pytest.mark.parametrize('path', FINETUNE, ids=stem)
 def test_fine_tuning(path):
     """Section 3.1: 70 epochs, validated after each; whole bags."""
-    cfg = _read(path)
+    cfg = read(path)
     assert cfg.model.type == 'mmmedmask.SlideOmicClassifier'
     assert cfg.train_cfg.max_epochs == 70
     assert cfg.train_cfg.val_interval == 1
@@ -126,7 +101,7 @@ def test_fine_tuning(path):
                 'LoadSlideFeatures', 'LoadExpression',
                 'PackSlideOmicInputs')]
     assert cfg.val_dataloader.batch_size == 1
-    hooks = _hooks(cfg)
+    hooks = hooks_of(cfg)
     assert hooks['CheckpointHook'].save_best == 'slide/auc'
     assert ('GeneStatsHook' in hooks) == genes
     assert ('LoadCheckHook' in hooks) != ('_scratch_' in path.name)
@@ -136,29 +111,25 @@ def test_fine_tuning(path):
 
 
 def _checkpoints(model):
+    """Parts that start from a checkpoint, and the config that leaves it."""
     for name in ('data_preprocessor', 'aggregator', 'gene_encoder'):
         init_cfg = (model.get(name) or {}).get('init_cfg')
         if init_cfg is not None:
-            assert init_cfg.type == 'Pretrained'
-            assert init_cfg.prefix == f'{name}.'
-            yield name, init_cfg.checkpoint
+            yield name, source_of(init_cfg, f'{name}.')
 
 
-@pytest.mark.parametrize('path', PRETRAIN + FINETUNE, ids=_name)
+@pytest.mark.parametrize('path', PRETRAIN + FINETUNE, ids=stem)
 def test_checkpoints_are_what_a_shipped_config_leaves(path):
     """Files of runs with the same parts, at their last epoch."""
-    cfg = _read(path)
+    cfg = read(path)
     found = dict(_checkpoints(cfg.model))
     if '_scratch_' in path.name:
         assert not found
         return
     if cfg.model.gene_encoder is not None:
         assert found['gene_encoder'] == found['data_preprocessor']
-    for name, checkpoint in found.items():
-        run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
-                                  checkpoint).groups()
-        source = _read(_find(run))
-        assert source.train_cfg.max_epochs == int(epoch)
+    for name, run in found.items():
+        source = read(run)
         for key in ('feature_root', 'data_root', 'expression', 'gene_list'):
             theirs = source.train_dataloader.dataset.get(key)
             if theirs is not None:
@@ -223,11 +194,11 @@ def test_every_ablation_is_listed():
 @pytest.mark.parametrize('name', DIFFERENCES)
 def test_an_ablation_differs_in_what_it_says(name):
     main = MAIN if '-pretrain_' in name else MAIN_FINETUNE
-    assert _unlike(_read(_find(main)).model.to_dict(),
-                   _read(_find(name)).model.to_dict()) == DIFFERENCES[name]
+    assert _unlike(read(main).model.to_dict(),
+                   read(name).model.to_dict()) == DIFFERENCES[name]
     # The optimizer, the schedule and the data are the same.
     for key in ('param_scheduler', 'train_cfg'):
-        assert _read(_find(main))[key] == _read(_find(name))[key]
+        assert read(main)[key] == read(name)[key]
 
 
 def test_the_metafile_has_the_papers_cells():
@@ -257,7 +228,7 @@ def test_the_metafile_has_the_papers_cells():
     assert sorted(wrong) == [89.95, 99.74]
     assert round(100 * 170 / 189, 2) == 89.95
     for model in content['Models']:
-        cfg = _read(CONFIGS.parent / model['Config'])
+        cfg = read(CONFIGS.parent / model['Config'])
         assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs
         assert model['Metadata']['Batch Size'] == \
             cfg.train_dataloader.batch_size
@@ -266,70 +237,37 @@ def test_the_metafile_has_the_papers_cells():
 # --- from one stage to the next -------------------------------------------
 
 
-class _Watch(Hook):
-    """Copy a model's parts before the first iteration; keep all losses."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self):
-        self.losses = []
-
-    def before_train(self, runner):
-        self.tensors = {name: value.clone() for name, value
-                        in runner.model.state_dict().items()}
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
-        self.losses.append({name: float(value)
-                            for name, value in outputs.items()})
-
-
 def _run(cfg, checkpoints=None):
-    """Train a shrunk config; return the runner, and what was watched."""
+    """Train a shrunk config; return the runner, its start, and messages."""
     for name, checkpoint in (checkpoints or {}).items():
-        cfg.model[name].init_cfg = dict(
-            type='Pretrained', checkpoint=str(checkpoint), prefix=f'{name}.')
-    for hook in cfg.get('custom_hooks', []):
-        if checkpoints and hook.type == 'mmmedmask.LoadCheckHook':
-            hook.allow_scratch = False
+        cfg.model[name].init_cfg = pretrained(checkpoint, f'{name}.')
+    if checkpoints and 'load_check' in cfg.default_hooks:
+        cfg.default_hooks.load_check.allow_scratch = False
     for name in ('val_evaluator', 'test_evaluator'):
         if cfg.get(name) is not None:
             cfg[name].num_bootstrap = 20
-    watch = _Watch()
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(watch)
-    messages = []
-    runner.logger.info = messages.append
-    runner.train()
-    watch.messages = messages
-    return runner, watch
-
-
-@pytest.fixture(scope='module')
-def cohort(tmp_path_factory):
-    """Where all configs of this file find their data."""
-    return tmp_path_factory.mktemp('data')
+    return train(cfg)
 
 
 def _stage(name, folder, data, epochs=1):
-    cfg = shrink_config(_load(name), folder, data)
+    cfg = shrink_config(load(name), folder, data)
     cfg.train_cfg.max_epochs = epochs
     cfg.default_hooks.checkpoint.update(interval=1, save_best=None)
     return cfg
 
 
 @pytest.fixture(scope='module')
-def stages(tmp_path_factory, cohort):
+def stages(tmp_path_factory, drawn_data):
     """The three stages of the main run, at reduced size."""
     folder = tmp_path_factory.mktemp('stages')
-    genes = _run(_stage(STAGE0, folder / '0', cohort))
+    genes = _run(_stage(STAGE0, folder / '0', drawn_data))
     file = folder / '0' / 'run' / 'epoch_1.pth'
     pretrained = _run(
-        _stage(MAIN, folder / '1', cohort),
+        _stage(MAIN, folder / '1', drawn_data),
         dict(data_preprocessor=file, gene_encoder=file))
     file = folder / '1' / 'run' / 'epoch_1.pth'
     tuned = _run(
-        _stage(MAIN_FINETUNE, folder / '2', cohort),
+        _stage(MAIN_FINETUNE, folder / '2', drawn_data),
         dict(data_preprocessor=file, aggregator=file, gene_encoder=file))
     return genes, pretrained, tuned
 
@@ -345,22 +283,19 @@ def test_each_stage_begins_with_what_the_last_one_left(stages):
         assert len(names) > 20
         for name in names:
             assert torch.equal(start[name], left[name]), name
-        checks = [line for line in after[1].messages
-                  if line.startswith('Load check of')]
-        assert len(checks) == len(prefixes) - 1
-        assert all('(100.0 %)' in line for line in checks)
+        assert len(load_checks(after[2])) == len(prefixes) - 1
     assert set(stages[1][0].model.state_dict()) - set(
         stages[2][1].tensors) >= {'aggregator.mask_token'}
 
 
 def test_pretraining_leaves_the_gene_encoder_alone(stages):
-    runner, watch = stages[1]
+    runner, watch, _ = stages[1]
     after = runner.model.state_dict()
     for name, value in watch.tensors.items():
         same = name.startswith(('gene_encoder.', 'data_preprocessor.'))
         assert torch.equal(after[name], value) == same, name
     # Fine-tuning does not.
-    runner, watch = stages[2]
+    runner, watch, _ = stages[2]
     after = runner.model.state_dict()
     assert not torch.equal(after['gene_encoder.cls_token'],
                            watch.tensors['gene_encoder.cls_token'])
@@ -372,11 +307,11 @@ def test_fine_tuning_is_scored(stages):
         assert 0 <= scores[f'val/slide/{name}'].current() <= 1
 
 
-def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, cohort):
+def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, drawn_data):
     """That of the first stage has no aggregator."""
     file = Path(stages[0][0].work_dir) / 'epoch_1.pth'
     with pytest.raises(ValueError, match='aggregator|0 of'):
-        _run(_stage(MAIN_FINETUNE, tmp_path, cohort),
+        _run(_stage(MAIN_FINETUNE, tmp_path, drawn_data),
              dict(data_preprocessor=file, aggregator=file,
                   gene_encoder=file))
 
@@ -384,11 +319,11 @@ def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, cohort):
 # --- check 26: resuming ---------------------------------------------------
 
 
-def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, cohort):
+def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, drawn_data):
     """The same losses to the last bit: batches, runs, masks, triplets."""
 
     def train(folder, epochs, resume=False):
-        cfg = _stage(MAIN, tmp_path / folder, cohort, epochs)
+        cfg = _stage(MAIN, tmp_path / folder, drawn_data, epochs)
         cfg.model.contrast_head.mining = 'random'
         # Its end would be another for a run of another length.
         cfg.param_scheduler = [dict(type='ConstantLR', factor=.5, end=100)]
@@ -407,9 +342,9 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, cohort):
 
 
 def test_a_patient_without_genes_gets_an_answer_that_says_so(
-        stages, tmp_path, cohort):
+        stages, tmp_path, drawn_data):
     runner = stages[2][0]
-    cfg = _stage(MAIN_FINETUNE, tmp_path, cohort)
+    cfg = _stage(MAIN_FINETUNE, tmp_path, drawn_data)
     write_slide_omic_cohort(
         tmp_path / 'some', num_cases=6, classes=('LUAD', 'LUSC'),
         patches=(20, 40), dims=8, num_genes=40, num_pathways=2,
@@ -460,7 +395,7 @@ def planted(tmp_path_factory):
         if cfg.train_cfg.get('val_interval'):
             cfg.train_cfg.val_interval = epochs
         cfg.experiment_name = label
-        runner, watch = _run(cfg, checkpoints)
+        runner, watch, _ = _run(cfg, checkpoints)
         logged = runner.message_hub.log_scalars
         if 'val/slide/auc' in logged:
             scores[label] = logged['val/slide/auc'].current()

@@ -1,17 +1,13 @@
 """Processes of one run draw different masks, where mmpretrain draws them."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import utils
 from mmpretrain.models.selfsup import MAEViT, SparK
+from shipped_configs import load, read
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
-
-FOLDER = Path(__file__).resolve().parents[1] / 'configs/baselines/cmim'
 CONFIGS = [
     'mae_vit-small-p16_8xb32-coslr-800e_nct',
     'eva_vit-small-p16_8xb32-coslr-800e_nct',
@@ -30,7 +26,7 @@ def draw(kind):
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_ranks_mask_different_patches(name, monkeypatch):
-    cfg = Config.fromfile(FOLDER / f'{name}.py')
+    cfg = read(name)
     state = torch.get_rng_state()
     masks = []
     for rank in (0, 1, 7, 0):
@@ -47,12 +43,12 @@ def test_ranks_mask_different_patches(name, monkeypatch):
     assert not torch.equal(second, third)
 
 
-def test_seed_of_a_run_stays_an_option():
+@pytest.mark.parametrize('name', CONFIGS)
+def test_seed_of_a_run_stays_an_option(name):
     """Only the difference between ranks is set."""
-    for name in CONFIGS:
-        cfg = Config.fromfile(FOLDER / f'{name}.py')
-        assert cfg.randomness == dict(
-            seed=0, deterministic=False, diff_rank_seed=True)
-        cfg.merge_from_dict({'randomness.seed': 3})
-        assert cfg.randomness.seed == 3
-        assert cfg.randomness.diff_rank_seed
+    cfg = load(name)
+    assert cfg.randomness == dict(
+        seed=0, deterministic=False, diff_rank_seed=True)
+    cfg.merge_from_dict({'randomness.seed': 3})
+    assert cfg.randomness.seed == 3
+    assert cfg.randomness.diff_rank_seed

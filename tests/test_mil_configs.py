@@ -3,18 +3,13 @@
 The rows of Table 1 of GiMP's paper, for slides and for slides with genes.
 """
 
-import functools
-from pathlib import Path
-
 import pytest
 import yaml
-from mmengine.config import Config
-from mmengine.runner import Runner
+from shipped_configs import CONFIGS, hooks_of, read, train
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 FOLDER = CONFIGS / 'mil'
 SCHEDULE = '1xb8-coslr-70e_tcga-nsclc'
 SLIDES = {
@@ -32,27 +27,6 @@ BOTH = {
     'mcat': 'MCAT',
 }
 ROWS = SLIDES | BOTH
-
-
-@functools.cache
-def read(name):
-    """Read a config once; nobody may change it."""
-    found = list(FOLDER.rglob(f'{name}.py'))
-    assert len(found) == 1, f'{name}: {found}'
-    return Config.fromfile(found[0])
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    """Drawn once, for all configs."""
-    return tmp_path_factory.mktemp('data')
-
-
-@pytest.fixture(autouse=True)
-def plain_pretty_text(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
 
 
 def test_every_row_has_a_config():
@@ -91,11 +65,12 @@ def test_rows_differ_in_the_model_alone(name):
         assert ('genes' in dataset.modalities) == genes
         assert 'slides' in dataset.modalities
         assert (dataset.expression is not None) == genes
-    hooks = [hook.type for hook in cfg.get('custom_hooks', [])]
-    assert ('mmmedmask.GeneStatsHook' in hooks) == genes
     main = read(f'abmil_{SCHEDULE}')
+    hooks = hooks_of(cfg)
+    assert (hooks.pop('GeneStatsHook', None) is not None) == genes
+    assert hooks == hooks_of(main)
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg',
-                'val_evaluator', 'default_hooks', 'auto_scale_lr'):
+                'val_evaluator', 'auto_scale_lr'):
         assert cfg[key] == main[key]
 
 
@@ -129,12 +104,11 @@ def test_ablations_change_what_their_name_says():
 
 
 @pytest.mark.parametrize('name', ROWS)
-def test_trains_validates_and_tests(name, tmp_path, data_dir):
-    cfg = shrink_config(read(f'{name}_{SCHEDULE}'), tmp_path, data_dir)
+def test_trains_validates_and_tests(name, tmp_path, drawn_data):
+    cfg = shrink_config(read(f'{name}_{SCHEDULE}'), tmp_path, drawn_data)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.num_bootstrap = 0
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    runner, _, _ = train(cfg)
     scores = runner.test()
     for split in ('val', 'test'):
         key = 'slide/accuracy'

@@ -6,25 +6,30 @@ pre-training to fine-tuning with drawn data; how the configs of Tables 3 and 8
 differ from the main ones.
 """
 
-import copy
-import functools
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
+from shipped_configs import (
+    CONFIGS,
+    hooks_of,
+    load,
+    load_checks,
+    pretrained,
+    read,
+    source_of,
+    stem,
+    train,
+)
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.apis.runs import runner_keys
 from mmmedmask.engine.attention.mask_hook import refresh_epochs
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 FOLDER = CONFIGS / 'msmae'
 PAPER = [
     path for folder in ('.', 'ablations', 'benchmarks')
@@ -43,42 +48,7 @@ MAIN = 'msmae_vit-base-p16_1xb64-coslr-300e_messidor2'
 MAIN_FINETUNE = 'vit-base-p16_msmae_1xb256-100e_messidor2'
 
 
-@functools.cache
-def _read(path):
-    """Read a config once; nobody may change it."""
-    return Config.fromfile(path)
-
-
-def _find(name):
-    found = list(FOLDER.rglob(f'{name}.py'))
-    assert len(found) == 1, f'{name}: {found}'
-    return found[0]
-
-
-def _load(name):
-    return copy.deepcopy(_read(_find(name)))
-
-
-def _hooks(cfg):
-    hooks = [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]
-    return {hook.type.removeprefix('mmmedmask.'): hook for hook in hooks}
-
-
-def _name(path):
-    return path.stem
-
-
-@pytest.fixture(autouse=True)
-def plain_pretty_text(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    """Drawn once for all tests."""
-    return tmp_path_factory.mktemp('data')
+pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 
 
 def test_found_the_configs():
@@ -111,10 +81,10 @@ def _check_data(cfg, name, loaders):
     assert cfg.model.head.num_classes == num_classes
 
 
-@pytest.mark.parametrize('path', PRETRAIN, ids=_name)
+@pytest.mark.parametrize('path', PRETRAIN, ids=stem)
 def test_pretraining(path):
     """Table 4."""
-    cfg = _read(path)
+    cfg = read(path)
     batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
     assert cfg.default_scope == 'mmpretrain'
     assert cfg.model.type == 'mmmedmask.MSMAE'
@@ -134,7 +104,7 @@ def test_pretraining(path):
             decoder.num_heads) == (512, 8, 16)
     unlabelled = path.name.startswith(('mae_', 'amt_'))
     assert cfg.model.head.cls_weight == (0 if unlabelled else .1)
-    hooks = _hooks(cfg)
+    hooks = hooks_of(cfg)
     assert {'TransformEpochHook', 'AttentionPanelHook',
             'NaNGuardHook'} <= set(hooks)
     assert ('AttentionMaskHook' in hooks) != path.name.startswith('mae_')
@@ -145,10 +115,10 @@ def test_pretraining(path):
             _check_pipeline(hook.pipeline, crop=False)
 
 
-@pytest.mark.parametrize('path', FINETUNE, ids=_name)
+@pytest.mark.parametrize('path', FINETUNE, ids=stem)
 def test_fine_tuning(path):
     """Table 5, and no augmentation that the released code leaves out."""
-    cfg = _read(path)
+    cfg = read(path)
     batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
     scratch = '_scratch_' in path.name
     assert cfg.default_scope == 'mmpretrain'
@@ -179,7 +149,7 @@ def test_fine_tuning(path):
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         assert evaluator.type == 'mmmedmask.DiseaseClassification'
         assert evaluator.get('graded', False) == ('messidor2' in path.name)
-    hooks = _hooks(cfg)
+    hooks = hooks_of(cfg)
     assert {'TransformEpochHook', 'LoadCheckHook',
             'NaNGuardHook'} <= set(hooks)
     assert hooks['CheckpointHook'].save_best == 'disease/top1'
@@ -191,18 +161,14 @@ def test_fine_tuning(path):
         '_scratch_', '_mae_', '_amt_', 'all-tokens'))
 
 
-@pytest.mark.parametrize('path', FINETUNE + SMALL, ids=_name)
+@pytest.mark.parametrize('path', FINETUNE + SMALL, ids=stem)
 def test_checkpoint_is_what_a_shipped_config_leaves(path):
     """A path of a pre-training run that no config of ours would write."""
-    cfg = _read(path)
+    cfg = read(path)
     init_cfg = cfg.model.backbone.get('init_cfg')
     if init_cfg is None:
         return
-    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
-                              init_cfg.checkpoint).groups()
-    assert init_cfg.prefix == 'backbone.'
-    source = _read(_find(run))
-    assert source.train_cfg.max_epochs == int(epoch)
+    source = read(source_of(init_cfg))
     assert source.train_dataloader.dataset.data_root == \
         cfg.train_dataloader.dataset.data_root
 
@@ -252,7 +218,7 @@ def _depth(name):
 @pytest.mark.parametrize('pooling', ['mean', 'cls'])
 def test_lower_layers_learn_slower(pooling):
     """14 depths with rates of 0.75^(13 - depth), as MAE's fine-tuning."""
-    cfg = _load(MAIN_FINETUNE if pooling == 'mean' else
+    cfg = load(MAIN_FINETUNE if pooling == 'mean' else
                 'vit-base-p16_msmae-cls-pool_1xb256-100e_messidor2')
     groups = _groups(_narrow(cfg))
     assert {_depth(name) for name in groups} == set(range(14))
@@ -272,13 +238,13 @@ def test_lower_layers_learn_slower(pooling):
 
 
 def test_from_scratch_all_layers_learn_alike():
-    cfg = _load('vit-base-p16_scratch_1xb256-300e_messidor2')
+    cfg = load('vit-base-p16_scratch_1xb256-300e_messidor2')
     assert {rate for rate, _, _ in _groups(_narrow(cfg)).values()} == {1e-3}
 
 
 def test_pretraining_decays_matrices_alone():
     """Norms, biases, tokens and positions are not decayed."""
-    groups = _groups(_narrow(_load(MAIN)))
+    groups = _groups(_narrow(load(MAIN)))
     assert not any('pos_embed' in name for name in groups)
     decayed = {name for name, (_, decay, _) in groups.items() if decay}
     matrices = {
@@ -335,7 +301,7 @@ def _mae_rate(epoch, base, warm_up, epochs, low):
 @pytest.mark.parametrize(('name', 'low'), [(MAIN, 0.), (MAIN_FINETUNE, 1e-6)])
 def test_schedule_no_longer_than_the_warm_up(name, low):
     """As the schedules' comment says: the warm-up has to be shortened."""
-    cfg = _load(name)
+    cfg = load(name)
     warm_up = cfg.param_scheduler[0].end
     cfg.train_cfg.max_epochs = warm_up
     with pytest.raises((AssertionError, ValueError)):
@@ -350,9 +316,9 @@ def test_schedule_no_longer_than_the_warm_up(name, low):
 
 @pytest.mark.parametrize(
     'path', FINETUNE + SMALL + sorted((FOLDER / 'demo').glob('vit-*.py')),
-    ids=_name)
+    ids=stem)
 def test_intervals_are_drawn_by_group(path):
-    cfg = _read(path)
+    cfg = read(path)
     for split in ('val', 'test'):
         assert cfg[f'{split}_evaluator'].type.endswith('DiseaseClassification')
         pack = cfg[f'{split}_dataloader'].dataset.pipeline[-1]
@@ -360,7 +326,7 @@ def test_intervals_are_drawn_by_group(path):
 
 
 def test_pretraining_schedule():
-    cfg = _load(MAIN)
+    cfg = load(MAIN)
     rates = _rates(cfg, 5)[:, 0]
     base = 2.5e-4
     expected = torch.tensor(
@@ -376,7 +342,7 @@ def test_pretraining_schedule():
 
 def test_fine_tuning_schedule():
     """Each layer's rate ends at a thousandth of its largest one, as MAE's."""
-    cfg = _load(MAIN_FINETUNE)
+    cfg = load(MAIN_FINETUNE)
     scales = [.75**13, 1.]
     rates = _rates(cfg, 4, scales)
     expected = torch.tensor(
@@ -391,8 +357,8 @@ def test_refreshes():
     """Pre-training at 40, 80, ..., 280, fine-tuning at 0, 20, ..., 80."""
     listed = {}
     for name in (MAIN, MAIN_FINETUNE):
-        cfg = _load(name)
-        hook = _hooks(cfg)['AttentionMaskHook']
+        cfg = load(name)
+        hook = hooks_of(cfg)['AttentionMaskHook']
         listed[name] = refresh_epochs(hook.begin, hook.interval,
                                       cfg.train_cfg.max_epochs)
     assert listed == {
@@ -405,9 +371,10 @@ def test_refreshes():
 
 PRE = '{}_vit-base-p16_1xb64-coslr-300e_messidor2'
 FINE = 'vit-base-p16_{}_1xb256-100e_messidor2'
-# Config to what is not as in the main one, written out.
+ALL_TOKENS = {'mask_ratio': 0, 'throw_ratio': 0, 'attention_mask': None}
+# Config to what is not as in the main one, written out; None is not there.
 DIFFERENCES = {
-    PRE.format('mae'): {'cls_weight': 0, 'custom_hooks': []},
+    PRE.format('mae'): {'cls_weight': 0, 'attention_mask': None},
     PRE.format('amt'): {'cls_weight': 0},
     'msmae_vit-base-p16_1xb128-coslr-300e_messidor2':
     {'batch_size': 128, 'base_batch_size': 128, 'lr': 5e-4},
@@ -428,12 +395,9 @@ DIFFERENCES = {
     'msmae_vit-tiny-p16_1xb64-coslr-300e_messidor2': {'arch': 'deit-tiny'},
     'msmae_vit-base-p16_1xb64-amp-coslr-300e_messidor2':
     {'type': 'mmmedmask.Bfloat16OptimWrapper'},
-    FINE.format('mae'): {'checkpoint': PRE.format('mae'), 'mask_ratio': 0,
-                         'throw_ratio': 0, 'custom_hooks': []},
-    FINE.format('amt'): {'checkpoint': PRE.format('amt'), 'mask_ratio': 0,
-                         'throw_ratio': 0, 'custom_hooks': []},
-    FINE.format('msmae-all-tokens'):
-    {'mask_ratio': 0, 'throw_ratio': 0, 'custom_hooks': []},
+    FINE.format('mae'): {'checkpoint': PRE.format('mae'), **ALL_TOKENS},
+    FINE.format('amt'): {'checkpoint': PRE.format('amt'), **ALL_TOKENS},
+    FINE.format('msmae-all-tokens'): ALL_TOKENS,
     FINE.format('mae-masked'): {'checkpoint': PRE.format('mae')},
     FINE.format('amt-masked'): {'checkpoint': PRE.format('amt')},
     'vit-base-p16_msmae_1xb64-100e_messidor2':
@@ -471,24 +435,28 @@ def _flatten(node, key=''):
     return {key: node}
 
 
-def _is_setting(path):
-    # Variables only serve to write a config; the hook's own copy is one.
-    return path.count('.') > 1 and not path.startswith('.attention_mask.')
+def _settings(cfg):
+    """Leaves that a runner reads; variables only serve to write a config."""
+    cfg = cfg._cfg_dict.to_dict()
+    cfg['default_hooks'] = {
+        key: hook for key, hook in cfg['default_hooks'].items()
+        if hook['type'] != 'mmmedmask.NoHook'}
+    keys = runner_keys()
+    return _flatten({key: cfg[key] for key in cfg if key in keys})
 
 
 @pytest.mark.parametrize('name', DIFFERENCES)
 def test_an_ablation_differs_in_what_it_says(name):
     main = MAIN if name.startswith(('msmae_', 'mae_', 'amt_')) \
         else MAIN_FINETUNE
-    main = _flatten(_read(_find(main))._cfg_dict)
-    other = _flatten(_read(_find(name))._cfg_dict)
+    main, other = _settings(read(main)), _settings(read(name))
     changed = {}
     for path in {*main, *other}:
-        if not _is_setting(path) and path != '.custom_hooks':
-            continue
         if main.get(path) == other.get(path):
             continue
-        if path.startswith('.custom_hooks.') and path not in other:
+        if path.startswith('.default_hooks.attention_mask.') \
+                and path not in other:
+            changed['attention_mask'] = None
             continue
         value = other[path]
         if path.endswith('.checkpoint'):
@@ -500,35 +468,20 @@ def test_an_ablation_differs_in_what_it_says(name):
 # --- from one run to the next --------------------------------------------
 
 
-class _Start(Hook):
-    """Copy a model's parts before the first iteration."""
-
-    def before_train(self, runner):
-        self.tensors = {
-            name: value.clone()
-            for name, value in runner.model.state_dict().items()
-        }
-
-
 def _run(cfg, checkpoint=None):
-    """Train a shrunk config; return what it started from and what it said."""
-    if checkpoint is not None and 'init_cfg' in cfg.model.backbone:
-        cfg.model.backbone.init_cfg = dict(
-            type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
+    """Train a shrunk config from a checkpoint, under its load check."""
+    if checkpoint is not None:
+        cfg.model.backbone.init_cfg = pretrained(checkpoint)
         cfg.default_hooks.load_check.allow_scratch = False
-    start, messages = _Start(), []
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(start)
-    runner.logger.info = messages.append
-    runner.train()
+    runner, start, messages = train(cfg)
     return runner, start.tensors, messages
 
 
 @pytest.fixture(scope='module')
-def pretrained(tmp_path_factory, data_dir):
+def pretraining(tmp_path_factory, drawn_data):
     """A pre-training run of the main config, and its checkpoint."""
     work_dir = tmp_path_factory.mktemp('pretrain')
-    cfg = shrink_config(_load(MAIN), work_dir, data_dir)
+    cfg = shrink_config(load(MAIN), work_dir, drawn_data)
     runner, _, _ = _run(cfg)
     return runner.model.state_dict(), work_dir / 'run' / 'epoch_1.pth'
 
@@ -543,9 +496,10 @@ def _quick_evaluator(cfg):
     ('vit-base-p16_msmae-cls-pool_1xb256-100e_messidor2', 'ln1'),
     ('vit-base-p16_msmae-all-tokens_1xb256-100e_messidor2', 'ln2'),
 ])
-def test_pretrain_then_fine_tune(tmp_path, data_dir, pretrained, name, norm):
-    tensors, checkpoint = pretrained
-    cfg = shrink_config(_load(name), tmp_path, data_dir)
+def test_pretrain_then_fine_tune(tmp_path, drawn_data, pretraining, name,
+                                 norm):
+    tensors, checkpoint = pretraining
+    cfg = shrink_config(load(name), tmp_path, drawn_data)
     _quick_evaluator(cfg)
     # The drawn data has three of the data set's five classes.
     cfg.model.head.num_classes = 3
@@ -560,22 +514,21 @@ def test_pretrain_then_fine_tune(tmp_path, data_dir, pretrained, name, norm):
         'head.fc.weight', 'head.fc.bias'
     } | ({'backbone.ln2.weight', 'backbone.ln2.bias'} if norm == 'ln2' else
          set())
-    found = [line for line in messages if line.startswith('Load check of')]
-    assert len(found) == 1
-    assert f'{len(carried)} of {len(carried)} tensors are equal' in found[0]
+    line, = load_checks(messages)
+    assert f'{len(carried)} of {len(carried)} tensors are equal' in line
     scores = runner.message_hub.log_scalars
     assert 0 <= scores['val/disease/top1'].current() <= 1
     assert 'val/disease/kappa' in scores
     assert list((tmp_path / 'run').glob('best_disease_top1_*.pth'))
 
 
-def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, data_dir,
-                                               pretrained):
+def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, drawn_data,
+                                               pretraining):
     """MAE's own names, which nobody converted."""
-    tensors, _ = pretrained
+    tensors, _ = pretraining
     torch.save({'blocks.0.norm1.weight': torch.zeros(16)},
                tmp_path / 'mae.pth')
-    cfg = shrink_config(_load(MAIN_FINETUNE), tmp_path, data_dir)
+    cfg = shrink_config(load(MAIN_FINETUNE), tmp_path, drawn_data)
     with pytest.raises(ValueError, match='0 of .* names and shapes fit'):
         _run(cfg, tmp_path / 'mae.pth')
     # One layer less than the model has.
@@ -586,18 +539,18 @@ def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, data_dir,
         _run(cfg, tmp_path / 'shallow.pth')
 
 
-def test_pretraining_continues_from_converted_weights(tmp_path, data_dir,
-                                                      pretrained):
+def test_pretraining_continues_from_converted_weights(tmp_path, drawn_data,
+                                                      pretraining):
     """MAE's names, converted, are what load_from then loads and checks."""
     from mmmedmask.engine.checkpoint.mae_conversion import convert_mae
-    tensors, _ = pretrained
+    tensors, _ = pretraining
     official, _ = convert_mae(tensors, 'mae')
     official = {name: value + .01 for name, value in official.items()}
     converted, _ = convert_mae(official)
     torch.save({'state_dict': converted}, tmp_path / 'converted.pth')
     cfg = shrink_config(
-        _load('msmae_mae-vit-base-p16_1xb64-coslr-300e_messidor2'), tmp_path,
-        data_dir)
+        load('msmae_mae-vit-base-p16_1xb64-coslr-300e_messidor2'), tmp_path,
+        drawn_data)
     cfg.load_from = str(tmp_path / 'converted.pth')
     cfg.default_hooks.load_check.allow_scratch = False
     _, start, messages = _run(cfg)
@@ -605,9 +558,9 @@ def test_pretraining_continues_from_converted_weights(tmp_path, data_dir,
         assert torch.equal(start[name], value), name
     assert set(start) - set(converted) == {'head.fc.weight', 'head.fc.bias'}
     checked = [re.search(r'(\d+) of (\d+) tensors are equal', line)
-               for line in messages if line.startswith('Load check of')]
-    assert sum(int(one[1]) for one in checked) == len(converted)
-    assert all(one[1] == one[2] for one in checked)
+               for line in load_checks(messages)]
+    assert sum(int(counts[1]) for counts in checked) == len(converted)
+    assert all(counts[1] == counts[2] for counts in checked)
     # Without a decoder in the file the run must not start.
     encoder = {k: v for k, v in converted.items() if 'neck' not in k}
     torch.save({'state_dict': encoder}, tmp_path / 'converted.pth')
@@ -620,7 +573,7 @@ def test_pretraining_continues_from_converted_weights(tmp_path, data_dir,
 HOW_TO = CONFIGS.parent / 'docs' / 'how_to' / 'add_a_masking_strategy.md'
 
 
-def test_the_how_to_on_masking_strategies_works(tmp_path, data_dir):
+def test_the_how_to_on_masking_strategies_works(tmp_path, drawn_data):
     """Its code runs as printed: a model with maps of its own, and a hook."""
     from mmmedmask.registry import HOOKS, MODELS
     blocks = re.findall(r'^```python\n(.*?)^```', HOW_TO.read_text('utf-8'),
@@ -629,7 +582,7 @@ def test_the_how_to_on_masking_strategies_works(tmp_path, data_dir):
     try:
         for block in blocks:
             exec(block, names)
-        cfg = shrink_config(_load(MAIN), tmp_path, data_dir)
+        cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
         cfg.model.type = names['model']['type']
         runner, _, _ = _run(cfg)
         assert type(runner.model).__name__ == 'TokenNormMSMAE'
@@ -638,8 +591,9 @@ def test_the_how_to_on_masking_strategies_works(tmp_path, data_dir):
         # Lengths of tokens are not in [0, 1], as attention is.
         assert hook.store.maps.max() > 1
 
-        cfg = shrink_config(_load(MAIN), tmp_path, data_dir)
-        cfg.custom_hooks = [dict(type='mmmedmask.CentreMaskHook')]
+        cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
+        cfg.default_hooks.attention_mask = dict(
+            type='mmmedmask.CentreMaskHook')
         cfg.experiment_name = 'centre'
         runner = Runner.from_cfg(cfg)
         seen = []

@@ -1,28 +1,30 @@
 """The transformer rows of CMIM's Table 1: parts, chains, configs."""
 
-import copy
-import functools
 import math
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from mmpretrain.models import BEiTPretrainViT, BEiTViT, VisionTransformer
+from shipped_configs import (
+    load,
+    load_checks,
+    pretrained,
+    read,
+    source_of,
+    train,
+    without_tests,
+)
 from torch import nn
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.models.detection import BEiTFeatureViT
 from mmmedmask.models.layers import FrozenTeacher
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.shrinking.transformers import tiny_arch, write_clip
 
-FOLDER = Path(__file__).resolve().parents[1] / 'configs/baselines/cmim'
+pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 PRETRAINING = {
     'mae': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
     'beitv2': 'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
@@ -34,8 +36,7 @@ DATA_SETS = ('glas', 'crag')
 
 def detection(method, dataset):
     """Load a detector's config."""
-    name = f'mask-rcnn_{method}-vit-small-sfp_8xb2-1x_{dataset}'
-    return load(f'benchmarks/{name}')
+    return load(f'mask-rcnn_{method}-vit-small-sfp_8xb2-1x_{dataset}')
 
 
 def pretraining(method):
@@ -43,26 +44,9 @@ def pretraining(method):
     return load(PRETRAINING[method])
 
 
-def load(name):
-    return copy.deepcopy(load_once(name))
-
-
-@functools.cache
-def load_once(name):
-    return Config.fromfile(FOLDER / f'{name}.py')
-
-
 @pytest.fixture(autouse=True)
-def quick_and_seeded(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
+def seeded():
     torch.manual_seed(0)
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
-
-
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp('data')
 
 
 # ------------------------------ BEiT's backbone ------------------------------
@@ -258,35 +242,9 @@ def test_backbones_without_depths():
 # ----------------------- From pre-training to detection ----------------------
 
 
-class Start(Hook):
-    """Copy the backbone, and some of its output, before training."""
-
-    def before_train(self, runner):
-        backbone = runner.model.backbone
-        self.weights = {
-            name: value.clone()
-            for name, value in backbone.state_dict().items()
-        }
-        backbone.eval()
-        with torch.no_grad():
-            (self.features, ) = backbone(picture())
-        backbone.train()
-
-
 def picture():
     generator = torch.Generator().manual_seed(1)
     return torch.randn(1, 3, 224, 224, generator=generator)
-
-
-def pretrain(method, folder, data_dir):
-    """Run the shrunk pre-training; return its model and checkpoint."""
-    cfg = shrink_config(pretraining(method), folder, data_dir)
-    cfg.train_cfg.val_interval = 1
-    runner = Runner.from_cfg(cfg)
-    messages = []
-    runner.logger.info = messages.append
-    runner.train()
-    return runner, folder / 'run' / 'epoch_1.pth', messages
 
 
 def pretrained_features(backbone):
@@ -302,8 +260,10 @@ def pretrained_features(backbone):
 
 
 @pytest.mark.parametrize('method', PRETRAINING)
-def test_pretrained_weights_arrive_whole(method, tmp_path, data_dir):
-    before, checkpoint, messages = pretrain(method, tmp_path / 'a', data_dir)
+def test_pretrained_weights_arrive_whole(method, tmp_path, drawn_data):
+    cfg = shrink_config(pretraining(method), tmp_path / 'a', drawn_data)
+    cfg.train_cfg.val_interval = 1
+    before, _, messages = train(cfg)
     if method == 'supervised':
         accuracy = before.message_hub.log_scalars['val/accuracy/top1']
         assert 0 <= accuracy.current() <= 100
@@ -313,52 +273,51 @@ def test_pretrained_weights_arrive_whole(method, tmp_path, data_dir):
                    and '(100.0 %)' in message for message in messages)
         teacher = before.model.target_generator.teacher.state_dict()
         given = torch.load(
-            data_dir / 'teachers/vqkd.pth', weights_only=True)['state_dict']
+            drawn_data / 'teachers/vqkd.pth', weights_only=True)['state_dict']
         for name, value in given.items():
             # A running count of use, which nothing reads.
             if name != 'quantize.cluster_size':
                 assert torch.equal(teacher[name], value), name
 
-    cfg = shrink_config(detection(method, 'glas'), tmp_path / 'b', data_dir)
+    cfg = shrink_config(detection(method, 'glas'), tmp_path / 'b', drawn_data)
     cfg.train_cfg.max_iters = 1
-    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     cfg.default_hooks.checkpoint = None
-    cfg.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
+    cfg.model.backbone.init_cfg = pretrained(tmp_path / 'a/run/epoch_1.pth')
     cfg.default_hooks.load_check.allow_scratch = False
-    runner = Runner.from_cfg(cfg)
-    start, messages = Start(), []
-    runner.register_hook(start)
-    runner.logger.info = messages.append
-    runner.train()
+    runner, start, messages = train(without_tests(cfg))
 
-    (said, ) = [one for one in messages if one.startswith('Load check')]
-    count = len(start.weights)
-    assert f'{count} of {count} tensors are equal (100.0 %)' in said
+    weights = {name.removeprefix('backbone.'): value
+               for name, value in start.tensors.items()
+               if name.startswith('backbone.')}
+    line, = load_checks(messages)
+    assert f'{len(weights)} of {len(weights)} tensors are equal' in line
     trained = before.model.backbone.state_dict()
-    for name, value in start.weights.items():
+    for name, value in weights.items():
         assert torch.equal(value, trained[name]), name
-    left_over = set(trained) - set(start.weights)
+    left_over = set(trained) - set(weights)
     assert left_over == ({'mask_token'} if method == 'beitv2' else
                          {'ln1.weight', 'ln1.bias'})
     # The same function, not only the same names.
+    backbone = runner.model.backbone
+    backbone.eval()
+    backbone.load_state_dict(weights)
+    with torch.no_grad():
+        (features, ) = backbone(picture())
     torch.testing.assert_close(
-        start.features, pretrained_features(before.model.backbone))
+        features, pretrained_features(before.model.backbone))
 
 
-def test_a_checkpoint_of_another_method_is_refused(tmp_path, data_dir, beit):
+def test_a_checkpoint_of_another_method_is_refused(tmp_path, drawn_data, beit):
     """BEiT's biases and scales have no place in a plain ViT."""
     torch.save(
         {'state_dict': {f'backbone.{k}': v
                         for k, v in beit.state_dict().items()}},
         tmp_path / 'beit.pth')
-    cfg = shrink_config(detection('mae', 'glas'), tmp_path, data_dir)
-    cfg.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'beit.pth'),
-        prefix='backbone.')
+    cfg = shrink_config(detection('mae', 'glas'), tmp_path, drawn_data)
+    cfg.model.backbone.init_cfg = pretrained(tmp_path / 'beit.pth')
     cfg.default_hooks.load_check.allow_scratch = False
     with pytest.raises(ValueError, match='are not in the checkpoint'):
-        Runner.from_cfg(cfg).train()
+        train(cfg)
 
 
 # ---------------------------------- Configs ----------------------------------
@@ -409,15 +368,11 @@ def test_detectors_differ_in_the_backbone_alone(dataset):
             assert other.optim_wrapper.paramwise_cfg.layer_decay_rate == 1
             other.optim_wrapper.paramwise_cfg.layer_decay_rate = .7
         else:
-            run, epoch = re.fullmatch(
-                r'work_dirs/(.+)/epoch_(\d+)\.pth',
-                other.model.backbone.init_cfg.checkpoint).groups()
-            assert run == PRETRAINING[method]
-            before = pretraining(method)
-            assert before.train_cfg.max_epochs == int(epoch)
+            assert source_of(other.model.backbone.init_cfg) == \
+                PRETRAINING[method]
         if method == 'beitv2':
             backbone = other.model.backbone
-            before = before.model.backbone
+            before = pretraining(method).model.backbone
             assert backbone.layer_scale_init_value == \
                 before.layer_scale_init_value
             assert backbone.drop_path_rate == \
@@ -435,9 +390,7 @@ def test_detectors_differ_in_the_backbone_alone(dataset):
 def test_schedule_is_that_of_the_other_rows(dataset):
     """Sizes, iterations, steps and heads of the ResNet-18 rows."""
     ours = detection('mae', dataset)
-    theirs = Config.fromfile(
-        FOLDER.parents[1] / 'cmim/benchmarks' /
-        f'mask-rcnn_cmim-resnet18-fpn_8xb2-1x_{dataset}.py')
+    theirs = read(f'mask-rcnn_cmim-resnet18-fpn_8xb2-1x_{dataset}')
     for key in ('train_cfg', 'param_scheduler', 'train_dataloader',
                 'test_dataloader', 'test_evaluator', 'auto_scale_lr'):
         assert ours[key] == theirs[key], key

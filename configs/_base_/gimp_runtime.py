@@ -1,13 +1,12 @@
-"""Runtime for GiMP's pre-training: draws by epoch, a guard."""
+"""Runtime for GiMP's pre-training: statistics of the genes, the gene encoder
+that must have been loaded, and how many triplets still teach something.
+"""
 
-_base_ = './default_runtime.py'
-
-# ========================== Possibly modified ==========================
-checkpoint_interval = 10
+_base_ = './pretrain_runtime.py'
 
 # ====================== Unmodified in most cases =======================
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=checkpoint_interval, max_keep_ckpts=3),
-    transform_epoch=dict(type='mmmedmask.TransformEpochHook'),
-    nan_guard=dict(type='mmmedmask.NaNGuardHook'))
+    gene_stats=dict(type='mmmedmask.GeneStatsHook'),
+    load_check=dict(type='mmmedmask.LoadCheckHook', modules=['gene_encoder']),
+    triplet_monitor=dict(type='mmmedmask.TripletMonitorHook'))

@@ -1,13 +1,18 @@
-"""Runtime for MSMAE's pre-training: pictures of the masking, a guard."""
+"""Runtime for MSMAE's pre-training: attention masks, and pictures of them.
 
-_base_ = './default_runtime.py'
+Whoever inherits gives both hooks the pipeline of whole images.
+"""
+
+_base_ = './pretrain_runtime.py'
 
 # ========================== Possibly modified ==========================
-checkpoint_interval = 10
+# Epochs of random masking, and epochs from one refresh of the maps to the
+# next (Table 4).
+begin = 40
+interval = 40
 
 # ====================== Unmodified in most cases =======================
 default_hooks = dict(
-    checkpoint=dict(interval=checkpoint_interval, max_keep_ckpts=3),
-    transform_epoch=dict(type='mmmedmask.TransformEpochHook'),
     attention_panel=dict(type='mmmedmask.AttentionPanelHook'),
-    nan_guard=dict(type='mmmedmask.NaNGuardHook'))
+    attention_mask=dict(
+        type='mmmedmask.AttentionMaskHook', begin=begin, interval=interval))

@@ -8,10 +8,21 @@ _base_ = [
     '../_base_/models/cmim_resnet18.py',
     '../_base_/datasets/tile_folder_cmim.py',
     '../_base_/schedules/cmim_sgd_800e.py',
-    '../_base_/default_runtime.py',
+    '../_base_/cmim_runtime.py',
 ]
 
-default_hooks = dict(
-    checkpoint=dict(interval=10, max_keep_ckpts=3),
-    nan_guard=dict(type='mmmedmask.NaNGuardHook'))
-custom_hooks = [dict(type='mmmedmask.ReconstructionPanelHook', interval=50)]
+# ========================= Frequently modified =========================
+# A folder, or a list of folders.
+data_root = 'data/tiles/'
+batch_size = 32  # per GPU
+# For a total batch of 256; --auto-scale-lr scales it to yours.
+base_lr = 0.03
+max_epochs = 800
+mask_ratio = 0.7
+
+# ====================== Unmodified in most cases =======================
+model = dict(data_preprocessor=dict(mask_ratio=mask_ratio))
+train_dataloader = dict(
+    batch_size=batch_size, dataset=dict(data_root=data_root))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+train_cfg = dict(max_epochs=max_epochs)

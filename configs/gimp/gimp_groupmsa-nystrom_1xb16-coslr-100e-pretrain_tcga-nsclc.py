@@ -15,21 +15,30 @@ _base_ = [
 # What the first stage leaves: gene encoder, scale and list of genes.
 gene_checkpoint = 'work_dirs/groupmsa_1xb16-coslr-70e_tcga-nsclc/epoch_70.pth'
 
-# ====================== Unmodified in most cases =======================
-model = dict(
-    data_preprocessor=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=gene_checkpoint,
-            prefix='data_preprocessor.')),
-    gene_encoder=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=gene_checkpoint,
-            prefix='gene_encoder.')))
+data_root = 'data/tcga_nsclc/'
+batch_size = 16  # per GPU
+# For a total batch of 16; --auto-scale-lr scales it to yours.
+base_lr = 1e-4
+max_epochs = 100
+# Patches of a run, L, and the share of them that is masked.
+length = 6000
+mask_ratio = 0.5
 
-# Hooks that a child may leave out, since it has no genes or no triplets.
-gene_stats = dict(type='mmmedmask.GeneStatsHook')
-load_check = dict(type='mmmedmask.LoadCheckHook', modules=['gene_encoder'])
-triplet_monitor = dict(type='mmmedmask.TripletMonitorHook')
-custom_hooks = [gene_stats, load_check, triplet_monitor]
+# ====================== Unmodified in most cases =======================
+loaded = dict(init_cfg=dict(checkpoint=gene_checkpoint))
+model = dict(data_preprocessor=loaded, gene_encoder=loaded)
+take_run = dict(_base_.take_run, length=length)
+draw_mask = dict(_base_.draw_mask, ratio=mask_ratio)
+train_dataloader = dict(
+    batch_size=batch_size,
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[
+            _base_.load_features,
+            take_run,
+            draw_mask,
+            _base_.load_genes,
+            _base_.pack_inputs,
+        ]))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+train_cfg = dict(max_epochs=max_epochs)

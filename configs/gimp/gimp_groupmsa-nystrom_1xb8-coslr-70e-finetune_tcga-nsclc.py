@@ -8,7 +8,7 @@ _base_ = [
     '../_base_/models/gimp_groupmsa-nystrom_cls.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../_base_/slide_omic_runtime.py',
+    '../_base_/gimp_finetune_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -17,25 +17,19 @@ checkpoint = (
     'work_dirs/gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc/'
     'epoch_100.pth')
 
-# ====================== Unmodified in most cases =======================
-model = dict(
-    data_preprocessor=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=checkpoint,
-            prefix='data_preprocessor.')),
-    aggregator=dict(
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='aggregator.')),
-    gene_encoder=dict(
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint,
-            prefix='gene_encoder.')))
+data_root = 'data/tcga_nsclc/'
+batch_size = 8
+# For a total batch of 8; --auto-scale-lr scales it to yours.
+base_lr = 1e-4
+max_epochs = 70
 
-gene_stats = dict(type='mmmedmask.GeneStatsHook')
-# The mask token has done its work.
-load_check = dict(
-    type='mmmedmask.LoadCheckHook',
-    modules=['aggregator', 'gene_encoder'],
-    allowed_unused=['mask_token'])
-custom_hooks = [gene_stats, load_check]
+# ====================== Unmodified in most cases =======================
+loaded = dict(init_cfg=dict(checkpoint=checkpoint))
+model = dict(
+    data_preprocessor=loaded, aggregator=loaded, gene_encoder=loaded)
+source = dict(data_root=data_root)
+train_dataloader = dict(batch_size=batch_size, dataset=source)
+val_dataloader = dict(dataset=source)
+test_dataloader = dict(dataset=source)
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+train_cfg = dict(max_epochs=max_epochs)

@@ -7,14 +7,19 @@ _base_ = [
     '../_base_/models/gimp_groupmsa.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../_base_/slide_omic_runtime.py',
+    '../_base_/genes_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
+data_root = 'data/tcga_nsclc/'
 batch_size = 16
+# For a total batch of 16; --auto-scale-lr scales it to yours.
+base_lr = 1e-4
+max_epochs = 70
 
 # ====================== Unmodified in most cases =======================
-genes_alone = dict(modalities=['genes'], feature_root=None)
+genes_alone = dict(
+    data_root=data_root, modalities=['genes'], feature_root=None)
 train_dataloader = dict(
     batch_size=batch_size,
     # Vectors of genes have one length: there is nothing to pad.
@@ -22,5 +27,6 @@ train_dataloader = dict(
     dataset=genes_alone)
 val_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
 test_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
-custom_hooks = [dict(type='mmmedmask.GeneStatsHook')]

@@ -1,23 +1,11 @@
 """A linear classifier of the genes of TCGA-NSCLC, beside GroupMSA and SNN."""
 
-_base_ = [
-    '../_base_/models/gimp_linear-genes.py',
-    '../_base_/datasets/slide_omic_nsclc.py',
-    '../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../_base_/slide_omic_runtime.py',
-]
+_base_ = './groupmsa_1xb16-coslr-70e_tcga-nsclc.py'
 
-# ========================= Frequently modified =========================
-batch_size = 16
-
-# ====================== Unmodified in most cases =======================
-genes_alone = dict(modalities=['genes'], feature_root=None)
-train_dataloader = dict(
-    batch_size=batch_size,
-    # Vectors of genes have one length: there is nothing to pad.
-    batch_sampler=None,
-    dataset=genes_alone)
-val_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
-test_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
-auto_scale_lr = dict(base_batch_size=batch_size)
-custom_hooks = [dict(type='mmmedmask.GeneStatsHook')]
+model = dict(
+    gene_encoder=dict(
+        _delete_=True,
+        type='mmmedmask.LinearGeneEncoder',
+        num_genes=_base_.num_genes,
+        embed_dims=256,
+        drop_rate=0.0))

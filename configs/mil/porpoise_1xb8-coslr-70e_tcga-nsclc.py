@@ -4,9 +4,5 @@ _base_ = [
     '../_base_/models/mil_porpoise.py',
     '../_base_/datasets/slide_omic_nsclc.py',
     '../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../_base_/slide_omic_runtime.py',
+    '../_base_/genes_runtime.py',
 ]
-
-# ====================== Unmodified in most cases =======================
-gene_stats = dict(type='mmmedmask.GeneStatsHook')
-custom_hooks = [gene_stats]

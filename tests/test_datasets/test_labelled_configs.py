@@ -38,7 +38,7 @@ def converted(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', SOURCES)
-@pytest.mark.parametrize(('kind', 'batch'), [('msmae', 64), ('cls', 256)])
+@pytest.mark.parametrize(('kind', 'batch'), [('images', 64), ('cls', 256)])
 def test_base_reads_what_the_converter_writes(converted, name, kind, batch):
     cfg = Config.fromfile(BASES / f'{name}_{kind}.py')
     assert cfg.num_classes == len(SOURCES[name][0].classes)
@@ -66,7 +66,8 @@ def test_base_reads_what_the_converter_writes(converted, name, kind, batch):
 
 @pytest.mark.parametrize('name', SOURCES)
 def test_whole_images_are_squashed_and_say_so(converted, name):
-    cfg = Config.fromfile(BASES / f'{name}_msmae.py')
+    cfg = Config.fromfile(BASES / f'{name}_images.py')
+    pipeline = cfg.train_dataloader.dataset.pipeline
     cfg.train_dataloader.dataset.update(
         data_root=str(converted / name), serialize_data=False,
         pipeline=cfg.whole_image_pipeline)
@@ -75,8 +76,8 @@ def test_whole_images_are_squashed_and_say_so(converted, name):
     assert not meta.flip
     # Pre-training and fine-tuning are augmented alike.
     other = Config.fromfile(BASES / f'{name}_cls.py')
-    assert cfg.train_pipeline == other.train_pipeline
-    crop = cfg.train_pipeline[1]
+    assert pipeline == other.train_dataloader.dataset.pipeline
+    _, crop, flip, _ = pipeline
     assert tuple(crop.crop_ratio_range) == (0.2, 1.0)
     assert crop.interpolation == 'bicubic'
-    assert cfg.train_pipeline[2].prob == 0.5
+    assert flip.prob == 0.5

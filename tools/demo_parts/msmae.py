@@ -80,7 +80,7 @@ SMOKE = Size(
     32, 8,
     {
         'train_cfg.max_epochs': 2,
-        'custom_hooks.0.begin': 1,
+        'default_hooks.attention_mask.begin': 1,
         'param_scheduler.1.begin': 1,
     },
     {

@@ -19,21 +19,15 @@ rotation_prob = 0.5
 # ====================== Unmodified in most cases =======================
 meta_keys = ('img_path', 'sample_idx', 'ori_shape', 'img_shape', 'gt_label',
              'class_name', 'group')
-train_pipeline = [
-    dict(type='mmmedmask.LoadTile', gray_to_rgb=True, drop_alpha=True),
-    dict(type='mmmedmask.LoadLesionMask'),
-    dict(type='mmmedmask.RandomRotate90', prob=rotation_prob),
-    # With this backend images are antialiased and masks stay centred.
-    dict(type='Resize', scale=image_size, backend='pillow'),
-    dict(type='PackSegInputs', meta_keys=meta_keys),
-]
-test_pipeline = [
-    dict(type='mmmedmask.LoadTile', gray_to_rgb=True, drop_alpha=True),
-    dict(type='Resize', scale=image_size, backend='pillow'),
-    # Behind the resizing: measured at the size of the file.
-    dict(type='mmmedmask.LoadLesionMask'),
-    dict(type='PackSegInputs', meta_keys=meta_keys),
-]
+load_image = dict(type='mmmedmask.LoadTile', gray_to_rgb=True, drop_alpha=True)
+load_mask = dict(type='mmmedmask.LoadLesionMask')
+rotate = dict(type='mmmedmask.RandomRotate90', prob=rotation_prob)
+# With this backend images are antialiased and masks stay centred.
+resize = dict(type='Resize', scale=image_size, backend='pillow')
+pack = dict(type='PackSegInputs', meta_keys=meta_keys)
+train_pipeline = [load_image, load_mask, rotate, resize, pack]
+# The mask after the resizing: measured at the size of the file.
+test_pipeline = [load_image, resize, load_mask, pack]
 
 dataset = dict(
     type='mmmedmask.LesionSegmentation',

@@ -1,16 +1,13 @@
 """CRAG as COCO instances: 173 training images, 40 test images.
 
-Sizes and augmentation of ConCL's Detectron2 recipe. The json files come
-from tools/dataset_converters/convert.py crag.
+Sizes and augmentation of ConCL's Detectron2 recipe. tools/dataset_converters/convert.py
+crag writes the json files.
 """
+
+_base_ = './glas_instance.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/crag/'
-train_ann_file = 'annotations/train.json'
-test_ann_file = 'annotations/test.json'
-classes = ('gland', )
-batch_size = 2  # per GPU; the recipe has 8 GPUs
-num_workers = 2  # per GPU
 
 # ========================== Possibly modified ==========================
 # (longer, shorter) edge. The shorter one is drawn between the two given.
@@ -18,60 +15,21 @@ train_scale = [(1333, 768), (1333, 1024)]
 test_scale = (1333, 768)
 
 # ====================== Unmodified in most cases =======================
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
-         poly2mask=True),
-    dict(type='RandomResize', scale=train_scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=test_scale, keep_ratio=True),
-    # For the visualizer; the metric reads the json file itself.
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
-         poly2mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor')),
-]
-
-# file_name in the json files is relative to data_root.
-dataset = dict(
-    type='CocoDataset',
-    data_root=data_root,
-    data_prefix=dict(img=''),
-    metainfo=dict(classes=classes))
-
+random_resize = dict(_base_.random_resize, scale=train_scale)
+resize = dict(_base_.resize, scale=test_scale)
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
-        **dataset,
-        ann_file=train_ann_file,
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
+        data_root=data_root,
+        pipeline=[
+            _base_.load_image, _base_.load_masks, random_resize, _base_.flip,
+            _base_.pack
+        ]))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        **dataset,
-        ann_file=test_ann_file,
-        test_mode=True,
-        pipeline=test_pipeline))
+        data_root=data_root,
+        pipeline=[
+            _base_.load_image, resize, _base_.load_masks, _base_.pack_test
+        ]))
 test_dataloader = val_dataloader
-
-val_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + test_ann_file,
-    metric=['bbox', 'segm'],
-    format_only=False)
+val_evaluator = dict(ann_file=data_root + _base_.test_ann_file)
 test_evaluator = val_evaluator

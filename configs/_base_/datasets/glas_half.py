@@ -11,18 +11,19 @@ train_scale = [(667, 200), (667, 261)]
 test_scale = (667, 261)
 
 # ====================== Unmodified in most cases =======================
-train_pipeline = [
-    *_base_.train_pipeline[:2],
-    dict(_base_.train_pipeline[2], scale=train_scale),
-    *_base_.train_pipeline[3:],
-]
-test_pipeline = [
-    _base_.test_pipeline[0],
-    dict(_base_.test_pipeline[1], scale=test_scale),
-    *_base_.test_pipeline[2:],
-]
+random_resize = dict(_base_.random_resize, scale=train_scale)
+resize = dict(_base_.resize, scale=test_scale)
 train_dataloader = dict(
-    num_workers=num_workers, dataset=dict(pipeline=train_pipeline))
+    num_workers=num_workers,
+    dataset=dict(
+        pipeline=[
+            _base_.load_image, _base_.load_masks, random_resize, _base_.flip,
+            _base_.pack
+        ]))
 val_dataloader = dict(
-    num_workers=num_workers, dataset=dict(pipeline=test_pipeline))
+    num_workers=num_workers,
+    dataset=dict(
+        pipeline=[
+            _base_.load_image, resize, _base_.load_masks, _base_.pack_test
+        ]))
 test_dataloader = val_dataloader

@@ -1,7 +1,7 @@
 """GlaS as COCO instances: 85 training images, 80 test images (A and B).
 
-Sizes and augmentation of ConCL's Detectron2 recipe. The json files come
-from tools/dataset_converters/convert.py glas.
+Sizes and augmentation of ConCL's Detectron2 recipe. tools/dataset_converters/convert.py
+glas writes the json files.
 """
 
 # ========================= Frequently modified =========================
@@ -18,25 +18,18 @@ train_scale = [(1333, 400), (1333, 522)]
 test_scale = (1333, 522)
 
 # ====================== Unmodified in most cases =======================
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
-         poly2mask=True),
-    dict(type='RandomResize', scale=train_scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=test_scale, keep_ratio=True),
-    # For the visualizer; the metric reads the json file itself.
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
-         poly2mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor')),
-]
+load_image = dict(type='LoadImageFromFile')
+# Tests have them for the visualizer; the metric reads the json file itself.
+load_masks = dict(
+    type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True)
+random_resize = dict(type='RandomResize', scale=train_scale, keep_ratio=True)
+flip = dict(type='RandomFlip', prob=0.5)
+pack = dict(type='PackDetInputs')
+resize = dict(type='Resize', scale=test_scale, keep_ratio=True)
+pack_test = dict(
+    type='PackDetInputs',
+    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+               'scale_factor'))
 
 # file_name in the json files is relative to data_root.
 dataset = dict(
@@ -55,7 +48,7 @@ train_dataloader = dict(
         **dataset,
         ann_file=train_ann_file,
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline))
+        pipeline=[load_image, load_masks, random_resize, flip, pack]))
 val_dataloader = dict(
     batch_size=1,
     num_workers=num_workers,
@@ -66,7 +59,7 @@ val_dataloader = dict(
         **dataset,
         ann_file=test_ann_file,
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=[load_image, resize, load_masks, pack_test]))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(

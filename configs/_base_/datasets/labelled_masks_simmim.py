@@ -16,23 +16,22 @@ view_ratio_range = (0.67, 1.0)
 view_mask_ratio = 0.6
 
 # ====================== Unmodified in most cases =======================
-masked_pipeline = [
-    dict(
-        type='mmmedmask.LoadTile',
-        in_channels=3,
-        gray_to_rgb=True,
-        drop_alpha=True),
-    dict(
-        type='mmmedmask.RandomResizedCrop',
-        scale=view_size,
-        crop_ratio_range=view_ratio_range,
-        interpolation='bicubic'),
-    dict(type='mmmedmask.RandomFlip', prob=0.5),
-    dict(
-        type='SimMIMMaskGenerator',
-        input_size=view_size,
-        mask_patch_size=32,
-        model_patch_size=4,
-        mask_ratio=view_mask_ratio),
-    dict(type='PackInputs', meta_keys=('img_path', 'sample_idx')),
-]
+load_view = dict(
+    type='mmmedmask.LoadTile',
+    in_channels=3,
+    gray_to_rgb=True,
+    drop_alpha=True)
+crop = dict(
+    type='mmmedmask.RandomResizedCrop',
+    scale=view_size,
+    crop_ratio_range=view_ratio_range,
+    interpolation='bicubic')
+flip = dict(type='mmmedmask.RandomFlip', prob=0.5)
+mask = dict(
+    type='SimMIMMaskGenerator',
+    input_size=view_size,
+    mask_patch_size=32,
+    model_patch_size=4,
+    mask_ratio=view_mask_ratio)
+pack = dict(type='PackInputs', meta_keys=('img_path', 'sample_idx'))
+masked_pipeline = [load_view, crop, flip, mask, pack]

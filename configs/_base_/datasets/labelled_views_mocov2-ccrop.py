@@ -25,6 +25,7 @@ content_crop = dict(
     alpha=alpha,
     crop_ratio_range=_base_.view_ratio_range,
     interpolation='bilinear')
+# What follows the crop.
 rest = [_base_.jitter, _base_.gray, _base_.blur, _base_.flip]
 views_pipeline = [
     _base_.load_view,
@@ -36,20 +37,16 @@ views_pipeline = [
                     [dict(content_crop, view=1), *rest]]),
     _base_.pack_views,
 ]
-whole_view_pipeline = [
-    _base_.load_view,
-    dict(
-        type='mmmedmask.ResizeImage',
-        scale=_base_.view_size,
-        interpolation='bilinear'),
-    _base_.pack_views,
-]
-custom_hooks = [
-    dict(
-        type='mmmedmask.ContrastiveCropHook',
-        begin=begin,
-        interval=interval,
-        threshold=threshold,
-        pipeline=whole_view_pipeline,
-        num_workers=refresh_workers)
-]
+resize_view = dict(
+    type='mmmedmask.ResizeImage',
+    scale=_base_.view_size,
+    interpolation='bilinear')
+whole_view_pipeline = [_base_.load_view, resize_view, _base_.pack_views]
+# For default_hooks of whoever inherits.
+content_crop_hook = dict(
+    type='mmmedmask.ContrastiveCropHook',
+    begin=begin,
+    interval=interval,
+    threshold=threshold,
+    pipeline=whole_view_pipeline,
+    num_workers=refresh_workers)

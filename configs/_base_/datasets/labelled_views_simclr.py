@@ -8,8 +8,9 @@ _base_ = './labelled_views_mocov2.py'
 view_ratio_range = (0.08, 1.0)
 
 # ====================== Unmodified in most cases =======================
+crop = dict(_base_.crop, crop_ratio_range=view_ratio_range)
 jitter = dict(
-    type='RandomApply',
+    _base_.jitter,
     transforms=[
         dict(
             type='ColorJitter',
@@ -17,12 +18,8 @@ jitter = dict(
             contrast=0.8,
             saturation=0.8,
             hue=0.2)
-    ],
-    prob=0.8)
-view = [
-    dict(_base_.crop, crop_ratio_range=view_ratio_range), _base_.flip, jitter,
-    _base_.gray, _base_.blur
-]
+    ])
+view = [crop, _base_.flip, jitter, _base_.gray, _base_.blur]
 views_pipeline = [
     _base_.load_view,
     dict(type='MultiView', num_views=2, transforms=[view]),

@@ -5,10 +5,7 @@ Those draw from the state of their worker: other numbers of workers give other
 crops and masks. The tokenizer's picture differs in its normalisation alone.
 """
 
-# ========================= Frequently modified =========================
-data_root = 'data/NCT/'
-batch_size = 32  # per GPU
-num_workers = 4  # per GPU
+_base_ = './nct_tiles.py'
 
 # ========================== Possibly modified ==========================
 # Side of the images in pixels, and patches along it.
@@ -20,19 +17,9 @@ min_block = 16
 
 # ====================== Unmodified in most cases =======================
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmmedmask.NCTCRC',
-        data_root=data_root,
-        split='train',
         pipeline=[
-            dict(type='mmmedmask.LoadTile', in_channels=3),
+            _base_.load_tile,
             dict(
                 type='mmmedmask.ColorJitter',
                 brightness=0.4,

@@ -14,42 +14,34 @@ blur_probs = (1.0, 0.1)
 solarize_probs = (0.0, 0.2)
 
 # ====================== Unmodified in most cases =======================
-first_steps = [
-    dict(
-        _base_.view_pipeline[0],
-        crop_ratio_range=crop_ratio_range,
-        interpolation='bicubic'),
-    _base_.view_pipeline[4],
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(
-                type='mmmedmask.ColorJitter',
-                brightness=0.4,
-                contrast=0.4,
-                saturation=0.2,
-                hue=0.1)
-        ],
-        prob=0.8),
-    _base_.view_pipeline[2],
-]
-view_pipeline = [
-    *first_steps,
-    dict(_base_.view_pipeline[3], prob=blur_probs[0]),
-    dict(type='Solarize', thr=128, prob=solarize_probs[0]),
-]
-second_view_pipeline = [
-    *first_steps,
-    dict(_base_.view_pipeline[3], prob=blur_probs[1]),
-    dict(type='Solarize', thr=128, prob=solarize_probs[1]),
-]
+crop = dict(
+    _base_.crop, crop_ratio_range=crop_ratio_range, interpolation='bicubic')
+jitter = dict(
+    _base_.jitter,
+    transforms=[
+        dict(
+            type='mmmedmask.ColorJitter',
+            brightness=0.4,
+            contrast=0.4,
+            saturation=0.2,
+            hue=0.1)
+    ])
+# What follows the crop in each view.
+view_colors = [[
+    _base_.flip,
+    jitter,
+    _base_.gray,
+    dict(_base_.blur, prob=blur_prob),
+    dict(type='Solarize', thr=128, prob=solarize_prob),
+] for blur_prob, solarize_prob in zip(
+    blur_probs, solarize_probs, strict=True)]
 train_pipeline = [
-    _base_.train_pipeline[0],
+    _base_.load_tile,
     dict(
         type='MultiView',
         num_views=[1, 1],
-        transforms=[view_pipeline, second_view_pipeline]),
-    _base_.train_pipeline[2],
+        transforms=[[crop, *colors] for colors in view_colors]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     batch_size=batch_size, dataset=dict(pipeline=train_pipeline))

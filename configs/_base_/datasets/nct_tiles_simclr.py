@@ -11,26 +11,22 @@ batch_size = 128  # per GPU
 crop_ratio_range = (0.08, 1.0)
 
 # ====================== Unmodified in most cases =======================
-view_pipeline = [
-    dict(_base_.view_pipeline[0], crop_ratio_range=crop_ratio_range),
-    _base_.view_pipeline[4],
-    dict(
-        type='RandomApply',
-        transforms=[
-            dict(
-                type='mmmedmask.ColorJitter',
-                brightness=0.8,
-                contrast=0.8,
-                saturation=0.8,
-                hue=0.2)
-        ],
-        prob=0.8),
-    *_base_.view_pipeline[2:4],
-]
+crop = dict(_base_.crop, crop_ratio_range=crop_ratio_range)
+jitter = dict(
+    _base_.jitter,
+    transforms=[
+        dict(
+            type='mmmedmask.ColorJitter',
+            brightness=0.8,
+            contrast=0.8,
+            saturation=0.8,
+            hue=0.2)
+    ])
+colors = [_base_.flip, jitter, _base_.gray, _base_.blur]
 train_pipeline = [
-    _base_.train_pipeline[0],
-    dict(_base_.train_pipeline[1], transforms=[view_pipeline]),
-    _base_.train_pipeline[2],
+    _base_.load_tile,
+    dict(type='MultiView', num_views=2, transforms=[[crop, *colors]]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     batch_size=batch_size, dataset=dict(pipeline=train_pipeline))

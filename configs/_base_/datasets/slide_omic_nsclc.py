@@ -5,6 +5,8 @@ the paper, which does not say who is where: cohort.csv has a column split, or
 split_file names a csv. docs/datasets.md describes the files.
 """
 
+_base_ = './slide_omic_cohort.py'
+
 # ========================= Frequently modified =========================
 data_root = 'data/tcga_nsclc/'
 ann_file = 'cohort.csv'  # case_id, slide_id, label, split
@@ -35,13 +37,7 @@ max_waste = 0.2
 prefetch_factor = 1 if num_workers > 0 else None
 
 # ====================== Unmodified in most cases =======================
-whole_bag_pipeline = [
-    dict(type='mmmedmask.LoadSlideFeatures'),
-    dict(type='mmmedmask.LoadExpression'),
-    dict(type='mmmedmask.PackSlideOmicInputs'),
-]
 dataset = dict(
-    type='mmmedmask.SlideOmicDataset',
     data_root=data_root,
     ann_file=ann_file,
     split_file=split_file,
@@ -51,40 +47,20 @@ dataset = dict(
     cache_dir=cache_dir,
     expression=expression,
     gene_list=gene_list,
-    metainfo=dict(classes=classes),
-    pipeline=whole_bag_pipeline)
-
-train_dataloader = dict(
-    batch_size=batch_size,
+    metainfo=dict(classes=classes))
+workers = dict(
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
     prefetch_factor=prefetch_factor,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    pin_memory=True)
+
+train_dataloader = dict(
+    **workers,
+    batch_size=batch_size,
     batch_sampler=dict(
         type='mmmedmask.LengthBucketBatchSampler',
         max_tokens=max_tokens,
         max_waste=max_waste),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(split='train', **dataset))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    prefetch_factor=prefetch_factor,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(split='val', test_mode=True, **dataset))
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=num_workers > 0,
-    prefetch_factor=prefetch_factor,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(split='test', test_mode=True, **dataset))
-
-val_evaluator = dict(type='mmmedmask.SlideClassification')
-test_evaluator = val_evaluator
+    dataset=dataset)
+val_dataloader = dict(**workers, batch_size=1, dataset=dataset)
+test_dataloader = dict(**workers, batch_size=1, dataset=dataset)

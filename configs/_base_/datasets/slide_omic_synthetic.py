@@ -6,6 +6,8 @@ of 56,537 genes of two kinds of tumour of other organs. No patient has both;
 scores on it show that a model runs, and nothing about patients.
 """
 
+_base_ = './slide_omic_cohort.py'
+
 # ========================= Frequently modified =========================
 data_root = 'data/synthetic_pairs/'
 # The counts that the bags were paired with, a file per class.
@@ -17,40 +19,16 @@ max_tokens = 40000
 modalities = ['slides', 'genes']
 
 # ====================== Unmodified in most cases =======================
-whole_bag_pipeline = [
-    dict(type='mmmedmask.LoadSlideFeatures'),
-    dict(type='mmmedmask.LoadExpression'),
-    dict(type='mmmedmask.PackSlideOmicInputs'),
-]
 dataset = dict(
-    type='mmmedmask.SlideOmicDataset',
     data_root=data_root,
-    ann_file='cohort.csv',
     modalities=modalities,
     feature_root='features/',
-    expression=dict(path=expression_files, convert='cpm'),
-    pipeline=whole_bag_pipeline)
+    expression=dict(path=expression_files, convert='cpm'))
 
 train_dataloader = dict(
     batch_size=batch_size,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(
         type='mmmedmask.LengthBucketBatchSampler', max_tokens=max_tokens),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(split='train', **dataset))
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(split='val', test_mode=True, **dataset))
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(split='test', test_mode=True, **dataset))
-
-val_evaluator = dict(type='mmmedmask.SlideClassification')
-test_evaluator = val_evaluator
+    dataset=dataset)
+val_dataloader = dict(batch_size=1, dataset=dataset)
+test_dataloader = dict(batch_size=1, dataset=dataset)

@@ -6,6 +6,8 @@ in_dims = 1024
 # Genes: the 60,483 of the GDC's FPKM files without the 50 copies on
 # chromosome Y. GroupMSA fills up to the paper's 60,480.
 num_genes = 60433
+# What the first stage leaves: gene encoder, scale and list of genes.
+gene_checkpoint = None
 
 # ========================== Possibly modified ==========================
 # The paper says nothing of these; docs/methods/gimp.md says why these.
@@ -18,7 +20,12 @@ margin = 0.8
 # ====================== Unmodified in most cases =======================
 model = dict(
     type='mmmedmask.GiMP',
-    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'),
+    data_preprocessor=dict(
+        type='mmmedmask.SlideOmicDataPreprocessor',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint=gene_checkpoint,
+            prefix='data_preprocessor.')),
     aggregator=dict(
         type='mmmedmask.NystromAggregator',
         in_dims=in_dims,
@@ -29,6 +36,10 @@ model = dict(
     gene_encoder=dict(
         type='mmmedmask.GroupMSA',
         num_genes=num_genes,
-        embed_dims=embed_dims),
+        embed_dims=embed_dims,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint=gene_checkpoint,
+            prefix='gene_encoder.')),
     mpm_head=dict(type='mmmedmask.MPMHead'),
     contrast_head=dict(type='mmmedmask.TripletHead', margin=margin))

@@ -9,6 +9,8 @@ in_dims = 1024
 # See gimp_groupmsa-nystrom.py.
 num_genes = 60433
 num_classes = 2
+# What pre-training leaves.
+checkpoint = None
 
 # ========================== Possibly modified ==========================
 embed_dims = 512
@@ -23,7 +25,12 @@ with_cp = True
 # ====================== Unmodified in most cases =======================
 model = dict(
     type='mmmedmask.SlideOmicClassifier',
-    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'),
+    data_preprocessor=dict(
+        type='mmmedmask.SlideOmicDataPreprocessor',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint=checkpoint,
+            prefix='data_preprocessor.')),
     aggregator=dict(
         type='mmmedmask.NystromAggregator',
         in_dims=in_dims,
@@ -33,11 +40,16 @@ model = dict(
         num_landmarks=num_landmarks,
         # Nothing is masked here.
         mask_token='zeros',
-        with_cp=with_cp),
+        with_cp=with_cp,
+        init_cfg=dict(
+            type='Pretrained', checkpoint=checkpoint, prefix='aggregator.')),
     gene_encoder=dict(
         type='mmmedmask.GroupMSA',
         num_genes=num_genes,
-        embed_dims=embed_dims),
+        embed_dims=embed_dims,
+        init_cfg=dict(
+            type='Pretrained', checkpoint=checkpoint,
+            prefix='gene_encoder.')),
     fusion=dict(type='mmmedmask.ConcatFusion'),
     head=dict(
         type='mmmedmask.SlideOmicHead',

@@ -1,19 +1,6 @@
 """Largest value of a slide's patches, and a linear class head."""
 
-# ========================== Possibly modified ==========================
-embed_dims = 512
-drop_rate = 0.25
+_base_ = './mil_mean-pool.py'
 
 # ====================== Unmodified in most cases =======================
-model = dict(
-    type='mmmedmask.SlideOmicClassifier',
-    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'),
-    aggregator=dict(
-        type='mmmedmask.MaxPool',
-        in_dims=1024,  # those of the features
-        embed_dims=embed_dims,
-        drop_rate=drop_rate),
-    head=dict(
-        type='mmmedmask.SlideOmicHead',
-        num_classes=2,
-        drop_rate=drop_rate))
+model = dict(aggregator=dict(type='mmmedmask.MaxPool'))

@@ -55,7 +55,5 @@ model = dict(
             bce_weight=0.5,
             dice_weight=1.0)),
     auxiliary_head=[
-        dict(_base_.model.auxiliary_head[0], **auxiliary),
-        dict(_base_.model.auxiliary_head[1], **auxiliary),
-        dict(_base_.model.auxiliary_head[2], **auxiliary),
+        dict(head, **auxiliary) for head in _base_.model.auxiliary_head
     ])

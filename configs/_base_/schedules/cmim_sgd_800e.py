@@ -15,13 +15,9 @@ optim_wrapper = dict(
 
 # Ends with the last epoch: a child that trains longer or shorter changes
 # train_cfg alone.
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        convert_to_iter_based=True)
-]
+cosine = dict(
+    type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
+param_scheduler = [cosine]
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=256)

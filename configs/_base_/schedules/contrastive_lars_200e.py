@@ -2,6 +2,8 @@
 batches of 1,024; the rate is SimCLR's in ConCL.
 """
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 200
 # For a total batch of 1,024; --auto-scale-lr scales it to yours.
@@ -26,23 +28,8 @@ optim_wrapper = dict(
             'downsample.1': excluded,
         }))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone, unless it is no longer than the warm-up.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+warm_up = dict(_base_.warm_up, end=warmup_epochs)
+cosine = dict(_base_.cosine, begin=warmup_epochs)
+param_scheduler = [warm_up, cosine]
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=1024)

@@ -1,5 +1,7 @@
 """Gene encoders on a cohort of hundreds: AdamW, cosine, 6 epochs."""
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 # More epochs fit the training cases better and the others worse.
 max_epochs = 6
@@ -16,26 +18,10 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=base_lr, weight_decay=weight_decay),
     clip_grad=dict(max_norm=max_norm))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+warm_up = dict(_base_.warm_up, start_factor=1e-3, end=warmup_epochs)
+cosine = dict(_base_.cosine, begin=warmup_epochs)
+param_scheduler = [warm_up, cosine]
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 auto_scale_lr = dict(base_batch_size=32)
 val_cfg = dict()
 test_cfg = dict()

@@ -1,5 +1,7 @@
 """GiMP's pre-training: AdamW, 1e-4, cosine, 100 epochs (section 3.1)."""
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 100
 # For a total batch of 16; --auto-scale-lr scales it to yours.
@@ -17,23 +19,8 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=base_lr, weight_decay=weight_decay),
     clip_grad=dict(max_norm=max_norm))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+warm_up = dict(_base_.warm_up, start_factor=1e-3, end=warmup_epochs)
+cosine = dict(_base_.cosine, begin=warmup_epochs)
+param_scheduler = [warm_up, cosine]
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=16)

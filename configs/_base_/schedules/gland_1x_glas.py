@@ -14,14 +14,12 @@ train_cfg = dict(
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-param_scheduler = [
-    # The warm-up is 1,000 iterations in every schedule.
-    dict(
-        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0,
-        end=1000),
-    dict(
-        type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=False)
-]
+# The warm-up is 1,000 iterations in every schedule.
+warm_up = dict(
+    type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000)
+steps = dict(
+    type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=False)
+param_scheduler = [warm_up, steps]
 
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -20,6 +20,6 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=2)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_iters),
-    dict(_base_.param_scheduler[1], milestones=milestones)
+    dict(_base_.warm_up, end=warmup_iters),
+    dict(_base_.steps, milestones=milestones),
 ]

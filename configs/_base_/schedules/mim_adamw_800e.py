@@ -3,13 +3,12 @@
 800 epochs of batches of 256, as CMIM trains.
 """
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 800
 # 1.5e-4 per 256 images; --auto-scale-lr scales it to your total batch.
 base_lr = 1.5e-4
-
-# ========================== Possibly modified ==========================
-warmup_epochs = 40
 
 # ====================== Unmodified in most cases =======================
 # Not decayed are norms, biases and tokens.
@@ -23,23 +22,5 @@ optim_wrapper = dict(
         custom_keys=dict(
             cls_token=dict(decay_mult=0.0), mask_token=dict(decay_mult=0.0))))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone, unless it is no longer than the warm-up.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=256)

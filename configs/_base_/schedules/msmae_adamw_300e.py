@@ -1,13 +1,12 @@
 """MSMAE's pre-training: AdamW, 40 epochs of warm-up, cosine to 0 (Table 4)."""
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 300
 # 1e-3 per 256 images, for a total batch of 64; --auto-scale-lr scales it to
 # yours.
 base_lr = 1e-3 * 64 / 256
-
-# ========================== Possibly modified ==========================
-warmup_epochs = 40
 
 # ====================== Unmodified in most cases =======================
 # Not decayed are norms, biases, tokens and position embeddings.
@@ -23,24 +22,5 @@ optim_wrapper = dict(
             mask_token=dict(decay_mult=0.0),
             pos_embed=dict(decay_mult=0.0))))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone, unless it is no longer than the warm-up. Then it
-# shortens that, too: param_scheduler.0.end and param_scheduler.1.begin.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=64)

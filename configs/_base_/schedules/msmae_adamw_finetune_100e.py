@@ -1,5 +1,7 @@
 """MSMAE's fine-tuning: AdamW, lower rates for lower layers (Table 5)."""
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 100
 # For a total batch of 256; --auto-scale-lr scales it to yours.
@@ -27,28 +29,11 @@ optim_wrapper = dict(
             '.pos_embed': dict(decay_mult=0.0)
         }))
 
-# The cosine ends with the last epoch, at 1e-6 for the head and in proportion
-# below: a child that trains longer or shorter changes train_cfg alone, unless
-# it is no longer than the warm-up. Then it shortens that, too:
-# param_scheduler.0.end and param_scheduler.1.begin.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min_ratio=1e-3,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+warm_up = dict(_base_.warm_up, end=warmup_epochs)
+# To 1e-6 for the head, and in proportion below.
+cosine = dict(_base_.cosine, eta_min_ratio=1e-3, begin=warmup_epochs)
+param_scheduler = [warm_up, cosine]
+train_cfg = dict(max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=256)

@@ -4,6 +4,8 @@
 and decay of DeiT in the place of its SGD.
 """
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 100
 # 5e-4 per 512 images, for a total batch of 256; --auto-scale-lr scales it to
@@ -24,26 +26,10 @@ optim_wrapper = dict(
         custom_keys=dict(
             cls_token=dict(decay_mult=0.0), pos_embed=dict(decay_mult=0.0))))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone, unless it is no longer than the warm-up.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(
-    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=10)
+warm_up = dict(_base_.warm_up, start_factor=1e-3, end=warmup_epochs)
+cosine = dict(_base_.cosine, begin=warmup_epochs)
+param_scheduler = [warm_up, cosine]
+train_cfg = dict(max_epochs=max_epochs, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=256)

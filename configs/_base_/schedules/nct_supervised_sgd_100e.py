@@ -12,9 +12,9 @@ base_lr = 0.1
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=base_lr, momentum=0.9, weight_decay=1e-4))
-param_scheduler = [
-    dict(type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=True)
-]
+steps = dict(
+    type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=True)
+param_scheduler = [steps]
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=10)
 val_cfg = dict(type='ValLoop')

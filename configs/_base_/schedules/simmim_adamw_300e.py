@@ -1,5 +1,7 @@
 """SimMIM: AdamW, 10 epochs of warm-up, cosine to a twentieth."""
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 300
 # 2e-4 per 512 images, for a total batch of 64; --auto-scale-lr scales it to
@@ -22,23 +24,8 @@ optim_wrapper = dict(
             'relative_position_bias_table': dict(decay_mult=0.0)
         }))
 
-# The cosine ends with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone, unless it is no longer than the warm-up.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=5e-3,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min_ratio=0.05,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+warm_up = dict(_base_.warm_up, start_factor=5e-3, end=warmup_epochs)
+cosine = dict(_base_.cosine, eta_min_ratio=0.05, begin=warmup_epochs)
+param_scheduler = [warm_up, cosine]
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=64)

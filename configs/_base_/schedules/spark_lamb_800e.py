@@ -2,6 +2,8 @@
 cosine to 0, and a weight decay that grows.
 """
 
+_base_ = './warm_up_cosine.py'
+
 # ========================= Frequently modified =========================
 max_epochs = 800
 # 2e-4 per 512 images, for a total batch of 256; --auto-scale-lr scales it to
@@ -9,7 +11,6 @@ max_epochs = 800
 base_lr = 2e-4 * 256 / 512
 
 # ========================== Possibly modified ==========================
-warmup_epochs = 40
 # Weight decay at the start and at the end.
 weight_decay = (0.04, 0.2)
 
@@ -28,29 +29,12 @@ optim_wrapper = dict(
         flat_decay_mult=0.0,
         custom_keys=dict(mask_token=dict(decay_mult=0.0))))
 
-# The cosines end with the last epoch: a child that trains longer or shorter
-# changes train_cfg alone, unless it is no longer than the warm-up.
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-4,
-        by_epoch=True,
-        begin=0,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingWeightDecay',
-        eta_min=weight_decay[1],
-        by_epoch=True,
-        begin=0,
-        convert_to_iter_based=True)
-]
-
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
+growing_decay = dict(
+    type='CosineAnnealingWeightDecay',
+    eta_min=weight_decay[1],
+    by_epoch=True,
+    begin=0,
+    convert_to_iter_based=True)
+param_scheduler = [_base_.warm_up, _base_.cosine, growing_decay]
+train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=256)

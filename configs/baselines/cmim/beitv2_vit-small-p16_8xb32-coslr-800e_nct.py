@@ -9,7 +9,7 @@ another one for every image.
 _base_ = [
     '../../_base_/datasets/nct_tiles_beitv2.py',
     '../../_base_/schedules/mim_adamw_800e.py',
-    '../../_base_/nct_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -108,14 +108,9 @@ optim_wrapper = dict(
             pos_embed=dict(decay_mult=0.0),
             gamma=dict(decay_mult=0.0))))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(
-        type='CosineAnnealingLR',
-        # 1e-5 of 1.5e-3.
-        eta_min_ratio=1 / 150,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True)
+    dict(_base_.warm_up, end=warmup_epochs),
+    # 1e-5 of 1.5e-3.
+    dict(_base_.cosine, eta_min_ratio=1 / 150, begin=warmup_epochs),
 ]
 
 # A tokenizer that was not loaded would give random targets without a word.

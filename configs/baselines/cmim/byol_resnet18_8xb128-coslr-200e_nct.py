@@ -3,7 +3,7 @@
 _base_ = [
     '../../_base_/datasets/nct_tiles_byol.py',
     '../../_base_/schedules/contrastive_lars_200e.py',
-    '../../_base_/nct_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -58,6 +58,6 @@ model = dict(
 optim_wrapper = dict(
     optimizer=dict(lr=base_lr, weight_decay=weight_decay))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]

@@ -22,4 +22,5 @@ model = dict(
         out_channels=128,
         num_grid=None),
     loss_lambda=loss_lambda)
-custom_hooks = [dict(type='DenseCLHook', start_iters=start_iters)]
+default_hooks = dict(
+    densecl=dict(type='DenseCLHook', start_iters=start_iters))

@@ -3,7 +3,7 @@
 _base_ = [
     '../../_base_/datasets/nct_tiles_mocov1.py',
     '../../_base_/schedules/concl_sgd_200e.py',
-    '../../_base_/nct_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -43,6 +43,6 @@ model = dict(
     feat_dim=128,
     # MoCo's 0.999: here it is the part that is new at each step.
     momentum=0.001)
-param_scheduler = [
-    dict(type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=True)
-]
+steps = dict(
+    type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=True)
+param_scheduler = [steps]

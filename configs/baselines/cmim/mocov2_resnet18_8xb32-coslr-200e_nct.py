@@ -3,7 +3,7 @@
 _base_ = [
     '../../_base_/datasets/nct_tiles_mocov2.py',
     '../../_base_/schedules/concl_sgd_200e.py',
-    '../../_base_/nct_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 # ========================== Possibly modified ==========================

@@ -3,7 +3,7 @@
 _base_ = [
     '../../_base_/datasets/nct_tiles_simclr.py',
     '../../_base_/schedules/contrastive_lars_200e.py',
-    '../../_base_/nct_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 # ========================== Possibly modified ==========================

@@ -5,7 +5,7 @@ trains it.
 _base_ = [
     '../../_base_/datasets/nct_tiles_cls.py',
     '../../_base_/schedules/nct_supervised_sgd_100e.py',
-    '../../_base_/nct_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 # ========================== Possibly modified ==========================

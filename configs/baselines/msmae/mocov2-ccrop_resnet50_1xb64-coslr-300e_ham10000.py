@@ -2,10 +2,11 @@
 
 _base_ = [
     '../../_base_/models/mocov2_resnet50.py',
-    '../../_base_/datasets/ham10000_msmae.py',
+    '../../_base_/datasets/ham10000_images.py',
     '../../_base_/datasets/labelled_views_mocov2-ccrop.py',
     '../../_base_/schedules/mocov2_sgd_300e.py',
-    '../../_base_/labelled_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.views_pipeline))
+default_hooks = dict(content_crop=_base_.content_crop_hook)

@@ -2,10 +2,10 @@
 
 _base_ = [
     '../../_base_/models/mocov3_vit-base-p16.py',
-    '../../_base_/datasets/brain_tumor_mri_msmae.py',
+    '../../_base_/datasets/brain_tumor_mri_images.py',
     '../../_base_/datasets/labelled_views_mocov3.py',
     '../../_base_/schedules/mocov3_adamw_300e.py',
-    '../../_base_/labelled_pretrain_runtime.py',
+    '../../_base_/pretrain_runtime.py',
 ]
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.views_pipeline))

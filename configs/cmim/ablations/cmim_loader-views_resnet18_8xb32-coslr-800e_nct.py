@@ -9,7 +9,7 @@ model = dict(
     data_preprocessor=dict(view_source='loader', views=None, color=None))
 train_dataloader = dict(
     dataset=dict(pipeline=[
-        dict(type='mmmedmask.LoadTile', in_channels=3),
+        _base_.load_tile,
         dict(
             type='mmmedmask.CMIMTwoViews',
             view_size=_base_.view_size,
@@ -19,7 +19,5 @@ train_dataloader = dict(
             type='mmmedmask.PackTile',
             meta_keys=('img_path', 'sample_idx', 'theta_query', 'theta_key')),
     ]))
-custom_hooks = [
-    dict(type='mmmedmask.TransformEpochHook'),
-    dict(type='mmmedmask.ReconstructionPanelHook', interval=50),
-]
+default_hooks = dict(
+    transform_epoch=dict(type='mmmedmask.TransformEpochHook'))

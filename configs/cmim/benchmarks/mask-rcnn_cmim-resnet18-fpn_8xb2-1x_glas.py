@@ -10,11 +10,15 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# A pre-training run's checkpoint, or an exported backbone. Image sizes,
-# batch size and workers stand at the top of the data set's base.
+# A pre-training run's checkpoint, or an exported backbone.
 checkpoint = 'work_dirs/cmim_resnet18_8xb32-coslr-800e_nct/epoch_800.pth'
 data_root = 'data/glas/'
 classes = ('gland', )
+batch_size = 2  # per GPU
+# For 8 GPUs x 2 images; --auto-scale-lr scales it to your total batch.
+base_lr = 0.02
+max_iters = 5000
+milestones = [4000]
 # The paper averages five runs: seeds 0 to 4.
 seed = 0
 
@@ -25,9 +29,12 @@ model = dict(
         bbox_head=dict(num_classes=len(classes)),
         mask_head=dict(num_classes=len(classes))))
 dataset = dict(data_root=data_root, metainfo=dict(classes=classes))
-train_dataloader = dict(dataset=dataset)
+train_dataloader = dict(batch_size=batch_size, dataset=dataset)
 val_dataloader = dict(dataset=dataset)
 test_dataloader = dict(dataset=dataset)
 val_evaluator = dict(ann_file=data_root + _base_.test_ann_file)
 test_evaluator = val_evaluator
 randomness = dict(seed=seed)
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+param_scheduler = [_base_.warm_up, dict(_base_.steps, milestones=milestones)]

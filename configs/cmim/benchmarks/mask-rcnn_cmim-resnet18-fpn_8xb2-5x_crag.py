@@ -6,7 +6,4 @@ max_iters = 75000
 milestones = [50000, 65000]
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-param_scheduler = [
-    _base_.param_scheduler[0],
-    dict(_base_.param_scheduler[1], milestones=milestones)
-]
+param_scheduler = [_base_.warm_up, dict(_base_.steps, milestones=milestones)]

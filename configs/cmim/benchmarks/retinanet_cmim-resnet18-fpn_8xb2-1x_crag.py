@@ -8,23 +8,12 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# A pre-training run's checkpoint, or an exported backbone. Image sizes,
-# batch size and workers stand at the top of the data set's base.
+# A pre-training run's checkpoint, or an exported backbone.
 checkpoint = 'work_dirs/cmim_resnet18_8xb32-coslr-800e_nct/epoch_800.pth'
-data_root = 'data/crag/'
-classes = ('gland', )
-# The paper averages five runs: seeds 0 to 4.
-seed = 0
+base_lr = 0.01
 
 # ====================== Unmodified in most cases =======================
-model = dict(
-    backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
-    bbox_head=dict(num_classes=len(classes)))
-dataset = dict(data_root=data_root, metainfo=dict(classes=classes))
-train_dataloader = dict(dataset=dataset)
-val_dataloader = dict(dataset=dataset)
-test_dataloader = dict(dataset=dataset)
-val_evaluator = dict(ann_file=data_root + _base_.test_ann_file, metric='bbox')
+model = dict(backbone=dict(init_cfg=dict(checkpoint=checkpoint)))
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
-randomness = dict(seed=seed)
-optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -4,12 +4,7 @@ Tiles of 96 pixels of the one tissue image that scikit-image ships; views of
 64 pixels with mask patches of 8, the 8x8 grid of docs/results.md's runs.
 """
 
-_base_ = [
-    '../../_base_/models/cmim_resnet18.py',
-    '../../_base_/datasets/tile_folder_cmim.py',
-    '../../_base_/schedules/cmim_sgd_800e.py',
-    '../../_base_/default_runtime.py',
-]
+_base_ = '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
 
 # ========================= Frequently modified =========================
 # Written by tools/demo.py.
@@ -57,20 +52,12 @@ optim_wrapper = dict(
         custom_keys=dict(mask_tokens=dict(decay_mult=0.0))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=10),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        end=max_epochs,
-        eta_min=0.0,
-        by_epoch=True,
-        convert_to_iter_based=True)
+    _base_.cosine,
 ]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
     logger=dict(interval=1),
-    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
-custom_hooks = [
-    dict(type='mmmedmask.ReconstructionPanelHook', interval=panel_interval)
-]
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    reconstruction_panel=dict(interval=panel_interval))
 log_processor = dict(window_size=1)

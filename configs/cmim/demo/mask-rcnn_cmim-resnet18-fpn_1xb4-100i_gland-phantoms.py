@@ -20,24 +20,11 @@ channels = 96
 
 # ====================== Unmodified in most cases =======================
 image_size = (160, 160)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
-         poly2mask=True),
-    dict(type='RandomFlip', prob=0.75,
-         direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
-         poly2mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor')),
-]
+flip = dict(
+    type='RandomFlip',
+    prob=0.75,
+    direction=['horizontal', 'vertical', 'diagonal'])
+resize = dict(_base_.resize, scale=image_size)
 
 model = dict(
     backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
@@ -63,11 +50,17 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline))
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[_base_.load_image, _base_.load_masks, flip, _base_.pack]))
 val_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(data_root=data_root, pipeline=test_pipeline))
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[
+            _base_.load_image, resize, _base_.load_masks, _base_.pack_test
+        ]))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/test.json')
 test_evaluator = val_evaluator

@@ -28,23 +28,12 @@ train_dataloader = dict(
         _delete_=True,
         type='mmmedmask.TileFolder',
         data_root=data_root,
-        pipeline=[
-            dict(type='mmmedmask.LoadTile', in_channels=3),
-            dict(type='mmmedmask.PackTile'),
-        ]))
+        pipeline=_base_.train_pipeline))
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(base_batch_size=32)
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        end=max_epochs,
-        eta_min=0.0,
-        by_epoch=True,
-        convert_to_iter_based=True)
-]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
-custom_hooks = [dict(type='mmmedmask.ReconstructionPanelHook', interval=10)]
+    logger=dict(interval=20),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    reconstruction_panel=dict(interval=10))

@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/models/mask-rcnn_resnet18-c4.py',
     '../../_base_/datasets/crag_half.py',
     '../../_base_/schedules/gland_300i.py',
-    '../../_base_/gland_runtime.py',
+    '../../_base_/gland_small_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -19,6 +19,5 @@ model = dict(
 # res5 is in the RoI head: it is verified, and its statistics are measured,
 # together with the backbone.
 default_hooks = dict(
-    checkpoint=dict(interval=_base_.max_iters),
     load_check=dict(modules=['backbone', 'roi_head.shared_head']),
-    precise_bn=dict(num_batches=20, forward='loss'))
+    precise_bn=dict(forward='loss'))

@@ -8,7 +8,7 @@ _base_ = [
     '../../_base_/models/mask-rcnn_resnet18-fpn.py',
     '../../_base_/datasets/glas_half.py',
     '../../_base_/schedules/gland_300i.py',
-    '../../_base_/gland_runtime.py',
+    '../../_base_/gland_small_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -19,6 +19,3 @@ checkpoint = ('work_dirs/cmim_resnet18_1xb32-coslr-30e_he-tiles/'
 model = dict(
     backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
     train_cfg=dict(rcnn=dict(sampler=dict(num=64))))
-default_hooks = dict(
-    checkpoint=dict(interval=_base_.max_iters),
-    precise_bn=dict(num_batches=20))

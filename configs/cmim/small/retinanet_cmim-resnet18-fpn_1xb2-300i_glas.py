@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/models/retinanet_resnet18-fpn.py',
     '../../_base_/datasets/glas_half.py',
     '../../_base_/schedules/gland_300i.py',
-    '../../_base_/gland_runtime.py',
+    '../../_base_/gland_small_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -16,6 +16,3 @@ model = dict(backbone=dict(init_cfg=dict(checkpoint=checkpoint)))
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=0.005))
-default_hooks = dict(
-    checkpoint=dict(interval=_base_.max_iters),
-    precise_bn=dict(num_batches=20))

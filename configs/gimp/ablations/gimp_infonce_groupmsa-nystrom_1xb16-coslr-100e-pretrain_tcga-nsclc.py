@@ -9,4 +9,5 @@ model = dict(
         proj_dims=128,
         image_dims=_base_.embed_dims,
         gene_dims=_base_.embed_dims))
-custom_hooks = [_base_.gene_stats, _base_.load_check]
+default_hooks = dict(
+    triplet_monitor=dict(_delete_=True, type='mmmedmask.NoHook'))

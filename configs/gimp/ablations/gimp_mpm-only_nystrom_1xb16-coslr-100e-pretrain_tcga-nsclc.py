@@ -7,4 +7,7 @@ model = dict(
     gene_encoder=None,
     contrast_head=None)
 train_dataloader = dict(dataset=dict(modalities=['slides']))
-custom_hooks = []
+default_hooks = dict(
+    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    load_check=dict(_delete_=True, type='mmmedmask.NoHook'),
+    triplet_monitor=dict(_delete_=True, type='mmmedmask.NoHook'))

@@ -4,4 +4,6 @@ _base_ = '../gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py'
 
 model = dict(data_preprocessor=dict(init_cfg=None), gene_encoder=None)
 train_dataloader = dict(dataset=dict(modalities=['slides']))
-custom_hooks = [_base_.triplet_monitor]
+default_hooks = dict(
+    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))

@@ -6,4 +6,5 @@ model = dict(
     data_preprocessor=dict(init_cfg=None),
     aggregator=dict(init_cfg=None),
     gene_encoder=dict(init_cfg=None))
-custom_hooks = [_base_.gene_stats]
+default_hooks = dict(
+    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))

@@ -10,4 +10,6 @@ slides = dict(dataset=dict(modalities=['slides']))
 train_dataloader = slides
 val_dataloader = slides
 test_dataloader = slides
-custom_hooks = []
+default_hooks = dict(
+    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))

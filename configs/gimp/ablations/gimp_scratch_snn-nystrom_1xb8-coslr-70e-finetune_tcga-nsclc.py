@@ -10,4 +10,5 @@ model = dict(
         type='mmmedmask.SNN',
         num_genes=_base_.num_genes,
         embed_dims=256))
-custom_hooks = [_base_.gene_stats]
+default_hooks = dict(
+    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))

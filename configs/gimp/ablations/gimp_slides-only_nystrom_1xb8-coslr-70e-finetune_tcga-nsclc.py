@@ -7,4 +7,6 @@ slides = dict(dataset=dict(modalities=['slides']))
 train_dataloader = slides
 val_dataloader = slides
 test_dataloader = slides
-custom_hooks = [dict(_base_.load_check, modules=['aggregator'])]
+default_hooks = dict(
+    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    load_check=dict(modules=['aggregator']))

@@ -8,4 +8,6 @@ model = dict(
     gene_encoder=None,
     mpm_head=None)
 train_dataloader = dict(dataset=dict(modalities=['slides']))
-custom_hooks = [_base_.triplet_monitor]
+default_hooks = dict(
+    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))

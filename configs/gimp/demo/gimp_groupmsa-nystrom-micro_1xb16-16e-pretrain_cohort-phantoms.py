@@ -31,11 +31,7 @@ contrast_weight = 0.1
 
 # ====================== Unmodified in most cases =======================
 model = dict(
-    data_preprocessor=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=gene_checkpoint,
-            prefix='data_preprocessor.')),
+    data_preprocessor=dict(init_cfg=dict(checkpoint=gene_checkpoint)),
     aggregator=dict(
         in_dims=in_dims,
         embed_dims=embed_dims,
@@ -54,10 +50,7 @@ model = dict(
         num_groups=8,
         num_heads=4,
         projection='separate',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=gene_checkpoint,
-            prefix='gene_encoder.')),
+        init_cfg=dict(checkpoint=gene_checkpoint)),
     # Halves of length 1. The genes of two patients that were trained on are
     # 0 (one class) or 4 (two) apart, squared: with 0.8 all triplets would be
     # dead, with 5 the slides have to differ, too.
@@ -69,11 +62,11 @@ train_dataloader = dict(
     dataset=dict(
         data_root=data_root,
         pipeline=[
-            dict(type='mmmedmask.LoadSlideFeatures'),
+            _base_.load_features,
             dict(type='mmmedmask.ContiguousSubsequence', length=length),
             dict(type='mmmedmask.GenerateSequenceMask', ratio=mask_ratio),
-            dict(type='mmmedmask.LoadExpression'),
-            dict(type='mmmedmask.PackSlideOmicInputs'),
+            _base_.load_genes,
+            _base_.pack_inputs,
         ]))
 val_dataloader = None
 val_evaluator = None
@@ -81,26 +74,12 @@ test_dataloader = None
 test_evaluator = None
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        by_epoch=True,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True),
+    dict(_base_.warm_up, start_factor=0.01, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
-custom_hooks = [
-    dict(type='mmmedmask.GeneStatsHook'),
-    dict(type='mmmedmask.LoadCheckHook', modules=['gene_encoder']),
-    dict(type='mmmedmask.TripletMonitorHook'),
-]
 log_processor = dict(window_size=4)

@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/models/gimp_groupmsa-nystrom_cls.py',
     '../../_base_/datasets/slide_omic_phantoms.py',
     '../../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../../_base_/slide_omic_runtime.py',
+    '../../_base_/gimp_finetune_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -23,12 +23,9 @@ warmup_epochs = 1
 modality_dropout = 0.5
 
 # ====================== Unmodified in most cases =======================
+loaded = dict(checkpoint=checkpoint)
 model = dict(
-    data_preprocessor=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=checkpoint,
-            prefix='data_preprocessor.')),
+    data_preprocessor=dict(init_cfg=loaded),
     aggregator=dict(
         in_dims=in_dims,
         embed_dims=embed_dims,
@@ -38,8 +35,7 @@ model = dict(
         num_heads=2,
         num_landmarks=64,
         with_cp=False,
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='aggregator.')),
+        init_cfg=loaded),
     gene_encoder=dict(
         num_genes=num_genes,
         embed_dims=embed_dims,
@@ -47,9 +43,7 @@ model = dict(
         num_groups=8,
         num_heads=4,
         projection='separate',
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint,
-            prefix='gene_encoder.')),
+        init_cfg=loaded),
     # The gene encoder knows the patients that it was trained on by heart: left
     # alone, the whole model would look at genes and ignore slides.
     fusion=dict(modality_dropout=modality_dropout),
@@ -62,28 +56,12 @@ val_dataloader = dict(batch_size=16, dataset=source)
 test_dataloader = dict(batch_size=16, dataset=source)
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        by_epoch=True,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True),
+    dict(_base_.warm_up, start_factor=0.01, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
     checkpoint=dict(interval=max_epochs, save_best=None))
-custom_hooks = [
-    dict(type='mmmedmask.GeneStatsHook'),
-    dict(
-        type='mmmedmask.LoadCheckHook',
-        modules=['aggregator', 'gene_encoder'],
-        allowed_unused=['mask_token']),
-]
 log_processor = dict(window_size=4)

@@ -15,9 +15,6 @@ slides_alone = dict(modalities=['slides'])
 train_dataloader = dict(dataset=slides_alone)
 val_dataloader = dict(dataset=slides_alone)
 test_dataloader = dict(dataset=slides_alone)
-custom_hooks = [
-    dict(
-        type='mmmedmask.LoadCheckHook',
-        modules=['aggregator'],
-        allowed_unused=['mask_token']),
-]
+default_hooks = dict(
+    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    load_check=dict(modules=['aggregator']))

@@ -8,7 +8,7 @@ _base_ = [
     '../../_base_/models/gimp_groupmsa.py',
     '../../_base_/datasets/slide_omic_phantoms.py',
     '../../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../../_base_/slide_omic_runtime.py',
+    '../../_base_/genes_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -41,22 +41,12 @@ val_dataloader = dict(batch_size=64, dataset=genes_alone)
 test_dataloader = dict(batch_size=64, dataset=genes_alone)
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        by_epoch=True,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True),
+    dict(_base_.warm_up, start_factor=0.01, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
     checkpoint=dict(interval=max_epochs, save_best=None))
-custom_hooks = [dict(type='mmmedmask.GeneStatsHook')]
 log_processor = dict(window_size=4)

@@ -20,47 +20,34 @@ length = 6000
 
 # ====================== Unmodified in most cases =======================
 model = dict(
-    data_preprocessor=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=gene_checkpoint,
-            prefix='data_preprocessor.')),
+    data_preprocessor=dict(init_cfg=dict(checkpoint=gene_checkpoint)),
     aggregator=dict(
         in_dims=128, embed_dims=embed_dims, num_heads=4, num_landmarks=64),
     gene_encoder=dict(
         num_genes=56537,
         embed_dims=embed_dims,
         num_heads=4,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint=gene_checkpoint,
-            prefix='gene_encoder.')),
+        init_cfg=dict(checkpoint=gene_checkpoint)),
     contrast_head=dict(normalize='each'))
 train_dataloader = dict(
     batch_size=8,
     batch_sampler=dict(
         _delete_=True, type='mmmedmask.ClassBalancedBatchSampler'),
     dataset=dict(pipeline=[
-        dict(type='mmmedmask.LoadSlideFeatures'),
+        _base_.load_features,
         dict(type='mmmedmask.ContiguousSubsequence', length=length),
         dict(type='mmmedmask.GenerateSequenceMask', ratio=0.5),
-        dict(type='mmmedmask.LoadExpression'),
-        dict(type='mmmedmask.PackSlideOmicInputs'),
+        _base_.load_genes,
+        _base_.pack_inputs,
     ]))
 val_dataloader = None
 test_dataloader = None
 val_evaluator = None
 test_evaluator = None
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True,
-                        convert_to_iter_based=True)]
+param_scheduler = [dict(_base_.cosine, begin=0)]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(logger=dict(interval=1),
                      checkpoint=dict(interval=max_epochs))
-custom_hooks = [
-    dict(type='mmmedmask.GeneStatsHook'),
-    dict(type='mmmedmask.LoadCheckHook', modules=['gene_encoder']),
-    dict(type='mmmedmask.TripletMonitorHook')
-]
 log_processor = dict(window_size=1)

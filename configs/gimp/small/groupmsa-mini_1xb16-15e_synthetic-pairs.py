@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/models/gimp_groupmsa.py',
     '../../_base_/datasets/slide_omic_synthetic.py',
     '../../_base_/schedules/gimp_adamw_finetune_70e.py',
-    '../../_base_/slide_omic_runtime.py',
+    '../../_base_/genes_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -21,11 +21,9 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=16, dataset=genes_alone)
 test_dataloader = dict(batch_size=16, dataset=genes_alone)
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=True,
-                        convert_to_iter_based=True)]
+param_scheduler = [dict(_base_.cosine, begin=0)]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=16)
 default_hooks = dict(logger=dict(interval=1),
                      checkpoint=dict(interval=max_epochs, save_best=None))
-custom_hooks = [dict(type='mmmedmask.GeneStatsHook')]
 log_processor = dict(window_size=1)

@@ -8,7 +8,7 @@ _base_ = [
     '../../_base_/models/gimp_groupmsa.py',
     '../../_base_/datasets/brca_genes.py',
     '../../_base_/schedules/genes_adamw_6e.py',
-    '../../_base_/slide_omic_runtime.py',
+    '../../_base_/genes_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -24,4 +24,3 @@ model = dict(
         num_groups=8,
         num_heads=4,
         projection='separate'))
-custom_hooks = [dict(type='mmmedmask.GeneStatsHook')]

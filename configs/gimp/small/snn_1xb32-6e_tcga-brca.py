@@ -1,12 +1,13 @@
 """SNN on genes of breast cancers, IDC against ILC; see docs/results.md."""
 
-_base_ = [
-    '../../_base_/models/gimp_snn.py',
-    '../../_base_/datasets/brca_genes.py',
-    '../../_base_/schedules/genes_adamw_6e.py',
-    '../../_base_/slide_omic_runtime.py',
-]
+_base_ = './groupmsa_separate_1xb32-6e_tcga-brca.py'
 
-model = dict(gene_encoder=dict(num_genes=1558))
+model = dict(
+    gene_encoder=dict(
+        _delete_=True,
+        type='mmmedmask.SNN',
+        num_genes=_base_.num_genes,
+        embed_dims=256,
+        hidden_dims=(256, ),
+        drop_rate=0.25))
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-custom_hooks = [dict(type='mmmedmask.GeneStatsHook')]

@@ -17,9 +17,9 @@ train_dataloader = dict(
     batch_size=batch_size,
     batch_sampler=None,
     dataset=dict(pipeline=[
-        dict(type='mmmedmask.LoadSlideFeatures'),
+        _base_.load_features,
         dict(type='mmmedmask.RandomSubsample', max_patches=max_patches),
-        dict(type='mmmedmask.PackSlideOmicInputs'),
+        _base_.pack_inputs,
     ]))
 auto_scale_lr = dict(base_batch_size=batch_size)
 val_evaluator = dict(_delete_=True, type='mmmedmask.SurvivalConcordance')

@@ -2,4 +2,4 @@
 
 _base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri.py'
 
-custom_hooks = [dict(_base_.attention_mask, interval=20)]
+default_hooks = dict(attention_mask=dict(interval=20))

@@ -2,4 +2,4 @@
 
 _base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_messidor2.py'
 
-custom_hooks = [dict(_base_.attention_mask, interval=80)]
+default_hooks = dict(attention_mask=dict(interval=80))

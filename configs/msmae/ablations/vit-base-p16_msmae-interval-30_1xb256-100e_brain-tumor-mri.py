@@ -2,4 +2,4 @@
 
 _base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_brain-tumor-mri.py'
 
-custom_hooks = [dict(_base_.attention_mask, interval=30)]
+default_hooks = dict(attention_mask=dict(interval=30))

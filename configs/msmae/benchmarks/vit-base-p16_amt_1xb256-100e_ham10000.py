@@ -9,4 +9,5 @@ model = dict(
     backbone=dict(init_cfg=dict(checkpoint=checkpoint)),
     mask_ratio=0.0,
     throw_ratio=0.0)
-custom_hooks = []
+default_hooks = dict(
+    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))

@@ -12,20 +12,11 @@ _base_ = [
 checkpoint = ('work_dirs/msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri/'
               'epoch_300.pth')
 
-# ========================== Possibly modified ==========================
-# First epoch with maps, and epochs from one refresh to the next (Table 5).
-begin = 0
-interval = 20
-
 # ====================== Unmodified in most cases =======================
 model = dict(
     backbone=dict(
         img_size=_base_.image_size, init_cfg=dict(checkpoint=checkpoint)),
     head=dict(num_classes=_base_.num_classes))
-attention_mask = dict(
-    type='mmmedmask.AttentionMaskHook',
-    begin=begin,
-    interval=interval,
-    pipeline=_base_.whole_image_pipeline,
-    num_workers=_base_.num_workers)
-custom_hooks = [attention_mask]
+default_hooks = dict(
+    attention_mask=dict(
+        pipeline=_base_.whole_image_pipeline, num_workers=_base_.num_workers))

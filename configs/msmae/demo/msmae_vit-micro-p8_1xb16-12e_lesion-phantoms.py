@@ -7,6 +7,7 @@ Drawn scans of 64 pixels in patches of 8 (an 8 x 8 grid: 28 masked, 20 thrown,
 
 _base_ = [
     '../../_base_/models/msmae_vit-base-p16.py',
+    '../../_base_/datasets/labelled_images.py',
     '../../_base_/schedules/msmae_adamw_300e.py',
     '../../_base_/msmae_runtime.py',
 ]
@@ -40,37 +41,21 @@ std = [39.0, 30.0, 27.0]
 panel_interval = 4
 
 # ====================== Unmodified in most cases =======================
-load_image = dict(type='mmmedmask.LoadTile')
-pack_image = dict(
-    type='mmmedmask.PackTile',
-    meta_keys=('img_path', 'sample_idx', 'ori_shape', 'crop_box', 'flip',
-               'flip_direction'))
-train_pipeline = [
-    load_image,
-    dict(
-        type='mmmedmask.RandomResizedCrop',
-        scale=image_size,
-        crop_ratio_range=crop_ratio_range),
-    dict(type='mmmedmask.RandomFlip', prob=0.5),
-    pack_image,
-]
-whole_image_pipeline = [
-    load_image,
-    dict(type='mmmedmask.ResizeImage', scale=image_size),
-    pack_image,
-]
+crop_image = dict(
+    _base_.crop_image, scale=image_size, crop_ratio_range=crop_ratio_range)
+resize_image = dict(
+    _base_.resize_image, scale=image_size, interpolation='bicubic')
 train_dataloader = dict(
     batch_size=batch_size,
     # Images are small; workers would take a core away.
     num_workers=0,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
+    persistent_workers=False,
     dataset=dict(
-        type='mmmedmask.LabelledImages',
         data_root=data_root,
-        split='train',
-        pipeline=train_pipeline))
+        pipeline=[
+            _base_.load_image, crop_image, _base_.flip_image,
+            _base_.pack_image
+        ]))
 model = dict(
     data_preprocessor=dict(mean=mean, std=std),
     backbone=dict(
@@ -82,32 +67,19 @@ model = dict(
     random_mask_ratio=random_mask_ratio)
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        by_epoch=True,
-        end=1,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=1,
-        convert_to_iter_based=True)
+    dict(_base_.warm_up, start_factor=0.01, end=1),
+    dict(_base_.cosine, begin=1),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
-custom_hooks = [
-    dict(
-        type='mmmedmask.AttentionMaskHook',
-        begin=begin,
-        interval=interval,
-        batch_size=128,
-        pipeline=whole_image_pipeline)
-]
 default_hooks = dict(
     logger=dict(interval=4),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    attention_mask=dict(
+        begin=begin,
+        interval=interval,
+        batch_size=128,
+        pipeline=[_base_.load_image, resize_image, _base_.pack_image]),
     attention_panel=dict(interval=panel_interval),
     lesion_coverage=dict(type='mmmedmask.LesionCoverageHook', num_images=192))
 log_processor = dict(window_size=4)

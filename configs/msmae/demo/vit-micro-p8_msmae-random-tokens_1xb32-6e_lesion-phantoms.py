@@ -6,8 +6,9 @@ Trained on 16 of 64 tokens that are drawn at random (F-RM in the paper's Table
 
 _base_ = [
     '../../_base_/models/vit-base-p16_msmae-cls.py',
+    '../../_base_/datasets/labelled_images_cls.py',
     '../../_base_/schedules/msmae_adamw_finetune_100e.py',
-    '../../_base_/msmae_finetune_runtime.py',
+    '../../_base_/labelled_finetune_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -29,52 +30,28 @@ mean = [159.0, 97.0, 79.0]
 std = [39.0, 30.0, 27.0]
 
 # ====================== Unmodified in most cases =======================
-load_image = dict(type='mmmedmask.LoadTile')
-pack_image = dict(
-    type='mmmedmask.PackTile',
-    meta_keys=('img_path', 'sample_idx', 'ori_shape', 'crop_box', 'flip',
-               'flip_direction'))
-train_pipeline = [
-    load_image,
-    dict(
-        type='mmmedmask.RandomResizedCrop',
-        scale=image_size,
-        crop_ratio_range=crop_ratio_range),
-    dict(type='mmmedmask.RandomFlip', prob=0.5),
-    pack_image,
-]
-test_pipeline = [
-    load_image,
-    dict(type='mmmedmask.ResizeImage', scale=image_size),
-    dict(
-        type='mmmedmask.PackTile',
-        meta_keys=('img_path', 'sample_idx', 'ori_shape', 'group')),
-]
+crop_image = dict(
+    _base_.crop_image, scale=image_size, crop_ratio_range=crop_ratio_range)
+resize_image = dict(
+    _base_.resize_image, scale=image_size, interpolation='bicubic')
+loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
+    **loader,
     batch_size=batch_size,
-    num_workers=0,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmmedmask.LabelledImages',
         data_root=data_root,
-        split='train',
-        pipeline=train_pipeline))
+        pipeline=[
+            _base_.load_image, crop_image, _base_.flip_image,
+            _base_.pack_image
+        ]))
 val_dataloader = dict(
+    **loader,
     batch_size=128,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmmedmask.LabelledImages',
         data_root=data_root,
-        split='val',
-        pipeline=test_pipeline,
-        test_mode=True))
+        pipeline=[_base_.load_image, resize_image, _base_.pack_test_image]))
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='mmmedmask.DiseaseClassification', data_root=data_root)
+val_evaluator = dict(data_root=data_root)
 test_evaluator = val_evaluator
 model = dict(
     data_preprocessor=dict(mean=mean, std=std),
@@ -90,24 +67,16 @@ model = dict(
     head=dict(num_classes=num_classes, in_channels=arch['embed_dims']),
     masking='random')
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=0.01,
-        by_epoch=True,
-        end=1,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        by_epoch=True,
-        begin=1,
-        convert_to_iter_based=True)
-]
+cosine = dict(
+    type='CosineAnnealingLR',
+    by_epoch=True,
+    begin=1,
+    convert_to_iter_based=True)
+param_scheduler = [dict(_base_.warm_up, start_factor=0.01, end=1), cosine]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
     checkpoint=dict(interval=max_epochs, save_best=None),
-    load_check=dict(allowed_missing=[], allowed_unused=[]))
+    load_check=dict(allowed_unused=[]))
 log_processor = dict(window_size=4)

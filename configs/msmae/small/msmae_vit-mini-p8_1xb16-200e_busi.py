@@ -23,20 +23,19 @@ num_workers = 0
 warmup_epochs = 20
 
 # ====================== Unmodified in most cases =======================
-load_image, crop, flip, pack_image = _base_.train_pipeline
-whole_image_pipeline = [
-    load_image,
-    dict(_base_.whole_image_pipeline[1], scale=image_size),
-    pack_image,
-]
+crop_image = dict(_base_.crop_image, scale=image_size)
+resize_image = dict(_base_.resize_image, scale=image_size)
+whole_image_pipeline = [_base_.load_image, resize_image, _base_.pack_image]
 train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=False,
     dataset=dict(
         data_root=data_root,
-        pipeline=[load_image, dict(crop, scale=image_size), flip,
-                  pack_image]))
+        pipeline=[
+            _base_.load_image, crop_image, _base_.flip_image,
+            _base_.pack_image
+        ]))
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, **arch),
@@ -46,21 +45,18 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(base_batch_size=batch_size)
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
-custom_hooks = [
-    dict(
-        _base_.attention_mask,
-        begin=begin,
-        interval=interval,
-        pipeline=whole_image_pipeline,
-        num_workers=num_workers)
-]
 default_hooks = dict(
     logger=dict(interval=3),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    attention_mask=dict(
+        begin=begin,
+        interval=interval,
+        pipeline=whole_image_pipeline,
+        num_workers=num_workers),
     attention_panel=dict(interval=50, pipeline=whole_image_pipeline),
     lesion_coverage=dict(pipeline=whole_image_pipeline))
 log_processor = dict(window_size=3)

@@ -36,18 +36,14 @@ model = dict(
     # Three times twice is the patch size.
     decode_head=dict(**head, num_convs=3),
     auxiliary_head=[
-        dict(_base_.model.auxiliary_head[0], **head),
-        dict(_base_.model.auxiliary_head[1], **head),
-        dict(_base_.model.auxiliary_head[2], **head),
+        dict(auxiliary, **head) for auxiliary in _base_.model.auxiliary_head
     ])
 
-resize = dict(type='Resize', scale=(img_size, img_size), backend='pillow')
+resize = dict(_base_.resize, scale=(img_size, img_size))
 train_pipeline = [
-    *_base_.train_pipeline[:3], resize, _base_.train_pipeline[-1]
+    _base_.load_image, _base_.load_mask, _base_.rotate, resize, _base_.pack
 ]
-test_pipeline = [
-    _base_.test_pipeline[0], resize, *_base_.test_pipeline[-2:]
-]
+test_pipeline = [_base_.load_image, resize, _base_.load_mask, _base_.pack]
 dataset = dict(data_root=data_root, split_folder=split_folder)
 train_dataloader = dict(
     num_workers=num_workers,

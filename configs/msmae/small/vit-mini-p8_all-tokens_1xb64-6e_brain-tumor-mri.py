@@ -3,7 +3,5 @@
 _base_ = './vit-mini-p8_msmae_1xb64-6e_brain-tumor-mri.py'
 
 model = dict(mask_ratio=0.0, throw_ratio=0.0)
-custom_hooks = [
-    {{_base_.load_check}},
-    dict(type='mmmedmask.TransformEpochHook'),
-]
+default_hooks = dict(
+    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))

@@ -18,17 +18,21 @@ arch = dict(
 num_workers = 0
 
 # ====================== Unmodified in most cases =======================
-load_image, crop, flip, pack_image = _base_.train_pipeline
-train_pipeline = [load_image, dict(crop, scale=image_size), flip, pack_image]
-test_pipeline = [
-    load_image,
-    dict(_base_.test_pipeline[1], scale=image_size),
-    _base_.test_pipeline[2],
-]
+crop_image = dict(_base_.crop_image, scale=image_size)
+resize_image = dict(_base_.resize_image, scale=image_size)
 loader = dict(
     batch_size=batch_size, num_workers=num_workers, persistent_workers=False)
-train_dataloader = dict(**loader, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(**loader, dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(
+    **loader,
+    dataset=dict(
+        pipeline=[
+            _base_.load_image, crop_image, _base_.flip_image,
+            _base_.pack_image
+        ]))
+val_dataloader = dict(
+    **loader,
+    dataset=dict(
+        pipeline=[_base_.load_image, resize_image, _base_.pack_test_image]))
 test_dataloader = val_dataloader
 model = dict(
     backbone=dict(

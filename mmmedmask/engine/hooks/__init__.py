@@ -7,6 +7,7 @@ from mmmedmask.engine.attention.panel_hook import AttentionPanelHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
+from mmmedmask.engine.hooks.no_hook import NoHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
 from mmmedmask.engine.hooks.reconstruction_panel import (
     ReconstructionPanelHook,
@@ -18,6 +19,6 @@ from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 __all__ = [
     'AttentionMaskHook', 'AttentionPanelHook', 'ContrastiveCropHook',
     'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook',
-    'PreciseBNHook', 'ReconstructionPanelHook', 'SkippedFilesHook',
+    'NoHook', 'PreciseBNHook', 'ReconstructionPanelHook', 'SkippedFilesHook',
     'TransformEpochHook', 'TripletMonitorHook'
 ]

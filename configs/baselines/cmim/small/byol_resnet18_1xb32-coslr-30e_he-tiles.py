@@ -10,20 +10,14 @@ max_epochs = 30
 num_workers = 1
 
 # ====================== Unmodified in most cases =======================
-view_pipeline = [
-    dict(_base_.view_pipeline[0], scale=view_size),
-    *_base_.view_pipeline[1:],
-]
-second_view_pipeline = [
-    dict(_base_.second_view_pipeline[0], scale=view_size),
-    *_base_.second_view_pipeline[1:],
-]
+crop = dict(_base_.crop, scale=view_size)
 train_pipeline = [
-    _base_.train_pipeline[0],
+    _base_.load_tile,
     dict(
-        _base_.train_pipeline[1],
-        transforms=[view_pipeline, second_view_pipeline]),
-    _base_.train_pipeline[2],
+        type='MultiView',
+        num_views=[1, 1],
+        transforms=[[crop, *colors] for colors in _base_.view_colors]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     batch_size=32,

@@ -25,7 +25,7 @@ train_dataloader = dict(
         _delete_=True,
         type='mmmedmask.TileFolder',
         data_root=data_root,
-        pipeline=_base_.train_dataloader.dataset.pipeline))
+        pipeline=_base_.train_pipeline))
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)

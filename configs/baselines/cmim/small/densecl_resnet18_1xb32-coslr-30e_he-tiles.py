@@ -15,15 +15,11 @@ start_iters = 100
 
 # ====================== Unmodified in most cases =======================
 model = dict(queue_len=queue_len)
-custom_hooks = [dict(type='DenseCLHook', start_iters=start_iters)]
-view_pipeline = [
-    dict(_base_.view_pipeline[0], scale=view_size),
-    *_base_.view_pipeline[1:],
-]
+crop = dict(_base_.crop, scale=view_size)
 train_pipeline = [
-    _base_.train_pipeline[0],
-    dict(_base_.train_pipeline[1], transforms=[view_pipeline]),
-    _base_.train_pipeline[2],
+    _base_.load_tile,
+    dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.colors]]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     batch_size=32,
@@ -37,4 +33,6 @@ optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+    logger=dict(interval=20),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    densecl=dict(start_iters=start_iters))

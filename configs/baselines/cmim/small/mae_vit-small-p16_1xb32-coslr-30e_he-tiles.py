@@ -16,11 +16,8 @@ num_workers = 1
 model = dict(
     backbone=dict(img_size=image_size),
     neck=dict(num_patches=(image_size // 16)**2))
-train_pipeline = [
-    _base_.train_dataloader.dataset.pipeline[0],
-    dict(_base_.train_dataloader.dataset.pipeline[1], scale=image_size),
-    *_base_.train_dataloader.dataset.pipeline[2:],
-]
+crop = dict(_base_.crop, scale=image_size)
+train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
     batch_size=32,
     num_workers=num_workers,
@@ -32,8 +29,8 @@ train_dataloader = dict(
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(

@@ -15,17 +15,12 @@ queue_len = 1024
 
 # ====================== Unmodified in most cases =======================
 model = dict(queue_len=queue_len)
-param_scheduler = [
-    dict(type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=True)
-]
-view_pipeline = [
-    dict(_base_.view_pipeline[0], scale=view_size),
-    *_base_.view_pipeline[1:],
-]
+param_scheduler = [dict(_base_.steps, milestones=milestones)]
+crop = dict(_base_.crop, scale=view_size)
 train_pipeline = [
-    _base_.train_pipeline[0],
-    dict(_base_.train_pipeline[1], transforms=[view_pipeline]),
-    _base_.train_pipeline[2],
+    _base_.load_tile,
+    dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.colors]]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     batch_size=32,

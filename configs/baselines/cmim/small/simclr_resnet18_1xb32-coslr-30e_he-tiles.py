@@ -14,14 +14,11 @@ num_workers = 1
 warmup_epochs = 2
 
 # ====================== Unmodified in most cases =======================
-view_pipeline = [
-    dict(_base_.view_pipeline[0], scale=view_size),
-    *_base_.view_pipeline[1:],
-]
+crop = dict(_base_.crop, scale=view_size)
 train_pipeline = [
-    _base_.train_pipeline[0],
-    dict(_base_.train_pipeline[1], transforms=[view_pipeline]),
-    _base_.train_pipeline[2],
+    _base_.load_tile,
+    dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.colors]]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     batch_size=32,
@@ -32,8 +29,8 @@ train_dataloader = dict(
         data_root=data_root,
         pipeline=train_pipeline))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)

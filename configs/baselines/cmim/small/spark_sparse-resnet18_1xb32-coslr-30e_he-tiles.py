@@ -17,11 +17,8 @@ warmup_epochs = 2
 
 # ====================== Unmodified in most cases =======================
 model = dict(input_size=image_size)
-train_pipeline = [
-    _base_.train_dataloader.dataset.pipeline[0],
-    dict(_base_.train_dataloader.dataset.pipeline[1], scale=image_size),
-    *_base_.train_dataloader.dataset.pipeline[2:],
-]
+crop = dict(_base_.crop, scale=image_size)
+train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
     batch_size=32,
     num_workers=num_workers,
@@ -31,9 +28,9 @@ train_dataloader = dict(
         data_root=data_root,
         pipeline=train_pipeline))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
-    _base_.param_scheduler[2],
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
+    _base_.growing_decay,
 ]
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(base_batch_size=32)

@@ -29,9 +29,10 @@ train_dataloader = dict(
         data_root=data_root,
         metainfo=dict(classes=classes),
         pipeline=[
-            _base_.train_pipeline[0],
-            dict(_base_.train_pipeline[1], scale=image_size),
-            *_base_.train_pipeline[2:],
+            _base_.load_tile,
+            dict(_base_.crop, scale=image_size),
+            _base_.flip,
+            _base_.pack_tile,
         ]))
 val_dataloader = None
 val_evaluator = None
@@ -42,9 +43,7 @@ test_cfg = None
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(base_batch_size=32)
-param_scheduler = [
-    dict(type='MultiStepLR', milestones=milestones, gamma=0.1, by_epoch=True)
-]
+param_scheduler = [dict(_base_.steps, milestones=milestones)]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

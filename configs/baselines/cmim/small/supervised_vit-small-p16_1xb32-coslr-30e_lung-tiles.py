@@ -25,9 +25,10 @@ train_dataloader = dict(
         data_root=data_root,
         metainfo=dict(classes=classes),
         pipeline=[
-            _base_.train_pipeline[0],
-            dict(_base_.train_pipeline[1], scale=image_size),
-            *_base_.train_pipeline[2:],
+            _base_.load_tile,
+            dict(_base_.crop, scale=image_size),
+            _base_.flip,
+            _base_.pack_tile,
         ]))
 val_dataloader = None
 val_evaluator = None
@@ -38,8 +39,8 @@ test_cfg = None
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(

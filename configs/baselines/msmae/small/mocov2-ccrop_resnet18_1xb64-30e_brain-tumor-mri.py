@@ -19,14 +19,20 @@ interval = 6
 num_workers = 0
 
 # ====================== Unmodified in most cases =======================
-multi_view = _base_.views_pipeline[1]
+crop = dict(_base_.content_crop, scale=image_size)
 views_pipeline = [
-    _base_.views_pipeline[0],
+    _base_.load_view,
     dict(
-        multi_view,
-        transforms=[[dict(view[0], scale=image_size), *view[1:]]
-                    for view in multi_view['transforms']]),
-    _base_.views_pipeline[2],
+        type='MultiView',
+        num_views=[1, 1],
+        transforms=[[dict(crop, view=0), *_base_.rest],
+                    [dict(crop, view=1), *_base_.rest]]),
+    _base_.pack_views,
+]
+whole_view_pipeline = [
+    _base_.load_view,
+    dict(_base_.resize_view, scale=image_size),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     num_workers=num_workers,
@@ -37,18 +43,11 @@ model = dict(
     neck=dict(in_channels=512, hid_channels=512))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs)
-custom_hooks = [
-    dict(
-        _base_.custom_hooks[0],
+default_hooks = dict(
+    logger=dict(interval=44),
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    content_crop=dict(
         begin=begin,
         interval=interval,
         num_workers=num_workers,
-        pipeline=[
-            _base_.whole_view_pipeline[0],
-            dict(_base_.whole_view_pipeline[1], scale=image_size),
-            _base_.whole_view_pipeline[2],
-        ])
-]
-default_hooks = dict(
-    logger=dict(interval=44),
-    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
+        pipeline=whole_view_pipeline))

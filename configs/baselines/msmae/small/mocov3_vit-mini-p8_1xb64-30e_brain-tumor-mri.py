@@ -20,14 +20,14 @@ num_workers = 0
 warmup_epochs = 4
 
 # ====================== Unmodified in most cases =======================
-multi_view = _base_.views_pipeline[1]
+crop = dict(_base_.crop, scale=image_size)
 views_pipeline = [
-    _base_.views_pipeline[0],
+    _base_.load_view,
     dict(
-        multi_view,
-        transforms=[[dict(view[0], scale=image_size), *view[1:]]
-                    for view in multi_view['transforms']]),
-    _base_.views_pipeline[2],
+        type='MultiView',
+        num_views=[1, 1],
+        transforms=[[crop, *_base_.first_view], [crop, *_base_.second_view]]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     num_workers=num_workers,
@@ -42,8 +42,8 @@ model = dict(
     head=dict(predictor=dict(hid_channels=512)))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(

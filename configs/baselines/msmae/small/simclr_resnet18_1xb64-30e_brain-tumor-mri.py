@@ -18,14 +18,12 @@ num_workers = 0
 warmup_epochs = 4
 
 # ====================== Unmodified in most cases =======================
-multi_view = _base_.views_pipeline[1]
+crop = dict(_base_.crop, scale=image_size)
+view = [crop, _base_.flip, _base_.jitter, _base_.gray, _base_.blur]
 views_pipeline = [
-    _base_.views_pipeline[0],
-    dict(
-        multi_view,
-        transforms=[[dict(view[0], scale=image_size), *view[1:]]
-                    for view in multi_view['transforms']]),
-    _base_.views_pipeline[2],
+    _base_.load_view,
+    dict(type='MultiView', num_views=2, transforms=[view]),
+    _base_.pack_views,
 ]
 train_dataloader = dict(
     num_workers=num_workers,
@@ -36,8 +34,8 @@ model = dict(
     neck=dict(in_channels=512, hid_channels=512))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(

@@ -19,19 +19,14 @@ num_workers = 0
 warmup_epochs = 4
 
 # ====================== Unmodified in most cases =======================
-load, crop, flip, mask, pack = _base_.masked_pipeline
-views_pipeline = [
-    load,
-    dict(crop, scale=image_size),
-    flip,
-    # 10 of 4 x 4 blocks.
-    dict(mask, input_size=image_size, mask_patch_size=16),
-    pack,
-]
+crop = dict(_base_.crop, scale=image_size)
+# 10 of 4 x 4 blocks.
+mask = dict(_base_.mask, input_size=image_size, mask_patch_size=16)
+masked_pipeline = [_base_.load_view, crop, _base_.flip, mask, _base_.pack]
 train_dataloader = dict(
     num_workers=num_workers,
     persistent_workers=False,
-    dataset=dict(pipeline=views_pipeline))
+    dataset=dict(pipeline=masked_pipeline))
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, **arch),
@@ -41,8 +36,8 @@ model = dict(
     neck=dict(in_channels=192, encoder_stride=16))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [
-    dict(_base_.param_scheduler[0], end=warmup_epochs),
-    dict(_base_.param_scheduler[1], begin=warmup_epochs),
+    dict(_base_.warm_up, end=warmup_epochs),
+    dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(

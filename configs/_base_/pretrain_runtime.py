@@ -1,5 +1,5 @@
-"""Runtime for pre-training on NCT-CRC with mmpretrain's models: epochs are
-told to the transforms, a loss that is not finite ends the run.
+"""Runtime for pre-training: the epoch reaches the transforms, and a loss that
+is not finite ends the run.
 """
 
 _base_ = './default_runtime.py'

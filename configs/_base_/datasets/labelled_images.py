@@ -1,13 +1,9 @@
-"""Messidor-2 for MSMAE: 1,222 training and 522 validation images.
+"""Labelled images for pre-training: crops and flips of MSMAE (2305.05871).
 
-Augmentation and batch of MSMAE's pre-training (arXiv 2305.05871).
-tools/dataset_converters/convert.py messidor2 writes the data set.
+A data set inherits this, and says where it is and how many classes it has.
 """
 
 # ========================= Frequently modified =========================
-data_root = 'data/messidor2/'
-# 'splits/patient' keeps both eyes of a patient on one side.
-split_folder = 'splits/paper'
 batch_size = 64  # per GPU; the paper has one
 num_workers = 4  # per GPU
 
@@ -20,36 +16,26 @@ in_channels = 3
 crop_ratio_range = (0.2, 1.0)
 
 # ====================== Unmodified in most cases =======================
-num_classes = 5
 load_image = dict(
     type='mmmedmask.LoadTile',
     in_channels=in_channels,
     gray_to_rgb=in_channels == 3,
     drop_alpha=in_channels == 3)
+crop_image = dict(
+    type='mmmedmask.RandomResizedCrop',
+    scale=image_size,
+    crop_ratio_range=crop_ratio_range,
+    interpolation='bicubic')
+flip_image = dict(type='mmmedmask.RandomFlip', prob=0.5)
+resize_image = dict(
+    type='mmmedmask.ResizeImage', scale=image_size, interpolation='bilinear')
 # Where the crop lies, so that an attention map can be cut alike.
 pack_image = dict(
     type='mmmedmask.PackTile',
     meta_keys=('img_path', 'sample_idx', 'ori_shape', 'crop_box', 'flip',
                'flip_direction'))
-train_pipeline = [
-    load_image,
-    dict(
-        type='mmmedmask.RandomResizedCrop',
-        scale=image_size,
-        crop_ratio_range=crop_ratio_range,
-        interpolation='bicubic'),
-    dict(type='mmmedmask.RandomFlip', prob=0.5),
-    pack_image,
-]
 # For AttentionMaskHook, which looks at whole images.
-whole_image_pipeline = [
-    load_image,
-    dict(
-        type='mmmedmask.ResizeImage',
-        scale=image_size,
-        interpolation='bilinear'),
-    pack_image,
-]
+whole_image_pipeline = [load_image, resize_image, pack_image]
 
 train_dataloader = dict(
     batch_size=batch_size,
@@ -61,7 +47,5 @@ train_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='mmmedmask.LabelledImages',
-        data_root=data_root,
         split='train',
-        split_folder=split_folder,
-        pipeline=train_pipeline))
+        pipeline=[load_image, crop_image, flip_image, pack_image]))

@@ -1,0 +1,112 @@
+"""What tests of shipped configs share: find one, read it once, train it."""
+
+import copy
+import functools
+import re
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+import mmmedmask  # noqa: F401  (bases of other packages resolve)
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+LOOPS = tuple(f'{split}_{part}' for split in ('val', 'test')
+              for part in ('dataloader', 'cfg', 'evaluator'))
+
+
+@functools.cache
+def _paths():
+    return {path.stem: path for path in CONFIGS.rglob('*.py')}
+
+
+def find(name):
+    """Where a config with a bare name lies."""
+    return _paths()[name]
+
+
+@functools.cache
+def read(name):
+    """Read a config by bare name or path, once; nobody may change it."""
+    return Config.fromfile(name if isinstance(name, Path) else find(name))
+
+
+def load(name):
+    """A copy of a config, for a test to change."""
+    return copy.deepcopy(read(name))
+
+
+def stem(path):
+    """Name of a parametrised test."""
+    return path.stem
+
+
+def hooks_of(cfg):
+    """Hooks by the names of their types."""
+    hooks = {hook.type.removeprefix('mmmedmask.'): hook for hook in (
+        *cfg.default_hooks.values(), *(cfg.get('custom_hooks') or []))}
+    hooks.pop('NoHook', None)
+    return hooks
+
+
+def source_of(init_cfg, prefix='backbone.'):
+    """The shipped config whose run leaves a checkpoint at its last epoch."""
+    assert (init_cfg.type, init_cfg.prefix) == ('Pretrained', prefix)
+    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
+                              init_cfg.checkpoint).groups()
+    assert read(run).train_cfg.max_epochs == int(epoch)
+    return run
+
+
+def without_tests(cfg):
+    """Leave validation and test out."""
+    for name in LOOPS:
+        cfg[name] = None
+    return cfg
+
+
+def pretrained(checkpoint, prefix='backbone.'):
+    """A part's ``init_cfg``."""
+    return dict(type='Pretrained', checkpoint=str(checkpoint), prefix=prefix)
+
+
+class Start(Hook):
+    """Copy a model's tensors before the first iteration; keep all losses."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.losses = []
+
+    def before_train(self, runner):
+        self.tensors = {name: value.clone() for name, value
+                        in runner.model.state_dict().items()}
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None):
+        self.losses.append({name: torch.as_tensor(value).item()
+                            for name, value in outputs.items()})
+
+
+def train(cfg, *hooks):
+    """Train a shrunk config.
+
+    Returns:
+        The runner, its Start hook, and what was logged as information.
+    """
+    start, messages = Start(), []
+    runner = Runner.from_cfg(cfg)
+    for hook in (start, *hooks):
+        runner.register_hook(hook)
+    runner.logger.info = messages.append
+    runner.train()
+    return runner, start, messages
+
+
+def load_checks(messages):
+    """Lines of the load check, each of which says that all has arrived."""
+    lines = [line for line in messages if line.startswith('Load check of')]
+    assert all('(100.0 %)' in line for line in lines)
+    return lines
