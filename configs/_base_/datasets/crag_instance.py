@@ -1,7 +1,7 @@
 """CRAG as COCO instances: 173 training images, 40 test images.
 
-Sizes and augmentation of ConCL's Detectron2 recipe. tools/dataset_converters/convert.py
-crag writes the json files.
+Sizes and augmentation of ConCL's Detectron2 recipe.
+tools/dataset_converters/convert.py crag writes the json files.
 """
 
 _base_ = './glas_instance.py'

@@ -1,7 +1,7 @@
 """GlaS as COCO instances: 85 training images, 80 test images (A and B).
 
-Sizes and augmentation of ConCL's Detectron2 recipe. tools/dataset_converters/convert.py
-glas writes the json files.
+Sizes and augmentation of ConCL's Detectron2 recipe.
+tools/dataset_converters/convert.py glas writes the json files.
 """
 
 # ========================= Frequently modified =========================
