@@ -23,11 +23,12 @@ from mmmedmask.evaluation.fold_table import (
     survival_rows,
     write_rows,
 )
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PATIENTS_FILE,
+    RISKS_FILE,
     read_patients,
+    read_risks,
 )
-from mmmedmask.evaluation.patient_risks import RISKS_FILE, read_risks
 
 
 def draw_cohort_folds(config_file: str | Path,

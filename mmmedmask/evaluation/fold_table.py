@@ -11,14 +11,16 @@ from mmmedmask.evaluation.classification_scores import (
     classification_scores,
     percentile_interval,
 )
-from mmmedmask.evaluation.files import write_table
-from mmmedmask.evaluation.patient_predictions import PatientPredictions
-from mmmedmask.evaluation.patient_risks import PatientRisks
+from mmmedmask.evaluation.patient_tables import (
+    PatientPredictions,
+    PatientRisks,
+)
 from mmmedmask.evaluation.survival_scores import (
     bootstrap_concordance,
     concordance,
     resampled_concordance,
 )
+from mmmedmask.util.atomic_files import write_csv
 
 CALIBRATION_BINS = 15
 TITLES = {
@@ -284,7 +286,7 @@ def write_rows(file: str | Path, rows: Sequence[Row]) -> None:
         rows: The rows; scores are shares with all digits.
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
-    write_table(file, ['seed', 'run', 'patients', *names], [[
+    write_csv(file, ['seed', 'run', 'patients', *names], [[
         '' if row.seed is None else row.seed, row.name,
         '' if row.patients is None else row.patients,
         *(repr(float(row.scores[name])) if name in row.scores else ''

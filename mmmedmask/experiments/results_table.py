@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mmmedmask.evaluation.files import write_table
 from mmmedmask.experiments.commands import batch_notes
 from mmmedmask.experiments.manifest import read_manifest, run_key
 from mmmedmask.experiments.plan import Plan, Run
 from mmmedmask.experiments.progress import duration
 from mmmedmask.experiments.run_files import is_number
 from mmmedmask.experiments.schema import Column, Recipe, Row
+from mmmedmask.util.atomic_files import write_csv
 
 #: What is said about each scale, wherever one of its numbers is.
 SCALE_NOTES = {
@@ -130,7 +130,7 @@ def write_tables(plan: Plan, recipe: Recipe, folder: str | Path,
     partial = page.with_name(f'{page.name}.part')
     partial.write_text(text, encoding='utf-8')
     os.replace(partial, page)
-    write_table(sheet, CSV_COLUMNS,
+    write_csv(sheet, CSV_COLUMNS,
                 [_csv_row(plan, recipe, cell) for cell in cells])
     return text
 

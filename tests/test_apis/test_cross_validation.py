@@ -16,7 +16,7 @@ from tiny_folds import skip_training, write_stages
 
 from mmmedmask.apis import CrossValidation, cross_validation, find_folds
 from mmmedmask.apis.fold_results import draw_cohort_folds
-from mmmedmask.evaluation.patient_predictions import read_patients
+from mmmedmask.evaluation.patient_tables import read_patients
 
 SCRIPT = Path(__file__).parents[2] / 'tools/cross_validate.py'
 

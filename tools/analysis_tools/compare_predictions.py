@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from markdown_tables import markdown
 
 from mmmedmask.evaluation.paired_tests import (
     delong,
     exact_mcnemar,
     pair_patients,
 )
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PATIENTS_FILE,
     PatientPredictions,
     join_patients,
@@ -67,11 +68,12 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
         The table, and a line on the discordant patients.
     """
     labels, number = first.labels, len(first.labels)
-    right = [one.scores.argmax(axis=1) == labels for one in (first, second)]
+    right = [given.scores.argmax(axis=1) == labels
+             for given in (first, second)]
     test = exact_mcnemar(*right)
     rows = [['score', 'first', 'second', 'difference', '95 % interval',
-             'p', 'test'], ['---'] * 7,
-            ['accuracy', *(f'{100 * one.mean():.1f}' for one in right),
+             'p', 'test'],
+            ['accuracy', *(f'{100 * share.mean():.1f}' for share in right),
              f'{100 * (right[0].mean() - right[1].mean()):+.1f}', '',
              f'{test.p_value:.3g}', "McNemar's, exact"]]
     # With two classes, one against the other says all.
@@ -92,11 +94,10 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
             '–' if np.isnan(area.p_value) else f'{area.p_value:.3g}',
             "DeLong's"
         ])
-    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
-    lines += ['', f'{number} patients: {test.only_first} only the first gets '
-              f'right, {test.only_second} only the second, '
-              f'{int((right[0] & right[1]).sum())} both.']
-    return '\n'.join(lines)
+    both = int((right[0] & right[1]).sum())
+    return (f'{markdown(rows)}\n\n{number} patients: {test.only_first} only '
+            f'the first gets right, {test.only_second} only the second, '
+            f'{both} both.')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

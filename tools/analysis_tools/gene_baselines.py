@@ -78,7 +78,7 @@ def run_fold(config, split_file: Path, args) -> dict:
     import numpy as np
 
     from mmmedmask.apis.cross_validation import set_fold
-    from mmmedmask.evaluation.patient_predictions import PatientPredictions
+    from mmmedmask.evaluation.patient_tables import PatientPredictions
     from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
 
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         markdown_table,
         write_rows,
     )
-    from mmmedmask.evaluation.patient_predictions import (
+    from mmmedmask.evaluation.patient_tables import (
         PATIENTS_FILE,
         write_patients,
     )
