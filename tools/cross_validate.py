@@ -23,11 +23,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import add_config_options
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    # Not at the top: `mim` asks for the help text alone.
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -81,12 +80,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='checkpoints, as the configs name them, that stages may start '
         'from although no stage makes them; they must not have learned from '
         'this cohort, or the scores are too good')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of all stages; 2:KEY=VALUE those of the '
+    add_config_options(
+        parser, 'override settings of all stages; 2:KEY=VALUE those of the '
         'second stage alone')
     return parser.parse_args(argv)
 
@@ -94,7 +89,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis
     from mmmedmask.apis.fold_results import draw_cohort_folds, tabulate_folds
 

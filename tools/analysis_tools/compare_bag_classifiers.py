@@ -20,14 +20,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import add_config_options
+
 # Pipelines of data that are the same in every epoch.
 FIXED = ('mmmedmask.LoadSlideFeatures', 'mmmedmask.PackSlideOmicInputs')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    # Not at the top: `mim` asks for the help text alone.
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,9 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--out', type=Path, help='csv of all folds')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings of all configs')
+    add_config_options(parser, 'override settings of all configs')
     return parser.parse_args(argv)
 
 
@@ -136,7 +133,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     import numpy as np
     import torch
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     import mmmedmask.datasets
     import mmmedmask.datasets.transforms
     import mmmedmask.models  # noqa: F401

@@ -14,26 +14,18 @@ corrected for their number). Patients or labels that differ are an error.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from markdown_tables import markdown
 
-from mmmedmask.evaluation.paired_tests import (
-    delong,
-    exact_mcnemar,
-    pair_patients,
-)
-from mmmedmask.evaluation.patient_tables import (
-    PATIENTS_FILE,
-    PatientPredictions,
-    join_patients,
-    read_patients,
-)
+if TYPE_CHECKING:
+    from mmmedmask.evaluation.patient_tables import PatientPredictions
 
 
-def load(source: Path) -> PatientPredictions:
+def load(source: Path) -> 'PatientPredictions':
     """Read a csv, or those of all folds of a cross-validation.
 
     Args:
@@ -47,6 +39,12 @@ def load(source: Path) -> PatientPredictions:
         ValueError: If a folder has no such files, or a patient is there
             twice.
     """
+    from mmmedmask.evaluation.patient_tables import (
+        PATIENTS_FILE,
+        join_patients,
+        read_patients,
+    )
+
     if not source.is_dir():
         return read_patients(source)
     files = sorted(source.glob(f'fold_*/test/{PATIENTS_FILE}'))
@@ -57,7 +55,7 @@ def load(source: Path) -> PatientPredictions:
     return join_patients([read_patients(file) for file in files], source)
 
 
-def table(first: PatientPredictions, second: PatientPredictions) -> str:
+def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
     """Make the Markdown table.
 
     Args:
@@ -67,6 +65,8 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
     Returns:
         The table, and a line on the discordant patients.
     """
+    from mmmedmask.evaluation.paired_tests import delong, exact_mcnemar
+
     labels, number = first.labels, len(first.labels)
     right = [given.scores.argmax(axis=1) == labels
              for given in (first, second)]
@@ -91,7 +91,7 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
             name, f'{100 * area.first:.1f}', f'{100 * area.second:.1f}',
             f'{100 * area.difference:+.1f}',
             f'[{100 * area.low:+.1f}, {100 * area.high:+.1f}]',
-            '–' if np.isnan(area.p_value) else f'{area.p_value:.3g}',
+            '–' if math.isnan(area.p_value) else f'{area.p_value:.3g}',
             "DeLong's"
         ])
     both = int((right[0] & right[1]).sum())
@@ -109,6 +109,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             type=Path,
             help='patients.csv, or the work dir of a cross-validation')
     args = parser.parse_args(argv)
+
+    from mmmedmask.evaluation.paired_tests import pair_patients
+
     try:
         first, second = load(args.first), load(args.second)
         second = pair_patients(first, second,

@@ -25,12 +25,6 @@ from pathlib import Path
 
 from markdown_tables import markdown, mean_and_spread
 
-from mmmedmask.evaluation.classification_scores import classification_scores
-from mmmedmask.evaluation.predictions import (
-    read_predictions,
-    select_listed,
-)
-
 SCORES = {
     'top1': 'top-1',
     'balanced_accuracy': 'balanced accuracy',
@@ -73,6 +67,14 @@ def table(folders: Sequence[Path],
     Returns:
         The table.
     """
+    from mmmedmask.evaluation.classification_scores import (
+        classification_scores,
+    )
+    from mmmedmask.evaluation.predictions import (
+        read_predictions,
+        select_listed,
+    )
+
     names = [name for name in SCORES if graded or name != 'kappa']
     rows = [['runs', 'n', 'images', *(SCORES[name] for name in names)]]
     for folder in folders:

@@ -9,15 +9,19 @@ For detection with masks: the image after all transforms, with its instances.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from picture_tool import draw_or_exit, make_parser, save_picture
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
-def fit_inside(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+
+def fit_inside(picture: 'np.ndarray', size: tuple[int, int]) -> 'np.ndarray':
     """Bring a picture of any size to (h, w), with white bars if need be."""
     import cv2
+    import numpy as np
 
     factor = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     height, width = (max(1, round(side * factor))
@@ -31,8 +35,10 @@ def fit_inside(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return sheet
 
 
-def draw_views(sample: dict, inputs: dict, units) -> np.ndarray:
+def draw_views(sample: dict, inputs: dict, units) -> 'np.ndarray':
     """Tile, views and mask of one sample of masked pre-training."""
+    import torch
+
     from mmmedmask.visualization import Column, draw_grid, view_columns
 
     columns = view_columns(inputs, units)
@@ -51,7 +57,7 @@ def draw_views(sample: dict, inputs: dict, units) -> np.ndarray:
     return draw_grid(columns, min_side=200)
 
 
-def draw_targets(inputs: torch.Tensor, data_sample, units) -> np.ndarray:
+def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
     """Image and instances of one sample of detection."""
     from mmmedmask.visualization import Column, draw_grid, draw_instances
 
@@ -69,6 +75,7 @@ def draw_targets(inputs: torch.Tensor, data_sample, units) -> np.ndarray:
 
 def browse(args: argparse.Namespace) -> list[Path]:
     """Draw the samples and return the files."""
+    import numpy as np
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DATASETS, MODELS, init_default_scope
 

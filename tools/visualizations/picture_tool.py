@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import add_config_options
+
 #: Options that several commands have, by their names.
 SHARED_OPTIONS = {
     '--num-samples': dict(
@@ -42,8 +44,6 @@ def make_parser(document: str,
     Returns:
         The parser.
     """
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=document,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,9 +55,8 @@ def make_parser(document: str,
         help=texts.get('out', 'PNG file to write'))
     for name in options:
         parser.add_argument(name, **SHARED_OPTIONS[name])
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings, e.g. another folder with '
+    add_config_options(
+        parser, 'override settings, e.g. another folder with '
         'train_dataloader.dataset.data_root=PATH')
     return parser
 
@@ -74,7 +73,6 @@ def save_picture(picture, path: Path) -> Path:
 def draw_or_exit(name: str, draw: Callable,
                  args: argparse.Namespace) -> Path | Sequence[Path]:
     """Call what draws; an error that a user can mend ends it in a line."""
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.datasets.image_io import ImageFileError
 
     try:
