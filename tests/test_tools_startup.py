@@ -11,8 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TOOLS = sorted(
     str(path.relative_to(REPOSITORY))
     for path in REPOSITORY.glob('tools/**/*.py')
-    if path.parent.name != 'dataset_converters'
-    and "if __name__ == '__main__'" in path.read_text('utf-8'))
+    if "if __name__ == '__main__'" in path.read_text('utf-8'))
 #: Everything that takes more than a few hundredths of a second.
 HEAVY = {
     'cv2', 'h5py', 'kornia', 'matplotlib', 'mmcv', 'mmdet', 'mmengine',
