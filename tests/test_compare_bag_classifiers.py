@@ -2,29 +2,33 @@
 
 import csv
 import logging
-import runpy
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import call
 
 from mmmedmask.datasets.conversion.musk import Molecule, write_cohort
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOL = ROOT / 'tools/analysis_tools/compare_bag_classifiers.py'
 SMALL = ROOT / 'configs/mil/small'
 MEAN = SMALL / 'mean-pool_1xb8-40e_musk1.py'
 
 
 @pytest.fixture
-def compare(monkeypatch, capsys):
-    """Run the tool in this process, which spares the imports."""
+def compare(tmp_path, monkeypatch):
+    """Run the tool in this process; return its table's lines."""
+    # Most of the time would be waiting for the disk.
+    monkeypatch.setattr(os, 'fsync', lambda descriptor: None)
 
-    def run(*arguments):
-        monkeypatch.setattr(
-            'sys.argv', [str(TOOL), *(str(one) for one in arguments)])
-        runpy.run_path(str(TOOL), run_name='__main__')
-        return capsys.readouterr().out
+    def run(*arguments, status=0, work='work'):
+        output = call('analysis_tools/compare_bag_classifiers.py',
+                      '--work-dir', tmp_path / work, *arguments,
+                      status=status)
+        return output if status else ''.join(
+            line for line in output.splitlines(keepends=True)
+            if line.startswith('|'))
 
     yield run
     # The tool silences logs.
@@ -54,10 +58,10 @@ def options(cohort, *more):
 
 def test_table_and_csv_of_all_folds(cohort, tmp_path, compare):
     out = tmp_path / 'folds.csv'
-    told = compare(MEAN, SMALL / 'clam-mb_1xb8-40e_musk1.py', '--folds',
+    output = compare(MEAN, SMALL / 'clam-mb_1xb8-40e_musk1.py', '--folds',
                    cohort / 'folds', '--seeds', 0, 1, '--out', out,
                    *options(cohort))
-    lines = told.splitlines()
+    lines = output.splitlines()
     assert [line.split('|')[1].strip() for line in lines[2:]] == [
         MEAN.stem, 'clam-mb_1xb8-40e_musk1']
     rows = list(csv.DictReader(out.open()))
@@ -77,22 +81,23 @@ def test_table_and_csv_of_all_folds(cohort, tmp_path, compare):
             assert cell == (f'{np.mean(values):.3f} ± '
                             f'{np.std(values, ddof=1):.3f}')
         assert float(accuracy[:5]) > .8
-    # The same again, but for the time.
-    again = compare(MEAN, '--folds', cohort / 'folds', '--seeds', 0, 1,
-                    *options(cohort))
-    assert again.splitlines()[2].rsplit('|', 2)[0] == lines[2].rsplit(
-        '|', 2)[0]
+    # What is done is not done again; elsewhere all but the time is the same.
+    for work in ('work', 'other'):
+        again = compare(MEAN, '--folds', cohort / 'folds', '--seeds', 0, 1,
+                        *options(cohort), work=work).splitlines()[2]
+        assert again.rsplit('|', 2)[0] == lines[2].rsplit('|', 2)[0]
+        assert again == lines[2] or work == 'other'
 
 
 def test_draws_folds_and_trains_on_validation_patients(cohort, tmp_path,
                                                        compare):
-    found = []
+    tables = []
     for more in ((), ('--train-on-val', )):
         compare(MEAN, '--folds', tmp_path / 'drawn', '--draw', 3, *more,
                 '--out', tmp_path / 'folds.csv', *options(cohort))
-        found.append((tmp_path / 'folds.csv').read_text())
+        tables.append((tmp_path / 'folds.csv').read_text())
     assert len(list((tmp_path / 'drawn').glob('splits_*.csv'))) == 3
-    assert found[0] != found[1]
+    assert tables[0] != tables[1]
 
 
 @pytest.mark.parametrize(('config', 'message'), [
@@ -105,16 +110,15 @@ def test_what_it_refuses(tmp_path, compare, config, message):
     folds.mkdir()
     if config != MEAN:
         (folds / 'splits_0.csv').write_text(',train,val,test\n0,a,,b\n')
-    with pytest.raises(SystemExit, match=message):
-        compare(config, '--folds', folds)
+    assert message in compare(config, '--folds', folds, status=1)
 
 
 @pytest.mark.parametrize(('option', 'message'), [
     ('train_dataloader.dataset.modalities=[slides,genes]',
-     r"has the modalities \['slides', 'genes'\]"),
+     "has the modalities ['slides', 'genes']"),
     ('train_dataloader.dataset.pipeline.0.type=mmmedmask.RandomSubsample',
-     r"has the transforms \['mmmedmask.RandomSubsample'\]")])
+     "has the transforms ['mmmedmask.RandomSubsample']")])
 def test_configs_that_a_plain_loop_would_change(cohort, compare, option,
                                                 message):
-    with pytest.raises(SystemExit, match=message):
-        compare(MEAN, '--folds', cohort / 'folds', '--cfg-options', option)
+    assert message in compare(MEAN, '--folds', cohort / 'folds',
+                              '--cfg-options', option, status=1)

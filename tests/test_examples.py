@@ -12,7 +12,7 @@ import torch
 UNFINISHED = {
     'functional.lesion_coverage',
     'apis.cross_validation', 'apis.encoder_weights', 'apis.fold_results',
-    'apis.fold_stages', 'apis.patient_vectors',
+    'apis.fold_stages', 'apis.patient_vectors', 'apis.runs',
     'apis.slide_attention', 'apis.slide_extraction', 'apis.tile_bags',
     'apis.trained',
 }

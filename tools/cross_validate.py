@@ -15,15 +15,23 @@ so the command can be given again. At its end there are results.md and
 results.csv: all folds, their mean and spread, and the scores of all patients,
 each predicted by the model that has not seen it, with 95 % intervals.
 
-Folds can run side by side: give --select in each process (and a GPU by
-CUDA_VISIBLE_DEVICES), and the command without it at the end.
+Runs are jobs of Snakemake: as many at a time as there are GPUs (--cores), or
+as a cluster takes (--executor slurm --jobs 20).
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.util.command_line import add_config_options
+from mmmedmask.experiments.command_line import (
+    add_engine_options,
+    describe_failures,
+    run_plan,
+    split_arguments,
+)
+
+TOOLS = Path(__file__).resolve().parent
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -80,48 +88,58 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='checkpoints, as the configs name them, that stages may start '
         'from although no stage makes them; they must not have learned from '
         'this cohort, or the scores are too good')
-    add_config_options(
-        parser, 'override settings of all stages; 2:KEY=VALUE those of the '
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of all stages; 2:KEY=VALUE those of the '
         'second stage alone')
+    add_engine_options(parser)
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+def main(argv: Sequence[str] | None = None) -> int:
+    ours, more = split_arguments(sys.argv[1:] if argv is None else argv)
+    args = parse_args(ours)
 
-    from mmmedmask import apis
-    from mmmedmask.apis.fold_results import draw_cohort_folds, tabulate_folds
+    from mmmedmask.config_files import parse_options
+    from mmmedmask.experiments.cross_validation import (
+        ad_hoc_recipe,
+        write_folds_table,
+    )
+    from mmmedmask.experiments.execute import write_report
+    from mmmedmask.experiments.folds import draw_cohort_folds, find_folds
+    from mmmedmask.experiments.plan import plan_runs
 
     try:
+        options = parse_options(args.cfg_options)
         if args.draw is not None:
-            draw_cohort_folds(args.configs[-1], args.cfg_options, args.folds,
+            draw_cohort_folds(args.configs[-1], options, args.folds,
                               args.draw, args.draw_seed, args.by_site)
-        folds = apis.find_folds(args.folds)
-        if args.select is not None:
-            unknown = sorted(set(args.select) - set(folds))
-            if unknown:
-                raise ValueError(
-                    f'--select {unknown}: {args.folds} has the folds '
-                    f'{sorted(folds)}')
-            folds = {fold: folds[fold] for fold in args.select}
-        work_dir = args.work_dir or Path(
-            'work_dirs', f'{Path(args.configs[-1]).stem}_folds')
-        validation = apis.CrossValidation(
-            args.configs,
-            folds,
-            work_dir,
-            args.seeds or (None, ),
-            args.cfg_options or {},
-            args.checkpoint,
-            args.pretrained)
-        for seed, fold in validation.runs():
-            validation.run_fold(seed, fold)
-        table = tabulate_folds(validation)
-    except (OSError, ValueError) as error:
+        recipe = ad_hoc_recipe(args.configs, options, args.checkpoint,
+                               args.pretrained)
+        work_dir = args.work_dir or Path('work_dirs', recipe.name)
+        plan = plan_runs(
+            [(recipe, recipe.rows)], 'paper', work_dir,
+            seeds=args.seeds or [None],
+            folds={recipe.name: find_folds(args.folds, args.select)})
+        status = run_plan(plan, args, TOOLS, more)
+        failures = describe_failures(plan)
+        if status or failures:
+            raise RuntimeError('\n'.join([
+                f'{len(failures)} of {len(plan.runs)} runs are not done; the '
+                'same command goes on:', *(f'- {one}' for one in failures)]))
+        table = write_folds_table(plan, recipe)
+        if args.report is not None:
+            write_report(plan, TOOLS, [work_dir / 'results.md',
+                                       work_dir / 'results.csv'], args.report)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f'cross_validate.py: {error}') from None
     print(table)
     print(f'\nresults.md and results.csv are in {work_dir}')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

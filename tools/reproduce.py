@@ -16,15 +16,18 @@ two CPU cores, which tells that a chain works and little about methods; `smoke`
 draws its data and trains for two iterations, in one process. Numbers of the
 last two are marked wherever they are shown.
 
+With --folds, every row is run on every fold of a cohort as well.
+
 Each run has a folder, WORK_DIR/SCALE/CONFIG-DIGEST/seedS, whose name changes
 with everything that the result depends on, and a manifest.json in it:
-commands, code, versions, data, hardware, times, results. What is done is
-skipped, so the same command goes on after an interruption, adds seeds and
-rows, or tries again what has failed. A folder that was made with something
-else is refused. Several of these commands can work on one WORK_DIR, each with
-its own CUDA_VISIBLE_DEVICES: none takes a run that another has.
-If this program is killed, a command that it has started goes on; the next call
-waits for it.
+commands, code, versions, data, hardware, times, results. Runs are jobs of
+Snakemake. What is done is skipped, so the same command goes on after an
+interruption, whatever it was, adds seeds and rows, or tries again what has
+failed. A folder that was made with something else is refused. One of these
+commands at a time works on a WORK_DIR and scale; it runs as many jobs at a
+time as there are GPUs (--cores), or as a cluster takes (--executor slurm
+--jobs 20). If it is killed, a training that it has started goes on; the next
+call waits for that one.
 
 --dry-run prints all commands in their order; each can be given by hand. At the
 end there are WORK_DIR/SCALE/TABLE.md and TABLE.csv: the paper's value, ours
@@ -36,6 +39,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from mmmedmask.experiments.command_line import (
+    add_engine_options,
+    describe_failures,
+    run_plan,
+    split_arguments,
+)
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -86,6 +96,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='let all seeds start from the pre-training of the first')
     parser.add_argument(
+        '--folds',
+        nargs='+',
+        metavar='FOLDER_OR_FOLD',
+        help='folder with splits_0.csv, splits_1.csv, ... (default: what a '
+        'recipe has as folds), and numbers of the folds that are wanted')
+    parser.add_argument(
         '--dry-run',
         action='store_true',
         help='print the commands in their order and do nothing')
@@ -93,6 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--table-only',
         action='store_true',
         help='make the tables of what is there and run nothing')
+    add_engine_options(parser)
     args = parser.parse_args(argv)
     if not args.tables and not args.list:
         parser.error('name a table, or see --list')
@@ -150,6 +167,29 @@ def load_tables(args: argparse.Namespace) -> list:
     return tables
 
 
+def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
+    """Split files of each recipe that has folds, by its name."""
+    from mmmedmask.experiments.folds import find_folds
+    from mmmedmask.experiments.schema import DATA_PREFIX
+
+    words = list(args.folds or [])
+    chosen = words.pop(0) if words and not words[0].isdigit() else None
+    select = [int(word) for word in words] or None
+    folds = {}
+    for recipe, _ in tables:
+        folder = chosen or recipe.folds
+        if folder is None:
+            if select:
+                raise ValueError(f'{recipe.name} has no folds: name the '
+                                 'folder of their split files, --folds '
+                                 f'FOLDER {" ".join(words)}')
+            continue
+        if chosen is None and folder.startswith(DATA_PREFIX):
+            folder = args.data_root / folder.removeprefix(DATA_PREFIX)
+        folds[recipe.name] = find_folds(folder, select)
+    return folds
+
+
 def print_commands(args: argparse.Namespace, plan) -> None:
     """Print all commands, with the rows that they are for."""
     from mmmedmask.experiments.commands import (
@@ -162,14 +202,15 @@ def print_commands(args: argparse.Namespace, plan) -> None:
     if args.scale == 'smoke':
         print('# Everything is done in one process:')
         for recipe, rows in plan.tables:
+            seeds = dict.fromkeys(
+                axis.seed for axis in plan.axes[recipe.name])
             for row in rows:
                 print(shlex.join([
                     'python', 'tools/reproduce.py',
                     next(name for name in args.tables
                          if locate_recipe(name) == recipe.path), '--scale',
                     'smoke', '--only', row.name, '--seeds',
-                    *map(str, plan.seeds[recipe.name]), '--work-dir',
-                    str(args.work_dir),
+                    *map(str, seeds), '--work-dir', str(args.work_dir),
                     *['--share-pretraining'] * args.share_pretraining]))
         return
     for note in batch_notes(plan.runs):
@@ -178,83 +219,63 @@ def print_commands(args: argparse.Namespace, plan) -> None:
         print(f'# [{number}/{len(plan.runs)}] {run.title}')
         for user in run.users:
             print(f'#   for {user}')
-        for step in run_steps(run, args.data_root, TOOLS):
+        for step in run_steps(run, TOOLS):
             print(shell_line(step.command))
 
 
-def make_execution(args: argparse.Namespace, plan):
-    """Prepare to run; refuse what would fail, all at once."""
-    from mmmedmask.experiments.commands import batch_notes, run_steps
-    from mmmedmask.experiments.execute import Execution, SubprocessExecutor
-    from mmmedmask.experiments.manifest import DataFingerprints
-    from mmmedmask.experiments.preflight import find_problems
-    from mmmedmask.experiments.progress import History, Reporter
+def write_all_tables(args: argparse.Namespace, plan, command: str) -> None:
+    """Write and print the tables of what there is."""
+    from mmmedmask.experiments.execute import write_report
+    from mmmedmask.experiments.results_table import table_files, write_tables
 
-    fingerprints = None
-    if args.scale != 'smoke':
-        fingerprints = DataFingerprints(args.data_root)
-        for run in plan.runs:
-            run_steps(run, args.data_root, TOOLS)
-    problems = find_problems(plan, args.data_root, fingerprints)
-    if problems:
-        raise ValueError('nothing was started:\n' + '\n'.join(
-            f'- {problem}' for problem in problems))
-    for note in batch_notes(plan.runs):
-        print(note)
-    folder = args.work_dir / args.scale
-    if args.scale == 'smoke':
-        from mmmedmask.experiments.smoke import SmokeExecutor
-        executor = SmokeExecutor(folder / 'data', TOOLS)
-    else:
-        executor = SubprocessExecutor()
-    return Execution(plan, args.data_root, TOOLS, executor,
-                     Reporter(sys.stdout), History(folder), fingerprints)
+    files = []
+    for recipe, _ in plan.tables:
+        print()
+        print(write_tables(plan, recipe, command))
+        files += table_files(plan, recipe)
+        print(' and '.join(map(str, table_files(plan, recipe))),
+              'are written.')
+    if args.report is not None:
+        write_report(plan, TOOLS, files, args.report)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-    from mmmedmask.experiments.execute import stop_on_signals
-    from mmmedmask.experiments.plan import plan_runs
-    from mmmedmask.experiments.results_table import table_files, write_tables
-
-    words = sys.argv[1:] if argv is None else argv
-    command = shlex.join(['python', 'tools/reproduce.py', *words])
+    argv = sys.argv[1:] if argv is None else list(argv)
+    ours, options = split_arguments(argv)
+    args = parse_args(ours)
     try:
         if args.list:
             list_tables(args.tables)
             return 0
-        plan = plan_runs(load_tables(args), args.scale, args.work_dir,
-                         args.seeds, args.gpus, args.share_pretraining)
+
+        from mmmedmask.experiments.commands import batch_notes
+        from mmmedmask.experiments.plan import plan_runs
+
+        tables = load_tables(args)
+        plan = plan_runs(
+            tables, args.scale, args.work_dir / args.scale, args.data_root,
+            args.seeds, find_folds_of(args, tables), args.gpus,
+            args.share_pretraining)
         if args.dry_run:
             print_commands(args, plan)
             return 0
-        execution = None
         if not args.table_only:
-            execution = make_execution(args, plan)
-    except (OSError, ValueError) as error:
+            for note in batch_notes(plan.runs):
+                print(note, flush=True)
+            status = run_plan(plan, args, TOOLS, options)
+            if status == 130:
+                print('\nStopped. The same command goes on where this '
+                      'stopped.')
+                return status
+        command = shlex.join(['python', 'tools/reproduce.py', *argv])
+        write_all_tables(args, plan, command)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f'reproduce.py: {error}') from None
-    failures = {}
-    if execution is not None:
-        stop_on_signals()
-        try:
-            execution.execute()
-        except KeyboardInterrupt:
-            print('\nStopped. The same command goes on where this stopped:'
-                  f'\n  {command}')
-            return 130
-        failures = execution.failures
-    folder = args.work_dir / args.scale
-    for recipe, _ in plan.tables:
-        print()
-        print(write_tables(plan, recipe, folder, failures, command))
-        print(' and '.join(map(str, table_files(plan, recipe, folder))),
-              'are written.')
+    failures = [] if args.table_only else describe_failures(plan)
     if failures:
         print(f'\n{len(failures)} of {len(plan.runs)} runs failed:')
-        for run, reason in failures.items():
-            print(f'- {run.title}: {reason.splitlines()[0]}')
+        for failure in failures:
+            print(f'- {failure}')
         print('The same command tries them again.')
     return 1 if failures else 0
 

@@ -1,6 +1,5 @@
 """Use mmmedmask from Python: runs from configs, and what they trained."""
 
-from mmmedmask.apis.cross_validation import CrossValidation, find_folds
 from mmmedmask.apis.runs import (
     build_runner,
     check_iterations,
@@ -18,9 +17,9 @@ from mmmedmask.apis.trained import build_trained_model
 from mmmedmask.config_files import load_config
 
 __all__ = [
-    'CrossValidation', 'build_runner', 'build_trained_model',
+    'build_runner', 'build_trained_model',
     'check_iterations', 'disable_validation', 'draw_predictions',
-    'enable_lr_scaling', 'enable_test_time_augmentation', 'find_folds',
+    'enable_lr_scaling', 'enable_test_time_augmentation',
     'load_config', 'prepare_test', 'save_predictions',
     'set_mixed_precision', 'set_resume', 'set_work_dir'
 ]

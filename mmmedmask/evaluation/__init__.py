@@ -2,10 +2,11 @@
 
 from mmmedmask.evaluation.binary_segmentation import BinarySegMetric
 from mmmedmask.evaluation.disease_classification import DiseaseClassification
+from mmmedmask.evaluation.lesion_coverage_metric import LesionCoverage
 from mmmedmask.evaluation.slide_classification import SlideClassification
 from mmmedmask.evaluation.survival_concordance import SurvivalConcordance
 
 __all__ = [
-    'BinarySegMetric', 'DiseaseClassification', 'SlideClassification',
-    'SurvivalConcordance'
+    'BinarySegMetric', 'DiseaseClassification', 'LesionCoverage',
+    'SlideClassification', 'SurvivalConcordance'
 ]

@@ -11,10 +11,8 @@ from mmmedmask.evaluation.classification_scores import (
     classification_scores,
     percentile_interval,
 )
-from mmmedmask.evaluation.patient_tables import (
-    PatientPredictions,
-    PatientRisks,
-)
+from mmmedmask.evaluation.patient_predictions import PatientPredictions
+from mmmedmask.evaluation.patient_risks import PatientRisks
 from mmmedmask.evaluation.survival_scores import (
     bootstrap_concordance,
     concordance,
@@ -35,7 +33,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class FoldRow:
     """A line of the table.
 
     Attributes:
@@ -53,7 +51,7 @@ class Row:
     scores: Mapping[str, float]
 
 
-def spread_rows(rows: Sequence[Row]) -> list[Row]:
+def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
     """Average over folds and seeds.
 
     Args:
@@ -66,11 +64,11 @@ def spread_rows(rows: Sequence[Row]) -> list[Row]:
     names = [name for name in rows[0].scores
              if all(name in row.scores for row in rows)]
     values = np.array([[row.scores[name] for name in names] for row in rows])
-    spread = [Row(None, 'mean', None,
+    spread = [FoldRow(None, 'mean', None,
                   dict(zip(names, values.mean(axis=0).tolist(),
                            strict=True)))]
     if len(rows) > 1:
-        spread.append(Row(None, 'sd', None, dict(
+        spread.append(FoldRow(None, 'sd', None, dict(
             zip(names, values.std(axis=0, ddof=1).tolist(), strict=True))))
     return spread
 
@@ -100,7 +98,7 @@ def _renamed(values: Mapping) -> dict:
 def classification_rows(
         runs: Mapping[tuple[int | None, int], PatientPredictions],
         num_bootstrap: int = 1000,
-        bootstrap_seed: int = 0) -> list[Row]:
+        bootstrap_seed: int = 0) -> list[FoldRow]:
     """Make the table of a cross-validated classifier.
 
     Pooled scores are those of all patients together, each predicted by the
@@ -124,7 +122,7 @@ def classification_rows(
     """
     check_classes(runs)
     rows = [
-        Row(seed, f'fold {fold}', len(run.case_ids),
+        FoldRow(seed, f'fold {fold}', len(run.case_ids),
             score_patients(run.labels, run.scores))
         for (seed, fold), run in runs.items()
     ]
@@ -144,7 +142,7 @@ def classification_rows(
 
 def pooled_rows(seed: int | None, patients: int,
                 values: Mapping[str, float],
-                draws: Mapping[str, np.ndarray]) -> list[Row]:
+                draws: Mapping[str, np.ndarray]) -> list[FoldRow]:
     """Make the rows of all patients together.
 
     Args:
@@ -158,15 +156,15 @@ def pooled_rows(seed: int | None, patients: int,
     """
     bounds = {name: percentile_interval(draws[name]) for name in values
               if not np.isnan(draws[name]).all()}
-    return [Row(seed, 'pooled', patients, values)] + [
-        Row(seed, f'pooled {name}', patients,
+    return [FoldRow(seed, 'pooled', patients, values)] + [
+        FoldRow(seed, f'pooled {name}', patients,
             {score: pair[place] for score, pair in bounds.items()})
         for place, name in enumerate(('low', 'high'))]
 
 
 def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
                   num_bootstrap: int = 1000,
-                  bootstrap_seed: int = 0) -> list[Row]:
+                  bootstrap_seed: int = 0) -> list[FoldRow]:
     """Make the table of a cross-validated survival model.
 
     The pooled C index compares patients of one fold alone, since the risks
@@ -189,7 +187,7 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
     rows = []
     for (seed, fold), run in runs.items():
         value = concordance(run.risks, run.months, run.events)
-        rows.append(Row(seed, f'fold {fold}', len(run.case_ids),
+        rows.append(FoldRow(seed, f'fold {fold}', len(run.case_ids),
                         {} if value is None else dict(c_index=value)))
     rows += spread_rows(rows)
     for seed in dict.fromkeys(seed for seed, _ in runs):
@@ -233,7 +231,7 @@ def check_classes(runs: Mapping[tuple[int | None, int],
                 f'{first[1]} (seed {first[0]}) {classes[first]}')
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
+def markdown_table(rows: Sequence[FoldRow]) -> str:
     """Write the table for people, in points of 100.
 
     ``mean`` and ``sd`` share a line, and so do ``pooled`` and its bounds.
@@ -266,7 +264,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def _cell(row: Row, name: str, spread: Mapping, low: Mapping,
+def _cell(row: FoldRow, name: str, spread: Mapping, low: Mapping,
           high: Mapping) -> str:
     if name not in row.scores:
         return '–'
@@ -278,7 +276,7 @@ def _cell(row: Row, name: str, spread: Mapping, low: Mapping,
     return text
 
 
-def write_rows(file: str | Path, rows: Sequence[Row]) -> None:
+def write_rows(file: str | Path, rows: Sequence[FoldRow]) -> None:
     """Write the table as a csv: ``seed, run, patients`` and the scores.
 
     Args:

@@ -6,23 +6,22 @@ configs name each other's results outside of recipes, too.
 """
 
 import copy
-import difflib
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.apis.fold_stages import Where, find_checkpoints
 from mmmedmask.compat.config_bases import find_config_folder
-from mmmedmask.config_files import (
-    load_config,
-    override_settings,
-    runner_keys,
+from mmmedmask.config_files import load_config, override_settings
+from mmmedmask.experiments.config_content import (
+    config_name,
+    find_checkpoints,
 )
+from mmmedmask.experiments.run import Where
 from mmmedmask.experiments.schema import (
     DATA_PREFIX,
     RECIPE_FOLDER,
@@ -30,9 +29,8 @@ from mmmedmask.experiments.schema import (
     Row,
     Stage,
 )
+from mmmedmask.util.nearest import did_you_mean, nearest_names
 
-#: Folder that configs name before the name of a run.
-RUN_PREFIX = 'work_dirs/'
 # How alike an unknown key must be to one beside it to be a misspelling.
 _MISSPELLED = .85
 
@@ -61,11 +59,6 @@ def resolve_chain(recipe: Recipe, row: Row,
                   scale: str) -> list[ChainStage] | None:
     """Find the configs of a row, and which stage each one starts from.
 
-    Args:
-        recipe: The recipe.
-        row: One of its rows.
-        scale: ``'paper'``, ``'small'`` or ``'smoke'``.
-
     Returns:
         The stages in their order; None if the row is left out at the scale.
 
@@ -78,20 +71,25 @@ def resolve_chain(recipe: Recipe, row: Row,
         return None
     # A stage's config may name the one that made its source in the paper.
     makers: dict[str, str] = {}
-    chain = []
-    weights = [one.path for one in row.weights]
+    chain: list[ChainStage] = []
+    weights = [weight.path for weight in row.weights]
     for name, stage in stages.items():
         where = f'row {row.name!r}, stage {name!r}'
         try:
             path = locate_config(stage.config, recipe.path)
             config = load_stage_config(path, stage.options)
-            sources = _find_sources(config, path, makers, weights)
+            sources = _find_sources(
+                config, makers, weights,
+                chain[-1].name if recipe.ad_hoc and chain else None,
+                recipe.ad_hoc)
         except (OSError, ValueError, KeyError, TypeError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
             raise ValueError(f'{where}: {text}') from None
         chain.append(ChainStage(name, stage, path, config, sources))
-        makers[_config_name(row.stages[name].config)] = name
+        makers[config_name(row.stages[name].config)] = name
         makers[path.stem] = name
+    if recipe.ad_hoc:
+        _check_all_used(chain)
     return chain
 
 
@@ -119,29 +117,23 @@ def locate_config(name: str, recipe_file: Path) -> Path:
         raise FileNotFoundError(
             f'there is no config {name!r}, neither from {beside} nor from '
             'the working folder')
-    found = {path.resolve(): path for path in (
+    paths = {path.resolve(): path for path in (
         *_shipped_configs().get(name, ()),
         *_nearby_configs(beside).get(name, ()))}
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if found:
+    if len(paths) == 1:
+        return next(iter(paths.values()))
+    if paths:
         raise ValueError(
             f'several configs have the name {name!r}: '
-            f'{", ".join(map(str, found))}; give a path')
-    near = difflib.get_close_matches(
-        name, [*_shipped_configs(), *_nearby_configs(beside)], n=3, cutoff=.6)
-    hint = f', the nearest are {", ".join(near)}' if near else ''
+            f'{", ".join(map(str, paths))}; give a path')
+    names = [*_shipped_configs(), *_nearby_configs(beside)]
     raise FileNotFoundError(
-        f'there is no config {name!r}{hint} (looked in '
-        f'{find_config_folder()} and beside the recipe)')
+        f'there is no config {name!r} in {find_config_folder()} or beside '
+        f'the recipe.{did_you_mean(name, names, count=3)}')
 
 
 def load_stage_config(path: Path, options: Mapping[str, Any]) -> Config:
     """Load a config with options; what was loaded before is used again.
-
-    Args:
-        path: The file.
-        options: Dotted key to value.
 
     Returns:
         The config, not to be changed.
@@ -160,10 +152,6 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
     A key that the config does not have is allowed, for what it leaves to
     defaults, unless one beside it is spelled almost alike.
 
-    Args:
-        config: The config without them.
-        options: Dotted key to value.
-
     Raises:
         ValueError: If a key is like another one, or an index too large.
     """
@@ -181,8 +169,7 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
             if not isinstance(node, Mapping):
                 break
             if key not in node:
-                near = difflib.get_close_matches(
-                    key, map(str, node), n=1, cutoff=_MISSPELLED)
+                near = nearest_names(key, map(str, node), cutoff=_MISSPELLED)
                 if near:
                     raise ValueError(
                         f'the option {option!r} has the key {key!r}, which '
@@ -192,122 +179,74 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
             node = node[key]
 
 
-def find_strings(config: Config) -> Iterator[tuple[Where, str]]:
-    """Find all strings of a config that a runner reads.
+def _find_sources(config: Config, makers: Mapping[str, str],
+                  weights: Collection[str], previous: str | None,
+                  ad_hoc: bool) -> dict[Where, str]:
+    """Find the stage that makes each checkpoint which a config names.
 
     Args:
         config: The config.
-
-    Yields:
-        The keys from the top, and the string.
+        makers: Stage by the name of its config, for ``work_dirs/NAME/...``.
+        weights: Files that no stage needs to make.
+        previous: The stage right before, which makes what has another name
+            if that is clear: the config names one other folder, and takes
+            nothing else from it.
+        ad_hoc: Whether files from the internet need to be in ``weights``.
     """
-    keys = runner_keys()
-    for key, value in config.items():
-        if key in keys:
-            yield from _strings(value, (key, ))
-
-
-def find_data(config: Config) -> dict[Where, str]:
-    """Find the paths below the data root that a config names.
-
-    Args:
-        config: The config.
-
-    Returns:
-        Keys from the top to path, which begins with ``data/``.
-    """
-    return {where: text for where, text in find_strings(config)
-            if text.startswith(DATA_PREFIX)}
-
-
-def last_checkpoint_name(config: Config) -> str:
-    """Say how the last checkpoint of a run will be called.
-
-    Args:
-        config: The config.
-
-    Returns:
-        ``'epoch_9.pth'`` or ``'iter_900.pth'``.
-
-    Raises:
-        ValueError: If the config does not say how long it trains.
-    """
-    loop = config.get('train_cfg') or {}
-    for unit in ('epoch', 'iter'):
-        length = loop.get(f'max_{unit}s')
-        if length is not None:
-            return f'{unit}_{length}.pth'
-    raise ValueError(
-        f'{config.filename} has neither train_cfg.max_epochs nor '
-        f'train_cfg.max_iters, train_cfg is {loop}')
-
-
-def best_checkpoint_pattern(config: Config) -> str:
-    """Shell pattern of the name of a run's best checkpoint.
-
-    Args:
-        config: The config.
-
-    Returns:
-        Such as ``'best_slide_auc_*.pth'``.
-
-    Raises:
-        ValueError: If the config saves no best checkpoint.
-    """
-    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
-    key = hook.get('save_best')
-    if not key:
-        raise ValueError(
-            f'{config.filename} saves no best checkpoint: its default_hooks.'
-            'checkpoint has no save_best')
-    key = key if isinstance(key, str) else key[0]
-    return 'best_*.pth' if key == 'auto' \
-        else f'best_{key.replace("/", "_")}_*.pth'
-
-
-def _config_name(name: str) -> str:
-    """Bare name of a config that is given by name or path.
-
-    A name may have a dot, as in ``..._8xb2-0.5x_glas``.
-    """
-    return Path(name).name.removesuffix('.py')
-
-
-def _find_sources(config: Config, path: Path, makers: Mapping[str, str],
-                  weights: list[str]) -> dict[Where, str]:
-    sources = {}
+    sources: dict[Where, str] = {}
+    others: dict[Where, str] = {}
     for where, file in find_checkpoints(config).items():
         stages = [makers[folder] for folder in Path(file).parent.parts
                   if folder in makers]
-        if stages:
+        if stages and file not in weights:
             sources[where] = stages[-1]
-        elif '://' not in file and file not in weights:
-            raise ValueError(_unknown_source(path, where, file, makers))
-    return sources
+        elif file not in weights and (ad_hoc or '://' not in file):
+            others[where] = file
+    if ad_hoc and previous is None:
+        # A first stage may leave a checkpoint out.
+        others = {where: file for where, file in others.items() if file}
+    folders = {str(Path(file).parent) for file in others.values() if file}
+    if others and (previous is None or len(folders) > 1
+                   or previous in sources.values()):
+        raise ValueError(
+            _unknown_in_row(config, others) if ad_hoc else
+            _unknown_source(config, *next(iter(others.items())), makers))
+    return {**sources, **dict.fromkeys(others, previous)}
 
 
-def _unknown_source(path: Path, where: Where, file: str,
+def _unknown_source(config: Config, where: Where, file: str,
                     makers: Mapping[str, str]) -> str:
-    key = '.'.join(where)
+    key, name = '.'.join(where), Path(config.filename).name
     if not file:
-        return f'{path.name} has no checkpoint at {key}'
+        return f'{name} has no checkpoint at {key}'
     if file.startswith(DATA_PREFIX):
-        return (f"{path.name} starts from {file!r} ({key}), which is not "
-                "among the row's weights: say there where it comes from")
-    return (f'{path.name} starts from {file!r} ({key}), which no earlier '
-            f'stage makes; the configs of those are '
-            f'{", ".join(makers) or "none"}')
+        return (f"{name} starts from {file!r} ({key}), which is not among "
+                "the row's weights: say there where it comes from")
+    return (f'{name} starts from {file!r} ({key}), which no earlier stage '
+            f'makes; the configs of those are {", ".join(makers) or "none"}')
 
 
-def _strings(node: Any, where: Where) -> Iterator[tuple[Where, str]]:
-    if isinstance(node, str):
-        yield where, node
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _strings(value, (*where, str(key)))
-    elif isinstance(node, list | tuple):
-        for place, value in enumerate(node):
-            yield from _strings(value, (*where, str(place)))
+def _unknown_in_row(config: Config, others: Mapping[Where, str]) -> str:
+    files = sorted(set(others.values()))
+    return (
+        f'{config.filename} starts from {" and ".join(map(repr, files))} '
+        f'({", ".join(".".join(where) for where in others)}), which no '
+        'earlier stage makes: if it has learned from this cohort, patients '
+        "of a fold's test split were among those, and the scores are too "
+        'good. Give the config that makes it, NAME.py for work_dirs/NAME/, '
+        'as an earlier stage; a checkpoint of other data can be allowed: '
+        f'--pretrained {" ".join(files)}')
+
+
+def _check_all_used(chain: list[ChainStage]) -> None:
+    for number, stage in enumerate(chain[:-1], 1):
+        if not any(stage.name in later.sources.values()
+                   for later in chain[number:]):
+            raise ValueError(
+                f'no later stage starts from what {stage.path} makes: '
+                f'{chain[number].path} takes no checkpoint of it. It needs '
+                "an init_cfg=dict(type='Pretrained', ...) in its model, or "
+                'load_from')
 
 
 def _by_name(paths: Iterator[Path]) -> dict[str, tuple[Path, ...]]:

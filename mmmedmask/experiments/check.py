@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmmedmask.apis.fold_stages import find_checkpoints
-from mmmedmask.experiments.chain import (
-    ChainStage,
+from mmmedmask.experiments.chain import ChainStage, resolve_chain
+from mmmedmask.experiments.config_content import (
     best_checkpoint_pattern,
+    find_checkpoints,
     find_data,
     last_checkpoint_name,
-    resolve_chain,
+    missing_test_keys,
 )
 from mmmedmask.experiments.schema import DATA_PREFIX, DATA_SCALES, Recipe, Row
-
-_TESTED_WITH = ('test_cfg', 'test_dataloader', 'test_evaluator')
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -23,9 +21,6 @@ def check_recipe(recipe: Recipe) -> None:
     stages with a column can be tested and the best checkpoint is saved where
     it is asked for, that weights and data are named, and that every stage
     has a setting of its own at scale small.
-
-    Args:
-        recipe: The recipe.
 
     Raises:
         ValueError: If something is wrong; all of it is listed.
@@ -68,12 +63,14 @@ def _stage_problems(recipe: Recipe, stage: ChainStage,
     config = stage.config
     try:
         last_checkpoint_name(config)
-        if stage.stage.checkpoint == 'best':
-            best_checkpoint_pattern(config)
     except ValueError as error:
         yield str(error)
+    if stage.stage.checkpoint == 'best' \
+            and best_checkpoint_pattern(config) is None:
+        yield (f'{stage.path.name} saves no best checkpoint: its '
+               'default_hooks.checkpoint has no save_best')
     if any(column.stage == stage.name for column in recipe.columns):
-        missing = [key for key in _TESTED_WITH if config.get(key) is None]
+        missing = missing_test_keys(config)
         if missing:
             yield (f'{stage.path.name} cannot be tested, it lacks '
                    f'{", ".join(missing)}, and a column names the stage')
@@ -82,7 +79,7 @@ def _stage_problems(recipe: Recipe, stage: ChainStage,
 def _data_problems(recipe: Recipe, row: Row, stage: ChainStage,
                    scale: str) -> Iterator[str]:
     folders = recipe.data.get(scale, {})
-    weights = [one.path for one in row.weights]
+    weights = [weight.path for weight in row.weights]
     for path in sorted(set(find_data(stage.config).values())):
         inner = path.removeprefix(DATA_PREFIX).strip('/')
         if path in weights or any(
@@ -97,10 +94,10 @@ def _data_problems(recipe: Recipe, row: Row, stage: ChainStage,
 def _weight_problems(row: Row, chain: list[ChainStage]) -> Iterator[str]:
     named = {path for stage in chain
              for path in find_data(stage.config).values()}
-    for one in row.weights:
-        if one.path not in named:
+    for weight in row.weights:
+        if weight.path not in named:
             yield (f'row {row.name!r}: no stage reads the weights '
-                   f'{one.path!r}')
+                   f'{weight.path!r}')
 
 
 def _length_problems(row: Row, chain: list[ChainStage]) -> Iterator[str]:

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmmedmask.experiments.run import Run
 
-from mmmedmask.config_files import planned_gpus
-from mmmedmask.experiments.chain import find_data
-from mmmedmask.experiments.plan import Run, rate_options
-from mmmedmask.experiments.schema import DATA_PREFIX
-
-_SUBSTITUTION = re.compile(r'\$\(ls -t [^)]*\)')
+_SUBSTITUTION = re.compile(r'\$\(ls -v [^)]*\)')
 
 
 @dataclass(frozen=True)
@@ -35,27 +30,19 @@ class Step:
     command: tuple[str, ...]
 
 
-def run_steps(run: Run, data_root: str | Path,
-              tools: str | Path) -> list[Step]:
+def run_steps(run: Run, tools: str | Path) -> list[Step]:
     """List the steps of a run in their order.
-
-    Args:
-        run: The run.
-        data_root: Folder in the place of ``data/``.
-        tools: Folder of ``train.py`` and the others.
 
     Returns:
         Training, an export for each checkpoint that others start from, and a
         test for each that a table shows.
-
-    Raises:
-        ValueError: If an option cannot be written on a command line.
     """
     tools = Path(tools)
-    options = [format_option(key, value) for key, value in run_options(
-        run, data_root).items()]
-    config = _shown_path(run.stage.path)
-    scaling = ['--auto-scale-lr'] if scales_lr(run) else []
+    options = [*run.settings, *(
+        f'{".".join(where)}={source.file()}'
+        for where, source in run.sources.items())]
+    config = _shown_path(run.config_file)
+    scaling = ['--auto-scale-lr'] if run.scales_lr else []
     start = ['python', _shown_path(tools / 'train.py'), config]
     if run.gpus > 1:
         start = ['bash', _shown_path(tools / 'dist_train.sh'), config,
@@ -76,58 +63,8 @@ def run_steps(run: Run, data_root: str | Path,
     return steps
 
 
-def run_options(run: Run, data_root: str | Path) -> dict[str, Any]:
-    """Collect all that is set on the command line of a run.
-
-    Args:
-        run: The run.
-        data_root: Folder in the place of ``data/``.
-
-    Returns:
-        Dotted key to value: the recipe's options, the moved data, the
-        checkpoints it starts from and the seed.
-
-    Raises:
-        ValueError: If the data cannot be moved.
-    """
-    options = {key: _move(value, data_root)
-               for key, value in run.stage.stage.options.items()}
-    if not _is_default(data_root):
-        for where, path in find_data(run.config).items():
-            key, value = _moved_option(run.config, where, path, data_root)
-            if not any(key == given or key.startswith(f'{given}.')
-                       for given in options):
-                options[key] = value
-    options.update(rate_options(run.stage))
-    options.update({'.'.join(where): source.file()
-                    for where, source in run.sources.items()})
-    options['randomness.seed'] = run.seed
-    return options
-
-
-def scales_lr(run: Run) -> bool:
-    """Whether the learning rate has to be scaled to the samples per step.
-
-    Args:
-        run: The run.
-
-    Returns:
-        True if the config's rate is for another number of samples than all
-        processes take together.
-    """
-    scaling = run.config.get('auto_scale_lr') or {}
-    base = rate_options(run.stage).get('auto_scale_lr.base_batch_size',
-                                       scaling.get('base_batch_size'))
-    batch = run.config.train_dataloader.get('batch_size')
-    return bool(base and batch and not scaling.get('enable')
-                and base != batch * run.gpus)
-
-
 def batch_notes(runs: Iterable[Run]) -> list[str]:
     """Say which runs of scale paper have not the batch of their configs.
-
-    Args:
-        runs: The runs.
 
     Returns:
         A line for each number of processes that configs are made for, if it
@@ -135,10 +72,10 @@ def batch_notes(runs: Iterable[Run]) -> list[str]:
     """
     configs: dict[tuple[int, int], dict[str, bool]] = {}
     for run in runs:
-        planned = planned_gpus(run.config)
-        if run.scale == 'paper' and planned and planned[0] != run.gpus:
-            configs.setdefault((planned[0], run.gpus), {})[
-                run.stage.path.stem] = 'max_iters' in run.config.train_cfg
+        planned = run.planned_gpus
+        if run.scale == 'paper' and planned and planned != run.gpus:
+            configs.setdefault((planned, run.gpus), {})[run.name] = \
+                run.counts_iterations
     lines = []
     for (planned_number, gpus), names in configs.items():
         ratio = f'{gpus / planned_number:g} times'
@@ -169,6 +106,8 @@ def format_option(key: str, value: Any) -> str:
         ValueError: If what MMEngine would read from it is something else,
             as for text with blanks, commas or brackets.
     """
+    from mmengine.config import DictAction
+
     text = _format(value)
     # What the shell puts in is a path without such characters.
     plain = _SUBSTITUTION.sub('x', text)
@@ -204,37 +143,6 @@ def _format(value: Any) -> str:
         inner = ','.join(map(_format, value))
         return f'[{inner}]' if isinstance(value, list) else f'({inner})'
     return str(value)
-
-
-def _is_default(data_root: str | Path) -> bool:
-    return Path(data_root) == Path(DATA_PREFIX)
-
-
-def _move(value: Any, data_root: str | Path) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_move(one, data_root) for one in value)
-    if isinstance(value, str) and value.startswith(DATA_PREFIX) \
-            and not _is_default(data_root):
-        # Configs may join strings, so a slash at the end stays.
-        return f'{str(data_root).rstrip("/")}/' \
-            f'{value.removeprefix(DATA_PREFIX)}'
-    return value
-
-
-def _moved_option(config: Config, where: tuple[str, ...], path: str,
-                  data_root: str | Path) -> tuple[str, Any]:
-    """The option that moves a path; in a tuple it sets the whole tuple."""
-    node: Any = config
-    for place, key in enumerate(where):
-        if isinstance(node, tuple):
-            if not all(isinstance(one, str | int | float) for one in node):
-                raise ValueError(
-                    f'{config.filename} has the path {path!r} inside of a '
-                    f'tuple ({".".join(where)}), where the command line '
-                    'cannot move it: make it a list')
-            return '.'.join(where[:place]), _move(node, data_root)
-        node = node[int(key) if isinstance(node, list) else key]
-    return '.'.join(where), _move(path, data_root)
 
 
 def _step_name(kind: str, choice: str) -> str:

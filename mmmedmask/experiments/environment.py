@@ -1,5 +1,6 @@
 """What a run was made with: code, versions, hardware."""
 
+import functools
 import os
 import platform
 import shutil
@@ -14,6 +15,7 @@ from mmmedmask.version import __version__
 _SECONDS = 20
 
 
+@functools.cache
 def describe_environment() -> dict:
     """Collect what a result may depend on besides config and data.
 
@@ -29,9 +31,6 @@ def describe_environment() -> dict:
 
 def git_state(folder: Path) -> dict | None:
     """Find the commit that a folder is at.
-
-    Args:
-        folder: A folder.
 
     Returns:
         ``commit``, and whether tracked files differ from it (``dirty``);

@@ -5,77 +5,50 @@ any moment leaves the state before or after.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mmmedmask.experiments.chain import find_data
-from mmmedmask.experiments.plan import Run
-from mmmedmask.experiments.schema import DATA_PREFIX
+from mmmedmask.experiments.fingerprints import DataFingerprints
+from mmmedmask.experiments.run import DONE_FILE, Run
 
 MANIFEST_FILE = 'manifest.json'
 LOCK_FILE = 'run.lock'
-FORMAT = 2
-#: Files whose content counts: tables and lists of names, and weights, which
-#: have one size for one architecture.
-CONTENT_SUFFIXES = ('.csv', '.tsv', '.txt', '.json', '.pth', '.pt', '.ckpt',
-                    '.safetensors')
-#: Bytes at the beginning and at the end of such a file that are read.
-CONTENT_BYTES = 2**20
-#: Files of a run that are no sign of an earlier one.
-_OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, f'{MANIFEST_FILE}.part'})
-
-
-class RunLockedError(RuntimeError):
-    """Another process has the run."""
-
-
-@dataclass(frozen=True)
-class RunLock:
-    """A run that no other process can take.
-
-    Attributes:
-        descriptor: The open lock file. A child process that inherits it keeps
-            the lock, should this process be killed.
-    """
-
-    descriptor: int
+FORMAT = 3
+# Files of a run that are no sign of an earlier one.
+_OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, DONE_FILE})
 
 
 @contextmanager
-def lock_run(folder: Path) -> Iterator[RunLock]:
-    """Take a run.
+def lock_run(folder: Path, waiting=lambda holder: None) -> Iterator[int]:
+    """Take a run; wait as long as another process has it.
 
-    The lock ends with the process and the children that inherited it,
-    whatever ends them, so nothing has to be cleaned up.
+    That is one of a killed engine, which goes on. The lock ends with the
+    process and the children that inherit it, whatever ends them.
 
     Args:
         folder: The run's folder; it is made.
+        waiting: Called with who has it, before this waits.
 
     Yields:
-        The lock.
-
-    Raises:
-        RunLockedError: If another process has it; the message names it.
+        The descriptor of the lock, for ``pass_fds``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors='replace')
-            raise RunLockedError(holder.strip() or 'another process') \
-                from None
+            waiting(holder.strip() or 'another process')
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         note_holder(descriptor, f'process {os.getpid()}')
-        yield RunLock(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -85,22 +58,6 @@ def note_holder(descriptor: int, holder: str) -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor,
               f'{holder} on {socket.gethostname()}\n'.encode(), 0)
-
-
-def write_json(file: Path, content: Mapping) -> None:
-    """Write a json file, whole or not at all.
-
-    Args:
-        file: The file to (over)write.
-        content: Plain data.
-    """
-    partial = file.with_name(f'{file.name}.part')
-    with partial.open('w', encoding='utf-8') as stream:
-        json.dump(content, stream, indent=1)
-        stream.write('\n')
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
 
 
 def read_manifest(folder: Path) -> dict | None:
@@ -113,7 +70,7 @@ def read_manifest(folder: Path) -> dict | None:
         The manifest, None if there is none.
 
     Raises:
-        ValueError: If it is none of ours.
+        ValueError: If it is not one of ours.
     """
     file = folder / MANIFEST_FILE
     if not file.is_file():
@@ -121,12 +78,20 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads(file.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise ValueError(f'{file} is no json: {error}') from None
+        raise ValueError(f'{file} is not json: {error}') from None
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
         raise ValueError(
             f'{file} is of another version of the recipe runner: move its '
             'folder, or choose another --work-dir')
     return manifest
+
+
+def read_quietly(run: Run) -> dict | None:
+    """Read the manifest of a run; None if there is none of ours."""
+    try:
+        return read_manifest(run.folder)
+    except ValueError:
+        return None
 
 
 def new_manifest(run: Run, data_root: str | Path,
@@ -136,8 +101,8 @@ def new_manifest(run: Run, data_root: str | Path,
     Args:
         run: The run.
         data_root: Folder of the data.
-        data: Fingerprint of each path that it reads, see
-            :class:`DataFingerprints`.
+        data: Fingerprint of all that it reads, see
+            :class:`~mmmedmask.experiments.fingerprints.DataFingerprints`.
 
     Returns:
         The manifest.
@@ -145,17 +110,19 @@ def new_manifest(run: Run, data_root: str | Path,
     return dict(
         format=FORMAT,
         id=uuid.uuid4().hex,
-        config=run.stage.path.stem,
-        config_file=str(run.stage.path.resolve()),
-        options=dict(run.stage.stage.options),
+        config=run.name,
+        config_file=str(Path(run.config_file).resolve()),
+        options=dict(run.options),
         digest=run.digest,
         scale=run.scale,
         seed=run.seed,
+        fold=run.fold,
         gpus=run.gpus,
         users=list(run.users),
         sources=[],
         data_root=str(Path(data_root).resolve()),
         data=dict(data),
+        data_changed=[],
         # Weights may be there from commands that were given by hand.
         found_files=any(
             path.name not in _OWN_FILES for path in run.folder.glob('*')),
@@ -167,156 +134,76 @@ def new_manifest(run: Run, data_root: str | Path,
         results={})
 
 
-def check_manifest(run: Run, manifest: Mapping,
-                   data: Mapping[str, str | None] | None,
-                   sources: Mapping[str, Mapping | None]) -> None:
-    """Refuse a folder that has a run of other settings, data or sources.
+def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
+                          ) -> dict | None:
+    """Read a run's manifest; refuse one of other settings, data or sources.
 
     Args:
-        run: What is asked for.
-        manifest: What its folder has.
-        data: Fingerprints of the data now; None does not compare them.
-        sources: Manifest of each run that it starts from, by
-            :func:`run_key`.
+        run: The run.
+        fingerprints: Of the data now; None does not compare them.
+
+    Returns:
+        The manifest, None if there is none.
 
     Raises:
         ValueError: If something differs; the message says what.
     """
-    wanted = dict(digest=run.digest, scale=run.scale, seed=run.seed,
-                  gpus=run.gpus)
-    for key, value in wanted.items():
-        if manifest.get(key) != value:
+    manifest = read_manifest(run.folder)
+    if manifest is None:
+        return None
+    for key in ('digest', 'scale', 'seed', 'fold', 'gpus'):
+        if manifest.get(key) != getattr(run, key):
             raise ValueError(_other_run(
-                run, f'{key} {manifest.get(key)!r}, asked is {value!r}'))
-    if data is not None:
-        before = manifest.get('data') or {}
-        changed = sorted(key for key in {*before, *data}
-                         if before.get(key) != data.get(key))
+                run, f'{key} {manifest.get(key)!r}, asked is '
+                f'{getattr(run, key)!r}'))
+    if manifest['data_changed']:
+        raise ValueError(_other_run(
+            run, 'data that changed while it ran: '
+            f'{", ".join(manifest["data_changed"])}'))
+    if fingerprints is not None:
+        changed = changed_data(manifest, fingerprints.of_run(run))
         if changed:
             raise ValueError(_other_run(
                 run, 'other data: the names, sizes or tables of files have '
                 f'changed in {", ".join(changed)}'))
-    for source in manifest.get('sources') or []:
-        now = sources.get(source['run'])
-        if now is not None and now['id'] != source['id']:
-            raise ValueError(_other_run(
-                run, f'an earlier run of {source["run"]}, which has been made '
-                'anew'))
+    remade = remade_source(run, manifest)
+    if remade is not None:
+        raise ValueError(_other_run(
+            run, f'an earlier run of {remade.key}, which has been made anew'))
+    return manifest
 
 
-def run_key(run: Run) -> str:
-    """Name of a run's folder below that of all runs of its scale."""
-    return f'{run.folder.parent.name}/{run.folder.name}'
+def changed_data(manifest: Mapping,
+                 data: Mapping[str, str | None]) -> list[str]:
+    """Names of the data whose fingerprints are not those of a manifest."""
+    before = manifest['data']
+    return sorted(name for name in {*before, *data}
+                  if before.get(name) != data.get(name))
+
+
+def remade_source(run: Run, manifest: Mapping) -> Run | None:
+    """Find a source that was made anew after a run had started from it.
+
+    Returns:
+        The source, None if all are those that it started from.
+    """
+    used = {source['run']: source['id'] for source in manifest['sources']}
+    for source in run.sources.values():
+        now = read_quietly(source.run)
+        if now is None:
+            continue
+        if used.get(source.run.key, now['id']) != now['id']:
+            return source.run
+        above = remade_source(source.run, now)
+        if above is not None:
+            return above
+    return None
 
 
 def _other_run(run: Run, what: str) -> str:
     return (f'{run.folder} was made with {what}. Two settings are never '
             'mixed in one folder: move or delete it, or choose another '
             '--work-dir')
-
-
-class DataFingerprints:
-    """Digests of the files that runs read, looked up once.
-
-    Args:
-        data_root: Folder in the place of ``data/``.
-    """
-
-    def __init__(self, data_root: str | Path) -> None:
-        self.data_root = Path(data_root)
-        self._found: dict[str, str | None] = {}
-
-    def of_run(self, run: Run) -> dict[str, str | None]:
-        """Fingerprints of what a run reads.
-
-        Args:
-            run: The run.
-
-        Returns:
-            Path below the data root to its fingerprint, None where there is
-            nothing. A path inside of another one is left out.
-        """
-        kept: list[str] = []
-        for path in _data_paths(run):
-            if not any(path.startswith(f'{one}/') for one in kept):
-                kept.append(path)
-        return {path: self.of_path(path) for path in kept}
-
-    def of_path(self, path: str) -> str | None:
-        """Fingerprint of a file or folder below the data root."""
-        if path not in self._found:
-            self._found[path] = fingerprint(self.data_root / path)
-        return self._found[path]
-
-    def missing(self, run: Run) -> list[str]:
-        """Paths below the data root that a run reads and that are not there.
-
-        Args:
-            run: The run.
-
-        Returns:
-            The paths as the config has them, without ``data/``.
-        """
-        return [path for path in _data_paths(run)
-                if not (self.data_root / path).exists()]
-
-
-def _data_paths(run: Run) -> list[str]:
-    """What a run reads below the data root; not what it may write there."""
-    return sorted({
-        path.removeprefix(DATA_PREFIX).strip('/')
-        for where, path in find_data(run.config).items()
-        if where[-1] != 'cache_dir'})
-
-
-def fingerprint(path: Path) -> str | None:
-    """Digest of the names and sizes of files, and of what tables say.
-
-    Of tables, lists and weights (:data:`CONTENT_SUFFIXES`) both ends count,
-    which is all of most of them.
-
-    Args:
-        path: A file, or a folder, whose hidden files and ``__pycache__`` do
-            not count; links are followed.
-
-    Returns:
-        The digest, None if there is nothing.
-    """
-    if path.is_file():
-        lines = [_describe_file(path)]
-    elif path.is_dir():
-        lines = sorted(_list_files(path, path, frozenset()))
-    else:
-        return None
-    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
-
-
-def _list_files(folder: Path, root: Path,
-                above: frozenset[Path]) -> Iterator[str]:
-    real = folder.resolve()
-    if real in above:
-        # A link to a folder that holds it.
-        return
-    for entry in os.scandir(folder):
-        if entry.name.startswith('.') or entry.name == '__pycache__':
-            continue
-        path = Path(entry.path)
-        if entry.is_dir():
-            yield from _list_files(path, root, above | {real})
-        elif entry.is_file():
-            yield (f'{path.relative_to(root).as_posix()} '
-                   f'{_describe_file(path)}')
-
-
-def _describe_file(path: Path) -> str:
-    size = path.stat().st_size
-    if path.suffix.lower() not in CONTENT_SUFFIXES:
-        return str(size)
-    with path.open('rb') as stream:
-        content = hashlib.sha256(stream.read(CONTENT_BYTES))
-        stream.seek(max(0, size - CONTENT_BYTES))
-        content.update(stream.read())
-    return f'{size} {content.hexdigest()}'
 
 
 def now() -> str:

@@ -1,28 +1,37 @@
-"""Plan runs: rows times seeds, with what each run starts from.
+"""Plan runs: rows, seeds and folds, and what each run starts from.
 
-Two stages with the same config, options, sources and seed are one run, also
-if they are of different rows or tables.
+Two stages with the same config, options, sources, seed and fold are one run,
+also if they are of different rows or tables.
 """
 
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.apis.fold_stages import Where, set_sources
-from mmmedmask.config_files import runner_keys
-from mmmedmask.experiments.chain import (
-    ChainStage,
+from mmmedmask.config_files import planned_gpus, runner_keys
+from mmmedmask.experiments.chain import ChainStage, resolve_chain
+from mmmedmask.experiments.commands import format_option
+from mmmedmask.experiments.config_content import (
     best_checkpoint_pattern,
+    find_checkpoints,
+    find_data,
+    find_datasets,
     last_checkpoint_name,
-    resolve_chain,
+    missing_test_keys,
+    node_at,
+    set_checkpoints,
 )
-from mmmedmask.experiments.schema import Recipe, Row
+from mmmedmask.experiments.fingerprints import fingerprint
+from mmmedmask.experiments.folds import fold_options
+from mmmedmask.experiments.moved_data import run_options
+from mmmedmask.experiments.run import Run, Source, Where
+from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
 #: counts epochs has one epoch.
@@ -39,109 +48,31 @@ _NO_LOADER_SETTINGS = frozenset({
     'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory'
 })
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# Keys of SlideOmicDataset and of its ``expression`` that name files.
+_DATASET_FILES = ('ann_file', 'feature_root', 'gene_list')
+_EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a run starts from.
+class Axis:
+    """A place among seeds and folds.
 
     Attributes:
-        run: The run that makes it.
-        choice: ``'last'`` or ``'best'``.
-        exported: Whether it is the exported backbone.
+        seed: The seed; None is the configs' own.
+        fold: The fold; None without folds.
     """
 
-    run: 'Run'
-    choice: str
-    exported: bool
+    seed: int | None
+    fold: int | None
 
-    def file(self) -> str:
-        """Path of the checkpoint, see :meth:`Run.checkpoint`."""
-        return self.run.exported_file(self.choice) if self.exported \
-            else self.run.checkpoint(self.choice)
-
-
-@dataclass(eq=False)
-class Run:
-    """A config, trained with a seed.
-
-    Attributes:
-        stage: The stage of the row that asked for it first.
-        scale: Its scale.
-        seed: Its seed.
-        gpus: Number of processes that train.
-        sources: Where the config names a checkpoint, and the run it is of.
-        digest: Digest of everything that its result depends on, but the
-            data, the seed and the code.
-        folder: Its work dir.
-        tests: Checkpoints to be tested.
-        exports: Checkpoints whose backbone is to be exported.
-        users: Tables, rows and stages that want it.
-    """
-
-    stage: ChainStage
-    scale: str
-    seed: int
-    gpus: int
-    sources: Mapping[Where, Source]
-    digest: str
-    folder: Path
-    tests: list[str] = field(default_factory=list)
-    exports: list[str] = field(default_factory=list)
-    users: list[str] = field(default_factory=list)
-
-    @property
-    def title(self) -> str:
-        """Its config and seed, for people."""
-        return f'{self.stage.path.stem}, seed {self.seed}'
-
-    @property
-    def config(self) -> Config:
-        """Its config without sources and seed; not to be changed."""
-        return self.stage.config
-
-    @property
-    def last_name(self) -> str:
-        """Name of its last checkpoint."""
-        if self.scale == 'smoke':
-            by_epoch = 'max_epochs' in self.config.train_cfg
-            return 'epoch_1.pth' if by_epoch \
-                else f'iter_{SMOKE_ITERATIONS}.pth'
-        return last_checkpoint_name(self.config)
-
-    def checkpoint(self, choice: str) -> str:
-        """Path of a checkpoint.
-
-        Args:
-            choice: ``'last'`` or ``'best'``.
-
-        Returns:
-            The file; of a best checkpoint that is not there yet, a command
-            substitution of the shell that finds it.
-        """
-        if choice == 'last':
-            return str(self.folder / self.last_name)
-        pattern = best_checkpoint_pattern(self.config)
-        found = sorted(self.folder.glob(pattern),
-                       key=lambda path: path.stat().st_mtime)
-        if found:
-            return str(found[-1])
-        return f'$(ls -t {self.folder / pattern} | head -n 1)'
-
-    def exported_file(self, choice: str) -> str:
-        """Path of the exported backbone."""
-        name = 'backbone' if choice == 'last' else f'backbone_{choice}'
-        return str(self.folder / f'{name}.pth')
-
-    def test_folder(self, choice: str) -> Path:
-        """Work dir of a test."""
-        return self.folder / ('test' if choice == 'last'
-                              else f'test_{choice}')
+    def __str__(self) -> str:
+        seed = 'own seed' if self.seed is None else f'seed {self.seed}'
+        return seed if self.fold is None else f'{seed}, fold {self.fold}'
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs behind one cell of a table.
+    """The run behind one value of a table.
 
     Attributes:
         run: The run of the stage that the column names.
@@ -159,24 +90,35 @@ class Plan:
     Attributes:
         runs: The runs, each after those that it starts from.
         tables: The recipes with their chosen rows.
-        seeds: Seeds of each table, by its name.
-        cells: Run of (table, row, stage, seed).
+        axes: Seeds and folds of each table, by its name.
+        cells: What is behind (table, row, stage, seed and fold).
         scale: The scale.
+        folder: Folder of all runs and tables.
+        data_root: Folder in the place of ``data/``.
         left_out: Table and row that have nothing at this scale.
     """
 
     runs: tuple[Run, ...]
     tables: tuple[tuple[Recipe, tuple[Row, ...]], ...]
-    seeds: Mapping[str, tuple[int, ...]]
-    cells: Mapping[tuple[str, str, str, int], Cell]
+    axes: Mapping[str, tuple[Axis, ...]]
+    cells: Mapping[tuple[str, str, str, Axis], Cell]
     scale: str
+    folder: Path
+    data_root: Path
     left_out: tuple[tuple[str, str], ...]
+
+    def rows(self, table: str) -> tuple[Row, ...]:
+        """The chosen rows of a table."""
+        return next(rows for recipe, rows in self.tables
+                    if recipe.name == table)
 
 
 def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
               scale: str,
-              work_dir: str | Path,
-              seeds: Sequence[int] | None = None,
+              folder: str | Path,
+              data_root: str | Path = 'data',
+              seeds: Sequence[int | None] | None = None,
+              folds: Mapping[str, Mapping[int, Path]] | None = None,
               gpus: int = 1,
               share_pretraining: bool = False) -> Plan:
     """Plan the runs of some tables.
@@ -184,9 +126,13 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
     Args:
         tables: Recipes, each with the rows that are wanted.
         scale: ``'paper'``, ``'small'`` or ``'smoke'``.
-        work_dir: Folder of all runs; each goes to
-            ``SCALE/CONFIG-DIGEST/seedS`` in it.
-        seeds: The seeds; None takes those of each recipe.
+        folder: Folder of all runs; each goes to ``CONFIG-DIGEST/seedS`` or
+            ``CONFIG-DIGEST/seedS_foldK`` in it.
+        data_root: Folder in the place of ``data/``.
+        seeds: The seeds; None takes those of each recipe. A seed None is
+            that of each config.
+        folds: Split file of each fold, by the name of a recipe; without,
+            a recipe's configs name their split.
         gpus: Number of processes that train a run.
         share_pretraining: Whether all seeds start from the runs of the first
             seed, instead of having a whole chain each.
@@ -204,7 +150,8 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
             try:
                 chain = resolve_chain(recipe, row, scale)
             except ValueError as error:
-                problems.append(f'{recipe.path}: {error}')
+                problems.append(str(error) if recipe.ad_hoc
+                                else f'{recipe.path}: {error}')
                 continue
             if chain is None:
                 left_out.append((recipe.name, row.name))
@@ -212,57 +159,78 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
                 chains[recipe.name, row.name] = chain
     if problems:
         raise ValueError('\n'.join(problems))
-    builder = _Builder(scale, Path(work_dir), gpus)
-    chosen = {recipe.name: tuple(seeds or recipe.seeds)
+    builder = _Builder(scale, Path(folder), data_root, gpus)
+    axes, cells = {}, {}
+    splits = {recipe.name: (folds or {}).get(recipe.name) or {None: None}
               for recipe, _ in tables}
-    cells: dict[tuple[str, str, str, int], Cell] = {}
-    for place in range(max(map(len, chosen.values()), default=0)):
+    for recipe, _ in tables:
+        axes[recipe.name] = tuple(
+            Axis(seed, fold) for seed in seeds or recipe.seeds
+            for fold in splits[recipe.name])
+    for place in range(max(map(len, axes.values()), default=0)):
         for recipe, rows in tables:
-            if place >= len(chosen[recipe.name]):
+            if place >= len(axes[recipe.name]):
                 continue
-            seed = chosen[recipe.name][place]
-            first = chosen[recipe.name][0] if share_pretraining else seed
+            axis = axes[recipe.name][place]
+            first = axes[recipe.name][0].seed if share_pretraining \
+                else axis.seed
             for row in rows:
                 if (recipe.name, row.name) not in chains:
                     continue
                 stages = builder.add_chain(
-                    recipe, row, chains[recipe.name, row.name], seed, first)
+                    recipe, row, chains[recipe.name, row.name], axis, first,
+                    splits[recipe.name][axis.fold])
                 cells.update({
-                    (recipe.name, row.name, name, seed): cell
+                    (recipe.name, row.name, name, axis): cell
                     for name, cell in stages.items()})
     return Plan(
         runs=tuple(builder.runs.values()),
         tables=tuple((recipe, tuple(rows)) for recipe, rows in tables),
-        seeds=chosen,
+        axes=axes,
         cells=cells,
         scale=scale,
+        folder=builder.folder,
+        data_root=Path(data_root),
         left_out=tuple(left_out))
 
 
 def settings_digest(config: Config, sources: Mapping[Where, str],
-                    scale: str, gpus: int) -> str:
-    """Digest of what a result depends on, but data, seed and code.
+                    scale: str, gpus: int, axis: Axis) -> str:
+    """Digest of what a result depends on, but data, seed, fold and code.
+
+    Below the data root, data count by where they are, so that the data root
+    can be moved. A cohort or a checkpoint elsewhere counts by its content.
 
     Args:
-        config: The config with the recipe's options. Where the data lie does
-            not count, since it still has ``data/``.
+        config: The config with the recipe's options.
         sources: Where it names a checkpoint, and what stands for that.
         scale: The scale.
         gpus: Number of processes.
+        axis: Seed and fold, which do not count but for what they replace:
+            a seed that of the config, a fold its split.
 
     Returns:
         SHA-256 of all of it.
     """
     keys = runner_keys() - _NO_SETTINGS
-    content = Config({key: value for key, value in config.to_dict().items()
-                      if key in keys})
-    set_sources(content, sources)
+    content = Config(copy.deepcopy(
+        {key: value for key, value in config.to_dict().items()
+         if key in keys}))
+    set_checkpoints(content, {
+        where: fingerprint(Path(file)) or file
+        for where, file in find_checkpoints(content).items()
+        if file and not file.startswith(DATA_PREFIX)})
+    set_checkpoints(content, sources)
+    for _, dataset in find_datasets(content):
+        if axis.fold is not None:
+            dataset.pop('split_file', None)
+        _replace_files(dataset)
     plain = content.to_dict()
     for name in _LOADERS:
         for key in _NO_LOADER_SETTINGS & set(plain.get(name) or {}):
             del plain[name][key]
     randomness: Any = plain.get('randomness')
-    if isinstance(randomness, dict):
+    if isinstance(randomness, dict) and axis.seed is not None:
         randomness.pop('seed', None)
     text = json.dumps(dict(config=plain, scale=scale, gpus=gpus),
                       sort_keys=True, default=repr)
@@ -271,9 +239,6 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
 
 def rate_options(stage: ChainStage) -> dict[str, Any]:
     """A rate that a recipe sets is for its own batch on one GPU.
-
-    Args:
-        stage: A stage with its config.
 
     Returns:
         The option that says so; none if the recipe sets no rate.
@@ -290,41 +255,49 @@ def rate_options(stage: ChainStage) -> dict[str, Any]:
 class _Builder:
     """Collects runs, each once."""
 
-    def __init__(self, scale: str, work_dir: Path, gpus: int) -> None:
+    def __init__(self, scale: str, folder: Path, data_root: str | Path,
+                 gpus: int) -> None:
         self.scale = scale
-        self.work_dir = work_dir
+        self.folder = folder
+        self.data_root = data_root
         self.gpus = gpus
-        self.runs: dict[tuple[str, int], Run] = {}
+        self.runs: dict[tuple[str, Axis], Run] = {}
+        self._digests: dict[tuple, str] = {}
 
     def add_chain(self, recipe: Recipe, row: Row,
-                  chain: Sequence[ChainStage], seed: int,
-                  first: int) -> dict[str, Cell]:
-        """Add the runs of a row for one seed."""
+                  chain: Sequence[ChainStage], axis: Axis, first: int | None,
+                  split: Path | None) -> dict[str, Cell]:
+        """Add the runs of a row for one seed and fold."""
         tested = {column.stage for column in recipe.columns}
-        wanted = _wanted(chain, tested)
-        made: dict[tuple[str, int], Run] = {}
+        wanted = set(tested)
+        for stage in reversed(chain):
+            if stage.name in wanted:
+                wanted.update(stage.sources.values())
+        made: dict[tuple[str, int | None], Run] = {}
         cells = {}
         for stage in chain:
             # What others start from is of the first seed, if it is shared.
-            seeds = {first} if any(stage.name in later.sources.values()
-                                   for later in chain) else set()
-            if stage.name in tested:
-                seeds.add(seed)
+            seeds = [first] if any(stage.name in later.sources.values()
+                                   for later in chain) else []
+            if stage.name in tested and axis.seed not in seeds:
+                seeds.append(axis.seed)
             if stage.name not in wanted:
                 continue
-            for one in sorted(seeds):
+            for seed in seeds:
                 sources = {
                     where: self._source(stage, where, name, chain,
                                         made[name, first])
                     for where, name in stage.sources.items()}
-                run = self._add_run(stage, one, sources)
-                made[stage.name, one] = run
+                run = self._add_run(stage, Axis(seed, axis.fold), sources,
+                                    split)
+                made[stage.name, seed] = run
                 user = f'{recipe.name}: {row.name}, {stage.name}'
                 if user not in run.users:
                     run.users.append(user)
             if stage.name in tested:
-                run = made[stage.name, seed]
-                choice = stage.stage.checkpoint
+                run, choice = made[stage.name, axis.seed], \
+                    stage.stage.checkpoint
+                _check_tested(stage)
                 if choice not in run.tests:
                     run.tests.append(choice)
                 cells[stage.name] = Cell(run, choice)
@@ -332,41 +305,161 @@ class _Builder:
 
     def _source(self, stage: ChainStage, where: Where, name: str,
                 chain: Sequence[ChainStage], run: Run) -> Source:
-        node: Any = stage.config
-        for key in where[:-1]:
-            node = node[int(key) if isinstance(node, list | tuple) else key]
+        node = node_at(stage.config, where[:-1])
         prefix = str(node.get('prefix') or '').rstrip('.')
         exported = where != ('load_from', ) and prefix == BACKBONE_PREFIX
-        choice = next(one.stage.checkpoint for one in chain
-                      if one.name == name)
+        choice = next(other.stage.checkpoint for other in chain
+                      if other.name == name)
         if exported and choice not in run.exports:
             run.exports.append(choice)
         return Source(run, choice, exported)
 
-    def _add_run(self, stage: ChainStage, seed: int,
-                 sources: Mapping[Where, Source]) -> Run:
+    def _add_run(self, stage: ChainStage, axis: Axis,
+                 sources: Mapping[Where, Source], split: Path | None) -> Run:
         described = {
             where: f'{source.run.digest} {source.choice} '
             + ('exported ' if source.exported else '')
-            + ('' if source.run.seed == seed else f'seed {source.run.seed}')
+            + ('' if source.run.seed == axis.seed
+               else f'seed {source.run.seed}')
             for where, source in sources.items()}
-        config = copy.deepcopy(stage.config)
-        config.merge_from_dict(rate_options(stage))
-        digest = settings_digest(
-            config, described, self.scale, self.gpus)
-        if (digest, seed) not in self.runs:
-            folder = Path(self.work_dir, self.scale,
-                          f'{stage.path.stem}-{digest[:8]}', f'seed{seed}')
-            self.runs[digest, seed] = Run(
-                stage, self.scale, seed, self.gpus, sources, digest, folder)
-        return self.runs[digest, seed]
+        digest = self._digest(stage, described, axis)
+        if (digest, axis) not in self.runs:
+            name = 'own_seed' if axis.seed is None else f'seed{axis.seed}'
+            if axis.fold is not None:
+                name += f'_fold{axis.fold}'
+            folder = self.folder / f'{stage.path.stem}-{digest[:8]}' / name
+            self.runs[digest, axis] = self._make_run(
+                stage, axis, sources, split, digest, folder)
+        return self.runs[digest, axis]
+
+    def _digest(self, stage: ChainStage, described: Mapping[Where, str],
+                axis: Axis) -> str:
+        key = (id(stage.config), tuple(described.items()), axis.seed is None)
+        if key not in self._digests:
+            config = copy.deepcopy(stage.config)
+            config.merge_from_dict(rate_options(stage))
+            self._digests[key] = settings_digest(
+                config, described, self.scale, self.gpus, axis)
+        return self._digests[key]
+
+    def _make_run(self, stage: ChainStage, axis: Axis,
+                  sources: Mapping[Where, Source], split: Path | None,
+                  digest: str, folder: Path) -> Run:
+        config, rates = stage.config, rate_options(stage)
+        loop = config.get('train_cfg') or {}
+        last = last_checkpoint_name(config)
+        if self.scale == 'smoke':
+            last = 'epoch_1.pth' if 'max_epochs' in loop \
+                else f'iter_{SMOKE_ITERATIONS}.pth'
+        options = {**run_options(config, stage.stage.options, self.data_root),
+                   **rates}
+        data = _data_of(config, sources, split is not None)
+        if split is not None:
+            options.update(fold_options(config, split))
+            data[split.name] = str(split)
+        if axis.seed is not None:
+            options['randomness.seed'] = axis.seed
+        for where, source in sources.items():
+            # Refused here, not where the run has begun.
+            format_option('.'.join(where), source.file())
+        planned = planned_gpus(config)
+        return Run(
+            config_file=str(stage.path),
+            options=stage.stage.options,
+            settings=tuple(format_option(*item) for item in options.items()),
+            scales_lr=_scales_lr(config, rates, self.gpus),
+            scale=self.scale,
+            seed=axis.seed,
+            fold=axis.fold,
+            gpus=self.gpus,
+            planned_gpus=planned and planned[0],
+            counts_iterations='max_iters' in loop,
+            digest=digest,
+            folder=folder,
+            last_name=last,
+            best_pattern=best_checkpoint_pattern(config),
+            data=data,
+            sources=sources)
 
 
-def _wanted(chain: Sequence[ChainStage],
-            tested: Iterable[str]) -> set[str]:
-    """Stages that a column names, and all that those start from."""
-    wanted = set(tested)
-    for stage in reversed(chain):
-        if stage.name in wanted:
-            wanted.update(stage.sources.values())
-    return wanted
+def _check_tested(stage: ChainStage) -> None:
+    missing = missing_test_keys(stage.config)
+    if missing:
+        raise ValueError(
+            f'{stage.path} has nothing to test: it lacks '
+            f'{", ".join(missing)}')
+    if stage.stage.checkpoint == 'best' \
+            and best_checkpoint_pattern(stage.config) is None:
+        raise ValueError(
+            f'{stage.path} saves no best checkpoint: its default_hooks.'
+            'checkpoint has no save_best')
+
+
+def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
+    """Whether the rate is for another number of samples than a step has."""
+    scaling = config.get('auto_scale_lr') or {}
+    base = rates.get('auto_scale_lr.base_batch_size',
+                     scaling.get('base_batch_size'))
+    batch = config.train_dataloader.get('batch_size')
+    return bool(base and batch and not scaling.get('enable')
+                and base != batch * gpus)
+
+
+def _data_of(config: Config, sources: Mapping[Where, Source],
+             has_fold: bool) -> dict[str, str]:
+    """What a run reads, but not what it may write there.
+
+    A path inside of another one is left out. Files of a cohort outside of
+    the data root are called as the config calls them, so that a project can
+    be moved.
+    """
+    data: dict[str, str] = {}
+    left_out = ('cache_dir', 'split_file') if has_fold else ('cache_dir', )
+    paths = sorted({path.rstrip('/') for where, path
+                    in find_data(config).items() if where[-1] not in left_out})
+    for path in paths:
+        if not any(path.startswith(f'{kept}/') for kept in data):
+            data[path] = path
+    for _, dataset in find_datasets(config):
+        for node, key in _dataset_files(dataset):
+            for name in _as_list(node[key]):
+                path = str(_root_of(dataset) / name)
+                if not path.startswith(DATA_PREFIX):
+                    other = data.get(name, path) != path
+                    data[path if other else name] = path
+    for where, file in find_checkpoints(config).items():
+        if file and where not in sources and '://' not in file \
+                and not file.startswith(DATA_PREFIX):
+            data[Path(file).name] = file
+    return data
+
+
+def _replace_files(dataset: dict) -> None:
+    """Put digests in the place of a cohort's files outside the data root."""
+    root = _root_of(dataset)
+    if f'{root}/'.startswith(DATA_PREFIX):
+        return
+    for node, key in list(_dataset_files(dataset)):
+        digests = [fingerprint(root / name, features=key == 'feature_root')
+                   or name for name in _as_list(node[key])]
+        node[key] = digests if isinstance(node[key], list | tuple) \
+            else digests[0]
+    dataset.pop('data_root', None)
+
+
+def _dataset_files(dataset: Mapping):
+    """Yield where a data set names files or folders: dict and key."""
+    for node, keys in ((dataset, _DATASET_FILES),
+                       (dataset.get('expression') or {}, _EXPRESSION_FILES)):
+        for key in keys:
+            if node.get(key) and all(
+                    isinstance(name, str) for name in _as_list(node[key])):
+                yield node, key
+
+
+def _root_of(dataset: Mapping) -> Path:
+    return Path(dataset.get('data_root') or '')
+
+
+def _as_list(value: Any) -> list:
+    return list(value) if isinstance(value, list | tuple) else [value]

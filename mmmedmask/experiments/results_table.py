@@ -1,19 +1,22 @@
 """Make a table of what runs gave: the paper's values, ours, differences."""
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 from mmmedmask.experiments.commands import batch_notes
-from mmmedmask.experiments.manifest import read_manifest, run_key
-from mmmedmask.experiments.plan import Plan, Run
-from mmmedmask.experiments.progress import duration
-from mmmedmask.experiments.run_files import is_number
+from mmmedmask.experiments.execute import find_failures
+from mmmedmask.experiments.manifest import (
+    MANIFEST_FILE,
+    read_quietly,
+    remade_source,
+)
+from mmmedmask.experiments.plan import Axis, Plan
+from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Column, Recipe, Row
-from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.atomic_files import write_csv, write_text
 
 #: What is said about each scale, wherever one of its numbers is.
 SCALE_NOTES = {
@@ -34,18 +37,18 @@ class CellResult:
     Attributes:
         row: Its row.
         column: Its column.
-        values: Value by seed, in the paper's unit.
-        asked: Number of seeds.
-        problems: What hinders the other seeds: ``'failed'``, ``'missing'``
-            and so on, by seed.
+        values: Value by seed and fold, in the paper's unit.
+        asked: Number of seeds times folds.
+        problems: What hinders the others: ``'failed'``, ``'missing'`` and so
+            on, by seed and fold.
         has_stage: Whether the row has the stage of the column.
     """
 
     row: Row
     column: Column
-    values: Mapping[int, float]
+    values: Mapping[Axis, float]
     asked: int
-    problems: Mapping[int, str]
+    problems: Mapping[Axis, str]
     has_stage: bool = True
 
     @property
@@ -55,12 +58,12 @@ class CellResult:
 
     @property
     def mean(self) -> float | None:
-        """Mean over seeds."""
+        """Mean over seeds and folds."""
         return fmean(self.values.values()) if self.values else None
 
     @property
     def spread(self) -> float | None:
-        """Sample standard deviation over seeds."""
+        """Sample standard deviation over seeds and folds."""
         return stdev(self.values.values()) if len(self.values) > 1 else None
 
     def difference(self, scale: str) -> float | None:
@@ -70,85 +73,63 @@ class CellResult:
         return self.mean - self.paper
 
 
-def collect_cells(plan: Plan, recipe: Recipe,
-                  failures: Mapping[Run, str]) -> list[CellResult]:
+def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
     """Collect the cells of a table from the manifests.
-
-    Args:
-        plan: The plan.
-        recipe: One of its tables.
-        failures: What failed in this call, by run.
 
     Returns:
         The cells, row by row.
     """
-    rows = next(rows for table, rows in plan.tables
-                if table.name == recipe.name)
-    seeds = plan.seeds[recipe.name]
+    axes = plan.axes[recipe.name]
+    failures = find_failures(plan)
     left_out = {row for table, row in plan.left_out if table == recipe.name}
     cells = []
-    for row in rows:
+    for row in plan.rows(recipe.name):
         if row.name in left_out:
             continue
         for column in recipe.columns:
-            values: dict[int, float] = {}
-            problems: dict[int, str] = {}
-            for seed in seeds:
+            values: dict[Axis, float] = {}
+            problems: dict[Axis, str] = {}
+            for axis in axes:
                 cell = plan.cells.get(
-                    (recipe.name, row.name, column.stage, seed))
+                    (recipe.name, row.name, column.stage, axis))
                 if cell is None:
                     continue
                 value = _value(cell.run, cell.choice, column, failures)
                 if isinstance(value, str):
-                    problems[seed] = value
+                    problems[axis] = value
                 else:
-                    values[seed] = value * column.factor
-            cells.append(CellResult(row, column, values, len(seeds), problems,
+                    values[axis] = value * column.factor
+            cells.append(CellResult(row, column, values, len(axes), problems,
                                     column.stage in row.stages))
     return cells
 
 
-def write_tables(plan: Plan, recipe: Recipe, folder: str | Path,
-                 failures: Mapping[Run, str], command: str) -> str:
-    """Write a table as Markdown and as csv.
+def write_tables(plan: Plan, recipe: Recipe, command: str) -> str:
+    """Write a table as Markdown and as csv, see :func:`table_files`.
 
-    Args:
-        plan: The plan.
-        recipe: One of its tables.
-        folder: Folder of the files, see :func:`table_files`.
-        failures: What failed in this call, by run.
-        command: The command that made it.
+    What is written follows from the results and from what they were made
+    with, not from how long it took or how often it was interrupted.
 
     Returns:
         The table as Markdown.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    cells = collect_cells(plan, recipe, failures)
+    cells = collect_cells(plan, recipe)
     text = markdown(plan, recipe, cells, command)
-    page, sheet = table_files(plan, recipe, folder)
-    partial = page.with_name(f'{page.name}.part')
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, page)
+    page, sheet = table_files(plan, recipe)
+    write_text(page, text)
     write_csv(sheet, CSV_COLUMNS,
-                [_csv_row(plan, recipe, cell) for cell in cells])
+              [_csv_row(plan, recipe, cell) for cell in cells])
     return text
 
 
-def table_files(plan: Plan, recipe: Recipe,
-                folder: str | Path) -> tuple[Path, Path]:
+def table_files(plan: Plan, recipe: Recipe) -> tuple[Path, Path]:
     """Name the files of a table; some of its rows never replace all of them.
 
-    Args:
-        plan: The plan.
-        recipe: One of its tables.
-        folder: Folder of the files.
-
     Returns:
-        ``TABLE.md`` and ``TABLE.csv``, or ``TABLE_ROW_ROW.md`` and ``.csv``
-        if the plan has some of the rows alone.
+        ``TABLE.md`` and ``TABLE.csv`` in the plan's folder, or
+        ``TABLE_ROW_ROW.md`` and ``.csv`` if it has some of the rows alone.
     """
-    rows = next(rows for one, rows in plan.tables if one.name == recipe.name)
+    rows = plan.rows(recipe.name)
     name = recipe.name
     if len(rows) < len(recipe.rows):
         part = '_'.join(row.name for row in rows)
@@ -156,26 +137,20 @@ def table_files(plan: Plan, recipe: Recipe,
             digest = hashlib.sha256(part.encode()).hexdigest()[:8]
             part = f'{part[:_LONGEST_PART]}_{digest}'
         name = f'{name}_{part}'
-    return Path(folder, f'{name}.md'), Path(folder, f'{name}.csv')
+    return plan.folder / f'{name}.md', plan.folder / f'{name}.csv'
 
 
 def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
              command: str) -> str:
     """Write a table for people.
 
-    Args:
-        plan: The plan.
-        recipe: One of its tables.
-        cells: Its cells.
-        command: The command that made it.
-
     Returns:
         Markdown with a title, the table, and where it comes from.
     """
     note = SCALE_NOTES[plan.scale]
     title = f'# {recipe.title}' + (f' ({note})' if note else '')
-    head = ['row', *(f'{one.title}<br>paper / ours / difference'
-                     for one in recipe.columns)]
+    head = ['row', *(f'{column.title}<br>paper / ours / difference'
+                     for column in recipe.columns)]
     if note:
         head.append('scale')
     lines = [head, ['---'] * len(head)]
@@ -191,8 +166,11 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
             *([note] if note else [])])
     table = '\n'.join('| ' + ' | '.join(
         part.replace('|', r'\|') for part in line) + ' |' for line in lines)
-    seeds = ', '.join(map(str, plan.seeds[recipe.name]))
-    parts = [title, f'{recipe.paper}. Seeds {seeds}; ours: mean ± sample '
+    axes = plan.axes[recipe.name]
+    runs = f'Seeds {_listed(axis.seed for axis in axes)}'
+    if axes[0].fold is not None:
+        runs += f', folds {_listed(axis.fold for axis in axes)}'
+    parts = [title, f'{recipe.paper}. {runs}; ours: mean ± sample '
              'standard deviation (number of runs).', table]
     for table_name, row in plan.left_out:
         if table_name == recipe.name:
@@ -204,49 +182,61 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
             remarks.append(f'{row.title}: {row.note}')
     if remarks:
         parts.append('\n'.join(f'- {remark}' for remark in remarks))
+    parts += _folds_sections(plan, recipe)
     parts.append(_provenance(plan, recipe, command))
     return '\n\n'.join(parts) + '\n'
+
+
+def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:
+    """Each fold and all patients of the rows whose folds are done."""
+    if plan.axes[recipe.name][0].fold is None:
+        return []
+    # It imports the metrics.
+    from mmmedmask.evaluation.fold_table import markdown_table
+    from mmmedmask.experiments.cross_validation import fold_rows
+    sections = []
+    for row in plan.rows(recipe.name):
+        for stage in dict.fromkeys(one.stage for one in recipe.columns):
+            rows = fold_rows(plan, recipe, row, stage)
+            if rows:
+                sections += [f'## Folds of {row.title}, {stage}',
+                             markdown_table(rows)]
+    return sections
+
+
+def _listed(values: Iterable) -> str:
+    return ', '.join(str(value) for value in dict.fromkeys(values))
 
 
 def _value(run: Run, choice: str, column: Column,
            failures: Mapping[Run, str]) -> float | str:
     """A metric of a run, or why there is none."""
-    try:
-        manifest = read_manifest(run.folder)
-    except ValueError:
-        return 'not readable'
+    if not (run.folder / MANIFEST_FILE).is_file():
+        # A source that failed, or nothing has started.
+        failed = any(
+            (read_quietly(source.run) or {}).get('status') == 'failed'
+            or source.run in failures
+            and failures[source.run].startswith('not run')
+            for source in run.sources.values())
+        return 'failed' if failed else 'missing'
+    manifest = read_quietly(run)
     if manifest is None:
-        return 'failed' if run in failures else 'missing'
+        return 'not readable'
     if manifest['digest'] != run.digest:
         return 'other settings'
-    remade = _remade_source(run)
+    if manifest['data_changed']:
+        return 'data changed while it ran'
+    remade = remade_source(run, manifest)
     if remade is not None:
-        return f'of an earlier run of {run_key(remade)}, since made anew'
+        return f'of an earlier run of {remade.key}, since made anew'
     results = manifest['results'].get(choice)
     if results is None:
-        failed = run in failures or manifest['status'] == 'failed'
-        return 'failed' if failed else 'missing'
+        return 'failed' if manifest['status'] == 'failed' else 'missing'
     if column.metric not in results:
         return (f'no metric {column.metric!r} among '
                 f'{", ".join(sorted(results))}')
-    if not is_number(results[column.metric]):
-        return f'{column.metric} is {results[column.metric]}'
-    return results[column.metric]
-
-
-def _remade_source(run: Run) -> Run | None:
-    """Find a run that was made anew after ``run`` had started from it."""
-    used = {one['run']: one['id']
-            for one in (_read_quietly(run) or {}).get('sources') or []}
-    for source in run.sources.values():
-        now = _read_quietly(source.run)
-        if now is not None and used.get(run_key(source.run),
-                                        now['id']) != now['id']:
-            return source.run
-        above = _remade_source(source.run)
-        if above is not None:
-            return above
-    return None
+    value = results[column.metric]
+    return f'{column.metric} is {value}' if isinstance(value, str) else value
 
 
 def _markdown_cell(cell: CellResult, scale: str, digits: int) -> str:
@@ -273,7 +263,7 @@ def _csv_row(plan: Plan, recipe: Recipe, cell: CellResult) -> list:
         return '' if value is None else repr(round(value, 10))
 
     state = 'no stage' if not cell.has_stage else '; '.join(
-        f'seed {seed}: {problem}' for seed, problem in cell.problems.items())
+        f'{axis}: {problem}' for axis, problem in cell.problems.items())
     return [
         recipe.name, cell.row.name, cell.row.title, cell.column.name,
         number(cell.paper), number(cell.mean), number(cell.spread),
@@ -291,28 +281,27 @@ def _digits(recipe: Recipe, column: Column) -> int:
 
 
 def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
-    """Say what made the table: command, code, hardware, time."""
+    """Say what made the table: command, code, hardware."""
     runs = _runs_of(plan, recipe)
-    manifests = [one for one in map(_read_quietly, runs) if one]
-    starts = [start for one in manifests for start in one['starts']]
+    manifests = {run: read_quietly(run) for run in runs}
+    started = {run: manifest for run, manifest in manifests.items()
+               if manifest}
+    starts = [start for manifest in started.values()
+              for start in manifest['starts']]
     lines = [f'Made by `{command}`.']
     for title, texts in (
-            ('Code', [_describe_code(one) for one in starts]),
-            ('Hardware', [_describe_hardware(one) for one in starts])):
+            ('Code', [_describe_code(start) for start in starts]),
+            ('Hardware', [_describe_hardware(start) for start in starts])):
         different = list(dict.fromkeys(texts))
         if different:
             lines.append(f'{title}: {"; ".join(different)}.')
-    seconds = sum(one['seconds'] for one in manifests)
-    lines.append(f'{len(manifests)} of {len(runs)} runs were started, with '
-                 f'{duration(seconds)} of computing in all.')
-    lines += batch_notes([
-        run for run in runs if _read_quietly(run) is not None])
+    lines.append(f'{len(started)} of {len(runs)} runs were started.')
+    lines += batch_notes(started)
     unverified = [
-        run.title for run, one in zip(runs, map(_read_quietly, runs),
-                                      strict=True)
-        if one and run.sources and one['steps'].get('train', {}).get('ended')
+        run.title for run, manifest in started.items()
+        if run.sources and manifest['steps'].get('train', {}).get('ended')
         and not any(check.get('percent') == 100
-                    for check in one['load_checks'])]
+                    for check in manifest['load_checks'])]
     if unverified:
         lines.append('No load check said that all weights arrived in '
                      f'{"; ".join(unverified)}.')
@@ -321,19 +310,12 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
 
 def _runs_of(plan: Plan, recipe: Recipe) -> list[Run]:
     """The runs behind a table, and those that they start from."""
-    wanted = {id(cell.run) for (table, _, _, _), cell in plan.cells.items()
+    wanted = {cell.run for (table, _, _, _), cell in plan.cells.items()
               if table == recipe.name}
     for run in reversed(plan.runs):
-        if id(run) in wanted:
-            wanted.update(id(one.run) for one in run.sources.values())
-    return [run for run in plan.runs if id(run) in wanted]
-
-
-def _read_quietly(run: Run) -> dict | None:
-    try:
-        return read_manifest(run.folder)
-    except ValueError:
-        return None
+        if run in wanted:
+            wanted.update(source.run for source in run.sources.values())
+    return [run for run in plan.runs if run in wanted]
 
 
 def _describe_code(start: Mapping) -> str:

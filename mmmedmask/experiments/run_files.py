@@ -4,72 +4,22 @@ import json
 import math
 import re
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
+
+from mmmedmask.util.atomic_files import write_text
 
 _RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
 _LOAD_CHECK = re.compile(
     r'Load check of (?P<what>.+): (?P<matched>\d+) of (?P<expected>\d+) '
     r'tensors are equal \((?P<percent>[\d.]+) %\)')
 _SCRATCH = re.compile(r'Load check: (?P<what>.+) is trained from scratch')
-_TRAINING = re.compile(
-    r'(?:Epoch|Iter)\(train\)\s+(?:\[\s*\d+\])?\[\s*\d+/(?P<total>\d+)\]')
 _STEP_CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 _TAIL_BYTES = 65536
 #: What MMEngine logs beside the metrics.
 _NO_METRICS = ('data_time', 'time')
 
 
-@dataclass(frozen=True)
-class TrainingProgress:
-    """How far a training is.
-
-    Attributes:
-        iteration: Iterations that are done.
-        total: All iterations, None if it is not known yet.
-        seconds: Seconds per iteration.
-        loss: The loss, None if it is not logged.
-    """
-
-    iteration: int
-    total: int | None
-    seconds: float
-    loss: float | None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the end, None if that is not known."""
-        if self.total is None:
-            return None
-        return max(0, self.total - self.iteration) * self.seconds
-
-
-def training_progress(folder: Path,
-                      max_epochs: int | None) -> TrainingProgress | None:
-    """See how far a training is, from MMEngine's logs.
-
-    Args:
-        folder: Its work dir.
-        max_epochs: Its epochs; None if it counts iterations.
-
-    Returns:
-        The progress, None as long as nothing is logged.
-    """
-    logs = _log_folders(folder)
-    if not logs:
-        return None
-    rows = _json_lines(_tail(logs[-1] / 'vis_data' / 'scalars.json'))
-    rows = [row for row in rows if 'loss' in row and 'time' in row]
-    if not rows:
-        return None
-    totals = _TRAINING.findall(_tail(logs[-1] / f'{logs[-1].name}.log'))
-    total = int(totals[-1]) * (max_epochs or 1) if totals else None
-    row = rows[-1]
-    return TrainingProgress(int(row['step']), total, float(row['time']),
-                            float(row['loss']))
-
-
-def read_metrics(folder: Path, after: str = '') -> dict[str, float]:
+def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
     """Read what MMEngine wrote at the end of a test.
 
     Args:
@@ -77,7 +27,8 @@ def read_metrics(folder: Path, after: str = '') -> dict[str, float]:
         after: Name of a log folder; only later ones count.
 
     Returns:
-        Metric to value, those that are numbers.
+        Metric to value, those that are numbers; ``'nan'`` and ``'inf'`` as
+        text.
 
     Raises:
         ValueError: If there is no file with metrics.
@@ -88,9 +39,10 @@ def read_metrics(folder: Path, after: str = '') -> dict[str, float]:
             continue
         content = json.loads(file.read_text(encoding='utf-8'))
         return {
-            key: float(value) for key, value in content.items()
-            if key not in _NO_METRICS and not isinstance(value, bool)
-            and isinstance(value, int | float)}
+            key: float(value) if math.isfinite(value) else str(value)
+            for key, value in content.items() if key not in _NO_METRICS
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)}
     raise ValueError(
         f'the test has left no metrics in {folder}: the config needs '
         'default_hooks.logger, which writes them')
@@ -104,9 +56,6 @@ def last_log_folder(folder: Path) -> str:
 
 def read_load_checks(folder: Path) -> list[dict]:
     """Find what LoadCheckHook said, in all logs of a run.
-
-    Args:
-        folder: Its work dir.
 
     Returns:
         ``what`` was loaded, ``matched`` of ``expected`` tensors, and
@@ -166,9 +115,7 @@ def mend_checkpoints(folder: Path) -> str | None:
         return '; '.join(done) or None
     if whole:
         latest = whole[max(whole)]
-        partial = pointer.with_name('last_checkpoint.part')
-        partial.write_text(str(latest), encoding='utf-8')
-        partial.replace(pointer)
+        write_text(pointer, str(latest))
         done.append(f'going on from {latest.name}')
     elif named is not None:
         pointer.unlink()
@@ -181,29 +128,11 @@ def tail_of(file: Path, lines: int) -> str:
     return '\n'.join(_tail(file).splitlines()[-lines:])
 
 
-def is_number(value: object) -> bool:
-    """Whether a metric is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _log_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir()
                   if path.is_dir() and _RUN_FOLDER.fullmatch(path.name))
-
-
-def _json_lines(text: str) -> list[dict]:
-    rows = []
-    for line in text.splitlines():
-        # The first may be cut, and the last not be written to its end.
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
 
 
 def _tail(file: Path) -> str:

@@ -6,7 +6,6 @@ Everything about a file that can be said without its configs is checked here,
 :func:`mmmedmask.experiments.check.check_recipe` does the rest.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.util.nearest import did_you_mean
 
 #: Folder, below one of the configs, that holds recipes.
 RECIPE_FOLDER = 'recipes'
@@ -29,8 +29,8 @@ DATA_PREFIX = 'data/'
 _NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # What yaml 1.1 reads as text, though it is meant as a number.
 _FLOAT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')
-_RECIPE_KEYS = ('name', 'title', 'paper', 'notes', 'seeds', 'columns',
-                'small', 'data', 'rows')
+_RECIPE_KEYS = ('name', 'title', 'paper', 'notes', 'seeds', 'folds',
+                'columns', 'small', 'data', 'rows')
 _COLUMN_KEYS = ('name', 'title', 'stage', 'metric', 'factor', 'metafile')
 _ROW_KEYS = ('name', 'title', 'stages', 'small', 'paper', 'weights', 'note')
 _STAGE_KEYS = ('config', 'checkpoint', 'options')
@@ -150,6 +150,11 @@ class Recipe:
         data: Scale to the folders below the data root that it needs, and
             where their content comes from.
         rows: The rows.
+        folds: Folder with a split file per fold, all of which are run;
+            None runs the split that the configs name.
+        ad_hoc: Whether it was made of configs on a command line: a stage
+            whose config names no earlier one starts from the one right
+            before it.
     """
 
     path: Path
@@ -162,6 +167,8 @@ class Recipe:
     small: Mapping[str, Change]
     data: Mapping[str, Mapping[str, str]]
     rows: tuple[Row, ...]
+    folds: str | None = None
+    ad_hoc: bool = False
 
     def row(self, name: str) -> Row:
         """Return the row of a name.
@@ -174,7 +181,7 @@ class Recipe:
                 return row
         names = [row.name for row in self.rows]
         raise ValueError(
-            f'{self.name} has no row {name!r}{_nearest(name, names)}; its '
+            f'{self.name} has no row {name!r}.{_nearest(name, names)} Its '
             f'rows are {", ".join(names)}')
 
     def stages(self, row: Row, scale: str) -> dict[str, Stage] | None:
@@ -206,9 +213,6 @@ class Recipe:
 
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe.
-
-    Args:
-        path: The yaml file.
 
     Returns:
         The recipe.
@@ -270,8 +274,8 @@ def locate_recipe(name: str | Path) -> Path:
     if str(name) in found:
         return found[str(name)]
     raise FileNotFoundError(
-        f'{str(name)!r} is neither a file nor a recipe'
-        f'{_nearest(str(name), found)}; the recipes are '
+        f'{str(name)!r} is neither a file nor a recipe.'
+        f'{_nearest(str(name), found)} The recipes are '
         f'{", ".join(found) or "none"}')
 
 
@@ -318,6 +322,7 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
                     f'row {row.name!r} has a value of the paper for '
                     f'{column.name!r}, and no stage {column.stage!r}')
     small = _read_changes(content.get('small') or {}, 'small', stages)
+    folds = content.get('folds')
     return Recipe(
         path=path,
         name=name,
@@ -330,7 +335,8 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
         columns=columns,
         small=small,
         data=_read_data(content.get('data') or {}),
-        rows=rows)
+        rows=rows,
+        folds=None if folds is None else _text(folds, 'folds'))
 
 
 def _read_column(node: Any, where: str) -> Column:
@@ -497,8 +503,8 @@ def _check_choice(value: Any, valid: Iterable[str], where: str,
     valid = list(valid)
     if value not in valid:
         raise ValueError(
-            f'{where} has the unknown {what}{value!r}'
-            f'{_nearest(str(value), valid)}; valid are {", ".join(valid)}')
+            f'{where} has the unknown {what}{value!r}.'
+            f'{_nearest(str(value), valid)} Valid are {", ".join(valid)}')
 
 
 def _check_unique(values: list, where: str) -> None:
@@ -508,8 +514,7 @@ def _check_unique(values: list, where: str) -> None:
 
 
 def _nearest(value: str, valid: Iterable[str]) -> str:
-    near = difflib.get_close_matches(value, list(valid), n=1, cutoff=.5)
-    return f', the nearest is {near[0]!r}' if near else ''
+    return did_you_mean(value, valid, cutoff=.5)
 
 
 def _dict(node: Any, where: str) -> dict:

@@ -11,19 +11,20 @@ import gc
 import runpy
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.apis.fold_stages import Where, find_checkpoints
 from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
+from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.commands import Step
-from mmmedmask.experiments.execute import TAIL_LINES, StepFailedError
-from mmmedmask.experiments.manifest import RunLock
-from mmmedmask.experiments.plan import SMOKE_ITERATIONS, Run
+from mmmedmask.experiments.config_content import find_checkpoints
+from mmmedmask.experiments.plan import SMOKE_ITERATIONS
+from mmmedmask.experiments.run import Run, Where
 from mmmedmask.experiments.run_files import tail_of
+from mmmedmask.experiments.run_job import TAIL_LINES, StepFailedError
 from mmmedmask.phantoms.lesions import LESION_CLASSES
 from mmmedmask.shrinking.shrink import MSMAE_GRID, SETR_DIMS, shrink_config
 from mmmedmask.util.nested import nested_dicts
@@ -34,9 +35,9 @@ LABELLED_IMAGES = 'mmmedmask.LabelledImages'
 MSMAE_LAYERS = 12
 
 
-class SmokeExecutor:
-    """Does steps with shrunk configs, see :class:`~mmmedmask.experiments.\
-execute.Executor`.
+class SmokeSteps:
+    """Does steps with shrunk configs, see :data:`~mmmedmask.experiments.\
+run_job.StartStep`.
 
     Args:
         data_dir: Folder for the drawn data.
@@ -47,8 +48,8 @@ execute.Executor`.
         self.data_dir = data_dir
         self.tools = tools
 
-    def run_step(self, run: Run, step: Step, lock: RunLock,
-                 watch: Callable[[], None]) -> None:
+    def __call__(self, run: Run, step: Step, environment: Mapping[str, str],
+                 locks: Sequence[int]) -> None:
         """Do a step; what the libraries print goes to a file."""
         # A logger of MMEngine writes there even after its run.
         stream = (run.folder / f'{step.name}.log').open('a', encoding='utf-8')
@@ -62,7 +63,6 @@ execute.Executor`.
                 f'{step.name} ended with {type(error).__name__}: {error}. '
                 f'The end of {stream.name}:\n'
                 f'{tail_of(Path(stream.name), TAIL_LINES)}') from error
-        watch()
 
     def _train(self, run: Run, step: Step) -> None:
         config = smoke_config(run, self.data_dir)
@@ -95,15 +95,16 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
     Returns:
         The config.
     """
-    config = shrink_config(run.config, run.folder, data_dir)
+    original = load_stage_config(Path(run.config_file), run.options)
+    config = shrink_config(original, run.folder, data_dir)
     _unify_msmae(config)
     _fit_classes(config)
     if 'max_iters' in config.train_cfg:
         config.train_cfg.update(
             max_iters=SMOKE_ITERATIONS, val_interval=SMOKE_ITERATIONS)
     for where, source in run.sources.items():
-        _set_source(config, run.config, where, source.file())
-    if run.sources and len(run.sources) == len(find_checkpoints(run.config)):
+        _set_source(config, original, where, source.file())
+    if run.sources and len(run.sources) == len(find_checkpoints(original)):
         for hook in nested_dicts(
                 [config.get('default_hooks'), config.get('custom_hooks')]):
             if hook.get('type') == 'mmmedmask.LoadCheckHook':

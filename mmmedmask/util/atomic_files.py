@@ -24,10 +24,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         look at the ending. Two processes get two of them.
 
     Example:
-        >>> file = Path(tempfile.mkdtemp()) / 'example.txt'
-        >>> with atomic_path(file) as temporary:
+        >>> with atomic_path('/tmp/atomic_example.txt') as temporary:
         ...     _ = temporary.write_text('whole')
-        >>> file.read_text()
+        >>> Path('/tmp/atomic_example.txt').read_text()
         'whole'
     """
     path = Path(path)

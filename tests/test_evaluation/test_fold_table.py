@@ -5,13 +5,13 @@ import pytest
 from naive_scores import draw_probabilities, naive_auc
 
 from mmmedmask.evaluation.fold_table import (
-    Row,
+    FoldRow,
     classification_rows,
     markdown_table,
     spread_rows,
     write_rows,
 )
-from mmmedmask.evaluation.patient_tables import PatientPredictions
+from mmmedmask.evaluation.patient_predictions import PatientPredictions
 
 
 def predictions(seed, number=30, first=0, classes=('a', 'b')):
@@ -79,12 +79,12 @@ def test_seeds_are_pooled_each(tmp_path):
 
 
 def test_markdown():
-    rows = [Row(None, 'fold 0', 10, dict(accuracy=.5, auc=.25)),
-            Row(None, 'fold 1', 12, dict(accuracy=.7))]
+    rows = [FoldRow(None, 'fold 0', 10, dict(accuracy=.5, auc=.25)),
+            FoldRow(None, 'fold 1', 12, dict(accuracy=.7))]
     rows += spread_rows(rows)
-    rows += [Row(None, 'pooled', 22, dict(accuracy=.6)),
-             Row(None, 'pooled low', 22, dict(accuracy=.4)),
-             Row(None, 'pooled high', 22, dict(accuracy=.8))]
+    rows += [FoldRow(None, 'pooled', 22, dict(accuracy=.6)),
+             FoldRow(None, 'pooled low', 22, dict(accuracy=.4)),
+             FoldRow(None, 'pooled high', 22, dict(accuracy=.8))]
     assert markdown_table(rows).splitlines() == [
         '| run | patients | accuracy | AUC |',
         '| --- | --- | --- | --- |',

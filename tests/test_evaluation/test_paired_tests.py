@@ -1,10 +1,11 @@
 """McNemar and DeLong against loops and SciPy; pairs that do not fit."""
 
-import re
+import runpy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import call
 from naive_scores import draw_probabilities, naive_auc
 from scipy import stats
 
@@ -13,11 +14,14 @@ from mmmedmask.evaluation.paired_tests import (
     exact_mcnemar,
     pair_patients,
 )
-from mmmedmask.evaluation.patient_tables import (
+from mmmedmask.evaluation.patient_predictions import (
     PatientPredictions,
     join_patients,
     write_patients,
 )
+
+SCRIPT = (Path(__file__).parents[2] /
+          'tools/analysis_tools/compare_predictions.py')
 
 
 def test_four_to_none_may_be_chance():
@@ -160,12 +164,20 @@ def test_pairs_by_name():
     np.testing.assert_array_equal(found.scores, table.scores)
 
 
-def compare(*arguments, status=0):
-    return call('analysis_tools/compare_predictions.py', *arguments,
-                status=status)
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Run the script in this process."""
+    main = runpy.run_path(str(SCRIPT))['main']
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['compare', *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_table_of_two_classes(tmp_path):
+def test_table_of_two_classes(tmp_path, compare):
     first, second = predictions(0), predictions(1)
     write_patients(tmp_path / 'first.csv', first)
     write_patients(tmp_path / 'second.csv',
@@ -190,7 +202,7 @@ def test_table_of_two_classes(tmp_path):
     assert lines[-1].startswith('40 patients: ')
 
 
-def test_table_of_folds_and_more_classes(tmp_path):
+def test_table_of_folds_and_more_classes(tmp_path, compare):
     classes = ('a', 'b', 'rare')
     for name, seed in (('x', 0), ('y', 1)):
         for fold in range(2):
@@ -206,8 +218,8 @@ def test_table_of_folds_and_more_classes(tmp_path):
     assert '| AUC b |' in output
     assert '| AUC rare | – | – | – |  | – | 1 of 40 patients |' in output
     assert output.splitlines()[-1].startswith('40 patients: ')
-    assert 'has no fold_*/test/patients.csv' in compare(
-        tmp_path, tmp_path / 'y', status=1)
+    with pytest.raises(SystemExit, match=r'has no fold_\*/test/patients.csv'):
+        compare(tmp_path, tmp_path / 'y')
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -219,13 +231,13 @@ def test_table_of_folds_and_more_classes(tmp_path):
     (lambda table: table.classes.__setitem__(0, 'c'),
      r"the classes differ: \['a', 'b'\] in .*first.csv, \['c', 'b'\]"),
 ])
-def test_files_that_do_not_fit(tmp_path, change, message):
+def test_files_that_do_not_fit(tmp_path, compare, change, message):
     write_patients(tmp_path / 'first.csv', predictions(0))
     other = predictions(1)
     change(other)
     write_patients(tmp_path / 'second.csv', other)
-    assert re.search(message, compare(
-        tmp_path / 'first.csv', tmp_path / 'second.csv', status=1))
+    with pytest.raises(SystemExit, match=message):
+        compare(tmp_path / 'first.csv', tmp_path / 'second.csv')
 
 
 def test_tables_that_cannot_be_joined():

@@ -10,19 +10,17 @@ about a minute each, are run with MMMEDMASK_SLOW_RECIPES=1.
 
 import dataclasses
 import functools
-import io
 from pathlib import Path
 
 import pytest
 
 from mmmedmask.experiments.check import check_recipe
-from mmmedmask.experiments.execute import Execution
+from mmmedmask.experiments.execute import execute_here, find_failures
 from mmmedmask.experiments.manifest import read_manifest
-from mmmedmask.experiments.plan import plan_runs
-from mmmedmask.experiments.progress import History, Reporter
+from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.results_table import collect_cells, write_tables
 from mmmedmask.experiments.schema import find_recipes, read_recipe
-from mmmedmask.experiments.smoke import SmokeExecutor
+from mmmedmask.experiments.smoke import SmokeSteps
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 RECIPES = find_recipes()
@@ -70,12 +68,12 @@ def run_row(name, row, work_dir, stages=None):
     if stages is not None:
         recipe = dataclasses.replace(recipe, columns=tuple(
             column for column in recipe.columns if column.stage in stages))
-    plan = plan_runs([(recipe, [recipe.row(row)])], 'smoke', work_dir, [0])
-    execution = Execution(
-        plan, Path('data'), TOOLS, SmokeExecutor(work_dir / 'data', TOOLS),
-        Reporter(io.StringIO()), History(work_dir / 'smoke'), None)
-    execution.execute()
-    assert execution.failures == {}
+    plan = plan_runs([(recipe, [recipe.row(row)])], 'smoke', work_dir,
+                     seeds=[0])
+    status = execute_here(
+        plan, TOOLS, SmokeSteps(work_dir / 'data', TOOLS), drawn=True)
+    assert find_failures(plan) == {}
+    assert status == 0
     for run in plan.runs:
         manifest = read_manifest(run.folder)
         assert manifest['status'] == 'done'
@@ -87,12 +85,12 @@ def run_row(name, row, work_dir, stages=None):
             files = {source.file() for source in run.sources.values()}
             assert all(any(file in check['what'] for file in files)
                        for check in checks)
-    for cell in collect_cells(plan, recipe, {}):
+    for cell in collect_cells(plan, recipe):
         if cell.has_stage:
             assert cell.problems == {}, cell.column
-            assert list(cell.values) == [0]
+            assert list(cell.values) == [Axis(0, None)]
             assert cell.difference('smoke') is None
-    text = write_tables(plan, recipe, work_dir, {}, 'pytest')
+    text = write_tables(plan, recipe, 'pytest')
     assert 'smoke: drawn data' in text.splitlines()[0]
 
 

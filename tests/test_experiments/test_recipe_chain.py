@@ -1,28 +1,34 @@
 """A real chain: train, export, verified load, fine-tune, test; and a crash.
 
 The tools run in processes that are forked from this one, which has imported
-the libraries. With MMMEDMASK_SLOW_RECIPES=1 a second run starts them as a user
-does; test_recipe_execution.py does so with tools that take no time.
+the libraries. With MMMEDMASK_SLOW_RECIPES=1 a second run has Snakemake start
+them; test_engine.py does so with tools that take no time.
 """
 
 import json
 import multiprocessing
 import os
-import runpy
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from commands import call
+from forked_steps import fork_step, import_libraries
 
-import mmmedmask.experiments.execute as execute_module
-from mmmedmask.experiments.execute import StepFailedError, SubprocessExecutor
-from mmmedmask.experiments.manifest import note_holder, read_manifest
+from mmmedmask.experiments.execute import (
+    execute_here,
+    execute_plan,
+    find_failures,
+)
+from mmmedmask.experiments.manifest import read_manifest
+from mmmedmask.experiments.plan import plan_runs
+from mmmedmask.experiments.results_table import table_files, write_tables
+from mmmedmask.experiments.schema import read_recipe
 
-REPRODUCE = Path(__file__).resolve().parents[2] / 'tools' / 'reproduce.py'
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 EPOCHS = 30
 DOWNSTREAM = """
 _base_ = '{base}'
@@ -36,45 +42,16 @@ train_cfg = dict(max_epochs=1)
 """
 
 
-FORK = multiprocessing.get_context('fork')
+# What argparse itself refuses.
+USAGE = ('must be', 'name a table')
 
 
-class ForkExecutor:
-    """Starts the tools without a new interpreter."""
-
-    def run_step(self, run, step, lock, watch):
-        log = run.folder / f'{step.name}.log'
-        process = FORK.Process(target=self._run_tool,
-                               args=(step.command[1:], log))
-        process.start()
-        note_holder(lock.descriptor, f'process {process.pid}')
-        while process.is_alive():
-            watch()
-            process.join(.05)
-        if process.exitcode:
-            raise StepFailedError(log.read_text())
-
-    @staticmethod
-    def _run_tool(command, log):
-        os.setsid()
-        with log.open('a') as stream:
-            for number in (1, 2):
-                os.dup2(stream.fileno(), number)
-            sys.stdout = sys.stderr = stream
-            sys.argv = list(command)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            runpy.run_path(command[0], run_name='__main__')
+def forked(plan):
+    return execute_here(plan, TOOLS, fork_step)
 
 
-def reproduce(*arguments):
-    """Run the tool in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [str(REPRODUCE), *map(str, arguments)])
-        # Signals are the test's.
-        patch.setattr(signal, 'signal', lambda *arguments: None)
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(REPRODUCE), run_name='__main__')
-    return caught.value.code
+def with_snakemake(plan):
+    return execute_plan(plan, TOOLS)
 
 
 @pytest.fixture
@@ -99,40 +76,44 @@ def recipe(tiny_classification, tmp_path):
     return path
 
 
+def plan_in(folder, recipe_file):
+    recipe = read_recipe(recipe_file)
+    return plan_runs([(recipe, recipe.rows)], 'paper', folder)
+
+
+def table_of(plan):
+    recipe, _ = plan.tables[0]
+    page = write_tables(plan, recipe, 'the command')
+    return page, table_files(plan, recipe)[1].read_bytes()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('executor', [
-    ForkExecutor,
-    pytest.param(SubprocessExecutor, marks=pytest.mark.slow_recipes)])
-def test_a_chain_survives_a_crash(recipe, tmp_path, capsys, executor,
-                                  monkeypatch):
-    monkeypatch.setattr(execute_module, 'SubprocessExecutor', executor)
-    work_dir = tmp_path / 'runs'
-    arguments = (recipe, '--work-dir', work_dir)
-    process = FORK.Process(target=reproduce, args=arguments)
+@pytest.mark.parametrize('execute', [
+    forked, pytest.param(with_snakemake, marks=pytest.mark.slow_recipes)])
+def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
+    plan = plan_in(tmp_path / 'runs' / 'paper', recipe)
+    pretrain, fine_tuned = (run.folder for run in plan.runs)
+    import_libraries()
+    process = multiprocessing.get_context('fork').Process(
+        target=execute, args=(plan, ))
     process.start()
-    folder = work_dir / 'paper'
-    while not list(folder.glob('*/seed3/epoch_2.pth')):
+    while not (pretrain / 'epoch_2.pth').exists():
         assert process.is_alive()
         time.sleep(.02)
     # As if the machine had stopped: the runner and what it had started.
     os.kill(process.pid, signal.SIGKILL)
-    pretrain = next(folder.glob('tiny_classification-*/seed3'))
     holder = (pretrain / 'run.lock').read_text().split()
     os.killpg(int(holder[1]), signal.SIGKILL)
     process.join()
     assert not (pretrain / f'epoch_{EPOCHS}.pth').exists()
 
-    assert reproduce(*arguments) == 0
-    output = capsys.readouterr().out
-    assert '[2/2] tiny_fine_tuned, seed 3: done in' in output
-    assert '100 % loaded' in output
-    first = read_manifest(pretrain)
+    assert execute(plan) == 0
+    assert find_failures(plan) == {}
+    first, second = read_manifest(pretrain), read_manifest(fine_tuned)
     assert first['steps']['train']['tries'] == 2
     logs = sorted(pretrain.glob('*/*.log'))
     assert len(logs) == 2
     assert 'resumed epoch' in logs[1].read_text()
-    fine_tuned = next(folder.glob('tiny_fine_tuned-*/seed3'))
-    second = read_manifest(fine_tuned)
     check, = second['load_checks']
     assert check['percent'] == 100
     assert str(pretrain / 'backbone.pth') in check['what']
@@ -147,15 +128,25 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, capsys, executor,
     file, = (fine_tuned / 'test_best').glob('*/*.json')
     accuracy = json.loads(file.read_text())['accuracy/top1']
     assert second['results']['best']['accuracy/top1'] == accuracy
+    page, sheet = table_of(plan)
     assert f'| Ours | 50.0 / {accuracy:.1f} (1) / {accuracy - 50:+.1f} |' in \
-        output
-    assert (folder / 'real.csv').read_text().count('\n') == 2
+        page
+
+    # The table is that of a chain that nothing has disturbed.
+    other = plan_in(tmp_path / 'undisturbed', recipe)
+    assert execute(other) == 0
+    assert table_of(other) == (page, sheet)
+    for run, same in zip(plan.runs, other.runs, strict=True):
+        weights = [torch.load(one.checkpoint('last'), weights_only=False)[
+            'state_dict'] for one in (run, same)]
+        assert all(torch.equal(weights[0][name], value)
+                   for name, value in weights[1].items())
 
     # Nothing is left to do; the same commands are what --dry-run shows.
-    assert reproduce(*arguments) == 0
-    assert 'train' not in capsys.readouterr().out.partition('# Real')[0]
-    assert reproduce(*arguments, '--dry-run') == 0
-    shown = capsys.readouterr().out.splitlines()
+    assert execute(plan) == 0
+    assert read_manifest(pretrain) == first
+    shown = call('reproduce.py', recipe, '--work-dir', tmp_path / 'runs',
+                 '--dry-run').splitlines()
     done = [step['command'] for manifest in (first, second)
             for step in manifest['steps'].values()]
     assert [line for line in shown if not line.startswith('#')] == done
@@ -163,31 +154,31 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, capsys, executor,
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['no_table'], "'no_table' is neither a file nor a recipe"),
-    (['RECIPE', '--only', 'our'], "no row 'our', the nearest is 'ours'"),
+    (['RECIPE', '--only', 'our'], "no row 'our'. Did you mean ours?"),
     (['RECIPE', 'RECIPE', '--seeds', '1', '1'], 'must be different numbers'),
     (['RECIPE', '--gpus', '0'], 'must be at least 1'),
+    (['RECIPE', '--folds', '0', '1'], 'real has no folds: name the folder'),
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
     ([], 'name a table, or see --list'),
 ])
-def test_says_what_is_wrong(recipe, arguments, message, capsys, tmp_path,
-                            monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_says_what_is_wrong(recipe, arguments, message, tmp_path):
     text = recipe.read_text().replace(
         'train_cfg.max_epochs: 30', 'train_dataloader.dataset.data_root: '
         'data/tiles')
     recipe.write_text(text)
-    code = reproduce(*(recipe if one == 'RECIPE' else one
-                       for one in arguments), '--work-dir', tmp_path / 'runs')
-    assert message in f'{code}{capsys.readouterr().err}'
+    output = call(
+        'reproduce.py', *(recipe if word == 'RECIPE' else word
+                          for word in arguments),
+        '--work-dir', tmp_path / 'runs', cwd=tmp_path,
+        status=2 if message.startswith(USAGE) else 1)
+    assert message in output
     assert not (tmp_path / 'runs').exists()
 
 
-def test_lists_tables(recipe, capsys):
-    assert reproduce('--list') == 0
-    output = capsys.readouterr().out
+def test_lists_tables(recipe):
+    output = call('reproduce.py', '--list')
     assert 'gimp_table1: ' in output
     assert '  gimp_scratch ' in output
-    assert reproduce(recipe, '--list') == 0
-    assert capsys.readouterr().out == 'real: Real (None, Table 0)\n' \
-        '  ours  Ours\n'
+    assert call('reproduce.py', recipe, '--list') == \
+        'real: Real (None, Table 0)\n  ours  Ours\n'

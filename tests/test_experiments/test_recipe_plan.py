@@ -8,26 +8,31 @@ from tiny_recipe import tiny_recipe, write_data, write_recipe
 from mmmedmask.experiments.commands import (
     batch_notes,
     format_option,
-    run_options,
     run_steps,
-    scales_lr,
     shell_line,
 )
-from mmmedmask.experiments.manifest import DataFingerprints, fingerprint
-from mmmedmask.experiments.plan import plan_runs
+from mmmedmask.experiments.fingerprints import DataFingerprints, fingerprint
+from mmmedmask.experiments.plan import Axis, plan_runs
+from mmmedmask.experiments.run import read_runs, write_runs
 from mmmedmask.experiments.schema import read_recipe
+
+COHORT = """
+cohort = dict(type='SlideOmicDataset', data_root='data/cohort/')
+train_dataloader = dict(dataset=dict(split='train', **cohort))
+test_dataloader = dict(dataset=dict(split='test', **cohort))
+"""
 
 
 def make_plan(folder, content=None, **options):
     recipe = read_recipe(write_recipe(folder, content))
-    options = dict(scale='paper', work_dir=folder / 'runs', seeds=(0, 1),
-                   **options)
+    options = dict(scale='paper', folder=folder / 'runs',
+                   seeds=(0, 1)) | options
     return plan_runs([(recipe, recipe.rows)], **options)
 
 
 def test_every_seed_has_a_whole_chain(tmp_path):
     plan = make_plan(tmp_path)
-    assert [(run.stage.path.stem, run.seed) for run in plan.runs] == [
+    assert [(run.name, run.seed) for run in plan.runs] == [
         ('tiny_pretrain', 0), ('tiny_downstream', 0), ('tiny_scratch', 0),
         ('tiny_pretrain', 1), ('tiny_downstream', 1), ('tiny_scratch', 1)]
     for number in (1, 4):
@@ -38,14 +43,14 @@ def test_every_seed_has_a_whole_chain(tmp_path):
     assert plan.runs[0].tests == []
     assert plan.runs[1].tests == ['last']
     assert plan.runs[1].digest == plan.runs[4].digest
-    assert plan.runs[1].folder == tmp_path / 'runs' / 'paper' / \
+    assert plan.runs[1].folder == tmp_path / 'runs' / \
         f'tiny_downstream-{plan.runs[1].digest[:8]}' / 'seed0'
 
 
 def test_pretraining_can_be_shared_by_the_seeds(tmp_path):
     plan = make_plan(tmp_path)
     shared = make_plan(tmp_path, share_pretraining=True)
-    assert [(run.stage.path.stem, run.seed) for run in shared.runs] == [
+    assert [(run.name, run.seed) for run in shared.runs] == [
         ('tiny_pretrain', 0), ('tiny_downstream', 0), ('tiny_scratch', 0),
         ('tiny_downstream', 1), ('tiny_scratch', 1)]
     source, = shared.runs[3].sources.values()
@@ -53,6 +58,46 @@ def test_pretraining_can_be_shared_by_the_seeds(tmp_path):
     # The first seed's chain is the same run; the others' are not.
     assert shared.runs[1].folder == plan.runs[1].folder
     assert shared.runs[3].digest != plan.runs[4].digest
+
+
+def test_folds_are_an_axis_beside_the_seeds(tmp_path):
+    content = tiny_recipe()
+    with pytest.raises(ValueError, match='has no SlideOmicDataset'):
+        make_plan(tmp_path, content, folds=dict(tiny={0: tmp_path}))
+    path = write_recipe(tmp_path, content)
+    for name in ('pretrain', 'downstream'):
+        config = path.parent.parent / f'tiny_{name}.py'
+        config.write_text(config.read_text() + COHORT)
+    recipe = read_recipe(path)
+    folds = {number: tmp_path / f'splits_{number}.csv' for number in (0, 2)}
+    rows = [recipe.row('ours')]
+    plan = plan_runs([(recipe, rows)], 'paper', tmp_path, seeds=(0, 1),
+                     folds=dict(tiny=folds))
+    assert plan.axes['tiny'] == (
+        Axis(0, 0), Axis(0, 2), Axis(1, 0), Axis(1, 2))
+    assert [(run.name, run.folder.name) for run in plan.runs[:4]] == [
+        ('tiny_pretrain', 'seed0_fold0'), ('tiny_downstream', 'seed0_fold0'),
+        ('tiny_pretrain', 'seed0_fold2'), ('tiny_downstream', 'seed0_fold2')]
+    last = plan.runs[3]
+    source, = last.sources.values()
+    assert source.run is plan.runs[2]
+    assert last.digest == plan.runs[1].digest
+    for loader in ('train', 'test'):
+        assert f'{loader}_dataloader.dataset.split_file={folds[2]}' in \
+            last.settings
+    assert last.data['splits_2.csv'] == str(folds[2])
+
+
+def test_runs_are_written_and_read(tmp_path):
+    plan = make_plan(tmp_path)
+    write_runs(tmp_path / 'plan.json', plan.runs, more=3)
+    runs, rest = read_runs(tmp_path / 'plan.json')
+    assert rest == dict(more=3)
+    assert list(runs) == [run.key for run in plan.runs]
+    for run in plan.runs:
+        assert run_steps(runs[run.key], tmp_path) == run_steps(run, tmp_path)
+        assert runs[run.key].title == run.title
+        assert runs[run.key].data == run.data
 
 
 def test_rows_and_tables_share_runs(tmp_path):
@@ -65,7 +110,7 @@ def test_rows_and_tables_share_runs(tmp_path):
     second = read_recipe(write_recipe(
         tmp_path, tiny_recipe(name='other'), 'other'))
     plan = plan_runs([(first, first.rows), (second, second.rows)], 'paper',
-                     tmp_path, [0])
+                     tmp_path, seeds=[0])
     assert len(plan.runs) == 3
     assert plan.runs[1].tests == ['last', 'best']
     assert plan.runs[1].users == ['tiny: ours, classify',
@@ -98,11 +143,11 @@ def test_other_settings_are_another_folder(tmp_path):
 
 def test_commands_are_complete(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plan = make_plan(tmp_path)
+    plan = make_plan(tmp_path, data_root='else_where')
     tools = tmp_path / 'tools'
     pretrain, downstream = plan.runs[:2]
     lines = [shell_line(step.command) for run in (pretrain, downstream)
-             for step in run_steps(run, 'else_where', tools)]
+             for step in run_steps(run, tools)]
     weights = pretrain.folder / 'backbone.pth'
     last = pretrain.folder / 'epoch_3.pth'
     assert lines[0] == (
@@ -121,14 +166,14 @@ def test_commands_are_complete(tmp_path, monkeypatch):
         'train_dataloader.dataset.data_root=else_where/images/ '
         'test_dataloader.dataset.data_root=else_where/images/ '
         'test_evaluator.ann_file=else_where/images/test.json '
-        f'model.backbone.init_cfg.checkpoint={weights} randomness.seed=0')
+        f'randomness.seed=0 model.backbone.init_cfg.checkpoint={weights}')
     assert shlex.split(lines[3])[:6] == [
         'python', 'tools/test.py', 'family/tiny_downstream.py',
         str(downstream.folder / 'epoch_2.pth'), '--work-dir',
         str(downstream.folder / 'test')]
     assert len(lines) == 4
     # Where the data lie by default, nothing has to be moved.
-    assert set(run_options(pretrain, 'data')) == {'randomness.seed'}
+    assert make_plan(tmp_path).runs[0].settings == ('randomness.seed=0', )
 
 
 def test_a_rate_of_the_recipe_is_no_rate_of_the_config(tmp_path):
@@ -142,15 +187,15 @@ def test_a_rate_of_the_recipe_is_no_rate_of_the_config(tmp_path):
             options={'optim_wrapper.optimizer.lr': .1}))})
     config, recipe = make_plan(tmp_path, content).runs[:2]
     # The config's is for 8 samples, that of the recipe for the batch of 4.
-    assert scales_lr(config)
-    assert not scales_lr(recipe)
+    assert config.scales_lr
+    assert not recipe.scales_lr
 
 
 def test_several_gpus_scale_the_rate(tmp_path):
     plan = make_plan(tmp_path, gpus=2)
     pretrain, downstream = plan.runs[:2]
-    assert [scales_lr(run) for run in (pretrain, downstream)] == [True, False]
-    train = run_steps(pretrain, 'data', tmp_path)[0].command
+    assert [run.scales_lr for run in (pretrain, downstream)] == [True, False]
+    train = run_steps(pretrain, tmp_path)[0].command
     assert train[:2] == ('bash', str(tmp_path / 'dist_train.sh'))
     assert train[3] == '2'
     assert '--auto-scale-lr' in train
@@ -160,8 +205,8 @@ def test_several_gpus_scale_the_rate(tmp_path):
         config='tiny_downstream', options={'optim_wrapper.optimizer.lr': 0.2})
     for gpus in (1, 2):
         run = make_plan(tmp_path, content, gpus=gpus).runs[1]
-        assert scales_lr(run) == (gpus == 2)
-        assert run_options(run, 'data')['auto_scale_lr.base_batch_size'] == 4
+        assert run.scales_lr == (gpus == 2)
+        assert 'auto_scale_lr.base_batch_size=4' in run.settings
 
 
 def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
@@ -169,14 +214,14 @@ def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
     content['rows'][0]['stages']['classify'] = dict(
         config='tiny_downstream', checkpoint='best')
     run = make_plan(tmp_path, content).runs[1]
-    step = run_steps(run, 'data', tmp_path)[-1]
+    step = run_steps(run, tmp_path)[-1]
     assert step.name == 'test_best'
     pattern = run.folder / 'best_accuracy_top1_*.pth'
-    assert f'"$(ls -t {pattern} | head -n 1)"' in shell_line(step.command)
+    assert f'"$(ls -v {pattern} | tail -n 1)"' in shell_line(step.command)
     run.folder.mkdir(parents=True)
     best = run.folder / 'best_accuracy_top1_epoch_1.pth'
     best.touch()
-    assert run_steps(run, 'data', tmp_path)[-1].command[3] == str(best)
+    assert run_steps(run, tmp_path)[-1].command[3] == str(best)
 
 
 @pytest.mark.parametrize(('value', 'text'), [
@@ -253,9 +298,9 @@ def test_fingerprints_see_names_sizes_and_tables(tmp_path):
     data = write_data(tmp_path / 'data')
     first, second = make_plan(tmp_path).runs[:2]
     prints = DataFingerprints(data)
-    assert set(prints.of_run(first)) == {'tiles/a', 'tiles/b'}
+    assert set(prints.of_run(first)) == {'data/tiles/a', 'data/tiles/b'}
     # The annotations are in the folder of the images.
-    assert set(prints.of_run(second)) == {'images'}
+    assert set(prints.of_run(second)) == {'data/images'}
     before = fingerprint(data / 'tiles')
     (data / 'tiles' / '.hidden').touch()
     assert fingerprint(data / 'tiles') == before
@@ -271,5 +316,4 @@ def test_fingerprints_see_names_sizes_and_tables(tmp_path):
     (data / 'tiles' / 'loop').symlink_to(data / 'tiles')
     assert fingerprint(data / 'tiles')
     assert fingerprint(data / 'nothing') is None
-    assert DataFingerprints(tmp_path).missing(second) == [
-        'images', 'images/test.json']
+    assert DataFingerprints(tmp_path).missing(second) == ['data/images']

@@ -94,6 +94,9 @@ def write(path, text):
 def read(path):
     return zipfile.ZipFile(path).read('weights').decode()
 
+def nap():
+    time.sleep(float(os.environ.get('TINY_SLEEP', 0)))
+
 def log_folder(work_dir):
     number = int(time.strftime('%H%M%S'))
     while (path := Path(work_dir) / ('20260101_%06d' % number)).exists():
@@ -126,7 +129,7 @@ for epoch in range(first, epochs):
                                       epoch=epoch + 1)) + chr(10))
     log.write('Epoch(train)  [%d][ 5/10]  lr: 1' % (epoch + 1) + chr(10))
     log.flush()
-    time.sleep(float(os.environ.get('TINY_SLEEP', 0)))
+    nap()
     if os.environ.get('TINY_FAIL') == name:
         sys.exit('CUDA error: the cat is on the keyboard')
     previous = work_dir / ('epoch_%d.pth' % epoch)
@@ -139,11 +142,13 @@ write(work_dir / 'best_accuracy_top1_epoch_1.pth', text + ' best')
 TEST = TOOL + '''
 logs = log_folder(after('--work-dir'))
 text = read(args[1])
+nap()
 value = .1 + .01 * int(options()['randomness.seed']) + .001 * len(text)
 (logs / (logs.name + '.json')).write_text(
     json.dumps({{'accuracy/top1': value, 'time': .1, 'data_time': .1}}))
 '''
 EXPORT = TOOL + '''
+nap()
 write(args[1], 'exported ' + read(args[0]))
 '''
 

@@ -9,19 +9,20 @@ checkpoints or hooks, which take most of the time of tiny models. Use
 tools/cross_validate.py for all else: a config with a schedule of the rate,
 with genes (their scale is fitted by a hook) or with a random pipeline is
 refused. Nothing is chosen by the validation patients of a fold; with
---train-on-val they train, too.
+--train-on-val they train, too. Runs have folders in --work-dir as those of
+tools/cross_validate.py; what is done is not done again.
 """
 
 import argparse
 import copy
 import csv
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.util.command_line import add_config_options
-
+TOOLS = Path(__file__).resolve().parents[1]
 # Pipelines of data that are the same in every epoch.
 FIXED = ('mmmedmask.LoadSlideFeatures', 'mmmedmask.PackSlideOmicInputs')
 
@@ -44,7 +45,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--out', type=Path, help='csv of all folds')
-    add_config_options(parser, 'override settings of all configs')
+    parser.add_argument(
+        '--work-dir', type=Path,
+        default=Path('work_dirs/compare_bag_classifiers'),
+        help='folder of all runs (default: %(default)s)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
+        help='override settings of all configs')
     return parser.parse_args(argv)
 
 
@@ -57,7 +64,8 @@ def check_config(config, path: str) -> None:
     if tuple(dataset.modalities) != ('slides', ):
         raise ValueError(f'{path} has the modalities '
                          f"{list(dataset.modalities)}, expected ['slides']")
-    other = [one.type for one in dataset.pipeline if one.type not in FIXED]
+    other = [step.type for step in dataset.pipeline
+             if step.type not in FIXED]
     if other:
         raise ValueError(f'{path} has the transforms {other}; a loop over '
                          f'bags in memory has {list(FIXED)} alone')
@@ -81,113 +89,166 @@ def present_splits(path: Path) -> set[str]:
                 for split in ('train', 'val', 'test') if line.get(split)}
 
 
-def train_and_test(config, fold: Path, seed: int,
-                   train_on_val: bool) -> tuple:
-    """Train on a fold and test on its patients.
+class PlainLoop:
+    """Does the steps of runs on bags in memory.
 
-    Returns:
-        Classes (N, ) and probabilities (N, K) of its test patients, arrays.
+    Args:
+        train_on_val: Whether validation patients train, too.
     """
-    import torch
-    from mmengine.dataset import pseudo_collate
-    from mmengine.optim import build_optim_wrapper
 
-    from mmmedmask.apis.cross_validation import set_fold
-    from mmmedmask.registry import MODELS
+    def __init__(self, train_on_val: bool) -> None:
+        self.train_on_val = train_on_val
 
-    config = copy.deepcopy(config)
-    set_fold(config, fold)
-    use = ['train']
-    if train_on_val and 'val' in present_splits(fold):
-        use.append('val')
-    train = load_bags(config.train_dataloader.dataset, use)
-    test = load_bags(config.test_dataloader.dataset, ['test'])
-    torch.manual_seed(seed)
-    model = MODELS.build(config.model)
-    model.init_weights()
-    optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    generator = torch.Generator().manual_seed(seed)
-    size = config.train_dataloader.batch_size
-    model.train()
-    for _ in range(config.train_cfg.max_epochs):
-        order = torch.randperm(len(train), generator=generator).tolist()
-        for start in range(0, len(order), size):
-            batch = pseudo_collate(
-                [train[place] for place in order[start:start + size]])
-            batch = model.data_preprocessor(batch, True)
-            losses = model(**batch, mode='loss')
-            optimizer.update_params(sum(
-                loss for name, loss in losses.items() if 'loss' in name))
-    model.eval()
-    with torch.no_grad():
-        found = model.test_step(pseudo_collate(test))
-    labels = torch.cat([one.gt_label for one in found])
-    scores = torch.stack([one.pred_score for one in found])
-    return labels.numpy(), scores.numpy()
+    def __call__(self, run, step, environment, locks) -> None:
+        """See :data:`mmmedmask.experiments.run_job.StartStep`."""
+        from mmmedmask.experiments.chain import load_stage_config
+        from mmmedmask.experiments.folds import set_fold
+
+        config = copy.deepcopy(
+            load_stage_config(Path(run.config_file), run.options))
+        fold = Path(run.data[f'splits_{run.fold}.csv'])
+        set_fold(config, fold)
+        if step.kind == 'train':
+            self._train(run, config, fold)
+        else:
+            self._test(run, config)
+
+    def _train(self, run, config, fold: Path) -> None:
+        import torch
+        from mmengine.dataset import pseudo_collate
+        from mmengine.optim import build_optim_wrapper
+
+        from mmmedmask.registry import MODELS
+
+        start = time.process_time()
+        use = ['train']
+        if self.train_on_val and 'val' in present_splits(fold):
+            use.append('val')
+        bags = load_bags(config.train_dataloader.dataset, use)
+        seed = 100 * run.seed + run.fold
+        torch.manual_seed(seed)
+        model = MODELS.build(config.model)
+        model.init_weights()
+        optimizer = build_optim_wrapper(model, config.optim_wrapper)
+        generator = torch.Generator().manual_seed(seed)
+        size = config.train_dataloader.batch_size
+        model.train()
+        for _ in range(config.train_cfg.max_epochs):
+            order = torch.randperm(len(bags), generator=generator).tolist()
+            for first in range(0, len(order), size):
+                batch = pseudo_collate(
+                    [bags[place] for place in order[first:first + size]])
+                batch = model.data_preprocessor(batch, True)
+                losses = model(**batch, mode='loss')
+                optimizer.update_params(sum(
+                    loss for name, loss in losses.items() if 'loss' in name))
+        torch.save(dict(state_dict=model.state_dict(),
+                        seconds=time.process_time() - start),
+                   run.checkpoint('last'))
+
+    def _test(self, run, config) -> None:
+        import torch
+        from mmengine.dataset import pseudo_collate
+
+        from mmmedmask.evaluation.classification_scores import (
+            classification_scores,
+        )
+        from mmmedmask.registry import MODELS
+        from mmmedmask.util.atomic_files import write_json
+
+        trained = torch.load(run.checkpoint('last'), weights_only=True)
+        model = MODELS.build(config.model)
+        model.load_state_dict(trained['state_dict'])
+        model.eval()
+        bags = load_bags(config.test_dataloader.dataset, ['test'])
+        with torch.no_grad():
+            samples = model.test_step(pseudo_collate(bags))
+        labels = torch.cat([sample.gt_label for sample in samples]).numpy()
+        scores = torch.stack(
+            [sample.pred_score for sample in samples]).numpy()
+        values = classification_scores(labels, scores)
+        name = time.strftime('%Y%m%d_%H%M%S')
+        write_json(run.test_folder('last') / name / f'{name}.json', dict(
+            accuracy=values['top1'], auc=values.get('auc'),
+            right=int((scores.argmax(axis=1) == labels).sum()),
+            patients=len(labels), cpu_seconds=trained['seconds']))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def plan_comparison(args: argparse.Namespace):
+    """Plan the runs of all configs, each a table of its own."""
+    from mmmedmask.config_files import load_config, parse_options
+    from mmmedmask.experiments.cross_validation import ad_hoc_recipe
+    from mmmedmask.experiments.folds import draw_cohort_folds, find_folds
+    from mmmedmask.experiments.plan import plan_runs
+
+    options = parse_options(args.cfg_options)
+    if args.draw is not None:
+        draw_cohort_folds(args.configs[0], options, args.folds, args.draw)
+    folds = find_folds(args.folds)
+    recipes = []
+    for path in args.configs:
+        check_config(load_config(path, options), path)
+        recipes.append(ad_hoc_recipe([path], options, 'last'))
+    # Such a loop trains otherwise than tools/train.py.
+    loop = 'loop with val' if args.train_on_val else 'loop'
+    return plan_runs(
+        [(recipe, recipe.rows) for recipe in recipes], loop, args.work_dir,
+        seeds=args.seeds, folds={recipe.name: folds for recipe in recipes})
+
+
+def summarize(name: str, rows: list[dict]) -> str:
+    """Make the line of a config."""
+    import numpy as np
+
+    cells = []
+    for key in ('accuracy', 'auc'):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        cells.append(f'{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}'
+                     if len(values) > 1 else '-')
+    right, total, seconds = (
+        sum(row[key] for row in rows)
+        for key in ('right', 'patients', 'cpu_seconds'))
+    return (f'| {name} | {right:.0f} / {total:.0f} | {cells[0]} | '
+            f'{cells[1]} | {seconds:.0f} |')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Train all configs on all folds and print a table."""
     args = parse_args(argv)
 
-    import numpy as np
     import torch
 
     import mmmedmask.datasets
     import mmmedmask.datasets.transforms
     import mmmedmask.models  # noqa: F401
-    from mmmedmask.apis.cross_validation import find_folds
-    from mmmedmask.apis.fold_results import draw_cohort_folds
-    from mmmedmask.config_files import load_config
-    from mmmedmask.evaluation.classification_scores import (
-        classification_scores,
-    )
+    from mmmedmask.experiments.execute import execute_here
+    from mmmedmask.experiments.manifest import read_manifest
+    from mmmedmask.util.atomic_files import write_csv
 
     torch.set_num_threads(args.threads)
     logging.disable(logging.WARNING)
     try:
-        if args.draw is not None:
-            draw_cohort_folds(args.configs[0], args.cfg_options, args.folds,
-                              args.draw, 0, False)
-        folds = find_folds(args.folds)
-        configs = {path: load_config(path, args.cfg_options)
-                   for path in args.configs}
-        for path, config in configs.items():
-            check_config(config, path)
-    except (OSError, ValueError) as error:
+        plan = plan_comparison(args)
+        if execute_here(plan, TOOLS, PlainLoop(args.train_on_val)):
+            return 1
+    except (OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f'compare_bag_classifiers.py: {error}') from None
-    print('| config | right | accuracy | AUC | CPU s |\n|---|---|---|---|---|',
-          flush=True)
-    rows = []
-    for path, config in configs.items():
-        start = time.process_time()
-        right = total = 0
-        first = len(rows)
-        for seed in args.seeds:
-            for number, fold in folds.items():
-                labels, scores = train_and_test(
-                    config, fold, 100 * seed + number, args.train_on_val)
-                values = classification_scores(labels, scores)
-                right += int((scores.argmax(axis=1) == labels).sum())
-                total += len(labels)
-                rows.append(dict(
-                    config=Path(path).stem, seed=seed, fold=number,
-                    accuracy=values['top1'], auc=values.get('auc')))
-        cells = []
-        for name in ('accuracy', 'auc'):
-            told = [row[name] for row in rows[first:]
-                    if row[name] is not None]
-            cells.append(f'{np.mean(told):.3f} ± {np.std(told, ddof=1):.3f}'
-                         if len(told) > 1 else '-')
-        print(f'| {Path(path).stem} | {right} / {total} | {cells[0]} | '
-              f'{cells[1]} | {time.process_time() - start:.0f} |', flush=True)
+    print('| config | right | accuracy | AUC | CPU s |\n|---|---|---|---|---|')
+    table = []
+    for recipe, _ in plan.tables:
+        cells = {axis: cell for (name, _, _, axis), cell in
+                 plan.cells.items() if name == recipe.name}
+        rows = [read_manifest(cell.run.folder)['results']['last']
+                for cell in cells.values()]
+        print(summarize(recipe.title, rows))
+        table += [(recipe.title, axis.seed, axis.fold, row['accuracy'],
+                   row.get('auc')) for axis, row in zip(cells, rows,
+                                                        strict=True)]
     if args.out is not None:
-        with args.out.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, list(rows[0]),
-                                    lineterminator='\n')
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.out, ('config', 'seed', 'fold', 'accuracy', 'auc'),
+                  table)
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -5,8 +5,6 @@ Splits are files as CLAM's: ``splits_0.csv``, ``splits_1.csv``, ... with the
 columns ``train``, ``val`` and ``test``, each a list of names.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -16,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.expression.gene_names import shown
@@ -23,10 +22,7 @@ from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.checks import check_integer
-from mmmedmask.util.extras import late_module
 from mmmedmask.util.nearest import did_you_mean
-
-pd = late_module('pandas', 'slides')
 
 SPLITS = ('train', 'val', 'test')
 MANIFEST = 'folds.json'

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_integer
 
 LISTED_PARAMETERS = 10
 
@@ -40,9 +39,14 @@ class _Step:
 
 
 def gradient_norms(gradients: list[Tensor]) -> Tensor:
-    """Return the 2-norms of dense gradients, float32, without waiting.
+    """Return the 2-norm of every gradient without waiting for the device.
 
-    NaN and infinities in a gradient show in its norm.
+    Args:
+        gradients: Dense gradients of any shapes.
+
+    Returns:
+        Norms of shape ``(len(gradients), )`` in float32. NaN and infinities
+        in a gradient show in its norm.
     """
     if not gradients:
         return torch.zeros(0)
@@ -82,7 +86,9 @@ class NaNGuardHook(Hook):
     priority = 'HIGH'
 
     def __init__(self, interval: int = 10) -> None:
-        self.interval = check_integer('interval', interval)
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1, got {interval}')
+        self.interval = interval
         self._steps: list[_Step] = []
         self._names: dict[int, str] = {}
         self._before_clipping: dict[int, _Gradients] = {}
@@ -91,8 +97,9 @@ class NaNGuardHook(Hook):
 
     def before_train(self, runner) -> None:
         """Listen to the optimisers."""
-        self._names = {id(p): name for name, p in
-                       unwrap(runner.model).named_parameters()}
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        self._names = {id(p): name for name, p in model.named_parameters()}
         wrappers = runner.optim_wrapper
         wrappers = [wrappers] if isinstance(wrappers, OptimWrapper) \
             else list(wrappers.values())

@@ -7,30 +7,33 @@ BatchNorm", section 3); Detectron2's gland recipes do so over 200 batches.
 """
 
 import itertools
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmmedmask.engine.preserved_state import (
-    preserve_modes,
-    preserve_random_state,
-    unwrap,
-)
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_choice, check_integer
+
+FORWARDS = ('extract_feat', 'loss')
 
 
 def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    """List the BatchNorm layers (SyncBN too) that training updates, by name.
+    """List the BatchNorm layers whose statistics training updates.
 
-    Layers that the model keeps in evaluation mode (frozen stages,
-    ``norm_eval=True``) are not among them.
+    Args:
+        model: A model in training mode. Layers that it keeps in evaluation
+            mode (frozen stages, ``norm_eval=True``) are left out.
+
+    Returns:
+        Dotted name to layer, SyncBN included.
     """
     return {
         name: module
@@ -89,6 +92,32 @@ def _measuring(layers: dict[str, _BatchNorm],
                 getattr(layer, key).copy_(value)
 
 
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    """Put the generators of Python, NumPy and torch back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) \
+        if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _training_mode(model: nn.Module) -> Iterator[None]:
+    """Call ``model.train()``, and give every module its flag back."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
 @torch.no_grad()
 def update_bn_statistics(
         model: nn.Module,
@@ -114,8 +143,7 @@ def update_bn_statistics(
     Raises:
         ValueError: If there were no batches.
     """
-    with preserve_modes(model), preserve_random_state():
-        model.train()
+    with _training_mode(model), _same_random_state():
         layers = active_batch_norms(model)
         totals = {name: _Totals(layer) for name, layer in layers.items()}
         count = 0
@@ -138,7 +166,12 @@ def update_bn_statistics(
 
 
 def forward_features(model: nn.Module, batch: object) -> None:
-    """Run ``model.extract_feat`` on a training batch."""
+    """Run ``model.extract_feat`` on a training batch.
+
+    Args:
+        model: A model of mmdet, mmseg or mmpretrain.
+        batch: What the training data loader gives.
+    """
     data = model.data_preprocessor(batch, True)
     model.extract_feat(data['inputs'])
 
@@ -148,12 +181,17 @@ def forward_loss(model: nn.Module, batch: object) -> None:
 
     For BatchNorm behind ``extract_feat``: RoI heads of C4 detectors, decode
     heads.
+
+    Args:
+        model: A model of mmdet, mmseg or mmpretrain.
+        batch: What the training data loader gives.
     """
     data = model.data_preprocessor(batch, True)
     model(**data, mode='loss')
 
 
-FORWARDS = {'extract_feat': forward_features, 'loss': forward_loss}
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
 
 
 @HOOKS.register_module()
@@ -172,8 +210,9 @@ class PreciseBNHook(Hook):
 
     Args:
         num_batches: Training batches per rank.
-        forward: What is run on a batch: ``'extract_feat'`` or ``'loss'``, see
-            :func:`forward_features` and :func:`forward_loss`.
+        forward: What is run on a batch: ``'extract_feat'``, ``'loss'`` (see
+            :func:`forward_features`, :func:`forward_loss`), or a function of
+            model and batch.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -181,23 +220,30 @@ class PreciseBNHook(Hook):
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self,
-                 num_batches: int = 200,
-                 forward: str = 'extract_feat') -> None:
-        self.num_batches = check_integer('num_batches', num_batches)
-        self.forward = check_choice('forward', forward, FORWARDS)
+    def __init__(
+        self,
+        num_batches: int = 200,
+        forward: str | Callable[[nn.Module, object], object] = 'extract_feat'
+    ) -> None:
+        if num_batches < 1:
+            raise ValueError(
+                f'num_batches must be at least 1, got {num_batches}')
+        if not callable(forward) and forward not in FORWARDS:
+            raise ValueError(f'forward must be one of {FORWARDS} or a '
+                             f'function, got {forward!r}')
+        self.num_batches = num_batches
+        self.forward = forward
         self._has_layers = True
 
     def before_train(self, runner) -> None:
         """Find out now, not after hours, that a model does not fit."""
-        model = unwrap(runner.model)
+        model = _unwrapped(runner.model)
         if self.forward == 'extract_feat' and not hasattr(
                 model, 'extract_feat'):
             raise ValueError(
                 f'precise BN: {type(model).__name__} has no extract_feat, '
-                "use forward='loss'")
-        with preserve_modes(model):
-            model.train()
+                "use forward='loss' or a function")
+        with _training_mode(model):
             self._has_layers = bool(active_batch_norms(model))
         if not self._has_layers:
             runner.logger.warning(
@@ -224,10 +270,12 @@ class PreciseBNHook(Hook):
     def _update(self, runner, batches: Iterable) -> None:
         if not self._has_layers:
             return
+        forward = self.forward
+        if not callable(forward):
+            forward = forward_loss if forward == 'loss' else forward_features
         count, unseen = update_bn_statistics(
-            unwrap(runner.model),
-            itertools.islice(batches, self.num_batches),
-            FORWARDS[self.forward])
+            _unwrapped(runner.model),
+            itertools.islice(batches, self.num_batches), forward)
         runner.logger.info(
             f'Precise BN: statistics of {count} training batches per rank.')
         if count < self.num_batches:

@@ -48,7 +48,14 @@ class TransformEpochHook(Hook):
 
 
 def datasets_of(dataset: object) -> Iterator[object]:
-    """Find a data set and all those that it wraps, outer ones first."""
+    """Find a data set and all those that it wraps.
+
+    Args:
+        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
+
+    Yields:
+        The data set itself, then the wrapped ones.
+    """
     yield dataset
     for wrapped in getattr(dataset, 'datasets', []):
         yield from datasets_of(wrapped)
@@ -59,7 +66,12 @@ def datasets_of(dataset: object) -> Iterator[object]:
 def transforms_of(dataset: object) -> Iterator[object]:
     """Find the transforms of a data set and of those that it wraps.
 
-    Those inside of others, such as ``MultiView``, too; each once.
+    Args:
+        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
+
+    Yields:
+        Transforms, also those inside of others such as ``MultiView`` and
+        ``RandomApply``, each once.
     """
     seen: set[int] = set()
     for part in datasets_of(dataset):

@@ -1,0 +1,76 @@
+"""What the commands that run plans have in common."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part a command's arguments from Snakemake's, which follow ``--``."""
+    argv = list(argv)
+    place = argv.index('--') if '--' in argv else len(argv)
+    return argv[:place], argv[place + 1:]
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how many runs go at a time."""
+    group = parser.add_argument_group(
+        'engine', "more options of Snakemake's can follow after --, such as "
+        '-- --retries 2 --resources gpus=4')
+    group.add_argument(
+        '--cores', type=int, metavar='N',
+        help='runs at a time, times the processes of each (default: one per '
+        'GPU that is visible, else one run)')
+    group.add_argument(
+        '--executor', metavar='NAME',
+        help='where runs go, such as slurm (default: this machine)')
+    group.add_argument(
+        '--jobs', type=int, metavar='N',
+        help='runs at a time that --executor submits (default: 100)')
+    group.add_argument(
+        '--report', type=Path, metavar='FILE.html',
+        help="write Snakemake's report of runs and tables at the end")
+
+
+def run_plan(plan, args: argparse.Namespace, tools: Path,
+             options: Sequence[str]) -> int:
+    """Run a plan as a command asks for it.
+
+    Args:
+        plan: The plan.
+        args: The options of :func:`add_engine_options`.
+        tools: Folder of ``train.py`` and the others.
+        options: Snakemake's.
+
+    Returns:
+        0 if all runs are done, 130 after Ctrl-C, else 1.
+
+    Raises:
+        ValueError: If it would fail; all that is wrong is listed.
+        EngineMissingError: If Snakemake is not installed.
+        EngineBusyError: If another engine works in the plan's folder.
+    """
+    from mmmedmask.experiments.engine import require_snakemake
+    from mmmedmask.experiments.execute import (
+        check_plan,
+        execute_here,
+        execute_plan,
+    )
+
+    if plan.scale == 'smoke':
+        check_plan(plan)
+        from mmmedmask.experiments.smoke import SmokeSteps
+        return execute_here(plan, tools, SmokeSteps(
+            plan.folder / 'data', tools), drawn=True)
+    require_snakemake()
+    check_plan(plan)
+    return execute_plan(plan, tools, args.cores, args.executor, args.jobs,
+                        options)
+
+
+def describe_failures(plan) -> list[str]:
+    """Say which runs are not done, a line for each."""
+    from mmmedmask.experiments.execute import find_failures
+
+    return [f'{run.title}: {reason.splitlines()[0]}'
+            for run, reason in find_failures(plan).items()]

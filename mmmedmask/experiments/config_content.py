@@ -1,0 +1,142 @@
+"""What a config starts from, reads and leaves behind: searched, not built."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.config_files import runner_keys
+from mmmedmask.experiments.run import Where
+from mmmedmask.experiments.schema import DATA_PREFIX
+from mmmedmask.util.nested import walk_nested
+
+#: Class of the data sets that have folds.
+SLIDE_OMIC_DATASET = 'SlideOmicDataset'
+
+
+def find_strings(config: Config) -> Iterator[tuple[Where, str]]:
+    """Find all strings of a config that a runner reads.
+
+    Yields:
+        The keys from the top, and the string.
+    """
+    for where, node in _walk(config):
+        if isinstance(node, str):
+            yield where, node
+
+
+def find_data(config: Config) -> dict[Where, str]:
+    """Find the paths below the data root that a config names.
+
+    Returns:
+        Keys from the top to path, which begins with ``data/``.
+    """
+    return {where: text for where, text in find_strings(config)
+            if text.startswith(DATA_PREFIX)}
+
+
+def find_datasets(config: Config) -> list[tuple[Where, dict]]:
+    """Find the slide-omic data sets of a config.
+
+    Returns:
+        Of each its keys from the top, and itself, to be changed in place.
+    """
+    return list(_find_type(config, SLIDE_OMIC_DATASET))
+
+
+def find_checkpoints(config: Config) -> dict[Where, str]:
+    """Find the checkpoints that a config starts from.
+
+    Returns:
+        Of every ``init_cfg`` of type ``Pretrained``, and of ``load_from``,
+        the keys from the top and the file, '' where it is left out.
+    """
+    checkpoints = {(*where, 'checkpoint'): str(node.get('checkpoint') or '')
+                   for where, node in _find_type(config, 'Pretrained')}
+    if config.get('load_from') is not None:
+        checkpoints['load_from', ] = str(config.load_from)
+    return checkpoints
+
+
+def set_checkpoints(config: Config, files: Mapping[Where, str]) -> None:
+    """Set the checkpoints that a config starts from.
+
+    Args:
+        config: The config, changed in place.
+        files: Keys of a checkpoint, see :func:`find_checkpoints`, to file.
+    """
+    for where, file in files.items():
+        node_at(config, where[:-1])[where[-1]] = file
+
+
+def node_at(config: Any, where: Where) -> Any:
+    """Return what a config has at some keys."""
+    node = config
+    for key in where:
+        node = node[int(key) if isinstance(node, list | tuple) else key]
+    return node
+
+
+def last_checkpoint_name(config: Config) -> str:
+    """Say how the last checkpoint of a run will be called.
+
+    Returns:
+        ``'epoch_9.pth'`` or ``'iter_900.pth'``.
+
+    Raises:
+        ValueError: If the config does not say how long it trains.
+    """
+    loop = config.get('train_cfg') or {}
+    for unit in ('epoch', 'iter'):
+        length = loop.get(f'max_{unit}s')
+        if length is not None:
+            return f'{unit}_{length}.pth'
+    raise ValueError(
+        f'{config.filename} has neither train_cfg.max_epochs nor '
+        f'train_cfg.max_iters, train_cfg is {loop}')
+
+
+def best_checkpoint_pattern(config: Config) -> str | None:
+    """Shell pattern of the name of a run's best checkpoint.
+
+    Returns:
+        Such as ``'best_slide_auc_*.pth'``; None if it saves none.
+    """
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    key = hook.get('save_best')
+    if not key:
+        return None
+    key = key if isinstance(key, str) else key[0]
+    return 'best_*.pth' if key == 'auto' \
+        else f'best_{key.replace("/", "_")}_*.pth'
+
+
+def missing_test_keys(config: Config) -> list[str]:
+    """Keys that a config lacks to be tested."""
+    return [key for key in ('test_cfg', 'test_dataloader', 'test_evaluator')
+            if config.get(key) is None]
+
+
+def config_name(name: str) -> str:
+    """Bare name of a config that is given by name or path.
+
+    A name may have a dot, as in ``..._8xb2-0.5x_glas``.
+    """
+    return Path(name).name.removesuffix('.py')
+
+
+def _walk(config: Config) -> Iterator[tuple[Where, Any]]:
+    """Everything that a runner reads, without plain variables."""
+    keys = runner_keys()
+    for where, node in walk_nested(
+            {key: value for key, value in config.items() if key in keys}):
+        yield tuple(map(str, where)), node
+
+
+def _find_type(config: Config, kind: str) -> Iterator[tuple[Where, Any]]:
+    """All dicts of a type, with or without a scope, and where they are."""
+    for where, node in _walk(config):
+        if isinstance(node, Mapping) \
+                and str(node.get('type')).rpartition('.')[2] == kind:
+            yield where, node

@@ -1,0 +1,184 @@
+"""Cross-validate configs: an ad-hoc recipe with folds, and their table."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmmedmask.evaluation.fold_table import (
+    FoldRow,
+    classification_rows,
+    markdown_table,
+    spread_rows,
+    survival_rows,
+    write_rows,
+)
+from mmmedmask.evaluation.patient_predictions import (
+    PATIENTS_FILE,
+    join_patients,
+    read_patients,
+    write_patients,
+)
+from mmmedmask.evaluation.patient_risks import RISKS_FILE, read_risks
+from mmmedmask.experiments.chain import load_stage_config
+from mmmedmask.experiments.config_content import (
+    best_checkpoint_pattern,
+    find_checkpoints,
+)
+from mmmedmask.experiments.manifest import read_manifest
+from mmmedmask.experiments.plan import Axis, Cell, Plan
+from mmmedmask.experiments.schema import (
+    Column,
+    Recipe,
+    Row,
+    Stage,
+    Weights,
+)
+
+
+def ad_hoc_recipe(configs: Sequence[str | Path],
+                  options: Mapping[str, Any] | None = None,
+                  checkpoint: str = 'best',
+                  pretrained: Collection[str] = ()) -> Recipe:
+    """Make a recipe of one row from configs.
+
+    Args:
+        configs: Config files, one per stage in their order. The last one is
+            tested.
+        options: Dotted key to value, as ``--cfg-options`` gives them; a key
+            that begins with ``2:`` is for the second stage alone.
+        checkpoint: ``'best'`` tests the last stage's best checkpoint if its
+            config has ``save_best``, else, as with ``'last'``, the last one.
+            Earlier stages hand on their last one, as the configs do outside
+            of a cross-validation.
+        pretrained: Checkpoints, as the configs name them, that stages may
+            start from although no stage makes them.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        FileNotFoundError: If a config is missing.
+        ValueError: If an option is for a stage that is not there, or no
+            stage starts from a file of ``pretrained``.
+    """
+    options = options or {}
+    for key in options:
+        number, colon, _ = key.partition(':')
+        if colon and not (number.isdigit()
+                          and 1 <= int(number) <= len(configs)):
+            raise ValueError(f'the option {key!r} is for stage {number!r}, '
+                             f'stages are 1 to {len(configs)}')
+    stages: dict[str, Stage] = {}
+    named: set[str] = set()
+    for number, path in enumerate(map(Path, configs), 1):
+        chosen = {key: value for key, value in options.items()
+                  if ':' not in key}
+        chosen.update({key.partition(':')[2]: value
+                       for key, value in options.items()
+                       if key.startswith(f'{number}:')})
+        name = path.stem if path.stem not in stages \
+            else f'{path.stem}_{number}'
+        config = load_stage_config(path, chosen)
+        named.update(find_checkpoints(config).values())
+        best = number == len(configs) and checkpoint == 'best' \
+            and best_checkpoint_pattern(config)
+        stages[name] = Stage(str(path), 'best' if best else 'last', chosen)
+    unused = sorted(set(pretrained) - named)
+    if unused:
+        raise ValueError(
+            f'pretrained={unused} is what no stage starts from; they start '
+            f'from {sorted(named)}')
+    title = Path(configs[-1]).stem
+    row = Row('folds', title, stages, None, {}, tuple(
+        Weights(file, 'whoever gave --pretrained') for file in pretrained))
+    return Recipe(
+        path=Path('recipe.yml'), name=f'{title}_folds', title=title,
+        paper='none', notes=(), seeds=(0, ),
+        columns=(Column('scores', 'Scores', name, ''), ), small={}, data={},
+        rows=(row, ), ad_hoc=True)
+
+
+def fold_rows(plan: Plan, recipe: Recipe, row: Row,
+              stage: str) -> list[FoldRow]:
+    """Collect what all folds of a row gave, their spread, and all patients.
+
+    Returns:
+        The rows of a table; empty if a fold is not done yet. Where tests
+        left no predictions of patients, there are no pooled scores.
+
+    Raises:
+        ValueError: If folds do not fit each other.
+    """
+    cells = _cells_of(plan, recipe, row, stage)
+    if not cells:
+        return []
+    for file, read, tabulate in (
+            (PATIENTS_FILE, read_patients, classification_rows),
+            (RISKS_FILE, read_risks, survival_rows)):
+        files = {axis: _find(cell, file) for axis, cell in cells.items()}
+        if all(files.values()):
+            return tabulate({(axis.seed, axis.fold): read(path)
+                             for axis, path in files.items()})
+    rows = [FoldRow(axis.seed, f'fold {axis.fold}', None,
+                    _results(cell)) for axis, cell in cells.items()]
+    return rows + spread_rows(rows)
+
+
+def write_folds_table(plan: Plan, recipe: Recipe) -> str:
+    """Write the table of an ad-hoc recipe: ``results.md`` and ``.csv``.
+
+    Predictions of all folds are in ``patients.csv``, with several seeds in
+    ``seed_S/patients.csv``, if every patient is tested once.
+
+    Args:
+        plan: The plan, all its runs done.
+        recipe: Its recipe.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        ValueError: If folds do not fit each other.
+    """
+    row, stage = recipe.rows[0], recipe.columns[0].stage
+    rows = fold_rows(plan, recipe, row, stage)
+    table = markdown_table(rows)
+    (plan.folder / 'results.md').write_text(table + '\n', encoding='utf-8')
+    write_rows(plan.folder / 'results.csv', rows)
+    cells = _cells_of(plan, recipe, row, stage)
+    seeds = list(dict.fromkeys(axis.seed for axis in cells))
+    for seed in seeds:
+        files = [_find(cell, PATIENTS_FILE) for axis, cell in cells.items()
+                 if axis.seed == seed]
+        folder = plan.folder if len(seeds) == 1 \
+            else plan.folder / f'seed_{seed}'
+        if all(files):
+            tables = [read_patients(file) for file in files]
+            cases = [case for one in tables for case in one.case_ids]
+            if len(set(cases)) == len(cases):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_patients(folder / PATIENTS_FILE,
+                               join_patients(tables, folder))
+    return table
+
+
+def _cells_of(plan: Plan, recipe: Recipe, row: Row,
+              stage: str) -> dict[Axis, Cell]:
+    """Cells of all folds; empty unless all of them are tested."""
+    cells = {axis: plan.cells[recipe.name, row.name, stage, axis]
+             for axis in plan.axes[recipe.name]
+             if (recipe.name, row.name, stage, axis) in plan.cells}
+    return cells if all(map(_results, cells.values())) else {}
+
+
+def _results(cell: Cell) -> dict[str, float]:
+    manifest = read_manifest(cell.run.folder) or {}
+    return {name: value for name, value in manifest.get(
+        'results', {}).get(cell.choice, {}).items()
+            if isinstance(value, float)}
+
+
+def _find(cell: Cell, name: str) -> Path | None:
+    """Find a file of the last test of a run."""
+    files = sorted(cell.run.test_folder(cell.choice).glob(f'*/{name}'))
+    return files[-1] if files else None

@@ -1,0 +1,117 @@
+"""Fingerprints of the data that runs read: names, sizes, tables, weights."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmmedmask.experiments.run import Run
+from mmmedmask.experiments.schema import DATA_PREFIX
+
+#: Files whose whole content counts: tables and lists.
+TABLE_SUFFIXES = ('.csv', '.tsv', '.txt', '.json')
+#: Weights have one size for one architecture: both ends of them count.
+WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
+WEIGHT_BYTES = 2**20
+
+
+class DataFingerprints:
+    """Digests of the files that runs read, looked up once.
+    """
+
+    def __init__(self, data_root: str | Path) -> None:
+        self.data_root = Path(data_root)
+        self._known: dict[Path, str | None] = {}
+
+    def of_run(self, run: Run) -> dict[str, str | None]:
+        """Fingerprints of what a run reads.
+
+        Returns:
+            Name to fingerprint, None where there is nothing.
+        """
+        return {name: self._of_path(self.locate(path))
+                for name, path in run.data.items()}
+
+    def locate(self, path: str) -> Path:
+        """Where a path of a config is."""
+        if path.startswith(DATA_PREFIX):
+            return self.data_root / path.removeprefix(DATA_PREFIX)
+        return Path(path)
+
+    def missing(self, run: Run) -> list[str]:
+        """Paths that a run reads and that are not there."""
+        return [path for path in run.data.values()
+                if not self.locate(path).exists()]
+
+    def _of_path(self, path: Path) -> str | None:
+        if path not in self._known:
+            self._known[path] = fingerprint(path)
+        return self._known[path]
+
+
+def fingerprint(path: Path, features: bool = False) -> str | None:
+    """Digest of the names and sizes of files, and of what tables say.
+
+    Args:
+        path: A file, or a folder, whose hidden files and ``__pycache__`` do
+            not count; links are followed.
+        features: Whether files of slide features alone count in a folder.
+
+    Returns:
+        The digest, None if there is nothing.
+    """
+    if path.is_file():
+        lines = [_describe_file(path)]
+    elif path.is_dir():
+        endings = _feature_suffixes() if features else ('', )
+        lines = sorted(
+            f'{file.relative_to(path).as_posix()} {_describe_file(file)}'
+            for file in _list_files(path, frozenset())
+            if file.name.lower().endswith(endings))
+    else:
+        return None
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
+
+
+def _list_files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        # A link to a folder that holds it.
+        return
+    for entry in os.scandir(folder):
+        if entry.name.startswith('.') or entry.name == '__pycache__':
+            continue
+        if entry.is_dir():
+            yield from _list_files(Path(entry.path), above | {real})
+        elif entry.is_file():
+            yield Path(entry.path)
+
+
+def _describe_file(path: Path) -> str:
+    stat = path.stat()
+    if path.suffix.lower() in TABLE_SUFFIXES + WEIGHT_SUFFIXES:
+        return f'{stat.st_size} ' \
+            f'{_content(path.resolve(), stat.st_size, stat.st_mtime_ns)}'
+    return str(stat.st_size)
+
+
+# Many runs read the same tables.
+@functools.lru_cache(maxsize=4096)
+def _content(path: Path, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as stream:
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            while block := stream.read(2**20):
+                digest.update(block)
+        else:
+            digest.update(stream.read(WEIGHT_BYTES))
+            stream.seek(max(0, size - WEIGHT_BYTES))
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _feature_suffixes() -> tuple[str, ...]:
+    # It imports all data sets.
+    from mmmedmask.datasets.slides.feature_files import FEATURE_SUFFIXES
+    return FEATURE_SUFFIXES

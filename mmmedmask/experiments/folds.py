@@ -1,0 +1,150 @@
+"""Folds as an axis of runs: split files, and who may read which split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmmedmask.config_files import load_config
+from mmmedmask.experiments.config_content import (
+    SLIDE_OMIC_DATASET,
+    find_datasets,
+)
+
+# Split that the data set of each loader must read.
+_LOADER_SPLITS = {
+    'train_dataloader': 'train',
+    'val_dataloader': 'val',
+    'test_dataloader': 'test',
+}
+
+
+def find_folds(folder: str | Path,
+               select: list[int] | None = None) -> dict[int, Path]:
+    """Find the split files of a folder.
+
+    Args:
+        folder: Folder with ``splits_0.csv`` and so on.
+        select: Numbers of the folds that are wanted; None takes all.
+
+    Returns:
+        Absolute path of each, by its number.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If a wanted one is missing.
+    """
+    folder = Path(folder)
+    folds = {}
+    for path in folder.glob('splits_*.csv'):
+        number = path.stem.removeprefix('splits_')
+        if number.isdigit():
+            folds[int(number)] = path.resolve()
+    if not folds:
+        raise FileNotFoundError(
+            f'{folder} has no splits_0.csv, splits_1.csv, ...: draw folds, '
+            'or name the folder that has them')
+    unknown = sorted(set(select or ()) - set(folds))
+    if unknown:
+        raise ValueError(f'the folds {unknown} are not among those of '
+                         f'{folder}, which are {sorted(folds)}')
+    return {fold: folds[fold] for fold in sorted(select or folds)}
+
+
+def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
+    """Options that let all data sets of a config read the split of a fold.
+
+    Args:
+        config: The config.
+        split_file: The fold's split file.
+
+    Returns:
+        Dotted key to value.
+
+    Raises:
+        ValueError: If there is no slide-omic data set, or if one would read
+            other patients than its loader is for: those of the fold's test
+            split are for testing alone.
+    """
+    datasets = find_datasets(config)
+    if not datasets:
+        raise ValueError(
+            f'{config.filename} has no {SLIDE_OMIC_DATASET}: folds are split '
+            'files of cohorts')
+    for where, dataset in datasets:
+        key = '.'.join(where)
+        wanted = _LOADER_SPLITS.get(where[0])
+        split = dataset.get('split')
+        if wanted is not None and split != wanted:
+            raise ValueError(
+                f'{key} of {config.filename} must have split={wanted!r} '
+                f'with folds, got {split!r}')
+        if wanted is None and split not in ('train', 'val'):
+            raise ValueError(
+                f"{key} of {config.filename} must have split='train' or "
+                f"'val', got {split!r}: test patients are for testing alone")
+    return {'.'.join((*where, 'split_file')): str(split_file)
+            for where, _ in datasets}
+
+
+def set_fold(config: Config, split_file: str | Path) -> None:
+    """Let all data sets of a config read the split of a fold, in place.
+
+    Args:
+        config: The config.
+        split_file: The fold's split file.
+
+    Raises:
+        ValueError: See :func:`fold_options`.
+    """
+    config.merge_from_dict(fold_options(config, split_file))
+
+
+def draw_cohort_folds(config_file: str | Path,
+                      options: Mapping[str, Any] | None,
+                      folder: str | Path,
+                      num_folds: int,
+                      seed: int = 0,
+                      by_site: bool = False) -> None:
+    """Draw folds of the cohort that a config trains on.
+
+    Args:
+        config_file: The config.
+        options: Dotted key to value, see :func:`~mmmedmask.config_files.\
+load_config`; those for single stages do not count.
+        folder: Where the split files go.
+        num_folds: Number of folds.
+        seed: Seed of the draw.
+        by_site: Whether patients of a site stay together.
+
+    Raises:
+        FileExistsError: If the folder has splits that differ.
+        ValueError: If the cohort cannot be divided so.
+    """
+    # It imports all data sets.
+    from mmmedmask.datasets.slides.cohort import (
+        draw_folds,
+        read_cohort,
+        write_folds,
+    )
+
+    options = {key: value for key, value in (options or {}).items()
+               if ':' not in key}
+    config = load_config(config_file, options)
+    trained = [dataset for where, dataset in find_datasets(config)
+               if where[0] == 'train_dataloader']
+    if not trained:
+        raise ValueError(f'{config_file} trains on no cohort')
+    dataset = trained[0]
+    ann_file = Path(dataset.get('data_root') or '') / dataset['ann_file']
+    label_column = dataset.get('label_column', 'label')
+    cases = read_cohort(ann_file, label_column)
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is not None:
+        # The data set says what to do with others.
+        cases = [case for case in cases if case.label in classes]
+    folds = draw_folds(cases, num_folds, seed, by_site)
+    write_folds(folder, folds, dict(
+        cohort=ann_file.name, label_column=label_column, seed=seed,
+        by_site=by_site))

@@ -1,0 +1,187 @@
+"""A run: a config that is trained with a seed, maybe on a fold, and tested.
+
+A run is plain data. A plan of runs is written as json; the process that does
+one reads it and needs neither the config nor the libraries.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmmedmask.util.atomic_files import write_json
+
+#: File in a run's folder that the engine waits for; written last.
+DONE_FILE = 'done.json'
+# Keys from the top of a config, as text.
+Where = tuple[str, ...]
+_NUMBER = re.compile(r'_(\d+)\.pth$')
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run starts from.
+
+    Attributes:
+        run: The run that makes it.
+        choice: ``'last'`` or ``'best'``.
+        exported: Whether it is the exported backbone.
+    """
+
+    run: 'Run'
+    choice: str
+    exported: bool
+
+    def file(self) -> str:
+        """Path of the checkpoint, see :meth:`Run.checkpoint`."""
+        return self.run.exported_file(self.choice) if self.exported \
+            else self.run.checkpoint(self.choice)
+
+
+@dataclass(eq=False)
+class Run:
+    """A config, trained with a seed.
+
+    Attributes:
+        config_file: The config.
+        options: What its recipe sets in it: dotted key to value.
+        settings: All that is set on its command line but for its sources,
+            as ``--cfg-options`` takes it.
+        scales_lr: Whether the learning rate is scaled to the samples in a
+            step.
+        scale: Its scale.
+        seed: Its seed; None is the config's own.
+        fold: Number of its fold; None without folds.
+        gpus: Number of processes that train.
+        planned_gpus: Number of processes that the config is made for, or
+            None.
+        counts_iterations: Whether its length is in iterations.
+        digest: Digest of everything that its result depends on, but data,
+            seed, fold and code.
+        folder: Its work dir.
+        last_name: Name of its last checkpoint.
+        best_pattern: Shell pattern of its best checkpoint, None without.
+        data: What it reads: name to path, which begins with ``data/`` if it
+            is below the data root.
+        sources: Where the config names a checkpoint, and the run it is of.
+        tests: Checkpoints to be tested.
+        exports: Checkpoints whose backbone is to be exported.
+        users: Tables, rows and stages that want it.
+    """
+
+    config_file: str
+    options: Mapping[str, Any]
+    settings: tuple[str, ...]
+    scales_lr: bool
+    scale: str
+    seed: int | None
+    fold: int | None
+    gpus: int
+    planned_gpus: int | None
+    counts_iterations: bool
+    digest: str
+    folder: Path
+    last_name: str
+    best_pattern: str | None
+    data: Mapping[str, str]
+    sources: Mapping[Where, Source] = field(default_factory=dict)
+    tests: list[str] = field(default_factory=list)
+    exports: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Bare name of its config."""
+        return Path(self.config_file).stem
+
+    @property
+    def key(self) -> str:
+        """Its folder below that of all runs."""
+        return f'{self.folder.parent.name}/{self.folder.name}'
+
+    @property
+    def title(self) -> str:
+        """Its config, seed and fold, for people."""
+        parts = [self.name]
+        if self.seed is not None:
+            parts.append(f'seed {self.seed}')
+        if self.fold is not None:
+            parts.append(f'fold {self.fold}')
+        return ', '.join(parts)
+
+    def checkpoint(self, choice: str) -> str:
+        """Path of a checkpoint.
+
+        Args:
+            choice: ``'last'`` or ``'best'``.
+
+        Returns:
+            The file; of a best checkpoint that is not there yet, a command
+            substitution of the shell that finds it.
+        """
+        if choice == 'last':
+            return str(self.folder / self.last_name)
+        best = sorted(self.folder.glob(self.best_pattern), key=_number)
+        if best:
+            return str(best[-1])
+        return f'$(ls -v {self.folder / self.best_pattern} | tail -n 1)'
+
+    def exported_file(self, choice: str) -> str:
+        """Path of the exported backbone."""
+        name = 'backbone' if choice == 'last' else f'backbone_{choice}'
+        return str(self.folder / f'{name}.pth')
+
+    def test_folder(self, choice: str) -> Path:
+        """Work dir of a test."""
+        return self.folder / ('test' if choice == 'last'
+                              else f'test_{choice}')
+
+
+def write_runs(file: Path, runs: Iterable[Run], **more: Any) -> None:
+    """Write runs as json.
+
+    Args:
+        file: The file to (over)write.
+        runs: The runs, each after those that it starts from.
+        more: Plain data to be written with them.
+    """
+    plain = []
+    for run in runs:
+        content = {key.name: getattr(run, key.name)
+                   for key in dataclasses.fields(run)}
+        content['folder'] = str(run.folder)
+        content['sources'] = [
+            dict(where=where, run=source.run.key, choice=source.choice,
+                 exported=source.exported)
+            for where, source in run.sources.items()]
+        plain.append(dict(key=run.key, **content))
+    write_json(file, dict(runs=plain, **more))
+
+
+def read_runs(file: Path) -> tuple[dict[str, Run], dict]:
+    """Read what :func:`write_runs` wrote.
+
+    Returns:
+        The runs by their key, and all that is written with them.
+    """
+    content = json.loads(Path(file).read_text(encoding='utf-8'))
+    runs: dict[str, Run] = {}
+    for plain in content.pop('runs'):
+        key = plain.pop('key')
+        plain.update(
+            folder=Path(plain['folder']),
+            settings=tuple(plain['settings']),
+            sources={tuple(source['where']): Source(
+                runs[source['run']], source['choice'], source['exported'])
+                     for source in plain['sources']})
+        runs[key] = Run(**plain)
+    return runs, content
+
+
+def _number(path: Path) -> int:
+    """Epoch or iteration of a best checkpoint: a later one is better."""
+    number = _NUMBER.search(path.name)
+    return int(number[1]) if number else 0

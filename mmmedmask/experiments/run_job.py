@@ -1,0 +1,302 @@
+"""Do one run of a plan: what each job of the engine starts.
+
+    python -m mmmedmask.experiments.run_job PLAN.json CONFIG-DIGEST/seed0
+
+A step that has ended is noted in the run's manifest before the next begins.
+After a kill at any point, the step that was not noted is done again, and a
+training goes on from its last whole checkpoint.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mmmedmask.experiments.commands import Step, run_steps, shell_line
+from mmmedmask.experiments.engine import reserve_gpus
+from mmmedmask.experiments.environment import describe_environment
+from mmmedmask.experiments.fingerprints import DataFingerprints
+from mmmedmask.experiments.manifest import (
+    MANIFEST_FILE,
+    changed_data,
+    load_checked_manifest,
+    lock_run,
+    new_manifest,
+    note_holder,
+    now,
+    read_manifest,
+)
+from mmmedmask.experiments.run import DONE_FILE, Run, read_runs
+from mmmedmask.experiments.run_files import (
+    last_log_folder,
+    mend_checkpoints,
+    read_load_checks,
+    read_metrics,
+    tail_of,
+)
+from mmmedmask.util.atomic_files import write_json
+
+#: Lines of its log that a failed step shows.
+TAIL_LINES = 25
+#: Seconds that a stopped step has to end, before it is told harder.
+GRACE_SECONDS = 20.0
+#: Does a step of a run. It gets environment variables for its commands, and
+#: descriptors of locks that they have to inherit.
+StartStep = Callable[[Run, Step, Mapping[str, str], Sequence[int]], None]
+
+
+class StepFailedError(RuntimeError):
+    """A step of a run failed; the message has the end of its log."""
+
+
+def start_command(run: Run, step: Step, environment: Mapping[str, str],
+                  locks: Sequence[int]) -> None:
+    """Do a step as the command that a user would give.
+
+    It has a session of its own, so that Ctrl-C reaches it through us alone.
+    It inherits the locks: if this process is killed, the command goes on,
+    and whoever comes next waits for it.
+
+    Args:
+        run: The run.
+        step: One of its steps.
+        environment: Variables for the command.
+        locks: Descriptors that it inherits; the first is that of the run.
+
+    Raises:
+        StepFailedError: If it fails.
+    """
+    log = run.folder / f'{step.name}.log'
+    # dist_train.sh looks for torchrun.
+    path = os.pathsep.join([str(Path(sys.executable).parent),
+                            os.environ.get('PATH', '')])
+    command = list(step.command)
+    if command[0] == 'python':
+        command[0] = sys.executable
+    with log.open('a', encoding='utf-8') as stream:
+        stream.write(f'\n{now()} $ {shell_line(step.command)}\n')
+        stream.flush()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'PATH': path, **environment},
+            pass_fds=tuple(locks),
+            start_new_session=True)
+        try:
+            note_holder(locks[0], f'process {process.pid} ({step.name} of '
+                        f'{run.title})')
+            status = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+    if status != 0:
+        raise StepFailedError(
+            f'{step.name} ended with status {status}. The end of {log}:\n'
+            f'{tail_of(log, TAIL_LINES)}')
+
+
+def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
+           start: StartStep = start_command, drawn: bool = False) -> dict:
+    """Do what is left of a run, and note that it is done.
+
+    Args:
+        run: The run.
+        folder: Folder of the engine.
+        data_root: Folder in the place of ``data/``.
+        tools: Folder of ``train.py`` and the others.
+        start: Does a step.
+        drawn: Whether the data are drawn, so that they have no fingerprint.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        StepFailedError: If a step fails.
+        ValueError: If the folder has a run of something else, or the data
+            have changed meanwhile.
+    """
+    def waiting(holder: str) -> None:
+        _say(f'{run.title}: waiting for {holder}')
+
+    with lock_run(run.folder, waiting) as lock:
+        (run.folder / DONE_FILE).unlink(missing_ok=True)
+        fingerprints = None if drawn else DataFingerprints(data_root)
+        manifest = load_checked_manifest(run, fingerprints)
+        if manifest is None:
+            data = fingerprints.of_run(run) if fingerprints else {}
+            manifest = new_manifest(run, data_root, data)
+        if open_steps(run, manifest, tools) or manifest['status'] != 'done':
+            with reserve_gpus(run.gpus, folder) as (environment, gpu_locks):
+                _do_steps(run, manifest, tools, lambda step: start(
+                    run, step, environment, (lock, *gpu_locks)),
+                    None if drawn else DataFingerprints(data_root))
+        write_json(run.folder / DONE_FILE, dict(
+            id=manifest['id'], digest=run.digest,
+            results=manifest['results']))
+        return manifest
+
+
+def open_steps(run: Run, manifest: Mapping, tools: str | Path) -> list[Step]:
+    """Steps that are not done, in their order.
+
+    Returns:
+        The steps.
+    """
+    ended = {name for name, step in manifest['steps'].items()
+             if step.get('ended')}
+    return [step for step in run_steps(run, tools)
+            if step.name not in ended or step.kind == 'export'
+            and not Path(run.exported_file(step.choice)).is_file()]
+
+
+def _do_steps(run: Run, manifest: dict, tools: str | Path,
+              start: Callable[[Step], None],
+              fingerprints: DataFingerprints | None) -> None:
+    manifest['starts'].append(dict(
+        time=now(), command=' '.join(sys.argv), **describe_environment()))
+    manifest['users'] = sorted({*manifest['users'], *run.users})
+    manifest['sources'] = [
+        dict(run=source.run.key, choice=source.choice,
+             exported=source.exported,
+             id=read_manifest(source.run.folder)['id'])
+        for source in run.sources.values()]
+    try:
+        # The name of a best checkpoint is known after training.
+        while steps := open_steps(run, manifest, tools):
+            _do_step(run, steps[0], manifest, start)
+        if fingerprints is not None:
+            manifest['data_changed'] = changed_data(
+                manifest, fingerprints.of_run(run))
+        if manifest['data_changed']:
+            raise ValueError(
+                'the data have changed while it ran: '
+                f'{", ".join(manifest["data_changed"])}. Delete '
+                f'{run.folder}, and run it again')
+    except BaseException as error:
+        failed = isinstance(error, Exception)
+        _save(run, manifest, status='failed' if failed else 'interrupted',
+              error=str(error) if failed else None)
+        raise
+    _save(run, manifest, status='done', error=None)
+    _say(f'{run.title}: done in {manifest["seconds"]:.0f} s'
+         f'{_describe(manifest)}')
+
+
+def _do_step(run: Run, step: Step, manifest: dict,
+             start: Callable[[Step], None]) -> None:
+    _say(f'{run.title}: {step.name} ({run.users[0]})')
+    before = manifest['steps'].get(step.name, {})
+    note = dict(
+        command=shell_line(step.command),
+        started=before.get('started') or now(),
+        tries=before.get('tries', 0) + 1,
+        seconds=before.get('seconds', 0.0))
+    manifest['steps'][step.name] = note
+    _save(run, manifest, status='running', error=None)
+    if step.kind == 'train':
+        mended = mend_checkpoints(run.folder)
+        if mended:
+            _say(f'{run.title}: {mended}')
+    else:
+        _need_checkpoint(run, step.choice)
+    tests = run.test_folder(step.choice)
+    last_test = last_log_folder(tests) if step.kind == 'test' else ''
+    begin, spent = time.monotonic(), note['seconds']
+    try:
+        start(step)
+    finally:
+        note['seconds'] = round(spent + time.monotonic() - begin, 3)
+    if step.kind == 'train':
+        _need_checkpoint(run, 'last')
+        manifest['load_checks'] = read_load_checks(run.folder)
+    elif step.kind == 'test':
+        manifest['results'][step.choice] = read_metrics(tests, last_test)
+    note['ended'] = now()
+    _save(run, manifest)
+
+
+def _save(run: Run, manifest: dict, **changes) -> None:
+    manifest.update(changes)
+    manifest['seconds'] = round(sum(
+        step['seconds'] for step in manifest['steps'].values()), 3)
+    write_json(run.folder / MANIFEST_FILE, manifest)
+
+
+def _need_checkpoint(run: Run, choice: str) -> None:
+    file = Path(run.checkpoint(choice))
+    if file.is_file():
+        return
+    if not (run.folder / 'last_checkpoint').is_file():
+        raise StepFailedError(
+            f'{run.folder} has no checkpoint any more: delete the folder to '
+            'train the run again')
+    raise StepFailedError(
+        f'the training in {run.folder} has ended without its {choice} '
+        f'checkpoint ({file.name})')
+
+
+def _describe(manifest: Mapping) -> str:
+    """What the load check said and what the tests gave, in a few words."""
+    parts = [f'{check["percent"]:g} % loaded'
+             for check in manifest['load_checks'] if 'percent' in check]
+    for results in manifest['results'].values():
+        parts += [f'{name} {float(value):.4g}'
+                  for name, value in list(results.items())[:3]]
+    return f' ({", ".join(parts)})' if parts else ''
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a command and what it has started."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        # Somebody may be in a hurry, and interrupt once more.
+        with contextlib.suppress(subprocess.TimeoutExpired,
+                                 KeyboardInterrupt):
+            process.wait(GRACE_SECONDS)
+            return
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f'{text}\n')
+    sys.stderr.flush()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do a run.
+
+    Args:
+        argv: The plan's file, and the key of the run.
+
+    Returns:
+        The exit status.
+    """
+    file, key = sys.argv[1:] if argv is None else argv
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    runs, plan = read_runs(Path(file))
+    os.chdir(plan['working_folder'])
+    try:
+        do_run(runs[key], Path(plan['folder']), plan['data_root'],
+               plan['tools'])
+    except (StepFailedError, OSError, ValueError, RuntimeError) as error:
+        _say(f'FAILED {runs[key].title}: {error}')
+        return 1
+    except KeyboardInterrupt:
+        _say(f'{runs[key].title}: stopped')
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Steps of runs in forks of this process, which has imported all libraries."""
+
+import functools
+import importlib
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+from processes import run_forked
+
+from mmmedmask.experiments.engine import ENGINE_LOCK
+from mmmedmask.experiments.manifest import note_holder
+from mmmedmask.experiments.run_job import StepFailedError
+from mmmedmask.setup_env import register_all_modules
+
+
+@functools.cache
+def import_libraries():
+    """Import here, once, what every fork needs."""
+    register_all_modules()
+    for package in ('datasets', 'engine', 'evaluation', 'models',
+                    'visualization'):
+        importlib.import_module(f'mmpretrain.{package}')
+
+
+def fork_step(run, step, environment, locks):
+    """Start a tool without a new interpreter."""
+    import_libraries()
+    log = run.folder / f'{step.name}.log'
+
+    def work():
+        os.setsid()
+        _close_engine_lock()
+        note_holder(locks[0], f'process {os.getpid()}')
+        # It stays open: whoever ends this process flushes it.
+        sys.stdout = sys.stderr = log.open('a')
+        for number in (1, 2):
+            os.dup2(sys.stdout.fileno(), number)
+        sys.argv = list(step.command[1:])
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        try:
+            runpy.run_path(step.command[1], run_name='__main__')
+        except SystemExit as error:
+            return int(bool(error.code))
+
+    status, = run_forked(work)
+    if status:
+        raise StepFailedError(f'{step.name} ended with {status}: '
+                              f'{log.read_text()}')
+
+
+def _close_engine_lock():
+    """A command of its own does not inherit it, but a fork does."""
+    for link in Path('/proc/self/fd').iterdir():
+        if os.path.realpath(link).endswith(ENGINE_LOCK):
+            os.close(int(link.name))

@@ -1,0 +1,362 @@
+"""Configs on folds: who trains on whom, and what starts from what."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import call
+from forked_steps import fork_step
+from mmengine.config import Config
+from tiny_folds import write_stages
+
+from mmmedmask.evaluation.patient_predictions import read_patients
+from mmmedmask.experiments import execute as execute_module
+from mmmedmask.experiments.chain import resolve_chain
+from mmmedmask.experiments.cross_validation import ad_hoc_recipe
+from mmmedmask.experiments.execute import execute_here, find_failures
+from mmmedmask.experiments.folds import (
+    draw_cohort_folds,
+    find_folds,
+    fold_options,
+)
+from mmmedmask.experiments.manifest import read_manifest
+from mmmedmask.experiments.plan import Axis, plan_runs, settings_digest
+from mmmedmask.experiments.preflight import find_problems
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+CONFIGS = Path(__file__).parents[2] / 'configs/gimp'
+GROUPMSA = CONFIGS / 'groupmsa_1xb16-coslr-70e_tcga-nsclc.py'
+PRETRAIN = CONFIGS / (
+    'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py')
+FINETUNE = CONFIGS / (
+    'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py')
+ROW = CONFIGS / 'ablations'
+MPM_ONLY = [
+    GROUPMSA,
+    ROW / 'gimp_mpm-only_nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py',
+    ROW / ('gimp_mpm-only_groupmsa-nystrom_1xb8-coslr-70e-finetune_'
+           'tcga-nsclc.py')]
+PARTS = ('data_preprocessor', 'aggregator', 'gene_encoder')
+
+
+@pytest.fixture(scope='module')
+def drawn(tmp_path_factory):
+    """Configs of two stages, their cohort and its folds, in one folder."""
+    folder = tmp_path_factory.mktemp('stages')
+    draw_cohort_folds(write_stages(folder)[0], None, folder / 'splits', 3)
+    return folder
+
+
+@pytest.fixture
+def stages(drawn):
+    return [drawn / 'genes.py', drawn / 'both.py']
+
+
+def make_plan(folder, configs, folds, seeds=(None, ), **options):
+    recipe = ad_hoc_recipe(configs, **options)
+    return plan_runs([(recipe, recipe.rows)], 'paper', folder, seeds=seeds,
+                     folds={recipe.name: folds})
+
+
+def split_of(path):
+    with open(path, newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    return {name: {row[name] for row in rows if row[name]}
+            for name in ('train', 'val', 'test')}
+
+
+@pytest.mark.slow
+def test_stages_of_a_fold(drawn, stages, tmp_path, monkeypatch):
+    folds = find_folds(drawn / 'splits')
+    plan = make_plan(tmp_path / 'runs', stages, {1: folds[1]})
+    genes, both = plan.runs
+    # Ended before the third epoch of the first stage.
+    monkeypatch.setenv('TINY_STOP_BEFORE', '2')
+    assert execute_here(plan, TOOLS, fork_step) == 1
+    monkeypatch.delenv('TINY_STOP_BEFORE')
+    assert execute_here(plan, TOOLS, fork_step) == 0
+    assert find_failures(plan) == {}
+    epochs = [(run.folder / 'epochs.txt').read_text().split()
+              for run in plan.runs]
+    assert epochs == [['0', '1', '2'], ['0', '1', '2']]
+    names = split_of(folds[1])
+    for run in plan.runs:
+        cases = set((run.folder / 'cases.txt').read_text().split())
+        assert cases == names['train'] | names['val']
+        assert not cases & names['test']
+
+    file, = (both.folder / 'test_best').glob('*/patients.csv')
+    table = read_patients(file)
+    assert set(table.case_ids) == names['test']
+    assert set(table.modalities) == {'slides+genes'}
+    results = read_manifest(both.folder)['results']['best']
+    assert np.mean(table.scores.argmax(axis=1) == table.labels
+                   ) == results['slide/accuracy']
+    # The first stage hands on its last, as its config does by itself, and
+    # the second one has its frozen gene encoder and scale.
+    source, = both.sources.values()
+    assert source.file().endswith('epoch_3.pth')
+    first, second = (torch.load(file, weights_only=False)['state_dict']
+                     for file in (source.file(), both.checkpoint('best')))
+    compared = [name for name in first if name.startswith('gene_encoder.')]
+    assert len(compared) > 2
+    for name in compared:
+        assert torch.equal(first[name], second[name]), name
+
+    # Other settings are another folder; another split is refused.
+    other = make_plan(tmp_path / 'runs', stages, {1: folds[1]}, options={
+        '1:optim_wrapper.optimizer.lr': .5})
+    assert not {run.folder for run in other.runs} & {
+        run.folder for run in plan.runs}
+    problem, _ = find_problems(
+        make_plan(tmp_path / 'runs', stages, {1: folds[2]}))
+    assert 'other data: ' in problem
+    assert 'splits_2.csv' in problem
+
+
+@pytest.mark.slow
+def test_command(drawn, tmp_path, monkeypatch):
+    """Draw, run each fold by itself, then make the table of all."""
+    monkeypatch.setattr(
+        execute_module, 'execute_plan', lambda plan, tools, *rest:
+        execute_here(plan, tools, fork_step))
+    config, folds, out = drawn / 'genes.py', tmp_path / 'splits', \
+        tmp_path / 'out'
+    arguments = (config, '--folds', folds, '--work-dir', out,
+                 '--cfg-options', 'train_cfg.max_epochs=1',
+                 '1:optim_wrapper.optimizer.lr=0.02')
+
+    def command(*more, status=0):
+        return call('cross_validate.py', *arguments, *more, status=status)
+
+    command('--draw', 3, '--select', 0, 2)
+    assert not list(out.glob('*/*_fold1'))
+    lines = command().splitlines()
+    table = [line for line in lines if line.startswith('|')]
+    assert [line.split('|')[1].strip() for line in table[2:]] == [
+        'fold 0', 'fold 1', 'fold 2', 'mean ± sd', 'pooled']
+    assert '| pooled | 24 |' in table[-1]
+    assert (out / 'results.md').read_text() == '\n'.join(table) + '\n'
+    assert len(read_patients(out / 'patients.csv').case_ids) == 24
+    with open(out / 'results.csv', newline='') as stream:
+        rows = {row['run']: row for row in csv.DictReader(stream)}
+    accuracies = [float(rows[f'fold {fold}']['accuracy'])
+                  for fold in range(3)]
+    assert float(rows['mean']['accuracy']) == pytest.approx(
+        np.mean(accuracies))
+    assert float(rows['sd']['accuracy']) == pytest.approx(
+        np.std(accuracies, ddof=1))
+    # All folds have eight patients: the pooled accuracy is the mean, too.
+    assert float(rows['pooled']['accuracy']) == pytest.approx(
+        np.mean(accuracies))
+    assert (float(rows['pooled low']['auc']) < float(rows['pooled']['auc'])
+            < float(rows['pooled high']['auc']))
+    # Such a folder is what is compared with another one.
+    assert '24 patients' in call('analysis_tools/compare_predictions.py',
+                                 out, out)
+    # The folds that are there stay.
+    assert 'has other splits already' in command(
+        '--draw', 3, '--draw-seed', 5, status=1)
+    assert 'the folds [7] are not among' in command('--select', 7, status=1)
+    assert "pretrained=['b.pth'] is what no" in command(
+        '--pretrained', 'b.pth', status=1)
+    alone = call('cross_validate.py', drawn / 'both.py', *arguments[1:-3],
+                 status=1)
+    assert 'both.py starts from' in alone
+    assert 'allowed: --pretrained missing.pth' in alone
+
+
+def test_seeds_and_folds_have_their_runs(drawn, stages, tmp_path):
+    folds = find_folds(drawn / 'splits')
+    plan = make_plan(tmp_path, stages[:1], folds, seeds=(3, 4))
+    assert plan.axes['genes_folds'][:2] == (Axis(3, 0), Axis(3, 1))
+    run = plan.runs[3]
+    assert (run.seed, run.fold) == (4, 0)
+    assert run.folder.name == 'seed4_fold0'
+    assert 'randomness.seed=4' in run.settings
+    for loader in ('train', 'val', 'test'):
+        assert f'{loader}_dataloader.dataset.split_file={folds[0]}' in \
+            run.settings
+    own, = make_plan(tmp_path, stages[:1], {0: folds[0]}).runs
+    assert own.folder.name == 'own_seed_fold0'
+    assert not any('seed' in setting for setting in own.settings)
+
+
+def test_same_config_twice_and_options_of_a_stage(stages):
+    recipe = ad_hoc_recipe([stages[0]] * 2, {
+        'train_cfg.max_epochs': 9, '2:train_cfg.max_epochs': 7})
+    chosen = recipe.rows[0].stages
+    assert [(name, stage.checkpoint, dict(stage.options))
+            for name, stage in chosen.items()] == [
+        ('genes', 'last', {'train_cfg.max_epochs': 9}),
+        ('genes_2', 'best', {'train_cfg.max_epochs': 7})]
+    with pytest.raises(ValueError, match="for stage '3', stages are 1 to 1"):
+        ad_hoc_recipe(stages[:1], {'3:train_cfg.max_epochs': 1})
+
+
+def changed(config, **values):
+    config = Config.fromfile(config)
+    config.merge_from_dict(
+        {key.replace('__', '.'): value for key, value in values.items()})
+    return config
+
+
+@pytest.mark.parametrize(('values', 'message'), [
+    (dict(train_dataloader__dataset__split=None),
+     "train_dataloader.dataset .* must have split='train'.*, got None"),
+    (dict(val_dataloader__dataset__split='test'),
+     "val_dataloader.dataset .* must have split='val' .*, got 'test'"),
+    (dict(test_dataloader__dataset__split='val'),
+     "test_dataloader.dataset .* must have split='test' .*, got 'val'"),
+    (dict(custom_hooks=[dict(type='Probe', data=dict(
+        type='mmmedmask.SlideOmicDataset', split='test'))]),
+     "custom_hooks.0.data .* must have split='train' or 'val', got 'test'"),
+])
+def test_data_sets_that_would_leak(stages, values, message):
+    with pytest.raises(ValueError, match=message):
+        fold_options(changed(stages[0], **values), '/splits_0.csv')
+
+
+def test_configs_that_do_not_fit(stages, tiny_classification, tmp_path):
+    with pytest.raises(ValueError, match='has no SlideOmicDataset'):
+        fold_options(Config.fromfile(tiny_classification), '/splits_0.csv')
+    config = tmp_path / 'untested.py'
+    config.write_text(f"_base_ = {str(stages[0])!r}\ntest_evaluator = None\n")
+    with pytest.raises(ValueError, match='nothing to test: .*test_evaluator'):
+        make_plan(tmp_path, [config], {0: tmp_path / 'splits_0.csv'})
+    with pytest.raises(FileNotFoundError, match='has no splits_0.csv'):
+        find_folds(tmp_path)
+
+
+# --------------------------------------------------------------- the stages
+
+
+def sources_of(*paths, pretrained=(), **changes):
+    """By part of the last stage, the number of the stage it is from."""
+    last = f'{len(paths)}:'
+    recipe = ad_hoc_recipe(
+        paths, {last + key: value for key, value in changes.items()},
+        pretrained=pretrained)
+    chain = resolve_chain(recipe, recipe.rows[0], 'paper')
+    names = [stage.name for stage in chain]
+    return {where[1] if where[0] == 'model' else where[0]: names.index(name)
+            for where, name in chain[-1].sources.items()}
+
+
+@pytest.mark.parametrize(('paths', 'genes', 'slides'), [
+    ((GROUPMSA, PRETRAIN, FINETUNE), 1, 1),
+    # Table 2, rows 3 and 4: two checkpoints.
+    (MPM_ONLY, 0, 1),
+    ((GROUPMSA,
+      ROW / ('gimp_triplets-only_nystrom_1xb16-coslr-100e-pretrain_'
+             'tcga-nsclc.py'),
+      ROW / ('gimp_triplets-only_groupmsa-nystrom_1xb8-coslr-70e-finetune_'
+             'tcga-nsclc.py')), 0, 1),
+    # A pre-training of another name comes right before.
+    ((GROUPMSA, ROW / (
+        'gimp_infonce_groupmsa-nystrom_1xb16-coslr-100e-pretrain_'
+        'tcga-nsclc.py'), FINETUNE), 1, 1),
+])
+def test_every_row_of_table_2_finds_its_checkpoints(paths, genes, slides):
+    assert sources_of(*paths) == dict(zip(
+        PARTS, (genes, slides, genes), strict=True))
+
+
+def test_load_from_counts_as_well():
+    assert sources_of(
+        GROUPMSA, PRETRAIN, FINETUNE, load_from='work_dirs/'
+        'groupmsa_1xb16-coslr-70e_tcga-nsclc/epoch_1.pth')['load_from'] == 0
+    assert sources_of(GROUPMSA, GROUPMSA, load_from='') == dict(load_from=0)
+
+
+def test_first_stage_must_not_start_from_the_cohort():
+    """Else every fold starts from what has learned from its test patients."""
+    with pytest.raises(ValueError, match=(
+            r"finetune_tcga-nsclc.py starts from 'work_dirs/gimp_.*pretrain"
+            r"_tcga-nsclc/epoch_100.pth' \(model.*which no earlier stage "
+            r"makes: .* test split .* --pretrained work_dirs/gimp_")):
+        sources_of(FINETUNE)
+    for file in ('w/a.pth', 'https://example.org/a.pth'):
+        with pytest.raises(ValueError, match=rf"'{file}' \(load_from\), whic"):
+            sources_of(GROUPMSA, load_from=file)
+        assert sources_of(GROUPMSA, load_from=file, pretrained=[file]) == {}
+    with pytest.raises(ValueError, match=r"pretrained=\['b.pth'\] is what no "
+                       r"stage starts from; .*\['w/a.pth'\]"):
+        sources_of(GROUPMSA, load_from='w/a.pth',
+                   pretrained=['b.pth', 'w/a.pth'])
+
+
+def test_later_stages_take_nothing_that_is_not_clear():
+    unknown = {'model.aggregator.init_cfg.checkpoint': 'elsewhere/a.pth'}
+    # One is of the stage before by its name, so the other is not.
+    with pytest.raises(ValueError, match="starts from 'elsewhere/a.pth'"):
+        sources_of(GROUPMSA, PRETRAIN, FINETUNE, **unknown)
+    assert sources_of(GROUPMSA, PRETRAIN, FINETUNE, **unknown,
+                      pretrained=['elsewhere/a.pth']) == dict(
+                          data_preprocessor=1, gene_encoder=1)
+    with pytest.raises(ValueError, match="'elsewhere/a.pth' and 'work_dirs"):
+        sources_of(GROUPMSA, GROUPMSA, FINETUNE, **unknown)
+
+
+def test_stage_that_nothing_starts_from():
+    with pytest.raises(ValueError, match='no later stage starts from what '
+                       '.*tcga-nsclc.py makes: .* takes no checkpoint of it'):
+        sources_of(GROUPMSA, GROUPMSA)
+
+
+def test_two_checkpoints_are_those_of_the_fold(drawn, tmp_path):
+    plan = make_plan(tmp_path, MPM_ONLY, find_folds(drawn / 'splits', [1, 2]))
+    groupmsa, pretrain, finetune = plan.runs[3:]
+    assert {where[1]: source.run for where, source in
+            finetune.sources.items()} == dict(
+                zip(PARTS, (groupmsa, pretrain, groupmsa), strict=True))
+    assert {run.fold for run in plan.runs[3:]} == {2}
+
+
+def test_what_makes_a_stage_another(drawn, tmp_path):
+    """A corrected table does, the project's place does not."""
+
+    def digest(root):
+        config = Config.fromfile(drawn / 'both.py')
+        for loader in ('train', 'val', 'test'):
+            config[f'{loader}_dataloader'].dataset.update(
+                data_root=str(root / 'data'),
+                split_file=str(root / 'splits/splits_0.csv'))
+        return settings_digest(config, {
+            ('model', 'gene_encoder', 'init_cfg', 'checkpoint'): 'genes'},
+            'paper', 1, Axis(None, 0))
+
+    moved = tmp_path / 'moved'
+    shutil.copytree(drawn, moved)
+    first = digest(drawn)
+    assert digest(moved) == first
+    for name in ('data/cohort.csv', 'data/expression.tsv'):
+        content = (moved / name).read_bytes()
+        (moved / name).write_bytes(content + b'\n')
+        assert digest(moved) != first, name
+        (moved / name).write_bytes(content)
+    assert digest(moved) == first
+    slide = next((moved / 'data/features').rglob('*.h5'))
+    (slide.parent / '.a.h5.part').touch()
+    (slide.parent / 'notes.csv').touch()
+    assert digest(moved) == first
+    slide.write_bytes(slide.read_bytes() + b'0')
+    assert digest(moved) != first
+
+
+def test_checkpoint_of_other_data_counts_by_its_content(drawn, tmp_path):
+    file = tmp_path / 'other.pth'
+    config = Config.fromfile(drawn / 'genes.py')
+    config.load_from = str(file)
+    digests = []
+    for content in (b'a', b'b', b'a'):
+        file.write_bytes(content)
+        # Files may be written within the clock's grain.
+        os.utime(file, ns=(len(digests) + 1, len(digests) + 1))
+        digests.append(settings_digest(config, {}, 'paper', 1,
+                                       Axis(None, 0)))
+    assert digests[0] == digests[2] != digests[1]

@@ -1,0 +1,313 @@
+"""Snakemake runs a plan, here and on a cluster, and survives kills.
+
+Engines are processes that are forked from this one, which has imported
+Snakemake; jobs and their tools are real processes.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import call, run
+
+from mmmedmask.experiments import engine
+from mmmedmask.experiments.engine import (
+    EngineBusyError,
+    EngineMissingError,
+    lock_folder,
+    require_snakemake,
+    reserve_gpus,
+    run_snakemake,
+)
+from mmmedmask.experiments.execute import execute_plan, find_failures
+from mmmedmask.experiments.manifest import read_manifest, read_quietly
+
+pytest.importorskip('snakemake.cli')
+FORK = multiprocessing.get_context('fork')
+# Stands for a cluster: it starts the script, and says a number.
+SBATCH = '''#!/bin/sh
+echo "$@" >> {folder}/submitted
+setsid sh "$2" > {folder}/job_$$.log 2>&1 &
+echo $$
+'''
+
+
+def start(place, plan, **options):
+    """Start an engine as a process."""
+    process = FORK.Process(target=lambda: sys.exit(
+        execute_plan(plan, place.tools, **options)))
+    process.start()
+    return process
+
+
+def wait_for(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, 'waited in vain'
+        assert process.is_alive(), 'the engine has ended'
+        time.sleep(.005)
+
+
+def test_runs_go_side_by_side_and_once(place, undisturbed, monkeypatch):
+    plan = place.plan((0, 1), ('ours', 'scratch'))
+    before = len(place.tools_called())
+    monkeypatch.setenv('TINY_SLEEP', '.3')
+    process = start(place, plan, cores=2)
+
+    def running():
+        return [one for one in plan.runs if (read_quietly(one) or {}).get(
+            'status') == 'running']
+
+    wait_for(lambda: len(running()) == 2, process)
+    # What starts from another run does not begin before that is done.
+    assert plan.runs[1] not in running()
+    monkeypatch.setenv('TINY_SLEEP', '0')
+    process.join()
+    assert process.exitcode == 0
+    assert find_failures(plan) == {}
+    assert sorted(place.tools_called()[before:]) == sorted([
+        'train.py', 'export_backbone.py', 'train.py', 'test.py', 'train.py',
+        'test.py'] * 2)
+    assert place.results(plan)[:2] == undisturbed[0]
+    # Nothing is done again, and more seeds are added.
+    assert execute_plan(place.plan((0, ), ('ours', )), place.tools) == 0
+    assert len(place.tools_called()) == before + 12
+
+
+def test_a_failure_does_not_stop_the_others(place, monkeypatch, capfd):
+    monkeypatch.setenv('TINY_FAIL', 'tiny_pretrain')
+    plan = place.plan((0, ), ('ours', 'scratch'))
+    assert execute_plan(plan, place.tools) == 1
+    assert [one.name for one in find_failures(plan)] == [
+        'tiny_pretrain', 'tiny_downstream']
+    assert read_manifest(plan.runs[2].folder)['status'] == 'done'
+    output = capfd.readouterr().err
+    assert 'CUDA error: the cat is on the keyboard' in output
+    monkeypatch.delenv('TINY_FAIL')
+    assert execute_plan(plan, place.tools) == 0
+    assert find_failures(plan) == {}
+
+
+def children(pid):
+    """Process ids of a process and of all that it has started."""
+    parents = {}
+    for folder in Path('/proc').glob('[0-9]*'):
+        with contextlib.suppress(OSError):
+            fields = (folder / 'stat').read_text().rpartition(')')[2].split()
+            parents[int(folder.name)] = int(fields[1])
+    pids = [pid]
+    for one in pids:
+        pids += [child for child, parent in parents.items() if parent == one]
+    return pids
+
+
+def job_of(plan, process):
+    """The process of the job that runs, and those of its commands."""
+    for pid in children(process.pid)[1:]:
+        with contextlib.suppress(OSError):
+            words = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')
+            if b'mmmedmask.experiments.run_job' in words:
+                return children(pid)
+    return []
+
+
+MOMENTS = {
+    'first epoch': lambda pretrain, downstream:
+        (pretrain.folder / 'train.log').is_file(),
+    'second epoch': lambda pretrain, downstream:
+        (pretrain.folder / 'epoch_1.pth').is_file(),
+    'export': lambda pretrain, downstream:
+        (pretrain.folder / 'export.log').is_file(),
+    'downstream': lambda pretrain, downstream:
+        (downstream.folder / 'epoch_1.pth').is_file(),
+    'test': lambda pretrain, downstream:
+        (downstream.folder / 'test.log').is_file(),
+}
+VICTIMS = ('engine', 'job', 'job and command', 'all')
+# The others take a minute.
+USUAL = {('engine', 'first epoch'), ('engine', 'test'),
+         ('job', 'second epoch'), ('job and command', 'downstream'),
+         ('all', 'second epoch'), ('all', 'export'), ('all', 'test')}
+
+
+@pytest.mark.parametrize(('victim', 'moment'), [
+    pytest.param(victim, moment, marks=[] if (victim, moment) in USUAL
+                 else pytest.mark.slow_recipes)
+    for victim in VICTIMS for moment in MOMENTS])
+def test_a_kill_at_any_step_changes_nothing(place, undisturbed, victim,
+                                            moment, monkeypatch):
+    results, table = undisturbed
+    before = len(place.tools_called())
+    plan = place.plan()
+    monkeypatch.setenv('TINY_SLEEP', '.2')
+    process = start(place, plan)
+    wait_for(lambda: MOMENTS[moment](*plan.runs), process)
+    job = job_of(plan, process)
+    victims = {'engine': [process.pid], 'job': job[:1],
+               'job and command': job, 'all': [process.pid, *job]}[victim]
+    assert victims
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.join()
+    # A command that goes on is waited for, and never started twice.
+    monkeypatch.setenv('TINY_SLEEP', '0')
+    assert execute_plan(plan, place.tools) == 0
+    assert find_failures(plan) == {}
+    assert place.results(plan) == results
+    assert place.table(plan) == table
+    called = place.tools_called()[before:]
+    assert called.count('train.py') in (2, 3)
+    assert called.count('test.py') in (1, 2)
+    if victim == 'all' and moment == 'second epoch':
+        step = read_manifest(plan.runs[0].folder)['steps']['train']
+        assert step['tries'] == 2
+        assert b'epoch_0' not in b''.join(
+            path.read_bytes() for path in plan.runs[0].folder.glob('*.log'))
+
+
+def test_ctrl_c_stops_engine_and_jobs(place, monkeypatch):
+    monkeypatch.setenv('TINY_SLEEP', '30')
+    plan = place.plan()
+
+    def interrupted():
+        os.setpgrp()
+        sys.exit(execute_plan(plan, place.tools))
+
+    process = FORK.Process(target=interrupted)
+    process.start()
+    wait_for(lambda: place.tools_called(), process)
+    job = job_of(plan, process)
+    time.sleep(.1)
+    os.killpg(process.pid, signal.SIGINT)
+    process.join(20)
+    assert process.exitcode == 130
+    assert read_manifest(plan.runs[0].folder)['status'] == 'interrupted'
+    assert not any(Path(f'/proc/{pid}').exists() for pid in job)
+
+
+def test_one_engine_at_a_time_works_in_a_folder(place, capsys, monkeypatch):
+    plan = place.plan()
+    plan.folder.mkdir()
+    # What a killed engine of Snakemake leaves.
+    locks = plan.folder / '.snakemake' / 'locks'
+    locks.mkdir(parents=True)
+    for kind in ('input', 'output'):
+        (locks / f'0.{kind}.lock').write_text(f'{plan.runs[0].key}/done.json')
+    with lock_folder(plan.folder):
+        monkeypatch.setattr(engine.os, 'getpid', lambda: 0)
+        with pytest.raises(EngineBusyError, match=r'process \d+ on .* works '
+                           'in .*runs: wait until it ends, or choose'):
+            execute_plan(plan, place.tools)
+    assert execute_plan(plan, place.tools) == 0
+
+
+def test_a_cluster_runs_the_jobs(place, undisturbed, tmp_path, capfd):
+    pytest.importorskip('snakemake_executor_plugin_cluster_generic')
+    sbatch = tmp_path / 'bin' / 'sbatch'
+    sbatch.parent.mkdir()
+    sbatch.write_text(SBATCH.format(folder=tmp_path))
+    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
+    plan = place.plan((0, ), ('ours', 'scratch'))
+    status = execute_plan(
+        plan, place.tools, executor='cluster-generic', jobs=2, options=[
+            '--cluster-generic-submit-cmd',
+            f'{sbatch} --gpus={{resources.gpus}}',
+            '--seconds-between-status-checks', '0'])
+    assert status == 0, capfd.readouterr().err
+    assert find_failures(plan) == {}
+    assert place.results(plan)[:2] == undisturbed[0]
+    submitted = (tmp_path / 'submitted').read_text().splitlines()
+    assert len(submitted) == len(plan.runs)
+    assert all(line.startswith('--gpus=1 ') for line in submitted)
+
+
+def test_the_profile_for_slurm_is_taken(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(engine, '_call', commands.append)
+    run_snakemake('Snakefile', tmp_path, executor='slurm', jobs=20)
+    command, = commands
+    assert command[command.index('--jobs') + 1] == '20'
+    profile = Path(command[command.index('--profile') + 1])
+    assert (profile / 'config.yaml').is_file()
+    run_snakemake('Snakefile', tmp_path, executor='slurm',
+                  options=['--profile', 'mine'])
+    assert commands[1].count('--profile') == 1
+
+
+def test_a_command_says_what_to_install(place, monkeypatch):
+    found = engine.importlib.util.find_spec
+    monkeypatch.setattr(engine.importlib.util, 'find_spec',
+                        lambda name: None if name == 'snakemake'
+                        else found(name))
+    with pytest.raises(EngineMissingError, match=r'pip install mmmedmask\[ex'):
+        require_snakemake()
+    output = call('reproduce.py', place.recipe_file, '--data-root',
+                  place.data, '--work-dir', place.folder, status=1)
+    assert output == ('reproduce.py: Snakemake is not installed, which runs '
+                      'the jobs: pip install mmmedmask[experiments]\n')
+
+
+def test_gpus_are_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5,7')
+    with reserve_gpus(2, tmp_path) as (first, locks):
+        assert first == dict(CUDA_VISIBLE_DEVICES='3,5')
+        assert len(locks) == 2
+        with reserve_gpus(1, tmp_path) as (second, _):
+            assert second == dict(CUDA_VISIBLE_DEVICES='7')
+        with pytest.raises(RuntimeError, match='2 GPUs are needed, 1 of 3'):
+            with reserve_gpus(2, tmp_path):
+                pass
+    # A cluster shows a job what is its own.
+    with reserve_gpus(3, tmp_path) as (all_of_them, locks):
+        assert (all_of_them, locks) == ({}, ())
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    with reserve_gpus(1, tmp_path) as (none, _):
+        assert none == {}
+
+
+@pytest.mark.slow
+def test_the_command_makes_table_and_report(place, tmp_path):
+    report = tmp_path / 'report.html'
+    output = run(
+        sys.executable, 'tools/reproduce.py', place.recipe_file,
+        '--data-root', place.data, '--work-dir', tmp_path / 'work',
+        '--seeds', 0, '--scale', 'small', '--dry-run', '--cores', 2,
+        cwd=Path(__file__).parents[2])
+    assert output.count('tools/train.py') == 3
+    plan = place.plan((0, 1), ('ours', 'scratch'))
+    assert execute_plan(plan, place.tools, cores=2) == 0
+    from mmmedmask.experiments.execute import write_report
+    place.table(plan)
+    assert write_report(plan, place.tools, [plan.folder / 'tiny.csv'],
+                        report) == 0
+    assert 'tiny.csv' in report.read_text()
+
+
+def test_a_list_and_a_plan_import_no_training_library(place):
+    """Which modules are imported, not how long it takes."""
+    for words, unwanted in (
+            (['--help'], ('torch', 'mmengine', 'mmpretrain')),
+            (['--list'], ('torch', 'mmengine', 'mmpretrain')),
+            (['gimp_table2', '--dry-run'], ('torch', 'mmpretrain', 'mmcv'))):
+        for tool in ('reproduce', 'cross_validate'):
+            if tool == 'cross_validate' and words != ['--help']:
+                continue
+            code = (f'import sys, runpy; sys.path.insert(0, "tools"); '
+                    f'sys.argv = ["{tool}.py", *{words}]\n'
+                    'try:\n'
+                    f'    runpy.run_path("tools/{tool}.py", '
+                    'run_name="__main__")\n'
+                    'except SystemExit as end:\n'
+                    '    assert not end.code, end.code\n'
+                    f'print("IMPORTED", [name for name in {unwanted} '
+                    'if name in sys.modules])')
+            output = run(sys.executable, '-c', code,
+                         cwd=Path(__file__).parents[2])
+            assert output.splitlines()[-1] == 'IMPORTED []', words
