@@ -1,5 +1,6 @@
 """All tools, and the helper of the tests that runs them in this process."""
 
+import ast
 import logging
 import os
 import random
@@ -100,8 +101,16 @@ def test_a_call_that_ends_otherwise_shows_what_was_printed(tmp_path):
 
 @pytest.mark.parametrize('tool', [
     path.relative_to(TOOLS).as_posix() for path in sorted(TOOLS.rglob('*.py'))
-    if "__name__ == '__main__'" in path.read_text('utf-8')
-    and path.parent.name != 'dataset_converters'])
-def test_a_tool_says_how_it_is_used(tool):
-    assert call(tool, '--help').startswith('usage: ')
-    call(tool, '--no-such-option', status=2)
+    if "__name__ == '__main__'" in path.read_text('utf-8')])
+def test_a_tool_can_be_called_as_it_is_run(tool):
+    """``main(argv)``, whose status ends the process if it returns one."""
+    text = (TOOLS / tool).read_text('utf-8')
+    main, = (node for node in ast.parse(text).body
+             if isinstance(node, ast.FunctionDef) and node.name == 'main')
+    assert [word.arg for word in main.args.args] == ['argv']
+    assert [ast.unparse(value) for value in main.args.defaults] == ['None']
+    returns = any(isinstance(node, ast.Return) and node.value
+                  for node in ast.walk(main))
+    end = text.rpartition("if __name__ == '__main__':\n    ")[2].strip()
+    assert end in (('sys.exit(main())', ) if returns
+                   else ('main()', 'sys.exit(main())'))
