@@ -110,11 +110,7 @@ def test_picture_is_there_and_small():
             assert 600 <= picture.width <= 1400
 
 
-@pytest.mark.parametrize('method', ['cmim', 'msmae', 'gimp'])
-def test_says_what_is_planned(method):
-    """A method is either there, with configs, or called planned."""
-    row, = (line for line in README.splitlines()
-            if line.lower().startswith(f'| **{method}**'))
-    state = row.rstrip(' |').rpartition('|')[2].strip()
-    exists = (ROOT / 'configs' / method).is_dir()
-    assert state == ('here' if exists else 'planned')
+@pytest.mark.parametrize('method', ['CMIM', 'MSMAE', 'GiMP'])
+def test_lists_every_method(method):
+    assert f'\n| **{method}** (' in README
+    assert (ROOT / 'configs' / method.lower()).is_dir()
