@@ -26,7 +26,7 @@ from shipped_configs import (
     train,
 )
 
-from mmmedmask.apis.runs import runner_keys
+from mmmedmask.config_files import runner_keys
 from mmmedmask.engine.attention.mask_hook import refresh_epochs
 from mmmedmask.shrinking.shrink import shrink_config
 
