@@ -92,7 +92,7 @@ def find_tiles(folders: Sequence[Path],
     tiles, lacking, labels = [], [], {}
     for folder in sorted(folders, key=lambda folder: folder.name):
         if not folder.is_dir():
-            raise FileNotFoundError(f'{folder} is no folder')
+            raise FileNotFoundError(f'{folder} is not a folder')
         paths = sorted(path for path in folder.iterdir()
                        if path.suffix.lower() in IMAGE_EXTENSIONS)
         if not paths:

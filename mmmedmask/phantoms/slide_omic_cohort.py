@@ -85,8 +85,10 @@ def read_cohort_truth(root: str | Path) -> CohortTruth:
 def write_slide_omic_cohort(root: str | Path,
                             num_cases: int = 60,
                             classes: Sequence[str] = COHORT_CLASSES,
+                            class_sizes: Sequence[int] | None = None,
                             patches: tuple[int, int] = (150, 300),
                             dims: int = 32,
+                            slides_per_case: tuple[int, int] = (1, 1),
                             num_genes: int = 400,
                             num_pathways: int = 4,
                             pathway_size: int = 5,
@@ -112,17 +114,20 @@ def write_slide_omic_cohort(root: str | Path,
                                     many that tell nothing
             truth.json              see :class:`CohortTruth`
 
-    Each case is drawn from ``(seed, its number)``: a larger cohort begins
-    with the smaller one. Survival is exponential with a mean that doubles
-    from class to class, some of it censored. Sites do not follow the
-    classes.
+    Each case is drawn from ``(seed, its number)``: without ``class_sizes``,
+    a larger cohort begins with the smaller one. Survival is exponential with
+    a mean that doubles from class to class, some of it censored. Sites do
+    not follow the classes.
 
     Args:
         root: Folder to write to; made if need be.
         num_cases: Number of cases, at least one of each class.
         classes: Names of the classes, at least two; cases take turns.
+        class_sizes: Number of cases of each class, ``num_cases`` in sum;
+            None for equal ones.
         patches: Least and largest number of patches of a slide.
         dims: Size of a feature D.
+        slides_per_case: Least and largest number of slides of a case.
         num_genes: Number of genes G.
         num_pathways: Number of planted pathways.
         pathway_size: Genes of a pathway.
@@ -147,15 +152,13 @@ FEATURE_LAYOUTS`.
         ValueError: If an argument is out of range.
     """
     root, classes = Path(root), tuple(classes)
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise ValueError(
-            f'classes must be at least two different names, got {classes}')
-    # At least one of each class.
-    check_integer('num_cases', num_cases, len(classes))
-    if not 1 <= patches[0] <= patches[1]:
-        raise ValueError('patches must be a least number of 1 or more and a '
-                         f'largest, got {patches}')
-    labels = [number % len(classes) for number in range(num_cases)]
+    labels = _labels(num_cases, classes, class_sizes)
+    for name, (least, most) in (('patches', patches),
+                                ('slides_per_case', slides_per_case)):
+        if not 1 <= least <= most:
+            raise ValueError(
+                f'{name} must be a least number of 1 or more and a largest, '
+                f'got {(least, most)}')
     lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
     splits = _splits(labels, split_shares)
     rng = np.random.default_rng((seed, 0))
@@ -172,22 +175,26 @@ FEATURE_LAYOUTS`.
                    split=splits[number],
                    site=f'site_{rng.integers(_NUM_SITES)}',
                    **_draw_survival(label, rng))
-        rows.append(row)
         expression = draw_expression(expression_style, label, rng,
                                      gene_signal)
         if lacking.get(number) != 'genes':
             columns[case_id] = expression
         if lacking.get(number) == 'slides':
+            rows.append(row)
             continue
-        slide_id = row['slide_id'] = f'{case_id}_slide_1'
-        slide = draw_slide(
-            slide_style, label, int(rng.integers(patches[0], patches[1] + 1)),
-            rng, region_share, slide_signal, smoothness)
-        write_features(
-            root / 'features' / f'{slide_id}{suffix}', layout,
-            slide.features, slide.coords, patch_size=PATCH_SIZE)
-        regions[slide_id] = slide.region.nonzero()[0].tolist()
-        distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
+        least, most = slides_per_case
+        for part in range(1, 1 + int(rng.integers(least, most + 1))):
+            slide_id = f'{case_id}_slide_{part}'
+            slide = draw_slide(
+                slide_style, label,
+                int(rng.integers(patches[0], patches[1] + 1)), rng,
+                region_share, slide_signal, smoothness)
+            write_features(
+                root / 'features' / f'{slide_id}{suffix}', layout,
+                slide.features, slide.coords, patch_size=PATCH_SIZE)
+            regions[slide_id] = slide.region.nonzero()[0].tolist()
+            distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
+            rows.append({**row, 'slide_id': slide_id})
     write_csv(root / 'cohort.csv', list(rows[0]),
               [list(row.values()) for row in rows])
     pathways = _write_genes(root, expression_style, columns, seed)
@@ -202,6 +209,25 @@ FEATURE_LAYOUTS`.
          for number, name in enumerate(planted)})
     write_json(root / TRUTH_FILE, vars(truth))
     return root
+
+
+def _labels(num_cases: int, classes: Sequence[str],
+            class_sizes: Sequence[int] | None) -> list[int]:
+    """Class of each case; classes take turns as long as they last."""
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(
+            f'classes must be at least two different names, got {classes}')
+    # At least one of each class.
+    check_integer('num_cases', num_cases, len(classes))
+    if class_sizes is None:
+        return [number % len(classes) for number in range(num_cases)]
+    if len(class_sizes) != len(classes) or min(class_sizes) < 1 or sum(
+            class_sizes) != num_cases:
+        raise ValueError(
+            f'class_sizes must be {len(classes)} numbers of at least 1 with '
+            f'the sum num_cases = {num_cases}, got {list(class_sizes)}')
+    return [label for turn in range(max(class_sizes))
+            for label, size in enumerate(class_sizes) if turn < size]
 
 
 def _lacking(num_cases: int, genes: int, slides: int) -> dict[int, str]:

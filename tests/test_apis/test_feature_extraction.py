@@ -146,7 +146,7 @@ def test_one_failing_slide_does_not_stop_the_others(slides, tmp_path,
     assert statuses(results) == {'a': 'done', 'broken': 'failed',
                                  'unknown': 'failed', 'nowhere': 'failed'}
     errors = {result.slide_id: result.error for result in results}
-    assert 'is of no kind that OpenSlide' in errors['broken']
+    assert 'can be read neither by OpenSlide' in errors['broken']
     assert 'give it with --slide-mpp' in errors['unknown']
     assert 'the csv lists it, and there is no file' in errors['nowhere']
     # A disk that is full while features are written.

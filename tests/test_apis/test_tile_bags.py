@@ -109,7 +109,7 @@ def test_bad_groups_and_folders_are_refused(folders, tmp_path):
         find_tiles(folders, read_groups([tmp_path / 'mixed.csv']))
     with pytest.raises(ValueError, match='several folders are called aca'):
         find_tiles([folders[0], Path('other/aca')])
-    with pytest.raises(FileNotFoundError, match='is no folder'):
+    with pytest.raises(FileNotFoundError, match='is not a folder'):
         find_tiles([tmp_path / 'nothing'])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='has no file that ends'):

@@ -169,13 +169,13 @@ def report(args: argparse.Namespace) -> str:
         for layout in args.layouts:
             measured = measure_layout(layout, folder / layout, args)
             for what in ('files', 'copies'):
-                one = measured[what]
+                times = measured[what]
                 name = layout if what == 'files' else '  as fp16 copy'
                 lines.append(
-                    f'  {name:15s} {1e3 * one["run"]:7.1f} ms a run, '
-                    f'{1 / one["run"]:6.1f} runs/s, '
-                    f'{one["bytes"] / one["run"] / 1e9:.2f} GB/s; '
-                    f'{one["run"] / one["whole"]:.2f} of the time of the '
+                    f'  {name:15s} {1e3 * times["run"]:7.1f} ms a run, '
+                    f'{1 / times["run"]:6.1f} runs/s, '
+                    f'{times["bytes"] / times["run"] / 1e9:.2f} GB/s; '
+                    f'{times["run"] / times["whole"]:.2f} of the time of the '
                     'whole slide')
             lines.append('  ' + ' ' * 16 + 'pipeline: ' + ', '.join(
                 f'{rate:.1f} runs/s with {workers} workers'

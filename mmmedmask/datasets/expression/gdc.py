@@ -17,7 +17,7 @@ from mmmedmask.datasets.expression.gene_names import (
     is_summary,
     shown,
 )
-from mmmedmask.datasets.expression.matrix import read_bytes
+from mmmedmask.datasets.expression.matrix import RawExpression, read_bytes
 from mmmedmask.datasets.expression.units import unit_in_name
 
 STAR_COLUMNS = {
@@ -38,14 +38,14 @@ def read_gdc_folder(
     id_type: str | None,
     sample_sheet: str | Path | None,
     missing_files: str,
-) -> tuple[np.ndarray, list[str], list[str], str, list[str]]:
+) -> RawExpression:
     """Read all files of a sample sheet; see ``load_expression``.
 
     Genes are put into the order of the first file, by name: not all files
     have the same order. All files must have the same genes.
 
     Returns:
-        Values (S, G), samples, genes, a name that tells the unit, notes.
+        Names and numbers.
     """
     sheet_path = _find_sheet(folder, sample_sheet)
     sheet, notes = _read_sheet(sheet_path)
@@ -62,7 +62,8 @@ def read_gdc_folder(
                  if file is not None}
     reader = _FileReader(unit, id_type)
     values = np.stack([reader.read(file) for file in files.values()])
-    return values, list(files), reader.genes, reader.unit_hint, notes
+    return RawExpression(
+        values, list(files), reader.genes, reader.unit_hint, notes)
 
 
 class _FileReader:
@@ -105,7 +106,7 @@ class _FileReader:
         if len(first) != 2 or not (is_ensembl(first[0])
                                    or is_summary(first[0])):
             raise ValueError(
-                f'{file} is no file of HTSeq or STAR: it begins with '
+                f'{file} is not a file of HTSeq or STAR: it begins with '
                 f'{lines[0][:60]!r}')
         if self.id_type == 'symbol':
             raise ValueError(
@@ -174,7 +175,7 @@ def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         about = sheet['Data Type'] == 'Gene Expression Quantification'
         if not about.all():
             notes.append(f'left out {int((~about).sum())} files of the '
-                         'sample sheet that are no gene expression')
+                         'sample sheet that are not gene expression')
         sheet = sheet[about]
     if sheet.empty:
         raise ValueError(f'{path} names no file of gene expression')

@@ -7,13 +7,12 @@ v36 tables of STAR, where these copies end with ``_PAR_Y``.
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 ID_TYPES = ('ensembl', 'symbol')
 
-# Rows that are no genes: HTSeq's begin with two underscores.
+# Rows that are not genes: HTSeq's begin with two underscores.
 _STAR_SUMMARY = ('N_unmapped', 'N_multimapping', 'N_noFeature', 'N_ambiguous')
 _ENSEMBL = re.compile(r'ENSG(?:(\d{11})|R(\d{10}))(?:\.\d+)?(_PAR_Y)?$')
 _NO_NAMES = ('', '?', 'nan', 'NaN', 'NA', 'None')
@@ -39,27 +38,6 @@ def is_summary(name: str) -> bool:
     return name.startswith('__') or name in _STAR_SUMMARY
 
 
-def gene_id_type(names: Sequence[str], source: str) -> str:
-    """Tell Ensembl ids from symbols.
-
-    Args:
-        names: Names as in the file.
-        source: The file, for the message.
-
-    Returns:
-        ``'ensembl'`` or ``'symbol'``.
-
-    Raises:
-        ValueError: If they are mixed.
-    """
-    share = ensembl_share(names)
-    if 0.1 < share < 0.9:
-        raise ValueError(
-            f'{source}: {share:.0%} of {len(names)} genes are Ensembl ids, '
-            'the others are not: use one kind of name')
-    return 'ensembl' if share >= 0.9 else 'symbol'
-
-
 class GeneNames:
     """Names of genes as in a file, and what they mean.
 
@@ -74,10 +52,18 @@ class GeneNames:
     Args:
         names: Names as in the file.
         source: The file, for messages.
+
+    Raises:
+        ValueError: If Ensembl ids and symbols are mixed.
     """
 
     def __init__(self, names: Sequence[str], source: str) -> None:
-        self.id_type = gene_id_type(names, source)
+        share = ensembl_share(names)
+        if 0.1 < share < 0.9:
+            raise ValueError(
+                f'{source}: {share:.0%} of {len(names)} genes are Ensembl '
+                'ids, the others are not: use one kind of name')
+        self.id_type = 'ensembl' if share >= 0.9 else 'symbol'
         self.gene_ids: list[str] = []
         self.rows: list[int] = []
         self.par_rows: list[int] = []
@@ -106,7 +92,8 @@ class GeneNames:
         match = _ENSEMBL.match(name)
         if match is None:
             raise ValueError(
-                f'{source}: {name!r} is no Ensembl id as the other genes are')
+                f'{source}: {name!r} is not an Ensembl id as the other genes '
+                'are')
         number, number_on_y, on_y = match.groups()
         if number_on_y or on_y:
             self.par_rows.append(row)
@@ -120,13 +107,11 @@ class GeneNames:
         Returns:
             For each the places in ``gene_ids``.
         """
-        twice = {gene for gene, count in Counter(self.gene_ids).items()
-                 if count > 1}
         places: dict[str, list[int]] = {}
         for place, gene in enumerate(self.gene_ids):
-            if gene in twice:
-                places.setdefault(gene, []).append(place)
-        return places
+            places.setdefault(gene, []).append(place)
+        return {gene: several for gene, several in places.items()
+                if len(several) > 1}
 
 
 def canonical_genes(names: Sequence[str], source: str) -> list[str]:

@@ -9,6 +9,7 @@ import gzip
 import io
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +43,27 @@ _ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
 _PARQUET_MAGIC = b'PAR1'
 
 
-def read_matrix(
-    path: Path, id_type: str | None, genes_in: str | None
-) -> tuple[np.ndarray, list[str], list[str], list[str]]:
+@dataclass
+class RawExpression:
+    """Names and numbers of a file, without judgement.
+
+    Attributes:
+        values: float32 of shape (S, G).
+        case_ids: Names of the rows.
+        gene_names: Names of the columns, as in the file.
+        unit_hint: A name that may tell the unit.
+        notes: What was left out.
+    """
+
+    values: np.ndarray
+    case_ids: list[str]
+    gene_names: list[str]
+    unit_hint: str
+    notes: list[str] = field(default_factory=list)
+
+
+def read_matrix(path: Path, id_type: str | None,
+                genes_in: str | None) -> RawExpression:
     """Read a table.
 
     Args:
@@ -53,31 +72,180 @@ def read_matrix(
         genes_in: ``'rows'``, ``'columns'`` or None.
 
     Returns:
-        Values float32 (S, G), samples, genes, notes.
+        Names and numbers.
 
     Raises:
-        ValueError: If the file is no table, or it is not clear where the
+        ValueError: If the file is not a table, or it is not clear where the
             genes are.
     """
-    names, columns = _read_columns(path)
-    if len(names) < 2 or not len(columns):
-        raise ValueError(
-            f'{path} has {len(names)} columns and {len(columns)} rows, which '
-            'is no table of expression')
-    names, columns, notes = _drop_numbering(names, columns)
-    if any(name.endswith(GENE_SUFFIX) for name in names):
+    table = _Table(path)
+    if any(name.endswith(GENE_SUFFIX) for name in table.names):
         if genes_in == 'rows':
             raise ValueError(
                 f'{path} has columns that end with {GENE_SUFFIX}: its genes '
                 "are in columns, got genes_in='rows'")
-        return _read_porpoise(path, names, columns, notes)
-    text = [place for place, kind in enumerate(columns.dtypes)
-            if not pd.api.types.is_numeric_dtype(kind)]
-    if genes_in is None:
-        genes_in = _find_genes(path, names, columns, text)
-    if genes_in == 'rows':
-        return _genes_in_rows(path, names, columns, text, id_type, notes)
-    return _genes_in_columns(path, names, columns, text, notes)
+        return table.porpoise()
+    if (genes_in or table.find_genes()) == 'rows':
+        return table.genes_in_rows(id_type)
+    return table.genes_in_columns()
+
+
+class _Table:
+    """Names of columns, which may repeat, and what is below them.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names, self.columns = _read_columns(path)
+        self.notes: list[str] = []
+        if len(self.names) < 2 or not len(self.columns):
+            raise ValueError(
+                f'{path} has {len(self.names)} columns and '
+                f'{len(self.columns)} rows, which is not a table of '
+                'expression')
+        first = self.columns.iloc[:, 0]
+        if self.names[0] in ('', 'Unnamed: 0', 'index') and \
+                pd.api.types.is_integer_dtype(first.dtype) and \
+                np.array_equal(first, np.arange(len(first)) + first.iloc[0]):
+            self.names, self.columns = self.names[1:], self.columns.iloc[:, 1:]
+            self.notes.append(
+                'left out the first column, which numbers the rows')
+        self.lower = [name.lower() for name in self.names]
+        # Places of the columns that hold text.
+        self.text = [place for place, kind in enumerate(self.columns.dtypes)
+                     if not pd.api.types.is_numeric_dtype(kind)]
+
+    def below(self, place: int) -> list[str]:
+        """What is below a name, as text."""
+        return self.columns.iloc[:, place].astype(str).tolist()
+
+    def find_genes(self) -> str:
+        """Tell from names whether genes are in rows or in columns."""
+        across = [name for place, name in enumerate(self.names)
+                  if place not in self.text]
+        down = [self.below(place) for place in self.text]
+        rows = (any(ensembl_share(names) > 0.5 for names in down)
+                or _tcga_share(across) > 0.5
+                or any(self.lower[place] in _GENE_COLUMNS
+                       for place in self.text))
+        columns = (ensembl_share(across) > 0.5
+                   or any(_tcga_share(names) > 0.5 for names in down)
+                   or any(name in _ROW_COLUMNS for name in self.lower))
+        if rows == columns:
+            raise ValueError(
+                f'{self.path}: cannot tell whether genes are in rows or in '
+                f'columns; columns are {shown(self.names)}: say '
+                "genes_in='rows' or 'columns'")
+        return 'rows' if rows else 'columns'
+
+    def genes_in_rows(self, id_type: str | None) -> RawExpression:
+        """Read a table with a sample per column."""
+        annotations = [place for place, name in enumerate(self.lower)
+                       if name in _GENE_COLUMNS or place == 0]
+        odd = [self.names[place] for place in self.text
+               if place not in annotations]
+        if odd:
+            raise ValueError(
+                f'{self.path}: genes are in rows, but the columns '
+                f'{shown(odd)} hold text')
+        if len(annotations) > 1:
+            left = [self.names[place] for place in annotations[1:]]
+            self.notes.append(
+                f'took no samples from the columns {shown(left)}')
+        samples = [place for place in range(len(self.names))
+                   if place not in annotations]
+        return RawExpression(
+            self.columns.iloc[:, samples].to_numpy(np.float32).T,
+            [self.names[place] for place in samples],
+            self._choose_names(annotations, id_type), self.path.name,
+            self.notes)
+
+    def _choose_names(self, annotations: Sequence[int],
+                      id_type: str | None) -> list[str]:
+        """Choose the column that names the genes."""
+        candidates = {place: self.below(place) for place in annotations}
+        ensembl = [place for place, names in candidates.items()
+                   if ensembl_share(names) > 0.9]
+        if id_type != 'symbol' and ensembl:
+            return candidates[ensembl[0]]
+        if id_type == 'ensembl':
+            raise ValueError(f'{self.path} has no column of Ensembl ids')
+        chosen = next((place for place in annotations
+                       if self.lower[place] in _SYMBOL_COLUMNS),
+                      annotations[0])
+        if chosen in ensembl:
+            raise ValueError(f'{self.path} has no column of symbols of genes')
+        if not ensembl:
+            return candidates[chosen]
+        # Rows that count reads have no symbol, so they are found by their id.
+        return [gene_id if is_summary(gene_id) else symbol
+                for symbol, gene_id in zip(
+                    candidates[chosen], candidates[ensembl[0]], strict=True)]
+
+    def genes_in_columns(self) -> RawExpression:
+        """Read a table with a sample per row."""
+        case = next((self.lower.index(name) for name in _ROW_COLUMNS
+                     if name in self.lower), (*self.text, 0)[0])
+        others = [place for place in range(len(self.names)) if place != case]
+        if ensembl_share([self.names[place] for place in others]) > 0.5:
+            genes = [place for place in others
+                     if is_ensembl(self.names[place])
+                     or is_summary(self.names[place])]
+        else:
+            genes = [place for place in others if place not in self.text
+                     and self.lower[place] not in _CASE_COLUMNS]
+        left = [self.names[place] for place in others if place not in genes]
+        if left:
+            self.notes.append(
+                f'took no genes from {len(left)} columns: {shown(left)}')
+        return RawExpression(
+            self._numbers(genes), self.below(case),
+            [self.names[place] for place in genes], self.path.name,
+            self.notes)
+
+    def porpoise(self) -> RawExpression:
+        """Read a row per slide, with equal genes in all rows of a case."""
+        if self.names.count('case_id') != 1:
+            raise ValueError(
+                f'{self.path} has columns that end with {GENE_SUFFIX}, so it '
+                'must have one named case_id; it has '
+                f'{self.names.count("case_id")}')
+        genes = [place for place, name in enumerate(self.names)
+                 if name.endswith(GENE_SUFFIX)]
+        values = self._numbers(genes)
+        cases = self.below(self.names.index('case_id'))
+        first: dict[str, int] = {}
+        for row, case in enumerate(cases):
+            kept = first.setdefault(case, row)
+            if kept != row and not np.array_equal(
+                    values[row], values[kept], equal_nan=True):
+                raise ValueError(
+                    f'{self.path}: rows {kept + 2} and {row + 2} are of the '
+                    f'case {case}, but their genes differ')
+        if len(first) < len(cases):
+            self.notes.append(f'{len(cases)} rows are of {len(first)} cases')
+        self.notes.append(
+            f'took no genes from {len(self.names) - len(genes)} columns that '
+            f'do not end with {GENE_SUFFIX}')
+        return RawExpression(
+            values[list(first.values())], list(first),
+            [self.names[place].removesuffix(GENE_SUFFIX) for place in genes],
+            self.path.name, self.notes)
+
+    def _numbers(self, genes: Sequence[int]) -> np.ndarray:
+        odd = [self.names[place] for place in genes if place in self.text]
+        if odd:
+            raise ValueError(f'{self.path}: the genes {shown(odd)} hold text '
+                             'instead of numbers')
+        return self.columns.iloc[:, list(genes)].to_numpy(np.float32)
+
+
+def _tcga_share(names: Sequence[str]) -> float:
+    return sum(tcga_case(name) is not None
+               for name in names) / max(len(names), 1)
 
 
 def _read_columns(path: Path) -> tuple[list[str], pd.DataFrame]:
@@ -132,156 +300,3 @@ def read_bytes(path: Path) -> bytes:
             return archive.read(members[0])
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f'{path} is truncated or damaged: {error}') from error
-
-
-def _drop_numbering(
-    names: list[str], columns: pd.DataFrame
-) -> tuple[list[str], pd.DataFrame, list[str]]:
-    """Leave out a first column without name that numbers the rows."""
-    first = columns.iloc[:, 0]
-    if names[0] not in ('', 'Unnamed: 0', 'index') or not (
-            pd.api.types.is_integer_dtype(first.dtype)
-            and np.array_equal(first, np.arange(len(first)) + first.iloc[0])):
-        return names, columns, []
-    return names[1:], columns.iloc[:, 1:], [
-        'left out the first column, which numbers the rows']
-
-
-def _find_genes(path: Path, names: Sequence[str], columns: pd.DataFrame,
-                text: Sequence[int]) -> str:
-    """Tell from names whether genes are in rows or in columns."""
-    across = [name for place, name in enumerate(names) if place not in text]
-    ensembl_across = ensembl_share(across) > 0.5
-    samples_across = _tcga_share(across) > 0.5
-    ensembl_down = samples_down = False
-    for place in text:
-        below = columns.iloc[:, place].astype(str).tolist()
-        ensembl_down |= ensembl_share(below) > 0.5
-        samples_down |= _tcga_share(below) > 0.5
-    gene_column = any(
-        names[place].lower() in _GENE_COLUMNS for place in text)
-    case_column = any(name.lower() in _ROW_COLUMNS for name in names)
-    rows = ensembl_down or samples_across or gene_column
-    down = ensembl_across or samples_down or case_column
-    if rows == down:
-        raise ValueError(
-            f'{path}: cannot tell whether genes are in rows or in columns; '
-            f'columns are {shown(list(names))}: say genes_in=\'rows\' or '
-            "'columns'")
-    return 'rows' if rows else 'columns'
-
-
-def _tcga_share(names: Sequence[str]) -> float:
-    return sum(tcga_case(name) is not None
-               for name in names) / max(len(names), 1)
-
-
-def _genes_in_rows(
-    path: Path, names: Sequence[str], columns: pd.DataFrame,
-    text: Sequence[int], id_type: str | None, notes: list[str]
-) -> tuple[np.ndarray, list[str], list[str], list[str]]:
-    annotations = [place for place, name in enumerate(names)
-                   if name.lower() in _GENE_COLUMNS or place == 0]
-    odd = [names[place] for place in text if place not in annotations]
-    if odd:
-        raise ValueError(
-            f'{path}: genes are in rows, but the columns {shown(odd)} hold '
-            'text')
-    gene_names = _choose_names(path, names, columns, annotations, id_type)
-    samples = [place for place in range(len(names))
-               if place not in annotations]
-    # Rows that count reads have no symbol, so they are found by their id.
-    values = columns.iloc[:, samples].to_numpy(np.float32).T
-    left = [names[place] for place in annotations[1:]]
-    if left:
-        notes = [*notes, f'took no samples from the columns {shown(left)}']
-    return values, [names[place] for place in samples], gene_names, notes
-
-
-def _choose_names(path: Path, names: Sequence[str], columns: pd.DataFrame,
-                  annotations: Sequence[int],
-                  id_type: str | None) -> list[str]:
-    """Choose the column that names the genes."""
-    candidates = {
-        place: columns.iloc[:, place].astype(str).tolist()
-        for place in annotations
-    }
-    ensembl = [place for place, below in candidates.items()
-               if ensembl_share(below) > 0.9]
-    if id_type != 'symbol' and ensembl:
-        return candidates[ensembl[0]]
-    if id_type == 'ensembl':
-        raise ValueError(f'{path} has no column of Ensembl ids')
-    named = [place for place in annotations
-             if names[place].lower() in _SYMBOL_COLUMNS]
-    chosen = named[0] if named else annotations[0]
-    if chosen in ensembl:
-        raise ValueError(f'{path} has no column of symbols of genes')
-    below = candidates[chosen]
-    if ensembl:
-        ids = candidates[ensembl[0]]
-        below = [name if not is_summary(ids[row]) else ids[row]
-                 for row, name in enumerate(below)]
-    return below
-
-
-def _genes_in_columns(
-    path: Path, names: Sequence[str], columns: pd.DataFrame,
-    text: Sequence[int], notes: list[str]
-) -> tuple[np.ndarray, list[str], list[str], list[str]]:
-    lower = [name.lower() for name in names]
-    by_name = [lower.index(name) for name in _ROW_COLUMNS if name in lower]
-    case = by_name[0] if by_name else (text[0] if text else 0)
-    case_ids = columns.iloc[:, case].astype(str).tolist()
-    others = [place for place in range(len(names)) if place != case]
-    if ensembl_share([names[place] for place in others]) > 0.5:
-        genes = [place for place in others
-                 if is_ensembl(names[place]) or is_summary(names[place])]
-    else:
-        genes = [place for place in others if place not in text
-                 and names[place].lower() not in _CASE_COLUMNS]
-    left = [names[place] for place in others if place not in genes]
-    if left:
-        notes = [*notes,
-                 f'took no genes from {len(left)} columns: {shown(left)}']
-    return (_numbers(path, names, columns, genes), case_ids,
-            [names[place] for place in genes], notes)
-
-
-def _read_porpoise(
-    path: Path, names: Sequence[str], columns: pd.DataFrame, notes: list[str]
-) -> tuple[np.ndarray, list[str], list[str], list[str]]:
-    """Read a row per slide, with equal genes in all rows of a case."""
-    if names.count('case_id') != 1:
-        raise ValueError(
-            f'{path} has columns that end with {GENE_SUFFIX}, so it must '
-            f'have one named case_id; it has {names.count("case_id")}')
-    genes = [place for place, name in enumerate(names)
-             if name.endswith(GENE_SUFFIX)]
-    values = _numbers(path, names, columns, genes)
-    cases = columns.iloc[:, names.index('case_id')].astype(str).tolist()
-    first: dict[str, int] = {}
-    for row, case in enumerate(cases):
-        kept = first.setdefault(case, row)
-        if kept != row and not np.array_equal(
-                values[row], values[kept], equal_nan=True):
-            raise ValueError(
-                f'{path}: rows {kept + 2} and {row + 2} are of the case '
-                f'{case}, but their genes differ')
-    if len(first) < len(cases):
-        notes = [*notes, f'{len(cases)} rows are of {len(first)} cases']
-    notes = [*notes, f'took no genes from {len(names) - len(genes)} columns '
-             f'that do not end with {GENE_SUFFIX}']
-    return (values[list(first.values())], list(first),
-            [names[place].removesuffix(GENE_SUFFIX) for place in genes],
-            notes)
-
-
-def _numbers(path: Path, names: Sequence[str], columns: pd.DataFrame,
-             places: Sequence[int]) -> np.ndarray:
-    odd = [names[place] for place in places
-           if not pd.api.types.is_numeric_dtype(columns.dtypes.iloc[place])]
-    if odd:
-        raise ValueError(
-            f'{path}: the genes {shown(odd)} hold text instead of numbers')
-    return columns.iloc[:, list(places)].to_numpy(np.float32)

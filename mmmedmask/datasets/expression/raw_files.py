@@ -1,11 +1,10 @@
 """Files of gene expression as they lie on disk, read without judgement.
 
 What the values mean and which genes are the same is settled in
-``expression.py``; here names and numbers are got out of files.
+``table.py``; here names and numbers are got out of files.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +12,9 @@ import torch
 
 from mmmedmask.datasets.expression.gdc import read_gdc_folder
 from mmmedmask.datasets.expression.gene_names import read_lines
-from mmmedmask.datasets.expression.matrix import read_matrix
+from mmmedmask.datasets.expression.matrix import RawExpression, read_matrix
 
 _ARRAY_SUFFIXES = ('.pt', '.npy')
-
-
-@dataclass
-class RawExpression:
-    """Names and numbers of a file.
-
-    Attributes:
-        values: float32 of shape (S, G).
-        case_ids: Names of the rows.
-        gene_names: Names of the columns, as in the file.
-        unit_hint: A name that may tell the unit.
-        notes: What was left out.
-    """
-
-    values: np.ndarray
-    case_ids: list[str]
-    gene_names: list[str]
-    unit_hint: str
-    notes: list[str] = field(default_factory=list)
 
 
 def read_expression_files(path: Path, unit: str | None, id_type: str | None,
@@ -52,13 +32,12 @@ def read_expression_files(path: Path, unit: str | None, id_type: str | None,
                         if file.suffix in _ARRAY_SUFFIXES)
         if arrays:
             return _read_vectors(arrays, gene_list)
-        return RawExpression(*read_gdc_folder(path, unit, id_type,
-                                              sample_sheet, missing_files))
+        return read_gdc_folder(path, unit, id_type, sample_sheet,
+                               missing_files)
     array = _load_array(path)
     if array is not None:
         return _name_matrix(array, path, gene_list, case_list)
-    values, cases, genes, notes = read_matrix(path, id_type, genes_in)
-    return RawExpression(values, cases, genes, path.name, notes)
+    return read_matrix(path, id_type, genes_in)
 
 
 def _load_array(path: Path) -> np.ndarray | None:

@@ -432,15 +432,13 @@ def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
             raise ValueError(
                 f'{source} has {len(twice)} genes more than once: '
                 f"{shown(list(twice))}; duplicates='mean' takes their mean")
-        first = {places[0]: places for places in twice.values()}
+        values = values.copy()
+        for places in twice.values():
+            values[:, places[0]] = values[:, places].mean(axis=1)
         later = {place for places in twice.values() for place in places[1:]}
-        kept = [place for place in range(len(gene_ids))
-                if place not in later]
-        merged = values[:, kept].copy()
-        for column, place in enumerate(kept):
-            if place in first:
-                merged[:, column] = values[:, first[place]].mean(axis=1)
-        values, gene_ids = merged, [gene_ids[place] for place in kept]
+        kept = [place for place in range(len(gene_ids)) if place not in later]
+        values = values[:, kept]
+        gene_ids = [gene_ids[place] for place in kept]
         notes.append(f'took the mean of {len(twice)} genes that occur more '
                      f'than once: {shown(list(twice))}')
     return np.ascontiguousarray(values, np.float32), gene_ids, notes

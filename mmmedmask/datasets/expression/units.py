@@ -170,7 +170,7 @@ def check_unit(values: np.ndarray,
     facts = _ValueFacts(values, source)
     wrong = _contradiction(facts, unit, log2_offset)
     if wrong:
-        raise ValueError(f'{source}: values are no {unit}: {wrong}')
+        raise ValueError(f'{source}: values are not {unit}: {wrong}')
 
 
 def _contradiction(facts: _ValueFacts, unit: str,
@@ -187,8 +187,8 @@ def _contradiction(facts: _ValueFacts, unit: str,
                     f'{log2_offset:g}) is {lowest:.4g}; log2_offset='
                     f'{2**facts.smallest:.3g} would fit')
         if facts.largest > _LARGEST_LOG2:
-            return (f'the largest is {facts.largest:.4g}, which is no '
-                    'logarithm')
+            return (f'the largest is {facts.largest:.4g}, which is '
+                    'not a logarithm')
         return None
     if facts.smallest < 0:
         return f'some are negative, the smallest is {facts.smallest:.4g}'

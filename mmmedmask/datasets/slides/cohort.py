@@ -10,7 +10,8 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,12 @@ from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.atomic_files import write_text
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_range,
+)
 from mmmedmask.util.nearest import did_you_mean
 
 SPLITS = ('train', 'val', 'test')
@@ -66,7 +72,7 @@ class Case:
 
     case_id: str
     label: str
-    slides: tuple[Slide, ...] = field(default=())
+    slides: tuple[Slide, ...] = ()
     split: str | None = None
     site: str | None = None
     survival_months: float | None = None
@@ -124,10 +130,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
         of_case.append(slide)
     if not cases:
         raise ValueError(f'{path} lists no case')
-    return [
-        Case(**{**vars(case), 'slides': tuple(slides[case.case_id])})
-        for case in cases.values()
-    ]
+    return [replace(case, slides=tuple(slides[case.case_id]))
+            for case in cases.values()]
 
 
 def cohort_classes(cases: Sequence[Case]) -> tuple[str, ...]:
@@ -166,13 +170,10 @@ def _read_case(where: str, line: Mapping[str, str],
     if empty:
         raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
     months = _number(where, line, 'survival_months')
-    if months is not None and months < 0:
-        raise ValueError(
-            f'{where}: survival_months must not be negative, got {months:g}')
+    if months is not None:
+        check_range(f'{where}: survival_months', months, 0)
     censorship = _number(where, line, 'censorship')
-    if censorship not in (None, 0, 1):
-        raise ValueError(
-            f'{where}: censorship must be 0 or 1, got {censorship:g}')
+    check_choice(f'{where}: censorship', censorship, (None, 0, 1))
     return Case(
         case_id=line['case_id'],
         label=line[label_column],
@@ -185,8 +186,8 @@ def _read_case(where: str, line: Mapping[str, str],
 
 def _read_slide(where: str, line: Mapping[str, str]) -> Slide:
     mpp = _number(where, line, 'mpp')
-    if mpp is not None and not mpp > 0:
-        raise ValueError(f'{where}: mpp must be positive, got {mpp:g}')
+    if mpp is not None:
+        check_positive(f'{where}: mpp', mpp)
     return Slide(slide_name(line['slide_id']),
                  line.get('features_path') or None, mpp)
 
@@ -302,24 +303,12 @@ def draw_folds(cases: Sequence[Case],
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
-    for label, count in sorted(Counter(labels).items()):
-        if count < num_folds:
-            raise ValueError(
-                f'class {label!r} has {count} cases, {num_folds} folds need '
-                f'at least {num_folds}: merge it, leave it out or ask for '
-                'fewer folds')
     sites = [_site(case) for case in cases] if by_site else None
+    _check_counts(Counter(labels), 'has {} cases', num_folds)
     if by_site:
-        for label in sorted(set(labels)):
-            count = len({
-                site for site, other in zip(sites, labels, strict=True)
-                if other == label
-            })
-            if count < num_folds:
-                raise ValueError(
-                    f'class {label!r} comes from {count} sites, {num_folds} '
-                    'folds that keep sites together need at least '
-                    f'{num_folds}')
+        pairs = set(zip(labels, sites, strict=True))
+        _check_counts(Counter(label for label, _ in pairs),
+                      'comes from {} sites, which stay together', num_folds)
     part = _draw_parts(labels, sites, num_folds, seed)
     folds = []
     for fold in range(num_folds):
@@ -327,6 +316,15 @@ def draw_folds(cases: Sequence[Case],
         folds.append({case.case_id: names.get(part[place], 'train')
                       for place, case in enumerate(cases)})
     return folds
+
+
+def _check_counts(counts: Counter, text: str, num_folds: int) -> None:
+    for label, count in sorted(counts.items()):
+        if count < num_folds:
+            raise ValueError(
+                f'class {label!r} {text.format(count)}: {num_folds} folds '
+                f'need at least {num_folds}; merge it, leave it out or ask '
+                'for fewer folds')
 
 
 def _draw_parts(labels: Sequence[str], sites: Sequence[str] | None,
@@ -397,13 +395,11 @@ def write_folds(folder: str | Path,
 
 
 def _as_csv(fold: Mapping[str, str]) -> str:
-    lists = {split: sorted(case for case, place in fold.items()
-                           if place == split) for split in SPLITS}
-    longest = max(map(len, lists.values()))
+    lists = [sorted(case for case, place in fold.items() if place == split)
+             for split in SPLITS]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(['', *SPLITS])
-    for row in range(longest):
-        writer.writerow([row, *(names[row] if row < len(names) else ''
-                                for names in lists.values())])
+    for row, names in enumerate(zip_longest(*lists, fillvalue='')):
+        writer.writerow([row, *names])
     return text.getvalue()

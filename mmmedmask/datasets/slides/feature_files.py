@@ -301,7 +301,7 @@ def open_feature_file(path: Path) -> FeatureFile:
     if h5py.is_hdf5(path) or begin.startswith(b'\x89HDF'):
         return H5File(path)
     raise SlideFeatureError(
-        f'{path} is no HDF5, torch or npy file: it begins with {begin!r}')
+        f'{path} is not an HDF5, torch or npy file: it begins with {begin!r}')
 
 
 @contextmanager
@@ -377,7 +377,7 @@ def slide_name(name: str) -> str:
     while short.lower().endswith(endings):
         short = short[:short.rindex('.')]
     if not short:
-        raise ValueError(f'{name!r} is no name of a slide')
+        raise ValueError(f'{name!r} is not the name of a slide')
     return short
 
 

@@ -60,7 +60,7 @@ class SlideFeatures:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        SlideFeatureError: If it is no file of features, is truncated, or
+        SlideFeatureError: If it is not a file of features, is truncated, or
             holds features of another size than ``dims``.
         ValueError: If ``dims`` or ``mpp`` is not positive.
     """

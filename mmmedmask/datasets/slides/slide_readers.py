@@ -333,7 +333,7 @@ def open_slide(path: str | Path) -> SlideReader:
         return TiffReader(path)
     if kind is None:
         raise SlideError(
-            f'{path} is of no kind that OpenSlide or tifffile can read: it '
+            f'{path} can be read neither by OpenSlide nor by tifffile: it '
             f'begins with {begin!r}')
     try:
         return OpenSlideReader(path, openslide.OpenSlide(path))

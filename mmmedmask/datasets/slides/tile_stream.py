@@ -175,11 +175,11 @@ class SlideTiles(IterableDataset):
                              for x, y in batch]
                     yield SlideEvent(number, 'tiles', start=start,
                                      tiles=np.stack(tiles))
-        except (SlideError, OSError) as error:
-            yield SlideEvent(number, 'failed', error=str(error))
         # Whatever is wrong with one slide, the others can be read.
         except Exception as error:
-            yield SlideEvent(number, 'failed', error=f'{task.path}: '
-                             f'{type(error).__name__}: {error}')
+            text = str(error)
+            if not isinstance(error, SlideError | OSError):
+                text = f'{task.path}: {type(error).__name__}: {text}'
+            yield SlideEvent(number, 'failed', error=text)
         else:
             yield SlideEvent(number, 'done')

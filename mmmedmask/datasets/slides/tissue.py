@@ -22,7 +22,7 @@ class TissueOptions:
         saturation: Threshold of the saturation (0 to 255); None for Otsu's.
         saturation_limits: What Otsu's threshold is kept within.
         min_brightness: Pixels whose brightest channel (0 to 255) is below
-            are no tissue: pen, black borders, whose saturation is noise.
+            are not tissue: pen, black borders, whose saturation is noise.
         median: Side of the median filter of the saturation in pixels, odd;
             1 for none.
         min_area: Smaller pieces are left out, in mm².

@@ -111,7 +111,7 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
         empty = [None] * sizes.pop()
         patches, coords, mask, genes = (
             self.cast_data(lists.get(key) or empty) for key in INPUT_KEYS)
-        counts = check_bags(patches, coords, mask)
+        counts = _check_bags(patches, coords, mask)
         device = self.device
         # No autocast: a scale in 16 bits would not be the fitted one.
         with torch.autocast(device.type, enabled=False):
@@ -121,8 +121,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
                 'mask': pad_bags(mask, counts, torch.bool),
                 'coords': None,
                 'genes': self.scale_genes(genes),
-                'has_genes': flags(genes, device),
-                'has_patches': flags([c or None for c in counts], device),
+                'has_genes': _flags(genes, device),
+                'has_patches': _flags([c or None for c in counts], device),
             }
         if batch['patches'] is not None:
             length = torch.tensor(counts, device=device)
@@ -157,32 +157,20 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
                 f'patients, got {[tuple(row.shape) for row in known]}')
         scaled = self.gene_scale(torch.stack(known).float())
         batch = scaled.new_zeros(len(genes), scaled.shape[1])
-        batch[flags(genes, scaled.device)] = scaled
+        batch[_flags(genes, scaled.device)] = scaled
         return batch
 
 
-def flags(values: Sequence, device: torch.device) -> torch.Tensor:
+def _flags(values: Sequence, device: torch.device) -> torch.Tensor:
     """Say which values are not None, bool (B, )."""
     return torch.tensor([value is not None for value in values],
                         dtype=torch.bool, device=device)
 
 
-def check_bags(patches: Sequence[torch.Tensor | None],
-               coords: Sequence[torch.Tensor | None],
-               mask: Sequence[torch.Tensor | None]) -> list[int]:
-    """Check that the parts of each bag, and the bags, fit each other.
-
-    Args:
-        patches: Shapes (N_i, D) or None.
-        coords: Shapes (N_i, 2) or None.
-        mask: Shapes (N_i, ) or None.
-
-    Returns:
-        Patches of each bag, N_i.
-
-    Raises:
-        ValueError: If they do not.
-    """
+def _check_bags(patches: Sequence[torch.Tensor | None],
+                coords: Sequence[torch.Tensor | None],
+                mask: Sequence[torch.Tensor | None]) -> list[int]:
+    """Check that the parts (N_i, ...) of the bags fit; count patches N_i."""
     shapes = [tuple(bag.shape) for bag in patches if bag is not None]
     if any(len(shape) != 2 for shape in shapes) or len(
             {shape[1] for shape in shapes}) > 1:

@@ -97,7 +97,7 @@ class TestGeneNames:
         with pytest.raises(ValueError, match='50% of 2 genes are Ensembl'):
             GeneNames(['TP53', 'ENSG00000000003'], 'x')
         names = [f'ENSG{number:011d}' for number in range(20)]
-        with pytest.raises(ValueError, match="x: 'TP53' is no Ensembl id"):
+        with pytest.raises(ValueError, match="x: 'TP53' is not an Ensembl id"):
             GeneNames([*names, 'TP53'], 'x')
 
     def test_lists(self, tmp_path):
@@ -458,11 +458,11 @@ class TestUnits:
         ('tpm', 'fpkm', 'not to a million'),
         ('fpkm', 'tpm', 'as TPM does'),
         ('fpkm', 'counts', 'whole numbers'),
-        ('log2_tpm', 'tpm', 'no logarithm'),
+        ('log2_tpm', 'tpm', 'not a logarithm'),
         ('log2_tpm', 'zscore', r'log2\(0 \+ 1\) is 0'),
         ('zscore', 'fpkm', 'none is negative')])
     def test_contradictions(self, unit, of, why):
-        with pytest.raises(ValueError, match=f'no {unit}: .*{why}'):
+        with pytest.raises(ValueError, match=f'not {unit}: .*{why}'):
             check_unit(full_size(of), unit, 'x')
 
     def test_logged_values_are_no_fpkm(self):

@@ -69,9 +69,9 @@ class TestCohort:
         (['case_id,slide_id,label', 'p,s.svs,x', 'q,s.h5,x'],
          'line 3: slide s is listed in line 2'),
         (['case_id,slide_id,label,censorship', 'p,s,x,2'],
-         'line 2: censorship must be 0 or 1, got 2'),
+         r'line 2: censorship must be one of \(None, 0, 1\), got 2'),
         (['case_id,slide_id,label,survival_months', 'p,s,x,-1'],
-         'must not be negative, got -1'),
+         'survival_months must be at least 0, got -1'),
         (['case_id,slide_id,label,survival_months', 'p,s,x,long'],
          "must be a number, got 'long'"),
         (['case_id,slide_id,label,mpp', 'p,s,x,inf'],
@@ -195,7 +195,7 @@ class TestDrawFolds:
             draw_folds([*cases, Case('p', 'x')], 3, by_site=True)
 
     def test_class_with_one_case(self):
-        with pytest.raises(ValueError, match="class 'rare' has 1 cases, 5 "
+        with pytest.raises(ValueError, match="class 'rare' has 1 cases: 5 "
                            'folds need at least 5'):
             draw_folds(many_cases(a=20, rare=1))
         with pytest.raises(ValueError, match='at least 3, got 2'):

@@ -384,7 +384,7 @@ class TestNames:
         assert slide_name(name) == expected
 
     def test_nothing_left(self):
-        with pytest.raises(ValueError, match="'.svs' is no name"):
+        with pytest.raises(ValueError, match="'.svs' is not the name"):
             slide_name('.svs')
 
     def test_finds_files_by_slide(self, tmp_path):

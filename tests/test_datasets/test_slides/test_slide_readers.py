@@ -125,7 +125,7 @@ def test_files_that_are_no_slides_are_named(tmp_path, pixels):
         open_slide(tmp_path / 'e.svs')
     (tmp_path / 't.svs').write_text('some text, no slide')
     with pytest.raises(SlideError, match=re.escape(
-            "t.svs is of no kind that OpenSlide or tifffile can read: it "
+            "t.svs can be read neither by OpenSlide nor by tifffile: it "
             "begins with b'some tex'")):
         open_slide(tmp_path / 't.svs')
     (tmp_path / 't.png').write_text('no picture')
