@@ -151,9 +151,9 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     printed = call(*drawing, tmp_path / 'heat')
     assert 'a: 12 patches on' in printed
     assert 'thumbnails/a.png' in printed
-    found = json.loads((tmp_path / 'heat' / 'a.geojson').read_text())
-    assert len(found['features']) == 12
-    assert set(found['features'][0]['properties']['measurements']) == {
+    patch_map = json.loads((tmp_path / 'heat' / 'a.geojson').read_text())
+    assert len(patch_map['features']) == 12
+    assert set(patch_map['features'][0]['properties']['measurements']) == {
         f'{what} {name}' for name in ('aca', 'scc')
         for what in ('attention', 'probability')} | {
         f'attention {name} percentile' for name in ('aca', 'scc')}
@@ -176,7 +176,7 @@ def test_extracting_features_and_drawing_attention(tmp_path):
                    *options)
     assert 'a: 12 patches on' in printed
     same = json.loads((tmp_path / 'case' / 'a.geojson').read_text())
-    assert same == found
+    assert same == patch_map
     printed = call(*drawing[:3], '--case', 'q', '--out', tmp_path / 'case',
                    *options, status=1)
     assert "no case 'q' in the test set; it has ['p']" in printed
@@ -202,7 +202,7 @@ def test_attention_through_the_genes_of_a_case(tmp_path):
                tmp_path / 'model.py', tmp_path / 'model.pth', '--patch-size',
                256, '--out', tmp_path / 'heat')
     call(*drawing, '--case', *(case['case_id'] for case in cases))
-    found = []
+    attention = []
     for place, case in enumerate(cases):
         slide = case['slides'][0]
         name = Path(slide['path']).stem
@@ -214,10 +214,10 @@ def test_attention_through_the_genes_of_a_case(tmp_path):
                 batch['genes'], batch['has_genes'])[0]
         patches = json.loads((tmp_path / 'heat' / f'{name}.geojson')
                              .read_text())['features']
-        found.append(np.array([[
+        attention.append(np.array([[
             patch['properties']['measurements'][f'attention set {row}']
             for patch in patches] for row in range(3)]))
-        np.testing.assert_allclose(found[-1], expected, atol=1e-6)
+        np.testing.assert_allclose(attention[-1], expected, atol=1e-6)
         assert (tmp_path / 'heat' / f'{name}_attention.png').is_file()
         # The genes of somebody else look at other patches.
         other = model.data_preprocessor(
@@ -226,7 +226,7 @@ def test_attention_through_the_genes_of_a_case(tmp_path):
             foreign = model.aggregator.attention(
                 batch['patches'], batch['valid'], batch['coords'],
                 other['genes'], other['has_genes'])[0]
-        assert np.abs(found[-1] - foreign.numpy()).max() > 1e-3
+        assert np.abs(attention[-1] - foreign.numpy()).max() > 1e-3
     # A file of features says nothing about genes.
     printed = call(*drawing, '--features', cases[0]['slides'][0]['path'],
                    status=1)

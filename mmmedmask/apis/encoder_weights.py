@@ -74,6 +74,10 @@ def build_tile_encoder(name: str,
             many, or they do not fit.
         FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If the encoder is timm's, which is missing.
+
+    Example:
+        >>> build_tile_encoder('resnet18-block3', random_seed=0).dims
+        256
     """
     if weights is not None and random_seed is not None:
         raise ValueError(
@@ -211,6 +215,11 @@ def encode_tiles(encoder: TileEncoder,
 
     Raises:
         ValueError: If the precision is not known.
+
+    Example:
+        >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+        >>> encode_tiles(encoder, np.zeros((2, 32, 32, 3), np.uint8)).shape
+        (2, 256)
     """
     check_choice('precision', precision, PRECISIONS)
     device = encoder.mean.device

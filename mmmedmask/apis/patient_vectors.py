@@ -56,6 +56,11 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
 
     Raises:
         ValueError: If the config has no such dataloader.
+
+    Example:
+        >>> whole_bag_loader(Config(dict(val_dataloader=dict())), 'test')
+        Traceback (most recent call last):
+        ValueError: the config has no test_dataloader, it has those of ['val']
     """
     given = config.get(f'{split}_dataloader')
     if given is None:
@@ -77,19 +82,9 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
         dataset=dataset))
 
 
-def build_untrained_model(config: Config,
-                          like: nn.Module,
-                          device: str | torch.device = 'cpu') -> nn.Module:
-    """Build a config's model as it is before any training.
-
-    Args:
-        config: The config; no pre-trained weights are loaded.
-        like: A trained model of this config, whose scale of genes it gets.
-        device: Where the model goes.
-
-    Returns:
-        The model in evaluation mode.
-    """
+def _build_untrained_model(config: Config, like: nn.Module,
+                           device: str | torch.device) -> nn.Module:
+    """Build a model as before any training, with ``like``'s scale of genes."""
     init_default_scope(config.get('default_scope') or 'mmengine')
     settings = config.model.to_dict()
     for part in nested_dicts(settings):
@@ -125,6 +120,14 @@ def build_models(config: Config,
     Raises:
         ValueError: If there is no file, or one does not fit.
         FileNotFoundError: If a file is missing.
+
+    Example:
+        >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
+        >>> torch.save(nn.Linear(2, 1).state_dict(), 'linear.pth')
+        >>> config = Config(dict(model=dict(
+        ...     type='ExampleModel', in_features=2, out_features=1)))
+        >>> build_models(config, ['linear.pth'], untrained='none')
+        [Linear(in_features=2, out_features=1, bias=True)]
     """
     files = [path for path in checkpoints if path != untrained]
     if not files:
@@ -133,7 +136,7 @@ def build_models(config: Config,
     trained = {path: build_trained_model(config, path, device)
                for path in files}
     return [
-        build_untrained_model(config, trained[files[0]], device)
+        _build_untrained_model(config, trained[files[0]], device)
         if path == untrained else trained[path] for path in checkpoints
     ]
 
@@ -150,6 +153,29 @@ def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
 
     Returns:
         The vectors.
+
+    Example:
+        >>> from mmmedmask.phantoms.slide_omic_cohort import (
+        ...     write_slide_omic_cohort)
+        >>> _ = write_slide_omic_cohort('patients', 4, patches=(5, 6))
+        >>> config = Config(dict(
+        ...     test_dataloader=dict(dataset=dict(
+        ...         type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
+        ...         data_root='patients', feature_root='features',
+        ...         modalities=['slides'], pipeline=[
+        ...             dict(type='mmmedmask.LoadSlideFeatures'),
+        ...             dict(type='mmmedmask.PackSlideOmicInputs')]))))
+        >>> model = MODELS.build(dict(
+        ...     type='mmmedmask.SlideOmicClassifier',
+        ...     aggregator=dict(
+        ...         type='mmmedmask.ABMIL', in_dims=32, embed_dims=8),
+        ...     head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
+        ...     data_preprocessor=dict(
+        ...         type='mmmedmask.SlideOmicDataPreprocessor'))).eval()
+        >>> print('log:'); loader = whole_bag_loader(config, 'test')
+        log:...
+        >>> extract_embeddings(model, loader).vectors['patient'].shape
+        (4, 8)
     """
     case_ids, labels = [], []
     rows: dict[str, list[np.ndarray]] = {name: [] for name in VECTORS}
@@ -191,6 +217,12 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
 
     Raises:
         ValueError: If the name ends otherwise.
+
+    Example:
+        >>> save_embeddings('vectors.csv', Embeddings(
+        ...     ['p1'], np.array([0]), ['luad'], {'patient': np.ones((1, 2))}))
+        >>> print(Path('vectors.csv').read_text().split())
+        ['case_id,label,patient_0,patient_1', 'p1,luad,1,1']
     """
     file = Path(file)
     if file.suffix not in ('.npz', '.csv'):

@@ -50,6 +50,19 @@ def find_evidence(model: nn.Module,
 
     Raises:
         ValueError: If the model looks at no patches, or the bag is empty.
+
+    Example:
+        >>> from mmengine.registry import MODELS
+        >>> model = MODELS.build(dict(
+        ...     type='mmmedmask.SlideOmicClassifier',
+        ...     aggregator=dict(
+        ...         type='mmmedmask.ABMIL', in_dims=6, embed_dims=8),
+        ...     head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
+        ...     data_preprocessor=dict(
+        ...         type='mmmedmask.SlideOmicDataPreprocessor'))).eval()
+        >>> evidence = find_evidence(model, dict(patches=torch.randn(5, 6)))
+        >>> evidence.attention.shape, evidence.patch_scores.shape
+        ((1, 5), (2, 5))
     """
     aggregator = getattr(model, 'aggregator', None)
     if aggregator is None:

@@ -104,6 +104,18 @@ def extract_slides(tasks: Sequence[SlideTask],
 
     Raises:
         ValueError: If ``batch_size`` or ``workers`` is out of range.
+
+    Example:
+        >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
+        >>> from mmmedmask.datasets.slides.slide_list import list_slides
+        >>> from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
+        >>> tissue = draw_slide((256, 256), [(0, 0, 256, 256)])
+        >>> _ = write_slide('slides/a.tif', tissue, mpp=2.0)
+        >>> tasks, _ = list_slides([Path('slides')])
+        >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+        >>> tiling = TilingOptions(tile_size=64, mpp=2.0)
+        >>> extract_slides(tasks, Path('out'), encoder, tiling)[0].num_tiles
+        16
     """
     check_integer('workers', workers, 0)
     run = _Run(tasks, folder, encoder, tiling, precision, overwrite, report)

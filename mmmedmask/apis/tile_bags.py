@@ -83,6 +83,12 @@ def find_tiles(folders: Sequence[Path],
         FileNotFoundError: If a folder is missing or has no tile.
         ValueError: If two folders have one name, a tile has no group, or a
             group has tiles of several classes.
+
+    Example:
+        >>> Path('scc').mkdir()
+        >>> Path('scc/1.png').touch()
+        >>> [str(tile) for tile in find_tiles([Path('scc')])]
+        ['scc/1.png']
     """
     counts = Counter(folder.name for folder in folders)
     twice = [name for name, count in counts.items() if count > 1]
@@ -135,6 +141,12 @@ def read_groups(paths: Sequence[Path],
         FileNotFoundError: If a csv is missing.
         ValueError: If a column is missing, a path has no folder, or a tile
             is in two groups.
+
+    Example:
+        >>> _ = Path('groups.csv').write_text(
+        ...     'cluster_label,img_path\\n7,all/scc/1.png')
+        >>> read_groups([Path('groups.csv')])
+        {('scc', '1.png'): 'groups:7'}
     """
     groups: dict[tuple[str, str], str] = {}
     for path in paths:
@@ -177,6 +189,12 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
 
     Raises:
         ValueError: If ``bag_size`` is not positive.
+
+    Example:
+        >>> tiles = [Tile(Path(f'{number}.png'), 'scc', f'{number // 2}')
+        ...          for number in range(6)]
+        >>> [len(bag.tiles) for bag in make_bags(tiles, 3)]
+        [4, 2]
     """
     check_integer('bag_size', bag_size)
     bags = []
@@ -216,6 +234,12 @@ def split_bags(bags: Sequence[TileBag],
     Raises:
         ValueError: If the shares are not positive or do not sum to one, or a
             class has too few bags to be in every split.
+
+    Example:
+        >>> bags = [TileBag(f'{number}', 'scc', ()) for number in range(4)]
+        >>> bags = split_bags(bags, {'train': .5, 'test': .5})
+        >>> sorted(bag.split for bag in bags)
+        ['test', 'test', 'train', 'train']
     """
     if not shares or min(shares.values()) <= 0 or abs(
             sum(shares.values()) - 1) > 1e-6:
@@ -248,6 +272,10 @@ def mosaic_coords(number: int, tile_size: int) -> np.ndarray:
 
     Returns:
         Upper left corners (x, y), int32 of shape (number, 2), row by row.
+
+    Example:
+        >>> mosaic_coords(3, 64).tolist()
+        [[0, 0], [64, 0], [0, 64]]
     """
     columns = max(1, int(np.ceil(np.sqrt(number))))
     places = np.arange(number)
@@ -263,6 +291,10 @@ def draw_mosaic(tiles: np.ndarray) -> np.ndarray:
 
     Returns:
         RGB picture, white where there is no tile.
+
+    Example:
+        >>> draw_mosaic(np.zeros((3, 8, 8, 3), np.uint8)).shape
+        (16, 16, 3)
     """
     side = tiles.shape[1]
     coords = mosaic_coords(len(tiles), side)
@@ -300,6 +332,16 @@ def encode_bags(bags: Sequence[TileBag],
         ValueError: If a size is not positive, or the folder has bags that
             were made with other settings.
         ImageFileError: If a tile cannot be used.
+
+    Example:
+        >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
+        >>> Image.new('RGB', (32, 32)).save('tile.png')
+        >>> tile = Tile(Path('tile.png'), 'scc', '1')
+        >>> encode_bags(
+        ...     [TileBag('bag', 'scc', (tile, ), 'train')], Path('bags'),
+        ...     build_tile_encoder('resnet18-block3', random_seed=0), 32)
+        >>> sorted(path.name for path in Path('bags').iterdir())
+        ['cohort.csv', 'features', 'tiles.csv']
     """
     check_integer('tile_size', tile_size)
     check_integer('batch_size', batch_size)
@@ -374,6 +416,11 @@ def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
     Raises:
         ImageFileError: If it is broken, has not 8 bits, is not square, or
             has other channels than gray or colours.
+
+    Example:
+        >>> Image.new('L', (48, 48)).save('gray.png')
+        >>> read_tile(Tile(Path('gray.png'), 'scc', '1'), 32).shape
+        (32, 32, 3)
     """
     image = read_image(tile.path)
     height, width, channels = image.shape

@@ -25,6 +25,14 @@ def build_trained_model(config: Config,
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read safely, or the weights do not fit
             the model.
+
+    Example:
+        >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
+        >>> torch.save(nn.Linear(2, 1).state_dict(), 'linear.pth')
+        >>> config = Config(dict(model=dict(
+        ...     type='ExampleModel', in_features=2, out_features=1)))
+        >>> build_trained_model(config, 'linear.pth').training
+        False
     """
     init_default_scope(config.get('default_scope') or 'mmengine')
     weights = get_state_dict(read_checkpoint(checkpoint))

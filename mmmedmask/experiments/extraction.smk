@@ -26,7 +26,9 @@ rule extract_shard:
              f'{wildcards.shard}/{len(SHARDS)}'])
     threads: config['threads']
     resources:
-        gpus=config['gpus']
+        gpus=config['gpus'],
+        # As the plugin for Slurm calls it.
+        gpu=config['gpus']
     # A shard with a broken slide is finished, and its report tells of it.
     shell:
         '(cd {config[cwd]:q} && {params.command}) > {log:q} 2>&1 '

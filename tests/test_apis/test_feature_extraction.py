@@ -67,15 +67,16 @@ def test_features_and_coordinates_of_drawn_slides(
         report=lambda *event: seen.append(event))
     assert statuses(results) == {'a': 'done', 'b': 'empty', 'c': 'done'}
     assert sorted(event[1:] for event in seen) == [(1, 3), (2, 3), (3, 3)]
-    found = SlideFeatures(tmp_path / 'h5_files' / 'a.h5')
-    assert found.coords.tolist() == [[x, y] for y in (128, 256, 384)
+    features = SlideFeatures(tmp_path / 'h5_files' / 'a.h5')
+    assert features.coords.tolist() == [[x, y] for y in (128, 256, 384)
                                      for x in (256, 384, 512, 640)]
-    assert (found.encoder, found.patch_size, found.dims) == ('means', 128, 3)
+    assert (features.encoder, features.patch_size, features.dims) == (
+        'means', 128, 3)
     pixels = draw_slide((1024, 768), [(256, 128, 768, 512)]).astype(float)
     wanted = [pixels[y:y + 128, x:x + 128].mean(axis=(0, 1))
-              for x, y in found.coords.tolist()]
+              for x, y in features.coords.tolist()]
     # The level of 4 µm is rounded.
-    np.testing.assert_allclose(found.read(), wanted, atol=.05)
+    np.testing.assert_allclose(features.read(), wanted, atol=.05)
     assert SlideFeatures(tmp_path / 'h5_files' / 'b.h5').num_patches == 0
     with h5py.File(tmp_path / 'h5_files' / 'a.h5') as file:
         assert dict(file['coords'].attrs) == {
@@ -126,10 +127,10 @@ def test_bags_of_tiles_keep_their_precision(tmp_path, encoder):
     tile = tmp_path / 'tile.png'
     Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(tile)
     bags = [TileBag('one', 'a', (Tile(tile, 'a', 'tile'), ), 'train')]
-    said = []
+    lines = []
     for _ in range(2):
-        encode_bags(bags, tmp_path, encoder, 32, report=said.append)
-    assert said == ['1/1 one: 1 tiles', '1/1 one: 1 tiles, was there']
+        encode_bags(bags, tmp_path, encoder, 32, report=lines.append)
+    assert lines == ['1/1 one: 1 tiles', '1/1 one: 1 tiles, was there']
     with pytest.raises(ValueError, match=r"one.h5 .* with other settings "
                        r"\(precision 'float32' there, 'bfloat16' now\)"):
         encode_bags(bags, tmp_path, encoder, 32, precision='bfloat16')

@@ -37,18 +37,18 @@ def inputs(number=7):
     ('CLAM_MB', dict(num_classes=3))])
 def test_attention_and_classes_of_single_patches(aggregator, options):
     model, bag = build(aggregator, **options), inputs()
-    found = find_evidence(model, bag, ('a', 'b', 'c'))
+    evidence = find_evidence(model, bag, ('a', 'b', 'c'))
     rows = 3 if aggregator == 'CLAM_MB' else 1
-    assert found.attention.shape == (rows, 7)
-    np.testing.assert_allclose(found.attention.sum(axis=1), 1, rtol=1e-5)
-    assert found.attention_names == (('a', 'b', 'c') if rows == 3 else ())
-    assert found.patch_scores.shape == (3, 7)
+    assert evidence.attention.shape == (rows, 7)
+    np.testing.assert_allclose(evidence.attention.sum(axis=1), 1, rtol=1e-5)
+    assert evidence.attention_names == (('a', 'b', 'c') if rows == 3 else ())
+    assert evidence.patch_scores.shape == (3, 7)
     for row in range(7):
         alone = find_evidence(model, dict(
             patches=bag['patches'][row:row + 1],
             coords=bag['coords'][row:row + 1], genes=None), per_patch=False)
         assert alone.patch_scores is None
-        np.testing.assert_allclose(found.patch_scores[:, row],
+        np.testing.assert_allclose(evidence.patch_scores[:, row],
                                    alone.bag_scores, atol=1e-6)
 
 

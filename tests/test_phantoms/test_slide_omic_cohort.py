@@ -48,13 +48,14 @@ class TestSlide:
 
     def test_classes_differ_in_the_region_and_nowhere_else(self):
         for seed in SEEDS:
-            one, other = (draw_slide(STYLE, label, 200, rng(seed))
+            first, second = (draw_slide(STYLE, label, 200, rng(seed))
                           for label in (0, 1))
-            differs = (one.features != other.features).any(axis=1)
-            np.testing.assert_array_equal(differs, one.region)
-            np.testing.assert_array_equal(one.region, other.region)
-            np.testing.assert_array_equal(one.coords, other.coords)
-            step = (one.features - other.features)[one.region].astype(float)
+            differs = (first.features != second.features).any(axis=1)
+            np.testing.assert_array_equal(differs, first.region)
+            np.testing.assert_array_equal(first.region, second.region)
+            np.testing.assert_array_equal(first.coords, second.coords)
+            step = (first.features - second.features)[first.region]
+            step = step.astype(float)
             # By one vector, of 3 to 5 deviations along each direction.
             np.testing.assert_allclose(step, step[:1].repeat(10, 0),
                                        atol=1e-5)
@@ -145,10 +146,10 @@ class TestExpression:
     def test_classes_differ_in_planted_genes_alone(self):
         planted = GENES.pathways[:4]
         for seed in SEEDS:
-            one, other = (draw_expression(GENES, label, rng(seed))
+            first, second = (draw_expression(GENES, label, rng(seed))
                           for label in (0, 1))
-            assert set((one != other).nonzero()[0]) <= set(planted.ravel())
-            higher = one > other
+            assert set((first != second).nonzero()[0]) <= set(planted.ravel())
+            higher = first > second
             assert higher[planted[::2]].all()
             assert not higher[planted[1::2]].any()
         assert len(np.unique(GENES.pathways)) == 40
@@ -184,11 +185,11 @@ class TestCohort:
         for name in ('one', 'two'):
             write_slide_omic_cohort(tmp_path / name, **sizes)
         write_slide_omic_cohort(tmp_path / 'other', **sizes, seed=1)
-        one, two, other = (files(tmp_path / name)
+        first, two, other = (files(tmp_path / name)
                            for name in ('one', 'two', 'other'))
-        assert one == two
-        assert one.keys() == other.keys()
-        assert not any(one[name] == other[name] for name in one)
+        assert first == two
+        assert first.keys() == other.keys()
+        assert not any(first[name] == other[name] for name in first)
 
     def test_larger_cohort_begins_with_the_smaller(self, tmp_path):
         for number in (5, 9):

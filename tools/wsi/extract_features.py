@@ -76,6 +76,13 @@ def build_engine_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_numbers(group, options: Sequence[tuple]) -> None:
+    """Add options that are numbers, by name, default and meaning."""
+    for name, default, text in options:
+        group.add_argument(name, type=type(default), default=default,
+                           help=f'{text} (default: %(default)s)')
+
+
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -105,46 +112,29 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help='do shard I of N alone: the same slides give the same shards, '
         'of about equal size on disk')
     group = parser.add_argument_group('tiles')
-    group.add_argument(
-        '--tile-size', type=int, default=256,
-        help='side in pixels (default: %(default)s)')
-    group.add_argument(
-        '--mpp', type=float, default=.5,
-        help='µm per pixel of a tile (default: %(default)s, about 20x)')
-    group.add_argument(
-        '--overlap', type=int, default=0,
-        help='of neighbours, in pixels (default: %(default)s)')
-    group.add_argument(
-        '--min-tissue', type=float, default=.5,
-        help='share of a tile that has to be tissue (default: %(default)s)')
+    add_numbers(group, (
+        ('--tile-size', 256, 'side in pixels'),
+        ('--mpp', .5, 'µm per pixel of a tile; 0.5 is about 20x'),
+        ('--overlap', 0, 'of neighbours, in pixels'),
+        ('--min-tissue', .5, 'share of a tile that has to be tissue')))
     group.add_argument(
         '--allow-enlarging', action='store_true',
         help='cut tiles that are finer than the slide')
     group = parser.add_argument_group(
         'tissue', 'what is more colourful than glass')
+    add_numbers(group, (
+        ('--tissue-mpp', 8.,
+         'µm per pixel of the picture on which it is looked for'),
+        ('--min-brightness', 40, 'darker pixels are pen or borders'),
+        ('--median', 5, 'side of the median filter, odd'),
+        ('--min-area', .02, 'smaller pieces are left out, in mm²'),
+        ('--max-hole', .01, 'smaller holes are filled, in mm²')))
     group.add_argument(
-        '--tissue-mpp', type=float, default=8.,
-        help='µm per pixel of the picture on which it is looked for '
-        '(default: %(default)s)')
-    group.add_argument(
-        '--saturation', type=int,
-        help='threshold, 0 to 255 (default: Otsu\'s)')
+        '--saturation', type=int, help="threshold, 0 to 255 (default: Otsu's)")
     group.add_argument(
         '--saturation-limits', type=int, nargs=2, default=(10, 40),
         metavar=('LOW', 'HIGH'),
-        help='what Otsu\'s threshold is kept within (default: 10 40)')
-    group.add_argument(
-        '--min-brightness', type=int, default=40,
-        help='darker pixels are pen or borders (default: %(default)s)')
-    group.add_argument(
-        '--median', type=int, default=5,
-        help='side of the median filter, odd (default: %(default)s)')
-    group.add_argument(
-        '--min-area', type=float, default=.02,
-        help='smaller pieces are left out, in mm² (default: %(default)s)')
-    group.add_argument(
-        '--max-hole', type=float, default=.01,
-        help='smaller holes are filled, in mm² (default: %(default)s)')
+        help="what Otsu's threshold is kept within (default: 10 40)")
     add_encoder_arguments(parser)
     args = parser.parse_args(argv)
     if args.shard and args.shards:

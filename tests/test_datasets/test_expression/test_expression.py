@@ -491,16 +491,16 @@ class TestUnits:
         fpkm, counts = full_size('fpkm'), full_size('counts')
         expected = fpkm / fpkm.sum(1, keepdims=True, dtype=np.float64) * 1e6
         for unit in ('fpkm', 'fpkm_uq'):
-            found = convert_unit(fpkm, unit, 'tpm', 'x')
-            assert found.dtype == np.float32
-            assert np.allclose(found, expected, rtol=1e-5)
-        found = convert_unit(np.log2(fpkm + 1), 'log2_fpkm', 'log2_tpm', 'x')
-        assert np.allclose(found, np.log2(expected + 1), atol=1e-3)
-        found = convert_unit(counts, 'counts', 'cpm', 'x')
-        assert np.allclose(found.sum(1, dtype=np.float64), 1e6)
-        found = convert_unit(np.log2(fpkm + 0.001), 'log2_fpkm', 'log2_fpkm',
+            after = convert_unit(fpkm, unit, 'tpm', 'x')
+            assert after.dtype == np.float32
+            assert np.allclose(after, expected, rtol=1e-5)
+        after = convert_unit(np.log2(fpkm + 1), 'log2_fpkm', 'log2_tpm', 'x')
+        assert np.allclose(after, np.log2(expected + 1), atol=1e-3)
+        after = convert_unit(counts, 'counts', 'cpm', 'x')
+        assert np.allclose(after.sum(1, dtype=np.float64), 1e6)
+        after = convert_unit(np.log2(fpkm + 0.001), 'log2_fpkm', 'log2_fpkm',
                              'x', log2_offset=0.001)
-        assert np.allclose(found, np.log2(fpkm + 1), atol=1e-4)
+        assert np.allclose(after, np.log2(fpkm + 1), atol=1e-4)
 
     @pytest.mark.parametrize(('unit', 'target', 'why'), [
         ('counts', 'tpm', 'length of every gene'),
@@ -553,12 +553,12 @@ class TestSamples:
     def test_cases_of_a_table(self):
         values = FPKM.copy()
         values[2] = np.nan
-        found = table(values, GENES, SAMPLES).for_cases(
+        of_cases = table(values, GENES, SAMPLES).for_cases(
             {sample[:12]: None for sample in SAMPLES})
-        assert found.case_ids == tuple(
+        assert of_cases.case_ids == tuple(
             SAMPLES[row][:12] for row in (0, 1, 3))
-        assert np.array_equal(found.values, FPKM[[0, 1, 3]])
-        assert 'without any value: TCGA-AA-0002' in found.notes[-1]
+        assert np.array_equal(of_cases.values, FPKM[[0, 1, 3]])
+        assert 'without any value: TCGA-AA-0002' in of_cases.notes[-1]
 
 
 class TestAlignment:

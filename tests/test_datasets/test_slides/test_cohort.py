@@ -213,9 +213,9 @@ class TestDrawFolds:
         for _ in range(2):
             write_folds(tmp_path / 'x', folds, {'seed': 5})
         for number, fold in enumerate(folds):
-            found, notes = read_split(
+            split_of, notes = read_split(
                 tmp_path / 'x' / f'splits_{number}.csv', cases)
-            assert found == fold
+            assert split_of == fold
             assert notes == []
         manifest = json.loads((tmp_path / 'x/folds.json').read_text())
         assert manifest['seed'] == 5

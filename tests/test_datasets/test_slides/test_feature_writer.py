@@ -39,11 +39,11 @@ def test_our_reader_finds_features_coords_encoder_and_patch_size(tmp_path):
         assert file['features'].chunks == (32, 5)
         assert file['features'].dtype == np.float32
         assert file['coords'].dtype == np.int32
-    found = SlideFeatures(path)
-    assert (found.layout, found.encoder, found.patch_size,
-            found.coord_unit) == ('trident', 'drawn', 512, 'level0')
-    assert torch.equal(found.read(), torch.from_numpy(features))
-    assert torch.equal(found.coords[:, 0], torch.arange(70) * 512)
+    slide = SlideFeatures(path)
+    assert (slide.layout, slide.encoder, slide.patch_size,
+            slide.coord_unit) == ('trident', 'drawn', 512, 'level0')
+    assert torch.equal(slide.read(), torch.from_numpy(features))
+    assert torch.equal(slide.coords[:, 0], torch.arange(70) * 512)
     assert differing_settings(stored_settings(path), SETTINGS) == ''
     assert differing_settings(
         stored_settings(path), {**SETTINGS, 'mpp': 1.0}

@@ -85,7 +85,7 @@ def cohort(tmp_path):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def log_lines(monkeypatch):
     """What the data set tells the log."""
     texts = []
     monkeypatch.setattr(
@@ -94,8 +94,8 @@ def told(monkeypatch):
     return texts
 
 
-def heard(told, text):
-    return any(text in line for line in told)
+def logged(log_lines, text):
+    return any(text in line for line in log_lines)
 
 
 class TestList:
@@ -149,7 +149,7 @@ class TestList:
         with pytest.raises(ValueError, match='no column split'):
             cohort.build()
 
-    def test_classes(self, cohort, told):
+    def test_classes(self, cohort, log_lines):
         order = dict(classes=('LUSC', 'LUAD'))
         assert cohort.build(
             metainfo=order).get_gt_labels().tolist() == [1, 0, 1]
@@ -158,9 +158,9 @@ class TestList:
         dataset = cohort.build(
             metainfo=dict(classes=('LUAD', )), unlisted_labels='drop')
         assert len(dataset) == 2
-        told.clear()
+        log_lines.clear()
         cohort.build()
-        assert heard(told, 'fewer than 2 cases of LUSC')
+        assert logged(log_lines, 'fewer than 2 cases of LUSC')
 
     def test_slides_as_samples(self, cohort):
         dataset = cohort.build(case_agg='separate')
@@ -214,7 +214,7 @@ class TestList:
 class TestMissing:
     """Nothing is left out in silence."""
 
-    def test_slides(self, cohort, told):
+    def test_slides(self, cohort, log_lines):
         (cohort.root / 'features/s2.h5').unlink()
         (cohort.root / 'features/s3.h5').unlink()
         with pytest.raises(ValueError, match='2 slides have no file of '
@@ -223,7 +223,7 @@ class TestMissing:
         dropped = cohort.build(missing_slides='drop')
         assert len(dropped) == 2
         assert dropped.get_data_info(0)['slide_ids'] == ['s1']
-        assert heard(told, '2 slides have no file of features: s2, s3')
+        assert logged(log_lines, '2 slides have no file of features: s2, s3')
         kept = cohort.build(missing_slides='keep')
         assert len(kept) == 3
         inputs = kept[1]['inputs']
@@ -231,7 +231,7 @@ class TestMissing:
         assert inputs['mask'] is None
         assert len(inputs['genes']) == 40
 
-    def test_empty_slide(self, cohort, told):
+    def test_empty_slide(self, cohort, log_lines):
         write_features(cohort.root / 'features/s2.h5', 'trident-h5',
                        *draw_bag(0, DIMS))
         with pytest.raises(ValueError, match='1 slides have no patch: s2'):
@@ -239,7 +239,7 @@ class TestMissing:
         for policy in ('drop', 'keep'):
             dataset = cohort.build(missing_slides=policy)
             assert dataset.get_data_info(0)['slide_lengths'] == [50]
-        assert heard(told, '1 slides have no patch: s2')
+        assert logged(log_lines, '1 slides have no patch: s2')
 
     def test_case_without_slide_in_the_csv(self, cohort):
         cohort.write_csv([*CASES, ('p5', '', 'LUAD', 'train')])
@@ -247,7 +247,7 @@ class TestMissing:
         with pytest.raises(ValueError, match=r'p5 \(no slide in the csv\)'):
             cohort.build()
 
-    def test_genes(self, cohort, told):
+    def test_genes(self, cohort, log_lines):
         cohort.write_genes(['p1', 'p3', 'p4'], cohort.fpkm[[0, 2, 3]])
         with pytest.raises(ValueError, match='1 of 3 cases have no '
                            'expression: p2; missing_genes='):
@@ -255,7 +255,7 @@ class TestMissing:
         dropped = cohort.build(missing_genes='drop')
         assert [dropped.get_data_info(place)['case_id']
                 for place in range(2)] == ['p1', 'p3']
-        assert heard(told, '1 cases have no sample: p2')
+        assert logged(log_lines, '1 cases have no sample: p2')
         kept = cohort.build(missing_genes='keep')
         assert len(kept) == 3
         assert kept[1]['inputs']['genes'] is None
@@ -264,12 +264,12 @@ class TestMissing:
                               cohort.fpkm[2])
         assert kept.fit_gene_scale()['num_cases'] == 2
 
-    def test_case_with_nothing(self, cohort, told):
+    def test_case_with_nothing(self, cohort, log_lines):
         cohort.write_genes(['p1', 'p3', 'p4'], cohort.fpkm[[0, 2, 3]])
         (cohort.root / 'features/s3.h5').unlink()
         dataset = cohort.build(missing_genes='keep', missing_slides='keep')
         assert len(dataset) == 2
-        assert heard(told,
+        assert logged(log_lines,
                      'left out case p2, which has no slides and no genes')
 
     def test_scale_is_of_kept_training_cases(self, cohort):
@@ -308,9 +308,9 @@ class TestMissing:
              ('p3', 's3', 'LUSC', 'train', 'other')],
             'case_id,slide_id,label,split,rna_id')
         dataset = cohort.build()
-        found = [dataset.get_data_info(place)['expression']
+        vectors = [dataset.get_data_info(place)['expression']
                  for place in range(3)]
-        assert np.array_equal(np.stack(found), cohort.fpkm[1:])
+        assert np.array_equal(np.stack(vectors), cohort.fpkm[1:])
         assert dataset.get_data_info(2)['rna_id'] == 'other'
 
     def test_table_written_anew_is_read_anew(self, cohort):
@@ -575,7 +575,7 @@ class TestWorkers:
     """The same seed gives the same run for any number of workers."""
 
     def test_same_for_0_2_and_4_workers(self, cohort):
-        found = {}
+        tensors = {}
         for workers in (0, 2, 4):
             dataset = cohort.build()
             loader = DataLoader(
@@ -590,12 +590,12 @@ class TestWorkers:
                 for batch in loader:
                     runs += [tensor for key in ('patches', 'mask')
                              for tensor in batch['inputs'][key]]
-            found[workers] = runs
-        assert len(found[0]) == 12
+            tensors[workers] = runs
+        assert len(tensors[0]) == 12
         for workers in (2, 4):
-            assert all(map(torch.equal, found[0], found[workers]))
+            assert all(map(torch.equal, tensors[0], tensors[workers]))
         # The second epoch draws anew.
-        assert not torch.equal(found[0][0], found[0][6])
+        assert not torch.equal(tensors[0][0], tensors[0][6])
 
     def test_pickles_without_handles(self, cohort):
         dataset = cohort.build()

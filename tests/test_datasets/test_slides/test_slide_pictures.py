@@ -26,14 +26,14 @@ def make(tmp_path):
 def test_the_slide_itself_its_thumbnail_or_an_empty_canvas(make, tmp_path):
     pixels = draw_slide((256, 192), [(10, 10, 90, 90)])
     path = write_slide(tmp_path / 'a.tif', pixels)
-    found = find_picture(make(), slide=path, max_side=64)
-    assert (found.size, found.side) == ((256, 192), 64)
-    assert found.thumbnail.shape == (48, 64, 3)
-    found = find_picture(make('clam-h5'))
+    picture = find_picture(make(), slide=path, max_side=64)
+    assert (picture.size, picture.side) == ((256, 192), 64)
+    assert picture.thumbnail.shape == (48, 64, 3)
+    picture = find_picture(make('clam-h5'))
     # The least distance of two patches.
-    assert (found.size, found.side) == ((192, 192), 64)
-    assert found.thumbnail is None
-    assert found.source == 'an empty canvas'
+    assert (picture.size, picture.side) == ((192, 192), 64)
+    assert picture.thumbnail is None
+    assert picture.source == 'an empty canvas'
     assert find_picture(make('clam-h5'), patch_size=32).side == 32
 
 
@@ -45,9 +45,9 @@ def test_a_thumbnail_beside_the_features_is_found(make, tmp_path):
         file['coords'].attrs.update(level0_width=400, level0_height=300)
     (tmp_path / 'thumbnails').mkdir()
     Image.new('RGB', (40, 30)).save(tmp_path / 'thumbnails' / 'a.png')
-    found = find_picture(SlideFeatures(features.path))
-    assert found.thumbnail.shape == (30, 40, 3)
-    assert found.size == (400, 300)
+    picture = find_picture(SlideFeatures(features.path))
+    assert picture.thumbnail.shape == (30, 40, 3)
+    assert picture.size == (400, 300)
     with pytest.raises(FileNotFoundError, match=r'no\.png does not exist'):
         find_picture(SlideFeatures(features.path),
                      thumbnail=tmp_path / 'no.png')

@@ -43,10 +43,10 @@ def test_regions_of_all_levels(tmp_path, pixels, layout, reader, levels):
             factor = 2**level
             assert slide.level_sizes[level] == (
                 SIZE[0] // factor, SIZE[1] // factor)
-            found = slide.read(level, 40, 60, 30, 20)
+            region = slide.read(level, 40, 60, 30, 20)
             wanted = level_pixels[60 // factor:60 // factor + 20,
                                   40 // factor:40 // factor + 30]
-            np.testing.assert_array_equal(found[:wanted.shape[0],
+            np.testing.assert_array_equal(region[:wanted.shape[0],
                                                 :wanted.shape[1]], wanted)
             level_pixels = halve(level_pixels)
         beyond = slide.read(0, 240, 180, 40, 30)
@@ -81,15 +81,15 @@ def test_without_openslide_tifffile_reads_tiff(tmp_path, pixels, monkeypatch):
 def test_gray_pictures_and_transparent_ones(tmp_path, pixels):
     tifffile.imwrite(tmp_path / 'g.tif', pixels[..., 0], rowsperstrip=16)
     with open_slide(tmp_path / 'g.tif') as slide:
-        found = slide.read(0, 5, 6, 10, 10)
-    np.testing.assert_array_equal(found[..., 1], pixels[6:16, 5:15, 0])
+        region = slide.read(0, 5, 6, 10, 10)
+    np.testing.assert_array_equal(region[..., 1], pixels[6:16, 5:15, 0])
     Image.fromarray(pixels).save(tmp_path / 'p.png')
     with open_slide(tmp_path / 'p.png') as slide:
         assert type(slide) is PictureReader
         assert slide.mpp is None
-        found = slide.read(0, -5, -6, 10, 10)
-    assert (found[:6] == 255).all()
-    np.testing.assert_array_equal(found[6:, 5:], pixels[:4, :5])
+        region = slide.read(0, -5, -6, 10, 10)
+    assert (region[:6] == 255).all()
+    np.testing.assert_array_equal(region[6:, 5:], pixels[:4, :5])
     half = np.zeros((1, 2, 4), np.uint8)
     half[0, 0] = (200, 100, 0, 255)
     assert slide_readers._on_white(half).tolist() == [

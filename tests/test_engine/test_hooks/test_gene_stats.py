@@ -88,7 +88,7 @@ def scale_of(model):
     return model.data_preprocessor.gene_scale
 
 
-def said(caplog, start='Scale of genes'):
+def logged(caplog, start='Scale of genes'):
     return [record.getMessage() for record in caplog.records
             if record.getMessage().startswith(start)]
 
@@ -122,7 +122,7 @@ def test_fits_to_the_training_cases_alone(cohort, caplog):
     want = (logs - logs.mean(axis=0)) / logs.std(axis=0)
     got = torch.cat(run.model.seen).double().numpy()
     assert np.allclose(got, want.clip(-3, 3), atol=1e-4)
-    (text, ) = said(caplog)
+    (text, ) = logged(caplog)
     assert 'fitted to 6 training cases' in text
     assert state['cases_hash'] in text
     assert (root / 'run/genes.txt').read_text().split() == GENES
@@ -173,7 +173,7 @@ def test_a_resumed_run_keeps_the_scale(cohort, caplog):
     run.train()
     assert run.epoch == 2
     assert torch.equal(scale_of(run.model).mean, first['mean'])
-    (text, ) = said(caplog)
+    (text, ) = logged(caplog)
     assert 'kept that of the checkpoint, fitted to 6 cases' in text
     assert text.endswith('They are this training set.')
 
@@ -194,7 +194,7 @@ def test_a_later_stage_takes_the_scale_over(cohort, caplog):
         run = catch(runner(root, name, train=fewer, **changes), caplog)
         run.train()
         assert torch.equal(scale_of(run.model).mean, first['mean']), name
-        (text, ) = said(caplog)
+        (text, ) = logged(caplog)
         assert 'fitted to 6 cases' in text
         assert 'not the 4 cases of this training set' in text
         assert not (root / name / 'genes.txt').exists()
