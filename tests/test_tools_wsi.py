@@ -287,6 +287,16 @@ def test_shards_of_the_engine_do_all_but_the_broken_slide(slides):
     assert '4 slides: 2 done, 1 failed, 1 was there; 24 tiles' in printed
 
 
+def test_a_job_that_ends_early_is_named_with_its_log(slides):
+    pytest.importorskip('snakemake')
+    printed = call(*extraction(slides, '--shards', 1, '--weights', 'a.pth'),
+                   status=1)
+    log, = (slides.parent / 'out' / 'shards').glob('*/1-of-1.log')
+    assert printed.splitlines()[-1] == (
+        f'extract_features.py: shard 1/1 did not end, see {log}')
+    assert "either weights ('a.pth') or random ones" in log.read_text()
+
+
 def test_a_shard_by_hand(slides):
     printed = run(sys.executable, 'tools/' + EXTRACT, *extraction(slides)[1:],
                   '--shard', '2/2', cwd=Path(__file__).parents[1])
