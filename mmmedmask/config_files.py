@@ -29,12 +29,15 @@ _BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
 
 
 def load_config(path: str | Path,
-                options: Mapping[str, Any] | None = None) -> Config:
+                options: Mapping[str, Any] | None = None,
+                import_modules: bool = True) -> Config:
     """Read a config file and override some of its settings.
 
     Args:
         path: The config file.
         options: Dotted key to value, as ``--cfg-options`` gives them.
+        import_modules: Whether to import the config's ``custom_imports``,
+            which is needed to build from it.
 
     Returns:
         The config, :class:`mmengine.Config`.
@@ -53,7 +56,7 @@ def load_config(path: str | Path,
         raise FileNotFoundError(
             f'config {str(path)!r} does not exist (working folder: '
             f'{Path.cwd()}){hint}')
-    config = Config.fromfile(path)
+    config = Config.fromfile(path, import_custom_modules=import_modules)
     if options:
         override_settings(config, options)
     return config

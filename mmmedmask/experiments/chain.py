@@ -17,10 +17,7 @@ from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_files import load_config, override_settings
-from mmmedmask.experiments.config_content import (
-    config_name,
-    find_checkpoints,
-)
+from mmmedmask.experiments.config_content import find_checkpoints
 from mmmedmask.experiments.run import Where
 from mmmedmask.experiments.schema import (
     DATA_PREFIX,
@@ -86,7 +83,8 @@ def resolve_chain(recipe: Recipe, row: Row,
             text = error.args[0] if isinstance(error, KeyError) else error
             raise ValueError(f'{where}: {text}') from None
         chain.append(ChainStage(name, stage, path, config, sources))
-        makers[config_name(row.stages[name].config)] = name
+        # A name may have a dot, as in ..._8xb2-0.5x_glas.
+        makers[Path(row.stages[name].config).name.removesuffix('.py')] = name
         makers[path.stem] = name
     if recipe.ad_hoc:
         _check_all_used(chain)
@@ -270,7 +268,7 @@ def _nearby_configs(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 @functools.lru_cache(maxsize=512)
 def _load_file(path: Path, changed: int) -> Config:
-    return load_config(path)
+    return load_config(path, import_modules=False)
 
 
 @functools.lru_cache(maxsize=1024)

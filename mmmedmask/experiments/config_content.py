@@ -1,7 +1,6 @@
 """What a config starts from, reads and leaves behind: searched, not built."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -15,25 +14,14 @@ from mmmedmask.util.nested import walk_nested
 SLIDE_OMIC_DATASET = 'SlideOmicDataset'
 
 
-def find_strings(config: Config) -> Iterator[tuple[Where, str]]:
-    """Find all strings of a config that a runner reads.
-
-    Yields:
-        The keys from the top, and the string.
-    """
-    for where, node in _walk(config):
-        if isinstance(node, str):
-            yield where, node
-
-
 def find_data(config: Config) -> dict[Where, str]:
     """Find the paths below the data root that a config names.
 
     Returns:
         Keys from the top to path, which begins with ``data/``.
     """
-    return {where: text for where, text in find_strings(config)
-            if text.startswith(DATA_PREFIX)}
+    return {where: node for where, node in _walk(config)
+            if isinstance(node, str) and node.startswith(DATA_PREFIX)}
 
 
 def find_datasets(config: Config) -> list[tuple[Where, dict]]:
@@ -116,14 +104,6 @@ def missing_test_keys(config: Config) -> list[str]:
     """Keys that a config lacks to be tested."""
     return [key for key in ('test_cfg', 'test_dataloader', 'test_evaluator')
             if config.get(key) is None]
-
-
-def config_name(name: str) -> str:
-    """Bare name of a config that is given by name or path.
-
-    A name may have a dot, as in ``..._8xb2-0.5x_glas``.
-    """
-    return Path(name).name.removesuffix('.py')
 
 
 def _walk(config: Config) -> Iterator[tuple[Where, Any]]:

@@ -1,4 +1,4 @@
-"""Run a plan: with Snakemake, or one run after the other in this process."""
+"""Check and run a plan: with Snakemake, or run by run in this process."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,6 @@ from mmmedmask.experiments.engine import (
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import load_checked_manifest, read_quietly
 from mmmedmask.experiments.plan import Plan
-from mmmedmask.experiments.preflight import find_problems
 from mmmedmask.experiments.run import DONE_FILE, Run, write_runs
 from mmmedmask.experiments.run_job import (
     StartStep,
@@ -23,20 +22,40 @@ from mmmedmask.experiments.run_job import (
     do_run,
     open_steps,
 )
+from mmmedmask.experiments.schema import DATA_PREFIX
 
 SNAKEFILE = Path(__file__).with_name('Snakefile')
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan that would fail, with all that is wrong.
+    """Refuse a plan that would fail.
 
     Raises:
-        ValueError: If data are missing, or folders have other runs.
+        ValueError: With all that :func:`find_problems` finds.
     """
     problems = find_problems(plan)
     if problems:
         raise ValueError('nothing was started:\n' + '\n'.join(
             f'- {problem}' for problem in problems))
+
+
+def find_problems(plan: Plan) -> list[str]:
+    """Find missing data and weights, and folders of other runs.
+
+    Returns:
+        A line for each, with where the data come from.
+    """
+    fingerprints = None if plan.scale == 'smoke' \
+        else DataFingerprints(plan.data_root)
+    problems = _missing_data(plan, fingerprints) if fingerprints else []
+    if problems:
+        fingerprints = None
+    for run in plan.runs:
+        try:
+            load_checked_manifest(run, fingerprints)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
 
 
 def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
@@ -148,16 +167,16 @@ def find_failures(plan: Plan) -> dict[Run, str]:
             failures[run] = f'not run, since {failed[0].title} failed'
         elif manifest.get('status') == 'failed':
             failures[run] = manifest.get('error') or 'failed'
-        elif manifest.get('status') != 'done' \
-                or not (run.folder / DONE_FILE).is_file():
-            failures[run] = _why_unfinished(run, plan)
+        elif manifest.get('status') != 'done':
+            failures[run] = 'not finished'
+        elif not (run.folder / DONE_FILE).is_file():
+            failures[run] = _why_refused(run, plan)
     return failures
 
 
-def _why_unfinished(run: Run, plan: Plan) -> str:
+def _why_refused(run: Run, plan: Plan) -> str:
     try:
-        load_checked_manifest(run, None if plan.scale == 'smoke'
-                              else DataFingerprints(plan.data_root))
+        load_checked_manifest(run, DataFingerprints(plan.data_root))
     except ValueError as error:
         return str(error)
     return 'not finished'
@@ -179,3 +198,31 @@ def _reported(run: Run):
         yield
     except (StepFailedError, OSError, ValueError) as error:
         sys.stderr.write(f'FAILED {run.title}: {error}\n')
+
+
+def _missing_data(plan: Plan, fingerprints: DataFingerprints) -> list[str]:
+    missing: dict[str, list[Run]] = {}
+    for run in plan.runs:
+        for path in fingerprints.missing(run):
+            missing.setdefault(path, []).append(run)
+    problems = []
+    for path, runs in missing.items():
+        more = f' and {len(runs) - 1} more' if len(runs) > 1 else ''
+        problems.append(
+            f'{fingerprints.locate(path)} is not there: needed by '
+            f'{runs[0].name}{more}. It comes from {_origin(plan, path)}')
+    return problems
+
+
+def _origin(plan: Plan, path: str) -> str:
+    """Where data come from, as the recipes say it."""
+    inner = path.removeprefix(DATA_PREFIX)
+    for recipe, rows in plan.tables:
+        for row in rows:
+            for weights in row.weights:
+                if weights.path == path:
+                    return weights.source
+        for folder, source in recipe.data.get(plan.scale, {}).items():
+            if inner == folder or inner.startswith(f'{folder}/'):
+                return source
+    return 'somewhere that the recipe does not say'

@@ -29,7 +29,6 @@ from mmmedmask.experiments.config_content import (
 )
 from mmmedmask.experiments.fingerprints import fingerprint
 from mmmedmask.experiments.folds import fold_options
-from mmmedmask.experiments.moved_data import run_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
 
@@ -219,7 +218,8 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     set_checkpoints(content, {
         where: fingerprint(Path(file)) or file
         for where, file in find_checkpoints(content).items()
-        if file and not file.startswith(DATA_PREFIX)})
+        if file and where not in sources
+        and not file.startswith(DATA_PREFIX)})
     set_checkpoints(content, sources)
     for _, dataset in find_datasets(content):
         if axis.fold is not None:
@@ -262,7 +262,9 @@ class _Builder:
         self.data_root = data_root
         self.gpus = gpus
         self.runs: dict[tuple[str, Axis], Run] = {}
+        # What all seeds and folds have in common.
         self._digests: dict[tuple, str] = {}
+        self._constants: dict[tuple, tuple[dict, dict]] = {}
 
     def add_chain(self, recipe: Recipe, row: Row,
                   chain: Sequence[ChainStage], axis: Axis, first: int | None,
@@ -334,7 +336,8 @@ class _Builder:
 
     def _digest(self, stage: ChainStage, described: Mapping[Where, str],
                 axis: Axis) -> str:
-        key = (id(stage.config), tuple(described.items()), axis.seed is None)
+        key = (id(stage.config), tuple(described.items()),
+               axis.seed is None, axis.fold is None)
         if key not in self._digests:
             config = copy.deepcopy(stage.config)
             config.merge_from_dict(rate_options(stage))
@@ -351,9 +354,12 @@ class _Builder:
         if self.scale == 'smoke':
             last = 'epoch_1.pth' if 'max_epochs' in loop \
                 else f'iter_{SMOKE_ITERATIONS}.pth'
-        options = {**run_options(config, stage.stage.options, self.data_root),
-                   **rates}
-        data = _data_of(config, sources, split is not None)
+        key = (id(config), split is None)
+        if key not in self._constants:
+            self._constants[key] = (
+                {**_run_options(config, stage.stage.options, self.data_root),
+                 **rates}, _data_of(config, sources, split is not None))
+        options, data = map(dict, self._constants[key])
         if split is not None:
             options.update(fold_options(config, split))
             data[split.name] = str(split)
@@ -403,6 +409,53 @@ def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
     batch = config.train_dataloader.get('batch_size')
     return bool(base and batch and not scaling.get('enable')
                 and base != batch * gpus)
+
+
+def _run_options(config: Config, options: Mapping[str, Any],
+                data_root: str | Path) -> dict[str, Any]:
+    """Collect what is set on the command line of a run, but its sources.
+
+    Returns:
+        Dotted key to value: the recipe's options, and the moved data.
+
+    Raises:
+        ValueError: If the data cannot be moved.
+    """
+    moved = {key: _move(value, data_root) for key, value in options.items()}
+    if Path(data_root) != Path(DATA_PREFIX):
+        for where, path in find_data(config).items():
+            key, value = _moved_option(config, where, path, data_root)
+            if not any(key == given or key.startswith(f'{given}.')
+                       for given in moved):
+                moved[key] = value
+    return moved
+
+
+def _move(value: Any, data_root: str | Path) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_move(part, data_root) for part in value)
+    if isinstance(value, str) and value.startswith(DATA_PREFIX) \
+            and Path(data_root) != Path(DATA_PREFIX):
+        # Configs may join strings, so a slash at the end stays.
+        return f'{str(data_root).rstrip("/")}/' \
+            f'{value.removeprefix(DATA_PREFIX)}'
+    return value
+
+
+def _moved_option(config: Config, where: Where, path: str,
+                  data_root: str | Path) -> tuple[str, Any]:
+    """The option that moves a path; in a tuple it sets the whole tuple."""
+    node: Any = config
+    for place, key in enumerate(where):
+        if isinstance(node, tuple):
+            if not all(isinstance(part, str | int | float) for part in node):
+                raise ValueError(
+                    f'{config.filename} has the path {path!r} inside of a '
+                    f'tuple ({".".join(where)}), where the command line '
+                    'cannot move it: make it a list')
+            return '.'.join(where[:place]), _move(node, data_root)
+        node = node[int(key) if isinstance(node, list) else key]
+    return '.'.join(where), _move(path, data_root)
 
 
 def _data_of(config: Config, sources: Mapping[Where, Source],

@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from mmmedmask.experiments.commands import batch_notes
-from mmmedmask.experiments.execute import find_failures
 from mmmedmask.experiments.manifest import (
     MANIFEST_FILE,
     read_quietly,
@@ -80,7 +79,6 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
         The cells, row by row.
     """
     axes = plan.axes[recipe.name]
-    failures = find_failures(plan)
     left_out = {row for table, row in plan.left_out if table == recipe.name}
     cells = []
     for row in plan.rows(recipe.name):
@@ -94,7 +92,7 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
                     (recipe.name, row.name, column.stage, axis))
                 if cell is None:
                     continue
-                value = _value(cell.run, cell.choice, column, failures)
+                value = _value(cell.run, cell.choice, column)
                 if isinstance(value, str):
                     problems[axis] = value
                 else:
@@ -196,7 +194,8 @@ def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:
     from mmmedmask.experiments.cross_validation import fold_rows
     sections = []
     for row in plan.rows(recipe.name):
-        for stage in dict.fromkeys(one.stage for one in recipe.columns):
+        for stage in dict.fromkeys(
+                column.stage for column in recipe.columns):
             rows = fold_rows(plan, recipe, row, stage)
             if rows:
                 sections += [f'## Folds of {row.title}, {stage}',
@@ -208,17 +207,10 @@ def _listed(values: Iterable) -> str:
     return ', '.join(str(value) for value in dict.fromkeys(values))
 
 
-def _value(run: Run, choice: str, column: Column,
-           failures: Mapping[Run, str]) -> float | str:
+def _value(run: Run, choice: str, column: Column) -> float | str:
     """A metric of a run, or why there is none."""
     if not (run.folder / MANIFEST_FILE).is_file():
-        # A source that failed, or nothing has started.
-        failed = any(
-            (read_quietly(source.run) or {}).get('status') == 'failed'
-            or source.run in failures
-            and failures[source.run].startswith('not run')
-            for source in run.sources.values())
-        return 'failed' if failed else 'missing'
+        return 'failed' if _has_failed(run) else 'missing'
     manifest = read_quietly(run)
     if manifest is None:
         return 'not readable'
@@ -231,12 +223,18 @@ def _value(run: Run, choice: str, column: Column,
         return f'of an earlier run of {remade.key}, since made anew'
     results = manifest['results'].get(choice)
     if results is None:
-        return 'failed' if manifest['status'] == 'failed' else 'missing'
+        return 'failed' if _has_failed(run) else 'missing'
     if column.metric not in results:
         return (f'no metric {column.metric!r} among '
                 f'{", ".join(sorted(results))}')
     value = results[column.metric]
     return f'{column.metric} is {value}' if isinstance(value, str) else value
+
+
+def _has_failed(run: Run) -> bool:
+    """Whether a run has failed, or one that it starts from."""
+    return (read_quietly(run) or {}).get('status') == 'failed' or any(
+        _has_failed(source.run) for source in run.sources.values())
 
 
 def _markdown_cell(cell: CellResult, scale: str, digits: int) -> str:

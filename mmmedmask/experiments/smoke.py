@@ -18,7 +18,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
-from mmmedmask.experiments.chain import load_stage_config
+from mmmedmask.config_files import load_config
 from mmmedmask.experiments.commands import Step
 from mmmedmask.experiments.config_content import find_checkpoints
 from mmmedmask.experiments.plan import SMOKE_ITERATIONS
@@ -95,7 +95,7 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
     Returns:
         The config.
     """
-    original = load_stage_config(Path(run.config_file), run.options)
+    original = load_config(run.config_file, run.options)
     config = shrink_config(original, run.folder, data_dir)
     _unify_msmae(config)
     _fit_classes(config)

@@ -17,7 +17,11 @@ from mmmedmask.evaluation.patient_predictions import read_patients
 from mmmedmask.experiments import execute as execute_module
 from mmmedmask.experiments.chain import resolve_chain
 from mmmedmask.experiments.cross_validation import ad_hoc_recipe
-from mmmedmask.experiments.execute import execute_here, find_failures
+from mmmedmask.experiments.execute import (
+    execute_here,
+    find_failures,
+    find_problems,
+)
 from mmmedmask.experiments.folds import (
     draw_cohort_folds,
     find_folds,
@@ -25,7 +29,6 @@ from mmmedmask.experiments.folds import (
 )
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import Axis, plan_runs, settings_digest
-from mmmedmask.experiments.preflight import find_problems
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 CONFIGS = Path(__file__).parents[2] / 'configs/gimp'

@@ -295,7 +295,8 @@ def test_a_list_and_a_plan_import_no_training_library(place):
     for words, unwanted in (
             (['--help'], ('torch', 'mmengine', 'mmpretrain')),
             (['--list'], ('torch', 'mmengine', 'mmpretrain')),
-            (['gimp_table2', '--dry-run'], ('torch', 'mmpretrain', 'mmcv'))):
+            (['gimp_table2', 'msmae_table2', '--dry-run'],
+             ('torch', 'mmpretrain', 'mmseg', 'mmcv'))):
         for tool in ('reproduce', 'cross_validate'):
             if tool == 'cross_validate' and words != ['--help']:
                 continue

@@ -15,10 +15,10 @@ from tiny_recipe import tiny_recipe, write_recipe
 
 import mmmedmask.experiments.run_job as run_job_module
 from mmmedmask.experiments.commands import run_steps, shell_line
+from mmmedmask.experiments.execute import find_problems
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
 from mmmedmask.experiments.plan import Axis
-from mmmedmask.experiments.preflight import find_problems
 from mmmedmask.experiments.results_table import collect_cells, write_tables
 from mmmedmask.experiments.run_files import mend_checkpoints, read_metrics
 from mmmedmask.experiments.run_job import start_command

@@ -14,7 +14,6 @@ tools/cross_validate.py; what is done is not done again.
 """
 
 import argparse
-import copy
 import csv
 import logging
 import sys
@@ -101,11 +100,10 @@ class PlainLoop:
 
     def __call__(self, run, step, environment, locks) -> None:
         """See :data:`mmmedmask.experiments.run_job.StartStep`."""
-        from mmmedmask.experiments.chain import load_stage_config
+        from mmmedmask.config_files import load_config
         from mmmedmask.experiments.folds import set_fold
 
-        config = copy.deepcopy(
-            load_stage_config(Path(run.config_file), run.options))
+        config = load_config(run.config_file, run.options)
         fold = Path(run.data[f'splits_{run.fold}.csv'])
         set_fold(config, fold)
         if step.kind == 'train':
