@@ -90,12 +90,9 @@ def insert_mask_token(embedding: torch.Tensor, mask: torch.Tensor,
     """Put the mask token at masked places, Eq. 2.
 
     Args:
-        embedding: Output of the stem, shape (B, D, H, W).
+        embedding: Output of the stem, shape (B, D, H, W), as the result.
         mask: Patch mask of shape (B, 1, h, w), 1 = masked.
         mask_token: Shape (1, D, 1, 1).
-
-    Returns:
-        Tensor of shape (B, D, H, W).
     """
     masked = resize_mask(mask, embedding.shape[-2:]).to(embedding.dtype)
     token = mask_token.to(embedding.dtype)
@@ -204,12 +201,6 @@ class MaskedResNetMixin(MaskedBackbone):
         ``avg_down`` (ResNet-V1d) pools 2x2 features in the shortcut, whose
         centre lies half a feature further than the main path's. Half of
         the signal takes it at strides 8, 16 and 32: 1, 3 and 7 pixels.
-
-        Args:
-            stride: Stride of the level in pixels.
-
-        Returns:
-            The pixel index.
         """
         return max(0.0, stride / 4 - 1) if self.avg_down else 0.0
 

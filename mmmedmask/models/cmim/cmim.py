@@ -112,12 +112,8 @@ class CMIM(BaseSelfSupervisor):
                       theta: torch.Tensor) -> torch.Tensor:
         """Where the prediction counts: the masked pixels of the key view.
 
-        Args:
-            inputs: See :meth:`loss`.
-            theta: Key to query, shape (B, 3, 3).
-
-        Returns:
-            ``t2(t1^-1(m))``, shape (B, 1, H, W), 1 = counts.
+        It is ``t2(t1^-1(m))``, shape (B, 1, H, W), 1 = counts; ``theta``
+        (B, 3, 3) leads from key to query.
         """
         size = tuple(inputs['key'].shape[-2:])
         weight = warp_mask(inputs['mask'], theta, size)
@@ -126,9 +122,6 @@ class CMIM(BaseSelfSupervisor):
 
     def reconstruct(self, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstruct the key view as :meth:`loss` does, for pictures.
-
-        Args:
-            inputs: See :meth:`loss`.
 
         Returns:
             The prediction (B, C, H, W) and :meth:`target_weight`.
@@ -157,17 +150,13 @@ class CMIM(BaseSelfSupervisor):
 def check_sizes(view_size: tuple[int, int], patch_size: int,
                 masked_strides: Sequence[int],
                 strides: Sequence[int]) -> None:
-    """Make sure that every grid has whole cells.
+    """Raise a ValueError unless every grid has whole cells.
 
     Args:
         view_size: Size of the views as (h, w).
         patch_size: Side of a mask patch in pixels.
         masked_strides: Strides of the levels that take a mask token.
         strides: All strides, of the levels and of the decoder.
-
-    Raises:
-        ValueError: If a stride does not divide the views, or a masked
-            level's not the patches.
     """
     for stride in strides:
         if any(side % stride for side in view_size):

@@ -131,14 +131,7 @@ class CMIMNeck(BaseModule):
         return tuple(warped)
 
     def combine(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Multi-scale embedding ``sum_i Conv_i(z_i)``, Eq. 5.
-
-        Args:
-            embeddings: Levels on the key's grid.
-
-        Returns:
-            Tensor of shape (B, embed_dims, h, w) at ``out_stride``.
-        """
+        """Multi-scale embedding ``sum_i Conv_i(z_i)``, Eq. 5, (B, D, h, w)."""
         return sum(
             unify(embedding)
             for unify, embedding in zip(self.unify, embeddings, strict=True))
@@ -146,11 +139,7 @@ class CMIMNeck(BaseModule):
     def decode(self, embedding: torch.Tensor) -> torch.Tensor:
         """Reconstruct pixels, ``d`` of Eq. 6.
 
-        Args:
-            embedding: Tensor of shape (B, embed_dims, h, w).
-
-        Returns:
-            Reconstruction of shape (B, C, h * out_stride, w * out_stride).
+        From (B, D, h, w) to (B, C, h * out_stride, w * out_stride).
         """
         grid_size = tuple(embedding.shape[-2:])
         tokens = embedding.flatten(2).transpose(1, 2)
@@ -160,17 +149,10 @@ class CMIMNeck(BaseModule):
 
     def positions(self, grid_size: tuple[int, int],
                   like: torch.Tensor) -> torch.Tensor:
-        """Embedding of the tokens' positions, (1, h * w, embed_dims).
+        """Embedding of the tokens' positions, (1, h * w, D), as ``like``.
 
         Kept once made: copying it to a GPU in every step would make the host
-        wait until the encoder is done.
-
-        Args:
-            grid_size: Tokens as (rows, columns).
-            like: Its device and type are taken.
-
-        Returns:
-            The embedding, no parameter and not in the state dict.
+        wait until the encoder is done. It is not in the state dict.
         """
         key = (grid_size, like.device, like.dtype)
         if key not in self._positions:
@@ -187,17 +169,8 @@ def unify_size(in_channels: int, embed_dims: int, stride: int,
                out_stride: int) -> nn.Module:
     """One ``Conv_i`` of Eq. 5: from a level's stride to the decoder's.
 
-    Args:
-        in_channels: Channels of the level.
-        embed_dims: Channels of the decoder.
-        stride: Stride of the level in pixels.
-        out_stride: Stride of the decoder in pixels.
-
-    Returns:
-        A convolution whose kernel equals its stride, or a transposed one.
-
-    Raises:
-        ValueError: If neither stride divides the other.
+    A convolution whose kernel equals its stride, or a transposed one; a
+    ValueError if neither stride divides the other.
     """
     if out_stride % stride == 0:
         step = out_stride // stride
@@ -228,14 +201,9 @@ class PatchConv2d(nn.Conv2d):
         self.patch_size = patch_size
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Embed patches.
+        """Embed patches: (B, C, H, W) to (B, D, H // s, W // s).
 
-        Args:
-            inputs: Tensor of shape (B, C, H, W); rows and columns that fill
-                no patch are left out, as the convolution does.
-
-        Returns:
-            Tensor of shape (B, D, H // patch_size, W // patch_size).
+        Rows and columns that fill no patch are left out, as by Conv2d.
         """
         size = self.patch_size
         batch_size, channels, height, width = inputs.shape

@@ -30,10 +30,6 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
     ranks or a resume.
 
     Args:
-        mean: Mean of each channel, in stored units. Its length is the number
-            of channels.
-        std: Standard deviation of each channel, in stored units.
-        view_size: Side of the views in pixels, or (h, w).
         patch_size: Side of a mask patch in pixels.
         mask_ratio: Share of patches to mask, in (0, 1).
         views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`.
@@ -41,14 +37,12 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             None for no colour augmentation. It acts on the query only.
         same_view: Use t2 = t1, so that nothing has to be warped (the
             ablations "emb. masking" and colour-only).
-        data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
         view_source: ``'device'`` draws the views here; ``'loader'`` takes
             them from the transform ``CMIMTwoViews``, with ``views``,
             ``color`` and ``same_view`` given there, not here.
-        color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
-            image) or ``'auto'``: kornia on a GPU and where there are not 8
-            bits or not 1 or 3 channels, torchvision else.
-        seed: Seed of the draws; None takes the run's.
+        options: Further arguments of :class:`TileViewPreprocessor`:
+            ``mean``, ``std``, ``view_size``, ``data_range``, ``color_impl``
+            and ``seed``.
 
     Raises:
         ValueError: If an argument is outside its range, or a colour step is
@@ -58,18 +52,13 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
     shape_hint = "; pairs of views need view_source='loader'"
 
     def __init__(self,
-                 mean: Sequence[float] = (123.675, 116.28, 103.53),
-                 std: Sequence[float] = (58.395, 57.12, 57.375),
-                 view_size: int | Sequence[int] = 224,
                  patch_size: int = 32,
                  mask_ratio: float = 0.7,
                  views: dict | None = None,
                  color: dict | None = None,
                  same_view: bool = False,
-                 data_range: float = 255.0,
                  view_source: str = 'device',
-                 color_impl: str = 'auto',
-                 seed: int | None = None) -> None:
+                 **options) -> None:
         check_range('mask_ratio', mask_ratio, 0, 1, True, True)
         check_integer('patch_size', patch_size)
         check_choice('view_source', view_source, VIEW_SOURCES)
@@ -79,8 +68,7 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                 "with view_source='loader' the transform CMIMTwoViews makes "
                 'the views: give views, color and same_view there, got '
                 f'views={views}, color={color}, same_view={same_view}')
-        super().__init__(mean, std, view_size, views, color, data_range,
-                         color_impl, seed)
+        super().__init__(views=views, color=color, **options)
         if any(side % patch_size for side in self.view_size):
             raise ValueError(f'view_size {self.view_size} must be a '
                              f'multiple of patch_size {patch_size}')

@@ -32,11 +32,7 @@ class VisibleContext:
 
     @contextmanager
     def open(self, mask: torch.Tensor) -> Iterator[None]:
-        """Make layers sparse while the context is open.
-
-        Args:
-            mask: Patch mask of shape (B, 1, h, w), 1 = masked.
-        """
+        """Make layers sparse: ``mask`` (B, 1, h, w), 1 = masked."""
         self._mask = mask
         try:
             yield
@@ -92,16 +88,8 @@ def _zero_masked(context: VisibleContext, module: nn.Module, args: tuple,
 def make_sparse(network: nn.Module) -> VisibleContext:
     """Let the layers of a CNN become sparse while a context is open.
 
-    Parameters, buffers and their names stay as they are.
-
-    Args:
-        network: A CNN of convolutions, batch norms and poolings.
-
-    Returns:
-        The context.
-
-    Raises:
-        ValueError: If the network has norm layers that are no batch norms.
+    Parameters, buffers and their names stay as they are. A ValueError names
+    a norm layer other than a batch norm.
     """
     context = VisibleContext()
     for name, module in network.named_modules():
@@ -118,12 +106,7 @@ def make_sparse(network: nn.Module) -> VisibleContext:
 
 
 def make_norms_sparse(network: nn.Module, context: VisibleContext) -> None:
-    """Let batch norms see visible places alone while a context is open.
-
-    Args:
-        network: Its batch norms change their class, nothing else.
-        context: The context that they ask for the mask.
-    """
+    """Change the class of batch norms, so that they ask the context."""
     for module in network.modules():
         if isinstance(module, (SparseBatchNorm2d, SparseSyncBatchNorm)):
             continue
@@ -155,16 +138,8 @@ class CMIMSparseResNet(MaskedResNetMixin, ResNet):
                 mask_tokens: Sequence[torch.Tensor] = ()):
         """Run the plain ResNet, or encode the visible places.
 
-        Args:
-            x: Normalised images of shape (B, C, H, W).
-            mask: Patch mask of shape (B, 1, h, w), 1 = masked; None runs
-                the plain network.
-            mask_tokens: One embedding (1, D, 1, 1) per level.
-
-        Returns:
-            Without a mask what the plain network returns; with one the
-            embeddings ``z_1 ... z_N``, finest first, tokens at masked
-            places.
+        See :meth:`MaskedBackbone.forward`; ``mask_tokens`` has one embedding
+        (1, D, 1, 1) per level.
         """
         if mask is None:
             return super().forward(x)

@@ -10,7 +10,7 @@ import torch
 from mmengine.dist import all_gather, get_rank, get_world_size
 
 from mmmedmask.functional.randomness import sample_generator, stream_seed
-from mmmedmask.models.layers.sample_draws import run_info
+from mmmedmask.models.layers.samples import run_info
 
 
 def shuffle_batch(batch: torch.Tensor, seed: int | None
@@ -37,14 +37,9 @@ def shuffle_batch(batch: torch.Tensor, seed: int | None
 
 def unshuffle_batch(batch: torch.Tensor,
                     order: torch.Tensor | None) -> torch.Tensor:
-    """Give this rank its own samples back.
+    """Give this rank its own samples of (B, ...) back, in their order.
 
-    Args:
-        batch: What became of the shuffled samples, shape (B, ...).
-        order: The order that :func:`shuffle_batch` returned.
-
-    Returns:
-        Shape (B, ...), in the order of this rank's samples.
+    ``order`` is what :func:`shuffle_batch` returned.
     """
     if order is None:
         return batch

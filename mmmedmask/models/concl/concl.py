@@ -23,7 +23,7 @@ from mmmedmask.models.concl.batch_shuffle import (
     unshuffle_batch,
 )
 from mmmedmask.models.concl.key_queue import KeyQueue
-from mmmedmask.models.layers.sample_draws import run_info
+from mmmedmask.models.layers.samples import run_info
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_range
 
@@ -129,14 +129,9 @@ class ConCL(BaseSelfSupervisor):
 
     def encode(self, encoder: nn.Module,
                images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Feature maps of images, out of autocast's reduced precision.
+        """Feature maps (B, channels, h, w) of images (B, C, H, W).
 
-        Args:
-            encoder: A backbone.
-            images: Shape (B, C, H, W).
-
-        Returns:
-            Its maps, each (B, channels, h, w), in the type of the weights.
+        Out of autocast's reduced precision, in the type of the weights.
         """
         dtype = next(encoder.parameters()).dtype
         return tuple(level.to(dtype) for level in encoder(images))
@@ -149,9 +144,6 @@ class ConCL(BaseSelfSupervisor):
 
         Keys are shuffled over the ranks, as in MoCo. The reference is not:
         nothing is contrasted with it.
-
-        Args:
-            inputs: See :meth:`loss`.
 
         Returns:
             The key's map that is contrasted and the reference's that is
@@ -173,14 +165,7 @@ class ConCL(BaseSelfSupervisor):
 
     def contrast_instances(self, query_map: torch.Tensor,
                            key_map: torch.Tensor) -> torch.Tensor:
-        """MoCo's loss of whole views, whose keys then enter their queue.
-
-        Args:
-            query_map: Shape (B, C, h, w).
-            key_map: Shape (B, C, h, w), of the same tiles.
-
-        Returns:
-            The loss, a scalar.
+        """MoCo's loss of whole views (B, C, h, w), whose keys are then queued.
         """
         query = self.embed(self.neck, query_map.mean(dim=(2, 3)))
         key = self.embed(self.key_encoder.module[1],
@@ -192,14 +177,10 @@ class ConCL(BaseSelfSupervisor):
     @torch.no_grad()
     def find_concepts(self, reference_map: torch.Tensor,
                       data_samples: list) -> torch.Tensor:
-        """Cluster each reference view by itself.
+        """Cluster each reference view (B, C, h, w) by itself.
 
         The cells at which the clusters start follow from the seed of the
         run, the iteration and the sample's index.
-
-        Args:
-            reference_map: Shape (B, C, h, w).
-            data_samples: Their metainfo has ``sample_idx``.
 
         Returns:
             The concept of each cell, in [0, K), shape (B, h, w).
@@ -219,8 +200,8 @@ class ConCL(BaseSelfSupervisor):
         """The loss of the concepts that both views of a tile show.
 
         Args:
-            query_map: Shape (B, C, h, w).
-            key_map: Shape (B, C, h, w), of the same tiles.
+            query_map: Shape (B, C, h, w), as ``key_map``.
+            key_map: Of the same tiles.
             labels: Concepts of the reference view, shape (B, H, W).
             inputs: See :meth:`loss`.
 

@@ -27,19 +27,9 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
     lies in the reference.
 
     Args:
-        mean: Mean of each channel, in stored units. Its length is the number
-            of channels.
-        std: Standard deviation of each channel, in stored units.
-        view_size: Side of the three views in pixels, or (h, w).
-        views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`;
-            no rotations and shears, which have no box.
-        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
-            None for no colour augmentation. It acts on query and key, each
-            with parameters of its own.
-        data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
-        color_impl: See
-            :class:`~mmmedmask.models.layers.view_preprocessor.TileViewPreprocessor`.
-        seed: Seed of the draws; None takes the run's.
+        options: Arguments of :class:`TileViewPreprocessor`. ``views`` have no
+            rotations and shears, which have no box; ``color`` acts on query
+            and key, each with parameters of its own.
 
     Raises:
         ValueError: If an argument is outside its range, views are rotated
@@ -47,17 +37,8 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
             channels does not have.
     """
 
-    def __init__(self,
-                 mean: Sequence[float] = (123.675, 116.28, 103.53),
-                 std: Sequence[float] = (58.395, 57.12, 57.375),
-                 view_size: int | Sequence[int] = 224,
-                 views: dict | None = None,
-                 color: dict | None = None,
-                 data_range: float = 255.0,
-                 color_impl: str = 'auto',
-                 seed: int | None = None) -> None:
-        super().__init__(mean, std, view_size, views, color, data_range,
-                         color_impl, seed)
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
         if not self.family.axis_aligned:
             raise ValueError(
                 'the views of ConCL are boxes: max_angle and max_shear must '
@@ -93,8 +74,7 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
 
         Args:
             images: Tiles in stored units, shape (B, C, H, W).
-            uniform: Numbers in [0, 1), shape
-                (B, ``VIEW_DRAWS + COLOR_DRAWS``).
+            uniform: Numbers in [0, 1), (B, ``VIEW_DRAWS + COLOR_DRAWS``).
 
         Returns:
             Query, key and reference in stored units, (B, C, h, w) each, and

@@ -31,14 +31,9 @@ class FusedBEiTAttention(BEiTAttention):
     def forward(self,
                 x: Tensor,
                 rel_pos_bias: Tensor | None = None) -> Tensor:
-        """Attend.
+        """Attend: tokens (B, N, C) to tokens (B, N, C).
 
-        Args:
-            x: Tokens (B, N, C).
-            rel_pos_bias: Bias (heads, N, N) shared by all layers.
-
-        Returns:
-            Tokens (B, N, C).
+        ``rel_pos_bias`` (heads, N, N) is shared by all layers.
         """
         # Keys have no bias: it would be the same for all of them.
         bias = torch.cat(

@@ -56,12 +56,7 @@ class ValueConvolution(nn.Module):
                 lengths: Sequence[int]) -> torch.Tensor:
         """Convolve inside each bag, with zeros beyond its ends.
 
-        Args:
-            value: Tokens of all bags, shape (T, H, C).
-            lengths: Tokens of each bag, with sum T.
-
-        Returns:
-            Shape (T, H, C).
+        ``value`` (T, H, C) holds bags of ``lengths``, which sum to T.
         """
         heads, dims = value.shape[1:]
         # One kernel per channel in a channels-last layout: several times
@@ -131,14 +126,7 @@ class NystromLayer(BaseModule):
 
     def project(self, tokens: torch.Tensor,
                 count: int = 3) -> list[torch.Tensor]:
-        """Queries, keys and values of normalised tokens.
-
-        Args:
-            tokens: Shape (T, d).
-            count: The first how many of the three.
-
-        Returns:
-            Tensors of shape (T, H, C).
+        """The first ``count`` of queries, keys, values: (T, d) to (T, H, C).
         """
         tokens = self.norm(tokens)
         # One product each, so that each result is contiguous and can be
@@ -148,15 +136,7 @@ class NystromLayer(BaseModule):
 
     def forward(self, tokens: torch.Tensor,
                 lengths: Sequence[int]) -> torch.Tensor:
-        """Run the layer.
-
-        Args:
-            tokens: Tokens of all bags, shape (T, d).
-            lengths: Tokens of each bag, with sum T.
-
-        Returns:
-            Shape (T, d).
-        """
+        """Run the layer on tokens (T, d) of bags of ``lengths``."""
         query, key, value = self.project(tokens)
         output = packed_attention(query, key, value, lengths,
                                   self.num_landmarks)
@@ -169,15 +149,7 @@ class NystromLayer(BaseModule):
 
     def class_token_rows(self, tokens: torch.Tensor,
                          lengths: Sequence[int]) -> list[torch.Tensor]:
-        """What the first token of each bag attends to.
-
-        Args:
-            tokens: Tokens of all bags, shape (T, d).
-            lengths: Tokens of each bag, with sum T.
-
-        Returns:
-            For each bag a tensor of shape (H, N_i), float32.
-        """
+        """What the first token of each bag attends to, (H, N_i), float32."""
         pairs = zip(*(split_bags(part, lengths)
                       for part in self.project(tokens, 2)), strict=True)
         rows = [class_token_row(query, key, self.num_landmarks)
@@ -213,14 +185,9 @@ class GridPositions(nn.Module):
 
     def forward(self, tokens: torch.Tensor,
                 cells: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Add what lies around.
+        """Add what lies around to the patches (T, d) of all bags.
 
-        Args:
-            tokens: Patches of all bags, shape (T, d).
-            cells: Cells of each bag's patches, shape (N_i, 2) each.
-
-        Returns:
-            Shape (T, d).
+        ``cells`` are those of each bag's patches, shape (N_i, 2) each.
         """
         gap = self.convs[0].kernel_size[0] // 2
         return tokens + grid_convolution(tokens, stack_cells(cells, gap),
@@ -396,15 +363,7 @@ class NystromAggregator(BaseModule):
                 for bag in coords.split(counts)]
 
     def run_layers(self, bags: Bags, count: int) -> torch.Tensor:
-        """Run the first layers.
-
-        Args:
-            bags: Bags as :meth:`pack` makes them.
-            count: Layers to run.
-
-        Returns:
-            Shape (T, d).
-        """
+        """Run the first ``count`` layers: the tokens, shape (T, d)."""
         tokens = bags.tokens
         for index, layer in enumerate(self.layers[:count]):
             if self.with_cp and torch.is_grad_enabled():
@@ -426,12 +385,7 @@ class NystromAggregator(BaseModule):
                               layer: int = -1) -> torch.Tensor:
         """What the class token looks at, for heat maps.
 
-        Args:
-            patches: See :meth:`forward`, as the next three.
-            valid: See there.
-            mask: See there.
-            coords: See there.
-            layer: Which layer's attention, as an index.
+        Takes what :meth:`forward` takes, and the index of a layer.
 
         Returns:
             Shape (B, H, N), float32, zero at padding. The share of the class
@@ -464,12 +418,7 @@ class NystromAggregator(BaseModule):
         """What the class token looks at in the last layer, as weights.
 
         The mean over the heads; values below zero, which the approximation
-        may give, count as zero.
-
-        Args:
-            patches: See :meth:`forward`, as the others.
-            valid: See there.
-            coords: See there.
+        may give, count as zero. Takes what :meth:`forward` takes.
 
         Returns:
             Shape (B, N), float32 or float64, zero at padding, with sum 1

@@ -72,14 +72,11 @@ def _versions(encoder: nn.Module) -> list[tuple[int, int]]:
 
 def _numbers(genes: torch.Tensor,
              encoder: nn.Module) -> list[tuple[float, ...]]:
-    """Sums that tell rows, and states of the encoder, apart.
+    """Two numbers for each row, and one entry for the encoder's state.
 
     All are read from the device at once. The encoder's are there because
     writing to ``parameter.data``, as averaging of models does, is not
     counted as a change.
-
-    Returns:
-        Two numbers for each row, and one entry for the encoder.
     """
     places = torch.arange(
         1, genes.shape[1] + 1, dtype=torch.float64, device=genes.device)

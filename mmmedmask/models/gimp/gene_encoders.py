@@ -37,11 +37,7 @@ class GeneEncoder(BaseModule):
             check_range(name, value, 0, 1, open_high=True)
 
     def check_genes(self, genes: torch.Tensor) -> None:
-        """Check that genes have the shape (B, num_genes).
-
-        Raises:
-            ValueError: If they have another.
-        """
+        """Raise a ValueError unless genes have the shape (B, num_genes)."""
         if genes.ndim != 2 or genes.shape[1] != self.num_genes:
             raise ValueError(
                 f'genes must have the shape (B, {self.num_genes}), got '
@@ -90,17 +86,7 @@ class SNN(GeneEncoder):
             nn.init.zeros_(layer.bias)
 
     def forward(self, genes: torch.Tensor) -> torch.Tensor:
-        """Encode patients.
-
-        Args:
-            genes: Scaled expression, shape (B, G).
-
-        Returns:
-            Shape (B, d).
-
-        Raises:
-            ValueError: If the shape is another.
-        """
+        """Encode scaled expression, (B, G) to (B, d); checks the shape."""
         self.check_genes(genes)
         return self.layers(genes)
 
@@ -132,16 +118,6 @@ class LinearGeneEncoder(GeneEncoder):
         self.linear = nn.Linear(num_genes, embed_dims)
 
     def forward(self, genes: torch.Tensor) -> torch.Tensor:
-        """Encode patients.
-
-        Args:
-            genes: Scaled expression, shape (B, G).
-
-        Returns:
-            Shape (B, d).
-
-        Raises:
-            ValueError: If the shape is another.
-        """
+        """Encode scaled expression, (B, G) to (B, d); checks the shape."""
         self.check_genes(genes)
         return self.linear(self.drop(genes))

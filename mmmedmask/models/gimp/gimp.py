@@ -16,12 +16,11 @@ from mmmedmask.models.gimp.gene_cache import (
     WITHOUT_GENES,
     GeneVectorCache,
 )
-from mmmedmask.models.layers.sample_draws import draw_for_samples
+from mmmedmask.models.layers.samples import class_labels, draw_for_samples
 from mmmedmask.models.slide_omic.classifier import (
     build_part,
     build_preprocessor,
 )
-from mmmedmask.models.slide_omic.heads import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice
 
@@ -175,16 +174,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         return losses  # of which MMEngine takes the sum, L_pre
 
     def mask_of(self, inputs: dict) -> torch.Tensor | None:
-        """Which patches are masked.
+        """Which patches are masked, (B, N), bool; None without ``mpm_head``.
 
-        Args:
-            inputs: See :meth:`forward`.
-
-        Returns:
-            Shape (B, N), bool, 1 = masked; None without ``mpm_head``.
-
-        Raises:
-            ValueError: If there are no slides or no masks.
+        A ValueError says what the batch or the pipeline lacks.
         """
         if inputs.get('patches') is None:
             raise ValueError('nobody in the batch has slides; pre-training '
@@ -284,15 +276,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
     def reconstruct(self, inputs: dict) -> torch.Tensor:
         """Fill in the masked patches, for pictures and tests.
 
-        Args:
-            inputs: See :meth:`forward`, with ``mask``.
-
-        Returns:
-            The features with the masked ones predicted, shape (B, N, D); in
-            normalised units with ``norm_target``.
-
-        Raises:
-            ValueError: If there is no ``mpm_head``, or no mask.
+        The features with the masked ones predicted, shape (B, N, D), in
+        normalised units with ``norm_target``. A ValueError if there is no
+        ``mpm_head``, or no mask.
         """
         if self.mpm_head is None:
             raise ValueError('without mpm_head nothing can be reconstructed')

@@ -58,15 +58,9 @@ class SelfAttentionBlock(BaseModule):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, tokens: torch.Tensor, outputs: int) -> torch.Tensor:
-        """Let tokens attend to all tokens.
+        """Let tokens (B, N, d) attend to all; give out the first ones.
 
-        Args:
-            tokens: Shape (B, N, d).
-            outputs: Number of tokens to give out, the first ones: what
-                nobody reads is not computed.
-
-        Returns:
-            Shape (B, outputs, d).
+        The rest, which nobody reads, is not computed: (B, outputs, d).
         """
         normed = self.norm1(tokens)
         query, key, value = (
@@ -223,17 +217,7 @@ class GroupMSA(GeneEncoder):
         return self.norm(tokens.squeeze(1))
 
     def encode_groups(self, genes: torch.Tensor) -> torch.Tensor:
-        """Encode each group on its own.
-
-        Args:
-            genes: As above.
-
-        Returns:
-            The groups' tokens, shape (B, N_gr, d).
-
-        Raises:
-            ValueError: If the shape is another.
-        """
+        """Encode each group on its own: (B, G) to tokens (B, N_gr, d)."""
         self.check_genes(genes)
         missing = self.num_fragments * self.fragment_size - self.num_genes
         fragments = F.pad(self.gene_drop(genes), (0, missing)).unflatten(

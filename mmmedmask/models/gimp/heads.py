@@ -96,24 +96,13 @@ class MPMHead(BaseModule):
             nn.LayerNorm(in_dims), *hidden, nn.Linear(in_dims, out_dims))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Decode tokens.
-
-        Args:
-            tokens: Shape (..., d).
-
-        Returns:
-            Shape (..., D); with ``norm_target`` in normalised units.
-        """
+        """Decode tokens (..., d) to (..., D), as :meth:`target`."""
         return self.decoder(tokens)
 
     def target(self, patches: torch.Tensor) -> torch.Tensor:
-        """What is to be predicted.
+        """What is to be predicted for patches (..., D).
 
-        Args:
-            patches: Patch features, shape (..., D).
-
-        Returns:
-            The same shape, float32 or float64.
+        The same shape, float32 or float64; with ``norm_target`` normalised.
         """
         patches = patches.to(
             torch.promote_types(patches.dtype, torch.float32))

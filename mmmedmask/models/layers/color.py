@@ -17,14 +17,9 @@ _GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def blur_kernel(sigma: torch.Tensor, radius: int) -> torch.Tensor:
-    """Gaussian kernels of one length, one per image.
+    """Gaussian kernels, one per image, (B, 2 * radius + 1), with sum 1.
 
-    Args:
-        sigma: Standard deviations in pixels, shape (B,).
-        radius: Pixels on each side of the centre.
-
-    Returns:
-        Shape (B, 2 * radius + 1); rows sum to 1.
+    ``sigma`` (B,) and ``radius`` are in pixels.
     """
     offsets = torch.arange(
         -radius, radius + 1, dtype=sigma.dtype, device=sigma.device)
@@ -115,13 +110,8 @@ def augment_color_torchvision(image: torch.Tensor, colors: Colors,
                               index: int) -> torch.Tensor:
     """Apply one image's colour parameters with torchvision and OpenCV.
 
-    Args:
-        image: uint8 tensor of shape (C, H, W), C = 1 or 3, on the CPU.
-        colors: Parameters of the batch.
-        index: Place of the image in the batch.
-
-    Returns:
-        uint8 tensor of shape (C, H, W).
+    ``image`` is uint8, (C, H, W), C = 1 or 3, on the CPU, as the result;
+    ``index`` is its place in the batch of the parameters.
     """
     steps = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation,
              TF.adjust_hue)

@@ -49,14 +49,7 @@ class FrozenTeacher(BaseModule):
 
     @torch.no_grad()
     def forward(self, images: torch.Tensor) -> object:
-        """Make the targets.
-
-        Args:
-            images: Images (B, C, H, W), normalised as the teacher needs it.
-
-        Returns:
-            What the teacher returns.
-        """
+        """Make targets of images (B, C, H, W), normalised as it needs them."""
         return self.teacher(images)
 
 

@@ -15,7 +15,7 @@ from mmmedmask.models.layers.color import (
     augment_colors_kornia,
     augment_colors_torchvision,
 )
-from mmmedmask.models.layers.sample_draws import draw_for_samples
+from mmmedmask.models.layers.samples import draw_for_samples
 from mmmedmask.util.checks import check_choice, check_integer, check_positive
 
 
@@ -117,14 +117,11 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def training_inputs(self, images: Sequence[torch.Tensor],
                         data_samples: Sequence | None) -> dict:
-        """Draw what a training step needs.
+        """Draw what a training step needs, the ``inputs`` of its ``loss``.
 
         Args:
             images: Tensors in stored units, on the device.
             data_samples: Their metainfo has ``sample_idx``.
-
-        Returns:
-            The ``inputs`` of the model's ``loss``.
         """
         raise NotImplementedError
 
@@ -150,14 +147,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def draw_stacked(self, images: torch.Tensor,
                      uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Draw and sample the views of equally sized tiles.
+        """Draw and sample the views of equally sized tiles (B, C, H, W).
 
-        Args:
-            images: Tiles in stored units, shape (B, C, H, W).
-            uniform: Numbers in [0, 1), one row per tile.
-
-        Returns:
-            Tensors whose first dimension is that of the tiles.
+        Gives tensors whose first dimension is that of the tiles.
         """
         raise NotImplementedError
 
@@ -247,6 +239,6 @@ class TileViewPreprocessor(BaseDataPreprocessor):
              stream: str | None = None) -> torch.Tensor:
         """Draw ``count`` numbers for each sample, from the model's seed.
 
-        See :func:`~mmmedmask.models.layers.sample_draws.draw_for_samples`.
+        See :func:`~mmmedmask.models.layers.samples.draw_for_samples`.
         """
         return draw_for_samples(data_samples, count, self.seed, stream)

@@ -20,9 +20,7 @@ class ABMIL(BagAggregator):
         embed_dims: See there.
         attention_dims: Dimensions of the hidden layer that scores patches.
         gated: Whether it has a gate (equation 9).
-        drop_rate: See :class:`BagAggregator`.
-        norm_features: See there.
-        init_cfg: See there.
+        options: Further arguments of :class:`BagAggregator`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -33,11 +31,8 @@ class ABMIL(BagAggregator):
                  embed_dims: int | None = 512,
                  attention_dims: int = 128,
                  gated: bool = True,
-                 drop_rate: float = 0.25,
-                 norm_features: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
-                         init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, embed_dims, **options)
         self.scores = AttentionScores(
             self.embed_dims, attention_dims, gated=gated)
 

@@ -32,14 +32,9 @@ class FeatureNorm(nn.Module):
         self.norm = nn.BatchNorm1d(in_dims, momentum=None, affine=False)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Scale patches.
+        """Scale patches (T, D) of all bags without padding.
 
-        Args:
-            patches: The patches of all bags without padding, shape (T, D).
-
-        Returns:
-            Shape (T, D), in the type of the statistics: float32 under
-            autocast, too.
+        In the type of the statistics: float32 under autocast, too.
         """
         patches = patches.to(self.norm.running_mean.dtype)
         if not self.training or len(patches) > 1:
@@ -71,14 +66,7 @@ class AttentionScores(nn.Module):
         self.score = nn.Linear(hidden_dims, num_scores, bias=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Score patches.
-
-        Args:
-            tokens: Shape (B, N, d).
-
-        Returns:
-            Shape (B, K, N).
-        """
+        """Score patches: tokens (B, N, d) to (B, K, N)."""
         hidden = self.hidden(tokens).tanh()
         if self.gate is not None:
             hidden = hidden * self.gate(tokens).sigmoid()
@@ -175,10 +163,7 @@ class BagAggregator(BaseModule):
                   coords: torch.Tensor | None = None) -> torch.Tensor:
         """How much each patch counts, for heat maps.
 
-        Args:
-            patches: See :meth:`forward`, as the others.
-            valid: See there.
-            coords: See there.
+        Takes what :meth:`forward` takes.
 
         Returns:
             Shape (B, N), or (B, K, N) if ``class_wise``, float32 or float64,
@@ -189,14 +174,7 @@ class BagAggregator(BaseModule):
 
     def embed_patches(self, patches: torch.Tensor,
                       valid: torch.Tensor | None) -> torch.Tensor:
-        """Embed each patch by itself.
-
-        Args:
-            patches: Shape (B, N, D).
-            valid: Shape (B, N), bool, or None.
-
-        Returns:
-            Shape (B, N, d), zero at padding.
+        """Embed each patch by itself: (B, N, D) to (B, N, d), zero at padding.
 
         Raises:
             ValueError: If a shape or a type does not fit.
@@ -213,28 +191,19 @@ class BagAggregator(BaseModule):
 
     def pool(self, tokens: torch.Tensor,
              valid: torch.Tensor | None) -> torch.Tensor:
-        """Make a bag's vector of its tokens.
+        """Make a bag's vector of its tokens (B, N, d), zero at padding.
 
-        Args:
-            tokens: Shape (B, N, d), zero at padding.
-            valid: Shape (B, N), bool, or None.
-
-        Returns:
-            Shape (B, d), or (B, K, d) if ``class_wise``.
+        Shape (B, d), or (B, K, d) if ``class_wise``; ``valid`` (B, N) is
+        bool, or None.
         """
         raise NotImplementedError
 
     def weights(self, tokens: torch.Tensor,
                 valid: torch.Tensor | None) -> torch.Tensor:
-        """How much each patch counts.
+        """How much each of the tokens (B, N, d) counts.
 
-        Args:
-            tokens: Shape (B, N, d), zero at padding.
-            valid: Shape (B, N), bool, or None.
-
-        Returns:
-            Shape (B, K, N), with K = 1 unless ``class_wise``, zero at
-            padding, with sum 1 over each bag that has a patch.
+        Shape (B, K, N), with K = 1 unless ``class_wise``, zero at padding,
+        with sum 1 over each bag that has a patch.
         """
         raise NotImplementedError
 

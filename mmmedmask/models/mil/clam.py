@@ -39,9 +39,7 @@ class CLAM(BagAggregator):
             paper, or ``'ce'``, cross-entropy.
         instance_weight: Weight of this loss; the paper's is 0.3, with 0.7
             for the head's.
-        drop_rate: See :class:`BagAggregator`.
-        norm_features: See there.
-        init_cfg: See there.
+        options: Further arguments of :class:`BagAggregator`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -56,11 +54,8 @@ class CLAM(BagAggregator):
                  exclusive_classes: bool = True,
                  instance_loss: str = 'svm',
                  instance_weight: float = 0.3,
-                 drop_rate: float = 0.25,
-                 norm_features: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
-                         init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, embed_dims, **options)
         self.num_classes = check_integer('num_classes', num_classes)
         self.num_instances = check_integer('num_instances', num_instances)
         self.exclusive_classes = exclusive_classes
@@ -78,6 +73,12 @@ class CLAM(BagAggregator):
                 valid: torch.Tensor | None) -> torch.Tensor:
         """Softmax of the scores; see the base class."""
         return masked_softmax(self.scores(tokens), valid)
+
+    def pool(self, tokens: torch.Tensor,
+             valid: torch.Tensor | None) -> torch.Tensor:
+        """Average with each branch's weights; see the base class."""
+        vectors = weighted_sum(self.weights(tokens, valid), tokens)
+        return vectors if self.class_wise else vectors[:, 0]
 
     def auxiliary_losses(self, tokens: torch.Tensor,
                          valid: torch.Tensor | None,
@@ -112,10 +113,7 @@ class CLAM(BagAggregator):
                labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Choose patches and guess their labels.
 
-        Args:
-            tokens: See :meth:`auxiliary_losses`, as the others.
-            valid: See there.
-            labels: See there.
+        Takes what :meth:`auxiliary_losses` takes.
 
         Returns:
             Bag, place in it, class and target (1 = evidence) of M patches,
@@ -172,11 +170,6 @@ class CLAM(BagAggregator):
 class CLAM_SB(CLAM):  # noqa: N801
     """CLAM with one attention branch; see :class:`CLAM`."""
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
-        """Average with weights; see the base class."""
-        return weighted_sum(self.weights(tokens, valid), tokens)[:, 0]
-
 
 @MODELS.register_module()
 class CLAM_MB(CLAM):  # noqa: N801
@@ -185,8 +178,3 @@ class CLAM_MB(CLAM):  # noqa: N801
     """
 
     class_wise = True
-
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
-        """Average with each class's weights; see the base class."""
-        return weighted_sum(self.weights(tokens, valid), tokens)

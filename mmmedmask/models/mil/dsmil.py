@@ -36,9 +36,7 @@ class DSMIL(BagAggregator):
         query_dims: Dimensions of the queries, d_q.
         instance_weight: Weight of the first stream's loss, beside the
             head's.
-        drop_rate: See :class:`BagAggregator`.
-        norm_features: See there.
-        init_cfg: See there.
+        options: Further arguments of :class:`BagAggregator`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -52,11 +50,8 @@ class DSMIL(BagAggregator):
                  embed_dims: int | None = 512,
                  query_dims: int = 128,
                  instance_weight: float = 1.0,
-                 drop_rate: float = 0.25,
-                 norm_features: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
-                         init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, embed_dims, **options)
         check_integer('query_dims', query_dims)
         self.num_classes = check_integer('num_classes', num_classes)
         self.instance_weight = check_range('instance_weight',
@@ -89,12 +84,7 @@ class DSMIL(BagAggregator):
                         valid: torch.Tensor | None) -> torch.Tensor:
         """The first stream: the largest score of a patch for each class.
 
-        Args:
-            tokens: Shape (B, N, d), of :meth:`forward`.
-            valid: Shape (B, N), bool, or None.
-
-        Returns:
-            Shape (B, K); zero for an empty bag.
+        From tokens (B, N, d) to (B, K); zero for an empty bag.
         """
         return masked_max(self.instance_fc(tokens), valid)
 
@@ -103,13 +93,8 @@ class DSMIL(BagAggregator):
                          labels: torch.Tensor) -> dict:
         """Cross-entropy of the first stream, over bags with a patch.
 
-        Args:
-            tokens: See :meth:`instance_logits`, as the next.
-            valid: See there.
-            labels: Classes of the bags, shape (B, ), int64.
-
-        Returns:
-            ``loss_instance``.
+        Takes what :meth:`instance_logits` takes and ``labels`` (B, ), int64;
+        gives ``loss_instance``.
         """
         logits = self.instance_logits(tokens, valid)
         if valid is None:

@@ -43,14 +43,7 @@ class GeneSetTokens(nn.Module):
                 nn.AlphaDropout(drop_rate)) for size in self.sizes)
 
     def forward(self, genes: torch.Tensor) -> torch.Tensor:
-        """Make the tokens.
-
-        Args:
-            genes: Scaled expression, shape (B, G).
-
-        Returns:
-            Shape (B, S, d).
-        """
+        """Make the tokens: scaled expression (B, G) to (B, S, d)."""
         parts = genes[:, self.places].split(self.sizes, dim=1)
         return torch.stack([
             network(part)
@@ -81,14 +74,7 @@ class PooledTransformer(nn.Module):
             nn.Dropout(drop_rate))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Pool.
-
-        Args:
-            tokens: Shape (B, S, d).
-
-        Returns:
-            Shape (B, d).
-        """
+        """Pool tokens (B, S, d) to (B, d)."""
         for layer in self.layers:
             tokens = layer(tokens)
         weights = masked_softmax(self.scores(tokens), None)
@@ -118,8 +104,7 @@ class MCAT(BagAggregator):
         num_layers: Layers of each transformer.
         num_heads: Heads of their attention.
         drop_rate: Dropout.
-        norm_features: See :class:`BagAggregator`.
-        init_cfg: See :class:`BagAggregator`.
+        options: Further arguments of :class:`BagAggregator`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -137,10 +122,8 @@ class MCAT(BagAggregator):
                  num_layers: int = 2,
                  num_heads: int = 8,
                  drop_rate: float = 0.25,
-                 norm_features: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, embed_dims, drop_rate, norm_features,
-                         init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, embed_dims, drop_rate, **options)
         check_integer('num_layers', num_layers)
         if embed_dims % check_integer('num_heads', num_heads):
             raise ValueError('embed_dims must be a multiple of num_heads '

@@ -31,53 +31,25 @@ class TransMIL(NystromAggregator):
 
     Args:
         in_dims: Dimensions of the patch features, D.
-        embed_dims: Dimensions inside and of the output, d.
-        num_layers: Layers; PPEG follows the first.
-        num_heads: Heads per layer.
-        num_landmarks: Landmarks of a layer.
-        attn: ``'nystrom'`` or ``'exact'``.
-        conv_kernel: See :class:`~mmmedmask.models.gimp.NystromAggregator`.
         without_coords: ``'raise'``, or ``'square'`` to fold bags without
             coordinates to a square.
         drop_rate: Dropout behind each layer's output projection.
         norm_features: See :class:`BagAggregator`.
-        with_cp: Recompute the layers in the backward pass.
-        init_cfg: Initialisation of the linear layers.
+        options: Further arguments of
+            :class:`~mmmedmask.models.gimp.NystromAggregator`.
 
     Raises:
         ValueError: If an argument is outside its range.
     """
 
-    class_wise = False
-    uses_genes = False
-    permutation_invariant = False
-
     def __init__(self,
                  in_dims: int,
-                 embed_dims: int = 512,
-                 num_layers: int = 2,
-                 num_heads: int = 8,
-                 num_landmarks: int = 256,
-                 attn: str = 'nystrom',
-                 conv_kernel: int = 33,
                  without_coords: str = 'raise',
                  drop_rate: float = 0.1,
                  norm_features: bool = False,
-                 with_cp: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(
-            in_dims,
-            embed_dims,
-            num_layers,
-            num_heads,
-            num_landmarks,
-            attn,
-            conv_kernel,
-            ppeg=True,
-            mask_token='zeros',
-            drop_rate=drop_rate,
-            with_cp=with_cp,
-            init_cfg=init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, ppeg=True, mask_token='zeros',
+                         drop_rate=drop_rate, **options)
         self.without_coords = check_choice('without_coords', without_coords,
                                            COORDINATE_CHOICES)
         # By names, so that the layer's is the same without the first.

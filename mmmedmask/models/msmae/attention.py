@@ -18,7 +18,7 @@ from mmmedmask.functional.attention_masking import (
     map_to_patches,
     partition_tokens,
 )
-from mmmedmask.models.layers.sample_draws import draw_for_samples
+from mmmedmask.models.layers.samples import draw_for_samples
 from mmmedmask.util.checks import check_choice
 
 WEIGHT_NORMS = ('per_head', 'mean_heads')
@@ -108,14 +108,7 @@ class AttentionMasking:
 
 
 def check_unmixed(data_preprocessor: nn.Module) -> None:
-    """Refuse Mixup and CutMix: a mixed image has no map.
-
-    Args:
-        data_preprocessor: A model's data preprocessor.
-
-    Raises:
-        ValueError: If it mixes images.
-    """
+    """Raise a ValueError for Mixup and CutMix: a mixed image has no map."""
     augments = getattr(data_preprocessor, 'batch_augments', None)
     if augments is not None:
         names = [type(augment).__name__ for augment in augments.augments]
@@ -152,12 +145,8 @@ def class_token_row(attention: nn.Module,
                     tokens: torch.Tensor) -> torch.Tensor:
     """First row of the attention matrix of every head.
 
-    Args:
-        attention: mmpretrain's ``MultiheadAttention``.
-        tokens: Its input, shape (B, N, C), the class token first.
-
-    Returns:
-        Shape (B, num_heads, N), float32, sums to 1.
+    From the input (B, N, C) of mmpretrain's ``MultiheadAttention``, the
+    class token first, to (B, num_heads, N), float32, with sum 1.
     """
     dims = attention.embed_dims
     weight, bias = attention.qkv.weight, attention.qkv.bias
@@ -242,15 +231,8 @@ def crop_of(
 ) -> tuple[tuple[float, float, float, float], tuple[bool, bool]]:
     """Which part of its image a sample shows.
 
-    Args:
-        sample: A sample with the metainfo of its crop.
-
-    Returns:
-        The box (x0, y0, x1, y1) in fractions of the image, and whether it is
-        mirrored left-right and top-bottom.
-
-    Raises:
-        ValueError: If the metainfo is missing.
+    The box (x0, y0, x1, y1) in fractions of the image, and whether it is
+    mirrored left-right and top-bottom. A ValueError if metainfo is missing.
     """
     box = sample.get('crop_box')
     if box is None:

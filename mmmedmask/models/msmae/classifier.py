@@ -27,12 +27,6 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
     Args:
         backbone: An :class:`~mmmedmask.models.msmae.MSMAEViT` with
             ``out_type='avg_featmap'`` or ``'cls_token'``.
-        neck: As in mmpretrain.
-        head: As in mmpretrain.
-        pretrained: As in mmpretrain.
-        train_cfg: As in mmpretrain, without Mixup and CutMix if tokens are
-            masked.
-        data_preprocessor: As in mmpretrain.
         mask_ratio: Share of tokens that are masked, r.
         throw_ratio: Share of tokens that are thrown away, t.
         masking: ``'attention'`` follows the maps that
@@ -41,7 +35,8 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         weight_norm: See
             :func:`~mmmedmask.models.msmae.attention.normalize_attention`.
         seed: Seed of the masking; None takes the run's.
-        init_cfg: Initialisation.
+        options: Further arguments of mmpretrain's ``ImageClassifier``;
+            ``train_cfg`` without Mixup and CutMix if tokens are masked.
 
     Raises:
         ValueError: If an argument is out of range, the backbone cannot leave
@@ -50,25 +45,13 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
 
     def __init__(self,
                  backbone: dict,
-                 neck: dict | None = None,
-                 head: dict | None = None,
-                 pretrained: str | None = None,
-                 train_cfg: dict | None = None,
-                 data_preprocessor: dict | None = None,
                  mask_ratio: float = 0.45,
                  throw_ratio: float = 0.30,
                  masking: str = 'attention',
                  weight_norm: str = 'per_head',
                  seed: int | None = None,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
-            pretrained=pretrained,
-            train_cfg=train_cfg,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg)
+                 **options) -> None:
+        super().__init__(backbone, **options)
         if not isinstance(self.backbone, MSMAEViT):
             raise ValueError('MSMAEClassifier needs the backbone '
                              'mmmedmask.MSMAEViT, got '

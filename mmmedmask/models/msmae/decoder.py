@@ -143,15 +143,10 @@ def first_layer(layer: nn.Module, tokens: torch.Tensor, cells: torch.Tensor,
 
 def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
                          count: int) -> torch.Tensor:
-    """Run a transformer layer for the last tokens only.
+    """Run mmpretrain's ``TransformerEncoderLayer`` for the last tokens only.
 
     They attend to all tokens, as in the whole layer; what the other tokens
     would become is not computed.
-
-    Args:
-        layer: mmpretrain's ``TransformerEncoderLayer``.
-        tokens: Shape (B, N, C).
-        count: How many tokens are asked for.
 
     Returns:
         Shape (B, count, C), the last rows of ``layer(tokens)``.
@@ -169,15 +164,8 @@ def finish_layer(layer: nn.Module, asked: torch.Tensor, query: torch.Tensor,
                  key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Run a transformer layer from its attention on.
 
-    Args:
-        layer: mmpretrain's ``TransformerEncoderLayer``.
-        asked: The tokens that are asked for, shape (B, A, C).
-        query: Their queries, shape (B, A, C).
-        key: Keys of all tokens, shape (B, N, C).
-        value: Values of all tokens, shape (B, N, C).
-
-    Returns:
-        Shape (B, A, C).
+    Queries (B, A, C) belong to the ``asked`` tokens (B, A, C), as the result
+    does; keys and values (B, N, C) to all.
     """
     attention = layer.attn
     heads = (attention.num_heads, attention.head_dims)

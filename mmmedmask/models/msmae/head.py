@@ -14,6 +14,7 @@ from mmmedmask.functional.patchify import (
     patch_statistics,
     scatter_patches,
 )
+from mmmedmask.models.layers.samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_range
 
@@ -59,15 +60,10 @@ class MSMAEHead(BaseModule):
 
     def target(self, images: torch.Tensor,
                masked_ids: torch.Tensor) -> torch.Tensor:
-        """What is to be predicted.
+        """What is to be predicted for the masked patches (B, M) of images.
 
-        Args:
-            images: Normalised images (B, C, H, W).
-            masked_ids: Shape (B, M).
-
-        Returns:
-            Shape (B, M, patch pixels * C), float32, pixels row by row with
-            their channels together.
+        Shape (B, M, patch pixels * C), float32, pixels row by row with their
+        channels together.
         """
         patches = self._pixels(images.float(), masked_ids)
         if self.norm_pix:
@@ -113,33 +109,13 @@ class MSMAEHead(BaseModule):
             ValueError: If a sample has no label, or one that is no class;
                 names the image.
         """
-        labels = self._labels(data_samples)
+        labels = class_labels(
+            data_samples, self.num_classes,
+            f'; cls_weight={self.cls_weight} needs it, pre-training without '
+            'labels has cls_weight=0')
         logits = self.fc(class_token)
         with torch.autocast(logits.device.type, enabled=False):
             return F.cross_entropy(logits.float(), labels.to(logits.device))
-
-    def _labels(self, data_samples: Sequence[DataSample]) -> torch.Tensor:
-        labels = [sample.get('gt_label') for sample in data_samples]
-        for sample, label in zip(data_samples, labels, strict=True):
-            if label is None:
-                raise ValueError(
-                    f'{sample.get("img_path")} has no gt_label, which '
-                    f'cls_weight={self.cls_weight} needs; pre-training '
-                    'without labels has cls_weight=0')
-            if label.numel() != 1:
-                raise ValueError(
-                    f'{sample.get("img_path")} has the gt_label '
-                    f'{label.tolist()}, expected one class')
-        stacked = torch.cat([label.view(1) for label in labels])
-        # One look at the device, not one per sample.
-        wrong = ((stacked < 0) | (stacked >= self.num_classes)).nonzero()
-        if len(wrong):
-            place = int(wrong[0])
-            raise ValueError(
-                f'{data_samples[place].get("img_path")} has the gt_label '
-                f'{labels[place].tolist()}, expected one of 0 to '
-                f'{self.num_classes - 1}')
-        return stacked
 
     def fill_in(self, images: torch.Tensor, prediction: torch.Tensor,
                 masked_ids: torch.Tensor) -> torch.Tensor:

@@ -124,15 +124,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
 
     def reconstruct(self, inputs: torch.Tensor,
                     partition: TokenPartition) -> torch.Tensor:
-        """Fill in the masked patches, for pictures.
-
-        Args:
-            inputs: Normalised images (B, C, H, W).
-            partition: Where each token goes.
-
-        Returns:
-            The images with their masked patches predicted, (B, C, H, W).
-        """
+        """Fill in the masked patches of images (B, C, H, W), for pictures."""
         latent, = self.backbone(inputs, partition.visible)
         prediction = self.neck(latent, partition)
         return self.head.fill_in(inputs, prediction, partition.masked)

@@ -84,10 +84,7 @@ class PlainSETRHead(BaseDecodeHead):
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Predict the logits of the lesion.
 
-        Args:
-            features: Feature maps, each (B, C, rows, columns).
-
-        Returns:
-            Shape (B, 1, rows * 2**num_convs, columns * 2**num_convs).
+        From feature maps (B, C, h, w) to (B, 1, h * s, w * s) with s =
+        ``2**num_convs``.
         """
         return self.cls_seg(self.blocks(self._transform_inputs(features)))

@@ -8,7 +8,7 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmmedmask.models.slide_omic.heads import class_labels
+from mmmedmask.models.layers.samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice
 
@@ -47,12 +47,8 @@ def build_preprocessor(
         config: dict | nn.Module | None) -> nn.Module:
     """Build a preprocessor, by default that of slides and genes.
 
-    Args:
-        config: Config, or the preprocessor itself. Without a type, or with
-            None, it is ``mmmedmask.SlideOmicDataPreprocessor``.
-
-    Returns:
-        The preprocessor.
+    A config without a type, or None, is that of
+    ``mmmedmask.SlideOmicDataPreprocessor``.
     """
     if isinstance(config, nn.Module):
         return config

@@ -142,19 +142,12 @@ class ConcatFusion(Fusion):
         image_dims: Dimensions of the slides' vector, d. The classifier fills
             it in, as the next.
         gene_dims: Dimensions of the genes' vector, e.
-        missing: See :class:`Fusion`.
-        modality_dropout: See there.
-        init_cfg: Initialisation.
+        options: Further arguments of :class:`Fusion`.
     """
 
-    def __init__(self,
-                 image_dims: int,
-                 gene_dims: int,
-                 missing: str = 'learned',
-                 modality_dropout: float = 0.0,
-                 init_cfg: dict | list[dict] | None = None) -> None:
+    def __init__(self, image_dims: int, gene_dims: int, **options) -> None:
         super().__init__(image_dims, gene_dims, image_dims + gene_dims,
-                         missing, modality_dropout, init_cfg)
+                         **options)
 
     def fuse(self, image: torch.Tensor,
              genes: torch.Tensor) -> torch.Tensor:
@@ -190,15 +183,7 @@ class GatedVector(nn.Module):
 
     def forward(self, vector: torch.Tensor,
                 other: torch.Tensor) -> torch.Tensor:
-        """Reduce and gate.
-
-        Args:
-            vector: Shape (..., dims).
-            other: Shape (..., other_dims).
-
-        Returns:
-            Shape (..., r).
-        """
+        """Reduce (..., dims) and gate by (..., other_dims), to (..., r)."""
         reduced = self.reduce(vector).relu()
         if isinstance(self.gate, nn.Bilinear):
             # Autocast on a CPU leaves inputs of other types to it.
@@ -234,9 +219,7 @@ class KroneckerFusion(Fusion):
             comes out of it, before the last layer.
         drop_rate: Dropout of each vector, of the product and behind each
             layer.
-        missing: See :class:`Fusion`.
-        modality_dropout: See there.
-        init_cfg: Initialisation.
+        options: Further arguments of :class:`Fusion`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -250,11 +233,8 @@ class KroneckerFusion(Fusion):
                  gate: str = 'linear',
                  skip: bool = False,
                  drop_rate: float = 0.25,
-                 missing: str = 'learned',
-                 modality_dropout: float = 0.0,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(image_dims, gene_dims, out_dims, missing,
-                         modality_dropout, init_cfg)
+                 **options) -> None:
+        super().__init__(image_dims, gene_dims, out_dims, **options)
         check_integer('reduced_dims', reduced_dims)
         check_choice('gate', gate, GATE_CHOICES)
         self.skip = skip

@@ -12,47 +12,9 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmmedmask.functional.survival import cox_partial_likelihood
+from mmmedmask.models.layers.samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_range
-
-
-def class_labels(data_samples: Sequence[DataSample],
-                 num_classes: int | None = None) -> torch.Tensor:
-    """Classes of a batch of patients.
-
-    Args:
-        data_samples: Samples with ``gt_label``.
-        num_classes: Classes that there are, K; None: not known.
-
-    Returns:
-        Shape (B, ), int64, in [0, K).
-
-    Raises:
-        ValueError: If a patient has no label, or one that is no class; names
-            the case.
-    """
-    labels = []
-    for sample in data_samples:
-        label = sample.get('gt_label')
-        if label is None or label.numel() != 1:
-            raise ValueError(
-                f'case {sample.get("case_id")} has the gt_label '
-                f'{None if label is None else label.tolist()}, expected one '
-                'class')
-        labels.append(label.view(1))
-    stacked = torch.cat(labels)
-    wrong = stacked < 0
-    if num_classes is not None:
-        wrong = wrong | (stacked >= num_classes)
-    # One look at the device, not one per sample.
-    wrong = wrong.nonzero()
-    if len(wrong):
-        place = int(wrong[0])
-        last = 'the last class' if num_classes is None else num_classes - 1
-        raise ValueError(
-            f'case {data_samples[place].get("case_id")} has the gt_label '
-            f'{labels[place].tolist()}, expected one of 0 to {last}')
-    return stacked
 
 
 class ClassificationHead(BaseModule):
@@ -204,10 +166,7 @@ class SlideOmicHead(ClassificationHead):
         hidden_dims: Dimensions between two linear layers with a GELU and
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
-        class_weights: See :class:`ClassificationHead`, as the others.
-        label_smoothing: See there.
-        loss_weight: See there.
-        init_cfg: Initialisation.
+        options: Further arguments of :class:`ClassificationHead`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -218,12 +177,8 @@ class SlideOmicHead(ClassificationHead):
                  num_classes: int,
                  hidden_dims: int | None = None,
                  drop_rate: float = 0.25,
-                 class_weights: Sequence[float] | None = None,
-                 label_smoothing: float = 0.0,
-                 loss_weight: float = 1.0,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, num_classes, class_weights,
-                         label_smoothing, loss_weight, init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, num_classes, **options)
         self.layers = linear_or_mlp(in_dims, hidden_dims, num_classes,
                                     drop_rate)
 
@@ -243,10 +198,7 @@ class ClasswiseSlideOmicHead(ClassificationHead):
             in.
         num_classes: Classes, K.
         drop_rate: Dropout in front of the layer.
-        class_weights: See :class:`ClassificationHead`, as the others.
-        label_smoothing: See there.
-        loss_weight: See there.
-        init_cfg: Initialisation.
+        options: Further arguments of :class:`ClassificationHead`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -258,12 +210,8 @@ class ClasswiseSlideOmicHead(ClassificationHead):
                  in_dims: int,
                  num_classes: int,
                  drop_rate: float = 0.0,
-                 class_weights: Sequence[float] | None = None,
-                 label_smoothing: float = 0.0,
-                 loss_weight: float = 1.0,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(in_dims, num_classes, class_weights,
-                         label_smoothing, loss_weight, init_cfg)
+                 **options) -> None:
+        super().__init__(in_dims, num_classes, **options)
         self.drop = nn.Dropout(drop_rate)
         self.fc = nn.Linear(in_dims, num_classes)
 
@@ -320,14 +268,7 @@ class CoxHead(BaseModule):
         self._warned = False
 
     def forward(self, vector: torch.Tensor) -> torch.Tensor:
-        """Log relative hazards.
-
-        Args:
-            vector: Patients' vectors, shape (B, d).
-
-        Returns:
-            Shape (B, 1); more is worse.
-        """
+        """Log relative hazards (B, 1) of vectors (B, d); more is worse."""
         return self.layers(vector)
 
     def loss(self, vector: torch.Tensor,

@@ -332,7 +332,7 @@ def test_random_triplets_follow_seed_iteration_and_sample():
     assert torch.equal(model.draw_triplets(samples), draws[0, 0])
     assert model(*batch(), mode='loss')['tri_count'] == 6
     samples[3].set_metainfo(dict(sample_idx=None))
-    with pytest.raises(ValueError, match='sample case 3 lacks .* sample_idx'):
+    with pytest.raises(ValueError, match='case case 3 lacks .* sample_idx'):
         model.draw_triplets(samples)
     assert tiny_gimp().draw_triplets(samples) is None
 

@@ -262,7 +262,7 @@ def test_missing_label_names_the_image():
     model = tiny_pretraining()
     images, samples = batch()
     del samples[2].gt_label
-    with pytest.raises(ValueError, match=r'2\.png has no gt_label'):
+    with pytest.raises(ValueError, match=r'2\.png has the gt_label None'):
         model.loss(images, samples)
     samples[2].set_gt_label(3)
     with pytest.raises(ValueError, match=r'2\.png has the gt_label \[3\]'):

@@ -1,0 +1,105 @@
+"""What models read of data samples and of the run: labels and draws."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.logging import MessageHub
+from mmpretrain.structures import DataSample
+
+from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
+
+
+def run_info(name: str) -> int:
+    """What MMEngine's runner says of itself; 0 where there is no runner.
+
+    Args:
+        name: ``'seed'``, ``'iter'`` or ``'epoch'``.
+
+    Returns:
+        The number.
+    """
+    hub = MessageHub.get_current_instance()
+    return int(hub.get_info(name)) if name in hub.runtime_info else 0
+
+
+def draw_for_samples(data_samples: Sequence[DataSample] | None,
+                     count: int,
+                     seed: int | None,
+                     stream: str | None = None) -> torch.Tensor:
+    """Draw uniform numbers for every sample of this iteration's batch.
+
+    Nothing depends on workers, ranks, batch mates or a resume.
+
+    Args:
+        data_samples: Samples with the metainfo ``sample_idx``.
+        count: Numbers per sample.
+        seed: Seed of the draws; None takes the run's.
+        stream: Name of a stream of its own; None is the bare seed's, which
+            one part of a model alone may use.
+
+    Returns:
+        Shape (B, count) on the CPU, float64, in [0, 1).
+
+    Raises:
+        ValueError: If a sample has no ``sample_idx``; names it.
+    """
+    indices = []
+    for sample in data_samples or [DataSample()]:
+        index = sample.get('sample_idx')
+        if index is None:
+            raise ValueError(
+                f'{sample_name(sample)} lacks the metainfo sample_idx, from '
+                'which random numbers are drawn; mmmedmask.PackTile and '
+                'mmmedmask.PackSlideOmicInputs provide it')
+        indices.append(int(index))
+    seed = run_info('seed') if seed is None else seed
+    if stream is not None:
+        seed = stream_seed(seed, stream)
+    return per_sample_uniform(seed, run_info('iter'), indices, count)
+
+
+def sample_name(sample: DataSample) -> object:
+    """How an error names a sample: its case, or its image."""
+    case = sample.get('case_id')
+    return sample.get('img_path') if case is None else f'case {case}'
+
+
+def class_labels(data_samples: Sequence[DataSample],
+                 num_classes: int | None = None,
+                 hint: str = '') -> torch.Tensor:
+    """Classes of a batch.
+
+    Args:
+        data_samples: Samples with ``gt_label``.
+        num_classes: Classes that there are, K; None: not known.
+        hint: What to say besides where a sample has no label.
+
+    Returns:
+        Shape (B, ), int64, in [0, K).
+
+    Raises:
+        ValueError: If a sample has no label, or one that is no class; names
+            it.
+    """
+    labels = []
+    for sample in data_samples:
+        label = sample.get('gt_label')
+        if label is None or label.numel() != 1:
+            raise ValueError(
+                f'{sample_name(sample)} has the gt_label '
+                f'{None if label is None else label.tolist()}, expected one '
+                f'class{hint}')
+        labels.append(label.view(1))
+    stacked = torch.cat(labels)
+    wrong = stacked < 0
+    if num_classes is not None:
+        wrong = wrong | (stacked >= num_classes)
+    # One look at the device, not one per sample.
+    wrong = wrong.nonzero()
+    if len(wrong):
+        place = int(wrong[0])
+        last = 'the last class' if num_classes is None else num_classes - 1
+        raise ValueError(
+            f'{sample_name(data_samples[place])} has the gt_label '
+            f'{labels[place].tolist()}, expected one of 0 to {last}')
+    return stacked
