@@ -154,26 +154,15 @@ def partition_tokens(weights: torch.Tensor, noise: torch.Tensor,
         *(ids.sort(dim=1).values for ids in order.split(list(counts), dim=1)))
 
 
-def resampling_matrix(starts: torch.Tensor, ends: torch.Tensor,
+def _resampling_matrix(starts: torch.Tensor, ends: torch.Tensor,
                       num_targets: int, num_sources: int,
                       samples: int) -> torch.Tensor:
     """Linear interpolation along one axis, averaged over target cells.
 
-    Args:
-        starts: Where the targets begin, in fractions of the source axis,
-            shape (B, ).
-        ends: Where they end, shape (B, ).
-        num_targets: Target cells between start and end.
-        num_sources: Source cells between 0 and 1, sampled at their centres;
-            beyond the outermost centres the value is constant.
-        samples: Points per target cell.
-
-    Returns:
-        Shape (B, num_targets, num_sources), rows sum to 1.
-
-    Example:
-        >>> resampling_matrix(torch.zeros(1), torch.ones(1), 1, 2, samples=2)
-        tensor([[[0.5000, 0.5000]]])
+    Between ``starts`` and ``ends`` (B, ), in fractions of the source axis,
+    ``samples`` points per target cell read the sources at their centres;
+    beyond the outermost centres the value is constant. Rows of the result,
+    (B, num_targets, num_sources), sum to 1.
     """
     points = torch.arange(
         num_targets * samples, dtype=starts.dtype, device=starts.device)
@@ -225,8 +214,8 @@ def map_to_patches(maps: torch.Tensor,
                       torch.where(left_right, x_start, x_end))
     y_start, y_end = (torch.where(top_bottom, y_end, y_start),
                       torch.where(top_bottom, y_start, y_end))
-    vertical = resampling_matrix(y_start, y_end, rows, maps.shape[1], samples)
-    horizontal = resampling_matrix(x_start, x_end, columns, maps.shape[2],
+    vertical = _resampling_matrix(y_start, y_end, rows, maps.shape[1], samples)
+    horizontal = _resampling_matrix(x_start, x_end, columns, maps.shape[2],
                                    samples)
     with torch.autocast(maps.device.type, enabled=False):
         return (vertical @ maps @ horizontal.transpose(1, 2)).flatten(1)

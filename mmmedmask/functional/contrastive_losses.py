@@ -76,20 +76,10 @@ def squared_distances(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors[:, None] - vectors).square().sum(dim=-1)
 
 
-def class_pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which pairs are of one class and which of two.
+def _class_pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which pairs are of one class and which of two, (B, B), bool.
 
-    Args:
-        labels: Class of each patient, shape (B, ), int64; a negative one
-            belongs to no pair.
-
-    Returns:
-        Two masks of shape (B, B), bool; nobody is paired with himself.
-
-    Example:
-        >>> same, different = class_pairs(torch.tensor([0, 0, 1]))
-        >>> same.nonzero().tolist()
-        [[0, 1], [1, 0]]
+    Nobody is paired with himself; a negative label belongs to no pair.
     """
     known = (labels >= 0)[:, None] & (labels >= 0)
     same = labels[:, None] == labels
@@ -101,7 +91,8 @@ def all_triplets(labels: torch.Tensor) -> Triplets:
     """Every anchor with every positive and every negative.
 
     Args:
-        labels: See :func:`class_pairs`.
+        labels: Class of each patient, shape (B, ), int64; a negative one
+            is in no triplet.
 
     Returns:
         ``sum_k c_k (c_k - 1) (B - c_k)`` triplets for classes of c_k
@@ -111,7 +102,7 @@ def all_triplets(labels: torch.Tensor) -> Triplets:
         >>> all_triplets(torch.tensor([0, 0, 1])).negative
         tensor([2, 2])
     """
-    positive, negative = class_pairs(labels)
+    positive, negative = _class_pairs(labels)
     valid = positive[:, :, None] & negative[:, None]
     return Triplets(*valid.nonzero().unbind(dim=1))
 
@@ -122,7 +113,8 @@ def batch_hard_triplets(distances: torch.Tensor,
 
     Args:
         distances: Squared distances, shape (B, B).
-        labels: See :func:`class_pairs`.
+        labels: Class of each patient, shape (B, ), int64; a negative one
+            is in no triplet.
 
     Returns:
         One triplet per anchor that has a positive and a negative.
@@ -132,7 +124,7 @@ def batch_hard_triplets(distances: torch.Tensor,
         >>> batch_hard_triplets(distances, torch.tensor([0, 0, 1, 1]))[2]
         tensor([2, 2, 1, 1])
     """
-    positive, negative = class_pairs(labels)
+    positive, negative = _class_pairs(labels)
     anchor = (positive.any(dim=1) & negative.any(dim=1)).nonzero()[:, 0]
     farthest = distances.masked_fill(~positive, -torch.inf).argmax(dim=1)
     nearest = distances.masked_fill(~negative, torch.inf).argmin(dim=1)
@@ -148,7 +140,8 @@ def semi_hard_triplets(distances: torch.Tensor,
 
     Args:
         distances: Squared distances, shape (B, B).
-        labels: See :func:`class_pairs`.
+        labels: Class of each patient, shape (B, ), int64; a negative one
+            is in no triplet.
 
     Returns:
         One triplet per pair of one class whose anchor has a negative.
@@ -158,7 +151,7 @@ def semi_hard_triplets(distances: torch.Tensor,
         >>> semi_hard_triplets(distances, torch.tensor([0, 0, 1, 1]))[2]
         tensor([2, 3, 0, 1])
     """
-    positive, negative = class_pairs(labels)
+    positive, negative = _class_pairs(labels)
     anchor, other = (positive & negative.any(dim=1)[:, None]).nonzero().unbind(
         dim=1)
     rows, allowed = distances[anchor], negative[anchor]
@@ -173,7 +166,8 @@ def random_triplets(labels: torch.Tensor, uniform: torch.Tensor) -> Triplets:
     """Each anchor with one positive and one negative by chance.
 
     Args:
-        labels: See :func:`class_pairs`.
+        labels: Class of each patient, shape (B, ), int64; a negative one
+            is in no triplet.
         uniform: Numbers in [0, 1) that choose the positive and the negative
             of each patient, shape (B, 2).
 
@@ -185,7 +179,7 @@ def random_triplets(labels: torch.Tensor, uniform: torch.Tensor) -> Triplets:
         >>> random_triplets(labels, torch.zeros(4, 2)).negative
         tensor([2, 2, 0, 0])
     """
-    pairs = class_pairs(labels)
+    pairs = _class_pairs(labels)
     anchor = (pairs[0].any(dim=1) & pairs[1].any(dim=1)).nonzero()[:, 0]
     chosen = []
     for pair, draw in zip(pairs, uniform.to(labels.device).unbind(dim=1),
@@ -254,7 +248,7 @@ def triplet_loss(image: torch.Tensor,
         active = (hinges > 0).sum()
         loss = hinges.sum() / active.clamp(min=1)
         means = [_mean_over(half.detach(), pairs)
-                 for half in by_half for pairs in class_pairs(labels)]
+                 for half in by_half for pairs in _class_pairs(labels)]
         means += [torch.zeros_like(loss.detach())] * (4 - len(means))
         total = torch.tensor(len(hinges), device=loss.device)
         share = (active / total.clamp(min=1)).to(loss.dtype)

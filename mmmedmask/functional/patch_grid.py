@@ -123,27 +123,16 @@ def hilbert_order(coords: torch.Tensor,
     _check_coords(coords)
     if not len(coords):
         return coords.new_zeros(0, dtype=torch.int64)
-    return hilbert_index(grid_cells(coords, step)).argsort(stable=True)
+    return _hilbert_index(grid_cells(coords, step)).argsort(stable=True)
 
 
-def hilbert_index(cells: torch.Tensor) -> torch.Tensor:
-    """Place of cells on the Hilbert curve of the square that holds them.
+def _hilbert_index(cells: torch.Tensor) -> torch.Tensor:
+    """Place of cells (N, 2) on the Hilbert curve of the square around them.
 
     The curve runs through a square of side ``2^k``. From the coarsest
     halving to the finest, a cell's quadrant gives two bits of its place, and
     the rest of its position is turned and mirrored as the curve is in that
     quadrant.
-
-    Args:
-        cells: Shape (N, 2), int64, not negative, N >= 1.
-
-    Returns:
-        Shape (N, ), int64; cells that follow one another on the curve are
-        neighbours.
-
-    Example:
-        >>> hilbert_index(torch.tensor([[0, 0], [0, 1], [1, 1], [1, 0]]))
-        tensor([0, 1, 2, 3])
     """
     x, y = cells.unbind(dim=1)
     place = torch.zeros_like(x)

@@ -191,45 +191,6 @@ def general_affine_theta(crops: Crops, uniform: torch.Tensor,
     return pixel_theta(matrix, view_size, image_size)
 
 
-def random_colors(uniform: torch.Tensor, brightness: float, contrast: float,
-                  saturation: float, hue: float, jitter_prob: float,
-                  gray_prob: float, blur_prob: float,
-                  blur_sigma: tuple[float, float]) -> Colors:
-    """Draw colour jitter, gray and blur as contrastive methods do.
-
-    Args:
-        uniform: Numbers in [0, 1), shape (B, ``COLOR_DRAWS``).
-        brightness: Factors are uniform in [max(0, 1 - b), 1 + b].
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: Shifts are uniform in [-hue, hue] turns of the colour circle.
-        jitter_prob: Probability of the four above, in random order.
-        gray_prob: Probability of gray.
-        blur_prob: Probability of a Gaussian blur.
-        blur_sigma: Range of its standard deviation in pixels.
-
-    Returns:
-        The parameters.
-
-    Example:
-        >>> uniform = torch.full((1, COLOR_DRAWS), .5, dtype=torch.float64)
-        >>> random_colors(uniform, .4, .4, .4, .1, .8, .2, .5, (0., 2.)).sigma
-        tensor([1.], dtype=torch.float64)
-    """
-    factors = torch.empty(len(uniform), 4, dtype=torch.float64)
-    for column, amount in enumerate((brightness, contrast, saturation)):
-        factors[:, column] = _between(uniform[:, 1 + column],
-                                      max(0.0, 1 - amount), 1 + amount)
-    factors[:, 3] = _between(uniform[:, 4], -hue, hue)
-    return Colors(
-        jitter=uniform[:, 0] < jitter_prob,
-        factors=factors,
-        order=uniform[:, 5:9].argsort(dim=1),
-        gray=uniform[:, 9] < gray_prob,
-        blur=uniform[:, 10] < blur_prob,
-        sigma=_between(uniform[:, 11], *blur_sigma))
-
-
 VIEW_DRAWS = 2 * (CROP_DRAWS + AFFINE_DRAWS) + COLOR_DRAWS
 
 
@@ -320,10 +281,24 @@ class ColorFamily:
                                       (self.saturation > 0 or self.hue > 0))
 
     def draw(self, uniform: torch.Tensor) -> Colors:
-        """Draw parameters from numbers of shape (B, ``COLOR_DRAWS``)."""
-        return random_colors(uniform, self.brightness, self.contrast,
-                             self.saturation, self.hue, self.jitter_prob,
-                             self.gray_prob, self.blur_prob, self.blur_sigma)
+        """Draw parameters from numbers in [0, 1), (B, ``COLOR_DRAWS``).
+
+        Factors are uniform in [max(0, 1 - amount), 1 + amount], shifts of
+        the hue in [-hue, hue], as contrastive methods have them.
+        """
+        factors = torch.empty(len(uniform), 4, dtype=torch.float64)
+        for column, amount in enumerate(
+                (self.brightness, self.contrast, self.saturation)):
+            factors[:, column] = _between(uniform[:, 1 + column],
+                                          max(0.0, 1 - amount), 1 + amount)
+        factors[:, 3] = _between(uniform[:, 4], -self.hue, self.hue)
+        return Colors(
+            jitter=uniform[:, 0] < self.jitter_prob,
+            factors=factors,
+            order=uniform[:, 5:9].argsort(dim=1),
+            gray=uniform[:, 9] < self.gray_prob,
+            blur=uniform[:, 10] < self.blur_prob,
+            sigma=_between(uniform[:, 11], *self.blur_sigma))
 
 
 def split_view_draws(uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:

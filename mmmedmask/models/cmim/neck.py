@@ -188,11 +188,6 @@ class PatchConv2d(nn.Conv2d):
     Patches do not overlap, so the convolution is a linear map of each patch.
     As a matrix product it takes a half to a quarter of the convolution's
     time on a CPU for the large kernels that CMIM has on its finest levels.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        patch_size: Kernel and stride in pixels.
     """
 
     def __init__(self, in_channels: int, out_channels: int,

@@ -40,11 +40,7 @@ class ValueConvolution(nn.Module):
 
     The Nyströmformer's skip connection. It alone tells the patches of a bag
     where they stand; without it masked patches would all be reconstructed
-    alike.
-
-    Args:
-        num_heads: Heads, H.
-        kernel_size: Tokens that a kernel sees, odd.
+    alike. ``kernel_size`` tokens are seen, an odd number.
     """
 
     def __init__(self, num_heads: int, kernel_size: int) -> None:
@@ -81,20 +77,8 @@ class NystromLayer(BaseModule):
     """A layer of Eq. 2: ``x + W (attention(LN(x)) + conv(V))``.
 
     Exact attention has the same parameters: weights trained with one run
-    with the other.
-
-    Args:
-        embed_dims: Dimensions of the tokens, d.
-        num_heads: Heads; 1 is the equation as it is written.
-        num_landmarks: Landmarks, m.
-        attn: ``'nystrom'`` or ``'exact'``.
-        conv_kernel: Tokens that the convolution of the values sees, odd; 0
-            leaves it out.
-        drop_rate: Dropout behind the output projection.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
+    with the other. Arguments as :class:`NystromAggregator`, which checks
+    them here: a ValueError if one is outside its range.
     """
 
     def __init__(self,
@@ -219,11 +203,12 @@ class NystromAggregator(BaseModule):
         in_dims: Dimensions of the patch features, D.
         embed_dims: Dimensions inside and of the output, d.
         num_layers: Layers; the paper has two.
-        num_heads: Heads per layer.
+        num_heads: Heads per layer; 1 is Eq. 2 as it is written.
         num_landmarks: Landmarks, m. Bags of up to m tokens get exact
             attention.
         attn: ``'nystrom'``, or ``'exact'`` with the same parameters.
-        conv_kernel: See :class:`NystromLayer`.
+        conv_kernel: Tokens that the convolution of the values sees, odd; 0
+            leaves it out.
         ppeg: Whether the first layer is followed by
             :class:`GridPositions`, which needs coordinates.
         mask_token: What a masked patch is replaced by behind the embedding:

@@ -26,13 +26,10 @@ class SelfAttentionBlock(BaseModule):
     """Multi-head self-attention and an MLP, each behind a LayerNorm.
 
     Args:
-        embed_dims: Dimensions of the tokens, d.
-        num_heads: Heads, H, a divisor of d.
+        embed_dims: Dimensions of the tokens, d, a multiple of ``num_heads``.
+        num_heads: Heads, H.
         drop_rate: Dropout of the attention, its output and the MLP's.
         init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If ``num_heads`` does not divide ``embed_dims``.
     """
 
     def __init__(self,
@@ -76,12 +73,9 @@ class SelfAttentionBlock(BaseModule):
 
 
 class FragmentProjection(BaseModule):
-    """A linear layer of its own for each fragment, without bias.
+    """A linear layer without bias of its own for each of N_f fragments.
 
-    Args:
-        num_fragments: Fragments, N_f.
-        fragment_size: Genes of a fragment, f.
-        embed_dims: Dimensions of the output, d.
+    It has the weights (N_f, f, d), for f genes of a fragment.
     """
 
     def __init__(self, num_fragments: int, fragment_size: int,

@@ -22,9 +22,6 @@ class FeatureNorm(nn.Module):
 
     Batches of fewer than two patches have no variance: they are scaled as in
     evaluation and teach nothing.
-
-    Args:
-        in_dims: Dimensions of the patch features, D.
     """
 
     def __init__(self, in_dims: int) -> None:
@@ -44,16 +41,15 @@ class FeatureNorm(nn.Module):
 
 
 class AttentionScores(nn.Module):
-    """Ilse et al., equation 8 (``w tanh(V h)``), or 9 with a gate.
+    """Scores of patches in ABMIL, CLAM and MCAT: a network of two layers.
+
+    Ilse et al., equation 8 (``w tanh(V h)``), or 9 with a gate.
 
     Args:
         embed_dims: Dimensions of a patch's token, d.
         hidden_dims: Dimensions inside.
         num_scores: Scores of a patch, K.
         gated: Whether ``tanh(V h)`` is multiplied by ``sigmoid(U h)``.
-
-    Raises:
-        ValueError: If ``hidden_dims`` is below 1.
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int,

@@ -23,10 +23,8 @@ from mmmedmask.util.checks import check_integer
 class GeneSetTokens(nn.Module):
     """A token of each set of genes, from a small network of its own.
 
-    Args:
-        places: Places of each set's genes, S tensors of shape (G_s, ).
-        embed_dims: Dimensions of a token, d.
-        drop_rate: Dropout that keeps mean and variance (alpha dropout).
+    ``places`` of each set's genes, S tensors of shape (G_s, ); d dimensions of
+    a token; dropout that keeps mean and variance (alpha dropout).
     """
 
     def __init__(self, places: Sequence[torch.Tensor], embed_dims: int,
@@ -52,14 +50,7 @@ class GeneSetTokens(nn.Module):
 
 
 class PooledTransformer(nn.Module):
-    """Transformer over the sets' tokens, and attention pooling.
-
-    Args:
-        embed_dims: Dimensions of a token, d.
-        num_layers: Layers of the transformer.
-        num_heads: Heads.
-        drop_rate: Dropout.
-    """
+    """Transformer over the sets' tokens, and attention pooling."""
 
     def __init__(self, embed_dims: int, num_layers: int, num_heads: int,
                  drop_rate: float) -> None:

@@ -156,17 +156,10 @@ class ConcatFusion(Fusion):
 
 
 class GatedVector(nn.Module):
-    """A vector made smaller, and weighed by a gate that sees both.
+    """A vector x made smaller, and weighed by a gate that sees both.
 
     ``W_o (sigmoid(z) * relu(W x))``, with ``z`` linear in ``[x, y]`` or
-    bilinear in x and y.
-
-    Args:
-        dims: Dimensions of the vector x.
-        other_dims: Dimensions of the other vector y.
-        reduced_dims: Dimensions of the result, r.
-        gate: See :class:`KroneckerFusion`.
-        drop_rate: Dropout of the result.
+    bilinear in x and y; see :class:`KroneckerFusion`.
     """
 
     def __init__(self, dims: int, other_dims: int, reduced_dims: int,
