@@ -12,11 +12,11 @@ moves coordinates by pixels.
 """
 
 import torch
+from torch import Tensor
 
 
-def crop_theta(top: torch.Tensor, left: torch.Tensor, height: torch.Tensor,
-               width: torch.Tensor, image_size: tuple[int, int],
-               flip: torch.Tensor) -> torch.Tensor:
+def crop_theta(top: Tensor, left: Tensor, height: Tensor, width: Tensor,
+               image_size: tuple[int, int], flip: Tensor) -> Tensor:
     """Matrix of a resized crop that may be flipped left to right.
 
     Args:
@@ -50,8 +50,8 @@ def crop_theta(top: torch.Tensor, left: torch.Tensor, height: torch.Tensor,
     return theta
 
 
-def pixel_theta(matrix: torch.Tensor, output_size: tuple[int, int],
-                input_size: tuple[int, int]) -> torch.Tensor:
+def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
+                input_size: tuple[int, int]) -> Tensor:
     """Normalise a matrix that acts on pixels measured from the centre.
 
     Rotations and shears have to be built in pixels: in normalised
@@ -76,7 +76,7 @@ def pixel_theta(matrix: torch.Tensor, output_size: tuple[int, int],
     return to_unit[:, None] * matrix * to_pixels[None, :]
 
 
-def invert_affine(theta: torch.Tensor) -> torch.Tensor:
+def invert_affine(theta: Tensor) -> Tensor:
     """Invert affine matrices in closed form, without a device sync.
 
     Args:
@@ -102,8 +102,7 @@ def invert_affine(theta: torch.Tensor) -> torch.Tensor:
     return inverse
 
 
-def relative_theta(theta1: torch.Tensor,
-                   theta2: torch.Tensor) -> torch.Tensor:
+def relative_theta(theta1: Tensor, theta2: Tensor) -> Tensor:
     """Matrix of ``t2(t1^-1(.))``, CMIM Eq. 4.
 
     With ``(t x)(p) = x(theta p)`` the composition samples
@@ -127,8 +126,7 @@ def relative_theta(theta1: torch.Tensor,
     return (inverse[:, :, :, None] * theta2[:, None]).sum(dim=2)
 
 
-def shift_theta(theta: torch.Tensor, shift: tuple[float,
-                                                  float]) -> torch.Tensor:
+def shift_theta(theta: Tensor, shift: tuple[float, float]) -> Tensor:
     """Express a matrix in coordinates whose origin is shifted.
 
     Feature j of a level sits at the centre of its receptive field, which
@@ -158,8 +156,7 @@ def shift_theta(theta: torch.Tensor, shift: tuple[float,
 
 
 def receptive_field_shift(offset: float, stride: int,
-                          image_size: tuple[int, int]
-                          ) -> tuple[float, float]:
+                          image_size: tuple[int, int]) -> tuple[float, float]:
     """Distance from the centre of a cell to the centre of what it sees.
 
     Args:
@@ -180,7 +177,7 @@ def receptive_field_shift(offset: float, stride: int,
     return pixels / image_size[1], pixels / image_size[0]
 
 
-def is_axis_aligned(theta: torch.Tensor) -> bool:
+def is_axis_aligned(theta: Tensor) -> bool:
     """Tell whether no view of a batch is rotated or sheared.
 
     Args:

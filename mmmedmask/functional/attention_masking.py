@@ -9,6 +9,7 @@ away, the rest stay visible.
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.masking import floor_share
 from mmmedmask.util.checks import check_range
@@ -41,11 +42,11 @@ class TokenPartition(NamedTuple):
         visible: Shape (B, V), ascending.
     """
 
-    masked: torch.Tensor
-    thrown: torch.Tensor
-    visible: torch.Tensor
+    masked: Tensor
+    thrown: Tensor
+    visible: Tensor
 
-    def flags(self) -> torch.Tensor:
+    def flags(self) -> Tensor:
         """Say of each token where it went.
 
         Returns:
@@ -92,8 +93,7 @@ def token_counts(num_patches: int, mask_ratio: float,
     return TokenCounts(masked, gone - masked, num_patches - gone)
 
 
-def plackett_luce_order(weights: torch.Tensor,
-                        noise: torch.Tensor) -> torch.Tensor:
+def plackett_luce_order(weights: Tensor, noise: Tensor) -> Tensor:
     """Draw all tokens without replacement, likely ones first, Eq. 6.
 
     An exponential race: the token with the largest ``weight / noise`` comes
@@ -124,7 +124,7 @@ def plackett_luce_order(weights: torch.Tensor,
     return race.argsort(dim=1, descending=True, stable=True)
 
 
-def partition_tokens(weights: torch.Tensor, noise: torch.Tensor,
+def partition_tokens(weights: Tensor, noise: Tensor,
                      mask_ratio: float, throw_ratio: float) -> TokenPartition:
     """Mask, throw away or keep each token, Eq. 7.
 
@@ -154,9 +154,8 @@ def partition_tokens(weights: torch.Tensor, noise: torch.Tensor,
         *(ids.sort(dim=1).values for ids in order.split(list(counts), dim=1)))
 
 
-def _resampling_matrix(starts: torch.Tensor, ends: torch.Tensor,
-                      num_targets: int, num_sources: int,
-                      samples: int) -> torch.Tensor:
+def _resampling_matrix(starts: Tensor, ends: Tensor, num_targets: int,
+                       num_sources: int, samples: int) -> Tensor:
     """Linear interpolation along one axis, averaged over target cells.
 
     Between ``starts`` and ``ends`` (B, ), in fractions of the source axis,
@@ -176,11 +175,8 @@ def _resampling_matrix(starts: torch.Tensor, ends: torch.Tensor,
     return weights.unflatten(1, (num_targets, samples)).mean(dim=2)
 
 
-def map_to_patches(maps: torch.Tensor,
-                   boxes: torch.Tensor,
-                   flips: torch.Tensor,
-                   grid_size: tuple[int, int],
-                   samples: int = 16) -> torch.Tensor:
+def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
+                   grid_size: tuple[int, int], samples: int = 16) -> Tensor:
     """Read the map of a whole image at the tokens of a crop of it.
 
     Bilinear interpolation between the centres of the map's cells, averaged

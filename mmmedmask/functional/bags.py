@@ -8,15 +8,14 @@ together, because one left visible would give the other away. In a mask
 """
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.masking import floor_share
 from mmmedmask.util.checks import check_integer, check_range
 
 
-def check_padded_bags(patches: torch.Tensor,
-                      valid: torch.Tensor | None,
-                      in_dims: int,
-                      mask: torch.Tensor | None = None) -> None:
+def check_padded_bags(patches: Tensor, valid: Tensor | None, in_dims: int,
+                      mask: Tensor | None = None) -> None:
     """Check that bags fit a model and each other.
 
     Args:
@@ -45,7 +44,7 @@ def check_padded_bags(patches: torch.Tensor,
                 f'got {flags.dtype} of {tuple(flags.shape)}')
 
 
-def without_padding(valid: torch.Tensor | None) -> torch.Tensor | None:
+def without_padding(valid: Tensor | None) -> Tensor | None:
     """Return None where every patch is valid: then nothing has to move.
 
     Example:
@@ -55,8 +54,7 @@ def without_padding(valid: torch.Tensor | None) -> torch.Tensor | None:
     return None if valid is None or valid.all() else valid
 
 
-def masked_softmax(scores: torch.Tensor,
-                   valid: torch.Tensor | None) -> torch.Tensor:
+def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:
     """Softmax over the valid patches of each bag.
 
     Args:
@@ -81,8 +79,7 @@ def masked_softmax(scores: torch.Tensor,
     return scores.softmax(dim=-1).masked_fill(~valid, 0)
 
 
-def weighted_sum(weights: torch.Tensor,
-                 tokens: torch.Tensor) -> torch.Tensor:
+def weighted_sum(weights: Tensor, tokens: Tensor) -> Tensor:
     """Sum the patches of each bag with weights.
 
     Args:
@@ -99,8 +96,7 @@ def weighted_sum(weights: torch.Tensor,
     return weights.to(tokens.dtype) @ tokens
 
 
-def masked_mean(tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+def masked_mean(tokens: Tensor, valid: Tensor | None) -> Tensor:
     """Mean of the valid patches of each bag.
 
     Args:
@@ -122,8 +118,7 @@ def masked_mean(tokens: torch.Tensor,
     return total / valid.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def masked_max(tokens: torch.Tensor,
-               valid: torch.Tensor | None) -> torch.Tensor:
+def masked_max(tokens: Tensor, valid: Tensor | None) -> Tensor:
     """Largest value of the valid patches of each bag, for each dimension.
 
     Args:
@@ -177,7 +172,7 @@ def contiguous_run(num_patches: int, length: int,
     return start, start + length
 
 
-def repeat_in_order(num_patches: int, length: int) -> torch.Tensor:
+def repeat_in_order(num_patches: int, length: int) -> Tensor:
     """Which patch stands where, if few are repeated up to a length.
 
     Args:
@@ -199,10 +194,8 @@ def repeat_in_order(num_patches: int, length: int) -> torch.Tensor:
     return torch.arange(length) % num_patches
 
 
-def draw_sequence_mask(length: int,
-                       ratio: float,
-                       generator: torch.Generator,
-                       unique: int | None = None) -> torch.Tensor:
+def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
+                       unique: int | None = None) -> Tensor:
     """Draw which patches of a run are masked.
 
     Args:

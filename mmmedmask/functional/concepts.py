@@ -6,11 +6,12 @@ there is none. Everything works on the whole batch at once.
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_integer
 
 
-def random_cells(uniform: torch.Tensor, count: int) -> torch.Tensor:
+def random_cells(uniform: Tensor, count: int) -> Tensor:
     """Choose different cells of every image, each set as likely.
 
     Args:
@@ -32,8 +33,8 @@ def random_cells(uniform: torch.Tensor, count: int) -> torch.Tensor:
     return uniform.argsort(dim=1)[:, :count]
 
 
-def cosine_kmeans(features: torch.Tensor, start: torch.Tensor,
-                  iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+def cosine_kmeans(features: Tensor, start: Tensor,
+                  iterations: int) -> tuple[Tensor, Tensor]:
     """Cluster the features of every image by cosine similarity.
 
     An iteration assigns each feature to the most similar centroid, and moves
@@ -83,13 +84,12 @@ def cosine_kmeans(features: torch.Tensor, start: torch.Tensor,
     return labels, centroids
 
 
-def _take(features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+def _take(features: Tensor, index: Tensor) -> Tensor:
     """Rows ``index`` (B, K) of every image's features (B, N, C)."""
     return features.take_along_dim(index[..., None], dim=1)
 
 
-def one_hot(labels: torch.Tensor, num_labels: int,
-            dtype: torch.dtype) -> torch.Tensor:
+def one_hot(labels: Tensor, num_labels: int, dtype: torch.dtype) -> Tensor:
     """One mask per label.
 
     Args:
@@ -110,8 +110,8 @@ def one_hot(labels: torch.Tensor, num_labels: int,
     return (labels[:, None] == index).to(dtype)
 
 
-def overlap_matrix(scale: torch.Tensor, shift: torch.Tensor,
-                   output_length: int, input_length: int) -> torch.Tensor:
+def overlap_matrix(scale: Tensor, shift: Tensor,
+                   output_length: int, input_length: int) -> Tensor:
     """Share of every output cell that each input cell covers, on one axis.
 
     The point ``v`` of the output in [-1, 1] lies at ``scale * v + shift`` of
@@ -143,8 +143,8 @@ def overlap_matrix(scale: torch.Tensor, shift: torch.Tensor,
     return covered.clamp(min=0) / (last - first)
 
 
-def carry_labels(labels: torch.Tensor, num_labels: int, theta: torch.Tensor,
-                 size: tuple[int, int]) -> torch.Tensor:
+def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
+                 size: tuple[int, int]) -> Tensor:
     """Carry label maps from the reference view to the grid of another view.
 
     A cell of the view takes the label that covers most of it; of equal
@@ -180,8 +180,8 @@ def carry_labels(labels: torch.Tensor, num_labels: int, theta: torch.Tensor,
     return torch.where(largest[:, 0] > 1e-5, label, -1)
 
 
-def pool_labels(features: torch.Tensor, labels: torch.Tensor,
-                num_labels: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pool_labels(features: Tensor, labels: Tensor,
+                num_labels: int) -> tuple[Tensor, Tensor]:
     """Average the features of every label's cells: the prototypes.
 
     Args:

@@ -7,6 +7,7 @@ localisation and centre-suppressed sampling.
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_range
 
@@ -16,9 +17,8 @@ BETA_ATTEMPTS = 32
 BETA_DRAWS = 2 * BETA_ATTEMPTS
 
 
-def heat_map_boxes(features: torch.Tensor,
-                   image_size: tuple[int, int],
-                   threshold: float = 0.1) -> torch.Tensor:
+def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
+                   threshold: float = 0.1) -> Tensor:
     """Find the smallest box around the warm part of each feature map.
 
     The heat map of an image is the sum of its feature channels, brought to
@@ -63,7 +63,7 @@ def heat_map_boxes(features: torch.Tensor,
     return boxes.where(warm.flatten(1).any(dim=1)[:, None], whole)
 
 
-def _span(warm: torch.Tensor) -> torch.Tensor:
+def _span(warm: Tensor) -> Tensor:
     """First and last edge of what is True in (B, N), in fractions, (B, 2)."""
     length = warm.shape[1]
     first = warm.int().argmax(dim=1)
@@ -71,7 +71,7 @@ def _span(warm: torch.Tensor) -> torch.Tensor:
     return torch.stack([first, last], dim=1).float() / length
 
 
-def symmetric_beta(uniform: torch.Tensor, alpha: float) -> torch.Tensor:
+def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
     """Turn uniform numbers into draws from Beta(alpha, alpha).
 
     Joehnk's method: of pairs (u, v), the first one with u^(1/alpha) +

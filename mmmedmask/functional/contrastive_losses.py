@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_choice
 
@@ -26,9 +27,9 @@ class Triplets(NamedTuple):
         negative: A patient of another class.
     """
 
-    anchor: torch.Tensor
-    positive: torch.Tensor
-    negative: torch.Tensor
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
 
 
 class TripletLoss(NamedTuple):
@@ -47,16 +48,16 @@ class TripletLoss(NamedTuple):
         negative_genes: As ``negative_image``, of the gene halves.
     """
 
-    loss: torch.Tensor
-    active_share: torch.Tensor
-    num_triplets: torch.Tensor
-    positive_image: torch.Tensor
-    negative_image: torch.Tensor
-    positive_genes: torch.Tensor
-    negative_genes: torch.Tensor
+    loss: Tensor
+    active_share: Tensor
+    num_triplets: Tensor
+    positive_image: Tensor
+    negative_image: Tensor
+    positive_genes: Tensor
+    negative_genes: Tensor
 
 
-def squared_distances(vectors: torch.Tensor) -> torch.Tensor:
+def squared_distances(vectors: Tensor) -> Tensor:
     """Squared Euclidean distances, by differences.
 
     The products of a Gram matrix are faster, but lose small distances of
@@ -76,7 +77,7 @@ def squared_distances(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors[:, None] - vectors).square().sum(dim=-1)
 
 
-def _class_pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _class_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Which pairs are of one class and which of two, (B, B), bool.
 
     Nobody is paired with himself; a negative label belongs to no pair.
@@ -87,7 +88,7 @@ def _class_pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return known & same & ~oneself, known & ~same
 
 
-def all_triplets(labels: torch.Tensor) -> Triplets:
+def all_triplets(labels: Tensor) -> Triplets:
     """Every anchor with every positive and every negative.
 
     Args:
@@ -107,8 +108,7 @@ def all_triplets(labels: torch.Tensor) -> Triplets:
     return Triplets(*valid.nonzero().unbind(dim=1))
 
 
-def batch_hard_triplets(distances: torch.Tensor,
-                        labels: torch.Tensor) -> Triplets:
+def batch_hard_triplets(distances: Tensor, labels: Tensor) -> Triplets:
     """Each anchor with its farthest positive and its nearest negative.
 
     Args:
@@ -131,8 +131,7 @@ def batch_hard_triplets(distances: torch.Tensor,
     return Triplets(anchor, farthest[anchor], nearest[anchor])
 
 
-def semi_hard_triplets(distances: torch.Tensor,
-                       labels: torch.Tensor) -> Triplets:
+def semi_hard_triplets(distances: Tensor, labels: Tensor) -> Triplets:
     """Each anchor and positive with the nearest negative that is farther.
 
     Where every negative is as near as the positive or nearer, the farthest
@@ -162,7 +161,7 @@ def semi_hard_triplets(distances: torch.Tensor,
                     torch.where(farther.any(dim=1), nearest, farthest))
 
 
-def random_triplets(labels: torch.Tensor, uniform: torch.Tensor) -> Triplets:
+def random_triplets(labels: Tensor, uniform: Tensor) -> Triplets:
     """Each anchor with one positive and one negative by chance.
 
     Args:
@@ -191,13 +190,10 @@ def random_triplets(labels: torch.Tensor, uniform: torch.Tensor) -> Triplets:
     return Triplets(anchor, chosen[0][anchor], chosen[1][anchor])
 
 
-def triplet_loss(image: torch.Tensor,
-                 genes: torch.Tensor | None,
-                 labels: torch.Tensor,
-                 margin: float = 0.8,
-                 mining: str = 'all',
+def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
+                 margin: float = 0.8, mining: str = 'all',
                  normalize: str = 'none',
-                 uniform: torch.Tensor | None = None) -> TripletLoss:
+                 uniform: Tensor | None = None) -> TripletLoss:
     """Eq. 4 over the triplets of a batch, averaged over the active ones.
 
     ``max(|x - x+|^2 + margin - |x - x-|^2, 0)`` with x the image's vector
@@ -255,13 +251,13 @@ def triplet_loss(image: torch.Tensor,
     return TripletLoss(loss, share, total, *means)
 
 
-def _prepared(half: torch.Tensor, normalize: str) -> torch.Tensor:
+def _prepared(half: Tensor, normalize: str) -> Tensor:
     half = half.to(torch.promote_types(half.dtype, torch.float32))
     return F.normalize(half, dim=1) if normalize == 'each' else half
 
 
-def _mine(distances: torch.Tensor, labels: torch.Tensor, mining: str,
-          uniform: torch.Tensor | None) -> Triplets:
+def _mine(distances: Tensor, labels: Tensor, mining: str,
+          uniform: Tensor | None) -> Triplets:
     if mining == 'batch_hard':
         return batch_hard_triplets(distances, labels)
     if mining == 'semi_hard':
@@ -271,14 +267,13 @@ def _mine(distances: torch.Tensor, labels: torch.Tensor, mining: str,
     return all_triplets(labels)
 
 
-def _mean_over(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of the chosen values, 0 if there are none."""
     return values.where(chosen, 0).sum() / chosen.sum().clamp(min=1)
 
 
-def info_nce(image: torch.Tensor,
-             genes: torch.Tensor,
-             temperature: float | torch.Tensor = 0.07) -> torch.Tensor:
+def info_nce(image: Tensor, genes: Tensor,
+             temperature: float | Tensor = 0.07) -> Tensor:
     """Symmetric contrast: each slide finds its genes, and the other way.
 
     The mean of both cross-entropies of cosine similarities over the batch,
@@ -311,8 +306,8 @@ def info_nce(image: torch.Tensor,
                 F.cross_entropy(logits.t(), own)) / 2
 
 
-def queue_contrast(query: torch.Tensor, key: torch.Tensor,
-                   queue: torch.Tensor, temperature: float) -> torch.Tensor:
+def queue_contrast(query: Tensor, key: Tensor,
+                   queue: Tensor, temperature: float) -> Tensor:
     """InfoNCE of each query, whose negatives are a queue (MoCo, Eq. 1).
 
     Args:

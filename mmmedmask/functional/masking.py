@@ -5,6 +5,7 @@ Everywhere in this project 1 means masked (removed) and 0 means visible.
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_range
 
@@ -51,7 +52,7 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
     return num_patches - round(num_patches * (1 - mask_ratio))
 
 
-def random_patch_mask(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
+def random_patch_mask(noise: Tensor, mask_ratio: float) -> Tensor:
     """Mask the patches with the smallest noise.
 
     Args:
@@ -76,7 +77,7 @@ def random_patch_mask(noise: torch.Tensor, mask_ratio: float) -> torch.Tensor:
     return mask.view(batch_size, 1, height, width)
 
 
-def resize_mask(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a patch mask to the resolution of an image or a feature map.
 
     Args:

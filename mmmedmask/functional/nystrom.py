@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_integer
 
@@ -23,7 +24,7 @@ from mmmedmask.util.checks import check_integer
 KEY_CHUNK = 4096
 
 
-def segment_means(x: torch.Tensor, num_landmarks: int) -> torch.Tensor:
+def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
     """Means over consecutive runs of tokens, the landmarks.
 
     The tokens are cut into m' = min(m, N) runs whose lengths differ by at
@@ -56,7 +57,7 @@ def segment_means(x: torch.Tensor, num_landmarks: int) -> torch.Tensor:
     return torch.cat([longer, shorter], dim=2)
 
 
-def pseudo_inverse(matrix: torch.Tensor, iterations: int = 6) -> torch.Tensor:
+def pseudo_inverse(matrix: Tensor, iterations: int = 6) -> Tensor:
     """Moore-Penrose inverse by a third-order iteration.
 
     Equation 7 of the Nyströmformer. Each matrix has its own start value:
@@ -96,9 +97,8 @@ def pseudo_inverse(matrix: torch.Tensor, iterations: int = 6) -> torch.Tensor:
     return inverse
 
 
-def landmark_inverse(query_landmarks: torch.Tensor,
-                     key_landmarks: torch.Tensor,
-                     iterations: int = 6) -> torch.Tensor:
+def landmark_inverse(query_landmarks: Tensor, key_landmarks: Tensor,
+                     iterations: int = 6) -> Tensor:
     """Pseudo-inverse of the landmarks' attention to one another, A2^+.
 
     Args:
@@ -121,7 +121,7 @@ def landmark_inverse(query_landmarks: torch.Tensor,
         return pseudo_inverse(kernel, iterations)
 
 
-def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+def attention_weights(query: Tensor, key: Tensor) -> Tensor:
     """``softmax(Q K^T / sqrt(C))``, held in memory: for few tokens only.
 
     Args:
@@ -139,10 +139,9 @@ def attention_weights(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     return logits.softmax(dim=-1)
 
 
-def landmark_attention(query: torch.Tensor, key: torch.Tensor,
-                       value: torch.Tensor, query_landmarks: torch.Tensor,
-                       key_landmarks: torch.Tensor,
-                       inverse: torch.Tensor) -> torch.Tensor:
+def landmark_attention(query: Tensor, key: Tensor, value: Tensor,
+                       query_landmarks: Tensor, key_landmarks: Tensor,
+                       inverse: Tensor) -> Tensor:
     """``A1 (A2^+ (A3 V))`` from the right: two calls of a fused kernel.
 
     Args:
@@ -169,12 +168,9 @@ def landmark_attention(query: torch.Tensor, key: torch.Tensor,
                                           summary.to(value.dtype))
 
 
-def packed_attention(query: torch.Tensor,
-                     key: torch.Tensor,
-                     value: torch.Tensor,
-                     lengths: Sequence[int],
-                     num_landmarks: int | None,
-                     iterations: int = 6) -> torch.Tensor:
+def packed_attention(query: Tensor, key: Tensor, value: Tensor,
+                     lengths: Sequence[int], num_landmarks: int | None,
+                     iterations: int = 6) -> Tensor:
     """Attention inside each bag, Eq. 2 of GiMP with heads and their scale.
 
     Bags of one length go through the two large products together, bags of
@@ -206,7 +202,7 @@ def packed_attention(query: torch.Tensor,
         check_integer('num_landmarks', num_landmarks)
     groups = list(zip(*(split_bags(tokens, lengths)
                         for tokens in (query, key, value)), strict=True))
-    outputs: list[torch.Tensor | None] = [None] * len(groups)
+    outputs: list[Tensor | None] = [None] * len(groups)
     approximated = []
     for index, (query, key, value) in enumerate(groups):
         if num_landmarks is None or query.shape[2] <= num_landmarks:
@@ -230,8 +226,7 @@ def packed_attention(query: torch.Tensor,
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def split_bags(tokens: torch.Tensor,
-               lengths: Sequence[int]) -> list[torch.Tensor]:
+def split_bags(tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
     """Views of bags that lie one after the other.
 
     Args:
@@ -252,10 +247,8 @@ def split_bags(tokens: torch.Tensor,
             for bag in tokens.split(list(lengths)) if len(bag)]
 
 
-def class_token_row(query: torch.Tensor,
-                    key: torch.Tensor,
-                    num_landmarks: int | None,
-                    iterations: int = 6) -> torch.Tensor:
+def class_token_row(query: Tensor, key: Tensor, num_landmarks: int | None,
+                    iterations: int = 6) -> Tensor:
     """How much the first token attends to each token, for heat maps.
 
     One row of ``A1 A2^+ A3``, in O(m^2 + m N) time and without holding A3.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_integer
 
@@ -22,7 +23,7 @@ BLOCK_SIDE = 32
 CHUNK_NUMBERS = 1 << 25
 
 
-def _check_coords(coords: torch.Tensor) -> None:
+def _check_coords(coords: Tensor) -> None:
     """Raise a ValueError unless coordinates are whole numbers (N, 2)."""
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise ValueError('coords must have the shape (N, 2), got '
@@ -32,7 +33,7 @@ def _check_coords(coords: torch.Tensor) -> None:
                          f'{coords.dtype}')
 
 
-def grid_step(coords: torch.Tensor) -> int:
+def grid_step(coords: Tensor) -> int:
     """Find the distance of neighbouring patches.
 
     It is the most frequent distance from a patch to the next one in its row
@@ -65,7 +66,7 @@ def grid_step(coords: torch.Tensor) -> int:
     return int(values[counts == counts.max()][0])
 
 
-def _gaps(along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+def _gaps(along: Tensor, across: Tensor) -> Tensor:
     """Distances to the next patch along an axis, where there is one."""
     order = along.argsort(stable=True)
     order = order[across[order].argsort(stable=True)]
@@ -73,7 +74,7 @@ def _gaps(along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
     return gaps[(across[order].diff() == 0) & (gaps > 0)]
 
 
-def grid_cells(coords: torch.Tensor, step: int | None = None) -> torch.Tensor:
+def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
     """Put every patch into the nearest cell of a regular grid.
 
     Args:
@@ -101,8 +102,7 @@ def grid_cells(coords: torch.Tensor, step: int | None = None) -> torch.Tensor:
     return shifted.div(step, rounding_mode='floor')
 
 
-def hilbert_order(coords: torch.Tensor,
-                  step: int | None = None) -> torch.Tensor:
+def hilbert_order(coords: Tensor, step: int | None = None) -> Tensor:
     """Order patches along a Hilbert curve through their grid.
 
     Args:
@@ -126,7 +126,7 @@ def hilbert_order(coords: torch.Tensor,
     return _hilbert_index(grid_cells(coords, step)).argsort(stable=True)
 
 
-def _hilbert_index(cells: torch.Tensor) -> torch.Tensor:
+def _hilbert_index(cells: Tensor) -> Tensor:
     """Place of cells (N, 2) on the Hilbert curve of the square around them.
 
     The curve runs through a square of side ``2^k``. From the coarsest
@@ -149,7 +149,7 @@ def _hilbert_index(cells: torch.Tensor) -> torch.Tensor:
     return place
 
 
-def stack_cells(cells: Sequence[torch.Tensor], gap: int) -> torch.Tensor:
+def stack_cells(cells: Sequence[Tensor], gap: int) -> Tensor:
     """Put the grids of several bags under one another.
 
     Args:
@@ -172,10 +172,8 @@ def stack_cells(cells: Sequence[torch.Tensor], gap: int) -> torch.Tensor:
     return torch.cat(stacked)
 
 
-def grid_convolution(features: torch.Tensor,
-                     cells: torch.Tensor,
-                     weight: torch.Tensor,
-                     bias: torch.Tensor | None = None) -> torch.Tensor:
+def grid_convolution(features: Tensor, cells: Tensor, weight: Tensor,
+                     bias: Tensor | None = None) -> Tensor:
     """Convolve each channel over the grid, with zeros where no patch is.
 
     Args:
@@ -243,8 +241,7 @@ def grid_convolution(features: torch.Tensor,
     return torch.cat(outputs)[order.argsort()[place]]
 
 
-def _means(features: torch.Tensor, place: torch.Tensor,
-           count: int) -> torch.Tensor:
+def _means(features: Tensor, place: Tensor, count: int) -> Tensor:
     """Mean of the patches of each cell, and zeros as the last row."""
     shares = torch.bincount(place, minlength=count).double().reciprocal()
     shares = shares[place, None].to(features.dtype)

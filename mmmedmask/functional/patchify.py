@@ -1,9 +1,10 @@
 """Images to rows of patches and back, and the positions of patches."""
 
 import torch
+from torch import Tensor
 
 
-def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
+def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images into square patches.
 
     Args:
@@ -32,8 +33,8 @@ def patchify(images: torch.Tensor, patch_size: int) -> torch.Tensor:
         batch_size, rows * columns, patch_size**2 * channels)
 
 
-def gather_patches(images: torch.Tensor, patch_ids: torch.Tensor,
-                   patch_size: tuple[int, int]) -> torch.Tensor:
+def gather_patches(images: Tensor, patch_ids: Tensor,
+                   patch_size: tuple[int, int]) -> Tensor:
     """Cut out some patches of each image.
 
     Args:
@@ -56,8 +57,8 @@ def gather_patches(images: torch.Tensor, patch_ids: torch.Tensor,
     return cells[places]
 
 
-def scatter_patches(images: torch.Tensor, patch_ids: torch.Tensor,
-                    patches: torch.Tensor) -> torch.Tensor:
+def scatter_patches(images: Tensor, patch_ids: Tensor,
+                    patches: Tensor) -> Tensor:
     """Put patches into images, the inverse of :func:`gather_patches`.
 
     Args:
@@ -80,9 +81,9 @@ def scatter_patches(images: torch.Tensor, patch_ids: torch.Tensor,
     return images
 
 
-def _patch_cells(images: torch.Tensor, patch_ids: torch.Tensor,
+def _patch_cells(images: Tensor, patch_ids: Tensor,
                  patch_size: tuple[int, int]
-                 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+                 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """A view by cells, (B, rows, columns, C, h, w), and where patches are."""
     height, width = patch_size
     if images.shape[2] % height or images.shape[3] % width:
@@ -97,8 +98,8 @@ def _patch_cells(images: torch.Tensor, patch_ids: torch.Tensor,
             (batch, rows, patch_ids % columns))
 
 
-def unpatchify(tokens: torch.Tensor, patch_size: int,
-               grid_size: tuple[int, int]) -> torch.Tensor:
+def unpatchify(tokens: Tensor, patch_size: int,
+               grid_size: tuple[int, int]) -> Tensor:
     """Put patches together again, the inverse of :func:`patchify`.
 
     Args:
@@ -134,8 +135,7 @@ def unpatchify(tokens: torch.Tensor, patch_size: int,
         batch_size, channels, rows * patch_size, columns * patch_size)
 
 
-def patch_statistics(
-        patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, as MAE and SparK take them.
 
     Args:
@@ -152,9 +152,8 @@ def patch_statistics(
     return patches.mean(dim=-1, keepdim=True), (variance + 1e-6).sqrt()
 
 
-def sincos_position_embedding(grid_size: tuple[int, int],
-                              embed_dims: int,
-                              temperature: float = 10000.0) -> torch.Tensor:
+def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
+                              temperature: float = 10000.0) -> Tensor:
     """Fixed 2D sine-cosine embedding of patch positions.
 
     mmpretrain's function of this purpose puts the tokens of a non-square

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 
 def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
@@ -60,7 +61,7 @@ def stream_seed(seed: int, stream: str) -> int:
 
 
 def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
-                       count: int) -> torch.Tensor:
+                       count: int) -> Tensor:
     """Draw ``count`` uniform numbers for every sample of a batch.
 
     Args:

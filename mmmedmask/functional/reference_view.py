@@ -1,6 +1,7 @@
 """ConCL's reference view: the smallest box around both crops, bicubic."""
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.views import Crops
 from mmmedmask.functional.warp import normalised_centres, separable_product
@@ -37,7 +38,7 @@ def union_crops(first: Crops, second: Crops) -> Crops:
         flip=torch.zeros_like(first.flip))
 
 
-def keys_cubic(distance: torch.Tensor) -> torch.Tensor:
+def keys_cubic(distance: Tensor) -> Tensor:
     """Keys' cubic kernel with a = -0.5, which Pillow's BICUBIC is.
 
     Args:
@@ -57,8 +58,8 @@ def keys_cubic(distance: torch.Tensor) -> torch.Tensor:
                        torch.where(distance < 2, far, 0.0))
 
 
-def cubic_matrix(scale: torch.Tensor, shift: torch.Tensor, output_length: int,
-                 input_length: int) -> torch.Tensor:
+def cubic_matrix(scale: Tensor, shift: Tensor, output_length: int,
+                 input_length: int) -> Tensor:
     """Weights of bicubic interpolation along one axis, as Pillow has them.
 
     The kernel is widened where the output is coarser than the input, and
@@ -90,8 +91,8 @@ def cubic_matrix(scale: torch.Tensor, shift: torch.Tensor, output_length: int,
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
-def resample_cubic(inputs: torch.Tensor, theta: torch.Tensor,
-                   size: tuple[int, int]) -> torch.Tensor:
+def resample_cubic(inputs: Tensor, theta: Tensor,
+                   size: tuple[int, int]) -> Tensor:
     """Sample boxes of images bicubically.
 
     Args:

@@ -7,14 +7,13 @@ with it, whose labels are guesses.
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.util.checks import check_positive, check_range
 
 
-def smooth_top1_svm(logits: torch.Tensor,
-                    labels: torch.Tensor,
-                    margin: float = 1.0,
-                    temperature: float = 1.0) -> torch.Tensor:
+def smooth_top1_svm(logits: Tensor, labels: Tensor, margin: float = 1.0,
+                    temperature: float = 1.0) -> Tensor:
     """Smooth multi-class hinge loss (equation 9 of the paper).
 
     ``t log sum_j exp((margin [j != y] + s_j - s_y) / t)``: cross-entropy

@@ -1,10 +1,11 @@
 """Cox's partial likelihood of patients' risks."""
 
 import torch
+from torch import Tensor
 
 
-def cox_partial_likelihood(risks: torch.Tensor, times: torch.Tensor,
-                           events: torch.Tensor) -> torch.Tensor:
+def cox_partial_likelihood(risks: Tensor, times: Tensor,
+                           events: Tensor) -> Tensor:
     r"""Negative log partial likelihood, mean over the events.
 
     Cox 1972, with Efron's (1977) correction for events at the same time. Of

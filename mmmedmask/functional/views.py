@@ -8,6 +8,7 @@ compared, and a draw costs no access to the device.
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.affine import crop_theta, pixel_theta
 from mmmedmask.util.checks import check_range
@@ -29,11 +30,11 @@ class Crops:
     ``flip`` is True where the view is mirrored left to right.
     """
 
-    top: torch.Tensor
-    left: torch.Tensor
-    height: torch.Tensor
-    width: torch.Tensor
-    flip: torch.Tensor
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,19 @@ class Colors:
         sigma: Standard deviation of the blur in pixels, shape (B,).
     """
 
-    jitter: torch.Tensor
-    factors: torch.Tensor
-    order: torch.Tensor
-    gray: torch.Tensor
-    blur: torch.Tensor
-    sigma: torch.Tensor
+    jitter: Tensor
+    factors: Tensor
+    order: Tensor
+    gray: Tensor
+    blur: Tensor
+    sigma: Tensor
 
 
-def _between(uniform: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return low + uniform * (high - low)
 
 
-def random_resized_crops(uniform: torch.Tensor, image_size: tuple[int, int],
+def random_resized_crops(uniform: Tensor, image_size: tuple[int, int],
                          scale: tuple[float, float],
                          ratio: tuple[float, float],
                          flip_prob: float) -> Crops:
@@ -123,7 +124,7 @@ def random_resized_crops(uniform: torch.Tensor, image_size: tuple[int, int],
         flip=uniform[:, 2 * CROP_ATTEMPTS + 2] < flip_prob)
 
 
-def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> torch.Tensor:
+def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> Tensor:
     """Matrices of the crops, shape (B, 3, 3), float64.
 
     Example:
@@ -136,10 +137,10 @@ def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> torch.Tensor:
                       image_size, crops.flip)
 
 
-def general_affine_theta(crops: Crops, uniform: torch.Tensor,
+def general_affine_theta(crops: Crops, uniform: Tensor,
                          image_size: tuple[int, int],
                          view_size: tuple[int, int], vertical_flip_prob: float,
-                         max_angle: float, max_shear: float) -> torch.Tensor:
+                         max_angle: float, max_shear: float) -> Tensor:
     """Matrices of crops that are also mirrored, rotated and sheared.
 
     Pathology has no canonical orientation, so this family is offered beside
@@ -280,7 +281,7 @@ class ColorFamily:
         return self.gray_prob > 0 or (self.jitter_prob > 0 and
                                       (self.saturation > 0 or self.hue > 0))
 
-    def draw(self, uniform: torch.Tensor) -> Colors:
+    def draw(self, uniform: Tensor) -> Colors:
         """Draw parameters from numbers in [0, 1), (B, ``COLOR_DRAWS``).
 
         Factors are uniform in [max(0, 1 - amount), 1 + amount], shifts of
@@ -301,7 +302,7 @@ class ColorFamily:
             sigma=_between(uniform[:, 11], *self.blur_sigma))
 
 
-def split_view_draws(uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def split_view_draws(uniform: Tensor) -> tuple[Tensor, ...]:
     """Cut a sample's numbers into those of each decision.
 
     Args:
@@ -320,9 +321,9 @@ def split_view_draws(uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return uniform.split(lengths, dim=1)
 
 
-def draw_view(crop_uniform: torch.Tensor, affine_uniform: torch.Tensor,
+def draw_view(crop_uniform: Tensor, affine_uniform: Tensor,
               image_size: tuple[int, int], view_size: tuple[int, int],
-              family: ViewFamily) -> tuple[Crops, torch.Tensor]:
+              family: ViewFamily) -> tuple[Crops, Tensor]:
     """Draw one view per image.
 
     Args:

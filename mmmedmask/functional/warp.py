@@ -9,13 +9,14 @@ deterministic forward and backward, while the backward pass of
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from mmmedmask.functional.affine import shift_theta
 
 WARP_IMPLEMENTATIONS = ('auto', 'separable', 'grid')
 
 
-def normalised_centres(length: int, like: torch.Tensor) -> torch.Tensor:
+def normalised_centres(length: int, like: Tensor) -> Tensor:
     """Centres of ``length`` cells in [-1, 1], shape (length,).
 
     Example:
@@ -26,11 +27,8 @@ def normalised_centres(length: int, like: torch.Tensor) -> torch.Tensor:
     return (2 * index + 1) / length - 1
 
 
-def hat_matrix(scale: torch.Tensor,
-               shift: torch.Tensor,
-               output_length: int,
-               input_length: int,
-               antialias: bool = False) -> torch.Tensor:
+def hat_matrix(scale: Tensor, shift: Tensor, output_length: int,
+               input_length: int, antialias: bool = False) -> Tensor:
     """Weights of linear interpolation along one axis.
 
     Output centre ``v`` looks at input coordinate ``scale * v + shift``;
@@ -66,7 +64,7 @@ def hat_matrix(scale: torch.Tensor,
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
-def sampling_grid(theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def sampling_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
     """Input coordinates of every output centre, for ``grid_sample``.
 
     Unlike ``torch.nn.functional.affine_grid``, which is a matrix product,
@@ -90,9 +88,8 @@ def sampling_grid(theta: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return columns[..., 0] * x + columns[..., 1] * y + columns[..., 2]
 
 
-def inside_frame(theta: torch.Tensor,
-                 size: tuple[int, int],
-                 shift: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+def inside_frame(theta: Tensor, size: tuple[int, int],
+                 shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
     """Where the sampled location lies inside the input's frame.
 
     Args:
@@ -125,11 +122,8 @@ def inside_frame(theta: torch.Tensor,
     return inside[:, None].to(theta.dtype)
 
 
-def resample(inputs: torch.Tensor,
-             theta: torch.Tensor,
-             size: tuple[int, int],
-             separable: bool,
-             antialias: bool = False) -> torch.Tensor:
+def resample(inputs: Tensor, theta: Tensor, size: tuple[int, int],
+             separable: bool, antialias: bool = False) -> Tensor:
     """Sample images linearly; outside the frame the border is repeated.
 
     Args:
@@ -172,8 +166,7 @@ def resample(inputs: torch.Tensor,
     return separable_product(inputs, rows, columns)
 
 
-def separable_product(inputs: torch.Tensor, rows: torch.Tensor,
-                      columns: torch.Tensor) -> torch.Tensor:
+def separable_product(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Apply one matrix per image along each spatial axis.
 
     Args:
@@ -201,10 +194,8 @@ def separable_product(inputs: torch.Tensor, rows: torch.Tensor,
     return rows[:, None] @ pixels.view(*inputs.shape[:3], -1)
 
 
-def warp_features(features: torch.Tensor,
-                  theta: torch.Tensor,
-                  separable: bool,
-                  shift: tuple[float, float] = (0.0, 0.0)) -> torch.Tensor:
+def warp_features(features: Tensor, theta: Tensor, separable: bool,
+                  shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
     """Move a feature map from the first view's grid to the second's, Eq. 4.
 
     Locations that the first view does not show are 0.
@@ -244,8 +235,7 @@ def warp_features(features: torch.Tensor,
                              columns.to(features.dtype))
 
 
-def warp_mask(mask: torch.Tensor, theta: torch.Tensor,
-              size: tuple[int, int]) -> torch.Tensor:
+def warp_mask(mask: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
     """Move a patch mask to the second view's pixels, ``t2(t1^-1(m))``.
 
     Sampling the patch grid itself with the nearest patch equals warping its

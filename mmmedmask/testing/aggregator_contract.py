@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.testing.backbone_contract import ContractError
 
@@ -21,9 +21,9 @@ AMP_TOLERANCE = 0.1
 
 
 class _Bags(NamedTuple):
-    patches: torch.Tensor
-    valid: torch.Tensor | None
-    coords: torch.Tensor
+    patches: Tensor
+    valid: Tensor | None
+    coords: Tensor
     genes: dict
 
     def take(self, index: int, count: int) -> '_Bags':
@@ -90,17 +90,17 @@ def _draw(aggregator: nn.Module) -> _Bags:
 
 
 def _run(aggregator: nn.Module, bags: _Bags,
-         mask: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
+         mask: Tensor | None = None) -> tuple[Tensor, ...]:
     return aggregator(bags.patches, bags.valid, mask, bags.coords,
                       **bags.genes)
 
 
-def _attention(aggregator: nn.Module, bags: _Bags) -> torch.Tensor:
+def _attention(aggregator: nn.Module, bags: _Bags) -> Tensor:
     return aggregator.attention(bags.patches, bags.valid, bags.coords,
                                 **bags.genes)
 
 
-def _compare(found: torch.Tensor, expected: torch.Tensor, what: str,
+def _compare(found: Tensor, expected: Tensor, what: str,
              tolerance: float = TOLERANCE) -> None:
     if found.shape != expected.shape:
         raise ContractError(f'{what}: shape {tuple(found.shape)} instead of '

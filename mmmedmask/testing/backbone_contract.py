@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mmmedmask.models.cmim import Levels, MaskedBackbone, probe_levels
@@ -26,8 +26,7 @@ class ContractError(AssertionError):
     """An encoder does not do what CMIM relies on."""
 
 
-def check_backbone_contract(backbone: nn.Module,
-                            in_channels: int = 3,
+def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
                             image_size: int = 64) -> Levels:
     """Check an encoder against the contract of CMIM.
 
@@ -90,19 +89,17 @@ def _check_class(backbone: nn.Module) -> None:
             f'network, class {name}(MaskedBackbone, Network)')
 
 
-def _as_tuple(output: torch.Tensor | Sequence[torch.Tensor]
-              ) -> tuple[torch.Tensor, ...]:
+def _as_tuple(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (output, ) if isinstance(output, torch.Tensor) else tuple(output)
 
 
-def _plain_forward(backbone: nn.Module,
-                   images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _plain_forward(backbone: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Run the network that stands behind MaskedBackbone."""
     return _as_tuple(super(MaskedBackbone, backbone).forward(images))
 
 
 @torch.no_grad()
-def _check_plain_forward(backbone: nn.Module, images: torch.Tensor) -> None:
+def _check_plain_forward(backbone: nn.Module, images: Tensor) -> None:
     plain = _plain_forward(backbone, images)
     unmasked = _as_tuple(backbone(images))
     if len(plain) != len(unmasked) or not all(
@@ -167,8 +164,7 @@ def _check_levels(backbone: nn.Module, in_channels: int,
     return levels
 
 
-def _mask_tokens(backbone: nn.Module,
-                 levels: Levels) -> list[torch.Tensor]:
+def _mask_tokens(backbone: nn.Module, levels: Levels) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [
         torch.randn(1, channels, 1, 1, generator=generator).requires_grad_()
@@ -176,12 +172,12 @@ def _mask_tokens(backbone: nn.Module,
     ]
 
 
-def _grid(images: torch.Tensor, levels: Levels) -> tuple[int, int]:
+def _grid(images: Tensor, levels: Levels) -> tuple[int, int]:
     height, width = images.shape[-2:]
     return height // levels.strides[-1], width // levels.strides[-1]
 
 
-def _check_mask_token(backbone: nn.Module, images: torch.Tensor,
+def _check_mask_token(backbone: nn.Module, images: Tensor,
                       levels: Levels) -> None:
     tokens = _mask_tokens(backbone, levels)
     grid = _grid(images, levels)
@@ -227,7 +223,7 @@ def _check_mask_token(backbone: nn.Module, images: torch.Tensor,
             raise ContractError('masked pixels reach the output')
 
 
-def _check_gradients(backbone: nn.Module, images: torch.Tensor,
+def _check_gradients(backbone: nn.Module, images: Tensor,
                      levels: Levels) -> None:
     backbone.train()
     tokens = _mask_tokens(backbone, levels)
@@ -264,11 +260,8 @@ class _TensorsInUse(TorchFunctionMode):
         super().__init__()
         self.seen: set[int] = set()
 
-    def __torch_function__(self,
-                           function: Callable,
-                           types: Sequence,
-                           args: tuple = (),
-                           kwargs: dict | None = None):
+    def __torch_function__(self, function: Callable, types: Sequence,
+                           args: tuple = (), kwargs: dict | None = None):
         kwargs = kwargs or {}
         for value in (*args, *kwargs.values()):
             for item in value if isinstance(value, (tuple, list)) else (
@@ -277,7 +270,7 @@ class _TensorsInUse(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def _check_state(backbone: nn.Module, images: torch.Tensor) -> None:
+def _check_state(backbone: nn.Module, images: Tensor) -> None:
     backbone.train()
     with torch.no_grad(), _TensorsInUse() as used:
         _plain_forward(backbone, images)

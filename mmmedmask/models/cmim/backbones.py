@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from mmpretrain.models import ConvNeXt, ResNet, ResNetV1c, ResNetV1d
+from torch import Tensor
 
 from mmmedmask.functional.masking import resize_mask
 from mmmedmask.registry import MODELS
@@ -29,12 +30,11 @@ class MaskedBackbone:
     """
 
     @abstractmethod
-    def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
+    def forward_stem(self, images: Tensor) -> Tensor:
         """Embed images, ``f_1`` of Eq. 1: (B, C, H, W) to (B, D, h, w)."""
 
     @abstractmethod
-    def forward_stages(self,
-                       embedding: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward_stages(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Apply the other layers, ``f_2 ... f_N`` of Eq. 3, in order."""
 
     num_mask_tokens: int | None = 1
@@ -54,10 +54,8 @@ class MaskedBackbone:
         """
         return 0.0
 
-    def forward(self,
-                x: torch.Tensor,
-                mask: torch.Tensor | None = None,
-                mask_tokens: Sequence[torch.Tensor] = ()):
+    def forward(self, x: Tensor, mask: Tensor | None = None,
+                mask_tokens: Sequence[Tensor] = ()):
         """Run the plain network, or encode masked images.
 
         Args:
@@ -85,8 +83,8 @@ class MaskedBackbone:
         return first, *self.forward_stages(first)  # Eq. 3
 
 
-def insert_mask_token(embedding: torch.Tensor, mask: torch.Tensor,
-                      mask_token: torch.Tensor) -> torch.Tensor:
+def insert_mask_token(embedding: Tensor, mask: Tensor,
+                      mask_token: Tensor) -> Tensor:
     """Put the mask token at masked places, Eq. 2.
 
     Args:
@@ -130,8 +128,7 @@ class Levels:
 
 
 @torch.no_grad()
-def probe_levels(backbone: torch.nn.Module,
-                 in_channels: int,
+def probe_levels(backbone: torch.nn.Module, in_channels: int,
                  image_size: int = 64) -> Levels:
     """Measure an encoder's levels with one small image.
 
@@ -204,7 +201,7 @@ class MaskedResNetMixin(MaskedBackbone):
         """
         return max(0.0, stride / 4 - 1) if self.avg_down else 0.0
 
-    def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
+    def forward_stem(self, images: Tensor) -> Tensor:
         """Embed images: convolution(s), norm, ReLU (and pooling)."""
         if self.deep_stem:
             embedding = self.stem(images)
@@ -214,8 +211,7 @@ class MaskedResNetMixin(MaskedBackbone):
             embedding = self.maxpool(embedding)
         return embedding
 
-    def forward_stages(self,
-                       embedding: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward_stages(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Apply the pooling, if it is not in the stem, and all stages."""
         if self.mask_at == 'conv1':
             embedding = self.maxpool(embedding)
@@ -277,12 +273,11 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
         """Patches do not overlap: the centre of the first cell."""
         return (stride - 1) / 2
 
-    def forward_stem(self, images: torch.Tensor) -> torch.Tensor:
+    def forward_stem(self, images: Tensor) -> Tensor:
         """Embed patches."""
         return self.downsample_layers[0](images)
 
-    def forward_stages(self,
-                       embedding: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward_stages(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Apply all stages with their output norms."""
         outputs = []
         for index, stage in enumerate(self.stages):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.affine import relative_theta
 from mmmedmask.functional.warp import inside_frame, warp_mask
@@ -108,8 +108,7 @@ class CMIM(BaseSelfSupervisor):
         loss = self.head.loss(prediction, inputs['key'], weight)  # Eq. 7
         return dict(loss=loss, target_share=weight.mean())
 
-    def target_weight(self, inputs: dict,
-                      theta: torch.Tensor) -> torch.Tensor:
+    def target_weight(self, inputs: dict, theta: Tensor) -> Tensor:
         """Where the prediction counts: the masked pixels of the key view.
 
         It is ``t2(t1^-1(m))``, shape (B, 1, H, W), 1 = counts; ``theta``
@@ -120,7 +119,7 @@ class CMIM(BaseSelfSupervisor):
         # Rotated views can look beyond the tile, where there is no target.
         return weight * inside_frame(inputs['theta_key'], size)
 
-    def reconstruct(self, inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    def reconstruct(self, inputs: dict) -> tuple[Tensor, Tensor]:
         """Reconstruct the key view as :meth:`loss` does, for pictures.
 
         Returns:
@@ -131,8 +130,7 @@ class CMIM(BaseSelfSupervisor):
         warped = self.neck.warp(embeddings, theta, inputs['separable'])
         return self.neck(warped), self.target_weight(inputs, theta)
 
-    def encode(self, images: torch.Tensor,
-               mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def encode(self, images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Embed masked images, Eq. 1 to 3.
 
         Args:
@@ -148,8 +146,7 @@ class CMIM(BaseSelfSupervisor):
 
 
 def check_sizes(view_size: tuple[int, int], patch_size: int,
-                masked_strides: Sequence[int],
-                strides: Sequence[int]) -> None:
+                masked_strides: Sequence[int], strides: Sequence[int]) -> None:
     """Raise a ValueError unless every grid has whole cells.
 
     Args:

@@ -3,6 +3,7 @@
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
+from torch import Tensor
 
 from mmmedmask.functional.patchify import (
     patch_statistics,
@@ -48,7 +49,7 @@ class CMIMHead(BaseModule):
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         self.sync_weight = sync_weight
 
-    def target(self, images: torch.Tensor) -> torch.Tensor:
+    def target(self, images: Tensor) -> Tensor:
         """What is to be predicted for key views (B, C, H, W)."""
         if not self.norm_pix:
             return images
@@ -56,13 +57,11 @@ class CMIMHead(BaseModule):
         mean, std = patch_statistics(patches)
         return self._from_patches((patches - mean) / std, images)
 
-    def _from_patches(self, patches: torch.Tensor,
-                      like: torch.Tensor) -> torch.Tensor:
+    def _from_patches(self, patches: Tensor, like: Tensor) -> Tensor:
         grid_size = tuple(side // self.patch_size for side in like.shape[-2:])
         return unpatchify(patches, self.patch_size, grid_size)
 
-    def to_pixels(self, prediction: torch.Tensor,
-                  images: torch.Tensor) -> torch.Tensor:
+    def to_pixels(self, prediction: Tensor, images: Tensor) -> Tensor:
         """Undo the target's normalisation, for pictures.
 
         Args:
@@ -78,8 +77,8 @@ class CMIMHead(BaseModule):
         return self._from_patches(
             patchify(prediction, self.patch_size) * std + mean, images)
 
-    def loss(self, prediction: torch.Tensor, images: torch.Tensor,
-             weight: torch.Tensor) -> torch.Tensor:
+    def loss(self, prediction: Tensor, images: Tensor,
+             weight: Tensor) -> Tensor:
         """Eq. 7, as a mean over the weighted pixels and channels.
 
         Args:

@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from mmpretrain.models.backbones.vision_transformer import (
     TransformerEncoderLayer,
 )
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.affine import receptive_field_shift
 from mmmedmask.functional.patchify import sincos_position_embedding, unpatchify
@@ -96,10 +96,10 @@ class CMIMNeck(BaseModule):
         ])
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, out_stride**2 * out_channels)
-        self._positions: dict[tuple, torch.Tensor] = {}
+        self._positions: dict[tuple, Tensor] = {}
 
-    def warp(self, embeddings: Sequence[torch.Tensor], theta: torch.Tensor,
-             separable: bool) -> tuple[torch.Tensor, ...]:
+    def warp(self, embeddings: Sequence[Tensor], theta: Tensor,
+             separable: bool) -> tuple[Tensor, ...]:
         """Bring every level from the query's grid to the key's, Eq. 4.
 
         Args:
@@ -130,13 +130,13 @@ class CMIMNeck(BaseModule):
             warped.append(warp_features(embedding, theta, separable, shift))
         return tuple(warped)
 
-    def combine(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
+    def combine(self, embeddings: Sequence[Tensor]) -> Tensor:
         """Multi-scale embedding ``sum_i Conv_i(z_i)``, Eq. 5, (B, D, h, w)."""
         return sum(
             unify(embedding)
             for unify, embedding in zip(self.unify, embeddings, strict=True))
 
-    def decode(self, embedding: torch.Tensor) -> torch.Tensor:
+    def decode(self, embedding: Tensor) -> Tensor:
         """Reconstruct pixels, ``d`` of Eq. 6.
 
         From (B, D, h, w) to (B, C, h * out_stride, w * out_stride).
@@ -147,8 +147,7 @@ class CMIMNeck(BaseModule):
         return unpatchify(
             self.predict(self.norm(tokens)), self.out_stride, grid_size)
 
-    def positions(self, grid_size: tuple[int, int],
-                  like: torch.Tensor) -> torch.Tensor:
+    def positions(self, grid_size: tuple[int, int], like: Tensor) -> Tensor:
         """Embedding of the tokens' positions, (1, h * w, D), as ``like``.
 
         Kept once made: copying it to a GPU in every step would make the host
@@ -160,7 +159,7 @@ class CMIMNeck(BaseModule):
                 grid_size, self.embed_dims).to(like)
         return self._positions[key]
 
-    def forward(self, embeddings: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, embeddings: Sequence[Tensor]) -> Tensor:
         """Combine and decode warped levels, Eq. 5 and 6."""
         return self.decode(self.combine(embeddings))
 
@@ -195,7 +194,7 @@ class PatchConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, patch_size, patch_size)
         self.patch_size = patch_size
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Embed patches: (B, C, H, W) to (B, D, H // s, W // s).
 
         Rows and columns that fill no patch are left out, as by Conv2d.

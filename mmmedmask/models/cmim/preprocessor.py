@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.affine import is_axis_aligned
 from mmmedmask.functional.masking import num_masked_patches, random_patch_mask
@@ -84,7 +85,7 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
         self.same_view = same_view
         self.view_source = view_source
 
-    def training_inputs(self, images: Sequence[torch.Tensor],
+    def training_inputs(self, images: Sequence[Tensor],
                         data_samples: Sequence | None) -> dict:
         """Draw the two views and the mask of every tile.
 
@@ -118,8 +119,8 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             separable=(is_axis_aligned(theta_query)
                        and is_axis_aligned(theta_key)))
 
-    def draw_stacked(self, images: torch.Tensor,
-                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def draw_stacked(self, images: Tensor,
+                     uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of equally sized tiles.
 
         Args:
@@ -143,8 +144,8 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             images, theta_query)
         return self.augment_color(query, color), key, theta_query, theta_key
 
-    def loaded_views(self, images: Sequence[torch.Tensor],
-                     data_samples: Sequence) -> tuple[torch.Tensor, ...]:
+    def loaded_views(self, images: Sequence[Tensor],
+                     data_samples: Sequence) -> tuple[Tensor, ...]:
         """Take views and matrices that the loader made."""
         expected = (2, self.in_channels, *self.view_size)
         for image, sample in zip(images, data_samples, strict=True):

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 from mmpretrain.models import ResNet
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmedmask.functional.masking import resize_mask
@@ -28,10 +28,10 @@ class VisibleContext:
     """Hands the patch mask of the running forward pass to sparse layers."""
 
     def __init__(self) -> None:
-        self._mask: torch.Tensor | None = None
+        self._mask: Tensor | None = None
 
     @contextmanager
-    def open(self, mask: torch.Tensor) -> Iterator[None]:
+    def open(self, mask: Tensor) -> Iterator[None]:
         """Make layers sparse: ``mask`` (B, 1, h, w), 1 = masked."""
         self._mask = mask
         try:
@@ -39,7 +39,7 @@ class VisibleContext:
         finally:
             self._mask = None
 
-    def visible(self, features: torch.Tensor) -> torch.Tensor | None:
+    def visible(self, features: Tensor) -> Tensor | None:
         """Visible places at a map's resolution, bool (B, 1, H, W), or None.
         """
         if self._mask is None:
@@ -52,7 +52,7 @@ class SparseBatchNorm2d(nn.BatchNorm2d):
 
     visible_context: VisibleContext
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Normalise (B, C, H, W)."""
         return _sparse_norm(self, super().forward, inputs)
 
@@ -62,12 +62,12 @@ class SparseSyncBatchNorm(nn.SyncBatchNorm):
 
     visible_context: VisibleContext
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Normalise (B, C, H, W)."""
         return _sparse_norm(self, super().forward, inputs)
 
 
-def _sparse_norm(layer: nn.Module, norm, inputs: torch.Tensor) -> torch.Tensor:
+def _sparse_norm(layer: nn.Module, norm, inputs: Tensor) -> Tensor:
     visible = layer.visible_context.visible(inputs)
     if visible is None:
         return norm(inputs)
@@ -80,7 +80,7 @@ def _sparse_norm(layer: nn.Module, norm, inputs: torch.Tensor) -> torch.Tensor:
 
 
 def _zero_masked(context: VisibleContext, module: nn.Module, args: tuple,
-                 output: torch.Tensor) -> torch.Tensor:
+                 output: Tensor) -> Tensor:
     visible = context.visible(output)
     return output if visible is None else output * visible
 
@@ -132,10 +132,8 @@ class CMIMSparseResNet(MaskedResNetMixin, ResNet):
         super().__init__(*args, **kwargs)
         self._context = make_sparse(self)
 
-    def forward(self,
-                x: torch.Tensor,
-                mask: torch.Tensor | None = None,
-                mask_tokens: Sequence[torch.Tensor] = ()):
+    def forward(self, x: Tensor, mask: Tensor | None = None,
+                mask_tokens: Sequence[Tensor] = ()):
         """Run the plain ResNet, or encode the visible places.
 
         See :meth:`MaskedBackbone.forward`; ``mask_tokens`` has one embedding

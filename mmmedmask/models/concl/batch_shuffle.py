@@ -8,13 +8,14 @@ no rank has to send it and a resumed run repeats it.
 
 import torch
 from mmengine.dist import all_gather, get_rank, get_world_size
+from torch import Tensor
 
 from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.models.layers.samples import run_info
 
 
-def shuffle_batch(batch: torch.Tensor, seed: int | None
-                  ) -> tuple[torch.Tensor, torch.Tensor | None]:
+def shuffle_batch(batch: Tensor, seed: int | None
+                  ) -> tuple[Tensor, Tensor | None]:
     """Take this rank's share of the shuffled batches of all ranks.
 
     Args:
@@ -35,8 +36,7 @@ def shuffle_batch(batch: torch.Tensor, seed: int | None
     return _own_share(batch, order), order
 
 
-def unshuffle_batch(batch: torch.Tensor,
-                    order: torch.Tensor | None) -> torch.Tensor:
+def unshuffle_batch(batch: Tensor, order: Tensor | None) -> Tensor:
     """Give this rank its own samples of (B, ...) back, in their order.
 
     ``order`` is what :func:`shuffle_batch` returned.
@@ -46,7 +46,7 @@ def unshuffle_batch(batch: torch.Tensor,
     return _own_share(batch, order.argsort())
 
 
-def _own_share(batch: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+def _own_share(batch: Tensor, order: Tensor) -> Tensor:
     """This rank's part of all samples in a new order."""
     samples = torch.cat(all_gather(batch.contiguous()))
     share = order.view(get_world_size(), -1)[get_rank()]

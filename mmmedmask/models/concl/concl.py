@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.concepts import (
     carry_labels,
@@ -127,8 +127,7 @@ class ConCL(BaseSelfSupervisor):
         return losses | dict(loss=loss, concept_nce=concept.detach(),
                              concept_pairs=pairs)
 
-    def encode(self, encoder: nn.Module,
-               images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def encode(self, encoder: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         """Feature maps (B, channels, h, w) of images (B, C, H, W).
 
         Out of autocast's reduced precision, in the type of the weights.
@@ -137,9 +136,7 @@ class ConCL(BaseSelfSupervisor):
         return tuple(level.to(dtype) for level in encoder(images))
 
     @torch.no_grad()
-    def encode_keys(
-            self,
-            inputs: dict) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def encode_keys(self, inputs: dict) -> tuple[Tensor, Tensor | None]:
         """Advance the momentum encoder and let it see its views.
 
         Keys are shuffled over the ranks, as in MoCo. The reference is not:
@@ -159,12 +156,11 @@ class ConCL(BaseSelfSupervisor):
             return key_map, None
         return key_map, self.encode(encoder, inputs['reference'])[0]
 
-    def embed(self, neck: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    def embed(self, neck: nn.Module, features: Tensor) -> Tensor:
         """Project pooled features (N, C) to unit length, (N, D)."""
         return F.normalize(neck((features, ))[0], dim=1)
 
-    def contrast_instances(self, query_map: torch.Tensor,
-                           key_map: torch.Tensor) -> torch.Tensor:
+    def contrast_instances(self, query_map: Tensor, key_map: Tensor) -> Tensor:
         """MoCo's loss of whole views (B, C, h, w), whose keys are then queued.
         """
         query = self.embed(self.neck, query_map.mean(dim=(2, 3)))
@@ -175,8 +171,8 @@ class ConCL(BaseSelfSupervisor):
         return loss
 
     @torch.no_grad()
-    def find_concepts(self, reference_map: torch.Tensor,
-                      data_samples: list) -> torch.Tensor:
+    def find_concepts(self, reference_map: Tensor,
+                      data_samples: list) -> Tensor:
         """Cluster each reference view (B, C, h, w) by itself.
 
         The cells at which the clusters start follow from the seed of the
@@ -194,9 +190,9 @@ class ConCL(BaseSelfSupervisor):
             self.kmeans_iterations)
         return labels.view(-1, height, width)
 
-    def contrast_concepts(self, query_map: torch.Tensor,
-                          key_map: torch.Tensor, labels: torch.Tensor,
-                          inputs: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    def contrast_concepts(self, query_map: Tensor,
+                          key_map: Tensor, labels: Tensor,
+                          inputs: dict) -> tuple[Tensor, Tensor]:
         """The loss of the concepts that both views of a tile show.
 
         Args:

@@ -1,8 +1,8 @@
 """ConCL's loss: InfoNCE against a queue, over the pairs that exist."""
 
-import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
+from torch import Tensor
 
 from mmmedmask.functional.contrastive_losses import queue_contrast
 from mmmedmask.registry import MODELS
@@ -27,11 +27,8 @@ class ConCLHead(BaseModule):
         super().__init__()
         self.temperature = check_positive('temperature', temperature)
 
-    def loss(self,
-             query: torch.Tensor,
-             key: torch.Tensor,
-             queue: torch.Tensor,
-             valid: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(self, query: Tensor, key: Tensor, queue: Tensor,
+             valid: Tensor | None = None) -> Tensor:
         """Contrast queries with their keys.
 
         Args:

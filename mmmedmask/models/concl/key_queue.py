@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.util.checks import check_integer
 
@@ -29,9 +29,7 @@ class KeyQueue(nn.Module):
         self.register_buffer('pointer', torch.zeros(1, dtype=torch.long))
 
     @torch.no_grad()
-    def enqueue(self,
-                keys: torch.Tensor,
-                valid: torch.Tensor | None = None) -> None:
+    def enqueue(self, keys: Tensor, valid: Tensor | None = None) -> None:
         """Replace the oldest keys by those of all ranks, rank by rank.
 
         The number of valid keys is not read from the device, so nothing

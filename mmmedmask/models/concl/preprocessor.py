@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+from torch import Tensor
 
 from mmmedmask.functional.affine import relative_theta
 from mmmedmask.functional.reference_view import resample_cubic, union_crops
@@ -45,7 +45,7 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
                 f'be 0, got {self.family.max_angle} and '
                 f'{self.family.max_shear}')
 
-    def training_inputs(self, images: Sequence[torch.Tensor],
+    def training_inputs(self, images: Sequence[Tensor],
                         data_samples: Sequence | None) -> dict:
         """Draw the three views of every tile.
 
@@ -68,8 +68,8 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
             theta_query=theta_query.float().to(query.device),
             theta_key=theta_key.float().to(query.device))
 
-    def draw_stacked(self, images: torch.Tensor,
-                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def draw_stacked(self, images: Tensor,
+                     uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of equally sized tiles.
 
         Args:

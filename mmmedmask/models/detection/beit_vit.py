@@ -24,9 +24,7 @@ class FusedBEiTAttention(BEiTAttention):
             window_size=None,
             use_rel_pos_bias=False)
 
-    def forward(self,
-                x: Tensor,
-                rel_pos_bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rel_pos_bias: Tensor | None = None) -> Tensor:
         """Attend: tokens (B, N, C) to tokens (B, N, C).
 
         ``rel_pos_bias`` (heads, N, N) is shared by all layers.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmmedmask.functional.bags import check_padded_bags, without_padding
@@ -48,8 +48,7 @@ class ValueConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_heads, kernel_size))
         nn.init.uniform_(self.weight, -kernel_size**-0.5, kernel_size**-0.5)
 
-    def forward(self, value: torch.Tensor,
-                lengths: Sequence[int]) -> torch.Tensor:
+    def forward(self, value: Tensor, lengths: Sequence[int]) -> Tensor:
         """Convolve inside each bag, with zeros beyond its ends.
 
         ``value`` (T, H, C) holds bags of ``lengths``, which sum to T.
@@ -108,8 +107,7 @@ class NystromLayer(BaseModule):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.drop = nn.Dropout(drop_rate)
 
-    def project(self, tokens: torch.Tensor,
-                count: int = 3) -> list[torch.Tensor]:
+    def project(self, tokens: Tensor, count: int = 3) -> list[Tensor]:
         """The first ``count`` of queries, keys, values: (T, d) to (T, H, C).
         """
         tokens = self.norm(tokens)
@@ -118,8 +116,7 @@ class NystromLayer(BaseModule):
         return [F.linear(tokens, weight).unflatten(1, (self.num_heads, -1))
                 for weight in self.qkv.weight.chunk(3)[:count]]
 
-    def forward(self, tokens: torch.Tensor,
-                lengths: Sequence[int]) -> torch.Tensor:
+    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
         """Run the layer on tokens (T, d) of bags of ``lengths``."""
         query, key, value = self.project(tokens)
         output = packed_attention(query, key, value, lengths,
@@ -131,8 +128,8 @@ class NystromLayer(BaseModule):
         del value
         return tokens + self.drop(self.proj(output.flatten(1)))
 
-    def class_token_rows(self, tokens: torch.Tensor,
-                         lengths: Sequence[int]) -> list[torch.Tensor]:
+    def class_token_rows(self, tokens: Tensor,
+                         lengths: Sequence[int]) -> list[Tensor]:
         """What the first token of each bag attends to, (H, N_i), float32."""
         pairs = zip(*(split_bags(part, lengths)
                       for part in self.project(tokens, 2)), strict=True)
@@ -159,7 +156,7 @@ class GridPositions(nn.Module):
             nn.Conv2d(embed_dims, embed_dims, size, groups=embed_dims)
             for size in POSITION_KERNELS)
 
-    def kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def kernel(self) -> tuple[Tensor, Tensor]:
         """The sum of all kernels, (d, 1, k, k), and of all biases, (d, )."""
         largest = self.convs[0].kernel_size[0]
         weight = sum(
@@ -167,8 +164,7 @@ class GridPositions(nn.Module):
             for conv in self.convs)
         return weight, sum(conv.bias for conv in self.convs)
 
-    def forward(self, tokens: torch.Tensor,
-                cells: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, tokens: Tensor, cells: Sequence[Tensor]) -> Tensor:
         """Add what lies around to the patches (T, d) of all bags.
 
         ``cells`` are those of each bag's patches, shape (N_i, 2) each.
@@ -189,10 +185,10 @@ class Bags(NamedTuple):
             if nothing needs them.
     """
 
-    tokens: torch.Tensor
+    tokens: Tensor
     lengths: list[int]
-    is_patch: torch.Tensor
-    cells: list[torch.Tensor] | None
+    is_patch: Tensor
+    cells: list[Tensor] | None
 
 
 @MODELS.register_module()
@@ -259,13 +255,9 @@ class NystromAggregator(BaseModule):
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
 
-    def forward(
-        self,
-        patches: torch.Tensor,
-        valid: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-        coords: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, patches: Tensor, valid: Tensor | None = None,
+                mask: Tensor | None = None,
+                coords: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Aggregate bags.
 
         Args:
@@ -296,9 +288,8 @@ class NystromAggregator(BaseModule):
         padded[valid] = tokens[bags.is_patch]
         return cls, padded
 
-    def pack(self, patches: torch.Tensor, valid: torch.Tensor | None,
-             mask: torch.Tensor | None,
-             coords: torch.Tensor | None) -> Bags:
+    def pack(self, patches: Tensor, valid: Tensor | None, mask: Tensor | None,
+             coords: Tensor | None) -> Bags:
         """Embed, mask and lay the bags one after the other.
 
         Takes what :meth:`forward` takes.
@@ -332,8 +323,8 @@ class NystromAggregator(BaseModule):
             cells = self.cells(coords, counts, tokens.device)
         return Bags(torch.cat(parts), lengths, is_patch, cells)
 
-    def cells(self, coords: torch.Tensor | None, counts: Sequence[int],
-              device: torch.device) -> list[torch.Tensor]:
+    def cells(self, coords: Tensor | None, counts: Sequence[int],
+              device: torch.device) -> list[Tensor]:
         """Where the patches of each bag lie on the grid of its slide.
 
         Args:
@@ -347,7 +338,7 @@ class NystromAggregator(BaseModule):
         return [grid_cells(bag) if len(bag) else bag.long()
                 for bag in coords.split(counts)]
 
-    def run_layers(self, bags: Bags, count: int) -> torch.Tensor:
+    def run_layers(self, bags: Bags, count: int) -> Tensor:
         """Run the first ``count`` layers: the tokens, shape (T, d)."""
         tokens = bags.tokens
         for index, layer in enumerate(self.layers[:count]):
@@ -362,12 +353,11 @@ class NystromAggregator(BaseModule):
                                                moved.to(tokens.dtype))
         return tokens
 
-    def class_token_attention(self,
-                              patches: torch.Tensor,
-                              valid: torch.Tensor | None = None,
-                              mask: torch.Tensor | None = None,
-                              coords: torch.Tensor | None = None,
-                              layer: int = -1) -> torch.Tensor:
+    def class_token_attention(self, patches: Tensor,
+                              valid: Tensor | None = None,
+                              mask: Tensor | None = None,
+                              coords: Tensor | None = None,
+                              layer: int = -1) -> Tensor:
         """What the class token looks at, for heat maps.
 
         Takes what :meth:`forward` takes, and the index of a layer.
@@ -396,10 +386,8 @@ class NystromAggregator(BaseModule):
             padded[index][:, kept] = rows[index]
         return padded
 
-    def attention(self,
-                  patches: torch.Tensor,
-                  valid: torch.Tensor | None = None,
-                  coords: torch.Tensor | None = None) -> torch.Tensor:
+    def attention(self, patches: Tensor, valid: Tensor | None = None,
+                  coords: Tensor | None = None) -> Tensor:
         """What the class token looks at in the last layer, as weights.
 
         The mean over the heads; values below zero, which the approximation
@@ -414,9 +402,8 @@ class NystromAggregator(BaseModule):
         total = rows.sum(dim=1, keepdim=True)
         return rows / torch.where(total > 0, total, 1)
 
-    def check_inputs(self, patches: torch.Tensor, valid: torch.Tensor | None,
-                     mask: torch.Tensor | None,
-                     coords: torch.Tensor | None) -> None:
+    def check_inputs(self, patches: Tensor, valid: Tensor | None,
+                     mask: Tensor | None, coords: Tensor | None) -> None:
         """Raise a ValueError if inputs do not fit the model or each other."""
         check_padded_bags(patches, valid, self.in_dims, mask)
         if self.positions is None:

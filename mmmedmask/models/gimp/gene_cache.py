@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # The case of all patients without expression, whose rows are alike.
 WITHOUT_GENES = ('patients without genes', )
@@ -24,7 +24,7 @@ class GeneVectorCache:
     def __init__(self) -> None:
         self._encoder: tuple = ()
         self._vectors: dict[
-            Hashable, tuple[tuple[float, ...], torch.Tensor]] = {}
+            Hashable, tuple[tuple[float, ...], Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -33,8 +33,8 @@ class GeneVectorCache:
         """Forget all vectors."""
         self._vectors.clear()
 
-    def __call__(self, encoder: nn.Module, genes: torch.Tensor,
-                 case_ids: Sequence[Hashable | None]) -> torch.Tensor:
+    def __call__(self, encoder: nn.Module, genes: Tensor,
+                 case_ids: Sequence[Hashable | None]) -> Tensor:
         """Give the vectors of a batch; encode those that are not known.
 
         Args:
@@ -70,8 +70,7 @@ def _versions(encoder: nn.Module) -> list[tuple[int, int]]:
             for one in (*encoder.parameters(), *encoder.buffers())]
 
 
-def _numbers(genes: torch.Tensor,
-             encoder: nn.Module) -> list[tuple[float, ...]]:
+def _numbers(genes: Tensor, encoder: nn.Module) -> list[tuple[float, ...]]:
     """Two numbers for each row, and one entry for the encoder's state.
 
     All are read from the device at once. The encoder's are there because

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer, check_range
@@ -36,7 +35,7 @@ class GeneEncoder(BaseModule):
         for name, value in rates.items():
             check_range(name, value, 0, 1, open_high=True)
 
-    def check_genes(self, genes: torch.Tensor) -> None:
+    def check_genes(self, genes: Tensor) -> None:
         """Raise a ValueError unless genes have the shape (B, num_genes)."""
         if genes.ndim != 2 or genes.shape[1] != self.num_genes:
             raise ValueError(
@@ -85,7 +84,7 @@ class SNN(GeneEncoder):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+    def forward(self, genes: Tensor) -> Tensor:
         """Encode scaled expression, (B, G) to (B, d); checks the shape."""
         self.check_genes(genes)
         return self.layers(genes)
@@ -117,7 +116,7 @@ class LinearGeneEncoder(GeneEncoder):
         self.drop = nn.Dropout(drop_rate)
         self.linear = nn.Linear(num_genes, embed_dims)
 
-    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+    def forward(self, genes: Tensor) -> Tensor:
         """Encode scaled expression, (B, G) to (B, d); checks the shape."""
         self.check_genes(genes)
         return self.linear(self.drop(genes))

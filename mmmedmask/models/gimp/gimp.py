@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.models.gimp.gene_cache import (
     WITHOUT_GENES,
@@ -123,12 +123,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             self.gene_encoder.eval()
         return self
 
-    def forward(
-        self,
-        inputs: dict,
-        data_samples: Sequence[DataSample] | None = None,
-        mode: str = 'tensor'
-    ) -> dict:
+    def forward(self, inputs: dict,
+                data_samples: Sequence[DataSample] | None = None,
+                mode: str = 'tensor') -> dict:
         """Run the model.
 
         Args:
@@ -173,7 +170,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
                 self.contrast(image, genes, inputs, data_samples))  # Eq. 4
         return losses  # of which MMEngine takes the sum, L_pre
 
-    def mask_of(self, inputs: dict) -> torch.Tensor | None:
+    def mask_of(self, inputs: dict) -> Tensor | None:
         """Which patches are masked, (B, N), bool; None without ``mpm_head``.
 
         A ValueError says what the batch or the pipeline lacks.
@@ -190,10 +187,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         return inputs['mask']
 
     def encode_genes(
-        self,
-        inputs: dict,
-        data_samples: Sequence[DataSample] | None = None
-    ) -> torch.Tensor | None:
+            self, inputs: dict,
+            data_samples: Sequence[DataSample] | None = None
+    ) -> Tensor | None:
         """The genes' vectors CLS_ge; patients without genes get those of 0.
 
         Args:
@@ -218,7 +214,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             zip(data_samples or [{}] * len(genes), known, strict=True)]
         return self.gene_cache(self.gene_encoder, genes, cases)
 
-    def contrast(self, image: torch.Tensor, genes: torch.Tensor | None,
+    def contrast(self, image: Tensor, genes: Tensor | None,
                  inputs: dict, data_samples: Sequence[DataSample]) -> dict:
         """Compare the patients of a batch, those who have all it takes.
 
@@ -245,17 +241,14 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             self.draw_triplets(data_samples))
 
     def draw_triplets(
-            self, data_samples: Sequence[DataSample]) -> torch.Tensor | None:
+            self, data_samples: Sequence[DataSample]) -> Tensor | None:
         """What ``mining='random'`` draws from, (B, 2); None for the others."""
         if getattr(self.contrast_head, 'mining', None) != 'random':
             return None
         return draw_for_samples(data_samples, 2, self.seed, 'triplets')
 
-    def extract_feat(
-        self,
-        inputs: dict,
-        data_samples: Sequence[DataSample] | None = None
-    ) -> dict:
+    def extract_feat(self, inputs: dict,
+                     data_samples: Sequence[DataSample] | None = None) -> dict:
         """The vectors of slides, genes and patients, of whole bags.
 
         Args:
@@ -273,7 +266,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             [image, genes.to(image.dtype)], dim=1)
         return dict(image=image, genes=genes, patient=patient)
 
-    def reconstruct(self, inputs: dict) -> torch.Tensor:
+    def reconstruct(self, inputs: dict) -> Tensor:
         """Fill in the masked patches, for pictures and tests.
 
         The features with the masked ones predicted, shape (B, N, D), in

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.models.gimp.gene_encoders import GeneEncoder
 from mmmedmask.registry import MODELS
@@ -54,7 +54,7 @@ class SelfAttentionBlock(BaseModule):
             nn.Linear(hidden, embed_dims))
         self.drop = nn.Dropout(drop_rate)
 
-    def forward(self, tokens: torch.Tensor, outputs: int) -> torch.Tensor:
+    def forward(self, tokens: Tensor, outputs: int) -> Tensor:
         """Let tokens (B, N, d) attend to all; give out the first ones.
 
         The rest, which nobody reads, is not computed: (B, outputs, d).
@@ -85,7 +85,7 @@ class FragmentProjection(BaseModule):
             torch.empty(num_fragments, fragment_size, embed_dims))
         nn.init.trunc_normal_(self.weight, std=0.02)
 
-    def forward(self, fragments: torch.Tensor) -> torch.Tensor:
+    def forward(self, fragments: Tensor) -> Tensor:
         """Project (B, N_f, f) to (B, N_f, d)."""
         return torch.bmm(fragments.transpose(0, 1),
                          self.weight).transpose(0, 1)
@@ -192,7 +192,7 @@ class GroupMSA(GeneEncoder):
             for _ in range(inter_layers))
         self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
 
-    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+    def forward(self, genes: Tensor) -> Tensor:
         """Encode patients.
 
         Args:
@@ -210,7 +210,7 @@ class GroupMSA(GeneEncoder):
         tokens = run_blocks(self.inter, torch.cat([cls, groups], dim=1))
         return self.norm(tokens.squeeze(1))
 
-    def encode_groups(self, genes: torch.Tensor) -> torch.Tensor:
+    def encode_groups(self, genes: Tensor) -> Tensor:
         """Encode each group on its own: (B, G) to tokens (B, N_gr, d)."""
         self.check_genes(genes)
         missing = self.num_fragments * self.fragment_size - self.num_genes
@@ -233,7 +233,7 @@ def _used_groups(num_genes: int, num_fragments: int, num_groups: int) -> int:
         num_genes / (fragment_size * (num_fragments // num_groups)))
 
 
-def run_blocks(blocks: nn.ModuleList, tokens: torch.Tensor) -> torch.Tensor:
+def run_blocks(blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
     """Run blocks; the last gives out the first token alone, (B, 1, d)."""
     for block in blocks[:-1]:
         tokens = block(tokens, tokens.shape[1])

@@ -7,7 +7,7 @@ all ranks, and the gradient is that of one process with all of them.
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModule
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from mmmedmask.functional.contrastive_losses import (
     MININGS,
@@ -28,10 +28,8 @@ REDUCTIONS = ('mean', 'sum')
 VARIANCE_EPSILON = 1e-6
 
 
-def masked_l1(prediction: torch.Tensor,
-              target: torch.Tensor,
-              num_bags: int,
-              reduction: str = 'mean') -> torch.Tensor:
+def masked_l1(prediction: Tensor, target: Tensor, num_bags: int,
+              reduction: str = 'mean') -> Tensor:
     """Absolute error of masked patches, Eq. 3.
 
     Args:
@@ -95,11 +93,11 @@ class MPMHead(BaseModule):
         self.decoder = nn.Sequential(
             nn.LayerNorm(in_dims), *hidden, nn.Linear(in_dims, out_dims))
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Decode tokens (..., d) to (..., D), as :meth:`target`."""
         return self.decoder(tokens)
 
-    def target(self, patches: torch.Tensor) -> torch.Tensor:
+    def target(self, patches: Tensor) -> Tensor:
         """What is to be predicted for patches (..., D).
 
         The same shape, float32 or float64; with ``norm_target`` normalised.
@@ -112,8 +110,7 @@ class MPMHead(BaseModule):
             patches, dim=-1, keepdim=True, correction=0)
         return (patches - mean) / (variance + VARIANCE_EPSILON).sqrt()
 
-    def loss(self, tokens: torch.Tensor, patches: torch.Tensor,
-             mask: torch.Tensor) -> torch.Tensor:
+    def loss(self, tokens: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
         """Eq. 3. Only masked patches are decoded.
 
         Args:
@@ -133,21 +130,21 @@ class _GatherRows(torch.autograd.Function):
     """Rows of all ranks; backward adds up what all ranks ask of a row."""
 
     @staticmethod
-    def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
+    def forward(ctx, rows: Tensor) -> Tensor:
         ctx.count = len(rows)
         gathered = [torch.empty_like(rows) for _ in range(get_world_size())]
         distributed.all_gather(gathered, rows.contiguous())
         return torch.cat(gathered)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         distributed.all_reduce(gradient)
         start = get_rank() * ctx.count
         return gradient[start:start + ctx.count]
 
 
-def gather_rows(*tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
+def gather_rows(*tensors: Tensor | None) -> list[Tensor | None]:
     """Put the batches of all ranks together, with gradients.
 
     Every rank computes the same loss on the same rows. Its gradient is added
@@ -210,11 +207,8 @@ class TripletHead(BaseModule):
         self.normalize = check_choice('normalize', normalize, NORMALIZATIONS)
         self.loss_weight = check_range('loss_weight', loss_weight, 0)
 
-    def loss(self,
-             image: torch.Tensor,
-             genes: torch.Tensor | None,
-             labels: torch.Tensor,
-             uniform: torch.Tensor | None = None) -> dict:
+    def loss(self, image: Tensor, genes: Tensor | None, labels: Tensor,
+             uniform: Tensor | None = None) -> dict:
         """The loss and scalars for the log.
 
         Args:
@@ -293,10 +287,8 @@ class InfoNCEHead(BaseModule):
                                      f'at least 1, got {dims}')
                 self.project.append(nn.Linear(dims, proj_dims, bias=False))
 
-    def loss(self,
-             image: torch.Tensor,
-             genes: torch.Tensor,
-             keep: torch.Tensor | None = None) -> dict:
+    def loss(self, image: Tensor, genes: Tensor,
+             keep: Tensor | None = None) -> dict:
         """The loss and scalars for the log.
 
         Args:

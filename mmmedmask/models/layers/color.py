@@ -7,6 +7,7 @@ image (fast on a CPU) and ``kornia`` in batches (fast on a GPU).
 import cv2
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
 from mmmedmask.functional.views import Colors
@@ -16,7 +17,7 @@ COLOR_IMPLEMENTATIONS = ('auto', 'kornia', 'torchvision')
 _GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-def blur_kernel(sigma: torch.Tensor, radius: int) -> torch.Tensor:
+def blur_kernel(sigma: Tensor, radius: int) -> Tensor:
     """Gaussian kernels, one per image, (B, 2 * radius + 1), with sum 1.
 
     ``sigma`` (B,) and ``radius`` are in pixels.
@@ -27,8 +28,7 @@ def blur_kernel(sigma: torch.Tensor, radius: int) -> torch.Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def gaussian_blur(images: torch.Tensor, sigma: torch.Tensor,
-                  max_sigma: float) -> torch.Tensor:
+def gaussian_blur(images: Tensor, sigma: Tensor, max_sigma: float) -> Tensor:
     """Blur every image with its own standard deviation.
 
     Args:
@@ -64,8 +64,8 @@ def _kornia_steps():
             enhance.adjust_saturation_with_gray_subtraction, hue)
 
 
-def augment_colors_kornia(images: torch.Tensor, colors: Colors,
-                          max_sigma: float) -> torch.Tensor:
+def augment_colors_kornia(images: Tensor, colors: Colors,
+                          max_sigma: float) -> Tensor:
     """Apply colour parameters in batches on the images' device.
 
     Every image has its own order of the four jitter steps: position by
@@ -106,8 +106,8 @@ def augment_colors_kornia(images: torch.Tensor, colors: Colors,
     return images
 
 
-def augment_color_torchvision(image: torch.Tensor, colors: Colors,
-                              index: int) -> torch.Tensor:
+def augment_color_torchvision(image: Tensor, colors: Colors,
+                              index: int) -> Tensor:
     """Apply one image's colour parameters with torchvision and OpenCV.
 
     ``image`` is uint8, (C, H, W), C = 1 or 3, on the CPU, as the result;
@@ -133,8 +133,7 @@ def augment_color_torchvision(image: torch.Tensor, colors: Colors,
     return image
 
 
-def augment_colors_torchvision(images: torch.Tensor,
-                               colors: Colors) -> torch.Tensor:
+def augment_colors_torchvision(images: Tensor, colors: Colors) -> Tensor:
     """Apply colour parameters image by image, in 8 bits as Pillow does.
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
 
@@ -48,7 +48,7 @@ class FrozenTeacher(BaseModule):
         return self
 
     @torch.no_grad()
-    def forward(self, images: torch.Tensor) -> object:
+    def forward(self, images: Tensor) -> object:
         """Make targets of images (B, C, H, W), normalised as it needs them."""
         return self.teacher(images)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
+from torch import Tensor
 
 from mmmedmask.util.checks import check_integer
 
@@ -16,10 +17,9 @@ _SHOWN = 5
 
 
 def gene_set_places(
-    gene_sets: int | str | Sequence[Sequence[int]],
-    num_genes: int,
-    gene_list: str | Sequence[str] | None = None,
-) -> list[torch.Tensor]:
+        gene_sets: int | str | Sequence[Sequence[int]], num_genes: int,
+        gene_list: str | Sequence[str] | None = None
+) -> list[Tensor]:
     """Find where the genes of each set are.
 
     Args:
@@ -62,8 +62,7 @@ def gene_set_places(
 
 
 def _file_places(path: str, num_genes: int,
-                 gene_list: str | Sequence[str] | None
-                 ) -> list[torch.Tensor]:
+                 gene_list: str | Sequence[str] | None) -> list[Tensor]:
     if gene_list is None:
         raise ValueError(f'gene_sets {path!r} holds names of genes: '
                          'gene_list must tell their places, got None')

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.logging import MessageHub
 from mmpretrain.structures import DataSample
+from torch import Tensor
 
 from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
 
@@ -22,10 +23,8 @@ def run_info(name: str) -> int:
     return int(hub.get_info(name)) if name in hub.runtime_info else 0
 
 
-def draw_for_samples(data_samples: Sequence[DataSample] | None,
-                     count: int,
-                     seed: int | None,
-                     stream: str | None = None) -> torch.Tensor:
+def draw_for_samples(data_samples: Sequence[DataSample] | None, count: int,
+                     seed: int | None, stream: str | None = None) -> Tensor:
     """Draw uniform numbers for every sample of this iteration's batch.
 
     Nothing depends on workers, ranks, batch mates or a resume.
@@ -65,8 +64,7 @@ def sample_name(sample: DataSample) -> object:
 
 
 def class_labels(data_samples: Sequence[DataSample],
-                 num_classes: int | None = None,
-                 hint: str = '') -> torch.Tensor:
+                 num_classes: int | None = None, hint: str = '') -> Tensor:
     """Classes of a batch.
 
     Args:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from mmengine.utils import is_seq_of
+from torch import Tensor
 
 from mmmedmask.functional.views import ColorFamily, ViewFamily
 from mmmedmask.functional.warp import resample
@@ -115,7 +116,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                 inputs = self.normalise(self.stack(images))
         return dict(inputs=inputs, data_samples=data_samples)
 
-    def training_inputs(self, images: Sequence[torch.Tensor],
+    def training_inputs(self, images: Sequence[Tensor],
                         data_samples: Sequence | None) -> dict:
         """Draw what a training step needs, the ``inputs`` of its ``loss``.
 
@@ -125,8 +126,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         """
         raise NotImplementedError
 
-    def draw_views(self, images: Sequence[torch.Tensor],
-                   uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def draw_views(self, images: Sequence[Tensor],
+                   uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of tiles on their device.
 
         Args:
@@ -145,16 +146,15 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         ]
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
-    def draw_stacked(self, images: torch.Tensor,
-                     uniform: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def draw_stacked(self, images: Tensor,
+                     uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of equally sized tiles (B, C, H, W).
 
         Gives tensors whose first dimension is that of the tiles.
         """
         raise NotImplementedError
 
-    def sample_view(self, images: torch.Tensor,
-                    theta: torch.Tensor) -> torch.Tensor:
+    def sample_view(self, images: Tensor, theta: Tensor) -> Tensor:
         """Sample one view of every image, (B, C, h, w)."""
         height, width = images.shape[-2:]
         view_height, view_width = self.view_size
@@ -184,8 +184,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                 resample(coarse, matrix[None], self.view_size, False))
         return torch.cat(views)
 
-    def augment_color(self, images: torch.Tensor,
-                      uniform: torch.Tensor) -> torch.Tensor:
+    def augment_color(self, images: Tensor, uniform: Tensor) -> Tensor:
         """Apply the colour family to images in stored units."""
         if self.color is None:
             return images
@@ -203,8 +202,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             scaled = augment_colors_torchvision(scaled.cpu(), colors)
         return scaled.to(images.device) * self.data_range
 
-    def stack(self, images: Sequence[torch.Tensor]
-              | torch.Tensor) -> torch.Tensor:
+    def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Stack equally sized images as float32, (B, C, H, W)."""
         if not isinstance(images, torch.Tensor):
             if not is_seq_of(images, torch.Tensor):
@@ -229,14 +227,12 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             images = torch.stack(list(images))
         return images.float()
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """Subtract the mean and divide by the standard deviation."""
         return (images - self.mean) / self.std
 
-    def draw(self,
-             data_samples: Sequence | None,
-             count: int,
-             stream: str | None = None) -> torch.Tensor:
+    def draw(self, data_samples: Sequence | None, count: int,
+             stream: str | None = None) -> Tensor:
         """Draw ``count`` numbers for each sample, from the model's seed.
 
         See :func:`~mmmedmask.models.layers.samples.draw_for_samples`.

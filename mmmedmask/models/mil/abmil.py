@@ -4,7 +4,7 @@ Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning",
 ICML 2018.
 """
 
-import torch
+from torch import Tensor
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.models.mil.base import AttentionScores, BagAggregator
@@ -36,12 +36,10 @@ class ABMIL(BagAggregator):
         self.scores = AttentionScores(
             self.embed_dims, attention_dims, gated=gated)
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Average with weights; see the base class."""
         return weighted_sum(self.weights(tokens, valid), tokens)[:, 0]
 
-    def weights(self, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Softmax of the scores; see the base class."""
         return masked_softmax(self.scores(tokens), valid)

@@ -1,9 +1,8 @@
 """What bag classifiers share: scaled features, embedding, attention scores."""
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.bags import check_padded_bags, without_padding
 from mmmedmask.util.checks import check_integer
@@ -28,7 +27,7 @@ class FeatureNorm(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(in_dims, momentum=None, affine=False)
 
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+    def forward(self, patches: Tensor) -> Tensor:
         """Scale patches (T, D) of all bags without padding.
 
         In the type of the statistics: float32 under autocast, too.
@@ -61,7 +60,7 @@ class AttentionScores(nn.Module):
         # A constant would leave the softmax over patches as it is.
         self.score = nn.Linear(hidden_dims, num_scores, bias=False)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Score patches: tokens (B, N, d) to (B, K, N)."""
         hidden = self.hidden(tokens).tanh()
         if self.gate is not None:
@@ -123,13 +122,9 @@ class BagAggregator(BaseModule):
             nn.Linear(in_dims, embed_dims), nn.ReLU()]
         self.embed = nn.Sequential(*layers, nn.Dropout(drop_rate))
 
-    def forward(
-        self,
-        patches: torch.Tensor,
-        valid: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-        coords: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, patches: Tensor, valid: Tensor | None = None,
+                mask: Tensor | None = None,
+                coords: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Aggregate bags.
 
         Args:
@@ -153,10 +148,8 @@ class BagAggregator(BaseModule):
         tokens = self.embed_patches(patches, valid)
         return self.pool(tokens, valid), tokens
 
-    def attention(self,
-                  patches: torch.Tensor,
-                  valid: torch.Tensor | None = None,
-                  coords: torch.Tensor | None = None) -> torch.Tensor:
+    def attention(self, patches: Tensor, valid: Tensor | None = None,
+                  coords: Tensor | None = None) -> Tensor:
         """How much each patch counts, for heat maps.
 
         Takes what :meth:`forward` takes.
@@ -168,8 +161,7 @@ class BagAggregator(BaseModule):
         weights = self.weights(self.embed_patches(patches, valid), valid)
         return weights if self.class_wise else weights[:, 0]
 
-    def embed_patches(self, patches: torch.Tensor,
-                      valid: torch.Tensor | None) -> torch.Tensor:
+    def embed_patches(self, patches: Tensor, valid: Tensor | None) -> Tensor:
         """Embed each patch by itself: (B, N, D) to (B, N, d), zero at padding.
 
         Raises:
@@ -185,8 +177,7 @@ class BagAggregator(BaseModule):
         padded[valid] = tokens
         return padded
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Make a bag's vector of its tokens (B, N, d), zero at padding.
 
         Shape (B, d), or (B, K, d) if ``class_wise``; ``valid`` (B, N) is
@@ -194,8 +185,7 @@ class BagAggregator(BaseModule):
         """
         raise NotImplementedError
 
-    def weights(self, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """How much each of the tokens (B, N, d) counts.
 
         Shape (B, K, N), with K = 1 unless ``class_wise``, zero at padding,
@@ -204,7 +194,7 @@ class BagAggregator(BaseModule):
         raise NotImplementedError
 
 
-def check_unmasked(module: BaseModule, mask: torch.Tensor | None) -> None:
+def check_unmasked(module: BaseModule, mask: Tensor | None) -> None:
     """Raise a ValueError if patches are masked."""
     if mask is not None:
         raise ValueError(

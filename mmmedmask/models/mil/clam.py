@@ -6,7 +6,7 @@ whole-slide images", Nature Biomedical Engineering 2021.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.functional.smooth_svm import smooth_top1_svm
@@ -69,20 +69,17 @@ class CLAM(BagAggregator):
         # Two scores for each class: not this class, this class.
         self.instance_fc = nn.Linear(self.embed_dims, 2 * num_classes)
 
-    def weights(self, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Softmax of the scores; see the base class."""
         return masked_softmax(self.scores(tokens), valid)
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Average with each branch's weights; see the base class."""
         vectors = weighted_sum(self.weights(tokens, valid), tokens)
         return vectors if self.class_wise else vectors[:, 0]
 
-    def auxiliary_losses(self, tokens: torch.Tensor,
-                         valid: torch.Tensor | None,
-                         labels: torch.Tensor) -> dict:
+    def auxiliary_losses(self, tokens: Tensor, valid: Tensor | None,
+                         labels: Tensor) -> dict:
         """The loss of the patches' classifiers.
 
         Args:
@@ -109,8 +106,8 @@ class CLAM(BagAggregator):
                     (losses * shares).sum())
 
     @torch.no_grad()
-    def choose(self, tokens: torch.Tensor, valid: torch.Tensor | None,
-               labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def choose(self, tokens: Tensor, valid: Tensor | None,
+               labels: Tensor) -> tuple[Tensor, ...]:
         """Choose patches and guess their labels.
 
         Takes what :meth:`auxiliary_losses` takes.
@@ -149,9 +146,8 @@ class CLAM(BagAggregator):
                 bags, places, classes[..., None], targets[..., None].long(),
                 shares[..., None] * kept))
 
-    def _extremes(self, scores: torch.Tensor, valid: torch.Tensor | None,
-                  classes: torch.Tensor, most: int,
-                  largest: bool) -> torch.Tensor:
+    def _extremes(self, scores: Tensor, valid: Tensor | None, classes: Tensor,
+                  most: int, largest: bool) -> Tensor:
         """Places of the ``most`` largest or smallest scores, best first.
 
         Of the scores (B, K or 1, N) those of ``classes`` (B, C) count; the

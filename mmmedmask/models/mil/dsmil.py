@@ -7,7 +7,7 @@ Slide Image Classification with Self-supervised Contrastive Learning", CVPR
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.bags import (
     masked_max,
@@ -60,14 +60,12 @@ class DSMIL(BagAggregator):
         self.query = nn.Linear(self.embed_dims, query_dims)
         self.value = nn.Linear(self.embed_dims, self.embed_dims, bias=False)
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """The second stream; see the base class."""
         # Values are linear in the tokens: averaged first, projected once.
         return self.value(weighted_sum(self.weights(tokens, valid), tokens))
 
-    def weights(self, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Similarity to each class's critical patch; see the base class."""
         if not tokens.shape[1]:
             return self.instance_fc(tokens).transpose(1, 2)
@@ -80,17 +78,15 @@ class DSMIL(BagAggregator):
         similarity = query[bags, critical] @ query.transpose(1, 2)
         return masked_softmax(similarity / query.shape[2]**0.5, valid)
 
-    def instance_logits(self, tokens: torch.Tensor,
-                        valid: torch.Tensor | None) -> torch.Tensor:
+    def instance_logits(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """The first stream: the largest score of a patch for each class.
 
         From tokens (B, N, d) to (B, K); zero for an empty bag.
         """
         return masked_max(self.instance_fc(tokens), valid)
 
-    def auxiliary_losses(self, tokens: torch.Tensor,
-                         valid: torch.Tensor | None,
-                         labels: torch.Tensor) -> dict:
+    def auxiliary_losses(self, tokens: Tensor, valid: Tensor | None,
+                         labels: Tensor) -> dict:
         """Cross-entropy of the first stream, over bags with a patch.
 
         Takes what :meth:`instance_logits` takes and ``labels`` (B, ), int64;

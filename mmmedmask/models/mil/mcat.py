@@ -7,7 +7,7 @@ Gigapixel Whole Slide Images", ICCV 2021.
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.models.layers import gene_set_places
@@ -27,7 +27,7 @@ class GeneSetTokens(nn.Module):
     a token; dropout that keeps mean and variance (alpha dropout).
     """
 
-    def __init__(self, places: Sequence[torch.Tensor], embed_dims: int,
+    def __init__(self, places: Sequence[Tensor], embed_dims: int,
                  drop_rate: float) -> None:
         super().__init__()
         self.sizes = [len(genes) for genes in places]
@@ -40,7 +40,7 @@ class GeneSetTokens(nn.Module):
                 nn.Linear(embed_dims, embed_dims), nn.ELU(),
                 nn.AlphaDropout(drop_rate)) for size in self.sizes)
 
-    def forward(self, genes: torch.Tensor) -> torch.Tensor:
+    def forward(self, genes: Tensor) -> Tensor:
         """Make the tokens: scaled expression (B, G) to (B, S, d)."""
         parts = genes[:, self.places].split(self.sizes, dim=1)
         return torch.stack([
@@ -64,7 +64,7 @@ class PooledTransformer(nn.Module):
             nn.Linear(embed_dims, embed_dims), nn.ReLU(),
             nn.Dropout(drop_rate))
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:
         """Pool tokens (B, S, d) to (B, d)."""
         for layer in self.layers:
             tokens = layer(tokens)
@@ -135,15 +135,10 @@ class MCAT(BagAggregator):
             nn.Linear(2 * embed_dims, embed_dims), nn.ReLU(),
             nn.Linear(embed_dims, embed_dims), nn.ReLU())
 
-    def forward(
-        self,
-        patches: torch.Tensor,
-        valid: torch.Tensor | None = None,
-        mask: torch.Tensor | None = None,
-        coords: torch.Tensor | None = None,
-        genes: torch.Tensor | None = None,
-        has_genes: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, patches: Tensor, valid: Tensor | None = None,
+                mask: Tensor | None = None, coords: Tensor | None = None,
+                genes: Tensor | None = None,
+                has_genes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Aggregate bags with their genes.
 
         Args:
@@ -178,13 +173,9 @@ class MCAT(BagAggregator):
             dim=1)
         return self.join(joined), tokens
 
-    def attention(
-            self,
-            patches: torch.Tensor,
-            valid: torch.Tensor | None = None,
-            coords: torch.Tensor | None = None,
-            genes: torch.Tensor | None = None,
-            has_genes: torch.Tensor | None = None) -> torch.Tensor:
+    def attention(self, patches: Tensor, valid: Tensor | None = None,
+                  coords: Tensor | None = None, genes: Tensor | None = None,
+                  has_genes: Tensor | None = None) -> Tensor:
         """How much each patch counts for each set of genes.
 
         Takes what :meth:`forward` takes.
@@ -197,9 +188,8 @@ class MCAT(BagAggregator):
         sets = self.embed_genes(genes, has_genes, len(patches))
         return self.co_attention(sets, tokens, valid)
 
-    def embed_genes(self, genes: torch.Tensor | None,
-                    has_genes: torch.Tensor | None,
-                    batch_size: int) -> torch.Tensor:
+    def embed_genes(self, genes: Tensor | None, has_genes: Tensor | None,
+                    batch_size: int) -> Tensor:
         """Make the tokens of the sets, (B, S, d); see :meth:`forward`."""
         if genes is None or genes.shape != (batch_size, self.num_genes):
             raise ValueError(
@@ -211,8 +201,8 @@ class MCAT(BagAggregator):
         return torch.where(has_genes[:, None, None], sets,
                            self.missing_genes.to(sets.dtype))
 
-    def co_attention(self, sets: torch.Tensor, tokens: torch.Tensor,
-                     valid: torch.Tensor | None) -> torch.Tensor:
+    def co_attention(self, sets: Tensor, tokens: Tensor,
+                     valid: Tensor | None) -> Tensor:
         """Weights of the patches for each set, (B, S, N)."""
         # Keys are linear in the tokens: queries are brought to them, so
         # that no second tensor of all patches is made.

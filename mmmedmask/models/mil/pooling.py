@@ -1,6 +1,7 @@
 """Mean and largest value of a bag's patches: the floor for all others."""
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.bags import masked_max, masked_mean
 from mmmedmask.models.mil.base import BagAggregator
@@ -11,13 +12,11 @@ from mmmedmask.registry import MODELS
 class MeanPool(BagAggregator):
     """The mean of the patches; arguments as :class:`BagAggregator`."""
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Average; see the base class."""
         return masked_mean(tokens, valid).to(tokens.dtype)
 
-    def weights(self, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """All alike; see the base class."""
         if valid is None:
             valid = torch.ones_like(tokens[..., 0], dtype=torch.bool)
@@ -33,13 +32,11 @@ class MaxPool(BagAggregator):
     Arguments as :class:`BagAggregator`.
     """
 
-    def pool(self, tokens: torch.Tensor,
-             valid: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Take the largest; see the base class."""
         return masked_max(tokens, valid)
 
-    def weights(self, tokens: torch.Tensor,
-                valid: torch.Tensor | None) -> torch.Tensor:
+    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """The share of dimensions that a patch is the largest in.
 
         Patches that are equally large share a dimension.

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.bags import check_padded_bags
 from mmmedmask.models.gimp.aggregator import NystromAggregator
@@ -57,8 +57,8 @@ class TransMIL(NystromAggregator):
         self.embed = nn.Sequential(
             OrderedDict({**norm, '0': self.embed, '1': nn.ReLU()}))
 
-    def cells(self, coords: torch.Tensor | None, counts: Sequence[int],
-              device: torch.device) -> list[torch.Tensor]:
+    def cells(self, coords: Tensor | None, counts: Sequence[int],
+              device: torch.device) -> list[Tensor]:
         """Where the patches lie; without coordinates, cells of a square."""
         if coords is not None:
             return super().cells(coords, counts, device)
@@ -71,9 +71,8 @@ class TransMIL(NystromAggregator):
                 dim=1))
         return squares
 
-    def check_inputs(self, patches: torch.Tensor, valid: torch.Tensor | None,
-                     mask: torch.Tensor | None,
-                     coords: torch.Tensor | None) -> None:
+    def check_inputs(self, patches: Tensor, valid: Tensor | None,
+                     mask: Tensor | None, coords: Tensor | None) -> None:
         """Raise a ValueError if inputs do not fit the model or each other."""
         check_unmasked(self, mask)
         if coords is not None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmpretrain.structures import DataSample
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
@@ -60,7 +60,7 @@ class AttentionMasking:
                                         WEIGHT_NORMS)
         self.seed = seed
 
-    def attention_maps(self, inputs: torch.Tensor) -> torch.Tensor:
+    def attention_maps(self, inputs: Tensor) -> Tensor:
         """What the class token looks at in whole images, Eq. 4 and 5.
 
         Args:
@@ -72,7 +72,7 @@ class AttentionMasking:
         return normalize_attention(
             class_token_attention(self.backbone, inputs), self.weight_norm)
 
-    def partition(self, inputs: torch.Tensor,
+    def partition(self, inputs: Tensor,
                   data_samples: Sequence[DataSample]) -> TokenPartition:
         """Decide which tokens are masked, thrown away and visible, Eq. 6, 7.
 
@@ -118,8 +118,7 @@ def check_unmixed(data_preprocessor: nn.Module) -> None:
             'mask_ratio and throw_ratio to 0')
 
 
-def class_token_attention(vit: nn.Module,
-                          images: torch.Tensor) -> torch.Tensor:
+def class_token_attention(vit: nn.Module, images: Tensor) -> Tensor:
     """Attention of the class token to the patches in the last layer, Eq. 4.
 
     Only what the row of the class token needs is computed of the last layer:
@@ -141,8 +140,7 @@ def class_token_attention(vit: nn.Module,
     return row[..., 1:].unflatten(-1, vit.grid_size(images))
 
 
-def class_token_row(attention: nn.Module,
-                    tokens: torch.Tensor) -> torch.Tensor:
+def class_token_row(attention: nn.Module, tokens: Tensor) -> Tensor:
     """First row of the attention matrix of every head.
 
     From the input (B, N, C) of mmpretrain's ``MultiheadAttention``, the
@@ -160,8 +158,8 @@ def class_token_row(attention: nn.Module,
         return logits.softmax(dim=-1)[:, :, 0]
 
 
-def normalize_attention(attention: torch.Tensor,
-                        weight_norm: str = 'per_head') -> torch.Tensor:
+def normalize_attention(attention: Tensor,
+                        weight_norm: str = 'per_head') -> Tensor:
     """Bring attention to [0, 1] and average over the heads, Eq. 5.
 
     Args:
@@ -191,7 +189,7 @@ def normalize_attention(attention: torch.Tensor,
 
 def patch_weights(data_samples: Sequence[DataSample],
                   grid_size: tuple[int, int],
-                  device: torch.device) -> torch.Tensor | None:
+                  device: torch.device) -> Tensor | None:
     """Read the attached maps at the tokens of the samples' crops.
 
     Args:

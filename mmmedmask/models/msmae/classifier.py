@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import torch
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
+from torch import Tensor
 
 from mmmedmask.functional.attention_masking import token_counts
 from mmmedmask.models.msmae.attention import AttentionMasking, check_unmixed
@@ -79,8 +79,7 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         """Classes that the head tells apart."""
         return self.head.num_classes
 
-    def loss(self, inputs: torch.Tensor,
-             data_samples: Sequence[DataSample]) -> dict:
+    def loss(self, inputs: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """One training step, Eq. 8.
 
         Args:

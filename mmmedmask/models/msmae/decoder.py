@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.models.necks import MAEPretrainDecoder
 from mmpretrain.models.utils import to_2tuple
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.functional.patchify import sincos_position_embedding
@@ -78,8 +78,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
             self.decoder_pos_embed.copy_(F.pad(positions, (0, 0, 1, 0)))
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, latent: torch.Tensor,
-                partition: TokenPartition) -> torch.Tensor:
+    def forward(self, latent: Tensor, partition: TokenPartition) -> Tensor:
         """Predict the pixels of the masked patches.
 
         Args:
@@ -113,8 +112,8 @@ class MSMAEDecoder(MAEPretrainDecoder):
         return self.decoder_pred(self.decoder_norm(masked))
 
 
-def first_layer(layer: nn.Module, tokens: torch.Tensor, cells: torch.Tensor,
-                masked_ids: torch.Tensor) -> torch.Tensor:
+def first_layer(layer: nn.Module, tokens: Tensor, cells: Tensor,
+                masked_ids: Tensor) -> Tensor:
     """Run a transformer layer on tokens and on masked cells of a grid.
 
     What a masked cell contributes to the attention is the same in all
@@ -141,8 +140,8 @@ def first_layer(layer: nn.Module, tokens: torch.Tensor, cells: torch.Tensor,
     return finish_layer(layer, tokens, query, key, value)
 
 
-def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
-                         count: int) -> torch.Tensor:
+def last_tokens_of_layer(layer: nn.Module, tokens: Tensor,
+                         count: int) -> Tensor:
     """Run mmpretrain's ``TransformerEncoderLayer`` for the last tokens only.
 
     They attend to all tokens, as in the whole layer; what the other tokens
@@ -160,8 +159,8 @@ def last_tokens_of_layer(layer: nn.Module, tokens: torch.Tensor,
     return finish_layer(layer, tokens[:, asked], query, key, value)
 
 
-def finish_layer(layer: nn.Module, asked: torch.Tensor, query: torch.Tensor,
-                 key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def finish_layer(layer: nn.Module, asked: Tensor, query: Tensor,
+                 key: Tensor, value: Tensor) -> Tensor:
     """Run a transformer layer from its attention on.
 
     Queries (B, A, C) belong to the ``asked`` tokens (B, A, C), as the result

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.patchify import (
     gather_patches,
@@ -104,11 +104,8 @@ class MSMAEViT(VisionTransformer):
             self.patch_embed.projection.weight.data.flatten(1))
         nn.init.normal_(self.cls_token, std=0.02)
 
-    def forward(
-            self,
-            images: torch.Tensor,
-            visible_ids: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, ...]:
+    def forward(self, images: Tensor,
+                visible_ids: Tensor | None = None) -> tuple[Tensor, ...]:
         """Encode images.
 
         Args:
@@ -141,9 +138,8 @@ class MSMAEViT(VisionTransformer):
                 outputs.append(self._format_output(tokens, None))
         return tuple(outputs)
 
-    def embed(self,
-              images: torch.Tensor,
-              visible_ids: torch.Tensor | None = None) -> torch.Tensor:
+    def embed(self, images: Tensor,
+              visible_ids: Tensor | None = None) -> Tensor:
         """Turn images into the first layer's input.
 
         Args:
@@ -170,15 +166,14 @@ class MSMAEViT(VisionTransformer):
             [class_token.expand(len(images), -1, -1), patches], dim=1)
         return self.pre_norm(self.drop_after_pos(tokens))
 
-    def _embed_patches(self, images: torch.Tensor,
-                       visible_ids: torch.Tensor) -> torch.Tensor:
+    def _embed_patches(self, images: Tensor, visible_ids: Tensor) -> Tensor:
         """The patch embedding, of these patches alone."""
         pixels = gather_patches(images, visible_ids, self.patch_size)
         projection = self.patch_embed.projection
         return F.linear(
             pixels.flatten(2), projection.weight.flatten(1), projection.bias)
 
-    def _prepare_pos_embed(self, state_dict: dict[str, torch.Tensor],
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor],
                            prefix: str, *args) -> None:
         """Resize a checkpoint's positions, which have to be of a square.
 
@@ -198,7 +193,7 @@ class MSMAEViT(VisionTransformer):
                     '--source-grid ROWS COLUMNS')
         super()._prepare_pos_embed(state_dict, prefix, *args)
 
-    def grid_size(self, images: torch.Tensor) -> tuple[int, int]:
+    def grid_size(self, images: Tensor) -> tuple[int, int]:
         """Patches of images (B, C, H, W) as (rows, columns).
 
         Raises:

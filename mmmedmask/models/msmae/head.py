@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmpretrain.models.utils import to_2tuple
 from mmpretrain.structures import DataSample
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.patchify import (
     gather_patches,
@@ -58,8 +58,7 @@ class MSMAEHead(BaseModule):
         self.num_classes = num_classes
         self.fc = nn.Linear(embed_dims, num_classes) if cls_weight else None
 
-    def target(self, images: torch.Tensor,
-               masked_ids: torch.Tensor) -> torch.Tensor:
+    def target(self, images: Tensor, masked_ids: Tensor) -> Tensor:
         """What is to be predicted for the masked patches (B, M) of images.
 
         Shape (B, M, patch pixels * C), float32, pixels row by row with their
@@ -71,14 +70,12 @@ class MSMAEHead(BaseModule):
             patches = (patches - mean) / std
         return patches
 
-    def _pixels(self, images: torch.Tensor,
-                masked_ids: torch.Tensor) -> torch.Tensor:
+    def _pixels(self, images: Tensor, masked_ids: Tensor) -> Tensor:
         patches = gather_patches(images, masked_ids, self.patch_size)
         return patches.permute(0, 1, 3, 4, 2).flatten(2)
 
-    def reconstruction_loss(self, prediction: torch.Tensor,
-                            images: torch.Tensor,
-                            masked_ids: torch.Tensor) -> torch.Tensor:
+    def reconstruction_loss(self, prediction: Tensor, images: Tensor,
+                            masked_ids: Tensor) -> Tensor:
         """Mean squared error over all pixels of the masked patches, Eq. 1.
 
         Args:
@@ -93,9 +90,8 @@ class MSMAEHead(BaseModule):
             return F.mse_loss(prediction.float(),
                               self.target(images, masked_ids))
 
-    def classification_loss(
-            self, class_token: torch.Tensor,
-            data_samples: Sequence[DataSample]) -> torch.Tensor:
+    def classification_loss(self, class_token: Tensor,
+                            data_samples: Sequence[DataSample]) -> Tensor:
         """Cross-entropy of the class, Eq. 2, on logits.
 
         Args:
@@ -117,8 +113,8 @@ class MSMAEHead(BaseModule):
         with torch.autocast(logits.device.type, enabled=False):
             return F.cross_entropy(logits.float(), labels.to(logits.device))
 
-    def fill_in(self, images: torch.Tensor, prediction: torch.Tensor,
-                masked_ids: torch.Tensor) -> torch.Tensor:
+    def fill_in(self, images: Tensor, prediction: Tensor,
+                masked_ids: Tensor) -> Tensor:
         """Put the predicted patches into the images, for pictures.
 
         Args:

@@ -7,10 +7,10 @@ follows the paper; docs/methods/msmae.md lists every choice.
 
 from collections.abc import Sequence
 
-import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
+from torch import Tensor
 
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
@@ -95,8 +95,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         """Classes that the head tells apart; None without labels."""
         return self.head.num_classes
 
-    def loss(self, inputs: torch.Tensor,
-             data_samples: Sequence[DataSample]) -> dict:
+    def loss(self, inputs: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """One training step, Eq. 1 to 7.
 
         Args:
@@ -122,13 +121,12 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
                 cross_entropy=cross_entropy.detach())
         return losses
 
-    def reconstruct(self, inputs: torch.Tensor,
-                    partition: TokenPartition) -> torch.Tensor:
+    def reconstruct(self, inputs: Tensor, partition: TokenPartition) -> Tensor:
         """Fill in the masked patches of images (B, C, H, W), for pictures."""
         latent, = self.backbone(inputs, partition.visible)
         prediction = self.neck(latent, partition)
         return self.head.fill_in(inputs, prediction, partition.masked)
 
-    def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Encode all tokens, (B, 1 + L, C) in a tuple."""
         return self.backbone(inputs)

@@ -7,7 +7,7 @@ against the cross-entropy.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_positive, check_range
@@ -54,11 +54,9 @@ class BCEDiceLoss(nn.Module):
         check_positive('the sum of bce_weight and dice_weight',
                        bce_weight + dice_weight)
 
-    def forward(self,
-                cls_score: torch.Tensor,
-                label: torch.Tensor,
-                weight: torch.Tensor | None = None,
-                ignore_index: int | None = 255) -> torch.Tensor:
+    def forward(self, cls_score: Tensor, label: Tensor,
+                weight: Tensor | None = None,
+                ignore_index: int | None = 255) -> Tensor:
         """Compute the loss of a batch.
 
         Args:
@@ -91,16 +89,14 @@ class BCEDiceLoss(nn.Module):
         return (self.dice_weight * self._dice(scores, target, weight) +
                 self.bce_weight * self._bce(scores, target, weight))
 
-    def _dice(self, scores: torch.Tensor, target: torch.Tensor,
-              weight: torch.Tensor) -> torch.Tensor:
+    def _dice(self, scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         probability = scores.sigmoid()
         shared = (weight * probability * target).sum(dim=(1, 2))
         total = (weight * (probability + target)).sum(dim=(1, 2))
         return (1 - (2 * shared + SMOOTH) / (total + SMOOTH)).mean()
 
     @staticmethod
-    def _bce(scores: torch.Tensor, target: torch.Tensor,
-             weight: torch.Tensor) -> torch.Tensor:
+    def _bce(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         entropy = F.binary_cross_entropy_with_logits(
             scores, target, reduction='none')
         # No pixel that counts has no loss, rather than NaN.
@@ -108,7 +104,7 @@ class BCEDiceLoss(nn.Module):
         return (entropy * weight).sum() / torch.where(total > 0, total, 1.0)
 
 
-def _check_binary(labels: torch.Tensor, ignore_index: int | None) -> None:
+def _check_binary(labels: Tensor, ignore_index: int | None) -> None:
     wrong = labels[(labels != 0) & (labels != 1)]
     if wrong.numel():
         valid = '0 and 1' if ignore_index is None \

@@ -6,10 +6,9 @@ use it name this module in ``custom_imports``.
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_range
@@ -81,7 +80,7 @@ class PlainSETRHead(BaseDecodeHead):
                                       for number in range(num_convs)))
         self.conv_seg = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
 
-    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Predict the logits of the lesion.
 
         From feature maps (B, C, h, w) to (B, 1, h * s, w * s) with s =

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.models.layers.samples import class_labels
 from mmmedmask.registry import MODELS
@@ -43,8 +43,7 @@ def build_part(part: dict | nn.Module | None,
     return part
 
 
-def build_preprocessor(
-        config: dict | nn.Module | None) -> nn.Module:
+def build_preprocessor(config: dict | nn.Module | None) -> nn.Module:
     """Build a preprocessor, by default that of slides and genes.
 
     A config without a type, or None, is that of
@@ -73,13 +72,13 @@ class Encoded(NamedTuple):
         has_genes: The same for genes.
     """
 
-    image: torch.Tensor | None
-    genes: torch.Tensor | None
-    patient: torch.Tensor
-    tokens: torch.Tensor | None
-    valid: torch.Tensor | None
-    has_image: torch.Tensor
-    has_genes: torch.Tensor
+    image: Tensor | None
+    genes: Tensor | None
+    patient: Tensor
+    tokens: Tensor | None
+    valid: Tensor | None
+    has_image: Tensor
+    has_genes: Tensor
 
 
 @MODELS.register_module()
@@ -189,12 +188,9 @@ Fusion`, used if slides and genes each have a vector. None is
             self.gene_encoder.eval()
         return self
 
-    def forward(
-        self,
-        inputs: dict,
-        data_samples: Sequence[DataSample] | None = None,
-        mode: str = 'tensor'
-    ) -> torch.Tensor | dict | list[DataSample]:
+    def forward(self, inputs: dict,
+                data_samples: Sequence[DataSample] | None = None,
+                mode: str = 'tensor') -> Tensor | dict | list[DataSample]:
         """Run the model.
 
         Args:
@@ -222,8 +218,7 @@ Fusion`, used if slides and genes each have a vector. None is
         stream = self.second_stream(encoded)
         return logits if stream is None else (logits + stream) / 2
 
-    def loss(self, inputs: dict,
-             data_samples: Sequence[DataSample]) -> dict:
+    def loss(self, inputs: dict, data_samples: Sequence[DataSample]) -> dict:
         """The head's losses and those of the aggregator, if it has any.
 
         Args:
@@ -244,9 +239,8 @@ Fusion`, used if slides and genes each have a vector. None is
         return losses
 
     def predict(
-        self,
-        inputs: dict,
-        data_samples: Sequence[DataSample] | None = None
+            self, inputs: dict,
+            data_samples: Sequence[DataSample] | None = None
     ) -> list[DataSample]:
         """The head's predictions, and what they rest on.
 
@@ -288,7 +282,7 @@ Fusion`, used if slides and genes each have a vector. None is
         return dict(image=encoded.image, genes=encoded.genes,
                     patient=encoded.patient)
 
-    def second_stream(self, encoded: Encoded) -> torch.Tensor | None:
+    def second_stream(self, encoded: Encoded) -> Tensor | None:
         """Logits (B, K) of an aggregator's own classifier, or None.
 
         A patient without a patch has none; there it is what the head says.
@@ -300,11 +294,8 @@ Fusion`, used if slides and genes each have a vector. None is
         return torch.where(encoded.has_image[:, None], stream,
                            self.head(encoded.patient).to(stream.dtype))
 
-    def encode(
-        self,
-        inputs: dict,
-        data_samples: Sequence[DataSample] | None = None
-    ) -> Encoded:
+    def encode(self, inputs: dict,
+               data_samples: Sequence[DataSample] | None = None) -> Encoded:
         """Vectors of slides and genes, and the patients'.
 
         Args:
@@ -340,8 +331,7 @@ Fusion`, used if slides and genes each have a vector. None is
         return Encoded(image, gene_vector, patient, tokens, valid, has_image,
                        has_genes)
 
-    def _present(
-            self, inputs: dict) -> tuple[dict, torch.Tensor, torch.Tensor]:
+    def _present(self, inputs: dict) -> tuple[dict, Tensor, Tensor]:
         """Fill in what nobody in the batch has, so that all parts run."""
         patches, valid = inputs.get('patches'), inputs.get('valid')
         genes, has_genes = inputs.get('genes'), inputs.get('has_genes')
@@ -375,9 +365,8 @@ Fusion`, used if slides and genes each have a vector. None is
         return (inputs, has_image if self.uses_slides else nobody,
                 has_genes if self.uses_genes else nobody)
 
-    def _check_present(
-            self, has_image: torch.Tensor, has_genes: torch.Tensor,
-            data_samples: Sequence[DataSample] | None) -> None:
+    def _check_present(self, has_image: Tensor, has_genes: Tensor,
+                       data_samples: Sequence[DataSample] | None) -> None:
         empty = (~(has_image | has_genes)).nonzero()[:, 0].tolist()
         if not empty:
             return

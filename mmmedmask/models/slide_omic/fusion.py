@@ -8,7 +8,7 @@ modality dropout takes one; without any, it stays zero.
 
 import torch
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer, check_range
@@ -61,13 +61,9 @@ class Fusion(BaseModule):
                 self.register_buffer(
                     name, torch.zeros(dims), persistent=False)
 
-    def forward(
-        self,
-        image: torch.Tensor,
-        genes: torch.Tensor,
-        has_image: torch.Tensor | None = None,
-        has_genes: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, image: Tensor, genes: Tensor,
+                has_image: Tensor | None = None,
+                has_genes: Tensor | None = None) -> Tensor:
         """Fuse.
 
         Args:
@@ -90,10 +86,8 @@ class Fusion(BaseModule):
             genes = genes[:, None].expand(-1, image.shape[1], -1)
         return self.fuse(image, genes)
 
-    def drop_modalities(
-        self, image: torch.Tensor, has_image: torch.Tensor | None,
-        has_genes: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def drop_modalities(self, image: Tensor, has_image: Tensor | None,
+                        has_genes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Take one of the two from some patients; see the class.
 
         Takes what :meth:`forward` takes, and gives the new ``has_image`` and
@@ -109,10 +103,9 @@ class Fusion(BaseModule):
         takes_image = both & (uniform >= half) & (uniform < 2 * half)
         return has_image & ~takes_image, has_genes & ~takes_genes
 
-    def fill_missing(
-        self, image: torch.Tensor, genes: torch.Tensor,
-        has_image: torch.Tensor | None, has_genes: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def fill_missing(self, image: Tensor, genes: Tensor,
+                     has_image: Tensor | None,
+                     has_genes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Put the fusion's own vectors where a patient has none.
 
         Takes what :meth:`forward` takes, and gives the new ``image`` and
@@ -128,8 +121,7 @@ class Fusion(BaseModule):
             filled.append(vector)
         return filled[0], filled[1]
 
-    def fuse(self, image: torch.Tensor,
-             genes: torch.Tensor) -> torch.Tensor:
+    def fuse(self, image: Tensor, genes: Tensor) -> Tensor:
         """Fuse vectors of shape (..., d) and (..., e); none is missing."""
         raise NotImplementedError
 
@@ -149,8 +141,7 @@ class ConcatFusion(Fusion):
         super().__init__(image_dims, gene_dims, image_dims + gene_dims,
                          **options)
 
-    def fuse(self, image: torch.Tensor,
-             genes: torch.Tensor) -> torch.Tensor:
+    def fuse(self, image: Tensor, genes: Tensor) -> Tensor:
         """Concatenate; see the base class."""
         return torch.cat([image, genes], dim=-1)
 
@@ -174,8 +165,7 @@ class GatedVector(nn.Module):
         self.out = nn.Linear(reduced_dims, reduced_dims)
         self.drop = nn.Dropout(drop_rate)
 
-    def forward(self, vector: torch.Tensor,
-                other: torch.Tensor) -> torch.Tensor:
+    def forward(self, vector: Tensor, other: Tensor) -> Tensor:
         """Reduce (..., dims) and gate by (..., other_dims), to (..., r)."""
         reduced = self.reduce(vector).relu()
         if isinstance(self.gate, nn.Bilinear):
@@ -243,8 +233,7 @@ class KroneckerFusion(Fusion):
         self.mix = nn.Sequential(
             nn.Linear(width, out_dims), nn.ReLU(), nn.Dropout(drop_rate))
 
-    def fuse(self, image: torch.Tensor,
-             genes: torch.Tensor) -> torch.Tensor:
+    def fuse(self, image: Tensor, genes: Tensor) -> Tensor:
         """Gate, multiply and mix; see the base class."""
         halves = self.image(image, genes), self.genes(genes, image)
         left, right = (

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmpretrain.structures import DataSample
-from torch import nn
+from torch import Tensor, nn
 
 from mmmedmask.functional.survival import cox_partial_likelihood
 from mmmedmask.models.layers.samples import class_labels
@@ -65,7 +65,7 @@ class ClassificationHead(BaseModule):
                 [float(weight) for weight in class_weights]),
             persistent=False)
 
-    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+    def forward(self, vector: Tensor) -> Tensor:
         """Scores of the classes.
 
         Args:
@@ -77,8 +77,7 @@ class ClassificationHead(BaseModule):
         """
         raise NotImplementedError
 
-    def loss(self, vector: torch.Tensor,
-             data_samples: Sequence[DataSample]) -> dict:
+    def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """Cross-entropy in at least float32.
 
         Args:
@@ -102,12 +101,9 @@ class ClassificationHead(BaseModule):
                 losses = losses * self.class_weights[labels]
         return dict(loss_cls=self.loss_weight * losses.mean())
 
-    def predict(
-        self,
-        vector: torch.Tensor,
-        data_samples: Sequence[DataSample | None] | None = None,
-        stream: torch.Tensor | None = None,
-    ) -> list[DataSample]:
+    def predict(self, vector: Tensor,
+                data_samples: Sequence[DataSample | None] | None = None,
+                stream: Tensor | None = None) -> list[DataSample]:
         """Classes and their probabilities.
 
         Args:
@@ -140,7 +136,7 @@ def given_or_new(data_samples: Sequence[DataSample | None] | None,
             for sample in data_samples]
 
 
-def at_least_float(tensor: torch.Tensor) -> torch.Tensor:
+def at_least_float(tensor: Tensor) -> Tensor:
     """The tensor in float32, or float64 if that is what it is."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
@@ -182,7 +178,7 @@ class SlideOmicHead(ClassificationHead):
         self.layers = linear_or_mlp(in_dims, hidden_dims, num_classes,
                                     drop_rate)
 
-    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+    def forward(self, vector: Tensor) -> Tensor:
         """Scores of the classes; see the base class."""
         return self.layers(vector)
 
@@ -215,7 +211,7 @@ class ClasswiseSlideOmicHead(ClassificationHead):
         self.drop = nn.Dropout(drop_rate)
         self.fc = nn.Linear(in_dims, num_classes)
 
-    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+    def forward(self, vector: Tensor) -> Tensor:
         """Scores of the classes; see the base class."""
         if vector.ndim != 3 or vector.shape[1] != self.num_classes:
             raise ValueError(
@@ -267,12 +263,11 @@ class CoxHead(BaseModule):
         self.layers = linear_or_mlp(in_dims, hidden_dims, 1, drop_rate)
         self._warned = False
 
-    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+    def forward(self, vector: Tensor) -> Tensor:
         """Log relative hazards (B, 1) of vectors (B, d); more is worse."""
         return self.layers(vector)
 
-    def loss(self, vector: torch.Tensor,
-             data_samples: Sequence[DataSample]) -> dict:
+    def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """Cox's partial likelihood in at least float32.
 
         Args:
@@ -303,9 +298,8 @@ class CoxHead(BaseModule):
                     events=events.sum().to(loss.dtype))
 
     def predict(
-        self,
-        vector: torch.Tensor,
-        data_samples: Sequence[DataSample | None] | None = None
+            self, vector: Tensor,
+            data_samples: Sequence[DataSample | None] | None = None
     ) -> list[DataSample]:
         """Risks of patients.
 
@@ -323,9 +317,7 @@ class CoxHead(BaseModule):
         return samples
 
 
-def survival_of(
-    data_samples: Sequence[DataSample]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def survival_of(data_samples: Sequence[DataSample]) -> tuple[Tensor, Tensor]:
     """Follow-up of a batch of patients.
 
     Args:
