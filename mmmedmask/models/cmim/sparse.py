@@ -40,8 +40,7 @@ class VisibleContext:
             self._mask = None
 
     def visible(self, features: Tensor) -> Tensor | None:
-        """Visible places at a map's resolution, bool (B, 1, H, W), or None.
-        """
+        """Visible places of a map, bool (B, 1, H, W); None if all are."""
         if self._mask is None:
             return None
         return resize_mask(self._mask, features.shape[-2:]) == 0

@@ -11,7 +11,7 @@ from mmengine.dist import all_gather, get_rank, get_world_size
 from torch import Tensor
 
 from mmmedmask.functional.randomness import sample_generator, stream_seed
-from mmmedmask.models.layers.samples import run_info
+from mmmedmask.models.layers.data_samples import run_info
 
 
 def shuffle_batch(batch: Tensor, seed: int | None

@@ -23,7 +23,7 @@ from mmmedmask.models.concl.batch_shuffle import (
     unshuffle_batch,
 )
 from mmmedmask.models.concl.key_queue import KeyQueue
-from mmmedmask.models.layers.samples import run_info
+from mmmedmask.models.layers.data_samples import run_info
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_range
 
@@ -161,8 +161,7 @@ class ConCL(BaseSelfSupervisor):
         return F.normalize(neck((features, ))[0], dim=1)
 
     def contrast_instances(self, query_map: Tensor, key_map: Tensor) -> Tensor:
-        """MoCo's loss of whole views (B, C, h, w), whose keys are then queued.
-        """
+        """MoCo's loss of whole views (B, C, h, w); then queue their keys."""
         query = self.embed(self.neck, query_map.mean(dim=(2, 3)))
         key = self.embed(self.key_encoder.module[1],
                          key_map.mean(dim=(2, 3)))

@@ -108,8 +108,7 @@ class NystromLayer(BaseModule):
         self.drop = nn.Dropout(drop_rate)
 
     def project(self, tokens: Tensor, count: int = 3) -> list[Tensor]:
-        """The first ``count`` of queries, keys, values: (T, d) to (T, H, C).
-        """
+        """Queries, keys and values, the first ``count``: (T, H, C)."""
         tokens = self.norm(tokens)
         # One product each, so that each result is contiguous and can be
         # freed by itself.

@@ -16,7 +16,7 @@ from mmmedmask.models.gimp.gene_cache import (
     WITHOUT_GENES,
     GeneVectorCache,
 )
-from mmmedmask.models.layers.samples import class_labels, draw_for_samples
+from mmmedmask.models.layers.data_samples import class_labels, draw_for_samples
 from mmmedmask.models.slide_omic.classifier import (
     build_part,
     build_preprocessor,

@@ -16,7 +16,7 @@ from mmmedmask.models.layers.color import (
     augment_colors_kornia,
     augment_colors_torchvision,
 )
-from mmmedmask.models.layers.samples import draw_for_samples
+from mmmedmask.models.layers.data_samples import draw_for_samples
 from mmmedmask.util.checks import check_choice, check_integer, check_positive
 
 
@@ -235,6 +235,6 @@ class TileViewPreprocessor(BaseDataPreprocessor):
              stream: str | None = None) -> Tensor:
         """Draw ``count`` numbers for each sample, from the model's seed.
 
-        See :func:`~mmmedmask.models.layers.samples.draw_for_samples`.
+        See :func:`~mmmedmask.models.layers.data_samples.draw_for_samples`.
         """
         return draw_for_samples(data_samples, count, self.seed, stream)

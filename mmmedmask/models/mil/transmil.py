@@ -42,6 +42,9 @@ class TransMIL(NystromAggregator):
         ValueError: If an argument is outside its range.
     """
 
+    class_wise = False
+    uses_genes = False
+
     def __init__(self,
                  in_dims: int,
                  without_coords: str = 'raise',

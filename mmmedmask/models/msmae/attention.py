@@ -18,7 +18,7 @@ from mmmedmask.functional.attention_masking import (
     map_to_patches,
     partition_tokens,
 )
-from mmmedmask.models.layers.samples import draw_for_samples
+from mmmedmask.models.layers.data_samples import draw_for_samples
 from mmmedmask.util.checks import check_choice
 
 WEIGHT_NORMS = ('per_head', 'mean_heads')

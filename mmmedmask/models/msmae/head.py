@@ -14,7 +14,7 @@ from mmmedmask.functional.patchify import (
     patch_statistics,
     scatter_patches,
 )
-from mmmedmask.models.layers.samples import class_labels
+from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_range
 

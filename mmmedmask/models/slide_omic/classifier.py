@@ -8,7 +8,7 @@ from mmpretrain.models.classifiers import BaseClassifier
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmmedmask.models.layers.samples import class_labels
+from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice
 

@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmmedmask.functional.survival import cox_partial_likelihood
-from mmmedmask.models.layers.samples import class_labels
+from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_range
 
