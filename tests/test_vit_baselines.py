@@ -21,8 +21,9 @@ from torch import nn
 
 from mmmedmask.models.detection import BEiTFeatureViT
 from mmmedmask.models.layers import FrozenTeacher
+from mmmedmask.shrinking.drawn_data import write_clip
+from mmmedmask.shrinking.model_sizes import tiny_arch
 from mmmedmask.shrinking.shrink import shrink_config
-from mmmedmask.shrinking.transformers import tiny_arch, write_clip
 
 pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 PRETRAINING = {

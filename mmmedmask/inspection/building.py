@@ -24,11 +24,7 @@ from mmengine.registry import (
 from torch import nn
 
 from mmmedmask.engine.preserved_state import preserve_random_state
-from mmmedmask.inspection.config_types import (
-    STANDARD_HOOKS,
-    dotted,
-    typed_parts,
-)
+from mmmedmask.inspection.config_types import STANDARD_HOOKS, typed_parts
 from mmmedmask.inspection.findings import (
     GREEN,
     RED,
@@ -37,6 +33,9 @@ from mmmedmask.inspection.findings import (
     describe_error,
 )
 from mmmedmask.inspection.paths import data_is_there
+from mmmedmask.inspection.schedules import schedulers_of
+from mmmedmask.shrinking.shrink import without_mixed_precision
+from mmmedmask.util.nested import dotted
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -155,22 +154,6 @@ def _build_model(config: Config, parts: Parts) -> None:
     parts.findings.append(Finding(GREEN, 'model', text, 'model'))
 
 
-def without_mixed_precision(wrapper: dict) -> dict:
-    """Let an optimizer wrapper run on a CPU.
-
-    Args:
-        wrapper: The config of an optimizer wrapper, changed in place.
-
-    Returns:
-        The same.
-    """
-    if str(wrapper.get('type')).rpartition('.')[2] == 'AmpOptimWrapper':
-        wrapper['type'] = 'OptimWrapper'
-        for key in ('dtype', 'loss_scale', 'use_fsdp'):
-            wrapper.pop(key, None)
-    return wrapper
-
-
 def _build_optimizer(config: Config, parts: Parts) -> None:
     settings = config.get('optim_wrapper')
     if parts.model is None or settings is None:
@@ -187,9 +170,7 @@ def _build_optimizer(config: Config, parts: Parts) -> None:
         GREEN, 'optimizer', f'{type(optimizer).__name__}, '
         f'{len(wrapper.param_groups)} groups of parameters',
         'optim_wrapper'))
-    schedulers = config.get('param_scheduler') or []
-    if isinstance(schedulers, Mapping):
-        schedulers = [schedulers]
+    schedulers = schedulers_of(config)
     built = 0
     for number, scheduler in enumerate(schedulers):
         built += _attempt(
@@ -244,14 +225,7 @@ def _first_batch(dataset: Any, loader: Mapping) -> str:
 
 
 def describe_batch(batch: Any) -> str:
-    """Describe the tensors of a batch.
-
-    Args:
-        batch: A tensor, or tensors in lists and dictionaries.
-
-    Returns:
-        Their shapes and types.
-    """
+    """Write the shapes and types of tensors in lists and dictionaries."""
     if isinstance(batch, torch.Tensor):
         size = ' x '.join(map(str, batch.shape))
         return f'{size} {str(batch.dtype).rpartition(".")[2]}'

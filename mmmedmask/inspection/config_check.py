@@ -38,6 +38,7 @@ from mmmedmask.inspection.weights import (
     check_module_weights,
     check_whole_model,
 )
+from mmmedmask.util.checks import check_positive, check_range
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,9 @@ class CheckOptions:
 
     def __post_init__(self) -> None:
         for name in ('gpus', 'steps', 'tflops'):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f'{name} must be positive, got {value}')
-        if self.time_limit < 0:
-            raise ValueError(
-                f'time_limit must not be negative, got {self.time_limit}')
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        check_range('time_limit', self.time_limit, 0)
 
 
 @dataclass
@@ -88,14 +86,7 @@ class ConfigReport:
 
 
 def check_static(config: Config) -> list[Finding]:
-    """Check a config without building anything.
-
-    Args:
-        config: The config, read from a file.
-
-    Returns:
-        Findings about types, keys and variables.
-    """
+    """Check types, keys and variables of a config, and build nothing."""
     findings = check_types(config)
     if config.filename and Path(config.filename).is_file():
         findings += check_variables(config.filename)
@@ -194,7 +185,7 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
             activations_mixed=measured.mixed.scaling
             if measured.mixed else None)
         report.findings += costs.report_costs(
-            measured, length, config, gpus, options.tflops)
+            measured, length, gpus, options.tflops)
     report.findings += costs.report_disk(
         config, fixed, shutil.disk_usage('.').free)
 

@@ -20,11 +20,18 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmmedmask.config_files import runner_keys
-from mmmedmask.inspection.findings import RED, YELLOW, Finding, suggest
+from mmmedmask.inspection.findings import (
+    RED,
+    YELLOW,
+    Finding,
+    ask_typo,
+    suggest,
+)
 from mmmedmask.inspection.signatures import (
     accepted_parameters,
     keys_read_from,
 )
+from mmmedmask.util.nested import dotted, walk_nested
 
 #: Registry in which the type of a dictionary is looked up first, by the
 #: key that leads to it; below it the registry stays the same.
@@ -99,9 +106,7 @@ STANDARD_HOOKS = {
     'timer': 'IterTimerHook',
 }
 ALWAYS = frozenset({'type', '_scope_', '_delete_'})
-# A word with this likeness to a runner's key is taken for a typo of it.
-TYPO = .8
-# The same for a key beside the one that it resembles.
+# Likeness to a key beside it from which a key is taken for a typo of it.
 TYPO_BESIDE = .9
 
 
@@ -111,16 +116,15 @@ def check_types(config: Config) -> list[Finding]:
     Nothing is built; the host library is imported.
 
     Args:
-        config: The config, :class:`mmengine.Config`.
+        config: The config.
 
     Returns:
         A red finding per unknown type and unknown key, with the nearest
         valid one. Empty if there are none.
     """
-    settings = {
-        key: value for key, value in _plain(config).items()
-        if key in runner_keys()
-    }
+    keys = runner_keys()
+    settings = {key: value for key, value in config.to_dict().items()
+                if key in keys}
     scope = settings.get('default_scope') or 'mmengine'
     findings: list[Finding] = []
     with _quiet():
@@ -131,11 +135,6 @@ def check_types(config: Config) -> list[Finding]:
                 findings += _check_part(*part)
         findings += _check_untyped(settings, scope)
     return findings
-
-
-def _plain(config: Config) -> dict[str, Any]:
-    """Take the plain dictionaries out of a config."""
-    return config.to_dict() if isinstance(config, Config) else dict(config)
 
 
 @contextmanager
@@ -166,28 +165,15 @@ def typed_parts(node: Any, path: tuple, scope: str) -> Iterator[Part]:
     Yields:
         Each dictionary, the keys that lead to it and the scope there.
     """
-    if isinstance(node, Mapping):
-        scope = node.get('_scope_') or scope
-        if 'type' in node:
-            yield node, path, scope
-        for key, value in node.items():
-            if key not in OPAQUE:
-                yield from typed_parts(value, (*path, key), scope)
-    elif isinstance(node, list | tuple):
-        for number, value in enumerate(node):
-            yield from typed_parts(value, (*path, number), scope)
-
-
-def dotted(path: tuple) -> str:
-    """Write keys as ``--cfg-options`` takes them.
-
-    Args:
-        path: Keys of dictionaries and numbers of lists, from the top.
-
-    Returns:
-        The keys with dots between them.
-    """
-    return '.'.join(map(str, path))
+    scopes = {path[:-1]: scope}
+    for place, part in walk_nested(node, path):
+        scopes[place] = scope = scopes[place[:-1]]
+        if not OPAQUE.isdisjoint(place[len(path):]) \
+                or not isinstance(part, Mapping):
+            continue
+        scopes[place] = scope = part.get('_scope_') or scope
+        if 'type' in part:
+            yield part, place, scope
 
 
 def _context(path: tuple) -> str:
@@ -227,8 +213,7 @@ def find_type(name: str, context: str,
         scope: The default scope there.
 
     Returns:
-        What is registered, and the kind of registry that has it. ``None``
-        and the given kind if nobody has it.
+        What is registered, or ``None``, and the kind of registry.
     """
     for kind in (context, *FALLBACKS):
         registry = _registry(kind, scope)
@@ -267,10 +252,8 @@ def _registered_names(context: str, scope: str) -> set[str]:
 def _check_part(node: Mapping, path: tuple, scope: str) -> list[Finding]:
     context = _context(path)
     name = node['type']
-    if not isinstance(name, str):
-        target, kind = name, context
-    else:
-        target, kind = find_type(name, context, scope)
+    target, kind = find_type(name, context, scope) \
+        if isinstance(name, str) else (name, context)
     if target is None:
         return [_unknown_type(name, path, context, scope)]
     if not callable(target):
@@ -284,10 +267,8 @@ def _unknown_type(name: str, path: tuple, context: str,
                   scope: str) -> Finding:
     names = _registered_names(context, scope)
     prefixed = f'mmmedmask.{name}'
-    if prefixed in names:
-        mend = f'types of this package have a prefix: {prefixed!r}'
-    else:
-        mend = suggest(name, names)
+    mend = f'types of this package have a prefix: {prefixed!r}' \
+        if prefixed in names else suggest(name, names)
     return Finding(
         RED, 'type', f'{name!r} is registered nowhere (default scope '
         f'{scope!r}), so building it would fail', dotted((*path, 'type')),
@@ -308,11 +289,10 @@ def _check_keys(node: Mapping, path: tuple, target: Callable,
                 RED, 'key', f'{name} takes no {key!r}',
                 dotted((*path, key)), suggest(key, valid)))
             continue
-        near = suggest(key, valid - set(node), TYPO)
-        if not near.startswith('did you mean'):
-            # A base may have set the right one.
-            near = suggest(key, valid & set(node), TYPO_BESIDE)
-        if near.startswith('did you mean'):
+        # A base may have set the right one.
+        near = ask_typo(key, valid - set(node)) or ask_typo(
+            key, valid & set(node), TYPO_BESIDE)
+        if near:
             findings.append(Finding(
                 YELLOW, 'key', f'{name} names no {key!r}, and hands it on '
                 'to whoever may know it', dotted((*path, key)), near))
@@ -350,19 +330,14 @@ def _check_untyped(settings: Mapping, scope: str) -> list[Finding]:
                 if key not in loader
                 and not (key == 'batch_size' and 'batch_sampler' in loader)
             ]
-    findings += _check_names(
-        settings.get('env_cfg'), ('env_cfg', ), ENVIRONMENT_KEYS, 'MMEngine')
-    findings += _check_names(
-        settings.get('randomness'), ('randomness', ),
-        _names(Runner.set_randomness), 'MMEngine')
-    findings += _check_names(
-        settings.get('auto_scale_lr'), ('auto_scale_lr', ), LR_SCALING_KEYS,
-        'MMEngine')
-    findings += _check_loops(settings, scope)
-    findings += _check_stage_settings(settings)
-    findings += _check_optim_wrapper(settings, scope)
-    findings += _check_default_hooks(settings, scope)
-    return findings
+    for key, names in (('env_cfg', ENVIRONMENT_KEYS),
+                       ('randomness', _names(Runner.set_randomness)),
+                       ('auto_scale_lr', LR_SCALING_KEYS)):
+        findings += _check_names(settings.get(key), (key, ), names, 'MMEngine')
+    return [*findings, *_check_loops(settings, scope),
+            *_check_stage_settings(settings),
+            *_check_optim_wrapper(settings, scope),
+            *_check_default_hooks(settings, scope)]
 
 
 def _check_loops(settings: Mapping, scope: str) -> list[Finding]:
@@ -372,11 +347,9 @@ def _check_loops(settings: Mapping, scope: str) -> list[Finding]:
         loop = settings.get(name)
         if not isinstance(loop, Mapping) or 'type' in loop:
             continue
-        default = defaults.get(name)
-        if default is None:
-            default = 'EpochBasedTrainLoop' if loop.get('by_epoch') \
-                else 'IterBasedTrainLoop'
-        target, _ = find_type(default, 'LOOPS', scope)
+        train = 'EpochBasedTrainLoop' if loop.get('by_epoch') \
+            else 'IterBasedTrainLoop'
+        target, _ = find_type(defaults.get(name, train), 'LOOPS', scope)
         findings += _check_keys(loop, (name, ), target, {'by_epoch'})
     return findings
 
@@ -399,8 +372,8 @@ def _check_stage_settings(settings: Mapping) -> list[Finding]:
         keys = [str(key) for key in node]
         for number, key in enumerate(keys):
             # What is added comes after what it should have replaced.
-            near = suggest(key, keys[:number], TYPO)
-            if near.startswith('did you mean'):
+            near = ask_typo(key, keys[:number])
+            if near:
                 findings.append(Finding(
                     YELLOW, 'key', f'{key!r} stands beside a key of nearly '
                     'the same name, and may be read by nobody',
@@ -442,8 +415,8 @@ def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
                 target, _ = find_type(STANDARD_HOOKS[name], 'HOOKS', scope)
                 findings += _check_keys(hook, path, target, {'priority'})
             continue
-        near = suggest(name, STANDARD_HOOKS, TYPO)
-        if near.startswith('did you mean'):
+        near = ask_typo(name, STANDARD_HOOKS)
+        if near:
             findings.append(Finding(
                 YELLOW if 'type' in hook else RED, 'key',
                 f'{name!r} is none of the hooks that MMEngine makes by '

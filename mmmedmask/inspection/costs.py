@@ -34,28 +34,14 @@ class Length:
 
 
 def format_bytes(number: float) -> str:
-    """Write a number of bytes in MiB or GiB.
-
-    Args:
-        number: Bytes.
-
-    Returns:
-        The text.
-    """
+    """Write a number of bytes in MiB or GiB."""
     if number < 2**30:
         return f'{number / 2**20:.1f} MiB'
     return f'{number / 2**30:.2f} GiB'
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a time in the unit that fits.
-
-    Args:
-        seconds: The time.
-
-    Returns:
-        The text.
-    """
+    """Write a time, in seconds, in the unit that fits."""
     for size, unit in ((DAY, 'days'), (HOUR, 'hours'), (MINUTE, 'minutes')):
         if seconds >= 2 * size:
             return f'{seconds / size:.1f} {unit}'
@@ -65,13 +51,8 @@ def format_seconds(seconds: float) -> str:
 def number_of_samples(config: Config, dataset: Any | None) -> int | None:
     """Return the number of training samples.
 
-    Args:
-        config: The config.
-        dataset: The training set, where the data are there.
-
-    Returns:
-        The number; without the data that of NCT-CRC's published lists, and
-        ``None`` for others.
+    Without the data it is that of NCT-CRC's published lists, and ``None``
+    for others.
     """
     if dataset is not None:
         return len(dataset)
@@ -87,13 +68,8 @@ def run_length(config: Config, samples: int | None,
                gpus: int) -> Length | None:
     """Count the iterations of a run.
 
-    Args:
-        config: The config.
-        samples: Number of training samples, if it is known.
-        gpus: Number of processes.
-
     Returns:
-        The length, or ``None`` where it depends on the unknown number of
+        The length, or ``None`` where it depends on an unknown number of
         samples, or there is no training.
     """
     length = training_length(config)
@@ -106,10 +82,8 @@ def run_length(config: Config, samples: int | None,
     if samples is None:
         return None
     loader = config.train_dataloader
-    if loader.get('drop_last'):
-        steps = max(1, samples // batch)
-    else:
-        steps = math.ceil(samples / batch)
+    steps = max(1, samples // batch) if loader.get('drop_last') \
+        else math.ceil(samples / batch)
     if loader.get('num_batch_per_epoch'):
         steps = min(steps, loader.num_batch_per_epoch)
     return Length(total * steps, total * min(samples, steps * batch))
@@ -117,15 +91,9 @@ def run_length(config: Config, samples: int | None,
 
 def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
                   batch: int) -> list[Finding]:
-    """Say what a training step needs on each GPU.
+    """Say what a training step of ``batch`` samples needs on each GPU.
 
-    Args:
-        fixed: What does not depend on the batch.
-        measured: A measured step, if there is one.
-        batch: Samples per GPU.
-
-    Returns:
-        Findings, one without activations if nothing was measured.
+    Nothing is said of activations if no step was measured.
     """
     optimizer = 'of unknown size' if fixed.optimizer is None \
         else format_bytes(fixed.optimizer)
@@ -153,20 +121,15 @@ def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
 
 
 def report_costs(measured: StepMeasurement, length: Length | None,
-                 config: Config, gpus: int,
-                 tflops: float | None) -> list[Finding]:
+                 gpus: int, tflops: float | None) -> list[Finding]:
     """Say how long a run takes.
 
     Args:
         measured: A measured step.
         length: The run's length, if it is known.
-        config: The config.
         gpus: Number of processes.
         tflops: What a GPU does per second, as the user expects it, in units
             of 10^12 operations.
-
-    Returns:
-        Findings.
     """
     operations = measured.flops / measured.samples
     seconds = measured.seconds / measured.samples
@@ -195,16 +158,7 @@ def report_costs(measured: StepMeasurement, length: Length | None,
 
 def report_disk(config: Config, fixed: FixedMemory,
                 free: int | None = None) -> list[Finding]:
-    """Say how much space the checkpoints of a run take.
-
-    Args:
-        config: The config.
-        fixed: The sizes of weights and optimizer.
-        free: Free bytes where they go.
-
-    Returns:
-        One finding, yellow if they do not fit.
-    """
+    """Say how much space checkpoints take, and whether it is ``free``."""
     hook = (config.get('default_hooks') or {}).get('checkpoint')
     length = training_length(config)
     if not isinstance(hook, Mapping) or length is None:

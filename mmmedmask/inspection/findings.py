@@ -1,8 +1,10 @@
 """What a check has found: one line of a report."""
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+
+from mmmedmask.util.checks import check_choice
+from mmmedmask.util.nearest import nearest_names
 
 GREEN, YELLOW, RED = 'green', 'yellow', 'red'
 STATUSES = (GREEN, YELLOW, RED)
@@ -28,9 +30,7 @@ class Finding:
     mend: str = ''
 
     def __post_init__(self) -> None:
-        if self.status not in STATUSES:
-            raise ValueError(
-                f'status {self.status!r}, valid are {STATUSES}')
+        check_choice('status', self.status, STATUSES)
 
     def as_dict(self) -> dict[str, str]:
         """Return the finding as plain data."""
@@ -43,23 +43,18 @@ def worst_status(findings: Iterable[Finding]) -> str:
                key=STATUSES.index, default=GREEN)
 
 
-def suggest(name: str, valid: Iterable[str], cutoff: float = .6) -> str:
-    """Name what a misspelled name may have meant.
+def ask_typo(name: str, valid: Iterable[str], cutoff: float = .8) -> str:
+    """Ask for the known name that one resembles; empty without any."""
+    near = nearest_names(name, sorted(set(valid)), cutoff=cutoff)
+    return f'did you mean {near[0]!r}?' if near else ''
 
-    Args:
-        name: The unknown name.
-        valid: Known ones.
-        cutoff: Likeness that counts, in [0, 1].
 
-    Returns:
-        A sentence for a mend; without a similar name, it lists some.
-    """
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """Name what an unknown name may have meant, or list some known ones."""
     valid = sorted(set(valid))
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=cutoff)
-    if near:
-        return f'did you mean {near[0]!r}?'
-    if not valid:
-        return 'remove it'
+    near = ask_typo(name, valid, cutoff=.6)
+    if near or not valid:
+        return near or 'remove it'
     listed = ', '.join(valid[:12])
     return f'valid are {listed}{", ..." if len(valid) > 12 else ""}'
 

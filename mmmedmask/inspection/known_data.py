@@ -92,15 +92,7 @@ KNOWN_DATA: Mapping[str, KnownData] = {
 
 
 def missing_files(folder: str | Path, data: KnownData) -> list[str]:
-    """List what a data set lacks.
-
-    Args:
-        folder: Its folder.
-        data: What is known of it.
-
-    Returns:
-        The entries of ``data.files`` that are not there.
-    """
+    """List the entries of ``data.files`` that a data set's folder lacks."""
     return [
         entry for entry in data.files
         if not any(Path(folder, name).exists() for name in entry.split('|'))

@@ -96,15 +96,7 @@ def _size(tensor: Tensor) -> int:
 
 def fixed_memory(model: nn.Module,
                  wrapper: OptimWrapper | None) -> FixedMemory:
-    """Count the bytes of weights, gradients and optimizer.
-
-    Args:
-        model: The model.
-        wrapper: Its optimizer wrapper.
-
-    Returns:
-        The bytes, exact.
-    """
+    """Count the bytes of weights, gradients and optimizer, exactly."""
     parameters = list(model.parameters())
     return FixedMemory(
         parameters=sum(map(_size, parameters)),
@@ -121,9 +113,6 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
     The same optimizer takes a step on the meta device, where tensors have
     shapes and no values. One that looks at values (LARS asks for norms)
     takes it with ones.
-
-    Args:
-        optimizer: The optimizer; it is not touched.
 
     Returns:
         The bytes after its first step, or ``None`` if that fails.
@@ -164,13 +153,10 @@ def _shadow(optimizer: torch.optim.Optimizer,
 
 @contextmanager
 def count_activations(model: nn.Module) -> Iterator[Activations]:
-    """Count the bytes that are kept for a backward pass.
+    """Count the bytes that a forward pass keeps for its backward pass.
 
     Distinct storages count once; those of the model's own parameters and
     buffers do not count.
-
-    Args:
-        model: The model whose forward pass follows.
 
     Yields:
         The count, complete when the forward pass is over.
@@ -306,16 +292,13 @@ def _mixed_activations(model: nn.Module, data: object,
 
 def scaled_memory(fixed: FixedMemory, activations: Activations,
                   samples: int, batch: int) -> int:
-    """Estimate the memory of a step.
+    """Estimate the memory of a step of ``batch`` samples, in bytes.
+
+    Workspaces of kernels and fragmentation come on top.
 
     Args:
         fixed: What does not depend on the batch.
-        activations: What a forward pass of ``samples`` kept.
-        samples: Samples of that pass.
-        batch: Samples of the step.
-
-    Returns:
-        Bytes. Workspaces of kernels and fragmentation come on top.
+        activations: What a forward pass of ``samples`` samples kept.
     """
     return fixed.total + activations.constant + math.ceil(
         activations.scaling * batch / samples)

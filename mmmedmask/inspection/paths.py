@@ -8,9 +8,10 @@ from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_files import runner_keys
-from mmmedmask.inspection.config_types import OPAQUE, dotted
+from mmmedmask.inspection.config_types import OPAQUE
 from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
 from mmmedmask.inspection.known_data import suggest_data
+from mmmedmask.util.nested import dotted, walk_nested
 
 #: Keys of data sets and metrics that name files below ``data_root``.
 BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
@@ -28,9 +29,6 @@ def check_paths(config: Config) -> list[Finding]:
     below it), the weights that modules, ``load_from`` and teachers start
     from, and nothing that a run writes.
 
-    Args:
-        config: The config.
-
     Returns:
         A finding per path, red where something is missing, yellow for
         weights that a run would download.
@@ -46,37 +44,25 @@ def check_paths(config: Config) -> list[Finding]:
 
 
 def data_is_there(dataset: Mapping) -> bool:
-    """Tell whether all files are there that a data set's config names.
-
-    Args:
-        dataset: The config of a data set.
-
-    Returns:
-        Whether no path is missing.
-    """
+    """Tell whether all files are there that a data set's config names."""
     return all(finding.status != RED for finding in _look(dataset, ()))
 
 
 def _look(node: Any, path: tuple) -> Iterator[Finding]:
-    if isinstance(node, Mapping):
-        if 'data_root' in node or 'data_prefix' in node:
-            yield from _look_at_data(node, path)
-        elif isinstance(node.get('ann_file'), str) and node['ann_file']:
+    for place, part in walk_nested(node, path):
+        if not OPAQUE.isdisjoint(place):
+            continue
+        if isinstance(part, str) and (part.endswith(WEIGHT_SUFFIXES)
+                                      or place[-1:] == ('checkpoint', )):
+            yield from _judge_weights(part, place)
+        elif not isinstance(part, Mapping):
+            continue
+        elif 'data_root' in part or 'data_prefix' in part:
+            yield from _look_at_data(part, place)
+        elif isinstance(part.get('ann_file'), str) and part['ann_file']:
             # A metric's; it has no root.
-            yield _judge_data(Path(node['ann_file']), (*path, 'ann_file'),
-                              Path(node['ann_file']).parent)
-        items = [(key, value) for key, value in node.items()
-                 if key not in OPAQUE]
-    elif isinstance(node, list | tuple):
-        items = list(enumerate(node))
-    else:
-        return
-    for key, value in items:
-        if isinstance(value, str) and (value.endswith(WEIGHT_SUFFIXES)
-                                       or key == 'checkpoint'):
-            yield from _judge_weights(value, (*path, key))
-        else:
-            yield from _look(value, (*path, key))
+            file = Path(part['ann_file'])
+            yield _judge_data(file, (*place, 'ann_file'), file.parent)
 
 
 def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:

@@ -25,13 +25,9 @@ NUMBERS = (
 
 
 def check_values(config: Config) -> list[Finding]:
-    """Find values of another type than the checks of this module compute with.
+    """Find values of other types than the checks of this module compute with.
 
-    Args:
-        config: The config.
-
-    Returns:
-        A red finding for each; no other function here can work with them.
+    No other function here can work with them.
     """
     findings = []
     for keys, kinds, wanted in NUMBERS:
@@ -45,9 +41,7 @@ def check_values(config: Config) -> list[Finding]:
     if isinstance(loader, Mapping) and loader.get('batch_size', 1) is None:
         findings.append(_wrong_value('train_dataloader.batch_size', None,
                                      'a whole number'))
-    schedulers = config.get('param_scheduler') or []
-    if isinstance(schedulers, Mapping):
-        schedulers = [schedulers]
+    schedulers = schedulers_of(config)
     if not isinstance(schedulers, list | tuple):
         return [*findings, _wrong_value('param_scheduler', schedulers,
                                         'a dict or a list of them')]
@@ -64,6 +58,12 @@ def check_values(config: Config) -> list[Finding]:
     return findings
 
 
+def schedulers_of(config: Config) -> Sequence:
+    """Return the schedulers of a config, of which there may be one or none."""
+    schedulers = config.get('param_scheduler') or []
+    return [schedulers] if isinstance(schedulers, Mapping) else schedulers
+
+
 def _wrong_value(where: str, value: object, wanted: str) -> Finding:
     return Finding(RED, 'value', f'{where} is {value!r}, which is '
                    f'{type(value).__name__}', where, f'it must be {wanted}')
@@ -72,13 +72,9 @@ def _wrong_value(where: str, value: object, wanted: str) -> Finding:
 def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
     """Count the samples of a forward pass and of an update.
 
-    Args:
-        config: The config, with a ``train_dataloader``.
-        gpus: Number of processes.
-
     Returns:
-        Samples that all processes take together in an iteration, and in an
-        update of the weights, which may accumulate several.
+        Samples that all GPUs take together in an iteration, and in an update
+        of the weights, which may accumulate several.
     """
     batch = gpus * config.train_dataloader.get('batch_size', 1)
     counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
@@ -134,25 +130,20 @@ def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
     if update != batch:
         mend += (f'; it leaves accumulation out, by which it should be '
                  f'{rate * update / base:g}')
+    where = 'auto_scale_lr.base_batch_size'
     if config.auto_scale_lr.get('enable'):
-        return [*findings, Finding(
-            YELLOW, 'learning rate', f'lr = {rate:g} is meant for {base} '
-            f'samples, here are {text}; auto_scale_lr is on and makes it '
-            f'{scaled:g}', 'auto_scale_lr.enable')]
+        text += f'; auto_scale_lr is on and makes it {scaled:g}'
+        where, mend = 'auto_scale_lr.enable', ''
     return [*findings, Finding(
         YELLOW, 'learning rate', f'lr = {rate:g} is meant for {base} '
-        f'samples, here are {text}', 'auto_scale_lr.base_batch_size', mend)]
+        f'samples, here are {text}', where, mend)]
 
 
 def training_length(config: Config) -> tuple[int, bool] | None:
-    """Read how long a config trains.
-
-    Args:
-        config: The config.
+    """Read how many epochs or iterations a config trains.
 
     Returns:
-        The number of epochs or iterations, and whether it is epochs.
-        ``None`` if it does not train.
+        The number, and whether it is epochs; ``None`` without training.
     """
     loop = config.get('train_cfg')
     if not loop:
@@ -169,18 +160,13 @@ def check_schedules(config: Config,
     Args:
         config: The config.
         epoch_length: Iterations of an epoch, where the data are there.
-
-    Returns:
-        Findings; a single green one if all fits.
     """
     length = training_length(config)
     if length is None:
         return []
     total, by_epoch = length
     findings: list[Finding] = []
-    schedulers = config.get('param_scheduler') or []
-    if isinstance(schedulers, Mapping):
-        schedulers = [schedulers]
+    schedulers = schedulers_of(config)
     ends = []
     for number, scheduler in enumerate(schedulers):
         findings += _check_scheduler(scheduler, f'param_scheduler.{number}',

@@ -36,12 +36,8 @@ class Parameters:
 def accepted_parameters(target: Callable) -> Parameters:
     """Collect the keyword arguments of a class or a function.
 
-    Args:
-        target: The class, whose constructors count along its base classes
-            as far as they hand ``**kwargs`` on, or the function.
-
-    Returns:
-        The arguments.
+    The constructors of base classes count as far as ``**kwargs`` are handed
+    on to them.
     """
     if not inspect.isclass(target):
         return _of_function(target)
@@ -90,6 +86,16 @@ def _split(function: Callable) -> tuple[set[str] | None, str | None]:
     return names, keywords
 
 
+def _parents(target: Callable) -> dict[ast.AST, ast.AST]:
+    """Map each node of a source to the one above; empty without a source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(target)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return {child: node for node in ast.walk(tree)
+            for child in ast.iter_child_nodes(node)}
+
+
 def _follow(constructor: Callable, keywords: str) -> set[str] | None:
     """Find out what a constructor does with its ``**kwargs``.
 
@@ -97,18 +103,10 @@ def _follow(constructor: Callable, keywords: str) -> set[str] | None:
         The keys that it takes out before it hands the rest to its base
         class, or ``None`` if it does anything else with them.
     """
-    try:
-        source = textwrap.dedent(inspect.getsource(constructor))
-        tree = ast.parse(source)
-    except (OSError, TypeError, SyntaxError):
-        return None
-    parents = {
-        child: node
-        for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
-    }
+    parents = _parents(constructor)
     used: set[str] = set()
     handed_on = False
-    for node in ast.walk(tree):
+    for node in parents:
         if not isinstance(node, ast.Name) or node.id != keywords:
             continue
         parent = parents[node]
@@ -152,26 +150,16 @@ def _key_of(node: ast.Name, parents: dict) -> str | None:
 
 @functools.cache
 def keys_read_from(cls: type, attribute: str) -> frozenset[str]:
-    """Collect the keys that the methods of a class read from one of its dicts.
+    """Collect the literal keys that a class reads from one of its dicts.
 
     Args:
         cls: The class; its base classes count too.
         attribute: The dictionary, an attribute such as ``paramwise_cfg``.
-
-    Returns:
-        The keys that are literals in the source.
     """
     keys: set[str] = set()
     for base in cls.__mro__[:-1]:
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
-        except (OSError, TypeError, SyntaxError):
-            continue
-        parents = {
-            child: node
-            for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
-        }
-        for node in ast.walk(tree):
+        parents = _parents(base)
+        for node in parents:
             named = isinstance(node, ast.Attribute) and node.attr == attribute
             if named or getattr(node, 'id', None) == attribute:
                 keys.add(_key_of(node, parents) or '')

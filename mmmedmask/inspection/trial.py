@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmedmask.engine.preserved_state import preserve_random_state
-from mmmedmask.inspection.building import LOADERS, without_mixed_precision
+from mmmedmask.inspection.building import LOADERS
 from mmmedmask.inspection.findings import (
     GREEN,
     RED,
@@ -27,7 +27,8 @@ from mmmedmask.inspection.findings import (
 )
 from mmmedmask.inspection.paths import data_is_there
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
-from mmmedmask.shrinking.shrink import shrink_config
+from mmmedmask.shrinking.model_sizes import detach_model, kind_of
+from mmmedmask.shrinking.shrink import shrink_config, without_mixed_precision
 from mmmedmask.util.nested import nested_dicts
 
 #: Samples of a step with the true model.
@@ -93,13 +94,7 @@ def separate(config: Config) -> Config:
     """Give a run a name of its own, so that it shares no global object.
 
     MMEngine keeps visualizers and logs by name for a whole process, with
-    the folder of the first run of that name.
-
-    Args:
-        config: The config, changed in place.
-
-    Returns:
-        The same.
+    the folder of the first run of that name. The config changes in place.
     """
     config.experiment_name = f'check_{uuid.uuid4().hex}'
     if config.get('visualizer') is not None:
@@ -131,9 +126,6 @@ def run_reduced(config: Config, folder: str | Path,
         config: The config; it is not changed.
         folder: Folder for the drawn data and the run.
         steps: Training steps; of slides it is an epoch of the drawn ones.
-
-    Returns:
-        One finding: green if it went through.
     """
     where = 'train_cfg'
     try:
@@ -163,9 +155,6 @@ def run_full_size(config: Config, folder: str | Path, steps: int = 1,
             are not there.
         steps: Training steps.
         limit: Seconds; 0 means no limit.
-
-    Returns:
-        One finding: green if it went through.
     """
     try:
         full = full_size_config(config, folder, validate=True)
@@ -239,16 +228,7 @@ def full_size_config(config: Config, folder: str | Path,
     full.pop('compile', None)
     if full.get('auto_scale_lr'):
         full.auto_scale_lr.enable = False
-    for part in nested_dicts(full.model):
-        if part.get('type') == 'SyncBN':
-            part['type'] = 'BN'
-        if (part.get('init_cfg') or {}) and 'Pretrained' in str(
-                part['init_cfg']):
-            part['init_cfg'] = None
-        if part.get('pretrained') is not None:
-            part['pretrained'] = None
-        if part.get('compile_encoder'):
-            part['compile_encoder'] = False
+    detach_model(full.model)
     without_mixed_precision(full.optim_wrapper)
     names = ['test'] if validate else ['test', 'val']
     for name in names:
@@ -256,20 +236,15 @@ def full_size_config(config: Config, folder: str | Path,
             full[f'{name}_{key}'] = None
     full.default_hooks = {
         name: hook for name, hook in (full.get('default_hooks') or {}).items()
-        if not _is_slow(hook)}
+        if kind_of(hook) not in SLOW_HOOKS}
     full.default_hooks['checkpoint'] = None
     full.custom_hooks = [hook for hook in full.get('custom_hooks') or []
-                         if not _is_slow(hook)]
+                         if kind_of(hook) not in SLOW_HOOKS]
     if 'max_epochs' in full.train_cfg:
         full.train_cfg.max_epochs = 1
         full.param_scheduler = []
     _use_available_data(full, config, Path(folder))
     return full
-
-
-def _is_slow(hook: object) -> bool:
-    kind = str((hook or {}).get('type', '')).rpartition('.')[2]
-    return kind in SLOW_HOOKS
 
 
 def _use_available_data(full: Config, config: Config, folder: Path) -> None:
@@ -309,14 +284,7 @@ def _drawn_patches(dataset: dict) -> int:
 
 
 def describe_source(dataset: dict) -> str:
-    """Say what the true model is tried on.
-
-    Args:
-        dataset: The data set of a config.
-
-    Returns:
-        ``'true data'`` where they are there, else what is drawn.
-    """
+    """Say what the true model is tried on: true data, or what is drawn."""
     if data_is_there(dataset):
         return 'true data'
     if dataset.get('type') == SLIDES:
@@ -349,11 +317,7 @@ def _draw_slides(full: Config, dataset: dict, root: Path) -> None:
 
 
 class StopHook(Hook):
-    """Stops a run after some iterations.
-
-    Args:
-        iterations: How many.
-    """
+    """Stops a run after some ``iterations``."""
 
     priority = 'VERY_LOW'
 

@@ -13,11 +13,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmedmask.config_files import runner_keys
-from mmmedmask.inspection.findings import RED, YELLOW, Finding, suggest
+from mmmedmask.inspection.findings import RED, YELLOW, Finding, ask_typo
 
 BASES = '_base_'
-# A name with this likeness to a runner's key is taken for a typo of it.
-TYPO = .8
 #: Names that have a meaning of their own in a config file.
 SPECIAL = frozenset({BASES, '_delete_', '__all__'})
 TEMPLATE = re.compile(r'\{\{\s*_base_\.(\w+)')
@@ -150,8 +148,8 @@ def _find_typos(source: Source, read_by_children: set[str],
     if source.foreign:
         return
     for name, line in _unused(source, read_by_children, keys).items():
-        near = suggest(name, keys, TYPO)
-        if near.startswith('did you mean'):
+        near = ask_typo(name, keys)
+        if near:
             findings.append(Finding(
                 RED, 'variable', f'{name!r} is nothing that a runner reads, '
                 'and nothing in the config reads it',
@@ -167,17 +165,13 @@ def _find_unused(source: Source, findings: list[Finding],
     inherited = _all_names(source.bases)
     for name, line in _unused(source, set(), keys).items():
         where = _place(name, line, source)
-        if suggest(name, keys, TYPO).startswith('did you mean'):
+        if ask_typo(name, keys):
             continue
-        if name in inherited:
-            findings.append(Finding(
-                YELLOW, 'variable', f'setting {name!r} here has no effect: '
-                'the base has used its own value already', where,
-                'set what the base makes of it'))
-        else:
-            findings.append(Finding(
-                YELLOW, 'variable', f'nothing reads {name!r}', where,
-                'remove it'))
+        text, mend = (
+            f'setting {name!r} here has no effect: the base has used its own '
+            'value already', 'set what the base makes of it') \
+            if name in inherited else (f'nothing reads {name!r}', 'remove it')
+        findings.append(Finding(YELLOW, 'variable', text, where, mend))
 
 
 def _place(name: str, line: int, source: Source) -> str:

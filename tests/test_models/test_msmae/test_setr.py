@@ -15,7 +15,13 @@ from mmpretrain.models import VisionTransformer
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
-from mmmedmask.shrinking.shrink import SETR_DIMS, shrink_config
+from mmmedmask.shrinking.model_sizes import (
+    DIMS,
+    LAYERS,
+    MSMAE_GRID,
+    tiny_arch,
+)
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 BENCHMARKS = CONFIGS / 'msmae' / 'benchmarks'
@@ -382,14 +388,12 @@ class Start(Hook):
 def save_vit(path, **arguments):
     """A checkpoint of mmpretrain's ViT, as pre-training leaves it."""
     arguments = dict(
-        arch=dict(embed_dims=SETR_DIMS, num_layers=12, num_heads=2,
-                  feedforward_channels=2 * SETR_DIMS),
-        img_size=224, patch_size=16) | arguments
+        arch=tiny_arch(), img_size=16 * MSMAE_GRID, patch_size=16) | arguments
     tensors = VisionTransformer(**arguments).state_dict()
     tensors = {name: torch.randn_like(value) * .05
                for name, value in tensors.items()}
     state = {f'backbone.{name}': value for name, value in tensors.items()}
-    state['head.layers.head.weight'] = torch.zeros(3, SETR_DIMS)
+    state['head.layers.head.weight'] = torch.zeros(3, DIMS)
     state['neck.mask_token'] = torch.zeros(1, 1, 16)
     torch.save({'state_dict': state, 'meta': {'epoch': 300}}, path)
     return tensors
@@ -428,7 +432,7 @@ def test_weights_of_an_mmpretrain_vit_all_arrive(vit, unused, tmp_path,
     runner.train()
     assert set(saved) - set(start) == unused
     # Query, key and value biases too, which the released code drops.
-    assert sum(name.endswith('qkv.bias') for name in start) == 12
+    assert sum(name.endswith('qkv.bias') for name in start) == LAYERS
     for name, value in start.items():
         assert torch.equal(value, saved[name]), name
     scores = runner.message_hub.log_scalars
@@ -440,13 +444,12 @@ def test_weights_of_an_mmpretrain_vit_all_arrive(vit, unused, tmp_path,
 
 
 def test_weights_missing_or_wrong_end_the_run(tmp_path, data_dir):
-    save_vit(tmp_path / 'shallow.pth', arch=dict(
-        embed_dims=SETR_DIMS, num_layers=11, num_heads=2,
-        feedforward_channels=2 * SETR_DIMS))
+    save_vit(tmp_path / 'shallow.pth',
+             arch=dict(tiny_arch(), num_layers=LAYERS - 1))
     cfg = with_checkpoint(
         shrink_config(load(MAIN), tmp_path, data_dir),
         tmp_path / 'shallow.pth')
-    with pytest.raises(ValueError, match=r'136 of 148 names and shapes fit'):
+    with pytest.raises(ValueError, match=r'40 of 52 names and shapes fit'):
         Runner.from_cfg(cfg).train()
 
 
@@ -456,8 +459,8 @@ def test_the_names_of_mmsegs_vit_are_caught(tmp_path, data_dir):
     cfg = shrink_config(load(MAIN), tmp_path, data_dir)
     cfg.model.backbone = dict(
         type='VisionTransformer', img_size=(224, 224), patch_size=16,
-        embed_dims=SETR_DIMS, num_layers=12, num_heads=2, mlp_ratio=2,
-        out_indices=(3, 5, 7, 11))
+        embed_dims=DIMS, num_layers=LAYERS, num_heads=2, mlp_ratio=2,
+        out_indices=(0, 1, 2, 3))
     cfg = with_checkpoint(cfg, tmp_path / 'epoch_300.pth')
     with pytest.raises(ValueError, match='names and shapes fit') as error:
         Runner.from_cfg(cfg).train()

@@ -1,0 +1,214 @@
+"""Draw what shrunk configs read: data sets, and the weights of teachers."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
+from mmmedmask.phantoms.slide_omic_cohort import (
+    COHORT_CLASSES,
+    write_slide_omic_cohort,
+)
+from mmmedmask.phantoms.tiny_datasets import (
+    write_gland_dataset,
+    write_nct_dataset,
+    write_tile_folder,
+)
+from mmmedmask.util.nested import nested_dicts
+
+BATCH_SIZE = 2
+ITERATIONS = 2
+#: Scale (w, h) to which images are resized, as OpenMMLab writes it.
+RESIZE_SCALE = (128, 96)
+#: Sizes of a drawn cohort. 8 of its 12 cases are for training: two batches
+#: of the least size that has triplets.
+COHORT_DIMS, COHORT_GENES, COHORT_CASES = 8, 40, 12
+
+
+def draw_dataset(dataset: dict, folder: Path) -> str:
+    """Draw the data that a config names, and let it read them.
+
+    Args:
+        dataset: Config of the data set, changed in place.
+        folder: Folder for all drawn data. What is there is used again.
+
+    Returns:
+        The folder of this data set.
+
+    Raises:
+        ValueError: If it is of a kind that cannot be drawn.
+    """
+    kind = dataset['type']
+    if kind not in DRAWN:
+        raise ValueError(
+            f'no data can be drawn for {kind!r}, valid are {sorted(DRAWN)}; '
+            'add a function to mmmedmask/shrinking/drawn_data.py')
+    # One folder for each data set that the configs tell apart.
+    name = re.sub(r'\W+', '_', f'{kind}_{dataset.get("data_root")}')
+    root = folder / name
+    # Serializing collects garbage, which takes longer than a step.
+    dataset.update(data_root=str(root), serialize_data=False)
+    DRAWN[kind](dataset, root)
+    return str(root)
+
+
+def _draw_glands(dataset: dict, root: Path) -> None:
+    if (root / dataset['ann_file']).exists():
+        return
+    classes = dataset.get('metainfo', {}).get('classes', ('gland', ))
+    write_gland_dataset(
+        root / dataset.get('data_prefix', {}).get('img', ''),
+        root / dataset['ann_file'],
+        num_images=4,
+        size=RESIZE_SCALE[::-1],
+        category=classes[0])
+
+
+def _draw_class_folders(dataset: dict, root: Path) -> None:
+    """Draw what mmpretrain's CustomDataset reads: a folder per class."""
+    if not root.exists():
+        for number, name in enumerate(('first', 'second', 'third')):
+            write_tile_folder(root / name, num_tiles=2, seed=2 * number)
+
+
+def _draw_tiles(dataset: dict, root: Path) -> None:
+    dataset['ann_file'] = ''
+    if not root.exists():
+        write_tile_folder(root, num_tiles=ITERATIONS * BATCH_SIZE)
+
+
+def _draw_nct(dataset: dict, root: Path) -> None:
+    # A tile per class, of which two batches are an epoch.
+    dataset['indices'] = ITERATIONS * BATCH_SIZE
+    if not root.exists():
+        write_nct_dataset(root, tiles_per_class=1)
+
+
+def _draw_lesions(dataset: dict, root: Path, **sizes: object) -> None:
+    dataset['split_folder'] = SPLIT_FOLDER
+    if not root.exists():
+        write_lesion_dataset(
+            root,
+            num_train=ITERATIONS * BATCH_SIZE,
+            num_val=BATCH_SIZE,
+            **sizes)
+
+
+def _draw_segmented(dataset: dict, root: Path) -> None:
+    _draw_lesions(dataset, root, size=(96, 112), normal=True)
+
+
+def _draw_labelled(dataset: dict, root: Path) -> None:
+    _draw_lesions(dataset, root, size=(48, 56))
+
+
+def _draw_cohort(dataset: dict, root: Path) -> None:
+    """Draw slides and genes, with the classes that the config names."""
+    classes = tuple((dataset.get('metainfo') or {}).get(
+        'classes', COHORT_CLASSES))
+    for key in ('split_file', 'gene_list', 'cache_dir'):
+        if dataset.get(key) is not None:
+            dataset[key] = None
+    if dataset.get('dims') is not None:
+        dataset['dims'] = COHORT_DIMS
+    dataset.update(ann_file='cohort.csv', feature_root='features')
+    if dataset.get('label_column') is not None:
+        dataset['label_column'] = 'label'
+    if dataset.get('expression') is not None:
+        dataset['expression'] = dict(path='expression.tsv', unit='fpkm')
+    if not root.exists():
+        write_slide_omic_cohort(
+            root,
+            num_cases=COHORT_CASES * len(classes) // 2,
+            classes=classes,
+            patches=(20, 40),
+            dims=COHORT_DIMS,
+            num_genes=COHORT_GENES,
+            num_pathways=len(classes),
+            pathway_size=min(5, COHORT_GENES // (2 * len(classes))),
+            split_shares=(2 / 3, 1 / 6, 1 / 6))
+
+
+DRAWN: dict[str, Callable[[dict, Path], None]] = {
+    'CocoDataset': _draw_glands,
+    'CustomDataset': _draw_class_folders,
+    'mmmedmask.LabelledImages': _draw_labelled,
+    'mmmedmask.LesionSegmentation': _draw_segmented,
+    'mmmedmask.NCTCRC': _draw_nct,
+    'mmmedmask.SlideOmicDataset': _draw_cohort,
+    'mmmedmask.TileFolder': _draw_tiles,
+}
+
+
+def draw_teachers(model: dict, folder: Path) -> None:
+    """Write random weights for the frozen teachers of a shrunk model.
+
+    Args:
+        model: Its config, changed in place to read them.
+        folder: Where the files go; what is there is used again.
+    """
+    for node in nested_dicts(model):
+        if node.get('type') == 'VQKD':
+            path = folder / 'vqkd.pth'
+            write_vqkd(path, node)
+            node['init_cfg'] = dict(type='Pretrained', checkpoint=str(path))
+        if node.get('type') == 'CLIPGenerator':
+            path = folder / 'clip.pth'
+            write_clip(path, model['neck']['predict_feature_dim'])
+            node['tokenizer_path'] = str(path)
+
+
+def write_vqkd(path: str | Path, teacher: dict) -> None:
+    """Write random weights of BEiT v2's tokenizer, unless they are there.
+
+    Args:
+        path: The file.
+        teacher: Config of the ``VQKD``, without weights.
+    """
+    # Importing mmpretrain takes longer than most checks of a config.
+    import torch
+    from mmpretrain.models.selfsup import VQKD
+
+    path = Path(path)
+    if path.exists():
+        return
+    options = {key: value for key, value in teacher.items() if key != 'type'}
+    tokenizer = VQKD(**options)
+    codebook = tokenizer.quantize.embedding
+    codebook.weight.data.copy_(torch.nn.functional.normalize(
+        torch.randn_like(codebook.weight), dim=-1))
+    # Otherwise the first batch would fill it.
+    codebook.initted.fill_(True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({'state_dict': tokenizer.state_dict()}, path)
+
+
+def write_clip(path: str | Path, dims: int = 8) -> None:
+    """Write random weights of a small CLIP, unless they are there.
+
+    Named as OpenAI's file, from which mmpretrain reads the architecture.
+
+    Args:
+        path: The file.
+        dims: Channels of its features.
+    """
+    import torch
+    from mmpretrain.models.utils.clip_generator_helper import CLIP
+
+    path = Path(path)
+    if path.exists():
+        return
+    # A head of both transformers has 64 channels.
+    clip = CLIP(
+        embed_dim=dims,
+        image_resolution=224,
+        vision_layers=2,
+        vision_width=64,
+        vision_patch_size=16,
+        context_length=4,
+        vocab_size=8,
+        transformer_width=64,
+        transformer_heads=1,
+        transformer_layers=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(clip.state_dict(), path)
