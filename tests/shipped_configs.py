@@ -4,6 +4,7 @@ import copy
 import functools
 import re
 from pathlib import Path
+from unittest import mock
 
 import torch
 from mmengine.config import Config
@@ -27,10 +28,22 @@ def find(name):
     return _paths()[name]
 
 
+_file2dict, _bases = Config._file2dict, {}
+
+
+def _read_base(filename, *args, **kwargs):
+    """Read each base once for all configs, not once for each child."""
+    key = (str(filename), repr(args), repr(kwargs))
+    if key not in _bases:
+        _bases[key] = _file2dict(filename, *args, **kwargs)
+    return copy.deepcopy(_bases[key])
+
+
 @functools.cache
 def read(name):
     """Read a config by bare name or path, once; nobody may change it."""
-    return Config.fromfile(name if isinstance(name, Path) else find(name))
+    with mock.patch.object(Config, '_file2dict', staticmethod(_read_base)):
+        return Config.fromfile(name if isinstance(name, Path) else find(name))
 
 
 def load(name):

@@ -11,11 +11,11 @@ import modelindex
 import pytest
 import yaml
 from printed_tables import PRINTED
+from shipped_configs import CONFIGS, read
 
 from mmmedmask.experiments.schema import find_recipes, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / 'configs'
 METAFILES = sorted(CONFIGS.rglob('metafile.yml'))
 RECIPES = find_recipes()
 # Sizes for a laptop and parts of the demo are in no paper.
@@ -103,6 +103,16 @@ def test_every_config_of_a_method_has_an_entry():
     configs = {path.stem for path in CONFIGS.rglob('*.py')
                if not WITHOUT_ENTRY & set(path.parts)}
     assert sorted(configs - set(BY_NAME)) == []
+
+
+@pytest.mark.parametrize('method', ['gimp', 'mil'])
+def test_epochs_and_batch_are_those_of_the_config(method):
+    """These methods train on one GPU."""
+    for model in _read(CONFIGS / method / 'metafile.yml')['Models']:
+        cfg = read(ROOT / model['Config'])
+        assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs
+        assert model['Metadata']['Batch Size'] == \
+            cfg.train_dataloader.batch_size
 
 
 def test_downstream_models_exist():
