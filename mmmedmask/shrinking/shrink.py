@@ -74,7 +74,9 @@ def shrink_config(cfg: Config,
         if cfg.get(name) is not None:
             old = cfg[name].dataset.get('data_root')
             _shrink_loader(cfg[name])
-            roots[old] = draw_dataset(cfg[name].dataset, data_dir)
+            new = draw_dataset(cfg[name].dataset, data_dir)
+            if isinstance(old, str):
+                roots[old] = new
     shrink_model(cfg)
     draw_teachers(cfg.model, data_dir / 'teachers')
     for name in ('val_evaluator', 'test_evaluator'):
@@ -131,7 +133,7 @@ def _shrink_loader(loader: dict) -> None:
 
 def _move(path: str, roots: Mapping[str, str]) -> str:
     for old, new in roots.items():
-        if isinstance(old, str) and old and path.startswith(old):
+        if old and path.startswith(old):
             return os.path.join(new, os.path.relpath(path, old))
     raise ValueError(
         f'{path!r} lies below none of the data roots {list(roots)}')

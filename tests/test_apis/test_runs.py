@@ -62,30 +62,24 @@ def test_work_dir(config_file, given, own, expected):
     assert config.work_dir == expected
 
 
-def test_auto_resume_without_checkpoint_keeps_pretrained_weights(tmp_path):
-    config = Config(
-        dict(work_dir=str(tmp_path), load_from='weights.pth', resume=True))
-    apis.set_resume(config, 'auto')
-    assert config.load_from == 'weights.pth'
-    assert config.resume is False
-
-
-def test_auto_resume_takes_the_last_checkpoint(tmp_path):
-    checkpoint = tmp_path / 'epoch_2.pth'
-    checkpoint.touch()
-    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
-    config = Config(dict(work_dir=str(tmp_path), load_from='weights.pth'))
-    apis.set_resume(config, 'auto')
-    assert config.load_from == str(checkpoint)
-    assert config.resume is True
-
-
-def test_auto_resume_of_a_moved_work_dir(tmp_path):
+@pytest.mark.parametrize(('written', 'resumed'), [
+    (None, None),
+    ('{folder}/epoch_2.pth', True),
+    # The folder has moved since.
+    ('old/place/epoch_2.pth', True),
+])
+def test_auto_resume(tmp_path, written, resumed):
+    """Without a checkpoint the run starts with its pre-trained weights."""
     (tmp_path / 'epoch_2.pth').touch()
-    (tmp_path / 'last_checkpoint').write_text('old/place/epoch_2.pth')
-    config = Config(dict(work_dir=str(tmp_path)))
+    if written:
+        (tmp_path / 'last_checkpoint').write_text(
+            written.format(folder=tmp_path))
+    config = Config(dict(work_dir=str(tmp_path), load_from='weights.pth',
+                         resume=not resumed))
     apis.set_resume(config, 'auto')
-    assert config.load_from == str(tmp_path / 'epoch_2.pth')
+    assert config.resume is bool(resumed)
+    assert config.load_from == (
+        str(tmp_path / 'epoch_2.pth') if resumed else 'weights.pth')
 
 
 @pytest.mark.parametrize('resume', ['auto', 'absent.pth'])
