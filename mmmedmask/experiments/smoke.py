@@ -6,7 +6,6 @@ carried on, checked on arrival and tested as at any other scale.
 """
 
 import contextlib
-import copy
 import gc
 import runpy
 import traceback
@@ -20,19 +19,11 @@ from mmengine.config import Config
 from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
 from mmmedmask.config_files import load_config
 from mmmedmask.experiments.commands import Step
-from mmmedmask.experiments.config_content import find_checkpoints
 from mmmedmask.experiments.plan import SMOKE_ITERATIONS
-from mmmedmask.experiments.run import Run, Where
+from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.run_files import tail_of
 from mmmedmask.experiments.run_job import TAIL_LINES, StepFailedError
-from mmmedmask.phantoms.lesions import LESION_CLASSES
-from mmmedmask.shrinking.shrink import MSMAE_GRID, SETR_DIMS, shrink_config
-from mmmedmask.util.nested import nested_dicts
-
-#: Data set that is drawn with the classes of lesions.
-LABELLED_IMAGES = 'mmmedmask.LabelledImages'
-#: Layers of MSMAE's encoder: SETR reads the outputs of twelve.
-MSMAE_LAYERS = 12
+from mmmedmask.shrinking.shrink import shrink_config
 
 
 class SmokeSteps:
@@ -95,73 +86,16 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
     Returns:
         The config.
     """
-    original = load_config(run.config_file, run.options)
-    config = shrink_config(original, run.folder, data_dir)
-    _unify_msmae(config)
-    _fit_classes(config)
-    if 'max_iters' in config.train_cfg:
-        config.train_cfg.update(
-            max_iters=SMOKE_ITERATIONS, val_interval=SMOKE_ITERATIONS)
-    for where, source in run.sources.items():
-        _set_source(config, original, where, source.file())
-    if run.sources and len(run.sources) == len(find_checkpoints(original)):
-        for hook in nested_dicts(
-                [config.get('default_hooks'), config.get('custom_hooks')]):
-            if hook.get('type') == 'mmmedmask.LoadCheckHook':
-                hook['allow_scratch'] = False
+    config = shrink_config(
+        load_config(run.config_file, run.options), run.folder, data_dir,
+        sources={where: source.file()
+                 for where, source in run.sources.items()},
+        fit_classes=True,
+        iterations=SMOKE_ITERATIONS)
     config.merge_from_dict({'randomness.seed': run.seed})
     # The load check writes to the log.
     config.log_level = 'INFO'
     return config
-
-
-def _unify_msmae(config: Config) -> None:
-    """Give MSMAE's encoder one shape in all stages.
-
-    Shrunk by itself, each of pre-training, classifier and SETR has another.
-    """
-    backbone = config.model.get('backbone') or {}
-    if backbone.get('type') != 'mmmedmask.MSMAEViT':
-        return
-    backbone.update(
-        img_size=MSMAE_GRID * backbone.patch_size,
-        arch=dict(
-            embed_dims=SETR_DIMS,
-            num_layers=MSMAE_LAYERS,
-            num_heads=2,
-            feedforward_channels=2 * SETR_DIMS))
-    head = config.model.get('head') or {}
-    if 'in_channels' in head:
-        head['in_channels'] = SETR_DIMS
-
-
-def _fit_classes(config: Config) -> None:
-    """Give a classifier as many classes as the drawn images have.
-
-    A step of training needs no more than enough of them; metrics compare.
-    """
-    head = config.model.get('head') or {}
-    if config.train_dataloader.dataset.type == LABELLED_IMAGES \
-            and 'num_classes' in head:
-        head['num_classes'] = len(LESION_CLASSES)
-
-
-def _set_source(config: Config, original: Config, where: Where,
-                file: str) -> None:
-    """Put back a checkpoint that shrinking has taken out."""
-    if where == ('load_from', ):
-        config.load_from = file
-        return
-    *above, _, key = where
-    node: Any = config
-    before: Any = original
-    for step in above:
-        place = int(step) if isinstance(before, list | tuple) else step
-        node, before = node[place], before[place]
-    init_cfg = copy.deepcopy(before[where[-2]] if isinstance(
-        before, dict) else before[int(where[-2])])
-    init_cfg[key] = file
-    node[where[-2] if isinstance(node, dict) else int(where[-2])] = init_cfg
 
 
 @contextlib.contextmanager

@@ -19,15 +19,9 @@ from mmmedmask.shrinking.drawn_data import (
     draw_dataset,
     draw_teachers,
 )
-from mmmedmask.shrinking.model_sizes import (
-    DIMS,
-    MSMAE_GRID,  # noqa: F401
-    kind_of,
-    shrink_model,
-)
-from mmmedmask.util.nested import nested_dicts, walk_nested
+from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
+from mmmedmask.util.nested import nested_dicts
 
-SETR_DIMS = DIMS
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -142,10 +136,9 @@ def _move(path: str, roots: Mapping[str, str]) -> str:
 def _set_sources(cfg: Config, original: Config,
                  sources: Mapping[tuple, str | Path]) -> None:
     """Put checkpoints back that shrinking has taken out."""
-    places = {('load_from', ): original.get('load_from')}
-    for path, node in walk_nested(original.model):
-        if isinstance(node, Mapping) and node.get('type') == 'Pretrained':
-            places['model', *path, 'checkpoint'] = node['checkpoint']
+    places = sum(node.get('type') == 'Pretrained'
+                 for node in nested_dicts(original.model))
+    places += original.get('load_from') is not None
     for place, file in sources.items():
         if place == ('load_from', ):
             cfg.load_from = str(file)
@@ -156,7 +149,7 @@ def _set_sources(cfg: Config, original: Config,
             node, settings = _child(node, step), _child(settings, step)
         last = int(last) if isinstance(node, list) else last
         node[last] = dict(_child(settings, last), **{key: str(file)})
-    if sources and len(sources) == sum(map(bool, places.values())):
+    if sources and len(sources) == places:
         for hook in nested_dicts(
                 [cfg.get('default_hooks'), cfg.get('custom_hooks')]):
             if kind_of(hook) == 'LoadCheckHook':
