@@ -1,5 +1,5 @@
 # The two commands of a newcomer: `make demo` and `make test`.
-# Everything goes into .venv; nothing but Python >= 3.10 has to be there.
+# Everything goes into .venv; nothing but Python >= 3.11 has to be there.
 
 PYTHON ?= python3
 # Worker processes of the tests.
@@ -12,8 +12,10 @@ uv := $(VENV)/bin/uv
 stamp := $(VENV)/mmmedmask-installed
 docs_stamp := $(VENV)/mmmedmask-docs-installed
 say := @printf '\n==> %s\n'
-requirements := $(addprefix requirements/, \
-	runtime.txt mminstall.txt optional.txt experiments.txt tests.txt)
+# What users install; setup.py makes an extra of each but runtime.txt.
+extras := $(addprefix requirements/, \
+	runtime.txt mminstall.txt detection.txt segmentation.txt slides.txt \
+	genes.txt encoders.txt experiments.txt demo.txt logging.txt mim.txt)
 
 # The wheels are large; a slow line is no reason to give up.
 export UV_HTTP_TIMEOUT ?= 300
@@ -27,7 +29,7 @@ help:
 	@echo 'make test        install into .venv, then run the tests (TEST_WORKERS=2)'
 	@echo 'make lint        install into .venv, then check the style'
 	@echo 'make docs        install into .venv, then build the documentation into site/'
-	@echo 'make lock        renew requirements/lock.txt from the other requirements'
+	@echo 'make lock        renew lock.txt and constraints.txt from the other requirements'
 	@echo 'make clean       remove what builds, tests and runs leave behind'
 	@echo 'make clean-venv  remove .venv'
 	@echo 'PYTHON=python3.12 make ... picks the Python that .venv is made with.'
@@ -70,8 +72,8 @@ $(docs_stamp): $(stamp) requirements/docs.txt
 $(stamp): requirements/lock.txt requirements/build.txt setup.py
 	$(say) 'Environment $(VENV)'
 	@test -x $(python) || { \
-	  $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || { \
-	    echo 'It takes Python 3.10 to 3.13, and $(PYTHON) is not:' \
+	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	    echo 'It takes Python 3.11 to 3.13, and $(PYTHON) is not:' \
 	      "$$($(PYTHON) --version 2>&1 || true)"; \
 	    echo 'Install one of them and name it: make PYTHON=python3.12 $(MAKECMDGOALS)'; \
 	    exit 1; }; \
@@ -100,12 +102,18 @@ $(stamp): requirements/lock.txt requirements/build.txt setup.py
 	    'above.'; exit 1; }
 	@touch $@
 
-# Keeps the pins it finds as long as they satisfy the requirements.
+# Keeps the pins it finds as long as they satisfy the requirements, and one
+# version for all Pythons. constraints.txt is for pip: the lock without tests.
+compile := pip compile --quiet --universal --python-version 3.11 \
+	--fork-strategy fewest --no-annotate --custom-compile-command 'make lock'
+
 lock:
 	@test -x $(uv) || { echo 'Run `make test` first, it installs uv.'; exit 1; }
-	$(uv) pip compile --quiet --universal --python-version 3.10 --no-annotate \
-	  --custom-compile-command 'make lock' \
-	  --output-file requirements/lock.txt $(requirements)
+	$(uv) $(compile) --output-file requirements/lock.txt \
+	  $(extras) requirements/tests.txt
+	rm -f constraints.txt
+	$(uv) $(compile) --output-file constraints.txt \
+	  --constraints requirements/lock.txt $(extras)
 
 clean:
 	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache

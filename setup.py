@@ -80,10 +80,24 @@ class BuildWheel(bdist_wheel):
             shutil.copytree(built, Path(wheelfile_base, '.mim'))
 
 
-MMINSTALL = read_requirements('mminstall')
-OPTIONAL = read_requirements('optional')
-EXPERIMENTS = read_requirements('experiments')
-TESTS = read_requirements('tests')
+OPENMMLAB = read_requirements('mminstall')
+EXTRAS = {
+    'openmmlab': OPENMMLAB,
+    'detection': OPENMMLAB + read_requirements('detection'),
+    'segmentation': OPENMMLAB + read_requirements('segmentation'),
+    'slides': read_requirements('slides'),
+    'genes': read_requirements('genes'),
+    # Bags of slides, with times in the place of classes.
+    'survival': read_requirements('slides'),
+    'encoders': read_requirements('encoders'),
+    'experiments': read_requirements('experiments'),
+    'demo': read_requirements('demo'),
+    'logging': read_requirements('logging'),
+    # openmim installs this one, onedl-mim the next.
+    'mim': OPENMMLAB + read_requirements('mim'),
+    'mminstall': OPENMMLAB,
+}
+EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
 
 setup(
     name='mmmedmask',
@@ -100,28 +114,20 @@ setup(
         'Intended Audience :: Science/Research',
         'Operating System :: OS Independent',
         'Programming Language :: Python :: 3',
-        'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
         'Topic :: Scientific/Engineering :: Medical Science Apps.',
     ],
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     packages=find_packages(include=['mmmedmask', 'mmmedmask.*']),
     install_requires=read_requirements('runtime'),
     package_data={
+        'mmmedmask': ['py.typed'],
         'mmmedmask.experiments': ['Snakefile', '*.smk', 'profiles/*/*.yaml']
     },
-    extras_require={
-        'all': [*MMINSTALL, *OPTIONAL, *EXPERIMENTS, *TESTS],
-        'experiments': EXPERIMENTS,
-        # openmim installs the extra `mim`, onedl-mim `mminstall`.
-        'mim': MMINSTALL,
-        'openmmlab': MMINSTALL,
-        'mminstall': MMINSTALL,
-        'optional': OPTIONAL,
-        'tests': TESTS,
-    },
+    extras_require=EXTRAS,
     cmdclass={
         'bdist_wheel': BuildWheel,
         'build_py': BuildPy

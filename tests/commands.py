@@ -26,7 +26,7 @@ TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 # They write to whatever 1 and 2 are at the moment and stay open, because a
 # library that is imported during a call may keep them.
 _STDOUT, _STDERR = (
-    open(number, 'w', buffering=1, encoding='utf-8', errors='replace',  # noqa: SIM115
+    open(number, 'w', buffering=1, encoding='utf-8', errors='replace',
          closefd=False) for number in (1, 2))
 
 
@@ -184,6 +184,7 @@ def _same_process() -> Iterator[None]:
     exact = (torch.are_deterministic_algorithms_enabled(),
              torch.is_deterministic_algorithms_warn_only_enabled())
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    grouped = torch.distributed.is_initialized()
     managed = {}
     if 'mmengine.utils.manager' in sys.modules:
         managed = {one: dict(one._instance_dict)
@@ -193,7 +194,7 @@ def _same_process() -> Iterator[None]:
     try:
         yield
     finally:
-        if torch.distributed.is_initialized():
+        if torch.distributed.is_initialized() and not grouped:
             torch.distributed.destroy_process_group()
         if 'matplotlib.pyplot' in sys.modules:
             sys.modules['matplotlib.pyplot'].close('all')

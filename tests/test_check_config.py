@@ -264,7 +264,7 @@ def test_compares_weights(tmp_path):
 
     def compare(state, prefix=None, **options):
         torch.save(state, file)
-        return compare_weights(small_net(), file, prefix, 'key', **options)
+        return compare_weights([small_net()], file, prefix, 'key', **options)
 
     finding = compare(weights)
     assert finding.status == 'green'
@@ -292,7 +292,7 @@ def test_compares_weights(tmp_path):
     nans = {**weights, '0.bias': torch.full((3, ), torch.nan)}
     assert 'diverged' in compare(nans).mend
     Path(file).write_bytes(b'nothing')
-    finding = compare_weights(small_net(), file, None, 'key')
+    finding = compare_weights([small_net()], file, None, 'key')
     assert finding.status == 'red'
     assert 'cannot be read' in finding.message
 

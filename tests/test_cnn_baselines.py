@@ -13,9 +13,9 @@ from printed_tables import CMIM
 from shipped_configs import hooks_of, load, source_of, train, without_tests
 from torch import nn
 
+from mmmedmask.engine.checkpoint.matching import match_state_dicts
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
-    match_state_dicts,
     read_checkpoint,
     select_prefix,
 )

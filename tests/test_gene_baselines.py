@@ -13,7 +13,7 @@ from mmmedmask.datasets.slides.cohort import (
     read_cohort,
     write_folds,
 )
-from mmmedmask.evaluation.patient_predictions import read_patients
+from mmmedmask.evaluation.patient_tables import read_patients
 from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
 
 TOOL = Path(__file__).resolve().parents[1] / (

@@ -1,12 +1,13 @@
 """Exported backbones compute what the pre-trained ones do."""
 
-import importlib.util
-import subprocess
+import hashlib
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
+from commands import TOOLS, call, load, run
 from torch import nn
 
 from mmmedmask.engine.checkpoint.naming import (
@@ -14,20 +15,12 @@ from mmmedmask.engine.checkpoint.naming import (
     rename_backbone,
 )
 
-TOOLS = Path(__file__).resolve().parents[1] / 'tools' / 'model_converters'
+FOLDER = 'model_converters'
+export_backbone = load(f'{FOLDER}/export_backbone.py').export_backbone
+publish_model = load(f'{FOLDER}/publish_model.py').publish_model
 
 
-def _tool(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-export_backbone = _tool('export_backbone').export_backbone
-publish_model = _tool('publish_model').publish_model
-
-
+@lru_cache
 def _mmpretrain_backbone(kind, **kwargs):
     """A backbone with every value drawn, statistics of BatchNorm too."""
     from mmpretrain.registry import MODELS
@@ -266,37 +259,28 @@ def test_what_cannot_be_renamed_says_so():
         rename_backbone(deep, 'keras')
 
 
+@pytest.mark.slow
 def test_command_lines(tmp_path):
+    """One in a process of its own, as users run it."""
     backbone = _mmpretrain_backbone('ResNet', depth=18)
     source = _pretraining_checkpoint(tmp_path / 'epoch_800.pth', backbone)
     target = tmp_path / 'new' / 'resnet18.pth'
-
-    def run(*arguments):
-        return subprocess.run([sys.executable, *map(str, arguments)],
-                              capture_output=True,
-                              text=True,
-                              cwd=tmp_path)
-
-    export = TOOLS / 'export_backbone.py'
-    first = run(export, source, target, '--naming', 'torchvision')
-    assert first.returncode == 0, first.stderr
-    assert '120 tensors' in first.stdout
+    export = f'{FOLDER}/export_backbone.py'
+    printed = run(sys.executable, TOOLS / export, source, target, '--naming',
+                  'torchvision')
+    assert '120 tensors' in printed
     assert 'conv1.weight' in torch.load(
         target, weights_only=True)['state_dict']
-    again = run(export, source, target)
-    assert again.returncode == 1
-    assert '--force overwrites it' in again.stderr
-    wrong = run(export, source, target, '--force', '--prefix', 'encoder.')
-    assert wrong.returncode == 1
-    assert 'Traceback' not in wrong.stderr
-
-    published = run(TOOLS / 'publish_model.py', source, tmp_path / 'cmim.pth')
-    assert published.returncode == 0, published.stderr
-    assert Path(published.stdout.strip()).is_file()
+    assert '--force overwrites it' in call(export, source, target, status=1)
+    printed = call(export, source, target, '--force', '--prefix', 'encoder.',
+                   status=1)
+    assert 'Traceback' not in printed
+    printed = call(f'{FOLDER}/publish_model.py', source,
+                   tmp_path / 'cmim.pth')
+    assert Path(printed.strip()).is_file()
 
 
 def test_published_model_is_stripped_and_named_by_its_content(tmp_path):
-    import hashlib
     backbone = _mmpretrain_backbone('ResNet', depth=18)
     source = _pretraining_checkpoint(tmp_path / 'epoch_800.pth', backbone)
     path = publish_model(source, tmp_path / 'out' / 'cmim_r18.v1.pth')

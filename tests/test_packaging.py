@@ -21,21 +21,25 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-REQUIREMENTS = ('runtime', 'mminstall', 'optional', 'experiments', 'tests')
-PYTHONS = ('3.10', '3.11', '3.12', '3.13')
+# Of what users install, all but runtime belongs to an extra.
+INSTALLED = ('runtime', 'mminstall', 'detection', 'segmentation', 'slides',
+             'genes', 'encoders', 'experiments', 'demo', 'logging', 'mim')
+PYTHONS = ('3.11', '3.12', '3.13')
 PACKED = ('mmmedmask', 'configs', 'tools', 'requirements', 'setup.py',
           'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
           'CITATION.cff', 'model-index.yml')
 
 
 def read_requirements(name):
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    file = f'{name}.txt' if name == 'constraints' else (
+        f'requirements/{name}.txt')
+    lines = (ROOT / file).read_text().splitlines()
     stripped = (line.partition('#')[0].strip() for line in lines)
     return [Requirement(line) for line in stripped if line]
 
 
-def read_pins(python):
-    """Name to version of what lock.txt pins for a Python on Linux."""
+def read_pins(python, name='lock'):
+    """Name to version of what a file pins for a Python on Linux."""
     environment = dict(
         python_version=python,
         python_full_version=f'{python}.0',
@@ -43,7 +47,7 @@ def read_pins(python):
         platform_system='Linux',
         platform_machine='x86_64')
     pins = {}
-    for requirement in read_requirements('lock'):
+    for requirement in read_requirements(name):
         if requirement.marker and not requirement.marker.evaluate(environment):
             continue
         name = canonicalize_name(requirement.name)
@@ -61,13 +65,26 @@ def test_lock_satisfies_all_requirements(python):
     assert pins['torchvision'] == '0.26.0'
     # They write the same files; of two versions the later one would win.
     assert pins['opencv-python'] == pins['opencv-python-headless']
-    for name in (*REQUIREMENTS, 'build'):
+    for name in (*INSTALLED, 'tests', 'build'):
         for requirement in read_requirements(name):
             if requirement.marker and not requirement.marker.evaluate(
                     dict(python_version=python)):
                 continue
             version = pins[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), requirement
+    # For pip: the lock, without what only the tests need.
+    constraints = read_pins(python, 'constraints')
+    assert constraints.items() <= pins.items()
+    assert {'pytest', 'ruff', 'lifelines'} <= set(pins) - set(constraints)
+    needed = {canonicalize_name(requirement.name)
+              for name in INSTALLED for requirement in read_requirements(name)}
+    assert needed <= set(constraints) | {'setuptools'}
+
+
+def test_lock_pins_one_version_for_all_pythons():
+    for name in ('lock', 'constraints'):
+        names = [canonicalize_name(r.name) for r in read_requirements(name)]
+        assert len(names) == len(set(names))
 
 
 def test_lock_holds_one_openmmlab_family():
@@ -104,13 +121,10 @@ def find_imports(folder):
     return names - local - sys.stdlib_module_names - {'mmmedmask'}
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 11),
-    reason='importlib.metadata knows only some top-level names')
 def test_all_imports_are_required_somewhere():
     required = {
         canonicalize_name(requirement.name)
-        for name in REQUIREMENTS for requirement in read_requirements(name)
+        for name in INSTALLED for requirement in read_requirements(name)
     }
     owners = metadata.packages_distributions()
     unknown = {
@@ -308,8 +322,28 @@ def test_wheel_content(source, wheel):
     hard = {r.name for r in required if r.marker is None}
     assert 'torch' in hard
     assert not [name for name in hard if name.startswith(('onedl', 'mm'))]
-    extras = re.findall(r'^Provides-Extra: (.+)$', message, re.MULTILINE)
-    assert {'all', 'mim', 'mminstall', 'optional', 'tests'} <= set(extras)
+    assert 'mmmedmask/py.typed' in names
+
+    def of_extra(extra):
+        return hard | {r.name for r in required
+                       if r.marker and r.marker.evaluate(dict(extra=extra))}
+
+    extras = set(re.findall(r'^Provides-Extra: (.+)$', message, re.MULTILINE))
+    assert extras == {
+        'all', 'demo', 'detection', 'encoders', 'experiments', 'genes',
+        'logging', 'mim', 'mminstall', 'openmmlab', 'segmentation', 'slides',
+        'survival'
+    }
+    assert of_extra('all') == set.union(*map(of_extra, extras))
+    assert of_extra('openmmlab') == of_extra('mminstall') < of_extra('mim')
+    for extra, name in (('detection', 'onedl-mmdetection'),
+                        ('segmentation', 'onedl-mmsegmentation'),
+                        ('slides', 'openslide-bin'), ('genes', 'pyarrow'),
+                        ('survival', 'h5py'), ('encoders', 'timm'),
+                        ('experiments', 'snakemake')):
+        assert name in of_extra(extra) - of_extra('openmmlab')
+    tests = {r.name for r in read_requirements('tests')}
+    assert of_extra('all') & tests <= {'pyyaml', 'setuptools'}
 
 
 @pytest.fixture(scope='module')
@@ -388,7 +422,7 @@ def test_make_says_which_python_it_takes(checkout, target):
     make_command(old, 'test "$1" = --version && echo Python 3.8.1\nexit 1')
     for python, shown in (('no-such-python', ''), (old, 'Python 3.8.1')):
         output = run_make(checkout, target, f'PYTHON={python}', status=2)
-        assert f'It takes Python 3.10 to 3.13, and {python} is not' in output
+        assert f'It takes Python 3.11 to 3.13, and {python} is not' in output
         assert shown in output
         assert f'make PYTHON=python3.12 {target}' in output
     assert not (checkout / '.venv').exists()

@@ -1,127 +1,183 @@
-"""browse_dataset.py and visualize_reconstruction.py, run as users do."""
+"""Commands that draw: panels, samples and attention of tiny models."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import TOOLS, call, run
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from mmmedmask.apis import load_config
 from mmmedmask.phantoms.glands import write_gland_dataset, write_image
+from mmmedmask.phantoms.lesions import write_lesion_dataset
+from mmmedmask.visualization.attention_pictures import HATCH_COLOR
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
-ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ROOT / 'tools' / 'visualizations'
-
-TINY = """
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+TINY_CMIM = """
 _base_ = {base!r}
 model = dict(
     data_preprocessor=dict(view_size=64, patch_size=16),
     backbone=dict(stem_channels=8, base_channels=8),
     neck=dict(embed_dims=16, num_heads=2, out_stride=16),
     head=dict(patch_size=16))
-train_dataloader = dict(dataset=dict(data_root={tiles!r}))
+train_dataloader = dict(dataset=dict(data_root={data!r}))
+"""
+TINY_MSMAE = """
+default_scope = 'mmpretrain'
+whole = [
+    dict(type='mmmedmask.LoadTile'),
+    dict(type='mmmedmask.ResizeImage', scale=64),
+    dict(type='mmmedmask.PackTile'),
+]
+model = dict(
+    type='mmmedmask.MSMAE',
+    data_preprocessor=dict(
+        type='ClsDataPreprocessor', mean=[120.0] * 3, std=[50.0] * 3),
+    backbone=dict(
+        type='mmmedmask.MSMAEViT', img_size=64, patch_size=8,
+        arch=dict(
+            embed_dims=16, num_layers=2, num_heads=2,
+            feedforward_channels=32)),
+    neck=dict(
+        type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
+        num_heads=2),
+    head=dict(type='mmmedmask.MSMAEHead', num_classes=3))
+train_dataloader = dict(
+    dataset=dict(
+        type='mmmedmask.LabelledImages', data_root={data!r},
+        pipeline=[dict(type='mmmedmask.LoadTile')]))
+custom_hooks = [dict(type='mmmedmask.AttentionMaskHook', pipeline=whole)]
 """
 
 
-def run(name, *arguments, status=0):
-    result = subprocess.run(
-        [sys.executable, str(TOOLS / name), *map(str, arguments)],
-        capture_output=True,
-        text=True)
-    output = result.stdout + result.stderr
-    assert result.returncode == status, output
-    return output
+def write_model(folder, config):
+    """Write a config, and a checkpoint with untrained weights."""
+    (folder / 'tiny.py').write_text(config)
+    init_default_scope('mmpretrain')
+    model = MODELS.build(load_config(folder / 'tiny.py').model)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'tiny.pth')
+    return folder
 
 
 @pytest.fixture(scope='module')
-def tiny(tmp_path_factory):
-    """A config, its tiles, and a checkpoint with untrained weights."""
-    from mmengine.registry import MODELS, init_default_scope
-
-    from mmmedmask.apis import load_config
-
-    folder = tmp_path_factory.mktemp('tiny')
+def cmim(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('cmim')
     random = np.random.default_rng(0)
     (folder / 'tiles').mkdir()
     for number in range(5):
         tile = random.integers(0, 256, (6, 8, 3), np.uint8)
         tile = tile.repeat(16, axis=0).repeat(16, axis=1)
         write_image(folder / 'tiles' / f'{number}.png', tile)
-    config = folder / 'tiny.py'
-    base = ROOT / 'configs/cmim/cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
-    config.write_text(
-        TINY.format(base=str(base), tiles=str(folder / 'tiles')))
-    loaded = load_config(config)
-    init_default_scope('mmpretrain')
-    model = MODELS.build(loaded.model)
-    torch.save(dict(state_dict=model.state_dict()), folder / 'tiny.pth')
-    return folder
+    base = CONFIGS / 'cmim/cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
+    return write_model(folder, TINY_CMIM.format(
+        base=str(base), data=str(folder / 'tiles')))
 
 
-def count(picture, color):
-    return int((np.asarray(picture) == color).all(axis=2).sum())
+@pytest.fixture(scope='module')
+def msmae(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('msmae')
+    root = write_lesion_dataset(folder / 'lesions', 5, 1)
+    return write_model(
+        folder, TINY_MSMAE.replace('{data!r}', repr(str(root))))
+
+
+def draw(kind, folder, out, *arguments, status=0):
+    return call(f'visualizations/visualize_{kind}.py', folder / 'tiny.py',
+                folder / 'tiny.pth', '--out', out, *arguments, status=status)
+
+
+def count(path, color):
+    picture = np.asarray(Image.open(path).convert('RGB'))
+    return int((picture == color).all(axis=2).sum())
 
 
 @pytest.mark.slow
-def test_reconstruction_panel(tiny, tmp_path):
+def test_reconstruction_panel(cmim, tmp_path):
+    """In a process of its own, as users run it."""
     out = tmp_path / 'new' / 'panel.png'
-    printed = run('visualize_reconstruction.py', tiny / 'tiny.py',
-                  tiny / 'tiny.pth', '--out', out, '--indices', 4, 0)
+    printed = run(
+        sys.executable, TOOLS / 'visualizations/visualize_reconstruction.py',
+        cmim / 'tiny.py', cmim / 'tiny.pth', '--out', out, '--indices', 4, 0)
     assert printed.strip().endswith(str(out))
-    panel = Image.open(out).convert('RGB')
     # 11 of 16 patches of 16 x 16 pixels in two tiles, enlarged by 2.
-    assert count(panel, MASK_COLOR) == 2 * 11 * 32 * 32
-    assert count(panel, OUTLINE_COLOR) > 100
+    assert count(out, MASK_COLOR) == 2 * 11 * 32 * 32
+    assert count(out, OUTLINE_COLOR) > 100
 
 
-@pytest.mark.slow
-def test_what_the_panel_tool_refuses(tiny, tmp_path):
-    arguments = ('visualize_reconstruction.py', tiny / 'tiny.py')
-    message = run(*arguments, tiny / 'absent.pth', '--out', tmp_path / 'a.png',
-                  status=1)
-    assert 'absent.pth' in message
-    assert 'Traceback' not in message
-    weights = torch.load(tiny / 'tiny.pth')['state_dict']
+def test_what_the_panel_tool_refuses(cmim, tmp_path):
+    tool = 'visualizations/visualize_reconstruction.py'
+    weights = torch.load(cmim / 'tiny.pth')['state_dict']
     weights.pop('neck.norm.weight')
     torch.save(weights, tmp_path / 'incomplete.pth')
-    message = run(*arguments, tmp_path / 'incomplete.pth', '--out',
-                  tmp_path / 'a.png', status=1)
-    assert 'neck.norm.weight' in message
-    assert 'Traceback' not in message
+    for name, message in (('absent.pth', 'absent.pth'),
+                          ('incomplete.pth', 'neck.norm.weight')):
+        printed = call(tool, cmim / 'tiny.py', tmp_path / name, '--out',
+                       tmp_path / 'a.png', status=1)
+        assert message in printed
+        assert 'Traceback' not in printed
 
 
-@pytest.mark.slow
-def test_browse_tiles(tiny, tmp_path):
-    printed = run('browse_dataset.py', tiny / 'tiny.py', '--out',
-                  tmp_path / 'browse', '--num-samples', 3)
+def test_browse_tiles(cmim, tmp_path):
+    printed = call('visualizations/browse_dataset.py', cmim / 'tiny.py',
+                   '--out', tmp_path / 'browse', '--num-samples', 3)
     files = sorted((tmp_path / 'browse').iterdir())
     assert [file.name for file in files] == [
         '000000.png', '000002.png', '000004.png'
     ]
     assert str(files[0]) in printed
     for file in files:
-        picture = Image.open(file).convert('RGB')
         # One masked view, enlarged by 3.
-        assert count(picture, MASK_COLOR) == 11 * 48 * 48
+        assert count(file, MASK_COLOR) == 11 * 48 * 48
 
 
-@pytest.mark.slow
 def test_browse_instances(tmp_path):
     write_gland_dataset(tmp_path / 'glands', 3, 1, 96)
     config = tmp_path / 'glands.py'
-    base = (ROOT / 'configs/cmim/benchmarks/'
-            'mask-rcnn_scratch-resnet18-fpn_8xb2-1x_glas.py')
+    base = CONFIGS / ('cmim/benchmarks/'
+                      'mask-rcnn_scratch-resnet18-fpn_8xb2-1x_glas.py')
     config.write_text(f'_base_ = {str(base)!r}\n'
                       'train_dataloader = dict(dataset=dict(data_root='
                       f'{str(tmp_path / "glands")!r}))\n')
-    run('browse_dataset.py', config, '--out', tmp_path / 'browse',
-        '--num-samples', 2)
-    files = sorted((tmp_path / 'browse').iterdir())
-    assert len(files) == 2
-    picture = np.asarray(Image.open(files[0]).convert('RGB'))
+    call('visualizations/browse_dataset.py', config, '--out',
+         tmp_path / 'browse', '--num-samples', 2)
+    first, _ = sorted((tmp_path / 'browse').iterdir())
+    picture = np.asarray(Image.open(first).convert('RGB'))
     left, right = np.array_split(picture, 2, axis=1)
     assert (left.mean(axis=(0, 1)) != right.mean(axis=(0, 1))).any()
     assert picture.std() > 20
+
+
+def test_attention_panel_of_a_checkpoint(msmae, tmp_path):
+    out = tmp_path / 'new' / 'panel.png'
+    printed = draw('attention', msmae, out, '--indices', 4, 0)
+    assert printed.strip().endswith(str(out))
+    # 28 of 64 patches of 8 x 8 pixels in two images, enlarged by 2.
+    assert count(out, MASK_COLOR) == 2 * 28 * 16 * 16
+    assert count(out, OUTLINE_COLOR) > 100
+    assert count(out, HATCH_COLOR) > 100
+
+
+def test_attention_panel_of_any_files(msmae, tmp_path):
+    out = tmp_path / 'panel.png'
+    draw('attention', msmae, out, '--random-masking', '--images',
+         *sorted((msmae / 'lesions' / 'images').glob('train_*'))[:3])
+    assert count(out, MASK_COLOR) == 3 * 48 * 16 * 16
+    assert count(out, OUTLINE_COLOR) == count(out, HATCH_COLOR) == 0
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--images', 'absent.png'], 'absent.png'),
+    (['--indices', '5'], '0 to 4'),
+    (['--num-samples', '0'], 'at least 1, got 0'),
+    (['--split', 'val'], 'no val_dataloader'),
+])
+def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
+    out = tmp_path / 'a.png'
+    printed = draw('attention', msmae, out, *arguments, status=1)
+    assert 'visualize_attention.py: ' in printed
+    assert message in printed
+    assert not out.exists()

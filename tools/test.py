@@ -4,14 +4,16 @@
 """
 
 import argparse
-import os
 from collections.abc import Sequence
+
+from mmmedmask.util.command_line import (
+    add_config_options,
+    add_launcher,
+    set_local_rank,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    # Not at the top: `mim` asks for the help text alone.
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -32,33 +34,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help="test-time augmentation, as the config's tta_model and "
         'tta_pipeline say')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, e.g. test_dataloader.batch_size=4 or '
+    add_config_options(
+        parser, 'override settings, e.g. test_dataloader.batch_size=4 or '
         'key="[a,b]"; lists and tuples in quotes and without blanks')
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes (see dist_test.sh, slurm_test.sh)')
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help='set by torch.distributed.launch')
+    add_launcher(parser)
     args = parser.parse_args(argv)
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    set_local_rank(args)
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask import apis
 
     try:

@@ -15,12 +15,14 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmmedmask.config_files import load_config
+from mmmedmask.engine.checkpoint.matching import (
+    compare_modules,
+    suggest_prefix,
+)
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
-    match_state_dicts,
     read_checkpoint,
     select_prefix,
-    suggest_prefix,
 )
 from mmmedmask.models.layers.tile_encoders import (
     BLOCK3_SUFFIX,
@@ -186,18 +188,14 @@ def _download(base: str, weights: object) -> dict[str, Tensor]:
 def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
               source: str) -> None:
     """Load every tensor of a network, whatever prefix it has."""
-    expected = network.state_dict()
-    prefix, _ = suggest_prefix(expected, tensors)
-    given = select_prefix(tensors, prefix)
-    report = match_state_dicts(
-        expected, given, compare_values=False,
-        # Files of the first releases of torchvision lack it.
-        allowed_missing=('*num_batches_tracked', ))
+    prefix, _ = suggest_prefix(network.state_dict(), tensors)
+    report = compare_modules([network], tensors, prefix)
     if len(report.matched) != report.expected:
         raise ValueError(
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
             f'{report.expected} tensors match:\n{report.describe()}')
-    network.load_state_dict(given, strict=False)
+    network.load_state_dict(
+        select_prefix(tensors, prefix), strict=False)
 
 
 def encode_tiles(encoder: TileEncoder,

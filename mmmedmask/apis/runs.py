@@ -39,6 +39,12 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
         config: The config, read from a file.
         work_dir: The folder. ``None`` keeps the config's own, or makes it
             ``work_dirs/<name of the config>``.
+
+    Example:
+        >>> config = Config()
+        >>> set_work_dir(config, 'runs/first')
+        >>> config.work_dir
+        'runs/first'
     """
     if work_dir is not None:
         config.work_dir = work_dir
@@ -58,6 +64,11 @@ def set_resume(config: Config, resume: str) -> None:
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
+
+    Example:
+        >>> set_resume(Config(dict(work_dir='runs/first')), 'epoch_1.pth')
+        Traceback (most recent call last):
+        FileNotFoundError: checkpoint 'epoch_1.pth' to resume from does ...
     """
     if resume == 'auto':
         latest = find_latest_checkpoint(config.work_dir)
@@ -89,8 +100,14 @@ def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
 
     Raises:
         ValueError: If the type is another one, float16 is asked for without
-            a GPU, or the config's optimizer wrapper is none that a wrapper
-            with autocast can replace.
+            a GPU, or the config's optimizer wrapper cannot be replaced by
+            one with autocast.
+
+    Example:
+        >>> config = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+        >>> set_mixed_precision(config, 'bfloat16')
+        >>> config.optim_wrapper.type
+        'mmmedmask.Bfloat16OptimWrapper'
     """
     if dtype not in (None, *AMP_DTYPES):
         raise ValueError(
@@ -120,7 +137,14 @@ def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
 
 
 def disable_validation(config: Config) -> None:
-    """Train without looking at the validation data."""
+    """Train without looking at the validation data.
+
+    Example:
+        >>> config = Config(dict(val_cfg=dict(interval=2)))
+        >>> disable_validation(config)
+        >>> config.val_cfg is None
+        True
+    """
     config.val_cfg = None
     config.val_dataloader = None
     config.val_evaluator = None
@@ -132,6 +156,12 @@ def enable_lr_scaling(config: Config) -> None:
     Raises:
         ValueError: If the config does not say for which batch its learning
             rate is meant.
+
+    Example:
+        >>> config = Config(dict(auto_scale_lr=dict(base_batch_size=256)))
+        >>> enable_lr_scaling(config)
+        >>> config.auto_scale_lr.enable
+        True
     """
     scaling = config.get('auto_scale_lr')
     if not scaling or 'base_batch_size' not in scaling:
@@ -152,6 +182,12 @@ def save_predictions(config: Config, path: str) -> None:
 
     Raises:
         ValueError: If the name ends otherwise.
+
+    Example:
+        >>> config = Config(dict(test_evaluator=dict(type='Accuracy')))
+        >>> save_predictions(config, 'out.pkl')
+        >>> [metric['type'] for metric in config.test_evaluator]
+        ['Accuracy', 'DumpResults']
     """
     if Path(path).suffix not in ('.pkl', '.pickle'):
         raise ValueError(
@@ -175,8 +211,14 @@ def draw_predictions(config: Config, folder: str) -> None:
         folder: Where the pictures go.
 
     Raises:
-        ValueError: If the host library has none either, or the config's own
-            hook is another one, whose options are not known.
+        ValueError: If the host library cannot draw either, or the config
+            has a hook of its own.
+
+    Example:
+        >>> config = Config(dict(default_scope='mmdet'))
+        >>> draw_predictions(config, 'pictures')
+        >>> config.visualizer.type
+        'DetLocalVisualizer'
     """
     scope = config.get('default_scope')
     if scope not in DRAWING:
@@ -210,6 +252,16 @@ def enable_test_time_augmentation(config: Config) -> None:
 
     Raises:
         ValueError: If the config lacks one of them.
+
+    Example:
+        >>> config = Config(dict(
+        ...     model=dict(type='ImageClassifier'),
+        ...     tta_model=dict(type='AverageClsScoreTTA'),
+        ...     tta_pipeline=[dict(type='TestTimeAug')],
+        ...     test_dataloader=dict(dataset=dict(pipeline=[]))))
+        >>> enable_test_time_augmentation(config)
+        >>> config.model.type, config.model.module.type
+        ('AverageClsScoreTTA', 'ImageClassifier')
     """
     missing = [
         key for key in ('tta_model', 'tta_pipeline') if not config.get(key)
@@ -238,9 +290,14 @@ def prepare_test(config: Config, checkpoint: str) -> None:
         checkpoint: The file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the config has nothing to test on, as most configs
-            for pre-training, or the checkpoint cannot be read safely.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If the config has no test data, like most configs for
+            pre-training, or the checkpoint cannot be read safely.
+
+    Example:
+        >>> prepare_test(Config(dict(test_cfg=dict())), 'epoch_1.pth')
+        Traceback (most recent call last):
+        ValueError: the config has nothing to test: it lacks ...
     """
     keys = ('test_cfg', 'test_dataloader', 'test_evaluator')
     missing = [key for key in keys if config.get(key) is None]
@@ -268,6 +325,11 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 
     Raises:
         ModuleNotFoundError: If the host library is not installed.
+
+    Example:
+        >>> build_runner(Config(dict(default_scope='mmnone')))
+        Traceback (most recent call last):
+        ModuleNotFoundError: the config belongs to 'mmnone' ...
     """
     scope = config.get('default_scope') or 'mmengine'
     if importlib.util.find_spec(scope) is None:
@@ -292,6 +354,10 @@ def check_iterations(runner: Runner) -> None:
 
     Raises:
         ValueError: If an epoch has no iteration.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> check_iterations(SimpleNamespace(train_loop=None))  # only tests
     """
     if runner.train_loop is None:
         return

@@ -13,7 +13,6 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
-import h5py
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -33,7 +32,10 @@ from mmmedmask.datasets.slides.tile_stream import (
 )
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.extras import late_module
 from mmmedmask.visualization.kept_tiles import draw_kept_tiles
+
+h5py = late_module('h5py', 'slides')
 
 DONE, PRESENT, EMPTY, FAILED = 'done', 'was there', 'empty', 'failed'
 

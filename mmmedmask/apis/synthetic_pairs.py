@@ -51,6 +51,10 @@ def pair_within_classes(cases: Mapping[str, str],
 
     Raises:
         ValueError: If a class has no samples, or fewer than cases.
+
+    Example:
+        >>> pair_within_classes({'case-1': 'acc'}, {'acc': ['TCGA-1']})
+        {'case-1': 'TCGA-1'}
     """
     paired = {}
     for number, label in enumerate(sorted(set(cases.values()))):

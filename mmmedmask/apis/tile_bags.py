@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from mmmedmask.apis.encoder_weights import encode_tiles
@@ -29,6 +28,9 @@ from mmmedmask.datasets.slides.feature_writer import (
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.extras import late_module
+
+pd = late_module('pandas', 'slides')
 
 
 @dataclass(frozen=True)

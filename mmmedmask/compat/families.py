@@ -20,6 +20,7 @@ FAMILIES = {
     'mmpretrain': ('onedl-mmpretrain', ('mmpretrain', )),
     'mmdet': ('onedl-mmdetection', ('mmdet', )),
     'mmseg': ('onedl-mmsegmentation', ('mmsegmentation', )),
+    'mim': ('onedl-mim', ('openmim', )),
 }
 
 #: Import names of what nothing works without.

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle_tools
 
 from mmmedmask.datasets.image_io import gray_channel
 from mmmedmask.util.atomic_files import write_json
 from mmmedmask.util.checks import check_choice, check_range
+from mmmedmask.util.extras import late_module
+
+rle_tools = late_module('pycocotools.mask', 'detection')
 
 MASK_KINDS = ('auto', 'instances', 'binary')
 

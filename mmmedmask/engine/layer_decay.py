@@ -34,14 +34,11 @@ class BackboneLayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
                    module: nn.Module,
                    prefix: str = '',
                    get_layer_depth: Callable | None = None) -> None:
-        """Append one group for each trainable parameter of a module.
+        """Append to ``params`` one group for each trainable parameter.
 
-        Args:
-            params: Groups so far, changed in place.
-            module: The model, or a part of it.
-            prefix: Dotted name of the part, with its final dot.
-            get_layer_depth: Gives depth and number of depths for a name;
-                None takes the backbone's.
+        ``prefix`` is the dotted name of the part, with its final dot, and
+        ``get_layer_depth`` gives depth and number of depths for a name; None
+        takes the backbone's.
         """
         if get_layer_depth is None:
             get_layer_depth = _backbone_depth(module)

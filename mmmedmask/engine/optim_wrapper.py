@@ -24,11 +24,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Open autocast around a forward pass.
-
-        Args:
-            model: The model that is about to run.
-        """
+        """Open autocast around a forward pass."""
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(
                 device, dtype=torch.bfloat16):

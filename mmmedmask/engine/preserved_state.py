@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch import nn
 
 
@@ -30,42 +31,53 @@ def preserve_random_state() -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, without compilation.
-
-    Afterwards every module has the mode it had: some may have been in
-    evaluation mode on purpose. Compiled modules run eagerly meanwhile, since
-    another mode would compile them once more.
-
-    Args:
-        model: The model.
-    """
-    training = {module: module.training for module in model.modules()}
-    compiled = {
-        module: module._compiled_call_impl
-        for module in training if module._compiled_call_impl is not None
-    }
-    model.eval()
-    for module in compiled:
-        module._compiled_call_impl = None
+def preserve_modes(model: nn.Module) -> Iterator[None]:
+    """Give every module its mode back, training or evaluation."""
+    modes = [(module, module.training) for module in model.modules()]
     try:
         yield
     finally:
-        for module, mode in training.items():
+        for module, mode in modes:
             module.training = mode
-        for module, implementation in compiled.items():
-            module._compiled_call_impl = implementation
 
 
 @contextmanager
-def at_iteration(runner, iteration: int) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode, without compilation.
+
+    Afterwards every module has the mode it had. Compiled modules run eagerly
+    meanwhile, since another mode would compile them once more.
+    """
+    compiled = {
+        module: module._compiled_call_impl
+        for module in model.modules() if module._compiled_call_impl is not None
+    }
+    with preserve_modes(model):
+        model.eval()
+        for module in compiled:
+            module._compiled_call_impl = None
+        try:
+            yield
+        finally:
+            for module, implementation in compiled.items():
+                module._compiled_call_impl = implementation
+
+
+@contextmanager
+def model_at_rest(runner: Runner) -> Iterator[nn.Module]:
+    """Give a runner's model, unwrapped, for inference under its autocast."""
+    model = unwrap(runner.model)
+    with preserve_random_state(), evaluating(model), \
+            torch.inference_mode(), runner.optim_wrapper.optim_context(model):
+        yield model
+
+
+@contextmanager
+def at_iteration(runner: Runner, iteration: int) -> Iterator[None]:
     """Let data preprocessors believe that an iteration is running.
 
-    They draw views and masks from the seed, the iteration and the sample.
-
-    Args:
-        runner: The runner.
-        iteration: The iteration, counted from 0.
+    They draw views and masks from the seed, the iteration (from 0) and the
+    sample.
     """
     hub = runner.message_hub
     hub.update_info('iter', iteration)
@@ -76,12 +88,5 @@ def at_iteration(runner, iteration: int) -> Iterator[None]:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Take a model out of its wrapper, such as DistributedDataParallel.
-
-    Args:
-        model: The runner's model.
-
-    Returns:
-        The model itself.
-    """
+    """Take a model out of its wrapper, such as DistributedDataParallel."""
     return model.module if is_model_wrapper(model) else model

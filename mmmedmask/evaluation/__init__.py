@@ -2,11 +2,10 @@
 
 from mmmedmask.evaluation.binary_segmentation import BinarySegMetric
 from mmmedmask.evaluation.disease_classification import DiseaseClassification
-from mmmedmask.evaluation.lesion_coverage_metric import LesionCoverage
 from mmmedmask.evaluation.slide_classification import SlideClassification
 from mmmedmask.evaluation.survival_concordance import SurvivalConcordance
 
 __all__ = [
-    'BinarySegMetric', 'DiseaseClassification', 'LesionCoverage',
-    'SlideClassification', 'SurvivalConcordance'
+    'BinarySegMetric', 'DiseaseClassification', 'SlideClassification',
+    'SurvivalConcordance'
 ]

@@ -5,19 +5,22 @@ counts them, per batch of eight. These scores are here too, beside those that
 do not depend on the batch.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 
-from mmmedmask.evaluation.files import output_folder, write_table
+from mmmedmask.evaluation.base_metric import (
+    SampleMetric,
+    log_warning,
+    require_keys,
+)
 from mmmedmask.evaluation.predictions import relative_path
 from mmmedmask.registry import METRICS
+from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.checks import check_integer
 
 SCORES = ('iou', 'dice', 'precision', 'recall')
 COLUMNS = ('path', 'class', 'pixels', 'lesion', 'predicted', 'shared', *SCORES)
@@ -25,7 +28,7 @@ OFFICIAL_SMOOTH = 1e-5
 
 
 @METRICS.register_module()
-class BinarySegMetric(BaseMetric):
+class BinarySegMetric(SampleMetric):
     """Dice, IoU, F1, precision and recall of a lesion against the rest.
 
     All are shares, not percent. Dice and F1 of pixels are the same number;
@@ -68,12 +71,9 @@ class BinarySegMetric(BaseMetric):
             measures at the size of the model's input, where all images count
             alike. None leaves them at their size.
         data_root: Paths below this folder are written relative to it.
-        out_dir: Folder of the csv. None takes the folder of the run's log,
-            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
-            file.
-        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
-            processes meet.
-        prefix: First part of the names of the scores.
+        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
+        collect_device: See there.
+        prefix: See there.
 
     Raises:
         ValueError: If ``official_batch`` or ``official_size`` is not
@@ -89,43 +89,22 @@ class BinarySegMetric(BaseMetric):
                  out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        if official_batch < 1:
-            raise ValueError('official_batch must be at least 1, got '
-                             f'{official_batch}')
         if official_size is not None and (len(official_size) != 2
                                           or min(official_size) < 1):
             raise ValueError('official_size must be (h, w) in pixels or '
                              f'None, got {official_size!r}')
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.official_batch = official_batch
+        super().__init__(out_dir, collect_device, prefix)
+        self.official_batch = check_integer('official_batch', official_batch)
         self.official_size = None if official_size is None else tuple(
             official_size)
         self.data_root = data_root
-        self.out_dir = out_dir
-        self._size: int | None = None
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Count the pixels of one batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Predictions with ``pred_sem_seg``, ``gt_sem_seg``
-                (each with ``data`` (1, H, W)), ``img_path`` and maybe
-                ``class_name``.
-
-        Raises:
-            ValueError: If a sample lacks something, the sizes differ, or a
-                value is neither 0 nor 1.
-        """
+        """Count the pixels of one batch; sizes and values are checked."""
         for sample in data_samples:
             path = sample.get('img_path')
-            missing = [
-                key for key in ('pred_sem_seg', 'gt_sem_seg', 'img_path')
-                if sample.get(key) is None
-            ]
-            if missing:
-                raise ValueError(f'the prediction on {path or "an image"} '
-                                 f'lacks {missing}, it has {sorted(sample)}')
+            require_keys(sample, ('pred_sem_seg', 'gt_sem_seg', 'img_path'),
+                         path or 'an image')
             predicted = _as_bool(sample['pred_sem_seg']['data'],
                                  f'the prediction on {path}')
             lesion = _as_bool(sample['gt_sem_seg']['data'],
@@ -148,49 +127,19 @@ class BinarySegMetric(BaseMetric):
                     counts=_count(predicted, lesion),
                     official=_count(*official)))
 
-    def evaluate(self, size: int) -> dict:
-        """Compute the scores from the predictions of all processes.
-
-        Args:
-            size: Number of images in the data set.
-
-        Returns:
-            The scores.
-        """
-        self._size = size
-        return super().evaluate(size)
-
     def compute_metrics(self, results: Sequence[Mapping]) -> dict[str, float]:
-        """Compute the scores and write the csv.
-
-        Args:
-            results: What :meth:`process` stored, of all processes, in the
-                order of the data set.
-
-        Returns:
-            The scores.
-
-        Raises:
-            ValueError: If predictions are missing.
-        """
-        if not results or self._size not in (None, len(results)):
-            raise ValueError(
-                f'{len(results)} predictions on {self._size or "no"} images: '
-                'did a process get fewer than others?')
+        """Compute the scores and write the csv."""
+        self.check_number(results)
         counts = np.array([result['counts'] for result in results])
         pixels = np.array([result['pixels'] for result in results])
         scores = image_scores(counts)
-        folder = output_folder(self.out_dir)
+        folder = self.output_folder()
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             self._write(folder / 'segmentation.csv', results, scores)
         values = summarize(counts, scores, pixels)
         if not values['num_lesion']:
-            print_log(
-                'No image of the test set has a lesion: scores over images '
-                'with one are left out.',
-                logger='current',
-                level=logging.WARNING)
+            log_warning('No image of the test set has a lesion: scores over '
+                        'images with one are left out.')
         official = np.array([result['official'] for result in results])
         iou, f1 = official_scores(official, self.official_batch)
         return {**values, 'official_iou': iou, 'official_f1': f1}
@@ -208,7 +157,7 @@ class BinarySegMetric(BaseMetric):
                 *(f'{scores[name][index]:.6f}' if lesion else ''
                   for name in SCORES)
             ])
-        write_table(file, COLUMNS, rows)
+        write_csv(file, COLUMNS, rows)
 
 
 def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -240,14 +189,9 @@ def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
               pixels: np.ndarray) -> dict[str, float]:
     """Average over images with a lesion, pool pixels, look at the others.
 
-    Args:
-        counts: See :func:`image_scores`, shape (N, 3).
-        scores: What :func:`image_scores` gives of them.
-        pixels: Number of pixels of each image, shape (N,).
-
-    Returns:
-        The scores described in :class:`BinarySegMetric`, without the
-        official ones.
+    ``counts`` and ``scores`` are those of :func:`image_scores`, ``pixels`` the
+    sizes of the images, (N,). Gives the scores of :class:`BinarySegMetric`,
+    without the official ones.
     """
     has_lesion = counts[:, 2] > 0
     values = {}
@@ -271,23 +215,19 @@ def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
 
 def official_scores(counts: np.ndarray,
                     batch_size: int = 8) -> tuple[float, float]:
-    """Score as MSMAE's released code does.
+    """Score as MSMAE's released code does: IoU and F1 of groups of images.
 
-    Args:
-        counts: See :func:`image_scores`, shape (N, 3), in order.
-        batch_size: Images per group; the last group may be smaller.
-
-    Returns:
-        IoU and F1.
+    ``counts`` are those of :func:`image_scores`, (N, 3), in order; the last
+    group of ``batch_size`` images may be smaller.
     """
     iou = f1 = 0.0
     for start in range(0, len(counts), batch_size):
         group = counts[start:start + batch_size]
-        shared, predicted, lesion = (int(one) for one in group.sum(axis=0))
-        one = (shared + OFFICIAL_SMOOTH) / (
+        shared, predicted, lesion = group.sum(axis=0).tolist()
+        overlap = (shared + OFFICIAL_SMOOTH) / (
             predicted + lesion - shared + OFFICIAL_SMOOTH)
-        iou += one * len(group)
-        f1 += 2 * one / (1 + one) * len(group)
+        iou += overlap * len(group)
+        f1 += 2 * overlap / (1 + overlap) * len(group)
     return iou / len(counts), f1 / len(counts)
 
 

@@ -1,15 +1,17 @@
 """What the metrics of classifiers share: scores, intervals, confusion."""
 
 import importlib.util
-import json
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
-from mmengine.logging import MessageHub, print_log
+from mmengine.logging import MessageHub
 from PIL import Image
 
+from mmmedmask.evaluation.base_metric import (
+    SampleMetric,
+    log_warning,
+    require_keys,
+)
 from mmmedmask.evaluation.classification_scores import (
     absent_classes,
     bootstrap_scores,
@@ -18,11 +20,12 @@ from mmmedmask.evaluation.classification_scores import (
     confusion_counts,
     percentile_interval,
 )
-from mmmedmask.evaluation.files import output_folder
+from mmmedmask.util.atomic_files import write_json
+from mmmedmask.util.checks import check_integer
 from mmmedmask.visualization.confusion import draw_confusion_matrix
 
 
-class ClassificationMetric(BaseMetric):
+class ClassificationMetric(SampleMetric):
     """Scores of a classifier, their 95 % intervals and its confusions.
 
     A child stores one dict per sample in ``results`` and turns all of them
@@ -38,12 +41,9 @@ classification_scores`.
         calibration_bins: Bins of the calibration error; 0 for none.
         noun: What a sample is, for messages.
         group_noun: What a group of samples is.
-        out_dir: Folder of the files. None takes the folder of the run's log,
-            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
-            file.
-        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
-            processes meet.
-        prefix: First part of the names of the scores.
+        out_dir: See :class:`SampleMetric`.
+        collect_device: See there.
+        prefix: See there.
 
     Raises:
         ValueError: If ``num_bootstrap`` is negative.
@@ -62,55 +62,25 @@ classification_scores`.
                  out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        if num_bootstrap < 0:
-            raise ValueError(
-                f'num_bootstrap must be at least 0, got {num_bootstrap}')
+        self.num_bootstrap = check_integer('num_bootstrap', num_bootstrap, 0)
         if importlib.util.find_spec('sklearn') is None:
             # Better now than after the first epoch.
             raise ModuleNotFoundError(
                 f'{type(self).__name__} needs scikit-learn: '
                 'pip install scikit-learn')
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.num_bootstrap = num_bootstrap
+        super().__init__(out_dir, collect_device, prefix)
         self.seed = seed
         self.kappa = kappa
         self.calibration_bins = calibration_bins
         self.noun = noun
         self.group_noun = group_noun
-        self.out_dir = out_dir
-        self._size: int | None = None
-
-    def evaluate(self, size: int) -> dict:
-        """Compute the scores from the predictions of all processes.
-
-        Args:
-            size: Number of samples in the data set.
-
-        Returns:
-            The scores.
-        """
-        self._size = size
-        return super().evaluate(size)
 
     def check_results(self, results: Sequence[Mapping]) -> list[str]:
         """Refuse results that do not fit each other or the data set.
 
-        Args:
-            results: One dict per sample with ``scores`` (C,).
-
-        Returns:
-            The names of the C classes.
-
-        Raises:
-            ValueError: If there are none or not as many as samples, or the
-                numbers of classes differ.
+        Returns the names of the C classes; ``results`` have ``scores`` (C,).
         """
-        if self._size is not None and len(results) != self._size:
-            raise ValueError(
-                f'{len(results)} predictions on {self._size} samples: did a '
-                'process get fewer than others?')
-        if not results:
-            raise ValueError('there are no predictions to evaluate')
+        self.check_number(results)
         lengths = {len(result['scores']) for result in results}
         if len(lengths) > 1:
             raise ValueError('predictions differ in their number of classes: '
@@ -196,10 +166,9 @@ classification_scores`.
                scores: np.ndarray, classes: Sequence[str],
                groups: Sequence[str] | None, absent: Sequence[str]) -> None:
         """Write the confusion matrix with all scores; draw the last."""
-        folder = output_folder(self.out_dir)
+        folder = self.output_folder()
         if folder is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
         counts = confusion_counts(labels, scores)
         content = {
             'classes': list(classes),
@@ -216,8 +185,7 @@ classification_scores`.
                 seed=self.seed),
             'scores': dict(values)
         }
-        (folder / 'confusion_matrix.json').write_text(
-            json.dumps(content, indent=1), encoding='utf-8')
+        write_json(folder / 'confusion_matrix.json', content)
         if not is_last_evaluation():
             return
         picture = draw_confusion_matrix(
@@ -228,31 +196,18 @@ classification_scores`.
 
 
 def is_last_evaluation() -> bool:
-    """Whether the present run trains no further after this evaluation.
-
-    Returns:
-        True after the last iteration of a training, and in a test.
-    """
+    """Tell whether the present run, if it trains, trains no further."""
     info = MessageHub.get_current_instance().runtime_info
     return info.get('iter', 0) + 1 >= info.get('max_iters', 0)
 
 
 def check_sample(sample: Mapping, keys: Sequence[str], name: str) -> None:
-    """Refuse a prediction that lacks something or is not finite.
+    """Refuse a prediction that lacks something, or is not finite.
 
-    Args:
-        sample: A prediction with ``pred_score`` (C,) and ``gt_label`` (1,).
-        keys: What it needs.
-        name: What it is a prediction on, for messages.
-
-    Raises:
-        ValueError: If a key is missing, there is not one label, or a score
-            is not finite.
+    It needs ``pred_score`` (C,), one ``gt_label`` and ``keys``; ``name`` is
+    what it is a prediction on.
     """
-    missing = [key for key in keys if sample.get(key) is None]
-    if missing:
-        raise ValueError(f'the prediction on {name} lacks {missing}, it has '
-                         f'{sorted(sample)}')
+    require_keys(sample, keys, name)
     if sample['gt_label'].numel() != 1:
         raise ValueError(f'{name} has the labels '
                          f'{sample["gt_label"].tolist()}, one needed')
@@ -260,8 +215,3 @@ def check_sample(sample: Mapping, keys: Sequence[str], name: str) -> None:
     if not scores.isfinite().all():
         raise ValueError(
             f'the scores of {name} are not finite: {scores.tolist()}')
-
-
-def log_warning(message: str) -> None:
-    """Warn in the log of the run."""
-    print_log(message, logger='current', level=logging.WARNING)

@@ -5,27 +5,25 @@ resamples, thousands of them, are computed together with matrices; on each
 resample they equal scikit-learn's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mmmedmask.util.checks import check_choice, check_integer
+
 SCORE_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1')
 GRADED_NAMES = (*SCORE_NAMES, 'kappa')
-KAPPAS = ('nominal', 'quadratic')
+KAPPAS = (None, 'nominal', 'quadratic')
 # Resamples are computed in chunks of about so many numbers.
 CHUNK = 4_000_000
 
 
 def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
-    """Refuse what no score can be computed of.
-
-    Args:
-        labels: True classes, integers of shape (N,).
-        scores: One score per class, shape (N, C).
+    """Refuse labels (N,) and scores (N, C) that no score can be computed of.
 
     Raises:
-        ValueError: If there is no sample, the shapes do not fit, a label is
-            no class, or a score is not finite.
+        ValueError: If there is no sample, the shapes do not fit, a label is no
+            class, or a score is not finite.
     """
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(
@@ -52,14 +50,9 @@ def absent_classes(labels: np.ndarray, num_classes: int) -> list[int]:
 
 
 def check_probabilities(scores: np.ndarray) -> None:
-    """Refuse scores that are no probabilities.
+    """Refuse rows of scores (N, C) that are negative or do not sum to 1.
 
-    Args:
-        scores: Shape (N, C).
-
-    Raises:
-        ValueError: If a row has a value below 0 or does not sum to 1, give
-            or take what half precision rounds away.
+    Half precision may round a hundredth away.
     """
     wrong = (scores < 0).any(axis=1) | (abs(scores.sum(axis=1) - 1) > 0.01)
     if wrong.any():
@@ -98,8 +91,7 @@ def _calibration_gaps(labels: np.ndarray, scores: np.ndarray,
                       num_bins: int) -> np.ndarray:
     """Right or not minus confidence, in the column of the bin, (N, bins)."""
     check_probabilities(scores)
-    if num_bins < 1:
-        raise ValueError(f'num_bins must be at least 1, got {num_bins}')
+    check_integer('num_bins', num_bins)
     confidence = scores.max(axis=1)
     edges = np.arange(num_bins + 1) / num_bins
     bins = (edges.searchsorted(confidence) - 1).clip(0, num_bins - 1)
@@ -142,7 +134,7 @@ def classification_scores(labels: np.ndarray,
     from sklearn import metrics
 
     check_predictions(labels, scores)
-    check_kappa(kappa)
+    check_choice('kappa', kappa, KAPPAS)
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
     means = dict(labels=present, average='macro', zero_division=0)
@@ -166,30 +158,8 @@ def classification_scores(labels: np.ndarray,
     return {name: float(value) for name, value in values.items()}
 
 
-def check_kappa(kappa: str | None) -> None:
-    """Refuse a kind of kappa that is not known.
-
-    Args:
-        kappa: The kind.
-
-    Raises:
-        ValueError: If it is neither None nor one of :data:`KAPPAS`.
-    """
-    if kappa is not None and kappa not in KAPPAS:
-        raise ValueError(
-            f'kappa must be one of {KAPPAS} or None, got {kappa!r}')
-
-
 def confusion_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Count predictions.
-
-    Args:
-        labels: True classes, integers of shape (N,).
-        scores: One score per class, shape (N, C).
-
-    Returns:
-        int64 of shape (C, C); rows are true classes, columns predicted ones.
-    """
+    """Count predictions: int64 (C, C), rows are true classes."""
     num_classes = scores.shape[1]
     cells = labels * num_classes + scores.argmax(axis=1)
     counts = np.bincount(cells, minlength=num_classes**2)
@@ -200,20 +170,42 @@ def bootstrap_counts(generator: np.random.Generator, num_draws: int,
                      units: np.ndarray) -> np.ndarray:
     """Draw units with replacement, as many as there are.
 
-    Args:
-        generator: Where the randomness comes from.
-        num_draws: Number of resamples, D.
-        units: Unit of each sample, integers 0 to U - 1, shape (N,). All
-            samples of a unit (images of one patient) come and go together.
-
-    Returns:
-        How often each sample is in each resample, shape (D, N), float64.
+    ``units`` is the unit of each sample, (N,), from 0; all samples of a unit
+    (images of one patient) come and go together. Returns how often each sample
+    is in each resample, (D, N), float64.
     """
     num_units = int(units.max()) + 1
     drawn = generator.integers(0, num_units, (num_draws, num_units))
     drawn += np.arange(num_draws)[:, None] * num_units
     counts = np.bincount(drawn.ravel(), minlength=num_draws * num_units)
     return counts.reshape(num_draws, num_units)[:, units].astype(np.float64)
+
+
+def draw_resamples(
+        number: int,
+        num_draws: int,
+        seed: int = 0,
+        groups: Sequence[str] | None = None) -> Iterator[np.ndarray]:
+    """Draw bootstrap resamples, in chunks that fit into memory.
+
+    Args:
+        number: Samples, N.
+        num_draws: Number of resamples, D.
+        seed: Seed of the draws.
+        groups: The group (patient, lesion) of each sample, length N. Groups
+            are drawn instead of samples, since images of one patient are
+            not independent.
+
+    Yields:
+        How often each sample is in each resample, (D, N) in all.
+    """
+    units = np.arange(number)
+    if groups is not None:
+        units = np.unique(np.asarray(groups), return_inverse=True)[1]
+    generator = np.random.default_rng(seed)
+    size = max(1, CHUNK // number)
+    for start in range(0, num_draws, size):
+        yield bootstrap_counts(generator, min(size, num_draws - start), units)
 
 
 def resampled_scores(labels: np.ndarray,
@@ -255,9 +247,9 @@ def resampled_scores(labels: np.ndarray,
             distance = (grades[:, None] - grades)**2
             if kappa == 'nominal':
                 distance = distance > 0
-            found = (matrices * distance).sum(axis=(1, 2))
+            observed = (matrices * distance).sum(axis=(1, 2))
             chance = np.einsum('di,ij,dj->d', true, distance, predicted)
-            values['kappa'] = 1 - found * total / chance
+            values['kappa'] = 1 - observed * total / chance
     if calibration_bins:
         gaps = counts @ _calibration_gaps(labels, scores, calibration_bins)
         values['ece'] = abs(gaps).sum(axis=1) / total
@@ -273,8 +265,8 @@ def _mean_auc(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray,
               present: np.ndarray) -> np.ndarray:
     """Mean area under the ROC curves, shape (D,).
 
-    Each pair of a positive and a negative sample counts 1 if the positive
-    one has the higher score, and 1/2 if the scores are equal.
+    Pairs of a positive and a negative sample are won by the higher score;
+    equal ones count half.
     """
     areas = np.zeros(present.shape)
     for index in range(scores.shape[1]):
@@ -309,27 +301,17 @@ def bootstrap_scores(labels: np.ndarray,
         scores: One score per class, shape (N, C).
         num_draws: Number of resamples, D.
         seed: Seed of the draws.
-        groups: The group (patient, lesion) of each sample, length N. Groups
-            are drawn instead of samples, since images of one patient are
-            not independent.
+        groups: See :func:`draw_resamples`.
         kappa: See :func:`classification_scores`.
         calibration_bins: See :func:`classification_scores`.
 
     Returns:
         See :func:`resampled_scores`.
     """
-    units = np.arange(len(labels))
-    if groups is not None:
-        units = np.unique(np.asarray(groups), return_inverse=True)[1]
-    generator = np.random.default_rng(seed)
-    size = max(1, CHUNK // len(labels))
-    parts = []
-    for start in range(0, num_draws, size):
-        counts = bootstrap_counts(generator, min(size, num_draws - start),
-                                  units)
-        parts.append(
-            resampled_scores(labels, scores, counts, kappa,
-                             calibration_bins))
+    parts = [
+        resampled_scores(labels, scores, counts, kappa, calibration_bins)
+        for counts in draw_resamples(len(labels), num_draws, seed, groups)
+    ]
     return {
         name: np.concatenate([part[name] for part in parts])
         for name in parts[0]

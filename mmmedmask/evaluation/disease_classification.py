@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmmedmask.evaluation.base_metric import log_warning
 from mmmedmask.evaluation.classification_metric import (
     ClassificationMetric,
     check_sample,
-    log_warning,
 )
-from mmmedmask.evaluation.files import output_folder
 from mmmedmask.evaluation.predictions import (
     Predictions,
     relative_path,
@@ -55,12 +54,9 @@ class DiseaseClassification(ClassificationMetric):
         num_bootstrap: Number of resamples; 0 for no intervals.
         seed: Seed of the resamples.
         data_root: Paths below this folder are written relative to it.
-        out_dir: Folder of the files. None takes the folder of the run's log,
-            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
-            file.
-        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
-            processes meet.
-        prefix: First part of the names of the scores.
+        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
+        collect_device: See there.
+        prefix: See there.
 
     Raises:
         ValueError: If ``num_bootstrap`` is negative.
@@ -87,17 +83,7 @@ class DiseaseClassification(ClassificationMetric):
         self.data_root = data_root
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Take over the predictions of one batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Predictions with ``pred_score`` (C,), ``gt_label``
-                (1,), ``img_path`` and maybe ``group``.
-
-        Raises:
-            ValueError: If a sample lacks something, has several labels, or a
-                score is not finite.
-        """
+        """Take over the predictions of one batch, which are checked."""
         for sample in data_samples:
             path = sample.get('img_path')
             check_sample(sample, ('pred_score', 'gt_label', 'img_path'),
@@ -112,17 +98,7 @@ class DiseaseClassification(ClassificationMetric):
                     group='' if group is None else str(group)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the scores and write the files.
-
-        Args:
-            results: What :meth:`process` stored, of all processes.
-
-        Returns:
-            The scores and their bounds.
-
-        Raises:
-            ValueError: If predictions are missing or do not fit each other.
-        """
+        """Compute the scores and their bounds, and write the files."""
         predictions = self._gather(results, self.check_results(results))
         repeated = len(predictions.paths) - len(set(predictions.paths))
         if repeated:
@@ -130,7 +106,7 @@ class DiseaseClassification(ClassificationMetric):
                         'another one already; all count.')
         values = self.measure(predictions.labels, predictions.scores,
                               predictions.classes, predictions.groups)
-        folder = output_folder(self.out_dir)
+        folder = self.output_folder()
         if folder is not None:
             write_predictions(folder / 'predictions.csv', predictions)
         return values

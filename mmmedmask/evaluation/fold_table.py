@@ -11,8 +11,10 @@ from mmmedmask.evaluation.classification_scores import (
     classification_scores,
     percentile_interval,
 )
-from mmmedmask.evaluation.patient_predictions import PatientPredictions
-from mmmedmask.evaluation.patient_risks import PatientRisks
+from mmmedmask.evaluation.patient_tables import (
+    PatientPredictions,
+    PatientRisks,
+)
 from mmmedmask.evaluation.survival_scores import (
     bootstrap_concordance,
     concordance,

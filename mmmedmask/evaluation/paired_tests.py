@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PatientPredictions,
     check_unique,
 )
@@ -105,12 +105,12 @@ def delong(positive: np.ndarray, first: np.ndarray,
             fewer than two patients of the class or of the others.
     """
     positive = np.asarray(positive, bool)
-    scores = [np.asarray(one, np.float64) for one in (first, second)]
-    if positive.ndim != 1 or any(one.shape != positive.shape
-                                 for one in scores):
+    scores = [np.asarray(given, np.float64) for given in (first, second)]
+    if positive.ndim != 1 or any(given.shape != positive.shape
+                                 for given in scores):
         raise ValueError(
             'all three must have one shape (N,), got '
-            f'{[one.shape for one in (positive, *scores)]}')
+            f'{[given.shape for given in (positive, *scores)]}')
     if not np.isfinite(scores).all():
         raise ValueError('scores must be finite')
     counts = int(positive.sum()), int((~positive).sum())
@@ -119,7 +119,7 @@ def delong(positive: np.ndarray, first: np.ndarray,
             'at least two patients of the class and two others are needed, '
             f'got {counts[0]} and {counts[1]}')
     of_positive, of_negative = (np.stack(parts) for parts in zip(
-        *(_placements(positive, one) for one in scores), strict=True))
+        *(_placements(positive, given) for given in scores), strict=True))
     areas = of_positive.mean(axis=1)
     difference = float(areas[0] - areas[1])
     # The variance of the difference is that of the patients' differences.

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.evaluation.files import read_table, write_table
+from mmmedmask.evaluation.tables import (
+    probability_cells,
+    probability_columns,
+    read_class_table,
+    read_table,
+)
+from mmmedmask.util.atomic_files import write_csv
 
 COLUMNS = ('path', 'label', 'group', 'predicted')
-PROBABILITY = 'probability '
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
     classes = list(predictions.classes)
     predicted = predictions.scores.argmax(axis=1)
     groups = predictions.groups or [''] * len(predictions.paths)
-    write_table(file, [*COLUMNS, *probability_columns(classes)], [[
+    write_csv(file, [*COLUMNS, *probability_columns(classes)], [[
         path, classes[label], group, classes[guess], *probability_cells(scores)
     ] for path, label, group, guess, scores in zip(
         predictions.paths,
@@ -83,62 +88,6 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
         predicted,
         predictions.scores,
         strict=True)])
-
-
-def probability_columns(classes: Sequence[str]) -> list[str]:
-    """Name the columns that hold the probability of each class."""
-    return [f'{PROBABILITY}{name}' for name in classes]
-
-
-def probability_cells(scores: np.ndarray) -> list[str]:
-    """Write probabilities with the digits that tell any two float32 apart.
-
-    Args:
-        scores: Shape (C,).
-
-    Returns:
-        C texts of up to nine digits.
-    """
-    return [f'{score:.9g}' for score in scores]
-
-
-def read_class_table(
-    file: str | Path, columns: Sequence[str], what: str
-) -> tuple[list[dict[str, str]], list[str], np.ndarray, np.ndarray]:
-    """Read a csv with a label and a probability of each class per row.
-
-    Args:
-        file: The csv.
-        columns: Columns that it needs, ``label`` among them, besides those
-            of the probabilities.
-        what: What such a file is, for messages.
-
-    Returns:
-        The rows, the names of the C classes, the labels (N,) as their
-        numbers, and the probabilities (N, C).
-
-    Raises:
-        ValueError: If the file is no such csv, or names a class that has no
-            column.
-    """
-    found, rows = read_table(file, columns, what)
-    classes = [
-        name.removeprefix(PROBABILITY) for name in found
-        if name.startswith(PROBABILITY)
-    ]
-    if not classes:
-        raise ValueError(f'{file} is no {what}: it has no '
-                         f'{PROBABILITY.strip()!r} column per class, only '
-                         f'{found}')
-    unknown = {row['label'] for row in rows} - set(classes)
-    if unknown:
-        raise ValueError(f'{file} has labels without a column: '
-                         f'{sorted(unknown)}, the classes are {classes}')
-    labels = np.array([classes.index(row['label']) for row in rows])
-    scores = np.array([[float(row[name])
-                        for name in probability_columns(classes)]
-                       for row in rows])
-    return rows, classes, labels, scores
 
 
 def read_predictions(file: str | Path) -> Predictions:
@@ -189,29 +138,28 @@ def select_listed(predictions: Predictions,
     by_name: dict[str, list[int]] = {}
     for index, path in enumerate(predictions.paths):
         by_name.setdefault(_parts(path)[-1], []).append(index)
-    indices, seen, missing = [], set(), []
+    indices, missing = [], []
     for row in rows:
         path, parts = row['path'], _parts(row['path'])
-        found = [
+        alike = [
             index for index in by_name.get(parts[-1], [])
             if _parts(predictions.paths[index])[-len(parts):] == parts
         ]
-        if not found:
+        if not alike:
             missing.append(path)
             continue
-        if len(found) > 1:
+        if len(alike) > 1:
             raise ValueError(
                 f'{path} of {split_file} may mean several predictions: '
-                f'{[predictions.paths[index] for index in found]}')
-        if found[0] in seen:
+                f'{[predictions.paths[index] for index in alike]}')
+        if alike[0] in indices:
             raise ValueError(f'{split_file} lists {path} twice')
-        label = predictions.classes[predictions.labels[found[0]]]
+        label = predictions.classes[predictions.labels[alike[0]]]
         if label != row['label']:
             raise ValueError(
                 f'{path} is {row["label"]!r} in {split_file}, but {label!r} '
                 'in the predictions')
-        seen.add(found[0])
-        indices.append(found[0])
+        indices += alike
     if missing:
         raise ValueError(
             f'{len(missing)} of {len(rows)} images of {split_file} have no '

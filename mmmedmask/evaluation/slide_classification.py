@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmmedmask.evaluation.base_metric import log_warning
 from mmmedmask.evaluation.classification_metric import (
     ClassificationMetric,
     check_sample,
-    log_warning,
 )
 from mmmedmask.evaluation.classification_scores import check_probabilities
-from mmmedmask.evaluation.files import output_folder
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PATIENTS_FILE,
     average_by_patient,
     write_patients,
 )
 from mmmedmask.registry import METRICS
+from mmmedmask.util.checks import check_choice, check_integer
 
 LEVELS = ('patient', 'sample')
 
@@ -46,7 +46,7 @@ class SlideClassification(ClassificationMetric):
 
     At every evaluation these files replace those of the last one:
     ``patients.csv``, always one line per patient (see
-    :func:`~mmmedmask.evaluation.patient_predictions.write_patients`),
+    :func:`~mmmedmask.evaluation.patient_tables.write_patients`),
     ``confusion_matrix.json`` (with all scores) and, at the last evaluation of
     a training and in tests, ``confusion_matrix.png``.
 
@@ -58,12 +58,9 @@ class SlideClassification(ClassificationMetric):
         calibration_bins: Number of bins of ``ece``.
         num_bootstrap: Number of resamples; 0 for no intervals.
         seed: Seed of the resamples.
-        out_dir: Folder of the files. None takes the folder of the run's log,
-            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
-            file.
-        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
-            processes meet.
-        prefix: First part of the names of the scores.
+        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
+        collect_device: See there.
+        prefix: See there.
 
     Raises:
         ValueError: If ``level`` is none of these, ``calibration_bins`` is
@@ -82,35 +79,21 @@ class SlideClassification(ClassificationMetric):
                  out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        if level not in LEVELS:
-            raise ValueError(f'level must be one of {LEVELS}, got {level!r}')
-        if calibration_bins < 1:
-            raise ValueError('calibration_bins must be at least 1, got '
-                             f'{calibration_bins}')
+        self.level = check_choice('level', level, LEVELS)
         super().__init__(
             num_bootstrap,
             seed,
             kappa='nominal',
-            calibration_bins=calibration_bins,
+            calibration_bins=check_integer(
+                'calibration_bins', calibration_bins),
             noun=level,
             group_noun='patient' if level == 'sample' else 'group',
             out_dir=out_dir,
             collect_device=collect_device,
             prefix=prefix)
-        self.level = level
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Take over the predictions of one batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Predictions with ``pred_score`` (C,), ``gt_label``
-                (1,), ``case_id``, ``slide_ids`` and maybe ``modalities``.
-
-        Raises:
-            ValueError: If a sample lacks something, has several labels, or
-                its scores are not finite or no probabilities.
-        """
+        """Take over the predictions of one batch, which are checked."""
         for sample in data_samples:
             case = sample.get('case_id')
             name = 'a sample' if case is None else f'case {case}'
@@ -131,17 +114,7 @@ class SlideClassification(ClassificationMetric):
                     slides=tuple(map(str, sample['slide_ids']))))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the scores and write the files.
-
-        Args:
-            results: What :meth:`process` stored, of all processes.
-
-        Returns:
-            The scores and their bounds.
-
-        Raises:
-            ValueError: If predictions are missing or do not fit each other.
-        """
+        """Compute the scores and their bounds, and write the files."""
         classes = self.check_results(results)
         warn_repeated(results)
         patients = average_by_patient(results, classes)
@@ -153,18 +126,14 @@ class SlideClassification(ClassificationMetric):
                 np.stack([result['scores'] for result in results
                           ]).astype(np.float64), classes,
                 [result['case_id'] for result in results])
-        folder = output_folder(self.out_dir)
+        folder = self.output_folder()
         if folder is not None:
             write_patients(folder / PATIENTS_FILE, patients)
         return values
 
 
 def warn_repeated(results: Sequence[Mapping]) -> None:
-    """Warn of slides that a patient has several predictions on.
-
-    Args:
-        results: One dict per sample with ``case_id`` and ``slides``.
-    """
+    """Warn of slides that a patient has several predictions on."""
     names = [(result['case_id'], result['slides']) for result in results]
     repeated = len(names) - len(set(names))
     if repeated:

@@ -1,15 +1,16 @@
 """How well predicted risks order patients by their survival."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 
-from mmmedmask.evaluation.classification_metric import log_warning
+from mmmedmask.evaluation.base_metric import (
+    SampleMetric,
+    log_warning,
+    require_keys,
+)
 from mmmedmask.evaluation.classification_scores import percentile_interval
-from mmmedmask.evaluation.files import output_folder
-from mmmedmask.evaluation.patient_risks import (
+from mmmedmask.evaluation.patient_tables import (
     RISKS_FILE,
     average_risks,
     write_risks,
@@ -20,11 +21,12 @@ from mmmedmask.evaluation.survival_scores import (
     concordance,
 )
 from mmmedmask.registry import METRICS
+from mmmedmask.util.checks import check_integer
 
 
 @METRICS.register_module()
-class SurvivalConcordance(BaseMetric):
-    """Harrell's C index, by lifelines, with a 95 % interval by patient.
+class SurvivalConcordance(SampleMetric):
+    """Harrell's C index with a 95 % interval by patient.
 
     ``c_index`` is the share of pairs, of whom it is known who died first, in
     which this patient had the higher risk; 0.5 is chance. Its bounds
@@ -35,7 +37,7 @@ class SurvivalConcordance(BaseMetric):
     left out, with a warning.
 
     At every evaluation ``survival.csv`` replaces that of the last one, see
-    :func:`~mmmedmask.evaluation.patient_risks.write_risks`.
+    :func:`~mmmedmask.evaluation.patient_tables.write_risks`.
 
     Samples need ``pred_risk`` (more is worse), ``survival_months``,
     ``censorship`` (1 = the death was not observed), ``case_id`` and
@@ -44,16 +46,12 @@ class SurvivalConcordance(BaseMetric):
     Args:
         num_bootstrap: Number of resamples; 0 for no interval.
         seed: Seed of the resamples.
-        out_dir: Folder of the csv. None takes the folder of the run's log,
-            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
-            file.
-        collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
-            processes meet.
-        prefix: First part of the names of the scores.
+        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
+        collect_device: See there.
+        prefix: See there.
 
     Raises:
         ValueError: If ``num_bootstrap`` is negative.
-        ModuleNotFoundError: If lifelines is not installed.
     """
 
     default_prefix = 'survival'
@@ -64,39 +62,18 @@ class SurvivalConcordance(BaseMetric):
                  out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        if num_bootstrap < 0:
-            raise ValueError(
-                f'num_bootstrap must be at least 0, got {num_bootstrap}')
-        if importlib.util.find_spec('lifelines') is None:
-            # Better now than after the first epoch.
-            raise ModuleNotFoundError('SurvivalConcordance needs lifelines: '
-                                      'pip install lifelines')
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.num_bootstrap = num_bootstrap
+        super().__init__(out_dir, collect_device, prefix)
+        self.num_bootstrap = check_integer('num_bootstrap', num_bootstrap, 0)
         self.seed = seed
-        self.out_dir = out_dir
-        self._size: int | None = None
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Take over the risks of one batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Predictions as described above.
-
-        Raises:
-            ValueError: If a sample lacks something, its risk is not one
-                finite number or ``censorship`` is neither 0 nor 1.
-        """
+        """Take over the risks of one batch, which are checked."""
         needed = ('pred_risk', 'survival_months', 'censorship', 'case_id',
                   'slide_ids')
         for sample in data_samples:
             case = sample.get('case_id')
             name = 'a sample' if case is None else f'case {case}'
-            missing = [key for key in needed if sample.get(key) is None]
-            if missing:
-                raise ValueError(f'the prediction on {name} lacks {missing}, '
-                                 f'it has {sorted(sample)}')
+            require_keys(sample, needed, name)
             risk, censored = sample['pred_risk'], sample['censorship']
             if risk.numel() != 1 or not risk.isfinite().all():
                 raise ValueError(f'the risk of {name} must be one finite '
@@ -113,39 +90,13 @@ class SurvivalConcordance(BaseMetric):
                     modalities=str(sample.get('modalities') or ''),
                     slides=tuple(map(str, sample['slide_ids']))))
 
-    def evaluate(self, size: int) -> dict:
-        """Compute the scores from the risks of all processes.
-
-        Args:
-            size: Number of samples in the data set.
-
-        Returns:
-            The scores.
-        """
-        self._size = size
-        return super().evaluate(size)
-
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the scores and write the csv.
-
-        Args:
-            results: What :meth:`process` stored, of all processes.
-
-        Returns:
-            The scores and their bounds.
-
-        Raises:
-            ValueError: If risks are missing or do not fit each other.
-        """
-        if not results or self._size not in (None, len(results)):
-            raise ValueError(
-                f'{len(results)} risks of {self._size or "no"} samples: did '
-                'a process get fewer than others?')
+        """Compute the index and its bounds, and write the csv."""
+        self.check_number(results)
         warn_repeated(results)
         table = average_risks(results)
-        folder = output_folder(self.out_dir)
+        folder = self.output_folder()
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             write_risks(folder / RISKS_FILE, table)
         values = {}
         value = concordance(table.risks, table.months, table.events)

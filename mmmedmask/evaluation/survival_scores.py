@@ -1,28 +1,15 @@
-"""Concordance of risks with survival, by lifelines, and of resamples."""
+"""Concordance of risks with survival, also of bootstrap resamples."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from mmmedmask.evaluation.classification_scores import (
-    CHUNK,
-    bootstrap_counts,
-)
+from mmmedmask.evaluation.classification_scores import draw_resamples
 
 
 def check_follow_up(risks: np.ndarray, months: np.ndarray,
                     events: np.ndarray) -> None:
-    """Refuse what no concordance can be computed of.
-
-    Args:
-        risks: Predicted risks, shape (N,).
-        months: Times to death or to the last contact, (N,).
-        events: Whether the death was observed, bool, (N,).
-
-    Raises:
-        ValueError: If there is no patient, the shapes differ, or a number is
-            not finite.
-    """
+    """Refuse risks, months and events (N,) that have no concordance."""
     if risks.ndim != 1 or not risks.shape == months.shape == events.shape:
         raise ValueError(
             'risks, months and events must have one shape (N,), got '
@@ -38,7 +25,7 @@ def check_follow_up(risks: np.ndarray, months: np.ndarray,
 
 def concordance(risks: np.ndarray, months: np.ndarray,
                 events: np.ndarray) -> float | None:
-    """Compute Harrell's C index, by lifelines.
+    """Compute Harrell's C index (Harrell et al., JAMA 1982).
 
     Of all pairs of patients of whom it is known who died first, the share in
     which this one had the higher risk; equal risks count half.
@@ -54,24 +41,17 @@ def concordance(risks: np.ndarray, months: np.ndarray,
     Raises:
         ValueError: See :func:`check_follow_up`.
     """
-    from lifelines.utils import concordance_index
-
     check_follow_up(risks, months, events)
-    if not known_pairs(months, events).any():
-        return None
-    return float(concordance_index(months, -risks, events))
+    value, = resampled_concordance(
+        risks, months, events, np.ones((1, len(risks))))
+    return None if np.isnan(value) else float(value)
 
 
 def known_pairs(months: np.ndarray, events: np.ndarray) -> np.ndarray:
-    """Find the pairs of whom it is known who died first.
+    """Find the pairs of whom it is known who died first, bool (N, N).
 
-    Args:
-        months: Times to death or to the last contact, (N,).
-        events: Whether the death was observed, bool, (N,).
-
-    Returns:
-        bool (N, N): whether the row's patient died before the column's,
-        who at the time of a death counts as alive if censored then.
+    The row's patient died before the column's, who at the time of a death
+    counts as alive if censored then.
     """
     earlier = months[:, None] < months
     same = months[:, None] == months
@@ -131,14 +111,7 @@ def bootstrap_concordance(risks: np.ndarray,
     Returns:
         Shape (D,), NaN where there is no pair to compare.
     """
-    units = np.arange(len(risks))
-    if groups is not None:
-        units = np.unique(np.asarray(groups), return_inverse=True)[1]
-    generator = np.random.default_rng(seed)
-    size = max(1, CHUNK // len(risks))
     return np.concatenate([
-        resampled_concordance(
-            risks, months, events,
-            bootstrap_counts(generator, min(size, num_draws - start), units),
-            strata) for start in range(0, num_draws, size)
+        resampled_concordance(risks, months, events, counts, strata)
+        for counts in draw_resamples(len(risks), num_draws, seed, groups)
     ])

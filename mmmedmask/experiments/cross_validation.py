@@ -12,13 +12,14 @@ from mmmedmask.evaluation.fold_table import (
     survival_rows,
     write_rows,
 )
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PATIENTS_FILE,
+    RISKS_FILE,
     join_patients,
     read_patients,
+    read_risks,
     write_patients,
 )
-from mmmedmask.evaluation.patient_risks import RISKS_FILE, read_risks
 from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import (
     best_checkpoint_pattern,

@@ -104,73 +104,52 @@ def cell_shares(masks: torch.Tensor,
 
 
 def centre_hits(masks: torch.Tensor,
-                grid_size: tuple[int, int],
-                tolerance: float = 0.0) -> torch.Tensor:
+                grid_size: tuple[int, int]) -> torch.Tensor:
     """Say which cells' centres lie on the lesion.
+
+    Pixels are closed squares: a centre on their border is on all of them.
 
     Args:
         masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
         grid_size: Cells of the image as (rows, columns).
-        tolerance: How many pixels of the mask a centre may be away from the
-            nearest lesion pixel. Pixels are closed squares: a centre on
-            their border is on them.
 
     Returns:
         bool, shape (B, rows, columns).
 
     Raises:
-        ValueError: If the tolerance is negative or a mask holds other
-            values.
+        ValueError: If a mask holds other values.
+
+    Example:
+        >>> centre_hits(torch.eye(4)[None], (2, 2)).tolist()
+        [[[True, False], [False, True]]]
     """
-    if tolerance < 0:
-        raise ValueError(f'tolerance must be at least 0, got {tolerance}')
     _check_masks(masks)
     masks = masks.to('cpu', torch.bool)
-    rows, vertical = _near_pixels(grid_size[0], masks.shape[1], tolerance)
-    columns, horizontal = _near_pixels(grid_size[1], masks.shape[2],
-                                       tolerance)
-    # Windows around each centre: (rows, columns, h, w).
-    near = (vertical.square()[:, None, :, None] +
-            horizontal.square()[None, :, None, :]) <= tolerance**2
-    return torch.stack([
-        (mask[rows[:, None, :, None], columns[None, :, None, :]]
-         & near).any(dim=3).any(dim=2) for mask in masks
-    ])
+    rows = _centre_pixels(grid_size[0], masks.shape[1])
+    columns = _centre_pixels(grid_size[1], masks.shape[2])
+    # The up to four pixels at each centre: (B, rows, columns, 2, 2).
+    near = masks[:, rows[:, None, :, None], columns[None, :, None, :]]
+    return near.flatten(3).any(dim=3)
 
 
-def _near_pixels(num_cells: int, num_pixels: int,
-                 tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels around the centres of cells, along one axis.
+def _centre_pixels(num_cells: int, num_pixels: int) -> torch.Tensor:
+    """Pixels at the centres of cells along one axis, (num_cells, 2).
 
-    Returns:
-        Indices of pixels, and their distances from the centre in pixels
-        (0 inside the closed pixel, infinite for padding), both of shape
-        (num_cells, window).
+    Both are the same, unless a centre is on the border of two.
     """
     # In units of 1 / (2 num_cells) pixels these are integers, thus exact.
-    scale = 2 * num_cells
     centres = (2 * torch.arange(num_cells) + 1) * num_pixels
-    reach = int(tolerance) + 2
-    pixels = centres[:, None] // scale + torch.arange(-reach, reach + 1)
-    before = pixels * scale - centres[:, None]
-    after = centres[:, None] - (pixels + 1) * scale
-    distance = torch.maximum(before, after).clamp_min(0).double() / scale
-    outside = (pixels < 0) | (pixels >= num_pixels)
-    distance[outside] = torch.inf
-    return pixels.clamp(0, num_pixels - 1), distance
+    return torch.stack([centres - 1, centres], dim=1) // (2 * num_cells)
 
 
 def attention_on_lesion(maps: torch.Tensor,
-                        masks: torch.Tensor,
-                        tolerance: float = 0.0) -> AttentionOnLesion:
+                        masks: torch.Tensor) -> AttentionOnLesion:
     """Compare attention maps with lesion masks.
 
     Args:
         maps: Attention of whole images, (B, gh, gw), not negative; only
             ratios matter. A map of zeros counts as uniform, as in masking.
         masks: Lesion masks of the same images, (B, H, W), of any size.
-        tolerance: Pixels of the mask by which the maximum may miss, see
-            :func:`centre_hits`.
 
     Returns:
         See :class:`AttentionOnLesion`; float64, NaN for images without
@@ -191,7 +170,7 @@ def attention_on_lesion(maps: torch.Tensor,
     shares = cell_shares(masks, grid_size).flatten(1)
     maps = maps.flatten(1)
     maps = torch.where(maps.sum(dim=1, keepdim=True) > 0, maps, 1.0)
-    hits = centre_hits(masks, grid_size, tolerance).flatten(1).double()
+    hits = centre_hits(masks, grid_size).flatten(1).double()
     maximum = (maps == maps.amax(dim=1, keepdim=True)).double()
     lesion = shares.mean(dim=1)
     without = lesion == 0
@@ -276,9 +255,7 @@ def masking_of_lesion(flags: torch.Tensor,
 
 def image_coverage(attention_map: torch.Tensor,
                    mask: torch.Tensor,
-                   flags: torch.Tensor | None = None,
-                   tolerance: float = 0.0,
-                   min_share: float = 0.5) -> dict[str, float]:
+                   flags: torch.Tensor | None = None) -> dict[str, float]:
     """Measure one image.
 
     Args:
@@ -286,19 +263,16 @@ def image_coverage(attention_map: torch.Tensor,
         mask: Its lesion mask, (H, W).
         flags: Maskings of the whole image on the map's grid, (L,) or
             (D, L); None measures the map alone.
-        tolerance: See :func:`centre_hits`.
-        min_share: See :func:`lesion_patches`.
 
     Returns:
         The fields of :class:`AttentionOnLesion`, and with ``flags`` those of
         :class:`MaskingOfLesion`.
     """
     grid_size = attention_map.shape[0], attention_map.shape[1]
-    attention = attention_on_lesion(attention_map[None], mask[None],
-                                    tolerance)
+    attention = attention_on_lesion(attention_map[None], mask[None])
     values = attention._asdict()
     if flags is not None:
-        patches = lesion_patches(mask[None], grid_size, min_share)
+        patches = lesion_patches(mask[None], grid_size)
         values |= masking_of_lesion(flags[None], patches)._asdict()
     return {name: value.item() for name, value in values.items()}
 

@@ -138,7 +138,7 @@ def _check_weights(config: Config, parts: Parts,
     if parts.model is None:
         return []
     with in_silence():
-        findings = check_module_weights(parts.model)
+        findings = check_module_weights(parts.model, config)
         load_from = config.get('load_from')
         if load_from and Path(load_from).is_file():
             findings.append(check_whole_model(

@@ -1,18 +1,20 @@
 """Whether the weights that a config starts from would arrive in its model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from torch import nn
 
-from mmmedmask.engine.checkpoint.reading import (
+from mmmedmask.engine.checkpoint.matching import (
     MatchReport,
+    compare_modules,
+    group_by_checkpoint,
+    pretrained_source,
+)
+from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
-    match_state_dicts,
-    normalize_prefix,
     read_checkpoint,
     select_prefix,
-    suggest_prefix,
 )
 from mmmedmask.inspection.findings import (
     GREEN,
@@ -22,37 +24,57 @@ from mmmedmask.inspection.findings import (
     describe_error,
 )
 
-#: BatchNorm's counter, which older files do not have.
-ALLOWED_MISSING = ('*num_batches_tracked', )
 #: Share of a model that ``load_from`` may fill to be called intended.
 MEANT = .5
 
 
-def check_module_weights(model: nn.Module) -> list[Finding]:
+def check_module_weights(model: nn.Module,
+                         config: Mapping | None = None) -> list[Finding]:
     """Compare modules with the checkpoints of their own ``init_cfg``.
 
-    Files that do not exist and addresses are left out: the first are found
-    by :func:`mmmedmask.inspection.paths.check_paths`, and nothing is
+    Modules that the config's LoadCheckHook guards are compared as it does:
+    it ends a run whose file lacks, or holds, more than it allows. Files that
+    do not exist and addresses are left out: the first are found by
+    :func:`mmmedmask.inspection.paths.check_paths`, and nothing is
     downloaded.
 
     Args:
         model: The model, built and not initialised.
+        config: Its config, whose LoadCheckHook is read.
 
     Returns:
-        A finding per module with ``init_cfg`` of type ``Pretrained``.
+        A finding per checkpoint, and prefix in it, that modules name.
     """
+    names = [name for name, module in model.named_modules()
+             if pretrained_source(module)]
+    groups = []
+    for hook in _load_checks(config or {}):
+        guarded = hook.get('modules', 'backbone')
+        guarded = [guarded] if isinstance(guarded, str) else list(guarded)
+        allowed = {key: hook[key] for key in
+                   ('allowed_missing', 'allowed_unused') if key in hook}
+        guarded = [name for name in names if name in guarded]
+        groups.append((guarded, dict(allowed, complete=True)))
+        names = [name for name in names if name not in guarded]
+    groups += [([name], {}) for name in names]
     findings = []
-    for name, module in model.named_modules():
-        entries = getattr(module, 'init_cfg', None) or []
-        for entry in [entries] if isinstance(entries, Mapping) else entries:
-            if entry.get('type') != 'Pretrained':
-                continue
-            file = str(entry['checkpoint'])
+    for guarded, options in groups:
+        sources, _ = group_by_checkpoint(model, guarded)
+        for (file, prefix), modules in sources.items():
             if '://' not in file and Path(file).expanduser().is_file():
+                where = ', '.join(f'model.{name}.init_cfg' if name else
+                                  'model.init_cfg' for name in modules)
                 findings.append(compare_weights(
-                    module, file, entry.get('prefix'),
-                    f'model.{name}.init_cfg' if name else 'model.init_cfg'))
+                    modules.values(), file, prefix, where, **options))
     return findings
+
+
+def _load_checks(config: Mapping) -> Iterator[Mapping]:
+    hooks = [*(config.get('default_hooks') or {}).values(),
+             *(config.get('custom_hooks') or [])]
+    for hook in hooks:
+        if str((hook or {}).get('type')).endswith('LoadCheckHook'):
+            yield hook
 
 
 def check_whole_model(model: nn.Module, checkpoint: str, where: str,
@@ -70,82 +92,71 @@ def check_whole_model(model: nn.Module, checkpoint: str, where: str,
     Returns:
         The finding.
     """
-    return compare_weights(model, checkpoint, None, where,
+    return compare_weights([model], checkpoint, None, where,
                            red_below=1.0 if complete else MEANT)
 
 
-def compare_weights(module: nn.Module,
+def compare_weights(modules: Iterable[nn.Module],
                     checkpoint: str,
                     prefix: str | None,
                     where: str,
-                    red_below: float = 1.0) -> Finding:
-    """Compare a module with a checkpoint, by names and shapes.
+                    red_below: float = 1.0,
+                    complete: bool = False,
+                    **allowed: Iterable[str]) -> Finding:
+    """Compare modules with a checkpoint, by names and shapes.
 
-    Where they do not agree the weights are loaded into the module, for some
-    modules rename or resize what they load.
+    Where they do not agree, and need not, the weights are loaded into the
+    module, for some modules rename or resize what they load.
 
     Args:
-        module: The module; it may have other weights afterwards.
+        modules: The modules; they may have other weights afterwards.
         checkpoint: The file, read without running code in it.
-        prefix: Prefix of the module's tensors in the file.
+        prefix: Prefix of the modules' tensors in the file.
         where: Dotted key of the place that names the file.
         red_below: Share of the tensors below which it is red; else a part
             is yellow.
+        complete: Whether everything has to agree, and all be used.
+        allowed: ``allowed_missing`` and ``allowed_unused``, see
+            :func:`~mmmedmask.engine.checkpoint.matching.compare_modules`.
 
     Returns:
         The finding, with the share that fits and what does not.
     """
+    modules = list(modules)
     try:
         tensors = get_state_dict(read_checkpoint(checkpoint))
     except Exception as error:  # whatever a broken file makes of itself
         return Finding(
             RED, 'weights', f'{checkpoint} cannot be read: '
             f'{describe_error(error)}', where, 'get the file again')
-    expected = module.state_dict()
-    given = select_prefix(tensors, prefix)
-    report = match_state_dicts(
-        expected, given, compare_values=False,
-        allowed_missing=ALLOWED_MISSING)
-    under = f' under {normalize_prefix(prefix)!r}' if prefix else ''
+    report = compare_modules(modules, tensors, prefix, **allowed)
+    under = f' under {prefix!r}' if prefix else ''
     text = (f'{checkpoint}{under}: {len(report.matched)} of '
             f'{report.expected} tensors fit ({100 * report.ratio:.1f} %)')
     if report.unused:
         text += f', {len(report.unused)} are used by nothing'
-    if report.ratio == 1:
+    if report.ratio == 1 and not (complete and report.unused):
         return Finding(GREEN, 'weights', text, where)
-    if report.matched and not report.not_finite and _adapts(module, given):
+    if report.matched and not (complete or report.not_finite) \
+            and _adapts(modules, select_prefix(tensors, prefix)):
         return Finding(
             GREEN, 'weights', f'{text}; the module adapts the rest while '
             'loading', where)
-    status = RED if report.ratio < red_below else YELLOW
-    return Finding(
-        status, 'weights', f'{text}: {_one_line(report)}', where,
-        _advise(report, tensors, expected))
+    status = RED if complete or report.ratio < red_below else YELLOW
+    return Finding(status, 'weights', f'{text}: {_one_line(report)}', where,
+                   report.advise())
 
 
-def _adapts(module: nn.Module, given: Mapping) -> bool:
+def _adapts(modules: Iterable[nn.Module], given: Mapping) -> bool:
     try:
-        result = module.load_state_dict(dict(given), strict=False)
+        missing = [name for module in modules for name in
+                   module.load_state_dict(dict(given), strict=False)
+                   .missing_keys]
     except RuntimeError:
         return False
-    return all(name.endswith('num_batches_tracked')
-               for name in result.missing_keys)
+    return all(name.endswith('num_batches_tracked') for name in missing)
 
 
 def _one_line(report: MatchReport) -> str:
     lines = [line.strip() for line in report.describe().splitlines()]
     return '; '.join(lines).replace(':;', ':')
-
-
-def _advise(report: MatchReport, tensors: Mapping,
-            expected: Mapping) -> str:
-    if report.not_finite:
-        return 'the run that made the file had diverged: take an earlier one'
-    prefix, explained = suggest_prefix(expected, tensors)
-    if explained > len(report.matched) + len(report.shapes):
-        return (f'{explained} of the names are in the file under the prefix '
-                f'{prefix!r}: set it in init_cfg')
-    if report.shapes:
-        return 'the file is of another size or depth: name the right one'
-    return ('the file is of another architecture, or named as in another '
-            'library (tools/model_converters/export_backbone.py renames)')

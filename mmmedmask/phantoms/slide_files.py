@@ -3,15 +3,19 @@
 Each writer follows one tool's layout on disk; the content is random.
 """
 
+from __future__ import annotations
+
 import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.extras import late_module
+
+h5py = late_module('h5py', 'slides')
 
 FEATURE_LAYOUTS = ('clam-pt', 'clam-h5', 'trident-h5', 'stamp-h5', 'npy',
                    'dump-h5')

@@ -24,9 +24,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         look at the ending. Two processes get two of them.
 
     Example:
-        >>> with atomic_path('/tmp/atomic_example.txt') as temporary:
+        >>> file = Path(tempfile.mkdtemp()) / 'example.txt'
+        >>> with atomic_path(file) as temporary:
         ...     _ = temporary.write_text('whole')
-        >>> Path('/tmp/atomic_example.txt').read_text()
+        >>> file.read_text()
         'whole'
     """
     path = Path(path)

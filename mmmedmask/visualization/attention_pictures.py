@@ -66,15 +66,7 @@ def cover_partition(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
 
 
 def hatch_thrown(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
-    """Hatch the patches that are thrown away.
-
-    Args:
-        pictures: uint8 pictures of shape (B, H, W, 3).
-        flags: See :func:`cover_partition`.
-
-    Returns:
-        Pictures of the same shape.
-    """
+    """Hatch the patches that are thrown away, see :func:`cover_partition`."""
     height, width = pictures.shape[1:3]
     places = enlarge_cells(flags.astype(np.int16), (height, width))
     thickness = max(1, round(height / flags.shape[1] / 10))
@@ -171,14 +163,7 @@ def attention_columns(
 
 
 def describe_partition(partition: TokenPartition) -> str:
-    """Say how much is masked, thrown and visible.
-
-    Args:
-        partition: Where each token goes.
-
-    Returns:
-        A line of text.
-    """
+    """Say in a line how much is masked, thrown and visible."""
     counts = [ids.shape[1] for ids in partition]
     masked, thrown, visible = (
         f'{100 * count / sum(counts):.0f} %' for count in counts)
@@ -195,21 +180,10 @@ def draw_attention_panel(images: torch.Tensor,
                          heading: str = '',
                          row_titles: Sequence[str] = (),
                          min_side: int = 150) -> np.ndarray:
-    """Draw the panel of :func:`attention_columns`.
+    """Draw the panel of :func:`attention_columns`, uint8 RGB (H, W, 3).
 
-    Args:
-        images: See there.
-        maps: See there.
-        partition: See there.
-        units: See there.
-        lesions: See there.
-        reconstruction: See there.
-        heading: Line above the panel.
-        row_titles: Lines above the rows, one per image; none if empty.
-        min_side: Small images are enlarged to about so many pixels.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
+    ``heading`` is the line above it, ``row_titles`` are those above the rows,
+    one per image; small images are enlarged to about ``min_side`` pixels.
     """
     columns = attention_columns(images, maps, partition, units, lesions,
                                 reconstruction)
@@ -217,15 +191,7 @@ def draw_attention_panel(images: torch.Tensor,
 
 
 def enlarge_cells(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Give every pixel the value of the cell that its centre is in.
-
-    Args:
-        cells: Shape (B, gh, gw).
-        size: (h, w) of the result.
-
-    Returns:
-        Shape (B, h, w).
-    """
+    """Give every pixel of (B, h, w) the value of the cell at its centre."""
     rows, columns = ((2 * np.arange(length) + 1) * number // (2 * length)
                      for length, number in zip(size, cells.shape[1:],
                                                strict=True))

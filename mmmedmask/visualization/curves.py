@@ -40,15 +40,7 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
-    """Average over the last ``window`` values (fewer at the beginning).
-
-    Args:
-        values: The values, length N.
-        window: At least 1.
-
-    Returns:
-        Averages of shape (N,).
-    """
+    """Average over the last ``window`` of N values, fewer at the beginning."""
     if window < 1:
         raise ValueError(f'window must be at least 1, got {window}')
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])

@@ -35,15 +35,7 @@ class Column:
 
 
 def enlarge(picture: np.ndarray, min_side: int) -> np.ndarray:
-    """Repeat pixels until a picture is large enough to look at.
-
-    Args:
-        picture: uint8 picture of shape (H, W, 3).
-        min_side: Wanted length of the shorter side in pixels.
-
-    Returns:
-        The picture, enlarged by the nearest whole factor; never shrunk.
-    """
+    """Enlarge a picture (H, W, 3) by a whole factor to about ``min_side``."""
     factor = max(1, round(min_side / min(picture.shape[:2])))
     if factor == 1:
         return picture

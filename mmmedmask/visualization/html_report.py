@@ -98,14 +98,7 @@ _TEMPLATE = """<!doctype html>
 
 
 def encode_picture(picture: np.ndarray) -> str:
-    """Turn a picture into a source for an HTML image.
-
-    Args:
-        picture: uint8 RGB picture of shape (H, W, 3).
-
-    Returns:
-        A ``data:`` address with the PNG inside.
-    """
+    """Turn a uint8 RGB picture (H, W, 3) into a ``data:`` address of a PNG."""
     buffer = BytesIO()
     Image.fromarray(picture).save(buffer, format='PNG', optimize=True)
     encoded = base64.b64encode(buffer.getvalue()).decode('ascii')

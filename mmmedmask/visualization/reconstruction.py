@@ -46,28 +46,18 @@ def reconstruct(
 
 
 def cover_masked(pictures: np.ndarray, mask: torch.Tensor) -> np.ndarray:
-    """Paint over the masked patches.
+    """Paint over the masked patches of uint8 pictures (B, H, W, 3).
 
-    Args:
-        pictures: uint8 pictures of shape (B, H, W, 3).
-        mask: Patch mask of shape (B, 1, h, w), 1 = masked.
-
-    Returns:
-        Pictures of the same shape.
+    ``mask`` has shape (B, 1, h, w), 1 = masked.
     """
     masked = _to_places(resize_mask(mask.float(), pictures.shape[1:3]))
     return np.where(masked[..., None], np.uint8(MASK_COLOR), pictures)
 
 
 def mark_region(pictures: np.ndarray, weight: torch.Tensor) -> np.ndarray:
-    """Outline a region and fade what lies outside of it.
+    """Outline a region of uint8 pictures (B, H, W, 3) and fade the rest.
 
-    Args:
-        pictures: uint8 pictures of shape (B, H, W, 3).
-        weight: Shape (B, 1, H, W), 1 inside the region.
-
-    Returns:
-        Pictures of the same shape.
+    ``weight`` has shape (B, 1, H, W), 1 inside the region.
     """
     inside = _to_places(weight)
     faded = pictures * (1 - FADING) + 255 * FADING
@@ -86,16 +76,9 @@ def _inner_border(region: np.ndarray) -> np.ndarray:
 
 def composite(inside: np.ndarray, outside: np.ndarray,
               weight: torch.Tensor) -> np.ndarray:
-    """Put one set of pictures into a region of another.
+    """Put pictures ``inside`` a region, others outside, uint8 (B, H, W, 3).
 
-    Args:
-        inside: uint8 pictures of shape (B, H, W, 3), taken where ``weight``
-            is 1.
-        outside: Likewise, taken where it is 0.
-        weight: Shape (B, 1, H, W).
-
-    Returns:
-        Pictures of the same shape.
+    ``weight`` has shape (B, 1, H, W), 1 inside the region.
     """
     return np.where(_to_places(weight)[..., None], inside, outside)
 
@@ -159,18 +142,9 @@ def draw_reconstruction_panel(inputs: Mapping,
                               units: PictureUnits,
                               heading: str = '',
                               min_side: int = 150) -> np.ndarray:
-    """Draw the panel of :func:`reconstruction_columns`.
+    """Draw the panel of :func:`reconstruction_columns`, uint8 RGB (H, W, 3).
 
-    Args:
-        inputs: See there.
-        reconstruction: See there.
-        weight: See there.
-        units: See there.
-        heading: Line above the panel.
-        min_side: Small views are enlarged to about so many pixels.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
+    Small views are enlarged to about ``min_side`` pixels.
     """
     columns = reconstruction_columns(inputs, reconstruction, weight, units)
     return draw_grid(columns, heading, min_side)

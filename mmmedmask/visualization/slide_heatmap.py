@@ -94,15 +94,7 @@ def percentile_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def color_levels(values: np.ndarray, scale: str) -> np.ndarray:
-    """Bring values to [0, 1], as a scale says.
-
-    Args:
-        values: Shape (N, ).
-        scale: One of ``SCALES``.
-
-    Returns:
-        Shape (N, ).
-    """
+    """Bring values (N, ) to [0, 1], as one of ``SCALES`` says."""
     if scale == 'percentile':
         return percentile_ranks(values)
     if scale == 'probability':
@@ -140,15 +132,7 @@ def paint_patches(levels: np.ndarray, places: PatchPlaces,
 
 
 def blank_canvas(size: tuple[int, int], max_side: int = 800) -> np.ndarray:
-    """Draw an empty picture of a slide that is not there.
-
-    Args:
-        size: (width, height) of the slide's finest level.
-        max_side: Longest side of the picture in pixels.
-
-    Returns:
-        RGB, uint8, shape (h, w, 3).
-    """
+    """Draw an empty picture of a slide of ``size`` (width, height)."""
     factor = max(1.0, max(size) / max_side)
     width, height = (max(1, round(length / factor)) for length in size)
     return np.full((height, width, 3), CANVAS_COLOR, np.uint8)

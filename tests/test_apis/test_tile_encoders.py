@@ -201,7 +201,7 @@ def test_odd_networks_and_precisions_are_refused():
 def test_timm_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm', None)
     with pytest.raises(ModuleNotFoundError,
-                       match="'timm:vit_tiny' needs timm.*pip install timm"):
+                       match="'timm:vit_tiny' needs timm.*encoders"):
         build_tile_encoder('timm:vit_tiny', random_seed=0)
     network = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten())
     network.pretrained_cfg = dict(

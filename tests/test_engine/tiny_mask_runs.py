@@ -90,7 +90,7 @@ class Recorder(Hook):
     def before_train_epoch(self, runner):
         hook = mask_hook(runner)
         if hook.last_refresh_epoch == runner.epoch:
-            self.stores[runner.epoch] = hook.store.maps
+            self.stores[runner.epoch] = hook.store.values
             self.naive[runner.epoch] = naive_maps(runner)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
@@ -118,7 +118,7 @@ def naive_maps(runner: Runner) -> torch.Tensor:
     model.eval()
     maps = []
     with torch.no_grad():
-        for key in hook.store.keys:
+        for key in hook.store.images.keys:
             path = Path(runner.train_dataloader.dataset.root) / key
             pixels = Image.open(path).resize(
                 SIZE[::-1], Image.Resampling.BICUBIC)

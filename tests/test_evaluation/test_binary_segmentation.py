@@ -225,7 +225,7 @@ def test_csv_goes_beside_the_log(tmp_path):
 def test_no_lesion_at_all_is_said(monkeypatch):
     said = []
     monkeypatch.setattr(
-        'mmmedmask.evaluation.binary_segmentation.print_log',
+        'mmmedmask.evaluation.base_metric.print_log',
         lambda message, **others: said.append(message))
     evaluate([sample(mask((1, 1)), mask())])
     assert len(said) == 1
@@ -258,10 +258,10 @@ def test_bad_arguments(arguments, message):
 
 def test_missing_predictions_are_an_error():
     metric = BinarySegMetric()
-    with pytest.raises(ValueError, match='0 predictions on no images'):
+    with pytest.raises(ValueError, match='0 predictions on no samples'):
         metric.compute_metrics([])
     metric.process(None, random_samples(2))
-    with pytest.raises(ValueError, match='2 predictions on 3 images'):
+    with pytest.raises(ValueError, match='2 predictions on 3 samples'):
         metric.evaluate(3)
 
 

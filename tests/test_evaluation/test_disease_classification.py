@@ -298,7 +298,7 @@ def warnings_logged(monkeypatch):
             messages.append(message)
 
     monkeypatch.setattr(
-        'mmmedmask.evaluation.classification_metric.print_log', record)
+        'mmmedmask.evaluation.base_metric.print_log', record)
     return messages
 
 
@@ -370,7 +370,7 @@ def test_missing_predictions():
         sample.to_dict() for sample in make_samples(*draw_predictions(5))])
     with pytest.raises(ValueError, match='5 predictions on 6 samples'):
         metric.evaluate(6)
-    with pytest.raises(ValueError, match='no predictions'):
+    with pytest.raises(ValueError, match='0 predictions on no samples'):
         DiseaseClassification().evaluate(0)
 
 
@@ -446,7 +446,7 @@ def test_predictions_survive_the_csv(tmp_path):
     assert found.groups is None
     np.testing.assert_array_equal(found.labels, table.labels)
     np.testing.assert_array_equal(found.scores.astype(np.float32), scores)
-    assert not (tmp_path / 'p.csv.part').exists()
+    assert [file.name for file in tmp_path.iterdir()] == ['p.csv']
 
 
 @pytest.mark.parametrize(('text', 'message'), [

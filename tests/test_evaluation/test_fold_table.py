@@ -11,7 +11,7 @@ from mmmedmask.evaluation.fold_table import (
     spread_rows,
     write_rows,
 )
-from mmmedmask.evaluation.patient_predictions import PatientPredictions
+from mmmedmask.evaluation.patient_tables import PatientPredictions
 
 
 def predictions(seed, number=30, first=0, classes=('a', 'b')):

@@ -1,11 +1,10 @@
 """McNemar and DeLong against loops and SciPy; pairs that do not fit."""
 
-import runpy
-import sys
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
+from commands import call
 from naive_scores import draw_probabilities, naive_auc
 from scipy import stats
 
@@ -14,14 +13,11 @@ from mmmedmask.evaluation.paired_tests import (
     exact_mcnemar,
     pair_patients,
 )
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PatientPredictions,
     join_patients,
     write_patients,
 )
-
-SCRIPT = (Path(__file__).parents[2] /
-          'tools/analysis_tools/compare_predictions.py')
 
 
 def test_four_to_none_may_be_chance():
@@ -164,20 +160,12 @@ def test_pairs_by_name():
     np.testing.assert_array_equal(found.scores, table.scores)
 
 
-@pytest.fixture
-def compare(monkeypatch, capsys):
-    """Run the script in this process."""
-    main = runpy.run_path(str(SCRIPT))['main']
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['compare', *map(str, arguments)])
-        main()
-        return capsys.readouterr().out
-
-    return call
+def compare(*arguments, status=0):
+    return call('analysis_tools/compare_predictions.py', *arguments,
+                status=status)
 
 
-def test_table_of_two_classes(tmp_path, compare):
+def test_table_of_two_classes(tmp_path):
     first, second = predictions(0), predictions(1)
     write_patients(tmp_path / 'first.csv', first)
     write_patients(tmp_path / 'second.csv',
@@ -202,7 +190,7 @@ def test_table_of_two_classes(tmp_path, compare):
     assert lines[-1].startswith('40 patients: ')
 
 
-def test_table_of_folds_and_more_classes(tmp_path, compare):
+def test_table_of_folds_and_more_classes(tmp_path):
     classes = ('a', 'b', 'rare')
     for name, seed in (('x', 0), ('y', 1)):
         for fold in range(2):
@@ -218,8 +206,8 @@ def test_table_of_folds_and_more_classes(tmp_path, compare):
     assert '| AUC b |' in output
     assert '| AUC rare | – | – | – |  | – | 1 of 40 patients |' in output
     assert output.splitlines()[-1].startswith('40 patients: ')
-    with pytest.raises(SystemExit, match=r'has no fold_\*/test/patients.csv'):
-        compare(tmp_path, tmp_path / 'y')
+    assert 'has no fold_*/test/patients.csv' in compare(
+        tmp_path, tmp_path / 'y', status=1)
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -231,13 +219,13 @@ def test_table_of_folds_and_more_classes(tmp_path, compare):
     (lambda table: table.classes.__setitem__(0, 'c'),
      r"the classes differ: \['a', 'b'\] in .*first.csv, \['c', 'b'\]"),
 ])
-def test_files_that_do_not_fit(tmp_path, compare, change, message):
+def test_files_that_do_not_fit(tmp_path, change, message):
     write_patients(tmp_path / 'first.csv', predictions(0))
     other = predictions(1)
     change(other)
     write_patients(tmp_path / 'second.csv', other)
-    with pytest.raises(SystemExit, match=message):
-        compare(tmp_path / 'first.csv', tmp_path / 'second.csv')
+    assert re.search(message, compare(
+        tmp_path / 'first.csv', tmp_path / 'second.csv', status=1))
 
 
 def test_tables_that_cannot_be_joined():

@@ -25,7 +25,7 @@ from mmmedmask.evaluation.classification_scores import (
     classification_scores,
     resampled_scores,
 )
-from mmmedmask.evaluation.patient_predictions import (
+from mmmedmask.evaluation.patient_tables import (
     PatientPredictions,
     read_patients,
     write_patients,
@@ -210,7 +210,7 @@ def warnings_logged(monkeypatch):
             messages.append(message)
 
     monkeypatch.setattr(
-        'mmmedmask.evaluation.classification_metric.print_log', record)
+        'mmmedmask.evaluation.base_metric.print_log', record)
     return messages
 
 

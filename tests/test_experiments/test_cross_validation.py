@@ -13,7 +13,7 @@ from forked_steps import fork_step
 from mmengine.config import Config
 from tiny_folds import write_stages
 
-from mmmedmask.evaluation.patient_predictions import read_patients
+from mmmedmask.evaluation.patient_tables import read_patients
 from mmmedmask.experiments import execute as execute_module
 from mmmedmask.experiments.chain import resolve_chain
 from mmmedmask.experiments.cross_validation import ad_hoc_recipe

@@ -14,25 +14,18 @@ corrected for their number). Patients or labels that differ are an error.
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from markdown_tables import markdown
 
-from mmmedmask.evaluation.paired_tests import (
-    delong,
-    exact_mcnemar,
-    pair_patients,
-)
-from mmmedmask.evaluation.patient_predictions import (
-    PATIENTS_FILE,
-    PatientPredictions,
-    join_patients,
-    read_patients,
-)
+if TYPE_CHECKING:
+    from mmmedmask.evaluation.patient_tables import PatientPredictions
 
 
-def load(source: Path) -> PatientPredictions:
+def load(source: Path) -> 'PatientPredictions':
     """Read a csv, or those of all folds of a cross-validation.
 
     Args:
@@ -46,6 +39,12 @@ def load(source: Path) -> PatientPredictions:
         ValueError: If a folder has no such files, or a patient is there
             twice.
     """
+    from mmmedmask.evaluation.patient_tables import (
+        PATIENTS_FILE,
+        join_patients,
+        read_patients,
+    )
+
     if (source / PATIENTS_FILE).is_file():
         source = source / PATIENTS_FILE
     if not source.is_dir():
@@ -59,7 +58,7 @@ def load(source: Path) -> PatientPredictions:
     return join_patients([read_patients(file) for file in files], source)
 
 
-def table(first: PatientPredictions, second: PatientPredictions) -> str:
+def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
     """Make the Markdown table.
 
     Args:
@@ -69,12 +68,15 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
     Returns:
         The table, and a line on the discordant patients.
     """
+    from mmmedmask.evaluation.paired_tests import delong, exact_mcnemar
+
     labels, number = first.labels, len(first.labels)
-    right = [one.scores.argmax(axis=1) == labels for one in (first, second)]
+    right = [given.scores.argmax(axis=1) == labels
+             for given in (first, second)]
     test = exact_mcnemar(*right)
     rows = [['score', 'first', 'second', 'difference', '95 % interval',
-             'p', 'test'], ['---'] * 7,
-            ['accuracy', *(f'{100 * one.mean():.1f}' for one in right),
+             'p', 'test'],
+            ['accuracy', *(f'{100 * share.mean():.1f}' for share in right),
              f'{100 * (right[0].mean() - right[1].mean()):+.1f}', '',
              f'{test.p_value:.3g}', "McNemar's, exact"]]
     # With two classes, one against the other says all.
@@ -92,14 +94,13 @@ def table(first: PatientPredictions, second: PatientPredictions) -> str:
             name, f'{100 * area.first:.1f}', f'{100 * area.second:.1f}',
             f'{100 * area.difference:+.1f}',
             f'[{100 * area.low:+.1f}, {100 * area.high:+.1f}]',
-            '–' if np.isnan(area.p_value) else f'{area.p_value:.3g}',
+            '–' if math.isnan(area.p_value) else f'{area.p_value:.3g}',
             "DeLong's"
         ])
-    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
-    lines += ['', f'{number} patients: {test.only_first} only the first gets '
-              f'right, {test.only_second} only the second, '
-              f'{int((right[0] & right[1]).sum())} both.']
-    return '\n'.join(lines)
+    both = int((right[0] & right[1]).sum())
+    return (f'{markdown(rows)}\n\n{number} patients: {test.only_first} only '
+            f'the first gets right, {test.only_second} only the second, '
+            f'{both} both.')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -111,6 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             type=Path,
             help='patients.csv, or the work dir of a cross-validation')
     args = parser.parse_args(argv)
+
+    from mmmedmask.evaluation.paired_tests import pair_patients
+
     try:
         first, second = load(args.first), load(args.second)
         second = pair_patients(first, second,

@@ -14,15 +14,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import add_config_options
+
 # Fixed, not tuned: a weak ridge, as many features make a fit exact.
 RIDGE_C = 0.01
 TREES = 500
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    # Not at the top: `mim` asks for the help text alone.
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config whose data sets have genes')
     parser.add_argument(
@@ -35,9 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the forest')
     parser.add_argument(
         '--jobs', type=int, default=1, help='processes of the forest')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings of the config')
+    add_config_options(parser, 'override settings of the config')
     return parser.parse_args(argv)
 
 
@@ -77,7 +74,7 @@ def run_fold(config, split_file: Path, args) -> dict:
     """Fit all baselines on a fold and predict its test patients."""
     import numpy as np
 
-    from mmmedmask.evaluation.patient_predictions import PatientPredictions
+    from mmmedmask.evaluation.patient_tables import PatientPredictions
     from mmmedmask.experiments.folds import set_fold
     from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
@@ -108,14 +105,13 @@ def run_fold(config, split_file: Path, args) -> dict:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.config_files import load_config
     from mmmedmask.evaluation.fold_table import (
         classification_rows,
         markdown_table,
         write_rows,
     )
-    from mmmedmask.evaluation.patient_predictions import (
+    from mmmedmask.evaluation.patient_tables import (
         PATIENTS_FILE,
         write_patients,
     )

@@ -20,16 +20,10 @@ csv is newer.
 
 import argparse
 import re
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.evaluation.classification_scores import classification_scores
-from mmmedmask.evaluation.predictions import (
-    Predictions,
-    read_predictions,
-    select_listed,
-)
+from markdown_tables import markdown, mean_and_spread
 
 SCORES = {
     'top1': 'top-1',
@@ -60,22 +54,6 @@ def collect(folder: Path) -> dict[Path, Path]:
     return newest
 
 
-def scores_of(predictions: Predictions, graded: bool) -> dict[str, float]:
-    """Compute the scores of one run, of those that are defined."""
-    return classification_scores(predictions.labels, predictions.scores,
-                                 'quadratic' if graded else None)
-
-
-def cell(values: Sequence[float | None]) -> str:
-    """Mean and spread in points; a dash if one is not defined."""
-    if None in values:
-        return '–'
-    points = [100 * value for value in values]
-    if len(points) == 1:
-        return f'{points[0]:.1f}'
-    return f'{statistics.mean(points):.1f} ± {statistics.stdev(points):.1f}'
-
-
 def table(folders: Sequence[Path],
           subset: Path | None = None,
           graded: bool = False) -> str:
@@ -89,6 +67,14 @@ def table(folders: Sequence[Path],
     Returns:
         The table.
     """
+    from mmmedmask.evaluation.classification_scores import (
+        classification_scores,
+    )
+    from mmmedmask.evaluation.predictions import (
+        read_predictions,
+        select_listed,
+    )
+
     names = [name for name in SCORES if graded or name != 'kappa']
     rows = [['runs', 'n', 'images', *(SCORES[name] for name in names)]]
     for folder in folders:
@@ -105,15 +91,17 @@ def table(folders: Sequence[Path],
         if len(images) > 1:
             raise SystemExit(f'the runs of {folder} were tested on different '
                              'images: name a --subset, or separate folders')
-        scores = [scores_of(run, graded) for run in runs]
+        kappa = 'quadratic' if graded else None
+        scores = [classification_scores(run.labels, run.scores, kappa)
+                  for run in runs]
         rows.append([
             folder.name,
             str(len(runs)),
             str(len(runs[0].paths)),
-            *(cell([run.get(name) for run in scores]) for name in names)
+            *(mean_and_spread([run.get(name) for run in scores])
+              for name in names)
         ])
-    rows.insert(1, ['---'] * len(rows[0]))
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    return markdown(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

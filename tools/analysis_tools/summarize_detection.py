@@ -11,9 +11,10 @@ points, or in points of 100 of any other scalars that a run logs together.
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from markdown_tables import markdown, mean_and_spread
 
 METRICS = {
     'coco/bbox_mAP': 'AP box',
@@ -49,14 +50,6 @@ def collect(folder: Path, metrics: Mapping[str, str]) -> list[dict]:
     return list(newest.values())
 
 
-def cell(values: list[float]) -> str:
-    """Mean and spread in points."""
-    points = [100 * value for value in values]
-    if len(points) == 1:
-        return f'{points[0]:.1f}'
-    return f'{statistics.mean(points):.1f} ± {statistics.stdev(points):.1f}'
-
-
 def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
     """Make the Markdown table.
 
@@ -76,10 +69,9 @@ def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
         rows.append([
             folder.name,
             str(len(runs)),
-            *(cell([run[key] for run in runs]) for key in metrics)
+            *(mean_and_spread([run[key] for run in runs]) for key in metrics)
         ])
-    rows.insert(1, ['---'] * len(rows[0]))
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    return markdown(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

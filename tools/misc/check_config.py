@@ -14,22 +14,16 @@ from collections.abc import Sequence
 
 from status_lines import print_line, print_summary
 
+from mmmedmask.util.command_line import add_config_options
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    # Not at the top: `mim` asks for the help text alone.
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, e.g. train_dataloader.batch_size=4')
+    add_config_options(parser)
     parser.add_argument(
         '--checkpoint', metavar='FILE',
         help='a checkpoint that has to fit the whole model')
@@ -61,7 +55,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis import load_config
     from mmmedmask.inspection import (
         CheckOptions,

@@ -31,7 +31,7 @@ from status_lines import print_line, print_summary
 
 GREEN, YELLOW, RED = 'green', 'yellow', 'red'
 GIB = 2**30
-PYTHON_VERSIONS = ((3, 10), (3, 13))
+PYTHON_VERSIONS = ((3, 11), (3, 13))
 #: torch 2.N goes with torchvision 0.(N + 15).
 TORCHVISION_OFFSET = 15
 #: Bytes below which a disk is red, and yellow.
@@ -42,18 +42,9 @@ SHARED_MEMORY = 4 * GIB
 MEMORY_LIMITS = (2 * GIB, 8 * GIB)
 #: Host library to whether everything needs it.
 HOSTS = {'mmpretrain': True, 'mmdet': False, 'mmseg': False}
-#: Distribution of the forks to the names of the originals.
-ORIGINALS = {
-    'onedl-mmengine': ('mmengine', ),
-    'onedl-mmcv': ('mmcv', 'mmcv-lite'),
-    'onedl-mmpretrain': ('mmpretrain', ),
-    'onedl-mmdetection': ('mmdet', ),
-    'onedl-mmsegmentation': ('mmsegmentation', ),
-    'onedl-mim': ('openmim', ),
-}
-CONFLICT_MEND = ('remove both families and install one again: pip uninstall '
-                 '-y {names} && pip install -r requirements/mminstall.txt '
-                 '-r requirements/optional.txt')
+#: What nothing works without; the other files of requirements/ are extras.
+NEEDED = ('runtime', 'mminstall', 'openmmlab')
+FORKS_MEND = "pip install 'mmmedmask[mim,detection,segmentation]'"
 
 
 class Line(NamedTuple):
@@ -116,6 +107,12 @@ def load_alone(path: str) -> ModuleType | None:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def families() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return import name to (fork, originals) of what OpenMMLab installs."""
+    module = load_alone('compat/families.py')
+    return module.FAMILIES if module else {}
 
 
 def version_of(distribution: str) -> str | None:
@@ -265,13 +262,12 @@ def check_cuda(args: argparse.Namespace) -> Iterator[Line]:
 def check_families(args: argparse.Namespace) -> Iterator[Line]:
     """Check which family of OpenMMLab is installed, and that it is one."""
     module = load_alone('compat/families.py')
-    families = module.FAMILIES if module else {}
     if module is None:
         yield Line(RED, 'OpenMMLab', 'the folder of mmmedmask is not '
                    'complete: compat/families.py is missing',
                    'install mmmedmask again: pip install -e .')
         return
-    clashes = module.find_family_clashes(families)
+    clashes = module.find_family_clashes()
     if clashes:
         names = [name for owners in clashes.values() for name in owners]
         listing = '; '.join(f'{name}: {" and ".join(owners)}'
@@ -279,10 +275,11 @@ def check_families(args: argparse.Namespace) -> Iterator[Line]:
         yield Line(
             RED, 'OpenMMLab', 'both families are installed and write to the '
             f'same folders ({listing})',
-            CONFLICT_MEND.format(names=' '.join(names)))
+            'remove both and install one again: pip uninstall -y '
+            f'{" ".join(names)} && {FORKS_MEND}')
         return
     forks, originals = [], []
-    for fork, others in families.values():
+    for fork, others in module.FAMILIES.values():
         for names, found in (((fork, ), forks), (others, originals)):
             found += [f'{name} {version_of(name)}' for name in names
                       if version_of(name)]
@@ -290,8 +287,7 @@ def check_families(args: argparse.Namespace) -> Iterator[Line]:
         yield Line(
             YELLOW, 'OpenMMLab', 'packages of two families side by side: '
             f'{", ".join(forks)}; {", ".join(originals)}',
-            'take all from one family: pip install -r '
-            'requirements/mminstall.txt -r requirements/optional.txt')
+            f'take all from one family: {FORKS_MEND}')
     elif forks:
         yield Line(GREEN, 'OpenMMLab',
                    f'the maintained forks: {", ".join(forks)}')
@@ -299,32 +295,39 @@ def check_families(args: argparse.Namespace) -> Iterator[Line]:
         yield Line(YELLOW, 'OpenMMLab', f'the originals: '
                    f'{", ".join(originals)}; they cannot resume on torch >= '
                    '2.6', 'take the maintained forks in a new environment: '
-                   'pip install -r requirements/mminstall.txt')
+                   f'{FORKS_MEND}')
     else:
         yield Line(RED, 'OpenMMLab', 'neither family is installed',
-                   'pip install -r requirements/mminstall.txt')
+                   FORKS_MEND)
 
 
 def _requirements() -> Iterator[tuple[str, str]]:
-    """Yield file and requirement of what mmmedmask asks for."""
+    """Yield the name of a list, or extra, and a requirement in it."""
     folder = package_folder()
     lists = folder.parent / 'requirements' if folder else None
     if lists is not None and (lists / 'runtime.txt').is_file():
-        for name in ('runtime', 'mminstall', 'optional'):
-            for line in (lists / f'{name}.txt').read_text().splitlines():
+        for file in sorted(lists.glob('*.txt'),
+                           key=lambda file: file.stem not in NEEDED):
+            if file.stem in ('build', 'docs', 'lock', 'tests'):
+                continue
+            for line in file.read_text().splitlines():
                 line = line.partition('#')[0].strip()
                 if line:
-                    yield name, line
+                    yield file.stem, line
         return
     try:
         listed = importlib.metadata.requires('mmmedmask') or []
     except importlib.metadata.PackageNotFoundError:
         return
+    given = set()
     for line in listed:
         extra = re.search(r'extra\s*==\s*["\'](\w+)["\']', line)
+        requirement = re.sub(r'\s*(and\s+)?extra\s*==.*', '', line)
         name = extra[1] if extra else 'runtime'
-        if name in ('runtime', 'mminstall', 'optional'):
-            yield name, re.sub(r'\s*(and\s+)?extra\s*==.*', '', line)
+        # Some extras hold others, `all` holds them all.
+        if requirement not in given:
+            given.add(requirement)
+            yield name, requirement
 
 
 def _applies(marker: str) -> bool:
@@ -337,6 +340,7 @@ def _applies(marker: str) -> bool:
 
 def check_versions(args: argparse.Namespace) -> Iterator[Line]:
     """Compare what is installed with the requirements."""
+    originals = dict(families().values())
     counts: dict[str, int] = {}
     wrong: list[Line] = []
     for file, requirement in _requirements():
@@ -344,9 +348,9 @@ def check_versions(args: argparse.Namespace) -> Iterator[Line]:
         name = re.match(r'[\w.-]+', needed)[0]
         if not _applies(marker):
             continue
-        status = YELLOW if file == 'optional' else RED
+        status = RED if file in NEEDED else YELLOW
         version = version_of(name)
-        if version is None and any(map(version_of, ORIGINALS.get(name, ()))):
+        if version is None and any(map(version_of, originals.get(name, ()))):
             # Of the other family, which numbers its versions differently.
             continue
         conditions = needed[len(name):].split(',')
@@ -357,11 +361,11 @@ def check_versions(args: argparse.Namespace) -> Iterator[Line]:
             has = 'is not installed' if version is None else f'is {version}'
             wrong.append(Line(
                 status, 'package', f'{name} {has}, needed is '
-                f'{needed.strip()!r} (requirements/{file}.txt)',
+                f'{needed.strip()!r} ({file})',
                 f"pip install '{needed.strip()}'"))
     yield from wrong
     if counts and not wrong:
-        listed = ', '.join(f'{count} of {name}.txt'
+        listed = ', '.join(f'{count} of {name}'
                            for name, count in counts.items())
         yield Line(GREEN, 'packages', f'all requirements are met ({listed})')
     elif not counts:
@@ -425,10 +429,7 @@ def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
 def check_scopes(args: argparse.Namespace) -> Iterator[Line]:
     """Check that the libraries behind the default scopes can be imported."""
     for scope, needed in HOSTS.items():
-        package = next((fork for fork, originals in ORIGINALS.items()
-                        if scope in originals or fork.endswith(
-                            {'mmseg': 'mmsegmentation'}.get(scope, '-'))),
-                       scope)
+        package = families().get(scope, (scope, ))[0]
         try:
             found = importlib.util.find_spec(scope) is not None
         except (ImportError, ValueError):
@@ -575,20 +576,21 @@ def check_data(args: argparse.Namespace) -> Iterator[Line]:
             yield Line(GREEN, 'data', f'{data.title} in {folder}')
 
 
+# What takes a moment comes last: each line is shown as soon as it is known.
 CHECKS: tuple[tuple[str, Check], ...] = (
     ('Python', check_python),
-    ('torch', check_torch),
-    ('CUDA', check_cuda),
     ('OpenMMLab', check_families),
     ('packages', check_versions),
     ('mmmedmask', check_mmmedmask),
-    ('mmcv ops', check_mmcv_ops),
-    ('scope', check_scopes),
-    ('mim', check_mim),
     ('disk', check_disk),
     ('shared memory', check_shared_memory),
     ('machine', check_machine),
     ('data', check_data),
+    ('torch', check_torch),
+    ('CUDA', check_cuda),
+    ('mmcv ops', check_mmcv_ops),
+    ('mim', check_mim),
+    ('scope', check_scopes),
 )
 
 

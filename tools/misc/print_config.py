@@ -6,27 +6,21 @@
 import argparse
 from collections.abc import Sequence
 
+from mmmedmask.util.command_line import add_config_options
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Not at the top: the help text needs nothing else.
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description='Print a config as it is after inheritance.')
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, e.g. train_dataloader.batch_size=4')
+    add_config_options(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
-    import mmmedmask  # noqa: F401  (makes mmmedmask:: and mmseg:: resolve)
     from mmmedmask.apis import load_config
 
     try:

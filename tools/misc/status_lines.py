@@ -47,7 +47,7 @@ def print_line(status: str, check: str, message: str, where: str = '',
             break_long_words=False)
     if use_colour(stream):
         text = text.replace(mark, f'{COLOURS[status]}{mark}{RESET}', 1)
-    print(text, file=stream)
+    print(text, file=stream, flush=True)
 
 
 def print_summary(statuses: list[str], stream: TextIO | None = None) -> None:

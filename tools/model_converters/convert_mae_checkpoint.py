@@ -12,11 +12,8 @@ cannot be read from a checkpoint: it has to be the config's.
 """
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 NAMINGS = ('msmae', 'mae')
 #: Where the tensors lie in a file, by whose names they have.
@@ -95,6 +92,10 @@ def convert_mae_checkpoint(source: Path,
         get_state_dict,
         read_checkpoint,
     )
+    from mmmedmask.engine.checkpoint.writing import (
+        describe_source,
+        save_weights,
+    )
 
     model, grid_size = (None, None) if config is None \
         else read_model(config)
@@ -107,16 +108,8 @@ def convert_mae_checkpoint(source: Path,
         encoder_only=encoder_only,
         keep_head=keep_head,
         leave_out=leave_out)
-    torch.save(
-        {
-            # Clones, as a view would drag the whole storage into the file.
-            STATE_DICT_KEYS[naming]: {
-                name: value.detach().clone().contiguous()
-                for name, value in tensors.items()
-            },
-            'meta': make_meta(source, naming)
-        },
-        target)
+    save_weights(target, tensors, describe_source(source, naming=naming),
+                 STATE_DICT_KEYS[naming])
     return report
 
 
@@ -148,24 +141,11 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
     return model.state_dict(), tuple(grid_size)
 
 
-def make_meta(source: Path, naming: str) -> dict[str, str]:
-    """Say where the tensors come from, in plain strings."""
-    import mmmedmask
-    return {
-        'source': source.name,
-        'source_sha256': hashlib.sha256(source.read_bytes()).hexdigest(),
-        'naming': naming,
-        'mmmedmask_version': mmmedmask.__version__,
-        'torch_version': str(torch.__version__),
-    }
-
-
 def main(argv: Sequence[str] | None = None):
     args = parse_args(argv)
     source, target = Path(args.source), Path(args.target)
     if target.exists() and not args.force:
         raise SystemExit(f'{target} exists, --force overwrites it')
-    target.parent.mkdir(parents=True, exist_ok=True)
     grid = tuple(args.source_grid) if args.source_grid else None
     try:
         report = convert_mae_checkpoint(source, target, args.to, args.config,

@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
 
 
@@ -37,15 +35,6 @@ def parse_args(argv: Sequence[str] | None = None):
     parser.add_argument(
         '--force', action='store_true', help='overwrite the target')
     return parser.parse_args(argv)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as a hexadecimal string."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def export_backbone(source: Path,
@@ -78,58 +67,41 @@ def export_backbone(source: Path,
         read_checkpoint,
         select_prefix,
     )
+    from mmmedmask.engine.checkpoint.writing import (
+        describe_source,
+        save_weights,
+    )
 
     checkpoint = read_checkpoint(source)
     tensors = get_state_dict(checkpoint)
     backbone = select_prefix(tensors, prefix)
     if not backbone:
-        found = sorted({name.split('.')[0] for name in tensors})
+        starts = sorted({name.split('.')[0] for name in tensors})
         raise ValueError(
             f'no tensor in {str(source)!r} has the prefix {prefix!r}; their '
-            f'names begin with {found}')
+            f'names begin with {starts}')
     backbone = rename_backbone(backbone, naming)
     if target_prefix is None:
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     target_prefix = normalize_prefix(target_prefix)
-    exported = {
-        'state_dict': {
-            # Clones, as a view would drag the whole storage into the file.
-            f'{target_prefix}{name}': value.detach().clone().contiguous()
-            for name, value in backbone.items()
-        },
-        'meta': _plain_meta(checkpoint.get('meta'), source, naming, prefix)
-    }
-    torch.save(exported, target)
-    return exported
-
-
-def _plain_meta(meta: object, source: Path, naming: str, prefix: str) -> dict:
-    """Say where the weights come from, in strings and integers."""
-    import mmengine
-
-    import mmmedmask
+    meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     config = meta.get('cfg')
-    plain = {
-        'source': source.name,
-        'source_sha256': sha256_of(source),
-        'source_prefix': prefix,
-        'naming': naming,
-        'experiment_name': meta.get('experiment_name'),
-        'config_sha256': hashlib.sha256(config.encode()).hexdigest()
-        if isinstance(config, str) else None,
-        'epoch': meta.get('epoch'),
-        'iter': meta.get('iter'),
-        'seed': meta.get('seed'),
-        'mmmedmask_version': mmmedmask.__version__,
-        'mmengine_version': meta.get('mmengine_version',
-                                     mmengine.__version__),
-        'torch_version': str(torch.__version__),
-    }
-    return {
-        key: value if isinstance(value, (int, float)) else str(value)
-        for key, value in plain.items() if value is not None
-    }
+    return save_weights(
+        target,
+        {f'{target_prefix}{name}': value
+         for name, value in backbone.items()},
+        describe_source(
+            source,
+            source_prefix=prefix,
+            naming=naming,
+            experiment_name=meta.get('experiment_name'),
+            config_sha256=hashlib.sha256(config.encode()).hexdigest()
+            if isinstance(config, str) else None,
+            epoch=meta.get('epoch'),
+            iter=meta.get('iter'),
+            seed=meta.get('seed'),
+            mmengine_version=meta.get('mmengine_version')))
 
 
 def main(argv: Sequence[str] | None = None):
@@ -137,7 +109,6 @@ def main(argv: Sequence[str] | None = None):
     source, target = Path(args.source), Path(args.target)
     if target.exists() and not args.force:
         raise SystemExit(f'{target} exists, --force overwrites it')
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         exported = export_backbone(source, target, args.naming, args.prefix,
                                    args.target_prefix)

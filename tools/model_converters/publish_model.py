@@ -6,11 +6,8 @@ first eight digits of the file's SHA-256.
 """
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 
 def parse_args(argv: Sequence[str] | None = None):
@@ -47,23 +44,18 @@ def publish_model(source: Path,
         get_state_dict,
         read_checkpoint,
     )
+    from mmmedmask.engine.checkpoint.writing import save_weights, sha256_of
 
     checkpoint = read_checkpoint(source)
-    state_dict = {
-        name: value.detach().clone().contiguous()
-        for name, value in get_state_dict(checkpoint).items()
-    }
     meta = checkpoint.get('meta')
     kept = plain_data(meta) if isinstance(meta, dict) else {}
     if not keep_config:
         kept.pop('cfg', None)
     suffix = target.suffix or '.pth'
     unnamed = target.with_suffix(f'{suffix}.partial')
-    unnamed.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'state_dict': state_dict, 'meta': kept}, unnamed)
-    digest = hashlib.sha256(unnamed.read_bytes()).hexdigest()
-    named = target.with_name(f'{target.stem}-{digest[:8]}{suffix}')
-    return unnamed.replace(named)
+    save_weights(unnamed, get_state_dict(checkpoint), kept)
+    named = f'{target.stem}-{sha256_of(unnamed)[:8]}{suffix}'
+    return unnamed.replace(target.with_name(named))
 
 
 def plain_data(value: object) -> object:

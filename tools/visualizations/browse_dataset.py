@@ -9,51 +9,19 @@ For detection with masks: the image after all transforms, with its instances.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+from picture_tool import draw_or_exit, make_parser, save_picture
 
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--out',
-        required=True,
-        help='folder for the PNG files, one per sample')
-    parser.add_argument(
-        '--num-samples',
-        type=int,
-        default=8,
-        help='number of samples, taken evenly from the training set')
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed of views and masks')
-    parser.add_argument(
-        '--channels',
-        type=int,
-        nargs='+',
-        help='channels to show: one (gray) or three (red, green, blue)')
-    parser.add_argument(
-        '--window',
-        type=float,
-        nargs=2,
-        metavar=('BLACK', 'WHITE'),
-        help='stored values shown black and white')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, e.g. another folder with '
-        'train_dataloader.dataset.data_root=PATH')
-    return parser.parse_args(argv)
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 
-def fit_inside(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fit_inside(picture: 'np.ndarray', size: tuple[int, int]) -> 'np.ndarray':
     """Bring a picture of any size to (h, w), with white bars if need be."""
     import cv2
+    import numpy as np
 
     factor = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     height, width = (max(1, round(side * factor))
@@ -67,8 +35,10 @@ def fit_inside(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return sheet
 
 
-def draw_views(sample: dict, inputs: dict, units) -> np.ndarray:
+def draw_views(sample: dict, inputs: dict, units) -> 'np.ndarray':
     """Tile, views and mask of one sample of masked pre-training."""
+    import torch
+
     from mmmedmask.visualization import Column, draw_grid, view_columns
 
     columns = view_columns(inputs, units)
@@ -87,7 +57,7 @@ def draw_views(sample: dict, inputs: dict, units) -> np.ndarray:
     return draw_grid(columns, min_side=200)
 
 
-def draw_targets(inputs: torch.Tensor, data_sample, units) -> np.ndarray:
+def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
     """Image and instances of one sample of detection."""
     from mmmedmask.visualization import Column, draw_grid, draw_instances
 
@@ -105,16 +75,14 @@ def draw_targets(inputs: torch.Tensor, data_sample, units) -> np.ndarray:
 
 def browse(args: argparse.Namespace) -> list[Path]:
     """Draw the samples and return the files."""
+    import numpy as np
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DATASETS, MODELS, init_default_scope
-    from PIL import Image
 
     from mmmedmask.apis import load_config
+    from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
 
-    if args.num_samples < 1:
-        raise ValueError('--num-samples must be at least 1, got '
-                         f'{args.num_samples}')
     config = load_config(args.config, args.cfg_options)
     init_default_scope(config.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(config.train_dataloader.dataset)
@@ -127,12 +95,9 @@ def browse(args: argparse.Namespace) -> list[Path]:
         window = (0, 255)
     units = PictureUnits.from_preprocessor(preprocessor, args.channels, window)
     np.random.seed(args.seed)  # Transforms of the host libraries use it.
-    folder = Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    number = min(args.num_samples, len(dataset))
     files = []
-    for index in np.linspace(0, len(dataset) - 1, number).round().astype(int):
-        sample = dataset[int(index)]
+    for index in choose_positions(len(dataset), args.num_samples):
+        sample = dataset[index]
         batch = preprocessor(pseudo_collate([sample]), True)
         if is_masked:
             picture = draw_views(sample, batch['inputs'], units)
@@ -143,20 +108,17 @@ def browse(args: argparse.Namespace) -> list[Path]:
             raise ValueError(
                 'shown are views of masked pre-training and instances of '
                 f'detection, this config has a {type(preprocessor).__name__}')
-        files.append(folder / f'{int(index):06d}.png')
-        Image.fromarray(picture).save(files[-1])
+        files.append(save_picture(picture, args.out / f'{index:06d}.png'))
     return files
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
-
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-
-    try:
-        files = browse(args)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'browse_dataset.py: {error}') from None
+    parser = make_parser(
+        __doc__, '--num-samples', '--seed', '--channels', '--window',
+        checkpoint=False, out='folder for the PNG files, one per sample')
+    parser.set_defaults(num_samples=8)
+    args = parser.parse_args(argv)
+    files = draw_or_exit('browse_dataset.py', browse, args)
     print(f'{len(files)} pictures in {args.out}, the first is {files[0]}')
 
 

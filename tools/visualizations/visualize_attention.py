@@ -8,18 +8,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from picture_tool import draw_or_exit, make_parser, save_picture
+
 SPLITS = ('train', 'val', 'test')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        'config', help='config of a run with mmmedmask.MSMAE, or of a '
-        'fine-tuning run with mmmedmask.MSMAEClassifier')
-    parser.add_argument('checkpoint', help='one of its checkpoints')
-    parser.add_argument('--out', required=True, help='PNG file to write')
+    parser = make_parser(
+        __doc__, '--num-samples', '--indices', '--seed', '--channels',
+        '--window', '--device',
+        config='config of a run with mmmedmask.MSMAE, or of a fine-tuning '
+        'run with mmmedmask.MSMAEClassifier')
     parser.add_argument(
         '--images',
         nargs='+',
@@ -32,42 +31,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='whose images are shown, those of the config\'s '
         '<split>_dataloader (default: train)')
     parser.add_argument(
-        '--num-samples',
-        type=int,
-        default=6,
-        help='number of images, taken evenly from the data set')
-    parser.add_argument(
-        '--indices',
-        type=int,
-        nargs='+',
-        help='images to show, by their position in the data set')
-    parser.add_argument(
         '--random-masking',
         action='store_true',
         help='mask by chance, as before the first attention maps')
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed of the masking')
-    parser.add_argument(
-        '--channels',
-        type=int,
-        nargs='+',
-        help='channels to show: one (gray) or three (red, green, blue); '
-        'needed for images with neither one nor three')
-    parser.add_argument(
-        '--window',
-        type=float,
-        nargs=2,
-        metavar=('BLACK', 'WHITE'),
-        help='stored values shown black and white; needed for images that '
-        'have not 8 bits')
-    parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings, e.g. another folder with '
-        'train_dataloader.dataset.data_root=PATH')
     return parser.parse_args(argv)
 
 
@@ -129,16 +95,13 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     """
     from mmengine.registry import DATASETS
 
-    from mmmedmask.engine.attention.panel import choose_positions
     from mmmedmask.engine.attention.whole_images import Source, list_sources
+    from mmmedmask.engine.hooks.panel_hook import choose_positions
 
     if args.images:
         files = Files(args.images)
         positions = list(range(len(args.images)))
         return [Source(files, position) for position in positions], positions
-    if args.num_samples < 1:
-        raise ValueError(
-            f'--num-samples must be at least 1, got {args.num_samples}')
     loader = config.get(f'{args.split}_dataloader')
     if loader is None:
         raise ValueError(f'the config has no {args.split}_dataloader')
@@ -152,7 +115,6 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
 def draw(args: argparse.Namespace) -> Path:
     """Draw the panel and return its path."""
     from mmengine.dataset import Compose
-    from PIL import Image
 
     from mmmedmask.apis import build_trained_model, load_config
     from mmmedmask.engine.attention.panel import (
@@ -175,23 +137,11 @@ def draw(args: argparse.Namespace) -> Path:
                        not args.random_masking)
     picture = draw_panel(
         model, panel, units, heading=Path(args.checkpoint).name)
-    target = Path(args.out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(target)
-    return target
+    return save_picture(picture, args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
-
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-    from mmmedmask.datasets.image_io import ImageFileError
-
-    try:
-        target = draw(args)
-    except (FileNotFoundError, ImageFileError, ValueError) as error:
-        raise SystemExit(f'visualize_attention.py: {error}') from None
-    print(target)
+    print(draw_or_exit('visualize_attention.py', draw, parse_args(argv)))
 
 
 if __name__ == '__main__':

@@ -13,18 +13,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from picture_tool import draw_or_exit, make_parser, save_picture
+
 SPLITS = ('train', 'val', 'test')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of the model')
-    parser.add_argument('checkpoint', help='one of its checkpoints')
+    parser = make_parser(__doc__, '--device', config='config of the model',
+                         out='folder for the files')
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
         '--features', type=Path, nargs='+', metavar='FILE',
@@ -33,7 +30,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--case', nargs='+', metavar='CASE_ID',
         help="patients of the config's data set, with their genes and all "
         'their slides in one bag')
-    parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
         '--split', choices=SPLITS, default='test',
         help='whose data set has the patients of --case (default: test)')
@@ -57,10 +53,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='do not classify patches one by one')
     parser.add_argument('--max-side', type=int, default=800,
                         help='of a picture in pixels (default: %(default)s)')
-    parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings of the config')
     return parser.parse_args(argv)
 
 
@@ -115,12 +107,12 @@ def bags_of_cases(args, config):
                       for slide in dataset.get_data_info(place)['slides']]
             inputs = dataset[place]['inputs']
             count = sum(slide.num_patches for slide in slides)
-            found = inputs['patches']
-            if found is None or len(found) != count:
+            taken = 0 if inputs['patches'] is None else len(inputs['patches'])
+            if taken != count:
                 raise ValueError(
-                    f'the pipeline of the {args.split} set takes '
-                    f'{0 if found is None else len(found)} of the {count} '
-                    f'patches of {case}: take a split that takes them all')
+                    f'the pipeline of the {args.split} set takes {taken} of '
+                    f'the {count} patches of {case}: take a split that '
+                    'takes them all')
             yield slides, inputs
 
 
@@ -165,8 +157,6 @@ def draw(args: argparse.Namespace) -> list[Path]:
 def draw_slide(args, features, evidence, rows: slice, classes,
                slides) -> list[Path]:
     """Draw one slide of a bag."""
-    from PIL import Image
-
     from mmmedmask.datasets.slides.feature_files import slide_name
     from mmmedmask.datasets.slides.slide_pictures import find_picture
     from mmmedmask.visualization.slide_geojson import (
@@ -200,25 +190,23 @@ def draw_slide(args, features, evidence, rows: slice, classes,
             classes = tuple(f'class {number}' for number in
                             range(len(evidence.bag_scores)))
         note = 'model: ' + ', '.join(
-            f'{one} {score:.2f}' for one, score in
+            f'{label} {score:.2f}' for label, score in
             zip(classes, evidence.bag_scores, strict=True))
     if scores is not None:
         scores = scores[:, rows]
         labels = scores.argmax(axis=0)
         groups['classes'] = [
-            PatchMap(f'Patch alone: {one}', values, 'probability')
-            for one, values in zip(classes, scores, strict=True)]
+            PatchMap(f'Patch alone: {label}', values, 'probability')
+            for label, values in zip(classes, scores, strict=True)]
         measurements.update({
-            f'probability {one}': values
-            for one, values in zip(classes, scores, strict=True)})
+            f'probability {label}': values
+            for label, values in zip(classes, scores, strict=True)})
     written = []
-    args.out.mkdir(parents=True, exist_ok=True)
     for kind, maps in groups.items():
-        path = args.out / f'{name}_{kind}.png'
-        Image.fromarray(draw_slide_heatmaps(
-            picture.thumbnail, maps, places, name, note,
-            args.max_side)).save(path)
-        written.append(path)
+        written.append(save_picture(
+            draw_slide_heatmaps(picture.thumbnail, maps, places, name, note,
+                                args.max_side),
+            args.out / f'{name}_{kind}.png'))
     path = args.out / f'{name}.geojson'
     write_geojson(path, patch_features(places, measurements, classes, labels))
     return [*written, path]
@@ -226,15 +214,8 @@ def draw_slide(args, features, evidence, rows: slice, classes,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw what the command line names."""
-    args = parse_args(argv)
-
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-
-    try:
-        written = draw(args)
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'visualize_slide_attention.py: {error}') from None
-    for path in written:
+    for path in draw_or_exit('visualize_slide_attention.py', draw,
+                             parse_args(argv)):
         print(path)
 
 

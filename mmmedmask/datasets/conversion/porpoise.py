@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
@@ -14,6 +12,9 @@ from mmmedmask.datasets.conversion.check_report import (
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
+from mmmedmask.util.extras import late_module
+
+pd = late_module('pandas', 'genes')
 
 Z_SCORE_NOTICE = (
     'these are z-scores, made within one cohort: they tell its patients '

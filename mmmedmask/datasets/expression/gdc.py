@@ -5,12 +5,13 @@ STAR ``augmented_star_gene_counts`` (v36), a comment line, a header and nine
 columns. A sample sheet tells which file is whose.
 """
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from mmmedmask.datasets.expression.gene_names import (
     is_ensembl,
@@ -19,6 +20,9 @@ from mmmedmask.datasets.expression.gene_names import (
 )
 from mmmedmask.datasets.expression.matrix import RawExpression, read_bytes
 from mmmedmask.datasets.expression.units import unit_in_name
+from mmmedmask.util.extras import late_module
+
+pd = late_module('pandas', 'genes')
 
 STAR_COLUMNS = {
     'counts': 'unstranded',

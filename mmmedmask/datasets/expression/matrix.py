@@ -4,6 +4,8 @@ Genes are in rows (matrices of Xena, cBioPortal and R packages) or in columns
 (tables for learning); which of the two is seen from the names.
 """
 
+from __future__ import annotations
+
 import csv
 import gzip
 import io
@@ -13,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from mmmedmask.datasets.expression.gene_names import (
     ensembl_share,
@@ -22,6 +23,9 @@ from mmmedmask.datasets.expression.gene_names import (
     shown,
 )
 from mmmedmask.datasets.expression.samples import tcga_case
+from mmmedmask.util.extras import import_extra, late_module
+
+pd = late_module('pandas', 'genes')
 
 GENE_SUFFIX = '_rnaseq'
 """Ending of the genes' columns in tables of PORPOISE."""
@@ -253,6 +257,7 @@ def _read_columns(path: Path) -> tuple[list[str], pd.DataFrame]:
     content = read_bytes(path)
     try:
         if content.startswith(_PARQUET_MAGIC):
+            import_extra('pyarrow', 'genes', str(path))
             frame = pd.read_parquet(io.BytesIO(content))
             if not isinstance(frame.index, pd.RangeIndex):
                 frame = frame.reset_index()

@@ -5,6 +5,8 @@ Splits are files as CLAM's: ``splits_0.csv``, ``splits_1.csv``, ... with the
 columns ``train``, ``val`` and ``test``, each a list of names.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json
@@ -15,7 +17,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.expression.gene_names import shown
@@ -28,7 +29,10 @@ from mmmedmask.util.checks import (
     check_positive,
     check_range,
 )
+from mmmedmask.util.extras import late_module
 from mmmedmask.util.nearest import did_you_mean
+
+pd = late_module('pandas', 'slides')
 
 SPLITS = ('train', 'val', 'test')
 MANIFEST = 'folds.json'

@@ -7,16 +7,21 @@ attributes ``encoder`` and ``patch_size_level0``; STAMP ``feats`` and
 slideflow; arrays of torchmil; and any of them as (1, N, D).
 """
 
+from __future__ import annotations
+
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from mmengine.logging import print_log
+
+from mmmedmask.util.extras import late_module
+
+h5py = late_module('h5py', 'slides')
 
 FEATURE_KEYS = ('features', 'feats')
 """Names under which h5 files and dicts in torch files hold the features."""

@@ -12,10 +12,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.util.extras import late_module
+
+h5py = late_module('h5py', 'slides')
 
 CHUNK_ROWS = 32
 _LONGEST = 60

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.slides.feature_files import SLIDE_SUFFIXES, slide_name
 from mmmedmask.util.checks import check_integer, check_positive
+from mmmedmask.util.extras import late_module
+
+pd = late_module('pandas', 'slides')
 
 # A folder holds the levels of one DICOM slide as files of one kind.
 _BY_NAME_ONLY = ('.dcm', )

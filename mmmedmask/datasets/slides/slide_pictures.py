@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from PIL import Image
 
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_readers import open_slide
 from mmmedmask.datasets.slides.tiling import read_overview
+from mmmedmask.util.extras import late_module
+
+h5py = late_module('h5py', 'slides')
 
 _BESIDE = ('thumbnails', 'mosaics')
 

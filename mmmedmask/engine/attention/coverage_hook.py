@@ -1,5 +1,6 @@
 """Measure, while a model trains, how much of its attention is on lesions."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,42 +12,36 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image, UnidentifiedImageError
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.engine.attention.coverage_table import (
-    END,
-    REFRESH,
-    CoverageTable,
-)
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
     Source,
-    WholeImages,
-    collate_whole,
+    run_whole_images,
 )
-from mmmedmask.engine.preserved_state import (
-    evaluating,
-    preserve_random_state,
-    unwrap,
-)
-from mmmedmask.evaluation.lesion_coverage_metric import (
-    check_coverage_arguments,
-)
+from mmmedmask.engine.hooks.panel_hook import choose_positions
+from mmmedmask.engine.preserved_state import model_at_rest, unwrap
 from mmmedmask.functional.attention_masking import (
     map_to_patches,
     partition_tokens,
 )
 from mmmedmask.functional.lesion_coverage import (
+    SUMMARY_NAMES,
     image_coverage,
     summarize_coverage,
 )
 from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.registry import DATASETS, HOOKS
+from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.checks import check_integer
 from mmmedmask.visualization.curves import draw_curves
 
 NAME = 'lesion_coverage'
+REFRESH, END = 'refresh', 'end'
+COLUMNS = ('epoch', 'iteration', 'moment', *SUMMARY_NAMES, 'masked_gain',
+           'num_images', 'num_without_lesion')
 # Title of a curve: its values, and those of chance.
 CURVES = {
     'attention on the lesion': ('attention_share', 'lesion_share'),
@@ -62,16 +57,16 @@ class LesionCoverageHook(Hook):
 
     After every refresh of :class:`AttentionMaskHook`, from its maps, and at
     the end of training, from maps of the final weights. What is measured
-    says :class:`mmmedmask.evaluation.LesionCoverage`; each masking is drawn
-    from the whole image's map with the model's ``mask_ratio`` and
-    ``throw_ratio``, as the model does for a crop. Without an
-    AttentionMaskHook, or with a model that masks at random, there are maps
-    alone to measure; without the hook, at the end alone.
+    says :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`;
+    each masking is drawn from the whole image's map with the model's
+    ``mask_ratio`` and ``throw_ratio``, as the model does for a crop. Without
+    an AttentionMaskHook, or with a model that masks at random, there are
+    maps alone to measure; without the hook, at the end alone.
 
     Values go to the log, to the visualizer as ``lesion_coverage/...``, to
     ``lesion_coverage.csv`` in the work dir (see :class:`CoverageTable`) and,
-    next to chance, to ``lesion_coverage.png``. Only the main
-    process measures, and training is the same with and without the hook.
+    next to chance, to ``lesion_coverage.png``. Only the main process
+    measures, and training is the same with and without the hook.
 
     Images need a ``lesion_path``, as ``mmmedmask.LabelledImages`` gives it:
     a mask of the whole image, of its size. All masks are read once before
@@ -86,13 +81,8 @@ class LesionCoverageHook(Hook):
         num_images: Measure so many images, evenly from all that have a
             lesion mask; None takes all.
         num_draws: Maskings to draw per image.
-        batch_size: Whole images per forward pass.
-        num_workers: Loader processes, where maps are computed; None takes as
-            many as AttentionMaskHook has, or 0 without it.
-        tolerance: Pixels of the mask by which a map's maximum may miss.
-        min_share: Share of a patch that must be lesion for the patch to
-            count as lesion.
-        seed: Seed of the maskings; None takes the run's.
+        batch_size: Whole images per forward pass, where maps are computed;
+            with as many loader processes as AttentionMaskHook has.
 
     Raises:
         ValueError: If an argument is out of range; in training, if there
@@ -109,29 +99,14 @@ class LesionCoverageHook(Hook):
                  dataset: Dataset | Mapping | None = None,
                  num_images: int | None = None,
                  num_draws: int = 8,
-                 batch_size: int = 64,
-                 tolerance: float = 0.0,
-                 min_share: float = 0.5,
-                 seed: int | None = None,
-                 num_workers: int | None = None) -> None:
-        for name, value in (('num_images', num_images),
-                            ('num_draws', num_draws),
-                            ('batch_size', batch_size)):
-            if value is not None and value < 1:
-                raise ValueError(f'{name} must be at least 1, got {value}')
-        if num_workers is not None and num_workers < 0:
-            raise ValueError(
-                f'num_workers must be at least 0, got {num_workers}')
-        check_coverage_arguments(tolerance, min_share)
+                 batch_size: int = 64) -> None:
+        if num_images is not None:
+            check_integer('num_images', num_images)
         self.pipeline = None if pipeline is None else Compose(pipeline)
         self.dataset = dataset
         self.num_images = num_images
-        self.num_draws = num_draws
-        self.batch_size = batch_size
-        self.tolerance = tolerance
-        self.min_share = min_share
-        self.seed = seed
-        self.num_workers = num_workers
+        self.num_draws = check_integer('num_draws', num_draws)
+        self.batch_size = check_integer('batch_size', batch_size)
         self._attention: AttentionMaskHook | None = None
         self._sources: list[Source] = []
         self._table: CoverageTable | None = None
@@ -155,10 +130,10 @@ class LesionCoverageHook(Hook):
         self._sources = self._choose_images(runner)
         self._check_masks()
         self._table = CoverageTable(Path(runner.work_dir, f'{NAME}.csv'))
-        gone = self._table.cut(runner.iter)
-        if gone:
+        removed = self._table.cut(runner.iter)
+        if removed:
             runner.logger.info(
-                f'{gone} rows of {self._table.path} are later than this '
+                f'{removed} rows of {self._table.path} are later than this '
                 'start of the training and will be replaced.')
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -168,10 +143,8 @@ class LesionCoverageHook(Hook):
                 or attention.last_refresh_epoch != runner.epoch):
             return
         if self.dataset is None:
-            maps = [
-                attention.store.lookup(image_info(source)['img_path'])
-                for source in self._sources
-            ]
+            maps = [attention.store.lookup(source.info['img_path'])
+                    for source in self._sources]
         else:
             maps = self._compute_maps(runner)
         self._measure(runner, maps, REFRESH)
@@ -183,15 +156,15 @@ class LesionCoverageHook(Hook):
 
     def _find_attention(self, runner: Runner) -> AttentionMaskHook | None:
         """Find the hook that makes the maps; it has to come first."""
-        for hook in runner.hooks:
+        hooks = runner.hooks
+        for place, hook in enumerate(hooks):
             if isinstance(hook, AttentionMaskHook):
+                if self in hooks[:place]:
+                    raise ValueError(
+                        'LesionCoverageHook must come after '
+                        'AttentionMaskHook: leave the priorities of both as '
+                        'they are')
                 return hook
-            if hook is self and any(
-                    isinstance(other, AttentionMaskHook)
-                    for other in runner.hooks):
-                raise ValueError(
-                    'LesionCoverageHook must come after AttentionMaskHook: '
-                    'leave the priorities of both as they are')
         return None
 
     def _choose_images(self, runner: Runner) -> list[Source]:
@@ -203,7 +176,7 @@ class LesionCoverageHook(Hook):
             dataset = runner.train_dataloader.dataset
         everything = ImageIndex(dataset).sources
         sources = [source for source in everything
-                   if image_info(source).get('lesion_path')]
+                   if source.info.get('lesion_path')]
         if not sources:
             raise ValueError(
                 f'LesionCoverageHook: none of {len(everything)} images of '
@@ -211,18 +184,15 @@ class LesionCoverageHook(Hook):
                 ' has a lesion_path, which LabelledImages takes from the '
                 'column mask of the split file; remove the hook, or name a '
                 'dataset with lesion masks')
-        number = len(sources)
-        if self.num_images is None or self.num_images >= number:
-            return sources
-        places = torch.linspace(
-            0, number - 1, self.num_images, dtype=torch.float64)
-        return [sources[int(place)] for place in places.round()]
+        positions = choose_positions(
+            len(sources), self.num_images or len(sources))
+        return [sources[position] for position in positions]
 
     def _check_masks(self) -> None:
         """Read all masks once: now, not after hours of training."""
         lesions = 0
         for source in self._sources:
-            info = image_info(source)
+            info = source.info
             mask = read_lesion_mask(info['lesion_path'])
             lesions += mask.any()
             size = image_size(info['img_path'])
@@ -233,61 +203,54 @@ class LesionCoverageHook(Hook):
         if not lesions:
             raise ValueError(
                 'LesionCoverageHook: all lesion masks are empty, the first '
-                f'is {image_info(self._sources[0])["lesion_path"]}')
+                f'is {self._sources[0].info["lesion_path"]}')
 
     def _compute_maps(self, runner: Runner) -> list[torch.Tensor | None]:
         """Run the images through the model, as AttentionMaskHook does."""
-        model = unwrap(runner.model)
+
+        def attention_maps(batch: dict) -> torch.Tensor:
+            inputs = model.data_preprocessor(batch, False)['inputs']
+            return model.attention_maps(inputs).float()
+
         maps: list[torch.Tensor | None] = [None] * len(self._sources)
-        workers = self.num_workers
-        if workers is None:
-            workers = self._attention.num_workers if self._attention else 0
-        loader = DataLoader(
-            WholeImages(self._sources, self.pipeline),
-            batch_size=self.batch_size,
-            num_workers=workers,
-            collate_fn=collate_whole,
-            generator=torch.Generator())
-        with preserve_random_state(), evaluating(model), \
-                torch.inference_mode(), \
-                runner.optim_wrapper.optim_context(model):
-            for rows, batch in loader:
-                if batch is None:
-                    continue
-                inputs = model.data_preprocessor(batch, False)['inputs']
-                found = model.attention_maps(inputs).float().cpu()
-                for row, one in zip(rows, found, strict=True):
-                    maps[row] = one.clone()
+        workers = self._attention.num_workers if self._attention else 0
+        with model_at_rest(runner) as model:
+            rows, parts = run_whole_images(
+                self._sources, self.pipeline, attention_maps, self.batch_size,
+                workers, everywhere=True)
+        computed = [attention_map.clone() for part in parts
+                    for attention_map in part]
+        for row, attention_map in zip(rows, computed, strict=True):
+            maps[row] = attention_map
         return maps
 
     def _measure(self, runner: Runner, maps: Sequence[torch.Tensor | None],
                  moment: str) -> None:
         """Compare maps with masks; log, draw and write the result."""
         model = unwrap(runner.model)
-        seed = stream_seed(
-            runner.seed if self.seed is None else self.seed, NAME)
+        seed = stream_seed(runner.seed, NAME)
         images = []
-        for row, (source, one) in enumerate(
+        for row, (source, attention_map) in enumerate(
                 zip(self._sources, maps, strict=True)):
-            if one is None:
+            if attention_map is None:
                 continue
-            one = one.float()
-            generator = sample_generator(seed, runner.epoch, row)
-            mask = read_lesion_mask(image_info(source)['lesion_path'])
-            images.append(
-                image_coverage(one, torch.from_numpy(mask),
-                               self._draw_flags(model, one, generator),
-                               self.tolerance, self.min_share))
+            attention_map = attention_map.float()
+            flags = self._draw_flags(
+                model, attention_map,
+                sample_generator(seed, runner.epoch, row))
+            mask = read_lesion_mask(source.info['lesion_path'])
+            images.append(image_coverage(
+                attention_map, torch.from_numpy(mask), flags))
         values = summarize_coverage(images)
         missing = len(maps) - len(images)
         if missing:
             runner.logger.warning(
                 f'LesionCoverageHook: {missing} of {len(maps)} images could '
                 'not be read and are left out.')
+        listed = ', '.join(f'{name} {value:.4g}'
+                           for name, value in values.items())
         runner.logger.info(
-            f'Lesion coverage ({moment}, epoch {runner.epoch}): '
-            + ', '.join(f'{name} {value:.4g}'
-                        for name, value in values.items()))
+            f'Lesion coverage ({moment}, epoch {runner.epoch}): {listed}')
         runner.visualizer.add_scalars(
             {f'{NAME}/{name}': value
              for name, value in values.items()}, runner.iter)
@@ -310,20 +273,8 @@ class LesionCoverageHook(Hook):
                                 model.throw_ratio).flags()
 
 
-def image_info(source: Source) -> dict:
-    """Read how a data set describes an image."""
-    return source.dataset.get_data_info(source.index)
-
-
 def image_size(path: str) -> tuple[int, int] | None:
-    """Read the size of an image, without its pixels.
-
-    Args:
-        path: The image.
-
-    Returns:
-        (h, w), or None if only its loader can tell.
-    """
+    """Read the size (h, w) of an image; None if only its loader can tell."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -331,15 +282,68 @@ def image_size(path: str) -> tuple[int, int] | None:
         return None
 
 
-def draw_coverage(table: CoverageTable) -> np.ndarray:
-    """Draw what a table holds over the epochs, next to chance.
+class CoverageTable:
+    """A csv with one row per measurement.
+
+    Columns are ``epoch`` and ``iteration``, how much of the training was
+    over; ``moment``, ``refresh`` of the maps or ``end`` of training; and the
+    values of :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`
+    (empty where a value is not defined).
 
     Args:
-        table: A table with at least one row.
+        path: The csv.
 
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
+    Raises:
+        ValueError: If there is a file of this name with other columns.
     """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rows: list[dict[str, str]] = []
+        if self.path.is_file():
+            with self.path.open(newline='', encoding='utf-8') as stream:
+                reader = csv.DictReader(stream)
+                if tuple(reader.fieldnames or ()) != COLUMNS:
+                    raise ValueError(
+                        f'{self.path} has other columns than a table of '
+                        f'lesion coverage: {reader.fieldnames}; move it '
+                        'away')
+                self.rows = list(reader)
+
+    def cut(self, iteration: int) -> int:
+        """Forget what a run measured after ``iteration``, where it starts now.
+
+        A run that was interrupted goes on from its last checkpoint, and
+        measures once more; 0 forgets all. Returns how many rows that were.
+        """
+        before = len(self.rows)
+        self.rows = [row for row in self.rows
+                     if iteration > 0 and int(row['iteration']) <= iteration]
+        return before - len(self.rows)
+
+    def add(self, epoch: int, iteration: int, moment: str,
+            values: Mapping[str, float]) -> None:
+        """Add or replace a row and write the file, whole or not at all."""
+        place = dict(
+            epoch=str(epoch), iteration=str(iteration), moment=moment)
+        written = {name: str(value) if isinstance(value, int)
+                   else f'{value:.6g}' for name, value in values.items()}
+        self.rows = [
+            row for row in self.rows
+            if (row['iteration'], row['moment']) != (str(iteration), moment)
+        ]
+        self.rows.append(dict.fromkeys(COLUMNS, '') | place | written)
+        write_csv(self.path, COLUMNS,
+                  ([row[name] for name in COLUMNS] for row in self.rows))
+
+    def curve(self, name: str) -> list[tuple[int, float]]:
+        """Read a column: pairs of epoch and value, where there is one."""
+        return [(int(row['epoch']), float(row[name])) for row in self.rows
+                if row[name]]
+
+
+def draw_coverage(table: CoverageTable) -> np.ndarray:
+    """Draw the rows of a table over the epochs, next to chance; RGB, uint8."""
     curves, chances = {}, {}
     for title, (name, chance) in CURVES.items():
         curve = table.curve(name)

@@ -1,7 +1,7 @@
-"""From images and a model to a panel of attention, masking and prediction.
+"""Panels of attention, masking and prediction, of a model in training.
 
-What ``mmmedmask.AttentionPanelHook`` and
-``tools/visualizations/visualize_attention.py`` share.
+``mmmedmask.AttentionPanelHook`` draws them while a model trains,
+``tools/visualizations/visualize_attention.py`` afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,18 +12,102 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from mmengine.dataset import Compose
+from mmengine.runner import Runner
 from torch import nn
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.whole_images import (
     WHOLE,
     Source,
     WholeImages,
     collate_whole,
+    list_sources,
 )
+from mmmedmask.engine.hooks.panel_hook import PanelHook, choose_positions
 from mmmedmask.functional.attention_masking import TokenPartition
+from mmmedmask.registry import HOOKS
 from mmmedmask.visualization.attention_pictures import draw_attention_panel
 from mmmedmask.visualization.pictures import PictureUnits
+
+
+@HOOKS.register_module()
+class AttentionPanelHook(PanelHook):
+    """Draw attention and masking of the same images at every interval.
+
+    A row per image: the whole image, with its lesion outlined if the data
+    set knows it; what the class token looks at now; a masking drawn from
+    that map with the model's ``mask_ratio`` and ``throw_ratio``; and, if the
+    model has a decoder, what it reconstructs. Training may mask by older
+    maps, or at random before the first ones; the panel says what masking by
+    the present weights would be. In runs without
+    ``mmmedmask.AttentionMaskHook``, and with models that mask at random, the
+    masking is random here, too.
+
+    The noise of the masking is the same in all panels, so they compare with
+    each other, and with those of a resumed run. The model needs
+    ``attention_maps`` and ``partition``, as
+    :class:`mmmedmask.models.msmae.MSMAE` and ``MSMAEClassifier`` have them.
+
+    Args:
+        interval: Epochs between two panels.
+        num_samples: Rows of a panel, taken evenly from the training set.
+        indices: Samples to show instead, by their position in the training
+            set.
+        pipeline: Transforms that load, resize and pack a whole image; None
+            takes those of AttentionMaskHook.
+        channels: Channels to show, see :class:`PanelHook`.
+        window: Stored values shown black and white; needed if images have
+            not 8 bits.
+        min_side: Small images are enlarged to about so many pixels.
+
+    Raises:
+        ValueError: If an argument is out of range, or, in training, if there
+            is no pipeline, no such sample, or a model without attention.
+    """
+
+    panel_name = 'attention'
+
+    def __init__(self,
+                 interval: int = 10,
+                 num_samples: int = 6,
+                 indices: Sequence[int] | None = None,
+                 pipeline: Sequence | None = None,
+                 channels: Sequence[int] | None = None,
+                 window: Sequence[float] | None = None,
+                 min_side: int = 150) -> None:
+        super().__init__(interval, num_samples, channels, window, min_side)
+        self.indices = indices
+        self.pipeline = None if pipeline is None else Compose(pipeline)
+        self._panel: AttentionPanel | None = None
+
+    def check_model(self, model: nn.Module) -> None:
+        """Refuse a model without attention maps."""
+        check_model(model)
+
+    def prepare(self, runner: Runner, model: nn.Module) -> None:
+        """Load the images."""
+        masks = [hook for hook in runner.hooks
+                 if isinstance(hook, AttentionMaskHook)]
+        if self.pipeline is None:
+            if not masks:
+                raise ValueError(
+                    'AttentionPanelHook needs a pipeline for whole images, '
+                    'since there is no AttentionMaskHook to take it from')
+            self.pipeline = masks[0].pipeline
+        dataset = runner.train_dataloader.dataset
+        positions = choose_positions(
+            len(dataset), self.num_samples, self.indices)
+        sources = list_sources(dataset)
+        self._panel = load_panel(
+            [sources[position] for position in positions], positions,
+            self.pipeline, follows_attention(model, bool(masks)))
+
+    def draw(self, model: nn.Module, heading: str) -> np.ndarray:
+        """Draw where the model looks, and what it masks."""
+        return draw_panel(
+            model, self._panel, self.units, heading, self.min_side)
 
 
 @dataclass(frozen=True)
@@ -46,14 +130,7 @@ class AttentionPanel:
 
 
 def check_model(model: nn.Module) -> None:
-    """Refuse a model without attention maps.
-
-    Args:
-        model: The model.
-
-    Raises:
-        ValueError: If it lacks a method that a panel needs.
-    """
+    """Raise a ValueError if a model lacks a method that a panel needs."""
     missing = [name for name in ('attention_maps', 'partition')
                if not hasattr(model, name)]
     if missing:
@@ -65,42 +142,11 @@ def check_model(model: nn.Module) -> None:
 def follows_attention(model: nn.Module, has_maps: bool) -> bool:
     """Tell whether attention decides on the masking in training.
 
-    Args:
-        model: The model.
-        has_maps: Whether training has an ``AttentionMaskHook``.
-
-    Returns:
-        Whether it does.
+    That is up to the model, or to whether there is an AttentionMaskHook
+    (``has_maps``).
     """
     masking = getattr(model, 'masking', None)
     return has_maps if masking is None else masking == 'attention'
-
-
-def choose_positions(length: int, number: int,
-                     indices: Sequence[int] | None) -> list[int]:
-    """Choose samples of a data set.
-
-    Args:
-        length: Size of the data set.
-        number: So many are taken, evenly.
-        indices: These are taken instead.
-
-    Returns:
-        Their positions.
-
-    Raises:
-        ValueError: If one of ``indices`` is no position.
-    """
-    if indices is None:
-        places = torch.linspace(
-            0, length - 1, min(number, length), dtype=torch.float64)
-        return places.round().int().tolist()
-    wrong = [index for index in indices if not 0 <= index < length]
-    if wrong or not indices:
-        raise ValueError(
-            f'indices must name at least one of 0 to {length - 1}, got '
-            f'{list(indices)}')
-    return list(indices)
 
 
 def load_panel(sources: Sequence[Source], positions: Sequence[int],
@@ -131,7 +177,7 @@ def load_panel(sources: Sequence[Source], positions: Sequence[int],
     lesions, titles = [], []
     for row, inputs, sample in zip(
             rows, batch['inputs'], batch['data_samples'], strict=True):
-        info = sources[row].dataset.get_data_info(sources[row].index)
+        info = sources[row].info
         # What the masking is drawn from; a pipeline need not keep it.
         sample.set_metainfo(
             dict(
@@ -146,15 +192,7 @@ def load_panel(sources: Sequence[Source], positions: Sequence[int],
 
 
 def read_lesion(path: str | None, size: Sequence[int]) -> np.ndarray | None:
-    """Read a lesion mask and bring it to the size of a model's input.
-
-    Args:
-        path: The mask, of the whole image; None if there is none.
-        size: (h, w).
-
-    Returns:
-        bool array of shape (h, w), or None.
-    """
+    """Read a lesion mask, bool, in the size (h, w) of a model's input."""
     if path is None:
         return None
     mask = read_lesion_mask(path).astype(np.uint8)
@@ -174,14 +212,11 @@ def describe_image(info: dict, dataset: object) -> str:
 
 
 class Look(NamedTuple):
-    """What a model sees and does.
+    """What a model sees and does: images, their attention, what it masks.
 
-    Attributes:
-        images: Normalised whole images (B, C, H, W).
-        maps: What the class token looks at, (B, gh, gw).
-        partition: Where each token goes.
-        reconstruction: The images with their masked patches predicted, (B,
-            C, H, W); None if the model has no decoder.
+    ``images`` are normalised, (B, C, H, W), ``maps`` (B, gh, gw), and
+    ``reconstruction`` the images with their masked patches predicted; None if
+    the model has no decoder.
     """
 
     images: torch.Tensor

@@ -24,15 +24,15 @@ WHOLE = (0., 0., 1., 1.)
 
 
 class Source(NamedTuple):
-    """Where an image's description is.
-
-    Attributes:
-        dataset: A data set that is no wrapper.
-        index: Position in it.
-    """
+    """Where an image is described: a data set (no wrapper), and its index."""
 
     dataset: Any
     index: int
+
+    @property
+    def info(self) -> dict:
+        """How the data set describes the image."""
+        return self.dataset.get_data_info(self.index)
 
 
 def list_sources(dataset: Dataset) -> list[Source]:
@@ -82,6 +82,7 @@ class ImageIndex:
     Attributes:
         keys: Sorted keys, one per file.
         sources: Where the files are described, in the order of the keys.
+        rows: Position among the keys of every ``img_path`` of the samples.
 
     Raises:
         ValueError: If the data set is not supported, is empty, or has
@@ -113,7 +114,7 @@ class ImageIndex:
         self.keys = tuple(key for key, _, _ in entries)
         self.sources = [source for _, _, source in entries]
         rows = {file: row for row, (_, file, _) in enumerate(entries)}
-        self._rows = {path: rows[file] for path, file in spellings.items()}
+        self.rows = {path: rows[file] for path, file in spellings.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -121,36 +122,10 @@ class ImageIndex:
         return hashlib.blake2b(
             '\0'.join(self.keys).encode(), digest_size=16).hexdigest()
 
-    @property
-    def rows(self) -> Mapping[str, int]:
-        """Position among the keys of every ``img_path`` of the samples."""
-        return self._rows
-
-    def row(self, path: str) -> int | None:
-        """Find a file's position among the keys.
-
-        Args:
-            path: The ``img_path`` of a sample.
-
-        Returns:
-            The position, or None if no sample has this path.
-        """
-        return self._rows.get(path)
-
 
 def image_path(source: Source) -> str:
-    """Read the path of a sample's image.
-
-    Args:
-        source: Where the sample is.
-
-    Returns:
-        Its ``img_path``.
-
-    Raises:
-        ValueError: If it has none.
-    """
-    info = source.dataset.get_data_info(source.index)
+    """Read the path of a sample's image, by which images are told apart."""
+    info = source.info
     if not info.get('img_path'):
         raise ValueError(
             f'sample {source.index} of {type(source.dataset).__name__} has '
@@ -160,15 +135,7 @@ def image_path(source: Source) -> str:
 
 
 def roots_of(dataset: Dataset) -> list[str]:
-    """Find the folders that a data set's images are in.
-
-    Args:
-        dataset: A data set that is no wrapper.
-
-    Returns:
-        Its ``roots``, ``root`` or ``data_root``, else its prefix of images,
-        normalised; empty if there is none of these.
-    """
+    """Find the folders of a data set's images, normalised; none if unknown."""
     prefix = getattr(dataset, 'data_prefix', None)
     prefix = prefix.get('img_path') if isinstance(prefix, Mapping) else None
     single = (getattr(dataset, 'root', None)
@@ -186,16 +153,7 @@ def normalize_path(path: str) -> str:
 
 
 def split_root(path: str, roots: Sequence[str]) -> tuple[str, str]:
-    """Cut a root off a path.
-
-    Args:
-        path: Path, normalised.
-        roots: Folders, normalised.
-
-    Returns:
-        The first of the roots that the path is in, and the rest; '' and the
-        path if there is none.
-    """
+    """Cut the first root that a path is in off it; no root leaves it whole."""
     for root in roots:
         prefix = f'{root.rstrip("/")}/'
         if path.startswith(prefix):
@@ -221,27 +179,14 @@ class WholeImages(Dataset):
         return len(self.sources)
 
     def __getitem__(self, row: int) -> tuple[int, dict | None]:
-        """Load an image.
-
-        Args:
-            row: Its position.
-
-        Returns:
-            The position, and the sample; None instead of it if the file
-            cannot be used and its data set skips such files.
-
-        Raises:
-            ImageFileError: If a file cannot be used and the data set does
-                not skip it.
-            ValueError: If the pipeline cropped or mirrored the image.
-        """
-        dataset, index = self.sources[row]
-        info = dataset.get_data_info(index)
+        """Load the image of a row; None if it is broken and may be skipped."""
+        source = self.sources[row]
+        info = source.info
         path = info['img_path']
         try:
             packed = self.pipeline(info)
         except ImageFileError:
-            if getattr(dataset, 'on_error', 'raise') != 'skip':
+            if getattr(source.dataset, 'on_error', 'raise') != 'skip':
                 raise
             return row, None
         if not isinstance(packed, Mapping) or 'inputs' not in packed:
@@ -254,15 +199,7 @@ class WholeImages(Dataset):
 
 
 def check_whole(data_sample: Any, path: str) -> None:
-    """Refuse a sample that says that it is not its whole image.
-
-    Args:
-        data_sample: The sample, or None.
-        path: Path of the image, for the message.
-
-    Raises:
-        ValueError: If its metainfo names a crop or a flip.
-    """
+    """Refuse a sample whose metainfo names a crop or a flip."""
     if data_sample is None:
         return
     box = data_sample.get('crop_box', WHOLE)
@@ -278,15 +215,8 @@ def collate_whole(
 ) -> tuple[list[int], dict | None]:
     """Make a batch of whole images of one size.
 
-    Args:
-        items: What :class:`WholeImages` returns.
-
-    Returns:
-        The positions, and a batch for a data preprocessor: lists of inputs
-        and samples; None if no image could be used.
-
-    Raises:
-        ValueError: If sizes differ: the preprocessor would pad them.
+    Returns the rows that could be read, and lists of inputs and samples for a
+    data preprocessor, which would pad other sizes; None if there is no image.
     """
     items = [(row, packed) for row, packed in items if packed is not None]
     if not items:
@@ -304,32 +234,37 @@ def collate_whole(
 
 
 def run_whole_images(
-        images: ImageIndex, pipeline: Callable[[dict], dict],
-        compute: Callable[[dict], torch.Tensor], batch_size: int,
-        num_workers: int) -> tuple[list[int], list[torch.Tensor]]:
+        sources: Sequence[Source],
+        pipeline: Callable[[dict], dict],
+        compute: Callable[[dict], torch.Tensor],
+        batch_size: int,
+        num_workers: int,
+        everywhere: bool = False) -> tuple[list[int], list[torch.Tensor]]:
     """Run this process's part of the images through a function.
 
     No random number is drawn.
 
     Args:
-        images: The images.
+        sources: The images.
         pipeline: See :class:`WholeImages`.
         compute: From a batch, see :func:`collate_whole`, to a tensor with
             one entry per image.
         batch_size: Images per batch.
         num_workers: Loader processes.
+        everywhere: Whether this process runs all images, and not its part.
 
     Returns:
         Positions of the images that could be read, and what was computed, a
-        float16 tensor on the CPU per batch.
+        tensor on the CPU per batch.
 
     Raises:
         ValueError: If the pipeline does not bring all images to one size.
     """
+    start, step = (0, 1) if everywhere else (get_rank(), get_world_size())
     loader = DataLoader(
-        WholeImages(images.sources, pipeline),
+        WholeImages(sources, pipeline),
         batch_size=batch_size,
-        sampler=range(get_rank(), len(images.keys), get_world_size()),
+        sampler=range(start, len(sources), step),
         num_workers=num_workers,
         collate_fn=collate_whole,
         # The loader draws a seed for its workers, from its own numbers.
@@ -346,5 +281,5 @@ def run_whole_images(
                 'mmmedmask.ResizeImage')
         input_shape = shape
         rows += batch_rows
-        parts.append(compute(batch).to(device='cpu', dtype=torch.float16))
+        parts.append(compute(batch).cpu())
     return rows, parts

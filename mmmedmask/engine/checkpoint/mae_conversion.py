@@ -21,7 +21,9 @@ import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
-from mmmedmask.engine.checkpoint.reading import LISTED_NAMES, matches_any
+from mmmedmask.engine.checkpoint.matching import matches_any
+from mmmedmask.engine.checkpoint.reading import LISTED_NAMES, listing
+from mmmedmask.util.checks import check_choice
 
 NAMINGS = ('msmae', 'mae')
 
@@ -58,15 +60,7 @@ PATCH_WEIGHT = 'backbone.patch_embed.projection.weight'
 
 
 def pair_names(num_layers: int, num_decoder_layers: int) -> dict[str, str]:
-    """List all tensors that a masked autoencoder can have.
-
-    Args:
-        num_layers: Layers of the encoder.
-        num_decoder_layers: Layers of the decoder.
-
-    Returns:
-        MSMAE's names to MAE's.
-    """
+    """List all tensors that a masked autoencoder can have: ours to MAE's."""
     modules = ENCODER_MODULES | FINAL_NORMS | DECODER_MODULES | HEAD_MODULES
     for ours, theirs, count in (('backbone.layers', 'blocks', num_layers),
                                 ('neck.decoder_blocks', 'decoder_blocks',
@@ -83,17 +77,7 @@ def pair_names(num_layers: int, num_decoder_layers: int) -> dict[str, str]:
 
 
 def recognize_naming(names: Sequence[str]) -> str:
-    """Tell whose names a checkpoint's tensors have.
-
-    Args:
-        names: The names, with their prefixes.
-
-    Returns:
-        ``'msmae'`` (mmpretrain's MAE, too) or ``'mae'``.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """Tell whose names these are: ``'msmae'`` (as mmpretrain) or ``'mae'``."""
     if any(name.startswith('backbone.layers.') for name in names):
         return 'msmae'
     if any(name.startswith('blocks.') for name in names):
@@ -160,11 +144,11 @@ class KeyReport:
                          'do not fit')
         if self.missing:
             lines.append(f'{len(self.missing)} tensors are missing: '
-                         f'{_listing(self.missing)}')
+                         f'{listing(self.missing)}')
         if self.unknown:
             lines.append(
                 f'{len(self.unknown)} tensors of the source are none of a '
-                f'masked autoencoder: {_listing(self.unknown)}; leave_out '
+                f'masked autoencoder: {listing(self.unknown)}; leave_out '
                 '(--leave-out) names those that are not needed')
         return '\n'.join(lines)
 
@@ -212,8 +196,7 @@ def convert_mae(
     Raises:
         ValueError: If not everything arrives that should; says what.
     """
-    if naming not in NAMINGS:
-        raise ValueError(f'naming must be one of {NAMINGS}, got {naming!r}')
+    check_choice('naming', naming, NAMINGS)
     if (model is None) != (grid_size is None):
         raise ValueError(
             'model and grid_size belong together, got '
@@ -337,9 +320,7 @@ def _fit(
 ) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
     """Compare with the model's shapes, and interpolate positions.
 
-    Returns:
-        The tensors, notes on those that were interpolated, and what does
-        not fit.
+    Returns tensors, notes on what was interpolated, and what does not fit.
     """
     fitted, notes, misfits = {}, {}, []
     for name, value in given.items():
@@ -393,9 +374,8 @@ def _guess_grid(name: str, num_patches: int,
                 grid_size: tuple[int, int]) -> tuple[int, int]:
     """Tell the grid of positions from their number, if that is possible.
 
-    Squares are what images usually are cut into. A number of patches that
-    could be a square, for a model whose grid has as many and is none, might
-    be either.
+    Images usually are cut into squares. As many patches as the model has,
+    whose grid is no square, might be either.
     """
     side = isqrt(num_patches)
     square = side**2 == num_patches
@@ -438,9 +418,3 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _reasons(names: Mapping[str, str]) -> list[str]:
     return [f'{name}: {reason}' for name, reason in names.items()]
-
-
-def _listing(names: Sequence[str]) -> str:
-    more = len(names) - LISTED_NAMES
-    text = ', '.join(names[:LISTED_NAMES])
-    return f'{text} and {more} more' if more > 0 else text

@@ -15,22 +15,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mmmedmask.util.checks import check_choice
+
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
 FAMILIES = ('resnet', 'resnetv1c', 'resnetv1d', 'convnext')
 
 
 def backbone_family(state_dict: Mapping[str, Tensor]) -> str:
-    """Recognise the family of a backbone named as in mmpretrain.
-
-    Args:
-        state_dict: The backbone's tensors, without a prefix.
-
-    Returns:
-        One of ``FAMILIES``.
-
-    Raises:
-        ValueError: If the names belong to none of them.
-    """
+    """Recognise the family of a backbone that is named as in mmpretrain."""
     if 'downsample_layers.0.0.weight' in state_dict:
         if any('.grn.' in name for name in state_dict):
             raise ValueError(
@@ -68,8 +60,7 @@ def rename_backbone(state_dict: Mapping[str, Tensor],
         ValueError: If the naming is unknown or the library does not have the
             architecture.
     """
-    if naming not in NAMINGS:
-        raise ValueError(f'naming must be one of {NAMINGS}, got {naming!r}')
+    check_choice('naming', naming, NAMINGS)
     if naming == 'openmmlab':
         return dict(state_dict)
     family = backbone_family(state_dict)

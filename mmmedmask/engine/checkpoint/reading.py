@@ -1,15 +1,11 @@
-"""Read checkpoints safely and compare their tensors with a module's.
+"""Read checkpoints safely, and find their tensors.
 
-Pure functions: they touch no runner and no model in place. A checkpoint is
-either a runner's file (``{'state_dict': ..., 'meta': ...}``), a published or
-exported one, or a bare dictionary of tensors.
+A checkpoint is a runner's file (``{'state_dict': ..., 'meta': ...}``), a
+published or exported one, or a bare dictionary of tensors.
 """
 
-import difflib
-import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -17,6 +13,8 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from torch import Tensor
+
+from mmmedmask.util.nearest import nearest_names
 
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state_dict')
 HISTORY_METHODS = ('current', 'max', 'mean', 'min')
@@ -92,8 +90,8 @@ def read_checkpoint(path: str | Path) -> dict:
                 checkpoint = torch.load(
                     file, map_location='cpu', weights_only=True)
         except UnpicklingError as error:
-            found = re.search(r'GLOBAL (\S+)', str(error))
-            objects = f' (it uses {found[1]})' if found else ''
+            used = re.search(r'GLOBAL (\S+)', str(error))
+            objects = f' (it uses {used[1]})' if used else ''
             raise ValueError(
                 f'{name!r} cannot be loaded with weights_only=True'
                 f'{objects}. {NOT_PLAIN_HINT}') from error
@@ -110,9 +108,9 @@ def _read_address(address: str) -> dict:
         from mmengine.runner.checkpoint import get_torchvision_models
         addresses = get_torchvision_models()
         if rest not in addresses:
-            near = difflib.get_close_matches(rest, addresses, n=3)
             raise ValueError(
-                f'torchvision has no weights {rest!r}, near are {near}')
+                f'torchvision has no weights {rest!r}, near are '
+                f'{nearest_names(rest, addresses, count=3)}')
         address = addresses[rest]
     elif scheme not in ('http', 'https'):
         raise ValueError(
@@ -149,19 +147,18 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
     Raises:
         ValueError: If there are no tensors, or two names become one.
     """
-    found = checkpoint
+    given = checkpoint
     for key in STATE_DICT_KEYS:
         if isinstance(checkpoint.get(key), Mapping):
-            found = checkpoint[key]
+            given = checkpoint[key]
             break
-    others = [k for k, v in found.items() if not isinstance(v, Tensor)]
-    if not found or others:
+    if not given or not all(isinstance(v, Tensor) for v in given.values()):
         raise ValueError(
             f'the checkpoint has no dictionary of tensors: none of '
             f'{STATE_DICT_KEYS} is one, and its own keys are '
-            f'{_listing(map(str, checkpoint))}')
-    tensors = {strip_wrappers(name): value for name, value in found.items()}
-    if len(tensors) != len(found):
+            f'{listing(map(str, checkpoint))}')
+    tensors = {strip_wrappers(name): value for name, value in given.items()}
+    if len(tensors) != len(given):
         raise ValueError(
             'the checkpoint holds the same weights wrapped and unwrapped '
             "('module.' or '_orig_mod.'), which are meant is not known")
@@ -185,157 +182,9 @@ def select_prefix(state_dict: Mapping[str, Tensor],
     }
 
 
-def suggest_prefix(expected: Iterable[str],
-                   given: Iterable[str]) -> tuple[str, int]:
-    """Find the prefix under which most of the expected names are.
-
-    Args:
-        expected: Names that a module wants.
-        given: Names in a checkpoint, prefixes included.
-
-    Returns:
-        The prefix (``''`` is possible) and the number of names it explains.
-    """
-    expected = set(expected)
-    counts: dict[str, int] = {}
-    for name in given:
-        segments = name.split('.')
-        for start in range(len(segments)):
-            if '.'.join(segments[start:]) in expected:
-                prefix = ''.join(f'{s}.' for s in segments[:start])
-                counts[prefix] = counts.get(prefix, 0) + 1
-    if not counts:
-        return '', 0
-    return max(counts.items(), key=lambda item: (item[1], -len(item[0])))
-
-
-@dataclass(frozen=True)
-class MatchReport:
-    """What became of a module's tensors.
-
-    Attributes:
-        matched: Names whose shape, and value where compared, agree.
-        missing: Names that the checkpoint does not have.
-        shapes: ``(name, shape wanted, shape given)`` where they differ.
-        differing: Names with the right shape but other values.
-        not_finite: Names whose tensor in the checkpoint is NaN or infinite.
-        tolerated: Missing names that were allowed to be missing.
-        unused: Names in the checkpoint that nothing asked for.
-        nearest: For a missing name, names in the checkpoint like it.
-    """
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-    differing: tuple[str, ...]
-    not_finite: tuple[str, ...]
-    tolerated: tuple[str, ...]
-    unused: tuple[str, ...]
-    nearest: Mapping[str, tuple[str, ...]]
-
-    @property
-    def expected(self) -> int:
-        """Number of tensors that should match."""
-        return (len(self.matched) + len(self.missing) + len(self.shapes) +
-                len(self.differing) + len(self.not_finite))
-
-    @property
-    def ratio(self) -> float:
-        """Share of the expected tensors that match, in [0, 1]."""
-        return len(self.matched) / self.expected if self.expected else 0.0
-
-    def describe(self) -> str:
-        """Say in a few lines what does not match."""
-        lines = []
-        if self.missing:
-            lines.append(f'  {len(self.missing)} are not in the checkpoint:')
-            for name in self.missing[:LISTED_NAMES]:
-                near = ', '.join(self.nearest.get(name, ())) or 'none'
-                lines.append(f'    {name} (similar names there: {near})')
-            lines += _rest(self.missing)
-        if self.shapes:
-            lines.append(f'  {len(self.shapes)} have another shape:')
-            lines += [
-                f'    {name}: {given} in the checkpoint, {wanted} in the '
-                'model' for name, wanted, given in self.shapes[:LISTED_NAMES]
-            ] + _rest(self.shapes)
-        for names, what in ((self.differing, 'have other values'),
-                            (self.not_finite, 'are not finite')):
-            if names:
-                lines.append(f'  {len(names)} {what}: {_listing(names)}')
-        if self.unused:
-            lines.append(f'  {len(self.unused)} in the checkpoint are used by '
-                         f'nothing: {_listing(self.unused)}')
-        return '\n'.join(lines)
-
-
-def _rest(items: Sequence) -> list[str]:
-    more = len(items) - LISTED_NAMES
-    return [f'    ... and {more} more'] if more > 0 else []
-
-
-def _listing(names: Iterable[str]) -> str:
+def listing(names: Iterable[str]) -> str:
+    """Name the first few of some names, and say how many more there are."""
     names = list(names)
     text = ', '.join(names[:LISTED_NAMES])
     more = len(names) - LISTED_NAMES
     return f'{text} and {more} more' if more > 0 else text
-
-
-def matches_any(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a name fits one of some shell patterns (``layer4.*``)."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def match_state_dicts(expected: Mapping[str, Tensor],
-                      given: Mapping[str, Tensor],
-                      *,
-                      compare_values: bool = True,
-                      allowed_missing: Sequence[str] = (),
-                      allowed_unused: Sequence[str] = ()) -> MatchReport:
-    """Compare the tensors of a module with those of a checkpoint.
-
-    Args:
-        expected: The module's tensors by name, on any device.
-        given: The checkpoint's tensors, named as the module's.
-        compare_values: Compare values too, not names and shapes alone. A
-            value is compared in the module's dtype, exactly.
-        allowed_missing: Patterns of names that the checkpoint may lack. If
-            it has them they must match like all others.
-        allowed_unused: Patterns of names that may be in the checkpoint
-            without being asked for.
-
-    Returns:
-        The report.
-    """
-    groups: dict[str, list] = {
-        key: []
-        for key in ('matched', 'missing', 'shapes', 'differing', 'not_finite',
-                    'tolerated')
-    }
-    for name, wanted in expected.items():
-        if name not in given:
-            tolerated = matches_any(name, allowed_missing)
-            groups['tolerated' if tolerated else 'missing'].append(name)
-            continue
-        value = given[name]
-        if value.shape != wanted.shape:
-            groups['shapes'].append(
-                (name, tuple(wanted.shape), tuple(value.shape)))
-        elif value.is_floating_point() and not torch.isfinite(value).all():
-            groups['not_finite'].append(name)
-        elif compare_values and not torch.equal(wanted.detach().cpu(),
-                                                value.cpu().to(wanted.dtype)):
-            groups['differing'].append(name)
-        else:
-            groups['matched'].append(name)
-    nearest = {
-        name: tuple(difflib.get_close_matches(name, given, n=2, cutoff=.7))
-        for name in groups['missing'][:LISTED_NAMES]
-    }
-    unused = tuple(name for name in given if name not in expected
-                   and not matches_any(name, allowed_unused))
-    return MatchReport(
-        unused=unused,
-        nearest=nearest,
-        **{key: tuple(names)
-           for key, names in groups.items()})

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
+from mmmedmask.util.checks import check_integer
 
 LISTED_PARAMETERS = 10
 
@@ -39,14 +40,9 @@ class _Step:
 
 
 def gradient_norms(gradients: list[Tensor]) -> Tensor:
-    """Return the 2-norm of every gradient without waiting for the device.
+    """Return the 2-norms of dense gradients, float32, without waiting.
 
-    Args:
-        gradients: Dense gradients of any shapes.
-
-    Returns:
-        Norms of shape ``(len(gradients), )`` in float32. NaN and infinities
-        in a gradient show in its norm.
+    NaN and infinities in a gradient show in its norm.
     """
     if not gradients:
         return torch.zeros(0)
@@ -86,9 +82,7 @@ class NaNGuardHook(Hook):
     priority = 'HIGH'
 
     def __init__(self, interval: int = 10) -> None:
-        if interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
-        self.interval = interval
+        self.interval = check_integer('interval', interval)
         self._steps: list[_Step] = []
         self._names: dict[int, str] = {}
         self._before_clipping: dict[int, _Gradients] = {}
@@ -97,9 +91,8 @@ class NaNGuardHook(Hook):
 
     def before_train(self, runner) -> None:
         """Listen to the optimisers."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        self._names = {id(p): name for name, p in model.named_parameters()}
+        self._names = {id(p): name for name, p in
+                       unwrap(runner.model).named_parameters()}
         wrappers = runner.optim_wrapper
         wrappers = [wrappers] if isinstance(wrappers, OptimWrapper) \
             else list(wrappers.values())

@@ -7,33 +7,30 @@ BatchNorm", section 3); Detectron2's gland recipes do so over 200 batches.
 """
 
 import itertools
-import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmmedmask.engine.preserved_state import (
+    preserve_modes,
+    preserve_random_state,
+    unwrap,
+)
 from mmmedmask.registry import HOOKS
-
-FORWARDS = ('extract_feat', 'loss')
+from mmmedmask.util.checks import check_choice, check_integer
 
 
 def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    """List the BatchNorm layers whose statistics training updates.
+    """List the BatchNorm layers (SyncBN too) that training updates, by name.
 
-    Args:
-        model: A model in training mode. Layers that it keeps in evaluation
-            mode (frozen stages, ``norm_eval=True``) are left out.
-
-    Returns:
-        Dotted name to layer, SyncBN included.
+    Layers that the model keeps in evaluation mode (frozen stages,
+    ``norm_eval=True``) are not among them.
     """
     return {
         name: module
@@ -92,32 +89,6 @@ def _measuring(layers: dict[str, _BatchNorm],
                 getattr(layer, key).copy_(value)
 
 
-@contextmanager
-def _same_random_state() -> Iterator[None]:
-    """Put the generators of Python, NumPy and torch back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) \
-        if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-
-
-@contextmanager
-def _training_mode(model: nn.Module) -> Iterator[None]:
-    """Call ``model.train()``, and give every module its flag back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
-
-
 @torch.no_grad()
 def update_bn_statistics(
         model: nn.Module,
@@ -143,7 +114,8 @@ def update_bn_statistics(
     Raises:
         ValueError: If there were no batches.
     """
-    with _training_mode(model), _same_random_state():
+    with preserve_modes(model), preserve_random_state():
+        model.train()
         layers = active_batch_norms(model)
         totals = {name: _Totals(layer) for name, layer in layers.items()}
         count = 0
@@ -166,12 +138,7 @@ def update_bn_statistics(
 
 
 def forward_features(model: nn.Module, batch: object) -> None:
-    """Run ``model.extract_feat`` on a training batch.
-
-    Args:
-        model: A model of mmdet, mmseg or mmpretrain.
-        batch: What the training data loader gives.
-    """
+    """Run ``model.extract_feat`` on a training batch."""
     data = model.data_preprocessor(batch, True)
     model.extract_feat(data['inputs'])
 
@@ -181,17 +148,12 @@ def forward_loss(model: nn.Module, batch: object) -> None:
 
     For BatchNorm behind ``extract_feat``: RoI heads of C4 detectors, decode
     heads.
-
-    Args:
-        model: A model of mmdet, mmseg or mmpretrain.
-        batch: What the training data loader gives.
     """
     data = model.data_preprocessor(batch, True)
     model(**data, mode='loss')
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+FORWARDS = {'extract_feat': forward_features, 'loss': forward_loss}
 
 
 @HOOKS.register_module()
@@ -210,9 +172,8 @@ class PreciseBNHook(Hook):
 
     Args:
         num_batches: Training batches per rank.
-        forward: What is run on a batch: ``'extract_feat'``, ``'loss'`` (see
-            :func:`forward_features`, :func:`forward_loss`), or a function of
-            model and batch.
+        forward: What is run on a batch: ``'extract_feat'`` or ``'loss'``, see
+            :func:`forward_features` and :func:`forward_loss`.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -220,30 +181,23 @@ class PreciseBNHook(Hook):
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(
-        self,
-        num_batches: int = 200,
-        forward: str | Callable[[nn.Module, object], object] = 'extract_feat'
-    ) -> None:
-        if num_batches < 1:
-            raise ValueError(
-                f'num_batches must be at least 1, got {num_batches}')
-        if not callable(forward) and forward not in FORWARDS:
-            raise ValueError(f'forward must be one of {FORWARDS} or a '
-                             f'function, got {forward!r}')
-        self.num_batches = num_batches
-        self.forward = forward
+    def __init__(self,
+                 num_batches: int = 200,
+                 forward: str = 'extract_feat') -> None:
+        self.num_batches = check_integer('num_batches', num_batches)
+        self.forward = check_choice('forward', forward, FORWARDS)
         self._has_layers = True
 
     def before_train(self, runner) -> None:
         """Find out now, not after hours, that a model does not fit."""
-        model = _unwrapped(runner.model)
+        model = unwrap(runner.model)
         if self.forward == 'extract_feat' and not hasattr(
                 model, 'extract_feat'):
             raise ValueError(
                 f'precise BN: {type(model).__name__} has no extract_feat, '
-                "use forward='loss' or a function")
-        with _training_mode(model):
+                "use forward='loss'")
+        with preserve_modes(model):
+            model.train()
             self._has_layers = bool(active_batch_norms(model))
         if not self._has_layers:
             runner.logger.warning(
@@ -270,12 +224,10 @@ class PreciseBNHook(Hook):
     def _update(self, runner, batches: Iterable) -> None:
         if not self._has_layers:
             return
-        forward = self.forward
-        if not callable(forward):
-            forward = forward_loss if forward == 'loss' else forward_features
         count, unseen = update_bn_statistics(
-            _unwrapped(runner.model),
-            itertools.islice(batches, self.num_batches), forward)
+            unwrap(runner.model),
+            itertools.islice(batches, self.num_batches),
+            FORWARDS[self.forward])
         runner.logger.info(
             f'Precise BN: statistics of {count} training batches per rank.')
         if count < self.num_batches:

@@ -48,14 +48,7 @@ class TransformEpochHook(Hook):
 
 
 def datasets_of(dataset: object) -> Iterator[object]:
-    """Find a data set and all those that it wraps.
-
-    Args:
-        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
-
-    Yields:
-        The data set itself, then the wrapped ones.
-    """
+    """Find a data set and all those that it wraps, outer ones first."""
     yield dataset
     for wrapped in getattr(dataset, 'datasets', []):
         yield from datasets_of(wrapped)
@@ -66,12 +59,7 @@ def datasets_of(dataset: object) -> Iterator[object]:
 def transforms_of(dataset: object) -> Iterator[object]:
     """Find the transforms of a data set and of those that it wraps.
 
-    Args:
-        dataset: A data set, or a wrapper with ``dataset`` or ``datasets``.
-
-    Yields:
-        Transforms, also those inside of others such as ``MultiView`` and
-        ``RandomApply``, each once.
+    Those inside of others, such as ``MultiView``, too; each once.
     """
     seen: set[int] = set()
     for part in datasets_of(dataset):

@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from mmmedmask.registry import HOOKS
+from mmmedmask.util.checks import check_range
 
 PREFIXES = ('tri_', 'd2_')
 ADVICE = (
@@ -46,10 +47,7 @@ class TripletMonitorHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, min_active: float = 0.01) -> None:
-        if not 0 <= min_active <= 1:
-            raise ValueError(
-                f'min_active must be in [0, 1], got {min_active}')
-        self.min_active = min_active
+        self.min_active = check_range('min_active', min_active, 0, 1)
         self._values: list[dict[str, Tensor]] = []
 
     def before_train_epoch(self, runner) -> None:
@@ -62,15 +60,15 @@ class TripletMonitorHook(Hook):
                          data_batch=None,
                          outputs=None) -> None:
         """Keep what the model logs, on its device."""
-        found = {name: value.detach() for name, value in
-                 (outputs or {}).items() if name.startswith(PREFIXES)}
-        if 'tri_active' not in found:
+        values = {name: value.detach() for name, value in
+                  (outputs or {}).items() if name.startswith(PREFIXES)}
+        if 'tri_active' not in values:
             raise ValueError(
                 f'TripletMonitorHook: {type(runner.model).__name__} logs no '
                 f'tri_active, but {sorted(outputs or {})}; remove the hook, '
                 'or give the model contrast_head=dict(type='
                 "'mmmedmask.TripletHead')")
-        self._values.append(found)
+        self._values.append(values)
 
     def after_train_epoch(self, runner) -> None:
         """Log the means, and warn."""
@@ -79,7 +77,8 @@ class TripletMonitorHook(Hook):
         names = list(self._values[0])
         # The only point where the host waits for the device.
         sums = torch.stack([
-            torch.stack([one[name].double() for one in self._values]).sum()
+            torch.stack(
+                [values[name].double() for values in self._values]).sum()
             for name in names])
         count = sums.new_tensor([len(self._values)])
         totals = torch.cat([sums, count])

@@ -141,13 +141,8 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
 def share_out(total: int, limits: dict[int, int]) -> dict[int, int]:
     """Share a number out in equal parts, none above its limit.
 
-    Args:
-        total: What is shared out, at most the limits' sum.
-        limits: Largest part of each; the first ones get one more where it
-            does not come out even.
-
-    Returns:
-        The parts, with sum ``total``.
+    The first ones get one more where it does not come out even; ``total`` is
+    at most the limits' sum.
     """
     parts: dict[int, int] = {}
     # The smallest first: what they leave is for the others.

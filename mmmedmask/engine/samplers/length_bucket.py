@@ -98,16 +98,10 @@ class LengthBucketBatchSampler(EpochBatchSampler):
 
 def bucket_by_length(lengths: list[int],
                      max_waste: float) -> list[list[int]]:
-    """Sort bags into buckets of similar length.
+    """Sort bags into buckets of similar length, shorter ones first.
 
-    Args:
-        lengths: Patches of each bag.
-        max_waste: Largest share that a bag may be shorter than the longest
-            of its bucket, in [0, 1).
-
-    Returns:
-        Numbers of the bags, shorter buckets first. Bags of no patch are in a
-        bucket of their own.
+    In a bucket none is shorter than the longest by more than the share
+    ``max_waste``. Bags of no patch are in a bucket of their own.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     buckets: list[list[int]] = []

@@ -52,32 +52,17 @@ class EpochBatchSampler:
         return self.sampler.world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next.
-
-        Args:
-            epoch: Epoch, counted from 0.
-        """
+        """Choose the epoch, counted from 0, whose batches come next."""
         self.sampler.set_epoch(epoch)
 
     def generator(self, stream: str) -> torch.Generator:
-        """Make a generator of this epoch, the same on all ranks.
-
-        Args:
-            stream: Name of what is drawn; others are independent of it.
-
-        Returns:
-            The generator.
-        """
+        """Make a generator of this epoch for one kind of draws."""
         name = f'{type(self).__name__} {self.sampler.epoch} {stream}'
         seed = stream_seed(self.sampler.seed, name)
         return torch.Generator().manual_seed(seed & 0xFFFFFFFF)
 
     def plan(self) -> list[list[list[int]]]:
-        """Draw an epoch.
-
-        Returns:
-            For each step the batch of each rank.
-        """
+        """Draw an epoch: for each step the batch of each rank."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -89,19 +74,7 @@ class EpochBatchSampler:
 
 
 def ask_dataset(sampler: DefaultSampler, method: str, what: str) -> list:
-    """Ask a data set about all its samples.
-
-    Args:
-        sampler: Sampler of the data set.
-        method: Method that gives one number per sample.
-        what: What it gives, for the message.
-
-    Returns:
-        The numbers.
-
-    Raises:
-        ValueError: If the data set has no such method or no sample.
-    """
+    """Ask a sampler's data set for one number per sample."""
     dataset = sampler.dataset
     if not hasattr(dataset, method):
         raise ValueError(

@@ -4,7 +4,6 @@ From torchvision, from timm where it is installed, or any backbone with maps.
 How their weights are found is a matter of :mod:`mmmedmask.apis`.
 """
 
-import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.extras import import_extra
 from mmmedmask.util.nearest import did_you_mean
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -171,12 +171,7 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
         ModuleNotFoundError: If timm is not installed.
         ValueError: If timm has no such network.
     """
-    try:
-        timm = importlib.import_module('timm')
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"the encoder 'timm:{name}' needs timm, which is not installed: "
-            'pip install timm, or take one of torchvision') from error
+    timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
     if not timm.is_model(name):
         raise ValueError(f'timm has no network {name!r}.'
                          f'{did_you_mean(name, timm.list_models(), count=3)}')

@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import sys
 import zipfile
 
 import numpy as np
@@ -136,7 +137,7 @@ class TestLayouts:
         assert loaded.case_ids == tuple(SAMPLES)
         assert np.array_equal(loaded.values, FPKM)
 
-    def test_parquet_both_ways(self, tmp_path):
+    def test_parquet_both_ways(self, tmp_path, monkeypatch):
         frame = pd.DataFrame(FPKM, index=SAMPLES, columns=GENES)
         frame.to_parquet(tmp_path / 'a')
         frame.T.reset_index(names='gene_id').to_parquet(tmp_path / 'b')
@@ -144,6 +145,10 @@ class TestLayouts:
             loaded = load_expression(tmp_path / name, unit='fpkm')
             assert loaded.case_ids == tuple(SAMPLES)
             assert np.array_equal(loaded.values, FPKM)
+        monkeypatch.setitem(sys.modules, 'pyarrow', None)
+        with pytest.raises(ModuleNotFoundError,
+                           match=r"a needs pyarrow, .* 'mmmedmask\[genes\]'"):
+            load_expression(tmp_path / 'a', unit='fpkm')
 
     def test_symbols_and_own_sample_names_need_a_word(self, tmp_path):
         symbols = [f'GENE{number}' for number in range(600)]

@@ -17,8 +17,11 @@ from torch import nn
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.engine.attention import coverage_hook as hook_module
-from mmmedmask.engine.attention.coverage_hook import draw_coverage
-from mmmedmask.engine.attention.coverage_table import COLUMNS, CoverageTable
+from mmmedmask.engine.attention.coverage_hook import (
+    COLUMNS,
+    CoverageTable,
+    draw_coverage,
+)
 from mmmedmask.engine.hooks import (
     AttentionMaskHook,
     LesionCoverageHook,
@@ -111,12 +114,13 @@ def images_of(folder, split='train', pipeline=WHOLE):
 
 
 def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
-          attention=True, pipeline=WHOLE, **kwargs):
+          attention=True, pipeline=WHOLE, num_workers=0, **kwargs):
     """Train two iterations per epoch; refreshes before epochs 1 and 3."""
     if attention:
         hooks = (
             TransformEpochHook(),
-            AttentionMaskHook(begin=1, interval=2, pipeline=pipeline), *hooks)
+            AttentionMaskHook(begin=1, interval=2, pipeline=pipeline,
+                              num_workers=num_workers), *hooks)
     runner = Runner(
         model=model or BrightnessModel(),
         work_dir=str(work_dir),
@@ -228,7 +232,7 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
 
 def test_maskings_are_drawn_as_the_model_draws_them(folder, tmp_path):
     """From the store's maps, whole, with ratios and seed of the run."""
-    hook = LesionCoverageHook(num_draws=5, min_share=1, seed=11)
+    hook = LesionCoverageHook(num_draws=5)
     runner = train(folder, tmp_path, hook, max_epochs=2)
     store = next(hook for hook in runner.hooks
                  if isinstance(hook, AttentionMaskHook)).store
@@ -240,7 +244,7 @@ def test_maskings_are_drawn_as_the_model_draws_them(folder, tmp_path):
             torch.tensor([[False, False]]), (GRID, GRID)).repeat(5, 1)
         noise = torch.empty(5, GRID**2).exponential_(
             generator=sample_generator(
-                stream_seed(11, 'lesion_coverage'), 1, number))
+                stream_seed(3, 'lesion_coverage'), 1, number))
         ids = partition_tokens(weights, noise, 0.25, 0.5).masked
         lesion = {(top + i) * GRID + left + j
                   for i in range(2) for j in range(2)}
@@ -311,15 +315,16 @@ def test_other_data_set(folder, tmp_path):
     assert [row['num_images'] for row in rows] == ['2', '2']
     assert float(rows[0]['lesion_share']) == pytest.approx(4 / 64)
     assert float(rows[0]['attention_gain']) > 1.2
-    workers = LesionCoverageHook(dataset=config, batch_size=1, num_workers=1)
-    train(folder, tmp_path / 'workers', workers, split='bare', max_epochs=2)
+    workers = LesionCoverageHook(dataset=config, batch_size=1)
+    train(folder, tmp_path / 'workers', workers, split='bare', max_epochs=2,
+          num_workers=1)
     assert rows_in(tmp_path / 'workers') == rows
 
 
 def test_some_of_the_images(folder, tmp_path):
     hook = LesionCoverageHook(num_images=3)
     train(folder, tmp_path, hook, max_epochs=1)
-    chosen = [hook_module.image_info(source)['img_path'][-5]
+    chosen = [source.info['img_path'][-5]
               for source in hook._sources]
     assert chosen == ['0', '2', '4']
 
@@ -402,8 +407,7 @@ def test_wrong_masks_stop_before_training(folder, tmp_path, pixels, error,
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(num_images=0), dict(num_draws=0), dict(batch_size=0),
-    dict(num_workers=-1), dict(tolerance=-1), dict(min_share=2)])
+    dict(num_images=0), dict(num_draws=0), dict(batch_size=0)])
 def test_bad_arguments(arguments):
     (name, value), = arguments.items()
     with pytest.raises(ValueError, match=f'{name} must be .*, got {value}'):

@@ -37,11 +37,7 @@ from tiny_mask_runs import (
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.engine.attention.mask_hook import (
-    combine_parts,
-    refresh_epochs,
-)
-from mmmedmask.engine.attention.store import AttentionMapStore
+from mmmedmask.engine.attention.refresh import combine_parts, is_refresh_epoch
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
     collate_whole,
@@ -78,6 +74,11 @@ def warnings(monkeypatch) -> list[str]:
 
 
 # Check 15.
+
+
+def refresh_epochs(begin, interval, max_epochs):
+    return [epoch for epoch in range(max_epochs)
+            if is_refresh_epoch(epoch, begin, interval)]
 
 
 def test_schedules_of_the_paper():
@@ -119,7 +120,7 @@ def test_maps_are_made_on_time_from_the_weights_of_that_time(whole_run):
 def test_each_sample_gets_its_own_map(whole_run, data):
     """From the first refresh on, and nothing before."""
     runner, recorder = whole_run
-    keys = mask_hook(runner).store.keys
+    keys = mask_hook(runner).store.images.keys
     assert keys == tuple(f'images/{number}.png' for number in range(7))
     # Seven images, in batches of three.
     assert len(recorder.attached) == 4 * 7
@@ -147,10 +148,10 @@ def test_look_up_gives_copies(whole_run, data):
     store = mask_hook(runner).store
     path = str(data / 'images' / '3.png')
     one = store.lookup(path)
-    assert torch.equal(one, store.maps[3])
+    assert torch.equal(one, store.values[3])
     one.zero_()
     store.gather([path]).zero_()
-    assert store.maps[3].any()
+    assert store.values[3].any()
     assert store.lookup('images/99.png') is None
     with pytest.raises(ValueError, match=r'images/99\.png has no attention'):
         store.gather([path, 'images/99.png'])
@@ -208,9 +209,9 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     assert list(after) == list(weights)
     assert all(torch.equal(after[name], weights[name]) for name in weights)
     # Attached maps take part in training: no inference tensors.
-    assert not hook.store.maps.is_inference()
+    assert not hook.store.values.is_inference()
     # Nor is there a trace of training, dropout, in the maps.
-    assert (hook.store.maps - naive_maps(runner)).abs().max() < 6e-4
+    assert (hook.store.values - naive_maps(runner)).abs().max() < 6e-4
 
 
 # Check 16.
@@ -236,8 +237,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert list(recorder.stores) == [
         epoch for epoch in (1, 3) if epoch >= epochs]
     assert recorder.losses == expected.losses[3 * epochs:]
-    assert torch.equal(mask_hook(runner).store.maps,
-                       mask_hook(whole).store.maps)
+    assert torch.equal(mask_hook(runner).store.values,
+                       mask_hook(whole).store.values)
     for (epoch, path, one), (*place, other) in zip(
             recorder.attached, expected.attached[7 * epochs:], strict=True):
         assert [epoch, path] == place
@@ -264,7 +265,7 @@ def test_a_checkpoint_holds_plain_data(whole_run):
     assert state['version'] == 1
     assert state['epoch'] == 1
     assert state['keys'] == [f'images/{number}.png' for number in range(7)]
-    assert state['fingerprint'] == mask_hook(whole).store.fingerprint
+    assert state['fingerprint'] == mask_hook(whole).store.images.fingerprint
     assert state['maps'].dtype == torch.float16
     assert torch.equal(state['maps'], recorder.stores[1])
 
@@ -434,14 +435,14 @@ def test_equal_names_in_two_sets_are_kept_apart(
     recorder.before_train_epoch = lambda runner: None
     runner.train()
     store = mask_hook(runner).store
-    assert store.keys[6:8] == ('0/images/6.png', '1/images/0.png')
-    assert len(store) == len(store.maps) == 11
+    assert store.images.keys[6:8] == ('0/images/6.png', '1/images/0.png')
+    assert len(store) == len(store.values) == 11
     seen = {path: one for _, path, one in recorder.attached}
     assert len(seen) == 11
     for path, one in seen.items():
         number = '0' if path.startswith(str(data)) else '1'
-        row = store.keys.index(f'{number}/images/{Path(path).name}')
-        assert torch.equal(one, store.maps[row])
+        row = store.images.keys.index(f'{number}/images/{Path(path).name}')
+        assert torch.equal(one, store.values[row])
     assert not torch.equal(seen[str(data / 'images' / '0.png')],
                            seen[str(second_data / 'images' / '0.png')])
 
@@ -496,9 +497,9 @@ def test_folds_are_looked_through(data):
 def test_each_file_counts_once(wrap):
     index = ImageIndex(wrap(categories()))
     assert index.keys == tuple(f'{number}.png' for number in range(5))
-    assert [index.row(f'/data/{number}.png')
+    assert [index.rows.get(f'/data/{number}.png')
             for number in range(5)] == list(range(5))
-    assert index.row('/data/9.png') is None
+    assert index.rows.get('/data/9.png') is None
 
 
 def test_the_fingerprint_is_that_of_the_relative_paths(data, tmp_path):
@@ -506,7 +507,7 @@ def test_the_fingerprint_is_that_of_the_relative_paths(data, tmp_path):
     moved = shutil.copytree(data, tmp_path / 'moved')
 
     def fingerprint(dataset):
-        return AttentionMapStore(ImageIndex(dataset)).fingerprint
+        return ImageIndex(dataset).fingerprint
 
     one = fingerprint(built(data))
     assert fingerprint(built(moved)) == one
@@ -532,7 +533,7 @@ def test_paths_of_other_spelling_and_outside_the_root():
     index = ImageIndex(Mixed(data_root='root/', serialize_data=False))
     assert index.keys == ('/outside/a.png', 'a.png', 'c.png',
                           's3://bucket/d.png')
-    assert index.row('./root/b/../c.png') == 2
+    assert index.rows.get('./root/b/../c.png') == 2
 
 
 def test_data_sets_that_cannot_be_listed():
@@ -564,7 +565,7 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
     recorder.before_train_epoch = lambda runner: None
     runner.train()
     store = mask_hook(runner).store
-    assert store.maps.isnan().flatten(1).any(dim=1).nonzero().tolist() == [
+    assert store.values.isnan().flatten(1).any(dim=1).nonzero().tolist() == [
         [2]]
     assert store.lookup(str(root / 'images' / '2.png')) is None
     with pytest.raises(ValueError, match=r'2\.png.*could not be read'):
@@ -748,7 +749,7 @@ def test_a_schedule_that_never_begins_is_reported(data, tmp_path, warnings):
 
 def test_parts_are_averaged_and_gaps_are_nan():
     maps = torch.tensor([.5, .25, .75]).half()[:, None, None].expand(3, 2, 3)
-    combined, present = combine_parts([3, 0, 0], maps, 5)
+    combined, present = combine_parts([3, 0, 0], [maps], 5)
     assert combined.dtype == torch.float16
     assert combined.shape == (5, 2, 3)
     assert combined[0].unique().tolist() == [.5]

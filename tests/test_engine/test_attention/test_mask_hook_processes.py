@@ -9,7 +9,7 @@ from processes import run_forked, run_ranks
 from tiny_mask_runs import dataset, mask_hook, tiny_runner, write_images
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
-from mmmedmask.engine.attention.mask_hook import combine_parts
+from mmmedmask.engine.attention.refresh import combine_parts
 
 
 def train(folder, rank, size):
@@ -34,18 +34,18 @@ def train(folder, rank, size):
         stores=recorder.stores, naive=recorder.naive,
         attached=[(epoch, str(path), one)
                   for epoch, path, one in recorder.attached],
-        fingerprint=mask_hook(runner).store.fingerprint,
+        fingerprint=mask_hook(runner).store.images.fingerprint,
         losses=recorder.losses, resumed_losses=after.losses,
         refreshed_after=list(after.stores),
-        resumed_maps=mask_hook(resumed).store.maps)
+        resumed_maps=mask_hook(resumed).store.values)
     if size > 1:
         # Row 1 is on both, row 3 on none; the second process has no row.
         maps = torch.full((2, 2, 3), .25 + .5 * rank).half()
-        found['combined'] = combine_parts([rank, 1 + rank], maps, 4)
-        alone = maps if rank == 0 else torch.zeros(0, 0, 0).half()
-        found['alone'] = combine_parts([0, 1] if rank == 0 else [], alone, 2)
+        found['combined'] = combine_parts([rank, 1 + rank], [maps], 4)
+        found['alone'] = combine_parts(
+            [[0, 1], []][rank], [[maps], []][rank], 2)
         with pytest.raises(ValueError, match='differ in size'):
-            combine_parts([0, 1], torch.zeros(2, 2, 3 + rank).half(), 2)
+            combine_parts([0, 1], [torch.zeros(2, 2, 3 + rank).half()], 2)
     torch.save(found, folder / f'{size}_{rank}.pth')
 
 

@@ -17,9 +17,7 @@ import mmmedmask.models  # noqa: F401
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.engine.attention import panel as attention_panel
-from mmmedmask.engine.attention import panel_hook as hook_module
 from mmmedmask.engine.attention.panel import (
-    choose_positions,
     draw_panel,
     follows_attention,
     load_panel,
@@ -27,6 +25,8 @@ from mmmedmask.engine.attention.panel import (
 )
 from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionPanelHook
+from mmmedmask.engine.hooks import panel_hook as hook_module
+from mmmedmask.engine.hooks.panel_hook import choose_positions
 from mmmedmask.phantoms.glands import write_image
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization import PictureUnits

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmmedmask.engine.hooks import PreciseBNHook
 from mmmedmask.engine.hooks.precise_bn import (
+    FORWARDS,
     active_batch_norms,
     forward_features,
     update_bn_statistics,
@@ -231,15 +232,14 @@ def test_says_how_many_batches_it_used(tmp_path):
     assert any("['head_norm']" in m for m in messages)
 
 
-def test_without_batch_norm_no_batch_is_spent(tmp_path):
+def test_without_batch_norm_no_batch_is_spent(tmp_path, monkeypatch):
     """Transformers inherit the hook with the runtime of the detectors."""
     model = TinyModel()
     for name in ('backbone.1', 'backbone.4', 'head_norm'):
         model.set_submodule(name, nn.Identity())
     calls = []
-    runner = tiny_runner(
-        tmp_path, model,
-        [PreciseBNHook(3, forward=lambda model, batch: calls.append(batch))])
+    monkeypatch.setitem(FORWARDS, 'loss', lambda *given: calls.append(given))
+    runner = tiny_runner(tmp_path, model, [PreciseBNHook(3, forward='loss')])
     messages = []
     runner.logger.warning = messages.append
     runner.train()

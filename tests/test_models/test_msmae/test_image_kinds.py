@@ -96,9 +96,9 @@ def test_pretraining(tmp_path, channels, dtype, patch):
     runner.train()
     store = next(
         hook for hook in runner.hooks if hasattr(hook, 'store')).store
-    assert store.maps.shape == (6, SIZE[0] // patch, SIZE[1] // patch)
+    assert store.values.shape == (6, SIZE[0] // patch, SIZE[1] // patch)
     assert store.epoch == 1
-    assert not torch.equal(store.maps[0], store.maps[1])
+    assert not torch.equal(store.values[0], store.values[1])
     losses = runner.message_hub.log_scalars
     assert math.isfinite(losses['train/loss'].current())
     assert runner.model.head.target(

@@ -52,7 +52,7 @@ class OnesHook(AttentionMaskHook):
     def before_train_epoch(self, runner):
         super().before_train_epoch(runner)
         if self.store.is_filled:
-            self.store.maps.fill_(1)
+            self.store.values.fill_(1)
 
 
 class MaskedLesions(Hook):
@@ -268,7 +268,7 @@ def test_attention_finds_the_lesion_and_ones_do_not(tmp_path):
     _, masks, ones = train(
         root, tmp_path / 'ones', hook_type=OnesHook,
         resume=str(tmp_path / 'attention' / f'epoch_{BEGIN}.pth'))
-    assert (masks.store.maps == 1).all()
+    assert (masks.store.values == 1).all()
     assert ones.random == []
     assert len(ones.following) == len(record.following)
     assert abs(deviations(ones.following, MASK_RATIO)) < 4

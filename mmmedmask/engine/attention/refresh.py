@@ -1,0 +1,309 @@
+"""What is computed from every training image, anew every few epochs.
+
+The base of the hooks that look at all whole images while a model trains:
+:class:`~mmmedmask.engine.attention.mask_hook.AttentionMaskHook` makes
+attention maps, and
+:class:`~mmmedmask.engine.attention.crop_hook.ContrastiveCropHook` regions.
+"""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from mmengine.dataset import Compose
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmmedmask.engine.attention.store import ImageStore
+from mmmedmask.engine.attention.whole_images import (
+    ImageIndex,
+    run_whole_images,
+)
+from mmmedmask.engine.hooks.transform_epoch import (
+    TransformEpochHook,
+    transforms_of,
+)
+from mmmedmask.engine.preserved_state import model_at_rest, unwrap
+from mmmedmask.util.checks import check_integer
+
+REDUCED_ROWS = 65536
+
+
+def is_refresh_epoch(epoch: int, begin: int, interval: int) -> bool:
+    """Tell whether values are made anew before an epoch, counted from 0.
+
+    The code released for MSMAE refreshes after epoch 40 and uses the maps from
+    epoch 41 on; the paper has 40 epochs of random masking, ``begin=40`` here.
+    """
+    return epoch >= begin and (epoch - begin) % interval == 0
+
+
+class RefreshHook(Hook):
+    """Compute a tensor from each training image before some of the epochs.
+
+    Before epochs ``begin``, ``begin + interval``, ... all training images
+    are run through the model, whole and in evaluation mode, under the
+    autocast of training; with several processes each takes a part, and all
+    have all values afterwards. Values come from the weights that are
+    trained, not from the average that ``EMAHook`` keeps. A refresh draws no
+    random number.
+
+    Values, their epoch and the images' relative paths are saved with
+    checkpoints. A resumed run goes on with them. They are not taken from
+    ``load_from``, nor if the training set has other files. Transforms that
+    draw need ``mmmedmask.TransformEpochHook`` beside this hook.
+
+    Subclasses set ``state_key``, ``value_name`` and ``plural``, and write
+    :meth:`check_training` and :meth:`compute`.
+
+    Args:
+        begin: First epoch with values, counted from 0.
+        interval: Epochs from one refresh to the next.
+        pipeline: Transforms that load, resize and pack a whole image.
+        batch_size: Whole images per forward pass and process.
+        num_workers: Loader processes of a refresh.
+
+    Attributes:
+        store: The values, an
+            :class:`~mmmedmask.engine.attention.store.ImageStore`; None
+            before training.
+        refresh_seconds: Time spent on refreshes by this process.
+        state_key: Their name in a checkpoint.
+        value_name: Name of the tensor there.
+        plural: What messages call them.
+
+    Raises:
+        ValueError: If an argument is out of range; in training, if loop,
+            model or samples do not fit.
+    """
+
+    # Before the timer, whose times are those of training, and before hooks
+    # that run the model.
+    priority = 'HIGH'
+
+    state_key: str
+    value_name: str
+    plural: str
+
+    def __init__(self, begin: int, interval: int, pipeline: Sequence | None,
+                 batch_size: int, num_workers: int) -> None:
+        self.begin = check_integer('begin', begin, 0)
+        self.interval = check_integer('interval', interval)
+        self.batch_size = check_integer('batch_size', batch_size)
+        self.num_workers = check_integer('num_workers', num_workers, 0)
+        if not pipeline:
+            raise ValueError(
+                f'{type(self).__name__} needs a pipeline for whole images, '
+                "e.g. [dict(type='mmmedmask.LoadTile'), "
+                "dict(type='mmmedmask.ResizeImage', scale=224), "
+                f"dict(type='mmmedmask.PackTile')], got {pipeline!r}")
+        self.pipeline = Compose(pipeline)
+        self.store: ImageStore | None = None
+        self.refresh_seconds = 0.0
+        self._loaded_state: dict | None = None
+        self._train_start = 0.0
+
+    def check_training(self, model: nn.Module, transforms: list) -> None:
+        """Raise a ValueError if the model or a transform does not fit."""
+
+    def compute(self, model: nn.Module, batch: dict) -> torch.Tensor:
+        """Compute the values (B, ...) of a batch of whole images.
+
+        The model is unwrapped and in evaluation mode, the batch has lists of
+        ``inputs`` and ``data_samples``.
+        """
+        raise NotImplementedError
+
+    def values_changed(self) -> None:
+        """Pass on what is in the store now."""
+
+    def read_state(self, runner: Runner,
+                   state: dict) -> tuple[dict | None, str | None]:
+        """Get the state that a checkpoint's entry stands for, or why not."""
+        return state, self.store.why_not(state)
+
+    @property
+    def last_refresh_epoch(self) -> int | None:
+        """Epoch before which the present values were made, or None."""
+        return None if self.store is None else self.store.epoch
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember the values of a checkpoint until training begins."""
+        self._loaded_state = checkpoint.get(self.state_key)
+
+    def before_train(self, runner: Runner) -> None:
+        """Check what is there, list the images, take up saved values."""
+        self._check_run(runner)
+        self.store = ImageStore(
+            ImageIndex(runner.train_dataloader.dataset), self.value_name)
+        self.values_changed()
+        self._restore(runner)
+        self.refresh_seconds = 0.0
+        self._train_start = time.perf_counter()
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Make new values if it is time, or if there should be some."""
+        if runner.epoch < self.begin:
+            return
+        if not self.store.is_filled or is_refresh_epoch(
+                runner.epoch, self.begin, self.interval):
+            self._refresh(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Say what the values cost."""
+        runner.logger.info(f'{self.plural} took {self._cost()}.')
+
+    def before_save_checkpoint(self, runner: Runner,
+                               checkpoint: dict) -> None:
+        """Add the values to a checkpoint."""
+        if self.store is not None and self.store.is_filled:
+            checkpoint[self.state_key] = self.store.state_dict()
+
+    def _check_run(self, runner: Runner) -> None:
+        name = type(self).__name__
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ValueError(
+                f'{name} counts epochs and needs an EpochBasedTrainLoop, got '
+                f'{type(runner.train_loop).__name__}')
+        if is_model_wrapper(runner.model) and not isinstance(
+                runner.model, DistributedDataParallel):
+            raise ValueError(
+                f'{name} works with DistributedDataParallel, not with '
+                f'{type(runner.model).__name__}: each process needs the '
+                'whole model')
+        transforms = list(transforms_of(runner.train_dataloader.dataset))
+        self.check_training(unwrap(runner.model), transforms)
+        announced = any(isinstance(hook, TransformEpochHook)
+                        for hook in runner.hooks)
+        for transform in transforms:
+            if hasattr(transform, 'set_epoch') and not announced:
+                raise ValueError(
+                    f'{type(transform).__name__} would draw the same in '
+                    "every epoch: add dict(type='mmmedmask."
+                    "TransformEpochHook') to custom_hooks")
+        if self.begin >= runner.max_epochs:
+            runner.logger.warning(
+                f'{name} will do nothing: begin {self.begin} is not below '
+                f'max_epochs {runner.max_epochs}.')
+
+    def _restore(self, runner: Runner) -> None:
+        """Take up the values of a resumed run; say why if that cannot be."""
+        state, self._loaded_state = self._loaded_state, None
+        if not (runner._resume and runner.iter > 0):
+            if state is not None:
+                runner.logger.warning(
+                    f'{self.plural} of the loaded checkpoint are not used: '
+                    'only a resumed run goes on with them.')
+            return
+        # In epoch begin they are made anew anyway.
+        if state is None and runner.epoch <= self.begin:
+            return
+        reason = ('the checkpoint has none (save_state=False, or it was '
+                  'written without this hook)')
+        if state is not None:
+            state, reason = self.read_state(runner, state)
+        if reason is None:
+            self.store.load_state_dict(state)
+            self.values_changed()
+            runner.logger.info(
+                f'{self.plural} of {len(self.store)} images, made before '
+                f'epoch {self.store.epoch}, taken from the checkpoint.')
+            return
+        runner.logger.warning(
+            f'{self.plural} cannot be resumed: {reason}. New ones are made '
+            f'when they are needed, from epoch {self.begin} on, so this run '
+            'will differ from one that was not interrupted.')
+
+    def _refresh(self, runner: Runner) -> None:
+        start = time.perf_counter()
+        with model_at_rest(runner) as model:
+            rows, parts = run_whole_images(
+                self.store.images.sources, self.pipeline,
+                lambda batch: self.compute(model, batch).half(),
+                self.batch_size, self.num_workers)
+        # Outside of autocast, which takes no float16 on a CPU.
+        values, present = combine_parts(rows, parts, len(self.store))
+        self._check_values(values, present)
+        self.store.fill(values, runner.epoch)
+        self.values_changed()
+        seconds = time.perf_counter() - start
+        self.refresh_seconds += seconds
+        message = (
+            f'{self.plural} of {len(self.store)} images made before epoch '
+            f'{runner.epoch} in {seconds:.1f} s; so far they took '
+            f'{self._cost()}.')
+        unusable = int((~present).sum())
+        if unusable:
+            message += f' {unusable} files could not be read.'
+        runner.logger.info(message)
+
+    def _check_values(self, values: torch.Tensor,
+                      present: torch.Tensor) -> None:
+        count = len(present)
+        if not present.any():
+            raise ValueError(
+                f'none of the {count} training images could be read')
+        broken = present & ~values.isfinite().flatten(1).all(dim=1)
+        if broken.any():
+            first = self.store.images.keys[int(broken.nonzero()[0])]
+            raise ValueError(
+                f'{self.plural}: {int(broken.sum())} of {count} are not '
+                f'finite, the first is of {first}: the model has diverged')
+
+    def _cost(self) -> str:
+        total = time.perf_counter() - self._train_start
+        share = self.refresh_seconds / max(total, 1e-9)
+        return (f'{self.refresh_seconds:.1f} s, {share:.1%} of the '
+                f'{total:.1f} s of training')
+
+
+def combine_parts(rows: Sequence[int], parts: Sequence[torch.Tensor],
+                  count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put together what the processes have computed.
+
+    Args:
+        rows: Rows of this process's values; one that several processes have
+            is averaged.
+        parts: Their values, (B, ...), float16, on the CPU; none if this
+            process has no row.
+        count: Number of rows, N.
+
+    Returns:
+        Values of shape (N, ...), float16, NaN where no process has one, and
+        where there is one, shape (N, ), bool; the same everywhere.
+
+    Raises:
+        ValueError: If the values of the processes differ in size.
+    """
+    # At most four dimensions, of which those that are not used are 0.
+    size = torch.zeros(4, dtype=torch.int64)
+    if rows:
+        part = torch.cat(list(parts))
+        size[:part.ndim - 1] = torch.tensor(part.shape[1:])
+    own = size.clone()
+    all_reduce(size, op='max')
+    differs = torch.tensor([int(bool(rows) and not own.equal(size))])
+    all_reduce(differs, op='max')
+    if differs.item():
+        raise ValueError('the values of the processes differ in size')
+    result = torch.zeros(
+        count, *(side for side in size.tolist() if side), dtype=torch.float16)
+    number = torch.zeros(count)
+    if rows:
+        indices = torch.tensor(rows)
+        result.index_add_(0, indices, part)
+        number.index_add_(0, indices, torch.ones(len(rows)))
+    all_reduce(number)
+    # In parts: sums are float32, and a million maps of them are a gigabyte.
+    for start in range(0, count, REDUCED_ROWS):
+        block = slice(start, start + REDUCED_ROWS)
+        sums = result[block].float()
+        all_reduce(sums)
+        # 0 / 0 is NaN.
+        result[block] = sums / number[block].view(
+            -1, *[1] * (sums.ndim - 1))
+    return result, number > 0

@@ -1,0 +1,266 @@
+"""Compare modules with the checkpoints that their weights come from.
+
+``mmmedmask.LoadCheckHook`` and the check of a config both do; they touch no
+module and no tensor.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmmedmask.engine.checkpoint.reading import (
+    LISTED_NAMES,
+    listing,
+    normalize_prefix,
+    select_prefix,
+    strip_wrappers,
+)
+from mmmedmask.util.nearest import nearest_names
+
+#: BatchNorm's counter, which files from before PyTorch 0.4.1 do not have and
+#: which changes no output.
+ALLOWED_MISSING = ('*num_batches_tracked', )
+
+
+@dataclass(frozen=True)
+class MatchReport:
+    """What became of a module's tensors.
+
+    Attributes:
+        matched: Names whose shape, and value where compared, agree.
+        missing: Names that the checkpoint does not have.
+        shapes: ``(name, shape wanted, shape given)`` where they differ.
+        differing: Names with the right shape but other values.
+        not_finite: Names whose tensor in the checkpoint is NaN or infinite.
+        unused: Names in the checkpoint that nothing asked for.
+        nearest: For a missing name, names in the checkpoint like it.
+        elsewhere: The prefix under which most of the names are in the
+            checkpoint, and how many.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    differing: tuple[str, ...]
+    not_finite: tuple[str, ...]
+    unused: tuple[str, ...]
+    nearest: Mapping[str, Sequence[str]]
+    elsewhere: tuple[str, int] = ('', 0)
+
+    @property
+    def expected(self) -> int:
+        """Number of tensors that should match."""
+        return (len(self.matched) + len(self.missing) + len(self.shapes) +
+                len(self.differing) + len(self.not_finite))
+
+    @property
+    def ratio(self) -> float:
+        """Share of the expected tensors that match, in [0, 1]."""
+        return len(self.matched) / self.expected if self.expected else 0.0
+
+    def describe(self) -> str:
+        """Say in a few lines what does not match."""
+        lines = []
+        if self.missing:
+            lines.append(f'  {len(self.missing)} are not in the checkpoint:')
+            for name in self.missing[:LISTED_NAMES]:
+                near = ', '.join(self.nearest[name]) or 'none'
+                lines.append(f'    {name} (similar names there: {near})')
+            lines += _rest(self.missing)
+        if self.shapes:
+            lines.append(f'  {len(self.shapes)} have another shape:')
+            lines += [
+                f'    {name}: {given} in the checkpoint, {wanted} in the '
+                'model' for name, wanted, given in self.shapes[:LISTED_NAMES]
+            ] + _rest(self.shapes)
+        for names, what in ((self.differing, 'have other values'),
+                            (self.not_finite, 'are not finite')):
+            if names:
+                lines.append(f'  {len(names)} {what}: {listing(names)}')
+        if self.unused:
+            lines.append(f'  {len(self.unused)} in the checkpoint are used by '
+                         f'nothing: {listing(self.unused)}')
+        return '\n'.join(lines)
+
+    def advise(self) -> str:
+        """Say in a sentence what to do about what does not match."""
+        prefix, explained = self.elsewhere
+        if self.not_finite:
+            return ('The run that made the file had diverged: take an '
+                    'earlier one.')
+        if explained > self.expected - len(self.missing):
+            return (f'{explained} of the names are in the checkpoint under '
+                    f'the prefix {prefix!r}: set it in init_cfg.')
+        if self.differing:
+            return ('The file fits, but something has overwritten the '
+                    'weights after they were loaded.')
+        if self.shapes:
+            return ('The file is of a network of another size or depth: name '
+                    'the right one.')
+        if self.unused and not self.missing:
+            return ('Everything arrived, but the checkpoint holds more: is it '
+                    'of a deeper network? Name what may be left over in '
+                    'allowed_unused.')
+        return ('The checkpoint is of another architecture, or named as in '
+                'another library (tools/model_converters/export_backbone.py '
+                'renames).')
+
+
+def _rest(items: Sequence) -> list[str]:
+    more = len(items) - LISTED_NAMES
+    return [f'    ... and {more} more'] if more > 0 else []
+
+
+def compare_modules(
+    modules: Iterable[nn.Module],
+    tensors: Mapping[str, Tensor],
+    prefix: str | None = None,
+    *,
+    compare_values: bool = False,
+    allowed_missing: Sequence[str] = ALLOWED_MISSING,
+    allowed_unused: Sequence[str] = ()
+) -> MatchReport:
+    """Compare modules with the checkpoint that they share.
+
+    Args:
+        modules: Such as a backbone and the RoI head of a C4 detector.
+        tensors: The checkpoint's tensors, without traces of wrappers.
+        prefix: Prefix of the modules' tensors in it.
+        compare_values: See :func:`match_state_dicts`.
+        allowed_missing: See there.
+        allowed_unused: See there.
+    """
+    expected = {
+        strip_wrappers(name): value
+        for module in modules for name, value in module.state_dict().items()
+    }
+    report = match_state_dicts(
+        expected,
+        select_prefix(tensors, prefix),
+        compare_values=compare_values,
+        allowed_missing=allowed_missing,
+        allowed_unused=allowed_unused,
+        elsewhere=suggest_prefix(expected, tensors))
+    return report
+
+
+def match_state_dicts(expected: Mapping[str, Tensor],
+                      given: Mapping[str, Tensor],
+                      *,
+                      compare_values: bool = True,
+                      allowed_missing: Sequence[str] = (),
+                      allowed_unused: Sequence[str] = (),
+                      elsewhere: tuple[str, int] = ('', 0)) -> MatchReport:
+    """Compare tensors by name, shape and, in the module's dtype, value.
+
+    Args:
+        expected: The module's tensors by name, on any device.
+        given: The checkpoint's tensors, named as the module's.
+        compare_values: Compare values too, exactly.
+        allowed_missing: Shell patterns of names that the checkpoint may lack.
+        allowed_unused: Shell patterns of names that nothing has to ask for.
+        elsewhere: Passed on to the report.
+    """
+    groups: dict[str, list] = {
+        key: []
+        for key in ('matched', 'missing', 'shapes', 'differing', 'not_finite')
+    }
+    for name, wanted in expected.items():
+        if name not in given:
+            if not matches_any(name, allowed_missing):
+                groups['missing'].append(name)
+            continue
+        value = given[name]
+        if value.shape != wanted.shape:
+            groups['shapes'].append(
+                (name, tuple(wanted.shape), tuple(value.shape)))
+        elif value.is_floating_point() and not torch.isfinite(value).all():
+            groups['not_finite'].append(name)
+        elif compare_values and not torch.equal(wanted.detach().cpu(),
+                                                value.cpu().to(wanted.dtype)):
+            groups['differing'].append(name)
+        else:
+            groups['matched'].append(name)
+    return MatchReport(
+        unused=tuple(name for name in given if name not in expected
+                     and not matches_any(name, allowed_unused)),
+        nearest={
+            name: nearest_names(name, given, count=2, cutoff=.7)
+            for name in groups['missing'][:LISTED_NAMES]
+        },
+        elsewhere=elsewhere,
+        **{key: tuple(names)
+           for key, names in groups.items()})
+
+
+def matches_any(name: str, patterns: Iterable[str]) -> bool:
+    """Tell whether a name fits one of some shell patterns (``layer4.*``)."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def pretrained_source(module: nn.Module) -> tuple[str, str] | None:
+    """Find file (or address) and prefix that a module's ``init_cfg`` names."""
+    entries = getattr(module, 'init_cfg', None) or []
+    for entry in [entries] if isinstance(entries, Mapping) else entries:
+        if entry.get('type') == 'Pretrained':
+            return str(entry['checkpoint']), normalize_prefix(
+                entry.get('prefix'))
+    return None
+
+
+def group_by_checkpoint(
+    model: nn.Module,
+    names: Iterable[str],
+    load_from: str | None = None
+) -> tuple[dict[tuple[str, str], dict[str, nn.Module]], list[str]]:
+    """Find the checkpoints of some modules, of which several may share one.
+
+    Args:
+        model: The model.
+        names: Dotted names of the modules.
+        load_from: The checkpoint of the whole model, in the place of those
+            that the modules name themselves.
+
+    Returns:
+        For each checkpoint and prefix the modules by name, and the names of
+        those without a checkpoint.
+
+    Raises:
+        ValueError: If the model has no such module.
+    """
+    groups: dict[tuple[str, str], dict[str, nn.Module]] = {}
+    without = []
+    for name in names:
+        try:
+            module = model.get_submodule(name)
+        except AttributeError as error:
+            children = [child for child, _ in model.named_children()]
+            raise ValueError(
+                f'load check: {type(model).__name__} has no module {name!r}, '
+                f'its parts are {children}') from error
+        source = (load_from, f'{name}.') if load_from \
+            else pretrained_source(module)
+        if source is None:
+            without.append(name)
+        else:
+            groups.setdefault(source, {})[name] = module
+    return groups, without
+
+
+def suggest_prefix(expected: Iterable[str],
+                   given: Iterable[str]) -> tuple[str, int]:
+    """Find the prefix under which most expected names are, and how many."""
+    expected = set(expected)
+    counts: dict[str, int] = {}
+    for name in given:
+        segments = name.split('.')
+        for start in range(len(segments)):
+            if '.'.join(segments[start:]) in expected:
+                prefix = ''.join(f'{s}.' for s in segments[:start])
+                counts[prefix] = counts.get(prefix, 0) + 1
+    if not counts:
+        return '', 0
+    return max(counts.items(), key=lambda item: (item[1], -len(item[0])))

@@ -1,0 +1,144 @@
+"""The base of hooks that draw pictures of a model while it trains."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from mmmedmask.engine.preserved_state import (
+    at_iteration,
+    evaluating,
+    preserve_random_state,
+    unwrap,
+)
+from mmmedmask.util.checks import check_integer
+from mmmedmask.visualization.pictures import PictureUnits
+
+
+class PanelHook(Hook):
+    """Draw the same samples before, during and after training.
+
+    Pictures go through MMEngine's visualizer, so to local files,
+    TensorBoard, W&B or wherever the config sends scalars. Only the main
+    process draws, and losses are equal to the bit with and without the hook.
+
+    Subclasses set ``panel_name`` and write :meth:`prepare` and :meth:`draw`.
+
+    Args:
+        interval: Epochs between two panels, or iterations. There is always
+            one before training and one at the end.
+        num_samples: Rows of a panel, taken evenly from the training set.
+        channels: Channels to show, see
+            :class:`mmmedmask.visualization.PictureUnits`; needed if images
+            have neither one nor three.
+        window: Stored values shown black and white.
+        min_side: Small images are enlarged to about so many pixels.
+        by_epoch: Whether ``interval`` counts epochs.
+
+    Attributes:
+        panel_name: What the pictures are called.
+        units: How to undo the model's normalisation; set before training.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    # After the hooks that change weights, maps or the logged iteration.
+    priority = 'LOW'
+
+    panel_name: str
+    units: PictureUnits
+
+    def __init__(self,
+                 interval: int,
+                 num_samples: int,
+                 channels: Sequence[int] | None,
+                 window: Sequence[float] | None,
+                 min_side: int,
+                 by_epoch: bool = True) -> None:
+        self.interval = check_integer('interval', interval)
+        self.num_samples = check_integer('num_samples', num_samples)
+        self.channels = channels
+        self.window = window
+        self.min_side = check_integer('min_side', min_side)
+        self.by_epoch = by_epoch
+        self._last_drawn: int | None = None
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raise a ValueError if a model cannot be drawn."""
+
+    def prepare(self, runner: Runner, model: nn.Module) -> None:
+        """Choose and load the samples."""
+        raise NotImplementedError
+
+    def draw(self, model: nn.Module, heading: str) -> np.ndarray:
+        """Draw a panel with a line above it; uint8 RGB, (H, W, 3)."""
+        raise NotImplementedError
+
+    def before_train(self, runner: Runner) -> None:
+        """Choose and load the samples, and draw the first panel."""
+        if not is_main_process():
+            return
+        model = unwrap(runner.model)
+        self.check_model(model)
+        self.units = PictureUnits.from_preprocessor(
+            model.data_preprocessor, self.channels, self.window)
+        with preserve_random_state(), at_iteration(runner, 0):
+            self.prepare(runner, model)
+        self._draw_once(runner, runner.iter)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Draw a panel when ``interval`` iterations are over."""
+        if not self.by_epoch and self.every_n_train_iters(
+                runner, self.interval):
+            self._draw_once(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Draw a panel when ``interval`` epochs are over."""
+        if self.by_epoch and self.every_n_epochs(runner, self.interval):
+            self._draw_once(runner, runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Draw the last panel, if it has not just been drawn."""
+        self._draw_once(runner, runner.iter)
+
+    def _draw_once(self, runner: Runner, iterations: int) -> None:
+        """Draw one panel; ``iterations`` are those already done."""
+        if not is_main_process() or self._last_drawn == iterations:
+            return
+        model = unwrap(runner.model)
+        with preserve_random_state(), evaluating(model), \
+                at_iteration(runner, 0):
+            picture = self.draw(model, f'After {iterations} iterations')
+        runner.visualizer.add_image(self.panel_name, picture, iterations)
+        self._last_drawn = iterations
+
+
+def choose_positions(length: int,
+                     number: int,
+                     indices: Sequence[int] | None = None) -> list[int]:
+    """Choose ``number`` samples of a data set evenly, or those of ``indices``.
+
+    Raises:
+        ValueError: If one of ``indices`` is no position, or ``number`` is
+            below 1.
+    """
+    if indices is None:
+        check_integer('num_samples', number)
+        places = torch.linspace(
+            0, length - 1, min(number, length), dtype=torch.float64)
+        return places.round().int().tolist()
+    wrong = [index for index in indices if not 0 <= index < length]
+    if wrong or not indices:
+        raise ValueError(
+            f'indices must name at least one of 0 to {length - 1}, got '
+            f'{list(indices)}')
+    return list(indices)

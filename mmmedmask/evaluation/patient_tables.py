@@ -1,0 +1,292 @@
+"""What a model said about patients, as csv files: classes or risks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.evaluation.tables import (
+    probability_cells,
+    probability_columns,
+    read_class_table,
+    read_table,
+)
+from mmmedmask.util.atomic_files import write_csv
+
+PATIENTS_FILE = 'patients.csv'
+COLUMNS = ('case_id', 'label', 'predicted')
+RISKS_FILE = 'survival.csv'
+RISK_COLUMNS = ('case_id', 'survival_months', 'censorship', 'risk')
+EXTRA_COLUMNS = ('modalities', 'slides')
+SEPARATOR = ';'
+
+
+@dataclass(frozen=True)
+class PatientPredictions:
+    """What a classifier said about patients.
+
+    Attributes:
+        case_ids: The patients, N, each once.
+        labels: True classes, integers of shape (N,).
+        scores: Probability of each class, shape (N, C).
+        classes: Names of the classes, C.
+        modalities: What each answer is made of, such as ``'slides+genes'``.
+        slides: The slides of each patient.
+    """
+
+    case_ids: Sequence[str]
+    labels: np.ndarray
+    scores: np.ndarray
+    classes: Sequence[str]
+    modalities: Sequence[str]
+    slides: Sequence[Sequence[str]]
+
+
+def average_by_patient(results: Sequence[Mapping],
+                       classes: Sequence[str]) -> PatientPredictions:
+    """Average the probabilities of all samples of a patient.
+
+    Args:
+        results: One dict per sample with ``case_id``, ``label``, ``scores``
+            (C,), ``modalities`` and ``slides``.
+        classes: Names of the C classes.
+
+    Returns:
+        The predictions on patients, in the order of their first samples.
+
+    Raises:
+        ValueError: If samples of one patient differ in their label.
+    """
+    cases = _group_by_patient(results, ('label', ), 'labels')
+    return PatientPredictions(
+        labels=np.array([samples[0]['label'] for samples in cases.values()]),
+        scores=np.stack([
+            np.mean([sample['scores'] for sample in samples],
+                    axis=0,
+                    dtype=np.float64) for samples in cases.values()
+        ]),
+        classes=list(classes),
+        **_describe_patients(cases))
+
+
+def write_patients(file: str | Path, predictions: PatientPredictions) -> None:
+    """Write predictions on patients, whole or not at all.
+
+    The columns are ``case_id, label, predicted`` (classes by name), one
+    ``probability CLASS`` per class, ``modalities`` and ``slides`` (joined by
+    semicolons).
+
+    Args:
+        file: The csv to (over)write.
+        predictions: What to write.
+    """
+    classes = list(predictions.classes)
+    predicted = predictions.scores.argmax(axis=1)
+    columns = [*COLUMNS, *probability_columns(classes), *EXTRA_COLUMNS]
+    write_csv(file, columns, [[
+        case, classes[label], classes[guess], *probability_cells(scores),
+        modalities, SEPARATOR.join(slides)
+    ] for case, label, guess, scores, modalities, slides in zip(
+        predictions.case_ids,
+        predictions.labels,
+        predicted,
+        predictions.scores,
+        predictions.modalities,
+        predictions.slides,
+        strict=True)])
+
+
+def read_patients(file: str | Path) -> PatientPredictions:
+    """Read what :func:`write_patients` wrote.
+
+    Args:
+        file: The csv; ``modalities`` and ``slides`` may be missing, so that
+            tables of other programs can be read, too.
+
+    Returns:
+        The predictions.
+
+    Raises:
+        ValueError: If the file is no such csv, names a class that has no
+            column, or a patient twice.
+    """
+    rows, classes, labels, scores = read_class_table(
+        file, COLUMNS[:2], 'table of patients')
+    return PatientPredictions(
+        labels=labels, scores=scores, classes=classes,
+        **_read_patients(rows, file))
+
+
+def join_patients(tables: Sequence[PatientPredictions],
+                  source: str | Path) -> PatientPredictions:
+    """Put predictions on different patients together.
+
+    Args:
+        tables: Predictions, such as those of all folds.
+        source: Where they are from, for messages.
+
+    Returns:
+        All of them, in their order.
+
+    Raises:
+        ValueError: If the classes differ, or a patient is in several.
+    """
+    classes = tables[0].classes
+    for table in tables:
+        if table.classes != classes:
+            raise ValueError(f'tables of {source} have different classes: '
+                             f'{classes} and {table.classes}')
+    joined = PatientPredictions(
+        case_ids=[case for table in tables for case in table.case_ids],
+        labels=np.concatenate([table.labels for table in tables]),
+        scores=np.concatenate([table.scores for table in tables]),
+        classes=classes,
+        modalities=[name for table in tables for name in table.modalities],
+        slides=[names for table in tables for names in table.slides])
+    check_unique(joined.case_ids, source)
+    return joined
+
+
+@dataclass(frozen=True)
+class PatientRisks:
+    """What a survival model said about patients.
+
+    Attributes:
+        case_ids: The patients, N, each once.
+        months: Times to death or to the last contact, float64 (N,).
+        events: Whether the death was observed, bool (N,).
+        risks: Predicted risks, float64 (N,), more is worse.
+        modalities: What each answer is made of, such as ``'slides+genes'``.
+        slides: The slides of each patient.
+    """
+
+    case_ids: Sequence[str]
+    months: np.ndarray
+    events: np.ndarray
+    risks: np.ndarray
+    modalities: Sequence[str]
+    slides: Sequence[Sequence[str]]
+
+
+def average_risks(results: Sequence[Mapping]) -> PatientRisks:
+    """Average the risks of all samples of a patient.
+
+    Args:
+        results: One dict per sample with ``case_id``, ``months``,
+            ``event``, ``risk``, ``modalities`` and ``slides``.
+
+    Returns:
+        The risks of patients, in the order of their first samples.
+
+    Raises:
+        ValueError: If samples of one patient differ in their follow-up.
+    """
+    cases = _group_by_patient(results, ('months', 'event'), 'survival')
+    first = [samples[0] for samples in cases.values()]
+    return PatientRisks(
+        months=np.array([sample['months'] for sample in first], np.float64),
+        events=np.array([sample['event'] for sample in first], bool),
+        risks=np.array([np.mean([sample['risk'] for sample in samples])
+                        for samples in cases.values()], np.float64),
+        **_describe_patients(cases))
+
+
+def write_risks(file: str | Path, table: PatientRisks) -> None:
+    """Write risks, whole or not at all.
+
+    The columns are ``case_id, survival_months, censorship`` (1 = the death
+    was not observed), ``risk, modalities`` and ``slides`` (joined by
+    semicolons).
+
+    Args:
+        file: The csv to (over)write.
+        table: What to write.
+    """
+    write_csv(file, [*RISK_COLUMNS, *EXTRA_COLUMNS], [[
+        case, f'{months:.9g}', int(not event), f'{risk:.9g}', modalities,
+        SEPARATOR.join(slides)
+    ] for case, months, event, risk, modalities, slides in zip(
+        table.case_ids,
+        table.months,
+        table.events,
+        table.risks,
+        table.modalities,
+        table.slides,
+        strict=True)])
+
+
+def read_risks(file: str | Path) -> PatientRisks:
+    """Read what :func:`write_risks` wrote.
+
+    Args:
+        file: The csv; ``modalities`` and ``slides`` may be missing.
+
+    Returns:
+        The risks.
+
+    Raises:
+        ValueError: If the file is no such csv, or has a patient twice.
+    """
+    _, rows = read_table(file, RISK_COLUMNS, 'table of risks')
+    wrong = {row['censorship'] for row in rows} - {'0', '1'}
+    if wrong:
+        raise ValueError(f'{file}: censorship must be 0 or 1, got '
+                         f'{sorted(wrong)}')
+    return PatientRisks(
+        months=np.array([float(row['survival_months']) for row in rows]),
+        events=np.array([row['censorship'] == '0' for row in rows]),
+        risks=np.array([float(row['risk']) for row in rows]),
+        **_read_patients(rows, file))
+
+
+def check_unique(case_ids: Sequence[str], file: str | Path) -> None:
+    """Raise a ValueError if a table names a patient twice."""
+    if len(set(case_ids)) < len(case_ids):
+        twice = next(case for case in case_ids if case_ids.count(case) > 1)
+        raise ValueError(f'{file} has case {twice} more than once')
+
+
+def _group_by_patient(results: Sequence[Mapping], keys: Sequence[str],
+                      what: str) -> dict[str, list[Mapping]]:
+    """Sort samples by patient, all of whom agree in some keys."""
+    cases: dict[str, list[Mapping]] = {}
+    for result in results:
+        cases.setdefault(result['case_id'], []).append(result)
+    for case, samples in cases.items():
+        values = sorted({itemgetter(*keys)(sample) for sample in samples})
+        if len(values) > 1:
+            raise ValueError(f'the samples of case {case} have different '
+                             f'{what}: {values}')
+    return cases
+
+
+def _describe_patients(cases: Mapping[str, Sequence[Mapping]]) -> dict:
+    """Name patients, and what the answers on them are made of."""
+    return dict(
+        case_ids=list(cases),
+        modalities=[
+            ' | '.join(dict.fromkeys(
+                sample['modalities'] for sample in samples))
+            for samples in cases.values()
+        ],
+        slides=[
+            tuple(dict.fromkeys(name for sample in samples
+                                for name in sample['slides']))
+            for samples in cases.values()
+        ])
+
+
+def _read_patients(rows: Sequence[Mapping[str, str]],
+                   file: str | Path) -> dict:
+    """Read what :func:`_describe_patients` gave."""
+    case_ids = [row['case_id'] for row in rows]
+    check_unique(case_ids, file)
+    return dict(
+        case_ids=case_ids,
+        modalities=[row.get('modalities', '') for row in rows],
+        slides=[
+            tuple(name for name in row.get('slides', '').split(SEPARATOR)
+                  if name) for row in rows
+        ])

@@ -1,0 +1,56 @@
+"""Packages of an extra: imported when they are used, missed in one line."""
+
+import importlib
+from types import ModuleType
+
+
+class _LateModule(ModuleType):
+    """Stands for a module until somebody asks for one of its names."""
+
+    def __init__(self, name: str, extra: str) -> None:
+        super().__init__(name)
+        self.__dict__['_extra'] = extra
+
+    def __getattr__(self, attribute: str) -> object:
+        return getattr(import_extra(self.__name__, self._extra), attribute)
+
+
+def import_extra(name: str, extra: str, user: str = 'this') -> ModuleType:
+    """Import a module that not everybody has.
+
+    Args:
+        name: The module, e.g. ``'pycocotools.mask'``.
+        extra: The extra of mmmedmask that brings it, e.g. ``'detection'``.
+        user: What needs it, for the message.
+
+    Returns:
+        The module.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; the message is one line
+            that says what to install.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition('.')[0]
+        if error.name not in (name, package):
+            raise
+        raise ModuleNotFoundError(
+            f'{user} needs {package}, which is not installed: pip install '
+            f"'mmmedmask[{extra}]'", name=error.name) from None
+
+
+def late_module(name: str, extra: str) -> ModuleType:
+    """Name a module of an extra without importing it.
+
+    Args:
+        name: As in :func:`import_extra`, which is called as soon as one of
+            the module's names is used.
+        extra: As in :func:`import_extra`.
+
+    Returns:
+        What can be used as the module itself. Annotations that name it need
+        ``from __future__ import annotations``.
+    """
+    return _LateModule(name, extra)

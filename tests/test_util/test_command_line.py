@@ -1,0 +1,54 @@
+"""The arguments that tools share."""
+
+import argparse
+import os
+
+import pytest
+
+from mmmedmask.util.command_line import (
+    add_config_options,
+    add_launcher,
+    set_local_rank,
+)
+
+
+@pytest.fixture
+def parser():
+    parser = argparse.ArgumentParser(prog='tool')
+    add_config_options(parser)
+    add_launcher(parser)
+    return parser
+
+
+def test_config_options_are_read_as_mmengine_reads_them(parser):
+    assert parser.parse_args([]).cfg_options is None
+    args = parser.parse_args([
+        '--cfg-options', 'a.b=2', 'c=[1,2.5]', 'd=(x,y)', 'e=True', 'f=None',
+        'g=a=b', 'h=', '--cfg-options', 'a.b=3', 'i=text'
+    ])
+    assert args.cfg_options == {
+        'a.b': 3, 'c': [1, 2.5], 'd': ('x', 'y'), 'e': True, 'f': None,
+        'g': 'a=b', 'h': '', 'i': 'text'
+    }
+
+
+@pytest.mark.parametrize('wrong', ['epochs', '=3'])
+def test_config_options_without_a_key_or_value_are_an_error(
+        parser, capsys, wrong):
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(['--cfg-options', 'a=1', wrong])
+    assert caught.value.code == 2
+    assert (f'tool: error: argument --cfg-options: {wrong!r} is not '
+            'KEY=VALUE') in capsys.readouterr().err
+
+
+def test_the_local_rank_of_the_environment_wins(parser, monkeypatch):
+    args = parser.parse_args(['--local-rank=3', '--launcher', 'slurm'])
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    set_local_rank(args)
+    assert os.environ['LOCAL_RANK'] == '1'
+    monkeypatch.delenv('LOCAL_RANK')
+    set_local_rank(args)
+    assert os.environ['LOCAL_RANK'] == '3'
+    assert args.launcher == 'slurm'
+    monkeypatch.delenv('LOCAL_RANK')

@@ -1,0 +1,81 @@
+"""What the commands of this folder share: options, files, errors."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmmedmask.util.command_line import add_config_options
+
+#: Options that several commands have, by their names.
+SHARED_OPTIONS = {
+    '--num-samples': dict(
+        type=int, default=6,
+        help='number of samples, taken evenly from the data set '
+        '(default: %(default)s)'),
+    '--indices': dict(
+        type=int, nargs='+',
+        help='samples to show, by their position in the data set'),
+    '--seed': dict(
+        type=int, default=0, help='seed of what is drawn at random'),
+    '--channels': dict(
+        type=int, nargs='+',
+        help='channels to show: one (gray) or three (red, green, blue); '
+        'needed for images with neither one nor three'),
+    '--window': dict(
+        type=float, nargs=2, metavar=('BLACK', 'WHITE'),
+        help='stored values shown black and white; needed for images that '
+        'have not 8 bits, if the model does not know their range'),
+    '--device': dict(default='cpu', help='e.g. cuda:0'),
+}
+
+
+def make_parser(document: str,
+                *options: str,
+                checkpoint: bool = True,
+                **texts: str) -> argparse.ArgumentParser:
+    """Make a parser of CONFIG, CHECKPOINT, --cfg-options and others.
+
+    Args:
+        document: The command's docstring, which its help shows.
+        options: Names of shared options.
+        checkpoint: Whether it takes a checkpoint.
+        texts: Help of ``config`` and of ``out``, a required option.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(
+        description=document,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help=texts.get('config', 'config file'))
+    if checkpoint:
+        parser.add_argument('checkpoint', help='one of its checkpoints')
+    parser.add_argument(
+        '--out', required=True, type=Path,
+        help=texts.get('out', 'PNG file to write'))
+    for name in options:
+        parser.add_argument(name, **SHARED_OPTIONS[name])
+    add_config_options(
+        parser, 'override settings, e.g. another folder with '
+        'train_dataloader.dataset.data_root=PATH')
+    return parser
+
+
+def save_picture(picture, path: Path) -> Path:
+    """Save a picture, and make its folder if there is none."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def draw_or_exit(name: str, draw: Callable,
+                 args: argparse.Namespace) -> Path | Sequence[Path]:
+    """Call what draws; an error that a user can mend ends it in a line."""
+    from mmmedmask.datasets.image_io import ImageFileError
+
+    try:
+        return draw(args)
+    except (FileNotFoundError, ImageFileError, ValueError) as error:
+        raise SystemExit(f'{name}: {error}') from None
