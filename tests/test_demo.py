@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import load
 from PIL import Image
 
+from mmmedmask.apis import load_config
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,7 +119,7 @@ def test_weights_went_on(demo):
     exported = torch.load(
         out / 'cmim' / 'backbone.pth', weights_only=True)['state_dict']
     trained = read_checkpoint(
-        out / 'cmim' / 'pretraining' / 'epoch_1.pth')['state_dict']
+        out / 'cmim' / 'pretraining' / 'epoch_2.pth')['state_dict']
     assert len(exported) > 100
     for name, value in exported.items():
         assert torch.equal(value, trained[name]), name
@@ -144,6 +146,33 @@ def test_explains_failures(tmp_path):
     assert 'Traceback' not in result.stdout
     assert str(tmp_path / 'demo.log') in result.stdout
     assert 'Traceback' in (tmp_path / 'demo.log').read_text()
+
+
+def test_configs_read_what_the_demo_writes(tmp_path):
+    load('demo.py')
+    from demo_parts.runs import CONFIGS, last_checkpoint, relocate
+    config = load_config(
+        CONFIGS / 'cmim/demo/cmim_resnet18_1xb32-coslr-20e_ihc-tiles.py')
+    relocate(config, tmp_path)
+    # And nothing that is held out.
+    assert config.train_dataloader.dataset.data_root == str(
+        tmp_path / 'data' / 'ihc_tiles' / 'train')
+
+    fine_tuning = CONFIGS / ('msmae/demo/vit-micro-p8_msmae-random-tokens_'
+                             '1xb32-6e_lesion-phantoms.py')
+    folder = tmp_path / 'msmae' / 'pretraining'
+    for written, expected in ((None, 'epoch_12.pth'),
+                              (folder / 'epoch_2.pth', 'epoch_2.pth')):
+        if written:
+            folder.mkdir(parents=True)
+            (folder / 'last_checkpoint').write_text(str(written))
+            assert last_checkpoint(folder) == written
+        config = load_config(fine_tuning)
+        relocate(config, tmp_path)
+        assert config.model.backbone.init_cfg.checkpoint == str(
+            folder / expected)
+        assert config.val_evaluator.data_root == str(
+            tmp_path / 'data' / 'lesion_phantoms')
 
 
 @pytest.mark.parametrize('color', [255, 0])

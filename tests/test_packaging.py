@@ -346,6 +346,30 @@ def test_wheel_content(source, wheel):
     assert of_extra('all') & tests <= {'pyyaml', 'setuptools'}
 
 
+@pytest.mark.slow_recipes
+@pytest.mark.timeout(3600)
+def test_pip_installs_the_wheel_in_a_fresh_environment(wheel, tmp_path):
+    """Plain pip, all extras: it downloads some GB."""
+    venv.create(tmp_path / 'environment', with_pip=True)
+    python = tmp_path / 'environment' / (
+        'Scripts' if os.name == 'nt' else 'bin') / 'python'
+    run(python, '-m', 'pip', 'install', '--quiet', '-c',
+        ROOT / 'constraints.txt', f'{wheel}[all]', cwd=tmp_path)
+    run(python, '-m', 'pip', 'check', cwd=tmp_path)
+    pins = read_pins('.'.join(map(str, sys.version_info[:2])), 'constraints')
+    installed = dict(
+        line.split('==') for line in run(
+            python, '-m', 'pip', 'list', '--format=freeze',
+            cwd=tmp_path).splitlines())
+    installed = {canonicalize_name(name): version
+                 for name, version in installed.items()}
+    assert installed.items() - pins.items() == {
+        ('mmmedmask', installed['mmmedmask'])}
+    run(python, '-c', 'import mmmedmask.setup_env as setup; '
+        'setup.register_all_modules(); import mmdet.models, mmseg.models, '
+        'mim, snakemake, timm', cwd=tmp_path)
+
+
 @pytest.fixture(scope='module')
 def tiles(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tiles')

@@ -7,11 +7,13 @@ tissue and the retina ship with scikit-image, the rest is drawn.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 ADVICE = {
@@ -53,6 +55,56 @@ def use_all_cores() -> int:
     return torch.get_num_threads()
 
 
+def run_in_copy(stage, run: Callable, connection: Connection) -> None:
+    """Wait for a message, run a part, send what it shows and its result."""
+    stage.keep_quiet()
+    result = failure = None
+    try:
+        connection.recv()
+        result = run(stage)
+    except Exception as error:
+        traceback.print_exc()
+        failure = error
+    try:
+        connection.send((stage.shown(), result, failure))
+    except Exception:  # not every error can be sent
+        connection.send((stage.shown(), None, RuntimeError(str(failure))))
+
+
+def prepare_beside(stage, run: Callable) -> tuple[Callable, Callable]:
+    """Let a part that computes on one core run beside another such part.
+
+    Args:
+        stage: The :class:`demo_parts.stage.Stage`.
+        run: The part. It runs in a copy of this process, which is made
+            before anything is computed, where processes can be copied.
+
+    Returns:
+        A function that starts the part, and one that waits for it, shows
+        its steps and returns its result.
+    """
+    if not sys.platform.startswith('linux'):
+        return lambda: None, lambda: run(stage)
+    context = multiprocessing.get_context('fork')
+    ours, theirs = context.Pipe()
+    context.Process(
+        target=run_in_copy, args=(stage, run, theirs), daemon=True).start()
+    theirs.close()
+
+    def finish():
+        try:
+            lines, result, failure = ours.recv()
+        except EOFError:
+            raise RuntimeError(
+                'the process of this part has ended without a word') from None
+        stage.say(lines.rstrip())
+        if failure is not None:
+            raise failure
+        return result
+
+    return lambda: ours.send('start'), finish
+
+
 def play(stage) -> None:
     """Run all parts and write the report.
 
@@ -66,15 +118,14 @@ def play(stage) -> None:
     from mmmedmask.visualization.html_report import render_report
 
     start = time.perf_counter()
-    parts = {
-        'CMIM: from tissue tiles to gland detection': cmim.run,
-        'MSMAE: masks that follow attention': msmae.run,
-        'GiMP: patients by slides and genes': gimp.run,
-    }
-    results = []
-    for title, run in parts.items():
-        stage.say(title, style='bold')
-        results.append(run(stage))
+    start_gimp, finish_gimp = prepare_beside(stage, gimp.run)
+    stage.say('CMIM: from tissue tiles to gland detection', style='bold')
+    results = [cmim.run(stage)]
+    start_gimp()
+    stage.say('MSMAE: masks that follow attention', style='bold')
+    results.append(msmae.run(stage))
+    stage.say('GiMP: patients by slides and genes', style='bold')
+    results.append(finish_gimp())
     overview = stack([result.overview for result in results])
     Image.fromarray(overview).save(stage.out / 'overview.png', optimize=True)
     minutes = (time.perf_counter() - start) / 60

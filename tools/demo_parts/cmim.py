@@ -1,6 +1,5 @@
 """CMIM in the demo: tissue tiles, pre-training, Mask R-CNN on glands."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,13 +12,11 @@ from mmengine.runner import Runner
 from model_converters.export_backbone import export_backbone
 
 from demo_parts.runs import (
+    Part,
     PartResult,
-    ProgressHook,
     bfloat16_is_faster,
-    build_run,
     find_in_log,
-    name_dataset_roots,
-    save_pictures,
+    last_checkpoint,
 )
 from demo_parts.stage import Stage
 from mmmedmask.engine.preserved_state import evaluating
@@ -39,7 +36,6 @@ from mmmedmask.visualization.html_report import Figure, Section
 PRETRAINING = 'cmim/demo/cmim_resnet18_1xb32-coslr-20e_ihc-tiles.py'
 DETECTION = ('cmim/demo/'
              'mask-rcnn_cmim-resnet18-fpn_1xb4-100i_gland-phantoms.py')
-DEFAULT_OUT = Path('demo_output')
 
 TILE_SIZE, TILE_STRIDE = 96, 32
 # Tiles from this column on are held out; those that overlap are dropped.
@@ -47,63 +43,6 @@ HELD_OUT_FROM = 416
 GLAND_SIZE, GLAND_SCALE = 160, 0.45
 SHOWN_SCORE = 0.5
 CELL = 192  # Side of the overview's pictures in pixels.
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is done: (full, smoke)."""
-
-    num_train_images: int
-    num_test_images: int
-    options_pretraining: dict
-    options_detection: dict
-
-
-FULL = Size(64, 20, {}, {})
-SMOKE = Size(
-    4, 2,
-    {
-        'train_cfg.max_epochs': 1,
-        'train_dataloader.batch_size': 8,
-        'train_dataloader.dataset.indices': 16,
-    },
-    {
-        'train_cfg.max_iters': 2,
-        'train_cfg.val_interval': 2,
-        'train_dataloader.batch_size': 2,
-        'default_hooks.precise_bn.num_batches': 1,
-    })
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where everything of this part lies, below ``out``."""
-
-    out: Path
-
-    @property
-    def tiles(self) -> Path:
-        return self.out / 'data' / 'ihc_tiles'
-
-    @property
-    def glands(self) -> Path:
-        return self.out / 'data' / 'gland_phantoms'
-
-    @property
-    def pretraining(self) -> Path:
-        return self.out / 'cmim' / 'pretraining'
-
-    @property
-    def backbone(self) -> Path:
-        return self.out / 'cmim' / 'backbone.pth'
-
-    @property
-    def detection(self) -> Path:
-        return self.out / 'cmim' / 'mask_rcnn'
-
-    @property
-    def pictures(self) -> Path:
-        return self.out / 'pictures'
 
 
 def write_tiles(root: Path) -> tuple[int, int]:
@@ -246,37 +185,26 @@ def run(stage: Stage) -> PartResult:
     Returns:
         Sections of the report, the overview and the commands.
     """
-    paths = Paths(stage.out)
-    size = SMOKE if stage.smoke else FULL
-    # Only what differs from the configs is overridden.
-    moved = stage.out != DEFAULT_OUT
+    part = Part(stage, 'cmim')
+    tiles, glands = part.data('ihc_tiles'), part.data('gland_phantoms')
+    num_train, num_test = (4, 2) if stage.smoke else (64, 20)
     precision = {}
     if bfloat16_is_faster():
-        precision = {'optim_wrapper.type': 'mmmedmask.Bfloat16OptimWrapper'}
+        precision['optim_wrapper.type'] = 'mmmedmask.Bfloat16OptimWrapper'
 
     sections = []
     with stage.step('Data') as step:
-        numbers = write_tiles(paths.tiles)
+        numbers = write_tiles(tiles)
         write_gland_dataset(
-            paths.glands,
-            size.num_train_images,
-            size.num_test_images,
-            GLAND_SIZE,
-            scale=GLAND_SCALE)
-        step.result = (f'{numbers[0]} tiles of tissue, '
-                       f'{size.num_train_images} + {size.num_test_images} '
-                       'drawn gland images')
+            glands, num_train, num_test, GLAND_SIZE, scale=GLAND_SCALE)
+        step.result = (f'{numbers[0]} tiles of tissue, {num_train} + '
+                       f'{num_test} drawn gland images')
 
     with stage.step('Pre-training') as step:
-        options = size.options_pretraining | precision
-        if moved:
-            options['train_dataloader.dataset.data_root'] = str(
-                paths.tiles / 'train')
-        pretraining = build_run(PRETRAINING, paths.pretraining, options)
-        shown = Reconstructions(paths.tiles / 'held_out', number=6)
-        pretraining.register_hook(shown)
-        pretraining.register_hook(ProgressHook(step))
-        pretraining.train()
+        shown = Reconstructions(tiles / 'held_out', number=6)
+        few = {'train_dataloader.dataset.indices': 16} if stage.smoke else {}
+        pretraining = part.train(step, 'pretraining', PRETRAINING,
+                                 'pre-train', few | precision, [shown])
         losses = read_scalars(pretraining.log_dir, 'loss')
         step.result = (f'loss {losses[0][1]:.2f} -> {losses[-1][1]:.2f} in '
                        f'{pretraining.iter} iterations')
@@ -284,47 +212,38 @@ def run(stage: Stage) -> PartResult:
                                          step.seconds))
 
     with stage.step('Export') as step:
-        exported = export_backbone(
-            paths.pretraining / f'epoch_{pretraining.epoch}.pth',
-            paths.backbone)['state_dict']
+        checkpoint = last_checkpoint(part.folder / 'pretraining')
+        backbone = part.folder / 'backbone.pth'
+        exported = export_backbone(checkpoint, backbone)['state_dict']
         step.result = f'{len(exported)} tensors of the encoder'
+    part.commands += [
+        '# look at reconstructions',
+        'python tools/visualizations/visualize_reconstruction.py '
+        f'configs/{PRETRAINING} {checkpoint} --out panel.png',
+        '# keep the encoder alone',
+        'python tools/model_converters/export_backbone.py '
+        f'{checkpoint} {backbone} --force',
+    ]
 
     with stage.step('Mask R-CNN') as step:
-        options = size.options_detection | precision
-        if moved:
-            options |= detection_options(paths)
-        detection = build_run(DETECTION, paths.detection, options)
-        detection.register_hook(ProgressHook(step))
-        detection.train()
+        detection = part.train(step, 'mask_rcnn', DETECTION, 'fine-tune',
+                               precision)
+        part.test_command(DETECTION, detection)
         accuracy = read_accuracy(detection)
         step.result = (f'box AP {accuracy["box AP"]} %, mask AP '
-                       f'{accuracy["mask AP"]} % on {size.num_test_images} '
-                       'other images')
+                       f'{accuracy["mask AP"]} % on {num_test} other images')
     seconds = step.seconds
 
     with stage.step('Pictures') as step:
-        found = draw_detections(detection, 2 if stage.smoke else 4)
-        sections.append(describe_detection(detection, found, accuracy,
+        detections = draw_detections(detection, 2 if stage.smoke else 4)
+        sections.append(describe_detection(detection, detections, accuracy,
                                            seconds))
-        overview = draw_overview(shown.columns(), found)
-        written = save_pictures(
-            paths.pictures, sections,
-            ('reconstructions', 'pretraining_loss', 'detections',
-             'detection_loss'))
-        step.result = f'{written} files in {paths.pictures}'
-    return PartResult(sections, overview,
-                      list_commands(paths, pretraining, detection))
-
-
-def detection_options(paths: Paths) -> dict:
-    """Options that tell the detection config where this part's files are."""
-    ann_file = str(paths.glands / 'annotations' / 'test.json')
-    options = name_dataset_roots(('train', 'val', 'test'), paths.glands)
-    options |= {
-        f'{split}_evaluator.ann_file': ann_file for split in ('val', 'test')
-    }
-    options['model.backbone.init_cfg.checkpoint'] = str(paths.backbone)
-    return options
+        overview = draw_overview(shown.columns(), detections)
+        written = part.save_pictures(
+            sections, 'reconstructions', 'pretraining_loss', 'detections',
+            'detection_loss')
+        step.result = f'{written} files in {stage.out / "pictures"}'
+    return PartResult(sections, overview, part.commands)
 
 
 def read_accuracy(runner: Runner) -> dict[str, str]:
@@ -426,25 +345,3 @@ def describe_precision(runner: Runner) -> str:
     mixed = 'Bfloat16' in type(runner.optim_wrapper).__name__
     return ('bfloat16 (autocast), which this CPU computes faster'
             if mixed else 'float32')
-
-
-def list_commands(paths: Paths, pretraining: Runner,
-                  detection: Runner) -> list[str]:
-    """Commands that do the same with the tools, at the configs' size."""
-    checkpoint = paths.pretraining / f'epoch_{pretraining.epoch}.pth'
-    config = f'configs/{PRETRAINING}'
-    return [
-        '# pre-train',
-        f'python tools/train.py {config} --work-dir {paths.pretraining}',
-        '# look at reconstructions',
-        'python tools/visualizations/visualize_reconstruction.py '
-        f'{config} {checkpoint} --out panel.png',
-        '# keep the encoder alone',
-        'python tools/model_converters/export_backbone.py '
-        f'{checkpoint} {paths.backbone} --force',
-        '# fine-tune, then test',
-        f'python tools/train.py configs/{DETECTION} --work-dir '
-        f'{paths.detection}',
-        f'python tools/test.py configs/{DETECTION} '
-        f'{paths.detection}/iter_{detection.iter}.pth',
-    ]

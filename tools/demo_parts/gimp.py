@@ -1,7 +1,6 @@
 """GiMP in the demo: drawn patients, three stages, where the model looks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,15 +8,7 @@ import numpy as np
 import torch
 from mmengine.runner import Runner
 
-from demo_parts.runs import (
-    PartResult,
-    ProgressHook,
-    build_run,
-    find_in_log,
-    name_dataset_roots,
-    one_thread,
-    save_pictures,
-)
+from demo_parts.runs import Part, PartResult, find_in_log, one_thread
 from demo_parts.stage import Stage
 from mmmedmask.apis.slide_attention import find_evidence
 from mmmedmask.engine.preserved_state import evaluating
@@ -43,58 +34,10 @@ SLIDES = ('gimp/demo/gimp_slides-only_nystrom-micro_1xb8-6e-finetune_'
           'cohort-phantoms.py')
 BOTH = ('gimp/demo/gimp_groupmsa-nystrom-micro_1xb8-6e-finetune_'
         'cohort-phantoms.py')
-DEFAULT_OUT = Path('demo_output')
 
 NUM_GENES = 480
 NUM_SHOWN, NUM_IN_OVERVIEW = 4, 2
-SPLITS = ('train', 'val', 'test')
 MAP_SIDE = 280  # Longest side of a heatmap in pixels.
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is done: (full, smoke)."""
-
-    num_cases: int
-    options: dict
-    options_pretraining: dict
-
-
-FULL = Size(200, {}, {})
-SMOKE = Size(
-    20, {
-        'train_cfg.max_epochs': 2,
-        'train_cfg.val_interval': 2,
-        'default_hooks.checkpoint.interval': 2,
-        'default_hooks.logger.interval': 1,
-        'train_dataloader.batch_size': 4,
-    }, {
-        'train_cfg.max_epochs': 2,
-        'default_hooks.checkpoint.interval': 2,
-        'default_hooks.logger.interval': 1,
-        'train_dataloader.batch_size': 4,
-    })
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where everything of this part lies, below ``out``."""
-
-    out: Path
-
-    @property
-    def cohort(self) -> Path:
-        return self.out / 'data' / 'cohort_phantoms'
-
-    @property
-    def pictures(self) -> Path:
-        return self.out / 'pictures'
-
-    def run(self, name: str) -> Path:
-        return self.out / 'gimp' / name
-
-    def checkpoint(self, name: str, epoch: int) -> str:
-        return str(self.run(name) / f'epoch_{epoch}.pth')
 
 
 class Sight(NamedTuple):
@@ -178,16 +121,15 @@ def run(stage: Stage) -> PartResult:
     Returns:
         Sections of the report, the overview and the commands.
     """
-    paths = Paths(stage.out)
-    size = SMOKE if stage.smoke else FULL
-    moved = stage.out != DEFAULT_OUT
+    part = Part(stage, 'gimp')
+    cohort = part.data('cohort_phantoms')
+    num_cases = 20 if stage.smoke else 200
+    scores: dict[str, dict] = {}
 
     def train(title: str, name: str, config: str,
-              options: Mapping) -> tuple[Runner, float]:
+              comment: str) -> tuple[Runner, float]:
         with stage.step(title) as step, one_thread():
-            runner = build_run(config, paths.run(name), options)
-            runner.register_hook(ProgressHook(step))
-            runner.train()
+            runner = part.train(step, name, config, comment)
             if name == 'pretraining':
                 losses = read_scalars(runner.log_dir, 'loss_rec')
                 step.result = (
@@ -201,49 +143,32 @@ def run(stage: Stage) -> PartResult:
                     'right, chance 50 %')
         return runner, step.seconds
 
-    def options(own: Mapping, splits=SPLITS, **checkpoints: str) -> dict:
-        """Only what differs from the configs is overridden."""
-        made = dict(own)
-        if moved:
-            made |= name_dataset_roots(splits, paths.cohort)
-        if moved or stage.smoke:
-            made |= {f'model.{part}.init_cfg.checkpoint': file
-                     for part, file in checkpoints.items()}
-        return made
-
     with stage.step('Data') as step:
         write_slide_omic_cohort(
-            paths.cohort, size.num_cases, num_genes=NUM_GENES,
+            cohort, num_cases, num_genes=NUM_GENES,
             gene_signal=0.9, region_share=0.08, slide_signal=6.0,
             smoothness=0.8, split_shares=(0.6, 0.1, 0.3))
-        step.result = (f'{size.num_cases} drawn patients with a slide and '
+        step.result = (f'{num_cases} drawn patients with a slide and '
                        f'{NUM_GENES} genes')
 
-    scores: dict[str, dict] = {}
-    genes, _ = train('Genes', 'genes', GENES, options(size.options))
-    first = paths.checkpoint('genes', genes.epoch)
-    pretraining, seconds = train(
-        'Pre-training', 'pretraining', PRETRAINING,
-        options(size.options_pretraining, ('train', ),
-                data_preprocessor=first, gene_encoder=first))
-    second = paths.checkpoint('pretraining', pretraining.epoch)
-    slides, slides_seconds = train(
-        'Slides', 'slides', SLIDES,
-        options(size.options, aggregator=second))
-    both, both_seconds = train(
-        'Slides + genes', 'slides_and_genes', BOTH,
-        options(size.options, aggregator=second, data_preprocessor=second,
-                gene_encoder=second))
+    train('Genes', 'genes', GENES, 'train the gene encoder')
+    pretraining, seconds = train('Pre-training', 'pretraining', PRETRAINING,
+                                 'pre-train')
+    slides, slides_seconds = train('Slides', 'slides', SLIDES,
+                                   'fine-tune on slides alone')
+    both, both_seconds = train('Slides + genes', 'slides_and_genes', BOTH,
+                               'fine-tune on slides and genes')
+    part.test_command(BOTH, both)
 
     sight = look_at_slides(slides.model, slides.test_dataloader.dataset,
-                           paths.cohort)
+                           cohort)
     sections = [
         describe_pretraining(pretraining, seconds),
         describe_patients(both, scores, sight, slides_seconds + both_seconds),
     ]
-    save_pictures(paths.pictures, sections, ('gimp_losses', 'gimp_heatmaps'))
+    part.save_pictures(sections, 'gimp_losses', 'gimp_heatmaps')
     return PartResult(sections, stack(sight.heatmaps[:NUM_IN_OVERVIEW]),
-                      list_commands(paths, both))
+                      part.commands)
 
 
 def error_of_the_mean(dataset) -> float:
@@ -338,18 +263,3 @@ def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
              'patches'),
         ],
         seconds)
-
-
-def list_commands(paths: Paths, both: Runner) -> list[str]:
-    """Commands that do the same with the tools, at the configs' size."""
-    commands = []
-    for said, name, config in (
-        ('# train the gene encoder', 'genes', GENES),
-        ('# pre-train', 'pretraining', PRETRAINING),
-        ('# fine-tune on slides alone', 'slides', SLIDES),
-        ('# fine-tune on slides and genes', 'slides_and_genes', BOTH)):
-        commands += [said, f'python tools/train.py configs/{config} '
-                     f'--work-dir {paths.run(name)}']
-    return [
-        *commands, '# test', f'python tools/test.py configs/{BOTH} '
-        f'{paths.checkpoint("slides_and_genes", both.epoch)}']

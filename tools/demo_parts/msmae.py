@@ -1,6 +1,5 @@
 """MSMAE in the demo: drawn lesions, masks that follow them, a real retina."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +11,11 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from demo_parts.runs import (
+    Part,
     PartResult,
-    ProgressHook,
-    build_run,
     find_in_log,
-    name_dataset_roots,
+    last_checkpoint,
     one_thread,
-    save_pictures,
 )
 from demo_parts.stage import Stage
 from mmmedmask.engine.attention.panel import load_panel, look_at
@@ -52,7 +49,6 @@ from mmmedmask.visualization.html_report import Figure, Section
 PRETRAINING = 'msmae/demo/msmae_vit-micro-p8_1xb16-12e_lesion-phantoms.py'
 FINE_TUNING = ('msmae/demo/'
                'vit-micro-p8_msmae-random-tokens_1xb32-6e_lesion-phantoms.py')
-DEFAULT_OUT = Path('demo_output')
 
 IMAGE_SIZE, LESION_SIZE = 64, 8
 NUM_SHOWN = 4
@@ -63,57 +59,6 @@ RETINA_SQUARE = slice(220, 1190)
 RETINA_TILES = 5
 RETINA_SIDE = RETINA_TILES * IMAGE_SIZE
 CELL = 192  # Side of the pictures in pixels.
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much is done: (full, smoke)."""
-
-    num_train_images: int
-    num_val_images: int
-    options_pretraining: dict
-    options_fine_tuning: dict
-
-
-FULL = Size(768, 240, {}, {})
-SMOKE = Size(
-    32, 8,
-    {
-        'train_cfg.max_epochs': 2,
-        'default_hooks.attention_mask.begin': 1,
-        'param_scheduler.1.begin': 1,
-    },
-    {
-        'train_cfg.max_epochs': 2,
-        'train_cfg.val_interval': 2,
-        'default_hooks.logger.interval': 1,
-    })
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where everything of this part lies, below ``out``."""
-
-    out: Path
-
-    @property
-    def lesions(self) -> Path:
-        return self.out / 'data' / 'lesion_phantoms'
-
-    @property
-    def pretraining(self) -> Path:
-        return self.out / 'msmae' / 'pretraining'
-
-    @property
-    def fine_tuning(self) -> Path:
-        return self.out / 'msmae' / 'fine_tuning'
-
-    @property
-    def pictures(self) -> Path:
-        return self.out / 'pictures'
-
-    def checkpoint(self, epoch: int) -> Path:
-        return self.pretraining / f'epoch_{epoch}.pth'
 
 
 class Masking(NamedTuple):
@@ -172,13 +117,13 @@ def mask_images(model: torch.nn.Module, pictures: np.ndarray,
         attention_on_lesion(maps, masks).pointing.mean().item())
 
 
-def look_at_lesions(runner: Runner, paths: Paths,
+def look_at_lesions(runner: Runner, folder: Path,
                     units: PictureUnits) -> tuple[Masking, np.ndarray]:
     """Let the pre-trained model look at scans that it has not seen.
 
     Args:
         runner: The runner after training.
-        paths: Where the scans are.
+        folder: Where the scans are.
         units: How to undo the normalisation.
 
     Returns:
@@ -188,7 +133,7 @@ def look_at_lesions(runner: Runner, paths: Paths,
     dataset = DATASETS.build(
         dict(
             runner.cfg.train_dataloader.dataset,
-            data_root=str(paths.lesions),
+            data_root=str(folder),
             split='val'))
     sources = [
         source for source in list_sources(dataset)
@@ -292,78 +237,54 @@ def run(stage: Stage) -> PartResult:
     Returns:
         Sections of the report, the overview and the commands.
     """
-    paths = Paths(stage.out)
-    size = SMOKE if stage.smoke else FULL
-    # Only what differs from the configs is overridden.
-    moved = stage.out != DEFAULT_OUT
-
+    part = Part(stage, 'msmae')
+    lesions = part.data('lesion_phantoms')
+    num_train, num_val = (32, 8) if stage.smoke else (768, 240)
     with stage.step('Data') as step:
         write_lesion_dataset(
-            paths.lesions,
-            size.num_train_images,
-            size.num_val_images,
-            IMAGE_SIZE,
-            normal=True,
-            lesion_size=LESION_SIZE,
-            align=LESION_SIZE)
-        step.result = (f'{size.num_train_images} + {size.num_val_images} '
-                       'drawn scans of 4 classes')
+            lesions, num_train, num_val, IMAGE_SIZE, normal=True,
+            lesion_size=LESION_SIZE, align=LESION_SIZE)
+        step.result = (f'{num_train} + {num_val} drawn scans of 4 classes')
 
     with stage.step('Pre-training') as step, one_thread():
-        options = dict(size.options_pretraining)
-        if moved:
-            options |= name_dataset_roots(['train'], paths.lesions)
-        pretraining = build_run(PRETRAINING, paths.pretraining, options)
-        pretraining.register_hook(ProgressHook(step))
-        pretraining.train()
+        pretraining = part.train(step, 'pretraining', PRETRAINING,
+                                 'pre-train with masks that follow attention')
         losses = read_scalars(pretraining.log_dir, 'loss_rec')
         step.result = (f'reconstruction loss {losses[0][1]:.2f} -> '
                        f'{losses[-1][1]:.2f} in {pretraining.iter} iterations')
     seconds = step.seconds
+    part.commands += [
+        '# look at attention and masking',
+        'python tools/visualizations/visualize_attention.py '
+        f'configs/{PRETRAINING} '
+        f'{last_checkpoint(part.folder / "pretraining")} --out attention.png',
+    ]
 
     with stage.step('Masking') as step, one_thread():
         model = pretraining.model
         units = PictureUnits.from_preprocessor(model.data_preprocessor)
-        scans, filled = look_at_lesions(pretraining, paths, units)
+        scans, filled = look_at_lesions(pretraining, lesions, units)
         retina = look_at_retina(model)
         step.result = (f'lesions hidden {scans.masked:.0%} of the time, by '
                        f'chance {scans.masked_chance:.0%}')
 
     with stage.step('Classifier') as step, one_thread():
-        options = dict(size.options_fine_tuning)
-        if moved:
-            options |= name_dataset_roots(['train', 'val', 'test'],
-                                          paths.lesions)
-            options |= {
-                f'{split}_evaluator.data_root': str(paths.lesions)
-                for split in ('val', 'test')
-            }
-        if moved or stage.smoke:
-            options['model.backbone.init_cfg.checkpoint'] = str(
-                paths.checkpoint(pretraining.epoch))
-        fine_tuning = build_run(FINE_TUNING, paths.fine_tuning, options)
-        fine_tuning.register_hook(ProgressHook(step))
-        fine_tuning.train()
-        accuracy = read_accuracy(fine_tuning)
-        step.result = (f'{accuracy:.0%} of {size.num_val_images} other scans '
-                       'right, chance 25 %')
+        fine_tuning = part.train(step, 'fine_tuning', FINE_TUNING,
+                                 'fine-tune')
+        part.test_command(FINE_TUNING, fine_tuning)
+        accuracy = fine_tuning.message_hub.log_scalars[
+            'val/disease/top1'].current()
+        step.result = (f'{accuracy:.0%} of {num_val} other scans right, '
+                       'chance 25 %')
 
     sections = [
         describe_pretraining(pretraining, scans, filled, seconds),
         describe_retina(retina),
         describe_classifier(fine_tuning, accuracy, step.seconds)
     ]
-    save_pictures(
-        paths.pictures, sections,
-        ('masking', 'msmae_losses', 'masking_retina', 'classifier_loss'))
-    return PartResult(sections, draw_overview(scans, retina),
-                      list_commands(paths, pretraining, fine_tuning))
-
-
-def read_accuracy(runner: Runner) -> float:
-    """Share of the validation images that the last epoch classifies right."""
-    scalars = runner.message_hub.log_scalars
-    return scalars['val/disease/top1'].current()
+    part.save_pictures(sections, 'masking', 'msmae_losses', 'masking_retina',
+                       'classifier_loss')
+    return PartResult(sections, draw_overview(scans, retina), part.commands)
 
 
 def draw_overview(scans: Masking, retina: Masking) -> np.ndarray:
@@ -490,22 +411,3 @@ def describe_classifier(runner: Runner, accuracy: float,
              'trained on; chance: 25 %'),
         ],
         seconds)
-
-
-def list_commands(paths: Paths, pretraining: Runner,
-                  fine_tuning: Runner) -> list[str]:
-    """Commands that do the same with the tools, at the configs' size."""
-    config = f'configs/{PRETRAINING}'
-    checkpoint = paths.checkpoint(pretraining.epoch)
-    return [
-        '# pre-train with masks that follow attention',
-        f'python tools/train.py {config} --work-dir {paths.pretraining}',
-        '# look at attention and masking',
-        'python tools/visualizations/visualize_attention.py '
-        f'{config} {checkpoint} --out attention.png',
-        '# fine-tune, then test',
-        f'python tools/train.py configs/{FINE_TUNING} --work-dir '
-        f'{paths.fine_tuning}',
-        f'python tools/test.py configs/{FINE_TUNING} '
-        f'{paths.fine_tuning}/epoch_{fine_tuning.epoch}.pth',
-    ]

@@ -1,4 +1,4 @@
-"""What the parts of the demo share: training runs, and their results."""
+"""What the parts of the demo share: folders, training runs, results."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from PIL import Image
 
-from demo_parts.stage import Step
+from demo_parts.stage import Stage, Step
 from mmmedmask import apis
+from mmmedmask.util.nested import nested_dicts
 from mmmedmask.visualization.html_report import Section
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+# Where the configs of the demo have their files.
+DEFAULT_OUT = 'demo_output/'
 
 
 @dataclass
@@ -56,24 +60,133 @@ class ProgressHook(Hook):
                          f'loss {outputs["loss"].item():.3f}')
 
 
-def build_run(config: str, work_dir: Path,
-              options: Mapping[str, Any]) -> Runner:
-    """Make the runner of a config, as tools/train.py does.
+class Part:
+    """A part of the demo: its folders, its runs, the commands for them.
 
     Args:
-        config: Path below configs/.
-        work_dir: Folder of the run.
-        options: Dotted keys and values that override the config's.
+        stage: Output and folder.
+        name: Folder of the part's runs below the stage's.
 
-    Returns:
-        The runner.
+    Attributes:
+        commands: Shell commands that do the same, at the configs' size.
     """
-    loaded = apis.load_config(CONFIGS / config, options)
-    apis.set_work_dir(loaded, str(work_dir))
-    # MMEngine gives runs of one process that share a name one visualizer,
-    # which would write all logs into the folder of the first.
-    loaded.visualizer.name = str(work_dir)
-    return apis.build_runner(loaded)
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.stage = stage
+        self.folder = stage.out / name
+        self.commands: list[str] = []
+
+    def data(self, name: str) -> Path:
+        """Folder of a data set."""
+        return self.stage.out / 'data' / name
+
+    def train(self, step: Step, run: str, config: str, comment: str,
+              options: Mapping[str, Any] | None = None,
+              hooks: Sequence[Hook] = ()) -> Runner:
+        """Train a config as tools/train.py does.
+
+        Args:
+            step: Shows how far it is.
+            run: Name of the run, and of its folder.
+            config: Path below configs/.
+            comment: What the command does.
+            options: Dotted keys and values that override the config's.
+            hooks: More hooks.
+
+        Returns:
+            The runner after training.
+        """
+        work_dir = self.folder / run
+        loaded = apis.load_config(CONFIGS / config, dict(options or {}))
+        relocate(loaded, self.stage.out)
+        if self.stage.smoke:
+            shorten(loaded)
+        apis.set_work_dir(loaded, str(work_dir))
+        # MMEngine gives runs of one process that share a name one visualizer,
+        # which would write all logs into the folder of the first.
+        loaded.visualizer.name = str(work_dir)
+        runner = apis.build_runner(loaded)
+        for hook in (*hooks, ProgressHook(step)):
+            runner.register_hook(hook)
+        runner.train()
+        self.commands += [
+            f'# {comment}',
+            f'python tools/train.py configs/{config} --work-dir {work_dir}'
+        ]
+        return runner
+
+    def test_command(self, config: str, runner: Runner) -> None:
+        """Add the command that tests a run's last checkpoint."""
+        self.commands += [
+            '# test', f'python tools/test.py configs/{config} '
+            f'{last_checkpoint(Path(runner.work_dir))}'
+        ]
+
+    def save_pictures(self, sections: Sequence[Section],
+                      *names: str) -> int:
+        """Write the figures of the report as PNG files.
+
+        Args:
+            sections: The sections.
+            names: One per figure, in order.
+
+        Returns:
+            Number of files.
+        """
+        folder = self.stage.out / 'pictures'
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = [figure for section in sections
+                   for figure in section.figures]
+        for name, figure in zip(names, figures, strict=True):
+            Image.fromarray(figure.picture).save(folder / f'{name}.png')
+        return len(figures)
+
+
+def last_checkpoint(work_dir: Path) -> Path:
+    """The checkpoint that a run has written last."""
+    return work_dir / Path(
+        (work_dir / 'last_checkpoint').read_text('utf-8')).name
+
+
+def relocate(config: Config, out: Path) -> None:
+    """Let a config read what this demo has written.
+
+    Args:
+        config: Paths below ``demo_output/`` become paths below ``out``, and
+            checkpoints of a run the last one of it.
+        out: The demo's folder.
+    """
+    for node in nested_dicts(config._cfg_dict):
+        for key, value in list(node.items()):
+            if not isinstance(value, str) \
+                    or not value.startswith(DEFAULT_OUT):
+                continue
+            path = out / value.removeprefix(DEFAULT_OUT)
+            if path.suffix == '.pth' \
+                    and (path.parent / 'last_checkpoint').is_file():
+                path = last_checkpoint(path.parent)
+            node[key] = str(path)
+
+
+def shorten(config: Config) -> None:
+    """Take every step of a run at the smallest size that works.
+
+    Args:
+        config: It gets two epochs or iterations, of small batches.
+    """
+    unit = 'max_iters' if 'max_iters' in config.train_cfg else 'max_epochs'
+    config.train_cfg[unit] = 2
+    if 'val_interval' in config.train_cfg:
+        config.train_cfg.val_interval = 2
+    loader = config.train_dataloader
+    loader.batch_size = min(loader.batch_size, 4)
+    hooks = config.default_hooks
+    hooks.checkpoint.interval = 2
+    hooks.logger.interval = 1
+    for name, option in (('attention_mask', 'begin'),
+                         ('precise_bn', 'num_batches')):
+        if name in hooks:
+            hooks[name][option] = 1
 
 
 @contextmanager
@@ -106,41 +219,6 @@ def bfloat16_is_faster() -> bool:
             F.conv2d(image, weight, padding=1)
         seconds[dtype] = time.perf_counter() - start
     return seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
-
-
-def name_dataset_roots(splits: Sequence[str], root: Path) -> dict[str, str]:
-    """Options that tell a config where its data sets are.
-
-    Args:
-        splits: Some of ``'train'``, ``'val'`` and ``'test'``.
-        root: Root folder of all of them.
-
-    Returns:
-        Dotted keys and values.
-    """
-    return {
-        f'{split}_dataloader.dataset.data_root': str(root)
-        for split in splits
-    }
-
-
-def save_pictures(folder: Path, sections: Sequence[Section],
-                  names: Sequence[str]) -> int:
-    """Write the figures of the report as PNG files.
-
-    Args:
-        folder: Where they go.
-        sections: The sections.
-        names: One per figure, in order.
-
-    Returns:
-        Number of files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = [figure for section in sections for figure in section.figures]
-    for name, figure in zip(names, figures, strict=True):
-        Image.fromarray(figure.picture).save(folder / f'{name}.png')
-    return len(figures)
 
 
 def find_in_log(runner: Runner, text: str) -> str:

@@ -3,6 +3,7 @@
 Imports nothing that prints while it is imported.
 """
 
+import io
 import os
 import sys
 import time
@@ -83,6 +84,14 @@ class Stage:
     def say(self, text: str = '', style: str | None = None) -> None:
         """Show a line."""
         self.console.print(text, style=style, soft_wrap=True, markup=False)
+
+    def keep_quiet(self) -> None:
+        """Collect what is shown from now on, see :meth:`shown`."""
+        self.console = Console(file=io.StringIO(), highlight=False)
+
+    def shown(self) -> str:
+        """What has been collected."""
+        return self.console.file.getvalue()
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:

@@ -8,7 +8,7 @@ _base_ = '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
 
 # ========================= Frequently modified =========================
 # Written by tools/demo.py.
-data_root = 'demo_output/data/ihc_tiles/'
+data_root = 'demo_output/data/ihc_tiles/train/'
 view_size = 64
 patch_size = 8
 max_epochs = 20
