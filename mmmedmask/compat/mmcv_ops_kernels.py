@@ -71,10 +71,8 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
         input: Features, ``(B, C, H, W)``.
         rois: ``(K, 5)`` as ``batch index, x1, y1, x2, y2``.
         output: Filled, ``(K, C, aligned_height, aligned_width)``.
-        argmax_y: Unused: only max pooling keeps positions.
-        argmax_x: Unused, as ``argmax_y``.
-        aligned_height: Bins from top to bottom.
-        aligned_width: Bins from left to right.
+        argmax_y, argmax_x: Unused: only max pooling keeps positions.
+        aligned_height, aligned_width: Bins from top to bottom, left to right.
         spatial_scale: Features' size over the image's size.
         sampling_ratio: Samples per bin and axis; 0 for as many as there are
             feature cells in a bin.
@@ -105,16 +103,8 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
 
     Args:
         grad_output: ``(K, C, aligned_height, aligned_width)``.
-        rois: As in the forward pass.
-        argmax_y: Unused.
-        argmax_x: Unused.
-        grad_input: Filled, ``(B, C, H, W)``.
-        aligned_height: As in the forward pass.
-        aligned_width: As in the forward pass.
-        spatial_scale: As in the forward pass.
-        sampling_ratio: As in the forward pass.
-        pool_mode: 1, the average.
-        aligned: As in the forward pass.
+        grad_input: Filled, ``(B, C, H, W)``. All others are as in the
+            forward pass.
 
     Raises:
         ValueError: For ``pool_mode='max'``.
@@ -183,13 +173,9 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor,
     """Derivative of :func:`sigmoid_focal_loss_forward` for the logits.
 
     Args:
-        input: Logits, ``(N, C)``.
-        target: Classes, ``(N,)`` int64; ``C`` is background.
-        weight: Per class, ``(C,)``, or empty.
         grad_input: Filled, ``(N, C)``: d loss / d logit, element by element
-            (mmcv multiplies by the incoming gradient itself).
-        gamma: Focusing exponent, at least 0.
-        alpha: Weight of the target class, in ``[0, 1]``.
+            (mmcv multiplies by the incoming gradient itself). All others are
+            as in the forward pass.
 
     Raises:
         ValueError: If there are class weights and a background target.
