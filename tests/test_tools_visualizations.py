@@ -11,7 +11,8 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmmedmask.apis import load_config
-from mmmedmask.phantoms.glands import write_gland_dataset, write_image
+from mmmedmask.datasets.image_io import write_image
+from mmmedmask.phantoms.glands import write_gland_dataset
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization.attention_pictures import HATCH_COLOR
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR

@@ -4,13 +4,14 @@ Adds to MMEngine's base one thing: what happens at a file that is missing,
 broken or not as declared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.util.checks import check_choice
 
 ON_ERROR_CHOICES = ('raise', 'skip')
 
@@ -23,52 +24,26 @@ class ImageFileDataset(BaseDataset):
     ``sample_idx``, its position in the list.
 
     Args:
-        ann_file: Annotation file, if the subclass has one.
-        metainfo: Extra meta information.
-        data_root: Folder that relative paths refer to.
-        pipeline: Transforms, as configs or callables.
         on_error: What to do at a file that cannot be used. ``'raise'``
             stops with an :class:`ImageFileError` that names the file.
             ``'skip'`` gives the next usable sample of the list instead (so
             the same index gives the same sample in every worker and run),
             logs the file once, and counts it: see :meth:`skipped_paths`.
-        indices: Use only the first (or last, if negative) so many samples,
-            or the listed ones.
-        serialize_data: Whether to hold the list as bytes that loader
-            workers share.
-        test_mode: Whether the set is used for testing.
-        lazy_init: Whether to list the files at first use.
+        base: Arguments of MMEngine's ``BaseDataset``: ``ann_file``,
+            ``metainfo``, ``data_root``, ``pipeline``, ``indices``,
+            ``serialize_data``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         ValueError: If ``on_error`` is not a known policy.
     """
 
     def __init__(self,
-                 ann_file: str = '',
-                 metainfo: Mapping | None = None,
-                 data_root: str = '',
-                 pipeline: Sequence = (),
                  on_error: str = 'raise',
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 test_mode: bool = False,
-                 lazy_init: bool = False) -> None:
-        if on_error not in ON_ERROR_CHOICES:
-            raise ValueError(
-                f'on_error must be one of {ON_ERROR_CHOICES}, got '
-                f'{on_error!r}')
-        self.on_error = on_error
+                 pipeline: Sequence = (),
+                 **base: object) -> None:
+        self.on_error = check_choice('on_error', on_error, ON_ERROR_CHOICES)
         self._skipped: torch.Tensor | None = None
-        super().__init__(
-            ann_file=ann_file,
-            metainfo=metainfo,
-            data_root=data_root,
-            data_prefix={},
-            indices=indices,
-            serialize_data=serialize_data,
-            pipeline=list(pipeline),
-            test_mode=test_mode,
-            lazy_init=lazy_init)
+        super().__init__(data_prefix={}, pipeline=list(pipeline), **base)
 
     def full_init(self) -> None:
         """List the files and make room to mark the unusable ones."""

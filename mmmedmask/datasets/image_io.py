@@ -1,4 +1,4 @@
-"""Read one image file exactly as it is stored, or say what is wrong.
+"""Read an image file exactly as it is stored, or say what is wrong.
 
 Shared by the transforms that load tiles and by the converters that check
 data sets, so that "readable" means the same in both.
@@ -64,6 +64,28 @@ def read_image(path: str | Path) -> np.ndarray:
             encoded, path):
         return _read_tiff(encoded, path)
     return _read_with_opencv(encoded, path)
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an image, so that :func:`read_image` gives it back.
+
+    Args:
+        path: The file, whose extension says the format; its folder is made
+            if need be.
+        image: uint8 or uint16, shape (H, W), or (H, W, C) with one channel,
+            RGB or RGBA.
+
+    Raises:
+        OSError: If the format cannot hold the image.
+    """
+    path = Path(path)
+    if image.ndim == 3 and image.shape[2] > 1:
+        image = np.dstack([image[..., 2::-1], image[..., 3:]])
+    encodable, encoded = cv2.imencode(path.suffix.lower(), image)
+    if not encodable:
+        raise OSError(f'Cannot encode {path}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded.tobytes())
 
 
 def gray_channel(image: np.ndarray) -> np.ndarray:

@@ -5,13 +5,13 @@ One layout for all data sets of this kind;
 """
 
 import csv
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.tiles import read_list_file
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.nearest import nearest_names
 
 CLASS_FILE = 'classes.txt'
 """Classes of a data set, one per line; the line is the label's number."""
@@ -45,14 +45,10 @@ class LabelledImages(ImageFileDataset):
         data_root: The folder with ``classes.txt``.
         split: Name of the csv without its ending, such as ``'train'``.
         split_folder: Folder of the csv, below ``data_root`` or absolute.
-        pipeline: Transforms, as configs or callables.
-        on_error: ``'raise'`` or ``'skip'``, see :class:`ImageFileDataset`.
         metainfo: Extra meta information. ``classes`` are those of
             ``classes.txt``; if given here too, they have to agree.
-        indices: Use only a part, see :class:`ImageFileDataset`.
-        serialize_data: Hold the list as bytes that workers share.
-        test_mode: Whether the set is used for testing.
-        lazy_init: Whether to read the csv at first use.
+        base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
+            and ``on_error``.
 
     Raises:
         ValueError: If the csv lacks a column or has an unknown one, a label
@@ -66,13 +62,8 @@ class LabelledImages(ImageFileDataset):
                  data_root: str,
                  split: str = 'train',
                  split_folder: str = 'splits/paper',
-                 pipeline: Sequence = (),
-                 on_error: str = 'raise',
                  metainfo: Mapping | None = None,
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 test_mode: bool = False,
-                 lazy_init: bool = False) -> None:
+                 **base: object) -> None:
         for name, value in (('data_root', data_root), ('split', split),
                             ('split_folder', split_folder)):
             if not str(value):
@@ -80,14 +71,7 @@ class LabelledImages(ImageFileDataset):
         self.root = Path(data_root)
         self.split = split
         self.split_folder = split_folder
-        super().__init__(
-            metainfo=metainfo,
-            pipeline=pipeline,
-            on_error=on_error,
-            indices=indices,
-            serialize_data=serialize_data,
-            test_mode=test_mode,
-            lazy_init=lazy_init)
+        super().__init__(metainfo=metainfo, **base)
 
     @property
     def split_file(self) -> Path:
@@ -95,11 +79,7 @@ class LabelledImages(ImageFileDataset):
         return self.root / self.split_folder / f'{self.split}.csv'
 
     def load_data_list(self) -> list[dict]:
-        """Read the classes and the csv.
-
-        Returns:
-            One dict per image.
-        """
+        """Read the classes and the csv."""
         classes = read_classes(self.root)
         declared = self._metainfo.get('classes')
         if declared is not None and tuple(declared) != classes:
@@ -168,8 +148,8 @@ def read_split_file(path: Path, data_root: Path,
     """
     if not path.is_file():
         present = sorted(
-            found.relative_to(data_root).as_posix()
-            for found in data_root.glob('splits/*/*.csv'))
+            file.relative_to(data_root).as_posix()
+            for file in data_root.glob('splits/*/*.csv'))
         raise FileNotFoundError(
             f'The split file {path} does not exist; {data_root} has '
             f'{present or "no splits"}')
@@ -212,7 +192,7 @@ def _check_row(where: str, row: Mapping, classes: Sequence[str]) -> None:
         raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
     if row['label'] not in classes:
         by_lower = {name.lower(): name for name in classes}
-        nearest = difflib.get_close_matches(row['label'].lower(), by_lower)
+        nearest = nearest_names(row['label'].lower(), by_lower)
         hint = (f'; did you mean {by_lower[nearest[0]]!r}?' if nearest
                 else '')
         raise ValueError(

@@ -26,11 +26,7 @@ class LesionSegmentation(LabelledImages):
     """
 
     def load_data_list(self) -> list[dict]:
-        """Read the classes and the csv.
-
-        Returns:
-            One dict per image.
-        """
+        """Read the classes and the csv."""
         samples = super().load_data_list()
         image_classes = self._metainfo['classes']
         self._metainfo.update(

@@ -5,7 +5,6 @@ et al. 2018, doi:10.5281/zenodo.1214456). The lists of the split are those
 of ConCL (Yang et al., ECCV 2022).
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -13,6 +12,7 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.tiles import find_list_file, read_list_file
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.checks import check_choice
 
 NCT_CLASSES = ('BACK', 'ADI', 'DEB', 'LYM', 'MUC', 'MUS', 'NORM', 'STR',
                'TUM')
@@ -45,13 +45,8 @@ class NCTCRC(ImageFileDataset):
             unpacked official download it is ``'NCT-CRC-HE-100K-NONORM'``.
         ann_file: Another list file instead of the split's, as given or
             below ``data_root``.
-        pipeline: Transforms, as configs or callables.
-        on_error: ``'raise'`` or ``'skip'``, see :class:`ImageFileDataset`.
-        metainfo: Extra meta information.
-        indices: Use only a part, see :class:`ImageFileDataset`.
-        serialize_data: Hold the list as bytes that workers share.
-        test_mode: Whether the set is used for testing.
-        lazy_init: Whether to read the list at first use.
+        base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
+            and ``on_error``.
 
     Raises:
         ValueError: If ``split`` is unknown, or a line of the list is not
@@ -66,38 +61,15 @@ class NCTCRC(ImageFileDataset):
                  split: str = 'train',
                  with_labels: bool = False,
                  image_folder: str = 'data',
-                 ann_file: str = '',
-                 pipeline: Sequence = (),
-                 on_error: str = 'raise',
-                 metainfo: Mapping | None = None,
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 test_mode: bool = False,
-                 lazy_init: bool = False) -> None:
-        if split not in NCT_SPLIT_SIZES:
-            raise ValueError(
-                f'split must be one of {tuple(NCT_SPLIT_SIZES)}, got '
-                f'{split!r}')
+                 **base: object) -> None:
+        self.split = check_choice('split', split, tuple(NCT_SPLIT_SIZES))
         self.root = Path(data_root)
-        self.split = split
         self.with_labels = with_labels
         self.image_folder = image_folder
-        super().__init__(
-            ann_file=ann_file,
-            metainfo=metainfo,
-            pipeline=pipeline,
-            on_error=on_error,
-            indices=indices,
-            serialize_data=serialize_data,
-            test_mode=test_mode,
-            lazy_init=lazy_init)
+        super().__init__(**base)
 
     def load_data_list(self) -> list[dict]:
-        """Read the list file.
-
-        Returns:
-            One dict per tile with ``img_path``, and ``gt_label`` if asked.
-        """
+        """Read the list file."""
         if not self.root.is_dir():
             raise FileNotFoundError(
                 f'The folder of NCT-CRC {self.root} does not exist')
@@ -125,11 +97,11 @@ class NCTCRC(ImageFileDataset):
         self._compare_size(list_file, len(samples))
         return samples
 
-    def _compare_size(self, list_file: Path, found: int) -> None:
+    def _compare_size(self, list_file: Path, number: int) -> None:
         expected = NCT_SPLIT_SIZES[self.split]
-        if not self.ann_file and found != expected:
+        if not self.ann_file and number != expected:
             print_log(
-                f"{list_file} lists {found} tiles, ConCL's {self.split} "
+                f"{list_file} lists {number} tiles, ConCL's {self.split} "
                 f'split has {expected}: results will not be comparable',
                 logger='current',
                 level=30)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -27,19 +27,12 @@ class TileFolder(ImageFileDataset):
             ``data_root``; then only these files are used, in this order.
             The file itself is looked up as given, then below
             ``data_root``. Needs a single ``data_root``.
-        extensions: Extensions that count as images, in any case, with the
-            dot.
-        pipeline: Transforms, as configs or callables.
-        on_error: ``'raise'`` or ``'skip'``, see :class:`ImageFileDataset`.
-        metainfo: Extra meta information.
-        indices: Use only a part, see :class:`ImageFileDataset`.
-        serialize_data: Hold the list as bytes that workers share.
-        test_mode: Whether the set is used for testing.
-        lazy_init: Whether to list the files at first use.
+        base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
+            and ``on_error``.
 
     Raises:
-        ValueError: If there is no root, an extension cannot be read, a
-            root is given twice, or ``ann_file`` comes with several roots.
+        ValueError: If there is no root, a root is given twice, or
+            ``ann_file`` comes with several roots.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
     """
@@ -47,14 +40,7 @@ class TileFolder(ImageFileDataset):
     def __init__(self,
                  data_root: str | Sequence[str],
                  ann_file: str = '',
-                 extensions: Sequence[str] = IMAGE_EXTENSIONS,
-                 pipeline: Sequence = (),
-                 on_error: str = 'raise',
-                 metainfo: Mapping | None = None,
-                 indices: int | Sequence[int] | None = None,
-                 serialize_data: bool = True,
-                 test_mode: bool = False,
-                 lazy_init: bool = False) -> None:
+                 **base: object) -> None:
         roots = [data_root] if isinstance(
             data_root, (str, os.PathLike)) else list(data_root)
         if not roots or not all(str(root) for root in roots):
@@ -69,32 +55,11 @@ class TileFolder(ImageFileDataset):
             raise ValueError(
                 f'ann_file {ann_file!r} needs a single data_root, got '
                 f'{len(roots)}: {roots}')
-        extensions = [extensions] if isinstance(
-            extensions, str) else list(extensions)
-        unknown = [extension for extension in extensions
-                   if extension.lower() not in IMAGE_EXTENSIONS]
-        if unknown or not extensions:
-            raise ValueError(
-                f'extensions must be some of {IMAGE_EXTENSIONS}, got '
-                f'{extensions}')
         self.roots = [Path(root) for root in roots]
-        self.extensions = {extension.lower() for extension in extensions}
-        super().__init__(
-            ann_file=ann_file,
-            metainfo=metainfo,
-            pipeline=pipeline,
-            on_error=on_error,
-            indices=indices,
-            serialize_data=serialize_data,
-            test_mode=test_mode,
-            lazy_init=lazy_init)
+        super().__init__(ann_file=ann_file, **base)
 
     def load_data_list(self) -> list[dict]:
-        """List the tiles.
-
-        Returns:
-            One dict with ``img_path`` per tile.
-        """
+        """List the tiles."""
         for root in self.roots:
             if not root.is_dir():
                 raise FileNotFoundError(
@@ -113,14 +78,14 @@ class TileFolder(ImageFileDataset):
         """Return the sorted images of one root; log what else is there."""
         files = walk_files(root)
         tiles = [path for path in files
-                 if path.suffix.lower() in self.extensions]
+                 if path.suffix.lower() in IMAGE_EXTENSIONS]
         others = Counter(
             path.suffix.lower() or 'no extension' for path in files
-            if path.suffix.lower() not in self.extensions)
+            if path.suffix.lower() not in IMAGE_EXTENSIONS)
         if not tiles:
             raise FileNotFoundError(
                 f'The tile folder {root} holds no image with one of the '
-                f'extensions {sorted(self.extensions)}; other files: '
+                f'extensions {IMAGE_EXTENSIONS}; other files: '
                 f'{dict(others) or "none"}')
         print_log(
             f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
@@ -141,7 +106,7 @@ def walk_files(root: Path) -> list[Path]:
     Returns:
         Paths that start with ``root``, sorted by their parts.
     """
-    found, visited = [], set()
+    paths, visited = [], set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
@@ -151,10 +116,10 @@ def walk_files(root: Path) -> list[Path]:
         # Sorted in place, so that which of two links comes first is fixed.
         subfolders[:] = sorted(
             name for name in subfolders if not name.startswith('.'))
-        found.extend(
+        paths.extend(
             Path(folder, name) for name in files
             if not name.startswith('.'))
-    return sorted(found, key=lambda path: path.relative_to(root).parts)
+    return sorted(paths, key=lambda path: path.relative_to(root).parts)
 
 
 def find_list_file(name: str, data_root: Path) -> Path:

@@ -8,12 +8,13 @@ alike, glands touch, differ in shape and stain, and are cut by the border.
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mmmedmask.datasets.coco_instances import CocoInstanceWriter
+from mmmedmask.datasets.image_io import write_image
 from mmmedmask.phantoms.gland_rendering import TissueStyle, render_tissue
 from mmmedmask.phantoms.gland_shapes import GlandLayout, draw_label_map
+from mmmedmask.util.checks import check_integer, check_range
 
 _MARGIN = 100  # Pixels at 20x drawn around the image, then cut off.
 
@@ -51,8 +52,7 @@ def draw_gland_image(
             f'size must be at least 64 by 64 pixels, got {size}')
     if scale is None:
         scale = min(height, width) / 522
-    if not 0.1 <= scale <= 4:
-        raise ValueError(f'scale must be in [0.1, 4], got {scale}')
+    check_range('scale', scale, 0.1, 4)
     rng = np.random.default_rng(seed)
     # Drawn in any case, so that the choice does not change the rest.
     chosen = bool(rng.random() < 0.5)
@@ -66,15 +66,47 @@ def draw_gland_image(
             canvas, GlandLayout.draw(malignant, rng), scale, rng)
     image = render_tissue(
         labels, TissueStyle.draw(malignant, rng), scale, rng)
-    return (np.ascontiguousarray(image[view]),
-            _renumbered(labels[view]))
-
-
-def _renumbered(labels: np.ndarray) -> np.ndarray:
-    """Number the instances that are left 1, 2, ... in the same order."""
+    # Number the instances that are left 1, 2, ... in the same order.
+    labels = labels[view]
     values = np.unique(labels[labels > 0])
-    renumbered = np.searchsorted(values, labels) + 1
-    return np.where(labels > 0, renumbered, 0).astype(np.int32)
+    numbers = np.where(labels > 0, np.searchsorted(values, labels) + 1, 0)
+    return np.ascontiguousarray(image[view]), numbers.astype(np.int32)
+
+
+def write_gland_split(root: str | Path,
+                      ann_file: str | Path,
+                      num_images: int,
+                      size: int | tuple[int, int] = 256,
+                      seed: int | Sequence[int] = 0,
+                      scale: float | None = None,
+                      category: str = 'gland') -> None:
+    """Write phantoms, their masks, and one COCO file.
+
+    Image i is ``root/images/NAME/i.png`` with four digits, and its mask of
+    instance numbers ``root/masks/NAME/i.png``, where NAME is the stem of
+    ``ann_file``. Its seed ends with i: more images begin with the fewer.
+
+    Args:
+        root: Folder that the annotations' file names are relative to.
+        ann_file: The json file to write.
+        num_images: Number of images.
+        size: See :func:`draw_gland_image`.
+        seed: Determines all images; one or several numbers.
+        scale: See :func:`draw_gland_image`.
+        category: Name of the only category.
+    """
+    name = Path(ann_file).stem
+    seeds = (seed, ) if isinstance(seed, int) else tuple(seed)
+    writer = CocoInstanceWriter(
+        category, description=f'Drawn gland phantoms, {name}')
+    for index in range(num_images):
+        image, labels = draw_gland_image(size, (*seeds, index), scale)
+        file_name = f'images/{name}/{index:04d}.png'
+        write_image(Path(root, file_name), image)
+        write_image(Path(root, 'masks', name, f'{index:04d}.png'),
+                    labels.astype(np.uint16))
+        writer.add(file_name, labels)
+    writer.write(ann_file)
 
 
 def write_gland_dataset(root: str | Path,
@@ -110,24 +142,12 @@ def write_gland_dataset(root: str | Path,
         ValueError: If a number of images or the size is out of range.
     """
     root = Path(root)
-    numbers = {'train': num_train, 'test': num_test}
-    for split, number in numbers.items():
-        if number < 1:
-            raise ValueError(
-                f'num_{split} must be at least 1, got {number}')
-    for position, (split, number) in enumerate(numbers.items()):
-        writer = CocoInstanceWriter(
-            'gland', description=f'Drawn gland phantoms, {split}')
-        for folder in ('images', 'masks'):
-            (root / folder / split).mkdir(parents=True, exist_ok=True)
-        for index in range(number):
-            image, labels = draw_gland_image(
-                size, seed=(seed, position, index), scale=scale)
-            name = f'{split}/{index:04d}.png'
-            write_image(root / 'images' / name, image)
-            write_image(root / 'masks' / name, labels.astype(np.uint16))
-            writer.add(f'images/{name}', labels)
-        writer.write(root / 'annotations' / f'{split}.json')
+    check_integer('num_train', num_train)
+    check_integer('num_test', num_test)
+    for position, (split, number) in enumerate(
+            (('train', num_train), ('test', num_test))):
+        write_gland_split(root, root / 'annotations' / f'{split}.json',
+                          number, size, (seed, position), scale)
     return root
 
 
@@ -156,38 +176,14 @@ def write_tissue_tiles(root: str | Path,
 
     image = immunohistochemistry()
     limit = min(image.shape[:2])
-    if not 1 <= tile_size <= limit:
-        raise ValueError(
-            f'tile_size must be in [1, {limit}], got {tile_size}')
-    if stride < 1:
-        raise ValueError(f'stride must be at least 1, got {stride}')
-    root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
+    check_integer('tile_size', tile_size, 1, limit)
+    check_integer('stride', stride)
     paths = []
     for top in range(0, image.shape[0] - tile_size + 1, stride):
         for left in range(0, image.shape[1] - tile_size + 1, stride):
-            path = root / f'ihc_{top:03d}_{left:03d}.png'
+            path = Path(root) / f'ihc_{top:03d}_{left:03d}.png'
             write_image(
                 path,
                 image[top:top + tile_size, left:left + tile_size, :3])
             paths.append(path)
     return paths
-
-
-def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a PNG.
-
-    Args:
-        path: The file; its folder exists.
-        image: uint8 array of shape (H, W, 3) in RGB, or uint8 or uint16
-            array of shape (H, W).
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, encoded = cv2.imencode('.png', image)
-    if not done:
-        raise OSError(f'Cannot encode {path}')
-    Path(path).write_bytes(encoded.tobytes())

@@ -4,12 +4,15 @@ For tests of the converters: a few small images per class, in the folders,
 with the file names and the tables of the real thing.
 """
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from mmmedmask.datasets.image_io import write_image
+from mmmedmask.util.atomic_files import write_csv
 
 _CELLS = 24
 
@@ -49,7 +52,7 @@ def write_brain_download(root: str | Path, per_class: int = 4) -> None:
             for index in range(number):
                 name = f'{part[:2]}-{label[:2]}_{index:04d}.jpg'
                 image = draw_scan(seed, (64, 64), 1 + 2 * (index % 2))
-                _write_image(Path(root) / part / label / name, image.squeeze())
+                write_image(Path(root) / part / label / name, image.squeeze())
                 seed += 1
 
 
@@ -73,13 +76,13 @@ def write_ham_download(root: str | Path,
             lesion = f'HAM_{label}_{index // images_per_lesion:04d}'
             rows.append([lesion, image_id, label, 'histo', 50.0, 'male', ''])
             part = f'HAM10000_images_part_{1 + number % 2}'
-            _write_image(root / part / f'{image_id}.jpg', draw_scan(number))
+            write_image(root / part / f'{image_id}.jpg', draw_scan(number))
             if masks:
-                _write_image(
+                write_image(
                     root / 'HAM10000_segmentations_lesion_tschandl'
                     / f'{image_id}_segmentation.png', draw_mask(number))
             number += 1
-    _write_csv(
+    write_csv(
         root / 'HAM10000_metadata.csv',
         ['lesion_id', 'image_id', 'dx', 'dx_type', 'age', 'sex',
          'localization'], rows)
@@ -102,13 +105,13 @@ def write_busi_download(root: str | Path,
         folder = Path(root) / 'Dataset_BUSI_with_GT' / label
         for index in range(1, count + 1):
             stem = f'{label} ({index})'
-            _write_image(folder / f'{stem}.png', draw_scan(number))
+            write_image(folder / f'{stem}.png', draw_scan(number))
             mask = draw_mask(number) * (label != 'normal')
             if index == 3:
                 mask = np.dstack([mask] * 3 + [np.full_like(mask, 255)])
-            _write_image(folder / f'{stem}_mask.png', mask)
+            write_image(folder / f'{stem}_mask.png', mask)
             if index == 2 and label != 'normal':
-                _write_image(
+                write_image(
                     folder / f'{stem}_mask_1.png', draw_mask(number + 1000))
             number += 1
 
@@ -141,12 +144,12 @@ def write_messidor_download(root: str | Path,
             name = f'2005102{number % 9}_{43808 + number}_0100_PP.png'
         else:
             name = f'IM{number:06d}.JPG'
-        _write_image(folder / name, draw_scan(number))
+        write_image(folder / name, draw_scan(number))
         names.append(name)
         grade = grades[index]
         rows.append([name.replace('.JPG', '.jpg'), grade,
                      '0' if grade else '', '1' if grade else '0'])
-    _write_csv(
+    write_csv(
         root / 'messidor_data.csv',
         ['image_id', 'adjudicated_dr_grade', 'adjudicated_dme',
          'adjudicated_gradable'], rows)
@@ -155,6 +158,18 @@ def write_messidor_download(root: str | Path,
                  for start in range(0, len(names) - 1, 2)]
         (root / 'messidor-2.csv').write_text(
             '\r\n'.join(['left;right', *lines]) + '\r\n')
+
+
+SMALL_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
+    'messidor2': partial(write_messidor_download, counts=(10, 4, 7, 4, 4)),
+    'brain_tumor_mri': write_brain_download,
+    'ham10000': partial(
+        write_ham_download, counts={'nv': 10, 'mel': 7, 'bkl': 4}),
+    'busi': partial(
+        write_busi_download,
+        counts={'benign': 10, 'malignant': 7, 'normal': 4}),
+}
+"""Writes a small download of each data set, by the converter's name."""
 
 
 def draw_mask(seed: int, size: tuple[int, int] = (72, 96)) -> np.ndarray:
@@ -175,20 +190,3 @@ def draw_mask(seed: int, size: tuple[int, int] = (72, 96)) -> np.ndarray:
             int(rng.integers(5, height // 5)))
     return cv2.ellipse(
         np.zeros(size, np.uint8), center, axes, 0, 0, 360, 255, -1)
-
-
-def _write_image(path: Path, image: np.ndarray) -> None:
-    if image.ndim == 3:
-        image = np.dstack([image[..., 2::-1], image[..., 3:]])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        cv2.imencode(path.suffix.lower(), image)[1].tobytes())
-
-
-def _write_csv(path: Path, columns: Sequence[str],
-               rows: Sequence[Sequence]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open('w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)

@@ -7,15 +7,16 @@ distribution for all classes. Tissue fills the whole image, so that looking at
 tissue rather than at an empty frame finds no lesion.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mmmedmask.datasets.image_io import write_image
 from mmmedmask.phantoms.gland_shapes import smooth_noise
-from mmmedmask.phantoms.glands import write_image
+from mmmedmask.util.atomic_files import write_csv, write_text
+from mmmedmask.util.checks import check_choice, check_integer
 
 LESION_CLASSES = ('bright', 'dark', 'striped')
 NORMAL_CLASS = 'normal'
@@ -83,17 +84,12 @@ def draw_lesion_image(lesion: str = 'bright',
 
 def _check(lesion: str, shape: tuple[int, ...], lesion_size: int,
            align: int) -> None:
-    known = (*LESION_CLASSES, NORMAL_CLASS)
-    if lesion not in known:
-        raise ValueError(f'lesion must be one of {known}, got {lesion!r}')
+    check_choice('lesion', lesion, (*LESION_CLASSES, NORMAL_CLASS))
     if len(shape) != 2 or min(shape) < 32:
         raise ValueError(
             f'size must be at least 32 by 32 pixels, got {shape}')
-    if not 4 <= lesion_size <= min(shape) // 2:
-        raise ValueError(f'lesion_size must be in [4, {min(shape) // 2}], '
-                         f'got {lesion_size}')
-    if align < 1:
-        raise ValueError(f'align must be at least 1, got {align}')
+    check_integer('lesion_size', lesion_size, 4, min(shape) // 2)
+    check_integer('align', align)
 
 
 def _draw_tissue(shape: tuple[int, int],
@@ -134,10 +130,10 @@ def _draw_vessel(layer: np.ndarray, rng: np.random.Generator) -> None:
     # Fixed-point coordinates with 4 binary places.
     points = np.round(points * 16).astype(np.int32)
     thickest = rng.uniform(1, 3) * min(height, width) / 64
-    for index, (one, other) in enumerate(
+    for index, (start, end) in enumerate(
             zip(points[:-1], points[1:], strict=True)):
         thickness = max(1, round(thickest * (1 - 0.6 * index / steps)))
-        cv2.line(layer, one.tolist(), other.tolist(), 255, thickness,
+        cv2.line(layer, start.tolist(), end.tolist(), 255, thickness,
                  cv2.LINE_AA, 4)
 
 
@@ -205,9 +201,7 @@ def draw_lesions_on(
     """
     shape = picture.shape[:2]
     for lesion in lesions:
-        if lesion == NORMAL_CLASS:
-            raise ValueError(f'lesions must be some of {LESION_CLASSES}, got '
-                             f'{lesion!r}')
+        check_choice('lesions', lesion, LESION_CLASSES)
         _check(lesion, shape, lesion_size, 1)
     rng = np.random.default_rng(seed)
     image = picture.astype(np.float32) / 255
@@ -281,43 +275,30 @@ def write_lesion_dataset(root: str | Path,
             range.
     """
     root = Path(root)
-    numbers = {'train': num_train, 'val': num_val}
-    for split, number in numbers.items():
-        if number < 1:
-            raise ValueError(f'num_{split} must be at least 1, got {number}')
+    check_integer('num_train', num_train)
+    check_integer('num_val', num_val)
     classes = (NORMAL_CLASS, *LESION_CLASSES) if normal else LESION_CLASSES
+    # All are drawn before the first is written, since arguments may be bad.
     drawn = {
         split: [
             draw_lesion_image(classes[index % len(classes)], size,
                               (seed, position, index), gray, lesion_size,
                               align) for index in range(number)
         ]
-        for position, (split, number) in enumerate(numbers.items())
+        for position, (split, number) in enumerate(
+            (('train', num_train), ('val', num_val)))
     }
-    for folder in ('images', 'masks', SPLIT_FOLDER):
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / 'classes.txt').write_text(
-        ''.join(f'{name}\n' for name in classes), 'utf-8')
+    write_text(root / 'classes.txt', ''.join(f'{name}\n' for name in classes))
     for split, images in drawn.items():
         rows = []
         for index, (image, mask) in enumerate(images):
             name = f'{split}_{index:04d}'
-            write_image(root / 'images' / f'{name}.png', image)
-            if mask.any():
-                write_image(root / 'masks' / f'{name}.png',
-                            np.uint8(255) * mask)
-            rows.append({
-                'path': f'images/{name}.png',
-                'label': classes[index % len(classes)],
-                'group': name,
-                'mask': f'masks/{name}.png' if mask.any() else ''
-            })
-        with open(
-                root / SPLIT_FOLDER / f'{split}.csv',
-                'w',
-                newline='',
-                encoding='utf-8') as file:
-            writer = csv.DictWriter(file, ['path', 'label', 'group', 'mask'])
-            writer.writeheader()
-            writer.writerows(rows)
+            mask_path = f'masks/{name}.png' if mask.any() else ''
+            write_image(root / f'images/{name}.png', image)
+            if mask_path:
+                write_image(root / mask_path, np.uint8(255) * mask)
+            rows.append((f'images/{name}.png', classes[index % len(classes)],
+                         name, mask_path))
+        write_csv(root / SPLIT_FOLDER / f'{split}.csv',
+                  ('path', 'label', 'group', 'mask'), rows)
     return root

@@ -1,40 +1,10 @@
-"""Write tiny data sets to disk, laid out as our data sets expect them."""
+"""Write tiny sets of unlabelled and of NCT-CRC's tiles to disk."""
 
 from pathlib import Path
 
-import cv2
-
-from mmmedmask.datasets.coco_instances import CocoInstanceWriter
+from mmmedmask.datasets.image_io import write_image
 from mmmedmask.datasets.nct_crc import NCT_CLASSES
 from mmmedmask.phantoms.glands import draw_gland_image
-
-
-def write_gland_dataset(image_folder: str | Path,
-                        ann_file: str | Path,
-                        num_images: int = 4,
-                        size: tuple[int, int] = (96, 128),
-                        category: str = 'gland',
-                        seed: int = 0) -> None:
-    """Write images with instances, and their COCO annotations.
-
-    Args:
-        image_folder: Where the PNG images go; the annotations name them
-            relative to it.
-        ann_file: The json file to write.
-        num_images: Number of images.
-        size: Height and width in pixels.
-        category: Name of the only category.
-        seed: Seed of the first image, the next has the next one.
-    """
-    image_folder = Path(image_folder)
-    image_folder.mkdir(parents=True, exist_ok=True)
-    writer = CocoInstanceWriter(category)
-    for number in range(num_images):
-        image, labels = draw_gland_image(size, seed + number)
-        name = f'{Path(ann_file).stem}_{number}.png'
-        cv2.imwrite(str(image_folder / name), image[..., ::-1])
-        writer.add(name, labels)
-    writer.write(ann_file)
 
 
 def write_tile_folder(folder: str | Path,
@@ -49,11 +19,9 @@ def write_tile_folder(folder: str | Path,
         size: Height and width in pixels.
         seed: Seed of the first image, the next has the next one.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     for number in range(num_tiles):
-        image, _ = draw_gland_image(size, seed + number)
-        cv2.imwrite(str(folder / f'{number}.png'), image[..., ::-1])
+        write_image(Path(folder) / f'{number}.png',
+                    draw_gland_image(size, seed + number)[0])
 
 
 def write_nct_dataset(folder: str | Path,
@@ -75,12 +43,10 @@ def write_nct_dataset(folder: str | Path,
     for split in ('train', 'val'):
         names, labelled = [], []
         for label, class_name in enumerate(NCT_CLASSES):
-            (folder / 'data' / class_name).mkdir(parents=True, exist_ok=True)
             for _ in range(tiles_per_class):
                 name = f'{class_name}/{class_name}-{number:08d}.tif'
-                image, _ = draw_gland_image(size, number)
-                cv2.imwrite(
-                    str(folder / 'data' / name), image[..., ::-1])
+                write_image(folder / 'data' / name,
+                            draw_gland_image(size, number)[0])
                 names.append(name)
                 labelled.append(f'{name} {label}')
                 number += 1

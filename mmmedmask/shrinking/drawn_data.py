@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from mmmedmask.phantoms.glands import write_gland_split
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.phantoms.slide_omic_cohort import (
     COHORT_CLASSES,
     write_slide_omic_cohort,
 )
 from mmmedmask.phantoms.tiny_datasets import (
-    write_gland_dataset,
     write_nct_dataset,
     write_tile_folder,
 )
@@ -56,7 +56,7 @@ def _draw_glands(dataset: dict, root: Path) -> None:
     if (root / dataset['ann_file']).exists():
         return
     classes = dataset.get('metainfo', {}).get('classes', ('gland', ))
-    write_gland_dataset(
+    write_gland_split(
         root / dataset.get('data_prefix', {}).get('img', ''),
         root / dataset['ann_file'],
         num_images=4,

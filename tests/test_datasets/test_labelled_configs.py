@@ -10,29 +10,20 @@ from mmmedmask.datasets.conversion.busi import BUSI
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
-from mmmedmask.phantoms.labelled_downloads import (
-    write_brain_download,
-    write_busi_download,
-    write_ham_download,
-    write_messidor_download,
-)
+from mmmedmask.phantoms.labelled_downloads import SMALL_DOWNLOADS
 from mmmedmask.registry import DATASETS
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
 SOURCES = {
-    'brain_tumor_mri': (BRAIN_TUMOR_MRI, write_brain_download, ()),
-    'ham10000': (HAM10000, write_ham_download, ({'nv': 8, 'mel': 8}, )),
-    'busi': (BUSI, write_busi_download, (
-        {'benign': 7, 'malignant': 7, 'normal': 4}, )),
-    'messidor2': (MESSIDOR2, write_messidor_download, ([8, 4, 4, 4, 4], )),
-}
+    'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000, 'busi': BUSI,
+    'messidor2': MESSIDOR2}
 
 
 @pytest.fixture(scope='module')
 def converted(tmp_path_factory):
     root = tmp_path_factory.mktemp('converted')
-    for name, (source, write, arguments) in SOURCES.items():
-        write(root / 'in' / name, *arguments)
+    for name, source in SOURCES.items():
+        SMALL_DOWNLOADS[name](root / 'in' / name)
         prepare(source, root / 'in' / name, root / name).write(root / name)
     return root
 
@@ -41,7 +32,7 @@ def converted(tmp_path_factory):
 @pytest.mark.parametrize(('kind', 'batch'), [('images', 64), ('cls', 256)])
 def test_base_reads_what_the_converter_writes(converted, name, kind, batch):
     cfg = Config.fromfile(BASES / f'{name}_{kind}.py')
-    assert cfg.num_classes == len(SOURCES[name][0].classes)
+    assert cfg.num_classes == len(SOURCES[name].classes)
     assert cfg.data_root == f'data/{name}/'
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.train_dataloader.drop_last
@@ -55,7 +46,7 @@ def test_base_reads_what_the_converter_writes(converted, name, kind, batch):
         loader.dataset.update(
             data_root=str(converted / name), serialize_data=False)
         dataset = DATASETS.build(loader.dataset)
-        assert dataset.metainfo['classes'] == SOURCES[name][0].classes
+        assert dataset.metainfo['classes'] == SOURCES[name].classes
         sample = dataset[0]
         assert sample['inputs'].shape == (3, 224, 224)
         meta = sample['data_samples']

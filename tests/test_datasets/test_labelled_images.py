@@ -123,7 +123,7 @@ def test_bad_arguments(root, arguments, error, message):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    (None, 'classes.txt does not exist; the converters'),
+    (None, 'classes.txt does not exist; tools/'),
     ('', 'is empty'),
     ('mel\nNV\nmel\n', r"twice: \['mel'\]"),
 ])

@@ -41,6 +41,7 @@ def test_of_one_value(tmp_path, value, lesion):
     (lambda mask: np.where(np.arange(9) < 1, 128, mask), '11.1%.*such as 128'
      ),
     (lambda mask: np.where(np.arange(9) < 1, 1, mask), 'such as 1'),
+    (lambda mask: np.full_like(mask, 7), 'such as 7'),
 ])
 def test_other_values_are_refused(tmp_path, change, message):
     pixels = change((LESION * 255).astype(np.uint8)).astype(np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
 
-from mmmedmask.datasets.image_io import read_image
+from mmmedmask.datasets.image_io import read_image, write_image
 from mmmedmask.phantoms.gland_shapes import (
     GlandLayout,
     draw_label_map,
@@ -16,7 +16,6 @@ from mmmedmask.phantoms.gland_shapes import (
 from mmmedmask.phantoms.glands import (
     draw_gland_image,
     write_gland_dataset,
-    write_image,
     write_tissue_tiles,
 )
 

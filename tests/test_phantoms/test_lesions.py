@@ -172,7 +172,7 @@ def test_lesions_on_a_picture():
 
 def test_lesions_that_cannot_be_drawn():
     picture = np.zeros((32, 32, 3), np.uint8)
-    with pytest.raises(ValueError, match="some of .* got 'normal'"):
+    with pytest.raises(ValueError, match="lesions .* got 'normal'"):
         draw_lesions_on(picture, ['bright', 'normal'])
     with pytest.raises(ValueError, match='20 lesions of 8 .* room for'):
         draw_lesions_on(picture, ['bright'] * 20)

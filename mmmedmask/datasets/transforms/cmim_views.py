@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional as TF  # noqa: N812
 
+from mmmedmask.datasets.transforms.recorded_crops import parse_size
 from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.functional.views import (
     VIEW_DRAWS,
@@ -105,9 +106,7 @@ class CMIMTwoViews(SeededTransform):
                  same_view: bool = False,
                  seed: int | None = None) -> None:
         super().__init__(seed)
-        if isinstance(view_size, int):
-            view_size = (view_size, view_size)
-        self.view_size = tuple(view_size)
+        self.view_size = parse_size('view_size', view_size)
         self.family = ViewFamily(**views or {})
         if (not self.family.axis_aligned
                 or self.family.vertical_flip_prob > 0):
@@ -120,12 +119,6 @@ class CMIMTwoViews(SeededTransform):
 
     def transform(self, results: dict) -> dict:
         """Make the views of one sample.
-
-        Args:
-            results: Sample with ``img`` and ``sample_idx``.
-
-        Returns:
-            The sample with the keys above.
 
         Raises:
             ValueError: If the tile is not an 8-bit gray or RGB picture.

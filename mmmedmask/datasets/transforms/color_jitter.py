@@ -49,12 +49,6 @@ class ColorJitter(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Change the colours of an image.
 
-        Args:
-            results: Sample with ``img``.
-
-        Returns:
-            The same dict.
-
         Raises:
             ValueError: If the image has not three channels.
         """

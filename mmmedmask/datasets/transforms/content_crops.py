@@ -22,6 +22,7 @@ from mmmedmask.functional.contrastive_crop import (
 )
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_integer, check_range
 
 BOX_DRAWS = ATTEMPTS * DRAWS_PER_ATTEMPT
 
@@ -68,13 +69,8 @@ class ContrastiveCrop(RandomResizedCrop):
                  seed: int | None = None) -> None:
         super().__init__(scale, crop_ratio_range, aspect_ratio_range,
                          interpolation, seed)
-        if not 0 < alpha <= 1:
-            raise ValueError(f'alpha must be in (0, 1], got {alpha}')
-        if not isinstance(view, int) or view < 0:
-            raise ValueError('view must be a whole number of at least 0, '
-                             f'got {view!r}')
-        self.view = view
-        self.alpha = alpha
+        self.view = check_integer('view', view, 0)
+        self.alpha = check_range('alpha', alpha, 0, 1, open_low=True)
         self._rows: Mapping[str, int] = {}
         self._boxes = torch.zeros(0, 4)
 

@@ -8,6 +8,7 @@ from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_range
 
 
 @TRANSFORMS.register_module()
@@ -26,12 +27,6 @@ class LoadLesionMask(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Read the mask of one sample.
-
-        Args:
-            results: Sample with ``ori_shape``.
-
-        Returns:
-            The sample with the keys above.
 
         Raises:
             ImageFileError: If the mask is missing, broken, of another size
@@ -81,19 +76,10 @@ class RandomRotate90(SeededTransform):
 
     def __init__(self, prob: float = 0.5, seed: int | None = None) -> None:
         super().__init__(seed)
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob must be in [0, 1], got {prob}')
-        self.prob = prob
+        self.prob = check_range('prob', prob, 0, 1)
 
     def transform(self, results: dict) -> dict:
-        """Turn one sample, counter-clockwise.
-
-        Args:
-            results: Sample with ``img`` and ``sample_idx``.
-
-        Returns:
-            The sample with the keys above.
-        """
+        """Turn one sample, counter-clockwise."""
         turn, angle = self.draw(
             stream_seed(self.current_seed(), 'rotation'), results,
             2)[0].tolist()

@@ -15,8 +15,9 @@ from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_choice, check_integer
 
-INTERPOLATIONS = tuple(one.name.lower() for one in Image.Resampling)
+INTERPOLATIONS = tuple(kind.name.lower() for kind in Image.Resampling)
 # By number of channels. Pillow would multiply RGBA with its alpha.
 PILLOW_MODES = {1: 'L', 3: 'RGB', 4: 'CMYK'}
 ATTEMPTS = 10
@@ -35,11 +36,12 @@ FLIPS = {
 DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
 
 
-def parse_size(scale: int | Sequence[int]) -> tuple[int, int]:
+def parse_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
     """Read a size given as a side or as (h, w).
 
     Args:
-        scale: Side in pixels, or (h, w).
+        name: The argument's name, for the message.
+        size: Side in pixels, or (h, w).
 
     Returns:
         (h, w).
@@ -47,19 +49,11 @@ def parse_size(scale: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: If it is neither.
     """
-    size = tuple(scale) if isinstance(scale, Sequence) else (scale, scale)
-    if len(size) != 2 or not all(
-            isinstance(side, int) and side > 0 for side in size):
-        raise ValueError('scale must be a positive integer or two, (h, w), '
-                         f'got {scale!r}')
-    return size
-
-
-def check_interpolation(interpolation: str) -> None:
-    """Raise a ValueError if Pillow has no such filter."""
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f'interpolation must be one of {INTERPOLATIONS}, '
-                         f'got {interpolation!r}')
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2:
+        raise ValueError(f'{name} must be a positive integer or two, (h, w), '
+                         f'got {size!r}')
+    return check_integer(name, sides[0]), check_integer(name, sides[1])
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int],
@@ -86,9 +80,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int],
             PILLOW_MODES[channels], image.shape[1::-1], image.tobytes())
         resized = picture.resize((width, height), resample)
         return np.array(resized).reshape(height, width, channels)
-    if image.dtype.name not in DTYPE_CHOICES:
-        raise ValueError(f'images must be one of {DTYPE_CHOICES}, got '
-                         f'{image.dtype}')
+    check_choice('the type of an image', image.dtype.name, DTYPE_CHOICES)
     planes = np.empty((height, width, channels), np.float32)
     for channel in range(channels):
         plane = Image.fromarray(image[..., channel].astype(np.float32))
@@ -204,21 +196,14 @@ class RandomResizedCrop(SeededTransform):
             if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
                 raise ValueError(f'{name} must be two ascending numbers '
                                  f'between 0 and {limit}, got {bounds!r}')
-        check_interpolation(interpolation)
-        self.size = parse_size(scale)
+        self.size = parse_size('scale', scale)
         self.crop_ratio_range = tuple(crop_ratio_range)
         self.aspect_ratio_range = tuple(aspect_ratio_range)
-        self.interpolation = interpolation
+        self.interpolation = check_choice(
+            'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
-        """Crop one sample.
-
-        Args:
-            results: Sample with ``img`` and ``sample_idx``.
-
-        Returns:
-            The sample with the keys above.
-        """
+        """Crop one sample."""
         image = results['img']
         rows, columns = image.shape[:2]
         top, left, height, width = self.choose_crop(results)
@@ -274,19 +259,12 @@ class ResizeImage(BaseTransform):
     def __init__(self,
                  scale: int | Sequence[int],
                  interpolation: str = 'bicubic') -> None:
-        check_interpolation(interpolation)
-        self.size = parse_size(scale)
-        self.interpolation = interpolation
+        self.size = parse_size('scale', scale)
+        self.interpolation = check_choice(
+            'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
-        """Resize one sample.
-
-        Args:
-            results: Sample with ``img``.
-
-        Returns:
-            The sample with the keys above.
-        """
+        """Resize one sample."""
         results['img'] = resize_image(results['img'], self.size,
                                       self.interpolation)
         results['img_shape'] = self.size
@@ -344,14 +322,7 @@ class RandomFlip(SeededTransform):
         self.probs = probs
 
     def transform(self, results: dict) -> dict:
-        """Mirror one sample, or not.
-
-        Args:
-            results: Sample with ``img`` and ``sample_idx``.
-
-        Returns:
-            The sample with the keys above.
-        """
+        """Mirror one sample, or not."""
         flips = FLIPS[self._choose(results)]
         axes = [axis for axis, flip in ((1, flips[0]), (0, flips[1])) if flip]
         if axes:

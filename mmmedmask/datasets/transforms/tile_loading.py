@@ -10,6 +10,7 @@ from mmpretrain.structures import DataSample
 
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_choice, check_integer
 
 DTYPE_CHOICES = ('uint8', 'uint16', 'float32')
 
@@ -44,13 +45,8 @@ class LoadTile(BaseTransform):
                  dtype: str = 'uint8',
                  gray_to_rgb: bool = False,
                  drop_alpha: bool = False) -> None:
-        if not isinstance(in_channels, int) or in_channels < 1:
-            raise ValueError(
-                f'in_channels must be a positive integer, got '
-                f'{in_channels!r}')
-        if dtype not in DTYPE_CHOICES:
-            raise ValueError(
-                f'dtype must be one of {DTYPE_CHOICES}, got {dtype!r}')
+        self.in_channels = check_integer('in_channels', in_channels)
+        self.dtype = np.dtype(check_choice('dtype', dtype, DTYPE_CHOICES))
         if gray_to_rgb and in_channels != 3:
             raise ValueError(
                 'gray_to_rgb makes 3 channels, but in_channels is '
@@ -59,19 +55,11 @@ class LoadTile(BaseTransform):
             raise ValueError(
                 'drop_alpha leaves 3 or 1 channels, but in_channels is '
                 f'{in_channels}')
-        self.in_channels = in_channels
-        self.dtype = np.dtype(dtype)
         self.gray_to_rgb = gray_to_rgb
         self.drop_alpha = drop_alpha
 
     def transform(self, results: dict) -> dict:
         """Read the tile at ``results['img_path']``.
-
-        Args:
-            results: Sample with ``img_path``.
-
-        Returns:
-            The same dict with the image.
 
         Raises:
             ImageFileError: If the file is missing, broken, or has other
@@ -85,19 +73,19 @@ class LoadTile(BaseTransform):
         return results
 
     def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
-        found = image.shape[2]
-        if self.drop_alpha and found == self.in_channels + 1:
+        channels = image.shape[2]
+        if self.drop_alpha and channels == self.in_channels + 1:
             image = np.ascontiguousarray(image[..., :-1])
         if self.gray_to_rgb and image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
         if image.shape[2] != self.in_channels:
             hint = ''
-            if self.in_channels == 3 and found == 1:
+            if self.in_channels == 3 and channels == 1:
                 hint = '; set gray_to_rgb=True to repeat the gray channel'
-            elif found == self.in_channels + 1 and found in (2, 4):
+            elif channels == self.in_channels + 1 and channels in (2, 4):
                 hint = '; set drop_alpha=True if the last one is alpha'
             raise ImageFileError(
-                f'Image {path} has {found} channels, expected '
+                f'Image {path} has {channels} channels, expected '
                 f'{self.in_channels}{hint}')
         return image
 
@@ -144,12 +132,6 @@ class PackTile(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack one sample.
-
-        Args:
-            results: Sample with ``img`` of shape (H, W, C).
-
-        Returns:
-            Dict with ``inputs`` and ``data_samples``.
 
         Raises:
             KeyError: If a meta key is missing.

@@ -15,7 +15,7 @@ from tiny_runs import TinyModel, tiny_runner
 
 import mmmedmask.models  # noqa: F401
 from mmmedmask.datasets import LabelledImages
-from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.datasets.image_io import ImageFileError, write_image
 from mmmedmask.engine.attention import panel as attention_panel
 from mmmedmask.engine.attention.panel import (
     draw_panel,
@@ -27,7 +27,6 @@ from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionPanelHook
 from mmmedmask.engine.hooks import panel_hook as hook_module
 from mmmedmask.engine.hooks.panel_hook import choose_positions
-from mmmedmask.phantoms.glands import write_image
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization import PictureUnits
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
