@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from commands import call
 
-from mmmedmask.datasets.conversion.musk import Molecule, write_cohort
+from mmmedmask.datasets.conversion.musk import Molecule, MuskConversion
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ROOT / 'configs/mil/small'
@@ -45,7 +45,7 @@ def cohort(tmp_path):
         shapes[0, 5] = 12 * (number % 2) - 6
         molecules.append(Molecule(f'molecule-{number:02d}', (
             'non-musk', 'musk')[number % 2], shapes))
-    write_cohort(molecules, tmp_path / 'musk', num_folds=3)
+    MuskConversion(molecules, num_folds=3).write(tmp_path / 'musk')
     return tmp_path / 'musk'
 
 

@@ -24,6 +24,7 @@ from mmmedmask.apis.tile_bags import (
     read_tile,
     split_bags,
 )
+from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.expression.table import load_expression
 from mmmedmask.datasets.slides.feature_writer import FeatureWriter
 from mmmedmask.util.atomic_files import write_csv, write_text
@@ -75,7 +76,7 @@ def pair_within_classes(cases: Mapping[str, str],
 
 
 @dataclass
-class PairedCohort:
+class PairedCohort(Conversion):
     """Tiles as bags, paired with expression.
 
     Attributes:
@@ -114,19 +115,7 @@ class PairedCohort:
                              f'{self.tile_size}')
 
     def write(self, out: Path) -> list[str]:
-        """Write features, expression, ``cohort.csv`` and ``README.txt``.
-
-        Args:
-            out: Folder to write to.
-
-        Returns:
-            A line that says how many bags and patches there are.
-
-        Raises:
-            ValueError: If tiles and samples cannot be paired.
-            FileNotFoundError: If a folder or file is missing.
-            ImageFileError: If a tile cannot be used.
-        """
+        """Write features, expression, ``cohort.csv`` and ``README.txt``."""
         groups = None if self.groups is None else read_groups(self.groups)
         shares = {name: share for name, share in zip(
             SPLITS, self.shares, strict=True) if share}

@@ -317,10 +317,13 @@ def musk(args: argparse.Namespace) -> int:
     The table has a shape in each line: label, molecule and 166 features. OUT
     gets features/, cohort.csv and folds/ for tools/cross_validate.py.
     """
-    from mmmedmask.datasets.conversion.musk import MuskConversion
+    from mmmedmask.datasets.conversion.musk import (
+        MuskConversion,
+        read_molecules,
+    )
     return finish(
-        args, lambda: MuskConversion(args.source, args.folds, args.seed),
-        args.out)
+        args, lambda: MuskConversion(
+            read_molecules(args.source), args.folds, args.seed), args.out)
 
 
 @converter(

@@ -1,11 +1,53 @@
 """Turn official downloads into our layouts, and say what is wrong in them.
 
-``tools/dataset_converters/convert.py`` is thin; what it does is here. Each
-data set has a conversion with ``write(out)``, which returns what was written
-in lines to print, ``notices``, and mostly ``check(out)``, which returns a
-report.
+``tools/dataset_converters/convert.py`` is thin; what it does is here.
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmmedmask.datasets.conversion.check_report import CheckReport
 
 
 class LayoutError(ValueError):
     """A folder does not hold the data set as it is released."""
+
+
+class Conversion(ABC):
+    """A download that was found, and can be written in our layout.
+
+    Attributes:
+        notices: What should be known about the download, a sentence each.
+    """
+
+    notices: Sequence[str]
+
+    @abstractmethod
+    def write(self, out: Path) -> list[str]:
+        """Write the data set.
+
+        Args:
+            out: Where to; made if need be.
+
+        Returns:
+            What was written and decided, in lines to be printed.
+
+        Raises:
+            ConversionError: If files cannot be converted; nothing is
+                written, and the error holds a report that names them all.
+            ValueError: If the download is not as released, or an argument
+                is out of range.
+        """
+
+    def check(self, out: Path) -> CheckReport:
+        """Read back what was written, and look for what is wrong with it.
+
+        Args:
+            out: Where it was written to.
+
+        Returns:
+            The report.
+        """
+        raise NotImplementedError(
+            f'{type(self).__name__} has nothing to check')

@@ -133,9 +133,6 @@ def make_record(
         encoded: The file's bytes.
         image: Its pixels, shape (H, W, C), uint8 or uint16.
         fingerprint_of: Makes the fingerprint.
-
-    Returns:
-        The record.
     """
     pixels = hashlib.sha256(
         f'{image.shape}{image.dtype}'.encode()
@@ -160,6 +157,7 @@ class Copies:
             least two names; sorted.
         featureless: Names of images with too little structure to be
             compared.
+        comparison: What was compared with what, for a report.
     """
 
     threshold: float
@@ -168,6 +166,7 @@ class Copies:
         default_factory=list)
     groups: list[tuple[str, ...]] = field(default_factory=list)
     featureless: list[str] = field(default_factory=list)
+    comparison: str = ''
 
     def first_of(self) -> dict[str, str]:
         """Return, for each name in a group, the first name of its group."""
@@ -195,6 +194,10 @@ def find_copies(records: Sequence[ImageRecord],
     # One image stands for all that are identical to it in its split.
     compared: dict[tuple[bytes, str], ImageRecord] = {}
     copies = Copies(threshold)
+    copies.comparison = (
+        f'{len(records)} images against each other: bytes, pixels, and '
+        f'structure (correlation >= {threshold}, flips and quarter turns'
+        + (')' if within_splits else '; across splits only)'))
     for record in records:
         same_pixels[record.pixel_hash].append(record)
         if record.fingerprint is None:
@@ -219,31 +222,13 @@ def same_what(group: Sequence[ImageRecord]) -> str:
             else 'same pixels')
 
 
-def describe_search(copies: Copies, count: int,
-                    within_splits: bool = True) -> str:
-    """Say what was compared with what, for a report."""
-    return (f'{count} images against each other: bytes, pixels, and '
-            f'structure (correlation >= {copies.threshold}, flips and '
-            'quarter turns'
-            + (')' if within_splits else '; across splits only)'))
-
-
 def report_copies(report: CheckReport,
                   records: Sequence[ImageRecord],
                   threshold: float = NEAR_THRESHOLD,
                   within_splits: bool = True) -> None:
-    """Compare all images and put what is found into a report.
+    """Put the copies among images into a report, see :func:`find_copies`.
 
     Copies in different splits are problems, within one split notices.
-
-    Args:
-        report: Where to.
-        records: The images.
-        threshold: See :func:`find_copies`.
-        within_splits: See :func:`find_copies`.
-
-    Raises:
-        ValueError: If the threshold is out of range.
     """
     copies = find_copies(records, threshold, within_splits)
     groups = [('identical', group, same_what(group))
@@ -259,8 +244,7 @@ def report_copies(report: CheckReport,
         else:
             report.add_problem(f'{kind}_across_splits', *names,
                                detail=detail)
-    report.checked.append(
-        describe_search(copies, len(records), within_splits))
+    report.checked.append(copies.comparison)
 
 
 def near_pairs(

@@ -27,7 +27,7 @@ from mmmedmask.datasets.coco_instances import (
     mask_to_labels,
     split_instances,
 )
-from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
@@ -258,7 +258,7 @@ def read_pair(
 
 
 @dataclass(frozen=True)
-class GlandConversion:
+class GlandConversion(Conversion):
     """A download of glands, to be written as one COCO file per split.
 
     Attributes:
@@ -283,19 +283,7 @@ class GlandConversion:
         return compare_counts(self.source.name, counts, self.source.official)
 
     def write(self, out: Path) -> list[str]:
-        """Write one COCO file per split, or none if a file is unusable.
-
-        Args:
-            out: Where ``train.json`` and ``test.json`` go.
-
-        Returns:
-            What each file holds, and what was decided on the way, a line
-            each.
-
-        Raises:
-            ConversionError: If files are broken or do not fit together;
-                holds the report that names them all.
-        """
+        """Write ``train.json`` and ``test.json``, see the base class."""
         report, writers = CheckReport(), {}
         for split, pairs in self.splits.items():
             writers[split] = CocoInstanceWriter(
@@ -317,14 +305,7 @@ class GlandConversion:
         return lines
 
     def check(self, out: Path) -> CheckReport:
-        """Read images, masks and, where there are any, annotations back.
-
-        Args:
-            out: Where :meth:`write` wrote to.
-
-        Returns:
-            The report.
-        """
+        """Read images, masks and, where there are any, annotations."""
         report, records = CheckReport(), []
         for split, pairs in self.splits.items():
             written = _written_masks(out / f'{split}.json')

@@ -6,11 +6,9 @@ al. 2018, doi:10.7910/DVN/DBW86T), with lesion masks by Tschandl et al. 2020.
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.folders import (
     all_files,
     compare_counts,
@@ -18,9 +16,7 @@ from mmmedmask.datasets.conversion.folders import (
 )
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
-    Split,
-    draw_by_group,
-    draw_by_image,
+    draw_paper_and,
 )
 from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
@@ -104,24 +100,6 @@ def find_images(download: Path) -> FoundImages:
     return FoundImages(images, notices)
 
 
-def make_splits(images: Sequence[LabelledImage], copies: Copies,
-                seed: int) -> dict[str, Split]:
-    """Draw ``paper`` by image and ``lesion`` by lesion.
-
-    Args:
-        images: The images, grouped by lesion.
-        copies: Not used.
-        seed: Of both.
-
-    Returns:
-        The splits by name.
-    """
-    return {
-        'paper': draw_by_image(images, seed),
-        'lesion': draw_by_group(images, seed),
-    }
-
-
 def _read_metadata(path: Path) -> dict[str, tuple[str, str]]:
     """Return diagnosis and lesion by image."""
     with path.open(encoding='utf-8-sig', newline='') as file:
@@ -167,4 +145,4 @@ def _by_stem(paths) -> tuple[dict[str, Path], list[str]]:
 
 HAM10000 = LabelledSource(
     'HAM10000', tuple(OFFICIAL_COUNTS), NEAR_THRESHOLD, find_images,
-    make_splits, group_noun='lesion')
+    draw_paper_and('lesion'), group_noun='lesion')

@@ -7,7 +7,7 @@ go to ``val``. The paper does not state it; it is what the counts say.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,15 +64,7 @@ def sort_images(images: Sequence[LabelledImage]) -> list[LabelledImage]:
 
 def by_attribute(images: Sequence[LabelledImage],
                  name: str) -> dict[Hashable, list[LabelledImage]]:
-    """Collect images that share their label or their group.
-
-    Args:
-        images: The images.
-        name: ``'label'`` or ``'group'``.
-
-    Returns:
-        The images, sorted by path, of each value; values sorted.
-    """
+    """Return the images of each ``'label'`` or ``'group'``, all sorted."""
     collected = defaultdict(list)
     for image in sort_images(images):
         collected[getattr(image, name)].append(image)
@@ -80,27 +72,15 @@ def by_attribute(images: Sequence[LabelledImage],
 
 
 def val_targets(images: Sequence[LabelledImage]) -> dict[str, int]:
-    """Return how many images of each class go to ``val``.
-
-    Args:
-        images: All images.
-
-    Returns:
-        Three tenths of each class, rounded down, by class.
-    """
+    """Return how many images of each class go to ``val``: three tenths."""
     return {label: len(members) * VAL_TENTHS // 10
             for label, members in by_attribute(images, 'label').items()}
 
 
 def draw_by_image(images: Sequence[LabelledImage], seed: int) -> Split:
-    """Draw a split by image, as the paper's.
+    """Draw a split by image, of exactly :func:`val_targets`.
 
-    Args:
-        images: All images.
-        seed: The same seed and images give the same split.
-
-    Returns:
-        The split, of exactly :func:`val_targets`.
+    The same seed and images give the same split.
     """
     rng = np.random.default_rng(seed)
     targets = val_targets(images)
@@ -117,14 +97,8 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
 
     Groups are gone through in random order; one goes to ``val`` if this
     brings the number of images per class nearer to :func:`val_targets`. So
-    classes are as near to three tenths as the groups permit.
-
-    Args:
-        images: All images.
-        seed: The same seed and images give the same split.
-
-    Returns:
-        The split.
+    classes are as near to three tenths as the groups permit. The same seed
+    and images give the same split.
     """
     rng = np.random.default_rng(seed)
     groups = list(by_attribute(images, 'group').values())
@@ -143,23 +117,34 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
     return Split(train, val)
 
 
-def describe_splits(splits: Mapping[str, Split],
-                    classes: Sequence[str]) -> list[str]:
-    """Say how many images of each class each part has.
+def draw_paper_and(grouped: str) -> Callable[..., dict[str, Split]]:
+    """Make the ``make_splits`` of a source that has two drawn splits.
+
+    They are ``paper``, by image, and another one by group.
 
     Args:
-        splits: Splits by name.
-        classes: Classes in the order of their labels.
-
-    Returns:
-        One line per part.
+        grouped: Name of the split by group.
     """
-    lines = []
-    for name, split in splits.items():
-        for part, images in split.parts().items():
-            counts = Counter(image.label for image in images)
-            per_class = ', '.join(
-                f'{label} {counts[label]}' for label in classes)
-            lines.append(
-                f'{name}/{part}: {len(images)} images ({per_class})')
-    return lines
+
+    def make_splits(images: Sequence[LabelledImage], copies: object,
+                    seed: int) -> dict[str, Split]:
+        return {'paper': draw_by_image(images, seed),
+                grouped: draw_by_group(images, seed)}
+
+    return make_splits
+
+
+def describe_splits(splits: Mapping[str, Split],
+                    classes: Sequence[str]) -> list[str]:
+    """Say how many images of each class each part has, a line each."""
+    return [f'{name}/{part}: {count_labels(images, classes)}'
+            for name, split in splits.items()
+            for part, images in split.parts().items()]
+
+
+def count_labels(images: Sequence[LabelledImage],
+                 classes: Sequence[str]) -> str:
+    """Say how many images there are, and how many of each class."""
+    counts = Counter(image.label for image in images)
+    return f'{len(images)} images (' + ', '.join(
+        f'{label} {counts[label]}' for label in classes) + ')'

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
@@ -142,7 +142,7 @@ class ReadImages:
 
 
 @dataclass
-class LabelledConversion:
+class LabelledConversion(Conversion):
     """A download, read and split, but not yet written.
 
     Attributes:
@@ -164,15 +164,7 @@ class LabelledConversion:
     copy: bool = False
 
     def write(self, out: Path) -> list[str]:
-        """Write the layout, see :meth:`write_files`.
-
-        Args:
-            out: The data root, made if need be.
-
-        Returns:
-            What was written, and how many images of each class each part
-            has, a line each.
-        """
+        """Write the layout, see :meth:`write_files`."""
         written = self.write_files(out, self.copy)
         return [f'{out}: {written}',
                 *describe_splits(self.splits, self.source.classes)]
@@ -205,7 +197,7 @@ class LabelledConversion:
         return written
 
     def check(self, out: Path) -> CheckReport:
-        """Read back what was written to a folder; see labelled_check."""
+        """Read back what was written; see :mod:`labelled_check`."""
         return check(self, out)
 
 
@@ -270,14 +262,7 @@ def _check_out_folder(download: Path, out: Path,
 
 def read_all(images: Sequence[LabelledImage],
              fingerprint_of: Fingerprint) -> ReadImages:
-    """Read all images and masks.
-
-    Args:
-        images: The images.
-        fingerprint_of: Makes the fingerprint of an image.
-
-    Returns:
-        What they are like; the records are named as the paths of images.
+    """Read all images and masks; records are named as the images' paths.
 
     Raises:
         ConversionError: If some are broken or do not fit together.
@@ -345,15 +330,7 @@ def join_masks(image: LabelledImage, size: tuple[int, int],
 
 def group_by_copies(images: Sequence[LabelledImage],
                     copies: Copies) -> list[LabelledImage]:
-    """Make the copies of an image a group.
-
-    Args:
-        images: The images.
-        copies: Which are copies.
-
-    Returns:
-        The images; a group is called as the path of its first image.
-    """
+    """Make the copies of an image a group, called as its first path."""
     first = copies.first_of()
     return [replace(image, group=first.get(image.path, image.path))
             for image in images]

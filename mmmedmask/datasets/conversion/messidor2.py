@@ -22,8 +22,7 @@ from mmmedmask.datasets.conversion.folders import (
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     Split,
-    draw_by_group,
-    draw_by_image,
+    draw_paper_and,
 )
 from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
@@ -116,19 +115,10 @@ def find_images(download: Path) -> FoundImages:
 
 def make_splits(images: Sequence[LabelledImage], copies: Copies,
                 seed: int) -> dict[str, Split]:
-    """Draw ``paper`` by image and, if patients are known, ``patient``.
-
-    Args:
-        images: The images, grouped by patient.
-        copies: Not used.
-        seed: Of both.
-
-    Returns:
-        The splits by name.
-    """
-    splits = {'paper': draw_by_image(images, seed)}
-    if len({image.group for image in images}) < len(images):
-        splits['patient'] = draw_by_group(images, seed)
+    """Draw ``paper`` by image and, if patients are known, ``patient``."""
+    splits = draw_paper_and('patient')(images, copies, seed)
+    if len({image.group for image in images}) == len(images):
+        del splits['patient']
     return splits
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.slides.cohort import Case, draw_folds, write_folds
 from mmmedmask.util.atomic_files import write_csv
 
@@ -89,68 +89,48 @@ def read_molecules(path: Path) -> list[Molecule]:
         for molecule in sorted(shapes)]
 
 
-def write_cohort(molecules: list[Molecule], out: Path, num_folds: int = 10,
-                 seed: int = 0) -> Counter:
-    """Write bags, the cohort and folds in our layout.
-
-    ``features/NAME.npy``, ``cohort.csv`` and ``folds/splits_K.csv``. Fold k
-    tests on part k and trains on all others, as published results on this
-    set do: there is no validation split, and nothing to choose an epoch by.
-
-    Args:
-        molecules: The bags.
-        out: Folder to write to.
-        num_folds: Number of folds, at least 3.
-        seed: Seed of the folds.
-
-    Returns:
-        Bags of each class.
-
-    Raises:
-        FileExistsError: If ``out`` has other folds already.
-        ValueError: If there are too few bags for the folds.
-    """
-    cases = [Case(molecule.name, molecule.label) for molecule in molecules]
-    folds = [
-        {case: 'train' if split == 'val' else split
-         for case, split in fold.items()}
-        for fold in draw_folds(cases, num_folds, seed)]
-    write_folds(out / 'folds', folds, dict(seed=seed, source='musk'))
-    (out / 'features').mkdir(parents=True, exist_ok=True)
-    for molecule in molecules:
-        np.save(out / 'features' / f'{molecule.name}.npy', molecule.shapes)
-    write_csv(out / 'cohort.csv', ('case_id', 'slide_id', 'label'),
-              [(case.case_id, case.case_id, case.label) for case in cases])
-    return Counter(case.label for case in cases)
-
-
 @dataclass
-class MuskConversion:
-    """The table of molecules, to be written as bags.
+class MuskConversion(Conversion):
+    """Molecules, to be written as bags.
+
+    Fold k tests on part k and trains on all others, as published results on
+    this set do: there is no validation split, and nothing to choose an epoch
+    by.
 
     Attributes:
-        table: The csv, see :func:`read_molecules`.
+        molecules: See :func:`read_molecules`.
         num_folds: Number of folds, at least 3.
         seed: Seed of the folds.
     """
 
-    table: Path
+    molecules: list[Molecule]
     num_folds: int = 10
     seed: int = 0
     notices = ()
 
     def write(self, out: Path) -> list[str]:
-        """Write bags, the cohort and folds, see :func:`write_cohort`.
+        """Write ``features/NAME.npy``, ``cohort.csv`` and ``folds/``.
 
-        Args:
-            out: Folder to write to.
-
-        Returns:
-            A line that says what was written.
+        Raises:
+            FileExistsError: If ``out`` has other folds already.
+            ValueError: If there are too few bags for the folds.
         """
-        molecules = read_molecules(self.table)
-        counts = write_cohort(molecules, out, self.num_folds, self.seed)
-        sizes = [len(molecule.shapes) for molecule in molecules]
-        return [f'{out / "cohort.csv"}: {len(molecules)} molecules '
-                f'{dict(counts)} of {min(sizes)} to {max(sizes)} shapes, '
-                f'{self.num_folds} folds']
+        cases = [Case(molecule.name, molecule.label)
+                 for molecule in self.molecules]
+        folds = [
+            {case: 'train' if split == 'val' else split
+             for case, split in fold.items()}
+            for fold in draw_folds(cases, self.num_folds, self.seed)]
+        write_folds(out / 'folds', folds,
+                    dict(seed=self.seed, source='musk'))
+        (out / 'features').mkdir(parents=True, exist_ok=True)
+        for molecule in self.molecules:
+            np.save(out / 'features' / f'{molecule.name}.npy',
+                    molecule.shapes)
+        write_csv(out / 'cohort.csv', ('case_id', 'slide_id', 'label'),
+                  [(case.case_id, case.case_id, case.label)
+                   for case in cases])
+        sizes = [len(molecule.shapes) for molecule in self.molecules]
+        counts = dict(Counter(case.label for case in cases))
+        return [f'{out / "cohort.csv"}: {len(cases)} molecules {counts} of '
+                f'{min(sizes)} to {max(sizes)} shapes, {self.num_folds} folds']

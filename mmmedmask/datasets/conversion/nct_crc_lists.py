@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import (
     NEAR_THRESHOLD,
@@ -151,7 +151,7 @@ def read_lists(meta: Path) -> dict[str, list[str]]:
 
 
 @dataclass
-class NCTConversion:
+class NCTConversion(Conversion):
     """The tiles on disk, and where their lists come from.
 
     Attributes:
@@ -181,52 +181,35 @@ class NCTConversion:
             Counter(name.split('/')[0] for name in self.names),
             NCT_CLASS_TOTALS, 'tiles')
 
-    def write(self, meta: Path) -> list[str]:
-        """Copy or draw the list files, unless they are there.
-
-        Args:
-            meta: Where they go.
-
-        Returns:
-            What was done, and how many tiles each split has, a line each.
-
-        Raises:
-            LayoutError: If lists are to be copied over others, or lists
-                are not as described.
-        """
-        present = [name for name in LIST_NAMES if (meta / name).exists()]
+    def write(self, out: Path) -> list[str]:
+        """Copy or draw the list files, unless they are there."""
+        present = [name for name in LIST_NAMES if (out / name).exists()]
         if present and not self.overwrite:
             if self.lists:
                 raise LayoutError(
-                    f'{meta} has the list files {present}; --overwrite '
+                    f'{out} has the list files {present}; --overwrite '
                     'replaces them')
-            lines = [f'{meta}: the list files that are there are used']
+            lines = [f'{out}: the list files that are there are used']
         elif self.lists:
-            copy_lists(self.lists, meta)
-            lines = [f'{meta}: list files copied from {self.lists}']
+            copy_lists(self.lists, out)
+            lines = [f'{out}: list files copied from {self.lists}']
         else:
-            draw_lists(self.names, meta, self.val_fraction, self.seed)
-            lines = [f'{meta}: drew a split at random by tile, seed '
+            draw_lists(self.names, out, self.val_fraction, self.seed)
+            lines = [f'{out}: drew a split at random by tile, seed '
                      f'{self.seed}',
                      "NOTICE: it is not ConCL's; results are not quite "
                      'comparable with published ones']
         return lines + [
             f'{split}: {len(tiles)} tiles (ConCL: {NCT_SPLIT_SIZES[split]})'
-            for split, tiles in read_lists(meta).items()]
+            for split, tiles in read_lists(out).items()]
 
-    def check(self, meta: Path) -> CheckReport:
+    def check(self, out: Path) -> CheckReport:
         """Compare the lists with the disk, and read every listed tile.
 
         Near copies are looked for across the splits only.
-
-        Args:
-            meta: Folder with the four list files.
-
-        Returns:
-            The report.
         """
         report, records = CheckReport(), []
-        splits = read_lists(meta)
+        splits = read_lists(out)
         on_disk = set(self.names)
         listed = Counter(name for tiles in splits.values() for name in tiles)
         for name, times in listed.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.expression.table import (
     ExpressionTable,
@@ -30,7 +31,7 @@ _FEW_CASES = 3
 
 
 @dataclass(frozen=True, eq=False)
-class OmicConversion:
+class OmicConversion(Conversion):
     """What a download becomes.
 
     Attributes:
@@ -86,44 +87,29 @@ class OmicConversion:
             f'{len(self.table.case_ids)} patients'
         ]
 
-    def write(self, folder: Path) -> list[str]:
-        """Write ``cohort.csv``, ``expression.npz`` and ``genes.txt``.
-
-        Args:
-            folder: Where to; made if need be.
-
-        Returns:
-            What was written, and how many patients and genes there are, a
-            line each.
-        """
-        write_csv(folder / COHORT_NAME, COLUMNS,
+    def write(self, out: Path) -> list[str]:
+        """Write ``cohort.csv``, ``expression.npz`` and ``genes.txt``."""
+        write_csv(out / COHORT_NAME, COLUMNS,
                   [[line[name] for name in COLUMNS] for line in self.lines])
-        write_text(folder / GENES_NAME, ''.join(
+        write_text(out / GENES_NAME, ''.join(
             f'{gene}\n' for gene in self.table.gene_ids))
-        self.table.save(folder / EXPRESSION_NAME)
-        return [f'{folder}: {COHORT_NAME}, {EXPRESSION_NAME}, {GENES_NAME}',
+        self.table.save(out / EXPRESSION_NAME)
+        return [f'{out}: {COHORT_NAME}, {EXPRESSION_NAME}, {GENES_NAME}',
                 *self.describe()]
 
-    def check(self, folder: Path) -> CheckReport:
-        """Read back what was written and look for what makes it useless.
-
-        Args:
-            folder: Where it was written to.
-
-        Returns:
-            The report.
-        """
+    def check(self, out: Path) -> CheckReport:
+        """Read back what was written, look for what makes it useless."""
         report = CheckReport()
-        path = folder / COHORT_NAME
+        path = out / COHORT_NAME
         cases = read_cohort(path)
         report.checked.append(f'{path}: {len(cases)} cases')
         written = {(case.case_id, case.label) for case in cases}
         meant = {(line['case_id'], line['label']) for line in self.lines}
         if written != meant:
             report.add_problem('written_mismatch', COHORT_NAME)
-        table = load_expression(folder / EXPRESSION_NAME)
+        table = load_expression(out / EXPRESSION_NAME)
         report.checked.append(
-            f'{folder / EXPRESSION_NAME}: {len(table.case_ids)} cases, '
+            f'{out / EXPRESSION_NAME}: {len(table.case_ids)} cases, '
             f'{len(table.gene_ids)} genes, unit {table.unit}')
         if (table.case_ids, table.gene_ids, table.unit) != (
                 self.table.case_ids, self.table.gene_ids, self.table.unit) \

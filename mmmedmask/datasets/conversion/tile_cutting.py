@@ -6,12 +6,13 @@ from pathlib import Path
 
 import cv2
 
+from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.util.checks import check_integer
 
 
 @dataclass
-class TileCutting:
+class TileCutting(Conversion):
     """Pictures that are cut on a regular grid.
 
     The last row and column are moved inwards, so that nothing is lost and no
@@ -50,17 +51,7 @@ class TileCutting:
                              f'{self.include!r}')
 
     def write(self, out: Path) -> list[str]:
-        """Write ``NAME_yTOP_xLEFT.png`` for each tile.
-
-        Args:
-            out: Folder for the tiles; made if need be.
-
-        Returns:
-            A line that says how many there are.
-
-        Raises:
-            ValueError: If a picture is broken, or smaller than a tile.
-        """
+        """Write ``NAME_yTOP_xLEFT.png`` for each tile."""
         out.mkdir(parents=True, exist_ok=True)
         count = sum(self._cut(path, out) for path in self.pictures)
         return [f'{count} tiles from {len(self.pictures)} pictures in {out}']

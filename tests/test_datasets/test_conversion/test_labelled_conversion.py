@@ -20,27 +20,20 @@ from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 from mmmedmask.phantoms.labelled_downloads import (
-    write_brain_download,
+    SMALL_DOWNLOADS,
     write_busi_download,
-    write_ham_download,
-    write_messidor_download,
 )
 
 SOURCES = {
-    'brain': (BRAIN_TUMOR_MRI, write_brain_download, ()),
-    'ham': (HAM10000, write_ham_download, (
-        {'nv': 10, 'mel': 7, 'bkl': 4}, )),
-    'busi': (BUSI, write_busi_download, (
-        {'benign': 7, 'malignant': 7, 'normal': 4}, )),
-    'messidor': (MESSIDOR2, write_messidor_download, ([10, 4, 7, 4, 4], )),
-}
+    'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000, 'busi': BUSI,
+    'messidor2': MESSIDOR2}
 
 
 @pytest.fixture(scope='module')
 def drawn(tmp_path_factory):
     root = tmp_path_factory.mktemp('downloads')
-    for name, (_, write, arguments) in SOURCES.items():
-        write(root / name, *arguments)
+    for name, write in SMALL_DOWNLOADS.items():
+        write(root / name)
     return root
 
 
@@ -56,12 +49,12 @@ def read_tree(root):
 
 
 def kinds(findings):
-    return sorted({one.kind for one in findings})
+    return sorted({finding.kind for finding in findings})
 
 
 @pytest.mark.parametrize('name', SOURCES)
 def test_good_download(drawn, tmp_path, name):
-    source = SOURCES[name][0]
+    source = SOURCES[name]
     before = read_tree(drawn / name)
     out = tmp_path / 'out'
     conversion = prepare(source, drawn / name, out)
@@ -85,7 +78,8 @@ def test_good_download(drawn, tmp_path, name):
             assert all(sample['img'].shape[2] == 3 for sample in dataset)
             for index in range(len(dataset)):
                 info = dataset.get_data_info(index)
-                assert ('lesion_path' in info) == (name in ('ham', 'busi'))
+                assert ('lesion_path' in info) == (
+                    name in ('ham10000', 'busi'))
                 if 'lesion_path' in info:
                     mask = np.asarray(Image.open(info['lesion_path']))
                     assert mask.ndim == 2
@@ -99,7 +93,7 @@ def test_good_download(drawn, tmp_path, name):
 
 @pytest.mark.parametrize('name', SOURCES)
 def test_again_gives_the_same_files(drawn, tmp_path, name):
-    source = SOURCES[name][0]
+    source = SOURCES[name]
     trees = []
     for out in (tmp_path / 'one', tmp_path / 'two', tmp_path / 'one'):
         conversion = prepare(source, drawn / name, out)
@@ -115,7 +109,7 @@ def test_again_gives_the_same_files(drawn, tmp_path, name):
 
 def test_seed_changes_drawn_splits(drawn, tmp_path):
     for seed in (0, 1):
-        prepare(HAM10000, drawn / 'ham', tmp_path / f'{seed}',
+        prepare(HAM10000, drawn / 'ham10000', tmp_path / f'{seed}',
                 seed).write(tmp_path / f'{seed}')
     for split in ('paper', 'lesion'):
         texts = [(tmp_path / f'{seed}/splits/{split}/val.csv').read_text()
@@ -135,13 +129,13 @@ def test_csv_as_text(drawn, tmp_path):
         assert row['mask'] == f'masks/{row["label"]}/{stem}.png'
     assert (tmp_path / 'out/classes.txt').read_text() == (
         'benign\nmalignant\nnormal\n')
-    # 3/10 of 7, 7 and 4, rounded down.
-    assert [row['label'] for row in rows] == 2 * ['benign'] + 2 * [
+    # 3/10 of 10, 7 and 4, rounded down.
+    assert [row['label'] for row in rows] == 3 * ['benign'] + 2 * [
         'malignant'] + ['normal']
 
 
 def test_links_and_copies(download, tmp_path, monkeypatch):
-    source = download('brain')
+    source = download('brain_tumor_mri')
     conversion = prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out')
     number = len(conversion.images)
     image = conversion.images[0]
@@ -170,8 +164,9 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
 def test_download_of_symbolic_links(drawn, tmp_path):
     (tmp_path / 'linked').mkdir()
     for part in ('Training', 'Testing'):
-        for path in (drawn / 'brain' / part).rglob('*.jpg'):
-            link = tmp_path / 'linked' / path.relative_to(drawn / 'brain')
+        source = drawn / 'brain_tumor_mri'
+        for path in (source / part).rglob('*.jpg'):
+            link = tmp_path / 'linked' / path.relative_to(source)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
     conversion = prepare(
@@ -184,13 +179,14 @@ def test_download_of_symbolic_links(drawn, tmp_path):
 
 @pytest.mark.parametrize('where', ['.', 'out', '..'])
 def test_out_has_to_be_apart(download, where):
-    source = download('brain')
+    source = download('brain_tumor_mri')
     with pytest.raises(LayoutError, match='must be apart'):
         prepare(BRAIN_TUMOR_MRI, source, source / where)
 
 
 def test_out_with_another_data_set(drawn, tmp_path):
-    prepare(BRAIN_TUMOR_MRI, drawn / 'brain', tmp_path).write(tmp_path)
+    prepare(BRAIN_TUMOR_MRI, drawn / 'brain_tumor_mri',
+            tmp_path).write(tmp_path)
     with pytest.raises(LayoutError, match=r"another data set.*'glioma'"):
         prepare(BUSI, drawn / 'busi', tmp_path)
     (tmp_path / 'file').write_text('')
@@ -211,8 +207,8 @@ def test_broken_files_are_all_named_and_nothing_written(
     Image.new('I;16', (96, 72)).save(folder / 'benign (7)_mask.png')
     with pytest.raises(ConversionError) as raised:
         prepare(BUSI, source, tmp_path / 'out')
-    found = [(one.kind, Path(one.files[-1]).name)
-             for one in raised.value.report.problems]
+    found = [(finding.kind, Path(finding.files[-1]).name)
+             for finding in raised.value.report.problems]
     assert found == [
         ('broken_file', 'benign (1).png'),
         ('broken_file', 'benign (2)_mask_1.png'),
@@ -240,14 +236,14 @@ def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
     (out / spoilt[3]).unlink()
     report = conversion.check(out)
     assert kinds(report.problems) == ['written_mismatch']
-    assert sorted(one.files[0] for one in report.problems) == sorted(
+    assert sorted(finding.files[0] for finding in report.problems) == sorted(
         [str(out / name) for name in (*spoilt[:2], spoilt[3])]
         + [spoilt[2]])
 
 
 def test_check_finds_planted_copies(download, tmp_path):
     """Identical and mirrored, in both parts and in several classes."""
-    source = download('brain')
+    source = download('brain_tumor_mri')
     training, testing = source / 'Training', source / 'Testing'
 
     def plant(original, name, change=None):
@@ -272,7 +268,8 @@ def test_check_finds_planted_copies(download, tmp_path):
     conversion = prepare(BRAIN_TUMOR_MRI, source, out)
     conversion.write(out)
     report = conversion.check(out)
-    found = {one.kind: (one.files, one.detail) for one in report.problems}
+    found = {finding.kind: (finding.files, finding.detail)
+             for finding in report.problems}
     assert len(report.problems) == len(found) == 4
     files, detail = found['identical_across_splits']
     assert files == ['images/Testing/glioma/copy.jpg',
@@ -288,8 +285,8 @@ def test_check_finds_planted_copies(download, tmp_path):
     assert found['near_identical_across_classes'][0] == [
         'images/Testing/glioma/y.jpg (glioma)',
         'images/Testing/meningioma/Te-me_0000.jpg (meningioma)']
-    notices = [one for one in report.notices if one.kind != 'download']
-    assert [(one.kind, one.files) for one in notices] == [
+    assert [(finding.kind, finding.files) for finding in report.notices
+            if finding.kind != 'download'] == [
         ('identical_within_split', ['images/Testing/pituitary/Te-pi_0001.jpg',
                                     'images/Testing/pituitary/z.jpg'])]
     checked = '\n'.join(report.checked)
@@ -308,7 +305,7 @@ def test_check_finds_planted_copies(download, tmp_path):
 
 
 def test_near_threshold_decides(download, tmp_path):
-    source = download('brain')
+    source = download('brain_tumor_mri')
     image = np.asarray(Image.open(source / 'Training/glioma/Tr-gl_0001.jpg'))
     other = np.asarray(Image.open(source / 'Training/glioma/Tr-gl_0003.jpg'))
     mixed = (0.75 * image + 0.25 * other).astype(np.uint8)
@@ -318,7 +315,7 @@ def test_near_threshold_decides(download, tmp_path):
                 threshold=threshold).copies.groups
         for threshold in (0.5, 0.999)
     ]
-    assert [len(one) for one in groups] == [1, 0]
+    assert [len(group) for group in groups] == [1, 0]
     with pytest.raises(ValueError, match=r'got 2'):
         prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out', threshold=2)
 
@@ -333,11 +330,11 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
     conversion = prepare(BUSI, source, out)
     conversion.write(out)
     report = conversion.check(out)
-    assert [(one.kind, one.files) for one in report.problems] == [
+    assert [(finding.kind, finding.files) for finding in report.problems] == [
         ('empty_mask', ['masks/benign/benign (1).png']),
         ('unexpected_lesion', ['masks/normal/normal (2).png'])]
     # The 2nd benign and malignant have two masks each.
-    assert '18 lesion masks, 2 of them joined from several' in (
+    assert '21 lesion masks, 2 of them joined from several' in (
         report.checked)
 
 
@@ -347,9 +344,9 @@ def test_parts_and_classes_that_are_empty(tmp_path):
     conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'out')
     conversion.write(tmp_path / 'out')
     report = conversion.check(tmp_path / 'out')
-    assert [(one.files, one.detail) for one in report.problems] == []
-    missing = {one.files[0]: one.detail for one in report.notices
-               if one.kind == 'missing_class'}
+    assert report.problems == []
+    missing = {finding.files[0]: finding.detail for finding in report.notices
+               if finding.kind == 'missing_class'}
     assert missing == {
         f'splits/{name}/val.csv': 'malignant, normal'
         for name in ('paper', 'grouped')}
@@ -363,7 +360,7 @@ def test_parts_and_classes_that_are_empty(tmp_path):
 
 
 def test_splits_are_described(drawn, tmp_path):
-    conversion = prepare(HAM10000, drawn / 'ham', tmp_path / 'out')
+    conversion = prepare(HAM10000, drawn / 'ham10000', tmp_path / 'out')
     lines = conversion.write(tmp_path / 'out')
     assert lines[0].startswith(f'{tmp_path / "out"}: ')
     assert lines[2] == ('paper/val: 6 images (akiec 0, bcc 0, bkl 1, df 0, '

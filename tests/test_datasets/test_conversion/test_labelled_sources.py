@@ -224,7 +224,7 @@ def test_real_ham(data_root):
     found = ham10000.find_images(folder)
     assert len(found.images) == 1720
     assert len({image.group for image in found.images}) < 1720
-    splits = ham10000.make_splits(found.images, Copies(0.75), 0)
+    splits = ham10000.HAM10000.make_splits(found.images, Copies(0.75), 0)
     targets = Counter({label: count * 3 // 10 for label, count in Counter(
         one.label for one in found.images).items()})
     assert Counter(one.label for one in splits['paper'].val) == targets
@@ -270,7 +270,7 @@ def test_busi_copies_stay_on_one_side():
     copies = Copies(0.6, groups=pairs)
     images = group_by_copies(images, copies)
     assert {one.group for one in images} == {pair[0] for pair in pairs}
-    splits = busi.make_splits(images, copies, 0)
+    splits = busi.BUSI.make_splits(images, copies, 0)
     shared = [len({one.group for one in splits[name].train}
                   & {one.group for one in splits[name].val})
               for name in ('paper', 'grouped')]
