@@ -59,19 +59,19 @@ def pair_within_classes(cases: Mapping[str, str],
     """
     paired = {}
     for number, label in enumerate(sorted(set(cases.values()))):
-        mine = sorted(case for case, other in cases.items()
-                      if other == label)
+        members = sorted(case for case, other in cases.items()
+                         if other == label)
         if label not in samples:
             raise ValueError(f'there are no samples of the class {label!r}, '
                              f'only of {sorted(samples)}')
         names = sorted(samples[label])
-        if len(set(names)) < len(mine):
+        if len(set(names)) < len(members):
             raise ValueError(
-                f'the class {label!r} has {len(mine)} cases, but '
+                f'the class {label!r} has {len(members)} cases, but '
                 f'{len(set(names))} samples: each is given to one case')
         order = np.random.default_rng([seed, number]).permutation(len(names))
         paired.update({case: names[place]
-                       for case, place in zip(mine, order, strict=False)})
+                       for case, place in zip(members, order, strict=False)})
     return paired
 
 

@@ -23,7 +23,7 @@ MASK_KINDS = ('auto', 'instances', 'binary')
 TINY_AREA = 100
 """Instances with fewer pixels are counted as tiny, but kept.
 
-At 20x a gland has thousands; the smallest of GlaS that is no speck has 564.
+At 20x a gland has thousands; the smallest of GlaS, specks apart, has 564.
 """
 
 
@@ -66,7 +66,7 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
         Array of shape (H, W), 0 is background.
 
     Raises:
-        ValueError: If the values are no integers, or the colour channels
+        ValueError: If the values are not integers, or the colour channels
             differ: colours are not instance numbers.
     """
     if mask.dtype.kind not in 'ui' and mask.dtype != bool:

@@ -52,7 +52,7 @@ class LabelledImages(ImageFileDataset):
 
     Raises:
         ValueError: If the csv lacks a column or has an unknown one, a label
-            is no class, a path occurs twice, or an entry is empty; names
+            is not a class, a path occurs twice, or an entry is empty; names
             the line.
         FileNotFoundError: If ``data_root``, ``classes.txt`` or the csv is
             missing; says which splits there are.

@@ -147,7 +147,7 @@ def read_list_file(path: Path) -> list[str]:
     """Read a text file with one entry per line.
 
     Line ends may be LF or CRLF, and the last line may lack its end. Empty
-    lines are no entries.
+    lines do not count.
 
     Args:
         path: The text file, UTF-8 with or without a byte order mark.
@@ -156,7 +156,7 @@ def read_list_file(path: Path) -> list[str]:
         The entries, without surrounding blanks.
 
     Raises:
-        ValueError: If there is no entry.
+        ValueError: If it is empty.
     """
     text = path.read_text(encoding='utf-8-sig')
     entries = [line.strip() for line in text.splitlines() if line.strip()]

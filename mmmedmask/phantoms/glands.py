@@ -1,7 +1,7 @@
 """Gland phantoms: drawn H&E-like images with exact instance masks.
 
 For demos and tests that must not need a download. Real enough that gland
-segmentation on them is no matter of a threshold: lumens and vessels look
+segmentation on them takes more than a threshold: lumens and vessels look
 alike, glands touch, differ in shape and stain, and are cut by the border.
 """
 

@@ -83,7 +83,7 @@ def finish(args: argparse.Namespace, prepare: Callable, out: Path) -> int:
     """
     from mmmedmask.datasets.conversion.check_report import ConversionError
     from mmmedmask.datasets.image_io import ImageFileError
-    status, conversion = 0, None
+    status, conversion, check = 0, None, getattr(args, 'check', False)
     try:
         try:
             conversion = prepare()
@@ -93,11 +93,11 @@ def finish(args: argparse.Namespace, prepare: Callable, out: Path) -> int:
             print(error.report.to_text(LINES_SHOWN), file=sys.stderr)
             print('error: nothing was written', file=sys.stderr)
             status = 1
-            if conversion is None or not args.check:
+            if conversion is None or not check:
                 return status
         for notice in conversion.notices:
             print(f'NOTICE: {notice}')
-        if getattr(args, 'check', False):
+        if check:
             report = conversion.check(out)
             text, data = report.write(out)
             print(report.to_text(LINES_SHOWN))

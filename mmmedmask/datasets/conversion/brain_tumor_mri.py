@@ -62,7 +62,7 @@ def find_images(download: Path) -> FoundImages:
         The images; groups are their paths until copies are known.
 
     Raises:
-        LayoutError: If a folder is missing, or is no class.
+        LayoutError: If a folder is missing, or is not a class.
     """
     root = only_folder(
         download,
@@ -86,7 +86,7 @@ def find_images(download: Path) -> FoundImages:
             for label, official in per_class.items()
         })
     if ignored:
-        notices.append(f'Files that are no images: {dict(ignored)}.')
+        notices.append(f'Files that are not images: {dict(ignored)}.')
     return FoundImages(images, notices)
 
 

@@ -45,7 +45,7 @@ def find_images(download: Path) -> FoundImages:
         The images; groups are their paths until copies are known.
 
     Raises:
-        LayoutError: If a folder is missing or is no class, an image has no
+        LayoutError: If a folder is missing or is not a class, an image has no
             mask, or a mask has no image.
     """
     root = only_folder(
@@ -78,7 +78,7 @@ def find_images(download: Path) -> FoundImages:
         notices.append(
             f'{len(joined)} images have several masks, which are joined.')
     if ignored:
-        notices.append(f'Files that are no PNG: {dict(ignored)}.')
+        notices.append(f'Files that are not PNG: {dict(ignored)}.')
     return FoundImages(images, notices)
 
 

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.checks import check_choice
 
@@ -134,6 +137,14 @@ class CheckReport:
     def add_notice(self, kind: str, *files: str, detail: str = '') -> None:
         """Add a notice; see :class:`Finding`."""
         self.notices.append(Finding(kind, list(files), detail))
+
+    def read_image(self, path: Path) -> np.ndarray | None:
+        """Read an image, shape (H, W, C), or add a problem: a broken file."""
+        try:
+            return read_image(path)
+        except ImageFileError as error:
+            self.add_problem('broken_file', str(path), detail=str(error))
+            return None
 
     def to_text(self, max_lines: int | None = None) -> str:
         """Return the report for reading.

@@ -44,7 +44,6 @@ from mmmedmask.datasets.conversion.folders import (
     index_files,
     only_folder,
 )
-from mmmedmask.datasets.image_io import ImageFileError, read_image
 
 CATEGORY = 'gland'
 _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
@@ -236,15 +235,10 @@ def read_pair(
         The image, (H, W, C), and the labels, (H, W). None for the one that
         cannot be read, and for both labels and image if they do not fit.
     """
-    image = labels = None
+    image, mask = report.read_image(pair.image), report.read_image(pair.mask)
+    labels = None
     try:
-        image = read_image(pair.image)
-    except ImageFileError as error:
-        report.add_problem('broken_file', str(pair.image), detail=str(error))
-    try:
-        labels = mask_to_labels(read_image(pair.mask))
-    except ImageFileError as error:
-        report.add_problem('broken_file', str(pair.mask), detail=str(error))
+        labels = None if mask is None else mask_to_labels(mask)
     except ValueError as error:
         report.add_problem('bad_mask', str(pair.mask), detail=str(error))
     if image is None or labels is None:

@@ -4,7 +4,6 @@
 al. 2018, doi:10.7910/DVN/DBW86T), with lesion masks by Tschandl et al. 2020.
 """
 
-import csv
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mmmedmask.datasets.conversion.folders import (
     all_files,
     compare_counts,
     only_file,
+    read_rows,
 )
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
@@ -102,29 +102,17 @@ def find_images(download: Path) -> FoundImages:
 
 def _read_metadata(path: Path) -> dict[str, tuple[str, str]]:
     """Return diagnosis and lesion by image."""
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        header = file.readline()
-        file.seek(0)
-        reader = csv.DictReader(
-            file, delimiter='\t' if '\t' in header else ',')
-        missing = [name for name in _COLUMNS
-                   if name not in (reader.fieldnames or ())]
-        if missing:
+    rows = {}
+    for where, row in read_rows(path, _COLUMNS):
+        if row['dx'] not in OFFICIAL_COUNTS:
             raise LayoutError(
-                f'{path} must have the columns {_COLUMNS}, has '
-                f'{reader.fieldnames}')
-        rows = {}
-        for row in reader:
-            where = f'{path}, line {reader.line_num}'
-            if row['dx'] not in OFFICIAL_COUNTS:
-                raise LayoutError(
-                    f'{where}: dx must be one of {list(OFFICIAL_COUNTS)}, '
-                    f'got {row["dx"]!r}')
-            if not row['lesion_id'] or row['image_id'] in rows:
-                raise LayoutError(
-                    f'{where}: image {row["image_id"]!r} has no lesion or '
-                    'is listed twice')
-            rows[row['image_id']] = (row['dx'], row['lesion_id'])
+                f'{where}: dx must be one of {list(OFFICIAL_COUNTS)}, got '
+                f'{row["dx"]!r}')
+        if not row['lesion_id'] or row['image_id'] in rows:
+            raise LayoutError(
+                f'{where}: image {row["image_id"]!r} has no lesion or is '
+                'listed twice')
+        rows[row['image_id']] = (row['dx'], row['lesion_id'])
     return rows
 
 

@@ -67,7 +67,7 @@ class _Checker:
 
     def describe_files(self) -> None:
         """Say which sizes and channels the files of each class have."""
-        shapes = self.conversion.read.shapes
+        shapes = self.conversion.shapes
         sizes = Counter(f'{shape[0]} x {shape[1]}' for shape, _ in shapes)
         common = ', '.join(
             f'{size}: {number}' for size, number in sizes.most_common(5))
@@ -114,7 +114,7 @@ class _Checker:
             if not path.is_file() \
                     or path.read_bytes() != image.source.read_bytes():
                 self.report.add_problem('written_mismatch', str(path))
-        for name, mask in self.conversion.read.masks.items():
+        for name, mask in self.conversion.masks.items():
             path = out / name
             if not path.is_file() or path.read_bytes() != mask.encoded:
                 self.report.add_problem('written_mismatch', str(path))
@@ -207,7 +207,7 @@ class _Checker:
 
     def check_lesions(self) -> None:
         """See that masks are empty in the classes without a lesion only."""
-        masks = self.conversion.read.masks
+        masks = self.conversion.masks
         for image in self.conversion.images:
             if not image.mask_path:
                 continue

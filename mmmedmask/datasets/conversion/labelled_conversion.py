@@ -5,11 +5,15 @@ the same for all. The layout is that of
 :class:`mmmedmask.datasets.labelled_images.LabelledImages`.
 """
 
+import filecmp
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -33,7 +37,6 @@ from mmmedmask.datasets.conversion.label_splits import (
     sort_images,
 )
 from mmmedmask.datasets.conversion.labelled_check import check
-from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.labelled_images import (
     CLASS_FILE,
     OPTIONAL_COLUMNS,
@@ -45,8 +48,7 @@ from mmmedmask.util.atomic_files import write_csv, write_text
 Fingerprint = Callable[[np.ndarray], np.ndarray | None]
 
 
-@dataclass(frozen=True)
-class LesionMask:
+class LesionMask(NamedTuple):
     """A joined lesion mask.
 
     Attributes:
@@ -57,25 +59,6 @@ class LesionMask:
 
     encoded: bytes
     marked: bool
-
-
-@dataclass
-class WrittenFiles:
-    """How image files came into the data root.
-
-    Attributes:
-        linked: Number of hard links made.
-        copied: Number of files copied.
-        kept: Number of files that were there already.
-    """
-
-    linked: int = 0
-    copied: int = 0
-    kept: int = 0
-
-    def __str__(self) -> str:
-        return (f'{self.linked} files linked, {self.copied} copied, '
-                f'{self.kept} there already')
 
 
 @dataclass
@@ -126,22 +109,6 @@ class LabelledSource:
 
 
 @dataclass
-class ReadImages:
-    """What is known of all images once they are read.
-
-    Attributes:
-        records: To compare them, by the order of the images.
-        shapes: (h, w, channels) and type of each.
-        masks: Joined lesion masks by the path that they go to.
-    """
-
-    records: list[ImageRecord] = field(default_factory=list)
-    shapes: list[tuple[tuple[int, int, int], str]] = field(
-        default_factory=list)
-    masks: dict[str, LesionMask] = field(default_factory=dict)
-
-
-@dataclass
 class LabelledConversion(Conversion):
     """A download, read and split, but not yet written.
 
@@ -149,27 +116,30 @@ class LabelledConversion(Conversion):
         source: The data set.
         images: All images, with their final groups.
         notices: What should be known about the download.
-        read: What is known of the images.
         copies: The copies among them.
         splits: Splits by name.
+        shapes: (h, w, channels) and type of each image.
+        masks: Joined lesion masks by the path that they go to.
         copy: Copy images even where they could be hard-linked.
     """
 
     source: LabelledSource
     images: list[LabelledImage]
     notices: list[str]
-    read: ReadImages
     copies: Copies
     splits: dict[str, Split]
+    shapes: list[tuple[tuple[int, int, int], str]]
+    masks: dict[str, LesionMask]
     copy: bool = False
 
     def write(self, out: Path) -> list[str]:
         """Write the layout, see :meth:`write_files`."""
         written = self.write_files(out, self.copy)
-        return [f'{out}: {written}',
+        return [f'{out}: {written["linked"]} files linked, '
+                f'{written["copied"]} copied, {written["kept"]} there already',
                 *describe_splits(self.splits, self.source.classes)]
 
-    def write_files(self, out: Path, copy: bool = False) -> WrittenFiles:
+    def write_files(self, out: Path, copy: bool = False) -> Counter:
         """Write the layout; what is there already and equal stays.
 
         Args:
@@ -177,17 +147,16 @@ class LabelledConversion(Conversion):
             copy: Copy images even where they could be hard-linked.
 
         Returns:
-            How the image files came there.
+            How many image files were ``linked``, ``copied`` and ``kept``.
         """
         write_text(out / CLASS_FILE, _class_text(self.source.classes))
-        written = WrittenFiles()
-        for image in self.images:
-            _place(image.source, out / image.path, copy, written)
-        masks = self.read.masks
-        for name, mask in masks.items():
+        written = Counter(
+            _place(image.source, out / image.path, copy)
+            for image in self.images)
+        for name, mask in self.masks.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_bytes(mask.encoded)
-        columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS * bool(masks)
+        columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS * bool(self.masks)
         for name, split in self.splits.items():
             for part, images in split.parts().items():
                 write_csv(
@@ -229,16 +198,16 @@ def prepare(source: LabelledSource,
     """
     _check_out_folder(download, out, source.classes)
     found = source.find(download)
-    read = read_all(found.images, source.fingerprint_of)
+    records, shapes, masks = read_all(found.images, source.fingerprint_of)
     copies = find_copies(
-        read.records,
+        records,
         source.near_threshold if threshold is None else threshold)
     images = found.images
     if source.groups_are_copies:
         images = group_by_copies(images, copies)
     splits = source.make_splits(images, copies, seed)
     return LabelledConversion(
-        source, images, found.notices, read, copies, splits, copy)
+        source, images, found.notices, copies, splits, shapes, masks, copy)
 
 
 def _check_out_folder(download: Path, out: Path,
@@ -260,37 +229,39 @@ def _check_out_folder(download: Path, out: Path,
             f'{list(classes)}')
 
 
-def read_all(images: Sequence[LabelledImage],
-             fingerprint_of: Fingerprint) -> ReadImages:
-    """Read all images and masks; records are named as the images' paths.
+def read_all(
+    images: Sequence[LabelledImage], fingerprint_of: Fingerprint
+) -> tuple[list[ImageRecord], list[tuple], dict[str, LesionMask]]:
+    """Read all images and masks.
+
+    Returns:
+        Records to compare the images, named as their paths; then ``shapes``
+        and ``masks`` of :class:`LabelledConversion`.
 
     Raises:
         ConversionError: If some are broken or do not fit together.
     """
-    report, read = CheckReport(), ReadImages()
+    report, records, shapes, masks = CheckReport(), [], [], {}
     for image in images:
-        try:
-            pixels = read_image(image.source)
-        except ImageFileError as error:
-            report.add_problem(
-                'broken_file', str(image.source), detail=str(error))
+        pixels = report.read_image(image.source)
+        if pixels is None:
             continue
         if pixels.dtype not in (np.uint8, np.uint16):
             report.add_problem(
                 'wrong_shape', str(image.source),
                 detail=f'{pixels.dtype}, expected uint8 or uint16')
             continue
-        read.records.append(make_record(
+        records.append(make_record(
             image.path, '', image.source.read_bytes(), pixels,
             fingerprint_of))
-        read.shapes.append((pixels.shape, str(pixels.dtype)))
+        shapes.append((pixels.shape, str(pixels.dtype)))
         if image.mask_path:
             mask = join_masks(image, pixels.shape[:2], report)
             if mask is not None:
-                read.masks[image.mask_path] = mask
+                masks[image.mask_path] = mask
     if report.problems:
         raise ConversionError(report)
-    return read
+    return records, shapes, masks
 
 
 def join_masks(image: LabelledImage, size: tuple[int, int],
@@ -308,13 +279,14 @@ def join_masks(image: LabelledImage, size: tuple[int, int],
     """
     joined, problems = np.zeros(size, np.uint8), len(report.problems)
     for path in image.masks:
+        pixels = report.read_image(path)
+        if pixels is None:
+            continue
         try:
-            mask = mask_to_binary(read_image(path))
-        except (ImageFileError, ValueError) as error:
-            broken = isinstance(error, ImageFileError)
+            mask = mask_to_binary(pixels)
+        except ValueError as error:
             report.add_problem(
-                'broken_file' if broken else 'bad_lesion_mask', str(path),
-                detail=str(error))
+                'bad_lesion_mask', str(path), detail=str(error))
             continue
         if mask.shape != tuple(size):
             report.add_problem(
@@ -341,31 +313,20 @@ def _class_text(classes: Sequence[str]) -> str:
     return ''.join(f'{name}\n' for name in classes)
 
 
-def _place(source: Path, target: Path, copy: bool,
-           written: WrittenFiles) -> None:
-    """Link or copy a file, unless an equal one is there."""
+def _place(source: Path, target: Path, copy: bool) -> str:
+    """Link or copy a file, unless an equal one is there; say which."""
     linked = target.exists() and target.samefile(source)
     if target.exists() and not (copy and linked) and (
-            linked or _same_bytes(source, target)):
-        written.kept += 1
-        return
+            linked or filecmp.cmp(source, target, shallow=False)):
+        return 'kept'
     target.parent.mkdir(parents=True, exist_ok=True)
     # Never written through: the old file may be a link to a download.
     target.unlink(missing_ok=True)
     if not copy:
-        try:
+        # Another file system, or one without hard links, raises.
+        with suppress(OSError):
             # Resolved, for a link to a symbolic link would be one itself.
             os.link(source.resolve(), target)
-        except OSError:
-            # Another file system, or one without hard links.
-            pass
-        else:
-            written.linked += 1
-            return
+            return 'linked'
     shutil.copyfile(source, target)
-    written.copied += 1
-
-
-def _same_bytes(first: Path, second: Path) -> bool:
-    return (first.stat().st_size == second.stat().st_size
-            and first.read_bytes() == second.read_bytes())
+    return 'copied'

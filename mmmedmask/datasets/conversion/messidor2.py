@@ -18,6 +18,7 @@ from mmmedmask.datasets.conversion.folders import (
     compare_counts,
     index_files,
     only_file,
+    read_rows,
 )
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
@@ -126,21 +127,14 @@ def _read_grades(
         path: Path) -> tuple[dict[str, str], dict[str, int | None]]:
     """Return the names as listed and the grades, by lower-case stem."""
     names, grades = {}, {}
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file)
-        if not set(_COLUMNS) <= set(reader.fieldnames or ()):
+    for where, row in read_rows(path, _COLUMNS):
+        name, grade = (row[column] or '' for column in _COLUMNS)
+        key = Path(name).stem.lower()
+        if not key or key in names:
             raise LayoutError(
-                f'{path} must have the columns {_COLUMNS}, has '
-                f'{reader.fieldnames}')
-        for row in reader:
-            where = f'{path}, line {reader.line_num}'
-            name, grade = (row[column] or '' for column in _COLUMNS)
-            key = Path(name).stem.lower()
-            if not key or key in names:
-                raise LayoutError(
-                    f'{where}: image_id {name!r} is empty or listed twice')
-            names[key] = name
-            grades[key] = _parse_grade(grade, where)
+                f'{where}: image_id {name!r} is empty or listed twice')
+        names[key] = name
+        grades[key] = _parse_grade(grade, where)
     return names, grades
 
 

@@ -52,7 +52,7 @@ def read_molecules(path: Path) -> list[Molecule]:
 
     Raises:
         FileNotFoundError: If it is not there.
-        LayoutError: If a line is no shape, or shapes of one molecule have
+        LayoutError: If a line is not a shape, or shapes of one molecule have
             two labels.
     """
     if not path.is_file():

@@ -24,7 +24,6 @@ from mmmedmask.datasets.conversion.folders import (
     compare_counts,
     image_files,
 )
-from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.nct_crc import (
     NCT_CLASSES,
     NCT_SPLIT_SIZES,
@@ -236,10 +235,8 @@ class NCTConversion(Conversion):
 def _read_tile(path: Path, split: str,
                report: CheckReport) -> ImageRecord | None:
     """Read one tile; report it if it is broken or of another shape."""
-    try:
-        tile = read_image(path)
-    except ImageFileError as error:
-        report.add_problem('broken_file', str(path), detail=str(error))
+    tile = report.read_image(path)
+    if tile is None:
         return None
     if tile.shape != TILE_SHAPE or tile.dtype != np.uint8:
         report.add_problem(

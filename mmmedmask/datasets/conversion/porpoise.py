@@ -48,17 +48,17 @@ def find_tables(source: Path,
         paths = [source]
     else:
         paths = sorted(source.rglob(_PATTERN))
-    found = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
+    tables = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
              for path in paths}
-    if not found:
+    if not tables:
         raise LayoutError(f'{source} has no {_PATTERN}')
-    missing = [name for name in cohorts if name.lower() not in found]
+    missing = [name for name in cohorts if name.lower() not in tables]
     if missing:
         raise LayoutError(
             f'{source} has no table of {missing}, it has those of '
-            f'{sorted(found)}')
-    wanted = [name.lower() for name in cohorts] or list(found)
-    return {name: found[name] for name in wanted}
+            f'{sorted(tables)}')
+    wanted = [name.lower() for name in cohorts] or list(tables)
+    return {name: tables[name] for name in wanted}
 
 
 def convert(tables: dict[str, Path],

@@ -31,19 +31,19 @@ def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
     Raises:
         LayoutError: If there is no file, or not all types are there.
     """
-    found = {}
+    files = {}
     for path in sorted(source.rglob('TCGA_*_Counts.exp*')):
         match = _NAME.match(path.name)
         if match:
-            found[match[1]] = path
-    if not found:
+            files[match[1]] = path
+    if not files:
         raise LayoutError(f'{source} has no TCGA_<type>_Counts.exp.gz')
-    missing = [name for name in types if name not in found]
+    missing = [name for name in types if name not in files]
     if missing:
         raise LayoutError(f'{source} has no counts of {missing}, it has those '
-                          f'of {sorted(found)}')
-    wanted = types or [name for name in found if name not in _NO_TYPE]
-    return {name: found[name] for name in wanted}
+                          f'of {sorted(files)}')
+    wanted = types or [name for name in files if name not in _NO_TYPE]
+    return {name: files[name] for name in wanted}
 
 
 def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
@@ -68,9 +68,10 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
         cases = list(dict.fromkeys(
             tcga_case(sample) for sample in table.case_ids))
         if None in cases:
-            odd = [sample for sample in table.case_ids
+            unknown = [sample for sample in table.case_ids
                    if tcga_case(sample) is None]
-            raise ValueError(f'{path}: these are no TCGA barcodes: {odd[:3]}')
+            raise ValueError(
+                f'{path}: these are not TCGA barcodes: {unknown[:3]}')
         rows, notes = match_samples(
             table.case_ids, dict.fromkeys(cases))
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]

@@ -60,7 +60,7 @@ def test_good_download(drawn, tmp_path, name):
     conversion = prepare(source, drawn / name, out)
     assert not out.exists()
     written = conversion.write_files(out)
-    assert written.linked + written.copied == len(conversion.images)
+    assert written['linked'] + written['copied'] == len(conversion.images)
     report = conversion.check(out)
     assert report.problems == []
     # Drawn ones are a part of the release, and BUSI joins masks.
@@ -101,8 +101,8 @@ def test_again_gives_the_same_files(drawn, tmp_path, name):
         conversion.check(out).write(out)
         trees.append(read_tree(out))
     assert trees[0] == trees[2]
-    assert written.kept == len(conversion.images)
-    assert written.linked == written.copied == 0
+    assert written['kept'] == len(conversion.images)
+    assert written['linked'] == written['copied'] == 0
     # Only the report names the folder, and only where something is wrong.
     assert trees[0] == trees[1]
 
@@ -140,25 +140,25 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
     number = len(conversion.images)
     image = conversion.images[0]
     target = tmp_path / 'out' / image.path
-    assert conversion.write_files(tmp_path / 'out').linked == number
+    assert conversion.write_files(tmp_path / 'out')['linked'] == number
     assert target.samefile(image.source)
     # Asked for copies, links are replaced, and the download is not touched.
-    assert conversion.write_files(tmp_path / 'out', copy=True).copied == number
+    written = conversion.write_files(tmp_path / 'out', copy=True)
+    assert written['copied'] == number
     assert not target.samefile(image.source)
     assert target.read_bytes() == image.source.read_bytes()
     # A file of the same name with other content is replaced.
     target.write_bytes(b'other')
     written = conversion.write_files(tmp_path / 'out', copy=True)
-    assert (written.copied, written.kept) == (1, number - 1)
+    assert (written['copied'], written['kept']) == (1, number - 1)
     assert target.read_bytes() == image.source.read_bytes()
-    assert '1 copied' in str(written)
 
     def no_links(*_):
         raise OSError('another file system')
 
     monkeypatch.setattr(os, 'link', no_links)
     written = conversion.write_files(tmp_path / 'elsewhere')
-    assert (written.copied, written.linked) == (number, 0)
+    assert (written['copied'], written['linked']) == (number, 0)
 
 
 def test_download_of_symbolic_links(drawn, tmp_path):

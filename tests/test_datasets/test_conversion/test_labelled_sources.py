@@ -47,7 +47,7 @@ def test_brain_layout(tmp_path):
         'images/Testing/glioma/Te-gl_0000.jpg', 'glioma')
     assert first.source == root / 'Testing/glioma/Te-gl_0000.jpg'
     assert 'Training/notumor 2 of 1595' in found.notices[0]
-    assert found.notices[1] == "Files that are no images: {'.txt': 1}."
+    assert found.notices[1] == "Files that are not images: {'.txt': 1}."
     assert sum(brain.OFFICIAL_COUNTS['Training'].values()) == 5712
     assert sum(brain.OFFICIAL_COUNTS['Testing'].values()) == 1311
 

@@ -248,7 +248,8 @@ class TestCounts:
 
     def test_other_names_than_barcodes_are_refused(self, tmp_path):
         write_counts(tmp_path, 'ACC', ['sample1', 'sample2'])
-        with pytest.raises(ValueError, match=r"no TCGA barcodes: \['sample1'"):
+        with pytest.raises(ValueError,
+                           match=r"not TCGA barcodes: \['sample1'"):
             convert_counts(find_types(tmp_path))
 
     def test_genes_that_tell_nothing_are_noticed(self, tmp_path):
