@@ -18,7 +18,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix():
            for path in sorted(PACKAGE.rglob('*.py'))}
 
 
-TO_BE_RENAMED = {'Column', 'Finding', 'Row', 'Source'}
+TO_BE_RENAMED = {'Column', 'Row', 'Source'}
 
 
 def imports_of(tree, anywhere=True):

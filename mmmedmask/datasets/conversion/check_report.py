@@ -99,8 +99,8 @@ ADVICE = {
 
 
 @dataclass
-class Finding:
-    """One thing that was found.
+class DataFinding:
+    """A problem with files of a data set, or what is notable of them.
 
     Attributes:
         kind: A key of :data:`ADVICE`.
@@ -126,17 +126,17 @@ class CheckReport:
         checked: What was looked at and how, one line each.
     """
 
-    problems: list[Finding] = field(default_factory=list)
-    notices: list[Finding] = field(default_factory=list)
+    problems: list[DataFinding] = field(default_factory=list)
+    notices: list[DataFinding] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
 
     def add_problem(self, kind: str, *files: str, detail: str = '') -> None:
-        """Add a problem; see :class:`Finding`."""
-        self.problems.append(Finding(kind, list(files), detail))
+        """Add a problem; see :class:`DataFinding`."""
+        self.problems.append(DataFinding(kind, list(files), detail))
 
     def add_notice(self, kind: str, *files: str, detail: str = '') -> None:
-        """Add a notice; see :class:`Finding`."""
-        self.notices.append(Finding(kind, list(files), detail))
+        """Add a notice; see :class:`DataFinding`."""
+        self.notices.append(DataFinding(kind, list(files), detail))
 
     def read_image(self, path: Path) -> np.ndarray | None:
         """Read an image, shape (H, W, C), or add a problem: a broken file."""
@@ -160,7 +160,7 @@ class CheckReport:
         for title, findings in (('PROBLEMS', self.problems),
                                 ('Notices', self.notices)):
             lines += ['', f'{title}: {len(findings) or "none"}']
-            by_kind: dict[str, list[Finding]] = {}
+            by_kind: dict[str, list[DataFinding]] = {}
             for finding in findings:
                 by_kind.setdefault(finding.kind, []).append(finding)
             for kind, same in by_kind.items():

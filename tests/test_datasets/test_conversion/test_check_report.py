@@ -7,7 +7,7 @@ import pytest
 from mmmedmask.datasets.conversion.check_report import (
     ADVICE,
     CheckReport,
-    Finding,
+    DataFinding,
 )
 
 
@@ -54,4 +54,4 @@ def test_nothing_found():
 
 def test_unknown_kind():
     with pytest.raises(ValueError, match='odd'):
-        Finding('odd', [])
+        DataFinding('odd', [])
