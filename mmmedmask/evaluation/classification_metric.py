@@ -28,6 +28,15 @@ from mmmedmask.visualization.confusion import draw_confusion_matrix
 class ClassificationMetric(SampleMetric):
     """Scores of a classifier, their 95 % intervals and its confusions.
 
+    All scores are shares, not percent, each with a ``_low`` and a ``_high``
+    bound: the 2.5 and 97.5 percentiles of the scores of bootstrap resamples.
+    Draws are the same at every evaluation. Classes without a sample in the
+    test set are left out of the means, and a warning names them. A score
+    that is not defined (AUC with one class alone) is left out, with a
+    warning. At every evaluation ``confusion_matrix.json`` (with all scores)
+    and, at the last evaluation of a training and in tests, since drawing
+    takes a second, ``confusion_matrix.png`` replace those of the last one.
+
     A child stores one dict per sample in ``results`` and turns all of them
     into labels and scores in ``compute_metrics``, which then calls
     :meth:`measure`.

@@ -12,6 +12,7 @@ import numpy as np
 from mmmedmask.util.checks import check_choice, check_integer
 
 SCORE_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1')
+CALIBRATION_BINS = 15
 GRADED_NAMES = (*SCORE_NAMES, 'kappa')
 KAPPAS = (None, 'nominal', 'quadratic')
 # Resamples are computed in chunks of about so many numbers.
@@ -318,14 +319,12 @@ def bootstrap_scores(labels: np.ndarray,
     }
 
 
-def percentile_interval(values: np.ndarray,
-                        level: float = 0.95) -> tuple[float, float]:
-    """Cut the tails off a bootstrap distribution.
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """Cut the tails off a bootstrap distribution: its 95 % interval.
 
     Args:
         values: Scores of resamples, shape (D,); NaN (not defined in that
             resample) is left out.
-        level: Share that lies within.
 
     Returns:
         Lower and upper bound.
@@ -336,6 +335,5 @@ def percentile_interval(values: np.ndarray,
     values = values[~np.isnan(values)]
     if len(values) == 0:
         raise ValueError('the score is defined in no resample')
-    tail = (1 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

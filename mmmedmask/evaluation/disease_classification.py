@@ -23,26 +23,15 @@ class DiseaseClassification(ClassificationMetric):
 
     Medical test sets are small and unbalanced: the accuracy of whoever
     always names the most frequent class may be high, and one image more may
-    be a large step. Hence several scores, each with a ``_low`` and a
-    ``_high`` bound: ``top1``, ``balanced_accuracy`` (mean recall), ``auc``
-    (one class against the rest, ties counted half, mean over classes),
-    ``f1`` (mean over classes), and for graded diseases ``kappa`` (Cohen's,
-    quadratic weights). All are shares, not percent.
+    be a large step. Hence several scores with bounds, see
+    :class:`ClassificationMetric`: ``top1``, ``balanced_accuracy`` (mean
+    recall), ``auc`` (one class against the rest, ties counted half, mean
+    over classes), ``f1`` (mean over classes), and for graded diseases
+    ``kappa`` (Cohen's, quadratic weights).
 
-    Classes without a sample in the test set are left out of the means, and a
-    warning names them. A score that is not defined (AUC with one class
-    alone) is left out, with a warning.
-
-    The bounds are the 2.5 and 97.5 percentiles of the scores of bootstrap
-    resamples. If the samples carry a group (a patient, a lesion), groups are
-    drawn, else images. Draws are the same at every evaluation.
-
-    At every evaluation these files replace those of the last one:
-    ``predictions.csv`` (see
-    :func:`~mmmedmask.evaluation.predictions.write_predictions`),
-    ``confusion_matrix.json`` (with all scores) and, at the last evaluation of
-    a training and in tests, since drawing takes a second,
-    ``confusion_matrix.png``.
+    If the samples carry a group (a patient, a lesion), resamples draw
+    groups, else images. Each evaluation writes ``predictions.csv``, too: see
+    :func:`~mmmedmask.evaluation.predictions.write_predictions`.
 
     Samples need ``pred_score``, one ``gt_label`` and ``img_path``, as the
     predictions of mmpretrain's classifiers have them. For a group, put

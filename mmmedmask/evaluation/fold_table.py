@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.evaluation.classification_scores import (
+    CALIBRATION_BINS,
     bootstrap_scores,
     classification_scores,
     percentile_interval,
@@ -22,7 +23,6 @@ from mmmedmask.evaluation.survival_scores import (
 )
 from mmmedmask.util.atomic_files import write_csv
 
-CALIBRATION_BINS = 15
 TITLES = {
     'accuracy': 'accuracy',
     'balanced_accuracy': 'balanced accuracy',

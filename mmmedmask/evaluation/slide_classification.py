@@ -9,14 +9,17 @@ from mmmedmask.evaluation.classification_metric import (
     ClassificationMetric,
     check_sample,
 )
-from mmmedmask.evaluation.classification_scores import check_probabilities
+from mmmedmask.evaluation.classification_scores import (
+    CALIBRATION_BINS,
+    check_probabilities,
+)
 from mmmedmask.evaluation.patient_tables import (
     PATIENTS_FILE,
     average_by_patient,
     write_patients,
 )
 from mmmedmask.registry import METRICS
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import check_choice
 
 LEVELS = ('patient', 'sample')
 
@@ -26,36 +29,24 @@ class SlideClassification(ClassificationMetric):
     """Accuracy, AUC, F1, kappa, calibration and 95 % intervals of patients.
 
     Cohorts of slides are small: one patient of 190 is half a point of
-    accuracy. Hence several scores, each with a ``_low`` and a ``_high``
-    bound: ``accuracy``, ``balanced_accuracy`` (mean recall), ``auc`` (one
-    class against the rest, ties counted half, mean over classes), ``f1``
-    (mean over classes), ``kappa`` (Cohen's, without weights) and ``ece``
-    (expected calibration error, Guo et al. 2017). All are shares, not
-    percent.
+    accuracy. Hence several scores with bounds, see
+    :class:`ClassificationMetric`: ``accuracy``, ``balanced_accuracy`` (mean
+    recall), ``auc`` (one class against the rest, ties counted half, mean
+    over classes), ``f1`` (mean over classes), ``kappa`` (Cohen's, without
+    weights) and ``ece`` (expected calibration error, Guo et al. 2017).
 
     If a patient has several samples (``case_agg='separate'`` of
     :class:`~mmmedmask.datasets.SlideOmicDataset`), their probabilities are
     averaged. With ``level='sample'`` the samples are scored as they are.
-    The bounds are the 2.5 and 97.5 percentiles of the scores of bootstrap
-    resamples of patients, with all samples of each, at either level. Draws
-    are the same at every evaluation.
-
-    Classes without a patient in the test set are left out of the means, and
-    a warning names them. A score that is not defined (AUC with one class
-    alone) is left out, with a warning.
-
-    At every evaluation these files replace those of the last one:
-    ``patients.csv``, always one line per patient (see
-    :func:`~mmmedmask.evaluation.patient_tables.write_patients`),
-    ``confusion_matrix.json`` (with all scores) and, at the last evaluation of
-    a training and in tests, ``confusion_matrix.png``.
+    Resamples draw patients, with all samples of each, at either level. Each
+    evaluation writes ``patients.csv``, too, always one line per patient: see
+    :func:`~mmmedmask.evaluation.patient_tables.write_patients`.
 
     Samples need ``pred_score`` (probabilities), one ``gt_label``,
     ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one.
 
     Args:
         level: ``'patient'`` or ``'sample'``.
-        calibration_bins: Number of bins of ``ece``.
         num_bootstrap: Number of resamples; 0 for no intervals.
         seed: Seed of the resamples.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
@@ -63,8 +54,8 @@ class SlideClassification(ClassificationMetric):
         prefix: See there.
 
     Raises:
-        ValueError: If ``level`` is none of these, ``calibration_bins`` is
-            not positive or ``num_bootstrap`` is negative.
+        ValueError: If ``level`` is none of these, or ``num_bootstrap`` is
+            negative.
         ModuleNotFoundError: If scikit-learn is not installed.
     """
 
@@ -73,7 +64,6 @@ class SlideClassification(ClassificationMetric):
 
     def __init__(self,
                  level: str = 'patient',
-                 calibration_bins: int = 15,
                  num_bootstrap: int = 1000,
                  seed: int = 0,
                  out_dir: str | None = None,
@@ -84,8 +74,7 @@ class SlideClassification(ClassificationMetric):
             num_bootstrap,
             seed,
             kappa='nominal',
-            calibration_bins=check_integer(
-                'calibration_bins', calibration_bins),
+            calibration_bins=CALIBRATION_BINS,
             noun=level,
             group_noun='patient' if level == 'sample' else 'group',
             out_dir=out_dir,

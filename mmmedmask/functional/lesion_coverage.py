@@ -185,28 +185,22 @@ def attention_on_lesion(maps: torch.Tensor,
 
 
 def lesion_patches(masks: torch.Tensor,
-                   grid_size: tuple[int, int],
-                   min_share: float = 0.5) -> torch.Tensor:
-    """Say which patches belong to the lesion.
+                   grid_size: tuple[int, int]) -> torch.Tensor:
+    """Say which patches belong to the lesion: those half of which it is.
+
+    A small lesion that fills no patch so far has one patch, the one with the
+    most of it (the first of several).
 
     Args:
         masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
         grid_size: Patches of the image as (rows, columns).
-        min_share: Share of its area that must be lesion, in (0, 1]. A small
-            lesion that fills no patch so far has one patch, the one with
-            the most of it (the first of several).
 
     Returns:
         bool, shape (B, rows * columns); without any for images without
         lesion.
-
-    Raises:
-        ValueError: If ``min_share`` is out of range.
     """
-    if not 0 < min_share <= 1:
-        raise ValueError(f'min_share must be in (0, 1], got {min_share}')
     shares = cell_shares(masks, grid_size).flatten(1)
-    patches = shares >= min_share
+    patches = shares >= 0.5
     most = shares.argmax(dim=1)
     lonely = ~patches.any(dim=1) & (shares.amax(dim=1) > 0)
     patches[lonely, most[lonely]] = True

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from mmmedmask.visualization.pictures import draw_figure
 
 
 def draw_confusion_matrix(counts: np.ndarray,
@@ -53,6 +54,4 @@ def draw_confusion_matrix(counts: np.ndarray,
     axis.set_ylabel('true', fontsize=9)
     axis.set_title(title, fontsize=10, loc='left')
     figure.tight_layout()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return draw_figure(figure)

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from mmmedmask.util.checks import check_integer
+from mmmedmask.visualization.pictures import draw_figure
 
 LINE_COLOR = '#7a3b8f'
 FAINT_COLOR = '#c9b3d3'
@@ -41,8 +43,7 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
     """Average over the last ``window`` of N values, fewer at the beginning."""
-    if window < 1:
-        raise ValueError(f'window must be at least 1, got {window}')
+    check_integer('window', window)
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     end = np.arange(1, len(total))
     start = np.maximum(end - window, 0)
@@ -111,6 +112,4 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         axis.grid(alpha=0.25)
         axis.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return draw_figure(figure)

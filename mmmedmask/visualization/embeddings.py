@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from mmmedmask.util.checks import check_positive
+from mmmedmask.visualization.pictures import draw_figure
 
 MAX_CLASSES = 10
 
@@ -54,8 +56,7 @@ def project_tsne(vectors: np.ndarray,
                          f'shape (N, d), got {vectors.shape}')
     if not np.isfinite(vectors).all():
         raise ValueError('t-SNE needs finite vectors')
-    if perplexity <= 0:
-        raise ValueError(f'perplexity must be positive, got {perplexity}')
+    check_positive('perplexity', perplexity)
     layout = TSNE(
         init='pca' if vectors.shape[1] > 1 else 'random',
         perplexity=min(perplexity, (len(vectors) - 1) / 3),
@@ -110,6 +111,4 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
     figure.legend(
         handles=handles, loc='lower center', ncols=min(len(classes), 5),
         frameon=False, fontsize=9)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return draw_figure(figure)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from mmmedmask.util.checks import check_integer
+
 # Bright and far from the pinks and blues of stained tissue; neighbours in
 # the list differ most.
 PALETTE = ((255, 196, 0), (0, 200, 150), (255, 92, 38), (0, 168, 255),
@@ -32,8 +34,7 @@ def draw_instances(image: np.ndarray,
     Raises:
         ValueError: If shapes or lengths do not agree.
     """
-    if scale < 1:
-        raise ValueError(f'scale must be at least 1, got {scale}')
+    check_integer('scale', scale)
     if scores is not None and len(scores) != len(masks):
         raise ValueError(f'{len(scores)} scores for {len(masks)} masks')
     for mask in masks:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 SHOWN_AS_THEY_ARE = (1, 3)
 
@@ -120,3 +122,10 @@ class PictureUnits:
         if shown.shape[1] == 1:
             shown = shown.expand(-1, 3, -1, -1)
         return shown.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def draw_figure(figure: Figure) -> np.ndarray:
+    """Draw a figure of matplotlib, uint8 RGB of shape (H, W, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -5,10 +5,8 @@ a detection with its measurements, which "Measure > Show measurement maps"
 colours. Format: QuPath's QuPathTypeAdapters.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -74,19 +72,6 @@ def patch_features(places: PatchPlaces,
             'properties': properties,
         })
     return {'type': 'FeatureCollection', 'features': features}
-
-
-def write_geojson(path: Path, collection: Mapping) -> None:
-    """Write a collection as a compact file.
-
-    Args:
-        path: The file.
-        collection: Of :func:`patch_features`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps(collection, separators=(',', ':'), allow_nan=False),
-        encoding='utf-8')
 
 
 def _plain(value: float) -> float | int:

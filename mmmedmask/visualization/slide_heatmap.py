@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mmmedmask.util.checks import check_choice, check_positive
 from mmmedmask.visualization.attention_pictures import COLORMAP, MAP_SHARE
 from mmmedmask.visualization.grid import FAINT_INK, Column, draw_grid
 
@@ -41,9 +42,7 @@ class PatchMap:
     scale: str = 'percentile'
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
-            raise ValueError(
-                f'scale must be one of {SCALES}, got {self.scale!r}')
+        check_choice('scale', self.scale, SCALES)
         if not np.isfinite(self.values).all():
             raise ValueError(f'{self.title} has values that are NaN or '
                              'infinite')
@@ -71,8 +70,7 @@ class PatchPlaces:
         if self.coords.ndim != 2 or self.coords.shape[1] != 2:
             raise ValueError(
                 f'coords must have the shape (N, 2), got {self.coords.shape}')
-        if not self.side > 0:
-            raise ValueError(f'side must be positive, got {self.side}')
+        check_positive('side', self.side)
 
 
 def percentile_ranks(values: np.ndarray) -> np.ndarray:
@@ -165,11 +163,11 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None,
     """
     if not maps:
         raise ValueError('there is no map to draw')
-    for one in maps:
-        if one.values.shape != (len(places.coords), ):
+    for patch_map in maps:
+        if patch_map.values.shape != (len(places.coords), ):
             raise ValueError(
-                f'{one.title} has values of shape {one.values.shape} for '
-                f'{len(places.coords)} patches')
+                f'{patch_map.title} has values of shape '
+                f'{patch_map.values.shape} for {len(places.coords)} patches')
     canvas = (blank_canvas(places.size, max_side) if thumbnail is None
               else _fit(thumbnail, max_side))
     columns = []
@@ -182,39 +180,41 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None,
         heading = f'{heading} ({note})'
     gray = np.repeat(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None], 3,
                      axis=2)
-    for one in maps:
+    for patch_map in maps:
         columns.append(Column(
-            one.title, _explain(one),
-            [_draw_map(gray, one, places, thumbnail is None)]))
+            patch_map.title, _explain(patch_map),
+            [_draw_map(gray, patch_map, places, thumbnail is None)]))
     return draw_grid(columns, heading)
 
 
-def _explain(one: PatchMap) -> str:
-    count = len(one.values)
-    if one.scale == 'percentile':
+def _explain(patch_map: PatchMap) -> str:
+    count = len(patch_map.values)
+    if patch_map.scale == 'percentile':
         return (f'colour: rank among {count} patches (percentile); numbers: '
                 'values at these ranks')
-    if one.scale == 'minmax':
+    if patch_map.scale == 'minmax':
         return f'colour: linear from the least to the most of {count} patches'
     return f'colour: probability 0 to 1, {count} patches'
 
 
-def _draw_map(gray: np.ndarray, one: PatchMap, places: PatchPlaces,
+def _draw_map(gray: np.ndarray, patch_map: PatchMap, places: PatchPlaces,
               opaque: bool) -> np.ndarray:
     colors = matplotlib.colormaps[
-        PROBABILITY_COLORMAP if one.scale == 'probability' else COLORMAP]
-    painted = paint_patches(color_levels(one.values, one.scale), places,
-                            gray.shape[:2])
+        PROBABILITY_COLORMAP if patch_map.scale == 'probability'
+        else COLORMAP]
+    levels = color_levels(patch_map.values, patch_map.scale)
+    painted = paint_patches(levels, places, gray.shape[:2])
     covered = np.isfinite(painted)
     picture = gray.copy()
     share = 1.0 if opaque else MAP_SHARE
     picture[covered] = np.round(
         share * 255 * colors(painted[covered])[:, :3]
         + (1 - share) * gray[covered]).astype(np.uint8)
-    return np.concatenate([picture, _color_bar(one, colors, gray.shape[1])])
+    bar = _color_bar(patch_map, colors, gray.shape[1])
+    return np.concatenate([picture, bar])
 
 
-def _color_bar(one: PatchMap, colors, width: int) -> np.ndarray:
+def _color_bar(patch_map: PatchMap, colors, width: int) -> np.ndarray:
     """Draw a bar with the values that its colours stand for."""
     bar = colors(np.linspace(0, 1, width))[:, :3] * 255
     sheet = Image.new('RGB', (width, _BAR_HEIGHT + _LABEL_HEIGHT), 'white')
@@ -224,7 +224,7 @@ def _color_bar(one: PatchMap, colors, width: int) -> np.ndarray:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     free = 0
     for tick in _TICKS:
-        text = _tick_text(one, tick)
+        text = _tick_text(patch_map, tick)
         length = font.getlength(text)
         left = min(max(0, tick * width - length / 2), width - length)
         if left < free:
@@ -234,13 +234,13 @@ def _color_bar(one: PatchMap, colors, width: int) -> np.ndarray:
     return np.asarray(sheet)
 
 
-def _tick_text(one: PatchMap, tick: float) -> str:
-    values = one.values
-    if one.scale == 'probability':
+def _tick_text(patch_map: PatchMap, tick: float) -> str:
+    values = patch_map.values
+    if patch_map.scale == 'probability':
         return f'{tick:g}'
     if not len(values):
         return ''
-    if one.scale == 'percentile':
+    if patch_map.scale == 'percentile':
         return f'{100 * tick:.0f} %: {np.quantile(values, tick):.3g}'
     return f'{values.min() + tick * (values.max() - values.min()):.3g}'
 

@@ -1,11 +1,28 @@
-"""A tiny model and runner for the hook tests."""
+"""Tiny models and runs of the engine's tests."""
 
+import csv
+import itertools
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.runner import Runner
+from mmpretrain.models.utils import SelfSupDataPreprocessor
+from mmpretrain.registry import MODELS
+from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
+
+import mmmedmask.models  # noqa: F401
+from mmmedmask.engine.hooks import AttentionMaskHook, ContrastiveCropHook
+from mmmedmask.functional.contrastive_crop import heat_map_boxes
+
+# MMEngine wants each run to have a name of its own.
+NUMBERS = itertools.count()
 
 
 class TinyImages(Dataset):
@@ -119,3 +136,293 @@ def tiny_runner(work_dir, model, hooks=(), max_iters=4, length=8,
         experiment_name=f'tiny_{id(model)}')
     settings.update(kwargs)
     return Runner(**settings)
+
+
+def image_runner(work_dir, model, data, hooks=(), epochs=2, batch_size=3,
+                 loader=None, lr=.05, **settings):
+    """Build a runner on images: SGD, a checkpoint after every epoch.
+
+    Pictures and scalars go into files.
+    """
+    return Runner(**dict(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=dict(
+            dataset=data, batch_size=batch_size, num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate')) | (loader or {}),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(
+            type='OptimWrapper',
+            optimizer=dict(type='SGD', lr=lr, momentum=.9)),
+        default_hooks=dict(
+            checkpoint=dict(type='CheckpointHook', interval=1)),
+        custom_hooks=list(hooks),
+        visualizer=dict(
+            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+        randomness=dict(seed=3),
+        default_scope='mmpretrain',
+        log_level='WARNING',
+        experiment_name=f'{Path(work_dir).parent.name}_{next(NUMBERS)}')
+        | settings)
+
+
+class Losses(Hook):
+    """Write down the losses."""
+
+    def __init__(self):
+        self.losses = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None,
+                         outputs=None):
+        self.losses.append(outputs['loss'].item())
+
+
+def train_watched(work_dir, model, data, hooks=(), **settings):
+    """Train from fixed random states; return runner, losses and weights.
+
+    The model may be a function that builds it, from these states too.
+    """
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    losses = Losses()
+    runner = image_runner(
+        work_dir, model if isinstance(model, nn.Module) else model(), data,
+        hooks=[losses, *hooks], **settings)
+    runner.train()
+    weights = {k: v.clone() for k, v in runner.model.state_dict().items()}
+    return runner, losses.losses, weights
+
+
+def pictures_in(work_dir):
+    """What a run has drawn, RGB, by name."""
+    files = sorted(Path(work_dir).glob('*/vis_data/vis_image/*.png'))
+    return {file.stem: cv2.imread(str(file))[..., ::-1] for file in files}
+
+
+# Trainings of MSMAE with attention masking.
+
+SIZE = (16, 24)
+GRID = (4, 6)
+CLASSES = ('benign', 'malignant')
+META_KEYS = ('img_path', 'sample_idx', 'crop_box', 'flip', 'flip_direction')
+WHOLE_PIPELINE = (
+    dict(type='mmmedmask.LoadTile'),
+    dict(type='mmmedmask.ResizeImage', scale=SIZE),
+    dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
+TRAIN_PIPELINE = (
+    dict(type='mmmedmask.LoadTile'),
+    dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
+    dict(type='mmmedmask.RandomFlip'),
+    dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
+
+
+def write_images(root: Path, count: int = 7, seed: int = 0) -> Path:
+    """Draw a labelled data set: noise, and one bright patch per image."""
+    random = np.random.default_rng(seed)
+    (root / 'splits' / 'paper').mkdir(parents=True)
+    (root / 'images').mkdir()
+    (root / 'classes.txt').write_text('\n'.join(CLASSES))
+    with (root / 'splits' / 'paper' / 'train.csv').open('w') as file:
+        table = csv.writer(file)
+        table.writerow(['path', 'label', 'group'])
+        for number in range(count):
+            pixels = random.integers(0, 120, (20, 36, 3), np.uint8)
+            row, column = random.integers(0, 15, 2)
+            pixels[row:row + 5, 2 * column:2 * column + 8] = 255
+            name = f'images/{number}.png'
+            Image.fromarray(pixels).save(root / name)
+            table.writerow([name, CLASSES[number % 2], number])
+    return root
+
+
+def dataset(root: Path, pipeline=TRAIN_PIPELINE, **arguments) -> dict:
+    """Config of the data set that :func:`write_images` drew."""
+    return dict(
+        type='mmmedmask.LabelledImages', data_root=str(root),
+        # Serializing collects all garbage, which takes seconds.
+        serialize_data=False,
+        pipeline=[dict(step) for step in pipeline], **arguments)
+
+
+def msmae_model(drop_rate: float = 0.) -> torch.nn.Module:
+    """Build an MSMAE; in runners of one seed always with the same weights."""
+    torch.manual_seed(1)
+    return MODELS.build(
+        dict(
+            type='mmmedmask.MSMAE',
+            data_preprocessor=dict(
+                type='ClsDataPreprocessor', mean=[80.] * 3, std=[60.] * 3),
+            backbone=dict(
+                type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
+                drop_rate=drop_rate,
+                arch=dict(
+                    embed_dims=16, num_layers=2, num_heads=2,
+                    feedforward_channels=32)),
+            neck=dict(
+                type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
+                num_heads=2),
+            head=dict(type='mmmedmask.MSMAEHead', num_classes=2)))
+
+
+class MapRecorder(Losses):
+    """Write down what was attached, and the stores, too."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        super().__init__()
+        self.attached, self.stores, self.naive = [], {}, {}
+
+    def before_train_epoch(self, runner):
+        hook = mask_hook(runner)
+        if hook.last_refresh_epoch == runner.epoch:
+            self.stores[runner.epoch] = hook.store.values
+            self.naive[runner.epoch] = naive_maps(runner)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.attached += [
+            (runner.epoch, sample.img_path, sample.get('attention_map'))
+            for sample in data_batch['data_samples']]
+
+
+def mask_hook(runner: Runner) -> AttentionMaskHook:
+    """The hook under test."""
+    hook, = (hook for hook in runner.hooks
+             if isinstance(hook, AttentionMaskHook))
+    return hook
+
+
+def naive_maps(runner: Runner) -> torch.Tensor:
+    """Maps of all whole images, one after the other, in float32."""
+    model = getattr(runner.model, 'module', runner.model)
+    hook = mask_hook(runner)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    maps = []
+    with torch.no_grad():
+        for key in hook.store.images.keys:
+            path = Path(runner.train_dataloader.dataset.root) / key
+            pixels = Image.open(path).resize(
+                SIZE[::-1], Image.Resampling.BICUBIC)
+            image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+            maps.append(model.attention_maps((image[None] - 80.) / 60.)[0])
+    for module, mode in modes:
+        module.training = mode
+    return torch.stack(maps)
+
+
+def mask_runner(work_dir: Path, data: dict, mask=None, epochs: int = 4,
+                hooks=(), model=None, transform_hook=True,
+                **arguments) -> tuple[Runner, MapRecorder]:
+    """Build a runner that records its maps."""
+    recorder = MapRecorder()
+    if mask is not None:
+        hooks = [*hooks, dict(
+            type='mmmedmask.AttentionMaskHook', batch_size=3, begin=1,
+            interval=2, pipeline=list(WHOLE_PIPELINE)) | mask]
+    if transform_hook:
+        hooks = [*hooks, dict(type='mmmedmask.TransformEpochHook')]
+    runner = image_runner(
+        work_dir, model or msmae_model(), data, hooks=[*hooks, recorder],
+        epochs=epochs, lr=.2, **arguments)
+    return runner, recorder
+
+
+# Trainings with ContrastiveCrop.
+
+CROP_SIZE = (40, 64)
+THRESHOLD = 0.6
+PACK = dict(type='PackInputs', meta_keys=('img_path', 'sample_idx'))
+WHOLE_CROP_PIPELINE = (
+    dict(type='mmmedmask.LoadTile'),
+    dict(type='mmmedmask.ResizeImage', scale=CROP_SIZE),
+    PACK)
+
+
+def crop_pipeline(views=(0, 1)):
+    """A view for each number."""
+    crops = [dict(type='mmmedmask.ContrastiveCrop', scale=CROP_SIZE, view=view)
+             for view in views]
+    return [
+        dict(type='mmmedmask.LoadTile'),
+        dict(type='MultiView', num_views=[1] * len(crops),
+             transforms=[[crop] for crop in crops]),
+        PACK]
+
+
+class Siamese(BaseModel):
+    """One convolution, and views of an image that should look alike."""
+
+    def __init__(self):
+        super().__init__(SelfSupDataPreprocessor(
+            mean=[80.] * 3, std=[60.] * 3))
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(3, 4, 8, stride=8)
+
+    def extract_feat(self, inputs):
+        return (self.conv(inputs), )
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        first, second = (
+            self.extract_feat(view)[0].mean((2, 3)) for view in inputs)
+        return dict(loss=((first - second) ** 2).mean()
+                    - 0.1 * first.var(dim=0).mean())
+
+
+class CropRecorder(Losses):
+    """Write down the regions of refreshes, and those of loops, too."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        super().__init__()
+        self.regions, self.naive = {}, {}
+
+    def before_train_epoch(self, runner):
+        hook = crop_hook(runner)
+        if hook.last_refresh_epoch == runner.epoch:
+            self.regions[runner.epoch] = hook.regions.clone()
+            self.naive[runner.epoch] = naive_regions(runner)
+
+
+def crop_hook(runner):
+    """The hook under test."""
+    hook, = (hook for hook in runner.hooks
+             if isinstance(hook, ContrastiveCropHook))
+    return hook
+
+
+def naive_regions(runner):
+    """Regions of all whole images, one after the other."""
+    model = getattr(runner.model, 'module', runner.model)
+    boxes = []
+    root = runner.train_dataloader.dataset.root
+    with torch.no_grad():
+        for number in range(len(crop_hook(runner).regions)):
+            pixels = Image.open(root / f'images/{number}.png').resize(
+                CROP_SIZE[::-1], Image.Resampling.BICUBIC)
+            image = torch.tensor(list(pixels.getdata())).view(*CROP_SIZE, 3)
+            image = (image.permute(2, 0, 1)[None] - 80.) / 60.
+            boxes.append(
+                heat_map_boxes(model.conv(image), CROP_SIZE, THRESHOLD)[0])
+    return torch.stack(boxes)
+
+
+def crop_runner(work_dir, data_root, crop=None, pipeline=None, loader=None,
+                transform_hook=True, epochs=4, **arguments):
+    """Build a runner that records its regions."""
+    recorder = CropRecorder()
+    hooks = [dict(
+        type='mmmedmask.ContrastiveCropHook', begin=1, interval=2,
+        threshold=THRESHOLD, batch_size=3,
+        pipeline=list(WHOLE_CROP_PIPELINE)) | (crop or {}), recorder]
+    if transform_hook:
+        hooks.append(dict(type='mmmedmask.TransformEpochHook'))
+    runner = image_runner(
+        work_dir, Siamese(), dataset(data_root, pipeline or crop_pipeline()),
+        hooks=hooks, epochs=epochs, lr=.2,
+        loader=dict(collate_fn=dict(type='default_collate'), drop_last=True)
+        | (loader or {}), **arguments)
+    return runner, recorder

@@ -222,14 +222,10 @@ def test_csv_goes_beside_the_log(tmp_path):
     assert (tmp_path / 'segmentation.csv').is_file()
 
 
-def test_no_lesion_at_all_is_said(monkeypatch):
-    said = []
-    monkeypatch.setattr(
-        'mmmedmask.evaluation.base_metric.print_log',
-        lambda message, **others: said.append(message))
+def test_no_lesion_at_all_is_said(warnings_logged):
     evaluate([sample(mask((1, 1)), mask())])
-    assert len(said) == 1
-    assert 'No image of the test set has a lesion' in said[0]
+    warning, = warnings_logged
+    assert 'No image of the test set has a lesion' in warning
 
 
 @pytest.mark.parametrize(('change', 'message'), [

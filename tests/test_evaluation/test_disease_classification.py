@@ -1,7 +1,6 @@
 """Scores against loops and textbook formulas, intervals, files, processes."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -287,19 +286,6 @@ def test_files_go_beside_the_log(tmp_path):
     # Without a log there are none, and the scores all the same.
     assert evaluate(
         make_samples(labels, scores), num_bootstrap=0)['disease/top1'] > 0
-
-
-@pytest.fixture
-def warnings_logged(monkeypatch):
-    messages = []
-
-    def record(message, logger=None, level=logging.INFO):
-        if level >= logging.WARNING:
-            messages.append(message)
-
-    monkeypatch.setattr(
-        'mmmedmask.evaluation.base_metric.print_log', record)
-    return messages
 
 
 def test_says_what_is_left_out(tmp_path, warnings_logged):

@@ -1,7 +1,6 @@
 """Scores of patients against scikit-learn, samples of a case, processes."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -201,19 +200,6 @@ def test_draws_are_seeded():
         name: other[f'slide/{name}'] for name in NAMES}
 
 
-@pytest.fixture
-def warnings_logged(monkeypatch):
-    messages = []
-
-    def record(message, logger=None, level=logging.INFO):
-        if level >= logging.WARNING:
-            messages.append(message)
-
-    monkeypatch.setattr(
-        'mmmedmask.evaluation.base_metric.print_log', record)
-    return messages
-
-
 def test_says_what_is_left_out(warnings_logged):
     labels, scores = draw_probabilities(30)
     labels[labels == 2] = 0
@@ -271,7 +257,6 @@ def test_wrong_samples(change, message):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(level='slide'), r"level must be one of .*, got 'slide'"),
-    (dict(calibration_bins=0), 'calibration_bins must be at least 1, got 0'),
     (dict(num_bootstrap=-1), 'num_bootstrap must be at least 0, got -1'),
 ])
 def test_bad_arguments(arguments, message):

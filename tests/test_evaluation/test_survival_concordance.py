@@ -1,7 +1,5 @@
 """The C index against loops and lifelines, its intervals, its csv."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -143,16 +141,11 @@ def test_metric_averages_samples_of_a_case(tmp_path):
     np.testing.assert_array_equal(table.events, events[:10])
 
 
-def test_without_a_death(monkeypatch):
-    messages = []
-    monkeypatch.setattr(
-        'mmmedmask.evaluation.base_metric.print_log',
-        lambda message, logger=None, level=logging.INFO:
-        messages.append(message))
+def test_without_a_death(warnings_logged):
     risks, months, _ = draw(5)
     found = evaluate(make_samples(risks, months, np.zeros(5, bool)))
     assert found == {'survival/events': 0}
-    assert 'The C index is left out' in messages[0]
+    assert 'The C index is left out' in warnings_logged[0]
 
 
 @pytest.mark.parametrize(('change', 'message'), [

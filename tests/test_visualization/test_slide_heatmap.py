@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from mmmedmask.util.atomic_files import write_json
 from mmmedmask.visualization.kept_tiles import (
     TILE_COLOR,
     TISSUE_COLOR,
@@ -13,7 +14,6 @@ from mmmedmask.visualization.kept_tiles import (
 )
 from mmmedmask.visualization.slide_geojson import (
     patch_features,
-    write_geojson,
 )
 from mmmedmask.visualization.slide_heatmap import (
     PatchMap,
@@ -121,7 +121,7 @@ def test_geojson_is_what_qupath_reads(tmp_path):
     collection = patch_features(
         PLACES, {'attention': np.array([.1, .2, .7], np.float32)},
         ('tumour', 'stroma'), np.array([1, 0, 0]))
-    write_geojson(tmp_path / 'a' / 'a.geojson', collection)
+    write_json(tmp_path / 'a' / 'a.geojson', collection, indent=None)
     found = json.loads((tmp_path / 'a' / 'a.geojson').read_text())
     assert found['type'] == 'FeatureCollection'
     first, _, third = found['features']

@@ -159,10 +159,8 @@ def draw_slide(args, features, evidence, rows: slice, classes,
     """Draw one slide of a bag."""
     from mmmedmask.datasets.slides.feature_files import slide_name
     from mmmedmask.datasets.slides.slide_pictures import find_picture
-    from mmmedmask.visualization.slide_geojson import (
-        patch_features,
-        write_geojson,
-    )
+    from mmmedmask.util.atomic_files import write_json
+    from mmmedmask.visualization.slide_geojson import patch_features
     from mmmedmask.visualization.slide_heatmap import (
         PatchMap,
         PatchPlaces,
@@ -208,7 +206,8 @@ def draw_slide(args, features, evidence, rows: slice, classes,
                                 args.max_side),
             args.out / f'{name}_{kind}.png'))
     path = args.out / f'{name}.geojson'
-    write_geojson(path, patch_features(places, measurements, classes, labels))
+    write_json(path, patch_features(places, measurements, classes, labels),
+               indent=None, separators=(',', ':'))
     return [*written, path]
 
 

@@ -11,7 +11,6 @@ from torch import nn
 from mmmedmask.engine.hooks.panel_hook import PanelHook, choose_positions
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_integer
 from mmmedmask.visualization.grid import draw_grid
 from mmmedmask.visualization.reconstruction import (
     draw_reconstruction_panel,
@@ -20,6 +19,7 @@ from mmmedmask.visualization.reconstruction import (
 )
 
 VIEWS_NAME = 'first_batch_views'
+NUM_VIEWS = 8
 
 
 @HOOKS.register_module()
@@ -43,7 +43,6 @@ class ReconstructionPanelHook(PanelHook):
         channels: Channels to show, see :class:`PanelHook`.
         window: Stored values shown black and white; None takes the data
             preprocessor's whole range.
-        num_views: Rows of the picture of the first batch.
         min_side: Small views are enlarged to about so many pixels.
 
     Raises:
@@ -59,11 +58,9 @@ class ReconstructionPanelHook(PanelHook):
                  num_samples: int = 6,
                  channels: Sequence[int] | None = None,
                  window: Sequence[float] | None = None,
-                 num_views: int = 8,
                  min_side: int = 150) -> None:
         super().__init__(interval, num_samples, channels, window, min_side,
                          by_epoch)
-        self.num_views = check_integer('num_views', num_views)
         self._inputs: Mapping | None = None
 
     def check_model(self, model: nn.Module) -> None:
@@ -92,7 +89,7 @@ class ReconstructionPanelHook(PanelHook):
         with preserve_random_state():
             inputs = _preprocess(model, data_batch)
         shown = {
-            name: value[:self.num_views]
+            name: value[:NUM_VIEWS]
             for name, value in inputs.items()
             if isinstance(value, torch.Tensor)
         }

@@ -6,9 +6,9 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_range
 
 PREFIXES = ('tri_', 'd2_')
+MIN_ACTIVE = 0.01
 ADVICE = (
     'try contrast_head=dict(normalize="each"), with which the margin has a '
     'fixed meaning; contrast_head=dict(mining="batch_hard"), which looks at '
@@ -29,25 +29,19 @@ class TripletMonitorHook(Hook):
     there were no triplets. Once per epoch the means of ``tri_active``,
     ``tri_count`` and the squared distances ``d2_*`` go to the log, and to
     the visualizer as ``epoch/tri_active`` and so on; a warning says what to
-    try if a smaller share than ``min_active`` was active in the whole epoch.
+    try if less than 1 % were active in the whole epoch.
 
     Distances of pairs: ``ap`` of one class, ``an`` of two; ``img`` of
     slides, ``ge`` of genes. Triplets are dead through the genes alone if
     ``d2_an_ge - d2_ap_ge`` is far above the margin.
 
-    Args:
-        min_active: Share of active triplets, in [0, 1], below which a
-            warning is given.
-
     Raises:
-        ValueError: If ``min_active`` is outside its range; in training if
-            the model logs no triplets.
+        ValueError: In training, if the model logs no triplets.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self, min_active: float = 0.01) -> None:
-        self.min_active = check_range('min_active', min_active, 0, 1)
+    def __init__(self) -> None:
         self._values: list[dict[str, Tensor]] = []
 
     def before_train_epoch(self, runner) -> None:
@@ -94,10 +88,10 @@ class TripletMonitorHook(Hook):
         if not means['tri_count']:
             runner.logger.warning(f'Triplets of epoch {runner.epoch + 1}: '
                                   f'{NO_TRIPLETS}')
-        elif means['tri_active'] < self.min_active:
+        elif means['tri_active'] < MIN_ACTIVE:
             runner.logger.warning(
                 f'Dead triplets: {100 * means["tri_active"]:.2g} % were '
                 f'active in epoch {runner.epoch + 1}, less than '
-                f'{100 * self.min_active:g} %; they teach nothing '
+                f'{100 * MIN_ACTIVE:g} %; they teach nothing '
                 f'({text}). What may help: {ADVICE}.')
         self._values = []

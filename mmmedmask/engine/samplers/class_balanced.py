@@ -37,8 +37,6 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         sampler: MMEngine's ``DefaultSampler``; the runner gives it.
         batch_size: Samples of a batch on each rank, at least 4; the runner
             gives it.
-        classes_per_batch: Classes in each batch, drawn anew each time; None
-            takes as many as there are, or as fit.
 
     Raises:
         ValueError: If an argument is outside its range, the data set does
@@ -46,10 +44,7 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
             one class or a class with one sample.
     """
 
-    def __init__(self,
-                 sampler: DefaultSampler,
-                 batch_size: int,
-                 classes_per_batch: int | None = None) -> None:
+    def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:
         super().__init__(sampler, batch_size)
         if batch_size < LEAST**2:
             raise ValueError(
@@ -60,22 +55,15 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         for index, label in enumerate(labels):
             self.members.setdefault(label, []).append(index)
         self._check_classes()
-        most = min(len(self.members), batch_size // LEAST)
-        if classes_per_batch is None:
-            classes_per_batch = most
-        if not LEAST <= classes_per_batch <= most:
-            raise ValueError(
-                f'classes_per_batch must be from {LEAST} to {most}, for '
-                f'{len(self.members)} classes in batches of {batch_size}, '
-                f'got {classes_per_batch}')
-        self.classes_per_batch = classes_per_batch
+        # As many as there are, or as fit; drawn anew for each batch.
+        self.classes_per_batch = classes_per_batch = min(
+            len(self.members), batch_size // LEAST)
         sizes = sorted(map(len, self.members.values()))
         if sum(sizes[:classes_per_batch]) < batch_size:
             raise ValueError(
                 f'{classes_per_batch} classes may have '
                 f'{sum(sizes[:classes_per_batch])} samples together, which '
-                f'is no batch of {batch_size}: take a smaller batch_size or '
-                'more classes_per_batch')
+                f'is no batch of {batch_size}: take a smaller batch_size')
         step = batch_size * self.num_ranks
         self.num_batches = len(labels) // step
         if not self.num_batches:

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from mmpretrain.models import ClsDataPreprocessor
-from tiny_mask_runs import WHOLE_PIPELINE, tiny_model
+from tiny_runs import META_KEYS, WHOLE_PIPELINE, image_runner, msmae_model
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
@@ -42,10 +41,7 @@ NUM_IMAGES = 8
 WHOLE = [
     dict(type='mmmedmask.LoadTile'),
     dict(type='mmmedmask.ResizeImage', scale=SIZE),
-    dict(
-        type='mmmedmask.PackTile',
-        meta_keys=('img_path', 'sample_idx', 'crop_box', 'flip',
-                   'flip_direction')),
+    dict(type='mmmedmask.PackTile', meta_keys=META_KEYS),
 ]
 
 
@@ -121,27 +117,14 @@ def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
             TransformEpochHook(),
             AttentionMaskHook(begin=1, interval=2, pipeline=pipeline,
                               num_workers=num_workers), *hooks)
-    runner = Runner(
-        model=model or BrightnessModel(),
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=images_of(folder, split, pipeline),
-            batch_size=4,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='pseudo_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
+    runner = image_runner(
+        work_dir, model or BrightnessModel(),
+        images_of(folder, split, pipeline), hooks, epochs=max_epochs,
+        batch_size=4,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(
             logger=dict(type='LoggerHook', interval=1),
             checkpoint=dict(type='CheckpointHook', interval=1)),
-        custom_hooks=list(hooks),
-        visualizer=dict(
-            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
-        randomness=dict(seed=3),
-        default_scope='mmpretrain',
-        log_level='WARNING',
-        experiment_name=f'coverage_{work_dir.name}_{max_epochs}',
         **kwargs)
     runner.train()
     return runner
@@ -349,7 +332,7 @@ def test_maps_alone(folder, tmp_path):
 def test_with_msmae(folder, tmp_path):
     """The real model, whose tokens make a grid of 4 x 6."""
     train(folder, tmp_path, LesionCoverageHook(), max_epochs=2,
-          model=tiny_model(), pipeline=WHOLE_PIPELINE)
+          model=msmae_model(), pipeline=WHOLE_PIPELINE)
     rows = rows_in(tmp_path)
     assert [row['moment'] for row in rows] == ['refresh', 'end']
     for row in rows:

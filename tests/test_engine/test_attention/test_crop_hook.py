@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from processes import run_ranks
-from tiny_crop_runs import (
+from tiny_runs import (
     crop_hook,
     crop_pipeline,
     crop_runner,
+    write_images,
 )
-from tiny_mask_runs import write_images
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.hooks import ContrastiveCropHook

@@ -21,7 +21,7 @@ from mmengine.dataset import (
 )
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import KFoldDataset
-from tiny_mask_runs import (
+from tiny_runs import (
     GRID,
     META_KEYS,
     SIZE,
@@ -29,9 +29,9 @@ from tiny_mask_runs import (
     WHOLE_PIPELINE,
     dataset,
     mask_hook,
+    mask_runner,
+    msmae_model,
     naive_maps,
-    tiny_model,
-    tiny_runner,
     write_images,
 )
 from torch.utils.data import Subset
@@ -58,7 +58,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def whole_run(data, tmp_path_factory):
     """Four epochs without interruption, refreshed before 1 and 3."""
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path_factory.mktemp('whole') / 'run', dataset(data), mask={})
     runner.train()
     return runner, recorder
@@ -135,7 +135,7 @@ def test_each_sample_gets_its_own_map(whole_run, data):
 
 def test_the_maps_change_what_is_trained(whole_run, data, tmp_path):
     """The losses part at the first refresh, not before."""
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dataset(data), mask=dict(begin=4))
     runner.train()
     _, with_maps = whole_run
@@ -181,9 +181,9 @@ class DrawFromEverything(BaseTransform):
 @pytest.mark.parametrize('num_workers', [0, 1])
 def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     """Random states, modes, weights, the state dict's names."""
-    model = tiny_model(drop_rate=.2)
+    model = msmae_model(drop_rate=.2)
     draw = dict(type='mmmedmask.DrawFromEverything')
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path, dataset(data, pipeline=[draw, *TRAIN_PIPELINE]), epochs=1,
         model=model, mask=dict(
             num_workers=num_workers,
@@ -226,11 +226,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     source = Path(whole.work_dir)
     if save_state == 'file':
         source = tmp_path / 'first'
-        first, _ = tiny_runner(source, dataset(data), epochs=epochs,
+        first, _ = mask_runner(source, dataset(data), epochs=epochs,
                                mask=dict(save_state='file'))
         first.train()
         warnings.clear()
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path / 'second', dataset(data), mask=dict(save_state=save_state),
         load_from=str(source / f'epoch_{epochs}.pth'), resume=True)
     runner.train()
@@ -293,7 +293,7 @@ def test_without_saved_maps_a_resumed_run_makes_them_at_once(
         Path(whole.work_dir) / 'epoch_2.pth', weights_only=False)
     del checkpoint['attention_masks']
     torch.save(checkpoint, tmp_path / 'bare.pth')
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path / 'run', dataset(data), mask=dict(save_state=False),
         load_from=str(tmp_path / 'bare.pth'), resume=True)
     runner.train()
@@ -306,7 +306,7 @@ def test_without_saved_maps_a_resumed_run_makes_them_at_once(
 def test_a_later_begin_counts_for_a_resumed_run(whole_run, data, tmp_path):
     """Its maps wait until then, and are new then."""
     whole, _ = whole_run
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dataset(data), mask=dict(begin=3), resume=True,
         load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
     runner.train()
@@ -319,7 +319,7 @@ def test_maps_of_other_images_are_ignored(
         whole_run, tmp_path, warnings):
     whole, _ = whole_run
     other = write_images(tmp_path / 'other', count=6, seed=1)
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path / 'run', dataset(other), mask={},
         load_from=str(Path(whole.work_dir) / 'epoch_2.pth'), resume=True)
     runner.train()
@@ -333,7 +333,7 @@ def test_maps_are_not_taken_from_load_from(
         whole_run, data, tmp_path, begin, warnings):
     """Weights are, but a new training starts with its own schedule."""
     whole, _ = whole_run
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dataset(data), mask=dict(begin=begin), epochs=1,
         load_from=str(Path(whole.work_dir) / 'epoch_4.pth'))
     runner.train()
@@ -361,7 +361,7 @@ def test_a_lost_side_file_is_reported(
     source = shutil.copytree(side_file_run, tmp_path / 'source')
     file, = source.glob('attention_masks_epoch_*.pth')
     damage(file)
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path / 'run', dataset(data), mask=dict(save_state='file'),
         load_from=str(source / 'epoch_2.pth'), resume=True)
     runner.load_or_resume()
@@ -374,7 +374,7 @@ def test_a_lost_side_file_is_reported(
 def side_file_run(data, tmp_path_factory):
     """Two epochs whose maps are beside the checkpoints."""
     folder = tmp_path_factory.mktemp('side') / 'run'
-    runner, _ = tiny_runner(folder, dataset(data), epochs=2,
+    runner, _ = mask_runner(folder, dataset(data), epochs=2,
                             mask=dict(save_state='file'))
     runner.train()
     state = read_checkpoint(folder / 'epoch_2.pth')['attention_masks']
@@ -383,7 +383,7 @@ def side_file_run(data, tmp_path_factory):
 
 
 def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         side_file_run, dataset(data), epochs=3,
         mask=dict(save_state='file'), resume=True)
     runner.train()
@@ -397,7 +397,7 @@ def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
 
 def test_persistent_workers_use_the_new_maps(whole_run, data, tmp_path):
     """Workers that never start anew, also for the refreshes' own loader."""
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dataset(data), mask=dict(num_workers=1),
         loader=dict(num_workers=2, persistent_workers=True))
     runner.train()
@@ -426,7 +426,7 @@ def built(root, **arguments):
 
 def test_equal_names_in_two_sets_are_kept_apart(
         data, second_data, tmp_path):
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dict(
             type='ConcatDataset',
             datasets=[dataset(data), dataset(second_data)]),
@@ -559,7 +559,7 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
     """An unreadable file does not stop a refresh if training skips it."""
     root = shutil.copytree(data, tmp_path / 'data')
     (root / 'images' / '2.png').write_bytes(b'broken')
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path / 'run', dataset(root, on_error='skip'), epochs=1,
         mask=dict(begin=0))
     recorder.before_train_epoch = lambda runner: None
@@ -573,12 +573,12 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
     assert len(recorder.attached) == 7
     assert all(one.isfinite().all() for _, _, one in recorder.attached)
 
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path / 'strict', dataset(root, indices=[0, 1, 3]), epochs=1,
         mask=dict(begin=0))
     recorder.before_train_epoch = lambda runner: None
     runner.train()  # does not read the broken one
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path / 'raise', dataset(root), epochs=1, mask=dict(begin=0))
     with pytest.raises(ImageFileError, match=r'2\.png'):
         runner.train()
@@ -589,7 +589,7 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
 
 def test_maps_under_bfloat16(data, tmp_path, whole_run):
     """The autocast of training is used, and the maps are as good."""
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dataset(data), epochs=2, mask=dict(begin=0, interval=1),
         optim_wrapper=dict(
             type='mmmedmask.Bfloat16OptimWrapper',
@@ -604,7 +604,7 @@ def test_maps_under_bfloat16(data, tmp_path, whole_run):
 
 def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
     """EMAHook changes neither the maps nor the losses."""
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dataset(data), mask={},
         hooks=[dict(type='EMAHook', momentum=.01)])
     runner.train()
@@ -660,7 +660,7 @@ def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
     changes = dict(changes)
     arguments = {name: changes.pop(name)
                  for name in ('pipeline', ) if name in changes}
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path, dataset(data, **arguments), mask=dict(begin=0), **changes)
     with pytest.raises(ValueError, match=message):
         runner.train()
@@ -669,13 +669,13 @@ def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
 def test_models_that_do_not_fit(data, tmp_path):
     model = torch.nn.Linear(2, 2)
     model.train_step = None
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path, dataset(data), mask=dict(begin=0), model=model)
     with pytest.raises(ValueError, match='Linear has no method attention_m'):
         runner.train()
-    model = tiny_model()
+    model = msmae_model()
     model.data_preprocessor.batch_augments = torch.nn.Identity()
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path, dataset(data), mask=dict(begin=0), model=model)
     with pytest.raises(ValueError, match=r'Mixup'):
         runner.train()
@@ -699,7 +699,7 @@ def test_pipelines_that_do_not_show_whole_images(
     root = shutil.copytree(data, tmp_path / 'data')
     file = root / 'images' / '0.png'
     Image.open(file).resize(SIZE[::-1]).save(file)
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path / 'run', dataset(root), epochs=1,
         mask=dict(begin=0, pipeline=pipeline, batch_size=batch_size))
     with pytest.raises(ValueError, match=message):
@@ -707,10 +707,10 @@ def test_pipelines_that_do_not_show_whole_images(
 
 
 def test_maps_that_are_not_finite_are_an_error(data, tmp_path):
-    model = tiny_model()
+    model = msmae_model()
     maps_of = model.attention_maps
     model.attention_maps = lambda inputs: maps_of(inputs) * torch.nan
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path, dataset(data), mask=dict(begin=0, batch_size=7),
         model=model)
     with pytest.raises(ValueError, match=r'7 of 7.*images/0\.png.*diverged'):
@@ -718,7 +718,7 @@ def test_maps_that_are_not_finite_are_an_error(data, tmp_path):
 
 
 def test_wrappers_that_spread_the_weights_are_refused(data, tmp_path):
-    runner, _ = tiny_runner(tmp_path, dataset(data), mask=dict(begin=0))
+    runner, _ = mask_runner(tmp_path, dataset(data), mask=dict(begin=0))
     runner.model = torch.nn.DataParallel(runner.model)
     runner.model.train_step = None
     with pytest.raises(ValueError, match='not with DataParallel'):
@@ -727,7 +727,7 @@ def test_wrappers_that_spread_the_weights_are_refused(data, tmp_path):
 
 def test_repeats_within_an_epoch_are_reported(data, tmp_path, warnings):
     """They would be the same crop: draws follow epoch and sample."""
-    runner, recorder = tiny_runner(
+    runner, recorder = mask_runner(
         tmp_path, dict(type='RepeatDataset', dataset=dataset(data), times=2),
         epochs=1, mask=dict(begin=0))
     recorder.before_train_epoch = lambda runner: None
@@ -740,7 +740,7 @@ def test_repeats_within_an_epoch_are_reported(data, tmp_path, warnings):
 
 
 def test_a_schedule_that_never_begins_is_reported(data, tmp_path, warnings):
-    runner, _ = tiny_runner(
+    runner, _ = mask_runner(
         tmp_path, dataset(data), epochs=1, mask=dict(begin=5))
     runner.train()
     assert any('begin 5 is not below max_epochs 1' in message

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
 from processes import run_forked, run_ranks
-from tiny_mask_runs import dataset, mask_hook, tiny_runner, write_images
+from tiny_runs import dataset, mask_hook, mask_runner, write_images
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.attention.refresh import combine_parts
@@ -16,7 +16,7 @@ def train(folder, rank, size):
     """Train and resume as one of ``size`` processes; save what it found."""
 
     def run(work_dir, **arguments):
-        runner, recorder = tiny_runner(
+        runner, recorder = mask_runner(
             folder / f'{work_dir}_{size}', dataset(folder / 'data'),
             epochs=4, mask=dict(begin=0, interval=2),
             launcher='pytorch' if size > 1 else 'none', **arguments)

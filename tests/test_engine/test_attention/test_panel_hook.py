@@ -1,17 +1,17 @@
 """The attention panel hook: what it draws and when, and that it only looks."""
 
-import random
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import Compose
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
-from tiny_runs import TinyModel, tiny_runner
+from tiny_runs import (
+    META_KEYS,
+    TinyModel,
+    pictures_in,
+    tiny_runner,
+    train_watched,
+)
 
 import mmmedmask.models  # noqa: F401
 from mmmedmask.datasets import LabelledImages
@@ -32,7 +32,6 @@ from mmmedmask.visualization import PictureUnits
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
 SIZE, PATCH, NUM_IMAGES = 32, 8, 6
-META_KEYS = ('img_path', 'sample_idx', 'crop_box', 'flip', 'flip_direction')
 WHOLE = [
     dict(type='mmmedmask.LoadTile'),
     dict(type='mmmedmask.ResizeImage', scale=SIZE),
@@ -86,62 +85,21 @@ def dataset(root, pipeline=(), **arguments):
         str(root), pipeline=list(pipeline), serialize_data=False, **arguments)
 
 
-def train(root, work_dir, hook=None, mask=True, model=None, max_epochs=2,
-          **kwargs):
+def train(root, work_dir, *hooks, mask=True, model=pretraining_model,
+          **settings):
     """Train 2 iterations per epoch; return runner, losses and weights."""
-    random.seed(1)
-    np.random.seed(1)
-    torch.manual_seed(1)
-    losses = []
-
-    class Losses(Hook):
-
-        def after_train_iter(self, runner, batch_idx, data_batch=None,
-                             outputs=None):
-            losses.append(outputs['loss'].item())
-
     training = [
         WHOLE[0],
         dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
         dict(type='mmmedmask.RandomFlip'),
         dict(type='mmmedmask.PackTile', meta_keys=META_KEYS),
     ]
-    masking = dict(
-        type='mmmedmask.AttentionMaskHook', begin=1, interval=1,
-        pipeline=WHOLE)
-    runner = Runner(
-        model=model or pretraining_model(),
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=dataset(root, training),
-            batch_size=3,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='pseudo_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=max_epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1)),
-        custom_hooks=[
-            Losses(), dict(type='mmmedmask.TransformEpochHook'),
-            *([masking] if mask else []), *([hook] if hook else [])
-        ],
-        visualizer=dict(
-            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
-        randomness=dict(seed=3),
-        default_scope='mmpretrain',
-        log_level='WARNING',
-        experiment_name=f'{Path(work_dir).parent.name}_'
-        f'{Path(work_dir).name}_{max_epochs}',
-        **kwargs)
-    runner.train()
-    weights = {k: v.clone() for k, v in runner.model.state_dict().items()}
-    return runner, losses, weights
-
-
-def pictures_in(work_dir):
-    files = sorted(Path(work_dir).glob('*/vis_data/vis_image/*.png'))
-    return {file.stem: cv2.imread(str(file))[..., ::-1] for file in files}
+    hooks = [dict(type='mmmedmask.TransformEpochHook'), *hooks]
+    if mask:
+        hooks.append(dict(type='mmmedmask.AttentionMaskHook', begin=1,
+                          interval=1, pipeline=WHOLE))
+    return train_watched(
+        work_dir, model, dataset(root, training), hooks=hooks, **settings)
 
 
 def count(picture, color):
@@ -165,14 +123,14 @@ def test_training_is_the_same_to_the_bit(lesions, tmp_path):
                                                  (100, [0, 6])])
 def test_when_attention_is_drawn(lesions, tmp_path, interval, steps):
     hook = AttentionPanelHook(interval, num_samples=1)
-    train(lesions, tmp_path, hook, max_epochs=3)
+    train(lesions, tmp_path, hook, epochs=3)
     assert sorted(pictures_in(tmp_path)) == [f'attention_{s}' for s in steps]
 
 
 def test_rows_are_whole_images_with_their_lesions(lesions, tmp_path):
     """What the picture's first column has to be, computed from the files."""
     hook = AttentionPanelHook(indices=[4, 2], min_side=SIZE)
-    train(lesions, tmp_path / 'one', hook, max_epochs=1)
+    train(lesions, tmp_path / 'one', hook, epochs=1)
     panel = pictures_in(tmp_path / 'one')['attention_0']
     loaded = dataset(lesions, WHOLE)
     whole = [loaded[i]['inputs'].numpy().transpose(1, 2, 0) for i in (4, 2)]
@@ -314,7 +272,7 @@ def test_positions_that_are_none(indices):
 
 def test_other_processes_draw_no_attention(lesions, tmp_path, monkeypatch):
     monkeypatch.setattr(hook_module, 'is_main_process', lambda: False)
-    train(lesions, tmp_path, AttentionPanelHook(1), max_epochs=1)
+    train(lesions, tmp_path, AttentionPanelHook(1), epochs=1)
     assert pictures_in(tmp_path) == {}
 
 

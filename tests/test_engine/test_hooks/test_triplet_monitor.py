@@ -8,8 +8,6 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from tiny_runs import TinyModel, tiny_runner
 from torch import nn
 
-from mmmedmask.engine.hooks import TripletMonitorHook
-
 
 class Logger(BaseModel):
     """Logs the numbers that it is given, one after the other."""
@@ -28,9 +26,9 @@ class Logger(BaseModel):
                     d2_ap_img=torch.tensor(2. * share))
 
 
-def watch(tmp_path, model, **arguments):
+def watch(tmp_path, model):
     """Train for two epochs of four iterations; return what was said."""
-    hook = dict(type='mmmedmask.TripletMonitorHook', **arguments)
+    hook = dict(type='mmmedmask.TripletMonitorHook')
     runner = tiny_runner(tmp_path, model, by_epoch=True, max_iters=2,
                          hooks=[hook])
     said = dict(info=[], warning=[])
@@ -69,12 +67,6 @@ def test_dead_triplets_are_told_with_what_may_help(tmp_path):
         assert help_ in line
 
 
-def test_the_limit_is_the_users(tmp_path):
-    said, _ = watch(tmp_path, Logger([.3] * 8), min_active=.5)
-    assert len(said['warning']) == 2
-    assert '30 % were active in epoch 1, less than 50 %' in said['warning'][0]
-
-
 def test_no_triplets_at_all_have_another_cause(tmp_path):
     said, _ = watch(tmp_path, Logger([0] * 8, count=0.))
     assert len(said['warning']) == 2
@@ -86,9 +78,3 @@ def test_a_model_without_triplets_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"TinyModel logs no tri_active, but "
                        r"\['loss', 'loss_a', 'loss_b'\]; remove"):
         watch(tmp_path, TinyModel())
-
-
-@pytest.mark.parametrize('share', [-.1, 1.1])
-def test_bad_limits_are_refused(share):
-    with pytest.raises(ValueError, match=f'min_active .* got {share}'):
-        TripletMonitorHook(share)
