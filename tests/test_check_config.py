@@ -316,6 +316,30 @@ def test_compares_the_weights_of_a_config(tiny, tmp_path):
     assert 'are not in the checkpoint' in finding.message
 
 
+def test_knows_what_the_load_check_allows(tiny, tmp_path):
+    """A guarded module fits if its LoadCheckHook lets it pass, else not."""
+    init_default_scope('mmpretrain')
+    weights = build_parts(tiny).model.backbone.state_dict()
+    weights['fc.bias'] = weights.pop('bn1.bias')
+    torch.save(weights, tmp_path / 'backbone.pth')
+    tiny.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+    model = build_parts(tiny).model
+
+    def status(**allowed):
+        hook = dict(type='mmmedmask.LoadCheckHook', **allowed)
+        [finding] = check_module_weights(
+            model, dict(default_hooks=dict(load_check=hook)))
+        return finding.status
+
+    missing = dict(allowed_missing=['*num_batches_tracked', 'bn1.*'])
+    assert status() == status(**missing) == 'red'
+    assert status(**missing, allowed_unused=['fc.*']) == 'green'
+    # Without a guard, what nothing uses is no harm.
+    [finding] = check_module_weights(model)
+    assert 'bn1.bias' in finding.message
+
+
 def training(**settings):
     """Return a config that trains for 12 epochs, 8 x 2 samples a step."""
     config = dict(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mmmedmask.functional.attention_masking import TokenPartition
-from mmmedmask.visualization.grid import Column, draw_grid
+from mmmedmask.visualization.grid import Column
 from mmmedmask.visualization.pictures import PictureUnits
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
@@ -169,25 +169,6 @@ def describe_partition(partition: TokenPartition) -> str:
         f'{100 * count / sum(counts):.0f} %' for count in counts)
     hatched = f'hatched: thrown, {thrown}; ' if counts[1] else ''
     return f'dark: masked, {masked}; {hatched}visible: {visible}'
-
-
-def draw_attention_panel(images: torch.Tensor,
-                         maps: torch.Tensor,
-                         partition: TokenPartition,
-                         units: PictureUnits,
-                         lesions: Sequence[np.ndarray | None] = (),
-                         reconstruction: torch.Tensor | None = None,
-                         heading: str = '',
-                         row_titles: Sequence[str] = (),
-                         min_side: int = 150) -> np.ndarray:
-    """Draw the panel of :func:`attention_columns`, uint8 RGB (H, W, 3).
-
-    ``heading`` is the line above it, ``row_titles`` are those above the rows,
-    one per image; small images are enlarged to about ``min_side`` pixels.
-    """
-    columns = attention_columns(images, maps, partition, units, lesions,
-                                reconstruction)
-    return draw_grid(columns, heading, min_side, row_titles)
 
 
 def enlarge_cells(cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mmmedmask.functional.masking import resize_mask
-from mmmedmask.visualization.grid import Column, draw_grid
+from mmmedmask.visualization.grid import Column
 from mmmedmask.visualization.pictures import PictureUnits
 
 # Neither occurs in stained tissue.
@@ -134,20 +134,6 @@ def view_columns(inputs: Mapping, units: PictureUnits) -> list[Column]:
         Column('Key view', 'second crop, the target',
                units.to_pictures(inputs['key'])),
     ]
-
-
-def draw_reconstruction_panel(inputs: Mapping,
-                              reconstruction: torch.Tensor,
-                              weight: torch.Tensor,
-                              units: PictureUnits,
-                              heading: str = '',
-                              min_side: int = 150) -> np.ndarray:
-    """Draw the panel of :func:`reconstruction_columns`, uint8 RGB (H, W, 3).
-
-    Small views are enlarged to about ``min_side`` pixels.
-    """
-    columns = reconstruction_columns(inputs, reconstruction, weight, units)
-    return draw_grid(columns, heading, min_side)
 
 
 def _to_places(weight: torch.Tensor) -> np.ndarray:

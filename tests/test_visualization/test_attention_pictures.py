@@ -6,13 +6,16 @@ import pytest
 import torch
 
 from mmmedmask.functional.attention_masking import TokenPartition
-from mmmedmask.visualization import PictureUnits, attention_columns
+from mmmedmask.visualization import (
+    PictureUnits,
+    attention_columns,
+    draw_grid,
+)
 from mmmedmask.visualization.attention_pictures import (
     HATCH_COLOR,
     MAP_SHARE,
     THROWN_COLOR,
     cover_partition,
-    draw_attention_panel,
     enlarge_cells,
     outline_lesions,
     overlay_map,
@@ -160,14 +163,12 @@ def test_attention_panel_of_other_channels(partition, channels, shown):
     units = PictureUnits((120.0, ) * channels, (40.0, ) * channels,
                          channels=shown)
     images = drawn_images(channels=channels)
-    panel = draw_attention_panel(
-        images, torch.rand(2, 2, 3), partition, units,
-        reconstruction=images, heading='Test', row_titles=('one', 'two'),
-        min_side=32)
+    columns = attention_columns(
+        images, torch.rand(2, 2, 3), partition, units, reconstruction=images)
+    panel = draw_grid(columns, 'Test', 32, ('one', 'two'))
     assert panel.dtype == np.uint8
     assert panel.ndim == 3
     # Two masked patches of 8 x 8 pixels in two images, enlarged by 2.
     assert (panel == MASK_COLOR).all(axis=2).sum() == 4 * 16 * 16
     with pytest.raises(ValueError, match='1 row titles for 2 rows'):
-        draw_attention_panel(
-            images, torch.rand(2, 2, 3), partition, units, row_titles=['one'])
+        draw_grid(columns, row_titles=['one'])

@@ -8,7 +8,7 @@ from torch import nn
 from mmmedmask.models.cmim import CMIM, CMIMHead
 from mmmedmask.visualization import (
     PictureUnits,
-    draw_reconstruction_panel,
+    draw_grid,
     reconstruct,
     reconstruction_columns,
     view_columns,
@@ -144,8 +144,8 @@ def test_panel_of_a_real_model(num_channels):
     assert not pixels.requires_grad
     units = PictureUnits.from_preprocessor(
         model.data_preprocessor, (4, 1, 0) if num_channels == 5 else None)
-    panel = draw_reconstruction_panel(
-        inputs, pixels, weight, units, heading='Test')
+    panel = draw_grid(
+        reconstruction_columns(inputs, pixels, weight, units), 'Test')
     assert panel.dtype == np.uint8
     assert panel.ndim == 3
     masked = (panel == MASK_COLOR).all(axis=2).sum()

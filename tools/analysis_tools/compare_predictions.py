@@ -26,19 +26,7 @@ if TYPE_CHECKING:
 
 
 def load(source: Path) -> 'PatientPredictions':
-    """Read a csv, or those of all folds of a cross-validation.
-
-    Args:
-        source: The csv, or a folder with ``patients.csv`` or with
-            ``fold_0/test/patients.csv`` and so on.
-
-    Returns:
-        The predictions on all patients.
-
-    Raises:
-        ValueError: If a folder has no such files, or a patient is there
-            twice.
-    """
+    """Read a csv, or ``fold_0/test/patients.csv`` and so on of a folder."""
     from mmmedmask.evaluation.patient_tables import (
         PATIENTS_FILE,
         join_patients,
@@ -59,15 +47,7 @@ def load(source: Path) -> 'PatientPredictions':
 
 
 def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
-    """Make the Markdown table.
-
-    Args:
-        first: Predictions.
-        second: Others on the same patients, in the same order.
-
-    Returns:
-        The table, and a line on the discordant patients.
-    """
+    """Make the Markdown table of two predictions on the same patients."""
     from mmmedmask.evaluation.paired_tests import delong, exact_mcnemar
 
     labels, number = first.labels, len(first.labels)

@@ -40,12 +40,6 @@ def collect(folder: Path) -> dict[Path, Path]:
 
     A run is the folder that holds predictions.csv, or the one above, if that
     is named by its time, as the log folders of MMEngine are.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        Run to csv.
     """
     newest = {}
     for path in sorted(folder.rglob('predictions.csv')):
@@ -57,16 +51,7 @@ def collect(folder: Path) -> dict[Path, Path]:
 def table(folders: Sequence[Path],
           subset: Path | None = None,
           graded: bool = False) -> str:
-    """Make the Markdown table.
-
-    Args:
-        folders: One folder per row.
-        subset: A split file; only the images that it lists count.
-        graded: Whether to compute kappa.
-
-    Returns:
-        The table.
-    """
+    """Make the Markdown table, with one folder per row."""
     from mmmedmask.evaluation.classification_scores import (
         classification_scores,
     )

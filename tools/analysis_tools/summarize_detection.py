@@ -25,15 +25,7 @@ METRICS = {
 
 
 def last_evaluation(path: Path, metrics: Mapping[str, str]) -> dict | None:
-    """Find the last line of a log that holds an evaluation.
-
-    Args:
-        path: A scalars.json: one json object per line.
-        metrics: Scalars that an evaluation has, to their titles.
-
-    Returns:
-        The line's content, or None if the run was not evaluated.
-    """
+    """Find the last line of a scalars.json that holds all metrics, if any."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     evaluations = [line for line in lines if metrics.keys() <= line.keys()]
     return evaluations[-1] if evaluations else None
@@ -51,15 +43,7 @@ def collect(folder: Path, metrics: Mapping[str, str]) -> list[dict]:
 
 
 def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
-    """Make the Markdown table.
-
-    Args:
-        folders: One folder per row.
-        metrics: Scalars to their titles, the columns.
-
-    Returns:
-        The table.
-    """
+    """Make the Markdown table of metrics, with one folder per row."""
     rows = [['runs', 'n', *metrics.values()]]
     for folder in folders:
         runs = collect(folder, metrics)

@@ -68,21 +68,10 @@ def convert_mae_checkpoint(source: Path,
                            keep_head: bool = False,
                            source_grid: tuple[int, int] | None = None,
                            leave_out: Sequence[str] = ()):
-    """Convert and save a checkpoint.
+    """Convert and save a checkpoint; the options are those of the command.
 
-    Args:
-        source: The checkpoint; read with ``weights_only=True``.
-        target: The file to write, ``{'state_dict': ..., 'meta': ...}``, or
-            ``{'model': ..., 'meta': ...}`` for MAE's names.
-        naming: Whose names to write, one of ``NAMINGS``.
-        config: Config of the model that is to load the result.
-        encoder_only: Leave the decoder out.
-        keep_head: Carry the class head.
-        source_grid: The source's (rows, columns) of patches.
-        leave_out: Shell patterns of names that are not needed.
-
-    Returns:
-        A :class:`mmmedmask.engine.checkpoint.mae_conversion.KeyReport`.
+    Returns what became of every tensor, a
+    :class:`mmmedmask.engine.checkpoint.mae_conversion.KeyReport`.
 
     Raises:
         ValueError: If not everything arrives that should; says what.
@@ -114,17 +103,7 @@ def convert_mae_checkpoint(source: Path,
 
 
 def read_model(config: str) -> tuple[dict, tuple[int, int]]:
-    """Build the model of a config.
-
-    Args:
-        config: Path of the config.
-
-    Returns:
-        The model's state dict, and (rows, columns) of its patches.
-
-    Raises:
-        ValueError: If its backbone is no vision transformer.
-    """
+    """Build the model of a config; give its state dict and its patches."""
     from mmengine.registry import MODELS, init_default_scope
 
     from mmmedmask import apis

@@ -33,16 +33,9 @@ def make_parser(document: str,
                 *options: str,
                 checkpoint: bool = True,
                 **texts: str) -> argparse.ArgumentParser:
-    """Make a parser of CONFIG, CHECKPOINT, --cfg-options and others.
+    """Make a parser of CONFIG, CHECKPOINT, --cfg-options and shared options.
 
-    Args:
-        document: The command's docstring, which its help shows.
-        options: Names of shared options.
-        checkpoint: Whether it takes a checkpoint.
-        texts: Help of ``config`` and of ``out``, a required option.
-
-    Returns:
-        The parser.
+    ``texts`` are the help of ``config`` and of ``out``, a required option.
     """
     parser = argparse.ArgumentParser(
         description=document,

@@ -40,14 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def find_pipeline(config) -> list[dict]:
     """Find the transforms that load and resize whole images.
 
-    Args:
-        config: The config.
-
-    Returns:
-        Those of its AttentionMaskHook or, without one, of its validation.
-
-    Raises:
-        ValueError: If it has neither.
+    They are those of its AttentionMaskHook or, without one, of its validation.
     """
     hooks = [*(config.get('custom_hooks') or []),
              *(config.get('default_hooks') or {}).values()]
@@ -65,11 +58,7 @@ def find_pipeline(config) -> list[dict]:
 
 
 class Files:
-    """Images without a data set.
-
-    Args:
-        paths: The files.
-    """
+    """Images without a data set."""
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths
@@ -80,19 +69,7 @@ class Files:
 
 
 def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
-    """Find the images to show.
-
-    Args:
-        args: The command line.
-        config: The config.
-
-    Returns:
-        Where they are described, and their numbers.
-
-    Raises:
-        ValueError: If the data set is missing or has no such images.
-        FileNotFoundError: If a file is missing.
-    """
+    """Find where the images to show are described, and their numbers."""
     from mmengine.registry import DATASETS
 
     from mmmedmask.engine.attention.whole_images import Source, list_sources

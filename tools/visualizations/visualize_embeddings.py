@@ -52,20 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def panel(embedded, name: str, title: str, args: argparse.Namespace):
-    """Lay out the patients of one panel.
-
-    Args:
-        embedded: Vectors of all patients.
-        name: Which of them.
-        title: Heading.
-        args: The command line.
-
-    Returns:
-        The panel.
-
-    Raises:
-        ValueError: If the model has no such vectors.
-    """
+    """Lay out the patients of one panel by one kind of the model's vectors."""
     import numpy as np
 
     from mmmedmask.visualization.embeddings import (
@@ -87,15 +74,7 @@ def panel(embedded, name: str, title: str, args: argparse.Namespace):
 
 
 def run(args: argparse.Namespace) -> None:
-    """Embed, draw and save.
-
-    Args:
-        args: The command line.
-
-    Raises:
-        ValueError: If something does not fit.
-        FileNotFoundError: If a file is missing.
-    """
+    """Embed, draw and save."""
     from mmmedmask import apis
     from mmmedmask.apis.patient_vectors import (
         build_models,

@@ -21,8 +21,9 @@ def draw(args: argparse.Namespace) -> Path:
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import (
         PictureUnits,
-        draw_reconstruction_panel,
+        draw_grid,
         reconstruct,
+        reconstruction_columns,
     )
 
     config = load_config(args.config, args.cfg_options)
@@ -40,9 +41,9 @@ def draw(args: argparse.Namespace) -> Path:
     with torch.no_grad():
         inputs = model.data_preprocessor(batch, True)['inputs']
     pixels, weight = reconstruct(model, inputs)
-    panel = draw_reconstruction_panel(
-        inputs, pixels, weight, units, heading=Path(args.checkpoint).name)
-    return save_picture(panel, args.out)
+    columns = reconstruction_columns(inputs, pixels, weight, units)
+    return save_picture(
+        draw_grid(columns, Path(args.checkpoint).name), args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

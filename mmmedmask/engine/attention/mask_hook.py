@@ -48,10 +48,9 @@ class AttentionMaskHook(RefreshHook):
     ``tools/model_converters`` leave the maps out.
 
     Args:
-        begin: First epoch with maps, counted from 0.
+        begin: See :class:`RefreshHook`, as for the next four.
         interval: Epochs from one refresh to the next.
-        pipeline: Transforms that load, resize and pack a whole image, e.g.
-            ``LoadTile``, ``ResizeImage`` and ``PackTile``.
+        pipeline: E.g. ``LoadTile``, ``ResizeImage`` and ``PackTile``.
         batch_size: Whole images per forward pass and process.
         num_workers: Loader processes of a refresh.
         save_state: Whether checkpoints contain the maps. ``'file'`` writes

@@ -28,7 +28,8 @@ from mmmedmask.engine.attention.whole_images import (
 from mmmedmask.engine.hooks.panel_hook import PanelHook, choose_positions
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.registry import HOOKS
-from mmmedmask.visualization.attention_pictures import draw_attention_panel
+from mmmedmask.visualization.attention_pictures import attention_columns
+from mmmedmask.visualization.grid import draw_grid
 from mmmedmask.visualization.pictures import PictureUnits
 
 
@@ -161,8 +162,7 @@ def load_panel(sources: Sequence[Source], positions: Sequence[int],
         by_attention: Whether attention decides on the masking.
 
     Returns:
-        The rows; files that cannot be used and that the data set skips are
-        left out.
+        The rows, without files that are broken and that the data set skips.
 
     Raises:
         ValueError: If no file can be used, or the pipeline does not keep
@@ -243,8 +243,9 @@ def look_at(model: nn.Module, panel: AttentionPanel) -> Look:
     inputs, samples = processed['inputs'], processed['data_samples']
     maps = model.attention_maps(inputs)
     if panel.by_attention:
-        for sample, one in zip(samples, maps, strict=True):
-            sample.set_field(one, 'attention_map', dtype=torch.Tensor)
+        for sample, attention_map in zip(samples, maps, strict=True):
+            sample.set_field(
+                attention_map, 'attention_map', dtype=torch.Tensor)
     partition = model.partition(inputs, samples)
     reconstruction = None
     if hasattr(model, 'reconstruct'):
@@ -270,13 +271,6 @@ def draw_panel(model: nn.Module,
         uint8 RGB picture of shape (H, W, 3).
     """
     look = look_at(model, panel)
-    return draw_attention_panel(
-        look.images,
-        look.maps,
-        look.partition,
-        units,
-        panel.lesions,
-        look.reconstruction,
-        heading=heading,
-        row_titles=panel.titles,
-        min_side=min_side)
+    columns = attention_columns(look.images, look.maps, look.partition, units,
+                                panel.lesions, look.reconstruction)
+    return draw_grid(columns, heading, min_side, panel.titles)

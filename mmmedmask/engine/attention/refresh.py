@@ -183,8 +183,8 @@ class RefreshHook(Hook):
             if hasattr(transform, 'set_epoch') and not announced:
                 raise ValueError(
                     f'{type(transform).__name__} would draw the same in '
-                    "every epoch: add dict(type='mmmedmask."
-                    "TransformEpochHook') to custom_hooks")
+                    "every epoch: add transform_epoch=dict(type='mmmedmask."
+                    "TransformEpochHook') to default_hooks")
         if self.begin >= runner.max_epochs:
             runner.logger.warning(
                 f'{name} will do nothing: begin {self.begin} is not below '

@@ -216,7 +216,7 @@ def collate_whole(
     """Make a batch of whole images of one size.
 
     Returns the rows that could be read, and lists of inputs and samples for a
-    data preprocessor, which would pad other sizes; None if there is no image.
+    data preprocessor, which would pad other sizes; None without an image.
     """
     items = [(row, packed) for row, packed in items if packed is not None]
     if not items:

@@ -82,11 +82,11 @@ def recognize_naming(names: Sequence[str]) -> str:
         return 'msmae'
     if any(name.startswith('blocks.') for name in names):
         return 'mae'
-    found = sorted({name.split('.')[0] for name in names})
+    starts = sorted({name.split('.')[0] for name in names})
     raise ValueError(
-        'this is no masked autoencoder that can be converted: there is '
+        'this is not a masked autoencoder that can be converted: there is '
         'neither backbone.layers.* (mmpretrain, MSMAE) nor blocks.* (MAE); '
-        f'the names begin with {found[:LISTED_NAMES]}')
+        f'the names begin with {starts[:LISTED_NAMES]}')
 
 
 @dataclass(frozen=True)
@@ -260,8 +260,8 @@ def convert_mae(
 def _count_layers(names: Mapping[str, Tensor],
                   prefixes: Sequence[str]) -> int:
     pattern = '|'.join(map(re.escape, prefixes))
-    found = [re.match(rf'(?:{pattern})\.(\d+)\.', name) for name in names]
-    return max((int(one[1]) + 1 for one in found if one), default=0)
+    layers = [re.match(rf'(?:{pattern})\.(\d+)\.', name) for name in names]
+    return max((int(layer[1]) + 1 for layer in layers if layer), default=0)
 
 
 def _is_part(name: str, *parts: str) -> bool:

@@ -46,7 +46,7 @@ def describe_source(source: Path, **more: object) -> dict[str, str | int]:
 
     Args:
         source: The file that they were read from.
-        more: What else is known; None is left out.
+        more: What else is known; an unknown value, None, is dropped.
 
     Returns:
         Name, SHA-256 and versions, besides what was given.

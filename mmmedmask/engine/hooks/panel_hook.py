@@ -128,8 +128,8 @@ def choose_positions(length: int,
     """Choose ``number`` samples of a data set evenly, or those of ``indices``.
 
     Raises:
-        ValueError: If one of ``indices`` is no position, or ``number`` is
-            below 1.
+        ValueError: If an index lies outside of the data set, or ``number``
+            is below 1.
     """
     if indices is None:
         check_integer('num_samples', number)

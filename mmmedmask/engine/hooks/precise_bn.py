@@ -84,8 +84,8 @@ def _measuring(layers: dict[str, _BatchNorm],
         for handle in handles:
             handle.remove()
         for name, layer in layers.items():
-            layer.momentum, found = saved[name]
-            for key, value in found.items():
+            layer.momentum, values = saved[name]
+            for key, value in values.items():
                 getattr(layer, key).copy_(value)
 
 

@@ -13,8 +13,8 @@ from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
 from mmmedmask.registry import HOOKS
 from mmmedmask.visualization.grid import draw_grid
 from mmmedmask.visualization.reconstruction import (
-    draw_reconstruction_panel,
     reconstruct,
+    reconstruction_columns,
     view_columns,
 )
 
@@ -103,13 +103,8 @@ class ReconstructionPanelHook(PanelHook):
         """Draw what the model makes of the views."""
         inputs = model.data_preprocessor.cast_data(self._inputs)
         pixels, weight = reconstruct(model, inputs)
-        return draw_reconstruction_panel(
-            inputs,
-            pixels,
-            weight,
-            self.units,
-            heading=heading,
-            min_side=self.min_side)
+        columns = reconstruction_columns(inputs, pixels, weight, self.units)
+        return draw_grid(columns, heading, self.min_side)
 
 
 def _preprocess(model: nn.Module, batch: Mapping) -> Mapping:

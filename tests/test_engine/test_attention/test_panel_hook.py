@@ -166,13 +166,13 @@ def the_panel(root, by_attention, indices=(1, 2, 3)):
 def spy_on_columns(monkeypatch):
     """Record what is drawn."""
     calls = []
-    original = attention_panel.draw_attention_panel
+    original = attention_panel.attention_columns
 
-    def spy(*args, **kwargs):
+    def spy(*args):
         calls.append(args)
-        return original(*args, **kwargs)
+        return original(*args)
 
-    monkeypatch.setattr(attention_panel, 'draw_attention_panel', spy)
+    monkeypatch.setattr(attention_panel, 'attention_columns', spy)
     return calls
 
 
