@@ -143,11 +143,12 @@ def check_model(model: nn.Module) -> None:
 def follows_attention(model: nn.Module, has_maps: bool) -> bool:
     """Tell whether attention decides on the masking in training.
 
-    That is up to the model, or to whether there is an AttentionMaskHook
-    (``has_maps``).
+    A model may mask at random on purpose, or as long as there are no maps
+    (``has_maps``: whether there is an AttentionMaskHook).
     """
-    masking = getattr(model, 'masking', None)
-    return has_maps if masking is None else masking == 'attention'
+    if getattr(model, 'masking', 'attention') != 'attention':
+        return False
+    return has_maps or getattr(model, 'ratios_without_maps', ()) is None
 
 
 def load_panel(sources: Sequence[Source], positions: Sequence[int],
