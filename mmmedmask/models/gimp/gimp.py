@@ -265,19 +265,3 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         patient = image if genes is None else torch.cat(
             [image, genes.to(image.dtype)], dim=1)
         return dict(image=image, genes=genes, patient=patient)
-
-    def reconstruct(self, inputs: dict) -> Tensor:
-        """Fill in the masked patches, for pictures and tests.
-
-        The features with the masked ones predicted, shape (B, N, D), in
-        normalised units with ``norm_target``. A ValueError if there is no
-        ``mpm_head``, or no mask.
-        """
-        if self.mpm_head is None:
-            raise ValueError('without mpm_head nothing can be reconstructed')
-        mask = self.mask_of(inputs)
-        _, tokens = self.aggregator(inputs['patches'], inputs['valid'], mask,
-                                    inputs['coords'])
-        target = self.mpm_head.target(inputs['patches'])
-        return torch.where(mask[..., None],
-                           self.mpm_head(tokens).to(target.dtype), target)

@@ -1,7 +1,6 @@
 """GiMP's pre-training step: its losses, its frozen half (checks 16, 24)."""
 
 import copy
-import inspect
 import io
 
 import pytest
@@ -9,7 +8,6 @@ import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 
-from mmmedmask.models.gimp import GiMP
 from mmmedmask.registry import MODELS
 
 from .tiny_gimp import DIMS, GENES, LABELS, WIDTH, batch, tiny_gimp, total
@@ -64,13 +62,6 @@ def test_losses_are_those_of_the_equations():
         len(active) / len(hinges))
     assert [name for name in losses if 'loss' in name] == [
         'loss_rec', 'loss_tri']
-
-
-def test_the_step_reads_like_the_paper():
-    lines = inspect.getsource(GiMP.loss).split('"""')[2].strip().splitlines()
-    assert len(lines) <= 15
-    text = ' '.join(lines)
-    assert all(f'Eq. {number}' in text for number in ('1, 2', '3', '4'))
 
 
 @pytest.mark.parametrize(('arguments', 'names'), [
@@ -352,18 +343,6 @@ def test_vectors_of_whole_bags():
     alone = tiny_gimp(**SLIDES)(inputs)
     assert alone['genes'] is None
     assert torch.equal(alone['patient'], alone['image'])
-
-
-def test_reconstruction_keeps_what_is_visible():
-    model = tiny_gimp()
-    inputs, _ = batch()
-    filled = model.reconstruct(inputs)
-    mask = inputs['mask']
-    assert torch.equal(filled[~mask], inputs['patches'][~mask])
-    error = (filled - inputs['patches'])[mask].abs().mean()
-    assert torch.allclose(error, model.loss(*batch())['loss_rec'])
-    with pytest.raises(ValueError, match='without mpm_head nothing'):
-        tiny_gimp(mpm_head=None).reconstruct(inputs)
 
 
 # ------------------------------------------------------------------ refusals

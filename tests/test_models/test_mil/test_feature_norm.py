@@ -5,36 +5,14 @@ import math
 import pytest
 import torch
 
-from mmmedmask.models.mil import (
-    ABMIL,
-    CLAM_MB,
-    CLAM_SB,
-    DSMIL,
-    MCAT,
-    MaxPool,
-    MeanPool,
-    TransMIL,
-)
 from mmmedmask.models.mil.base import FeatureNorm
 from mmmedmask.testing.aggregator_contract import check_aggregator_contract
 
-from .tiny import CLAM, GENE_SETS, NYSTROM, ragged
+from .tiny import TINY, ragged
 
 EPS = 1e-5
 DOUBLE = torch.float64
-SCALED = {
-    'mean': (MeanPool, dict(in_dims=6, embed_dims=8)),
-    'mean of the features': (MeanPool, dict(in_dims=6, embed_dims=None)),
-    'max': (MaxPool, dict(in_dims=6, embed_dims=8)),
-    'ABMIL': (ABMIL, dict(in_dims=6, embed_dims=8, attention_dims=4)),
-    'CLAM-SB': (CLAM_SB, CLAM),
-    'CLAM-MB': (CLAM_MB, CLAM),
-    'DSMIL': (DSMIL, dict(in_dims=6, num_classes=3, embed_dims=8,
-                          query_dims=4)),
-    'TransMIL': (TransMIL, dict(NYSTROM, without_coords='square')),
-    'MCAT': (MCAT, dict(in_dims=6, num_genes=10, gene_sets=GENE_SETS,
-                        embed_dims=16, num_heads=2)),
-}
+SCALED = [name for name in TINY if not name.startswith('GiMP')]
 
 
 def bags(counts, seed, dtype=torch.float32):
@@ -50,9 +28,10 @@ def genes_of(model, count, dtype=torch.float32):
 
 
 def build(name, **options):
-    kind, settings = SCALED[name]
     torch.manual_seed(0)
-    return kind(**settings, **options)
+    if name == 'TransMIL':
+        options['without_coords'] = 'square'
+    return TINY[name](**options)
 
 
 def trained(name, batches, dtype=torch.float32):

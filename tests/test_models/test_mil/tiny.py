@@ -1,6 +1,7 @@
 """Every aggregator at the size of a test, and ragged bags."""
 
 import math
+from functools import partial
 
 import torch
 
@@ -22,21 +23,21 @@ CLAM = dict(in_dims=6, num_classes=3, embed_dims=8, attention_dims=4,
 NYSTROM = dict(in_dims=6, embed_dims=8, num_heads=2, num_landmarks=4,
                conv_kernel=3)
 TINY = {
-    'mean': lambda: MeanPool(6, 8),
-    'mean of the features': lambda: MeanPool(6, None),
-    'max': lambda: MaxPool(6, 8),
-    'ABMIL': lambda: ABMIL(6, 8, 4, gated=False),
-    'gated ABMIL': lambda: ABMIL(6, 8, 4),
-    'CLAM-SB': lambda: CLAM_SB(**CLAM),
-    'CLAM-SB, CE': lambda: CLAM_SB(
-        **CLAM, instance_loss='ce', exclusive_classes=False),
-    'CLAM-MB': lambda: CLAM_MB(**CLAM),
-    'DSMIL': lambda: DSMIL(6, 3, 8, 4),
-    'DSMIL on the features': lambda: DSMIL(6, 2, None, 4),
-    'TransMIL': lambda: TransMIL(**NYSTROM),
-    'MCAT': lambda: MCAT(6, 10, GENE_SETS, embed_dims=16, num_heads=2),
-    'GiMP': lambda: NystromAggregator(**NYSTROM),
-    'GiMP with PPEG': lambda: NystromAggregator(**NYSTROM, ppeg=True),
+    'mean': partial(MeanPool, 6, 8),
+    'mean of the features': partial(MeanPool, 6, None),
+    'max': partial(MaxPool, 6, 8),
+    'ABMIL': partial(ABMIL, 6, 8, 4, gated=False),
+    'gated ABMIL': partial(ABMIL, 6, 8, 4),
+    'CLAM-SB': partial(CLAM_SB, **CLAM),
+    'CLAM-SB, CE': partial(
+        CLAM_SB, **CLAM, instance_loss='ce', exclusive_classes=False),
+    'CLAM-MB': partial(CLAM_MB, **CLAM),
+    'DSMIL': partial(DSMIL, 6, 3, 8, 4),
+    'DSMIL on the features': partial(DSMIL, 6, 2, None, 4),
+    'TransMIL': partial(TransMIL, **NYSTROM),
+    'MCAT': partial(MCAT, 6, 10, GENE_SETS, embed_dims=16, num_heads=2),
+    'GiMP': partial(NystromAggregator, **NYSTROM),
+    'GiMP with PPEG': partial(NystromAggregator, **NYSTROM, ppeg=True),
 }
 
 
