@@ -24,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.experiments.command_line import (
+from mmmedmask.experiments.tool_options import (
     add_engine_options,
     describe_failures,
     run_plan,
