@@ -345,7 +345,7 @@ def test_musk_bags_folds_and_cohort(tmp_path):
     ('1,1' + 166 * ',0' + '\n0,1' + 166 * ',0',
      'line 2 gives molecule 1 another label'),
     ('', 'has no shape'),
-    ('1,1' + 166 * ',0', "class 'musk' has 1 cases, 10 folds")])
+    ('1,1' + 166 * ',0', "class 'musk' has 1 cases: 10 folds")])
 def test_musk_tables_that_are_wrong(tmp_path, line, message):
     table = tmp_path / 'musk.csv'
     table.write_text(line and line + '\n')
