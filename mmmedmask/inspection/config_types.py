@@ -410,10 +410,15 @@ def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
     findings = []
     for name, hook in hooks.items():
         path = ('default_hooks', name)
-        if not isinstance(hook, Mapping) or name in STANDARD_HOOKS:
+        if name in STANDARD_HOOKS:
             if isinstance(hook, Mapping) and 'type' not in hook:
                 target, _ = find_type(STANDARD_HOOKS[name], 'HOOKS', scope)
                 findings += _check_keys(hook, path, target, {'priority'})
+            continue
+        if not isinstance(hook, Mapping):
+            findings.append(Finding(
+                RED, 'key', 'MMEngine takes None out of its own hooks alone',
+                dotted(path), "dict(_delete_=True, type='mmmedmask.NoHook')"))
             continue
         near = ask_typo(name, STANDARD_HOOKS)
         if near:
