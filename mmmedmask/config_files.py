@@ -4,16 +4,15 @@ A plan of hundreds of runs is a matter of configs alone: whoever asks for one
 does not wait for the libraries that train.
 """
 
-import argparse
 import ast
 import functools
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.util.nearest import did_you_mean, nearest_names
@@ -86,20 +85,6 @@ def override_settings(config: Config, options: Mapping[str, Any]) -> None:
             f'the option {option!r} would have no effect: {first!r} '
             f'{reason}.{did_you_mean(first, keys, count=3)}')
     config.merge_from_dict(dict(options))
-
-
-def parse_options(words: Sequence[str]) -> dict[str, Any]:
-    """Read what was given to ``--cfg-options``.
-
-    Args:
-        words: ``'KEY=VALUE'``.
-
-    Returns:
-        Dotted key to value.
-    """
-    parser = argparse.ArgumentParser(prog='--cfg-options', add_help=False)
-    parser.add_argument('--options', nargs='+', action=DictAction, default={})
-    return parser.parse_args(['--options', *words] if words else []).options
 
 
 @functools.cache

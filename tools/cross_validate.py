@@ -30,6 +30,7 @@ from mmmedmask.experiments.tool_options import (
     run_plan,
     split_arguments,
 )
+from mmmedmask.util.command_line import add_config_options
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -88,12 +89,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='checkpoints, as the configs name them, that stages may start '
         'from although no stage makes them; they must not have learned from '
         'this cohort, or the scores are too good')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='override settings of all stages; 2:KEY=VALUE those of the '
+    add_config_options(
+        parser, 'override settings of all stages; 2:KEY=VALUE those of the '
         'second stage alone')
     add_engine_options(parser)
     return parser.parse_args(argv)
@@ -103,7 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     ours, more = split_arguments(sys.argv[1:] if argv is None else argv)
     args = parse_args(ours)
 
-    from mmmedmask.config_files import parse_options
     from mmmedmask.experiments.cross_validation import (
         ad_hoc_recipe,
         write_folds_table,
@@ -113,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmmedmask.experiments.plan import plan_runs
 
     try:
-        options = parse_options(args.cfg_options)
+        options = args.cfg_options or {}
         if args.draw is not None:
             draw_cohort_folds(args.configs[-1], options, args.folds,
                               args.draw, args.draw_seed, args.by_site)

@@ -21,6 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import add_config_options
+
 TOOLS = Path(__file__).resolve().parents[1]
 # Pipelines of data that are the same in every epoch.
 FIXED = ('mmmedmask.LoadSlideFeatures', 'mmmedmask.PackSlideOmicInputs')
@@ -48,9 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--work-dir', type=Path,
         default=Path('work_dirs/compare_bag_classifiers'),
         help='folder of all runs (default: %(default)s)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE',
-        help='override settings of all configs')
+    add_config_options(parser, 'override settings of all configs')
     return parser.parse_args(argv)
 
 
@@ -174,12 +174,12 @@ class PlainLoop:
 
 def plan_comparison(args: argparse.Namespace):
     """Plan the runs of all configs, each a table of its own."""
-    from mmmedmask.config_files import load_config, parse_options
+    from mmmedmask.config_files import load_config
     from mmmedmask.experiments.cross_validation import ad_hoc_recipe
     from mmmedmask.experiments.folds import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
 
-    options = parse_options(args.cfg_options)
+    options = args.cfg_options or {}
     if args.draw is not None:
         draw_cohort_folds(args.configs[0], options, args.folds, args.draw)
     folds = find_folds(args.folds)
