@@ -163,14 +163,10 @@ class BinarySegMetric(SampleMetric):
 def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Score images, or any other sets of pixels.
 
-    Args:
-        counts: Number of pixels in both the lesion and the prediction, in
-            the prediction, and in the lesion; integers of shape (N, 3).
-
-    Returns:
-        ``iou``, ``dice``, ``precision`` and ``recall``, shape (N,) each. A
-        quotient 0 / 0 is 1 for IoU and Dice (nothing there, nothing
-        predicted), and 0 for precision and recall.
+    ``counts`` (N, 3) are the pixels in both the lesion and the prediction, in
+    the prediction, and in the lesion. Gives ``iou``, ``dice``, ``precision``
+    and ``recall``, (N,) each. 0 / 0 is 1 for IoU and Dice (nothing there,
+    nothing predicted), and 0 for precision and recall.
     """
     shared, predicted, lesion = np.asarray(counts, np.float64).T
     quotients = dict(

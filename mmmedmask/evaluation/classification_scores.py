@@ -189,16 +189,9 @@ def draw_resamples(
         groups: Sequence[str] | None = None) -> Iterator[np.ndarray]:
     """Draw bootstrap resamples, in chunks that fit into memory.
 
-    Args:
-        number: Samples, N.
-        num_draws: Number of resamples, D.
-        seed: Seed of the draws.
-        groups: The group (patient, lesion) of each sample, length N. Groups
-            are drawn instead of samples, since images of one patient are
-            not independent.
-
-    Yields:
-        How often each sample is in each resample, (D, N) in all.
+    Groups (patients, lesions; N names) are drawn instead of the N samples,
+    since images of one patient are not independent. Yields how often each
+    sample is in each resample, (D, N) in all.
     """
     units = np.arange(number)
     if groups is not None:
@@ -297,17 +290,8 @@ def bootstrap_scores(labels: np.ndarray,
                      calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of bootstrap resamples.
 
-    Args:
-        labels: True classes, integers of shape (N,).
-        scores: One score per class, shape (N, C).
-        num_draws: Number of resamples, D.
-        seed: Seed of the draws.
-        groups: See :func:`draw_resamples`.
-        kappa: See :func:`classification_scores`.
-        calibration_bins: See :func:`classification_scores`.
-
-    Returns:
-        See :func:`resampled_scores`.
+    See :func:`draw_resamples` for the draws (D of them), and
+    :func:`resampled_scores` for the rest, and for what it returns.
     """
     parts = [
         resampled_scores(labels, scores, counts, kappa, calibration_bins)
@@ -322,12 +306,7 @@ def bootstrap_scores(labels: np.ndarray,
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     """Cut the tails off a bootstrap distribution: its 95 % interval.
 
-    Args:
-        values: Scores of resamples, shape (D,); NaN (not defined in that
-            resample) is left out.
-
-    Returns:
-        Lower and upper bound.
+    Values (D,) that are NaN, not defined in that resample, do not count.
 
     Raises:
         ValueError: If no value is defined.

@@ -155,14 +155,8 @@ def pair_patients(first: PatientPredictions,
                   ) -> PatientPredictions:
     """Bring the second predictions into the order of the first.
 
-    Args:
-        first: Predictions.
-        second: Others, on the same patients.
-        names: What they are called in messages.
-
-    Returns:
-        The second predictions with the first one's order of patients and of
-        classes.
+    That is its order of patients, and of classes; ``names`` are what both are
+    called in messages.
 
     Raises:
         ValueError: If patients, classes or labels differ; names them.

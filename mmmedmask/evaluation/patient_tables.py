@@ -48,13 +48,8 @@ def average_by_patient(results: Sequence[Mapping],
                        classes: Sequence[str]) -> PatientPredictions:
     """Average the probabilities of all samples of a patient.
 
-    Args:
-        results: One dict per sample with ``case_id``, ``label``, ``scores``
-            (C,), ``modalities`` and ``slides``.
-        classes: Names of the C classes.
-
-    Returns:
-        The predictions on patients, in the order of their first samples.
+    Results have ``case_id``, ``label``, ``scores`` (C,), ``modalities`` and
+    ``slides``; patients keep the order of their first samples.
 
     Raises:
         ValueError: If samples of one patient differ in their label.
@@ -99,14 +94,9 @@ def write_patients(file: str | Path, predictions: PatientPredictions) -> None:
 
 
 def read_patients(file: str | Path) -> PatientPredictions:
-    """Read what :func:`write_patients` wrote.
+    """Read what :func:`write_patients` wrote, or another program.
 
-    Args:
-        file: The csv; ``modalities`` and ``slides`` may be missing, so that
-            tables of other programs can be read, too.
-
-    Returns:
-        The predictions.
+    ``modalities`` and ``slides`` may be missing.
 
     Raises:
         ValueError: If the file is no such csv, names a class that has no
@@ -121,17 +111,11 @@ def read_patients(file: str | Path) -> PatientPredictions:
 
 def join_patients(tables: Sequence[PatientPredictions],
                   source: str | Path) -> PatientPredictions:
-    """Put predictions on different patients together.
-
-    Args:
-        tables: Predictions, such as those of all folds.
-        source: Where they are from, for messages.
-
-    Returns:
-        All of them, in their order.
+    """Put predictions on different patients, such as of folds, together.
 
     Raises:
-        ValueError: If the classes differ, or a patient is in several.
+        ValueError: If the classes differ, or a patient is in several tables of
+            ``source``.
     """
     classes = tables[0].classes
     for table in tables:
@@ -173,12 +157,8 @@ class PatientRisks:
 def average_risks(results: Sequence[Mapping]) -> PatientRisks:
     """Average the risks of all samples of a patient.
 
-    Args:
-        results: One dict per sample with ``case_id``, ``months``,
-            ``event``, ``risk``, ``modalities`` and ``slides``.
-
-    Returns:
-        The risks of patients, in the order of their first samples.
+    Results have ``case_id``, ``months``, ``event``, ``risk``, ``modalities``
+    and ``slides``; patients keep the order of their first samples.
 
     Raises:
         ValueError: If samples of one patient differ in their follow-up.
@@ -218,13 +198,7 @@ def write_risks(file: str | Path, table: PatientRisks) -> None:
 
 
 def read_risks(file: str | Path) -> PatientRisks:
-    """Read what :func:`write_risks` wrote.
-
-    Args:
-        file: The csv; ``modalities`` and ``slides`` may be missing.
-
-    Returns:
-        The risks.
+    """Read what :func:`write_risks` wrote; modalities and slides may lack.
 
     Raises:
         ValueError: If the file is no such csv, or has a patient twice.

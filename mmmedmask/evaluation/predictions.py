@@ -47,15 +47,9 @@ class Predictions:
 
 
 def relative_path(path: str, root: str | None) -> str:
-    """Give a path below a folder without the folder.
+    """Give a path below a folder without the folder, with forward slashes.
 
-    Args:
-        path: A file.
-        root: The folder. None, or a folder that does not hold the file,
-            leaves the path as it is.
-
-    Returns:
-        The path, with forward slashes if it became relative.
+    Without a folder, or outside of it, the path stays as it is.
     """
     if root is None:
         return path
@@ -93,11 +87,7 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
 def read_predictions(file: str | Path) -> Predictions:
     """Read what :func:`write_predictions` wrote.
 
-    Args:
-        file: The csv.
-
-    Returns:
-        The predictions; ``groups`` is None if the column is empty.
+    ``groups`` is None if the column is empty.
 
     Raises:
         ValueError: If the file is no such csv, names a class that has no

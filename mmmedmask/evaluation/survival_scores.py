@@ -96,20 +96,10 @@ def bootstrap_concordance(risks: np.ndarray,
                           seed: int = 0,
                           groups: Sequence[str] | None = None,
                           strata: np.ndarray | None = None) -> np.ndarray:
-    """Compute the concordance of bootstrap resamples of patients.
+    """Compute the concordance of bootstrap resamples of patients, (D,).
 
-    Args:
-        risks: Predicted risks, shape (N,).
-        months: Times to death or to the last contact, (N,).
-        events: Whether the death was observed, bool, (N,).
-        num_draws: Number of resamples, D.
-        seed: Seed of the draws.
-        groups: Names of patients who are there several times, length N, and
-            are drawn as a whole.
-        strata: See :func:`resampled_concordance`.
-
-    Returns:
-        Shape (D,), NaN where there is no pair to compare.
+    See :func:`resampled_concordance`; ``groups`` are the names of patients who
+    are there several times, length N, and are drawn as a whole.
     """
     return np.concatenate([
         resampled_concordance(risks, months, events, counts, strata)

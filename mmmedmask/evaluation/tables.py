@@ -12,19 +12,13 @@ PROBABILITY = 'probability '
 def read_table(file: str | Path,
                columns: Sequence[str],
                what: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a csv that has at least some columns.
+    """Read a csv that has at least some columns: its columns, and the rows.
 
-    Args:
-        file: The csv.
-        columns: Columns that it needs.
-        what: What such a file is, for the message.
-
-    Returns:
-        Its columns, and one dict per row.
+    ``what`` says in messages what such a file is.
 
     Raises:
-        ValueError: If a column is missing, there is no row, or a row is
-            longer or shorter than the first line.
+        ValueError: If a column is missing, there is no row, or a row is longer
+            or shorter than the first line.
     """
     with Path(file).open(newline='', encoding='utf-8-sig') as stream:
         reader = csv.DictReader(stream)
@@ -57,15 +51,8 @@ def read_class_table(
 ) -> tuple[list[dict[str, str]], list[str], np.ndarray, np.ndarray]:
     """Read a csv with a label and a probability of each class per row.
 
-    Args:
-        file: The csv.
-        columns: Columns that it needs, ``label`` among them, besides those
-            of the probabilities.
-        what: What such a file is, for messages.
-
-    Returns:
-        The rows, the names of the C classes, the labels (N,) as their
-        numbers, and the probabilities (N, C).
+    Returns the rows, the names of the C classes, the labels (N,) as their
+    numbers, and the probabilities (N, C). See :func:`read_table`.
 
     Raises:
         ValueError: If the file is no such csv, or names a class that has no

@@ -71,6 +71,10 @@ def overlap_matrix(num_cells: int, num_pixels: int) -> torch.Tensor:
     Returns:
         Shape (num_cells, num_pixels), float64, whole numbers in units of
         1 / num_pixels of a cell: rows sum to num_pixels.
+
+    Example:
+        >>> overlap_matrix(2, 3).tolist()
+        [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
     """
     cells = torch.arange(num_cells + 1, dtype=torch.float64) * num_pixels
     pixels = torch.arange(num_pixels + 1, dtype=torch.float64) * num_cells
@@ -94,6 +98,11 @@ def cell_shares(masks: torch.Tensor,
 
     Raises:
         ValueError: If a mask holds other values.
+
+    Example:
+        >>> mask = torch.tensor([[[1, 1, 0, 0], [1, 0, 0, 0]]])
+        >>> cell_shares(mask, (1, 2)).tolist()
+        [[[0.75, 0.0]]]
     """
     _check_masks(masks)
     vertical = overlap_matrix(grid_size[0], masks.shape[1])
@@ -157,6 +166,12 @@ def attention_on_lesion(maps: torch.Tensor,
 
     Raises:
         ValueError: If shapes do not fit, or maps are negative or not finite.
+
+    Example:
+        >>> mask = torch.tensor([[[1, 0], [0, 0]]])
+        >>> maps = torch.tensor([[[2.0, 1.0], [1.0, 0.0]]])
+        >>> attention_on_lesion(maps, mask).attention_gain.item()
+        2.0
     """
     if maps.ndim != 3 or len(maps) != len(masks):
         raise ValueError('maps of shape (B, gh, gw) and masks of shape '
@@ -198,6 +213,10 @@ def lesion_patches(masks: torch.Tensor,
     Returns:
         bool, shape (B, rows * columns); without any for images without
         lesion.
+
+    Example:
+        >>> lesion_patches(torch.eye(4)[None], (2, 2)).tolist()
+        [[True, False, False, True]]
     """
     shares = cell_shares(masks, grid_size).flatten(1)
     patches = shares >= 0.5
@@ -223,6 +242,12 @@ def masking_of_lesion(flags: torch.Tensor,
 
     Raises:
         ValueError: If shapes do not fit, or a flag is none.
+
+    Example:
+        >>> flags = torch.tensor([[1, -1, 0, 1]])
+        >>> patches = torch.tensor([[True, False, True, False]])
+        >>> masking_of_lesion(flags, patches).masked.item()
+        0.5
     """
     if flags.ndim == 2:
         flags = flags[:, None]
@@ -261,6 +286,11 @@ def image_coverage(attention_map: torch.Tensor,
     Returns:
         The fields of :class:`AttentionOnLesion`, and with ``flags`` those of
         :class:`MaskingOfLesion`.
+
+    Example:
+        >>> values = image_coverage(torch.ones(2, 2), torch.eye(4))
+        >>> values['lesion_share'], values['attention_gain']
+        (0.25, 1.0)
     """
     grid_size = attention_map.shape[0], attention_map.shape[1]
     attention = attention_on_lesion(attention_map[None], mask[None])
@@ -286,6 +316,11 @@ def summarize_coverage(
 
     Raises:
         ValueError: If no image has a lesion, or only some were masked.
+
+    Example:
+        >>> image = image_coverage(torch.ones(2, 2), torch.eye(4))
+        >>> summarize_coverage([image, image])['num_images']
+        2
     """
     lesions = [image for image in images if image['lesion_share'] > 0]
     if not lesions:

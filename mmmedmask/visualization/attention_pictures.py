@@ -50,14 +50,9 @@ def overlay_map(pictures: np.ndarray, maps: torch.Tensor) -> np.ndarray:
 
 
 def cover_partition(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
-    """Cover masked patches, and hatch those that are thrown away.
+    """Cover masked patches of uint8 pictures (B, H, W, 3), hatch thrown ones.
 
-    Args:
-        pictures: uint8 pictures of shape (B, H, W, 3).
-        flags: Shape (B, gh, gw), 1 = masked, -1 = thrown, 0 = visible.
-
-    Returns:
-        Pictures of the same shape.
+    ``flags`` (B, gh, gw) are 1 = masked, -1 = thrown, 0 = visible.
     """
     covered = hatch_thrown(pictures, flags)
     places = enlarge_cells(flags.astype(np.int16), pictures.shape[1:3])
@@ -81,12 +76,8 @@ def outline_lesions(pictures: np.ndarray,
                     lesions: Sequence[np.ndarray | None]) -> np.ndarray:
     """Draw a line around each lesion, outside of it.
 
-    Args:
-        pictures: uint8 pictures of shape (B, H, W, 3).
-        lesions: Per picture its lesion mask, bool of shape (H, W), or None.
-
-    Returns:
-        Pictures of the same shape.
+    Pictures are uint8 (B, H, W, 3); each has a lesion mask, bool (H, W), or
+    None.
 
     Raises:
         ValueError: If a mask does not fit its picture.

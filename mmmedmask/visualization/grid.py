@@ -161,14 +161,7 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int],
 
 
 def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Put pictures below each other, left edges aligned, on white.
-
-    Args:
-        pictures: uint8 RGB pictures of shapes (H_i, W_i, 3), at least one.
-
-    Returns:
-        uint8 RGB picture of shape (sum H_i, max W_i, 3).
-    """
+    """Put uint8 RGB pictures below each other, at the left, on white."""
     width = max(picture.shape[1] for picture in pictures)
     return np.concatenate([
         np.pad(

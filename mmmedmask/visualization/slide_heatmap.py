@@ -74,14 +74,10 @@ class PatchPlaces:
 
 
 def percentile_ranks(values: np.ndarray) -> np.ndarray:
-    """Share of the other values that are smaller; equal ones count half.
+    """Share of the other values (N, ) that are smaller; equal ones count half.
 
-    Args:
-        values: Shape (N, ).
-
-    Returns:
-        Shape (N, ), in [0, 1]: the smallest of several values has 0, the
-        largest 1, a value that all share 0.5.
+    The smallest of several values has 0, the largest 1, one that all share
+    0.5.
     """
     if len(values) < 2:
         return np.full(len(values), .5)
@@ -105,15 +101,10 @@ def color_levels(values: np.ndarray, scale: str) -> np.ndarray:
 
 def paint_patches(levels: np.ndarray, places: PatchPlaces,
                   shape: tuple[int, int]) -> np.ndarray:
-    """Give every pixel the mean of the patches that cover it.
+    """Give every pixel the mean of the levels (N, ) of patches that cover it.
 
-    Args:
-        levels: Shape (N, ).
-        places: Where the patches are.
-        shape: (height, width) of the picture of the whole slide.
-
-    Returns:
-        Shape ``shape``, NaN where there is no patch.
+    The picture of the whole slide has ``shape`` (height, width); NaN is where
+    there is no patch.
     """
     height, width = shape
     scale = np.array([width / places.size[0], height / places.size[1]])

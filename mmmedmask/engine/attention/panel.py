@@ -228,15 +228,7 @@ class Look(NamedTuple):
 
 @torch.no_grad()
 def look_at(model: nn.Module, panel: AttentionPanel) -> Look:
-    """Let a model look at the images of a panel, and mask them.
-
-    Args:
-        model: A model that :func:`check_model` accepts, in evaluation mode.
-        panel: The rows.
-
-    Returns:
-        What it sees and does.
-    """
+    """Let a model in evaluation mode look at the images, and mask them."""
     # The preprocessor may write into what it gets.
     samples = [sample.clone() for sample in panel.batch['data_samples']]
     processed = model.data_preprocessor(
@@ -261,15 +253,8 @@ def draw_panel(model: nn.Module,
                min_side: int = 150) -> np.ndarray:
     """Let a model look at the images of a panel, and draw it.
 
-    Args:
-        model: See :func:`look_at`.
-        panel: The rows.
-        units: How to undo the model's normalisation.
-        heading: Line above the panel.
-        min_side: Small images are enlarged to about so many pixels.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
+    ``units`` undo the model's normalisation; small images are enlarged to
+    about ``min_side`` pixels. Returns a uint8 RGB picture (H, W, 3).
     """
     look = look_at(model, panel)
     columns = attention_columns(look.images, look.maps, look.partition, units,

@@ -38,11 +38,7 @@ class Source(NamedTuple):
 def list_sources(dataset: Dataset) -> list[Source]:
     """Find the samples of a data set in the data sets that it wraps.
 
-    Args:
-        dataset: One of MMEngine's data sets or a wrapper of them.
-
-    Returns:
-        One source per sample, in the order of ``dataset``.
+    One source per sample, in the order of the data set.
 
     Raises:
         ValueError: If the data set is of another kind.

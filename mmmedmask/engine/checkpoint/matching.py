@@ -216,17 +216,11 @@ def group_by_checkpoint(
     names: Iterable[str],
     load_from: str | None = None
 ) -> tuple[dict[tuple[str, str], dict[str, nn.Module]], list[str]]:
-    """Find the checkpoints of some modules, of which several may share one.
+    """Find the checkpoints of modules, of which several may share one.
 
-    Args:
-        model: The model.
-        names: Dotted names of the modules.
-        load_from: The checkpoint of the whole model, in the place of those
-            that the modules name themselves.
-
-    Returns:
-        For each checkpoint and prefix the modules by name, and the names of
-        those without a checkpoint.
+    ``load_from`` is the checkpoint of the whole model, in the place of those
+    that the modules name themselves. Returns, for each checkpoint and prefix,
+    the modules by name, and the names of those without a checkpoint.
 
     Raises:
         ValueError: If the model has no such module.

@@ -42,14 +42,9 @@ def save_weights(path: str | Path,
 
 
 def describe_source(source: Path, **more: object) -> dict[str, str | int]:
-    """Say where tensors come from, in strings and numbers.
+    """Say in strings and numbers where tensors come from.
 
-    Args:
-        source: The file that they were read from.
-        more: What else is known; an unknown value, None, is dropped.
-
-    Returns:
-        Name, SHA-256 and versions, besides what was given.
+    Name, SHA-256 and versions, besides what else is known; None is dropped.
     """
     meta = dict(
         source=source.name,
