@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope='session')
 def data_root() -> Path:
-    """The folder with real data sets, which are no part of the project.
+    """The folder with real data sets, which are not part of the project.
 
     ``MMMEDMASK_DATA`` names it, else it is ``../shared/data`` beside the
     repository. Tests that use it are skipped where there is none.

@@ -343,7 +343,7 @@ def test_knows_what_the_load_check_allows(tiny, tmp_path):
     missing = dict(allowed_missing=['*num_batches_tracked', 'bn1.*'])
     assert status() == status(**missing) == 'red'
     assert status(**missing, allowed_unused=['fc.*']) == 'green'
-    # Without a guard, what nothing uses is no harm.
+    # Without a guard, what nothing uses is not a harm.
     [finding] = check_module_weights(model)
     assert 'bn1.bias' in finding.message
 

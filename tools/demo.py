@@ -156,8 +156,8 @@ def explain(stage, error: BaseException) -> None:
     """Say what went wrong and what to do about it."""
     advice = next((text for kind, text in ADVICE.items()
                    if isinstance(error, kind)),
-                  'If it is no fault of this machine, please report it with '
-                  'the log.')
+                  'If this machine is not at fault, please report it with the '
+                  'log.')
     stage.say()
     stage.say(f'The demo failed: {type(error).__name__}: {error}', 'bold red')
     stage.say(advice)

@@ -121,7 +121,7 @@ classification_scores`.
             Scores, each followed by ``_low`` and ``_high``.
 
         Raises:
-            ValueError: If the scores are not finite or a label is no class.
+            ValueError: If the scores are not finite or a label is not a class.
         """
         check_predictions(labels, scores)
         values = classification_scores(labels, scores, self.kappa,

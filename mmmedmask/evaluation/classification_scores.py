@@ -35,8 +35,8 @@ def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
     wrong = (labels < 0) | (labels >= scores.shape[1])
     if wrong.any():
         raise ValueError(
-            f'label {labels[wrong][0]} of sample {wrong.argmax()} is no class '
-            f'of 0 to {scores.shape[1] - 1}')
+            f'label {labels[wrong][0]} of sample {wrong.argmax()} is not a '
+            f'class of 0 to {scores.shape[1] - 1}')
     broken = ~np.isfinite(scores).all(axis=1)
     if broken.any():
         raise ValueError(
@@ -58,7 +58,7 @@ def check_probabilities(scores: np.ndarray) -> None:
     wrong = (scores < 0).any(axis=1) | (abs(scores.sum(axis=1) - 1) > 0.01)
     if wrong.any():
         raise ValueError(
-            f'the scores of sample {wrong.argmax()} are no probabilities: '
+            f'the scores of sample {wrong.argmax()} are not probabilities: '
             f'{scores[wrong][0]}; they must not be negative and sum to 1')
 
 
@@ -129,7 +129,7 @@ def classification_scores(labels: np.ndarray,
         predicted so: neither is defined then.
 
     Raises:
-        ValueError: If ``kappa`` is none of these; see also
+        ValueError: If ``kappa`` is not one of these; see also
             :func:`check_predictions` and :func:`calibration_error`.
     """
     from sklearn import metrics

@@ -220,7 +220,7 @@ def check_classes(runs: Mapping[tuple[int | None, int],
         runs: Predictions by seed and fold.
 
     Raises:
-        ValueError: If there is none, or they differ in their classes.
+        ValueError: If there are no runs, or they differ in their classes.
     """
     if not runs:
         raise ValueError('there is no fold to summarize')

@@ -54,7 +54,7 @@ class SlideClassification(ClassificationMetric):
         prefix: See there.
 
     Raises:
-        ValueError: If ``level`` is none of these, or ``num_bootstrap`` is
+        ValueError: If ``level`` is not one of these, or ``num_bootstrap`` is
             negative.
         ModuleNotFoundError: If scikit-learn is not installed.
     """

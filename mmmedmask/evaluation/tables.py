@@ -26,12 +26,12 @@ def read_table(file: str | Path,
         rows = list(reader)
     if not set(columns) <= set(present) or not rows:
         raise ValueError(
-            f'{file} is no {what}: it needs the columns '
+            f'{file} is not a {what}: it needs the columns '
             f'{", ".join(columns)} and rows, got {len(rows)} rows of '
             f'{present}')
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise ValueError(f'{file} is no {what}: line {number} has '
+            raise ValueError(f'{file} is not a {what}: line {number} has '
                              f'another number of cells than {present}')
     return present, rows
 
@@ -64,7 +64,7 @@ def read_class_table(
         if name.startswith(PROBABILITY)
     ]
     if not classes:
-        raise ValueError(f'{file} is no {what}: it has no '
+        raise ValueError(f'{file} is not a {what}: it has no '
                          f'{PROBABILITY.strip()!r} column per class, only '
                          f'{present}')
     unknown = {row['label'] for row in rows} - set(classes)

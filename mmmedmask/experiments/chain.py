@@ -104,7 +104,7 @@ def locate_config(name: str, recipe_file: Path) -> Path:
         The file.
 
     Raises:
-        FileNotFoundError: If there is none; similar names are listed.
+        FileNotFoundError: If it is missing; similar names are listed.
         ValueError: If several files have the name.
     """
     beside = recipe_file.parent

@@ -32,7 +32,7 @@ def find_folds(folder: str | Path,
         Absolute path of each, by its number.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it is missing.
         ValueError: If a wanted one is missing.
     """
     folder = Path(folder)

@@ -174,7 +174,7 @@ class Recipe:
         """Return the row of a name.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If it is missing.
         """
         for row in self.rows:
             if row.name == name:
@@ -219,7 +219,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no recipe; the message has the file, the key,
+        ValueError: If it is not a recipe; the message has the file, the key,
             the offending value and what would be valid.
     """
     path = Path(path)
@@ -228,7 +228,7 @@ def read_recipe(path: str | Path) -> Recipe:
     try:
         content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
     except yaml.YAMLError as error:
-        raise ValueError(f'{path} is no yaml: {error}') from None
+        raise ValueError(f'{path} is not yaml: {error}') from None
     try:
         return _read_recipe(path, content)
     except ValueError as error:
@@ -265,7 +265,7 @@ def locate_recipe(name: str | Path) -> Path:
         The file.
 
     Raises:
-        FileNotFoundError: If there is none; similar names are listed.
+        FileNotFoundError: If it is missing; similar names are listed.
     """
     path = Path(name)
     if path.is_file():
@@ -523,7 +523,7 @@ def _dict(node: Any, where: str) -> dict:
     for key in node:
         if not isinstance(key, str):
             raise ValueError(
-                f'{where} has the key {key!r}, which is no text: put it in '
+                f'{where} has the key {key!r}, which is not text: put it in '
                 'quotes')
     return node
 

@@ -241,7 +241,7 @@ def masking_of_lesion(flags: torch.Tensor,
         NaN for images without lesion, except in the values of chance.
 
     Raises:
-        ValueError: If shapes do not fit, or a flag is none.
+        ValueError: If shapes do not fit, or a flag is unknown.
 
     Example:
         >>> flags = torch.tensor([[1, -1, 0, 1]])

@@ -126,7 +126,7 @@ def unpatchify(tokens: Tensor, patch_size: int,
         raise ValueError(f'grid_size {tuple(grid_size)} holds '
                          f'{rows * columns} patches, got {num_patches}')
     if length % patch_size**2:
-        raise ValueError(f'tokens of length {length} are no patches of '
+        raise ValueError(f'tokens of length {length} are not patches of '
                          f'{patch_size} x {patch_size} pixels')
     channels = length // patch_size**2
     tokens = tokens.reshape(batch_size, rows, columns, patch_size, patch_size,
@@ -169,7 +169,7 @@ def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
         half codes the row, the second half the column.
 
     Raises:
-        ValueError: If ``embed_dims`` is no multiple of 4.
+        ValueError: If ``embed_dims`` is not a multiple of 4.
 
     Example:
         >>> sincos_position_embedding((2, 3), embed_dims=8).shape

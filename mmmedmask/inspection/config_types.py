@@ -84,7 +84,7 @@ TAKEN_BY_KEY = {
     'norm_cfg': {'requires_grad'},
     'policies': {'magnitude_key', 'magnitude_range'},
 }
-#: Dictionaries whose ``type`` is no name in a registry, or which their
+#: Dictionaries whose ``type`` is not a name in a registry, or which their
 #: reader changes before it builds from them.
 OPAQUE = frozenset({
     'backend_args', 'clip_grad', 'file_client_args', 'metainfo', 'nms',
@@ -396,7 +396,7 @@ def _check_optim_wrapper(settings: Mapping, scope: str) -> list[Finding]:
     if constructor is None:
         names = _registered_names('OPTIM_WRAPPER_CONSTRUCTORS', scope)
         return [*findings, Finding(
-            RED, 'type', f'{name!r} is no constructor of an optimizer '
+            RED, 'type', f'{name!r} is not a constructor of an optimizer '
             'wrapper', 'optim_wrapper.constructor', suggest(name, names))]
     return findings + _check_names(
         wrapper.get('paramwise_cfg'), ('optim_wrapper', 'paramwise_cfg'),

@@ -196,7 +196,7 @@ def _run(config: Config, title: str, limit: float = 0) -> Finding:
 
 
 def _place(error: BaseException) -> str:
-    """Name the innermost line of an error that is no library's of torch."""
+    """Name the innermost line of an error that is not a library's of torch."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames
             if f'{Path("/mm")}' in frame.filename] or frames

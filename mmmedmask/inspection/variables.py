@@ -78,7 +78,7 @@ def read_source(path: str | Path, foreign: bool = False) -> Source:
 
     Raises:
         FileNotFoundError: If the file or one of its bases does not exist.
-        SyntaxError: If one of them is no Python.
+        SyntaxError: If one of them is not Python.
     """
     own, bases = _read(str(path), Path(path).stat().st_mtime_ns)
     source = replace(own, foreign=foreign, bases=[])

@@ -109,7 +109,7 @@ def _compare(found: Tensor, expected: Tensor, what: str,
         return
     scale = max(1.0, float(expected.abs().max()))
     gap = float((found - expected).abs().max())
-    # Not the other way round: NaN is no small gap.
+    # Not the other way round: NaN is not a small gap.
     if not gap <= tolerance * scale:
         raise ContractError(f'{what}: a difference of {gap:.2g}')
 

@@ -98,7 +98,7 @@ def check_choice(name: str, value: object, choices: Collection) -> object:
         ``value``, unchanged.
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If it is not one of them.
 
     Example:
         >>> check_choice('gate', 'image', ('image', 'gene'))

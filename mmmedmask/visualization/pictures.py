@@ -90,7 +90,7 @@ class PictureUnits:
             data_range = 255.0
             if mean.max() > data_range:
                 raise ValueError(
-                    f'a mean of {mean.max().item():g} is none of 8 bits: '
+                    f'a mean of {mean.max().item():g} exceeds 8 bits: '
                     'name the stored values that are to be black and white '
                     'in window')
         return cls(

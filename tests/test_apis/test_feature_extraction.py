@@ -1,4 +1,4 @@
-"""From slides to features: exact, resumable, one failure is no end."""
+"""From slides to features: exact, resumable, one may fail."""
 
 import csv
 import os

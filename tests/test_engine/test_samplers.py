@@ -151,7 +151,7 @@ def test_shares_are_equal_up_to_their_limits(limits):
     ([0] * 9 + [2], 4, {}, 'of rare there is 1: add some'),
     ([1] * 9, 4, {}, 'at least 2 classes, all samples are of other'),
     ([0, 0, 1, 1], 3, {}, 'at least 4, 2 classes .* got 3'),
-    ([0, 0, 1, 1], 8, {}, 'have 4 samples together, which is no batch of 8'),
+    ([0, 0, 1, 1], 8, {}, 'have 4 samples together, fewer than a batch of 8'),
     ([], 8, {}, 'Patients has no samples'),
 ])
 def test_bad_classes_are_refused(labels, batch_size, arguments, said):

@@ -170,7 +170,7 @@ def test_groups_are_drawn_as_a_whole():
 
 
 @pytest.mark.parametrize(('labels', 'scores', 'message'), [
-    ([0, 2], [[1, 0], [0, 1]], 'label 2 of sample 1 is no class of 0 to 1'),
+    ([0, 2], [[1, 0], [0, 1]], 'label 2 of sample 1 is not a class of 0 to 1'),
     ([0, -1], [[1, 0], [0, 1]], 'label -1 of sample 1'),
     ([0, 1], [[1, 0], [np.nan, 1]], 'scores of sample 1 are not finite'),
     ([0], [[1, 0], [0, 1]], r'got \(1,\) and \(2, 2\)'),
@@ -436,7 +436,7 @@ def test_predictions_survive_the_csv(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    ('path,label\na,b\n', 'no table of predictions'),
+    ('path,label\na,b\n', 'not a table of predictions'),
     ('path,label,group,predicted,probability x\n', 'got 0 rows'),
     ('path,label,group,predicted,probability x\na,y,,x,1\n',
      r"without a column: \['y'\]"),
@@ -474,7 +474,7 @@ def test_selects_what_a_split_lists(tmp_path):
     ('a.png,x\na.png,x\n', 'lists a.png twice'),
     ('a.png,y\n', "a.png is 'y' in .*, but 'x'"),
     ('c.png,x\n', 'c.png .* may mean several'),
-    ('', 'no split'),
+    ('', 'not a split'),
 ])
 def test_splits_that_do_not_fit(tmp_path, rows, message):
     (tmp_path / 'val.csv').write_text('path,label\n' + rows)

@@ -241,9 +241,9 @@ def test_missing_modalities_are_told(tmp_path):
     (lambda sample: sample.set_pred_score([.1, float('nan'), 0]),
      'case-0 are not finite'),
     (lambda sample: sample.set_pred_score([.1, 4., 0]),
-     'case-0: .* no probabilities'),
+     'case-0: .* not probabilities'),
     (lambda sample: sample.set_pred_score([-.5, 1.5, 0]),
-     'case-0: .* no probabilities'),
+     'case-0: .* not probabilities'),
     (lambda sample: sample.set_gt_label(3), 'label 3 of sample 0'),
     (lambda sample: sample.set_metainfo(dict(case_id='case-1')),
      r'case case-1 have different labels: \[0, 1\]'),
@@ -295,7 +295,7 @@ def test_patients_survive_the_csv(tmp_path):
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    ('case_id,predicted\na,b\n', 'no table of patients'),
+    ('case_id,predicted\na,b\n', 'not a table of patients'),
     ('case_id,label\na,x\n', 'no .probability. column per class'),
     ('case_id,label,probability x\na,y,1\n', r"without a column: \['y'\]"),
     ('case_id,label,probability x\na,x,1\na,x,1\n', 'case a more than once'),

@@ -206,7 +206,7 @@ def test_hardest_of_each_anchor():
             own, key=lambda one: distance(patients[one[0]],
                                           patients[one[2]]))[2]
     assert as_dict(got) == want
-    # The patient who is alone in his class is no anchor.
+    # The patient who is alone in his class is not an anchor.
     assert got.anchor.tolist() == [0, 1, 2, 4, 5, 6]
 
 

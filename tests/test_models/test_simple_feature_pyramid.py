@@ -117,7 +117,7 @@ def test_equals_loops():
     ((50, 75), [(200, 300), (100, 150), (50, 75), (25, 37), (13, 19)]),
 ])
 def test_sizes(size, sizes):
-    """Maps of images whose sides are no multiple of 32, too."""
+    """Maps of images whose sides are not multiples of 32, too."""
     levels = SimpleFeaturePyramid(4, 3)(torch.randn(1, 4, *size))
     assert [tuple(level.shape) for level in levels
             ] == [(1, 3, *one) for one in sizes]

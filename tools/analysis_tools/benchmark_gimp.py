@@ -187,7 +187,7 @@ def measure_size(args: argparse.Namespace) -> dict:
     model = NystromAggregator(
         args.in_dims, args.embed_dims, num_heads=args.heads,
         num_landmarks=args.landmarks, with_cp=True).to(args.device)
-    # What the libraries set up at their first use is no memory of the bag.
+    # What libraries set up at their first use is not the bag's memory.
     step = train_step if args.train else forward_step
     step(model, torch.randn(1, 2 * args.landmarks, args.in_dims).to(
         args.device))
@@ -413,8 +413,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What the processes of the parts get, too.
     args.words = sys.argv[1:] if argv is None else argv
     if args.tokens % args.landmarks:
-        parser.error(f'--tokens {args.tokens} is no multiple of --landmarks '
-                     f'{args.landmarks}, which the naive layer needs')
+        parser.error(f'--tokens {args.tokens} is not a multiple of '
+                     f'--landmarks {args.landmarks} (for the naive layer)')
 
     import torch
     if args.threads:

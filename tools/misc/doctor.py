@@ -600,7 +600,7 @@ def run_check(name: str, check: Check,
     lines: list[Line] = []
     sink = io.StringIO()
     try:
-        # What libraries print on import is no part of the report.
+        # What libraries print on import is not part of the report.
         with warnings.catch_warnings(), contextlib.redirect_stdout(sink), \
                 contextlib.redirect_stderr(sink):
             warnings.simplefilter('ignore')

@@ -59,7 +59,7 @@ def publish_model(source: Path,
 
 
 def plain_data(value: object) -> object:
-    """Copy nested data; what is no plain Python type becomes a string."""
+    """Copy nested data; what is not a plain Python type becomes a string."""
     if isinstance(value, dict):
         return {str(key): plain_data(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

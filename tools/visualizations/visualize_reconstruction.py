@@ -30,7 +30,7 @@ def draw(args: argparse.Namespace) -> Path:
     model = build_trained_model(config, args.checkpoint, args.device)
     if not hasattr(model, 'reconstruct'):
         raise ValueError(f'{type(model).__name__} has no method '
-                         'reconstruct(inputs), it is no masked model')
+                         'reconstruct(inputs), it is not a masked model')
     model.data_preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(model.data_preprocessor,
                                            args.channels, args.window)

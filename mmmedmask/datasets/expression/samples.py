@@ -19,7 +19,7 @@ _BARCODE = re.compile(
 
 
 def tcga_case(name: str) -> str | None:
-    """Read the patient from a TCGA barcode, None if it is none."""
+    """Read the patient from a TCGA barcode, else None."""
     match = _BARCODE.match(name)
     return match.group(1) if match else None
 

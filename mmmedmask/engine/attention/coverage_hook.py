@@ -86,7 +86,7 @@ class LesionCoverageHook(Hook):
 
     Raises:
         ValueError: If an argument is out of range; in training, if there
-            are no lesion masks, no pipeline, or a model without attention
+            are not lesion masks, no pipeline, or a model without attention
             maps.
         ImageFileError: In training, if a lesion mask cannot be used.
     """

@@ -65,7 +65,7 @@ class AttentionPanelHook(PanelHook):
 
     Raises:
         ValueError: If an argument is out of range, or, in training, if there
-            is no pipeline, no such sample, or a model without attention.
+            is not a pipeline, no such sample, or a model without attention.
     """
 
     panel_name = 'attention'

@@ -62,7 +62,7 @@ class ImageStore:
         """Get a copy of the values of B images, (B, ...), float16.
 
         Raises:
-            ValueError: If there is none for an image.
+            ValueError: If an image has no map.
         """
         rows = [self.images.rows.get(path) for path in img_paths]
         values = self.values[[-1 if row is None else row for row in rows]]
@@ -71,7 +71,7 @@ class ImageStore:
             if row is None or missing:
                 reason = ('its file could not be read when they were made'
                           if missing and row is not None else
-                          f'it is none of the {len(self)} images of the '
+                          f'it is not among the {len(self)} images of the '
                           'training set')
                 raise ValueError(f'{path} has no attention map: {reason}')
         return values

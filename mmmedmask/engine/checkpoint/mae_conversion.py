@@ -375,7 +375,7 @@ def _guess_grid(name: str, num_patches: int,
     """Tell the grid of positions from their number, if that is possible.
 
     Images usually are cut into squares. As many patches as the model has,
-    whose grid is no square, might be either.
+    whose grid is not a square, might be either.
     """
     side = isqrt(num_patches)
     square = side**2 == num_patches
@@ -390,7 +390,7 @@ def _guess_grid(name: str, num_patches: int,
     if alike:
         return grid_size
     raise ValueError(
-        f'{name} is of {num_patches} patches, which is no square: say how '
+        f'{name} is of {num_patches} patches, which is not a square: say how '
         'many rows and columns they are (source_grid, --source-grid)')
 
 

@@ -72,7 +72,7 @@ def read_checkpoint(path: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file holds other objects, is no dictionary or the
+        ValueError: If the file holds other objects, is not a dictionary or the
             address has a scheme which is not supported.
     """
     name = str(path)

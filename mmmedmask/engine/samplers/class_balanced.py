@@ -62,8 +62,8 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         if sum(sizes[:classes_per_batch]) < batch_size:
             raise ValueError(
                 f'{classes_per_batch} classes may have '
-                f'{sum(sizes[:classes_per_batch])} samples together, which '
-                f'is no batch of {batch_size}: take a smaller batch_size')
+                f'{sum(sizes[:classes_per_batch])} samples together, fewer '
+                f'than a batch of {batch_size}: take a smaller batch_size')
         step = batch_size * self.num_ranks
         self.num_batches = len(labels) // step
         if not self.num_batches:
@@ -112,7 +112,7 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
                    generator: torch.Generator) -> list[list[int]]:
         counts = []
         for _ in range(self.num_ranks):
-            # The first ones get one more if the batch is no multiple.
+            # The first ones get one more if the batch is not a multiple.
             chosen = shuffled(list(streams), generator)
             counts.append(share_out(
                 self.batch_size,

@@ -165,7 +165,7 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
             raise ValueError(
                 f'level {number} of {type(backbone).__name__} has the size '
                 f'{(height, width)} for an image of {image_size} x '
-                f'{image_size} pixels, which is no whole stride')
+                f'{image_size} pixels, which is not a whole stride')
     strides = tuple(image_size // level.shape[-1] for level in maps)
     return Levels(
         channels=tuple(level.shape[1] for level in maps),

@@ -76,7 +76,7 @@ def class_labels(data_samples: Sequence[DataSample],
         Shape (B, ), int64, in [0, K).
 
     Raises:
-        ValueError: If a sample has no label, or one that is no class; names
+        ValueError: If a sample has no label, or one that is not a class; names
             it.
     """
     labels = []

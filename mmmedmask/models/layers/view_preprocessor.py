@@ -45,7 +45,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             asked for that the number of channels does not have.
     """
 
-    #: What to say where a sample is no image (C, H, W).
+    #: What to say where a sample is not an image (C, H, W).
     shape_hint = ''
 
     def __init__(self,

@@ -22,7 +22,7 @@ class CLAM(BagAggregator):
 
     Of a bag, the B patches with the largest scores are taken for evidence of
     its class, the B with the smallest for no evidence; with exclusive
-    classes, the B largest are no evidence of the others. A classifier per
+    classes, the B largest are not evidence of the others. A classifier per
     class learns this from the tokens. Bags of fewer than 2 B patches use
     half of their patches for each, so that none is both; bags of one patch
     teach nothing.

@@ -187,7 +187,7 @@ class MSMAEViT(VisionTransformer):
                 rows, columns = self.patch_resolution
                 raise ValueError(
                     f'{prefix}pos_embed of the checkpoint is of '
-                    f'{num_patches} patches, which is no square, and the '
+                    f'{num_patches} patches, which is not a square, and the '
                     f'model has {rows} x {columns}: interpolate it by '
                     'tools/model_converters/convert_mae_checkpoint.py '
                     '--source-grid ROWS COLUMNS')

@@ -102,7 +102,7 @@ class MSMAEHead(BaseModule):
             A float32 scalar, not yet weighted.
 
         Raises:
-            ValueError: If a sample has no label, or one that is no class;
+            ValueError: If a sample has no label, or one that is not a class;
                 names the image.
         """
         labels = class_labels(

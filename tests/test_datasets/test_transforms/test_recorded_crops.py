@@ -109,7 +109,7 @@ def test_pixels_are_torchvisions(channels, interpolation):
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize('channels', [1, 2, 3, 4, 5, 12])
 def test_every_channel_is_resized_alike(channels, dtype):
-    """Also the fourth, which is no alpha, and in 16 bit and floats."""
+    """Also the fourth, which is not an alpha, and in 16 bit and floats."""
     image = noise((40, 30, channels), dtype)
     resized = resize_image(image, (16, 20), 'bicubic')
     assert resized.dtype == dtype

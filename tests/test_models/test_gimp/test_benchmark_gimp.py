@@ -108,4 +108,4 @@ def test_a_part_has_a_process_of_its_own():
 
 def test_uneven_tokens_are_refused():
     output = call(SCRIPT, '--tokens', 100, '--landmarks', 16, status=2)
-    assert '100 is no multiple of --landmarks 16' in output
+    assert '100 is not a multiple of --landmarks 16' in output

@@ -161,7 +161,7 @@ def test_positions_of_a_grid_that_is_no_square_are_refused():
     source = tiny_classifier(backbone=dict(img_size=(8, 16))).backbone
     target = tiny_classifier().backbone
     with pytest.raises(ValueError, match='pos_embed of the checkpoint is of 8 '
-                       'patches, which is no square, .* has 4 x 6: .*'
+                       'patches, which is not a square, .* has 4 x 6: .*'
                        '--source-grid'):
         target.load_state_dict(source.state_dict())
     square = tiny_classifier(backbone=dict(img_size=(16, 16))).backbone
