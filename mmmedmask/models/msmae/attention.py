@@ -100,9 +100,9 @@ class AttentionMasking:
         if weights is None:
             if self.ratios_without_maps is None:
                 raise ValueError(
-                    'samples have no attention_map: add '
-                    'mmmedmask.AttentionMaskHook with begin=0 to '
-                    "custom_hooks, or set masking='random'")
+                    'samples have no attention_map: the run needs the hook '
+                    'mmmedmask.AttentionMaskHook with begin=0, or '
+                    "masking='random'")
             weights, ratios = torch.ones_like(noise), self.ratios_without_maps
         return partition_tokens(weights, noise, *ratios)
 
