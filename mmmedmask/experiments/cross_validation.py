@@ -28,10 +28,10 @@ from mmmedmask.experiments.config_content import (
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.schema import (
-    Column,
     Recipe,
     Row,
     Stage,
+    TableColumn,
     Weights,
 )
 
@@ -95,8 +95,8 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
     return Recipe(
         path=Path('recipe.yml'), name=f'{title}_folds', title=title,
         paper='none', notes=(), seeds=(0, ),
-        columns=(Column('scores', 'Scores', name, ''), ), small={}, data={},
-        rows=(row, ), ad_hoc=True)
+        columns=(TableColumn('scores', 'Scores', name, ''), ), small={},
+        data={}, rows=(row, ), ad_hoc=True)
 
 
 def fold_rows(plan: Plan, recipe: Recipe, row: Row,

@@ -14,7 +14,7 @@ from mmmedmask.experiments.manifest import (
 )
 from mmmedmask.experiments.plan import Axis, Plan
 from mmmedmask.experiments.run import Run
-from mmmedmask.experiments.schema import Column, Recipe, Row
+from mmmedmask.experiments.schema import Recipe, Row, TableColumn
 from mmmedmask.util.atomic_files import write_csv, write_text
 
 #: What is said about each scale, wherever one of its numbers is.
@@ -44,7 +44,7 @@ class CellResult:
     """
 
     row: Row
-    column: Column
+    column: TableColumn
     values: Mapping[Axis, float]
     asked: int
     problems: Mapping[Axis, str]
@@ -207,7 +207,7 @@ def _listed(values: Iterable) -> str:
     return ', '.join(str(value) for value in dict.fromkeys(values))
 
 
-def _value(run: Run, choice: str, column: Column) -> float | str:
+def _value(run: Run, choice: str, column: TableColumn) -> float | str:
     """A metric of a run, or why there is none."""
     if not (run.folder / MANIFEST_FILE).is_file():
         return 'failed' if _has_failed(run) else 'missing'
@@ -270,7 +270,7 @@ def _csv_row(plan: Plan, recipe: Recipe, cell: CellResult) -> list:
         state, SCALE_NOTES[plan.scale] or plan.scale]
 
 
-def _digits(recipe: Recipe, column: Column) -> int:
+def _digits(recipe: Recipe, column: TableColumn) -> int:
     """As many digits as the paper has, at least one."""
     values = [row.paper[column.name] for row in recipe.rows
               if column.name in row.paper]

@@ -78,7 +78,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of the table.
 
     Attributes:
@@ -163,7 +163,7 @@ class Recipe:
     paper: str
     notes: tuple[str, ...]
     seeds: tuple[int, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     small: Mapping[str, Change]
     data: Mapping[str, Mapping[str, str]]
     rows: tuple[Row, ...]
@@ -339,7 +339,7 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
         folds=None if folds is None else _text(folds, 'folds'))
 
 
-def _read_column(node: Any, where: str) -> Column:
+def _read_column(node: Any, where: str) -> TableColumn:
     _check_keys(node, where, _COLUMN_KEYS,
                 ('name', 'title', 'stage', 'metric'))
     metafile = node.get('metafile')
@@ -350,7 +350,7 @@ def _read_column(node: Any, where: str) -> Column:
                 f'{metafile!r}')
         metafile = tuple(_text(part, f'{where}.metafile')
                          for part in metafile)
-    return Column(
+    return TableColumn(
         name=_name(node['name'], f'{where}.name'),
         title=_text(node['title'], f'{where}.title'),
         stage=_text(node['stage'], f'{where}.stage'),

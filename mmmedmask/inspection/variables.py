@@ -22,7 +22,7 @@ TEMPLATE = re.compile(r'\{\{\s*_base_\.(\w+)')
 
 
 @dataclass
-class Source:
+class ConfigNames:
     """Names in one config file.
 
     Attributes:
@@ -39,11 +39,11 @@ class Source:
     assigned: dict[str, int] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     read_from_bases: set[str] = field(default_factory=set)
-    bases: list['Source'] = field(default_factory=list)
+    bases: list['ConfigNames'] = field(default_factory=list)
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(path: str, changed: int) -> tuple[Source, list[str]]:
+def _read(path: str, changed: int) -> tuple[ConfigNames, list[str]]:
     """Read one file, without its bases, and the names of those.
 
     Args:
@@ -52,7 +52,7 @@ def _read(path: str, changed: int) -> tuple[Source, list[str]]:
     """
     text = Path(path).read_text('utf-8')
     tree = ast.parse(text)
-    source = Source(Path(path), False)
+    source = ConfigNames(Path(path), False)
     source.read_from_bases |= set(TEMPLATE.findall(text))
     for statement in tree.body:
         for target in _targets(statement):
@@ -66,7 +66,7 @@ def _read(path: str, changed: int) -> tuple[Source, list[str]]:
     return source, _bases(tree)
 
 
-def read_source(path: str | Path, foreign: bool = False) -> Source:
+def read_source(path: str | Path, foreign: bool = False) -> ConfigNames:
     """Read which names a config file and its bases set and use.
 
     Args:
@@ -134,7 +134,7 @@ def check_variables(path: str | Path) -> list[Finding]:
     return findings
 
 
-def _unused(source: Source, read_by_children: set[str],
+def _unused(source: ConfigNames, read_by_children: set[str],
             keys: set[str]) -> dict[str, int]:
     """Return the names, and their lines, that a file sets in vain."""
     used = source.read | read_by_children | keys | SPECIAL
@@ -142,7 +142,7 @@ def _unused(source: Source, read_by_children: set[str],
             if name not in used}
 
 
-def _find_typos(source: Source, read_by_children: set[str],
+def _find_typos(source: ConfigNames, read_by_children: set[str],
                 findings: list[Finding], keys: set[str]) -> None:
     """Look for misspelled keys in a file and in its bases."""
     if source.foreign:
@@ -159,7 +159,7 @@ def _find_typos(source: Source, read_by_children: set[str],
         _find_typos(base, below, findings, keys)
 
 
-def _find_unused(source: Source, findings: list[Finding],
+def _find_unused(source: ConfigNames, findings: list[Finding],
                  keys: set[str]) -> None:
     """Look for names of the file itself that have no effect."""
     inherited = _all_names(source.bases)
@@ -174,11 +174,11 @@ def _find_unused(source: Source, findings: list[Finding],
         findings.append(Finding(YELLOW, 'variable', text, where, mend))
 
 
-def _place(name: str, line: int, source: Source) -> str:
+def _place(name: str, line: int, source: ConfigNames) -> str:
     return f'{name} ({source.path.name}, line {line})'
 
 
-def _all_names(sources: list[Source]) -> set[str]:
+def _all_names(sources: list[ConfigNames]) -> set[str]:
     names: set[str] = set()
     for source in sources:
         names |= set(source.assigned) | _all_names(source.bases)

@@ -72,13 +72,16 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     """Find where the images to show are described, and their numbers."""
     from mmengine.registry import DATASETS
 
-    from mmmedmask.engine.attention.whole_images import Source, list_sources
+    from mmmedmask.engine.attention.whole_images import (
+        ImageSource,
+        list_sources,
+    )
     from mmmedmask.engine.hooks.panel_hook import choose_positions
 
     if args.images:
         files = Files(args.images)
         positions = list(range(len(args.images)))
-        return [Source(files, position) for position in positions], positions
+        return [ImageSource(files, place) for place in positions], positions
     loader = config.get(f'{args.split}_dataloader')
     if loader is None:
         raise ValueError(f'the config has no {args.split}_dataloader')

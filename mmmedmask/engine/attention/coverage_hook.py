@@ -18,7 +18,7 @@ from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
-    Source,
+    ImageSource,
     run_whole_images,
 )
 from mmmedmask.engine.hooks.panel_hook import choose_positions
@@ -108,7 +108,7 @@ class LesionCoverageHook(Hook):
         self.num_draws = check_integer('num_draws', num_draws)
         self.batch_size = check_integer('batch_size', batch_size)
         self._attention: AttentionMaskHook | None = None
-        self._sources: list[Source] = []
+        self._sources: list[ImageSource] = []
         self._table: CoverageTable | None = None
 
     def before_train(self, runner: Runner) -> None:
@@ -167,7 +167,7 @@ class LesionCoverageHook(Hook):
                 return hook
         return None
 
-    def _choose_images(self, runner: Runner) -> list[Source]:
+    def _choose_images(self, runner: Runner) -> list[ImageSource]:
         """List the images that have a lesion mask, or some of them."""
         if isinstance(self.dataset, Mapping):
             self.dataset = DATASETS.build(dict(self.dataset))

@@ -20,7 +20,7 @@ from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.whole_images import (
     WHOLE,
-    Source,
+    ImageSource,
     WholeImages,
     collate_whole,
     list_sources,
@@ -151,7 +151,7 @@ def follows_attention(model: nn.Module, has_maps: bool) -> bool:
     return has_maps or getattr(model, 'ratios_without_maps', ()) is None
 
 
-def load_panel(sources: Sequence[Source], positions: Sequence[int],
+def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
                pipeline: Callable[[dict], dict],
                by_attention: bool) -> AttentionPanel:
     """Load whole images for a panel.

@@ -23,7 +23,7 @@ SUPPORTED = ('data sets of MMEngine (with get_data_info), inside '
 WHOLE = (0., 0., 1., 1.)
 
 
-class Source(NamedTuple):
+class ImageSource(NamedTuple):
     """Where an image is described: a data set (no wrapper), and its index."""
 
     dataset: Any
@@ -35,7 +35,7 @@ class Source(NamedTuple):
         return self.dataset.get_data_info(self.index)
 
 
-def list_sources(dataset: Dataset) -> list[Source]:
+def list_sources(dataset: Dataset) -> list[ImageSource]:
     """Find the samples of a data set in the data sets that it wraps.
 
     One source per sample, in the order of the data set.
@@ -59,7 +59,7 @@ def list_sources(dataset: Dataset) -> list[Source]:
             return [sources[index] for index in dataset.repeat_indices]
         return sources
     if hasattr(dataset, 'get_data_info') and not hasattr(dataset, 'dataset'):
-        return [Source(dataset, index) for index in range(len(dataset))]
+        return [ImageSource(dataset, index) for index in range(len(dataset))]
     raise ValueError(f'cannot list the images of {type(dataset).__name__}; '
                      f'supported are {SUPPORTED}')
 
@@ -88,7 +88,7 @@ class ImageIndex:
     def __init__(self, dataset: Dataset) -> None:
         numbers: dict[tuple[int, str], int] = {}
         roots: dict[int, list[str]] = {}
-        files: dict[str, tuple[str, str, Source]] = {}
+        files: dict[str, tuple[str, str, ImageSource]] = {}
         spellings: dict[str, str] = {}
         for source in list_sources(dataset):
             leaf = id(source.dataset)
@@ -119,7 +119,7 @@ class ImageIndex:
             '\0'.join(self.keys).encode(), digest_size=16).hexdigest()
 
 
-def image_path(source: Source) -> str:
+def image_path(source: ImageSource) -> str:
     """Read the path of a sample's image, by which images are told apart."""
     info = source.info
     if not info.get('img_path'):
@@ -166,7 +166,7 @@ class WholeImages(Dataset):
             ``inputs`` and ``data_samples``.
     """
 
-    def __init__(self, sources: Sequence[Source],
+    def __init__(self, sources: Sequence[ImageSource],
                  pipeline: Callable[[dict], dict]) -> None:
         self.sources = sources
         self.pipeline = pipeline
@@ -230,7 +230,7 @@ def collate_whole(
 
 
 def run_whole_images(
-        sources: Sequence[Source],
+        sources: Sequence[ImageSource],
         pipeline: Callable[[dict], dict],
         compute: Callable[[dict], torch.Tensor],
         batch_size: int,
