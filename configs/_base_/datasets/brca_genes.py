@@ -4,7 +4,7 @@ tools/dataset_converters/convert.py porpoise --cohorts brca --classes IDC ILC
 writes data_root; tools/cross_validate.py --draw 5 draws its folds.
 """
 
-_base_ = './slide_omic_cohort.py'
+_base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/tcga-brca/'

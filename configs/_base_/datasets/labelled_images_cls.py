@@ -3,7 +3,7 @@
 Augmentation and batch are those of MSMAE's fine-tuning (arXiv 2305.05871).
 """
 
-_base_ = './labelled_images.py'
+_base_ = './labelled_images_pretrain.py'
 
 # ========================= Frequently modified =========================
 batch_size = 256  # per GPU; the paper has one

@@ -4,7 +4,7 @@ tools/wsi/tiles_to_bags.py writes the bags (docs/datasets.md): all tiles of a
 source are in one bag, so that folds by bag are folds by source.
 """
 
-_base_ = './slide_omic_cohort.py'
+_base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/lc25000-resnet18-untrained/'

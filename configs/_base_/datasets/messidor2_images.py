@@ -3,7 +3,7 @@
 tools/dataset_converters/convert.py messidor2 writes the data set.
 """
 
-_base_ = './labelled_images.py'
+_base_ = './labelled_images_pretrain.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/messidor2/'

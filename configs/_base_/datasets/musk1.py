@@ -5,7 +5,7 @@ tools/cross_validate.py puts each fold's split_file in. There is no
 validation split: training runs to its last epoch, as in published results.
 """
 
-_base_ = './slide_omic_cohort.py'
+_base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/musk1/'

@@ -5,7 +5,7 @@ the paper, which does not say who is where: cohort.csv has a column split, or
 split_file names a csv. docs/datasets.md describes the files.
 """
 
-_base_ = './slide_omic_cohort.py'
+_base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/tcga_nsclc/'

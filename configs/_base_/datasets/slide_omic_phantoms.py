@@ -3,7 +3,7 @@
     write_slide_omic_cohort('data/cohort_phantoms', num_cases=160)
 """
 
-_base_ = './slide_omic_cohort.py'
+_base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/cohort_phantoms/'

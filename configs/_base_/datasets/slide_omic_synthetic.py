@@ -6,7 +6,7 @@ of 56,537 genes of two kinds of tumour of other organs. No patient has both;
 scores on it show that a model runs, and nothing about patients.
 """
 
-_base_ = './slide_omic_cohort.py'
+_base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/synthetic_pairs/'

@@ -7,7 +7,7 @@ Drawn scans of 64 pixels in patches of 8 (an 8 x 8 grid: 28 masked, 20 thrown,
 
 _base_ = [
     '../../_base_/models/msmae_vit-base-p16.py',
-    '../../_base_/datasets/labelled_images.py',
+    '../../_base_/datasets/labelled_images_pretrain.py',
     '../../_base_/schedules/msmae_adamw_300e.py',
     '../../_base_/msmae_runtime.py',
 ]
