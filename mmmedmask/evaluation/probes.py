@@ -1,0 +1,348 @@
+"""Probes of frozen encoders: nearest neighbours, a linear and a dense one.
+
+A probe asks how much of a class can be read off features that were learned
+without it. Its score says something beside its floors alone: the same encoder
+at random weights, and the colour of the image.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mmmedmask.evaluation.classification_scores import (
+    bootstrap_scores,
+    classification_scores,
+    percentile_interval,
+)
+from mmmedmask.util.checks import check_integer, check_positive
+
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Inverse regularisation strengths that the logistic probe chooses from."""
+FOLDS = 3
+"""Folds inside the training split on which the strength is chosen."""
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """A score of a probe with its bootstrap interval.
+
+    Attributes:
+        name: ``'knn'``, ``'logistic'`` or ``'dense_N'``.
+        value: Balanced accuracy in [0, 1], for dense probes the area under
+            the ROC curve.
+        low: Lower bound of the 95 % interval.
+        high: Upper bound.
+        floor: What a constant answer scores.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    floor: float
+
+
+def knn_scores(train: np.ndarray,
+               train_labels: np.ndarray,
+               test: np.ndarray,
+               num_classes: int,
+               num_neighbors: int = 20,
+               temperature: float = 0.07) -> np.ndarray:
+    """Let the nearest training images vote, as DINO does.
+
+    A neighbour's vote is ``exp(cosine similarity / temperature)`` (Wu et
+    al., CVPR 2018; Caron et al., ICCV 2021).
+
+    Args:
+        train: Features of the training images, shape (N, D).
+        train_labels: Their classes, integers of shape (N,).
+        test: Features to classify, shape (M, D).
+        num_classes: Number of classes, K.
+        num_neighbors: Neighbours that vote, at most N.
+        temperature: Above 0; small values let the nearest one decide.
+
+    Returns:
+        Shares of the votes, shape (M, K).
+
+    Raises:
+        ValueError: If the features are empty, not finite, or their sizes
+            differ.
+    """
+    _check_features(train, train_labels, test)
+    check_integer('num_neighbors', num_neighbors)
+    check_positive('temperature', temperature)
+    similarity = _unit_rows(test) @ _unit_rows(train).T
+    count = min(num_neighbors, len(train))
+    nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    rows = np.arange(len(test))[:, None]
+    close = similarity[rows, nearest]
+    weights = np.exp((close - close.max(axis=1, keepdims=True)) / temperature)
+    votes = np.zeros((len(test), num_classes))
+    np.add.at(votes, (rows, train_labels[nearest]), weights)
+    return votes / votes.sum(axis=1, keepdims=True)
+
+
+def logistic_scores(train: np.ndarray,
+                    train_labels: np.ndarray,
+                    test: np.ndarray,
+                    num_classes: int,
+                    groups: Sequence[str] | None = None,
+                    seed: int = 0) -> np.ndarray:
+    """Fit a logistic regression on standardised features.
+
+    The strength of the regularisation is chosen by cross-validation inside
+    the training split, by balanced accuracy.
+
+    Args:
+        train: Features of the training images, shape (N, D).
+        train_labels: Their classes, integers of shape (N,).
+        test: Features to classify, shape (M, D).
+        num_classes: Number of classes, K.
+        groups: The patient of each training image; patients are kept whole
+            where the strength is chosen.
+        seed: Seed of the folds.
+
+    Returns:
+        Probabilities of shape (M, K); 0 for classes without a training
+        image.
+
+    Raises:
+        ValueError: If the features are empty, not finite, or their sizes
+            differ, or all training images are of one class.
+    """
+    _check_features(train, train_labels, test)
+    present = np.unique(train_labels)
+    if len(present) < 2:
+        raise ValueError('a logistic probe needs training images of two '
+                         f'classes, all {len(train)} are of class '
+                         f'{present[0]}')
+    strength = _choose_strength(train, train_labels, groups, seed)
+    model = _logistic(strength).fit(train, train_labels)
+    scores = np.zeros((len(test), num_classes))
+    scores[:, present] = model.predict_proba(test)
+    return scores
+
+
+def _choose_strength(features: np.ndarray, labels: np.ndarray,
+                     groups: Sequence[str] | None, seed: int) -> float:
+    """The strength with the best balanced accuracy, the weaker of equals."""
+    units = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    fewest = min(
+        len(np.unique(units[labels == label])) for label in np.unique(labels))
+    if fewest < 2:
+        return 1.0
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = list(
+        splitter(min(FOLDS, fewest), shuffle=True,
+                 random_state=seed).split(
+                     features, labels, None if groups is None else units))
+    means = []
+    for strength in STRENGTHS:
+        values = [
+            balanced_accuracy_score(
+                labels[held_out],
+                _logistic(strength).fit(features[rest], labels[rest]).predict(
+                    features[held_out])) for rest, held_out in folds
+            if len(np.unique(labels[rest])) > 1
+        ]
+        means.append(np.mean(values) if values else 0)
+    return STRENGTHS[int(np.argmax(means))]
+
+
+def _logistic(strength: float):
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
+
+
+def score_probe(name: str,
+                labels: np.ndarray,
+                scores: np.ndarray,
+                groups: Sequence[str] | None = None,
+                num_draws: int = 1000,
+                score: str = 'balanced_accuracy') -> ProbeScore:
+    """Score a probe's answers, with an interval by image or by group.
+
+    Args:
+        name: The probe's name.
+        labels: True classes, integers of shape (M,).
+        scores: One score per class, shape (M, K).
+        groups: The patient of each image; patients are resampled whole.
+        num_draws: Number of bootstrap resamples.
+        score: A name that ``classification_scores`` knows.
+
+    Returns:
+        The score; its floor is that of a constant answer.
+    """
+    value = classification_scores(labels, scores)[score]
+    draws = bootstrap_scores(labels, scores, num_draws, groups=groups)[score]
+    low, high = percentile_interval(draws)
+    floor = 0.5 if score == 'auc' else 1 / len(np.unique(labels))
+    return ProbeScore(name, float(value), low, high, floor)
+
+
+def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
+                 test: Sequence[tuple[np.ndarray, np.ndarray]],
+                 num_images: int | None = None,
+                 draws: int = 5,
+                 seed: int = 0) -> list[np.ndarray]:
+    """Fit a logistic regression on single pixels of a few images.
+
+    Args:
+        train: Features (P, D) and labels (P,), 0 or 1, of the pixels of each
+            training image.
+        test: The same of each test image; P may differ.
+        num_images: Training images to fit on, drawn at random; None takes
+            all, once.
+        draws: How often a few images are drawn. The probabilities of the
+            fits are averaged only in the score, not here.
+        seed: Seed of the draws.
+
+    Returns:
+        For each draw the probability of label 1 of all test pixels, images
+        one after another.
+
+    Raises:
+        ValueError: If there are fewer training images than asked for.
+    """
+    if num_images is None:
+        chosen = [np.arange(len(train))]
+    else:
+        check_integer('num_images', num_images, 1, len(train))
+        generator = np.random.default_rng(seed)
+        # Images with both labels: no classifier can be fitted on one.
+        usable = np.flatnonzero(
+            [len(np.unique(labels)) == 2 for _, labels in train])
+        check_integer('num_images (of images with both labels)', num_images,
+                      1, len(usable))
+        chosen = [
+            generator.choice(usable, num_images, replace=False)
+            for _ in range(draws)
+        ]
+    pixels = np.concatenate([features for features, _ in test])
+    answers = []
+    for images in chosen:
+        features = np.concatenate([train[image][0] for image in images])
+        labels = np.concatenate([train[image][1] for image in images])
+        model = _logistic(0.1).fit(features, labels)
+        answers.append(model.predict_proba(pixels)[:, 1])
+    return answers
+
+
+def probe_images(train: np.ndarray,
+                 train_labels: np.ndarray,
+                 test: np.ndarray,
+                 test_labels: np.ndarray,
+                 num_classes: int,
+                 train_groups: Sequence[str] | None = None,
+                 test_groups: Sequence[str] | None = None,
+                 seed: int = 0) -> list[ProbeScore]:
+    """Run both probes of whole images.
+
+    Args:
+        train: Features of the training images, shape (N, D).
+        train_labels: Their classes, shape (N,).
+        test: Features of the test images, shape (M, D).
+        test_labels: Their classes, shape (M,).
+        num_classes: Number of classes.
+        train_groups: Patients of the training images.
+        test_groups: Patients of the test images.
+        seed: Seed of the folds of the logistic probe.
+
+    Returns:
+        The scores of ``'knn'`` and ``'logistic'``.
+    """
+    answers = dict(
+        knn=knn_scores(train, train_labels, test, num_classes),
+        logistic=logistic_scores(train, train_labels, test, num_classes,
+                                 train_groups, seed))
+    return [
+        score_probe(name, test_labels, scores, test_groups)
+        for name, scores in answers.items()
+    ]
+
+
+def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
+                 test: Sequence[tuple[np.ndarray, np.ndarray]],
+                 few: Sequence[int | None] = (1, 5, 20, None),
+                 seed: int = 0) -> list[ProbeScore]:
+    """Run the dense probe on a few and on all training images.
+
+    Args:
+        train: See :func:`dense_scores`.
+        test: See :func:`dense_scores`.
+        few: Numbers of training images; None takes all. Numbers above that
+            of the images with both labels are left out.
+        seed: Seed of the draws.
+
+    Returns:
+        A score ``'dense_N'`` (``'dense_all'``) each: the area under the ROC
+        curve over the pixels of all test images, its mean over the draws;
+        the interval resamples test images.
+    """
+    labels = np.concatenate([labels for _, labels in test]).astype(np.int64)
+    images = np.repeat(np.arange(len(test)), [len(row) for _, row in test])
+    usable = sum(len(np.unique(row)) == 2 for _, row in train)
+    results = []
+    for count in few:
+        if count is not None and count > usable:
+            continue
+        name = f'dense_{"all" if count is None else count}'
+        parts = [
+            score_probe(name, labels, np.stack([1 - row, row], axis=1),
+                        images, num_draws=200, score='auc')
+            for row in dense_scores(train, test, count, seed=seed)
+        ]
+        means = np.mean([(part.value, part.low, part.high)
+                         for part in parts], axis=0)
+        results.append(ProbeScore(name, *map(float, means), 0.5))
+    return results
+
+
+def paired_difference(first: Mapping[int, float],
+                      second: Mapping[int, float]) -> tuple[float, float, int]:
+    """Compare two encoders seed by seed.
+
+    Args:
+        first: Score by seed.
+        second: Score by seed of what it is compared with.
+
+    Returns:
+        Mean and standard deviation (n - 1; NaN for one seed) of the
+        differences over the seeds that both have, and their number.
+
+    Raises:
+        ValueError: If they have no seed in common.
+    """
+    seeds = sorted(set(first) & set(second))
+    if not seeds:
+        raise ValueError('no seed in common: '
+                         f'{sorted(first)} and {sorted(second)}')
+    differences = np.array([first[seed] - second[seed] for seed in seeds])
+    spread = differences.std(ddof=1) if len(seeds) > 1 else np.nan
+    return float(differences.mean()), float(spread), len(seeds)
+
+
+def _unit_rows(values: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    return values / np.maximum(norms, 1e-12)
+
+
+def _check_features(train: np.ndarray, labels: np.ndarray,
+                    test: np.ndarray) -> None:
+    if train.ndim != 2 or test.ndim != 2 or not len(train) or not len(test) \
+            or train.shape[1] != test.shape[1] or labels.shape != (
+                len(train), ):
+        raise ValueError(
+            'features of shape (N, D) and (M, D) with labels (N,) needed, '
+            f'got {train.shape}, {test.shape} and {labels.shape}')
+    for name, values in (('training', train), ('test', test)):
+        broken = ~np.isfinite(values).all(axis=1)
+        if broken.any():
+            raise ValueError(f'the features of {name} image {broken.argmax()} '
+                             'are not finite')

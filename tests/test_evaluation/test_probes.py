@@ -1,0 +1,148 @@
+"""Probes against naive references, chance, and planted classes."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mmmedmask.evaluation.probes import (
+    dense_scores,
+    knn_scores,
+    logistic_scores,
+    paired_difference,
+    probe_images,
+    probe_pixels,
+    score_probe,
+)
+
+
+def planted(count, seed, strength, dims=12, classes=3):
+    """Features whose first columns tell the class, and the classes."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    features = generator.normal(size=(count, dims))
+    features[np.arange(count), labels] += strength
+    return features, labels
+
+
+def naive_votes(train, labels, test, classes, neighbors, temperature):
+    rows = []
+    for one in test:
+        similar = [
+            float(one @ other) /
+            (float(one @ one)**0.5 * float(other @ other)**0.5)
+            for other in train
+        ]
+        nearest = sorted(range(len(train)), key=lambda i: -similar[i])
+        votes = [0.0] * classes
+        for place in nearest[:neighbors]:
+            votes[labels[place]] += np.exp(similar[place] / temperature)
+        rows.append([vote / sum(votes) for vote in votes])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize('neighbors', [1, 5, 20, 500])
+def test_neighbours_vote_as_a_loop_says(neighbors):
+    train, labels = planted(40, 0, 1)
+    test, _ = planted(9, 1, 1)
+    scores = knn_scores(train, labels, test, 3, neighbors, 0.07)
+    naive = naive_votes(train, labels, test, 3, neighbors, 0.07)
+    np.testing.assert_allclose(scores, naive, atol=1e-12)
+
+
+def test_planted_classes_are_seen_and_noise_is_chance():
+    test, test_labels = planted(600, 1, 3)
+    seen = probe_images(*planted(300, 0, 3), test, test_labels, 3)
+    blind = probe_images(*planted(300, 0, 0), *planted(600, 1, 0), 3)
+    assert [score.name for score in seen] == ['knn', 'logistic']
+    for good, chance in zip(seen, blind, strict=True):
+        assert good.value > 0.85
+        assert chance.low < chance.floor == pytest.approx(1 / 3)
+        assert chance.floor < chance.high
+        assert good.low < good.value < good.high
+
+
+def test_the_scale_of_a_feature_does_not_matter_to_the_logistic_probe():
+    train, labels = planted(90, 0, 2)
+    test, _ = planted(30, 1, 2)
+    scale = np.logspace(-3, 3, train.shape[1])
+    np.testing.assert_allclose(
+        logistic_scores(train * scale, labels, test * scale, 3),
+        logistic_scores(train, labels, test, 3), atol=1e-4)
+
+
+def test_groups_are_kept_whole_in_choice_and_interval():
+    features, labels = planted(60, 0, 0.5)
+    groups = [str(place // 6) for place in range(60)]
+    test, test_labels = planted(120, 1, 0.5)
+    scores = logistic_scores(features, labels, test, 3, groups)
+    alone = score_probe('logistic', test_labels, scores)
+    together = score_probe('logistic', test_labels, scores,
+                           [str(place // 12) for place in range(120)])
+    assert alone.value == together.value
+    assert (alone.low, alone.high) != (together.low, together.high)
+
+
+def test_a_class_without_training_images_gets_no_probability():
+    features, labels = planted(30, 0, 2, classes=2)
+    scores = logistic_scores(features, labels, features, 3)
+    assert scores.shape == (30, 3)
+    assert (scores[:, 2] == 0).all()
+
+
+def pixels(images, seed, strength):
+    generator = np.random.default_rng(seed)
+    parts = []
+    for _ in range(images):
+        labels = generator.integers(0, 2, 80)
+        features = generator.normal(size=(80, 4))
+        features[:, 0] += strength * labels
+        parts.append((features, labels))
+    return parts
+
+
+def test_dense_probe_is_the_auc_of_all_pixels():
+    train, test = pixels(6, 0, 1.5), pixels(8, 1, 1.5)
+    answers, = dense_scores(train, test)
+    labels = np.concatenate([row for _, row in test])
+    *few, everything = probe_pixels(train, test, (1, 5, 50, None))
+    assert [score.name for score in few] == ['dense_1', 'dense_5']
+    assert everything.value == pytest.approx(roc_auc_score(labels, answers))
+    assert everything.low < everything.value < everything.high
+    assert everything.value > 0.8 > everything.floor
+    blind = probe_pixels(pixels(6, 0, 0), pixels(8, 1, 0), (None, ))[0]
+    assert blind.low < 0.5 < blind.high
+
+
+def test_images_of_one_label_are_not_drawn_for_a_few():
+    train = pixels(2, 0, 1)
+    train.append((train[0][0], np.zeros(80, int)))
+    assert len(dense_scores(train, pixels(1, 1, 1), 2, draws=3)) == 3
+    with pytest.raises(ValueError, match='both labels'):
+        dense_scores(train, pixels(1, 1, 1), 3)
+
+
+def test_differences_are_paired_by_seed():
+    mean, spread, count = paired_difference({0: 3., 1: 5., 7: 9.},
+                                            {0: 1., 1: 2., 2: 0.})
+    assert (mean, count) == (2.5, 2)
+    assert spread == pytest.approx(np.std([2, 3], ddof=1))
+    assert np.isnan(paired_difference({0: 1.}, {0: 1.})[1])
+    with pytest.raises(ValueError, match=r'\[0\] and \[1\]'):
+        paired_difference({0: 1.}, {1: 1.})
+
+
+@pytest.mark.parametrize(('train', 'labels', 'test', 'message'), [
+    (np.zeros((3, 2)), np.zeros(3, int), np.zeros((1, 3)), 'shape'),
+    (np.zeros((3, 2)), np.zeros(2, int), np.zeros((1, 2)), 'shape'),
+    (np.zeros((0, 2)), np.zeros(0, int), np.zeros((1, 2)), 'shape'),
+    (np.full((3, 2), np.nan), np.zeros(3, int), np.zeros((1, 2)),
+     'training image 0'),
+    (np.zeros((3, 2)), np.zeros(3, int), np.full((1, 2), np.inf),
+     'test image 0'),
+])
+def test_what_cannot_be_probed_is_named(train, labels, test, message):
+    for probe in (knn_scores, logistic_scores):
+        with pytest.raises(ValueError, match=message):
+            probe(train, labels, test, 2)
+    with pytest.raises(ValueError, match='all 3 are of class 0'):
+        logistic_scores(np.ones((3, 2)), np.zeros(3, int), np.ones((1, 2)), 2)
