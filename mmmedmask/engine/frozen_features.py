@@ -1,0 +1,214 @@
+"""Features of frozen encoders, of any of our host libraries, for probes."""
+
+import copy
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmmedmask.engine.hooks.precise_bn import (
+    active_batch_norms,
+    update_bn_statistics,
+)
+
+BLOCK_LISTS = ('layers', 'blocks', 'encoder.layers', 'stages')
+"""Where transformers and ConvNeXts keep their blocks or stages."""
+COLOR_DIMS = 6
+
+
+def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
+    """Find the stages of an encoder, from its input to its output.
+
+    ResNets of torchvision, timm and mmpretrain have ``layer1`` to
+    ``layer4``; ConvNeXts have ``stages``; in a transformer each block is a
+    stage.
+
+    Args:
+        encoder: The network.
+
+    Returns:
+        The stages by their names in the encoder.
+
+    Raises:
+        ValueError: If it has none of these.
+    """
+    layers = {
+        name: module
+        for name, module in encoder.named_children()
+        if name.startswith('layer') and name[len('layer'):].isdigit()
+    }
+    if layers:
+        return layers
+    modules = dict(encoder.named_modules())
+    for place in BLOCK_LISTS:
+        blocks = modules.get(place)
+        if isinstance(blocks, nn.ModuleList | nn.Sequential):
+            return {f'{place}.{name}': block
+                    for name, block in blocks.named_children()}
+    raise ValueError(
+        f'{type(encoder).__name__} has no stages: expected children layer1, '
+        f'layer2, ... or one of {", ".join(BLOCK_LISTS)}')
+
+
+class FrozenFeatures:
+    """Maps of an encoder's stages, with nothing of it changed.
+
+    Works on a copy in evaluation mode. Transformers give the map of their
+    last block; CNNs those of all stages.
+
+    Args:
+        encoder: Takes normalised images (B, C, H, W).
+        mean: What is subtracted from the channels, in the images' units.
+        std: What they are divided by.
+        images: Batches of images as :meth:`maps` takes them, on which
+            BatchNorm statistics are measured again. Those of pre-training
+            are of masked views. None keeps them.
+        device: Where the copy runs; None takes that of the encoder.
+
+    Raises:
+        ValueError: If the encoder has no stages.
+    """
+
+    def __init__(self,
+                 encoder: nn.Module,
+                 mean: Sequence[float],
+                 std: Sequence[float],
+                 images: Iterable[Tensor] | None = None,
+                 device: str | torch.device | None = None) -> None:
+        if device is None:
+            device = next(encoder.parameters()).device
+        self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
+        self.device = torch.device(device)
+        shape = (1, -1, 1, 1)
+        self.mean = torch.tensor(mean, device=device).float().view(shape)
+        self.std = torch.tensor(std, device=device).float().view(shape)
+        stages = list(encoder_stages(self.encoder).values())
+        self._maps: list[Tensor] = []
+        self.patch_size = _patch_size(self.encoder)
+        for stage in stages if self.patch_size is None else stages[-1:]:
+            stage.register_forward_hook(self._keep)
+        if images is not None and active_batch_norms(self.encoder):
+            update_bn_statistics(
+                self.encoder, images,
+                lambda _, batch: self.encoder(self.normalize(batch)))
+            self._maps.clear()
+        self.encoder.eval()
+
+    def _keep(self, module: nn.Module, inputs: tuple, output) -> None:
+        if isinstance(output, tuple | list):
+            output = output[0]
+        self._maps.append(output)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Bring images to the device and the encoder's units."""
+        return (images.to(self.device).float() - self.mean) / self.std
+
+    @torch.inference_mode()
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Compute the maps of the stages.
+
+        Args:
+            images: Shape (B, C, H, W), any type, in the units of ``mean``.
+
+        Returns:
+            One map (B, D, h, w) per stage, finest first.
+
+        Raises:
+            ValueError: If a stage gives neither a map nor patch tokens.
+        """
+        self._maps.clear()
+        self.encoder(self.normalize(images))
+        size = images.shape[-2:]
+        found = [self._as_map(value, size) for value in self._maps]
+        self._maps.clear()
+        return found
+
+    def _as_map(self, value: Tensor, size: Sequence[int]) -> Tensor:
+        if value.ndim == 4:
+            return value.float()
+        if value.ndim != 3 or self.patch_size is None:
+            raise ValueError(
+                f'a stage of {type(self.encoder).__name__} gives the shape '
+                f'{tuple(value.shape)}, expected a map or patch tokens')
+        height, width = (side // patch for side, patch in zip(
+            size, self.patch_size, strict=True))
+        # Class and register tokens come first.
+        patches = value[:, value.shape[1] - height * width:]
+        return patches.transpose(1, 2).reshape(
+            len(value), -1, height, width).float()
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """Average every map over its places; shape (B, D1 + D2 + ...)."""
+        return torch.cat([level.mean(dim=(2, 3)) for level in
+                          self.maps(images)], dim=1)
+
+    def pixels(self, images: Tensor, points: Tensor) -> Tensor:
+        """Interpolate the maps at points; see :func:`sample_maps`."""
+        return sample_maps(self.maps(images), points)
+
+
+def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:
+    """Interpolate maps of one image at points, bilinearly.
+
+    Args:
+        maps: Shape (B, D, h, w) each.
+        points: Places as (x, y) in [-1, 1], where -1 and 1 are the outer
+            edges of the image, shape (B, P, 2).
+
+    Returns:
+        Shape (B, P, D1 + D2 + ...).
+    """
+    grid = points[:, None]
+    sampled = [
+        F.grid_sample(
+            level, grid.to(level), mode='bilinear', padding_mode='border',
+            align_corners=False)[:, :, 0] for level in maps
+    ]
+    return torch.cat(sampled, dim=1).transpose(1, 2)
+
+
+def color_vectors(images: Tensor) -> Tensor:
+    """The colour of images: mean and deviation of each channel.
+
+    What a probe gets from these is the floor of every encoder.
+
+    Args:
+        images: Shape (B, C, H, W).
+
+    Returns:
+        Shape (B, 2 C).
+    """
+    values = images.float().flatten(2)
+    return torch.cat([values.mean(dim=2), values.std(dim=2)], dim=1)
+
+
+def draw_points(size: tuple[int, int], count: int,
+                generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw pixels of an image, each at most once.
+
+    Args:
+        size: Height and width of the image.
+        count: Pixels to draw; all, in random order, if there are fewer.
+        generator: Where the randomness comes from.
+
+    Returns:
+        Rows and columns, shape (P, 2), and the centres of these pixels as
+        :func:`sample_maps` takes them, shape (P, 2).
+    """
+    height, width = size
+    places = torch.randperm(height * width, generator=generator)[:count]
+    rows, columns = places // width, places % width
+    points = torch.stack([(2 * columns + 1) / width - 1,
+                          (2 * rows + 1) / height - 1], dim=1)
+    return torch.stack([rows, columns], dim=1), points
+
+
+def _patch_size(encoder: nn.Module) -> tuple[int, int] | None:
+    """Side of a transformer's patches; None for a CNN."""
+    for name in ('projection', 'proj'):
+        layer = getattr(getattr(encoder, 'patch_embed', None), name, None)
+        if isinstance(layer, nn.Conv2d):
+            return tuple(layer.stride)
+    layer = getattr(encoder, 'conv_proj', None)
+    return tuple(layer.stride) if isinstance(layer, nn.Conv2d) else None

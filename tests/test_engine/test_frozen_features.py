@@ -1,0 +1,146 @@
+"""Features of frozen encoders: which maps, at which places, unchanged."""
+
+import pytest
+import torch
+import torchvision
+from mmpretrain.models.backbones import ConvNeXt, ResNet, VisionTransformer
+from torch import nn
+
+from mmmedmask.engine.frozen_features import (
+    FrozenFeatures,
+    color_vectors,
+    draw_points,
+    encoder_stages,
+    sample_maps,
+)
+
+MEAN, STD = (120., 110., 130.), (50., 60., 55.)
+TINY_VIT = dict(
+    embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+
+
+def tiny_vit(**options):
+    return VisionTransformer(TINY_VIT, img_size=32, patch_size=8, **options)
+
+
+def small_images(count=2, size=(32, 32), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(
+        0, 256, (count, 3, *size), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize(('make', 'names', 'shapes'), [
+    (lambda: ResNet(18, stem_channels=8, base_channels=8),
+     ['layer1', 'layer2', 'layer3', 'layer4'],
+     [(8, 8), (16, 4), (32, 2), (64, 1)]),
+    (lambda: torchvision.models.resnet18(weights=None),
+     ['layer1', 'layer2', 'layer3', 'layer4'],
+     [(64, 8), (128, 4), (256, 2), (512, 1)]),
+    (lambda: ConvNeXt(dict(depths=[1, 1], channels=[8, 16]), out_indices=[1]),
+     ['stages.0', 'stages.1'], [(8, 8), (16, 4)]),
+    (tiny_vit, ['layers.0', 'layers.1'], [(16, 4)]),
+    (lambda: torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32),
+     ['encoder.layers.encoder_layer_0', 'encoder.layers.encoder_layer_1'],
+     [(16, 4)]),
+])
+def test_stages_and_their_maps(make, names, shapes):
+    torch.manual_seed(0)
+    encoder = make()
+    assert list(encoder_stages(encoder)) == names
+    features = FrozenFeatures(encoder, MEAN, STD)
+    maps = features.maps(small_images())
+    assert [(level.shape[1], level.shape[2]) for level in maps] == shapes
+    assert features.vectors(small_images()).shape == (2, sum(
+        channels for channels, _ in shapes))
+
+
+def test_a_vit_gives_its_patches_at_their_places():
+    torch.manual_seed(0)
+    encoder = tiny_vit(out_type='raw', final_norm=False)
+    encoder.eval()
+    images = small_images(size=(32, 32))
+    level, = FrozenFeatures(encoder, MEAN, STD).maps(images)
+    normalized = (images.float() - torch.tensor(MEAN).view(3, 1, 1)) / \
+        torch.tensor(STD).view(3, 1, 1)
+    with torch.no_grad():
+        tokens = encoder(normalized)[-1]
+    for row in range(4):
+        for column in range(4):
+            torch.testing.assert_close(level[:, :, row, column],
+                                       tokens[:, 1 + 4 * row + column])
+
+
+def test_statistics_are_measured_in_a_copy():
+    torch.manual_seed(0)
+    encoder = ResNet(18, stem_channels=8, base_channels=8)
+    before = {name: value.clone()
+              for name, value in encoder.state_dict().items()}
+    encoder.train()
+    batches = [small_images(8, seed=seed) for seed in range(3)]
+    as_is = FrozenFeatures(encoder, MEAN, STD).vectors(batches[0])
+    measured = FrozenFeatures(encoder, MEAN, STD, batches)
+    assert not torch.allclose(as_is, measured.vectors(batches[0]))
+    # The first BatchNorm sees the mean of what the convolution gives.
+    with torch.no_grad():
+        given = torch.stack([
+            encoder.conv1(measured.normalize(batch)).mean(dim=(0, 2, 3))
+            for batch in batches
+        ]).mean(dim=0)
+    torch.testing.assert_close(measured.encoder.bn1.running_mean, given)
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert encoder.training
+
+
+def naive_sample(level, x, y):
+    """Bilinear interpolation between cell centres, one point, one image."""
+    channels, height, width = level.shape
+    column = min(max((x + 1) / 2 * width - 0.5, 0), width - 1)
+    row = min(max((y + 1) / 2 * height - 0.5, 0), height - 1)
+    left, top = int(column), int(row)
+    right, bottom = min(left + 1, width - 1), min(top + 1, height - 1)
+    across, down = column - left, row - top
+    return ((1 - down) * ((1 - across) * level[:, top, left] +
+                          across * level[:, top, right]) +
+            down * ((1 - across) * level[:, bottom, left] +
+                    across * level[:, bottom, right]))
+
+
+def test_points_are_interpolated_as_a_loop_says():
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(2, 3, 5, 7, generator=generator).double(),
+            torch.rand(2, 2, 2, 3, generator=generator).double()]
+    points = torch.rand(2, 11, 2, generator=generator).double() * 2 - 1
+    sampled = sample_maps(maps, points)
+    for image in range(2):
+        for place in range(11):
+            x, y = points[image, place].tolist()
+            naive = torch.cat([naive_sample(level[image], x, y)
+                               for level in maps])
+            torch.testing.assert_close(sampled[image, place], naive)
+
+
+def test_pixels_are_drawn_once_and_at_their_centres():
+    places, points = draw_points((3, 5), 100, torch.Generator().manual_seed(0))
+    assert len({tuple(place) for place in places.tolist()}) == 15
+    image = torch.arange(15.).view(1, 1, 3, 5)
+    values = sample_maps([image], points[None])[0, :, 0]
+    torch.testing.assert_close(values,
+                               image[0, 0, places[:, 0], places[:, 1]])
+
+
+def test_colour_is_mean_and_deviation():
+    images = small_images()
+    values = color_vectors(images)
+    for image in range(2):
+        for channel in range(3):
+            pixels = images[image, channel].double()
+            assert values[image, channel] == pytest.approx(
+                pixels.mean().item(), rel=1e-5)
+            assert values[image, 3 + channel] == pytest.approx(
+                pixels.std().item(), rel=1e-5)
+
+
+def test_a_network_without_stages_is_named():
+    with pytest.raises(ValueError, match='Sequential has no stages'):
+        FrozenFeatures(nn.Sequential(nn.Conv2d(3, 4, 3)), MEAN, STD)
