@@ -4,11 +4,13 @@ from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
 from mmmedmask.engine.attention.crop_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.panel import AttentionPanelHook
+from mmmedmask.engine.hooks.floors_hook import LossFloorsHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.no_hook import NoHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
+from mmmedmask.engine.hooks.probe_hook import ProbeHook
 from mmmedmask.engine.hooks.reconstruction_panel import (
     ReconstructionPanelHook,
 )
@@ -18,7 +20,8 @@ from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
 __all__ = [
     'AttentionMaskHook', 'AttentionPanelHook', 'ContrastiveCropHook',
-    'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'NaNGuardHook',
-    'NoHook', 'PreciseBNHook', 'ReconstructionPanelHook', 'SkippedFilesHook',
-    'TransformEpochHook', 'TripletMonitorHook'
+    'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
+    'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
+    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook',
+    'TripletMonitorHook'
 ]

@@ -1,0 +1,187 @@
+"""Labelled images on which frozen encoders are probed, and their loading."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mmmedmask.datasets.coco_instances import decode_masks
+from mmmedmask.datasets.image_io import read_image
+from mmmedmask.datasets.labelled_images import (
+    CLASS_FILE,
+    read_classes,
+    read_split_file,
+)
+from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.datasets.tiles import walk_files
+from mmmedmask.util.checks import check_choice
+from mmmedmask.util.nearest import did_you_mean
+
+SPLIT_NAMES = {
+    'train': ('train', 'training', 'Training'),
+    'test': ('test', 'Test', 'Testing', 'val', 'validation'),
+}
+"""Folders that hold the splits, the first one that exists is taken."""
+COLORS = ('rgb', 'gray', 'jitter')
+JITTER = 0.4
+"""Largest relative change of a channel, and of its mean, by the jitter."""
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """The images of one split.
+
+    Attributes:
+        paths: The image files.
+        classes: Names of the classes; empty for sets that have masks alone.
+        labels: Class of each image, integers of shape (N,), or None.
+        groups: The patient (lesion, copy) of each image, or None.
+        masks: For each image a mask file, a boolean array (H, W), or None
+            where it has no mask.
+    """
+
+    paths: tuple[Path, ...]
+    classes: tuple[str, ...] = ()
+    labels: np.ndarray | None = None
+    groups: tuple[str, ...] | None = None
+    masks: tuple[Path | np.ndarray | None, ...] = ()
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """Read the mask of an image: boolean, shape (H, W), or None."""
+        mask = self.masks[index] if self.masks else None
+        return read_lesion_mask(mask) if isinstance(mask, Path) else mask
+
+
+def read_probe_sets(source: str | Path,
+                    split_folder: str = 'splits/paper'
+                    ) -> tuple[ProbeSet, ProbeSet]:
+    """Find the training and the test images of a labelled data set.
+
+    Args:
+        source: A folder with ``classes.txt``, as our converters write it; or
+            one with a folder per split (``train`` or ``training``, ``test``
+            or ``val``), each with a folder per class; or one with COCO's
+            ``annotations/train.json`` and ``annotations/test.json``, whose
+            instances become one mask per image.
+        split_folder: Folder of the csv files of the first layout.
+
+    Returns:
+        The images to fit on, and those to test on.
+
+    Raises:
+        FileNotFoundError: If the folder is none of these.
+        ValueError: If the splits have other classes than each other.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise FileNotFoundError(f'there is no folder {source}')
+    if (source / CLASS_FILE).is_file():
+        return tuple(
+            _read_listed(source, split_folder, name)
+            for name in ('train', 'val'))
+    annotations = source / 'annotations'
+    if annotations.is_dir():
+        return tuple(
+            _read_coco(annotations / f'{name}.json', source)
+            for name in ('train', 'test'))
+    train, test = (_split_folder(source, name) for name in SPLIT_NAMES)
+    sets = _read_classes(train), _read_classes(test)
+    if sets[0].classes != sets[1].classes:
+        raise ValueError(
+            f'{train} has the classes {list(sets[0].classes)}, {test} has '
+            f'{list(sets[1].classes)}')
+    return sets
+
+
+def _split_folder(source: Path, split: str) -> Path:
+    for name in SPLIT_NAMES[split]:
+        if (source / name).is_dir():
+            return source / name
+    present = sorted(path.name for path in source.iterdir())
+    raise FileNotFoundError(
+        f'{source} has neither {CLASS_FILE} nor annotations/ nor a folder '
+        f'{" or ".join(SPLIT_NAMES[split])}, but {present[:8]}.'
+        f'{did_you_mean(split, present)}')
+
+
+def _read_classes(folder: Path) -> ProbeSet:
+    classes = tuple(
+        sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        files = walk_files(folder / name)
+        paths += files
+        labels += [label] * len(files)
+    if not paths:
+        raise FileNotFoundError(f'{folder} has no folder with images')
+    return ProbeSet(tuple(paths), classes, np.array(labels))
+
+
+def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
+    classes = read_classes(source)
+    rows = read_split_file(source / split_folder / f'{split}.csv', source,
+                           classes)
+    return ProbeSet(
+        paths=tuple(source / row['path'] for row in rows),
+        classes=classes,
+        labels=np.array([classes.index(row['label']) for row in rows]),
+        groups=tuple(row['group'] for row in rows),
+        masks=tuple(source / row['mask'] if row['mask'] else None
+                    for row in rows))
+
+
+def _read_coco(file: Path, source: Path) -> ProbeSet:
+    content = json.loads(file.read_text('utf-8'))
+    paths, masks = [], []
+    for image, instances in decode_masks(content):
+        paths.append(source / 'images' / image['file_name'])
+        empty = np.zeros((image['height'], image['width']), bool)
+        masks.append(np.logical_or.reduce([empty, *instances]))
+    return ProbeSet(tuple(paths), masks=tuple(masks))
+
+
+def load_image(path: Path,
+               size: int | None = None,
+               color: str = 'rgb',
+               seed: int = 0) -> torch.Tensor:
+    """Read an 8-bit image as an encoder takes it.
+
+    Args:
+        path: The file; gray becomes three equal channels.
+        size: Side in pixels of the square it is resized to, None keeps it.
+        color: ``'rgb'``; ``'gray'`` makes all channels equal to the
+            luminance; ``'jitter'`` scales and shifts each channel at random.
+            The last two hide the colour from a probe.
+        seed: Seed of the jitter, of this image alone.
+
+    Returns:
+        Shape (3, h, w), uint8.
+
+    Raises:
+        ValueError: If the image has another type than uint8, or neither one
+            nor three channels.
+    """
+    check_choice('color', color, COLORS)
+    image = read_image(path)
+    if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
+        raise ValueError(
+            f'{path} must have 8 bits and one or three channels, got '
+            f'{image.dtype} and {image.shape[2]} channels')
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    pixels = pixels.expand(3, -1, -1).float()
+    if size is not None and pixels.shape[1:] != (size, size):
+        pixels = F.interpolate(
+            pixels[None], (size, size), mode='bilinear', antialias=True)[0]
+    if color == 'gray':
+        weights = pixels.new_tensor([0.299, 0.587, 0.114])
+        pixels = (weights @ pixels.flatten(1)).view(1, *pixels.shape[1:])
+        pixels = pixels.expand(3, -1, -1)
+    elif color == 'jitter':
+        generator = torch.Generator().manual_seed(seed)
+        scale, shift = (JITTER * (2 * torch.rand(
+            3, 1, 1, generator=generator) - 1) for _ in range(2))
+        pixels = pixels * (1 + scale) + 255 * shift / 4
+    return pixels.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,189 @@
+"""Probe an encoder on labelled images and on images with masks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from mmengine.dist import (
+    all_gather_object,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+)
+from torch import Tensor, nn
+
+from mmmedmask.datasets.probe_sets import ProbeSet, load_image
+from mmmedmask.engine.frozen_features import (
+    FrozenFeatures,
+    color_vectors,
+    draw_points,
+    sample_maps,
+)
+from mmmedmask.evaluation.probes import (
+    ProbeScore,
+    probe_images,
+    probe_pixels,
+)
+
+
+@dataclass
+class ImageProbe:
+    """Nearest neighbours and logistic regression on whole images.
+
+    All ranks take part: each computes the features of a share of the
+    images, all get the scores.
+
+    Attributes:
+        train: Images to fit on.
+        test: Images to test on.
+        size: Side in pixels that images are resized to; None keeps them,
+            then all must have one size.
+        color: See :func:`~mmmedmask.datasets.probe_sets.load_image`.
+        batch_size: Images per batch.
+        seed: Seed of the jitter and of the probe's folds.
+    """
+
+    train: ProbeSet
+    test: ProbeSet
+    size: int | None = None
+    color: str = 'rgb'
+    batch_size: int = 64
+    seed: int = 0
+    _images: dict = field(default_factory=dict, repr=False)
+
+    def batches(self, which: str) -> Iterator[Tensor]:
+        """Give this rank's share of a split, uint8 (B, 3, h, w)."""
+        if which not in self._images:
+            paths = getattr(self, which).paths
+            mine = range(get_rank(), len(paths), get_world_size())
+            self._images[which] = torch.stack([
+                load_image(paths[index], self.size, self.color,
+                           self.seed * len(paths) + index) for index in mine
+            ])
+        yield from self._images[which].split(self.batch_size)
+
+    def run(self, features: FrozenFeatures) -> list[ProbeScore]:
+        """Score an encoder; the floor of chance is in each score."""
+        return self._score({
+            which: torch.cat([features.vectors(batch).cpu()
+                              for batch in self.batches(which)])
+            for which in ('train', 'test')
+        })
+
+    def color_floor(self) -> list[ProbeScore]:
+        """Score the colour of the images alone."""
+        return self._score({
+            which: torch.cat([color_vectors(batch)
+                              for batch in self.batches(which)])
+            for which in ('train', 'test')
+        })
+
+    def _score(self, vectors: dict[str, Tensor]) -> list[ProbeScore]:
+        whole = {
+            which: _interleave(all_gather_object(rows.numpy()))
+            for which, rows in vectors.items()
+        }
+        scores = [None]
+        if get_rank() == 0:
+            scores = [probe_images(
+                whole['train'], self.train.labels, whole['test'],
+                self.test.labels, len(self.train.classes),
+                self.train.groups, self.test.groups, self.seed)]
+        broadcast_object_list(scores)
+        return scores[0]
+
+
+@dataclass
+class DenseProbe:
+    """Logistic regression on the pixels of images with masks.
+
+    Attributes:
+        train: Images to fit on; those without a mask are left out.
+        test: Images to test on.
+        few: Numbers of training images; None takes all.
+        pixels: Pixels per image, drawn once.
+        max_images: Images per split at most, the first ones.
+        seed: Seed of the draws.
+    """
+
+    train: ProbeSet
+    test: ProbeSet
+    few: Sequence[int | None] = (1, 5, 20, None)
+    pixels: int = 400
+    max_images: int | None = None
+    seed: int = 0
+
+    def samples(self, which: str
+                ) -> Iterator[tuple[int, Tensor, Tensor, np.ndarray]]:
+        """Give this rank's images: index, pixels, points and labels."""
+        images = getattr(self, which)
+        masked = [index for index in range(len(images.paths))
+                  if images.masks and images.masks[index] is not None]
+        masked = masked[:self.max_images]
+        for index in masked[get_rank()::get_world_size()]:
+            image, mask = load_image(images.paths[index]), images.mask(index)
+            if mask.shape != tuple(image.shape[1:]):
+                raise ValueError(
+                    f'{images.paths[index]} has the size '
+                    f'{tuple(image.shape[1:])}, its mask {mask.shape}')
+            generator = torch.Generator().manual_seed(
+                self.seed * 1_000_003 + index)
+            places, points = draw_points(mask.shape, self.pixels, generator)
+            labels = mask[places[:, 0].numpy(), places[:, 1].numpy()]
+            yield index, image[None], points[None], labels.astype(np.int64)
+
+    def run(self, features: FrozenFeatures) -> list[ProbeScore]:
+        """Score an encoder: area under the ROC curve, a constant has .5."""
+        return self._score(features.pixels)
+
+    def color_floor(self) -> list[ProbeScore]:
+        """Score the colour of the pixels alone."""
+        return self._score(
+            lambda image, points: sample_maps([image.float()], points))
+
+    def _score(self, pixels) -> list[ProbeScore]:
+        parts = {}
+        for which in ('train', 'test'):
+            rows = [(index, pixels(image, points)[0].cpu().numpy(), labels)
+                    for index, image, points, labels in self.samples(which)]
+            gathered = sum(all_gather_object(rows), [])
+            parts[which] = [row[1:] for row in
+                            sorted(gathered, key=lambda row: row[0])]
+        scores = [None]
+        if get_rank() == 0:
+            scores = [probe_pixels(parts['train'], parts['test'], self.few,
+                                   self.seed)]
+        broadcast_object_list(scores)
+        return scores[0]
+
+
+def frozen_features(encoder: nn.Module, mean: Sequence[float],
+                    std: Sequence[float],
+                    probe: ImageProbe | None) -> FrozenFeatures:
+    """Freeze a copy of an encoder for probes.
+
+    Args:
+        encoder: The encoder.
+        mean: Mean of its images' channels, in 8-bit units.
+        std: Their standard deviation.
+        probe: On whose training images BatchNorm statistics are measured
+            again; None keeps them.
+    """
+    images = None
+    if probe is not None:
+        # SyncBN talks at each batch, so all ranks bring the same number.
+        share = len(probe.train.paths) // get_world_size()
+        images = (batch for start, batch in zip(
+            range(0, share, probe.batch_size), probe.batches('train'),
+            strict=False))
+    return FrozenFeatures(encoder, mean, std, images)
+
+
+def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Undo the share of ranks: the first of each, the second of each, ..."""
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]),
+                     parts[0].dtype)
+    for rank, part in enumerate(parts):
+        whole[rank::len(parts)] = part
+    return whole

@@ -1,0 +1,117 @@
+"""The held-out loss beside its floors: the numbers, and no trace of it."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from tiny_runs import TinyModel, tiny_runner, train_watched
+
+from mmmedmask.datasets import TileFolder
+from mmmedmask.datasets.transforms import LoadTile, PackTile
+from mmmedmask.engine.hooks import LossFloorsHook
+from mmmedmask.models.cmim import CMIM
+
+PIPELINE = [dict(type='mmmedmask.LoadTile'), dict(type='mmmedmask.PackTile')]
+
+
+class TinyCMIM(CMIM):
+    """A small CMIM; ``lr=0`` in a test keeps its first weights."""
+
+    def __init__(self):
+        super().__init__(
+            data_preprocessor=dict(
+                mean=[120.0] * 3, std=[50.0] * 3, view_size=64,
+                patch_size=16),
+            backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                          stem_channels=8, base_channels=8),
+            neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
+                      out_stride=16),
+            head=dict(type='mmmedmask.CMIMHead', patch_size=16))
+
+
+@pytest.fixture(scope='module')
+def tiles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tiles')
+    generator = np.random.default_rng(0)
+    for split, count in (('train', 8), ('held_out', 6)):
+        (folder / split).mkdir()
+        for number in range(count):
+            coarse = generator.integers(0, 256, (5, 5, 3), np.uint8)
+            cv2.imwrite(str(folder / split / f'{number}.png'),
+                        cv2.resize(coarse, (80, 80)))
+    return folder
+
+
+def train(tiles, work_dir, *hooks, **settings):
+    data = TileFolder(str(tiles / 'train'),
+                      pipeline=[LoadTile(), PackTile()])
+    return train_watched(work_dir, TinyCMIM, data, hooks=hooks, batch_size=4,
+                         **settings)
+
+
+def floors_hook(tiles, **options):
+    return LossFloorsHook(
+        dict(type='mmmedmask.TileFolder', data_root=str(tiles / 'held_out'),
+             pipeline=PIPELINE), batch_size=4, **options)
+
+
+def test_loss_and_constant_floor_are_those_of_a_loop(tiles, tmp_path):
+    hook = floors_hook(tiles)
+    runner = train(tiles, tmp_path, hook)[0]
+    model = runner.model
+    model.eval()
+    runner.message_hub.update_info('iter', 0)
+
+    def targets(name):
+        data = TileFolder(str(tiles / name),
+                          pipeline=[LoadTile(), PackTile()])
+        for index in range(len(data)):
+            inputs = model.data_preprocessor(
+                pseudo_collate([data[index]]), True)['inputs']
+            with torch.no_grad():
+                prediction, weight = model.reconstruct(inputs)
+            yield inputs['key'], prediction, weight.expand_as(prediction)
+
+    trained = list(targets('train'))
+    weights = sum(weight.sum(dim=(0, 2, 3)) for *_, weight in trained)
+    mean = sum((key * weight).sum(dim=(0, 2, 3))
+               for key, _, weight in trained) / weights
+    loss = floor = count = 0.0
+    for key, prediction, weight in targets('held_out'):
+        loss += float(((prediction - key)**2 * weight).sum())
+        floor += float(((mean.view(1, 3, 1, 1) - key)**2 * weight).sum())
+        count += float(weight.sum())
+    assert hook._loss == pytest.approx(loss / count, rel=1e-4)
+    assert hook._floors['constant'] == pytest.approx(floor / count, rel=1e-4)
+
+
+def test_training_is_the_same_to_the_bit(tiles, tmp_path):
+    plain = train(tiles, tmp_path / 'plain')
+    watched = train(tiles, tmp_path / 'watched', floors_hook(tiles))
+    for one, other in zip(plain[1:], watched[1:], strict=True):
+        if isinstance(one, dict):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+        else:
+            assert one == other
+
+
+def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
+    hook = floors_hook(tiles)
+    runner = train(tiles, tmp_path, hook)[0]
+    warned = []
+    runner.logger.warning = warned.append
+    hook._loss = 1.01 * hook._floors['color']
+    hook.after_train(runner)
+    assert 'has learned the colour at most' in warned[0]
+    hook._loss = 0.99 * hook._floors['color']
+    hook.after_train(runner)
+    assert len(warned) == 1
+
+
+def test_a_model_that_cannot_reconstruct_is_named(tiles, tmp_path):
+    runner = tiny_runner(tmp_path, TinyModel(), [floors_hook(tiles)])
+    with pytest.raises(ValueError, match='TinyModel has no reconstruct'):
+        runner.train()
+    with pytest.raises(ValueError, match='interval must be at least 1'):
+        floors_hook(tiles, interval=0)

@@ -1,0 +1,220 @@
+"""The probe during training: its scores, floors, files, and its silence."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from PIL import Image
+from processes import run_ranks
+from torchvision.models import resnet18
+
+from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
+from mmmedmask.engine.hooks.probe_hook import ProbeHook, read_rows
+from mmmedmask.engine.probing import DenseProbe, ImageProbe, frozen_features
+
+
+def draw_disc(file: Path, bright: bool, random: np.random.Generator) -> None:
+    """A disc on a ground, of equal mean colour for both classes."""
+    rows, columns = np.mgrid[:32, :32]
+    row, column = random.integers(10, 22, 2)
+    disc = (rows - row)**2 + (columns - column)**2 < 60
+    image = np.where(disc == bright, 170, 90) + random.integers(
+        -15, 16, (32, 32))
+    image = image - image.mean() + 128
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.stack([image] * 3, axis=-1).clip(0, 255).astype(
+        np.uint8)).save(file)
+
+
+@pytest.fixture(scope='module')
+def discs(tmp_path_factory):
+    """Folders per split and class, and a COCO set with the discs as masks."""
+    folder = tmp_path_factory.mktemp('discs')
+    random = np.random.default_rng(0)
+    for split, count in (('training', 12), ('test', 10)):
+        for name in ('bright', 'dark'):
+            for number in range(count):
+                draw_disc(folder / split / name / f'{number}.png',
+                          name == 'bright', random)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def squares(tmp_path_factory):
+    """Images with bright squares, their masks in COCO's format."""
+    from mmmedmask.datasets.coco_instances import encode_mask
+
+    folder = tmp_path_factory.mktemp('squares')
+    random = np.random.default_rng(1)
+    (folder / 'images').mkdir()
+    (folder / 'annotations').mkdir()
+    for split in ('train', 'test'):
+        images, annotations = [], []
+        for number in range(4):
+            mask = np.zeros((32, 40), bool)
+            top, left = random.integers(0, 16, 2)
+            mask[top:top + 14, left:left + 14] = True
+            gray = np.where(mask, 150, 100) + random.integers(
+                -60, 61, mask.shape)
+            name = f'{split}{number}.png'
+            Image.fromarray(np.stack([gray] * 3, -1).astype(np.uint8)).save(
+                folder / 'images' / name)
+            images.append(dict(id=number, file_name=name, height=32,
+                               width=40))
+            annotations.append(dict(
+                id=number, image_id=number, category_id=1,
+                segmentation=encode_mask(mask)))
+        (folder / 'annotations' / f'{split}.json').write_text(
+            json.dumps(dict(images=images, annotations=annotations)))
+    return folder
+
+
+def run(config_file, work_dir, hooks=(), epochs=3, **changes):
+    """Train the tiny classifier with hooks."""
+    config = Config.fromfile(config_file)
+    config.merge_from_dict({
+        'work_dir': str(work_dir),
+        'train_cfg.max_epochs': epochs,
+        'train_cfg.val_interval': 100,
+        'custom_hooks': list(hooks),
+        'optim_wrapper.optimizer.lr': 0.05,
+        **changes
+    })
+    runner = Runner.from_cfg(config)
+    runner.train()
+    return runner
+
+
+def probe(discs, squares, **options):
+    return dict(type='mmmedmask.ProbeHook', data=str(discs),
+                dense=str(squares), interval=2, few=[1, None], **options)
+
+
+def test_scores_floors_table_picture_and_best(tiny_classification, discs,
+                                              squares, tmp_path):
+    run(tiny_classification, tmp_path,
+        [probe(discs, squares, colors=['rgb', 'gray'])],
+        **{'default_hooks.checkpoint.save_best': 'probe/rgb/knn',
+           'default_hooks.checkpoint.rule': 'greater'})
+    with (tmp_path / 'probe.csv').open(newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    names = ['rgb/knn', 'rgb/logistic', 'gray/knn', 'gray/logistic',
+             'pixels/dense_1', 'pixels/dense_all']
+    assert [(int(row['epoch']), row['probe']) for row in rows] == [
+        (epoch, name) for epoch in (0, 2, 3) for name in names]
+    for row in rows:
+        assert float(row['low']) <= float(row['value']) <= float(row['high'])
+        assert float(row['chance']) == 0.5
+    # All images are gray already, and each has the mean of all others.
+    by_name = {row['probe']: row for row in rows if row['epoch'] == '3'}
+    assert by_name['rgb/knn']['value'] == by_name['gray/knn']['value']
+    # The brightness of a pixel tells something of its mask.
+    assert float(by_name['pixels/dense_all']['color']) > 0.6
+    assert Image.open(tmp_path / 'probe.png').size[0] > 1000
+    assert list(tmp_path.glob('best_probe_rgb_knn_epoch_[23].pth'))
+
+
+def test_training_is_the_same_to_the_bit(tiny_classification, discs, squares,
+                                         tmp_path):
+    states = [
+        run(tiny_classification, tmp_path / str(place), hooks,
+            epochs=2).model.state_dict()
+        for place, hooks in enumerate([[], [probe(discs, squares)]])
+    ]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_a_resumed_run_keeps_the_rows_up_to_where_it_goes_on(
+        tiny_classification, discs, squares, tmp_path):
+    hooks = [probe(discs, squares)]
+    run(tiny_classification, tmp_path, hooks, epochs=2)
+    before = read_rows(tmp_path / 'probe.csv', 2)
+    run(tiny_classification, tmp_path, hooks, epochs=4, resume=True)
+    after = read_rows(tmp_path / 'probe.csv', 4)
+    assert after[:len(before)] == before
+    assert sorted({row['epoch'] for row in after}) == [0, 2, 4]
+    assert read_rows(tmp_path / 'probe.csv', 0) == []
+
+
+def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
+    torch.manual_seed(0)
+    encoder = resnet18(weights=None)
+    encoder.eval()
+
+    def scores():
+        mean = (120., ) * 3
+        # BatchNorm is left as it is: batches of ranks are others.
+        features = frozen_features(encoder, mean, mean, None)
+        train, test = read_probe_sets(discs)
+        masked = read_probe_sets(squares)
+        return [score.value
+                for probe in (ImageProbe(train, test, batch_size=5),
+                              DenseProbe(*masked, few=(1, None)))
+                for score in (*probe.run(features), *probe.color_floor())]
+
+    def write(rank):
+        (tmp_path / f'{rank}.json').write_text(json.dumps(scores()))
+
+    run_ranks(write, tmp_path)
+    alone = scores()
+    for rank in range(2):
+        values = json.loads((tmp_path / f'{rank}.json').read_text())
+        assert values == pytest.approx(alone, abs=1e-6)
+
+
+def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
+                                          tmp_path):
+    with pytest.raises(ValueError, match='data or dense, got neither'):
+        ProbeHook()
+    with pytest.raises(ValueError, match="got 'sepia'"):
+        ProbeHook(data='x', colors=['sepia'])
+    with pytest.raises(ValueError, match='masks but no classes'):
+        run(tiny_classification, tmp_path,
+            [dict(type='mmmedmask.ProbeHook', data=str(squares))])
+
+
+def test_sets_are_found_and_refused_by_name(discs, squares, tmp_path):
+    train, test = read_probe_sets(discs)
+    assert train.classes == test.classes == ('bright', 'dark')
+    assert np.bincount(train.labels).tolist() == [12, 12]
+    assert np.bincount(test.labels).tolist() == [10, 10]
+    masked, _ = read_probe_sets(squares)
+    assert masked.mask(0).shape == (32, 40)
+    assert masked.mask(0).sum() == 14 * 14
+    (tmp_path / 'tran' / 'a').mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match='Did you mean tran'):
+        read_probe_sets(tmp_path)
+    with pytest.raises(FileNotFoundError, match='no folder'):
+        read_probe_sets(tmp_path / 'nowhere')
+    for split, names in (('train', 'ab'), ('test', 'ac')):
+        for name in names:
+            draw_disc(tmp_path / 'other' / split / name / '0.png', True,
+                      np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"\['a', 'b'\].*\['a', 'c'\]"):
+        read_probe_sets(tmp_path / 'other')
+
+
+def test_versions_of_an_image(discs, tmp_path):
+    random = np.random.default_rng(0)
+    file = tmp_path / 'colour.png'
+    pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file)
+    plain = load_image(file)
+    assert torch.equal(plain, torch.from_numpy(pixels).permute(2, 0, 1))
+    gray = load_image(file, color='gray')
+    expected = (pixels @ np.array([0.299, 0.587, 0.114])).round()
+    assert np.array_equal(gray[0], expected)
+    assert torch.equal(gray[0], gray[2])
+    jittered = load_image(file, color='jitter', seed=1)
+    assert torch.equal(jittered, load_image(file, color='jitter', seed=1))
+    assert not torch.equal(jittered, load_image(file, color='jitter', seed=2))
+    assert load_image(file, size=4).shape == (3, 4, 4)
+    Image.fromarray(pixels.astype(np.uint16)[..., 0]).save(tmp_path / 'd.png')
+    with pytest.raises(ValueError, match='uint16 and 1 channels'):
+        load_image(tmp_path / 'd.png')
