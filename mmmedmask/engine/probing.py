@@ -1,6 +1,6 @@
 """Probe an encoder on labelled images and on images with masks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,11 @@ from mmengine.dist import (
 )
 from torch import Tensor, nn
 
-from mmmedmask.datasets.probe_sets import ProbeSet, load_image
+from mmmedmask.datasets.probe_sets import (
+    ProbeSet,
+    load_image,
+    read_probe_sets,
+)
 from mmmedmask.engine.frozen_features import (
     FrozenFeatures,
     color_vectors,
@@ -156,6 +160,74 @@ class DenseProbe:
                                    self.seed)]
         broadcast_object_list(scores)
         return scores[0]
+
+
+def build_probes(data: str | None,
+                 dense: str | None,
+                 colors: Sequence[str] = ('rgb', ),
+                 size: int | None = None,
+                 few: Sequence[int | None] = (1, 5, 20, None),
+                 max_images: int | None = None,
+                 split_folder: str = 'splits/paper',
+                 seed: int = 0) -> dict[str, ImageProbe | DenseProbe]:
+    """Make the probes of a data set with labels and of one with masks.
+
+    Args:
+        data: Labelled images; None makes no probe of whole images.
+        dense: Images with masks; None makes no probe of pixels.
+        colors: One probe of whole images each.
+        size: See :class:`ImageProbe`.
+        few: See :class:`DenseProbe`.
+        max_images: See :class:`DenseProbe`.
+        split_folder: See
+            :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
+        seed: Seed of all draws.
+
+    Returns:
+        The probes by ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
+
+    Raises:
+        ValueError: If ``data`` has masks but no classes, or ``dense`` no
+            masks.
+    """
+    probes = {}
+    if data is not None:
+        train, test = read_probe_sets(data, split_folder)
+        if train.labels is None or test.labels is None:
+            raise ValueError(f'{data} has masks but no classes: give it as '
+                             'dense')
+        for color in colors:
+            probes[color] = ImageProbe(train, test, size, color, seed=seed)
+    if dense is not None:
+        train, test = read_probe_sets(dense, split_folder)
+        if not any(mask is not None for mask in train.masks):
+            raise ValueError(f'no training image of {dense} has a mask')
+        probes['pixels'] = DenseProbe(train, test, few,
+                                      max_images=max_images, seed=seed)
+    return probes
+
+
+def score_encoder(encoder: nn.Module, mean: Sequence[float],
+                  std: Sequence[float],
+                  probes: Mapping[str, ImageProbe | DenseProbe]
+                  ) -> dict[str, ProbeScore]:
+    """Run all probes on one frozen copy of an encoder.
+
+    Args:
+        encoder: The encoder.
+        mean: Mean of its images' channels, in 8-bit units.
+        std: Their standard deviation.
+        probes: From :func:`build_probes`.
+
+    Returns:
+        The scores by ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
+    """
+    images = next((probe for probe in probes.values()
+                   if isinstance(probe, ImageProbe)), None)
+    features = frozen_features(encoder, mean, std, images)
+    return {f'{prefix}/{score.name}': score
+            for prefix, probe in probes.items()
+            for score in probe.run(features)}
 
 
 def frozen_features(encoder: nn.Module, mean: Sequence[float],

@@ -17,9 +17,14 @@ from mmengine.registry import MODELS
 from PIL import Image
 from torch import nn
 
-from mmmedmask.datasets.probe_sets import COLORS, ProbeSet, read_probe_sets
+from mmmedmask.datasets.probe_sets import COLORS
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
-from mmmedmask.engine.probing import DenseProbe, ImageProbe, frozen_features
+from mmmedmask.engine.probing import (
+    DenseProbe,
+    ImageProbe,
+    build_probes,
+    score_encoder,
+)
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path, write_csv
@@ -107,12 +112,14 @@ class ProbeHook(Hook):
         if not hasattr(model, 'backbone'):
             raise ValueError(f'ProbeHook: {type(model).__name__} has no '
                              'backbone to probe; remove the hook')
-        self._probes = self._build_probes()
+        self._probes = build_probes(
+            self.data, self.dense, self.colors, self.size, self.few,
+            self.max_images, self.split_folder, self.seed)
         with preserve_random_state():
             random = self._scores(model, random_backbone(runner, self.seed))
-            colors = {name: score.value
+            colors = {f'{prefix}/{score.name}': score.value
                       for prefix, probe in self._probes.items()
-                      for name, score in _named(prefix, probe.color_floor())}
+                      for score in probe.color_floor()}
         self._floors = {name: (score.value, colors[name])
                         for name, score in random.items()}
         self._rows = read_rows(Path(runner.work_dir, TABLE), runner.epoch)
@@ -141,30 +148,12 @@ class ProbeHook(Hook):
         """Hand the last scores to the checkpoints."""
         self._offer_best(runner)
 
-    def _build_probes(self) -> dict[str, ImageProbe | DenseProbe]:
-        probes = {}
-        if self.data is not None:
-            train, test = _with_labels(self.data, self.split_folder)
-            for color in self.colors:
-                probes[color] = ImageProbe(
-                    train, test, self.size, color, seed=self.seed)
-        if self.dense is not None:
-            train, test = read_probe_sets(self.dense, self.split_folder)
-            probes['pixels'] = DenseProbe(
-                train, test, self.few, max_images=self.max_images,
-                seed=self.seed)
-        return probes
-
     def _scores(self, model: nn.Module,
                 encoder: nn.Module) -> dict[str, ProbeScore]:
         preprocessor = model.data_preprocessor
-        images = next((probe for probe in self._probes.values()
-                       if isinstance(probe, ImageProbe)), None)
-        features = frozen_features(
+        return score_encoder(
             encoder, preprocessor.mean.flatten().tolist(),
-            preprocessor.std.flatten().tolist(), images)
-        return dict(item for prefix, probe in self._probes.items()
-                    for item in _named(prefix, probe.run(features)))
+            preprocessor.std.flatten().tolist(), self._probes)
 
     def _probe(self, runner, epoch: int) -> None:
         model = unwrap(runner.model)
@@ -262,16 +251,3 @@ def draw_probes(rows: Sequence[Mapping]):
                        references=random, reference_name='random weights',
                        mark_points=True)
 
-
-def _named(prefix: str, scores: Sequence[ProbeScore]
-           ) -> list[tuple[str, ProbeScore]]:
-    return [(f'{prefix}/{score.name}', score) for score in scores]
-
-
-def _with_labels(source: str,
-                 split_folder: str) -> tuple[ProbeSet, ProbeSet]:
-    sets = read_probe_sets(source, split_folder)
-    if any(part.labels is None for part in sets):
-        raise ValueError(f'ProbeHook: {source} has masks but no classes; '
-                         'give it as dense')
-    return sets

@@ -1,0 +1,92 @@
+"""``tools/probe.py``: several encoders, their floors, paired differences."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from commands import call
+from PIL import Image
+from torchvision.models import resnet18
+
+
+@pytest.fixture(scope='module')
+def stripes(tmp_path_factory):
+    """Two classes of equal colour: stripes across, and stripes down."""
+    folder = tmp_path_factory.mktemp('stripes')
+    random = np.random.default_rng(0)
+    for split, count in (('train', 10), ('test', 8)):
+        for name in ('across', 'down'):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                wave = np.sin(np.arange(48) * random.uniform(0.4, 0.6))
+                image = np.tile(wave, (48, 1)) * 50 + random.normal(
+                    128, 15, (48, 48))
+                image = image if name == 'down' else image.T
+                Image.fromarray(
+                    np.stack([image] * 3, -1).clip(0, 255).astype(
+                        np.uint8)).save(
+                            folder / split / name / f'{number}.png')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('checkpoints')
+    for seed in (0, 1):
+        torch.manual_seed(10 + seed)
+        torch.save(resnet18(weights=None).state_dict(),
+                   folder / f'{seed}.pth')
+    return [folder / '0.pth', folder / '1.pth']
+
+
+def test_table_of_arms_random_weights_colour_and_chance(
+        stripes, checkpoints, tmp_path):
+    printed = call('probe.py', '--encoder', 'resnet18', '--data', stripes,
+                   '--arm', 'ours', *checkpoints, '--arm', 'one',
+                   checkpoints[0], '--out', tmp_path / 'scores.csv')
+    lines = [line for line in printed.splitlines() if line.startswith('|')]
+    cells = {line.split(' | ')[0].strip('| '): line.split(' | ')[1:]
+             for line in lines}
+    assert list(cells) == ['encoder', '---', 'random', 'ours', 'one',
+                           'colour alone', 'chance', 'ours - random',
+                           'one - random']
+    with (tmp_path / 'scores.csv').open(newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 2 * (2 + 2 + 1 + 1)
+    value = {(row['encoder'], row['place'], row['probe']):
+             100 * float(row['value']) for row in rows}
+    ours = [value['ours', place, 'rgb/knn'] for place in '01']
+    random = [value['random', place, 'rgb/knn'] for place in '01']
+    assert cells['ours'][:2] == [
+        '2', f'{np.mean(ours):.1f} ± {np.std(ours, ddof=1):.1f}']
+    difference = np.subtract(ours, random)
+    assert cells['ours - random'][1] == (
+        f'{difference.mean():+.1f} ± {np.std(difference, ddof=1):.1f}')
+    assert value['one', '0', 'rgb/knn'] == ours[0]
+    assert cells['one - random'][:2] == ['1', f'{difference[0]:+.1f}']
+    # Stripes have no colour of their own; any convolution sees them.
+    assert float(cells['colour alone'][1]) < 75
+    assert np.mean(random) > 75
+    assert cells['chance'][1].strip('| ') == '50.0'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--arm', 'a'], '--arm a has no checkpoint'),
+    (['--arm', 'a', 'x.pth', '--arm', 'a', 'y.pth'], 'must differ'),
+    (['--arm', 'random', 'x.pth'], 'none may be random'),
+    (['--arm', 'a', 'x.pth', '--config', 'c.py'], 'either --config or'),
+])
+def test_wrong_arguments_are_named(arguments, message):
+    printed = call('probe.py', '--encoder', 'resnet18', '--data', 'x',
+                   *arguments, status=2)
+    assert message in printed
+
+
+def test_missing_files_are_named(stripes, tmp_path):
+    printed = call('probe.py', '--encoder', 'resnet18', '--data', stripes,
+                   '--arm', 'a', 'nowhere.pth', status=1)
+    assert "'nowhere.pth'" in printed
+    printed = call('probe.py', '--encoder', 'resnet18', '--data',
+                   tmp_path / 'no', '--arm', 'a', 'b.pth', status=1)
+    assert 'there is no folder' in printed
