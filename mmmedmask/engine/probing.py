@@ -76,18 +76,24 @@ class ImageProbe:
         })
 
     def color_floor(self) -> list[ProbeScore]:
-        """Score the colour of the images alone."""
+        """Score the colour of the images alone, on a common scale."""
         return self._score({
             which: torch.cat([color_vectors(batch)
                               for batch in self.batches(which)])
             for which in ('train', 'test')
-        })
+        }, standardize=True)
 
-    def _score(self, vectors: dict[str, Tensor]) -> list[ProbeScore]:
+    def _score(self, vectors: dict[str, Tensor],
+               standardize: bool = False) -> list[ProbeScore]:
         whole = {
             which: _interleave(all_gather_object(rows.numpy()))
             for which, rows in vectors.items()
         }
+        if standardize:
+            # Cosines of raw colours are all nearly 1.
+            mean, std = whole['train'].mean(axis=0), whole['train'].std(axis=0)
+            whole = {which: (rows - mean) / np.maximum(std, 1e-6)
+                     for which, rows in whole.items()}
         scores = [None]
         if get_rank() == 0:
             scores = [probe_images(

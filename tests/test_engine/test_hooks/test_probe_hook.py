@@ -168,6 +168,20 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
         assert values == pytest.approx(alone, abs=1e-6)
 
 
+def test_neighbours_see_colours_that_differ_a_little(tmp_path):
+    random = np.random.default_rng(0)
+    for split in ('train', 'test'):
+        for name, gray in (('light', 130), ('dark', 120)):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(12):
+                image = random.normal(gray, 1) + random.normal(
+                    0, 5, (16, 16, 3))
+                Image.fromarray(image.astype(np.uint8)).save(
+                    tmp_path / split / name / f'{number}.png')
+    probe = ImageProbe(*read_probe_sets(tmp_path))
+    assert [score.value for score in probe.color_floor()] == [1, 1]
+
+
 def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
                                           tmp_path):
     with pytest.raises(ValueError, match='data or dense, got neither'):
