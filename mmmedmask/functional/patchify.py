@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+NORM_PIX = (False, True, 'channel')
+"""Targets of reconstruction: pixels, normalised per patch, or per patch and
+channel."""
+
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images into square patches.
@@ -135,19 +139,30 @@ def unpatchify(tokens: Tensor, patch_size: int,
         batch_size, channels, rows * patch_size, columns * patch_size)
 
 
-def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+def patch_statistics(patches: Tensor,
+                     channels: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, as MAE and SparK take them.
 
     Args:
-        patches: Shape (B, M, P), the pixels and channels of a patch in P.
+        patches: Shape (B, M, P), the pixels and channels of a patch in P,
+            the channels of a pixel together.
+        channels: Take them of each of so many channels by itself; None takes
+            those of all channels together.
 
     Returns:
-        Two tensors of shape (B, M, 1); a blank patch has the deviation 1e-3.
+        Two tensors of shape (B, M, 1), with ``channels`` (B, M, P). A blank
+        patch has the deviation 1e-3, with ``channels`` 0.1: single channels
+        are often nearly blank, and their noise must not become the target.
 
     Example:
         >>> patch_statistics(torch.tensor([[[1., 1.]]]))
         (tensor([[[1.]]]), tensor([[[0.0010]]]))
     """
+    if channels is not None:
+        pixels = patches.unflatten(-1, (-1, channels))
+        mean = pixels.mean(dim=-2, keepdim=True).expand_as(pixels)
+        variance = pixels.var(dim=-2, keepdim=True).expand_as(pixels)
+        return mean.flatten(-2), (variance + 1e-2).sqrt().flatten(-2)
     variance = patches.var(dim=-1, keepdim=True)
     return patches.mean(dim=-1, keepdim=True), (variance + 1e-6).sqrt()
 

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmedmask.functional.patchify import (
+    NORM_PIX,
     patch_statistics,
     patchify,
     unpatchify,
@@ -21,8 +22,9 @@ class CMIMHead(BaseModule):
     """Weighted squared error in float32.
 
     Args:
-        norm_pix: Normalise the target per patch, as SparK and MAE do; False
-            is the literal Eq. 7.
+        norm_pix: Normalise the target per patch, as SparK and MAE do;
+            ``'channel'`` does it per patch and channel, which takes the
+            stain out of the target, too; False is the literal Eq. 7.
         patch_size: Side of these patches in pixels.
         reduction: ``'batch'`` divides by all weighted pixels of the batch,
             ``'image'`` averages per image first, over the images that have
@@ -31,12 +33,13 @@ class CMIMHead(BaseModule):
             several processes give exactly the gradient of one.
 
     Raises:
-        ValueError: If ``reduction`` is unknown, ``sync_weight`` is asked
-            for with ``'image'``, or ``patch_size`` is below 1.
+        ValueError: If ``norm_pix`` or ``reduction`` is unknown,
+            ``sync_weight`` is asked for with ``'image'``, or ``patch_size``
+            is below 1.
     """
 
     def __init__(self,
-                 norm_pix: bool = False,
+                 norm_pix: bool | str = False,
                  patch_size: int = 32,
                  reduction: str = 'batch',
                  sync_weight: bool = False) -> None:
@@ -44,7 +47,7 @@ class CMIMHead(BaseModule):
         if sync_weight and reduction != 'batch':
             raise ValueError("sync_weight=True needs reduction='batch', got "
                              f'{reduction!r}')
-        self.norm_pix = norm_pix
+        self.norm_pix = check_choice('norm_pix', norm_pix, NORM_PIX)
         self.patch_size = check_integer('patch_size', patch_size)
         self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         self.sync_weight = sync_weight
@@ -54,8 +57,13 @@ class CMIMHead(BaseModule):
         if not self.norm_pix:
             return images
         patches = patchify(images, self.patch_size)
-        mean, std = patch_statistics(patches)
+        mean, std = self._statistics(patches, images.shape[1])
         return self._from_patches((patches - mean) / std, images)
+
+    def _statistics(self, patches: Tensor,
+                    channels: int) -> tuple[Tensor, Tensor]:
+        return patch_statistics(
+            patches, channels if self.norm_pix == 'channel' else None)
 
     def _from_patches(self, patches: Tensor, like: Tensor) -> Tensor:
         grid_size = tuple(side // self.patch_size for side in like.shape[-2:])
@@ -73,7 +81,8 @@ class CMIMHead(BaseModule):
         """
         if not self.norm_pix:
             return prediction
-        mean, std = patch_statistics(patchify(images, self.patch_size))
+        mean, std = self._statistics(
+            patchify(images, self.patch_size), images.shape[1])
         return self._from_patches(
             patchify(prediction, self.patch_size) * std + mean, images)
 

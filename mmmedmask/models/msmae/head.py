@@ -10,13 +10,14 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmmedmask.functional.patchify import (
+    NORM_PIX,
     gather_patches,
     patch_statistics,
     scatter_patches,
 )
 from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_range
+from mmmedmask.util.checks import check_choice, check_range
 
 
 @MODELS.register_module()
@@ -27,6 +28,7 @@ class MSMAEHead(BaseModule):
         patch_size: Side of a patch in pixels, or (h, w).
         norm_pix: Normalise each target patch by its mean and standard
             deviation, as MAE's own recipe does; the paper does not.
+            ``'channel'`` does it per channel, for stained tissue.
         cls_weight: Weight of the class loss, lambda in Eq. 3. At 0 there is
             no class head and no labels are needed: the attention-driven
             masking of AMT.
@@ -35,13 +37,14 @@ class MSMAEHead(BaseModule):
         init_cfg: Initialisation.
 
     Raises:
-        ValueError: If ``cls_weight`` is negative, or there are fewer than
+        ValueError: If ``cls_weight`` is negative, ``norm_pix`` is unknown,
+            or there are fewer than
             two classes to tell apart.
     """
 
     def __init__(self,
                  patch_size: int | Sequence[int] = 16,
-                 norm_pix: bool = False,
+                 norm_pix: bool | str = False,
                  cls_weight: float = 0.1,
                  num_classes: int | None = None,
                  embed_dims: int = 768,
@@ -53,7 +56,7 @@ class MSMAEHead(BaseModule):
                 f'cls_weight {cls_weight} needs num_classes of at least 2, '
                 f'got {num_classes}; cls_weight=0 needs no labels')
         self.patch_size = tuple(to_2tuple(patch_size))
-        self.norm_pix = norm_pix
+        self.norm_pix = check_choice('norm_pix', norm_pix, NORM_PIX)
         self.cls_weight = cls_weight
         self.num_classes = num_classes
         self.fc = nn.Linear(embed_dims, num_classes) if cls_weight else None
@@ -66,9 +69,14 @@ class MSMAEHead(BaseModule):
         """
         patches = self._pixels(images.float(), masked_ids)
         if self.norm_pix:
-            mean, std = patch_statistics(patches)
+            mean, std = self._statistics(patches, images.shape[1])
             patches = (patches - mean) / std
         return patches
+
+    def _statistics(self, patches: Tensor,
+                    channels: int) -> tuple[Tensor, Tensor]:
+        return patch_statistics(
+            patches, channels if self.norm_pix == 'channel' else None)
 
     def _pixels(self, images: Tensor, masked_ids: Tensor) -> Tensor:
         patches = gather_patches(images, masked_ids, self.patch_size)
@@ -128,8 +136,8 @@ class MSMAEHead(BaseModule):
         """
         prediction = prediction.float()
         if self.norm_pix:
-            mean, std = patch_statistics(
-                self._pixels(images.float(), masked_ids))
+            mean, std = self._statistics(
+                self._pixels(images.float(), masked_ids), images.shape[1])
             prediction = prediction * std + mean
         patches = prediction.unflatten(
             2, (*self.patch_size, images.shape[1])).permute(0, 1, 4, 2, 3)

@@ -89,7 +89,33 @@ def test_normalised_patches_have_no_mean_and_unit_variance():
                 patch.var(1), torch.ones(2), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize('norm_pix', [False, True])
+def test_statistics_per_channel_take_the_stain_out():
+    head = CMIMHead(norm_pix='channel', patch_size=4)
+    images = torch.rand(2, 3, 8, 12).double()
+    target = head.target(images)
+    stained = 3 * images + torch.tensor([5., -2., 1.]).view(3, 1, 1)
+    for image in range(2):
+        for channel in range(3):
+            for top in range(0, 8, 4):
+                for left in range(0, 12, 4):
+                    place = (image, channel, slice(top, top + 4),
+                             slice(left, left + 4))
+                    for source, given in ((images, target),
+                                          (stained, head.target(stained))):
+                        pixels = source[place].flatten().tolist()
+                        mean = sum(pixels) / 16
+                        variance = sum(
+                            (pixel - mean)**2 for pixel in pixels) / 15
+                        naive = (source[place] - mean) / (
+                            variance + 0.01)**0.5
+                        torch.testing.assert_close(given[place], naive)
+    # All channels together would leave their offsets in the target.
+    together = CMIMHead(norm_pix=True, patch_size=4).target(stained)
+    assert abs(float(together[:, 0].mean())) > 0.5
+    assert abs(float(head.target(stained)[:, 0].mean())) < 1e-6
+
+
+@pytest.mark.parametrize('norm_pix', [False, True, 'channel'])
 def test_to_pixels_undoes_the_target(norm_pix):
     head = CMIMHead(norm_pix=norm_pix, patch_size=4)
     images = torch.randn(2, 3, 8, 12)

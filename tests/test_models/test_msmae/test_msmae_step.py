@@ -204,7 +204,7 @@ def test_reconstruction_keeps_what_was_not_masked():
 
 def test_a_perfect_prediction_fills_in_the_image():
     """With norm_pix too: the patches' own statistics are put back."""
-    for norm_pix in (False, True):
+    for norm_pix in (False, True, 'channel'):
         model = tiny_pretraining(head=dict(norm_pix=norm_pix))
         images, samples = batch()
         masked = model.partition(images, samples).masked
