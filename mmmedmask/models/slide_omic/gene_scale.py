@@ -99,7 +99,7 @@ class GeneScale(nn.Module):
         if not self.is_set:
             raise ValueError(
                 'samples have genes, but there is no scale for them: train '
-                'with mmmedmask.GeneStatsHook in custom_hooks, which fits it '
+                'with mmmedmask.GeneStatsHook in default_hooks, which fits it '
                 'to the training cases, or load a checkpoint that has one')
         if values.shape[-1] != len(self.mean):
             raise ValueError(
