@@ -80,6 +80,8 @@ def test_report_and_its_pictures(demo):
     assert page.count('right</td>') == 3
     assert re.search(r'Attention in the planted region</td>\s*<td>\d+%', page)
     assert page.count('tensors are equal (100.0 %)') >= 4
+    text = re.sub(r'<[^>]*>', ' ', re.sub(r'base64,[^"]*', '', page))
+    assert not re.findall(r'\b(?:None|nan)\b', text)
     # By chance, four letters of a picture spell it as well.
     assert 'http' not in re.sub(r'base64,[^"]*', '', page)
     files = sorted((out / 'pictures').glob('*.png'))

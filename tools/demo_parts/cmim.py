@@ -333,7 +333,7 @@ def describe_detection(runner: Runner, found: list[Column],
         [
             ('Weights', find_in_log(runner, 'Load check of')),
             ('Iterations', f'{runner.iter} of '
-             f'{runner.train_dataloader.batch_size} images'),
+             f'{runner.cfg.train_dataloader.batch_size} images'),
             ('Precision', describe_precision(runner)),
             *((f'{name} in %', value) for name, value in accuracy.items()),
         ],
