@@ -37,12 +37,14 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp('drawn_data')
 
 
-@pytest.fixture
-def plain_pretty_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MMEngine formats each config five times; that is half of a short run."""
-    from mmengine.config import Config
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
+@pytest.fixture(scope='session', autouse=True)
+def _configs_as_written() -> Iterator[None]:
+    """Write configs without yapf, which takes most of a short run."""
+    from yapf.yapflib import yapf_api
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode',
+                      lambda text, **_: (text, True))
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -24,9 +24,6 @@ NAMES = sorted(path.stem for path in BENCHMARKS.glob('*.py'))
 MAIN = 'mask-rcnn_cmim-resnet18-fpn_8xb2-{}_{}'
 
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
-
-
 # Iterations and steps of the learning rate, written out.
 SCHEDULES = {
     ('glas', '0.5x'): (2500, [2000]),

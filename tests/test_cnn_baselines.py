@@ -21,7 +21,6 @@ from mmmedmask.engine.checkpoint.reading import (
 )
 from mmmedmask.shrinking.shrink import shrink_config
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 CONTRASTIVE = {
     'simclr': 'simclr_resnet18_8xb128-coslr-{}e_nct',
     'byol': 'byol_resnet18_8xb128-coslr-{}e_nct',

@@ -130,7 +130,7 @@ def gradients():
     handle.remove()
 
 
-@pytest.mark.usefixtures('plain_pretty_text', 'no_curves')
+@pytest.mark.usefixtures('no_curves')
 @pytest.mark.parametrize('name', ALL)
 def test_takes_a_training_step(name, tmp_path, drawn_data, gradients):
     """One iteration, or one short epoch, without validation."""

@@ -37,9 +37,6 @@ MAIN = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
 MAIN_FINETUNE = 'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
 
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
-
-
 def test_found_the_configs():
     assert len(PRETRAIN) >= 13
     assert len(FINETUNE) >= 8

@@ -8,7 +8,6 @@ from shipped_configs import CONFIGS, hooks_of, read, train
 
 from mmmedmask.shrinking.shrink import shrink_config
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 FOLDER = CONFIGS / 'mil'
 SCHEDULE = '1xb8-coslr-70e_tcga-nsclc'
 SLIDES = {

@@ -20,7 +20,6 @@ from shipped_configs import (
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.util.nested import nested_dicts
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 DATA = ('messidor2', 'brain-tumor-mri', 'ham10000')
 # Pre-training and the classifier that starts from it.
 CHAINS = {

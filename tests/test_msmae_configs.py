@@ -48,9 +48,6 @@ MAIN = 'msmae_vit-base-p16_1xb64-coslr-300e_messidor2'
 MAIN_FINETUNE = 'vit-base-p16_msmae_1xb256-100e_messidor2'
 
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
-
-
 def test_found_the_configs():
     assert len(PRETRAIN) >= 24
     assert len(FINETUNE) >= 26

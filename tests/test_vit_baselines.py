@@ -25,7 +25,6 @@ from mmmedmask.shrinking.drawn_data import write_clip
 from mmmedmask.shrinking.model_sizes import tiny_arch
 from mmmedmask.shrinking.shrink import shrink_config
 
-pytestmark = pytest.mark.usefixtures('plain_pretty_text')
 PRETRAINING = {
     'mae': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
     'beitv2': 'beitv2_vit-small-p16_8xb32-coslr-800e_nct',

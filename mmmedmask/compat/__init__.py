@@ -5,6 +5,7 @@ Every file names the upstream issue and says when it can be deleted.
 
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_scopes import register_config_scopes
+from mmmedmask.compat.config_text import format_configs_once
 from mmmedmask.compat.deferred_mmdet import defer_mmdet
 from mmmedmask.compat.families import (
     require_openmmlab,
@@ -28,14 +29,15 @@ def apply_patches() -> None:
     after_import('mmengine.logging', silence_loggers)
     after_import('mmengine.config', register_config_scopes)
     after_import('mmengine.config', resolve_config_bases)
+    after_import('yapf.yapflib.yapf_api', format_configs_once)
     defer_mmdet()
     provide_mmcv_ops()
     rebind_mmcv_ops()
 
 
 __all__ = [
-    'after_import', 'apply_patches', 'defer_mmdet', 'has_compiled_ops',
-    'provide_mmcv_ops', 'rebind_mmcv_ops', 'register_config_scopes',
-    'require_openmmlab', 'resolve_config_bases', 'silence_loggers',
-    'silence_warnings', 'warn_about_mixed_families'
+    'after_import', 'apply_patches', 'defer_mmdet', 'format_configs_once',
+    'has_compiled_ops', 'provide_mmcv_ops', 'rebind_mmcv_ops',
+    'register_config_scopes', 'require_openmmlab', 'resolve_config_bases',
+    'silence_loggers', 'silence_warnings', 'warn_about_mixed_families'
 ]

@@ -407,13 +407,6 @@ def with_checkpoint(cfg, path):
     return cfg
 
 
-@pytest.fixture(autouse=True)
-def _plain_pretty_text(monkeypatch):
-    """MMEngine formats each config five times; that is half of a run."""
-    monkeypatch.setattr(
-        Config, 'pretty_text', property(lambda self: str(self._cfg_dict)))
-
-
 @pytest.mark.parametrize(('vit', 'unused'), [
     (dict(), {'ln1.weight', 'ln1.bias'}),
     (dict(out_type='avg_featmap', final_norm=False),
