@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from mmmedmask.datasets.slides.cohort import (
-    draw_folds,
-    read_cohort,
-    write_folds,
-)
+from mmmedmask.datasets.slides.cohort import read_cohort
+from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 from mmmedmask.evaluation.patient_tables import read_patients
 from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
 

@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_folds_table,
     )
     from mmmedmask.experiments.execute import write_report
-    from mmmedmask.experiments.folds import draw_cohort_folds, find_folds
+    from mmmedmask.experiments.fold_axis import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
 
     try:

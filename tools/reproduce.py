@@ -169,7 +169,7 @@ def load_tables(args: argparse.Namespace) -> list:
 
 def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
     """Split files of each recipe that has folds, by its name."""
-    from mmmedmask.experiments.folds import find_folds
+    from mmmedmask.experiments.fold_axis import find_folds
     from mmmedmask.experiments.schema import DATA_PREFIX
 
     words = list(args.folds or [])

@@ -28,7 +28,7 @@ from mmmedmask.experiments.config_content import (
     set_checkpoints,
 )
 from mmmedmask.experiments.fingerprints import fingerprint
-from mmmedmask.experiments.folds import fold_options
+from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
 

@@ -22,7 +22,7 @@ from mmmedmask.experiments.execute import (
     find_failures,
     find_problems,
 )
-from mmmedmask.experiments.folds import (
+from mmmedmask.experiments.fold_axis import (
     draw_cohort_folds,
     find_folds,
     fold_options,

@@ -101,7 +101,7 @@ class PlainLoop:
     def __call__(self, run, step, environment, locks) -> None:
         """See :data:`mmmedmask.experiments.run_job.StartStep`."""
         from mmmedmask.config_files import load_config
-        from mmmedmask.experiments.folds import set_fold
+        from mmmedmask.experiments.fold_axis import set_fold
 
         config = load_config(run.config_file, run.options)
         fold = Path(run.data[f'splits_{run.fold}.csv'])
@@ -176,7 +176,7 @@ def plan_comparison(args: argparse.Namespace):
     """Plan the runs of all configs, each a table of its own."""
     from mmmedmask.config_files import load_config
     from mmmedmask.experiments.cross_validation import ad_hoc_recipe
-    from mmmedmask.experiments.folds import draw_cohort_folds, find_folds
+    from mmmedmask.experiments.fold_axis import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
 
     options = args.cfg_options or {}

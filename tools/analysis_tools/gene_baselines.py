@@ -75,7 +75,7 @@ def run_fold(config, split_file: Path, args) -> dict:
     import numpy as np
 
     from mmmedmask.evaluation.patient_tables import PatientPredictions
-    from mmmedmask.experiments.folds import set_fold
+    from mmmedmask.experiments.fold_axis import set_fold
     from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
 
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         PATIENTS_FILE,
         write_patients,
     )
-    from mmmedmask.experiments.folds import find_folds
+    from mmmedmask.experiments.fold_axis import find_folds
 
     out = args.out or Path(
         'work_dirs', f'{Path(args.config).stem}_gene_baselines')

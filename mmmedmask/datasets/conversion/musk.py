@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.conversion import Conversion, LayoutError
-from mmmedmask.datasets.slides.cohort import Case, draw_folds, write_folds
+from mmmedmask.datasets.slides.cohort import Case
+from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 from mmmedmask.util.atomic_files import write_csv
 
 NUM_FEATURES = 166

@@ -10,11 +10,10 @@ from mmmedmask.datasets.slides.cohort import (
     Case,
     Slide,
     cohort_classes,
-    draw_folds,
     read_cohort,
     read_split,
-    write_folds,
 )
+from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 
 
 def write(path, *lines):

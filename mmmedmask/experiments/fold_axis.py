@@ -123,11 +123,8 @@ load_config`; those for single stages do not count.
         ValueError: If the cohort cannot be divided so.
     """
     # It imports all data sets.
-    from mmmedmask.datasets.slides.cohort import (
-        draw_folds,
-        read_cohort,
-        write_folds,
-    )
+    from mmmedmask.datasets.slides.cohort import read_cohort
+    from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 
     options = {key: value for key, value in (options or {}).items()
                if ':' not in key}

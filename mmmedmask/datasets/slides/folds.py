@@ -1,0 +1,149 @@
+"""Folds of a cohort: drawn by patient or by site, written as split files."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.datasets.expression.gene_names import shown
+from mmmedmask.datasets.expression.samples import tcga_case
+from mmmedmask.datasets.slides.cohort import SPLITS, Case
+from mmmedmask.util.atomic_files import write_text
+from mmmedmask.util.checks import check_integer
+
+MANIFEST = 'folds.json'
+"""File beside the splits that tells how they were drawn."""
+
+
+def draw_folds(cases: Sequence[Case],
+               num_folds: int = 5,
+               seed: int = 0,
+               by_site: bool = False) -> list[dict[str, str]]:
+    """Draw folds by patient, with equal shares of the classes.
+
+    Fold k tests on part k, validates on the next part and trains on the
+    others: with 5 folds 60, 20 and 20 percent, as GiMP's paper.
+
+    Args:
+        cases: The cohort.
+        num_folds: Number of folds, at least 3.
+        seed: Seed.
+        by_site: Whether all patients of a site go into the same part, so
+            that a site's stain cannot be learned for its classes (Howard et
+            al. 2021). Sites are those of the csv, else the tissue source
+            site of TCGA barcodes.
+
+    Returns:
+        For each fold the split of each patient.
+
+    Raises:
+        ValueError: If a class has fewer patients, or with ``by_site`` fewer
+            sites, than there are folds, or a patient has no site.
+    """
+    check_integer('num_folds', num_folds, 3)
+    labels = [case.label for case in cases]
+    sites = [_site(case) for case in cases] if by_site else None
+    _check_counts(Counter(labels), 'has {} cases', num_folds)
+    if by_site:
+        pairs = set(zip(labels, sites, strict=True))
+        _check_counts(Counter(label for label, _ in pairs),
+                      'comes from {} sites, which stay together', num_folds)
+    part = _draw_parts(labels, sites, num_folds, seed)
+    folds = []
+    for fold in range(num_folds):
+        names = {fold: 'test', (fold + 1) % num_folds: 'val'}
+        folds.append({case.case_id: names.get(part[place], 'train')
+                      for place, case in enumerate(cases)})
+    return folds
+
+
+def _check_counts(counts: Counter, text: str, num_folds: int) -> None:
+    for label, count in sorted(counts.items()):
+        if count < num_folds:
+            raise ValueError(
+                f'class {label!r} {text.format(count)}: {num_folds} folds '
+                f'need at least {num_folds}; merge it, leave it out or ask '
+                'for fewer folds')
+
+
+def _draw_parts(labels: Sequence[str], sites: Sequence[str] | None,
+                num_folds: int, seed: int) -> np.ndarray:
+    """Draw the part of every case, with every class in every part."""
+    # A second to import, which reading a cohort need not wait for.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    kind = StratifiedKFold if sites is None else StratifiedGroupKFold
+    # Sites differ in size, so that a draw may leave a class out of a part.
+    for attempt in range(20):
+        state = np.random.SeedSequence([seed, attempt]).generate_state(1)[0]
+        splitter = kind(num_folds, shuffle=True, random_state=int(state))
+        part = np.empty(len(labels), np.int64)
+        for number, (_, inside) in enumerate(
+                splitter.split(labels, labels, sites)):
+            part[inside] = number
+        pairs = set(zip(part.tolist(), labels, strict=True))
+        if len(pairs) == num_folds * len(set(labels)):
+            return part
+    raise ValueError(
+        f'found no {num_folds} folds that keep sites together and have every '
+        'class in every part: ask for fewer folds')
+
+
+def _site(case: Case) -> str:
+    if case.site is not None:
+        return case.site
+    name = tcga_case(case.case_id)
+    if name is None:
+        raise ValueError(
+            f'case {case.case_id} has no site: add the column site (TCGA '
+            'barcodes tell it by themselves)')
+    return name.split('-')[1]
+
+
+def write_folds(folder: str | Path,
+                folds: Sequence[Mapping[str, str]],
+                how: Mapping[str, object]) -> None:
+    """Write folds as ``splits_k.csv``, and how they were drawn.
+
+    Args:
+        folder: Where to.
+        folds: For each fold the split of each patient.
+        how: How they were drawn, for ``folds.json``: the seed and so on.
+
+    Raises:
+        FileExistsError: If the folder has splits that differ: results that
+            were made with them could not be understood any more.
+    """
+    folder = Path(folder)
+    files = {f'splits_{number}.csv': _as_csv(fold)
+             for number, fold in enumerate(folds)}
+    manifest = {'num_folds': len(folds), **how, 'cases': {
+        split: [list(fold.values()).count(split) for fold in folds]
+        for split in SPLITS}}
+    files[MANIFEST] = json.dumps(manifest, indent=2) + '\n'
+    others = sorted(path.name for path in folder.glob('splits_*.csv')
+                    if path.name not in files)
+    changed = [name for name, text in files.items()
+               if (folder / name).is_file() and name != MANIFEST
+               and (folder / name).read_text(encoding='utf-8') != text]
+    if others or changed:
+        raise FileExistsError(
+            f'{folder} has other splits already '
+            f'({shown(others + changed)}): choose another folder')
+    for name, text in files.items():
+        write_text(folder / name, text)
+
+
+def _as_csv(fold: Mapping[str, str]) -> str:
+    lists = [sorted(case for case, place in fold.items() if place == split)
+             for split in SPLITS]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['', *SPLITS])
+    for row, names in enumerate(zip_longest(*lists, fillvalue='')):
+        writer.writerow([row, *names])
+    return text.getvalue()
