@@ -124,8 +124,9 @@ def plackett_luce_order(weights: Tensor, noise: Tensor) -> Tensor:
     return race.argsort(dim=1, descending=True, stable=True)
 
 
-def partition_tokens(weights: Tensor, noise: Tensor,
-                     mask_ratio: float, throw_ratio: float) -> TokenPartition:
+def partition_tokens(weights: Tensor, noise: Tensor, mask_ratio: float,
+                     throw_ratio: float,
+                     visible_first: bool = False) -> TokenPartition:
     """Mask, throw away or keep each token, Eq. 7.
 
     Args:
@@ -134,6 +135,8 @@ def partition_tokens(weights: Tensor, noise: Tensor,
         noise: Shape (B, L), exponentially distributed.
         mask_ratio: Share to mask, r.
         throw_ratio: Share to throw away, t.
+        visible_first: Read the order from its end: tokens that are drawn
+            early stay visible, late ones are masked.
 
     Returns:
         The partition.
@@ -148,6 +151,8 @@ def partition_tokens(weights: Tensor, noise: Tensor,
     """
     counts = token_counts(weights.shape[1], mask_ratio, throw_ratio)
     order = plackett_luce_order(weights, noise)
+    if visible_first:
+        order = order.flip(1)
     # A transformer does not care for the order of its tokens; sorted, r = t
     # = 0 is an encoder without masking, bit for bit.
     return TokenPartition(

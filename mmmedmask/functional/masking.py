@@ -77,6 +77,32 @@ def random_patch_mask(noise: Tensor, mask_ratio: float) -> Tensor:
     return mask.view(batch_size, 1, height, width)
 
 
+def blank_patches(images: Tensor, patch_size: tuple[int, int],
+                  max_std: float = 0.05) -> Tensor:
+    """Say which patches are flat, as the background of a scan is.
+
+    Args:
+        images: Normalised images (B, C, H, W).
+        patch_size: Height and width of a patch in pixels.
+        max_std: Largest standard deviation of a flat patch's pixels, in
+            every channel, in units of ``images``; 0.05 is 3 of 256 gray
+            levels with ImageNet's normalisation.
+
+    Returns:
+        bool, shape (B, L), patches counted row by row.
+
+    Example:
+        >>> images = torch.tensor([[[[1., 1., 0., 1.]]]])
+        >>> blank_patches(images, (1, 2)).tolist()
+        [[True, False]]
+    """
+    height, width = patch_size
+    cells = images.float().unflatten(3, (-1, width))
+    cells = cells.unflatten(2, (-1, height))
+    std = cells.std(dim=(3, 5), correction=0)
+    return (std.amax(dim=1) <= max_std).flatten(1)
+
+
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a patch mask to the resolution of an image or a feature map.
 

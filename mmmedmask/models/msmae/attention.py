@@ -18,9 +18,11 @@ from mmmedmask.functional.attention_masking import (
     map_to_patches,
     partition_tokens,
 )
+from mmmedmask.functional.masking import blank_patches
 from mmmedmask.models.layers.data_samples import draw_for_samples
 from mmmedmask.util.checks import check_choice
 
+MASKINGS = ('attention', 'inverse_attention', 'random')
 WEIGHT_NORMS = ('per_head', 'mean_heads')
 # Left-right and top-bottom.
 FLIPS = {
@@ -35,27 +37,31 @@ class AttentionMasking:
     """What MSMAE and its classifier share, for models with a ``backbone``.
 
     Attributes:
-        masking: ``'attention'`` follows the samples' maps, ``'random'``
-            leaves them to one side.
-        ratios_without_maps: Shares to mask and to throw away where chance
-            alone decides; None refuses samples without maps.
+        masking: See :meth:`set_masking`.
+        ratios_without_maps: Shares to mask and to throw away where samples
+            have no maps; None refuses such samples.
     """
 
-    masking = 'attention'
     ratios_without_maps: tuple[float, float] | None = None
 
-    def set_masking(self, mask_ratio: float, throw_ratio: float,
+    def set_masking(self, mask_ratio: float, throw_ratio: float, masking: str,
                     weight_norm: str, seed: int | None) -> None:
         """Check and keep how tokens are masked.
 
         Args:
             mask_ratio: Share of tokens that are masked, r.
             throw_ratio: Share of tokens that are thrown away, t.
+            masking: ``'attention'``: tokens are drawn in proportion to the
+                map, first those to be masked, then those to be thrown away.
+                ``'inverse_attention'``: drawn in the same way, but first
+                those that stay visible. ``'random'``: all maps count as
+                constant.
             weight_norm: See :func:`normalize_attention`.
             seed: Seed of the masking; None takes the run's.
         """
         self.mask_ratio = mask_ratio
         self.throw_ratio = throw_ratio
+        self.masking = check_choice('masking', masking, MASKINGS)
         self.weight_norm = check_choice('weight_norm', weight_norm,
                                         WEIGHT_NORMS)
         self.seed = seed
@@ -87,24 +93,42 @@ class AttentionMasking:
         Raises:
             ValueError: If maps or the samples' crops are missing.
         """
-        grid_size = self.backbone.grid_size(inputs)
-        # The bare seed, not one of a stream of its own: all runs of
-        # docs/results.md drew so.
-        uniform = draw_for_samples(
-            data_samples, grid_size[0] * grid_size[1], self.seed)
-        noise = -torch.log1p(-uniform).to(
-            device=inputs.device, dtype=torch.float32)
+        weights = patch_weights(
+            data_samples, self.backbone.grid_size(inputs), inputs.device)
         ratios = self.mask_ratio, self.throw_ratio
-        weights = patch_weights(data_samples, grid_size, inputs.device) \
-            if self.masking == 'attention' else None
         if weights is None:
             if self.ratios_without_maps is None:
                 raise ValueError(
                     'samples have no attention_map: the run needs the hook '
                     'mmmedmask.AttentionMaskHook with begin=0, or '
                     "masking='random'")
-            weights, ratios = torch.ones_like(noise), self.ratios_without_maps
-        return partition_tokens(weights, noise, *ratios)
+            ratios = self.ratios_without_maps
+        return self.draw(inputs, data_samples, weights, ratios, self.masking)
+
+    def draw(self, inputs: Tensor, data_samples: Sequence[DataSample],
+             weights: Tensor | None, ratios: tuple[float, float],
+             masking: str) -> TokenPartition:
+        """Draw a partition from weights (B, L); None: by chance alone."""
+        rows, columns = self.backbone.grid_size(inputs)
+        # The bare seed, not one of a stream of its own: all runs of
+        # docs/results drew so.
+        uniform = draw_for_samples(data_samples, rows * columns, self.seed)
+        noise = -torch.log1p(-uniform).to(
+            device=inputs.device, dtype=torch.float32)
+        if weights is None or masking == 'random':
+            weights = torch.ones_like(noise)
+        return partition_tokens(
+            weights, noise, *ratios,
+            visible_first=masking == 'inverse_attention')
+
+    def blank_shares(self, inputs: Tensor,
+                     partition: TokenPartition) -> dict[str, Tensor]:
+        """Share of flat patches among the visible ones, and among all."""
+        blank = blank_patches(
+            inputs.detach(), self.backbone.patch_size).float()
+        return dict(
+            blank_share=blank.gather(1, partition.visible).mean(),
+            blank_share_all=blank.mean())
 
 
 def check_unmixed(data_preprocessor: nn.Module) -> None:

@@ -7,12 +7,15 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmmedmask.functional.attention_masking import token_counts
-from mmmedmask.models.msmae.attention import AttentionMasking, check_unmixed
+from mmmedmask.models.layers.data_samples import run_info
+from mmmedmask.models.msmae.attention import (
+    MASKINGS,
+    AttentionMasking,
+    check_unmixed,
+)
 from mmmedmask.models.msmae.encoder import MSMAEViT
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice
-
-MASKINGS = ('attention', 'random')
+from mmmedmask.util.checks import check_choice, check_integer
 
 
 @MODELS.register_module()
@@ -29,9 +32,16 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
             ``out_type='avg_featmap'`` or ``'cls_token'``.
         mask_ratio: Share of tokens that are masked, r.
         throw_ratio: Share of tokens that are thrown away, t.
-        masking: ``'attention'`` follows the maps that
-            ``mmmedmask.AttentionMaskHook`` attaches; ``'random'`` draws the
-            visible tokens by chance alone, and needs no hook.
+        masking: ``'attention'`` and ``'inverse_attention'`` follow the maps
+            that ``mmmedmask.AttentionMaskHook`` attaches, see
+            :meth:`~mmmedmask.models.msmae.attention.AttentionMasking.set_masking`;
+            ``'random'`` draws the visible tokens by chance alone, and needs
+            no hook.
+        all_token_epochs: So many epochs at the end train on all tokens.
+        test_tokens: ``'all'``. The others see as many tokens in validation
+            and test as in training, to measure what that changes:
+            ``'random'``, or drawn from the image's own map as in training
+            with ``'attention'`` or ``'inverse_attention'``.
         weight_norm: See
             :func:`~mmmedmask.models.msmae.attention.normalize_attention`.
         seed: Seed of the masking; None takes the run's.
@@ -40,7 +50,9 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
 
     Raises:
         ValueError: If an argument is out of range, the backbone cannot leave
-            tokens out, or images are mixed while tokens are masked.
+            tokens out, images are mixed while tokens are masked, or tokens
+            are to be left out and both ratios are 0; in training, if
+            ``all_token_epochs`` are all epochs.
     """
 
     def __init__(self,
@@ -48,6 +60,8 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
                  mask_ratio: float = 0.45,
                  throw_ratio: float = 0.30,
                  masking: str = 'attention',
+                 all_token_epochs: int = 0,
+                 test_tokens: str = 'all',
                  weight_norm: str = 'per_head',
                  seed: int | None = None,
                  **options) -> None:
@@ -58,10 +72,18 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
                              f'{type(self.backbone).__name__}')
         rows, columns = self.backbone.patch_resolution
         token_counts(rows * columns, mask_ratio, throw_ratio)
-        self.set_masking(mask_ratio, throw_ratio, weight_norm, seed)
-        self.masking = check_choice('masking', masking, MASKINGS)
+        self.set_masking(mask_ratio, throw_ratio, masking, weight_norm, seed)
+        self.all_token_epochs = check_integer(
+            'all_token_epochs', all_token_epochs, 0)
+        self.test_tokens = check_choice(
+            'test_tokens', test_tokens, ('all', *MASKINGS))
         if self.masks_tokens:
             check_unmixed(self.data_preprocessor)
+        elif test_tokens != 'all' or all_token_epochs:
+            raise ValueError(
+                f'test_tokens {test_tokens!r} and all_token_epochs '
+                f'{all_token_epochs} need mask_ratio + throw_ratio above 0; '
+                "without masking they are 'all' and 0")
 
     @property
     def masks_tokens(self) -> bool:
@@ -79,6 +101,18 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         """Classes that the head tells apart."""
         return self.head.num_classes
 
+    def is_all_token_epoch(self) -> bool:
+        """Whether the running epoch is one of the last ones, on all tokens."""
+        max_epochs = run_info('max_epochs')
+        if not self.all_token_epochs or not max_epochs:
+            return False
+        if self.all_token_epochs >= max_epochs:
+            raise ValueError(
+                f'all_token_epochs {self.all_token_epochs} leaves none of '
+                f'{max_epochs} epochs with masks; it must be below that, '
+                'and mask_ratio=0 and throw_ratio=0 train on all tokens')
+        return run_info('epoch') >= max_epochs - self.all_token_epochs
+
     def loss(self, inputs: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """One training step, Eq. 8.
 
@@ -88,12 +122,34 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
                 by attention, ``attention_map`` and ``crop_box``.
 
         Returns:
-            The head's losses.
+            The head's losses; if tokens are masked also ``blank_share`` and
+            ``blank_share_all``, the share of flat patches among the visible
+            ones and among all.
         """
-        visible = None
-        if self.masks_tokens:
-            visible = self.partition(inputs, data_samples).visible
+        visible, shares = None, {}
+        if self.masks_tokens and not self.is_all_token_epoch():
+            partition = self.partition(inputs, data_samples)
+            visible = partition.visible
+            shares = self.blank_shares(inputs, partition)
+        features = self._features(inputs, visible)
+        return self.head.loss(features, data_samples) | shares
+
+    def predict(self, inputs: Tensor,
+                data_samples: Sequence[DataSample] | None = None,
+                **options) -> list[DataSample]:
+        """Classify images (B, C, H, W) by ``test_tokens``."""
+        if self.test_tokens == 'all':
+            return super().predict(inputs, data_samples, **options)
+        weights = None if self.test_tokens == 'random' \
+            else self.attention_maps(inputs).flatten(1)
+        partition = self.draw(
+            inputs, data_samples, weights,
+            (self.mask_ratio, self.throw_ratio), self.test_tokens)
+        return self.head.predict(
+            self._features(inputs, partition.visible), data_samples,
+            **options)
+
+    def _features(self, inputs: Tensor,
+                  visible: Tensor | None) -> tuple[Tensor, ...]:
         features = self.backbone(inputs, visible)
-        if self.with_neck:
-            features = self.neck(features)
-        return self.head.loss(features, data_samples)
+        return self.neck(features) if self.with_neck else features

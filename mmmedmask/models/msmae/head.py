@@ -33,13 +33,15 @@ class MSMAEHead(BaseModule):
             no class head and no labels are needed: the attention-driven
             masking of AMT.
         num_classes: Number of classes; needed if ``cls_weight`` is not 0.
+        softmax_twice: Put a softmax in front of the cross-entropy that has
+            one, as the released code does and the paper does not: with C
+            classes the class loss is then never below ln(1 + (C - 1) / e).
         embed_dims: Dimensions of the encoder's class token.
         init_cfg: Initialisation.
 
     Raises:
         ValueError: If ``cls_weight`` is negative, ``norm_pix`` is unknown,
-            or there are fewer than
-            two classes to tell apart.
+            or there are fewer than two classes to tell apart.
     """
 
     def __init__(self,
@@ -47,6 +49,7 @@ class MSMAEHead(BaseModule):
                  norm_pix: bool | str = False,
                  cls_weight: float = 0.1,
                  num_classes: int | None = None,
+                 softmax_twice: bool = False,
                  embed_dims: int = 768,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
@@ -59,6 +62,7 @@ class MSMAEHead(BaseModule):
         self.norm_pix = check_choice('norm_pix', norm_pix, NORM_PIX)
         self.cls_weight = cls_weight
         self.num_classes = num_classes
+        self.softmax_twice = softmax_twice
         self.fc = nn.Linear(embed_dims, num_classes) if cls_weight else None
 
     def target(self, images: Tensor, masked_ids: Tensor) -> Tensor:
@@ -119,7 +123,10 @@ class MSMAEHead(BaseModule):
             'labels has cls_weight=0')
         logits = self.fc(class_token)
         with torch.autocast(logits.device.type, enabled=False):
-            return F.cross_entropy(logits.float(), labels.to(logits.device))
+            logits = logits.float()
+            if self.softmax_twice:
+                logits = logits.softmax(dim=1)
+            return F.cross_entropy(logits, labels.to(logits.device))
 
     def fill_in(self, images: Tensor, prediction: Tensor,
                 masked_ids: Tensor) -> Tensor:

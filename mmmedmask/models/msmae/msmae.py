@@ -39,6 +39,9 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         mask_ratio: Share of tokens that are masked by attention, r.
         throw_ratio: Share of tokens that are thrown away, t.
         random_mask_ratio: Share that is masked while there are no maps.
+        masking: What maps do once there are any, see
+            :meth:`~mmmedmask.models.msmae.attention.AttentionMasking.set_masking`.
+            ``'random'`` draws uniformly at r and t, as the released code.
         weight_norm: See
             :func:`~mmmedmask.models.msmae.attention.normalize_attention`.
         seed: Seed of the masking; None takes the run's.
@@ -58,6 +61,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
                  mask_ratio: float = 0.45,
                  throw_ratio: float = 0.30,
                  random_mask_ratio: float = 0.75,
+                 masking: str = 'attention',
                  weight_norm: str = 'per_head',
                  seed: int | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
@@ -87,7 +91,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
                 raise ValueError(
                     f'a mask ratio of {ratios[0]} masks none of '
                     f'{self.neck.num_patches} tokens')
-        self.set_masking(mask_ratio, throw_ratio, weight_norm, seed)
+        self.set_masking(mask_ratio, throw_ratio, masking, weight_norm, seed)
         self.ratios_without_maps = random_mask_ratio, 0.0
 
     @property
@@ -106,7 +110,9 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
 
         Returns:
             ``loss_rec``, and if the class is learned ``loss_cls``, weighted,
-            and ``cross_entropy``, the same without its weight.
+            and ``cross_entropy``, the same without its weight;
+            ``blank_share`` and ``blank_share_all``, the share of flat
+            patches among the visible ones and among all.
         """
         partition = self.partition(inputs, data_samples)  # Eq. 6, 7
         latent, = self.backbone(inputs, partition.visible)
@@ -119,7 +125,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
             losses.update(
                 loss_cls=self.head.cls_weight * cross_entropy,  # Eq. 3
                 cross_entropy=cross_entropy.detach())
-        return losses
+        return losses | self.blank_shares(inputs, partition)
 
     def reconstruct(self, inputs: Tensor, partition: TokenPartition) -> Tensor:
         """Fill in the masked patches of images (B, C, H, W), for pictures."""
