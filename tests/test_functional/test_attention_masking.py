@@ -97,6 +97,36 @@ def test_draws_are_plackett_luce():
     assert (top - torch.tensor(want)).abs().max() < tolerance
 
 
+def test_visible_first_draws_those_that_stay_visible():
+    """The order from its end: against a loop that draws from an urn."""
+    weights, counts = [1.0, 2.0, 3.0, 6.0], (2, 1, 1)
+    draws = 20000
+    drawn = partition_tokens(
+        torch.tensor(weights).expand(draws, -1), exponential(draws, 4),
+        0.5, 0.25, visible_first=True)
+    assert [ids.shape[1] for ids in drawn] == list(counts)
+    generator = torch.Generator().manual_seed(1)
+    naive = torch.zeros(3, 4)
+    for _ in range(draws):
+        left, order = dict(enumerate(weights)), []
+        while left:
+            place = torch.rand((), generator=generator) * sum(left.values())
+            token = next(
+                one for one, end in zip(
+                    left, itertools.accumulate(left.values()), strict=True)
+                if place <= end)
+            order.append(token)
+            del left[token]
+        # First visible, then thrown, then masked.
+        for where, token in zip((2, 1, 0, 0), order, strict=True):
+            naive[where, token] += 1 / draws
+    got = torch.stack([(drawn.flags() == flag).float().mean(dim=0)
+                       for flag in (1, -1, 0)])
+    assert (got - naive).abs().max() < 4 * (2 * .25 / draws)**.5
+    want = enumerate_inclusion(weights, 1)
+    assert (got[2] - torch.tensor(want)).abs().max() < .015
+
+
 def test_only_ratios_of_weights_matter():
     weights, noise = torch.rand(16, 64), exponential(16, 64)
     # A power of two, so that the floats are exactly scaled.

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmmedmask.functional.masking import (
+    blank_patches,
     num_masked_patches,
     random_patch_mask,
     resize_mask,
@@ -71,3 +72,22 @@ def test_resized_mask_repeats_every_patch(size):
 def test_blocks_of_unequal_size_are_refused(size):
     with pytest.raises(ValueError, match=rf'\({size[0]}, {size[1]}\)'):
         resize_mask(torch.zeros(1, 1, 7, 7), size)
+
+
+def test_blank_patches_equal_loops():
+    """Flat in every channel, up to 0.05; a step or one colour is not."""
+    images = torch.full((3, 2, 6, 8), 0.7)
+    images[0, :, :3, :4] += 0.04 * (torch.arange(4) % 2)
+    images[1, 1, 3:, 4:] += torch.arange(4.0)
+    images[2] = torch.rand(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    got = blank_patches(images, (3, 4))
+    for image, row in zip(images.double(), got, strict=True):
+        for place, flat in enumerate(row.tolist()):
+            top, left = 3 * (place // 2), 4 * (place % 2)
+            deviations = []
+            for channel in image[:, top:top + 3, left:left + 4]:
+                mean = channel.sum() / 12
+                deviations.append(
+                    float((((channel - mean)**2).sum() / 12)**.5))
+            assert flat == (max(deviations) <= 0.05)
+    assert got.tolist() == [[True] * 4, [True] * 3 + [False], [False] * 4]

@@ -58,5 +58,5 @@ default_hooks = dict(
         pipeline=whole_image_pipeline,
         num_workers=num_workers),
     attention_panel=dict(interval=50, pipeline=whole_image_pipeline),
-    lesion_coverage=dict(pipeline=whole_image_pipeline))
+    lesion_coverage=dict(pipeline=whole_image_pipeline, at_start=True))
 log_processor = dict(window_size=3)

@@ -42,5 +42,12 @@ model = dict(
     head=dict(in_channels=arch['embed_dims']))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-default_hooks = dict(checkpoint=dict(interval=max_epochs))
+default_hooks = dict(
+    checkpoint=dict(interval=max_epochs),
+    # The control of MSMAE's attention maps.
+    lesion_coverage=dict(
+        type='mmmedmask.LesionCoverageHook',
+        pipeline=[_base_.load_image, resize_image, _base_.pack_image],
+        maps='class_activation',
+        at_start=True))
 auto_scale_lr = dict(base_batch_size=batch_size)

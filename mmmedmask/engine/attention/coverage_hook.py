@@ -35,11 +35,16 @@ from mmmedmask.functional.lesion_coverage import (
 from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.registry import DATASETS, HOOKS
 from mmmedmask.util.atomic_files import write_csv
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.visualization.curves import draw_curves
 
 NAME = 'lesion_coverage'
-REFRESH, END = 'refresh', 'end'
+START, REFRESH, END = 'start', 'refresh', 'end'
+# Kind of map to the model's method.
+MAPS = {
+    'attention': 'attention_maps',
+    'class_activation': 'class_activation_maps'
+}
 COLUMNS = ('epoch', 'iteration', 'moment', *SUMMARY_NAMES, 'masked_gain',
            'num_images', 'num_without_lesion')
 # Title of a curve: its values, and those of chance.
@@ -61,7 +66,9 @@ class LesionCoverageHook(Hook):
     each masking is drawn from the whole image's map with the model's
     ``mask_ratio`` and ``throw_ratio``, as the model does for a crop. Without
     an AttentionMaskHook, or with a model that masks at random, there are
-    maps alone to measure; without the hook, at the end alone.
+    maps alone to measure; without the hook, at the end alone. Two controls:
+    random weights (``at_start``), and maps of a supervised classifier
+    (``maps='class_activation'``).
 
     Values go to the log, to the visualizer as ``lesion_coverage/...``, to
     ``lesion_coverage.csv`` in the work dir (see :class:`CoverageTable`) and,
@@ -81,6 +88,12 @@ class LesionCoverageHook(Hook):
         num_images: Measure so many images, evenly from all that have a
             lesion mask; None takes all.
         num_draws: Maskings to draw per image.
+        maps: ``'attention'`` of the class token, or ``'class_activation'``:
+            what speaks for the image's own class, see
+            :func:`~mmmedmask.models.msmae.class_activation_maps`; measured
+            at the end, and no masking is drawn from it.
+        at_start: Whether to measure the weights that training starts with,
+            too; not after a resume.
         batch_size: Whole images per forward pass, where maps are computed;
             with as many loader processes as AttentionMaskHook has.
 
@@ -99,6 +112,8 @@ class LesionCoverageHook(Hook):
                  dataset: Dataset | Mapping | None = None,
                  num_images: int | None = None,
                  num_draws: int = 8,
+                 maps: str = 'attention',
+                 at_start: bool = False,
                  batch_size: int = 64) -> None:
         if num_images is not None:
             check_integer('num_images', num_images)
@@ -106,6 +121,8 @@ class LesionCoverageHook(Hook):
         self.dataset = dataset
         self.num_images = num_images
         self.num_draws = check_integer('num_draws', num_draws)
+        self.maps = check_choice('maps', maps, MAPS)
+        self.at_start = at_start
         self.batch_size = check_integer('batch_size', batch_size)
         self._attention: AttentionMaskHook | None = None
         self._sources: list[ImageSource] = []
@@ -116,10 +133,10 @@ class LesionCoverageHook(Hook):
         if not is_main_process():
             return
         model = unwrap(runner.model)
-        if not hasattr(model, 'attention_maps'):
+        if not hasattr(model, MAPS[self.maps]):
             raise ValueError(
                 f'LesionCoverageHook: {type(model).__name__} has no method '
-                'attention_maps(inputs); remove the hook from the config')
+                f'{MAPS[self.maps]}; remove the hook from the config')
         self._attention = self._find_attention(runner)
         if self.pipeline is None:
             if self._attention is None:
@@ -127,6 +144,8 @@ class LesionCoverageHook(Hook):
                     'LesionCoverageHook needs a pipeline for whole images, '
                     'since there is no AttentionMaskHook to take it from')
             self.pipeline = self._attention.pipeline
+        if self.maps != 'attention':
+            self._attention = None
         self._sources = self._choose_images(runner)
         self._check_masks()
         self._table = CoverageTable(Path(runner.work_dir, f'{NAME}.csv'))
@@ -135,6 +154,8 @@ class LesionCoverageHook(Hook):
             runner.logger.info(
                 f'{removed} rows of {self._table.path} are later than this '
                 'start of the training and will be replaced.')
+        if self.at_start and runner.iter == 0:
+            self._measure(runner, self._compute_maps(runner), START)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Measure the maps if they have just been made."""
@@ -208,15 +229,18 @@ class LesionCoverageHook(Hook):
     def _compute_maps(self, runner: Runner) -> list[torch.Tensor | None]:
         """Run the images through the model, as AttentionMaskHook does."""
 
-        def attention_maps(batch: dict) -> torch.Tensor:
-            inputs = model.data_preprocessor(batch, False)['inputs']
-            return model.attention_maps(inputs).float()
+        def compute(batch: dict) -> torch.Tensor:
+            batch = model.data_preprocessor(batch, False)
+            if self.maps == 'attention':
+                return model.attention_maps(batch['inputs']).float()
+            return model.class_activation_maps(
+                batch['inputs'], batch['data_samples'])
 
         maps: list[torch.Tensor | None] = [None] * len(self._sources)
         workers = self._attention.num_workers if self._attention else 0
         with model_at_rest(runner) as model:
             rows, parts = run_whole_images(
-                self._sources, self.pipeline, attention_maps, self.batch_size,
+                self._sources, self.pipeline, compute, self.batch_size,
                 workers, everywhere=True)
         computed = [attention_map.clone() for part in parts
                     for attention_map in part]
@@ -261,16 +285,17 @@ class LesionCoverageHook(Hook):
     def _draw_flags(self, model: nn.Module, attention_map: torch.Tensor,
                     generator: torch.Generator) -> torch.Tensor | None:
         """Mask a whole image several times by its map, (D, L)."""
-        follows = getattr(model, 'masking', 'attention') == 'attention'
-        if self._attention is None or not follows:
+        masking = getattr(model, 'masking', 'attention')
+        if self._attention is None or masking == 'random':
             return None
         weights = map_to_patches(
             attention_map[None], torch.tensor([[0., 0., 1., 1.]]),
             torch.zeros(1, 2, dtype=torch.bool), tuple(attention_map.shape))
         weights = weights.expand(self.num_draws, -1)
         noise = torch.empty(weights.shape).exponential_(generator=generator)
-        return partition_tokens(weights, noise, model.mask_ratio,
-                                model.throw_ratio).flags()
+        return partition_tokens(
+            weights, noise, model.mask_ratio, model.throw_ratio,
+            visible_first=masking == 'inverse_attention').flags()
 
 
 def image_size(path: str) -> tuple[int, int] | None:
@@ -286,7 +311,7 @@ class CoverageTable:
     """A csv with one row per measurement.
 
     Columns are ``epoch`` and ``iteration``, how much of the training was
-    over; ``moment``, ``refresh`` of the maps or ``end`` of training; and the
+    over; ``moment``, ``start``, ``refresh`` of the maps or ``end``; and the
     values of :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`
     (empty where a value is not defined).
 

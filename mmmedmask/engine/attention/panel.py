@@ -146,7 +146,7 @@ def follows_attention(model: nn.Module, has_maps: bool) -> bool:
     A model may mask at random on purpose, or as long as there are no maps
     (``has_maps``: whether there is an AttentionMaskHook).
     """
-    if getattr(model, 'masking', 'attention') != 'attention':
+    if getattr(model, 'masking', 'attention') == 'random':
         return False
     return has_maps or getattr(model, 'ratios_without_maps', ()) is None
 

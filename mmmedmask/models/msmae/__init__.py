@@ -4,6 +4,10 @@ from mmmedmask.models.msmae.attention import (
     class_token_attention,
     normalize_attention,
 )
+from mmmedmask.models.msmae.class_activation import (
+    class_activation_maps,
+    patch_logits,
+)
 from mmmedmask.models.msmae.classifier import MSMAEClassifier
 from mmmedmask.models.msmae.decoder import MSMAEDecoder
 from mmmedmask.models.msmae.encoder import MSMAEViT
@@ -13,5 +17,6 @@ from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
 
 __all__ = [
     'BCEDiceLoss', 'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder', 'MSMAEHead',
-    'MSMAEViT', 'class_token_attention', 'normalize_attention'
+    'MSMAEViT', 'class_activation_maps', 'class_token_attention',
+    'normalize_attention', 'patch_logits'
 ]

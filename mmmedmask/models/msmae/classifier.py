@@ -13,6 +13,7 @@ from mmmedmask.models.msmae.attention import (
     AttentionMasking,
     check_unmixed,
 )
+from mmmedmask.models.msmae.class_activation import class_activation_maps
 from mmmedmask.models.msmae.encoder import MSMAEViT
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer
@@ -148,6 +149,12 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         return self.head.predict(
             self._features(inputs, partition.visible), data_samples,
             **options)
+
+    def class_activation_maps(
+            self, inputs: Tensor,
+            data_samples: Sequence[DataSample]) -> Tensor:
+        """See :func:`~mmmedmask.models.msmae.class_activation_maps`."""
+        return class_activation_maps(self, inputs, data_samples)
 
     def _features(self, inputs: Tensor,
                   visible: Tensor | None) -> tuple[Tensor, ...]:

@@ -31,6 +31,7 @@ from mmmedmask.functional.attention_masking import (
     partition_tokens,
 )
 from mmmedmask.functional.randomness import sample_generator, stream_seed
+from mmmedmask.models.msmae import MSMAEClassifier
 
 SIZE, GRID = 32, 8
 CELL = SIZE // GRID
@@ -327,6 +328,88 @@ def test_maps_alone(folder, tmp_path):
     for measured in [row, *rows_in(tmp_path / 'b')]:
         assert measured['masked'] == measured['masked_chance'] == ''
         assert float(measured['attention_gain']) > 1
+
+
+def test_inverse_attention_leaves_lesions_visible(folder, tmp_path):
+    model = BrightnessModel()
+    model.masking = 'inverse_attention'
+    train(folder, tmp_path, LesionCoverageHook(num_draws=50), max_epochs=2,
+          model=model)
+    for row in rows_in(tmp_path):
+        assert float(row['visible']) > 1.5 * float(row['visible_chance'])
+        assert float(row['masked']) < .75 * float(row['masked_chance'])
+
+
+def test_start_is_measured_once(folder, tmp_path):
+    """The weights that training starts with, and not those of a resume."""
+    train(folder, tmp_path, LesionCoverageHook(at_start=True), max_epochs=2)
+    start, refresh, end = rows_in(tmp_path)
+    assert [start['epoch'], start['iteration'], start['moment']] == [
+        '0', '0', 'start']
+    want = [naive_attention(folder, number, 1.0)[1] for number in range(4)]
+    assert float(start['attention_gain']) == pytest.approx(
+        np.mean(want), rel=1e-4)
+    train(folder, tmp_path, LesionCoverageHook(at_start=True), max_epochs=3,
+          resume=True)
+    rows = rows_in(tmp_path)
+    assert [row['moment'] for row in rows] == [
+        'start', 'refresh', 'end', 'end']
+    assert rows[:3] == [start, refresh, end]
+
+
+class SpotClassifier(MSMAEClassifier):
+    """Reads off each patch how bright it is; class b is a bright spot."""
+
+    def init_weights(self):
+        super().init_weights()
+        vit = self.backbone
+        for layer in vit.layers:
+            for parameter in layer.parameters():
+                parameter.data.zero_()
+        with torch.no_grad():
+            vit.pos_embed.zero_()
+            weight = vit.patch_embed.projection.weight
+            weight.zero_()
+            vit.patch_embed.projection.bias.zero_()
+            weight[0] = 1 / weight[0].numel()
+            self.head.fc.weight.zero_()
+            self.head.fc.weight[:, 0] = torch.tensor([-1.0, 1.0])
+
+
+def test_class_activation_lies_on_what_tells_the_class(folder, tmp_path):
+    """Known truth: brightness speaks for class b and against class a.
+
+    Patches are above or below the mean of their channels by how bright they
+    are, so the map of an image of class b is its brightness, and that of
+    class a is empty, which counts as uniform.
+    """
+    torch.manual_seed(0)
+    model = SpotClassifier(
+        dict(
+            type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=CELL,
+            arch=dict(embed_dims=8, num_layers=1, num_heads=2,
+                      feedforward_channels=8),
+            out_type='avg_featmap', final_norm=False),
+        mask_ratio=0.0, throw_ratio=0.0,
+        head=dict(type='LinearClsHead', num_classes=2, in_channels=8),
+        data_preprocessor=dict(
+            type='ClsDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3,
+            num_classes=2))
+    model.init_weights()
+    hook = LesionCoverageHook(
+        pipeline=WHOLE, maps='class_activation', at_start=True)
+    train(folder, tmp_path, hook, max_epochs=1, model=model, attention=False)
+    start, _ = rows_in(tmp_path)
+    want = [naive_attention(folder, number, 1.0)[1] if number % 2 else 1.0
+            for number in range(4)]
+    assert float(start['attention_gain']) == pytest.approx(
+        np.mean(want), rel=1e-4)
+    # All cells share the maximum of an empty map.
+    assert float(start['pointing']) == pytest.approx((2 + 2 * 4 / 64) / 4)
+    assert start['masked'] == ''
+    with pytest.raises(ValueError, match='no method class_activation_maps'):
+        train(folder, tmp_path / 'bare', LesionCoverageHook(
+            pipeline=WHOLE, maps='class_activation'), attention=False)
 
 
 def test_with_msmae(folder, tmp_path):

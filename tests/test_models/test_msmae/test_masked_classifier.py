@@ -7,6 +7,8 @@ import torch
 from mmpretrain.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmmedmask.models.msmae import patch_logits
+
 from .tiny_msmae import ARCH, IMAGE_SIZE, batch, tiny_classifier
 
 
@@ -107,6 +109,105 @@ def test_random_masking_needs_no_maps():
         model.partition(with_maps, other).flags())
 
 
+def shares_of_hot(model, images, samples):
+    """How often the 8 hot patches of 24 are masked, thrown, visible."""
+    flags = model.partition(images, samples).flags().view(-1, 4, 6)
+    return [(flags[:, :, :2] == flag).float().mean().item()
+            for flag in (1, -1, 0)]
+
+
+def test_what_follows_attention_inversely_sees_what_is_attended():
+    images, samples = batch(count=64)
+    for sample in samples:
+        hot = torch.full((4, 6), 1e-6)
+        hot[:, :2] = 1.0
+        sample.set_field(hot, 'attention_map', field_type='data')
+    # 10 of 24 are masked, 8 thrown, 6 visible; 8 are hot, up to a seam.
+    masked, _, visible = shares_of_hot(tiny_classifier(), images, samples)
+    assert masked > .9
+    assert visible < .05
+    masked, thrown, visible = shares_of_hot(
+        tiny_classifier(masking='inverse_attention'), images, samples)
+    assert masked < .05
+    assert thrown + visible > .95
+    assert visible > .55
+
+
+def in_epoch(monkeypatch, epoch, max_epochs):
+    info = dict(seed=0, iter=0, epoch=epoch, max_epochs=max_epochs)
+    for module in ('msmae.classifier', 'layers.data_samples'):
+        monkeypatch.setattr(f'mmmedmask.models.{module}.run_info', info.get)
+
+
+def test_the_last_epochs_see_all_tokens(monkeypatch):
+    model = tiny_classifier(all_token_epochs=2).eval()
+    plain = tiny_classifier(mask_ratio=0.0, throw_ratio=0.0).eval()
+    images, samples = batch()
+    want = plain.loss(images, samples)['loss']
+    seen = []
+    for epoch in range(5):
+        in_epoch(monkeypatch, epoch, 5)
+        losses = model.loss(images, samples)
+        seen.append(torch.equal(losses['loss'], want))
+        assert ('blank_share' in losses) == (epoch < 3)
+    assert seen == [False] * 3 + [True] * 2
+    in_epoch(monkeypatch, 0, 0)
+    assert not model.is_all_token_epoch()
+    # A run by iterations has one epoch.
+    in_epoch(monkeypatch, 0, 2)
+    with pytest.raises(ValueError, match='2 leaves none of 2 epochs'):
+        model.loss(images, samples)
+
+
+@pytest.mark.parametrize('test_tokens', ['random', 'attention',
+                                         'inverse_attention'])
+def test_some_tokens_in_the_test(test_tokens):
+    """As many as in training, drawn from the image's own map."""
+    model = tiny_classifier(test_tokens=test_tokens).eval()
+    images, samples = batch(maps=False)
+    with torch.no_grad():
+        got = model.predict(images, copy.deepcopy(samples))
+        maps = model.attention_maps(images)
+        # What training draws from such a map of the whole image.
+        trained = tiny_classifier(masking=test_tokens)
+        features = model.backbone(images, trained.draw(
+            images, samples, maps.flatten(1), (.45, .3),
+            test_tokens).visible)
+        want = model.head.predict(features, copy.deepcopy(samples))
+        other = tiny_classifier().eval().predict(
+            images, copy.deepcopy(samples))
+    for one, two, three in zip(got, want, other, strict=True):
+        assert torch.equal(one.pred_score, two.pred_score)
+        assert not torch.equal(one.pred_score, three.pred_score)
+
+
+def test_class_activation_adds_up_to_the_logit():
+    """And needs pooled tokens."""
+    model = tiny_classifier().eval()
+    with torch.no_grad():
+        for parameter in (*model.backbone.ln2.parameters(),
+                          *model.head.fc.parameters()):
+            parameter.uniform_(-1, 1)
+    images, samples = batch()
+    classes = torch.tensor([0, 1, 2, 0])
+    with torch.no_grad():
+        parts = patch_logits(model, images, classes)
+        logits = model.head.fc(model.backbone(images)[0])
+        maps = model.class_activation_maps(images, samples)
+    weights = model.head.fc.weight
+    for image, label in enumerate(classes.tolist()):
+        constant = weights[label] @ model.backbone.ln2.bias + \
+            model.head.fc.bias[label]
+        got = float((sum(parts[image]) + constant).detach())
+        assert got == pytest.approx(float(logits[image, label]), abs=1e-5)
+    assert (parts < 0).any()
+    assert torch.equal(maps.flatten(1), parts.clamp_min(0))
+    token = tiny_classifier(
+        backbone=dict(out_type='cls_token', final_norm=True))
+    with pytest.raises(ValueError, match="avg_featmap', got 'cls_token'"):
+        token.class_activation_maps(images, samples)
+
+
 def test_attention_without_maps_is_refused():
     model = tiny_classifier()
     with pytest.raises(ValueError, match='AttentionMaskHook'):
@@ -116,6 +217,10 @@ def test_attention_without_maps_is_refused():
 @pytest.mark.parametrize(('arguments', 'text'), [
     (dict(masking='sam'), 'sam'),
     (dict(weight_norm='none'), 'none'),
+    (dict(all_token_epochs=-1), 'all_token_epochs must .* -1'),
+    (dict(test_tokens='some'), 'test_tokens.*some'),
+    (dict(mask_ratio=0., throw_ratio=0., test_tokens='random'), 'above 0'),
+    (dict(mask_ratio=0., throw_ratio=0., all_token_epochs=1), 'above 0'),
     (dict(mask_ratio=0.5, throw_ratio=0.5), '0.5'),
     (dict(train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]),
           data_preprocessor=dict(num_classes=3)), 'CutMix'),

@@ -1,0 +1,70 @@
+"""Which patches a classifier with average pooling names its class by."""
+
+from collections.abc import Sequence
+
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from mmmedmask.models.layers.data_samples import class_labels
+
+
+def patch_logits(classifier: nn.Module, images: Tensor,
+                 classes: Tensor) -> Tensor:
+    """Split the logit of a class among the patches.
+
+    Class-activation mapping (Zhou et al., CVPR 2016) of a vision transformer
+    whose head is linear in the normalised mean of its patch tokens. Up to
+    what no image changes (the biases of norm and head), a logit is the sum
+    of its patches' parts; the norm's scale is that of the mean token.
+
+    Args:
+        classifier: A :class:`~mmmedmask.models.msmae.MSMAEClassifier` with
+            ``out_type='avg_featmap'`` and without a neck.
+        images: Normalised images (B, C, H, W).
+        classes: The class per image, shape (B, ), int64.
+
+    Returns:
+        Shape (B, L), float32, of any sign.
+
+    Raises:
+        ValueError: If the classifier does not pool patch tokens.
+    """
+    vit = classifier.backbone
+    if vit.out_type != 'avg_featmap' or classifier.with_neck:
+        raise ValueError(
+            'a class-activation map needs a classifier without a neck whose '
+            f"backbone has out_type='avg_featmap', got {vit.out_type!r}")
+    tokens = vit.embed(images)
+    for layer in vit.layers:
+        tokens = layer(tokens)
+    if vit.final_norm:
+        tokens = vit.ln1(tokens)
+    patches = tokens[:, 1:].float()
+    mean = patches.mean(dim=1)
+    scale = (mean.var(dim=1, correction=0) + vit.ln2.eps).rsqrt()
+    centred = patches - patches.mean(dim=2, keepdim=True)
+    weights = classifier.head.fc.weight[classes] * vit.ln2.weight
+    with torch.autocast(images.device.type, enabled=False):
+        parts = (centred @ weights.float()[..., None])[..., 0]
+    return parts * scale[:, None] / patches.shape[1]
+
+
+def class_activation_maps(
+        classifier: nn.Module, images: Tensor,
+        data_samples: Sequence[DataSample]) -> Tensor:
+    """Map of the patches that speak for an image's own class.
+
+    Args:
+        classifier: See :func:`patch_logits`.
+        images: Normalised images (B, C, H, W).
+        data_samples: Samples with ``gt_label``.
+
+    Returns:
+        Shape (B, rows, columns), float32; what speaks against the class
+        is 0.
+    """
+    labels = class_labels(data_samples, classifier.num_classes)
+    parts = patch_logits(classifier, images, labels.to(images.device))
+    return parts.clamp_min(0).unflatten(1, classifier.backbone.grid_size(
+        images))
