@@ -46,6 +46,7 @@ DATA = {
 }
 MAIN = 'msmae_vit-base-p16_1xb64-coslr-300e_messidor2'
 MAIN_FINETUNE = 'vit-base-p16_msmae_1xb256-100e_messidor2'
+PRE = '{}_vit-base-p16_1xb64-coslr-300e_messidor2'
 
 
 def test_found_the_configs():
@@ -153,7 +154,8 @@ def test_fine_tuning(path):
     assert hooks['LoadCheckHook'].get('allow_scratch', False) == scratch
     assert (backbone.init_cfg is None) == scratch
     masked = cfg.model.mask_ratio + cfg.model.throw_ratio > 0
-    assert ('AttentionMaskHook' in hooks) == masked
+    assert ('AttentionMaskHook' in hooks) == (
+        masked and cfg.model.get('masking') != 'random')
     assert masked != any(word in path.name for word in (
         '_scratch_', '_mae_', '_amt_', 'all-tokens'))
 
@@ -239,16 +241,23 @@ def test_from_scratch_all_layers_learn_alike():
     assert {rate for rate, _, _ in _groups(_narrow(cfg)).values()} == {1e-3}
 
 
-def test_pretraining_decays_matrices_alone():
-    """Norms, biases, tokens and positions are not decayed."""
-    groups = _groups(_narrow(load(MAIN)))
+@pytest.mark.parametrize('name', [MAIN, PRE.format('msmae_released-code')])
+def test_pretraining_decays_matrices_alone(name):
+    """Norms, biases, tokens and positions are not decayed.
+
+    The released code decays class and mask token.
+    """
+    groups = _groups(_narrow(load(name)))
     assert not any('pos_embed' in name for name in groups)
     decayed = {name for name, (_, decay, _) in groups.items() if decay}
     matrices = {
         name for name in groups
         if name.endswith('.weight') and not re.search(r'\.ln\d\.', name)
     }
-    assert decayed == matrices
+    tokens = {one for one in groups if one.endswith(('cls_token',
+                                                     'mask_token'))}
+    assert len(tokens) == 2
+    assert decayed == matrices | (set() if name == MAIN else tokens)
     # Patches, 12 and 8 layers, the decoder's two, and the class head.
     assert len(matrices) == 1 + 20 * 4 + 2 + 1
     assert {decay for _, decay, _ in groups.values()} == {0, .05}
@@ -367,7 +376,6 @@ def test_refreshes():
 
 # --- ablations -----------------------------------------------------------
 
-PRE = '{}_vit-base-p16_1xb64-coslr-300e_messidor2'
 FINE = 'vit-base-p16_{}_1xb256-100e_messidor2'
 ALL_TOKENS = {'mask_ratio': 0, 'throw_ratio': 0, 'attention_mask': None}
 # Config to what is not as in the main one, written out; None is not there.
@@ -387,6 +395,9 @@ DIFFERENCES = {
     PRE.format('msmae_interval-80'): {'interval': 80},
     PRE.format('msmae_mean-heads'): {'weight_norm': 'mean_heads'},
     PRE.format('msmae_norm-pix'): {'norm_pix': True},
+    PRE.format('msmae_released-code'):
+    {'begin': 41, 'masking': 'random', 'softmax_twice': True,
+     'decay_mult': 1},
     'msmae_vit-base-p8_1xb64-coslr-300e_messidor2': {'patch_size': 8},
     'msmae_vit-base-p32_1xb64-coslr-300e_messidor2': {'patch_size': 32},
     'msmae_vit-small-p16_1xb64-coslr-300e_messidor2': {'arch': 'deit-small'},
@@ -396,6 +407,9 @@ DIFFERENCES = {
     FINE.format('mae'): {'checkpoint': PRE.format('mae'), **ALL_TOKENS},
     FINE.format('amt'): {'checkpoint': PRE.format('amt'), **ALL_TOKENS},
     FINE.format('msmae-all-tokens'): ALL_TOKENS,
+    FINE.format('released-code'):
+    {'checkpoint': PRE.format('msmae_released-code'), 'masking': 'random',
+     'attention_mask': None},
     FINE.format('mae-masked'): {'checkpoint': PRE.format('mae')},
     FINE.format('amt-masked'): {'checkpoint': PRE.format('amt')},
     'vit-base-p16_msmae_1xb64-100e_messidor2':

@@ -1,7 +1,7 @@
 """MSMAE on BUSI at a size for one CPU core, before the small SETR.
 
 Images of 128 pixels in patches of 8 (a 16 x 16 grid), a ViT of width 192
-with 6 layers. docs/results.md has what came of it.
+with 6 layers. docs/results/msmae.md has what came of it.
 """
 
 _base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_busi.py'

@@ -2,7 +2,7 @@
 
 Images of 64 pixels in patches of 8 (an 8 x 8 grid: 28 masked, 20 thrown, 16
 visible), a ViT of width 128 with 6 layers, 30 epochs of which the first 10
-mask at random. docs/results.md has what came of it.
+mask at random. docs/results/msmae.md has what came of it.
 """
 
 _base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri.py'
