@@ -15,7 +15,8 @@ say := @printf '\n==> %s\n'
 # What users install; setup.py makes an extra of each but runtime.txt.
 extras := $(addprefix requirements/, \
 	runtime.txt mminstall.txt detection.txt segmentation.txt slides.txt \
-	genes.txt encoders.txt experiments.txt demo.txt logging.txt mim.txt)
+	genes.txt encoders.txt experiments.txt demo.txt logging.txt mim.txt \
+	sam.txt)
 
 # The wheels are large; a slow line is no reason to give up.
 export UV_HTTP_TIMEOUT ?= 300

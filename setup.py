@@ -88,6 +88,8 @@ EXTRAS = {
     'slides': read_requirements('slides'),
     'genes': read_requirements('genes'),
     # Bags of slides, with times in the place of classes.
+    'sam': OPENMMLAB + read_requirements('detection')
+    + read_requirements('sam'),
     'survival': read_requirements('slides'),
     'encoders': read_requirements('encoders'),
     'experiments': read_requirements('experiments'),

@@ -183,7 +183,8 @@ def test_the_cells_are_those_that_the_paper_prints(name):
     recipe = read_recipe(RECIPES[name])
     order = [column.name for column in recipe.columns]
     if name.startswith('cmim'):
-        kinds = ('box_ap', 'box_ap75', 'mask_ap', 'mask_ap75')
+        kinds = ('box_ap', 'mask_ap') if name == 'cmim_table6' else (
+            'box_ap', 'box_ap75', 'mask_ap', 'mask_ap75')
         assert order == [f'{data}_{kind}' for data in ('glas', 'crag')
                          for kind in kinds[:len(order) // 2]]
     cells = {row.name: [row.paper[column] for column in order

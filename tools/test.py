@@ -1,6 +1,8 @@
 """Test a checkpoint with a config of any host library.
 
     python tools/test.py CONFIG CHECKPOINT [--out FILE.pkl] [--show-dir DIR]
+
+A model that is never trained, such as Segment Anything, has no checkpoint.
 """
 
 import argparse
@@ -16,7 +18,9 @@ from mmmedmask.util.command_line import (
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a checkpoint.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'checkpoint', nargs='?',
+        help='checkpoint file; none for a config that trains nothing')
     parser.add_argument(
         '--work-dir',
         help='folder for logs and metrics; default: the one in the config, '

@@ -282,17 +282,18 @@ def enable_test_time_augmentation(config: Config) -> None:
     config.model = dict(**config.tta_model, module=config.model)
 
 
-def prepare_test(config: Config, checkpoint: str) -> None:
+def prepare_test(config: Config, checkpoint: str | None) -> None:
     """Let a runner test the weights of a checkpoint.
 
     Args:
         config: The config, with a test loop.
-        checkpoint: The file.
+        checkpoint: The file; None if the config trains nothing.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
         ValueError: If the config has no test data, like most configs for
-            pre-training, or the checkpoint cannot be read safely.
+            pre-training, the checkpoint cannot be read safely, or it is
+            missing though the config trains.
 
     Example:
         >>> prepare_test(Config(dict(test_cfg=dict())), 'epoch_1.pth')
@@ -305,7 +306,10 @@ def prepare_test(config: Config, checkpoint: str) -> None:
         raise ValueError(
             f'the config has nothing to test: it lacks {", ".join(missing)} '
             '(pre-training is judged by a downstream config)')
-    read_checkpoint(checkpoint)
+    if checkpoint is not None:
+        read_checkpoint(checkpoint)
+    elif config.get('train_cfg') is not None:
+        raise ValueError('the config trains a model: name a checkpoint of it')
     config.load_from = checkpoint
     config.resume = False
 

@@ -34,8 +34,8 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
     """List the steps of a run in their order.
 
     Returns:
-        Training, an export for each checkpoint that others start from, and a
-        test for each that a table shows.
+        Training if there is any, an export for each checkpoint that others
+        start from, and a test for each that a table shows.
     """
     tools = Path(tools)
     options = [*run.settings, *(
@@ -47,9 +47,11 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
     if run.gpus > 1:
         start = ['bash', _shown_path(tools / 'dist_train.sh'), config,
                  str(run.gpus)]
-    steps = [Step('train', 'train', 'last', (
-        *start, '--work-dir', str(run.folder), '--resume', *scaling,
-        '--cfg-options', *options))]
+    steps = []
+    if run.last_name is not None:
+        steps.append(Step('train', 'train', 'last', (
+            *start, '--work-dir', str(run.folder), '--resume', *scaling,
+            '--cfg-options', *options)))
     for choice in run.exports:
         steps.append(Step(_step_name('export', choice), 'export', choice, (
             'python', _shown_path(
@@ -58,8 +60,9 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
     for choice in run.tests:
         steps.append(Step(_step_name('test', choice), 'test', choice, (
             'python', _shown_path(tools / 'test.py'), config,
-            run.checkpoint(choice), '--work-dir',
-            str(run.test_folder(choice)), '--cfg-options', *options)))
+            *([run.checkpoint(choice)] if run.last_name else []),
+            '--work-dir', str(run.test_folder(choice)), '--cfg-options',
+            *options)))
     return steps
 
 

@@ -66,16 +66,18 @@ def node_at(config: Any, where: Where) -> Any:
     return node
 
 
-def last_checkpoint_name(config: Config) -> str:
+def last_checkpoint_name(config: Config) -> str | None:
     """Say how the last checkpoint of a run will be called.
 
     Returns:
-        ``'epoch_9.pth'`` or ``'iter_900.pth'``.
+        ``'epoch_9.pth'`` or ``'iter_900.pth'``; None if nothing is trained.
 
     Raises:
         ValueError: If the config does not say how long it trains.
     """
-    loop = config.get('train_cfg') or {}
+    loop = config.get('train_cfg')
+    if loop is None:
+        return None
     for unit in ('epoch', 'iter'):
         length = loop.get(f'max_{unit}s')
         if length is not None:

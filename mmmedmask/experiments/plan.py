@@ -244,7 +244,7 @@ def rate_options(stage: ChainStage) -> dict[str, Any]:
         The option that says so; none if the recipe sets no rate.
     """
     options = stage.stage.options
-    batch = stage.config.train_dataloader.get('batch_size')
+    batch = (stage.config.get('train_dataloader') or {}).get('batch_size')
     if batch and 'optim_wrapper.optimizer.lr' in options \
             and 'auto_scale_lr.base_batch_size' not in options \
             and stage.config.get('auto_scale_lr'):
@@ -351,7 +351,7 @@ class _Builder:
         config, rates = stage.config, rate_options(stage)
         loop = config.get('train_cfg') or {}
         last = last_checkpoint_name(config)
-        if self.scale == 'smoke':
+        if self.scale == 'smoke' and last:
             last = 'epoch_1.pth' if 'max_epochs' in loop \
                 else f'iter_{SMOKE_ITERATIONS}.pth'
         key = (id(config), split is None)
@@ -406,7 +406,7 @@ def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
     scaling = config.get('auto_scale_lr') or {}
     base = rates.get('auto_scale_lr.base_batch_size',
                      scaling.get('base_batch_size'))
-    batch = config.train_dataloader.get('batch_size')
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
     return bool(base and batch and not scaling.get('enable')
                 and base != batch * gpus)
 

@@ -62,7 +62,7 @@ class Run:
         digest: Digest of everything that its result depends on, but data,
             seed, fold and code.
         folder: Its work dir.
-        last_name: Name of its last checkpoint.
+        last_name: Name of its last checkpoint; None if it trains nothing.
         best_pattern: Shell pattern of its best checkpoint, None without.
         data: What it reads: name to path, which begins with ``data/`` if it
             is below the data root.
@@ -84,7 +84,7 @@ class Run:
     counts_iterations: bool
     digest: str
     folder: Path
-    last_name: str
+    last_name: str | None
     best_pattern: str | None
     data: Mapping[str, str]
     sources: Mapping[Where, Source] = field(default_factory=dict)

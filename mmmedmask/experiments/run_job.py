@@ -203,7 +203,7 @@ def _do_step(run: Run, step: Step, manifest: dict,
         mended = mend_checkpoints(run.folder)
         if mended:
             _say(f'{run.title}: {mended}')
-    else:
+    elif run.last_name is not None:
         _need_checkpoint(run, step.choice)
     tests = run.test_folder(step.choice)
     last_test = last_log_folder(tests) if step.kind == 'test' else ''

@@ -71,7 +71,7 @@ run_job.StartStep`.
     def _test(self, run: Run, step: Step) -> None:
         config = smoke_config(run, self.data_dir)
         config.work_dir = str(run.test_folder(step.choice))
-        prepare_test(config, run.checkpoint(step.choice))
+        prepare_test(config, run.last_name and run.checkpoint(step.choice))
         with _fresh_runner(config) as runner:
             runner.test()
 

@@ -30,6 +30,17 @@ MMPRETRAIN = ('BEiT', 'BYOL', 'DenseCL', 'EVA', 'ImageClassifier', 'MAE',
               'MaskRCNN', 'MoCo', 'SimCLR', 'SparK')
 TRANSFORMERS = ('VisionTransformer', 'MAEViT', 'BEiTViT', 'BEiTPretrainViT',
                 'BEiTFeatureViT')
+#: Parts of Segment Anything, for images of 64 pixels.
+SEGMENT_ANYTHING = dict(
+    vision_config=dict(
+        image_size=64, patch_size=16, hidden_size=DIMS, mlp_dim=2 * DIMS,
+        num_hidden_layers=2, num_attention_heads=HEADS, output_channels=DIMS,
+        window_size=2, global_attn_indexes=[1], num_pos_feats=DIMS // 2),
+    prompt_encoder_config=dict(
+        hidden_size=DIMS, image_size=64, patch_size=16, mask_input_channels=4),
+    mask_decoder_config=dict(
+        hidden_size=DIMS, mlp_dim=2 * DIMS, num_attention_heads=HEADS,
+        num_hidden_layers=2, iou_head_depth=2, iou_head_hidden_dim=DIMS))
 #: Codes of BEiT v2's tokenizer, and channels of CLIP's features.
 CODES, CLIP_DIMS = 32, 8
 #: Places in a queue: a multiple of a shrunk batch, and no fewer than the
@@ -110,6 +121,9 @@ def shrink_model(cfg: Config) -> None:
     hooks = [cfg.get('default_hooks'), cfg.get('custom_hooks')]
     if kind_of(backbone) == 'MSMAEViT':
         _shrink_msmae(model)
+    if kind == 'SegmentAnything':
+        model.update(weights=None, architecture=SEGMENT_ANYTHING,
+                     points_per_side=4, min_score=0.0, min_stability=0.0)
     if kind in MMPRETRAIN and kind_of(backbone) in TRANSFORMERS:
         _shrink_transformer(model)
     if kind == 'MoCoV3':

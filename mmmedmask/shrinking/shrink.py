@@ -86,6 +86,8 @@ def shrink_config(cfg: Config,
 
 
 def _shrink_loops(cfg: Config, iterations: int) -> None:
+    if cfg.get('train_cfg') is None:
+        return
     if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     else:

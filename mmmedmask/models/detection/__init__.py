@@ -1,8 +1,9 @@
 """What turns a plain vision transformer into a detector's backbone."""
 
 from mmmedmask.models.detection.beit_vit import BEiTFeatureViT
+from mmmedmask.models.detection.segment_anything import SegmentAnything
 from mmmedmask.models.detection.simple_feature_pyramid import (
     SimpleFeaturePyramid,
 )
 
-__all__ = ['BEiTFeatureViT', 'SimpleFeaturePyramid']
+__all__ = ['BEiTFeatureViT', 'SegmentAnything', 'SimpleFeaturePyramid']

@@ -1,0 +1,5 @@
+"""Segment Anything with the centre of each true box, on CRAG."""
+
+_base_ = './segment-anything_vit-huge-automatic_crag.py'
+
+model = dict(prompts='point')
