@@ -28,8 +28,8 @@ SETR_CHANNELS = 8
 #: Models of mmpretrain whose backbone is looked at.
 MMPRETRAIN = ('BEiT', 'BYOL', 'DenseCL', 'EVA', 'ImageClassifier', 'MAE',
               'MaskRCNN', 'MoCo', 'SimCLR', 'SparK')
-TRANSFORMERS = ('VisionTransformer', 'MAEViT', 'BEiTViT', 'BEiTPretrainViT',
-                'BEiTFeatureViT')
+TRANSFORMERS = ('VisionTransformer', 'WindowedViT', 'MAEViT', 'BEiTViT',
+                'BEiTPretrainViT', 'BEiTFeatureViT')
 #: Parts of Segment Anything, for images of 64 pixels.
 SEGMENT_ANYTHING = dict(
     vision_config=dict(

@@ -1,9 +1,8 @@
 """Mask R-CNN with a plain ViT-S/16 and a simple feature pyramid (ViTDet).
 
 Backbone and pyramid are ViTDet's; RPN and heads are those of the ResNet-18
-rows, so that they differ in nothing else. All layers attend to the whole
-image: at the sizes of gland images that costs a ViT-S less than twice what
-windows would, so the windows and relative positions of ViTDet, which the
+rows, so that they differ in nothing else. Four layers attend to the whole
+image, the others within windows. ViTDet's relative positions, which the
 pre-trained weights do not know, are left out.
 """
 
@@ -15,18 +14,21 @@ checkpoint = None
 
 # ========================== Possibly modified ==========================
 drop_path_rate = 0.1
+# Patches along a side of a window; None: all layers see the whole image.
+window_size = 14
 
 # ====================== Unmodified in most cases =======================
 model = dict(
     backbone=dict(
         _delete_=True,
-        type='mmpretrain.VisionTransformer',
+        type='mmmedmask.WindowedViT',
         # ViT-S: mmpretrain's 'small' is 768 wide.
         arch='deit-small',
         # Of pre-training; positions are interpolated to each image's grid.
         img_size=224,
         patch_size=16,
         drop_path_rate=drop_path_rate,
+        window_size=window_size,
         # The pyramid has norms of its own.
         final_norm=False,
         out_type='featmap',

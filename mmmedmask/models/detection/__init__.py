@@ -5,5 +5,8 @@ from mmmedmask.models.detection.segment_anything import SegmentAnything
 from mmmedmask.models.detection.simple_feature_pyramid import (
     SimpleFeaturePyramid,
 )
+from mmmedmask.models.detection.windowed_vit import WindowedViT
 
-__all__ = ['BEiTFeatureViT', 'SegmentAnything', 'SimpleFeaturePyramid']
+__all__ = [
+    'BEiTFeatureViT', 'SegmentAnything', 'SimpleFeaturePyramid', 'WindowedViT'
+]

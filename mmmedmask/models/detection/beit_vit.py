@@ -6,6 +6,7 @@ from mmpretrain.models.backbones import BEiTViT
 from mmpretrain.models.utils import BEiTAttention
 from torch import Tensor, nn
 
+from mmmedmask.models.detection.windowed_vit import WindowedLayers
 from mmmedmask.registry import MODELS
 
 
@@ -41,7 +42,7 @@ class FusedBEiTAttention(BEiTAttention):
 
 
 @MODELS.register_module()
-class BEiTFeatureViT(BEiTViT):
+class BEiTFeatureViT(WindowedLayers, BEiTViT):
     """The backbone that ``BEiTPretrainViT`` leaves, for images of any size.
 
     It is mmpretrain's ``BEiTViT`` with absolute position embeddings, which
@@ -63,6 +64,9 @@ class BEiTFeatureViT(BEiTViT):
         out_type: ``'featmap'`` (B, C, h, w), ``'raw'`` (B, 1 + N, C),
             ``'avg_featmap'`` or ``'cls_token'`` (B, C).
         frozen_stages: Layers that are not trained; -1 trains all.
+        window_size: Patches along a side of a window, as ViTDet's; None lets
+            all layers attend to the whole image.
+        num_global_layers: Layers that do so in any case.
         init_cfg: Initialisation.
     """
 
@@ -76,6 +80,8 @@ class BEiTFeatureViT(BEiTViT):
                  final_norm: bool = False,
                  out_type: str = 'featmap',
                  frozen_stages: int = -1,
+                 window_size: int | None = None,
+                 num_global_layers: int = 4,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             arch=arch,
@@ -94,6 +100,11 @@ class BEiTFeatureViT(BEiTViT):
         for layer in self.layers:
             layer.attn = FusedBEiTAttention(self.embed_dims,
                                             self.arch_settings['num_heads'])
+        self.set_windows(window_size, num_global_layers)
+
+    def run_layer(self, layer: nn.Module, tokens: Tensor) -> Tensor:
+        """Run a layer, which has no relative positions."""
+        return layer(tokens, None)
 
     def init_weights(self) -> None:
         """Initialise; the class token as in pre-training."""

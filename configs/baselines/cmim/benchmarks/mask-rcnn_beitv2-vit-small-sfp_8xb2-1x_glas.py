@@ -14,6 +14,7 @@ model = dict(
         img_size=224,
         patch_size=16,
         drop_path_rate=_base_.drop_path_rate,
+        window_size=_base_.window_size,
         layer_scale_init_value=0.1,
         init_cfg=dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.')))
