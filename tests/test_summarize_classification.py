@@ -1,4 +1,4 @@
-"""The script that tabulates classification runs."""
+"""The scripts that tabulate classification runs and lesion coverage."""
 
 import shutil
 
@@ -80,3 +80,30 @@ def test_what_does_not_fit(tmp_path):
         tmp_path / 'a', '--subset', tmp_path / 'val.csv', status=1)
     assert 'No such file' in summarize(
         tmp_path / 'a', '--subset', tmp_path / 'no/file', status=1)
+
+
+def write_coverage(folder, *gains):
+    folder.mkdir(parents=True)
+    names = ('attention_share', 'lesion_share', 'attention_gain', 'pointing',
+             'pointing_chance', 'masked', 'masked_chance')
+    lines = [','.join(('moment', *names, 'num_images'))]
+    for moment, gain in zip(('start', 'refresh', 'end'), gains, strict=True):
+        lines.append(f'{moment},{gain / 10},.1,{gain},.5,.1,,,7')
+    (folder / 'lesion_coverage.csv').write_text('\n'.join(lines) + '\n')
+
+
+def test_lesion_coverage_over_seeds(tmp_path):
+    for seed, end in enumerate((1.0, 2.0, 3.0)):
+        write_coverage(tmp_path / f'a/seed{seed}', 1.0, 9.0, end)
+    write_coverage(tmp_path / 'b', 1.0, 9.0, 2.0)
+    name = 'analysis_tools/summarize_lesion_coverage.py'
+    output = call(name, tmp_path / 'a', tmp_path / 'b')
+    # 4.303 / sqrt(3) = 2.484.
+    assert ('| a | end | 3 | 7 | 20.00 [-4.84, 44.84] | '
+            '10.00 [10.00, 10.00] | 2.00 [-0.48, 4.48] | ' in output)
+    assert '| a | start | 3 | 7 | 10.00 [10.00, 10.00] |' in output
+    assert ('| b | end | 1 | 7 | 20.00 | 10.00 | 2.00 | 50.00 | 10.00 | – | '
+            '– |' in output)
+    (tmp_path / 'c').mkdir()
+    assert 'holds no lesion_coverage.csv' in call(
+        name, tmp_path / 'c', status=1)

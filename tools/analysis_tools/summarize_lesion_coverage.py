@@ -1,0 +1,90 @@
+"""Tabulate lesion coverage: two rows per folder, one run per seed below it.
+
+    python tools/analysis_tools/summarize_lesion_coverage.py \
+        work_dirs/msmae_busi work_dirs/supervised_busi
+
+Reads the lesion_coverage.csv that mmmedmask.LesionCoverageHook writes and
+prints a Markdown table: of the weights that training started with, if
+at_start=True, and of the final ones; mean over runs, and from three runs on
+the 95 % interval of the mean (Student's t). Shares are in points of 100, the
+gain is attention over a uniform map's.
+"""
+
+import argparse
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markdown_tables import markdown
+
+# Column to its title and factor.
+VALUES = {
+    'attention_share': ('on the lesion', 100),
+    'lesion_share': ('lesion', 100),
+    'attention_gain': ('gain', 1),
+    'pointing': ('maximum on the lesion', 100),
+    'pointing_chance': ('chance', 100),
+    'masked': ('lesion masked', 100),
+    'masked_chance': ('chance', 100)
+}
+
+
+def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
+    """Read the last row of a moment of every run below a folder."""
+    found = []
+    for path in sorted(folder.rglob('lesion_coverage.csv')):
+        with path.open(newline='', encoding='utf-8') as stream:
+            rows = [row for row in csv.DictReader(stream)
+                    if row['moment'] == moment]
+        found += rows[-1:]
+    return found
+
+
+def mean_and_interval(values: Sequence[float]) -> str:
+    """Mean, and from three values on the 95 % interval of the mean."""
+    from scipy import stats
+
+    mean = statistics.mean(values)
+    if len(values) < 3:
+        return f'{mean:.2f}'
+    half = (stats.t.ppf(0.975, len(values) - 1) *
+            statistics.stdev(values) / len(values)**0.5)
+    return f'{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]'
+
+
+def table(folders: Sequence[Path]) -> str:
+    """Make the Markdown table."""
+    rows = [['runs', 'weights', 'n', 'images',
+             *(title for title, _ in VALUES.values())]]
+    for folder in folders:
+        before = len(rows)
+        for moment in ('start', 'end'):
+            runs = collect(folder, moment)
+            if not runs:
+                continue
+            cells = [folder.name, moment, str(len(runs)),
+                     runs[0]['num_images']]
+            for name, (_, factor) in VALUES.items():
+                values = [factor * float(run[name]) for run in runs
+                          if run[name]]
+                cells.append(
+                    mean_and_interval(values) if values else '–')
+            rows.append(cells)
+        if len(rows) == before:
+            raise SystemExit(
+                f'{folder} holds no lesion_coverage.csv; does its config '
+                "have default_hooks.lesion_coverage = dict(type="
+                "'mmmedmask.LesionCoverageHook')?")
+    return markdown(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the arguments and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('folders', nargs='+', type=Path)
+    print(table(parser.parse_args(argv).folders))
+
+
+if __name__ == '__main__':
+    main()
