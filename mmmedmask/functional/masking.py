@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmedmask.functional.patchify import patch_grid_size
 from mmmedmask.util.checks import check_range
 
 
@@ -91,14 +92,17 @@ def blank_patches(images: Tensor, patch_size: tuple[int, int],
     Returns:
         bool, shape (B, L), patches counted row by row.
 
+    Raises:
+        ValueError: If the patches do not divide the images.
+
     Example:
         >>> images = torch.tensor([[[[1., 1., 0., 1.]]]])
         >>> blank_patches(images, (1, 2)).tolist()
         [[True, False]]
     """
-    height, width = patch_size
-    cells = images.float().unflatten(3, (-1, width))
-    cells = cells.unflatten(2, (-1, height))
+    rows, columns = patch_grid_size(images.shape[2:], patch_size)
+    cells = images.float().unflatten(3, (columns, -1))
+    cells = cells.unflatten(2, (rows, -1))
     std = cells.std(dim=(3, 5), correction=0)
     return (std.amax(dim=1) <= max_std).flatten(1)
 

@@ -8,6 +8,31 @@ NORM_PIX = (False, True, 'channel')
 channel."""
 
 
+def patch_grid_size(size: tuple[int, int],
+                    patch_size: tuple[int, int]) -> tuple[int, int]:
+    """Count the patches of an image.
+
+    Args:
+        size: Height and width of the image in pixels.
+        patch_size: Height and width of a patch in pixels.
+
+    Returns:
+        Patches as (rows, columns).
+
+    Raises:
+        ValueError: If the patches do not divide the image.
+
+    Example:
+        >>> patch_grid_size((32, 48), (16, 16))
+        (2, 3)
+    """
+    size, patch_size = tuple(size), tuple(patch_size)
+    if any(side % patch for side, patch in zip(size, patch_size, strict=True)):
+        raise ValueError(
+            f'patch_size {patch_size} does not divide the image size {size}')
+    return size[0] // patch_size[0], size[1] // patch_size[1]
+
+
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images into square patches.
 
@@ -27,10 +52,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
         tensor([0., 1., 2., 3.])
     """
     batch_size, channels, height, width = images.shape
-    if height % patch_size or width % patch_size:
-        raise ValueError(f'patch_size {patch_size} does not divide the image '
-                         f'size {(height, width)}')
-    rows, columns = height // patch_size, width // patch_size
+    rows, columns = patch_grid_size((height, width), (patch_size, ) * 2)
     images = images.reshape(batch_size, channels, rows, patch_size, columns,
                             patch_size)
     return images.permute(0, 2, 4, 3, 5, 1).reshape(
@@ -90,12 +112,8 @@ def _patch_cells(images: Tensor, patch_ids: Tensor,
                  ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """A view by cells, (B, rows, columns, C, h, w), and where patches are."""
     height, width = patch_size
-    if images.shape[2] % height or images.shape[3] % width:
-        raise ValueError(
-            f'patch_size {tuple(patch_size)} does not divide the image size '
-            f'{tuple(images.shape[2:])}')
+    _, columns = patch_grid_size(images.shape[2:], patch_size)
     cells = images.unflatten(3, (-1, width)).unflatten(2, (-1, height))
-    columns = cells.shape[4]
     batch = torch.arange(len(images), device=images.device)[:, None]
     rows = torch.div(patch_ids, columns, rounding_mode='floor')
     return (cells.permute(0, 2, 4, 1, 3, 5),

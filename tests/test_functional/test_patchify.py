@@ -49,7 +49,7 @@ def test_unpatchify_undoes_patchify(size):
 
 
 def test_wrong_sizes_are_refused():
-    with pytest.raises(ValueError, match=r'5 .*\(16, 12\)'):
+    with pytest.raises(ValueError, match=r'5\) .*\(16, 12\)'):
         patchify(torch.rand(1, 3, 16, 12), 5)
     with pytest.raises(ValueError, match=r'\(2, 3\) holds 6 patches, got 4'):
         unpatchify(torch.rand(1, 4, 48), 4, (2, 3))

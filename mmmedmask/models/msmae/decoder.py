@@ -9,7 +9,10 @@ from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmmedmask.functional.attention_masking import TokenPartition
-from mmmedmask.functional.patchify import sincos_position_embedding
+from mmmedmask.functional.patchify import (
+    patch_grid_size,
+    sincos_position_embedding,
+)
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
 
@@ -50,13 +53,8 @@ class MSMAEDecoder(MAEPretrainDecoder):
                  norm_cfg: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
-        if any(side % patch
-               for side, patch in zip(img_size, patch_size, strict=True)):
-            raise ValueError(f'patch_size {tuple(patch_size)} does not '
-                             f'divide img_size {tuple(img_size)}')
         check_integer('num_layers', num_layers)
-        rows, columns = (side // patch for side, patch in zip(
-            img_size, patch_size, strict=True))
+        rows, columns = patch_grid_size(img_size, patch_size)
         super().__init__(
             num_patches=rows * columns,
             embed_dim=encoder_dims,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmmedmask.functional.patchify import (
     gather_patches,
+    patch_grid_size,
     sincos_position_embedding,
 )
 from mmmedmask.registry import MODELS
@@ -64,10 +65,7 @@ class MSMAEViT(VisionTransformer):
                  fixed_pos_embed: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
-        if any(side % patch
-               for side, patch in zip(img_size, patch_size, strict=True)):
-            raise ValueError(f'patch_size {tuple(patch_size)} does not '
-                             f'divide img_size {tuple(img_size)}')
+        patch_grid_size(img_size, patch_size)
         super().__init__(
             arch=arch,
             img_size=tuple(img_size),
@@ -199,9 +197,4 @@ class MSMAEViT(VisionTransformer):
         Raises:
             ValueError: If the patches do not divide the images.
         """
-        size = tuple(images.shape[-2:])
-        if any(side % patch
-               for side, patch in zip(size, self.patch_size, strict=True)):
-            raise ValueError(f'patch_size {self.patch_size} does not divide '
-                             f'the image size {size}')
-        return size[0] // self.patch_size[0], size[1] // self.patch_size[1]
+        return patch_grid_size(images.shape[-2:], self.patch_size)
