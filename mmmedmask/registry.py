@@ -8,6 +8,7 @@ library as ``default_scope`` and write our types as ``mmmedmask.X``.
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
@@ -32,6 +33,8 @@ DATA_SAMPLERS = Registry(
     locations=['mmmedmask.engine'])
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, locations=['mmmedmask.engine'])
+LOOPS = Registry(
+    'loop', parent=MMENGINE_LOOPS, locations=['mmmedmask.engine'])
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, locations=['mmmedmask.evaluation'])
 VISUALIZERS = Registry(

@@ -65,7 +65,8 @@ def read_probe_sets(source: str | Path,
             one with a folder per split (``train`` or ``training``, ``test``
             or ``val``), each with a folder per class; or one with COCO's
             ``annotations/train.json`` and ``annotations/test.json``, whose
-            instances become one mask per image.
+            instances become one mask per image; the images lie in its
+            ``images``, or in the folder itself, as those of GlaS.
         split_folder: Folder of the csv files of the first layout.
 
     Returns:
@@ -135,9 +136,11 @@ def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
 
 def _read_coco(file: Path, source: Path) -> ProbeSet:
     content = json.loads(file.read_text('utf-8'))
+    folder = source / 'images'
+    folder = folder if folder.is_dir() else source
     paths, masks = [], []
     for image, instances in decode_masks(content):
-        paths.append(source / 'images' / image['file_name'])
+        paths.append(folder / image['file_name'])
         empty = np.zeros((image['height'], image['width']), bool)
         masks.append(np.logical_or.reduce([empty, *instances]))
     return ProbeSet(tuple(paths), masks=tuple(masks))

@@ -14,7 +14,7 @@ from mmmedmask.functional.patchify import (
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer
 
-REDUCTIONS = ('batch', 'image')
+REDUCTIONS = ('batch', 'image', 'sum')
 
 
 @MODELS.register_module()
@@ -28,7 +28,9 @@ class CMIMHead(BaseModule):
         patch_size: Side of these patches in pixels.
         reduction: ``'batch'`` divides by all weighted pixels of the batch,
             ``'image'`` averages per image first, over the images that have
-            any.
+            any; ``'sum'`` adds up what an image has and divides by the
+            number of images: the squared norm of Eq. 7 as it stands. With
+            SGD this choice is a learning rate, see docs/methods/cmim.md.
         sync_weight: Divide by the mean weight over all ranks, so that
             several processes give exactly the gradient of one.
 
@@ -88,7 +90,7 @@ class CMIMHead(BaseModule):
 
     def loss(self, prediction: Tensor, images: Tensor,
              weight: Tensor) -> Tensor:
-        """Eq. 7, as a mean over the weighted pixels and channels.
+        """Eq. 7, reduced over the weighted pixels and channels.
 
         Args:
             prediction: Shape (B, C, H, W).
@@ -108,6 +110,8 @@ class CMIMHead(BaseModule):
                 per_image = (error * weight).sum(dim=(1, 2, 3)) / (
                     channels * pixels.clamp(min=1))
                 return per_image.sum() / (pixels > 0).sum().clamp(min=1)
+            if self.reduction == 'sum':
+                return (error * weight).sum() / len(images)
             pixels = weight.sum()
             if self.sync_weight:
                 pixels = pixels.clone()

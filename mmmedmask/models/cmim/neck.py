@@ -42,6 +42,8 @@ class CMIMNeck(BaseModule):
             for a ResNet).
         warp_impl: ``'separable'``, ``'grid'`` or ``'auto'`` (separable
             where every view of the batch is axis-aligned).
+        levels: Numbers i of the levels ``z_i`` that are decoded, 1 the
+            finest; None takes all, as Eq. 5 does.
         init_cfg: Initialisation; Xavier for linear layers as in MAE's
             decoder, PyTorch's own for convolutions.
 
@@ -60,6 +62,7 @@ class CMIMNeck(BaseModule):
                  out_stride: int = 32,
                  feat_align: str = 'rf',
                  warp_impl: str = 'auto',
+                 levels: Sequence[int] | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(
             init_cfg
@@ -75,6 +78,13 @@ class CMIMNeck(BaseModule):
         if embed_dims % 4 or embed_dims % num_heads:
             raise ValueError('embed_dims must be a multiple of 4 and of '
                              f'num_heads {num_heads}, got {embed_dims}')
+        numbers = range(1, len(strides) + 1)
+        self.levels = tuple(numbers if levels is None else levels)
+        if not self.levels or list(self.levels) != sorted(
+                set(self.levels) & set(numbers)):
+            raise ValueError(
+                f'levels must be rising numbers of {list(numbers)}, at least '
+                f'one, got {levels}')
         self.strides = tuple(strides)
         self.offsets = tuple(offsets)
         self.embed_dims = embed_dims
@@ -84,8 +94,8 @@ class CMIMNeck(BaseModule):
         self.warp_impl = check_choice('warp_impl', warp_impl,
                                       WARP_IMPLEMENTATIONS)
         self.unify = nn.ModuleList(
-            unify_size(channels, embed_dims, stride, out_stride)
-            for channels, stride in zip(in_channels, strides, strict=True))
+            unify_size(in_channels[level - 1], embed_dims, strides[level - 1],
+                       out_stride) for level in self.levels)
         norm_cfg = dict(type='LN', eps=1e-6)
         self.blocks = nn.Sequential(*[
             TransformerEncoderLayer(
@@ -108,7 +118,7 @@ class CMIMNeck(BaseModule):
             separable: Whether every matrix is axis-aligned.
 
         Returns:
-            Levels of the same shapes on the key's grid.
+            Those of ``self.levels``, with their shapes, on the key's grid.
 
         Raises:
             ValueError: If ``warp_impl='separable'`` meets rotated views.
@@ -122,12 +132,14 @@ class CMIMNeck(BaseModule):
         image_size = tuple(
             side * self.strides[0] for side in embeddings[0].shape[-2:])
         warped = []
-        for embedding, stride, offset in zip(
-                embeddings, self.strides, self.offsets, strict=True):
+        for level in self.levels:
             shift = (0.0, 0.0)
             if self.feat_align == 'rf':
-                shift = receptive_field_shift(offset, stride, image_size)
-            warped.append(warp_features(embedding, theta, separable, shift))
+                shift = receptive_field_shift(
+                    self.offsets[level - 1], self.strides[level - 1],
+                    image_size)
+            warped.append(warp_features(
+                embeddings[level - 1], theta, separable, shift))
         return tuple(warped)
 
     def combine(self, embeddings: Sequence[Tensor]) -> Tensor:

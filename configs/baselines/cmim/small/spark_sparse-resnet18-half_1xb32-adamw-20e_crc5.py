@@ -1,0 +1,38 @@
+"""SparK on CRC5, with the tiles, the width, the optimiser and the target of
+CMIM's run. Its mask patches are cells of the last map, 32 pixels.
+"""
+
+_base_ = [
+    './spark_sparse-resnet18_1xb32-coslr-30e_he-tiles.py',
+    '../../../_base_/crc5_pretrain.py',
+]
+
+# ========================= Frequently modified =========================
+data_root = 'data/crc5/training'
+view_size = 96
+max_epochs = 20
+base_lr = 1e-3
+mask_ratio = 0.6
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    input_size=view_size,
+    mask_ratio=mask_ratio,
+    backbone=_base_.crc5_width,
+    enc_dec_norm_dim=256,
+    neck=dict(feature_dim=256),
+    head=dict(type='mmmedmask.ChannelSparKHead'))
+crop = dict(_base_.crop, scale=view_size)
+train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
+train_dataloader = dict(
+    _base_.crc5_loader,
+    dataset=dict(data_root=data_root, pipeline=train_pipeline))
+optim_wrapper = dict(
+    _base_.crc5_optim_wrapper,
+    optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
+param_scheduler = _base_.crc5_schedule
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = _base_.crc5_hooks
+test_cfg = _base_.crc5_probes
+test_dataloader = dict()
+test_evaluator = dict()

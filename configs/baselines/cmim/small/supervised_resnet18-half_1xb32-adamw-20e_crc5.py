@@ -1,0 +1,37 @@
+"""ResNet-18 trained on the labels of CRC5's tiles, with the tiles, the width
+and the optimiser of CMIM's run.
+"""
+
+_base_ = [
+    './supervised_resnet18_1xb32-steplr-30e_lung-tiles.py',
+    '../../../_base_/crc5_pretrain.py',
+]
+
+# ========================= Frequently modified =========================
+data_root = 'data/crc5/training'
+view_size = 96
+max_epochs = 20
+base_lr = 1e-3
+classes = ('AC', 'H', 'S', 'T', 'V')
+
+# ====================== Unmodified in most cases =======================
+model = dict(
+    backbone=_base_.crc5_width,
+    head=dict(num_classes=len(classes), in_channels=256))
+crop = dict(_base_.crop, scale=view_size)
+train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
+train_dataloader = dict(
+    _base_.crc5_loader,
+    dataset=dict(
+        data_root=data_root,
+        metainfo=dict(classes=classes),
+        pipeline=train_pipeline))
+optim_wrapper = dict(
+    _base_.crc5_optim_wrapper,
+    optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
+param_scheduler = _base_.crc5_schedule
+train_cfg = dict(max_epochs=max_epochs)
+default_hooks = _base_.crc5_hooks
+test_cfg = dict(_base_.crc5_probes, _delete_=True)
+test_dataloader = dict(_delete_=True)
+test_evaluator = dict(_delete_=True)

@@ -1,0 +1,82 @@
+"""The test of a pre-training: what can be read off the frozen encoder?"""
+
+from collections.abc import Sequence
+
+from mmengine.runner import BaseLoop
+
+from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.engine.probing import build_probes, score_encoder
+from mmmedmask.registry import LOOPS
+
+
+@LOOPS.register_module()
+class ProbeLoop(BaseLoop):
+    """Probe the encoder in the place of a test.
+
+    With it ``tools/test.py`` scores the checkpoint of a pre-training, and a
+    recipe's table shows ``probe/gray/knn`` or ``probe/pixels/dense_all``,
+    the same scores as those of ``ProbeHook``. A config gives
+    ``test_dataloader=dict()`` and ``test_evaluator=dict()``, which MMEngine
+    wants beside a test loop: the images are the probes' own.
+
+    Args:
+        runner: The runner.
+        dataloader: An empty dict.
+        evaluator: An empty dict.
+        data: Labelled images, see :func:`build_probes` for all that follow.
+        dense: Images with masks.
+        size: Side in pixels that whole images are resized to.
+        colors: Versions of the whole images to probe.
+        few: Numbers of images with masks to fit on; None takes all.
+        max_images: Images with masks per split at most.
+        split_folder: Folder of the csv files of a converted data set.
+        seed: Seed of all draws of the probes.
+
+    Raises:
+        ValueError: If there is neither ``data`` nor ``dense``, or a loader
+            or evaluator that nothing would use.
+    """
+
+    def __init__(self,
+                 runner,
+                 dataloader: dict,
+                 evaluator: dict,
+                 data: str | None = None,
+                 dense: str | None = None,
+                 size: int | None = None,
+                 colors: Sequence[str] = ('rgb', ),
+                 few: Sequence[int | None] = (1, 5, 20, None),
+                 max_images: int | None = None,
+                 split_folder: str = 'splits/paper',
+                 seed: int = 0) -> None:
+        if data is None and dense is None:
+            raise ValueError('ProbeLoop needs data or dense, got neither')
+        if dataloader or evaluator:
+            raise ValueError(
+                'ProbeLoop reads its own images: set test_dataloader=dict() '
+                f'and test_evaluator=dict(), got {dataloader} and '
+                f'{evaluator}')
+        # The logger asks for the length.
+        super().__init__(runner, dataloader=[])
+        self._probes = dict(
+            data=data, dense=dense, colors=colors, size=size, few=few,
+            max_images=max_images, split_folder=split_folder, seed=seed)
+
+    def run(self) -> dict[str, float]:
+        """Score the encoder.
+
+        Returns:
+            Scores in [0, 1] by name, ``probe/gray/knn`` and so on.
+        """
+        self.runner.call_hook('before_test')
+        self.runner.call_hook('before_test_epoch')
+        model = unwrap(self.runner.model)
+        scores = score_encoder(
+            model.backbone, model.data_preprocessor.mean.flatten().tolist(),
+            model.data_preprocessor.std.flatten().tolist(),
+            build_probes(**self._probes))
+        metrics = {f'probe/{name}': score.value
+                   for name, score in scores.items()}
+        self.runner.call_hook('after_test_epoch', metrics=metrics)
+        self.runner.call_hook('after_test')
+        return metrics
