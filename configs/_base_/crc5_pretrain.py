@@ -28,14 +28,15 @@ crc5_optim_wrapper = dict(
         bias_decay_mult=0.0,
         norm_decay_mult=0.0,
         custom_keys=dict(mask_tokens=dict(decay_mult=0.0))))
+crc5_cosine = dict(
+    type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
 crc5_schedule = [
     dict(
         type='LinearLR',
         start_factor=0.01,
         by_epoch=False,
         end=crc5_warm_up),
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
+    crc5_cosine,
 ]
 # ResNet-18 of half the width: 256 channels in the last stage.
 crc5_width = dict(stem_channels=32, base_channels=32)

@@ -66,8 +66,10 @@ def _draw_glands(dataset: dict, root: Path) -> None:
 
 def _draw_class_folders(dataset: dict, root: Path) -> None:
     """Draw what mmpretrain's CustomDataset reads: a folder per class."""
+    classes = (dataset.get('metainfo') or {}).get(
+        'classes', ('first', 'second', 'third'))
     if not root.exists():
-        for number, name in enumerate(('first', 'second', 'third')):
+        for number, name in enumerate(classes):
             write_tile_folder(root / name, num_tiles=2, seed=2 * number)
 
 

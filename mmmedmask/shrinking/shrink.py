@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmedmask.phantoms.lesions import LESION_CLASSES
+from mmmedmask.phantoms.lesions import LESION_CLASSES, SPLIT_FOLDER
 from mmmedmask.shrinking.drawn_data import (
     BATCH_SIZE,
     ITERATIONS,
@@ -65,12 +65,15 @@ def shrink_config(cfg: Config,
     _shrink_loops(cfg, iterations)
     roots = {}
     for name in DATALOADERS:
-        if cfg.get(name) is not None:
+        # That of probes is empty.
+        if cfg.get(name):
             old = cfg[name].dataset.get('data_root')
             _shrink_loader(cfg[name])
             new = draw_dataset(cfg[name].dataset, data_dir)
             if isinstance(old, str):
                 roots[old] = new
+    if kind_of(cfg.get('test_cfg')) == 'ProbeLoop':
+        _shrink_probes(cfg.test_cfg, data_dir)
     shrink_model(cfg)
     draw_teachers(cfg.model, data_dir / 'teachers')
     for name in ('val_evaluator', 'test_evaluator'):
@@ -116,6 +119,15 @@ def without_mixed_precision(wrapper: dict) -> dict:
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             wrapper.pop(key, None)
     return wrapper
+
+
+def _shrink_probes(probes: dict, data_dir: Path) -> None:
+    """Let probes read drawn lesions, whatever they look for."""
+    folder = draw_dataset(
+        dict(type='mmmedmask.LabelledImages', data_root='probe'), data_dir)
+    probes.update(split_folder=SPLIT_FOLDER, max_images=4,
+                  **{key: folder for key in ('data', 'dense')
+                     if probes.get(key)})
 
 
 def _shrink_loader(loader: dict) -> None:

@@ -40,20 +40,8 @@ train_dataloader = dict(
     persistent_workers=False,
     pin_memory=False,
     dataset=dict(data_root=data_root))
-# AdamW gets further in few iterations than the paper's SGD.
-optim_wrapper = dict(
-    _delete_=True,
-    type='OptimWrapper',
-    optimizer=dict(
-        type='AdamW', lr=base_lr, betas=(0.9, 0.95), weight_decay=0.05),
-    paramwise_cfg=dict(
-        bias_decay_mult=0.0,
-        norm_decay_mult=0.0,
-        custom_keys=dict(mask_tokens=dict(decay_mult=0.0))))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=10),
-    _base_.cosine,
-]
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [dict(_base_.warm_up, end=10), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(

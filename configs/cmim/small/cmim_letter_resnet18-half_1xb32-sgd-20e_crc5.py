@@ -17,4 +17,4 @@ optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=base_lr, momentum=0.9, weight_decay=1e-4))
-param_scheduler = [_base_.crc5_schedule[1]]
+param_scheduler = [_base_.crc5_cosine]

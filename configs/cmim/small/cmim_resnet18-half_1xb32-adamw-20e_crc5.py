@@ -22,12 +22,10 @@ model = dict(
         view_size=view_size, patch_size=patch_size, mask_ratio=mask_ratio),
     backbone=_base_.crc5_width,
     neck=dict(out_stride=patch_size),
-    head=dict(norm_pix='channel', patch_size=patch_size))
+    head=dict(patch_size=patch_size))
 train_dataloader = dict(_base_.crc5_loader, dataset=dict(data_root=data_root))
-optim_wrapper = dict(
-    _base_.crc5_optim_wrapper,
-    optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
-param_scheduler = _base_.crc5_schedule
+optim_wrapper = dict(optimizer=dict(lr=base_lr))
+param_scheduler = [dict(_base_.warm_up, end=50), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(

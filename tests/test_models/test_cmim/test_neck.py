@@ -171,6 +171,36 @@ def test_warp_implementations_agree(warp_impl):
         torch.testing.assert_close(one, other, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize('chosen', [(3, 4, 5), (2, 5), (1, )])
+def test_a_choice_of_levels_is_the_sum_of_their_convolutions(chosen):
+    """Equation 5 over these levels, position by position."""
+    torch.manual_seed(0)
+    neck = tiny_neck(levels=chosen).double()
+    maps = levels(dtype=torch.float64)
+    theta = torch.eye(3).expand(2, 3, 3)
+    warped = neck.warp(maps, theta, True)
+    assert [part.shape for part in warped] == [
+        maps[level - 1].shape for level in chosen]
+    got = neck.combine(warped)
+    want = torch.zeros_like(got)
+    for unify, level in zip(neck.unify, chosen, strict=True):
+        side = 32 // RESNET18['strides'][level - 1]
+        for row in range(got.shape[2]):
+            for column in range(got.shape[3]):
+                patch = maps[level - 1][:, :, row * side:(row + 1) * side,
+                                        column * side:(column + 1) * side]
+                want[:, :, row, column] += torch.einsum(
+                    'bchw,dchw->bd', patch, unify.weight) + unify.bias
+    # Warping works in single precision.
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('chosen', [(), (0, 1), (6, ), (2, 2), (3, 1)])
+def test_levels_that_are_not_there_are_refused(chosen):
+    with pytest.raises(ValueError, match=r'levels .*1, 2, 3, 4, 5'):
+        tiny_neck(levels=chosen)
+
+
 def test_rotated_views_need_the_grid():
     with pytest.raises(ValueError, match="warp_impl='separable'"):
         tiny_neck(warp_impl='separable').warp(

@@ -1,4 +1,5 @@
-"""SimCLR on CRC5, with the tiles, the width and the optimiser of CMIM's run."""
+"""SimCLR on CRC5, with the tiles, the width and the optimiser of CMIM's run.
+"""
 
 _base_ = [
     './simclr_resnet18_1xb32-coslr-30e_he-tiles.py',

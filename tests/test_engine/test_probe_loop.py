@@ -1,0 +1,43 @@
+"""The test of a pre-training: probes of its checkpoint."""
+
+import pytest
+from mmengine.runner import Runner
+from shipped_configs import load
+
+from mmmedmask.engine.probe_loop import ProbeLoop
+from mmmedmask.engine.probing import build_probes, score_encoder
+from mmmedmask.shrinking.shrink import shrink_config
+
+NAME = 'cmim_resnet18-half_1xb32-adamw-20e_crc5'
+
+
+def test_scores_are_those_of_the_probes(tmp_path):
+    cfg = shrink_config(load(NAME), tmp_path)
+    cfg.test_cfg.update(few=[1, None], colors=['gray'])
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    model = runner.model
+    options = {key: value for key, value in cfg.test_cfg.items()
+               if key != 'type'}
+    scores = score_encoder(
+        model.backbone, model.data_preprocessor.mean.flatten().tolist(),
+        model.data_preprocessor.std.flatten().tolist(),
+        build_probes(**options))
+    assert metrics == {f'probe/{name}': score.value
+                       for name, score in scores.items()}
+    assert {'probe/gray/knn', 'probe/pixels/dense_all'} <= set(metrics)
+    # Recipes read them from here.
+    logged = next((tmp_path / 'run').glob('*/*.json')).read_text('utf-8')
+    assert 'probe/gray/logistic' in logged
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(dataloader={}, evaluator={}), 'neither'),
+    (dict(dataloader=dict(batch_size=2), evaluator={}, data='x'),
+     'batch_size'),
+    (dict(dataloader={}, evaluator=dict(type='Accuracy'), data='x'),
+     'Accuracy'),
+])
+def test_what_nothing_would_use_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ProbeLoop(runner=None, **options)

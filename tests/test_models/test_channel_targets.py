@@ -1,0 +1,95 @@
+"""Heads of masked baselines whose target leaves the stain out."""
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+import mmmedmask.models.layers  # noqa: F401 (registers the heads)
+
+SIZE, PATCH = 16, 8
+
+
+def naive_target(images):
+    """Every patch and channel by itself, in Python floats."""
+    target = torch.zeros_like(images)
+    for image in range(len(images)):
+        for channel in range(images.shape[1]):
+            for top in range(0, SIZE, PATCH):
+                for left in range(0, SIZE, PATCH):
+                    place = (image, channel, slice(top, top + PATCH),
+                             slice(left, left + PATCH))
+                    pixels = images[place].flatten().tolist()
+                    mean = sum(pixels) / len(pixels)
+                    variance = sum((pixel - mean)**2 for pixel in pixels) / (
+                        len(pixels) - 1)
+                    target[place] = (images[place] - mean) / (
+                        variance + .01)**.5
+    return target
+
+
+def naive_loss(prediction, images, mask, power):
+    """Mean error over the masked patches (B, rows, columns)."""
+    error = (prediction - naive_target(images)).abs()**power
+    where = mask.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)
+    return sum(
+        float(error[image, :, row, column].sum())
+        for image, row, column in where.nonzero().tolist()
+    ) / (3 * int(where.sum()))
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(0)
+    return 3 * torch.rand(2, 3, SIZE, SIZE) + torch.tensor(
+        [5., -2., 0.]).view(3, 1, 1)
+
+
+@pytest.fixture
+def mask():
+    return torch.tensor([[[1, 0], [0, 1]], [[0, 1], [0, 0]]])
+
+
+def build(kind, **options):
+    return MODELS.build(dict(
+        type=f'mmmedmask.{kind}', patch_size=PATCH, **options))
+
+
+def test_spark(images, mask):
+    head = build('ChannelSparKHead', loss=dict(
+        type='PixelReconstructionLoss', criterion='L2'))
+    prediction = torch.randn_like(images)
+    got = head(prediction, images, (mask == 0)[:, None])
+    assert float(got) == pytest.approx(
+        naive_loss(prediction, images, mask, 2), rel=1e-4)
+
+
+def test_mae(images, mask):
+    head = build('ChannelMAEHead', loss=dict(
+        type='PixelReconstructionLoss', criterion='L2'))
+    prediction = torch.randn_like(images)
+    got = head.loss(head.patchify(prediction), images, mask.flatten(1))
+    assert float(got) == pytest.approx(
+        naive_loss(prediction, images, mask, 2), rel=1e-4)
+
+
+def test_simmim(images, mask):
+    """Its tokens may be smaller than its masked patches."""
+    head = MODELS.build(dict(
+        type='mmmedmask.ChannelSimMIMHead', patch_size=4,
+        target_patch_size=PATCH,
+        loss=dict(type='PixelReconstructionLoss', criterion='L1',
+                  channel=3)))
+    prediction = torch.randn_like(images)
+    tokens = mask.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    got = head.loss(prediction, images, tokens)
+    assert float(got) == pytest.approx(
+        naive_loss(prediction, images, mask, 1), rel=1e-4)
+
+
+def test_patches_that_do_not_fit_are_refused(images, mask):
+    head = MODELS.build(dict(
+        type='mmmedmask.ChannelSimMIMHead', patch_size=4,
+        target_patch_size=5,
+        loss=dict(type='PixelReconstructionLoss', criterion='L1')))
+    with pytest.raises(ValueError, match=r'patch_size 5 .*\(16, 16\)'):
+        head.loss(images, images, mask)
