@@ -5,6 +5,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from mmmedmask.util.command_line import (
     add_config_options,
@@ -68,17 +69,22 @@ def main(argv: Sequence[str] | None = None) -> None:
             apis.disable_validation(config)
         if args.auto_scale_lr:
             apis.enable_lr_scaling(config)
+        lock = ExitStack()
+        lock.enter_context(apis.lock_work_dir(
+            config.work_dir, args.launcher))
         if args.resume is not None:
             apis.set_resume(config, args.resume)
+        apis.check_warmup(config)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'train.py: {error}') from None
 
-    runner = apis.build_runner(config, args.launcher)
-    try:
-        apis.check_iterations(runner)
-    except ValueError as error:
-        raise SystemExit(f'train.py: {error}') from error
-    runner.train()
+    with lock:
+        runner = apis.build_runner(config, args.launcher)
+        try:
+            apis.check_iterations(runner)
+        except ValueError as error:
+            raise SystemExit(f'train.py: {error}') from error
+        runner.train()
 
 
 if __name__ == '__main__':

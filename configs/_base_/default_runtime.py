@@ -1,9 +1,10 @@
 """Runtime for all our configs: hooks, environment, logging, seed.
 
-Every type here is MMEngine's own, so that configs of any host library can
-inherit it. A config whose host is mmdet or mmseg sets ``default_scope``, and
-the host's visualizer and visualization hook if it wants pictures; one that
-counts iterations sets ``by_epoch=False`` where it stands here.
+Types are MMEngine's own, or ours with their scope, so that configs of any
+host library can inherit it. A config whose host is mmdet or mmseg sets
+``default_scope``, and the host's visualizer and visualization hook if it
+wants pictures; one that counts iterations sets ``by_epoch=False`` where it
+stands here.
 """
 
 default_scope = 'mmpretrain'
@@ -19,8 +20,10 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+        type='mmmedmask.SafeCheckpointHook', by_epoch=True, interval=1,
+        max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    seeded_draws=dict(type='mmmedmask.SeededDrawsHook'))
 
 env_cfg = dict(
     cudnn_benchmark=False,

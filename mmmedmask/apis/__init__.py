@@ -3,10 +3,12 @@
 from mmmedmask.apis.runs import (
     build_runner,
     check_iterations,
+    check_warmup,
     disable_validation,
     draw_predictions,
     enable_lr_scaling,
     enable_test_time_augmentation,
+    lock_work_dir,
     prepare_test,
     save_predictions,
     set_mixed_precision,
@@ -18,8 +20,9 @@ from mmmedmask.config_files import load_config
 
 __all__ = [
     'build_runner', 'build_trained_model',
-    'check_iterations', 'disable_validation', 'draw_predictions',
-    'enable_lr_scaling', 'enable_test_time_augmentation',
-    'load_config', 'prepare_test', 'save_predictions',
+    'check_iterations', 'check_warmup', 'disable_validation',
+    'draw_predictions', 'enable_lr_scaling',
+    'enable_test_time_augmentation', 'load_config', 'lock_work_dir',
+    'prepare_test', 'save_predictions',
     'set_mixed_precision', 'set_resume', 'set_work_dir'
 ]

@@ -6,16 +6,21 @@ library. Configs are changed in place.
 """
 
 import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
+from mmmedmask.engine.checkpoint.run_folder import find_resumable
+from mmmedmask.util.file_locks import LockedError, lock_file
 
 #: Host library to the distribution that brings it.
 HOSTS = {
@@ -29,6 +34,9 @@ DRAWING = {
     'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
     'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer'),
 }
+#: Launcher to the environment variable with the number of a process.
+RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID',
+         'mpi': 'OMPI_COMM_WORLD_RANK'}
 AMP_DTYPES = ('float16', 'bfloat16')
 
 
@@ -71,21 +79,101 @@ def set_resume(config: Config, resume: str) -> None:
         FileNotFoundError: checkpoint 'epoch_1.pth' to resume from does ...
     """
     if resume == 'auto':
-        latest = find_latest_checkpoint(config.work_dir)
+        latest = find_resumable(config.work_dir)
         if latest is None:
             print_log(f'No checkpoint in {config.work_dir}: a fresh start.',
                       'current')
             config.resume = False
             return
-        # The file last_checkpoint holds the path as it was written, maybe
-        # relative to another working folder, maybe before a move.
-        moved = Path(config.work_dir, Path(latest).name)
-        resume = latest if Path(latest).is_file() else str(moved)
+        resume = str(latest)
     if not Path(resume).is_file():
         raise FileNotFoundError(
             f'checkpoint {resume!r} to resume from does not exist')
     config.resume = True
     config.load_from = resume
+
+
+@contextmanager
+def lock_work_dir(work_dir: str, launcher: str = 'none') -> Iterator[None]:
+    """Keep other trainings out of a work dir, for the length of a block.
+
+    Of several processes of one training, the first holds the lock. It ends
+    with its process, whatever ends that.
+
+    Args:
+        work_dir: The folder; it is made.
+        launcher: See :func:`build_runner`.
+
+    Raises:
+        ValueError: If another process trains there; names it.
+
+    Example:
+        >>> with lock_work_dir('runs/locked'):
+        ...     Path('runs/locked', 'train.lock').is_file()
+        True
+    """
+    if os.environ.get(RANKS.get(launcher, ''), '0') != '0':
+        yield
+        return
+    Path(work_dir).mkdir(parents=True, exist_ok=True)
+    file = Path(work_dir, 'train.lock')
+
+    def freed(holder: str) -> None:
+        print_log(f'{holder} trained in {work_dir} and was killed: its lock '
+                  'is free.', 'current', 30)
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_file(file, freed=freed))
+        except LockedError as error:
+            raise ValueError(
+                f'another training is in {work_dir} ({error}): wait until it '
+                'ends, or take another --work-dir') from None
+        yield
+
+
+def check_warmup(config: Config) -> None:
+    """Refuse a training that is over before a schedule begins.
+
+    MMEngine would say that an end should be larger than a beginning.
+
+    Args:
+        config: The config.
+
+    Raises:
+        ValueError: If a schedule begins too late; says which options make
+            it shorter.
+
+    Example:
+        >>> check_warmup(Config(dict(
+        ...     train_cfg=dict(max_epochs=2),
+        ...     param_scheduler=[dict(type='LinearLR', end=5),
+        ...                      dict(type='CosineAnnealingLR', begin=5)])))
+        Traceback (most recent call last):
+        ValueError: training ends after 2 epochs, and param_scheduler.1 ...
+    """
+    loop = config.get('train_cfg') or {}
+    by_epoch = 'max_iters' not in loop
+    total = loop.get('max_epochs' if by_epoch else 'max_iters', 0)
+    unit = 'epochs' if by_epoch else 'iterations'
+    schedulers = config.get('param_scheduler') or []
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    for number, scheduler in enumerate(schedulers):
+        begin = scheduler.get('begin', 0)
+        counts_alike = scheduler.get('by_epoch', True) == by_epoch
+        if not begin or begin < total or not counts_alike \
+                or 'end' in scheduler:
+            continue
+        shorter = [f'param_scheduler.{before}.end={total // 2}'
+                   for before, other in enumerate(schedulers)
+                   if other.get('end') == begin]
+        raise ValueError(
+            f'training ends after {total} {unit}, and param_scheduler.'
+            f'{number} ({scheduler.get("type")}) begins at {begin}, behind '
+            'the warm-up: train longer, or shorten the warm-up with '
+            f'--cfg-options {" ".join(shorter)} param_scheduler.{number}.'
+            f'begin={total // 2}')
 
 
 def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
@@ -329,6 +417,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 
     Raises:
         ModuleNotFoundError: If the host library is not installed.
+        ValueError: See :func:`check_warmup`.
 
     Example:
         >>> build_runner(Config(dict(default_scope='mmnone')))
@@ -340,6 +429,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         raise ModuleNotFoundError(
             f'the config belongs to {scope!r} (its default_scope), which is '
             f'not installed: pip install {HOSTS.get(scope, scope)}')
+    check_warmup(config)
     config.launcher = launcher
     if launcher != 'none':
         enable_cpu_distributed()

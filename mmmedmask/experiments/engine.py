@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.util.atomic_files import write_json
+from mmmedmask.util.file_locks import LockedError, lock_file
 
 #: Lock of a folder in which an engine works.
 ENGINE_LOCK = 'engine.lock'
@@ -136,20 +137,13 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     Raises:
         EngineBusyError: If another engine is in it; the message names it.
     """
-    file = Path(folder, ENGINE_LOCK)
-    with file.open('a+', encoding='utf-8') as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read().strip() or 'another process'
-            raise EngineBusyError(
-                f'{holder} works in {folder}: wait until it ends, or choose '
-                'another work dir') from None
-        stream.truncate(0)
-        stream.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-        stream.flush()
-        yield
+    try:
+        with lock_file(Path(folder, ENGINE_LOCK), inherited=True):
+            yield
+    except LockedError as error:
+        raise EngineBusyError(
+            f'{error.holder} works in {folder}: wait until it ends, or '
+            'choose another work dir') from None
 
 
 def visible_gpus() -> list[str]:

@@ -4,10 +4,7 @@ It is in the run's folder and written whole or not at all, so that a kill at
 any moment leaves the state before or after.
 """
 
-import fcntl
 import json
-import os
-import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ from pathlib import Path
 
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.run import DONE_FILE, Run
+from mmmedmask.util.file_locks import lock_file
 
 MANIFEST_FILE = 'manifest.json'
 LOCK_FILE = 'run.lock'
@@ -39,25 +37,9 @@ def lock_run(folder: Path, waiting=lambda holder: None) -> Iterator[int]:
         The descriptor of the lock, for ``pass_fds``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors='replace')
-            waiting(holder.strip() or 'another process')
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        note_holder(descriptor, f'process {os.getpid()}')
+    with lock_file(folder / LOCK_FILE, inherited=True,
+                   waiting=waiting) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def note_holder(descriptor: int, holder: str) -> None:
-    """Write into a lock who has it."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor,
-              f'{holder} on {socket.gethostname()}\n'.encode(), 0)
 
 
 def read_manifest(folder: Path) -> dict | None:

@@ -1,19 +1,15 @@
-"""Read and mend what MMEngine leaves in the folder of a run."""
+"""Read what MMEngine leaves in the folder of a run."""
 
 import json
 import math
 import re
-import zipfile
 from pathlib import Path
-
-from mmmedmask.util.atomic_files import write_text
 
 _RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
 _LOAD_CHECK = re.compile(
     r'Load check of (?P<what>.+): (?P<matched>\d+) of (?P<expected>\d+) '
     r'tensors are equal \((?P<percent>[\d.]+) %\)')
 _SCRATCH = re.compile(r'Load check: (?P<what>.+) is trained from scratch')
-_STEP_CHECKPOINT = re.compile(r'(?:epoch|iter)_(\d+)\.pth')
 _TAIL_BYTES = 65536
 #: What MMEngine logs beside the metrics.
 _NO_METRICS = ('data_time', 'time')
@@ -80,47 +76,6 @@ def read_load_checks(folder: Path) -> list[dict]:
             if found:
                 checks[found['what']] = dict(what=found['what'], scratch=True)
     return list(checks.values())
-
-
-def mend_checkpoints(folder: Path) -> str | None:
-    """Let a run resume that was killed while it wrote a checkpoint.
-
-    MMEngine deletes an old checkpoint before it writes a new one, and names
-    the new one in ``last_checkpoint`` after that. A kill in between leaves
-    half a file, or a name without a file. Half files are deleted, and
-    ``last_checkpoint`` gets the latest whole one.
-
-    Args:
-        folder: The run's work dir, in which nothing runs.
-
-    Returns:
-        What was done, None if there was nothing to do.
-    """
-    done = []
-    whole: dict[int, Path] = {}
-    for path in sorted(folder.glob('*.pth')):
-        found = _STEP_CHECKPOINT.fullmatch(path.name)
-        if found is None and not path.name.startswith('best_'):
-            continue
-        if not zipfile.is_zipfile(path):
-            path.unlink()
-            done.append(f'{path.name} was not whole, deleted')
-        elif found:
-            whole[int(found[1])] = path
-    pointer = folder / 'last_checkpoint'
-    named = pointer.read_text(encoding='utf-8').strip() \
-        if pointer.is_file() else None
-    target = Path(folder, Path(named).name) if named else None
-    if target is not None and target.is_file():
-        return '; '.join(done) or None
-    if whole:
-        latest = whole[max(whole)]
-        write_text(pointer, str(latest))
-        done.append(f'going on from {latest.name}')
-    elif named is not None:
-        pointer.unlink()
-        done.append('no checkpoint is whole, starting anew')
-    return '; '.join(done) or None
 
 
 def tail_of(file: Path, lines: int) -> str:

@@ -26,19 +26,18 @@ from mmmedmask.experiments.manifest import (
     load_checked_manifest,
     lock_run,
     new_manifest,
-    note_holder,
     now,
     read_manifest,
 )
 from mmmedmask.experiments.run import DONE_FILE, Run, read_runs
 from mmmedmask.experiments.run_files import (
     last_log_folder,
-    mend_checkpoints,
     read_load_checks,
     read_metrics,
     tail_of,
 )
 from mmmedmask.util.atomic_files import write_json
+from mmmedmask.util.file_locks import note_holder
 
 #: Lines of its log that a failed step shows.
 TAIL_LINES = 25
@@ -199,11 +198,7 @@ def _do_step(run: Run, step: Step, manifest: dict,
         seconds=before.get('seconds', 0.0))
     manifest['steps'][step.name] = note
     _save(run, manifest, status='running', error=None)
-    if step.kind == 'train':
-        mended = mend_checkpoints(run.folder)
-        if mended:
-            _say(f'{run.title}: {mended}')
-    elif run.last_name is not None:
+    if step.kind != 'train' and run.last_name is not None:
         _need_checkpoint(run, step.choice)
     tests = run.test_folder(step.choice)
     last_test = last_log_folder(tests) if step.kind == 'test' else ''

@@ -16,6 +16,7 @@ import numpy as np
 
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.util.extras import late_module
+from mmmedmask.util.file_locks import process_runs
 
 h5py = late_module('h5py', 'slides')
 
@@ -194,15 +195,6 @@ def _remove_leftovers(path: Path) -> None:
         host, _, process = part.name[len(path.name) + 2:-len('.part')
                                      ].rpartition('.')
         if host == socket.gethostname() and process.isdigit() \
-                and int(process) != os.getpid() and not _runs(int(process)):
+                and int(process) != os.getpid() \
+                and not process_runs(int(process)):
             part.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,9 +5,11 @@ published or exported one, or a bare dictionary of tensors.
 """
 
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -19,6 +21,17 @@ from mmmedmask.util.nearest import nearest_names
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state_dict')
 HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 LISTED_NAMES = 8
+_ZIP = b'PK\x03\x04'
+# Files of PyTorch before 1.6 are pickles of protocol 2 and later.
+_PICKLE = b'\x80'
+_ARCHIVES = {
+    b'\x1f\x8b': 'compressed with gzip',
+    b'BZh': 'compressed with bzip2',
+    b'\xfd7zXZ': 'compressed with xz',
+    b'\x28\xb5\x2f\xfd': 'compressed with zstd',
+    b'Rar!': 'a RAR archive',
+    b"7z\xbc\xaf": 'a 7z archive',
+}
 
 NOT_PLAIN_HINT = (
     'The file holds Python objects beyond tensors and plain data; unpickling '
@@ -58,51 +71,116 @@ def _log_history_globals() -> list:
     return allowed
 
 
-def read_checkpoint(path: str | Path) -> dict:
+def read_checkpoint(path: str | Path,
+                    map_location: str | torch.device = 'cpu') -> dict:
     """Load a checkpoint without unpickling arbitrary objects.
 
     Tensors, plain Python data and the log history that MMEngine's runner
     writes are accepted (``torch.load(weights_only=True)``), nothing else.
+    :func:`mmmedmask.compat.read_weights_safely` puts it in the place of
+    MMEngine's readers, so that all weights of a config come through here.
 
     Args:
         path: The file, or a ``torchvision://`` or ``https://`` address.
+        map_location: Device of the tensors.
 
     Returns:
-        The loaded dictionary, tensors on the CPU.
+        The loaded dictionary. ``meta['config']``, which MMEngine would run
+        as code when it resumes, is taken out; its own files have none.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file holds other objects, is not a dictionary or the
-            address has a scheme which is not supported.
+        ValueError: If the file holds other objects, is none of PyTorch or is
+            not whole, is not a dictionary, or the address has a scheme which
+            is not supported. The message says what the file is.
     """
     name = str(path)
     if '://' in name:
-        checkpoint = _read_address(name)
+        file = _download(name)
     else:
         file = Path(name).expanduser()
         if not file.is_file():
             raise FileNotFoundError(
                 f'there is no checkpoint {name!r} (working folder '
                 f'{str(Path.cwd())!r})')
-        try:
-            with torch.serialization.safe_globals(
-                    _log_history_globals()):
-                checkpoint = torch.load(
-                    file, map_location='cpu', weights_only=True)
-        except UnpicklingError as error:
-            used = re.search(r'GLOBAL (\S+)', str(error))
+    problem = what_else(file)
+    if problem:
+        raise ValueError(f'{name!r} is no checkpoint: {problem}')
+    try:
+        with torch.serialization.safe_globals(_log_history_globals()):
+            checkpoint = torch.load(
+                file, map_location=map_location, weights_only=True)
+    # torch.load fails in many ways; each is a file that cannot be used.
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        used = re.search(r'GLOBAL (\S+)', str(error))
+        if isinstance(error, UnpicklingError) and (
+                used or 'not allowed' in str(error)
+                or 'Unsupported' in str(error)):
             objects = f' (it uses {used[1]})' if used else ''
             raise ValueError(
                 f'{name!r} cannot be loaded with weights_only=True'
                 f'{objects}. {NOT_PLAIN_HINT}') from error
+        raise ValueError(
+            f'{name!r} is no checkpoint that can be read, or is damaged: '
+            f'{_first_line(error)}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(
             f'{name!r} holds a {type(checkpoint).__name__}, a checkpoint is a '
             'dictionary')
+    if isinstance(checkpoint.get('meta'), dict):
+        checkpoint['meta'].pop('config', None)
     return checkpoint
 
 
-def _read_address(address: str) -> dict:
+def what_else(file: Path) -> str | None:
+    """Say what a file is that is no whole file of PyTorch.
+
+    Args:
+        file: The file.
+
+    Returns:
+        A phrase with what to do; None if it may be a checkpoint.
+    """
+    with file.open('rb') as stream:
+        head = stream.read(512)
+    text = head.lstrip().lower()
+    if not head:
+        return ('the file is empty (0 bytes): was the disk full? Copy or '
+                'download it again')
+    if head.startswith(_ZIP):
+        if zipfile.is_zipfile(file):
+            return None
+        return (f'the file is cut off ({file.stat().st_size} bytes, the end '
+                'of the archive is missing): copy or download it again')
+    if head.startswith(b'version https://git-lfs'):
+        return ('the file is a pointer of Git LFS, not the weights: get them '
+                "with 'git lfs pull'")
+    if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
+        return ('the file is a web page, perhaps a warning or a login in the '
+                'place of a download: open it in a browser')
+    for magic, kind in _ARCHIVES.items():
+        if head.startswith(magic):
+            return f'the file is {kind}: unpack it first'
+    if head.startswith(b'\x89HDF'):
+        return 'the file is HDF5, as Keras and slide features have it'
+    if len(head) > 8 and head[8:9] == b'{' and int.from_bytes(
+            head[:8], 'little') < file.stat().st_size:
+        return ('the file is of the format safetensors: convert it with '
+                'torch.save({"state_dict": safetensors.torch.load_file('
+                'source)}, target)')
+    if head.startswith(_PICKLE) or head[257:262] == b'ustar':
+        return None
+    return f'the file begins with {head[:12]!r}, which PyTorch does not write'
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _download(address: str) -> Path:
+    """Download weights, once; one process of a machine does it for all."""
     scheme, rest = address.split('://', 1)
     if scheme == 'torchvision':
         from mmengine.runner.checkpoint import get_torchvision_models
@@ -117,12 +195,17 @@ def _read_address(address: str) -> dict:
             f'checkpoint {address!r}: the scheme {scheme!r} cannot be read '
             "safely, valid are a file, 'torchvision://', 'https://' and "
             "'http://'; download the file and name it")
-    return torch.hub.load_state_dict_from_url(
-        address,
-        map_location='cpu',
+    name = Path(urlparse(address).path).name
+    file = Path(torch.hub.get_dir(), 'checkpoints', name)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
         # torchvision's files carry their hash in the name.
-        check_hash=scheme == 'torchvision',
-        weights_only=True)
+        digest = re.search(r'-([a-f0-9]*)\.', name) \
+            if scheme == 'torchvision' else None
+        torch.hub.download_url_to_file(
+            address, str(file), digest[1] if digest else None,
+            progress=False)
+    return file
 
 
 def strip_wrappers(name: str) -> str:
@@ -152,7 +235,13 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
         if isinstance(checkpoint.get(key), Mapping):
             given = checkpoint[key]
             break
-    if not given or not all(isinstance(v, Tensor) for v in given.values()):
+    others = [f'{name} ({type(value).__name__})'
+              for name, value in given.items()
+              if not isinstance(value, Tensor)]
+    if others and given is not checkpoint:
+        raise ValueError(
+            f'the tensors of the checkpoint are not alone: {listing(others)}')
+    if not given or others:
         raise ValueError(
             f'the checkpoint has no dictionary of tensors: none of '
             f'{STATE_DICT_KEYS} is one, and its own keys are '

@@ -1,14 +1,39 @@
-"""Write weights for others: whole files of tensors and plain data."""
+"""Write checkpoints: whole files, for a run itself and for others."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from mmengine.fileio import LocalBackend, register_backend
 from torch import Tensor
 
 from mmmedmask.util.atomic_files import atomic_path
 from mmmedmask.version import __version__
+
+#: ``backend_args`` with which MMEngine's writers use :class:`WholeFiles`.
+WHOLE_FILES = dict(backend='mmmedmask_whole_files')
+
+
+@register_backend(WHOLE_FILES['backend'], force=True)
+class WholeFiles(LocalBackend):
+    """Local files that appear under their name when they are complete."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes, whole or not at all; see :func:`atomic_path`.
+
+        Raises:
+            OSError: If that fails, as on a full disk; names the file and
+                says that the old one is as it was.
+        """
+        try:
+            with atomic_path(filepath) as temporary:
+                super().put(obj, temporary)
+        except OSError as error:
+            raise OSError(
+                error.errno, f'{error.strerror or error}: {filepath} could '
+                f'not be written ({len(obj) / 1e6:.1f} MB); what was there '
+                'before is as it was') from error
 
 
 def save_weights(path: str | Path,

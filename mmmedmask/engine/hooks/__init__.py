@@ -4,6 +4,7 @@ from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
 from mmmedmask.engine.attention.crop_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.panel import AttentionPanelHook
+from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.floors_hook import LossFloorsHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
@@ -14,6 +15,7 @@ from mmmedmask.engine.hooks.probe_hook import ProbeHook
 from mmmedmask.engine.hooks.reconstruction_panel import (
     ReconstructionPanelHook,
 )
+from mmmedmask.engine.hooks.seeded_draws import SeededDrawsHook
 from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
@@ -22,6 +24,6 @@ __all__ = [
     'AttentionMaskHook', 'AttentionPanelHook', 'ContrastiveCropHook',
     'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
     'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
-    'ReconstructionPanelHook', 'SkippedFilesHook', 'TransformEpochHook',
-    'TripletMonitorHook'
+    'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
+    'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook'
 ]

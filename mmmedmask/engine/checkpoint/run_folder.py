@@ -1,0 +1,118 @@
+"""The checkpoints in a work dir: which go on, which are of another run.
+
+``epoch_3.pth`` or ``iter_300.pth`` are whole states of a run, ``best_*.pth``
+weights, ``last_checkpoint`` holds the path of the state to go on from.
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmmedmask.util.atomic_files import PART_PATTERN, write_text
+
+POINTER = 'last_checkpoint'
+#: Folder, below the work dir, of checkpoints that another run had left.
+SUPERSEDED = 'superseded'
+_STATE = re.compile(r'(epoch|iter)_(\d+)\.pth')
+_BEST = re.compile(r'best_.+_(epoch|iter)_(\d+)\.pth')
+
+
+def find_resumable(folder: str | Path) -> Path | None:
+    """Find the state from which the run in a work dir goes on.
+
+    That is the one that ``last_checkpoint`` names: in the folder, or else
+    where it was written. If the pointer or its file is not there or not
+    whole, the latest whole state in the folder is taken, with a warning.
+
+    Args:
+        folder: The work dir.
+
+    Returns:
+        The file, None if the folder has neither a state nor a pointer.
+
+    Raises:
+        FileNotFoundError: If the pointer names a file that is not there, and
+            the folder has no other state.
+    """
+    folder = Path(folder)
+    pointer = folder / POINTER
+    written = pointer.read_text(encoding='utf-8', errors='replace').strip() \
+        if pointer.is_file() else ''
+    named = [file for file in (folder / Path(written).name, Path(written))
+             if written and file.is_file()]
+    if named and is_whole(named[0]):
+        return named[0]
+    whole = [(number, file) for number, file in list_states(folder)
+             if is_whole(file)]
+    if whole:
+        latest = max(whole)[1]
+        reason = f'names {written!r}, which is not there or not whole' \
+            if written else 'is empty or missing'
+        print_log(f'{pointer} {reason}: the latest whole checkpoint is '
+                  f'{latest.name}.', 'current', 30)
+        return latest
+    if named:
+        # Who reads it says what it is.
+        return named[0]
+    if written:
+        raise FileNotFoundError(
+            f'the checkpoint {written!r}, which {pointer} names, is not '
+            'there, and there is no other one: bring it back, or delete '
+            f'{pointer} to start anew')
+    return None
+
+
+def write_pointer(folder: str | Path, checkpoint: str | Path) -> None:
+    """Name the state to go on from, whole or not at all."""
+    write_text(Path(folder, POINTER), str(checkpoint))
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a file is a complete archive, as PyTorch writes it."""
+    return file.is_file() and zipfile.is_zipfile(file)
+
+
+def list_states(folder: Path) -> Iterator[tuple[int, Path]]:
+    """List the whole states in a folder, with their epoch or iteration."""
+    return _numbered(folder, _STATE)
+
+
+def list_bests(folder: Path) -> Iterator[tuple[int, Path]]:
+    """List the best weights in a folder, with their epoch or iteration."""
+    return _numbered(folder, _BEST)
+
+
+def _numbered(folder: Path,
+              pattern: re.Pattern) -> Iterator[tuple[int, Path]]:
+    for file in sorted(folder.glob('*.pth')):
+        found = pattern.fullmatch(file.name)
+        if found:
+            yield int(found[2]), file
+
+
+def set_aside(folder: Path, after: int = -1) -> list[str]:
+    """Move what a run that does not go on has left out of the way.
+
+    Args:
+        folder: The work dir.
+        after: Epoch or iteration from which the run goes on; what is later
+            is moved. The default moves all.
+
+    Returns:
+        The names of the files, which are in ``superseded/`` now.
+    """
+    moved = [file for lister in (list_states, list_bests)
+             for number, file in lister(folder) if number > after]
+    for file in moved:
+        (folder / SUPERSEDED).mkdir(exist_ok=True)
+        file.replace(folder / SUPERSEDED / file.name)
+    return [file.name for file in moved]
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process had begun to write."""
+    for part in folder.glob(PART_PATTERN):
+        part.unlink(missing_ok=True)

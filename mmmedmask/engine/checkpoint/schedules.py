@@ -1,0 +1,155 @@
+"""Let the schedules of a resumed run follow its config.
+
+MMEngine restores a scheduler with the length that it had: a finished run that
+goes on with more epochs would train on at the last, lowest rate.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mmengine.optim import _ParamScheduler
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+#: What changes in a scheduler while it runs; all else says what it is.
+_PROGRESS = frozenset({'last_step', '_global_step', '_last_value',
+                       'base_values', 'verbose'})
+
+
+@dataclass
+class FreshSchedules:
+    """Schedules of a config before their first step.
+
+    Attributes:
+        states: State of each scheduler.
+        values: Values of the scheduled parameters in each group: of each
+            scheduler, a list.
+    """
+
+    states: list[dict]
+    values: list[list[float]]
+
+
+def schedulers_of_run(runner: Runner) -> list[_ParamScheduler]:
+    """List the schedulers of a runner, of all its optimizers."""
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, Mapping):
+        return [one for part in schedulers.values() for one in part]
+    return list(schedulers)
+
+
+def remember_schedules(runner: Runner) -> FreshSchedules:
+    """Copy the schedules before a checkpoint is loaded into them."""
+    schedulers = schedulers_of_run(runner)
+    return FreshSchedules(
+        [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers],
+        [[group[scheduler.param_name]
+          for group in scheduler.optimizer.param_groups]
+         for scheduler in schedulers])
+
+
+def follow_config(runner: Runner, fresh: FreshSchedules,
+                  saved: Sequence[Mapping] | Mapping) -> None:
+    """Put the schedules of a resumed run where a new run would be by now.
+
+    Nothing is done if config and checkpoint have the same schedules. Else
+    those of the config are stepped from their beginning to the present
+    iteration, and the log says so.
+
+    Args:
+        runner: The runner, after it has resumed.
+        fresh: See :func:`remember_schedules`.
+        saved: ``param_schedulers`` of the checkpoint.
+
+    Raises:
+        ValueError: If the schedules differ, and one goes by measured values,
+            so that it cannot be stepped again.
+    """
+    if isinstance(saved, Mapping):
+        saved = [state for part in saved.values() for state in part]
+    schedulers = schedulers_of_run(runner)
+    if [_kind(state) for state in saved] == [
+            _kind(state) for state in fresh.states]:
+        _warn_at_the_end(runner, schedulers)
+        return
+    by_value = [type(scheduler).__name__ for scheduler in schedulers
+                if getattr(scheduler, 'need_val_args', False)]
+    if by_value:
+        raise ValueError(
+            f'the schedules of the config are not those of the checkpoint, '
+            f'and {by_value[0]} goes by values that were measured: start '
+            'anew with the checkpoint as load_from, or go on with the '
+            'schedules that it was trained with')
+    before = _first_values(schedulers)
+    _replay(runner, schedulers, fresh)
+    after = _first_values(schedulers)
+    runner.logger.warning(
+        'The schedules of the config are not those of the checkpoint '
+        f'({_differences(saved, fresh.states)}): they follow the config, as '
+        'if the run had been of this length from the beginning. '
+        + ', '.join(f'{name} {old:.4g} is {after[name]:.4g} now'
+                    for name, old in before.items()) + '.')
+
+
+def _kind(state: Mapping) -> dict:
+    """What a scheduler is, without how far it got."""
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in state.items() if key not in _PROGRESS}
+
+
+def _differences(saved: Sequence[Mapping], fresh: Sequence[Mapping]) -> str:
+    if len(saved) != len(fresh):
+        return f'{len(saved)} there, {len(fresh)} here'
+    return ', '.join(
+        f'{key} {there.get(key)} there, {here.get(key)} here'
+        for there, here in zip(map(_kind, saved), map(_kind, fresh),
+                               strict=True)
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key))
+
+
+def _first_values(schedulers: Sequence[_ParamScheduler]) -> dict[str, float]:
+    """Value of each scheduled parameter in the first group."""
+    return {scheduler.param_name:
+            scheduler.optimizer.param_groups[0][scheduler.param_name]
+            for scheduler in schedulers}
+
+
+def _replay(runner: Runner, schedulers: Sequence[_ParamScheduler],
+            fresh: FreshSchedules) -> None:
+    for scheduler, state, values in zip(schedulers, fresh.states,
+                                        fresh.values, strict=True):
+        optimizer = scheduler.optimizer
+        scheduler.__dict__ = copy.deepcopy(state) | dict(optimizer=optimizer)
+        for group, value in zip(optimizer.param_groups, values, strict=True):
+            group[scheduler.param_name] = value
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    epochs = runner.epoch if by_epoch else 1
+    with warnings.catch_warnings():
+        # Of steps before the first of the optimizer.
+        warnings.simplefilter('ignore')
+        for _ in range(epochs):
+            for _ in range(runner.iter // max(epochs, 1)):
+                _step(schedulers, False)
+            if by_epoch:
+                _step(schedulers, True)
+
+
+def _step(schedulers: Sequence[_ParamScheduler], by_epoch: bool) -> None:
+    for scheduler in schedulers:
+        if scheduler.by_epoch is by_epoch:
+            scheduler.step()
+
+
+def _warn_at_the_end(runner: Runner,
+                     schedulers: Sequence[_ParamScheduler]) -> None:
+    """Say that training goes on behind the end of all schedules."""
+    rates = [scheduler for scheduler in schedulers
+             if scheduler.param_name == 'lr']
+    if runner.iter < runner.max_iters and rates and all(
+            scheduler._global_step >= scheduler.end for scheduler in rates):
+        runner.logger.warning(
+            'All schedules of the learning rate have ended, and training goes '
+            f'on to the end at the last rate, {_first_values(rates)["lr"]:.4g}'
+            ": change 'end' in param_scheduler if it should follow.")

@@ -1,0 +1,344 @@
+"""Save checkpoints so that a kill or a full disk at any moment costs nothing.
+
+Each file is written beside its place, synced, and moved there; then the
+pointer ``last_checkpoint`` is, and then what is not needed any more goes.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from mmmedmask.engine.checkpoint.run_folder import (
+    POINTER,
+    SUPERSEDED,
+    find_resumable,
+    list_bests,
+    list_states,
+    remove_parts,
+    set_aside,
+    write_pointer,
+)
+from mmmedmask.engine.checkpoint.schedules import (
+    FreshSchedules,
+    follow_config,
+    remember_schedules,
+)
+from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
+from mmmedmask.registry import HOOKS
+from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.checks import check_integer
+
+#: Entry of the message hub: the iteration after which was validated last.
+VALIDATED = 'validated_iter'
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """Save the state of a run and its best weights; let it go on from there.
+
+    It stands in the place of MMEngine's hook, whose names and entries it
+    keeps, and differs in this:
+
+    * An old file is deleted after the new one and the pointer are on the
+      disk. The best weights are deleted when no state that the run may go on
+      from refers to them.
+    * A state says after which iteration the run validated last. A run that
+      was killed in a validation begins with it.
+    * A best checkpoint that the state refers to has to be there.
+    * A resumed run whose config has other schedules, as with a larger
+      ``max_epochs``, follows the config, see
+      :func:`~mmmedmask.engine.checkpoint.schedules.follow_config`.
+    * What another run, or a later part of this one, has left in the work dir
+      is moved into its folder ``superseded``.
+
+    Args:
+        interval: Epochs or iterations from one state to the next; -1 saves
+            none on the way.
+        by_epoch: Whether epochs are counted, else iterations.
+        save_optimizer: Whether states contain the optimizer's.
+        save_param_scheduler: Whether states contain the schedulers'.
+        out_dir: Local folder in which a folder of the work dir's name gets
+            the checkpoints; None is the work dir itself.
+        max_keep_ckpts: States that are kept; -1 keeps all.
+        save_last: Whether the end of training is saved in any case.
+        save_best: Metric, or metrics, whose best weights are kept; ``'auto'``
+            takes the first one that validation reports.
+        rule: ``'greater'`` or ``'less'``, for each metric; None goes by the
+            metric's name.
+        greater_keys: Parts of names of metrics for which more is better.
+        less_keys: Parts of names of metrics for which less is better.
+        save_begin: Epoch or iteration from which on states are saved.
+
+    Raises:
+        ValueError: If an argument is invalid; in training, if the metric is
+            none that validation reports, or the best checkpoint of a resumed
+            run is not there.
+    """
+
+    def __init__(self,
+                 interval: int = -1,
+                 by_epoch: bool = True,
+                 save_optimizer: bool = True,
+                 save_param_scheduler: bool = True,
+                 out_dir: str | None = None,
+                 max_keep_ckpts: int = -1,
+                 save_last: bool = True,
+                 save_best: str | list[str] | None = None,
+                 rule: str | list[str] | None = None,
+                 greater_keys: list[str] | None = None,
+                 less_keys: list[str] | None = None,
+                 save_begin: int = 0) -> None:
+        check_integer('interval', interval, -1)
+        check_integer('max_keep_ckpts', max_keep_ckpts, -1)
+        check_integer('save_begin', save_begin, 0)
+        if out_dir is not None and '://' in str(out_dir):
+            raise ValueError(
+                f'out_dir must be a local folder, got {out_dir!r}: '
+                "MMEngine's CheckpointHook writes to other storage")
+        try:
+            super().__init__(
+                interval=interval, by_epoch=by_epoch,
+                save_optimizer=save_optimizer,
+                save_param_scheduler=save_param_scheduler, out_dir=out_dir,
+                max_keep_ckpts=max_keep_ckpts, save_last=save_last,
+                save_best=save_best, rule=rule, greater_keys=greater_keys,
+                less_keys=less_keys, save_begin=save_begin,
+                backend_args=dict(WHOLE_FILES))
+        except (AssertionError, KeyError) as error:
+            raise ValueError(
+                f'save_best = {save_best!r} and rule = {rule!r}: '
+                f'{error}') from None
+        self._fresh: FreshSchedules | None = None
+        self._saved_schedules: list | dict | None = None
+        # Epoch or iteration of the latest state, and the bests it names.
+        self._state_step: int | None = None
+        self._state_bests: set[str] = set()
+
+    def before_run(self, runner: Runner) -> None:
+        """Find what an automatic resume goes on from."""
+        if not isinstance(runner._train_loop, BaseLoop):
+            return
+        self._fresh = remember_schedules(runner)
+        if runner._resume and runner._load_from is None:
+            latest = find_resumable(runner.work_dir)
+            runner._resume = latest is not None
+            runner._load_from = latest and str(latest)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the schedules that the run had."""
+        self._saved_schedules = checkpoint.get('param_schedulers') \
+            if runner._resume else None
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up a run: schedules, best weights, a validation that is due."""
+        super().before_train(runner)
+        folder = Path(self.out_dir)
+        resumed = runner._resume and runner.iter > 0
+        source = Path(runner._load_from).parent if resumed else folder
+        if resumed:
+            self._check_bests(runner, source)
+        barrier()
+        if is_main_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_parts(folder)
+            self._clear(runner, folder, source, resumed)
+        barrier()
+        if not resumed:
+            return
+        self._state_step = self._step(runner)
+        self._state_bests = set(self._bests(runner).values())
+        for entry, name in self._bests(runner).items():
+            self._set_best(runner, entry, folder / name)
+        if self._saved_schedules is not None and self._fresh is not None:
+            follow_config(runner, self._fresh, self._saved_schedules)
+        if self._validation_is_due(runner):
+            runner.logger.info(
+                f'Epoch {runner.epoch}, iteration {runner.iter} was not '
+                'validated before the interruption: it is now.')
+            runner.val_loop.run()
+
+    def _step(self, runner: Runner) -> int:
+        return runner.epoch if self.by_epoch else runner.iter
+
+    def _bests(self, runner: Runner) -> dict[str, str]:
+        """Entries of best checkpoints in the message hub, to file names."""
+        if self.save_best is None:
+            return {}
+        entries = ['best_ckpt'] if len(self.key_indicators) == 1 else [
+            f'best_ckpt_{key}' for key in self.key_indicators]
+        known = runner.message_hub.runtime_info
+        return {entry: Path(known[entry]).name
+                for entry in entries if known.get(entry)}
+
+    def _set_best(self, runner: Runner, entry: str, file: Path) -> None:
+        runner.message_hub.update_info(entry, str(file))
+        if entry == 'best_ckpt':
+            self.best_ckpt_path = str(file)
+        else:
+            key = entry.removeprefix('best_ckpt_')
+            self.best_ckpt_path_dict[key] = str(file)
+
+    def _check_bests(self, runner: Runner, source: Path) -> None:
+        for name in self._bests(runner).values():
+            if not any(Path(folder, name).is_file()
+                       for folder in (self.out_dir, source)):
+                raise ValueError(
+                    f'the run goes on from {runner._load_from}, whose best '
+                    f'checkpoint {name} is not in {self.out_dir}: without it '
+                    'another epoch would be taken for the best. Bring it '
+                    'back, go on from another checkpoint, or leave best '
+                    'checkpoints out with '
+                    'default_hooks.checkpoint.save_best=None')
+
+    def _clear(self, runner: Runner, folder: Path, source: Path,
+               resumed: bool) -> None:
+        """Leave in the work dir what belongs to the run as it goes on."""
+        step = self._step(runner)
+        bests = self._bests(runner).values()
+        if not resumed or source.resolve() != folder.resolve():
+            # First: a pointer must never name what is not there.
+            Path(runner.work_dir, POINTER).unlink(missing_ok=True)
+            aside = set_aside(folder)
+        elif any(number > step for number, _ in list_states(folder)):
+            aside = set_aside(folder, step)
+        else:
+            aside = []
+            # The killed part of this run made them, and will do so again.
+            for number, file in list_bests(folder):
+                if number > step and file.name not in bests:
+                    file.unlink()
+        if aside:
+            runner.logger.warning(
+                f'Checkpoints that this run does not go on from were in '
+                f'{folder}, and are in its folder {SUPERSEDED!r} now: '
+                f'{", ".join(aside)}.')
+        for name in bests:
+            if not (folder / name).is_file():
+                with atomic_path(folder / name) as temporary:
+                    shutil.copyfile(source / name, temporary)
+
+    def _validation_is_due(self, runner: Runner) -> bool:
+        """Whether the loop would have validated at this point, and has not."""
+        loop = runner.train_loop
+        if runner.val_loop is None \
+                or runner.message_hub.runtime_info.get(VALIDATED) \
+                == runner.iter:
+            return False
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        done = runner.epoch if by_epoch else runner.iter
+        loop._decide_current_val_interval()
+        return done >= loop.val_begin and (
+            done % loop.val_interval == 0 or self._is_over(runner))
+
+    @staticmethod
+    def _is_over(runner: Runner) -> bool:
+        return runner.iter >= runner.max_iters
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int,
+                                   meta: dict) -> None:
+        """Write a state, then the pointer, then delete what is too old."""
+        folder = Path(self.out_dir)
+        hub = runner.message_hub
+        kept = list(getattr(self, 'keep_ckpt_ids', ()))
+        if self.max_keep_ckpts > 0:
+            if step not in kept:
+                kept.append(step)
+            # Those that are about to go are in it, for whoever goes on from
+            # this state after a kill.
+            hub.update_info('keep_ckpt_ids', kept)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = str(folder / name)
+        hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir, name, save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler, meta=meta,
+            by_epoch=self.by_epoch, backend_args=self.backend_args)
+        self._state_step = step
+        self._state_bests = set(self._bests(runner).values())
+        if is_main_process():
+            write_pointer(runner.work_dir, self.last_ckpt)
+        if self.max_keep_ckpts > 0:
+            surplus = kept[:-self.max_keep_ckpts]
+            kept = kept[-self.max_keep_ckpts:]
+            self.keep_ckpt_ids.clear()
+            self.keep_ckpt_ids.extend(kept)
+            hub.update_info('keep_ckpt_ids', kept)
+            if is_main_process():
+                for old in surplus:
+                    Path(folder, self.filename_tmpl.format(old)).unlink(
+                        missing_ok=True)
+        self._delete_old_bests(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None
+                        ) -> None:
+        """Note that the run has validated, and save what is best so far."""
+        if self.out_dir is None or not hasattr(self, 'file_backend'):
+            # A validation without training.
+            return
+        runner.message_hub.update_info(VALIDATED, runner.iter)
+        super().after_val_epoch(runner, metrics)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        """Save weights that are the best so far; the old ones go last."""
+        step = self._step(runner)
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        improved = False
+        if self.save_best and 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        single = bool(self.save_best) and len(self.key_indicators) == 1
+        for key, rule in zip(self.key_indicators, self.rules, strict=True) \
+                if self.save_best else ():
+            if key not in metrics:
+                raise ValueError(
+                    f'save_best is {key!r}, and validation reports '
+                    f'{", ".join(metrics)}')
+            hub = runner.message_hub
+            entry = 'best_score' if single else f'best_score_{key}'
+            best = hub.runtime_info.get(entry, self.init_value_map[rule])
+            score = metrics[key]
+            if score is None or not self.is_better_than[key](score, best):
+                continue
+            improved = True
+            name = (f'best_{key}_' + self.filename_tmpl.format(step)).replace(
+                '/', '_')
+            hub.update_info(entry, score)
+            self._set_best(
+                runner, 'best_ckpt' if single else f'best_ckpt_{key}',
+                Path(self.out_dir, name))
+            runner.save_checkpoint(
+                self.out_dir, name, save_optimizer=False,
+                save_param_scheduler=False, meta=dict(meta), by_epoch=False,
+                backend_args=self.backend_args)
+            runner.logger.info(
+                f'The best checkpoint with {score:0.4f} {key} at {step} '
+                f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
+        if step == self._state_step and (improved or self._is_over(runner)):
+            self._save_checkpoint_with_step(runner, step, meta)
+        elif improved:
+            self._delete_old_bests(runner)
+
+    def _delete_old_bests(self, runner: Runner) -> None:
+        """Delete best weights that neither this run nor its state needs."""
+        if not is_main_process() or not self.save_best:
+            return
+        needed = self._state_bests | set(self._bests(runner).values())
+        keys = [re.escape(f'best_{key}_'.replace('/', '_'))
+                for key in self.key_indicators]
+        for _, file in list_bests(Path(self.out_dir)):
+            if file.name not in needed and any(
+                    re.match(rf'{key}(epoch|iter)_\d+\.pth', file.name)
+                    for key in keys):
+                file.unlink(missing_ok=True)
+
+    def after_train(self, runner: Runner) -> None:
+        """Make sure that what the run says is its best is there."""
+        if is_main_process():
+            for name in self._bests(runner).values():
+                if not Path(self.out_dir, name).is_file():
+                    raise ValueError(
+                        f'the best checkpoint {name} is not in '
+                        f'{self.out_dir} any more: somebody has deleted it')

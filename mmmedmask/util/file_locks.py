@@ -1,0 +1,146 @@
+"""Locks that end with their process, whatever ends it.
+
+The kernel holds them, on NFS the server of the file system, so that nothing
+has to be cleaned up after a crash. Their file says who holds them, for people.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+_TEXT_BYTES = 500
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_HOLDER = re.compile(r'process (\d+)\b.* on (\S+)')
+
+
+class LockedError(RuntimeError):
+    """Another process holds a lock.
+
+    Attributes:
+        holder: Who it is.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+@contextmanager
+def lock_file(file: str | Path, *, inherited: bool = False,
+              waiting: Callable[[str], object] | None = None,
+              freed: Callable[[str], object] = lambda holder: None
+              ) -> Iterator[int]:
+    """Hold a lock for the length of a block.
+
+    On a file system without locks, the text in the file counts: a holder on
+    this machine that does not run any more is dead, one on another machine
+    is not, unless it was the same job of Slurm, which has been requeued.
+
+    Args:
+        file: The lock's file; it is made and stays.
+        inherited: Whether children keep the lock when this process is killed.
+        waiting: Called with the holder before this waits for it; without it,
+            a lock that is taken is an error.
+        freed: Called with a holder that was killed, after its lock was taken.
+
+    Yields:
+        The descriptor of the file, for ``pass_fds`` and :func:`note_holder`.
+
+    Raises:
+        LockedError: If another process holds it.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with lock_file(f'{folder}/train.lock') as descriptor:
+        ...     text = Path(f'{folder}/train.lock').read_text()
+        >>> text.startswith(f'process {os.getpid()} on {socket.gethostname()}')
+        True
+    """
+    lock = fcntl.flock if inherited else fcntl.lockf
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        before = os.pread(descriptor, _TEXT_BYTES, 0).decode(
+            errors='replace').strip()
+        try:
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = False
+        except (BlockingIOError, PermissionError):
+            taken = True
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            taken = _may_run(before)
+            lock = None
+        if taken and (waiting is None or lock is None):
+            holder = before or 'another process'
+            advice = '' if lock else f'; if it does not run, delete {file}'
+            raise LockedError(f'{holder} holds {file}{advice}', holder)
+        if taken:
+            waiting(before or 'another process')
+            lock(descriptor, fcntl.LOCK_EX)
+        elif before:
+            freed(before)
+        note_holder(descriptor, f'process {os.getpid()}')
+        try:
+            yield descriptor
+        finally:
+            os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def note_holder(descriptor: int, holder: str) -> None:
+    """Write into a lock's file who holds it, where and since when.
+
+    Args:
+        descriptor: See :func:`lock_file`.
+        holder: Such as ``'process 17'``.
+
+    Example:
+        >>> with open('example.lock', 'w+') as file:
+        ...     note_holder(file.fileno(), 'process 17')
+        ...     file.seek(0), file.read().startswith('process 17 on ')
+        (0, True)
+    """
+    since = datetime.now(UTC).isoformat(timespec='seconds')
+    job = os.environ.get('SLURM_JOB_ID')
+    text = (f'{holder} on {socket.gethostname()} since {since}'
+            + (f' (Slurm job {job})' if job else ''))
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f'{text}\n'.encode(), 0)
+
+
+def _may_run(holder: str) -> bool:
+    """Whether the process that a lock's file names may still run."""
+    found = _HOLDER.search(holder)
+    if not found:
+        return False
+    job = os.environ.get('SLURM_JOB_ID')
+    if job and f'(Slurm job {job})' in holder:
+        return False
+    if found[2] != socket.gethostname():
+        return True
+    return process_runs(int(found[1]))
+
+
+def process_runs(number: int) -> bool:
+    """Whether a process of this machine runs.
+
+    Example:
+        >>> process_runs(os.getpid())
+        True
+    """
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
