@@ -1,0 +1,476 @@
+"""A kill or a full disk at any moment leaves a run that ends the same.
+
+The runs have dropout, augmentations from the global generators, a schedule,
+momentum and a best checkpoint.
+"""
+
+import errno
+import os
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from processes import run_forked
+from tiny_runs import NUMBERS
+from torch import nn
+
+from mmmedmask.engine.checkpoint.reading import read_checkpoint
+from mmmedmask.engine.hooks import SafeCheckpointHook, SeededDrawsHook
+
+#: Metric after each epoch: the best ones are those after 1, 2 and 4.
+SCORES = (.3, .5, .4, .7, .6)
+EPOCHS = 3
+
+
+class Noisy(torch.utils.data.Dataset):
+    """Samples with noise of all three global generators."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.full((3, ), float(index)) + torch.rand(3)
+                    + np.random.rand() + random.random())
+
+
+class TinyNet(BaseModel):
+    """A layer with dropout that counts its iterations."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Sequential(nn.Linear(3, 4), nn.Dropout(.5))
+        self.register_buffer('count', torch.zeros(()))
+
+    def forward(self, inputs, mode='tensor'):
+        inputs = torch.stack(list(inputs))
+        if mode == 'predict':
+            return [self.count.item()] * len(inputs)
+        self.count += 1
+        return dict(loss=self.layer(inputs).square().mean())
+
+
+class Scripted(BaseMetric):
+    """A metric that says after which epoch it is asked."""
+
+    default_prefix = 'a'
+
+    def process(self, data_batch, data_samples):
+        self.results.append(data_samples[0])
+
+    def compute_metrics(self, results):
+        return dict(score=SCORES[int(results[0]) // 2 - 1])
+
+
+class Visited(Hook):
+    """Write down the epochs that are validated."""
+
+    def __init__(self):
+        self.epochs = []
+
+    def before_val(self, runner):
+        self.epochs.append(runner.epoch)
+
+
+def loader(shuffle, workers=0):
+    return dict(
+        dataset=Noisy(), batch_size=2, num_workers=workers,
+        sampler=dict(type='DefaultSampler', shuffle=shuffle))
+
+
+def build(work_dir, epochs=EPOCHS, resume=False, hooks=(), workers=0,
+          checkpoint=None, **settings):
+    """Build a run; resumed, it finds the way on by itself."""
+    return Runner(**dict(
+        model=TinyNet(),
+        work_dir=str(work_dir),
+        train_dataloader=loader(True, workers),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1, momentum=.9)),
+        param_scheduler=dict(
+            type='CosineAnnealingLR', convert_to_iter_based=True),
+        val_dataloader=loader(False),
+        val_cfg=dict(),
+        val_evaluator=Evaluator(Scripted()),
+        default_hooks=dict(checkpoint=dict(
+            type='mmmedmask.SafeCheckpointHook', max_keep_ckpts=1,
+            interval=1, save_best='a/score', rule='greater')
+            | (checkpoint or {})),
+        custom_hooks=[dict(type='mmmedmask.SeededDrawsHook'), *hooks],
+        resume=resume,
+        randomness=dict(seed=3),
+        default_scope='mmengine',
+        log_level='ERROR',
+        experiment_name=f'safe_{next(NUMBERS)}') | settings)
+
+
+def train(work_dir, **settings):
+    runner = build(work_dir, **settings)
+    runner.train()
+    return runner
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).glob('*.pth'))
+
+
+def flat(value, path=''):
+    """All numbers and texts of a checkpoint by their place."""
+    if isinstance(value, dict):
+        value = value.items()
+    elif isinstance(value, list | tuple):
+        value = enumerate(value)
+    else:
+        return {path: value}
+    return {place: inner for key, part in value
+            for place, inner in flat(part, f'{path}/{key}').items()}
+
+
+def assert_same_end(folder, wanted):
+    """Compare files, weights, optimizer, schedules and records, by bit."""
+    assert names(folder) == names(wanted)
+    assert not list(Path(folder).glob('.*'))
+    assert Path(folder, 'last_checkpoint').read_text().endswith(
+        Path(wanted, 'last_checkpoint').read_text().rpartition('/')[2])
+    for name in names(wanted):
+        ours, theirs = (read_checkpoint(Path(place, name))
+                        for place in (folder, wanted))
+        for part in ('state_dict', 'optimizer', 'param_schedulers'):
+            ours_flat, theirs_flat = flat(ours.get(part)), flat(
+                theirs.get(part))
+            assert ours_flat.keys() == theirs_flat.keys()
+            for place, value in theirs_flat.items():
+                same = torch.equal(ours_flat[place], value) if isinstance(
+                    value, torch.Tensor) else ours_flat[place] == value
+                assert same, (name, place)
+        for entry in ('best_score', 'keep_ckpt_ids', 'validated_iter'):
+            assert ours['message_hub']['runtime_info'].get(entry) == theirs[
+                'message_hub']['runtime_info'].get(entry), entry
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """A run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp('whole')
+    train(folder)
+    assert names(folder) == ['best_a_score_epoch_2.pth', 'epoch_3.pth']
+    return folder
+
+
+def watch(monkeypatch, act):
+    """Call ``act`` before every operation on files that outlives a kill.
+
+    A file is written in two halves, so that a kill may leave one.
+    """
+    for name in ('replace', 'unlink', 'fsync', 'rename', 'mkdir'):
+        original = getattr(os, name)
+
+        def watched(*arguments, _original=original, _name=name, **options):
+            act(_name)
+            return _original(*arguments, **options)
+
+        monkeypatch.setattr(os, name, watched)
+
+    def put(self, obj, path):
+        content = bytes(obj)
+        with open(path, 'wb') as stream:
+            for part in (content[:len(content) // 2],
+                         content[len(content) // 2:]):
+                act('write')
+                stream.write(part)
+                stream.flush()
+
+    monkeypatch.setattr(LocalBackend, 'put', put)
+
+
+def test_a_kill_between_any_two_operations_loses_nothing(
+        whole, tmp_path, monkeypatch):
+    """What is on the disk before each operation is what a kill leaves."""
+    snapshots = []
+    with monkeypatch.context() as patch:
+        copying = []
+
+        def snapshot(name):
+            if not copying:
+                copying.append(name)
+                place = tmp_path / f'{len(snapshots)}_{name}'
+                shutil.copytree(tmp_path / 'run', place)
+                snapshots.append(place)
+                copying.clear()
+
+        watch(patch, snapshot)
+        (tmp_path / 'run').mkdir()
+        snapshots.clear()
+        train(tmp_path / 'run', log_level='CRITICAL')
+    kinds = {place.name.partition('_')[2] for place in snapshots}
+    assert kinds >= {'replace', 'unlink', 'fsync', 'write'}
+    assert len(snapshots) > 40
+    for place in snapshots:
+        train(place, resume=True)
+        assert_same_end(place, whole)
+
+
+@pytest.mark.parametrize('operation', ['write', 'fsync', 'replace'])
+def test_a_full_disk_ends_the_run_and_it_goes_on(whole, tmp_path, operation):
+    """Each operation of that kind fails once; the run is then resumed."""
+    for number in range(1, 4):
+        folder = tmp_path / str(number)
+        seen = []
+
+        def fail(name, number=number, seen=seen):
+            seen.append(name)
+            if seen.count(operation) == 2 * number and name == operation:
+                raise OSError(errno.ENOSPC, 'No space left on device')
+
+        with pytest.MonkeyPatch.context() as patch:
+            watch(patch, fail)
+            with pytest.raises(OSError, match='No space left'):
+                train(folder)
+        assert not list(folder.glob('.*'))
+        train(folder, resume=True)
+        assert_same_end(folder, whole)
+
+
+def test_forty_kills(whole, tmp_path):
+    """Killed at random operations, again and again, to the same end."""
+    draw = random.Random(5)
+    kills, round_number = 0, 0
+    while kills < 40:
+        folder = tmp_path / str(round_number)
+        round_number += 1
+        status = -signal.SIGKILL
+        while status == -signal.SIGKILL:
+            left = [draw.randint(1, 30 if kills < 40 else 10**6)]
+
+            def attempt(folder=folder, left=left):
+                def count(name):
+                    left[0] -= 1
+                    if left[0] == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+                watch(pytest.MonkeyPatch(), count)
+                train(folder, resume=True)
+
+            status, = run_forked(attempt)
+            kills += status == -signal.SIGKILL
+        assert status == 0
+        assert_same_end(folder, whole)
+
+
+def test_a_kill_in_validation_is_made_up_for(whole, tmp_path):
+    class Stop(Hook):
+        def before_val(self, runner):
+            if runner.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, hooks=[Stop()])
+    # Epoch 2, which is the best, has a state and was not validated.
+    assert names(tmp_path) == ['best_a_score_epoch_1.pth', 'epoch_2.pth']
+    visited = Visited()
+    train(tmp_path, resume=True, hooks=[visited])
+    assert visited.epochs == [2, 3]
+    assert_same_end(tmp_path, whole)
+    # A finished run has nothing to make up for.
+    visited = Visited()
+    train(tmp_path, resume=True, hooks=[visited])
+    assert visited.epochs == []
+    assert_same_end(tmp_path, whole)
+
+
+def test_a_lost_best_checkpoint_is_refused(tmp_path):
+    train(tmp_path)
+    (tmp_path / 'best_a_score_epoch_2.pth').unlink()
+    with pytest.raises(ValueError, match=r'epoch_3\.pth, whose best '
+                       r'checkpoint best_a_score_epoch_2\.pth is not in'):
+        train(tmp_path, resume=True, epochs=4)
+    train(tmp_path, resume=True, epochs=4, checkpoint=dict(save_best=None))
+
+
+def test_states_at_intervals_keep_the_best_that_they_name(tmp_path):
+    """Between two states, the best of the older one may not go."""
+    seen = {}
+
+    class Look(Hook):
+        priority = 'LOWEST'
+
+        def after_val_epoch(self, runner, metrics=None):
+            seen[runner.epoch] = names(tmp_path / 'run')
+            if runner.epoch == 4:
+                shutil.copytree(tmp_path / 'run', tmp_path / 'killed')
+
+    interval = dict(epochs=5, checkpoint=dict(interval=3))
+    train(tmp_path / 'run', hooks=[Look()], **interval)
+    best = 'best_a_score_epoch_{}.pth'.format
+    assert seen == {
+        1: [best(1)],
+        2: [best(2)],
+        3: [best(2), 'epoch_3.pth'],
+        4: [best(2), best(4), 'epoch_3.pth'],
+        5: [best(4), 'epoch_5.pth'],
+    }
+    assert names(tmp_path / 'run') == seen[5]
+    train(tmp_path / 'killed', resume=True, **interval)
+    assert_same_end(tmp_path / 'killed', tmp_path / 'run')
+
+
+def test_another_run_in_the_folder_is_set_aside(tmp_path):
+    train(tmp_path, epochs=2)
+    shutil.copy(tmp_path / 'epoch_2.pth', tmp_path / 'epoch_9.pth')
+    # From epoch 2 on, epoch 9 is not of this run.
+    train(tmp_path, epochs=3, resume=True)
+    assert names(tmp_path / 'superseded') == ['epoch_9.pth']
+    # A fresh start mixes nothing.
+    before = names(tmp_path)
+    train(tmp_path, epochs=1)
+    assert names(tmp_path) == ['best_a_score_epoch_1.pth', 'epoch_1.pth']
+    assert set(before) < set(names(tmp_path / 'superseded'))
+
+
+def test_going_on_elsewhere_takes_the_best_along(whole, tmp_path):
+    train(tmp_path / 'a', epochs=2, param_scheduler=dict(
+        type='CosineAnnealingLR', T_max=6, end=6, by_epoch=False))
+    train(tmp_path / 'b', resume=True,
+          load_from=str(tmp_path / 'a' / 'epoch_2.pth'))
+    assert names(tmp_path / 'b') == names(whole)
+    assert names(tmp_path / 'a') == ['best_a_score_epoch_2.pth',
+                                     'epoch_2.pth']
+
+
+def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
+    """And the log says so; the same length changes nothing."""
+    schedules = [
+        dict(type='LinearLR', start_factor=.1, end=1,
+             convert_to_iter_based=True),
+        dict(type='CosineAnnealingLR', begin=1, convert_to_iter_based=True),
+        dict(type='MultiStepLR', milestones=[2], gamma=.5),
+        dict(type='CosineAnnealingMomentum', convert_to_iter_based=True)]
+
+    class Rates(Hook):
+        def __init__(self):
+            self.rates = []
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            group = runner.optim_wrapper.param_groups[0]
+            self.rates.append((group['lr'], group['momentum']))
+
+    straight, longer = Rates(), Rates()
+    train(tmp_path / 'a', epochs=5, param_scheduler=schedules,
+          hooks=[straight])
+    train(tmp_path / 'b', epochs=3, param_scheduler=schedules)
+    runner = build(tmp_path / 'b', epochs=5, param_scheduler=schedules,
+                   hooks=[longer], resume=True)
+    said = []
+    runner.logger.warning = said.append
+    runner.train()
+    np.testing.assert_allclose(longer.rates, straight.rates[6:], rtol=1e-12)
+    assert any('T_max 4 there, 8 here' in text for text in said)
+
+
+def test_a_schedule_that_ended_is_told(tmp_path):
+    fixed = dict(type='LinearLR', end=2)
+    train(tmp_path, param_scheduler=fixed)
+    runner = build(tmp_path, epochs=4, param_scheduler=fixed, resume=True)
+    said = []
+    runner.logger.warning = said.append
+    runner.train()
+    assert any('goes on to the end at the last rate, 0.1' in text
+               for text in said)
+
+
+def test_schedules_by_measured_values_are_not_replayed(tmp_path):
+    plateau = dict(type='ReduceOnPlateauLR', monitor='a/score')
+    train(tmp_path, param_scheduler=plateau, epochs=1)
+    with pytest.raises(ValueError, match='ReduceOnPlateauLR goes by values'):
+        train(tmp_path, param_scheduler=[plateau, dict(
+            type='LinearLR', end=2)], resume=True)
+
+
+def test_workers_and_epochs_change_no_draw(whole, tmp_path):
+    """Batches are the same with workers, other ones in each epoch."""
+    class Batches(Hook):
+        def __init__(self):
+            self.seen = []
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            self.seen.append(torch.stack(list(data_batch['inputs'])))
+
+    with_workers = Batches()
+    train(tmp_path, workers=2, hooks=[with_workers])
+    assert_same_end(tmp_path, whole)
+    noise = [batch - batch.floor() for batch in with_workers.seen]
+    assert len({tuple(part.flatten().tolist())
+                for part in noise}) == 2 * EPOCHS
+
+
+def test_iterations_resume_to_the_bit(tmp_path):
+    settings = dict(
+        train_dataloader=loader(True, 1) | dict(
+            sampler=dict(type='InfiniteSampler', shuffle=True)),
+        train_cfg=dict(by_epoch=False, max_iters=6, val_interval=2),
+        param_scheduler=dict(type='CosineAnnealingLR', by_epoch=False),
+        checkpoint=dict(by_epoch=False, interval=2))
+
+    class Kill(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None,
+                             outputs=None):
+            if runner.iter == 4:
+                raise KeyboardInterrupt
+
+    train(tmp_path / 'a', **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'b', hooks=[Kill()], **settings)
+    train(tmp_path / 'b', resume=True, **settings)
+    assert names(tmp_path / 'a') == ['best_a_score_iter_4.pth', 'iter_6.pth']
+    assert_same_end(tmp_path / 'b', tmp_path / 'a')
+
+
+def test_a_seed_that_was_drawn_is_taken_up(tmp_path):
+    drawn = dict(randomness=dict(seed=None))
+    train(tmp_path / 'a', epochs=1, **drawn)
+    shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+    for folder in ('a', 'b'):
+        train(tmp_path / folder, epochs=2, resume=True, **drawn)
+    assert_same_end(tmp_path / 'a', tmp_path / 'b')
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (dict(interval=0.5), 'interval must be an integer'),
+    (dict(save_best=3), 'save_best = 3'),
+    (dict(save_best='a/score', rule='more'), "rule = 'more'"),
+    (dict(save_best='unheard'), 'Cannot infer the rule'),
+    (dict(out_dir='s3://bucket'), "local folder, got 's3://bucket'"),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SafeCheckpointHook(**arguments)
+
+
+def test_a_metric_that_is_not_reported(tmp_path):
+    with pytest.raises(ValueError, match=r"'acc', and validation reports "
+                       r'a/score'):
+        train(tmp_path, checkpoint=dict(save_best='acc'))
+
+
+def test_ranks_draw_differently(monkeypatch):
+    from types import SimpleNamespace
+
+    from mmmedmask.engine.hooks import seeded_draws
+    drawn = []
+    for rank in (0, 1, 0):
+        monkeypatch.setattr(seeded_draws, 'get_rank', lambda rank=rank: rank)
+        SeededDrawsHook().before_train_iter(
+            SimpleNamespace(seed=1, iter=7), 0)
+        drawn.append((torch.rand(()).item(), np.random.rand(),
+                      random.random()))
+    assert drawn[0] == drawn[2]
+    assert not set(drawn[0]) & set(drawn[1])
