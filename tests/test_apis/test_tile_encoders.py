@@ -141,11 +141,12 @@ def test_backbone_of_our_config_with_its_own_normalisation(tmp_path):
         build_tile_encoder('cmim', config=tmp_path / 'none.py', random_seed=0)
 
 
-def test_a_failed_download_says_how_to_give_a_file(monkeypatch):
+def test_a_failed_download_says_how_to_give_a_file(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise urllib.error.URLError('no network')
 
-    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', fail)
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     with pytest.raises(ValueError, match=(
             r'cannot download the weights IMAGENET1K_V1 from https://\S+'
             r'resnet50\S+ \(<urlopen error no network>\): download the file '

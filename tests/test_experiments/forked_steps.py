@@ -11,9 +11,9 @@ from pathlib import Path
 from processes import run_forked
 
 from mmmedmask.experiments.engine import ENGINE_LOCK
-from mmmedmask.experiments.manifest import note_holder
 from mmmedmask.experiments.run_job import StepFailedError
 from mmmedmask.setup_env import register_all_modules
+from mmmedmask.util.file_locks import note_holder
 
 
 @functools.cache

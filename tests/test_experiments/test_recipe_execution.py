@@ -6,7 +6,6 @@ test_engine.py has real processes, and test_recipe_chain.py a real chain.
 
 import dataclasses
 import json
-import zipfile
 
 import pytest
 from commands import run
@@ -20,7 +19,7 @@ from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
 from mmmedmask.experiments.plan import Axis
 from mmmedmask.experiments.results_table import collect_cells, write_tables
-from mmmedmask.experiments.run_files import mend_checkpoints, read_metrics
+from mmmedmask.experiments.run_files import read_metrics
 from mmmedmask.experiments.run_job import start_command
 
 
@@ -222,37 +221,6 @@ def test_missing_weights_are_said_with_their_source(place):
     (place.data / 'weights' / 'teacher.pth').touch()
     (place.data / 'weights' / 'other.pth').touch()
     assert find_problems(plan) == []
-
-
-def test_half_a_checkpoint_is_mended(tmp_path):
-    def write(name, whole=True):
-        with zipfile.ZipFile(tmp_path / name, 'w') as file:
-            file.writestr('weights', 'x' * 1000)
-        if not whole:
-            content = (tmp_path / name).read_bytes()
-            (tmp_path / name).write_bytes(content[:500])
-
-    pointer = tmp_path / 'last_checkpoint'
-    assert mend_checkpoints(tmp_path) is None
-    write('epoch_1.pth')
-    write('epoch_2.pth', whole=False)
-    pointer.write_text('elsewhere/epoch_1.pth')
-    assert mend_checkpoints(tmp_path) == 'epoch_2.pth was not whole, deleted'
-    assert pointer.read_text() == 'elsewhere/epoch_1.pth'
-    # The old one was deleted, and the new one is not noted.
-    write('epoch_9.pth')
-    write('epoch_10.pth')
-    pointer.write_text('elsewhere/epoch_8.pth')
-    assert mend_checkpoints(tmp_path) == 'going on from epoch_10.pth'
-    assert pointer.read_text() == str(tmp_path / 'epoch_10.pth')
-    pointer.write_text('')
-    assert mend_checkpoints(tmp_path) == 'going on from epoch_10.pth'
-    for path in tmp_path.glob('epoch_*.pth'):
-        path.unlink()
-    write('iter_5.pth', whole=False)
-    assert 'starting anew' in mend_checkpoints(tmp_path)
-    assert not pointer.exists()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_metrics_are_those_of_the_last_test(tmp_path):

@@ -132,11 +132,12 @@ for epoch in range(first, epochs):
     nap()
     if os.environ.get('TINY_FAIL') == name:
         sys.exit('CUDA error: the cat is on the keyboard')
-    previous = work_dir / ('epoch_%d.pth' % epoch)
-    previous.unlink(missing_ok=True)
     write(work_dir / ('epoch_%d.pth' % (epoch + 1)), text + '+')
     text += '+'
-    pointer.write_text(str(work_dir / ('epoch_%d.pth' % (epoch + 1))))
+    part = work_dir / 'pointer.part'
+    part.write_text(str(work_dir / ('epoch_%d.pth' % (epoch + 1))))
+    part.replace(pointer)
+    (work_dir / ('epoch_%d.pth' % epoch)).unlink(missing_ok=True)
 write(work_dir / 'best_accuracy_top1_epoch_1.pth', text + ' best')
 '''
 TEST = TOOL + '''

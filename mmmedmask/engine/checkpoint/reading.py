@@ -115,9 +115,7 @@ def read_checkpoint(path: str | Path,
         if isinstance(error, MemoryError):
             raise
         used = re.search(r'GLOBAL (\S+)', str(error))
-        if isinstance(error, UnpicklingError) and (
-                used or 'not allowed' in str(error)
-                or 'Unsupported' in str(error)):
+        if used or 'not allowed' in str(error):
             objects = f' (it uses {used[1]})' if used else ''
             raise ValueError(
                 f'{name!r} cannot be loaded with weights_only=True'

@@ -1,0 +1,64 @@
+"""Which checkpoint a run goes on from."""
+
+import zipfile
+
+import pytest
+
+from mmmedmask.engine.checkpoint.run_folder import (
+    find_resumable,
+    remove_parts,
+    set_aside,
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(name, whole=True):
+        with zipfile.ZipFile(tmp_path / name, 'w') as file:
+            file.writestr('weights', 'x' * 1000)
+        if not whole:
+            content = (tmp_path / name).read_bytes()
+            (tmp_path / name).write_bytes(content[:500])
+        return tmp_path / name
+    return write_file
+
+
+def test_nothing_to_go_on_from(tmp_path):
+    assert find_resumable(tmp_path / 'none') is None
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert find_resumable(tmp_path) is None
+    (tmp_path / 'last_checkpoint').write_text('gone.pth')
+    with pytest.raises(FileNotFoundError, match="'gone.pth', which .* names"):
+        find_resumable(tmp_path)
+
+
+@pytest.mark.parametrize(('pointer', 'found'), [
+    # Of another folder, from before a move.
+    ('elsewhere/epoch_1.pth', 'epoch_1.pth'),
+    # A name without a whole file, and what an older version left empty.
+    ('epoch_11.pth', 'epoch_10.pth'),
+    ('epoch_8.pth', 'epoch_10.pth'),
+    ('', 'epoch_10.pth'),
+    ('\0\0\0', 'epoch_10.pth'),
+    (None, 'epoch_10.pth'),
+])
+def test_the_latest_whole_one_stands_in(tmp_path, write, pointer, found):
+    for number in (1, 9, 10):
+        write(f'epoch_{number}.pth')
+    write('epoch_11.pth', whole=False)
+    write('best_auc_epoch_12.pth')
+    if pointer is not None:
+        (tmp_path / 'last_checkpoint').write_text(pointer)
+    assert find_resumable(tmp_path) == tmp_path / found
+
+
+def test_what_is_later_is_set_aside(tmp_path, write):
+    for name in ('epoch_1.pth', 'epoch_3.pth', 'best_a_epoch_1.pth',
+                 'best_a_epoch_3.pth', 'mine.pth'):
+        write(name)
+    assert set_aside(tmp_path, 2) == ['epoch_3.pth', 'best_a_epoch_3.pth']
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
+        'best_a_epoch_1.pth', 'epoch_1.pth', 'mine.pth']
+    write('.epoch_4.abc.part.pth')
+    remove_parts(tmp_path)
+    assert not list(tmp_path.glob('.*'))
