@@ -20,6 +20,7 @@ from shipped_configs import (
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mmmedmask.shrinking.shrink import shrink_config
+from mmmedmask.util.nested import walk_nested
 
 ALL = sorted(
     str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')
@@ -151,3 +152,29 @@ def test_takes_a_training_step(name, tmp_path, drawn_data, gradients):
     # A parameter without a gradient would stop distributed training, too.
     assert gradients[True]
     assert not gradients[False]
+
+
+#: Keys by which weights come into a config, and who reads them. All of these
+#: end in MMEngine's CheckpointLoader, which is ours, or in read_checkpoint.
+KNOWN_KEYS = {
+    ('init_cfg', 'checkpoint'), ('checkpoint', ), ('load_from', ),
+    ('gene_checkpoint', ), ('teacher_checkpoint', ),
+}
+WEIGHT_ENDINGS = ('.pth', '.pt', '.ckpt', '.bin', '.pkl', '.safetensors')
+
+
+def test_every_key_by_which_weights_arrive_is_known():
+    found = set()
+    for name in ALL:
+        for keys, value in walk_nested(read(CONFIGS / name)._cfg_dict):
+            names = [key for key in keys if isinstance(key, str)]
+            if not isinstance(value, str) or not names:
+                continue
+            weights = value.endswith(WEIGHT_ENDINGS) or '://' in value \
+                and 'checkpoint' in names[-1]
+            if weights or names[-1] in ('checkpoint', 'pretrained',
+                                        'load_from', 'resume_from'):
+                found.add(tuple(names[-2:]) if 'init_cfg' in names
+                          else (names[-1], ))
+    assert found <= KNOWN_KEYS, found - KNOWN_KEYS
+    assert ('init_cfg', 'checkpoint') in found

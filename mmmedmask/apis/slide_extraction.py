@@ -13,6 +13,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
+from mmengine.logging import print_log
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -31,6 +32,7 @@ from mmmedmask.datasets.slides.tile_stream import (
     TilingOptions,
 )
 from mmmedmask.models.layers.tile_encoders import TileEncoder
+from mmmedmask.util.atomic_files import atomic_path
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.extras import late_module
 from mmmedmask.visualization.kept_tiles import draw_kept_tiles
@@ -227,7 +229,7 @@ class _Run:
             else:
                 self.fail(event.number, event.error)
         # A full disk, bad features: the other slides may do better.
-        except (OSError, SlideFeatureError) as error:
+        except (OSError, RuntimeError, SlideFeatureError) as error:
             self.fail(event.number, str(error))
 
     def _begin(self, number: int, task: SlideTask, plan: SlidePlan) -> None:
@@ -254,8 +256,8 @@ class _Run:
         for kind, picture in (('thumbnails', plan.thumbnail),
                               ('tiles', drawn)):
             path = self.folder / kind / f'{task.slide_id}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
+            with atomic_path(path) as temporary:
+                Image.fromarray(picture).save(temporary)
 
     def _complete(self, number: int, task: SlideTask) -> None:
         writer, plan, begin = self._open[number]
@@ -284,13 +286,21 @@ class _Run:
             self.report(result, len(self.results), self.total)
 
     def _write_line(self, values: list) -> None:
-        """Write a line of the manifest at once."""
+        """Write a line of the manifest at once.
+
+        On a full disk the line waits until there is room again.
+        """
         csv.writer(self._manifest, lineterminator='\n').writerow(values)
-        self._manifest.flush()
+        with contextlib.suppress(OSError):
+            self._manifest.flush()
 
     def close(self) -> None:
         """Leave no part of a file behind."""
         for writer, _, _ in self._open.values():
             writer.discard()
         self._open.clear()
-        self._manifest.close()
+        try:
+            self._manifest.close()
+        except OSError as error:
+            print_log(f'{self._manifest.name} lacks its last lines: {error}',
+                      'current', 40)

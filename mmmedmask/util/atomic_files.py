@@ -1,6 +1,7 @@
 """Write files that are whole or not there at all."""
 
 import csv
+import errno
 import json
 import os
 import tempfile
@@ -52,6 +53,38 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def reserve_space(path: str | Path, size: int) -> None:
+    """Let a file have its room on the disk before it is written.
+
+    For libraries that crash when a disk gets full.
+
+    Args:
+        path: A file.
+        size: Bytes that it is going to have; a little more is taken.
+
+    Raises:
+        OSError: If there is no such room.
+
+    Example:
+        >>> file = Path(tempfile.mkdtemp()) / 'large.h5'
+        >>> file.touch()
+        >>> reserve_space(file, 1000)
+        >>> file.stat().st_size > 1000
+        True
+    """
+    if not hasattr(os, 'posix_fallocate'):
+        return
+    with Path(path).open('rb+') as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size + size // 20 + 2**20)
+        except OSError as error:
+            # Some file systems cannot reserve.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise OSError(
+                    error.errno, f'{error.strerror}: {path} needs '
+                    f'{size / 1e6:.0f} MB') from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ slideflow; arrays of torchmil; and any of them as (1, N, D).
 
 from __future__ import annotations
 
+import math
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,10 @@ ENCODER_KEYS = ('encoder', 'extractor', 'model_name')
 _NPY_MAGIC = b'\x93NUMPY'
 _ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE_MAGIC = b'\x80'
+# Times that features can be larger than what a file holds of them, and the
+# bytes from which on that counts.
+_BOMB_RATIO = 100
+_BOMB_BYTES = 2**26
 # What h5py and torch raise for damaged files.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, EOFError)
 
@@ -122,6 +127,8 @@ class H5File(FeatureFile):
                 raise
 
     def _read_layout(self) -> None:
+        for key in (*FEATURE_KEYS, 'coords'):
+            self._check_within(key)
         keys = [key for key in FEATURE_KEYS
                 if isinstance(self._file.get(key), h5py.Dataset)]
         if len(keys) != 1:
@@ -159,6 +166,37 @@ class H5File(FeatureFile):
             self.layout = 'trident'
         else:
             self.layout = 'clam' if self.has_coords else 'h5'
+
+    def _check_within(self, key: str) -> None:
+        """Refuse data from other files, and more than the file can hold."""
+        link = self._file.get(key, getlink=True)
+        if link is None:
+            return
+        if not isinstance(link, h5py.HardLink):
+            raise SlideFeatureError(
+                f'{self.path}: {key} is a link to {link.path!r}'
+                f'{" of another file" if hasattr(link, "filename") else ""}, '
+                'which is not followed: copy the data into the file')
+        data = self._file[key]
+        if not isinstance(data, h5py.Dataset):
+            return
+        if data.external or data.is_virtual:
+            raise SlideFeatureError(
+                f'{self.path}: the data of {key} are in other files, which '
+                'are not read: copy them into the file')
+        if key == 'coords' and data.dtype.kind not in 'iuf':
+            raise SlideFeatureError(
+                f'{self.path}: {key} is of type {data.dtype}, expected '
+                'numbers')
+        stored = data.id.get_storage_size()
+        chunk = math.prod(data.chunks or (0, )) * data.dtype.itemsize
+        if max(data.nbytes, chunk) > max(_BOMB_RATIO * stored, _BOMB_BYTES):
+            raise SlideFeatureError(
+                f'{self.path}: {key} of shape {data.shape}, in chunks of '
+                f'{data.chunks}, would take {max(data.nbytes, chunk):,} '
+                f'bytes, and the file holds {stored:,} of them: features '
+                'cannot be compressed that much, the file is broken or '
+                'meant to fill the memory')
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Read rows; only their chunks are touched."""
@@ -208,6 +246,11 @@ class TorchFile(FeatureFile):
                 f'{type(content).__name__}')
         self._set_shape(tensor.shape, tensor.is_floating_point(),
                         tensor.dtype)
+        if tensor.numel() > tensor.untyped_storage().nbytes() \
+                // tensor.element_size():
+            raise SlideFeatureError(
+                f'{path} tells of {tensor.numel():,} numbers and holds '
+                'fewer: they repeat themselves')
         self._features = tensor.detach().reshape(self.shape)
         self._coords = None
         if isinstance(content, Mapping) and content.get('coords') is not None:

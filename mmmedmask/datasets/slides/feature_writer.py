@@ -5,6 +5,7 @@ as CLAM's ``h5_files``; encoder and geometry stand in attributes named as
 TRIDENT's, and all settings of the run in one attribute more.
 """
 
+import contextlib
 import glob
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.util.atomic_files import reserve_space
 from mmmedmask.util.extras import late_module
 from mmmedmask.util.file_locks import process_runs
 
@@ -47,6 +49,7 @@ class FeatureWriter:
 
     Raises:
         ValueError: If the coordinates are none, or do not fit into int32.
+        OSError: If the disk has no room for the features.
     """
 
     def __init__(self, path: Path, coords: np.ndarray, dims: int,
@@ -65,11 +68,23 @@ class FeatureWriter:
         _remove_leftovers(path)
         self._partial = path.with_name(
             f'.{path.name}.{socket.gethostname()}.{os.getpid()}.part')
-        self._file = h5py.File(self._partial, 'w')
+        self._file = None
+        try:
+            self._create(coords, dims, encoder, settings, grid)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _create(self, coords: np.ndarray, dims: int, encoder: str,
+                settings: Mapping, grid: Mapping[str, object]) -> None:
+        h5py.File(self._partial, 'w').close()
+        # HDF5 crashes on a disk that gets full: take the room before.
+        reserve_space(self._partial, len(coords) * (4 * dims + 8))
+        self._file = h5py.File(self._partial, 'r+')
         self._features = self._file.create_dataset(
             'features', (len(coords), dims), np.float32,
             chunks=(CHUNK_ROWS, dims), maxshape=(None, dims))
-        self._features.attrs.update(encoder=encoder, name=path.stem)
+        self._features.attrs.update(encoder=encoder, name=self.path.stem)
         stored = self._file.create_dataset(
             'coords', data=coords.astype(np.int32), chunks=(CHUNK_ROWS, 2),
             maxshape=(None, 2))
@@ -119,7 +134,9 @@ class FeatureWriter:
 
     def discard(self) -> None:
         """Give up, and leave nothing behind."""
-        self._file.close()
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._file is not None:
+                self._file.close()
         self._partial.unlink(missing_ok=True)
 
 

@@ -6,20 +6,25 @@ TRIDENT writes them, are slow to read, and float32 takes twice the space that
 features need.
 """
 
+import errno
 import hashlib
+import io
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 
 from mmmedmask.datasets.slides.feature_files import (
     FeatureFile,
     SlideFeatureError,
     open_feature_file,
 )
-from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.atomic_files import PART_PATTERN, atomic_path
 from mmmedmask.util.checks import check_positive
 
 # Rows between two wanted ones that are cheaper to read than to skip.
@@ -27,6 +32,8 @@ _GAP = 32
 _BAD_ROWS_SHOWN = 5
 _ROWS_AT_A_TIME = 4096
 _FP16_MAX = float(np.finfo(np.float16).max)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DEAD_SECONDS = 3600
 
 
 class SlideFeatures:
@@ -293,6 +300,7 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._full = False
 
     def place(self, path: Path) -> Path:
         """Say where the copy of a file is, whether made or not.
@@ -307,19 +315,45 @@ class FeatureCache:
         return self.folder / (f'{_prefix(path)}-{state.st_size:x}-'
                               f'{state.st_mtime_ns:x}.npy')
 
-    def copy_of(self, file: FeatureFile) -> '_FeatureCopy':
-        """Give the copy of a file, after making it if there is none."""
+    def copy_of(self, file: FeatureFile) -> 'FeatureFile | _FeatureCopy':
+        """Give the copy of a file, after making it if there is none.
+
+        When the disk is full, give the file itself, and make no more copies.
+        """
         copy = _FeatureCopy(self.place(file.path))
-        if not copy.features.is_file():
-            if file.has_coords:
-                with atomic_path(copy.coordinates) as temporary:
-                    np.save(temporary, file.coords().numpy())
-            with atomic_path(copy.features) as temporary:
-                _write_fp16(temporary, file)
-            for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
-                if old not in (copy.features, copy.coordinates):
-                    old.unlink(missing_ok=True)
+        if copy.features.is_file():
+            return copy
+        if self._full:
+            return file
+        try:
+            self._make(copy, file)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._full = True
+            print_log(
+                f'{self.folder} has no room for a copy of {file.path} '
+                f'({error.strerror}): features are read from their own '
+                'files from here on', 'current', 30)
+            return file
         return copy
+
+    def _make(self, copy: '_FeatureCopy', file: FeatureFile) -> None:
+        for part in self.folder.glob(PART_PATTERN):
+            # Of a process that was killed: one that writes is faster.
+            with suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > _DEAD_SECONDS:
+                    part.unlink()
+        if file.has_coords:
+            with atomic_path(copy.coordinates) as temporary:
+                buffer = io.BytesIO()
+                np.save(buffer, file.coords().numpy())
+                temporary.write_bytes(buffer.getbuffer())
+        with atomic_path(copy.features) as temporary:
+            _write_fp16(temporary, file)
+        for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
+            if old not in (copy.features, copy.coordinates):
+                old.unlink(missing_ok=True)
 
 
 class _FeatureCopy:
@@ -340,23 +374,22 @@ class _FeatureCopy:
 
 
 def _write_fp16(place: Path, file: FeatureFile) -> None:
-    count = file.shape[0]
-    if not count:
-        np.save(place, np.empty(file.shape, np.float16))
-        return
-    copy = np.lib.format.open_memmap(
-        place, mode='w+', dtype=np.float16, shape=file.shape)
-    for start in range(0, count, _ROWS_AT_A_TIME):
-        rows = file.rows(start, min(start + _ROWS_AT_A_TIME, count))
-        # NaN and infinite features stay, to be refused when read.
-        finite = rows[torch.isfinite(rows)]
-        largest = float(finite.abs().max()) if len(finite) else 0
-        if largest > _FP16_MAX:
-            raise SlideFeatureError(
-                f'{file.path} has a feature of {largest:g}, fp16 ends at '
-                f'{_FP16_MAX:g}: it cannot be cached, leave out cache_dir')
-        copy[start:start + len(rows)] = rows.numpy()
-    copy.flush()
+    # A mapped file would end the process when the disk gets full.
+    with place.open('wb') as stream:
+        np.lib.format.write_array_header_1_0(stream, dict(
+            descr='<f2', fortran_order=False, shape=file.shape))
+        for start in range(0, file.shape[0], _ROWS_AT_A_TIME):
+            rows = file.rows(start, min(start + _ROWS_AT_A_TIME,
+                                        file.shape[0]))
+            # NaN and infinite features stay, to be refused when read.
+            finite = rows[torch.isfinite(rows)]
+            largest = float(finite.abs().max()) if len(finite) else 0
+            if largest > _FP16_MAX:
+                raise SlideFeatureError(
+                    f'{file.path} has a feature of {largest:g}, fp16 ends at '
+                    f'{_FP16_MAX:g}: it cannot be cached, leave out '
+                    'cache_dir')
+            stream.write(rows.numpy().astype('<f2').tobytes())
 
 
 def _prefix(path: Path) -> str:

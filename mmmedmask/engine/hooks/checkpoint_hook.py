@@ -8,9 +8,10 @@ import re
 import shutil
 from pathlib import Path
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch import Tensor
 
 from mmmedmask.engine.checkpoint.run_folder import (
     POINTER,
@@ -34,6 +35,8 @@ from mmmedmask.util.checks import check_integer
 
 #: Entry of the message hub: the iteration after which was validated last.
 VALIDATED = 'validated_iter'
+#: Entry of a state: gradients that wait for the optimizer's next step.
+GRADIENTS = 'accumulated_gradients'
 
 
 @HOOKS.register_module()
@@ -49,6 +52,8 @@ class SafeCheckpointHook(CheckpointHook):
     * A state says after which iteration the run validated last. A run that
       was killed in a validation begins with it.
     * A best checkpoint that the state refers to has to be there.
+    * Gradients that were accumulated and not used yet are in the state, of
+      one process; the log warns where several have their own.
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.schedules.follow_config`.
@@ -114,6 +119,7 @@ class SafeCheckpointHook(CheckpointHook):
                 f'{error}') from None
         self._fresh: FreshSchedules | None = None
         self._saved_schedules: list | dict | None = None
+        self._saved_gradients: dict[str, Tensor] = {}
         # Epoch or iteration of the latest state, and the bests it names.
         self._state_step: int | None = None
         self._state_bests: set[str] = set()
@@ -129,9 +135,29 @@ class SafeCheckpointHook(CheckpointHook):
             runner._load_from = latest and str(latest)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the schedules that the run had."""
-        self._saved_schedules = checkpoint.get('param_schedulers') \
-            if runner._resume else None
+        """Keep the schedules and the gradients that the run had."""
+        if runner._resume:
+            self._saved_schedules = checkpoint.get('param_schedulers')
+            self._saved_gradients = checkpoint.get(GRADIENTS, {})
+
+    def before_save_checkpoint(self, runner: Runner,
+                               checkpoint: dict) -> None:
+        """Add what was accumulated for a step of the optimizer to come."""
+        wrapper = runner.optim_wrapper
+        counts = getattr(wrapper, '_accumulative_counts', 1)
+        if 'optimizer' not in checkpoint or counts == 1 \
+                or wrapper._inner_count % counts == 0:
+            return
+        if get_world_size() > 1:
+            runner.logger.warning(
+                f'The checkpoint lies within {counts} iterations whose '
+                'gradients are accumulated, and has none of them: a resumed '
+                'run will differ. Save at multiples of them.')
+            return
+        checkpoint[GRADIENTS] = {
+            name: parameter.grad.cpu().clone()
+            for name, parameter in runner.model.named_parameters()
+            if parameter.grad is not None}
 
     def before_train(self, runner: Runner) -> None:
         """Take up a run: schedules, best weights, a validation that is due."""
@@ -153,6 +179,10 @@ class SafeCheckpointHook(CheckpointHook):
         self._state_bests = set(self._bests(runner).values())
         for entry, name in self._bests(runner).items():
             self._set_best(runner, entry, folder / name)
+        for name, parameter in runner.model.named_parameters():
+            if name in self._saved_gradients:
+                parameter.grad = self._saved_gradients[name].to(
+                    parameter.device)
         if self._saved_schedules is not None and self._fresh is not None:
             follow_config(runner, self._fresh, self._saved_schedules)
         if self._validation_is_due(runner):

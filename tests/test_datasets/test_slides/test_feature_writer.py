@@ -122,3 +122,21 @@ def test_only_parts_of_dead_processes_are_removed(tmp_path):
         part.touch()
     make(tmp_path / 'a[1].h5').discard()
     assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere, other])
+
+
+def test_a_full_disk_leaves_nothing_and_the_next_slide_is_written(
+        tmp_path, limited_files):
+    """HDF5 would crash when it closes the file."""
+    def work():
+        with pytest.raises(OSError, match='large.h5.* needs 41 MB'):
+            FeatureWriter(tmp_path / 'large.h5', np.zeros((10_000, 2)), 1024,
+                          'resnet', {}, {})
+        writer = FeatureWriter(tmp_path / 'small.h5', np.zeros((100, 2)), 64,
+                               'resnet', {}, {})
+        writer.write(0, np.ones((100, 64), np.float32))
+        writer.finish()
+
+    assert limited_files(10_000_000, work) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ['small.h5']
+    # What was reserved is given back.
+    assert (tmp_path / 'small.h5').stat().st_size < 100_000

@@ -213,6 +213,53 @@ def test_torch_files_cannot_run_code(tmp_path):
     assert not (tmp_path / 'planted').exists()
 
 
+def _h5(path, write):
+    with h5py.File(path, 'w') as file:
+        write(file)
+    return path
+
+
+@pytest.mark.parametrize(('write', 'message'), [
+    (lambda file: file.update(features=h5py.ExternalLink('a.h5', '/x')),
+     "features is a link to '/x' of another file"),
+    (lambda file: file.update(real=np.zeros((3, 4), np.float32),
+                              features=h5py.SoftLink('/real')),
+     "features is a link to '/real', which is not followed"),
+    (lambda file: file.create_dataset(
+        'features', (3, 4), np.float32,
+        external=[('/etc/passwd', 0, h5py.h5f.UNLIMITED)]),
+     'the data of features are in other files'),
+    (lambda file: file.create_virtual_dataset('features', _virtual()),
+     'the data of features are in other files'),
+    # 40 GB of zeros in a file of some kilobytes.
+    (lambda file: file.create_dataset(
+        'features', (10**7, 1024), np.float32, chunks=(64, 1024),
+        compression='gzip'), 'would take 40,960,000,000 bytes'),
+    # One row is read, and its chunk is unpacked: 4 GB.
+    (lambda file: file.create_dataset(
+        'features', data=np.zeros((2, 1024), np.float32),
+        chunks=(2**18, 1024), maxshape=(None, 1024), compression='gzip'),
+     'would take 1,073,741,824 bytes, and the file holds'),
+    (lambda file: file.update(features=np.zeros((1, 2), np.float32),
+                              coords=['a']), 'coords is of type object'),
+])
+def test_h5_files_that_reach_out_or_blow_up(tmp_path, write, message):
+    with pytest.raises(SlideFeatureError, match=message):
+        SlideFeatures(_h5(tmp_path / 'bad.h5', write))
+
+
+def _virtual():
+    layout = h5py.VirtualLayout((3, 4), np.float32)
+    layout[:] = h5py.VirtualSource('other.h5', 'x', (3, 4))
+    return layout
+
+
+def test_torch_files_that_repeat_themselves(tmp_path):
+    torch.save(torch.zeros(1).expand(10**9, 1024), tmp_path / 'bomb.pt')
+    with pytest.raises(SlideFeatureError, match='holds fewer'):
+        SlideFeatures(tmp_path / 'bomb.pt')
+
+
 def test_slide_level_and_wrong_coordinates(tmp_path):
     features, coords = draw_bag(8, 4)
     path = write_features(tmp_path / 'a', 'stamp-h5', features, coords)
@@ -360,6 +407,27 @@ class TestCache:
         for _ in range(2):
             with pytest.raises(SlideFeatureError, match='rows 3$'):
                 slide.read()
+
+
+def test_a_full_disk_reads_on_without_a_copy(tmp_path, limited_files):
+    """No SIGBUS, no part of a file, and the features are right."""
+    features = np.random.default_rng(0).normal(size=(900, 64)).astype('f4')
+    with h5py.File(tmp_path / 'a.h5', 'w') as file:
+        file['features'] = features
+        file['coords'] = np.zeros((900, 2), np.int64)
+    old = tmp_path / 'cache' / '.x.part.npy'
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (0, 0))
+
+    def work():
+        slide = SlideFeatures(tmp_path / 'a.h5', cache_dir=tmp_path / 'cache')
+        np.testing.assert_array_equal(slide.read(), features)
+
+    # Coordinates fit, features of 115 kB do not.
+    assert limited_files(50_000, work) == 0
+    assert [path.suffixes for path in (tmp_path / 'cache').iterdir()] == [
+        ['.coords', '.npy']]
 
 
 class TestNames:

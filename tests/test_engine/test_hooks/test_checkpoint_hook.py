@@ -433,6 +433,29 @@ def test_iterations_resume_to_the_bit(tmp_path):
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
+def test_accumulated_gradients_go_on(tmp_path):
+    """Of three iterations, an epoch has two."""
+    settings = dict(optim_wrapper=dict(
+        optimizer=dict(type='SGD', lr=.1), accumulative_counts=3))
+
+    class Stop(Hook):
+        def before_train_epoch(self, runner):
+            if runner.epoch == 2:
+                raise KeyboardInterrupt
+
+    train(tmp_path / 'a', **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'b', hooks=[Stop()], **settings)
+    state = read_checkpoint(tmp_path / 'b' / 'epoch_2.pth')
+    assert len(state['accumulated_gradients']) == 2
+    train(tmp_path / 'b', resume=True, **settings)
+    states = [read_checkpoint(tmp_path / folder / 'epoch_3.pth')
+              for folder in 'ab']
+    assert 'accumulated_gradients' not in states[0]
+    for name, value in states[0]['state_dict'].items():
+        assert torch.equal(value, states[1]['state_dict'][name])
+
+
 def test_a_seed_that_was_drawn_is_taken_up(tmp_path):
     drawn = dict(randomness=dict(seed=None))
     train(tmp_path / 'a', epochs=1, **drawn)
