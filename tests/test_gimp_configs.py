@@ -98,7 +98,7 @@ def test_fine_tuning(path):
                 'PackSlideOmicInputs')]
     assert cfg.val_dataloader.batch_size == 1
     hooks = hooks_of(cfg)
-    assert hooks['CheckpointHook'].save_best == 'slide/auc'
+    assert hooks['SafeCheckpointHook'].save_best == 'slide/auc'
     assert ('GeneStatsHook' in hooks) == genes
     assert ('LoadCheckHook' in hooks) != ('_scratch_' in path.name)
     for part in ('aggregator', 'gene_encoder'):

@@ -150,7 +150,7 @@ def test_fine_tuning(path):
     hooks = hooks_of(cfg)
     assert {'TransformEpochHook', 'LoadCheckHook',
             'NaNGuardHook'} <= set(hooks)
-    assert hooks['CheckpointHook'].save_best == 'disease/top1'
+    assert hooks['SafeCheckpointHook'].save_best == 'disease/top1'
     assert hooks['LoadCheckHook'].get('allow_scratch', False) == scratch
     assert (backbone.init_cfg is None) == scratch
     masked = cfg.model.mask_ratio + cfg.model.throw_ratio > 0

@@ -1,9 +1,13 @@
 """What the command-line tools do to a config before it runs."""
 
+import os
+import signal
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from processes import run_forked
 
 from mmmedmask import apis, config_files
 from mmmedmask.apis import runs
@@ -87,6 +91,51 @@ def test_resume_from_nothing_is_an_error(tmp_path, resume):
     (tmp_path / 'last_checkpoint').write_text('absent.pth')
     with pytest.raises(FileNotFoundError, match='absent.pth'):
         apis.set_resume(Config(dict(work_dir=str(tmp_path))), resume)
+
+
+def test_one_training_in_a_work_dir(tmp_path, monkeypatch):
+    """The other one is named; further ranks of one training are let in."""
+    def other():
+        with pytest.raises(ValueError, match=rf'another training is in .* '
+                           rf'\(process {os.getppid()} on .* since 20'), \
+                apis.lock_work_dir(str(tmp_path)):
+            pass
+        monkeypatch.setenv('RANK', '1')
+        with apis.lock_work_dir(str(tmp_path), 'pytorch'):
+            pass
+
+    def killed():
+        with apis.lock_work_dir(str(tmp_path)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with apis.lock_work_dir(str(tmp_path)):
+        assert run_forked(other) == [0]
+    assert run_forked(killed) == [-signal.SIGKILL]
+    with apis.lock_work_dir(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize(('length', 'schedules', 'message'), [
+    (dict(max_epochs=2), [dict(type='LinearLR', end=5), dict(
+        type='CosineAnnealingLR', begin=5)],
+     'ends after 2 epochs, and param_scheduler.1 .*behind the warm-up.*'
+     r'param_scheduler.0.end=1 param_scheduler.1.begin=1$'),
+    (dict(max_iters=400), [dict(
+        type='LinearLR', end=500, by_epoch=False), dict(
+            type='MultiStepLR', begin=500, milestones=[900],
+            by_epoch=False)], 'ends after 400 iterations'),
+    (dict(max_epochs=6), [dict(type='LinearLR', end=5), dict(
+        type='CosineAnnealingLR', begin=5)], None),
+    (dict(max_epochs=2), dict(type='ConstantLR', by_epoch=False, begin=9),
+     None),
+])
+def test_a_run_that_ends_in_its_warmup(length, schedules, message):
+    config = Config(dict(train_cfg=length, param_scheduler=schedules))
+    if message is None:
+        apis.check_warmup(config)
+        return
+    with pytest.raises(ValueError, match=message):
+        apis.check_warmup(config)
 
 
 def test_mixed_precision(monkeypatch):

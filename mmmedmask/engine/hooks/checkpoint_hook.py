@@ -13,6 +13,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
 
+from mmmedmask.engine.checkpoint.resumed_schedules import (
+    FreshSchedules,
+    follow_config,
+    remember_schedules,
+)
 from mmmedmask.engine.checkpoint.run_folder import (
     POINTER,
     SUPERSEDED,
@@ -22,11 +27,6 @@ from mmmedmask.engine.checkpoint.run_folder import (
     remove_parts,
     set_aside,
     write_pointer,
-)
-from mmmedmask.engine.checkpoint.schedules import (
-    FreshSchedules,
-    follow_config,
-    remember_schedules,
 )
 from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
 from mmmedmask.registry import HOOKS
@@ -56,7 +56,7 @@ class SafeCheckpointHook(CheckpointHook):
       one process; the log warns where several have their own.
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
-      :func:`~mmmedmask.engine.checkpoint.schedules.follow_config`.
+      :func:`~mmmedmask.engine.checkpoint.resumed_schedules.follow_config`.
     * What another run, or a later part of this one, has left in the work dir
       is moved into its folder ``superseded``.
 
