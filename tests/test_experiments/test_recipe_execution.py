@@ -165,7 +165,7 @@ def test_a_folder_of_something_else_is_refused(place):
     file.write_text(json.dumps(manifest))
 
     # A source that has been made anew.
-    for path in pretrain.folder.rglob('*.*'):
+    for path in pretrain.folder.rglob('*'):
         if path.is_file():
             path.unlink()
     assert find_problems(plan) == []
