@@ -84,8 +84,8 @@ def test_own_tiles_train(folder):
     runner.train()
     assert runner.epoch == epochs
     # The learning rate follows the number of epochs to its end.
-    assert runner.param_schedulers[0].end == runner.max_iters
-    assert runner.optim_wrapper.get_lr()['lr'][0] < 0.1 * 0.03
+    assert runner.param_schedulers[-1].end == runner.max_iters
+    assert runner.optim_wrapper.get_lr()['lr'][0] < 0.1 * 1e-3
     pictures = list(folder.rglob('vis_data/vis_image/*.png'))
     assert any('reconstruction' in path.name for path in pictures)
 

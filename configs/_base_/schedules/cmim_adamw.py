@@ -11,7 +11,7 @@ max_epochs = 100
 base_lr = 1e-3
 
 # ========================== Possibly modified ==========================
-warm_up_iters = 500
+warm_up_iters = 200
 # Gradients are cut to this norm; most are a tenth of it.
 max_norm = 5.0
 

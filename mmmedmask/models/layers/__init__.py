@@ -2,13 +2,12 @@
 
 from mmmedmask.models.layers.channel_targets import (
     ChannelMAEHead,
-    ChannelSimMIMHead,
     ChannelSparKHead,
 )
 from mmmedmask.models.layers.frozen_teacher import FrozenTeacher
 from mmmedmask.models.layers.gene_sets import gene_set_places, read_gene_sets
 
 __all__ = [
-    'ChannelMAEHead', 'ChannelSimMIMHead', 'ChannelSparKHead',
-    'FrozenTeacher', 'gene_set_places', 'read_gene_sets'
+    'ChannelMAEHead', 'ChannelSparKHead', 'FrozenTeacher',
+    'gene_set_places', 'read_gene_sets'
 ]

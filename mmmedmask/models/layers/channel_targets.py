@@ -4,18 +4,10 @@ In H&E more than half of a patch's variance lies between its channels. Targets
 that are normalised per patch and channel ask for structure alone.
 """
 
-from mmpretrain.models.heads import (
-    MAEPretrainHead,
-    SimMIMHead,
-    SparKPretrainHead,
-)
+from mmpretrain.models.heads import MAEPretrainHead, SparKPretrainHead
 from torch import Tensor
 
-from mmmedmask.functional.patchify import (
-    patch_statistics,
-    patchify,
-    unpatchify,
-)
+from mmmedmask.functional.patchify import patch_statistics, patchify
 from mmmedmask.registry import MODELS
 
 
@@ -47,30 +39,3 @@ class ChannelMAEHead(MAEPretrainHead):
     def construct_target(self, target: Tensor) -> Tensor:
         """Patches (B, L, P) of images (B, C, H, W)."""
         return normalise_patches(target, self.patch_size)
-
-
-@MODELS.register_module()
-class ChannelSimMIMHead(SimMIMHead):
-    """SimMIM's head with targets normalised per patch and channel.
-
-    Args:
-        patch_size: Side of a token in pixels, see :class:`SimMIMHead`.
-        loss: The loss.
-        target_patch_size: Side in pixels of the patches that are
-            normalised; a masked patch of the model.
-
-    Raises:
-        ValueError: In :meth:`loss`, if it does not divide the images.
-    """
-
-    def __init__(self, patch_size: int, loss: dict,
-                 target_patch_size: int = 32) -> None:
-        super().__init__(patch_size=patch_size, loss=loss)
-        self.target_patch_size = target_patch_size
-
-    def loss(self, pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-        """Loss of a prediction (B, C, H, W), see :class:`SimMIMHead`."""
-        size = self.target_patch_size
-        grid = tuple(side // size for side in target.shape[-2:])
-        normalised = unpatchify(normalise_patches(target, size), size, grid)
-        return super().loss(pred, normalised, mask)

@@ -15,7 +15,9 @@ num_workers = 1
 # ====================== Unmodified in most cases =======================
 model = dict(
     backbone=dict(img_size=image_size),
-    neck=dict(num_patches=(image_size // 16)**2))
+    neck=dict(num_patches=(image_size // 16)**2),
+    # A target without the stain, as CMIM's small run has it.
+    head=dict(type='mmmedmask.ChannelMAEHead'))
 crop = dict(_base_.crop, scale=image_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(

@@ -20,8 +20,7 @@ model = dict(
     mask_ratio=mask_ratio,
     backbone=_base_.crc5_width,
     enc_dec_norm_dim=256,
-    neck=dict(feature_dim=256),
-    head=dict(type='mmmedmask.ChannelSparKHead'))
+    neck=dict(feature_dim=256))
 crop = dict(_base_.crop, scale=view_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(

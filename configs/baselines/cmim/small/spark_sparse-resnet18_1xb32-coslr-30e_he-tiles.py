@@ -16,7 +16,9 @@ base_lr = 1e-3
 warmup_epochs = 2
 
 # ====================== Unmodified in most cases =======================
-model = dict(input_size=image_size)
+# A target without the stain, as CMIM's small run has it.
+model = dict(
+    input_size=image_size, head=dict(type='mmmedmask.ChannelSparKHead'))
 crop = dict(_base_.crop, scale=image_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
