@@ -127,6 +127,22 @@ def test_the_package_prints_nothing():
             and node.func.id == 'print'] == []
 
 
+def test_tables_are_read_and_written_at_one_place():
+    """Else the same file is understood in different ways."""
+    trees = dict(MODULES)
+    for path in (ROOT / 'tools').rglob('*.py'):
+        trees[str(path)] = ast.parse(path.read_text('utf-8'))
+    readers = {name for name, tree in trees.items() for node in ast.walk(tree)
+               if isinstance(node, ast.Attribute)
+               and node.attr in ('read_csv', 'read_table', 'read_excel',
+                                 'read_parquet', 'genfromtxt', 'loadtxt',
+                                 'to_csv', 'to_excel')
+               or isinstance(node, ast.Import)
+               and 'csv' in [alias.name for alias in node.names]
+               or isinstance(node, ast.ImportFrom) and node.module == 'csv'}
+    assert readers == {'util/table_files.py', 'util/atomic_files.py'}
+
+
 def _defaults(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.Lambda):

@@ -5,7 +5,6 @@ at any time: what is complete stays, and the next run does the rest.
 """
 
 import contextlib
-import csv
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ from mmmedmask.datasets.slides.tile_stream import (
     TilingOptions,
 )
 from mmmedmask.models.layers.tile_encoders import TileEncoder
-from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.atomic_files import atomic_path, csv_text
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.extras import late_module
 from mmmedmask.visualization.kept_tiles import draw_kept_tiles
@@ -290,7 +289,7 @@ class _Run:
 
         On a full disk the line waits until there is room again.
         """
-        csv.writer(self._manifest, lineterminator='\n').writerow(values)
+        self._manifest.write(csv_text([values]))
         with contextlib.suppress(OSError):
             self._manifest.flush()
 

@@ -28,9 +28,7 @@ from mmmedmask.datasets.slides.feature_writer import (
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer
-from mmmedmask.util.extras import late_module
-
-pd = late_module('pandas', 'slides')
+from mmmedmask.util.table_files import read_table
 
 
 @dataclass(frozen=True)
@@ -152,24 +150,17 @@ def read_groups(paths: Sequence[Path],
     """
     groups: dict[tuple[str, str], str] = {}
     for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f'The csv of groups {path} does not exist')
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        missing = sorted({path_column, group_column} - set(frame))
-        if missing:
-            raise ValueError(f'{path} lacks the columns {missing}; it has '
-                             f'{list(frame)}')
-        for place, number in zip(frame[path_column], frame[group_column],
-                                 strict=True):
+        columns = path_column, group_column
+        for where, row in read_table(path, columns).rows(*columns):
+            place, number = row[path_column], row[group_column]
             *_, folder, name = ['', *place.replace('\\', '/').split('/')]
-            if not folder:
+            if not folder or not number:
                 raise ValueError(
-                    f'{path}: {place!r} names no folder, which is the class '
-                    'of the tile')
+                    f'{where}: {place!r} must name a folder, which is the '
+                    f'class of the tile, and have a group, got {number!r}')
             group = f'{path.stem}:{number}'
             if groups.setdefault((folder, name), group) != group:
-                raise ValueError(f'{path}: {place} is in two groups')
+                raise ValueError(f'{where}: {place} is in two groups')
     return groups
 
 

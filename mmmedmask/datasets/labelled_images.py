@@ -4,14 +4,12 @@ One layout for all data sets of this kind;
 ``tools/dataset_converters/convert.py`` makes it from the official downloads.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.datasets.image_files import ImageFileDataset
-from mmmedmask.datasets.tiles import read_list_file
 from mmmedmask.registry import DATASETS
-from mmmedmask.util.nearest import nearest_names
+from mmmedmask.util.table_files import check_cell, read_list_file, read_table
 
 CLASS_FILE = 'classes.txt'
 """Classes of a data set, one per line; the line is the label's number."""
@@ -153,21 +151,17 @@ def read_split_file(path: Path, data_root: Path,
         raise FileNotFoundError(
             f'The split file {path} does not exist; {data_root} has '
             f'{present or "no splits"}')
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file)
-        _check_columns(path, reader.fieldnames or ())
-        rows, lines = [], {}
-        for row in reader:
-            where = f'{path}, line {reader.line_num}'
-            _check_row(where, row, classes)
-            if row['path'] in lines:
-                raise ValueError(
-                    f'{where}: {row["path"]} is listed in line '
-                    f'{lines[row["path"]]} already')
-            lines[row['path']] = reader.line_num
-            rows.append({**row, 'mask': row.get('mask', '')})
-    if not rows:
-        raise ValueError(f'{path} lists no image')
+    table = read_table(path)
+    _check_columns(path, table.names)
+    rows, lines = [], {}
+    for where, row in table.rows():
+        _check_row(where, row, classes, data_root)
+        before = lines.setdefault(row['path'], where)
+        if before != where:
+            raise ValueError(
+                f'{where}: {row["path"]} is listed in '
+                f'{before.rpartition(", ")[2]} already')
+        rows.append({**row, 'mask': row.get('mask', '')})
     return rows
 
 
@@ -175,26 +169,16 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     unknown = [name for name in columns
                if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
-    if missing or unknown or len(set(columns)) < len(columns):
+    if missing or unknown:
         raise ValueError(
             f'{path} must have the columns {REQUIRED_COLUMNS} and may have '
             f'{OPTIONAL_COLUMNS}, got {list(columns)}')
 
 
-def _check_row(where: str, row: Mapping, classes: Sequence[str]) -> None:
-    # DictReader files surplus cells under None and missing ones as None.
-    if None in row or None in row.values():
-        raise ValueError(
-            f'{where}: the line must have one cell per column, got '
-            f'{[row[name] for name in row]}')
+def _check_row(where: str, row: Mapping, classes: Sequence[str],
+               data_root: Path) -> None:
     empty = [name for name in REQUIRED_COLUMNS if not row[name]]
     if empty:
         raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
-    if row['label'] not in classes:
-        by_lower = {name.lower(): name for name in classes}
-        nearest = nearest_names(row['label'].lower(), by_lower)
-        hint = (f'; did you mean {by_lower[nearest[0]]!r}?' if nearest
-                else '')
-        raise ValueError(
-            f'{where}: the label must be one of {tuple(classes)}, got '
-            f'{row["label"]!r}{hint}')
+    check_cell(where, 'label', row['label'], classes,
+               str(data_root / CLASS_FILE))

@@ -10,9 +10,10 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_files import ImageFileDataset
-from mmmedmask.datasets.tiles import find_list_file, read_list_file
+from mmmedmask.datasets.tiles import find_list_file
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.table_files import read_list_file
 
 NCT_CLASSES = ('BACK', 'ADI', 'DEB', 'LYM', 'MUC', 'MUS', 'NORM', 'STR',
                'TUM')

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.table_files import read_list_file
 
 
 @DATASETS.register_module()
@@ -141,25 +142,3 @@ def find_list_file(name: str, data_root: Path) -> Path:
             return candidate
     places = ' or '.join(str(path) for path in dict.fromkeys(candidates))
     raise FileNotFoundError(f'List file not found: {places}')
-
-
-def read_list_file(path: Path) -> list[str]:
-    """Read a text file with one entry per line.
-
-    Line ends may be LF or CRLF, and the last line may lack its end. Empty
-    lines do not count.
-
-    Args:
-        path: The text file, UTF-8 with or without a byte order mark.
-
-    Returns:
-        The entries, without surrounding blanks.
-
-    Raises:
-        ValueError: If it is empty.
-    """
-    text = path.read_text(encoding='utf-8-sig')
-    entries = [line.strip() for line in text.splitlines() if line.strip()]
-    if not entries:
-        raise ValueError(f'The list file {path} is empty')
-    return entries

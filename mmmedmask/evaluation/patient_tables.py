@@ -11,7 +11,7 @@ from mmmedmask.evaluation.tables import (
     probability_cells,
     probability_columns,
     read_class_table,
-    read_table,
+    read_result_rows,
 )
 from mmmedmask.util.atomic_files import write_csv
 
@@ -203,7 +203,7 @@ def read_risks(file: str | Path) -> PatientRisks:
     Raises:
         ValueError: If the file is no such csv, or has a patient twice.
     """
-    _, rows = read_table(file, RISK_COLUMNS, 'table of risks')
+    rows = read_result_rows(file, RISK_COLUMNS, 'table of risks')
     wrong = {row['censorship'] for row in rows} - {'0', '1'}
     if wrong:
         raise ValueError(f'{file}: censorship must be 0 or 1, got '

@@ -10,7 +10,7 @@ from mmmedmask.evaluation.tables import (
     probability_cells,
     probability_columns,
     read_class_table,
-    read_table,
+    read_result_rows,
 )
 from mmmedmask.util.atomic_files import write_csv
 
@@ -123,7 +123,7 @@ def select_listed(predictions: Predictions,
         ValueError: If an image is listed twice or not predicted, if several
             predictions may be meant, or if the labels differ.
     """
-    _, rows = read_table(split_file, ('path', 'label'), 'split')
+    rows = read_result_rows(split_file, ('path', 'label'), 'split')
     # Paths of predictions may begin with the data root: match from the end.
     by_name: dict[str, list[int]] = {}
     for index, path in enumerate(predictions.paths):

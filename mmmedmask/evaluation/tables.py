@@ -1,39 +1,27 @@
 """Tables of predictions: csv files with a probability of each class."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.util.table_files import check_cell, read_table
+
 PROBABILITY = 'probability '
 
 
-def read_table(file: str | Path,
-               columns: Sequence[str],
-               what: str) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a csv that has at least some columns: its columns, and the rows.
-
-    ``what`` says in messages what such a file is.
+def read_result_rows(file: str | Path, columns: Sequence[str],
+                     what: str) -> list[dict[str, str]]:
+    """Read a csv that has at least some columns.
 
     Raises:
-        ValueError: If a column is missing, there is no row, or a row is longer
-            or shorter than the first line.
+        ValueError: If it is no table with these columns; ``what`` says in
+            the message what such a file is.
     """
-    with Path(file).open(newline='', encoding='utf-8-sig') as stream:
-        reader = csv.DictReader(stream)
-        present = list(reader.fieldnames or [])
-        rows = list(reader)
-    if not set(columns) <= set(present) or not rows:
-        raise ValueError(
-            f'{file} is not a {what}: it needs the columns '
-            f'{", ".join(columns)} and rows, got {len(rows)} rows of '
-            f'{present}')
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise ValueError(f'{file} is not a {what}: line {number} has '
-                             f'another number of cells than {present}')
-    return present, rows
+    try:
+        return [row for _, row in read_table(file, columns).rows()]
+    except ValueError as error:
+        raise ValueError(f'{file} is not a {what}: {error}') from error
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
@@ -52,13 +40,14 @@ def read_class_table(
     """Read a csv with a label and a probability of each class per row.
 
     Returns the rows, the names of the C classes, the labels (N,) as their
-    numbers, and the probabilities (N, C). See :func:`read_table`.
+    numbers, and the probabilities (N, C). See :func:`read_result_rows`.
 
     Raises:
         ValueError: If the file is no such csv, or names a class that has no
             column.
     """
-    present, rows = read_table(file, columns, what)
+    rows = read_result_rows(file, columns, what)
+    present = list(rows[0])
     classes = [
         name.removeprefix(PROBABILITY) for name in present
         if name.startswith(PROBABILITY)
@@ -67,10 +56,8 @@ def read_class_table(
         raise ValueError(f'{file} is not a {what}: it has no '
                          f'{PROBABILITY.strip()!r} column per class, only '
                          f'{present}')
-    unknown = {row['label'] for row in rows} - set(classes)
-    if unknown:
-        raise ValueError(f'{file} has labels without a column: '
-                         f'{sorted(unknown)}, the classes are {classes}')
+    for row in rows:
+        check_cell(str(file), 'label', row['label'], classes)
     labels = np.array([classes.index(row['label']) for row in rows])
     scores = np.array([[float(row[name])
                         for name in probability_columns(classes)]

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 import os
 import tempfile
@@ -119,15 +120,56 @@ def write_json(path: str | Path, value: object, indent: int | None = 1,
 
 def write_csv(path: str | Path, columns: Sequence[str],
               rows: Iterable[Sequence]) -> None:
-    """Write a csv, whole or not at all.
+    """Write a csv, whole or not at all; see :func:`csv_text`.
 
     Args:
         path: The file to (over)write.
         columns: Its first line.
         rows: The others.
     """
-    with atomic_path(path) as temporary:
-        with temporary.open('w', newline='', encoding='utf-8') as stream:
-            writer = csv.writer(stream, lineterminator='\n')
-            writer.writerow(columns)
-            writer.writerows(rows)
+    write_text(path, csv_text([columns, *rows]))
+
+
+def csv_text(rows: Iterable[Sequence], delimiter: str = ',',
+             plain: bool = False) -> str:
+    """Write rows as csv in which no cell is a formula.
+
+    Args:
+        rows: The rows.
+        delimiter: What stands between cells.
+        plain: Whether formulas stay what they are; all cells are quoted.
+
+    Returns:
+        The text. Cells that a spreadsheet would calculate begin with an
+        apostrophe, which :func:`~mmmedmask.util.table_files.read_table`
+        takes off again.
+
+    Example:
+        >>> csv_text([['=1+1', -1, 'a,b']])
+        '\'=1+1,-1,"a,b"\\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator='\n',
+                        quoting=csv.QUOTE_ALL if plain
+                        else csv.QUOTE_MINIMAL)
+    writer.writerows(rows if plain else (
+        [f"'{cell}" if isinstance(cell, str)
+         and is_formula(cell.lstrip("'")) else cell for cell in row]
+        for row in rows))
+    return text.getvalue()
+
+
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet calculates what is in a cell, or may.
+
+    Example:
+        >>> is_formula('=1+1'), is_formula('-1.5')
+        (True, False)
+    """
+    if len(cell) < 2 or cell[0] not in '=+-@\t\r':
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False

@@ -2,7 +2,12 @@
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
+
+# DictAction takes all blanks out of a value, those within a path too.
+_INNER_BLANK = re.compile(r'(?<=[^\s,(\[=]) (?=[^\s,)\]])')
+_STAND_IN = '\x1f'
 
 
 class _ConfigOptions(argparse.Action):
@@ -20,7 +25,22 @@ class _ConfigOptions(argparse.Action):
                     self, f'{value!r} is not KEY=VALUE, such as '
                     'train_dataloader.batch_size=4')
         action = DictAction(self.option_strings, self.dest, nargs='+')
-        action(parser, namespace, values, option_string)
+        action(parser, namespace,
+               [_INNER_BLANK.sub(_STAND_IN, value) for value in values],
+               option_string)
+        setattr(namespace, self.dest,
+                _with_blanks(getattr(namespace, self.dest)))
+
+
+def _with_blanks(value: object) -> object:
+    """Put blanks back, within dicts, lists and tuples too."""
+    if isinstance(value, str):
+        return value.replace(_STAND_IN, ' ')
+    if isinstance(value, dict):
+        return {key: _with_blanks(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_blanks, value))
+    return value
 
 
 def add_config_options(
@@ -30,7 +50,7 @@ def add_config_options(
     """Add ``--cfg-options KEY=VALUE ...``, which becomes a dict or None.
 
     Values are read as MMEngine's ``DictAction`` reads them: numbers, truth
-    values, ``None``, lists and tuples, else text.
+    values, ``None``, lists and tuples, else text, whose blanks stay.
 
     Args:
         parser: The tool's parser.

@@ -8,7 +8,7 @@ def nearest_names(name: str,
                   valid: Iterable[str],
                   count: int = 1,
                   cutoff: float = 0.6) -> list[str]:
-    """Find the valid names that resemble a name, the nearest first.
+    """Find the valid names that resemble a name in any case, nearest first.
 
     Args:
         name: What was given.
@@ -23,7 +23,11 @@ def nearest_names(name: str,
         >>> nearest_names('mask_ration', ['mask_ratio', 'patch_size'])
         ['mask_ratio']
     """
-    return difflib.get_close_matches(name, list(valid), count, cutoff)
+    by_lower: dict[str, str] = {}
+    for other in valid:
+        by_lower.setdefault(other.lower(), other)
+    return [by_lower[near] for near in difflib.get_close_matches(
+        name.lower(), by_lower, count, cutoff)]
 
 
 def did_you_mean(name: str,

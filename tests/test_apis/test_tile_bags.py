@@ -96,7 +96,7 @@ def test_bad_groups_and_folders_are_refused(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match='no.csv does not exist'):
         read_groups([tmp_path / 'no.csv'])
     (tmp_path / 'flat.csv').write_text('cluster_label,img_path\n1,a.png\n')
-    with pytest.raises(ValueError, match="'a.png' names no folder"):
+    with pytest.raises(ValueError, match="line 2: 'a.png' must name a folder"):
         read_groups([tmp_path / 'flat.csv'])
     (tmp_path / 'two.csv').write_text(
         'cluster_label,img_path\n1,x/a.png\n2,y/x/a.png\n')

@@ -84,20 +84,20 @@ def test_missing_images_are_seen_when_they_are_read(root):
 @pytest.mark.parametrize(('content', 'message'), [
     ('path,label\na,NV\n', r"columns.*'group'.*got \['path', 'label'\]"),
     ('path,label,group,age\na,NV,g,3\n', 'age'),
-    ('path,label,group,group\na,NV,g,g\n', "'group', 'group'"),
-    ('', r'got \[\]'),
-    ('path,label,group\n', 'lists no image'),
-    ('path,label,group\na,nv,g\n',
-     r"line 2: the label must be .* got 'nv'; did you mean 'NV'\?"),
+    ('path,label,group,group\na,NV,g,g\n', "once: .'group'"),
+    ('', r'train.csv is empty'),
+    ('path,label,group\n', 'a header and no row'),
+    ('path,label,group\na,nv,g\n', r"line 2: label must be one of .* of "
+     r".*classes.txt, got 'nv'. Did you mean NV\?"),
     ('path,label,group\nz,NV,g\na,Mell,g\n',
-     r"line 3: .*'Mell'; did you mean 'mel'\?"),
-    ('path,label,group\na,xyz,g\n', r"got 'xyz'$"),
+     r"line 3: .*'Mell'. Did you mean mel\?"),
+    ('path,label,group\na,xyz,g\n', r"got 'xyz'\.$"),
     ('path,label,group\na,NV,g\nb,NV,g\na,mel,g\n',
      r'line 4: a is listed in line 2'),
     ('path,label,group\na,NV,\n', 'line 2: group must not be empty'),
     ('path,label,group\n,,g\n', 'line 2: path, label must not be empty'),
-    ('path,label,group\na,NV\n', 'line 2: the line must have one cell'),
-    ('path,label,group\na,NV,g,h\n', 'line 2: the line must have one cell'),
+    ('path,label,group\na,NV\n', 'line 2 has 2 cells, line 1 has 3'),
+    ('path,label,group\na,NV,g,h\n', 'line 2 has 4 cells, line 1 has 3'),
 ])
 def test_csv_that_is_wrong(root, content, message):
     (root / 'splits/paper/train.csv').write_text(content)

@@ -24,11 +24,13 @@ def test_config_options_are_read_as_mmengine_reads_them(parser):
     assert parser.parse_args([]).cfg_options is None
     args = parser.parse_args([
         '--cfg-options', 'a.b=2', 'c=[1,2.5]', 'd=(x,y)', 'e=True', 'f=None',
-        'g=a=b', 'h=', '--cfg-options', 'a.b=3', 'i=text'
+        'g=a=b', 'h=', '--cfg-options', 'a.b=3', 'i=text',
+        'j=/my data/set 1', 'k=[ 1, my data ]', 'l=(a b, c)'
     ])
     assert args.cfg_options == {
         'a.b': 3, 'c': [1, 2.5], 'd': ('x', 'y'), 'e': True, 'f': None,
-        'g': 'a=b', 'h': '', 'i': 'text'
+        'g': 'a=b', 'h': '', 'i': 'text', 'j': '/my data/set 1',
+        'k': [1, 'my data'], 'l': ('a b', 'c')
     }
 
 

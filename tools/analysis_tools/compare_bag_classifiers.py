@@ -14,7 +14,6 @@ tools/cross_validate.py; what is done is not done again.
 """
 
 import argparse
-import csv
 import logging
 import sys
 import time
@@ -22,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.table_files import read_table
 
 TOOLS = Path(__file__).resolve().parents[1]
 # Pipelines of data that are the same in every epoch.
@@ -83,9 +83,10 @@ def load_bags(dataset: dict, splits: list[str]) -> list[dict]:
 
 def present_splits(path: Path) -> set[str]:
     """Splits that a file of a fold names somebody in."""
-    with path.open(newline='', encoding='utf-8') as file:
-        return {split for line in csv.DictReader(file)
-                for split in ('train', 'val', 'test') if line.get(split)}
+    table = read_table(path)
+    return {split for split in ('train', 'val', 'test')
+            if split in table.names
+            and any(table.text(table.names.index(split)))}
 
 
 class PlainLoop:

@@ -1,13 +1,11 @@
 """Find the folder of a data set in what was unpacked, and list its files."""
 
-import csv
 from collections import Counter
 from collections.abc import (
     Callable,
     Collection,
     Hashable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -142,32 +140,6 @@ def only_file(files: Sequence[Path],
             f'{root} must hold one file {" or ".join(names)}, found '
             f'{[str(path) for path in matching] or "none"}')
     return matching[0] if matching else None
-
-
-def read_rows(path: Path,
-              columns: Collection[str]) -> Iterator[tuple[str, dict]]:
-    """Read a csv, or a table with tabs, that has at least some columns.
-
-    Args:
-        path: The file, UTF-8 with or without a byte order mark.
-        columns: The columns that it needs.
-
-    Yields:
-        The file and line, for errors, and the line.
-
-    Raises:
-        LayoutError: If a column is missing.
-    """
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        delimiter = '\t' if '\t' in file.readline() else ','
-        file.seek(0)
-        reader = csv.DictReader(file, delimiter=delimiter)
-        if not set(columns) <= set(reader.fieldnames or ()):
-            raise LayoutError(
-                f'{path} must have the columns {tuple(columns)}, has '
-                f'{reader.fieldnames}')
-        for row in reader:
-            yield f'{path}, line {reader.line_num}', row
 
 
 def index_files(paths: Iterable[Path],

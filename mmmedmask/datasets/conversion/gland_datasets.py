@@ -6,7 +6,6 @@ doi:10.1016/j.media.2016.08.008), CRAG that of Graham et al. 2019
 on A and B together.
 """
 
-import csv
 import json
 import re
 from collections import Counter
@@ -44,6 +43,7 @@ from mmmedmask.datasets.conversion.folders import (
     index_files,
     only_folder,
 )
+from mmmedmask.util.table_files import read_table
 
 CATEGORY = 'gland'
 _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
@@ -129,22 +129,13 @@ def glas_patients(splits: Splits) -> dict[str, str]:
         Patient by name such as ``testA_1``; empty if there is no such file.
 
     Raises:
-        LayoutError: If the file lacks the column of names or of patients.
+        ValueError: If the file lacks the column of names or of patients.
     """
     path = splits['train'][0].image.parent / 'Grade.csv'
     if not path.is_file():
         return {}
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    try:
-        name, patient = (
-            rows[0].index(column) for column in ('name', 'patient ID'))
-    except (ValueError, IndexError) as error:
-        raise LayoutError(
-            f"{path} must have the columns 'name' and 'patient ID', has "
-            f'{rows[:1]}') from error
-    return {row[name]: row[patient] for row in rows[1:]
-            if len(row) > max(name, patient)}
+    rows = read_table(path, ('name', 'patient ID')).rows()
+    return {row['name']: row['patient ID'] for _, row in rows}
 
 
 def find_crag(data_root: Path) -> Splits:

@@ -12,7 +12,6 @@ from mmmedmask.datasets.conversion.folders import (
     all_files,
     compare_counts,
     only_file,
-    read_rows,
 )
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
@@ -22,6 +21,7 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
     FoundImages,
     LabelledSource,
 )
+from mmmedmask.util.table_files import check_cell, read_table
 
 OFFICIAL_COUNTS = {
     'akiec': 327, 'bcc': 514, 'bkl': 1099, 'df': 115, 'mel': 1113,
@@ -103,11 +103,8 @@ def find_images(download: Path) -> FoundImages:
 def _read_metadata(path: Path) -> dict[str, tuple[str, str]]:
     """Return diagnosis and lesion by image."""
     rows = {}
-    for where, row in read_rows(path, _COLUMNS):
-        if row['dx'] not in OFFICIAL_COUNTS:
-            raise LayoutError(
-                f'{where}: dx must be one of {list(OFFICIAL_COUNTS)}, got '
-                f'{row["dx"]!r}')
+    for where, row in read_table(path, _COLUMNS).rows(*_COLUMNS):
+        check_cell(where, 'dx', row['dx'], OFFICIAL_COUNTS)
         if not row['lesion_id'] or row['image_id'] in rows:
             raise LayoutError(
                 f'{where}: image {row["image_id"]!r} has no lesion or is '

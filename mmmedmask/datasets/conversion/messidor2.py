@@ -6,7 +6,6 @@ al. 2013), graded by three retina specialists (Krause et al. 2018,
 doi:10.1016/j.ophtha.2018.01.034). Four images have no grade.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from mmmedmask.datasets.conversion.folders import (
     compare_counts,
     index_files,
     only_file,
-    read_rows,
 )
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
@@ -30,6 +28,7 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
     LabelledSource,
 )
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.util.table_files import read_table
 
 GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
 """Diabetic retinopathy; a grade's number is its place."""
@@ -127,8 +126,8 @@ def _read_grades(
         path: Path) -> tuple[dict[str, str], dict[str, int | None]]:
     """Return the names as listed and the grades, by lower-case stem."""
     names, grades = {}, {}
-    for where, row in read_rows(path, _COLUMNS):
-        name, grade = (row[column] or '' for column in _COLUMNS)
+    for where, row in read_table(path, _COLUMNS).rows(*_COLUMNS):
+        name, grade = row.values()
         key = Path(name).stem.lower()
         if not key or key in names:
             raise LayoutError(
@@ -160,19 +159,15 @@ def _read_pairs(path: Path) -> dict[str, str]:
     there is no left.
     """
     patients = {}
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        for number, row in enumerate(csv.reader(file, delimiter=';'), 1):
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if number == 1 and cells[:2] == ['left', 'right']:
-                continue
-            keys = [Path(cell).stem.lower() for cell in cells[:2] if cell]
-            if len(cells) < 2 or any(key in patients for key in keys):
-                raise LayoutError(
-                    f'{path}, line {number}: expected LEFT;RIGHT, each image '
-                    f'once, got {";".join(row)!r}')
-            patients |= dict.fromkeys(keys, keys[0])
+    for where, row in read_table(path, header=False).rows():
+        cells = list(row.values())
+        if cells[:2] == ['left', 'right']:
+            continue
+        keys = [Path(cell).stem.lower() for cell in cells[:2] if cell]
+        if len(cells) < 2 or any(key in patients for key in keys):
+            raise LayoutError(f'{where}: expected LEFT;RIGHT, each image '
+                              f'once, got {";".join(cells)!r}')
+        patients |= dict.fromkeys(keys, keys[0])
     return patients
 
 

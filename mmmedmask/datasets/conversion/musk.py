@@ -6,7 +6,6 @@ shapes (conformations) is. 166 features of a shape: distances to its surface
 along rays, and the position of an oxygen atom, in hundredths of an angstrom.
 """
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.slides.cohort import Case
 from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.table_files import check_cell, read_table
 
 NUM_FEATURES = 166
 CLASSES = {'0': 'non-musk', '1': 'musk'}
@@ -56,33 +56,26 @@ def read_molecules(path: Path) -> list[Molecule]:
         LayoutError: If a line is not a shape, or shapes of one molecule have
             two labels.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} does not exist')
+    table = read_table(path, header=False)
+    if len(table.names) != NUM_FEATURES + 2:
+        raise LayoutError(
+            f'{path} has {len(table.names)} columns, expected label, '
+            f'molecule and {NUM_FEATURES} features')
+    values = table.numbers(range(2, len(table.names)))
     labels: dict[int, str] = {}
-    shapes: dict[int, list[list[float]]] = {}
-    with path.open(newline='', encoding='utf-8') as file:
-        for number, line in enumerate(csv.reader(file), start=1):
-            where = f'{path}, line {number}'
-            if len(line) != NUM_FEATURES + 2:
-                raise LayoutError(
-                    f'{where} has {len(line)} columns, expected label, '
-                    f'molecule and {NUM_FEATURES} features')
-            try:
-                molecule = int(line[1])
-                values = [float(value) for value in line[2:]]
-            except ValueError as error:
-                raise LayoutError(f'{where}: {error}') from None
-            if line[0] not in CLASSES:
-                raise LayoutError(f'{where} has the label {line[0]!r}, '
-                                  f'expected one of {list(CLASSES)}')
-            if not np.isfinite(values).all():
-                raise LayoutError(f'{where} has a feature that is not finite')
-            if labels.setdefault(molecule, line[0]) != line[0]:
-                raise LayoutError(f'{where} gives molecule {molecule} '
-                                  'another label than a line before')
-            shapes.setdefault(molecule, []).append(values)
-    if not shapes:
-        raise LayoutError(f'{path} has no shape')
+    shapes: dict[int, list[np.ndarray]] = {}
+    for number, (where, row) in enumerate(table.rows('0', '1')):
+        check_cell(where, 'the label', row['0'], CLASSES)
+        if not row['1'].isdigit():
+            raise LayoutError(f'{where}: the molecule must be a number, got '
+                              f'{row["1"]!r}')
+        molecule = int(row['1'])
+        if not np.isfinite(values[number]).all():
+            raise LayoutError(f'{where} has a feature that is not finite')
+        if labels.setdefault(molecule, row['0']) != row['0']:
+            raise LayoutError(f'{where} gives molecule {molecule} '
+                              'another label than a line before')
+        shapes.setdefault(molecule, []).append(values[number])
     width = len(str(max(shapes)))
     return [
         Molecule(f'molecule-{molecule:0{width}d}', CLASSES[labels[molecule]],

@@ -29,9 +29,9 @@ from mmmedmask.datasets.nct_crc import (
     NCT_SPLIT_SIZES,
     parse_list_line,
 )
-from mmmedmask.datasets.tiles import read_list_file
 from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.checks import check_range
+from mmmedmask.util.table_files import read_list_file
 
 TILE_SHAPE = (224, 224, 3)
 NCT_CLASS_TOTALS = {

@@ -12,9 +12,7 @@ from mmmedmask.datasets.conversion.check_report import (
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
-from mmmedmask.util.extras import late_module
-
-pd = late_module('pandas', 'genes')
+from mmmedmask.util.table_files import read_table
 
 Z_SCORE_NOTICE = (
     'these are z-scores, made within one cohort: they tell its patients '
@@ -77,9 +75,9 @@ def convert(tables: dict[str, Path],
         The conversion.
 
     Raises:
-        LayoutError: If a table lacks a column.
         ConversionError: If slides of a patient contradict each other.
-        ValueError: If genes cannot be read, or a class has no patient.
+        ValueError: If a table lacks a column, genes cannot be read, or a
+            class has no patient.
     """
     lines, parts = [], []
     for cohort, path in tables.items():
@@ -94,26 +92,27 @@ def convert(tables: dict[str, Path],
 
 
 def _read_lines(cohort: str, path: Path) -> list[dict]:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False,
-                        usecols=lambda name: name in _SOURCE_COLUMNS)
-    missing = [name for name in _SOURCE_COLUMNS if name not in frame]
-    if missing:
-        raise LayoutError(f'{path} lacks the columns {missing}')
+    table = read_table(path, _SOURCE_COLUMNS)
+    rows = [row for _, row in table.rows(*_SOURCE_COLUMNS)]
     report = CheckReport()
-    facts = [name for name in _SOURCE_COLUMNS if name != 'slide_id']
-    for case, rows in frame.groupby('case_id', sort=False):
-        for name in facts:
-            values = sorted(set(rows[name]))
-            if len(values) > 1:
+    seen: dict[str, dict[str, set]] = {}
+    for row in rows:
+        of_case = seen.setdefault(row['case_id'], {})
+        for name in _SOURCE_COLUMNS:
+            of_case.setdefault(name, set()).add(row[name])
+    for case, facts in seen.items():
+        for name, values in facts.items():
+            if name != 'slide_id' and len(values) > 1:
                 report.add_problem(
                     'contradiction', path.name, case,
-                    detail=f'{name} is {" and ".join(values)}')
+                    detail=f'{name} is {" and ".join(sorted(values))}')
     if report.problems:
         raise ConversionError(report)
     return [
         dict(zip(COLUMNS, (
-            row.case_id, slide_name(row.slide_id), row.oncotree_code,
-            row.case_id.split('-')[1], row.survival_months,
-            row.censorship.removesuffix('.0'), cohort), strict=True))
-        for row in frame.itertuples()
+            row['case_id'], slide_name(row['slide_id']),
+            row['oncotree_code'], row['case_id'].split('-')[1],
+            row['survival_months'], row['censorship'].removesuffix('.0'),
+            cohort), strict=True))
+        for row in rows
     ]

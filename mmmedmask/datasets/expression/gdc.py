@@ -5,10 +5,8 @@ STAR ``augmented_star_gene_counts`` (v36), a comment line, a header and nine
 columns. A sample sheet tells which file is whose.
 """
 
-from __future__ import annotations
-
-import io
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,9 @@ from mmmedmask.datasets.expression.gene_names import (
     is_summary,
     shown,
 )
-from mmmedmask.datasets.expression.matrix import RawExpression, read_bytes
+from mmmedmask.datasets.expression.matrix import RawExpression
 from mmmedmask.datasets.expression.units import unit_in_name
-from mmmedmask.util.extras import late_module
-
-pd = late_module('pandas', 'genes')
+from mmmedmask.util.table_files import read_bytes, read_table
 
 STAR_COLUMNS = {
     'counts': 'unstranded',
@@ -33,6 +29,8 @@ STAR_COLUMNS = {
 """Column of STAR's files for each unit that they hold."""
 
 _SHEET_COLUMNS = ('File ID', 'File Name', 'Case ID', 'Sample ID')
+_EXPRESSION = 'Gene Expression Quantification'
+_PRIMARY = ('primary tumor', 'primary solid tumor')
 _NAME_COLUMNS = {'ensembl': 'gene_id', 'symbol': 'gene_name'}
 
 
@@ -66,8 +64,10 @@ def read_gdc_folder(
                  if file is not None}
     reader = _FileReader(unit, id_type)
     values = np.stack([reader.read(file) for file in files.values()])
+    patients = {row['Sample ID']: _patient(row) for row in sheet}
     return RawExpression(
-        values, list(files), reader.genes, reader.unit_hint, notes)
+        values, list(files), reader.genes, reader.unit_hint, notes,
+        [patients[sample] for sample in files])
 
 
 class _FileReader:
@@ -102,51 +102,36 @@ class _FileReader:
         return values[[place[name] for name in self.genes]]
 
     def _parse(self, file: Path) -> tuple[list[str], np.ndarray, str]:
-        content = read_bytes(file)
-        lines = content.split(b'\n', 2)
-        if lines[0].startswith(b'# ') or lines[0].startswith(b'gene_id'):
-            return self._parse_star(file, content)
-        first = lines[0].decode(errors='replace').split('\t')
+        begin = read_bytes(file)[:60].split(b'\n')[0]
+        if begin.startswith((b'# ', b'gene_id')):
+            return self._parse_star(file)
+        first = begin.decode(errors='replace').split('\t')
         if len(first) != 2 or not (is_ensembl(first[0])
                                    or is_summary(first[0])):
-            raise ValueError(
-                f'{file} is not a file of HTSeq or STAR: it begins with '
-                f'{lines[0][:60]!r}')
+            raise ValueError(f'{file} is not a file of HTSeq or STAR: it '
+                             f'begins with {begin!r}')
         if self.id_type == 'symbol':
             raise ValueError(
                 f"{file} has Ensembl ids only, got id_type='symbol'")
-        frame = _parse_table(
-            file, content, header=None, names=['gene', 'value'])
+        table = read_table(file, header=False)
         # The unit of all files is asked of the first one's name.
-        return (frame['gene'].tolist(),
-                frame['value'].to_numpy(np.float32),
+        return (table.text(0), table.numbers([1])[:, 0],
                 unit_in_name(file.name) or '')
 
-    def _parse_star(self, file: Path,
-                    content: bytes) -> tuple[list[str], np.ndarray, str]:
+    def _parse_star(self, file: Path) -> tuple[list[str], np.ndarray, str]:
         if self.unit not in STAR_COLUMNS:
             given = ('' if self.unit is None else f', got {self.unit!r}')
             raise ValueError(
                 f'{file} of STAR holds several units: choose one by unit=, '
                 f'of {tuple(STAR_COLUMNS)}{given}; convert= converts')
         names = _NAME_COLUMNS[self.id_type or 'ensembl']
-        frame = _parse_table(file, content, comment='#')
-        needed = ['gene_id', names, STAR_COLUMNS[self.unit]]
-        missing = [name for name in needed if name not in frame]
-        if missing:
-            raise ValueError(
-                f'{file} lacks the columns {missing}, it has '
-                f'{list(frame)}')
+        needed = 'gene_id', names, STAR_COLUMNS[self.unit]
+        table = read_table(file, needed, comment='#')
+        ids, genes, values = map(table.names.index, needed)
         # Summary rows have no symbol: their id stands for it.
-        genes = frame[names].fillna(frame['gene_id']).tolist()
-        return (genes, frame[needed[2]].to_numpy(np.float32), self.unit)
-
-
-def _parse_table(file: Path, content: bytes, **options) -> pd.DataFrame:
-    try:
-        return pd.read_csv(io.BytesIO(content), sep='\t', **options)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f'Cannot read {file}: {error}') from error
+        return ([name or gene_id for name, gene_id in zip(
+            table.text(genes), table.text(ids), strict=True)],
+            table.numbers([values])[:, 0], self.unit)
 
 
 def _find_sheet(folder: Path, sample_sheet: str | Path | None) -> Path:
@@ -168,28 +153,35 @@ def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:
 
     Of several files of one sample the first by name is taken.
     """
-    sheet = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
-    missing = [name for name in _SHEET_COLUMNS if name not in sheet]
-    if missing:
-        raise ValueError(
-            f'{path} lacks the columns {missing} of a sample sheet, it has '
-            f'{list(sheet)}')
+    sheet = [row for _, row in read_table(path, _SHEET_COLUMNS).rows()]
+    kept = [row for row in sheet if row.get('Data Type', _EXPRESSION)
+            == _EXPRESSION]
     notes = []
-    if 'Data Type' in sheet:
-        about = sheet['Data Type'] == 'Gene Expression Quantification'
-        if not about.all():
-            notes.append(f'left out {int((~about).sum())} files of the '
-                         'sample sheet that are not gene expression')
-        sheet = sheet[about]
-    if sheet.empty:
+    if len(kept) < len(sheet):
+        notes.append(f'left out {len(sheet) - len(kept)} files of the '
+                     'sample sheet that are not gene expression')
+    if not kept:
         raise ValueError(f'{path} names no file of gene expression')
-    sheet = sheet.sort_values(['Sample ID', 'File Name'], kind='stable')
-    again = sheet['Sample ID'].duplicated()
-    if again.any():
-        samples = sheet['Sample ID'][again].unique().tolist()
+    first: dict[str, dict[str, str]] = {}
+    samples = set()
+    for row in sorted(kept, key=itemgetter('Sample ID', 'File Name')):
+        if first.setdefault(row['Sample ID'], row) is not row:
+            samples.add(row['Sample ID'])
+    if samples:
         notes.append(f'{len(samples)} samples have several files, the first '
-                     f'by name was taken: {shown(samples)}')
-    return sheet[~again].to_dict('records'), notes
+                     f'by name was taken: {shown(sorted(samples))}')
+    return list(first.values()), notes
+
+
+def _patient(row: Mapping[str, str]) -> str:
+    """Patient of a primary tumour in a sample sheet, else ''."""
+    kind = row.get('Sample Type') or (
+        f'{row.get("Tumor Descriptor", "Primary")} '
+        f'{row.get("Tissue Type", "Tumor")}')
+    # Files of several samples repeat the patient.
+    patients = {name.strip() for name in row['Case ID'].split(',')}
+    return (patients.pop() if len(patients) == 1
+            and kind.lower() in _PRIMARY else '')
 
 
 def _locate(folder: Path, row: Mapping[str, str]) -> Path | None:

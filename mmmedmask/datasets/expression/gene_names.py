@@ -10,11 +10,51 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.table_files import read_list_file as read_lines
+
 ID_TYPES = ('ensembl', 'symbol')
 
 # Rows that are not genes: HTSeq's begin with two underscores.
 _STAR_SUMMARY = ('N_unmapped', 'N_multimapping', 'N_noFeature', 'N_ambiguous')
 _ENSEMBL = re.compile(r'ENSG(?:(\d{11})|R(\d{10}))(?:\.\d+)?(_PAR_Y)?$')
+# Symbols of men (TP53, HLA-A, C1orf112, A1BG|1) and of mice (Trp53), and what
+# Ensembl and miRBase add.
+_SYMBOL = re.compile(
+    r'(?=.*[A-Z])[A-Z0-9]+[a-z]?(?:(?:orf|[-.@|/:])[A-Z0-9]+[a-z]?)*$'
+    r'|(?:hsa|mmu)-|\w+_(?:RNA|rRNA|SRP|at)$')
+_MOUSE_SYMBOL = re.compile(r'[A-Z][a-z0-9]+[A-Za-z0-9-]*$|\d+\w*Rik$')
+_SURVIVAL = ('os', 'pfs', 'pfi', 'dss', 'dfs', 'dfi', 'rfs', 'mfs', 'css')
+# What tables of patients hold and no gene is called, without punctuation.
+_NO_GENES = frozenset(
+    f'{what}{kind}' for what in (*_SURVIVAL, 'efs', 'overallsurvival')
+    for kind in ('time', 'months', 'days', 'years', 'status', 'event',
+                 'censor')) | frozenset((
+        *_SURVIVAL, *"""overallsurvival age ageatdiagnosis ageyears sex gender
+        male female isfemale race ethnicity stage tstage nstage mstage
+        pathologicstage tumorstage ajccstage grade tumorgrade gleason
+        gleasonscore histology site batch plate center centre cohort cluster
+        subtype group arm treatment treated response responder recurrence
+        relapse progression metastasis death dead deceased alive vitalstatus
+        status event time futime fustat followup followuptime followupdays
+        daystodeath daystolastfollowup daystolastcontact daystobirth months
+        days years year yearofdiagnosis survival survivaltime survivalmonths
+        survivaldays survivalstatus censor censored censorship label labels
+        class target outcome y n m diagnosis id index sample patient case bmi
+        weight height smoking smoker packyears alcohol ecog kps karnofsky tmb
+        mutationcount mutationburden msi msiscore msistatus
+        fractiongenomealtered aneuploidy aneuploidyscore ploidy purity
+        tumorpurity stromalscore immunescore estimatescore tumorsize size
+        nodes risk riskscore score fold split train er pr her2 ki67 erstatus
+        prstatus her2status idhstatus oncotreecode""".split()))
+_MONTH = ('jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sept?|oct|okt|nov|dec'
+          '|dez|janv|févr?|mars|avr|juin|juil|août|déc|ene|abr|ago|dic')
+# 1-Mar, Sep-02, 2. Sep 2020, 2020-03-01, 3/1/2020, 2.31E+13.
+_SPREADSHEET = re.compile(
+    rf'\d{{1,2}}[-./ ]+(?:{_MONTH})\.?(?:[-./ ]+\d{{2,4}})?$'
+    rf'|(?:{_MONTH})\.?[-./ ]+\d{{1,4}}$'
+    r'|\d{4}-\d{2}-\d{2}(?:[ T]0?0:00(?::00)?)?$'
+    r'|\d{1,2}[./]\d{1,2}[./](?:\d{2,4})?$|\d(?:\.\d+)?E[+-]\d+$',
+    re.IGNORECASE)
 _NO_NAMES = ('', '?', 'nan', 'NaN', 'NA', 'None')
 _SHOWN = 5
 
@@ -38,6 +78,44 @@ def is_summary(name: str) -> bool:
     return name.startswith('__') or name in _STAR_SUMMARY
 
 
+def is_clinical(name: str) -> bool:
+    """Whether a name is of a fact on patients that no gene is called by."""
+    plain = re.sub(r'[\W_]', '', name.casefold())
+    return plain in _NO_GENES or re.fullmatch(
+        r'(?:pc|umap|tsne)\d+', plain) is not None
+
+
+def gene_places(names: Sequence[str]) -> list[int]:
+    """Places of the names that are names of genes, by their pattern.
+
+    Symbols are written as those of men or as those of mice, whatever more
+    names are; a table of numbers alone has Entrez ids.
+    """
+    own = [place for place, name in enumerate(names)
+           if not is_clinical(name) and not _SPREADSHEET.match(name)]
+    return max(([place for place in own if pattern.match(names[place])]
+                for pattern in (_SYMBOL, _MOUSE_SYMBOL, re.compile(r'\d+$'))),
+               key=len)
+
+
+def check_no_dates(names: Sequence[str], source: str) -> None:
+    """Refuse symbols that a spreadsheet has turned into dates or numbers.
+
+    Raises:
+        ValueError: If there are any; says how many and which.
+    """
+    numbers = [name for name in names if name.isdigit()]
+    lost = [name for name in names if _SPREADSHEET.match(name)]
+    if len(numbers) < len(names) / 2:
+        lost += numbers
+    if lost:
+        raise ValueError(
+            f'{source}: {len(lost)} names of genes are dates or numbers, '
+            f'which a spreadsheet makes of MARCHF1, SEPTIN2 and others: '
+            f'{shown(lost)}. Which gene each was is lost: take the table '
+            'from its source, or list the genes to take in gene_list')
+
+
 class GeneNames:
     """Names of genes as in a file, and what they mean.
 
@@ -54,7 +132,8 @@ class GeneNames:
         source: The file, for messages.
 
     Raises:
-        ValueError: If Ensembl ids and symbols are mixed.
+        ValueError: If Ensembl ids and symbols are mixed, or symbols were
+            turned into dates.
     """
 
     def __init__(self, names: Sequence[str], source: str) -> None:
@@ -64,6 +143,8 @@ class GeneNames:
                 f'{source}: {share:.0%} of {len(names)} genes are Ensembl '
                 'ids, the others are not: use one kind of name')
         self.id_type = 'ensembl' if share >= 0.9 else 'symbol'
+        if self.id_type == 'symbol':
+            check_no_dates(names, source)
         self.gene_ids: list[str] = []
         self.rows: list[int] = []
         self.par_rows: list[int] = []
@@ -152,15 +233,6 @@ def read_gene_list(path: str | Path) -> list[str]:
         ValueError: If it is empty or names a gene twice.
     """
     return canonical_genes(read_lines(path), str(path))
-
-
-def read_lines(path: str | Path) -> list[str]:
-    """Read the lines of a text file that are not blank."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'The list {path} does not exist')
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
-    return [line.strip() for line in lines if line.strip()]
 
 
 def names_hash(names: Sequence[str]) -> str:

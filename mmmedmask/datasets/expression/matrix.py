@@ -1,31 +1,26 @@
-"""One table with all samples: csv, tsv or parquet, plain or compressed.
+"""One table with all samples: csv, tsv, xlsx or parquet, also compressed.
 
 Genes are in rows (matrices of Xena, cBioPortal and R packages) or in columns
 (tables for learning); which of the two is seen from the names.
 """
 
-from __future__ import annotations
-
-import csv
-import gzip
-import io
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mmmedmask.datasets.expression.gene_names import (
+    check_no_dates,
     ensembl_share,
+    gene_places,
+    is_clinical,
     is_ensembl,
     is_summary,
     shown,
 )
 from mmmedmask.datasets.expression.samples import tcga_case
-from mmmedmask.util.extras import import_extra, late_module
-
-pd = late_module('pandas', 'genes')
+from mmmedmask.util.table_files import read_table
 
 GENE_SUFFIX = '_rnaseq'
 """Ending of the genes' columns in tables of PORPOISE."""
@@ -44,7 +39,6 @@ _CASE_COLUMNS = ('case_id', 'slide_id', 'sample_id', 'sample', 'patient',
                  'oncotree_code', 'train', 'event', 'stage')
 # Columns that name the samples, in the order of preference.
 _ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
-_PARQUET_MAGIC = b'PAR1'
 
 
 @dataclass
@@ -57,6 +51,8 @@ class RawExpression:
         gene_names: Names of the columns, as in the file.
         unit_hint: A name that may tell the unit.
         notes: What was left out.
+        patients: See :class:`~mmmedmask.datasets.expression.table.\
+ExpressionTable`.
     """
 
     values: np.ndarray
@@ -64,16 +60,19 @@ class RawExpression:
     gene_names: list[str]
     unit_hint: str
     notes: list[str] = field(default_factory=list)
+    patients: list[str] = field(default_factory=list)
 
 
-def read_matrix(path: Path, id_type: str | None,
-                genes_in: str | None) -> RawExpression:
+def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
+                asked: Collection[str] = ()) -> RawExpression:
     """Read a table.
 
     Args:
         path: The file.
         id_type: Which names to take where genes have several.
         genes_in: ``'rows'``, ``'columns'`` or None.
+        asked: Genes to take, whatever they are called; none takes all that
+            have the name of a gene.
 
     Returns:
         Names and numbers.
@@ -82,19 +81,39 @@ def read_matrix(path: Path, id_type: str | None,
         ValueError: If the file is not a table, or it is not clear where the
             genes are.
     """
-    table = _Table(path)
+    table = _Matrix(path)
     if any(name.endswith(GENE_SUFFIX) for name in table.names):
         if genes_in == 'rows':
             raise ValueError(
                 f'{path} has columns that end with {GENE_SUFFIX}: its genes '
                 "are in columns, got genes_in='rows'")
-        return table.porpoise()
-    if (genes_in or table.find_genes()) == 'rows':
-        return table.genes_in_rows(id_type)
-    return table.genes_in_columns()
+        raw = table.porpoise()
+    elif (genes_in or table.find_genes()) == 'rows':
+        raw = table.genes_in_rows(id_type)
+    else:
+        raw = table.genes_in_columns(asked)
+    if asked:
+        kept = [place for place, name in enumerate(raw.gene_names)
+                if _plain(name) in asked]
+    else:
+        kept = [place for place, name in enumerate(raw.gene_names)
+                if not is_clinical(name)]
+    if len(kept) < len(raw.gene_names):
+        left = [name for place, name in enumerate(raw.gene_names)
+                if place not in set(kept)]
+        raw.values = raw.values[:, kept]
+        raw.gene_names = [raw.gene_names[place] for place in kept]
+        raw.notes.append(f'left out {len(left)} names that are no genes or '
+                         f'not in gene_list: {shown(left)}')
+    return raw
 
 
-class _Table:
+def _plain(name: str) -> str:
+    """A name without the version of an Ensembl id."""
+    return name.partition('.')[0] if is_ensembl(name) else name
+
+
+class _Matrix:
     """Names of columns, which may repeat, and what is below them.
 
     Args:
@@ -103,41 +122,40 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.names, self.columns = _read_columns(path)
-        self.notes: list[str] = []
-        if len(self.names) < 2 or not len(self.columns):
-            raise ValueError(
-                f'{path} has {len(self.names)} columns and '
-                f'{len(self.columns)} rows, which is not a table of '
-                'expression')
-        first = self.columns.iloc[:, 0]
-        if self.names[0] in ('', 'Unnamed: 0', 'index') and \
-                pd.api.types.is_integer_dtype(first.dtype) and \
-                np.array_equal(first, np.arange(len(first)) + first.iloc[0]):
-            self.names, self.columns = self.names[1:], self.columns.iloc[:, 1:]
-            self.notes.append(
-                'left out the first column, which numbers the rows')
+        self.table = read_table(path, comment='#', row_names=True,
+                                repeated=True)
+        self.names = list(self.table.names)
+        self.notes = list(self.table.notes)
+        if len(self.names) < 2:
+            raise ValueError(f'{path} has {len(self.names)} columns, which '
+                             'is not a table of expression')
+        self.first = 0
+        if self.names[0] in ('', 'Unnamed: 0', 'index'):
+            cells = self.table.text(0)
+            start = int(cells[0]) if cells[0].isdigit() else 0
+            if cells == [str(start + row) for row in range(len(cells))]:
+                self.first = 1
+                self.notes.append(
+                    'left out the first column, which numbers the rows')
         self.lower = [name.lower() for name in self.names]
+        self.places = range(self.first, len(self.names))
         # Places of the columns that hold text.
-        self.text = [place for place, kind in enumerate(self.columns.dtypes)
-                     if not pd.api.types.is_numeric_dtype(kind)]
-
-    def below(self, place: int) -> list[str]:
-        """What is below a name, as text."""
-        return self.columns.iloc[:, place].astype(str).tolist()
+        self.text = [place for place in self.places
+                     if not self.table.is_numeric(place)]
 
     def find_genes(self) -> str:
         """Tell from names whether genes are in rows or in columns."""
-        across = [name for place, name in enumerate(self.names)
+        across = [self.names[place] for place in self.places
                   if place not in self.text]
-        down = [self.below(place) for place in self.text]
+        down = self.table.texts(self.text)
         rows = (any(ensembl_share(names) > 0.5 for names in down)
                 or _tcga_share(across) > 0.5
                 or any(self.lower[place] in _GENE_COLUMNS
                        for place in self.text))
         columns = (ensembl_share(across) > 0.5
                    or any(_tcga_share(names) > 0.5 for names in down)
-                   or any(name in _ROW_COLUMNS for name in self.lower))
+                   or any(self.lower[place] in _ROW_COLUMNS
+                          for place in self.places))
         if rows == columns:
             raise ValueError(
                 f'{self.path}: cannot tell whether genes are in rows or in '
@@ -147,30 +165,40 @@ class _Table:
 
     def genes_in_rows(self, id_type: str | None) -> RawExpression:
         """Read a table with a sample per column."""
-        annotations = [place for place, name in enumerate(self.lower)
-                       if name in _GENE_COLUMNS or place == 0]
-        odd = [self.names[place] for place in self.text
-               if place not in annotations]
+        annotations = [place for place in self.places
+                       if self.lower[place] in _GENE_COLUMNS
+                       or place == self.first]
+        odd = [place for place in self.text if place not in annotations]
         if odd:
+            self._refuse_spoiled(odd)
             raise ValueError(
                 f'{self.path}: genes are in rows, but the columns '
-                f'{shown(odd)} hold text')
+                f'{shown([self.names[place] for place in odd])} hold text')
         if len(annotations) > 1:
             left = [self.names[place] for place in annotations[1:]]
             self.notes.append(
                 f'took no samples from the columns {shown(left)}')
-        samples = [place for place in range(len(self.names))
+        samples = [place for place in self.places
                    if place not in annotations]
         return RawExpression(
-            self.columns.iloc[:, samples].to_numpy(np.float32).T,
+            self.table.numbers(samples).T,
             [self.names[place] for place in samples],
             self._choose_names(annotations, id_type), self.path.name,
             self.notes)
 
+    def _refuse_spoiled(self, places: Sequence[int]) -> None:
+        """Name the cell that is text in a column of numbers, if any is."""
+        for place, cells in zip(places, self.table.texts(places),
+                                strict=True):
+            digits = sum(cell[-1:].isdigit() for cell in cells)
+            if digits > len(cells) / 2:
+                self.table.numbers([place])
+
     def _choose_names(self, annotations: Sequence[int],
                       id_type: str | None) -> list[str]:
         """Choose the column that names the genes."""
-        candidates = {place: self.below(place) for place in annotations}
+        candidates = dict(zip(
+            annotations, self.table.texts(annotations), strict=True))
         ensembl = [place for place, names in candidates.items()
                    if ensembl_share(names) > 0.9]
         if id_type != 'symbol' and ensembl:
@@ -189,24 +217,40 @@ class _Table:
                 for symbol, gene_id in zip(
                     candidates[chosen], candidates[ensembl[0]], strict=True)]
 
-    def genes_in_columns(self) -> RawExpression:
+    def genes_in_columns(self, asked: Collection[str] = ()) -> RawExpression:
         """Read a table with a sample per row."""
         case = next((self.lower.index(name) for name in _ROW_COLUMNS
-                     if name in self.lower), (*self.text, 0)[0])
-        others = [place for place in range(len(self.names)) if place != case]
-        if ensembl_share([self.names[place] for place in others]) > 0.5:
-            genes = [place for place in others
-                     if is_ensembl(self.names[place])
-                     or is_summary(self.names[place])]
+                     if name in self.lower), (*self.text, self.first)[0])
+        others = [place for place in self.places if place != case]
+        names = [self.names[place] for place in others]
+        if asked:
+            genes = [place for place, name in zip(others, names, strict=True)
+                     if _plain(name) in asked]
+        elif ensembl_share(names) > 0.5:
+            genes = [place for place, name in zip(others, names, strict=True)
+                     if is_ensembl(name) or is_summary(name)]
         else:
-            genes = [place for place in others if place not in self.text
-                     and self.lower[place] not in _CASE_COLUMNS]
+            check_no_dates(names, str(self.path))
+            genes = [others[place] for place in gene_places(names)
+                     if self.lower[others[place]] not in _CASE_COLUMNS]
+            text = [place for place in genes if place in self.text]
+            self._refuse_spoiled(text)
+            genes = [place for place in genes if place not in text]
+            numbers = [place for place in others if place not in self.text]
+            if len(genes) < len(numbers) / 2:
+                odd = [self.names[place] for place in numbers
+                       if place not in genes]
+                raise ValueError(
+                    f'{self.path}: {len(genes)} of {len(numbers)} columns '
+                    'have the name of a gene (an Ensembl id, or a symbol '
+                    f'such as TP53), not {shown(odd)}: list the genes to '
+                    'take in gene_list')
         left = [self.names[place] for place in others if place not in genes]
         if left:
             self.notes.append(
                 f'took no genes from {len(left)} columns: {shown(left)}')
         return RawExpression(
-            self._numbers(genes), self.below(case),
+            self.table.numbers(genes), self.table.text(case),
             [self.names[place] for place in genes], self.path.name,
             self.notes)
 
@@ -219,16 +263,16 @@ class _Table:
                 f'{self.names.count("case_id")}')
         genes = [place for place, name in enumerate(self.names)
                  if name.endswith(GENE_SUFFIX)]
-        values = self._numbers(genes)
-        cases = self.below(self.names.index('case_id'))
+        values = self.table.numbers(genes)
+        cases = self.table.text(self.names.index('case_id'))
         first: dict[str, int] = {}
         for row, case in enumerate(cases):
             kept = first.setdefault(case, row)
             if kept != row and not np.array_equal(
                     values[row], values[kept], equal_nan=True):
                 raise ValueError(
-                    f'{self.path}: rows {kept + 2} and {row + 2} are of the '
-                    f'case {case}, but their genes differ')
+                    f'{self.table.where(row)} and row {kept + 1} are of '
+                    f'the case {case}, but their genes differ')
         if len(first) < len(cases):
             self.notes.append(f'{len(cases)} rows are of {len(first)} cases')
         self.notes.append(
@@ -239,69 +283,7 @@ class _Table:
             [self.names[place].removesuffix(GENE_SUFFIX) for place in genes],
             self.path.name, self.notes)
 
-    def _numbers(self, genes: Sequence[int]) -> np.ndarray:
-        odd = [self.names[place] for place in genes if place in self.text]
-        if odd:
-            raise ValueError(f'{self.path}: the genes {shown(odd)} hold text '
-                             'instead of numbers')
-        return self.columns.iloc[:, list(genes)].to_numpy(np.float32)
-
 
 def _tcga_share(names: Sequence[str]) -> float:
     return sum(tcga_case(name) is not None
                for name in names) / max(len(names), 1)
-
-
-def _read_columns(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """Read names of columns, which may repeat, and what is below them."""
-    content = read_bytes(path)
-    try:
-        if content.startswith(_PARQUET_MAGIC):
-            import_extra('pyarrow', 'genes', str(path))
-            frame = pd.read_parquet(io.BytesIO(content))
-            if not isinstance(frame.index, pd.RangeIndex):
-                frame = frame.reset_index()
-            names = [str(name) for name in frame]
-            return names, frame.set_axis(range(len(names)), axis=1)
-        text = io.TextIOWrapper(io.BytesIO(content), encoding='utf-8-sig')
-        line = text.readline()
-        while line.startswith('#'):
-            line = text.readline()
-        separator = '\t' if '\t' in line else ','
-        names = next(csv.reader([line], delimiter=separator), [])
-        # pandas renames columns that occur twice, so it is kept from them.
-        frame = pd.read_csv(
-            text, sep=separator, header=None, low_memory=False)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise ValueError(f'Cannot read {path} as a table: {error}') from error
-    names = [name.strip() for name in names]
-    if frame.shape[1] == len(names) + 1:
-        # As write.table of R does: no name above the names of rows.
-        names = ['', *names]
-    if frame.shape[1] != len(names):
-        raise ValueError(
-            f'{path} has {len(names)} names above {frame.shape[1]} columns')
-    return names, frame
-
-
-def read_bytes(path: Path) -> bytes:
-    """Read a file, or what is in it if it is gz or a zip of one file.
-
-    Raises:
-        ValueError: If it is damaged, or a zip of several files.
-    """
-    try:
-        content = path.read_bytes()
-        if content.startswith(b'\x1f\x8b'):
-            return gzip.decompress(content)
-        if not content.startswith(b'PK\x03\x04'):
-            return content
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [name for name in archive.namelist() if not
-                       name.endswith('/') and not name.startswith('__MACOSX/')]
-            if len(members) != 1:
-                raise ValueError(f'{path} must hold one file, it holds '
-                                 f'{members[:5]}')
-            return archive.read(members[0])
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is truncated or damaged: {error}') from error

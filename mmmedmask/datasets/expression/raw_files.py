@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mmmedmask.datasets.expression.gdc import read_gdc_folder
-from mmmedmask.datasets.expression.gene_names import read_lines
+from mmmedmask.datasets.expression.gene_names import read_gene_list, read_lines
 from mmmedmask.datasets.expression.matrix import RawExpression, read_matrix
 
 _ARRAY_SUFFIXES = ('.pt', '.npy')
@@ -37,7 +37,8 @@ def read_expression_files(path: Path, unit: str | None, id_type: str | None,
     array = _load_array(path)
     if array is not None:
         return _name_matrix(array, path, gene_list, case_list)
-    return read_matrix(path, id_type, genes_in)
+    asked = () if gene_list is None else set(read_gene_list(gene_list))
+    return read_matrix(path, id_type, genes_in, asked)
 
 
 def _load_array(path: Path) -> np.ndarray | None:

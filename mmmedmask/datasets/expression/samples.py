@@ -19,37 +19,51 @@ _BARCODE = re.compile(
 
 
 def tcga_case(name: str) -> str | None:
-    """Read the patient from a TCGA barcode, else None."""
-    match = _BARCODE.match(name)
+    """Read the patient from a TCGA barcode, else None.
+
+    R's ``make.names`` writes dots for hyphens, other tools lower case.
+    """
+    match = _BARCODE.match(_spelled(name))
     return match.group(1) if match else None
+
+
+def _spelled(name: str) -> str:
+    return name.upper().replace('.', '-')
 
 
 def match_samples(
     sample_ids: Sequence[str],
-    wanted: Mapping[str, str | None]
+    wanted: Mapping[str, str | None],
+    patients: Sequence[str] = ()
 ) -> tuple[dict[str, int], list[str]]:
     """Find the sample of each patient.
 
-    A sample whose name is exactly the wanted one is taken. Else names are
-    read as TCGA barcodes: samples of the patient (or those that begin with
-    the wanted barcode), of primary tumours unless the wanted name tells
-    another type; the first by barcode if there are several.
+    A sample whose name is exactly the wanted one is taken, else one that a
+    sample sheet gives to the patient. Else names are read as TCGA barcodes:
+    samples of the patient (or those that begin with the wanted barcode), of
+    primary tumours unless the wanted name tells another type; the first by
+    name if there are several.
 
     Args:
         sample_ids: Samples of the table, all different.
         wanted: For each patient the name of the sample, or None for the
             patient's own name.
+        patients: The patient of each sample if it is of a primary tumour and
+            a sample sheet tells, else ''; none if there is no sheet.
 
     Returns:
         Row of the sample for each patient that has one, and notes on
         choices and on patients that have none.
     """
     rows = {sample: row for row, sample in enumerate(sample_ids)}
+    of_sheet: dict[str, list[str]] = {}
     by_case: dict[str, list[str]] = {}
-    for sample in sorted(sample_ids):
-        case = tcga_case(sample)
-        if case is not None:
-            by_case.setdefault(case, []).append(sample)
+    for patient, sample in sorted(zip(
+            patients or [''] * len(sample_ids), sample_ids, strict=True)):
+        for case, known in ((patient, of_sheet),
+                            (tcga_case(sample), by_case)):
+            if case:
+                known.setdefault(case, []).append(sample)
     row_of, several, others, absent = {}, [], [], []
     for case, name in wanted.items():
         name = name or case
@@ -57,7 +71,9 @@ def match_samples(
             row_of[case] = rows[name]
             continue
         known = by_case.get(tcga_case(name), [])
-        usable = [sample for sample in known if _fits(sample, name)]
+        usable = of_sheet.get(name) or [
+            sample for sample in known
+            if _fits(_spelled(sample), _spelled(name))]
         if usable:
             row_of[case] = rows[usable[0]]
             if len(usable) > 1:

@@ -46,6 +46,8 @@ class ExpressionTable:
         source: Where it is from, for messages.
         log2_offset: What was added before the logarithm, if the unit is one.
         notes: What was left out, chosen or found missing on the way.
+        patients: The patient of each row where a sample sheet tells and it
+            is of a primary tumour, else ''; empty without a sheet.
     """
 
     values: np.ndarray
@@ -55,6 +57,7 @@ class ExpressionTable:
     source: str
     log2_offset: float = 1.0
     notes: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         expected = (len(self.case_ids), len(self.gene_ids))
@@ -86,7 +89,8 @@ class ExpressionTable:
             A table with these rows.
         """
         return replace(
-            self, values=self.values[list(rows)], case_ids=tuple(names))
+            self, values=self.values[list(rows)], case_ids=tuple(names),
+            patients=())
 
     def for_cases(self,
                   wanted: Mapping[str, str | None]) -> 'ExpressionTable':
@@ -100,7 +104,7 @@ class ExpressionTable:
             A table with one row per patient that has a sample with any
             value; the notes tell the others.
         """
-        rows, notes = match_samples(self.case_ids, wanted)
+        rows, notes = match_samples(self.case_ids, wanted, self.patients)
         blank = [case for case, row in rows.items()
                  if np.isnan(self.values[row]).all()]
         if blank:
@@ -246,6 +250,7 @@ expression_units.convert_unit`.
                 values=self.values,
                 case_ids=np.array(self.case_ids, dtype=str),
                 gene_ids=np.array(self.gene_ids, dtype=str),
+                patients=np.array(self.patients, dtype=str),
                 unit=np.array(self.unit),
                 log2_offset=np.array(self.log2_offset))
 
@@ -266,8 +271,10 @@ def load_expression(path: str | Path | Sequence[str | Path],
     - A **folder of the GDC**: a file per sample, as HTSeq (FPKM, FPKM-UQ or
       counts, two columns without header) or STAR (nine columns) wrote it,
       in the folder or in one folder each, and a sample sheet.
-    - **One matrix** as csv, tsv or parquet, also in gz or zip, with genes in
-      rows or in columns. Columns that end with ``_rnaseq`` are the genes if
+    - **One matrix** as csv, tsv, xlsx or parquet, also in gz or zip, with
+      genes in rows or in columns. Columns count as genes by their names:
+      Ensembl ids or symbols; names that a spreadsheet turned into dates are
+      refused. Columns that end with ``_rnaseq`` are the genes if
       there are any (tables of PORPOISE), and rows of one ``case_id`` count
       once.
     - ``.npz`` that :meth:`ExpressionTable.save` wrote.
@@ -298,7 +305,9 @@ def load_expression(path: str | Path | Sequence[str | Path],
             ``gdc_sample_sheet*.tsv`` in the folder.
         missing_files: What to do where the sample sheet names files that
             are not there: ``'raise'``, or ``'report'`` in the notes.
-        gene_list: Text file with a gene per line, for ``.pt`` and ``.npy``.
+        gene_list: Text file with a gene per line: for ``.pt`` and ``.npy``
+            the columns, for a matrix the genes to take, whatever they are
+            called.
         case_list: Text file with a case per line, for a matrix in ``.pt`` or
             ``.npy``.
 
@@ -349,7 +358,8 @@ def load_expression(path: str | Path | Sequence[str | Path],
         offset = log2_offset if unit.startswith('log2_') else 1.0
         table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
                                 unit, str(path), offset,
-                                (*raw.notes, *notes))
+                                (*raw.notes, *notes),
+                                tuple(raw.patients))
     return table if convert is None else table.convert(convert)
 
 
@@ -395,15 +405,17 @@ def join_tables(tables: Sequence[ExpressionTable],
     if len(shared) < max(sizes):
         notes.append(f'kept the {len(shared)} genes that all have, of '
                      f'{sizes}')
-    values, cases = [], []
+    values, cases, patients = [], [], []
     for table in tables:
         column = {gene: place for place, gene in enumerate(table.gene_ids)}
         values.append(table.values[:, [column[gene] for gene in genes]])
         cases += table.case_ids
+        patients += table.patients or [''] * len(table.case_ids)
     check_different(cases, source)
     return ExpressionTable(
         np.concatenate(values), tuple(cases), tuple(genes), first.unit,
-        source, first.log2_offset, tuple(dict.fromkeys(notes)))
+        source, first.log2_offset, tuple(dict.fromkeys(notes)),
+        tuple(patients) if any(patients) else ())
 
 
 def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
@@ -455,4 +467,5 @@ def _read_saved(path: Path) -> ExpressionTable | None:
         return ExpressionTable(
             saved['values'], tuple(saved['case_ids'].tolist()),
             tuple(saved['gene_ids'].tolist()), str(saved['unit']), str(path),
-            float(saved['log2_offset']))
+            float(saved['log2_offset']), patients=tuple(
+                saved['patients'].tolist() if 'patients' in saved else ()))

@@ -5,9 +5,8 @@ Splits are files as CLAM's: ``splits_0.csv``, ``splits_1.csv``, ... with the
 columns ``train``, ``val`` and ``test``, each a list of names.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,16 +19,15 @@ from mmmedmask.util.checks import (
     check_positive,
     check_range,
 )
-from mmmedmask.util.extras import late_module
-from mmmedmask.util.nearest import did_you_mean
-
-pd = late_module('pandas', 'slides')
+from mmmedmask.util.nearest import did_you_mean, nearest_names
+from mmmedmask.util.table_files import Table, check_cell, read_table
 
 SPLITS = ('train', 'val', 'test')
 OPTIONAL_COLUMNS = ('split', 'site', 'survival_months', 'censorship',
                     'rna_id', 'features_path', 'mpp')
 """Columns that a cohort csv may have; it may have others, too."""
 
+_TRUTHS = ('true', 'false')
 _PER_CASE = ('split', 'site', 'survival_months', 'censorship', 'rna_id')
 
 
@@ -97,12 +95,10 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'The cohort csv {path} does not exist')
-    lines = _read_lines(path, label_column)
     cases: dict[str, Case] = {}
     slides: dict[str, list[Slide]] = {}
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=2):
-        where = f'{path}, line {number}'
+    seen: dict[tuple[str, str], str] = {}
+    for where, line in _read_lines(path, label_column):
         case = _read_case(where, line, label_column)
         first = cases.setdefault(case.case_id, case)
         for name in ('label', *_PER_CASE):
@@ -111,20 +107,34 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
                     f'{where}: case {case.case_id} has {name} '
                     f'{getattr(case, name)!r}, in a line before '
                     f'{getattr(first, name)!r}')
+        if first is case and case.rna_id:
+            _check_new(where, 'rna_id', case.rna_id, seen)
         of_case = slides.setdefault(case.case_id, [])
         if not line['slide_id']:
             continue
         slide = _read_slide(where, line)
-        if slide.slide_id in seen:
-            raise ValueError(
-                f'{where}: slide {slide.slide_id} is listed in line '
-                f'{seen[slide.slide_id]} already')
-        seen[slide.slide_id] = number
+        _check_new(where, 'slide', slide.slide_id, seen)
+        if slide.features_path:
+            _check_new(where, 'features_path',
+                       os.path.normpath(slide.features_path), seen)
         of_case.append(slide)
-    if not cases:
-        raise ValueError(f'{path} lists no case')
+    spelled: dict[str, str] = {}
+    for case in cases.values():
+        other = spelled.setdefault(case.label.casefold(), case.label)
+        if other != case.label:
+            raise ValueError(f'{path}: {label_column} is {other!r} and '
+                             f'{case.label!r}: spell one class in one way')
     return [replace(case, slides=tuple(slides[case.case_id]))
             for case in cases.values()]
+
+
+def _check_new(where: str, what: str, name: str,
+               seen: dict[tuple[str, str], str]) -> None:
+    """Refuse what a line before has already: it would count twice."""
+    before = seen.setdefault((what, name), where)
+    if before != where:
+        raise ValueError(f'{where}: {what} {name} is listed in '
+                         f'{before.rpartition(", ")[2]} already')
 
 
 def cohort_classes(cases: Sequence[Case]) -> tuple[str, ...]:
@@ -132,29 +142,21 @@ def cohort_classes(cases: Sequence[Case]) -> tuple[str, ...]:
     return tuple(sorted({case.label for case in cases}))
 
 
-def _read_lines(path: Path, label_column: str) -> list[Mapping[str, str]]:
+def _read_lines(path: Path,
+                label_column: str) -> Iterator[tuple[str, dict[str, str]]]:
     required = ('case_id', 'slide_id', label_column)
-    try:
-        names = pd.read_csv(path, nrows=0, encoding='utf-8-sig').columns
-        missing = [name for name in required if name not in names]
-        if missing:
-            raise ValueError(
-                f'{path} lacks the columns {missing}; it has '
-                f'{list(names[:20])}')
-        kept = [name for name in names
-                if name in required or name in OPTIONAL_COLUMNS]
-        frame = pd.read_csv(
-            path, usecols=kept, dtype=str, keep_default_na=False,
-            encoding='utf-8-sig')
-    except pd.errors.ParserError as error:
-        raise ValueError(f'Cannot read {path}: {error}') from error
-    absent = [name for name in OPTIONAL_COLUMNS if name not in kept]
-    for name in names:
-        question = did_you_mean(name, absent, cutoff=0.85)
-        if question and name not in kept:
-            print_log(f'{path}: the column {name!r} is not used.{question}',
-                      logger='current', level=30)
-    return frame.apply(lambda column: column.str.strip()).to_dict('records')
+    table = read_table(path, required)
+    kept = [name for name in table.names
+            if name in required or name in OPTIONAL_COLUMNS]
+    left = [name for name in table.names if name not in kept]
+    if left:
+        absent = [name for name in OPTIONAL_COLUMNS if name not in kept]
+        questions = ''.join(did_you_mean(name, absent, cutoff=0.85)
+                            for name in left)
+        print_log(f'{path}: {len(left)} columns are not used: {shown(left)}.'
+                  f'{questions}', logger='current',
+                  level=30 if questions else 20)
+    return table.rows(*kept)
 
 
 def _read_case(where: str, line: Mapping[str, str],
@@ -162,6 +164,8 @@ def _read_case(where: str, line: Mapping[str, str],
     empty = [name for name in ('case_id', label_column) if not line[name]]
     if empty:
         raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+    if line.get('split'):
+        check_cell(where, 'split', line['split'], SPLITS)
     months = _number(where, line, 'survival_months')
     if months is not None:
         check_range(f'{where}: survival_months', months, 0)
@@ -224,18 +228,22 @@ def read_split(path: str | Path,
         raise FileNotFoundError(
             f'The split file {path} does not exist; its folder has '
             f'{present[:10] or "no csv"}')
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    columns = [name for name in SPLITS if name in frame]
+    table = read_table(path)
+    columns = [name for name in SPLITS if name in table.names]
     if 'train' not in columns:
         raise ValueError(
-            f'{path} must have the columns {SPLITS}, it has {list(frame)}')
+            f'{path} must have the columns {SPLITS}, it has '
+            f'{list(table.names)}')
+    for place, name in enumerate(table.names):
+        if place or nearest_names(name, SPLITS):
+            check_cell(str(path), 'the name of a column', name, SPLITS)
     owner = {case.case_id: case.case_id for case in cases}
     for case in cases:
         owner.update({slide.slide_id: case.case_id for slide in case.slides})
     split_of: dict[str, str] = {}
     unknown = []
     for split in columns:
-        for name in _names(path, frame, split):
+        for name in _names(table, split):
             case = owner.get(name) or owner.get(slide_name(name))
             if case is None:
                 unknown.append(name)
@@ -258,12 +266,14 @@ def read_split(path: str | Path,
     return split_of, notes
 
 
-def _names(path: Path, frame: pd.DataFrame, split: str) -> list[str]:
-    cells = frame[split].str.strip()
-    if not set(cells.str.lower()) <= {'true', 'false'}:
+def _names(table: Table, split: str) -> list[str]:
+    cells = table.text(table.names.index(split))
+    if not {cell.lower() for cell in cells} & set(_TRUTHS):
         return [name for name in cells if name]
-    first = frame.columns[0]
-    if first in SPLITS:
+    if table.names[0] in SPLITS:
         raise ValueError(
-            f'{path} has True and False but no column with names')
-    return frame[first][cells.str.lower() == 'true'].tolist()
+            f'{table.path} has True and False but no column with names')
+    for row, cell in enumerate(cells):
+        check_cell(table.where(row), split, cell.lower(), _TRUTHS)
+    return [name for name, cell in zip(table.text(0), cells, strict=True)
+            if cell.lower() == 'true']

@@ -397,6 +397,9 @@ SLIDE_SUFFIXES = ('.svs', '.tif', '.tiff', '.ome', '.ndpi', '.mrxs', '.scn',
                   '.isyntax', '.qptiff', '.sdpc', '.kfb', '.tmap')
 """Endings of slide files, in lower case."""
 
+PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
+"""Endings of pictures that can stand for a slide, in lower case."""
+
 FEATURE_SUFFIXES = ('.h5', '.hdf5', '.pt', '.pth', '.npy')
 """Endings of files with features, in lower case."""
 
@@ -421,7 +424,7 @@ def slide_name(name: str) -> str:
         ValueError: If nothing is left.
     """
     short = name.strip()
-    endings = SLIDE_SUFFIXES + FEATURE_SUFFIXES
+    endings = SLIDE_SUFFIXES + PICTURE_SUFFIXES + FEATURE_SUFFIXES
     while short.lower().endswith(endings):
         short = short[:short.rindex('.')]
     if not short:

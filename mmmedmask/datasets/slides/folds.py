@@ -1,7 +1,5 @@
 """Folds of a cohort: drawn by patient or by site, written as split files."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ import numpy as np
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.cohort import SPLITS, Case
-from mmmedmask.util.atomic_files import write_text
+from mmmedmask.util.atomic_files import csv_text, write_text
 from mmmedmask.util.checks import check_integer
 
 MANIFEST = 'folds.json'
@@ -141,9 +139,6 @@ def write_folds(folder: str | Path,
 def _as_csv(fold: Mapping[str, str]) -> str:
     lists = [sorted(case for case, place in fold.items() if place == split)
              for split in SPLITS]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['', *SPLITS])
-    for row, names in enumerate(zip_longest(*lists, fillvalue='')):
-        writer.writerow([row, *names])
-    return text.getvalue()
+    return csv_text([['', *SPLITS], *(
+        [row, *names] for row, names in enumerate(
+            zip_longest(*lists, fillvalue='')))])

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmedmask.datasets.expression.gene_names import shown
-from mmmedmask.datasets.slides.feature_files import SLIDE_SUFFIXES, slide_name
+from mmmedmask.datasets.slides.feature_files import (
+    PICTURE_SUFFIXES,
+    SLIDE_SUFFIXES,
+    slide_name,
+)
 from mmmedmask.util.checks import check_integer, check_positive
-from mmmedmask.util.extras import late_module
-
-pd = late_module('pandas', 'slides')
+from mmmedmask.util.table_files import read_table
 
 # A folder holds the levels of one DICOM slide as files of one kind.
 _BY_NAME_ONLY = ('.dcm', )
@@ -39,7 +41,8 @@ def list_slides(inputs: Sequence[Path],
     Args:
         inputs: Files, and folders, which are searched with their
             sub-folders. DICOM files have to be named: the files of a folder
-            may be levels of one slide.
+            may be levels of one slide. Pictures (PNG, JPEG) count if they
+            are named here, or in the csv with their ending.
         csv: Takes only the slides in its column ``slide_id``, with the
             resolution of its column ``mpp``, if it has one and it is filled.
         mpp: Resolution of slides for which the csv has none.
@@ -54,6 +57,7 @@ def list_slides(inputs: Sequence[Path],
     """
     if mpp is not None:
         check_positive('mpp', mpp)
+    listed, pictures = ({}, set()) if csv is None else _read_csv(csv)
     slides: dict[str, Path] = {}
     notes, left_out = [], []
     for place in inputs:
@@ -63,15 +67,14 @@ def list_slides(inputs: Sequence[Path],
         if place.is_dir():
             files = sorted(
                 path for path in place.rglob('*') if path.is_file()
-                and path.suffix.lower() in SLIDE_SUFFIXES)
+                and (path.suffix.lower() in SLIDE_SUFFIXES
+                     or path.name in pictures))
             left_out += [path for path in files
                          if path.suffix.lower() in _BY_NAME_ONLY]
             files = [path for path in files
                      if path.suffix.lower() not in _BY_NAME_ONLY]
         for path in files:
-            # Pictures keep the end of their name out, as slides do.
             name = slide_name(path.name)
-            name = path.stem if name == path.name else name
             other = slides.setdefault(name, path)
             if other.resolve() != path.resolve():
                 raise ValueError(
@@ -88,9 +91,6 @@ def list_slides(inputs: Sequence[Path],
                 f'with one of {SLIDE_SUFFIXES}')
         return [SlideTask(name, path, mpp)
                 for name, path in sorted(slides.items())], notes
-    listed = _read_csv(csv)
-    if not listed:
-        raise ValueError(f'{csv} lists no slide')
     others = sorted(set(slides) - set(listed))
     if others:
         notes.append(f'{len(others)} slides are not in {csv.name} and left '
@@ -142,30 +142,24 @@ def slide_bytes(path: Path | None) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _read_csv(path: Path) -> dict[str, float | None]:
-    if not path.is_file():
-        raise FileNotFoundError(f'The csv of slides {path} does not exist')
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False,
-                        encoding='utf-8-sig')
-    if 'slide_id' not in frame:
-        raise ValueError(
-            f'{path} lacks the column slide_id; it has {list(frame)}')
+def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str]]:
+    """Read the resolution of each slide, and names that end as pictures."""
+    table = read_table(path, ['slide_id'])
     listed: dict[str, float | None] = {}
-    values = frame['mpp'] if 'mpp' in frame else [''] * len(frame)
-    for line, (name, text) in enumerate(
-            zip(frame['slide_id'], values, strict=True), start=2):
-        if not name.strip():
-            continue
+    pictures = {name for name in table.text(table.names.index('slide_id'))
+                if name.lower().endswith(PICTURE_SUFFIXES)}
+    for where, row in table.rows():
+        if not row['slide_id']:
+            raise ValueError(f'{where}: slide_id must not be empty')
+        name, text = slide_name(row['slide_id']), row.get('mpp', '')
         try:
-            mpp = float(text) if text.strip() else None
+            mpp = float(text) if text else None
         except ValueError:
             mpp = 0.0
         if mpp is not None and not mpp > 0:
-            raise ValueError(
-                f'{path}, line {line}: mpp must be a positive number, got '
-                f'{text!r}')
-        if listed.setdefault(slide_name(name), mpp) != mpp:
-            raise ValueError(
-                f'{path}, line {line}: slide {name} has another mpp in a '
-                'line before')
-    return listed
+            raise ValueError(f'{where}: mpp must be a positive number, got '
+                             f'{text!r}')
+        if listed.setdefault(name, mpp) != mpp:
+            raise ValueError(f'{where}: slide {name} has another mpp in a '
+                             'line before')
+    return listed, pictures

@@ -31,6 +31,7 @@ from mmmedmask.datasets.slides.feature_files import FeatureFolder
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.nearest import did_you_mean
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
@@ -227,8 +228,10 @@ fit_scale`.
         Returns:
             One dict per patient, or per slide with ``case_agg='separate'``.
         """
-        cases = self._split_cases(read_cohort(self.ann_file,
-                                              self.label_column))
+        cohort = read_cohort(self.ann_file, self.label_column)
+        if 'slides' in self.modalities:
+            self._check_files_are_apart(cohort)
+        cases = self._split_cases(cohort)
         rows = self._load_genes(cases) if 'genes' in self.modalities else {}
         slides = (self._find_slides(cases)
                   if 'slides' in self.modalities else {})
@@ -291,7 +294,8 @@ fit_scale`.
                             if case.label not in classes)
             if other:
                 note = (f'{self.ann_file} has cases of other classes than '
-                        f'{classes}: {dict(other)}')
+                        f'{classes}: {dict(other)}.'
+                        f'{did_you_mean(min(other), classes)}')
                 if self.unlisted_labels == 'raise':
                     raise ValueError(
                         f"{note}; unlisted_labels='drop' leaves them out")
@@ -344,8 +348,32 @@ fit_scale`.
         missing = [case.case_id for case in cases if case.case_id not in rows]
         if missing:
             self._apply('genes', f'{len(missing)} of {len(cases)} cases have '
-                        f'no expression: {shown(missing)}')
+                        f'no expression: {shown(missing)}; {table.source} '
+                        f'has samples such as {shown(table.case_ids)}')
         return rows
+
+    def _feature_folder(self) -> FeatureFolder | None:
+        return None if self.feature_root is None else FeatureFolder(
+            self._path(self.feature_root))
+
+    def _check_files_are_apart(self, cohort: Sequence[Case]) -> None:
+        """Refuse a file that two slides of any splits share, by a link too."""
+        folder, owner = self._feature_folder(), {}
+        for case in cohort:
+            for slide in case.slides:
+                if folder is None and slide.features_path is None:
+                    continue
+                path = self._features_of(slide, folder)
+                if path is None:
+                    continue
+                state = path.stat()
+                name = f'slide {slide.slide_id} of case {case.case_id}'
+                other = owner.setdefault((state.st_dev, state.st_ino), name)
+                if other != name:
+                    raise ValueError(
+                        f'{self.ann_file}: {other} and {name} share the '
+                        f'features {path}: one would count twice, or be in '
+                        'two splits')
 
     def _find_slides(self, cases: Sequence[Case]) -> dict[str, list[dict]]:
         """Find the features of the cases and look into each file.
@@ -353,9 +381,7 @@ fit_scale`.
         Returns:
             Slides with patches, for each case that has some.
         """
-        folder = None
-        if self.feature_root is not None:
-            folder = FeatureFolder(self._path(self.feature_root))
+        folder = self._feature_folder()
         slides: dict[str, list[dict]] = {}
         absent, empty, first = [], [], None
         for case in cases:

@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-PICTURE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp')
+from mmmedmask.datasets.slides.feature_files import PICTURE_SUFFIXES
+
 PLAUSIBLE_MPP = (0.05, 20.0)
 """Micrometres per pixel that a microscope can give: a file that says 352.8
 has a screen's resolution of 72 dots per inch."""

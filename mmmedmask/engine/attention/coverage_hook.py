@@ -1,6 +1,5 @@
 """Measure, while a model trains, how much of its attention is on lesions."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.registry import DATASETS, HOOKS
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.table_files import read_table
 from mmmedmask.visualization.curves import draw_curves
 
 NAME = 'lesion_coverage'
@@ -326,14 +326,12 @@ class CoverageTable:
         self.path = Path(path)
         self.rows: list[dict[str, str]] = []
         if self.path.is_file():
-            with self.path.open(newline='', encoding='utf-8') as stream:
-                reader = csv.DictReader(stream)
-                if tuple(reader.fieldnames or ()) != COLUMNS:
-                    raise ValueError(
-                        f'{self.path} has other columns than a table of '
-                        f'lesion coverage: {reader.fieldnames}; move it '
-                        'away')
-                self.rows = list(reader)
+            table = read_table(self.path, empty=True)
+            if table.names != COLUMNS:
+                raise ValueError(
+                    f'{self.path} has other columns than a table of lesion '
+                    f'coverage: {list(table.names)}; move it away')
+            self.rows = [row for _, row in table.rows()]
 
     def cut(self, iteration: int) -> int:
         """Forget what a run measured after ``iteration``, where it starts now.

@@ -6,7 +6,6 @@ beside the colour alone, says whether pre-training helps.
 """
 
 import copy
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path, write_csv
 from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.table_files import read_table
 from mmmedmask.visualization.curves import draw_curves
 
 TABLE = 'probe.csv'
@@ -224,10 +224,9 @@ def read_rows(file: Path, epoch: int) -> list[dict]:
     """
     if epoch == 0 or not file.is_file():
         return []
-    with file.open(newline='', encoding='utf-8') as stream:
-        rows = [{name: cell if name == 'probe' else float(cell)
-                 for name, cell in row.items()}
-                for row in csv.DictReader(stream)]
+    rows = [{name: cell if name == 'probe' else float(cell)
+             for name, cell in row.items()}
+            for _, row in read_table(file, empty=True).rows()]
     for row in rows:
         row['epoch'] = int(row['epoch'])
     return [row for row in rows if row['epoch'] <= epoch]

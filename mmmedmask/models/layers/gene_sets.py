@@ -1,6 +1,5 @@
 """Sets of genes, such as pathways, as places in a vector of expression."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.table_files import read_list_file, read_table
 
 # The version of an Ensembl id, which differs between annotations.
 _VERSION = re.compile(r'^(ENSG\d{11})\.\d+$')
@@ -67,8 +67,7 @@ def _file_places(path: str, num_genes: int,
         raise ValueError(f'gene_sets {path!r} holds names of genes: '
                          'gene_list must tell their places, got None')
     if isinstance(gene_list, str):
-        gene_list = [line.strip() for line in _text(gene_list).splitlines()
-                     if line.strip()]
+        gene_list = read_list_file(gene_list)
     if len(gene_list) != num_genes:
         raise ValueError(f'gene_list has {len(gene_list)} genes, the vector '
                          f'has num_genes={num_genes}')
@@ -108,13 +107,12 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
     """
     path = Path(path)
     if path.suffix == '.gmt':
-        lines = [line.split('\t') for line in _text(path).splitlines()
-                 if line.strip()]
+        lines = [line.split('\t') for line in read_list_file(path)]
         columns = [[line[0], *line[2:]] for line in lines]
     elif path.suffix == '.csv':
-        rows = list(csv.reader(_text(path).splitlines()))
-        columns = [[row[place] if place < len(row) else '' for row in rows]
-                   for place in range(len(rows[0]) if rows else 0)]
+        table = read_table(path)
+        columns = [[name, *table.text(place)]
+                   for place, name in enumerate(table.names)]
     else:
         raise ValueError(
             f'gene_sets must be a .gmt or .csv file, got {str(path)!r}')
@@ -128,13 +126,6 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
     if not sets:
         raise ValueError(f'{path} has no gene set')
     return sets
-
-
-def _text(path: str | Path) -> str:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'The file {path} does not exist')
-    return path.read_text(encoding='utf-8-sig')
 
 
 def _name(gene: str) -> str:

@@ -213,7 +213,7 @@ def test_ham_layout_that_is_wrong(tmp_path, spoil, message):
     root = tmp_path / 'ham'
     write_ham_download(root, {'nv': 4})
     spoil(root)
-    with pytest.raises(LayoutError, match=message):
+    with pytest.raises(ValueError, match=message):
         ham10000.find_images(root)
 
 
@@ -439,7 +439,7 @@ def test_messidor_variants_of_the_tables(tmp_path):
      'are called the same'),
     (lambda root: replace_text(
         root / 'messidor_data.csv', 'adjudicated_dr_grade', 'diagnosis'),
-     "must have the columns .* has .*'diagnosis'"),
+     "lacks the columns .* has .*'diagnosis'"),
     (lambda root: (root / 'messidor_data.csv').write_text(
         'image_id,adjudicated_dr_grade\nIM000000.jpg,5\n'),
      "line 2: .* 0 to 4 or empty, got '5'"),
@@ -463,5 +463,5 @@ def test_messidor_layout_that_is_wrong(tmp_path, spoil, message):
     root = tmp_path / 'messidor'
     write_messidor_download(root, [4, 3, 2, 1, 1])
     spoil(root)
-    with pytest.raises(LayoutError, match=message):
+    with pytest.raises(ValueError, match=message):
         messidor2.find_images(root)

@@ -164,7 +164,7 @@ class TestPorpoise:
         with pytest.raises(LayoutError, match=r"of \['luad'\], it has those "
                                               r"of \['brca'\]"):
             find_tables(tmp_path, ['luad'])
-        with pytest.raises(LayoutError,
+        with pytest.raises(ValueError,
                            match=r"lacks the columns \['oncotree_code'\]"):
             convert(find_tables(tmp_path))
 

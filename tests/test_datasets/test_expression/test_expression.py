@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import re
 import sys
 import zipfile
 
@@ -201,9 +202,84 @@ class TestLayouts:
         assert any('3 rows are of 2 cases' in note for note in loaded.notes)
         frame.loc[1, 'EGFR_rnaseq'] = -3
         frame.to_csv(path)
-        with pytest.raises(ValueError, match='rows 2 and 3 are of the case '
-                           'a, but their genes differ'):
+        with pytest.raises(ValueError, match='line 3 and row 1 are of the '
+                           'case a, but their genes differ'):
             load_expression(path)
+
+    def test_clinical_columns_are_no_genes(self, tmp_path):
+        symbols = ['TP53', 'HLA-A', 'C1orf112', 'RP11-34P13.7', '7SK', 'EFS',
+                   'hsa-mir-21', 'Y_RNA', 'A1BG|1', 'SET', 'T', 'MT-ND1']
+        left = ['OS', 'OS.time', 'age_at_diagnosis', 'Stage', 'PFI.TIME',
+                'PC1', 'days_to_death', 'KPS', 'tumor purity', 'riskScore']
+        frame = pd.DataFrame(
+            FPKM[:, :22], columns=[*symbols, *left],
+            index=pd.Index(['001', '002', '003', '010'], name='case_id'))
+        frame.to_csv(tmp_path / 'x.csv')
+        loaded = load_expression(tmp_path / 'x.csv', unit='fpkm')
+        assert loaded.gene_ids == tuple(symbols)
+        assert loaded.case_ids == ('001', '002', '003', '010')
+        assert 'took no genes from 10 columns: OS, OS.time' in loaded.notes[0]
+        assert np.array_equal(loaded.values, FPKM[:, :12])
+        # Whatever they are called, if asked.
+        (tmp_path / 'genes.txt').write_text('KPS\nTP53\nPC1\n')
+        loaded = load_expression(tmp_path / 'x.csv', unit='fpkm',
+                                 gene_list=tmp_path / 'genes.txt')
+        assert loaded.gene_ids == ('TP53', 'PC1', 'KPS')
+        frame.columns = [f'feature_{place}' for place in range(22)]
+        frame.to_csv(tmp_path / 'x.csv')
+        with pytest.raises(ValueError, match='0 of 22 columns have the name '
+                           'of a gene.*feature_0.*gene_list'):
+            load_expression(tmp_path / 'x.csv', unit='fpkm')
+        # In rows, too.
+        frame.columns = [*symbols, *left]
+        frame.index = SAMPLES
+        frame.T.to_csv(tmp_path / 'x.csv', index_label='gene')
+        loaded = load_expression(tmp_path / 'x.csv', unit='fpkm')
+        assert 'TP53' in loaded.gene_ids
+        assert 'OS' not in loaded.gene_ids
+        assert any('are no genes' in note for note in loaded.notes)
+
+    @pytest.mark.parametrize('name', [
+        '1-Mar', '02-Sep', 'Sep-02', '2. Sep', '1. Mrz', '2020-03-01',
+        '2020-03-01 00:00:00', '3/1/2020', '43891', '2.31E+13'])
+    @pytest.mark.parametrize('across', ['samples', 'genes'])
+    def test_genes_that_became_dates(self, tmp_path, name, across):
+        names = ['TP53', 'EGFR', name, 'DEC1', 'SEPT2', 'OCT4', 'NOV', 'MYC']
+        path = write_matrix(
+            tmp_path / 'x.tsv', FPKM[:, :8], names, SAMPLES, across=across,
+            corner='gene' if across == 'samples' else 'case_id')
+        with pytest.raises(ValueError, match='1 names of genes are dates or '
+                           f'numbers.*: {re.escape(name)}'):
+            load_expression(path, unit='fpkm', duplicates='mean')
+        (tmp_path / 'genes.txt').write_text('TP53\nMYC\n')
+        loaded = load_expression(path, unit='fpkm',
+                                 gene_list=tmp_path / 'genes.txt')
+        assert np.array_equal(loaded.values, FPKM[:, [0, 7]])
+
+    def test_ids_of_entrez(self, tmp_path):
+        ids = ['1', '12', '43891']
+        path = write_matrix(tmp_path / 'x.tsv', FPKM[:, :3], ids, SAMPLES,
+                            corner='entrez_gene_id')
+        assert load_expression(path, unit='fpkm').gene_ids == tuple(ids)
+
+    def test_rows_that_do_not_fit(self, tmp_path):
+        path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES, SAMPLES)
+        lines = path.read_text().splitlines()
+        path.write_text('\n'.join([lines[0]] + [
+            f'{line}\t' for line in lines[1:]]) + '\n')
+        loaded = load_expression(path, unit='fpkm')
+        assert np.array_equal(loaded.values, FPKM)
+        assert 'ends with a delimiter' in loaded.notes[0]
+        path.write_text('\n'.join(lines).rpartition('\t')[0])
+        with pytest.raises(ValueError, match='line 601 has 4 cells, line 1 '
+                           'has 5: was the file cut off'):
+            load_expression(path, unit='fpkm')
+        path.write_text('\n'.join(lines)[:-1])
+        assert 'line 601, has no line end' in load_expression(
+            path, unit='fpkm').notes[0]
+        path.write_text('\n'.join(lines).replace('.', ','))
+        with pytest.raises(ValueError, match='line 2: .*decimal comma'):
+            load_expression(path, unit='fpkm')
 
     def test_htseq(self, tmp_path):
         names = [f'{gene}.{place % 7}' for place, gene in enumerate(GENES)]
@@ -283,6 +359,29 @@ class TestLayouts:
         sheet.unlink()
         with pytest.raises(FileNotFoundError, match='has 0 sample sheets'):
             load_expression(tmp_path)
+
+    def test_sheet_of_another_project(self, tmp_path):
+        """The sheet's column of patients counts, and what is a tumour."""
+        samples = [f'C3L-{number:05d}-0{number % 2 + 1}'
+                   for number in range(4)]
+        sheet = write_htseq_folder(tmp_path, samples, GENES, FPKM)
+        lines = ['File ID\tFile Name\tCase ID\tSample ID\tTissue Type\t'
+                 'Tumor Descriptor']
+        for number, sample in enumerate(samples):
+            kind = 'Normal\tNot Applicable' if number == 3 else (
+                'Tumor\tPrimary')
+            lines.append(f'id-{number}\tfile-{number}.FPKM.txt.gz\t'
+                         f'{sample[:9]}, {sample[:9]}\t{sample}\t{kind}')
+        sheet.write_text('\n'.join(lines) + '\n')
+        loaded = load_expression(tmp_path)
+        loaded.save(tmp_path / 'x.npz')
+        for one in (loaded, load_expression(tmp_path / 'x.npz')):
+            of_cases = one.for_cases({
+                sample[:9]: None for sample in samples})
+            assert of_cases.case_ids == tuple(
+                sample[:9] for sample in samples[:3])
+            assert np.array_equal(of_cases.values, FPKM[:3])
+            assert '1 cases have no sample' in of_cases.notes[-1]
 
     def test_truncated_files(self, tmp_path):
         write_htseq_folder(tmp_path, SAMPLES, GENES, FPKM)
@@ -389,7 +488,8 @@ class TestLayouts:
                             across='genes')
         path.write_text(path.read_text().replace(f'\t{FPKM[1, 3]}\t',
                                                  '\tn.d.\t'))
-        with pytest.raises(ValueError, match=f'{GENES[3]} hold text'):
+        with pytest.raises(ValueError, match=f'line .: {GENES[3]} must be '
+                           "a number, got 'n.d.'"):
             load_expression(path, unit='fpkm')
 
     def test_bad_arguments(self, tmp_path):
@@ -528,6 +628,11 @@ class TestSamples:
     def test_tcga_case(self):
         assert tcga_case('TCGA-OR-A5L9-01A-11R-A29S-07') == 'TCGA-OR-A5L9'
         assert tcga_case('TCGA-OR-A5L9') == 'TCGA-OR-A5L9'
+        assert tcga_case('TCGA.OR.A5L9.01A') == 'TCGA-OR-A5L9'
+        assert tcga_case('tcga-or-a5l9-01a') == 'TCGA-OR-A5L9'
+        rows, _ = match_samples(['TCGA.OR.A5L9.11A', 'TCGA.OR.A5L9.01A'],
+                                {'TCGA-OR-A5L9': None})
+        assert rows == {'TCGA-OR-A5L9': 1}
         assert tcga_case('P-0001') is None
         assert tcga_case('TCGA-OR-A5L9X') is None
 

@@ -76,7 +76,23 @@ class TestCohort:
         (['case_id,slide_id,label,mpp', 'p,s,x,inf'],
          "must be a number, got 'inf'"),
         (['case_id,slide_id,label,mpp', 'p,s,x,0'], 'mpp must be positive'),
-        (['case_id,slide_id,label'], 'lists no case'),
+        (['case_id,slide_id,label'], 'a header and no row'),
+        (['case_id,slide_id,label,split', 'p,s,x,trian'],
+         r"line 2: split must be one of .*'trian'. Did you mean train\?"),
+        (['case_id,slide_id,label,censorship', 'p,s,Invasive, ductal,1'],
+         'line 2 has 5 cells, line 1 has 4'),
+        (['case_id,slide_id,label,survival_months,censorship',
+          'p,s,x,12,5,1'], 'line 2 has 6 cells, line 1 has 5'),
+        (['case_id;slide_id;label;survival_months', 'p;s;x;12,5'],
+         "line 2: survival_months must be a number, got '12,5'"),
+        (['case_id,slide_id,label', 'p,s,Luad', 'q,t,LUAD'],
+         "label is 'Luad' and 'LUAD': spell one class in one way"),
+        (['case_id,slide_id,label,features_path', 'p,s,x,f/a.h5',
+          'q,t,x,./f/a.h5'],
+         'line 3: features_path f/a.h5 is listed in line 2'),
+        (['case_id,slide_id,label,rna_id', 'p,s,x,r', 'q,t,x,r'],
+         'line 3: rna_id r is listed in line 2'),
+        (['case_id,slide_id,label', 'p,s,x', 'q,t'], 'line 3 has 2 cells'),
     ])
     def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
@@ -125,6 +141,23 @@ class TestReadSplit:
         path = write(tmp_path / 'splits_0_bool.csv', ',train,val,test',
                      'p1,True,False,False', 'p2,False,False,True')
         assert read_split(path, COHORT)[0] == {'p1': 'train', 'p2': 'test'}
+
+    @pytest.mark.parametrize(('lines', 'message'), [
+        ([',train,val,tset', '0,p1,p2,p3'], "'tset'. Did you mean test"),
+        (['vla,train', 'p1,p2'], "'vla'. Did you mean val"),
+        ([',train,test', 'p1,True,False', 'p2,Ture,False'],
+         "line 3: train must be .*'ture'. Did you mean true"),
+        ([',train,val,test', '0,p1,p2', '1,p3,p4,'], 'line 2 has 3 cells'),
+    ])
+    def test_typos(self, tmp_path, lines, message):
+        with pytest.raises(ValueError, match=message):
+            read_split(write(tmp_path / 'a.csv', *lines), COHORT)
+
+    def test_delimiters_at_the_end(self, tmp_path):
+        path = write(tmp_path / 'a.csv', ',train,val,test', '0,p1,p2,p3,',
+                     '1,p4,,,')
+        assert read_split(path, COHORT)[0] == {
+            'p1': 'train', 'p4': 'train', 'p2': 'val', 'p3': 'test'}
 
     def test_leak(self, tmp_path):
         path = write(tmp_path / 'a.csv', ',train,val', '0,s1.a,s2')

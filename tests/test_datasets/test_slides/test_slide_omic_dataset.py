@@ -1,6 +1,7 @@
 """The data set of slides and genes, and its pipeline."""
 
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -211,6 +212,25 @@ class TestList:
             cohort.build(**changes)
 
 
+    def test_one_file_of_two_patients(self, cohort):
+        """By a link, and though they are in different splits."""
+        links = [cohort.root / 'features/s2.h5', cohort.root / 'features/a.h5']
+        target = cohort.root / 'features/s1.h5'
+        for link, make in zip(links, (Path.symlink_to, Path.hardlink_to),
+                              strict=True):
+            link.unlink(missing_ok=True)
+            make(link, target)
+        cohort.write_csv([('p1', 's1', 'LUAD', 'train'),
+                          ('p2', 'a', 'LUSC', 'test')])
+        with pytest.raises(ValueError, match='slide s1 of case p1 and slide a '
+                           'of case p2 share the features'):
+            cohort.build()
+        cohort.write_csv([('p1', 's1', 'LUAD', 'train'),
+                          ('p2', 's2', 'LUSC', 'train')])
+        with pytest.raises(ValueError, match='share the features'):
+            cohort.build()
+
+
 class TestMissing:
     """Nothing is left out in silence."""
 
@@ -250,7 +270,8 @@ class TestMissing:
     def test_genes(self, cohort, log_lines):
         cohort.write_genes(['p1', 'p3', 'p4'], cohort.fpkm[[0, 2, 3]])
         with pytest.raises(ValueError, match='1 of 3 cases have no '
-                           'expression: p2; missing_genes='):
+                           'expression: p2; .* has samples such as p1, p3, '
+                           'p4; missing_genes='):
             cohort.build()
         dropped = cohort.build(missing_genes='drop')
         assert [dropped.get_data_info(place)['case_id']

@@ -1,0 +1,587 @@
+"""Read tables and lists that come from outside: one strict way for all.
+
+Every csv, tsv, xlsx and parquet is read here, plain or in gz or zip; pandas
+parses. A table that can be understood in two ways is an error that names the
+file and the line, never a guess.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmmedmask.util.atomic_files import csv_text, is_formula
+from mmmedmask.util.extras import import_extra, late_module
+from mmmedmask.util.nearest import did_you_mean
+
+pd = late_module('pandas', 'genes')
+
+MISSING = ('', 'NA', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
+"""Cells that stand for a number that is not known."""
+
+# UTF-32 before UTF-16, whose mark its own begins with.
+_MARKS = ((b'\xef\xbb\xbf', 'utf-8'), (b'\xff\xfe\0\0', 'utf-32-le'),
+          (b'\0\0\xfe\xff', 'utf-32-be'), (b'\xff\xfe', 'utf-16-le'),
+          (b'\xfe\xff', 'utf-16-be'))
+_DELIMITERS = ('\t', ';', ',')
+_OLD_EXCEL = b'\xd0\xcf\x11\xe0'
+_NUMERIC = 'iuf'
+_SHOWN = 10
+
+
+class Table:
+    """A table: names of columns, and cells that are text until asked.
+
+    Attributes:
+        path: The file, for messages.
+        names: Names of the columns without outer blanks; that of the first
+            may be empty.
+        notes: What was left out, or taken otherwise than it stands.
+
+    Args:
+        path: The file.
+        names: Names of the columns.
+        source: The rows: csv in UTF-8 without a header, or a frame.
+        lines: Line of each row in the file, from 1.
+        delimiter: What stands between cells.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str],
+                 source: bytes | pd.DataFrame, lines: Sequence[int],
+                 delimiter: str = ',') -> None:
+        self.path = path
+        self.names = tuple(names)
+        self.notes: list[str] = []
+        self._source = source
+        self._lines = lines
+        self._delimiter = delimiter
+        self._width = len(names)
+        # Where in the source the named columns are.
+        self._columns = list(range(len(names)))
+        # Parsing is slow, so what it gave is kept.
+        self._cells: dict[int, list[str]] = {}
+        self._guess: pd.DataFrame | None = None
+        self._kinds: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def where(self, row: int) -> str:
+        """Say where a row stands: the file and the line."""
+        return f'{self.path}, line {self._lines[row]}'
+
+    def text(self, place: int) -> list[str]:
+        """Cells of the column at a place, as text without outer blanks."""
+        return self.texts([place])[0]
+
+    def rows(self, *columns: str) -> Iterator[tuple[str, dict[str, str]]]:
+        """Go through the rows.
+
+        Args:
+            columns: Names of the columns to take; none takes all.
+
+        Yields:
+            Where the row stands, for messages, and its cells by column.
+        """
+        names = columns or self.names
+        cells = self.texts([self.names.index(name) for name in names])
+        for row, values in enumerate(zip(*cells, strict=True)):
+            yield self.where(row), dict(zip(names, values, strict=True))
+
+    def is_numeric(self, place: int) -> bool:
+        """Whether all cells of a column are numbers or missing."""
+        if self._kinds is None:
+            self._kinds = [kind.kind for kind in self._guessed().dtypes]
+        return self._kinds[self._columns[place]] in _NUMERIC
+
+    def numbers(self, places: Sequence[int]) -> np.ndarray:
+        """Cells of columns as float32 (rows, columns), NaN where missing.
+
+        Raises:
+            ValueError: If a cell is not a number; names line and column.
+        """
+        columns = [self._columns[place] for place in places]
+        if isinstance(self._source, bytes) and self._guess is None:
+            frame = self._parse(usecols=sorted(set(columns)),
+                                na_values=list(MISSING))[columns]
+        else:
+            frame = self._guessed().iloc[:, columns]
+        for place, kind in zip(places, frame.dtypes, strict=True):
+            if kind.kind not in _NUMERIC:
+                raise self._not_numeric(place)
+        if isinstance(self._source, bytes):
+            return frame.to_numpy(np.float32)
+        return frame.to_numpy(np.float32, na_value=np.nan)
+
+    def _not_numeric(self, place: int) -> ValueError:
+        for row, cell in enumerate(self.text(place)):
+            if cell not in MISSING and not _is_number(cell):
+                hint = (', with a decimal comma: write a point'
+                        if _is_number(cell.replace(',', '.', 1)) else '')
+                return ValueError(
+                    f'{self.where(row)}: {self.names[place]} must be a '
+                    f'number, got {cell!r}{hint}')
+        return ValueError(f'{self.path}: {self.names[place]} must be numbers')
+
+    def texts(self, places: Sequence[int]) -> list[list[str]]:
+        """Cells of several columns; see :meth:`text`."""
+        columns = [self._columns[place] for place in places]
+        if not isinstance(self._source, bytes):
+            return [[_as_text(value) for value in self._source.iloc[:, column]]
+                    for column in columns]
+        new = sorted(set(columns) - set(self._cells))
+        if new:
+            frame = self._parse(usecols=new, dtype=str, na_filter=False)
+            for column in new:
+                self._cells[column] = [_plain(cell) for cell in frame[column]]
+        return [self._cells[column] for column in columns]
+
+    def _guessed(self) -> pd.DataFrame:
+        """All columns, as numbers where they hold nothing else."""
+        if not isinstance(self._source, bytes):
+            return self._source
+        if self._guess is None:
+            self._guess = self._parse(na_values=list(MISSING))
+        return self._guess
+
+    def _parse(self, **options: object) -> pd.DataFrame:
+        return pd.read_csv(
+            io.BytesIO(self._source), sep=self._delimiter, header=None,
+            names=range(self._width), index_col=False, low_memory=False,
+            keep_default_na=False, skip_blank_lines=False, **options)
+
+    def leave_out_unnamed(self) -> None:
+        """Forget empty columns without a name, but for the first column.
+
+        Raises:
+            ValueError: If such a column has a cell that is filled: a
+                delimiter within a cell has shifted that row.
+        """
+        unnamed = [place for place, name in enumerate(self.names)
+                   if place and not name]
+        for place, cells in zip(unnamed, self.texts(unnamed), strict=True):
+            for row, cell in enumerate(cells):
+                if cell:
+                    raise ValueError(
+                        f'{self.where(row)}: cell {place + 1} is {cell!r}, '
+                        'below no name; is there a delimiter within a cell?')
+        if unnamed:
+            self.notes.append(f'left out {len(unnamed)} empty columns '
+                              'without a name')
+            kept = [place for place in range(len(self.names))
+                    if place not in unnamed]
+            self.names = tuple(self.names[place] for place in kept)
+            self._columns = [self._columns[place] for place in kept]
+
+
+def read_table(path: str | Path,
+               required: Collection[str] = (),
+               *,
+               header: bool = True,
+               comment: str = '',
+               row_names: bool = False,
+               repeated: bool = False,
+               empty: bool = False) -> Table:
+    """Read a table strictly.
+
+    - What a file is, is seen from its content: csv with commas, semicolons
+      or tabs, xlsx with one filled sheet, parquet, each plain or in gz or in
+      a zip of one file. Text is in the encoding that its byte order mark
+      tells, else in UTF-8.
+    - A row has as many cells as the header. If *all* rows end with one
+      delimiter more, it is taken off, and said.
+    - Cells are text. Blanks around them go, and the apostrophe that
+      :func:`~mmmedmask.util.atomic_files.write_csv` puts before a formula.
+    - Rows and unnamed columns without a filled cell are left out, and said.
+
+    Args:
+        path: The file.
+        required: Columns that it must have.
+        header: Whether the first row names the columns; without, they are
+            called ``'0'``, ``'1'`` and so on.
+        comment: Leading lines that begin with this are no part of the table.
+        row_names: Whether a table with tabs may have one name less than
+            columns, as R's ``write.table`` writes it.
+        repeated: Whether names may occur twice.
+        empty: Whether there may be no row.
+
+    Returns:
+        The table.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not as described; names the file and, where one
+            is wrong, the line.
+
+    Example:
+        >>> _ = Path('cohort.csv').write_text('case_id,age\\n0001,61\\n')
+        >>> list(read_table('cohort.csv').rows())
+        [('cohort.csv, line 2', {'case_id': '0001', 'age': '61'})]
+    """
+    path = Path(path)
+    content = read_bytes(path)
+    if content.startswith(b'PAR1'):
+        table = _read_parquet(path, content)
+    else:
+        is_sheet = content.startswith(b'PK')
+        content = (_sheet_as_csv(path, content) if is_sheet
+                   else _as_utf8(path, content))
+        table = _read_text(path, content, header, comment, row_names)
+    table.leave_out_unnamed()
+    twice = [name for name, count in Counter(table.names).items()
+             if count > 1]
+    if twice and not repeated:
+        raise ValueError(f'{path} has {len(twice)} columns more than once: '
+                         f'{twice[:_SHOWN]}')
+    missing = [name for name in required if name not in table.names]
+    if missing:
+        raise ValueError(
+            f'{path} lacks the columns {missing}; it has '
+            f'{list(table.names[:2 * _SHOWN])}.'
+            f'{did_you_mean(missing[0], table.names)}')
+    if not len(table) and not empty:
+        raise ValueError(f'{path} has a header and no row')
+    if table.notes:
+        from mmengine.logging import print_log
+        print_log(f'{path}: {"; ".join(table.notes)}', logger='current')
+    return table
+
+
+def check_cell(where: str, column: str, value: str,
+               known: Collection[str], source: str = '') -> str:
+    """Check that a cell is one of the values that its column may have.
+
+    Args:
+        where: The file and line, for the message.
+        column: The column.
+        value: The cell.
+        known: The values.
+        source: What lists them, for the message.
+
+    Returns:
+        ``value``, unchanged.
+
+    Raises:
+        ValueError: If it is none; the message asks for the nearest.
+
+    Example:
+        >>> check_cell('a.csv, line 2', 'split', 'train', ('train', 'test'))
+        'train'
+    """
+    if value not in known:
+        of = f' of {source}' if source else ''
+        raise ValueError(f'{where}: {column} must be one of {tuple(known)}'
+                         f'{of}, got {value!r}.{did_you_mean(value, known)}')
+    return value
+
+
+def read_list_file(path: str | Path) -> list[str]:
+    """Read a text file with one entry per line.
+
+    Args:
+        path: The file, in an encoding as for :func:`read_table`.
+
+    Returns:
+        The entries without outer blanks; empty lines do not count.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has no entry or is in another encoding.
+
+    Example:
+        >>> _ = Path('classes.txt').write_text('benign\\nmalignant\\n')
+        >>> read_list_file('classes.txt')
+        ['benign', 'malignant']
+    """
+    text = _as_utf8(Path(path), read_bytes(path)).decode()
+    entries = [line.strip() for line in re.split(r'\r\n|\r|\n', text)
+               if line.strip()]
+    if not entries:
+        raise ValueError(f'The list file {path} is empty')
+    return entries
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a file, or what is in it if it is gz or a zip of one file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or a zip of several files that is no
+            xlsx.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'The file {path} does not exist')
+    try:
+        content = path.read_bytes()
+        if content.startswith(b'\x1f\x8b'):
+            return gzip.decompress(content)
+        if not content.startswith(b'PK\x03\x04'):
+            return content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if 'xl/workbook.xml' in archive.namelist():
+                return content
+            members = [name for name in archive.namelist() if not
+                       name.endswith('/') and not name.startswith('__MACOSX/')]
+            if len(members) != 1:
+                raise ValueError(f'{path} must hold one file, it holds '
+                                 f'{members[:_SHOWN]}')
+            return archive.read(members[0])
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} is truncated or damaged: {error}') from error
+
+
+def _as_utf8(path: Path, content: bytes) -> bytes:
+    """Bring text to UTF-8 without a mark, or name the line that is not."""
+    if content.startswith(_OLD_EXCEL):
+        raise ValueError(f'{path} is of an old Excel: save it as xlsx or csv')
+    mark, codec = next((pair for pair in _MARKS
+                        if content.startswith(pair[0])), (b'', 'utf-8'))
+    content = content[len(mark):]
+    if not mark and b'\0' in content:
+        raise ValueError(
+            f'{path}, line {content[:content.index(0)].count(10) + 1} has a '
+            'zero byte: this is no text, or UTF-16 without a byte order mark')
+    try:
+        text = content.decode(codec)
+    except UnicodeDecodeError as error:
+        begin = content[:error.start].decode(codec, 'ignore')
+        rest = content[error.start:][:80].decode('cp1252', 'replace')
+        line = re.split('\r\n|\r|\n', begin + rest)[_line_of(begin) - 1]
+        told = f'{codec}, as its mark says' if mark else (
+            'UTF-8, and the file has no byte order mark; as Windows-1252 '
+            f'(cp1252) the line reads {line[:80]!r}: save it as "CSV UTF-8"')
+        raise ValueError(
+            f'{path}, line {_line_of(begin)}: byte '
+            f'{content[error.start]:#04x} is not {told}') from error
+    return content if codec == 'utf-8' else text.encode()
+
+
+def _line_of(begin: str) -> int:
+    """Number of the line in which a text ends, from 1."""
+    return len(re.findall('\r\n|\r|\n', begin)) + 1
+
+
+class _Records:
+    """The rows of a text, split at a delimiter; see ``read_table``.
+
+    Attributes:
+        rows: Line and number of cells of each row that is not blank.
+        header: Cells of the first row.
+        open_end: Whether the last cell of all other rows is empty.
+        blank: How many rows before the last are blank.
+        cut: Whether the last row alone ends with a delimiter, and the file
+            with it.
+    """
+
+    def __init__(self, path: Path, content: bytes, delimiter: str,
+                 line: int) -> None:
+        self.delimiter = delimiter
+        if b'"' in content:
+            records = list(_quoted(path, content.decode(), delimiter, line))
+            filled = [any(map(str.strip, cells)) for _, cells in records]
+            _check_filled(path, filled)
+            self._cells = [cells for (_, cells), kept in zip(
+                records, filled, strict=True) if kept]
+            counts = [len(cells) for cells in self._cells]
+            ends = [cells[-1].strip() for cells in self._cells]
+            self.header = self._cells[0]
+        else:
+            records = list(enumerate(content.replace(
+                b'\r\n', b'\n').replace(b'\r', b'\n').split(b'\n'), line))
+            separator = delimiter.encode()
+            blanks = b' \t' + separator
+            filled = [bool(text.strip(blanks)) for _, text in records]
+            _check_filled(path, filled)
+            self._cells = [text for (_, text), kept in zip(
+                records, filled, strict=True) if kept]
+            counts = [text.count(separator) + 1 for text in self._cells]
+            ends = [not text.rstrip(b' ').endswith(separator)
+                    for text in self._cells]
+            self.header = self._cells[0].decode().split(delimiter)
+        lines = [number for (number, _), kept in zip(
+            records, filled, strict=True) if kept]
+        self.rows = list(zip(lines, counts, strict=True))
+        self.open_end = len(ends) > 1 and not any(ends[1:])
+        last = max(row for row, kept in enumerate(filled) if kept)
+        self.blank = filled[:last].count(False)
+        self.cut = (len(ends) > 1 and not ends[-1] and all(ends[:-1])
+                    and not content.endswith((b'\n', b'\r')))
+
+    def body(self, start: int) -> bytes:
+        """The rows from a number on, as csv."""
+        rows = self._cells[start:]
+        if not rows or isinstance(rows[0], bytes):
+            return b'\n'.join(rows)
+        return csv_text(rows, self.delimiter, plain=True).encode()
+
+    def uneven(self) -> tuple[int, int] | None:
+        """Line and cells of the first row that the header does not fit."""
+        width = len(self.header)
+        return next((row for row in self.rows if row[1] != width), None)
+
+
+def _check_filled(path: Path, filled: Sequence[bool]) -> None:
+    if not any(filled):
+        raise ValueError(f'{path} is empty: it has no row')
+
+
+def _quoted(path: Path, text: str, delimiter: str,
+            line: int) -> Iterator[tuple[int, list[str]]]:
+    """Split a text with quotes: line and cells of every row."""
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter,
+                        strict=True)
+    while True:
+        start = line + reader.line_num
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f'{path}, line {start}: the quotes of the row '
+                             f'are wrong ({error})') from error
+        yield start, cells or ['']
+
+
+def _read_text(path: Path, content: bytes, header: bool, comment: str,
+               row_names: bool) -> Table:
+    line = 1
+    while content and (not (first := re.match(rb'[^\r\n]*', content)[0])
+                       .strip() or comment
+                       and first.startswith(comment.encode())):
+        content = re.sub(rb'\r\n|\r|\n|\Z', b'', content[len(first):], count=1)
+        line += 1
+    _check_filled(path, [bool(content)])
+    records = _split(path, content, line)
+    names = [_plain(name) for name in records.header]
+    width, notes = len(names), []
+    counts = {count for _, count in records.rows[1:]}
+    if header and counts == {width + 1} and records.open_end:
+        names.append('')
+        notes.append('every row ends with a delimiter that the header lacks')
+    elif (header and counts == {width + 1} and row_names
+          and records.delimiter == '\t'):
+        names.insert(0, '')
+    elif counts - {width}:
+        number, count = records.uneven()
+        ends = (': was the file cut off?' if number == records.rows[-1][0]
+                and count < width else
+                ': is there a delimiter or a decimal comma within a cell?'
+                if count > width else '')
+        raise ValueError(
+            f'{path}, line {number} has {count} cells, line '
+            f'{records.rows[0][0]} has {width}{ends}')
+    if records.cut:
+        raise ValueError(
+            f'{path}, line {records.rows[-1][0]} ends with a delimiter and '
+            'without a line end, the others do not: was the file cut off?')
+    if not content.endswith((b'\n', b'\r')):
+        notes.append(f'the last line, line {records.rows[-1][0]}, has no '
+                     'line end, as if the file were cut off')
+    if not header:
+        names = [str(place) for place in range(width)]
+    if records.blank:
+        notes.append(f'left out {records.blank} blank rows')
+    table = Table(path, names, records.body(int(header)),
+                  [number for number, _ in records.rows[header:]],
+                  records.delimiter)
+    table.notes += notes
+    return table
+
+
+def _split(path: Path, content: bytes, line: int) -> _Records:
+    """Find the delimiter, and split."""
+    first = re.match(rb'[^\r\n]*', content)[0].decode()
+    candidates = [mark for mark in _DELIMITERS if mark in first]
+    if len(candidates) == 1:
+        return _Records(path, content, candidates[0], line)
+    if not candidates:
+        # One column, if no row can be split either.
+        tried = [_Records(path, content, mark, line) for mark in _DELIMITERS]
+        split = [records for records in tried if records.uneven()]
+        if len(split) < 2:
+            return [*split, *tried[::-1]][0]
+        number, count = split[0].uneven()
+        raise ValueError(f'{path}, line {number} has {count} cells or more, '
+                         f'line {line} has 1')
+    tried, wrong = [], None
+    for mark in candidates:
+        try:
+            records = _Records(path, content, mark, line)
+        except ValueError as error:
+            wrong = error
+            continue
+        if len(records.header) > 1:
+            tried.append(records)
+    even = [records for records in tried if records.uneven() is None]
+    if len(even) > 1:
+        raise ValueError(f'{path}, line {line}: cannot tell whether cells '
+                         'end with ' + ' or '.join(
+                             repr(records.delimiter) for records in even))
+    if not tried:
+        raise wrong or ValueError(f'{path}, line {line} is no header')
+    return even[0] if even else tried[0]
+
+
+def _sheet_as_csv(path: Path, content: bytes) -> bytes:
+    """Read the one filled sheet of an xlsx, rows at their numbers."""
+    import_extra('openpyxl', 'genes', str(path))
+    # openpyxl and zipfile fail in many ways on damaged files.
+    try:
+        sheets = pd.read_excel(
+            io.BytesIO(content), sheet_name=None, header=None, dtype=object,
+            keep_default_na=False, na_filter=False)
+    except Exception as error:
+        raise ValueError(f'{path} cannot be read as xlsx: {error}') from error
+    filled = [name for name, sheet in sheets.items() if sheet.size]
+    if len(filled) != 1:
+        raise ValueError(f'{path} must have one sheet with cells, it has '
+                         f'{len(filled)}: {filled[:_SHOWN]}')
+    rows = sheets[filled[0]].to_numpy().tolist()
+    return csv_text([[_as_text(cell) for cell in row] for row in rows],
+                    plain=True).encode()
+
+
+def _read_parquet(path: Path, content: bytes) -> Table:
+    import_extra('pyarrow', 'genes', str(path))
+    try:
+        frame = pd.read_parquet(io.BytesIO(content))
+    except (ValueError, OSError) as error:
+        raise ValueError(f'Cannot read {path} as parquet: {error}') from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index()
+    names = [_plain(str(name)) for name in frame]
+    return Table(path, names, frame, range(1, len(frame) + 1))
+
+
+def _as_text(value: object) -> str:
+    """A typed cell as text: whole numbers without a point, None as ''."""
+    if value is None or value is pd.NaT or value is pd.NA or (
+            isinstance(value, float) and value != value):
+        return ''
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return _plain(str(value))
+
+
+def _plain(cell: str) -> str:
+    """Take blanks off, and the apostrophe before a formula."""
+    cell = cell.strip()
+    if cell.startswith("'") and is_formula(cell.lstrip("'")):
+        return cell[1:]
+    return cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(text) and float(text) is not None
+    except ValueError:
+        return False
