@@ -144,7 +144,7 @@ def read_groups(paths: Sequence[Path],
 
     Example:
         >>> _ = Path('groups.csv').write_text(
-        ...     'cluster_label,img_path\\n7,all/scc/1.png')
+        ...     'cluster_label,img_path\\n7,all/scc/1.png\\n')
         >>> read_groups([Path('groups.csv')])
         {('scc', '1.png'): 'groups:7'}
     """

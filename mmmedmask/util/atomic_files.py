@@ -145,8 +145,8 @@ def csv_text(rows: Iterable[Sequence], delimiter: str = ',',
         takes off again.
 
     Example:
-        >>> csv_text([['=1+1', -1, 'a,b']])
-        '\'=1+1,-1,"a,b"\\n'
+        >>> print(csv_text([['=1+1', -1, 'a,b']]), end='')
+        '=1+1,-1,"a,b"
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator='\n',

@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mmmedmask.util.atomic_files import csv_text, is_formula
 from mmmedmask.util.extras import import_extra, late_module
 from mmmedmask.util.nearest import did_you_mean
 
+# Tools import this module before they know whether they read a table.
+np = late_module('numpy', 'genes')
 pd = late_module('pandas', 'genes')
 
 MISSING = ('', 'NA', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
