@@ -11,12 +11,13 @@ gain is attention over a uniform map's.
 """
 
 import argparse
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markdown_tables import markdown
+
+from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.
 VALUES = {
@@ -34,9 +35,8 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
     """Read the last row of a moment of every run below a folder."""
     found = []
     for path in sorted(folder.rglob('lesion_coverage.csv')):
-        with path.open(newline='', encoding='utf-8') as stream:
-            rows = [row for row in csv.DictReader(stream)
-                    if row['moment'] == moment]
+        rows = [row for _, row in read_table(path, empty=True).rows()
+                if row['moment'] == moment]
         found += rows[-1:]
     return found
 
