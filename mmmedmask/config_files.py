@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.util.nearest import did_you_mean, nearest_names
 
+#: Beside the configs: names their metafiles, as OpenMMLab's tools read it.
+MODEL_INDEX = 'model-index.yml'
 #: What MMEngine's runner or our tools read from a config besides the
 #: arguments of the runner.
 EXTRA_KEYS = frozenset({
@@ -101,6 +104,25 @@ def runner_keys() -> frozenset[str]:
     arguments = {argument.arg for argument in
                  (*init.args.args, *init.args.kwonlyargs)}
     return frozenset(arguments | EXTRA_KEYS) - {'self', 'cfg'}
+
+
+def model_index() -> dict[str, Path]:
+    """Map the models of the metafiles to their configs.
+
+    Returns:
+        Config file by name, sorted by name.
+
+    Raises:
+        FileNotFoundError: If mmmedmask is installed without configs.
+    """
+    root = find_config_folder().parent
+    index = yaml.safe_load((root / MODEL_INDEX).read_text('utf-8'))
+    found = {}
+    for metafile in index['Import']:
+        content = yaml.safe_load((root / metafile).read_text('utf-8'))
+        found |= {model['Name']: root / model['Config']
+                  for model in content['Models']}
+    return dict(sorted(found.items()))
 
 
 def planned_gpus(config: Config) -> tuple[int, int] | None:

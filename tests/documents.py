@@ -24,9 +24,8 @@ _FENCE = re.compile(
 # Words of the shell that begin a line around commands.
 _SHELL = {'do', 'done', 'then', 'fi', 'else', 'time', 'nohup'}
 # Commands of others, whose arguments are not looked at.
-_OTHERS = {'cd', 'export', 'git', 'ls', 'pip', 'tensorboard', 'uv', 'wait',
-           'wandb', 'mlflow', 'tail', 'rsync', 'tar', 'cat',
-           'echo', 'mkdir'}
+_OTHERS = {'cat', 'cd', 'echo', 'export', 'git', 'hf', 'ls', 'mkdir', 'mlflow',
+           'pip', 'rsync', 'tail', 'tar', 'tensorboard', 'uv', 'wait', 'wandb'}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,12 @@
 """Use mmmedmask from Python: runs from configs, and what they trained."""
 
+from mmmedmask.apis.inferencers import (
+    AttentionInferencer,
+    ClassificationInferencer,
+    EmbeddingInferencer,
+    ReconstructionInferencer,
+)
+from mmmedmask.apis.models import get_model, list_models
 from mmmedmask.apis.runs import (
     build_runner,
     check_iterations,
@@ -15,14 +22,13 @@ from mmmedmask.apis.runs import (
     set_resume,
     set_work_dir,
 )
-from mmmedmask.apis.trained import build_trained_model
 from mmmedmask.config_files import load_config
 
 __all__ = [
-    'build_runner', 'build_trained_model',
-    'check_iterations', 'check_warmup', 'disable_validation',
-    'draw_predictions', 'enable_lr_scaling',
-    'enable_test_time_augmentation', 'load_config', 'lock_work_dir',
-    'prepare_test', 'save_predictions',
-    'set_mixed_precision', 'set_resume', 'set_work_dir'
+    'AttentionInferencer', 'ClassificationInferencer', 'EmbeddingInferencer',
+    'ReconstructionInferencer', 'build_runner', 'check_iterations',
+    'check_warmup', 'disable_validation', 'draw_predictions',
+    'enable_lr_scaling', 'enable_test_time_augmentation', 'get_model',
+    'list_models', 'load_config', 'lock_work_dir', 'prepare_test',
+    'save_predictions', 'set_mixed_precision', 'set_resume', 'set_work_dir'
 ]

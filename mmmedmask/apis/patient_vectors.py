@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmmedmask.apis.trained import build_trained_model
+from mmmedmask.apis.models import get_model
 from mmmedmask.util.atomic_files import atomic_path, write_csv
 from mmmedmask.util.nested import nested_dicts
 
@@ -133,7 +133,7 @@ def build_models(config: Config,
     if not files:
         raise ValueError(f'name at least one checkpoint besides '
                          f'{untrained!r}: it has the scale of the genes')
-    trained = {path: build_trained_model(config, path, device)
+    trained = {path: get_model(config, path, device)
                for path in files}
     return [
         _build_untrained_model(config, trained[files[0]], device)

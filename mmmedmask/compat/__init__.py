@@ -14,6 +14,7 @@ from mmmedmask.compat.families import (
 from mmmedmask.compat.import_hooks import after_import
 from mmmedmask.compat.mmcv_ops import has_compiled_ops, provide_mmcv_ops
 from mmmedmask.compat.mmcv_ops_rebind import rebind_mmcv_ops
+from mmmedmask.compat.model_hub import extend_model_hub
 from mmmedmask.compat.multimodal_models import leave_out_multimodal_models
 from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 from mmmedmask.compat.safe_loading import read_weights_safely
@@ -32,6 +33,7 @@ def apply_patches() -> None:
     after_import('mmengine.config', register_config_scopes)
     after_import('mmengine.config', resolve_config_bases)
     after_import('yapf.yapflib.yapf_api', format_configs_once)
+    after_import('mmpretrain.apis.model', extend_model_hub)
     after_import('mmpretrain.utils.dependency', leave_out_multimodal_models)
     after_import('mmengine.runner.checkpoint', read_weights_safely)
     defer_mmdet()
@@ -40,9 +42,9 @@ def apply_patches() -> None:
 
 
 __all__ = [
-    'after_import', 'apply_patches', 'defer_mmdet', 'format_configs_once',
-    'has_compiled_ops', 'leave_out_multimodal_models', 'provide_mmcv_ops',
-    'read_weights_safely', 'rebind_mmcv_ops', 'register_config_scopes',
-    'require_openmmlab', 'resolve_config_bases', 'silence_loggers',
-    'silence_warnings', 'warn_about_mixed_families'
+    'after_import', 'apply_patches', 'defer_mmdet', 'extend_model_hub',
+    'format_configs_once', 'has_compiled_ops', 'leave_out_multimodal_models',
+    'provide_mmcv_ops', 'read_weights_safely', 'rebind_mmcv_ops',
+    'register_config_scopes', 'require_openmmlab', 'resolve_config_bases',
+    'silence_loggers', 'silence_warnings', 'warn_about_mixed_families'
 ]

@@ -96,7 +96,7 @@ def draw(args: argparse.Namespace) -> Path:
     """Draw the panel and return its path."""
     from mmengine.dataset import Compose
 
-    from mmmedmask.apis import build_trained_model, load_config
+    from mmmedmask.apis import get_model, load_config
     from mmmedmask.engine.attention.panel import (
         check_model,
         draw_panel,
@@ -105,7 +105,7 @@ def draw(args: argparse.Namespace) -> Path:
     from mmmedmask.visualization import PictureUnits
 
     config = load_config(args.config, args.cfg_options)
-    model = build_trained_model(config, args.checkpoint, args.device)
+    model = get_model(config, args.checkpoint, args.device)
     check_model(model)
     model.seed = args.seed
     if args.random_masking and hasattr(model, 'masking'):

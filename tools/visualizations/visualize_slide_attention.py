@@ -128,11 +128,11 @@ def draw(args: argparse.Namespace) -> list[Path]:
     """Draw everything and return what was written."""
     import torch
 
-    from mmmedmask.apis import build_trained_model, load_config
+    from mmmedmask.apis import get_model, load_config
     from mmmedmask.apis.slide_attention import find_evidence
 
     config = load_config(args.config, args.cfg_options)
-    model = build_trained_model(config, args.checkpoint, args.device)
+    model = get_model(config, args.checkpoint, args.device)
     classes = find_classes(config, args.checkpoint)
     slides = find_slides(args.slide)
     written = []

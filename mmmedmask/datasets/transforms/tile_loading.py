@@ -23,8 +23,10 @@ class LoadTile(BaseTransform):
     channels or another bit depth is an error that names the file, since a
     normalisation made for one is wrong for the other.
 
-    **Required key**: ``img_path``. **Added keys**: ``img``, an array of
-    shape (H, W, C) in RGB order; ``img_shape`` and ``ori_shape``, (h, w).
+    **Required key**: ``img_path``, or ``img``, an image as mmcv reads it
+    (BGR, gray as three equal channels), which mmpretrain's inferencers give.
+    **Added keys**: ``img``, an array of shape (H, W, C) in RGB order;
+    ``img_shape`` and ``ori_shape``, (h, w).
 
     Args:
         in_channels: Number of channels that the tile must have.
@@ -65,12 +67,28 @@ class LoadTile(BaseTransform):
             ImageFileError: If the file is missing, broken, or has other
                 channels or another type than declared.
         """
-        path = results['img_path']
-        image = self._match_channels(read_image(path), path)
+        if 'img_path' in results:
+            path = results['img_path']
+            image = read_image(path)
+        else:
+            path = 'in memory'
+            image = self._as_stored(results['img'])
+            for key in ('img_path', 'sample_idx', 'group'):
+                results.setdefault(key, None)
+        image = self._match_channels(image, path)
         image = self._match_dtype(image, path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
+
+    def _as_stored(self, image: np.ndarray) -> np.ndarray:
+        """Undo what mmcv does to the channels of a file."""
+        image = image[..., None] if image.ndim == 2 else image
+        if image.shape[2] != 3:
+            return image
+        if self.in_channels == 1 and (image == image[..., :1]).all():
+            return image[..., :1]
+        return np.ascontiguousarray(image[..., ::-1])
 
     def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
         channels = image.shape[2]

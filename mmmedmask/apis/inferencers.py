@@ -1,0 +1,468 @@
+"""Trained models on images, in one line.
+
+Each inferencer is built from a model's name or config and a checkpoint, and
+called with a file, a folder, an array, a picture of PIL, or a list of these.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DefaultScope
+from rich.progress import track
+from torch import nn
+
+from mmmedmask.apis.models import get_model, list_models
+from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nested import nested_dicts
+
+LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
+
+
+def list_inputs(inputs: Any) -> list[Any]:
+    """List what an inferencer was called with.
+
+    Args:
+        inputs: A file, a folder (all files below it), an array (H, W) or
+            (H, W, C) with RGB channels, a picture of PIL, or a list.
+
+    Returns:
+        Paths and arrays (H, W, C).
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If there is nothing, or something else.
+
+    Example:
+        >>> [image.shape for image in list_inputs(np.zeros((4, 5), 'uint8'))]
+        [(4, 5, 1)]
+    """
+    if isinstance(inputs, list | tuple):
+        found = [image for item in inputs for image in list_inputs(item)]
+        if not found:
+            raise ValueError('there are no images: the list is empty')
+        return found
+    if isinstance(inputs, str | Path):
+        path = Path(inputs)
+        if path.is_dir():
+            # It imports all data sets.
+            from mmmedmask.datasets.tiles import walk_files
+            return list_inputs(walk_files(path))
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no file or folder {path}')
+        return [path]
+    if hasattr(inputs, 'getbands'):
+        mode = inputs.mode if inputs.mode in ('L', 'I;16') else 'RGB'
+        inputs = np.asarray(inputs.convert(mode))
+    if isinstance(inputs, np.ndarray) and inputs.ndim in (2, 3):
+        return [inputs if inputs.ndim == 3 else inputs[..., None]]
+    raise ValueError(
+        'an image is a file, a folder, an array (H, W) or (H, W, C), a '
+        f'picture of PIL, or a list of these; got {type(inputs).__name__}'
+        + (f' of shape {inputs.shape}' if hasattr(inputs, 'shape') else ''))
+
+
+class Inferencer:
+    """A model in evaluation mode, and how its config loads whole images.
+
+    Args:
+        model: A name of :func:`~mmmedmask.apis.models.list_models`, a
+            config, its path, or a model of
+            :func:`~mmmedmask.apis.models.get_model`.
+        checkpoint: File with the weights; None leaves random ones, or those
+            of a model.
+        device: Where it runs.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the weights do not fit, or the model is of another
+            kind.
+    """
+
+    #: Methods that the model must have.
+    needs: tuple[str, ...] = ()
+
+    def __init__(self,
+                 model: str | Path | Config | nn.Module,
+                 checkpoint: str | None = None,
+                 device: str | torch.device = 'cpu') -> None:
+        if not isinstance(model, nn.Module):
+            model = get_model(model, checkpoint, device)
+        elif checkpoint is not None:
+            raise ValueError('a checkpoint goes with a name or a config; a '
+                             'built model has its weights')
+        self.model = model.to(device).eval()
+        self.config: Config = model._config
+        self.scope = self.config.get('default_scope') or 'mmengine'
+        missing = [name for name in self.needs if not hasattr(model, name)]
+        if missing:
+            raise ValueError(
+                f'{type(self).__name__} needs a model with '
+                f'{" and ".join(missing)}, {type(model).__name__} has none')
+
+    @staticmethod
+    def list_models(pattern: str = '*') -> list[str]:
+        """See :func:`mmmedmask.apis.models.list_models`."""
+        return list_models(pattern)
+
+    def pipeline(self) -> Callable[[dict], dict]:
+        """Transforms that load a whole image, resize and pack it.
+
+        Raises:
+            ValueError: If the config has none.
+        """
+        for hook in (self.config.get('default_hooks') or {}).values():
+            if hook and hook.get('pipeline'):
+                return self._compose(hook['pipeline'])
+        for name in LOADERS:
+            for node in nested_dicts(self.config.get(name)):
+                if node.get('pipeline'):
+                    return self._compose(node['pipeline'])
+        raise ValueError('the config does not say how to load images: none '
+                         f'of {", ".join(LOADERS)} has a pipeline')
+
+    def _compose(self, transforms: Sequence) -> Callable[[dict], dict]:
+        with DefaultScope.overwrite_default_scope(self.scope):
+            return Compose(transforms)
+
+    def batches(self, inputs: Any, batch_size: int, progress: bool
+                ) -> Iterator[tuple[list, dict]]:
+        """Load the images of a call.
+
+        Yields:
+            What was given, and lists of ``inputs`` and ``data_samples`` for
+            the data preprocessor.
+        """
+        images, pipeline = list_inputs(inputs), self.pipeline()
+        check_integer('batch_size', batch_size)
+        starts = range(0, len(images), batch_size)
+        for start in track(starts, type(self).__name__,
+                           disable=not progress):
+            part = images[start:start + batch_size]
+            yield part, pseudo_collate([
+                pipeline(describe(image, number))
+                for number, image in enumerate(part, start)])
+
+    def __call__(self, inputs: Any, batch_size: int = 8,
+                 progress: bool = False) -> list[dict]:
+        """Run the model.
+
+        Args:
+            inputs: See :func:`list_inputs`.
+            batch_size: Images per forward pass.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            A dict for each image; see :meth:`infer`.
+        """
+        results = []
+        with DefaultScope.overwrite_default_scope(self.scope), \
+                torch.inference_mode():
+            for images, batch in self.batches(inputs, batch_size, progress):
+                results += [
+                    {'input': str(image) if isinstance(image, Path) else None,
+                     **result} for image, result in zip(
+                         images, self.infer(batch), strict=True)]
+        return results
+
+    def infer(self, batch: dict) -> list[dict]:
+        """Run the model on a batch.
+
+        Args:
+            batch: Lists of ``inputs`` and ``data_samples``.
+
+        Returns:
+            A dict for each image.
+        """
+        raise NotImplementedError
+
+    def _prepared(self, batch: dict) -> torch.Tensor:
+        """Normalised images (B, C, H, W) on the device of the model."""
+        prepared = self.model.data_preprocessor(batch, False)['inputs']
+        return prepared['inputs'] if isinstance(prepared, dict) else prepared
+
+
+def describe(image: Path | np.ndarray, number: int) -> dict:
+    """Describe an image as a data set does.
+
+    Args:
+        image: A file, or an array (H, W, C) in RGB order.
+        number: Its place.
+
+    Returns:
+        ``sample_idx``, and ``img_path`` or ``img``, which is BGR as mmcv
+        reads it.
+
+    Example:
+        >>> describe(Path('a.png'), 3)
+        {'sample_idx': 3, 'img_path': 'a.png'}
+    """
+    if isinstance(image, Path):
+        return dict(sample_idx=number, img_path=str(image))
+    return dict(sample_idx=number, img=image[..., ::-1]
+                if image.shape[2] == 3 else image)
+
+
+class ClassificationInferencer(Inferencer):
+    """Classes of images, with their probabilities.
+
+    The results are dicts of ``label`` (a number), ``class`` (its name, None
+    if neither the checkpoint nor the config knows it), ``score`` and
+    ``scores``, an array (K, ) that sums to 1.
+    """
+
+    needs = ('predict', 'head')
+
+    def infer(self, batch: dict) -> list[dict]:
+        """Classify a batch."""
+        classes = self.classes()
+        results = []
+        for sample in self.model.test_step(batch):
+            scores = sample.pred_score.float().cpu().numpy()
+            label = int(scores.argmax())
+            results.append({
+                'label': label,
+                'class': classes[label] if label < len(classes) else None,
+                'score': float(scores[label]),
+                'scores': scores})
+        return results
+
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, () if nobody knows them."""
+        known = getattr(self.model, '_dataset_meta', {}).get('classes')
+        for name in LOADERS:
+            for node in nested_dicts(self.config.get(name)):
+                known = known or (node.get('metainfo') or {}).get('classes')
+        return tuple(known or ())
+
+    def visualize(self, inputs: Any, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        """Draw each image with its class below.
+
+        Args:
+            inputs: As in the call.
+            results: What the call returned.
+
+        Returns:
+            uint8 RGB pictures.
+        """
+        from mmmedmask.visualization import Column, draw_grid
+
+        titles = [
+            f'{result["class"] or "class " + str(result["label"])} '
+            f'{result["score"]:.2f}' for result in results]
+        return [draw_grid([Column(title, '', [picture_of(image)])])
+                for image, title in zip(list_inputs(inputs), titles,
+                                        strict=True)]
+
+
+class EmbeddingInferencer(Inferencer):
+    """Features of the frozen encoder: of images, and of their places.
+
+    The results are dicts of ``embedding``, an array (D, ), and ``maps``, a
+    list of arrays (D, h, w), one per stage of a CNN or the last block of a
+    transformer. The embedding is the mean of the maps. Arguments as of
+    :class:`Inferencer`.
+    """
+
+    needs = ('backbone', )
+
+    def __init__(self,
+                 model: str | Path | Config | nn.Module,
+                 checkpoint: str | None = None,
+                 device: str | torch.device = 'cpu') -> None:
+        super().__init__(model, checkpoint, device)
+        from mmmedmask.engine.frozen_features import FrozenFeatures
+
+        # The data preprocessor has normalised already.
+        channels = len(getattr(self.model.data_preprocessor, 'mean', [0]))
+        self.features = FrozenFeatures(
+            self.model.backbone, [0.0] * channels, [1.0] * channels)
+
+    def infer(self, batch: dict) -> list[dict]:
+        """Encode a batch."""
+        maps = [level.cpu() for level in
+                self.features.maps(self._prepared(batch))]
+        vectors = torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
+        return [{'embedding': vector.numpy(),
+                 'maps': [level[number].numpy() for level in maps]}
+                for number, vector in enumerate(vectors)]
+
+    def visualize(self, inputs: Any, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        """Draw the three main directions of each image's finest map as RGB.
+
+        Args:
+            inputs: As in the call.
+            results: What the call returned.
+
+        Returns:
+            uint8 RGB pictures: the image, and its map.
+        """
+        from mmmedmask.visualization import Column, draw_grid
+
+        pictures = []
+        for image, result in zip(list_inputs(inputs), results, strict=True):
+            picture = picture_of(image)
+            pictures.append(draw_grid([
+                Column('Image', '', [picture]),
+                Column('Features', 'three main directions',
+                       [main_directions(result['maps'][0],
+                                        picture.shape[:2])])]))
+        return pictures
+
+
+class ReconstructionInferencer(Inferencer):
+    """What a masked model fills in.
+
+    The results are dicts of ``query`` and ``key``, the two views as RGB
+    pictures (H, W, 3), ``reconstruction``, and ``weight``, an array (H, W)
+    of where the loss counts.
+    """
+
+    needs = ('reconstruct', 'head')
+
+    def infer(self, batch: dict) -> list[dict]:
+        """Reconstruct a batch."""
+        from mmmedmask.visualization import PictureUnits, reconstruct
+
+        inputs = self.model.data_preprocessor(batch, True)['inputs']
+        units = PictureUnits.from_preprocessor(self.model.data_preprocessor)
+        pixels, weight = reconstruct(self.model, inputs)
+        shown = [units.to_pictures(value) for value in (
+            inputs['query'], inputs['key'], pixels)]
+        return [
+            {'query': query, 'key': key, 'reconstruction': drawn,
+             'weight': place[0].float().cpu().numpy()}
+            for query, key, drawn, place in zip(*shown, weight, strict=True)]
+
+    def visualize(self, inputs: Any, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        """Draw each image's views and what is filled in.
+
+        Args:
+            inputs: As in the call.
+            results: What the call returned.
+
+        Returns:
+            uint8 RGB pictures.
+        """
+        from mmmedmask.visualization import Column, draw_grid
+        from mmmedmask.visualization.reconstruction import (
+            composite,
+            mark_region,
+        )
+
+        pictures = []
+        for result in results:
+            key = result['key'][None]
+            weight = torch.tensor(result['weight'])[None, None]
+            drawn = result['reconstruction'][None]
+            pictures.append(draw_grid([
+                Column('Query view', 'what the model sees, then masks',
+                       result['query'][None]),
+                Column('Asked for', '', mark_region(key, weight)),
+                Column('Filled in', '', composite(drawn, key, weight)),
+                Column('Key view', 'the target', key)]))
+        return pictures
+
+
+class AttentionInferencer(Inferencer):
+    """Where the class token of MSMAE looks.
+
+    The results are dicts of ``attention``, an array (gh, gw) that sums to 1,
+    and ``picture``, the image that the model saw, RGB (H, W, 3).
+    """
+
+    needs = ('attention_maps', )
+
+    def infer(self, batch: dict) -> list[dict]:
+        """Find the maps of a batch."""
+        from mmmedmask.visualization import PictureUnits
+
+        images = self._prepared(batch)
+        maps = self.model.attention_maps(images).float().cpu()
+        maps = maps / maps.sum(dim=(1, 2), keepdim=True)
+        units = PictureUnits.from_preprocessor(self.model.data_preprocessor)
+        return [{'attention': weights.numpy(), 'picture': picture}
+                for weights, picture in zip(
+                    maps, units.to_pictures(images), strict=True)]
+
+    def visualize(self, inputs: Any, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        """Lay each map over its image.
+
+        Args:
+            inputs: As in the call.
+            results: What the call returned.
+
+        Returns:
+            uint8 RGB pictures.
+        """
+        from mmmedmask.visualization import Column, draw_grid
+        from mmmedmask.visualization.attention_pictures import overlay_map
+
+        return [draw_grid([
+            Column('Image', '', [result['picture']]),
+            Column('Attention', 'yellow is the maximum', overlay_map(
+                result['picture'][None],
+                torch.tensor(result['attention'])[None]))])
+            for result in results]
+
+
+def picture_of(image: Path | np.ndarray) -> np.ndarray:
+    """Read an image as an RGB picture that a screen can show.
+
+    Args:
+        image: A file, or an array (H, W, C).
+
+    Returns:
+        uint8, shape (H, W, 3); values of more than 8 bits are spread from
+        the least to the largest.
+
+    Example:
+        >>> picture_of(np.full((2, 2, 1), 7, 'uint8')).shape
+        (2, 2, 3)
+    """
+    from mmmedmask.datasets.image_io import read_image
+
+    pixels = read_image(image) if isinstance(image, Path) else image
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = ((pixels - low) * (255 / max(high - low, 1e-9))).round(
+        ).astype(np.uint8)
+    return np.ascontiguousarray(
+        np.repeat(pixels, 3, 2) if pixels.shape[2] < 3 else pixels[..., :3])
+
+
+def main_directions(features: np.ndarray,
+                    size: tuple[int, int]) -> np.ndarray:
+    """Show a map by its three main directions as red, green and blue.
+
+    Args:
+        features: Shape (D, h, w), D at least 3.
+        size: (H, W) of the picture.
+
+    Returns:
+        uint8 RGB, shape (H, W, 3), each channel from its 2nd to its 98th
+        percentile.
+
+    Example:
+        >>> main_directions(np.random.rand(4, 3, 5), (6, 10)).shape
+        (6, 10, 3)
+    """
+    import cv2
+
+    rows = features.reshape(len(features), -1).T.astype(np.float64)
+    rows = rows - rows.mean(axis=0)
+    _, _, directions = np.linalg.svd(rows, full_matrices=False)
+    shares = rows @ directions[:3].T
+    low, high = np.percentile(shares, (2, 98), axis=0)
+    levels = np.clip((shares - low) / np.maximum(high - low, 1e-12), 0, 1)
+    picture = (255 * levels).round().astype(np.uint8).reshape(
+        *features.shape[1:], 3)
+    return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST)

@@ -1,0 +1,101 @@
+"""Find models by name, and build them with or without trained weights."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from mmmedmask.config_files import load_config, model_index
+from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
+from mmmedmask.util.nearest import did_you_mean
+from mmmedmask.util.nested import nested_dicts
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """List the models that :func:`get_model` takes by name.
+
+    Args:
+        pattern: As in a shell; ``'cmim'`` alone means ``'cmim*'``.
+
+    Returns:
+        Names, sorted.
+
+    Raises:
+        FileNotFoundError: If mmmedmask is installed without configs.
+
+    Example:
+        >>> list_models('transmil_1xb8-coslr')
+        ['transmil_1xb8-coslr-70e_tcga-nsclc']
+    """
+    return [name for name in model_index() if fnmatch(name, f'{pattern}*')]
+
+
+def get_model(model: str | Path | Config,
+              checkpoint: str | None = None,
+              device: str | torch.device = 'cpu') -> nn.Module:
+    """Build a model, with the weights of a checkpoint if there is one.
+
+    Args:
+        model: A name of :func:`list_models`, the path of a config, or a
+            config; its ``default_scope`` is used from here on.
+        checkpoint: The file; every tensor has to fit. None leaves random
+            weights.
+        device: Where the model goes.
+
+    Returns:
+        The model in evaluation mode. As mmpretrain's inferencers expect, it
+        has the config as ``_config`` and what the checkpoint says of its
+        classes as ``_dataset_meta``.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the checkpoint cannot be read safely, or the weights
+            do not fit the model.
+
+    Example:
+        >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
+        >>> torch.save(nn.Linear(2, 1).state_dict(), 'linear.pth')
+        >>> config = Config(dict(model=dict(
+        ...     type='ExampleModel', in_features=2, out_features=1)))
+        >>> get_model(config, 'linear.pth').training
+        False
+    """
+    config = model if isinstance(model, Config) else load_config(
+        _find_config(model))
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    settings = config.model.copy()
+    settings.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    if settings.data_preprocessor is None:
+        del settings['data_preprocessor']
+    for part in nested_dicts(settings):
+        # The weights come from the checkpoint, or are random.
+        start = part.get('init_cfg')
+        if isinstance(start, dict) and start.get('type') == 'Pretrained':
+            part['init_cfg'] = None
+    built = MODELS.build(settings)
+    meta = {}
+    if checkpoint is not None:
+        content = read_checkpoint(checkpoint)
+        try:
+            built.load_state_dict(get_state_dict(content))
+        except RuntimeError as error:
+            raise ValueError(
+                f'the weights do not fit the config: {error}') from None
+        meta = (content.get('meta') or {}).get('dataset_meta') or {}
+    built._config, built._dataset_meta = config, meta
+    return built.to(device).eval()
+
+
+def _find_config(model: str | Path) -> Path:
+    if Path(model).suffix == '.py' or Path(model).is_file():
+        return Path(model)
+    names = model_index()
+    if str(model) not in names:
+        raise FileNotFoundError(
+            f'{str(model)!r} is neither a config file nor the name of a '
+            f'model.{did_you_mean(str(model), names, count=3)} '
+            'list_models() has all names')
+    return names[str(model)]

@@ -1,0 +1,154 @@
+"""A trained classifier on slides or their features, in one line."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from rich.progress import track
+from torch import nn
+
+from mmmedmask.apis.inferencers import ClassificationInferencer, list_inputs
+from mmmedmask.apis.slide_attention import find_evidence
+from mmmedmask.apis.slide_extraction import extract_slides
+from mmmedmask.datasets.slides.feature_files import FEATURE_SUFFIXES
+from mmmedmask.datasets.slides.slide_features import SlideFeatures
+from mmmedmask.datasets.slides.slide_list import list_slides
+from mmmedmask.datasets.slides.slide_pictures import find_picture
+from mmmedmask.datasets.slides.tile_stream import TilingOptions
+from mmmedmask.models.layers.tile_encoders import TileEncoder
+
+
+class SlideInferencer(ClassificationInferencer):
+    """Classes of slides, and which patches speak for them.
+
+    Called with files of features, or with slides if it has an encoder. The
+    results are dicts of ``label``, ``class``, ``score`` and ``scores`` (as
+    of :class:`~mmmedmask.apis.inferencers.ClassificationInferencer`; None
+    for a model without classes), ``attention``, an array (R, N) whose rows
+    sum to 1, and ``coords``, an array (N, 2) or None.
+
+    Args:
+        model: See :class:`~mmmedmask.apis.inferencers.Inferencer`.
+        checkpoint: See there.
+        device: See there.
+        encoder: What turns tiles of slides into the features that the model
+            was trained on; None takes files of features alone.
+        tiling: Which tiles of a slide are encoded; None takes the defaults.
+        slide_mpp: Micrometres per pixel of slides whose files do not tell.
+    """
+
+    needs = ('aggregator', )
+
+    def __init__(self,
+                 model: str | Path | Config | nn.Module,
+                 checkpoint: str | None = None,
+                 device: str | torch.device = 'cpu',
+                 encoder: TileEncoder | None = None,
+                 tiling: TilingOptions | None = None,
+                 slide_mpp: float | None = None) -> None:
+        super().__init__(model, checkpoint, device)
+        self.encoder = encoder
+        self.tiling = tiling or TilingOptions()
+        self.slide_mpp = slide_mpp
+
+    def __call__(self, inputs: Any, batch_size: int = 64,
+                 progress: bool = False) -> list[dict]:
+        """Classify slides, one after the other.
+
+        Args:
+            inputs: Feature files, slides, or a folder of them.
+            batch_size: Tiles that are encoded at once.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            A dict for each file.
+
+        Raises:
+            ValueError: If something is neither, or a slide cannot be
+                encoded.
+        """
+        results = []
+        for path in track(list_inputs(inputs), type(self).__name__,
+                          disable=not progress):
+            with tempfile.TemporaryDirectory() as folder, SlideFeatures(
+                    self._features(path, folder, batch_size)) as features:
+                results.append({'input': str(path),
+                                **self._classify(features)})
+        return results
+
+    def _features(self, path: Path | np.ndarray, folder: str,
+                  batch_size: int) -> Path:
+        if not isinstance(path, Path):
+            raise ValueError('SlideInferencer takes files of features and '
+                             f'slides, got an array of shape {path.shape}')
+        if path.suffix.lower() in FEATURE_SUFFIXES:
+            return path
+        if self.encoder is None:
+            raise ValueError(
+                f'{path} is no file of features ({FEATURE_SUFFIXES}): slides '
+                'need SlideInferencer(encoder=...), see '
+                'mmmedmask.apis.encoder_weights.build_tile_encoder')
+        tasks, _ = list_slides([path], mpp=self.slide_mpp)
+        result, = extract_slides(tasks, Path(folder), self.encoder,
+                                 self.tiling, batch_size)
+        if result.status != 'done':
+            raise ValueError(f'{path} has no features: {result.status} '
+                             f'{result.error or ""}')
+        return Path(folder, 'h5_files', f'{result.slide_id}.h5')
+
+    def _classify(self, features: SlideFeatures) -> dict:
+        coords = features.coords
+        evidence = find_evidence(
+            self.model, dict(patches=features.read(), coords=coords,
+                             genes=None), per_patch=False)
+        found = dict.fromkeys(('label', 'class', 'score', 'scores'))
+        if evidence.bag_scores is not None:
+            classes, scores = self.classes(), evidence.bag_scores
+            label = int(scores.argmax())
+            found = {
+                'label': label,
+                'class': classes[label] if label < len(classes) else None,
+                'score': float(scores[label]),
+                'scores': scores}
+        return {**found, 'attention': evidence.attention,
+                'coords': None if coords is None else coords.numpy()}
+
+    def visualize(self, inputs: Any, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        """Draw the attention over each slide.
+
+        Args:
+            inputs: As in the call: files of features with coordinates.
+                Slides are looked for beside them.
+            results: What the call returned.
+
+        Returns:
+            uint8 RGB pictures.
+
+        Raises:
+            ValueError: If a file is a slide, or has no coordinates.
+        """
+        from mmmedmask.visualization.slide_heatmap import (
+            PatchMap,
+            PatchPlaces,
+            draw_slide_heatmaps,
+        )
+
+        pictures = []
+        for path, result in zip(list_inputs(inputs), results, strict=True):
+            with SlideFeatures(path) as features:
+                picture = find_picture(features)
+                places = PatchPlaces(result['coords'], picture.side,
+                                     picture.size)
+                maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
+                        for row, weights in enumerate(result['attention'])]
+                note = '' if result['scores'] is None else (
+                    f'{result["class"] or result["label"]} '
+                    f'{result["score"]:.2f}')
+                pictures.append(draw_slide_heatmaps(
+                    picture.thumbnail, maps, places, path.stem, note))
+        return pictures

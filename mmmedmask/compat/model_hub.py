@@ -1,0 +1,31 @@
+"""Let mmpretrain's model hub know the models of mmmedmask.
+
+``mmpretrain.list_models()`` and its inferencers look a name up in a hub that
+is filled from mmpretrain's own index alone (no upstream issue).
+
+Delete when mmpretrain reads the indexes of other packages.
+"""
+
+
+def extend_model_hub() -> None:
+    """Add our models when mmpretrain's own join; imports its model hub.
+
+    Calling it again changes nothing.
+    """
+    from mmpretrain.apis.model import ModelHub
+
+    register_own = ModelHub._register_mmpretrain_models
+    if hasattr(register_own, 'adds_mmmedmask'):
+        return
+    waiting = [True]
+
+    def register_all() -> None:
+        register_own()
+        if waiting:
+            waiting.clear()
+            from mmmedmask.config_files import MODEL_INDEX, find_config_folder
+            root = find_config_folder().parent
+            ModelHub.register_model_index(root / MODEL_INDEX, root)
+
+    register_all.adds_mmmedmask = True
+    ModelHub._register_mmpretrain_models = register_all

@@ -1,0 +1,224 @@
+"""Models by name, and inferencers against the models they run."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain import ImageClassificationInferencer
+from mmpretrain import list_models as list_all
+from PIL import Image
+from shipped_configs import load
+
+from mmmedmask.apis import (
+    AttentionInferencer,
+    ClassificationInferencer,
+    EmbeddingInferencer,
+    ReconstructionInferencer,
+    get_model,
+    list_models,
+)
+from mmmedmask.apis.encoder_weights import build_tile_encoder
+from mmmedmask.apis.inferencers import list_inputs, main_directions
+from mmmedmask.apis.slide_inferencer import SlideInferencer
+from mmmedmask.shrinking.shrink import shrink_config
+
+CLASSIFIER = 'vit-base-p16_msmae_1xb256-100e_brain-tumor-mri'
+
+
+@pytest.fixture(scope='module')
+def shrunk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('inferencers')
+
+    def get(name):
+        torch.manual_seed(0)
+        return get_model(shrink_config(load(name), folder / name,
+                                       folder / 'data'))
+
+    return get
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """Three pictures of three sizes, no channel like another."""
+    folder = tmp_path_factory.mktemp('pictures')
+    random = np.random.default_rng(0)
+    for number, size in enumerate([(70, 90), (96, 96), (120, 64)]):
+        pixels = random.integers(0, 256, (*size, 3)) // [1, 2, 4]
+        Image.fromarray(pixels.astype(np.uint8)).save(
+            folder / f'{number}.png')
+    return folder
+
+
+def test_names():
+    names = list_models('cmim')
+    assert names == list_models('cmim*')
+    assert 'cmim_resnet18_8xb32-coslr-800e_nct' in names
+    assert all(name.startswith('cmim') for name in names)
+    assert len(list_models()) > 100
+    with pytest.raises(FileNotFoundError,
+                       match='neither.*cmim_resnet18_8xb32-coslr-800e_nct'):
+        get_model('cmim_resnet18_8xb32-coslr-800_nct')
+
+
+def test_mmpretrain_knows_the_names_too():
+    assert set(list_models()) <= set(list_all())
+    assert 'resnet50_8xb32_in1k' in list_all()
+    assert list_all('transmil') == list_models('transmil')
+
+
+def test_model_by_name_and_checkpoint(tmp_path):
+    model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
+    file = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(
+        dataset_meta=dict(classes=('LUAD', 'LUSC')))), file)
+    again = get_model('abmil_1xb8-coslr-70e_tcga-nsclc', str(file))
+    assert not again.training
+    assert again._dataset_meta['classes'] == ('LUAD', 'LUSC')
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    with pytest.raises(ValueError, match='do not fit'):
+        get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
+
+
+def test_what_can_be_given(files):
+    paths = [files / f'{number}.png' for number in range(3)]
+    assert list_inputs(files) == list_inputs(list(map(str, paths))) == paths
+    picture = Image.open(paths[0])
+    array, = list_inputs(picture)
+    assert np.array_equal(array, np.asarray(picture))
+    assert list_inputs([files, array])[3] is array
+    assert list_inputs(picture.convert('L'))[0].shape == (70, 90, 1)
+    with pytest.raises(FileNotFoundError, match='none.png'):
+        list_inputs('none.png')
+    with pytest.raises(ValueError, match='list is empty'):
+        list_inputs([])
+    with pytest.raises(ValueError, match=r'Tensor of shape.*2, 3, 4, 5'):
+        list_inputs(torch.zeros(2, 3, 4, 5))
+
+
+def test_classes_equal_mmpretrains(shrunk, files):
+    """By path, as arrays in RGB, one at a time and in batches."""
+    model = shrunk(CLASSIFIER)
+    infer = ClassificationInferencer(model)
+    results = infer(files, batch_size=2)
+    assert [result['input'] for result in results] == [
+        str(files / f'{number}.png') for number in range(3)]
+    theirs = ImageClassificationInferencer(model)(
+        [str(files / f'{number}.png') for number in range(3)])
+    arrays = infer([np.asarray(Image.open(files / f'{number}.png'))
+                    for number in range(3)])
+    for ours, other, array in zip(results, theirs, arrays, strict=True):
+        np.testing.assert_allclose(
+            ours['scores'], other['pred_scores'], rtol=1e-4)
+        np.testing.assert_allclose(ours['scores'], array['scores'],
+                                   rtol=1e-4)
+        assert ours['scores'].sum() == pytest.approx(1, abs=1e-5)
+        assert ours['label'] == ours['scores'].argmax()
+        assert array['input'] is None
+    # Red and blue are not exchanged: that would give something else.
+    swapped, = infer(np.asarray(Image.open(files / '0.png'))[..., ::-1])
+    assert abs(swapped['scores'] - results[0]['scores']).max() > 1e-4
+    pictures = infer.visualize(files, results)
+    assert len(pictures) == 3
+    assert all(picture.dtype == np.uint8 for picture in pictures)
+
+
+def test_embeddings(shrunk, files):
+    model = shrunk('cmim_resnet18_8xb32-coslr-800e_nct')
+    infer = EmbeddingInferencer(model)
+    results = infer(files / '1.png')
+    pixels = torch.tensor(np.array(Image.open(files / '1.png')))
+    mean, std = (getattr(model.data_preprocessor, name).flatten()
+                 for name in ('mean', 'std'))
+    images = ((pixels - mean) / std).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        found = [level.mean(dim=(2, 3)) for level in model.backbone(images)]
+    # The finest stages first, and the last one is the backbone's output.
+    last = found[-1][0]
+    np.testing.assert_allclose(
+        results[0]['embedding'][-len(last):], last, atol=1e-5)
+    assert len(results[0]['maps']) == 4
+    picture, = infer.visualize(files / '1.png', results)
+    assert picture.ndim == 3
+
+
+def test_main_directions_separate_halves():
+    features = np.random.default_rng(0).normal(size=(8, 4, 6)) * .01
+    features[3, :, 3:] += 5
+    picture = main_directions(features, (8, 12))
+    red = picture[..., 0].astype(int)
+    assert abs(red[:, :6].mean() - red[:, 6:].mean()) > 200
+
+
+def test_reconstructions(shrunk, files):
+    infer = ReconstructionInferencer(
+        shrunk('cmim_resnet18_8xb32-coslr-800e_nct'))
+    results = infer(files, batch_size=3)
+    for result in results:
+        shapes = {result[name].shape for name in (
+            'query', 'key', 'reconstruction')}
+        assert shapes == {(*result['weight'].shape, 3)}
+        assert set(np.unique(result['weight'])) <= {0, 1}
+    assert len(infer.visualize(files, results)) == 3
+    with pytest.raises(ValueError, match='reconstruct'):
+        ReconstructionInferencer(shrunk(CLASSIFIER))
+
+
+def test_attention(shrunk, files):
+    model = shrunk('msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri')
+    infer = AttentionInferencer(model)
+    results = infer(files, progress=True)
+    for result in results:
+        assert result['attention'].ndim == 2
+        assert result['attention'].sum() == pytest.approx(1, abs=1e-5)
+        assert result['picture'].dtype == np.uint8
+    assert len(infer.visualize(files, results)) == 3
+
+
+@pytest.fixture
+def slide_model():
+    torch.manual_seed(0)
+    return get_model(Config(dict(model=dict(
+        type='mmmedmask.SlideOmicClassifier',
+        aggregator=dict(type='mmmedmask.ABMIL', in_dims=256, embed_dims=8),
+        head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
+        data_preprocessor=dict(
+            type='mmmedmask.SlideOmicDataPreprocessor')))))
+
+
+def test_slides(slide_model, tmp_path):
+    patches = torch.randn(6, 256)
+    with h5py.File(tmp_path / 'slide.h5', 'w') as file:
+        file['features'] = patches.numpy()
+        coords = file.create_dataset('coords', data=np.array(
+            [[x * 32, y * 32] for y in range(2) for x in range(3)]))
+        coords.attrs['patch_size'] = 32
+    infer = SlideInferencer(slide_model)
+    result, = infer(tmp_path / 'slide.h5')
+    assert result['attention'].shape == (1, 6)
+    assert result['attention'].sum() == pytest.approx(1, abs=1e-5)
+    assert result['coords'].shape == (6, 2)
+    prepared = slide_model.data_preprocessor(dict(inputs=dict(
+        patches=[patches], coords=[None], genes=[None]), data_samples=None))
+    with torch.inference_mode():
+        sample, = slide_model.predict(prepared['inputs'])
+    np.testing.assert_allclose(result['scores'], sample.pred_score, atol=1e-5)
+    picture, = infer.visualize(tmp_path / 'slide.h5', [result])
+    assert picture.ndim == 3
+    with pytest.raises(ValueError, match='encoder'):
+        infer(__file__)
+
+
+def test_a_slide_itself(slide_model, tmp_path):
+    """Features are made on the way, and equal to what a tool would write."""
+    random = np.random.default_rng(0)
+    tissue = np.full((512, 512, 3), 245, np.uint8)
+    tissue[:, :256] = [170, 60, 120] + random.integers(
+        -30, 30, (512, 256, 3))
+    Image.fromarray(tissue).save(tmp_path / 'slide.png')
+    encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+    infer = SlideInferencer(slide_model, encoder=encoder, slide_mpp=0.5)
+    result, = infer(tmp_path / 'slide.png')
+    assert len(result['coords']) > 0
+    assert result['scores'].sum() == pytest.approx(1, abs=1e-5)
