@@ -243,6 +243,8 @@ class _Run:
                  level0_mpp=geometry.slide_mpp,
                  level0_width=plan.size[0],
                  level0_height=plan.size[1],
+                 level0_bounds_x=plan.origin[0],
+                 level0_bounds_y=plan.origin[1],
                  level=geometry.level,
                  name=task.slide_id))
         self._open[number] = (writer, plan, time.monotonic())

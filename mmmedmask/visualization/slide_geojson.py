@@ -2,7 +2,8 @@
 
 QuPath (0.4 and later; drop the file on the open slide) shows each patch as
 a detection with its measurements, which "Measure > Show measurement maps"
-colours. Format: QuPath's QuPathTypeAdapters.
+colours. Format: QuPath's QuPathTypeAdapters. QuPath shows only what was
+scanned (``openslide.bounds`` of MIRAX and Leica) and counts from there.
 """
 
 import math
@@ -24,7 +25,7 @@ def patch_features(places: PatchPlaces,
 
     Args:
         places: Where the patches are; their corners become polygons in
-            pixels of the finest level.
+            pixels of the finest level, counted from ``places.origin``.
         measurements: Values of the patches by name, shape (N, ) each.
         classes: Names of classes.
         labels: Class of each patch, shape (N, ), or None for none.
@@ -50,7 +51,8 @@ def patch_features(places: PatchPlaces,
                matplotlib.colormaps[_PALETTE](place % 10)[:3]]
               for place in range(len(classes))]
     features = []
-    for row, (x, y) in enumerate(places.coords.tolist()):
+    corners = places.coords - np.array(places.origin)
+    for row, (x, y) in enumerate(corners.tolist()):
         right, bottom = _plain(x + places.side), _plain(y + places.side)
         properties: dict = {
             'objectType': 'detection',

@@ -57,6 +57,7 @@ class PatchPlaces:
             level, shape (N, 2).
         side: Side of a patch in these pixels.
         size: (width, height) of the slide's finest level.
+        origin: (x, y) on it of what was scanned (``openslide.bounds``).
 
     Raises:
         ValueError: If a shape does not fit or ``side`` is not positive.
@@ -65,6 +66,7 @@ class PatchPlaces:
     coords: np.ndarray
     side: float
     size: tuple[int, int]
+    origin: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         if self.coords.ndim != 2 or self.coords.shape[1] != 2:

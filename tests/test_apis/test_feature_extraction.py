@@ -82,7 +82,8 @@ def test_features_and_coordinates_of_drawn_slides(
         assert dict(file['coords'].attrs) == {
             'patch_size': 32, 'patch_size_level0': 128, 'overlap': 0,
             'mpp': 4.0, 'level0_mpp': 1.0, 'level0_width': 1024,
-            'level0_height': 768, 'level': 2, 'name': 'a'}
+            'level0_height': 768, 'level0_bounds_x': 0,
+            'level0_bounds_y': 0, 'level': 2, 'name': 'a'}
     for kind in ('tiles', 'thumbnails'):
         assert sorted(path.name for path in (tmp_path / kind).iterdir()) == [
             'a.png', 'b.png', 'c.png']
@@ -236,8 +237,8 @@ def test_slides_are_listed_with_the_csv(slides, tmp_path):
     assert list_slides([tmp_path / 'a.dcm'])[0][0].slide_id == 'a'
     with pytest.raises(ValueError, match='are both called a: features'):
         list_slides([slides, tmp_path])
-    for text, message in (('slide,mpp\n', 'lacks the column slide_id'),
-                          ('slide_id\n', 'lists no slide'),
+    for text, message in (('slide,mpp\n', "lacks the columns .'slide_id'"),
+                          ('slide_id\n', 'a header and no row'),
                           ('slide_id,mpp\na,1\na,2\n', 'line 3: slide a has'),
                           ('slide_id,mpp\na,half\n', "line 2: .* 'half'")):
         table.write_text(text)

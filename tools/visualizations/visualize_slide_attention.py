@@ -170,8 +170,9 @@ def draw_slide(args, features, evidence, rows: slice, classes,
 
     name = slide_name(features.path.name)
     picture = find_picture(features, slides.get(name), args.thumbnail,
-                           args.patch_size)
-    places = PatchPlaces(features.coords.numpy(), picture.side, picture.size)
+                           args.patch_size, slide_mpp=args.slide_mpp)
+    places = PatchPlaces(features.coords.numpy(), picture.side, picture.size,
+                         picture.origin)
     print(f'{name}: {features.num_patches} patches on {picture.source}')
     attention, measurements = [], {}
     for row, weights in enumerate(evidence.attention[:, rows]):

@@ -1,7 +1,8 @@
 """Files of slide features: found by the name of a slide, opened by content.
 
 HDF5, torch and numpy files, told apart by their first bytes. Layouts: CLAM
-``features`` and ``coords`` without attributes; TRIDENT the same with the
+``features`` and ``coords``, whose attributes, if any, are those of its patches
+(``patch_size`` at ``patch_level``, ``downsample``); TRIDENT the same with the
 attributes ``encoder`` and ``patch_size_level0``; STAMP ``feats`` and
 ``coords`` in micrometres with file attributes; tensors of CLAM and
 slideflow; arrays of torchmil; and any of them as (1, N, D).
@@ -159,7 +160,7 @@ class H5File(FeatureFile):
         self.tile_px = _number(attributes.get('tile_size_px'))
         side = _number(
             grid.get('patch_size_level0', attributes.get('patch_size_level0')))
-        self.patch_size = None if side is None else round(side)
+        self.patch_size = _clam_side(grid) if side is None else round(side)
         if keys[0] == 'feats':
             self.layout = 'stamp'
         elif 'encoder' in self._features.attrs or side is not None:
@@ -390,6 +391,17 @@ def _number(value: object) -> float | None:
         return None if value is None else float(np.asarray(value).item())
     except (TypeError, ValueError):
         return None
+
+
+def _clam_side(grid: Mapping) -> int | None:
+    """Side of a patch on the finest level, as CLAM's coordinates tell it."""
+    side, level = (_number(grid.get(key))
+                   for key in ('patch_size', 'patch_level'))
+    unknown = np.nan if level else 1.0
+    factor = np.atleast_1d(grid.get('downsample', unknown))
+    if side is None or level is None or not np.isfinite(factor[0]):
+        return None
+    return round(side * float(factor[0]))
 
 
 SLIDE_SUFFIXES = ('.svs', '.tif', '.tiff', '.ome', '.ndpi', '.mrxs', '.scn',

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_readers import open_slide
-from mmmedmask.datasets.slides.tiling import read_overview
+from mmmedmask.datasets.slides.tiling import known_mpp, read_overview
+from mmmedmask.functional.patch_grid import grid_step
 from mmmedmask.util.extras import late_module
 
 h5py = late_module('h5py', 'slides')
@@ -24,6 +26,7 @@ class SlidePicture:
         thumbnail: RGB, uint8, of the whole slide; None if there is none.
         size: (width, height) of the slide's finest level in pixels.
         side: Side of a patch in these pixels.
+        origin: (x, y) of what was scanned, from where QuPath counts.
         source: Where the thumbnail comes from, for a message.
     """
 
@@ -31,13 +34,15 @@ class SlidePicture:
     size: tuple[int, int]
     side: int
     source: str
+    origin: tuple[int, int] = (0, 0)
 
 
 def find_picture(features: SlideFeatures,
                  slide: Path | None = None,
                  thumbnail: Path | None = None,
                  patch_size: int | None = None,
-                 max_side: int = 1500) -> SlidePicture:
+                 max_side: int = 1500,
+                 slide_mpp: float | None = None) -> SlidePicture:
     """Find a picture of the slide that features are of.
 
     Args:
@@ -47,16 +52,20 @@ def find_picture(features: SlideFeatures,
             ``thumbnails`` or ``mosaics`` beside the folder of the features
             is taken, and else none.
         patch_size: Side of a patch in pixels of the finest level; None takes
-            the file's, or else the least distance of two patches.
+            the file's, or else the most frequent distance of neighbours
+            within a row or a column: each piece of tissue can have a grid of
+            its own.
         max_side: Longest side of what is read from a slide.
+        slide_mpp: Micrometres per pixel as the user gives it, which must not
+            contradict the slide.
 
     Returns:
         The picture.
 
     Raises:
         ValueError: If there are no coordinates in pixels of the slide, the
-            size of a patch or of the slide is not known, or patches lie
-            outside of the slide.
+            size of a patch or of the slide is not known, patches lie outside
+            of the slide, or it tells another resolution than ``slide_mpp``.
         FileNotFoundError: If a file is missing.
     """
     coords = features.coords
@@ -68,18 +77,19 @@ def find_picture(features: SlideFeatures,
             f'{features.path} has coordinates in micrometres: give the '
             'resolution of the slide with --slide-mpp')
     coords = coords.numpy()
-    side = patch_size or features.patch_size or _least_distance(coords)
+    side = patch_size or features.patch_size or _distance(coords)
     if side is None:
         raise ValueError(f'{features.path} does not tell how large a patch '
                          'is: give it with --patch-size')
     if slide is not None:
         with open_slide(slide) as reader:
-            size = reader.size
+            known_mpp(reader, slide_mpp)
+            size, origin = reader.size, reader.origin
             picture = read_overview(
                 reader, max(1.0, max(size) / max_side))
         source = str(slide)
     else:
-        size = _stored_size(features.path)
+        size, origin = _stored_size(features.path)
         path = thumbnail or _beside(features.path)
         picture = None if path is None or size is None else _read(path)
         if thumbnail is not None and size is None:
@@ -98,23 +108,29 @@ def find_picture(features: SlideFeatures,
             f'outside of the slide of {size[0]} x {size[1]} pixels '
             f'({source}): are they of one slide, and coordinates of its '
             'finest level?')
-    return SlidePicture(picture, size, int(side), source)
+    return SlidePicture(picture, size, int(side), source, origin)
 
 
-def _least_distance(coords: np.ndarray) -> int | None:
-    steps = [np.diff(np.unique(coords[:, axis])) for axis in range(2)]
-    return min((int(step.min()) for step in steps if len(step)), default=None)
-
-
-def _stored_size(path: Path) -> tuple[int, int] | None:
-    """Size of the slide as we and TRIDENT write it."""
-    if not h5py.is_hdf5(path):
+def _distance(coords: np.ndarray) -> int | None:
+    """Distance of neighbours, None if no two are in one row or column."""
+    if all(len(np.unique(coords[:, axis])) == len(coords)
+           for axis in range(2)):
         return None
+    return grid_step(torch.as_tensor(coords))
+
+
+def _stored_size(
+        path: Path) -> tuple[tuple[int, int] | None, tuple[int, int]]:
+    """Size as we and TRIDENT write it, and the origin as we do."""
+    if not h5py.is_hdf5(path):
+        return None, (0, 0)
     with h5py.File(path, 'r') as file:
         attributes = file['coords'].attrs
         size = [attributes.get(f'level0_{name}')
                 for name in ('width', 'height')]
-    return None if None in size else tuple(map(int, size))
+        origin = tuple(int(attributes.get(f'level0_bounds_{axis}', 0))
+                       for axis in 'xy')
+    return None if None in size else tuple(map(int, size)), origin
 
 
 def _beside(path: Path) -> Path | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
 
+from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.slides.feature_files import PICTURE_SUFFIXES
 
 PLAUSIBLE_MPP = (0.05, 20.0)
@@ -42,6 +42,8 @@ class SlideReader(ABC):
         level_sizes: (width, height) of every level in pixels, finest first.
         downsamples: How many pixels of the finest level one pixel of each
             level is wide.
+        origin: (x, y) on the finest level of what the scanner scanned. MIRAX
+            and Leica leave much of the slide out (``openslide.bounds``).
         mpp: Micrometres per pixel of the finest level, None if the file
             does not tell.
         mpp_note: Why the file's own value was not taken, or empty.
@@ -50,6 +52,7 @@ class SlideReader(ABC):
     path: Path
     level_sizes: tuple[tuple[int, int], ...]
     downsamples: tuple[float, ...]
+    origin: tuple[int, int] = (0, 0)
     mpp: float | None = None
     mpp_note: str = ''
 
@@ -132,6 +135,8 @@ class OpenSlideReader(SlideReader):
         # Levels may be cropped unevenly, so OpenSlide's own values count.
         self.level_sizes = tuple(slide.level_dimensions)
         self.downsamples = tuple(slide.level_downsamples)
+        self.origin = tuple(int(slide.properties.get(
+            f'openslide.bounds-{axis}', 0)) for axis in 'xy')
         self._set_mpp(*(_number(slide.properties.get(f'openslide.mpp-{axis}'))
                         for axis in 'xy'))
 
@@ -146,7 +151,7 @@ class OpenSlideReader(SlideReader):
 
 
 class TiffReader(SlideReader):
-    """A TIFF of 8-bit gray or RGB, decoded segment by segment."""
+    """A TIFF of gray or RGB, 8 or 16 bit, decoded segment by segment."""
 
     def __init__(self, path: Path) -> None:
         import tifffile
@@ -174,10 +179,11 @@ class TiffReader(SlideReader):
             raise SlideError(
                 f'{self.path} has {len(pages)} planes, expected one of gray '
                 'or RGB')
-        if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4):
+        if page.dtype not in (np.uint8, np.uint16) or \
+                page.samplesperpixel not in (1, 3, 4):
             raise SlideError(
                 f'{self.path} has {page.samplesperpixel} channels of '
-                f'{page.dtype}, expected 8-bit gray or RGB')
+                f'{page.dtype}, expected gray or RGB of 8 or 16 bit')
         if page.photometric not in _GRAY_OR_RGB:
             raise SlideError(
                 f'{self.path} has colours of the kind {page.photometric!r}, '
@@ -257,7 +263,7 @@ class TiffReader(SlideReader):
         segment = page.decode(data, index, jpegtables=page.jpegtables)[0]
         if segment is None:
             return None
-        segment = segment[0]
+        segment = _eight_bit(segment[0])
         self._cache[key] = segment
         while len(self._cache) * segment.nbytes > _CACHED_BYTES and len(
                 self._cache) > 1:
@@ -270,16 +276,27 @@ class TiffReader(SlideReader):
 
 
 class PictureReader(SlideReader):
-    """A picture that is small enough to be read as a whole; has no mpp."""
+    """A picture that is small enough to be read as a whole; has no mpp.
+
+    Transparent pixels are white, and 16 bit are scaled to 8.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with Image.open(path) as picture:
-                self._pixels = np.asarray(picture.convert('RGB'))
-        except (OSError, Image.DecompressionBombError) as error:
+            pixels = _eight_bit(read_image(path))
+        except ImageFileError as error:
             raise SlideError(
                 f'{path} cannot be read as a picture ({error})') from error
+        channels = pixels.shape[2]
+        if pixels.dtype != np.uint8 or channels > 4:
+            raise SlideError(f'{path} has {channels} channels of '
+                             f'{pixels.dtype}, expected gray or RGB')
+        if channels < 3:
+            # Gray, and gray with transparency.
+            pixels = pixels[..., [0, 0, 0, *range(1, channels)]]
+        self._pixels = (pixels if pixels.shape[2] == 3
+                        else _on_white(pixels))
         self._set_levels([self._pixels.shape[1::-1]])
 
     def _read(self, level: int, x: int, y: int, width: int,
@@ -363,6 +380,13 @@ def _mpp_of_ome(xml: str) -> tuple[float | None, float | None]:
                 if (size := _number(element.get(f'PhysicalSize{axis}')))
                 else None for axis in 'XY')
     return None, None
+
+
+def _eight_bit(pixels: np.ndarray) -> np.ndarray:
+    """Scale 16 bit to 8, by the range of the type."""
+    if pixels.dtype != np.uint16:
+        return pixels
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _on_white(region: np.ndarray) -> np.ndarray:

@@ -66,6 +66,7 @@ class SlidePlan:
         size: (width, height) of the finest level.
         thumbnail: The slide, RGB, uint8, sides up to ``THUMBNAIL_SIDE``.
         tissue: Tissue on a smaller picture of the slide, bool.
+        origin: (x, y) of what was scanned.
     """
 
     coords: np.ndarray
@@ -73,6 +74,7 @@ class SlidePlan:
     size: tuple[int, int]
     thumbnail: np.ndarray
     tissue: np.ndarray
+    origin: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def plan_slide(slide: SlideReader, options: TilingOptions,
     Args:
         slide: The slide.
         options: Which tiles are kept.
-        slide_mpp: Micrometres per pixel of the finest level; None takes
-            what the file says.
+        slide_mpp: Micrometres per pixel of the finest level, for files that
+            do not tell it.
 
     Returns:
         The tiles, row by row.
@@ -126,7 +128,8 @@ def plan_slide(slide: SlideReader, options: TilingOptions,
     # A share that is met exactly must not fail by rounding.
     kept = shares >= options.min_tissue - 1e-9
     return SlidePlan(coords[kept], geometry, slide.size,
-                     _shrink(overview, slide.size, fine), tissue)
+                     _shrink(overview, slide.size, fine), tissue,
+                     slide.origin)
 
 
 def _shrink(picture: np.ndarray, size: tuple[int, int],

@@ -12,6 +12,8 @@ from mmmedmask.util.checks import check_integer, check_positive
 # one that has four times the pixels.
 _TOLERANCE = 0.01
 _MAX_ENLARGEMENT = 1.05
+# What files and users round away.
+_SAME_MPP = 0.02
 _STRIPE_PIXELS = 1 << 24
 
 
@@ -55,8 +57,8 @@ def plan_tiles(slide: SlideReader,
         tile_size: Side of a tile in pixels.
         mpp: Wanted micrometres per pixel of a tile.
         overlap: How far neighbours overlap, in pixels of a tile.
-        slide_mpp: Micrometres per pixel of the finest level; None takes
-            what the file says.
+        slide_mpp: Micrometres per pixel of the finest level, for files that
+            do not tell it.
         allow_enlarging: Whether tiles may be finer than the slide is.
 
     Returns:
@@ -64,21 +66,21 @@ def plan_tiles(slide: SlideReader,
 
     Raises:
         ValueError: If an argument is out of range.
-        SlideError: If the slide does not tell its resolution, or is coarser
-            than the tiles.
+        SlideError: If the slide does not tell its resolution, tells another
+            one than ``slide_mpp``, or is coarser than the tiles.
     """
     check_integer('tile_size', tile_size)
     check_positive('mpp', mpp)
     check_integer('overlap', overlap, 0, tile_size - 1)
-    if slide_mpp is None:
-        slide_mpp = slide.mpp
+    if slide_mpp is not None:
+        check_positive('slide_mpp', slide_mpp)
+    slide_mpp = known_mpp(slide, slide_mpp)
     if slide_mpp is None:
         reason = slide.mpp_note or 'it does not say'
         raise SlideError(
             f'{slide.path}: how many µm a pixel is wide is not known '
             f'({reason}); give it with --slide-mpp, or in the column mpp of '
             'the csv')
-    check_positive('slide_mpp', slide_mpp)
     factor = mpp / slide_mpp
     if factor * _MAX_ENLARGEMENT < 1 and not allow_enlarging:
         raise SlideError(
@@ -92,6 +94,22 @@ def plan_tiles(slide: SlideReader,
         tile_size, side, step, level,
         max(1, round(side / slide.downsamples[level])),
         slide_mpp * side / tile_size, slide_mpp)
+
+
+def known_mpp(slide: SlideReader, given: float | None) -> float | None:
+    """Micrometres per pixel as the file tells, else as the user does.
+
+    Raises:
+        SlideError: If both are known and differ by more than 2 %.
+    """
+    if given is None or slide.mpp is None:
+        return slide.mpp or given
+    if abs(given / slide.mpp - 1) > _SAME_MPP:
+        raise SlideError(
+            f'{slide.path} tells {slide.mpp:g} µm per pixel, but {given:g} '
+            'are given (--slide-mpp, or the column mpp of the csv), which is '
+            'for files that do not tell it')
+    return slide.mpp
 
 
 def _level_for(slide: SlideReader, downsample: float) -> int:

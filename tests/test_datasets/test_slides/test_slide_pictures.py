@@ -1,13 +1,19 @@
 """Patches lie on the right picture, or an error says what is missing."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_pictures import find_picture
+from mmmedmask.datasets.slides.slide_readers import OpenSlideReader
+from mmmedmask.datasets.slides.tile_stream import TilingOptions, plan_slide
+from mmmedmask.datasets.slides.tissue import TissueOptions
 from mmmedmask.phantoms.slide_files import draw_bag, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
+from mmmedmask.visualization.slide_geojson import patch_features
+from mmmedmask.visualization.slide_heatmap import PatchPlaces, paint_patches
 
 
 @pytest.fixture
@@ -30,11 +36,118 @@ def test_the_slide_itself_its_thumbnail_or_an_empty_canvas(make, tmp_path):
     assert (picture.size, picture.side) == ((256, 192), 64)
     assert picture.thumbnail.shape == (48, 64, 3)
     picture = find_picture(make('clam-h5'))
-    # The least distance of two patches.
+    # The distance of neighbours.
     assert (picture.size, picture.side) == ((192, 192), 64)
     assert picture.thumbnail is None
     assert picture.source == 'an empty canvas'
     assert find_picture(make('clam-h5'), patch_size=32).side == 32
+
+
+def write_clam(path, coords, **attributes):
+    import h5py
+    path.unlink(missing_ok=True)
+    with h5py.File(path, 'w') as file:
+        file['features'] = np.zeros((len(coords), 4), np.float32)
+        file['coords'] = np.array(coords, np.int32)
+        file['coords'].attrs.update(attributes)
+    return SlideFeatures(path)
+
+
+def grid(x, y, count, step=256):
+    return [(x + step * i, y + step * j)
+            for i in range(count) for j in range(count)]
+
+
+def test_patches_of_several_pieces_of_tissue(tmp_path):
+    """CLAM begins a grid at the box around each piece."""
+    path = tmp_path / 'a.h5'
+    pieces = grid(1000, 2000, 8) + grid(5013, 2007, 6)
+    assert find_picture(write_clam(path, pieces)).side == 256
+    # Its own attributes say it, at whatever level they were cut.
+    for attributes, side in (
+            (dict(patch_size=224, patch_level=0), 224),
+            (dict(patch_size=256, patch_level=1, downsample=(4.0, 4.0)), 1024),
+            (dict(patch_size=256, patch_level=1), 256)):
+        features = write_clam(path, pieces, **attributes)
+        assert features.layout == 'clam'
+        assert find_picture(features).side == side
+    # No two in a row or a column: nothing tells the side.
+    with pytest.raises(ValueError, match='give it with --patch-size'):
+        find_picture(write_clam(path, [(1000, 2000), (5013, 2007)]))
+
+
+def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path):
+    """The heat map and GeoJSON lie where the marks were drawn."""
+    import tifffile
+    height, width = 1203, 1701
+    pixels = np.full((height, width, 3), 240, np.uint8)
+    marks = [(64, 64), (1472, 960), (704, 512)]
+    for x, y in marks:
+        pixels[y:y + 64, x:x + 64] = (200, 30, 150)
+    path = tmp_path / 'a.tif'
+    with tifffile.TiffWriter(path) as file:
+        for level in range(4):
+            small = cv2.resize(
+                pixels, (width >> level, height >> level),
+                interpolation=cv2.INTER_AREA)
+            file.write(small, tile=(64, 64), photometric='rgb',
+                       subfiletype=int(level > 0), metadata=None)
+    coords = [(x, y) for y in range(0, height - 64, 64)
+              for x in range(0, width - 64, 64)]
+    features = write_clam(tmp_path / 'a.h5', coords, patch_size=64,
+                          patch_level=0)
+    picture = find_picture(features, path, max_side=300)
+    assert picture.size == (width, height)
+    pink = (picture.thumbnail[..., 1] < 135)
+    scale = picture.thumbnail.shape[1] / width
+    values = np.array([float(place in marks) for place in coords])
+    places = PatchPlaces(features.coords.numpy(), picture.side, picture.size,
+                         (100, 40))
+    painted = np.nan_to_num(paint_patches(values, places, pink.shape))
+    assert pink.any()
+    # Within the pixel at the edge of each mark.
+    both = (painted > .5) & pink
+    assert both.sum() > .85 * pink.sum()
+    assert both.sum() > .85 * (painted > .5).sum()
+    assert abs(scale * width - pink.shape[1]) < 1
+    # QuPath counts from what was scanned.
+    found = patch_features(places, {'x': values})['features']
+    corners = [one['geometry']['coordinates'][0][0] for one in found
+               if one['properties']['measurements']['x']]
+    assert sorted(map(tuple, corners)) == sorted(
+        (x - 100, y - 40) for x, y in marks)
+
+
+def test_bounds_of_a_scan(make, tmp_path):
+    """What OpenSlide tells of MIRAX and Leica comes as far as GeoJSON."""
+    import h5py
+    import openslide
+    path = write_slide(tmp_path / 'a.tif', draw_slide(
+        (512, 256), [(300, 100, 400, 200)]))
+    slide = openslide.OpenSlide(path)
+
+    class Scanned:
+        level_dimensions = slide.level_dimensions
+        level_downsamples = slide.level_downsamples
+        read_region = slide.read_region
+        properties = {**slide.properties, 'openslide.bounds-x': '256',
+                      'openslide.bounds-y': '64'}
+
+    reader = OpenSlideReader(path, Scanned)
+    assert reader.origin == (256, 64)
+    plan = plan_slide(reader, TilingOptions(
+        tile_size=32, mpp=.5, tissue=TissueOptions(mpp=2, min_area=0)))
+    assert plan.origin == (256, 64)
+    assert plan.coords.min(axis=0).tolist() == [288, 96]
+    features = make()
+    features.close()
+    with h5py.File(features.path, 'a') as file:
+        file['coords'].attrs.update(level0_bounds_x=256, level0_bounds_y=64)
+    assert find_picture(SlideFeatures(features.path)).origin == (256, 64)
+    with OpenSlideReader(path, slide) as plain:
+        assert plain.origin == (0, 0)
+    with pytest.raises(ValueError, match=r'tells 0\.5 µm .* but 0\.25 are'):
+        find_picture(SlideFeatures(features.path), path, slide_mpp=.25)
 
 
 def test_a_thumbnail_beside_the_features_is_found(make, tmp_path):

@@ -96,6 +96,31 @@ def test_gray_pictures_and_transparent_ones(tmp_path, pixels):
         [[200, 100, 0], [255, 255, 255]]]
 
 
+def test_pictures_of_16_bit_and_with_transparency(tmp_path):
+    import cv2
+    gray = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)
+    wanted = np.repeat(np.round(gray / 257)[..., None], 3, axis=2)
+    cv2.imwrite(str(tmp_path / 'g.png'), gray)
+    tifffile.imwrite(tmp_path / 'g.tif', gray)
+    Image.fromarray((gray // 257).astype(np.uint8)).save(tmp_path / 'e.png')
+    for name in ('g.png', 'g.tif', 'e.png'):
+        with open_slide(tmp_path / name) as slide:
+            region = slide.read(0, 0, 0, 8, 8)
+        assert np.abs(region - wanted).max() <= (name == 'e.png')
+    clear = np.zeros((4, 4, 4), np.uint8)
+    clear[0, 0] = (200, 100, 0, 255)
+    for mode in ('RGBA', 'P', 'LA'):
+        picture = Image.fromarray(clear)
+        (picture.quantize() if mode == 'P' else picture.convert(mode)).save(
+            tmp_path / 'c.png')
+        with open_slide(tmp_path / 'c.png') as slide:
+            region = slide.read(0, 0, 0, 4, 4)
+        assert (region[1:] == 255).all()
+        assert region[0, 0].max() < 255
+        if mode != 'LA':
+            assert region[0, 0].tolist() == [200, 100, 0]
+
+
 def test_resolutions_that_no_microscope_has_are_not_taken(tmp_path, pixels):
     path = write_slide(tmp_path / 'a.tif', pixels, 25400 / 72)
     with open_slide(path) as slide:
@@ -133,7 +158,13 @@ def test_files_that_are_no_slides_are_named(tmp_path, pixels):
         open_slide(tmp_path / 't.png')
     tifffile.imwrite(tmp_path / 'd.tif', pixels.astype(np.uint16) * 200,
                      photometric='rgb')
-    with pytest.raises(SlideError, match='3 channels of uint16, expected 8-'):
+    with open_slide(tmp_path / 'd.tif') as slide:
+        np.testing.assert_array_equal(
+            slide.read(0, 3, 4, 5, 6), np.round(
+                pixels[4:10, 3:8].astype(np.uint16) * 200 / 257))
+    tifffile.imwrite(tmp_path / 'd.tif', pixels.astype(np.float32),
+                     photometric='rgb')
+    with pytest.raises(SlideError, match='3 channels of float32, expected'):
         open_slide(tmp_path / 'd.tif')
     tifffile.imwrite(tmp_path / 'm.tif', np.zeros((5, 32, 32), np.uint8),
                      photometric='minisblack')

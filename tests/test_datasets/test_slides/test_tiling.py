@@ -59,8 +59,15 @@ def test_a_tile_is_the_average_of_its_pixels(drawn, mpp, level, tolerance):
 
 def test_resolutions_that_are_no_multiples(drawn):
     with open_slide(drawn[1]) as slide:
+        # What the file tells must not be contradicted.
+        assert plan_tiles(slide, 100, 1.0, slide_mpp=1.01).slide_mpp == 1.0
+        with pytest.raises(SlideError, match=r'a\.tif tells 1 µm per pixel, '
+                           r'but 0\.5 are given \(--slide-mpp'):
+            plan_tiles(slide, 100, 1.0, slide_mpp=.5)
+        slide.mpp = None
         geometry = plan_tiles(slide, 100, .5, slide_mpp=.2525,
                               overlap=10)
+        slide.mpp = 1.0
         assert (geometry.side, geometry.step, geometry.level) == (198, 178, 0)
         assert geometry.mpp == pytest.approx(.5, rel=.003)
         # A level that is 2.0005 times coarser counts as twice.
@@ -149,7 +156,9 @@ def test_exactly_the_tiles_of_the_tissue_are_kept(drawn, tmp_path, layout):
         assert plan.size == (1024, 768)
         assert plan.thumbnail.shape == (768, 1024, 3)
         # The same slide, said to be twice as coarse: sides of 64.
+        slide.mpp = None
         half = plan_slide(slide, options, slide_mpp=2.0)
+        slide.mpp = 1.0
         assert half.geometry.side == 64
         assert len(half.coords) == 4 * len(wanted)
         # Tiles of 192: those of the first row begin 128 above the tissue.
@@ -192,6 +201,30 @@ def test_tissue_is_what_is_colourful_and_large_enough():
     # A piece of 7 x 7 pixels of 8 µm has 0.0031 mm².
     small = find_tissue(pixels, TissueOptions(min_area=.002, median=1))
     assert small[8, 153]
+
+
+@pytest.mark.parametrize('glass', [
+    (240, 240, 240), (240, 238, 228), (240, 235, 205), (235, 225, 180),
+    (230, 210, 150), (225, 228, 215), (255, 250, 220)])
+def test_tinted_glass_is_no_tissue(glass):
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 3, (300, 400, 3))
+    blank = np.clip(np.array(glass) + noise, 0, 255).astype(np.uint8)
+    assert find_tissue(blank, TissueOptions()).mean() < .01
+    # Glass that is tinted below the cover slip alone.
+    blank[:, :150] = np.clip(242 + noise[:, :150], 0, 255)
+    assert find_tissue(blank, TissueOptions()).mean() < .01
+    # Stains, seen through it: haematoxylin and eosin, eosin, a pale one, DAB.
+    for stain in ((196, 96, 160), (230, 150, 170), (225, 190, 215),
+                  (150, 110, 75)):
+        seen = np.array(stain) * np.array(glass) / 255
+        picture = blank.copy()
+        picture[100:200, 200:300] = np.clip(
+            seen + noise[100:200, 200:300], 0, 255)
+        tissue = find_tissue(picture, TissueOptions())
+        assert tissue[105:195, 205:295].mean() > .98
+        tissue[95:205, 195:305] = False
+        assert tissue.mean() < .01
 
 
 def test_slides_without_glass_or_without_tissue():
