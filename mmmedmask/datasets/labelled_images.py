@@ -151,8 +151,12 @@ def read_split_file(path: Path, data_root: Path,
         raise FileNotFoundError(
             f'The split file {path} does not exist; {data_root} has '
             f'{present or "no splits"}')
-    table = read_table(path)
-    _check_columns(path, table.names)
+    table = read_table(path, REQUIRED_COLUMNS)
+    unknown = set(table.names) - {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
+    if unknown:
+        raise ValueError(
+            f'{path} must have the columns {REQUIRED_COLUMNS} and may have '
+            f'{OPTIONAL_COLUMNS}, not {sorted(unknown)}')
     rows, lines = [], {}
     for where, row in table.rows():
         _check_row(where, row, classes, data_root)
@@ -163,16 +167,6 @@ def read_split_file(path: Path, data_root: Path,
                 f'{before.rpartition(", ")[2]} already')
         rows.append({**row, 'mask': row.get('mask', '')})
     return rows
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
-    unknown = [name for name in columns
-               if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
-    if missing or unknown:
-        raise ValueError(
-            f'{path} must have the columns {REQUIRED_COLUMNS} and may have '
-            f'{OPTIONAL_COLUMNS}, got {list(columns)}')
 
 
 def _check_row(where: str, row: Mapping, classes: Sequence[str],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import re
 import zipfile
 from collections import Counter
@@ -24,7 +25,7 @@ from mmmedmask.util.nearest import did_you_mean
 np = late_module('numpy', 'genes')
 pd = late_module('pandas', 'genes')
 
-MISSING = ('', 'NA', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
+MISSING = ('', 'NA', 'na', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
 """Cells that stand for a number that is not known."""
 
 # UTF-32 before UTF-16, whose mark its own begins with.
@@ -123,12 +124,10 @@ class Table:
 
     def _not_numeric(self, place: int) -> ValueError:
         for row, cell in enumerate(self.text(place)):
-            if cell not in MISSING and not _is_number(cell):
-                hint = (', with a decimal comma: write a point'
-                        if _is_number(cell.replace(',', '.', 1)) else '')
-                return ValueError(
-                    f'{self.where(row)}: {self.names[place]} must be a '
-                    f'number, got {cell!r}{hint}')
+            try:
+                cell_number(self.where(row), self.names[place], cell)
+            except ValueError as error:
+                return error
         return ValueError(f'{self.path}: {self.names[place]} must be numbers')
 
     def texts(self, places: Sequence[int]) -> list[list[str]]:
@@ -281,6 +280,26 @@ def check_cell(where: str, column: str, value: str,
         raise ValueError(f'{where}: {column} must be one of {tuple(known)}'
                          f'{of}, got {value!r}.{did_you_mean(value, known)}')
     return value
+
+
+def cell_number(where: str, column: str, cell: str) -> float | None:
+    """Read a finite number from a cell; None where it is missing.
+
+    Raises:
+        ValueError: If it is none; ``where`` and ``column`` are named.
+
+    Example:
+        >>> cell_number('a.csv, line 2', 'mpp', '0.25')
+        0.25
+    """
+    if cell in MISSING:
+        return None
+    if not _is_number(cell):
+        hint = (', with a decimal comma: write a point'
+                if _is_number(cell.replace(',', '.', 1)) else '')
+        raise ValueError(f'{where}: {column} must be a number, got '
+                         f'{cell!r}{hint}')
+    return float(cell)
 
 
 def read_list_file(path: str | Path) -> list[str]:
@@ -582,6 +601,6 @@ def _plain(cell: str) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        return bool(text) and float(text) is not None
+        return math.isfinite(float(text))
     except ValueError:
         return False

@@ -246,7 +246,7 @@ def test_slides_are_listed_with_the_csv(slides, tmp_path):
             list_slides([slides], table)
     with pytest.raises(FileNotFoundError, match='does not exist'):
         list_slides([tmp_path / 'nothing'])
-    with pytest.raises(FileNotFoundError, match='csv of slides'):
+    with pytest.raises(FileNotFoundError, match='no.csv does not exist'):
         list_slides([slides], tmp_path / 'no.csv')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match='no file ends with one of'):

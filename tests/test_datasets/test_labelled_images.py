@@ -82,7 +82,8 @@ def test_missing_images_are_seen_when_they_are_read(root):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    ('path,label\na,NV\n', r"columns.*'group'.*got \['path', 'label'\]"),
+    ('path,label\na,NV\n',
+     r"lacks the columns \['group'\]; it has \['path', 'label'\]"),
     ('path,label,group,age\na,NV,g,3\n', 'age'),
     ('path,label,group,group\na,NV,g,g\n', "once: .'group'"),
     ('', r'train.csv is empty'),

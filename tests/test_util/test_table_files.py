@@ -51,7 +51,7 @@ def naive_cells(text, delimiter):
 def naive_plain(cell):
     cell = cell.strip()
     rest = cell.lstrip("'")
-    if cell != rest and len(rest) > 1 and rest[0] in '=+-@':
+    if cell != rest and len(rest) > 1 and rest[0] in '=+-@\t\r':
         try:
             float(rest)
         except ValueError:

@@ -30,7 +30,10 @@ STAR_COLUMNS = {
 
 _SHEET_COLUMNS = ('File ID', 'File Name', 'Case ID', 'Sample ID')
 _EXPRESSION = 'Gene Expression Quantification'
-_PRIMARY = ('primary tumor', 'primary solid tumor')
+# Older sheets have the first, newer ones the others.
+_KIND_COLUMNS = ('Sample Type', 'Tissue Type', 'Tumor Descriptor')
+_NOT_PRIMARY = ('normal', 'metasta', 'recurr', 'progress', 'xenograft',
+                'cell line', 'new primary')
 _NAME_COLUMNS = {'ensembl': 'gene_id', 'symbol': 'gene_name'}
 
 
@@ -130,7 +133,7 @@ class _FileReader:
         ids, genes, values = map(table.names.index, needed)
         # Summary rows have no symbol: their id stands for it.
         return ([name or gene_id for name, gene_id in zip(
-            table.text(genes), table.text(ids), strict=True)],
+            *table.texts([genes, ids]), strict=True)],
             table.numbers([values])[:, 0], self.unit)
 
 
@@ -175,13 +178,11 @@ def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:
 
 def _patient(row: Mapping[str, str]) -> str:
     """Patient of a primary tumour in a sample sheet, else ''."""
-    kind = row.get('Sample Type') or (
-        f'{row.get("Tumor Descriptor", "Primary")} '
-        f'{row.get("Tissue Type", "Tumor")}')
+    kind = ' '.join(row.get(name, '') for name in _KIND_COLUMNS).lower()
     # Files of several samples repeat the patient.
     patients = {name.strip() for name in row['Case ID'].split(',')}
     return (patients.pop() if len(patients) == 1
-            and kind.lower() in _PRIMARY else '')
+            and not any(word in kind for word in _NOT_PRIMARY) else '')
 
 
 def _locate(folder: Path, row: Mapping[str, str]) -> Path | None:

@@ -20,7 +20,12 @@ from mmmedmask.util.checks import (
     check_range,
 )
 from mmmedmask.util.nearest import did_you_mean, nearest_names
-from mmmedmask.util.table_files import Table, check_cell, read_table
+from mmmedmask.util.table_files import (
+    Table,
+    cell_number,
+    check_cell,
+    read_table,
+)
 
 SPLITS = ('train', 'val', 'test')
 OPTIONAL_COLUMNS = ('split', 'site', 'survival_months', 'censorship',
@@ -166,10 +171,12 @@ def _read_case(where: str, line: Mapping[str, str],
         raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
     if line.get('split'):
         check_cell(where, 'split', line['split'], SPLITS)
-    months = _number(where, line, 'survival_months')
+    months = cell_number(where, 'survival_months',
+                         line.get('survival_months', ''))
     if months is not None:
         check_range(f'{where}: survival_months', months, 0)
-    censorship = _number(where, line, 'censorship')
+    censorship = cell_number(where, 'censorship',
+                             line.get('censorship', ''))
     check_choice(f'{where}: censorship', censorship, (None, 0, 1))
     return Case(
         case_id=line['case_id'],
@@ -182,24 +189,11 @@ def _read_case(where: str, line: Mapping[str, str],
 
 
 def _read_slide(where: str, line: Mapping[str, str]) -> Slide:
-    mpp = _number(where, line, 'mpp')
+    mpp = cell_number(where, 'mpp', line.get('mpp', ''))
     if mpp is not None:
         check_positive(f'{where}: mpp', mpp)
     return Slide(slide_name(line['slide_id']),
                  line.get('features_path') or None, mpp)
-
-
-def _number(where: str, line: Mapping[str, str], name: str) -> float | None:
-    text = line.get(name)
-    if not text or text.lower() in ('nan', 'na'):
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = float('nan')
-    if number - number != 0:
-        raise ValueError(f'{where}: {name} must be a number, got {text!r}')
-    return number
 
 
 def read_split(path: str | Path,

@@ -11,7 +11,7 @@ from mmmedmask.datasets.slides.feature_files import (
     slide_name,
 )
 from mmmedmask.util.checks import check_integer, check_positive
-from mmmedmask.util.table_files import read_table
+from mmmedmask.util.table_files import cell_number, read_table
 
 # A folder holds the levels of one DICOM slide as files of one kind.
 _BY_NAME_ONLY = ('.dcm', )
@@ -151,14 +151,10 @@ def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str]]:
     for where, row in table.rows():
         if not row['slide_id']:
             raise ValueError(f'{where}: slide_id must not be empty')
-        name, text = slide_name(row['slide_id']), row.get('mpp', '')
-        try:
-            mpp = float(text) if text else None
-        except ValueError:
-            mpp = 0.0
-        if mpp is not None and not mpp > 0:
-            raise ValueError(f'{where}: mpp must be a positive number, got '
-                             f'{text!r}')
+        name = slide_name(row['slide_id'])
+        mpp = cell_number(where, 'mpp', row.get('mpp', ''))
+        if mpp is not None:
+            check_positive(f'{where}: mpp', mpp)
         if listed.setdefault(name, mpp) != mpp:
             raise ValueError(f'{where}: slide {name} has another mpp in a '
                              'line before')

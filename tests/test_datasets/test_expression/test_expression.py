@@ -368,8 +368,8 @@ class TestLayouts:
         lines = ['File ID\tFile Name\tCase ID\tSample ID\tTissue Type\t'
                  'Tumor Descriptor']
         for number, sample in enumerate(samples):
-            kind = 'Normal\tNot Applicable' if number == 3 else (
-                'Tumor\tPrimary')
+            kind = ('Tumor\tPrimary', 'Tumor\tNot Reported',
+                    'Tumor\tPrimary', 'Normal\tNot Applicable')[number]
             lines.append(f'id-{number}\tfile-{number}.FPKM.txt.gz\t'
                          f'{sample[:9]}, {sample[:9]}\t{sample}\t{kind}')
         sheet.write_text('\n'.join(lines) + '\n')

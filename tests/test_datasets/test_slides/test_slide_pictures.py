@@ -1,5 +1,7 @@
 """Patches lie on the right picture, or an error says what is missing."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -76,9 +78,13 @@ def test_patches_of_several_pieces_of_tissue(tmp_path):
         find_picture(write_clam(path, [(1000, 2000), (5013, 2007)]))
 
 
-def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path):
+@pytest.mark.parametrize('reader', ['openslide', 'tifffile', 'picture'])
+def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path, monkeypatch,
+                                                  reader):
     """The heat map and GeoJSON lie where the marks were drawn."""
     import tifffile
+    if reader == 'tifffile':
+        monkeypatch.setitem(sys.modules, 'openslide', None)
     height, width = 1203, 1701
     pixels = np.full((height, width, 3), 240, np.uint8)
     marks = [(64, 64), (1472, 960), (704, 512)]
@@ -92,6 +98,9 @@ def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path):
                 interpolation=cv2.INTER_AREA)
             file.write(small, tile=(64, 64), photometric='rgb',
                        subfiletype=int(level > 0), metadata=None)
+    if reader == 'picture':
+        path = tmp_path / 'a.png'
+        cv2.imwrite(str(path), pixels[..., ::-1])
     coords = [(x, y) for y in range(0, height - 64, 64)
               for x in range(0, width - 64, 64)]
     features = write_clam(tmp_path / 'a.h5', coords, patch_size=64,
