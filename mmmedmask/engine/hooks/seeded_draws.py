@@ -4,11 +4,13 @@ Layers and transforms of other libraries draw from the global generators of
 PyTorch, NumPy and Python, whose states a checkpoint does not have.
 """
 
+import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -35,27 +37,33 @@ class SeededDrawsHook(Hook):
         self._drawn_seed = runner.seed
 
     def before_train(self, runner: Runner) -> None:
-        """Number the batches, and let samples be seeded by the numbers."""
+        """Let whoever iterates over the loader get seeded samples."""
         loader = runner.train_dataloader
-        batches = loader.batch_sampler
-        for sampler in (loader.sampler, getattr(batches, 'sampler', None)):
-            if getattr(sampler, 'seed', None) == self._drawn_seed:
-                sampler.seed = runner.seed
-        if isinstance(runner.train_loop, IterBasedTrainLoop) and runner.iter \
-                and not hasattr(loader.sampler, 'skip'):
-            runner.logger.warning(
-                'A resumed run with iterations draws what an uninterrupted '
-                'one would if its sampler can skip samples, as '
-                f'InfiniteSampler can; {type(loader.sampler).__name__} '
-                'cannot.')
-        if isinstance(batches, _NumberedBatches):
-            return
-        # Attributes of a loader cannot be set in the usual way.
-        object.__setattr__(loader, 'batch_sampler', _NumberedBatches(
-            batches, lambda: runner.iter))
-        object.__setattr__(loader, 'dataset', SeededSamples(
-            loader.dataset, stream_seed(
-                runner.seed, f'samples of rank {get_rank()}')))
+        sampler = getattr(loader.batch_sampler, 'sampler', None)
+        if getattr(sampler, 'seed', None) == self._drawn_seed:
+            sampler.seed = runner.seed
+        skip = 0
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            skip = _leave_skipping_to_us(runner)
+        batches = _NumberedBatches(
+            loader.batch_sampler, lambda: runner.iter, skip)
+        samples = _SeededSamples(loader.dataset, stream_seed(
+            runner.seed, f'samples of rank {get_rank()}'))
+        make_iterator = loader._get_iterator
+
+        def seeded_iterator() -> Iterator:
+            # All others see the loader as it was. Its attributes cannot be
+            # set in the usual way.
+            plain = loader.dataset, loader.batch_sampler
+            object.__setattr__(loader, 'dataset', samples)
+            object.__setattr__(loader, 'batch_sampler', batches)
+            try:
+                return make_iterator()
+            finally:
+                object.__setattr__(loader, 'dataset', plain[0])
+                object.__setattr__(loader, 'batch_sampler', plain[1])
+
+        loader._get_iterator = seeded_iterator
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: dict | None = None) -> None:
@@ -71,58 +79,78 @@ def _seed_others(seed: int) -> None:
     random.seed(seed)
 
 
+def _leave_skipping_to_us(runner: Runner) -> int:
+    """Skip what a resumed loop has done by batches.
+
+    MMEngine's loop skips samples, which a batch sampler that sorts them by
+    shape takes in another order.
+
+    Returns:
+        The batches that the first pass has to skip.
+    """
+    iterator = runner.train_loop.dataloader_iterator
+    batches = runner.train_dataloader.batch_sampler
+    # Beside a batch sampler, that of the loader is another one.
+    sampler = getattr(batches, 'sampler', None)
+    if not runner.iter or isinstance(sampler, InfiniteSampler):
+        passes, skip = 0, runner.iter
+    else:
+        passes, skip = divmod(runner.iter, len(batches))
+
+    def skip_passes(steps: int) -> None:
+        iterator._epoch = passes
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(passes)
+
+    iterator.skip_iter = skip_passes
+    return skip
+
+
 class _NumberedBatches:
     """A batch sampler whose samples know their iteration and place.
 
     Args:
         batches: The batch sampler.
-        first: Gives the iteration of the first batch of a pass.
+        iteration: Gives the iteration of the next batch.
+        skip: Batches that the first pass leaves out.
     """
 
-    def __init__(self, batches: object, first: Callable[[], int]) -> None:
+    def __init__(self, batches: Iterable, iteration: Callable[[], int],
+                 skip: int) -> None:
         self.batches = batches
-        self.first = first
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.batches, name)
+        self.iteration = iteration
+        self.skip = skip
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        for number, batch in enumerate(self.batches, self.first()):
+        batches = itertools.islice(self.batches, self.skip, None)
+        self.skip = 0
+        for number, batch in enumerate(batches, self.iteration()):
             yield [(index, number, place)
                    for place, index in enumerate(batch)]
 
 
-class SeededSamples:
+class _SeededSamples:
     """A data set that seeds the global generators before each sample.
-
-    In all else it is the data set.
 
     Args:
         dataset: The data set.
         seed: Seed of this process.
     """
 
-    def __init__(self, dataset: object, seed: int) -> None:
+    def __init__(self, dataset: Sequence, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
-
-    def __getattr__(self, name: str) -> object:
-        # A copy in a worker is empty at first.
-        if name == 'dataset':
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int | tuple[int, int, int]) -> object:
-        if isinstance(index, tuple):
-            index, number, place = index
-            seed = stream_seed(self.seed, f'{number} {place}')
-            # In workers, CUDA is none of our business.
-            torch.default_generator.manual_seed(seed)
-            _seed_others(seed)
+    def __getitem__(self, key: tuple[int, int, int]) -> object:
+        index, number, place = key
+        seed = stream_seed(self.seed, f'{number} {place}')
+        # In workers, CUDA is none of our business.
+        torch.default_generator.manual_seed(seed)
+        _seed_others(seed)
         return self.dataset[index]

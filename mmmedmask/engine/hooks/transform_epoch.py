@@ -6,7 +6,6 @@ from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from mmmedmask.engine.hooks.seeded_draws import SeededSamples
 from mmmedmask.registry import HOOKS
 
 
@@ -50,8 +49,6 @@ class TransformEpochHook(Hook):
 
 def datasets_of(dataset: object) -> Iterator[object]:
     """Find a data set and all those that it wraps, outer ones first."""
-    if isinstance(dataset, SeededSamples):
-        dataset = dataset.dataset
     yield dataset
     for wrapped in getattr(dataset, 'datasets', []):
         yield from datasets_of(wrapped)

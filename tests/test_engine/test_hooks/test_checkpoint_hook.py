@@ -411,10 +411,37 @@ def test_workers_and_epochs_change_no_draw(whole, tmp_path):
                 for part in noise}) == 2 * EPOCHS
 
 
-def test_iterations_resume_to_the_bit(tmp_path):
+class ByParity:
+    """Batches of even or of odd samples, as detectors sort by shape."""
+
+    def __init__(self, sampler, batch_size):
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __len__(self):
+        return len(self.sampler) // self.batch_size
+
+    def __iter__(self):
+        buckets = [[], []]
+        for index in self.sampler:
+            bucket = buckets[index % 2]
+            bucket.append(index)
+            if len(bucket) == self.batch_size:
+                yield bucket[:]
+                bucket.clear()
+
+
+@pytest.mark.parametrize('sampler', [
+    dict(sampler=dict(type='InfiniteSampler', shuffle=True)),
+    # MMEngine would skip samples, which are not in the order of batches.
+    dict(sampler=dict(type='InfiniteSampler', shuffle=True),
+         batch_sampler=dict(type=ByParity)),
+    # Begins anew after two iterations.
+    dict(sampler=dict(type='DefaultSampler', shuffle=True)),
+])
+def test_iterations_resume_to_the_bit(tmp_path, sampler, monkeypatch):
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
     settings = dict(
-        train_dataloader=loader(True, 1) | dict(
-            sampler=dict(type='InfiniteSampler', shuffle=True)),
+        train_dataloader=loader(True, 1) | sampler,
         train_cfg=dict(by_epoch=False, max_iters=6, val_interval=2),
         param_scheduler=dict(type='CosineAnnealingLR', by_epoch=False),
         checkpoint=dict(by_epoch=False, interval=2))
