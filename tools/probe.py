@@ -48,7 +48,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, help='side in pixels that images are resized to')
     parser.add_argument(
-        '--max-images', type=int, help='images with masks per split at most')
+        '--dense-size', type=int,
+        help='side in pixels that images with masks are resized to')
+    parser.add_argument(
+        '--max-images', type=int, help='images per split at most')
     parser.add_argument(
         '--split-folder', default='splits/paper',
         help='splits of a converted data set (default: %(default)s)')
@@ -81,7 +84,8 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
 
     probes = build_probes(
         args.data, args.dense, args.colors, args.size,
-        (*args.few, None), args.max_images, args.split_folder)
+        (*args.few, None), args.max_images, args.split_folder,
+        args.dense_size)
     name = args.encoder or 'cmim'
     arms = {'random': list(range(len(args.arm[0]) - 1)),
             **{arm[0]: arm[1:] for arm in args.arm}}
@@ -98,7 +102,7 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
                 encoder.std.flatten().tolist(), probes))
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()
-             for score in probe.color_floor()}
+             for score in probe.plain_floor()}
     return scores, color
 
 

@@ -1,6 +1,7 @@
-"""Runtime for MSMAE's pre-training: attention masks, and pictures of them.
+"""Runtime for MSMAE's pre-training: attention masks, pictures of them, the
+loss beside guesses without a model.
 
-Whoever inherits gives both hooks the pipeline of whole images.
+Whoever inherits gives both hooks of attention the pipeline of whole images.
 """
 
 _base_ = './pretrain_runtime.py'
@@ -13,6 +14,8 @@ interval = 40
 
 # ====================== Unmodified in most cases =======================
 default_hooks = dict(
+    loss_floors=dict(
+        type='mmmedmask.LossFloorsHook', held_out=dict(split='val')),
     attention_panel=dict(type='mmmedmask.AttentionPanelHook'),
     attention_mask=dict(
         type='mmmedmask.AttentionMaskHook', begin=begin, interval=interval))

@@ -1,5 +1,5 @@
-"""Runtime for pre-training: the epoch reaches the transforms, and a loss that
-is not finite ends the run.
+"""Runtime for pre-training: the epoch reaches the transforms, how far the
+encoder moves is logged, and a loss that is not finite ends the run.
 """
 
 _base_ = './default_runtime.py'
@@ -11,4 +11,5 @@ checkpoint_interval = 10
 default_hooks = dict(
     checkpoint=dict(interval=checkpoint_interval, max_keep_ckpts=3),
     transform_epoch=dict(type='mmmedmask.TransformEpochHook'),
+    movement=dict(type='mmmedmask.MovementHook'),
     nan_guard=dict(type='mmmedmask.NaNGuardHook'))

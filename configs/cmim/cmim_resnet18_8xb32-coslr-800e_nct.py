@@ -29,3 +29,4 @@ train_dataloader = dict(
     batch_size=batch_size, dataset=dict(data_root=data_root))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs)
+default_hooks = dict(loss_floors=dict(held_out=dict(split='val')))

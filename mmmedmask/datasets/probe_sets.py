@@ -17,7 +17,7 @@ from mmmedmask.datasets.labelled_images import (
 )
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.datasets.tiles import walk_files
-from mmmedmask.util.checks import check_choice
+from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
 
 SPLIT_NAMES = {
@@ -53,6 +53,21 @@ class ProbeSet:
         """Read the mask of an image: boolean, shape (H, W), or None."""
         mask = self.masks[index] if self.masks else None
         return read_lesion_mask(mask) if isinstance(mask, Path) else mask
+
+    def thin(self, count: int | None) -> 'ProbeSet':
+        """Take so many images evenly from the list; None takes all."""
+        if count is None or count >= len(self.paths):
+            return self
+        check_integer('count', count)
+        places = np.linspace(0, len(self.paths) - 1, count).round().astype(int)
+
+        def take(values):
+            return values and tuple(values[place] for place in places)
+
+        return ProbeSet(
+            take(self.paths), self.classes,
+            None if self.labels is None else self.labels[places],
+            take(self.groups), take(self.masks))
 
 
 def read_probe_sets(source: str | Path,
@@ -136,14 +151,29 @@ def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
 
 def _read_coco(file: Path, source: Path) -> ProbeSet:
     content = json.loads(file.read_text('utf-8'))
-    folder = source / 'images'
-    folder = folder if folder.is_dir() else source
+    # Some name files below the folder of images, some below the whole set.
+    first = content['images'][0]['file_name']
+    folder = source if (source / first).is_file() else source / 'images'
     paths, masks = [], []
     for image, instances in decode_masks(content):
         paths.append(folder / image['file_name'])
         empty = np.zeros((image['height'], image['width']), bool)
         masks.append(np.logical_or.reduce([empty, *instances]))
     return ProbeSet(tuple(paths), masks=tuple(masks))
+
+
+def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Resize an image (C, H, W) to a square, antialiased; None keeps it.
+
+    The type stays; uint8 is rounded.
+    """
+    if size is None or image.shape[1:] == (size, size):
+        return image
+    resized = F.interpolate(image[None].float(), (size, size),
+                            mode='bilinear', antialias=True)[0]
+    if image.dtype == torch.uint8:
+        resized = resized.round().clamp(0, 255)
+    return resized.to(image.dtype)
 
 
 def load_image(path: Path,
@@ -175,9 +205,7 @@ def load_image(path: Path,
             f'{image.dtype} and {image.shape[2]} channels')
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     pixels = pixels.expand(3, -1, -1).float()
-    if size is not None and pixels.shape[1:] != (size, size):
-        pixels = F.interpolate(
-            pixels[None], (size, size), mode='bilinear', antialias=True)[0]
+    pixels = resize_square(pixels, size)
     if color == 'gray':
         weights = pixels.new_tensor([0.299, 0.587, 0.114])
         pixels = (weights @ pixels.flatten(1)).view(1, *pixels.shape[1:])

@@ -1,10 +1,12 @@
 """Features of frozen encoders, of any of our host libraries, for probes."""
 
 import copy
+import inspect
 from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmpretrain.models.utils import sparse_modules
 from torch import Tensor, nn
 
 from mmmedmask.engine.hooks.precise_bn import (
@@ -14,7 +16,33 @@ from mmmedmask.engine.hooks.precise_bn import (
 
 BLOCK_LISTS = ('layers', 'blocks', 'encoder.layers', 'stages')
 """Where transformers and ConvNeXts keep their blocks or stages."""
-COLOR_DIMS = 6
+DENSE_KINDS = {
+    sparse_modules.SparseConv2d: nn.Conv2d,
+    sparse_modules.SparseMaxPooling: nn.MaxPool2d,
+    sparse_modules.SparseAvgPooling: nn.AvgPool2d,
+    sparse_modules.SparseBatchNorm2d: nn.BatchNorm2d,
+    sparse_modules.SparseSyncBatchNorm2d: nn.SyncBatchNorm,
+}
+
+
+def encoder_of(model: nn.Module) -> nn.Module:
+    """Find what a model of pre-training trains for later tasks.
+
+    Args:
+        model: The algorithm, unwrapped.
+
+    Returns:
+        Its ``backbone``, or GiMP's ``aggregator``.
+
+    Raises:
+        ValueError: If it has neither.
+    """
+    for name in ('backbone', 'aggregator'):
+        encoder = getattr(model, name, None)
+        if encoder is not None:
+            return encoder
+    raise ValueError(f'{type(model).__name__} has neither a backbone nor an '
+                     'aggregator to look at; remove the hook')
 
 
 def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
@@ -54,8 +82,9 @@ def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
 class FrozenFeatures:
     """Maps of an encoder's stages, with nothing of it changed.
 
-    Works on a copy in evaluation mode. Transformers give the map of their
-    last block; CNNs those of all stages.
+    Works on a copy in evaluation mode, which sees whole images: what masks
+    in pre-training is told not to. Transformers give the map of their last
+    block; CNNs, and transformers in stages, those of all stages.
 
     Args:
         encoder: Takes normalised images (B, C, H, W).
@@ -79,26 +108,36 @@ class FrozenFeatures:
         if device is None:
             device = next(encoder.parameters()).device
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
+        make_dense(self.encoder)
+        self._options = {}
+        if 'mask' in inspect.signature(encoder.forward).parameters:
+            self._options['mask'] = None
         self.device = torch.device(device)
         shape = (1, -1, 1, 1)
         self.mean = torch.tensor(mean, device=device).float().view(shape)
         self.std = torch.tensor(std, device=device).float().view(shape)
-        stages = list(encoder_stages(self.encoder).values())
-        self._maps: list[Tensor] = []
+        stages = encoder_stages(self.encoder)
+        self._maps: list[tuple[Tensor, Sequence[int] | None]] = []
         self.patch_size = _patch_size(self.encoder)
-        for stage in stages if self.patch_size is None else stages[-1:]:
+        pyramid = self.patch_size is None or 'stages.0' in stages
+        for stage in list(stages.values())[0 if pyramid else -1:]:
             stage.register_forward_hook(self._keep)
         if images is not None and active_batch_norms(self.encoder):
             update_bn_statistics(
                 self.encoder, images,
-                lambda _, batch: self.encoder(self.normalize(batch)))
+                lambda _, batch: self._run(batch))
             self._maps.clear()
         self.encoder.eval()
 
+    def _run(self, images: Tensor) -> None:
+        self.encoder(self.normalize(images), **self._options)
+
     def _keep(self, module: nn.Module, inputs: tuple, output) -> None:
+        grid = None
         if isinstance(output, tuple | list):
-            output = output[0]
-        self._maps.append(output)
+            # Swin's stages say how many rows and columns their tokens have.
+            output, grid = output[0], (*output[1:], None)[0]
+        self._maps.append((output, grid))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Bring images to the device and the encoder's units."""
@@ -118,20 +157,22 @@ class FrozenFeatures:
             ValueError: If a stage gives neither a map nor patch tokens.
         """
         self._maps.clear()
-        self.encoder(self.normalize(images))
+        self._run(images)
         size = images.shape[-2:]
-        found = [self._as_map(value, size) for value in self._maps]
+        found = [self._as_map(value, grid, size)
+                 for value, grid in self._maps]
         self._maps.clear()
         return found
 
-    def _as_map(self, value: Tensor, size: Sequence[int]) -> Tensor:
+    def _as_map(self, value: Tensor, grid: Sequence[int] | None,
+                size: Sequence[int]) -> Tensor:
         if value.ndim == 4:
             return value.float()
         if value.ndim != 3 or self.patch_size is None:
             raise ValueError(
                 f'a stage of {type(self.encoder).__name__} gives the shape '
                 f'{tuple(value.shape)}, expected a map or patch tokens')
-        height, width = (side // patch for side, patch in zip(
+        height, width = grid or (side // patch for side, patch in zip(
             size, self.patch_size, strict=True))
         # Class and register tokens come first.
         patches = value[:, value.shape[1] - height * width:]
@@ -202,6 +243,17 @@ def draw_points(size: tuple[int, int], count: int,
     points = torch.stack([(2 * columns + 1) / width - 1,
                           (2 * rows + 1) / height - 1], dim=1)
     return torch.stack([rows, columns], dim=1), points
+
+
+def make_dense(encoder: nn.Module) -> None:
+    """Let mmpretrain's sparse layers, SparK's, see all places, in place.
+
+    They ask a mask that the algorithm leaves in a class attribute, so
+    outside of its training step they work with that of the last batch.
+    """
+    for module in encoder.modules():
+        if type(module) in DENSE_KINDS:
+            module.__class__ = DENSE_KINDS[type(module)]
 
 
 def _patch_size(encoder: nn.Module) -> tuple[int, int] | None:

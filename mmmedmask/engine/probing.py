@@ -1,10 +1,12 @@
-"""Probe an encoder on labelled images and on images with masks."""
+"""Probe encoders on labelled images, on images with masks, and on bags."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.dist import (
     all_gather_object,
     broadcast_object_list,
@@ -17,6 +19,7 @@ from mmmedmask.datasets.probe_sets import (
     ProbeSet,
     load_image,
     read_probe_sets,
+    resize_square,
 )
 from mmmedmask.engine.frozen_features import (
     FrozenFeatures,
@@ -31,12 +34,58 @@ from mmmedmask.evaluation.probes import (
 )
 
 
-@dataclass
-class ImageProbe:
-    """Nearest neighbours and logistic regression on whole images.
+class VectorProbe:
+    """Nearest neighbours and logistic regression on one vector per sample.
 
-    All ranks take part: each computes the features of a share of the
-    images, all get the scores.
+    All ranks take part: each computes the vectors of a share of the samples,
+    all get the scores.
+
+    Attributes:
+        floor_name: What is scored without an encoder.
+    """
+
+    floor_name: str
+
+    def share(self, count: int) -> range:
+        """The places of this rank's samples, of so many."""
+        return range(get_rank(), count, get_world_size())
+
+    def score(self, vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
+              num_classes: int,
+              groups: Mapping[str, Sequence[str] | None] | None = None,
+              standardize: bool = False, seed: int = 0) -> list[ProbeScore]:
+        """Score vectors, with the floor of chance in each score.
+
+        Args:
+            vectors: This rank's rows (N, D) of ``'train'`` and ``'test'``.
+            labels: Classes of all samples of both.
+            num_classes: Number of classes.
+            groups: Patients of all samples of both.
+            standardize: Bring the training vectors to mean 0 and deviation
+                1, and the test vectors alike.
+            seed: Seed of the folds of the logistic probe.
+        """
+        whole = {which: _interleave(all_gather_object(rows.numpy()))
+                 for which, rows in vectors.items()}
+        if standardize:
+            # Cosines of raw colours are all nearly 1.
+            mean, std = whole['train'].mean(axis=0), whole['train'].std(axis=0)
+            whole = {which: (rows - mean) / np.maximum(std, 1e-6)
+                     for which, rows in whole.items()}
+        groups = groups or {}
+        scores = [None]
+        if get_rank() == 0:
+            scores = [probe_images(
+                whole['train'], labels['train'], whole['test'],
+                labels['test'], num_classes, groups.get('train'),
+                groups.get('test'), seed)]
+        broadcast_object_list(scores)
+        return scores[0]
+
+
+@dataclass
+class ImageProbe(VectorProbe):
+    """Probes of whole images.
 
     Attributes:
         train: Images to fit on.
@@ -56,52 +105,99 @@ class ImageProbe:
     seed: int = 0
     _images: dict = field(default_factory=dict, repr=False)
 
+    floor_name = 'colour'
+
     def batches(self, which: str) -> Iterator[Tensor]:
         """Give this rank's share of a split, uint8 (B, 3, h, w)."""
         if which not in self._images:
             paths = getattr(self, which).paths
-            mine = range(get_rank(), len(paths), get_world_size())
-            self._images[which] = torch.stack([
-                load_image(paths[index], self.size, self.color,
-                           self.seed * len(paths) + index) for index in mine
-            ])
+            images = [load_image(paths[index], self.size, self.color,
+                                 self.seed * len(paths) + index)
+                      for index in self.share(len(paths))]
+            sizes = sorted({tuple(image.shape[1:]) for image in images})
+            if len(sizes) > 1:
+                raise ValueError(
+                    f'images to probe on have different sizes, such as '
+                    f'{sizes[0]} and {sizes[-1]}: give the probe a size')
+            self._images[which] = torch.stack(images)
         yield from self._images[which].split(self.batch_size)
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
-        """Score an encoder; the floor of chance is in each score."""
-        return self._score({
-            which: torch.cat([features.vectors(batch).cpu()
-                              for batch in self.batches(which)])
-            for which in ('train', 'test')
-        })
+        """Score an encoder."""
+        return self._score(lambda batch: features.vectors(batch).cpu())
 
-    def color_floor(self) -> list[ProbeScore]:
+    def plain_floor(self) -> list[ProbeScore]:
         """Score the colour of the images alone, on a common scale."""
-        return self._score({
-            which: torch.cat([color_vectors(batch)
-                              for batch in self.batches(which)])
-            for which in ('train', 'test')
-        }, standardize=True)
+        return self._score(color_vectors, standardize=True)
 
-    def _score(self, vectors: dict[str, Tensor],
-               standardize: bool = False) -> list[ProbeScore]:
-        whole = {
-            which: _interleave(all_gather_object(rows.numpy()))
-            for which, rows in vectors.items()
-        }
-        if standardize:
-            # Cosines of raw colours are all nearly 1.
-            mean, std = whole['train'].mean(axis=0), whole['train'].std(axis=0)
-            whole = {which: (rows - mean) / np.maximum(std, 1e-6)
-                     for which, rows in whole.items()}
-        scores = [None]
-        if get_rank() == 0:
-            scores = [probe_images(
-                whole['train'], self.train.labels, whole['test'],
-                self.test.labels, len(self.train.classes),
-                self.train.groups, self.test.groups, self.seed)]
-        broadcast_object_list(scores)
-        return scores[0]
+    def _score(self, encode, standardize: bool = False) -> list[ProbeScore]:
+        sets = dict(train=self.train, test=self.test)
+        vectors = {which: torch.cat([encode(batch)
+                                     for batch in self.batches(which)])
+                   for which in sets}
+        return self.score(
+            vectors, {which: part.labels for which, part in sets.items()},
+            len(self.train.classes),
+            {which: part.groups for which, part in sets.items()},
+            standardize, self.seed)
+
+
+@dataclass
+class BagProbe(VectorProbe):
+    """Probes of whole bags: one vector per patient.
+
+    Attributes:
+        train: Patients to fit on, a data set of whole bags such as
+            ``mmmedmask.SlideOmicDataset``. Those without slides or without a
+            class are left out.
+        test: Patients to test on.
+        preprocessor: Makes a batch of one patient.
+        seed: Seed of the probe's folds.
+    """
+
+    train: BaseDataset
+    test: BaseDataset
+    preprocessor: nn.Module
+    seed: int = 0
+
+    floor_name = 'mean patch'
+
+    def run(self, aggregator: nn.Module) -> list[ProbeScore]:
+        """Score the vectors that an aggregator gives, frozen."""
+        frozen = copy.deepcopy(aggregator).eval()
+        return self._score(lambda inputs: frozen(
+            inputs['patches'], inputs['valid'], coords=inputs['coords'])[0])
+
+    def plain_floor(self) -> list[ProbeScore]:
+        """Score the mean of each bag's patches, on a common scale."""
+        return self._score(lambda inputs: inputs['patches'].mean(dim=1),
+                           standardize=True)
+
+    def usable(self, which: str) -> list[int]:
+        """Places of the patients with slides and a class."""
+        dataset = getattr(self, which)
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        return [place for place, info in enumerate(infos)
+                if info['num_patches'] and info['gt_label'] is not None]
+
+    @torch.inference_mode()
+    def _score(self, encode, standardize: bool = False) -> list[ProbeScore]:
+        vectors, labels = {}, {}
+        for which in ('train', 'test'):
+            dataset, places = getattr(self, which), self.usable(which)
+            if not places:
+                raise ValueError(f'no patient of the {which} split has '
+                                 'slides and a class to probe on')
+            labels[which] = np.array([
+                dataset.get_data_info(place)['gt_label'] for place in places])
+            rows = []
+            for index in self.share(len(places)):
+                batch = pseudo_collate([dataset[places[index]]])
+                inputs = self.preprocessor(batch, False)['inputs']
+                rows.append(encode(inputs).float().cpu())
+            vectors[which] = torch.cat(rows)
+        return self.score(vectors, labels, len(self.train.metainfo['classes']),
+                          standardize=standardize, seed=self.seed)
 
 
 @dataclass
@@ -114,6 +210,8 @@ class DenseProbe:
         few: Numbers of training images; None takes all.
         pixels: Pixels per image, drawn once.
         max_images: Images per split at most, the first ones.
+        size: Side in pixels of the square that images are resized to; None
+            keeps them. Labels are those of the masks as they are.
         seed: Seed of the draws.
     """
 
@@ -122,7 +220,10 @@ class DenseProbe:
     few: Sequence[int | None] = (1, 5, 20, None)
     pixels: int = 400
     max_images: int | None = None
+    size: int | None = None
     seed: int = 0
+
+    floor_name = 'colour'
 
     def samples(self, which: str
                 ) -> Iterator[tuple[int, Tensor, Tensor, np.ndarray]]:
@@ -140,6 +241,7 @@ class DenseProbe:
             generator = torch.Generator().manual_seed(
                 self.seed * 1_000_003 + index)
             places, points = draw_points(mask.shape, self.pixels, generator)
+            image = resize_square(image, self.size)
             labels = mask[places[:, 0].numpy(), places[:, 1].numpy()]
             yield index, image[None], points[None], labels.astype(np.int64)
 
@@ -147,7 +249,7 @@ class DenseProbe:
         """Score an encoder: area under the ROC curve, a constant has .5."""
         return self._score(features.pixels)
 
-    def color_floor(self) -> list[ProbeScore]:
+    def plain_floor(self) -> list[ProbeScore]:
         """Score the colour of the pixels alone."""
         return self._score(
             lambda image, points: sample_maps([image.float()], points))
@@ -168,6 +270,9 @@ class DenseProbe:
         return scores[0]
 
 
+Probe = ImageProbe | DenseProbe | BagProbe
+
+
 def build_probes(data: str | None,
                  dense: str | None,
                  colors: Sequence[str] = ('rgb', ),
@@ -175,7 +280,8 @@ def build_probes(data: str | None,
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
                  split_folder: str = 'splits/paper',
-                 seed: int = 0) -> dict[str, ImageProbe | DenseProbe]:
+                 dense_size: int | None = None,
+                 seed: int = 0) -> dict[str, Probe]:
     """Make the probes of a data set with labels and of one with masks.
 
     Args:
@@ -184,9 +290,11 @@ def build_probes(data: str | None,
         colors: One probe of whole images each.
         size: See :class:`ImageProbe`.
         few: See :class:`DenseProbe`.
-        max_images: See :class:`DenseProbe`.
+        max_images: Images per split at most: for probes of whole images
+            taken evenly from the list, for those of pixels the first ones.
         split_folder: See
             :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
+        dense_size: See :class:`DenseProbe`.
         seed: Seed of all draws.
 
     Returns:
@@ -198,7 +306,8 @@ def build_probes(data: str | None,
     """
     probes = {}
     if data is not None:
-        train, test = read_probe_sets(data, split_folder)
+        train, test = (part.thin(max_images) for part in read_probe_sets(
+            data, split_folder))
         if train.labels is None or test.labels is None:
             raise ValueError(f'{data} has masks but no classes: give it as '
                              'dense')
@@ -209,14 +318,14 @@ def build_probes(data: str | None,
         if not any(mask is not None for mask in train.masks):
             raise ValueError(f'no training image of {dense} has a mask')
         probes['pixels'] = DenseProbe(train, test, few,
-                                      max_images=max_images, seed=seed)
+                                      max_images=max_images, size=dense_size,
+                                      seed=seed)
     return probes
 
 
 def score_encoder(encoder: nn.Module, mean: Sequence[float],
                   std: Sequence[float],
-                  probes: Mapping[str, ImageProbe | DenseProbe]
-                  ) -> dict[str, ProbeScore]:
+                  probes: Mapping[str, Probe]) -> dict[str, ProbeScore]:
     """Run all probes on one frozen copy of an encoder.
 
     Args:

@@ -1,7 +1,7 @@
 """What a reconstruction loss is worth: the losses of guesses without a model.
 
-A guess here is one colour per image. Its squared error needs three sums per
-image and channel, so the floors of any number of images are exact and cheap.
+A guess is one value per channel for a whole sample: one colour for an image,
+one patch for a bag.
 """
 
 from typing import NamedTuple
@@ -9,140 +9,262 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmmedmask.functional.masking import resize_mask
+
 RIDGE = 1e-6
 """Share of the mean variance that keeps the regression solvable."""
+ITERATIONS = 20
+"""Steps of the least absolute deviations, far more than they need."""
+CRITERIA = ('squared', 'absolute')
 
 
-class TargetSums(NamedTuple):
-    """Sums over the pixels of each image that a loss counts.
+class MaskedTargets(NamedTuple):
+    """What a batch of samples is asked for, and what can be seen of it.
 
     Attributes:
-        weight: Sum of the weights, shape (N,).
-        total: Weighted sum of the target per channel, shape (N, C).
-        square: Weighted sum of its square per channel, shape (N, C).
-        visible: What can be seen of the image, shape (N, F).
+        values: What is to be predicted at each place, shape (B, P, C).
+        weight: Where the loss counts, shape (B, P), in [0, 1].
+        features: What a linear guess may use, shape (B, F); None if there is
+            no such guess.
+        guess: A ready guess from what is visible, shape (B, C), or None.
     """
 
+    values: Tensor
     weight: Tensor
-    total: Tensor
-    square: Tensor
-    visible: Tensor
+    features: Tensor | None = None
+    guess: Tensor | None = None
 
 
-def target_sums(target: Tensor, weight: Tensor, image: Tensor,
-                mask: Tensor) -> TargetSums:
-    """Sum up a batch, in float64.
+class Guesses(NamedTuple):
+    """What was fitted on training samples.
+
+    Attributes:
+        criterion: ``'squared'`` or ``'absolute'``.
+        constant: The best value for all samples, shape (C,).
+        line: Coefficients of the best linear guess from the features and a
+            constant, shape (F + 1, C), or None.
+    """
+
+    criterion: str
+    constant: Tensor
+    line: Tensor | None
+
+
+def visible_color(images: Tensor, mask: Tensor) -> Tensor:
+    """Mean and deviation of each channel over what is not masked.
 
     Args:
-        target: What is to be predicted, shape (B, C, H, W).
-        weight: Where the loss counts, shape (B, 1, H, W), in [0, 1].
-        image: What the model sees, shape (B, C, h, w).
+        images: What the model sees, shape (B, C, H, W).
         mask: 1 = masked, shape (B, 1, h, w).
 
     Returns:
-        The sums; ``visible`` has mean and standard deviation of each channel
-        over the pixels that are not masked, F = 2 C.
+        Shape (B, 2 C), float64.
 
     Example:
-        >>> import torch
-        >>> image, mask = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
-        >>> target_sums(image, 1 - mask, image, mask).weight
-        tensor([4.], dtype=torch.float64)
+        >>> visible_color(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 1, 1))
+        tensor([[1., 0.]], dtype=torch.float64)
     """
-    target, weight = target.double(), weight.double()
-    image, seen = image.double(), 1 - mask.double()
+    images = images.double()
+    seen = 1 - resize_mask(mask, images.shape[-2:]).double()
     area = seen.sum(dim=(2, 3)).clamp_min(1)
-    mean = (image * seen).sum(dim=(2, 3)) / area
-    centred = (image - mean[..., None, None])**2
-    deviation = ((centred * seen).sum(dim=(2, 3)) / area).sqrt()
-    return TargetSums(
-        weight=weight.sum(dim=(1, 2, 3)),
-        total=(target * weight).sum(dim=(2, 3)),
-        square=(target**2 * weight).sum(dim=(2, 3)),
-        visible=torch.cat([mean, deviation], dim=1))
+    mean = (images * seen).sum(dim=(2, 3)) / area
+    centred = (images - mean[..., None, None])**2
+    return torch.cat(
+        [mean, ((centred * seen).sum(dim=(2, 3)) / area).sqrt()], dim=1)
 
 
-def join_sums(parts: list[TargetSums]) -> TargetSums:
-    """Join the sums of several batches.
-
-    Example:
-        >>> import torch
-        >>> one = TargetSums(*(torch.ones(2, 1) for _ in range(4)))
-        >>> join_sums([one, one]).total.shape
-        torch.Size([4, 1])
-    """
-    return TargetSums(*(torch.cat(values)
-                        for values in zip(*parts, strict=True)))
-
-
-def guess_loss(sums: TargetSums, guess: Tensor) -> float:
-    """Mean squared error of one colour per image.
+def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
+    """Fit the guesses on training samples.
 
     Args:
-        sums: The images.
-        guess: The colours, shape (N, C), or (1, C) for all images.
+        parts: Batches of samples; places without weight may be left out.
+        criterion: The loss of a place and channel, ``'squared'`` or
+            ``'absolute'``. The best constant is then the mean or the median,
+            the line that of least squares or of least absolute deviations
+            (by reweighting: Schlossmacher, JASA 1973).
 
     Returns:
-        The error, averaged over all weighted pixels and channels; NaN if no
-        pixel counts.
-
-    Example:
-        >>> import torch
-        >>> sums = TargetSums(*(torch.tensor([[v]]) for v in (2., 6., 20., 0)))
-        >>> guess_loss(sums._replace(weight=sums.weight[0]),
-        ...            torch.tensor([[3.]]))
-        1.0
-    """
-    weight = sums.weight[:, None]
-    error = sums.square - 2 * guess * sums.total + guess**2 * weight
-    return float(error.sum() / (weight.sum() * sums.total.shape[1]))
-
-
-def loss_floors(fit: TargetSums, held_out: TargetSums) -> dict[str, float]:
-    """Losses of three guesses on held-out images.
-
-    Args:
-        fit: Images that guesses may learn from, at least one with a pixel
-            that counts.
-        held_out: Images to guess.
-
-    Returns:
-        ``constant``: the mean target of ``fit``; ``color``: a linear
-        regression of the image's mean target on what is visible of it,
-        fitted on ``fit``; ``own_mean``: each image's true mean target, which
-        no model is told.
+        The guesses.
 
     Raises:
-        ValueError: If no pixel counts.
+        ValueError: If no place counts.
 
     Example:
-        >>> import torch
-        >>> images = torch.rand(8, 3, 4, 4)
-        >>> mask = (torch.rand(8, 1, 4, 4) > 0.5).float()
-        >>> sums = target_sums(images, mask, images, mask)
-        >>> sorted(loss_floors(sums, sums))
-        ['color', 'constant', 'own_mean']
+        >>> values = torch.tensor([[[0.], [1.], [5.]]])
+        >>> targets = MaskedTargets(values, torch.ones(1, 3))
+        >>> [float(fit_guesses([targets], name).constant) for name in CRITERIA]
+        [2.0, 1.0]
     """
-    for name, sums in (('fit', fit), ('held_out', held_out)):
-        if not sums.weight.sum() > 0:
-            raise ValueError(f'the loss counts no pixel of the '
-                             f'{len(sums.weight)} images of {name}')
-    constant = fit.total.sum(dim=0, keepdim=True) / fit.weight.sum()
-    own = held_out.total / held_out.weight[:, None].clamp_min(1e-12)
-    return dict(
-        constant=guess_loss(held_out, constant),
-        color=guess_loss(held_out, _color_guess(fit, held_out.visible)),
-        own_mean=guess_loss(held_out, own))
+    values, weight, sample, features = _flatten(parts)
+    if not weight.sum() > 0:
+        raise ValueError('the loss counts no place of the '
+                         f'{sum(len(part.values) for part in parts)} samples '
+                         'that guesses are to be fitted on')
+    fit = _fit_squared if criterion == 'squared' else _fit_absolute
+    number = int(sample.max()) + 1
+    constant = fit(values, weight, sample, values.new_ones(number, 1))[0]
+    line = None if features is None else fit(values, weight, sample,
+                                             _with_constant(features))
+    return Guesses(criterion, constant, line)
 
 
-def _color_guess(fit: TargetSums, visible: Tensor) -> Tensor:
-    """Weighted least squares of the mean target on what is visible."""
-    def with_constant(values: Tensor) -> Tensor:
-        return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+def guess_errors(targets: MaskedTargets,
+                 guesses: Guesses) -> dict[str, float]:
+    """Sum up the errors of all guesses on a batch.
 
-    design = with_constant(fit.visible)
-    gram = design.T @ (design * fit.weight[:, None])
-    ridge = RIDGE * gram.diagonal().mean()
-    gram = gram + ridge * torch.eye(len(gram), dtype=gram.dtype)
-    return with_constant(visible) @ torch.linalg.solve(
-        gram, design.T @ fit.total)
+    Args:
+        targets: The batch.
+        guesses: From :func:`fit_guesses`.
+
+    Returns:
+        Weighted sums over places and channels: ``constant``; ``color`` with
+        the line, for samples with features; ``median_patch``, the ready
+        guess of samples that have one; and what no model is told,
+        ``own_mean``, or for absolute errors ``own_median``: each sample's
+        own best value.
+
+    Example:
+        >>> targets = MaskedTargets(torch.tensor([[[1.], [3.]]]),
+        ...                         torch.ones(1, 2))
+        >>> guesses = Guesses('squared', torch.zeros(1).double(), None)
+        >>> guess_errors(targets, guesses)
+        {'constant': 10.0, 'own_mean': 2.0}
+    """
+    answers = dict(constant=guesses.constant.expand(len(targets.values), -1))
+    if guesses.line is not None:
+        answers['color'] = _with_constant(
+            targets.features.double()) @ guesses.line
+    if targets.guess is not None:
+        answers['median_patch'] = targets.guess.double()
+    values, weight = targets.values.double(), targets.weight.double()
+    if guesses.criterion == 'squared':
+        answers['own_mean'] = (values * weight[..., None]).sum(
+            dim=1) / weight.sum(dim=1).clamp_min(1e-12)[:, None]
+    else:
+        answers['own_median'] = torch.stack([
+            weighted_median(*sample)
+            for sample in zip(values, weight, strict=True)])
+    return {name: prediction_error(answer[:, None], targets,
+                                   guesses.criterion)
+            for name, answer in answers.items()}
+
+
+def prediction_error(prediction: Tensor, targets: MaskedTargets,
+                     criterion: str) -> float:
+    """Sum up the weighted errors of a prediction, (B, P or 1, C), in float64.
+
+    Example:
+        >>> targets = MaskedTargets(torch.ones(1, 2, 1), torch.ones(1, 2))
+        >>> prediction_error(torch.full((1, 2, 1), 3.), targets, 'squared')
+        8.0
+    """
+    error = prediction.double() - targets.values.double()
+    error = error.square() if criterion == 'squared' else error.abs()
+    return float((error * targets.weight.double()[..., None]).sum())
+
+
+def thin_places(targets: MaskedTargets, count: int,
+                generator: torch.Generator) -> list[MaskedTargets]:
+    """Keep at most so many places that count, of each sample.
+
+    Args:
+        targets: A batch on the CPU.
+        count: Places per sample.
+        generator: Where the draw comes from.
+
+    Returns:
+        One batch per sample.
+
+    Example:
+        >>> targets = MaskedTargets(torch.ones(1, 9, 1), torch.ones(1, 9))
+        >>> thin_places(targets, 4, torch.Generator())[0].weight.shape
+        torch.Size([1, 4])
+    """
+    parts = []
+    for index in range(len(targets.values)):
+        places = targets.weight[index].nonzero()[:, 0]
+        if len(places) > count:
+            kept = torch.randperm(len(places), generator=generator)[:count]
+            places = places[kept]
+        one = slice(index, index + 1)
+        parts.append(MaskedTargets(
+            targets.values[one, places], targets.weight[one, places],
+            *(None if value is None else value[one]
+              for value in (targets.features, targets.guess))))
+    return parts
+
+
+def weighted_median(values: Tensor, weight: Tensor) -> Tensor:
+    """The lower weighted median of each column.
+
+    Args:
+        values: Shape (P, C).
+        weight: Shape (P,), at least 0.
+
+    Returns:
+        Shape (C,); 0 if the weights are.
+
+    Example:
+        >>> weighted_median(torch.tensor([[1.], [2.], [9.]]),
+        ...                 torch.tensor([1., 1., 3.]))
+        tensor([9.])
+    """
+    if not weight.sum() > 0:
+        return values.new_zeros(values.shape[1])
+    ordered, order = values.sort(dim=0)
+    reached = weight[order].cumsum(dim=0)
+    place = (reached >= weight.sum() / 2 * (1 - 1e-9)).int().argmax(dim=0)
+    return ordered.gather(0, place[None])[0]
+
+
+def _flatten(parts: list[MaskedTargets]
+             ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Places of all samples, one after another, and the sample of each."""
+    sizes = [part.values.shape[:2] for part in parts]
+    sample = torch.arange(sum(size[0] for size in sizes)).repeat_interleave(
+        torch.tensor([size[1] for size in sizes for _ in range(size[0])]))
+    features = None
+    if parts[0].features is not None:
+        features = torch.cat([part.features for part in parts]).double()
+    return (torch.cat([part.values.flatten(0, 1) for part in parts]).double(),
+            torch.cat([part.weight.flatten() for part in parts]).double(),
+            sample, features)
+
+
+def _with_constant(values: Tensor) -> Tensor:
+    return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+
+
+def _fit_squared(values: Tensor, weight: Tensor, sample: Tensor,
+                 design: Tensor) -> Tensor:
+    return _solve(values, weight[:, None].expand_as(values), sample, design)
+
+
+def _fit_absolute(values: Tensor, weight: Tensor, sample: Tensor,
+                  design: Tensor) -> Tensor:
+    if design.shape[1] == 1:
+        return weighted_median(values, weight)[None]
+    line = _fit_squared(values, weight, sample, design)
+    # Smaller errors than this count as equal.
+    share = (weight / weight.sum())[:, None]
+    centred = values - (values * share).sum(dim=0)
+    smallest = 1e-3 * float((centred.square() * share).sum().sqrt())
+    for _ in range(ITERATIONS):
+        error = (values - (design @ line)[sample]).abs()
+        line = _solve(values, weight[:, None] / error.clamp_min(smallest),
+                      sample, design)
+    return line
+
+
+def _solve(values: Tensor, weight: Tensor, sample: Tensor,
+           design: Tensor) -> Tensor:
+    """Weighted least squares, weights (P, C), of one value per sample."""
+    zeros = values.new_zeros(len(design), values.shape[1])
+    weights = zeros.index_add(0, sample, weight)
+    totals = zeros.index_add(0, sample, values * weight)
+    gram = torch.einsum('nf,ng,nc->cfg', design, design, weights)
+    ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1)
+    gram = gram + ridge[:, None, None] * torch.eye(
+        design.shape[1], dtype=gram.dtype)
+    return torch.linalg.solve(gram, (design.T @ totals).T[..., None])[
+        ..., 0].T

@@ -1,107 +1,167 @@
-"""Floors of a loss against loops over pixels."""
+"""Floors of a loss against loops over places."""
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from sklearn.linear_model import LinearRegression
 
 from mmmedmask.functional.loss_floors import (
-    guess_loss,
-    join_sums,
-    loss_floors,
-    target_sums,
+    MaskedTargets,
+    fit_guesses,
+    guess_errors,
+    prediction_error,
+    thin_places,
+    visible_color,
+    weighted_median,
 )
 
+ERRORS = dict(squared=lambda error: error**2, absolute=abs)
 
-def draw(count, seed):
+
+def draw(count, seed, places=36):
+    """Samples whose values follow their features, with noise that is skew."""
     generator = torch.Generator().manual_seed(seed)
-    color = torch.rand(count, 3, 1, 1, generator=generator)
-    image = color + 0.2 * torch.rand(count, 3, 6, 6, generator=generator)
-    weight = torch.rand(count, 1, 6, 6, generator=generator)
-    mask = (torch.rand(count, 1, 6, 6, generator=generator) > 0.6).float()
-    # The target's colour follows the image's, with noise.
-    noise = torch.rand(count, 3, 6, 6, generator=generator)
-    return 2 * image.flip(1) + noise, weight, image, mask
+    features = torch.rand(count, 4, generator=generator).double()
+    noise = torch.rand(count, places, 3, generator=generator).double()**3
+    values = 2 * features[:, None, :3].flip(2) + noise
+    weight = torch.rand(count, places, generator=generator).double()
+    weight[weight < 0.3] = 0
+    return MaskedTargets(values, weight, features, features[:, :3])
 
 
-def naive_loss(target, weight, guess):
+def naive_error(targets, guess, criterion):
+    """Mean over all places and channels that count; guess (N, C)."""
     error = counted = 0.0
-    for image in range(len(target)):
-        for channel in range(3):
-            for row in range(6):
-                for column in range(6):
-                    share = float(weight[image, 0, row, column])
-                    value = float(target[image, channel, row, column])
-                    error += share * (value - guess[image][channel])**2
-                    counted += share
+    for sample in range(len(targets.values)):
+        for place in range(targets.values.shape[1]):
+            share = float(targets.weight[sample, place])
+            for channel in range(3):
+                value = float(targets.values[sample, place, channel])
+                error += share * ERRORS[criterion](
+                    value - float(guess[sample][channel]))
+                counted += share
     return error / counted
 
 
-def naive_colors(target, weight):
-    return [[
-        float((target[image, channel] * weight[image, 0]).sum() /
-              weight[image].sum()) for channel in range(3)
-    ] for image in range(len(target))]
+def floors(fit, held_out, criterion):
+    guesses = fit_guesses([fit], criterion)
+    count = 3 * float(held_out.weight.sum())
+    return {name: error / count
+            for name, error in guess_errors(held_out, guesses).items()}
 
 
-def test_floors_are_those_of_loops():
+def naive_median(values, weight):
+    """The smallest value that half of the weight does not exceed."""
+    for value in sorted(values):
+        if weight[values <= value].sum() >= weight.sum() / 2:
+            return value
+
+
+@pytest.mark.parametrize('criterion', ERRORS)
+def test_floors_are_those_of_loops(criterion):
     fit, held_out = draw(40, 0), draw(7, 1)
-    floors = loss_floors(target_sums(*fit), target_sums(*held_out))
-    target, weight, image, mask = (value.double() for value in held_out)
+    found = floors(fit, held_out, criterion)
 
-    colors = np.array(naive_colors(fit[0].double(), fit[1].double()))
-    shares = fit[1].double().sum(dim=(1, 2, 3)).numpy()
-    constant = (colors * shares[:, None]).sum(axis=0) / shares.sum()
-    assert floors['constant'] == pytest.approx(
-        naive_loss(target, weight, [constant] * 7), rel=1e-6)
+    def best(values, weight):
+        if criterion == 'squared':
+            return (values * weight).sum() / weight.sum()
+        return naive_median(values, weight)
 
-    own = naive_colors(target, weight)
-    assert floors['own_mean'] == pytest.approx(
-        naive_loss(target, weight, own), rel=1e-6)
+    values, weight = fit.values.numpy(), fit.weight.numpy()
+    constant = [best(values[..., channel].ravel(), weight.ravel())
+                for channel in range(3)]
+    assert found['constant'] == pytest.approx(
+        naive_error(held_out, [constant] * 7, criterion), rel=1e-6)
+    own = [[best(held_out.values[sample, :, channel].numpy(),
+                 held_out.weight[sample].numpy()) for channel in range(3)]
+           for sample in range(7)]
+    name = 'own_mean' if criterion == 'squared' else 'own_median'
+    assert found[name] == pytest.approx(
+        naive_error(held_out, own, criterion), rel=1e-6)
+    assert found['median_patch'] == pytest.approx(
+        naive_error(held_out, held_out.guess, criterion), rel=1e-6)
 
-    def visible(image, mask):
-        rows = []
-        for one, hidden in zip(image, mask, strict=True):
-            pixels = one[:, hidden[0] == 0]
-            rows.append([*pixels.mean(dim=1).tolist(),
-                         *pixels.std(dim=1, correction=0).tolist()])
-        return np.array(rows)
-
-    line = LinearRegression().fit(
-        visible(fit[2].double(), fit[3]), colors, sample_weight=shares)
-    guess = line.predict(visible(image, mask))
-    assert floors['color'] == pytest.approx(
-        naive_loss(target, weight, guess), rel=1e-3)
-    assert floors['own_mean'] < floors['color'] < floors['constant']
-
-
-def test_batches_add_up():
-    parts = draw(8, 0)
-    whole = target_sums(*parts)
-    halves = join_sums([target_sums(*(value[:4] for value in parts)),
-                        target_sums(*(value[4:] for value in parts))])
-    for one, other in zip(whole, halves, strict=True):
-        torch.testing.assert_close(one, other)
+    # One row per place, without any sum per sample.
+    rows = np.repeat(fit.features.numpy(), values.shape[1], axis=0)
+    guess = np.empty((7, 3))
+    for channel in range(3):
+        line = LinearRegression().fit(
+            rows, values[..., channel].ravel(), sample_weight=weight.ravel())
+        coefficients = np.append(line.coef_, line.intercept_)
+        if criterion == 'absolute':
+            def total(line, channel=channel):
+                error = values[..., channel].ravel() - rows @ line[:-1] \
+                    - line[-1]
+                return (weight.ravel() * np.abs(error)).sum()
+            coefficients = minimize(
+                total, coefficients, method='Powell',
+                options=dict(xtol=1e-6, ftol=1e-10, maxiter=20000)).x
+        guess[:, channel] = held_out.features.numpy() @ coefficients[:-1] \
+            + coefficients[-1]
+    assert found['color'] == pytest.approx(
+        naive_error(held_out, guess, criterion), rel=2e-3)
+    assert found[name] < found['color'] < found['constant']
 
 
-def test_images_that_do_not_count_change_nothing():
-    target, weight, image, mask = draw(6, 0)
-    weight[3] = 0
-    kept = [0, 1, 2, 4, 5]
-    sums = target_sums(target, weight, image, mask)
-    fewer = target_sums(*(value[kept]
-                          for value in (target, weight, image, mask)))
-    assert guess_loss(sums, torch.zeros(1, 3)) == pytest.approx(
-        guess_loss(fewer, torch.zeros(1, 3)))
-    for name, value in loss_floors(sums, sums).items():
-        assert value == pytest.approx(loss_floors(fewer, fewer)[name])
+def test_places_without_weight_change_nothing():
+    fit = draw(6, 0)
+    thin = thin_places(fit, 1000, torch.Generator())
+    assert sum(part.weight.shape[1] for part in thin) == int(
+        (fit.weight > 0).sum())
+    for criterion in ERRORS:
+        whole, fewer = fit_guesses([fit], criterion), fit_guesses(
+            thin, criterion)
+        torch.testing.assert_close(whole.constant, fewer.constant)
+        torch.testing.assert_close(whole.line, fewer.line)
+
+
+def test_few_places_are_drawn_from_those_that_count():
+    fit = draw(3, 0)
+    for sample, part in enumerate(thin_places(
+            fit, 5, torch.Generator().manual_seed(0))):
+        assert part.values.shape == (1, 5, 3)
+        assert (part.weight > 0).all()
+        known = {tuple(row) for row in fit.values[sample].tolist()}
+        assert {tuple(row) for row in part.values[0].tolist()} <= known
+        assert torch.equal(part.features[0], fit.features[sample])
+
+
+def test_a_prediction_counts_where_the_weight_does():
+    targets = draw(2, 0)
+    prediction = targets.values + 2
+    assert prediction_error(prediction, targets, 'squared') == pytest.approx(
+        12 * float(targets.weight.sum()))
+    assert prediction_error(prediction, targets, 'absolute') == pytest.approx(
+        6 * float(targets.weight.sum()))
+
+
+def test_weighted_median_of_a_loop():
+    targets = draw(1, 3)
+    expected = [naive_median(targets.values[0, :, channel].numpy(),
+                             targets.weight[0].numpy())
+                for channel in range(3)]
+    found = weighted_median(targets.values[0], targets.weight[0])
+    assert found.tolist() == expected
+    assert weighted_median(targets.values[0], torch.zeros(36)).tolist() == [
+        0, 0, 0]
+
+
+def test_colour_of_what_is_visible():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 6, 6, generator=generator)
+    mask = (torch.rand(2, 1, 3, 3, generator=generator) > 0.5).float()
+    found = visible_color(images, mask)
+    for index in range(2):
+        pixels = np.array([
+            images[index, :, row, column].tolist()
+            for row in range(6) for column in range(6)
+            if mask[index, 0, row // 2, column // 2] == 0])
+        assert found[index].tolist() == pytest.approx(
+            [*pixels.mean(axis=0), *pixels.std(axis=0)], rel=1e-6)
 
 
 def test_nothing_to_guess_is_an_error():
-    target, weight, image, mask = draw(2, 0)
-    empty = target_sums(target, 0 * weight, image, mask)
-    full = target_sums(target, weight, image, mask)
-    with pytest.raises(ValueError, match='no pixel of the 2 images of fit'):
-        loss_floors(empty, full)
-    with pytest.raises(ValueError, match='2 images of held_out'):
-        loss_floors(full, empty)
+    targets = draw(2, 0)
+    with pytest.raises(ValueError, match='no place of the 2 samples'):
+        fit_guesses([targets._replace(weight=0 * targets.weight)], 'squared')

@@ -9,4 +9,5 @@ _base_ = [
 
 default_hooks = dict(
     checkpoint=dict(interval=10, max_keep_ckpts=3),
+    movement=dict(type='mmmedmask.MovementHook'),
     nan_guard=dict(type='mmmedmask.NaNGuardHook'))

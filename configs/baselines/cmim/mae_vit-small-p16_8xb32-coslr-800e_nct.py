@@ -8,7 +8,7 @@ _base_ = [
     'mmpretrain::_base_/models/mae_vit-base-p16.py',
     '../../_base_/datasets/nct_tiles_mim.py',
     '../../_base_/schedules/mim_adamw_800e.py',
-    '../../_base_/pretrain_runtime.py',
+    '../../_base_/masked_runtime.py',
 ]
 
 # ========================== Possibly modified ==========================

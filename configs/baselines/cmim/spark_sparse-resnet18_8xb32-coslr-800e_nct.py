@@ -7,7 +7,7 @@ epochs and data are CMIM's.
 _base_ = [
     '../../_base_/datasets/nct_tiles_mim.py',
     '../../_base_/schedules/spark_lamb_800e.py',
-    '../../_base_/pretrain_runtime.py',
+    '../../_base_/masked_runtime.py',
 ]
 
 # ========================== Possibly modified ==========================

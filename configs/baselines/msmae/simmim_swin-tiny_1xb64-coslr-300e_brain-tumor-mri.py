@@ -5,7 +5,7 @@ _base_ = [
     '../../_base_/datasets/brain_tumor_mri_images.py',
     '../../_base_/datasets/labelled_masks_simmim.py',
     '../../_base_/schedules/simmim_adamw_300e.py',
-    '../../_base_/pretrain_runtime.py',
+    '../../_base_/masked_runtime.py',
 ]
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.masked_pipeline))

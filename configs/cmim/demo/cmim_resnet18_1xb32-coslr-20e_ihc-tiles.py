@@ -9,6 +9,8 @@ _base_ = '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
 # ========================= Frequently modified =========================
 # Written by tools/demo.py.
 data_root = 'demo_output/data/ihc_tiles/train/'
+held_out_root = 'demo_output/data/ihc_tiles/held_out/'
+masked_root = 'demo_output/data/gland_phantoms/'
 view_size = 64
 patch_size = 8
 max_epochs = 20
@@ -46,6 +48,14 @@ train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
     logger=dict(interval=1),
+    loss_floors=dict(held_out=dict(data_root=held_out_root)),
+    # Drawn glands, as there are no labels for the tissue.
+    probe=dict(
+        type='mmmedmask.ProbeHook',
+        dense=masked_root,
+        few=[5],
+        max_images=10,
+        interval=max_epochs),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     reconstruction_panel=dict(interval=panel_interval))
 log_processor = dict(window_size=1)

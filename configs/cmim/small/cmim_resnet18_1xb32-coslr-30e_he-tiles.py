@@ -5,7 +5,10 @@ Views of 128 pixels instead of 224, mask patches of 16 instead of 32 (an
 the optimiser and target of the config for your own tiles.
 """
 
-_base_ = '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
+_base_ = [
+    '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py',
+    '../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # Tiles of LC25000 and crops of GlaS's training images.
@@ -33,6 +36,9 @@ param_scheduler = [dict(_base_.warm_up, end=warm_up_iters), _base_.cosine]
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    probe=_base_.he_tiles_probe,
+    # None of these tiles are held out.
+    loss_floors=dict(held_out=None),
     logger=dict(interval=20),
     checkpoint=dict(interval=5, max_keep_ckpts=1),
     reconstruction_panel=dict(interval=10))

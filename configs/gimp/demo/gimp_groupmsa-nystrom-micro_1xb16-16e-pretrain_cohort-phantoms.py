@@ -81,5 +81,7 @@ train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
+    loss_floors=dict(held_out=dict(split='test'), batch_size=batch_size),
+    probe=dict(type='mmmedmask.ProbeHook', bags='test', interval=4),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
 log_processor = dict(window_size=4)

@@ -48,6 +48,8 @@ optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.cosine, begin=0)]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=8)
-default_hooks = dict(logger=dict(interval=1),
-                     checkpoint=dict(interval=max_epochs))
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(interval=max_epochs),
+    probe=dict(type='mmmedmask.ProbeHook', bags='val', interval=1))
 log_processor = dict(window_size=1)

@@ -74,6 +74,8 @@ train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
+    probe=dict(
+        type='mmmedmask.ProbeHook', max_images=240, interval=panel_interval),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     attention_mask=dict(
         begin=begin,

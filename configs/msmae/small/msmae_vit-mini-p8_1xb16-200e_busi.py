@@ -50,6 +50,16 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    # Classes and lesions of the images that it trains on, tested on their
+    # validation split.
+    probe=dict(
+        type='mmmedmask.ProbeHook',
+        data=data_root,
+        dense=data_root,
+        size=image_size,
+        dense_size=image_size,
+        few=[20, None],
+        interval=50),
     logger=dict(interval=3),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     attention_mask=dict(

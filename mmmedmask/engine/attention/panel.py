@@ -87,7 +87,7 @@ class AttentionPanelHook(PanelHook):
         """Refuse a model without attention maps."""
         check_model(model)
 
-    def prepare(self, runner: Runner, model: nn.Module) -> None:
+    def load_samples(self, runner: Runner, model: nn.Module) -> None:
         """Load the images."""
         masks = [hook for hook in runner.hooks
                  if isinstance(hook, AttentionMaskHook)]

@@ -8,6 +8,7 @@ from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.floors_hook import LossFloorsHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
+from mmmedmask.engine.hooks.movement_hook import MovementHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.no_hook import NoHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
@@ -23,7 +24,7 @@ from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 __all__ = [
     'AttentionMaskHook', 'AttentionPanelHook', 'ContrastiveCropHook',
     'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
-    'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
+    'MovementHook', 'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
     'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
     'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook'
 ]

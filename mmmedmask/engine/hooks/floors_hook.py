@@ -1,19 +1,26 @@
-"""The reconstruction loss on held-out images, beside guesses without a model.
+"""The reconstruction loss on held-out data, beside guesses without a model.
 
 In stained tissue most of a patch's variance is its colour. A loss that falls
 to what the visible colour alone explains has learned nothing else.
 """
 
-from collections.abc import Mapping
+import copy
+import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
-from torch import nn
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
+from mmmedmask.engine.hooks.panel_hook import LOSS_INFO
+from mmmedmask.engine.hooks.watching_hook import WatchingHook
+from mmmedmask.engine.masked_reconstruction import (
+    MaskedAnswer,
+    answer_masked,
+    explain_missing,
+)
 from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
@@ -21,143 +28,201 @@ from mmmedmask.engine.preserved_state import (
     unwrap,
 )
 from mmmedmask.functional.loss_floors import (
-    TargetSums,
-    join_sums,
-    loss_floors,
-    target_sums,
+    Guesses,
+    MaskedTargets,
+    fit_guesses,
+    guess_errors,
+    prediction_error,
+    thin_places,
 )
-from mmmedmask.functional.masking import resize_mask
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_integer
 
+VALUES_PER_SAMPLE = 2**18
+"""Numbers of a sample that guesses are fitted on: 2 MiB in float64."""
+MEANINGS = {
+    'color': 'the best guess from the visible colour',
+    'median_patch': "the median of the bag's visible patches",
+}
+
 
 @HOOKS.register_module()
-class LossFloorsHook(Hook):
+class LossFloorsHook(WatchingHook):
     """Log the held-out loss as a share of its floors.
 
-    The floors are the losses of the mean target of the training set
-    (``constant``), of the best linear guess from the visible colour
-    (``color``), and of each image's own mean (``own_mean``), see
-    :func:`~mmmedmask.functional.loss_floors.loss_floors`. They are computed
-    once, before the first step. Views and masks are those of iteration 0
-    each time, so values of different epochs compare.
+    The floors are the losses of guesses that are one colour per image, or
+    one patch per bag (:mod:`mmmedmask.functional.loss_floors`): ``constant``
+    and ``color`` are fitted on training samples, ``median_patch`` is the
+    median of what is visible of a bag, ``own_mean`` (``own_median`` for
+    absolute errors) is the sample's own best, which no model is told. They
+    have the model's own target, with its normalisation, and its head's kind
+    of error, averaged over all places and channels that count. They are
+    computed before the first step. Views and masks are those of iteration 0
+    each time, so values of different epochs compare; MSMAE masks at random
+    here, as held-out images have no attention maps.
 
-    The log and the visualizer get ``floors/loss`` and
-    ``floors/loss_over_color`` and so on. A run that ends above the floor of
-    the colour says so. Only the main process computes; training is not
+    The log and the visualizer get ``floors/loss``, ``floors/loss_over_color``
+    and so on, panels a line. A run that ends above the floor of the visible
+    colour (patches) says so. Only the main process computes; training is not
     changed.
 
-    The model needs ``reconstruct(inputs)`` and ``head.target(key)``, as
-    :class:`mmmedmask.models.cmim.CMIM` has them.
+    CMIM, MSMAE, GiMP, and mmpretrain's MAE, SimMIM and SparK are known. With
+    other models the hook says in the log that it rests.
 
     Args:
-        held_out: Config of a data set of images that are not trained on,
-            with the pipeline of the training set.
+        held_out: What is changed in the config of the training set to get
+            samples that are not trained on, such as ``dict(split='val')`` or
+            ``dict(data_root='other')``; with ``type``, a config of its own.
+            None: none are held out, and training samples are measured.
         interval: Epochs between two evaluations; there is one before
             training and one at the end.
-        num_fit: Training images that the guesses are fitted on at most.
-        num_held_out: Held-out images at most.
-        batch_size: Images per batch.
+        num_fit: Training samples that the guesses are fitted on at most.
+        num_held_out: Held-out samples at most.
+        batch_size: Samples per batch.
+        optional: Whether training samples are measured, with a warning, if
+            the held-out ones are not there.
 
     Raises:
-        ValueError: If a number is not positive; before training if the
-            model cannot reconstruct.
+        ValueError: If a number is not positive.
+        FileNotFoundError: Before training, if the held-out samples are not
+            there.
     """
 
-    priority = 'LOW'
+    # Panels, which are 'LOW', write down what has been measured.
+    priority = 'BELOW_NORMAL'
 
     def __init__(self,
-                 held_out: dict,
+                 held_out: dict | None = None,
                  interval: int = 1,
                  num_fit: int = 256,
                  num_held_out: int = 128,
-                 batch_size: int = 32) -> None:
+                 batch_size: int = 32,
+                 optional: bool = False) -> None:
+        super().__init__(interval)
+        self.optional = optional
         self.held_out = held_out
-        self.interval = check_integer('interval', interval)
         self.num_fit = check_integer('num_fit', num_fit)
         self.num_held_out = check_integer('num_held_out', num_held_out)
         self.batch_size = check_integer('batch_size', batch_size)
-        self._dataset = None
+        self._dataset: Dataset | None = None
         self._floors: dict[str, float] = {}
         self._loss = float('nan')
 
-    def before_train(self, runner) -> None:
-        """Compute the floors, and the loss before the first step."""
-        model = unwrap(runner.model)
-        if not (hasattr(model, 'reconstruct')
-                and hasattr(getattr(model, 'head', None), 'target')):
-            raise ValueError(
-                f'LossFloorsHook: {type(model).__name__} has no '
-                'reconstruct(inputs) and head.target(key); take the hook out')
-        if not is_main_process():
-            return
-        self._dataset = DATASETS.build(self.held_out)
-        fit, _ = self._measure(runner, runner.train_dataloader.dataset,
-                               self.num_fit)
-        held_out, self._loss = self._measure(runner, self._dataset,
-                                             self.num_held_out)
-        self._floors = loss_floors(fit, held_out)
-        self._log(runner, runner.epoch)
+    def prepare(self, runner: Runner) -> str | None:
+        """Build the held-out set, fit the guesses and compute the floors."""
+        if reason := explain_missing(unwrap(runner.model)):
+            return reason
+        train = runner.train_dataloader.dataset
+        self._dataset = self._build_held_out(runner) or train
+        # One draw of places for all.
+        generator = torch.Generator().manual_seed(0)
+        parts, criterion = [], 'squared'
+        for answer in self._answers(runner, train, self.num_fit):
+            criterion = answer.criterion
+            channels = answer.prediction.shape[2]
+            parts += thin_places(answer.targets, max(
+                VALUES_PER_SAMPLE // channels, 1), generator)
+        self._measure(runner, fit_guesses(parts, criterion))
+        where = ('' if self._dataset is not train else
+                 ', on training samples: no held_out is given')
+        runner.logger.info(
+            'Floors of the loss (' + criterion + f' errors{where}): ' +
+            ', '.join(f'{name} {floor:.4g}'
+                      for name, floor in self._floors.items()))
 
-    def after_train_epoch(self, runner) -> None:
-        """Evaluate when ``interval`` epochs are over."""
-        if not is_main_process() or not (
-                self.every_n_epochs(runner, self.interval)
-                or self.is_last_train_epoch(runner)):
-            return
-        _, self._loss = self._measure(runner, self._dataset,
-                                      self.num_held_out)
-        self._log(runner, runner.epoch + 1)
-
-    def after_train(self, runner) -> None:
-        """Say so if the model is no better than the colour."""
-        if is_main_process() and self._loss >= self._floors['color']:
+    def _build_held_out(self, runner: Runner) -> Dataset | None:
+        if self.held_out is None:
+            return None
+        config = {} if 'type' in self.held_out else copy.deepcopy(
+            dict(runner.cfg.train_dataloader.dataset))
+        try:
+            return DATASETS.build({**config, **self.held_out})
+        except FileNotFoundError as error:
+            if not self.optional:
+                raise
             runner.logger.warning(
-                f'The held-out loss is {self._loss:.4g}, the best guess from '
-                f'the visible colour {self._floors["color"]:.4g}: the model '
-                'has learned the colour at most. What may help: AdamW, more '
-                'steps, a target normalised per patch.')
+                f'LossFloorsHook: no held-out samples: {error}; '
+                'default_hooks.loss_floors.held_out of the config names '
+                'others')
+            return None
 
-    def _log(self, runner, epoch: int) -> None:
+    def look(self, runner: Runner, epoch: int, iteration: int) -> None:
+        """Evaluate, and log the shares."""
+        if self._last is not None:
+            self._measure(runner)
         shares = {name: self._loss / floor
-                  for name, floor in self._floors.items()}
+                  for name, floor in self._floors.items() if floor > 0}
         runner.logger.info(
             f'Held-out loss after epoch {epoch}: {self._loss:.4g}; ' +
-            ', '.join(f'{shares[name]:.3f} of {name} ({floor:.4g})'
-                      for name, floor in self._floors.items()))
+            ', '.join(f'{share:.3f} of {name}'
+                      for name, share in shares.items()))
         runner.visualizer.add_scalars(
             {'floors/loss': self._loss,
              **{f'floors/loss_over_{name}': share
-                for name, share in shares.items()}}, step=runner.iter)
+                for name, share in shares.items()}}, step=iteration)
+        name = self._decisive()
+        if name in shares:
+            runner.message_hub.update_info(
+                LOSS_INFO, f'held-out loss {shares[name]:.2f} of '
+                f'{MEANINGS[name]}', resumed=False)
 
-    def _measure(self, runner, dataset,
-                 number: int) -> tuple[TargetSums, float]:
-        """Sums of the targets, and the model's own loss."""
+    def after_train(self, runner: Runner) -> None:
+        """Say so if the model is no better than what is visible."""
+        super().after_train(runner)
+        name = self._decisive()
+        if self._resting or self._loss < self._floors[name]:
+            return
+        runner.logger.warning(
+            f'The held-out loss is {self._loss:.4g}, {MEANINGS[name]} has '
+            f'{self._floors[name]:.4g}: the model has learned no more than '
+            'that. What may help: more steps, a higher rate, AdamW' +
+            (', a target normalised per patch.' if name == 'color' else '.'))
+
+    def _decisive(self) -> str:
+        return next((name for name in MEANINGS if name in self._floors), '')
+
+    def _measure(self, runner: Runner,
+                 guesses: Guesses | None = None) -> None:
+        """The model's loss, and with guesses also their floors."""
+        error = count = 0.0
+        errors: dict[str, float] = {}
+        for answer in self._answers(runner, self._dataset,
+                                    self.num_held_out):
+            prediction, targets, criterion = answer
+            error += prediction_error(prediction, targets, criterion)
+            count += float(targets.weight.double().sum()
+                           ) * targets.values.shape[2]
+            if guesses is not None:
+                for name, value in guess_errors(targets, guesses).items():
+                    errors[name] = errors.get(name, 0.0) + value
+        if not count:
+            raise ValueError('LossFloorsHook: the loss counts no place of '
+                             f'{self.num_held_out} held-out samples')
+        self._loss = error / count
+        if guesses is not None:
+            self._floors = {name: value / count
+                            for name, value in errors.items()}
+
+    def _answers(self, runner: Runner, dataset: Dataset,
+                 number: int) -> Iterator[MaskedAnswer]:
+        """The model's answers on samples taken evenly, on the CPU."""
         model = unwrap(runner.model)
         number = min(number, len(dataset))
         indices = np.linspace(0, len(dataset) - 1, number).round().astype(int)
-        parts, errors, counts = [], 0.0, 0.0
+        collate = runner.train_dataloader.collate_fn
         with preserve_random_state(), at_iteration(runner, 0), \
                 evaluating(model), torch.no_grad():
+            # Some draw their masks from the global generators.
+            random.seed(0)
+            np.random.seed(0)
+            torch.manual_seed(0)
             for start in range(0, number, self.batch_size):
-                batch = pseudo_collate([
+                batch = collate([
                     dataset[int(index)]
-                    for index in indices[start:start + self.batch_size]
-                ])
-                sums, error, count = _measure_batch(model, batch)
-                parts.append(sums)
-                errors, counts = errors + error, counts + count
-        return join_sums(parts), errors / counts
-
-
-def _measure_batch(model: nn.Module,
-                   batch: Mapping) -> tuple[TargetSums, float, float]:
-    inputs = model.data_preprocessor(batch, True)['inputs']
-    prediction, weight = model.reconstruct(inputs)
-    target = model.head.target(inputs['key'].float())
-    query = inputs['query'].float()
-    sums = target_sums(target, weight, query,
-                       resize_mask(inputs['mask'], query.shape[-2:]))
-    error = ((prediction.float() - target)**2 * weight).double().sum()
-    return (TargetSums(*(value.cpu() for value in sums)), float(error),
-            float(weight.double().sum()) * target.shape[1])
+                    for index in indices[start:start + self.batch_size]])
+                data = model.data_preprocessor(batch, True)
+                prediction, targets, criterion = answer_masked(
+                    model, data['inputs'], data.get('data_samples'))
+                yield MaskedAnswer(prediction.cpu(), MaskedTargets(*(
+                    None if value is None else value.cpu()
+                    for value in targets)), criterion)

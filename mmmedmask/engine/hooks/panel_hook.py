@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
@@ -18,15 +17,20 @@ from mmmedmask.engine.preserved_state import (
 from mmmedmask.util.checks import check_integer
 from mmmedmask.visualization.pictures import PictureUnits
 
+LOSS_INFO = 'loss_over_floor'
+"""Key of the message hub under which a hook says how large the loss is."""
 
-class PanelHook(Hook):
+
+class PanelHook(WatchingHook):
     """Draw the same samples before, during and after training.
 
     Pictures go through MMEngine's visualizer, so to local files,
     TensorBoard, W&B or wherever the config sends scalars. Only the main
     process draws, and losses are equal to the bit with and without the hook.
 
-    Subclasses set ``panel_name`` and write :meth:`prepare` and :meth:`draw`.
+    Subclasses set ``panel_name`` and write :meth:`load_samples` and
+    :meth:`draw`. Where ``mmmedmask.LossFloorsHook`` measures, the line above
+    the picture says how large the loss is beside its floor.
 
     Args:
         interval: Epochs between two panels, or iterations. There is always
@@ -47,9 +51,6 @@ class PanelHook(Hook):
         ValueError: If an argument is out of range.
     """
 
-    # After the hooks that change weights, maps or the logged iteration.
-    priority = 'LOW'
-
     panel_name: str
     units: PictureUnits
 
@@ -60,18 +61,16 @@ class PanelHook(Hook):
                  window: Sequence[float] | None,
                  min_side: int,
                  by_epoch: bool = True) -> None:
-        self.interval = check_integer('interval', interval)
+        super().__init__(interval, by_epoch)
         self.num_samples = check_integer('num_samples', num_samples)
         self.channels = channels
         self.window = window
         self.min_side = check_integer('min_side', min_side)
-        self.by_epoch = by_epoch
-        self._last_drawn: int | None = None
 
     def check_model(self, model: nn.Module) -> None:
         """Raise a ValueError if a model cannot be drawn."""
 
-    def prepare(self, runner: Runner, model: nn.Module) -> None:
+    def load_samples(self, runner: Runner, model: nn.Module) -> None:
         """Choose and load the samples."""
         raise NotImplementedError
 
@@ -79,47 +78,25 @@ class PanelHook(Hook):
         """Draw a panel with a line above it; uint8 RGB, (H, W, 3)."""
         raise NotImplementedError
 
-    def before_train(self, runner: Runner) -> None:
-        """Choose and load the samples, and draw the first panel."""
-        if not is_main_process():
-            return
+    def prepare(self, runner: Runner) -> None:
+        """Check the model, choose and load the samples."""
         model = unwrap(runner.model)
         self.check_model(model)
         self.units = PictureUnits.from_preprocessor(
             model.data_preprocessor, self.channels, self.window)
         with preserve_random_state(), at_iteration(runner, 0):
-            self.prepare(runner, model)
-        self._draw_once(runner, runner.iter)
+            self.load_samples(runner, model)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
-        """Draw a panel when ``interval`` iterations are over."""
-        if not self.by_epoch and self.every_n_train_iters(
-                runner, self.interval):
-            self._draw_once(runner, runner.iter + 1)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Draw a panel when ``interval`` epochs are over."""
-        if self.by_epoch and self.every_n_epochs(runner, self.interval):
-            self._draw_once(runner, runner.iter)
-
-    def after_train(self, runner: Runner) -> None:
-        """Draw the last panel, if it has not just been drawn."""
-        self._draw_once(runner, runner.iter)
-
-    def _draw_once(self, runner: Runner, iterations: int) -> None:
-        """Draw one panel; ``iterations`` are those already done."""
-        if not is_main_process() or self._last_drawn == iterations:
-            return
+    def look(self, runner: Runner, epoch: int, iteration: int) -> None:
+        """Draw a panel."""
         model = unwrap(runner.model)
+        heading = f'After {iteration} iterations'
+        if loss := runner.message_hub.runtime_info.get(LOSS_INFO):
+            heading += f': {loss}'
         with preserve_random_state(), evaluating(model), \
                 at_iteration(runner, 0):
-            picture = self.draw(model, f'After {iterations} iterations')
-        runner.visualizer.add_image(self.panel_name, picture, iterations)
-        self._last_drawn = iterations
+            picture = self.draw(model, heading)
+        runner.visualizer.add_image(self.panel_name, picture, iteration)
 
 
 def choose_positions(length: int,

@@ -10,51 +10,64 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, Hook
-from mmengine.registry import MODELS
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import DATASETS, MODELS
 from PIL import Image
 from torch import nn
 
+from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.probe_sets import COLORS
+from mmmedmask.engine.frozen_features import encoder_of
+from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
 from mmmedmask.engine.probing import (
-    DenseProbe,
-    ImageProbe,
+    BagProbe,
+    Probe,
     build_probes,
     score_encoder,
 )
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path, write_csv
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import check_choice
 from mmmedmask.util.table_files import read_table
 from mmmedmask.visualization.curves import draw_curves
 
 TABLE = 'probe.csv'
 PICTURE = 'probe.png'
-COLUMNS = ('epoch', 'probe', 'value', 'low', 'high', 'random', 'color',
+COLUMNS = ('epoch', 'probe', 'value', 'low', 'high', 'random', 'plain',
            'chance')
+BAG_PIPELINE = [dict(type='mmmedmask.LoadSlideFeatures'),
+                dict(type='mmmedmask.PackSlideOmicInputs')]
 
 
 @HOOKS.register_module()
-class ProbeHook(Hook):
-    """Score the frozen encoder on labelled images every few epochs.
+class ProbeHook(WatchingHook):
+    """Score the frozen encoder on labelled data every few epochs.
 
     Before training and then at every interval: cosine nearest neighbours and
-    logistic regression of whole images (balanced accuracy), and a logistic
-    regression of pixels (area under the ROC curve). Beside each score stand
-    its floors: the encoder at random weights, the colour, and chance. They
-    go to the log, the visualizer, ``WORK_DIR/probe.csv`` and
-    ``WORK_DIR/probe.png``. Training is not changed by it.
+    logistic regression of whole images or bags (balanced accuracy), and a
+    logistic regression of pixels (area under the ROC curve). Beside each
+    score stand its floors: the encoder at random weights, what the same
+    probe scores without an encoder (the colour of images, the mean patch of
+    bags), and chance. They go to the log, the visualizer,
+    ``WORK_DIR/probe.csv`` and ``WORK_DIR/probe.png``. All ranks share the
+    work; training is not changed by it.
 
     ``CheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps the
     best epoch.
 
     Args:
         data: Labelled images, see
-            :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
+            :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`. If neither
+            this nor ``dense`` nor ``bags`` is given: the folder that the
+            training set, a ``mmmedmask.LabelledImages``, is read from, with
+            its splits.
         dense: Images with masks, the same.
+        bags: Split of the training set's cohort to test on, such as
+            ``'val'``: whole bags of the training split are fitted on. For
+            models with an ``aggregator``.
         interval: Epochs between two probes; there is one before training
             and one at the end.
         size: Side in pixels that whole images are resized to; None keeps
@@ -62,82 +75,131 @@ class ProbeHook(Hook):
         colors: Which versions of the whole images to probe, of ``'rgb'``,
             ``'gray'`` and ``'jitter'``; the last two hide the colour.
         few: Numbers of images with masks to fit on; None takes all.
-        max_images: Images with masks per split at most.
+        max_images: Images per split at most, see
+            :func:`~mmmedmask.engine.probing.build_probes`.
         split_folder: Folder of the csv files, for the layout of our
             converters.
+        dense_size: Side in pixels that images with masks are resized to.
         seed: Seed of all draws of the probes.
+        optional: Whether a folder that is not there is left out with a
+            warning, and training goes on without probes if none is there.
 
     Raises:
-        ValueError: If there is neither ``data`` nor ``dense``, or an
-            argument is out of range; before training if the model has no
-            backbone.
+        ValueError: If an argument is out of range; before training if the
+            model has no encoder, there is nothing to probe on, or the best
+            checkpoint is to be chosen by a probe that rests.
+        FileNotFoundError: Before training, if a folder is not there.
     """
 
-    # After the weights have changed, before checkpoints are written.
-    priority = 'LOW'
+    on_all_ranks = True
 
     def __init__(self,
                  data: str | None = None,
                  dense: str | None = None,
+                 bags: str | None = None,
                  interval: int = 5,
                  size: int | None = None,
                  colors: Sequence[str] = ('rgb', ),
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
                  split_folder: str = 'splits/paper',
-                 seed: int = 0) -> None:
-        if data is None and dense is None:
-            raise ValueError('ProbeHook needs data or dense, got neither')
+                 dense_size: int | None = None,
+                 seed: int = 0,
+                 optional: bool = False) -> None:
+        super().__init__(interval)
+        self.optional = optional
         for color in colors:
             check_choice('colors', color, COLORS)
-        self.interval = check_integer('interval', interval)
         self.data = data
         self.dense = dense
+        self.bags = bags
         self.size = size
         self.colors = tuple(colors)
         self.few = tuple(few)
         self.max_images = max_images
         self.split_folder = split_folder
+        self.dense_size = dense_size
         self.seed = seed
-        self._probes: dict[str, ImageProbe | DenseProbe] = {}
+        self._probes: dict[str, Probe] = {}
         self._floors: dict[str, tuple[float, float]] = {}
         self._rows: list[dict] = []
         # The last scores, and those that no checkpoint has been offered yet.
-        self._last: dict[str, float] = {}
+        self._scores: dict[str, float] = {}
         self._metrics: dict[str, float] = {}
 
-    def before_train(self, runner) -> None:
-        """Read the images, score the floors and the encoder as it starts."""
+    def prepare(self, runner) -> str | None:
+        """Read the data and score the floors."""
         model = unwrap(runner.model)
-        if not hasattr(model, 'backbone'):
-            raise ValueError(f'ProbeHook: {type(model).__name__} has no '
-                             'backbone to probe; remove the hook')
-        self._probes = build_probes(
-            self.data, self.dense, self.colors, self.size, self.few,
-            self.max_images, self.split_folder, self.seed)
+        encoder_of(model)
+        self._probes = self._build_probes(runner, model)
+        if not self._probes:
+            if any(str(hook.save_best).startswith('probe/')
+                   for hook in _checkpoint_hooks(runner)):
+                raise ValueError('save_best names a probe, but there is '
+                                 'nothing to probe on, see the warnings')
+            return 'there is nothing to probe on'
         with preserve_random_state():
-            random = self._scores(model, random_backbone(runner, self.seed))
-            colors = {f'{prefix}/{score.name}': score.value
-                      for prefix, probe in self._probes.items()
-                      for score in probe.color_floor()}
-        self._floors = {name: (score.value, colors[name])
+            random = self._score(model, random_encoder(runner, self.seed))
+            plain = {f'{prefix}/{score.name}': score.value
+                     for prefix, probe in self._probes.items()
+                     for score in probe.plain_floor()}
+        self._floors = {name: (score.value, plain[name])
                         for name, score in random.items()}
-        self._rows = read_rows(Path(runner.work_dir, TABLE), runner.epoch)
-        if not self._rows:
-            self._probe(runner, 0)
+        # All ranks have to agree on what an earlier run has done.
+        rows = [read_rows(Path(runner.work_dir, TABLE), runner.epoch)]
+        broadcast_object_list(rows)
+        self._rows = rows[0]
+        return None
 
-    def after_train_epoch(self, runner) -> None:
-        """Score the encoder when ``interval`` epochs are over."""
-        if self.every_n_epochs(runner, self.interval) \
-                or self.is_last_train_epoch(runner):
-            self._probe(runner, runner.epoch + 1)
+    def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
+        data, split_folder = self.data, self.split_folder
+        train = runner.train_dataloader.dataset
+        if self.bags is not None:
+            config = dict(runner.cfg.train_dataloader.dataset,
+                          modalities=['slides'], pipeline=BAG_PIPELINE)
+            return dict(bags=BagProbe(
+                DATASETS.build(config),
+                DATASETS.build(config | dict(split=self.bags)),
+                model.data_preprocessor, self.seed))
+        if data is None and self.dense is None:
+            if not isinstance(train, LabelledImages):
+                raise ValueError(
+                    'ProbeHook needs data, dense or bags: the training set, '
+                    f'a {type(train).__name__}, has no labels of its own to '
+                    'probe on')
+            data, split_folder = str(train.root), train.split_folder
+        found = []
+        for source in (data, self.dense):
+            there = source is None or Path(source).is_dir()
+            if self.optional and not there:
+                runner.logger.warning(
+                    f'ProbeHook: there is no folder {source}, nothing is '
+                    'probed on it; default_hooks.probe of the config names '
+                    'another')
+            found.append(source if there or not self.optional else None)
+        return build_probes(*found, self.colors, self.size, self.few,
+                            self.max_images, split_folder, self.dense_size,
+                            self.seed)
+
+    def look(self, runner, epoch: int, iteration: int) -> None:
+        """Score the encoder, unless a run before this one has."""
+        if epoch in {row['epoch'] for row in self._rows}:
+            return
+        model = unwrap(runner.model)
+        with preserve_random_state():
+            scores = self._score(model, encoder_of(model))
+        self._scores = {f'probe/{name}': score.value
+                        for name, score in scores.items()}
+        self._metrics = dict(self._scores) if epoch else {}
+        if is_main_process():
+            self._write(runner, scores, epoch, iteration)
 
     def after_val_epoch(self,
                         runner,
                         metrics: dict[str, float] | None = None) -> None:
         """Add the last scores to those of a validation."""
         if metrics is not None:
-            metrics.update(self._last)
+            metrics.update(self._scores)
             self._metrics = {}
 
     def before_train_epoch(self, runner) -> None:
@@ -146,37 +208,35 @@ class ProbeHook(Hook):
 
     def after_train(self, runner) -> None:
         """Hand the last scores to the checkpoints."""
+        super().after_train(runner)
         self._offer_best(runner)
 
-    def _scores(self, model: nn.Module,
-                encoder: nn.Module) -> dict[str, ProbeScore]:
+    def _score(self, model: nn.Module,
+               encoder: nn.Module) -> dict[str, ProbeScore]:
+        if self.bags is not None:
+            return {f'bags/{score.name}': score
+                    for score in self._probes['bags'].run(encoder)}
         preprocessor = model.data_preprocessor
         return score_encoder(
             encoder, preprocessor.mean.flatten().tolist(),
             preprocessor.std.flatten().tolist(), self._probes)
 
-    def _probe(self, runner, epoch: int) -> None:
-        model = unwrap(runner.model)
-        with preserve_random_state():
-            scores = self._scores(model, model.backbone)
-        self._last = {f'probe/{name}': score.value
-                      for name, score in scores.items()}
-        self._metrics = dict(self._last)
-        if not is_main_process():
-            return
+    def _write(self, runner, scores: Mapping[str, ProbeScore], epoch: int,
+               iteration: int) -> None:
         for name, score in scores.items():
-            random, color = self._floors[name]
+            random, plain = self._floors[name]
+            floor_name = self._probes[name.partition('/')[0]].floor_name
             self._rows.append(dict(
                 epoch=epoch, probe=name, value=score.value, low=score.low,
-                high=score.high, random=random, color=color,
+                high=score.high, random=random, plain=plain,
                 chance=score.floor))
             runner.logger.info(
                 f'Probe after epoch {epoch}: {name} {100 * score.value:.1f} '
                 f'[{100 * score.low:.1f}, {100 * score.high:.1f}], random '
-                f'weights {100 * random:.1f}, colour {100 * color:.1f}, '
-                f'chance {100 * score.floor:.1f}')
+                f'weights {100 * random:.1f}, {floor_name} '
+                f'{100 * plain:.1f}, chance {100 * score.floor:.1f}')
         if epoch > 0:
-            runner.visualizer.add_scalars(self._last, step=runner.iter)
+            runner.visualizer.add_scalars(self._scores, step=iteration)
         write_csv(Path(runner.work_dir, TABLE), COLUMNS,
                   ([row[name] for name in COLUMNS] for row in self._rows))
         picture = draw_probes(self._rows)
@@ -185,29 +245,36 @@ class ProbeHook(Hook):
 
     def _offer_best(self, runner) -> None:
         metrics, self._metrics = self._metrics, {}
-        if not metrics or runner.epoch == 0:
-            return
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and hook.save_best and all(
-                    name in metrics for name in hook.key_indicators):
+        for hook in _checkpoint_hooks(runner):
+            if metrics and all(name in metrics
+                               for name in hook.key_indicators):
                 hook.after_val_epoch(runner, metrics)
 
 
-def random_backbone(runner, seed: int) -> nn.Module:
-    """Build the run's backbone at random weights.
+def _checkpoint_hooks(runner) -> list[CheckpointHook]:
+    """Those that keep a best checkpoint."""
+    return [hook for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and hook.save_best]
+
+
+def random_encoder(runner, seed: int) -> nn.Module:
+    """Build the run's encoder at random weights.
 
     Args:
-        runner: The runner, whose config has a ``model.backbone``.
+        runner: The runner, whose config has a ``model.backbone`` or a
+            ``model.aggregator``.
         seed: Seed of the weights.
 
     Returns:
-        The backbone on the device of the model.
+        The encoder on the device of the model.
     """
-    backbone = copy.deepcopy(dict(runner.cfg.model.backbone))
-    if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
-        del backbone['init_cfg']
+    model = runner.cfg.model
+    config = copy.deepcopy(dict(model.get('backbone') or model.aggregator))
+    init_cfg = config.get('init_cfg')
+    if isinstance(init_cfg, Mapping) and init_cfg['type'] == 'Pretrained':
+        del config['init_cfg']
     torch.manual_seed(seed)
-    module = MODELS.build(backbone)
+    module = MODELS.build(config)
     module.init_weights()
     return module.to(next(runner.model.parameters()).device)
 

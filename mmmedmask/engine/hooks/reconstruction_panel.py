@@ -70,7 +70,7 @@ class ReconstructionPanelHook(PanelHook):
                 f'ReconstructionPanelHook: {type(model).__name__} has no '
                 'method reconstruct(inputs); remove the hook from the config')
 
-    def prepare(self, runner: Runner, model: nn.Module) -> None:
+    def load_samples(self, runner: Runner, model: nn.Module) -> None:
         """Draw the views of the samples."""
         dataset = runner.train_dataloader.dataset
         positions = choose_positions(len(dataset), self.num_samples)

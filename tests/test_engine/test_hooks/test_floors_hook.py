@@ -1,5 +1,7 @@
 """The held-out loss beside its floors: the numbers, and no trace of it."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from tiny_runs import TinyModel, tiny_runner, train_watched
 
 from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
-from mmmedmask.engine.hooks import LossFloorsHook
+from mmmedmask.engine.hooks import LossFloorsHook, ReconstructionPanelHook
 from mmmedmask.models.cmim import CMIM
+from mmmedmask.visualization.curves import read_scalars
 
 PIPELINE = [dict(type='mmmedmask.LoadTile'), dict(type='mmmedmask.PackTile')]
 
@@ -103,15 +106,54 @@ def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
     runner.logger.warning = warned.append
     hook._loss = 1.01 * hook._floors['color']
     hook.after_train(runner)
-    assert 'has learned the colour at most' in warned[0]
+    assert 'has learned no more than that' in warned[0]
     hook._loss = 0.99 * hook._floors['color']
     hook.after_train(runner)
     assert len(warned) == 1
 
 
-def test_a_model_that_cannot_reconstruct_is_named(tiles, tmp_path):
+def test_a_model_that_cannot_reconstruct_rests(tiles, tmp_path, caplog):
     runner = tiny_runner(tmp_path, TinyModel(), [floors_hook(tiles)])
-    with pytest.raises(ValueError, match='TinyModel has no reconstruct'):
-        runner.train()
+    warned = []
+    runner.logger.warning = warned.append
+    runner.train()
+    assert warned[0] == ('LossFloorsHook rests: TinyModel reconstructs no '
+                         'masked pixels or patches')
     with pytest.raises(ValueError, match='interval must be at least 1'):
         floors_hook(tiles, interval=0)
+
+
+def test_without_held_out_tiles(tiles, tmp_path):
+    lost = floors_hook(tiles, optional=True)
+    lost.held_out['data_root'] = str(tmp_path / 'no')
+    with pytest.raises(FileNotFoundError, match='no'):
+        train(tiles, tmp_path / '1', LossFloorsHook(
+            lost.held_out, batch_size=4))
+    runners = [train(tiles, tmp_path / str(place), hook, log_level='INFO',
+                     epochs=1)[0]
+               for place, hook in enumerate([
+                   lost, LossFloorsHook(batch_size=4), floors_hook(tiles)], 2)]
+    logs = [next(Path(runner.log_dir).glob('*.log')).read_text()
+            for runner in runners]
+    assert 'LossFloorsHook: no held-out samples' in logs[0]
+    for log, own in zip(logs, (True, True, False), strict=True):
+        assert ('on training samples: no held_out' in log) == own
+
+
+def test_shares_are_logged_and_stand_above_the_panels(tiles, tmp_path,
+                                                      monkeypatch):
+    headings = []
+    monkeypatch.setattr(
+        ReconstructionPanelHook, 'draw',
+        lambda self, model, heading: headings.append(heading) or np.zeros(
+            (8, 8, 3), np.uint8))
+    hook = floors_hook(tiles)
+    runner = train(tiles, tmp_path, ReconstructionPanelHook(1), hook)[0]
+    share = hook._loss / hook._floors['color']
+    assert headings[-1] == (
+        f'After {runner.iter} iterations: held-out loss {share:.2f} of the '
+        'best guess from the visible colour')
+    assert len(headings) == 3
+    rows = read_scalars(runner.log_dir, 'floors/loss_over_color')
+    assert rows[-1] == (runner.iter, pytest.approx(share))
+    assert len(rows) == 3

@@ -114,7 +114,7 @@ def test_scores_floors_table_picture_and_best(tiny_classification, discs,
     by_name = {row['probe']: row for row in rows if row['epoch'] == '3'}
     assert by_name['rgb/knn']['value'] == by_name['gray/knn']['value']
     # The brightness of a pixel tells something of its mask.
-    assert float(by_name['pixels/dense_all']['color']) > 0.6
+    assert float(by_name['pixels/dense_all']["plain"]) > 0.6
     assert Image.open(tmp_path / 'probe.png').size[0] > 1000
     assert list(tmp_path.glob('best_probe_rgb_knn_epoch_[23].pth'))
 
@@ -156,7 +156,7 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
         return [score.value
                 for probe in (ImageProbe(train, test, batch_size=5),
                               DenseProbe(*masked, few=(1, None)))
-                for score in (*probe.run(features), *probe.color_floor())]
+                for score in (*probe.run(features), *probe.plain_floor())]
 
     def write(rank):
         (tmp_path / f'{rank}.json').write_text(json.dumps(scores()))
@@ -179,7 +179,7 @@ def test_neighbours_see_colours_that_differ_a_little(tmp_path):
                 Image.fromarray(image.astype(np.uint8)).save(
                     tmp_path / split / name / f'{number}.png')
     probe = ImageProbe(*read_probe_sets(tmp_path))
-    assert [score.value for score in probe.color_floor()] == [1, 1]
+    assert [score.value for score in probe.plain_floor()] == [1, 1]
 
 
 def test_what_cannot_be_probed_is_refused(tiny_classification, squares,

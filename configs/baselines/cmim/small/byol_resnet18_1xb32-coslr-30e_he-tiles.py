@@ -1,6 +1,9 @@
 """BYOL at a size for two CPU cores, like SimCLR's small run."""
 
-_base_ = '../byol_resnet18_8xb128-coslr-200e_nct.py'
+_base_ = [
+    '../byol_resnet18_8xb128-coslr-200e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # Tiles of LC25000 and crops of GlaS's training images.
@@ -31,4 +34,5 @@ optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    probe=_base_.he_tiles_probe,
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

@@ -2,7 +2,10 @@
 the same tenth of the epochs as in the full run.
 """
 
-_base_ = '../concl_resnet18_8xb32-coslr-200e_nct.py'
+_base_ = [
+    '../concl_resnet18_8xb32-coslr-200e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # Tiles of LC25000 and crops of GlaS's training images.
@@ -30,4 +33,5 @@ optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    probe=_base_.he_tiles_probe,
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

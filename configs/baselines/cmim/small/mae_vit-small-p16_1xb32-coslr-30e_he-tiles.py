@@ -2,7 +2,10 @@
 small run, with the rate of the full one. Images of 128 pixels have 64 patches.
 """
 
-_base_ = '../mae_vit-small-p16_8xb32-coslr-800e_nct.py'
+_base_ = [
+    '../mae_vit-small-p16_8xb32-coslr-800e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # Tiles of LC25000 and crops of GlaS's training images.
@@ -36,4 +39,7 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    probe=_base_.he_tiles_probe,
+    # None of these tiles are held out.
+    loss_floors=dict(held_out=None),
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

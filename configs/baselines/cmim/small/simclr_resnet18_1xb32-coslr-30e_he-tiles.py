@@ -3,7 +3,10 @@ of CMIM's small run. LARS keeps the rate of the full run, of which a step
 changes a layer by a share that does not depend on the batch.
 """
 
-_base_ = '../simclr_resnet18_8xb128-coslr-200e_nct.py'
+_base_ = [
+    '../simclr_resnet18_8xb128-coslr-200e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # Tiles of LC25000 and crops of GlaS's training images.
@@ -36,4 +39,5 @@ optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    probe=_base_.he_tiles_probe,
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

@@ -4,7 +4,10 @@ encoder: a grid of 4 x 4 on images of 128. The rate is ten times that of the
 full run, whose schedule is twenty times as long.
 """
 
-_base_ = '../spark_sparse-resnet18_8xb32-coslr-800e_nct.py'
+_base_ = [
+    '../spark_sparse-resnet18_8xb32-coslr-800e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # Tiles of LC25000 and crops of GlaS's training images.
@@ -38,4 +41,7 @@ optim_wrapper = dict(optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    probe=_base_.he_tiles_probe,
+    # None of these tiles are held out.
+    loss_floors=dict(held_out=None),
     logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))

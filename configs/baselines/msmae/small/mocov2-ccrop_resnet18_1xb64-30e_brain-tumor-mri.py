@@ -44,6 +44,12 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    # Of the labelled images that it trains on, and their validation split.
+    probe=dict(
+        type='mmmedmask.ProbeHook',
+        size=image_size,
+        max_images=600,
+        interval=10),
     logger=dict(interval=44),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     content_crop=dict(

@@ -47,5 +47,11 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
+    # Of the labelled images that it trains on, and their validation split.
+    probe=dict(
+        type='mmmedmask.ProbeHook',
+        size=image_size,
+        max_images=600,
+        interval=10),
     logger=dict(interval=44),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))

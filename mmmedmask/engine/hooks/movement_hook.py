@@ -1,0 +1,191 @@
+"""Watch how far each stage of the encoder moves.
+
+A loss can fall through the decoder alone. An encoder whose weights stay
+where they were drawn has learned nothing, whatever the loss says.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmmedmask.engine.frozen_features import encoder_of, encoder_stages
+from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.registry import HOOKS
+from mmmedmask.util.checks import check_range
+
+LEAST_FALL = 0.01
+"""Share by which the mean loss of an epoch has to fall to be called falling.
+At the end of a cosine schedule nothing moves, and nothing has to."""
+
+
+@HOOKS.register_module()
+class MovementHook(Hook):
+    """Log how far the encoder's weights move, stage by stage.
+
+    Once per epoch, for each stage of the encoder (layers of a CNN, blocks of
+    a transformer, layers of an aggregator, and whatever lies outside of
+    them): the distance of the weights from those at the start of the epoch,
+    and the length of the epoch's last step, both as shares of the length of
+    the weights. The visualizer gets ``movement/STAGE`` and
+    ``movement_step/STAGE``. At the end a line says how far each stage is
+    from where the run began.
+
+    A warning names the stages that move less than ``least`` in an epoch in
+    which the mean loss falls by more than 1 % (in the first epoch: from its
+    first to its second half).
+
+    Only parameters that are trained count. Training is not changed; the
+    main process keeps two copies of the encoder's weights in the memory of
+    the CPU.
+
+    Args:
+        least: Smallest share of a stage's weights that is called moving.
+
+    Raises:
+        ValueError: If ``least`` is negative; before training if the model
+            has no encoder, see
+            :func:`~mmmedmask.engine.frozen_features.encoder_of`.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, least: float = 1e-3) -> None:
+        self.least = check_range('least', least, 0)
+        self._stages: dict[str, list[nn.Parameter]] = {}
+        self._first: dict[str, list[Tensor]] = {}
+        self._begin: dict[str, list[Tensor]] = {}
+        self._before_step: dict[str, list[Tensor]] = {}
+        self._losses: list[Tensor] = []
+        self._mean_loss: float | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the stages."""
+        encoder = encoder_of(unwrap(runner.model))
+        if is_main_process():
+            self._stages = stage_parameters(encoder)
+            self._first = self._copy()
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Keep the weights."""
+        self._begin = self._copy()
+        self._losses = []
+
+    def before_train_iter(self, runner: Runner, batch_idx: int,
+                          data_batch: dict | None = None) -> None:
+        """Keep the weights before the last step."""
+        if batch_idx == len(runner.train_dataloader) - 1:
+            self._before_step = self._copy()
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Keep the loss, on its device."""
+        if self._stages and 'loss' in (outputs or {}):
+            self._losses.append(outputs['loss'].detach().float())
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Log what has moved, and warn of what has not."""
+        if not self._stages:
+            return
+        moved = self._shares(self._begin)
+        stepped = self._shares(self._before_step)
+        epoch = runner.epoch + 1
+        runner.logger.info(
+            f'Movement in epoch {epoch} (last step): ' + ', '.join(
+                f'{name} {share:.2%} ({stepped[name]:.2g})'
+                for name, share in moved.items()))
+        runner.visualizer.add_scalars(
+            {f'{prefix}/{name}': share
+             for prefix, shares in (('movement', moved),
+                                    ('movement_step', stepped))
+             for name, share in shares.items()}, step=runner.iter)
+        still = [name for name, share in moved.items() if share < self.least]
+        if self._loss_falls() and still:
+            runner.logger.warning(
+                f'The loss falls, but in epoch {epoch} these stages of the '
+                f'encoder moved less than {self.least:.2%} of their weights: '
+                f'{", ".join(still)}. The rest of the model learns without '
+                'them. What may help: a higher rate, AdamW, a loss that is '
+                'not divided by so many values.')
+        self._before_step = {}
+
+    def after_train(self, runner: Runner) -> None:
+        """Say how far the stages have come."""
+        if self._stages:
+            runner.logger.info('Movement since training began: ' + ', '.join(
+                f'{name} {share:.1%}'
+                for name, share in self._shares(self._first).items()))
+
+    def _copy(self) -> dict[str, list[Tensor]]:
+        return {name: [parameter.detach().to('cpu', copy=True)
+                       for parameter in parameters]
+                for name, parameters in self._stages.items()}
+
+    def _shares(self, old: dict[str, list[Tensor]]) -> dict[str, float]:
+        return {name: moved_share(old[name], parameters)
+                for name, parameters in self._stages.items() if name in old}
+
+    def _loss_falls(self) -> bool:
+        if not self._losses:
+            return False
+        losses = torch.stack(self._losses).cpu()
+        before, self._mean_loss = self._mean_loss, float(losses.mean())
+        now = self._mean_loss
+        if before is None:
+            half = len(losses) // 2
+            if not half:
+                return False
+            before, now = float(losses[:half].mean()), float(
+                losses[half:].mean())
+        return before - now > LEAST_FALL * abs(before)
+
+
+def stage_parameters(encoder: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Sort the trained parameters of an encoder by its stages.
+
+    Args:
+        encoder: The network.
+
+    Returns:
+        Parameters by the names of the stages, and under ``'rest'`` those
+        outside of all stages; an encoder without stages has that alone.
+    """
+    try:
+        stages = encoder_stages(encoder)
+    except ValueError:
+        stages = {}
+    groups = {name: [parameter for parameter in stage.parameters()
+                     if parameter.requires_grad]
+              for name, stage in stages.items()}
+    known = {id(parameter) for group in groups.values()
+             for parameter in group}
+    groups['rest'] = [parameter for parameter in encoder.parameters()
+                      if parameter.requires_grad and id(parameter) not in
+                      known]
+    return {name: group for name, group in groups.items() if group}
+
+
+def moved_share(old: Sequence[Tensor], new: Iterable[Tensor]) -> float:
+    """Distance of weights from where they were, as a share of their length.
+
+    Args:
+        old: The former values, on the CPU.
+        new: The present ones, in the same order.
+
+    Returns:
+        Length of the difference over that of ``old``, all tensors as one
+        vector.
+    """
+    distance = length = 0.0
+    for before, now in zip(old, new, strict=True):
+        before = before.double()
+        distance += float((now.detach().cpu().double() - before
+                           ).square().sum())
+        length += float(before.square().sum())
+    return (distance / max(length, 1e-24))**0.5
