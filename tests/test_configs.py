@@ -110,10 +110,13 @@ def test_whole_bags_fit_into_shared_memory():
 
 @pytest.fixture
 def no_curves(monkeypatch):
-    """Matplotlib takes longer for LesionCoverageHook's than all the rest."""
+    """Matplotlib takes longer than all the rest."""
     monkeypatch.setattr(
         'mmmedmask.engine.attention.coverage_hook.draw_coverage',
         lambda table: np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr(
+        'mmmedmask.engine.hooks.probe_hook.draw_probes',
+        lambda rows: np.zeros((1, 1, 3), np.uint8))
 
 
 @pytest.fixture

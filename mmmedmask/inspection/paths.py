@@ -1,6 +1,7 @@
 """Files and folders that a config names, and that are not there."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
             yield from _judge_weights(part, place)
         elif not isinstance(part, Mapping):
             continue
+        elif str(part.get('type')).endswith('ProbeHook'):
+            yield from _look_at_probe(part, place)
         elif 'data_root' in part or 'data_prefix' in part:
             yield from _look_at_data(part, place)
         elif isinstance(part.get('ann_file'), str) and part['ann_file']:
@@ -81,6 +84,19 @@ def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
     for keys, name in _files_below(node):
         if '://' not in name:
             yield _judge_data(Path(root, name), (*path, *keys), root)
+
+
+def _look_at_probe(node: Mapping, path: tuple) -> Iterator[Finding]:
+    """What a ProbeHook reads; a run goes on without it if it may."""
+    for key in ('data', 'dense'):
+        if not isinstance(node.get(key), str):
+            continue
+        finding = _judge_data(Path(node[key]), (*path, key), node[key])
+        if node.get('optional') and finding.status == RED:
+            finding = replace(
+                finding, status=YELLOW, message=f'{finding.message}; nothing '
+                'is probed on it, training goes on')
+        yield finding
 
 
 def _files_below(node: Mapping) -> Iterator[tuple[tuple, str]]:

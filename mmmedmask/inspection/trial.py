@@ -40,6 +40,7 @@ DRAWN_PATCHES = 2048
 SLIDES = 'mmmedmask.SlideOmicDataset'
 #: Hooks that look at the whole data set, or only draw or check weights.
 SLOW_HOOKS = ('AttentionPanelHook', 'LesionCoverageHook', 'LoadCheckHook',
+              'LossFloorsHook', 'MovementHook', 'ProbeHook',
               'PreciseBNHook', 'ReconstructionPanelHook')
 
 

@@ -74,6 +74,15 @@ def shrink_config(cfg: Config,
                 roots[old] = new
     if kind_of(cfg.get('test_cfg')) == 'ProbeLoop':
         _shrink_probes(cfg.test_cfg, data_dir)
+    for hook in nested_dicts(
+            [cfg.get('default_hooks'), cfg.get('custom_hooks')]):
+        if kind_of(hook) == 'LossFloorsHook' and hook.get('held_out'):
+            # Other splits are drawn, other folders are not.
+            hook['held_out'].pop('data_root', None)
+            hook.update(num_fit=BATCH_SIZE, num_held_out=BATCH_SIZE)
+        if kind_of(hook) == 'ProbeHook' and not hook.get('bags'):
+            _shrink_probes(hook, data_dir)
+            hook['few'] = [None]
     shrink_model(cfg)
     draw_teachers(cfg.model, data_dir / 'teachers')
     for name in ('val_evaluator', 'test_evaluator'):

@@ -3,7 +3,16 @@
 import pytest
 import torch
 import torchvision
-from mmpretrain.models.backbones import ConvNeXt, ResNet, VisionTransformer
+from mmengine.registry import init_default_scope
+from mmpretrain.models.backbones import (
+    ConvNeXt,
+    ResNet,
+    SparseResNet,
+    VisionTransformer,
+)
+from mmpretrain.models.selfsup.mae import MAEViT
+from mmpretrain.models.selfsup.simmim import SimMIMSwinTransformer
+from mmpretrain.models.utils.sparse_modules import SparseConv2d, SparseHelper
 from torch import nn
 
 from mmmedmask.engine.frozen_features import (
@@ -68,6 +77,48 @@ def test_a_vit_gives_its_patches_at_their_places():
         for column in range(4):
             torch.testing.assert_close(level[:, :, row, column],
                                        tokens[:, 1 + 4 * row + column])
+
+
+def test_a_sparse_encoder_sees_all_places():
+    torch.manual_seed(0)
+    init_default_scope('mmpretrain')
+    encoder = SparseResNet(
+        18, stem_channels=8, base_channels=8, out_indices=(0, 1, 2, 3),
+        norm_cfg=dict(type='SparseBatchNorm2d'))
+    encoder.eval()
+    # What the last step of training has left.
+    SparseHelper._cur_active = torch.zeros(5, 1, 1, 1, dtype=torch.bool)
+    features = FrozenFeatures(encoder, MEAN, STD)
+    maps = features.maps(small_images(size=(64, 64)))
+    SparseHelper._cur_active = torch.ones(2, 1, 2, 2, dtype=torch.bool)
+    with torch.no_grad():
+        sparse = encoder(features.normalize(small_images(size=(64, 64))))
+    for level, expected in zip(maps, sparse, strict=True):
+        torch.testing.assert_close(level, expected)
+    assert isinstance(encoder.conv1, SparseConv2d)
+
+
+def test_encoders_that_mask_see_whole_images():
+    torch.manual_seed(0)
+    vit = MAEViT(TINY_VIT, img_size=32, patch_size=8)
+    vit.init_weights()
+    images = small_images()
+    first, again = (FrozenFeatures(vit, MEAN, STD).maps(images)[0]
+                    for _ in range(2))
+    assert first.shape == (2, 16, 4, 4)
+    assert torch.equal(first, again)
+    swin = SimMIMSwinTransformer(
+        arch=dict(embed_dims=8, depths=[1, 1, 1], num_heads=[2, 2, 2]),
+        img_size=32, out_indices=(2, ),
+        stage_cfgs=dict(block_cfgs=dict(window_size=2)))
+    features = FrozenFeatures(swin, MEAN, STD)
+    maps = features.maps(images)
+    assert [tuple(level.shape[1:]) for level in maps] == [
+        (8, 8, 8), (16, 4, 4), (32, 2, 2)]
+    with torch.no_grad():
+        expected, = features.encoder(features.normalize(images), None)
+        last = swin.norm2(maps[2].clone().permute(0, 2, 3, 1))
+    torch.testing.assert_close(last.permute(0, 3, 1, 2), expected)
 
 
 def test_statistics_are_measured_in_a_copy():

@@ -133,8 +133,9 @@ class ProbeHook(WatchingHook):
         encoder_of(model)
         self._probes = self._build_probes(runner, model)
         if not self._probes:
-            if any(str(hook.save_best).startswith('probe/')
-                   for hook in _checkpoint_hooks(runner)):
+            if any(str(name).startswith('probe/')
+                   for hook in _checkpoint_hooks(runner)
+                   for name in hook.key_indicators):
                 raise ValueError('save_best names a probe, but there is '
                                  'nothing to probe on, see the warnings')
             return 'there is nothing to probe on'

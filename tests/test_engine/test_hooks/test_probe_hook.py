@@ -8,14 +8,26 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from PIL import Image
 from processes import run_ranks
+from tiny_runs import SIZE, dataset, image_runner, msmae_model, write_images
 from torchvision.models import resnet18
 
 from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
-from mmmedmask.engine.hooks.probe_hook import ProbeHook, read_rows
-from mmmedmask.engine.probing import DenseProbe, ImageProbe, frozen_features
+from mmmedmask.engine.hooks.probe_hook import (
+    BAG_PIPELINE,
+    ProbeHook,
+    read_rows,
+)
+from mmmedmask.engine.probing import (
+    BagProbe,
+    DenseProbe,
+    ImageProbe,
+    frozen_features,
+)
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 
 
 def draw_disc(file: Path, bright: bool, random: np.random.Generator) -> None:
@@ -168,6 +180,108 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
         assert values == pytest.approx(alone, abs=1e-6)
 
 
+def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
+    lost = probe(discs, tmp_path / 'no')
+    with pytest.raises(FileNotFoundError, match='no folder .*no'):
+        run(tiny_classification, tmp_path, [lost], epochs=1)
+    for place, (data, expected) in enumerate([
+            (discs, {'rgb/knn', 'rgb/logistic'}), (tmp_path / 'x', None)]):
+        folder = tmp_path / str(place)
+        hook = lost | dict(data=str(data), optional=True)
+        runner = run(tiny_classification, folder, [hook], epochs=1)
+        log = next(Path(runner.log_dir).glob('*.log')).read_text()
+        assert f'there is no folder {tmp_path / "no"}' in log
+        assert ('ProbeHook rests: there is nothing' in log) == (
+            expected is None)
+        assert (folder / 'probe.csv').is_file() == (expected is not None)
+        if expected:
+            assert {row['probe'] for row in read_rows(
+                folder / 'probe.csv', 1)} == expected
+    with pytest.raises(ValueError, match='save_best names a probe'):
+        run(tiny_classification, tmp_path / '2', [hook], epochs=1,
+            **{'default_hooks.checkpoint.save_best': 'probe/rgb/knn',
+               'default_hooks.checkpoint.rule': 'greater'})
+
+
+def test_the_labels_of_the_training_set(tmp_path):
+    write_images(tmp_path / 'data', 12)
+    splits = tmp_path / 'data' / 'splits' / 'paper'
+    (splits / 'val.csv').write_text((splits / 'train.csv').read_text())
+    runner = image_runner(
+        tmp_path, msmae_model(), dataset(tmp_path / 'data'), epochs=1,
+        hooks=[ProbeHook(size=16, max_images=8)])
+    runner.cfg.model = dict(backbone=dict(
+        type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
+        arch=dict(embed_dims=16, num_layers=1, num_heads=2,
+                  feedforward_channels=16)))
+    runner.train()
+    rows = read_rows(tmp_path / 'probe.csv', 1)
+    assert {row['probe'] for row in rows} == {'rgb/knn', 'rgb/logistic'}
+    assert {row['epoch'] for row in rows} == {0, 1}
+
+
+@pytest.fixture(scope='module')
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('cohort')
+    write_slide_omic_cohort(folder, 20, num_genes=40, slide_signal=8.0,
+                            region_share=0.25)
+    return folder
+
+
+def bag_probe(cohort):
+    """A probe of the drawn cohort, and an aggregator."""
+    splits = [DATASETS.build(dict(
+        type='mmmedmask.SlideOmicDataset', data_root=str(cohort),
+        ann_file='cohort.csv', feature_root='features', modalities=['slides'],
+        pipeline=BAG_PIPELINE, split=split)) for split in ('train', 'test')]
+    torch.manual_seed(0)
+    aggregator = MODELS.build(dict(
+        type='mmmedmask.NystromAggregator', num_heads=2, embed_dims=8,
+        in_dims=splits[0].get_data_info(0)['dims']))
+    return BagProbe(*splits, MODELS.build(dict(
+        type='mmmedmask.SlideOmicDataPreprocessor'))), aggregator
+
+
+def test_bags_of_two_ranks_are_scored_as_by_one(cohort, tmp_path):
+    def scores():
+        probe, aggregator = bag_probe(cohort)
+        return [[score.name, score.value] for score in (
+            *probe.run(aggregator), *probe.plain_floor())]
+
+    def write(rank):
+        (tmp_path / f'{rank}.json').write_text(json.dumps(scores()))
+
+    run_ranks(write, tmp_path)
+    alone = scores()
+    assert [name for name, _ in alone] == ['knn', 'logistic'] * 2
+    # A quarter of the patches tells the class, so their mean does.
+    assert alone[3][1] == 1
+    for rank in range(2):
+        assert json.loads((tmp_path / f'{rank}.json').read_text()) == alone
+
+
+def test_vectors_of_bags_are_those_of_the_aggregator(cohort):
+    probe, aggregator = bag_probe(cohort)
+    aggregator.train()
+    seen = {}
+    probe.score = lambda vectors, labels, classes, **rest: seen.update(
+        vectors=vectors, labels=labels, classes=classes)
+    probe.run(aggregator)
+    assert aggregator.training
+    aggregator.eval()
+    for which, data in (('train', probe.train), ('test', probe.test)):
+        assert len(data) == len(seen['vectors'][which])
+        for index in range(len(data)):
+            patches = data[index]['inputs']['patches'].float()[None]
+            with torch.no_grad():
+                expected = aggregator(patches)[0][0]
+            torch.testing.assert_close(seen['vectors'][which][index],
+                                       expected)
+            assert seen['labels'][which][index] == data.get_data_info(
+                index)['gt_label']
+    assert seen['classes'] == 2
+
+
 def test_neighbours_see_colours_that_differ_a_little(tmp_path):
     random = np.random.default_rng(0)
     for split in ('train', 'test'):
@@ -184,8 +298,9 @@ def test_neighbours_see_colours_that_differ_a_little(tmp_path):
 
 def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
                                           tmp_path):
-    with pytest.raises(ValueError, match='data or dense, got neither'):
-        ProbeHook()
+    with pytest.raises(ValueError, match='an? [A-Za-z]+, has no labels'):
+        run(tiny_classification, tmp_path,
+            [dict(type='mmmedmask.ProbeHook')])
     with pytest.raises(ValueError, match="got 'sepia'"):
         ProbeHook(data='x', colors=['sepia'])
     with pytest.raises(ValueError, match='masks but no classes'):
@@ -198,8 +313,14 @@ def test_sets_are_found_and_refused_by_name(discs, squares, tmp_path):
     assert train.classes == test.classes == ('bright', 'dark')
     assert np.bincount(train.labels).tolist() == [12, 12]
     assert np.bincount(test.labels).tolist() == [10, 10]
+    few = train.thin(6)
+    assert np.bincount(few.labels).tolist() == [3, 3]
+    assert few.paths[0] == train.paths[0]
+    assert few.paths[5] == train.paths[-1]
     masked, _ = read_probe_sets(squares)
     assert masked.mask(0).shape == (32, 40)
+    assert len(masked.thin(3).masks) == 3
+    assert masked.thin(99) is masked
     assert masked.mask(0).sum() == 14 * 14
     (tmp_path / 'tran' / 'a').mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match='Did you mean tran'):
@@ -229,6 +350,7 @@ def test_versions_of_an_image(discs, tmp_path):
     assert torch.equal(jittered, load_image(file, color='jitter', seed=1))
     assert not torch.equal(jittered, load_image(file, color='jitter', seed=2))
     assert load_image(file, size=4).shape == (3, 4, 4)
+    assert load_image(file, size=4).dtype == torch.uint8
     Image.fromarray(pixels.astype(np.uint16)[..., 0]).save(tmp_path / 'd.png')
     with pytest.raises(ValueError, match='uint16 and 1 channels'):
         load_image(tmp_path / 'd.png')
