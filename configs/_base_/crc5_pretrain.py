@@ -42,9 +42,20 @@ crc5_schedule = [
 crc5_width = dict(stem_channels=32, base_channels=32)
 crc5_loader = dict(
     batch_size=32, num_workers=0, persistent_workers=False, pin_memory=False)
-crc5_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=1, max_keep_ckpts=-1))
 # Tiles that nothing trains on, without their colour; glands against stroma.
+crc5_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=1, max_keep_ckpts=-1),
+    # A part of what the test probes, for curves.
+    probe=dict(
+        type='mmmedmask.ProbeHook',
+        data='data/crc5',
+        dense='data/glas_half',
+        colors=['gray'],
+        few=[5],
+        max_images=400,
+        interval=5,
+        optional=True))
 crc5_probes = dict(
     type='mmmedmask.ProbeLoop',
     data='data/crc5',

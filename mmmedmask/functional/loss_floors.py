@@ -237,6 +237,8 @@ def _with_constant(values: Tensor) -> Tensor:
 
 def _fit_squared(values: Tensor, weight: Tensor, sample: Tensor,
                  design: Tensor) -> Tensor:
+    if design.shape[1] == 1:
+        return (weight @ values / weight.sum())[None]
     return _solve(values, weight[:, None].expand_as(values), sample, design)
 
 

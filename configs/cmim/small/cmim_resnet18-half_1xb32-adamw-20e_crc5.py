@@ -9,6 +9,7 @@ _base_ = [
 
 # ========================= Frequently modified =========================
 data_root = 'data/crc5/training'
+held_out_root = 'data/crc5/test'
 view_size = 96
 patch_size = 16
 mask_ratio = 0.7
@@ -29,7 +30,9 @@ param_scheduler = [dict(_base_.warm_up, end=50), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
-    _base_.crc5_hooks, reconstruction_panel=dict(interval=20))
+    _base_.crc5_hooks,
+    loss_floors=dict(held_out=dict(data_root=held_out_root), optional=True),
+    reconstruction_panel=dict(interval=20))
 test_cfg = _base_.crc5_probes
 test_dataloader = dict()
 test_evaluator = dict()

@@ -9,6 +9,7 @@ _base_ = [
 
 # ========================= Frequently modified =========================
 data_root = 'data/crc5/training'
+held_out_root = 'data/crc5/test'
 view_size = 96
 max_epochs = 20
 base_lr = 1e-3
@@ -31,7 +32,11 @@ optim_wrapper = dict(
     optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
 param_scheduler = _base_.crc5_schedule
 train_cfg = dict(max_epochs=max_epochs)
-default_hooks = _base_.crc5_hooks
+default_hooks = dict(
+    _base_.crc5_hooks,
+    loss_floors=dict(
+        held_out=dict(_delete_=True, data_root=held_out_root),
+        optional=True))
 test_cfg = _base_.crc5_probes
 test_dataloader = dict()
 test_evaluator = dict()
