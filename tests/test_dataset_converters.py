@@ -11,6 +11,7 @@ from importlib import import_module
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from commands import TOOLS, call, load, run
 from PIL import Image
 
@@ -232,6 +233,49 @@ def test_cut_tiles_refuses(tmp_path, size, message):
     save(tmp_path / 'a.png', np.zeros((50, 70, 3)))
     assert message in convert('cut_tiles', tmp_path, tmp_path / 'out',
                               '--size', size, status=1)
+
+
+def test_tiles_of_two_pictures_never_overwrite_each_other(tmp_path):
+    """Neither of two endings, nor of two folders."""
+    for number, name in enumerate(('a/p.png', 'b/p.png', 'c/p.png',
+                                   'c/P.bmp')):
+        save(tmp_path / name, np.full((32, 32, 3), 50 * number))
+    message = convert('cut_tiles', tmp_path / 'c', tmp_path / 'out',
+                      '--size', 32, status=1)
+    assert 'P.bmp and p.png would have the same names' in message
+    for folder, status in (('a', 0), ('a', 0), ('b', 1)):
+        message = convert('cut_tiles', tmp_path / folder, tmp_path / 'out',
+                          '--size', 32, status=status)
+    assert '0 tiles from 1 pictures' in message
+    assert 'exists, with other pixels' in message
+
+
+@pytest.mark.parametrize(('shape', 'dtype', 'message'), [
+    ((40, 40, 3), np.float32, '3 of float32'),
+    ((5, 40, 40), np.uint8, '5 of uint8')])
+def test_tiles_that_png_cannot_hold_are_counted(tmp_path, shape, dtype,
+                                                message):
+    save(tmp_path / 'a.png', np.zeros((40, 40, 3)))
+    tifffile.imwrite(tmp_path / 'b.tif', np.zeros(shape, dtype))
+    said = convert('cut_tiles', tmp_path, tmp_path / 'out', '--size', 32,
+                   '--stride', 32, status=1)
+    assert '4 tiles from 2 pictures' in said
+    assert message in said
+    assert '1 problems' in said
+
+
+def test_gland_masks_that_were_jpeg_once_are_refused(tmp_path):
+    for name in ('train_1', 'testA_1'):
+        save(tmp_path / f'{name}.png', np.zeros((60, 80, 3)))
+        mask = np.zeros((60, 80), np.uint8)
+        mask[5:40, 5:20] = mask[10:30, 40:70] = 255
+        Image.fromarray(mask).save(tmp_path / 'lossy.jpg', quality=85)
+        Image.open(tmp_path / 'lossy.jpg').save(
+            tmp_path / f'{name}_anno.png')
+    (tmp_path / 'lossy.jpg').unlink()
+    said = convert('glas', tmp_path, status=1)
+    assert 'train_1_anno.png' in said
+    assert 'compressed with loss' in said
 
 
 # ------------------------------------------------------- labelled images

@@ -134,7 +134,7 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
         'data_preprocessor') or {}
     mean, std = units.get('mean', IMAGENET_MEAN), units.get(
         'std', IMAGENET_STD)
-    if units.get('data_range', 255) != 255:
+    if units.get('data_range') not in (None, 255):
         raise ValueError(
             f'{str(path)!r} is for images of another range than 8 bits '
             f'(data_range {units["data_range"]})')

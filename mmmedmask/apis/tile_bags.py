@@ -417,14 +417,15 @@ def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
     """
     image = read_image(tile.path)
     height, width, channels = image.shape
-    if image.dtype != np.uint8 or channels not in (1, 3, 4):
+    if image.dtype != np.uint8 or channels > 4:
         raise ImageFileError(
             f'{tile.path} has {channels} channels of {image.dtype}, expected '
             '8-bit gray or RGB')
     if height != width:
         raise ImageFileError(
             f'{tile.path} measures {height}x{width} pixels: tiles are square')
-    image = np.repeat(image, 3, axis=2) if channels == 1 else image[..., :3]
+    image = (np.repeat(image[..., :1], 3, axis=2) if channels < 3
+             else image[..., :3])
     if height != tile_size:
         smaller = height > tile_size
         image = cv2.resize(

@@ -26,6 +26,10 @@ TINY_AREA = 100
 At 20x a gland has thousands; the smallest of GlaS, specks apart, has 564.
 """
 
+_FRAGMENT_AREA = 10
+_FRAGMENTS = 10
+# A mask of GlaS has one fragment at most, as JPEG 22 to hundreds.
+
 
 @dataclass
 class InstanceOptions:
@@ -67,21 +71,33 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: If the values are not integers, or the colour channels
-            differ: colours are not instance numbers.
+            differ: colours are not instance numbers; or if there are many
+            numbers in scattered pixels, as compression with loss and
+            resizing with interpolation leave them.
     """
     if mask.dtype.kind not in 'ui' and mask.dtype != bool:
         raise ValueError(
             f'a mask holds integers, this one holds {mask.dtype}')
     if mask.ndim == 2:
-        return mask
+        mask = mask[..., None]
     if mask.ndim != 3:
         raise ValueError(
             f'a mask has the shape (H, W) or (H, W, C), got {mask.shape}')
     try:
-        return gray_channel(mask)
+        labels = gray_channel(mask)
     except ValueError as error:
         raise ValueError(f'the mask {error} (instance numbers, or 0 and '
                          '255)') from error
+    values = np.unique(labels[labels != 0])
+    fragments = 0 if len(values) <= 2 else sum(
+        int((np.bincount(count_components(labels == value)[1].ravel())[1:]
+             < _FRAGMENT_AREA).sum()) for value in values)
+    if fragments > max(_FRAGMENTS, len(values)):
+        raise ValueError(
+            f'the mask has {len(values)} numbers in {fragments} fragments of '
+            f'fewer than {_FRAGMENT_AREA} pixels: was it compressed with '
+            'loss, or resized with interpolation?')
+    return labels
 
 
 def is_binary_mask(labels: np.ndarray) -> bool:

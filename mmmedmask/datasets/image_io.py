@@ -5,23 +5,25 @@ data sets, so that "readable" means the same in both.
 """
 
 import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mmmedmask.datasets.tiff_pages import orientation_of, read_tiff
+
 # Loader workers are the parallelism; threads inside each only compete.
 cv2.setNumThreads(0)
 
-IMAGE_EXTENSIONS = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.bmp')
-"""Extensions (lower case) that :func:`read_image` understands."""
+IMAGE_EXTENSIONS = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.bmp', '.webp')
+"""Extensions (lower case) of what :func:`read_image` understands."""
 
-_TIFF_SUFFIXES = ('.tif', '.tiff')
-_JPEG_END = b'\xff\xd9'
-# TIFF 6.0 tags that decide who decodes a file.
-_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _FORMAT = (
-    258, 259, 262, 277, 284, 339)
-_SHORT, _LONG = 3, 4
+MAX_PIXELS = 1 << 30
+"""A header that claims more is taken for a broken one."""
+
+_EXIF = b'Exif\0\0'
 
 
 class ImageFileError(RuntimeError):
@@ -35,21 +37,28 @@ class ImageFileError(RuntimeError):
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image in the dtype and with the channels that are stored.
 
-    TIFF (one page, several pages as channels, or interleaved), PNG, JPEG
-    and BMP. No conversion takes place: gray stays gray and 16 bit stay
-    16 bit. An orientation tag (EXIF) is not applied.
+    What a file is, its first bytes say: TIFF (one page, several pages as
+    channels, or interleaved; every compression that tifffile and imagecodecs
+    know), PNG, JPEG, BMP or WebP. Gray stays gray and 16 bit stay 16 bit;
+    gray of 1, 2 or 4 bits is spread over 8. PNG's and BMP's palettes become
+    their colours. The orientation tag of a TIFF, or in the EXIF of a JPEG,
+    PNG or WebP, is applied: the array is upright, as viewers show it.
+
+    Damage is an error wherever a decoder or a checksum can see it; bytes
+    behind the end of a picture play no part.
 
     Args:
         path: The image file.
 
     Returns:
-        Array of shape (H, W, C), C >= 1; three channels are in RGB order,
-        four in RGBA order. uint8 or uint16, and for TIFF whatever numeric
-        type the file holds.
+        Array of shape (H, W, C), C >= 1. One channel is gray, two are gray
+        with alpha, three RGB, four RGBA. uint8 or uint16, and for TIFF
+        whatever numeric type the file holds; floats are finite.
 
     Raises:
-        ImageFileError: If the file is missing, empty, broken, or holds no
-            image that has the shape (H, W, C).
+        ImageFileError: If the file is missing, empty or broken, animated,
+            holds several images, or has other colours: CMYK, CIELab, a
+            TIFF with a palette.
     """
     path = Path(path)
     try:
@@ -58,12 +67,17 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ImageFileError(
             f'Cannot open image {path}: {error.strerror or error}'
         ) from error
-    if not encoded:
-        raise ImageFileError(f'Cannot read image {path}: the file is empty')
-    if path.suffix.lower() in _TIFF_SUFFIXES and _needs_tifffile(
-            encoded, path):
-        return _read_tiff(encoded, path)
-    return _read_with_opencv(encoded, path)
+    try:
+        image = _decode(encoded)
+        if image.dtype.kind in 'fc' and not np.isfinite(image).all():
+            raise ValueError(
+                f'{np.count_nonzero(~np.isfinite(image))} of its '
+                f'{image.size} values are NaN or infinite')
+    # A broken file can make a decoder fail in any way.
+    except Exception as error:
+        message = str(error) or type(error).__name__
+        raise ImageFileError(f'Cannot read image {path}: {message}') from error
+    return image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -72,20 +86,40 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     Args:
         path: The file, whose extension says the format; its folder is made
             if need be.
-        image: uint8 or uint16, shape (H, W), or (H, W, C) with one channel,
-            RGB or RGBA.
+        image: uint8 or, for PNG and TIFF, uint16; shape (H, W), or
+            (H, W, C) with one channel, RGB or RGBA, or for PNG gray with
+            alpha.
 
     Raises:
-        OSError: If the format cannot hold the image.
+        OSError: If the format cannot hold the image, or the file cannot be
+            written.
     """
     path = Path(path)
-    if image.ndim == 3 and image.shape[2] > 1:
-        image = np.dstack([image[..., 2::-1], image[..., 3:]])
-    encodable, encoded = cv2.imencode(path.suffix.lower(), image)
-    if not encodable:
-        raise OSError(f'Cannot encode {path}')
+    encoded = encode_image(path.suffix, image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.tobytes())
+    path.write_bytes(encoded)
+
+
+def encode_image(extension: str, image: np.ndarray) -> bytes:
+    """Encode an image, see :func:`write_image`; the extension has a dot."""
+    extension = extension.lower()
+    channels = image.shape[2] if image.ndim == 3 else 1
+    types = ('uint8', 'uint16') if extension in (
+        '.png', '.tif', '.tiff') else ('uint8', )
+    counts = (1, 2, 3, 4) if extension == '.png' else (1, 3, 4)
+    if image.dtype.name not in types or channels not in counts:
+        raise OSError(
+            f'{extension} holds {counts} channels of {" or ".join(types)}, '
+            f'got {channels} of {image.dtype}')
+    if channels == 2:
+        import imagecodecs
+        return bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
+    if channels > 1:
+        image = np.dstack([image[..., 2::-1], image[..., 3:]])
+    encodable, encoded = cv2.imencode(extension, image)
+    if not encodable:
+        raise OSError(f'OpenCV cannot write {extension}')
+    return encoded.tobytes()
 
 
 def gray_channel(image: np.ndarray) -> np.ndarray:
@@ -109,133 +143,132 @@ def gray_channel(image: np.ndarray) -> np.ndarray:
     return colours[..., 0]
 
 
-def _read_with_opencv(encoded: bytes, path: Path) -> np.ndarray:
+def _decode(encoded: bytes) -> np.ndarray:
+    """Decode what the first bytes say it is, upright, (H, W, C)."""
+    if encoded.startswith(b'\xff\xd8'):
+        image, exif = _read_jpeg(encoded)
+    elif encoded.startswith(b'\x89PNG\r\n\x1a\n'):
+        image, exif = _read_png(encoded)
+    elif encoded.startswith(b'RIFF') and encoded[8:12] == b'WEBP':
+        image, exif = _read_webp(encoded)
+    elif encoded.startswith(b'BM'):
+        image, exif = _read_with_opencv(encoded), b''
+    elif encoded.startswith((b'II', b'MM')):
+        image, exif = read_tiff(encoded, MAX_PIXELS), encoded
+    elif not encoded:
+        raise ValueError('the file is empty')
+    else:
+        raise ValueError(
+            'it is neither TIFF nor PNG, JPEG, BMP or WebP, and begins with '
+            f'{encoded[:16]!r}')
+    if image.ndim == 2:
+        image = image[..., None]
+    return _turn_upright(image, orientation_of(exif))
+
+
+def _turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Apply TIFF's orientation, 1 to 8, where row 0 and column 0 lie."""
+    if orientation == 1:
+        return image
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _check_size(height: int, width: int) -> None:
+    if not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(f'its header claims {height} x {width} pixels')
+
+
+def _read_jpeg(encoded: bytes) -> tuple[np.ndarray, bytes]:
+    """Decode a JPEG; a warning of libjpeg is an error."""
+    import simplejpeg
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(encoded)
+    _check_size(height, width)
+    if colours in ('CMYK', 'YCCK'):
+        raise ValueError('its colours are CMYK: convert it to RGB first')
+    image = simplejpeg.decode_jpeg(
+        encoded, 'GRAY' if colours == 'Gray' else 'RGB')
+    exif = b''
+    # Few files have an EXIF segment, and it stands near the front.
+    if _EXIF in encoded[:1 << 16]:
+        exif = next((segment[6:] for segment in _jpeg_segments(encoded)
+                     if segment.startswith(_EXIF)), b'')
+    return image, exif
+
+
+def _jpeg_segments(encoded: bytes) -> Iterator[bytes]:
+    """Contents of the application segments in front of the picture."""
+    position = 2
+    while encoded[position] == 0xff and encoded[position + 1] != 0xda:
+        if encoded[position + 1] == 0xff:
+            position += 1
+            continue
+        (length, ) = struct.unpack_from('>H', encoded, position + 2)
+        if encoded[position + 1] == 0xe1:
+            yield encoded[position + 4:position + 2 + length]
+        position += 2 + length
+
+
+def _read_png(encoded: bytes) -> tuple[np.ndarray, bytes]:
+    """Decode a PNG whose checksums are right."""
+    import imagecodecs
+    exif, view, position, kind = b'', memoryview(encoded), 8, b''
+    while kind != b'IEND':
+        if position + 12 > len(view):
+            raise ValueError('the PNG is truncated')
+        (length, ) = struct.unpack_from('>I', view, position)
+        kind = bytes(view[position + 4:position + 8])
+        end = position + 8 + length
+        if end + 4 > len(view):
+            raise ValueError('the PNG is truncated')
+        if zlib.crc32(view[position + 4:end]) != struct.unpack_from(
+                '>I', view, end)[0]:
+            raise ValueError(f'the PNG is damaged: the checksum of its part '
+                             f'{kind!r} is wrong')
+        if kind == b'IHDR':
+            _check_size(*struct.unpack_from('>II', view, position + 8))
+        elif kind == b'eXIf':
+            exif = bytes(view[position + 8:end])
+        elif kind == b'acTL':
+            raise ValueError('the PNG is animated')
+        position = end + 4
+    return imagecodecs.png_decode(encoded), exif
+
+
+def _read_webp(encoded: bytes) -> tuple[np.ndarray, bytes]:
+    """Decode a WebP that is no animation."""
+    (length, ) = struct.unpack_from('<I', encoded, 4)
+    if len(encoded) < length + 8:
+        raise ValueError('the WebP is truncated')
+    exif, position = b'', 12
+    while position + 8 <= length + 8:
+        kind = encoded[position:position + 4]
+        (size, ) = struct.unpack_from('<I', encoded, position + 4)
+        if kind == b'ANIM':
+            raise ValueError('the WebP is animated')
+        if kind == b'EXIF':
+            exif = encoded[position + 8:position + 8 + size]
+            exif = exif.removeprefix(_EXIF)
+        position += 8 + size + size % 2
+    return _read_with_opencv(encoded[:length + 8]), exif
+
+
+def _read_with_opencv(encoded: bytes) -> np.ndarray:
     """Decode with OpenCV and bring colours into RGB(A) order."""
-    is_jpeg = encoded[:2] == b'\xff\xd8'
-    # Some releases of OpenCV fill the missing part of a truncated JPEG with
-    # gray instead of failing.
-    if is_jpeg and _JPEG_END not in encoded[-4096:]:
-        raise ImageFileError(
-            f'Cannot read image {path}: the JPEG data is truncated')
     try:
         image = cv2.imdecode(
             np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise ImageFileError(
-            f'Cannot read image {path}: {error.err}') from error
+        raise ValueError(error.err) from error
     if image is None:
-        raise ImageFileError(
-            f'Cannot read image {path}: the file is broken or of an '
-            'unknown format')
-    if image.ndim == 2:
-        return image[..., None]
-    if image.shape[2] == 3:
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if image.shape[2] == 4:
-        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA)
+        raise ValueError('the file is broken or truncated')
+    if image.ndim == 3:
+        image = cv2.cvtColor(
+            image, cv2.COLOR_BGR2RGB if image.shape[2] == 3
+            else cv2.COLOR_BGRA2RGBA)
     return image
-
-
-def _needs_tifffile(encoded: bytes, path: Path) -> bool:
-    """Say whether OpenCV would lose something of this TIFF.
-
-    OpenCV is the faster one, but reads only the first page, drops channels
-    beyond four and inverts nothing. It gets single-page files of 8 or 16
-    bit gray or RGB, everything else goes to tifffile.
-    """
-    try:
-        tags, next_page = _first_tiff_page(encoded)
-    except (struct.error, KeyError, ValueError) as error:
-        raise ImageFileError(
-            f'Cannot read image {path}: broken TIFF header '
-            f'({error})') from error
-    if tags is None or next_page:
-        return True
-    plain = (
-        tags.get(_BITS, 1) in (8, 16) and tags.get(_FORMAT, 1) == 1
-        and tags.get(_PLANAR, 1) == 1)
-    gray = tags.get(_SAMPLES, 1) == 1 and tags.get(_PHOTOMETRIC) == 1
-    # 6 is YCbCr, the usual colour space of JPEG inside TIFF.
-    colour = tags.get(_SAMPLES) == 3 and tags.get(_PHOTOMETRIC) in (2, 6)
-    return not (plain and (gray or colour))
-
-
-def _first_tiff_page(encoded: bytes) -> tuple[dict[int, int] | None, int]:
-    """Parse the first page's header of a classic TIFF.
-
-    Returns:
-        Tag values of the first page (the first value where a tag holds
-        several; None for BigTIFF) and the offset of the next page, 0 if
-        there is none.
-    """
-    order = {b'II': '<', b'MM': '>'}.get(encoded[:2])
-    if order is None:
-        raise ValueError('no TIFF byte order mark')
-    (version,) = struct.unpack_from(order + 'H', encoded, 2)
-    if version == 43:
-        return None, 0
-    if version != 42:
-        raise ValueError(f'version {version}')
-    (page,) = struct.unpack_from(order + 'I', encoded, 4)
-    (num_tags,) = struct.unpack_from(order + 'H', encoded, page)
-    tags = {}
-    for start in range(page + 2, page + 2 + 12 * num_tags, 12):
-        tag, kind, count = struct.unpack_from(order + 'HHI', encoded, start)
-        if kind not in (_SHORT, _LONG):
-            continue
-        size = 2 if kind == _SHORT else 4
-        where = start + 8
-        if size * count > 4:
-            (where,) = struct.unpack_from(order + 'I', encoded, where)
-        (tags[tag],) = struct.unpack_from(
-            order + ('H' if kind == _SHORT else 'I'), encoded, where)
-    (next_page,) = struct.unpack_from(
-        order + 'I', encoded, page + 2 + 12 * num_tags)
-    return tags, next_page
-
-
-def _read_tiff(encoded: bytes, path: Path) -> np.ndarray:
-    """Decode with tifffile; one non-spatial axis becomes the channels."""
-    # Imported late: most data sets never need it, and it is slow to import.
-    import io
-
-    import tifffile
-    try:
-        with tifffile.TiffFile(io.BytesIO(encoded)) as file:
-            if len(file.series) != 1:
-                shapes = [series.shape for series in file.series]
-                raise ImageFileError(
-                    f'Cannot read image {path}: it holds several images of '
-                    f'the shapes {shapes}; expected one')
-            series = file.series[0]
-            axes, image = series.axes, series.asarray()
-            inverted = (
-                file.pages[0].photometric
-                == tifffile.PHOTOMETRIC.MINISWHITE)
-            palette = (
-                file.pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE)
-    except ImageFileError:
-        raise
-    # A broken file can make the decoder fail in any way.
-    except Exception as error:
-        raise ImageFileError(f'Cannot read image {path}: {error}') from error
-    if palette:
-        raise ImageFileError(
-            f'Cannot read image {path}: TIFF with a colour palette; convert '
-            'it to RGB first')
-    keep = [axis for axis, length in zip(axes, image.shape, strict=True)
-            if length > 1 or axis in 'YX']
-    image = image.reshape([
-        length for axis, length in zip(axes, image.shape, strict=True)
-        if axis in keep])
-    others = [axis for axis in keep if axis not in 'YX']
-    if 'Y' not in keep or 'X' not in keep or len(others) > 1:
-        raise ImageFileError(
-            f'Cannot read image {path}: axes {axes} of shape {series.shape}; '
-            'expected height, width and at most one axis of channels')
-    if inverted and image.dtype.kind == 'u':
-        image = np.iinfo(image.dtype).max - image
-    if not others:
-        return image[..., None]
-    return np.ascontiguousarray(
-        np.moveaxis(image, keep.index(others[0]), -1))

@@ -70,8 +70,9 @@ class PictureUnits:
                 :class:`mmmedmask.models.cmim.CMIMDataPreprocessor` or
                 mmpretrain's ``ClsDataPreprocessor``.
             channels: See the class.
-            window: See the class; None takes (0, ``data_range``), and
-                without a data range 8 bits, (0, 255).
+            window: See the class; None takes (0, ``data_range``); where
+                that is None, 8 bits, (0, 255), or 16 if the mean says so;
+                and without a data range 8 bits.
 
         Returns:
             The units.
@@ -88,6 +89,8 @@ class PictureUnits:
         data_range = getattr(preprocessor, 'data_range', None)
         if window is None and data_range is None:
             data_range = 255.0
+            if hasattr(preprocessor, 'data_range') and mean.max() > 255:
+                data_range = 65535.0
             if mean.max() > data_range:
                 raise ValueError(
                     f'a mean of {mean.max().item():g} exceeds 8 bits: '

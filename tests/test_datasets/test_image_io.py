@@ -1,14 +1,19 @@
 """Reading images: every kind of file, exactly, or an error that names it."""
 
 import pickle
+import struct
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
-from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.image_io import (
+    ImageFileError,
+    read_image,
+    write_image,
+)
 
 
 @pytest.fixture
@@ -48,9 +53,7 @@ def test_jpeg_is_read_in_rgb_order(tmp_path):
 def test_alpha_is_kept(tmp_path, pixels, mode):
     image = draw(pixels, (6, 5, len(mode)), np.uint8)
     Image.fromarray(image, mode).save(tmp_path / 'image.png')
-    read = read_image(tmp_path / 'image.png')
-    np.testing.assert_array_equal(read[..., -1], image[..., -1])
-    np.testing.assert_array_equal(read[..., 0], image[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / 'image.png'), image)
 
 
 def test_16_bit_png_keeps_its_values(tmp_path, pixels):
@@ -60,7 +63,8 @@ def test_16_bit_png_keeps_its_values(tmp_path, pixels):
         read_image(tmp_path / 'image.png'), image[..., None])
 
 
-@pytest.mark.parametrize('compression', [None, 'zlib'])
+@pytest.mark.parametrize('compression', [
+    None, 'zlib', 'lzw', 'zstd', 'lzma', 'packbits'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('channels', [1, 3, 5])
 def test_interleaved_tiff(tmp_path, pixels, channels, dtype, compression):
@@ -122,14 +126,246 @@ def test_pages_of_rgb_are_refused(tmp_path):
         read_image(tmp_path / 'image.tif')
 
 
-def test_palette_tiff_is_refused(tmp_path):
-    Image.fromarray(np.zeros((9, 7), np.uint8)).convert('P').save(
-        tmp_path / 'image.tif')
-    with pytest.raises(ImageFileError, match='palette'):
+def lab(rgb):
+    return ImageCms.applyTransform(
+        rgb, ImageCms.buildTransformFromOpenProfiles(
+            ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'),
+            'RGB', 'LAB'))
+
+
+@pytest.mark.parametrize(('suffix', 'convert', 'name'), [
+    ('tif', lambda rgb: rgb.convert('P'), 'palette'),
+    ('tif', lambda rgb: rgb.convert('CMYK'), 'CMYK'),
+    ('jpg', lambda rgb: rgb.convert('CMYK'), 'CMYK'),
+    ('tif', lab, 'CIELab'),
+])
+def test_other_colours_are_refused_by_name(tmp_path, suffix, convert, name):
+    rgb = Image.fromarray(np.full((64, 64, 3), (200, 100, 160), np.uint8))
+    convert(rgb).save(tmp_path / f'image.{suffix}')
+    with pytest.raises(ImageFileError, match=rf'image\..*{name}'):
+        read_image(tmp_path / f'image.{suffix}')
+
+
+@pytest.mark.parametrize('compression', [
+    33003, 33005, 'jpeg2000', 'jpegxr', 'jpegxl', 'png', 'webp', 'jpeg'])
+def test_picture_codecs_in_tiff(tmp_path, compression):
+    image = np.full((200, 150, 3), (200, 100, 160), np.uint8)
+    image[:90] = (30, 220, 90)
+    tifffile.imwrite(tmp_path / 'image.tif', image, photometric='rgb',
+                     tile=(128, 128), compression=compression)
+    read = read_image(tmp_path / 'image.tif').astype(int)
+    assert read.shape == image.shape
+    # Some are lossy; a black tile is another matter.
+    assert abs(read - image).mean() < 3
+
+
+@pytest.mark.parametrize('photometric', ['rgb', 'ycbcr', 'minisblack'])
+def test_jpeg_in_tiff_is_what_tifffile_reads(tmp_path, photometric):
+    rows, columns = np.mgrid[:100, :90]
+    image = np.dstack([rows, columns, rows + columns]).astype(np.uint8)
+    if photometric == 'minisblack':
+        image = image[..., 0]
+    tifffile.imwrite(tmp_path / 'image.tif', image, rowsperstrip=32,
+                     photometric='rgb' if photometric == 'ycbcr'
+                     else photometric, compression='jpeg',
+                     compressionargs={'outcolorspace': photometric}
+                     if photometric != 'minisblack' else None)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / 'image.tif').squeeze(),
+        tifffile.imread(tmp_path / 'image.tif'))
+
+
+@pytest.mark.parametrize('bits', [1, 2, 4])
+@pytest.mark.parametrize('white_is_zero', [False, True])
+def test_few_bits_are_spread_over_eight(tmp_path, pixels, bits,
+                                        white_is_zero):
+    image = draw(pixels, (9, 16), np.uint8) >> (8 - bits)
+    packed = np.packbits(
+        np.unpackbits(image[..., None], axis=2)[..., 8 - bits:].reshape(9, -1),
+        axis=1).tobytes()
+    tags = [(256, 16), (257, 9), (258, bits), (259, 1),
+            (262, 0 if white_is_zero else 1), (273, 8), (277, 1), (278, 9),
+            (279, len(packed))]
+    (tmp_path / 'image.tif').write_bytes(
+        struct.pack('<2sHI', b'II', 42, 8 + len(packed)) + packed
+        + struct.pack('<H', len(tags))
+        + b''.join(struct.pack('<HHII', tag, 4, 1, value)
+                   for tag, value in tags) + bytes(4))
+    expected = image * (255 // (2**bits - 1))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / 'image.tif')[..., 0],
+        255 - expected if white_is_zero else expected)
+
+
+def test_palette_of_png_becomes_its_colours(tmp_path, pixels):
+    image = Image.fromarray(draw(pixels, (9, 7, 3), np.uint8)).quantize(20)
+    image.save(tmp_path / 'image.png')
+    np.testing.assert_array_equal(
+        read_image(tmp_path / 'image.png'), image.convert('RGB'))
+    image.save(tmp_path / 'alpha.png', transparency=bytes(range(20)))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / 'alpha.png'),
+        Image.open(tmp_path / 'alpha.png').convert('RGBA'))
+
+
+def turned(image, orientation):
+    """TIFF 6.0, page 36: where row 0 and column 0 of the file are shown."""
+    row, column = {
+        1: ('top', 'left'), 2: ('top', 'right'), 3: ('bottom', 'right'),
+        4: ('bottom', 'left'), 5: ('left', 'top'), 6: ('right', 'top'),
+        7: ('right', 'bottom'), 8: ('left', 'bottom')}[orientation]
+    height, width = image.shape[:2]
+    shown = np.zeros(
+        (height, width, *image.shape[2:]) if row in ('top', 'bottom')
+        else (width, height, *image.shape[2:]), image.dtype)
+    for y in range(height):
+        for x in range(width):
+            place = {row: y, column: x}
+            down = (place['top'] if 'top' in place
+                    else len(shown) - 1 - place['bottom'])
+            right = (place['left'] if 'left' in place
+                     else shown.shape[1] - 1 - place['right'])
+            shown[down, right] = image[y, x]
+    return shown
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('suffix', ['tif', 'big.tif', 'png', 'webp', 'jpg'])
+def test_orientation_is_applied_in_every_format(tmp_path, pixels, suffix,
+                                                orientation):
+    image = np.kron(draw(pixels, (3, 2, 3), np.uint8),
+                    np.ones((8, 8, 1), np.uint8))
+    path = tmp_path / f'image.{suffix}'
+    if 'tif' in suffix:
+        tifffile.imwrite(
+            path, image, photometric='rgb', bigtiff=suffix == 'big.tif',
+            extratags=[(274, 3, 1, orientation, True)])
+    else:
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(image).save(path, exif=exif, quality=100, **(
+            dict(lossless=True) if suffix == 'webp'
+            else dict(subsampling=0) if suffix == 'jpg' else {}))
+    read = read_image(path).astype(int)
+    expected = turned(image, orientation)
+    assert read.shape == expected.shape
+    assert abs(read - expected).max() <= (8 if suffix == 'jpg' else 0)
+
+
+def test_orientation_that_does_not_exist_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / 'image.tif', np.zeros((4, 4), np.uint8),
+                     extratags=[(274, 3, 1, 9, True)])
+    with pytest.raises(ImageFileError, match='orientation tag .* 9'):
         read_image(tmp_path / 'image.tif')
 
 
-@pytest.mark.parametrize('suffix', ['png', 'jpg', 'tif', 'bmp'])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_floats_are_finite(tmp_path, value):
+    image = np.zeros((9, 7), np.float32)
+    image[3, 2] = value
+    tifffile.imwrite(tmp_path / 'image.tif', image)
+    with pytest.raises(ImageFileError, match='1 of its 63 values are NaN'):
+        read_image(tmp_path / 'image.tif')
+
+
+def test_alpha_that_is_multiplied_in_is_refused(tmp_path):
+    image = np.full((9, 7, 4), 90, np.uint8)
+    tifffile.imwrite(tmp_path / 'image.tif', image, photometric='rgb',
+                     extrasamples=['assocalpha'])
+    with pytest.raises(ImageFileError, match='multiplied by alpha'):
+        read_image(tmp_path / 'image.tif')
+
+
+@pytest.mark.parametrize(('suffix', 'word'), [
+    ('png', 'animated'), ('webp', 'animated')])
+def test_animations_are_refused(tmp_path, pixels, suffix, word):
+    frames = [Image.fromarray(draw(pixels, (9, 7, 3), np.uint8))
+              for _ in range(3)]
+    frames[0].save(tmp_path / f'image.{suffix}', save_all=True,
+                   append_images=frames[1:])
+    with pytest.raises(ImageFileError, match=word):
+        read_image(tmp_path / f'image.{suffix}')
+
+
+def test_pages_that_are_elsewhere_are_missed(tmp_path):
+    """tifffile fills them with zeros and logs it."""
+    tifffile.imwrite(tmp_path / 'a.ome.tif', np.ones((4, 9, 7), np.uint8),
+                     photometric='minisblack', metadata={'axes': 'ZYX'})
+    encoded = (tmp_path / 'a.ome.tif').read_bytes()
+    (tmp_path / 'a.ome.tif').write_bytes(
+        encoded.replace(b'SizeZ="4"', b'SizeZ="9"'))
+    with pytest.raises(ImageFileError, match='missing'):
+        read_image(tmp_path / 'a.ome.tif')
+
+
+def smooth(seed=0):
+    coarse = np.random.default_rng(seed).integers(
+        0, 255, (8, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize('in_tiff', [False, True])
+def test_damage_inside_a_jpeg_is_refused(tmp_path, in_tiff):
+    path = tmp_path / ('a.tif' if in_tiff else 'a.jpg')
+    if in_tiff:
+        tifffile.imwrite(path, smooth(), photometric='rgb',
+                         compression='jpeg')
+    else:
+        Image.fromarray(smooth()).save(path, quality=90)
+    encoded = bytearray(path.read_bytes())
+    middle = encoded.index(b'\xff\xda') + 400
+    encoded[middle:middle + 100] = bytes(range(100))
+    path.write_bytes(encoded)
+    with pytest.raises(ImageFileError, match='Corrupt JPEG data'):
+        read_image(path)
+
+
+@pytest.mark.parametrize('compression', ['zlib', 'lzma', 'png'])
+def test_damage_that_a_checksum_shows_is_refused(tmp_path, compression):
+    path = tmp_path / 'a.tif'
+    tifffile.imwrite(path, smooth(), photometric='rgb',
+                     compression=compression)
+    encoded = bytearray(path.read_bytes())
+    encoded[-200:-180] = bytes(20)
+    path.write_bytes(encoded)
+    with pytest.raises(ImageFileError, match=r'a\.tif'):
+        read_image(path)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'bmp', 'webp', 'tif'])
+def test_bytes_behind_the_end_play_no_part(tmp_path, suffix):
+    path = tmp_path / f'a.{suffix}'
+    Image.fromarray(smooth()).save(path)
+    whole = read_image(path)
+    with path.open('ab') as file:
+        file.write(b'a trailer' * 1000)
+    np.testing.assert_array_equal(read_image(path), whole)
+
+
+@pytest.mark.parametrize(('suffix', 'shape', 'dtype'), [
+    ('.png', (4, 6), 'uint16'), ('.png', (4, 6, 2), 'uint8'),
+    ('.png', (4, 6, 4), 'uint16'), ('.tif', (4, 6, 3), 'uint16'),
+    ('.bmp', (4, 6, 3), 'uint8')])
+def test_what_is_written_is_read(tmp_path, pixels, suffix, shape, dtype):
+    image = draw(pixels, shape, dtype)
+    write_image(tmp_path / f'deep/a{suffix}', image)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / f'deep/a{suffix}'),
+        image.reshape(4, 6, -1))
+
+
+@pytest.mark.parametrize(('suffix', 'shape', 'dtype'), [
+    ('.png', (4, 6), 'float32'), ('.png', (4, 6, 5), 'uint8'),
+    ('.jpg', (4, 6), 'uint16'), ('.tif', (4, 6, 2), 'uint8')])
+def test_what_a_format_cannot_hold_is_not_written(tmp_path, suffix, shape,
+                                                  dtype):
+    with pytest.raises(OSError, match=f'{suffix} holds .* {dtype}'):
+        write_image(tmp_path / f'a{suffix}', np.zeros(shape, dtype))
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('suffix', [
+    'png', 'jpg', 'tif', 'bmp', 'webp'])
 @pytest.mark.parametrize('part', [0.0, 0.02, 0.6, 0.97])
 def test_truncated_file_is_named(tmp_path, pixels, suffix, part, capfd):
     whole = tmp_path / f'whole.{suffix}'

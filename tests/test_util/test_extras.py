@@ -47,7 +47,7 @@ def test_nothing_that_registers_needs_an_extra():
 
         import mmmedmask
 
-        for name in ('h5py', 'imagecodecs', 'lifelines', 'mim', 'mmdet',
+        for name in ('h5py', 'lifelines', 'mim', 'mmdet',
                      'mmseg', 'openslide', 'pandas', 'pyarrow', 'pycocotools',
                      'skimage', 'snakemake', 'tensorboard', 'timm'):
             sys.modules[name] = None

@@ -2,9 +2,10 @@
 
 mmpretrain's transforms with Pillow, which read BGR, as it loads images; the
 preprocessor of the models turns it to RGB. Files are those that fine-tuning
-reads: 8 bit, gray repeated three times, no turning by an EXIF tag. Colours and
-flips are drawn from the state of a worker, so another number of workers draws
-others. Whoever inherits hands ``views_pipeline`` to the training set.
+reads: 8 bit, gray repeated three times, turned upright by an EXIF tag.
+Colours and flips are drawn from the state of a worker, so another number of
+workers draws others. Whoever inherits hands ``views_pipeline`` to the
+training set.
 """
 
 # ========================== Possibly modified ==========================
@@ -13,8 +14,7 @@ view_size = 224
 view_ratio_range = (0.2, 1.0)
 
 # ====================== Unmodified in most cases =======================
-load_view = dict(
-    type='LoadImageFromFile', color_type='color_ignore_orientation')
+load_view = dict(type='LoadImageFromFile')
 pack_views = dict(type='PackInputs', meta_keys=('img_path', 'sample_idx'))
 crop = dict(
     type='RandomResizedCrop',

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-import cv2
+import numpy as np
 
 from mmmedmask.datasets.conversion import Conversion
-from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.datasets.image_io import (
+    IMAGE_EXTENSIONS,
+    ImageFileError,
+    encode_image,
+    read_image,
+)
 from mmmedmask.util.checks import check_integer
 
 
@@ -16,7 +21,8 @@ class TileCutting(Conversion):
     """Pictures that are cut on a regular grid.
 
     The last row and column are moved inwards, so that nothing is lost and no
-    tile is padded.
+    tile is padded. Tiles are PNG and hold what the picture holds: up to four
+    channels of 8 or 16 bits.
 
     Attributes:
         source: Folder with pictures.
@@ -26,8 +32,8 @@ class TileCutting(Conversion):
         exclude: Pattern of file names to leave out.
 
     Raises:
-        ValueError: If ``size`` or ``stride`` is not positive, or no picture
-            matches.
+        ValueError: If ``size`` or ``stride`` is not positive, no picture
+            matches, or the tiles of two would have the same names.
     """
 
     source: Path
@@ -49,32 +55,67 @@ class TileCutting(Conversion):
         if not self.pictures:
             raise ValueError(f'no picture in {self.source} matches '
                              f'{self.include!r}')
+        first: dict[str, Path] = {}
+        for path in self.pictures:
+            # Some file systems take upper and lower case for the same.
+            other = first.setdefault(path.stem.lower(), path)
+            if other is not path:
+                raise ValueError(
+                    f'the tiles of {other.name} and {path.name} would have '
+                    'the same names: rename one, or leave it out with '
+                    '--exclude')
 
     def write(self, out: Path) -> list[str]:
-        """Write ``NAME_yTOP_xLEFT.png`` for each tile."""
-        out.mkdir(parents=True, exist_ok=True)
-        count = sum(self._cut(path, out) for path in self.pictures)
-        return [f'{count} tiles from {len(self.pictures)} pictures in {out}']
+        """Write ``NAME_yTOP_xLEFT.png`` for each tile.
 
-    def _cut(self, path: Path, out: Path) -> int:
-        # Left as it is stored: what is read is written again.
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise ValueError(f'{path} cannot be read as a picture')
+        Raises:
+            OSError: If pictures could not be cut, or tiles not be written;
+                says how many, and why the first. The others are there.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        written, problems = 0, []
+        for path in self.pictures:
+            try:
+                tiles = self._cut(path)
+            except (ImageFileError, ValueError, OSError) as error:
+                problems.append(f'{path} was not cut: {error}')
+                continue
+            for name, tile in tiles.items():
+                try:
+                    _write_once(out / name, tile)
+                    written += 1
+                except OSError as error:
+                    problems.append(str(error))
+        line = f'{written} tiles from {len(self.pictures)} pictures in {out}'
+        if problems:
+            raise OSError(f'{line}; {len(problems)} problems, the first: '
+                          f'{problems[0]}')
+        return [line]
+
+    def _cut(self, path: Path) -> dict[str, bytes]:
+        """Encode the tiles of a picture, by the names of their files."""
+        image = read_image(path)
         height, width = image.shape[:2]
         if min(height, width) < self.size:
             raise ValueError(
-                f'{path} measures {height}x{width} pixels, less than --size '
+                f'it measures {height}x{width} pixels, less than --size '
                 f'{self.size}')
-        corners = [(top, left) for top in self._starts(height)
-                   for left in self._starts(width)]
-        for top, left in corners:
-            cv2.imwrite(
-                str(out / f'{path.stem}_y{top:05d}_x{left:05d}.png'),
-                image[top:top + self.size, left:left + self.size])
-        return len(corners)
+        return {
+            f'{path.stem}_y{top:05d}_x{left:05d}.png': encode_image(
+                '.png', np.ascontiguousarray(
+                    image[top:top + self.size, left:left + self.size]))
+            for top in self._starts(height) for left in self._starts(width)
+        }
 
     def _starts(self, length: int) -> list[int]:
         """First pixels of the tiles along one axis."""
         last = length - self.size
         return sorted({*range(0, last + 1, self.stride), last})
+
+
+def _write_once(path: Path, encoded: bytes) -> None:
+    """Write a tile; one of other pixels that is there already stays."""
+    if path.is_file() and path.read_bytes() != encoded:
+        raise OSError(f'{path} exists, with other pixels: of a picture of '
+                      'the same name in another folder? Choose another OUT')
+    path.write_bytes(encoded)

@@ -36,7 +36,7 @@ class LoadTile(BaseTransform):
             ``in_channels`` is 3.
         drop_alpha: Drop the fourth channel of an RGBA file, if
             ``in_channels`` is 3, and the second of gray with alpha, if it
-            is 1.
+            is 1, or with ``gray_to_rgb``.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -92,7 +92,8 @@ class LoadTile(BaseTransform):
 
     def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
         channels = image.shape[2]
-        if self.drop_alpha and channels == self.in_channels + 1:
+        if self.drop_alpha and (channels == self.in_channels + 1
+                                or self.gray_to_rgb and channels == 2):
             image = np.ascontiguousarray(image[..., :-1])
         if self.gray_to_rgb and image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
@@ -111,7 +112,11 @@ class LoadTile(BaseTransform):
         if image.dtype == self.dtype:
             return image
         if self.dtype == np.float32 and image.dtype.kind == 'f':
-            return image.astype(np.float32)
+            if (abs(image) <= np.finfo(np.float32).max).all():
+                return image.astype(np.float32)
+            raise ImageFileError(
+                f'Image {path} holds values up to {abs(image).max():g}, '
+                'which float32 cannot hold')
         raise ImageFileError(
             f'Image {path} holds {image.dtype}, expected {self.dtype}; '
             f'LoadTile(dtype=...) can be one of {DTYPE_CHOICES}')

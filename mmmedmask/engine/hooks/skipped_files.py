@@ -1,5 +1,6 @@
 """Say at the end of every epoch how many files were skipped, and which."""
 
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -14,8 +15,7 @@ class SkippedFilesHook(Hook):
     """Log the files that data sets with ``on_error='skip'`` left out.
 
     A data set logs each file when it meets it; this sums up what would
-    otherwise be lost in a long log. Each process reports the files that its
-    own loader met.
+    otherwise be lost in a long log, over all processes.
     """
 
     priority = 'LOW'
@@ -26,9 +26,13 @@ class SkippedFilesHook(Hook):
     def after_train_epoch(self, runner: Runner) -> None:
         """Report, if files were skipped since the last report."""
         dataset = runner.train_dataloader.dataset
-        paths = [path for part in datasets_of(dataset)
-                 if hasattr(part, 'skipped_paths')
-                 for path in part.skipped_paths()]
+        parts = [part for part in datasets_of(dataset)
+                 if getattr(part, 'on_error', 'raise') == 'skip']
+        if not parts:
+            return
+        # Each process's loader met other files.
+        paths = sorted(set().union(*all_gather_object(
+            [path for part in parts for path in part.skipped_paths()])))
         if len(paths) == self._reported:
             return
         self._reported = len(paths)

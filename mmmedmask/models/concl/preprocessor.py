@@ -96,6 +96,6 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
             images, theta_reference.float().to(images.device), self.view_size)
         return (self.augment_color(query, color1),
                 self.augment_color(key, color2),
-                reference.clamp(0, self.data_range),
+                reference.clamp(0, self._stored_range),
                 relative_theta(theta_reference, theta_query),
                 relative_theta(theta_reference, theta_key))

@@ -19,6 +19,8 @@ from mmmedmask.models.layers.color import (
 from mmmedmask.models.layers.data_samples import draw_for_samples
 from mmmedmask.util.checks import check_choice, check_integer, check_positive
 
+_TYPE_RANGES = {torch.uint8: 255.0, torch.int32: 65535.0}
+
 
 class TileViewPreprocessor(BaseDataPreprocessor):
     """What the preprocessors of methods that draw views of tiles share.
@@ -34,7 +36,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`.
         color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
             None for no colour augmentation.
-        data_range: Largest stored value: 255 for 8, 65535 for 16 bits.
+        data_range: Largest stored value. None follows the tiles: 255 for
+            uint8, 65535 for uint16 (which ``PackTile`` makes int32); floats
+            need it named where colours are drawn.
         color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
@@ -54,7 +58,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                  view_size: int | Sequence[int] = 224,
                  views: dict | None = None,
                  color: dict | None = None,
-                 data_range: float = 255.0,
+                 data_range: float | None = None,
                  color_impl: str = 'auto',
                  seed: int | None = None) -> None:
         super().__init__(non_blocking=True)
@@ -77,14 +81,16 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 'saturation, hue and gray_prob need 3 channels, got '
                 f'{self.in_channels} (the length of mean); set them to 0')
-        self.eight_bit_picture = (
-            data_range == 255 and self.in_channels in (1, 3))
-        if color_impl == 'torchvision' and not self.eight_bit_picture:
+        if color_impl == 'torchvision' and not (
+                data_range in (None, 255) and self.in_channels in (1, 3)):
             raise ValueError(
                 "color_impl='torchvision' works on 8 bits and 1 or 3 "
                 f'channels, got data_range {data_range} and '
                 f"{self.in_channels} channels; use 'kornia' or 'auto'")
-        self.data_range = check_positive('data_range', data_range)
+        if data_range is not None:
+            check_positive('data_range', data_range)
+        self.data_range = data_range
+        self._stored_range = data_range or 255.0
         self.color_impl = check_choice('color_impl', color_impl,
                                        COLOR_IMPLEMENTATIONS)
         self.seed = seed
@@ -108,6 +114,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             :meth:`training_inputs` makes, else a tensor (B, C, H, W).
         """
         data_samples = data.get('data_samples')
+        if training and self.color is not None:
+            self._stored_range = self._find_range(data['inputs'])
         images = self.cast_data(data['inputs'])
         with torch.autocast(self.mean.device.type, enabled=False):
             if training:
@@ -189,18 +197,47 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         if self.color is None:
             return images
         colors = self.color.draw(uniform)
-        scaled = (images / self.data_range).clamp(0, 1)
+        scaled = (images / self._stored_range).clamp(0, 1)
         implementation = self.color_impl
         if implementation == 'auto':
             implementation = (
-                'torchvision' if self.eight_bit_picture
+                'torchvision' if self._stored_range == 255
+                and self.in_channels in (1, 3)
                 and images.device.type == 'cpu' else 'kornia')
         if implementation == 'kornia':
             scaled = augment_colors_kornia(scaled, colors,
                                            self.color.blur_sigma[1])
         else:
             scaled = augment_colors_torchvision(scaled.cpu(), colors)
-        return scaled.to(images.device) * self.data_range
+        return scaled.to(images.device) * self._stored_range
+
+    def _find_range(self, images: Sequence[Tensor]) -> float:
+        """Largest value that the tiles' type, or the setting, allows.
+
+        Raises:
+            ValueError: If the tiles are floats and ``data_range`` is not
+                set, or it is, and they do not fit.
+        """
+        dtypes = {image.dtype for image in images}
+        ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}
+        if self.data_range is None:
+            if len(ranges) == 1 and None not in ranges:
+                if self.color_impl == 'torchvision' and ranges != {255}:
+                    raise ValueError(
+                        "color_impl='torchvision' works on 8 bits, the tiles "
+                        "are of data_range 65535: use 'kornia' or 'auto'")
+                return ranges.pop()
+            raise ValueError(
+                f'data_range must be named for tiles of {dtypes}: the '
+                'largest stored value')
+        largest = max(image.max().item() for image in images)
+        if largest > self.data_range or dtypes == {
+                torch.uint8} and self.data_range > 255:
+            raise ValueError(
+                f'data_range is {self.data_range}, but the tiles are of '
+                f'{dtypes} with values up to {largest}; None follows the '
+                'type')
+        return float(self.data_range)
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Stack equally sized images as float32, (B, C, H, W)."""

@@ -68,6 +68,24 @@ def test_gray_to_rgb_and_drop_alpha_only_when_asked(tmp_path):
         both.transform(rgba_file)['img'], rgba[..., :3])
 
 
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_gray_with_alpha(tmp_path, suffix, channels):
+    gray = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    path = tmp_path / f'a.{suffix}'
+    Image.merge('LA', [Image.fromarray(gray)] * 2).save(path)
+    load = LoadTile(channels, gray_to_rgb=channels == 3, drop_alpha=True)
+    np.testing.assert_array_equal(
+        load.transform({'img_path': str(path)})['img'],
+        np.stack([gray] * channels, axis=-1))
+
+
+def test_floats_that_float32_cannot_hold(tmp_path):
+    huge = write(tmp_path / 'huge.tif', np.full((4, 6), 1e300))
+    with pytest.raises(ImageFileError, match=r'huge\.tif.*1e\+300'):
+        LoadTile(in_channels=1, dtype='float32').transform(huge)
+
+
 def test_other_type_is_an_error(tmp_path):
     deep = write(tmp_path / 'deep.tif', np.zeros((4, 6), np.uint16))
     with pytest.raises(ImageFileError, match=r'deep\.tif.*uint16.*uint8'):

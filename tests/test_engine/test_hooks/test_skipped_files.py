@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from PIL import Image
+from processes import run_ranks
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.tiles import TileFolder
@@ -68,3 +69,15 @@ def test_found_inside_wrappers(dataset, wrap):
 
 def test_other_data_sets_are_no_error():
     assert run_epochs(SkippedFilesHook(), Subset([1, 2], [0]), [[0]]) == []
+
+
+def test_reports_what_all_processes_met(dataset, tmp_path_factory):
+    """Each process loads another half."""
+
+    def work(rank):
+        line, = run_epochs(SkippedFilesHook(), dataset, [[(1, 3)[rank]]])
+        assert line.startswith('Skipped 2 of 5')
+        assert '1.png' in line
+        assert '3.png' in line
+
+    run_ranks(work, tmp_path_factory.mktemp('ranks'))

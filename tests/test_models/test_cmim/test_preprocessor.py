@@ -303,11 +303,15 @@ def test_any_number_of_channels(in_channels, color):
     assert views.in_channels == in_channels
 
 
-def test_sixteen_bits_keep_their_depth():
-    """Values far apart in 16 bits, but equal in 8, stay apart."""
+@pytest.mark.parametrize('data_range', [None, 65535.])
+def test_sixteen_bits_keep_their_depth(data_range):
+    """Values far apart in 16 bits, but equal in 8, stay apart.
+
+    uint16 tiles arrive as int32, from which the range follows.
+    """
     color = dict(brightness=0, contrast=0, saturation=0, hue=0, gray_prob=0,
                  blur_prob=1, blur_sigma=(.1, .1))
-    views = build(mean=[0], std=[1], data_range=65535., color=color)
+    views = build(mean=[0], std=[1], data_range=data_range, color=color)
     tile = torch.full((1, 64, 64), 30000, dtype=torch.int32)
     tile[:, :, 32:] = 30100
     data = batch([0])
@@ -317,6 +321,17 @@ def test_sixteen_bits_keep_their_depth():
         assert 29999 < got[name].min() < 30001
     both = torch.cat([got['query'], got['key']])
     assert both.max() > 30099
+
+
+@pytest.mark.parametrize(('dtype', 'data_range'), [
+    (torch.int32, 255), (torch.uint8, 65535), (torch.float32, None)])
+def test_tiles_that_do_not_fit_the_data_range(dtype, data_range):
+    views = build(data_range=data_range, color=dict())
+    data = batch([0])
+    data['inputs'] = [torch.full((3, 64, 64), 200).to(dtype)
+                      * (100 if dtype == torch.int32 else 1)]
+    with pytest.raises(ValueError, match='data_range'):
+        views(data, training=True)
 
 
 def test_without_training_images_are_only_normalised():

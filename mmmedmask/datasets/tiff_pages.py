@@ -1,0 +1,287 @@
+"""Decode a TIFF as it is stored, and read its tags.
+
+libtiff, through imagecodecs, takes plain files, which is fast. All others go
+to tifffile: libtiff knows fewer compressions, and lets damaged Deflate and
+JPEG data pass.
+"""
+
+import io
+import logging
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+# TIFF 6.0 tags.
+_BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION, _ORIENTATION = (
+    258, 259, 262, 270, 274)
+_SAMPLES, _PLANAR, _FORMAT = 277, 284, 339
+_ASCII, _SHORT, _LONG = 2, 3, 4
+_NONE, _LZW, _JPEG, _ALT_JPEG, _OLD_JPEG, _APERIO_YCC = (
+    1, 5, 7, 33007, 6, 33003)
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
+_COLOURS = {3: 'a colour palette', 5: 'CMYK', 8: 'CIELab', 9: 'ICCLab',
+            10: 'ITULab', 32803: 'the raw mosaic of a camera'}
+_JPEG_COLOURS = (('Gray', _BLACK_IS_ZERO, 1), ('Gray', _WHITE_IS_ZERO, 1),
+                 ('RGB', _RGB, 3), ('YCbCr', _YCBCR, 3))
+_ASSOCIATED_ALPHA = 1
+# Of descriptions that tell of more pictures than the pages that are there.
+_DESCRIBES_MORE = (b'ImageJ=', b'"truncated"', b'<OME')
+
+
+def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
+    """Decode a TIFF; its orientation is not applied.
+
+    Args:
+        encoded: The file.
+        max_pixels: Largest number of values that a header may claim.
+
+    Returns:
+        Shape (H, W) or (H, W, C); pages become channels.
+
+    Raises:
+        ValueError: If it is broken, holds several images, or has colours
+            that are neither gray nor RGB. tifffile and its decoders raise
+            other errors, too.
+    """
+    tags, next_page = read_tags(encoded)
+    plain = (
+        tags is not None and not next_page
+        and tags.get(_COMPRESSION, 1) in (_NONE, _LZW)
+        and tags.get(_BITS, 1) in (8, 16) and tags.get(_FORMAT, 1) == 1
+        and tags.get(_PLANAR, 1) == 1
+        and (tags.get(_SAMPLES, 1), tags.get(_PHOTOMETRIC)) in (
+            (1, _BLACK_IS_ZERO), (3, _RGB))
+        and not any(hint in tags.get(_DESCRIPTION, b'')
+                    for hint in _DESCRIBES_MORE))
+    if plain:
+        import imagecodecs
+        return imagecodecs.tiff_decode(encoded)
+    return _read_with_tifffile(encoded, max_pixels)
+
+
+def orientation_of(encoded: bytes) -> int:
+    """Read the orientation tag of a TIFF, or of EXIF, which is built alike.
+
+    Args:
+        encoded: The TIFF or the EXIF; empty where there is none.
+
+    Returns:
+        1 to 8; 1, upright, if there is no tag, or EXIF that is broken.
+
+    Raises:
+        ValueError: If the tag has another value.
+    """
+    if not encoded:
+        return 1
+    try:
+        tags, _ = read_tags(encoded)
+    except (struct.error, ValueError):
+        return 1
+    value = (_bigtiff_orientation(encoded) if tags is None
+             else tags.get(_ORIENTATION, 1))
+    # Some cameras write 0 for unknown.
+    if value == 0:
+        return 1
+    if not isinstance(value, int) or not 1 <= value <= 8:
+        raise ValueError(f'its orientation tag must be 1 to 8, got {value}')
+    return value
+
+
+def read_tags(encoded: bytes) -> tuple[dict | None, int]:
+    """Parse the first page's header of a classic TIFF.
+
+    Args:
+        encoded: The file; bytes behind the header may be missing.
+
+    Returns:
+        Tag values of the first page: integers (the first one where a tag
+        holds several) and texts; None for BigTIFF. And the offset of the
+        next page, 0 if there is none.
+
+    Raises:
+        ValueError: If it is no TIFF.
+        struct.error: If the header is truncated.
+    """
+    order = {b'II': '<', b'MM': '>'}.get(encoded[:2])
+    if order is None:
+        raise ValueError('no TIFF byte order mark')
+    (version, ) = struct.unpack_from(order + 'H', encoded, 2)
+    if version == 43:
+        return None, 0
+    if version != 42:
+        raise ValueError(f'a TIFF has the version 42 or 43, got {version}')
+    (page, ) = struct.unpack_from(order + 'I', encoded, 4)
+    (num_tags, ) = struct.unpack_from(order + 'H', encoded, page)
+    tags = {}
+    for start in range(page + 2, page + 2 + 12 * num_tags, 12):
+        tag, kind, count = struct.unpack_from(order + 'HHI', encoded, start)
+        size = {_ASCII: 1, _SHORT: 2, _LONG: 4}.get(kind)
+        if size is None:
+            continue
+        where = start + 8
+        if size * count > 4:
+            (where, ) = struct.unpack_from(order + 'I', encoded, where)
+        if kind == _ASCII:
+            tags[tag] = encoded[where:where + count]
+        else:
+            (tags[tag], ) = struct.unpack_from(
+                order + ('H' if kind == _SHORT else 'I'), encoded, where)
+    end = page + 2 + 12 * num_tags
+    # EXIF may end here.
+    next_page = (struct.unpack_from(order + 'I', encoded, end)[0]
+                 if end + 4 <= len(encoded) else 0)
+    return tags, next_page
+
+
+def _bigtiff_orientation(encoded: bytes) -> int:
+    import tifffile
+    with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+        return file.pages.first.tags.valueof(_ORIENTATION, 1)
+
+
+@contextmanager
+def _warnings_are_errors() -> Iterator[None]:
+    """Raise what tifffile would only log, such as frames of zeros."""
+    records: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = logging.getLogger('tifffile')
+    before = logger.propagate, logger.level
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate, level = before
+        logger.setLevel(level)
+    if records:
+        raise ValueError(records[0])
+
+
+def _read_with_tifffile(encoded: bytes, max_pixels: int) -> np.ndarray:
+    """Decode with tifffile; one non-spatial axis becomes the channels."""
+    # Imported late: most data sets never need it, and it is slow to import.
+    import tifffile
+    with _warnings_are_errors(), tifffile.TiffFile(
+            io.BytesIO(encoded)) as file:
+        if len(file.series) != 1:
+            raise ValueError(
+                'it holds several images of the shapes '
+                f'{[series.shape for series in file.series]}; expected one')
+        series = file.series[0]
+        page = series.keyframe
+        _check_colours(page)
+        if math.prod(series.shape) > max_pixels:
+            raise ValueError(f'its header claims the shape {series.shape}')
+        for part in series.pages:
+            _check_segments(part, encoded)
+        parts = [_decode_jpegs(part, encoded) for part in series.pages]
+        axes = series.axes
+        image = (parts[0] if len(parts) == 1 and parts[0] is not None
+                 else series.asarray(maxworkers=1))
+    image = _to_stored_range(image, page)
+    keep = [axis for axis, length in zip(axes, image.shape, strict=True)
+            if length > 1 or axis in 'YX']
+    image = image.reshape([
+        length for axis, length in zip(axes, image.shape, strict=True)
+        if axis in keep])
+    others = [axis for axis in keep if axis not in 'YX']
+    if 'Y' not in keep or 'X' not in keep or len(others) > 1:
+        raise ValueError(
+            f'axes {axes} of shape {series.shape}; expected height, width '
+            'and at most one axis of channels')
+    if not others:
+        return image
+    image = np.ascontiguousarray(
+        np.moveaxis(image, keep.index(others[0]), -1))
+    if _ASSOCIATED_ALPHA in page.extrasamples and (
+            image[..., -1] != np.iinfo(image.dtype).max
+            if image.dtype.kind == 'u' else image[..., -1] != 1).any():
+        raise ValueError('its colours are multiplied by alpha: store them '
+                         'without')
+    return image
+
+
+def _check_colours(page) -> None:
+    """Refuse what would be taken for gray or RGB and is not."""
+    kind, compression = int(page.photometric), int(page.compression)
+    jpeg = compression in (_JPEG, _ALT_JPEG, _OLD_JPEG)
+    if kind == _YCBCR and not jpeg or compression == _APERIO_YCC \
+            and page.is_svs:
+        name = 'YCbCr, not as JPEG'
+    elif kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR):
+        return
+    else:
+        name = _COLOURS.get(kind, f'of the kind {kind}')
+    raise ValueError(f'its colours are {name}: convert it to gray or RGB '
+                     'first')
+
+
+def _check_segments(page, encoded: bytes) -> None:
+    """See that no strip or tile of a page is missing.
+
+    tifffile would fill what is missing with zeros.
+    """
+    if page is None:
+        raise ValueError('pages are missing that its description names')
+    offsets, sizes = page.dataoffsets, page.databytecounts
+    expected = math.prod(page.keyframe.chunked)
+    if page.is_contiguous:
+        expected = len(offsets)
+    if not len(offsets) == len(sizes) == expected or not all(sizes) or any(
+            offset + size > len(encoded)
+            for offset, size in zip(offsets, sizes, strict=True)):
+        raise ValueError('strips or tiles are missing; it may be truncated')
+
+
+def _decode_jpegs(page, encoded: bytes) -> np.ndarray | None:
+    """Decode the JPEGs of a page strictly: a warning of libjpeg is an error.
+
+    Returns:
+        The page as tifffile shapes it; None if it is no page of JPEGs of 8
+        bits, or its colours are not those that a JPEG has by itself.
+    """
+    frame = page.keyframe
+    if frame.compression not in (_JPEG, _ALT_JPEG) \
+            or frame.bitspersample != 8:
+        return None
+    import simplejpeg
+    tables, colours = page.jpegtables, frame.samplesperpixel
+    tall, wide = ((frame.tilelength, frame.tilewidth) if frame.is_tiled
+                  else (frame.rowsperstrip, frame.imagewidth))
+    image = np.empty((frame.imagelength, frame.imagewidth, colours), np.uint8)
+    columns = math.ceil(frame.imagewidth / wide)
+    whole = frame.planarconfig == 1 and frame.imagedepth == 1
+    for index, (offset, size) in enumerate(
+            zip(page.dataoffsets, page.databytecounts, strict=True)):
+        data = encoded[offset:offset + size]
+        if tables is not None:
+            data = tables[:-2] + data[2:]
+        kind = simplejpeg.decode_jpeg_header(data)[2]
+        whole &= (kind, frame.photometric, colours) in _JPEG_COLOURS
+        part = simplejpeg.decode_jpeg(
+            data, 'GRAY' if colours == 1 else 'RGB')
+        if whole:
+            top, left = index // columns * tall, index % columns * wide
+            place = image[top:top + tall, left:left + wide]
+            place[:] = part[:place.shape[0], :place.shape[1]]
+    return image.reshape(frame.shape) if whole else None
+
+
+def _to_stored_range(image: np.ndarray, page) -> np.ndarray:
+    """Spread few bits over eight, and turn round where white is zero."""
+    bits = page.bitspersample
+    largest = (1 << bits) - 1
+    if image.dtype.kind in 'ub' and bits in (1, 2, 4):
+        image = image.astype(np.uint8) * np.uint8(255 // largest)
+        largest = 255
+    if page.photometric != _WHITE_IS_ZERO:
+        return image
+    if image.dtype.kind != 'u':
+        raise ValueError(f'white is zero, but it holds {image.dtype}')
+    return image.dtype.type(largest) - image
