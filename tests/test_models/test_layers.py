@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from mmmedmask.models.layers import gene_set_places, read_gene_sets
+from mmmedmask.models.layers import (
+    gene_set_places,
+    gene_sets,
+    read_gene_sets,
+    write_gene_sets,
+)
 
 GENES = ['ENSG00000000003', 'TP53', 'EGFR', 'KRAS', 'SOX2']
 
@@ -32,6 +37,20 @@ def test_files(tmp_path, name, text):
         assert [one.tolist() for one in found] == [[0, 1], [1, 4]]
 
 
+def test_the_log_counts_what_was_found(tmp_path, monkeypatch):
+    path = tmp_path / 'sets.gmt'
+    write_gene_sets(path, {'one': ['TP53', 'EGFRR', 'ABSENT', 'KRAS'],
+                           'two': ['KRAS', 'SOX2']}, 'drawn')
+    lines = []
+    monkeypatch.setattr(gene_sets, 'print_log',
+                        lambda text, logger: lines.append(text))
+    gene_set_places(str(path), 5, GENES)
+    assert lines == [
+        f"{path}: 2 sets with 5 genes, of which gene_list has 3 and lacks 2 "
+        "(['ABSENT', 'EGFRR']); 1 are in several sets, and 2 of the 5 genes "
+        'of gene_list in none. EGFRR: Did you mean EGFR?']
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     ((0, 8), r'gene_sets must be in \[1, 8\].*got 0'),
     (([], 8), 'gene_sets has no set'),
@@ -40,13 +59,16 @@ def test_files(tmp_path, name, text):
     (('sets.gmt', 5), 'gene_list must tell their places, got None'),
     (('sets.gmt', 6, GENES), 'gene_list has 5 genes, .* num_genes=6'),
     (('sets.tsv', 5, GENES), r"must be a .gmt or .csv file, got 'sets.tsv'"),
-    (('sets.gmt', 5, GENES), "none of the 1 genes of the set 'b' is in"),
+    (('sets.gmt', 5, GENES), r'no gene of 1 of 2 sets is in gene_list: b\..*such as'),
+    (('sets.gmt', 2, ['A.1', 'A.1']), r"1 genes twice: \['A.1'\]"),
+    (('spaces.gmt', 5, GENES), "spaces.gmt, set 2: .* got 'b - SOX2'"),
     (('empty.gmt', 5, GENES), 'has no gene set'),
     (('twice.gmt', 5, GENES), "has the set 'a' twice"),
     (('bare.gmt', 5, GENES), "has the set 'a' without a gene")])
 def test_what_does_not_fit(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     for name, text in (('sets.gmt', 'a\t-\tTP53\nb\t-\tABSENT\n'),
+                       ('spaces.gmt', 'a\t-\tTP53\nb - SOX2\n'),
                        ('empty.gmt', '\n'), ('bare.gmt', 'a\t-\n'),
                        ('twice.gmt', 'a\t-\tTP53\na\t-\tSOX2\n')):
         (tmp_path / name).write_text(text)

@@ -6,14 +6,17 @@ Classification", MICCAI 2023, section 2.1.
 
 import logging
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mmmedmask.models.gimp.gene_encoders import GeneEncoder
+from mmmedmask.models.layers import gene_names, gene_set_places
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer
 
@@ -54,10 +57,12 @@ class SelfAttentionBlock(BaseModule):
             nn.Linear(hidden, embed_dims))
         self.drop = nn.Dropout(drop_rate)
 
-    def forward(self, tokens: Tensor, outputs: int) -> Tensor:
+    def forward(self, tokens: Tensor, outputs: int,
+                mask: Tensor | None = None) -> Tensor:
         """Let tokens (B, N, d) attend to all; give out the first ones.
 
         The rest, which nobody reads, is not computed: (B, outputs, d).
+        Nobody attends to tokens of ``mask`` (B, N), bool, 1 = masked.
         """
         normed = self.norm1(tokens)
         query, key, value = (
@@ -66,6 +71,7 @@ class SelfAttentionBlock(BaseModule):
                          *self.key_value(normed).chunk(2, dim=2)))
         mixed = F.scaled_dot_product_attention(
             query, key, value,
+            attn_mask=None if mask is None else ~mask[:, None, None],
             dropout_p=self.drop_rate if self.training else 0.0)
         tokens = tokens[:, :outputs] + self.drop(
             self.proj(mixed.transpose(1, 2).flatten(2)))
@@ -101,6 +107,12 @@ class GroupMSA(GeneEncoder):
     gets a group token, which attends to them; a class token attends to the
     group tokens, and is the result (``CLS_ge``).
 
+    With ``gene_sets``, such as pathways, each set is a group, cut into
+    fragments of at most f genes; smaller sets have fewer, and what is
+    missing to the largest one is masked in attention. A gene of several sets
+    is in the group of each. Genes of no set make ``num_groups`` further
+    groups of equal size, in the order of the gene list.
+
     Cost of attention: N_f (N_f / N_gr) + N_gr^2, instead of N_f^2; less
     still, since only group and class tokens are computed where no others
     are read. The log warns if whole groups are filling, as with the defaults
@@ -109,14 +121,22 @@ class GroupMSA(GeneEncoder):
     Args:
         num_genes: Genes, G (60,480 in the paper).
         embed_dims: Dimensions of tokens and of the output, d.
-        num_fragments: Fragments, N_f.
-        num_groups: Groups, N_gr, a divisor of N_f.
+        num_fragments: Fragments, N_f. With ``gene_sets`` there can be more:
+            it says how many genes a fragment has.
+        num_groups: Groups, N_gr, a divisor of N_f. With ``gene_sets`` those
+            of genes in no set; 0 leaves these genes out.
         num_heads: Heads of each attention.
         intra_layers: Layers inside groups.
         inter_layers: Layers among groups.
         projection: ``'shared'``: one linear layer for all fragments, as in
             the paper. ``'separate'``: one for each fragment, so that it can
-            tell apart genes that stand at the same place in two fragments.
+            tell apart genes that stand at the same place in two fragments;
+            a cohort of hundreds needs it.
+        gene_sets: Groups of genes, see :func:`~mmmedmask.models.layers.\
+gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
+            the gene list.
+        gene_list: The genes in order, for a file: a list, or a text file
+            with one per line. It has to be the data set's.
         position: Whether a learnable embedding per fragment tells fragments
             apart; without it those of a group can be permuted.
         drop_rate: Dropout of the tokens and in the layers.
@@ -125,7 +145,9 @@ class GroupMSA(GeneEncoder):
         init_cfg: Initialisation of the linear layers.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is outside its range, or a set does not
+            fit the genes.
+        FileNotFoundError: If a file is not there.
     """
 
     def __init__(self,
@@ -137,6 +159,8 @@ class GroupMSA(GeneEncoder):
                  intra_layers: int = 1,
                  inter_layers: int = 1,
                  projection: str = 'shared',
+                 gene_sets: str | Sequence[Sequence[int]] | None = None,
+                 gene_list: str | Sequence[str] | None = None,
                  position: bool = True,
                  drop_rate: float = 0.0,
                  gene_drop_rate: float = 0.0,
@@ -147,30 +171,31 @@ class GroupMSA(GeneEncoder):
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02),
             drop_rate=drop_rate, gene_drop_rate=gene_drop_rate)
         check_integer('num_fragments', num_fragments, 1, num_genes)
-        if num_groups < 1 or num_fragments % num_groups:
-            valid = [count for count in range(1, num_fragments + 1)
-                     if num_fragments % count == 0]
-            raise ValueError(
-                f'num_groups must divide num_fragments {num_fragments}, got '
-                f'{num_groups}; valid are {valid}')
+        check_integer('num_groups', num_groups, 0 if gene_sets else 1)
         check_integer('intra_layers', intra_layers)
         check_integer('inter_layers', inter_layers)
         check_choice('projection', projection, PROJECTIONS)
-        self.num_fragments = num_fragments
-        self.num_groups = num_groups
         self.fragment_size = math.ceil(num_genes / num_fragments)
-        used = _used_groups(num_genes, num_fragments, num_groups)
-        if used < num_groups:
-            fitting = [count for count in range(
-                num_groups, num_fragments, num_groups)
-                if _used_groups(num_genes, count, num_groups) == num_groups]
-            advice = f'num_fragments={fitting[-1]} fills all' if fitting \
-                else 'take a smaller num_groups'
-            print_log(
-                f'GroupMSA: {num_genes} genes in {num_fragments} fragments '
-                f'of {self.fragment_size} leave {num_groups - used} of '
-                f'{num_groups} groups without a gene: {advice}.',
-                'current', logging.WARNING)
+        #: Genes by name, which the data's must equal; None: not known.
+        self.gene_ids = None if gene_list is None else tuple(
+            gene_names(gene_list))
+        if gene_sets is None:
+            self._check_groups(num_fragments, num_groups)
+            count = num_fragments // num_groups * self.fragment_size
+            places = torch.arange(num_groups * count)
+            places[num_genes:] = -1
+            groups = places.split(count)
+        else:
+            groups = self._set_groups(gene_sets, num_groups)
+        places, slots = cut_fragments(groups, self.fragment_size)
+        num_fragments, num_groups = len(places), len(slots)
+        self.num_fragments, self.num_groups = num_fragments, num_groups
+        self.fragment_size = places.shape[1]
+        self.has_empty_slots = bool((slots < 0).any())
+        # Weights of a set are for its genes: a checkpoint has both.
+        for name, value in (('places', places), ('slots', slots)):
+            self.register_buffer(
+                name, value, persistent=gene_sets is not None)
         self.gene_drop = nn.Dropout(gene_drop_rate)
         self.embed = nn.Linear(
             self.fragment_size,
@@ -213,17 +238,77 @@ class GroupMSA(GeneEncoder):
     def encode_groups(self, genes: Tensor) -> Tensor:
         """Encode each group on its own: (B, G) to tokens (B, N_gr, d)."""
         self.check_genes(genes)
-        missing = self.num_fragments * self.fragment_size - self.num_genes
-        fragments = F.pad(self.gene_drop(genes), (0, missing)).unflatten(
-            1, (self.num_fragments, self.fragment_size))
+        # A zero and an empty token stand at the place -1.
+        fragments = F.pad(self.gene_drop(genes), (0, 1))[:, self.places]
         tokens = self.embed(fragments)
         if self.position is not None:
             tokens = tokens + self.position
-        tokens = self.drop(tokens).unflatten(1, (self.num_groups, -1))
+        tokens = F.pad(self.drop(tokens), (0, 0, 0, 1))[:, self.slots]
         heads = self.group_tokens[:, None].expand(len(genes), -1, -1, -1)
         tokens = torch.cat([heads.to(tokens.dtype), tokens], dim=2)
-        tokens = run_blocks(self.intra, tokens.flatten(0, 1))
+        mask = None
+        if self.has_empty_slots:
+            mask = F.pad(self.slots < 0, (1, 0)).repeat(len(genes), 1)
+        tokens = run_blocks(self.intra, tokens.flatten(0, 1), mask)
         return tokens.reshape(len(genes), self.num_groups, self.embed_dims)
+
+    def _set_groups(self, gene_sets: str | Sequence[Sequence[int]],
+                    num_groups: int) -> list[Tensor]:
+        """Genes of each group: the sets', and those of no set."""
+        groups = gene_set_places(gene_sets, self.num_genes, self.gene_ids)
+        left = torch.ones(self.num_genes, dtype=torch.bool)
+        left[torch.cat(groups)] = False
+        left = left.nonzero()[:, 0]
+        if len(left) and num_groups:
+            return [*groups, *left.tensor_split(min(num_groups, len(left)))]
+        if len(left):
+            print_log(f'GroupMSA: leaves out {len(left)} of '
+                      f'{self.num_genes} genes, which are in no set '
+                      '(num_groups=0).', 'current')
+        return groups
+
+    def _check_groups(self, num_fragments: int, num_groups: int) -> None:
+        """Refuse groups of unequal size, and warn of those without a gene."""
+        if num_fragments % num_groups:
+            valid = [count for count in range(1, num_fragments + 1)
+                     if num_fragments % count == 0]
+            raise ValueError(
+                f'num_groups must divide num_fragments {num_fragments}, got '
+                f'{num_groups}; valid are {valid}')
+        used = _used_groups(self.num_genes, num_fragments, num_groups)
+        if used == num_groups:
+            return
+        fitting = [count for count in range(
+            num_groups, num_fragments, num_groups)
+            if _used_groups(self.num_genes, count, num_groups) == num_groups]
+        advice = f'num_fragments={fitting[-1]} fills all' if fitting \
+            else 'take a smaller num_groups'
+        print_log(
+            f'GroupMSA: {self.num_genes} genes in {num_fragments} fragments '
+            f'of {self.fragment_size} leave {num_groups - used} of '
+            f'{num_groups} groups without a gene: {advice}.',
+            'current', logging.WARNING)
+
+
+def cut_fragments(groups: Sequence[Tensor],
+                  size: int) -> tuple[Tensor, Tensor]:
+    """Cut groups of genes into fragments.
+
+    Args:
+        groups: Places of the genes of each group, int64; none is empty.
+        size: Genes of a fragment, f.
+
+    Returns:
+        Genes of each fragment (N_f, f) and fragments of each group
+        (N_gr, F), int64, -1 where there is none.
+    """
+    fragments, slots = [], []
+    for genes in groups:
+        pieces = genes.split(size)
+        slots.append(len(fragments) + torch.arange(len(pieces)))
+        fragments.extend(pieces)
+    return (pad_sequence(fragments, batch_first=True, padding_value=-1),
+            pad_sequence(slots, batch_first=True, padding_value=-1))
 
 
 def _used_groups(num_genes: int, num_fragments: int, num_groups: int) -> int:
@@ -233,8 +318,9 @@ def _used_groups(num_genes: int, num_fragments: int, num_groups: int) -> int:
         num_genes / (fragment_size * (num_fragments // num_groups)))
 
 
-def run_blocks(blocks: nn.ModuleList, tokens: Tensor) -> Tensor:
+def run_blocks(blocks: nn.ModuleList, tokens: Tensor,
+               mask: Tensor | None = None) -> Tensor:
     """Run blocks; the last gives out the first token alone, (B, 1, d)."""
     for block in blocks[:-1]:
-        tokens = block(tokens, tokens.shape[1])
-    return blocks[-1](tokens, 1)
+        tokens = block(tokens, tokens.shape[1], mask)
+    return blocks[-1](tokens, 1, mask)

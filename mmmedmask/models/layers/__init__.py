@@ -5,9 +5,14 @@ from mmmedmask.models.layers.channel_targets import (
     ChannelSparKHead,
 )
 from mmmedmask.models.layers.frozen_teacher import FrozenTeacher
-from mmmedmask.models.layers.gene_sets import gene_set_places, read_gene_sets
+from mmmedmask.models.layers.gene_sets import (
+    gene_names,
+    gene_set_places,
+    read_gene_sets,
+    write_gene_sets,
+)
 
 __all__ = [
-    'ChannelMAEHead', 'ChannelSparKHead', 'FrozenTeacher',
-    'gene_set_places', 'read_gene_sets'
+    'ChannelMAEHead', 'ChannelSparKHead', 'FrozenTeacher', 'gene_names',
+    'gene_set_places', 'read_gene_sets', 'write_gene_sets'
 ]

@@ -1,14 +1,17 @@
 """Sets of genes, such as pathways, as places in a vector of expression."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nearest import did_you_mean
 from mmmedmask.util.table_files import read_list_file, read_table
 
 # The version of an Ensembl id, which differs between annotations.
@@ -35,8 +38,8 @@ def gene_set_places(
 
     Returns:
         For each set places in [0, G), int64, in increasing order. Genes can
-        be in several sets. Genes that the vector lacks are left out, with a
-        note in the log.
+        be in several sets. Genes that the vector lacks are left out; for a
+        file the log says how many, and which genes have names like theirs.
 
     Raises:
         ValueError: If a set is empty or a place outside; if the list does
@@ -66,30 +69,62 @@ def _file_places(path: str, num_genes: int,
     if gene_list is None:
         raise ValueError(f'gene_sets {path!r} holds names of genes: '
                          'gene_list must tell their places, got None')
+    genes = gene_names(gene_list)
+    if len(genes) != num_genes:
+        raise ValueError(f'gene_list has {len(genes)} genes, the vector '
+                         f'has num_genes={num_genes}')
+    place_of = {gene: place for place, gene in enumerate(genes)}
+    sets = read_gene_sets(path)
+    places = [torch.tensor(sorted(place_of[gene] for gene in members
+                                  if gene in place_of), dtype=torch.int64)
+              for members in sets.values()]
+    wanted = set().union(*sets.values())
+    missing = sorted(wanted - set(place_of))
+    hints = {gene: did_you_mean(gene, genes) for gene in missing[:_SHOWN]}
+    nearest = ''.join(f' {gene}:{hint}' for gene, hint in hints.items()
+                      if hint)
+    bare = [name for name, found in zip(sets, places, strict=True)
+            if not len(found)]
+    if bare:
+        raise ValueError(
+            f'{path}: no gene of {len(bare)} of {len(sets)} sets is in '
+            f'gene_list: {", ".join(bare)}. Take them out of the file, or '
+            f'give its genes the names of gene_list, such as '
+            f'{genes[:_SHOWN]}; the file has {sorted(wanted)[:_SHOWN]}.'
+            f'{nearest}')
+    counts = torch.cat(places).bincount(minlength=num_genes)
+    print_log(
+        f'{path}: {len(sets)} sets with {len(wanted)} genes, of which '
+        f'gene_list has {len(wanted) - len(missing)} and lacks '
+        f'{len(missing)}{f" ({missing[:_SHOWN]})" if missing else ""}; '
+        f'{int((counts > 1).sum())} are in several sets, and '
+        f'{int((counts == 0).sum())} of the {num_genes} genes of gene_list '
+        f'in none.{nearest}', logger='current')
+    return places
+
+
+def gene_names(gene_list: str | Sequence[str]) -> list[str]:
+    """Read the genes of a vector in order, without versions.
+
+    Args:
+        gene_list: A list, or a text file with one gene per line.
+
+    Returns:
+        The genes.
+
+    Raises:
+        ValueError: If a gene is there twice.
+        FileNotFoundError: If the file is not there.
+    """
     if isinstance(gene_list, str):
         gene_list = read_list_file(gene_list)
-    if len(gene_list) != num_genes:
-        raise ValueError(f'gene_list has {len(gene_list)} genes, the vector '
-                         f'has num_genes={num_genes}')
-    place_of = {_name(gene): place for place, gene in enumerate(gene_list)}
-    places, missing = [], set()
-    for name, genes in read_gene_sets(path).items():
-        known = sorted({place_of[gene] for gene in genes
-                        if gene in place_of})
-        missing |= {gene for gene in genes if gene not in place_of}
-        if not known:
-            raise ValueError(
-                f'{path}: none of the {len(genes)} genes of the set '
-                f'{name!r} is in gene_list; it has names such as '
-                f'{list(place_of)[:_SHOWN]}, the set has '
-                f'{sorted(genes)[:_SHOWN]}')
-        places.append(torch.tensor(known, dtype=torch.int64))
-    used = len(torch.cat(places).unique())
-    print_log(
-        f'{path}: {len(places)} sets with {used} of {num_genes} genes; '
-        f'{len(missing)} genes of the sets are not in gene_list',
-        logger='current')
-    return places
+    genes = [_name(gene) for gene in gene_list]
+    twice = sorted(gene for gene, count in Counter(genes).items()
+                   if count > 1)
+    if twice:
+        raise ValueError(f'gene_list has {len(twice)} genes twice: '
+                         f'{twice[:_SHOWN]}')
+    return genes
 
 
 def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
@@ -102,13 +137,21 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
         The genes of each set, by its name, without versions.
 
     Raises:
-        ValueError: If it is of another kind, has no set, or two of one name.
+        ValueError: If it is of another kind, has no set, two of one name or
+            one without a gene, or a line of GMT without tabs.
         FileNotFoundError: If it is not there.
     """
     path = Path(path)
     if path.suffix == '.gmt':
-        lines = [line.split('\t') for line in read_list_file(path)]
-        columns = [[line[0], *line[2:]] for line in lines]
+        columns = []
+        for number, line in enumerate(read_list_file(path), 1):
+            name, *rest = line.split('\t')
+            if not rest:
+                raise ValueError(
+                    f'{path}, set {number}: a line of GMT has a name, a '
+                    'description and genes with tabs in between, got '
+                    f'{line[:40]!r}')
+            columns.append([name.strip(), *rest[1:]])
     elif path.suffix == '.csv':
         table = read_table(path)
         columns = [[name, *table.text(place)]
@@ -126,6 +169,19 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
     if not sets:
         raise ValueError(f'{path} has no gene set')
     return sets
+
+
+def write_gene_sets(path: str | Path, sets: Mapping[str, Sequence[str]],
+                    description: str) -> None:
+    """Write a ``.gmt`` file, which :func:`read_gene_sets` reads.
+
+    Args:
+        path: Where to.
+        sets: The genes of each set, by its name.
+        description: What stands behind each name.
+    """
+    write_text(path, ''.join('\t'.join([name, description, *genes]) + '\n'
+                             for name, genes in sets.items()))
 
 
 def _name(gene: str) -> str:

@@ -41,37 +41,56 @@ def naive_block(block, tokens):
     return torch.stack(rows)
 
 
+def naive_groups(num_genes, num_fragments, num_groups, gene_sets=None):
+    """Genes of each fragment of each group, as lists of lists of places."""
+    size = math.ceil(num_genes / num_fragments)
+    if gene_sets is None:
+        per_group = num_fragments // num_groups
+        return [[[gene for gene in range(fragment * size,
+                                         (fragment + 1) * size)
+                  if gene < num_genes]
+                 for fragment in range(group * per_group,
+                                       (group + 1) * per_group)]
+                for group in range(num_groups)]
+    groups = [sorted(set(genes)) for genes in gene_sets]
+    left = [gene for gene in range(num_genes)
+            if not any(gene in genes for genes in groups)]
+    for group in range(num_groups):
+        # The first ones have one more where it does not come out even.
+        count = len(left) // (num_groups - group)
+        count += len(left) % (num_groups - group) > 0
+        groups.append(left[:count])
+        left = left[count:]
+    return [[genes[start:start + size]
+             for start in range(0, len(genes), size)]
+            for genes in groups if genes]
+
+
 @torch.no_grad()
-def naive_group_msa(model, genes):
-    """``CLS_ge`` of one patient, genes (G, )."""
-    size = math.ceil(len(genes) / model.num_fragments)
-    tokens = []
-    for fragment in range(model.num_fragments):
-        token = torch.zeros(model.embed_dims, dtype=genes.dtype)
-        for place in range(size):
-            gene = fragment * size + place
-            if gene >= len(genes):
-                continue
+def naive_group_msa(model, genes, groups):
+    """``CLS_ge`` of one patient, genes (G, ), see :func:`naive_groups`."""
+    tokens, number = [], 0
+    for group, fragments in enumerate(groups):
+        inside = [model.group_tokens[group]]
+        for fragment in fragments:
+            token = torch.zeros(model.embed_dims, dtype=genes.dtype)
+            for place, gene in enumerate(fragment):
+                if isinstance(model.embed, torch.nn.Linear):
+                    weight = model.embed.weight[:, place]
+                else:
+                    weight = model.embed.weight[number, place]
+                token = token + weight * genes[gene]
             if isinstance(model.embed, torch.nn.Linear):
-                weight = model.embed.weight[:, place]
-            else:
-                weight = model.embed.weight[fragment, place]
-            token = token + weight * genes[gene]
-        if isinstance(model.embed, torch.nn.Linear):
-            token = token + model.embed.bias
-        if model.position is not None:
-            token = token + model.position[fragment]
-        tokens.append(token)
-    per_group = model.num_fragments // model.num_groups
-    groups = []
-    for group in range(model.num_groups):
-        inside = torch.stack([model.group_tokens[group],
-                              *tokens[group * per_group:
-                                      (group + 1) * per_group]])
+                token = token + model.embed.bias
+            if model.position is not None:
+                token = token + model.position[number]
+            inside.append(token)
+            number += 1
+        inside = torch.stack(inside)
         for block in model.intra:
             inside = naive_block(block, inside)
-        groups.append(inside[0])
-    among = torch.stack([model.cls_token[0], *groups])
+        tokens.append(inside[0])
+    among = torch.stack([model.cls_token[0], *tokens])
     for block in model.inter:
         among = naive_block(block, among)
     return naive_norm(among[:1], model.norm)[0]

@@ -7,7 +7,7 @@ from torch import nn
 from mmmedmask.models.gimp import group_msa
 from mmmedmask.registry import MODELS
 
-from .naive_group_msa import naive_group_msa
+from .naive_group_msa import naive_group_msa, naive_groups
 
 DOUBLE = torch.float64
 TYPES = ('GroupMSA', 'SNN', 'LinearGeneEncoder')
@@ -37,18 +37,69 @@ def draw(count=2, genes=19, dtype=DOUBLE):
 # -------------------------------------------------------------- the equations
 
 
+# Of 19 genes: one in two sets, one set larger than two fragments, 7 in none.
+SETS = [[0, 5, 18], [3], [2, 5, 6, 7, 8, 9, 10, 11, 12]]
+
+
 @pytest.mark.parametrize('arguments', [
     dict(), dict(position=False), dict(projection='separate'),
     dict(intra_layers=2, inter_layers=2),
     dict(final_norm=False, num_heads=1), dict(num_groups=1),
-    dict(num_groups=6), dict(num_fragments=19, num_groups=1)])
+    dict(num_groups=6), dict(num_fragments=19, num_groups=1),
+    dict(gene_sets=SETS), dict(gene_sets=SETS, num_groups=0),
+    dict(gene_sets=SETS, projection='separate', intra_layers=2),
+    dict(gene_sets=SETS, num_groups=5, num_fragments=19, position=False),
+    dict(gene_sets=SETS, num_groups=9, num_fragments=1)])
 def test_equals_the_equations(arguments):
     """All tokens of all layers; the model leaves out those nobody reads."""
     model, genes = tiny(**arguments), draw()
+    groups = naive_groups(19, **{
+        key: arguments.get(key, value) for key, value in dict(
+            num_fragments=6, num_groups=3, gene_sets=None).items()})
+    assert (model.num_groups, model.num_fragments) == (
+        len(groups), sum(map(len, groups)))
     got = model(genes)
     assert got.shape == (2, 8)
     for row, patient in zip(got, genes, strict=True):
-        assert (row - naive_group_msa(model, patient)).abs().max() < 1e-12
+        want = naive_group_msa(model, patient, groups)
+        assert (row - want).abs().max() < 1e-12
+
+
+def test_sets_change_their_groups_alone():
+    """Also of a gene in two sets; one in no set that is left out does not."""
+    model, genes = tiny(gene_sets=SETS, num_groups=0), draw(1)
+    jacobian = torch.autograd.functional.jacobian(
+        model.encode_groups, genes)[0, :, :, 0]
+    for gene in range(19):
+        touched = jacobian[:, :, gene].abs().amax(dim=1) > 0
+        assert touched.nonzero().flatten().tolist() == [
+            group for group, members in enumerate(SETS) if gene in members]
+
+
+def test_a_checkpoint_brings_its_sets():
+    """Weights of a set are for its genes, whatever the file says later."""
+    model, genes = tiny(gene_sets=SETS, num_groups=0), draw()
+    other = tiny(gene_sets=[SETS[2], SETS[0], SETS[1]], num_groups=0)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(genes), model(genes))
+    assert 'places' not in tiny().state_dict()
+
+
+def test_sets_of_a_file(tmp_path, monkeypatch):
+    names = [f'G{place}' for place in range(19)]
+    file = tmp_path / 'sets.gmt'
+    file.write_text(''.join(
+        '\t'.join([f'set{number}', '-', *(names[place] for place in genes)])
+        + '\n' for number, genes in enumerate(SETS)))
+    lines = []
+    monkeypatch.setattr(group_msa, 'print_log',
+                        lambda text, *_: lines.append(text))
+    model = tiny(gene_sets=str(file), gene_list=names, num_groups=0)
+    assert model.gene_ids == tuple(names)
+    assert torch.equal(model.places, tiny(
+        gene_sets=SETS, num_groups=0).places)
+    assert lines[0] == ('GroupMSA: leaves out 7 of 19 genes, which are in no '
+                        'set (num_groups=0).')
 
 
 def test_shapes_that_attention_sees(monkeypatch):
@@ -238,7 +289,9 @@ def test_gene_dropout_is_for_training_alone():
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(num_groups=4), r'divide num_fragments 6, got 4; valid are '
                          r'\[1, 2, 3, 6\]'),
-    (dict(num_groups=0), 'got 0; valid are'),
+    (dict(num_groups=0), 'num_groups must be at least 1, got 0'),
+    (dict(gene_sets='a.gmt'), 'gene_list must tell their places, got None'),
+    (dict(gene_sets=[[19]]), r'gene set 0 must be places in \[0, 19\)'),
     (dict(num_fragments=20), r'in \[1, 19\], got 20'),
     (dict(num_heads=3), 'multiple of num_heads 3, got 8'),
     (dict(intra_layers=0), 'intra_layers must be at least 1, got 0'),
