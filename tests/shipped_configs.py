@@ -65,11 +65,16 @@ def hooks_of(cfg):
 
 
 def source_of(init_cfg, prefix='backbone.'):
-    """The shipped config whose run leaves a checkpoint at its last epoch."""
+    """The shipped config whose run leaves it: its last epoch, or its best."""
     assert (init_cfg.type, init_cfg.prefix) == ('Pretrained', prefix)
-    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
+    run, epoch = re.fullmatch(r'work_dirs/(.+)/(?:epoch_(\d+)|best)\.pth',
                               init_cfg.checkpoint).groups()
-    assert read(run).train_cfg.max_epochs == int(epoch)
+    if epoch is None:
+        hooks = hooks_of(read(run))
+        assert hooks['CheckpointHook'].save_best and hooks[
+            'BestCheckpointHook']
+    else:
+        assert read(run).train_cfg.max_epochs == int(epoch)
     return run
 
 

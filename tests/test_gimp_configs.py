@@ -72,6 +72,9 @@ def test_pretraining(path):
     head = cfg.model.contrast_head
     triplets = head is not None and head.type == 'mmmedmask.TripletHead'
     assert ('TripletMonitorHook' in hooks) == triplets
+    assert ('CrossFittedGenesHook' in hooks) == (
+        cfg.model.gene_encoder is not None
+        and '_fitted-genes_' not in path.name)
     genes = cfg.model.gene_encoder is not None
     assert ('genes' in loader.dataset.modalities) == genes
     assert {'GeneStatsHook', 'LoadCheckHook'} <= set(hooks) or not genes
@@ -116,7 +119,7 @@ def _checkpoints(model):
 
 @pytest.mark.parametrize('path', PRETRAIN + FINETUNE, ids=stem)
 def test_checkpoints_are_what_a_shipped_config_leaves(path):
-    """Files of runs with the same parts, at their last epoch."""
+    """Files of runs with the same parts: genes' best, else the last."""
     cfg = read(path)
     found = dict(_checkpoints(cfg.model))
     if '_scratch_' in path.name:
@@ -137,8 +140,7 @@ def test_checkpoints_are_what_a_shipped_config_leaves(path):
                   if ours.get(key) != theirs.get(key)}
         # GroupMSA's config names its defaults.
         assert unlike <= {'init_cfg', 'mask_token', 'with_cp',
-                          'num_fragments', 'num_groups', 'num_heads',
-                          'projection'}
+                          'num_fragments', 'num_groups', 'num_heads'}
 
 
 # --- how ablations differ -------------------------------------------------
@@ -153,6 +155,7 @@ DIFFERENCES = {
     PRE.format('no-mpm_groupmsa-nystrom'): {'mpm_head', 'mask_token'},
     PRE.format('no-genes_nystrom'): {'gene_encoder'},
     PRE.format('infonce_groupmsa-nystrom'): {'contrast_head'},
+    PRE.format('fitted-genes_groupmsa-nystrom'): set(),
     PRE.format('batch-hard_groupmsa-nystrom'): {'mining'},
     PRE.format('unit-norm_groupmsa-nystrom'): {'normalize'},
     PRE.format('sum_groupmsa-nystrom'): {'reduction'},
@@ -266,7 +269,8 @@ def test_pretraining_leaves_the_gene_encoder_alone(stages):
 
 def test_fine_tuning_is_scored(stages):
     scores = stages[2][0].message_hub.log_scalars
-    for name in ('auc', 'accuracy', 'balanced_accuracy', 'auc_low'):
+    for name in ('auc', 'accuracy', 'balanced_accuracy', 'auc_low',
+                 'genes_hidden/auc', 'slides_hidden/auc_high'):
         assert 0 <= scores[f'val/slide/{name}'].current() <= 1
 
 

@@ -2,7 +2,8 @@
 
 Besides the last checkpoint the one with the best AUC on the validation split
 is kept. GiMP's paper takes the best accuracy, of which one patient of 189 is
-half a point and several epochs have the same.
+half a point and several epochs have the same. best.pth is the same file; a
+later stage takes it.
 """
 
 _base_ = './default_runtime.py'
@@ -19,5 +20,6 @@ default_hooks = dict(
         max_keep_ckpts=1,
         save_best=save_best,
         rule='greater'),
+    best_checkpoint=dict(type='mmmedmask.BestCheckpointHook'),
     transform_epoch=dict(type='mmmedmask.TransformEpochHook'),
     nan_guard=dict(type='mmmedmask.NaNGuardHook'))

@@ -13,7 +13,7 @@ _base_ = [
 
 # ========================= Frequently modified =========================
 # What the first stage leaves: gene encoder, scale and list of genes.
-gene_checkpoint = 'work_dirs/groupmsa_1xb16-coslr-70e_tcga-nsclc/epoch_70.pth'
+gene_checkpoint = 'work_dirs/groupmsa_1xb16-coslr-70e_tcga-nsclc/best.pth'
 
 data_root = 'data/tcga_nsclc/'
 batch_size = 16  # per GPU
@@ -23,10 +23,16 @@ max_epochs = 100
 # Patches of a run, L, and the share of them that is masked.
 length = 6000
 mask_ratio = 0.5
+# The paper's; a cohort of hundreds learns more with 'separate' and 0.5.
+projection = 'shared'
+gene_drop_rate = 0.0
 
 # ====================== Unmodified in most cases =======================
 loaded = dict(init_cfg=dict(checkpoint=gene_checkpoint))
-model = dict(data_preprocessor=loaded, gene_encoder=loaded)
+model = dict(
+    data_preprocessor=loaded,
+    gene_encoder=dict(
+        projection=projection, gene_drop_rate=gene_drop_rate, **loaded))
 take_run = dict(_base_.take_run, length=length)
 draw_mask = dict(_base_.draw_mask, ratio=mask_ratio)
 train_dataloader = dict(

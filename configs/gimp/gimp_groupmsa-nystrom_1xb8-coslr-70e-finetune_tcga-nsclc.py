@@ -22,11 +22,17 @@ batch_size = 8
 # For a total batch of 8; --auto-scale-lr scales it to yours.
 base_lr = 1e-4
 max_epochs = 70
+# The paper's; a cohort of hundreds learns more with 'separate' and 0.5.
+projection = 'shared'
+gene_drop_rate = 0.0
 
 # ====================== Unmodified in most cases =======================
 loaded = dict(init_cfg=dict(checkpoint=checkpoint))
 model = dict(
-    data_preprocessor=loaded, aggregator=loaded, gene_encoder=loaded)
+    data_preprocessor=loaded,
+    aggregator=loaded,
+    gene_encoder=dict(
+        projection=projection, gene_drop_rate=gene_drop_rate, **loaded))
 source = dict(data_root=data_root)
 train_dataloader = dict(batch_size=batch_size, dataset=source)
 val_dataloader = dict(dataset=source)

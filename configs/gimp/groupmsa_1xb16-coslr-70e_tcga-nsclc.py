@@ -16,6 +16,9 @@ batch_size = 16
 # For a total batch of 16; --auto-scale-lr scales it to yours.
 base_lr = 1e-4
 max_epochs = 70
+# The paper's; a cohort of hundreds learns more with 'separate' and 0.5.
+projection = 'shared'
+gene_drop_rate = 0.0
 
 # ====================== Unmodified in most cases =======================
 genes_alone = dict(
@@ -27,6 +30,8 @@ train_dataloader = dict(
     dataset=genes_alone)
 val_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
 test_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
+model = dict(gene_encoder=dict(
+    projection=projection, gene_drop_rate=gene_drop_rate))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

@@ -1,7 +1,7 @@
 """One table of a cross-validation: folds, their spread, and all patients."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,10 @@ TITLES = {
     'kappa': 'kappa',
     'ece': 'ECE',
     'c_index': 'C index',
+    'slides_hidden/auc': 'AUC, slides hidden',
+    'genes_hidden/auc': 'AUC, genes hidden',
+    'slides_hidden/c_index': 'C index, slides hidden',
+    'genes_hidden/c_index': 'C index, genes hidden',
 }
 
 
@@ -210,6 +214,25 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
                             dict(c_index=float(value)),
                             dict(c_index=draws))
     return rows
+
+
+def add_hidden(rows: Sequence[FoldRow], key: str,
+               hidden: Sequence[FoldRow]) -> list[FoldRow]:
+    """Put AUC or C index with a modality hidden beside the other scores.
+
+    Args:
+        rows: See :func:`classification_rows` and :func:`survival_rows`.
+        key: ``'slides_hidden'`` or ``'genes_hidden'``.
+        hidden: The same rows of the predictions without the modality.
+
+    Returns:
+        ``rows`` with ``KEY/auc`` or ``KEY/c_index``.
+    """
+    found = {(row.seed, row.name): row.scores for row in hidden}
+    return [replace(row, scores={**row.scores, **{
+        f'{key}/{name}': value
+        for name, value in found.get((row.seed, row.name), {}).items()
+        if name in ('auc', 'c_index')}}) for row in rows]
 
 
 def check_classes(runs: Mapping[tuple[int | None, int],

@@ -20,6 +20,8 @@ COLUMNS = ('case_id', 'label', 'predicted')
 RISKS_FILE = 'survival.csv'
 RISK_COLUMNS = ('case_id', 'survival_months', 'censorship', 'risk')
 EXTRA_COLUMNS = ('modalities', 'slides')
+#: Predictions of patients who have both, with one of them hidden.
+HIDDEN = ('slides_hidden', 'genes_hidden')
 SEPARATOR = ';'
 
 
@@ -42,6 +44,16 @@ class PatientPredictions:
     classes: Sequence[str]
     modalities: Sequence[str]
     slides: Sequence[Sequence[str]]
+
+
+def hidden_file(name: str, key: str) -> str:
+    """Name the file of predictions with a modality hidden.
+
+    Example:
+        >>> hidden_file('patients.csv', 'genes_hidden')
+        'patients_genes_hidden.csv'
+    """
+    return f'_{key}.'.join(name.rsplit('.', 1))
 
 
 def average_by_patient(results: Sequence[Mapping],

@@ -12,16 +12,21 @@ from mmmedmask.evaluation.classification_metric import (
 from mmmedmask.evaluation.classification_scores import (
     CALIBRATION_BINS,
     check_probabilities,
+    classification_scores,
 )
 from mmmedmask.evaluation.patient_tables import (
+    HIDDEN,
     PATIENTS_FILE,
     average_by_patient,
+    hidden_file,
     write_patients,
 )
 from mmmedmask.registry import METRICS
 from mmmedmask.util.checks import check_choice
 
 LEVELS = ('patient', 'sample')
+# Of the scores with a modality hidden; the others say little more.
+_HIDDEN_SCORES = ('top1', 'balanced_accuracy', 'auc')
 
 
 @METRICS.register_module()
@@ -42,8 +47,17 @@ class SlideClassification(ClassificationMetric):
     evaluation writes ``patients.csv``, too, always one line per patient: see
     :func:`~mmmedmask.evaluation.patient_tables.write_patients`.
 
+    Of a model of two modalities there is also what each is worth:
+    ``slides_hidden/auc`` and ``genes_hidden/auc``, with accuracy, balanced
+    accuracy and bounds, of the patients who have both, answered as if they
+    lacked the one or the other. A model that ignores its slides has
+    ``genes_hidden/auc`` at chance. Files: ``patients_slides_hidden.csv`` and
+    ``patients_genes_hidden.csv``.
+
     Samples need ``pred_score`` (probabilities), one ``gt_label``,
-    ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one.
+    ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one,
+    as are ``slides_hidden`` and ``genes_hidden``, dicts with a
+    ``pred_score``.
 
     Args:
         level: ``'patient'`` or ``'sample'``.
@@ -89,18 +103,14 @@ class SlideClassification(ClassificationMetric):
             check_sample(
                 sample, ('pred_score', 'gt_label', 'case_id', 'slide_ids'),
                 name)
-            scores = sample['pred_score'].detach().float().cpu().numpy()
-            try:
-                check_probabilities(scores[None])
-            except ValueError as error:
-                raise ValueError(f'{name}: {error}') from None
             self.results.append(
                 dict(
                     case_id=str(case),
                     label=int(sample['gt_label']),
-                    scores=scores,
-                    modalities=str(sample.get('modalities') or ''),
-                    slides=tuple(map(str, sample['slide_ids']))))
+                    slides=tuple(map(str, sample['slide_ids'])),
+                    **{key: _answer(sample[key], name) for key in HIDDEN
+                       if sample.get(key) is not None},
+                    **_answer(sample, name)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Compute the scores and their bounds, and write the files."""
@@ -118,7 +128,38 @@ class SlideClassification(ClassificationMetric):
         folder = self.output_folder()
         if folder is not None:
             write_patients(folder / PATIENTS_FILE, patients)
+        for key in HIDDEN:
+            hidden = [{**result, **result[key]} for result in results
+                      if key in result]
+            if hidden:
+                values.update(self._score_hidden(key, hidden, classes))
         return values
+
+    def _score_hidden(self, key: str, results: list[dict],
+                      classes: list[str]) -> dict[str, float]:
+        """Scores without a modality, and the file of the patients."""
+        patients = average_by_patient(results, classes)
+        folder = self.output_folder()
+        if folder is not None:
+            write_patients(folder / hidden_file(PATIENTS_FILE, key), patients)
+        values = classification_scores(patients.labels, patients.scores)
+        values = {name: values[name] for name in _HIDDEN_SCORES
+                  if name in values}
+        if self.num_bootstrap:
+            values = self._add_bounds(values, patients.labels,
+                                      patients.scores, None)
+        return {f'{key}/{name.replace("top1", self.accuracy_name)}': value
+                for name, value in values.items()}
+
+
+def _answer(sample: Mapping, name: str) -> dict:
+    """The probabilities of a prediction, checked, and its modalities."""
+    scores = sample['pred_score'].detach().float().cpu().numpy()
+    try:
+        check_probabilities(scores[None])
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
+    return dict(scores=scores, modalities=str(sample.get('modalities') or ''))
 
 
 def warn_repeated(results: Sequence[Mapping]) -> None:

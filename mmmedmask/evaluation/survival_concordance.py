@@ -11,8 +11,11 @@ from mmmedmask.evaluation.base_metric import (
 )
 from mmmedmask.evaluation.classification_scores import percentile_interval
 from mmmedmask.evaluation.patient_tables import (
+    HIDDEN,
     RISKS_FILE,
+    PatientRisks,
     average_risks,
+    hidden_file,
     write_risks,
 )
 from mmmedmask.evaluation.slide_classification import warn_repeated
@@ -38,6 +41,10 @@ class SurvivalConcordance(SampleMetric):
 
     At every evaluation ``survival.csv`` replaces that of the last one, see
     :func:`~mmmedmask.evaluation.patient_tables.write_risks`.
+
+    ``slides_hidden/c_index`` and ``genes_hidden/c_index`` are those of
+    patients who have both, as if they lacked the one or the other; see
+    :class:`~mmmedmask.evaluation.SlideClassification`.
 
     Samples need ``pred_risk`` (more is worse), ``survival_months``,
     ``censorship`` (1 = the death was not observed), ``case_id`` and
@@ -74,10 +81,7 @@ class SurvivalConcordance(SampleMetric):
             case = sample.get('case_id')
             name = 'a sample' if case is None else f'case {case}'
             require_keys(sample, needed, name)
-            risk, censored = sample['pred_risk'], sample['censorship']
-            if risk.numel() != 1 or not risk.isfinite().all():
-                raise ValueError(f'the risk of {name} must be one finite '
-                                 f'number, got {risk.tolist()}')
+            censored = sample['censorship']
             if censored not in (0, 1):
                 raise ValueError(f'censorship of {name} must be 0 or 1, got '
                                  f'{censored}')
@@ -86,9 +90,10 @@ class SurvivalConcordance(SampleMetric):
                     case_id=str(case),
                     months=float(sample['survival_months']),
                     event=censored == 0,
-                    risk=float(risk),
-                    modalities=str(sample.get('modalities') or ''),
-                    slides=tuple(map(str, sample['slide_ids']))))
+                    slides=tuple(map(str, sample['slide_ids'])),
+                    **{key: _answer(sample[key], name) for key in HIDDEN
+                       if sample.get(key) is not None},
+                    **_answer(sample, name)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Compute the index and its bounds, and write the csv."""
@@ -98,21 +103,44 @@ class SurvivalConcordance(SampleMetric):
         folder = self.output_folder()
         if folder is not None:
             write_risks(folder / RISKS_FILE, table)
-        values = {}
+        values = self._concordance(table)
+        values['events'] = int(table.events.sum())
+        for key in HIDDEN:
+            hidden = [{**result, **result[key]} for result in results
+                      if key in result]
+            if not hidden:
+                continue
+            table = average_risks(hidden)
+            if folder is not None:
+                write_risks(folder / hidden_file(RISKS_FILE, key), table)
+            values.update({f'{key}/{name}': value for name, value
+                           in self._concordance(table).items()})
+        return values
+
+    def _concordance(self, table: PatientRisks) -> dict[str, float]:
+        """The index and its bounds; empty, with a warning, without pairs."""
         value = concordance(table.risks, table.months, table.events)
         if value is None:
             log_warning('The C index is left out: of no two patients it is '
                         'known who died first '
                         f'({int(table.events.sum())} deaths).')
-        else:
-            values['c_index'] = value
-            if self.num_bootstrap:
-                draws = bootstrap_concordance(
-                    table.risks, table.months, table.events,
-                    self.num_bootstrap, self.seed)
-                if not np.isnan(draws).all():
-                    low, high = percentile_interval(draws)
-                    values['c_index_low'] = low
-                    values['c_index_high'] = high
-        values['events'] = int(table.events.sum())
+            return {}
+        values = dict(c_index=value)
+        if self.num_bootstrap:
+            draws = bootstrap_concordance(
+                table.risks, table.months, table.events, self.num_bootstrap,
+                self.seed)
+            if not np.isnan(draws).all():
+                low, high = percentile_interval(draws)
+                values.update(c_index_low=low, c_index_high=high)
         return values
+
+
+def _answer(sample: Mapping, name: str) -> dict:
+    """The risk of a prediction, checked, and its modalities."""
+    risk = sample['pred_risk']
+    if risk.numel() != 1 or not risk.isfinite().all():
+        raise ValueError(f'the risk of {name} must be one finite number, got '
+                         f'{risk.tolist()}')
+    return dict(risk=float(risk),
+                modalities=str(sample.get('modalities') or ''))

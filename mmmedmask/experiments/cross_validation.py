@@ -1,11 +1,12 @@
 """Cross-validate configs: an ad-hoc recipe with folds, and their table."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmmedmask.evaluation.fold_table import (
     FoldRow,
+    add_hidden,
     classification_rows,
     markdown_table,
     spread_rows,
@@ -13,8 +14,10 @@ from mmmedmask.evaluation.fold_table import (
     write_rows,
 )
 from mmmedmask.evaluation.patient_tables import (
+    HIDDEN,
     PATIENTS_FILE,
     RISKS_FILE,
+    hidden_file,
     join_patients,
     read_patients,
     read_risks,
@@ -116,10 +119,14 @@ def fold_rows(plan: Plan, recipe: Recipe, row: Row,
     for file, read, tabulate in (
             (PATIENTS_FILE, read_patients, classification_rows),
             (RISKS_FILE, read_risks, survival_rows)):
-        files = {axis: _find(cell, file) for axis, cell in cells.items()}
-        if all(files.values()):
-            return tabulate({(axis.seed, axis.fold): read(path)
-                             for axis, path in files.items()})
+        runs = _read_all(cells, file, read)
+        if not runs:
+            continue
+        found = tabulate(runs)
+        for key in HIDDEN:
+            runs = _read_all(cells, hidden_file(file, key), read)
+            found = add_hidden(found, key, tabulate(runs) if runs else ())
+        return found
     rows = [FoldRow(axis.seed, f'fold {axis.fold}', None,
                     _results(cell)) for axis, cell in cells.items()]
     return rows + spread_rows(rows)
@@ -161,6 +168,14 @@ def write_folds_table(plan: Plan, recipe: Recipe) -> str:
                 write_patients(folder / PATIENTS_FILE,
                                join_patients(tables, folder))
     return table
+
+
+def _read_all(cells: Mapping[Axis, Cell], file: str, read: Callable) -> dict:
+    """Read a file of all cells, by seed and fold; empty if one lacks it."""
+    files = {(axis.seed, axis.fold): _find(cell, file)
+             for axis, cell in cells.items()}
+    return {axis: read(path) for axis, path in files.items()} \
+        if all(files.values()) else {}
 
 
 def _cells_of(plan: Plan, recipe: Recipe, row: Row,

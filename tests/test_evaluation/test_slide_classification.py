@@ -336,3 +336,28 @@ def test_two_processes_are_as_one(tmp_path):
     assert table.case_ids == [f'case-{one}' for one in range(4)]
     assert table.slides[1] == ('slide-2', 'slide-3')
     assert table.slides[3] == ('slide-6', )
+
+
+def test_scores_with_a_modality_hidden(tmp_path):
+    """Of those who have both, each patient once, beside all the others."""
+    labels, scores = draw_probabilities(80, 2)
+    hidden = draw_probabilities(80, 2, seed=1)[1]
+    samples = make_samples(labels, scores)
+    for sample, score in zip(samples[:60], hidden, strict=False):
+        sample.set_field(DataSample(modalities='slides').set_pred_score(
+            torch.tensor(score, dtype=torch.float32)), 'genes_hidden')
+    found = evaluate(samples, CLASSES[:2], out_dir=str(tmp_path))
+    want = sklearn_metrics.roc_auc_score(labels[:60], hidden[:60, 1])
+    assert found['slide/genes_hidden/auc'] == pytest.approx(want, abs=1e-6)
+    assert found['slide/genes_hidden/auc_low'] < want \
+        < found['slide/genes_hidden/auc_high']
+    assert found['slide/genes_hidden/accuracy'] == np.mean(
+        hidden[:60].argmax(axis=1) == labels[:60])
+    assert 'slide/slides_hidden/auc' not in found
+    assert found['slide/auc'] == evaluate(
+        make_samples(labels, scores), CLASSES[:2])['slide/auc']
+    table = read_patients(tmp_path / 'patients_genes_hidden.csv')
+    assert set(table.modalities) == {'slides'} and len(table.case_ids) == 60
+    samples[3].genes_hidden.set_pred_score(torch.tensor([.5, .9]))
+    with pytest.raises(ValueError, match='case case-3: .*not probabilities'):
+        evaluate(samples, CLASSES[:2])

@@ -14,6 +14,9 @@ gene_checkpoint = None
 embed_dims = 512
 num_landmarks = 256
 num_heads = 8
+# See gimp_groupmsa.py.
+projection = 'separate'
+gene_drop_rate = 0.5
 # delta in Eq. 4.
 margin = 0.8
 
@@ -37,6 +40,9 @@ model = dict(
         type='mmmedmask.GroupMSA',
         num_genes=num_genes,
         embed_dims=embed_dims,
+        projection=projection,
+        # Of the encoders that are cross-fitted; this one is frozen.
+        gene_drop_rate=gene_drop_rate,
         init_cfg=dict(
             type='Pretrained',
             checkpoint=gene_checkpoint,

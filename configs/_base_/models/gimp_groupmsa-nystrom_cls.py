@@ -16,6 +16,9 @@ checkpoint = None
 embed_dims = 512
 num_landmarks = 256
 num_heads = 8
+# See gimp_groupmsa.py.
+projection = 'separate'
+gene_drop_rate = 0.5
 # The paper freezes it "in the following iterations", and leaves open whether
 # these are of fine-tuning, too.
 freeze_gene_encoder = False
@@ -47,6 +50,8 @@ model = dict(
         type='mmmedmask.GroupMSA',
         num_genes=num_genes,
         embed_dims=embed_dims,
+        projection=projection,
+        gene_drop_rate=gene_drop_rate,
         init_cfg=dict(
             type='Pretrained', checkpoint=checkpoint,
             prefix='gene_encoder.')),

@@ -14,8 +14,10 @@ embed_dims = 512
 num_fragments = 960
 num_groups = 32
 num_heads = 8
-# 'shared' as in the paper; 'separate' learns more from few thousand genes.
-projection = 'shared'
+# A cohort of hundreds needs a projection for each fragment and gene dropout;
+# 'shared' and 0 as in the paper.
+projection = 'separate'
+gene_drop_rate = 0.5
 
 # ====================== Unmodified in most cases =======================
 model = dict(
@@ -28,5 +30,6 @@ model = dict(
         num_fragments=num_fragments,
         num_groups=num_groups,
         num_heads=num_heads,
-        projection=projection),
+        projection=projection,
+        gene_drop_rate=gene_drop_rate),
     head=dict(type='mmmedmask.SlideOmicHead', num_classes=num_classes))

@@ -2,7 +2,7 @@
 
 _base_ = '../gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py'
 
-gene_checkpoint = 'work_dirs/groupmsa_1xb16-coslr-70e_tcga-nsclc/epoch_70.pth'
+gene_checkpoint = 'work_dirs/groupmsa_1xb16-coslr-70e_tcga-nsclc/best.pth'
 checkpoint = (
     'work_dirs/gimp_triplets-only_nystrom_1xb16-coslr-100e-pretrain_'
     'tcga-nsclc/epoch_100.pth')

@@ -49,11 +49,11 @@ model = dict(
         num_fragments=48,
         num_groups=8,
         num_heads=4,
-        projection='separate',
         init_cfg=dict(checkpoint=gene_checkpoint)),
     # Halves of length 1. The genes of two patients that were trained on are
     # 0 (one class) or 4 (two) apart, squared: with 0.8 all triplets would be
-    # dead, with 5 the slides have to differ, too.
+    # dead, with 5 the slides have to differ, too; else
+    # mmmedmask.CrossFittedGenesHook.
     contrast_head=dict(
         normalize='each', margin=margin, loss_weight=contrast_weight))
 train_dataloader = dict(
@@ -83,5 +83,7 @@ default_hooks = dict(
     logger=dict(interval=4),
     loss_floors=dict(held_out=dict(split='test'), batch_size=batch_size),
     probe=dict(type='mmmedmask.ProbeHook', bags='test', interval=4),
-    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1))
+    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    # It takes the time of some first stages, which a demo lacks.
+    cross_fitted_genes=dict(_delete_=True, type='mmmedmask.NoHook'))
 log_processor = dict(window_size=4)

@@ -42,7 +42,6 @@ model = dict(
         num_fragments=48,
         num_groups=8,
         num_heads=4,
-        projection='separate',
         init_cfg=loaded),
     # The gene encoder knows the patients that it was trained on by heart: left
     # alone, the whole model would look at genes and ignore slides.

@@ -31,8 +31,6 @@ model = dict(
         num_fragments=48,
         num_groups=8,
         num_heads=4,
-        # Of so few genes, each fragment has its own projection.
-        projection='separate',
         gene_drop_rate=0.2))
 genes_alone = dict(
     data_root=data_root, modalities=['genes'], feature_root=None)

@@ -15,6 +15,9 @@ base_lr = 1e-3
 embed_dims = 64
 
 # ========================== Possibly modified ==========================
+# Genes are cross-fitted over folds.
+gene_folds = 2
+gene_epochs = 15
 # The paper's 6,000 are no more than the bags have.
 length = 6000
 
@@ -51,5 +54,7 @@ auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(
     logger=dict(interval=1),
     checkpoint=dict(interval=max_epochs),
+    cross_fitted_genes=dict(
+        num_folds=gene_folds, max_epochs=gene_epochs, base_lr=base_lr),
     probe=dict(type='mmmedmask.ProbeHook', bags='val', interval=1))
 log_processor = dict(window_size=1)

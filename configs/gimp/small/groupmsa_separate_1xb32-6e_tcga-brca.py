@@ -14,6 +14,8 @@ _base_ = [
 # ========================= Frequently modified =========================
 num_genes = 1558
 embed_dims = 128
+projection = 'separate'
+gene_drop_rate = 0.0
 
 # ====================== Unmodified in most cases =======================
 model = dict(
@@ -23,4 +25,5 @@ model = dict(
         num_fragments=96,
         num_groups=8,
         num_heads=4,
-        projection='separate'))
+        projection=projection,
+        gene_drop_rate=gene_drop_rate))

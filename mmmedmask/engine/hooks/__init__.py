@@ -4,7 +4,9 @@ from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
 from mmmedmask.engine.attention.crop_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.attention.panel import AttentionPanelHook
+from mmmedmask.engine.hooks.best_checkpoint import BestCheckpointHook
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
+from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.engine.hooks.floors_hook import LossFloorsHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
@@ -22,9 +24,11 @@ from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
 __all__ = [
-    'AttentionMaskHook', 'AttentionPanelHook', 'ContrastiveCropHook',
-    'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
-    'MovementHook', 'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
+    'AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
+    'ContrastiveCropHook', 'CrossFittedGenesHook', 'GeneStatsHook',
+    'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook', 'MovementHook',
+    'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
     'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
-    'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook'
+    'SkippedFilesHook',
+    'TransformEpochHook', 'TripletMonitorHook'
 ]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
 from mmmedmask.datasets.expression.gene_names import names_hash
 from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 from mmmedmask.engine.hooks.transform_epoch import datasets_of
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.functional.gene_scaling import CONSTANT_BELOW
 from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
 from mmmedmask.registry import HOOKS
@@ -65,7 +65,7 @@ class GeneStatsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Tell which scale there is, after what was loaded."""
         preprocessor = _preprocessor(runner)
-        dataset = _training_set(runner)
+        dataset = training_set(runner)
         if dataset is None:
             return
         if not preprocessor.gene_scale.is_set:
@@ -96,7 +96,7 @@ class GeneStatsHook(Hook):
 
     def _fit(self, runner: Runner,
              preprocessor: SlideOmicDataPreprocessor) -> None:
-        dataset = _training_set(runner)
+        dataset = training_set(runner)
         if dataset is None:
             return
         state = dataset.fit_gene_scale(self.clip)
@@ -125,6 +125,12 @@ class GeneStatsHook(Hook):
 
     def _check(self, runner: Runner, dataset: object, name: str) -> None:
         scale = _preprocessor(runner).gene_scale
+        for part in (getattr(unwrap(runner.model), key, None)
+                     for key in ('gene_encoder', 'aggregator')):
+            listed = getattr(part, 'gene_ids', None)
+            if scale.is_set and listed is not None:
+                scale.check_genes(listed, f'gene_list of the model\'s '
+                                  f'{type(part).__name__}')
         for part in _gene_sets(dataset):
             if not scale.is_set:
                 raise ValueError(
@@ -137,9 +143,7 @@ class GeneStatsHook(Hook):
 
 
 def _preprocessor(runner: Runner) -> SlideOmicDataPreprocessor:
-    model = runner.model
-    model = model.module if is_model_wrapper(model) else model
-    preprocessor = getattr(model, 'data_preprocessor', None)
+    preprocessor = getattr(unwrap(runner.model), 'data_preprocessor', None)
     if not isinstance(preprocessor, SlideOmicDataPreprocessor):
         raise ValueError(
             'GeneStatsHook needs a model with the data_preprocessor '
@@ -168,8 +172,11 @@ def _gene_sets(dataset: object) -> list[SlideOmicDataset]:
             and part.expression is not None]
 
 
-def _training_set(runner: Runner) -> SlideOmicDataset | None:
-    """The data set with genes that training reads; None without genes."""
+def training_set(runner: Runner) -> SlideOmicDataset | None:
+    """The data set with genes that training reads; None without genes.
+
+    A ValueError says so if there are several.
+    """
     datasets = _gene_sets(runner.train_dataloader.dataset)
     if len(datasets) > 1:
         raise ValueError(

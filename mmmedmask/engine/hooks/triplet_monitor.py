@@ -1,5 +1,7 @@
 """Watch whether GiMP's triplets do anything."""
 
+from collections.abc import Mapping
+
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
@@ -10,9 +12,13 @@ from mmmedmask.registry import HOOKS
 PREFIXES = ('tri_', 'd2_')
 MIN_ACTIVE = 0.01
 ADVICE = (
-    'try contrast_head=dict(normalize="each"), with which the margin has a '
-    'fixed meaning; contrast_head=dict(mining="batch_hard"), which looks at '
-    'the hardest triplets alone; a larger margin; or mmmedmask.InfoNCEHead')
+    'The gene encoder has fitted these very patients: '
+    'mmmedmask.CrossFittedGenesHook in default_hooks gives vectors of '
+    'encoders that have not seen them')
+MARGIN_ADVICE = (
+    'The genes alone keep the classes apart by {gap:.3g} (d2_an_ge - '
+    'd2_ap_ge), far above a small margin: contrast_head=dict(margin='
+    '{margin:.2g}) is above that')
 NO_TRIPLETS = (
     'no batch had a triplet: use mmmedmask.ClassBalancedBatchSampler as '
     'batch_sampler of the train_dataloader, and see that patients have '
@@ -33,7 +39,9 @@ class TripletMonitorHook(Hook):
 
     Distances of pairs: ``ap`` of one class, ``an`` of two; ``img`` of
     slides, ``ge`` of genes. Triplets are dead through the genes alone if
-    ``d2_an_ge - d2_ap_ge`` is far above the margin.
+    ``d2_an_ge - d2_ap_ge`` is far above the margin; the warning names a
+    margin above it. Neither vectors of length 1 with the paper's margin nor
+    the hardest triplets help then (docs/results/gimp_genes.md).
 
     Raises:
         ValueError: In training, if the model logs no triplets.
@@ -93,5 +101,16 @@ class TripletMonitorHook(Hook):
                 f'Dead triplets: {100 * means["tri_active"]:.2g} % were '
                 f'active in epoch {runner.epoch + 1}, less than '
                 f'{100 * MIN_ACTIVE:g} %; they teach nothing '
-                f'({text}). What may help: {ADVICE}.')
+                f'({text}). {_advice(means)}.')
         self._values = []
+
+
+def _advice(means: Mapping[str, float]) -> str:
+    """What helps: vectors of other encoders, or a margin above the gap."""
+    gap = means.get('d2_an_ge', 0) - means.get('d2_ap_ge', 0)
+    advice = [ADVICE] if 'd2_an_ge' in means else []
+    if gap > 0:
+        advice.append(MARGIN_ADVICE.format(gap=gap, margin=1.25 * gap))
+    return '. '.join(advice) or (
+        'The slides separate the training patients: a larger margin, or '
+        'fewer epochs')

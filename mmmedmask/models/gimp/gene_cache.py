@@ -1,6 +1,6 @@
 """Vectors of genes that a frozen encoder need not compute again."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ class GeneVectorCache:
     makes another row. Vectors stay on the encoder's device. The cache is no
     module: it is in no checkpoint.
 
+    Vectors that were given (:meth:`give`) stand for the encoder's in
+    training: those of encoders that have not seen the patient.
+
     Cases are encoded one by one, so that a vector does not depend on those
     in its batch, and a resumed run goes on with the very numbers.
     """
@@ -25,6 +28,7 @@ class GeneVectorCache:
         self._encoder: tuple = ()
         self._vectors: dict[
             Hashable, tuple[tuple[float, ...], Tensor]] = {}
+        self._given: dict[Hashable, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -33,8 +37,13 @@ class GeneVectorCache:
         """Forget all vectors."""
         self._vectors.clear()
 
+    def give(self, vectors: Mapping[Hashable, Tensor]) -> None:
+        """Take vectors (d, ) by case for training, in place of any before."""
+        self._given = dict(vectors)
+
     def __call__(self, encoder: nn.Module, genes: Tensor,
-                 case_ids: Sequence[Hashable | None]) -> Tensor:
+                 case_ids: Sequence[Hashable | None],
+                 training: bool = False) -> Tensor:
         """Give the vectors of a batch; encode those that are not known.
 
         Args:
@@ -42,10 +51,21 @@ class GeneVectorCache:
             genes: Scaled expression, shape (B, G).
             case_ids: Who they are of, or ``WITHOUT_GENES``; None: never
                 kept.
+            training: Whether vectors that were given count.
 
         Returns:
             Shape (B, d), without a graph; in float32 under autocast, too.
+
+        Raises:
+            ValueError: If vectors were given, and none of a case.
         """
+        given = self._given if training else {}
+        lacking = [case for case in case_ids
+                   if case not in given and case != WITHOUT_GENES]
+        if given and lacking:
+            raise ValueError(
+                f'the cases {lacking} have genes, but no cross-fitted '
+                f'vector; there are those of {len(given)} cases')
         with torch.no_grad(), torch.autocast(
                 genes.device.type, enabled=False):
             *rows, state = _numbers(genes, encoder)
@@ -55,6 +75,9 @@ class GeneVectorCache:
                 self._encoder = encoder_key
             vectors = []
             for case, row, key in zip(case_ids, genes, rows, strict=True):
+                if case in given:
+                    vectors.append(given[case])
+                    continue
                 known = self._vectors.get(case)
                 if known is None or known[0] != key:
                     known = key, encoder(row[None])[0]

@@ -195,7 +195,8 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         Args:
             inputs: See :meth:`forward`.
             data_samples: Samples with ``case_id``; vectors of a frozen
-                encoder are kept under it.
+                encoder are kept under it. In training those that
+                ``mmmedmask.CrossFittedGenesHook`` has given count.
 
         Returns:
             Shape (B, d'), or None without a gene encoder.
@@ -212,7 +213,8 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         cases = [
             sample.get('case_id') if has else WITHOUT_GENES for sample, has in
             zip(data_samples or [{}] * len(genes), known, strict=True)]
-        return self.gene_cache(self.gene_encoder, genes, cases)
+        return self.gene_cache(
+            self.gene_encoder, genes, cases, self.training)
 
     def contrast(self, image: Tensor, genes: Tensor | None,
                  inputs: dict, data_samples: Sequence[DataSample]) -> dict:

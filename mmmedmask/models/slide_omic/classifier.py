@@ -13,6 +13,7 @@ from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice
 
 MODES = ('tensor', 'loss', 'predict')
+MODALITIES = ('slides', 'genes')
 
 
 def build_part(part: dict | nn.Module | None,
@@ -250,9 +251,25 @@ Fusion`, used if slides and genes each have a vector. None is
 
         Returns:
             The samples with what the head predicts and ``modalities``:
-            ``'slides+genes'``, ``'slides'`` or ``'genes'``.
+            ``'slides+genes'``, ``'slides'`` or ``'genes'``. Those of
+            patients who have both also have ``slides_hidden`` and
+            ``genes_hidden``, samples with what the head predicts without
+            the one or the other.
         """
         encoded = self.encode(inputs, data_samples)
+        samples = self._predict(encoded, data_samples)
+        both = encoded.has_image & encoded.has_genes
+        if both.any():
+            for name in MODALITIES:
+                hidden = self._predict(self.hide(name, inputs, encoded))
+                for place in both.nonzero()[:, 0].tolist():
+                    samples[place].set_field(
+                        hidden[place], f'{name}_hidden')
+        return samples
+
+    def _predict(self, encoded: Encoded,
+                 data_samples: Sequence[DataSample] | None = None
+                 ) -> list[DataSample]:
         stream = self.second_stream(encoded)
         streams = () if stream is None else (stream, )
         samples = self.head.predict(encoded.patient, data_samples, *streams)
@@ -260,9 +277,43 @@ Fusion`, used if slides and genes each have a vector. None is
                 samples, encoded.has_image.tolist(),
                 encoded.has_genes.tolist(), strict=True):
             sample.modalities = '+'.join(
-                name for name, has in (('slides', slides), ('genes', genes))
-                if has)
+                name for name, has in zip(MODALITIES, (slides, genes),
+                                          strict=True) if has)
         return samples
+
+    def hide(self, name: str, inputs: dict, encoded: Encoded) -> Encoded:
+        """What the model sees if those who have both lacked one of them.
+
+        Args:
+            name: ``'slides'`` or ``'genes'``.
+            inputs: See :meth:`forward`.
+            encoded: What :meth:`encode` made of them. Where the aggregator
+                takes no genes, its vectors are used again.
+
+        Returns:
+            The same without the modality.
+
+        Raises:
+            ValueError: If ``name`` is neither.
+        """
+        check_choice('name', name, MODALITIES)
+        both = encoded.has_image & encoded.has_genes
+        has_image, has_genes = encoded.has_image, encoded.has_genes
+        if name == 'slides':
+            has_image = has_image & ~both
+        else:
+            has_genes = has_genes & ~both
+        if not getattr(self.aggregator, 'uses_genes', False):
+            patient = self.fusion(encoded.image, encoded.genes, has_image,
+                                  has_genes)
+            return encoded._replace(
+                patient=patient, has_image=has_image, has_genes=has_genes)
+        if name == 'genes':
+            return self.encode({**inputs, 'has_genes': has_genes})
+        valid = inputs.get('valid')
+        if valid is None:
+            valid = both.new_ones(inputs['patches'].shape[:2])
+        return self.encode({**inputs, 'valid': valid & ~both[:, None]})
 
     def extract_feat(self, inputs: dict) -> dict:
         """The vectors of slides, genes and patients, for plots.

@@ -63,8 +63,23 @@ def test_dead_triplets_are_told_with_what_may_help(tmp_path):
     said, _ = watch(tmp_path, Logger([0, 0, 0, .05, .004, 0, .03, 0]))
     line, = said['warning']
     assert '0.85 % were active in epoch 2, less than 1 %' in line
-    for help_ in ('normalize="each"', 'batch_hard', 'InfoNCEHead', 'margin'):
-        assert help_ in line
+    # These triplets are of slides alone.
+    assert 'larger margin' in line and 'CrossFitted' not in line
+
+
+@pytest.mark.parametrize(('gap', 'margin'), [(4, 5), (-1, None)])
+def test_the_advice_is_about_the_genes(tmp_path, gap, margin):
+    """A margin above their gap, if there is one."""
+    model = Logger([0] * 8)
+    plain = model.forward
+    model.forward = lambda inputs, mode='tensor': dict(
+        plain(inputs, mode), d2_ap_ge=torch.tensor(1.),
+        d2_an_ge=torch.tensor(1. + gap))
+    said, _ = watch(tmp_path, model)
+    line = said['warning'][0]
+    assert 'CrossFittedGenesHook' in line
+    assert (f'contrast_head=dict(margin={margin})' in line) == (
+        margin is not None)
 
 
 def test_no_triplets_at_all_have_another_cause(tmp_path):

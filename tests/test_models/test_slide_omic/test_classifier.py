@@ -262,3 +262,56 @@ def test_a_mode_that_is_not_there():
     with pytest.raises(ValueError, match='neither patches nor genes'):
         model({'coords': None})
     assert isinstance(model, SlideOmicClassifier)
+
+
+# ------------------------------------------------------ what is it worth
+
+
+DSMIL = dict(
+    aggregator=dict(type='mmmedmask.DSMIL', in_dims=6, embed_dims=8,
+                    num_classes=3),
+    gene_encoder=SNN,
+    head=dict(type='mmmedmask.ClasswiseSlideOmicHead', num_classes=3))
+KRONECKER = BOTH | dict(fusion=dict(
+    type='mmmedmask.KroneckerFusion', reduced_dims=8, out_dims=16))
+
+
+@pytest.mark.parametrize('parts', [
+    BOTH, KRONECKER, dict(aggregator=MCAT, head=HEAD), DSMIL])
+def test_hidden_is_as_if_it_were_missing(parts):
+    """Patients 1 and 4 lack one: nothing of theirs can be hidden."""
+    model = build(**parts).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(.2 * torch.randn_like(parameter))
+    counts, genes = (4, 2, 7, 5, 0), (True, False, True, True, True)
+    inputs, samples = batch(counts, genes)
+    predictions = model(inputs, samples, mode='predict')
+    both = [0, 2, 3]
+    without = dict(
+        slides={**inputs, 'valid': inputs['valid'] & torch.tensor(
+            [place not in both for place in range(5)])[:, None]},
+        genes={**inputs, 'has_genes': torch.tensor(
+            [has and place not in both for place, has in enumerate(genes)])})
+    for name, rest in (('slides', 'genes'), ('genes', 'slides')):
+        want = model(without[name], mode='predict')
+        for place, sample in enumerate(predictions):
+            hidden = sample.get(f'{name}_hidden')
+            assert (hidden is not None) == (place in both)
+            if hidden is None:
+                continue
+            assert hidden.modalities == rest
+            torch.testing.assert_close(
+                hidden.pred_score, want[place].pred_score)
+            assert (hidden.pred_score - sample.pred_score).abs().max() > 1e-4
+    assert [one.modalities for one in predictions] == [
+        'slides+genes', 'slides', 'slides+genes', 'slides+genes', 'genes']
+    with pytest.raises(ValueError, match="name must be one of .*'rna'"):
+        model.hide('rna', inputs, model.encode(inputs))
+
+
+@pytest.mark.parametrize('parts', [
+    dict(aggregator=ABMIL, head=HEAD), dict(gene_encoder=SNN, head=HEAD)])
+def test_one_modality_has_nothing_to_hide(parts):
+    sample = build(**parts).eval()(*batch(), mode='predict')[0]
+    assert 'slides_hidden' not in sample and 'genes_hidden' not in sample

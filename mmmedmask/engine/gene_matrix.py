@@ -1,0 +1,37 @@
+"""The genes of a data set's patients as one matrix, scaled."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
+from mmmedmask.models.slide_omic import GeneScale
+
+
+def read_genes(dataset: SlideOmicDataset, scale: GeneScale
+               ) -> tuple[list[str], Tensor, Tensor]:
+    """Read the patients of a data set that have genes.
+
+    Args:
+        dataset: A data set with genes.
+        scale: The scale of its genes.
+
+    Returns:
+        Cases in their order, each once, N; scaled genes, float32 (N, G);
+        labels, int64 (N, ).
+
+    Raises:
+        ValueError: If nobody has genes, or these do not fit the scale.
+    """
+    infos = {}
+    for place in range(len(dataset)):
+        info = dataset.get_data_info(place)
+        if info['expression'] is not None:
+            infos[info['case_id']] = info
+    if not infos:
+        raise ValueError(f'no patient of {dataset.ann_file} (split '
+                         f'{dataset.split!r}) has genes')
+    genes = torch.from_numpy(np.stack(
+        [info['expression'] for info in infos.values()]))
+    return (list(infos), scale(genes.to(scale.anchor.device)),
+            torch.tensor([info['gt_label'] for info in infos.values()]))
