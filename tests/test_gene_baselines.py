@@ -1,5 +1,6 @@
 """tools/analysis_tools/gene_baselines.py as users run it."""
 
+import csv
 import runpy
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from mmmedmask.datasets.slides.cohort import read_cohort
 from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 from mmmedmask.evaluation.patient_tables import read_patients
+from mmmedmask.models.gimp import GroupMSA
 from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
 
 TOOL = Path(__file__).resolve().parents[1] / (
@@ -88,3 +90,59 @@ def test_needs_folds(cohort, monkeypatch):
     root, *_ = cohort
     with pytest.raises(SystemExit, match='gene_baselines.py: .*splits_0.csv'):
         call(monkeypatch, root / 'config.py', '--folds', root)
+
+
+ENCODER = """
+_base_ = './config.py'
+model = dict(gene_encoder=dict(
+    type='mmmedmask.GroupMSA', num_genes=15, embed_dims=8, num_heads=2,
+    num_fragments=5, num_groups=5))
+train_cfg = dict(max_epochs=25)
+optim_wrapper = dict(optimizer=dict(lr=.01))
+train_dataloader = dict(batch_size=8)
+"""
+
+
+def test_trains_encoders_with_seeds_and_clusters(
+        cohort, monkeypatch, capsys):
+    root, _, _, folds = cohort
+    (root / 'mine.py').write_text(ENCODER)
+    call(monkeypatch, root / 'config.py', '--folds', root / 'splits',
+         '--encoders', root / 'mine.py', '--seeds', 3, 0, '--clusters', 4,
+         '--out', root / 'out')
+    table = list(csv.DictReader((root / 'out/table.csv').open()))
+    scores = {(row['row'], row['seed'], row['run']): row for row in table}
+    for name in ('mine', 'mine_clusters', 'random_forest'):
+        assert float(scores[name, '', 'mean']['auc']) > .8
+        for seed in '30':
+            pooled = [float(scores[name, seed, f'pooled{bound}']['auc'])
+                      for bound in (' low', '', ' high')]
+            assert pooled == sorted(pooled)
+            got = read_patients(root / 'out' / name / f'seed_{seed}'
+                                / 'fold_1/test/patients.csv')
+            assert set(got.case_ids) == {
+                case for case, split in folds[1].items()
+                if split == 'test' and case != 'p29'}
+    assert (root / 'out/mine/results.md').read_text() != (
+        root / 'out/mine_clusters/results.md').read_text()
+
+
+def test_writes_clusters_that_group_msa_reads(cohort, monkeypatch, capsys):
+    root, *_ = cohort
+    monkeypatch.setattr(sys, 'argv', [
+        'cluster_genes.py', str(root / 'config.py'), '--sets', '4', '--out',
+        str(root / 'sets.gmt'), '--cfg-options',
+        f'train_dataloader.dataset.split_file={root}/splits/splits_0.csv'])
+    runpy.run_path(str(TOOL.with_name('cluster_genes.py')),
+                   run_name='__main__')
+    assert '4 sets of' in capsys.readouterr().out
+    model = GroupMSA(15, 8, num_fragments=5, num_groups=0, num_heads=2,
+                     gene_sets=str(root / 'sets.gmt'),
+                     gene_list=str(root / 'genes.txt'))
+    assert model.num_groups == 4
+    assert sorted(model.places[model.places >= 0].tolist()) == list(range(15))
+    monkeypatch.setattr(sys, 'argv', [
+        'cluster_genes.py', str(root / 'config.py'), '--out', 'sets.csv'])
+    with pytest.raises(SystemExit, match='must end with .gmt, got sets.csv'):
+        runpy.run_path(str(TOOL.with_name('cluster_genes.py')),
+                       run_name='__main__')

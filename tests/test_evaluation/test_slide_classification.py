@@ -357,7 +357,8 @@ def test_scores_with_a_modality_hidden(tmp_path):
     assert found['slide/auc'] == evaluate(
         make_samples(labels, scores), CLASSES[:2])['slide/auc']
     table = read_patients(tmp_path / 'patients_genes_hidden.csv')
-    assert set(table.modalities) == {'slides'} and len(table.case_ids) == 60
+    assert set(table.modalities) == {'slides'}
+    assert len(table.case_ids) == 60
     samples[3].genes_hidden.set_pred_score(torch.tensor([.5, .9]))
     with pytest.raises(ValueError, match='case case-3: .*not probabilities'):
         evaluate(samples, CLASSES[:2])

@@ -10,8 +10,8 @@ with the same scores. Training patients train, and validation patients are not
 used: nothing is chosen. An encoder is trained as those that
 CrossFittedGenesHook makes, with the epochs, the batch and the learning rate of
 its config. --clusters adds each GroupMSA without gene sets once more, with
-sets of correlated genes of the fold's training patients. OUT has a folder for each row with results.md,
-results.csv and each fold's patients.csv, as
+sets of correlated genes of the fold's training patients. OUT has a folder for
+each row with results.md, results.csv and each fold's patients.csv, as
 tools/analysis_tools/compare_predictions.py reads them, and all in table.csv.
 """
 
@@ -85,15 +85,16 @@ class FittedEncoder:
         import torch
 
         from mmmedmask.apis.gene_clusters import cluster_genes
-        from mmmedmask.models.gimp.cross_fitting import fit_encoder
-        from mmmedmask.registry import MODELS
+        from mmmedmask.models.gimp.cross_fitting import (
+            fit_encoder,
+            new_encoder,
+        )
 
         torch.manual_seed(self.seed)
         encoder = dict(self.encoder)
         if self.clusters:
             encoder['gene_sets'] = cluster_genes(genes, self.clusters)
-        self.model = MODELS.build(encoder)
-        self.model.init_weights()
+        self.model = new_encoder(encoder)
         self.classes_ = sorted(set(labels.tolist()))
         self.head = fit_encoder(
             self.model, torch.from_numpy(genes), torch.from_numpy(labels),

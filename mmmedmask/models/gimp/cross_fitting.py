@@ -6,10 +6,12 @@ slide has been looked at. Vectors of patients who are new to an encoder
 overlap, as those of the next patient will.
 """
 
+import logging
 import math
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
@@ -43,6 +45,19 @@ def draw_folds(labels: Tensor, num_folds: int,
         order = torch.randperm(len(members), generator=generator)
         folds[members[order]] = torch.arange(len(members)) % num_folds
     return folds
+
+
+def new_encoder(config: dict) -> nn.Module:
+    """Build a gene encoder with new weights, and no word of it in the log."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        encoder = MODELS.build(dict(config))
+        encoder.init_weights()
+    finally:
+        logger.setLevel(level)
+    return encoder
 
 
 def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
@@ -125,9 +140,7 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
         held_out = folds == fold
         with torch.random.fork_rng(devices), torch.enable_grad():
             torch.manual_seed(seed)
-            model = MODELS.build(dict(encoder))
-            model.init_weights()
-            model.to(genes.device)
+            model = new_encoder(encoder).to(genes.device)
             fit_encoder(model, genes[~held_out], labels[~held_out],
                         generator=torch.Generator().manual_seed(seed),
                         **fitting)

@@ -20,7 +20,8 @@ def test_it_follows_the_best(tmp_path):
         for _ in range(2):
             hook.after_val_epoch(runner)
         # CheckpointHook removes the one before.
-        assert link.read_text() == str(epoch) and link.samefile(best)
+        assert link.read_text() == str(epoch)
+        assert link.samefile(best)
         best.unlink()
         best.write_text(str(epoch))
     assert {path.name for path in tmp_path.iterdir()} == {

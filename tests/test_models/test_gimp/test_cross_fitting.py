@@ -99,7 +99,8 @@ def test_a_vector_does_not_depend_on_the_patients_own_label():
     before = torch.get_rng_state()
     vectors = cross_fit_vectors(LINEAR, genes, labels, 3, 7, **FITTING)
     assert torch.equal(torch.get_rng_state(), before)
-    assert vectors.shape == (30, 6) and not vectors.requires_grad
+    assert vectors.shape == (30, 6)
+    assert not vectors.requires_grad
     inside = folds == 0
     changed = genes.clone()
     # The patients themselves are encoded: only what they teach is changed.
