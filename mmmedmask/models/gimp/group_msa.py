@@ -128,10 +128,10 @@ class GroupMSA(GeneEncoder):
         num_heads: Heads of each attention.
         intra_layers: Layers inside groups.
         inter_layers: Layers among groups.
-        projection: ``'shared'``: one linear layer for all fragments, as in
-            the paper. ``'separate'``: one for each fragment, so that it can
-            tell apart genes that stand at the same place in two fragments;
-            a cohort of hundreds needs it.
+        projection: ``'separate'``: a linear layer for each fragment, so that
+            it can tell apart genes that stand at the same place in two
+            fragments. ``'shared'``: one for all, as in the paper; from a
+            cohort of hundreds it learns little.
         gene_sets: Groups of genes, see :func:`~mmmedmask.models.layers.\
 gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
             the gene list.
@@ -158,7 +158,7 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
                  num_heads: int = 8,
                  intra_layers: int = 1,
                  inter_layers: int = 1,
-                 projection: str = 'shared',
+                 projection: str = 'separate',
                  gene_sets: str | Sequence[Sequence[int]] | None = None,
                  gene_list: str | Sequence[str] | None = None,
                  position: bool = True,

@@ -120,7 +120,7 @@ def test_a_vector_does_not_depend_on_the_patients_own_label():
 
 
 def test_they_overlap_where_fitted_ones_do_not():
-    """What triplets need: some patients are nearer to the other class."""
+    """What triplets need: patients nearer to one of the other class."""
     genes, labels = draw(60, shift=.3)
     fitting = dict(max_epochs=60, batch_size=8, base_lr=.02, weight_decay=0.)
     new = cross_fit_vectors(LINEAR, genes, labels, 5, 0, **fitting)
@@ -128,10 +128,12 @@ def test_they_overlap_where_fitted_ones_do_not():
     fit_encoder(model, genes, labels, generator=seeded(), **fitting)
 
     def violated(vectors):
-        distances = torch.cdist(vectors, vectors)
-        same = labels[:, None] == labels
-        other = distances.masked_fill(same, torch.inf).amin(dim=1)
-        mine = distances.masked_fill(~same, 0).amax(dim=1)
-        return float((mine > other).float().mean())
+        """Share of the triplets whose negative is nearer than the positive."""
+        distances = torch.cdist(vectors, vectors).tolist()
+        triplets = [
+            distances[a][p] > distances[a][n]
+            for a in range(60) for p in range(a % 2, 60, 2) if p != a
+            for n in range(1 - a % 2, 60, 2)]
+        return sum(triplets) / len(triplets)
 
-    assert violated(model(genes).detach()) < .3 < .7 < violated(new)
+    assert violated(model(genes).detach()) < violated(new) - .15

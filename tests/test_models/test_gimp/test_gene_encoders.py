@@ -42,12 +42,12 @@ SETS = [[0, 5, 18], [3], [2, 5, 6, 7, 8, 9, 10, 11, 12]]
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(), dict(position=False), dict(projection='separate'),
+    dict(), dict(position=False), dict(projection='shared'),
     dict(intra_layers=2, inter_layers=2),
     dict(final_norm=False, num_heads=1), dict(num_groups=1),
     dict(num_groups=6), dict(num_fragments=19, num_groups=1),
     dict(gene_sets=SETS), dict(gene_sets=SETS, num_groups=0),
-    dict(gene_sets=SETS, projection='separate', intra_layers=2),
+    dict(gene_sets=SETS, projection='shared', intra_layers=2),
     dict(gene_sets=SETS, num_groups=5, num_fragments=19, position=False),
     dict(gene_sets=SETS, num_groups=9, num_fragments=1)])
 def test_equals_the_equations(arguments):
@@ -134,8 +134,9 @@ def permuted(genes, one, other, size=4):
 
 
 @pytest.mark.parametrize(('arguments', 'inside', 'across'), [
-    (dict(position=False), False, True), (dict(position=True), True, True),
-    (dict(position=False, projection='separate'), True, True)])
+    (dict(position=False, projection='shared'), False, True),
+    (dict(position=True, projection='shared'), True, True),
+    (dict(position=False), True, True)])
 def test_what_exchanging_fragments_changes(arguments, inside, across):
     """Check 17: inside a group only what tells fragments apart notices."""
     model, genes = tiny(num_genes=24, **arguments), draw(genes=24)
