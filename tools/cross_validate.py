@@ -8,8 +8,9 @@ With several configs each starts from checkpoints that earlier ones have made
 on the same fold (work_dirs/NAME/... in a config is what NAME.py makes, any
 other folder what the config right before makes), so that no stage sees a
 fold's test patients. A checkpoint that no stage makes is refused, also in the
-first config, unless --pretrained allows it. Stages hand on their last
-checkpoint; the last one is tested, with its best. Every fold has a folder with
+first config, unless --pretrained allows it. Stages hand on what later configs
+name, NAME/best.pth or the last checkpoint; the last one is tested, with its
+best. Every fold has a folder with
 a work dir per stage. Finished stages are skipped and interrupted ones go on,
 so the command can be given again. At its end there are results.md and
 results.csv: all folds, their mean and spread, and the scores of all patients,
@@ -80,7 +81,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default='best',
         help='checkpoint of the last stage that is tested: the best on the '
         'validation patients if the config has save_best (default), or the '
-        'last; earlier stages hand on their last')
+        'last; earlier stages hand on what later configs name')
     parser.add_argument(
         '--pretrained',
         nargs='+',

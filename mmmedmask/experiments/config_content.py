@@ -12,6 +12,8 @@ from mmmedmask.util.nested import walk_nested
 
 #: Class of the data sets that have folds.
 SLIDE_OMIC_DATASET = 'SlideOmicDataset'
+#: What BestCheckpointHook calls a run's best checkpoint.
+BEST_NAME = 'best.pth'
 
 
 def find_data(config: Config) -> dict[Where, str]:

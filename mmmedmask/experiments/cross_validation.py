@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mmmedmask.evaluation.fold_table import (
     FoldRow,
     add_hidden,
@@ -25,6 +27,7 @@ from mmmedmask.evaluation.patient_tables import (
 )
 from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import (
+    BEST_NAME,
     best_checkpoint_pattern,
     find_checkpoints,
 )
@@ -52,8 +55,9 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
             that begins with ``2:`` is for the second stage alone.
         checkpoint: ``'best'`` tests the last stage's best checkpoint if its
             config has ``save_best``, else, as with ``'last'``, the last one.
-            Earlier stages hand on their last one, as the configs do outside
-            of a cross-validation.
+            Earlier stages hand on what later configs name, as outside of a
+            cross-validation: their best for ``work_dirs/NAME/best.pth``, and
+            else their last.
         pretrained: Checkpoints, as the configs name them, that stages may
             start from although no stage makes them.
 
@@ -72,7 +76,7 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
                           and 1 <= int(number) <= len(configs)):
             raise ValueError(f'the option {key!r} is for stage {number!r}, '
                              f'stages are 1 to {len(configs)}')
-    stages: dict[str, Stage] = {}
+    loaded: dict[str, tuple[Path, dict, Config]] = {}
     named: set[str] = set()
     for number, path in enumerate(map(Path, configs), 1):
         chosen = {key: value for key, value in options.items()
@@ -80,13 +84,18 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
         chosen.update({key.partition(':')[2]: value
                        for key, value in options.items()
                        if key.startswith(f'{number}:')})
-        name = path.stem if path.stem not in stages \
+        name = path.stem if path.stem not in loaded \
             else f'{path.stem}_{number}'
         config = load_stage_config(path, chosen)
         named.update(find_checkpoints(config).values())
-        best = number == len(configs) and checkpoint == 'best' \
-            and best_checkpoint_pattern(config)
-        stages[name] = Stage(str(path), 'best' if best else 'last', chosen)
+        loaded[name] = path, chosen, config
+    bests = {Path(file).parent.name for file in named
+             if Path(file).name == BEST_NAME}
+    stages = {}
+    for key, (path, chosen, config) in loaded.items():
+        wanted = checkpoint == 'best' if key == name else path.stem in bests
+        best = wanted and best_checkpoint_pattern(config)
+        stages[key] = Stage(str(path), 'best' if best else 'last', chosen)
     unused = sorted(set(pretrained) - named)
     if unused:
         raise ValueError(

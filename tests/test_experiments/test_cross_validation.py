@@ -197,6 +197,10 @@ def test_same_config_twice_and_options_of_a_stage(stages):
             for name, stage in chosen.items()] == [
         ('genes', 'last', {'train_cfg.max_epochs': 9}),
         ('genes_2', 'best', {'train_cfg.max_epochs': 7})]
+    # GroupMSA's best is what the second stage names.
+    recipe = ad_hoc_recipe([GROUPMSA, PRETRAIN, FINETUNE])
+    assert [one.checkpoint for one in recipe.rows[0].stages.values()] == [
+        'best', 'last', 'best']
     with pytest.raises(ValueError, match="for stage '3', stages are 1 to 1"):
         ad_hoc_recipe(stages[:1], {'3:train_cfg.max_epochs': 1})
 
