@@ -71,9 +71,8 @@ def source_of(init_cfg, prefix='backbone.'):
                               init_cfg.checkpoint).groups()
     if epoch is None:
         hooks = hooks_of(read(run))
-        assert hooks['CheckpointHook'].save_best
-        assert hooks[
-            'BestCheckpointHook']
+        assert hooks['SafeCheckpointHook'].save_best
+        assert 'BestCheckpointHook' in hooks
     else:
         assert read(run).train_cfg.max_epochs == int(epoch)
     return run

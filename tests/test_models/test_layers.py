@@ -62,7 +62,7 @@ def test_the_log_counts_what_was_found(tmp_path, monkeypatch):
     (('sets.gmt', 5, GENES), r'no gene of 1 of 2 sets is in .*: b\..*such as'),
     (('sets.gmt', 2, ['A.1', 'A.1']), r"1 genes twice: \['A.1'\]"),
     (('spaces.gmt', 5, GENES), "spaces.gmt, set 2: .* got 'b - SOX2'"),
-    (('empty.gmt', 5, GENES), 'has no gene set'),
+    (('empty.gmt', 5, GENES), 'empty.gmt is empty'),
     (('twice.gmt', 5, GENES), "has the set 'a' twice"),
     (('bare.gmt', 5, GENES), "has the set 'a' without a gene")])
 def test_what_does_not_fit(tmp_path, monkeypatch, arguments, message):
