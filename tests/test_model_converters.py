@@ -191,17 +191,20 @@ def test_timm_names(kind):
     ('ResNetV1d', dict(depth=18), 'resnet18d'),
     ('ResNetV1d', dict(depth=50), 'resnet50d'),
     ('ConvNeXt', dict(arch='tiny'), 'convnext_tiny'),
+    ('VisionTransformer', dict(arch='deit-tiny', img_size=(64, 96),
+                               final_norm=True), 'vit_tiny_patch16_224'),
 ])
 def test_timm_computes_the_same(tmp_path, kind, arguments, timm_name):
     timm = pytest.importorskip('timm', reason='timm is not installed')
     ours = _mmpretrain_backbone(kind, **arguments)
     state = _export(tmp_path, ours, 'timm')['state_dict']
-    theirs = timm.create_model(timm_name, num_classes=0).eval()
+    size = dict(img_size=(64, 96)) if 'vit' in timm_name else {}
+    theirs = timm.create_model(timm_name, num_classes=0, **size).eval()
     theirs.load_state_dict(state, strict=True)
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         expected = ours(x)[-1]
-        if kind == 'ConvNeXt':
+        if kind in ('ConvNeXt', 'VisionTransformer'):
             got = theirs(x)
         else:
             got = theirs.forward_features(x)
@@ -255,6 +258,12 @@ def test_what_cannot_be_renamed_says_so():
         backbone_family({**convnext, 'stages.0.0.grn.gamma': torch.zeros(1)})
     with pytest.raises(ValueError, match=r"first tensors are \['patch'\]"):
         rename_backbone({'patch': torch.zeros(1)}, 'timm')
+    vit = {'layers.0.attn.qkv.weight': torch.zeros(1)}
+    with pytest.raises(ValueError, match='mmdet has no plain vision'):
+        rename_backbone(vit, 'mmdet')
+    with pytest.raises(ValueError, match=r"\['layers.0.attn.q_bias'\]"):
+        rename_backbone({**vit, 'layers.0.attn.q_bias': torch.zeros(1)},
+                        'timm')
     with pytest.raises(ValueError, match="got 'keras'"):
         rename_backbone(deep, 'keras')
 

@@ -7,7 +7,9 @@ is recognised by its names, so that no class has to be built:
 * ResNetV1c/V1d: another stem everywhere, torchvision does not have them;
   in V1d mmdet and timm keep a pooling slot in front of every shortcut
   convolution, mmpretrain only where the stride is 2;
-* ConvNeXt (v1): mmdet has none of its own (it uses mmpretrain's).
+* ConvNeXt (v1): mmdet has none of its own (it uses mmpretrain's);
+* plain vision transformers, MSMAE's among them: timm's names are those of
+  MAE's own code, torchvision's are others still.
 """
 
 import re
@@ -15,10 +17,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mmmedmask.engine.checkpoint.mae_conversion import pair_names
 from mmmedmask.util.checks import check_choice
 
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
-FAMILIES = ('resnet', 'resnetv1c', 'resnetv1d', 'convnext')
+FAMILIES = ('resnet', 'resnetv1c', 'resnetv1d', 'convnext', 'vit')
 
 
 def backbone_family(state_dict: Mapping[str, Tensor]) -> str:
@@ -31,6 +34,8 @@ def backbone_family(state_dict: Mapping[str, Tensor]) -> str:
         return 'convnext'
     if 'conv1.weight' in state_dict and 'layer1.0.conv1.weight' in state_dict:
         return 'resnet'
+    if 'layers.0.attn.qkv.weight' in state_dict:
+        return 'vit'
     if 'stem.0.conv.weight' in state_dict:
         # The pooling in front takes index 0 of V1d's strided shortcuts.
         pooled = 'layer2.0.downsample.2.weight' in state_dict
@@ -68,6 +73,8 @@ def rename_backbone(state_dict: Mapping[str, Tensor],
         return dict(state_dict)
     if family == 'convnext':
         return _rename_convnext(state_dict, naming)
+    if family == 'vit':
+        return _rename_vit(state_dict, naming)
     return _rename_deep_stem(state_dict, naming, family)
 
 
@@ -115,6 +122,24 @@ def _rename_convnext(state_dict: Mapping[str, Tensor],
         else:
             renamed[_to_timm_convnext(name)] = value
     return renamed
+
+
+def _rename_vit(state_dict: Mapping[str, Tensor],
+                naming: str) -> dict[str, Tensor]:
+    if naming != 'timm':
+        raise ValueError(
+            f'{naming} has no plain vision transformer with these names: '
+            "export it with naming='timm' or 'openmmlab'")
+    layers = {name.split('.')[1] for name in state_dict
+              if name.startswith('layers.')}
+    names = {ours.removeprefix('backbone.'): theirs
+             for ours, theirs in pair_names(len(layers), 0).items()}
+    unknown = sorted(set(state_dict) - set(names))
+    if unknown:
+        raise ValueError(
+            f'timm has no names for {unknown[:4]} of this transformer, which '
+            'is no plain one')
+    return {names[name]: value for name, value in state_dict.items()}
 
 
 def _num_stages(state_dict: Mapping[str, Tensor]) -> int:
