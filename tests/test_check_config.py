@@ -134,12 +134,9 @@ def test_raises_no_false_alarm(tiny, key, value):
     assert texts(check_types(broken(tiny, key, value))) == []
 
 
-def test_names_a_hook_that_is_taken_out_by_none(tiny):
-    config = broken(tiny, 'default_hooks.nan_guard', None)
-    found, = texts(check_types(config), 'red')
-    assert found.startswith('default_hooks.nan_guard: MMEngine takes None')
-    assert 'mmmedmask.NoHook' in found
-    assert not check_types(broken(tiny, 'default_hooks.logger', None))
+@pytest.mark.parametrize('name', ['nan_guard', 'logger'])
+def test_a_hook_may_be_switched_off(tiny, name):
+    assert not check_types(broken(tiny, f'default_hooks.{name}', None))
 
 
 def test_warns_of_a_key_beside_the_one_that_is_meant(tiny):

@@ -415,10 +415,12 @@ def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
                 target, _ = find_type(STANDARD_HOOKS[name], 'HOOKS', scope)
                 findings += _check_keys(hook, path, target, {'priority'})
             continue
+        if hook is None:
+            continue
         if not isinstance(hook, Mapping):
             findings.append(Finding(
-                RED, 'key', 'MMEngine takes None out of its own hooks alone',
-                dotted(path), "dict(_delete_=True, type='mmmedmask.NoHook')"))
+                RED, 'key', f'a hook is a dict or None, got {hook!r}',
+                dotted(path), 'None switches it off'))
             continue
         near = ask_typo(name, STANDARD_HOOKS)
         if near:

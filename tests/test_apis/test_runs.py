@@ -327,3 +327,15 @@ def test_an_epoch_without_iterations_is_explained(tmp_path, batch_size,
                 match=r'no iteration: of 3 samples each of 1 processes gets '
                 r'3, which fill no batch of 4, .*drop_last=False'):
             apis.check_iterations(runner)
+
+
+def test_a_hook_is_switched_off_by_none(tiny_classification, tmp_path):
+    """MMEngine itself takes None for its own hooks alone."""
+    config = apis.load_config(tiny_classification)
+    config.work_dir = str(tmp_path)
+    guard = dict(type='mmmedmask.NaNGuardHook')
+    for setting, expected in ((guard, 1), (None, 0)):
+        config.default_hooks.nan_guard = setting
+        hooks = apis.build_runner(config).hooks
+        assert sum(type(hook).__name__ == 'NaNGuardHook'
+                   for hook in hooks) == expected

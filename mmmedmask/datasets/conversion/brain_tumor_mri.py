@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.folders import (
     class_folders,
@@ -79,6 +80,11 @@ def find_images(download: Path) -> FoundImages:
                 path = f'images/{part}/{folder.name}/{source.name}'
                 images.append(
                     LabelledImage(source, path, folder.name, path))
+    if not images:
+        raise LayoutError(
+            f'{root} holds no image: expected such as '
+            'Training/glioma/Tr-gl_0010.jpg and Testing/glioma/Te-gl_0010.jpg'
+            f', found {dict(ignored) or "no files"}')
     notices = compare_counts(
         'Brain Tumor MRI', counts, {
             f'{part}/{label}': official

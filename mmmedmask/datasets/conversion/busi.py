@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.copies import (
     NEAR_THRESHOLD,
     fingerprint,
@@ -71,6 +72,11 @@ def find_images(download: Path) -> FoundImages:
             images.append(LabelledImage(
                 source, path, folder.name, path, tuple(masks[stem]),
                 f'masks/{folder.name}/{stem}.png'))
+    if not images:
+        raise LayoutError(
+            f'{root} holds no image: expected PNG such as '
+            "'benign/benign (1).png' with 'benign/benign (1)_mask.png', found "
+            f'{dict(ignored) or "no files"}')
     notices = compare_counts(
         'BUSI', Counter(image.label for image in images), OFFICIAL_COUNTS)
     joined = [image for image in images if len(image.masks) > 1]

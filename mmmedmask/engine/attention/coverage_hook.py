@@ -77,7 +77,8 @@ class LesionCoverageHook(Hook):
 
     Images need a ``lesion_path``, as ``mmmedmask.LabelledImages`` gives it:
     a mask of the whole image, of its size. All masks are read once before
-    training, so that a wrong one stops it there.
+    training, so that a wrong one stops it there. Where no image has a lesion
+    it warns, and rests.
 
     Args:
         pipeline: Transforms that load, resize and pack a whole image; None
@@ -99,8 +100,7 @@ class LesionCoverageHook(Hook):
 
     Raises:
         ValueError: If an argument is out of range; in training, if there
-            are not lesion masks, no pipeline, or a model without attention
-            maps.
+            is no pipeline, or a model without attention maps.
         ImageFileError: In training, if a lesion mask cannot be used.
     """
 
@@ -147,7 +147,15 @@ class LesionCoverageHook(Hook):
         if self.maps != 'attention':
             self._attention = None
         self._sources = self._choose_images(runner)
-        self._check_masks()
+        if not self._sources or not self._any_lesion():
+            self._sources = []
+            runner.logger.warning(
+                'LesionCoverageHook rests: no image of the '
+                f'{"training set" if self.dataset is None else "dataset"} '
+                'has a lesion. LabelledImages takes the masks from the '
+                'column mask of the split file; name a dataset with masks, '
+                'or switch the hook off')
+            return
         self._table = CoverageTable(Path(runner.work_dir, f'{NAME}.csv'))
         removed = self._table.cut(runner.iter)
         if removed:
@@ -160,7 +168,7 @@ class LesionCoverageHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Measure the maps if they have just been made."""
         attention = self._attention
-        if (attention is None or not is_main_process()
+        if (attention is None or not self._sources
                 or attention.last_refresh_epoch != runner.epoch):
             return
         if self.dataset is None:
@@ -172,7 +180,7 @@ class LesionCoverageHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Measure the final weights."""
-        if is_main_process():
+        if self._sources:
             self._measure(runner, self._compute_maps(runner), END)
 
     def _find_attention(self, runner: Runner) -> AttentionMaskHook | None:
@@ -195,21 +203,15 @@ class LesionCoverageHook(Hook):
         dataset = self.dataset
         if dataset is None:
             dataset = runner.train_dataloader.dataset
-        everything = ImageIndex(dataset).sources
-        sources = [source for source in everything
+        sources = [source for source in ImageIndex(dataset).sources
                    if source.info.get('lesion_path')]
         if not sources:
-            raise ValueError(
-                f'LesionCoverageHook: none of {len(everything)} images of '
-                f'the {"training set" if self.dataset is None else "dataset"}'
-                ' has a lesion_path, which LabelledImages takes from the '
-                'column mask of the split file; remove the hook, or name a '
-                'dataset with lesion masks')
+            return []
         positions = choose_positions(
             len(sources), self.num_images or len(sources))
         return [sources[position] for position in positions]
 
-    def _check_masks(self) -> None:
+    def _any_lesion(self) -> bool:
         """Read all masks once: now, not after hours of training."""
         lesions = 0
         for source in self._sources:
@@ -221,10 +223,7 @@ class LesionCoverageHook(Hook):
                 raise ValueError(
                     f'{info["lesion_path"]} has {mask.shape} pixels, (h, w),'
                     f' but its image {info["img_path"]} has {size}')
-        if not lesions:
-            raise ValueError(
-                'LesionCoverageHook: all lesion masks are empty, the first '
-                f'is {self._sources[0].info["lesion_path"]}')
+        return lesions > 0
 
     def _compute_maps(self, runner: Runner) -> list[torch.Tensor | None]:
         """Run the images through the model, as AttentionMaskHook does."""

@@ -10,7 +10,8 @@ class NoHook(Hook):
     """Do nothing, in the place of a hook that a base has.
 
     MMEngine takes ``None`` for its own default hooks alone and ends with an
-    empty ``AssertionError`` for any other key.
+    empty ``AssertionError`` for any other key; through
+    :func:`mmmedmask.apis.build_runner`, which our tools use, it does.
 
     Example:
         >>> default_hooks = dict(

@@ -465,3 +465,21 @@ def test_messidor_layout_that_is_wrong(tmp_path, spoil, message):
     spoil(root)
     with pytest.raises(ValueError, match=message):
         messidor2.find_images(root)
+
+
+@pytest.mark.parametrize(('find', 'folders', 'expected'), [
+    (busi.find_images, ('benign', 'malignant', 'normal'),
+     r"expected PNG such as 'benign/benign \(1\)\.png'.*'\.jpg': 1"),
+    (brain.find_images, [
+        f'{part}/{name}' for part in ('Training', 'Testing')
+        for name in brain.BRAIN_CLASSES],
+     r'expected such as Training/glioma/Tr-gl_0010\.jpg.*no files'),
+])
+def test_download_without_images_is_refused(tmp_path, find, folders,
+                                            expected):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    if find is busi.find_images:
+        (tmp_path / 'benign/benign (1).jpg').touch()
+    with pytest.raises(LayoutError, match=expected):
+        find(tmp_path)
