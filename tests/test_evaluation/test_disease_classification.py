@@ -437,9 +437,9 @@ def test_predictions_survive_the_csv(tmp_path):
 
 @pytest.mark.parametrize(('text', 'message'), [
     ('path,label\na,b\n', 'not a table of predictions'),
-    ('path,label,group,predicted,probability x\n', 'got 0 rows'),
+    ('path,label,group,predicted,probability x\n', 'has a header and no row'),
     ('path,label,group,predicted,probability x\na,y,,x,1\n',
-     r"without a column: \['y'\]"),
+     "label must be one of .* got 'y'"),
     ('path,label,group,predicted,probability x\na,x,,x,1\nb,x,g,x,1\n',
      '1 of 2 images no group'),
 ])
