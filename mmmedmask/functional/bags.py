@@ -7,11 +7,18 @@ together, because one left visible would give the other away. In a mask
 1 = masked.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from mmmedmask.functional.masking import floor_share
 from mmmedmask.util.checks import check_integer, check_range
+
+# Pixels from one slide of a patient to the next: more than any slide has.
+SLIDE_PITCH = 1 << 32
+# Row of a patch of which the file does not say where it lies.
+NO_PLACE = -1
 
 
 def check_padded_bags(patches: Tensor, valid: Tensor | None, in_dims: int,
@@ -52,6 +59,76 @@ def without_padding(valid: Tensor | None) -> Tensor | None:
         True
     """
     return None if valid is None or valid.all() else valid
+
+
+def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
+    """Lay the slides of a patient beside each other, far apart.
+
+    What reads the positions then sees where a slide ends, whichever rows of
+    the bag it gets, and no patch of another slide is near.
+
+    Args:
+        coords: Pixel positions (x, y) of each slide's patches, shape
+            (N_i, 2), int64; a number of patches where they are not known,
+            which get x = 0, y = -1.
+
+    Returns:
+        Shape (sum of N_i, 2), int64: x has grown by 2^32 from slide to
+        slide.
+
+    Raises:
+        ValueError: If a position is outside of [0, 2^32).
+
+    Example:
+        >>> lay_slides_apart([torch.tensor([[5, 7]]), 1]) - torch.tensor(
+        ...     [[0, 0], [SLIDE_PITCH, 0]])
+        tensor([[ 5,  7],
+                [ 0, -1]])
+    """
+    laid = []
+    for number, slide in enumerate(coords):
+        if isinstance(slide, int):
+            slide = torch.tensor([[0, NO_PLACE]]).expand(slide, 2)
+        elif len(slide) and not (0 <= slide.min() and
+                                 slide.max() < SLIDE_PITCH):
+            raise ValueError(
+                'coords must be pixel positions in [0, 2^32), got '
+                f'{int(slide.min())} to {int(slide.max())} on slide {number}')
+        laid.append(slide + slide.new_tensor([number * SLIDE_PITCH, 0]))
+    return torch.cat(laid)
+
+
+def slide_lengths(coords: Tensor) -> list[int]:
+    """Count the patches of each slide of a bag.
+
+    Args:
+        coords: Of :func:`lay_slides_apart`, or any part of its rows, shape
+            (N, 2).
+
+    Returns:
+        Numbers of consecutive patches of one slide, with sum N.
+
+    Example:
+        >>> slide_lengths(lay_slides_apart([2, 3])[1:])
+        [1, 3]
+    """
+    numbers = coords[:, 0].div(SLIDE_PITCH, rounding_mode='floor')
+    return numbers.unique_consecutive(return_counts=True)[1].tolist()
+
+
+def places_known(coords: Tensor, valid: Tensor | None = None) -> bool:
+    """Say whether it is known of all patches where they lie.
+
+    Args:
+        coords: Of :func:`lay_slides_apart`, shape (..., 2).
+        valid: Shape (...), bool, False = padding; None: all are patches.
+
+    Example:
+        >>> places_known(lay_slides_apart([torch.tensor([[5, 7]]), 1]))
+        False
+    """
+    unknown = coords[..., 1] == NO_PLACE
+    return not (unknown if valid is None else unknown & valid).any()
 
 
 def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:

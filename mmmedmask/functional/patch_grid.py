@@ -102,6 +102,41 @@ def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
     return shifted.div(step, rounding_mode='floor')
 
 
+def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
+    """Put patches into cells, those at one place on grids of their own.
+
+    No slide has two patches at one place: there are several slides, or
+    copies of patches. Grids lie under one another.
+
+    Args:
+        coords: See :func:`grid_cells`.
+        gap: Empty cells between two grids.
+
+    Returns:
+        See :func:`grid_cells`.
+
+    Raises:
+        ValueError: See :func:`grid_cells`.
+
+    Example:
+        >>> grid_cells_apart(torch.tensor([[0, 0], [0, 9], [0, 0]]), 3)
+        tensor([[0, 0],
+                [0, 1],
+                [4, 0]])
+    """
+    cells = grid_cells(coords)
+    place = coords.unique(dim=0, return_inverse=True)[1]
+    order = place.argsort(stable=True)
+    counts = torch.bincount(place)
+    grid = torch.empty_like(place)
+    # How many patches before it are at the same place.
+    grid[order] = torch.arange(
+        len(place), device=place.device) - (counts.cumsum(0) -
+                                            counts)[place[order]]
+    cells[:, 0] += grid * (cells[:, 0].max() + 1 + gap)
+    return cells
+
+
 def hilbert_order(coords: Tensor, step: int | None = None) -> Tensor:
     """Order patches along a Hilbert curve through their grid.
 

@@ -88,8 +88,9 @@ def draw_slide(style: SlideStyle,
     Features vary smoothly over the tissue, with deviation 1. In a compact
     region they are moved along the direction of the class, in another one,
     as large, along a direction that all classes share: what merely stands
-    out does not tell the class. With generators of equal state, slides of
-    different classes differ in the region, and nowhere else.
+    out does not tell the class. All patches are moved back by the mean of
+    this, so that a slide's mean tells nothing. With generators of equal
+    state, slides of different classes differ by this alone.
 
     Args:
         style: What all slides have in common.
@@ -121,8 +122,11 @@ def draw_slide(style: SlideStyle,
     count = max(1, round(share * num_patches))
     region, distractor = _draw_regions(cells, order, count, rng)
     strengths = signal * rng.uniform(0.75, 1.25, 2)
-    features[region] += strengths[0] * style.class_directions[label]
-    features[distractor] += strengths[1] * style.distractor
+    for inside, strength, direction in (
+            (region, strengths[0], style.class_directions[label]),
+            (distractor, strengths[1], style.distractor)):
+        # The mean stays: what the region has gained, all patches lose.
+        features += strength * np.outer(inside - inside.mean(), direction)
     return DrawnSlide(
         features.astype(np.float32),
         cells[:, ::-1].astype(np.int64) * PATCH_SIZE, region, distractor)

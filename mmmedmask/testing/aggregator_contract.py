@@ -249,10 +249,17 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
                 losses = aggregator.auxiliary_losses(tokens, bags.valid,
                                                      labels)
                 total = total + sum(losses.values())
+            if amp:
+                # Some parameters serve the tokens alone.
+                total = total + tokens.float().pow(2).sum()
         total.backward()
         for name, parameter in aggregator.named_parameters():
-            if not parameter.requires_grad or parameter.grad is None:
+            if not parameter.requires_grad:
                 continue
+            if parameter.grad is None:
+                raise ContractError(
+                    f'the vector does not depend on {name}: distributed '
+                    'training would wait for it')
             if not parameter.grad.isfinite().all():
                 raise ContractError(f'the gradient of {name} is not finite')
             if parameter.grad.any():
@@ -261,5 +268,4 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
              if parameter.requires_grad and name not in moved]
     if still:
         raise ContractError(
-            f'no gradient reaches {", ".join(still)}: distributed training '
-            'would wait for it')
+            f'no gradient reaches {", ".join(still)}')

@@ -16,7 +16,10 @@ from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.functional.bags import (
     contiguous_run,
     draw_sequence_mask,
+    lay_slides_apart,
+    places_known,
     repeat_in_order,
+    slide_lengths,
 )
 from mmmedmask.functional.patch_grid import hilbert_order
 from mmmedmask.functional.randomness import sample_generator, stream_seed
@@ -39,7 +42,7 @@ class LoadSlideFeatures(BaseTransform):
     **Added keys**: ``bag``, a :class:`~mmmedmask.datasets.slides.\
 slide_features.SlideBag`
     or None; with ``slice='all'`` also ``patches`` float32 (N, D) and
-    ``coords`` int64 (N, 2) or None.
+    ``coords`` int64 (N, 2), see :func:`read_rows`.
 
     Args:
         slice: ``'lazy'`` leaves reading to the transform that chooses rows,
@@ -105,6 +108,10 @@ slide_features.SlideBag`
 def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:
     """Put rows of the bag into ``patches`` and ``coords``.
 
+    Coordinates are those of :func:`~mmmedmask.functional.bags.\
+lay_slides_apart`, so that no model takes patches of two slides for
+    neighbours, whichever rows are left.
+
     Args:
         results: Sample with ``bag``; if it has ``patches`` already, rows are
             taken from these.
@@ -112,16 +119,16 @@ def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:
     """
     if 'patches' in results:
         if rows is not None:
-            results['patches'] = results['patches'][rows]
-            if results['coords'] is not None:
-                results['coords'] = results['coords'][rows]
+            for key in ('patches', 'coords'):
+                results[key] = results[key][rows]
         return
     bag = results['bag']
     if rows is None:
         rows = torch.arange(len(bag))
     results['patches'] = bag.take(rows)
-    results['coords'] = (
-        torch.cat(bag.coords())[rows] if bag.has_coords else None)
+    results['coords'] = lay_slides_apart(
+        bag.coords() if bag.has_coords else
+        [len(slide) for slide in bag.slides])[rows]
 
 
 class BagTransform(SeededTransform):
@@ -154,6 +161,13 @@ class BagTransform(SeededTransform):
         raise NotImplementedError
 
 
+def _slide_counts(results: dict) -> list[int]:
+    """Patches of each slide, of those that are left."""
+    if 'patches' in results:
+        return slide_lengths(results['coords'])
+    return [len(slide) for slide in results['bag'].slides]
+
+
 def _num_rows(results: dict) -> int:
     return len(results['patches'] if 'patches' in results
                else results['bag'])
@@ -163,12 +177,14 @@ def _num_rows(results: dict) -> int:
 class ContiguousSubsequence(BagTransform):
     """Take a run of L patches, at a random place (GiMP, section 2.3).
 
-    Bags of fewer patches are repeated in order up to L. The place comes from
+    A run never goes from one slide of a patient to the next: a slide is drawn
+    in proportion to its patches, then a place on it. Slides of fewer patches
+    are repeated in order up to L. The place comes from
     the seed, the epoch and the sample's index: add
     ``mmmedmask.TransformEpochHook`` to the hooks.
 
     **Required keys**: ``bag``, ``sample_idx``.
-    **Added keys**: ``patches`` (L, D), ``coords`` (L, 2) or None,
+    **Added keys**: ``patches`` (L, D), ``coords`` (L, 2),
     ``unique_patches``, the number of different patches among them.
 
     Args:
@@ -193,12 +209,17 @@ class ContiguousSubsequence(BagTransform):
     def change(self, results: dict) -> None:
         """Take the run."""
         stream = stream_seed(self.current_seed(), 'subsequence')
-        uniform = float(self.draw(stream, results, 1))
+        counts = _slide_counts(results)
+        place = float(self.draw(stream, results, 1)) * sum(counts)
+        first = 0
+        while place >= counts[0]:
+            first += counts[0]
+            place -= counts.pop(0)
         start, stop = contiguous_run(
-            _num_rows(results), self.length, uniform)
-        rows = torch.arange(start, stop)
+            counts[0], self.length, place / counts[0])
+        rows = torch.arange(first + start, first + stop)
         if self.order == 'hilbert':
-            rows = self._along_curve(results)[start:stop]
+            rows = self._along_curve(results)[rows]
         results['unique_patches'] = len(rows)
         if len(rows) < self.length:
             rows = rows[repeat_in_order(len(rows), self.length)]
@@ -207,13 +228,15 @@ class ContiguousSubsequence(BagTransform):
     def _along_curve(self, results: dict) -> torch.Tensor:
         """Rows in the order of the curve, slide after slide."""
         if 'patches' in results:
-            if results['coords'] is None:
+            if not places_known(results['coords']):
                 raise ValueError(
                     f'case {results.get("case_id")}: the Hilbert order needs '
                     'coordinates')
-            return hilbert_order(results['coords'])
+            slides = results['coords'].split(_slide_counts(results))
+        else:
+            slides = results['bag'].coords()
         ordered, start = [], 0
-        for coords in results['bag'].coords():
+        for coords in slides:
             ordered.append(hilbert_order(coords) + start)
             start += len(coords)
         return torch.cat(ordered)
@@ -232,7 +255,7 @@ class RandomSubsample(BagTransform):
     ``mmmedmask.TransformEpochHook`` to the hooks.
 
     **Required keys**: ``bag``, ``sample_idx``.
-    **Added keys**: ``patches`` (N, D), ``coords`` (N, 2) or None.
+    **Added keys**: ``patches`` (N, D), ``coords`` (N, 2).
 
     Args:
         max_patches: Largest number of patches to keep.
@@ -343,7 +366,7 @@ class PackSlideOmicInputs(BaseTransform):
     ``censorship``, ``slide_lengths``, ``patch_size``, ``coord_unit``. A bag
     that no transform has read is read whole.
     **Returned keys**: ``inputs``, a dict with ``patches`` float32 (N, D),
-    ``coords`` int64 (N, 2), ``mask`` bool (N, ) and ``genes`` float32 (G, ),
+    ``coords`` int64 (N, 2), see :func:`read_rows`, ``mask`` bool (N, ) and ``genes`` float32 (G, ),
     each of them None if there is none; ``data_samples``, a
     :class:`mmpretrain.structures.DataSample` with ``gt_label`` and the meta
     information.

@@ -6,6 +6,7 @@ together: inside, their patches lie one after the other without padding, each
 bag behind its class token, so that a bag's result is what it is alone.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,61 +16,95 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmmedmask.functional.bags import check_padded_bags, without_padding
+from mmmedmask.functional.bags import (
+    check_padded_bags,
+    places_known,
+    slide_lengths,
+    without_padding,
+)
 from mmmedmask.functional.nystrom import (
     class_token_row,
     packed_attention,
     split_bags,
 )
 from mmmedmask.functional.patch_grid import (
-    grid_cells,
+    grid_cells_apart,
     grid_convolution,
     stack_cells,
 )
+from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer
 
 ATTENTIONS = ('nystrom', 'exact')
+CONV_STARTS = ('zeros', 'uniform')
 MASK_TOKENS = ('learnable', 'zeros')
 # Sides of the kernels of TransMIL's position encoding, the largest first.
 POSITION_KERNELS = (7, 5, 3)
 
 
 class ValueConvolution(nn.Module):
-    """Convolution of the values along the sequence, one kernel per head.
+    """Convolution of the values along the patches, one kernel per head.
 
     The Nyströmformer's skip connection. It alone tells the patches of a bag
     where they stand; without it masked patches would all be reconstructed
-    alike. ``kernel_size`` tokens are seen, an odd number.
+    alike. Slides are convolved one by one, with zeros beyond their ends.
+
+    The class token is no neighbour of any patch: by default it takes no
+    part, and its row is zero. The Nyströmformer and TransMIL as published
+    convolve it, too: it then reads the first patches of the file, by which
+    a network can memorise bags instead of attending.
+
+    Args:
+        num_heads: Heads, H.
+        kernel_size: Tokens seen, an odd number.
+        with_class_token: Whether the class token takes part, as the first
+            token of the first slide.
+        start: ``'zeros'`` or ``'uniform'`` in
+            ``+- 1 / sqrt(kernel_size)``.
     """
 
-    def __init__(self, num_heads: int, kernel_size: int) -> None:
+    def __init__(self, num_heads: int, kernel_size: int,
+                 with_class_token: bool = False,
+                 start: str = 'zeros') -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_heads, kernel_size))
-        nn.init.uniform_(self.weight, -kernel_size**-0.5, kernel_size**-0.5)
+        self.with_class_token = with_class_token
+        self.weight = nn.Parameter(torch.zeros(num_heads, kernel_size))
+        if start == 'uniform':
+            nn.init.uniform_(self.weight, -kernel_size**-0.5,
+                             kernel_size**-0.5)
 
-    def forward(self, value: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Convolve inside each bag, with zeros beyond its ends.
+    def forward(self, value: Tensor,
+                slides: Sequence[Sequence[int]]) -> Tensor:
+        """Convolve values (T, H, C), each bag behind its class token.
 
-        ``value`` (T, H, C) holds bags of ``lengths``, which sum to T.
+        ``slides`` are the patches of each slide of each bag.
         """
+        outputs, start = [], 0
+        for counts in slides:
+            first = 0 if self.with_class_token else 1
+            if first:
+                outputs.append(torch.zeros_like(value[:1]))
+            stop = start + 1
+            for count in counts:
+                stop += count
+                if stop > start + first:
+                    outputs.append(self.convolve(value[start + first:stop]))
+                start, first = stop, 0
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def convolve(self, value: Tensor) -> Tensor:
+        """Convolve the values (N, H, C) of one slide."""
         heads, dims = value.shape[1:]
         # One kernel per channel in a channels-last layout: several times
         # faster on a CPU than one per head, with the same numbers.
         weight = self.weight.repeat_interleave(dims, dim=0)[:, None, :, None]
-        padding = (self.weight.shape[1] // 2, 0)
-        outputs = []
-        for bags in split_bags(value, lengths):
-            # (B, H, N, C) as (B, H * C, N, 1) without moving anything.
-            bags = bags.transpose(1, 2).flatten(2)[:, :, None]
-            bags = F.conv2d(
-                bags.permute(0, 3, 1, 2),
-                weight,
-                padding=padding,
-                groups=heads * dims)
-            outputs.append(bags.permute(0, 2, 3, 1).flatten(0, 2))
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return output.unflatten(1, (heads, dims))
+        output = F.conv2d(
+            value.flatten(1).t()[None, :, :, None],
+            weight,
+            padding=(self.weight.shape[1] // 2, 0),
+            groups=heads * dims)
+        return output[0, :, :, 0].t().unflatten(1, (heads, dims))
 
 
 class NystromLayer(BaseModule):
@@ -86,6 +121,8 @@ class NystromLayer(BaseModule):
                  num_landmarks: int = 256,
                  attn: str = 'nystrom',
                  conv_kernel: int = 33,
+                 class_token_in_conv: bool = False,
+                 conv_start: str = 'zeros',
                  drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
@@ -97,13 +134,15 @@ class NystromLayer(BaseModule):
             raise ValueError('conv_kernel must be odd, or 0 for none, got '
                              f'{conv_kernel}')
         check_choice('attn', attn, ATTENTIONS)
+        check_choice('conv_start', conv_start, CONV_STARTS)
         check_integer('num_landmarks', num_landmarks)
         self.num_heads = num_heads
         self.num_landmarks = num_landmarks if attn == 'nystrom' else None
         self.norm = nn.LayerNorm(embed_dims)
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
         self.value_conv = ValueConvolution(
-            num_heads, conv_kernel) if conv_kernel else None
+            num_heads, conv_kernel, class_token_in_conv,
+            conv_start) if conv_kernel else None
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.drop = nn.Dropout(drop_rate)
 
@@ -115,26 +154,35 @@ class NystromLayer(BaseModule):
         return [F.linear(tokens, weight).unflatten(1, (self.num_heads, -1))
                 for weight in self.qkv.weight.chunk(3)[:count]]
 
-    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Run the layer on tokens (T, d) of bags of ``lengths``."""
+    def forward(self, tokens: Tensor,
+                slides: Sequence[Sequence[int]]) -> Tensor:
+        """Run the layer on tokens (T, d) of bags behind class tokens.
+
+        ``slides`` are the patches of each slide of each bag.
+        """
         query, key, value = self.project(tokens)
-        output = packed_attention(query, key, value, lengths,
+        output = packed_attention(query, key, value, bag_lengths(slides),
                                   self.num_landmarks)
         del query, key
         if self.value_conv is not None:
             # Into the convolution's result, which nothing else needs.
-            output = self.value_conv(value, lengths).add_(output)
+            output = self.value_conv(value, slides).add_(output)
         del value
         return tokens + self.drop(self.proj(output.flatten(1)))
 
     def class_token_rows(self, tokens: Tensor,
-                         lengths: Sequence[int]) -> list[Tensor]:
+                         slides: Sequence[Sequence[int]]) -> list[Tensor]:
         """What the first token of each bag attends to, (H, N_i), float32."""
-        pairs = zip(*(split_bags(part, lengths)
+        pairs = zip(*(split_bags(part, bag_lengths(slides))
                       for part in self.project(tokens, 2)), strict=True)
         rows = [class_token_row(query, key, self.num_landmarks)
                 for query, key in pairs]
         return [row for group in rows for row in group]
+
+
+def bag_lengths(slides: Sequence[Sequence[int]]) -> list[int]:
+    """Tokens of each bag, its class token included."""
+    return [1 + sum(counts) for counts in slides]
 
 
 class GridPositions(nn.Module):
@@ -166,7 +214,7 @@ class GridPositions(nn.Module):
     def forward(self, tokens: Tensor, cells: Sequence[Tensor]) -> Tensor:
         """Add what lies around to the patches (T, d) of all bags.
 
-        ``cells`` are those of each bag's patches, shape (N_i, 2) each.
+        ``cells`` are those of each slide's patches, shape (N_i, 2) each.
         """
         gap = self.convs[0].kernel_size[0] // 2
         return tokens + grid_convolution(tokens, stack_cells(cells, gap),
@@ -178,21 +226,24 @@ class Bags(NamedTuple):
 
     Attributes:
         tokens: Shape (T, d).
-        lengths: Tokens of each bag, class token included.
+        slides: Patches of each slide of each bag.
         is_patch: Shape (T, ), bool, False at class tokens.
-        cells: Cells of each bag's patches on the slide, (N_i, 2) each; None
-            if nothing needs them.
+        cells: Cells of each slide's patches, (N_i, 2) each; None if nothing
+            needs them.
     """
 
     tokens: Tensor
-    lengths: list[int]
+    slides: list[list[int]]
     is_patch: Tensor
     cells: list[Tensor] | None
 
 
 @MODELS.register_module()
 class NystromAggregator(BaseModule):
-    """Linear embedding, class token and layers of Nyström attention.
+    """Embedding, class token and layers of Nyström attention.
+
+    The start does not depend on the width: what a linear layer gives varies
+    as much as what it gets (LeCun et al., "Efficient BackProp", 1998).
 
     Args:
         in_dims: Dimensions of the patch features, D.
@@ -204,6 +255,14 @@ class NystromAggregator(BaseModule):
         attn: ``'nystrom'``, or ``'exact'`` with the same parameters.
         conv_kernel: Tokens that the convolution of the values sees, odd; 0
             leaves it out.
+        class_token_in_conv: Whether the class token takes part in that
+            convolution, as published: a shortcut, see
+            :class:`ValueConvolution`.
+        conv_start: Its weights at the start, ``'zeros'`` or ``'uniform'``.
+        embed_relu: Whether a ReLU follows the linear embedding.
+        norm_features: Whether features are first scaled by their mean and
+            variance over the training bags, see
+            :class:`~mmmedmask.models.layers.feature_norm.FeatureNorm`.
         ppeg: Whether the first layer is followed by
             :class:`GridPositions`, which needs coordinates.
         mask_token: What a masked patch is replaced by behind the embedding:
@@ -219,6 +278,9 @@ class NystromAggregator(BaseModule):
         ValueError: If an argument is outside its range.
     """
 
+    class_wise = False
+    uses_genes = False
+
     def __init__(self,
                  in_dims: int,
                  embed_dims: int = 512,
@@ -227,6 +289,10 @@ class NystromAggregator(BaseModule):
                  num_landmarks: int = 256,
                  attn: str = 'nystrom',
                  conv_kernel: int = 33,
+                 class_token_in_conv: bool = False,
+                 conv_start: str = 'zeros',
+                 embed_relu: bool = True,
+                 norm_features: bool = False,
                  ppeg: bool = False,
                  mask_token: str = 'learnable',
                  final_norm: bool = True,
@@ -234,19 +300,27 @@ class NystromAggregator(BaseModule):
                  with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
-            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
+            init_cfg or dict(
+                type='Kaiming', layer='Linear', mode='fan_in',
+                nonlinearity='linear', distribution='uniform'))
         check_integer('num_layers', num_layers)
         check_choice('mask_token', mask_token, MASK_TOKENS)
         self.in_dims = check_integer('in_dims', in_dims)
         self.embed_dims = embed_dims
         self.with_cp = with_cp
-        self.embed = nn.Linear(in_dims, embed_dims)
+        parts = {'norm': FeatureNorm(in_dims)} if norm_features else {}
+        # By names, so that the layer's is the same without the first.
+        parts['0'] = nn.Linear(in_dims, embed_dims)
+        if embed_relu:
+            parts['1'] = nn.ReLU()
+        self.embed = nn.Sequential(OrderedDict(parts))
         self.cls_token = nn.Parameter(torch.empty(1, embed_dims))
         self.mask_token = nn.Parameter(torch.empty(
             1, embed_dims)) if mask_token == 'learnable' else None
         self.layers = nn.ModuleList(
             NystromLayer(embed_dims, num_heads, num_landmarks, attn,
-                         conv_kernel, drop_rate)
+                         conv_kernel, class_token_in_conv, conv_start,
+                         drop_rate)
             for _ in range(num_layers))
         self.positions = GridPositions(embed_dims) if ppeg else None
         self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
@@ -265,8 +339,10 @@ class NystromAggregator(BaseModule):
                 not matter; None: all are patches. A bag may be empty.
             mask: Shape (B, N), bool, 1 = masked: replaced by the mask
                 token. None: nothing is masked.
-            coords: Pixel positions, shape (B, N, 2), int64; needed with
-                ``ppeg=True`` and not looked at without.
+            coords: Pixel positions, shape (B, N, 2), int64, several slides
+                of a patient laid apart by :func:`~mmmedmask.functional.\
+bags.lay_slides_apart`; needed with ``ppeg=True``. Without, only the seams
+                between slides are taken from them. None: one slide each.
 
         Returns:
             The slides' vectors, shape (B, d), and the patches' tokens, shape
@@ -309,33 +385,41 @@ class NystromAggregator(BaseModule):
         parts = []
         for bag in tokens.split(counts):
             parts += [self.cls_token.to(tokens.dtype), bag]
-        lengths = [1 + count for count in counts]
         is_patch = torch.ones(
-            sum(lengths), dtype=torch.bool, device=tokens.device)
-        ends = torch.tensor(lengths, device=tokens.device).cumsum(dim=0)
-        is_patch[ends - ends.new_tensor(lengths)] = False
+            len(tokens) + len(counts), dtype=torch.bool,
+            device=tokens.device)
+        ends = (torch.tensor(counts, device=tokens.device) + 1).cumsum(dim=0)
+        is_patch[0] = False
+        is_patch[ends[:-1]] = False
+        slides = [[count] for count in counts]
         cells = None
+        if coords is not None:
+            coords = coords.flatten(
+                0, 1) if valid is None else coords[valid]
+            slides = [slide_lengths(bag) or [0]
+                      for bag in coords.split(counts)]
         if self.positions is not None:
-            if coords is not None:
-                coords = coords.flatten(
-                    0, 1) if valid is None else coords[valid]
-            cells = self.cells(coords, counts, tokens.device)
-        return Bags(torch.cat(parts), lengths, is_patch, cells)
+            cells = self.cells(coords, [
+                count for bag in slides for count in bag], tokens.device)
+        return Bags(torch.cat(parts), slides, is_patch, cells)
 
     def cells(self, coords: Tensor | None, counts: Sequence[int],
               device: torch.device) -> list[Tensor]:
-        """Where the patches of each bag lie on the grid of its slide.
+        """Where the patches of each slide lie on its grid.
 
         Args:
-            coords: Pixel positions of all bags' patches, shape (T, 2), int64.
-            counts: Patches of each bag, N_i, with sum T.
+            coords: Pixel positions of all slides' patches, shape (T, 2),
+                int64. Patches at one place are of slides that nobody has
+                laid apart: each gets a grid of its own.
+            counts: Patches of each slide, N_i, with sum T.
             device: Where the model is.
 
         Returns:
             Rows and columns, (N_i, 2) each, int64.
         """
-        return [grid_cells(bag) if len(bag) else bag.long()
-                for bag in coords.split(counts)]
+        gap = POSITION_KERNELS[0] // 2
+        return [grid_cells_apart(slide, gap) if len(slide) else slide.long()
+                for slide in coords.split(counts)]
 
     def run_layers(self, bags: Bags, count: int) -> Tensor:
         """Run the first ``count`` layers: the tokens, shape (T, d)."""
@@ -343,9 +427,9 @@ class NystromAggregator(BaseModule):
         for index, layer in enumerate(self.layers[:count]):
             if self.with_cp and torch.is_grad_enabled():
                 tokens = checkpoint(
-                    layer, tokens, bags.lengths, use_reentrant=False)
+                    layer, tokens, bags.slides, use_reentrant=False)
             else:
-                tokens = layer(tokens, bags.lengths)
+                tokens = layer(tokens, bags.slides)
             if index == 0 and self.positions is not None:
                 moved = self.positions(tokens[bags.is_patch], bags.cells)
                 tokens = tokens.masked_scatter(bags.is_patch[:, None],
@@ -376,7 +460,7 @@ class NystromAggregator(BaseModule):
         bags = self.pack(patches, valid, mask, coords)
         tokens = self.run_layers(bags, layer)
         rows = [row[:, 1:] for row in self.layers[layer].class_token_rows(
-            tokens, bags.lengths)]
+            tokens, bags.slides)]
         if valid is None:
             return torch.stack(rows)
         padded = rows[0].new_zeros(
@@ -405,13 +489,20 @@ class NystromAggregator(BaseModule):
                      mask: Tensor | None, coords: Tensor | None) -> None:
         """Raise a ValueError if inputs do not fit the model or each other."""
         check_padded_bags(patches, valid, self.in_dims, mask)
-        if self.positions is None:
-            return
-        if coords is None:
-            raise ValueError('ppeg=True needs coords of shape (B, N, 2), got '
-                             'None: these features have no coordinates, or '
-                             'the pipeline does not load them')
-        if coords.shape != (*patches.shape[:2], 2):
+        if coords is not None and coords.shape != (*patches.shape[:2], 2):
             raise ValueError(
                 f'coords must have the shape {(*patches.shape[:2], 2)}, got '
                 f'{tuple(coords.shape)}')
+        if self.positions is not None:
+            self.check_places(coords, valid)
+
+    def check_places(self, coords: Tensor | None,
+                     valid: Tensor | None) -> None:
+        """Raise a ValueError if the place of a patch is not known."""
+        if coords is None or not places_known(coords, valid):
+            raise ValueError(
+                f'{type(self).__name__} with positions on the slide needs '
+                'coords of shape (B, N, 2), got '
+                f'{"None" if coords is None else "patches without a place"}: '
+                'these features have no coordinates, or the pipeline does '
+                'not load them')

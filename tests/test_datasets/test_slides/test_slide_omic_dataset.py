@@ -21,7 +21,9 @@ from mmmedmask.datasets.transforms import (
     PackSlideOmicInputs,
     RandomSubsample,
 )
+from mmmedmask.datasets.transforms.slide_bags import read_rows
 from mmmedmask.engine.hooks import TransformEpochHook
+from mmmedmask.functional.bags import places_known, slide_lengths
 from mmmedmask.models.slide_omic import GeneScale
 from mmmedmask.phantoms.slide_files import (
     draw_bag,
@@ -375,7 +377,7 @@ class TestWhole:
         assert np.array_equal(inputs['patches'], patches)
         assert inputs['coords'].dtype == torch.int64
         assert np.array_equal(inputs['coords'], np.concatenate(
-            [cohort.coords['s1'], cohort.coords['s2']]))
+            [cohort.coords['s1'], cohort.coords['s2'] + [1 << 32, 0]]))
         assert inputs['mask'] is None
         assert inputs['genes'].dtype == torch.float32
         sample = packed['data_samples']
@@ -386,9 +388,12 @@ class TestWhole:
         assert sample.rna_id is None
 
     def test_no_coordinates_if_a_slide_has_none(self, cohort):
+        """But where each slide ends."""
         write_features(cohort.root / 'features/s2.h5', 'npy',
                        cohort.bags['s2'])
-        assert cohort.build(pipeline=WHOLE)[0]['inputs']['coords'] is None
+        coords = cohort.build(pipeline=WHOLE)[0]['inputs']['coords']
+        assert slide_lengths(coords) == [50, 30]
+        assert not places_known(coords[:1])
         pipeline = [PIPELINE[0], dict(PIPELINE[1], order='hilbert'),
                     *PIPELINE[3:]]
         with pytest.raises(ValueError, match=r's2.h5 \(npy\) has no coord'):
@@ -441,10 +446,11 @@ class TestSubsequence:
             assert len(rows) == results['unique_patches'] == 20
             assert (rows.diff() == 1).all()
             starts.add(int(rows[0]))
-        last = 25 * slides - 20
-        assert min(starts) >= 0
-        assert max(starts) <= last
-        assert len(starts) > last / 2
+        # No run goes from one slide to the next.
+        assert starts <= {25 * slide + start for slide in range(slides)
+                          for start in range(6)}
+        assert len(starts) > 2 * slides
+        assert {start // 25 for start in starts} == set(range(slides))
 
     def test_starts_are_uniform(self):
         """Chi-squared over 10,000 draws, 11 starts: 99.9 % below 29.6."""
@@ -452,6 +458,7 @@ class TestSubsequence:
         read = []
         bag = type('Bag', (), {
             'has_coords': False, '__len__': lambda self: 15,
+            'slides': [range(15)],
             'take': lambda self, rows: (
                 read.append(int(rows[0])) or rows[:, None])})()
         for sample_idx in range(10_000):
@@ -497,12 +504,20 @@ class TestSubsequence:
         assert torch.equal(
             cells[:, 1] * 32 + cells[:, 0], rows_of(results))
 
-    def test_hilbert_goes_slide_by_slide(self, tmp_path):
-        transform = ContiguousSubsequence(length=64, order='hilbert')
-        rows = rows_of(transform(loaded_bag(tmp_path, 16, slides=4)))
-        for number in range(4):
-            assert sorted(rows[16 * number:16 * number + 16].tolist()) == list(
+    @pytest.mark.parametrize('mode', ['lazy', 'all'])
+    def test_hilbert_stays_on_a_slide(self, tmp_path, mode):
+        transform = ContiguousSubsequence(length=16, order='hilbert')
+        drawn = set()
+        for sample_idx in range(12):
+            sample = loaded_bag(tmp_path, 16, 4, sample_idx)
+            if mode == 'all':
+                read_rows(sample)
+            rows = rows_of(transform(sample))
+            number = int(rows[0]) // 16
+            assert sorted(rows.tolist()) == list(
                 range(16 * number, 16 * number + 16))
+            drawn.add(number)
+        assert len(drawn) > 2
 
     def test_only_the_run_is_read(self, cohort):
         """Rows outside of the run are poisoned."""

@@ -15,18 +15,26 @@ def naive_norm(tokens, norm):
             norm.bias)
 
 
-def naive_value_conv(value, kernel):
-    """Each token's neighbours, weighed by one head's kernel; (N, C)."""
+def naive_value_conv(value, kernel, slides, with_class_token):
+    """Each token's neighbours on its slide, weighed by one head's kernel.
+
+    Of values (1 + N, C) the first is the class token's, which is none of
+    the patches, or the first of the first slide.
+    """
     output, radius = torch.zeros_like(value), len(kernel) // 2
-    for i in range(len(value)):
+    slide = [number for number, count in enumerate(slides)
+             for _ in range(count)]
+    slide = [0 if with_class_token else -1, *slide]
+    for i in range(0 if with_class_token else 1, len(value)):
         for offset in range(-radius, radius + 1):
-            if 0 <= i + offset < len(value):
-                output[i] += kernel[offset + radius] * value[i + offset]
+            j = i + offset
+            if 0 <= j < len(value) and slide[j] == slide[i]:
+                output[i] += kernel[offset + radius] * value[j]
     return output
 
 
-def naive_layer(layer, tokens):
-    """One layer, head by head."""
+def naive_layer(layer, tokens, slides=None):
+    """One layer, head by head; ``slides`` are patches of each slide."""
     normed = naive_norm(tokens, layer.norm)
     dims = tokens.shape[1] // layer.num_heads
     heads, matrices = [], []
@@ -40,7 +48,9 @@ def naive_layer(layer, tokens):
         output = matrix @ value
         if layer.value_conv is not None:
             output = output + naive_value_conv(
-                value, layer.value_conv.weight[head])
+                value, layer.value_conv.weight[head],
+                slides or [len(tokens) - 1],
+                layer.value_conv.with_class_token)
         heads.append(output)
         matrices.append(matrix)
     tokens = tokens + torch.cat(heads, 1) @ layer.proj.weight.t() + \
@@ -64,7 +74,7 @@ def naive_positions(positions, tokens, cells):
 
 
 @torch.no_grad()
-def naive_aggregator(model, patches, mask=None, cells=None):
+def naive_aggregator(model, patches, mask=None, cells=None, slides=None):
     """Run a float64 model's equations on one bag.
 
     Args:
@@ -72,12 +82,15 @@ def naive_aggregator(model, patches, mask=None, cells=None):
         patches: Shape (N, D).
         mask: Shape (N, ), bool.
         cells: Shape (N, 2).
+        slides: Patches of each slide; None: one slide.
 
     Returns:
         The slide's vector (d, ), tokens (N, d), and of each layer the dense
         matrices (H, 1 + N, 1 + N).
     """
-    tokens = patches @ model.embed.weight.t() + model.embed.bias
+    tokens = patches @ model.embed[0].weight.t() + model.embed[0].bias
+    if len(model.embed) > 1:
+        tokens = tokens.clamp(min=0)
     if mask is not None:
         for i in mask.nonzero()[:, 0]:
             tokens[i] = 0 if model.mask_token is None else \
@@ -85,7 +98,7 @@ def naive_aggregator(model, patches, mask=None, cells=None):
     tokens = torch.cat([model.cls_token, tokens])
     matrices = []
     for index, layer in enumerate(model.layers):
-        tokens, matrix = naive_layer(layer, tokens)
+        tokens, matrix = naive_layer(layer, tokens, slides)
         matrices.append(matrix)
         if index == 0 and model.positions is not None:
             tokens = torch.cat([tokens[:1], naive_positions(

@@ -104,7 +104,8 @@ def test_transmil_equals_its_equations(has_coords):
             parameter.add_(.3 * torch.randn_like(parameter))
     counts = [11, 3, 1]
     patches, valid = ragged(counts, dtype=DOUBLE)
-    coords = torch.randint(0, 4, (3, 11, 2)) * 256
+    places = torch.stack([torch.randperm(36)[:11] for _ in counts])
+    coords = torch.stack([places // 6, places % 6], dim=2) * 256
     vector, _ = model(patches, valid,
                       coords=coords if has_coords else None)
     weights = model.attention(patches, valid,
