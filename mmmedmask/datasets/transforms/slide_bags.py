@@ -366,8 +366,9 @@ class PackSlideOmicInputs(BaseTransform):
     ``censorship``, ``slide_lengths``, ``patch_size``, ``coord_unit``. A bag
     that no transform has read is read whole.
     **Returned keys**: ``inputs``, a dict with ``patches`` float32 (N, D),
-    ``coords`` int64 (N, 2), see :func:`read_rows`, ``mask`` bool (N, ) and ``genes`` float32 (G, ),
-    each of them None if there is none; ``data_samples``, a
+    ``coords`` int64 (N, 2), see :func:`read_rows`, ``mask`` bool (N, ) and
+    ``genes`` float32 (G, ), each of them None if there is none;
+    ``data_samples``, a
     :class:`mmpretrain.structures.DataSample` with ``gt_label`` and the meta
     information.
     """

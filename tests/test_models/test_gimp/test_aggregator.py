@@ -52,7 +52,8 @@ def difference(one, other):
 @pytest.mark.parametrize('arguments', [
     dict(), dict(attn='exact'), dict(conv_kernel=0),
     dict(class_token_in_conv=True), dict(ppeg=True),
-    dict(embed_relu=False), dict(mask_token='zeros', final_norm=False, num_layers=1),
+    dict(embed_relu=False, num_layers=1),
+    dict(mask_token='zeros', final_norm=False),
     dict(num_heads=1, num_layers=3)])
 def test_equals_the_equations_bag_by_bag(arguments):
     """Check 9: ragged, with bags above and below m, masked, one empty."""
