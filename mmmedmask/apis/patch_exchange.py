@@ -1,0 +1,126 @@
+"""Ask a trained model which places in the file its answers rest on.
+
+A model that looks at patches does not care where in the file they lie. One
+that reads some places of the file, as published Nyström models read the
+first patches, can memorise patients by them, and attention maps do not show
+it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmmedmask.evaluation.classification_scores import classification_scores
+from mmmedmask.util.checks import check_integer
+
+
+@dataclass(frozen=True)
+class ExchangeCurve:
+    """What exchanged patches do to a model's answers.
+
+    Attributes:
+        places: Where in the file the exchanged patches lay, shape (P, ), 0
+            for the first ones and 1 for the last.
+        change: Mean change of the probability of the own class, shape
+            (P, ), in [-1, 1]; below 0 if the answer turns to the other
+            patient's class.
+        auc: AUC of the answers against the own classes, shape (P, ).
+        untouched_auc: The same with no patch exchanged.
+    """
+
+    places: np.ndarray
+    change: np.ndarray
+    auc: np.ndarray
+    untouched_auc: float
+
+
+@torch.inference_mode()
+def exchange_patches(model: nn.Module,
+                     samples: Sequence[dict],
+                     block: int = 16,
+                     places: int = 13) -> ExchangeCurve:
+    """Give patients a block of patches of a patient of another class.
+
+    The block comes from the same place of the other's file. Coordinates stay
+    the patient's own.
+
+    Args:
+        model: A classifier of slides in evaluation mode.
+        samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives;
+            patients of at least two classes, each with ``block`` patches.
+        block: Patches that are exchanged together, at least 1.
+        places: Places to try, at equal distances over each file, P >= 2.
+
+    Returns:
+        The curve.
+
+    Raises:
+        ValueError: If a number is too small, a patient has too few patches,
+            or all are of one class.
+
+    Example:
+        >>> from mmengine.registry import MODELS
+        >>> from mmpretrain.structures import DataSample
+        >>> model = MODELS.build(dict(
+        ...     type='mmmedmask.SlideOmicClassifier',
+        ...     aggregator=dict(
+        ...         type='mmmedmask.ABMIL', in_dims=6, embed_dims=8),
+        ...     head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
+        ...     data_preprocessor=dict(
+        ...         type='mmmedmask.SlideOmicDataPreprocessor'))).eval()
+        >>> samples = [dict(inputs=dict(patches=torch.randn(9, 6)),
+        ...                 data_samples=DataSample().set_gt_label(label))
+        ...            for label in (0, 1)]
+        >>> exchange_patches(model, samples, block=2, places=3).places
+        array([0. , 0.5, 1. ])
+    """
+    check_integer('block', block)
+    check_integer('places', places, 2)
+    labels = np.array([int(sample['data_samples'].gt_label)
+                       for sample in samples])
+    if len(set(labels.tolist())) < 2:
+        raise ValueError('patients of at least two classes are needed, got '
+                         f'labels {sorted(set(labels.tolist()))}')
+    bags = [sample['inputs'].get('patches') for sample in samples]
+    counts = [0 if bag is None else len(bag) for bag in bags]
+    if min(counts) < block:
+        raise ValueError(f'each patient needs block = {block} patches, one '
+                         f'has {min(counts)}')
+    # The next patient of another class, round the list.
+    others = [next(other % len(bags) for other in
+                   range(place + 1, place + len(bags))
+                   if labels[other % len(bags)] != label)
+              for place, label in enumerate(labels)]
+    untouched = _scores(model, samples, bags)
+    rows = np.arange(len(labels))
+    change, auc = [], []
+    shares = np.linspace(0, 1, places)
+    for share in shares:
+        starts = [round(share * (count - block)) for count in counts]
+        mixed = []
+        for bag, start, other in zip(bags, starts, others, strict=True):
+            bag = bag.clone()
+            first = starts[other]
+            bag[start:start + block] = bags[other][first:first + block]
+            mixed.append(bag)
+        scores = _scores(model, samples, mixed)
+        change.append((scores - untouched)[rows, labels].mean())
+        auc.append(classification_scores(labels, scores)['auc'])
+    return ExchangeCurve(shares, np.array(change), np.array(auc),
+                         classification_scores(labels, untouched)['auc'])
+
+
+def _scores(model: nn.Module, samples: Sequence[dict],
+            bags: Sequence[torch.Tensor]) -> np.ndarray:
+    """Probabilities of the classes, (B, K), with other patches."""
+    scores = []
+    for sample, bag in zip(samples, bags, strict=True):
+        batch = model.data_preprocessor(dict(
+            inputs={key: [bag if key == 'patches' else value]
+                    for key, value in sample['inputs'].items()},
+            data_samples=None))
+        scores.append(model.predict(batch['inputs'])[0].pred_score)
+    return torch.stack(scores).float().cpu().numpy()

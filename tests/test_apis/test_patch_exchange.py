@@ -1,0 +1,61 @@
+"""Exchanged patches show which places of a file a model reads."""
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmmedmask.apis.patch_exchange import exchange_patches
+from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
+
+
+class ReadsPlaces(nn.Module):
+    """Answers by the mean of some rows of the bag."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.rows = rows
+        self.data_preprocessor = SlideOmicDataPreprocessor()
+
+    def predict(self, inputs):
+        score = (10 * inputs['patches'][0, self.rows].mean()).sigmoid()
+        sample = DataSample()
+        sample.set_pred_score(torch.stack([1 - score, score]))
+        return [sample]
+
+
+def patients(counts=(40, 60, 44, 52)):
+    """The class is in all patches, as a sign."""
+    return [dict(inputs=dict(patches=torch.full((count, 2), 2. * (i % 2) - 1),
+                             coords=None),
+                 data_samples=DataSample().set_gt_label(i % 2))
+            for i, count in enumerate(counts)]
+
+
+def test_only_the_place_that_is_read_turns_the_answer():
+    curve = exchange_patches(
+        ReadsPlaces(slice(0, 8)), patients(), block=8, places=5)
+    assert curve.places.tolist() == [0, .25, .5, .75, 1]
+    assert curve.untouched_auc == 1
+    assert curve.auc.tolist() == [0, 1, 1, 1, 1]
+    np.testing.assert_allclose(curve.change, [-1, 0, 0, 0, 0], atol=1e-3)
+
+
+def test_a_model_that_reads_all_patches_has_a_flat_curve():
+    curve = exchange_patches(
+        ReadsPlaces(slice(None)), patients(), block=8, places=5)
+    assert curve.auc.tolist() == [1] * 5
+    assert np.ptp(curve.change) < 1e-6
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(block=0), 'block must be at least 1, got 0'),
+    (dict(places=1), 'places must be at least 2, got 1'),
+    (dict(block=41), 'block = 41 patches, one has 40'),
+    (dict(samples=patients()[::2]), r'two classes are needed, got labels'),
+])
+def test_bad_input_is_refused_by_value(change, message):
+    with pytest.raises(ValueError, match=message):
+        exchange_patches(ReadsPlaces(slice(0, 8)),
+                         **dict(samples=patients()) | change)

@@ -1,0 +1,128 @@
+"""Show whether a trained model's answers rest on a place in the file.
+
+    python tools/analysis_tools/exchange_patches.py RUN... --out exchange.png
+
+For each RUN, a folder of tools/train.py or tools/reproduce.py with its config
+and a checkpoint, blocks of patches are exchanged with those of a patient of
+another class, at several places of the file. Writes the curves and a csv
+beside the picture. A model that looks at patches answers alike wherever the
+block lay; one that dips at a place memorises patients by it. Training
+patients show this best.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmmedmask.util.command_line import add_config_options
+
+COLUMNS = ('run', 'place', 'change', 'auc', 'untouched_auc')
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN')
+    parser.add_argument('--names', nargs='+', help='of the runs')
+    parser.add_argument('--out', required=True, type=Path, help='PNG to write')
+    parser.add_argument('--split', choices=('train', 'val', 'test'),
+                        default='train', help='(default: %(default)s)')
+    parser.add_argument('--block', type=int, default=16,
+                        help='patches exchanged together')
+    parser.add_argument('--places', type=int, default=13)
+    parser.add_argument('--device', default='cpu')
+    add_config_options(parser, 'override settings of all configs')
+    return parser.parse_args(argv)
+
+
+def find_files(run: Path) -> tuple[Path, Path]:
+    """Find the config and the last checkpoint of a run."""
+    configs = sorted(run.glob('*.py'))
+    if not configs:
+        raise ValueError(f'{run} has no config: give the folder of a run')
+    checkpoints = sorted(
+        run.glob('epoch_*.pth'),
+        key=lambda path: int(path.stem.removeprefix('epoch_')))
+    if not checkpoints:
+        raise ValueError(f'{run} has no checkpoint epoch_*.pth')
+    return configs[0], checkpoints[-1]
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Make the curve of each run, by its name."""
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from mmmedmask.apis import build_trained_model, load_config
+    from mmmedmask.apis.patch_exchange import exchange_patches
+
+    names = args.names or [run.name for run in args.runs]
+    if len(set(names)) != len(args.runs):
+        raise ValueError(f'--names must be {len(args.runs)} different names, '
+                         f'got {names}')
+    curves = {}
+    for name, run in zip(names, args.runs, strict=True):
+        path, checkpoint = find_files(run)
+        config = load_config(path, args.cfg_options)
+        init_default_scope(config.get('default_scope') or 'mmengine')
+        model = build_trained_model(config, str(checkpoint), args.device)
+        dataset = DATASETS.build(
+            config[f'{args.split}_dataloader'].dataset)
+        samples = [dataset[place] for place in range(len(dataset))]
+        curves[name] = exchange_patches(
+            model, samples, args.block, args.places)
+    return curves
+
+
+def draw(curves: dict, block: int, path: Path) -> None:
+    """Draw AUC over the place in the file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, (name, curve) in enumerate(curves.items()):
+        axes.plot(100 * curve.places, curve.auc, f'C{number}o-',
+                  markersize=3, linewidth=1.2, label=name)
+    axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
+    axes.set(xlabel='place of the exchanged patches in the file, percent',
+             ylabel='AUC for the own class', ylim=(-0.03, 1.03),
+             title=f'{block} patches exchanged with a patient of the other '
+             'class')
+    axes.title.set_fontsize(10)
+    figure.legend(loc='outside right upper', frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, write and print the lowest AUC of each run."""
+    args = parse_args(argv)
+
+    from mmmedmask.util.atomic_files import write_csv
+
+    try:
+        curves = measure(args)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'exchange_patches.py: {error}') from None
+    write_csv(args.out.with_suffix('.csv'), COLUMNS, [
+        (name, *(round(float(value), 4) for value in row),
+         round(curve.untouched_auc, 4))
+        for name, curve in curves.items()
+        for row in zip(curve.places, curve.change, curve.auc, strict=True)])
+    draw(curves, args.block, args.out)
+    print('| run | AUC untouched | first patches | median of places | lowest '
+          '|\n|---|---|---|---|---|')
+    for name, curve in curves.items():
+        import numpy as np
+        print(f'| {name} | {curve.untouched_auc:.3f} | {curve.auc[0]:.3f} | '
+              f'{np.median(curve.auc):.3f} | {curve.auc.min():.3f} at '
+              f'{100 * curve.places[curve.auc.argmin()]:.0f} % |')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
