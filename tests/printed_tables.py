@@ -96,6 +96,7 @@ PRINTED = {
         'abmil': [77.37], 'dsmil': [75.66], 'clam_sb': [85.19],
         'clam_mb': [88.89], 'transmil': [88.36], 'gimp_slides': [89.95],
         'porpoise': [95.24], 'pathomic_fusion': [96.84], 'mcat': [96.32],
+        'transmil_literal': [], 'gimp_literal': [],
         'gimp_scratch': [97.37], 'infonce': [], 'gimp': [99.47],
     },
     'gimp_table2': {

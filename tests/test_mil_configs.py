@@ -99,6 +99,8 @@ def test_ablations_change_what_their_name_says():
     assert model.fusion.modality_dropout == .2
     model = read(f'clam-sb-ce_{SCHEDULE}').model
     assert model.aggregator.instance_loss == 'ce'
+    model = read(f'transmil_literal_{SCHEDULE}').model
+    assert model.aggregator.class_token_in_conv
 
 
 @pytest.mark.parametrize('name', ROWS)

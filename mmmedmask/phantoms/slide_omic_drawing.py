@@ -88,9 +88,9 @@ def draw_slide(style: SlideStyle,
     Features vary smoothly over the tissue, with deviation 1. In a compact
     region they are moved along the direction of the class, in another one,
     as large, along a direction that all classes share: what merely stands
-    out does not tell the class. All patches are moved back by the mean of
-    this, so that a slide's mean tells nothing. With generators of equal
-    state, slides of different classes differ by this alone.
+    out does not tell the class. The mean over a slide is zero: only a look at
+    patches tells anything. With generators of equal state, slides of
+    different classes differ by the region and what it took from the mean.
 
     Args:
         style: What all slides have in common.
@@ -122,11 +122,9 @@ def draw_slide(style: SlideStyle,
     count = max(1, round(share * num_patches))
     region, distractor = _draw_regions(cells, order, count, rng)
     strengths = signal * rng.uniform(0.75, 1.25, 2)
-    for inside, strength, direction in (
-            (region, strengths[0], style.class_directions[label]),
-            (distractor, strengths[1], style.distractor)):
-        # The mean stays: what the region has gained, all patches lose.
-        features += strength * np.outer(inside - inside.mean(), direction)
+    features[region] += strengths[0] * style.class_directions[label]
+    features[distractor] += strengths[1] * style.distractor
+    features -= features.mean(axis=0)
     return DrawnSlide(
         features.astype(np.float32),
         cells[:, ::-1].astype(np.int64) * PATCH_SIZE, region, distractor)

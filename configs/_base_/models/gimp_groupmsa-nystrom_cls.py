@@ -60,5 +60,8 @@ model = dict(
         type='mmmedmask.SlideOmicHead',
         num_classes=num_classes,
         hidden_dims=embed_dims,
-        drop_rate=0.25),
+        drop_rate=0.25,
+        # A start that does not depend on the width.
+        init_cfg=dict(
+            type='Xavier', layer='Linear', distribution='uniform')),
     freeze_gene_encoder=freeze_gene_encoder)
