@@ -25,7 +25,8 @@ from mmmedmask.util.table_files import read_table
 
 TOOLS = Path(__file__).resolve().parents[1]
 # Pipelines of data that are the same in every epoch.
-FIXED = ('mmmedmask.LoadSlideFeatures', 'mmmedmask.PackSlideOmicInputs')
+FIXED = ('mmmedmask.LoadSlideFeatures', 'mmmedmask.LoadExpression',
+         'mmmedmask.PackSlideOmicInputs')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
