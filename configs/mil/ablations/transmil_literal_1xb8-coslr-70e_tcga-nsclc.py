@@ -1,4 +1,4 @@
-"""TransMIL with the class token in the convolution of the values, as published.
+"""TransMIL as published: the class token is in the convolution of the values.
 
 The class token then reads the first patches of each file:
 docs/methods/gimp.md.
