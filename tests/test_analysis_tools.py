@@ -76,3 +76,30 @@ def test_benchmark_of_msmae_reports():
     last = (tokens + 1) * dims**2 + tokens * dims
     maps = 2 * (11 * whole + last + 64 * dims * 192)
     assert re.search(rf'maps .* {maps / 1e9:.3f} GFLOP', output)
+
+
+def test_probes_are_compared_seed_by_seed(tmp_path):
+    for row, values in (('random', (.5, .6, .7)), ('cmim', (.6, .8, .7))):
+        for seed, value in enumerate(values):
+            folder = tmp_path / f'runs/{row}/seed{seed}'
+            folder.mkdir(parents=True)
+            (folder / 'manifest.json').write_text(json.dumps(dict(
+                users=[f'mine: {row}, pretrain'], seed=seed, status='done',
+                results=dict(last={'probe/gray/knn': value}))))
+    curves = tmp_path / 'curves.csv'
+    curves.write_text(
+        'encoder,place,probe,value,low,high\n'
+        'cmim@500,0,gray/knn,.55,0,1\ncmim@500,1,gray/knn,.65,0,1\n'
+        'color,0,gray/knn,.3,0,1\n')
+    name = 'analysis_tools/summarize_probes.py'
+    output = call(
+        name, tmp_path / 'runs', '--recipe', 'mine', '--out',
+        tmp_path / 'out.csv', '--curves', curves, '--tiles', '1000',
+        '--figure', tmp_path / 'out.png')
+    assert '| cmim | 3 | 70.0 ± 10.0 |' in output
+    # Differences 10, 20 and 0: 10 +- 4.303 * 10 / sqrt(3).
+    assert '| cmim | 3 | +10.0 [-14.8, +34.8] |' in output
+    assert 'cmim,1,gray/knn,0.8000' in (tmp_path / 'out.csv').read_text()
+    assert (tmp_path / 'out.png').stat().st_size > 1000
+    assert 'no finished run of other' in call(
+        name, tmp_path / 'runs', '--recipe', 'other', status=1)

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmedmask.phantoms.lesions import LESION_CLASSES, SPLIT_FOLDER
+from mmmedmask.phantoms.lesions import (
+    LESION_CLASSES,
+    SPLIT_FOLDER,
+    write_lesion_dataset,
+)
 from mmmedmask.shrinking.drawn_data import (
     BATCH_SIZE,
     ITERATIONS,
@@ -22,6 +26,8 @@ from mmmedmask.shrinking.drawn_data import (
 from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
 from mmmedmask.util.nested import nested_dicts
 
+#: Images with masks that ProbeLoop fits on if a config does not say it.
+FEW = (1, 5, 20, None)
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -131,11 +137,14 @@ def without_mixed_precision(wrapper: dict) -> dict:
 
 
 def _shrink_probes(probes: dict, data_dir: Path) -> None:
-    """Let probes read drawn lesions, whatever they look for."""
-    folder = draw_dataset(
-        dict(type='mmmedmask.LabelledImages', data_root='probe'), data_dir)
-    probes.update(split_folder=SPLIT_FOLDER, max_images=4,
-                  **{key: folder for key in ('data', 'dense')
+    """Let probes read drawn lesions, as many as they fit on."""
+    folder = data_dir / 'probes'
+    if not folder.exists():
+        most = max(count or 0 for count in probes.get('few', FEW))
+        write_lesion_dataset(folder, num_train=max(most, BATCH_SIZE),
+                             num_val=BATCH_SIZE, size=(32, 32))
+    probes.update(split_folder=SPLIT_FOLDER,
+                  **{key: str(folder) for key in ('data', 'dense')
                      if probes.get(key)})
 
 

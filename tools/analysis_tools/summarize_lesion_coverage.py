@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markdown_tables import markdown
+from markdown_tables import interval_of_mean, markdown
 
 from mmmedmask.util.table_files import read_table
 
@@ -43,14 +43,10 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
 
 def mean_and_interval(values: Sequence[float]) -> str:
     """Mean, and from three values on the 95 % interval of the mean."""
-    from scipy import stats
-
-    mean = statistics.mean(values)
     if len(values) < 3:
-        return f'{mean:.2f}'
-    half = (stats.t.ppf(0.975, len(values) - 1) *
-            statistics.stdev(values) / len(values)**0.5)
-    return f'{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}]'
+        return f'{statistics.mean(values):.2f}'
+    mean, low, high = interval_of_mean(values)
+    return f'{mean:.2f} [{low:.2f}, {high:.2f}]'
 
 
 def table(folders: Sequence[Path]) -> str:

@@ -1,7 +1,7 @@
 """CMIM at the size of the demo: a minute on two CPU cores.
 
 Tiles of 96 pixels of the one tissue image that scikit-image ships; views of
-64 pixels with mask patches of 8, the 8x8 grid of docs/results.md's runs.
+64 pixels with mask patches of 8, the 8x8 grid of the small runs.
 """
 
 _base_ = '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py'

@@ -1,4 +1,4 @@
-"""Mask R-CNN on GlaS at a size for two CPU cores (docs/results.md).
+"""Mask R-CNN on GlaS at a size for two CPU cores (docs/results/cmim.md).
 
 Half the resolution of the full recipe, 300 iterations of 2 images, 64 RoIs
 per image in the place of 512, bfloat16 on the CPU.

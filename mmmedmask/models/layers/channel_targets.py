@@ -1,7 +1,7 @@
 """Masked baselines of mmpretrain whose target leaves the stain out.
 
-In H&E more than half of a patch's variance lies between its channels. Targets
-that are normalised per patch and channel ask for structure alone.
+In H&E a third and more of the variance in a patch lies between its channels.
+Targets that are normalised per patch and channel ask for structure alone.
 """
 
 from mmpretrain.models.heads import MAEPretrainHead, SparKPretrainHead
