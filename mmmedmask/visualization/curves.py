@@ -108,7 +108,7 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         axis.set_title(title, fontsize=10, loc='left')
         axis.set_xlabel(x_label, fontsize=9)
         axis.tick_params(labelsize=8)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
         axis.grid(alpha=0.25)
         axis.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()

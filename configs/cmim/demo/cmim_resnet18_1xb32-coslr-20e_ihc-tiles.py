@@ -15,6 +15,9 @@ view_size = 64
 patch_size = 8
 max_epochs = 20
 base_lr = 1.5e-3
+# Plain pixels: in 80 iterations colour is what can be learned, and pictures
+# show what the model itself draws.
+norm_pix = False
 
 # ========================== Possibly modified ==========================
 # Both views see most of a tile: there is little context in 64 pixels.
@@ -34,7 +37,7 @@ model = dict(
         patch_size=patch_size,
         views=views),
     neck=dict(out_stride=patch_size),
-    head=dict(patch_size=patch_size))
+    head=dict(patch_size=patch_size, norm_pix=norm_pix))
 train_dataloader = dict(
     batch_size=32,
     # Decoding takes a hundredth of a step; workers would take a core away.
