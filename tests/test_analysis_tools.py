@@ -5,6 +5,10 @@ import re
 from pathlib import Path
 
 from commands import call
+from mmengine.runner import Runner
+from shipped_configs import load, without_tests
+
+from mmmedmask.shrinking.shrink import shrink_config
 
 
 def write_run(folder: Path, values: list[float]) -> None:
@@ -103,3 +107,22 @@ def test_probes_are_compared_seed_by_seed(tmp_path):
     assert (tmp_path / 'out.png').stat().st_size > 1000
     assert 'no finished run of other' in call(
         name, tmp_path / 'runs', '--recipe', 'other', status=1)
+
+
+def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
+    """The command finds a run's config and checkpoint, and draws its curve."""
+    cfg = without_tests(shrink_config(
+        load('abmil_1xb8-coslr-70e_tcga-nsclc'), tmp_path, drawn_data))
+    Runner.from_cfg(cfg).train()
+    picture = tmp_path / 'exchange.png'
+    tool = 'analysis_tools/exchange_patches.py'
+    printed = call(tool, cfg.work_dir, '--names', 'abmil', '--out', picture,
+                   '--block', 2, '--places', 3)
+    assert '| abmil |' in printed
+    lines = picture.with_suffix('.csv').read_text().splitlines()
+    assert [line.split(',')[:2] for line in lines[1:]] == [
+        ['abmil', '0.0'], ['abmil', '0.5'], ['abmil', '1.0']]
+    assert picture.stat().st_size > 0
+    (tmp_path / 'empty').mkdir()
+    assert 'has no config' in call(tool, tmp_path / 'empty', '--out', picture,
+                                   status=1)

@@ -55,7 +55,7 @@ def measure(args: argparse.Namespace) -> dict:
     """Make the curve of each run, by its name."""
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmmedmask.apis import build_trained_model, load_config
+    from mmmedmask.apis import get_model, load_config
     from mmmedmask.apis.patch_exchange import exchange_patches
 
     names = args.names or [run.name for run in args.runs]
@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace) -> dict:
         path, checkpoint = find_files(run)
         config = load_config(path, args.cfg_options)
         init_default_scope(config.get('default_scope') or 'mmengine')
-        model = build_trained_model(config, str(checkpoint), args.device)
+        model = get_model(config, str(checkpoint), args.device)
         dataset = DATASETS.build(
             config[f'{args.split}_dataloader'].dataset)
         samples = [dataset[place] for place in range(len(dataset))]
