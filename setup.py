@@ -99,7 +99,10 @@ EXTRAS = {
     'mim': OPENMMLAB + read_requirements('mim'),
     'mminstall': OPENMMLAB,
 }
-EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
+# Without `sam`: beside transformers 5 mmpretrain alone cannot be imported,
+# only after mmmedmask.
+EXTRAS['all'] = sorted({name for extra, names in EXTRAS.items()
+                        for name in names if extra != 'sam'})
 
 setup(
     name='mmmedmask',

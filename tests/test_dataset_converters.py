@@ -382,13 +382,13 @@ def test_musk_bags_folds_and_cohort(tmp_path):
 
 
 @pytest.mark.parametrize(('line', 'message'), [
-    ('1,1,5', 'line 1 has 3 columns, expected label, molecule and 166'),
-    ('2,1' + 166 * ',0', "line 1 has the label '2', expected one of"),
+    ('1,1,5', 'has 3 columns, expected label, molecule and 166'),
+    ('2,1' + 166 * ',0', "the label must be one of ('0', '1'), got '2'"),
     ('1,1' + 165 * ',0' + ',nan', 'a feature that is not finite'),
-    ('1,1' + 165 * ',0' + ',x', 'line 1: could not convert'),
+    ('1,1' + 165 * ',0' + ',x', "line 1: 167 must be a number, got 'x'"),
     ('1,1' + 166 * ',0' + '\n0,1' + 166 * ',0',
      'line 2 gives molecule 1 another label'),
-    ('', 'has no shape'),
+    ('', 'is empty'),
     ('1,1' + 166 * ',0', "class 'musk' has 1 cases: 10 folds")])
 def test_musk_tables_that_are_wrong(tmp_path, line, message):
     table = tmp_path / 'musk.csv'

@@ -30,9 +30,10 @@ def check(scope):
     host = root if scope == 'mmengine' else importlib.import_module(
         f'{scope}.registry')
     assert 'mmmedmask' not in sys.modules
-    if scope == 'mmdet':
-        # mmdet's own registry imports mmdet, and mmdet needs mmcv's ops. That
-        # is why our configs have custom_imports and our tools this import.
+    if scope in ('mmdet', 'mmpretrain'):
+        # mmdet's own registry imports mmdet, and mmdet needs mmcv's ops;
+        # mmpretrain's models are not imported beside transformers 5. That is
+        # why our configs have custom_imports and our tools this import.
         import mmmedmask
 
     configs = dict(

@@ -78,7 +78,7 @@ def test_what_does_not_fit(tmp_path):
     (tmp_path / 'val.csv').write_text('path,label\n0.png,a\n')
     assert '1 of 1 images' in summarize(
         tmp_path / 'a', '--subset', tmp_path / 'val.csv', status=1)
-    assert 'No such file' in summarize(
+    assert 'does not exist' in summarize(
         tmp_path / 'a', '--subset', tmp_path / 'no/file', status=1)
 
 

@@ -10,6 +10,7 @@ from mmmedmask.experiments.config_content import (
     find_data,
     last_checkpoint_name,
     missing_test_keys,
+    required_data,
 )
 from mmmedmask.experiments.schema import DATA_PREFIX, DATA_SCALES, Recipe, Row
 
@@ -80,7 +81,7 @@ def _data_problems(recipe: Recipe, row: Row, stage: ChainStage,
                    scale: str) -> Iterator[str]:
     folders = recipe.data.get(scale, {})
     weights = [weight.path for weight in row.weights]
-    for path in sorted(set(find_data(stage.config).values())):
+    for path in sorted(set(required_data(stage.config).values())):
         inner = path.removeprefix(DATA_PREFIX).strip('/')
         if path in weights or any(
                 inner == folder or inner.startswith(f'{folder}/')

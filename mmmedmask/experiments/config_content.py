@@ -26,6 +26,19 @@ def find_data(config: Config) -> dict[Where, str]:
             if isinstance(node, str) and node.startswith(DATA_PREFIX)}
 
 
+def required_data(config: Config) -> dict[Where, str]:
+    """Find the paths below the data root without which a config cannot run.
+
+    Returns:
+        As :func:`find_data`, but for what a part with ``optional=True``
+        names, such as the images of a probe.
+    """
+    optional = [where for where, node in _walk(config)
+                if isinstance(node, Mapping) and node.get('optional') is True]
+    return {where: path for where, path in find_data(config).items()
+            if not any(where[:len(part)] == part for part in optional)}
+
+
 def find_datasets(config: Config) -> list[tuple[Where, dict]]:
     """Find the slide-omic data sets of a config.
 

@@ -25,6 +25,7 @@ from mmmedmask.experiments.config_content import (
     last_checkpoint_name,
     missing_test_keys,
     node_at,
+    required_data,
     set_checkpoints,
 )
 from mmmedmask.experiments.fingerprints import fingerprint
@@ -469,7 +470,8 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
     data: dict[str, str] = {}
     left_out = ('cache_dir', 'split_file') if has_fold else ('cache_dir', )
     paths = sorted({path.rstrip('/') for where, path
-                    in find_data(config).items() if where[-1] not in left_out})
+                    in required_data(config).items()
+                    if where[-1] not in left_out})
     for path in paths:
         if not any(path.startswith(f'{kept}/') for kept in data):
             data[path] = path

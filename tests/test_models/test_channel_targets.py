@@ -75,5 +75,5 @@ def test_mae(images, mask):
 def test_patches_that_do_not_fit_are_refused():
     head = build('ChannelSparKHead', loss=dict(
         type='PixelReconstructionLoss', criterion='L2'))
-    with pytest.raises(ValueError, match=r'patch_size 8 .*\(12, 16\)'):
+    with pytest.raises(ValueError, match=r'patch_size \(8, 8\) .*\(12, 16\)'):
         head.construct_target(torch.zeros(1, 3, 12, 16))

@@ -40,7 +40,8 @@ def test_the_text_reaches_the_disk_before_the_old_file_goes(
         atomic_files.os, 'replace',
         lambda a, b: (steps.append('replace'), replace(a, b)))
     write_text(tmp_path / 'a.txt', 'new')
-    assert steps == ['fsync', 'replace']
+    # The file, then the folder that names it.
+    assert steps == ['fsync', 'replace', 'fsync']
     assert (tmp_path / 'a.txt').read_text() == 'new'
 
 

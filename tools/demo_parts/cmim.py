@@ -202,7 +202,8 @@ def run(stage: Stage) -> PartResult:
 
     with stage.step('Pre-training') as step:
         shown = Reconstructions(tiles / 'held_out', number=6)
-        few = {'train_dataloader.dataset.indices': 16} if stage.smoke else {}
+        few = {'train_dataloader.dataset.indices': 16,
+               'default_hooks.probe.few': [2]} if stage.smoke else {}
         pretraining = part.train(step, 'pretraining', PRETRAINING,
                                  'pre-train', few | precision, [shown])
         losses = read_scalars(pretraining.log_dir, 'loss')

@@ -240,6 +240,10 @@ class ProbeHook(WatchingHook):
             runner.visualizer.add_scalars(self._scores, step=iteration)
         write_csv(Path(runner.work_dir, TABLE), COLUMNS,
                   ([row[name] for name in COLUMNS] for row in self._rows))
+        if not self._rows:
+            raise ValueError(
+                'the probe has no score: every number of images in few is '
+                f'above those that there are, few is {self.few}')
         picture = draw_probes(self._rows)
         with atomic_path(Path(runner.work_dir, PICTURE)) as temporary:
             Image.fromarray(picture).save(temporary)
