@@ -134,6 +134,19 @@ def test_raises_no_false_alarm(tiny, key, value):
     assert texts(check_types(broken(tiny, key, value))) == []
 
 
+def test_a_test_loop_of_probes_needs_no_loader(tiny):
+    tiny.test_dataloader = dict()
+    assert "no 'dataset'" in ''.join(texts(check_types(tiny)))
+    tiny.test_cfg = dict(type='mmmedmask.ProbeLoop', data='nowhere')
+    assert not check_types(tiny)
+    assert 'test_cfg.data' in {
+        one.where for one in check_paths(tiny) if one.status == 'red'}
+    tiny.test_dataloader = dict(
+        batch_size=1, dataset=dict(type='mmmedmask.LabelledImages'))
+    assert ('test_dataloader: ProbeLoop reads its own images -> '
+            'set test_dataloader=dict()') in texts(check_types(tiny))
+
+
 @pytest.mark.parametrize('name', ['nan_guard', 'logger'])
 def test_a_hook_may_be_switched_off(tiny, name):
     assert not check_types(broken(tiny, f'default_hooks.{name}', None))

@@ -31,6 +31,7 @@ from mmmedmask.inspection.signatures import (
     accepted_parameters,
     keys_read_from,
 )
+from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, walk_nested
 
 #: Registry in which the type of a dictionary is looked up first, by the
@@ -318,11 +319,18 @@ def _check_untyped(settings: Mapping, scope: str) -> list[Finding]:
     """Check the parts whose class MMEngine knows without a type."""
     findings: list[Finding] = []
     loader_keys = _names(DataLoader.__init__) | set(LOADER_EXTRAS)
+    loop = settings.get('test_cfg')
+    probed = isinstance(loop, Mapping) and kind_of(loop) == 'ProbeLoop'
     for name in LOADERS:
         loader = settings.get(name)
         findings += _check_names(loader, (name, ), loader_keys,
                                  'a data loader')
-        if isinstance(loader, Mapping):
+        if name == 'test_dataloader' and probed:
+            if loader:
+                findings.append(Finding(
+                    RED, 'key', 'ProbeLoop reads its own images', name,
+                    f'set {name}=dict()'))
+        elif isinstance(loader, Mapping):
             findings += [
                 Finding(RED, 'key', f'the data loader has no {key!r}', name,
                         f'add {name}.{key}')

@@ -58,7 +58,7 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
             yield from _judge_weights(part, place)
         elif not isinstance(part, Mapping):
             continue
-        elif str(part.get('type')).endswith('ProbeHook'):
+        elif str(part.get('type')).endswith(('ProbeHook', 'ProbeLoop')):
             yield from _look_at_probe(part, place)
         elif 'data_root' in part or 'data_prefix' in part:
             yield from _look_at_data(part, place)
@@ -87,7 +87,7 @@ def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
 
 
 def _look_at_probe(node: Mapping, path: tuple) -> Iterator[Finding]:
-    """What a ProbeHook reads; a run goes on without it if it may."""
+    """What probes read; training goes on without it if it may."""
     for key in ('data', 'dense'):
         if not isinstance(node.get(key), str):
             continue
