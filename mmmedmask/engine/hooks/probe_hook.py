@@ -155,6 +155,8 @@ class ProbeHook(WatchingHook):
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
         data, split_folder = self.data, self.split_folder
         train = runner.train_dataloader.dataset
+        # num_batch_per_epoch wraps it; probes read the whole folder.
+        train = getattr(train, '_dataset', train)
         if self.bags is not None:
             config = dict(runner.cfg.train_dataloader.dataset,
                           modalities=['slides'], pipeline=BAG_PIPELINE)
