@@ -310,18 +310,21 @@ class SafeCheckpointHook(CheckpointHook):
             # A validation without training.
             return
         runner.message_hub.update_info(VALIDATED, runner.iter)
-        super().after_val_epoch(runner, metrics)
+        if self.save_best and not metrics:
+            runner.logger.warning(
+                'The validation gives no scores: none of them is the best')
+        self._save_best_checkpoint(runner, metrics or {})
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         """Save weights that are the best so far; the old ones go last."""
         step = self._step(runner)
         meta = dict(epoch=runner.epoch, iter=runner.iter)
         improved = False
-        if self.save_best and 'auto' in self.key_indicators:
+        if self.save_best and metrics and 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])
         single = bool(self.save_best) and len(self.key_indicators) == 1
         for key, rule in zip(self.key_indicators, self.rules, strict=True) \
-                if self.save_best else ():
+                if self.save_best and metrics else ():
             if key not in metrics:
                 raise ValueError(
                     f'save_best is {key!r}, and validation reports '
