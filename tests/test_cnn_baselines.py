@@ -390,6 +390,8 @@ def test_flaws_that_the_metafiles_tell():
     """Cells off the line that box AP and AP75 of all others lie on."""
     cells = {}
     for name, rows in CMIM.items():
+        if name == 'cmim_table6':  # It prints no AP75.
+            continue
         for row, values in rows.items():
             for data, first in (('glas', 0), ('crag', len(values) // 2)):
                 cells[name, row, data] = values[first], values[first + 1]

@@ -25,7 +25,7 @@ from mmmedmask.engine.attention.panel import (
 )
 from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionPanelHook
-from mmmedmask.engine.hooks import panel_hook as hook_module
+from mmmedmask.engine.hooks import watching_hook as hook_module
 from mmmedmask.engine.hooks.panel_hook import choose_positions
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization import PictureUnits

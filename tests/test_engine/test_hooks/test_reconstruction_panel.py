@@ -13,7 +13,7 @@ from torch import nn
 from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.hooks import ReconstructionPanelHook
-from mmmedmask.engine.hooks import panel_hook as hook_module
+from mmmedmask.engine.hooks import watching_hook as hook_module
 from mmmedmask.engine.preserved_state import evaluating, preserve_random_state
 from mmmedmask.models.cmim import CMIM
 from mmmedmask.visualization import PictureUnits, draw_grid, view_columns
