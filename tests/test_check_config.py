@@ -147,6 +147,15 @@ def test_a_test_loop_of_probes_needs_no_loader(tiny):
             'set test_dataloader=dict()') in texts(check_types(tiny))
 
 
+def test_a_hook_with_a_longer_name_than_a_standard_one(tiny):
+    tiny.default_hooks.best_checkpoint = dict(
+        type='mmmedmask.BestCheckpointHook')
+    assert not check_types(tiny)
+    del tiny.default_hooks.best_checkpoint['type']
+    found, = texts(check_types(tiny), 'red')
+    assert "did you mean 'checkpoint'?" in found
+
+
 @pytest.mark.parametrize('name', ['nan_guard', 'logger'])
 def test_a_hook_may_be_switched_off(tiny, name):
     assert not check_types(broken(tiny, f'default_hooks.{name}', None))

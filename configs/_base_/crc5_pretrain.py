@@ -1,8 +1,8 @@
 """What the pre-training runs on CRC5's tiles have in common: AdamW, half the
 width, and probes in the place of a test.
 
-The keys are taken up by name, ``optim_wrapper = _base_.crc5_optim_wrapper``:
-a run inherits its method from another file.
+The keys are taken up by name, ``optim_wrapper = _base_.crc5_adamw``: a run
+inherits its method from another file.
 """
 
 # ========================= Frequently modified =========================
@@ -19,7 +19,7 @@ crc5_max_norm = 5.0
 # Norms, biases and tokens do not decay.
 crc5_optimizer = dict(
     type='AdamW', lr=crc5_lr, betas=(0.9, 0.95), weight_decay=0.05)
-crc5_optim_wrapper = dict(
+crc5_adamw = dict(
     _delete_=True,
     type='OptimWrapper',
     optimizer=crc5_optimizer,

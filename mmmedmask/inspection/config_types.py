@@ -431,7 +431,10 @@ def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
                 dotted(path), 'None switches it off'))
             continue
         near = ask_typo(name, STANDARD_HOOKS)
-        if near:
+        # A typed 'best_checkpoint' is no slip, 'chekpoint' is.
+        longer = 'type' in hook and name.endswith(
+            tuple(f'_{standard}' for standard in STANDARD_HOOKS))
+        if near and not longer:
             findings.append(Finding(
                 YELLOW if 'type' in hook else RED, 'key',
                 f'{name!r} is none of the hooks that MMEngine makes by '

@@ -30,7 +30,7 @@ train_dataloader = dict(
     _base_.crc5_loader,
     dataset=dict(data_root=data_root, pipeline=train_pipeline))
 optim_wrapper = dict(
-    _base_.crc5_optim_wrapper,
+    _base_.crc5_adamw,
     optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
 param_scheduler = _base_.crc5_schedule
 train_cfg = dict(max_epochs=max_epochs)
