@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmmedmask.phantoms.glands import write_gland_split
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
+from mmmedmask.phantoms.slide_files import draw_genes
 from mmmedmask.phantoms.slide_omic_cohort import (
     COHORT_CLASSES,
     write_slide_omic_cohort,
@@ -14,6 +15,7 @@ from mmmedmask.phantoms.tiny_datasets import (
     write_nct_dataset,
     write_tile_folder,
 )
+from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.nested import nested_dicts
 
 BATCH_SIZE = 2
@@ -129,6 +131,38 @@ def _draw_cohort(dataset: dict, root: Path) -> None:
             num_pathways=len(classes),
             pathway_size=min(5, COHORT_GENES // (2 * len(classes))),
             split_shares=(2 / 3, 1 / 6, 1 / 6))
+
+
+def draw_gene_sets(model: dict, folder: Path) -> None:
+    """Write the genes of drawn cohorts and sets of them for gene encoders.
+
+    Args:
+        model: Its config, changed in place to read them.
+        folder: Where the files go; what is there is used again.
+    """
+    for node in nested_dicts(model):
+        for key, name, write in (
+                ('gene_list', 'genes.txt', _write_gene_list),
+                ('gene_sets', 'gene_sets.gmt', _write_gene_sets)):
+            # Not a number of sets, or places in the vector.
+            if isinstance(node.get(key), str):
+                node[key] = str(folder / name)
+                write(folder / name)
+
+
+def _write_gene_list(path: Path) -> None:
+    if not path.exists():
+        write_text(path, '\n'.join(draw_genes(COHORT_GENES)) + '\n')
+
+
+def _write_gene_sets(path: Path) -> None:
+    """Write two sets that share genes, and leave genes for no set."""
+    if not path.exists():
+        genes, part = draw_genes(COHORT_GENES), COHORT_GENES // 4
+        write_text(path, ''.join(
+            '\t'.join([name, 'drawn', *members]) + '\n'
+            for name, members in (('first', genes[:2 * part]),
+                                  ('second', genes[part:3 * part]))))
 
 
 DRAWN: dict[str, Callable[[dict, Path], None]] = {

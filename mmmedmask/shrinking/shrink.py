@@ -21,6 +21,7 @@ from mmmedmask.shrinking.drawn_data import (
     BATCH_SIZE,
     ITERATIONS,
     draw_dataset,
+    draw_gene_sets,
     draw_teachers,
 )
 from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
@@ -91,6 +92,7 @@ def shrink_config(cfg: Config,
             hook['few'] = [None]
     shrink_model(cfg)
     draw_teachers(cfg.model, data_dir / 'teachers')
+    draw_gene_sets(cfg.model, data_dir / 'gene_sets')
     for name in ('val_evaluator', 'test_evaluator'):
         for evaluator in nested_dicts(cfg.get(name)):
             if evaluator.get('ann_file'):
