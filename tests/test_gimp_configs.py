@@ -5,8 +5,11 @@ the class is planted in genes, in slides, or in both (check 25); a run that is
 resumed (check 26); how the configs of Table 2 differ from the main ones.
 """
 
+import csv
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
@@ -341,9 +344,24 @@ def test_a_patient_without_genes_gets_an_answer_that_says_so(
 
 # --- check 25: a planted class --------------------------------------------
 
-PLANTED = dict(num_cases=60, patches=(20, 30), dims=8, num_genes=40,
-               num_pathways=2, pathway_size=8, region_share=.15,
+# Half of the patches are in regions: their neighbours tell what they are,
+# though a slide's mean, which is zero, does not.
+PLANTED = dict(num_cases=180, patches=(20, 30), dims=8, num_genes=40,
+               num_pathways=2, pathway_size=8, region_share=.25,
                classes=('LUAD', 'LUSC'))
+
+
+def _loss_of_a_constant(root):
+    """The least L1 of one answer for all patches: the training medians."""
+    with (root / 'cohort.csv').open() as file:
+        slides = [row['slide_id'] for row in csv.DictReader(file)
+                  if row['split'] == 'train']
+    patches = []
+    for slide in slides:
+        with h5py.File(root / 'features' / f'{slide}.h5') as file:
+            patches.append(file['features'][:])
+    patches = np.concatenate(patches)
+    return abs(patches - np.median(patches, axis=0)).mean()
 
 
 @pytest.fixture(scope='module')
@@ -352,10 +370,7 @@ def planted(tmp_path_factory):
     folder = tmp_path_factory.mktemp('planted')
     scores = {}
 
-    def stage(name, label, epochs, checkpoints=None, **signals):
-        root = folder / '_'.join(['data', *map(str, signals.values())])
-        if not root.exists():
-            write_slide_omic_cohort(root, **PLANTED, **signals)
+    def stage(name, label, epochs, checkpoints=None, root=None, lr=3e-3):
         cfg = _stage(name, folder / label, folder / 'drawn', epochs)
         cfg.default_hooks.checkpoint.interval = epochs
         for loader in ('train_dataloader', 'val_dataloader'):
@@ -365,7 +380,7 @@ def planted(tmp_path_factory):
                 # Each file is opened once.
                 dataset.pipeline[0].max_open = PLANTED['num_cases']
                 cfg[loader].batch_size = 12
-        cfg.optim_wrapper.optimizer.lr = 3e-3
+        cfg.optim_wrapper.optimizer.lr = lr
         cfg.param_scheduler = []
         if cfg.train_cfg.get('val_interval'):
             cfg.train_cfg.val_interval = epochs
@@ -376,18 +391,24 @@ def planted(tmp_path_factory):
             scores[label] = logged['val/slide/auc'].current()
         return (folder / label / 'run' / f'epoch_{epochs}.pth', watch)
 
-    both = dict(slide_signal=8., gene_signal=4.)
-    file, _ = stage(STAGE0, 'genes', 25, **both)
+    both = write_slide_omic_cohort(
+        folder / 'data', **PLANTED, slide_signal=8., gene_signal=4.)
+    # With 54 patients of each class, AUC has a deviation of .06 by chance.
+    nothing = write_slide_omic_cohort(
+        folder / 'nothing', **PLANTED, slide_signal=0., gene_signal=0.,
+        split_shares=(.2, .6, .2))
+    # At a rate of 3e-3 the AUC of genes jumps from 1 to .14 and back.
+    file, _ = stage(STAGE0, 'genes', 8, root=both, lr=1e-3)
     file, watch = stage(
-        MAIN, 'pretraining', 20,
-        dict(data_preprocessor=file, gene_encoder=file), **both)
+        MAIN, 'pretraining', 30,
+        dict(data_preprocessor=file, gene_encoder=file), both)
     scores['losses'] = watch.losses
+    scores['constant'] = _loss_of_a_constant(both)
     parts = dict(data_preprocessor=file, aggregator=file, gene_encoder=file)
-    stage(MAIN_FINETUNE, 'both', 6, parts, **both)
-    stage(FINE.format('slides-only_nystrom'), 'slides', 15,
-          dict(aggregator=file), **both)
-    stage(FINE.format('slides-only_nystrom'), 'nothing planted', 6,
-          dict(aggregator=file), slide_signal=0., gene_signal=0.)
+    stage(MAIN_FINETUNE, 'both', 3, parts, both)
+    slides_only = FINE.format('slides-only_nystrom')
+    stage(slides_only, 'slides', 5, dict(aggregator=file), both)
+    stage(slides_only, 'nothing planted', 6, dict(aggregator=file), nothing)
     return scores
 
 
@@ -397,13 +418,15 @@ def test_a_planted_class_is_found(planted, name):
 
 
 def test_nothing_is_found_where_nothing_is(planted):
-    assert planted['nothing planted'] < .85
+    assert .3 < planted['nothing planted'] < .7
 
 
 def test_pretraining_learns(planted):
+    """It answers better than at the start, and than any constant does."""
     losses = planted['losses']
     first, last = (
         sum(one['loss_rec'] for one in part) / len(part)
-        for part in (losses[:4], losses[-4:]))
+        for part in (losses[:9], losses[-9:]))
     assert last < .9 * first
+    assert last < .95 * planted['constant']
     assert losses[0]['tri_count'] == 12 * 5 * 6
