@@ -180,6 +180,24 @@ class Inferencer:
         """
         raise NotImplementedError
 
+    def visualize(self, inputs: Any, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        """Draw each image and what was found.
+
+        Args:
+            inputs: As in the call.
+            results: What the call returned.
+
+        Returns:
+            uint8 RGB pictures.
+        """
+        return [self.draw(image, result) for image, result in zip(
+            list_inputs(inputs), results, strict=True)]
+
+    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
+        """Draw one image and its result: uint8 RGB."""
+        raise NotImplementedError
+
     def _prepared(self, batch: dict) -> torch.Tensor:
         """Normalised images (B, C, H, W) on the device of the model."""
         prepared = self.model.data_preprocessor(batch, False)['inputs']
@@ -219,17 +237,15 @@ class ClassificationInferencer(Inferencer):
 
     def infer(self, batch: dict) -> list[dict]:
         """Classify a batch."""
-        classes = self.classes()
-        results = []
-        for sample in self.model.test_step(batch):
-            scores = sample.pred_score.float().cpu().numpy()
-            label = int(scores.argmax())
-            results.append({
-                'label': label,
+        return [self.decide(sample.pred_score.float().cpu().numpy())
+                for sample in self.model.test_step(batch)]
+
+    def decide(self, scores: np.ndarray) -> dict:
+        """Name the class with the highest of the probabilities (K, )."""
+        classes, label = self.classes(), int(scores.argmax())
+        return {'label': label,
                 'class': classes[label] if label < len(classes) else None,
-                'score': float(scores[label]),
-                'scores': scores})
-        return results
+                'score': float(scores[label]), 'scores': scores}
 
     def classes(self) -> Sequence[str]:
         """Names of the classes, () if nobody knows them."""
@@ -239,25 +255,13 @@ class ClassificationInferencer(Inferencer):
                 known = known or (node.get('metainfo') or {}).get('classes')
         return tuple(known or ())
 
-    def visualize(self, inputs: Any, results: Sequence[dict]
-                  ) -> list[np.ndarray]:
-        """Draw each image with its class below.
-
-        Args:
-            inputs: As in the call.
-            results: What the call returned.
-
-        Returns:
-            uint8 RGB pictures.
-        """
+    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
+        """Draw an image below its class."""
         from mmmedmask.visualization import Column, draw_grid
 
-        titles = [
-            f'{result["class"] or "class " + str(result["label"])} '
-            f'{result["score"]:.2f}' for result in results]
-        return [draw_grid([Column(title, '', [picture_of(image)])])
-                for image, title in zip(list_inputs(inputs), titles,
-                                        strict=True)]
+        name = result['class'] or f'class {result["label"]}'
+        return draw_grid([Column(f'{name} {result["score"]:.2f}', '',
+                                 [picture_of(image)])])
 
 
 class EmbeddingInferencer(Inferencer):
@@ -292,28 +296,15 @@ class EmbeddingInferencer(Inferencer):
                  'maps': [level[number].numpy() for level in maps]}
                 for number, vector in enumerate(vectors)]
 
-    def visualize(self, inputs: Any, results: Sequence[dict]
-                  ) -> list[np.ndarray]:
-        """Draw the three main directions of each image's finest map as RGB.
-
-        Args:
-            inputs: As in the call.
-            results: What the call returned.
-
-        Returns:
-            uint8 RGB pictures: the image, and its map.
-        """
+    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
+        """Draw an image, and its finest map's main directions as RGB."""
         from mmmedmask.visualization import Column, draw_grid
 
-        pictures = []
-        for image, result in zip(list_inputs(inputs), results, strict=True):
-            picture = picture_of(image)
-            pictures.append(draw_grid([
-                Column('Image', '', [picture]),
-                Column('Features', 'three main directions',
-                       [main_directions(result['maps'][0],
-                                        picture.shape[:2])])]))
-        return pictures
+        picture = picture_of(image)
+        return draw_grid([
+            Column('Image', '', [picture]),
+            Column('Features', 'three main directions',
+                   [main_directions(result['maps'][0], picture.shape[:2])])])
 
 
 class ReconstructionInferencer(Inferencer):
@@ -340,35 +331,23 @@ class ReconstructionInferencer(Inferencer):
              'weight': place[0].float().cpu().numpy()}
             for query, key, drawn, place in zip(*shown, weight, strict=True)]
 
-    def visualize(self, inputs: Any, results: Sequence[dict]
-                  ) -> list[np.ndarray]:
-        """Draw each image's views and what is filled in.
-
-        Args:
-            inputs: As in the call.
-            results: What the call returned.
-
-        Returns:
-            uint8 RGB pictures.
-        """
+    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
+        """Draw an image's views and what is filled in."""
         from mmmedmask.visualization import Column, draw_grid
         from mmmedmask.visualization.reconstruction import (
             composite,
             mark_region,
         )
 
-        pictures = []
-        for result in results:
-            key = result['key'][None]
-            weight = torch.tensor(result['weight'])[None, None]
-            drawn = result['reconstruction'][None]
-            pictures.append(draw_grid([
-                Column('Query view', 'what the model sees, then masks',
-                       result['query'][None]),
-                Column('Asked for', '', mark_region(key, weight)),
-                Column('Filled in', '', composite(drawn, key, weight)),
-                Column('Key view', 'the target', key)]))
-        return pictures
+        key = result['key'][None]
+        weight = torch.tensor(result['weight'])[None, None]
+        drawn = result['reconstruction'][None]
+        return draw_grid([
+            Column('Query view', 'what the model sees, then masks',
+                   result['query'][None]),
+            Column('Asked for', '', mark_region(key, weight)),
+            Column('Filled in', '', composite(drawn, key, weight)),
+            Column('Key view', 'the target', key)])
 
 
 class AttentionInferencer(Inferencer):
@@ -392,26 +371,16 @@ class AttentionInferencer(Inferencer):
                 for weights, picture in zip(
                     maps, units.to_pictures(images), strict=True)]
 
-    def visualize(self, inputs: Any, results: Sequence[dict]
-                  ) -> list[np.ndarray]:
-        """Lay each map over its image.
-
-        Args:
-            inputs: As in the call.
-            results: What the call returned.
-
-        Returns:
-            uint8 RGB pictures.
-        """
+    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
+        """Lay a map over its image."""
         from mmmedmask.visualization import Column, draw_grid
         from mmmedmask.visualization.attention_pictures import overlay_map
 
-        return [draw_grid([
-            Column('Image', '', [result['picture']]),
+        picture = result['picture'][None]
+        return draw_grid([
+            Column('Image', '', picture),
             Column('Attention', 'yellow is the maximum', overlay_map(
-                result['picture'][None],
-                torch.tensor(result['attention'])[None]))])
-            for result in results]
+                picture, torch.tensor(result['attention'])[None]))])
 
 
 def picture_of(image: Path | np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A trained classifier on slides or their features, in one line."""
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,30 +106,17 @@ class SlideInferencer(ClassificationInferencer):
                              genes=None), per_patch=False)
         found = dict.fromkeys(('label', 'class', 'score', 'scores'))
         if evidence.bag_scores is not None:
-            classes, scores = self.classes(), evidence.bag_scores
-            label = int(scores.argmax())
-            found = {
-                'label': label,
-                'class': classes[label] if label < len(classes) else None,
-                'score': float(scores[label]),
-                'scores': scores}
+            found = self.decide(evidence.bag_scores)
         return {**found, 'attention': evidence.attention,
                 'coords': None if coords is None else coords.numpy()}
 
-    def visualize(self, inputs: Any, results: Sequence[dict]
-                  ) -> list[np.ndarray]:
-        """Draw the attention over each slide.
+    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
+        """Draw the attention over a slide, from its file of features.
 
-        Args:
-            inputs: As in the call: files of features with coordinates.
-                Slides are looked for beside them.
-            results: What the call returned.
-
-        Returns:
-            uint8 RGB pictures.
+        A picture of the slide is looked for beside it.
 
         Raises:
-            ValueError: If a file is a slide, or has no coordinates.
+            ValueError: If the file is a slide, or has no coordinates.
         """
         from mmmedmask.visualization.slide_heatmap import (
             PatchMap,
@@ -138,17 +124,12 @@ class SlideInferencer(ClassificationInferencer):
             draw_slide_heatmaps,
         )
 
-        pictures = []
-        for path, result in zip(list_inputs(inputs), results, strict=True):
-            with SlideFeatures(path) as features:
-                picture = find_picture(features)
-                places = PatchPlaces(result['coords'], picture.side,
-                                     picture.size)
-                maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
-                        for row, weights in enumerate(result['attention'])]
-                note = '' if result['scores'] is None else (
-                    f'{result["class"] or result["label"]} '
-                    f'{result["score"]:.2f}')
-                pictures.append(draw_slide_heatmaps(
-                    picture.thumbnail, maps, places, path.stem, note))
-        return pictures
+        with SlideFeatures(image) as features:
+            picture = find_picture(features)
+        places = PatchPlaces(result['coords'], picture.side, picture.size)
+        maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
+                for row, weights in enumerate(result['attention'])]
+        note = '' if result['scores'] is None else (
+            f'{result["class"] or result["label"]} {result["score"]:.2f}')
+        return draw_slide_heatmaps(picture.thumbnail, maps, places,
+                                   image.stem, note)
