@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 
@@ -13,6 +13,26 @@ from mmmedmask.evaluation.patient_tables import (
 )
 
 LISTED = 5
+
+
+def interval_of_mean(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean with its 95 % interval (Student's t).
+
+    Args:
+        values: Independent values, at least one, such as the differences of
+            two rows seed by seed.
+
+    Returns:
+        Mean, lower and upper end; of one value all three are this value.
+    """
+    mean = fmean(values)
+    if len(values) == 1:
+        return mean, mean, mean
+    from scipy import stats
+
+    half = (stats.t.ppf(0.975, len(values) - 1) * stdev(values) /
+            len(values)**0.5)
+    return mean, mean - half, mean + half
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mmmedmask.experiments.manifest import (
 from mmmedmask.experiments.plan import Axis, Plan
 from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Recipe, Row, TableColumn
-from mmmedmask.util.atomic_files import write_csv, write_text
+from mmmedmask.util.atomic_files import atomic_path, write_csv, write_text
 
 #: What is said about each scale, wherever one of its numbers is.
 SCALE_NOTES = {
@@ -105,6 +105,8 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
 def write_tables(plan: Plan, recipe: Recipe, command: str) -> str:
     """Write a table as Markdown and as csv, see :func:`table_files`.
 
+    If a row has several runs, a picture of all scores lies beside them.
+
     What is written follows from the results and from what they were made
     with, not from how long it took or how often it was interrupted.
 
@@ -117,7 +119,24 @@ def write_tables(plan: Plan, recipe: Recipe, command: str) -> str:
     write_text(page, text)
     write_csv(sheet, CSV_COLUMNS,
               [_csv_row(plan, recipe, cell) for cell in cells])
+    if any(cell.spread is not None for cell in cells):
+        _draw(recipe, cells, page.with_suffix('.png'))
     return text
+
+
+def _draw(recipe: Recipe, cells: Sequence[CellResult], file: Path) -> None:
+    """Draw the scores of each row's runs."""
+    from PIL import Image
+
+    from mmmedmask.visualization.score_dots import draw_score_dots
+    picture = draw_score_dots(
+        {column.title: {cell.row.title: list(cell.values.values())
+                        for cell in cells
+                        if cell.column == column and cell.values}
+         for column in recipe.columns},
+        recipe.against and recipe.row(recipe.against).title)
+    with atomic_path(file) as part:
+        Image.fromarray(picture).save(part)
 
 
 def table_files(plan: Plan, recipe: Recipe) -> tuple[Path, Path]:
@@ -151,7 +170,7 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
                      for column in recipe.columns)]
     if note:
         head.append('scale')
-    lines = [head, ['---'] * len(head)]
+    lines = [head]
     rows = list(dict.fromkeys(cell.row.name for cell in cells))
     for name in rows:
         mine = {cell.column.name: cell for cell in cells
@@ -162,17 +181,16 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
                              _digits(recipe, column))
               for column in recipe.columns),
             *([note] if note else [])])
-    table = '\n'.join('| ' + ' | '.join(
-        part.replace('|', r'\|') for part in line) + ' |' for line in lines)
     axes = plan.axes[recipe.name]
     runs = f'Seeds {_listed(axis.seed for axis in axes)}'
     if axes[0].fold is not None:
         runs += f', folds {_listed(axis.fold for axis in axes)}'
     parts = [title, f'{recipe.paper}. {runs}; ours: mean ± sample '
-             'standard deviation (number of runs).', table]
+             'standard deviation (number of runs).', _grid(lines)]
     for table_name, row in plan.left_out:
         if table_name == recipe.name:
             parts.append(f'Row {row} has nothing at scale {plan.scale}.')
+    parts += _differences(recipe, cells)
     remarks = [*recipe.notes]
     for name in rows:
         row = recipe.row(name)
@@ -183,6 +201,49 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
     parts += _folds_sections(plan, recipe)
     parts.append(_provenance(plan, recipe, command))
     return '\n\n'.join(parts) + '\n'
+
+
+def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
+    """Compare each row with the row ``against``, run by run."""
+    of = {(cell.row.name, cell.column.name): cell for cell in cells}
+    lines = []
+    for name in dict.fromkeys(cell.row.name for cell in cells):
+        pairs = []
+        for column in recipe.columns:
+            first, second = of[name, column.name].values, getattr(
+                of.get((recipe.against, column.name)), 'values', {})
+            pairs.append([value - second[axis] for axis, value in
+                          first.items() if axis in second])
+        if name != recipe.against and any(pairs):
+            lines.append([recipe.row(name).title, *(
+                _with_interval(values, _digits(recipe, column)) for
+                values, column in zip(pairs, recipe.columns, strict=True))])
+    if not lines:
+        return []
+    title = recipe.row(recipe.against).title
+    return [f'## Less {title}, run by run',
+            'Mean difference over the runs that both rows have, with its '
+            '95 % interval (Student\'s t; number of runs).',
+            _grid([['row', *(column.title for column in recipe.columns)],
+                   *lines])]
+
+
+def _with_interval(values: Sequence[float], digits: int) -> str:
+    from mmmedmask.evaluation.paired_tests import interval_of_mean
+    if not values:
+        return '–'
+    mean, low, high = interval_of_mean(values)
+    text = f'{mean:+.{digits}f}'
+    if len(values) > 1:
+        text += f' [{low:+.{digits}f}, {high:+.{digits}f}]'
+    return f'{text} ({len(values)})'
+
+
+def _grid(lines: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, of which the first line is the header."""
+    return '\n'.join('| ' + ' | '.join(
+        part.replace('|', r'\|') for part in line) + ' |' for line in
+        [lines[0], ['---'] * len(lines[0]), *lines[1:]])
 
 
 def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:

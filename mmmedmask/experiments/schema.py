@@ -30,7 +30,7 @@ _NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # What yaml 1.1 reads as text, though it is meant as a number.
 _FLOAT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')
 _RECIPE_KEYS = ('name', 'title', 'paper', 'notes', 'seeds', 'folds',
-                'columns', 'small', 'data', 'rows')
+                'columns', 'small', 'data', 'rows', 'against')
 _COLUMN_KEYS = ('name', 'title', 'stage', 'metric', 'factor', 'metafile')
 _ROW_KEYS = ('name', 'title', 'stages', 'small', 'paper', 'weights', 'note')
 _STAGE_KEYS = ('config', 'checkpoint', 'options')
@@ -152,6 +152,8 @@ class Recipe:
         rows: The rows.
         folds: Folder with a split file per fold, all of which are run;
             None runs the split that the configs name.
+        against: Name of the row that the others are compared with, seed by
+            seed; None compares none.
         ad_hoc: Whether it was made of configs on a command line: a stage
             whose config names no earlier one starts from the one right
             before it.
@@ -168,6 +170,7 @@ class Recipe:
     data: Mapping[str, Mapping[str, str]]
     rows: tuple[Row, ...]
     folds: str | None = None
+    against: str | None = None
     ad_hoc: bool = False
 
     def row(self, name: str) -> Row:
@@ -322,7 +325,9 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
                     f'row {row.name!r} has a value of the paper for '
                     f'{column.name!r}, and no stage {column.stage!r}')
     small = _read_changes(content.get('small') or {}, 'small', stages)
-    folds = content.get('folds')
+    folds, against = content.get('folds'), content.get('against')
+    if against is not None:
+        _check_choice(against, [row.name for row in rows], 'against')
     return Recipe(
         path=path,
         name=name,
@@ -336,7 +341,8 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
         small=small,
         data=_read_data(content.get('data') or {}),
         rows=rows,
-        folds=None if folds is None else _text(folds, 'folds'))
+        folds=None if folds is None else _text(folds, 'folds'),
+        against=against)
 
 
 def _read_column(node: Any, where: str) -> TableColumn:

@@ -6,9 +6,11 @@ test_engine.py has real processes, and test_recipe_chain.py a real chain.
 
 import dataclasses
 import json
+import statistics
 
 import pytest
 from commands import run
+from PIL import Image
 from tiny_place import start_here
 from tiny_recipe import tiny_recipe, write_recipe
 
@@ -94,6 +96,32 @@ def test_the_table_has_what_there_is(place, monkeypatch):
     assert (plan.folder / 'tiny_ours.md').read_text() == text
     monkeypatch.delenv('TINY_FAIL')
     assert place.run(plan) == {}
+
+
+def test_rows_are_compared_run_by_run(place):
+    recipe = tiny_recipe()
+    recipe['against'] = 'scratch'
+    place.recipe_file = write_recipe(place.folder, recipe)
+    plan = place.plan((0, 1, 2), ('ours', 'scratch'))
+    assert place.run(plan) == {}
+    recipe = plan.tables[0][0]
+    cells = {cell.row.name: list(cell.values.values())
+             for cell in collect_cells(plan, recipe)}
+    pairs = [a - b for a, b in zip(cells['ours'], cells['scratch'],
+                                   strict=True)]
+    text = write_tables(plan, recipe, 'the command')
+    part = text.partition('## Less From scratch, run by run')[2]
+    # The quantile of Student's t with two degrees of freedom.
+    mean, half = sum(pairs) / 3, 4.30265 * statistics.stdev(pairs) / 3**.5
+    assert (f'| Ours | {mean:+.2f} [{mean - half:+.2f}, '
+            f'{mean + half:+.2f}] (3) |') in part
+    assert '| From scratch |' not in part
+    with Image.open(plan.folder / 'tiny.png') as picture:
+        assert len(picture.convert('RGB').getcolors(2**24)) > 10
+    # One run has no interval; without the other row nothing is compared.
+    text = write_tables(place.plan((0, ), ('ours', 'scratch')), recipe, '')
+    assert f'| Ours | {pairs[0]:+.2f} (1) |' in text
+    assert 'run by run' not in write_tables(place.plan(), recipe, '')
 
 
 def test_a_metric_that_is_not_there_is_said(place):

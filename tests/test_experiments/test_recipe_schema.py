@@ -80,6 +80,8 @@ def test_a_config_at_scale_small_drops_the_options_for_another(tmp_path):
     (('seeds',), [0, -1], 'seeds must be whole numbers >= 0, got -1'),
     (('seeds',), [0, 0], 'seeds has 0 twice'),
     (('name',), 'other', "name is 'other', and the file is called"),
+    (('against',), 'scrtch',
+     "against has the unknown 'scrtch'. Did you mean scratch"),
     (('title',), None, 'the file lacks title'),
     (('titel',), 'x', "unknown key 'titel'. Did you mean title"),
 ])

@@ -15,8 +15,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markdown_tables import interval_of_mean, markdown
+from markdown_tables import markdown
 
+from mmmedmask.evaluation.paired_tests import interval_of_mean
 from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.

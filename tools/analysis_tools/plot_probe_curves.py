@@ -1,19 +1,13 @@
-"""Compare the probes of a recipe's runs with those of one row, seed by seed.
+"""Draw the probes of a recipe's rows against the tiles seen.
 
-    python tools/analysis_tools/summarize_probes.py \
+    python tools/analysis_tools/plot_probe_curves.py \
         work_dirs/reproduce/small --recipe cmim_crc5 --against random \
-        --out probes.csv --curves curves.csv --tiles 15000 \
-        --figure probes.png
+        --curves curves.csv --tiles 15000 --out probes.png
 
-Reads the manifests of the runs whose test was mmmedmask.ProbeLoop, and prints
-two Markdown tables: mean and deviation of each row, and its differences to
-the row --against with the same seed, from two seeds on with the 95 % interval
-of their mean (Student's t). Scores are in points of 100.
-
---out writes every score. --curves takes files that tools/probe.py --out wrote
-for checkpoints on the way, with arms called ROW@TILES and a checkpoint per
-seed; --figure draws their score against the tiles seen, with the same
-intervals, the row --against at 0 tiles and the runs' ends at --tiles.
+CSV files of --curves are those that tools/probe.py --out wrote for checkpoints
+on the way, with arms called ROW@TILES and a checkpoint per seed. The row
+--against stands at 0 tiles, the runs' ends, from their manifests, at --tiles.
+Means over the seeds in points of 100, with their 95 % intervals (Student's t).
 """
 
 import argparse
@@ -22,9 +16,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markdown_tables import interval_of_mean, markdown, mean_and_spread
-
-from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.evaluation.paired_tests import interval_of_mean
 from mmmedmask.util.table_files import read_table
 
 # Row, seed and probe to score.
@@ -50,40 +42,6 @@ def collect(folder: Path, recipe: str) -> Scores:
         raise SystemExit(f'{folder} has no finished run of {recipe} with '
                          'probes')
     return scores
-
-
-def differences(rows: Mapping[int, Mapping[str, float]],
-                others: Mapping[int, Mapping[str, float]],
-                probe: str) -> list[float]:
-    """Differences in points, over the seeds that both have."""
-    return [100 * (rows[seed][probe] - others[seed][probe])
-            for seed in sorted(set(rows) & set(others))]
-
-
-def with_interval(values: Sequence[float]) -> str:
-    """Mean with sign, and its interval; a dash for no values."""
-    if not values:
-        return '–'
-    mean, low, high = interval_of_mean(values)
-    text = f'{mean:+.1f}'
-    return text if len(values) < 2 else f'{text} [{low:+.1f}, {high:+.1f}]'
-
-
-def tables(scores: Scores, against: str) -> str:
-    """Both Markdown tables."""
-    probes = list(next(iter(scores[against].values())))
-    means = [['row', 'n', *probes]]
-    paired = [[f'row - {against}', 'n', *probes]]
-    for row, seeds in scores.items():
-        means.append([row, str(len(seeds)), *(
-            mean_and_spread([seeds[seed][probe] for seed in sorted(seeds)])
-            for probe in probes)])
-        if row != against:
-            columns = [differences(seeds, scores[against], probe)
-                       for probe in probes]
-            paired.append([row, str(len(columns[0])),
-                           *map(with_interval, columns)])
-    return f'{markdown(means)}\n\n{markdown(paired)}'
 
 
 def read_curves(files: Sequence[Path]) -> dict[str, dict[str, dict]]:
@@ -136,33 +94,22 @@ def draw(curves: Mapping[str, Mapping[str, Mapping[int, Mapping]]],
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the tables, write the files that are asked for."""
+    """Write the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('runs', type=Path, help='folder of the runs')
     parser.add_argument('--recipe', required=True, help='name of the recipe')
     parser.add_argument('--against', default='random',
                         help='row to compare with (default: random)')
-    parser.add_argument('--out', type=Path, metavar='CSV')
-    parser.add_argument('--curves', type=Path, nargs='+', default=[],
+    parser.add_argument('--curves', type=Path, nargs='+', required=True,
                         metavar='CSV', help='files of tools/probe.py --out')
-    parser.add_argument('--tiles', type=int, metavar='N',
+    parser.add_argument('--tiles', type=int, metavar='N', required=True,
                         help='tiles that each run has seen at its end')
-    parser.add_argument('--figure', type=Path, metavar='PNG')
+    parser.add_argument('--out', type=Path, metavar='PNG', required=True)
     args = parser.parse_args(argv)
-    if not bool(args.curves) == bool(args.figure) == bool(args.tiles):
-        parser.error('--curves, --tiles and --figure belong together')
     scores = collect(args.runs, args.recipe)
     if args.against not in scores:
         parser.error(f'no row {args.against!r} among {sorted(scores)}')
-    print(tables(scores, args.against))
-    if args.out:
-        write_csv(args.out, ('row', 'seed', 'probe', 'score'), (
-            (row, seed, probe, f'{value:.4f}')
-            for row, seeds in scores.items() for seed in sorted(seeds)
-            for probe, value in seeds[seed].items()))
-    if args.figure:
-        draw(read_curves(args.curves), scores, args.against, args.tiles,
-             args.figure)
+    draw(read_curves(args.curves), scores, args.against, args.tiles, args.out)
 
 
 if __name__ == '__main__':
