@@ -61,7 +61,8 @@ def test_benchmark_reports():
                  '--batch-size', 2, '--rounds', 1, '--tiles', 8, '--threads',
                  1)
     for words in ('CMIM / plain', 'SparK / CMIM', 'views', 'encoder', 'warp',
-                  'decoder', 'loader, tif', 'loader, png', 'loader, jpg'):
+                  'decoder', 'views, colours and stains', 'loader, tif',
+                  'loader, png', 'loader, jpg'):
         assert words in output
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmmedmask.functional.affine import crop_theta, pixel_theta
+from mmmedmask.functional.stains import change_stains
 from mmmedmask.util.checks import check_range
 
 CROP_ATTEMPTS = 10
@@ -49,6 +50,11 @@ class Colors:
         gray: Whether to drop the colour, bool, shape (B,).
         blur: Whether to blur, bool, shape (B,).
         sigma: Standard deviation of the blur in pixels, shape (B,).
+        stain: Whether to change the stains first, bool, shape (B,), or None
+            for no image at all.
+        stain_factors: Factors of the amounts of haematoxylin and eosin
+            (1 = unchanged), shape (B, 2).
+        stain_shifts: What is added to them, in optical density, (B, 2).
     """
 
     jitter: Tensor
@@ -57,6 +63,20 @@ class Colors:
     gray: Tensor
     blur: Tensor
     sigma: Tensor
+    stain: Tensor | None = None
+    stain_factors: Tensor | None = None
+    stain_shifts: Tensor | None = None
+
+    def change_stains(self, images: Tensor) -> Tensor:
+        """Change the stains of a batch (B, 3, H, W) of values in [0, 1]."""
+        chosen = [] if self.stain is None else self.stain.nonzero()[:, 0]
+        if len(chosen) == 0:
+            return images
+        index = chosen.to(images.device)
+        return images.index_copy(
+            0, index,
+            change_stains(images[index], self.stain_factors[chosen],
+                          self.stain_shifts[chosen]))
 
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:
@@ -251,6 +271,12 @@ class ColorFamily:
         gray_prob: Probability of gray.
         blur_prob: Probability of a Gaussian blur.
         blur_sigma: Range of its standard deviation in pixels.
+        stain_prob: Probability of a change of the stains, before the others,
+            see :func:`~mmmedmask.functional.stains.change_stains`. ConCL has
+            none.
+        stain_factor: Largest change of a stain's factor, in [0, 1].
+        stain_shift: Largest shift of a stain's amount in optical density,
+            at least 0.
 
     Raises:
         ValueError: If a value is outside its range.
@@ -264,12 +290,16 @@ class ColorFamily:
     gray_prob: float = 0.2
     blur_prob: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    stain_prob: float = 0.0
+    stain_factor: float = 0.2
+    stain_shift: float = 0.05
 
     def __post_init__(self):
-        for name in ('brightness', 'contrast', 'saturation'):
+        for name in ('brightness', 'contrast', 'saturation', 'stain_shift'):
             check_range(name, getattr(self, name), 0)
         for name, limit in (('hue', 0.5), ('jitter_prob', 1),
-                            ('gray_prob', 1), ('blur_prob', 1)):
+                            ('gray_prob', 1), ('blur_prob', 1),
+                            ('stain_prob', 1), ('stain_factor', 1)):
             check_range(name, getattr(self, name), 0, limit)
         if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError('blur_sigma must be an increasing pair of '
@@ -278,8 +308,8 @@ class ColorFamily:
     @property
     def needs_rgb(self) -> bool:
         """Whether a step is only defined for three colour channels."""
-        return self.gray_prob > 0 or (self.jitter_prob > 0 and
-                                      (self.saturation > 0 or self.hue > 0))
+        return self.gray_prob > 0 or self.stain_prob > 0 or (
+            self.jitter_prob > 0 and (self.saturation > 0 or self.hue > 0))
 
     def draw(self, uniform: Tensor) -> Colors:
         """Draw parameters from numbers in [0, 1), (B, ``COLOR_DRAWS``).
@@ -293,13 +323,21 @@ class ColorFamily:
             factors[:, column] = _between(uniform[:, 1 + column],
                                           max(0.0, 1 - amount), 1 + amount)
         factors[:, 3] = _between(uniform[:, 4], -self.hue, self.hue)
+        # The stains take the low bits of the same numbers: a draw of 53 bits
+        # has enough for two, and with or without stains all else is equal.
+        low = uniform[:, :5] * 2**24 % 1
         return Colors(
             jitter=uniform[:, 0] < self.jitter_prob,
             factors=factors,
             order=uniform[:, 5:9].argsort(dim=1),
             gray=uniform[:, 9] < self.gray_prob,
             blur=uniform[:, 10] < self.blur_prob,
-            sigma=_between(uniform[:, 11], *self.blur_sigma))
+            sigma=_between(uniform[:, 11], *self.blur_sigma),
+            stain=low[:, 0] < self.stain_prob,
+            stain_factors=_between(low[:, 1:3], 1 - self.stain_factor,
+                                   1 + self.stain_factor),
+            stain_shifts=_between(low[:, 3:], -self.stain_shift,
+                                  self.stain_shift))
 
 
 def split_view_draws(uniform: Tensor) -> tuple[Tensor, ...]:

@@ -25,7 +25,8 @@ def tissue(size: int, index: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize('size', [96, 224], ids=['enlarge', 'shrink'])
-@pytest.mark.parametrize('color', [None, {}], ids=['plain', 'color'])
+@pytest.mark.parametrize('color', [None, {}, dict(stain_prob=1)],
+                         ids=['plain', 'color', 'stains'])
 @pytest.mark.parametrize('implementation', ['torchvision', 'kornia'])
 def test_loader_and_device_agree(size, color, implementation):
     """The same numbers give the same matrices and, up to rounding, pixels."""

@@ -264,7 +264,7 @@ def test_steps_that_need_three_channels():
     plain = dict(saturation=0, hue=0, gray_prob=0)
     assert not ColorFamily(**plain).needs_rgb
     assert not ColorFamily(gray_prob=0, jitter_prob=0).needs_rgb
-    for name in plain:
+    for name in (*plain, 'stain_prob'):
         assert ColorFamily(**{**plain, name: .1}).needs_rgb
 
 
@@ -290,6 +290,9 @@ def test_steps_that_need_three_channels():
     (ColorFamily, dict(blur_prob=1.01), 'blur_prob .* 1.01'),
     (ColorFamily, dict(blur_sigma=(0., 2.)), '0.0, 2.0'),
     (ColorFamily, dict(blur_sigma=(2., 1.)), '2.0, 1.0'),
+    (ColorFamily, dict(stain_prob=1.1), 'stain_prob .* 1.1'),
+    (ColorFamily, dict(stain_factor=1.2), 'stain_factor .* 1.2'),
+    (ColorFamily, dict(stain_shift=-.1), 'stain_shift .* -0.1'),
 ])
 def test_bad_arguments_are_refused_by_value(family, arguments, value):
     with pytest.raises(ValueError, match=value):

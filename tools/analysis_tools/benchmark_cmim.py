@@ -4,9 +4,10 @@
 
 Prints the time of a training step (data preprocessor, forward, backward and
 optimizer) of each, their ratios, the share of CMIM's time in views, encoder,
-warp, decoder and the rest, and the tiles per second and core that the loader
-delivers. The steps take turns, so that a machine whose speed drifts treats
-them alike; figures are medians over the rounds.
+warp, decoder and the rest, the tiles per second whose views are drawn
+without colours, with them, and with stains besides, and the tiles per second
+and core that the loader delivers. The steps take turns, so that a machine
+whose speed drifts treats them alike; figures are medians over the rounds.
 """
 
 import argparse
@@ -236,6 +237,30 @@ def measure_parts(model, args: argparse.Namespace) -> dict:
     return times
 
 
+def measure_views(args: argparse.Namespace) -> dict:
+    """Count the tiles per second whose two views are drawn.
+
+    Returns:
+        Tiles per second, by what the views have besides their crops.
+    """
+    from mmmedmask.models.cmim import CMIMDataPreprocessor
+    batch = make_batch('cmim', args.batch_size, args.size)
+    speeds = {}
+    for name, color in (('no colours', None), ('colours', dict()),
+                        ('colours and stains', dict(stain_prob=1))):
+        preprocessor = CMIMDataPreprocessor(
+            view_size=args.size, color=color).to(args.device)
+
+        def draw(preprocessor=preprocessor) -> None:
+            preprocessor(batch, True)
+            synchronise(preprocessor.mean.device)
+
+        draw()
+        best = min(seconds(draw) for _ in range(args.rounds))
+        speeds[name] = args.batch_size / best
+    return speeds
+
+
 def measure_loader(args: argparse.Namespace) -> dict:
     """Count the tiles per second that one core reads, decodes and packs.
 
@@ -280,7 +305,7 @@ def measure_loader(args: argparse.Namespace) -> dict:
     return speeds
 
 
-def report(times: dict, parts: dict, loader: dict,
+def report(times: dict, parts: dict, views: dict, loader: dict,
            args: argparse.Namespace) -> str:
     """Put the figures into text."""
     lines = []
@@ -309,6 +334,8 @@ def report(times: dict, parts: dict, loader: dict,
     rest = whole - sum(parts.values())
     for name, value in dict(**parts, rest=rest).items():
         lines.append(f'  {name:8s} {100 * value / whole:5.1f} %')
+    for name, speed in views.items():
+        lines.append(f'views, {name}: {speed:,.0f} tiles per second')
     for suffix, speed in loader.items():
         lines.append(f'loader, {suffix}: {speed:,.0f} tiles per second and '
                      f'core (goal for decoding: {GOAL_LOADER:,})')
@@ -350,7 +377,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     loader = measure_loader(args)
     times = measure_steps(models, args)
     parts = measure_parts(models['cmim'], args)
-    print(report(times, parts, loader, args))
+    print(report(times, parts, measure_views(args), loader, args))
 
 
 if __name__ == '__main__':

@@ -61,6 +61,9 @@ def color_with_pillow(image: Image.Image, colors: Colors) -> Image.Image:
     """
     steps = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation,
              TF.adjust_hue)
+    if bool(colors.stain):
+        image = TF.to_pil_image(
+            colors.change_stains(TF.to_tensor(image)[None])[0])
     if bool(colors.jitter):
         for kind in colors.order[0].tolist():
             image = steps[kind](image, float(colors.factors[0, kind]))

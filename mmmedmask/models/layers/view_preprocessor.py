@@ -79,8 +79,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         if (self.color is not None and self.color.needs_rgb
                 and self.in_channels != 3):
             raise ValueError(
-                'saturation, hue and gray_prob need 3 channels, got '
-                f'{self.in_channels} (the length of mean); set them to 0')
+                'saturation, hue, gray_prob and stain_prob need 3 channels, '
+                f'got {self.in_channels} (the length of mean); set them to 0')
         if color_impl == 'torchvision' and not (
                 data_range in (None, 255) and self.in_channels in (1, 3)):
             raise ValueError(
@@ -197,7 +197,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         if self.color is None:
             return images
         colors = self.color.draw(uniform)
-        scaled = (images / self._stored_range).clamp(0, 1)
+        scaled = colors.change_stains(
+            (images / self._stored_range).clamp(0, 1))
         implementation = self.color_impl
         if implementation == 'auto':
             implementation = (
