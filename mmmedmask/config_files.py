@@ -128,9 +128,6 @@ def model_index() -> dict[str, Path]:
 def planned_gpus(config: Config) -> tuple[int, int] | None:
     """Read the number of GPUs and the batch from a config's name.
 
-    Args:
-        config: The config.
-
     Returns:
         GPUs and images of each, ``(8, 32)`` of ``..._8xb32-...``, or
         ``None`` if its name does not tell.

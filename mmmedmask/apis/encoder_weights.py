@@ -204,7 +204,6 @@ def encode_tiles(encoder: TileEncoder,
     """Encode a batch of tiles on the device of the encoder.
 
     Args:
-        encoder: The encoder.
         tiles: RGB, uint8, shape (B, H, W, 3).
         precision: One of ``PRECISIONS``.
 

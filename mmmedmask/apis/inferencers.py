@@ -209,7 +209,6 @@ def describe(image: Path | np.ndarray, number: int) -> dict:
 
     Args:
         image: A file, or an array (H, W, C) in RGB order.
-        number: Its place.
 
     Returns:
         ``sample_idx``, and ``img_path`` or ``img``, which is BGR as mmcv

@@ -54,9 +54,6 @@ def exchange_patches(model: nn.Module,
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
 
-    Returns:
-        The curve.
-
     Raises:
         ValueError: If a number is too small, a patient has too few patches,
             or all are of one class.

@@ -108,8 +108,6 @@ def build_models(config: Config,
     """Build a config's model once per checkpoint.
 
     Args:
-        config: The config.
-        checkpoints: The files.
         untrained: What stands for a model before any training instead of a
             file; at least one must be a file.
         device: Where the models go.
@@ -150,9 +148,6 @@ def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
             ``mmmedmask.SlideOmicClassifier`` and ``mmmedmask.GiMP`` have it,
             in evaluation mode.
         loader: See :func:`whole_bag_loader`.
-
-    Returns:
-        The vectors.
 
     Example:
         >>> from mmmedmask.phantoms.slide_omic_cohort import (

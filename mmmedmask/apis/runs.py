@@ -137,9 +137,6 @@ def check_warmup(config: Config) -> None:
 
     MMEngine would say that an end should be larger than a beginning.
 
-    Args:
-        config: The config.
-
     Raises:
         ValueError: If a schedule begins too late; says which options make
             it shorter.

@@ -45,9 +45,6 @@ def find_evidence(model: nn.Module,
         classes: Names of the classes, if they are known.
         per_patch: Whether patches are classified one by one.
 
-    Returns:
-        The evidence.
-
     Raises:
         ValueError: If the model looks at no patches, or the bag is empty.
 

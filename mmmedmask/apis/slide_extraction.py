@@ -56,7 +56,6 @@ class SlideResult:
         tile_mpp: Micrometres per pixel of a tile.
         level: The level that tiles were read from.
         seconds: Time from its plan to its end.
-        path: The slide.
         error: Why it failed.
     """
 
@@ -89,7 +88,6 @@ def extract_slides(tasks: Sequence[SlideTask],
     tiles that were kept, and ``manifests/<time>.csv``.
 
     Args:
-        tasks: The slides.
         folder: Where to.
         encoder: The encoder, on its device.
         tiling: Which tiles are kept.

@@ -36,8 +36,6 @@ class Tile:
     """A picture.
 
     Attributes:
-        path: The file.
-        label: Its class.
         group: Its source; tiles of one source belong together.
     """
 
@@ -55,8 +53,6 @@ class TileBag:
 
     Attributes:
         name: Name of the bag.
-        label: The class.
-        tiles: The tiles.
         split: The split, empty while there is none.
     """
 
@@ -173,9 +169,7 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
     if it is half of one, else it goes into the last.
 
     Args:
-        tiles: The tiles.
         bag_size: Wanted number of tiles in a bag.
-        seed: Seed.
 
     Returns:
         The bags, named by class and number.
@@ -217,9 +211,7 @@ def split_bags(bags: Sequence[TileBag],
     """Draw the split of bags, with equal shares of every class.
 
     Args:
-        bags: The bags.
         shares: Share of each split, e.g. ``{'train': .6, 'test': .4}``.
-        seed: Seed.
 
     Returns:
         The bags in their order, with a split.
@@ -314,7 +306,6 @@ def encode_bags(bags: Sequence[TileBag],
     Args:
         bags: The bags, with their splits.
         folder: Where to.
-        encoder: The encoder.
         tile_size: Side in pixels that tiles are resized to.
         batch_size: Tiles that are encoded at once.
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
@@ -400,7 +391,6 @@ def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
     """Read a tile as RGB of a wanted size.
 
     Args:
-        tile: The tile.
         tile_size: Side in pixels.
 
     Returns:

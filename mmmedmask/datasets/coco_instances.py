@@ -101,14 +101,9 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
 
 
 def is_binary_mask(labels: np.ndarray) -> bool:
-    """Say whether a mask holds 255 and no value but 0 and 255.
+    """Say whether a mask (H, W) holds 255 and no value but 0 and 255.
 
-    Args:
-        labels: Array of shape (H, W).
-
-    Returns:
-        True for a binary mask. A mask of zeros and ones is not one here: it
-        is also the map of a single instance.
+    A mask of zeros and ones is also the map of a single instance.
     """
     values = np.unique(labels)
     return bool(values.size <= 2 and values[-1] == 255
@@ -117,17 +112,12 @@ def is_binary_mask(labels: np.ndarray) -> bool:
 
 def split_instances(labels: np.ndarray,
                     options: InstanceOptions) -> list[np.ndarray]:
-    """List the instances of a mask.
-
-    Connected means 8-connected.
-
-    Args:
-        labels: Array of shape (H, W), 0 is background.
-        options: How to read it; ``min_area`` plays no part here.
+    """List the instances of a mask (H, W), in which 0 is background.
 
     Returns:
         Boolean arrays of shape (H, W), in the order of their numbers, then
-        of their first row.
+        of their first row. Parts of a binary mask are 8-connected.
+        ``min_area`` plays no part here.
     """
     binary = options.mask_kind == 'binary' or (
         options.mask_kind == 'auto' and is_binary_mask(labels))
@@ -148,15 +138,7 @@ def _components(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def count_components(mask: np.ndarray) -> tuple[int, np.ndarray]:
-    """Number the 8-connected parts of a mask.
-
-    Args:
-        mask: Boolean array of shape (H, W).
-
-    Returns:
-        How many parts there are, and an array of shape (H, W) with their
-        numbers, 0 for background.
-    """
+    """Count and number the 8-connected parts of a boolean mask (H, W)."""
     number, labels = cv2.connectedComponents(
         mask.astype(np.uint8), connectivity=8)
     return number - 1, labels
@@ -164,18 +146,7 @@ def count_components(mask: np.ndarray) -> tuple[int, np.ndarray]:
 
 @dataclass
 class SplitTotals:
-    """What went into one annotation file.
-
-    Attributes:
-        images: Number of images.
-        instances: Number of instances written.
-        empty_images: Images without instances.
-        binary_masks: Images whose masks were taken for binary.
-        zero_one_masks: Number of masks whose only number is 1.
-        too_small: Number of instances left out by ``min_area``.
-        tiny: Number of instances written that are below ``TINY_AREA``.
-        in_several_parts: Number of instances that are not connected.
-    """
+    """What went into one annotation file; lists name the images."""
 
     images: int = 0
     instances: int = 0
@@ -237,13 +208,9 @@ class CocoInstanceWriter:
         }
 
     def add(self, file_name: str, labels: np.ndarray) -> None:
-        """Add one image with its mask.
+        """Add an image, named relative to the data root with forward slashes.
 
-        Args:
-            file_name: Path of the image relative to the data root, with
-                forward slashes.
-            labels: Array of shape (H, W), 0 is background; see
-                :class:`InstanceOptions` for the other values.
+        ``labels`` are of shape (H, W); see :class:`InstanceOptions`.
         """
         totals, height_width = self.totals, labels.shape
         image_id = len(self._content['images']) + 1
@@ -283,19 +250,12 @@ class CocoInstanceWriter:
         })
 
     def write(self, path: str | Path) -> None:
-        """Write the COCO file; its folder is made if need be.
-
-        Args:
-            path: The json file.
-        """
+        """Write the COCO file; its folder is made if need be."""
         write_json(path, self._content, indent=None, separators=(',', ':'))
 
 
 def encode_mask(mask: np.ndarray) -> dict:
-    """Encode a mask as COCO's compressed run lengths.
-
-    Args:
-        mask: Boolean array of shape (H, W).
+    """Encode a boolean mask (H, W) as COCO's compressed run lengths.
 
     Returns:
         Dict with ``size``, [h, w], and ``counts``, a string.
@@ -306,10 +266,7 @@ def encode_mask(mask: np.ndarray) -> dict:
 
 def decode_masks(
         content: dict) -> Iterator[tuple[dict, Sequence[np.ndarray]]]:
-    """Decode the masks of a COCO file, image by image.
-
-    Args:
-        content: The parsed file.
+    """Decode the masks of a parsed COCO file, image by image.
 
     Yields:
         An entry of ``images``, and the masks of its annotations, boolean

@@ -35,7 +35,6 @@ def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
     """Decode a TIFF; its orientation is not applied.
 
     Args:
-        encoded: The file.
         max_pixels: Largest number of values that a header may claim.
 
     Returns:

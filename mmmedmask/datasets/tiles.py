@@ -101,9 +101,6 @@ def walk_files(root: Path) -> list[Path]:
     Follows linked folders, each real folder once, so a link to a parent
     does no harm. Names that start with a dot are left out.
 
-    Args:
-        root: The folder.
-
     Returns:
         Paths that start with ``root``, sorted by their parts.
     """
@@ -129,9 +126,6 @@ def find_list_file(name: str, data_root: Path) -> Path:
     Args:
         name: Path of the list file.
         data_root: Where to look second.
-
-    Returns:
-        The path that exists.
 
     Raises:
         FileNotFoundError: If it is in neither place; names both.

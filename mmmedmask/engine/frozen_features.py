@@ -52,9 +52,6 @@ def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
     ``layer4``; ConvNeXts have ``stages``; in a transformer each block is a
     stage.
 
-    Args:
-        encoder: The network.
-
     Returns:
         The stages by their names in the encoder.
 

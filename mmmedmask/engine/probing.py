@@ -329,7 +329,6 @@ def score_encoder(encoder: nn.Module, mean: Sequence[float],
     """Run all probes on one frozen copy of an encoder.
 
     Args:
-        encoder: The encoder.
         mean: Mean of its images' channels, in 8-bit units.
         std: Their standard deviation.
         probes: From :func:`build_probes`.
@@ -351,7 +350,6 @@ def frozen_features(encoder: nn.Module, mean: Sequence[float],
     """Freeze a copy of an encoder for probes.
 
     Args:
-        encoder: The encoder.
         mean: Mean of its images' channels, in 8-bit units.
         std: Their standard deviation.
         probe: On whose training images BatchNorm statistics are measured

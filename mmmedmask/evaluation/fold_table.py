@@ -154,7 +154,6 @@ def pooled_rows(seed: int | None, patients: int,
     Args:
         seed: Seed of the runs.
         patients: Number of patients.
-        values: Their scores.
         draws: The scores of resamples, each of shape (D,).
 
     Returns:
@@ -263,9 +262,6 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
 
     Args:
         rows: See :func:`classification_rows`.
-
-    Returns:
-        Lines of Markdown.
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     seeds = {row.seed for row in rows} - {None}

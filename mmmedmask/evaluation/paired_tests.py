@@ -117,9 +117,6 @@ def delong(positive: np.ndarray, first: np.ndarray,
         first: Scores of the first classifier, (N,).
         second: Scores of the second.
 
-    Returns:
-        The test.
-
     Raises:
         ValueError: If the shapes differ, a score is not finite, or there are
             fewer than two patients of the class or of the others.

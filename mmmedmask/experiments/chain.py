@@ -98,10 +98,6 @@ def locate_config(name: str, recipe_file: Path) -> Path:
         name: Bare name of a shipped config or of one near the recipe (in
             its folder, or below the folder that has its ``recipes``), or a
             path, relative to the recipe or the working folder.
-        recipe_file: The recipe.
-
-    Returns:
-        The file.
 
     Raises:
         FileNotFoundError: If it is missing; similar names are listed.
@@ -183,7 +179,6 @@ def _find_sources(config: Config, makers: Mapping[str, str],
     """Find the stage that makes each checkpoint which a config names.
 
     Args:
-        config: The config.
         makers: Stage by the name of its config, for ``work_dirs/NAME/...``.
         weights: Files that no stage needs to make.
         previous: The stage right before, which makes what has another name

@@ -61,9 +61,6 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
         pretrained: Checkpoints, as the configs name them, that stages may
             start from although no stage makes them.
 
-    Returns:
-        The recipe.
-
     Raises:
         FileNotFoundError: If a config is missing.
         ValueError: If an option is for a stage that is not there, or no
@@ -149,7 +146,6 @@ def write_folds_table(plan: Plan, recipe: Recipe) -> str:
 
     Args:
         plan: The plan, all its runs done.
-        recipe: Its recipe.
 
     Returns:
         The table as Markdown.

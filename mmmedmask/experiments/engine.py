@@ -74,7 +74,6 @@ def run_snakemake(snakefile: str | Path,
     and its local jobs; SIGTERM lets running jobs finish.
 
     Args:
-        snakefile: The rules.
         folder: Working folder of the rules, where relative paths begin; it
             is made if there is none. One engine at a time works in it.
         config: What the rules find as ``config``: plain data.
@@ -130,9 +129,6 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
     Args:
         folder: The folder, which must be there.
-
-    Yields:
-        Nothing.
 
     Raises:
         EngineBusyError: If another engine is in it; the message names it.

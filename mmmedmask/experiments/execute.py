@@ -64,7 +64,6 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
     """Do all runs of a plan with Snakemake; what is done is skipped.
 
     Args:
-        plan: The plan.
         tools: Folder of ``train.py`` and the others.
         cores: Cores of this machine; a run takes one per process that
             trains it. None takes one per GPU, and enough for one run.
@@ -112,9 +111,6 @@ def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],
         tools: Folder of ``train.py`` and the others.
         files: Files of tables, in the plan's folder.
         report: The html file to (over)write.
-
-    Returns:
-        The exit status.
     """
     config = dict(plan=str(write_plan(plan, tools)))
     copies = [f'report/{file.name}' for file in files]
@@ -129,7 +125,6 @@ def execute_here(plan: Plan, tools: str | Path, start: StartStep,
     """Do all runs of a plan one after the other, in this process.
 
     Args:
-        plan: The plan.
         tools: Folder of ``train.py`` and the others.
         start: Does a step.
         drawn: Whether the data are drawn.

@@ -56,7 +56,6 @@ def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
     """Options that let all data sets of a config read the split of a fold.
 
     Args:
-        config: The config.
         split_file: The fold's split file.
 
     Returns:
@@ -92,7 +91,6 @@ def set_fold(config: Config, split_file: str | Path) -> None:
     """Let all data sets of a config read the split of a fold, in place.
 
     Args:
-        config: The config.
         split_file: The fold's split file.
 
     Raises:
@@ -110,7 +108,6 @@ def draw_cohort_folds(config_file: str | Path,
     """Draw folds of the cohort that a config trains on.
 
     Args:
-        config_file: The config.
         options: Dotted key to value, see :func:`~mmmedmask.config_files.\
 load_config`; those for single stages do not count.
         folder: Where the split files go.

@@ -81,13 +81,9 @@ def new_manifest(run: Run, data_root: str | Path,
     """Make the manifest of a run that has not started.
 
     Args:
-        run: The run.
         data_root: Folder of the data.
         data: Fingerprint of all that it reads, see
             :class:`~mmmedmask.experiments.fingerprints.DataFingerprints`.
-
-    Returns:
-        The manifest.
     """
     return dict(
         format=FORMAT,
@@ -121,7 +117,6 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
     """Read a run's manifest; refuse one of other settings, data or sources.
 
     Args:
-        run: The run.
         fingerprints: Of the data now; None does not compare them.
 
     Returns:

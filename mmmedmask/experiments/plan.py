@@ -92,7 +92,6 @@ class Plan:
         tables: The recipes with their chosen rows.
         axes: Seeds and folds of each table, by its name.
         cells: What is behind (table, row, stage, seed and fold).
-        scale: The scale.
         folder: Folder of all runs and tables.
         data_root: Folder in the place of ``data/``.
         left_out: Table and row that have nothing at this scale.
@@ -204,7 +203,6 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     Args:
         config: The config with the recipe's options.
         sources: Where it names a checkpoint, and what stands for that.
-        scale: The scale.
         gpus: Number of processes.
         axis: Seed and fold, which do not count but for what they replace:
             a seed that of the config, a fold its split.

@@ -34,8 +34,6 @@ class CellResult:
     """A cell of the table.
 
     Attributes:
-        row: Its row.
-        column: Its column.
         values: Value by seed and fold, in the paper's unit.
         asked: Number of seeds times folds.
         problems: What hinders the others: ``'failed'``, ``'missing'`` and so

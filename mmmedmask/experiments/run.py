@@ -46,13 +46,11 @@ class Run:
     """A config, trained with a seed.
 
     Attributes:
-        config_file: The config.
         options: What its recipe sets in it: dotted key to value.
         settings: All that is set on its command line but for its sources,
             as ``--cfg-options`` takes it.
         scales_lr: Whether the learning rate is scaled to the samples in a
             step.
-        scale: Its scale.
         seed: Its seed; None is the config's own.
         fold: Number of its fold; None without folds.
         gpus: Number of processes that train.

@@ -61,7 +61,6 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
     and whoever comes next waits for it.
 
     Args:
-        run: The run.
         step: One of its steps.
         environment: Variables for the command.
         locks: Descriptors that it inherits; the first is that of the run.
@@ -105,15 +104,11 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
     """Do what is left of a run, and note that it is done.
 
     Args:
-        run: The run.
         folder: Folder of the engine.
         data_root: Folder in the place of ``data/``.
         tools: Folder of ``train.py`` and the others.
         start: Does a step.
         drawn: Whether the data are drawn, so that they have no fingerprint.
-
-    Returns:
-        The manifest.
 
     Raises:
         StepFailedError: If a step fails.
@@ -142,11 +137,7 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
 
 
 def open_steps(run: Run, manifest: Mapping, tools: str | Path) -> list[Step]:
-    """Steps that are not done, in their order.
-
-    Returns:
-        The steps.
-    """
+    """Steps that are not done, in their order."""
     ended = {name for name, step in manifest['steps'].items()
              if step.get('ended')}
     return [step for step in run_steps(run, tools)
@@ -272,9 +263,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Args:
         argv: The plan's file, and the key of the run.
-
-    Returns:
-        The exit status.
     """
     file, key = sys.argv[1:] if argv is None else argv
     for number in (signal.SIGTERM, signal.SIGHUP):

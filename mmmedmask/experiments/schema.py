@@ -139,17 +139,14 @@ class Recipe:
     """A table of a paper.
 
     Attributes:
-        path: The file.
         name: Stem of the file.
         title: What the table is about.
         paper: Paper and table.
         notes: Remarks, such as errors of the paper.
         seeds: Seeds of the runs that are averaged.
-        columns: The columns.
         small: Changes of all rows at scale small, by stage.
         data: Scale to the folders below the data root that it needs, and
             where their content comes from.
-        rows: The rows.
         folds: Folder with a split file per fold, all of which are run;
             None runs the split that the configs name.
         against: Name of the row that the others are compared with, seed by
@@ -194,7 +191,6 @@ class Recipe:
         alone, since the options of all rows are for the paper's configs.
 
         Args:
-            row: The row.
             scale: ``'paper'``, ``'small'`` or ``'smoke'``, which has the
                 configs of ``'paper'``.
 
@@ -216,9 +212,6 @@ class Recipe:
 
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe.
-
-    Returns:
-        The recipe.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -263,9 +256,6 @@ def locate_recipe(name: str | Path) -> Path:
 
     Args:
         name: A name, as :func:`find_recipes` lists them, or a path.
-
-    Returns:
-        The file.
 
     Raises:
         FileNotFoundError: If it is missing; similar names are listed.

@@ -80,11 +80,7 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
     """Shrink the config of a run, and let it start from its sources.
 
     Args:
-        run: The run.
         data_dir: Folder for the drawn data.
-
-    Returns:
-        The config.
     """
     config = shrink_config(
         load_config(run.config_file, run.options), run.folder, data_dir,

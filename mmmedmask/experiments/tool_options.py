@@ -37,7 +37,6 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
     """Run a plan as a command asks for it.
 
     Args:
-        plan: The plan.
         args: The options of :func:`add_engine_options`.
         tools: Folder of ``train.py`` and the others.
         options: Snakemake's.

@@ -138,9 +138,6 @@ def partition_tokens(weights: Tensor, noise: Tensor, mask_ratio: float,
         visible_first: Read the order from its end: tokens that are drawn
             early stay visible, late ones are masked.
 
-    Returns:
-        The partition.
-
     Raises:
         ValueError: See :func:`token_counts`.
 

@@ -314,7 +314,6 @@ def queue_contrast(query: Tensor, key: Tensor,
         query: Shape (N, D), of unit length.
         key: The positive of each query, shape (N, D), of unit length.
         queue: Negatives of all queries, shape (L, D).
-        temperature: Positive.
 
     Returns:
         The loss of each query, shape (N,).

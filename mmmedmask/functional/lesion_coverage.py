@@ -64,10 +64,6 @@ def overlap_matrix(num_cells: int, num_pixels: int) -> torch.Tensor:
     Cells and pixels both divide the axis evenly; pixels may be larger than
     cells, and a pixel on a border counts for both cells by its parts.
 
-    Args:
-        num_cells: Cells.
-        num_pixels: Pixels.
-
     Returns:
         Shape (num_cells, num_pixels), float64, whole numbers in units of
         1 / num_pixels of a cell: rows sum to num_pixels.

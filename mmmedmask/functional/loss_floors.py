@@ -83,9 +83,6 @@ def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
             the line that of least squares or of least absolute deviations
             (by reweighting: Schlossmacher, JASA 1973).
 
-    Returns:
-        The guesses.
-
     Raises:
         ValueError: If no place counts.
 
@@ -113,7 +110,6 @@ def guess_errors(targets: MaskedTargets,
     """Sum up the errors of all guesses on a batch.
 
     Args:
-        targets: The batch.
         guesses: From :func:`fit_guesses`.
 
     Returns:

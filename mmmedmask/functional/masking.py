@@ -16,7 +16,6 @@ def floor_share(count: int, ratio: float) -> int:
 
     Args:
         count: Number of patches.
-        ratio: The share.
 
     Returns:
         ``floor(count * ratio)``: 116 of 400 at 0.29, although their product

@@ -100,9 +100,6 @@ def random_resized_crops(uniform: Tensor, image_size: tuple[int, int],
         ratio: Range of width over height.
         flip_prob: Probability of a left-right flip.
 
-    Returns:
-        The boxes.
-
     Example:
         >>> draws = torch.zeros(1, CROP_DRAWS, dtype=torch.float64)
         >>> random_resized_crops(draws, (8, 8), (.25, 1), (1, 1), .5).height

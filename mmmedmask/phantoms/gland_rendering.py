@@ -64,9 +64,6 @@ class TissueStyle:
         Args:
             malignant: See the attribute.
             rng: Source of randomness.
-
-        Returns:
-            The style.
         """
         return cls(
             malignant=malignant,

@@ -43,9 +43,6 @@ class GlandLayout:
             malignant: Whether glands are irregular, crowded and of many
                 sizes, or regular and apart.
             rng: Source of randomness.
-
-        Returns:
-            The layout.
         """
         if malignant:
             return cls(

@@ -31,7 +31,6 @@ def draw_bag(num_patches: int,
     Args:
         num_patches: Number of patches N.
         dims: Size of a feature D.
-        seed: Seed.
         patch_size: Side of a patch in pixels; the patches fill a grid about
             as wide as high, row by row.
 
@@ -65,9 +64,6 @@ def write_features(path: str | Path,
         encoder: Name of the encoder, for the layouts that tell it.
         patch_size: Side of a patch in pixels.
         mpp: Micrometres per pixel, for STAMP.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: If the layout is not known.
@@ -134,7 +130,6 @@ def draw_fpkm(num_samples: int, num_genes: int, seed: int = 0) -> np.ndarray:
     Args:
         num_samples: Number of samples S.
         num_genes: Number of genes G.
-        seed: Seed.
 
     Returns:
         float32 (S, G), with four decimals.
@@ -166,9 +161,6 @@ def write_htseq_folder(folder: str | Path,
         values: Shape (S, G); whole numbers for ``kind='counts'``.
         kind: ``'FPKM'``, ``'FPKM-UQ'`` or ``'counts'``, which adds the five
             summary rows.
-
-    Returns:
-        The sample sheet.
     """
     files = {}
     for number, (sample, row) in enumerate(zip(samples, values, strict=True)):
@@ -198,12 +190,8 @@ def write_star_folder(folder: str | Path,
         folder: Where to.
         samples: Sample ids such as ``'TCGA-AA-0001-01A'``.
         genes: Ensembl ids with version, written as they are.
-        symbols: Their symbols.
         units: ``'counts'``, ``'tpm'``, ``'fpkm'`` and ``'fpkm_uq'``, each of
             shape (S, G).
-
-    Returns:
-        The sample sheet.
     """
     header = ('gene_id', 'gene_name', 'gene_type', 'unstranded',
               'stranded_first', 'stranded_second', 'tpm_unstranded',

@@ -37,7 +37,6 @@ class CohortTruth:
     """What was planted where.
 
     Attributes:
-        classes: The classes.
         labels: Class of each case.
         regions: For each slide the rows of its patches that tell the class,
             ascending.
@@ -57,7 +56,6 @@ class CohortTruth:
         """Give a slide's region as a map.
 
         Args:
-            slide_id: The slide.
             num_patches: Its number of patches N.
 
         Returns:
@@ -73,9 +71,6 @@ def read_cohort_truth(root: str | Path) -> CohortTruth:
 
     Args:
         root: The folder that it wrote.
-
-    Returns:
-        The truth.
     """
     loaded = json.loads((Path(root) / TRUTH_FILE).read_text('utf-8'))
     loaded['classes'] = tuple(loaded['classes'])

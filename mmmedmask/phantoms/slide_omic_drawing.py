@@ -43,9 +43,6 @@ def draw_slide_style(num_classes: int, dims: int,
         dims: Size of a feature D, above C.
         rng: Source of randomness.
 
-    Returns:
-        The style.
-
     Raises:
         ValueError: If an argument is out of range.
     """
@@ -94,7 +91,6 @@ def draw_slide(style: SlideStyle,
 
     Args:
         style: What all slides have in common.
-        label: The class.
         num_patches: Number of patches N, at least 1.
         rng: Source of randomness.
         share: Share of the patches in each region, in (0, 0.25]; at least
@@ -102,9 +98,6 @@ def draw_slide(style: SlideStyle,
         signal: How far features are moved in the regions, in standard
             deviations.
         smoothness: Correlation of neighbours in the smooth part, in [0, 1).
-
-    Returns:
-        The slide.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -231,9 +224,6 @@ def draw_expression_style(num_genes: int, num_classes: int,
         pathway_size: Genes of a pathway K.
         rng: Source of randomness.
 
-    Returns:
-        The style.
-
     Raises:
         ValueError: If an argument is out of range.
     """
@@ -264,7 +254,6 @@ def draw_expression(style: ExpressionStyle,
 
     Args:
         style: What all patients have in common.
-        label: The class.
         rng: Source of randomness.
         signal: In log2 of FPKM + 1. A pathway's activity varies by 0.5 by
             itself, a gene by 0.4 to 1.

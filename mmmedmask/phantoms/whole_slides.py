@@ -62,15 +62,11 @@ def write_slide(path: str | Path,
     """Write a slide as TIFF.
 
     Args:
-        path: The file.
         pixels: The finest level, RGB, uint8; its sides can be halved
             ``levels - 1`` times.
         mpp: Micrometres per pixel that the file tells, None for none.
         levels: Number of levels; ``'strips'`` and ``'planes'`` have one.
         layout: One of ``SLIDE_LAYOUTS``.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: If the layout is not known.

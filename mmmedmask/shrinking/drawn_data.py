@@ -198,7 +198,6 @@ def write_vqkd(path: str | Path, teacher: dict) -> None:
     """Write random weights of BEiT v2's tokenizer, unless they are there.
 
     Args:
-        path: The file.
         teacher: Config of the ``VQKD``, without weights.
     """
     # Importing mmpretrain takes longer than most checks of a config.
@@ -225,7 +224,6 @@ def write_clip(path: str | Path, dims: int = 8) -> None:
     Named as OpenAI's file, from which mmpretrain reads the architecture.
 
     Args:
-        path: The file.
         dims: Channels of its features.
     """
     import torch

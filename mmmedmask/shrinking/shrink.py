@@ -58,9 +58,6 @@ def shrink_config(cfg: Config,
             the drawn ones have: metrics compare, training does not.
         iterations: Of a run that counts them; else an epoch has two.
 
-    Returns:
-        The shrunk copy.
-
     Raises:
         ValueError: If the config has a data set which cannot be drawn.
     """
@@ -127,9 +124,6 @@ def without_mixed_precision(wrapper: dict) -> dict:
 
     Args:
         wrapper: The config of an optimizer wrapper, changed in place.
-
-    Returns:
-        The same.
     """
     if kind_of(wrapper) == 'AmpOptimWrapper':
         wrapper['type'] = 'OptimWrapper'

@@ -62,7 +62,6 @@ def reserve_space(path: str | Path, size: int) -> None:
     For libraries that crash when a disk gets full.
 
     Args:
-        path: A file.
         size: Bytes that it is going to have; a little more is taken.
 
     Raises:
@@ -125,7 +124,6 @@ def write_csv(path: str | Path, columns: Sequence[str],
     Args:
         path: The file to (over)write.
         columns: Its first line.
-        rows: The others.
     """
     write_text(path, csv_text([columns, *rows]))
 
@@ -135,7 +133,6 @@ def csv_text(rows: Iterable[Sequence], delimiter: str = ',',
     """Write rows as csv in which no cell is a formula.
 
     Args:
-        rows: The rows.
         delimiter: What stands between cells.
         plain: Whether formulas stay what they are; all cells are quoted.
 

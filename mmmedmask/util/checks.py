@@ -91,7 +91,6 @@ def check_choice(name: str, value: object, choices: Collection) -> object:
 
     Args:
         name: The argument's name, for the message.
-        value: The value.
         choices: What is valid.
 
     Returns:

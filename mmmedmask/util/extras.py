@@ -23,9 +23,6 @@ def import_extra(name: str, extra: str, user: str = 'this') -> ModuleType:
         extra: The extra of mmmedmask that brings it, e.g. ``'detection'``.
         user: What needs it, for the message.
 
-    Returns:
-        The module.
-
     Raises:
         ModuleNotFoundError: If it is not installed; the message is one line
             that says what to install.

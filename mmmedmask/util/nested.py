@@ -8,7 +8,6 @@ def walk_nested(node: object,
     """Visit everything in nested dictionaries and lists, parents first.
 
     Args:
-        node: Anything.
         path: The keys and places that lead to ``node``.
 
     Yields:
@@ -31,9 +30,6 @@ def walk_nested(node: object,
 
 def nested_dicts(node: object) -> Iterator[dict]:
     """Find all dictionaries in nested dictionaries and lists.
-
-    Args:
-        node: Anything.
 
     Yields:
         ``node`` itself if it is a dictionary, then those inside.

@@ -202,7 +202,6 @@ def read_table(path: str | Path,
     - Rows and unnamed columns without a filled cell are left out, and said.
 
     Args:
-        path: The file.
         required: Columns that it must have.
         header: Whether the first row names the columns; without, they are
             called ``'0'``, ``'1'`` and so on.
@@ -211,9 +210,6 @@ def read_table(path: str | Path,
             columns, as R's ``write.table`` writes it.
         repeated: Whether names may occur twice.
         empty: Whether there may be no row.
-
-    Returns:
-        The table.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -260,9 +256,6 @@ def check_cell(where: str, column: str, value: str,
 
     Args:
         where: The file and line, for the message.
-        column: The column.
-        value: The cell.
-        known: The values.
         source: What lists them, for the message.
 
     Returns:

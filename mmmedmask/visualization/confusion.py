@@ -19,7 +19,6 @@ def draw_confusion_matrix(counts: np.ndarray,
     Args:
         counts: Shape (C, C); rows are true classes, columns predicted ones.
         classes: Names of the C classes.
-        title: Heading.
 
     Returns:
         uint8 RGB picture of shape (H, W, 3).

@@ -18,7 +18,6 @@ class EmbeddingPanel:
     """A map of patients.
 
     Attributes:
-        title: Heading.
         points: Where the patients are, shape (N, 2).
         labels: Their classes, integers (N,).
     """

@@ -29,7 +29,6 @@ class Section:
 
     Attributes:
         title: What was done.
-        text: Paragraphs.
         figures: Pictures, below the text.
         facts: Rows of a table: a name and a value.
         seconds: Time that it took.
@@ -112,7 +111,6 @@ def render_report(title: str,
     """Write a report.
 
     Args:
-        title: Its title.
         introduction: Paragraphs below the title.
         sections: The parts, in order.
         commands: Shell commands at the end, with which a reader repeats

@@ -74,9 +74,6 @@ class PictureUnits:
                 that is None, 8 bits, (0, 255), or 16 if the mean says so;
                 and without a data range 8 bits.
 
-        Returns:
-            The units.
-
         Raises:
             ValueError: If it does not normalise, or, without a data range
                 and a window, if its mean is not one of 8 bits.

@@ -27,9 +27,6 @@ class Conversion(ABC):
     def write(self, out: Path) -> list[str]:
         """Write the data set.
 
-        Args:
-            out: Where to; made if need be.
-
         Returns:
             What was written and decided, in lines to be printed.
 
@@ -41,13 +38,6 @@ class Conversion(ABC):
         """
 
     def check(self, out: Path) -> CheckReport:
-        """Read back what was written, and look for what is wrong with it.
-
-        Args:
-            out: Where it was written to.
-
-        Returns:
-            The report.
-        """
+        """Read back what was written, and look for what is wrong with it."""
         raise NotImplementedError(
             f'{type(self).__name__} has nothing to check')

@@ -107,13 +107,7 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
     ``clean-train`` keeps one test image of each group instead, and removes
     from Training what has a copy in Testing, and further copies.
 
-    Args:
-        images: The images, grouped by copies.
-        copies: Which are copies.
-        seed: Nothing is drawn at random here.
-
-    Returns:
-        The splits by name.
+    Nothing is drawn at random: ``seed`` plays no part.
     """
     parts = {name: [image for image in images if _part(image) == folder]
              for name, folder in BRAIN_PARTS.items()}

@@ -100,13 +100,7 @@ ADVICE = {
 
 @dataclass
 class DataFinding:
-    """A problem with files of a data set, or what is notable of them.
-
-    Attributes:
-        kind: A key of :data:`ADVICE`.
-        files: The files that it concerns.
-        detail: What exactly is the matter.
-    """
+    """A problem with files of a data set; ``kind`` is one of `ADVICE`."""
 
     kind: str
     files: list[str]
@@ -120,10 +114,7 @@ class DataFinding:
 class CheckReport:
     """Problems, which make a check fail, and notices, which do not.
 
-    Attributes:
-        problems: What has to be mended.
-        notices: What should be known.
-        checked: What was looked at and how, one line each.
+    ``checked`` says what was looked at and how, one line each.
     """
 
     problems: list[DataFinding] = field(default_factory=list)
@@ -152,9 +143,6 @@ class CheckReport:
         Args:
             max_lines: Show at most so many findings of a kind, and how many
                 more there are. None shows all.
-
-        Returns:
-            Text of several lines.
         """
         lines = [f'Checked: {line}' for line in self.checked]
         for title, findings in (('PROBLEMS', self.problems),
@@ -176,14 +164,7 @@ class CheckReport:
         return '\n'.join(lines)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write ``check.txt`` and ``check.json``, both complete.
-
-        Args:
-            folder: Where to; made if need be.
-
-        Returns:
-            The paths of the two files.
-        """
+        """Write ``check.txt`` and ``check.json``, and return their paths."""
         text, data = folder / 'check.txt', folder / 'check.json'
         write_text(text, self.to_text() + '\n')
         write_json(data, asdict(self))
@@ -191,11 +172,7 @@ class CheckReport:
 
 
 class ConversionError(ValueError):
-    """Files that cannot be converted.
-
-    Args:
-        report: Names them all.
-    """
+    """Files that cannot be converted; ``report`` names them all."""
 
     def __init__(self, report: CheckReport) -> None:
         super().__init__(report.to_text())

@@ -53,9 +53,7 @@ class ImageRecord:
     """What is kept of an image to compare it with others.
 
     Attributes:
-        name: How to name it in a report.
         split: The split that it belongs to.
-        file_hash: Of the bytes.
         pixel_hash: Of the decoded pixels and their shape.
         fingerprint: Square float32 array, of the same size for all images
             to be compared, or None if the image shows too little structure.
@@ -125,15 +123,7 @@ def make_record(
     image: np.ndarray,
     fingerprint_of: Callable[[np.ndarray], np.ndarray | None] = fingerprint
 ) -> ImageRecord:
-    """Summarise an image.
-
-    Args:
-        name: How to name it in a report.
-        split: The split that it belongs to.
-        encoded: The file's bytes.
-        image: Its pixels, shape (H, W, C), uint8 or uint16.
-        fingerprint_of: Makes the fingerprint.
-    """
+    """Summarise an image, (H, W, C) uint8 or uint16, and its file's bytes."""
     pixels = hashlib.sha256(
         f'{image.shape}{image.dtype}'.encode()
         + np.ascontiguousarray(image).data.tobytes())
@@ -182,9 +172,6 @@ def find_copies(records: Sequence[ImageRecord],
         records: The images; their names differ within a split.
         threshold: Least correlation of near copies, in (0, 1].
         within_splits: Whether to look for near copies within a split too.
-
-    Returns:
-        The copies.
 
     Raises:
         ValueError: If the threshold is out of range.
@@ -252,12 +239,7 @@ def near_pairs(
     threshold: float,
     within_splits: bool = True
 ) -> list[tuple[ImageRecord, ImageRecord, float]]:
-    """List the pairs whose fingerprints correlate.
-
-    Args:
-        records: Images with fingerprints.
-        threshold: Least correlation, the best of eight orientations.
-        within_splits: Whether to compare images of one split too.
+    """List the pairs whose fingerprints correlate in any orientation.
 
     Returns:
         Tuples of two records and their correlation, best first.
@@ -311,9 +293,6 @@ def _blocks(
 
 def connected(groups: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
     """Join groups that share a name.
-
-    Args:
-        groups: Groups of names.
 
     Returns:
         Disjoint groups, each sorted, in the order of their first names.

@@ -20,13 +20,7 @@ def only_folder(root: Path, is_it: Callable[[Path], bool],
                 expected: str) -> Path:
     """Return the one folder at or up to two levels below another.
 
-    Args:
-        root: Where to look.
-        is_it: Says whether a folder is the one.
-        expected: What the folder holds, for the error.
-
-    Returns:
-        The folder.
+    ``expected`` says in the error what the folder holds.
 
     Raises:
         LayoutError: If there is none, or more than one.
@@ -43,14 +37,7 @@ def only_folder(root: Path, is_it: Callable[[Path], bool],
 
 
 def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
-    """Return the folders of the classes.
-
-    Args:
-        root: The folder that holds them and no other folder.
-        classes: Their names.
-
-    Returns:
-        One folder per class.
+    """Return the folders of the classes; ``root`` may hold no other folder.
 
     Raises:
         LayoutError: If a class is missing or a folder is not a class.
@@ -68,17 +55,7 @@ def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
 
 
 def all_files(root: Path) -> list[Path]:
-    """List all files of a download, see :func:`walk_files`.
-
-    Args:
-        root: The download.
-
-    Returns:
-        The files, sorted.
-
-    Raises:
-        LayoutError: If it is not a folder.
-    """
+    """List all files of a download, sorted; see :func:`walk_files`."""
     _check_folder(root)
     return walk_files(root)
 
@@ -91,18 +68,14 @@ def _check_folder(root: Path) -> None:
 def image_files(
     folder: Path, extensions: Sequence[str] = IMAGE_EXTENSIONS
 ) -> tuple[list[Path], Counter]:
-    """List the images of one folder.
+    """List the images of one folder; folders in it are not searched.
 
     Args:
-        folder: The folder; folders in it are not searched.
         extensions: Extensions that count, lower case, with the dot.
 
     Returns:
         Sorted images, and how many other files there are by extension.
         Names that begin with a dot are neither.
-
-    Raises:
-        LayoutError: If it is not a folder.
     """
     _check_folder(folder)
     images, others = [], Counter()
@@ -122,11 +95,7 @@ def only_file(files: Sequence[Path],
               needed: bool = True) -> Path | None:
     """Return the one file that has one of several names.
 
-    Args:
-        files: Where to look.
-        names: The names, the usual one first.
-        root: The folder that holds the files, for the error.
-        needed: Whether the file has to be there.
+    ``root`` holds the files, and is named in the error.
 
     Returns:
         The file, or None if it is neither there nor needed.
@@ -146,13 +115,6 @@ def index_files(paths: Iterable[Path],
                 key: Callable[[Path], Hashable]) -> dict[Hashable, Path]:
     """Index files by a part of their names, which must be unique.
 
-    Args:
-        paths: The files.
-        key: Returns what a file is indexed by.
-
-    Returns:
-        The file of each key.
-
     Raises:
         LayoutError: If two files have the same key.
     """
@@ -168,11 +130,6 @@ def index_files(paths: Iterable[Path],
 def check_same_names(images: Collection[str], masks: Collection[str],
                      folder: Path) -> None:
     """See that every image has a mask, and every mask an image.
-
-    Args:
-        images: Names of images.
-        masks: Names of masks.
-        folder: Where they are, for the error.
 
     Raises:
         LayoutError: If a mask or an image is missing.
@@ -190,16 +147,13 @@ def compare_counts(name: str,
                    counts: Mapping[str, int],
                    official: Mapping[str, int],
                    noun: str = 'images') -> list[str]:
-    """Say whether all images of a release are there.
+    """Say in a sentence which parts of a release are incomplete, if any.
 
     Args:
         name: The data set.
         counts: Number of images by class, or by another part.
         official: The numbers of the release.
         noun: What an image is called.
-
-    Returns:
-        A sentence, or nothing if all numbers agree.
     """
     differing = [
         f'{part} {counts.get(part, 0)} of {number}'

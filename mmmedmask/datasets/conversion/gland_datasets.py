@@ -53,11 +53,8 @@ _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
 class ImageWithMask:
     """An image, its mask, and how the image is called in the COCO file.
 
-    Attributes:
-        image: Path of the image.
-        mask: Path of the mask.
-        file_name: The image relative to the data root, forward slashes.
-        part: The official part that it belongs to, such as ``testA``.
+    ``file_name`` is relative to the data root, with forward slashes; ``part``
+    is the official part that the image belongs to, such as ``testA``.
     """
 
     image: Path
@@ -74,8 +71,6 @@ class GlandSource:
     """A data set of glands.
 
     Attributes:
-        name: Its name.
-        find: Finds the images of each split below a data root.
         official: Number of images in each official part.
         patients: Returns the patient of each image, by the image's name
             without its ending; None if the release does not say.
@@ -93,15 +88,9 @@ def find_glas(data_root: Path) -> Splits:
     The release is one folder with ``train_N``, ``testA_N`` and ``testB_N``
     and their masks ``*_anno``. BMP in the release; PNG does as well.
 
-    Args:
-        data_root: That folder, or one that holds it.
-
-    Returns:
-        The splits ``train`` and ``test``.
-
     Raises:
-        LayoutError: If there is no such folder, or a mask or an image is
-            missing.
+        LayoutError: If ``data_root`` neither is nor holds that folder, or a
+            mask or an image is missing.
     """
     folder = only_folder(
         data_root, lambda place: any(place.glob('train_*_anno.*')),
@@ -122,9 +111,6 @@ def find_glas(data_root: Path) -> Splits:
 def glas_patients(splits: Splits) -> dict[str, str]:
     """Read the patients of GlaS from ``Grade.csv``.
 
-    Args:
-        splits: The images.
-
     Returns:
         Patient by name such as ``testA_1``; empty if there is no such file.
 
@@ -144,15 +130,9 @@ def find_crag(data_root: Path) -> Splits:
     The release (version 2) holds ``train`` and ``valid`` (in some copies
     ``test``), each with ``Images/NAME.png`` and ``Annotation/NAME.png``.
 
-    Args:
-        data_root: That folder, or one that holds it.
-
-    Returns:
-        The splits ``train`` and ``test``.
-
     Raises:
-        LayoutError: If there is no such folder, or a mask or an image is
-            missing.
+        LayoutError: If ``data_root`` neither is nor holds that folder, or a
+            mask or an image is missing.
     """
     folder = only_folder(
         data_root, lambda place: (place / 'train' / 'Images').is_dir(),
@@ -218,10 +198,6 @@ def read_pair(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Read an image with its mask and report what is wrong with them.
 
-    Args:
-        pair: Image and mask.
-        report: Where problems go.
-
     Returns:
         The image, (H, W, C), and the labels, (H, W). None for the one that
         cannot be read, and for both labels and image if they do not fit.
@@ -246,12 +222,7 @@ def read_pair(
 class GlandConversion(Conversion):
     """A download of glands, to be written as one COCO file per split.
 
-    Attributes:
-        source: The data set.
-        splits: Its images.
-        options: How masks become instances.
-        threshold: See :mod:`mmmedmask.datasets.conversion.copies`.
-        totals: What each file holds, by split, once they are written.
+    ``totals`` says what each file holds, by split, once they are written.
     """
 
     source: GlandSource
@@ -327,12 +298,6 @@ def prepare(name: str,
         data_root: The unpacked download, or a folder that holds it.
         options: How masks become instances.
         threshold: Correlation of near copies, for the check.
-
-    Returns:
-        The conversion, ready to be written.
-
-    Raises:
-        LayoutError: If the data set is not as released.
     """
     source = SOURCES[name]
     return GlandConversion(source, source.find(data_root),
@@ -423,14 +388,7 @@ def _check_annotations(pair: ImageWithMask, labels: np.ndarray,
 
 
 def tight_box(mask: np.ndarray) -> list[int]:
-    """Return the smallest box around a mask.
-
-    Args:
-        mask: Boolean array of shape (H, W), not empty.
-
-    Returns:
-        COCO's box: x, y, width, height.
-    """
+    """Return COCO's x, y, width, height of a mask (H, W) that is not empty."""
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
     return [

@@ -21,9 +21,7 @@ class LabelledImage:
     """An image of a download, and what becomes of it.
 
     Attributes:
-        source: The file in the download.
         path: Where it goes, relative to the data root, forward slashes.
-        label: Its class.
         group: Images that belong together have the same one.
         masks: Lesion masks in the download; several are joined by OR.
         mask_path: Where the joined mask goes; empty if there is none.
@@ -39,12 +37,7 @@ class LabelledImage:
 
 @dataclass
 class Split:
-    """Training and validation images, each sorted by path.
-
-    Attributes:
-        train: Training images.
-        val: Validation images.
-    """
+    """Training and validation images, each sorted by path."""
 
     train: list[LabelledImage] = field(default_factory=list)
     val: list[LabelledImage] = field(default_factory=list)
@@ -120,10 +113,7 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
 def draw_paper_and(grouped: str) -> Callable[..., dict[str, Split]]:
     """Make the ``make_splits`` of a source that has two drawn splits.
 
-    They are ``paper``, by image, and another one by group.
-
-    Args:
-        grouped: Name of the split by group.
+    They are ``paper``, by image, and ``grouped``, by group.
     """
 
     def make_splits(images: Sequence[LabelledImage], copies: object,

@@ -27,10 +27,6 @@ Group = tuple[str, ...]
 def check(conversion: LabelledConversion, out: Path) -> CheckReport:
     """Read back what was written, and report copies and shared groups.
 
-    Args:
-        conversion: What was written.
-        out: Where to.
-
     Returns:
         The report. Copies on both sides of a split and copies with
         different classes are problems; copies within one part, groups on

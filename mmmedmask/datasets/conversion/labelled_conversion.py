@@ -49,12 +49,9 @@ Fingerprint = Callable[[np.ndarray], np.ndarray | None]
 
 
 class LesionMask(NamedTuple):
-    """A joined lesion mask.
+    """A joined lesion mask as a PNG file, and whether it marks anything.
 
-    Attributes:
-        encoded: The PNG file, 0 or 255. Encoded, since thousands of masks
-            in pixels would need gigabytes.
-        marked: Whether it marks anything.
+    It is encoded, since thousands of masks in pixels would need gigabytes.
     """
 
     encoded: bytes
@@ -63,12 +60,7 @@ class LesionMask(NamedTuple):
 
 @dataclass
 class FoundImages:
-    """What a download holds.
-
-    Attributes:
-        images: The images with their labels, sorted by path.
-        notices: What should be known about the download, a sentence each.
-    """
+    """Images of a download, sorted by path, and what to know about them."""
 
     images: list[LabelledImage]
     notices: list[str] = field(default_factory=list)
@@ -79,10 +71,9 @@ class FoundImages:
 
 @dataclass(frozen=True)
 class LabelledSource:
-    """A data set of labelled images.
+    """What differs between data sets of labelled images.
 
     Attributes:
-        name: Its name.
         classes: Classes in the order of their labels.
         near_threshold: Correlation from which on two of its images are near
             copies.
@@ -92,7 +83,6 @@ class LabelledSource:
         groups_are_copies: Whether copies make the groups of images; False
             if the download names the groups.
         group_noun: What a group is, in reports.
-        fingerprint_of: Makes the fingerprint that images are compared by.
         lesion_free: Classes whose lesion masks have to be empty.
     """
 
@@ -113,11 +103,7 @@ class LabelledConversion(Conversion):
     """A download, read and split, but not yet written.
 
     Attributes:
-        source: The data set.
         images: All images, with their final groups.
-        notices: What should be known about the download.
-        copies: The copies among them.
-        splits: Splits by name.
         shapes: (h, w, channels) and type of each image.
         masks: Joined lesion masks by the path that they go to.
         copy: Copy images even where they could be hard-linked.
@@ -142,12 +128,8 @@ class LabelledConversion(Conversion):
     def write_files(self, out: Path, copy: bool = False) -> Counter:
         """Write the layout; what is there already and equal stays.
 
-        Args:
-            out: The data root, made if need be.
-            copy: Copy images even where they could be hard-linked.
-
-        Returns:
-            How many image files were ``linked``, ``copied`` and ``kept``.
+        ``copy`` copies images even where they could be hard-linked. Returns
+        how many image files were ``linked``, ``copied`` and ``kept``.
         """
         write_text(out / CLASS_FILE, _class_text(self.source.classes))
         written = Counter(
@@ -179,15 +161,10 @@ def prepare(source: LabelledSource,
     """Find the images of a download, read and compare them, and split them.
 
     Args:
-        source: The data set.
-        download: The unpacked download.
         out: Where it will be written to; only looked at.
         seed: Of the drawn splits.
         threshold: Correlation of near copies; None takes the data set's.
         copy: Copy images even where they could be hard-linked.
-
-    Returns:
-        The conversion, ready to be written.
 
     Raises:
         LayoutError: If the download is not as released, or ``out`` cannot
@@ -266,16 +243,11 @@ def read_all(
 
 def join_masks(image: LabelledImage, size: tuple[int, int],
                report: CheckReport) -> LesionMask | None:
-    """Read the masks of an image and join them by OR.
-
-    Args:
-        image: The image; without masks, the joined mask is empty.
-        size: Height and width of the image.
-        report: Where problems go.
+    """Read the masks of an image of ``size`` (h, w) and join them by OR.
 
     Returns:
         The mask, 255 on the lesion and 0 elsewhere, or None if a mask cannot
-        be used.
+        be used; the report says why.
     """
     joined, problems = np.zeros(size, np.uint8), len(report.problems)
     for path in image.masks:

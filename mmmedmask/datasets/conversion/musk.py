@@ -26,13 +26,7 @@ UNITS_PER_ANGSTROM = 100
 
 @dataclass(frozen=True)
 class Molecule:
-    """A bag.
-
-    Attributes:
-        name: Its number in the table, with leading zeros.
-        label: Name of the class.
-        shapes: Features of its shapes in angstrom, float32 (N, 166).
-    """
+    """A bag: features of a molecule's shapes in angstrom, float32 (N, 166)."""
 
     name: str
     label: str
@@ -45,14 +39,10 @@ def read_molecules(path: Path) -> list[Molecule]:
     Columns are the label of the molecule (0 or 1), its number, and the 166
     features.
 
-    Args:
-        path: The csv.
-
     Returns:
         The molecules in the order of their numbers.
 
     Raises:
-        FileNotFoundError: If it is not there.
         LayoutError: If a line is not a shape, or shapes of one molecule have
             two labels.
     """
@@ -90,11 +80,6 @@ class MuskConversion(Conversion):
     Fold k tests on part k and trains on all others, as published results on
     this set do: there is no validation split, and nothing to choose an epoch
     by.
-
-    Attributes:
-        molecules: See :func:`read_molecules`.
-        num_folds: Number of folds, at least 3.
-        seed: Seed of the folds.
     """
 
     molecules: list[Molecule]

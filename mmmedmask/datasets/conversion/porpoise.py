@@ -71,9 +71,6 @@ def convert(tables: dict[str, Path],
         tables: Path of the table for each cohort.
         classes: Classes to keep; None keeps all.
 
-    Returns:
-        The conversion.
-
     Raises:
         ConversionError: If slides of a patient contradict each other.
         ValueError: If a table lacks a column, genes cannot be read, or a

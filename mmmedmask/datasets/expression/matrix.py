@@ -68,7 +68,6 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
     """Read a table.
 
     Args:
-        path: The file.
         id_type: Which names to take where genes have several.
         genes_in: ``'rows'``, ``'columns'`` or None.
         asked: Genes to take, whatever they are called; none takes all that

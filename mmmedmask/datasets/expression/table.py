@@ -372,9 +372,6 @@ def join_tables(tables: Sequence[ExpressionTable],
         allow_zscores: Whether to put z-scores together as well: differences
             between the tables are then what z-scoring has made of them.
 
-    Returns:
-        The table.
-
     Raises:
         ValueError: If the tables differ in unit, share few genes or samples
             occur twice; if they hold z-scores, unless allowed.

@@ -56,7 +56,6 @@ class Case:
     """A patient.
 
     Attributes:
-        case_id: Name.
         label: Name of the class.
         slides: The slides in the order of the csv, may be none.
         split: ``'train'`` and so on if the csv tells, else None.
@@ -202,10 +201,6 @@ def read_split(path: str | Path,
 
     Names may be those of patients or of slides; the columns hold names, or
     True and False for the names in the first column.
-
-    Args:
-        path: The csv.
-        cases: The cohort.
 
     Returns:
         The split of each patient that it names, and notes: on names that

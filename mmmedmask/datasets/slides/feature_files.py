@@ -50,7 +50,6 @@ class FeatureFile(ABC):
     """An open file of features.
 
     Attributes:
-        path: The file.
         shape: Number of patches and size of a feature, (N, D).
         layout: Which tool's layout it is.
         encoder: Name of the encoder, or None.
@@ -323,12 +322,6 @@ class NumpyFile(FeatureFile):
 
 def open_feature_file(path: Path) -> FeatureFile:
     """Open a file of features after a look at its first bytes.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The open file.
 
     Raises:
         FileNotFoundError: If there is no such file.

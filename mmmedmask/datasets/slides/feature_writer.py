@@ -116,9 +116,6 @@ class FeatureWriter:
     def finish(self) -> Path:
         """Complete the file and give it its name.
 
-        Returns:
-            The file.
-
         Raises:
             ValueError: If rows are missing.
         """
@@ -142,9 +139,6 @@ class FeatureWriter:
 
 def stored_settings(path: Path) -> dict | None:
     """Read the settings that a complete file was made with.
-
-    Args:
-        path: The file.
 
     Returns:
         The settings; None if there is no such file or it is truncated, so

@@ -28,9 +28,7 @@ def draw_folds(cases: Sequence[Case],
     others: with 5 folds 60, 20 and 20 percent, as GiMP's paper.
 
     Args:
-        cases: The cohort.
         num_folds: Number of folds, at least 3.
-        seed: Seed.
         by_site: Whether all patients of a site go into the same part, so
             that a site's stain cannot be learned for its classes (Howard et
             al. 2021). Sites are those of the csv, else the tissue source

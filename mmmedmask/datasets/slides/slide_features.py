@@ -43,7 +43,6 @@ class SlideFeatures:
     and again in a forked process: handles are never shared.
 
     Attributes:
-        path: The file.
         num_patches: Number of patches N, may be 0.
         dims: Size of a feature D.
         layout: ``'clam'``, ``'trident'``, ``'stamp'``, ``'h5'``, ``'pt'`` or
@@ -214,7 +213,6 @@ class SlideBag:
     slide, so that patches of different slides can have the same.
 
     Attributes:
-        slides: The slides.
         num_patches: Number of all patches N.
         dims: Size of a feature D.
         has_coords: Whether all slides have coordinates.

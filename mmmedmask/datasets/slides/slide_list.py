@@ -107,7 +107,6 @@ def split_into_shards(tasks: Sequence[SlideTask],
     first, each goes to the smallest shard.
 
     Args:
-        tasks: The slides.
         count: Number of shards.
 
     Returns:

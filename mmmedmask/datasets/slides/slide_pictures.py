@@ -59,9 +59,6 @@ def find_picture(features: SlideFeatures,
         slide_mpp: Micrometres per pixel as the user gives it, which must not
             contradict the slide.
 
-    Returns:
-        The picture.
-
     Raises:
         ValueError: If there are no coordinates in pixels of the slide, the
             size of a patch or of the slide is not known, patches lie outside

@@ -38,7 +38,6 @@ class SlideReader(ABC):
     """An open slide.
 
     Attributes:
-        path: The file.
         level_sizes: (width, height) of every level in pixels, finest first.
         downsamples: How many pixels of the finest level one pixel of each
             level is wide.
@@ -315,12 +314,6 @@ class PictureReader(SlideReader):
 
 def open_slide(path: str | Path) -> SlideReader:
     """Open a slide with the first reader that can.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The open slide.
 
     Raises:
         FileNotFoundError: If there is no such file.

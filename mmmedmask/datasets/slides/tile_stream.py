@@ -103,7 +103,6 @@ def plan_slide(slide: SlideReader, options: TilingOptions,
     """Choose the tiles of a slide.
 
     Args:
-        slide: The slide.
         options: Which tiles are kept.
         slide_mpp: Micrometres per pixel of the finest level, for files that
             do not tell it.

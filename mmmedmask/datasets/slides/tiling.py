@@ -53,16 +53,12 @@ def plan_tiles(slide: SlideReader,
     made smaller by averaging.
 
     Args:
-        slide: The slide.
         tile_size: Side of a tile in pixels.
         mpp: Wanted micrometres per pixel of a tile.
         overlap: How far neighbours overlap, in pixels of a tile.
         slide_mpp: Micrometres per pixel of the finest level, for files that
             do not tell it.
         allow_enlarging: Whether tiles may be finer than the slide is.
-
-    Returns:
-        The geometry.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -124,7 +120,6 @@ def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
 
     Args:
         size: (width, height) of the finest level.
-        geometry: The geometry.
 
     Returns:
         Upper left corners (x, y) in pixels of the finest level, int32 of
@@ -178,8 +173,6 @@ def read_tile(slide: SlideReader, geometry: TileGeometry, x: int,
     """Read a tile.
 
     Args:
-        slide: The slide.
-        geometry: The geometry.
         x: Left edge in pixels of the finest level.
         y: Upper edge in pixels of the finest level.
 
@@ -195,7 +188,6 @@ def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
     """Read the whole slide as a small picture, stripe by stripe.
 
     Args:
-        slide: The slide.
         downsample: How much smaller than the finest level.
 
     Returns:

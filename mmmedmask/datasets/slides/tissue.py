@@ -67,7 +67,6 @@ def find_tissue(picture: np.ndarray, options: TissueOptions,
 
     Args:
         picture: RGB, uint8, shape (H, W, 3).
-        options: How.
         mpp: Micrometres per pixel of the picture; None for ``options.mpp``.
 
     Returns:

@@ -33,12 +33,8 @@ def crop_with_pillow(image: Image.Image, crops: Crops,
     """Cut, resize (bilinear, antialiased) and mirror one box.
 
     Args:
-        image: The picture.
         crops: One box.
         view_size: Size of the view as (h, w).
-
-    Returns:
-        The view.
     """
     left, top = int(crops.left), int(crops.top)
     box = (left, top, left + int(crops.width), top + int(crops.height))

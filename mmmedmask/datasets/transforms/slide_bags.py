@@ -143,9 +143,6 @@ class BagTransform(SeededTransform):
         Args:
             results: Sample with ``bag``, which may be None.
 
-        Returns:
-            The sample.
-
         Raises:
             KeyError: If ``LoadSlideFeatures`` did not come before.
         """
@@ -343,9 +340,6 @@ class LoadExpression(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Take the expression of one sample.
 
-        Args:
-            results: Sample.
-
         Returns:
             The sample with ``genes``.
         """
@@ -375,9 +369,6 @@ class PackSlideOmicInputs(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack one sample.
-
-        Args:
-            results: Sample.
 
         Returns:
             Dict with ``inputs`` and ``data_samples``.

@@ -241,7 +241,6 @@ def run_whole_images(
     No random number is drawn.
 
     Args:
-        sources: The images.
         pipeline: See :class:`WholeImages`.
         compute: From a batch, see :func:`collate_whole`, to a tensor with
             one entry per image.

@@ -149,9 +149,6 @@ class MovementHook(Hook):
 def stage_parameters(encoder: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Sort the trained parameters of an encoder by its stages.
 
-    Args:
-        encoder: The network.
-
     Returns:
         Parameters by the names of the stages, and under ``'rest'`` those
         outside of all stages; an encoder without stages has that alone.

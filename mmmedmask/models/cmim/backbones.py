@@ -117,7 +117,6 @@ class Levels:
     """Geometry of an encoder's embeddings, one value per level.
 
     Attributes:
-        channels: Channels.
         strides: Pixels per feature.
         offsets: Pixel index of the first feature's receptive-field centre.
     """

@@ -129,9 +129,6 @@ class SegmentAnything(BaseModel):
                 points or boxes need ``gt_instances.bboxes``.
             mode: ``'predict'``: the model is tested, not trained.
 
-        Returns:
-            The samples.
-
         Raises:
             ValueError: If ``mode`` is another, or an image was resized: true
                 boxes would lie elsewhere.

@@ -15,9 +15,6 @@ def run_info(name: str) -> int:
 
     Args:
         name: ``'seed'``, ``'iter'`` or ``'epoch'``.
-
-    Returns:
-        The number.
     """
     hub = MessageHub.get_current_instance()
     return int(hub.get_info(name)) if name in hub.runtime_info else 0

@@ -109,9 +109,6 @@ def gene_names(gene_list: str | Sequence[str]) -> list[str]:
     Args:
         gene_list: A list, or a text file with one gene per line.
 
-    Returns:
-        The genes.
-
     Raises:
         ValueError: If a gene is there twice.
         FileNotFoundError: If the file is not there.

@@ -87,9 +87,6 @@ class AttentionMasking:
             data_samples: Samples with ``sample_idx``, and with the maps that
                 the masking follows.
 
-        Returns:
-            The partition.
-
         Raises:
             ValueError: If maps or the samples' crops are missing.
         """

@@ -25,9 +25,6 @@ def build_part(part: dict | nn.Module | None,
         filled_in: Arguments that the config need not name. The part has
             attributes of these names.
 
-    Returns:
-        The part.
-
     Raises:
         ValueError: If the part has other dimensions than those.
     """
