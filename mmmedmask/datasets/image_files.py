@@ -71,13 +71,7 @@ class ImageFileDataset(BaseDataset):
                 len(self), dtype=torch.uint8).share_memory_()
 
     def __getitem__(self, idx: int) -> dict:
-        """Return the sample at ``idx`` after the pipeline.
-
-        Args:
-            idx: Position in the list; negative counts from the end.
-
-        Returns:
-            What the pipeline returns.
+        """Return the sample at ``idx``, which may be negative.
 
         Raises:
             ImageFileError: If the file cannot be used and the policy is
@@ -118,8 +112,7 @@ class ImageFileDataset(BaseDataset):
     def skipped_paths(self) -> list[str]:
         """Return the files skipped so far, by all workers of this process.
 
-        Returns:
-            Paths in the order of the list; empty with ``on_error='raise'``.
+        They are in the order of the list.
         """
         if self._skipped is None:
             return []

@@ -47,9 +47,6 @@ def read_image(path: str | Path) -> np.ndarray:
     Damage is an error wherever a decoder or a checksum can see it; bytes
     behind the end of a picture play no part.
 
-    Args:
-        path: The image file.
-
     Returns:
         Array of shape (H, W, C), C >= 1. One channel is gray, two are gray
         with alpha, three RGB, four RGBA. uint8 or uint16, and for TIFF
@@ -123,14 +120,9 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
 
 
 def gray_channel(image: np.ndarray) -> np.ndarray:
-    """Take the one channel of an image whose colours are equal.
+    """Take the one channel (H, W) of an image (H, W, C) of equal colours.
 
-    Args:
-        image: Shape (H, W, C). With two or four channels the last one is
-            alpha and plays no part.
-
-    Returns:
-        Shape (H, W).
+    With two or four channels the last one is alpha and plays no part.
 
     Raises:
         ValueError: If channels differ; the message goes on a sentence that

@@ -99,13 +99,7 @@ class LabelledImages(ImageFileDataset):
 
 
 def read_classes(data_root: Path) -> tuple[str, ...]:
-    """Read ``classes.txt``.
-
-    Args:
-        data_root: The folder that holds it.
-
-    Returns:
-        The classes; a class's position is its label.
+    """Read ``classes.txt``; a class's position is its label.
 
     Raises:
         FileNotFoundError: If the folder or the file is missing.
@@ -130,11 +124,6 @@ def read_classes(data_root: Path) -> tuple[str, ...]:
 def read_split_file(path: Path, data_root: Path,
                     classes: Sequence[str]) -> list[dict[str, str]]:
     """Read the csv of a split and check every line.
-
-    Args:
-        path: The csv, UTF-8 with or without a byte order mark.
-        data_root: Folder of the data set, to say which splits there are.
-        classes: The labels that may occur.
 
     Returns:
         Dicts with ``path``, ``label``, ``group`` and ``mask``, which is

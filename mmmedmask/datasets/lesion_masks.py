@@ -12,15 +12,11 @@ from mmmedmask.datasets.image_io import (
 
 
 def read_lesion_mask(path: str | Path) -> np.ndarray:
-    """Read a mask file: which pixels are lesion.
+    """Read a mask file: which pixels (H, W) are lesion.
 
-    Args:
-        path: An image of 8 bits, gray or with equal colours; alpha is not
-            looked at. Either 0 and 255, or 0 and 1; all black is an image
-            without lesion.
-
-    Returns:
-        Boolean array of shape (H, W), True on the lesion.
+    It is an image of 8 bits, gray or with equal colours; alpha is not looked
+    at. Values are 0 and 255, or 0 and 1; all black is an image without
+    lesion.
 
     Raises:
         ImageFileError: If the file cannot be read, or holds anything else;
@@ -44,15 +40,10 @@ def read_lesion_mask(path: str | Path) -> np.ndarray:
 
 
 def mask_to_binary(image: np.ndarray) -> np.ndarray:
-    """Turn the pixels of a download's mask into lesion or not.
+    """Turn the pixels (H, W, C) of a download's mask into lesion or not.
 
-    Args:
-        image: uint8 of shape (H, W, C), gray or with equal colours. Values
-            are 0 and 255, 0 and 1, or a few others near to black or white,
-            as compression leaves them.
-
-    Returns:
-        Boolean array of shape (H, W), True on the lesion.
+    They are uint8, gray or with equal colours: 0 and 255, 0 and 1, or a few
+    others near to black or white, as compression leaves them.
 
     Raises:
         ValueError: If the mask has colours, another type than uint8, values

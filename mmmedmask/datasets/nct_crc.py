@@ -110,11 +110,7 @@ class NCTCRC(ImageFileDataset):
 
 def parse_list_line(line: str,
                     with_label: bool) -> tuple[str, int | None]:
-    """Parse a line of a list file and check it.
-
-    Args:
-        line: ``CLASS/NAME`` or ``CLASS/NAME LABEL``.
-        with_label: Whether there has to be a label.
+    """Parse ``CLASS/NAME`` or ``CLASS/NAME LABEL`` and check it.
 
     Returns:
         The tile's path relative to the tiles' folder, and its label or

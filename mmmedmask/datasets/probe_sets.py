@@ -35,7 +35,6 @@ class ProbeSet:
     """The images of one split.
 
     Attributes:
-        paths: The image files.
         classes: Names of the classes; empty for sets that have masks alone.
         labels: Class of each image, integers of shape (N,), or None.
         groups: The patient (lesion, copy) of each image, or None.
@@ -83,9 +82,6 @@ def read_probe_sets(source: str | Path,
             instances become one mask per image; the images lie in its
             ``images``, or in the folder itself, as those of GlaS.
         split_folder: Folder of the csv files of the first layout.
-
-    Returns:
-        The images to fit on, and those to test on.
 
     Raises:
         FileNotFoundError: If the folder is none of these.

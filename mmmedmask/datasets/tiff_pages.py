@@ -64,9 +64,6 @@ def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
 def orientation_of(encoded: bytes) -> int:
     """Read the orientation tag of a TIFF, or of EXIF, which is built alike.
 
-    Args:
-        encoded: The TIFF or the EXIF; empty where there is none.
-
     Returns:
         1 to 8; 1, upright, if there is no tag, or EXIF that is broken.
 
@@ -92,8 +89,7 @@ def orientation_of(encoded: bytes) -> int:
 def read_tags(encoded: bytes) -> tuple[dict | None, int]:
     """Parse the first page's header of a classic TIFF.
 
-    Args:
-        encoded: The file; bytes behind the header may be missing.
+    Bytes behind the header may be missing.
 
     Returns:
         Tag values of the first page: integers (the first one where a tag

@@ -123,10 +123,6 @@ def walk_files(root: Path) -> list[Path]:
 def find_list_file(name: str, data_root: Path) -> Path:
     """Find a list file as given, or below ``data_root``.
 
-    Args:
-        name: Path of the list file.
-        data_root: Where to look second.
-
     Raises:
         FileNotFoundError: If it is in neither place; names both.
     """

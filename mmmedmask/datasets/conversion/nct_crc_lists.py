@@ -46,10 +46,7 @@ LIST_NAMES = tuple(
 
 
 def list_tiles(image_folder: Path) -> list[str]:
-    """List the tiles on disk.
-
-    Args:
-        image_folder: The folder with one folder per class.
+    """List the tiles of a folder with one folder per class.
 
     Returns:
         Sorted names ``CLASS/NAME.tif``.
@@ -65,11 +62,7 @@ def list_tiles(image_folder: Path) -> list[str]:
 
 
 def copy_lists(source: Path, meta: Path) -> None:
-    """Copy ConCL's list files.
-
-    Args:
-        source: Folder with the four list files.
-        meta: Where to; made if need be.
+    """Copy ConCL's four list files; ``meta`` is made if need be.
 
     Raises:
         LayoutError: If one is missing, or both are the same folder.
@@ -117,13 +110,7 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
 
 
 def read_lists(meta: Path) -> dict[str, list[str]]:
-    """Read the lists and see that the labelled ones say the same.
-
-    Args:
-        meta: Folder with the four list files.
-
-    Returns:
-        Names of the tiles of each split.
+    """Read the tiles of each split; the labelled lists must say the same.
 
     Raises:
         LayoutError: If a file is missing, a line cannot be understood, or
@@ -154,12 +141,7 @@ class NCTConversion(Conversion):
     """The tiles on disk, and where their lists come from.
 
     Attributes:
-        image_folder: The folder with one folder per class.
         lists: Folder with ConCL's list files; None draws a split.
-        val_fraction: See :func:`draw_lists`.
-        seed: Of the drawn split.
-        overwrite: Replace list files that are there already.
-        threshold: Correlation of near copies, for the check.
     """
 
     image_folder: Path

@@ -46,17 +46,7 @@ class OmicConversion(Conversion):
     notices: tuple[str, ...] = ()
 
     def of_classes(self, classes: Sequence[str]) -> 'OmicConversion':
-        """Keep the patients of some classes.
-
-        Args:
-            classes: Labels to keep.
-
-        Returns:
-            The conversion with them.
-
-        Raises:
-            ValueError: If a class has no patient.
-        """
+        """Keep the patients of some classes; each must have some."""
         known = {line['label'] for line in self.lines}
         unknown = [name for name in classes if name not in known]
         if unknown:

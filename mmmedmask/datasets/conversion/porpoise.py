@@ -30,14 +30,11 @@ _SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
 
 def find_tables(source: Path,
                 cohorts: Sequence[str] = ()) -> dict[str, Path]:
-    """Find the tables of cohorts.
+    """Find the csv or zip of each cohort, by its name.
 
     Args:
         source: One table, or a folder with tables at any depth.
         cohorts: Cohorts to take, such as ``'brca'``; none takes all.
-
-    Returns:
-        Path of the csv or zip for each cohort.
 
     Raises:
         LayoutError: If there is no table, or not all cohorts are there.
@@ -68,7 +65,6 @@ def convert(tables: dict[str, Path],
     tables have.
 
     Args:
-        tables: Path of the table for each cohort.
         classes: Classes to keep; None keeps all.
 
     Raises:

@@ -18,15 +18,12 @@ _NO_TYPE = ('TEST', )
 
 
 def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
-    """Find the files of tumour types.
+    """Find the file of each tumour type.
 
     Args:
         source: Folder with ``TCGA_<type>_Counts.exp.gz``.
         types: Types to take, such as ``'ACC'``; none takes all but
             ``TEST``, whose 20 samples are of another set of genes.
-
-    Returns:
-        The file of each type.
 
     Raises:
         LayoutError: If there is no file, or not all types are there.
@@ -49,15 +46,9 @@ def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
 def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
     """Convert counts to one cohort, whose classes are the tumour types.
 
-    Every patient gets one primary tumour, the first by barcode. Counts
-    depend on the depth of sequencing, so they become counts per million.
-
-    Args:
-        files: The file of each tumour type.
-        unit: ``'cpm'``, or ``'log2_cpm'``.
-
-    Returns:
-        The conversion; patients have no slides.
+    Every patient gets one primary tumour, the first by barcode, and no
+    slides. Counts depend on the depth of sequencing, so they become counts
+    per million: ``unit`` is ``'cpm'`` or ``'log2_cpm'``.
 
     Raises:
         ValueError: If counts cannot be read, or a patient is in two files.

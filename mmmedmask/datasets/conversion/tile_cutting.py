@@ -25,11 +25,8 @@ class TileCutting(Conversion):
     channels of 8 or 16 bits.
 
     Attributes:
-        source: Folder with pictures.
         size: Side of a tile in pixels.
         stride: Distance of two tiles in pixels.
-        include: Pattern of file names to cut.
-        exclude: Pattern of file names to leave out.
 
     Raises:
         ValueError: If ``size`` or ``stride`` is not positive, no picture

@@ -48,9 +48,6 @@ def read_gdc_folder(
 
     Genes are put into the order of the first file, by name: not all files
     have the same order. All files must have the same genes.
-
-    Returns:
-        Names and numbers.
     """
     sheet_path = _find_sheet(folder, sample_sheet)
     sheet, notes = _read_sheet(sheet_path)

@@ -99,11 +99,7 @@ def gene_places(names: Sequence[str]) -> list[int]:
 
 
 def check_no_dates(names: Sequence[str], source: str) -> None:
-    """Refuse symbols that a spreadsheet has turned into dates or numbers.
-
-    Raises:
-        ValueError: If there are any; says how many and which.
-    """
+    """Refuse symbols that a spreadsheet has turned into dates or numbers."""
     numbers = [name for name in names if name.isdigit()]
     lost = [name for name in names if _SPREADSHEET.match(name)]
     if len(numbers) < len(names) / 2:
@@ -126,10 +122,6 @@ class GeneNames:
         rows: Where in the file they are.
         par_rows: Where the copies on chromosome Y are, which are left out.
         notes: What was left out and why.
-
-    Args:
-        names: Names as in the file.
-        source: The file, for messages.
 
     Raises:
         ValueError: If Ensembl ids and symbols are mixed, or symbols were
@@ -183,11 +175,7 @@ class GeneNames:
             self.rows.append(row)
 
     def duplicates(self) -> dict[str, list[int]]:
-        """Find genes that occur more than once.
-
-        Returns:
-            For each the places in ``gene_ids``.
-        """
+        """Find genes that occur more than once, and places in ``gene_ids``."""
         places: dict[str, list[int]] = {}
         for place, gene in enumerate(self.gene_ids):
             places.setdefault(gene, []).append(place)
@@ -196,14 +184,7 @@ class GeneNames:
 
 
 def canonical_genes(names: Sequence[str], source: str) -> list[str]:
-    """Clean a list of genes that somebody wrote.
-
-    Args:
-        names: Ensembl ids, with or without version, or symbols.
-        source: Where they are from, for messages.
-
-    Returns:
-        The genes in the same order.
+    """Clean a list of genes: Ensembl ids, with or without version, or symbols.
 
     Raises:
         ValueError: If the list is empty or names a gene twice.
@@ -220,13 +201,7 @@ def canonical_genes(names: Sequence[str], source: str) -> list[str]:
 
 
 def read_gene_list(path: str | Path) -> list[str]:
-    """Read a list of genes, one per line.
-
-    Args:
-        path: Text file.
-
-    Returns:
-        The genes, cleaned as in :func:`canonical_genes`.
+    """Read a list of genes, one per line; see :func:`canonical_genes`.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -45,14 +45,9 @@ _ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
 class RawExpression:
     """Names and numbers of a file, without judgement.
 
-    Attributes:
-        values: float32 of shape (S, G).
-        case_ids: Names of the rows.
-        gene_names: Names of the columns, as in the file.
-        unit_hint: A name that may tell the unit.
-        notes: What was left out.
-        patients: See :class:`~mmmedmask.datasets.expression.table.\
-ExpressionTable`.
+    ``values`` are float32 (S, G), samples by genes named as in the file;
+    ``unit_hint`` is a name that may tell the unit; ``patients`` are those of
+    :class:`~mmmedmask.datasets.expression.table.ExpressionTable`.
     """
 
     values: np.ndarray
@@ -72,9 +67,7 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
         genes_in: ``'rows'``, ``'columns'`` or None.
         asked: Genes to take, whatever they are called; none takes all that
             have the name of a gene.
-
-    Returns:
-        Names and numbers.
+            have the name of a gene.
 
     Raises:
         ValueError: If the file is not a table, or it is not clear where the
@@ -113,11 +106,7 @@ def _plain(name: str) -> str:
 
 
 class _Matrix:
-    """Names of columns, which may repeat, and what is below them.
-
-    Args:
-        path: The file.
-    """
+    """Names of columns, which may repeat, and what is below them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

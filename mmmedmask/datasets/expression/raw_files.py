@@ -22,11 +22,7 @@ def read_expression_files(path: Path, unit: str | None, id_type: str | None,
                           sample_sheet: str | Path | None,
                           missing_files: str, gene_list: str | Path | None,
                           case_list: str | Path | None) -> RawExpression:
-    """Read a file or a folder; `load_expression` describes the arguments.
-
-    Returns:
-        Names and numbers.
-    """
+    """Read a file or a folder; `load_expression` describes the arguments."""
     if path.is_dir():
         arrays = sorted(file for file in path.iterdir()
                         if file.suffix in _ARRAY_SUFFIXES)

@@ -79,15 +79,7 @@ class ExpressionTable:
 
     def select(self, rows: Sequence[int],
                names: Sequence[str]) -> 'ExpressionTable':
-        """Take rows and name them anew.
-
-        Args:
-            rows: Rows to take.
-            names: Their new names.
-
-        Returns:
-            A table with these rows.
-        """
+        """Take rows and name them anew."""
         return replace(
             self, values=self.values[list(rows)], case_ids=tuple(names),
             patients=())
@@ -100,9 +92,8 @@ class ExpressionTable:
             wanted: For each patient the name of the sample, or None for the
                 patient's own name.
 
-        Returns:
-            A table with one row per patient that has a sample with any
-            value; the notes tell the others.
+        One row is left per patient that has a sample with any value; the
+        notes tell the others.
         """
         rows, notes = match_samples(self.case_ids, wanted, self.patients)
         blank = [case for case, row in rows.items()
@@ -127,9 +118,6 @@ class ExpressionTable:
             gene_ids: Genes wanted, cleaned.
             max_missing: Largest share of them that the table, or any single
                 row of it, may lack, in [0, 1).
-
-        Returns:
-            A table with these genes.
 
         Raises:
             ValueError: If more are missing; says how many and which.
@@ -179,18 +167,7 @@ class ExpressionTable:
             f'max_missing={max_missing:g}: {shown(missing)}{hint}')
 
     def convert(self, unit: str) -> 'ExpressionTable':
-        """Convert to another unit, see :func:`~mmmedmask.datasets.\
-expression_units.convert_unit`.
-
-        Args:
-            unit: The unit wanted.
-
-        Returns:
-            The table in that unit.
-
-        Raises:
-            ValueError: If it cannot be done.
-        """
+        """Convert to another unit, see :func:`convert_unit`."""
         if (unit, 1.0) == (self.unit, self.log2_offset):
             return self
         values = convert_unit(self.values, self.unit, unit, self.source,
@@ -236,13 +213,10 @@ expression_units.convert_unit`.
             cases_hash=names_hash(sorted(self.case_ids)))
 
     def save(self, path: str | Path) -> None:
-        """Write the table to one file, whole or not at all.
+        """Write the table to one ``.npz``, whole or not at all.
 
         :func:`load_expression` reads it in seconds where the original takes
         minutes.
-
-        Args:
-            path: The ``.npz`` to (over)write.
         """
         with atomic_path(path) as temporary, temporary.open('wb') as stream:
             np.savez(
@@ -310,9 +284,6 @@ def load_expression(path: str | Path | Sequence[str | Path],
             called.
         case_list: Text file with a case per line, for a matrix in ``.pt`` or
             ``.npy``.
-
-    Returns:
-        The table, with all samples of the file.
 
     Raises:
         FileNotFoundError: If something that is named is not there.
@@ -417,11 +388,7 @@ def join_tables(tables: Sequence[ExpressionTable],
 
 def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
                  duplicates: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """Keep one column per gene.
-
-    Returns:
-        Values, genes, notes.
-    """
+    """Keep one column per gene, and return values, genes and notes."""
     genes = GeneNames(names, source)
     if not genes.gene_ids:
         raise ValueError(f'{source} has no gene')

@@ -70,10 +70,7 @@ class _ValueFacts:
 
 
 def unit_in_name(name: str) -> str | None:
-    """Read the unit from a file's or a column's name.
-
-    Args:
-        name: Such as ``'TCGA-LUAD.htseq_fpkm.tsv.gz'``.
+    """Read the unit from a name such as ``'TCGA-LUAD.htseq_fpkm.tsv.gz'``.
 
     Returns:
         A linear unit or ``'zscore'``; None if the name tells none, or
@@ -94,9 +91,6 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
         values: Shape (S, G), NaN where missing.
         source: The file, for messages.
         name: What may tell the unit: the file's name or a column's.
-
-    Returns:
-        One of ``UNITS``.
 
     Raises:
         ValueError: If values and name do not tell it, or contradict.
@@ -154,13 +148,7 @@ def check_unit(values: np.ndarray,
                unit: str,
                source: str,
                log2_offset: float = 1.0) -> None:
-    """Refuse values that cannot have a unit.
-
-    Args:
-        values: Shape (S, G), NaN where missing.
-        unit: One of ``UNITS``.
-        source: The file, for messages.
-        log2_offset: What was added before a logarithm.
+    """Refuse values (S, G), NaN where missing, that cannot have a unit.
 
     Raises:
         ValueError: If the unit is unknown or the values contradict it.
@@ -224,9 +212,6 @@ def convert_unit(values: np.ndarray,
 
     Args:
         values: Shape (S, G), NaN where missing.
-        unit: What they are.
-        target: What they shall become.
-        source: The file, for messages.
         log2_offset: What was added before the logarithm, if ``unit`` is
             one; the result's offset is 1.
 

@@ -38,12 +38,10 @@ _PER_CASE = ('split', 'site', 'survival_months', 'censorship', 'rna_id')
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide of a patient.
+    """A slide of a patient, named without endings.
 
-    Attributes:
-        slide_id: Its name without endings.
-        features_path: Its file of features if the csv names it, else None.
-        mpp: Micrometres per pixel of its finest level if the csv tells.
+    ``mpp``, micrometres per pixel of the finest level, and the file of
+    features are None if the csv does not tell.
     """
 
     slide_id: str
@@ -53,16 +51,14 @@ class Slide:
 
 @dataclass(frozen=True)
 class Case:
-    """A patient.
+    """A patient, with what the csv tells, else None.
 
     Attributes:
-        label: Name of the class.
         slides: The slides in the order of the csv, may be none.
-        split: ``'train'`` and so on if the csv tells, else None.
-        site: Where it was collected if the csv tells, else None.
-        survival_months: Time to death or last contact if the csv tells.
+        site: Where it was collected.
+        survival_months: Time to death or last contact.
         censorship: 1 if the patient was alive at that time, 0 if dead.
-        rna_id: Name of the sample of expression if the csv tells.
+        rna_id: Name of the sample of expression.
     """
 
     case_id: str
@@ -82,13 +78,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     without a slide) and ``label``; see ``OPTIONAL_COLUMNS`` for others.
     ``censorship`` is 1 for patients whose death was not observed.
 
-    Args:
-        path: The csv, plain, in zip or gz, UTF-8 with or without a byte
-            order mark.
-        label_column: Name of the column with the class.
-
-    Returns:
-        Patients in the order of their first line.
+    The csv may be plain, in zip or gz, UTF-8 with or without a byte order
+    mark. Patients are in the order of their first line.
 
     Raises:
         FileNotFoundError: If there is no such file.

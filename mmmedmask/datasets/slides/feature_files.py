@@ -419,12 +419,6 @@ def slide_name(name: str) -> str:
     taken off, whole, and as often as they occur: ``'a.b.svs'`` and
     ``'a.b.svs.h5'`` give ``'a.b'``, and ``'vss.svs'`` gives ``'vss'``.
 
-    Args:
-        name: A name without folders.
-
-    Returns:
-        The name without endings.
-
     Raises:
         ValueError: If nothing is left.
     """
@@ -443,9 +437,6 @@ class FeatureFolder:
     Looks into the folder itself and into ``h5_files`` and ``pt_files`` of
     CLAM. Where CLAM wrote a slide into both, the h5 file is taken, because
     it has the coordinates too.
-
-    Args:
-        folder: The folder.
 
     Raises:
         FileNotFoundError: If the folder is missing or has no file of
@@ -481,13 +472,7 @@ class FeatureFolder:
         return len(self._files)
 
     def find(self, slide_id: str) -> Path | None:
-        """Find the features of a slide.
-
-        Args:
-            slide_id: Name of the slide, with or without its ending.
-
-        Returns:
-            The file, or None if there is none.
+        """Find the features of a slide, named with or without its ending.
 
         Raises:
             ValueError: If there are several and not because CLAM writes two.
@@ -506,13 +491,6 @@ class FeatureFolder:
 
         TCGA's slides have a long id behind their barcode and a dot, which
         tables often leave out.
-
-        Args:
-            slide_id: Name of a slide that has no file.
-
-        Returns:
-            A name that the folder has: the given one with parts behind a
-            dot, or without; None if there is none.
         """
         name = slide_name(slide_id)
         return next((other for other in self._files

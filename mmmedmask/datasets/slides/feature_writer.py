@@ -92,11 +92,7 @@ class FeatureWriter:
         self._file.attrs[SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
 
     def write(self, start: int, features: np.ndarray) -> None:
-        """Write features of the tiles from ``start`` on.
-
-        Args:
-            start: Row of the first one.
-            features: Shape (n, D).
+        """Write features (n, D) of the tiles from row ``start`` on.
 
         Raises:
             ValueError: If rows would be left out or written twice.
@@ -176,15 +172,7 @@ def _begins_as_hdf5(path: Path) -> bool:
 
 
 def differing_settings(stored: Mapping, wanted: Mapping) -> str:
-    """Say which settings differ.
-
-    Args:
-        stored: The settings of a file.
-        wanted: The settings of this run.
-
-    Returns:
-        Text, empty if they are the same.
-    """
+    """Say which settings differ, if any."""
     stored = {**_FIRST_SETTINGS, **stored}
     # What JSON makes of them, such as lists of tuples.
     wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))

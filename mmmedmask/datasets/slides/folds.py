@@ -34,9 +34,6 @@ def draw_folds(cases: Sequence[Case],
             al. 2021). Sites are those of the csv, else the tissue source
             site of TCGA barcodes.
 
-    Returns:
-        For each fold the split of each patient.
-
     Raises:
         ValueError: If a class has fewer patients, or with ``by_site`` fewer
             sites, than there are folds, or a patient has no site.
@@ -105,10 +102,7 @@ def write_folds(folder: str | Path,
                 how: Mapping[str, object]) -> None:
     """Write folds as ``splits_k.csv``, and how they were drawn.
 
-    Args:
-        folder: Where to.
-        folds: For each fold the split of each patient.
-        how: How they were drawn, for ``folds.json``: the seed and so on.
+    ``how`` is for ``folds.json``: the seed and so on.
 
     Raises:
         FileExistsError: If the folder has splits that differ: results that

@@ -126,11 +126,7 @@ class SlideFeatures:
         return self.num_patches
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Read a slice, and no other row.
-
-        Args:
-            start: First row, in [0, N].
-            stop: Row after the last, in [start, N]; None means N.
+        """Read the rows from ``start`` to ``stop``, and no other row.
 
         Returns:
             float32 of shape (stop - start, D), a copy.
@@ -152,13 +148,8 @@ class SlideFeatures:
     def take(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """Read chosen rows, in any order and more than once.
 
-        Rows that lie close together in the file are read in one go.
-
-        Args:
-            rows: Row numbers, length R.
-
-        Returns:
-            float32 of shape (R, D).
+        Rows that lie close together in the file are read in one go. Returns
+        float32 of shape (R, D).
 
         Raises:
             ValueError: If a row is out of range.
@@ -217,9 +208,6 @@ class SlideBag:
         dims: Size of a feature D.
         has_coords: Whether all slides have coordinates.
 
-    Args:
-        slides: The slides, at least one.
-
     Raises:
         ValueError: If there is no slide, or features differ in size.
     """
@@ -255,13 +243,9 @@ class SlideBag:
         return [slide.coords for slide in self.slides]
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
-        """Read chosen rows, in any order and more than once.
+        """Read chosen rows, counted through all slides, in any order.
 
-        Args:
-            rows: int64 of shape (R, ), counted through all slides.
-
-        Returns:
-            float32 of shape (R, D).
+        Rows may come more than once. Returns float32 of shape (R, D).
 
         Raises:
             ValueError: If a row is out of range.
@@ -291,9 +275,6 @@ class FeatureCache:
     worker comes first, and appears whole or not at all. It is named by the
     file's path, size and time of change, so that a changed file gets a new
     copy; the old one is deleted then.
-
-    Args:
-        folder: Where the copies go.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -301,14 +282,7 @@ class FeatureCache:
         self._full = False
 
     def place(self, path: Path) -> Path:
-        """Say where the copy of a file is, whether made or not.
-
-        Args:
-            path: The file of features.
-
-        Returns:
-            Path of the ``.npy``.
-        """
+        """Say where the copy of a file is, whether made or not."""
         state = path.stat()
         return self.folder / (f'{_prefix(path)}-{state.st_size:x}-'
                               f'{state.st_mtime_ns:x}.npy')
@@ -411,11 +385,7 @@ def _check_finite(rows: torch.Tensor, path: Path, first: int) -> None:
 def _coordinates(
         file: FeatureFile,
         mpp: float | None) -> tuple[float, str | None, int | None]:
-    """Say how stored coordinates become pixels, of what, and the patch size.
-
-    Returns:
-        Factor, unit, side of a patch.
-    """
+    """Return factor to pixels, their unit, and side of a patch."""
     if not file.has_coords:
         return 1, None, None
     if not file.in_micrometres:

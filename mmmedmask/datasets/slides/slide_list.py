@@ -19,13 +19,10 @@ _BY_NAME_ONLY = ('.dcm', )
 
 @dataclass(frozen=True)
 class SlideTask:
-    """A slide to work on.
+    """A slide to work on, named without endings.
 
-    Attributes:
-        slide_id: Its name without endings.
-        path: The file, None if a csv names a slide that has none.
-        mpp: Micrometres per pixel of its finest level as the user gives it,
-            None for what the file says.
+    ``path`` is None if a csv names a slide that has no file; ``mpp`` is what
+    the user gives, micrometres per pixel of the finest level.
     """
 
     slide_id: str
@@ -105,9 +102,6 @@ def split_into_shards(tasks: Sequence[SlideTask],
 
     The same slides give the same shards, whatever their order: the largest
     first, each goes to the smallest shard.
-
-    Args:
-        count: Number of shards.
 
     Returns:
         The slides of each shard, sorted by name.

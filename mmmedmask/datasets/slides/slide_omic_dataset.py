@@ -166,11 +166,7 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
     def fit_gene_scale(self, clip: float = 10.0) -> dict:
         """Fit the scale of the genes to the patients of this set.
 
-        Args:
-            clip: Largest absolute value after scaling.
-
-        Returns:
-            See :meth:`~mmmedmask.datasets.expression.table.ExpressionTable.\
+        See :meth:`~mmmedmask.datasets.expression.table.ExpressionTable.\
 fit_scale`.
 
         Raises:
@@ -223,11 +219,7 @@ fit_scale`.
         return info
 
     def load_data_list(self) -> list[dict]:
-        """Read the csv, find the features and align the expression.
-
-        Returns:
-            One dict per patient, or per slide with ``case_agg='separate'``.
-        """
+        """Read the csv, find the features and align the expression."""
         cohort = read_cohort(self.ann_file, self.label_column)
         if 'slides' in self.modalities:
             self._check_files_are_apart(cohort)
@@ -328,11 +320,7 @@ fit_scale`.
         return kept
 
     def _load_genes(self, cases: Sequence[Case]) -> dict[str, int]:
-        """Load the expression of the cases.
-
-        Returns:
-            Row of the table for each case that has one.
-        """
+        """Load the expression, and return the table's row of each case."""
         table = _load_table(*_table_key(self.expression_source, self._path))
         of_cases = table.for_cases(
             {case.case_id: case.rna_id for case in cases})
@@ -376,11 +364,7 @@ fit_scale`.
                         'two splits')
 
     def _find_slides(self, cases: Sequence[Case]) -> dict[str, list[dict]]:
-        """Find the features of the cases and look into each file.
-
-        Returns:
-            Slides with patches, for each case that has some.
-        """
+        """Find the slides with patches of each case that has some."""
         folder = self._feature_folder()
         slides: dict[str, list[dict]] = {}
         absent, empty, first = [], [], None

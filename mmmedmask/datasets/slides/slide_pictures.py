@@ -27,7 +27,6 @@ class SlidePicture:
         size: (width, height) of the slide's finest level in pixels.
         side: Side of a patch in these pixels.
         origin: (x, y) of what was scanned, from where QuPath counts.
-        source: Where the thumbnail comes from, for a message.
     """
 
     thumbnail: np.ndarray | None

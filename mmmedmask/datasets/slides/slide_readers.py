@@ -64,12 +64,8 @@ class SlideReader(ABC):
              height: int) -> np.ndarray:
         """Read a region.
 
-        Args:
-            level: The level, 0 is the finest.
-            x: Left edge in pixels of the finest level.
-            y: Upper edge in pixels of the finest level.
-            width: Width in pixels of ``level``.
-            height: Height in pixels of ``level``.
+        Left and upper edge are in pixels of the finest level, width and
+        height in pixels of ``level``.
 
         Returns:
             RGB, uint8, shape (height, width, 3); white where there is

@@ -38,7 +38,6 @@ class TilingOptions:
         overlap: How far neighbours overlap, in pixels of a tile.
         min_tissue: Share of a tile that has to be tissue at least.
         allow_enlarging: Whether tiles may be finer than the slide is.
-        tissue: How tissue is found.
 
     Raises:
         ValueError: If ``min_tissue`` is not in (0, 1].
@@ -62,11 +61,9 @@ class SlidePlan:
     Attributes:
         coords: Upper left corners (x, y) in pixels of the finest level,
             int32 of shape (N, 2).
-        geometry: What a tile is made of.
         size: (width, height) of the finest level.
         thumbnail: The slide, RGB, uint8, sides up to ``THUMBNAIL_SIDE``.
         tissue: Tissue on a smaller picture of the slide, bool.
-        origin: (x, y) of what was scanned.
     """
 
     coords: np.ndarray
@@ -83,11 +80,10 @@ class SlideEvent:
 
     Attributes:
         number: Place of the slide in the list.
-        kind: ``'plan'``, ``'tiles'``, ``'done'`` or ``'failed'``.
-        plan: The plan, which comes before the tiles.
+        kind: ``'plan'``, which comes first, ``'tiles'``, ``'done'`` or
+            ``'failed'``.
         start: Number of the first of the tiles.
         tiles: RGB, uint8, shape (B, S, S, 3).
-        error: Why it failed.
     """
 
     number: int
@@ -100,15 +96,11 @@ class SlideEvent:
 
 def plan_slide(slide: SlideReader, options: TilingOptions,
                slide_mpp: float | None = None) -> SlidePlan:
-    """Choose the tiles of a slide.
+    """Choose the tiles of a slide, row by row.
 
     Args:
-        options: Which tiles are kept.
         slide_mpp: Micrometres per pixel of the finest level, for files that
             do not tell it.
-
-    Returns:
-        The tiles, row by row.
 
     Raises:
         SlideError: If the slide cannot be used.
@@ -145,11 +137,6 @@ class SlideTiles(IterableDataset):
     With W workers, worker w takes the slides w, w + W, ... and goes through
     them one by one; the events of a slide are in order. A slide that fails
     does not stop the others.
-
-    Args:
-        tasks: The slides; each has a file.
-        options: Which tiles are kept.
-        batch_size: Most tiles of an event.
     """
 
     def __init__(self, tasks: Sequence[SlideTask], options: TilingOptions,

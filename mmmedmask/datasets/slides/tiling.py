@@ -118,8 +118,7 @@ def _level_for(slide: SlideReader, downsample: float) -> int:
 def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
     """List the tiles that lie on the slide as a whole, row by row.
 
-    Args:
-        size: (width, height) of the finest level.
+    ``size`` is (width, height) of the finest level.
 
     Returns:
         Upper left corners (x, y) in pixels of the finest level, int32 of
@@ -170,11 +169,7 @@ def _between(total: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def read_tile(slide: SlideReader, geometry: TileGeometry, x: int,
               y: int) -> np.ndarray:
-    """Read a tile.
-
-    Args:
-        x: Left edge in pixels of the finest level.
-        y: Upper edge in pixels of the finest level.
+    """Read a tile whose upper left corner is in pixels of the finest level.
 
     Returns:
         RGB, uint8, shape (tile_size, tile_size, 3).
@@ -187,8 +182,7 @@ def read_tile(slide: SlideReader, geometry: TileGeometry, x: int,
 def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
     """Read the whole slide as a small picture, stripe by stripe.
 
-    Args:
-        downsample: How much smaller than the finest level.
+    ``downsample`` is how much smaller than the finest level.
 
     Returns:
         RGB, uint8; width and height are those of the slide divided by

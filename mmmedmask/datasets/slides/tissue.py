@@ -63,14 +63,9 @@ class TissueOptions:
 
 def find_tissue(picture: np.ndarray, options: TissueOptions,
                 mpp: float | None = None) -> np.ndarray:
-    """Find tissue.
+    """Find tissue, bool (H, W), on an RGB picture, uint8 (H, W, 3).
 
-    Args:
-        picture: RGB, uint8, shape (H, W, 3).
-        mpp: Micrometres per pixel of the picture; None for ``options.mpp``.
-
-    Returns:
-        bool of shape (H, W), True where there is tissue.
+    ``mpp`` are the picture's micrometres per pixel; None takes the options'.
     """
     saturation = _saturation(picture)
     if options.median > 1:

@@ -30,12 +30,7 @@ from mmmedmask.registry import TRANSFORMS
 
 def crop_with_pillow(image: Image.Image, crops: Crops,
                      view_size: tuple[int, int]) -> Image.Image:
-    """Cut, resize (bilinear, antialiased) and mirror one box.
-
-    Args:
-        crops: One box.
-        view_size: Size of the view as (h, w).
-    """
+    """Cut, resize (bilinear, antialiased) and mirror one box to (h, w)."""
     left, top = int(crops.left), int(crops.top)
     box = (left, top, left + int(crops.width), top + int(crops.height))
     view = image.resize(
@@ -46,15 +41,7 @@ def crop_with_pillow(image: Image.Image, crops: Crops,
 
 
 def color_with_pillow(image: Image.Image, colors: Colors) -> Image.Image:
-    """Apply one picture's colour parameters.
-
-    Args:
-        image: The picture, gray or RGB.
-        colors: Parameters of a batch of one.
-
-    Returns:
-        The picture with other colours.
-    """
+    """Apply the parameters of a batch of one to a picture, gray or RGB."""
     steps = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation,
              TF.adjust_hue)
     if bool(colors.stain):
@@ -133,14 +120,9 @@ class CMIMTwoViews(SeededTransform):
         return self.make_views(results, uniform)
 
     def make_views(self, results: dict, uniform: torch.Tensor) -> dict:
-        """Make the views that given numbers stand for.
+        """Make the views that numbers in [0, 1) stand for.
 
-        Args:
-            results: Sample with ``img``.
-            uniform: Numbers in [0, 1), shape (1, at least ``VIEW_DRAWS``).
-
-        Returns:
-            The sample with its views and matrices.
+        ``uniform`` is of shape (1, at least ``VIEW_DRAWS``).
         """
         pixels = results['img']
         crop1, affine1, crop2, affine2, color, _ = split_view_draws(uniform)

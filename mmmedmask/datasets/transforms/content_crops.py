@@ -87,14 +87,7 @@ class ContrastiveCrop(RandomResizedCrop):
         self._rows, self._boxes = rows, boxes
 
     def region(self, img_path: str) -> tuple[float, ...] | None:
-        """Look up the region of an image.
-
-        Args:
-            img_path: Path as in the sample.
-
-        Returns:
-            (x0, y0, x1, y1) in fractions, or None if there is none.
-        """
+        """Look up an image's (x0, y0, x1, y1) in fractions, or None."""
         row = self._rows.get(img_path)
         if row is None:
             return None
@@ -102,13 +95,7 @@ class ContrastiveCrop(RandomResizedCrop):
         return None if box.isnan().any() else tuple(box.tolist())
 
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
-        """Choose the box of a sample.
-
-        Args:
-            results: Sample with ``img``, ``img_path`` and ``sample_idx``.
-
-        Returns:
-            (top, left, height, width) in pixels.
+        """Choose the (top, left, height, width) of a sample, in pixels.
 
         Raises:
             ValueError: If the image was cropped or mirrored before: regions

@@ -37,14 +37,7 @@ DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
 
 
 def parse_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Read a size given as a side or as (h, w).
-
-    Args:
-        name: The argument's name, for the message.
-        size: Side in pixels, or (h, w).
-
-    Returns:
-        (h, w).
+    """Read a size given as a side in pixels or as (h, w), into (h, w).
 
     Raises:
         ValueError: If it is neither.
@@ -62,7 +55,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int],
 
     Args:
         image: Shape (H, W, C); uint8, uint16 or float32.
-        size: Size of the result as (h, w).
+        size: (h, w).
         interpolation: One of ``INTERPOLATIONS``.
 
     Returns:
@@ -104,9 +97,6 @@ def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
     Args:
         uniform: Numbers in [0, 1), ``DRAWS_PER_ATTEMPT`` per attempt.
         image_size: Size of the image as (h, w).
-        crop_ratio_range: Least and largest share of the image's area.
-        aspect_ratio_range: Least and largest width over height.
-
     Returns:
         (top, left, height, width) in pixels.
     """
@@ -217,14 +207,7 @@ class RandomResizedCrop(SeededTransform):
         return results
 
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
-        """Choose the box of a sample.
-
-        Args:
-            results: Sample with ``img`` and ``sample_idx``.
-
-        Returns:
-            (top, left, height, width) in pixels.
-        """
+        """Choose the (top, left, height, width) of a sample, in pixels."""
         uniform = self.draw(
             stream_seed(self.current_seed(), 'crop'), results,
             ATTEMPTS * DRAWS_PER_ATTEMPT)

@@ -25,12 +25,7 @@ class SeededTransform(BaseTransform):
         self._state = torch.zeros(2, dtype=torch.int64)
 
     def set_epoch(self, epoch: int, seed: int) -> None:
-        """Choose the epoch that is drawn for from now on.
-
-        Args:
-            epoch: Epoch, counted from 0.
-            seed: Seed of the run.
-        """
+        """Choose the epoch, from 0, that is drawn for, and the run's seed."""
         # Shared memory lets persistent workers see a new epoch; it is asked
         # for here because copies of a transform lose it.
         self._state.share_memory_().copy_(torch.tensor([epoch, seed]))
@@ -41,11 +36,6 @@ class SeededTransform(BaseTransform):
 
     def draw(self, seed: int, results: dict, count: int) -> torch.Tensor:
         """Draw the numbers that belong to a sample in this epoch.
-
-        Args:
-            seed: Seed, see :meth:`current_seed`.
-            results: Sample with ``sample_idx``.
-            count: How many.
 
         Returns:
             Shape (1, count), float64, in [0, 1).

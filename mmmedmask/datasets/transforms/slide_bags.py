@@ -65,12 +65,6 @@ slide_features.SlideBag`
     def transform(self, results: dict) -> dict:
         """Open the slides of one sample.
 
-        Args:
-            results: Sample with ``slides``.
-
-        Returns:
-            The sample with the keys above.
-
         Raises:
             SlideFeatureError: If a file cannot be used.
             ValueError: If a file has other patches than when the data set
@@ -139,9 +133,6 @@ class BagTransform(SeededTransform):
 
     def transform(self, results: dict) -> dict:
         """Change one sample, unless it has no slide.
-
-        Args:
-            results: Sample with ``bag``, which may be None.
 
         Raises:
             KeyError: If ``LoadSlideFeatures`` did not come before.
@@ -338,11 +329,7 @@ class LoadExpression(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Take the expression of one sample.
-
-        Returns:
-            The sample with ``genes``.
-        """
+        """Take the expression of one sample."""
         row = results.get('expression')
         results['genes'] = None if row is None else torch.from_numpy(
             np.array(row, np.float32))
@@ -369,9 +356,6 @@ class PackSlideOmicInputs(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Pack one sample.
-
-        Returns:
-            Dict with ``inputs`` and ``data_samples``.
 
         Raises:
             KeyError: If a required key is missing.

@@ -178,27 +178,16 @@ class PackTile(BaseTransform):
 
 
 def pack_pixels(pixels: np.ndarray) -> torch.Tensor:
-    """Turn a tile, or several views of one, into a tensor.
-
-    Args:
-        pixels: Array of shape (H, W, C) or (H, W), or (V, H, W, C).
-
-    Returns:
-        Tensor of shape (C, H, W), or (V, C, H, W).
-    """
+    """Turn a tile (H, W, C) or views (V, H, W, C) into (V, C, H, W)."""
     if pixels.ndim < 4:
         return channels_first(pixels)
     return torch.stack([channels_first(view) for view in pixels])
 
 
 def channels_first(image: np.ndarray) -> torch.Tensor:
-    """Turn an image array into a contiguous tensor.
+    """Turn an image (H, W, C) or (H, W) into a contiguous (C, H, W).
 
-    Args:
-        image: Array of shape (H, W, C) or (H, W).
-
-    Returns:
-        Tensor of shape (C, H, W); uint16 as int32, else the same type.
+    uint16 becomes int32; other types stay.
     """
     if image.ndim == 2:
         image = image[..., None]
