@@ -41,9 +41,6 @@ def load_config(path: str | Path,
         import_modules: Whether to import the config's ``custom_imports``,
             which is needed to build from it.
 
-    Returns:
-        The config, :class:`mmengine.Config`.
-
     Raises:
         FileNotFoundError: If there is no such file; shipped configs with a
             similar name are listed.
@@ -66,10 +63,6 @@ def load_config(path: str | Path,
 
 def override_settings(config: Config, options: Mapping[str, Any]) -> None:
     """Override some settings of a config.
-
-    Args:
-        config: The config, read from a file.
-        options: Dotted key to value, as ``--cfg-options`` gives them.
 
     Raises:
         ValueError: If an option's first key is nothing that a runner reads.
@@ -107,10 +100,7 @@ def runner_keys() -> frozenset[str]:
 
 
 def model_index() -> dict[str, Path]:
-    """Map the models of the metafiles to their configs.
-
-    Returns:
-        Config file by name, sorted by name.
+    """Map the models of the metafiles to their configs, sorted by name.
 
     Raises:
         FileNotFoundError: If mmmedmask is installed without configs.
@@ -126,12 +116,7 @@ def model_index() -> dict[str, Path]:
 
 
 def planned_gpus(config: Config) -> tuple[int, int] | None:
-    """Read the number of GPUs and the batch from a config's name.
-
-    Returns:
-        GPUs and images of each, ``(8, 32)`` of ``..._8xb32-...``, or
-        ``None`` if its name does not tell.
-    """
+    """Read GPUs and batch, ``(8, 32)`` of ``..._8xb32-...``, if it tells."""
     batch = _BATCH_IN_NAME.search(Path(config.filename or '').stem)
     return (int(batch[1]), int(batch[2])) if batch else None
 

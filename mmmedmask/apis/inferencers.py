@@ -154,7 +154,6 @@ class Inferencer:
         Args:
             inputs: See :func:`list_inputs`.
             batch_size: Images per forward pass.
-            progress: Whether to show a progress bar.
 
         Returns:
             A dict for each image; see :meth:`infer`.
@@ -170,27 +169,12 @@ class Inferencer:
         return results
 
     def infer(self, batch: dict) -> list[dict]:
-        """Run the model on a batch.
-
-        Args:
-            batch: Lists of ``inputs`` and ``data_samples``.
-
-        Returns:
-            A dict for each image.
-        """
+        """Run the model on lists of ``inputs`` and ``data_samples``."""
         raise NotImplementedError
 
     def visualize(self, inputs: Any, results: Sequence[dict]
                   ) -> list[np.ndarray]:
-        """Draw each image and what was found.
-
-        Args:
-            inputs: As in the call.
-            results: What the call returned.
-
-        Returns:
-            uint8 RGB pictures.
-        """
+        """Draw each image and what the call found, as uint8 RGB pictures."""
         return [self.draw(image, result) for image, result in zip(
             list_inputs(inputs), results, strict=True)]
 

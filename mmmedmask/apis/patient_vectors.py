@@ -110,10 +110,6 @@ def build_models(config: Config,
     Args:
         untrained: What stands for a model before any training instead of a
             file; at least one must be a file.
-        device: Where the models go.
-
-    Returns:
-        Models in evaluation mode.
 
     Raises:
         ValueError: If there is no file, or one does not fit.
@@ -205,10 +201,6 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
     The npz has ``case_ids``, ``labels``, ``classes`` and an array per
     vector. The csv has a line per patient: ``case_id``, ``label`` and
     columns ``patient_0``, ``patient_1`` and so on.
-
-    Args:
-        file: The file to (over)write; its name ends with .npz or .csv.
-        embeddings: What to write.
 
     Raises:
         ValueError: If the name ends otherwise.

@@ -46,17 +46,14 @@ class SlideResult:
     """What became of a slide; a line of the manifest.
 
     Attributes:
-        slide_id: Name of the slide.
         status: ``'done'``, ``'was there'`` (complete before this run),
             ``'empty'`` (no tile has enough tissue) or ``'failed'``.
         num_tiles: Number of tiles, None if it failed.
-        width: Width of the finest level in pixels.
-        height: Height of the finest level in pixels.
+        width: Width of the finest level in pixels; so is the height.
         slide_mpp: Micrometres per pixel of the finest level.
         tile_mpp: Micrometres per pixel of a tile.
         level: The level that tiles were read from.
         seconds: Time from its plan to its end.
-        error: Why it failed.
     """
 
     slide_id: str

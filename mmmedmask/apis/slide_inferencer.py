@@ -30,10 +30,7 @@ class SlideInferencer(ClassificationInferencer):
     for a model without classes), ``attention``, an array (R, N) whose rows
     sum to 1, and ``coords``, an array (N, 2) or None.
 
-    Args:
-        model: See :class:`~mmmedmask.apis.inferencers.Inferencer`.
-        checkpoint: See there.
-        device: See there.
+    Args, beside those of :class:`~mmmedmask.apis.inferencers.Inferencer`:
         encoder: What turns tiles of slides into the features that the model
             was trained on; None takes files of features alone.
         tiling: Which tiles of a slide are encoded; None takes the defaults.
@@ -56,15 +53,9 @@ class SlideInferencer(ClassificationInferencer):
 
     def __call__(self, inputs: Any, batch_size: int = 64,
                  progress: bool = False) -> list[dict]:
-        """Classify slides, one after the other.
+        """Classify feature files, slides, or a folder of them, one by one.
 
-        Args:
-            inputs: Feature files, slides, or a folder of them.
-            batch_size: Tiles that are encoded at once.
-            progress: Whether to show a progress bar.
-
-        Returns:
-            A dict for each file.
+        ``batch_size`` is that of the tiles that are encoded at once.
 
         Raises:
             ValueError: If something is neither, or a slide cannot be

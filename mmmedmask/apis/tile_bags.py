@@ -33,11 +33,7 @@ from mmmedmask.util.table_files import read_table
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture.
-
-    Attributes:
-        group: Its source; tiles of one source belong together.
-    """
+    """A picture; tiles of one source have the same ``group``."""
 
     path: Path
     label: str
@@ -49,12 +45,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileBag:
-    """Tiles of one class.
-
-    Attributes:
-        name: Name of the bag.
-        split: The split, empty while there is none.
-    """
+    """Tiles of one class; ``split`` is empty while there is none."""
 
     name: str
     label: str
@@ -168,11 +159,7 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
     it has ``bag_size`` tiles or more. What is left at the end becomes a bag
     if it is half of one, else it goes into the last.
 
-    Args:
-        bag_size: Wanted number of tiles in a bag.
-
-    Returns:
-        The bags, named by class and number.
+    Bags are named by class and number.
 
     Raises:
         ValueError: If ``bag_size`` is not positive.
@@ -212,9 +199,6 @@ def split_bags(bags: Sequence[TileBag],
 
     Args:
         shares: Share of each split, e.g. ``{'train': .6, 'test': .4}``.
-
-    Returns:
-        The bags in their order, with a split.
 
     Raises:
         ValueError: If the shares are not positive or do not sum to one, or a
@@ -269,13 +253,7 @@ def mosaic_coords(number: int, tile_size: int) -> np.ndarray:
 
 
 def draw_mosaic(tiles: np.ndarray) -> np.ndarray:
-    """Draw the picture that :func:`mosaic_coords` tells the places of.
-
-    Args:
-        tiles: RGB, uint8, shape (N, S, S, 3).
-
-    Returns:
-        RGB picture, white where there is no tile.
+    """Draw tiles (N, S, S, 3) where :func:`mosaic_coords` says, on white.
 
     Example:
         >>> draw_mosaic(np.zeros((3, 8, 8, 3), np.uint8)).shape
@@ -388,13 +366,7 @@ def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,
 
 
 def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
-    """Read a tile as RGB of a wanted size.
-
-    Args:
-        tile_size: Side in pixels.
-
-    Returns:
-        uint8, shape (tile_size, tile_size, 3).
+    """Read a tile as RGB, uint8, shape (tile_size, tile_size, 3).
 
     Raises:
         ImageFileError: If it is broken, has not 8 bits, is not square, or

@@ -82,12 +82,8 @@ def enable_cpu_distributed() -> bool:
     """Make MMEngine's launchers work on a machine without accelerator.
 
     ``nccl`` becomes ``gloo``, and models are wrapped without ``device_ids``.
-    Where MMEngine sees an accelerator nothing is changed. Calling it again
-    changes nothing. Call it before the runner is built.
-
-    Returns:
-        Whether this machine has no accelerator, so that training with a
-        launcher goes on CPU.
+    Where MMEngine sees an accelerator nothing is changed, and False returned.
+    Call it before the runner is built.
     """
     if get_device() != 'cpu':
         return False

@@ -54,12 +54,9 @@ def find_family_clashes(
 ) -> dict[str, list[str]]:
     """Find import names that two installed distributions own.
 
-    Args:
-        families: Import name to the fork's distribution and the originals'.
-
     Returns:
-        Import name to the names of all installed distributions that own it,
-        the fork first, for the import names that have more than one.
+        Import name to the names of all distributions that own it, the fork
+        first, for the import names that have more than one.
     """
     clashes = {}
     for import_name, (fork, originals) in families.items():

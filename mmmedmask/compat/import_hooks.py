@@ -46,13 +46,8 @@ class _HookFinder(MetaPathFinder):
 
 
 def after_import(name: str, action: Callable[[], object]) -> None:
-    """Run an action as soon as a module is imported.
-
-    Args:
-        name: Full name of a submodule, such as ``'mmengine.config'``. If it
-            is imported already, the action runs at once.
-        action: Called without arguments, once per import of the module.
-            Handing it over again changes nothing.
+    """Run an action as soon as a module, such as ``'mmengine.config'``, is
+    imported, or at once. Handing it over again changes nothing.
     """
     actions = _ACTIONS.setdefault(name, [])
     if action in actions:

@@ -39,12 +39,9 @@ def _is_placeholder(value: object) -> bool:
 
 
 def rebind_mmcv_ops() -> list[str]:
-    """Replace placeholders in loaded host modules by mmcv's ops.
+    """Replace placeholders in loaded host modules, and say ``module.name``.
 
     Does nothing, and imports nothing, if no host is loaded.
-
-    Returns:
-        What was replaced, as ``module.name``.
     """
     loaded = {
         name: module

@@ -72,8 +72,6 @@ class BinarySegMetric(SampleMetric):
             alike. None leaves them at their size.
         data_root: Paths below this folder are written relative to it.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-        collect_device: See there.
-        prefix: See there.
 
     Raises:
         ValueError: If ``official_batch`` or ``official_size`` is not

@@ -43,7 +43,6 @@ class ClassificationMetric(SampleMetric):
 
     Args:
         num_bootstrap: Number of resamples; 0 for no intervals.
-        seed: Seed of the resamples.
         kappa: ``'quadratic'``, ``'nominal'`` or None, see
             :func:`~mmmedmask.evaluation.classification_scores.\
 classification_scores`.
@@ -51,8 +50,6 @@ classification_scores`.
         noun: What a sample is, for messages.
         group_noun: What a group of samples is.
         out_dir: See :class:`SampleMetric`.
-        collect_device: See there.
-        prefix: See there.
 
     Raises:
         ValueError: If ``num_bootstrap`` is negative.

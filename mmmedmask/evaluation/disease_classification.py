@@ -41,11 +41,8 @@ class DiseaseClassification(ClassificationMetric):
         graded: Whether the classes are grades of a disease in their order,
             so that kappa makes sense.
         num_bootstrap: Number of resamples; 0 for no intervals.
-        seed: Seed of the resamples.
         data_root: Paths below this folder are written relative to it.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-        collect_device: See there.
-        prefix: See there.
 
     Raises:
         ValueError: If ``num_bootstrap`` is negative.

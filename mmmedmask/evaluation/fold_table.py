@@ -58,14 +58,11 @@ class FoldRow:
 
 
 def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
-    """Average over folds and seeds.
-
-    Args:
-        rows: One per run.
+    """Average over folds and seeds the scores that all runs have.
 
     Returns:
-        Rows ``mean`` and ``sd`` (sample standard deviation, without it if
-        there is one run), of the scores that all runs have.
+        Rows ``mean`` and ``sd`` (sample standard deviation; without it if
+        there is one run).
     """
     names = [name for name in rows[0].scores
              if all(name in row.scores for row in rows)]
@@ -81,15 +78,9 @@ def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
 
 def score_patients(labels: np.ndarray,
                    scores: np.ndarray) -> dict[str, float]:
-    """Compute the scores of :class:`~mmmedmask.evaluation.\
-SlideClassification`.
+    """Compute what is defined of the scores of ``SlideClassification``.
 
-    Args:
-        labels: True classes, integers of shape (N,).
-        scores: Probability of each class, shape (N, C).
-
-    Returns:
-        The scores that are defined, as shares.
+    ``labels`` are integers (N,), ``scores`` probabilities (N, C).
     """
     values = classification_scores(labels, scores, 'nominal',
                                    CALIBRATION_BINS)
@@ -116,9 +107,6 @@ def classification_rows(
 
     Args:
         runs: Predictions on the test patients by seed and fold.
-        num_bootstrap: Number of resamples.
-        bootstrap_seed: Seed of the resamples.
-
     Returns:
         Rows of the runs, ``mean``, ``sd``, and for each seed ``pooled``,
         ``pooled low`` and ``pooled high``.
@@ -149,15 +137,9 @@ def classification_rows(
 def pooled_rows(seed: int | None, patients: int,
                 values: Mapping[str, float],
                 draws: Mapping[str, np.ndarray]) -> list[FoldRow]:
-    """Make the rows of all patients together.
+    """Make the rows ``pooled``, ``pooled low`` and ``pooled high``.
 
-    Args:
-        seed: Seed of the runs.
-        patients: Number of patients.
-        draws: The scores of resamples, each of shape (D,).
-
-    Returns:
-        Rows ``pooled``, ``pooled low`` and ``pooled high``.
+    ``draws`` are the scores of resamples, each of shape (D,).
     """
     bounds = {name: percentile_interval(draws[name]) for name in values
               if not np.isnan(draws[name]).all()}
@@ -176,13 +158,8 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
     of two models have no common scale; its interval is that of resamples of
     all patients.
 
-    Args:
-        runs: Risks of the test patients by seed and fold.
-        num_bootstrap: Number of resamples.
-        bootstrap_seed: Seed of the resamples.
-
-    Returns:
-        Rows as of :func:`classification_rows`, with ``c_index``.
+    ``runs`` are by seed and fold; rows are as of
+    :func:`classification_rows`, with ``c_index``.
 
     Raises:
         ValueError: If there is no run.
@@ -219,13 +196,8 @@ def add_hidden(rows: Sequence[FoldRow], key: str,
                hidden: Sequence[FoldRow]) -> list[FoldRow]:
     """Put AUC or C index with a modality hidden beside the other scores.
 
-    Args:
-        rows: See :func:`classification_rows` and :func:`survival_rows`.
-        key: ``'slides_hidden'`` or ``'genes_hidden'``.
-        hidden: The same rows of the predictions without the modality.
-
-    Returns:
-        ``rows`` with ``KEY/auc`` or ``KEY/c_index``.
+    ``hidden`` are the same rows without the modality; ``key``,
+    ``'slides_hidden'`` or ``'genes_hidden'``, begins the scores' names.
     """
     found = {(row.seed, row.name): row.scores for row in hidden}
     return [replace(row, scores={**row.scores, **{
@@ -236,14 +208,7 @@ def add_hidden(rows: Sequence[FoldRow], key: str,
 
 def check_classes(runs: Mapping[tuple[int | None, int],
                                 PatientPredictions]) -> None:
-    """Refuse runs that cannot be pooled.
-
-    Args:
-        runs: Predictions by seed and fold.
-
-    Raises:
-        ValueError: If there are no runs, or they differ in their classes.
-    """
+    """Refuse no runs, and runs that differ in their classes."""
     if not runs:
         raise ValueError('there is no fold to summarize')
     classes = {run: tuple(table.classes) for run, table in runs.items()}
@@ -259,9 +224,6 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
     """Write the table for people, in points of 100.
 
     ``mean`` and ``sd`` share a line, and so do ``pooled`` and its bounds.
-
-    Args:
-        rows: See :func:`classification_rows`.
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     seeds = {row.seed for row in rows} - {None}
@@ -300,9 +262,7 @@ def _cell(row: FoldRow, name: str, spread: Mapping, low: Mapping,
 def write_rows(file: str | Path, rows: Sequence[FoldRow]) -> None:
     """Write the table as a csv: ``seed, run, patients`` and the scores.
 
-    Args:
-        file: The csv to (over)write.
-        rows: The rows; scores are shares with all digits.
+    Scores are shares with all digits.
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     write_csv(file, ['seed', 'run', 'patients', *names], [[

@@ -39,11 +39,8 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float, float]:
 class McNemar:
     """Patients that one classifier alone gets right.
 
-    Attributes:
-        only_first: Number that the first alone gets right.
-        only_second: Number that the second alone gets right.
-        p_value: Probability of a split at least as uneven if both were
-            equally good.
+    ``p_value`` is the probability of a split at least as uneven if both were
+    equally good.
     """
 
     only_first: int
@@ -56,11 +53,8 @@ class DeLong:
     """Two areas under ROC curves on the same patients.
 
     Attributes:
-        first: AUC of the first classifier.
-        second: AUC of the second.
-        difference: First minus second.
-        low: Lower bound of its 95 % interval.
-        high: Upper bound.
+        difference: First minus second; ``low`` and ``high`` bound its 95 %
+            interval.
         p_value: Two-sided; NaN if the areas differ and no resampling of the
             patients could change that (the estimated variance is 0).
     """
@@ -77,15 +71,9 @@ def exact_mcnemar(first_right: np.ndarray,
                   second_right: np.ndarray) -> McNemar:
     """Test whether two classifiers are right equally often.
 
-    McNemar 1947, with the exact binomial probability instead of chi-square,
-    which few discordant patients do not follow.
-
-    Args:
-        first_right: Whether the first is right on each patient, bool (N,).
-        second_right: The same for the second.
-
-    Returns:
-        The test, two-sided.
+    McNemar 1947, two-sided, with the exact binomial probability instead of
+    chi-square, which few discordant patients do not follow. Arguments are
+    bool (N,).
 
     Raises:
         ValueError: If the shapes differ.
@@ -115,7 +103,6 @@ def delong(positive: np.ndarray, first: np.ndarray,
     Args:
         positive: Whether each patient is of the class, bool (N,).
         first: Scores of the first classifier, (N,).
-        second: Scores of the second.
 
     Raises:
         ValueError: If the shapes differ, a score is not finite, or there are

@@ -84,10 +84,6 @@ def write_patients(file: str | Path, predictions: PatientPredictions) -> None:
     The columns are ``case_id, label, predicted`` (classes by name), one
     ``probability CLASS`` per class, ``modalities`` and ``slides`` (joined by
     semicolons).
-
-    Args:
-        file: The csv to (over)write.
-        predictions: What to write.
     """
     classes = list(predictions.classes)
     predicted = predictions.scores.argmax(axis=1)
@@ -191,10 +187,6 @@ def write_risks(file: str | Path, table: PatientRisks) -> None:
     The columns are ``case_id, survival_months, censorship`` (1 = the death
     was not observed), ``risk, modalities`` and ``slides`` (joined by
     semicolons).
-
-    Args:
-        file: The csv to (over)write.
-        table: What to write.
     """
     write_csv(file, [*RISK_COLUMNS, *EXTRA_COLUMNS], [[
         case, f'{months:.9g}', int(not event), f'{risk:.9g}', modalities,

@@ -65,10 +65,6 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
     The columns are ``path, label, group, predicted`` (classes by name, the
     group empty if there are none) and one ``probability CLASS`` per class,
     with the nine digits that tell every float32 from its neighbours.
-
-    Args:
-        file: The csv to (over)write.
-        predictions: What to write.
     """
     classes = list(predictions.classes)
     predicted = predictions.scores.argmax(axis=1)
@@ -109,15 +105,10 @@ def read_predictions(file: str | Path) -> Predictions:
 
 def select_listed(predictions: Predictions,
                   split_file: str | Path) -> Predictions:
-    """Keep the images that a split file lists.
+    """Keep the images that a split file lists, in its order.
 
-    Args:
-        predictions: Predictions on these images and others.
-        split_file: A csv with the columns ``path``, relative to the data
-            root, and ``label``.
-
-    Returns:
-        The predictions on the listed images, in the file's order.
+    It is a csv with the columns ``path``, relative to the data root, and
+    ``label``.
 
     Raises:
         ValueError: If an image is listed twice or not predicted, if several

@@ -36,8 +36,7 @@ class ProbeScore:
         name: ``'knn'``, ``'logistic'`` or ``'dense_N'``.
         value: Balanced accuracy in [0, 1], for dense probes the area under
             the ROC curve.
-        low: Lower bound of the 95 % interval.
-        high: Upper bound.
+        low: Lower bound of the 95 % interval; ``high`` is the upper one.
         floor: What a constant answer scores.
     """
 
@@ -169,15 +168,11 @@ def score_probe(name: str,
     """Score a probe's answers, with an interval by image or by group.
 
     Args:
-        name: The probe's name.
         labels: True classes, integers of shape (M,).
         scores: One score per class, shape (M, K).
         groups: The patient of each image; patients are resampled whole.
         num_draws: Number of bootstrap resamples.
         score: A name that ``classification_scores`` knows.
-
-    Returns:
-        The score; its floor is that of a constant answer.
     """
     value = classification_scores(labels, scores)[score]
     draws = bootstrap_scores(labels, scores, num_draws, groups=groups)[score]
@@ -244,18 +239,8 @@ def probe_images(train: np.ndarray,
                  seed: int = 0) -> list[ProbeScore]:
     """Run both probes of whole images.
 
-    Args:
-        train: Features of the training images, shape (N, D).
-        train_labels: Their classes, shape (N,).
-        test: Features of the test images, shape (M, D).
-        test_labels: Their classes, shape (M,).
-        num_classes: Number of classes.
-        train_groups: Patients of the training images.
-        test_groups: Patients of the test images.
-        seed: Seed of the folds of the logistic probe.
-
-    Returns:
-        The scores of ``'knn'`` and ``'logistic'``.
+    ``'knn'`` and ``'logistic'`` read features (N, D) and (M, D); see
+    :func:`knn_scores` and :func:`logistic_scores`.
     """
     answers = dict(
         knn=knn_scores(train, train_labels, test, num_classes),
@@ -273,12 +258,9 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
                  seed: int = 0) -> list[ProbeScore]:
     """Run the dense probe on a few and on all training images.
 
-    Args:
-        train: See :func:`dense_scores`.
-        test: See :func:`dense_scores`.
+    Args, beside those of :func:`dense_scores`:
         few: Numbers of training images; None takes all. Numbers above that
             of the images with both labels are left out.
-        seed: Seed of the draws.
 
     Returns:
         A score ``'dense_N'`` (``'dense_all'``) each: the area under the ROC
@@ -306,11 +288,7 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
 
 def paired_difference(first: Mapping[int, float],
                       second: Mapping[int, float]) -> tuple[float, float, int]:
-    """Compare two encoders seed by seed.
-
-    Args:
-        first: Score by seed.
-        second: Score by seed of what it is compared with.
+    """Compare the scores of two encoders seed by seed.
 
     Returns:
         Mean and standard deviation (n - 1; NaN for one seed) of the

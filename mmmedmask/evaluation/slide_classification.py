@@ -62,10 +62,7 @@ class SlideClassification(ClassificationMetric):
     Args:
         level: ``'patient'`` or ``'sample'``.
         num_bootstrap: Number of resamples; 0 for no intervals.
-        seed: Seed of the resamples.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-        collect_device: See there.
-        prefix: See there.
 
     Raises:
         ValueError: If ``level`` is not one of these, or ``num_bootstrap`` is

@@ -52,10 +52,7 @@ class SurvivalConcordance(SampleMetric):
 
     Args:
         num_bootstrap: Number of resamples; 0 for no interval.
-        seed: Seed of the resamples.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-        collect_device: See there.
-        prefix: See there.
 
     Raises:
         ValueError: If ``num_bootstrap`` is negative.

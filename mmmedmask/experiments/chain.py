@@ -34,15 +34,10 @@ _MISSPELLED = .85
 
 @dataclass(frozen=True)
 class ChainStage:
-    """A stage with its config.
+    """A stage with its config, which is not to be changed.
 
-    Attributes:
-        name: Its name in the recipe.
-        stage: What the recipe says about it.
-        path: The config file.
-        config: The config with the stage's options; not to be changed.
-        sources: Where the config names a checkpoint of an earlier stage, and
-            the name of that stage.
+    ``sources`` says where the config names a checkpoint of an earlier stage,
+    and the name of that stage.
     """
 
     name: str
@@ -56,8 +51,7 @@ def resolve_chain(recipe: Recipe, row: Row,
                   scale: str) -> list[ChainStage] | None:
     """Find the configs of a row, and which stage each one starts from.
 
-    Returns:
-        The stages in their order; None if the row is left out at the scale.
+    Returns None if the row is left out at the scale.
 
     Raises:
         ValueError: If a config is missing or not clear, an option fits
@@ -127,10 +121,7 @@ def locate_config(name: str, recipe_file: Path) -> Path:
 
 
 def load_stage_config(path: Path, options: Mapping[str, Any]) -> Config:
-    """Load a config with options; what was loaded before is used again.
-
-    Returns:
-        The config, not to be changed.
+    """Load a config, not to be changed, with options; once for all.
 
     Raises:
         ValueError: If an option fits nothing in the config.
@@ -145,9 +136,6 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
 
     A key that the config does not have is allowed, for what it leaves to
     defaults, unless one beside it is spelled almost alike.
-
-    Raises:
-        ValueError: If a key is like another one, or an index too large.
     """
     content = config.to_dict()
     for option in options:

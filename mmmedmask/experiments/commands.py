@@ -33,9 +33,8 @@ class Step:
 def run_steps(run: Run, tools: str | Path) -> list[Step]:
     """List the steps of a run in their order.
 
-    Returns:
-        Training if there is any, an export for each checkpoint that others
-        start from, and a test for each that a table shows.
+    Training if there is any, an export for each checkpoint that others start
+    from, and a test for each that a table shows.
     """
     tools = Path(tools)
     options = [*run.settings, *(
@@ -67,12 +66,7 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
 
 
 def batch_notes(runs: Iterable[Run]) -> list[str]:
-    """Say which runs of scale paper have not the batch of their configs.
-
-    Returns:
-        A line for each number of processes that configs are made for, if it
-        is another one than that of the runs.
-    """
+    """Say which runs of scale paper have not the batch of their configs."""
     configs: dict[tuple[int, int], dict[str, bool]] = {}
     for run in runs:
         planned = run.planned_gpus
@@ -96,14 +90,7 @@ def batch_notes(runs: Iterable[Run]) -> list[str]:
 
 
 def format_option(key: str, value: Any) -> str:
-    """Write an option as ``--cfg-options`` takes it.
-
-    Args:
-        key: Dotted key.
-        value: A number, text, truth value, None, or a list of them.
-
-    Returns:
-        ``'key=value'``, without quotes for the shell.
+    """Write an option as ``--cfg-options`` takes it, for no shell.
 
     Raises:
         ValueError: If what MMEngine would read from it is something else,
@@ -125,15 +112,7 @@ def format_option(key: str, value: Any) -> str:
 
 
 def shell_line(command: tuple[str, ...]) -> str:
-    """Write a command for a shell.
-
-    Args:
-        command: The program and its arguments.
-
-    Returns:
-        The line, quoted where it has to be; what the shell has to find is
-        left to it.
-    """
+    """Write a command for a shell; what the shell has to find stays."""
     return ' '.join(
         f'"{part}"' if _SUBSTITUTION.search(part) else shlex.quote(part)
         for part in command)

@@ -17,11 +17,7 @@ BEST_NAME = 'best.pth'
 
 
 def find_data(config: Config) -> dict[Where, str]:
-    """Find the paths below the data root that a config names.
-
-    Returns:
-        Keys from the top to path, which begins with ``data/``.
-    """
+    """Find the paths ``data/...`` of a config, by their keys from the top."""
     return {where: node for where, node in _walk(config)
             if isinstance(node, str) and node.startswith(DATA_PREFIX)}
 
@@ -29,9 +25,7 @@ def find_data(config: Config) -> dict[Where, str]:
 def required_data(config: Config) -> dict[Where, str]:
     """Find the paths below the data root without which a config cannot run.
 
-    Returns:
-        As :func:`find_data`, but for what a part with ``optional=True``
-        names, such as the images of a probe.
+    A part with ``optional=True``, such as the images of a probe, is none.
     """
     optional = [where for where, node in _walk(config)
                 if isinstance(node, Mapping) and node.get('optional') is True]
@@ -40,11 +34,7 @@ def required_data(config: Config) -> dict[Where, str]:
 
 
 def find_datasets(config: Config) -> list[tuple[Where, dict]]:
-    """Find the slide-omic data sets of a config.
-
-    Returns:
-        Of each its keys from the top, and itself, to be changed in place.
-    """
+    """Find the slide-omic data sets of a config, by keys from the top."""
     return list(_find_type(config, SLIDE_OMIC_DATASET))
 
 
@@ -63,12 +53,7 @@ def find_checkpoints(config: Config) -> dict[Where, str]:
 
 
 def set_checkpoints(config: Config, files: Mapping[Where, str]) -> None:
-    """Set the checkpoints that a config starts from.
-
-    Args:
-        config: The config, changed in place.
-        files: Keys of a checkpoint, see :func:`find_checkpoints`, to file.
-    """
+    """Set the checkpoints of :func:`find_checkpoints` in a config."""
     for where, file in files.items():
         node_at(config, where[:-1])[where[-1]] = file
 
@@ -82,10 +67,7 @@ def node_at(config: Any, where: Where) -> Any:
 
 
 def last_checkpoint_name(config: Config) -> str | None:
-    """Say how the last checkpoint of a run will be called.
-
-    Returns:
-        ``'epoch_9.pth'`` or ``'iter_900.pth'``; None if nothing is trained.
+    """Say how the last checkpoint of a run will be called, if it trains.
 
     Raises:
         ValueError: If the config does not say how long it trains.
@@ -103,11 +85,7 @@ def last_checkpoint_name(config: Config) -> str | None:
 
 
 def best_checkpoint_pattern(config: Config) -> str | None:
-    """Shell pattern of the name of a run's best checkpoint.
-
-    Returns:
-        Such as ``'best_slide_auc_*.pth'``; None if it saves none.
-    """
+    """Shell pattern, ``'best_slide_auc_*.pth'``, of a run's best, if any."""
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     key = hook.get('save_best')
     if not key:

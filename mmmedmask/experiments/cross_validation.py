@@ -112,9 +112,8 @@ def fold_rows(plan: Plan, recipe: Recipe, row: Row,
               stage: str) -> list[FoldRow]:
     """Collect what all folds of a row gave, their spread, and all patients.
 
-    Returns:
-        The rows of a table; empty if a fold is not done yet. Where tests
-        left no predictions of patients, there are no pooled scores.
+    Empty if a fold is not done yet. Where tests left no predictions of
+    patients, there are no pooled scores.
 
     Raises:
         ValueError: If folds do not fit each other.
@@ -143,12 +142,6 @@ def write_folds_table(plan: Plan, recipe: Recipe) -> str:
 
     Predictions of all folds are in ``patients.csv``, with several seeds in
     ``seed_S/patients.csv``, if every patient is tested once.
-
-    Args:
-        plan: The plan, all its runs done.
-
-    Returns:
-        The table as Markdown.
 
     Raises:
         ValueError: If folds do not fit each other.

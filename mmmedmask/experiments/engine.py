@@ -46,11 +46,7 @@ class EngineBusyError(RuntimeError):
 
 
 def require_snakemake() -> None:
-    """Check that Snakemake is installed.
-
-    Raises:
-        EngineMissingError: If it is not; the message says what to install.
-    """
+    """Raise `EngineMissingError`, which says what to install, if need be."""
     if importlib.util.find_spec('snakemake') is None:
         raise EngineMissingError(
             'Snakemake is not installed, which runs the jobs: '
@@ -127,9 +123,6 @@ def run_snakemake(snakefile: str | Path,
 def lock_folder(folder: str | Path) -> Iterator[None]:
     """Keep other engines out of a folder; ends with the process.
 
-    Args:
-        folder: The folder, which must be there.
-
     Raises:
         EngineBusyError: If another engine is in it; the message names it.
     """
@@ -143,12 +136,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
 
 def visible_gpus() -> list[str]:
-    """List the GPUs of this machine that a job may use.
-
-    Returns:
-        The entries of ``CUDA_VISIBLE_DEVICES`` or, if it is not set, the
-        numbers of all GPUs.
-    """
+    """List the entries of ``CUDA_VISIBLE_DEVICES``, else all GPUs."""
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
     if chosen is not None:
         return [entry.strip() for entry in chosen.split(',') if entry.strip()]
@@ -166,10 +154,6 @@ def visible_gpus() -> list[str]:
 def reserve_gpus(number: int, folder: str | Path
                  ) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """Choose GPUs that no other job of the folder uses.
-
-    Args:
-        number: How many are needed.
-        folder: Folder of the engine.
 
     Yields:
         Environment variables for the commands of the job, and the file

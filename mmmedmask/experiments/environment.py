@@ -30,12 +30,7 @@ def describe_environment() -> dict:
 
 
 def git_state(folder: Path) -> dict | None:
-    """Find the commit that a folder is at.
-
-    Returns:
-        ``commit``, and whether tracked files differ from it (``dirty``);
-        None if the folder is not in a checkout, or git is not installed.
-    """
+    """Find the ``commit`` of a folder, and whether it is ``dirty``, if any."""
     # A package that is installed into some other project's checkout is not
     # what that has committed.
     top = _run('git', '-C', str(folder), 'rev-parse', '--show-toplevel')

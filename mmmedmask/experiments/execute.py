@@ -28,11 +28,7 @@ SNAKEFILE = Path(__file__).with_name('Snakefile')
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan that would fail.
-
-    Raises:
-        ValueError: With all that :func:`find_problems` finds.
-    """
+    """Refuse a plan that would fail, with all of :func:`find_problems`."""
     problems = find_problems(plan)
     if problems:
         raise ValueError('nothing was started:\n' + '\n'.join(
@@ -40,11 +36,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def find_problems(plan: Plan) -> list[str]:
-    """Find missing data and weights, and folders of other runs.
-
-    Returns:
-        A line for each, with where the data come from.
-    """
+    """Find missing data and weights, and folders of other runs."""
     fingerprints = None if plan.scale == 'smoke' \
         else DataFingerprints(plan.data_root)
     problems = _missing_data(plan, fingerprints) if fingerprints else []
@@ -66,10 +58,8 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
     Args:
         tools: Folder of ``train.py`` and the others.
         cores: Cores of this machine; a run takes one per process that
-            trains it. None takes one per GPU, and enough for one run.
-        executor: See :func:`~mmmedmask.experiments.engine.run_snakemake`.
-        jobs: See there.
-        options: See there.
+            trains it. None takes one per GPU, and enough for one run. All
+            others as of :func:`~mmmedmask.experiments.engine.run_snakemake`.
 
     Returns:
         0 if all runs are done, 130 after Ctrl-C, else 1.
@@ -87,11 +77,7 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
 
 
 def write_plan(plan: Plan, tools: str | Path) -> Path:
-    """Write what jobs need to know, into a file of its own content's name.
-
-    Returns:
-        The file's absolute path.
-    """
+    """Write what jobs need to know, into a file of its own content's name."""
     folder = plan.folder.resolve() / 'plans'
     file = folder / 'new.json'
     write_runs(file, plan.runs, folder=str(plan.folder.resolve()),
@@ -104,14 +90,7 @@ def write_plan(plan: Plan, tools: str | Path) -> Path:
 
 def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],
                  report: str | Path) -> int:
-    """Let Snakemake write a report of runs and tables.
-
-    Args:
-        plan: The plan, its runs done.
-        tools: Folder of ``train.py`` and the others.
-        files: Files of tables, in the plan's folder.
-        report: The html file to (over)write.
-    """
+    """Let Snakemake write an html report of runs that are done, and tables."""
     config = dict(plan=str(write_plan(plan, tools)))
     copies = [f'report/{file.name}' for file in files]
     return run_snakemake(SNAKEFILE, plan.folder, config, copies,
@@ -124,13 +103,8 @@ def execute_here(plan: Plan, tools: str | Path, start: StartStep,
                  drawn: bool = False) -> int:
     """Do all runs of a plan one after the other, in this process.
 
-    Args:
-        tools: Folder of ``train.py`` and the others.
-        start: Does a step.
-        drawn: Whether the data are drawn.
-
-    Returns:
-        0 if all runs are done, else 1.
+    ``start`` does a step; ``drawn`` says whether the data are drawn. Returns
+    0 if all runs are done, else 1.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     done: set[Run] = set()
@@ -145,14 +119,7 @@ def execute_here(plan: Plan, tools: str | Path, start: StartStep,
 
 
 def find_failures(plan: Plan) -> dict[Run, str]:
-    """Say which runs are not done, and why.
-
-    Args:
-        plan: The plan, after an engine has worked on it.
-
-    Returns:
-        The reason by run; empty if all are done.
-    """
+    """Say why runs are not done, after an engine has worked on the plan."""
     failures: dict[Run, str] = {}
     for run in plan.runs:
         manifest = read_quietly(run) or {}

@@ -25,12 +25,9 @@ class ShardReports:
     The folder is named by the slides, with their sizes, and by the settings:
     reports of other slides or settings never count.
 
-    Attributes:
-        folder: ``OUT/shards/<digest>``.
-        shards: The slides of each shard.
-
     Args:
         out: Where the features go.
+        tasks: All slides.
         tasks: All slides.
         count: Number of shards.
         settings: All that decides about the features, as plain values.
@@ -83,8 +80,6 @@ class ShardReports:
             inputs: Files that all jobs need, such as weights.
             threads: Cores that a job takes.
             on_gpu: Whether a job takes a GPU.
-            engine: See :func:`~mmmedmask.experiments.engine.run_snakemake`.
-
         Returns:
             0 if all shards have reports, 130 after Ctrl-C, else 1.
 

@@ -17,19 +17,14 @@ WEIGHT_BYTES = 2**20
 
 
 class DataFingerprints:
-    """Digests of the files that runs read, looked up once.
-    """
+    """Digests of the files that runs read, looked up once."""
 
     def __init__(self, data_root: str | Path) -> None:
         self.data_root = Path(data_root)
         self._known: dict[Path, str | None] = {}
 
     def of_run(self, run: Run) -> dict[str, str | None]:
-        """Fingerprints of what a run reads.
-
-        Returns:
-            Name to fingerprint, None where there is nothing.
-        """
+        """Fingerprints of what a run reads, by name; None for nothing."""
         return {name: self._of_path(self.locate(path))
                 for name, path in run.data.items()}
 
@@ -53,13 +48,9 @@ class DataFingerprints:
 def fingerprint(path: Path, features: bool = False) -> str | None:
     """Digest of the names and sizes of files, and of what tables say.
 
-    Args:
-        path: A file, or a folder, whose hidden files and ``__pycache__`` do
-            not count; links are followed.
-        features: Whether files of slide features alone count in a folder.
-
-    Returns:
-        The digest, None if there is nothing.
+    Hidden files and ``__pycache__`` do not count, links are followed; with
+    ``features`` files of slide features alone count in a folder. None if
+    there is nothing.
     """
     if path.is_file():
         lines = [_describe_file(path)]

@@ -22,14 +22,7 @@ _LOADER_SPLITS = {
 
 def find_folds(folder: str | Path,
                select: list[int] | None = None) -> dict[int, Path]:
-    """Find the split files of a folder.
-
-    Args:
-        folder: Folder with ``splits_0.csv`` and so on.
-        select: Numbers of the folds that are wanted; None takes all.
-
-    Returns:
-        Absolute path of each, by its number.
+    """Find ``splits_0.csv`` and so on in a folder, all or the wanted ones.
 
     Raises:
         FileNotFoundError: If it is missing.
@@ -55,11 +48,7 @@ def find_folds(folder: str | Path,
 def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
     """Options that let all data sets of a config read the split of a fold.
 
-    Args:
-        split_file: The fold's split file.
-
-    Returns:
-        Dotted key to value.
+    Returns dotted keys and values.
 
     Raises:
         ValueError: If there is no slide-omic data set, or if one would read
@@ -88,14 +77,7 @@ def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
 
 
 def set_fold(config: Config, split_file: str | Path) -> None:
-    """Let all data sets of a config read the split of a fold, in place.
-
-    Args:
-        split_file: The fold's split file.
-
-    Raises:
-        ValueError: See :func:`fold_options`.
-    """
+    """Set :func:`fold_options` in a config, in place."""
     config.merge_from_dict(fold_options(config, split_file))
 
 
@@ -107,13 +89,7 @@ def draw_cohort_folds(config_file: str | Path,
                       by_site: bool = False) -> None:
     """Draw folds of the cohort that a config trains on.
 
-    Args:
-        options: Dotted key to value, see :func:`~mmmedmask.config_files.\
-load_config`; those for single stages do not count.
-        folder: Where the split files go.
-        num_folds: Number of folds.
-        seed: Seed of the draw.
-        by_site: Whether patients of a site stay together.
+    ``options`` for single stages do not count.
 
     Raises:
         FileExistsError: If the folder has splits that differ.

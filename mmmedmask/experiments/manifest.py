@@ -28,13 +28,9 @@ def lock_run(folder: Path, waiting=lambda holder: None) -> Iterator[int]:
 
     That is one of a killed engine, which goes on. The lock ends with the
     process and the children that inherit it, whatever ends them.
-
-    Args:
-        folder: The run's folder; it is made.
-        waiting: Called with who has it, before this waits.
-
-    Yields:
-        The descriptor of the lock, for ``pass_fds``.
+    process and the children that inherit it, whatever ends them. ``waiting``
+    is called with who has it, before this waits. Yields the descriptor of
+    the lock, for ``pass_fds``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / LOCK_FILE, inherited=True,
@@ -43,13 +39,7 @@ def lock_run(folder: Path, waiting=lambda holder: None) -> Iterator[int]:
 
 
 def read_manifest(folder: Path) -> dict | None:
-    """Read the manifest of a run.
-
-    Args:
-        folder: The run's folder.
-
-    Returns:
-        The manifest, None if there is none.
+    """Read the manifest in a run's folder, if there is one.
 
     Raises:
         ValueError: If it is not one of ours.
@@ -80,10 +70,7 @@ def new_manifest(run: Run, data_root: str | Path,
                  data: Mapping[str, str | None]) -> dict:
     """Make the manifest of a run that has not started.
 
-    Args:
-        data_root: Folder of the data.
-        data: Fingerprint of all that it reads, see
-            :class:`~mmmedmask.experiments.fingerprints.DataFingerprints`.
+    ``data`` are the fingerprints of all that it reads.
     """
     return dict(
         format=FORMAT,
@@ -116,11 +103,7 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
                           ) -> dict | None:
     """Read a run's manifest; refuse one of other settings, data or sources.
 
-    Args:
-        fingerprints: Of the data now; None does not compare them.
-
-    Returns:
-        The manifest, None if there is none.
+    ``fingerprints`` are those of the data now; None does not compare them.
 
     Raises:
         ValueError: If something differs; the message says what.
@@ -159,11 +142,7 @@ def changed_data(manifest: Mapping,
 
 
 def remade_source(run: Run, manifest: Mapping) -> Run | None:
-    """Find a source that was made anew after a run had started from it.
-
-    Returns:
-        The source, None if all are those that it started from.
-    """
+    """Find a source that was made anew after a run had started from it."""
     used = {source['run']: source['id'] for source in manifest['sources']}
     for source in run.sources.values():
         now = read_quietly(source.run)

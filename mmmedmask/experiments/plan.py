@@ -55,12 +55,7 @@ _EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 
 @dataclass(frozen=True)
 class Axis:
-    """A place among seeds and folds.
-
-    Attributes:
-        seed: The seed; None is the configs' own.
-        fold: The fold; None without folds.
-    """
+    """A seed, None for the configs' own, and a fold, None without folds."""
 
     seed: int | None
     fold: int | None
@@ -72,12 +67,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Cell:
-    """The run behind one value of a table.
-
-    Attributes:
-        run: The run of the stage that the column names.
-        choice: The checkpoint that is tested.
-    """
+    """The run of a column's stage, and its checkpoint that is tested."""
 
     run: Run
     choice: str
@@ -92,8 +82,6 @@ class Plan:
         tables: The recipes with their chosen rows.
         axes: Seeds and folds of each table, by its name.
         cells: What is behind (table, row, stage, seed and fold).
-        folder: Folder of all runs and tables.
-        data_root: Folder in the place of ``data/``.
         left_out: Table and row that have nothing at this scale.
     """
 
@@ -136,8 +124,7 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
         share_pretraining: Whether all seeds start from the runs of the first
             seed, instead of having a whole chain each.
 
-    Returns:
-        The plan, seed by seed, so that a first seed is complete early.
+    The plan goes seed by seed, so that a first seed is complete early.
 
     Raises:
         ValueError: If a chain cannot be resolved; all problems are listed.
@@ -200,15 +187,9 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     Below the data root, data count by where they are, so that the data root
     can be moved. A cohort or a checkpoint elsewhere counts by its content.
 
-    Args:
-        config: The config with the recipe's options.
-        sources: Where it names a checkpoint, and what stands for that.
-        gpus: Number of processes.
-        axis: Seed and fold, which do not count but for what they replace:
-            a seed that of the config, a fold its split.
-
-    Returns:
-        SHA-256 of all of it.
+    ``sources`` says where the config names a checkpoint, and what stands for
+    that. A seed does not count but for that of the config, which it replaces,
+    nor a fold but for its split.
     """
     keys = runner_keys() - _NO_SETTINGS
     content = Config(copy.deepcopy(
@@ -237,11 +218,7 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
 
 
 def rate_options(stage: ChainStage) -> dict[str, Any]:
-    """A rate that a recipe sets is for its own batch on one GPU.
-
-    Returns:
-        The option that says so; none if the recipe sets no rate.
-    """
+    """A rate that a recipe sets is for its own batch on one GPU."""
     options = stage.stage.options
     batch = (stage.config.get('train_dataloader') or {}).get('batch_size')
     if batch and 'optim_wrapper.optimizer.lr' in options \
@@ -412,14 +389,7 @@ def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
 
 def _run_options(config: Config, options: Mapping[str, Any],
                 data_root: str | Path) -> dict[str, Any]:
-    """Collect what is set on the command line of a run, but its sources.
-
-    Returns:
-        Dotted key to value: the recipe's options, and the moved data.
-
-    Raises:
-        ValueError: If the data cannot be moved.
-    """
+    """Collect a run's command line: the recipe's options and moved data."""
     moved = {key: _move(value, data_root) for key, value in options.items()}
     if Path(data_root) != Path(DATA_PREFIX):
         for where, path in find_data(config).items():

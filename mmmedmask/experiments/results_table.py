@@ -38,7 +38,6 @@ class CellResult:
         asked: Number of seeds times folds.
         problems: What hinders the others: ``'failed'``, ``'missing'`` and so
             on, by seed and fold.
-        has_stage: Whether the row has the stage of the column.
     """
 
     row: Row
@@ -71,11 +70,7 @@ class CellResult:
 
 
 def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
-    """Collect the cells of a table from the manifests.
-
-    Returns:
-        The cells, row by row.
-    """
+    """Collect the cells of a table from the manifests, row by row."""
     axes = plan.axes[recipe.name]
     left_out = {row for table, row in plan.left_out if table == recipe.name}
     cells = []
@@ -101,15 +96,12 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
 
 
 def write_tables(plan: Plan, recipe: Recipe, command: str) -> str:
-    """Write a table as Markdown and as csv, see :func:`table_files`.
+    """Write a table, see :func:`table_files`, and return its Markdown.
 
     If a row has several runs, a picture of all scores lies beside them.
 
     What is written follows from the results and from what they were made
     with, not from how long it took or how often it was interrupted.
-
-    Returns:
-        The table as Markdown.
     """
     cells = collect_cells(plan, recipe)
     text = markdown(plan, recipe, cells, command)
@@ -140,9 +132,7 @@ def _draw(recipe: Recipe, cells: Sequence[CellResult], file: Path) -> None:
 def table_files(plan: Plan, recipe: Recipe) -> tuple[Path, Path]:
     """Name the files of a table; some of its rows never replace all of them.
 
-    Returns:
-        ``TABLE.md`` and ``TABLE.csv`` in the plan's folder, or
-        ``TABLE_ROW_ROW.md`` and ``.csv`` if it has some of the rows alone.
+    ``TABLE.md`` and ``.csv``, or with some rows ``TABLE_ROW_ROW.md``.
     """
     rows = plan.rows(recipe.name)
     name = recipe.name
@@ -157,11 +147,7 @@ def table_files(plan: Plan, recipe: Recipe) -> tuple[Path, Path]:
 
 def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
              command: str) -> str:
-    """Write a table for people.
-
-    Returns:
-        Markdown with a title, the table, and where it comes from.
-    """
+    """Write a table for people, and where it comes from, as Markdown."""
     note = SCALE_NOTES[plan.scale]
     title = f'# {recipe.title}' + (f' ({note})' if note else '')
     head = ['row', *(f'{column.title}<br>paper / ours / difference'

@@ -23,12 +23,9 @@ _NUMBER = re.compile(r'_(\d+)\.pth$')
 
 @dataclass(frozen=True)
 class Source:
-    """What a run starts from.
+    """The run that another starts from, its ``'last'`` or ``'best'``.
 
-    Attributes:
-        run: The run that makes it.
-        choice: ``'last'`` or ``'best'``.
-        exported: Whether it is the exported backbone.
+    ``exported`` says whether it is the exported backbone.
     """
 
     run: 'Run'
@@ -51,16 +48,10 @@ class Run:
             as ``--cfg-options`` takes it.
         scales_lr: Whether the learning rate is scaled to the samples in a
             step.
-        seed: Its seed; None is the config's own.
-        fold: Number of its fold; None without folds.
-        gpus: Number of processes that train.
         planned_gpus: Number of processes that the config is made for, or
             None.
-        counts_iterations: Whether its length is in iterations.
         digest: Digest of everything that its result depends on, but data,
             seed, fold and code.
-        folder: Its work dir.
-        last_name: Name of its last checkpoint; None if it trains nothing.
         best_pattern: Shell pattern of its best checkpoint, None without.
         data: What it reads: name to path, which begins with ``data/`` if it
             is below the data root.
@@ -111,14 +102,10 @@ class Run:
         return ', '.join(parts)
 
     def checkpoint(self, choice: str) -> str:
-        """Path of a checkpoint.
+        """Path of the ``'last'`` or the ``'best'`` checkpoint.
 
-        Args:
-            choice: ``'last'`` or ``'best'``.
-
-        Returns:
-            The file; of a best checkpoint that is not there yet, a command
-            substitution of the shell that finds it.
+        Of a best one that is not there yet, a command substitution of the
+        shell that finds it.
         """
         if choice == 'last':
             return str(self.folder / self.last_name)
@@ -139,13 +126,7 @@ class Run:
 
 
 def write_runs(file: Path, runs: Iterable[Run], **more: Any) -> None:
-    """Write runs as json.
-
-    Args:
-        file: The file to (over)write.
-        runs: The runs, each after those that it starts from.
-        more: Plain data to be written with them.
-    """
+    """Write runs, each after those that it starts from, and more as json."""
     plain = []
     for run in runs:
         content = {key.name: getattr(run, key.name)
@@ -160,11 +141,7 @@ def write_runs(file: Path, runs: Iterable[Run], **more: Any) -> None:
 
 
 def read_runs(file: Path) -> tuple[dict[str, Run], dict]:
-    """Read what :func:`write_runs` wrote.
-
-    Returns:
-        The runs by their key, and all that is written with them.
-    """
+    """Read what :func:`write_runs` wrote: runs by their key, and the rest."""
     content = json.loads(Path(file).read_text(encoding='utf-8'))
     runs: dict[str, Run] = {}
     for plain in content.pop('runs'):

@@ -18,9 +18,8 @@ _NO_METRICS = ('data_time', 'time')
 def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
     """Read what MMEngine wrote at the end of a test.
 
-    Args:
-        folder: Work dir of the test.
-        after: Name of a log folder; only later ones count.
+    ``folder`` is the work dir of the test; only log folders with a name
+    behind ``after`` count.
 
     Returns:
         Metric to value, those that are numbers; ``'nan'`` and ``'inf'`` as

@@ -60,10 +60,7 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
     It inherits the locks: if this process is killed, the command goes on,
     and whoever comes next waits for it.
 
-    Args:
-        step: One of its steps.
-        environment: Variables for the command.
-        locks: Descriptors that it inherits; the first is that of the run.
+    ``locks`` are descriptors that it inherits; the first is the run's.
 
     Raises:
         StepFailedError: If it fails.
@@ -103,12 +100,8 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
            start: StartStep = start_command, drawn: bool = False) -> dict:
     """Do what is left of a run, and note that it is done.
 
-    Args:
-        folder: Folder of the engine.
-        data_root: Folder in the place of ``data/``.
-        tools: Folder of ``train.py`` and the others.
-        start: Does a step.
-        drawn: Whether the data are drawn, so that they have no fingerprint.
+    ``start`` does a step. If the data are ``drawn``, they have no
+    fingerprint.
 
     Raises:
         StepFailedError: If a step fails.
@@ -259,11 +252,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do a run.
-
-    Args:
-        argv: The plan's file, and the key of the run.
-    """
+    """Do a run: the plan's file, and the key of the run."""
     file, key = sys.argv[1:] if argv is None else argv
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

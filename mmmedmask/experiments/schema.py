@@ -42,7 +42,6 @@ class Stage:
     """A config of a chain, and what is set in it.
 
     Attributes:
-        config: Bare name of the config, or a path to it.
         checkpoint: ``'last'`` or ``'best'``: what is tested, and what later
             stages start from.
         options: Dotted key to value, as ``--cfg-options`` takes them.
@@ -79,13 +78,10 @@ class Change:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of the table.
+    """A column of the table: a metric, as MMEngine logs it, of a stage.
 
     Attributes:
-        name: Its name in the file.
         title: Its title for people.
-        stage: The stage that is evaluated.
-        metric: Name of the metric, as MMEngine logs it.
         factor: What the metric is multiplied by, to have the paper's unit.
         metafile: Data set and metric in the metafiles, or None.
     """
@@ -102,9 +98,7 @@ class TableColumn:
 class Weights:
     """A file that has to be downloaded before a row can run.
 
-    Attributes:
-        path: Where it is expected; begins with ``data/``.
-        source: Where it comes from.
+    ``path``, where it is expected, begins with ``data/``.
     """
 
     path: str
@@ -116,13 +110,9 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: Its name in the file.
-        title: Its title for people.
         stages: The chain: name to stage, in their order.
         small: Changes at scale small by stage; None leaves the row out.
         paper: The paper's values by column.
-        weights: Files to be downloaded.
-        note: A remark, or None.
     """
 
     name: str
@@ -139,10 +129,6 @@ class Recipe:
     """A table of a paper.
 
     Attributes:
-        name: Stem of the file.
-        title: What the table is about.
-        paper: Paper and table.
-        notes: Remarks, such as errors of the paper.
         seeds: Seeds of the runs that are averaged.
         small: Changes of all rows at scale small, by stage.
         data: Scale to the folders below the data root that it needs, and
@@ -171,11 +157,7 @@ class Recipe:
     ad_hoc: bool = False
 
     def row(self, name: str) -> Row:
-        """Return the row of a name.
-
-        Raises:
-            ValueError: If it is missing.
-        """
+        """Return the row of a name."""
         for row in self.rows:
             if row.name == name:
                 return row
@@ -190,12 +172,8 @@ class Recipe:
         A row's change comes after that of all rows. One with a config counts
         alone, since the options of all rows are for the paper's configs.
 
-        Args:
-            scale: ``'paper'``, ``'small'`` or ``'smoke'``, which has the
-                configs of ``'paper'``.
-
-        Returns:
-            Name to stage, in their order; None if the row is left out.
+        ``scale`` is ``'paper'``, ``'small'`` or ``'smoke'``, which has the
+        configs of ``'paper'``. None if the row is left out.
         """
         if scale != 'small':
             return dict(row.stages)
@@ -232,10 +210,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def find_recipes() -> dict[str, Path]:
-    """Find the recipes that come with the configs.
-
-    Returns:
-        File by name, sorted by name.
+    """Find the recipes that come with the configs, sorted by name.
 
     Raises:
         FileNotFoundError: If mmmedmask is installed without configs.
@@ -253,9 +228,6 @@ def find_recipes() -> dict[str, Path]:
 
 def locate_recipe(name: str | Path) -> Path:
     """Find a recipe by its bare name or its path.
-
-    Args:
-        name: A name, as :func:`find_recipes` lists them, or a path.
 
     Raises:
         FileNotFoundError: If it is missing; similar names are listed.

@@ -29,10 +29,6 @@ from mmmedmask.shrinking.shrink import shrink_config
 class SmokeSteps:
     """Does steps with shrunk configs, see :data:`~mmmedmask.experiments.\
 run_job.StartStep`.
-
-    Args:
-        data_dir: Folder for the drawn data.
-        tools: Folder of the tools, whose export is used.
     """
 
     def __init__(self, data_dir: Path, tools: Path) -> None:
@@ -77,11 +73,7 @@ run_job.StartStep`.
 
 
 def smoke_config(run: Run, data_dir: Path) -> Config:
-    """Shrink the config of a run, and let it start from its sources.
-
-    Args:
-        data_dir: Folder for the drawn data.
-    """
+    """Shrink the config of a run, and let it start from its sources."""
     config = shrink_config(
         load_config(run.config_file, run.options), run.folder, data_dir,
         sources={where: source.file()

@@ -36,11 +36,6 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
              options: Sequence[str]) -> int:
     """Run a plan as a command asks for it.
 
-    Args:
-        args: The options of :func:`add_engine_options`.
-        tools: Folder of ``train.py`` and the others.
-        options: Snakemake's.
-
     Returns:
         0 if all runs are done, 130 after Ctrl-C, else 1.
 

@@ -59,12 +59,7 @@ class TissueStyle:
     @classmethod
     def draw(cls, malignant: bool,
              rng: np.random.Generator) -> 'TissueStyle':
-        """Draw the style of an image.
-
-        Args:
-            malignant: See the attribute.
-            rng: Source of randomness.
-        """
+        """Draw the style of an image."""
         return cls(
             malignant=malignant,
             epithelium=rng.uniform(24, 36) if malignant
@@ -117,15 +112,9 @@ class _Canvas:
                  values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Paint ellipses on an empty layer.
 
-        Args:
-            centres: (N, 2), x and y.
-            axes: (N, 2), half axes in pixels.
-            angles: (N, ), direction of the first axis in radians.
-            values: (N, ), in [0, 1].
-
-        Returns:
-            How much of each pixel is covered, and the value there; both
-            (h, w).
+        Centres and half axes are (N, 2), x and y in pixels; angles (N, ), of
+        the first axis, in radians; values (N, ), in [0, 1]. Returns how much
+        of each pixel is covered, and the value there; both (h, w).
         """
         covered = np.zeros(self.shape, np.uint8)
         value = np.zeros(self.shape, np.uint8)
@@ -155,11 +144,7 @@ class _Canvas:
                angles: np.ndarray, darkness: np.ndarray) -> None:
         """Paint nuclei with chromatin and, where it shows, a membrane.
 
-        Args:
-            centres: (N, 2), x and y.
-            axes: (N, 2), half axes in pixels.
-            angles: (N, ), direction of the first axis in radians.
-            darkness: (N, ), in [0, 1].
+        Arguments as of :meth:`ellipses`.
         """
         covered, value = self.ellipses(centres, axes, angles, darkness)
         inner, _ = self.ellipses(centres, axes * 0.68, angles, darkness)
@@ -169,16 +154,9 @@ class _Canvas:
 
 def render_tissue(labels: np.ndarray, style: TissueStyle, scale: float,
                   rng: np.random.Generator) -> np.ndarray:
-    """Paint an image for a map of glands.
+    """Paint an RGB image, uint8 (H, W, 3), for labels (H, W), 0 is stroma.
 
-    Args:
-        labels: Integer array of shape (H, W), 0 is stroma.
-        style: What the image looks like.
-        scale: Size relative to 20x.
-        rng: Source of randomness.
-
-    Returns:
-        uint8 array of shape (H, W, 3), RGB.
+    ``scale`` is the size relative to 20x.
     """
     canvas = _Canvas.empty(labels.shape, scale, rng)
     outside = cv2.distanceTransform(

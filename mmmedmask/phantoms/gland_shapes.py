@@ -39,10 +39,7 @@ class GlandLayout:
              rng: np.random.Generator) -> 'GlandLayout':
         """Draw the layout of an image.
 
-        Args:
-            malignant: Whether glands are irregular, crowded and of many
-                sizes, or regular and apart.
-            rng: Source of randomness.
+        Malignant glands are irregular, crowded and of many sizes.
         """
         if malignant:
             return cls(
@@ -67,15 +64,10 @@ class GlandLayout:
 
 def smooth_noise(shape: tuple[int, int], length: float,
                  rng: np.random.Generator) -> np.ndarray:
-    """Draw noise that varies over a given length.
-
-    Args:
-        shape: (h, w).
-        length: Correlation length in pixels.
-        rng: Source of randomness.
+    """Draw noise that varies over ``length`` pixels.
 
     Returns:
-        float32 array of shape (h, w), mean about 0, deviation about 1.
+        float32 array of ``shape`` (h, w), mean about 0, deviation about 1.
     """
     length = max(length, 1.0)
     coarse = rng.standard_normal(
@@ -92,11 +84,7 @@ def draw_label_map(shape: tuple[int, int], layout: GlandLayout,
                    scale: float, rng: np.random.Generator) -> np.ndarray:
     """Lay out glands; later ones give way to earlier ones.
 
-    Args:
-        shape: (h, w) of the canvas.
-        layout: What the glands are like.
-        scale: Size relative to 20x.
-        rng: Source of randomness.
+    ``shape`` is (h, w), ``scale`` the size relative to 20x.
 
     Returns:
         int32 array of shape (h, w): 0 background, then 1, 2, ... Every

@@ -85,15 +85,6 @@ def write_gland_split(root: str | Path,
     Image i is ``root/images/NAME/i.png`` with four digits, and its mask of
     instance numbers ``root/masks/NAME/i.png``, where NAME is the stem of
     ``ann_file``. Its seed ends with i: more images begin with the fewer.
-
-    Args:
-        root: Folder that the annotations' file names are relative to.
-        ann_file: The json file to write.
-        num_images: Number of images.
-        size: See :func:`draw_gland_image`.
-        seed: Determines all images; one or several numbers.
-        scale: See :func:`draw_gland_image`.
-        category: Name of the only category.
     """
     name = Path(ann_file).stem
     seeds = (seed, ) if isinstance(seed, int) else tuple(seed)
@@ -127,16 +118,7 @@ def write_gland_dataset(root: str | Path,
     Image i of the training set has the seed ``(seed, 0, i)``, of the test
     set ``(seed, 1, i)``: a larger set begins with the smaller one.
 
-    Args:
-        root: Folder to write to; made if need be.
-        num_train: Number of training images, at least 1.
-        num_test: Number of test images, at least 1.
-        size: See :func:`draw_gland_image`.
-        seed: Determines all images.
-        scale: See :func:`draw_gland_image`.
-
-    Returns:
-        ``root`` as a path.
+    See :func:`draw_gland_image` for size and scale.
 
     Raises:
         ValueError: If a number of images or the size is out of range.
@@ -160,13 +142,7 @@ def write_tissue_tiles(root: str | Path,
     brown where the antibody bound, counterstained with haematoxylin.
     Nothing is downloaded.
 
-    Args:
-        root: Folder to write to; made if need be.
-        tile_size: Side of a tile in pixels, at most 512.
-        stride: Distance between tiles in pixels, at least 1.
-
-    Returns:
-        The tiles' paths, PNG.
+    Returns the paths of the tiles, PNG.
 
     Raises:
         ValueError: If a size is out of range.

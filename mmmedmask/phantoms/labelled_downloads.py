@@ -22,13 +22,7 @@ def draw_scan(seed: int,
               channels: int = 3) -> np.ndarray:
     """Draw an image that no image with another seed resembles.
 
-    Args:
-        seed: Determines the image.
-        size: (h, w) in pixels.
-        channels: 1 or 3.
-
-    Returns:
-        uint8 of shape (h, w, channels).
+    uint8 of shape (h, w, channels), 1 or 3 of them.
     """
     coarse = np.random.default_rng(seed).integers(
         20, 236, (_CELLS, _CELLS, channels), np.uint8)
@@ -40,11 +34,8 @@ def draw_scan(seed: int,
 def write_brain_download(root: str | Path, per_class: int = 4) -> None:
     """Write Brain Tumor MRI: ``Training`` and ``Testing``, a folder a class.
 
-    Every second image is gray, as in the release.
-
-    Args:
-        root: The folder to make.
-        per_class: Images per class in Training; Testing has half as many.
+    Every second image is gray, as in the release. Testing has half as many
+    per class as Training.
     """
     seed = 0
     for part, number in (('Training', per_class), ('Testing', per_class // 2)):
@@ -62,11 +53,8 @@ def write_ham_download(root: str | Path,
                        masks: bool = True) -> None:
     """Write HAM10000: two folders of images, masks, the metadata.
 
-    Args:
-        root: The folder to make.
-        counts: Number of images by diagnosis.
-        images_per_lesion: Images of a lesion; the last may have fewer.
-        masks: Whether to write the masks.
+    ``counts`` are numbers of images by diagnosis; the last lesion may have
+    fewer images than others.
     """
     root = Path(root)
     rows, number = [], 0
@@ -93,12 +81,7 @@ def write_busi_download(root: str | Path,
     """Write BUSI: a folder a class, a mask an image, some with several.
 
     The second image of a class with lesions has two masks; the third one's
-    mask is RGBA.
-
-    Args:
-        root: The folder to make.
-        counts: Number of images by class; the masks of ``normal`` are
-            empty.
+    mask is RGBA. Masks of ``normal`` are empty.
     """
     number = 0
     for label, count in counts.items():
@@ -123,13 +106,7 @@ def write_messidor_download(root: str | Path,
     """Write Messidor-2: images in two folders, grades, pairs of eyes.
 
     Files are PNG, and JPEG with the ending ``.JPG``, which the grades call
-    ``.jpg``.
-
-    Args:
-        root: The folder to make.
-        counts: Number of images by grade, from 0.
-        ungraded: Further images without a grade.
-        pairs: Whether to write the list of pairs.
+    ``.jpg``. ``counts`` are by grade, from 0; ``ungraded`` come on top.
     """
     root = Path(root)
     grades = [str(grade) for grade, count in enumerate(counts)
@@ -173,15 +150,7 @@ SMALL_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
 
 
 def draw_mask(seed: int, size: tuple[int, int] = (72, 96)) -> np.ndarray:
-    """Draw a lesion mask: one filled ellipse.
-
-    Args:
-        seed: Determines where it is.
-        size: (h, w) in pixels.
-
-    Returns:
-        uint8 of shape (h, w), 255 on the lesion.
-    """
+    """Draw a lesion mask: one filled ellipse, uint8 (h, w), 255 on it."""
     rng = np.random.default_rng(seed)
     height, width = size
     center = (int(rng.integers(width // 4, width * 3 // 4)),

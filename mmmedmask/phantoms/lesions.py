@@ -185,16 +185,9 @@ def draw_lesions_on(
         lesion_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Draw lesions into a picture, at random places apart from each other.
 
-    Args:
-        picture: uint8 RGB picture of shape (H, W, 3).
-        lesions: One of ``LESION_CLASSES`` for each lesion.
-        seed: Determines everything that is random; one or several numbers,
-            at least 0.
-        lesion_size: Diameter of the lesions in pixels, from 4 to half of the
-            shorter side.
-
-    Returns:
-        The picture with the lesions, and their mask, bool of shape (H, W).
+    ``picture`` is uint8 RGB (H, W, 3), ``lesions`` names one of
+    ``LESION_CLASSES`` for each; the diameter is from 4 pixels to half of the
+    shorter side. Returns the picture and the mask, bool of shape (H, W).
 
     Raises:
         ValueError: If an argument is out of range, or there is no room.
@@ -256,19 +249,8 @@ def write_lesion_dataset(root: str | Path,
     training set has the seed ``(seed, 0, i)``, of the validation set
     ``(seed, 1, i)``: a larger set begins with the smaller one.
 
-    Args:
-        root: Folder to write to; made if need be.
-        num_train: Number of training images, at least 1.
-        num_val: Number of validation images, at least 1.
-        size: See :func:`draw_lesion_image`.
-        seed: Determines all images.
-        normal: Whether images without a lesion are the first class.
-        gray: See :func:`draw_lesion_image`.
-        lesion_size: See :func:`draw_lesion_image`.
-        align: See :func:`draw_lesion_image`.
-
-    Returns:
-        ``root`` as a path.
+    With ``normal``, images without a lesion are the first class. All others
+    are the arguments of :func:`draw_lesion_image`.
 
     Raises:
         ValueError: If a number of images or another argument is out of

@@ -28,14 +28,8 @@ def draw_bag(num_patches: int,
              patch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Draw the features and the coordinates of a slide.
 
-    Args:
-        num_patches: Number of patches N.
-        dims: Size of a feature D.
-        patch_size: Side of a patch in pixels; the patches fill a grid about
-            as wide as high, row by row.
-
-    Returns:
-        float32 (N, D) and int64 (N, 2), upper left corners (x, y).
+    Patches fill a grid about as wide as high, row by row. Returns float32
+    (N, D) and int64 (N, 2), upper left corners (x, y).
     """
     random = np.random.default_rng(seed)
     features = random.standard_normal((num_patches, dims), np.float32)
@@ -55,7 +49,6 @@ def write_features(path: str | Path,
     """Write features in one of ``FEATURE_LAYOUTS``.
 
     Args:
-        path: The file; the name is free.
         layout: ``'clam-pt'`` and ``'npy'`` hold no coordinates;
             ``'dump-h5'`` has the shape (1, N, D) as dumps on the web have;
             ``'stamp-h5'`` holds micrometres.
@@ -125,15 +118,7 @@ def _write_h5(file: h5py.File, layout: str, features: np.ndarray,
 
 
 def draw_fpkm(num_samples: int, num_genes: int, seed: int = 0) -> np.ndarray:
-    """Draw expression as skewed as FPKM is, with a tenth of zeros.
-
-    Args:
-        num_samples: Number of samples S.
-        num_genes: Number of genes G.
-
-    Returns:
-        float32 (S, G), with four decimals.
-    """
+    """Draw expression, float32 (S, G), as skewed as FPKM, a tenth of zeros."""
     random = np.random.default_rng(seed)
     values = np.exp2(random.normal(1, 3, (num_samples, num_genes)))
     values[random.random(values.shape) < 0.1] = 0
@@ -154,13 +139,8 @@ def write_htseq_folder(folder: str | Path,
                        kind: str = 'FPKM') -> Path:
     """Write a GDC download of HTSeq: a folder per file and a sample sheet.
 
-    Args:
-        folder: Where to.
-        samples: Sample ids such as ``'TCGA-AA-0001-01A'``.
-        genes: Names of genes, written as they are.
-        values: Shape (S, G); whole numbers for ``kind='counts'``.
-        kind: ``'FPKM'``, ``'FPKM-UQ'`` or ``'counts'``, which adds the five
-            summary rows.
+    Values are (S, G), whole numbers for ``kind='counts'``, which adds the
+    five summary rows to those of ``'FPKM'`` or ``'FPKM-UQ'``.
     """
     files = {}
     for number, (sample, row) in enumerate(zip(samples, values, strict=True)):
@@ -186,12 +166,8 @@ def write_star_folder(folder: str | Path,
                       units: Mapping[str, np.ndarray]) -> Path:
     """Write a GDC download of STAR: a folder per file and a sample sheet.
 
-    Args:
-        folder: Where to.
-        samples: Sample ids such as ``'TCGA-AA-0001-01A'``.
-        genes: Ensembl ids with version, written as they are.
-        units: ``'counts'``, ``'tpm'``, ``'fpkm'`` and ``'fpkm_uq'``, each of
-            shape (S, G).
+    Genes are Ensembl ids with version. ``units`` are ``'counts'``, ``'tpm'``,
+    ``'fpkm'`` and ``'fpkm_uq'``, each of shape (S, G).
     """
     header = ('gene_id', 'gene_name', 'gene_type', 'unstranded',
               'stranded_first', 'stranded_second', 'tpm_unstranded',

@@ -55,9 +55,6 @@ class CohortTruth:
     def region(self, slide_id: str, num_patches: int) -> np.ndarray:
         """Give a slide's region as a map.
 
-        Args:
-            num_patches: Its number of patches N.
-
         Returns:
             bool (N, ), 1 where the class was planted.
         """
@@ -67,11 +64,7 @@ class CohortTruth:
 
 
 def read_cohort_truth(root: str | Path) -> CohortTruth:
-    """Read what :func:`write_slide_omic_cohort` planted.
-
-    Args:
-        root: The folder that it wrote.
-    """
+    """Read what :func:`write_slide_omic_cohort` planted."""
     loaded = json.loads((Path(root) / TRUTH_FILE).read_text('utf-8'))
     loaded['classes'] = tuple(loaded['classes'])
     return CohortTruth(**loaded)
@@ -115,17 +108,12 @@ def write_slide_omic_cohort(root: str | Path,
     not follow the classes.
 
     Args:
-        root: Folder to write to; made if need be.
-        num_cases: Number of cases, at least one of each class.
-        classes: Names of the classes, at least two; cases take turns.
         class_sizes: Number of cases of each class, ``num_cases`` in sum;
             None for equal ones.
         patches: Least and largest number of patches of a slide.
         dims: Size of a feature D.
         slides_per_case: Least and largest number of slides of a case.
-        num_genes: Number of genes G.
         num_pathways: Number of planted pathways.
-        pathway_size: Genes of a pathway.
         cases_without_genes: Number of cases that the expression lacks.
         cases_without_slides: Number of cases whose ``slide_id`` is empty.
         region_share: See :func:`~mmmedmask.phantoms.slide_omic_drawing.\
@@ -139,9 +127,6 @@ draw_expression`; 0 plants nothing in genes.
         layout: One of :data:`~mmmedmask.phantoms.slide_files.\
 FEATURE_LAYOUTS`.
         seed: Determines everything.
-
-    Returns:
-        ``root`` as a path.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -267,11 +252,7 @@ def _draw_survival(label: int, rng: np.random.Generator) -> dict[str, object]:
 def _write_genes(root: Path, style: ExpressionStyle,
                  columns: dict[str, np.ndarray],
                  seed: int) -> dict[str, list[str]]:
-    """Write the expression and the gene sets.
-
-    Returns:
-        Genes of each pathway, the planted ones first.
-    """
+    """Write the expression and gene sets, those of planted ones first."""
     genes = draw_genes(len(style.mean), seed)
     lines = ['\t'.join(['gene_id', *columns])]
     lines += ['\t'.join([gene, *(f'{column[place]:.4f}'

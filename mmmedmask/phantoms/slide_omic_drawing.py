@@ -41,8 +41,6 @@ def draw_slide_style(num_classes: int, dims: int,
     Args:
         num_classes: Number of classes C, at least 2.
         dims: Size of a feature D, above C.
-        rng: Source of randomness.
-
     Raises:
         ValueError: If an argument is out of range.
     """
@@ -90,9 +88,6 @@ def draw_slide(style: SlideStyle,
     different classes differ by the region and what it took from the mean.
 
     Args:
-        style: What all slides have in common.
-        num_patches: Number of patches N, at least 1.
-        rng: Source of randomness.
         share: Share of the patches in each region, in (0, 0.25]; at least
             one patch.
         signal: How far features are moved in the regions, in standard
@@ -127,9 +122,8 @@ def _draw_tissue(num_patches: int, rng: np.random.Generator
                  ) -> tuple[np.ndarray, np.ndarray]:
     """Draw an irregular piece of tissue on a grid.
 
-    Returns:
-        int64 (N, 2), cells (row, column), row by row; int64 (N, ), the cells
-        from the middle of the tissue to its rim.
+    int64 (N, 2), cells (row, column), row by row; int64 (N, ), the cells
+    from the middle of the tissue to its rim.
     """
     side = int(np.ceil((2 * num_patches)**0.5)) + 2
     rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
@@ -146,11 +140,7 @@ def _draw_tissue(num_patches: int, rng: np.random.Generator
 
 def _smooth_maps(shape: tuple[int, int], count: int, smoothness: float,
                  rng: np.random.Generator) -> np.ndarray:
-    """Draw maps that are autoregressive of order 1 in both directions.
-
-    Returns:
-        float64 (h, w, count), deviation 1.
-    """
+    """Draw maps (h, w, count) that are autoregressive in both directions."""
     maps = rng.standard_normal((*shape, count))
     innovation = (1 - smoothness**2)**0.5
     for axis in (0, 1):
@@ -164,10 +154,9 @@ def _smooth_maps(shape: tuple[int, int], count: int, smoothness: float,
 def _draw_regions(cells: np.ndarray, order: np.ndarray, count: int,
                   rng: np.random.Generator
                   ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose two compact regions of ``count`` cells that share none.
+    """Choose two compact regions, bool (N, ), of ``count`` cells each.
 
-    Returns:
-        Two bool arrays (N, ); the second is empty if there is no room.
+    They share none; the second is empty if there is no room.
     """
     inner = order[:max(1, len(order) // 2)]
     region = np.zeros(len(cells), bool)
@@ -199,8 +188,6 @@ class ExpressionStyle:
         pathways: int64 (P + Q, K), genes of each pathway, none in two. The
             first P are planted, pathway p in class ``p % C``; the other Q
             vary alike in all classes.
-        num_planted: P.
-        num_classes: C.
     """
 
     mean: np.ndarray
@@ -222,7 +209,6 @@ def draw_expression_style(num_genes: int, num_classes: int,
         num_classes: Number of classes C.
         num_pathways: Number of planted pathways P, at least C.
         pathway_size: Genes of a pathway K.
-        rng: Source of randomness.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -252,11 +238,8 @@ def draw_expression(style: ExpressionStyle,
     are up by ``signal`` in the mean. With generators of equal state,
     patients of different classes differ in planted genes alone.
 
-    Args:
-        style: What all patients have in common.
-        rng: Source of randomness.
-        signal: In log2 of FPKM + 1. A pathway's activity varies by 0.5 by
-            itself, a gene by 0.4 to 1.
+    ``signal`` is in log2 of FPKM + 1. A pathway's activity varies by 0.5 by
+    itself, a gene by 0.4 to 1.
 
     Returns:
         FPKM, float64 (G, ), rounded to four decimals.

@@ -11,14 +11,7 @@ def write_tile_folder(folder: str | Path,
                       num_tiles: int = 4,
                       size: tuple[int, int] = (112, 112),
                       seed: int = 0) -> None:
-    """Write unlabelled RGB tiles.
-
-    Args:
-        folder: Where the PNG files go.
-        num_tiles: Number of tiles.
-        size: Height and width in pixels.
-        seed: Seed of the first image, the next has the next one.
-    """
+    """Write unlabelled RGB tiles of (h, w); the next has the next seed."""
     for number in range(num_tiles):
         write_image(Path(folder) / f'{number}.png',
                     draw_gland_image(size, seed + number)[0])
@@ -31,11 +24,6 @@ def write_nct_dataset(folder: str | Path,
 
     All classes show glands. Lists have CRLF line ends and none after the
     last line, as ConCL's.
-
-    Args:
-        folder: The data root.
-        tiles_per_class: Tiles per class and split.
-        size: Height and width in pixels.
     """
     folder = Path(folder)
     (folder / 'meta').mkdir(parents=True, exist_ok=True)

@@ -20,14 +20,8 @@ def draw_slide(size: tuple[int, int],
                seed: int = 0) -> np.ndarray:
     """Draw gray glass with noise, and rectangles of pink tissue.
 
-    Args:
-        size: (width, height) in pixels.
-        tissue: Rectangles (left, top, right, bottom), right and bottom not
-            included.
-        seed: Seed of the noise.
-
-    Returns:
-        RGB, uint8, shape (height, width, 3).
+    ``tissue`` are (left, top, right, bottom), right and bottom not included.
+    Returns RGB, uint8, shape (height, width, 3).
     """
     random = np.random.default_rng(seed)
     width, height = size
@@ -41,14 +35,7 @@ def draw_slide(size: tuple[int, int],
 
 
 def halve(pixels: np.ndarray) -> np.ndarray:
-    """Average blocks of 2 x 2 pixels.
-
-    Args:
-        pixels: Shape (H, W, 3), H and W even.
-
-    Returns:
-        Shape (H / 2, W / 2, 3), rounded.
-    """
+    """Average blocks of 2 x 2 pixels of (H, W, 3), both even, and round."""
     height, width, channels = pixels.shape
     blocks = pixels.reshape(height // 2, 2, width // 2, 2, channels)
     return np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)

@@ -28,14 +28,9 @@ COHORT_DIMS, COHORT_GENES, COHORT_CASES = 8, 40, 12
 
 
 def draw_dataset(dataset: dict, folder: Path) -> str:
-    """Draw the data that a config names, and let it read them.
+    """Draw the data that a config names, and let it read them, in place.
 
-    Args:
-        dataset: Config of the data set, changed in place.
-        folder: Folder for all drawn data. What is there is used again.
-
-    Returns:
-        The folder of this data set.
+    What is in ``folder`` is used again. Returns the data set's own folder.
 
     Raises:
         ValueError: If it is of a kind that cannot be drawn.
@@ -134,11 +129,9 @@ def _draw_cohort(dataset: dict, root: Path) -> None:
 
 
 def draw_gene_sets(model: dict, folder: Path) -> None:
-    """Write the genes of drawn cohorts and sets of them for gene encoders.
+    """Write genes of drawn cohorts and sets of them for gene encoders.
 
-    Args:
-        model: Its config, changed in place to read them.
-        folder: Where the files go; what is there is used again.
+    The model's config is changed in place to read them.
     """
     for node in nested_dicts(model):
         for key, name, write in (
@@ -179,9 +172,7 @@ DRAWN: dict[str, Callable[[dict, Path], None]] = {
 def draw_teachers(model: dict, folder: Path) -> None:
     """Write random weights for the frozen teachers of a shrunk model.
 
-    Args:
-        model: Its config, changed in place to read them.
-        folder: Where the files go; what is there is used again.
+    Its config is changed in place to read them.
     """
     for node in nested_dicts(model):
         if node.get('type') == 'VQKD':
@@ -195,11 +186,7 @@ def draw_teachers(model: dict, folder: Path) -> None:
 
 
 def write_vqkd(path: str | Path, teacher: dict) -> None:
-    """Write random weights of BEiT v2's tokenizer, unless they are there.
-
-    Args:
-        teacher: Config of the ``VQKD``, without weights.
-    """
+    """Write random weights of BEiT v2's tokenizer, unless they are there."""
     # Importing mmpretrain takes longer than most checks of a config.
     import torch
     from mmpretrain.models.selfsup import VQKD
@@ -222,9 +209,6 @@ def write_clip(path: str | Path, dims: int = 8) -> None:
     """Write random weights of a small CLIP, unless they are there.
 
     Named as OpenAI's file, from which mmpretrain reads the architecture.
-
-    Args:
-        dims: Channels of its features.
     """
     import torch
     from mmpretrain.models.utils.clip_generator_helper import CLIP

@@ -91,11 +91,7 @@ def tiny_arch() -> dict:
 
 
 def detach_model(model: Mapping) -> None:
-    """Let a model build on one CPU, without weights to load.
-
-    Args:
-        model: Its config, changed in place.
-    """
+    """Let a model's config build on one CPU, without weights to load."""
     for node in nested_dicts(model):
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'
@@ -109,11 +105,7 @@ def detach_model(model: Mapping) -> None:
 
 
 def shrink_model(cfg: Config) -> None:
-    """Make the model of a config, and what its loaders deliver, small.
-
-    Args:
-        cfg: The config, changed in place.
-    """
+    """Make the model of a config, and what its loaders deliver, small."""
     model = cfg.model
     detach_model(model)
     kind, backbone = kind_of(model), model.get('backbone') or {}
@@ -164,10 +156,7 @@ def shrink_model(cfg: Config) -> None:
 def _shrink_parts(parts: Iterable[dict], side: int | None) -> None:
     """Shrink what is known by a key or by its type.
 
-    Args:
-        parts: All dictionaries of model, loaders and hooks.
-        side: Side of images; None leaves the sizes of the config, for
-            grids and masks that depend on them.
+    Without a side of images, grids and masks that depend on it stay.
     """
     for part in parts:
         part.update({key: size for key, size in DETECTOR.items()

@@ -46,8 +46,6 @@ def shrink_config(cfg: Config,
     Data sets are drawn at the relative paths that the config names.
 
     Args:
-        cfg: A shipped config.
-        work_dir: Folder of the run.
         data_dir: Folder for the drawn data. What is there is used again, so
             several configs can share it. ``None`` means ``work_dir/data``.
         sources: Keys of a checkpoint that the config names, such as
@@ -120,11 +118,7 @@ def _shrink_loops(cfg: Config, iterations: int) -> None:
 
 
 def without_mixed_precision(wrapper: dict) -> dict:
-    """Let an optimizer wrapper run on a CPU, where AmpOptimWrapper refuses.
-
-    Args:
-        wrapper: The config of an optimizer wrapper, changed in place.
-    """
+    """Let a wrapper's config run on a CPU, where AmpOptimWrapper refuses."""
     if kind_of(wrapper) == 'AmpOptimWrapper':
         wrapper['type'] = 'OptimWrapper'
         for key in ('dtype', 'loss_scale', 'use_fsdp'):

@@ -119,12 +119,7 @@ def write_json(path: str | Path, value: object, indent: int | None = 1,
 
 def write_csv(path: str | Path, columns: Sequence[str],
               rows: Iterable[Sequence]) -> None:
-    """Write a csv, whole or not at all; see :func:`csv_text`.
-
-    Args:
-        path: The file to (over)write.
-        columns: Its first line.
-    """
+    """Write a csv, its first line first, whole or not; see `csv_text`."""
     write_text(path, csv_text([columns, *rows]))
 
 

@@ -51,10 +51,6 @@ def add_config_options(
 
     Values are read as MMEngine's ``DictAction`` reads them: numbers, truth
     values, ``None``, lists and tuples, else text, whose blanks stay.
-
-    Args:
-        parser: The tool's parser.
-        help: What the option overrides.
     """
     parser.add_argument(
         '--cfg-options', nargs='+', action=_ConfigOptions,
@@ -62,11 +58,7 @@ def add_config_options(
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Add ``--launcher`` and ``--local_rank``, as in all of OpenMMLab.
-
-    Args:
-        parser: The tool's parser.
-    """
+    """Add ``--launcher`` and ``--local_rank``, as in all of OpenMMLab."""
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
@@ -77,9 +69,5 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def set_local_rank(args: argparse.Namespace) -> None:
-    """Put ``--local_rank`` where MMEngine looks for it.
-
-    Args:
-        args: What a parser with :func:`add_launcher` returned.
-    """
+    """Put the parsed ``--local_rank`` where MMEngine looks for it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -41,13 +41,7 @@ def import_extra(name: str, extra: str, user: str = 'this') -> ModuleType:
 def late_module(name: str, extra: str) -> ModuleType:
     """Name a module of an extra without importing it.
 
-    Args:
-        name: As in :func:`import_extra`, which is called as soon as one of
-            the module's names is used.
-        extra: As in :func:`import_extra`.
-
-    Returns:
-        What can be used as the module itself. Annotations that name it need
-        ``from __future__ import annotations``.
+    It is imported as soon as one of its names is used. Annotations that name
+    it need ``from __future__ import annotations``.
     """
     return _LateModule(name, extra)

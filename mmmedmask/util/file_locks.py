@@ -20,11 +20,7 @@ _HOLDER = re.compile(r'process (\d+)\b.* on (\S+)')
 
 
 class LockedError(RuntimeError):
-    """Another process holds a lock.
-
-    Attributes:
-        holder: Who it is.
-    """
+    """Another process, the ``holder``, holds a lock."""
 
     def __init__(self, message: str, holder: str) -> None:
         super().__init__(message)
@@ -98,10 +94,6 @@ def lock_file(file: str | Path, *, inherited: bool = False,
 
 def note_holder(descriptor: int, holder: str) -> None:
     """Write into a lock's file who holds it, where and since when.
-
-    Args:
-        descriptor: See :func:`lock_file`.
-        holder: Such as ``'process 17'``.
 
     Example:
         >>> with open('example.lock', 'w+') as file:

@@ -16,9 +16,6 @@ def nearest_names(name: str,
         count: How many to return at most.
         cutoff: The least similarity, from 0 (any name) to 1 (equal).
 
-    Returns:
-        Up to ``count`` of the valid names.
-
     Example:
         >>> nearest_names('mask_ration', ['mask_ratio', 'patch_size'])
         ['mask_ratio']

@@ -46,13 +46,6 @@ class Table:
         names: Names of the columns without outer blanks; that of the first
             may be empty.
         notes: What was left out, or taken otherwise than it stands.
-
-    Args:
-        path: The file.
-        names: Names of the columns.
-        source: The rows: csv in UTF-8 without a header, or a frame.
-        lines: Line of each row in the file, from 1.
-        delimiter: What stands between cells.
     """
 
     def __init__(self, path: Path, names: Sequence[str],
@@ -84,13 +77,9 @@ class Table:
         return self.texts([place])[0]
 
     def rows(self, *columns: str) -> Iterator[tuple[str, dict[str, str]]]:
-        """Go through the rows.
+        """Go through the rows, with some or all of the columns.
 
-        Args:
-            columns: Names of the columns to take; none takes all.
-
-        Yields:
-            Where the row stands, for messages, and its cells by column.
+        Yields where a row stands, for messages, and its cells by column.
         """
         names = columns or self.names
         cells = self.texts([self.names.index(name) for name in names])
@@ -296,13 +285,9 @@ def cell_number(where: str, column: str, cell: str) -> float | None:
 
 
 def read_list_file(path: str | Path) -> list[str]:
-    """Read a text file with one entry per line.
+    """Read the entries of a text file, one per line, without outer blanks.
 
-    Args:
-        path: The file, in an encoding as for :func:`read_table`.
-
-    Returns:
-        The entries without outer blanks; empty lines do not count.
+    Empty lines do not count. Encodings are as for :func:`read_table`.
 
     Raises:
         FileNotFoundError: If there is no such file.

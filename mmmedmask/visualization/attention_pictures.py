@@ -26,15 +26,10 @@ MASKED, THROWN = 1, -1
 
 
 def overlay_map(pictures: np.ndarray, maps: torch.Tensor) -> np.ndarray:
-    """Colour pictures by attention; cells keep their borders.
+    """Colour uint8 pictures (B, H, W, 3), in gray, by maps (B, gh, gw) >= 0.
 
-    Args:
-        pictures: uint8 pictures of shape (B, H, W, 3), shown in gray below.
-        maps: Shape (B, gh, gw), not negative. 0 is black and the maximum of
-            each map yellow: in masking, too, only ratios within a map count.
-
-    Returns:
-        Pictures of the same shape.
+    Cells keep their borders. 0 is black and the maximum of each map yellow:
+    in masking, too, only ratios within a map count.
     """
     table = matplotlib.colormaps[COLORMAP](np.arange(256))[:, :3] * 255
     maps = maps.detach().float().cpu()

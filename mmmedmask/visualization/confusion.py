@@ -18,7 +18,6 @@ def draw_confusion_matrix(counts: np.ndarray,
 
     Args:
         counts: Shape (C, C); rows are true classes, columns predicted ones.
-        classes: Names of the C classes.
 
     Returns:
         uint8 RGB picture of shape (H, W, 3).

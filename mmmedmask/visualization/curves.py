@@ -23,9 +23,6 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
             (after a resume there are several), or the folder of one run.
         name: The scalar, e.g. ``'loss'``.
 
-    Returns:
-        Pairs of step and value.
-
     Raises:
         FileNotFoundError: If there is no log.
     """

@@ -21,13 +21,7 @@ LINE_SPACING = 1.35
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a grid.
-
-    Attributes:
-        title: What it shows, in two or three words.
-        subtitle: A line of explanation, may be empty.
-        pictures: uint8 RGB pictures of shape (H, W, 3), one per row.
-    """
+    """One column of a grid: RGB pictures, uint8 (H, W, 3), one per row."""
 
     title: str
     subtitle: str

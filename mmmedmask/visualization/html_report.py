@@ -12,12 +12,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with what there is to see in it.
-
-    Attributes:
-        picture: uint8 RGB picture of shape (H, W, 3).
-        caption: One or two sentences.
-    """
+    """An RGB picture, uint8 (H, W, 3), with what there is to see in it."""
 
     picture: np.ndarray
     caption: str
@@ -25,13 +20,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report.
+    """One part of a report: paragraphs, pictures, rows of names and values.
 
-    Attributes:
-        title: What was done.
-        figures: Pictures, below the text.
-        facts: Rows of a table: a name and a value.
-        seconds: Time that it took.
+    ``seconds`` is the time that it took.
     """
 
     title: str
@@ -108,16 +99,10 @@ def render_report(title: str,
                   introduction: Sequence[str],
                   sections: Sequence[Section],
                   commands: str = '') -> str:
-    """Write a report.
+    """Write a report as HTML.
 
-    Args:
-        introduction: Paragraphs below the title.
-        sections: The parts, in order.
-        commands: Shell commands at the end, with which a reader repeats
-            what was done; none if empty.
-
-    Returns:
-        The HTML page.
+    ``commands`` are shell commands at the end, with which a reader repeats
+    what was done.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined)

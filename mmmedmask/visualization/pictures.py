@@ -101,11 +101,9 @@ class PictureUnits:
             channels=None if channels is None else tuple(channels))
 
     def to_pictures(self, images: torch.Tensor) -> np.ndarray:
-        """Undo the normalisation.
+        """Undo the normalisation of images (B, C, H, W) on any device.
 
-        Args:
-            images: Normalised images of shape (B, C, H, W) on any device;
-                values that are not finite are shown black.
+        Values that are not finite become black.
 
         Returns:
             uint8 RGB pictures of shape (B, H, W, 3).

@@ -119,10 +119,6 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
 def view_columns(inputs: Mapping, units: PictureUnits) -> list[Column]:
     """Make the columns that show a batch's views, without a model.
 
-    Args:
-        inputs: As for :func:`reconstruction_columns`.
-        units: How to undo the normalisation.
-
     Returns:
         Three columns: query view, masked query, key view.
     """

@@ -27,11 +27,7 @@ def patch_features(places: PatchPlaces,
         places: Where the patches are; their corners become polygons in
             pixels of the finest level, counted from ``places.origin``.
         measurements: Values of the patches by name, shape (N, ) each.
-        classes: Names of classes.
         labels: Class of each patch, shape (N, ), or None for none.
-
-    Returns:
-        The collection, plain data.
 
     Raises:
         ValueError: If a measurement or the labels are not of N patches, or a

@@ -26,12 +26,7 @@ _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class PatchMap:
-    """A value for every patch.
-
-    Attributes:
-        title: What it is, in two or three words.
-        values: Shape (N, ).
-        scale: One of ``SCALES``.
+    """A value (N, ) for every patch, on one of ``SCALES``.
 
     Raises:
         ValueError: If the scale is not known, or a value is NaN or infinite.
@@ -140,15 +135,9 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None,
     Args:
         thumbnail: The whole slide, RGB, uint8; it is shown beside the maps,
             and in gray below them. None: an empty canvas below the maps.
-        maps: What to draw.
-        places: Where the patches are.
-        heading: Line above.
         note: Line below the title of the slide, or behind the heading if
             there is no slide.
         max_side: Longest side of each picture in pixels.
-
-    Returns:
-        RGB picture.
 
     Raises:
         ValueError: If a map has other patches than ``places``, or there is
