@@ -26,13 +26,7 @@ DENSE_KINDS = {
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """Find what a model of pre-training trains for later tasks.
-
-    Args:
-        model: The algorithm, unwrapped.
-
-    Returns:
-        Its ``backbone``, or GiMP's ``aggregator``.
+    """Find what a model trains: its ``backbone``, or GiMP's ``aggregator``.
 
     Raises:
         ValueError: If it has neither.
@@ -46,14 +40,11 @@ def encoder_of(model: nn.Module) -> nn.Module:
 
 
 def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
-    """Find the stages of an encoder, from its input to its output.
+    """Find the stages of an encoder by their names, from input to output.
 
     ResNets of torchvision, timm and mmpretrain have ``layer1`` to
     ``layer4``; ConvNeXts have ``stages``; in a transformer each block is a
     stage.
-
-    Returns:
-        The stages by their names in the encoder.
 
     Raises:
         ValueError: If it has none of these.
@@ -142,13 +133,9 @@ class FrozenFeatures:
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> list[Tensor]:
-        """Compute the maps of the stages.
+        """Compute the maps (B, D, h, w) of the stages, finest first.
 
-        Args:
-            images: Shape (B, C, H, W), any type, in the units of ``mean``.
-
-        Returns:
-            One map (B, D, h, w) per stage, finest first.
+        Images are (B, C, H, W), any type, in the units of ``mean``.
 
         Raises:
             ValueError: If a stage gives neither a map nor patch tokens.
@@ -207,15 +194,9 @@ def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:
 
 
 def color_vectors(images: Tensor) -> Tensor:
-    """The colour of images: mean and deviation of each channel.
+    """The mean and deviation of each channel of images (B, C, H, W), (B, 2 C).
 
     What a probe gets from these is the floor of every encoder.
-
-    Args:
-        images: Shape (B, C, H, W).
-
-    Returns:
-        Shape (B, 2 C).
     """
     values = images.float().flatten(2)
     return torch.cat([values.mean(dim=2), values.std(dim=2)], dim=1)
@@ -223,12 +204,7 @@ def color_vectors(images: Tensor) -> Tensor:
 
 def draw_points(size: tuple[int, int], count: int,
                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw pixels of an image, each at most once.
-
-    Args:
-        size: Height and width of the image.
-        count: Pixels to draw; all, in random order, if there are fewer.
-        generator: Where the randomness comes from.
+    """Draw pixels of an image (h, w), all in random order, or ``count``.
 
     Returns:
         Rows and columns, shape (P, 2), and the centres of these pixels as

@@ -12,10 +12,6 @@ def read_genes(dataset: SlideOmicDataset, scale: GeneScale
                ) -> tuple[list[str], Tensor, Tensor]:
     """Read the patients of a data set that have genes.
 
-    Args:
-        dataset: A data set with genes.
-        scale: The scale of its genes.
-
     Returns:
         Cases in their order, each once, N; scaled genes, float32 (N, G);
         labels, int64 (N, ).

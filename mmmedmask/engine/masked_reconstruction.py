@@ -39,14 +39,7 @@ class MaskedAnswer(NamedTuple):
 
 
 def explain_missing(model: nn.Module) -> str | None:
-    """Say why a model reconstructs nothing that a guess compares with.
-
-    Args:
-        model: An algorithm of pre-training.
-
-    Returns:
-        None if :func:`answer_masked` knows it.
-    """
+    """Say why a model reconstructs nothing that a guess compares with."""
     name = type(model).__name__
     if isinstance(model, EVA):
         return f'{name} predicts the features of a teacher, not pixels'
@@ -63,13 +56,8 @@ def explain_missing(model: nn.Module) -> str | None:
 def answer_masked(model: nn.Module, inputs, data_samples) -> MaskedAnswer:
     """Let a model reconstruct a batch that its data preprocessor gave out.
 
-    Args:
-        model: An algorithm, in evaluation mode.
-        inputs: The preprocessor's ``inputs``.
-        data_samples: Its ``data_samples``.
-
-    Returns:
-        The answer; places are pixels, for GiMP patches of a bag.
+    The model is in evaluation mode. Places are pixels, for GiMP patches of a
+    bag.
 
     Raises:
         ValueError: If the model reconstructs nothing, see

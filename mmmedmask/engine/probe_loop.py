@@ -20,17 +20,8 @@ class ProbeLoop(BaseLoop):
     wants beside a test loop: the images are the probes' own.
 
     Args:
-        runner: The runner.
-        dataloader: An empty dict.
-        evaluator: An empty dict.
-        data: Labelled images, see :func:`build_probes` for all that follow.
-        dense: Images with masks.
-        size: Side in pixels that whole images are resized to.
-        colors: Versions of the whole images to probe.
-        few: Numbers of images with masks to fit on; None takes all.
-        max_images: Images with masks per split at most.
-        split_folder: Folder of the csv files of a converted data set.
-        seed: Seed of all draws of the probes.
+        data: Labelled images; this and the following are as of
+            :func:`build_probes`.
 
     Raises:
         ValueError: If there is neither ``data`` nor ``dense``, or a loader
@@ -63,11 +54,7 @@ class ProbeLoop(BaseLoop):
             max_images=max_images, split_folder=split_folder, seed=seed)
 
     def run(self) -> dict[str, float]:
-        """Score the encoder.
-
-        Returns:
-            Scores in [0, 1] by name, ``probe/gray/knn`` and so on.
-        """
+        """Score the encoder in [0, 1], ``probe/gray/knn`` and so on."""
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         model = unwrap(self.runner.model)

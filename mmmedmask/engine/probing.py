@@ -56,14 +56,10 @@ class VectorProbe:
               standardize: bool = False, seed: int = 0) -> list[ProbeScore]:
         """Score vectors, with the floor of chance in each score.
 
-        Args:
-            vectors: This rank's rows (N, D) of ``'train'`` and ``'test'``.
-            labels: Classes of all samples of both.
-            num_classes: Number of classes.
-            groups: Patients of all samples of both.
-            standardize: Bring the training vectors to mean 0 and deviation
-                1, and the test vectors alike.
-            seed: Seed of the folds of the logistic probe.
+        ``vectors`` are this rank's rows (N, D) of ``'train'`` and
+        ``'test'``; labels and groups are those of all samples of both.
+        ``standardize`` brings the training vectors to mean 0 and deviation
+        1, and the test vectors alike.
         """
         whole = {which: _interleave(all_gather_object(rows.numpy()))
                  for which, rows in vectors.items()}
@@ -88,12 +84,9 @@ class ImageProbe(VectorProbe):
     """Probes of whole images.
 
     Attributes:
-        train: Images to fit on.
-        test: Images to test on.
         size: Side in pixels that images are resized to; None keeps them,
             then all must have one size.
         color: See :func:`~mmmedmask.datasets.probe_sets.load_image`.
-        batch_size: Images per batch.
         seed: Seed of the jitter and of the probe's folds.
     """
 
@@ -146,13 +139,9 @@ class ImageProbe(VectorProbe):
 class BagProbe(VectorProbe):
     """Probes of whole bags: one vector per patient.
 
-    Attributes:
-        train: Patients to fit on, a data set of whole bags such as
-            ``mmmedmask.SlideOmicDataset``. Those without slides or without a
-            class are left out.
-        test: Patients to test on.
-        preprocessor: Makes a batch of one patient.
-        seed: Seed of the probe's folds.
+    ``train`` and ``test`` are data sets of whole bags such as
+    ``mmmedmask.SlideOmicDataset``, of which patients without slides or
+    without a class are left out; ``preprocessor`` makes a batch of one.
     """
 
     train: BaseDataset
@@ -205,8 +194,6 @@ class DenseProbe:
     """Logistic regression on the pixels of images with masks.
 
     Attributes:
-        train: Images to fit on; those without a mask are left out.
-        test: Images to test on.
         few: Numbers of training images; None takes all.
         pixels: Pixels per image, drawn once.
         max_images: Images per split at most, the first ones.
@@ -297,8 +284,7 @@ def build_probes(data: str | None,
         dense_size: See :class:`DenseProbe`.
         seed: Seed of all draws.
 
-    Returns:
-        The probes by ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
+    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
 
     Raises:
         ValueError: If ``data`` has masks but no classes, or ``dense`` no
@@ -328,13 +314,8 @@ def score_encoder(encoder: nn.Module, mean: Sequence[float],
                   probes: Mapping[str, Probe]) -> dict[str, ProbeScore]:
     """Run all probes on one frozen copy of an encoder.
 
-    Args:
-        mean: Mean of its images' channels, in 8-bit units.
-        std: Their standard deviation.
-        probes: From :func:`build_probes`.
-
-    Returns:
-        The scores by ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
+    Mean and standard deviation of its images' channels are in 8-bit units.
+    Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
     """
     images = next((probe for probe in probes.values()
                    if isinstance(probe, ImageProbe)), None)
@@ -349,11 +330,8 @@ def frozen_features(encoder: nn.Module, mean: Sequence[float],
                     probe: ImageProbe | None) -> FrozenFeatures:
     """Freeze a copy of an encoder for probes.
 
-    Args:
-        mean: Mean of its images' channels, in 8-bit units.
-        std: Their standard deviation.
-        probe: On whose training images BatchNorm statistics are measured
-            again; None keeps them.
+    BatchNorm statistics are measured again on the training images of
+    ``probe``; None keeps them.
     """
     images = None
     if probe is not None:

@@ -47,11 +47,7 @@ class TokenPartition(NamedTuple):
     visible: Tensor
 
     def flags(self) -> Tensor:
-        """Say of each token where it went.
-
-        Returns:
-            Shape (B, L), int64; 1 = masked, -1 = thrown, 0 = visible.
-        """
+        """Say of each token: 1 = masked, -1 = thrown, 0 = visible, (B, L)."""
         batch_size = self.visible.shape[0]
         count = sum(ids.shape[1] for ids in self)
         flags = torch.zeros(

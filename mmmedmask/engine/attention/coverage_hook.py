@@ -314,9 +314,6 @@ class CoverageTable:
     values of :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`
     (empty where a value is not defined).
 
-    Args:
-        path: The csv.
-
     Raises:
         ValueError: If there is a file of this name with other columns.
     """

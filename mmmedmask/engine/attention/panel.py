@@ -115,13 +115,9 @@ class AttentionPanelHook(PanelHook):
 class AttentionPanel:
     """The rows of a panel, before a model looks at them.
 
-    Attributes:
-        batch: Lists of ``inputs`` and ``data_samples``, for the model's data
-            preprocessor.
-        lesions: Per image its lesion mask, bool in the size of the inputs,
-            or None.
-        titles: Per image a line of text.
-        by_attention: Whether attention decides on the masking, or chance.
+    ``batch`` has lists of ``inputs`` and ``data_samples`` for the model's
+    data preprocessor; lesion masks, bool in the size of the inputs, may be
+    None; ``by_attention`` says whether attention decides on the masking.
     """
 
     batch: dict
@@ -154,17 +150,13 @@ def follows_attention(model: nn.Module, has_maps: bool) -> bool:
 def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
                pipeline: Callable[[dict], dict],
                by_attention: bool) -> AttentionPanel:
-    """Load whole images for a panel.
+    """Load whole images for a panel, but for broken files that are skipped.
 
     Args:
         sources: Where the images are described.
         positions: Their numbers, from which a masking is drawn.
         pipeline: From a description to ``inputs`` and ``data_samples``.
         by_attention: Whether attention decides on the masking.
-
-    Returns:
-        The rows, without files that are broken and that the data set skips.
-
     Raises:
         ValueError: If no file can be used, or the pipeline does not keep
             images whole and bring them to one size.

@@ -17,10 +17,6 @@ VERSION = 1
 class ImageStore:
     """Tensors of the images of a training set, float16 in CPU memory.
 
-    Args:
-        images: The images.
-        name: What they are called in a saved state.
-
     Attributes:
         values: Shape (N, ...), float16, in the order of ``images.keys``;
             None before the first are made. Rows of files that could not be

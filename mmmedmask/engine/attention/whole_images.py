@@ -158,13 +158,7 @@ def split_root(path: str, roots: Sequence[str]) -> tuple[str, str]:
 
 
 class WholeImages(Dataset):
-    """Images of a training set through a pipeline that keeps them whole.
-
-    Args:
-        sources: The images.
-        pipeline: From the data set's description of a sample to a dict with
-            ``inputs`` and ``data_samples``.
-    """
+    """Images of a training set through a pipeline that keeps them whole."""
 
     def __init__(self, sources: Sequence[ImageSource],
                  pipeline: Callable[[dict], dict]) -> None:
@@ -241,11 +235,8 @@ def run_whole_images(
     No random number is drawn.
 
     Args:
-        pipeline: See :class:`WholeImages`.
         compute: From a batch, see :func:`collate_whole`, to a tensor with
             one entry per image.
-        batch_size: Images per batch.
-        num_workers: Loader processes.
         everywhere: Whether this process runs all images, and not its part.
 
     Returns:

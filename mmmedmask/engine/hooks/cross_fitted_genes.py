@@ -37,7 +37,6 @@ class CrossFittedGenesHook(Hook):
     process computes them; it takes ``num_folds`` times the first stage.
 
     Args:
-        num_folds: Folds.
         max_epochs: Epochs of each encoder; as the first stage.
         batch_size: Patients of a step.
         base_lr: Learning rate of AdamW.

@@ -149,9 +149,7 @@ class MovementHook(Hook):
 def stage_parameters(encoder: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Sort the trained parameters of an encoder by its stages.
 
-    Returns:
-        Parameters by the names of the stages, and under ``'rest'`` those
-        outside of all stages; an encoder without stages has that alone.
+    Those outside of all stages are ``'rest'``.
     """
     try:
         stages = encoder_stages(encoder)
@@ -171,13 +169,7 @@ def stage_parameters(encoder: nn.Module) -> dict[str, list[nn.Parameter]]:
 def moved_share(old: Sequence[Tensor], new: Iterable[Tensor]) -> float:
     """Distance of weights from where they were, as a share of their length.
 
-    Args:
-        old: The former values, on the CPU.
-        new: The present ones, in the same order.
-
-    Returns:
-        Length of the difference over that of ``old``, all tensors as one
-        vector.
+    Old values are on the CPU; all tensors are one vector.
     """
     distance = length = 0.0
     for before, now in zip(old, new, strict=True):

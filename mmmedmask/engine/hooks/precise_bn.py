@@ -102,14 +102,8 @@ def update_bn_statistics(
     momentum, the counters and the random state stay as they are. All ranks
     must bring the same number of batches (SyncBN talks at each).
 
-    Args:
-        model: The model, unwrapped.
-        batches: What ``forward`` is called with, one after the other.
-        forward: ``forward(model, batch)`` runs the layers.
-
-    Returns:
-        The number of batches on this rank, and the names of layers that saw
-        none; those keep their statistics.
+    Returns the number of batches on this rank, and the names of layers that
+    saw none; those keep their statistics.
 
     Raises:
         ValueError: If there were no batches.

@@ -265,16 +265,7 @@ def _checkpoint_hooks(runner) -> list[CheckpointHook]:
 
 
 def random_encoder(runner, seed: int) -> nn.Module:
-    """Build the run's encoder at random weights.
-
-    Args:
-        runner: The runner, whose config has a ``model.backbone`` or a
-            ``model.aggregator``.
-        seed: Seed of the weights.
-
-    Returns:
-        The encoder on the device of the model.
-    """
+    """Build the run's encoder at random weights, on the model's device."""
     model = runner.cfg.model
     config = copy.deepcopy(dict(model.get('backbone') or model.aggregator))
     init_cfg = config.get('init_cfg')
@@ -287,15 +278,7 @@ def random_encoder(runner, seed: int) -> nn.Module:
 
 
 def read_rows(file: Path, epoch: int) -> list[dict]:
-    """Read the scores of an interrupted run, up to where it goes on.
-
-    Args:
-        file: ``probe.csv``.
-        epoch: Finished epochs; 0 begins anew.
-
-    Returns:
-        The rows of ``COLUMNS`` up to that epoch; none without a file.
-    """
+    """Read the scores of ``probe.csv`` up to an epoch; 0 begins anew."""
     if epoch == 0 or not file.is_file():
         return []
     rows = [{name: cell if name == 'probe' else float(cell)
@@ -307,14 +290,7 @@ def read_rows(file: Path, epoch: int) -> list[dict]:
 
 
 def draw_probes(rows: Sequence[Mapping]):
-    """Draw the scores over the epochs, random weights as a dashed line.
-
-    Args:
-        rows: Rows of ``COLUMNS``, at least one.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
-    """
+    """Draw scores over the epochs as RGB, random weights as a dashed line."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         curves.setdefault(row['probe'], []).append(

@@ -80,13 +80,10 @@ def _seed_others(seed: int) -> None:
 
 
 def _leave_skipping_to_us(runner: Runner) -> int:
-    """Skip what a resumed loop has done by batches.
+    """Skip what a resumed loop has done by batches, and return how many.
 
     MMEngine's loop skips samples, which a batch sampler that sorts them by
     shape takes in another order.
-
-    Returns:
-        The batches that the first pass has to skip.
     """
     iterator = runner.train_loop.dataloader_iterator
     batches = runner.train_dataloader.batch_sampler
@@ -107,13 +104,7 @@ def _leave_skipping_to_us(runner: Runner) -> int:
 
 
 class _NumberedBatches:
-    """A batch sampler whose samples know their iteration and place.
-
-    Args:
-        batches: The batch sampler.
-        iteration: Gives the iteration of the next batch.
-        skip: Batches that the first pass leaves out.
-    """
+    """A batch sampler whose samples know their iteration and place."""
 
     def __init__(self, batches: Iterable, iteration: Callable[[], int],
                  skip: int) -> None:
@@ -133,12 +124,7 @@ class _NumberedBatches:
 
 
 class _SeededSamples:
-    """A data set that seeds the global generators before each sample.
-
-    Args:
-        dataset: The data set.
-        seed: Seed of this process.
-    """
+    """A data set that seeds the global generators before each sample."""
 
     def __init__(self, dataset: Sequence, seed: int) -> None:
         self.dataset = dataset

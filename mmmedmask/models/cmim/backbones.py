@@ -43,14 +43,8 @@ class MaskedBackbone:
     def receptive_field_offset(self, stride: int) -> float:
         """Pixel index at which the first feature of a level is centred.
 
-        0 for convolutions that are padded symmetrically, which puts feature
-        j at pixel ``stride * j``.
-
-        Args:
-            stride: Stride of the level in pixels.
-
-        Returns:
-            The pixel index, 0 being the centre of the first pixel.
+        0, the centre of the first pixel, for convolutions that are padded
+        symmetrically: feature j is at pixel ``stride * j``.
         """
         return 0.0
 
@@ -85,12 +79,10 @@ class MaskedBackbone:
 
 def insert_mask_token(embedding: Tensor, mask: Tensor,
                       mask_token: Tensor) -> Tensor:
-    """Put the mask token at masked places, Eq. 2.
+    """Put the mask token (1, D, 1, 1) at masked places, Eq. 2.
 
-    Args:
-        embedding: Output of the stem, shape (B, D, H, W), as the result.
-        mask: Patch mask of shape (B, 1, h, w), 1 = masked.
-        mask_token: Shape (1, D, 1, 1).
+    ``embedding`` is the output of the stem, (B, D, H, W), ``mask``
+    (B, 1, h, w), 1 = masked.
     """
     masked = resize_mask(mask, embedding.shape[-2:]).to(embedding.dtype)
     token = mask_token.to(embedding.dtype)
@@ -129,15 +121,9 @@ class Levels:
 @torch.no_grad()
 def probe_levels(backbone: torch.nn.Module, in_channels: int,
                  image_size: int = 64) -> Levels:
-    """Measure an encoder's levels with one small image.
+    """Measure an encoder's levels, finest first, with one small image.
 
-    Args:
-        backbone: A :class:`MaskedBackbone`.
-        in_channels: Channels of the images.
-        image_size: Side of the probe in pixels, a multiple of all strides.
-
-    Returns:
-        The levels, finest first.
+    Its side in pixels is a multiple of all strides.
 
     Raises:
         ValueError: If the backbone does not fulfil the contract.

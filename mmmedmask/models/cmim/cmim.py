@@ -120,10 +120,9 @@ class CMIM(BaseSelfSupervisor):
         return weight * inside_frame(inputs['theta_key'], size)
 
     def reconstruct(self, inputs: dict) -> tuple[Tensor, Tensor]:
-        """Reconstruct the key view as :meth:`loss` does, for pictures.
+        """Reconstruct the key view (B, C, H, W) as :meth:`loss` does.
 
-        Returns:
-            The prediction (B, C, H, W) and :meth:`target_weight`.
+        Returns :meth:`target_weight`, too, for pictures.
         """
         theta = relative_theta(inputs['theta_query'], inputs['theta_key'])
         embeddings = self.encode(inputs['query'], inputs['mask'])
@@ -131,14 +130,10 @@ class CMIM(BaseSelfSupervisor):
         return self.neck(warped), self.target_weight(inputs, theta)
 
     def encode(self, images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Embed masked images, Eq. 1 to 3.
+        """Embed normalised images (B, C, H, W), Eq. 1 to 3.
 
-        Args:
-            images: Normalised images (B, C, H, W).
-            mask: Patch mask (B, 1, h, w), 1 = masked.
-
-        Returns:
-            The embeddings ``z_1 ... z_N``, finest first.
+        ``mask`` is (B, 1, h, w), 1 = masked; embeddings ``z_1 ... z_N`` are
+        finest first.
         """
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

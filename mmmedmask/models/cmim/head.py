@@ -72,14 +72,9 @@ class CMIMHead(BaseModule):
         return unpatchify(patches, self.patch_size, grid_size)
 
     def to_pixels(self, prediction: Tensor, images: Tensor) -> Tensor:
-        """Undo the target's normalisation, for pictures.
+        """Undo the target's normalisation (B, C, H, W), for pictures.
 
-        Args:
-            prediction: Output of the neck, shape (B, C, H, W).
-            images: The key views, whose statistics are used.
-
-        Returns:
-            Reconstruction in the units of ``images``.
+        The statistics are those of ``images``, the key views.
         """
         if not self.norm_pix:
             return prediction

@@ -112,13 +112,8 @@ class CMIMNeck(BaseModule):
              separable: bool) -> tuple[Tensor, ...]:
         """Bring every level from the query's grid to the key's, Eq. 4.
 
-        Args:
-            embeddings: Levels (B, C_i, H_i, W_i) on the query's grid.
-            theta: Key to query, shape (B, 3, 3), float32.
-            separable: Whether every matrix is axis-aligned.
-
-        Returns:
-            Those of ``self.levels``, with their shapes, on the key's grid.
+        ``embeddings`` are (B, C_i, H_i, W_i), ``theta`` (B, 3, 3), float32,
+        leads from key to query. Gives those of ``self.levels``.
 
         Raises:
             ValueError: If ``warp_impl='separable'`` meets rotated views.

@@ -123,13 +123,10 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                      uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of equally sized tiles.
 
-        Args:
-            images: Tiles in stored units, shape (B, C, H, W).
-            uniform: Numbers in [0, 1), shape (B, at least ``VIEW_DRAWS``).
-
-        Returns:
-            Query and key in stored units, (B, C, h, w) each, and their
-            matrices on the CPU, (B, 3, 3), float64.
+        ``images`` are (B, C, H, W) in stored units, ``uniform`` numbers in
+        [0, 1), (B, at least ``VIEW_DRAWS``). Gives query and key in stored
+        units, (B, C, h, w), and their matrices, (B, 3, 3), float64, on the
+        CPU.
         """
         crop1, affine1, crop2, affine2, color, _ = split_view_draws(uniform)
         if self.same_view:

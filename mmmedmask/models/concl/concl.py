@@ -142,9 +142,8 @@ class ConCL(BaseSelfSupervisor):
         Keys are shuffled over the ranks, as in MoCo. The reference is not:
         nothing is contrasted with it.
 
-        Returns:
-            The key's map that is contrasted and the reference's that is
-            clustered, (B, channels, h, w); None for this in the warm-up.
+        Gives the key's map that is contrasted and the reference's that is
+        clustered, (B, channels, h, w); None for this in the warm-up.
         """
         self.key_encoder.update_parameters(
             nn.Sequential(self.backbone, self.neck))
@@ -177,8 +176,7 @@ class ConCL(BaseSelfSupervisor):
         The cells at which the clusters start follow from the seed of the
         run, the iteration and the sample's index.
 
-        Returns:
-            The concept of each cell, in [0, K), shape (B, h, w).
+        Gives the concept of each cell, in [0, K), shape (B, h, w).
         """
         height, width = reference_map.shape[-2:]
         uniform = self.data_preprocessor.draw(data_samples, height * width,
@@ -194,14 +192,8 @@ class ConCL(BaseSelfSupervisor):
                           inputs: dict) -> tuple[Tensor, Tensor]:
         """The loss of the concepts that both views of a tile show.
 
-        Args:
-            query_map: Shape (B, C, h, w), as ``key_map``.
-            key_map: Of the same tiles.
-            labels: Concepts of the reference view, shape (B, H, W).
-            inputs: See :meth:`loss`.
-
-        Returns:
-            The loss and the mean number of such concepts, scalars.
+        Both maps are (B, C, h, w), ``labels`` of the reference (B, H, W).
+        Gives the loss and the mean number of such concepts, scalars.
         """
         prototypes, present = zip(
             *(pool_labels(

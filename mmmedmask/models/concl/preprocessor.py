@@ -72,14 +72,10 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
                      uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of equally sized tiles.
 
-        Args:
-            images: Tiles in stored units, shape (B, C, H, W).
-            uniform: Numbers in [0, 1), (B, ``VIEW_DRAWS + COLOR_DRAWS``).
-
-        Returns:
-            Query, key and reference in stored units, (B, C, h, w) each, and
-            the matrices from query and from key to the reference, on the
-            CPU, (B, 3, 3), float64.
+        ``images`` are (B, C, H, W) in stored units, ``uniform`` numbers in
+        [0, 1), (B, ``VIEW_DRAWS + COLOR_DRAWS``). Gives query, key and
+        reference in stored units, (B, C, h, w), and the matrices from query
+        and from key to the reference, (B, 3, 3), float64, on the CPU.
         """
         size = tuple(images.shape[-2:])
         crop1, affine1, crop2, affine2, color1, color2 = split_view_draws(

@@ -28,14 +28,10 @@ _FILES = ('config.json', 'preprocessor_config.json')
 
 
 def boxes_of_masks(masks: Tensor) -> Tensor:
-    """Smallest boxes around masks.
+    """Smallest boxes (N, 4) around bool masks (N, H, W), float.
 
-    Args:
-        masks: Shape (N, H, W), bool.
-
-    Returns:
-        Shape (N, 4), float: (x1, y1, x2, y2) in pixels, the last two behind
-        the last pixel; zeros for an empty mask.
+    They are (x1, y1, x2, y2) in pixels, the last two behind the last pixel;
+    zeros for an empty mask.
     """
     columns, rows = masks.any(dim=1), masks.any(dim=2)
     sides = []
@@ -157,13 +153,9 @@ class SegmentAnything(BaseModel):
         return data_samples
 
     def segment_everything(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Find masks by a grid of points.
+        """Find masks by a grid of points in an RGB image, uint8 (H, W, 3).
 
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-
-        Returns:
-            Masks (N, H, W), bool, and their scores (N, ).
+        Gives masks (N, H, W), bool, and their scores (N, ).
         """
         from PIL import Image
         from transformers import MaskGenerationPipeline
@@ -188,12 +180,8 @@ class SegmentAnything(BaseModel):
                       boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Find the mask of each true box, or of its centre.
 
-        Args:
-            image: Shape (H, W, 3), uint8, RGB.
-            boxes: Shape (N, 4): (x1, y1, x2, y2) in pixels.
-
-        Returns:
-            Masks (N, H, W), bool, and their scores (N, ).
+        ``image`` is uint8 RGB (H, W, 3); boxes (N, 4) are (x1, y1, x2, y2)
+        in pixels. Gives masks (N, H, W), bool, and their scores (N, ).
         """
         if not len(boxes):
             return self._no_masks(image)

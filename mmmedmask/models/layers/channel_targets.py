@@ -12,11 +12,10 @@ from mmmedmask.registry import MODELS
 
 
 def normalise_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Normalise images (B, C, H, W) per patch and channel.
+    """Normalise images (B, C, H, W) per patch and channel, in float32.
 
-    Returns:
-        Patches of shape (B, L, patch_size**2 * C), row by row, the channels
-        of a pixel together; float32.
+    Gives (B, L, patch_size**2 * C), row by row, the channels of a pixel
+    together.
     """
     patches = patchify(images.float(), patch_size)
     mean, std = patch_statistics(patches, images.shape[1])

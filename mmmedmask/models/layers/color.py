@@ -31,14 +31,8 @@ def blur_kernel(sigma: Tensor, radius: int) -> Tensor:
 def gaussian_blur(images: Tensor, sigma: Tensor, max_sigma: float) -> Tensor:
     """Blur every image with its own standard deviation.
 
-    Args:
-        images: Tensor of shape (B, C, H, W).
-        sigma: Standard deviations in pixels, shape (B,).
-        max_sigma: Upper bound of ``sigma``; it sets the kernel length
-            without reading ``sigma`` from the device.
-
-    Returns:
-        Tensor of shape (B, C, H, W); the border is repeated.
+    The border is repeated. ``sigma`` (B,) is in pixels; ``max_sigma`` sets
+    the kernel length without reading ``sigma`` from the device.
     """
     batch_size, channels, height, width = images.shape
     radius = max(1, round(3 * max_sigma))
@@ -71,13 +65,8 @@ def augment_colors_kornia(images: Tensor, colors: Colors,
     Every image has its own order of the four jitter steps: position by
     position, the images whose next step is the same go through it together.
 
-    Args:
-        images: Tensor of shape (B, C, H, W) in [0, 1].
-        colors: Parameters on the CPU.
-        max_sigma: Largest possible blur in pixels.
-
-    Returns:
-        Tensor of shape (B, C, H, W) in [0, 1].
+    Images are (B, C, H, W) in [0, 1], parameters on the CPU, the largest
+    possible blur in pixels.
     """
     device = images.device
     images = images.clone()
@@ -136,13 +125,8 @@ def augment_color_torchvision(image: Tensor, colors: Colors,
 def augment_colors_torchvision(images: Tensor, colors: Colors) -> Tensor:
     """Apply colour parameters image by image, in 8 bits as Pillow does.
 
-    Args:
-        images: Tensor of shape (B, C, H, W) in [0, 1], C = 1 or 3, on the
-            CPU.
-        colors: Parameters on the CPU.
-
-    Returns:
-        Tensor of shape (B, C, H, W) in [0, 1] in steps of 1 / 255.
+    Images are (B, C, H, W) in [0, 1], C = 1 or 3, and stay so in steps of
+    1 / 255; they are on the CPU, as the parameters.
     """
     pixels = images.mul(255).round_().clamp_(0, 255).byte()
     augmented = [

@@ -11,11 +11,7 @@ from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
 
 
 def run_info(name: str) -> int:
-    """What MMEngine's runner says of itself; 0 where there is no runner.
-
-    Args:
-        name: ``'seed'``, ``'iter'`` or ``'epoch'``.
-    """
+    """The runner's ``'seed'``, ``'iter'`` or ``'epoch'``; 0 without one."""
     hub = MessageHub.get_current_instance()
     return int(hub.get_info(name)) if name in hub.runtime_info else 0
 

@@ -106,8 +106,7 @@ def _file_places(path: str, num_genes: int,
 def gene_names(gene_list: str | Sequence[str]) -> list[str]:
     """Read the genes of a vector in order, without versions.
 
-    Args:
-        gene_list: A list, or a text file with one gene per line.
+    ``gene_list`` is a list, or a text file with one gene per line.
 
     Raises:
         ValueError: If a gene is there twice.
@@ -125,13 +124,9 @@ def gene_names(gene_list: str | Sequence[str]) -> list[str]:
 
 
 def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
-    """Read a file of gene sets.
+    """Read a ``.gmt`` or ``.csv`` file, see :func:`gene_set_places`.
 
-    Args:
-        path: A ``.gmt`` or ``.csv`` file, see :func:`gene_set_places`.
-
-    Returns:
-        The genes of each set, by its name, without versions.
+    Gives the genes of each set, by its name, without versions.
 
     Raises:
         ValueError: If it is of another kind, has no set, two of one name or
@@ -170,10 +165,7 @@ def write_gene_sets(path: str | Path, sets: Mapping[str, Sequence[str]],
                     description: str) -> None:
     """Write a ``.gmt`` file, which :func:`read_gene_sets` reads.
 
-    Args:
-        path: Where to.
-        sets: The genes of each set, by its name.
-        description: What stands behind each name.
+    ``description`` stands behind each name.
     """
     write_text(path, ''.join('\t'.join([name, description, *genes]) + '\n'
                              for name, genes in sets.items()))

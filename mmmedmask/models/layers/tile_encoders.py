@@ -79,13 +79,7 @@ class TileEncoder(nn.Module):
                 torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Encode tiles.
-
-        Args:
-            tiles: RGB, uint8, shape (B, 3, H, W).
-
-        Returns:
-            Shape (B, D).
+        """Encode RGB tiles, uint8 (B, 3, H, W), to (B, D).
 
         Raises:
             ValueError: If the network's output is of another shape.
@@ -157,15 +151,10 @@ def _cut_after_block3(network: nn.Module, name: str) -> nn.Module:
 
 
 def timm_network(name: str) -> tuple[nn.Module, dict]:
-    """Build a network of timm without its classifier.
+    """Build a network of timm, with random weights, without its classifier.
 
-    Args:
-        name: One of timm's, e.g. ``'vit_small_patch16_224'``.
-
-    Returns:
-        The network with random weights, and what belongs to it: ``mean``
-        and ``std`` in 8-bit units, and ``input_size``, None if it takes
-        every size.
+    What belongs to it is ``mean`` and ``std`` in 8-bit units, and
+    ``input_size``, None if it takes every size.
 
     Raises:
         ModuleNotFoundError: If timm is not installed.

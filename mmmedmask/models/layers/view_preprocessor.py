@@ -126,24 +126,15 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def training_inputs(self, images: Sequence[Tensor],
                         data_samples: Sequence | None) -> dict:
-        """Draw what a training step needs, the ``inputs`` of its ``loss``.
-
-        Args:
-            images: Tensors in stored units, on the device.
-            data_samples: Their metainfo has ``sample_idx``.
-        """
+        """Draw what a training step needs, the ``inputs`` of its ``loss``."""
         raise NotImplementedError
 
     def draw_views(self, images: Sequence[Tensor],
                    uniform: Tensor) -> tuple[Tensor, ...]:
         """Draw and sample the views of tiles on their device.
 
-        Args:
-            images: Tiles (C, H, W) in stored units, of any sizes.
-            uniform: Numbers in [0, 1), one row per tile.
-
-        Returns:
-            What :meth:`draw_stacked` returns.
+        ``images`` are tiles (C, H, W) in stored units, of any sizes,
+        ``uniform`` numbers in [0, 1), one row per tile.
         """
         if len({image.shape[-2:] for image in images}) == 1:
             return self.draw_stacked(self.stack(images), uniform)
@@ -215,9 +206,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
     def _find_range(self, images: Sequence[Tensor]) -> float:
         """Largest value that the tiles' type, or the setting, allows.
 
-        Raises:
-            ValueError: If the tiles are floats and ``data_range`` is not
-                set, or it is, and they do not fit.
+        A ValueError says so if tiles are floats and none is set, or they do
+        not fit.
         """
         dtypes = {image.dtype for image in images}
         ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}

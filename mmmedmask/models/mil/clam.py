@@ -82,15 +82,10 @@ class CLAM(BagAggregator):
                          labels: Tensor) -> dict:
         """The loss of the patches' classifiers.
 
-        Args:
-            tokens: Shape (B, N, d), of :meth:`forward`.
-            valid: Shape (B, N), bool, or None.
-            labels: Classes of the bags, shape (B, ), int64.
-
-        Returns:
-            ``loss_instance``: the mean over a bag's patches of each
-            classifier, over its classifiers, and over the bags that teach
-            something.
+        Tokens (B, N, d) are those of :meth:`forward`, labels (B, ), int64.
+        Gives ``loss_instance``: the mean over a bag's patches of each
+        classifier, over its classifiers, and over the bags that teach
+        something.
         """
         bags, places, classes, targets, shares = self.choose(
             tokens, valid, labels)

@@ -69,11 +69,8 @@ class AttentionMasking:
     def attention_maps(self, inputs: Tensor) -> Tensor:
         """What the class token looks at in whole images, Eq. 4 and 5.
 
-        Args:
-            inputs: Normalised images (B, C, H, W).
-
-        Returns:
-            Shape (B, rows, columns), float32 in [0, 1].
+        From normalised images (B, C, H, W) to (B, rows, columns), float32 in
+        [0, 1].
         """
         return normalize_attention(
             class_token_attention(self.backbone, inputs), self.weight_norm)
@@ -82,10 +79,7 @@ class AttentionMasking:
                   data_samples: Sequence[DataSample]) -> TokenPartition:
         """Decide which tokens are masked, thrown away and visible, Eq. 6, 7.
 
-        Args:
-            inputs: Images (B, C, H, W).
-            data_samples: Samples with ``sample_idx``, and with the maps that
-                the masking follows.
+        Samples have ``sample_idx``, and the maps that the masking follows.
 
         Raises:
             ValueError: If maps or the samples' crops are missing.

@@ -55,14 +55,8 @@ def class_activation_maps(
         data_samples: Sequence[DataSample]) -> Tensor:
     """Map of the patches that speak for an image's own class.
 
-    Args:
-        classifier: See :func:`patch_logits`.
-        images: Normalised images (B, C, H, W).
-        data_samples: Samples with ``gt_label``.
-
-    Returns:
-        Shape (B, rows, columns), float32; what speaks against the class
-        is 0.
+    From images (B, C, H, W) with ``gt_label`` to (B, rows, columns), float32;
+    what speaks against the class is 0. See :func:`patch_logits`.
     """
     labels = class_labels(data_samples, classifier.num_classes)
     parts = patch_logits(classifier, images, labels.to(images.device))

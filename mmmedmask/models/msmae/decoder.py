@@ -145,8 +145,7 @@ def last_tokens_of_layer(layer: nn.Module, tokens: Tensor,
     They attend to all tokens, as in the whole layer; what the other tokens
     would become is not computed.
 
-    Returns:
-        Shape (B, count, C), the last rows of ``layer(tokens)``.
+    Gives (B, count, C), the last rows of ``layer(tokens)``.
     """
     dims = layer.attn.embed_dims
     weight, bias = layer.attn.qkv.weight, layer.attn.qkv.bias

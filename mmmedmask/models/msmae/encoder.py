@@ -140,13 +140,8 @@ class MSMAEViT(VisionTransformer):
               visible_ids: Tensor | None = None) -> Tensor:
         """Turn images into the first layer's input.
 
-        Args:
-            images: Normalised images (B, C, H, W).
-            visible_ids: See :meth:`forward`.
-
-        Returns:
-            The class token and the patch tokens with their positions, shape
-            (B, 1 + V, C).
+        Gives the class token and the patch tokens with their positions,
+        (B, 1 + V, C); see :meth:`forward`.
         """
         positions = resize_pos_embed(
             self.pos_embed,

@@ -90,13 +90,8 @@ class MSMAEHead(BaseModule):
                             masked_ids: Tensor) -> Tensor:
         """Mean squared error over all pixels of the masked patches, Eq. 1.
 
-        Args:
-            prediction: Shape (B, M, patch pixels * C).
-            images: Normalised images (B, C, H, W).
-            masked_ids: Shape (B, M).
-
-        Returns:
-            A float32 scalar.
+        Predictions are (B, M, patch pixels * C), images normalised, (B, C,
+        H, W), ids (B, M). Gives a float32 scalar.
         """
         with torch.autocast(prediction.device.type, enabled=False):
             return F.mse_loss(prediction.float(),
@@ -106,12 +101,8 @@ class MSMAEHead(BaseModule):
                             data_samples: Sequence[DataSample]) -> Tensor:
         """Cross-entropy of the class, Eq. 2, on logits.
 
-        Args:
-            class_token: The encoder's class token, shape (B, C).
-            data_samples: Samples with ``gt_label``.
-
-        Returns:
-            A float32 scalar, not yet weighted.
+        ``class_token`` is the encoder's, (B, C). Gives a float32 scalar, not
+        yet weighted.
 
         Raises:
             ValueError: If a sample has no label, or one that is not a class;
@@ -132,14 +123,9 @@ class MSMAEHead(BaseModule):
                 masked_ids: Tensor) -> Tensor:
         """Put the predicted patches into the images, for pictures.
 
-        Args:
-            images: Normalised images (B, C, H, W).
-            prediction: Shape (B, M, patch pixels * C).
-            masked_ids: Shape (B, M).
-
-        Returns:
-            Shape (B, C, H, W), in the units of ``images``; with ``norm_pix``
-            the true patches' mean and standard deviation are used.
+        Predictions are (B, M, patch pixels * C), ids (B, M). Gives (B, C, H,
+        W) in the units of ``images``; with ``norm_pix`` the true patches'
+        mean and standard deviation are used.
         """
         prediction = prediction.float()
         if self.norm_pix:

@@ -19,11 +19,8 @@ MODALITIES = ('slides', 'genes')
 def build_part(part: dict | nn.Module | None,
                **filled_in: int) -> nn.Module | None:
     """Build a part with dimensions that follow from other parts.
-
-    Args:
-        part: Config, or the part itself; None stays.
-        filled_in: Arguments that the config need not name. The part has
-            attributes of these names.
+    ``filled_in`` are arguments that a config need not name, and attributes
+    of the part.
 
     Raises:
         ValueError: If the part has other dimensions than those.
@@ -217,15 +214,7 @@ Fusion`, used if slides and genes each have a vector. None is
         return logits if stream is None else (logits + stream) / 2
 
     def loss(self, inputs: dict, data_samples: Sequence[DataSample]) -> dict:
-        """The head's losses and those of the aggregator, if it has any.
-
-        Args:
-            inputs: See :meth:`forward`.
-            data_samples: Samples with what the head needs.
-
-        Returns:
-            Losses and scalars for the log.
-        """
+        """The head's losses and those of the aggregator, if it has any."""
         encoded = self.encode(inputs, data_samples)
         losses = self.head.loss(encoded.patient, data_samples)
         if hasattr(self.aggregator, 'auxiliary_losses'):
@@ -281,14 +270,9 @@ Fusion`, used if slides and genes each have a vector. None is
     def hide(self, name: str, inputs: dict, encoded: Encoded) -> Encoded:
         """What the model sees if those who have both lacked one of them.
 
-        Args:
-            name: ``'slides'`` or ``'genes'``.
-            inputs: See :meth:`forward`.
-            encoded: What :meth:`encode` made of them. Where the aggregator
-                takes no genes, its vectors are used again.
-
-        Returns:
-            The same without the modality.
+        ``name`` is ``'slides'`` or ``'genes'``, ``encoded`` what
+        :meth:`encode` made of the inputs. Where the aggregator takes no
+        genes, its vectors are used again.
 
         Raises:
             ValueError: If ``name`` is neither.
@@ -346,12 +330,7 @@ Fusion`, used if slides and genes each have a vector. None is
                data_samples: Sequence[DataSample] | None = None) -> Encoded:
         """Vectors of slides and genes, and the patients'.
 
-        Args:
-            inputs: See :meth:`forward`.
-            data_samples: Samples, to name a case in an error.
-
-        Returns:
-            See :class:`Encoded`.
+        Samples name a case in an error.
 
         Raises:
             ValueError: If a patient has nothing that the model looks at.

@@ -87,11 +87,8 @@ class GeneScale(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Scale expression; missing genes (NaN) become 0, the mean.
 
-        Args:
-            values: Expression in the unit of the scale, shape (B, G).
-
-        Returns:
-            Shape (B, G), float32 in [-clip, clip].
+        Values (B, G) are in the unit of the scale; the result is float32 in
+        [-clip, clip].
 
         Raises:
             ValueError: If there is no scale or the number of genes differs.
@@ -112,11 +109,9 @@ class GeneScale(nn.Module):
                            self._facts['clip'])
 
     def check_genes(self, gene_ids: Sequence[str], source: str) -> None:
-        """Compare genes with those of the scale.
+        """Compare genes in their order with those of the scale.
 
-        Args:
-            gene_ids: Genes in their order.
-            source: Where they come from, for the message.
+        ``source`` is where they come from, for the message.
 
         Raises:
             ValueError: If they are not the same genes in the same order.

@@ -66,30 +66,11 @@ class ClassificationHead(BaseModule):
             persistent=False)
 
     def forward(self, vector: Tensor) -> Tensor:
-        """Scores of the classes.
-
-        Args:
-            vector: Patients' vectors, shape (B, d), or (B, K, d) if
-                ``class_wise``.
-
-        Returns:
-            Logits, shape (B, K).
-        """
+        """Logits (B, K) of vectors (B, d), or (B, K, d) if ``class_wise``."""
         raise NotImplementedError
 
     def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
-        """Cross-entropy in at least float32.
-
-        Args:
-            vector: See :meth:`forward`.
-            data_samples: Samples with ``gt_label``.
-
-        Returns:
-            ``loss_cls``, a scalar.
-
-        Raises:
-            ValueError: See :func:`class_labels`.
-        """
+        """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``."""
         logits = self(vector)
         labels = class_labels(data_samples,
                               self.num_classes).to(logits.device)
@@ -268,19 +249,10 @@ class CoxHead(BaseModule):
         return self.layers(vector)
 
     def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
-        """Cox's partial likelihood in at least float32.
+        """Cox's partial likelihood in at least float32, see `survival_of`.
 
-        Args:
-            vector: See :meth:`forward`.
-            data_samples: Samples with ``survival_months`` and
-                ``censorship``.
-
-        Returns:
-            ``loss_cox``, a scalar, and ``events``, the number of deaths in
-            the batch.
-
-        Raises:
-            ValueError: See :func:`survival_of`.
+        Gives ``loss_cox``, a scalar, and ``events``, the number of deaths in
+        the batch.
         """
         risks = self(vector)[:, 0]
         times, events = survival_of(data_samples)
@@ -301,15 +273,7 @@ class CoxHead(BaseModule):
             self, vector: Tensor,
             data_samples: Sequence[DataSample | None] | None = None
     ) -> list[DataSample]:
-        """Risks of patients.
-
-        Args:
-            vector: See :meth:`forward`.
-            data_samples: Samples to write to; None makes new ones.
-
-        Returns:
-            The samples with ``pred_risk`` (1, ), float32.
-        """
+        """Risks of patients: ``pred_risk`` (1, ), float32."""
         risks = at_least_float(self(vector))
         samples = given_or_new(data_samples, len(risks))
         for sample, risk in zip(samples, risks, strict=True):
@@ -320,12 +284,8 @@ class CoxHead(BaseModule):
 def survival_of(data_samples: Sequence[DataSample]) -> tuple[Tensor, Tensor]:
     """Follow-up of a batch of patients.
 
-    Args:
-        data_samples: Samples with ``survival_months`` and ``censorship``.
-
-    Returns:
-        Times, float64 (B, ), and whether the death was observed, bool
-        (B, ).
+    Gives times, float64 (B, ), and whether the death was observed, bool
+    (B, ).
 
     Raises:
         ValueError: If a patient lacks one, the time is negative or not

@@ -139,11 +139,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
     ) -> torch.Tensor | None:
         """Scale the genes of those who have some; rows of others are 0.
 
-        Args:
-            genes: Tensors (G, ) or None.
-
-        Returns:
-            Shape (B, G), float32, or None.
+        Genes are tensors (G, ) or None, the result is (B, G), float32, or
+        None.
 
         Raises:
             ValueError: If numbers of genes differ or there is no scale.
