@@ -58,10 +58,8 @@ def stem(path):
 
 def hooks_of(cfg):
     """Hooks by the names of their types."""
-    hooks = {hook.type.removeprefix('mmmedmask.'): hook for hook in (
-        *cfg.default_hooks.values(), *(cfg.get('custom_hooks') or []))}
-    hooks.pop('NoHook', None)
-    return hooks
+    return {hook.type.removeprefix('mmmedmask.'): hook for hook in (
+        *cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])) if hook}
 
 
 def source_of(init_cfg, prefix='backbone.'):

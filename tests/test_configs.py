@@ -92,8 +92,7 @@ def test_a_child_in_a_file_keeps_all_guards(tmp_path):
     child.write_text(
         f"_base_ = 'mmmedmask::gimp/{main}.py'\n"
         "custom_hooks = [dict(type='EmptyCacheHook')]\n"
-        "default_hooks = dict(triplet_monitor=dict(\n"
-        "    _delete_=True, type='mmmedmask.NoHook'))\n")
+        "default_hooks = dict(triplet_monitor=None)\n")
     assert {*hooks_of(Config.fromfile(child))} == {
         *hooks_of(read(main)), 'EmptyCacheHook'} - {'TripletMonitorHook'}
 

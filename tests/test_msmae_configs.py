@@ -451,8 +451,7 @@ def _settings(cfg):
     """Leaves that a runner reads; variables only serve to write a config."""
     cfg = cfg._cfg_dict.to_dict()
     cfg['default_hooks'] = {
-        key: hook for key, hook in cfg['default_hooks'].items()
-        if hook['type'] != 'mmmedmask.NoHook'}
+        key: hook for key, hook in cfg['default_hooks'].items() if hook}
     keys = runner_keys()
     return _flatten({key: cfg[key] for key in cfg if key in keys})
 

@@ -53,7 +53,7 @@ def build(name, folder, data, resume=False):
         cfg.train_cfg.max_epochs = 2
     for hook in ('reconstruction_panel', 'attention_panel', 'lesion_coverage'):
         if hook in cfg.default_hooks:
-            cfg.default_hooks[hook] = dict(type='mmmedmask.NoHook')
+            cfg.default_hooks[hook] = None
     by_epoch = 'max_epochs' in cfg.train_cfg
     cfg.default_hooks.checkpoint.update(
         interval=1 if by_epoch else HALF, save_best=None)

@@ -428,23 +428,12 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             f'the config belongs to {scope!r} (its default_scope), which is '
             f'not installed: pip install {HOSTS.get(scope, scope)}')
     check_warmup(config)
-    _drop_hooks(config)
     config.launcher = launcher
     if launcher != 'none':
         enable_cpu_distributed()
     if 'runner_type' in config:
         return RUNNERS.build(config)
     return Runner.from_cfg(config)
-
-
-def _drop_hooks(config: Config) -> None:
-    """Take out the hooks that are None; MMEngine does so to its own alone."""
-    hooks = config.get('default_hooks') or {}
-    own = ('checkpoint', 'logger', 'param_scheduler', 'runtime_info',
-           'sampler_seed', 'timer')
-    for name in [name for name, hook in hooks.items()
-                 if hook is None and name not in own]:
-        del hooks[name]
 
 
 def check_iterations(runner: Runner) -> None:

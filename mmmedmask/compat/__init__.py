@@ -16,6 +16,7 @@ from mmmedmask.compat.mmcv_ops import has_compiled_ops, provide_mmcv_ops
 from mmmedmask.compat.mmcv_ops_rebind import rebind_mmcv_ops
 from mmmedmask.compat.model_hub import extend_model_hub
 from mmmedmask.compat.multimodal_models import leave_out_multimodal_models
+from mmmedmask.compat.optional_hooks import accept_missing_hooks
 from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 from mmmedmask.compat.safe_loading import read_weights_safely
 
@@ -36,15 +37,17 @@ def apply_patches() -> None:
     after_import('mmpretrain.apis.model', extend_model_hub)
     after_import('mmpretrain.utils.dependency', leave_out_multimodal_models)
     after_import('mmengine.runner.checkpoint', read_weights_safely)
+    after_import('mmengine.runner.runner', accept_missing_hooks)
     defer_mmdet()
     provide_mmcv_ops()
     rebind_mmcv_ops()
 
 
 __all__ = [
-    'after_import', 'apply_patches', 'defer_mmdet', 'extend_model_hub',
-    'format_configs_once', 'has_compiled_ops', 'leave_out_multimodal_models',
-    'provide_mmcv_ops', 'read_weights_safely', 'rebind_mmcv_ops',
-    'register_config_scopes', 'require_openmmlab', 'resolve_config_bases',
-    'silence_loggers', 'silence_warnings', 'warn_about_mixed_families'
+    'accept_missing_hooks', 'after_import', 'apply_patches', 'defer_mmdet',
+    'extend_model_hub', 'format_configs_once', 'has_compiled_ops',
+    'leave_out_multimodal_models', 'provide_mmcv_ops',
+    'read_weights_safely', 'rebind_mmcv_ops', 'register_config_scopes',
+    'require_openmmlab', 'resolve_config_bases', 'silence_loggers',
+    'silence_warnings', 'warn_about_mixed_families'
 ]

@@ -10,4 +10,4 @@ model = dict(
         image_dims=_base_.embed_dims,
         gene_dims=_base_.embed_dims))
 default_hooks = dict(
-    triplet_monitor=dict(_delete_=True, type='mmmedmask.NoHook'))
+    triplet_monitor=None)

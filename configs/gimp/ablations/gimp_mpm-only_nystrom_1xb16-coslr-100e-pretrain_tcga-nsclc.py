@@ -8,7 +8,7 @@ model = dict(
     contrast_head=None)
 train_dataloader = dict(dataset=dict(modalities=['slides']))
 default_hooks = dict(
-    cross_fitted_genes=dict(_delete_=True, type='mmmedmask.NoHook'),
-    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
-    load_check=dict(_delete_=True, type='mmmedmask.NoHook'),
-    triplet_monitor=dict(_delete_=True, type='mmmedmask.NoHook'))
+    cross_fitted_genes=None,
+    gene_stats=None,
+    load_check=None,
+    triplet_monitor=None)

@@ -7,4 +7,4 @@ model = dict(
     aggregator=dict(init_cfg=None),
     gene_encoder=dict(init_cfg=None))
 default_hooks = dict(
-    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))
+    load_check=None)

@@ -11,5 +11,5 @@ train_dataloader = slides
 val_dataloader = slides
 test_dataloader = slides
 default_hooks = dict(
-    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
-    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))
+    gene_stats=None,
+    load_check=None)

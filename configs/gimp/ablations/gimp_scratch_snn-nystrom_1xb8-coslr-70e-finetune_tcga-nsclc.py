@@ -11,4 +11,4 @@ model = dict(
         num_genes=_base_.num_genes,
         embed_dims=256))
 default_hooks = dict(
-    load_check=dict(_delete_=True, type='mmmedmask.NoHook'))
+    load_check=None)

@@ -85,5 +85,5 @@ default_hooks = dict(
     probe=dict(type='mmmedmask.ProbeHook', bags='test', interval=4),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     # It takes the time of some first stages, which a demo lacks.
-    cross_fitted_genes=dict(_delete_=True, type='mmmedmask.NoHook'))
+    cross_fitted_genes=None)
 log_processor = dict(window_size=4)

@@ -16,5 +16,5 @@ train_dataloader = dict(dataset=slides_alone)
 val_dataloader = dict(dataset=slides_alone)
 test_dataloader = dict(dataset=slides_alone)
 default_hooks = dict(
-    gene_stats=dict(_delete_=True, type='mmmedmask.NoHook'),
+    gene_stats=None,
     load_check=dict(modules=['aggregator']))

@@ -5,4 +5,4 @@ _base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_messidor2.py'
 model = dict(head=dict(cls_weight=0.0))
 # Without maps, 75 % of the tokens are masked at random.
 default_hooks = dict(
-    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))
+    attention_mask=None)

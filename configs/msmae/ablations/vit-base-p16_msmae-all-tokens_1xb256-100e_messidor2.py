@@ -4,4 +4,4 @@ _base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_messidor2.py'
 
 model = dict(mask_ratio=0.0, throw_ratio=0.0)
 default_hooks = dict(
-    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))
+    attention_mask=None)

@@ -13,4 +13,4 @@ checkpoint = ('work_dirs/msmae_released-code_vit-base-p16_1xb64-coslr-300e_'
 model = dict(
     backbone=dict(init_cfg=dict(checkpoint=checkpoint)), masking='random')
 default_hooks = dict(
-    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))
+    attention_mask=None)

@@ -10,4 +10,4 @@ model = dict(
     mask_ratio=0.0,
     throw_ratio=0.0)
 default_hooks = dict(
-    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))
+    attention_mask=None)

@@ -9,7 +9,7 @@ _base_ = './vit-base-p16_msmae_1xb256-100e_messidor2.py'
 model = dict(
     backbone=dict(init_cfg=None), mask_ratio=0.0, throw_ratio=0.0)
 default_hooks = dict(
-    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'),
+    attention_mask=None,
     load_check=dict(allow_scratch=True))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0))
 train_cfg = dict(max_epochs=300)

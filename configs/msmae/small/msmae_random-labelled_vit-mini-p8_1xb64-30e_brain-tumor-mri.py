@@ -3,4 +3,4 @@
 _base_ = './msmae_vit-mini-p8_1xb64-30e_brain-tumor-mri.py'
 
 default_hooks = dict(
-    attention_mask=dict(_delete_=True, type='mmmedmask.NoHook'))
+    attention_mask=None)

@@ -55,7 +55,7 @@ default_hooks = dict(
         interval=10),
     logger=dict(interval=44),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
-    attention_panel=dict(_delete_=True, type='mmmedmask.NoHook'),
+    attention_panel=None,
     attention_mask=dict(
         begin=begin,
         interval=interval,

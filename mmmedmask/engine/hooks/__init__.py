@@ -12,7 +12,6 @@ from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
 from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.movement_hook import MovementHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
-from mmmedmask.engine.hooks.no_hook import NoHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
 from mmmedmask.engine.hooks.probe_hook import ProbeHook
 from mmmedmask.engine.hooks.reconstruction_panel import (
@@ -27,7 +26,7 @@ __all__ = [
     'AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
     'ContrastiveCropHook', 'CrossFittedGenesHook', 'GeneStatsHook',
     'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook', 'MovementHook',
-    'NaNGuardHook', 'NoHook', 'PreciseBNHook', 'ProbeHook',
+    'NaNGuardHook', 'PreciseBNHook', 'ProbeHook',
     'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
     'SkippedFilesHook',
     'TransformEpochHook', 'TripletMonitorHook'

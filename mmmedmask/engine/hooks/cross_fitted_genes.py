@@ -72,8 +72,7 @@ class CrossFittedGenesHook(Hook):
             raise ValueError(
                 'CrossFittedGenesHook needs mmmedmask.GiMP with a '
                 'gene_encoder that is frozen: take it out by '
-                "default_hooks=dict(cross_fitted_genes=dict(_delete_=True, "
-                "type='mmmedmask.NoHook'))")
+                'default_hooks=dict(cross_fitted_genes=None)')
         encoder = (runner.cfg.get('model') or {}).get('gene_encoder')
         if not isinstance(encoder, dict):
             raise ValueError(
