@@ -23,28 +23,18 @@ MODELS = Registry(
     'model', parent=MMENGINE_MODELS, locations=['mmmedmask.models'])
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, locations=['mmmedmask.datasets'])
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMENGINE_TRANSFORMS,
-    locations=['mmmedmask.datasets.transforms'])
-DATA_SAMPLERS = Registry(
-    'data sampler',
-    parent=MMENGINE_DATA_SAMPLERS,
-    locations=['mmmedmask.engine'])
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, locations=['mmmedmask.engine'])
-LOOPS = Registry(
-    'loop', parent=MMENGINE_LOOPS, locations=['mmmedmask.engine'])
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS,
+                      locations=['mmmedmask.datasets.transforms'])
+DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS,
+                         locations=['mmmedmask.engine'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['mmmedmask.engine'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['mmmedmask.engine'])
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, locations=['mmmedmask.evaluation'])
-VISUALIZERS = Registry(
-    'visualizer',
-    parent=MMENGINE_VISUALIZERS,
-    locations=['mmmedmask.visualization'])
-OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
-    locations=['mmmedmask.engine'])
+VISUALIZERS = Registry('visualizer', parent=MMENGINE_VISUALIZERS,
+                       locations=['mmmedmask.visualization'])
+OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS,
+                          locations=['mmmedmask.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,

@@ -194,8 +194,7 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
         raise ValueError(
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
             f'{report.expected} tensors match:\n{report.describe()}')
-    network.load_state_dict(
-        select_prefix(tensors, prefix), strict=False)
+    network.load_state_dict(select_prefix(tensors, prefix), strict=False)
 
 
 def encode_tiles(encoder: TileEncoder,

@@ -140,8 +140,7 @@ class Inferencer:
         images, pipeline = list_inputs(inputs), self.pipeline()
         check_integer('batch_size', batch_size)
         starts = range(0, len(images), batch_size)
-        for start in track(starts, type(self).__name__,
-                           disable=not progress):
+        for start in track(starts, type(self).__name__, disable=not progress):
             part = images[start:start + batch_size]
             yield part, pseudo_collate([
                 pipeline(describe(image, number))
@@ -391,8 +390,7 @@ def picture_of(image: Path | np.ndarray) -> np.ndarray:
         np.repeat(pixels, 3, 2) if pixels.shape[2] < 3 else pixels[..., :3])
 
 
-def main_directions(features: np.ndarray,
-                    size: tuple[int, int]) -> np.ndarray:
+def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Show a map by its three main directions as red, green and blue.
 
     Args:

@@ -38,10 +38,8 @@ class ExchangeCurve:
 
 
 @torch.inference_mode()
-def exchange_patches(model: nn.Module,
-                     samples: Sequence[dict],
-                     block: int = 16,
-                     places: int = 13) -> ExchangeCurve:
+def exchange_patches(model: nn.Module, samples: Sequence[dict],
+                     block: int = 16, places: int = 13) -> ExchangeCurve:
     """Give patients a block of patches of a patient of another class.
 
     The block comes from the same place of the other's file. Coordinates stay

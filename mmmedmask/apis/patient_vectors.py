@@ -19,8 +19,7 @@ from mmmedmask.util.nested import nested_dicts
 
 VECTORS = ('patient', 'image', 'genes')
 #: Transforms that leave patches out; embeddings are of whole bags.
-_PARTIAL = ('ContiguousSubsequence', 'RandomSubsample',
-            'GenerateSequenceMask')
+_PARTIAL = ('ContiguousSubsequence', 'RandomSubsample', 'GenerateSequenceMask')
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,9 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
         if str(transform['type']).rpartition('.')[2] not in _PARTIAL
     ]
     return Runner.build_dataloader(dict(
-        batch_size=1,
-        num_workers=0,
+        batch_size=1, num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='pseudo_collate'),
-        dataset=dataset))
+        collate_fn=dict(type='pseudo_collate'), dataset=dataset))
 
 
 def _build_untrained_model(config: Config, like: nn.Module,
@@ -89,8 +86,7 @@ def _build_untrained_model(config: Config, like: nn.Module,
     settings = config.model.to_dict()
     for part in nested_dicts(settings):
         init_cfg = part.get('init_cfg')
-        if isinstance(init_cfg, dict) and init_cfg.get(
-                'type') == 'Pretrained':
+        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
             part['init_cfg'] = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -101,9 +97,7 @@ def _build_untrained_model(config: Config, like: nn.Module,
     return model.to(device).eval()
 
 
-def build_models(config: Config,
-                 checkpoints: Sequence[str],
-                 untrained: str,
+def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
                  device: str | torch.device = 'cpu') -> list[nn.Module]:
     """Build a config's model once per checkpoint.
 
@@ -127,8 +121,7 @@ def build_models(config: Config,
     if not files:
         raise ValueError(f'name at least one checkpoint besides '
                          f'{untrained!r}: it has the scale of the genes')
-    trained = {path: get_model(config, path, device)
-               for path in files}
+    trained = {path: get_model(config, path, device) for path in files}
     return [
         _build_untrained_model(config, trained[files[0]], device)
         if path == untrained else trained[path] for path in checkpoints
@@ -218,10 +211,8 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
     if file.suffix == '.npz':
         with atomic_path(file) as temporary:
             np.savez_compressed(
-                temporary,
-                case_ids=np.array(embeddings.case_ids),
-                labels=embeddings.labels,
-                classes=np.array(embeddings.classes),
+                temporary, case_ids=np.array(embeddings.case_ids),
+                labels=embeddings.labels, classes=np.array(embeddings.classes),
                 **embeddings.vectors)
         return
     columns = [f'{name}_{place}' for name, vector in

@@ -31,9 +31,7 @@ class BagEvidence:
 
 
 @torch.inference_mode()
-def find_evidence(model: nn.Module,
-                  inputs: dict,
-                  classes: Sequence[str] = (),
+def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
                   per_patch: bool = True) -> BagEvidence:
     """Run a model on a bag, and on each of its patches.
 

@@ -232,15 +232,11 @@ class _Run:
             self._target(task), plan.coords, self.encoder.dims,
             self.encoder.name, self._settings(task),
             dict(patch_size=geometry.tile_size,
-                 patch_size_level0=geometry.side,
-                 overlap=self.tiling.overlap,
-                 mpp=geometry.mpp,
-                 level0_mpp=geometry.slide_mpp,
-                 level0_width=plan.size[0],
-                 level0_height=plan.size[1],
+                 patch_size_level0=geometry.side, overlap=self.tiling.overlap,
+                 mpp=geometry.mpp, level0_mpp=geometry.slide_mpp,
+                 level0_width=plan.size[0], level0_height=plan.size[1],
                  level0_bounds_x=plan.origin[0],
-                 level0_bounds_y=plan.origin[1],
-                 level=geometry.level,
+                 level0_bounds_y=plan.origin[1], level=geometry.level,
                  name=task.slide_id))
         self._open[number] = (writer, plan, time.monotonic())
         # The font of pictures has no Greek letters.

@@ -268,13 +268,9 @@ def draw_mosaic(tiles: np.ndarray) -> np.ndarray:
     return picture
 
 
-def encode_bags(bags: Sequence[TileBag],
-                folder: Path,
-                encoder: TileEncoder,
-                tile_size: int = 224,
-                batch_size: int = 64,
-                precision: str = 'float32',
-                mosaics: bool = False,
+def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
+                tile_size: int = 224, batch_size: int = 64,
+                precision: str = 'float32', mosaics: bool = False,
                 report: Callable[[str], None] | None = None) -> None:
     """Write ``features/<bag>.h5``, ``tiles.csv`` and ``cohort.csv``.
 

@@ -62,7 +62,6 @@ def defer_mmdet() -> None:
 
     Calling it again changes nothing.
     """
-    if not any(isinstance(finder, _StandInFinder)
-               for finder in sys.meta_path):
+    if not any(isinstance(finder, _StandInFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _StandInFinder())
     after_import(HOST, _load_layer)

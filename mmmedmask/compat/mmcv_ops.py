@@ -77,9 +77,7 @@ class _StandInLoader(Loader):
 class _StandInFinder(MetaPathFinder):
     """Finds the stand-in when nobody else finds ``mmcv._ext``."""
 
-    def find_spec(self,
-                  fullname: str,
-                  path: Sequence[str] | None = None,
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
         """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
         if fullname != EXTENSION:

@@ -8,7 +8,5 @@ from mmmedmask.datasets.nct_crc import NCTCRC
 from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 from mmmedmask.datasets.tiles import TileFolder
 
-__all__ = [
-    'ImageFileDataset', 'LabelledImages', 'LesionSegmentation', 'NCTCRC',
-    'SlideOmicDataset', 'TileFolder', 'transforms'
-]
+__all__ = ['ImageFileDataset', 'LabelledImages', 'LesionSegmentation',
+           'NCTCRC', 'SlideOmicDataset', 'TileFolder', 'transforms']

@@ -76,8 +76,7 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
             resizing with interpolation leave them.
     """
     if mask.dtype.kind not in 'ui' and mask.dtype != bool:
-        raise ValueError(
-            f'a mask holds integers, this one holds {mask.dtype}')
+        raise ValueError(f'a mask holds integers, this one holds {mask.dtype}')
     if mask.ndim == 2:
         mask = mask[..., None]
     if mask.ndim != 3:
@@ -193,9 +192,7 @@ class CocoInstanceWriter:
         description: Goes into the file's ``info``.
     """
 
-    def __init__(self,
-                 category: str,
-                 options: InstanceOptions | None = None,
+    def __init__(self, category: str, options: InstanceOptions | None = None,
                  description: str = '') -> None:
         self.options = options or InstanceOptions()
         self.totals = SplitTotals()
@@ -264,8 +261,7 @@ def encode_mask(mask: np.ndarray) -> dict:
     return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
 
 
-def decode_masks(
-        content: dict) -> Iterator[tuple[dict, Sequence[np.ndarray]]]:
+def decode_masks(content: dict) -> Iterator[tuple[dict, Sequence[np.ndarray]]]:
     """Decode the masks of a parsed COCO file, image by image.
 
     Yields:

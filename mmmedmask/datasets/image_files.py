@@ -37,9 +37,7 @@ class ImageFileDataset(BaseDataset):
         ValueError: If ``on_error`` is not a known policy.
     """
 
-    def __init__(self,
-                 on_error: str = 'raise',
-                 pipeline: Sequence = (),
+    def __init__(self, on_error: str = 'raise', pipeline: Sequence = (),
                  **base: object) -> None:
         self.on_error = check_choice('on_error', on_error, ON_ERROR_CHOICES)
         self._skipped: torch.Tensor | None = None

@@ -56,12 +56,9 @@ class LabelledImages(ImageFileDataset):
             missing; says which splits there are.
     """
 
-    def __init__(self,
-                 data_root: str,
-                 split: str = 'train',
+    def __init__(self, data_root: str, split: str = 'train',
                  split_folder: str = 'splits/paper',
-                 metainfo: Mapping | None = None,
-                 **base: object) -> None:
+                 metainfo: Mapping | None = None, **base: object) -> None:
         for name, value in (('data_root', data_root), ('split', split),
                             ('split_folder', split_folder)):
             if not str(value):

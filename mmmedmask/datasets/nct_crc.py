@@ -15,8 +15,7 @@ from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.table_files import read_list_file
 
-NCT_CLASSES = ('BACK', 'ADI', 'DEB', 'LYM', 'MUC', 'MUS', 'NORM', 'STR',
-               'TUM')
+NCT_CLASSES = ('BACK', 'ADI', 'DEB', 'LYM', 'MUC', 'MUS', 'NORM', 'STR', 'TUM')
 """Classes in the order of ConCL's labels, which is not alphabetical."""
 
 NCT_SPLIT_SIZES = {'train': 80_000, 'val': 20_000}
@@ -57,11 +56,8 @@ class NCTCRC(ImageFileDataset):
 
     METAINFO = {'classes': NCT_CLASSES}
 
-    def __init__(self,
-                 data_root: str,
-                 split: str = 'train',
-                 with_labels: bool = False,
-                 image_folder: str = 'data',
+    def __init__(self, data_root: str, split: str = 'train',
+                 with_labels: bool = False, image_folder: str = 'data',
                  **base: object) -> None:
         self.split = check_choice('split', split, tuple(NCT_SPLIT_SIZES))
         self.root = Path(data_root)
@@ -108,8 +104,7 @@ class NCTCRC(ImageFileDataset):
                 level=30)
 
 
-def parse_list_line(line: str,
-                    with_label: bool) -> tuple[str, int | None]:
+def parse_list_line(line: str, with_label: bool) -> tuple[str, int | None]:
     """Parse ``CLASS/NAME`` or ``CLASS/NAME LABEL`` and check it.
 
     Returns:

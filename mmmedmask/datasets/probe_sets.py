@@ -172,9 +172,7 @@ def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
     return resized.to(image.dtype)
 
 
-def load_image(path: Path,
-               size: int | None = None,
-               color: str = 'rgb',
+def load_image(path: Path, size: int | None = None, color: str = 'rgb',
                seed: int = 0) -> torch.Tensor:
     """Read an 8-bit image as an encoder takes it.
 

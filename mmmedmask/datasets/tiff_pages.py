@@ -192,8 +192,7 @@ def _read_with_tifffile(encoded: bytes, max_pixels: int) -> np.ndarray:
             'and at most one axis of channels')
     if not others:
         return image
-    image = np.ascontiguousarray(
-        np.moveaxis(image, keep.index(others[0]), -1))
+    image = np.ascontiguousarray(np.moveaxis(image, keep.index(others[0]), -1))
     if _ASSOCIATED_ALPHA in page.extrasamples and (
             image[..., -1] != np.iinfo(image.dtype).max
             if image.dtype.kind == 'u' else image[..., -1] != 1).any():
@@ -242,8 +241,7 @@ def _decode_jpegs(page, encoded: bytes) -> np.ndarray | None:
         bits, or its colours are not those that a JPEG has by itself.
     """
     frame = page.keyframe
-    if frame.compression not in (_JPEG, _ALT_JPEG) \
-            or frame.bitspersample != 8:
+    if frame.compression not in (_JPEG, _ALT_JPEG) or frame.bitspersample != 8:
         return None
     import simplejpeg
     tables, colours = page.jpegtables, frame.samplesperpixel
@@ -259,8 +257,7 @@ def _decode_jpegs(page, encoded: bytes) -> np.ndarray | None:
             data = tables[:-2] + data[2:]
         kind = simplejpeg.decode_jpeg_header(data)[2]
         whole &= (kind, frame.photometric, colours) in _JPEG_COLOURS
-        part = simplejpeg.decode_jpeg(
-            data, 'GRAY' if colours == 1 else 'RGB')
+        part = simplejpeg.decode_jpeg(data, 'GRAY' if colours == 1 else 'RGB')
         if whole:
             top, left = index // columns * tall, index % columns * wide
             place = image[top:top + tall, left:left + wide]

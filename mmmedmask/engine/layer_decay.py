@@ -29,9 +29,7 @@ class BackboneLayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
         ValueError: If the backbone cannot tell depths.
     """
 
-    def add_params(self,
-                   params: list[dict],
-                   module: nn.Module,
+    def add_params(self, params: list[dict], module: nn.Module,
                    prefix: str = '',
                    get_layer_depth: Callable | None = None) -> None:
         """Append to ``params`` one group for each trainable parameter.

@@ -28,18 +28,12 @@ class ProbeLoop(BaseLoop):
             or evaluator that nothing would use.
     """
 
-    def __init__(self,
-                 runner,
-                 dataloader: dict,
-                 evaluator: dict,
-                 data: str | None = None,
-                 dense: str | None = None,
-                 size: int | None = None,
-                 colors: Sequence[str] = ('rgb', ),
+    def __init__(self, runner, dataloader: dict, evaluator: dict,
+                 data: str | None = None, dense: str | None = None,
+                 size: int | None = None, colors: Sequence[str] = ('rgb', ),
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
-                 split_folder: str = 'splits/paper',
-                 seed: int = 0) -> None:
+                 split_folder: str = 'splits/paper', seed: int = 0) -> None:
         if data is None and dense is None:
             raise ValueError('ProbeLoop needs data or dense, got neither')
         if dataloader or evaluator:

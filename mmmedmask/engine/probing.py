@@ -260,15 +260,11 @@ class DenseProbe:
 Probe = ImageProbe | DenseProbe | BagProbe
 
 
-def build_probes(data: str | None,
-                 dense: str | None,
-                 colors: Sequence[str] = ('rgb', ),
-                 size: int | None = None,
-                 few: Sequence[int | None] = (1, 5, 20, None),
-                 max_images: int | None = None,
-                 split_folder: str = 'splits/paper',
-                 dense_size: int | None = None,
-                 seed: int = 0) -> dict[str, Probe]:
+def build_probes(
+        data: str | None, dense: str | None, colors: Sequence[str] = ('rgb', ),
+        size: int | None = None, few: Sequence[int | None] = (1, 5, 20, None),
+        max_images: int | None = None, split_folder: str = 'splits/paper',
+        dense_size: int | None = None, seed: int = 0) -> dict[str, Probe]:
     """Make the probes of a data set with labels and of one with masks.
 
     Args:

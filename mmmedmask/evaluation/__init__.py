@@ -5,7 +5,5 @@ from mmmedmask.evaluation.disease_classification import DiseaseClassification
 from mmmedmask.evaluation.slide_classification import SlideClassification
 from mmmedmask.evaluation.survival_concordance import SurvivalConcordance
 
-__all__ = [
-    'BinarySegMetric', 'DiseaseClassification', 'SlideClassification',
-    'SurvivalConcordance'
-]
+__all__ = ['BinarySegMetric', 'DiseaseClassification', 'SlideClassification',
+           'SurvivalConcordance']

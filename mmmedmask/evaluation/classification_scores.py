@@ -150,9 +150,7 @@ def classification_scores(labels: np.ndarray,
     values['f1'] = metrics.f1_score(labels, predicted, **means)
     if kappa and len(np.union1d(labels, predicted)) > 1:
         values['kappa'] = metrics.cohen_kappa_score(
-            labels,
-            predicted,
-            labels=range(scores.shape[1]),
+            labels, predicted, labels=range(scores.shape[1]),
             weights='quadratic' if kappa == 'quadratic' else None)
     if calibration_bins:
         values['ece'] = calibration_error(labels, scores, calibration_bins)
@@ -183,9 +181,7 @@ def bootstrap_counts(generator: np.random.Generator, num_draws: int,
 
 
 def draw_resamples(
-        number: int,
-        num_draws: int,
-        seed: int = 0,
+        number: int, num_draws: int, seed: int = 0,
         groups: Sequence[str] | None = None) -> Iterator[np.ndarray]:
     """Draw bootstrap resamples, in chunks that fit into memory.
 
@@ -202,10 +198,8 @@ def draw_resamples(
         yield bootstrap_counts(generator, min(size, num_draws - start), units)
 
 
-def resampled_scores(labels: np.ndarray,
-                     scores: np.ndarray,
-                     counts: np.ndarray,
-                     kappa: str | None = None,
+def resampled_scores(labels: np.ndarray, scores: np.ndarray,
+                     counts: np.ndarray, kappa: str | None = None,
                      calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of many resamples at once.
 
@@ -281,11 +275,8 @@ def _mean_auc(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray,
     return _mean_where(areas, present & several)
 
 
-def bootstrap_scores(labels: np.ndarray,
-                     scores: np.ndarray,
-                     num_draws: int,
-                     seed: int = 0,
-                     groups: Sequence[str] | None = None,
+def bootstrap_scores(labels: np.ndarray, scores: np.ndarray, num_draws: int,
+                     seed: int = 0, groups: Sequence[str] | None = None,
                      kappa: str | None = None,
                      calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of bootstrap resamples.

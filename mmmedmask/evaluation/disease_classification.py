@@ -51,21 +51,13 @@ class DiseaseClassification(ClassificationMetric):
 
     default_prefix = 'disease'
 
-    def __init__(self,
-                 graded: bool = False,
-                 num_bootstrap: int = 1000,
-                 seed: int = 0,
-                 data_root: str | None = None,
-                 out_dir: str | None = None,
-                 collect_device: str = 'cpu',
+    def __init__(self, graded: bool = False, num_bootstrap: int = 1000,
+                 seed: int = 0, data_root: str | None = None,
+                 out_dir: str | None = None, collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         super().__init__(
-            num_bootstrap,
-            seed,
-            kappa='quadratic' if graded else None,
-            out_dir=out_dir,
-            collect_device=collect_device,
-            prefix=prefix)
+            num_bootstrap, seed, kappa='quadratic' if graded else None,
+            out_dir=out_dir, collect_device=collect_device, prefix=prefix)
         self.data_root = data_root
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
@@ -77,11 +69,8 @@ class DiseaseClassification(ClassificationMetric):
             scores = sample['pred_score'].detach().float().cpu().numpy()
             group = sample.get('group')
             self.results.append(
-                dict(
-                    path=str(path),
-                    label=int(sample['gt_label']),
-                    scores=scores,
-                    group='' if group is None else str(group)))
+                dict(path=str(path), label=int(sample['gt_label']),
+                     scores=scores, group='' if group is None else str(group)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Compute the scores and their bounds, and write the files."""

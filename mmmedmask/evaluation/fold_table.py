@@ -76,14 +76,12 @@ def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
     return spread
 
 
-def score_patients(labels: np.ndarray,
-                   scores: np.ndarray) -> dict[str, float]:
+def score_patients(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Compute what is defined of the scores of ``SlideClassification``.
 
     ``labels`` are integers (N,), ``scores`` probabilities (N, C).
     """
-    values = classification_scores(labels, scores, 'nominal',
-                                   CALIBRATION_BINS)
+    values = classification_scores(labels, scores, 'nominal', CALIBRATION_BINS)
     return _renamed(values)
 
 
@@ -227,8 +225,7 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     seeds = {row.seed for row in rows} - {None}
-    lines = [['run', 'patients', *(TITLES.get(name, name)
-                                   for name in names)]]
+    lines = [['run', 'patients', *(TITLES.get(name, name) for name in names)]]
     lines.append(['---'] * len(lines[0]))
     by_name = {(row.seed, row.name): row.scores for row in rows}
     for row in rows:

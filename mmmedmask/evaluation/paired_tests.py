@@ -183,8 +183,7 @@ def pair_patients(first: PatientPredictions,
     places = {case: place for place, case in enumerate(second.case_ids)}
     order = [places[case] for case in first.case_ids]
     columns = [list(second.classes).index(name) for name in first.classes]
-    labels = np.array([columns.index(label)
-                       for label in second.labels[order]])
+    labels = np.array([columns.index(label) for label in second.labels[order]])
     wrong = np.flatnonzero(labels != first.labels)
     if len(wrong):
         place = wrong[0]
@@ -193,10 +192,8 @@ def pair_patients(first: PatientPredictions,
             f'{first.classes[first.labels[place]]!r} in {names[0]}, '
             f'{first.classes[labels[place]]!r} in {names[1]}')
     return PatientPredictions(
-        case_ids=list(first.case_ids),
-        labels=labels,
-        scores=second.scores[order][:, columns],
-        classes=list(first.classes),
+        case_ids=list(first.case_ids), labels=labels,
+        scores=second.scores[order][:, columns], classes=list(first.classes),
         modalities=[second.modalities[place] for place in order],
         slides=[second.slides[place] for place in order])
 

@@ -92,12 +92,8 @@ def write_patients(file: str | Path, predictions: PatientPredictions) -> None:
         case, classes[label], classes[guess], *probability_cells(scores),
         modalities, SEPARATOR.join(slides)
     ] for case, label, guess, scores, modalities, slides in zip(
-        predictions.case_ids,
-        predictions.labels,
-        predicted,
-        predictions.scores,
-        predictions.modalities,
-        predictions.slides,
+        predictions.case_ids, predictions.labels, predicted,
+        predictions.scores, predictions.modalities, predictions.slides,
         strict=True)])
 
 
@@ -192,13 +188,8 @@ def write_risks(file: str | Path, table: PatientRisks) -> None:
         case, f'{months:.9g}', int(not event), f'{risk:.9g}', modalities,
         SEPARATOR.join(slides)
     ] for case, months, event, risk, modalities, slides in zip(
-        table.case_ids,
-        table.months,
-        table.events,
-        table.risks,
-        table.modalities,
-        table.slides,
-        strict=True)])
+        table.case_ids, table.months, table.events, table.risks,
+        table.modalities, table.slides, strict=True)])
 
 
 def read_risks(file: str | Path) -> PatientRisks:

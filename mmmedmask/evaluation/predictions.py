@@ -72,12 +72,8 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
     write_csv(file, [*COLUMNS, *probability_columns(classes)], [[
         path, classes[label], group, classes[guess], *probability_cells(scores)
     ] for path, label, group, guess, scores in zip(
-        predictions.paths,
-        predictions.labels,
-        groups,
-        predicted,
-        predictions.scores,
-        strict=True)])
+        predictions.paths, predictions.labels, groups, predicted,
+        predictions.scores, strict=True)])
 
 
 def read_predictions(file: str | Path) -> Predictions:
@@ -95,12 +91,9 @@ def read_predictions(file: str | Path) -> Predictions:
     if any(groups) and not all(groups):
         raise ValueError(f'{file} gives {groups.count("")} of {len(rows)} '
                          'images no group, and the others one')
-    return Predictions(
-        paths=[row['path'] for row in rows],
-        labels=labels,
-        scores=scores,
-        classes=classes,
-        groups=groups if any(groups) else None)
+    return Predictions(paths=[row['path'] for row in rows], labels=labels,
+                       scores=scores, classes=classes,
+                       groups=groups if any(groups) else None)
 
 
 def select_listed(predictions: Predictions,

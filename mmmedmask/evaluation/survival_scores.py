@@ -58,10 +58,8 @@ def known_pairs(months: np.ndarray, events: np.ndarray) -> np.ndarray:
     return events[:, None] & (earlier | (same & ~events))
 
 
-def resampled_concordance(risks: np.ndarray,
-                          months: np.ndarray,
-                          events: np.ndarray,
-                          counts: np.ndarray,
+def resampled_concordance(risks: np.ndarray, months: np.ndarray,
+                          events: np.ndarray, counts: np.ndarray,
                           strata: np.ndarray | None = None) -> np.ndarray:
     """Compute the concordance of many resamples at once.
 
@@ -89,11 +87,8 @@ def _quadratic(counts: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return ((counts @ pairs) * counts).sum(axis=1)
 
 
-def bootstrap_concordance(risks: np.ndarray,
-                          months: np.ndarray,
-                          events: np.ndarray,
-                          num_draws: int,
-                          seed: int = 0,
+def bootstrap_concordance(risks: np.ndarray, months: np.ndarray,
+                          events: np.ndarray, num_draws: int, seed: int = 0,
                           groups: Sequence[str] | None = None,
                           strata: np.ndarray | None = None) -> np.ndarray:
     """Compute the concordance of bootstrap resamples of patients, (D,).

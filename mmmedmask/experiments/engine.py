@@ -53,14 +53,10 @@ def require_snakemake() -> None:
             'pip install mmmedmask[experiments]')
 
 
-def run_snakemake(snakefile: str | Path,
-                  folder: str | Path,
-                  config: Mapping | None = None,
-                  targets: Sequence[str] = (),
-                  cores: int = 1,
-                  resources: Mapping[str, int] | None = None,
-                  executor: str | None = None,
-                  jobs: int | None = None,
+def run_snakemake(snakefile: str | Path, folder: str | Path,
+                  config: Mapping | None = None, targets: Sequence[str] = (),
+                  cores: int = 1, resources: Mapping[str, int] | None = None,
+                  executor: str | None = None, jobs: int | None = None,
                   report: str | Path | None = None,
                   options: Sequence[str] = ()) -> int:
     """Let Snakemake make files, in this process.

@@ -23,10 +23,8 @@ def describe_environment() -> dict:
         Plain data: ``git`` (``commit`` and ``dirty``, None outside of a git
         checkout), ``versions`` and ``hardware``.
     """
-    return dict(
-        git=git_state(PACKAGE_FOLDER),
-        versions=package_versions(),
-        hardware=describe_hardware())
+    return dict(git=git_state(PACKAGE_FOLDER), versions=package_versions(),
+                hardware=describe_hardware())
 
 
 def git_state(folder: Path) -> dict | None:

@@ -82,10 +82,8 @@ def set_fold(config: Config, split_file: str | Path) -> None:
 
 
 def draw_cohort_folds(config_file: str | Path,
-                      options: Mapping[str, Any] | None,
-                      folder: str | Path,
-                      num_folds: int,
-                      seed: int = 0,
+                      options: Mapping[str, Any] | None, folder: str | Path,
+                      num_folds: int, seed: int = 0,
                       by_site: bool = False) -> None:
     """Draw folds of the cohort that a config trains on.
 

@@ -239,8 +239,7 @@ def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:
     from mmmedmask.experiments.cross_validation import fold_rows
     sections = []
     for row in plan.rows(recipe.name):
-        for stage in dict.fromkeys(
-                column.stage for column in recipe.columns):
+        for stage in dict.fromkeys(column.stage for column in recipe.columns):
             rows = fold_rows(plan, recipe, row, stage)
             if rows:
                 sections += [f'## Folds of {row.title}, {stage}',
@@ -319,8 +318,7 @@ def _digits(recipe: Recipe, column: TableColumn) -> int:
     """As many digits as the paper has, at least one."""
     values = [row.paper[column.name] for row in recipe.rows
               if column.name in row.paper]
-    return max([1, *(len(repr(value).partition('.')[2])
-                     for value in values)])
+    return max([1, *(len(repr(value).partition('.')[2]) for value in values)])
 
 
 def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:

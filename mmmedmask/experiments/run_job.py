@@ -76,13 +76,10 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
         stream.write(f'\n{now()} $ {shell_line(step.command)}\n')
         stream.flush()
         process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
+            command, stdin=subprocess.DEVNULL, stdout=stream,
             stderr=subprocess.STDOUT,
             env={**os.environ, 'PATH': path, **environment},
-            pass_fds=tuple(locks),
-            start_new_session=True)
+            pass_fds=tuple(locks), start_new_session=True)
         try:
             note_holder(locks[0], f'process {process.pid} ({step.name} of '
                         f'{run.title})')
@@ -236,8 +233,7 @@ def _end(process: subprocess.Popen) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         # Somebody may be in a hurry, and interrupt once more.
-        with contextlib.suppress(subprocess.TimeoutExpired,
-                                 KeyboardInterrupt):
+        with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             process.wait(GRACE_SECONDS)
             return
 

@@ -28,8 +28,7 @@ def random_cells(uniform: Tensor, count: int) -> Tensor:
         >>> random_cells(torch.tensor([[.3, .1, .2]]), 2)
         tensor([[1, 2]])
     """
-    check_integer('the number of different cells', count, 1,
-                  uniform.shape[1])
+    check_integer('the number of different cells', count, 1, uniform.shape[1])
     return uniform.argsort(dim=1)[:, :count]
 
 
@@ -137,8 +136,7 @@ def overlap_matrix(scale: Tensor, shift: Tensor,
     edges = (scale[:, None] * edges + shift[:, None] + 1) * input_length / 2
     first = torch.minimum(edges[:, :-1], edges[:, 1:])[:, :, None]
     last = torch.maximum(edges[:, :-1], edges[:, 1:])[:, :, None]
-    cells = torch.arange(
-        input_length, dtype=scale.dtype, device=scale.device)
+    cells = torch.arange(input_length, dtype=scale.dtype, device=scale.device)
     covered = torch.minimum(last, cells + 1) - torch.maximum(first, cells)
     return covered.clamp(min=0) / (last - first)
 

@@ -58,11 +58,8 @@ def gene_statistics(values: torch.Tensor,
     return torch.cat(means).float(), torch.cat(deviations).float()
 
 
-def scale_genes(values: torch.Tensor,
-                mean: torch.Tensor,
-                std: torch.Tensor,
-                log2: bool = True,
-                clip: float = 10.0) -> torch.Tensor:
+def scale_genes(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
+                log2: bool = True, clip: float = 10.0) -> torch.Tensor:
     """Take the logarithm and standardise each gene.
 
     ``clip((log2(x + 1) - mean) / std)``, without the logarithm if ``log2`` is

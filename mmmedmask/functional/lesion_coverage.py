@@ -330,8 +330,7 @@ def summarize_coverage(
         for name in names
     }
     if summary.get('masked_chance', 0) > 0:
-        summary['masked_gain'] = (
-            summary['masked'] / summary['masked_chance'])
+        summary['masked_gain'] = (summary['masked'] / summary['masked_chance'])
     summary['num_images'] = len(lesions)
     summary['num_without_lesion'] = len(images) - len(lesions)
     return summary

@@ -105,8 +105,7 @@ def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
     return Guesses(criterion, constant, line)
 
 
-def guess_errors(targets: MaskedTargets,
-                 guesses: Guesses) -> dict[str, float]:
+def guess_errors(targets: MaskedTargets, guesses: Guesses) -> dict[str, float]:
     """Sum up the errors of all guesses on a batch.
 
     Args:
@@ -264,5 +263,4 @@ def _solve(values: Tensor, weight: Tensor, sample: Tensor,
     ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(dim=1)
     gram = gram + ridge[:, None, None] * torch.eye(
         design.shape[1], dtype=gram.dtype)
-    return torch.linalg.solve(gram, (design.T @ totals).T[..., None])[
-        ..., 0].T
+    return torch.linalg.solve(gram, (design.T @ totals).T[..., None])[..., 0].T

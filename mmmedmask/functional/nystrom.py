@@ -85,8 +85,7 @@ def pseudo_inverse(matrix: Tensor, iterations: int = 6) -> Tensor:
     with torch.autocast(matrix.device.type, enabled=False):
         matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
         size = matrix.abs()
-        bound = (size.sum(dim=-2).amax(dim=-1) *
-                 size.sum(dim=-1).amax(dim=-1))
+        bound = (size.sum(dim=-2).amax(dim=-1) * size.sum(dim=-1).amax(dim=-1))
         inverse = matrix.transpose(-1, -2) / bound[..., None, None]
         eye = torch.eye(
             matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
@@ -220,8 +219,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
             iterations).split([len(query) for query, _ in landmarks])
         for index, pair, inverse in zip(
                 approximated, landmarks, inverses, strict=True):
-            outputs[index] = landmark_attention(*groups[index], *pair,
-                                                inverse)
+            outputs[index] = landmark_attention(*groups[index], *pair, inverse)
     outputs = [output.transpose(1, 2).flatten(0, 1) for output in outputs]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 

@@ -59,8 +59,7 @@ def grid_step(coords: Tensor) -> int:
     gaps = torch.cat([_gaps(coords[:, axis], coords[:, 1 - axis])
                       for axis in (0, 1)])
     if not len(gaps):
-        gaps = torch.cat([coords[:, axis].unique().diff()
-                          for axis in (0, 1)])
+        gaps = torch.cat([coords[:, axis].unique().diff() for axis in (0, 1)])
         return int(gaps.min()) if len(gaps) else 1
     values, counts = gaps.unique(return_counts=True)
     return int(values[counts == counts.max()][0])

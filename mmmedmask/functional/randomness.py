@@ -79,8 +79,6 @@ def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
         True
     """
     return torch.stack([
-        torch.rand(
-            count,
-            generator=sample_generator(seed, step, int(index)),
-            dtype=torch.float64) for index in sample_indices
+        torch.rand(count, generator=sample_generator(seed, step, int(index)),
+                   dtype=torch.float64) for index in sample_indices
     ])

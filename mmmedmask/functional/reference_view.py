@@ -28,14 +28,9 @@ def union_crops(first: Crops, second: Crops) -> Crops:
     left = torch.minimum(first.left, second.left)
     bottom = torch.maximum(first.top + first.height,
                            second.top + second.height)
-    right = torch.maximum(first.left + first.width,
-                          second.left + second.width)
-    return Crops(
-        top=top,
-        left=left,
-        height=bottom - top,
-        width=right - left,
-        flip=torch.zeros_like(first.flip))
+    right = torch.maximum(first.left + first.width, second.left + second.width)
+    return Crops(top=top, left=left, height=bottom - top, width=right - left,
+                 flip=torch.zeros_like(first.flip))
 
 
 def keys_cubic(distance: Tensor) -> Tensor:
@@ -54,8 +49,7 @@ def keys_cubic(distance: Tensor) -> Tensor:
     distance = distance.abs()
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return torch.where(distance < 1, near,
-                       torch.where(distance < 2, far, 0.0))
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
 
 
 def cubic_matrix(scale: Tensor, shift: Tensor, output_length: int,
@@ -83,8 +77,7 @@ def cubic_matrix(scale: Tensor, shift: Tensor, output_length: int,
     centres = normalised_centres(output_length, scale)
     coordinate = scale[:, None] * centres + shift[:, None]
     position = ((coordinate + 1) * input_length - 1) / 2
-    cells = torch.arange(
-        input_length, dtype=scale.dtype, device=scale.device)
+    cells = torch.arange(input_length, dtype=scale.dtype, device=scale.device)
     support = (scale.abs() * input_length / output_length).clamp(min=1)
     weights = keys_cubic(
         (position[:, :, None] - cells) / support[:, None, None])

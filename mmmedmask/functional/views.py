@@ -133,12 +133,10 @@ def random_resized_crops(uniform: Tensor, image_size: tuple[int, int],
     free_rows, free_columns = image_height - height, image_width - width
     top = (place[:, 0] * (free_rows + 1)).floor().long()
     left = (place[:, 1] * (free_columns + 1)).floor().long()
-    return Crops(
-        top=torch.where(any_fits, top, free_rows // 2),
-        left=torch.where(any_fits, left, free_columns // 2),
-        height=height,
-        width=width,
-        flip=uniform[:, 2 * CROP_ATTEMPTS + 2] < flip_prob)
+    return Crops(top=torch.where(any_fits, top, free_rows // 2),
+                 left=torch.where(any_fits, left, free_columns // 2),
+                 height=height, width=width,
+                 flip=uniform[:, 2 * CROP_ATTEMPTS + 2] < flip_prob)
 
 
 def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> Tensor:

@@ -53,8 +53,7 @@ def hat_matrix(scale: Tensor, shift: Tensor, output_length: int,
     coordinate = scale[:, None] * centres + shift[:, None]
     position = ((coordinate + 1) * input_length - 1) / 2
     position = position.clamp(0, input_length - 1)
-    cells = torch.arange(
-        input_length, dtype=scale.dtype, device=scale.device)
+    cells = torch.arange(input_length, dtype=scale.dtype, device=scale.device)
     distance = (position[:, :, None] - cells).abs()
     if not antialias:
         return (1 - distance).clamp(min=0)
@@ -151,12 +150,9 @@ def resample(inputs: Tensor, theta: Tensor, size: tuple[int, int],
         if antialias:
             raise ValueError('antialias=True needs axis-aligned views '
                              '(separable=True), got separable=False')
-        sampled = F.grid_sample(
-            inputs.to(theta.dtype),
-            sampling_grid(theta, size),
-            mode='bilinear',
-            padding_mode='border',
-            align_corners=False)
+        sampled = F.grid_sample(inputs.to(theta.dtype),
+                                sampling_grid(theta, size), mode='bilinear',
+                                padding_mode='border', align_corners=False)
         return sampled.to(inputs.dtype)
     height, width = inputs.shape[-2:]
     rows = hat_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height,
@@ -255,9 +251,6 @@ def warp_mask(mask: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
         >>> warp_mask(torch.tensor([[[[1., 0.]]]]), mirror, (1, 4))
         tensor([[[[0., 0., 1., 1.]]]])
     """
-    return F.grid_sample(
-        mask.to(theta.dtype),
-        sampling_grid(theta, size),
-        mode='nearest',
-        padding_mode='zeros',
-        align_corners=False)
+    return F.grid_sample(mask.to(theta.dtype), sampling_grid(theta, size),
+                         mode='nearest', padding_mode='zeros',
+                         align_corners=False)

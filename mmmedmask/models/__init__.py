@@ -10,6 +10,4 @@ from mmmedmask.models import (
                               slide_omic,
 )
 
-__all__ = [
-    'cmim', 'concl', 'detection', 'gimp', 'mil', 'msmae', 'slide_omic'
-]
+__all__ = ['cmim', 'concl', 'detection', 'gimp', 'mil', 'msmae', 'slide_omic']

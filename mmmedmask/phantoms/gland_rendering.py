@@ -57,8 +57,7 @@ class TissueStyle:
     noise: float
 
     @classmethod
-    def draw(cls, malignant: bool,
-             rng: np.random.Generator) -> 'TissueStyle':
+    def draw(cls, malignant: bool, rng: np.random.Generator) -> 'TissueStyle':
         """Draw the style of an image."""
         return cls(
             malignant=malignant,
@@ -275,10 +274,8 @@ def _paint_stroma_cells(canvas: _Canvas, stroma: np.ndarray,
     size = rng.uniform(0.8, 1.3, (len(points), 1))
     canvas.nuclei(
         points,
-        size * scale * np.stack([
-            rng.uniform(4.5, 8, len(points)),
-            rng.uniform(1.4, 2.4, len(points))
-        ], axis=1),
+        size * scale * np.stack([rng.uniform(4.5, 8, len(points)),
+                                 rng.uniform(1.4, 2.4, len(points))], axis=1),
         angle[index[:, 1], index[:, 0]] + rng.normal(0, 0.25, len(points)),
         rng.uniform(0.45, 0.85, len(points)))
 
@@ -391,13 +388,11 @@ def _paint_mucin(canvas: _Canvas, depth: np.ndarray, inward: np.ndarray,
     levels = np.arange(0.62, 0.62 + max(
         (depth.max() - 0.5 * thickness) / thickness, 0), 0.5)
     for level in levels:
-        points = _along_contour(
-            depth > level * thickness, 9.5 * scale, rng)
+        points = _along_contour(depth > level * thickness, 9.5 * scale, rng)
         points = points[rng.random(len(points)) < goblets]
         # Deeper rows exist only where there is no lumen.
         index = points.astype(int)
-        points = points[
-            canvas.eosin[index[:, 1], index[:, 0]] > 0.15]
+        points = points[canvas.eosin[index[:, 1], index[:, 0]] > 0.15]
         index = points.astype(int)
         size = rng.uniform(0.75, 1.25, (len(points), 1)) * scale
         axes = size * np.array([0.26 * thickness / scale, 3.9])
@@ -408,8 +403,7 @@ def _paint_mucin(canvas: _Canvas, depth: np.ndarray, inward: np.ndarray,
             points, axes, angles, rng.uniform(0.4, 1.0, len(points)))
         inside = (depth > 0).astype(np.float32)
         canvas.mix(0.5 * rim * inside, 0.22, 0.5)
-        canvas.mix(0.9 * pale * inside, 0.16 * value,
-                   0.10 + 0.08 * value)
+        canvas.mix(0.9 * pale * inside, 0.16 * value, 0.10 + 0.08 * value)
 
 
 def _paint_epithelial_nuclei(canvas: _Canvas, depth: np.ndarray,
@@ -428,8 +422,7 @@ def _paint_epithelial_nuclei(canvas: _Canvas, depth: np.ndarray,
     roundness = rng.uniform(0.0, 0.5)
     half_axes = half_axes * [1 - 0.4 * roundness, 1 + 0.3 * roundness]
     for row in rows:
-        points = _along_contour(
-            depth > row * thickness, spacing * scale, rng)
+        points = _along_contour(depth > row * thickness, spacing * scale, rng)
         points = points + jitter * scale * rng.standard_normal(points.shape)
         index = np.clip(
             points.astype(int), 0, np.array(canvas.shape[::-1]) - 1)
@@ -454,8 +447,7 @@ def _along_contour(mask: np.ndarray, spacing: float,
     points = [np.zeros((0, 2))]
     for contour in contours:
         line = contour[:, 0].astype(float)
-        steps = np.linalg.norm(
-            np.diff(line, axis=0, append=line[:1]), axis=1)
+        steps = np.linalg.norm(np.diff(line, axis=0, append=line[:1]), axis=1)
         travelled = np.cumsum(steps)
         number = int(travelled[-1] / spacing)
         if number < 1:
@@ -481,6 +473,5 @@ def _to_image(canvas: _Canvas, style: TissueStyle) -> np.ndarray:
         canvas.shape, max(canvas.shape) / 2, rng)[..., None])
     image = 255 * light * np.exp(-density)
     image = cv2.GaussianBlur(image, (0, 0), style.blur)
-    image += style.noise * rng.standard_normal(
-        image.shape, dtype=np.float32)
+    image += style.noise * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(np.round(image), 0, 255).astype(np.uint8)

@@ -35,21 +35,16 @@ class GlandLayout:
     direction: float
 
     @classmethod
-    def draw(cls, malignant: bool,
-             rng: np.random.Generator) -> 'GlandLayout':
+    def draw(cls, malignant: bool, rng: np.random.Generator) -> 'GlandLayout':
         """Draw the layout of an image.
 
         Malignant glands are irregular, crowded and of many sizes.
         """
         if malignant:
-            return cls(
-                kinds=(0.15, 0.25, 0.35, 0.25),
-                radius=rng.uniform(42, 80),
-                radius_spread=0.35,
-                coverage=rng.uniform(0.3, 0.65),
-                gap=rng.uniform(4, 14),
-                touching=0.35,
-                direction=rng.uniform(0, np.pi))
+            return cls(kinds=(0.15, 0.25, 0.35, 0.25),
+                       radius=rng.uniform(42, 80), radius_spread=0.35,
+                       coverage=rng.uniform(0.3, 0.65), gap=rng.uniform(4, 14),
+                       touching=0.35, direction=rng.uniform(0, np.pi))
         longitudinal = rng.random() < 0.3
         return cls(
             kinds=(0.1, 0.75, 0.1, 0.05) if longitudinal
@@ -101,8 +96,7 @@ def draw_label_map(shape: tuple[int, int], layout: GlandLayout,
             1 + layout.radius_spread * rng.standard_normal(), 0.45, 2.0)
         kind = rng.choice(SHAPE_KINDS, p=layout.kinds)
         centre = rng.uniform(0, shape[1]), rng.uniform(0, shape[0])
-        skeleton = _draw_skeleton(
-            kind, centre, radius, layout.direction, rng)
+        skeleton = _draw_skeleton(kind, centre, radius, layout.direction, rng)
         body = _inside(skeleton, shape, warp, scale, rng)
         gap = 0.0 if rng.random() < layout.touching else (
             layout.gap * scale * rng.uniform(0.5, 1.5))
@@ -130,10 +124,8 @@ def _draw_skeleton(kind: str, centre: tuple[float, float], radius: float,
         angles = rng.uniform(0, 2 * np.pi, number)
         away = radius * rng.uniform(0.3, 1.0, number)
         radii = radius * rng.uniform(0.4, 0.8, number)
-        return np.stack([
-            centre[0] + away * np.cos(angles),
-            centre[1] + away * np.sin(angles), radii
-        ], axis=1)
+        return np.stack([centre[0] + away * np.cos(angles),
+                         centre[1] + away * np.sin(angles), radii], axis=1)
     heading = direction + 0.25 * rng.standard_normal()
     trunk = _walk(centre, heading, 0.62 * radius, rng.uniform(2, 5), rng)
     if kind == 'elongated':

@@ -48,8 +48,7 @@ def draw_gland_image(
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 64:
-        raise ValueError(
-            f'size must be at least 64 by 64 pixels, got {size}')
+        raise ValueError(f'size must be at least 64 by 64 pixels, got {size}')
     if scale is None:
         scale = min(height, width) / 522
     check_range('scale', scale, 0.1, 4)
@@ -64,8 +63,7 @@ def draw_gland_image(
     while not labels[view].any():
         labels = draw_label_map(
             canvas, GlandLayout.draw(malignant, rng), scale, rng)
-    image = render_tissue(
-        labels, TissueStyle.draw(malignant, rng), scale, rng)
+    image = render_tissue(labels, TissueStyle.draw(malignant, rng), scale, rng)
     # Number the instances that are left 1, 2, ... in the same order.
     labels = labels[view]
     values = np.unique(labels[labels > 0])
@@ -73,13 +71,10 @@ def draw_gland_image(
     return np.ascontiguousarray(image[view]), numbers.astype(np.int32)
 
 
-def write_gland_split(root: str | Path,
-                      ann_file: str | Path,
-                      num_images: int,
-                      size: int | tuple[int, int] = 256,
-                      seed: int | Sequence[int] = 0,
-                      scale: float | None = None,
-                      category: str = 'gland') -> None:
+def write_gland_split(
+        root: str | Path, ann_file: str | Path, num_images: int,
+        size: int | tuple[int, int] = 256, seed: int | Sequence[int] = 0,
+        scale: float | None = None, category: str = 'gland') -> None:
     """Write phantoms, their masks, and one COCO file.
 
     Image i is ``root/images/NAME/i.png`` with four digits, and its mask of
@@ -100,11 +95,8 @@ def write_gland_split(root: str | Path,
     writer.write(ann_file)
 
 
-def write_gland_dataset(root: str | Path,
-                        num_train: int,
-                        num_test: int,
-                        size: int | tuple[int, int] = 256,
-                        seed: int = 0,
+def write_gland_dataset(root: str | Path, num_train: int, num_test: int,
+                        size: int | tuple[int, int] = 256, seed: int = 0,
                         scale: float | None = None) -> Path:
     """Write a small data set of phantoms, as the gland configs read it.
 

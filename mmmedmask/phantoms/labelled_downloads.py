@@ -26,8 +26,7 @@ def draw_scan(seed: int,
     """
     coarse = np.random.default_rng(seed).integers(
         20, 236, (_CELLS, _CELLS, channels), np.uint8)
-    image = cv2.resize(
-        coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
     return image.reshape(*size, channels)
 
 
@@ -47,10 +46,8 @@ def write_brain_download(root: str | Path, per_class: int = 4) -> None:
                 seed += 1
 
 
-def write_ham_download(root: str | Path,
-                       counts: Mapping[str, int],
-                       images_per_lesion: int = 2,
-                       masks: bool = True) -> None:
+def write_ham_download(root: str | Path, counts: Mapping[str, int],
+                       images_per_lesion: int = 2, masks: bool = True) -> None:
     """Write HAM10000: two folders of images, masks, the metadata.
 
     ``counts`` are numbers of images by diagnosis; the last lesion may have
@@ -76,8 +73,7 @@ def write_ham_download(root: str | Path,
          'localization'], rows)
 
 
-def write_busi_download(root: str | Path,
-                        counts: Mapping[str, int]) -> None:
+def write_busi_download(root: str | Path, counts: Mapping[str, int]) -> None:
     """Write BUSI: a folder a class, a mask an image, some with several.
 
     The second image of a class with lesions has two masks; the third one's
@@ -99,10 +95,8 @@ def write_busi_download(root: str | Path,
             number += 1
 
 
-def write_messidor_download(root: str | Path,
-                            counts: Sequence[int],
-                            ungraded: int = 1,
-                            pairs: bool = True) -> None:
+def write_messidor_download(root: str | Path, counts: Sequence[int],
+                            ungraded: int = 1, pairs: bool = True) -> None:
     """Write Messidor-2: images in two folders, grades, pairs of eyes.
 
     Files are PNG, and JPEG with the ending ``.JPG``, which the grades call

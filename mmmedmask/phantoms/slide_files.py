@@ -22,9 +22,7 @@ FEATURE_LAYOUTS = ('clam-pt', 'clam-h5', 'trident-h5', 'stamp-h5', 'npy',
 """What :func:`write_features` can write."""
 
 
-def draw_bag(num_patches: int,
-             dims: int,
-             seed: int = 0,
+def draw_bag(num_patches: int, dims: int, seed: int = 0,
              patch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
     """Draw the features and the coordinates of a slide.
 
@@ -39,13 +37,9 @@ def draw_bag(num_patches: int,
     return features, coords * patch_size
 
 
-def write_features(path: str | Path,
-                   layout: str,
-                   features: np.ndarray,
-                   coords: np.ndarray | None = None,
-                   encoder: str = 'drawn',
-                   patch_size: int = 256,
-                   mpp: float = 0.5) -> Path:
+def write_features(path: str | Path, layout: str, features: np.ndarray,
+                   coords: np.ndarray | None = None, encoder: str = 'drawn',
+                   patch_size: int = 256, mpp: float = 0.5) -> Path:
     """Write features in one of ``FEATURE_LAYOUTS``.
 
     Args:
@@ -71,8 +65,7 @@ def write_features(path: str | Path,
             np.save(stream, features)
     else:
         with h5py.File(path, 'w') as file:
-            _write_h5(file, layout, features, coords, encoder, patch_size,
-                      mpp)
+            _write_h5(file, layout, features, coords, encoder, patch_size, mpp)
     return path
 
 
@@ -93,26 +86,19 @@ def _write_h5(file: h5py.File, layout: str, features: np.ndarray,
         file['feats'] = features
         if coords is not None:
             file['coords'] = (coords * mpp).astype(np.float32)
-        file.attrs.update(
-            stamp_version='2.4.0',
-            extractor=encoder,
-            unit='um',
-            tile_size_um=patch_size * mpp,
-            tile_size_px=224,
-            feat_type='tile')
+        file.attrs.update(stamp_version='2.4.0', extractor=encoder, unit='um',
+                          tile_size_um=patch_size * mpp, tile_size_px=224,
+                          feat_type='tile')
         return
     data = file.create_dataset('features', data=features, **options)
     if coords is not None:
         kind = np.int32 if layout == 'clam-h5' else np.int64
         grid = file.create_dataset('coords', data=coords.astype(kind))
         if layout == 'trident-h5':
-            grid.attrs.update(
-                patch_size=patch_size,
-                patch_size_level0=patch_size,
-                target_magnification=20,
-                level0_magnification=20,
-                overlap=0,
-                name=Path(file.filename).stem)
+            grid.attrs.update(patch_size=patch_size,
+                              patch_size_level0=patch_size,
+                              target_magnification=20, level0_magnification=20,
+                              overlap=0, name=Path(file.filename).stem)
     if layout == 'trident-h5':
         data.attrs.update(encoder=encoder, name=Path(file.filename).stem)
 
@@ -132,10 +118,8 @@ def draw_genes(num_genes: int, seed: int = 0) -> list[str]:
     return [f'ENSG{number:011d}' for number in sorted(numbers)]
 
 
-def write_htseq_folder(folder: str | Path,
-                       samples: Sequence[str],
-                       genes: Sequence[str],
-                       values: np.ndarray,
+def write_htseq_folder(folder: str | Path, samples: Sequence[str],
+                       genes: Sequence[str], values: np.ndarray,
                        kind: str = 'FPKM') -> Path:
     """Write a GDC download of HTSeq: a folder per file and a sample sheet.
 
@@ -159,10 +143,8 @@ def write_htseq_folder(folder: str | Path,
     return _write_sheet(Path(folder), files)
 
 
-def write_star_folder(folder: str | Path,
-                      samples: Sequence[str],
-                      genes: Sequence[str],
-                      symbols: Sequence[str],
+def write_star_folder(folder: str | Path, samples: Sequence[str],
+                      genes: Sequence[str], symbols: Sequence[str],
                       units: Mapping[str, np.ndarray]) -> Path:
     """Write a GDC download of STAR: a folder per file and a sample sheet.
 

@@ -70,25 +70,18 @@ def read_cohort_truth(root: str | Path) -> CohortTruth:
     return CohortTruth(**loaded)
 
 
-def write_slide_omic_cohort(root: str | Path,
-                            num_cases: int = 60,
-                            classes: Sequence[str] = COHORT_CLASSES,
-                            class_sizes: Sequence[int] | None = None,
-                            patches: tuple[int, int] = (150, 300),
-                            dims: int = 32,
-                            slides_per_case: tuple[int, int] = (1, 1),
-                            num_genes: int = 400,
-                            num_pathways: int = 4,
-                            pathway_size: int = 5,
-                            cases_without_genes: int = 0,
-                            cases_without_slides: int = 0,
-                            region_share: float = 0.05,
-                            slide_signal: float = 4.0,
-                            gene_signal: float = 1.0,
-                            smoothness: float = 0.9,
-                            split_shares: Sequence[float] = (0.6, 0.2, 0.2),
-                            layout: str = 'clam-h5',
-                            seed: int = 0) -> Path:
+def write_slide_omic_cohort(
+        root: str | Path, num_cases: int = 60,
+        classes: Sequence[str] = COHORT_CLASSES,
+        class_sizes: Sequence[int] | None = None,
+        patches: tuple[int, int] = (150, 300), dims: int = 32,
+        slides_per_case: tuple[int, int] = (1, 1), num_genes: int = 400,
+        num_pathways: int = 4, pathway_size: int = 5,
+        cases_without_genes: int = 0, cases_without_slides: int = 0,
+        region_share: float = 0.05, slide_signal: float = 4.0,
+        gene_signal: float = 1.0, smoothness: float = 0.9,
+        split_shares: Sequence[float] = (0.6, 0.2, 0.2),
+        layout: str = 'clam-h5', seed: int = 0) -> Path:
     """Write a cohort that a :class:`SlideOmicDataset` reads.
 
     The layout::
@@ -148,15 +141,13 @@ FEATURE_LAYOUTS`.
     suffix = {'clam-pt': '.pt', 'npy': '.npy'}.get(layout, '.h5')
     rows, columns, regions, distractors = [], {}, {}, {}
     names = [f'case_{number:04d}' for number in range(num_cases)]
-    for number, (case_id, label) in enumerate(zip(names, labels,
-                                                  strict=True)):
+    for number, (case_id, label) in enumerate(zip(names, labels, strict=True)):
         rng = np.random.default_rng((seed, 1, number))
         row = dict(case_id=case_id, slide_id='', label=classes[label],
                    split=splits[number],
                    site=f'site_{rng.integers(_NUM_SITES)}',
                    **_draw_survival(label, rng))
-        expression = draw_expression(expression_style, label, rng,
-                                     gene_signal)
+        expression = draw_expression(expression_style, label, rng, gene_signal)
         if lacking.get(number) != 'genes':
             columns[case_id] = expression
         if lacking.get(number) == 'slides':

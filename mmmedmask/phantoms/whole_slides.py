@@ -41,11 +41,8 @@ def halve(pixels: np.ndarray) -> np.ndarray:
     return np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
 
 
-def write_slide(path: str | Path,
-                pixels: np.ndarray,
-                mpp: float | None = 0.5,
-                levels: int = 3,
-                layout: str = 'pyramid') -> Path:
+def write_slide(path: str | Path, pixels: np.ndarray, mpp: float | None = 0.5,
+                levels: int = 3, layout: str = 'pyramid') -> Path:
     """Write a slide as TIFF.
 
     Args:

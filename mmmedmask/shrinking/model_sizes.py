@@ -197,11 +197,8 @@ def _shrink_transformer(model: dict) -> None:
     model.backbone.arch = tiny_arch()
     neck, head = model.get('neck') or {}, model.get('head') or {}
     if neck.get('type') == 'MAEPretrainDecoder':
-        neck.update(
-            embed_dim=DIMS,
-            decoder_embed_dim=DIMS,
-            decoder_depth=1,
-            decoder_num_heads=HEADS)
+        neck.update(embed_dim=DIMS, decoder_embed_dim=DIMS, decoder_depth=1,
+                    decoder_num_heads=HEADS)
     if neck.get('type') == 'BEiTV2Neck':
         neck.backbone_arch = tiny_arch()
     if kind_of(neck) == 'SimpleFeaturePyramid':

@@ -167,8 +167,7 @@ def _check_alone(aggregator: nn.Module, bags: _Bags) -> None:
 def _check_order(aggregator: nn.Module, bags: _Bags) -> None:
     if not getattr(aggregator, 'permutation_invariant', False):
         return
-    order = torch.arange(bags.patches.shape[1]).expand(
-        len(COUNTS), -1).clone()
+    order = torch.arange(bags.patches.shape[1]).expand(len(COUNTS), -1).clone()
     generator = torch.Generator().manual_seed(1)
     for row, count in zip(order, COUNTS, strict=True):
         row[:count] = torch.randperm(count, generator=generator)
@@ -244,8 +243,7 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
             total = (vector.float() * torch.randn(
                 vector.shape, generator=generator)).sum()
             if hasattr(aggregator, 'auxiliary_losses'):
-                labels = torch.arange(
-                    len(COUNTS)) % aggregator.num_classes
+                labels = torch.arange(len(COUNTS)) % aggregator.num_classes
                 losses = aggregator.auxiliary_losses(tokens, bags.valid,
                                                      labels)
                 total = total + sum(losses.values())
@@ -267,5 +265,4 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
     still = [name for name, parameter in aggregator.named_parameters()
              if parameter.requires_grad and name not in moved]
     if still:
-        raise ContractError(
-            f'no gradient reaches {", ".join(still)}')
+        raise ContractError(f'no gradient reaches {", ".join(still)}')

@@ -212,8 +212,7 @@ def _check_mask_token(backbone: nn.Module, images: Tensor,
                   zip(level.shape[-2:], grid, strict=True)]
         places = mask.repeat_interleave(factor[0], 2).repeat_interleave(
             factor[1], 3).bool().expand_as(level)
-        if not torch.equal(level[places],
-                           tokens[0].expand_as(level)[places]):
+        if not torch.equal(level[places], tokens[0].expand_as(level)[places]):
             raise ContractError(
                 'masked places of level 1 are not the mask token')
         changed = images + mask.repeat_interleave(

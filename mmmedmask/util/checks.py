@@ -5,11 +5,8 @@ from collections.abc import Collection
 from numbers import Integral, Real
 
 
-def check_range(name: str,
-                value: float,
-                low: float = -math.inf,
-                high: float = math.inf,
-                open_low: bool = False,
+def check_range(name: str, value: float, low: float = -math.inf,
+                high: float = math.inf, open_low: bool = False,
                 open_high: bool = False) -> float:
     """Check that a number is within an interval.
 
@@ -59,9 +56,7 @@ def check_positive(name: str, value: float) -> float:
     return check_range(name, value, 0, open_low=True)
 
 
-def check_integer(name: str,
-                  value: int,
-                  low: int | float = 1,
+def check_integer(name: str, value: int, low: int | float = 1,
                   high: int | float = math.inf) -> int:
     """Check that a value is a whole number from ``low`` to ``high``.
 

@@ -4,9 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest_names(name: str,
-                  valid: Iterable[str],
-                  count: int = 1,
+def nearest_names(name: str, valid: Iterable[str], count: int = 1,
                   cutoff: float = 0.6) -> list[str]:
     """Find the valid names that resemble a name in any case, nearest first.
 
@@ -27,9 +25,7 @@ def nearest_names(name: str,
         name.lower(), by_lower, count, cutoff)]
 
 
-def did_you_mean(name: str,
-                 valid: Iterable[str],
-                 count: int = 1,
+def did_you_mean(name: str, valid: Iterable[str], count: int = 1,
                  cutoff: float = 0.6) -> str:
     """Ask for the nearest names; see :func:`nearest_names`.
 

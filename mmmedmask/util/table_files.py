@@ -170,14 +170,9 @@ class Table:
             self._columns = [self._columns[place] for place in kept]
 
 
-def read_table(path: str | Path,
-               required: Collection[str] = (),
-               *,
-               header: bool = True,
-               comment: str = '',
-               row_names: bool = False,
-               repeated: bool = False,
-               empty: bool = False) -> Table:
+def read_table(path: str | Path, required: Collection[str] = (), *,
+               header: bool = True, comment: str = '', row_names: bool = False,
+               repeated: bool = False, empty: bool = False) -> Table:
     """Read a table strictly.
 
     - What a file is, is seen from its content: csv with commas, semicolons
@@ -220,8 +215,7 @@ def read_table(path: str | Path,
                    else _as_utf8(path, content))
         table = _read_text(path, content, header, comment, row_names)
     table.leave_out_unnamed()
-    twice = [name for name, count in Counter(table.names).items()
-             if count > 1]
+    twice = [name for name, count in Counter(table.names).items() if count > 1]
     if twice and not repeated:
         raise ValueError(f'{path} has {len(twice)} columns more than once: '
                          f'{twice[:_SHOWN]}')

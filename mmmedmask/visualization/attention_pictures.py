@@ -93,11 +93,8 @@ def outline_lesions(pictures: np.ndarray,
 
 
 def attention_columns(
-        images: torch.Tensor,
-        maps: torch.Tensor,
-        partition: TokenPartition,
-        units: PictureUnits,
-        lesions: Sequence[np.ndarray | None] = (),
+        images: torch.Tensor, maps: torch.Tensor, partition: TokenPartition,
+        units: PictureUnits, lesions: Sequence[np.ndarray | None] = (),
         reconstruction: torch.Tensor | None = None) -> list[Column]:
     """Make the columns of an attention panel, one row per image.
 

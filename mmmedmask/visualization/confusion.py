@@ -37,14 +37,9 @@ def draw_confusion_matrix(counts: np.ndarray,
     axis.imshow(shares, cmap='Purples', vmin=0, vmax=1)
     for row in range(number):
         for column in range(number):
-            axis.text(
-                column,
-                row,
-                str(counts[row, column]),
-                ha='center',
-                va='center',
-                fontsize=9,
-                color='white' if shares[row, column] > 0.5 else 'black')
+            axis.text(column, row, str(counts[row, column]), ha='center',
+                      va='center', fontsize=9,
+                      color='white' if shares[row, column] > 0.5 else 'black')
     ticks = range(number)
     axis.set_xticks(ticks, classes, rotation=45, ha='right', fontsize=9)
     axis.set_yticks(ticks, classes, fontsize=9)

@@ -87,20 +87,11 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         if window > 1:
             axis.plot(steps, values, color=FAINT_COLOR, linewidth=1)
             values = smooth(values, window)
-        axis.plot(
-            steps,
-            values,
-            color=LINE_COLOR,
-            linewidth=1.8,
-            marker='o' if mark_points else None,
-            markersize=4)
+        axis.plot(steps, values, color=LINE_COLOR, linewidth=1.8,
+                  marker='o' if mark_points else None, markersize=4)
         if title in references:
-            axis.axhline(
-                references[title],
-                color=REFERENCE_COLOR,
-                linewidth=1.2,
-                linestyle='--',
-                label=reference_name)
+            axis.axhline(references[title], color=REFERENCE_COLOR,
+                         linewidth=1.2, linestyle='--', label=reference_name)
             axis.legend(fontsize=8, frameon=False)
         axis.set_title(title, fontsize=10, loc='left')
         axis.set_xlabel(x_label, fontsize=9)

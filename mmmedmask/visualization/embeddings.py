@@ -93,12 +93,9 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
         for panel, axis in zip(row, line, strict=True):
             # In random order, so that no class lies over all others.
             order = np.random.default_rng(0).permutation(len(panel.points))
-            axis.scatter(
-                *panel.points[order].T,
-                c=[colors[label] for label in panel.labels[order]],
-                s=14,
-                linewidths=0.3,
-                edgecolors='white')
+            axis.scatter(*panel.points[order].T,
+                         c=[colors[label] for label in panel.labels[order]],
+                         s=14, linewidths=0.3, edgecolors='white')
             axis.set_title(panel.title, fontsize=10, loc='left')
             axis.set_xticks([])
             axis.set_yticks([])

@@ -148,9 +148,7 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int],
            lines: Sequence[str], size: int, ink: tuple[int, int, int]) -> None:
     left, top = place
     for number, line in enumerate(lines):
-        pen.text((left, top + number * _line_height(size)),
-                 line,
-                 fill=ink,
+        pen.text((left, top + number * _line_height(size)), line, fill=ink,
                  font=_font(size))
 
 

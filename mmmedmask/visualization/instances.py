@@ -64,8 +64,7 @@ def draw_instances(image: np.ndarray,
     return picture
 
 
-def _write_score(picture: np.ndarray, mask: np.ndarray,
-                 score: float) -> None:
+def _write_score(picture: np.ndarray, mask: np.ndarray, score: float) -> None:
     """Write a score near the centre of an instance."""
     places = np.argwhere(mask)
     if len(places) == 0:

@@ -31,8 +31,7 @@ def draw_score_dots(columns: Mapping[str, Mapping[str, Sequence[float]]],
         raise ValueError('no row has a score: nothing to draw')
     names = list(dict.fromkeys(
         name for rows in columns.values() for name in rows))
-    figure = Figure((3 + 2.3 * len(columns), 1.1 + .32 * len(names)),
-                    dpi=110)
+    figure = Figure((3 + 2.3 * len(columns), 1.1 + .32 * len(names)), dpi=110)
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for panel, (title, rows) in zip(panels, columns.items(), strict=True):
         for name, scores in rows.items():

@@ -124,11 +124,8 @@ def blank_canvas(size: tuple[int, int], max_side: int = 800) -> np.ndarray:
     return np.full((height, width, 3), CANVAS_COLOR, np.uint8)
 
 
-def draw_slide_heatmaps(thumbnail: np.ndarray | None,
-                        maps: Sequence[PatchMap],
-                        places: PatchPlaces,
-                        heading: str = '',
-                        note: str = '',
+def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
+                        places: PatchPlaces, heading: str = '', note: str = '',
                         max_side: int = 800) -> np.ndarray:
     """Draw maps side by side, each with its colour bar.
 

@@ -78,8 +78,7 @@ def find_images(download: Path) -> FoundImages:
             counts[f'{part}/{folder.name}'] = len(files)
             for source in files:
                 path = f'images/{part}/{folder.name}/{source.name}'
-                images.append(
-                    LabelledImage(source, path, folder.name, path))
+                images.append(LabelledImage(source, path, folder.name, path))
     if not images:
         raise LayoutError(
             f'{root} holds no image: expected such as '

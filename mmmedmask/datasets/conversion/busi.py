@@ -9,10 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.copies import (
-    NEAR_THRESHOLD,
-    fingerprint,
-)
+from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD, fingerprint
 from mmmedmask.datasets.conversion.folders import (
     check_same_names,
     class_folders,

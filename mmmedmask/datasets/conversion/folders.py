@@ -89,9 +89,7 @@ def image_files(
     return images, others
 
 
-def only_file(files: Sequence[Path],
-              names: Collection[str],
-              root: Path,
+def only_file(files: Sequence[Path], names: Collection[str], root: Path,
               needed: bool = True) -> Path | None:
     """Return the one file that has one of several names.
 

@@ -154,11 +154,8 @@ def find_crag(data_root: Path) -> Splits:
     return _not_empty(splits, folder)
 
 
-def _pair_up(images: dict[str, Path],
-             masks: dict[str, Path],
-             folder: Path,
-             data_root: Path,
-             part: str = '') -> list[ImageWithMask]:
+def _pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path,
+             data_root: Path, part: str = '') -> list[ImageWithMask]:
     """Pair images and masks by name, in the order of the names' numbers."""
     check_same_names(images, masks, folder)
     names = sorted(images, key=lambda name: [
@@ -287,9 +284,7 @@ class GlandConversion(Conversion):
         return report
 
 
-def prepare(name: str,
-            data_root: Path,
-            options: InstanceOptions | None = None,
+def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
             threshold: float = NEAR_THRESHOLD) -> GlandConversion:
     """Find the images of GlaS or CRAG.
 
@@ -391,7 +386,5 @@ def tight_box(mask: np.ndarray) -> list[int]:
     """Return COCO's x, y, width, height of a mask (H, W) that is not empty."""
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
-    return [
-        int(columns[0]), int(rows[0]),
-        int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
-    ]
+    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1),
+            int(rows[-1] - rows[0] + 1)]

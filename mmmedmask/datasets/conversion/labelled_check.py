@@ -49,8 +49,7 @@ class _Checker:
     def __init__(self, conversion: LabelledConversion) -> None:
         self.conversion = conversion
         self.classes = conversion.source.classes
-        self.labels = {
-            image.path: image.label for image in conversion.images}
+        self.labels = {image.path: image.label for image in conversion.images}
         # Of each split, the paths of train and of val.
         self.paths = {
             name: [{image.path for image in images}

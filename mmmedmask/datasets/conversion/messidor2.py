@@ -122,8 +122,7 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
     return splits
 
 
-def _read_grades(
-        path: Path) -> tuple[dict[str, str], dict[str, int | None]]:
+def _read_grades(path: Path) -> tuple[dict[str, str], dict[str, int | None]]:
     """Return the names as listed and the grades, by lower-case stem."""
     names, grades = {}, {}
     for where, row in read_table(path, _COLUMNS).rows(*_COLUMNS):

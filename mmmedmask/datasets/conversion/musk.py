@@ -100,12 +100,10 @@ class MuskConversion(Conversion):
             {case: 'train' if split == 'val' else split
              for case, split in fold.items()}
             for fold in draw_folds(cases, self.num_folds, self.seed)]
-        write_folds(out / 'folds', folds,
-                    dict(seed=self.seed, source='musk'))
+        write_folds(out / 'folds', folds, dict(seed=self.seed, source='musk'))
         (out / 'features').mkdir(parents=True, exist_ok=True)
         for molecule in self.molecules:
-            np.save(out / 'features' / f'{molecule.name}.npy',
-                    molecule.shapes)
+            np.save(out / 'features' / f'{molecule.name}.npy', molecule.shapes)
         write_csv(out / 'cohort.csv', ('case_id', 'slide_id', 'label'),
                   [(case.case_id, case.case_id, case.label)
                    for case in cases])

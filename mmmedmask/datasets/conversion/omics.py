@@ -53,8 +53,7 @@ class OmicConversion(Conversion):
             raise ValueError(
                 f'there are no patients of {unknown}; the classes are '
                 f'{sorted(known)}')
-        lines = tuple(
-            line for line in self.lines if line['label'] in classes)
+        lines = tuple(line for line in self.lines if line['label'] in classes)
         left = len({line['case_id'] for line in self.lines}) - len(
             {line['case_id'] for line in lines})
         cases = {line['case_id'] for line in lines}

@@ -28,8 +28,7 @@ _SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
                    'censorship')
 
 
-def find_tables(source: Path,
-                cohorts: Sequence[str] = ()) -> dict[str, Path]:
+def find_tables(source: Path, cohorts: Sequence[str] = ()) -> dict[str, Path]:
     """Find the csv or zip of each cohort, by its name.
 
     Args:

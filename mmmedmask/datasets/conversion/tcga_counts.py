@@ -7,10 +7,7 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
-from mmmedmask.datasets.expression.samples import (
-    match_samples,
-    tcga_case,
-)
+from mmmedmask.datasets.expression.samples import match_samples, tcga_case
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 
 _NAME = re.compile(r'TCGA_([A-Z0-9]+)_Counts\.exp(\.gz)?$')
@@ -63,8 +60,7 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
                    if tcga_case(sample) is None]
             raise ValueError(
                 f'{path}: these are not TCGA barcodes: {unknown[:3]}')
-        rows, notes = match_samples(
-            table.case_ids, dict.fromkeys(cases))
+        rows, notes = match_samples(table.case_ids, dict.fromkeys(cases))
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
         tables.append(table.select(list(rows.values()), list(rows)))
         lines += [

@@ -37,13 +37,9 @@ _NOT_PRIMARY = ('normal', 'metasta', 'recurr', 'progress', 'xenograft',
 _NAME_COLUMNS = {'ensembl': 'gene_id', 'symbol': 'gene_name'}
 
 
-def read_gdc_folder(
-    folder: Path,
-    unit: str | None,
-    id_type: str | None,
-    sample_sheet: str | Path | None,
-    missing_files: str,
-) -> RawExpression:
+def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
+                    sample_sheet: str | Path | None,
+                    missing_files: str) -> RawExpression:
     """Read all files of a sample sheet; see ``load_expression``.
 
     Genes are put into the order of the first file, by name: not all files

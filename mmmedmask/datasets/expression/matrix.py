@@ -30,8 +30,7 @@ _GENE_COLUMNS = ('gene_id', 'gene_name', 'gene_type', 'gene_symbol', 'gene',
                  'symbol', 'hugo_symbol', 'entrez_gene_id', 'ensembl_id',
                  'description', 'chr', 'chromosome', 'start', 'end', 'strand',
                  'length')
-_SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol',
-                   'gene')
+_SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol', 'gene')
 # Columns beside the genes where samples are rows, in lower case.
 _CASE_COLUMNS = ('case_id', 'slide_id', 'sample_id', 'sample', 'patient',
                  'patient_id', 'case', 'rna_id', 'label', 'split', 'site',
@@ -166,8 +165,7 @@ class _Matrix:
             left = [self.names[place] for place in annotations[1:]]
             self.notes.append(
                 f'took no samples from the columns {shown(left)}')
-        samples = [place for place in self.places
-                   if place not in annotations]
+        samples = [place for place in self.places if place not in annotations]
         return RawExpression(
             self.table.numbers(samples).T,
             [self.names[place] for place in samples],
@@ -176,8 +174,7 @@ class _Matrix:
 
     def _refuse_spoiled(self, places: Sequence[int]) -> None:
         """Name the cell that is text in a column of numbers, if any is."""
-        for place, cells in zip(places, self.table.texts(places),
-                                strict=True):
+        for place, cells in zip(places, self.table.texts(places), strict=True):
             digits = sum(cell[-1:].isdigit() for cell in cells)
             if digits > len(cells) / 2:
                 self.table.numbers([place])

@@ -32,10 +32,8 @@ def _spelled(name: str) -> str:
 
 
 def match_samples(
-    sample_ids: Sequence[str],
-    wanted: Mapping[str, str | None],
-    patients: Sequence[str] = ()
-) -> tuple[dict[str, int], list[str]]:
+        sample_ids: Sequence[str], wanted: Mapping[str, str | None],
+        patients: Sequence[str] = ()) -> tuple[dict[str, int], list[str]]:
     """Find the sample of each patient.
 
     A sample whose name is exactly the wanted one is taken, else one that a
@@ -60,8 +58,7 @@ def match_samples(
     by_case: dict[str, list[str]] = {}
     for patient, sample in sorted(zip(
             patients or [''] * len(sample_ids), sample_ids, strict=True)):
-        for case, known in ((patient, of_sheet),
-                            (tcga_case(sample), by_case)):
+        for case, known in ((patient, of_sheet), (tcga_case(sample), by_case)):
             if case:
                 known.setdefault(case, []).append(sample)
     row_of, several, others, absent = {}, [], [], []

@@ -84,8 +84,7 @@ class ExpressionTable:
             self, values=self.values[list(rows)], case_ids=tuple(names),
             patients=())
 
-    def for_cases(self,
-                  wanted: Mapping[str, str | None]) -> 'ExpressionTable':
+    def for_cases(self, wanted: Mapping[str, str | None]) -> 'ExpressionTable':
         """Take the samples of patients, named by patient.
 
         Args:
@@ -172,12 +171,8 @@ class ExpressionTable:
             return self
         values = convert_unit(self.values, self.unit, unit, self.source,
                               self.log2_offset)
-        return replace(
-            self,
-            values=values,
-            unit=unit,
-            log2_offset=1.0,
-            notes=(*self.notes, f'converted {self.unit} to {unit}'))
+        return replace(self, values=values, unit=unit, log2_offset=1.0,
+                       notes=(*self.notes, f'converted {self.unit} to {unit}'))
 
     def fit_scale(self, clip: float = 10.0) -> dict:
         """Fit the scale of the genes to all rows: the training cases.
@@ -219,27 +214,21 @@ class ExpressionTable:
         minutes.
         """
         with atomic_path(path) as temporary, temporary.open('wb') as stream:
-            np.savez(
-                stream,
-                values=self.values,
-                case_ids=np.array(self.case_ids, dtype=str),
-                gene_ids=np.array(self.gene_ids, dtype=str),
-                patients=np.array(self.patients, dtype=str),
-                unit=np.array(self.unit),
-                log2_offset=np.array(self.log2_offset))
+            np.savez(stream, values=self.values,
+                     case_ids=np.array(self.case_ids, dtype=str),
+                     gene_ids=np.array(self.gene_ids, dtype=str),
+                     patients=np.array(self.patients, dtype=str),
+                     unit=np.array(self.unit),
+                     log2_offset=np.array(self.log2_offset))
 
 
-def load_expression(path: str | Path | Sequence[str | Path],
-                    unit: str | None = None,
-                    convert: str | None = None,
-                    log2_offset: float = 1.0,
-                    id_type: str | None = None,
-                    genes_in: str | None = None,
-                    duplicates: str = 'error',
-                    sample_sheet: str | Path | None = None,
-                    missing_files: str = 'raise',
-                    gene_list: str | Path | None = None,
-                    case_list: str | Path | None = None) -> ExpressionTable:
+def load_expression(
+        path: str | Path | Sequence[str | Path], unit: str | None = None,
+        convert: str | None = None, log2_offset: float = 1.0,
+        id_type: str | None = None, genes_in: str | None = None,
+        duplicates: str = 'error', sample_sheet: str | Path | None = None,
+        missing_files: str = 'raise', gene_list: str | Path | None = None,
+        case_list: str | Path | None = None) -> ExpressionTable:
     """Read gene expression in any of the layouts that users have.
 
     - A **folder of the GDC**: a file per sample, as HTSeq (FPKM, FPKM-UQ or

@@ -21,14 +21,9 @@ _ENOUGH_GENES = 500
 # Sums and totals mean something only over about all genes.
 _ALL_GENES = 10_000
 _PER_MILLION = 1e6
-_NAME_HINTS = (
-    (r'fpkm[-_. ]?uq', 'fpkm_uq'),
-    (r'fpkm', 'fpkm'),
-    (r'tpm', 'tpm'),
-    (r'cpm', 'cpm'),
-    (r'z[-_ ]?scores?', 'zscore'),
-    (r'counts?', 'counts'),
-)
+_NAME_HINTS = ((r'fpkm[-_. ]?uq', 'fpkm_uq'), (r'fpkm', 'fpkm'),
+               (r'tpm', 'tpm'), (r'cpm', 'cpm'), (r'z[-_ ]?scores?', 'zscore'),
+               (r'counts?', 'counts'))
 
 
 class _ValueFacts:
@@ -128,8 +123,7 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
                 f'numbers as counts are; state the unit, one of {UNITS}')
     elif hint in LINEAR_UNITS and not facts.looks_logged:
         unit = hint
-    elif (facts.num_genes >= _ALL_GENES
-          and facts.sums_to_a_million(0.01)):
+    elif (facts.num_genes >= _ALL_GENES and facts.sums_to_a_million(0.01)):
         unit = 'tpm'
     else:
         raise _unclear(source, facts, 'FPKM and a part of TPM look alike')
@@ -144,9 +138,7 @@ def _unclear(source: str, facts: _ValueFacts, why: str) -> ValueError:
         f'{facts.sums[1]:.4g} ({why}): state it by unit=, one of {UNITS}')
 
 
-def check_unit(values: np.ndarray,
-               unit: str,
-               source: str,
+def check_unit(values: np.ndarray, unit: str, source: str,
                log2_offset: float = 1.0) -> None:
     """Refuse values (S, G), NaN where missing, that cannot have a unit.
 
@@ -200,10 +192,7 @@ def _contradiction(facts: _ValueFacts, unit: str,
     return None
 
 
-def convert_unit(values: np.ndarray,
-                 unit: str,
-                 target: str,
-                 source: str,
+def convert_unit(values: np.ndarray, unit: str, target: str, source: str,
                  log2_offset: float = 1.0) -> np.ndarray:
     """Convert expression from one unit to another.
 
@@ -239,8 +228,7 @@ def convert_unit(values: np.ndarray,
             why = ('it takes the length of every gene'
                    if base in ('counts', 'cpm') else
                    'its total is not known any more')
-            raise ValueError(
-                f'{source}: {unit} cannot become {target}: {why}')
+            raise ValueError(f'{source}: {unit} cannot become {target}: {why}')
         if values.shape[1] < _ALL_GENES:
             raise ValueError(
                 f'{source}: {unit} becomes {target} by the sum over all '

@@ -14,11 +14,7 @@ from mmengine.logging import print_log
 
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.slides.feature_files import slide_name
-from mmmedmask.util.checks import (
-    check_choice,
-    check_positive,
-    check_range,
-)
+from mmmedmask.util.checks import check_choice, check_positive, check_range
 from mmmedmask.util.nearest import did_you_mean, nearest_names
 from mmmedmask.util.table_files import (
     Table,
@@ -154,8 +150,7 @@ def _read_lines(path: Path,
     return table.rows(*kept)
 
 
-def _read_case(where: str, line: Mapping[str, str],
-               label_column: str) -> Case:
+def _read_case(where: str, line: Mapping[str, str], label_column: str) -> Case:
     empty = [name for name in ('case_id', label_column) if not line[name]]
     if empty:
         raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
@@ -165,17 +160,13 @@ def _read_case(where: str, line: Mapping[str, str],
                          line.get('survival_months', ''))
     if months is not None:
         check_range(f'{where}: survival_months', months, 0)
-    censorship = cell_number(where, 'censorship',
-                             line.get('censorship', ''))
+    censorship = cell_number(where, 'censorship', line.get('censorship', ''))
     check_choice(f'{where}: censorship', censorship, (None, 0, 1))
-    return Case(
-        case_id=line['case_id'],
-        label=line[label_column],
-        split=line.get('split') or None,
-        site=line.get('site') or None,
-        survival_months=months,
-        censorship=None if censorship is None else int(censorship),
-        rna_id=line.get('rna_id') or None)
+    return Case(case_id=line['case_id'], label=line[label_column],
+                split=line.get('split') or None, site=line.get('site') or None,
+                survival_months=months,
+                censorship=None if censorship is None else int(censorship),
+                rna_id=line.get('rna_id') or None)
 
 
 def _read_slide(where: str, line: Mapping[str, str]) -> Slide:

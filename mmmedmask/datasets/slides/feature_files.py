@@ -244,8 +244,7 @@ class TorchFile(FeatureFile):
             raise SlideFeatureError(
                 f'{path} must hold a tensor, it holds a '
                 f'{type(content).__name__}')
-        self._set_shape(tensor.shape, tensor.is_floating_point(),
-                        tensor.dtype)
+        self._set_shape(tensor.shape, tensor.is_floating_point(), tensor.dtype)
         if tensor.numel() > tensor.untyped_storage().nbytes() \
                 // tensor.element_size():
             raise SlideFeatureError(

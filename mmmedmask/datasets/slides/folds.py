@@ -18,9 +18,7 @@ MANIFEST = 'folds.json'
 """File beside the splits that tells how they were drawn."""
 
 
-def draw_folds(cases: Sequence[Case],
-               num_folds: int = 5,
-               seed: int = 0,
+def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
                by_site: bool = False) -> list[dict[str, str]]:
     """Draw folds by patient, with equal shares of the classes.
 

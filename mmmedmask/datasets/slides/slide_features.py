@@ -71,9 +71,7 @@ class SlideFeatures:
         ValueError: If ``dims`` or ``mpp`` is not positive.
     """
 
-    def __init__(self,
-                 path: str | Path,
-                 dims: int | None = None,
+    def __init__(self, path: str | Path, dims: int | None = None,
                  mpp: float | None = None,
                  cache_dir: str | Path | None = None) -> None:
         for name, value in (('dims', dims), ('mpp', mpp)):
@@ -89,8 +87,7 @@ class SlideFeatures:
         self.layout = file.layout
         self.encoder = file.encoder
         self.has_coords = file.has_coords
-        self._scale, self.coord_unit, self.patch_size = _coordinates(
-            file, mpp)
+        self._scale, self.coord_unit, self.patch_size = _coordinates(file, mpp)
         if dims is not None and self.dims != dims:
             self.close()
             encoder = (f'encoder {self.encoder!r}' if self.encoder else

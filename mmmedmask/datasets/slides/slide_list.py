@@ -120,8 +120,7 @@ def split_into_shards(tasks: Sequence[SlideTask],
             sizes[number], len(shards[number]), number))
         sizes[number] += size
         shards[number].append(task)
-    return [sorted(shard, key=lambda task: task.slide_id)
-            for shard in shards]
+    return [sorted(shard, key=lambda task: task.slide_id) for shard in shards]
 
 
 def slide_bytes(path: Path | None) -> int:

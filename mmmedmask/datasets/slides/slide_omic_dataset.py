@@ -98,24 +98,17 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
         FileNotFoundError: If a file or folder that is named is not there.
     """
 
-    def __init__(self,
-                 ann_file: str,
-                 data_root: str = '',
-                 split: str | None = None,
-                 split_file: str | None = None,
+    def __init__(self, ann_file: str, data_root: str = '',
+                 split: str | None = None, split_file: str | None = None,
                  modalities: Sequence[str] = MODALITIES,
-                 feature_root: str | None = None,
-                 dims: int | None = None,
+                 feature_root: str | None = None, dims: int | None = None,
                  cache_dir: str | None = None,
                  expression: Mapping | None = None,
                  gene_list: str | Sequence[str] | None = None,
                  max_missing: float = MAX_MISSING,
-                 missing_slides: str = 'raise',
-                 missing_genes: str = 'raise',
-                 case_agg: str = 'concat',
-                 label_column: str = 'label',
-                 unlisted_labels: str = 'raise',
-                 **base: object) -> None:
+                 missing_slides: str = 'raise', missing_genes: str = 'raise',
+                 case_agg: str = 'concat', label_column: str = 'label',
+                 unlisted_labels: str = 'raise', **base: object) -> None:
         if isinstance(modalities, str) or not modalities or not set(
                 modalities) <= set(MODALITIES):
             raise ValueError(
@@ -148,8 +141,7 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
         self.unlisted_labels = check_choice(
             'unlisted_labels', unlisted_labels, ('raise', 'drop'))
         self._table: ExpressionTable | None = None
-        super().__init__(ann_file, data_root=data_root, data_prefix={},
-                         **base)
+        super().__init__(ann_file, data_root=data_root, data_prefix={}, **base)
 
     @property
     def expression(self) -> ExpressionTable | None:
@@ -243,8 +235,7 @@ fit_scale`.
                         for bag in bags]
         return samples
 
-    def _sample(self, case: Case, slides: list[dict],
-                row: int | None) -> dict:
+    def _sample(self, case: Case, slides: list[dict], row: int | None) -> dict:
         # Slides of one encoder can be cut at different sizes: None then.
         common = {
             key: values.pop() if len(values) == 1 else None

@@ -36,10 +36,8 @@ class SlidePicture:
     origin: tuple[int, int] = (0, 0)
 
 
-def find_picture(features: SlideFeatures,
-                 slide: Path | None = None,
-                 thumbnail: Path | None = None,
-                 patch_size: int | None = None,
+def find_picture(features: SlideFeatures, slide: Path | None = None,
+                 thumbnail: Path | None = None, patch_size: int | None = None,
                  max_side: int = 1500,
                  slide_mpp: float | None = None) -> SlidePicture:
     """Find a picture of the slide that features are of.
@@ -81,8 +79,7 @@ def find_picture(features: SlideFeatures,
         with open_slide(slide) as reader:
             known_mpp(reader, slide_mpp)
             size, origin = reader.size, reader.origin
-            picture = read_overview(
-                reader, max(1.0, max(size) / max_side))
+            picture = read_overview(reader, max(1.0, max(size) / max_side))
         source = str(slide)
     else:
         size, origin = _stored_size(features.path)
@@ -115,8 +112,7 @@ def _distance(coords: np.ndarray) -> int | None:
     return grid_step(torch.as_tensor(coords))
 
 
-def _stored_size(
-        path: Path) -> tuple[tuple[int, int] | None, tuple[int, int]]:
+def _stored_size(path: Path) -> tuple[tuple[int, int] | None, tuple[int, int]]:
     """Size as we and TRIDENT write it, and the origin as we do."""
     if not h5py.is_hdf5(path):
         return None, (0, 0)

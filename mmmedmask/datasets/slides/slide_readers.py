@@ -220,8 +220,7 @@ class TiffReader(SlideReader):
         rows = math.ceil(page.imagelength / tall)
         columns = math.ceil(page.imagewidth / wide)
         for row in range(max(top, 0) // tall, math.ceil(bottom / tall)):
-            for column in range(max(left, 0) // wide,
-                                math.ceil(right / wide)):
+            for column in range(max(left, 0) // wide, math.ceil(right / wide)):
                 for plane in range(planes):
                     index = (plane * rows + row) * columns + column
                     segment = self._segment(level, page, index)
@@ -290,8 +289,7 @@ class PictureReader(SlideReader):
         if channels < 3:
             # Gray, and gray with transparency.
             pixels = pixels[..., [0, 0, 0, *range(1, channels)]]
-        self._pixels = (pixels if pixels.shape[2] == 3
-                        else _on_white(pixels))
+        self._pixels = (pixels if pixels.shape[2] == 3 else _on_white(pixels))
         self._set_levels([self._pixels.shape[1::-1]])
 
     def _read(self, level: int, x: int, y: int, width: int,
@@ -335,8 +333,7 @@ def open_slide(path: str | Path) -> SlideReader:
             'openslide-python openslide-bin') from error
     kind = openslide.OpenSlide.detect_format(path)
     # Of an OME-TIFF OpenSlide would see the finest level alone, without mpp.
-    if is_tiff and (kind is None or kind == 'generic-tiff'
-                    and _is_ome(path)):
+    if is_tiff and (kind is None or kind == 'generic-tiff' and _is_ome(path)):
         return TiffReader(path)
     if kind is None:
         raise SlideError(

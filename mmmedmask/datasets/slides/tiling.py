@@ -41,11 +41,8 @@ class TileGeometry:
     slide_mpp: float
 
 
-def plan_tiles(slide: SlideReader,
-               tile_size: int,
-               mpp: float,
-               overlap: int = 0,
-               slide_mpp: float | None = None,
+def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
+               overlap: int = 0, slide_mpp: float | None = None,
                allow_enlarging: bool = False) -> TileGeometry:
     """Choose the level and the pixels of tiles.
 

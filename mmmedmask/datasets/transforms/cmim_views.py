@@ -85,12 +85,9 @@ class CMIMTwoViews(SeededTransform):
         ValueError: If the family has rotations, shears or top-bottom flips.
     """
 
-    def __init__(self,
-                 view_size: int | Sequence[int] = 224,
-                 views: dict | None = None,
-                 color: dict | None = None,
-                 same_view: bool = False,
-                 seed: int | None = None) -> None:
+    def __init__(self, view_size: int | Sequence[int] = 224,
+                 views: dict | None = None, color: dict | None = None,
+                 same_view: bool = False, seed: int | None = None) -> None:
         super().__init__(seed)
         self.view_size = parse_size('view_size', view_size)
         self.family = ViewFamily(**views or {})

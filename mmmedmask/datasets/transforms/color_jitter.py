@@ -30,21 +30,14 @@ class ColorJitter(BaseTransform):
         backend: ``'pillow'`` or ``'cv2'``.
     """
 
-    def __init__(self,
-                 brightness: Strength = 0.,
-                 contrast: Strength = 0.,
-                 saturation: Strength = 0.,
-                 hue: Strength = 0.,
+    def __init__(self, brightness: Strength = 0., contrast: Strength = 0.,
+                 saturation: Strength = 0., hue: Strength = 0.,
                  backend: str = 'pillow') -> None:
         # By its name: the import of all of mmpretrain's data sets can wait.
         self.jitter_bgr = TRANSFORMS.build(
-            dict(
-                type='mmpretrain.ColorJitter',
-                brightness=brightness,
-                contrast=contrast,
-                saturation=saturation,
-                hue=hue,
-                backend=backend))
+            dict(type='mmpretrain.ColorJitter', brightness=brightness,
+                 contrast=contrast, saturation=saturation, hue=hue,
+                 backend=backend))
 
     def transform(self, results: dict) -> dict:
         """Change the colours of an image.

@@ -59,14 +59,11 @@ class ContrastiveCrop(RandomResizedCrop):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self,
-                 scale: int | Sequence[int],
-                 view: int,
-                 alpha: float = 0.6,
-                 crop_ratio_range: Sequence[float] = (0.2, 1.0),
-                 aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
-                 interpolation: str = 'bicubic',
-                 seed: int | None = None) -> None:
+    def __init__(
+            self, scale: int | Sequence[int], view: int, alpha: float = 0.6,
+            crop_ratio_range: Sequence[float] = (0.2, 1.0),
+            aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+            interpolation: str = 'bicubic', seed: int | None = None) -> None:
         super().__init__(scale, crop_ratio_range, aspect_ratio_range,
                          interpolation, seed)
         self.view = check_integer('view', view, 0)

@@ -157,8 +157,7 @@ def _slide_counts(results: dict) -> list[int]:
 
 
 def _num_rows(results: dict) -> int:
-    return len(results['patches'] if 'patches' in results
-               else results['bag'])
+    return len(results['patches'] if 'patches' in results else results['bag'])
 
 
 @TRANSFORMS.register_module()
@@ -186,9 +185,7 @@ class ContiguousSubsequence(BagTransform):
         ValueError: If ``length`` is below 1 or a choice is not known.
     """
 
-    def __init__(self,
-                 length: int = 6000,
-                 order: str = 'file',
+    def __init__(self, length: int = 6000, order: str = 'file',
                  seed: int | None = None) -> None:
         super().__init__(seed)
         self.length = check_integer('length', length)
@@ -203,8 +200,7 @@ class ContiguousSubsequence(BagTransform):
         while place >= counts[0]:
             first += counts[0]
             place -= counts.pop(0)
-        start, stop = contiguous_run(
-            counts[0], self.length, place / counts[0])
+        start, stop = contiguous_run(counts[0], self.length, place / counts[0])
         rows = torch.arange(first + start, first + stop)
         if self.order == 'hilbert':
             rows = self._along_curve(results)[rows]

@@ -107,13 +107,10 @@ class LesionCoverageHook(Hook):
     # After the refresh of the maps, whose priority is HIGH.
     priority = 'LOW'
 
-    def __init__(self,
-                 pipeline: Sequence | None = None,
+    def __init__(self, pipeline: Sequence | None = None,
                  dataset: Dataset | Mapping | None = None,
-                 num_images: int | None = None,
-                 num_draws: int = 8,
-                 maps: str = 'attention',
-                 at_start: bool = False,
+                 num_images: int | None = None, num_draws: int = 8,
+                 maps: str = 'attention', at_start: bool = False,
                  batch_size: int = 64) -> None:
         if num_images is not None:
             check_integer('num_images', num_images)
@@ -343,8 +340,7 @@ class CoverageTable:
     def add(self, epoch: int, iteration: int, moment: str,
             values: Mapping[str, float]) -> None:
         """Add or replace a row and write the file, whole or not at all."""
-        place = dict(
-            epoch=str(epoch), iteration=str(iteration), moment=moment)
+        place = dict(epoch=str(epoch), iteration=str(iteration), moment=moment)
         written = {name: str(value) if isinstance(value, int)
                    else f'{value:.6g}' for name, value in values.items()}
         self.rows = [

@@ -55,12 +55,8 @@ class ContrastiveCropHook(RefreshHook):
     value_name = 'regions'
     plural = 'Regions for ContrastiveCrop'
 
-    def __init__(self,
-                 begin: int,
-                 interval: int,
-                 pipeline: Sequence,
-                 threshold: float = 0.1,
-                 batch_size: int = 64,
+    def __init__(self, begin: int, interval: int, pipeline: Sequence,
+                 threshold: float = 0.1, batch_size: int = 64,
                  num_workers: int = 0) -> None:
         super().__init__(begin, interval, pipeline, batch_size, num_workers)
         self.threshold = check_range(

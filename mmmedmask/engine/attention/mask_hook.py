@@ -66,13 +66,9 @@ class AttentionMaskHook(RefreshHook):
     value_name = 'maps'
     plural = 'Attention maps'
 
-    def __init__(self,
-                 begin: int = 40,
-                 interval: int = 40,
-                 pipeline: Sequence | None = None,
-                 batch_size: int = 64,
-                 num_workers: int = 0,
-                 save_state: bool | str = True) -> None:
+    def __init__(self, begin: int = 40, interval: int = 40,
+                 pipeline: Sequence | None = None, batch_size: int = 64,
+                 num_workers: int = 0, save_state: bool | str = True) -> None:
         super().__init__(begin, interval, pipeline, batch_size, num_workers)
         self.save_state = check_choice(
             'save_state', save_state, (True, False, 'file'))
@@ -126,8 +122,7 @@ class AttentionMaskHook(RefreshHook):
             sample.set_field(
                 attention_map, 'attention_map', dtype=torch.Tensor)
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the maps to a checkpoint, or the name of their file."""
         if not self.save_state:
             return

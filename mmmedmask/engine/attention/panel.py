@@ -70,9 +70,7 @@ class AttentionPanelHook(PanelHook):
 
     panel_name = 'attention'
 
-    def __init__(self,
-                 interval: int = 10,
-                 num_samples: int = 6,
+    def __init__(self, interval: int = 10, num_samples: int = 6,
                  indices: Sequence[int] | None = None,
                  pipeline: Sequence | None = None,
                  channels: Sequence[int] | None = None,
@@ -173,12 +171,8 @@ def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
         info = sources[row].info
         # What the masking is drawn from; a pipeline need not keep it.
         sample.set_metainfo(
-            dict(
-                img_path=info['img_path'],
-                sample_idx=int(positions[row]),
-                crop_box=WHOLE,
-                flip=False,
-                flip_direction=None))
+            dict(img_path=info['img_path'], sample_idx=int(positions[row]),
+                 crop_box=WHOLE, flip=False, flip_direction=None))
         lesions.append(read_lesion(info.get('lesion_path'), inputs.shape[-2:]))
         titles.append(describe_image(info, sources[row].dataset))
     return AttentionPanel(batch, lesions, titles, by_attention)
@@ -238,11 +232,8 @@ def look_at(model: nn.Module, panel: AttentionPanel) -> Look:
     return Look(inputs, maps, partition, reconstruction)
 
 
-def draw_panel(model: nn.Module,
-               panel: AttentionPanel,
-               units: PictureUnits,
-               heading: str = '',
-               min_side: int = 150) -> np.ndarray:
+def draw_panel(model: nn.Module, panel: AttentionPanel, units: PictureUnits,
+               heading: str = '', min_side: int = 150) -> np.ndarray:
     """Let a model look at the images of a panel, and draw it.
 
     ``units`` undo the model's normalisation; small images are enlarged to

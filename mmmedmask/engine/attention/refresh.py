@@ -157,8 +157,7 @@ class RefreshHook(Hook):
         """Say what the values cost."""
         runner.logger.info(f'{self.plural} took {self._cost()}.')
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the values to a checkpoint."""
         if self.store is not None and self.store.is_filled:
             checkpoint[self.state_key] = self.store.state_dict()
@@ -304,6 +303,5 @@ def combine_parts(rows: Sequence[int], parts: Sequence[torch.Tensor],
         sums = result[block].float()
         all_reduce(sums)
         # 0 / 0 is NaN.
-        result[block] = sums / number[block].view(
-            -1, *[1] * (sums.ndim - 1))
+        result[block] = sums / number[block].view(-1, *[1] * (sums.ndim - 1))
     return result, number > 0

@@ -224,10 +224,8 @@ def collate_whole(
 
 
 def run_whole_images(
-        sources: Sequence[ImageSource],
-        pipeline: Callable[[dict], dict],
-        compute: Callable[[dict], torch.Tensor],
-        batch_size: int,
+        sources: Sequence[ImageSource], pipeline: Callable[[dict], dict],
+        compute: Callable[[dict], torch.Tensor], batch_size: int,
         num_workers: int,
         everywhere: bool = False) -> tuple[list[int], list[torch.Tensor]]:
     """Run this process's part of the images through a function.

@@ -22,12 +22,9 @@ from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
-__all__ = [
-    'AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
-    'ContrastiveCropHook', 'CrossFittedGenesHook', 'GeneStatsHook',
-    'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook', 'MovementHook',
-    'NaNGuardHook', 'PreciseBNHook', 'ProbeHook',
-    'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
-    'SkippedFilesHook',
-    'TransformEpochHook', 'TripletMonitorHook'
-]
+__all__ = ['AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
+           'ContrastiveCropHook', 'CrossFittedGenesHook', 'GeneStatsHook',
+           'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
+           'MovementHook', 'NaNGuardHook', 'PreciseBNHook', 'ProbeHook',
+           'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
+           'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook']

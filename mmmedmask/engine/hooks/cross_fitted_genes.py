@@ -51,11 +51,8 @@ class CrossFittedGenesHook(Hook):
     # After GeneStatsHook, which has the scale.
     priority = 'HIGH'
 
-    def __init__(self,
-                 num_folds: int = 5,
-                 max_epochs: int = 40,
-                 batch_size: int = 16,
-                 base_lr: float = 1e-3,
+    def __init__(self, num_folds: int = 5, max_epochs: int = 40,
+                 batch_size: int = 16, base_lr: float = 1e-3,
                  weight_decay: float = 0.01) -> None:
         self.num_folds = check_integer('num_folds', num_folds, 2)
         self.fitting = dict(

@@ -91,13 +91,9 @@ class LossFloorsHook(WatchingHook):
     # Panels, which are 'LOW', write down what has been measured.
     priority = 'BELOW_NORMAL'
 
-    def __init__(self,
-                 held_out: dict | None = None,
-                 interval: int = 1,
-                 num_fit: int = 256,
-                 num_held_out: int = 128,
-                 batch_size: int = 32,
-                 optional: bool = False) -> None:
+    def __init__(self, held_out: dict | None = None, interval: int = 1,
+                 num_fit: int = 256, num_held_out: int = 128,
+                 batch_size: int = 32, optional: bool = False) -> None:
         super().__init__(interval)
         self.optional = optional
         self.held_out = held_out
@@ -181,13 +177,11 @@ class LossFloorsHook(WatchingHook):
     def _decisive(self) -> str:
         return next((name for name in MEANINGS if name in self._floors), '')
 
-    def _measure(self, runner: Runner,
-                 guesses: Guesses | None = None) -> None:
+    def _measure(self, runner: Runner, guesses: Guesses | None = None) -> None:
         """The model's loss, and with guesses also their floors."""
         error = count = 0.0
         errors: dict[str, float] = {}
-        for answer in self._answers(runner, self._dataset,
-                                    self.num_held_out):
+        for answer in self._answers(runner, self._dataset, self.num_held_out):
             prediction, targets, criterion = answer
             error += prediction_error(prediction, targets, criterion)
             count += float(targets.weight.double().sum()

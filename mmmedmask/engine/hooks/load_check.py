@@ -104,13 +104,11 @@ class LoadCheckHook(Hook):
         for name in without:
             self._scratch(runner, name, compare_values)
         for (checkpoint, prefix), modules in groups.items():
-            report = compare_modules(
-                modules.values(),
-                _read_tensors(checkpoint),
-                prefix,
-                compare_values=compare_values,
-                allowed_missing=self.allowed_missing,
-                allowed_unused=self.allowed_unused)
+            report = compare_modules(modules.values(),
+                                     _read_tensors(checkpoint), prefix,
+                                     compare_values=compare_values,
+                                     allowed_missing=self.allowed_missing,
+                                     allowed_unused=self.allowed_unused)
             compared = 'tensors are equal' if compare_values \
                 else 'names and shapes fit'
             summary = (

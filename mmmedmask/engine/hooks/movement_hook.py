@@ -80,9 +80,7 @@ class MovementHook(Hook):
         if batch_idx == len(runner.train_dataloader) - 1:
             self._before_step = self._copy()
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
+    def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Keep the loss, on its device."""
@@ -158,8 +156,7 @@ def stage_parameters(encoder: nn.Module) -> dict[str, list[nn.Parameter]]:
     groups = {name: [parameter for parameter in stage.parameters()
                      if parameter.requires_grad]
               for name, stage in stages.items()}
-    known = {id(parameter) for group in groups.values()
-             for parameter in group}
+    known = {id(parameter) for group in groups.values() for parameter in group}
     groups['rest'] = [parameter for parameter in encoder.parameters()
                       if parameter.requires_grad and id(parameter) not in
                       known]

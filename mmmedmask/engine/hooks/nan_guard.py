@@ -140,10 +140,7 @@ class NaNGuardHook(Hook):
                 found_inf > 0, torch.zeros_like(seen.norms), seen.norms)
         self._applied.append(seen)
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Keep this iteration's values; look at them when it is time."""
         outputs = outputs or {}

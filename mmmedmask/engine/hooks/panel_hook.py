@@ -54,12 +54,9 @@ class PanelHook(WatchingHook):
     panel_name: str
     units: PictureUnits
 
-    def __init__(self,
-                 interval: int,
-                 num_samples: int,
+    def __init__(self, interval: int, num_samples: int,
                  channels: Sequence[int] | None,
-                 window: Sequence[float] | None,
-                 min_side: int,
+                 window: Sequence[float] | None, min_side: int,
                  by_epoch: bool = True) -> None:
         super().__init__(interval, by_epoch)
         self.num_samples = check_integer('num_samples', num_samples)

@@ -198,10 +198,7 @@ class PreciseBNHook(Hook):
                 'Precise BN will do nothing: no BatchNorm layer of the model '
                 'updates its statistics.')
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Act in the last iteration of an iteration-based loop."""
         loop = runner.train_loop

@@ -52,11 +52,8 @@ class ReconstructionPanelHook(PanelHook):
 
     panel_name = 'reconstruction'
 
-    def __init__(self,
-                 interval: int = 10,
-                 by_epoch: bool = True,
-                 num_samples: int = 6,
-                 channels: Sequence[int] | None = None,
+    def __init__(self, interval: int = 10, by_epoch: bool = True,
+                 num_samples: int = 6, channels: Sequence[int] | None = None,
                  window: Sequence[float] | None = None,
                  min_side: int = 150) -> None:
         super().__init__(interval, num_samples, channels, window, min_side,

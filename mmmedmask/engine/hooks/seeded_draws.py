@@ -119,8 +119,7 @@ class _NumberedBatches:
         batches = itertools.islice(self.batches, self.skip, None)
         self.skip = 0
         for number, batch in enumerate(batches, self.iteration()):
-            yield [(index, number, place)
-                   for place, index in enumerate(batch)]
+            yield [(index, number, place) for place, index in enumerate(batch)]
 
 
 class _SeededSamples:

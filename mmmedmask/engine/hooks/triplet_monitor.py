@@ -56,10 +56,7 @@ class TripletMonitorHook(Hook):
         """Begin anew."""
         self._values = []
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Keep what the model logs, on its device."""
         values = {name: value.detach() for name, value in

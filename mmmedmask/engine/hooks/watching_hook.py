@@ -28,9 +28,7 @@ class WatchingHook(Hook):
     priority = 'LOW'
     on_all_ranks = False
 
-    def __init__(self,
-                 interval: int,
-                 by_epoch: bool = True) -> None:
+    def __init__(self, interval: int, by_epoch: bool = True) -> None:
         self.interval = check_integer('interval', interval)
         self.by_epoch = by_epoch
         self._resting = True
@@ -55,9 +53,7 @@ class WatchingHook(Hook):
             return
         self._look_once(runner, runner.epoch, runner.iter)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
+    def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Look when ``interval`` iterations are over."""

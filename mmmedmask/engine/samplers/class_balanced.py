@@ -144,8 +144,7 @@ def share_out(total: int, limits: dict[int, int]) -> dict[int, int]:
 class _Stream:
     """The samples of a class in random order, again and again."""
 
-    def __init__(self, members: list[int],
-                 generator: torch.Generator) -> None:
+    def __init__(self, members: list[int], generator: torch.Generator) -> None:
         self.members = members
         self.generator = generator
         self.queue: list[int] = []

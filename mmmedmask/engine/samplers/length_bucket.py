@@ -48,11 +48,8 @@ class LengthBucketBatchSampler(EpochBatchSampler):
             not tell the lengths of its bags.
     """
 
-    def __init__(self,
-                 sampler: DefaultSampler,
-                 batch_size: int,
-                 max_tokens: int,
-                 max_waste: float = 0.2) -> None:
+    def __init__(self, sampler: DefaultSampler, batch_size: int,
+                 max_tokens: int, max_waste: float = 0.2) -> None:
         super().__init__(sampler, batch_size)
         if max_tokens < 1:
             raise ValueError(
@@ -96,8 +93,7 @@ class LengthBucketBatchSampler(EpochBatchSampler):
                         generator)
 
 
-def bucket_by_length(lengths: list[int],
-                     max_waste: float) -> list[list[int]]:
+def bucket_by_length(lengths: list[int], max_waste: float) -> list[list[int]]:
     """Sort bags into buckets of similar length, shorter ones first.
 
     In a bucket none is shorter than the longest by more than the share

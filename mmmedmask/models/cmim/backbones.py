@@ -242,17 +242,11 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
         ValueError: If ``gap_before_final_norm`` is True.
     """
 
-    def __init__(self,
-                 *args,
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
-                 gap_before_final_norm: bool = False,
-                 **kwargs) -> None:
+    def __init__(self, *args, out_indices: Sequence[int] = (0, 1, 2, 3),
+                 gap_before_final_norm: bool = False, **kwargs) -> None:
         check_choice('gap_before_final_norm', gap_before_final_norm, [False])
-        super().__init__(
-            *args,
-            out_indices=list(out_indices),
-            gap_before_final_norm=False,
-            **kwargs)
+        super().__init__(*args, out_indices=list(out_indices),
+                         gap_before_final_norm=False, **kwargs)
 
     def receptive_field_offset(self, stride: int) -> float:
         """Patches do not overlap: the centre of the first cell."""

@@ -40,10 +40,7 @@ class CMIM(BaseSelfSupervisor):
             views, mask patches, levels and decoder tokens do not divide.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 head: dict,
+    def __init__(self, backbone: dict, neck: dict, head: dict,
                  data_preprocessor: dict | None = None,
                  channels_last: bool = False,
                  compile_encoder: bool | dict = False,
@@ -56,16 +53,10 @@ class CMIM(BaseSelfSupervisor):
         levels = probe_levels(encoder, channels)
         neck = dict(neck)
         neck.setdefault('out_channels', channels)
-        neck.update(
-            in_channels=levels.channels,
-            strides=levels.strides,
-            offsets=levels.offsets)
-        super().__init__(
-            backbone=encoder,
-            neck=neck,
-            head=head,
-            data_preprocessor=preprocessor,
-            init_cfg=init_cfg)
+        neck.update(in_channels=levels.channels, strides=levels.strides,
+                    offsets=levels.offsets)
+        super().__init__(backbone=encoder, neck=neck, head=head,
+                         data_preprocessor=preprocessor, init_cfg=init_cfg)
         check_sizes(preprocessor.view_size, preprocessor.patch_size,
                     levels.strides[:encoder.num_mask_tokens],
                     (*levels.strides, self.neck.out_stride))

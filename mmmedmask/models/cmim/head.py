@@ -40,11 +40,8 @@ class CMIMHead(BaseModule):
             is below 1.
     """
 
-    def __init__(self,
-                 norm_pix: bool | str = False,
-                 patch_size: int = 32,
-                 reduction: str = 'batch',
-                 sync_weight: bool = False) -> None:
+    def __init__(self, norm_pix: bool | str = False, patch_size: int = 32,
+                 reduction: str = 'batch', sync_weight: bool = False) -> None:
         super().__init__()
         if sync_weight and reduction != 'batch':
             raise ValueError("sync_weight=True needs reduction='batch', got "

@@ -51,18 +51,11 @@ class CMIMNeck(BaseModule):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 strides: Sequence[int],
-                 offsets: Sequence[float],
-                 out_channels: int = 3,
-                 embed_dims: int = 256,
-                 num_heads: int = 16,
-                 depth: int = 1,
-                 out_stride: int = 32,
-                 feat_align: str = 'rf',
-                 warp_impl: str = 'auto',
-                 levels: Sequence[int] | None = None,
+    def __init__(self, in_channels: Sequence[int], strides: Sequence[int],
+                 offsets: Sequence[float], out_channels: int = 3,
+                 embed_dims: int = 256, num_heads: int = 16, depth: int = 1,
+                 out_stride: int = 32, feat_align: str = 'rf',
+                 warp_impl: str = 'auto', levels: Sequence[int] | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(
             init_cfg

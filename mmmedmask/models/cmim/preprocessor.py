@@ -52,13 +52,9 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
 
     shape_hint = "; pairs of views need view_source='loader'"
 
-    def __init__(self,
-                 patch_size: int = 32,
-                 mask_ratio: float = 0.7,
-                 views: dict | None = None,
-                 color: dict | None = None,
-                 same_view: bool = False,
-                 view_source: str = 'device',
+    def __init__(self, patch_size: int = 32, mask_ratio: float = 0.7,
+                 views: dict | None = None, color: dict | None = None,
+                 same_view: bool = False, view_source: str = 'device',
                  **options) -> None:
         check_range('mask_ratio', mask_ratio, 0, 1, True, True)
         check_integer('patch_size', patch_size)

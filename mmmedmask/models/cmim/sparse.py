@@ -92,8 +92,7 @@ def make_sparse(network: nn.Module) -> VisibleContext:
     """
     context = VisibleContext()
     for name, module in network.named_modules():
-        if isinstance(module, (nn.GroupNorm, nn.LayerNorm,
-                               nn.InstanceNorm2d)):
+        if isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)):
             raise ValueError(
                 'sparse encoding needs batch norms (norm_cfg of type BN or '
                 f'SyncBN), but {name} is a {type(module).__name__}')

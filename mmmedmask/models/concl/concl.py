@@ -58,18 +58,11 @@ class ConCL(BaseSelfSupervisor):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 head: dict,
-                 data_preprocessor: dict | None = None,
-                 queue_len: int = 16384,
-                 feat_dims: int = 128,
-                 momentum: float = 0.001,
-                 num_concepts: int = 8,
-                 kmeans_iterations: int = 10,
-                 concept_weight: float = 1.0,
-                 warm_up_epochs: int = 20,
+    def __init__(self, backbone: dict, neck: dict, head: dict,
+                 data_preprocessor: dict | None = None, queue_len: int = 16384,
+                 feat_dims: int = 128, momentum: float = 0.001,
+                 num_concepts: int = 8, kmeans_iterations: int = 10,
+                 concept_weight: float = 1.0, warm_up_epochs: int = 20,
                  init_cfg: dict | None = None) -> None:
         check_range('momentum', momentum, 0, 1, True, True)
         super().__init__(
@@ -162,8 +155,7 @@ class ConCL(BaseSelfSupervisor):
     def contrast_instances(self, query_map: Tensor, key_map: Tensor) -> Tensor:
         """MoCo's loss of whole views (B, C, h, w); then queue their keys."""
         query = self.embed(self.neck, query_map.mean(dim=(2, 3)))
-        key = self.embed(self.key_encoder.module[1],
-                         key_map.mean(dim=(2, 3)))
+        key = self.embed(self.key_encoder.module[1], key_map.mean(dim=(2, 3)))
         loss = self.head.loss(query, key, self.instance_queue.keys)
         self.instance_queue.enqueue(key)
         return loss

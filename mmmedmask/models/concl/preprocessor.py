@@ -61,12 +61,9 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
         uniform = self.draw(data_samples, VIEW_DRAWS + COLOR_DRAWS)
         *views, theta_query, theta_key = self.draw_views(images, uniform)
         query, key, reference = map(self.normalise, views)
-        return dict(
-            query=query,
-            key=key,
-            reference=reference,
-            theta_query=theta_query.float().to(query.device),
-            theta_key=theta_key.float().to(query.device))
+        return dict(query=query, key=key, reference=reference,
+                    theta_query=theta_query.float().to(query.device),
+                    theta_key=theta_key.float().to(query.device))
 
     def draw_stacked(self, images: Tensor,
                      uniform: Tensor) -> tuple[Tensor, ...]:

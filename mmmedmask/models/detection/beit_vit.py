@@ -19,11 +19,8 @@ class FusedBEiTAttention(BEiTAttention):
     """
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
-        super().__init__(
-            embed_dims=embed_dims,
-            num_heads=num_heads,
-            window_size=None,
-            use_rel_pos_bias=False)
+        super().__init__(embed_dims=embed_dims, num_heads=num_heads,
+                         window_size=None, use_rel_pos_bias=False)
 
     def forward(self, x: Tensor, rel_pos_bias: Tensor | None = None) -> Tensor:
         """Attend: tokens (B, N, C) to tokens (B, N, C).
@@ -70,33 +67,20 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
         init_cfg: Initialisation.
     """
 
-    def __init__(self,
-                 arch: str | dict = 'deit-small',
-                 img_size: int | tuple[int, int] = 224,
-                 patch_size: int = 16,
-                 in_channels: int = 3,
-                 drop_path_rate: float = 0.0,
-                 layer_scale_init_value: float = 0.1,
-                 final_norm: bool = False,
-                 out_type: str = 'featmap',
-                 frozen_stages: int = -1,
-                 window_size: int | None = None,
-                 num_global_layers: int = 4,
+    def __init__(self, arch: str | dict = 'deit-small',
+                 img_size: int | tuple[int, int] = 224, patch_size: int = 16,
+                 in_channels: int = 3, drop_path_rate: float = 0.0,
+                 layer_scale_init_value: float = 0.1, final_norm: bool = False,
+                 out_type: str = 'featmap', frozen_stages: int = -1,
+                 window_size: int | None = None, num_global_layers: int = 4,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
-            arch=arch,
-            img_size=img_size,
-            patch_size=patch_size,
-            in_channels=in_channels,
-            drop_path_rate=drop_path_rate,
-            final_norm=final_norm,
-            out_type=out_type,
-            frozen_stages=frozen_stages,
-            use_abs_pos_emb=True,
-            use_rel_pos_bias=False,
-            use_shared_rel_pos_bias=False,
-            layer_scale_init_value=layer_scale_init_value,
-            init_cfg=init_cfg)
+            arch=arch, img_size=img_size, patch_size=patch_size,
+            in_channels=in_channels, drop_path_rate=drop_path_rate,
+            final_norm=final_norm, out_type=out_type,
+            frozen_stages=frozen_stages, use_abs_pos_emb=True,
+            use_rel_pos_bias=False, use_shared_rel_pos_bias=False,
+            layer_scale_init_value=layer_scale_init_value, init_cfg=init_cfg)
         for layer in self.layers:
             layer.attn = FusedBEiTAttention(self.embed_dims,
                                             self.arch_settings['num_heads'])

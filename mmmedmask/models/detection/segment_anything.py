@@ -75,13 +75,9 @@ class SegmentAnything(BaseModel):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 weights: str | None,
-                 prompts: str = 'automatic',
-                 points_per_side: int = 32,
-                 prompts_per_batch: int = 64,
-                 min_score: float = 0.88,
-                 min_stability: float = 0.95,
+    def __init__(self, weights: str | None, prompts: str = 'automatic',
+                 points_per_side: int = 32, prompts_per_batch: int = 64,
+                 min_score: float = 0.88, min_stability: float = 0.95,
                  architecture: Mapping | None = None,
                  data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)

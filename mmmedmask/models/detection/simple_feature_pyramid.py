@@ -39,9 +39,7 @@ class SimpleFeaturePyramid(BaseModule):
             channels is not positive, or there are fewer than 4 levels.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int = 256,
+    def __init__(self, in_channels: int, out_channels: int = 256,
                  num_outs: int = 5,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)

@@ -94,10 +94,7 @@ class WindowedViT(WindowedLayers, VisionTransformer):
         ValueError: If a number is not positive, or there are fewer layers.
     """
 
-    def __init__(self,
-                 *,
-                 window_size: int | None = 14,
-                 num_global_layers: int = 4,
-                 **options) -> None:
+    def __init__(self, *, window_size: int | None = 14,
+                 num_global_layers: int = 4, **options) -> None:
         super().__init__(**options)
         self.set_windows(window_size, num_global_layers)

@@ -12,7 +12,5 @@ from mmmedmask.models.layers.gene_sets import (
     write_gene_sets,
 )
 
-__all__ = [
-    'ChannelMAEHead', 'ChannelSparKHead', 'FrozenTeacher', 'gene_names',
-    'gene_set_places', 'read_gene_sets', 'write_gene_sets'
-]
+__all__ = ['ChannelMAEHead', 'ChannelSparKHead', 'FrozenTeacher', 'gene_names',
+           'gene_set_places', 'read_gene_sets', 'write_gene_sets']

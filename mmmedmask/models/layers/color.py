@@ -113,10 +113,8 @@ def augment_color_torchvision(image: Tensor, colors: Colors,
         image = TF.rgb_to_grayscale(image, num_output_channels=3)
     if colors.blur[index]:
         pixels = image.permute(1, 2, 0).contiguous().numpy()
-        pixels = cv2.GaussianBlur(
-            pixels, (0, 0),
-            float(colors.sigma[index]),
-            borderType=cv2.BORDER_REPLICATE)
+        pixels = cv2.GaussianBlur(pixels, (0, 0), float(colors.sigma[index]),
+                                  borderType=cv2.BORDER_REPLICATE)
         pixels = torch.from_numpy(pixels)
         image = pixels.view(*image.shape[1:], -1).permute(2, 0, 1)
     return image

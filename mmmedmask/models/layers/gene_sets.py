@@ -115,8 +115,7 @@ def gene_names(gene_list: str | Sequence[str]) -> list[str]:
     if isinstance(gene_list, str):
         gene_list = read_list_file(gene_list)
     genes = [_name(gene) for gene in gene_list]
-    twice = sorted(gene for gene, count in Counter(genes).items()
-                   if count > 1)
+    twice = sorted(gene for gene, count in Counter(genes).items() if count > 1)
     if twice:
         raise ValueError(f'gene_list has {len(twice)} genes twice: '
                          f'{twice[:_SHOWN]}')

@@ -52,9 +52,7 @@ class TileEncoder(nn.Module):
             not positive, or the network's output has another shape.
     """
 
-    def __init__(self,
-                 network: nn.Module,
-                 name: str,
+    def __init__(self, network: nn.Module, name: str,
                  mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD,
                  input_size: int | None = None) -> None:

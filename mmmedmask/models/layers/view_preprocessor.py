@@ -52,14 +52,11 @@ class TileViewPreprocessor(BaseDataPreprocessor):
     #: What to say where a sample is not an image (C, H, W).
     shape_hint = ''
 
-    def __init__(self,
-                 mean: Sequence[float] = (123.675, 116.28, 103.53),
+    def __init__(self, mean: Sequence[float] = (123.675, 116.28, 103.53),
                  std: Sequence[float] = (58.395, 57.12, 57.375),
                  view_size: int | Sequence[int] = 224,
-                 views: dict | None = None,
-                 color: dict | None = None,
-                 data_range: float | None = None,
-                 color_impl: str = 'auto',
+                 views: dict | None = None, color: dict | None = None,
+                 data_range: float | None = None, color_impl: str = 'auto',
                  seed: int | None = None) -> None:
         super().__init__(non_blocking=True)
         if len(mean) != len(std) or len(mean) == 0:
@@ -179,8 +176,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                 image[None],
                 size=(max(1, height // factor), max(1, width // factor)),
                 mode='area')
-            views.append(
-                resample(coarse, matrix[None], self.view_size, False))
+            views.append(resample(coarse, matrix[None], self.view_size, False))
         return torch.cat(views)
 
     def augment_color(self, images: Tensor, uniform: Tensor) -> Tensor:

@@ -8,7 +8,5 @@ from mmmedmask.models.mil.mcat import MCAT
 from mmmedmask.models.mil.pooling import MaxPool, MeanPool
 from mmmedmask.models.mil.transmil import TransMIL
 
-__all__ = [
-    'ABMIL', 'BagAggregator', 'CLAM_MB', 'CLAM_SB', 'DSMIL', 'MCAT',
-    'MaxPool', 'MeanPool', 'TransMIL'
-]
+__all__ = ['ABMIL', 'BagAggregator', 'CLAM_MB', 'CLAM_SB', 'DSMIL', 'MCAT',
+           'MaxPool', 'MeanPool', 'TransMIL']

@@ -26,11 +26,8 @@ class ABMIL(BagAggregator):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 in_dims: int,
-                 embed_dims: int | None = 512,
-                 attention_dims: int = 128,
-                 gated: bool = True,
+    def __init__(self, in_dims: int, embed_dims: int | None = 512,
+                 attention_dims: int = 128, gated: bool = True,
                  **options) -> None:
         super().__init__(in_dims, embed_dims, **options)
         self.scores = AttentionScores(

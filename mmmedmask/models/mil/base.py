@@ -74,11 +74,8 @@ class BagAggregator(BaseModule):
     uses_genes = False
     permutation_invariant = True
 
-    def __init__(self,
-                 in_dims: int,
-                 embed_dims: int | None = 512,
-                 drop_rate: float = 0.25,
-                 norm_features: bool = False,
+    def __init__(self, in_dims: int, embed_dims: int | None = 512,
+                 drop_rate: float = 0.25, norm_features: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg or dict(
             type='Xavier', layer='Linear', distribution='normal'))

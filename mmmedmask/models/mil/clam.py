@@ -45,15 +45,10 @@ class CLAM(BagAggregator):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 in_dims: int,
-                 num_classes: int,
-                 embed_dims: int | None = 512,
-                 attention_dims: int = 256,
-                 num_instances: int = 8,
-                 exclusive_classes: bool = True,
-                 instance_loss: str = 'svm',
-                 instance_weight: float = 0.3,
+    def __init__(self, in_dims: int, num_classes: int,
+                 embed_dims: int | None = 512, attention_dims: int = 256,
+                 num_instances: int = 8, exclusive_classes: bool = True,
+                 instance_loss: str = 'svm', instance_weight: float = 0.3,
                  **options) -> None:
         super().__init__(in_dims, embed_dims, **options)
         self.num_classes = check_integer('num_classes', num_classes)

@@ -44,13 +44,9 @@ class DSMIL(BagAggregator):
 
     class_wise = True
 
-    def __init__(self,
-                 in_dims: int,
-                 num_classes: int,
-                 embed_dims: int | None = 512,
-                 query_dims: int = 128,
-                 instance_weight: float = 1.0,
-                 **options) -> None:
+    def __init__(self, in_dims: int, num_classes: int,
+                 embed_dims: int | None = 512, query_dims: int = 128,
+                 instance_weight: float = 1.0, **options) -> None:
         super().__init__(in_dims, embed_dims, **options)
         check_integer('query_dims', query_dims)
         self.num_classes = check_integer('num_classes', num_classes)

@@ -104,15 +104,11 @@ class MCAT(BagAggregator):
 
     uses_genes = True
 
-    def __init__(self,
-                 in_dims: int,
-                 num_genes: int,
+    def __init__(self, in_dims: int, num_genes: int,
                  gene_sets: int | str | Sequence[Sequence[int]] = 6,
                  gene_list: str | Sequence[str] | None = None,
-                 embed_dims: int = 256,
-                 num_layers: int = 2,
-                 num_heads: int = 8,
-                 drop_rate: float = 0.25,
+                 embed_dims: int = 256, num_layers: int = 2,
+                 num_heads: int = 8, drop_rate: float = 0.25,
                  **options) -> None:
         super().__init__(in_dims, embed_dims, drop_rate, **options)
         check_integer('num_layers', num_layers)

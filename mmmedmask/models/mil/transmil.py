@@ -40,11 +40,8 @@ class TransMIL(NystromAggregator):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 in_dims: int,
-                 without_coords: str = 'raise',
-                 drop_rate: float = 0.1,
-                 **options) -> None:
+    def __init__(self, in_dims: int, without_coords: str = 'raise',
+                 drop_rate: float = 0.1, **options) -> None:
         super().__init__(in_dims, ppeg=True, mask_token='zeros',
                          drop_rate=drop_rate, **options)
         self.without_coords = check_choice('without_coords', without_coords,

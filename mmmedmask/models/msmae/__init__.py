@@ -15,8 +15,6 @@ from mmmedmask.models.msmae.head import MSMAEHead
 from mmmedmask.models.msmae.msmae import MSMAE
 from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
 
-__all__ = [
-    'BCEDiceLoss', 'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder', 'MSMAEHead',
-    'MSMAEViT', 'class_activation_maps', 'class_token_attention',
-    'normalize_attention', 'patch_logits'
-]
+__all__ = ['BCEDiceLoss', 'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder',
+           'MSMAEHead', 'MSMAEViT', 'class_activation_maps',
+           'class_token_attention', 'normalize_attention', 'patch_logits']

@@ -56,15 +56,10 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
             ``all_token_epochs`` are all epochs.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 mask_ratio: float = 0.45,
-                 throw_ratio: float = 0.30,
-                 masking: str = 'attention',
-                 all_token_epochs: int = 0,
-                 test_tokens: str = 'all',
-                 weight_norm: str = 'per_head',
-                 seed: int | None = None,
+    def __init__(self, backbone: dict, mask_ratio: float = 0.45,
+                 throw_ratio: float = 0.30, masking: str = 'attention',
+                 all_token_epochs: int = 0, test_tokens: str = 'all',
+                 weight_norm: str = 'per_head', seed: int | None = None,
                  **options) -> None:
         super().__init__(backbone, **options)
         if not isinstance(self.backbone, MSMAEViT):

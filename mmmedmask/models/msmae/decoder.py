@@ -42,24 +42,18 @@ class MSMAEDecoder(MAEPretrainDecoder):
         ValueError: If patches do not divide the image, or there is no layer.
     """
 
-    def __init__(self,
-                 img_size: int | Sequence[int] = 224,
-                 patch_size: int | Sequence[int] = 16,
-                 in_channels: int = 3,
-                 encoder_dims: int = 768,
-                 embed_dims: int = 512,
-                 num_layers: int = 8,
-                 num_heads: int = 16,
+    def __init__(self, img_size: int | Sequence[int] = 224,
+                 patch_size: int | Sequence[int] = 16, in_channels: int = 3,
+                 encoder_dims: int = 768, embed_dims: int = 512,
+                 num_layers: int = 8, num_heads: int = 16,
                  norm_cfg: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
         check_integer('num_layers', num_layers)
         rows, columns = patch_grid_size(img_size, patch_size)
         super().__init__(
-            num_patches=rows * columns,
-            embed_dim=encoder_dims,
-            decoder_embed_dim=embed_dims,
-            decoder_depth=num_layers,
+            num_patches=rows * columns, embed_dim=encoder_dims,
+            decoder_embed_dim=embed_dims, decoder_depth=num_layers,
             decoder_num_heads=num_heads,
             norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
             predict_feature_dim=patch_size[0] * patch_size[1] * in_channels,
@@ -92,10 +86,8 @@ class MSMAEDecoder(MAEPretrainDecoder):
         """
         tokens = self.decoder_embed(latent)
         positions = self.decoder_pos_embed[0]
-        kept = tokens + torch.cat([
-            positions[:1].expand(len(tokens), -1, -1),
-            positions[1:][partition.visible]
-        ], 1)
+        kept = tokens + torch.cat([positions[:1].expand(len(tokens), -1, -1),
+                                   positions[1:][partition.visible]], 1)
         # Before the first layer a masked token is its cell, in all images.
         cells = (self.mask_token[0] + positions[1:]).to(kept.dtype)
         blocks, asked = self.decoder_blocks, partition.masked.shape[1]
@@ -168,9 +160,7 @@ def finish_layer(layer: nn.Module, asked: Tensor, query: Tensor,
     query, key, value = (part.unflatten(-1, heads).transpose(1, 2)
                          for part in (query, key, value))
     mixed = F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
+        query, key, value,
         dropout_p=attention.attn_drop if layer.training else 0.0)
     mixed = attention.proj(mixed.transpose(1, 2).flatten(2))
     asked = asked + attention.out_drop(

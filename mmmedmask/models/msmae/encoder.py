@@ -50,19 +50,13 @@ class MSMAEViT(VisionTransformer):
         ValueError: If patches do not divide the image.
     """
 
-    def __init__(self,
-                 arch: str | dict = 'base',
+    def __init__(self, arch: str | dict = 'base',
                  img_size: int | Sequence[int] = 224,
-                 patch_size: int | Sequence[int] = 16,
-                 in_channels: int = 3,
-                 out_indices: int | Sequence[int] = -1,
-                 drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0,
-                 norm_cfg: dict | None = None,
-                 final_norm: bool = True,
-                 out_type: str = 'raw',
-                 frozen_stages: int = -1,
-                 fixed_pos_embed: bool = True,
+                 patch_size: int | Sequence[int] = 16, in_channels: int = 3,
+                 out_indices: int | Sequence[int] = -1, drop_rate: float = 0.0,
+                 drop_path_rate: float = 0.0, norm_cfg: dict | None = None,
+                 final_norm: bool = True, out_type: str = 'raw',
+                 frozen_stages: int = -1, fixed_pos_embed: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
         patch_grid_size(img_size, patch_size)
@@ -144,11 +138,8 @@ class MSMAEViT(VisionTransformer):
         (B, 1 + V, C); see :meth:`forward`.
         """
         positions = resize_pos_embed(
-            self.pos_embed,
-            self.patch_resolution,
-            self.grid_size(images),
-            mode=self.interpolate_mode,
-            num_extra_tokens=self.num_extra_tokens)
+            self.pos_embed, self.patch_resolution, self.grid_size(images),
+            mode=self.interpolate_mode, num_extra_tokens=self.num_extra_tokens)
         if visible_ids is None:
             patches = self.patch_embed(images)[0] + positions[:, 1:]
         else:

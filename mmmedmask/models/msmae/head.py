@@ -44,12 +44,9 @@ class MSMAEHead(BaseModule):
             or there are fewer than two classes to tell apart.
     """
 
-    def __init__(self,
-                 patch_size: int | Sequence[int] = 16,
-                 norm_pix: bool | str = False,
-                 cls_weight: float = 0.1,
-                 num_classes: int | None = None,
-                 softmax_twice: bool = False,
+    def __init__(self, patch_size: int | Sequence[int] = 16,
+                 norm_pix: bool | str = False, cls_weight: float = 0.1,
+                 num_classes: int | None = None, softmax_twice: bool = False,
                  embed_dims: int = 768,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)

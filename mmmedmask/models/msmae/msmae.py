@@ -53,17 +53,11 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
             images.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 head: dict,
+    def __init__(self, backbone: dict, neck: dict, head: dict,
                  data_preprocessor: dict | None = None,
-                 mask_ratio: float = 0.45,
-                 throw_ratio: float = 0.30,
-                 random_mask_ratio: float = 0.75,
-                 masking: str = 'attention',
-                 weight_norm: str = 'per_head',
-                 seed: int | None = None,
+                 mask_ratio: float = 0.45, throw_ratio: float = 0.30,
+                 random_mask_ratio: float = 0.75, masking: str = 'attention',
+                 weight_norm: str = 'per_head', seed: int | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         encoder = MMPRETRAIN_MODELS.build(backbone)
         if getattr(encoder, 'out_type', None) != 'raw':
@@ -72,19 +66,13 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
                 f"out_type='raw', got {type(encoder).__name__} with "
                 f'{getattr(encoder, "out_type", None)!r}')
         shared = dict(patch_size=encoder.patch_size)
-        neck = dict(
-            img_size=encoder.img_size,
-            in_channels=encoder.in_channels,
-            encoder_dims=encoder.embed_dims) | shared | neck
+        neck = dict(img_size=encoder.img_size, in_channels=encoder.in_channels,
+                    encoder_dims=encoder.embed_dims) | shared | neck
         head = dict(embed_dims=encoder.embed_dims) | shared | head
         preprocessor = dict(type='ClsDataPreprocessor') | dict(
             data_preprocessor or {})
-        super().__init__(
-            backbone=encoder,
-            neck=neck,
-            head=head,
-            data_preprocessor=preprocessor,
-            init_cfg=init_cfg)
+        super().__init__(backbone=encoder, neck=neck, head=head,
+                         data_preprocessor=preprocessor, init_cfg=init_cfg)
         check_unmixed(self.data_preprocessor)
         for ratios in ((mask_ratio, throw_ratio), (random_mask_ratio, 0.0)):
             if token_counts(self.neck.num_patches, *ratios).masked == 0:

@@ -45,11 +45,8 @@ class PlainSETRHead(BaseDecodeHead):
             range.
     """
 
-    def __init__(self,
-                 in_channels: int = 768,
-                 channels: int = 256,
-                 num_convs: int = 4,
-                 threshold: float = 0.5,
+    def __init__(self, in_channels: int = 768, channels: int = 256,
+                 num_convs: int = 4, threshold: float = 0.5,
                  norm_cfg: Mapping | None = None,
                  loss_decode: Mapping | Sequence[Mapping] | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
@@ -69,13 +66,9 @@ class PlainSETRHead(BaseDecodeHead):
             align_corners=False,
             init_cfg=init_cfg)
         self.blocks = nn.Sequential(*(nn.Sequential(
-            ConvModule(
-                in_channels if number == 0 else channels,
-                channels,
-                kernel_size=3,
-                padding=1,
-                norm_cfg=self.norm_cfg,
-                act_cfg=self.act_cfg),
+            ConvModule(in_channels if number == 0 else channels, channels,
+                       kernel_size=3, padding=1, norm_cfg=self.norm_cfg,
+                       act_cfg=self.act_cfg),
             nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True))
                                       for number in range(num_convs)))
         self.conv_seg = nn.Conv2d(channels, 1, kernel_size=3, padding=1)

@@ -10,8 +10,6 @@ from mmmedmask.models.slide_omic.heads import (
 )
 from mmmedmask.models.slide_omic.preprocessor import SlideOmicDataPreprocessor
 
-__all__ = [
-    'ClasswiseSlideOmicHead', 'ConcatFusion', 'CoxHead', 'GeneScale',
-    'KroneckerFusion', 'SlideOmicClassifier', 'SlideOmicDataPreprocessor',
-    'SlideOmicHead'
-]
+__all__ = ['ClasswiseSlideOmicHead', 'ConcatFusion', 'CoxHead', 'GeneScale',
+           'KroneckerFusion', 'SlideOmicClassifier',
+           'SlideOmicDataPreprocessor', 'SlideOmicHead']

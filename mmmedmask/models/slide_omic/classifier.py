@@ -249,8 +249,7 @@ Fusion`, used if slides and genes each have a vector. None is
             for name in MODALITIES:
                 hidden = self._predict(self.hide(name, inputs, encoded))
                 for place in both.nonzero()[:, 0].tolist():
-                    samples[place].set_field(
-                        hidden[place], f'{name}_hidden')
+                    samples[place].set_field(hidden[place], f'{name}_hidden')
         return samples
 
     def _predict(self, encoded: Encoded,
@@ -321,8 +320,7 @@ Fusion`, used if slides and genes each have a vector. None is
         """
         if not hasattr(self.aggregator, 'instance_logits'):
             return None
-        stream = self.aggregator.instance_logits(encoded.tokens,
-                                                 encoded.valid)
+        stream = self.aggregator.instance_logits(encoded.tokens, encoded.valid)
         return torch.where(encoded.has_image[:, None], stream,
                            self.head(encoded.patient).to(stream.dtype))
 

@@ -38,12 +38,8 @@ class Fusion(BaseModule):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 image_dims: int,
-                 gene_dims: int,
-                 out_dims: int,
-                 missing: str = 'learned',
-                 modality_dropout: float = 0.0,
+    def __init__(self, image_dims: int, gene_dims: int, out_dims: int,
+                 missing: str = 'learned', modality_dropout: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         check_choice('missing', missing, MISSING_CHOICES)
@@ -55,11 +51,9 @@ class Fusion(BaseModule):
         for name, dims in (('missing_image', image_dims),
                            ('missing_genes', gene_dims)):
             if missing == 'learned':
-                self.register_parameter(
-                    name, nn.Parameter(torch.zeros(dims)))
+                self.register_parameter(name, nn.Parameter(torch.zeros(dims)))
             else:
-                self.register_buffer(
-                    name, torch.zeros(dims), persistent=False)
+                self.register_buffer(name, torch.zeros(dims), persistent=False)
 
     def forward(self, image: Tensor, genes: Tensor,
                 has_image: Tensor | None = None,
@@ -208,15 +202,9 @@ class KroneckerFusion(Fusion):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 image_dims: int,
-                 gene_dims: int,
-                 reduced_dims: int = 32,
-                 out_dims: int = 256,
-                 gate: str = 'linear',
-                 skip: bool = False,
-                 drop_rate: float = 0.25,
-                 **options) -> None:
+    def __init__(self, image_dims: int, gene_dims: int, reduced_dims: int = 32,
+                 out_dims: int = 256, gate: str = 'linear', skip: bool = False,
+                 drop_rate: float = 0.25, **options) -> None:
         super().__init__(image_dims, gene_dims, out_dims, **options)
         check_integer('reduced_dims', reduced_dims)
         check_choice('gate', gate, GATE_CHOICES)

@@ -152,8 +152,7 @@ class GeneScale(nn.Module):
         buffers = {name: state_dict.get(prefix + name)
                    for name in ('mean', 'std', 'facts')}
         if all(value is not None for value in buffers.values()):
-            facts = json.loads(
-                buffers.pop('facts').cpu().numpy().tobytes())
+            facts = json.loads(buffers.pop('facts').cpu().numpy().tobytes())
             if self.is_set:
                 self.check_genes(facts['gene_ids'],
                                  'the checkpoint that is loaded')

@@ -40,12 +40,9 @@ class ClassificationHead(BaseModule):
 
     class_wise = False
 
-    def __init__(self,
-                 in_dims: int,
-                 num_classes: int,
+    def __init__(self, in_dims: int, num_classes: int,
                  class_weights: Sequence[float] | None = None,
-                 label_smoothing: float = 0.0,
-                 loss_weight: float = 1.0,
+                 label_smoothing: float = 0.0, loss_weight: float = 1.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
@@ -72,8 +69,7 @@ class ClassificationHead(BaseModule):
     def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``."""
         logits = self(vector)
-        labels = class_labels(data_samples,
-                              self.num_classes).to(logits.device)
+        labels = class_labels(data_samples, self.num_classes).to(logits.device)
         with torch.autocast(logits.device.type, enabled=False):
             losses = F.cross_entropy(
                 at_least_float(logits), labels, reduction='none',
@@ -149,11 +145,8 @@ class SlideOmicHead(ClassificationHead):
         ValueError: If an argument is outside its range.
     """
 
-    def __init__(self,
-                 in_dims: int,
-                 num_classes: int,
-                 hidden_dims: int | None = None,
-                 drop_rate: float = 0.25,
+    def __init__(self, in_dims: int, num_classes: int,
+                 hidden_dims: int | None = None, drop_rate: float = 0.25,
                  **options) -> None:
         super().__init__(in_dims, num_classes, **options)
         self.layers = linear_or_mlp(in_dims, hidden_dims, num_classes,
@@ -183,10 +176,7 @@ class ClasswiseSlideOmicHead(ClassificationHead):
 
     class_wise = True
 
-    def __init__(self,
-                 in_dims: int,
-                 num_classes: int,
-                 drop_rate: float = 0.0,
+    def __init__(self, in_dims: int, num_classes: int, drop_rate: float = 0.0,
                  **options) -> None:
         super().__init__(in_dims, num_classes, **options)
         self.drop = nn.Dropout(drop_rate)
@@ -231,11 +221,8 @@ class CoxHead(BaseModule):
 
     class_wise = False
 
-    def __init__(self,
-                 in_dims: int,
-                 hidden_dims: int | None = None,
-                 drop_rate: float = 0.25,
-                 loss_weight: float = 1.0,
+    def __init__(self, in_dims: int, hidden_dims: int | None = None,
+                 drop_rate: float = 0.25, loss_weight: float = 1.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
@@ -264,8 +251,7 @@ class CoxHead(BaseModule):
                 'learn; raise batch_size (accumulative_counts does not '
                 'help).', logger='current', level=logging.WARNING)
         with torch.autocast(risks.device.type, enabled=False):
-            loss = cox_partial_likelihood(at_least_float(risks), times,
-                                          events)
+            loss = cox_partial_likelihood(at_least_float(risks), times, events)
         return dict(loss_cox=self.loss_weight * loss,
                     events=events.sum().to(loss.dtype))
 

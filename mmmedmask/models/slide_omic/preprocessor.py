@@ -175,8 +175,7 @@ def _check_bags(patches: Sequence[torch.Tensor | None],
             'patches must have the shape (N, D) with one D for all bags, '
             f'the size of the features of one encoder, got {shapes}')
     counts = [0 if bag is None else len(bag) for bag in patches]
-    for name, values, rest in (('coords', coords, (2, )),
-                               ('mask', mask, ())):
+    for name, values, rest in (('coords', coords, (2, )), ('mask', mask, ())):
         for value, count in zip(values, counts, strict=True):
             if value is not None and tuple(value.shape) != (count, *rest):
                 raise ValueError(
