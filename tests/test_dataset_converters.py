@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 import tifffile
 from commands import TOOLS, call, load, run
+from labelled_downloads import (
+    SMALL_DOWNLOADS,
+    write_brain_download,
+)
 from PIL import Image
 
 from mmmedmask.datasets import SlideOmicDataset
@@ -20,10 +24,6 @@ from mmmedmask.datasets.coco_instances import MASK_KINDS
 from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD
 from mmmedmask.datasets.nct_crc import NCT_CLASSES
 from mmmedmask.phantoms.glands import draw_gland_image
-from mmmedmask.phantoms.labelled_downloads import (
-    SMALL_DOWNLOADS,
-    write_brain_download,
-)
 
 TOOL = 'dataset_converters/convert.py'
 LABELLED = ('messidor2', 'brain_tumor_mri', 'ham10000', 'busi')

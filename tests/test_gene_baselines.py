@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from slide_omic_files import draw_fpkm
 
 from mmmedmask.datasets.slides.cohort import read_cohort
 from mmmedmask.datasets.slides.folds import draw_folds, write_folds
 from mmmedmask.evaluation.patient_tables import read_patients
 from mmmedmask.models.gimp import GroupMSA
-from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
+from mmmedmask.phantoms.slide_files import draw_genes
 
 TOOL = Path(__file__).resolve().parents[1] / (
     'tools/analysis_tools/gene_baselines.py')

@@ -1,12 +1,7 @@
-"""Write drawn slide features and expression tables as the usual tools do.
-
-Each writer follows one tool's layout on disk; the content is random.
-"""
+"""Write slide features as the usual tools lay them out, and draw genes."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +15,6 @@ h5py = late_module('h5py', 'slides')
 FEATURE_LAYOUTS = ('clam-pt', 'clam-h5', 'trident-h5', 'stamp-h5', 'npy',
                    'dump-h5')
 """What :func:`write_features` can write."""
-
-
-def draw_bag(num_patches: int, dims: int, seed: int = 0,
-             patch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the features and the coordinates of a slide.
-
-    Patches fill a grid about as wide as high, row by row. Returns float32
-    (N, D) and int64 (N, 2), upper left corners (x, y).
-    """
-    random = np.random.default_rng(seed)
-    features = random.standard_normal((num_patches, dims), np.float32)
-    columns = max(1, round(num_patches**0.5))
-    number = np.arange(num_patches)
-    coords = np.stack([number % columns, number // columns], axis=1)
-    return features, coords * patch_size
 
 
 def write_features(path: str | Path, layout: str, features: np.ndarray,
@@ -103,89 +83,8 @@ def _write_h5(file: h5py.File, layout: str, features: np.ndarray,
         data.attrs.update(encoder=encoder, name=Path(file.filename).stem)
 
 
-def draw_fpkm(num_samples: int, num_genes: int, seed: int = 0) -> np.ndarray:
-    """Draw expression, float32 (S, G), as skewed as FPKM, a tenth of zeros."""
-    random = np.random.default_rng(seed)
-    values = np.exp2(random.normal(1, 3, (num_samples, num_genes)))
-    values[random.random(values.shape) < 0.1] = 0
-    return values.round(4).astype(np.float32)
-
-
 def draw_genes(num_genes: int, seed: int = 0) -> list[str]:
     """Draw Ensembl ids without version, all different, sorted."""
     random = np.random.default_rng(seed)
     numbers = random.choice(10**6, num_genes, replace=False)
     return [f'ENSG{number:011d}' for number in sorted(numbers)]
-
-
-def write_htseq_folder(folder: str | Path, samples: Sequence[str],
-                       genes: Sequence[str], values: np.ndarray,
-                       kind: str = 'FPKM') -> Path:
-    """Write a GDC download of HTSeq: a folder per file and a sample sheet.
-
-    Values are (S, G), whole numbers for ``kind='counts'``, which adds the
-    five summary rows to those of ``'FPKM'`` or ``'FPKM-UQ'``.
-    """
-    files = {}
-    for number, (sample, row) in enumerate(zip(samples, values, strict=True)):
-        lines = [f'{gene}\t{value}' for gene, value in zip(
-            genes, row.tolist(), strict=True)]
-        name = f'file-{number}.{kind}.txt.gz'
-        if kind == 'counts':
-            name = f'file-{number}.htseq.counts.gz'
-            lines = [f'{gene}\t{int(value)}' for gene, value in zip(
-                genes, row, strict=True)]
-            lines += [f'__{what}\t{1000 + number}' for what in (
-                'no_feature', 'ambiguous', 'too_low_aQual', 'not_aligned',
-                'alignment_not_unique')]
-        files[sample] = (f'id-{number}', name)
-        _write_text(Path(folder) / f'id-{number}' / name, lines)
-    return _write_sheet(Path(folder), files)
-
-
-def write_star_folder(folder: str | Path, samples: Sequence[str],
-                      genes: Sequence[str], symbols: Sequence[str],
-                      units: Mapping[str, np.ndarray]) -> Path:
-    """Write a GDC download of STAR: a folder per file and a sample sheet.
-
-    Genes are Ensembl ids with version. ``units`` are ``'counts'``, ``'tpm'``,
-    ``'fpkm'`` and ``'fpkm_uq'``, each of shape (S, G).
-    """
-    header = ('gene_id', 'gene_name', 'gene_type', 'unstranded',
-              'stranded_first', 'stranded_second', 'tpm_unstranded',
-              'fpkm_unstranded', 'fpkm_uq_unstranded')
-    files = {}
-    for number, sample in enumerate(samples):
-        lines = ['# gene-model: GENCODE v36', '\t'.join(header)]
-        lines += [f'N_{what}\t\t\t{5 + number}\t6\t7\t\t\t' for what in (
-            'unmapped', 'multimapping', 'noFeature', 'ambiguous')]
-        for place, gene in enumerate(genes):
-            count = int(units['counts'][number, place])
-            rates = [repr(float(units[unit][number, place]))
-                     for unit in ('tpm', 'fpkm', 'fpkm_uq')]
-            lines.append('\t'.join([
-                gene, symbols[place], 'protein_coding', str(count),
-                str(count // 2), str(count - count // 2), *rates]))
-        name = f'{number}.rna_seq.augmented_star_gene_counts.tsv'
-        files[sample] = (f'id-{number}', name)
-        _write_text(Path(folder) / f'id-{number}' / name, lines)
-    return _write_sheet(Path(folder), files)
-
-
-def _write_text(path: Path, lines: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = ('\n'.join(lines) + '\n').encode()
-    path.write_bytes(
-        gzip.compress(content) if path.suffix == '.gz' else content)
-
-
-def _write_sheet(folder: Path, files: Mapping[str, tuple[str, str]]) -> Path:
-    rows = ['File ID\tFile Name\tData Category\tData Type\tProject ID\t'
-            'Case ID\tSample ID\tSample Type']
-    rows += ['\t'.join([
-        place, name, 'Transcriptome Profiling',
-        'Gene Expression Quantification', 'TCGA-DRAWN', sample[:12], sample,
-        'Primary Tumor']) for sample, (place, name) in files.items()]
-    path = folder / 'gdc_sample_sheet.2024-01-01.tsv'
-    _write_text(path, rows)
-    return path

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from labelled_downloads import SMALL_DOWNLOADS
 from mmengine.config import Config
 
 from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
@@ -10,7 +11,6 @@ from mmmedmask.datasets.conversion.busi import BUSI
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
-from mmmedmask.phantoms.labelled_downloads import SMALL_DOWNLOADS
 from mmmedmask.registry import DATASETS
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from labelled_downloads import draw_scan
 
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import (
@@ -18,7 +19,6 @@ from mmmedmask.datasets.conversion.copies import (
 )
 from mmmedmask.datasets.image_io import read_image
 from mmmedmask.phantoms.glands import draw_gland_image
-from mmmedmask.phantoms.labelled_downloads import draw_scan
 
 
 def jpeg(image):

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled_downloads import (
+    SMALL_DOWNLOADS,
+    write_busi_download,
+)
 from PIL import Image
 
 from mmmedmask.datasets import LabelledImages
@@ -19,10 +23,6 @@ from mmmedmask.datasets.conversion.folders import compare_counts, only_folder
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
-from mmmedmask.phantoms.labelled_downloads import (
-    SMALL_DOWNLOADS,
-    write_busi_download,
-)
 
 SOURCES = {
     'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000, 'busi': BUSI,

@@ -7,6 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from labelled_downloads import (
+    draw_mask,
+    write_brain_download,
+    write_busi_download,
+    write_ham_download,
+    write_messidor_download,
+)
 from PIL import Image
 
 from mmmedmask.datasets.conversion import (
@@ -24,13 +31,6 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
     join_masks,
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
-from mmmedmask.phantoms.labelled_downloads import (
-    draw_mask,
-    write_brain_download,
-    write_busi_download,
-    write_ham_download,
-    write_messidor_download,
-)
 
 # ------------------------------------------------------- Brain Tumor MRI
 

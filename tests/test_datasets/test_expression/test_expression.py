@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from slide_omic_files import draw_fpkm, write_htseq_folder, write_star_folder
 
 from mmmedmask.datasets.expression.gene_names import (
     GeneNames,
@@ -30,12 +31,7 @@ from mmmedmask.datasets.expression.units import (
     unit_in_name,
 )
 from mmmedmask.models.slide_omic import GeneScale
-from mmmedmask.phantoms.slide_files import (
-    draw_fpkm,
-    draw_genes,
-    write_htseq_folder,
-    write_star_folder,
-)
+from mmmedmask.phantoms.slide_files import draw_genes
 
 SAMPLES = [f'TCGA-AA-{number:04d}-01A' for number in range(4)]
 GENES = draw_genes(600)

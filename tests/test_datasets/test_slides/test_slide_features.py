@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from slide_omic_files import draw_bag
 
 from mmmedmask.datasets.slides.feature_files import (
     FeatureFolder,
@@ -18,11 +19,7 @@ from mmmedmask.datasets.slides.slide_features import (
     FeatureCache,
     SlideFeatures,
 )
-from mmmedmask.phantoms.slide_files import (
-    FEATURE_LAYOUTS,
-    draw_bag,
-    write_features,
-)
+from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 
 LAYOUT_NAMES = {
     'clam-pt': 'pt', 'clam-h5': 'clam', 'trident-h5': 'trident',

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
+from slide_omic_files import draw_bag, draw_fpkm
 from torch.utils.data import DataLoader
 
 from mmmedmask.datasets import SlideOmicDataset
@@ -25,12 +26,7 @@ from mmmedmask.datasets.transforms.slide_bags import read_rows
 from mmmedmask.engine.hooks import TransformEpochHook
 from mmmedmask.functional.bags import places_known, slide_lengths
 from mmmedmask.models.slide_omic import GeneScale
-from mmmedmask.phantoms.slide_files import (
-    draw_bag,
-    draw_fpkm,
-    draw_genes,
-    write_features,
-)
+from mmmedmask.phantoms.slide_files import draw_genes, write_features
 from mmmedmask.registry import DATASETS
 
 DIMS = 6

@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from slide_omic_files import draw_bag
 
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_pictures import find_picture
 from mmmedmask.datasets.slides.slide_readers import OpenSlideReader
 from mmmedmask.datasets.slides.tile_stream import TilingOptions, plan_slide
 from mmmedmask.datasets.slides.tissue import TissueOptions
-from mmmedmask.phantoms.slide_files import draw_bag, write_features
+from mmmedmask.phantoms.slide_files import write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
 from mmmedmask.visualization.slide_geojson import patch_features
 from mmmedmask.visualization.slide_heatmap import PatchPlaces, paint_patches

@@ -5,11 +5,12 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from slide_omic_files import draw_fpkm
 from torch import nn
 
 from mmmedmask.datasets.expression.gene_names import names_hash
 from mmmedmask.engine.hooks import GeneStatsHook
-from mmmedmask.phantoms.slide_files import draw_fpkm, draw_genes
+from mmmedmask.phantoms.slide_files import draw_genes
 from mmmedmask.registry import MODELS
 
 GENES = draw_genes(12)
