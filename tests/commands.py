@@ -187,8 +187,7 @@ def _same_process() -> Iterator[None]:
     grouped = torch.distributed.is_initialized()
     managed = {}
     if 'mmengine.utils.manager' in sys.modules:
-        managed = {one: dict(one._instance_dict)
-                   for one in _managed_classes()}
+        managed = {one: dict(one._instance_dict) for one in _managed_classes()}
         for one in managed:
             one._instance_dict.clear()
     try:

@@ -282,8 +282,7 @@ def check_code(code):
             for alias in node.names:
                 assert hasattr(module, alias.name), \
                     f'{node.module} has no {alias.name}'
-                names[alias.asname or alias.name] = getattr(
-                    module, alias.name)
+                names[alias.asname or alias.name] = getattr(module, alias.name)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             called = names.get(node.func.id)

@@ -13,10 +13,8 @@ from mmmedmask.shrinking.shrink import shrink_config
 
 def write_run(folder: Path, values: list[float]) -> None:
     """Write a log as MMEngine does: losses, then evaluations."""
-    keys = [
-        'coco/bbox_mAP', 'coco/bbox_mAP_75', 'coco/segm_mAP',
-        'coco/segm_mAP_75'
-    ]
+    keys = ['coco/bbox_mAP', 'coco/bbox_mAP_75', 'coco/segm_mAP',
+            'coco/segm_mAP_75']
     log = folder / '20260101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
     lines = [{'loss': 1.0, 'step': 1}, dict.fromkeys(keys, 0.9)]
@@ -50,8 +48,7 @@ def test_summary_of_other_metrics(tmp_path):
 
 def test_summary_without_runs(tmp_path):
     """A folder without an evaluation is named."""
-    output = call(
-        'analysis_tools/summarize_detection.py', tmp_path, status=1)
+    output = call('analysis_tools/summarize_detection.py', tmp_path, status=1)
     assert str(tmp_path) in output
 
 

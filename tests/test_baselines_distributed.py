@@ -16,15 +16,13 @@ from shipped_configs import read
 
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = [
-    'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
-    'byol_resnet18_8xb128-coslr-200e_nct',
-    'concl_resnet18_8xb32-coslr-200e_nct',
-    'eva_vit-small-p16_8xb32-coslr-800e_nct',
-    'spark_sparse-resnet18_8xb32-coslr-800e_nct',
-    'mocov3_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri',
-    'simmim_swin-tiny_1xb64-coslr-300e_brain-tumor-mri',
-]
+CONFIGS = ['beitv2_vit-small-p16_8xb32-coslr-800e_nct',
+           'byol_resnet18_8xb128-coslr-200e_nct',
+           'concl_resnet18_8xb32-coslr-200e_nct',
+           'eva_vit-small-p16_8xb32-coslr-800e_nct',
+           'spark_sparse-resnet18_8xb32-coslr-800e_nct',
+           'mocov3_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri',
+           'simmim_swin-tiny_1xb64-coslr-300e_brain-tumor-mri']
 
 
 @pytest.fixture

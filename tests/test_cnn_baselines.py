@@ -113,8 +113,7 @@ def test_800_epochs_differ_from_200_in_the_epochs_alone(method):
 
 
 def test_models():
-    models = {method: load(name).model
-              for method, name in PRETRAINING.items()}
+    models = {method: load(name).model for method, name in PRETRAINING.items()}
     for method, temperature in (('simclr', .1), ('mocov1', .07),
                                 ('mocov2', .2), ('densecl', .2)):
         assert models[method].head.temperature == temperature
@@ -340,8 +339,7 @@ def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
 @pytest.mark.parametrize('dataset', ['glas', 'crag'])
 def test_detectors_differ_in_the_checkpoint_alone(method, dataset):
     main, cfg = detection('cmim', dataset), detection(method, dataset)
-    assert source_of(cfg.model.backbone.pop('init_cfg')) == \
-        PRETRAINING[method]
+    assert source_of(cfg.model.backbone.pop('init_cfg')) == PRETRAINING[method]
     main.model.backbone.pop('init_cfg')
     for one in (main, cfg):
         one.pop('checkpoint')

@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from commands import TOOLS, call, load, run
-from labelled_downloads import (
-    SMALL_DOWNLOADS,
-    write_brain_download,
-)
+from labelled_downloads import SMALL_DOWNLOADS, write_brain_download
 from PIL import Image
 
 from mmmedmask.datasets import SlideOmicDataset
@@ -161,8 +158,7 @@ def test_options_reach_the_annotations(tmp_path):
 
     def instances(*options):
         printed = convert('glas', tmp_path, *options)
-        content = json.loads(
-            (tmp_path / 'annotations/train.json').read_text())
+        content = json.loads((tmp_path / 'annotations/train.json').read_text())
         return len(content['annotations']), printed
 
     number, printed = instances()
@@ -182,8 +178,7 @@ def test_binary_masks_of_zeros_and_ones_are_suspected(tmp_path):
     save_glas(tmp_path, image, mask, ('train_1', 'train_2', 'testA_1'))
     assert 'WARNING: no mask holds a number above 1' in convert(
         'glas', tmp_path)
-    assert 'WARNING' not in convert(
-        'glas', tmp_path, '--mask-kind', 'binary')
+    assert 'WARNING' not in convert('glas', tmp_path, '--mask-kind', 'binary')
 
 
 # ----------------------------------------------------------------- tiles
@@ -195,8 +190,7 @@ def test_nct_crc(tmp_path):
         coarse = rng.integers(0, 256, (28, 28, 3), np.uint8)
         save(tmp_path / 'data' / name / f'{name}-A.tif',
              np.kron(coarse, np.ones((8, 8, 1))))
-    printed = convert('nct_crc', tmp_path, '--val-fraction', '0.34',
-                      '--check')
+    printed = convert('nct_crc', tmp_path, '--val-fraction', '0.34', '--check')
     assert 'train: 6 tiles (ConCL: 80000)' in printed
     assert 'TUM 1 of 14317' in printed
     assert 'drew a split' in printed
@@ -222,8 +216,7 @@ def test_cut_tiles_covers_every_pixel(tmp_path):
     canvas = np.full((50, 70, 3), -1)
     for path in (tmp_path / 'out').iterdir():
         top, left = map(int, re.findall(r'[yx](\d+)', path.stem))
-        canvas[top:top + 32, left:left + 32] = cv2.imread(
-            str(path))[..., ::-1]
+        canvas[top:top + 32, left:left + 32] = cv2.imread(str(path))[..., ::-1]
     assert np.array_equal(canvas, picture)
 
 
@@ -270,8 +263,7 @@ def test_gland_masks_that_were_jpeg_once_are_refused(tmp_path):
         mask = np.zeros((60, 80), np.uint8)
         mask[5:40, 5:20] = mask[10:30, 40:70] = 255
         Image.fromarray(mask).save(tmp_path / 'lossy.jpg', quality=85)
-        Image.open(tmp_path / 'lossy.jpg').save(
-            tmp_path / f'{name}_anno.png')
+        Image.open(tmp_path / 'lossy.jpg').save(tmp_path / f'{name}_anno.png')
     (tmp_path / 'lossy.jpg').unlink()
     said = convert('glas', tmp_path, status=1)
     assert 'train_1_anno.png' in said
@@ -372,8 +364,7 @@ def test_musk_bags_folds_and_cohort(tmp_path):
             for split in ('train', 'test'))
         assert (len(train), len(test)) == (8, 4)
         assert sum(test.get_gt_labels()) == 2
-        tested += [test.get_data_info(place)['case_id']
-                   for place in range(4)]
+        tested += [test.get_data_info(place)['case_id'] for place in range(4)]
     assert sorted(tested) == [f'molecule-{n:02d}' for n in range(1, 13)]
     # In angstrom, in the order of the table.
     shapes = np.load(out / 'features' / 'molecule-02.npy')

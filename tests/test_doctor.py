@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from commands import run
 
-TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'misc' /
-        'doctor.py')
+TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'misc' / 'doctor.py')
 
 
 @pytest.fixture(scope='module')
@@ -234,14 +233,9 @@ def test_a_check_that_fails_is_a_line(doctor, tmp_path):
 
 
 @pytest.mark.parametrize(('version', 'condition', 'fits'), [
-    ('2.11.0+cu130', '>=2.4', True),
-    ('2.3.1', '>=2.4', False),
-    ('0.10.12', '>=0.10.11', True),
-    ('82.0', '<82', False),
-    ('81.9.1', '<82', True),
-    ('1.0', '==1', True),
-    ('3.4', '', True),
-])
+    ('2.11.0+cu130', '>=2.4', True), ('2.3.1', '>=2.4', False),
+    ('0.10.12', '>=0.10.11', True), ('82.0', '<82', False),
+    ('81.9.1', '<82', True), ('1.0', '==1', True), ('3.4', '', True)])
 def test_compares_versions(doctor, version, condition, fits):
     assert doctor.satisfies(version, condition) is fits
 

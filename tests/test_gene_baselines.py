@@ -103,8 +103,7 @@ train_dataloader = dict(batch_size=8)
 """
 
 
-def test_trains_encoders_with_seeds_and_clusters(
-        cohort, monkeypatch, capsys):
+def test_trains_encoders_with_seeds_and_clusters(cohort, monkeypatch, capsys):
     root, _, _, folds = cohort
     (root / 'mine.py').write_text(ENCODER)
     (root / 'groups.py').write_text("""

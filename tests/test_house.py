@@ -68,11 +68,8 @@ def test_util_imports_nothing_of_ours():
 
 
 @pytest.mark.parametrize(('folder', 'never'), [
-    ('datasets/', 'mmmedmask.models'),
-    ('models/', 'mmmedmask.datasets'),
-    ('models/', 'mmmedmask.engine'),
-    ('datasets/', 'mmmedmask.engine'),
-])
+    ('datasets/', 'mmmedmask.models'), ('models/', 'mmmedmask.datasets'),
+    ('models/', 'mmmedmask.engine'), ('datasets/', 'mmmedmask.engine')])
 def test_folders_that_do_not_know_each_other(folder, never):
     assert [pair for pair in imports_below(folder)
             if starts_with(pair[1], never)] == []

@@ -8,11 +8,9 @@ from mmengine.runner import utils
 from mmpretrain.models.selfsup import MAEViT, SparK
 from shipped_configs import load, read
 
-CONFIGS = [
-    'mae_vit-small-p16_8xb32-coslr-800e_nct',
-    'eva_vit-small-p16_8xb32-coslr-800e_nct',
-    'spark_sparse-resnet18_8xb32-coslr-800e_nct',
-]
+CONFIGS = ['mae_vit-small-p16_8xb32-coslr-800e_nct',
+           'eva_vit-small-p16_8xb32-coslr-800e_nct',
+           'spark_sparse-resnet18_8xb32-coslr-800e_nct']
 
 
 def draw(kind):

@@ -20,11 +20,9 @@ METAFILES = sorted(CONFIGS.rglob('metafile.yml'))
 RECIPES = find_recipes()
 # Sizes for a laptop and parts of the demo are in no paper.
 WITHOUT_ENTRY = {'_base_', 'demo', 'small'}
-TASKS = {
-    'Image Classification', 'Image-Omic Classification',
-    'Instance Segmentation', 'Object Detection', 'Semantic Segmentation',
-    'Whole Slide Image Classification',
-}
+TASKS = {'Image Classification', 'Image-Omic Classification',
+         'Instance Segmentation', 'Object Detection', 'Semantic Segmentation',
+         'Whole Slide Image Classification'}
 
 
 def _read(path):

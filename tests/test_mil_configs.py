@@ -19,11 +19,7 @@ SLIDES = {
     'clam-mb': 'CLAM_MB',
     'transmil': 'TransMIL',
 }
-BOTH = {
-    'porpoise': 'ABMIL',
-    'pathomic-fusion': 'ABMIL',
-    'mcat': 'MCAT',
-}
+BOTH = {'porpoise': 'ABMIL', 'pathomic-fusion': 'ABMIL', 'mcat': 'MCAT'}
 ROWS = SLIDES | BOTH
 
 

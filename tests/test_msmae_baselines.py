@@ -49,8 +49,7 @@ def test_all_of_the_backbone_arrives(pre, tmp_path):
     pretraining, _, _ = train(cfg)
     assert source_of(read(second).model.backbone.init_cfg) == first
     cfg = without_tests(shrink_config(read(second), tmp_path / 'fine', data))
-    cfg.model.backbone.init_cfg = pretrained(
-        tmp_path / 'pre/run/epoch_1.pth')
+    cfg.model.backbone.init_cfg = pretrained(tmp_path / 'pre/run/epoch_1.pth')
     cfg.default_hooks.load_check.allow_scratch = False
     cfg.default_hooks.checkpoint = None
     runner, _, _ = train(cfg)
@@ -76,8 +75,7 @@ def test_settings_that_the_rows_share(pre, data):
         assert one.auto_scale_lr.base_batch_size == batch
         assert one.train_cfg.max_epochs == epochs
         assert one.train_dataloader.drop_last
-        assert data.replace('-', '_') in \
-            one.train_dataloader.dataset.data_root
+        assert data.replace('-', '_') in one.train_dataloader.dataset.data_root
     assert fine.model.head.num_classes == dict(
         zip(DATA, (5, 4, 7), strict=True))[data]
     assert fine.default_hooks.load_check.allowed_missing == []

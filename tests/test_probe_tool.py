@@ -35,8 +35,7 @@ def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp('checkpoints')
     for seed in (0, 1):
         torch.manual_seed(10 + seed)
-        torch.save(resnet18(weights=None).state_dict(),
-                   folder / f'{seed}.pth')
+        torch.save(resnet18(weights=None).state_dict(), folder / f'{seed}.pth')
     return [folder / '0.pth', folder / '1.pth']
 
 

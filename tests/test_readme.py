@@ -4,12 +4,7 @@ import re
 
 import pytest
 from commands import call
-from documents import (
-    ROOT,
-    read_blocks,
-    read_commands,
-    read_links,
-)
+from documents import ROOT, read_blocks, read_commands, read_links
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -67,10 +62,8 @@ def test_checkpoints_have_the_names_that_runs_give_them(folder):
     """The last epoch and the last iteration are what the configs say."""
     tiles = load_config(folder / 'my_tiles.py')
     glands = load_config(folder / 'my_glands.py')
-    last = {
-        f'work_dirs/my_tiles/epoch_{tiles.train_cfg.max_epochs}.pth',
-        f'work_dirs/my_glands/iter_{glands.train_cfg.max_iters}.pth'
-    }
+    last = {f'work_dirs/my_tiles/epoch_{tiles.train_cfg.max_epochs}.pth',
+            f'work_dirs/my_glands/iter_{glands.train_cfg.max_iters}.pth'}
     assert set(re.findall(r'work_dirs/[\w/]+\.pth', README)) == last
 
 

@@ -68,8 +68,7 @@ def tensors_of(value, path=''):
     if isinstance(value, torch.Tensor):
         yield path, value
     elif isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) \
-            else enumerate(value)
+        items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, part in items:
             yield from tensors_of(part, f'{path}/{key}')
 

@@ -17,9 +17,7 @@ def write_run(folder, right, paths=None):
         folder / 'predictions.csv',
         Predictions(
             paths=paths or [f'/data/set/{index}.png' for index in range(10)],
-            labels=labels,
-            scores=np.eye(2)[guess],
-            classes=['a', 'b']))
+            labels=labels, scores=np.eye(2)[guess], classes=['a', 'b']))
 
 
 def summarize(*arguments, status=0):
@@ -73,8 +71,7 @@ def test_what_does_not_fit(tmp_path):
         tmp_path / 'empty', status=1)
     write_run(tmp_path / 'a/seed0', 8)
     write_run(tmp_path / 'a/seed1', 8, [f'{i}.png' for i in range(5, 15)])
-    assert 'different images' in summarize(
-        tmp_path / 'a', status=1)
+    assert 'different images' in summarize(tmp_path / 'a', status=1)
     (tmp_path / 'val.csv').write_text('path,label\n0.png,a\n')
     assert '1 of 1 images' in summarize(
         tmp_path / 'a', '--subset', tmp_path / 'val.csv', status=1)

@@ -13,12 +13,10 @@ TOOLS = sorted(
     for path in REPOSITORY.glob('tools/**/*.py')
     if "if __name__ == '__main__'" in path.read_text('utf-8'))
 #: Everything that takes more than a few hundredths of a second.
-HEAVY = {
-    'cv2', 'h5py', 'kornia', 'matplotlib', 'mmcv', 'mmdet', 'mmengine',
-    'mmpretrain', 'mmseg', 'numpy', 'openslide', 'pandas', 'PIL', 'pyarrow',
-    'rich', 'scipy', 'skimage', 'sklearn', 'snakemake', 'tifffile', 'torch',
-    'torchvision', 'yaml'
-}
+HEAVY = {'cv2', 'h5py', 'kornia', 'matplotlib', 'mmcv', 'mmdet', 'mmengine',
+         'mmpretrain', 'mmseg', 'numpy', 'openslide', 'pandas', 'PIL',
+         'pyarrow', 'rich', 'scipy', 'skimage', 'sklearn', 'snakemake',
+         'tifffile', 'torch', 'torchvision', 'yaml'}
 # Runs a tool as Python does, twice, and says what it has imported.
 RUNNER = """
 import json, os, runpy, sys

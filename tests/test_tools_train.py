@@ -164,11 +164,9 @@ def test_help_never_mentions_gpus(tool):
     assert '--local_rank' in output
 
 
-@pytest.mark.parametrize(('tool', 'rest'), [
-    ('train.py', ()),
-    ('test.py', ('weights.pth', )),
-    ('misc/print_config.py', ()),
-])
+@pytest.mark.parametrize(('tool', 'rest'), [('train.py', ()),
+                                            ('test.py', ('weights.pth', )),
+                                            ('misc/print_config.py', ())])
 def test_unknown_config_is_a_clear_error(tool, rest):
     output = call(tool, 'absent/config.py', *rest, status=1)
     assert "config 'absent/config.py' does not exist" in output
@@ -218,10 +216,8 @@ def test_dist_scripts_pass_everything_on(recorder, script, arguments):
     tool = str(TOOLS / script.removeprefix('dist_').replace('.sh', '.py'))
     rest = ['--cfg-options', 'a="[1, 2]"', 'b=c d']
     lines = run(TOOLS / script, *arguments, *rest, **environment).splitlines()
-    assert lines == [
-        '--standalone', '--nproc-per-node=3', tool, *arguments[:-1],
-        '--launcher', 'pytorch', *rest
-    ]
+    assert lines == ['--standalone', '--nproc-per-node=3', tool,
+                     *arguments[:-1], '--launcher', 'pytorch', *rest]
     lines = run(TOOLS / script, *arguments, **environment, NNODES='2',
                 NODE_RANK='1', MASTER_ADDR='machine0',
                 PORT='123').splitlines()

@@ -78,8 +78,7 @@ def tile_folders(tmp_path):
     return [tmp_path / 'aca', tmp_path / 'scc']
 
 
-def test_tiles_become_a_cohort_that_the_data_set_reads(
-        tile_folders, tmp_path):
+def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     out = tmp_path / 'out'
     command = ('wsi/tiles_to_bags.py', *tile_folders, '--out', out,
                '--groups', tmp_path / 'groups.csv', '--encoder',
@@ -119,8 +118,7 @@ def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
 def test_extracting_features_and_drawing_attention(tmp_path):
     write_slide(tmp_path / 'a.tif',
                 draw_slide((1024, 768), [(256, 128, 768, 512)]), mpp=1.0)
-    write_slide(tmp_path / 'b.tif', draw_slide((128, 128), []), None,
-                levels=1)
+    write_slide(tmp_path / 'b.tif', draw_slide((128, 128), []), None, levels=1)
     command = (EXTRACT, tmp_path, '--out',
                tmp_path / 'out', '--encoder', 'resnet18-block3',
                '--random-weights', 0, '--tile-size', 32, '--mpp', 4,
@@ -186,8 +184,7 @@ def test_attention_through_the_genes_of_a_case(tmp_path):
     root = write_slide_omic_cohort(
         tmp_path / 'cohort', 6, patches=(8, 12), dims=6, num_genes=30,
         num_pathways=2, pathway_size=3, split_shares=(.34, .33, .33))
-    (tmp_path / 'model.py').write_text(
-        GENES_MODEL.format(root=str(root)))
+    (tmp_path / 'model.py').write_text(GENES_MODEL.format(root=str(root)))
     config = Config.fromfile(tmp_path / 'model.py')
     init_default_scope('mmpretrain')
     dataset = DATASETS.build(config.test_dataloader.dataset)

@@ -55,12 +55,9 @@ def seeded():
 @pytest.fixture
 def beit():
     """A backbone as pre-training leaves it, with random weights."""
-    model = BEiTPretrainViT(
-        arch=tiny_arch(),
-        final_norm=False,
-        out_type='featmap',
-        use_abs_pos_emb=True,
-        use_shared_rel_pos_bias=False)
+    model = BEiTPretrainViT(arch=tiny_arch(), final_norm=False,
+                            out_type='featmap', use_abs_pos_emb=True,
+                            use_shared_rel_pos_bias=False)
     for parameter in model.parameters():
         parameter.data.add_(.2 * torch.randn_like(parameter))
     return model
@@ -83,11 +80,8 @@ def test_beit_features_are_those_of_pre_training(beit):
 def test_beit_attention_equals_mmpretrains_for_other_sizes(beit):
     """Outputs and gradients, with positions interpolated to 4 x 7."""
     model = feature_vit(beit.state_dict())
-    reference = BEiTViT(
-        arch=tiny_arch(),
-        out_type='featmap',
-        use_abs_pos_emb=True,
-        use_rel_pos_bias=False)
+    reference = BEiTViT(arch=tiny_arch(), out_type='featmap',
+                        use_abs_pos_emb=True, use_rel_pos_bias=False)
     reference.load_state_dict(model.state_dict())
     images = torch.randn(2, 3, 64, 112)
     found, expected = model(images)[0], reference(images)[0]
@@ -346,8 +340,7 @@ def test_pre_training_is_cmims(method):
     cfg = pretraining(method)
     assert cfg.auto_scale_lr.base_batch_size == 256
     assert cfg.train_dataloader.batch_size == 32
-    assert cfg.train_cfg.max_epochs == (100 if method == 'supervised' else
-                                        800)
+    assert cfg.train_cfg.max_epochs == (100 if method == 'supervised' else 800)
     assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
     dataset = cfg.train_dataloader.dataset
     assert dataset.type == 'mmmedmask.NCTCRC'

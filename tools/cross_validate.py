@@ -37,14 +37,11 @@ TOOLS = Path(__file__).resolve().parent
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         'configs', nargs='+', help='config files, one per stage')
     parser.add_argument(
-        '--folds',
-        required=True,
-        type=Path,
+        '--folds', required=True, type=Path,
         help='folder with splits_0.csv, splits_1.csv, ... (train, val, test)')
     parser.add_argument(
         '--draw',
@@ -55,21 +52,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'none may be there')
     parser.add_argument(
         '--draw-seed', type=int, default=0, help='seed of --draw')
+    parser.add_argument('--by-site', action='store_true',
+                        help='--draw keeps all patients of a site together')
+    parser.add_argument('--select', nargs='+', type=int, metavar='FOLD',
+                        help='run these folds alone')
     parser.add_argument(
-        '--by-site',
-        action='store_true',
-        help='--draw keeps all patients of a site together')
-    parser.add_argument(
-        '--select',
-        nargs='+',
-        type=int,
-        metavar='FOLD',
-        help='run these folds alone')
-    parser.add_argument(
-        '--seeds',
-        nargs='+',
-        type=int,
-        metavar='SEED',
+        '--seeds', nargs='+', type=int, metavar='SEED',
         help='run all folds once per seed; default: the configs\' own seed')
     parser.add_argument(
         '--work-dir',

@@ -36,8 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "'resnet18', or 'timm:NAME'")
     parser.add_argument(
         '--data', metavar='FOLDER', help='labelled images, train and test')
-    parser.add_argument(
-        '--dense', metavar='FOLDER', help='images with masks')
+    parser.add_argument('--dense', metavar='FOLDER', help='images with masks')
     parser.add_argument(
         '--few', type=int, nargs='+', default=[1, 5, 20],
         help='numbers of images with masks to fit on, besides all '

@@ -54,35 +54,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'tables',
-        nargs='*',
-        metavar='TABLE_OR_RECIPE',
-        help='name of a table, or path of a recipe')
+    parser.add_argument('tables', nargs='*', metavar='TABLE_OR_RECIPE',
+                        help='name of a table, or path of a recipe')
     parser.add_argument(
         '--list', action='store_true', help='show all tables and their rows')
     parser.add_argument(
         '--only', nargs='+', metavar='ROW', help='these rows alone')
+    parser.add_argument('--scale', choices=['paper', 'small', 'smoke'],
+                        default='paper',
+                        help='size of everything (default: paper)')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
+                        help="seeds of the runs; default: the recipe's")
     parser.add_argument(
-        '--scale',
-        choices=['paper', 'small', 'smoke'],
-        default='paper',
-        help='size of everything (default: paper)')
-    parser.add_argument(
-        '--seeds',
-        nargs='+',
-        type=int,
-        metavar='SEED',
-        help="seeds of the runs; default: the recipe's")
-    parser.add_argument(
-        '--data-root',
-        type=Path,
-        default=Path('data'),
+        '--data-root', type=Path, default=Path('data'),
         help='folder in the place of data/ in configs (default: data)')
     parser.add_argument(
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/reproduce'),
+        '--work-dir', type=Path, default=Path('work_dirs/reproduce'),
         help='folder of all runs and tables (default: work_dirs/reproduce)')
     parser.add_argument(
         '--gpus',
@@ -202,8 +189,7 @@ def print_commands(args: argparse.Namespace, plan) -> None:
     if args.scale == 'smoke':
         print('# Everything is done in one process:')
         for recipe, rows in plan.tables:
-            seeds = dict.fromkeys(
-                axis.seed for axis in plan.axes[recipe.name])
+            seeds = dict.fromkeys(axis.seed for axis in plan.axes[recipe.name])
             for row in rows:
                 print(shlex.join([
                     'python', 'tools/reproduce.py',

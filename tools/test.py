@@ -25,14 +25,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--work-dir',
         help='folder for logs and metrics; default: the one in the config, '
         'else work_dirs/<name of the config>')
-    parser.add_argument(
-        '--out',
-        metavar='FILE.pkl',
-        help='write all predictions into this pickle file')
-    parser.add_argument(
-        '--show-dir',
-        metavar='DIR',
-        help='draw every prediction into this folder')
+    parser.add_argument('--out', metavar='FILE.pkl',
+                        help='write all predictions into this pickle file')
+    parser.add_argument('--show-dir', metavar='DIR',
+                        help='draw every prediction into this folder')
     parser.add_argument(
         '--tta',
         action='store_true',

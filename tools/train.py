@@ -37,10 +37,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--amp-dtype',
         choices=['float16', 'bfloat16'],
         help='data type of autocast (implies --amp); bfloat16 runs on CPU too')
-    parser.add_argument(
-        '--no-validate',
-        action='store_true',
-        help='do not validate during training')
+    parser.add_argument('--no-validate', action='store_true',
+                        help='do not validate during training')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -70,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.auto_scale_lr:
             apis.enable_lr_scaling(config)
         lock = ExitStack()
-        lock.enter_context(apis.lock_work_dir(
-            config.work_dir, args.launcher))
+        lock.enter_context(apis.lock_work_dir(config.work_dir, args.launcher))
         if args.resume is not None:
             apis.set_resume(config, args.resume)
         apis.check_warmup(config)

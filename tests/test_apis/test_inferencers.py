@@ -45,8 +45,7 @@ def files(tmp_path_factory):
     random = np.random.default_rng(0)
     for number, size in enumerate([(70, 90), (96, 96), (120, 64)]):
         pixels = random.integers(0, 256, (*size, 3)) // [1, 2, 4]
-        Image.fromarray(pixels.astype(np.uint8)).save(
-            folder / f'{number}.png')
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f'{number}.png')
     return folder
 
 
@@ -111,8 +110,7 @@ def test_classes_equal_mmpretrains(shrunk, files):
     for ours, other, array in zip(results, theirs, arrays, strict=True):
         np.testing.assert_allclose(
             ours['scores'], other['pred_scores'], rtol=1e-4)
-        np.testing.assert_allclose(ours['scores'], array['scores'],
-                                   rtol=1e-4)
+        np.testing.assert_allclose(ours['scores'], array['scores'], rtol=1e-4)
         assert ours['scores'].sum() == pytest.approx(1, abs=1e-5)
         assert ours['label'] == ours['scores'].argmax()
         assert array['input'] is None
@@ -214,8 +212,7 @@ def test_a_slide_itself(slide_model, tmp_path):
     """Features are made on the way, and equal to what a tool would write."""
     random = np.random.default_rng(0)
     tissue = np.full((512, 512, 3), 245, np.uint8)
-    tissue[:, :256] = [170, 60, 120] + random.integers(
-        -30, 30, (512, 256, 3))
+    tissue[:, :256] = [170, 60, 120] + random.integers(-30, 30, (512, 256, 3))
     Image.fromarray(tissue).save(tmp_path / 'slide.png')
     encoder = build_tile_encoder('resnet18-block3', random_seed=0)
     infer = SlideInferencer(slide_model, encoder=encoder, slide_mpp=0.5)

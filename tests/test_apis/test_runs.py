@@ -54,10 +54,8 @@ def test_missing_config_lists_similar_ones(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('given', 'own', 'expected'), [
-    (None, None, 'work_dirs/some_config'),
-    (None, 'mine', 'mine'),
-    ('here', 'mine', 'here'),
-])
+    (None, None, 'work_dirs/some_config'), (None, 'mine', 'mine'),
+    ('here', 'mine', 'here')])
 def test_work_dir(config_file, given, own, expected):
     config = apis.load_config(config_file)
     if own:
@@ -142,11 +140,8 @@ def test_mixed_precision(monkeypatch):
     monkeypatch.setattr(runs, 'get_device', lambda: 'cuda')
     config = Config(dict(optim_wrapper=dict(optimizer=dict(type='SGD'))))
     apis.set_mixed_precision(config)
-    float16 = dict(
-        type='AmpOptimWrapper',
-        dtype='float16',
-        loss_scale='dynamic',
-        optimizer=dict(type='SGD'))
+    float16 = dict(type='AmpOptimWrapper', dtype='float16',
+                   loss_scale='dynamic', optimizer=dict(type='SGD'))
     assert config.optim_wrapper == float16
     bfloat16 = dict(
         type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(type='SGD'))
@@ -245,17 +240,13 @@ def test_test_loads_the_checkpoint_safely(test_config, tmp_path):
         apis.prepare_test(test_config, 'absent.pth')
 
 
-@pytest.mark.parametrize(('scope', 'dump'), [
-    ('mmdet', 'mmdet.DumpDetResults'),
-    ('mmseg', 'DumpResults'),
-])
+@pytest.mark.parametrize(('scope', 'dump'), [('mmdet', 'mmdet.DumpDetResults'),
+                                             ('mmseg', 'DumpResults')])
 def test_predictions_are_dumped(test_config, scope, dump):
     test_config.default_scope = scope
     apis.save_predictions(test_config, 'out.pkl')
     assert test_config.test_evaluator == [
-        dict(type='CocoMetric'),
-        dict(type=dump, out_file_path='out.pkl')
-    ]
+        dict(type='CocoMetric'), dict(type=dump, out_file_path='out.pkl')]
     with pytest.raises(ValueError, match='out.json'):
         apis.save_predictions(test_config, 'out.json')
 
@@ -302,10 +293,7 @@ def test_missing_host_library_is_named():
 
 
 @pytest.mark.parametrize(('batch_size', 'drop_last', 'ok'), [
-    (4, True, False),
-    (4, False, True),
-    (3, True, True),
-])
+    (4, True, False), (4, False, True), (3, True, True)])
 def test_an_epoch_without_iterations_is_explained(tmp_path, batch_size,
                                                   drop_last, ok):
     runner = Runner(

@@ -80,8 +80,7 @@ def test_random_weights_follow_their_seed_alone():
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'module.encoder.'])
-def test_weights_of_a_file_are_loaded_whatever_their_prefix(
-        tmp_path, prefix):
+def test_weights_of_a_file_are_loaded_whatever_their_prefix(tmp_path, prefix):
     source = build_tile_encoder('resnet18', random_seed=1)
     tensors = {f'{prefix}{name}': value
                for name, value in source.network.state_dict().items()}

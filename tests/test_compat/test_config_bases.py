@@ -9,8 +9,7 @@ from mmmedmask.compat import config_bases, resolve_config_bases
 @pytest.fixture
 def configs(tmp_path, monkeypatch):
     """A package with configs beside it, as in an editable install."""
-    monkeypatch.setattr(config_bases, 'PACKAGE_FOLDER',
-                        tmp_path / 'mmmedmask')
+    monkeypatch.setattr(config_bases, 'PACKAGE_FOLDER', tmp_path / 'mmmedmask')
     folder = tmp_path / 'configs' / 'method'
     folder.mkdir(parents=True)
     (folder / 'parent.py').write_text(

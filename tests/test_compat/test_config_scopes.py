@@ -5,11 +5,9 @@ from mmengine.config import Config
 
 import mmmedmask  # noqa: F401
 
-BASES = [
-    ('mmpretrain', 'mmpretrain::_base_/models/resnet18.py', 'ResNet'),
-    ('mmdet', 'mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'ResNet'),
-    ('mmseg', 'mmseg::_base_/models/setr_naive.py', 'VisionTransformer'),
-]
+BASES = [('mmpretrain', 'mmpretrain::_base_/models/resnet18.py', 'ResNet'),
+         ('mmdet', 'mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'ResNet'),
+         ('mmseg', 'mmseg::_base_/models/setr_naive.py', 'VisionTransformer')]
 
 
 @pytest.mark.parametrize(('scope', 'base', 'backbone'), BASES)

@@ -80,8 +80,7 @@ def train_naively(epochs):
     linear = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(linear.parameters(), lr=0.1, momentum=0.9)
     generator = torch.Generator().manual_seed(0)
-    data = torch.stack([torch.randn(3, generator=generator)
-                        for _ in range(8)])
+    data = torch.stack([torch.randn(3, generator=generator) for _ in range(8)])
     for _ in range(epochs):
         for batch in data.split(4):
             optimizer.zero_grad()

@@ -74,10 +74,8 @@ def coco_folder(tmp_path_factory):
         all_masks.append(masks)
     (folder / 'annotations.json').write_text(
         json.dumps(
-            dict(
-                images=images,
-                annotations=annotations,
-                categories=[dict(id=1, name='gland')])))
+            dict(images=images, annotations=annotations,
+                 categories=[dict(id=1, name='gland')])))
     np.save(folder / 'masks.npy', np.stack(all_masks))
     return folder
 
@@ -226,11 +224,9 @@ def test_masks_survive_loading_and_score_perfectly(tmp_path, coco_folder):
         sample = dataset[index]['data_samples']
         truth = sample.gt_instances
         assert np.array_equal(truth.masks.masks, masks)
-        prediction = dict(
-            bboxes=truth.bboxes.tensor,
-            labels=truth.labels,
-            scores=torch.tensor([0.9, 0.8]),
-            masks=torch.from_numpy(truth.masks.masks).bool())
+        prediction = dict(bboxes=truth.bboxes.tensor, labels=truth.labels,
+                          scores=torch.tensor([0.9, 0.8]),
+                          masks=torch.from_numpy(truth.masks.masks).bool())
         metric.process({}, [dict(sample.metainfo, pred_instances=prediction)])
     metrics = metric.evaluate(len(dataset))
     assert metrics['coco/bbox_mAP'] == 1

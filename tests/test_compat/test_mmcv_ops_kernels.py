@@ -76,8 +76,7 @@ def naive_axis(start, end, bins, size, sampling_ratio, aligned):
     ] for b in range(bins)]
 
 
-def naive_roi_align_weights(shape, rois, size, scale, sampling_ratio,
-                            aligned):
+def naive_roi_align_weights(shape, rois, size, scale, sampling_ratio, aligned):
     """The weight of every cell in every bin, (K, h, w, B, H, W) float64.
 
     RoIAlign is linear in the features, so this is its Jacobian.

@@ -116,11 +116,8 @@ def test_binary_mask_becomes_connected_parts(labels):
 
 
 @pytest.mark.parametrize(('values', 'kind', 'number', 'binary'), [
-    ([0, 255], 'auto', 2, True),
-    ([0, 255], 'instances', 1, False),
-    ([0, 1], 'auto', 1, False),
-    ([0, 1], 'binary', 2, False),
-])
+    ([0, 255], 'auto', 2, True), ([0, 255], 'instances', 1, False),
+    ([0, 1], 'auto', 1, False), ([0, 1], 'binary', 2, False)])
 def test_mask_kinds(values, kind, number, binary):
     labels = np.full((6, 9), values[0], np.uint8)
     labels[1:3, 1:3] = labels[4:6, 5:9] = values[1]
@@ -160,8 +157,7 @@ def test_ids_continue_over_images(tmp_path, labels):
         writer.add(name, labels)
     content = written(tmp_path, writer)
     assert [image['id'] for image in content['images']] == [1, 2]
-    assert [one['id'] for one in content['annotations']] == list(
-        range(1, 13))
+    assert [one['id'] for one in content['annotations']] == list(range(1, 13))
     assert [one['image_id'] for one in content['annotations']] == (
         6 * [1] + 6 * [2])
     assert [(image['file_name'], len(masks))
@@ -223,9 +219,7 @@ def test_masks_that_are_none(mask, message):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    ({'mask_kind': 'colour'}, "'colour'"),
-    ({'min_area': -1}, '-1'),
-])
+    ({'mask_kind': 'colour'}, "'colour'"), ({'min_area': -1}, '-1')])
 def test_bad_options(arguments, message):
     with pytest.raises(ValueError, match=message):
         InstanceOptions(**arguments)

@@ -104,8 +104,7 @@ def test_bigtiff_and_float(tmp_path, pixels):
 
 def test_white_is_zero_is_turned_round(tmp_path, pixels):
     image = draw(pixels, (9, 7), np.uint8)
-    tifffile.imwrite(
-        tmp_path / 'image.tif', image, photometric='miniswhite')
+    tifffile.imwrite(tmp_path / 'image.tif', image, photometric='miniswhite')
     np.testing.assert_array_equal(
         read_image(tmp_path / 'image.tif')[..., 0], 255 - image)
 
@@ -136,9 +135,7 @@ def lab(rgb):
 @pytest.mark.parametrize(('suffix', 'convert', 'name'), [
     ('tif', lambda rgb: rgb.convert('P'), 'palette'),
     ('tif', lambda rgb: rgb.convert('CMYK'), 'CMYK'),
-    ('jpg', lambda rgb: rgb.convert('CMYK'), 'CMYK'),
-    ('tif', lab, 'CIELab'),
-])
+    ('jpg', lambda rgb: rgb.convert('CMYK'), 'CMYK'), ('tif', lab, 'CIELab')])
 def test_other_colours_are_refused_by_name(tmp_path, suffix, convert, name):
     rgb = Image.fromarray(np.full((64, 64, 3), (200, 100, 160), np.uint8))
     convert(rgb).save(tmp_path / f'image.{suffix}')
@@ -177,8 +174,7 @@ def test_jpeg_in_tiff_is_what_tifffile_reads(tmp_path, photometric):
 
 @pytest.mark.parametrize('bits', [1, 2, 4])
 @pytest.mark.parametrize('white_is_zero', [False, True])
-def test_few_bits_are_spread_over_eight(tmp_path, pixels, bits,
-                                        white_is_zero):
+def test_few_bits_are_spread_over_eight(tmp_path, pixels, bits, white_is_zero):
     image = draw(pixels, (9, 16), np.uint8) >> (8 - bits)
     packed = np.packbits(
         np.unpackbits(image[..., None], axis=2)[..., 8 - bits:].reshape(9, -1),
@@ -308,8 +304,7 @@ def smooth(seed=0):
 def test_damage_inside_a_jpeg_is_refused(tmp_path, in_tiff):
     path = tmp_path / ('a.tif' if in_tiff else 'a.jpg')
     if in_tiff:
-        tifffile.imwrite(path, smooth(), photometric='rgb',
-                         compression='jpeg')
+        tifffile.imwrite(path, smooth(), photometric='rgb', compression='jpeg')
     else:
         Image.fromarray(smooth()).save(path, quality=90)
     encoded = bytearray(path.read_bytes())

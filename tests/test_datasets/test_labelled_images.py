@@ -46,8 +46,7 @@ def test_reads_classes_labels_groups_and_masks(root):
     packed = [dataset[index] for index in range(3)]
     assert [one['inputs'].shape for one in packed] == 3 * [(3, 8, 6)]
     assert [one['inputs'][0, 0, 0].item() for one in packed] == [10, 11, 12]
-    assert [one['data_samples'].gt_label.item() for one in packed] == [
-        2, 1, 0]
+    assert [one['data_samples'].gt_label.item() for one in packed] == [2, 1, 0]
     assert packed[1]['data_samples'].group == 'p1'
 
 
@@ -75,8 +74,7 @@ def test_missing_images_are_seen_when_they_are_read(root):
     dataset = LabelledImages(str(root), pipeline=PIPELINE)
     with pytest.raises(ImageFileError, match=r'a \(1\)\.png'):
         dataset[0]
-    skipping = LabelledImages(
-        str(root), pipeline=PIPELINE, on_error='skip')
+    skipping = LabelledImages(str(root), pipeline=PIPELINE, on_error='skip')
     assert skipping[0]['data_samples'].sample_idx == 1
     assert skipping.skipped_paths() == [str(root / 'images/a (1).png')]
 
@@ -124,10 +122,8 @@ def test_bad_arguments(root, arguments, error, message):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    (None, 'classes.txt does not exist; tools/'),
-    ('', 'is empty'),
-    ('mel\nNV\nmel\n', r"twice: \['mel'\]"),
-])
+    (None, 'classes.txt does not exist; tools/'), ('', 'is empty'),
+    ('mel\nNV\nmel\n', r"twice: \['mel'\]")])
 def test_class_file_that_is_wrong(root, content, message):
     (root / 'classes.txt').unlink()
     if content is not None:

@@ -21,8 +21,7 @@ META = ('img_path', 'sample_idx', 'ori_shape', 'img_shape', 'gt_label',
 
 
 def resize(width, height):
-    return dict(
-        type='mmseg.Resize', scale=(width, height), backend='pillow')
+    return dict(type='mmseg.Resize', scale=(width, height), backend='pillow')
 
 
 @pytest.fixture(scope='module')
@@ -63,16 +62,12 @@ def test_pipeline_for_mmseg(root):
     import mmseg.datasets.transforms  # noqa: F401
     train = LesionSegmentation(
         str(root),
-        pipeline=[
-            LOAD, MASK, resize(32, 24),
-            dict(type='mmseg.PackSegInputs', meta_keys=META)
-        ])
+        pipeline=[LOAD, MASK, resize(32, 24),
+                  dict(type='mmseg.PackSegInputs', meta_keys=META)])
     test = LesionSegmentation(
         str(root),
-        pipeline=[
-            LOAD, resize(32, 24), MASK,
-            dict(type='mmseg.PackSegInputs', meta_keys=META)
-        ])
+        pipeline=[LOAD, resize(32, 24), MASK,
+                  dict(type='mmseg.PackSegInputs', meta_keys=META)])
     for index in range(6):
         small, whole = train[index], test[index]
         for packed in (small, whole):
@@ -105,10 +100,8 @@ def test_image_and_mask_shrink_to_the_same_place():
     disc = ((rows - 140)**2 + (columns - 170)**2 < 60**2).astype(np.uint8)
     results = Resize(
         scale=(100, 60), backend='pillow')(
-            dict(
-                img=np.repeat(disc[..., None] * 200, 3, axis=2),
-                gt_seg_map=disc,
-                seg_fields=['gt_seg_map']))
+            dict(img=np.repeat(disc[..., None] * 200, 3, axis=2),
+                 gt_seg_map=disc, seg_fields=['gt_seg_map']))
 
     def centre(weights):
         grid = np.mgrid[:60, :100]

@@ -16,8 +16,7 @@ def root(tmp_path):
     for number, name in enumerate(TILES):
         path = tmp_path / 'data' / name
         path.parent.mkdir(parents=True)
-        Image.fromarray(
-            np.full((224, 224, 3), number, np.uint8)).save(path)
+        Image.fromarray(np.full((224, 224, 3), number, np.uint8)).save(path)
     for split in ('train', 'val'):
         # CRLF, and the last line has no end: 2 line ends for 3 tiles.
         (tmp_path / f'meta/{split}.txt').write_bytes(
@@ -81,13 +80,10 @@ def test_bad_arguments(root, arguments, error, message):
 
 
 @pytest.mark.parametrize(('line', 'with_label', 'message'), [
-    ('TUM/a.tif', True, 'LABEL'),
-    ('TUM/a.tif 8', False, 'CLASS/NAME'),
+    ('TUM/a.tif', True, 'LABEL'), ('TUM/a.tif 8', False, 'CLASS/NAME'),
     ('TUM/a.tif 7', True, 'label of TUM is 8'),
     ('TUM/a.tif eight', True, 'label of TUM is 8'),
-    ('TUMOR/a.tif', False, 'TUMOR'),
-    ('TUM', False, 'expected a path'),
-])
+    ('TUMOR/a.tif', False, 'TUMOR'), ('TUM', False, 'expected a path')])
 def test_bad_lines(line, with_label, message):
     with pytest.raises(ValueError, match=message):
         parse_list_line(line, with_label)

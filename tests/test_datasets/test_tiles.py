@@ -93,10 +93,8 @@ def test_list_file(folder, in_root, tmp_path_factory):
 
 
 @pytest.mark.parametrize(('content', 'expected'), [
-    (b'a\nb\n', ['a', 'b']),
-    (b'a\r\nb', ['a', 'b']),
-    (b'\xef\xbb\xbfa b\r\n\r\n  c ', ['a b', 'c']),
-])
+    (b'a\nb\n', ['a', 'b']), (b'a\r\nb', ['a', 'b']),
+    (b'\xef\xbb\xbfa b\r\n\r\n  c ', ['a b', 'c'])])
 def test_read_list_file(tmp_path, content, expected):
     (tmp_path / 'list.txt').write_bytes(content)
     assert read_list_file(tmp_path / 'list.txt') == expected

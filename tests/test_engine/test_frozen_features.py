@@ -176,8 +176,7 @@ def test_pixels_are_drawn_once_and_at_their_centres():
     assert len({tuple(place) for place in places.tolist()}) == 15
     image = torch.arange(15.).view(1, 1, 3, 5)
     values = sample_maps([image], points[None])[0, :, 0]
-    torch.testing.assert_close(values,
-                               image[0, 0, places[:, 0], places[:, 1]])
+    torch.testing.assert_close(values, image[0, 0, places[:, 0], places[:, 1]])
 
 
 def test_colour_is_mean_and_deviation():

@@ -147,8 +147,7 @@ def test_the_error_is_the_loss_of_the_model(name, norm):
         float(targets.weight.sum()) * targets.values.shape[2])
     loss = losses.get('loss_rec', losses.get('loss'))
     assert error == pytest.approx(float(loss), rel=1e-5)
-    assert 0 < targets.weight.sum() < targets.weight.numel() or \
-        name == 'MSMAE'
+    assert 0 < targets.weight.sum() < targets.weight.numel() or name == 'MSMAE'
 
 
 @pytest.mark.parametrize('name', ['MSMAE', 'MAE', 'SparK'])
@@ -156,8 +155,7 @@ def test_places_are_pixels_with_their_channels(name):
     """Without normalisation the targets are the pixels that are masked."""
     _, (images, _), (_, targets, _), _ = answer(name, False)
     for index in range(len(images)):
-        known = {tuple(pixel) for pixel in
-                 images[index].flatten(1).T.tolist()}
+        known = {tuple(pixel) for pixel in images[index].flatten(1).T.tolist()}
         counted = targets.values[index][targets.weight[index] > 0]
         assert {tuple(pixel) for pixel in counted.tolist()} <= known
 

@@ -59,12 +59,9 @@ def naive_scores(labels, scores):
         recalls.append(hits / (hits + missed))
         f1.append(2 * hits / (2 * hits + missed + wrong))
         areas.append(naive_auc(labels == index, scores[:, index]))
-    return dict(
-        top1=right / len(labels),
-        balanced_accuracy=np.mean(recalls),
-        auc=np.mean(areas),
-        f1=np.mean(f1),
-        kappa=naive_kappa(labels, predicted, scores.shape[1]))
+    return dict(top1=right / len(labels), balanced_accuracy=np.mean(recalls),
+                auc=np.mean(areas), f1=np.mean(f1),
+                kappa=naive_kappa(labels, predicted, scores.shape[1]))
 
 
 def draw_probabilities(number=60, num_classes=3, seed=0, step=10):

@@ -18,11 +18,8 @@ def predictions(seed, number=30, first=0, classes=('a', 'b')):
     labels, scores = draw_probabilities(number, len(classes), seed)
     return PatientPredictions(
         case_ids=[f'case-{first + index}' for index in range(number)],
-        labels=labels,
-        scores=scores.astype(float),
-        classes=list(classes),
-        modalities=['slides'] * number,
-        slides=[()] * number)
+        labels=labels, scores=scores.astype(float), classes=list(classes),
+        modalities=['slides'] * number, slides=[()] * number)
 
 
 def test_folds_spread_and_pool():
@@ -86,13 +83,10 @@ def test_markdown():
              FoldRow(None, 'pooled low', 22, dict(accuracy=.4)),
              FoldRow(None, 'pooled high', 22, dict(accuracy=.8))]
     assert markdown_table(rows).splitlines() == [
-        '| run | patients | accuracy | AUC |',
-        '| --- | --- | --- | --- |',
-        '| fold 0 | 10 | 50.0 | 25.0 |',
-        '| fold 1 | 12 | 70.0 | – |',
+        '| run | patients | accuracy | AUC |', '| --- | --- | --- | --- |',
+        '| fold 0 | 10 | 50.0 | 25.0 |', '| fold 1 | 12 | 70.0 | – |',
         '| mean ± sd |  | 60.0 ± 14.1 | – |',
-        '| pooled | 22 | 60.0 [40.0, 80.0] | – |',
-    ]
+        '| pooled | 22 | 60.0 [40.0, 80.0] | – |']
     assert [row.name for row in spread_rows(rows[:1])] == ['mean']
 
 

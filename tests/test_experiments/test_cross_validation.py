@@ -147,8 +147,7 @@ def test_command(drawn, tmp_path, monkeypatch):
     assert len(read_patients(out / 'patients.csv').case_ids) == 24
     with open(out / 'results.csv', newline='') as stream:
         rows = {row['run']: row for row in csv.DictReader(stream)}
-    accuracies = [float(rows[f'fold {fold}']['accuracy'])
-                  for fold in range(3)]
+    accuracies = [float(rows[f'fold {fold}']['accuracy']) for fold in range(3)]
     assert float(rows['mean']['accuracy']) == pytest.approx(
         np.mean(accuracies))
     assert float(rows['sd']['accuracy']) == pytest.approx(
@@ -364,6 +363,5 @@ def test_checkpoint_of_other_data_counts_by_its_content(drawn, tmp_path):
         file.write_bytes(content)
         # Files may be written within the clock's grain.
         os.utime(file, ns=(len(digests) + 1, len(digests) + 1))
-        digests.append(settings_digest(config, {}, 'paper', 1,
-                                       Axis(None, 0)))
+        digests.append(settings_digest(config, {}, 'paper', 1, Axis(None, 0)))
     assert digests[0] == digests[2] != digests[1]

@@ -55,9 +55,7 @@ randomness = dict(seed=0)
 """
 
 GENES = dict(
-    model='gene_encoder=genes',
-    load='',
-    modalities=['genes'],
+    model='gene_encoder=genes', load='', modalities=['genes'],
     hooks="[dict(type='mmmedmask.GeneStatsHook'), dict(type='NoteCases')]")
 BOTH = dict(
     model="""aggregator=dict(

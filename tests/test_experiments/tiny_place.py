@@ -40,8 +40,7 @@ class Place:
         self.calls_file = folder / 'calls.jsonl'
         self.recipe_file = write_recipe(folder)
 
-    def plan(self, seeds=(0, ), rows=('ours', ), work_dir='runs',
-             **options):
+    def plan(self, seeds=(0, ), rows=('ours', ), work_dir='runs', **options):
         recipe = read_recipe(self.recipe_file)
         options = dict(scale='paper', data_root=self.data) | options
         return plan_runs([(recipe, [recipe.row(row) for row in rows])],

@@ -64,8 +64,7 @@ def test_crop_theta_maps_pixels_of_the_view_into_the_box(flip):
             want_x = left + place * columns
             want_y = top + (row + .5) / view_height * rows
             assert (got_x + 1) / 2 * width == pytest.approx(want_x, abs=1e-9)
-            assert (got_y + 1) / 2 * height == pytest.approx(
-                want_y, abs=1e-9)
+            assert (got_y + 1) / 2 * height == pytest.approx(want_y, abs=1e-9)
 
 
 def test_pixel_theta_acts_on_pixels_from_the_centre():
@@ -92,11 +91,9 @@ def test_invert_affine_is_the_inverse():
 def test_relative_theta_is_first_inverse_then_second():
     """Check 6, the algebra: Theta == inv(theta1) @ theta2."""
     theta1, theta2 = random_theta(20, 1), random_theta(20, 2)
-    torch.testing.assert_close(
-        relative_theta(theta1, theta2),
-        torch.linalg.inv(theta1) @ theta2,
-        rtol=0,
-        atol=1e-12)
+    torch.testing.assert_close(relative_theta(theta1, theta2),
+                               torch.linalg.inv(theta1) @ theta2, rtol=0,
+                               atol=1e-12)
 
 
 def test_relative_theta_of_crops_needs_no_inverse():

@@ -48,8 +48,7 @@ def test_short_slides_are_repeated_in_order():
     (6000, .5, 3000), (7, .5, 3), (400, .29, 116), (10, 0, 0), (10, 1, 10)])
 def test_exactly_the_share_is_masked(length, ratio, count):
     for index in range(5):
-        mask = draw_sequence_mask(
-            length, ratio, sample_generator(0, 0, index))
+        mask = draw_sequence_mask(length, ratio, sample_generator(0, 0, index))
         assert mask.dtype == torch.bool
         assert mask.shape == (length, )
         assert int(mask.sum()) == count

@@ -97,8 +97,7 @@ def test_regions_are_found(count):
         for shift in range(2)]).repeat(3, 1)[:5]
     labels, _ = cosine_kmeans(features, start, 10)
     for image in labels:
-        pairs = {*zip(image.tolist(), regions.flatten().tolist(),
-                      strict=True)}
+        pairs = {*zip(image.tolist(), regions.flatten().tolist(), strict=True)}
         assert len(pairs) == count
 
 

@@ -20,8 +20,7 @@ def naive_box(features, image_size, threshold):
              for x in range(columns)] for y in range(rows)]
     lowest = min(map(min, heat))
     span = max(map(max, heat)) - lowest
-    heat = [[(value - lowest) / (span or 1) for value in row]
-            for row in heat]
+    heat = [[(value - lowest) / (span or 1) for value in row] for row in heat]
 
     def at(place, count, length):
         place = (place + 0.5) * count / length - 0.5
@@ -114,8 +113,7 @@ def test_draws_have_the_density_of_beta(alpha):
     norm = math.exp(2 * math.lgamma(alpha) - math.lgamma(2 * alpha))
     for low in range(1, 9):
         steps = [(low + (k + 0.5) / 200) / 10 for k in range(200)]
-        want = sum((x * (1 - x)) ** (alpha - 1)
-                   for x in steps) / 2000 / norm
+        want = sum((x * (1 - x)) ** (alpha - 1) for x in steps) / 2000 / norm
         got = float(((draws >= low / 10) & (draws < (low + 1) / 10))
                     .double().mean())
         # Five standard deviations of a share.

@@ -290,8 +290,7 @@ def test_contrast_equals_loops(temperature):
     for rows in (similarity, list(zip(*similarity, strict=True))):
         for i, row in enumerate(rows):
             total -= row[i] - math.log(sum(map(math.exp, row)))
-    assert abs(float(info_nce(image, genes, temperature)) -
-               total / 12) < 1e-10
+    assert abs(float(info_nce(image, genes, temperature)) - total / 12) < 1e-10
 
 
 def test_contrast_of_equal_vectors_is_the_logarithm():

@@ -55,10 +55,7 @@ def naive_hits(mask, rows, columns):
 
 
 @pytest.mark.parametrize(('size', 'grid'), [
-    ((8, 12), (4, 3)),
-    ((9, 7), (4, 3)),
-    ((3, 5), (4, 7)),
-])
+    ((8, 12), (4, 3)), ((9, 7), (4, 3)), ((3, 5), (4, 7))])
 def test_shares_of_cells_equal_loops(size, grid):
     masks = draw_masks(size)
     expected = torch.tensor([naive_shares(mask, *grid) for mask in masks],
@@ -71,10 +68,7 @@ def test_shares_of_cells_equal_loops(size, grid):
 
 
 @pytest.mark.parametrize(('size', 'grid'), [
-    ((8, 12), (4, 3)),
-    ((9, 7), (4, 3)),
-    ((3, 5), (4, 7)),
-])
+    ((8, 12), (4, 3)), ((9, 7), (4, 3)), ((3, 5), (4, 7))])
 def test_hits_of_centres_equal_loops(size, grid):
     masks = draw_masks(size, seed=1) & draw_masks(size, seed=2)
     expected = torch.tensor([naive_hits(mask, *grid) for mask in masks])
@@ -106,11 +100,8 @@ def test_attention_equals_loops():
             for row, column in cells)
         row, column = max(cells, key=weight.get)
         area = masks[index].double().mean().item()
-        expected = [
-            on_lesion / mass, area, on_lesion / mass / area,
-            float(hits[row][column]),
-            sum(map(sum, hits)) / 12
-        ]
+        expected = [on_lesion / mass, area, on_lesion / mass / area,
+                    float(hits[row][column]), sum(map(sum, hits)) / 12]
         assert [value[index].item() for value in found] == pytest.approx(
             expected, abs=1e-12)
 
@@ -198,8 +189,7 @@ def test_masking_equals_loops():
         assert [value[image].item() for value in found] == pytest.approx(
             expected, abs=1e-12)
     first = masking_of_lesion(flags[:, 0], patches)
-    torch.testing.assert_close(
-        first, masking_of_lesion(flags[:, :1], patches))
+    torch.testing.assert_close(first, masking_of_lesion(flags[:, :1], patches))
 
 
 def draw_flags(weights, number, seed=0):
@@ -222,8 +212,7 @@ def test_chance_masks_at_random():
                                  (found.visible, found.visible_chance, 49)):
         p = count / 196
         assert chance.item() == pytest.approx(p, abs=1e-12)
-        sigma = math.sqrt(p * (1 - p) / lesion * (196 - lesion) / 195 /
-                          number)
+        sigma = math.sqrt(p * (1 - p) / lesion * (196 - lesion) / 195 / number)
         assert abs(share.item() - p) < 4 * sigma
 
 
@@ -261,21 +250,12 @@ def test_summary_counts_each_image_once():
     ]
     found = summarize_coverage(images)
     assert found == pytest.approx(
-        dict(
-            attention_share=1,
-            lesion_share=(1 + 1 / 16) / 2,
-            attention_gain=(1 + 16) / 2,
-            pointing=1,
-            pointing_chance=(1 + 1 / 16) / 2,
-            masked=(1 / 4 + 1) / 2,
-            masked_chance=1 / 4,
-            thrown=0,
-            thrown_chance=0,
-            visible=(3 / 4 + 0) / 2,
-            visible_chance=3 / 4,
-            masked_gain=2.5,
-            num_images=2,
-            num_without_lesion=1))
+        dict(attention_share=1, lesion_share=(1 + 1 / 16) / 2,
+             attention_gain=(1 + 16) / 2, pointing=1,
+             pointing_chance=(1 + 1 / 16) / 2, masked=(1 / 4 + 1) / 2,
+             masked_chance=1 / 4, thrown=0, thrown_chance=0,
+             visible=(3 / 4 + 0) / 2, visible_chance=3 / 4, masked_gain=2.5,
+             num_images=2, num_without_lesion=1))
     alone = summarize_coverage(
         [image_coverage(maps[0], masks[0]) for _ in range(2)])
     assert 'masked' not in alone

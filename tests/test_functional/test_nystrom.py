@@ -101,8 +101,7 @@ def test_all_tokens_as_landmarks_are_exact_attention():
     """With the exact pseudo-inverse and with 25 iterations, not with 6."""
     query, key, value = tokens(1, 4, 64, 32)
     want = F.scaled_dot_product_attention(query, key, value)
-    exact = torch.linalg.pinv(
-        nystrom.attention_weights(query, key))
+    exact = torch.linalg.pinv(nystrom.attention_weights(query, key))
     errors = [difference(
         landmark_attention(query, key, value, query, key, inverse), want)
         for inverse in (exact, landmark_inverse(query, key, 25),

@@ -28,8 +28,7 @@ def test_step_is_found_in_any_order_and_part(step, share):
     cells = cells[torch.randperm(len(cells))[:int(share * len(cells))]]
     coords = cells * step + torch.tensor([1234, 77])
     assert grid_step(coords) == step
-    assert torch.equal(grid_cells(coords),
-                       cells - cells.amin(dim=0))
+    assert torch.equal(grid_cells(coords), cells - cells.amin(dim=0))
 
 
 def test_pieces_with_their_own_grids_keep_their_neighbourhoods():

@@ -70,8 +70,7 @@ def test_boxes_are_those_of_pillow():
             for name in ('top', 'left', 'height', 'width'))
         want = picture.resize((32, 48), Image.Resampling.BICUBIC,
                               box=(left, top, left + width, top + height))
-        np.testing.assert_allclose(views[index, 0], np.array(want),
-                                   atol=2e-5)
+        np.testing.assert_allclose(views[index, 0], np.array(want), atol=2e-5)
 
 
 def test_kernel_is_that_of_keys():

@@ -79,12 +79,9 @@ def naive_change(image, stains, factors, shifts):
 def fixture_images():
     one_stain = np.stack([REFERENCE[0], REFERENCE[0]])
     # In turn: two pairs of stains, too few pixels of tissue, one stain.
-    return np.stack([
-        drawn_tissue(REFERENCE),
-        drawn_tissue(OTHERS, seed=1),
-        drawn_tissue(REFERENCE, background=.995),
-        drawn_tissue(one_stain, seed=2),
-    ])
+    return np.stack([drawn_tissue(REFERENCE), drawn_tissue(OTHERS, seed=1),
+                     drawn_tissue(REFERENCE, background=.995),
+                     drawn_tissue(one_stain, seed=2)])
 
 
 def test_stains_are_those_of_loops_in_float64(images):

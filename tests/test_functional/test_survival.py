@@ -57,8 +57,7 @@ def test_by_hand():
     times = torch.tensor([1., 1., 3.])
     events = torch.tensor([True, True, False])
     both, rest = math.exp(.5) + math.exp(-1), math.exp(2)
-    expected = (math.log(both + rest) + math.log(both / 2 + rest)
-                - .5 + 1) / 2
+    expected = (math.log(both + rest) + math.log(both / 2 + rest) - .5 + 1) / 2
     assert cox_partial_likelihood(risks, times, events).item() == (
         pytest.approx(expected))
 

@@ -31,11 +31,9 @@ from .test_affine import apply
 
 
 def uniform(count, length, seed=0):
-    return torch.rand(
-        count,
-        length,
-        generator=torch.Generator().manual_seed(seed),
-        dtype=torch.float64)
+    return torch.rand(count, length,
+                      generator=torch.Generator().manual_seed(seed),
+                      dtype=torch.float64)
 
 
 def naive_crop(numbers, size, scale, ratio):
@@ -212,8 +210,7 @@ def test_sheared_views_keep_their_area_and_are_never_singular():
 def test_angles_and_shears_are_those_of_the_draws():
     crop = uniform(1, CROP_DRAWS)
     # The crop is the whole square image; only the angle is drawn.
-    family = ViewFamily(
-        scale=(1, 1), ratio=(1, 1), flip_prob=0, max_angle=90)
+    family = ViewFamily(scale=(1, 1), ratio=(1, 1), flip_prob=0, max_angle=90)
     for number, degrees in ((0., -90), (.5, 0), (.75, 45)):
         affine = torch.tensor([[.9, number, .5, .5]], dtype=torch.float64)
         _, theta = draw_view(crop, affine, (32, 32), (32, 32), family)
@@ -222,8 +219,7 @@ def test_angles_and_shears_are_those_of_the_draws():
             [[math.cos(radians), -math.sin(radians), 0],
              [math.sin(radians), math.cos(radians), 0], [0, 0, 1]])
         torch.testing.assert_close(theta[0], want.double())
-    family = ViewFamily(
-        scale=(1, 1), ratio=(1, 1), flip_prob=0, max_shear=30)
+    family = ViewFamily(scale=(1, 1), ratio=(1, 1), flip_prob=0, max_shear=30)
     affine = torch.tensor([[.9, .5, 1., .5]], dtype=torch.float64)
     _, theta = draw_view(crop, affine, (32, 32), (32, 32), family)
     assert float(theta[0, 0, 1]) == pytest.approx(math.tan(math.pi / 6))

@@ -31,11 +31,9 @@ from .test_affine import apply, random_theta
 def crop_matrices(count, seed, image_size=(64, 96)):
     """Matrices of random crops and flips, and of the second over the first.
     """
-    uniform = torch.rand(
-        count,
-        VIEW_DRAWS,
-        generator=torch.Generator().manual_seed(seed),
-        dtype=torch.float64)
+    uniform = torch.rand(count, VIEW_DRAWS,
+                         generator=torch.Generator().manual_seed(seed),
+                         dtype=torch.float64)
     crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
     _, theta1 = draw_view(crop1, affine1, image_size, (64, 64), ViewFamily())
     _, theta2 = draw_view(crop2, affine2, image_size, (64, 64), ViewFamily())
@@ -112,12 +110,9 @@ def naive_antialiased(line, scale, shift, length):
 def test_antialiasing_looks_at_every_pixel(scale):
     shift = .9 * (1 - abs(scale))
     line = torch.rand(40, dtype=torch.float64)
-    weights = hat_matrix(
-        torch.tensor([scale], dtype=torch.float64),
-        torch.tensor([shift], dtype=torch.float64),
-        8,
-        40,
-        antialias=True)
+    weights = hat_matrix(torch.tensor([scale], dtype=torch.float64),
+                         torch.tensor([shift], dtype=torch.float64), 8, 40,
+                         antialias=True)
     want = torch.tensor(
         naive_antialiased(line, scale, shift, 8), dtype=torch.float64)
     torch.testing.assert_close(weights[0] @ line, want, rtol=0, atol=1e-12)
@@ -154,18 +149,13 @@ def test_antialiasing_changes_nothing_where_a_view_enlarges():
     size = (32, 32)  # four times as many: no crop can need more
     torch.testing.assert_close(
         resample(images, theta, size, True, antialias=True),
-        resample(images, theta, size, True),
-        rtol=0,
-        atol=1e-12)
+        resample(images, theta, size, True), rtol=0, atol=1e-12)
 
 
 def test_antialiasing_needs_axis_aligned_views():
     with pytest.raises(ValueError, match='separable=False'):
-        resample(
-            torch.rand(1, 1, 8, 8),
-            torch.eye(3)[None], (4, 4),
-            False,
-            antialias=True)
+        resample(torch.rand(1, 1, 8, 8), torch.eye(3)[None], (4, 4), False,
+                 antialias=True)
 
 
 @pytest.mark.parametrize('separable', [True, False])
@@ -266,11 +256,9 @@ def test_separable_warp_equals_grid_sample(shift):
     """Check 10, forward: two products and grid_sample, one result."""
     _, theta = crop_matrices(16, 9)
     features = torch.randn(16, 4, 14, 10, dtype=torch.float64)
-    torch.testing.assert_close(
-        warp_features(features, theta, True, shift),
-        warp_features(features, theta, False, shift),
-        rtol=0,
-        atol=1e-12)
+    torch.testing.assert_close(warp_features(features, theta, True, shift),
+                               warp_features(features, theta, False, shift),
+                               rtol=0, atol=1e-12)
     single = warp_features(features.float(), theta.float(), True, shift)
     double = warp_features(features, theta, False, shift)
     # float32 may put a place that lies on the frame on its other side.
@@ -326,8 +314,7 @@ def test_features_outside_the_first_view_are_zero():
         torch.tensor([8]), (16, 16), torch.tensor([False])).float()
                              for left in (0, 8)))
     for separable in (True, False):
-        warped = warp_features(
-            torch.ones(1, 3, 4, 4), theta, separable)
+        warped = warp_features(torch.ones(1, 3, 4, 4), theta, separable)
         assert warped.abs().max() == 0
     assert warp_mask(torch.ones(1, 1, 2, 2), theta, (8, 8)).sum() == 0
 

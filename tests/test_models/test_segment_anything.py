@@ -118,8 +118,7 @@ def test_automatic_masks_pass_the_filters():
     assert len(everything.pred_instances) > 0
     assert everything.pred_instances.masks.shape[1:] == (SIDE, SIDE)
     best = everything.pred_instances.scores.max().item()
-    nothing, = build(min_score=min(1., best + .01)).eval()(
-        image, [sample([])])
+    nothing, = build(min_score=min(1., best + .01)).eval()(image, [sample([])])
     assert nothing.pred_instances.masks.shape == (0, SIDE, SIDE)
     assert nothing.pred_instances.bboxes.shape == (0, 4)
 

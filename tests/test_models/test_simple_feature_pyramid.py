@@ -78,12 +78,9 @@ def naive_pyramid(pyramid, image):
 
     quadruple = naive_norm(
         naive_double(image, *pair('levels.0.0.0')), *pair('levels.0.0.1'))
-    resized = [
-        naive_double(naive_gelu(quadruple), *pair('levels.0.0.3')),
-        naive_double(image, *pair('levels.1.0')),
-        image,
-        naive_halve(image),
-    ]
+    resized = [naive_double(naive_gelu(quadruple), *pair('levels.0.0.3')),
+               naive_double(image, *pair('levels.1.0')), image,
+               naive_halve(image)]
     out = []
     for number, one in enumerate(resized):
         name = f'levels.{number}'
@@ -140,8 +137,7 @@ def test_number_of_levels(num_outs):
 
 def test_gradients_reach_every_parameter_and_pixel():
     pyramid = SimpleFeaturePyramid(8, 4).double()
-    features = torch.randn(
-        1, 8, 2, 3, dtype=torch.float64, requires_grad=True)
+    features = torch.randn(1, 8, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(pyramid, (features, ))
     loss = sum(
         (level * torch.randn_like(level)).sum()

@@ -123,11 +123,8 @@ def test_smooth_noise(length):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    ({'size': 63}, '63'),
-    ({'size': (64, 32)}, '32'),
-    ({'scale': 0.05}, '0.05'),
-    ({'scale': 5}, '5'),
-])
+    ({'size': 63}, '63'), ({'size': (64, 32)}, '32'),
+    ({'scale': 0.05}, '0.05'), ({'scale': 5}, '5')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         draw_gland_image(**arguments)
@@ -180,10 +177,8 @@ def test_tissue_tiles(tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    ({'tile_size': 513}, '513'),
-    ({'tile_size': 0}, r'\[1, 512\]'),
-    ({'stride': 0}, 'stride'),
-])
+    ({'tile_size': 513}, '513'), ({'tile_size': 0}, r'\[1, 512\]'),
+    ({'stride': 0}, 'stride')])
 def test_bad_tiles(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         write_tissue_tiles(tmp_path, **arguments)

@@ -95,13 +95,9 @@ def test_the_rest_is_not_flat():
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    ({'lesion': 'green'}, "'green'"),
-    ({'size': 31}, '31'),
-    ({'size': (64, 16)}, '16'),
-    ({'lesion_size': 3}, r'\[4, 32\], got 3'),
-    ({'lesion_size': 33}, '33'),
-    ({'align': 0}, 'align'),
-])
+    ({'lesion': 'green'}, "'green'"), ({'size': 31}, '31'),
+    ({'size': (64, 16)}, '16'), ({'lesion_size': 3}, r'\[4, 32\], got 3'),
+    ({'lesion_size': 33}, '33'), ({'align': 0}, 'align')])
 def test_bad_arguments_of_a_lesion(arguments, message):
     with pytest.raises(ValueError, match=message):
         draw_lesion_image(**arguments)
@@ -149,8 +145,7 @@ def test_lesions_to_write(tmp_path, numbers):
 
 
 def test_lesions_on_a_picture():
-    picture = np.random.default_rng(0).integers(
-        90, 130, (60, 80, 3), np.uint8)
+    picture = np.random.default_rng(0).integers(90, 130, (60, 80, 3), np.uint8)
     before = picture.copy()
     image, mask = draw_lesions_on(picture, ('dark', 'bright', 'dark'), 1)
     assert (picture == before).all()

@@ -62,8 +62,7 @@ class TestSlide:
                                        atol=1e-5)
             step = step[first.region] - outside[0]
             # By one vector, of 3 to 5 deviations along each direction.
-            np.testing.assert_allclose(step, step[:1].repeat(10, 0),
-                                       atol=1e-5)
+            np.testing.assert_allclose(step, step[:1].repeat(10, 0), atol=1e-5)
             along = step[0] @ (STYLE.class_directions[0]
                                - STYLE.class_directions[1]) / 2
             assert 3 <= along <= 5
@@ -72,8 +71,7 @@ class TestSlide:
 
     @pytest.mark.parametrize(('num_patches', 'share', 'expected'), [
         (200, 0.05, 10), (199, 0.05, 10), (300, 0.1, 30), (5, 0.05, 1)])
-    def test_regions_are_compact_and_apart(self, num_patches, share,
-                                           expected):
+    def test_regions_are_compact_and_apart(self, num_patches, share, expected):
         for seed in SEEDS:
             slide = draw_slide(STYLE, 0, num_patches, rng(seed), share)
             assert slide.region.sum() == expected
@@ -107,8 +105,7 @@ class TestSlide:
         """The smooth part, 0.8 of the variance, is AR(1) on the grid."""
         beside, below = [], []
         for seed in range(30):
-            slide = draw_slide(STYLE, 0, 400, rng(seed), 0.01, 0.0,
-                               smoothness)
+            slide = draw_slide(STYLE, 0, 400, rng(seed), 0.01, 0.0, smoothness)
             at = {tuple(cell): place for place, cell in enumerate(
                 (slide.coords // PATCH_SIZE).tolist())}
             for steps, right, down in ((beside, 1, 0), (below, 0, 1)):
@@ -289,8 +286,7 @@ class TestCohort:
         for name in COHORT_CLASSES:
             group = [case for case in cases if case.label == name]
             deaths = sum(case.censorship == 0 for case in group)
-            rates.append(deaths / sum(
-                case.survival_months for case in group))
+            rates.append(deaths / sum(case.survival_months for case in group))
             assert 0.3 * len(group) < deaths < len(group)
         # Means of 20 and 40 months.
         assert 1.4 < rates[0] / rates[1] < 2.8
@@ -306,8 +302,7 @@ class TestCohort:
             sets[name] = genes
         assert list(sets) == ['planted_0', 'planted_1', 'planted_2',
                               'other_0', 'other_1', 'other_2']
-        assert truth.pathways == {name: sets[name]
-                                  for name in list(sets)[:3]}
+        assert truth.pathways == {name: sets[name] for name in list(sets)[:3]}
         assert truth.pathway_classes == {
             'planted_0': 'class_a', 'planted_1': 'class_b',
             'planted_2': 'class_a'}
@@ -324,8 +319,7 @@ class TestCohort:
                 slide_signal=4 * signal, gene_signal=signal)
             truth = read_cohort_truth(root)
             labels = [label == 'class_b' for label in truth.labels.values()]
-            table = pd.read_csv(root / 'expression.tsv', sep='\t',
-                                index_col=0)
+            table = pd.read_csv(root / 'expression.tsv', sep='\t', index_col=0)
             genes = np.log2(1 + table.values.T)
             regions, means = [], []
             for slide in truth.regions:

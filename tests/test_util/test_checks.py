@@ -15,11 +15,9 @@ from mmmedmask.util.checks import (
 
 
 @pytest.mark.parametrize(('value', 'bounds'), [
-    (0, dict(low=0)),
-    (1, dict(high=1)),
+    (0, dict(low=0)), (1, dict(high=1)),
     (0.5, dict(low=0, high=1, open_low=True, open_high=True)),
-    (np.float32(0.5), dict(low=0, high=1)),
-])
+    (np.float32(0.5), dict(low=0, high=1))])
 def test_a_number_inside_is_returned(value, bounds):
     assert check_range('x', value, **bounds) is value
 
@@ -32,11 +30,8 @@ def test_a_number_inside_is_returned(value, bounds):
     (1, dict(high=1, open_high=True), 'less than 1'),
     (0, dict(low=0, high=1, open_low=True), 'in (0, 1]'),
     (1, dict(low=0, high=1, open_high=True), 'in [0, 1)'),
-    (math.nan, dict(low=0), 'at least 0'),
-    (True, dict(low=0), 'at least 0'),
-    ('1', dict(low=0), 'at least 0'),
-    (None, dict(low=0), 'at least 0'),
-])
+    (math.nan, dict(low=0), 'at least 0'), (True, dict(low=0), 'at least 0'),
+    ('1', dict(low=0), 'at least 0'), (None, dict(low=0), 'at least 0')])
 def test_a_number_outside_is_named(value, bounds, valid):
     message = f'x must be {valid}, got {value!r}'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):

@@ -8,11 +8,9 @@ CONFIG = dict(model=dict(parts=[dict(type='A'), (dict(type='B'), 1)]), n=2)
 
 def test_all_nodes_are_visited_parents_first():
     paths = [dotted(path) for path, _ in walk_nested(CONFIG)]
-    assert paths == [
-        '', 'model', 'model.parts', 'model.parts.0', 'model.parts.0.type',
-        'model.parts.1', 'model.parts.1.0', 'model.parts.1.0.type',
-        'model.parts.1.1', 'n'
-    ]
+    assert paths == ['', 'model', 'model.parts', 'model.parts.0',
+                     'model.parts.0.type', 'model.parts.1', 'model.parts.1.0',
+                     'model.parts.1.0.type', 'model.parts.1.1', 'n']
 
 
 def test_dictionaries_can_be_changed_on_the_way():

@@ -143,8 +143,7 @@ def test_without_decoder_lesions_and_thrown_patches(partition):
                                 partition.thrown[:, :0],
                                 torch.arange(6).expand(2, 6))
     images = drawn_images()
-    columns = attention_columns(images, torch.rand(2, 2, 3), everything,
-                                UNITS)
+    columns = attention_columns(images, torch.rand(2, 2, 3), everything, UNITS)
     assert [column.title for column in columns
             ] == ['Image', 'Attention', 'Masking']
     for column in (columns[0], columns[2]):

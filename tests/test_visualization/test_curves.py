@@ -18,8 +18,7 @@ def test_reads_all_runs_of_a_work_dir_in_order(tmp_path):
         (folder / 'scalars.json').write_text(
             '\n'.join(json.dumps(row) for row in rows))
     assert read_scalars(tmp_path, 'loss') == [(1, 10), (2, 5), (3, 10 / 3)]
-    assert read_scalars(tmp_path / '20250101_000005',
-                        'loss') == [(3, 10 / 3)]
+    assert read_scalars(tmp_path / '20250101_000005', 'loss') == [(3, 10 / 3)]
 
 
 def test_says_where_it_looked(tmp_path):

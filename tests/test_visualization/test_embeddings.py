@@ -53,8 +53,7 @@ def run(tmp_path_factory):
         num_pathways=2, pathway_size=4, cases_without_genes=2,
         cases_without_slides=1)
     config = folder / 'config.py'
-    config.write_text(
-        CONFIG.replace('{root!r}', repr(str(folder / 'data'))))
+    config.write_text(CONFIG.replace('{root!r}', repr(str(folder / 'data'))))
     init_default_scope('mmpretrain')
     loaded = load_config(config)
     del loaded.model.gene_encoder.init_cfg
@@ -62,8 +61,7 @@ def run(tmp_path_factory):
     torch.manual_seed(1234)
     model = MODELS.build(loaded.model)
     dataset = whole_bag_loader(loaded, 'test').dataset
-    model.data_preprocessor.gene_scale.set(
-        dataset.fit_gene_scale())
+    model.data_preprocessor.gene_scale.set(dataset.fit_gene_scale())
     torch.save(dict(state_dict=model.state_dict()), folder / 'm.pth')
     return config, folder / 'm.pth'
 

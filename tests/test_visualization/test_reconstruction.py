@@ -29,10 +29,8 @@ def inputs():
     generator = torch.Generator().manual_seed(0)
     mask = torch.zeros(2, 1, 4, 4)
     mask[0, 0, 1, 2] = mask[0, 0, 3, 0] = mask[1, 0, 0, 0] = 1
-    return dict(
-        query=torch.randn(2, 3, 16, 16, generator=generator),
-        key=torch.randn(2, 3, 16, 16, generator=generator),
-        mask=mask)
+    return dict(query=torch.randn(2, 3, 16, 16, generator=generator),
+                key=torch.randn(2, 3, 16, 16, generator=generator), mask=mask)
 
 
 def test_masked_patches_are_covered_and_no_others(inputs):
@@ -109,22 +107,14 @@ def test_normalisation_per_patch_is_undone(inputs, norm_pix):
 @pytest.mark.parametrize('num_channels', [1, 3, 5])
 def test_panel_of_a_real_model(num_channels):
     model = CMIM(
-        data_preprocessor=dict(
-            mean=[100.0] * num_channels,
-            std=[40.0] * num_channels,
-            view_size=64,
-            patch_size=16),
-        backbone=dict(
-            type='mmmedmask.CMIMResNet',
-            depth=18,
-            in_channels=num_channels,
-            stem_channels=8,
-            base_channels=8),
-        neck=dict(
-            type='mmmedmask.CMIMNeck',
-            embed_dims=16,
-            num_heads=2,
-            out_stride=16),
+        data_preprocessor=dict(mean=[100.0] * num_channels,
+                               std=[40.0] * num_channels, view_size=64,
+                               patch_size=16),
+        backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                      in_channels=num_channels, stem_channels=8,
+                      base_channels=8),
+        neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
+                  out_stride=16),
         head=dict(
             type='mmmedmask.CMIMHead', norm_pix=True, patch_size=16)).eval()
     generator = torch.Generator().manual_seed(1)

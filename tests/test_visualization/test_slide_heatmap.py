@@ -12,9 +12,7 @@ from mmmedmask.visualization.kept_tiles import (
     TISSUE_COLOR,
     draw_kept_tiles,
 )
-from mmmedmask.visualization.slide_geojson import (
-    patch_features,
-)
+from mmmedmask.visualization.slide_geojson import patch_features
 from mmmedmask.visualization.slide_heatmap import (
     PatchMap,
     PatchPlaces,
@@ -25,8 +23,7 @@ from mmmedmask.visualization.slide_heatmap import (
     percentile_ranks,
 )
 
-PLACES = PatchPlaces(np.array([[0, 0], [100, 0], [200, 100]]), 100,
-                     (400, 200))
+PLACES = PatchPlaces(np.array([[0, 0], [100, 0], [200, 100]]), 100, (400, 200))
 
 
 def naive_rank(values, value):
@@ -51,8 +48,7 @@ def test_levels_follow_the_scale():
     values = np.array([1., 2., 11.])
     assert color_levels(values, 'minmax').tolist() == [0, .1, 1]
     assert color_levels(values, 'percentile').tolist() == [0, .5, 1]
-    assert color_levels(np.array([-.1, .3]), 'probability').tolist() == [0,
-                                                                         .3]
+    assert color_levels(np.array([-.1, .3]), 'probability').tolist() == [0, .3]
     assert color_levels(np.full(3, 7.), 'minmax').tolist() == [.5] * 3
 
 

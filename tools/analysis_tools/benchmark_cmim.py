@@ -54,11 +54,8 @@ def build_models(size: int, channels_last: bool) -> dict:
         data_preprocessor=dict(type='ClsDataPreprocessor', **normalise),
         backbone=dict(type='ResNet', depth=18),
         neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=9,
-            in_channels=512,
-            loss=dict(type='CrossEntropyLoss')))
+        head=dict(type='LinearClsHead', num_classes=9, in_channels=512,
+                  loss=dict(type='CrossEntropyLoss')))
     # SparK as mmpretrain configures it, with the widths of a ResNet-18.
     spark = dict(
         type='SparK',
@@ -68,19 +65,11 @@ def build_models(size: int, channels_last: bool) -> dict:
         enc_dec_norm_cfg=dict(type='SparseBatchNorm2d'),
         enc_dec_norm_dim=512,
         data_preprocessor=dict(type='SelfSupDataPreprocessor', **normalise),
-        backbone=dict(
-            type='SparseResNet',
-            depth=18,
-            out_indices=(0, 1, 2, 3),
-            drop_path_rate=0.05,
-            norm_cfg=dict(type='SparseBatchNorm2d')),
-        neck=dict(
-            type='SparKLightDecoder',
-            feature_dim=512,
-            upsample_ratio=32,
-            mid_channels=0,
-            norm_cfg=dict(type='BN'),
-            last_act=False),
+        backbone=dict(type='SparseResNet', depth=18, out_indices=(0, 1, 2, 3),
+                      drop_path_rate=0.05,
+                      norm_cfg=dict(type='SparseBatchNorm2d')),
+        neck=dict(type='SparKLightDecoder', feature_dim=512, upsample_ratio=32,
+                  mid_channels=0, norm_cfg=dict(type='BN'), last_act=False),
         head=dict(
             type='SparKPretrainHead',
             loss=dict(type='PixelReconstructionLoss', criterion='L2')))
@@ -288,10 +277,8 @@ def measure_loader(args: argparse.Namespace) -> dict:
                 cv2.imwrite(str(root / f'{index}.{suffix}'), tile, options)
             dataset = TileFolder(
                 str(root),
-                pipeline=[
-                    dict(type='mmmedmask.LoadTile', in_channels=3),
-                    dict(type='mmmedmask.PackTile'),
-                ])
+                pipeline=[dict(type='mmmedmask.LoadTile', in_channels=3),
+                          dict(type='mmmedmask.PackTile')])
 
             def read(dataset=dataset) -> None:
                 for start in range(0, len(dataset), 32):
@@ -344,8 +331,7 @@ def report(times: dict, parts: dict, views: dict, loader: dict,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)

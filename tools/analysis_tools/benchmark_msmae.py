@@ -74,13 +74,9 @@ def build_models(arch: str, size: int, patch_size: int) -> dict:
             data_preprocessor=dict(type='SelfSupDataPreprocessor'),
             backbone=dict(type='MAEViT', mask_ratio=0.75, **shape),
             neck=dict(
-                type='MAEPretrainDecoder',
-                num_patches=(size // patch_size)**2,
-                patch_size=patch_size,
-                embed_dim=dims,
-                decoder_embed_dim=512,
-                decoder_depth=8,
-                decoder_num_heads=16),
+                type='MAEPretrainDecoder', num_patches=(size // patch_size)**2,
+                patch_size=patch_size, embed_dim=dims, decoder_embed_dim=512,
+                decoder_depth=8, decoder_num_heads=16),
             head=dict(
                 type='MAEPretrainHead',
                 patch_size=patch_size,
@@ -100,17 +96,12 @@ def make_batch(args: argparse.Namespace) -> tuple:
     samples = []
     for index in range(args.batch_size):
         sample = DataSample(
-            metainfo=dict(
-                img_path=f'{index}.png',
-                sample_idx=index,
-                crop_box=(0.1, 0.2, 0.9, 0.8),
-                flip=index % 2 == 0,
-                flip_direction='horizontal'))
+            metainfo=dict(img_path=f'{index}.png', sample_idx=index,
+                          crop_box=(0.1, 0.2, 0.9, 0.8), flip=index % 2 == 0,
+                          flip_direction='horizontal'))
         sample.set_gt_label(index % NUM_CLASSES)
-        sample.set_field(
-            torch.rand(grid, grid).half(),
-            'attention_map',
-            field_type='data')
+        sample.set_field(torch.rand(grid, grid).half(), 'attention_map',
+                         field_type='data')
         samples.append(sample.to(args.device))
     return images, samples
 
@@ -146,12 +137,8 @@ def make_steps(models: dict, args: argparse.Namespace) -> dict:
             models['msmae'].attention_maps(images)
         synchronise(images.device)
 
-    return dict(
-        masked=train('masked'),
-        full=train('full'),
-        msmae=train('msmae'),
-        mae=train('mae'),
-        maps=maps)
+    return dict(masked=train('masked'), full=train('full'),
+                msmae=train('msmae'), mae=train('mae'), maps=maps)
 
 
 def synchronise(device) -> None:
@@ -243,8 +230,7 @@ def report(times: dict, flops: dict, args: argparse.Namespace) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--arch', default='base')
     parser.add_argument('--batch-size', type=int, default=8)

@@ -21,8 +21,7 @@ GENE_LIST_NAME = 'genes.txt'
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config whose data sets have genes')
-    parser.add_argument(
-        '--sets', type=int, default=32, help='number of sets')
+    parser.add_argument('--sets', type=int, default=32, help='number of sets')
     parser.add_argument(
         '--out', type=Path, required=True, help='file to write, NAME.gmt')
     parser.add_argument('--seed', type=int, default=0, help='of the starts')

@@ -64,8 +64,7 @@ def check_config(config, path: str) -> None:
     if tuple(dataset.modalities) != ('slides', ):
         raise ValueError(f'{path} has the modalities '
                          f"{list(dataset.modalities)}, expected ['slides']")
-    other = [step.type for step in dataset.pipeline
-             if step.type not in FIXED]
+    other = [step.type for step in dataset.pipeline if step.type not in FIXED]
     if other:
         raise ValueError(f'{path} has the transforms {other}; a loop over '
                          f'bags in memory has {list(FIXED)} alone')
@@ -164,8 +163,7 @@ class PlainLoop:
         with torch.no_grad():
             samples = model.test_step(pseudo_collate(bags))
         labels = torch.cat([sample.gt_label for sample in samples]).numpy()
-        scores = torch.stack(
-            [sample.pred_score for sample in samples]).numpy()
+        scores = torch.stack([sample.pred_score for sample in samples]).numpy()
         values = classification_scores(labels, scores)
         name = time.strftime('%Y%m%d_%H%M%S')
         write_json(run.test_folder('last') / name / f'{name}.json', dict(

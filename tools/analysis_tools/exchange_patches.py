@@ -68,8 +68,7 @@ def measure(args: argparse.Namespace) -> dict:
         config = load_config(path, args.cfg_options)
         init_default_scope(config.get('default_scope') or 'mmengine')
         model = get_model(config, str(checkpoint), args.device)
-        dataset = DATASETS.build(
-            config[f'{args.split}_dataloader'].dataset)
+        dataset = DATASETS.build(config[f'{args.split}_dataloader'].dataset)
         samples = [dataset[place] for place in range(len(dataset))]
         curves[name] = exchange_patches(
             model, samples, args.block, args.places)

@@ -151,8 +151,7 @@ def run_fold(config, split_file: Path, args, encoders: dict) -> dict:
         for name, model in make_rivals(args, encoders, seed).items():
             model.fit(genes.numpy(), labels.numpy())
             scores = np.zeros((len(names), len(classes)))
-            scores[:, model.classes_] = model.predict_proba(
-                test_genes.numpy())
+            scores[:, model.classes_] = model.predict_proba(test_genes.numpy())
             results[name, seed] = PatientPredictions(
                 names, test_labels.numpy(), scores, classes,
                 ['genes'] * len(names), [()] * len(names))

@@ -51,10 +51,8 @@ def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
             raise SystemExit(f'{folder} holds no scalars.json with '
                              f'{", ".join(metrics)}; has a run finished?')
         rows.append([
-            folder.name,
-            str(len(runs)),
-            *(mean_and_spread([run[key] for run in runs]) for key in metrics)
-        ])
+            folder.name, str(len(runs)),
+            *(mean_and_spread([run[key] for run in runs]) for key in metrics)])
     return markdown(rows)
 
 
@@ -63,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
     parser.add_argument(
-        '--metrics',
-        nargs='+',
-        metavar='NAME',
+        '--metrics', nargs='+', metavar='NAME',
         help='shares to tabulate in place of the APs, as the log names them')
     args = parser.parse_args(argv)
     metrics = {name: name for name in args.metrics} if args.metrics \

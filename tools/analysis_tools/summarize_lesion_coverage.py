@@ -65,8 +65,7 @@ def table(folders: Sequence[Path]) -> str:
             for name, (_, factor) in VALUES.items():
                 values = [factor * float(run[name]) for run in runs
                           if run[name]]
-                cells.append(
-                    mean_and_interval(values) if values else '–')
+                cells.append(mean_and_interval(values) if values else '–')
             rows.append(cells)
         if len(rows) == before:
             raise SystemExit(

@@ -202,11 +202,9 @@ def describe_pretraining(runner: Runner, seconds: float) -> Section:
         ],
         [
             Figure(
-                draw_curves(
-                    curves,
-                    window=4,
-                    references={'error of masked patches': floor},
-                    reference_name='mean patch'),
+                draw_curves(curves, window=4,
+                            references={'error of masked patches': floor},
+                            reference_name='mean patch'),
                 'Neighbouring patches are alike, so that masked ones can be '
                 'filled in to some degree; the dashed line is the error of '
                 'filling in the mean of all patches. Triplets without a '

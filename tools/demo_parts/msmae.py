@@ -131,10 +131,8 @@ def look_at_lesions(runner: Runner, folder: Path,
         their masked patches reconstructed, (``NUM_SHOWN``, H, W, 3).
     """
     dataset = DATASETS.build(
-        dict(
-            runner.cfg.train_dataloader.dataset,
-            data_root=str(folder),
-            split='val'))
+        dict(runner.cfg.train_dataloader.dataset, data_root=str(folder),
+             split='val'))
     sources = [
         source for source in list_sources(dataset)
         if source.dataset.get_data_info(source.index).get('lesion_path')
@@ -183,8 +181,7 @@ def look_at_retina(model: torch.nn.Module) -> Masking:
                        maps)
 
 
-def masking_columns(masking: Masking,
-                    whole: bool = False) -> list[Column]:
+def masking_columns(masking: Masking, whole: bool = False) -> list[Column]:
     """Draw image, attention, and the masking by chance and by attention.
 
     Args:
@@ -269,19 +266,16 @@ def run(stage: Stage) -> PartResult:
                        f'chance {scans.masked_chance:.0%}')
 
     with stage.step('Classifier') as step, one_thread():
-        fine_tuning = part.train(step, 'fine_tuning', FINE_TUNING,
-                                 'fine-tune')
+        fine_tuning = part.train(step, 'fine_tuning', FINE_TUNING, 'fine-tune')
         part.test_command(FINE_TUNING, fine_tuning)
         accuracy = fine_tuning.message_hub.log_scalars[
             'val/disease/top1'].current()
         step.result = (f'{accuracy:.0%} of {num_val} other scans right, '
                        'chance 25 %')
 
-    sections = [
-        describe_pretraining(pretraining, scans, filled, seconds),
-        describe_retina(retina),
-        describe_classifier(fine_tuning, accuracy, step.seconds)
-    ]
+    sections = [describe_pretraining(pretraining, scans, filled, seconds),
+                describe_retina(retina),
+                describe_classifier(fine_tuning, accuracy, step.seconds)]
     part.save_pictures(sections, 'masking', 'msmae_losses', 'masking_retina',
                        'classifier_loss')
     return PartResult(sections, draw_overview(scans, retina), part.commands)

@@ -50,10 +50,7 @@ class ProgressHook(Hook):
     def __init__(self, step: Step) -> None:
         self.step = step
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx: int,
-                         data_batch=None,
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Show the iteration and the loss."""
         self.step.update(runner.iter + 1, runner.max_iters,
@@ -122,8 +119,7 @@ class Part:
             f'{last_checkpoint(Path(runner.work_dir))}'
         ]
 
-    def save_pictures(self, sections: Sequence[Section],
-                      *names: str) -> int:
+    def save_pictures(self, sections: Sequence[Section], *names: str) -> int:
         """Write the figures of the report as PNG files.
 
         Args:
@@ -158,8 +154,7 @@ def relocate(config: Config, out: Path) -> None:
     """
     for node in nested_dicts(config._cfg_dict):
         for key, value in list(node.items()):
-            if not isinstance(value, str) \
-                    or not value.startswith(DEFAULT_OUT):
+            if not isinstance(value, str) or not value.startswith(DEFAULT_OUT):
                 continue
             path = out / value.removeprefix(DEFAULT_OUT)
             if path.suffix == '.pth' \

@@ -67,11 +67,8 @@ class Stage:
         self.smoke = smoke
         self.log_file = out / 'demo.log'
         out.mkdir(parents=True, exist_ok=True)
-        shown = os.fdopen(
-            os.dup(sys.stdout.fileno()),
-            'w',
-            encoding=sys.stdout.encoding,
-            errors='replace')
+        shown = os.fdopen(os.dup(sys.stdout.fileno()), 'w',
+                          encoding=sys.stdout.encoding, errors='replace')
         self.console = Console(file=shown, highlight=False)
         log = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         sys.stdout.flush()
@@ -107,15 +104,11 @@ class Stage:
         if not on_terminal:
             self.say(f'  {title} ...')
         start = time.perf_counter()
-        with Progress(
-                TextColumn('  {task.description}'),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn('{task.fields[note]}'),
-                TimeElapsedColumn(),
-                console=self.console,
-                transient=True,
-                disable=not on_terminal) as progress:
+        with Progress(TextColumn('  {task.description}'),
+                      BarColumn(bar_width=24), MofNCompleteColumn(),
+                      TextColumn('{task.fields[note]}'), TimeElapsedColumn(),
+                      console=self.console, transient=True,
+                      disable=not on_terminal) as progress:
             step = Step(progress, title)
             yield step
         step.seconds = time.perf_counter() - start

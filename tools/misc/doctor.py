@@ -297,8 +297,7 @@ def check_families(args: argparse.Namespace) -> Iterator[Line]:
                    '2.6', 'take the maintained forks in a new environment: '
                    f'{FORKS_MEND}')
     else:
-        yield Line(RED, 'OpenMMLab', 'neither family is installed',
-                   FORKS_MEND)
+        yield Line(RED, 'OpenMMLab', 'neither family is installed', FORKS_MEND)
 
 
 def _requirements() -> Iterator[tuple[str, str]]:
@@ -578,24 +577,15 @@ def check_data(args: argparse.Namespace) -> Iterator[Line]:
 
 # What takes a moment comes last: each line is shown as soon as it is known.
 CHECKS: tuple[tuple[str, Check], ...] = (
-    ('Python', check_python),
-    ('OpenMMLab', check_families),
-    ('packages', check_versions),
-    ('mmmedmask', check_mmmedmask),
-    ('disk', check_disk),
-    ('shared memory', check_shared_memory),
-    ('machine', check_machine),
-    ('data', check_data),
-    ('torch', check_torch),
-    ('CUDA', check_cuda),
-    ('mmcv ops', check_mmcv_ops),
-    ('mim', check_mim),
-    ('scope', check_scopes),
-)
+    ('Python', check_python), ('OpenMMLab', check_families),
+    ('packages', check_versions), ('mmmedmask', check_mmmedmask),
+    ('disk', check_disk), ('shared memory', check_shared_memory),
+    ('machine', check_machine), ('data', check_data), ('torch', check_torch),
+    ('CUDA', check_cuda), ('mmcv ops', check_mmcv_ops), ('mim', check_mim),
+    ('scope', check_scopes))
 
 
-def run_check(name: str, check: Check,
-              args: argparse.Namespace) -> list[Line]:
+def run_check(name: str, check: Check, args: argparse.Namespace) -> list[Line]:
     """Run one check; whatever it raises becomes a red line."""
     lines: list[Line] = []
     sink = io.StringIO()

@@ -44,28 +44,19 @@ def parse_args(argv: Sequence[str] | None = None):
         action='store_true',
         help='carry the class head, if the classes are the same')
     parser.add_argument(
-        '--source-grid',
-        nargs=2,
-        type=int,
-        metavar=('ROWS', 'COLUMNS'),
+        '--source-grid', nargs=2, type=int, metavar=('ROWS', 'COLUMNS'),
         help="patches of the source's images, if they are not square")
     parser.add_argument(
-        '--leave-out',
-        nargs='+',
-        default=[],
-        metavar='PATTERN',
+        '--leave-out', nargs='+', default=[], metavar='PATTERN',
         help='shell patterns of tensors in the source that are not needed')
     parser.add_argument(
         '--force', action='store_true', help='overwrite the target')
     return parser.parse_args(argv)
 
 
-def convert_mae_checkpoint(source: Path,
-                           target: Path,
-                           naming: str = 'msmae',
+def convert_mae_checkpoint(source: Path, target: Path, naming: str = 'msmae',
                            config: str | None = None,
-                           encoder_only: bool = False,
-                           keep_head: bool = False,
+                           encoder_only: bool = False, keep_head: bool = False,
                            source_grid: tuple[int, int] | None = None,
                            leave_out: Sequence[str] = ()):
     """Convert and save a checkpoint; the options are those of the command.
@@ -86,17 +77,11 @@ def convert_mae_checkpoint(source: Path,
         save_weights,
     )
 
-    model, grid_size = (None, None) if config is None \
-        else read_model(config)
+    model, grid_size = (None, None) if config is None else read_model(config)
     tensors, report = convert_mae(
-        get_state_dict(read_checkpoint(source)),
-        naming,
-        model=model,
-        grid_size=grid_size,
-        source_grid=source_grid,
-        encoder_only=encoder_only,
-        keep_head=keep_head,
-        leave_out=leave_out)
+        get_state_dict(read_checkpoint(source)), naming, model=model,
+        grid_size=grid_size, source_grid=source_grid,
+        encoder_only=encoder_only, keep_head=keep_head, leave_out=leave_out)
     save_weights(target, tensors, describe_source(source, naming=naming),
                  STATE_DICT_KEYS[naming])
     return report

@@ -29,9 +29,7 @@ SHARED_OPTIONS = {
 }
 
 
-def make_parser(document: str,
-                *options: str,
-                checkpoint: bool = True,
+def make_parser(document: str, *options: str, checkpoint: bool = True,
                 **texts: str) -> argparse.ArgumentParser:
     """Make a parser of CONFIG, CHECKPOINT, --cfg-options and shared options.
 

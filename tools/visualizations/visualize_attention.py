@@ -20,9 +20,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         config='config of a run with mmmedmask.MSMAE, or of a fine-tuning '
         'run with mmmedmask.MSMAEClassifier')
     parser.add_argument(
-        '--images',
-        nargs='+',
-        metavar='FILE',
+        '--images', nargs='+', metavar='FILE',
         help='image files to look at, in place of those of the data set')
     parser.add_argument(
         '--split',
@@ -86,8 +84,7 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     if loader is None:
         raise ValueError(f'the config has no {args.split}_dataloader')
     dataset = DATASETS.build(loader.dataset)
-    positions = choose_positions(
-        len(dataset), args.num_samples, args.indices)
+    positions = choose_positions(len(dataset), args.num_samples, args.indices)
     sources = list_sources(dataset)
     return [sources[position] for position in positions], positions
 

@@ -28,12 +28,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'checkpoints',
         nargs='+',
         help=f'checkpoints of that config; {UNTRAINED!r}: before training')
-    parser.add_argument(
-        '--vectors',
-        nargs='+',
-        choices=list(TITLES),
-        default=['patient'],
-        help='one row of the picture each (default: patient)')
+    parser.add_argument('--vectors', nargs='+', choices=list(TITLES),
+                        default=['patient'],
+                        help='one row of the picture each (default: patient)')
     parser.add_argument(
         '--titles', nargs='+', help='one per checkpoint (default: names)')
     parser.add_argument(

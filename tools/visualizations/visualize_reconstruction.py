@@ -35,8 +35,7 @@ def draw(args: argparse.Namespace) -> Path:
     units = PictureUnits.from_preprocessor(model.data_preprocessor,
                                            args.channels, args.window)
     dataset = DATASETS.build(config.train_dataloader.dataset)
-    positions = choose_positions(
-        len(dataset), args.num_samples, args.indices)
+    positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])
     with torch.no_grad():
         inputs = model.data_preprocessor(batch, True)['inputs']

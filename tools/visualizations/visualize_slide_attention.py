@@ -142,8 +142,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
         inputs = {key: None if inputs.get(key) is None else
                   torch.as_tensor(inputs[key])
                   for key in ('patches', 'coords', 'genes')}
-        evidence = find_evidence(model, inputs, classes,
-                                 not args.no_classes)
+        evidence = find_evidence(model, inputs, classes, not args.no_classes)
         start = 0
         for file in files:
             rows = slice(start, start + file.num_patches)

@@ -21,9 +21,7 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--config', help="the config of the run, for the encoder 'cmim'")
     group.add_argument(
-        '--random-weights',
-        type=int,
-        metavar='SEED',
+        '--random-weights', type=int, metavar='SEED',
         help='draw the weights instead, for tests and as a baseline')
     group.add_argument(
         '--input-size',

@@ -69,8 +69,7 @@ def build_engine_parser() -> argparse.ArgumentParser:
         '--resources', type=parse_resource, action='append', default=[],
         metavar='NAME=N', help='limits, such as gpus=8: with --device cuda '
         'a job takes one GPU (default: those that are visible)')
-    group.add_argument(
-        '--executor', help='plugin of Snakemake, such as slurm')
+    group.add_argument('--executor', help='plugin of Snakemake, such as slurm')
     group.add_argument(
         '--jobs', type=int, help='jobs at a time for --executor')
     return parser

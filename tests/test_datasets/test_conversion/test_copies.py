@@ -72,8 +72,7 @@ def scan(seed):
 
 @pytest.mark.parametrize('kind', TISSUE_COPIES)
 def test_copies_of_tissue_are_found(tissue, kind):
-    records = [record(f'{index}', image)
-               for index, image in enumerate(tissue)]
+    records = [record(f'{index}', image) for index, image in enumerate(tissue)]
     copy = record('copy', TISSUE_COPIES[kind](tissue[3]), 'test')
     pairs = near_pairs([*records, copy], NEAR_THRESHOLD)
     assert [(first.name, second.name) for first, second, _ in pairs] == [
@@ -90,8 +89,7 @@ def test_copies_of_scans_are_found(kind):
 
 
 def test_correlation_against_a_naive_one(tissue):
-    first, second = (record(str(index), tissue[index])
-                     for index in range(2))
+    first, second = (record(str(index), tissue[index]) for index in range(2))
     naive = max(
         float((first.fingerprint * np.rot90(view, turns)).sum())
         for view in (second.fingerprint, second.fingerprint.T)
@@ -101,8 +99,7 @@ def test_correlation_against_a_naive_one(tissue):
 
 
 def test_all_pairs_are_compared_across_blocks(tissue, monkeypatch):
-    monkeypatch.setattr(
-        'mmmedmask.datasets.conversion.copies._BLOCK', 2)
+    monkeypatch.setattr('mmmedmask.datasets.conversion.copies._BLOCK', 2)
     records = [record(f'{index}', image, 'ab'[index % 2])
                for index, image in enumerate(tissue)]
     pairs = near_pairs(records, -2.0)
@@ -131,18 +128,12 @@ def test_different_tissue_of_the_real_sets(data_root):
 
 def test_report_of_copies(tissue):
     flat = np.full((192, 192, 3), 240, np.uint8)
-    records = [
-        record('a', tissue[0]),
-        record('a again', tissue[0], 'test'),
-        record('a as png', tissue[0], 'test', b'other bytes'),
-        record('b', tissue[1]),
-        record('b again', tissue[1]),
-        record('b flipped', tissue[1][:, ::-1], 'test'),
-        record('c', tissue[2]),
-        record('c flipped', tissue[2][::-1]),
-        record('flat', flat),
-        record('another flat', flat + 1, 'test'),
-    ]
+    records = [record('a', tissue[0]), record('a again', tissue[0], 'test'),
+               record('a as png', tissue[0], 'test', b'other bytes'),
+               record('b', tissue[1]), record('b again', tissue[1]),
+               record('b flipped', tissue[1][:, ::-1], 'test'),
+               record('c', tissue[2]), record('c flipped', tissue[2][::-1]),
+               record('flat', flat), record('another flat', flat + 1, 'test')]
     report = CheckReport()
     report_copies(report, records)
     assert [(finding.kind, finding.files) for finding in report.problems] == [
@@ -190,16 +181,12 @@ def test_neighbouring_slices_are_no_copies():
 
 def test_groups_are_chains_of_identical_and_near_copies():
     image = scan(0)
-    records = [
-        scan_record('d', image),
-        scan_record('b', image, b'other bytes'),
-        scan_record('a', image[:, ::-1]),
-        scan_record('c', scan(1)),
-        scan_record('e', scan(1)),
-        scan_record('f', scan(2)),
-        scan_record('g', np.full((90, 90, 3), 9, np.uint8)),
-        scan_record('h', np.full((90, 90, 3), 9, np.uint8)),
-    ]
+    records = [scan_record('d', image),
+               scan_record('b', image, b'other bytes'),
+               scan_record('a', image[:, ::-1]), scan_record('c', scan(1)),
+               scan_record('e', scan(1)), scan_record('f', scan(2)),
+               scan_record('g', np.full((90, 90, 3), 9, np.uint8)),
+               scan_record('h', np.full((90, 90, 3), 9, np.uint8))]
     copies = find_copies(records, 0.87)
     assert {tuple(record.name for record in group): same_what(group)
             for group in copies.identical} == {

@@ -101,8 +101,7 @@ def remove_tests(glas):
 
 
 def add_png(glas):
-    shutil.copy(glas / RELEASE / 'train_2.bmp',
-                glas / RELEASE / 'train_2.png')
+    shutil.copy(glas / RELEASE / 'train_2.bmp', glas / RELEASE / 'train_2.png')
 
 
 def add_second_release(glas):

@@ -52,8 +52,7 @@ def test_split_is_exact_and_depends_on_the_seed_alone(draw):
     assert not {one.path for one in split.train} & {
         one.path for one in split.val}
     for part in (split.train, split.val):
-        assert [one.path for one in part] == sorted(
-            one.path for one in part)
+        assert [one.path for one in part] == sorted(one.path for one in part)
     # The order in which files are listed does not matter.
     assert draw(images[::-1], 7) == split
     assert draw(images, 8) != split

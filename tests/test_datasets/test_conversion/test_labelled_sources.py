@@ -136,8 +136,7 @@ def test_real_brain_identical_files(data_root):
              for group in several]
     assert sum(len(part) == 2 for part in parts) == 189
     # So no image is dropped from the training part of the clean split.
-    assert all(len({image.label for image in group}) == 1
-               for group in several)
+    assert all(len({image.label for image in group}) == 1 for group in several)
 
 
 # -------------------------------------------------------------- HAM10000
@@ -475,8 +474,7 @@ def test_messidor_layout_that_is_wrong(tmp_path, spoil, message):
         for name in brain.BRAIN_CLASSES],
      r'expected such as Training/glioma/Tr-gl_0010\.jpg.*no files'),
 ])
-def test_download_without_images_is_refused(tmp_path, find, folders,
-                                            expected):
+def test_download_without_images_is_refused(tmp_path, find, folders, expected):
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     if find is busi.find_images:

@@ -90,8 +90,7 @@ def test_drawn_split(root):
 @pytest.mark.parametrize('fraction', [0, 1, 0.01, 0.99])
 def test_bad_fraction(root, fraction):
     with pytest.raises(ValueError, match=str(fraction)):
-        draw_lists(
-            list_tiles(root / 'data'), root / 'meta', fraction, seed=0)
+        draw_lists(list_tiles(root / 'data'), root / 'meta', fraction, seed=0)
 
 
 def test_lists_are_copied_as_they_are(root):
@@ -158,13 +157,10 @@ def test_check_names_all_problems(root):
     base = [name.rsplit('/')[-1] for name in names]
     assert [(finding.kind, [file.rsplit('/')[-1] for file in finding.files])
             for finding in report.problems] == [
-        ('listed_twice', [base[0]]),
-        ('missing_tile', [base[5]]),
-        ('broken_file', [base[1]]),
-        ('wrong_shape', [base[2]]),
-        ('identical_across_splits', [base[0], base[0]]),
-        ('identical_across_splits', [base[3], base[12]]),
-        ('near_identical_across_splits', [base[4], base[13]]),
-    ]
+                ('listed_twice', [base[0]]), ('missing_tile', [base[5]]),
+                ('broken_file', [base[1]]), ('wrong_shape', [base[2]]),
+                ('identical_across_splits', [base[0], base[0]]),
+                ('identical_across_splits', [base[3], base[12]]),
+                ('near_identical_across_splits', [base[4], base[13]])]
     assert [finding.kind for finding in report.notices] == 2 * [
         'unlisted_tile']

@@ -372,8 +372,7 @@ class TestLayouts:
         loaded = load_expression(tmp_path)
         loaded.save(tmp_path / 'x.npz')
         for one in (loaded, load_expression(tmp_path / 'x.npz')):
-            of_cases = one.for_cases({
-                sample[:9]: None for sample in samples})
+            of_cases = one.for_cases({sample[:9]: None for sample in samples})
             assert of_cases.case_ids == tuple(
                 sample[:9] for sample in samples[:3])
             assert np.array_equal(of_cases.values, FPKM[:3])
@@ -470,8 +469,7 @@ class TestLayouts:
             load_expression(path, unit='fpkm')
         merged = load_expression(path, unit='fpkm', duplicates='mean')
         assert merged.gene_ids == tuple(GENES[:-1])
-        assert np.allclose(merged.values[:, 0],
-                           (FPKM[:, 0] + FPKM[:, -1]) / 2)
+        assert np.allclose(merged.values[:, 0], (FPKM[:, 0] + FPKM[:, -1]) / 2)
         assert np.array_equal(merged.values[:, 1:], FPKM[:, 1:-1])
         path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES,
                             [*SAMPLES[:3], SAMPLES[0]])

@@ -113,12 +113,9 @@ class TestCohort:
         assert "Did you mean survival_months?" in ''.join(lines)
 
 
-COHORT = [
-    Case('p1', 'x', (Slide('s1.a'), Slide('s2'))),
-    Case('p2', 'y', (Slide('s3'), )),
-    Case('p3', 'y', (Slide('s4'), )),
-    Case('p4', 'x'),
-]
+COHORT = [Case('p1', 'x', (Slide('s1.a'), Slide('s2'))),
+          Case('p2', 'y', (Slide('s3'), )), Case('p3', 'y', (Slide('s4'), )),
+          Case('p4', 'x')]
 
 
 class TestReadSplit:
@@ -208,8 +205,7 @@ class TestDrawFolds:
             for fold in draw_folds(cases, 4, seed, by_site=True):
                 places = {}
                 for case in cases:
-                    places.setdefault(case.site, set()).add(
-                        fold[case.case_id])
+                    places.setdefault(case.site, set()).add(fold[case.case_id])
                 assert all(len(place) == 1 for place in places.values())
                 for label in 'ab':
                     assert {fold[case.case_id] for case in cases

@@ -89,8 +89,7 @@ def test_dict_in_a_torch_file(tmp_path):
     slide = SlideFeatures(path)
     assert slide.encoder == 'some'
     assert torch.equal(slide.coords, torch.from_numpy(coords))
-    assert torch.equal(slide.read(),
-                       torch.from_numpy(features).half().float())
+    assert torch.equal(slide.read(), torch.from_numpy(features).half().float())
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16,
@@ -203,8 +202,7 @@ class _Planted:
 
 
 def test_torch_files_cannot_run_code(tmp_path):
-    torch.save({'features': _Planted(tmp_path / 'planted')},
-               tmp_path / 'a.pt')
+    torch.save({'features': _Planted(tmp_path / 'planted')}, tmp_path / 'a.pt')
     with pytest.raises(SlideFeatureError, match='could run code'):
         SlideFeatures(tmp_path / 'a.pt')
     assert not (tmp_path / 'planted').exists()
@@ -464,8 +462,7 @@ class TestNames:
 
     def test_clam_pair_gives_the_one_with_coordinates(self, tmp_path):
         features, coords = draw_bag(2, 2)
-        write_features(tmp_path / 'h5_files/a.h5', 'clam-h5', features,
-                       coords)
+        write_features(tmp_path / 'h5_files/a.h5', 'clam-h5', features, coords)
         write_features(tmp_path / 'pt_files/a.pt', 'clam-pt', features)
         write_features(tmp_path / 'pt_files/b.pt', 'clam-pt', features)
         folder = FeatureFolder(tmp_path)
@@ -494,8 +491,7 @@ class TestRealFiles:
         assert slide.layout == 'stamp'
         assert slide.encoder is None
         with h5py.File(path) as file:
-            assert np.array_equal(slide.read(100, 200),
-                                  file['feats'][100:200])
+            assert np.array_equal(slide.read(100, 200), file['feats'][100:200])
             assert np.array_equal(slide.coords, file['coords'][()])
         assert set((slide.coords % 512).unique().tolist()) == {0}
 

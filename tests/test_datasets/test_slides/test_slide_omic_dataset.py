@@ -179,8 +179,7 @@ class TestList:
         assert inputs['patches'] is None
         assert inputs['coords'] is None
         assert inputs['mask'] is None
-        assert torch.equal(inputs['genes'],
-                           torch.from_numpy(cohort.fpkm[0]))
+        assert torch.equal(inputs['genes'], torch.from_numpy(cohort.fpkm[0]))
         assert genes[0]['data_samples'].num_patches == 0
 
     def test_named_files(self, cohort):
@@ -466,8 +465,7 @@ class TestSubsequence:
 
     def test_short_bag_is_repeated_in_order(self, tmp_path):
         results = ContiguousSubsequence(length=23)(loaded_bag(tmp_path, 9))
-        assert rows_of(results).tolist() == [
-            *range(9), *range(9), *range(5)]
+        assert rows_of(results).tolist() == [*range(9), *range(9), *range(5)]
         assert results['unique_patches'] == 9
         assert torch.equal(results['coords'][:9], results['coords'][9:18])
 
@@ -497,8 +495,7 @@ class TestSubsequence:
         extent = cells.max(0).values - cells.min(0).values + 1
         assert int(extent.max()) <= 24
         assert rows_of(results).unique().numel() == 64
-        assert torch.equal(
-            cells[:, 1] * 32 + cells[:, 0], rows_of(results))
+        assert torch.equal(cells[:, 1] * 32 + cells[:, 0], rows_of(results))
 
     @pytest.mark.parametrize('mode', ['lazy', 'all'])
     def test_hilbert_stays_on_a_slide(self, tmp_path, mode):
@@ -545,8 +542,7 @@ class TestMaskAndSubsample:
 
     @pytest.mark.parametrize('ratio', [0, 0.5, 0.29, 1])
     def test_exact_share(self, tmp_path, ratio):
-        results = ContiguousSubsequence(length=100)(
-            loaded_bag(tmp_path, 300))
+        results = ContiguousSubsequence(length=100)(loaded_bag(tmp_path, 300))
         mask = GenerateSequenceMask(ratio)(results)['mask']
         assert mask.dtype == torch.bool
         assert mask.shape == (100, )

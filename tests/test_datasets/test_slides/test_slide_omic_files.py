@@ -172,8 +172,7 @@ class TestRealFiles:
                        / 'features.h5'),
                 tmp_path / f'features/{slide}.h5')
         (tmp_path / 'cohort.csv').write_text('\n'.join(rows) + '\n')
-        source = dict(dims=512, expression=dict(path='rna.tsv',
-                                                unit='counts'))
+        source = dict(dims=512, expression=dict(path='rna.tsv', unit='counts'))
         with pytest.raises(ValueError, match='1 of 2 cases have no '
                            'expression: TCGA-AD-6964'):
             build(tmp_path, **source).full_init()

@@ -57,8 +57,7 @@ def test_regions_of_all_levels(tmp_path, pixels, layout, reader, levels):
 
 @pytest.mark.parametrize(('layout', 'levels'), [('pyramid', 3),
                                                 ('planes', 1)])
-def test_tifffile_reads_what_openslide_reads(tmp_path, pixels, layout,
-                                             levels):
+def test_tifffile_reads_what_openslide_reads(tmp_path, pixels, layout, levels):
     path = write_slide(tmp_path / 'a.tif', pixels, 0.5, layout=layout)
     with open_slide(path) as one, TiffReader(path) as other:
         assert one.level_sizes == other.level_sizes

@@ -65,8 +65,7 @@ def test_resolutions_that_are_no_multiples(drawn):
                            r'but 0\.5 are given \(--slide-mpp'):
             plan_tiles(slide, 100, 1.0, slide_mpp=.5)
         slide.mpp = None
-        geometry = plan_tiles(slide, 100, .5, slide_mpp=.2525,
-                              overlap=10)
+        geometry = plan_tiles(slide, 100, .5, slide_mpp=.2525, overlap=10)
         slide.mpp = 1.0
         assert (geometry.side, geometry.step, geometry.level) == (198, 178, 0)
         assert geometry.mpp == pytest.approx(.5, rel=.003)

@@ -15,11 +15,9 @@ from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.nested import nested_dicts
 
 # Brightness, contrast, saturation, hue; as torchvision has them.
-STEPS = dict(
-    brightness=(TF.adjust_brightness, 1.3),
-    contrast=(TF.adjust_contrast, 1.4),
-    saturation=(TF.adjust_saturation, .4),
-    hue=(TF.adjust_hue, .1))
+STEPS = dict(brightness=(TF.adjust_brightness, 1.3),
+             contrast=(TF.adjust_contrast, 1.4),
+             saturation=(TF.adjust_saturation, .4), hue=(TF.adjust_hue, .1))
 BASES = sorted(
     (Path(__file__).resolve().parents[3] / 'configs/_base_/datasets').glob(
         '*.py'))

@@ -34,8 +34,7 @@ def noise(shape, dtype=np.uint8, seed=0):
 
 def draw_boxes(image_size, count, crop_ratio_range, aspect_ratio_range):
     generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand(
-        count, 40, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(count, 40, generator=generator, dtype=torch.float64)
     return np.array([
         draw_crop(row, image_size, crop_ratio_range, aspect_ratio_range)
         for row in uniform.tolist()
@@ -43,11 +42,8 @@ def draw_boxes(image_size, count, crop_ratio_range, aspect_ratio_range):
 
 
 @pytest.mark.parametrize(('image_size', 'ratios', 'aspects'), [
-    ((60, 80), (.2, 1.), (3 / 4, 4 / 3)),
-    ((60, 80), (.9, 1.), (3 / 4, 4 / 3)),
-    ((90, 30), (.3, 1.), (3 / 4, 4 / 3)),
-    ((40, 40), (.08, .5), (1 / 3, 2.)),
-])
+    ((60, 80), (.2, 1.), (3 / 4, 4 / 3)), ((60, 80), (.9, 1.), (3 / 4, 4 / 3)),
+    ((90, 30), (.3, 1.), (3 / 4, 4 / 3)), ((40, 40), (.08, .5), (1 / 3, 2.))])
 def test_boxes_are_distributed_as_torchvisions(image_size, ratios, aspects):
     """Quantiles of all four numbers, and how often attempts run out."""
     count = 2000
@@ -116,8 +112,7 @@ def test_every_channel_is_resized_alike(channels, dtype):
     assert resized.shape == (16, 20, channels)
     for channel in range(channels):
         plane = Image.fromarray(image[..., channel].astype(np.float32))
-        expected = np.asarray(
-            plane.resize((20, 16), Image.Resampling.BICUBIC))
+        expected = np.asarray(plane.resize((20, 16), Image.Resampling.BICUBIC))
         if dtype != np.float32:
             expected = np.rint(expected).clip(0, np.iinfo(dtype).max)
         # Pillow calculates with 8 bit in integers of limited precision.

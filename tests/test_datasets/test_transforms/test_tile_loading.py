@@ -43,8 +43,7 @@ def test_rgb_tile(tmp_path):
 ])
 def test_declared_channels_and_types(tmp_path, shape, dtype, arguments):
     image = (np.arange(np.prod(shape)) * 7).astype(dtype).reshape(shape)
-    results = LoadTile(**arguments).transform(
-        write(tmp_path / 'a.tif', image))
+    results = LoadTile(**arguments).transform(write(tmp_path / 'a.tif', image))
     assert results['img'].dtype == np.dtype(arguments.get('dtype', 'uint8'))
     np.testing.assert_array_equal(
         results['img'], image.reshape(*shape[:2], -1))

@@ -39,11 +39,9 @@ CELL = SIZE // GRID
 # wide; image 4 has an empty mask, the rest no mask.
 LESIONS = [(0, 0), (1, 3), (5, 5), (3, 6), None]
 NUM_IMAGES = 8
-WHOLE = [
-    dict(type='mmmedmask.LoadTile'),
-    dict(type='mmmedmask.ResizeImage', scale=SIZE),
-    dict(type='mmmedmask.PackTile', meta_keys=META_KEYS),
-]
+WHOLE = [dict(type='mmmedmask.LoadTile'),
+         dict(type='mmmedmask.ResizeImage', scale=SIZE),
+         dict(type='mmmedmask.PackTile', meta_keys=META_KEYS)]
 
 
 class BrightnessModel(BaseModel):
@@ -199,8 +197,7 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
     for number, (top, left) in enumerate(LESIONS[:4]):
         one = store.lookup(f'{folder}/images/{number}.png').double()
         shares.append(one[top:top + 2, left:left + 2].sum() / one.sum())
-    assert gains[1] == pytest.approx(
-        np.mean(shares) * GRID**2 / 4, rel=1e-5)
+    assert gains[1] == pytest.approx(np.mean(shares) * GRID**2 / 4, rel=1e-5)
 
     (log, ) = tmp_path.glob('*/vis_data/scalars.json')
     logged = [json.loads(line) for line in log.read_text().splitlines()]
@@ -259,8 +256,7 @@ def test_training_is_the_same_to_the_bit(folder, tmp_path):
     plain, measured = BrightnessModel(), BrightnessModel()
     train(folder, tmp_path / 'plain', model=plain)
     state = torch.get_rng_state()
-    train(folder, tmp_path / 'measured', LesionCoverageHook(),
-          model=measured)
+    train(folder, tmp_path / 'measured', LesionCoverageHook(), model=measured)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(plain.power, measured.power)
 
@@ -277,12 +273,8 @@ def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
     table = CoverageTable(tmp_path / 'cut/lesion_coverage.csv')
     table.rows.pop()
     table.add(3, 6, 'refresh', dict(masked=0.5))
-    train(
-        folder,
-        tmp_path / 'cut',
-        LesionCoverageHook(),
-        resume=True,
-        load_from=str(tmp_path / 'cut' / 'epoch_2.pth'))
+    train(folder, tmp_path / 'cut', LesionCoverageHook(), resume=True,
+          load_from=str(tmp_path / 'cut' / 'epoch_2.pth'))
     assert rows_in(tmp_path / 'cut') == rows_in(tmp_path / 'whole')
     # A fresh start in the same folder begins a table of its own.
     train(folder, tmp_path / 'cut', LesionCoverageHook(), max_epochs=1)
@@ -308,8 +300,7 @@ def test_other_data_set(folder, tmp_path):
 def test_some_of_the_images(folder, tmp_path):
     hook = LesionCoverageHook(num_images=3)
     train(folder, tmp_path, hook, max_epochs=1)
-    chosen = [source.info['img_path'][-5]
-              for source in hook._sources]
+    chosen = [source.info['img_path'][-5] for source in hook._sources]
     assert chosen == ['0', '2', '4']
 
 

@@ -5,12 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import run_ranks
-from tiny_runs import (
-    crop_hook,
-    crop_pipeline,
-    crop_runner,
-    write_images,
-)
+from tiny_runs import crop_hook, crop_pipeline, crop_runner, write_images
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.hooks import ContrastiveCropHook
@@ -107,8 +102,7 @@ def test_resumed_run_goes_on_with_its_regions(whole_run, data, tmp_path):
     assert torch.equal(recorder.regions[3], expected.regions[3])
 
 
-def test_regions_of_other_images_are_not_taken(
-        whole_run, tmp_path, caplog):
+def test_regions_of_other_images_are_not_taken(whole_run, tmp_path, caplog):
     other = write_images(tmp_path / 'other', count=6)
     whole, _ = whole_run
     runner, recorder = crop_runner(
@@ -144,8 +138,7 @@ def test_bad_arguments(arguments, words):
     (crop_pipeline(views=(1, 1)), {}, 'has view 1, and they would be the'),
     (crop_pipeline(), dict(transform_hook=False), 'TransformEpochHook'),
     (crop_pipeline()[::2], {}, 'no mmmedmask.ContrastiveCrop')])
-def test_what_cannot_work_is_refused(
-        data, tmp_path, pipeline, extra, words):
+def test_what_cannot_work_is_refused(data, tmp_path, pipeline, extra, words):
     runner, _ = crop_runner(tmp_path, data, pipeline=pipeline, **extra)
     with pytest.raises(ValueError, match=words):
         runner.train()

@@ -135,8 +135,7 @@ def test_each_sample_gets_its_own_map(whole_run, data):
 
 def test_the_maps_change_what_is_trained(whole_run, data, tmp_path):
     """The losses part at the first refresh, not before."""
-    runner, recorder = mask_runner(
-        tmp_path, dataset(data), mask=dict(begin=4))
+    runner, recorder = mask_runner(tmp_path, dataset(data), mask=dict(begin=4))
     runner.train()
     _, with_maps = whole_run
     assert recorder.losses[:3] == with_maps.losses[:3]
@@ -315,8 +314,7 @@ def test_a_later_begin_counts_for_a_resumed_run(whole_run, data, tmp_path):
         True] * 7 + [False] * 7
 
 
-def test_maps_of_other_images_are_ignored(
-        whole_run, tmp_path, warnings):
+def test_maps_of_other_images_are_ignored(whole_run, tmp_path, warnings):
     whole, _ = whole_run
     other = write_images(tmp_path / 'other', count=6, seed=1)
     runner, recorder = mask_runner(
@@ -424,8 +422,7 @@ def built(root, **arguments):
     return DATASETS.build(dataset(root, **arguments))
 
 
-def test_equal_names_in_two_sets_are_kept_apart(
-        data, second_data, tmp_path):
+def test_equal_names_in_two_sets_are_kept_apart(data, second_data, tmp_path):
     runner, recorder = mask_runner(
         tmp_path, dict(
             type='ConcatDataset',
@@ -489,11 +486,9 @@ def test_folds_are_looked_through(data):
 
 
 @pytest.mark.parametrize('wrap', [
-    lambda data: data,
-    lambda data: RepeatDataset(data, 3),
+    lambda data: data, lambda data: RepeatDataset(data, 3),
     lambda data: ConcatDataset([data, categories()]),
-    lambda data: Subset(RepeatDataset(data, 2), [3, 5, 1, 7, 4, 3, 6]),
-])
+    lambda data: Subset(RepeatDataset(data, 2), [3, 5, 1, 7, 4, 3, 6])])
 def test_each_file_counts_once(wrap):
     index = ImageIndex(wrap(categories()))
     assert index.keys == tuple(f'{number}.png' for number in range(5))
@@ -612,8 +607,7 @@ def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
     assert recorder.losses == expected.losses
     for epoch in (1, 3):
         assert torch.equal(recorder.stores[epoch], expected.stores[epoch])
-    ema, = (hook for hook in runner.hooks
-            if type(hook).__name__ == 'EMAHook')
+    ema, = (hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
     assert not any('attention_m' in name
                    for name in ema.ema_model.state_dict())
 
@@ -622,14 +616,12 @@ def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(begin=-1), 'begin.*-1'),
-    (dict(interval=0), 'interval.*0'),
+    (dict(begin=-1), 'begin.*-1'), (dict(interval=0), 'interval.*0'),
     (dict(batch_size=0), 'batch_size.*0'),
     (dict(num_workers=-2), 'num_workers.*-2'),
     (dict(pipeline=None), 'pipeline.*ResizeImage.*None'),
     (dict(pipeline=[]), r'pipeline.*\[\]'),
-    (dict(save_state='yes'), "save_state.*'yes'"),
-])
+    (dict(save_state='yes'), "save_state.*'yes'")])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         AttentionMaskHook(**dict(pipeline=WHOLE_PIPELINE) | arguments)

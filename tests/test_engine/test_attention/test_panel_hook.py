@@ -88,12 +88,9 @@ def dataset(root, pipeline=(), **arguments):
 def train(root, work_dir, *hooks, mask=True, model=pretraining_model,
           **settings):
     """Train 2 iterations per epoch; return runner, losses and weights."""
-    training = [
-        WHOLE[0],
-        dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
-        dict(type='mmmedmask.RandomFlip'),
-        dict(type='mmmedmask.PackTile', meta_keys=META_KEYS),
-    ]
+    training = [WHOLE[0], dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
+                dict(type='mmmedmask.RandomFlip'),
+                dict(type='mmmedmask.PackTile', meta_keys=META_KEYS)]
     hooks = [dict(type='mmmedmask.TransformEpochHook'), *hooks]
     if mask:
         hooks.append(dict(type='mmmedmask.AttentionMaskHook', begin=1,
@@ -229,8 +226,7 @@ def test_classifiers_have_no_reconstruction(lesions, monkeypatch, arguments):
 
 def test_titles_and_lesions_of_images(lesions):
     panel = the_panel(lesions, True, (0, 1))
-    assert panel.titles == ['train_0000.png: normal',
-                            'train_0001.png: bright']
+    assert panel.titles == ['train_0000.png: normal', 'train_0001.png: bright']
     assert panel.lesions[0] is None
     assert panel.lesions[1].dtype == bool
     mask = read_lesion(str(lesions / 'masks' / 'train_0001.png'), (96, 96))
@@ -240,8 +236,7 @@ def test_titles_and_lesions_of_images(lesions):
 def test_broken_files(lesions, tmp_path):
     root = tmp_path / 'lesions'
     write_lesion_dataset(root, 3, 1, size=48)
-    write_image(root / 'images' / 'train_0001.png',
-                np.zeros((8, 8), np.uint8))
+    write_image(root / 'images' / 'train_0001.png', np.zeros((8, 8), np.uint8))
     for on_error in ('raise', 'skip'):
         sources = list_sources(dataset(root, on_error=on_error))
         if on_error == 'raise':
@@ -256,10 +251,7 @@ def test_broken_files(lesions, tmp_path):
 
 
 @pytest.mark.parametrize(('length', 'number', 'indices', 'expected'), [
-    (10, 3, None, [0, 4, 9]),
-    (2, 6, None, [0, 1]),
-    (10, 3, [7, 0], [7, 0]),
-])
+    (10, 3, None, [0, 4, 9]), (2, 6, None, [0, 1]), (10, 3, [7, 0], [7, 0])])
 def test_positions(length, number, indices, expected):
     assert choose_positions(length, number, indices) == expected
 

@@ -79,19 +79,13 @@ def _build(img_size=16, in_channels=3, num_classes=CLASSES, layers=LAYERS,
             type='mmmedmask.MSMAE',
             backbone=dict(
                 type='mmmedmask.MSMAEViT',
-                arch=dict(
-                    embed_dims=DIMS,
-                    num_layers=layers,
-                    num_heads=HEADS,
-                    feedforward_channels=4 * DIMS),
+                arch=dict(embed_dims=DIMS, num_layers=layers, num_heads=HEADS,
+                          feedforward_channels=4 * DIMS),
                 img_size=img_size,
                 patch_size=patch_size,
                 in_channels=in_channels),
-            neck=dict(
-                type='mmmedmask.MSMAEDecoder',
-                embed_dims=DECODER_DIMS,
-                num_layers=DECODER_LAYERS,
-                num_heads=DECODER_HEADS),
+            neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=DECODER_DIMS,
+                      num_layers=DECODER_LAYERS, num_heads=DECODER_HEADS),
             head=dict(type='mmmedmask.MSMAEHead', num_classes=num_classes)))
     torch.manual_seed(0)
     with torch.no_grad():
@@ -106,11 +100,8 @@ def _build_classifier(img_size=16, out_type='avg_featmap'):
             type='mmmedmask.MSMAEClassifier',
             backbone=dict(
                 type='mmmedmask.MSMAEViT',
-                arch=dict(
-                    embed_dims=DIMS,
-                    num_layers=LAYERS,
-                    num_heads=HEADS,
-                    feedforward_channels=4 * DIMS),
+                arch=dict(embed_dims=DIMS, num_layers=LAYERS, num_heads=HEADS,
+                          feedforward_channels=4 * DIMS),
                 img_size=img_size,
                 patch_size=4,
                 out_type=out_type,
@@ -214,21 +205,14 @@ def test_mmpretrains_mae_keeps_its_names(ours):
             type='mmpretrain.MAE',
             backbone=dict(
                 type='mmpretrain.MAEViT',
-                arch=dict(
-                    embed_dims=DIMS,
-                    num_layers=LAYERS,
-                    num_heads=HEADS,
-                    feedforward_channels=4 * DIMS),
+                arch=dict(embed_dims=DIMS, num_layers=LAYERS, num_heads=HEADS,
+                          feedforward_channels=4 * DIMS),
                 img_size=16,
                 patch_size=4),
             neck=dict(
-                type='mmpretrain.MAEPretrainDecoder',
-                num_patches=16,
-                patch_size=4,
-                embed_dim=DIMS,
-                decoder_embed_dim=DECODER_DIMS,
-                decoder_depth=DECODER_LAYERS,
-                decoder_num_heads=DECODER_HEADS),
+                type='mmpretrain.MAEPretrainDecoder', num_patches=16,
+                patch_size=4, embed_dim=DIMS, decoder_embed_dim=DECODER_DIMS,
+                decoder_depth=DECODER_LAYERS, decoder_num_heads=DECODER_HEADS),
             head=dict(
                 type='mmpretrain.MAEPretrainHead',
                 patch_size=4,
@@ -462,10 +446,8 @@ def test_for_fine_tuning(ours, official):
     """Average pooling has a norm of its own, and no final norm."""
     pooled = _build_classifier().state_dict()
     tensors, report = convert_mae(official, model=pooled, grid_size=(4, 4))
-    assert set(report.anew) == {
-        'backbone.ln2.weight', 'backbone.ln2.bias', 'head.fc.weight',
-        'head.fc.bias'
-    }
+    assert set(report.anew) == {'backbone.ln2.weight', 'backbone.ln2.bias',
+                                'head.fc.weight', 'head.fc.bias'}
     assert report.left_out['norm.weight'] == (
         'the model has no such norm after its last layer')
     assert report.left_out['mask_token'] == 'the model has no decoder'
@@ -481,8 +463,7 @@ def test_a_fine_tuned_model_goes_back(official):
     tensors = _build_classifier().state_dict()
     there, report = convert_mae(
         tensors, 'mae', encoder_only=True, keep_head=True)
-    assert torch.equal(there['fc_norm.weight'],
-                       tensors['backbone.ln2.weight'])
+    assert torch.equal(there['fc_norm.weight'], tensors['backbone.ln2.weight'])
     assert torch.equal(there['head.weight'], tensors['head.fc.weight'])
     assert len(there) == len(tensors)
     assert 'norm.weight' not in there
@@ -564,8 +545,7 @@ def test_a_grid_that_is_not_square_has_to_be_told(official):
     with pytest.raises(ValueError, match=r'of 18 patches.*--source-grid'):
         convert_mae(source, model=square, grid_size=(4, 4))
     with pytest.raises(ValueError, match='5 x 3 patches does not have 18'):
-        convert_mae(
-            source, model=square, grid_size=(4, 4), source_grid=(5, 3))
+        convert_mae(source, model=square, grid_size=(4, 4), source_grid=(5, 3))
     tensors, _ = convert_mae(
         source, model=square, grid_size=(4, 4), source_grid=(6, 3))
     assert torch.equal(tensors['backbone.pos_embed'],

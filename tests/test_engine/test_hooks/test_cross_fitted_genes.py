@@ -77,8 +77,7 @@ def test_training_sees_vectors_of_other_folds(cohort, tmp_path, monkeypatch):
         model.encode_genes(inputs, samples)
 
 
-def test_a_run_that_goes_on_uses_its_file_again(
-        cohort, tmp_path, monkeypatch):
+def test_a_run_that_goes_on_uses_its_file_again(cohort, tmp_path, monkeypatch):
     """Unless something that the vectors are made of has changed."""
     calls = []
 
@@ -123,10 +122,8 @@ def test_given_vectors_are_for_training_alone():
     cache, encoder = GeneVectorCache(), torch.nn.Linear(3, 2)
     genes = torch.randn(2, 3)
     cache.give({'a': torch.ones(2), 'b': torch.zeros(2)})
-    assert cache(encoder, genes, ['a', 'b'], True).tolist() == [[1, 1],
-                                                                [0, 0]]
+    assert cache(encoder, genes, ['a', 'b'], True).tolist() == [[1, 1], [0, 0]]
     torch.testing.assert_close(
         cache(encoder, genes, ['a', 'b']), encoder(genes))
     cache.clear()
-    assert cache(encoder, genes, ['b', 'a'], True).tolist() == [[0, 0],
-                                                                [1, 1]]
+    assert cache(encoder, genes, ['b', 'a'], True).tolist() == [[0, 0], [1, 1]]

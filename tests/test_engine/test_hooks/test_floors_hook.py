@@ -47,8 +47,7 @@ def tiles(tmp_path_factory):
 
 
 def train(tiles, work_dir, *hooks, **settings):
-    data = TileFolder(str(tiles / 'train'),
-                      pipeline=[LoadTile(), PackTile()])
+    data = TileFolder(str(tiles / 'train'), pipeline=[LoadTile(), PackTile()])
     return train_watched(work_dir, TinyCMIM, data, hooks=hooks, batch_size=4,
                          **settings)
 
@@ -67,8 +66,7 @@ def test_loss_and_constant_floor_are_those_of_a_loop(tiles, tmp_path):
     runner.message_hub.update_info('iter', 0)
 
     def targets(name):
-        data = TileFolder(str(tiles / name),
-                          pipeline=[LoadTile(), PackTile()])
+        data = TileFolder(str(tiles / name), pipeline=[LoadTile(), PackTile()])
         for index in range(len(data)):
             inputs = model.data_preprocessor(
                 pseudo_collate([data[index]]), True)['inputs']

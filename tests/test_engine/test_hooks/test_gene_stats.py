@@ -73,15 +73,13 @@ def loader(root, split, **changes):
 
 def runner(root, work_dir='run', model=None, epochs=1, hooks=(), clip=10.,
            train=None, **changes):
-    settings = dict(
-        model=model or GeneModel(),
-        work_dir=str(root / work_dir),
-        train_dataloader=train or loader(root, 'train'),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
-        custom_hooks=[GeneStatsHook(clip), *hooks],
-        default_scope='mmengine',
-        experiment_name=f'genes_{root.name}_{work_dir}_{id(root)}')
+    settings = dict(model=model or GeneModel(), work_dir=str(root / work_dir),
+                    train_dataloader=train or loader(root, 'train'),
+                    train_cfg=dict(by_epoch=True, max_epochs=epochs),
+                    optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
+                    custom_hooks=[GeneStatsHook(clip), *hooks],
+                    default_scope='mmengine',
+                    experiment_name=f'genes_{root.name}_{work_dir}_{id(root)}')
     return Runner(**{**settings, **changes})
 
 
@@ -154,8 +152,7 @@ def test_a_scale_fitted_late_is_in_copies_too(cohort):
                   hooks=[dict(type='EMAHook')])
     copy = next(hook for hook in run.hooks
                 if type(hook).__name__ == 'EMAHook').ema_model.module
-    mine, others = (dict(model.named_buffers()) for model in (
-        run.model, copy))
+    mine, others = (dict(model.named_buffers()) for model in (run.model, copy))
     assert set(mine) == set(others)
     for name, values in mine.items():
         assert torch.equal(others[name], values), name

@@ -201,12 +201,9 @@ def test_unknown_module(tmp_path):
 def test_resume_is_not_compared(tmp_path, pretrained):
     _run(tmp_path, Detector(init_cfg=_init(pretrained)))
     (tmp_path / 'run' / 'iter_2.pth').rename(tmp_path / 'two.pth')
-    messages = _run(
-        tmp_path,
-        Detector(init_cfg=_init(pretrained)),
-        resume=True,
-        load_from=str(tmp_path / 'two.pth'),
-        train_cfg=dict(by_epoch=False, max_iters=3))
+    messages = _run(tmp_path, Detector(init_cfg=_init(pretrained)),
+                    resume=True, load_from=str(tmp_path / 'two.pth'),
+                    train_cfg=dict(by_epoch=False, max_iters=3))
     assert any('skipped: the run was resumed at iteration 2' in m
                for m in messages)
     assert not any('tensors are equal' in m for m in messages)

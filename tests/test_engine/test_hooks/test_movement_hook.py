@@ -73,11 +73,8 @@ def test_training_is_the_same_to_the_bit(tmp_path):
 
 
 @pytest.mark.parametrize(('losses', 'share', 'warns'), [
-    ([4., 4., 3., 3.], 0., True),
-    ([4., 4., 3.99, 3.99], 0., False),
-    ([4., 4., 3., 3.], 0.1, False),
-    ([], 0., False),
-])
+    ([4., 4., 3., 3.], 0., True), ([4., 4., 3.99, 3.99], 0., False),
+    ([4., 4., 3., 3.], 0.1, False), ([], 0., False)])
 def test_warns_of_a_still_stage_while_the_loss_falls(tmp_path, losses, share,
                                                      warns):
     hook = MovementHook()

@@ -15,11 +15,8 @@ from mmmedmask.engine.hooks.nan_guard import gradient_norms
 
 
 def _stopped(tmp_path, poison, interval, **kwargs):
-    runner = tiny_runner(
-        tmp_path,
-        TinyModel(poison), [NaNGuardHook(interval)],
-        max_iters=12,
-        **kwargs)
+    runner = tiny_runner(tmp_path, TinyModel(poison), [NaNGuardHook(interval)],
+                         max_iters=12, **kwargs)
     with pytest.raises(FloatingPointError) as caught:
         runner.train()
     return str(caught.value), runner
@@ -40,8 +37,7 @@ def test_names_the_first_bad_iteration(tmp_path, interval):
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.)])
 def test_names_the_gradient_that_is_not_finite(tmp_path, clip):
     wrapper = dict(optimizer=dict(type='SGD', lr=.01), clip_grad=clip)
-    text, _ = _stopped(
-        tmp_path, {3: 'gradient'}, 1, optim_wrapper=wrapper)
+    text, _ = _stopped(tmp_path, {3: 'gradient'}, 1, optim_wrapper=wrapper)
     assert 'the gradient norm is not finite at iteration 3 ' in text
     assert '(1 of 10 parameters): backbone.3.bias\n' in text
     assert not math.isnan(float(re.search(r'loss_a=(\S+),', text)[1]))
@@ -136,8 +132,7 @@ def test_a_fused_optimizer_skips_and_unscales_by_itself():
 
 
 def test_gradient_accumulation(tmp_path):
-    wrapper = dict(
-        optimizer=dict(type='SGD', lr=.01), accumulative_counts=3)
+    wrapper = dict(optimizer=dict(type='SGD', lr=.01), accumulative_counts=3)
     text, _ = _stopped(tmp_path, {5: 'loss'}, 1, optim_wrapper=wrapper)
     assert 'at iteration 5 ' in text
     assert 'gradient norm: no step was taken' in text

@@ -163,11 +163,8 @@ def test_sync_batch_norm_counts_as_batch_norm():
     model = nn.SyncBatchNorm.convert_sync_batchnorm(_without_dropout())
     expected = _naive_statistics(_without_dropout(), _batches(range(4)))
     update_bn_statistics(model, _batches(range(4)), forward_features)
-    torch.testing.assert_close(
-        model.backbone[4].running_var.double(),
-        expected['4'][1],
-        rtol=1e-5,
-        atol=1e-6)
+    torch.testing.assert_close(model.backbone[4].running_var.double(),
+                               expected['4'][1], rtol=1e-5, atol=1e-6)
 
 
 def test_no_batches():
@@ -180,21 +177,15 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
     model = _without_dropout()
     recorder = Recorder()
     val = dict(
-        val_dataloader=dict(
-            dataset=TinyImages(2),
-            batch_size=1,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='default_collate')),
+        val_dataloader=dict(dataset=TinyImages(2), batch_size=1, num_workers=0,
+                            sampler=dict(type='DefaultSampler', shuffle=False),
+                            collate_fn=dict(type='default_collate')),
         val_cfg=dict(),
         val_evaluator=[])
     # Four iterations of two images: one epoch. Precise BN asks for ten.
     runner = tiny_runner(
-        tmp_path,
-        model, [PreciseBNHook(10, forward='loss'), recorder],
-        max_iters=2 if by_epoch else 3,
-        by_epoch=by_epoch,
-        **val)
+        tmp_path, model, [PreciseBNHook(10, forward='loss'), recorder],
+        max_iters=2 if by_epoch else 3, by_epoch=by_epoch, **val)
     runner.train()
     saved = [event[1] for event in recorder.events if event[0] == 'save']
     validated = [event[1] for event in recorder.events if event[0] == 'val']
@@ -205,14 +196,10 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
     for where in (saved[-1], validated[-1], model.state_dict()):
         for name, (mean, var) in expected.items():
             torch.testing.assert_close(
-                where[f'backbone.{name}.running_mean'].double(),
-                mean,
-                rtol=1e-4,
-                atol=1e-5)
+                where[f'backbone.{name}.running_mean'].double(), mean,
+                rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(
-                where[f'backbone.{name}.running_var'].double(),
-                var,
-                rtol=1e-4,
+                where[f'backbone.{name}.running_var'].double(), var, rtol=1e-4,
                 atol=1e-5)
     assert len(saved) == (2 if by_epoch else 3)
     first = saved[0]['backbone.1.running_mean'].double()
@@ -221,11 +208,8 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
 
 def test_says_how_many_batches_it_used(tmp_path):
     messages = []
-    runner = tiny_runner(
-        tmp_path,
-        TinyModel(), [PreciseBNHook(10)],
-        max_iters=1,
-        by_epoch=True)
+    runner = tiny_runner(tmp_path, TinyModel(), [PreciseBNHook(10)],
+                         max_iters=1, by_epoch=True)
     runner.logger.warning = messages.append
     runner.train()
     assert any('used 4 batches instead of 10' in m for m in messages)

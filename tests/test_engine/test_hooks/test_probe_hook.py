@@ -77,8 +77,7 @@ def squares(tmp_path_factory):
             name = f'{split}{number}.png'
             Image.fromarray(np.stack([gray] * 3, -1).astype(np.uint8)).save(
                 folder / 'images' / name)
-            images.append(dict(id=number, file_name=name, height=32,
-                               width=40))
+            images.append(dict(id=number, file_name=name, height=32, width=40))
             annotations.append(dict(
                 id=number, image_id=number, category_id=1,
                 segmentation=encode_mask(mask)))
@@ -285,8 +284,7 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort):
             patches = data[index]['inputs']['patches'].float()[None]
             with torch.no_grad():
                 expected = aggregator(patches)[0][0]
-            torch.testing.assert_close(seen['vectors'][which][index],
-                                       expected)
+            torch.testing.assert_close(seen['vectors'][which][index], expected)
             assert seen['labels'][which][index] == data.get_data_info(
                 index)['gt_label']
     assert seen['classes'] == 2
@@ -309,8 +307,7 @@ def test_neighbours_see_colours_that_differ_a_little(tmp_path):
 def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
                                           tmp_path):
     with pytest.raises(ValueError, match='an? [A-Za-z]+, has no labels'):
-        run(tiny_classification, tmp_path,
-            [dict(type='mmmedmask.ProbeHook')])
+        run(tiny_classification, tmp_path, [dict(type='mmmedmask.ProbeHook')])
     with pytest.raises(ValueError, match="got 'sepia'"):
         ProbeHook(data='x', colors=['sepia'])
     with pytest.raises(ValueError, match='masks but no classes'):

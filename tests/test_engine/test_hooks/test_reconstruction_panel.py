@@ -33,16 +33,10 @@ class NoisyCMIM(CMIM):
             data_preprocessor=dict(
                 mean=[120.0] * 3, std=[50.0] * 3, view_size=64,
                 patch_size=16),
-            backbone=dict(
-                type='mmmedmask.CMIMResNet',
-                depth=18,
-                stem_channels=8,
-                base_channels=8),
-            neck=dict(
-                type='mmmedmask.CMIMNeck',
-                embed_dims=16,
-                num_heads=2,
-                out_stride=16),
+            backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                          stem_channels=8, base_channels=8),
+            neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
+                      out_stride=16),
             head=dict(type='mmmedmask.CMIMHead', patch_size=16))
         self.seen = []
 
@@ -54,8 +48,7 @@ class NoisyCMIM(CMIM):
 
     def encode(self, images, mask):
         levels = super().encode(images, mask)
-        return tuple(F.dropout(level, 0.2, self.training)
-                     for level in levels)
+        return tuple(F.dropout(level, 0.2, self.training) for level in levels)
 
     def loss(self, inputs, data_samples=None):
         self.seen.append(inputs)
@@ -84,8 +77,7 @@ def tiles(tmp_path_factory):
 
 def train(tiles, work_dir, *hooks, model=NoisyCMIM, **settings):
     """Train 2 iterations per epoch; return runner, losses and weights."""
-    data = TileFolder(
-        str(tiles), pipeline=[LoadTile(), add_noise, PackTile()])
+    data = TileFolder(str(tiles), pipeline=[LoadTile(), add_noise, PackTile()])
     return train_watched(
         work_dir, model, data, hooks=hooks, batch_size=4, **settings)
 
@@ -113,11 +105,8 @@ def test_training_is_the_same_to_the_bit(tiles, tmp_path, plain_run,
 
 
 @pytest.mark.parametrize(('interval', 'by_epoch', 'steps'), [
-    (1, True, [0, 2, 4, 6]),
-    (2, True, [0, 4, 6]),
-    (4, False, [0, 4, 6]),
-    (100, True, [0, 6]),
-])
+    (1, True, [0, 2, 4, 6]), (2, True, [0, 4, 6]), (4, False, [0, 4, 6]),
+    (100, True, [0, 6])])
 def test_when_it_draws(tiles, tmp_path, interval, by_epoch, steps):
     hook = ReconstructionPanelHook(interval, by_epoch, num_samples=1)
     train(tiles, tmp_path, hook, epochs=3)
@@ -127,12 +116,9 @@ def test_when_it_draws(tiles, tmp_path, interval, by_epoch, steps):
 
 def test_first_batch_is_what_the_model_gets(tiles, tmp_path):
     model = NoisyCMIM()
-    train(tiles, tmp_path, ReconstructionPanelHook(), model=model,
-          epochs=1)
+    train(tiles, tmp_path, ReconstructionPanelHook(), model=model, epochs=1)
     shown = pictures_in(tmp_path)['first_batch_views_0']
-    seen = {
-        name: model.seen[0][name] for name in ('query', 'key', 'mask')
-    }
+    seen = {name: model.seen[0][name] for name in ('query', 'key', 'mask')}
     units = PictureUnits.from_preprocessor(model.data_preprocessor)
     expected = draw_grid(
         view_columns(seen, units), heading='Views of the first batch')

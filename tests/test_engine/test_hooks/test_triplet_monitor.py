@@ -38,8 +38,7 @@ def watch(tmp_path, model):
     path, = tmp_path.rglob('vis_data/scalars.json')
     scalars = [json.loads(line) for line in path.read_text().splitlines()]
     epochs = [one for one in scalars if 'epoch/tri_active' in one]
-    said['warning'] = [line for line in said['warning']
-                       if 'riplets' in line]
+    said['warning'] = [line for line in said['warning'] if 'riplets' in line]
     return said, epochs
 
 

@@ -63,10 +63,8 @@ def enlarged(mask, patch_size=16):
 
 @pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('backbone', [
-    dict(),
-    dict(mask_at='maxpool'),
-    dict(type='mmmedmask.CMIMResNetV1d'),
-], ids=['conv1', 'maxpool', 'v1d'])
+    dict(), dict(mask_at='maxpool'),
+    dict(type='mmmedmask.CMIMResNetV1d')], ids=['conv1', 'maxpool', 'v1d'])
 def test_masked_pixels_have_no_influence(backbone, training):
     """Check 3: information containment, bit for bit, in training too."""
     model = tiny_model(backbone=backbone)
@@ -96,8 +94,7 @@ def test_loss_counts_where_the_warped_mask_is():
     assert not prediction.grad[nowhere].any()
     assert (prediction.grad[~nowhere] != 0).float().mean() > .99
     key = torch.where(nowhere, inputs['key'] + 5, inputs['key'])
-    assert torch.equal(
-        model.head.loss(prediction, key, weight), loss)
+    assert torch.equal(model.head.loss(prediction, key, weight), loss)
     losses = model.loss(inputs)
     assert float(losses['target_share']) == float(weight.mean())
 
@@ -109,8 +106,7 @@ def test_one_view_is_plain_masked_modelling():
     inputs = drawn_inputs(model)
     prediction, weight = model.reconstruct(inputs)
     assert torch.equal(weight, enlarged(inputs['mask']))
-    levels = model.backbone(inputs['query'], inputs['mask'],
-                            model.mask_tokens)
+    levels = model.backbone(inputs['query'], inputs['mask'], model.mask_tokens)
     plain = model.neck(levels)
     torch.testing.assert_close(prediction, plain, rtol=0, atol=1e-4)
     chosen = enlarged(inputs['mask']).bool().expand_as(plain)
@@ -245,12 +241,8 @@ def test_pixels_outside_the_tile_do_not_count():
 
 
 @pytest.mark.parametrize(('channels', 'dtype', 'largest'), [
-    (1, np.uint8, 255),
-    (5, np.uint8, 255),
-    (1, np.uint16, 65535),
-    (5, np.uint16, 65535),
-    (3, np.uint16, 65535),
-])
+    (1, np.uint8, 255), (5, np.uint8, 255), (1, np.uint16, 65535),
+    (5, np.uint16, 65535), (3, np.uint16, 65535)])
 def test_from_files_to_the_loss(tmp_path, channels, dtype, largest):
     """Any number of channels and 16 bits, through loader and model."""
     generator = np.random.default_rng(0)
@@ -262,10 +254,8 @@ def test_from_files_to_the_loss(tmp_path, channels, dtype, largest):
             photometric='minisblack', planarconfig='contig')
     folder = TileFolder(
         str(tmp_path),
-        pipeline=[
-            LoadTile(in_channels=channels, dtype=np.dtype(dtype).name),
-            PackTile()
-        ])
+        pipeline=[LoadTile(in_channels=channels, dtype=np.dtype(dtype).name),
+                  PackTile()])
     model = tiny_model(
         backbone=dict(in_channels=channels),
         data_preprocessor=dict(
@@ -483,8 +473,7 @@ def test_geometry_is_that_of_the_encoder():
     assert model.neck.offsets == (1.5, 1.5, 3.5, 7.5, 15.5)
     loss = model.loss(drawn_inputs(model))['loss']
     loss.backward()
-    assert all(parameter.grad is not None
-               for parameter in model.parameters())
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_features_for_other_tasks_are_the_plain_networks():

@@ -20,10 +20,8 @@ from mmmedmask.models.cmim import (
 
 from .tiny import CHANNELS
 
-CONVNEXT = dict(
-    arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 32, 64]),
-    out_indices=(0, 1, 2, 3),
-    gap_before_final_norm=False)
+CONVNEXT = dict(arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 32, 64]),
+                out_indices=(0, 1, 2, 3), gap_before_final_norm=False)
 ALL_STAGES = dict(out_indices=(0, 1, 2, 3), **CHANNELS)
 ENCODERS = {
     'ResNet-18': (CMIMResNet, 'ResNet', dict(depth=18, **ALL_STAGES)),

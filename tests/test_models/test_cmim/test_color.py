@@ -35,10 +35,8 @@ def parameters(count, kinds=(), factor=None, gray=False, sigma=None,
         factors[:, kind] = factor
     flags = torch.ones(count, dtype=torch.bool)
     return Colors(
-        jitter=flags & jitter,
-        factors=factors,
-        order=torch.arange(4).repeat(count, 1),
-        gray=flags & gray,
+        jitter=flags & jitter, factors=factors,
+        order=torch.arange(4).repeat(count, 1), gray=flags & gray,
         blur=flags & (sigma is not None),
         sigma=torch.full((count, ), sigma or 1., dtype=torch.float64))
 
@@ -162,11 +160,9 @@ def test_steps_are_taken_in_each_images_order(order):
 
 def test_whole_family_is_the_same():
     """Everything together, drawn as in training."""
-    uniform = torch.rand(
-        48,
-        COLOR_DRAWS,
-        generator=torch.Generator().manual_seed(0),
-        dtype=torch.float64)
+    uniform = torch.rand(48, COLOR_DRAWS,
+                         generator=torch.Generator().manual_seed(0),
+                         dtype=torch.float64)
     colors = ColorFamily().draw(uniform)
     images = tiles(48)
     ours = augment_colors_kornia(images, colors, 2.)
@@ -180,10 +176,8 @@ def test_whole_family_is_the_same():
 
 
 @pytest.mark.parametrize(
-    'augment', [
-        lambda *args: augment_colors_kornia(*args, 2.),
-        augment_colors_torchvision
-    ],
+    'augment', [lambda *args: augment_colors_kornia(*args, 2.),
+                augment_colors_torchvision],
     ids=['kornia', 'torchvision'])
 class TestBoth:
 

@@ -109,8 +109,7 @@ def test_statistics_per_channel_take_the_stain_out():
                         mean = sum(pixels) / 16
                         variance = sum(
                             (pixel - mean)**2 for pixel in pixels) / 15
-                        naive = (source[place] - mean) / (
-                            variance + 0.01)**0.5
+                        naive = (source[place] - mean) / (variance + 0.01)**0.5
                         torch.testing.assert_close(given[place], naive)
     # All channels together would leave their offsets in the target.
     together = CMIMHead(norm_pix=True, patch_size=4).target(stained)
@@ -122,11 +121,8 @@ def test_statistics_per_channel_take_the_stain_out():
 def test_to_pixels_undoes_the_target(norm_pix):
     head = CMIMHead(norm_pix=norm_pix, patch_size=4)
     images = torch.randn(2, 3, 8, 12)
-    torch.testing.assert_close(
-        head.to_pixels(head.target(images), images),
-        images,
-        rtol=1e-4,
-        atol=1e-4)
+    torch.testing.assert_close(head.to_pixels(head.target(images), images),
+                               images, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('reduction', REDUCTIONS)

@@ -13,10 +13,8 @@ from mmmedmask.functional.warp import resample
 from mmmedmask.models.cmim import CMIMNeck, CMIMResNet, probe_levels
 from mmmedmask.models.cmim.neck import PatchConv2d, unify_size
 
-RESNET18 = dict(
-    in_channels=(8, 8, 16, 32, 64),
-    strides=(2, 4, 8, 16, 32),
-    offsets=(0., ) * 5)
+RESNET18 = dict(in_channels=(8, 8, 16, 32, 64), strides=(2, 4, 8, 16, 32),
+                offsets=(0., ) * 5)
 
 
 def tiny_neck(**changes):
@@ -68,13 +66,8 @@ def smooth_images(count, side=224):
 def alignment_errors(encoder, theta, feat_align):
     """Error of warped features against features of the warped image."""
     geometry = probe_levels(encoder, 3)
-    neck = CMIMNeck(
-        geometry.channels,
-        geometry.strides,
-        geometry.offsets,
-        embed_dims=16,
-        num_heads=4,
-        feat_align=feat_align)
+    neck = CMIMNeck(geometry.channels, geometry.strides, geometry.offsets,
+                    embed_dims=16, num_heads=4, feat_align=feat_align)
     images = smooth_images(2)
     theta = theta.repeat(2, 1, 1)
     nothing = torch.zeros(2, 1, 7, 7)
@@ -257,8 +250,7 @@ def test_tokens_become_patches_of_the_image():
         lambda module, args, output: seen.append((args[0], output)))
     neck.decode(embedding)
     hook.remove()
-    torch.testing.assert_close(
-        patchify(pixels, 32), neck.predict(seen[0][1]))
+    torch.testing.assert_close(patchify(pixels, 32), neck.predict(seen[0][1]))
     assert seen[0][0].shape == tokens.shape
     # The same embedding everywhere still gives different patches: positions.
     same = neck.decode(torch.ones(1, 16, 2, 3))
@@ -323,8 +315,7 @@ def test_patch_convolution_is_the_convolution(patch_size, memory_format):
     inputs = torch.randn(2, 5, 9, 12, dtype=torch.float64)
     results = []
     for module in (conv, plain):
-        leaf = inputs.contiguous(
-            memory_format=memory_format).requires_grad_()
+        leaf = inputs.contiguous(memory_format=memory_format).requires_grad_()
         output = module(leaf)
         output.square().sum().backward()
         results.append((output, leaf.grad, module.weight.grad,
@@ -342,19 +333,15 @@ def test_every_parameter_is_trained():
 
 
 @pytest.mark.parametrize(('arguments', 'value'), [
-    (dict(strides=(2, 4)), '5, 2 and 5'),
-    (dict(offsets=(0., )), '5, 5 and 1'),
+    (dict(strides=(2, 4)), '5, 2 and 5'), (dict(offsets=(0., )), '5, 5 and 1'),
     (dict(feat_align='centre'), "'centre'"),
-    (dict(warp_impl='matmul'), "'matmul'"),
-    (dict(embed_dims=18), '18'),
+    (dict(warp_impl='matmul'), "'matmul'"), (dict(embed_dims=18), '18'),
     (dict(embed_dims=20, num_heads=3), 'num_heads 3, got 20'),
     (dict(embed_dims=0), 'embed_dims .* 0'),
-    (dict(num_heads=0), 'num_heads .* 0'),
-    (dict(depth=0), 'depth .* 0'),
+    (dict(num_heads=0), 'num_heads .* 0'), (dict(depth=0), 'depth .* 0'),
     (dict(out_stride=0), 'out_stride .* 0'),
     (dict(out_channels=0), 'out_channels .* 0'),
-    (dict(out_stride=24), 'out_stride 24 and the stride 16'),
-])
+    (dict(out_stride=24), 'out_stride 24 and the stride 16')])
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         tiny_neck(**arguments)

@@ -250,8 +250,7 @@ def naive_view(tile, crops, index, size):
                 for pixel in range(count)
             ]
             rows.append([value / sum(row) for value in row])
-        return torch.tensor(rows[::-1] if flip else rows,
-                            dtype=torch.float64)
+        return torch.tensor(rows[::-1] if flip else rows, dtype=torch.float64)
 
     height, width = tile.shape[-2:]
     rows = weights(
@@ -265,8 +264,7 @@ def naive_view(tile, crops, index, size):
 
 @pytest.mark.parametrize('size', [(150, 100), (64, 260)])
 def test_larger_tiles_are_antialiased(size):
-    views = build(view_size=(48, 32), patch_size=16, mean=[0] * 3,
-                  std=[1] * 3)
+    views = build(view_size=(48, 32), patch_size=16, mean=[0] * 3, std=[1] * 3)
     got = inputs(views, range(3), size=size)
     query, key = crops_of(views, range(3), size)
     for index in range(3):
@@ -291,10 +289,8 @@ def test_rotated_views_of_larger_tiles_are_averaged():
 
 
 @pytest.mark.parametrize('in_channels', [1, 5])
-@pytest.mark.parametrize('color', [
-    None,
-    dict(saturation=0, hue=0, gray_prob=0),
-])
+@pytest.mark.parametrize('color', [None,
+                                   dict(saturation=0, hue=0, gray_prob=0)])
 def test_any_number_of_channels(in_channels, color):
     views = build(
         mean=[100.] * in_channels, std=[50.] * in_channels, color=color)
@@ -423,13 +419,9 @@ def as_pairs(data):
 
 
 @pytest.mark.parametrize(('spoil', 'message'), [
-    (lose_index, 'sample_idx'),
-    (lose_samples, 'sample_idx'),
-    (one_gray, '1 and 3 channels'),
-    (all_gray, '1 channels'),
-    (as_arrays, 'ndarray'),
-    (as_pairs, r"\(2, 3, 64, 64\).*'loader'"),
-])
+    (lose_index, 'sample_idx'), (lose_samples, 'sample_idx'),
+    (one_gray, '1 and 3 channels'), (all_gray, '1 channels'),
+    (as_arrays, 'ndarray'), (as_pairs, r"\(2, 3, 64, 64\).*'loader'")])
 def test_bad_batches_are_refused_by_value(spoil, message):
     data = batch([0, 1])
     spoil(data)

@@ -104,8 +104,7 @@ def test_two_processes_train_as_one_with_both_batches(tmp_path):
         for name in ('1_True/0', '2_True/0', '2_True/1', '2_False/0'))
 
     def distance(one, other):
-        return max(float((one[key] - other[key]).abs().max())
-                   for key in one)
+        return max(float((one[key] - other[key]).abs().max()) for key in one)
 
     assert distance(first, second) == 0
     assert distance(first, alone) < 2e-6

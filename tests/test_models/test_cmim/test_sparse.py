@@ -133,8 +133,7 @@ def test_every_level_has_its_own_token_at_masked_places():
         masked = mask.bool().repeat_interleave(side, 2).repeat_interleave(
             side, 3).expand_as(level)
         assert torch.equal(level[masked], token.expand_as(level)[masked])
-        assert not torch.equal(level[~masked],
-                               token.expand_as(level)[~masked])
+        assert not torch.equal(level[~masked], token.expand_as(level)[~masked])
 
 
 def test_warped_maps_carry_the_tokens():
@@ -166,8 +165,7 @@ def test_warped_maps_carry_the_tokens():
     inside = warped[-1].abs().sum(dim=1, keepdim=True) > 0
     assert inside.any()
     got = warped[-1].mean(dim=1, keepdim=True) / 1000
-    torch.testing.assert_close(
-        got[inside], share[inside], rtol=0, atol=.02)
+    torch.testing.assert_close(got[inside], share[inside], rtol=0, atol=.02)
     loss = model.loss(inputs)['loss']
     loss.backward()
     for token in model.mask_tokens:
@@ -179,8 +177,7 @@ def test_copies_are_sparse_by_themselves():
     encoder.eval()
     images, mask, each = torch.randn(2, 3, 64, 64), half_mask(), tokens()
     wanted = encoder(images, mask, each)
-    for other in (copy.deepcopy(encoder),
-                  pickle.loads(pickle.dumps(encoder))):
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
         # The copy has to use its own mask, whatever the original does.
         with encoder._context.open(1 - mask):
             got = other(images, mask, each)

@@ -16,16 +16,10 @@ def tiny_config(backbone=None, neck=None, head=None, data_preprocessor=None,
         type='mmmedmask.CMIM',
         data_preprocessor=dict(view_size=64, patch_size=16, seed=0) |
         (data_preprocessor or {}),
-        backbone=dict(
-            type='mmmedmask.CMIMResNet',
-            depth=18,
-            zero_init_residual=False,
-            **CHANNELS) | (backbone or {}),
-        neck=dict(
-            type='mmmedmask.CMIMNeck',
-            embed_dims=16,
-            num_heads=4,
-            out_stride=16) | (neck or {}),
+        backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                      zero_init_residual=False, **CHANNELS) | (backbone or {}),
+        neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=4,
+                  out_stride=16) | (neck or {}),
         head=dict(type='mmmedmask.CMIMHead', patch_size=16) | (head or {}),
         **arguments)
 

@@ -30,8 +30,7 @@ def test_loss_and_queues_are_those_of_loops(weight, run_state):
     pointers = [0, 0]
     for iteration in range(2):
         run_state['iter'] = iteration
-        inputs, samples = drawn(model, range(4 * iteration,
-                                             4 * iteration + 4))
+        inputs, samples = drawn(model, range(4 * iteration, 4 * iteration + 4))
         queues = dict(instance_queue=model.instance_queue.keys,
                       concept_queue=model.concept_queue.keys)
         losses = model(inputs, samples, mode='loss')
@@ -212,8 +211,7 @@ def test_loss_falls_when_the_same_views_come_again():
 def test_reduced_precision_stays_with_the_encoders():
     model = tiny_model(dtype=torch.float32)
     inputs, samples = drawn(model)
-    start = {name: value.clone() for name, value in
-             model.state_dict().items()}
+    start = {name: value.clone() for name, value in model.state_dict().items()}
     want = model(inputs, samples, mode='loss')
     model.load_state_dict(start)
     with torch.autocast('cpu', dtype=torch.bfloat16):

@@ -43,8 +43,7 @@ def naive_layer(layer, tokens, slides=None):
         query, key, value = (
             normed @ weight[rows].t()
             for weight in layer.qkv.weight.chunk(3))
-        matrix = naive_attention_matrix(
-            query, key, layer.num_landmarks)
+        matrix = naive_attention_matrix(query, key, layer.num_landmarks)
         output = matrix @ value
         if layer.value_conv is not None:
             output = output + naive_value_conv(
@@ -93,8 +92,7 @@ def naive_aggregator(model, patches, mask=None, cells=None, slides=None):
         tokens = tokens.clamp(min=0)
     if mask is not None:
         for i in mask.nonzero()[:, 0]:
-            tokens[i] = 0 if model.mask_token is None else \
-                model.mask_token[0]
+            tokens[i] = 0 if model.mask_token is None else model.mask_token[0]
     tokens = torch.cat([model.cls_token, tokens])
     matrices = []
     for index, layer in enumerate(model.layers):

@@ -168,8 +168,7 @@ def test_the_start_does_not_depend_on_the_width():
         logits = torch.einsum('qhc,khc->hqk', query, key)
         told.append(float(logits.std()) * (width / 8)**-.5)
         weight = model.layers[0].qkv.weight
-        changed.append(float(weight.norm() / weight.numel()**.5) *
-                       width**.5)
+        changed.append(float(weight.norm() / weight.numel()**.5) * width**.5)
     for one, other in (moved, told, changed):
         assert .75 < one / other < 1.33
     assert min(told) > .2
@@ -305,8 +304,7 @@ def test_masked_patches_are_not_seen(mask_token):
     changed[mask] = 1e6
     for one, other in zip(model(changed, valid, mask), want, strict=True):
         assert torch.equal(one, other)
-    assert ('mask_token' in model.state_dict()) == (
-        mask_token == 'learnable')
+    assert ('mask_token' in model.state_dict()) == (mask_token == 'learnable')
 
 
 def test_coordinates_are_looked_at_with_ppeg_alone():
@@ -445,16 +443,12 @@ def test_is_built_and_initialised_from_a_config():
 
 
 @pytest.mark.parametrize(('arguments', 'value'), [
-    (dict(in_dims=0), 'in_dims .* 0'),
-    (dict(num_layers=0), 'num_layers .* 0'),
+    (dict(in_dims=0), 'in_dims .* 0'), (dict(num_layers=0), 'num_layers .* 0'),
     (dict(num_heads=3), 'num_heads 3, got 8'),
     (dict(num_heads=0), 'num_heads .* 0'),
     (dict(num_landmarks=0), 'num_landmarks .* 0'),
-    (dict(attn='flash'), "'flash'"),
-    (dict(conv_kernel=4), 'conv_kernel .* 4'),
-    (dict(mask_token='mean'), "'mean'"),
-    (dict(conv_start='ones'), "'ones'"),
-])
+    (dict(attn='flash'), "'flash'"), (dict(conv_kernel=4), 'conv_kernel .* 4'),
+    (dict(mask_token='mean'), "'mean'"), (dict(conv_start='ones'), "'ones'")])
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         tiny(**arguments)

@@ -76,8 +76,7 @@ def test_fitting_equals_a_naive_one():
     torch.set_default_dtype(torch.float64)
     try:
         torch.manual_seed(3)
-        fitted = fit_encoder(
-            one, genes, labels, **FITTING, generator=seeded())
+        fitted = fit_encoder(one, genes, labels, **FITTING, generator=seeded())
         torch.manual_seed(3)
         head = nn.Linear(6, 2)
     finally:

@@ -96,8 +96,7 @@ def test_sets_of_a_file(tmp_path, monkeypatch):
                         lambda text, *_: lines.append(text))
     model = tiny(gene_sets=str(file), gene_list=names, num_groups=0)
     assert model.gene_ids == tuple(names)
-    assert torch.equal(model.places, tiny(
-        gene_sets=SETS, num_groups=0).places)
+    assert torch.equal(model.places, tiny(gene_sets=SETS, num_groups=0).places)
     assert lines[0] == ('GroupMSA: leaves out 7 of 19 genes, which are in no '
                         'set (num_groups=0).')
 

@@ -79,8 +79,7 @@ def test_nothing_masked_is_zero_with_a_graph():
 
 
 def test_decoder_is_light_and_its_loss_in_float32():
-    head = MODELS.build(dict(
-        type='mmmedmask.MPMHead', in_dims=8, out_dims=16))
+    head = MODELS.build(dict(type='mmmedmask.MPMHead', in_dims=8, out_dims=16))
     head.init_weights()
     assert [tuple(one.shape) for one in head.parameters()] == [
         (8, ), (8, ), (16, 8), (16, )]
@@ -107,8 +106,7 @@ def test_triplet_head_is_its_function_with_a_log(mining):
     genes, uniform = torch.randn(8, 4), torch.rand(8, 2)
     losses = head.loss(image, genes, LABELS, uniform)
     want = triplet_loss(image, genes, LABELS, .5, mining, 'each', uniform)
-    assert losses.pop('loss_tri').item() == pytest.approx(
-        3 * want.loss.item())
+    assert losses.pop('loss_tri').item() == pytest.approx(3 * want.loss.item())
     assert losses == dict(
         tri_active=want.active_share, tri_count=want.num_triplets,
         d2_ap_img=want.positive_image, d2_an_img=want.negative_image,

@@ -52,8 +52,7 @@ def largest(model, patches):
                           for dim, place in enumerate(places)])
     weights = [0.0] * len(tokens)
     for dim in range(len(vector)):
-        ties = [n for n in range(len(tokens))
-                if tokens[n][dim] == vector[dim]]
+        ties = [n for n in range(len(tokens)) if tokens[n][dim] == vector[dim]]
         for tie in ties:
             weights[tie] += 1 / len(ties) / len(vector)
     return vector, [weights]

@@ -51,8 +51,7 @@ def rows_of(weights, index, count):
 @pytest.mark.parametrize('name', TINY)
 def test_contract(name):
     model = TINY[name]()
-    before = {key: value.clone()
-              for key, value in model.state_dict().items()}
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     check_aggregator_contract(model)
     assert model.training
     for key, value in model.state_dict().items():
@@ -106,10 +105,8 @@ def test_transmil_equals_its_equations(has_coords):
     patches, valid = ragged(counts, dtype=DOUBLE)
     places = torch.stack([torch.randperm(36)[:11] for _ in counts])
     coords = torch.stack([places // 6, places % 6], dim=2) * 256
-    vector, _ = model(patches, valid,
-                      coords=coords if has_coords else None)
-    weights = model.attention(patches, valid,
-                              coords if has_coords else None)
+    vector, _ = model(patches, valid, coords=coords if has_coords else None)
+    weights = model.attention(patches, valid, coords if has_coords else None)
     for index, count in enumerate(counts):
         cells = grid_cells(coords[index, :count])
         if not has_coords:
@@ -253,8 +250,7 @@ def test_inputs_that_do_not_fit():
     with pytest.raises(ValueError, match='valid must be bool of shape'):
         model(torch.randn(1, 3, 6), torch.ones(1, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match='ABMIL has nothing that stands'):
-        model(torch.randn(1, 3, 6), mask=torch.zeros(1, 3,
-                                                     dtype=torch.bool))
+        model(torch.randn(1, 3, 6), mask=torch.zeros(1, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match=r'genes must have the shape '
                        r'\(1, 10\), got None'):
         TINY['MCAT']()(torch.randn(1, 3, 6))

@@ -72,8 +72,7 @@ def test_equals_a_loop_in_training_and_in_evaluation():
                 variance[dim] * (number - 1) / number + EPS)
             for dim, value in enumerate(patch)]
             for patch in patches[valid].tolist()]
-        torch.testing.assert_close(found, torch.tensor(expected,
-                                                       dtype=DOUBLE))
+        torch.testing.assert_close(found, torch.tensor(expected, dtype=DOUBLE))
         means.append(mean)
         variances.append(variance)
     mean, variance = (
@@ -93,8 +92,7 @@ def test_equals_a_loop_in_training_and_in_evaluation():
 def test_batches_without_a_variance_teach_nothing(count):
     layer = FeatureNorm(6)
     layer(5 + torch.randn(9, 6))
-    before = {key: value.clone()
-              for key, value in layer.state_dict().items()}
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
     patches = torch.randn(count, 6)
     found = layer(patches)
     assert found.shape == (count, 6)
@@ -122,8 +120,7 @@ def test_float32_under_autocast(dtype):
 @pytest.mark.parametrize('name', SCALED)
 def test_contract(name):
     model = trained(name, [bags(*batch) for batch in BATCHES])
-    before = {key: value.clone()
-              for key, value in model.state_dict().items()}
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     check_aggregator_contract(model)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])

@@ -44,8 +44,7 @@ def normalize_by_loops(attention, weight_norm):
                   for column in zip(*heads, strict=True)]]
     scaled = [[(one - min(head)) / (max(head) - min(head)) for one in head]
               for head in heads]
-    return [sum(column) / len(scaled)
-            for column in zip(*scaled, strict=True)]
+    return [sum(column) / len(scaled) for column in zip(*scaled, strict=True)]
 
 
 @pytest.mark.parametrize('weight_norm', ['per_head', 'mean_heads'])

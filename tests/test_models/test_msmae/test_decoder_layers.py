@@ -113,5 +113,4 @@ def test_decoders_of_any_depth_and_batch(num_layers, images):
         for block in neck.decoder_blocks:
             tokens = block(tokens)
         wanted.append(neck.decoder_pred(neck.decoder_norm(tokens[0, 7:])))
-    torch.testing.assert_close(
-        found, torch.stack(wanted), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found, torch.stack(wanted), rtol=0, atol=1e-12)

@@ -94,8 +94,7 @@ def test_pretraining(tmp_path, channels, dtype, patch):
         mask_ratio=0.5, throw_ratio=0.2, init_cfg=INIT)
     runner = Runner(**config(tmp_path, model, channels, dtype, False))
     runner.train()
-    store = next(
-        hook for hook in runner.hooks if hasattr(hook, 'store')).store
+    store = next(hook for hook in runner.hooks if hasattr(hook, 'store')).store
     assert store.values.shape == (6, SIZE[0] // patch, SIZE[1] // patch)
     assert store.epoch == 1
     assert not torch.equal(store.values[0], store.values[1])

@@ -72,8 +72,7 @@ class MaskedLesions(Hook):
 
         def recorded(inputs, samples):
             result = partition(inputs, samples)
-            record = (self.following if runner.epoch >= BEGIN
-                      else self.random)
+            record = (self.following if runner.epoch >= BEGIN else self.random)
             for sample, flags in zip(samples, result.flags(), strict=True):
                 token = token_of_lesion(sample)
                 if token is not None:
@@ -114,36 +113,24 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
     pack = dict(type='mmmedmask.PackTile', meta_keys=META_KEYS)
     epochs = BEGIN + FOLLOWING
     masks = hook_type(
-        begin=BEGIN,
-        interval=1,
-        batch_size=128,
+        begin=BEGIN, interval=1, batch_size=128,
         pipeline=[load, dict(type='mmmedmask.ResizeImage', scale=SIZE), pack])
     record = MaskedLesions()
     runner = Runner(
         model=dict(
             type='mmmedmask.MSMAE',
-            data_preprocessor=dict(
-                type='ClsDataPreprocessor',
-                mean=[150.0, 100.0, 80.0],
-                std=[45.0] * 3),
+            data_preprocessor=dict(type='ClsDataPreprocessor',
+                                   mean=[150.0, 100.0, 80.0], std=[45.0] * 3),
             backbone=dict(
                 type='mmmedmask.MSMAEViT',
                 img_size=SIZE,
                 patch_size=PATCH,
-                arch=dict(
-                    embed_dims=64,
-                    num_layers=1,
-                    num_heads=2,
-                    feedforward_channels=256)),
-            neck=dict(
-                type='mmmedmask.MSMAEDecoder',
-                embed_dims=32,
-                num_layers=1,
-                num_heads=4),
-            head=dict(
-                type='mmmedmask.MSMAEHead',
-                num_classes=1 + len(LESION_CLASSES),
-                cls_weight=1.0),
+                arch=dict(embed_dims=64, num_layers=1, num_heads=2,
+                          feedforward_channels=256)),
+            neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=32,
+                      num_layers=1, num_heads=4),
+            head=dict(type='mmmedmask.MSMAEHead',
+                      num_classes=1 + len(LESION_CLASSES), cls_weight=1.0),
             mask_ratio=MASK_RATIO,
             throw_ratio=THROW_RATIO,
             random_mask_ratio=0.5,
@@ -163,10 +150,8 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
                 serialize_data=False,
                 pipeline=[
                     load,
-                    dict(
-                        type='mmmedmask.RandomResizedCrop',
-                        scale=SIZE,
-                        crop_ratio_range=(0.6, 1.0)),
+                    dict(type='mmmedmask.RandomResizedCrop', scale=SIZE,
+                         crop_ratio_range=(0.6, 1.0)),
                     dict(type='mmmedmask.RandomFlip'),
                     pack,
                 ])),
@@ -176,16 +161,10 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
                 type='AdamW', lr=3e-3, betas=(0.9, 0.95),
                 weight_decay=0.05)),
         param_scheduler=[
-            dict(
-                type='LinearLR',
-                start_factor=0.01,
-                end=1,
-                convert_to_iter_based=True),
-            dict(
-                type='CosineAnnealingLR',
-                begin=1,
-                end=epochs,
-                convert_to_iter_based=True)
+            dict(type='LinearLR', start_factor=0.01, end=1,
+                 convert_to_iter_based=True),
+            dict(type='CosineAnnealingLR', begin=1, end=epochs,
+                 convert_to_iter_based=True)
         ],
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', interval=BEGIN)),
@@ -205,10 +184,8 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
 def whole_images(root, masks):
     """All images with a lesion: inputs, samples and the lesion's token."""
     dataset = DATASETS.build(
-        dict(
-            type='mmmedmask.LabelledImages',
-            data_root=str(root),
-            pipeline=[]))
+        dict(type='mmmedmask.LabelledImages', data_root=str(root),
+             pipeline=[]))
     items = [(index, masks.pipeline(dataset.get_data_info(index)))
              for index in range(len(dataset))]
     items = [(index, packed) for index, packed in items
@@ -262,8 +239,7 @@ def test_attention_finds_the_lesion_and_ones_do_not(tmp_path):
     gain, masked, number = measure(root, runner, masks)
     assert gain >= 2
     chance = int(PAPER_RATIO * GRID**2) / GRID**2
-    assert (masked - chance) * math.sqrt(
-        number / (chance * (1 - chance))) > 4
+    assert (masked - chance) * math.sqrt(number / (chance * (1 - chance))) > 4
     # From the same weights on, ones in place of the maps do not.
     _, masks, ones = train(
         root, tmp_path / 'ones', hook_type=OnesHook,

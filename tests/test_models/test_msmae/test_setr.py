@@ -66,15 +66,12 @@ def test_loss_equals_a_loop(weighted, ignored):
 
 
 @pytest.mark.parametrize(('target', 'dice', 'expected'), [
-    (1, 1 / 3, '0.67991'),
-    (0, 1, '1.34657'),
-])
+    (1, 1 / 3, '0.67991'), (0, 1, '1.34657')])
 def test_loss_at_logits_zero(target, dice, expected):
     """Numeric check 18 of the reference."""
     loss = BCEDiceLoss()(
         torch.zeros(2, 1, 224, 224), torch.full((2, 224, 224), target))
-    assert loss.item() == pytest.approx(
-        0.5 * math.log(2) + dice, abs=1e-6)
+    assert loss.item() == pytest.approx(0.5 * math.log(2) + dice, abs=1e-6)
     assert f'{loss.item():.5f}' == expected
 
 
@@ -281,8 +278,7 @@ def test_rows_of_the_table_differ_in_the_checkpoint_alone():
     rows = [load(MAIN.replace('_msmae', f'_{row}'))
             for row in ('msmae', 'scratch', 'mae', 'amt', 'supervised')]
     weights = [cfg.model.backbone.pop('init_cfg') for cfg in rows]
-    assert all(one not in weights[:index]
-               for index, one in enumerate(weights))
+    assert all(one not in weights[:index] for index, one in enumerate(weights))
     for cfg in rows:
         cfg.default_hooks.pop('load_check')
         cfg.pop('checkpoint')

@@ -6,22 +6,16 @@ from mmpretrain.structures import DataSample
 
 import mmmedmask.models  # noqa: F401
 
-ARCH = dict(
-    embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
 IMAGE_SIZE = (16, 24)
 GRID = (4, 6)
-INIT = [
-    dict(type='Xavier', layer='Linear', distribution='uniform'),
-    dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0)
-]
+INIT = [dict(type='Xavier', layer='Linear', distribution='uniform'),
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0)]
 
 
 def tiny_encoder(**arguments):
-    return dict(
-        type='mmmedmask.MSMAEViT',
-        arch=dict(ARCH),
-        img_size=IMAGE_SIZE,
-        patch_size=4) | arguments
+    return dict(type='mmmedmask.MSMAEViT', arch=dict(ARCH),
+                img_size=IMAGE_SIZE, patch_size=4) | arguments
 
 
 def tiny_pretraining(backbone=None, neck=None, head=None, seed=0,
@@ -33,11 +27,8 @@ def tiny_pretraining(backbone=None, neck=None, head=None, seed=0,
             type='mmmedmask.MSMAE',
             data_preprocessor=data_preprocessor,
             backbone=tiny_encoder(**backbone or {}),
-            neck=dict(
-                type='mmmedmask.MSMAEDecoder',
-                embed_dims=16,
-                num_layers=2,
-                num_heads=2) | (neck or {}),
+            neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
+                      num_layers=2, num_heads=2) | (neck or {}),
             head=dict(type='mmmedmask.MSMAEHead', num_classes=3) |
             (head or {}),
             seed=5,
@@ -54,15 +45,11 @@ def tiny_classifier(backbone=None, head=None, seed=0, **arguments):
         dict(
             type='mmmedmask.MSMAEClassifier',
             backbone=tiny_encoder(
-                **dict(
-                    out_type='avg_featmap',
-                    final_norm=False,
-                    fixed_pos_embed=False) | (backbone or {})),
-            head=dict(
-                type='LinearClsHead',
-                num_classes=3,
-                in_channels=ARCH['embed_dims'],
-                loss=dict(type='CrossEntropyLoss')) | (head or {}),
+                **dict(out_type='avg_featmap', final_norm=False,
+                       fixed_pos_embed=False) | (backbone or {})),
+            head=dict(type='LinearClsHead', num_classes=3,
+                      in_channels=ARCH['embed_dims'],
+                      loss=dict(type='CrossEntropyLoss')) | (head or {}),
             seed=5) | arguments)
     model.init_weights()
     return model
@@ -76,18 +63,13 @@ def batch(count=4, channels=3, size=IMAGE_SIZE, maps=True, labels=True,
     samples = []
     for index in range(count):
         sample = DataSample(
-            metainfo=dict(
-                img_path=f'{index}.png',
-                sample_idx=index,
-                crop_box=(0.0, 0.0, 1.0, 1.0),
-                flip=False,
-                flip_direction=None))
+            metainfo=dict(img_path=f'{index}.png', sample_idx=index,
+                          crop_box=(0.0, 0.0, 1.0, 1.0), flip=False,
+                          flip_direction=None))
         if labels:
             sample.set_gt_label(index % 3)
         if maps:
-            sample.set_field(
-                torch.rand(4, 6, generator=generator).half(),
-                'attention_map',
-                field_type='data')
+            sample.set_field(torch.rand(4, 6, generator=generator).half(),
+                             'attention_map', field_type='data')
         samples.append(sample)
     return images, samples

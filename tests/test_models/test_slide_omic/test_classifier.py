@@ -12,8 +12,7 @@ from mmmedmask.registry import MODELS
 
 NUM_GENES = 10
 HEAD = dict(type='mmmedmask.SlideOmicHead', num_classes=3)
-ABMIL = dict(type='mmmedmask.ABMIL', in_dims=6, embed_dims=8,
-             attention_dims=4)
+ABMIL = dict(type='mmmedmask.ABMIL', in_dims=6, embed_dims=8, attention_dims=4)
 SNN = dict(type='mmmedmask.SNN', num_genes=NUM_GENES, embed_dims=5)
 MCAT = dict(type='mmmedmask.MCAT', in_dims=6, num_genes=NUM_GENES,
             gene_sets=2, embed_dims=8, num_heads=2)
@@ -46,8 +45,7 @@ def batch(counts=(4, 2, 7), genes=(True, True, True)):
 
 
 def modalities(model, inputs, samples=None):
-    return [one.modalities
-            for one in model(inputs, samples, mode='predict')]
+    return [one.modalities for one in model(inputs, samples, mode='predict')]
 
 
 # ------------------------------------------------------- one, other, both

@@ -93,8 +93,7 @@ def test_as_the_head_of_a_classifier():
     inputs = dict(genes=torch.randn(4, 7),
                   has_genes=torch.ones(4, dtype=torch.bool))
     model(inputs, patients(*SOME), mode='loss')['loss_cox'].backward()
-    assert all(parameter.grad is not None
-               for parameter in model.parameters())
+    assert all(parameter.grad is not None for parameter in model.parameters())
     model.eval()
     samples = model(inputs, patients(*SOME), mode='predict')
     assert [sample.modalities for sample in samples] == ['genes'] * 4

@@ -82,8 +82,7 @@ def test_modality_dropout_takes_one_of_two_in_training_alone():
 
 def naive_gated(module, vector, other, gate):
     """A vector made smaller and gated, entry by entry."""
-    reduced = (module.reduce.weight @ vector + module.reduce.bias).clamp(
-        min=0)
+    reduced = (module.reduce.weight @ vector + module.reduce.bias).clamp(min=0)
     if gate == 'linear':
         opened = module.gate.weight @ torch.cat([vector, other]) + \
             module.gate.bias
@@ -216,8 +215,7 @@ def test_labels_that_are_no_class(label, message):
 
 def test_a_patient_without_a_label():
     samples = [DataSample(metainfo=dict(case_id='case-0'))]
-    with pytest.raises(ValueError,
-                       match='case case-0 has the gt_label None'):
+    with pytest.raises(ValueError, match='case case-0 has the gt_label None'):
         SlideOmicHead(4, 3).loss(torch.randn(1, 4), samples)
 
 
