@@ -97,7 +97,8 @@ PRINTED = {
         'clam_mb': [88.89], 'transmil': [88.36], 'gimp_slides': [89.95],
         'porpoise': [95.24], 'pathomic_fusion': [96.84], 'mcat': [96.32],
         'transmil_literal': [], 'gimp_literal': [],
-        'gimp_scratch': [97.37], 'infonce': [], 'gimp': [99.47],
+        'gimp_scratch': [97.37], 'mgca': [91.05], 'biovil': [93.16],
+        'refers': [93.68], 'infonce': [], 'gimp': [99.47],
     },
     'gimp_table2': {
         'snn': [96.84], 'scratch': [97.37], 'mpm': [95.79],

@@ -38,13 +38,15 @@ FINETUNE = [path for path in PAPER if '-finetune_' in path.name]
 STAGE0 = 'groupmsa_1xb16-coslr-70e_tcga-nsclc'
 MAIN = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
 MAIN_FINETUNE = 'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
+# Methods for images with text, which train the gene encoder.
+IMAGE_TEXT = ('biovil', 'mgca', 'refers')
 # Fine-tuned without pre-training.
 FROM_SCRATCH = ('_scratch_', '_literal_')
 
 
 def test_found_the_configs():
-    assert len(PRETRAIN) >= 13
-    assert len(FINETUNE) >= 8
+    assert len(PRETRAIN) >= 16
+    assert len(FINETUNE) >= 11
 
 
 def _from_scratch(path):
@@ -60,7 +62,9 @@ def test_pretraining(path):
     cfg = read(path)
     assert cfg.default_scope == 'mmpretrain'
     assert cfg.model.type == 'mmmedmask.GiMP'
-    assert cfg.model.get('freeze_gene_encoder', True)
+    trained = path.name.startswith(
+        tuple(f'gimp_{name}_' for name in IMAGE_TEXT))
+    assert cfg.model.get('freeze_gene_encoder', True) is not trained
     loader = cfg.train_dataloader
     assert loader.batch_size == cfg.auto_scale_lr.base_batch_size == 16
     assert loader.batch_sampler.type == 'mmmedmask.ClassBalancedBatchSampler'
@@ -82,7 +86,7 @@ def test_pretraining(path):
     triplets = head is not None and head.type == 'mmmedmask.TripletHead'
     assert ('TripletMonitorHook' in hooks) == triplets
     assert ('CrossFittedGenesHook' in hooks) == (
-        cfg.model.gene_encoder is not None
+        cfg.model.gene_encoder is not None and not trained
         and '_fitted-genes_' not in path.name)
     genes = cfg.model.gene_encoder is not None
     assert ('genes' in loader.dataset.modalities) == genes
@@ -164,6 +168,9 @@ DIFFERENCES = {
     PRE.format('no-mpm_groupmsa-nystrom'): {'mpm_head', 'mask_token'},
     PRE.format('no-genes_nystrom'): {'gene_encoder'},
     PRE.format('infonce_groupmsa-nystrom'): {'contrast_head'},
+    **{PRE.format(f'{name}_groupmsa-nystrom'): {
+        'contrast_head', 'freeze_gene_encoder', 'mask_token', 'mpm_head'}
+       for name in IMAGE_TEXT},
     PRE.format('fitted-genes_groupmsa-nystrom'): set(),
     PRE.format('batch-hard_groupmsa-nystrom'): {'mining'},
     PRE.format('unit-norm_groupmsa-nystrom'): {'normalize'},
@@ -182,7 +189,8 @@ DIFFERENCES = {
     FINE.format('mpm-only_groupmsa-nystrom'): set(),
     FINE.format('triplets-only_groupmsa-nystrom'): set(),
     FINE.format('no-mpm_groupmsa-nystrom'): set(),
-    FINE.format('infonce_groupmsa-nystrom'): set(),
+    **{FINE.format(f'{name}_groupmsa-nystrom'): set()
+       for name in ('infonce', *IMAGE_TEXT)},
 }
 
 

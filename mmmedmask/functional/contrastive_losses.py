@@ -1,4 +1,4 @@
-"""Losses that compare samples: triplets, InfoNCE in a batch or a queue.
+"""Losses that compare samples: triplets, InfoNCE, prototypes.
 
 Triplets are equation 4 of GiMP (MICCAI 2023): an anchor should be nearer to a
 patient of its class than to one of another, by a margin. A patient is the
@@ -273,7 +273,8 @@ def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def info_nce(image: Tensor, genes: Tensor,
-             temperature: float | Tensor = 0.07) -> Tensor:
+             temperature: float | Tensor = 0.07,
+             image_share: float = 0.5) -> Tensor:
     """Symmetric contrast: each slide finds its genes, and the other way.
 
     The mean of both cross-entropies of cosine similarities over the batch,
@@ -284,6 +285,8 @@ def info_nce(image: Tensor, genes: Tensor,
             given that, in float64.
         genes: Vectors of the same patients' genes, shape (B, d).
         temperature: Divides the similarities, above 0.
+        image_share: Weight of slides that look for genes, in [0, 1]; the
+            rest is that of genes that look for slides.
 
     Returns:
         A scalar; log(B) for vectors that tell nothing.
@@ -302,8 +305,72 @@ def info_nce(image: Tensor, genes: Tensor,
         image, genes = (_prepared(half, 'each') for half in (image, genes))
         logits = image @ genes.t() / temperature
         own = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, own) +
-                F.cross_entropy(logits.t(), own)) / 2
+        return (image_share * F.cross_entropy(logits, own) +
+                (1 - image_share) * F.cross_entropy(logits.t(), own))
+
+
+def sinkhorn(scores: Tensor, epsilon: float = 0.05,
+             iterations: int = 3) -> Tensor:
+    """Share samples among prototypes, so that each gets as much.
+
+    Sinkhorn-Knopp steps on ``exp(scores / epsilon)``, as SwAV (Caron et al.,
+    NeurIPS 2020) and MGCA assign samples; here in logarithms, which cannot
+    overflow.
+
+    Args:
+        scores: Similarities, shape (B, K).
+        epsilon: Divides the scores; smaller is harder.
+        iterations: Of making columns, then rows, sum to the same.
+
+    Returns:
+        Shape (B, K), without a graph; rows sum to 1.
+
+    Example:
+        >>> sinkhorn(torch.tensor([[1., 0.], [1., 0.]]))
+        tensor([[0.5000, 0.5000],
+                [0.5000, 0.5000]])
+    """
+    logs = scores.detach() / epsilon
+    for _ in range(iterations):
+        logs = logs - logs.logsumexp(dim=0)
+        logs = logs - logs.logsumexp(dim=1, keepdim=True)
+    return logs.exp()
+
+
+def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
+                       temperature: float = 0.2, epsilon: float = 0.05,
+                       iterations: int = 3) -> Tensor:
+    """Each half predicts which prototypes the other half is assigned to.
+
+    The cross-modal prototype alignment of MGCA (Wang et al., NeurIPS 2022);
+    all vectors are brought to length 1.
+
+    Args:
+        image: Vectors of the slides, shape (B, D). Computed in float32 or,
+            given that, in float64.
+        genes: Vectors of the same patients' genes, shape (B, D).
+        prototypes: Shape (K, D).
+        temperature: Divides the similarities of the predictions.
+        epsilon: See :func:`sinkhorn`.
+        iterations: See :func:`sinkhorn`.
+
+    Returns:
+        A scalar, the mean of both directions.
+
+    Example:
+        >>> same = torch.ones(4, 2)
+        >>> prototype_contrast(same, same, torch.ones(3, 2)).exp()
+        tensor(3.)
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        image, genes, prototypes = (
+            _prepared(one, 'each') for one in (image, genes, prototypes))
+        scores = [half @ prototypes.t() for half in (image, genes)]
+        losses = [
+            -(sinkhorn(theirs, epsilon, iterations) *
+              (own / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+            for own, theirs in (scores, scores[::-1])]
+        return sum(losses) / 2
 
 
 def queue_contrast(query: Tensor, key: Tensor,

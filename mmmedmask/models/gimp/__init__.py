@@ -5,8 +5,14 @@ from mmmedmask.models.gimp.gene_encoders import SNN, LinearGeneEncoder
 from mmmedmask.models.gimp.gimp import GiMP
 from mmmedmask.models.gimp.group_msa import GroupMSA
 from mmmedmask.models.gimp.heads import InfoNCEHead, MPMHead, TripletHead
+from mmmedmask.models.gimp.image_text_heads import (
+    BioViLHead,
+    MGCAHead,
+    REFERSHead,
+)
 
 __all__ = [
-    'SNN', 'GiMP', 'GroupMSA', 'InfoNCEHead', 'LinearGeneEncoder', 'MPMHead',
-    'NystromAggregator', 'NystromLayer', 'TripletHead'
+    'SNN', 'BioViLHead', 'GiMP', 'GroupMSA', 'InfoNCEHead',
+    'LinearGeneEncoder', 'MGCAHead', 'MPMHead', 'NystromAggregator',
+    'NystromLayer', 'REFERSHead', 'TripletHead'
 ]

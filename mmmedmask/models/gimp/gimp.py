@@ -16,6 +16,8 @@ from mmmedmask.models.gimp.gene_cache import (
     WITHOUT_GENES,
     GeneVectorCache,
 )
+from mmmedmask.models.gimp.group_msa import GroupMSA
+from mmmedmask.models.gimp.image_text_heads import SlidesAndGenes
 from mmmedmask.models.layers.data_samples import class_labels, draw_for_samples
 from mmmedmask.models.slide_omic.classifier import (
     build_part,
@@ -49,14 +51,16 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         mpm_head: Config of ``mmmedmask.MPMHead``; dimensions are filled in.
             None: nothing is masked or reconstructed.
         contrast_head: Config of ``mmmedmask.TripletHead``, or of
-            ``mmmedmask.InfoNCEHead``, of which dimensions are filled in.
-            None: no contrast.
+            ``mmmedmask.InfoNCEHead``, ``BioViLHead``, ``MGCAHead`` or
+            ``REFERSHead``, of which dimensions are filled in. The last three
+            train the gene encoder. None: no contrast.
         data_preprocessor: Config of the preprocessor,
             ``mmmedmask.SlideOmicDataPreprocessor`` if there is none.
         freeze_gene_encoder: Whether the gene encoder stays as it is, as in
             the paper: no gradient, never in training mode, and its vectors
             are computed once per patient.
-        seed: Seed of ``mining='random'``; None takes the run's.
+        seed: Seed of ``mining='random'`` and of hidden fragments; None takes
+            the run's.
         init_cfg: Initialisation.
 
     Raises:
@@ -80,8 +84,8 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             mpm_head, in_dims=dims, out_dims=self.aggregator.in_dims)
         self.contrast_head = build_part(
             contrast_head, **self._contrast_dims(contrast_head))
-        self._check_parts()
         self.freeze_gene_encoder = freeze_gene_encoder
+        self._check_parts()
         if freeze_gene_encoder and self.gene_encoder is not None:
             self.gene_encoder.requires_grad_(False).eval()
         self.seed = seed
@@ -115,6 +119,15 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             raise ValueError(
                 'only contrast_head looks at genes: without it gene_encoder '
                 f'must be None, got {type(self.gene_encoder).__name__}')
+        elif self.contrast_head.uses_tokens:
+            name = type(self.contrast_head).__name__
+            if not isinstance(self.gene_encoder, GroupMSA):
+                raise ValueError(
+                    f'{name} looks at groups of genes: gene_encoder must be '
+                    f'GroupMSA, got {type(self.gene_encoder).__name__}')
+            if self.freeze_gene_encoder:
+                raise ValueError(f'{name} trains the gene encoder: '
+                                 'freeze_gene_encoder must be False, got True')
 
     def train(self, mode: bool = True) -> 'GiMP':
         """Set the training mode; a frozen gene encoder stays out of it."""
@@ -151,7 +164,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             inputs: See :meth:`forward`; ``mask`` is needed by ``mpm_head``.
             data_samples: Samples with ``gt_label`` for triplets,
                 ``case_id`` for the cache, ``sample_idx`` for
-                ``mining='random'``.
+                ``mining='random'`` and hidden fragments.
 
         Returns:
             ``loss_rec`` and what the contrast gives, such as ``loss_tri``
@@ -165,9 +178,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             losses['loss_rec'] = self.mpm_head.loss(
                 tokens, inputs['patches'], mask)  # Eq. 3
         if self.contrast_head is not None:
-            genes = self.encode_genes(inputs, data_samples)  # section 2.1
-            losses.update(
-                self.contrast(image, genes, inputs, data_samples))  # Eq. 4
+            compare = self.align if self.contrast_head.uses_tokens \
+                else self.contrast  # Eq. 4
+            losses.update(compare(image, tokens, inputs, data_samples))
         return losses  # of which MMEngine takes the sum, L_pre
 
     def mask_of(self, inputs: dict) -> Tensor | None:
@@ -203,10 +216,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         """
         if self.gene_encoder is None:
             return None
-        genes = inputs.get('genes')
-        if genes is None:
-            like = inputs['patches']
-            genes = like.new_zeros(len(like), self.gene_encoder.num_genes)
+        genes = self.genes_of(inputs)
         if not self.freeze_gene_encoder:
             return self.gene_encoder(genes)
         known = inputs['has_genes'].tolist()
@@ -216,13 +226,31 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         return self.gene_cache(
             self.gene_encoder, genes, cases, self.training)
 
-    def contrast(self, image: Tensor, genes: Tensor | None,
-                 inputs: dict, data_samples: Sequence[DataSample]) -> dict:
+    def genes_of(self, inputs: dict) -> Tensor:
+        """The scaled expression, (B, G); 0 if nobody of the batch has any."""
+        if inputs.get('genes') is not None:
+            return inputs['genes']
+        like = inputs['patches']
+        return like.new_zeros(len(like), self.gene_encoder.num_genes)
+
+    def align(self, image: Tensor, tokens: Tensor, inputs: dict,
+              data_samples: Sequence[DataSample]) -> dict:
+        """Compare tokens of slides and of genes; as :meth:`contrast`."""
+        draws = self.contrast_head.num_draws(self.gene_encoder)
+        return self.contrast_head.loss(
+            SlidesAndGenes(
+                image, tokens, inputs['valid'], self.genes_of(inputs),
+                inputs['has_patches'], inputs['has_genes'],
+                draw_for_samples(data_samples, draws, self.seed, 'fragments')
+                if draws else None), self.gene_encoder)
+
+    def contrast(self, image: Tensor, tokens: Tensor, inputs: dict,
+                 data_samples: Sequence[DataSample]) -> dict:
         """Compare the patients of a batch, those who have all it takes.
 
         Args:
             image: CLS_img, shape (B, d).
-            genes: CLS_ge, shape (B, d'), or None.
+            tokens: Those of the patches, (B, N, d), of which nothing is used.
             inputs: See :meth:`forward`.
             data_samples: See :meth:`loss`.
 
@@ -232,6 +260,7 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
         Raises:
             ValueError: If a sample has no label, or no index to draw from.
         """
+        genes = self.encode_genes(inputs, data_samples)  # section 2.1
         whole = inputs['has_patches']
         if genes is not None:
             whole = whole & inputs['has_genes']

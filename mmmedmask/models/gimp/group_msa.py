@@ -230,27 +230,77 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
         Raises:
             ValueError: If the shape is another.
         """
-        groups = self.encode_groups(genes)
+        return self.encode_class(self.encode_groups(genes))
+
+    def encode_class(self, groups: Tensor) -> Tensor:
+        """Encode patients by their groups: (B, N_gr, d) to (B, d)."""
         cls = self.cls_token.expand(len(groups), 1, -1)
-        tokens = run_blocks(self.inter, torch.cat([cls, groups], dim=1))
+        tokens = run_blocks(self.inter, torch.cat([cls, groups], dim=1), 1)
         return self.norm(tokens.squeeze(1))
 
     def encode_groups(self, genes: Tensor) -> Tensor:
         """Encode each group on its own: (B, G) to tokens (B, N_gr, d)."""
+        return self._in_groups(self._embedded(genes), 1)[:, :, 0]
+
+    def encode_fragments(self, genes: Tensor, mask: Tensor,
+                         mask_token: Tensor) -> Tensor:
+        """Encode fragments among those of their group, some of them hidden.
+
+        Args:
+            genes: As :meth:`forward` takes them, shape (B, G).
+            mask: Shape (B, N_f), bool, 1 = masked: its genes are hidden.
+            mask_token: What stands for a masked fragment, shape (d, ).
+
+        Returns:
+            Shape (B, N_f, d).
+        """
+        tokens = self._embedded(genes, mask, mask_token)
+        tokens = self._in_groups(tokens, 1 + self.slots.shape[1])[:, :, 1:]
+        # Fragments are numbered group by group.
+        return tokens[:, self.slots >= 0]
+
+    def decode_fragments(self, tokens: Tensor) -> Tensor:
+        """Turn tokens (B, N_f, d) back into genes (B, N_f, f).
+
+        By the weights that made tokens of the genes, as a language model
+        names words by their embeddings.
+        """
+        if isinstance(self.embed, FragmentProjection):
+            return torch.einsum('bnd,nfd->bnf', tokens, self.embed.weight)
+        return tokens @ self.embed.weight
+
+    def fragment_genes(self, genes: Tensor) -> Tensor:
+        """Cut genes (B, G) into fragments (B, N_f, f), 0 where none is."""
         self.check_genes(genes)
-        # A zero and an empty token stand at the place -1.
-        fragments = F.pad(self.gene_drop(genes), (0, 1))[:, self.places]
-        tokens = self.embed(fragments)
+        return F.pad(genes, (0, 1))[:, self.places]
+
+    def _embedded(self, genes: Tensor, mask: Tensor | None = None,
+                  mask_token: Tensor | None = None) -> Tensor:
+        """The tokens of fragments with their positions, (B, N_f, d)."""
+        tokens = self.embed(self.fragment_genes(self.gene_drop(genes)))
+        if mask is not None:
+            tokens = torch.where(
+                mask[:, :, None], mask_token.to(tokens.dtype), tokens)
         if self.position is not None:
             tokens = tokens + self.position
-        tokens = F.pad(self.drop(tokens), (0, 0, 0, 1))[:, self.slots]
-        heads = self.group_tokens[:, None].expand(len(genes), -1, -1, -1)
+        return self.drop(tokens)
+
+    def _in_groups(self, tokens: Tensor, outputs: int) -> Tensor:
+        """Attention inside groups, of tokens (B, N_f, d).
+
+        Gives out the first tokens of each group, (B, N_gr, outputs, d): that
+        of the group, then its fragments.
+        """
+        # An empty token stands at the place -1.
+        tokens = F.pad(tokens, (0, 0, 0, 1))[:, self.slots]
+        heads = self.group_tokens[:, None].expand(len(tokens), -1, -1, -1)
         tokens = torch.cat([heads.to(tokens.dtype), tokens], dim=2)
         mask = None
         if self.has_empty_slots:
-            mask = F.pad(self.slots < 0, (1, 0)).repeat(len(genes), 1)
-        tokens = run_blocks(self.intra, tokens.flatten(0, 1), mask)
-        return tokens.reshape(len(genes), self.num_groups, self.embed_dims)
+            mask = F.pad(self.slots < 0, (1, 0)).repeat(len(tokens), 1)
+        return run_blocks(
+            self.intra, tokens.flatten(0, 1), outputs,
+            mask).unflatten(0, (-1, self.num_groups))
 
     def _set_groups(self, gene_sets: str | Sequence[Sequence[int]],
                     num_groups: int) -> list[Tensor]:
@@ -318,9 +368,9 @@ def _used_groups(num_genes: int, num_fragments: int, num_groups: int) -> int:
         num_genes / (fragment_size * (num_fragments // num_groups)))
 
 
-def run_blocks(blocks: nn.ModuleList, tokens: Tensor,
+def run_blocks(blocks: nn.ModuleList, tokens: Tensor, outputs: int,
                mask: Tensor | None = None) -> Tensor:
-    """Run blocks; the last gives out the first token alone, (B, 1, d)."""
+    """Run blocks; the last gives out the first tokens, (B, outputs, d)."""
     for block in blocks[:-1]:
         tokens = block(tokens, tokens.shape[1], mask)
-    return blocks[-1](tokens, 1, mask)
+    return blocks[-1](tokens, outputs, mask)

@@ -195,6 +195,7 @@ class TripletHead(BaseModule):
 
     #: The loss tells classes apart; GiMP hands over the labels.
     uses_labels = True
+    uses_tokens = False
 
     def __init__(self,
                  margin: float = 0.8,
@@ -256,6 +257,8 @@ class InfoNCEHead(BaseModule):
             gene encoder, a projection lets the genes' side adapt.
         image_dims: Dimensions of the slides' vectors, for the projection.
         gene_dims: Dimensions of the genes' vectors, for the projection.
+        image_share: Weight of slides that look for genes; the rest is that
+            of genes that look for slides.
         loss_weight: Weight of the loss.
         init_cfg: Initialisation.
 
@@ -265,15 +268,18 @@ class InfoNCEHead(BaseModule):
 
     #: The loss tells patients apart; GiMP hands over who has both halves.
     uses_labels = False
+    uses_tokens = False
 
     def __init__(self,
                  temperature: float = 0.07,
                  proj_dims: int | None = None,
                  image_dims: int | None = None,
                  gene_dims: int | None = None,
+                 image_share: float = 0.5,
                  loss_weight: float = 1.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
+        self.image_share = check_range('image_share', image_share, 0, 1)
         self.image_dims = image_dims
         self.gene_dims = gene_dims
         self.loss_weight = check_range('loss_weight', loss_weight, 0)
@@ -299,6 +305,11 @@ class InfoNCEHead(BaseModule):
         Returns:
             ``loss_nce``.
         """
+        return self.contrast(*self.pairs(image, genes, keep))
+
+    def pairs(self, image: Tensor, genes: Tensor,
+              keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Project both halves; those of all ranks who have both, (K, D)."""
         if self.project:
             image, genes = (
                 project(half) for project, half in zip(
@@ -307,8 +318,11 @@ class InfoNCEHead(BaseModule):
         image, genes, flags = gather_rows(image, genes, flags)
         if flags is not None:
             image, genes = image[flags.bool()], genes[flags.bool()]
-        if len(image):
-            loss = info_nce(image, genes, self.temperature)
-        else:
-            loss = image.sum() + genes.sum()
+        return image, genes
+
+    def contrast(self, image: Tensor, genes: Tensor) -> dict:
+        """``loss_nce`` of :meth:`pairs`; 0 with a graph if there are none."""
+        loss = info_nce(
+            image, genes, self.temperature,
+            self.image_share) if len(image) else image.sum() + genes.sum()
         return dict(loss_nce=self.loss_weight * loss)

@@ -69,7 +69,17 @@ def naive_groups(num_genes, num_fragments, num_groups, gene_sets=None):
 @torch.no_grad()
 def naive_group_msa(model, genes, groups):
     """``CLS_ge`` of one patient, genes (G, ), see :func:`naive_groups`."""
-    tokens, number = [], 0
+    tokens = [inside[0] for inside in naive_inside(model, genes, groups)]
+    among = torch.stack([model.cls_token[0], *tokens])
+    for block in model.inter:
+        among = naive_block(block, among)
+    return naive_norm(among[:1], model.norm)[0]
+
+
+@torch.no_grad()
+def naive_inside(model, genes, groups, hidden=(), mask_token=None):
+    """Each group's token and fragments; ``hidden`` are replaced."""
+    outputs, number = [], 0
     for group, fragments in enumerate(groups):
         inside = [model.group_tokens[group]]
         for fragment in fragments:
@@ -82,6 +92,8 @@ def naive_group_msa(model, genes, groups):
                 token = token + weight * genes[gene]
             if isinstance(model.embed, torch.nn.Linear):
                 token = token + model.embed.bias
+            if number in hidden:
+                token = mask_token
             if model.position is not None:
                 token = token + model.position[number]
             inside.append(token)
@@ -89,8 +101,5 @@ def naive_group_msa(model, genes, groups):
         inside = torch.stack(inside)
         for block in model.intra:
             inside = naive_block(block, inside)
-        tokens.append(inside[0])
-    among = torch.stack([model.cls_token[0], *tokens])
-    for block in model.inter:
-        among = naive_block(block, among)
-    return naive_norm(among[:1], model.norm)[0]
+        outputs.append(inside)
+    return outputs

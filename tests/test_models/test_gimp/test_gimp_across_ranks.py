@@ -7,14 +7,22 @@ import torch
 from processes import run_ranks
 from torch import nn
 
-from .tiny_gimp import batch, tiny_gimp, total
+from .tiny_gimp import GENES, WIDTH, batch, tiny_gimp, total
 
 SIZE = 2
 LABELS = (0, 1, 0, 1, 1, 0, 0, 1)
 HEADS = {
-    'triplets': dict(type='mmmedmask.TripletHead', mining='batch_hard'),
-    'contrast': dict(type='mmmedmask.InfoNCEHead', proj_dims=4,
-                     image_dims=8, gene_dims=8),
+    'triplets': dict(contrast_head=dict(
+        type='mmmedmask.TripletHead', mining='batch_hard')),
+    'contrast': dict(contrast_head=dict(
+        type='mmmedmask.InfoNCEHead', proj_dims=4)),
+    **{name: dict(
+        contrast_head=dict(type=f'mmmedmask.{name}', proj_dims=4),
+        gene_encoder=dict(
+            type='mmmedmask.GroupMSA', num_genes=GENES, embed_dims=WIDTH,
+            num_fragments=6, num_groups=2, num_heads=2),
+        freeze_gene_encoder=False)
+       for name in ('BioViLHead', 'MGCAHead', 'REFERSHead')},
 }
 
 
@@ -32,10 +40,10 @@ def gradients(model, inputs, samples):
 def work(rank, folder):
     """One rank, with half of the patients."""
     found = {}
-    for name, head in HEADS.items():
-        # The frozen encoder needs no search for unused parameters.
+    for name, arguments in HEADS.items():
+        # A frozen encoder needs no search for unused parameters.
         model = nn.parallel.DistributedDataParallel(
-            tiny_gimp(torch.float64, contrast_head=head).train())
+            tiny_gimp(torch.float64, **arguments).train())
         rows = list(range(4 * rank, 4 * rank + 4))
         found[name] = gradients(
             model, *batch(torch.float64, LABELS, rows=rows))
@@ -53,7 +61,7 @@ def ranks(tmp_path_factory):
 
 @pytest.mark.parametrize('name', HEADS)
 def test_gradients_are_those_of_one_process(ranks, name):
-    model = tiny_gimp(torch.float64, contrast_head=HEADS[name]).train()
+    model = tiny_gimp(torch.float64, **HEADS[name]).train()
     want = gradients(model, *batch(torch.float64, LABELS))
     contrast = next(key for key in want['losses'] if key in (
         'loss_tri', 'loss_nce'))
@@ -70,5 +78,6 @@ def test_gradients_are_those_of_one_process(ranks, name):
             assert difference.abs().max() < 1e-7, key
     # Each has the reconstruction of its own patients, of which DDP takes
     # the mean.
-    mean = sum(rank[name]['losses']['loss_rec'] for rank in ranks) / SIZE
-    assert mean == pytest.approx(want['losses']['loss_rec'], abs=1e-12)
+    for key in {'loss_rec', 'loss_genes', 'loss_local'} & {*want['losses']}:
+        mean = sum(rank[name]['losses'][key] for rank in ranks) / SIZE
+        assert mean == pytest.approx(want['losses'][key], abs=1e-12), key
