@@ -36,7 +36,6 @@ def load_config(path: str | Path,
     """Read a config file and override some of its settings.
 
     Args:
-        path: The config file.
         options: Dotted key to value, as ``--cfg-options`` gives them.
         import_modules: Whether to import the config's ``custom_imports``,
             which is needed to build from it.

@@ -43,7 +43,6 @@ def get_model(model: str | Path | Config,
             config; its ``default_scope`` is used from here on.
         checkpoint: The file; every tensor has to fit. None leaves random
             weights.
-        device: Where the model goes.
 
     Returns:
         The model in evaluation mode. As mmpretrain's inferencers expect, it

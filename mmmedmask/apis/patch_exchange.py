@@ -46,7 +46,6 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
     the patient's own.
 
     Args:
-        model: A classifier of slides in evaluation mode.
         samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives;
             patients of at least two classes, each with ``block`` patches.
         block: Patches that are exchanged together, at least 1.

@@ -30,7 +30,6 @@ class Embeddings:
         case_ids: The patients (or one entry per slide, as the data set has
             them), N.
         labels: Their classes, integers (N,).
-        classes: Names of the classes.
         vectors: ``patient`` (CLS_pat) and, if the model has them, ``image``
             (CLS_img) and ``genes`` (CLS_ge), float32 (N, d) each. Rows of
             patients without slides or genes are NaN in ``image`` and

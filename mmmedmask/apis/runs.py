@@ -44,7 +44,6 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
     """Set where logs and checkpoints go.
 
     Args:
-        config: The config, read from a file.
         work_dir: The folder. ``None`` keeps the config's own, or makes it
             ``work_dirs/<name of the config>``.
 
@@ -293,7 +292,6 @@ def draw_predictions(config: Config, folder: str) -> None:
     Args:
         config: The config. Where it has no hook or no visualizer that can
             draw, it gets those of its host library.
-        folder: Where the pictures go.
 
     Raises:
         ValueError: If the host library cannot draw either, or the config
@@ -406,7 +404,6 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     ``default_hooks`` that is None is switched off.
 
     Args:
-        config: The complete config.
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
             Without an accelerator the processes work on the CPU.
 

@@ -40,7 +40,6 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
             evaluation mode.
         inputs: One sample's ``patches`` (N, D), ``coords`` (N, 2) or None,
             and ``genes`` (G, ) or None.
-        classes: Names of the classes, if they are known.
         per_patch: Whether patches are classified one by one.
 
     Raises:

@@ -52,7 +52,6 @@ class SlideResult:
         width: Width of the finest level in pixels; so is the height.
         slide_mpp: Micrometres per pixel of the finest level.
         tile_mpp: Micrometres per pixel of a tile.
-        level: The level that tiles were read from.
         seconds: Time from its plan to its end.
     """
 
@@ -85,10 +84,6 @@ def extract_slides(tasks: Sequence[SlideTask],
     tiles that were kept, and ``manifests/<time>.csv``.
 
     Args:
-        folder: Where to.
-        encoder: The encoder, on its device.
-        tiling: Which tiles are kept.
-        batch_size: Tiles that are encoded at once.
         workers: Processes that read slides, each one at a time; 0 reads in
             this process.
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.

@@ -43,9 +43,7 @@ def pair_within_classes(cases: Mapping[str, str],
     """Give each case a sample of its class, each sample at most once.
 
     Args:
-        cases: Class of each case that has slides.
         samples: Names of the samples with genes, by class.
-        seed: Seed of the draw.
 
     Returns:
         Sample of each case.

@@ -119,7 +119,6 @@ def read_groups(paths: Sequence[Path],
         paths: One csv or several; each numbers its groups by itself.
         path_column: Column with the path of a tile, of which the last
             folder and the file name count.
-        group_column: Column with its group.
 
     Returns:
         Group of each tile by folder and file name.
@@ -236,7 +235,6 @@ def mosaic_coords(number: int, tile_size: int) -> np.ndarray:
     """Lay tiles side by side in a square.
 
     Args:
-        number: Number of tiles.
         tile_size: Side of a tile in pixels.
 
     Returns:
@@ -278,10 +276,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
     again. The coordinates are those of the tiles in a mosaic.
 
     Args:
-        bags: The bags, with their splits.
-        folder: Where to.
         tile_size: Side in pixels that tiles are resized to.
-        batch_size: Tiles that are encoded at once.
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
         mosaics: Whether to draw ``mosaics/<bag>.png``.
         report: Is called with a line per bag.

@@ -182,7 +182,6 @@ def load_image(path: Path, size: int | None = None, color: str = 'rgb',
         color: ``'rgb'``; ``'gray'`` makes all channels equal to the
             luminance; ``'jitter'`` scales and shifts each channel at random.
             The last two hide the colour from a probe.
-        seed: Seed of the jitter, of this image alone.
 
     Returns:
         Shape (3, h, w), uint8.

@@ -199,7 +199,6 @@ class DenseProbe:
         max_images: Images per split at most, the first ones.
         size: Side in pixels of the square that images are resized to; None
             keeps them. Labels are those of the masks as they are.
-        seed: Seed of the draws.
     """
 
     train: ProbeSet
@@ -278,7 +277,6 @@ def build_probes(
         split_folder: See
             :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
         dense_size: See :class:`DenseProbe`.
-        seed: Seed of all draws.
 
     Probes are named ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
 

@@ -110,7 +110,6 @@ classification_scores`.
         Args:
             labels: True classes, integers of shape (N,).
             scores: Probability of each class, float64 of shape (N, C).
-            classes: Names of the C classes.
             groups: The group of each sample, length N; groups are drawn
                 instead of samples.
 

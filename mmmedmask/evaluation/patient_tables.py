@@ -33,9 +33,7 @@ class PatientPredictions:
         case_ids: The patients, N, each once.
         labels: True classes, integers of shape (N,).
         scores: Probability of each class, shape (N, C).
-        classes: Names of the classes, C.
         modalities: What each answer is made of, such as ``'slides+genes'``.
-        slides: The slides of each patient.
     """
 
     case_ids: Sequence[str]
@@ -147,7 +145,6 @@ class PatientRisks:
         events: Whether the death was observed, bool (N,).
         risks: Predicted risks, float64 (N,), more is worse.
         modalities: What each answer is made of, such as ``'slides+genes'``.
-        slides: The slides of each patient.
     """
 
     case_ids: Sequence[str]

@@ -25,7 +25,6 @@ class Predictions:
         paths: The images, N.
         labels: True classes, integers of shape (N,).
         scores: Probability of each class, shape (N, C).
-        classes: Names of the classes, C.
         groups: The group (patient, lesion) of each image, or None.
     """
 

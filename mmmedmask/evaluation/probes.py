@@ -62,7 +62,6 @@ def knn_scores(train: np.ndarray,
         train: Features of the training images, shape (N, D).
         train_labels: Their classes, integers of shape (N,).
         test: Features to classify, shape (M, D).
-        num_classes: Number of classes, K.
         num_neighbors: Neighbours that vote, at most N.
         temperature: Above 0; small values let the nearest one decide.
 
@@ -102,10 +101,8 @@ def logistic_scores(train: np.ndarray,
         train: Features of the training images, shape (N, D).
         train_labels: Their classes, integers of shape (N,).
         test: Features to classify, shape (M, D).
-        num_classes: Number of classes, K.
         groups: The patient of each training image; patients are kept whole
             where the strength is chosen.
-        seed: Seed of the folds.
 
     Returns:
         Probabilities of shape (M, K); 0 for classes without a training
@@ -196,7 +193,6 @@ def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
             all, once.
         draws: How often a few images are drawn. The probabilities of the
             fits are averaged only in the score, not here.
-        seed: Seed of the draws.
 
     Returns:
         For each draw the probability of label 1 of all test pixels, images

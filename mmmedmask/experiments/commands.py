@@ -21,7 +21,6 @@ class Step:
             checkpoint if it is not the last one: ``'test_best'``.
         kind: ``'train'``, ``'export'`` or ``'test'``.
         choice: The checkpoint that it takes; of a training what it leaves.
-        command: The program and its arguments.
     """
 
     name: str

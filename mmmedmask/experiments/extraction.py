@@ -78,8 +78,6 @@ class ShardReports:
         Args:
             command: The command of a job; ``--shard i/n`` is put behind it.
             inputs: Files that all jobs need, such as weights.
-            threads: Cores that a job takes.
-            on_gpu: Whether a job takes a GPU.
         Returns:
             0 if all shards have reports, 130 after Ctrl-C, else 1.
 

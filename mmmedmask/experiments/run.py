@@ -56,7 +56,6 @@ class Run:
         data: What it reads: name to path, which begins with ``data/`` if it
             is below the data root.
         sources: Where the config names a checkpoint, and the run it is of.
-        tests: Checkpoints to be tested.
         exports: Checkpoints whose backbone is to be exported.
         users: Tables, rows and stages that want it.
     """

@@ -61,7 +61,6 @@ class Change:
             options that were set before do not count: they were made for the
             other config.
         checkpoint: See :class:`Stage`, or None.
-        options: Dotted key to value.
     """
 
     config: str | None = None
@@ -81,7 +80,6 @@ class TableColumn:
     """A column of the table: a metric, as MMEngine logs it, of a stage.
 
     Attributes:
-        title: Its title for people.
         factor: What the metric is multiplied by, to have the paper's unit.
         metafile: Data set and metric in the metafiles, or None.
     """

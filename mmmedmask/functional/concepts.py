@@ -94,7 +94,6 @@ def one_hot(labels: Tensor, num_labels: int, dtype: torch.dtype) -> Tensor:
     Args:
         labels: Shape (B, ...); -1 belongs to no mask.
         num_labels: Number of labels K.
-        dtype: Type of the masks.
 
     Returns:
         Shape (B, K, ...), 1 where the label is that of the mask, else 0.

@@ -19,13 +19,7 @@ MININGS = ('all', 'batch_hard', 'semi_hard', 'random')
 
 
 class Triplets(NamedTuple):
-    """Numbers of the patients of each triplet, shape (T, ), int64.
-
-    Attributes:
-        anchor: Any patient.
-        positive: Another patient of the same class.
-        negative: A patient of another class.
-    """
+    """Numbers of the patients of each triplet, shape (T, ), int64."""
 
     anchor: Tensor
     positive: Tensor

@@ -108,9 +108,6 @@ def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
 def guess_errors(targets: MaskedTargets, guesses: Guesses) -> dict[str, float]:
     """Sum up the errors of all guesses on a batch.
 
-    Args:
-        guesses: From :func:`fit_guesses`.
-
     Returns:
         Weighted sums over places and channels: ``constant``; ``color`` with
         the line, for samples with features; ``median_patch``, the ready
@@ -165,7 +162,6 @@ def thin_places(targets: MaskedTargets, count: int,
     Args:
         targets: A batch on the CPU.
         count: Places per sample.
-        generator: Where the draw comes from.
 
     Returns:
         One batch per sample.

@@ -14,9 +14,6 @@ from mmmedmask.util.checks import check_range
 def floor_share(count: int, ratio: float) -> int:
     """Round a share of a count down, but not for a rounding error.
 
-    Args:
-        count: Number of patches.
-
     Returns:
         ``floor(count * ratio)``: 116 of 400 at 0.29, although their product
         is 115.99999999999999 in floats.
@@ -35,7 +32,6 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
     patches at a ratio of 0.7 leave ``round(14.7) = 15`` visible, 34 masked.
 
     Args:
-        num_patches: Number of patches of one image.
         mask_ratio: Share of patches to mask, in [0, 1].
 
     Returns:

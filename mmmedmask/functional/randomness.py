@@ -17,7 +17,6 @@ def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
     """Make the CPU generator that belongs to one sample at one step.
 
     Args:
-        seed: Seed of the run.
         step: Iteration or epoch, counted from 0.
         sample_idx: Index of the sample in its data set.
 
@@ -44,10 +43,6 @@ def stream_seed(seed: int, stream: str) -> int:
     Two parts of a program that draw for the same samples at the same steps
     would get the same numbers; each of them names a stream of its own.
 
-    Args:
-        seed: Seed of the run.
-        stream: Name of the stream.
-
     Returns:
         A seed in [0, 2^63).
 
@@ -65,10 +60,8 @@ def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
     """Draw ``count`` uniform numbers for every sample of a batch.
 
     Args:
-        seed: Seed of the run.
         step: Iteration or epoch, counted from 0.
         sample_indices: Index of each sample in its data set, length B.
-        count: Numbers to draw per sample.
 
     Returns:
         Tensor of shape (B, count) on the CPU, float64, in [0, 1).

@@ -10,10 +10,6 @@ from mmmedmask.functional.warp import normalised_centres, separable_product
 def union_crops(first: Crops, second: Crops) -> Crops:
     """Smallest boxes that hold two crops each, not flipped.
 
-    Args:
-        first: Boxes of a batch.
-        second: As many boxes.
-
     Returns:
         The boxes around both.
 

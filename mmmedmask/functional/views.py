@@ -364,7 +364,6 @@ def draw_view(crop_uniform: Tensor, affine_uniform: Tensor,
         affine_uniform: Shape (B, ``AFFINE_DRAWS``).
         image_size: Size of the images as (h, w).
         view_size: Size of the views as (h, w).
-        family: What views may look like.
 
     Returns:
         The crop boxes, and theta of shape (B, 3, 3), float64.

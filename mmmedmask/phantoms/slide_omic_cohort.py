@@ -37,7 +37,6 @@ class CohortTruth:
     """What was planted where.
 
     Attributes:
-        labels: Class of each case.
         regions: For each slide the rows of its patches that tell the class,
             ascending.
         distractors: The same for the region that all classes share.

@@ -202,7 +202,6 @@ def draw_expression_style(num_genes: int, num_classes: int,
 
     Args:
         num_genes: Number of genes G, at least those of all pathways.
-        num_classes: Number of classes C.
         num_pathways: Number of planted pathways P, at least C.
         pathway_size: Genes of a pathway K.
 

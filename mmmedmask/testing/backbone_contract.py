@@ -38,7 +38,6 @@ def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
     checks run on copies; the encoder itself is not changed.
 
     Args:
-        backbone: The encoder, with weights initialised.
         in_channels: Channels of its images.
         image_size: Side of the images in pixels, a multiple of all strides
             and at least two cells of the coarsest level.

@@ -108,7 +108,6 @@ def write_json(path: str | Path, value: object, indent: int | None = 1,
     """Write a value as json, whole or not at all.
 
     Args:
-        path: The file to (over)write.
         value: What :func:`json.dumps` can write; NaN is refused.
         indent: Blanks per level; None writes one line.
         options: Further arguments of :func:`json.dumps`.

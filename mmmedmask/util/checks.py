@@ -11,10 +11,7 @@ def check_range(name: str, value: float, low: float = -math.inf,
     """Check that a number is within an interval.
 
     Args:
-        name: The argument's name, for the message.
         value: The number. NaN, booleans and what is not a number fail.
-        low: The lower bound.
-        high: The upper bound.
         open_low: Whether ``low`` itself is outside.
         open_high: Whether ``high`` itself is outside.
 
@@ -61,10 +58,7 @@ def check_integer(name: str, value: int, low: int | float = 1,
     """Check that a value is a whole number from ``low`` to ``high``.
 
     Args:
-        name: The argument's name, for the message.
         value: The number; its type has to be an integer's.
-        low: The least valid value.
-        high: The largest valid value.
 
     Returns:
         ``value``, unchanged.
@@ -83,10 +77,6 @@ def check_integer(name: str, value: int, low: int | float = 1,
 
 def check_choice(name: str, value: object, choices: Collection) -> object:
     """Check that a value is one of several.
-
-    Args:
-        name: The argument's name, for the message.
-        choices: What is valid.
 
     Returns:
         ``value``, unchanged.

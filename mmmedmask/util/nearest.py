@@ -9,8 +9,6 @@ def nearest_names(name: str, valid: Iterable[str], count: int = 1,
     """Find the valid names that resemble a name in any case, nearest first.
 
     Args:
-        name: What was given.
-        valid: The valid names.
         count: How many to return at most.
         cutoff: The least similarity, from 0 (any name) to 1 (equal).
 

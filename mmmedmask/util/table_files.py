@@ -42,7 +42,6 @@ class Table:
     """A table: names of columns, and cells that are text until asked.
 
     Attributes:
-        path: The file, for messages.
         names: Names of the columns without outer blanks; that of the first
             may be empty.
         notes: What was left out, or taken otherwise than it stands.
@@ -186,7 +185,6 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
     - Rows and unnamed columns without a filled cell are left out, and said.
 
     Args:
-        required: Columns that it must have.
         header: Whether the first row names the columns; without, they are
             called ``'0'``, ``'1'`` and so on.
         comment: Leading lines that begin with this are no part of the table.

@@ -102,7 +102,6 @@ def attention_columns(
         images: Normalised whole images (B, C, H, W).
         maps: What the class token looks at, (B, gh, gw), not negative.
         partition: Where each token goes, on the grid of the maps.
-        units: How to undo the normalisation.
         lesions: Per image its lesion mask, bool of shape (H, W), or None;
             empty if there are none at all.
         reconstruction: The images with their masked patches predicted, (B,

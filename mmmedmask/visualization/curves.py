@@ -58,7 +58,6 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
 
     Args:
         curves: Title to pairs of step and value.
-        x_label: Label of the horizontal axes.
         window: Above 1, a running mean over so many values is drawn over
             the faint values themselves.
         size: Width and height of one curve in inches at 120 dots.

@@ -39,7 +39,6 @@ def project_tsne(vectors: np.ndarray,
         vectors: Shape (N, d).
         perplexity: About how many neighbours count; not more than a third
             of the patients.
-        seed: Seed of the layout.
 
     Returns:
         Shape (N, 2).

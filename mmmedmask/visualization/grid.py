@@ -46,7 +46,6 @@ def draw_grid(columns: Sequence[Column],
     Args:
         columns: The columns; all with the same number of pictures, and all
             pictures of one size.
-        heading: Line above the grid, may be empty.
         min_side: Small pictures are enlarged to about so many pixels.
         row_titles: Lines above the rows, one per row; none if empty.
 

@@ -21,8 +21,6 @@ def draw_kept_tiles(thumbnail: np.ndarray, coords: np.ndarray, side: int,
         side: Side of a tile in these pixels.
         size: (width, height) of the finest level.
         tissue: Tissue on a picture of the slide of any size, bool.
-        heading: Line above the picture.
-        note: Smaller line below it.
 
     Returns:
         RGB picture.

@@ -18,7 +18,6 @@ class PictureUnits:
     Attributes:
         mean: What the data preprocessor subtracted, one value per channel,
             in stored units.
-        std: What it divided by.
         window: Stored values that become black and white, e.g. (0, 255) for
             8 bits. Microscopes often fill a part of 16 bits only; a
             narrower window then shows more.
@@ -69,7 +68,6 @@ class PictureUnits:
                 ``data_range``, such as
                 :class:`mmmedmask.models.cmim.CMIMDataPreprocessor` or
                 mmpretrain's ``ClsDataPreprocessor``.
-            channels: See the class.
             window: See the class; None takes (0, ``data_range``); where
                 that is None, 8 bits, (0, 255), or 16 if the mean says so;
                 and without a data range 8 bits.

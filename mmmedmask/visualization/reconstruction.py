@@ -93,7 +93,6 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
             (B, 1, h, w), 1 = masked, as the data preprocessor returns them.
         reconstruction: Shape (B, C, H, W), normalised.
         weight: Where the loss counts, (B, 1, H, W).
-        units: How to undo the normalisation.
 
     Returns:
         Six columns: the query view, what the encoder sees of it, where the

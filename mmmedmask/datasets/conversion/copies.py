@@ -53,7 +53,6 @@ class ImageRecord:
     """What is kept of an image to compare it with others.
 
     Attributes:
-        split: The split that it belongs to.
         pixel_hash: Of the decoded pixels and their shape.
         fingerprint: Square float32 array, of the same size for all images
             to be compared, or None if the image shows too little structure.
@@ -138,7 +137,6 @@ class Copies:
     """The copies among the images of a data set.
 
     Attributes:
-        threshold: Correlation from which on images are near copies.
         identical: Groups of records with the same pixels, sorted by name.
         near: Pairs of records of near copies and their correlation, best
             first. Of images that are identical within a split, only the

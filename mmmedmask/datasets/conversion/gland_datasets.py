@@ -291,7 +291,6 @@ def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
     Args:
         name: A key of :data:`SOURCES`.
         data_root: The unpacked download, or a folder that holds it.
-        options: How masks become instances.
         threshold: Correlation of near copies, for the check.
     """
     source = SOURCES[name]

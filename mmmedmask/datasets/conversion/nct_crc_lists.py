@@ -83,7 +83,6 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
     """Draw a random split and write its four list files.
 
     Args:
-        names: From :func:`list_tiles`.
         meta: Where to; made if need be.
         val_fraction: Part of the tiles that goes to ``val``, in (0, 1).
         seed: The same seed and tiles give the same split.

@@ -38,7 +38,6 @@ class OmicConversion(Conversion):
         lines: Lines of the cohort csv with the keys ``COLUMNS``, one per
             slide, or per patient without slides.
         table: Expression; rows are named by patient.
-        notices: What should be known about the download.
     """
 
     lines: tuple[Mapping[str, str], ...]

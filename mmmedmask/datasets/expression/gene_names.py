@@ -121,7 +121,6 @@ class GeneNames:
             version, or symbols.
         rows: Where in the file they are.
         par_rows: Where the copies on chromosome Y are, which are left out.
-        notes: What was left out and why.
 
     Raises:
         ValueError: If Ensembl ids and symbols are mixed, or symbols were

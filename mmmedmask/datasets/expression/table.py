@@ -43,7 +43,6 @@ class ExpressionTable:
             aliquots.
         gene_ids: Ensembl ids without version, or symbols.
         unit: One of :data:`~mmmedmask.datasets.expression.units.UNITS`.
-        source: Where it is from, for messages.
         log2_offset: What was added before the logarithm, if the unit is one.
         notes: What was left out, chosen or found missing on the way.
         patients: The patient of each row where a sample sheet tells and it

@@ -84,7 +84,6 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
 
     Args:
         values: Shape (S, G), NaN where missing.
-        source: The file, for messages.
         name: What may tell the unit: the file's name or a column's.
 
     Raises:

@@ -51,7 +51,6 @@ class Case:
 
     Attributes:
         slides: The slides in the order of the csv, may be none.
-        site: Where it was collected.
         survival_months: Time to death or last contact.
         censorship: 1 if the patient was alive at that time, 0 if dead.
         rna_id: Name of the sample of expression.

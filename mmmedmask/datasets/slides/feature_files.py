@@ -53,7 +53,6 @@ class FeatureFile(ABC):
         shape: Number of patches and size of a feature, (N, D).
         layout: Which tool's layout it is.
         encoder: Name of the encoder, or None.
-        has_coords: Whether there are coordinates.
         in_micrometres: Whether they are in micrometres, else in pixels.
         patch_size: Side of a patch in the unit of the coordinates, or None.
         tile_um: Side of a patch in micrometres, or None.

@@ -48,7 +48,6 @@ class SlideFeatures:
         layout: ``'clam'``, ``'trident'``, ``'stamp'``, ``'h5'``, ``'pt'`` or
             ``'npy'``.
         encoder: Name of the encoder if the file tells it, else None.
-        has_coords: Whether the file has coordinates.
         coord_unit: ``'level0'`` for pixels of the slide's finest level,
             ``'tile'`` for pixels at the resolution of the tiles (STAMP
             without ``mpp``), None without coordinates. Files that do not say
@@ -201,9 +200,7 @@ class SlideBag:
     slide, so that patches of different slides can have the same.
 
     Attributes:
-        num_patches: Number of all patches N.
         dims: Size of a feature D.
-        has_coords: Whether all slides have coordinates.
 
     Raises:
         ValueError: If there is no slide, or features differ in size.

@@ -25,7 +25,6 @@ class TileGeometry:
         tile_size: Side of a tile in pixels, as the encoder gets it.
         side: Side of a tile in pixels of the finest level.
         step: Distance of tiles in pixels of the finest level.
-        level: The level that tiles are read from.
         read_size: Side of a tile in pixels of that level.
         mpp: Micrometres per pixel of a tile, as near to what was asked for
             as whole pixels permit.

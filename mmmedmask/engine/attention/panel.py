@@ -151,10 +151,8 @@ def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
     """Load whole images for a panel, but for broken files that are skipped.
 
     Args:
-        sources: Where the images are described.
         positions: Their numbers, from which a masking is drawn.
         pipeline: From a description to ``inputs`` and ``data_samples``.
-        by_attention: Whether attention decides on the masking.
     Raises:
         ValueError: If no file can be used, or the pipeline does not keep
             images whole and bring them to one size.

@@ -71,10 +71,8 @@ class RefreshHook(Hook):
         store: The values, an
             :class:`~mmmedmask.engine.attention.store.ImageStore`; None
             before training.
-        refresh_seconds: Time spent on refreshes by this process.
         state_key: Their name in a checkpoint.
         value_name: Name of the tensor there.
-        plural: What messages call them.
 
     Raises:
         ValueError: If an argument is out of range; in training, if loop,

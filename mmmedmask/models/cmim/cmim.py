@@ -83,7 +83,6 @@ class CMIM(BaseSelfSupervisor):
             inputs: Output of the data preprocessor: ``query`` and ``key``
                 (B, C, H, W), ``mask`` (B, 1, h, w), ``theta_query`` and
                 ``theta_key`` (B, 3, 3), ``separable``.
-            data_samples: Not used.
 
         Returns:
             ``loss``, and ``target_share``, the share of pixels that count

@@ -99,7 +99,6 @@ class BagAggregator(BaseModule):
                 patches. A bag may be empty.
             mask: Must be None: there is nothing that stands for a masked
                 patch.
-            coords: Not looked at.
 
         Returns:
             The slides' vectors, shape (B, d), or (B, K, d) if

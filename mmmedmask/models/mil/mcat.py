@@ -138,10 +138,8 @@ class MCAT(BagAggregator):
         """Aggregate bags with their genes.
 
         Args:
-            patches: See :meth:`BagAggregator.forward`, as the next three.
-            valid: See there.
-            mask: See there.
-            coords: See there.
+            patches: See :meth:`BagAggregator.forward`, as for ``valid``,
+                ``mask`` and ``coords``.
             genes: Scaled expression, shape (B, G).
             has_genes: Shape (B, ), bool, False where a patient has none;
                 None: all have.

@@ -212,7 +212,6 @@ def patch_weights(data_samples: Sequence[DataSample],
             shape (gh, gw), with the metainfo ``crop_box``, ``flip`` and
             ``flip_direction``.
         grid_size: Tokens of the crops as (rows, columns).
-        device: Where the weights are needed.
 
     Returns:
         Shape (B, rows * columns), float32, or None if no sample has a map.

@@ -74,7 +74,6 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
                 ``patches`` (N_i, D), ``coords`` (N_i, 2), ``mask`` (N_i, ),
                 1 = masked, and ``genes`` (G, ), NaN where missing; what no
                 patient has may be left out. ``data_samples`` or None.
-            training: Makes no difference.
 
         Returns:
             ``data_samples`` as they came and ``inputs``, a dict of
@@ -197,7 +196,6 @@ def pad_bags(bags: Sequence[torch.Tensor | None], counts: Sequence[int],
     Args:
         bags: Shapes (N_i, ...) or None, of which the whole row is padding.
         counts: N_i.
-        dtype: Type to give out.
 
     Returns:
         Shape (B, max N_i, ...), of a single bag without a copy where the
