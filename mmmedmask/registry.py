@@ -37,5 +37,4 @@ OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS,
                           locations=['mmmedmask.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    locations=['mmmedmask.engine'])
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, locations=['mmmedmask.engine'])

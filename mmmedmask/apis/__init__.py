@@ -24,11 +24,10 @@ from mmmedmask.apis.runs import (
 )
 from mmmedmask.config_files import load_config
 
-__all__ = [
-    'AttentionInferencer', 'ClassificationInferencer', 'EmbeddingInferencer',
-    'ReconstructionInferencer', 'build_runner', 'check_iterations',
-    'check_warmup', 'disable_validation', 'draw_predictions',
-    'enable_lr_scaling', 'enable_test_time_augmentation', 'get_model',
-    'list_models', 'load_config', 'lock_work_dir', 'prepare_test',
-    'save_predictions', 'set_mixed_precision', 'set_resume', 'set_work_dir'
-]
+__all__ = ['AttentionInferencer', 'ClassificationInferencer',
+           'EmbeddingInferencer', 'ReconstructionInferencer', 'build_runner',
+           'check_iterations', 'check_warmup', 'disable_validation',
+           'draw_predictions', 'enable_lr_scaling',
+           'enable_test_time_augmentation', 'get_model', 'list_models',
+           'load_config', 'lock_work_dir', 'prepare_test', 'save_predictions',
+           'set_mixed_precision', 'set_resume', 'set_work_dir']

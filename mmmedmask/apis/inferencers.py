@@ -86,8 +86,7 @@ class Inferencer:
     #: Methods that the model must have.
     needs: tuple[str, ...] = ()
 
-    def __init__(self,
-                 model: str | Path | Config | nn.Module,
+    def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
                  device: str | torch.device = 'cpu') -> None:
         if not isinstance(model, nn.Module):
@@ -257,8 +256,7 @@ class EmbeddingInferencer(Inferencer):
 
     needs = ('backbone', )
 
-    def __init__(self,
-                 model: str | Path | Config | nn.Module,
+    def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
                  device: str | torch.device = 'cpu') -> None:
         super().__init__(model, checkpoint, device)

@@ -33,8 +33,7 @@ def list_models(pattern: str = '*') -> list[str]:
     return [name for name in model_index() if fnmatch(name, f'{pattern}*')]
 
 
-def get_model(model: str | Path | Config,
-              checkpoint: str | None = None,
+def get_model(model: str | Path | Config, checkpoint: str | None = None,
               device: str | torch.device = 'cpu') -> nn.Module:
     """Build a model, with the weights of a checkpoint if there is one.
 

@@ -1,9 +1,7 @@
 """Ask a trained model which places in the file its answers rest on.
 
-A model that looks at patches does not care where in the file they lie. One
-that reads some places of the file, as published Nyström models read the
-first patches, can memorise patients by them, and attention maps do not show
-it.
+One that reads some places of the file, as published Nyström models read the
+first patches, can memorise patients by them, and attention maps hide it.
 """
 
 from collections.abc import Sequence

@@ -90,9 +90,8 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
     if bag_scores is not None and per_patch:
         patch_scores = np.concatenate([
             _scores(model, part) for part in _single_patches(batch)]).T
-    return BagEvidence(
-        np.atleast_2d(attention), names, patch_scores,
-        None if bag_scores is None else bag_scores[0])
+    return BagEvidence(np.atleast_2d(attention), names, patch_scores,
+                       None if bag_scores is None else bag_scores[0])
 
 
 def _single_patches(batch: dict):

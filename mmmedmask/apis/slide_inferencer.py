@@ -39,8 +39,7 @@ class SlideInferencer(ClassificationInferencer):
 
     needs = ('aggregator', )
 
-    def __init__(self,
-                 model: str | Path | Config | nn.Module,
+    def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
                  device: str | torch.device = 'cpu',
                  encoder: TileEncoder | None = None,

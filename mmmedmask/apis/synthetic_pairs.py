@@ -1,10 +1,8 @@
 """Pair slides of one source with genes of another, of the same class.
 
-A *synthetic pairing*: both halves may be real, but no patient has both. It
-lets all stages of an image-omic model run at real sizes where no paired
-cohort is at hand. What a model learns about how slides and genes of one
-patient go together is nothing, by construction; its accuracy says no more
-than that each half tells the class.
+No patient has both halves, so what a model learns of how they go together is
+nothing, by construction. It lets all stages run at real sizes where no paired
+cohort is at hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -139,9 +137,8 @@ class PairedCohort(Conversion):
         for bag in bags:
             features, coords = _encode_bag(bag.tiles, network, self.tile_size)
             writer = FeatureWriter(
-                out / 'features' / f'{bag.name}.h5', coords,
-                features.shape[1], f'resnet18-block2-random-{self.seed}',
-                dict(seed=self.seed),
+                out / 'features' / f'{bag.name}.h5', coords, features.shape[1],
+                f'resnet18-block2-random-{self.seed}', dict(seed=self.seed),
                 dict(patch_size=STRIDE, patch_size_level0=STRIDE, overlap=0))
             writer.write(0, features)
             writer.finish()

@@ -109,10 +109,9 @@ def find_tiles(folders: Sequence[Path],
     return tiles
 
 
-def read_groups(paths: Sequence[Path],
-                path_column: str = 'img_path',
-                group_column: str = 'cluster_label'
-                ) -> dict[tuple[str, str], str]:
+def read_groups(
+        paths: Sequence[Path], path_column: str = 'img_path',
+        group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
     """Read which tiles belong together, as LC25000-clean lists them.
 
     Args:
@@ -191,8 +190,7 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
     return bags
 
 
-def split_bags(bags: Sequence[TileBag],
-               shares: Mapping[str, float],
+def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
                seed: int = 0) -> list[TileBag]:
     """Draw the split of bags, with equal shares of every class.
 
@@ -332,9 +330,8 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
         [(bag.name, row, str(tile), tile.group, bag.split)
          for bag in bags for row, tile in enumerate(bag.tiles)])
-    write_csv(
-        folder / 'cohort.csv', ('case_id', 'slide_id', 'label', 'split'),
-        [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
+    write_csv(folder / 'cohort.csv', ('case_id', 'slide_id', 'label', 'split'),
+              [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
 
 
 def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,

@@ -29,10 +29,9 @@ class LesionSegmentation(LabelledImages):
         """Read the classes and the csv."""
         samples = super().load_data_list()
         image_classes = self._metainfo['classes']
-        self._metainfo.update(
-            classes=PIXEL_CLASSES,
-            palette=[list(color) for color in PALETTE],
-            image_classes=image_classes)
+        self._metainfo.update(classes=PIXEL_CLASSES,
+                              palette=[list(color) for color in PALETTE],
+                              image_classes=image_classes)
         return [{
             **sample,
             'class_name': image_classes[sample['gt_label']],

@@ -63,10 +63,9 @@ class ProbeSet:
         def take(values):
             return values and tuple(values[place] for place in places)
 
-        return ProbeSet(
-            take(self.paths), self.classes,
-            None if self.labels is None else self.labels[places],
-            take(self.groups), take(self.masks))
+        return ProbeSet(take(self.paths), self.classes,
+                        None if self.labels is None else self.labels[places],
+                        take(self.groups), take(self.masks))
 
 
 def read_probe_sets(source: str | Path,

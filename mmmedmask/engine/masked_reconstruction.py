@@ -70,8 +70,7 @@ def answer_masked(model: nn.Module, inputs, data_samples) -> MaskedAnswer:
 def _(model: CMIM, inputs, data_samples) -> MaskedAnswer:
     prediction, weight = model.reconstruct(inputs)
     return MaskedAnswer(_rows(prediction), MaskedTargets(
-        _rows(model.head.target(inputs['key'].float())),
-        _rows(weight)[..., 0],
+        _rows(model.head.target(inputs['key'].float())), _rows(weight)[..., 0],
         visible_color(inputs['query'], inputs['mask'])))
 
 
@@ -130,9 +129,8 @@ def _(model: SparK, inputs, data_samples) -> MaskedAnswer:
     head = model.head
     return MaskedAnswer(
         _pixels_of_patches(head.patchify(drawn), images.shape[1]),
-        _masked_patches(
-            head.construct_target(images), images.shape[1], mask.flatten(1),
-            visible_color(images, mask)),
+        _masked_patches(head.construct_target(images), images.shape[1],
+                        mask.flatten(1), visible_color(images, mask)),
         _criterion(head.loss))
 
 

@@ -72,9 +72,8 @@ class VectorProbe:
         scores = [None]
         if get_rank() == 0:
             scores = [probe_images(
-                whole['train'], labels['train'], whole['test'],
-                labels['test'], num_classes, groups.get('train'),
-                groups.get('test'), seed)]
+                whole['train'], labels['train'], whole['test'], labels['test'],
+                num_classes, groups.get('train'), groups.get('test'), seed)]
         broadcast_object_list(scores)
         return scores[0]
 
@@ -297,9 +296,8 @@ def build_probes(
         train, test = read_probe_sets(dense, split_folder)
         if not any(mask is not None for mask in train.masks):
             raise ValueError(f'no training image of {dense} has a mask')
-        probes['pixels'] = DenseProbe(train, test, few,
-                                      max_images=max_images, size=dense_size,
-                                      seed=seed)
+        probes['pixels'] = DenseProbe(train, test, few, max_images=max_images,
+                                      size=dense_size, seed=seed)
     return probes
 
 

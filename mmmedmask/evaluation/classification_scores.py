@@ -1,8 +1,7 @@
 """Scores of a classifier, and what chance may have added to them.
 
-The scores of the data set itself are scikit-learn's. Those of the bootstrap's
-resamples, thousands of them, are computed together with matrices; on each
-resample they equal scikit-learn's.
+Those of the data set are scikit-learn's. Those of thousands of resamples are
+computed together, and equal scikit-learn's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,8 +101,7 @@ def _calibration_gaps(labels: np.ndarray, scores: np.ndarray,
     return gaps
 
 
-def classification_scores(labels: np.ndarray,
-                          scores: np.ndarray,
+def classification_scores(labels: np.ndarray, scores: np.ndarray,
                           kappa: str | None = None,
                           calibration_bins: int = 0) -> dict[str, float]:
     """Compute all scores, by scikit-learn.
@@ -225,11 +223,10 @@ def resampled_scores(labels: np.ndarray, scores: np.ndarray,
     total = true.sum(axis=1)
     present = true > 0
     with np.errstate(divide='ignore', invalid='ignore'):
-        values = dict(
-            top1=right.sum(axis=1) / total,
-            balanced_accuracy=_mean_where(right / true, present),
-            auc=_mean_auc(labels, scores, counts, present),
-            f1=_mean_where(2 * right / (true + predicted), present))
+        values = dict(top1=right.sum(axis=1) / total,
+                      balanced_accuracy=_mean_where(right / true, present),
+                      auc=_mean_auc(labels, scores, counts, present),
+                      f1=_mean_where(2 * right / (true + predicted), present))
         if kappa:
             grades = np.arange(num_classes)
             distance = (grades[:, None] - grades)**2

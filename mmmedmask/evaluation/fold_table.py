@@ -92,8 +92,7 @@ def _renamed(values: Mapping) -> dict:
 
 def classification_rows(
         runs: Mapping[tuple[int | None, int], PatientPredictions],
-        num_bootstrap: int = 1000,
-        bootstrap_seed: int = 0) -> list[FoldRow]:
+        num_bootstrap: int = 1000, bootstrap_seed: int = 0) -> list[FoldRow]:
     """Make the table of a cross-validated classifier.
 
     Pooled scores are those of all patients together, each predicted by the
@@ -132,8 +131,7 @@ def classification_rows(
     return rows
 
 
-def pooled_rows(seed: int | None, patients: int,
-                values: Mapping[str, float],
+def pooled_rows(seed: int | None, patients: int, values: Mapping[str, float],
                 draws: Mapping[str, np.ndarray]) -> list[FoldRow]:
     """Make the rows ``pooled``, ``pooled low`` and ``pooled high``.
 
@@ -184,8 +182,7 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
             continue
         draws = bootstrap_concordance(*joined, num_bootstrap, bootstrap_seed,
                                       cases, strata)
-        rows += pooled_rows(seed, len(set(cases)),
-                            dict(c_index=float(value)),
+        rows += pooled_rows(seed, len(set(cases)), dict(c_index=float(value)),
                             dict(c_index=draws))
     return rows
 
@@ -238,9 +235,8 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
                  for name in ('sd', 'pooled low', 'pooled high')]
         if row.name == 'mean' and extra[0]:
             title = 'mean ± sd'
-        lines.append([
-            title, '' if row.patients is None else str(row.patients),
-            *(_cell(row, name, *extra) for name in names)])
+        lines.append([title, '' if row.patients is None else str(row.patients),
+                      *(_cell(row, name, *extra) for name in names)])
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 

@@ -68,8 +68,7 @@ def average_by_patient(results: Sequence[Mapping],
     return PatientPredictions(
         labels=np.array([samples[0]['label'] for samples in cases.values()]),
         scores=np.stack([
-            np.mean([sample['scores'] for sample in samples],
-                    axis=0,
+            np.mean([sample['scores'] for sample in samples], axis=0,
                     dtype=np.float64) for samples in cases.values()
         ]),
         classes=list(classes),
@@ -106,9 +105,8 @@ def read_patients(file: str | Path) -> PatientPredictions:
     """
     rows, classes, labels, scores = read_class_table(
         file, COLUMNS[:2], 'table of patients')
-    return PatientPredictions(
-        labels=labels, scores=scores, classes=classes,
-        **_read_patients(rows, file))
+    return PatientPredictions(labels=labels, scores=scores, classes=classes,
+                              **_read_patients(rows, file))
 
 
 def join_patients(tables: Sequence[PatientPredictions],

@@ -58,9 +58,8 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
     for choice in run.tests:
         steps.append(Step(_step_name('test', choice), 'test', choice, (
             'python', _shown_path(tools / 'test.py'), config,
-            *([run.checkpoint(choice)] if run.last_name else []),
-            '--work-dir', str(run.test_folder(choice)), '--cfg-options',
-            *options)))
+            *([run.checkpoint(choice)] if run.last_name else []), '--work-dir',
+            str(run.test_folder(choice)), '--cfg-options', *options)))
     return steps
 
 

@@ -1,9 +1,7 @@
 """Run jobs with Snakemake: what every command with many jobs starts.
 
-Snakemake decides what has to be done, in which order, where and how many at a
-time. This module starts it, and adds two things: a lock that ends with its
-process, so that nothing has to be cleaned up after a crash, and the choice of
-free GPUs on a machine.
+This module adds a lock that ends with its process, so that nothing has to be
+cleaned up after a crash, and the choice of free GPUs on a machine.
 """
 
 import contextlib

@@ -306,12 +306,11 @@ def _csv_row(plan: Plan, recipe: Recipe, cell: CellResult) -> list:
 
     state = 'no stage' if not cell.has_stage else '; '.join(
         f'{axis}: {problem}' for axis, problem in cell.problems.items())
-    return [
-        recipe.name, cell.row.name, cell.row.title, cell.column.name,
-        number(cell.paper), number(cell.mean), number(cell.spread),
-        len(cell.values), cell.asked, number(cell.difference(plan.scale)),
-        ' '.join(number(value) for value in cell.values.values()),
-        state, SCALE_NOTES[plan.scale] or plan.scale]
+    return [recipe.name, cell.row.name, cell.row.title, cell.column.name,
+            number(cell.paper), number(cell.mean), number(cell.spread),
+            len(cell.values), cell.asked, number(cell.difference(plan.scale)),
+            ' '.join(number(value) for value in cell.values.values()), state,
+            SCALE_NOTES[plan.scale] or plan.scale]
 
 
 def _digits(recipe: Recipe, column: TableColumn) -> int:

@@ -65,11 +65,10 @@ def read_load_checks(folder: Path) -> list[dict]:
                                    errors='replace').splitlines():
             found = _LOAD_CHECK.search(line)
             if found:
-                checks[found['what']] = dict(
-                    what=found['what'],
-                    matched=int(found['matched']),
-                    expected=int(found['expected']),
-                    percent=float(found['percent']))
+                checks[found['what']] = dict(what=found['what'],
+                                             matched=int(found['matched']),
+                                             expected=int(found['expected']),
+                                             percent=float(found['percent']))
                 continue
             found = _SCRATCH.search(line)
             if found:

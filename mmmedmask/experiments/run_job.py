@@ -2,9 +2,8 @@
 
     python -m mmmedmask.experiments.run_job PLAN.json CONFIG-DIGEST/seed0
 
-A step that has ended is noted in the run's manifest before the next begins.
-After a kill at any point, the step that was not noted is done again, and a
-training goes on from its last whole checkpoint.
+After a kill at any point, the step that the manifest does not note is done
+again, and a training goes on from its last whole checkpoint.
 """
 
 import contextlib
@@ -121,8 +120,7 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
                     run, step, environment, (lock, *gpu_locks)),
                     None if drawn else DataFingerprints(data_root))
         write_json(run.folder / DONE_FILE, dict(
-            id=manifest['id'], digest=run.digest,
-            results=manifest['results']))
+            id=manifest['id'], digest=run.digest, results=manifest['results']))
         return manifest
 
 
@@ -172,11 +170,10 @@ def _do_step(run: Run, step: Step, manifest: dict,
              start: Callable[[Step], None]) -> None:
     _say(f'{run.title}: {step.name} ({run.users[0]})')
     before = manifest['steps'].get(step.name, {})
-    note = dict(
-        command=shell_line(step.command),
-        started=before.get('started') or now(),
-        tries=before.get('tries', 0) + 1,
-        seconds=before.get('seconds', 0.0))
+    note = dict(command=shell_line(step.command),
+                started=before.get('started') or now(),
+                tries=before.get('tries', 0) + 1,
+                seconds=before.get('seconds', 0.0))
     manifest['steps'][step.name] = note
     _save(run, manifest, status='running', error=None)
     if step.kind != 'train' and run.last_name is not None:

@@ -1,11 +1,7 @@
 """How much of an attention map, and of a masking, falls on the lesion.
 
-What papers show in pictures, as numbers: the share of a map's mass on the
-lesion, whether the map's maximum hits it, and how often a patch with lesion
-is masked, thrown away or visible, each next to what chance would give.
-
-Images without a lesion have none of these; functions give NaN for them, and
-:func:`summarize_coverage` counts them apart.
+What papers show in pictures, as numbers, each next to what chance would give.
+Images without a lesion have NaN, and are counted apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -268,8 +264,7 @@ def masking_of_lesion(flags: torch.Tensor,
     return MaskingOfLesion(*shares)
 
 
-def image_coverage(attention_map: torch.Tensor,
-                   mask: torch.Tensor,
+def image_coverage(attention_map: torch.Tensor, mask: torch.Tensor,
                    flags: torch.Tensor | None = None) -> dict[str, float]:
     """Measure one image.
 

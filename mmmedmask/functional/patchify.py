@@ -216,8 +216,7 @@ def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
                           quarter)
     rows, columns = torch.meshgrid(
         torch.arange(grid_size[0], dtype=torch.float64),
-        torch.arange(grid_size[1], dtype=torch.float64),
-        indexing='ij')
+        torch.arange(grid_size[1], dtype=torch.float64), indexing='ij')
     parts = []
     for position in (rows.flatten(), columns.flatten()):
         angle = position[:, None] * omega[None]

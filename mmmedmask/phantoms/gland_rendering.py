@@ -1,9 +1,7 @@
 """Paint a phantom: from a map of glands to an H&E-stained image.
 
-Everything is painted as concentrations of stains; the image is what light
-remains after it passed them (Beer-Lambert, with the stain vectors of
-Ruifrok and Johnston 2001 varied per image). Lengths are in pixels at 20x,
-times ``scale``.
+It is what light remains behind the stains (Beer-Lambert, stain vectors of
+Ruifrok and Johnston 2001, varied). Lengths: pixels at 20x, times ``scale``.
 """
 
 from dataclasses import dataclass
@@ -312,9 +310,8 @@ def _paint_vessel(canvas: _Canvas, outside: np.ndarray,
         canvas.mix(covered, haematoxylin, eosin)
     cells = _scatter(covered > 0.9, 5.5 * scale, rng)
     cells = cells[rng.random(len(cells)) < rng.uniform(0, 1)]
-    red, _ = canvas.ellipses(
-        cells, np.full((len(cells), 2), 2.9 * scale), np.zeros(len(cells)),
-        np.ones(len(cells)))
+    red, _ = canvas.ellipses(cells, np.full((len(cells), 2), 2.9 * scale),
+                             np.zeros(len(cells)), np.ones(len(cells)))
     canvas.blood += 0.9 * red
     # Flat nuclei of the wall.
     number = max(int(2 * np.pi * radius / (16 * scale)), 3)
@@ -374,10 +371,9 @@ def _paint_lumen(canvas: _Canvas, lumen: np.ndarray,
                np.maximum(0.4 + 0.12 * canvas.grain, 0.05))
     points = _scatter(lumen * clumps > 0.6, 12 * scale, rng)
     points = points[rng.random(len(points)) < 0.3 * amount]
-    canvas.nuclei(
-        points, scale * rng.uniform(1.5, 3.5, (len(points), 2)),
-        rng.uniform(0, np.pi, len(points)),
-        rng.uniform(0.6, 0.95, len(points)))
+    canvas.nuclei(points, scale * rng.uniform(1.5, 3.5, (len(points), 2)),
+                  rng.uniform(0, np.pi, len(points)),
+                  rng.uniform(0.6, 0.95, len(points)))
 
 
 def _paint_mucin(canvas: _Canvas, depth: np.ndarray, inward: np.ndarray,

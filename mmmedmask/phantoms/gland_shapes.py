@@ -67,9 +67,8 @@ def smooth_noise(shape: tuple[int, int], length: float,
     length = max(length, 1.0)
     coarse = rng.standard_normal(
         (int(shape[0] / length) + 4, int(shape[1] / length) + 4))
-    fine = cv2.resize(
-        coarse.astype(np.float32), None, fx=length, fy=length,
-        interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(coarse.astype(np.float32), None, fx=length, fy=length,
+                      interpolation=cv2.INTER_CUBIC)
     top, left = rng.integers(0, max(int(length), 1), size=2)
     # Interpolation takes about a third of the deviation away.
     return 1.4 * fine[top:top + shape[0], left:left + shape[1]]
@@ -114,8 +113,7 @@ def draw_label_map(shape: tuple[int, int], layout: GlandLayout,
 
 
 def _draw_skeleton(kind: str, centre: tuple[float, float], radius: float,
-                   direction: float,
-                   rng: np.random.Generator) -> np.ndarray:
+                   direction: float, rng: np.random.Generator) -> np.ndarray:
     """Return discs as rows of x, y and radius."""
     if kind == 'round':
         return np.array([[*centre, radius]])
@@ -134,9 +132,8 @@ def _draw_skeleton(kind: str, centre: tuple[float, float], radius: float,
     for _ in range(rng.integers(1, 3)):
         start = trunk[rng.integers(len(trunk))]
         side = heading + rng.choice([-1, 1]) * rng.uniform(0.6, 1.5)
-        parts.append(_walk(
-            start[:2], side, 0.5 * radius, rng.uniform(1.5, 3), rng,
-            centred=False))
+        parts.append(_walk(start[:2], side, 0.5 * radius, rng.uniform(1.5, 3),
+                           rng, centred=False))
     return np.concatenate(parts)
 
 

@@ -20,8 +20,7 @@ _MARGIN = 100  # Pixels at 20x drawn around the image, then cut off.
 
 
 def draw_gland_image(
-        size: int | tuple[int, int] = 256,
-        seed: int | Sequence[int] = 0,
+        size: int | tuple[int, int] = 256, seed: int | Sequence[int] = 0,
         scale: float | None = None,
         malignant: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw an image of colon glands and the mask of each gland.
@@ -125,8 +124,7 @@ def write_gland_dataset(root: str | Path, num_train: int, num_test: int,
     return root
 
 
-def write_tissue_tiles(root: str | Path,
-                       tile_size: int = 128,
+def write_tissue_tiles(root: str | Path, tile_size: int = 128,
                        stride: int = 64) -> list[Path]:
     """Cut the real tissue that scikit-image ships into tiles.
 
@@ -150,8 +148,7 @@ def write_tissue_tiles(root: str | Path,
     for top in range(0, image.shape[0] - tile_size + 1, stride):
         for left in range(0, image.shape[1] - tile_size + 1, stride):
             path = Path(root) / f'ihc_{top:03d}_{left:03d}.png'
-            write_image(
-                path,
-                image[top:top + tile_size, left:left + tile_size, :3])
+            write_image(path,
+                        image[top:top + tile_size, left:left + tile_size, :3])
             paths.append(path)
     return paths

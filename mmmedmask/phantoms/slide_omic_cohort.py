@@ -155,13 +155,11 @@ FEATURE_LAYOUTS`.
         least, most = slides_per_case
         for part in range(1, 1 + int(rng.integers(least, most + 1))):
             slide_id = f'{case_id}_slide_{part}'
-            slide = draw_slide(
-                slide_style, label,
-                int(rng.integers(patches[0], patches[1] + 1)), rng,
-                region_share, slide_signal, smoothness)
-            write_features(
-                root / 'features' / f'{slide_id}{suffix}', layout,
-                slide.features, slide.coords, patch_size=PATCH_SIZE)
+            slide = draw_slide(slide_style, label,
+                               int(rng.integers(patches[0], patches[1] + 1)),
+                               rng, region_share, slide_signal, smoothness)
+            write_features(root / 'features' / f'{slide_id}{suffix}', layout,
+                           slide.features, slide.coords, patch_size=PATCH_SIZE)
             regions[slide_id] = slide.region.nonzero()[0].tolist()
             distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
             rows.append({**row, 'slide_id': slide_id})

@@ -148,8 +148,7 @@ def _smooth_maps(shape: tuple[int, int], count: int, smoothness: float,
 
 
 def _draw_regions(cells: np.ndarray, order: np.ndarray, count: int,
-                  rng: np.random.Generator
-                  ) -> tuple[np.ndarray, np.ndarray]:
+                  rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Choose two compact regions, bool (N, ), of ``count`` cells each.
 
     They share none; the second is empty if there is no room.
@@ -223,8 +222,7 @@ def draw_expression_style(num_genes: int, num_classes: int,
                            num_classes)
 
 
-def draw_expression(style: ExpressionStyle,
-                    label: int,
+def draw_expression(style: ExpressionStyle, label: int,
                     rng: np.random.Generator,
                     signal: float = 1.0) -> np.ndarray:
     """Draw the gene expression of a patient.

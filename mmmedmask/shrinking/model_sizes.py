@@ -63,15 +63,14 @@ RUN_LENGTH = 24
 #: The least batch that has triplets.
 TRIPLET_BATCH = 4
 #: What hooks do on a few images, from the first step on.
-HOOKS = dict(
-    AttentionMaskHook=dict(begin=0, num_workers=0),
-    AttentionPanelHook=dict(num_samples=1, min_side=32),
-    ContrastiveCropHook=dict(begin=0, num_workers=0),
-    CrossFittedGenesHook=dict(num_folds=2, max_epochs=1),
-    DenseCLHook=dict(start_iters=0),
-    LesionCoverageHook=dict(num_images=2, num_draws=1),
-    LoadCheckHook=dict(allow_scratch=True),
-    PreciseBNHook=dict(num_batches=2))
+HOOKS = dict(AttentionMaskHook=dict(begin=0, num_workers=0),
+             AttentionPanelHook=dict(num_samples=1, min_side=32),
+             ContrastiveCropHook=dict(begin=0, num_workers=0),
+             CrossFittedGenesHook=dict(num_folds=2, max_epochs=1),
+             DenseCLHook=dict(start_iters=0),
+             LesionCoverageHook=dict(num_images=2, num_draws=1),
+             LoadCheckHook=dict(allow_scratch=True),
+             PreciseBNHook=dict(num_batches=2))
 
 
 def kind_of(node: Mapping | None) -> str:

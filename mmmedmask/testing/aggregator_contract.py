@@ -117,9 +117,8 @@ def _compare(found: Tensor, expected: Tensor, what: str,
 def _check_shapes(aggregator: nn.Module, bags: _Bags) -> None:
     class_wise = getattr(aggregator, 'class_wise', False)
     width = (aggregator.num_classes, ) if class_wise else ()
-    none = bags._replace(
-        patches=bags.patches[:, :0], valid=bags.valid[:, :0],
-        coords=bags.coords[:, :0])
+    none = bags._replace(patches=bags.patches[:, :0], valid=bags.valid[:, :0],
+                         coords=bags.coords[:, :0])
     for what, batch in (('a batch', bags), ('a batch without patches', none)):
         vector, tokens = _run(aggregator, batch)
         length = batch.patches.shape[1]
@@ -149,9 +148,8 @@ def _check_padding(aggregator: nn.Module, bags: _Bags) -> None:
             raise ContractError('tokens must be zero at padding')
     longer = [nn.functional.pad(tensor, (0, 0, 0, 7))
               for tensor in (bags.patches, bags.coords)]
-    padded = bags._replace(
-        patches=longer[0], coords=longer[1],
-        valid=nn.functional.pad(bags.valid, (0, 7)))
+    padded = bags._replace(patches=longer[0], coords=longer[1],
+                           valid=nn.functional.pad(bags.valid, (0, 7)))
     _compare(_run(aggregator, padded)[0], vector, 'more padding counts')
 
 

@@ -305,9 +305,8 @@ def _check_offset(backbone: nn.Module, in_channels: int, levels: Levels,
     place = side // stride // 2
     _make_symmetric(backbone)
     generator = torch.Generator().manual_seed(3)
-    images = torch.randn(
-        _PROBE_IMAGES, in_channels, side, side,
-        generator=generator).requires_grad_()
+    images = torch.randn(_PROBE_IMAGES, in_channels, side, side,
+                         generator=generator).requires_grad_()
     stem = backbone.forward_stem(images)
     maps = (stem, *_as_tuple(backbone.forward_stages(stem)))
     feature = maps[number - 1][:, :, place, place]

@@ -52,9 +52,8 @@ def add_config_options(
     Values are read as MMEngine's ``DictAction`` reads them: numbers, truth
     values, ``None``, lists and tuples, else text, whose blanks stay.
     """
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=_ConfigOptions,
-        metavar='KEY=VALUE', help=help)
+    parser.add_argument('--cfg-options', nargs='+', action=_ConfigOptions,
+                        metavar='KEY=VALUE', help=help)
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
@@ -63,9 +62,8 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='what started the processes (see dist_*.sh, slurm_*.sh)')
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0,
-        help='set by torch.distributed.launch')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help='set by torch.distributed.launch')
 
 
 def set_local_rank(args: argparse.Namespace) -> None:

@@ -1,8 +1,7 @@
 """Panels of attention-driven masking: where a model looks, what it masks.
 
-All functions are pure: they take tensors and return pictures. The hook
-``mmmedmask.AttentionPanelHook`` calls them during training,
-``tools/visualizations/visualize_attention.py`` afterwards.
+Pure functions of tensors; ``mmmedmask.AttentionPanelHook`` and
+``tools/visualizations/visualize_attention.py`` call them.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from mmmedmask.visualization.pictures import draw_figure
 
 
-def draw_confusion_matrix(counts: np.ndarray,
-                          classes: Sequence[str],
+def draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str],
                           title: str = '') -> np.ndarray:
     """Draw how often each class was taken for each other one.
 

@@ -48,8 +48,7 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 
 
 def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
-                x_label: str = 'iteration',
-                window: int = 1,
+                x_label: str = 'iteration', window: int = 1,
                 size: tuple[float, float] = (4.6, 2.6),
                 references: Mapping[str, float] | None = None,
                 reference_name: str = 'chance',

@@ -27,8 +27,7 @@ class EmbeddingPanel:
     labels: np.ndarray
 
 
-def project_tsne(vectors: np.ndarray,
-                 perplexity: float = 30.0,
+def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
                  seed: int = 0) -> np.ndarray:
     """Lay vectors out in the plane by scikit-learn's t-SNE.
 
@@ -55,10 +54,9 @@ def project_tsne(vectors: np.ndarray,
     if not np.isfinite(vectors).all():
         raise ValueError('t-SNE needs finite vectors')
     check_positive('perplexity', perplexity)
-    layout = TSNE(
-        init='pca' if vectors.shape[1] > 1 else 'random',
-        perplexity=min(perplexity, (len(vectors) - 1) / 3),
-        random_state=seed)
+    layout = TSNE(init='pca' if vectors.shape[1] > 1 else 'random',
+                  perplexity=min(perplexity, (len(vectors) - 1) / 3),
+                  random_state=seed)
     return layout.fit_transform(vectors.astype(np.float64))
 
 
@@ -103,7 +101,6 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
         for place, name in enumerate(classes)
     ]
     figure.tight_layout(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
-    figure.legend(
-        handles=handles, loc='lower center', ncols=min(len(classes), 5),
-        frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc='lower center',
+                  ncols=min(len(classes), 5), frameon=False, fontsize=9)
     return draw_figure(figure)

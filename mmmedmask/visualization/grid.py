@@ -37,8 +37,7 @@ def enlarge(picture: np.ndarray, min_side: int) -> np.ndarray:
         picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
 
 
-def draw_grid(columns: Sequence[Column],
-              heading: str = '',
+def draw_grid(columns: Sequence[Column], heading: str = '',
               min_side: int = 150,
               row_titles: Sequence[str] = ()) -> np.ndarray:
     """Draw a grid of pictures with titles.
@@ -155,7 +154,6 @@ def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Put uint8 RGB pictures below each other, at the left, on white."""
     width = max(picture.shape[1] for picture in pictures)
     return np.concatenate([
-        np.pad(
-            picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)),
-            constant_values=255) for picture in pictures
+        np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)),
+               constant_values=255) for picture in pictures
     ])

@@ -14,8 +14,7 @@ PALETTE = ((255, 196, 0), (0, 200, 150), (255, 92, 38), (0, 168, 255),
 FILL_SHARE = 0.28
 
 
-def draw_instances(image: np.ndarray,
-                   masks: Sequence[np.ndarray],
+def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
                    scores: Sequence[float] | None = None,
                    scale: int = 2) -> np.ndarray:
     """Fill and outline every instance in a colour of its own.

@@ -1,8 +1,7 @@
 """Panels that show what a masked model sees, is asked for and draws.
 
-All functions are pure: they take tensors and return pictures. The hook
-``mmmedmask.ReconstructionPanelHook`` calls them during training,
-``tools/visualizations/visualize_reconstruction.py`` afterwards.
+Pure functions of tensors; ``mmmedmask.ReconstructionPanelHook`` and
+``tools/visualizations/visualize_reconstruction.py`` call them.
 """
 
 from collections.abc import Mapping
@@ -23,9 +22,8 @@ FADING = 0.65
 
 
 @torch.no_grad()
-def reconstruct(
-        model: torch.nn.Module,
-        inputs: Mapping) -> tuple[torch.Tensor, torch.Tensor]:
+def reconstruct(model: torch.nn.Module,
+                inputs: Mapping) -> tuple[torch.Tensor, torch.Tensor]:
     """Let a model reconstruct, in the units of its input.
 
     Args:

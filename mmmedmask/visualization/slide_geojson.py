@@ -1,9 +1,8 @@
-"""Patches of a slide as GeoJSON that QuPath opens.
+"""Patches of a slide as GeoJSON that QuPath (0.4 and later) opens.
 
-QuPath (0.4 and later; drop the file on the open slide) shows each patch as
-a detection with its measurements, which "Measure > Show measurement maps"
-colours. Format: QuPath's QuPathTypeAdapters. QuPath shows only what was
-scanned (``openslide.bounds`` of MIRAX and Leica) and counts from there.
+Each is a detection whose measurements "Measure > Show measurement maps" shows.
+Format: QuPath's QuPathTypeAdapters. QuPath counts from what was scanned
+(``openslide.bounds`` of MIRAX and Leica).
 """
 
 import math
@@ -17,8 +16,7 @@ from mmmedmask.visualization.slide_heatmap import PatchPlaces
 _PALETTE = 'tab10'
 
 
-def patch_features(places: PatchPlaces,
-                   measurements: Mapping[str, np.ndarray],
+def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
                    classes: Sequence[str] = (),
                    labels: np.ndarray | None = None) -> dict:
     """Describe patches as a GeoJSON feature collection.

@@ -1,9 +1,8 @@
 """Brain Tumor MRI: the official split, and two without copies across it.
 
-The data set of Nickparvar (Kaggle, doi:10.34740/kaggle/dsv/2645886), 7,023
-slices of the brain in four classes, put together from three others. Three
-quarters of its test images are copies of training images, mostly mirrored
-ones; see docs/datasets.md.
+7,023 slices in four classes by Nickparvar (Kaggle,
+doi:10.34740/kaggle/dsv/2645886). Three quarters of its test images are copies
+of training images.
 """
 
 from collections import Counter

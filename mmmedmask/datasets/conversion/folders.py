@@ -141,8 +141,7 @@ def check_same_names(images: Collection[str], masks: Collection[str],
                 f'is {lonely[0]!r}')
 
 
-def compare_counts(name: str,
-                   counts: Mapping[str, int],
+def compare_counts(name: str, counts: Mapping[str, int],
                    official: Mapping[str, int],
                    noun: str = 'images') -> list[str]:
     """Say in a sentence which parts of a release are incomplete, if any.

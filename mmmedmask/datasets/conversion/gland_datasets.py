@@ -162,10 +162,9 @@ def _pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path,
         int(piece) if piece.isdigit() else piece
         for piece in re.split(r'(\d+)', name)])
     return [
-        ImageWithMask(
-            images[name], masks[name],
-            images[name].relative_to(data_root).as_posix(),
-            part or name.split('_')[0]) for name in names
+        ImageWithMask(images[name], masks[name],
+                      images[name].relative_to(data_root).as_posix(),
+                      part or name.split('_')[0]) for name in names
     ]
 
 
@@ -182,9 +181,8 @@ def _not_empty(splits: Splits, folder: Path) -> Splits:
 
 SOURCES = {
     'glas':
-    GlandSource(
-        'GlaS', find_glas, {'train': 85, 'testA': 60, 'testB': 20},
-        glas_patients),
+    GlandSource('GlaS', find_glas, {'train': 85, 'testA': 60, 'testB': 20},
+                glas_patients),
     'crag':
     GlandSource('CRAG', find_crag, {'train': 173, 'test': 40}),
 }
@@ -265,9 +263,8 @@ class GlandConversion(Conversion):
             for pair in pairs:
                 image, labels = read_pair(pair, report)
                 if image is not None:
-                    records.append(make_record(
-                        str(pair.image), split, pair.image.read_bytes(),
-                        image))
+                    records.append(make_record(str(pair.image), split,
+                                               pair.image.read_bytes(), image))
                 if labels is None:
                     continue
                 _check_labels(pair, labels, self.options, report)
@@ -347,9 +344,8 @@ def _check_labels(pair: ImageWithMask, labels: np.ndarray,
         and count_components(labels == value)[0] > 1
     ]
     if scattered:
-        report.add_notice(
-            'several_parts', str(pair.mask),
-            detail=f'instances {scattered}')
+        report.add_notice('several_parts', str(pair.mask),
+                          detail=f'instances {scattered}')
 
 
 def _check_annotations(pair: ImageWithMask, labels: np.ndarray,
@@ -359,9 +355,8 @@ def _check_annotations(pair: ImageWithMask, labels: np.ndarray,
     expected = [mask for mask in split_instances(labels, options)
                 if mask.sum() >= options.min_area]
     if pair.file_name not in written:
-        report.add_problem(
-            'annotation_mismatch', pair.file_name,
-            detail='not in the annotation file')
+        report.add_problem('annotation_mismatch', pair.file_name,
+                           detail='not in the annotation file')
         return
     image, masks, annotations = written[pair.file_name]
     wrong = []

@@ -84,8 +84,7 @@ def find_images(download: Path) -> FoundImages:
             *(((masks[stem + _MASK_ENDING], ), f'masks/{stem}.png')
               if masks else ())))
     notices = compare_counts(
-        'HAM10000', Counter(image.label for image in images),
-        OFFICIAL_COUNTS)
+        'HAM10000', Counter(image.label for image in images), OFFICIAL_COUNTS)
     unlisted = sorted(set(pictures) - set(metadata))
     for names, what in (
             (sorted(set(metadata) - set(pictures)),

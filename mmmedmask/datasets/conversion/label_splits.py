@@ -1,9 +1,7 @@
 """Splits of labelled images: drawn by image, or with groups kept whole.
 
-The published counts of MSMAE (arXiv 2305.05871) for Messidor-2 (522 of 1,744
-in the validation set, 305 of grade 0), HAM10000 (3,001 of 10,015) and BUSI
-(233 of 780) are all met by one rule: of each class, three tenths rounded down
-go to ``val``. The paper does not state it; it is what the counts say.
+All published counts of MSMAE (arXiv 2305.05871) are met by one rule, which the
+paper does not state: three tenths of each class, rounded down, go to ``val``.
 """
 
 from collections import Counter, defaultdict

@@ -170,6 +170,5 @@ def _read_pairs(path: Path) -> dict[str, str]:
     return patients
 
 
-MESSIDOR2 = LabelledSource(
-    'Messidor-2', GRADES, NEAR_THRESHOLD, find_images, make_splits,
-    group_noun='patient')
+MESSIDOR2 = LabelledSource('Messidor-2', GRADES, NEAR_THRESHOLD, find_images,
+                           make_splits, group_noun='patient')

@@ -1,9 +1,8 @@
 """Musk: molecules as bags of their shapes, the oldest test of bag learning.
 
 Dietterich et al., "Solving the multiple instance problem with axis-parallel
-rectangles", Artificial Intelligence 1997. A molecule is musk if one of its
-shapes (conformations) is. 166 features of a shape: distances to its surface
-along rays, and the position of an oxygen atom, in hundredths of an angstrom.
+rectangles", Artificial Intelligence 1997: a molecule is musk if one of its
+shapes is. A shape has 166 features, distances in hundredths of an angstrom.
 """
 
 from collections import Counter

@@ -207,9 +207,8 @@ class NCTConversion(Conversion):
                 _read_tile(self.image_folder / name, split, report)
                 for name in tiles if name in on_disk]
             report.checked.append(f'{split}: {len(tiles)} tiles')
-        report_copies(
-            report, [record for record in records if record], self.threshold,
-            within_splits=False)
+        report_copies(report, [record for record in records if record],
+                      self.threshold, within_splits=False)
         return report
 
 

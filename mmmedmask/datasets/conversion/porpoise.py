@@ -102,9 +102,8 @@ def _read_lines(cohort: str, path: Path) -> list[dict]:
         raise ConversionError(report)
     return [
         dict(zip(COLUMNS, (
-            row['case_id'], slide_name(row['slide_id']),
-            row['oncotree_code'], row['case_id'].split('-')[1],
-            row['survival_months'], row['censorship'].removesuffix('.0'),
-            cohort), strict=True))
+            row['case_id'], slide_name(row['slide_id']), row['oncotree_code'],
+            row['case_id'].split('-')[1], row['survival_months'],
+            row['censorship'].removesuffix('.0'), cohort), strict=True))
         for row in rows
     ]

@@ -61,9 +61,8 @@ def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
     reader = _FileReader(unit, id_type)
     values = np.stack([reader.read(file) for file in files.values()])
     patients = {row['Sample ID']: _patient(row) for row in sheet}
-    return RawExpression(
-        values, list(files), reader.genes, reader.unit_hint, notes,
-        [patients[sample] for sample in files])
+    return RawExpression(values, list(files), reader.genes, reader.unit_hint,
+                         notes, [patients[sample] for sample in files])
 
 
 class _FileReader:

@@ -166,11 +166,10 @@ class _Matrix:
             self.notes.append(
                 f'took no samples from the columns {shown(left)}')
         samples = [place for place in self.places if place not in annotations]
-        return RawExpression(
-            self.table.numbers(samples).T,
-            [self.names[place] for place in samples],
-            self._choose_names(annotations, id_type), self.path.name,
-            self.notes)
+        return RawExpression(self.table.numbers(samples).T,
+                             [self.names[place] for place in samples],
+                             self._choose_names(annotations, id_type),
+                             self.path.name, self.notes)
 
     def _refuse_spoiled(self, places: Sequence[int]) -> None:
         """Name the cell that is text in a column of numbers, if any is."""
@@ -234,10 +233,9 @@ class _Matrix:
         if left:
             self.notes.append(
                 f'took no genes from {len(left)} columns: {shown(left)}')
-        return RawExpression(
-            self.table.numbers(genes), self.table.text(case),
-            [self.names[place] for place in genes], self.path.name,
-            self.notes)
+        return RawExpression(self.table.numbers(genes), self.table.text(case),
+                             [self.names[place] for place in genes],
+                             self.path.name, self.notes)
 
     def porpoise(self) -> RawExpression:
         """Read a row per slide, with equal genes in all rows of a case."""

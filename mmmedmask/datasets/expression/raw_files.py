@@ -70,8 +70,7 @@ def _genes_for(path: Path, gene_list: str | Path | None,
     return genes
 
 
-def _name_matrix(array: np.ndarray, path: Path,
-                 gene_list: str | Path | None,
+def _name_matrix(array: np.ndarray, path: Path, gene_list: str | Path | None,
                  case_list: str | Path | None) -> RawExpression:
     if array.ndim != 2:
         raise ValueError(
@@ -100,6 +99,5 @@ def _read_vectors(files: Sequence[Path],
                 f'{vectors[0].shape if vectors else "(genes, )"}')
         vectors.append(vector.astype(np.float32))
     genes = _genes_for(files[0], gene_list, len(vectors[0]))
-    return RawExpression(
-        np.stack(vectors), [file.stem for file in files], genes,
-        files[0].parent.name)
+    return RawExpression(np.stack(vectors), [file.stem for file in files],
+                         genes, files[0].parent.name)

@@ -1,9 +1,7 @@
 """Which sample of a table belongs to which patient.
 
-TCGA barcodes, ``TCGA-OR-A5L9-01A-11R-A29S-07``: the first three parts are the
-patient, the first two digits of the fourth are the kind of sample (01 is a
-primary solid tumour, 06 a metastasis, 11 normal tissue), the rest tells the
-aliquot.
+Of TCGA barcodes, ``TCGA-OR-A5L9-01A-11R-A29S-07``, the first three parts are
+the patient, the next two digits the kind of sample (01 is a primary tumour).
 """
 
 import re

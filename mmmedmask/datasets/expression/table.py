@@ -79,9 +79,8 @@ class ExpressionTable:
     def select(self, rows: Sequence[int],
                names: Sequence[str]) -> 'ExpressionTable':
         """Take rows and name them anew."""
-        return replace(
-            self, values=self.values[list(rows)], case_ids=tuple(names),
-            patients=())
+        return replace(self, values=self.values[list(rows)],
+                       case_ids=tuple(names), patients=())
 
     def for_cases(self, wanted: Mapping[str, str | None]) -> 'ExpressionTable':
         """Take the samples of patients, named by patient.
@@ -104,8 +103,7 @@ class ExpressionTable:
         table = self.select(list(rows.values()), list(rows))
         return replace(table, notes=(*self.notes, *notes))
 
-    def align(self,
-              gene_ids: Sequence[str],
+    def align(self, gene_ids: Sequence[str],
               max_missing: float = MAX_MISSING) -> 'ExpressionTable':
         """Bring the genes into a given order.
 
@@ -146,9 +144,8 @@ class ExpressionTable:
         extra = len(self.gene_ids) - len(present)
         if extra:
             notes.append(f'left out {extra} genes that are not in the list')
-        return replace(
-            self, values=values, gene_ids=tuple(gene_ids),
-            notes=tuple(notes))
+        return replace(self, values=values, gene_ids=tuple(gene_ids),
+                       notes=tuple(notes))
 
     def _check_missing(self, gene_ids: Sequence[str], missing: Sequence[str],
                        max_missing: float) -> None:
@@ -200,11 +197,10 @@ class ExpressionTable:
                 "of sequencing: convert='cpm' makes CPM of counts")
         mean, std = gene_statistics(
             torch.from_numpy(self.values.copy()), is_linear_unit(self.unit))
-        return dict(
-            gene_ids=list(self.gene_ids), mean=mean, std=std, unit=self.unit,
-            log2_offset=self.log2_offset, clip=clip,
-            num_cases=len(self.case_ids),
-            cases_hash=names_hash(sorted(self.case_ids)))
+        return dict(gene_ids=list(self.gene_ids), mean=mean, std=std,
+                    unit=self.unit, log2_offset=self.log2_offset, clip=clip,
+                    num_cases=len(self.case_ids),
+                    cases_hash=names_hash(sorted(self.case_ids)))
 
     def save(self, path: str | Path) -> None:
         """Write the table to one ``.npz``, whole or not at all.
@@ -316,8 +312,7 @@ def load_expression(
             check_unit(values, unit, str(path), log2_offset)
         offset = log2_offset if unit.startswith('log2_') else 1.0
         table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
-                                unit, str(path), offset,
-                                (*raw.notes, *notes),
+                                unit, str(path), offset, (*raw.notes, *notes),
                                 tuple(raw.patients))
     return table if convert is None else table.convert(convert)
 

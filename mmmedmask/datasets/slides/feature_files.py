@@ -147,8 +147,7 @@ class H5File(FeatureFile):
             raise SlideFeatureError(
                 f'{self.path} holds features of the type '
                 f'{_text(attributes["feat_type"])!r}, expected one per tile')
-        self._set_shape(self._features.shape,
-                        self._features.dtype.kind == 'f',
+        self._set_shape(self._features.shape, self._features.dtype.kind == 'f',
                         self._features.dtype)
         if self._coords is not None:
             self._check_coords(self._coords.shape)

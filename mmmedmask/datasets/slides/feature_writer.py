@@ -52,9 +52,8 @@ class FeatureWriter:
         OSError: If the disk has no room for the features.
     """
 
-    def __init__(self, path: Path, coords: np.ndarray, dims: int,
-                 encoder: str, settings: Mapping,
-                 grid: Mapping[str, object]) -> None:
+    def __init__(self, path: Path, coords: np.ndarray, dims: int, encoder: str,
+                 settings: Mapping, grid: Mapping[str, object]) -> None:
         if coords.ndim != 2 or coords.shape[1] != 2:
             raise ValueError(
                 f'coords must have the shape (N, 2), got {coords.shape}')

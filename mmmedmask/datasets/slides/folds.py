@@ -95,8 +95,7 @@ def _site(case: Case) -> str:
     return name.split('-')[1]
 
 
-def write_folds(folder: str | Path,
-                folds: Sequence[Mapping[str, str]],
+def write_folds(folder: str | Path, folds: Sequence[Mapping[str, str]],
                 how: Mapping[str, object]) -> None:
     """Write folds as ``splits_k.csv``, and how they were drawn.
 

@@ -1,9 +1,7 @@
 """Read the features of slides and of bags of slides, a slice at a time.
 
 Only the rows that are asked for are read, from the files as the usual tools
-wrote them or from copies in fp16: HDF5 files with a chunk per patch, as
-TRIDENT writes them, are slow to read, and float32 takes twice the space that
-features need.
+wrote them or, faster and half as large, from copies in fp16.
 """
 
 import errno
@@ -376,9 +374,8 @@ def _check_finite(rows: torch.Tensor, path: Path, first: int) -> None:
         f'{len(rows)} rows read, the first are rows {shown}{more}')
 
 
-def _coordinates(
-        file: FeatureFile,
-        mpp: float | None) -> tuple[float, str | None, int | None]:
+def _coordinates(file: FeatureFile,
+                 mpp: float | None) -> tuple[float, str | None, int | None]:
     """Return factor to pixels, their unit, and side of a patch."""
     if not file.has_coords:
         return 1, None, None

@@ -30,8 +30,7 @@ class SlideTask:
     mpp: float | None = None
 
 
-def list_slides(inputs: Sequence[Path],
-                csv: Path | None = None,
+def list_slides(inputs: Sequence[Path], csv: Path | None = None,
                 mpp: float | None = None) -> tuple[list[SlideTask], list[str]]:
     """List slides.
 

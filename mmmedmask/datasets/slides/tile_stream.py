@@ -106,8 +106,7 @@ def plan_slide(slide: SlideReader, options: TilingOptions,
         SlideError: If the slide cannot be used.
     """
     geometry = plan_tiles(slide, options.tile_size, options.mpp,
-                          options.overlap, slide_mpp,
-                          options.allow_enlarging)
+                          options.overlap, slide_mpp, options.allow_enlarging)
     # One picture for both: a slide of one level is read as a whole for it.
     coarse = max(1.0, options.tissue.mpp / geometry.slide_mpp)
     fine = max(1.0, max(slide.size) / THUMBNAIL_SIDE)
@@ -119,8 +118,7 @@ def plan_slide(slide: SlideReader, options: TilingOptions,
     # A share that is met exactly must not fail by rounding.
     kept = shares >= options.min_tissue - 1e-9
     return SlidePlan(coords[kept], geometry, slide.size,
-                     _shrink(overview, slide.size, fine), tissue,
-                     slide.origin)
+                     _shrink(overview, slide.size, fine), tissue, slide.origin)
 
 
 def _shrink(picture: np.ndarray, size: tuple[int, int],

@@ -82,10 +82,9 @@ def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
     side = max(1, round(tile_size * factor))
     step = max(1, round((tile_size - overlap) * factor))
     level = _level_for(slide, side / tile_size)
-    return TileGeometry(
-        tile_size, side, step, level,
-        max(1, round(side / slide.downsamples[level])),
-        slide_mpp * side / tile_size, slide_mpp)
+    return TileGeometry(tile_size, side, step, level,
+                        max(1, round(side / slide.downsamples[level])),
+                        slide_mpp * side / tile_size, slide_mpp)
 
 
 def known_mpp(slide: SlideReader, given: float | None) -> float | None:

@@ -1,10 +1,8 @@
 """Find tissue on a small picture of a slide.
 
-Stained tissue is more colourful than glass: a threshold on the saturation
-by Otsu's method, as in CLAM, kept within limits, because Otsu always divides
-a picture in two, an empty slide and one full of tissue too. Yellow does not
-count: old mounting medium takes blue light away, and some green; stains take
-green.
+Stained tissue is more colourful than glass: a threshold on the saturation by
+Otsu's method, as in CLAM, kept within limits, since Otsu always divides in
+two. Yellow, of old mounting medium, does not count.
 """
 
 from dataclasses import dataclass

@@ -22,10 +22,9 @@ from mmmedmask.datasets.transforms.slide_bags import (
 )
 from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
 
-__all__ = [
-    'CMIMTwoViews', 'ColorJitter', 'ContiguousSubsequence', 'ContrastiveCrop',
-    'GenerateSequenceMask', 'LoadExpression', 'LoadLesionMask',
-    'LoadSlideFeatures', 'LoadTile', 'PackSlideOmicInputs', 'PackTile',
-    'RandomFlip', 'RandomResizedCrop', 'RandomRotate90', 'RandomSubsample',
-    'ResizeImage'
-]
+__all__ = ['CMIMTwoViews', 'ColorJitter', 'ContiguousSubsequence',
+           'ContrastiveCrop', 'GenerateSequenceMask', 'LoadExpression',
+           'LoadLesionMask', 'LoadSlideFeatures', 'LoadTile',
+           'PackSlideOmicInputs', 'PackTile', 'RandomFlip',
+           'RandomResizedCrop', 'RandomRotate90', 'RandomSubsample',
+           'ResizeImage']

@@ -1,10 +1,8 @@
 """CMIM's two views made by loader workers with Pillow, the reference path.
 
-The batched path in the data preprocessor is the default. This one resamples
-and colours with Pillow, as ConCL does, and suits data whose pictures are
-large; both draw the same parameters from the same numbers. ConCL cuts a box
-out before it resizes it; here pixels next to the box count at its rim, so
-that a view is exactly affine.
+The default is the batched path in the data preprocessor; both draw the same
+parameters from the same numbers. Unlike ConCL, which cuts a box out before it
+resizes it, pixels next to the box count at its rim: a view is exactly affine.
 """
 
 from collections.abc import Sequence

@@ -80,9 +80,8 @@ class RandomRotate90(SeededTransform):
 
     def transform(self, results: dict) -> dict:
         """Turn one sample, counter-clockwise."""
-        turn, angle = self.draw(
-            stream_seed(self.current_seed(), 'rotation'), results,
-            2)[0].tolist()
+        turn, angle = self.draw(stream_seed(self.current_seed(), 'rotation'),
+                                results, 2)[0].tolist()
         quarters = int(4 * angle) if turn < self.prob else 0
         for key in ('img', *results.get('seg_fields', [])):
             results[key] = np.ascontiguousarray(

@@ -173,8 +173,7 @@ class RandomResizedCrop(SeededTransform):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self,
-                 scale: int | Sequence[int],
+    def __init__(self, scale: int | Sequence[int],
                  crop_ratio_range: Sequence[float] = (0.2, 1.0),
                  aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
                  interpolation: str = 'bicubic',
@@ -202,18 +201,15 @@ class RandomResizedCrop(SeededTransform):
             self.interpolation)
         results['img_shape'] = self.size
         record_crop(results, (left / columns, top / rows,
-                              (left + width) / columns,
-                              (top + height) / rows))
+                              (left + width) / columns, (top + height) / rows))
         return results
 
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
         """Choose the (top, left, height, width) of a sample, in pixels."""
-        uniform = self.draw(
-            stream_seed(self.current_seed(), 'crop'), results,
-            ATTEMPTS * DRAWS_PER_ATTEMPT)
-        return draw_crop(
-            uniform[0].tolist(), results['img'].shape[:2],
-            self.crop_ratio_range, self.aspect_ratio_range)
+        uniform = self.draw(stream_seed(self.current_seed(), 'crop'), results,
+                            ATTEMPTS * DRAWS_PER_ATTEMPT)
+        return draw_crop(uniform[0].tolist(), results['img'].shape[:2],
+                         self.crop_ratio_range, self.aspect_ratio_range)
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(scale={self.size}, '
@@ -239,8 +235,7 @@ class ResizeImage(BaseTransform):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self,
-                 scale: int | Sequence[int],
+    def __init__(self, scale: int | Sequence[int],
                  interpolation: str = 'bicubic') -> None:
         self.size = parse_size('scale', scale)
         self.interpolation = check_choice(
@@ -282,8 +277,7 @@ class RandomFlip(SeededTransform):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self,
-                 prob: float | Sequence[float] = 0.5,
+    def __init__(self, prob: float | Sequence[float] = 0.5,
                  direction: str | Sequence[str] = 'horizontal',
                  seed: int | None = None) -> None:
         super().__init__(seed)

@@ -255,9 +255,8 @@ class LesionCoverageHook(Hook):
             if attention_map is None:
                 continue
             attention_map = attention_map.float()
-            flags = self._draw_flags(
-                model, attention_map,
-                sample_generator(seed, runner.epoch, row))
+            flags = self._draw_flags(model, attention_map,
+                                     sample_generator(seed, runner.epoch, row))
             mask = read_lesion_mask(source.info['lesion_path'])
             images.append(image_coverage(
                 attention_map, torch.from_numpy(mask), flags))

@@ -1,8 +1,7 @@
 """Make an attention map of every training image, and hand them to the model.
 
-Algorithm 1 of MSMAE (arXiv 2305.05871): every few epochs the model looks at
-all whole images; what its class token attends to drives the masking of the
-epochs that follow.
+Algorithm 1 of MSMAE (arXiv 2305.05871): what the class token attends to drives
+the masking of the next epochs.
 """
 
 import io
@@ -155,16 +154,14 @@ class AttentionMaskHook(RefreshHook):
         source = runner._load_from or find_latest_checkpoint(runner.work_dir)
         folder, _, _ = str(source).rpartition('/')
         _, backend_args = checkpoint_folder(runner)
-        path = fileio.join_path(
-            folder or '.', Path(state['file']).name,
-            backend_args=backend_args)
+        path = fileio.join_path(folder or '.', Path(state['file']).name,
+                                backend_args=backend_args)
         if not fileio.exists(path, backend_args=backend_args):
             return None, f'the file {path}, where they should be, is missing'
         try:
             saved = torch.load(
                 io.BytesIO(fileio.get(path, backend_args=backend_args)),
-                map_location='cpu',
-                weights_only=True)
+                map_location='cpu', weights_only=True)
         except (RuntimeError, EOFError, UnpicklingError) as error:
             return None, f'the file {path} cannot be read ({error})'
         reason = self.store.why_not(saved)

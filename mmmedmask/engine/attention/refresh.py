@@ -1,9 +1,6 @@
 """What is computed from every training image, anew every few epochs.
 
-The base of the hooks that look at all whole images while a model trains:
-:class:`~mmmedmask.engine.attention.mask_hook.AttentionMaskHook` makes
-attention maps, and
-:class:`~mmmedmask.engine.attention.crop_hook.ContrastiveCropHook` regions.
+The base of ``AttentionMaskHook`` and of ``ContrastiveCropHook``.
 """
 
 import time

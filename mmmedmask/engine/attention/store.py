@@ -1,8 +1,7 @@
 """One tensor per training image, such as its attention map.
 
-They are derived from training images and kept outside the model: as buffers
-they would travel with published weights, be averaged by EMA and broadcast by
-DDP.
+As buffers of the model they would travel with published weights, be averaged
+by EMA and broadcast by DDP.
 """
 
 from collections.abc import Sequence

@@ -56,8 +56,7 @@ class LoadCheckHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self,
-                 modules: str | Sequence[str] = 'backbone',
+    def __init__(self, modules: str | Sequence[str] = 'backbone',
                  allow_scratch: bool = False,
                  allowed_missing: Sequence[str] = ALLOWED_MISSING,
                  allowed_unused: Sequence[str] = ()) -> None:

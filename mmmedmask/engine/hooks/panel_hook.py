@@ -96,8 +96,7 @@ class PanelHook(WatchingHook):
         runner.visualizer.add_image(self.panel_name, picture, iteration)
 
 
-def choose_positions(length: int,
-                     number: int,
+def choose_positions(length: int, number: int,
                      indices: Sequence[int] | None = None) -> list[int]:
     """Choose ``number`` samples of a data set evenly, or those of ``indices``.
 

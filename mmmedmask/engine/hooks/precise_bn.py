@@ -1,9 +1,7 @@
 """Exact BatchNorm statistics of the final weights, before they are judged.
 
-The running averages that training leaves behind mix the statistics of many
-different weights. With the weights at rest the mean over N training batches
-is what evaluation should use (Wu and Johnson, "Rethinking 'Batch' in
-BatchNorm", section 3); Detectron2's gland recipes do so over 200 batches.
+Running averages mix the statistics of many weights; the mean over N batches
+does not (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
 import itertools
@@ -91,8 +89,7 @@ def _measuring(layers: dict[str, _BatchNorm],
 
 @torch.no_grad()
 def update_bn_statistics(
-        model: nn.Module,
-        batches: Iterable,
+        model: nn.Module, batches: Iterable,
         forward: Callable[[nn.Module, object], object]) -> tuple[int, list]:
     """Replace running statistics by the mean over batches, on all ranks.
 
@@ -175,8 +172,7 @@ class PreciseBNHook(Hook):
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self,
-                 num_batches: int = 200,
+    def __init__(self, num_batches: int = 200,
                  forward: str = 'extract_feat') -> None:
         self.num_batches = check_integer('num_batches', num_batches)
         self.forward = check_choice('forward', forward, FORWARDS)
@@ -216,8 +212,7 @@ class PreciseBNHook(Hook):
         if not self._has_layers:
             return
         count, unseen = update_bn_statistics(
-            unwrap(runner.model),
-            itertools.islice(batches, self.num_batches),
+            unwrap(runner.model), itertools.islice(batches, self.num_batches),
             FORWARDS[self.forward])
         runner.logger.info(
             f'Precise BN: statistics of {count} training batches per rank.')

@@ -90,10 +90,9 @@ class ReconstructionPanelHook(PanelHook):
             for name, value in inputs.items()
             if isinstance(value, torch.Tensor)
         }
-        picture = draw_grid(
-            view_columns(shown, self.units),
-            heading='Views of the first batch',
-            min_side=self.min_side)
+        picture = draw_grid(view_columns(shown, self.units),
+                            heading='Views of the first batch',
+                            min_side=self.min_side)
         runner.visualizer.add_image(VIEWS_NAME, picture, 0)
 
     def draw(self, model: nn.Module, heading: str) -> np.ndarray:

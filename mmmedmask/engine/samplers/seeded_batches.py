@@ -1,9 +1,7 @@
 """Base of batch samplers whose batches a seed and an epoch determine.
 
-MMEngine builds a batch sampler around a sampler, which knows the data set,
-the seed, the rank and the epoch; its ``DistSamplerSeedHook`` tells the epoch
-to that sampler. A resumed run thus goes on with the batches that it would
-have had.
+MMEngine tells both to the sampler that it builds a batch sampler around. So a
+resumed run goes on with the batches that it would have had.
 """
 
 from collections.abc import Iterator

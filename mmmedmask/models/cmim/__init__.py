@@ -16,8 +16,7 @@ from mmmedmask.models.cmim.neck import CMIMNeck
 from mmmedmask.models.cmim.preprocessor import CMIMDataPreprocessor
 from mmmedmask.models.cmim.sparse import CMIMSparseResNet
 
-__all__ = [
-    'CMIM', 'CMIMConvNeXt', 'CMIMDataPreprocessor', 'CMIMHead', 'CMIMNeck',
-    'CMIMResNet', 'CMIMResNetV1c', 'CMIMResNetV1d', 'CMIMSparseResNet',
-    'Levels', 'MaskedBackbone', 'insert_mask_token', 'probe_levels'
-]
+__all__ = ['CMIM', 'CMIMConvNeXt', 'CMIMDataPreprocessor', 'CMIMHead',
+           'CMIMNeck', 'CMIMResNet', 'CMIMResNetV1c', 'CMIMResNetV1d',
+           'CMIMSparseResNet', 'Levels', 'MaskedBackbone', 'insert_mask_token',
+           'probe_levels']

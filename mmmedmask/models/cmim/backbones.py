@@ -97,10 +97,9 @@ def insert_mask_token(embedding: Tensor, mask: Tensor,
             token.view(1, 1, -1).expand(batch_size, -1, -1))
         return inserted.view(batch_size, height, width,
                              channels).permute(0, 3, 1, 2)
-    inserted = torch.baddbmm(
-        visible.flatten(2),
-        token.view(1, -1, 1).expand(batch_size, -1, -1),
-        masked.view(batch_size, 1, -1))
+    inserted = torch.baddbmm(visible.flatten(2),
+                             token.view(1, -1, 1).expand(batch_size, -1, -1),
+                             masked.view(batch_size, 1, -1))
     return inserted.view_as(embedding)
 
 

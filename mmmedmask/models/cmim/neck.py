@@ -92,8 +92,7 @@ class CMIMNeck(BaseModule):
         norm_cfg = dict(type='LN', eps=1e-6)
         self.blocks = nn.Sequential(*[
             TransformerEncoderLayer(
-                embed_dims,
-                num_heads,
+                embed_dims, num_heads,
                 feedforward_channels=MLP_RATIO * embed_dims,
                 norm_cfg=norm_cfg) for _ in range(depth)
         ])

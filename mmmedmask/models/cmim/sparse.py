@@ -1,10 +1,8 @@
 """SparK's sparse encoder for the ablation "emb. invariance".
 
-Sparse convolution is emulated as SparK does: dense convolutions whose outputs
-are zeroed at masked places, and batch norms that only see visible places. The
-mask is handed to the layers by a context that belongs to one encoder and is
-open during its forward pass alone; outside of it the encoder is an ordinary
-dense ResNet, and its checkpoint is one.
+Dense convolutions whose outputs are zeroed at masked places, and batch norms
+that see visible places alone. The mask is in a context of the encoder that is
+open during its forward pass; outside it is an ordinary dense ResNet.
 """
 
 from collections.abc import Iterator, Sequence

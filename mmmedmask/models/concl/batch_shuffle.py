@@ -1,9 +1,7 @@
 """Shuffle a batch over the ranks, so that BatchNorm tells nothing (MoCo).
 
 Each rank's BatchNorm would otherwise see a query and its key in the same
-company, by which they could be matched. One process has one batch, in
-whatever order, and is left alone. The order follows from seed and step, so
-no rank has to send it and a resumed run repeats it.
+company. The order follows from seed and step: no rank has to send it.
 """
 
 import torch

@@ -7,6 +7,5 @@ from mmmedmask.models.detection.simple_feature_pyramid import (
 )
 from mmmedmask.models.detection.windowed_vit import WindowedViT
 
-__all__ = [
-    'BEiTFeatureViT', 'SegmentAnything', 'SimpleFeaturePyramid', 'WindowedViT'
-]
+__all__ = ['BEiTFeatureViT', 'SegmentAnything', 'SimpleFeaturePyramid',
+           'WindowedViT']

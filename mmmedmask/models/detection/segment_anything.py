@@ -195,10 +195,9 @@ class SegmentAnything(BaseModel):
             sizes = [inputs.pop(name) for name in (
                 'original_sizes', 'reshaped_input_sizes')]
             del inputs['pixel_values']
-            output = self.sam(
-                image_embeddings=embeddings,
-                multimask_output=self.prompts == 'point',
-                **inputs.to(device, torch.float32))
+            output = self.sam(image_embeddings=embeddings,
+                              multimask_output=self.prompts == 'point',
+                              **inputs.to(device, torch.float32))
             candidates = self.image_processor.post_process_masks(
                 output.pred_masks.cpu(), *sizes)[0]
             values = output.iou_scores[0].cpu()

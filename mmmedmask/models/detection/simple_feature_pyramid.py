@@ -50,9 +50,8 @@ class SimpleFeaturePyramid(BaseModule):
         self.num_outs = check_integer('num_outs', num_outs, 4)
         half, quarter = in_channels // 2, in_channels // 4
         resizings = (
-            (nn.Sequential(
-                _double(in_channels, half), _norm(half), nn.GELU(),
-                _double(half, quarter)), quarter),
+            (nn.Sequential(_double(in_channels, half), _norm(half), nn.GELU(),
+                           _double(half, quarter)), quarter),
             (_double(in_channels, half), half),
             (nn.Identity(), in_channels),
             (nn.MaxPool2d(2), in_channels),

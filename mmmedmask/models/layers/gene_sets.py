@@ -21,8 +21,7 @@ _SHOWN = 5
 
 def gene_set_places(
         gene_sets: int | str | Sequence[Sequence[int]], num_genes: int,
-        gene_list: str | Sequence[str] | None = None
-) -> list[Tensor]:
+        gene_list: str | Sequence[str] | None = None) -> list[Tensor]:
     """Find where the genes of each set are.
 
     Args:

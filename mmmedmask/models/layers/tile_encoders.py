@@ -84,9 +84,8 @@ class TileEncoder(nn.Module):
         """
         tiles = tiles.to(self.mean.dtype)
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
-            tiles = F.interpolate(
-                tiles, (self.input_size, ) * 2, mode='bilinear',
-                antialias=True)
+            tiles = F.interpolate(tiles, (self.input_size, ) * 2,
+                                  mode='bilinear', antialias=True)
         features = self.network((tiles - self.mean) / self.std)
         if isinstance(features, list | tuple):
             features = features[-1]

@@ -58,9 +58,8 @@ class CLAM(BagAggregator):
                                           INSTANCE_LOSSES)
         self.instance_weight = check_range('instance_weight',
                                            instance_weight, 0)
-        self.scores = AttentionScores(
-            self.embed_dims, attention_dims,
-            num_classes if self.class_wise else 1)
+        self.scores = AttentionScores(self.embed_dims, attention_dims,
+                                      num_classes if self.class_wise else 1)
         # Two scores for each class: not this class, this class.
         self.instance_fc = nn.Linear(self.embed_dims, 2 * num_classes)
 

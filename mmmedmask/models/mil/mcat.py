@@ -34,11 +34,10 @@ class GeneSetTokens(nn.Module):
         # In the checkpoint: networks of other genes must not be loaded.
         self.register_buffer('places', torch.cat(list(places)))
         self.networks = nn.ModuleList(
-            nn.Sequential(
-                nn.Linear(size, embed_dims), nn.ELU(),
-                nn.AlphaDropout(drop_rate),
-                nn.Linear(embed_dims, embed_dims), nn.ELU(),
-                nn.AlphaDropout(drop_rate)) for size in self.sizes)
+            nn.Sequential(nn.Linear(size, embed_dims), nn.ELU(),
+                          nn.AlphaDropout(drop_rate),
+                          nn.Linear(embed_dims, embed_dims), nn.ELU(),
+                          nn.AlphaDropout(drop_rate)) for size in self.sizes)
 
     def forward(self, genes: Tensor) -> Tensor:
         """Make the tokens: scaled expression (B, G) to (B, S, d)."""
@@ -60,9 +59,8 @@ class PooledTransformer(nn.Module):
                 embed_dims, num_heads, 2 * embed_dims, drop_rate,
                 batch_first=True) for _ in range(num_layers))
         self.scores = AttentionScores(embed_dims, embed_dims)
-        self.out = nn.Sequential(
-            nn.Linear(embed_dims, embed_dims), nn.ReLU(),
-            nn.Dropout(drop_rate))
+        self.out = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.ReLU(),
+                                 nn.Dropout(drop_rate))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Pool tokens (B, S, d) to (B, d)."""
@@ -163,8 +161,7 @@ class MCAT(BagAggregator):
         elif not tokens.shape[1]:
             seen = torch.zeros_like(seen)
         joined = torch.cat(
-            [self.slide_transformer(seen), self.gene_transformer(sets)],
-            dim=1)
+            [self.slide_transformer(seen), self.gene_transformer(sets)], dim=1)
         return self.join(joined), tokens
 
     def attention(self, patches: Tensor, valid: Tensor | None = None,

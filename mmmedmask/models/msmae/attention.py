@@ -1,9 +1,7 @@
 """MSMAE's attention maps, and the masking that follows them.
 
-Equations 4 to 7 of MSMAE (arXiv 2305.05871): what the class token of a vision
-transformer looks at becomes a map of the whole image. A map that
-``mmmedmask.AttentionMaskHook`` attached to a sample becomes the weights of
-its crop's tokens, and these are drawn from.
+Equations 4 to 7 of MSMAE (arXiv 2305.05871): what the class token looks at
+becomes a map of the whole image, which weighs the tokens of its crops.
 """
 
 from collections.abc import Sequence
@@ -108,18 +106,16 @@ class AttentionMasking:
             device=inputs.device, dtype=torch.float32)
         if weights is None or masking == 'random':
             weights = torch.ones_like(noise)
-        return partition_tokens(
-            weights, noise, *ratios,
-            visible_first=masking == 'inverse_attention')
+        return partition_tokens(weights, noise, *ratios,
+                                visible_first=masking == 'inverse_attention')
 
     def blank_shares(self, inputs: Tensor,
                      partition: TokenPartition) -> dict[str, Tensor]:
         """Share of flat patches among the visible ones, and among all."""
         blank = blank_patches(
             inputs.detach(), self.backbone.patch_size).float()
-        return dict(
-            blank_share=blank.gather(1, partition.visible).mean(),
-            blank_share_all=blank.mean())
+        return dict(blank_share=blank.gather(1, partition.visible).mean(),
+                    blank_share_all=blank.mean())
 
 
 def check_unmixed(data_preprocessor: nn.Module) -> None:

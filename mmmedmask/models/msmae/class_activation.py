@@ -50,9 +50,8 @@ def patch_logits(classifier: nn.Module, images: Tensor,
     return parts * scale[:, None] / patches.shape[1]
 
 
-def class_activation_maps(
-        classifier: nn.Module, images: Tensor,
-        data_samples: Sequence[DataSample]) -> Tensor:
+def class_activation_maps(classifier: nn.Module, images: Tensor,
+                          data_samples: Sequence[DataSample]) -> Tensor:
     """Map of the patches that speak for an image's own class.
 
     From images (B, C, H, W) with ``gt_label`` to (B, rows, columns), float32;

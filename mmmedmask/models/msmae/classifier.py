@@ -141,13 +141,11 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         partition = self.draw(
             inputs, data_samples, weights,
             (self.mask_ratio, self.throw_ratio), self.test_tokens)
-        return self.head.predict(
-            self._features(inputs, partition.visible), data_samples,
-            **options)
+        return self.head.predict(self._features(inputs, partition.visible),
+                                 data_samples, **options)
 
-    def class_activation_maps(
-            self, inputs: Tensor,
-            data_samples: Sequence[DataSample]) -> Tensor:
+    def class_activation_maps(self, inputs: Tensor,
+                              data_samples: Sequence[DataSample]) -> Tensor:
         """See :func:`~mmmedmask.models.msmae.class_activation_maps`."""
         return class_activation_maps(self, inputs, data_samples)
 

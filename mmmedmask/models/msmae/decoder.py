@@ -123,8 +123,7 @@ def first_layer(layer: nn.Module, tokens: Tensor, cells: Tensor,
     # F.embedding adds up the gradients of rows faster than an index does.
     joined = torch.cat([
         projection(layer.ln1(tokens)),
-        F.embedding(masked_ids, projection(layer.ln1(cells)))
-    ], 1)
+        F.embedding(masked_ids, projection(layer.ln1(cells)))], 1)
     tokens = torch.cat([tokens, F.embedding(masked_ids, cells)], dim=1)
     query, key, value = joined.chunk(3, dim=-1)
     return finish_layer(layer, tokens, query, key, value)

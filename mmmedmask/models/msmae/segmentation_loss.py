@@ -45,8 +45,7 @@ class BCEDiceLoss(nn.Module):
     # mmseg trains on losses whose name begins so.
     loss_name = 'loss_bce_dice'
 
-    def __init__(self,
-                 bce_weight: float = 0.5,
+    def __init__(self, bce_weight: float = 0.5,
                  dice_weight: float = 1.0) -> None:
         super().__init__()
         self.bce_weight = check_range('bce_weight', bce_weight, 0)

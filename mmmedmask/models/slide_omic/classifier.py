@@ -109,8 +109,7 @@ Fusion`, used if slides and genes each have a vector. None is
         ValueError: If the parts do not fit each other.
     """
 
-    def __init__(self,
-                 aggregator: dict | nn.Module | None = None,
+    def __init__(self, aggregator: dict | nn.Module | None = None,
                  gene_encoder: dict | nn.Module | None = None,
                  fusion: dict | nn.Module | None = None,
                  head: dict | nn.Module | None = None,
@@ -140,8 +139,7 @@ Fusion`, used if slides and genes each have a vector. None is
         self.fusion = None
         if aggregator is not None and gene_encoder is not None:
             self.fusion = build_part(
-                fusion or dict(type='mmmedmask.ConcatFusion'),
-                image_dims=dims,
+                fusion or dict(type='mmmedmask.ConcatFusion'), image_dims=dims,
                 gene_dims=self.gene_encoder.embed_dims)
             dims = self.fusion.out_dims
         self.head = build_part(head, in_dims=dims)
@@ -342,9 +340,8 @@ Fusion`, used if slides and genes each have a vector. None is
             extra = {}
             if getattr(self.aggregator, 'uses_genes', False):
                 extra = dict(genes=genes, has_genes=has_genes)
-            image, tokens = self.aggregator(
-                patches, valid, inputs.get('mask'), inputs.get('coords'),
-                **extra)
+            image, tokens = self.aggregator(patches, valid, inputs.get('mask'),
+                                            inputs.get('coords'), **extra)
         if self.gene_encoder is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and
                                         not self.freeze_gene_encoder):

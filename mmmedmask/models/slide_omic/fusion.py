@@ -1,9 +1,7 @@
 """Fusion of a patient's two vectors, slides and genes, into one.
 
-A patient may lack one of them. His missing vector is replaced by one that
-the fusion owns: zeros, or a vector that is learned and starts at zero. It is
-learned from the training patients who lack a modality, and from those whom
-modality dropout takes one; without any, it stays zero.
+For a missing one stand zeros, or a vector that is learned, from zero on, of
+training patients who lack a modality or lose it to modality dropout.
 """
 
 import torch
@@ -106,9 +104,8 @@ class Fusion(BaseModule):
         ``genes``.
         """
         filled = []
-        for vector, has, missing in (
-            (image, has_image, self.missing_image),
-            (genes, has_genes, self.missing_genes)):
+        for vector, has, missing in ((image, has_image, self.missing_image),
+                                     (genes, has_genes, self.missing_genes)):
             if has is not None:
                 has = has.view(-1, *[1] * (vector.ndim - 1))
                 vector = torch.where(has, vector, missing.to(vector.dtype))

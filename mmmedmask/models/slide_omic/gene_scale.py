@@ -103,8 +103,7 @@ class GeneScale(nn.Module):
                 f'samples have {values.shape[-1]} genes, the scale of genes '
                 f'is of {len(self.mean)}: the data set must align them to '
                 "the model's gene_list")
-        return scale_genes(values.float(), self.mean.float(),
-                           self.std.float(),
+        return scale_genes(values.float(), self.mean.float(), self.std.float(),
                            is_linear_unit(self._facts['unit']),
                            self._facts['clip'])
 

@@ -32,8 +32,7 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
         ValueError: If ``init_cfg`` is of another kind.
     """
 
-    def __init__(self,
-                 init_cfg: dict | None = None,
+    def __init__(self, init_cfg: dict | None = None,
                  non_blocking: bool = True) -> None:
         super().__init__(non_blocking=non_blocking)
         if init_cfg is not None and init_cfg.get('type') != 'Pretrained':
@@ -134,8 +133,7 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
             data.get('data_samples')))
 
     def scale_genes(
-            self, genes: Sequence[torch.Tensor | None]
-    ) -> torch.Tensor | None:
+            self, genes: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
         """Scale the genes of those who have some; rows of others are 0.
 
         Genes are tensors (G, ) or None, the result is (B, G), float32, or
