@@ -269,7 +269,7 @@ def test_refers_equals_loops(encoder):
         2 * sum(errors) / len(errors), abs=1e-10)
 
 
-# ------------------------------------------------------- what all of them share
+# ----------------------------------------------------- what all of them share
 
 
 @pytest.mark.parametrize('name', NAMES)
