@@ -28,6 +28,7 @@ from shipped_configs import (
 
 from mmmedmask.config_files import runner_keys
 from mmmedmask.engine.attention.refresh import is_refresh_epoch
+from mmmedmask.experiments.schema import find_recipes, read_recipe
 from mmmedmask.shrinking.shrink import shrink_config
 
 FOLDER = CONFIGS / 'msmae'
@@ -54,6 +55,61 @@ def test_found_the_configs():
     assert len(FINETUNE) >= 26
 
 
+# --- splits ---------------------------------------------------------------
+
+#: By the folder of the data: the split without leaks, and the paper's.
+SPLITS = {
+    'data/busi': ('splits/grouped', 'splits/paper'),
+    'data/ham10000': ('splits/lesion', 'splits/paper'),
+    'data/brain_tumor_mri': ('splits/clean-train', 'splits/official'),
+}
+
+
+def _splits(cfg):
+    """Folder of the data and split of each loader that has labels."""
+    return [(dataset.data_root.rstrip('/'), dataset.split_folder)
+            for dataset in (cfg[f'{part}_dataloader'].dataset
+                            for part in ('train', 'val', 'test')
+                            if cfg.get(f'{part}_dataloader'))
+            if 'split_folder' in dataset]
+
+
+def test_configs_take_the_split_without_leaks():
+    found = 0
+    for path in CONFIGS.rglob('*.py'):
+        if not re.search(r'(busi|ham10000|brain-tumor-mri)(-\w+)?$', path.stem):
+            continue
+        of_paper = path.stem.endswith(('-paper', '-official'))
+        for root, split in _splits(read(path)):
+            assert split == SPLITS[root][of_paper], path.name
+            found += 1
+    assert found >= 100
+
+
+@pytest.mark.parametrize('table', [1, 2, 7, 8])
+@pytest.mark.parametrize('scale', ['paper', 'small'])
+def test_tables_take_the_split_of_the_paper(table, scale):
+    recipe = read_recipe(find_recipes()[f'msmae_table{table}'])
+    found = 0
+    for row in recipe.rows:
+        for stage in (recipe.stages(row, scale) or {}).values():
+            cfg = load(stage.config)
+            cfg.merge_from_dict(dict(stage.options))
+            for root, split in _splits(cfg):
+                if root in SPLITS:
+                    assert split == SPLITS[root][1], (row.name, stage)
+                    found += 1
+    assert found
+
+
+@pytest.mark.parametrize('path', [
+    path for path in sorted(CONFIGS.glob('**/msmae/small/*.py'))], ids=stem)
+def test_small_configs_save_on_the_way(path):
+    cfg = read(path)
+    assert cfg.default_hooks.checkpoint.interval \
+        <= cfg.train_cfg.max_epochs / 2
+
+
 # --- what all of a kind share --------------------------------------------
 
 
@@ -71,7 +127,8 @@ def _check_pipeline(pipeline, crop):
 
 
 def _check_data(cfg, name, loaders):
-    root, num_classes = DATA[name.rpartition('_')[2]]
+    root, num_classes = DATA[
+        re.sub('-(paper|official)$', '', name.rpartition('_')[2])]
     for loader in loaders:
         assert cfg[loader].dataset.type == 'mmmedmask.LabelledImages'
         assert cfg[loader].dataset.data_root == root

@@ -8,7 +8,7 @@ Everything about a file that can be said without its configs is checked here,
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # What yaml 1.1 reads as text, though it is meant as a number.
 _FLOAT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')
 _RECIPE_KEYS = ('name', 'title', 'paper', 'notes', 'seeds', 'folds',
-                'columns', 'small', 'data', 'rows', 'against')
+                'columns', 'options', 'small', 'data', 'rows', 'against')
 _COLUMN_KEYS = ('name', 'title', 'stage', 'metric', 'factor', 'metafile')
 _ROW_KEYS = ('name', 'title', 'stages', 'small', 'paper', 'weights', 'note')
 _STAGE_KEYS = ('config', 'checkpoint', 'options')
@@ -128,6 +128,8 @@ class Recipe:
 
     Attributes:
         seeds: Seeds of the runs that are averaged.
+        options: Options of all rows at every scale, by stage; those of a row
+            and of a scale come after them.
         small: Changes of all rows at scale small, by stage.
         data: Scale to the folders below the data root that it needs, and
             where their content comes from.
@@ -147,6 +149,7 @@ class Recipe:
     notes: tuple[str, ...]
     seeds: tuple[int, ...]
     columns: tuple[TableColumn, ...]
+    options: Mapping[str, Mapping[str, Any]]
     small: Mapping[str, Change]
     data: Mapping[str, Mapping[str, str]]
     rows: tuple[Row, ...]
@@ -173,16 +176,16 @@ class Recipe:
         ``scale`` is ``'paper'``, ``'small'`` or ``'smoke'``, which has the
         configs of ``'paper'``. None if the row is left out.
         """
-        if scale != 'small':
-            return dict(row.stages)
-        if row.small is None:
+        small = scale == 'small'
+        if small and row.small is None:
             return None
         chain = {}
         for name, stage in row.stages.items():
-            for changes in (self.small, row.small):
+            for changes in (self.small, row.small) if small else ():
                 if name in changes:
                     stage = changes[name].apply(stage)
-            chain[name] = stage
+            chain[name] = replace(stage, options={
+                **self.options.get(name, {}), **stage.options})
         return chain
 
 
@@ -284,6 +287,12 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
                 raise ValueError(
                     f'row {row.name!r} has a value of the paper for '
                     f'{column.name!r}, and no stage {column.stage!r}')
+    options = {}
+    for stage, values in _dict(
+            content.get('options') or {}, 'options').items():
+        _check_choice(stage, stages, 'options')
+        options[stage] = dict(_flatten(
+            _dict(values, f'options.{stage}'), f'options.{stage}'))
     small = _read_changes(content.get('small') or {}, 'small', stages)
     folds, against = content.get('folds'), content.get('against')
     if against is not None:
@@ -298,6 +307,7 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
                 _list(content.get('notes') or [], 'notes', empty=True))),
         seeds=_read_seeds(content['seeds']),
         columns=columns,
+        options=options,
         small=small,
         data=_read_data(content.get('data') or {}),
         rows=rows,

@@ -49,7 +49,26 @@ def test_a_config_at_scale_small_drops_the_options_for_another(tmp_path):
     assert paper['pretrain'].options == {'optim_wrapper.optimizer.lr': 0.5}
 
 
+def test_options_of_the_table_come_first_at_every_scale(tmp_path):
+    content = tiny_recipe()
+    content['options'] = dict(pretrain={
+        'optim_wrapper.optimizer.lr': 0.5, 'train_dataloader.batch_size': 8})
+    row = content['rows'][0]
+    row['stages']['pretrain'] = dict(
+        config='tiny_pretrain', options={'optim_wrapper.optimizer.lr': 0.25})
+    row['small'] = dict(pretrain='tiny_downstream')
+    recipe = read_recipe(write_recipe(tmp_path, content))
+    paper, small = (recipe.stages(recipe.row('ours'), scale)['pretrain']
+                    for scale in ('paper', 'small'))
+    assert paper.options == {'optim_wrapper.optimizer.lr': 0.25,
+                             'train_dataloader.batch_size': 8}
+    # Those of the row were made for the other config; the table's stay.
+    assert small.options == {'optim_wrapper.optimizer.lr': 0.5,
+                             'train_dataloader.batch_size': 8}
+
+
 @pytest.mark.parametrize(('where', 'value', 'message'), [
+    (('options', ), {'pretrian': {}}, "options has the unknown 'pretrian'"),
     (('rows', 0, 'stages', 'pretrain'), dict(conifg='x'),
      r"row 'ours': stages.pretrain has the unknown key 'conifg'. Did you "
      r"mean config\? Valid are config, "),

@@ -1,4 +1,4 @@
-"""BUSI: 547 training and 233 validation images of 3 classes.
+"""BUSI: 780 images of 3 classes, copies on one side of the split.
 
 tools/dataset_converters/convert.py busi writes the data set.
 """
@@ -7,8 +7,8 @@ _base_ = './labelled_images_pretrain.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/busi/'
-# 'splits/grouped' keeps copies of an image on one side.
-split_folder = 'splits/paper'
+# 'splits/paper', of 547 and 233 images, has copies on both sides.
+split_folder = 'splits/grouped'
 
 # ====================== Unmodified in most cases =======================
 num_classes = 3

@@ -1,4 +1,4 @@
-"""BUSI with lesion masks for SETR: 547 training and 233 validation images.
+"""BUSI with lesion masks for SETR: 780 images, copies on one side.
 
 The layout and the split are those of pre-training and classification;
 tools/dataset_converters/convert.py busi writes them. Augmentation of MSMAE's
@@ -8,7 +8,8 @@ size.
 
 # ========================= Frequently modified =========================
 data_root = 'data/busi/'
-split_folder = 'splits/paper'
+# 'splits/paper', of 547 and 233 images, has copies on both sides.
+split_folder = 'splits/grouped'
 batch_size = 8  # per GPU; the paper has one
 num_workers = 4  # per GPU
 

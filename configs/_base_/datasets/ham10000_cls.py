@@ -1,11 +1,11 @@
-"""HAM10000 for fine-tuning: 7,014 training and 3,001 validation images."""
+"""HAM10000 for fine-tuning: 10,015 images, each lesion on one side."""
 
 _base_ = './labelled_images_cls.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/ham10000/'
-# 'splits/lesion' keeps all images of a lesion on one side.
-split_folder = 'splits/paper'
+# 'splits/paper' has lesions on both sides.
+split_folder = 'splits/lesion'
 
 # ====================== Unmodified in most cases =======================
 num_classes = 7

@@ -1,4 +1,4 @@
-"""HAM10000: 7,014 training and 3,001 validation images of 7 classes.
+"""HAM10000: 10,015 images of 7 classes, each lesion on one side.
 
 tools/dataset_converters/convert.py ham10000 writes the data set.
 """
@@ -7,8 +7,8 @@ _base_ = './labelled_images_pretrain.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/ham10000/'
-# 'splits/lesion' keeps all images of a lesion on one side.
-split_folder = 'splits/paper'
+# 'splits/paper' has lesions on both sides.
+split_folder = 'splits/lesion'
 
 # ====================== Unmodified in most cases =======================
 num_classes = 7

@@ -12,7 +12,7 @@ _base_ = [
 # the top of the data set's base.
 checkpoint = 'work_dirs/msmae_vit-base-p16_1xb64-coslr-300e_busi/epoch_300.pth'
 data_root = 'data/busi/'
-split_folder = 'splits/paper'
+split_folder = 'splits/grouped'
 seed = 0
 
 # ====================== Unmodified in most cases =======================

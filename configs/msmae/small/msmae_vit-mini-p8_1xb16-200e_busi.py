@@ -61,7 +61,7 @@ default_hooks = dict(
         few=[20, None],
         interval=50),
     logger=dict(interval=3),
-    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    checkpoint=dict(interval=20, max_keep_ckpts=1),
     attention_mask=dict(
         begin=begin,
         interval=interval,

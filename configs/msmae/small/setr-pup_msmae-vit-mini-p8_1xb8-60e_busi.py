@@ -10,7 +10,7 @@ _base_ = '../benchmarks/setr-pup_msmae-vit-base-p16_1xb8-200e_busi.py'
 # Its encoder has the same image size, patch size and arch.
 checkpoint = 'work_dirs/msmae_vit-mini-p8_1xb16-200e_busi/epoch_200.pth'
 data_root = 'data/busi/'
-split_folder = 'splits/paper'
+split_folder = 'splits/grouped'
 max_epochs = 60
 base_lr = 3e-4
 val_interval = 5
@@ -60,5 +60,5 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs, val_interval=val_interval)
 default_hooks = dict(
-    logger=dict(interval=7), checkpoint=dict(interval=max_epochs))
+    logger=dict(interval=7), checkpoint=dict(interval=10))
 log_processor = dict(window_size=7)

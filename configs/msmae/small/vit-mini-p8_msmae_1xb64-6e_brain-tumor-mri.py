@@ -41,7 +41,7 @@ cosine = dict(
 param_scheduler = [_base_.warm_up, cosine]
 default_hooks = dict(
     logger=dict(interval=44),
-    checkpoint=dict(interval=_base_.max_epochs, save_best=None),
+    checkpoint=dict(interval=1, save_best=None),
     attention_mask=dict(
         interval=interval,
         pipeline=[_base_.load_image, resize_image, _base_.pack_image]))

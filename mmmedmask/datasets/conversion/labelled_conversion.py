@@ -26,6 +26,7 @@ from mmmedmask.datasets.conversion.check_report import (
 from mmmedmask.datasets.conversion.copies import (
     Copies,
     ImageRecord,
+    connected,
     find_copies,
     local_fingerprint,
     make_record,
@@ -81,7 +82,8 @@ class LabelledSource:
         make_splits: Makes the splits, by name, from the images, the copies
             among them and a seed.
         groups_are_copies: Whether copies make the groups of images; False
-            if the download names the groups.
+            if the download names the groups, of which those that share a
+            picture are joined.
         group_noun: What a group is, in reports.
         lesion_free: Classes whose lesion masks have to be empty.
     """
@@ -179,9 +181,11 @@ def prepare(source: LabelledSource,
     copies = find_copies(
         records,
         source.near_threshold if threshold is None else threshold)
-    images = found.images
     if source.groups_are_copies:
-        images = group_by_copies(images, copies)
+        images = group_by_copies(found.images, copies)
+    else:
+        images, notice = join_groups(found.images, copies, source.group_noun)
+        found.notices += notice
     splits = source.make_splits(images, copies, seed)
     return LabelledConversion(
         source, images, found.notices, copies, splits, shapes, masks, copy)
@@ -278,6 +282,34 @@ def group_by_copies(images: Sequence[LabelledImage],
     first = copies.first_of()
     return [replace(image, group=first.get(image.path, image.path))
             for image in images]
+
+
+def join_groups(images: Sequence[LabelledImage], copies: Copies,
+                noun: str) -> tuple[list[LabelledImage], list[str]]:
+    """Make one group of the groups that share a picture.
+
+    Args:
+        images: The images with the groups that the download names.
+        copies: The copies among them; a chain of them joins all its groups.
+        noun: What a group is.
+
+    Returns:
+        The images, whose joined groups have the name of the first one, and
+        what was joined, as a notice or none. Where the download names no
+        groups, nothing is joined.
+    """
+    group_of = {image.path: image.group for image in images}
+    if len(set(group_of.values())) == len(images):
+        return list(images), []
+    joined = [names for names in connected(
+        [group_of[path] for path in paths] for paths in copies.groups)
+        if len(names) > 1]
+    first = {name: names[0] for names in joined for name in names}
+    notices = [] if not joined else [
+        f'{noun}s that share a picture are joined: '
+        + '; '.join(', '.join(names) for names in joined)]
+    return [replace(image, group=first.get(image.group, image.group))
+            for image in images], notices
 
 
 def _class_text(classes: Sequence[str]) -> str:

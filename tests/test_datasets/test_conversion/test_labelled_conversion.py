@@ -304,6 +304,28 @@ def test_check_finds_planted_copies(download, tmp_path):
     assert len(json.loads(data.read_text())['problems']) == 4
 
 
+def test_lesions_that_share_a_picture_are_one_group(download, tmp_path):
+    """A chain of copies joins them, and no copy is on both sides."""
+    source = download('ham10000')
+    first, second = (source / f'HAM10000_images_part_{part}'
+                     for part in (1, 2))
+    # Images 24306 and 24307 are of one lesion, 24308 of the next, and so on.
+    shutil.copy(first / 'ISIC_0024306.jpg', first / 'ISIC_0024308.jpg')
+    picture = np.asarray(Image.open(second / 'ISIC_0024309.jpg'))
+    Image.fromarray(picture[:, ::-1]).save(
+        first / 'ISIC_0024310.jpg', quality=95)
+    conversion = prepare(HAM10000, source, tmp_path / 'out')
+    group = {image.path[-5:-4]: image.group
+             for image in conversion.images[:5]}
+    assert set(group.values()) == {group['6']}
+    assert group['6'] in (source / 'HAM10000_metadata.csv').read_text()
+    conversion.write(tmp_path / 'out')
+    report = conversion.check(tmp_path / 'out')
+    assert 'copies of any kind, lesion: 0 groups' in '\n'.join(report.checked)
+    assert any('lesions that share a picture are joined' in finding.detail
+               for finding in report.notices)
+
+
 def test_near_threshold_decides(download, tmp_path):
     source = download('brain_tumor_mri')
     image = np.asarray(Image.open(source / 'Training/glioma/Tr-gl_0001.jpg'))

@@ -51,7 +51,7 @@ default_hooks = dict(
         max_images=600,
         interval=10),
     logger=dict(interval=44),
-    checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
     content_crop=dict(
         begin=begin,
         interval=interval,

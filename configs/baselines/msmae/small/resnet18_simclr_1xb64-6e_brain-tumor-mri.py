@@ -26,4 +26,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         _delete_=True, norm_decay_mult=0.0, flat_decay_mult=0.0))
 default_hooks = dict(
-    logger=dict(interval=44), checkpoint=dict(interval=_base_.max_epochs))
+    logger=dict(interval=44), checkpoint=dict(interval=1))

@@ -28,4 +28,4 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={'.relative_position_bias_table': dict(decay_mult=0.0)}))
 default_hooks = dict(
-    logger=dict(interval=44), checkpoint=dict(interval=_base_.max_epochs))
+    logger=dict(interval=44), checkpoint=dict(interval=1))

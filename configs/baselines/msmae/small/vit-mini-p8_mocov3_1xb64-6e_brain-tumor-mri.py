@@ -26,4 +26,4 @@ model = dict(
     head=dict(
         num_classes=_base_.num_classes, in_channels=arch['embed_dims']))
 default_hooks = dict(
-    logger=dict(interval=44), checkpoint=dict(interval=_base_.max_epochs))
+    logger=dict(interval=44), checkpoint=dict(interval=1))

@@ -1,0 +1,9 @@
+"""MSMAE on BUSI with the split of the paper, which leaks."""
+
+_base_ = './msmae_vit-base-p16_1xb64-coslr-300e_busi.py'
+
+# ========================= Frequently modified =========================
+split_folder = 'splits/paper'
+
+# ====================== Unmodified in most cases =======================
+train_dataloader = dict(dataset=dict(split_folder=split_folder))
