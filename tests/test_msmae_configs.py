@@ -163,7 +163,7 @@ def test_pretraining(path):
     assert {'TransformEpochHook', 'AttentionPanelHook',
             'NaNGuardHook'} <= set(hooks)
     assert ('AttentionMaskHook' in hooks) != path.name.startswith('mae_')
-    with_masks = path.stem.endswith(('busi', 'ham10000'))
+    with_masks = bool(re.search('(busi|ham10000)(-paper)?$', path.stem))
     assert ('LesionCoverageHook' in hooks) == with_masks
     for hook in hooks.values():
         if 'pipeline' in hook:

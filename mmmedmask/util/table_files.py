@@ -33,6 +33,17 @@ _MARKS = ((b'\xef\xbb\xbf', 'utf-8'), (b'\xff\xfe\0\0', 'utf-32-le'),
           (b'\0\0\xfe\xff', 'utf-32-be'), (b'\xff\xfe', 'utf-16-le'),
           (b'\xfe\xff', 'utf-16-be'))
 _DELIMITERS = ('\t', ';', ',')
+_NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
+# Cells of a sheet's xml that pandas would take for empty ones: errors,
+# formulas that no program has calculated, all of merged cells but the first.
+_ERROR_CELL = re.compile(
+    rb'<(?:\w+:)?c r="(\w+)"(?=[^>]*\bt="e")[^>]*>(?:(?!</(?:\w+:)?c>).)*?'
+    rb'<(?:\w+:)?v>(?!#N/A)([^<]*)<', re.DOTALL)
+_OPEN_FORMULA = re.compile(
+    rb'<(?:\w+:)?c r="(\w+)"[^>]*>\s*<(?:\w+:)?f(?:[^>]*/>|[^>]*>([^<]*)'
+    rb'</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v(?:\s*/>|></(?:\w+:)?v>)\s*)?'
+    rb'</(?:\w+:)?c>')
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*\bref="([^"]*)"()')
 _OLD_EXCEL = b'\xd0\xcf\x11\xe0'
 _NUMERIC = 'iuf'
 _SHOWN = 10
@@ -103,20 +114,14 @@ class Table:
                                 na_values=list(MISSING))[columns]
         else:
             frame = self._guessed().iloc[:, columns]
-        for place, kind in zip(places, frame.dtypes, strict=True):
-            if kind.kind not in _NUMERIC:
-                raise self._not_numeric(place)
-        if isinstance(self._source, bytes):
-            return frame.to_numpy(np.float32)
-        return frame.to_numpy(np.float32, na_value=np.nan)
-
-    def _not_numeric(self, place: int) -> ValueError:
-        for row, cell in enumerate(self.text(place)):
-            try:
-                cell_number(self.where(row), self.names[place], cell)
-            except ValueError as error:
-                return error
-        return ValueError(f'{self.path}: {self.names[place]} must be numbers')
+        if all(kind.kind in _NUMERIC for kind in frame.dtypes):
+            return frame.to_numpy(np.float32, na_value=np.nan)
+        # Something is no number, or is one that pandas takes for an object.
+        return np.array([[
+            cell_number(self.where(row), self.names[place], cell)
+            for row, cell in enumerate(cells)]
+            for place, cells in zip(places, self.texts(places), strict=True)
+        ], dtype=np.float32).T
 
     def texts(self, places: Sequence[int]) -> list[list[str]]:
         """Cells of several columns; see :meth:`text`."""
@@ -183,6 +188,8 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
     - Cells are text. Blanks around them go, and the apostrophe that
       :func:`~mmmedmask.util.atomic_files.write_csv` puts before a formula.
     - Rows and unnamed columns without a filled cell are left out, and said.
+    - In xlsx errors (but #N/A), formulas that were never calculated and
+      merged cells are refused: all would be read as empty ones.
 
     Args:
         header: Whether the first row names the columns; without, they are
@@ -525,11 +532,24 @@ def _sheet_as_csv(path: Path, content: bytes) -> bytes:
     import_extra('openpyxl', 'genes', str(path))
     # openpyxl and zipfile fail in many ways on damaged files.
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = [archive.read(name) for name in archive.namelist()
+                     if name.startswith('xl/worksheets/')]
         sheets = pd.read_excel(
             io.BytesIO(content), sheet_name=None, header=None, dtype=object,
             keep_default_na=False, na_filter=False)
     except Exception as error:
         raise ValueError(f'{path} cannot be read as xlsx: {error}') from error
+    for pattern, what in (
+            (_ERROR_CELL, 'is the error'),
+            (_OPEN_FORMULA, 'is a formula without its value, open and save '
+             'the file in a spreadsheet:'),
+            (_MERGED, 'are merged: split them and fill each')):
+        found = next(filter(None, map(pattern.search, parts)), None)
+        if found:
+            raise ValueError(
+                f'{path}, cell {found[1].decode()} {what} '
+                f'{(found[2] or b"").decode("utf-8", "replace")}'.strip())
     filled = [name for name, sheet in sheets.items() if sheet.size]
     if len(filled) != 1:
         raise ValueError(f'{path} must have one sheet with cells, it has '
@@ -548,6 +568,13 @@ def _read_parquet(path: Path, content: bytes) -> Table:
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
     names = [_plain(str(name)) for name in frame]
+    for name, (_, cells) in zip(names, frame.items(), strict=True):
+        odd = cells.dtype == object and next((
+            cell for cell in cells if isinstance(
+                cell, bytes | list | dict | tuple | np.ndarray)), None)
+        if odd is not None and odd is not False:
+            raise ValueError(f'{path}: {name} holds {type(odd).__name__}, '
+                             'expected text or numbers')
     return Table(path, names, frame, range(1, len(frame) + 1))
 
 
@@ -570,7 +597,4 @@ def _plain(cell: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    return bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))

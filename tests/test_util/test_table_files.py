@@ -2,11 +2,13 @@
 
 import csv
 import datetime
+import decimal
 import gzip
 import io
 import zipfile
 
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -279,9 +281,13 @@ def test_numbers(tmp_path):
     with pytest.raises(ValueError, match="line 2: z must be a number, got "
                        "'1,5', with a decimal comma"):
         table.numbers([1, 3])
-    path.write_text('x\ty\n1\tTrue\n')
-    with pytest.raises(ValueError, match="line 2: y must be .* 'True'"):
-        read_table(path).numbers([1])
+    for cell in ('True', '1_000', '1 000', '0x1A', '5%', '<1', '1e400', '١'):
+        path.write_text(f'x\ty\n1\t{cell}\n2\t3\n')
+        with pytest.raises(ValueError, match=f"line 2: y must be .* '{cell}'"):
+            read_table(path).numbers([1])
+    path.write_text(f'x\ty\n1\t{10**24}\n2\t3\n')
+    assert read_table(path).numbers([1])[:, 0].tolist() == [
+        np.float32(1e24), 3]
 
 
 def test_xlsx_parquet_gz_and_zip(tmp_path):
@@ -300,6 +306,14 @@ def test_xlsx_parquet_gz_and_zip(tmp_path):
         assert table.numbers([1])[:, 0].tolist() == [1, 2.5]
     assert read_table(tmp_path / 'a.xlsx').text(2) == [
         '2020-03-01 00:00:00', '']
+    frame = pd.DataFrame({'x': [decimal.Decimal('1.5')]})
+    frame.to_parquet(tmp_path / 'b.parquet')
+    assert read_table(tmp_path / 'b.parquet').numbers([0]).item() == 1.5
+    for cell, kind in ((b'p1', 'bytes'), (['p1'], 'ndarray')):
+        pd.DataFrame({'x': [None, cell]}).to_parquet(tmp_path / 'b.parquet')
+        with pytest.raises(ValueError, match=f'x holds {kind}, expected'):
+            read_table(tmp_path / 'b.parquet')
+    frame = pd.DataFrame({'id': ['a']})
     with pd.ExcelWriter(tmp_path / 'b.xlsx') as writer:
         for name in ('one', 'two'):
             frame.to_excel(writer, sheet_name=name)
@@ -308,6 +322,31 @@ def test_xlsx_parquet_gz_and_zip(tmp_path):
     (tmp_path / 'c').write_bytes((tmp_path / 'a.gz').read_bytes()[:-9])
     with pytest.raises(ValueError, match='c is truncated or damaged'):
         read_table(tmp_path / 'c')
+
+
+@pytest.mark.parametrize(('cell', 'message'), [
+    ('=1+1', 'cell B2 is a formula without its value.* 1[+]1'),
+    ('#REF!', 'cell B2 is the error #REF!'),
+    ('#DIV/0!', 'cell B2 is the error #DIV/0!'),
+    (None, 'cell A2:A3 are merged'),
+])
+def test_cells_of_xlsx_that_would_be_empty(tmp_path, cell, message):
+    book = openpyxl.Workbook()
+    for row in (['id', 'x'], ['p1', cell], ['p2', 3]):
+        book.active.append(row)
+    if cell is None:
+        book.active.merge_cells('A2:A3')
+    book.save(tmp_path / 'a.xlsx')
+    with pytest.raises(ValueError, match=f'a.xlsx, {message}'):
+        read_table(tmp_path / 'a.xlsx')
+
+
+def test_missing_cells_of_xlsx(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (['id', 'x'], ['p1', '#N/A'], ['p2', None], ['p3', 3]):
+        book.active.append(row)
+    book.save(tmp_path / 'a.xlsx')
+    assert read_table(tmp_path / 'a.xlsx').text(1) == ['', '', '3']
     with pytest.raises(FileNotFoundError, match='none.csv does not exist'):
         read_table(tmp_path / 'none.csv')
 
