@@ -355,6 +355,9 @@ def _naming_damage(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> SlideFeatureError:
+    if 'unable to lock file' in str(error):
+        return SlideFeatureError(
+            f'{path} is open for writing in another process: wait for its end')
     return SlideFeatureError(
         f'{path} is truncated or damaged, extract its features again '
         f'({error})')

@@ -6,6 +6,7 @@ published or exported one, or a bare dictionary of tensors.
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -143,13 +144,13 @@ def what_else(file: Path) -> str | None:
     """
     with file.open('rb') as stream:
         head = stream.read(512)
-    text = head.lstrip().lower()
+    text = head.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
     if not head:
         return ('the file is empty (0 bytes): was the disk full? Copy or '
                 'download it again')
     if head.startswith(_ZIP):
         if zipfile.is_zipfile(file):
-            return None
+            return _wrong_in_archive(file)
         return (f'the file is cut off ({file.stat().st_size} bytes, the end '
                 'of the archive is missing): copy or download it again')
     if head.startswith(b'version https://git-lfs'):
@@ -173,8 +174,30 @@ def what_else(file: Path) -> str | None:
     return f'the file begins with {head[:12]!r}, which PyTorch does not write'
 
 
+def _wrong_in_archive(file: Path) -> str | None:
+    """Say what is wrong with a zip; PyTorch does not look at checksums."""
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if any(name.endswith('/constants.pkl') for name in names):
+            return ('the file is a program of TorchScript: save its '
+                    'state_dict() instead')
+        if not any(name.endswith('/data.pkl') for name in names):
+            return (f'the file is an archive of {listing(names)}, which '
+                    'PyTorch does not write: unpack it first')
+        try:
+            part = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error) as error:
+            return f'the file is damaged ({error}): copy or download it again'
+    return None if part is None else (
+        f'the file is damaged, the checksum of {part!r} is wrong: copy or '
+        'download it again')
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    # What is wrong stands behind PyTorch's advice to trust the file.
+    found = re.search(r'WeightsUnpickler error:\s*(.+)', str(error))
+    return (found[1] if found else next(
+        iter(str(error).splitlines()), type(error).__name__))[:200]
 
 
 def _download(address: str) -> Path:

@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -165,6 +167,16 @@ def test_truncated_files(tmp_path, layout, share):
     path.write_bytes(content[:int(share * len(content))])
     with pytest.raises(SlideFeatureError, match='truncated or damaged'):
         SlideFeatures(path).read()
+
+
+def test_a_file_that_another_process_writes(tmp_path):
+    path = write_features(tmp_path / 'a.h5', 'clam-h5', *draw_bag(3, 4))
+    with h5py.File(path, 'a'):
+        code = ('import sys; from mmmedmask.datasets.slides.slide_features '
+                'import SlideFeatures; SlideFeatures(sys.argv[1])')
+        said = subprocess.run([sys.executable, '-c', code, path], check=False,
+                              capture_output=True, text=True).stderr
+    assert f'{path} is open for writing in another process' in said
 
 
 def test_files_that_are_something_else(tmp_path):

@@ -5,9 +5,12 @@ That no config has another way in is in ``test_configs.py``.
 
 import contextlib
 import gzip
+import io
 import json
 import os
+import pickle
 import struct
+import zipfile
 
 import pytest
 import torch
@@ -126,6 +129,13 @@ def test_every_reader_of_mmengine_is_ours():
             CheckpointLoader.load_checkpoint(address)
 
 
+def _zipped(name, content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
 SAFETENSORS = json.dumps({'a': {
     'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}}).encode()
 
@@ -142,11 +152,19 @@ SAFETENSORS = json.dumps({'a': {
     (lambda whole: b'\x89HDF\r\n\x1a\n' + bytes(100), 'is HDF5'),
     (lambda whole: b'{"a": 1}', 'begins with .*"a": 1'),
     (lambda whole: b'\x80\x02garbage', 'is damaged'),
-    (lambda whole: whole.replace(b'data.pkl', b'atad.pkl'), 'is damaged'),
+    (lambda whole: whole.replace(b'data.pkl', b'atad.pkl'),
+     'is an archive of .*atad.pkl'),
+    # One byte of a tensor, which PyTorch reads as another number.
+    (lambda whole: whole.replace(b'\x80\x3f\0\0', b'\x90\x3f\0\0', 1),
+     "checksum of 'weights/data/0' is wrong"),
+    (lambda whole: _zipped('m.pth', whole), 'an archive of m.pth, .*unpack'),
+    (lambda whole: _zipped('m/constants.pkl', whole), 'TorchScript'),
+    (lambda whole: b'\xef\xbb\xbf<html>', 'is a web page'),
+    (lambda whole: pickle.dumps({'a': 1}), 'damaged: Unsupported operand'),
 ])
 def test_what_is_no_checkpoint_is_called_by_its_name(tmp_path, make, what):
     path = tmp_path / 'weights.pth'
-    torch.save({'state_dict': {'a': torch.zeros(9)}}, path)
+    torch.save({'state_dict': {'a': torch.ones(9)}}, path)
     path.write_bytes(make(path.read_bytes()))
     with pytest.raises(ValueError, match=f'weights.pth.*{what}'):
         read_checkpoint(path)
