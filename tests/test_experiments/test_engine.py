@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from commands import call, run
+from pages import open_page
 
 from mmmedmask.experiments import engine
 from mmmedmask.experiments.engine import (
@@ -288,6 +289,7 @@ def test_the_command_makes_table_and_report(place, tmp_path):
     assert write_report(plan, place.tools, [plan.folder / 'tiny.csv'],
                         report) == 0
     assert 'tiny.csv' in report.read_text()
+    open_page(report)
 
 
 def test_a_list_and_a_plan_import_no_training_library(place):
