@@ -1,4 +1,4 @@
-"""MSMAE on Brain Tumor MRI with the split of the paper, which leaks."""
+"""MSMAE on Brain Tumor MRI split as in the paper, which leaks."""
 
 _base_ = './msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri.py'
 

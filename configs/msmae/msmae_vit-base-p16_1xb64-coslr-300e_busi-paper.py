@@ -1,4 +1,4 @@
-"""MSMAE on BUSI with the split of the paper, which leaks."""
+"""MSMAE on BUSI split as in the paper, which leaks."""
 
 _base_ = './msmae_vit-base-p16_1xb64-coslr-300e_busi.py'
 

@@ -1,4 +1,4 @@
-"""MSMAE on HAM10000 with the split of the paper, which leaks."""
+"""MSMAE on HAM10000 split as in the paper, which leaks."""
 
 _base_ = './msmae_vit-base-p16_1xb64-coslr-300e_ham10000.py'
 

@@ -1,4 +1,4 @@
-"""SETR-PUP on BUSI from MSMAE, with the split of the paper, which leaks."""
+"""SETR-PUP on BUSI from MSMAE, split as in the paper, which leaks."""
 
 _base_ = './setr-pup_msmae-vit-base-p16_1xb8-200e_busi.py'
 

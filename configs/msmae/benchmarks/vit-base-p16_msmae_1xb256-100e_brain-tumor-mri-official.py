@@ -1,11 +1,12 @@
-"""ViT-B/16 on Brain Tumor MRI from MSMAE, with the split of the paper, which leaks."""
+"""ViT-B/16 on Brain Tumor MRI from MSMAE, with the official, leaking split."""
 
 _base_ = './vit-base-p16_msmae_1xb256-100e_brain-tumor-mri.py'
 
 # ========================= Frequently modified =========================
 # Of the pre-training with the same split.
-checkpoint = ('work_dirs/msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri-official/'
-              'epoch_300.pth')
+checkpoint = (
+    'work_dirs/msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri-official/'
+    'epoch_300.pth')
 split_folder = 'splits/official'
 
 # ====================== Unmodified in most cases =======================

@@ -1,4 +1,4 @@
-"""ViT-B/16 on HAM10000 from MSMAE, with the split of the paper, which leaks."""
+"""ViT-B/16 on HAM10000 from MSMAE, split as in the paper, which leaks."""
 
 _base_ = './vit-base-p16_msmae_1xb256-100e_ham10000.py'
 
