@@ -15,13 +15,10 @@ from mmmedmask.util.nested import nested_dicts
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """List the models that :func:`get_model` takes by name.
+    """List the models that :func:`get_model` takes by name, sorted.
 
     Args:
         pattern: As in a shell; ``'cmim'`` alone means ``'cmim*'``.
-
-    Returns:
-        Names, sorted.
 
     Raises:
         FileNotFoundError: If mmmedmask is installed without configs.

@@ -43,9 +43,6 @@ def pair_within_classes(cases: Mapping[str, str],
     Args:
         samples: Names of the samples with genes, by class.
 
-    Returns:
-        Sample of each case.
-
     Raises:
         ValueError: If a class has no samples, or fewer than cases.
 

@@ -56,15 +56,12 @@ class TileBag:
 def find_tiles(folders: Sequence[Path],
                groups: Mapping[tuple[str, str], str] | None = None
                ) -> list[Tile]:
-    """List the tiles of folders, one folder per class.
+    """List the tiles of folders, one per class, by class and file name.
 
     Args:
         folders: The folders; their names are the classes.
         groups: Source of each tile by the names of its folder and file, see
             :func:`read_groups`. None: every tile is a source of its own.
-
-    Returns:
-        The tiles, sorted by class and file name.
 
     Raises:
         FileNotFoundError: If a folder is missing or has no tile.

@@ -58,16 +58,13 @@ class InstanceOptions:
 
 
 def mask_to_labels(mask: np.ndarray) -> np.ndarray:
-    """Reduce a mask image to one channel of labels.
+    """Reduce a mask image to one channel of labels (H, W), 0 is background.
 
     Some releases store masks as gray images with three or four channels.
 
     Args:
         mask: Integer array of shape (H, W) or (H, W, C). With two or four
             channels the last one is alpha and plays no part.
-
-    Returns:
-        Array of shape (H, W), 0 is background.
 
     Raises:
         ValueError: If the values are not integers, or the colour channels

@@ -173,7 +173,7 @@ def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
 
 def load_image(path: Path, size: int | None = None, color: str = 'rgb',
                seed: int = 0) -> torch.Tensor:
-    """Read an 8-bit image as an encoder takes it.
+    """Read an 8-bit image as an encoder takes it, uint8 (3, h, w).
 
     Args:
         path: The file; gray becomes three equal channels.
@@ -181,9 +181,6 @@ def load_image(path: Path, size: int | None = None, color: str = 'rgb',
         color: ``'rgb'``; ``'gray'`` makes all channels equal to the
             luminance; ``'jitter'`` scales and shifts each channel at random.
             The last two hide the colour from a probe.
-
-    Returns:
-        Shape (3, h, w), uint8.
 
     Raises:
         ValueError: If the image has another type than uint8, or neither one

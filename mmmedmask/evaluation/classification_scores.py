@@ -63,7 +63,7 @@ def check_probabilities(scores: np.ndarray) -> None:
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray,
                       num_bins: int = 15) -> float:
-    """Compute the expected calibration error.
+    """Compute the expected calibration error, in [0, 1].
 
     Samples are sorted into bins of equal width by their confidence, the
     probability of the predicted class; the error is the mean distance of a
@@ -74,9 +74,6 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray,
         labels: True classes, integers of shape (N,).
         scores: Probability of each class, shape (N, C).
         num_bins: Number of bins, at least 1; each holds its upper edge.
-
-    Returns:
-        The error, in [0, 1].
 
     Raises:
         ValueError: If ``num_bins`` is not positive; see also

@@ -25,7 +25,7 @@ def check_follow_up(risks: np.ndarray, months: np.ndarray,
 
 def concordance(risks: np.ndarray, months: np.ndarray,
                 events: np.ndarray) -> float | None:
-    """Compute Harrell's C index (Harrell et al., JAMA 1982).
+    """Compute Harrell's C index (JAMA 1982), in [0, 1]; None without a pair.
 
     Of all pairs of patients of whom it is known who died first, the share in
     which this one had the higher risk; equal risks count half.
@@ -34,9 +34,6 @@ def concordance(risks: np.ndarray, months: np.ndarray,
         risks: Predicted risks, shape (N,).
         months: Times to death or to the last contact, (N,).
         events: Whether the death was observed, bool, (N,).
-
-    Returns:
-        In [0, 1]; None if there is no such pair.
     """
     check_follow_up(risks, months, events)
     value, = resampled_concordance(
@@ -58,7 +55,7 @@ def known_pairs(months: np.ndarray, events: np.ndarray) -> np.ndarray:
 def resampled_concordance(risks: np.ndarray, months: np.ndarray,
                           events: np.ndarray, counts: np.ndarray,
                           strata: np.ndarray | None = None) -> np.ndarray:
-    """Compute the concordance of many resamples at once.
+    """Compute the concordance (D,) of many resamples; NaN without a pair.
 
     Args:
         risks: Predicted risks, shape (N,).
@@ -67,9 +64,6 @@ def resampled_concordance(risks: np.ndarray, months: np.ndarray,
         counts: How often each patient is in each resample, shape (D, N).
         strata: Stratum (fold) of each patient, (N,): only patients of one
             stratum are compared, whose risks are of one model.
-
-    Returns:
-        Shape (D,), NaN where there is no pair to compare.
     """
     pairs = known_pairs(months, events)
     if strata is not None:

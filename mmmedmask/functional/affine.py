@@ -63,9 +63,6 @@ def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
         output_size: Size of the view as (h, w).
         input_size: Size of the image as (h, w).
 
-    Returns:
-        theta of shape (B, 3, 3), same dtype as ``matrix``.
-
     Example:
         >>> bool((pixel_theta(torch.eye(3)[None], (4, 8), (4, 8)) ==
         ...       torch.eye(3)).all())
@@ -77,13 +74,10 @@ def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
 
 
 def invert_affine(theta: Tensor) -> Tensor:
-    """Invert affine matrices in closed form, without a device sync.
+    """Invert affine matrices (B, 3, 3) in closed form, without a device sync.
 
     Args:
         theta: Shape (B, 3, 3), last row (0, 0, 1).
-
-    Returns:
-        The inverses, shape (B, 3, 3).
 
     Example:
         >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]

@@ -58,7 +58,7 @@ class TokenPartition(NamedTuple):
 
 def token_counts(num_patches: int, mask_ratio: float,
                  throw_ratio: float) -> TokenCounts:
-    """Number of masked, thrown and visible tokens, Eq. 7.
+    """Number of masked, thrown and visible tokens, L together, Eq. 7.
 
     Both bounds are rounded down: 196 tokens at 0.45 and 0.30 are 88 masked,
     59 thrown and 49 visible ones.
@@ -67,9 +67,6 @@ def token_counts(num_patches: int, mask_ratio: float,
         num_patches: Tokens of one image, L.
         mask_ratio: Share to mask, r.
         throw_ratio: Share to throw away, t.
-
-    Returns:
-        The three counts, whose sum is ``num_patches``.
 
     Raises:
         ValueError: If a ratio is negative, or no token would stay visible.

@@ -105,9 +105,6 @@ def slide_lengths(coords: Tensor) -> list[int]:
         coords: Of :func:`lay_slides_apart`, or any part of its rows, shape
             (N, 2).
 
-    Returns:
-        Numbers of consecutive patches of one slide, with sum N.
-
     Example:
         >>> slide_lengths(lay_slides_apart([2, 3])[1:])
         [1, 3]
@@ -157,14 +154,11 @@ def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def weighted_sum(weights: Tensor, tokens: Tensor) -> Tensor:
-    """Sum the patches of each bag with weights.
+    """Sum the patches of each bag with weights, to (B, K, d).
 
     Args:
         weights: Shape (B, K, N).
         tokens: Shape (B, N, d), finite at padding.
-
-    Returns:
-        Shape (B, K, d), in the type of ``tokens``.
 
     Example:
         >>> weighted_sum(torch.tensor([[[.5, .5]]]), torch.eye(2)[None])
@@ -196,14 +190,11 @@ def masked_mean(tokens: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def masked_max(tokens: Tensor, valid: Tensor | None) -> Tensor:
-    """Largest value of the valid patches of each bag, for each dimension.
+    """Largest value (B, d) of the valid patches of each bag, zero for none.
 
     Args:
         tokens: Shape (B, N, d).
         valid: Shape (B, N), bool, False = padding; None: all are valid.
-
-    Returns:
-        Shape (B, d); zero for an empty bag.
 
     Example:
         >>> masked_max(torch.tensor([[[1., 5.], [2., 3.]]]), None)

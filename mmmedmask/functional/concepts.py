@@ -12,14 +12,11 @@ from mmmedmask.util.checks import check_integer
 
 
 def random_cells(uniform: Tensor, count: int) -> Tensor:
-    """Choose different cells of every image, each set as likely.
+    """Choose different cells (B, count) of every image, each set as likely.
 
     Args:
         uniform: A random number per cell, shape (B, N).
         count: Cells to choose, at most N.
-
-    Returns:
-        Their indices, int64, shape (B, count).
 
     Raises:
         ValueError: If there are not as many cells.

@@ -105,7 +105,7 @@ def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
 
 def place_crop(share: float, length: int, side: int,
                region: tuple[float, float]) -> int:
-    """Choose where a crop begins along one axis.
+    """Choose the first pixel of a crop along one axis.
 
     Its centre lies in the region, as far as the crop then lies in the image.
 
@@ -114,9 +114,6 @@ def place_crop(share: float, length: int, side: int,
         length: Side of the image in pixels.
         side: Side of the crop in pixels, at most ``length``.
         region: Begin and end of the region in fractions of the image.
-
-    Returns:
-        First pixel of the crop.
 
     Example:
         >>> place_crop(.5, length=100, side=20, region=(.4, .8))

@@ -52,16 +52,13 @@ class TripletLoss(NamedTuple):
 
 
 def squared_distances(vectors: Tensor) -> Tensor:
-    """Squared Euclidean distances, by differences.
+    """Squared Euclidean distances (B, B), by differences.
 
     The products of a Gram matrix are faster, but lose small distances of
     long vectors; batches of patients are small.
 
     Args:
         vectors: Shape (B, d).
-
-    Returns:
-        Shape (B, B).
 
     Example:
         >>> squared_distances(torch.tensor([[0., 0.], [3., 4.]]))
@@ -369,15 +366,12 @@ def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
 
 def queue_contrast(query: Tensor, key: Tensor,
                    queue: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of each query, whose negatives are a queue (MoCo, Eq. 1).
+    """InfoNCE (N,) of queries, whose negatives are a queue (MoCo, Eq. 1).
 
     Args:
         query: Shape (N, D), of unit length.
         key: The positive of each query, shape (N, D), of unit length.
         queue: Negatives of all queries, shape (L, D).
-
-    Returns:
-        The loss of each query, shape (N,).
 
     Example:
         >>> same = torch.tensor([[1., 0.]])

@@ -14,13 +14,10 @@ _BLOCK = 4096
 
 
 def is_linear_unit(unit: str) -> bool:
-    """Whether values of a unit are still to be taken the logarithm of.
+    """Whether values of a unit are neither logarithms nor z-scores.
 
     Args:
         unit: One of the units of :mod:`mmmedmask.datasets.expression.units`.
-
-    Returns:
-        False for logarithms and z-scores.
 
     Example:
         >>> is_linear_unit('fpkm'), is_linear_unit('log2_tpm')

@@ -78,15 +78,12 @@ def overlap_matrix(num_cells: int, num_pixels: int) -> torch.Tensor:
 
 def cell_shares(masks: torch.Tensor,
                 grid_size: tuple[int, int]) -> torch.Tensor:
-    """Share of each cell's area that is lesion.
+    """Share of each cell's area that is lesion, float64 (B, rows, columns).
 
     Args:
         masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
         grid_size: Cells of the image as (rows, columns); they need not
             divide its size.
-
-    Returns:
-        Shape (B, rows, columns), float64, in [0, 1].
 
     Raises:
         ValueError: If a mask holds other values.
@@ -106,16 +103,13 @@ def cell_shares(masks: torch.Tensor,
 
 def centre_hits(masks: torch.Tensor,
                 grid_size: tuple[int, int]) -> torch.Tensor:
-    """Say which cells' centres lie on the lesion.
+    """Say which cells' centres lie on the lesion, bool (B, rows, columns).
 
     Pixels are closed squares: a centre on their border is on all of them.
 
     Args:
         masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
         grid_size: Cells of the image as (rows, columns).
-
-    Returns:
-        bool, shape (B, rows, columns).
 
     Raises:
         ValueError: If a mask holds other values.

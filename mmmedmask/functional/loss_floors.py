@@ -51,14 +51,11 @@ class Guesses(NamedTuple):
 
 
 def visible_color(images: Tensor, mask: Tensor) -> Tensor:
-    """Mean and deviation of each channel over what is not masked.
+    """Mean and deviation (B, 2 C), float64, of channels where not masked.
 
     Args:
         images: What the model sees, shape (B, C, H, W).
         mask: 1 = masked, shape (B, 1, h, w).
-
-    Returns:
-        Shape (B, 2 C), float64.
 
     Example:
         >>> visible_color(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 1, 1))
@@ -186,14 +183,11 @@ def thin_places(targets: MaskedTargets, count: int,
 
 
 def weighted_median(values: Tensor, weight: Tensor) -> Tensor:
-    """The lower weighted median of each column.
+    """The lower weighted median (C,) of each column; 0 if the weights are.
 
     Args:
         values: Shape (P, C).
         weight: Shape (P,), at least 0.
-
-    Returns:
-        Shape (C,); 0 if the weights are.
 
     Example:
         >>> weighted_median(torch.tensor([[1.], [2.], [9.]]),

@@ -34,9 +34,6 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
     Args:
         mask_ratio: Share of patches to mask, in [0, 1].
 
-    Returns:
-        Number of masked patches, in [0, num_patches].
-
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1].
 
@@ -75,7 +72,7 @@ def random_patch_mask(noise: Tensor, mask_ratio: float) -> Tensor:
 
 def blank_patches(images: Tensor, patch_size: tuple[int, int],
                   max_std: float = 0.05) -> Tensor:
-    """Say which patches are flat, as the background of a scan is.
+    """Say which patches are flat, as a scan's background is, bool (B, L).
 
     Args:
         images: Normalised images (B, C, H, W).
@@ -83,9 +80,6 @@ def blank_patches(images: Tensor, patch_size: tuple[int, int],
         max_std: Largest standard deviation of a flat patch's pixels, in
             every channel, in units of ``images``; 0.05 is 3 of 256 gray
             levels with ImageNet's normalisation.
-
-    Returns:
-        bool, shape (B, L), patches counted row by row.
 
     Raises:
         ValueError: If the patches do not divide the images.

@@ -25,7 +25,7 @@ KEY_CHUNK = 4096
 
 
 def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
-    """Means over consecutive runs of tokens, the landmarks.
+    """Means (B, H, m', C) over consecutive runs of tokens, the landmarks.
 
     The tokens are cut into m' = min(m, N) runs whose lengths differ by at
     most one, the longer ones first; nothing is padded.
@@ -33,9 +33,6 @@ def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
     Args:
         x: Tokens of every head, shape (B, H, N, C).
         num_landmarks: Runs to make, m.
-
-    Returns:
-        Shape (B, H, m', C).
 
     Raises:
         ValueError: If ``num_landmarks`` is below 1.
@@ -98,15 +95,12 @@ def pseudo_inverse(matrix: Tensor, iterations: int = 6) -> Tensor:
 
 def landmark_inverse(query_landmarks: Tensor, key_landmarks: Tensor,
                      iterations: int = 6) -> Tensor:
-    """Pseudo-inverse of the landmarks' attention to one another, A2^+.
+    """Pseudo-inverse (B, H, m, m) of the landmarks' attention, A2^+.
 
     Args:
         query_landmarks: Q~, shape (B, H, m, C).
         key_landmarks: K~, shape (B, H, m, C).
         iterations: See :func:`pseudo_inverse`.
-
-    Returns:
-        Shape (B, H, m, m), float32 or float64.
 
     Example:
         >>> landmarks = torch.rand(1, 2, 4, 8)
@@ -170,7 +164,7 @@ def landmark_attention(query: Tensor, key: Tensor, value: Tensor,
 def packed_attention(query: Tensor, key: Tensor, value: Tensor,
                      lengths: Sequence[int], num_landmarks: int | None,
                      iterations: int = 6) -> Tensor:
-    """Attention inside each bag, Eq. 2 of GiMP with heads and their scale.
+    """Attention (T, H, C) inside each bag, Eq. 2 of GiMP with heads, scaled.
 
     Bags of one length go through the two large products together, bags of
     several lengths one after the other; the small inverses of all of them
@@ -184,9 +178,6 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
         num_landmarks: Landmarks, m; bags of at most m tokens get exact
             attention. None: exact attention for all.
         iterations: See :func:`pseudo_inverse`.
-
-    Returns:
-        Shape (T, H, C).
 
     Raises:
         ValueError: If there are too few landmarks or iterations.

@@ -178,14 +178,11 @@ def _hilbert_index(cells: Tensor) -> Tensor:
 
 
 def stack_cells(cells: Sequence[Tensor], gap: int) -> Tensor:
-    """Put the grids of several bags under one another.
+    """Put the grids of several bags under one another, (sum of N_i, 2).
 
     Args:
         cells: Cells of each bag, shape (N_i, 2), int64, not negative.
         gap: Empty cells between two grids.
-
-    Returns:
-        Shape (sum of N_i, 2).
 
     Example:
         >>> stack_cells([torch.tensor([[1, 2]]), torch.tensor([[0, 5]])], 3)

@@ -10,14 +10,11 @@ channel."""
 
 def patch_grid_size(size: tuple[int, int],
                     patch_size: tuple[int, int]) -> tuple[int, int]:
-    """Count the patches of an image.
+    """Count the patches (rows, columns) of an image.
 
     Args:
         size: Height and width of the image in pixels.
         patch_size: Height and width of a patch in pixels.
-
-    Returns:
-        Patches as (rows, columns).
 
     Raises:
         ValueError: If the patches do not divide the image.

@@ -38,13 +38,10 @@ def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """Make the seed of an independent stream of draws out of a run's seed.
+    """Make the seed, in [0, 2^63), of an independent stream out of a run's.
 
     Two parts of a program that draw for the same samples at the same steps
     would get the same numbers; each of them names a stream of its own.
-
-    Returns:
-        A seed in [0, 2^63).
 
     Example:
         >>> stream_seed(0, 'masks') == stream_seed(0, 'crops')
@@ -57,14 +54,11 @@ def stream_seed(seed: int, stream: str) -> int:
 
 def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
                        count: int) -> Tensor:
-    """Draw ``count`` uniform numbers for every sample of a batch.
+    """Draw numbers in [0, 1), float64 (B, count), CPU, for a batch's samples.
 
     Args:
         step: Iteration or epoch, counted from 0.
         sample_indices: Index of each sample in its data set, length B.
-
-    Returns:
-        Tensor of shape (B, count) on the CPU, float64, in [0, 1).
 
     Example:
         >>> one = per_sample_uniform(0, 5, [7, 8], count=3)

@@ -10,9 +10,6 @@ from mmmedmask.functional.warp import normalised_centres, separable_product
 def union_crops(first: Crops, second: Crops) -> Crops:
     """Smallest boxes that hold two crops each, not flipped.
 
-    Returns:
-        The boxes around both.
-
     Example:
         >>> one = torch.ones(1).long()
         >>> first = Crops(0 * one, 2 * one, 4 * one, 4 * one, one > 2)

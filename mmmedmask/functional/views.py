@@ -351,16 +351,13 @@ def split_view_draws(uniform: Tensor) -> tuple[Tensor, ...]:
 def draw_view(crop_uniform: Tensor, affine_uniform: Tensor,
               image_size: tuple[int, int], view_size: tuple[int, int],
               family: ViewFamily) -> tuple[Crops, Tensor]:
-    """Draw one view per image.
+    """Draw one view per image: crop boxes, and theta (B, 3, 3), float64.
 
     Args:
         crop_uniform: Shape (B, ``CROP_DRAWS``).
         affine_uniform: Shape (B, ``AFFINE_DRAWS``).
         image_size: Size of the images as (h, w).
         view_size: Size of the views as (h, w).
-
-    Returns:
-        The crop boxes, and theta of shape (B, 3, 3), float64.
 
     Example:
         >>> uniform = torch.rand(2, CROP_DRAWS, dtype=torch.float64)

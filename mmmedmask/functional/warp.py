@@ -123,7 +123,7 @@ def inside_frame(theta: Tensor, size: tuple[int, int],
 
 def resample(inputs: Tensor, theta: Tensor, size: tuple[int, int],
              separable: bool, antialias: bool = False) -> Tensor:
-    """Sample images linearly; outside the frame the border is repeated.
+    """Sample images to (B, C, h, w); outside the frame the border is repeated.
 
     Args:
         inputs: Tensor of shape (B, C, H, W).
@@ -134,9 +134,6 @@ def resample(inputs: Tensor, theta: Tensor, size: tuple[int, int],
             matrix is axis-aligned; ``grid_sample`` otherwise.
         antialias: Look at every input pixel where a view shrinks the
             image. Only the separable path has it.
-
-    Returns:
-        Tensor of shape (B, C, h, w), dtype of ``inputs``.
 
     Raises:
         ValueError: If ``antialias`` is asked for without ``separable``.

@@ -217,7 +217,7 @@ def draw_expression_style(num_genes: int, num_classes: int,
 def draw_expression(style: ExpressionStyle, label: int,
                     rng: np.random.Generator,
                     signal: float = 1.0) -> np.ndarray:
-    """Draw the gene expression of a patient.
+    """Draw the gene expression of a patient, FPKM, float64 (G, ).
 
     A pathway's genes go up and down together; those of the patient's class
     are up by ``signal`` in the mean. With generators of equal state,
@@ -225,9 +225,6 @@ def draw_expression(style: ExpressionStyle, label: int,
 
     ``signal`` is in log2 of FPKM + 1. A pathway's activity varies by 0.5 by
     itself, a gene by 0.4 to 1.
-
-    Returns:
-        FPKM, float64 (G, ), rounded to four decimals.
     """
     own = rng.standard_normal(len(style.mean))
     values = style.mean + style.deviation * own

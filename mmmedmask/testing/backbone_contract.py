@@ -28,7 +28,7 @@ class ContractError(AssertionError):
 
 def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
                             image_size: int = 64) -> Levels:
-    """Check an encoder against the contract of CMIM.
+    """Check an encoder against the contract of CMIM, and return its levels.
 
     Checked are: the plain forward pass (unchanged, and equal to the stem
     followed by the stages, bit for bit), the geometry of the levels, the
@@ -41,9 +41,6 @@ def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
         in_channels: Channels of its images.
         image_size: Side of the images in pixels, a multiple of all strides
             and at least two cells of the coarsest level.
-
-    Returns:
-        The levels that were measured.
 
     Raises:
         ContractError: If the encoder breaks the contract; the message says

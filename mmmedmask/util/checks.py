@@ -8,15 +8,12 @@ from numbers import Integral, Real
 def check_range(name: str, value: float, low: float = -math.inf,
                 high: float = math.inf, open_low: bool = False,
                 open_high: bool = False) -> float:
-    """Check that a number is within an interval.
+    """Check that a number is within an interval, and return it.
 
     Args:
         value: The number. NaN, booleans and what is not a number fail.
         open_low: Whether ``low`` itself is outside.
         open_high: Whether ``high`` itself is outside.
-
-    Returns:
-        ``value``, unchanged.
 
     Example:
         >>> check_range('momentum', 0.9, 0, 1, open_high=True)
@@ -73,10 +70,7 @@ def check_integer(name: str, value: int, low: int | float = 1,
 
 
 def check_choice(name: str, value: object, choices: Collection) -> object:
-    """Check that a value is one of several.
-
-    Returns:
-        ``value``, unchanged.
+    """Check that a value is one of several, and return it.
 
     Raises:
         ValueError: If it is not one of them.

@@ -5,13 +5,10 @@ from collections.abc import Iterator, Mapping
 
 def walk_nested(node: object,
                 path: tuple = ()) -> Iterator[tuple[tuple, object]]:
-    """Visit everything in nested dictionaries and lists, parents first.
+    """Visit everything in nested dicts and lists, parents first, with paths.
 
     Args:
         path: The keys and places that lead to ``node``.
-
-    Yields:
-        The path of a node, and the node.
 
     Example:
         >>> [path for path, _ in walk_nested({'a': [1, {'b': 2}]})]
@@ -29,10 +26,7 @@ def walk_nested(node: object,
 
 
 def nested_dicts(node: object) -> Iterator[dict]:
-    """Find all dictionaries in nested dictionaries and lists.
-
-    Yields:
-        ``node`` itself if it is a dictionary, then those inside.
+    """Find all dictionaries in nested ones and lists, the outermost first.
 
     Example:
         >>> len(list(nested_dicts({'a': [1, {'b': 2}]})))

@@ -240,14 +240,11 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
 
 def check_cell(where: str, column: str, value: str,
                known: Collection[str], source: str = '') -> str:
-    """Check that a cell is one of the values that its column may have.
+    """Check that a cell is a value that its column may have, and return it.
 
     Args:
         where: The file and line, for the message.
         source: What lists them, for the message.
-
-    Returns:
-        ``value``, unchanged.
 
     Raises:
         ValueError: If it is none; the message asks for the nearest.

@@ -10,16 +10,13 @@ from mmmedmask.visualization.pictures import draw_figure
 
 def draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str],
                           title: str = '') -> np.ndarray:
-    """Draw how often each class was taken for each other one.
+    """Draw how often each class was taken for each other one, RGB (H, W, 3).
 
     Cells show numbers of images; their colour is the share of the row, so
     that rare classes are as visible as frequent ones.
 
     Args:
         counts: Shape (C, C); rows are true classes, columns predicted ones.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
 
     Raises:
         ValueError: If the matrix is not square or lacks a name.

@@ -53,7 +53,7 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
                 references: Mapping[str, float] | None = None,
                 reference_name: str = 'chance',
                 mark_points: bool = False) -> np.ndarray:
-    """Draw curves side by side, each with its own axis.
+    """Draw curves side by side, each with its own axis, RGB (H, W, 3).
 
     Args:
         curves: Title to pairs of step and value.
@@ -63,9 +63,6 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         references: Title to a value to compare with, a dashed line.
         reference_name: What these lines are called in the legend.
         mark_points: Whether to mark each pair by a dot, for short curves.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
 
     Raises:
         ValueError: If there is nothing to draw, or a reference belongs to

@@ -40,16 +40,13 @@ def enlarge(picture: np.ndarray, min_side: int) -> np.ndarray:
 def draw_grid(columns: Sequence[Column], heading: str = '',
               min_side: int = 150,
               row_titles: Sequence[str] = ()) -> np.ndarray:
-    """Draw a grid of pictures with titles.
+    """Draw a grid of pictures with titles, RGB (H, W, 3).
 
     Args:
         columns: The columns; all with the same number of pictures, and all
             pictures of one size.
         min_side: Small pictures are enlarged to about so many pixels.
         row_titles: Lines above the rows, one per row; none if empty.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
 
     Raises:
         ValueError: If the columns do not form a grid.

@@ -27,9 +27,6 @@ def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
         scale: Whole factor by which the picture is enlarged first, so that
             thin lines and small numbers stay sharp.
 
-    Returns:
-        uint8 RGB picture of shape (scale * H, scale * W, 3).
-
     Raises:
         ValueError: If shapes or lengths do not agree.
     """

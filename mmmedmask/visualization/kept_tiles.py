@@ -21,9 +21,6 @@ def draw_kept_tiles(thumbnail: np.ndarray, coords: np.ndarray, side: int,
         side: Side of a tile in these pixels.
         size: (width, height) of the finest level.
         tissue: Tissue on a picture of the slide of any size, bool.
-
-    Returns:
-        RGB picture.
     """
     height, width = thumbnail.shape[:2]
     picture = thumbnail.copy()

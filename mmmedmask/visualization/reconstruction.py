@@ -114,11 +114,7 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
 
 
 def view_columns(inputs: Mapping, units: PictureUnits) -> list[Column]:
-    """Make the columns that show a batch's views, without a model.
-
-    Returns:
-        Three columns: query view, masked query, key view.
-    """
+    """Columns of a batch's views: query view, masked query, key view."""
     query = units.to_pictures(inputs['query'])
     return [
         Column('Query view', 'first crop, other colours', query),

@@ -25,10 +25,7 @@ class Conversion(ABC):
 
     @abstractmethod
     def write(self, out: Path) -> list[str]:
-        """Write the data set.
-
-        Returns:
-            What was written and decided, in lines to be printed.
+        """Write the data set, and say in lines what was written and decided.
 
         Raises:
             ConversionError: If files cannot be converted; nothing is

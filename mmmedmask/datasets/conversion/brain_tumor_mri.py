@@ -52,14 +52,11 @@ pairs of slices with a tumour from 0.82 to 0.857 were not.
 
 
 def find_images(download: Path) -> FoundImages:
-    """Find the images of a download.
+    """Find the images of a download; groups are paths until copies are known.
 
     Args:
         download: The folder with ``Training`` and ``Testing``, or one up to
             two levels above.
-
-    Returns:
-        The images; groups are their paths until copies are known.
 
     Raises:
         LayoutError: If a folder is missing, or is not a class.

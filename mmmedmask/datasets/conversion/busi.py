@@ -33,14 +33,11 @@ _MASK = re.compile(r'(.+)_mask(_\d+)?')
 
 
 def find_images(download: Path) -> FoundImages:
-    """Find the images of a download.
+    """Find the images of a download; groups are paths until copies are known.
 
     Args:
         download: The folder with ``benign``, ``malignant`` and ``normal``,
             or one up to two levels above.
-
-    Returns:
-        The images; groups are their paths until copies are known.
 
     Raises:
         LayoutError: If a folder is missing or is not a class, an image has no

@@ -91,12 +91,9 @@ def image_files(
 
 def only_file(files: Sequence[Path], names: Collection[str], root: Path,
               needed: bool = True) -> Path | None:
-    """Return the one file that has one of several names.
+    """Return the one file of several names; None if it need not be there.
 
     ``root`` holds the files, and is named in the error.
-
-    Returns:
-        The file, or None if it is neither there nor needed.
 
     Raises:
         LayoutError: If there are several, or none though it is needed.

@@ -43,15 +43,12 @@ _MASK_ENDING = '_segmentation'
 
 
 def find_images(download: Path) -> FoundImages:
-    """Find the images of a download.
+    """Find the images of a download; groups are lesions.
 
     Args:
         download: A folder with, at any depth, ``HAM10000_metadata`` (csv or
             tab), the images ``ISIC_*.jpg`` and, if there are any, the masks
             ``ISIC_*_segmentation.png``.
-
-    Returns:
-        The images; groups are lesions.
 
     Raises:
         LayoutError: If there is no metadata file or no image, the metadata

@@ -33,13 +33,10 @@ class Molecule:
 
 
 def read_molecules(path: Path) -> list[Molecule]:
-    """Read a table with a shape in each line, without a header.
+    """Read the molecules, by number, of a table with a shape in each line.
 
     Columns are the label of the molecule (0 or 1), its number, and the 166
     features.
-
-    Returns:
-        The molecules in the order of their numbers.
 
     Raises:
         LayoutError: If a line is not a shape, or shapes of one molecule have

@@ -46,10 +46,7 @@ LIST_NAMES = tuple(
 
 
 def list_tiles(image_folder: Path) -> list[str]:
-    """List the tiles of a folder with one folder per class.
-
-    Returns:
-        Sorted names ``CLASS/NAME.tif``.
+    """List the tiles ``CLASS/NAME.tif`` of a folder of classes, sorted.
 
     Raises:
         LayoutError: If the folder or a class is missing, or it holds a

@@ -193,7 +193,7 @@ def _contradiction(facts: _ValueFacts, unit: str,
 
 def convert_unit(values: np.ndarray, unit: str, target: str, source: str,
                  log2_offset: float = 1.0) -> np.ndarray:
-    """Convert expression from one unit to another.
+    """Convert expression from one unit to another, float32 (S, G).
 
     Logarithms are taken and undone, counts become CPM, and FPKM becomes TPM
     (Wagner et al. 2012: each divided by the sum of its sample).
@@ -202,9 +202,6 @@ def convert_unit(values: np.ndarray, unit: str, target: str, source: str,
         values: Shape (S, G), NaN where missing.
         log2_offset: What was added before the logarithm, if ``unit`` is
             one; the result's offset is 1.
-
-    Returns:
-        Shape (S, G), float32.
 
     Raises:
         ValueError: If it cannot be done; says why.

@@ -32,7 +32,7 @@ class SlideTask:
 
 def list_slides(inputs: Sequence[Path], csv: Path | None = None,
                 mpp: float | None = None) -> tuple[list[SlideTask], list[str]]:
-    """List slides.
+    """List slides by name, and notes on files that were left out.
 
     Args:
         inputs: Files, and folders, which are searched with their
@@ -42,9 +42,6 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
         csv: Takes only the slides in its column ``slide_id``, with the
             resolution of its column ``mpp``, if it has one and it is filled.
         mpp: Resolution of slides for which the csv has none.
-
-    Returns:
-        The slides sorted by name, and notes on files that were left out.
 
     Raises:
         FileNotFoundError: If an input or the csv is missing.
@@ -97,13 +94,10 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
 
 def split_into_shards(tasks: Sequence[SlideTask],
                       count: int) -> list[list[SlideTask]]:
-    """Split slides into shards of about equal size on disk.
+    """Split slides, sorted by name, into shards of about equal size on disk.
 
     The same slides give the same shards, whatever their order: the largest
     first, each goes to the smallest shard.
-
-    Returns:
-        The slides of each shard, sorted by name.
 
     Raises:
         ValueError: If there are no slides for a shard.

@@ -127,7 +127,7 @@ def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
 
 def tissue_shares(mask: np.ndarray, coords: np.ndarray, side: int,
                   size: tuple[int, int]) -> np.ndarray:
-    """Say how much of each tile is tissue, exactly to parts of a pixel.
+    """Say how much of each tile is tissue, exactly, in [0, 1], float64 (N, ).
 
     Args:
         mask: Tissue on a small picture of the whole slide, bool (h, w).
@@ -135,9 +135,6 @@ def tissue_shares(mask: np.ndarray, coords: np.ndarray, side: int,
             shape (N, 2).
         side: Side of a tile in pixels of the finest level.
         size: (width, height) of the finest level.
-
-    Returns:
-        Shares in [0, 1], float64 of shape (N, ).
     """
     height, width = mask.shape
     total = np.zeros((height + 1, width + 1))

@@ -88,7 +88,7 @@ def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
               crop_ratio_range: tuple[float, float],
               aspect_ratio_range: tuple[float, float]
               ) -> tuple[int, int, int, int]:
-    """Choose a box, as torchvision's RandomResizedCrop does.
+    """Choose (top, left, height, width), as torchvision's RandomResizedCrop.
 
     Area and, on a log scale, aspect ratio are uniform in their ranges; the
     first attempt that fits into the image counts, at a uniform place. If
@@ -97,8 +97,6 @@ def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
     Args:
         uniform: Numbers in [0, 1), ``DRAWS_PER_ATTEMPT`` per attempt.
         image_size: Size of the image as (h, w).
-    Returns:
-        (top, left, height, width) in pixels.
     """
     rows, columns = image_size
     least, largest = crop_ratio_range

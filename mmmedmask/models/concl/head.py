@@ -26,16 +26,13 @@ class ConCLHead(BaseModule):
 
     def loss(self, query: Tensor, key: Tensor, queue: Tensor,
              valid: Tensor | None = None) -> Tensor:
-        """Contrast queries with their keys.
+        """Contrast queries with their keys, to a scalar; 0 if no pair counts.
 
         Args:
             query: Shape (N, D), of unit length.
             key: Positives, shape (N, D), of unit length.
             queue: Negatives, shape (L, D).
             valid: Which pairs count, bool, shape (N,); None counts all.
-
-        Returns:
-            The loss, a scalar; 0 if no pair counts.
         """
         losses = queue_contrast(query, key, queue, self.temperature)
         if valid is None:

@@ -58,15 +58,12 @@ def sample_name(sample: DataSample) -> object:
 
 def class_labels(data_samples: Sequence[DataSample],
                  num_classes: int | None = None, hint: str = '') -> Tensor:
-    """Classes of a batch.
+    """Classes (B, ) of a batch, int64, in [0, K).
 
     Args:
         data_samples: Samples with ``gt_label``.
         num_classes: Classes that there are, K; None: not known.
         hint: What to say besides where a sample has no label.
-
-    Returns:
-        Shape (B, ), int64, in [0, K).
 
     Raises:
         ValueError: If a sample has no label, or one that is not a class; names

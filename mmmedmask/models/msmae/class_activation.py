@@ -11,7 +11,7 @@ from mmmedmask.models.layers.data_samples import class_labels
 
 def patch_logits(classifier: nn.Module, images: Tensor,
                  classes: Tensor) -> Tensor:
-    """Split the logit of a class among the patches.
+    """Split the logit of a class among the patches, float32 (B, L).
 
     Class-activation mapping (Zhou et al., CVPR 2016) of a vision transformer
     whose head is linear in the normalised mean of its patch tokens. Up to
@@ -23,9 +23,6 @@ def patch_logits(classifier: nn.Module, images: Tensor,
             ``out_type='avg_featmap'`` and without a neck.
         images: Normalised images (B, C, H, W).
         classes: The class per image, shape (B, ), int64.
-
-    Returns:
-        Shape (B, L), float32, of any sign.
 
     Raises:
         ValueError: If the classifier does not pool patch tokens.

@@ -56,7 +56,7 @@ class BCEDiceLoss(nn.Module):
     def forward(self, cls_score: Tensor, label: Tensor,
                 weight: Tensor | None = None,
                 ignore_index: int | None = 255) -> Tensor:
-        """Compute the loss of a batch.
+        """Compute the loss of a batch, a float32 scalar; 0 if no pixel counts.
 
         Args:
             cls_score: Logits of the lesion, shape (B, 1, H, W).
@@ -64,9 +64,6 @@ class BCEDiceLoss(nn.Module):
             weight: Weights of the pixels, at least 0, shape (B, H, W); both
                 parts of the loss are weighted.
             ignore_index: Label of pixels that do not count; None counts all.
-
-        Returns:
-            Scalar, float32. 0 if no pixel counts.
 
         Raises:
             ValueError: If shapes do not fit, or a label is neither 0 nor 1
