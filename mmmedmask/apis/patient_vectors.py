@@ -43,14 +43,11 @@ class Embeddings:
 
 
 def whole_bag_loader(config: Config, split: str) -> DataLoader:
-    """Make a loader of a split's patients, in order and with whole bags.
+    """Make a loader of a split's patients, one by one, with whole bags.
 
     Args:
         config: A config with slide-omic data sets.
         split: ``'train'``, ``'val'`` or ``'test'``, of whose dataloader.
-
-    Returns:
-        Batches of one patient.
 
     Raises:
         ValueError: If the config has no such dataloader.

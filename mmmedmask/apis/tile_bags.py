@@ -109,15 +109,12 @@ def find_tiles(folders: Sequence[Path],
 def read_groups(
         paths: Sequence[Path], path_column: str = 'img_path',
         group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
-    """Read which tiles belong together, as LC25000-clean lists them.
+    """Read the group of tiles by folder and file, as LC25000-clean has it.
 
     Args:
         paths: One csv or several; each numbers its groups by itself.
         path_column: Column with the path of a tile, of which the last
             folder and the file name count.
-
-    Returns:
-        Group of each tile by folder and file name.
 
     Raises:
         FileNotFoundError: If a csv is missing.

@@ -32,13 +32,10 @@ _DESCRIBES_MORE = (b'ImageJ=', b'"truncated"', b'<OME')
 
 
 def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
-    """Decode a TIFF; its orientation is not applied.
+    """Decode a TIFF as (H, W) or (H, W, C), pages as channels, unturned.
 
     Args:
         max_pixels: Largest number of values that a header may claim.
-
-    Returns:
-        Shape (H, W) or (H, W, C); pages become channels.
 
     Raises:
         ValueError: If it is broken, holds several images, or has colours

@@ -151,7 +151,7 @@ def shift_theta(theta: Tensor, shift: tuple[float, float]) -> Tensor:
 
 def receptive_field_shift(offset: float, stride: int,
                           image_size: tuple[int, int]) -> tuple[float, float]:
-    """Distance from the centre of a cell to the centre of what it sees.
+    """(x, y), normalised, from a cell's centre to that of what it sees.
 
     Args:
         offset: Pixel index at which the receptive field of feature 0 is
@@ -159,9 +159,6 @@ def receptive_field_shift(offset: float, stride: int,
             ``(stride - 1) / 2`` for patches that do not overlap.
         stride: Stride of the level in pixels.
         image_size: Size of the input as (h, w).
-
-    Returns:
-        (x, y) in normalised units.
 
     Example:
         >>> receptive_field_shift(offset=0, stride=32, image_size=(64, 128))

@@ -154,14 +154,11 @@ def prediction_error(prediction: Tensor, targets: MaskedTargets,
 
 def thin_places(targets: MaskedTargets, count: int,
                 generator: torch.Generator) -> list[MaskedTargets]:
-    """Keep at most so many places that count, of each sample.
+    """Keep at most so many places that count, of each sample by itself.
 
     Args:
         targets: A batch on the CPU.
         count: Places per sample.
-
-    Returns:
-        One batch per sample.
 
     Example:
         >>> targets = MaskedTargets(torch.ones(1, 9, 1), torch.ones(1, 9))

@@ -115,14 +115,11 @@ def landmark_inverse(query_landmarks: Tensor, key_landmarks: Tensor,
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
-    """``softmax(Q K^T / sqrt(C))``, held in memory: for few tokens only.
+    """``softmax(Q K^T / sqrt(C))``, (..., N, M), held in memory.
 
     Args:
         query: Shape (..., N, C).
         key: Shape (..., M, C).
-
-    Returns:
-        Shape (..., N, M).
 
     Example:
         >>> attention_weights(torch.rand(1, 3), torch.zeros(2, 3))

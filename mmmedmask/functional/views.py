@@ -156,7 +156,7 @@ def general_affine_theta(crops: Crops, uniform: Tensor,
                          image_size: tuple[int, int],
                          view_size: tuple[int, int], vertical_flip_prob: float,
                          max_angle: float, max_shear: float) -> Tensor:
-    """Matrices of crops that are also mirrored, rotated and sheared.
+    """Matrices (B, 3, 3), float64, of crops mirrored, rotated and sheared.
 
     Pathology has no canonical orientation, so this family is offered beside
     the crops and flips that CMIM uses. Turning happens in pixels around the
@@ -170,9 +170,6 @@ def general_affine_theta(crops: Crops, uniform: Tensor,
         vertical_flip_prob: Probability of a top-bottom flip.
         max_angle: Rotations are uniform in [-max_angle, max_angle] degrees.
         max_shear: Shears are uniform in [-max_shear, max_shear] degrees.
-
-    Returns:
-        theta of shape (B, 3, 3), float64.
 
     Example:
         >>> draws = torch.full((1, CROP_DRAWS), .5, dtype=torch.float64)

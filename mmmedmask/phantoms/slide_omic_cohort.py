@@ -52,11 +52,7 @@ class CohortTruth:
     pathway_classes: dict[str, str]
 
     def region(self, slide_id: str, num_patches: int) -> np.ndarray:
-        """Give a slide's region as a map.
-
-        Returns:
-            bool (N, ), 1 where the class was planted.
-        """
+        """Give a slide's region, bool (N, ), 1 where the class was planted."""
         inside = np.zeros(num_patches, bool)
         inside[self.regions[slide_id]] = True
         return inside

@@ -49,13 +49,10 @@ def check_positive(name: str, value: float) -> float:
 
 def check_integer(name: str, value: int, low: int | float = 1,
                   high: int | float = math.inf) -> int:
-    """Check that a value is a whole number from ``low`` to ``high``.
+    """Check that a value is an integer in [low, high], and return it.
 
     Args:
         value: The number; its type has to be an integer's.
-
-    Returns:
-        ``value``, unchanged.
 
     Raises:
         ValueError: If it is not an integer, or outside.

@@ -120,10 +120,7 @@ class SlideFeatures:
         return self.num_patches
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Read the rows from ``start`` to ``stop``, and no other row.
-
-        Returns:
-            float32 of shape (stop - start, D), a copy.
+        """Read no row but those from ``start`` to ``stop``, float32 (R, D).
 
         Raises:
             ValueError: If the slice is out of range.

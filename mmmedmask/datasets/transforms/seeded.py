@@ -35,10 +35,6 @@ class SeededTransform(BaseTransform):
         return int(self._state[1]) if self.seed is None else self.seed
 
     def draw(self, seed: int, results: dict, count: int) -> torch.Tensor:
-        """Draw the numbers that belong to a sample in this epoch.
-
-        Returns:
-            Shape (1, count), float64, in [0, 1).
-        """
+        """Draw numbers (1, count), float64, of a sample in this epoch."""
         return per_sample_uniform(seed, int(self._state[0]),
                                   [results['sample_idx']], count)
