@@ -34,6 +34,12 @@ def concordance(risks: np.ndarray, months: np.ndarray,
         risks: Predicted risks, shape (N,).
         months: Times to death or to the last contact, (N,).
         events: Whether the death was observed, bool, (N,).
+
+    Returns:
+        In [0, 1]; None if there is no such pair.
+
+    Raises:
+        ValueError: See :func:`check_follow_up`.
     """
     check_follow_up(risks, months, events)
     value, = resampled_concordance(

@@ -15,6 +15,12 @@ def check_range(name: str, value: float, low: float = -math.inf,
         open_low: Whether ``low`` itself is outside.
         open_high: Whether ``high`` itself is outside.
 
+    Returns:
+        ``value``, unchanged.
+
+    Raises:
+        ValueError: If it is outside.
+
     Example:
         >>> check_range('momentum', 0.9, 0, 1, open_high=True)
         0.9

@@ -37,6 +37,9 @@ class LoadTile(BaseTransform):
         drop_alpha: Drop the fourth channel of an RGBA file, if
             ``in_channels`` is 3, and the second of gray with alpha, if it
             is 1, or with ``gray_to_rgb``.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self,
