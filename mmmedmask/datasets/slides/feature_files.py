@@ -102,6 +102,14 @@ class FeatureFile(ABC):
                 'floating point numbers')
         self.shape = (int(shape[0]), int(shape[1]))
 
+    def _set_side(self, side: float | None) -> None:
+        """Accept a patch that is a pixel wide at least, or not known."""
+        if side is not None and not 1 <= side < np.inf:
+            raise SlideFeatureError(
+                f'{self.path} says that a patch is {side:g} wide, expected 1 '
+                'or more')
+        self.patch_size = None if side is None else round(side)
+
     def _check_coords(self, shape: tuple[int, ...]) -> None:
         if tuple(shape) not in ((self.shape[0], 2), (1, self.shape[0], 2)):
             raise SlideFeatureError(
@@ -157,7 +165,7 @@ class H5File(FeatureFile):
         self.tile_px = _number(attributes.get('tile_size_px'))
         side = _number(
             grid.get('patch_size_level0', attributes.get('patch_size_level0')))
-        self.patch_size = _clam_side(grid) if side is None else round(side)
+        self._set_side(_clam_side(grid) if side is None else side)
         if keys[0] == 'feats':
             self.layout = 'stamp'
         elif 'encoder' in self._features.attrs or side is not None:
@@ -242,6 +250,10 @@ class TorchFile(FeatureFile):
             raise SlideFeatureError(
                 f'{path} must hold a tensor, it holds a '
                 f'{type(content).__name__}')
+        if tensor.layout != torch.strided or tensor.is_meta:
+            raise SlideFeatureError(
+                f'{path} must hold a dense tensor, it holds one of '
+                f'{"no values" if tensor.is_meta else tensor.layout}')
         self._set_shape(tensor.shape, tensor.is_floating_point(), tensor.dtype)
         if tensor.numel() > tensor.untyped_storage().nbytes() \
                 // tensor.element_size():
@@ -253,8 +265,7 @@ class TorchFile(FeatureFile):
         if isinstance(content, Mapping) and content.get('coords') is not None:
             self._coords = torch.as_tensor(content['coords'])
             self._check_coords(self._coords.shape)
-            side = _number(content.get('patch_size_level0'))
-            self.patch_size = None if side is None else round(side)
+            self._set_side(_number(content.get('patch_size_level0')))
 
     def _load(self) -> object:
         options = dict(map_location='cpu', weights_only=True)
@@ -386,7 +397,7 @@ def _number(value: object) -> float | None:
         return None
 
 
-def _clam_side(grid: Mapping) -> int | None:
+def _clam_side(grid: Mapping) -> float | None:
     """Side of a patch on the finest level, as CLAM's coordinates tell it."""
     side, level = (_number(grid.get(key))
                    for key in ('patch_size', 'patch_level'))
@@ -394,7 +405,7 @@ def _clam_side(grid: Mapping) -> int | None:
     factor = np.atleast_1d(grid.get('downsample', unknown))
     if side is None or level is None or not np.isfinite(factor[0]):
         return None
-    return round(side * float(factor[0]))
+    return side * float(factor[0])
 
 
 SLIDE_SUFFIXES = ('.svs', '.tif', '.tiff', '.ome', '.ndpi', '.mrxs', '.scn',

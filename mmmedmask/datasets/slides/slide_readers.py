@@ -27,6 +27,7 @@ _UM_PER = {'nm': 1e-3, 'µm': 1.0, 'um': 1.0, 'mm': 1e3, 'cm': 1e4}
 # YCbCr) and ResolutionUnit.
 _SEPARATE = 2
 _GRAY_OR_RGB = (1, 2, 6)
+_ASSOCIATED_ALPHA = 1
 _TIFF_UNITS = {2: 25400.0, 3: 10000.0}
 
 
@@ -183,6 +184,10 @@ class TiffReader(SlideReader):
             raise SlideError(
                 f'{self.path} has colours of the kind {page.photometric!r}, '
                 'expected gray or RGB')
+        if _ASSOCIATED_ALPHA in page.extrasamples:
+            raise SlideError(f'{self.path} has colours that are multiplied by '
+                             'alpha: store them without')
+        _check_orientation(self.path, page.tags.valueof('Orientation', 1))
         return page
 
     def _find_mpp(self) -> tuple[float | None, float | None]:
@@ -332,8 +337,12 @@ def open_slide(path: str | Path) -> SlideReader:
             f'{path} needs OpenSlide, which is not installed: pip install '
             'openslide-python openslide-bin') from error
     kind = openslide.OpenSlide.detect_format(path)
-    # Of an OME-TIFF OpenSlide would see the finest level alone, without mpp.
-    if is_tiff and (kind is None or kind == 'generic-tiff' and _is_ome(path)):
+    if kind == 'generic-tiff':
+        is_ome, orientation = _look_into(path)
+        _check_orientation(path, orientation)
+        # Of it OpenSlide would see the finest level alone, without mpp.
+        kind = None if is_ome else kind
+    if is_tiff and kind is None:
         return TiffReader(path)
     if kind is None:
         raise SlideError(
@@ -342,18 +351,29 @@ def open_slide(path: str | Path) -> SlideReader:
     try:
         return OpenSlideReader(path, openslide.OpenSlide(path))
     except openslide.OpenSlideError as error:
+        if kind == 'generic-tiff' and 'compression' in str(error):
+            return TiffReader(path)
         raise SlideError(f'{path} cannot be opened by OpenSlide, it may be '
                          f'truncated ({error})') from error
 
 
-def _is_ome(path: Path) -> bool:
+def _look_into(path: Path) -> tuple[bool, int]:
+    """Whether a TIFF is an OME-TIFF, and its orientation."""
     import tifffile
     try:
         with tifffile.TiffFile(path) as file:
-            return file.is_ome
+            return file.is_ome, file.pages[0].tags.valueof('Orientation', 1)
     # What is wrong with it, OpenSlide may say better.
     except Exception:
-        return False
+        return False, 1
+
+
+def _check_orientation(path: Path, orientation: int) -> None:
+    """Refuse a slide that is turned: OpenSlide turns each tile by itself."""
+    if orientation > 1:
+        raise SlideError(
+            f'{path} has the orientation {orientation}, which is not applied '
+            'to slides: store it upright, with orientation 1')
 
 
 def _mpp_of_ome(xml: str) -> tuple[float | None, float | None]:

@@ -2,7 +2,8 @@
 
 Stained tissue is more colourful than glass: a threshold on the saturation by
 Otsu's method, as in CLAM, kept within limits, since Otsu always divides in
-two. Yellow, of old mounting medium, does not count.
+two: parts whose means differ by less than the lower limit are one, and the
+upper limit counts. Yellow, of old mounting medium, does not count.
 """
 
 from dataclasses import dataclass
@@ -70,9 +71,14 @@ def find_tissue(picture: np.ndarray, options: TissueOptions,
         saturation = cv2.medianBlur(saturation, options.median)
     threshold = options.saturation
     if threshold is None:
-        otsu, _ = cv2.threshold(saturation, 0, 255,
-                                cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-        threshold = np.clip(otsu, *options.saturation_limits)
+        otsu, high = cv2.threshold(saturation, 0, 255,
+                                   cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+        least, most = options.saturation_limits
+        high = high > 0
+        # Apart by less, both are glass with a tint, or nothing but tissue.
+        are_two = high.any() and not high.all() and (
+            saturation[high].mean() - saturation[~high].mean() >= least)
+        threshold = np.clip(otsu, least, most) if are_two else most
     tissue = saturation > threshold
     tissue &= picture.max(axis=2) >= options.min_brightness
     pixels_per_mm2 = (1000 / (mpp or options.mpp))**2

@@ -179,6 +179,23 @@ def test_a_file_that_another_process_writes(tmp_path):
     assert f'{path} is open for writing in another process' in said
 
 
+@pytest.mark.parametrize('side', [0, -256, np.inf])
+def test_patches_have_a_width(tmp_path, side):
+    path = write_features(tmp_path / 'a.h5', 'clam-h5', *draw_bag(3, 4))
+    with h5py.File(path, 'a') as file:
+        file['coords'].attrs.update(patch_size=side, patch_level=0)
+    with pytest.raises(SlideFeatureError, match='a patch is .* wide'):
+        SlideFeatures(path)
+
+
+@pytest.mark.parametrize('tensor', [
+    torch.eye(5).to_sparse(), torch.empty(5, 8, device='meta')])
+def test_tensors_without_rows_of_values(tmp_path, tensor):
+    torch.save(tensor, tmp_path / 'a.pt')
+    with pytest.raises(SlideFeatureError, match='a.pt must hold a dense'):
+        SlideFeatures(tmp_path / 'a.pt')
+
+
 def test_files_that_are_something_else(tmp_path):
     (tmp_path / 'text.h5').write_text('hello world')
     with pytest.raises(SlideFeatureError, match=r"begins with b'hello wo'"):

@@ -141,6 +141,41 @@ def test_colours_of_other_kinds_are_refused(tmp_path, pixels):
         open_slide(tmp_path / 'c.tif')
 
 
+@pytest.mark.parametrize('tile', [None, (64, 64)])
+def test_turned_slides_are_refused(tmp_path, pixels, tile):
+    for orientation in (0, 1, 3, 6):
+        tifffile.imwrite(
+            tmp_path / 'a.tif', pixels, photometric='rgb', tile=tile,
+            extratags=[(274, 'H', 1, orientation, True)])
+        if orientation > 1:
+            with pytest.raises(SlideError, match=f'a.tif has the orientation '
+                               f'{orientation}, which is not applied'):
+                open_slide(tmp_path / 'a.tif')
+            continue
+        with open_slide(tmp_path / 'a.tif') as slide:
+            assert (slide.read(0, 0, 0, *SIZE) == pixels).all()
+
+
+@pytest.mark.parametrize('compression', [
+    'jpeg2000', 'zstd', 'lzma', 'png', 'webp'])
+def test_tiles_of_compressions_that_openslide_lacks(tmp_path, pixels,
+                                                    compression):
+    options = dict(webp=dict(lossless=True), jpeg2000=dict(level=0))
+    tifffile.imwrite(tmp_path / 'a.tif', pixels, photometric='rgb',
+                     tile=(64, 64), compression=compression,
+                     compressionargs=options.get(compression))
+    with open_slide(tmp_path / 'a.tif') as slide:
+        assert (slide.read(0, 0, 0, *SIZE) == pixels).all()
+
+
+def test_colours_times_alpha_are_refused(tmp_path, pixels):
+    tifffile.imwrite(
+        tmp_path / 'a.tif', np.dstack([pixels, pixels[..., :1]]),
+        photometric='rgb', extrasamples=['assocalpha'])
+    with pytest.raises(SlideError, match='a.tif has .* multiplied by alpha'):
+        open_slide(tmp_path / 'a.tif')
+
+
 def test_files_that_are_no_slides_are_named(tmp_path, pixels):
     with pytest.raises(FileNotFoundError, match=r'no\.svs does not exist'):
         open_slide(tmp_path / 'no.svs')

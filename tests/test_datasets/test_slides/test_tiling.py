@@ -226,6 +226,25 @@ def test_tinted_glass_is_no_tissue(glass):
         assert tissue.mean() < .01
 
 
+@pytest.mark.parametrize('glass', [
+    (225, 235, 245), (245, 235, 240), (230, 242, 232), (240, 215, 170)])
+def test_glass_of_one_tint_is_no_tissue(glass):
+    noise = np.random.default_rng(0).normal(0, 3, (300, 400, 3))
+    blank = np.clip(np.array(glass) + noise, 0, 255).astype(np.uint8)
+    assert find_tissue(blank, TissueOptions()).mean() < .01
+
+
+def test_pale_tissue_of_uneven_stain_is_found():
+    random = np.random.default_rng(0)
+    picture = np.clip(243 + random.normal(0, 2, (400, 400, 3)), 0, 255)
+    stain = np.clip(random.normal(30, 15, (200, 200, 1)), 0, 90) / 255
+    picture[100:300, 100:300] = 235 * (1 - stain * np.array([0, 1, .3]))
+    tissue = find_tissue(picture.astype(np.uint8), TissueOptions())
+    assert tissue[100:300, 100:300].mean() > .98
+    tissue[95:305, 95:305] = False
+    assert not tissue.any()
+
+
 def test_slides_without_glass_or_without_tissue():
     options = TissueOptions()
     assert not find_tissue(draw_slide((90, 80), []), options).any()
