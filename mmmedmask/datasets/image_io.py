@@ -4,6 +4,7 @@ Shared by the transforms that load tiles and by the converters that check
 data sets, so that "readable" means the same in both.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
             if need be.
         image: uint8 or, for PNG and TIFF, uint16; shape (H, W), or
             (H, W, C) with one channel, RGB or RGBA, or for PNG gray with
-            alpha.
+            alpha. TIFF takes float32 and any number of channels, too.
 
     Raises:
         OSError: If the format cannot hold the image, or the file cannot be
@@ -101,6 +102,13 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
     """Encode an image, see :func:`write_image`; the extension has a dot."""
     extension = extension.lower()
     channels = image.shape[2] if image.ndim == 3 else 1
+    if extension in ('.tif', '.tiff') and (
+            image.dtype == np.float32 or channels not in (1, 3, 4)):
+        import tifffile
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, image, photometric='minisblack',
+                         planarconfig='contig' if channels > 1 else None)
+        return buffer.getvalue()
     types = ('uint8', 'uint16') if extension in (
         '.png', '.tif', '.tiff') else ('uint8', )
     counts = (1, 2, 3, 4) if extension == '.png' else (1, 3, 4)

@@ -78,7 +78,6 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
         load_config(run.config_file, run.options), run.folder, data_dir,
         sources={where: source.file()
                  for where, source in run.sources.items()},
-        fit_classes=True,
         iterations=SMOKE_ITERATIONS)
     config.merge_from_dict({'randomness.seed': run.seed})
     # The load check writes to the log.

@@ -7,7 +7,7 @@ distribution for all classes. Tissue fills the whole image, so that looking at
 tissue rather than at an empty frame finds no lesion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -234,7 +234,10 @@ def write_lesion_dataset(root: str | Path,
                          normal: bool = False,
                          gray: bool = False,
                          lesion_size: int = 8,
-                         align: int = 1) -> Path:
+                         align: int = 1,
+                         classes: Sequence[str] | None = None,
+                         store: Callable[[np.ndarray], np.ndarray] = np.array,
+                         suffix: str = '.png') -> Path:
     """Write phantoms in the layout of labelled images.
 
     The layout::
@@ -249,8 +252,15 @@ def write_lesion_dataset(root: str | Path,
     training set has the seed ``(seed, 0, i)``, of the validation set
     ``(seed, 1, i)``: a larger set begins with the smaller one.
 
-    With ``normal``, images without a lesion are the first class. All others
-    are the arguments of :func:`draw_lesion_image`.
+    With ``normal``, images without a lesion are the first class. Arguments
+    that are not named below are those of :func:`draw_lesion_image`.
+
+    Args:
+        classes: Names in the place of those of the lesions, any number: the
+            last one's turn is first, so that few images have the largest
+            label, and what a class looks like repeats after three.
+        store: Turns a drawn image into what its file holds.
+        suffix: Ending of the images, which says their format.
 
     Raises:
         ValueError: If a number of images or another argument is out of
@@ -259,27 +269,29 @@ def write_lesion_dataset(root: str | Path,
     root = Path(root)
     check_integer('num_train', num_train)
     check_integer('num_val', num_val)
-    classes = (NORMAL_CLASS, *LESION_CLASSES) if normal else LESION_CLASSES
+    drawn_as = (NORMAL_CLASS, *LESION_CLASSES) if normal else LESION_CLASSES
+    turns = drawn_as if classes is None else (*classes[-1:], *classes[:-1])
     # All are drawn before the first is written, since arguments may be bad.
     drawn = {
         split: [
-            draw_lesion_image(classes[index % len(classes)], size,
+            draw_lesion_image(drawn_as[index % len(drawn_as)], size,
                               (seed, position, index), gray, lesion_size,
                               align) for index in range(number)
         ]
         for position, (split, number) in enumerate(
             (('train', num_train), ('val', num_val)))
     }
-    write_text(root / 'classes.txt', ''.join(f'{name}\n' for name in classes))
+    write_text(root / 'classes.txt',
+               ''.join(f'{name}\n' for name in classes or drawn_as))
     for split, images in drawn.items():
         rows = []
         for index, (image, mask) in enumerate(images):
             name = f'{split}_{index:04d}'
             mask_path = f'masks/{name}.png' if mask.any() else ''
-            write_image(root / f'images/{name}.png', image)
+            write_image(root / f'images/{name}{suffix}', store(image))
             if mask_path:
                 write_image(root / mask_path, np.uint8(255) * mask)
-            rows.append((f'images/{name}.png', classes[index % len(classes)],
+            rows.append((f'images/{name}{suffix}', turns[index % len(turns)],
                          name, mask_path))
         write_csv(root / SPLIT_FOLDER / f'{split}.csv',
                   ('path', 'label', 'group', 'mask'), rows)

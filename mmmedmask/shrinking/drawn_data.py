@@ -1,9 +1,14 @@
 """Draw what shrunk configs read: data sets, and the weights of teachers."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mmmedmask.datasets.image_io import read_image, write_image
 from mmmedmask.phantoms.glands import write_gland_split
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.phantoms.slide_files import draw_genes
@@ -15,7 +20,7 @@ from mmmedmask.phantoms.tiny_datasets import (
     write_nct_dataset,
     write_tile_folder,
 )
-from mmmedmask.util.atomic_files import write_text
+from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.nested import nested_dicts
 
 BATCH_SIZE = 2
@@ -23,11 +28,57 @@ ITERATIONS = 2
 #: Scale (w, h) to which images are resized, as OpenMMLab writes it.
 RESIZE_SCALE = (128, 96)
 #: Sizes of a drawn cohort. 8 of its 12 cases are for training: two batches
-#: of the least size that has triplets.
-COHORT_DIMS, COHORT_GENES, COHORT_CASES = 8, 40, 12
+#: of the least size that has triplets. Dimensions limit the classes to 11.
+COHORT_DIMS, COHORT_GENES, COHORT_CASES = 12, 40, 12
 
 
-def draw_dataset(dataset: dict, folder: Path) -> str:
+@dataclass(frozen=True)
+class DrawnKind:
+    """What drawn data have, because a config asks for it.
+
+    Attributes:
+        classes: Names of the classes; empty leaves them to who draws.
+        channels: Of images.
+        dtype: Stored type of images, as ``LoadTile`` calls it.
+    """
+
+    classes: tuple[str, ...] = ()
+    channels: int = 3
+    dtype: str = 'uint8'
+
+    @classmethod
+    def wanted_by(cls, dataset: Mapping, model: Mapping) -> 'DrawnKind':
+        """Read it from the configs of a data set and of its model."""
+        classes = (dataset.get('metainfo') or {}).get('classes') or ()
+        count = (model.get('head') or {}).get('num_classes')
+        if not classes and count:
+            classes = [f'class_{number}' for number in range(count)]
+        classes = (classes, ) if isinstance(classes, str) else tuple(classes)
+        mean = (model.get('data_preprocessor') or {}).get('mean') or [0] * 3
+        for step in nested_dicts(dataset.get('pipeline')):
+            if str(step.get('type')).endswith('LoadTile'):
+                return cls(classes, step.get('in_channels', 3),
+                           step.get('dtype', 'uint8'))
+            if step.get('color_type') == 'unchanged':
+                # In stored units, which 8 bits end at 255.
+                return cls(classes, len(mean),
+                           'uint8' if max(mean) <= 255 else 'uint16')
+        return cls(classes)
+
+    @property
+    def suffix(self) -> str:
+        """Ending of files that can hold such images."""
+        return '.png' if self.channels in (1, 3, 4) \
+            and self.dtype != 'float32' else '.tif'
+
+    def store(self, image: np.ndarray) -> np.ndarray:
+        """Turn an RGB image, uint8 (H, W, 3), into what a file holds."""
+        image = image[..., np.arange(self.channels) % 3]
+        scale = 257 if self.dtype == 'uint16' else 1
+        return image.astype(self.dtype) * np.dtype(self.dtype).type(scale)
+
+
+def draw_dataset(dataset: dict, folder: Path, kind: DrawnKind) -> str:
     """Draw the data that a config names, and let it read them, in place.
 
     What is in ``folder`` is used again. Returns the data set's own folder.
@@ -35,76 +86,84 @@ def draw_dataset(dataset: dict, folder: Path) -> str:
     Raises:
         ValueError: If it is of a kind that cannot be drawn.
     """
-    kind = dataset['type']
-    if kind not in DRAWN:
+    name = dataset['type']
+    if name not in DRAWN:
         raise ValueError(
-            f'no data can be drawn for {kind!r}, valid are {sorted(DRAWN)}; '
+            f'no data can be drawn for {name!r}, valid are {sorted(DRAWN)}; '
             'add a function to mmmedmask/shrinking/drawn_data.py')
     # One folder for each data set that the configs tell apart.
-    name = re.sub(r'\W+', '_', f'{kind}_{dataset.get("data_root")}')
-    root = folder / name
+    parts = (name, dataset.get('data_root'), kind.channels, kind.dtype,
+             *kind.classes)
+    root = folder / re.sub(r'\W+', '_', '_'.join(map(str, parts)))[:200]
     # Serializing collects garbage, which takes longer than a step.
     dataset.update(data_root=str(root), serialize_data=False)
-    DRAWN[kind](dataset, root)
+    DRAWN[name](dataset, root, kind)
     return str(root)
 
 
-def _draw_glands(dataset: dict, root: Path) -> None:
-    if (root / dataset['ann_file']).exists():
+def _draw_glands(dataset: dict, root: Path, kind: DrawnKind) -> None:
+    """Draw instances whose categories take turns."""
+    file = root / dataset['ann_file']
+    if file.exists():
         return
-    classes = dataset.get('metainfo', {}).get('classes', ('gland', ))
-    write_gland_split(
-        root / dataset.get('data_prefix', {}).get('img', ''),
-        root / dataset['ann_file'],
-        num_images=4,
-        size=RESIZE_SCALE[::-1],
-        category=classes[0])
+    images = root / dataset.get('data_prefix', {}).get('img', '')
+    write_gland_split(images, file, num_images=4, size=RESIZE_SCALE[::-1])
+    content = json.loads(file.read_text('utf-8'))
+    names = kind.classes or ('gland', )
+    content['categories'] = [dict(id=number, name=name)
+                             for number, name in enumerate(names, start=1)]
+    for number, annotation in enumerate(content['annotations'], start=1):
+        annotation['category_id'] = len(names) - number % len(names)
+    for image in content['images'] if kind != DrawnKind(kind.classes) else ():
+        path = images / image['file_name']
+        write_image(path, kind.store(read_image(path)))
+    write_json(file, content, indent=None)
 
 
-def _draw_class_folders(dataset: dict, root: Path) -> None:
+def _draw_class_folders(dataset: dict, root: Path, kind: DrawnKind) -> None:
     """Draw what mmpretrain's CustomDataset reads: a folder per class."""
-    classes = (dataset.get('metainfo') or {}).get(
-        'classes', ('first', 'second', 'third'))
+    classes = kind.classes or ('first', 'second', 'third')
     if not root.exists():
         for number, name in enumerate(classes):
-            write_tile_folder(root / name, num_tiles=2, seed=2 * number)
+            write_tile_folder(root / name, num_tiles=2, seed=2 * number,
+                              store=kind.store, suffix=kind.suffix)
 
 
-def _draw_tiles(dataset: dict, root: Path) -> None:
+def _draw_tiles(dataset: dict, root: Path, kind: DrawnKind) -> None:
     dataset['ann_file'] = ''
     if not root.exists():
-        write_tile_folder(root, num_tiles=ITERATIONS * BATCH_SIZE)
+        write_tile_folder(root, num_tiles=ITERATIONS * BATCH_SIZE,
+                          store=kind.store, suffix=kind.suffix)
 
 
-def _draw_nct(dataset: dict, root: Path) -> None:
+def _draw_nct(dataset: dict, root: Path, kind: DrawnKind) -> None:
     # A tile per class, of which two batches are an epoch.
     dataset['indices'] = ITERATIONS * BATCH_SIZE
     if not root.exists():
-        write_nct_dataset(root, tiles_per_class=1)
+        write_nct_dataset(root, tiles_per_class=1, store=kind.store)
 
 
-def _draw_lesions(dataset: dict, root: Path, **sizes: object) -> None:
+def _draw_labelled(dataset: dict, root: Path, kind: DrawnKind,
+                   **options: object) -> None:
     dataset['split_folder'] = SPLIT_FOLDER
     if not root.exists():
         write_lesion_dataset(
             root,
             num_train=ITERATIONS * BATCH_SIZE,
             num_val=BATCH_SIZE,
-            **sizes)
+            classes=kind.classes or None,
+            store=kind.store,
+            suffix=kind.suffix,
+            **{'size': (48, 56), **options})
 
 
-def _draw_segmented(dataset: dict, root: Path) -> None:
-    _draw_lesions(dataset, root, size=(96, 112), normal=True)
+def _draw_segmented(dataset: dict, root: Path, kind: DrawnKind) -> None:
+    _draw_labelled(dataset, root, kind, size=(96, 112), normal=True)
 
 
-def _draw_labelled(dataset: dict, root: Path) -> None:
-    _draw_lesions(dataset, root, size=(48, 56))
-
-
-def _draw_cohort(dataset: dict, root: Path) -> None:
+def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
     """Draw slides and genes, with the classes that the config names."""
-    classes = tuple((dataset.get('metainfo') or {}).get(
-        'classes', COHORT_CLASSES))
+    classes = kind.classes or COHORT_CLASSES
     for key in ('split_file', 'gene_list', 'cache_dir'):
         if dataset.get(key) is not None:
             dataset[key] = None
@@ -158,7 +217,7 @@ def _write_gene_sets(path: Path) -> None:
                                   ('second', genes[part:3 * part]))))
 
 
-DRAWN: dict[str, Callable[[dict, Path], None]] = {
+DRAWN: dict[str, Callable[[dict, Path, DrawnKind], None]] = {
     'CocoDataset': _draw_glands,
     'CustomDataset': _draw_class_folders,
     'mmmedmask.LabelledImages': _draw_labelled,

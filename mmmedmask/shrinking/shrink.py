@@ -13,13 +13,13 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmedmask.phantoms.lesions import (
-    LESION_CLASSES,
     SPLIT_FOLDER,
     write_lesion_dataset,
 )
 from mmmedmask.shrinking.drawn_data import (
     BATCH_SIZE,
     ITERATIONS,
+    DrawnKind,
     draw_dataset,
     draw_gene_sets,
     draw_teachers,
@@ -36,14 +36,14 @@ def shrink_config(cfg: Config,
                   work_dir: str | Path,
                   data_dir: str | Path | None = None,
                   sources: Mapping[tuple, str | Path] | None = None,
-                  fit_classes: bool = False,
                   iterations: int = ITERATIONS) -> Config:
     """Return a copy of a config that trains within a second on a CPU.
 
     Handled are the pre-training of CMIM, MSMAE and GiMP, MSMAE's classifier
     and that of slides and genes, ConCL, mmpretrain's masked image modelling
     and classifiers, detection with mmdet and SETR with mmseg.
-    Data sets are drawn at the relative paths that the config names.
+    Data sets are drawn at the relative paths that the config names, with the
+    classes, channels and bits that it asks for.
 
     Args:
         data_dir: Folder for the drawn data. What is there is used again, so
@@ -52,8 +52,6 @@ def shrink_config(cfg: Config,
             ``('model', 'backbone', 'init_cfg', 'checkpoint')`` or
             ``('load_from', )``, to the file that a shrunk run has left. Where
             all have one, the load check is as strict as in a full run.
-        fit_classes: Give a classifier of labelled images as many classes as
-            the drawn ones have: metrics compare, training does not.
         iterations: Of a run that counts them; else an epoch has two.
 
     Raises:
@@ -65,13 +63,15 @@ def shrink_config(cfg: Config,
     cfg.work_dir = str(work_dir / 'run')
     cfg.log_level = 'WARNING'
     _shrink_loops(cfg, iterations)
-    roots = {}
+    roots, model = {}, dict(cfg.model)
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     for name in DATALOADERS:
         # That of probes is empty.
         if cfg.get(name):
             old = cfg[name].dataset.get('data_root')
             _shrink_loader(cfg[name])
-            new = draw_dataset(cfg[name].dataset, data_dir)
+            new = draw_dataset(cfg[name].dataset, data_dir,
+                               DrawnKind.wanted_by(cfg[name].dataset, model))
             if isinstance(old, str):
                 roots[old] = new
     if kind_of(cfg.get('test_cfg')) == 'ProbeLoop':
@@ -92,10 +92,6 @@ def shrink_config(cfg: Config,
         for evaluator in nested_dicts(cfg.get(name)):
             if evaluator.get('ann_file'):
                 evaluator['ann_file'] = _move(evaluator['ann_file'], roots)
-    head = cfg.model.get('head') or {}
-    if fit_classes and 'num_classes' in head \
-            and kind_of(cfg.train_dataloader.dataset) == 'LabelledImages':
-        head['num_classes'] = len(LESION_CLASSES)
     _set_sources(cfg, original, sources or {})
     return cfg
 
