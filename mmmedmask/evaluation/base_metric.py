@@ -1,7 +1,7 @@
 """What all metrics share: sizes, files, messages."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.evaluator import BaseMetric
@@ -40,6 +40,17 @@ class SampleMetric(BaseMetric):
                 f'{len(results)} predictions on {self._size or "no"} samples: '
                 'did a process get fewer than others?')
 
+    def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
+        """Say which scores will be NaN whatever is predicted, and why.
+
+        Args:
+            infos: The data set's entries, as ``get_data_info`` gives them.
+
+        Returns:
+            Name of a score, without prefix, to the reason.
+        """
+        return {}
+
     def output_folder(self) -> Path | None:
         """Find the folder of the files, which may be missing, or None."""
         if self.out_dir is not None:
@@ -48,6 +59,25 @@ class SampleMetric(BaseMetric):
             if isinstance(handler, logging.FileHandler):
                 return Path(handler.baseFilename).parent
         return None
+
+
+def undefined_scores(metrics: Iterable[BaseMetric],
+                     dataset: object) -> dict[str, str]:
+    """Say which scores of a data set will be NaN whatever is predicted.
+
+    Args:
+        metrics: Metrics, of which only ours are asked.
+        dataset: What they will score, with ``get_data_info``.
+
+    Returns:
+        Name of a score, as validation reports it, to the reason.
+    """
+    metrics = [one for one in metrics if isinstance(one, SampleMetric)]
+    if not metrics or not hasattr(dataset, 'get_data_info'):
+        return {}
+    infos = list(map(dataset.get_data_info, range(len(dataset))))
+    return {f'{metric.prefix}/{name}': reason for metric in metrics
+            for name, reason in metric.undefined_scores(infos).items()}
 
 
 def require_keys(sample: Mapping, keys: Sequence[str], name: str) -> None:

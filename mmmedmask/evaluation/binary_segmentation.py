@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.evaluation.base_metric import (
     SampleMetric,
     log_warning,
@@ -23,6 +24,8 @@ from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer
 
 SCORES = ('iou', 'dice', 'precision', 'recall')
+LESION_SCORES = tuple(f'{pooled}{name}' for pooled in ('', 'pooled_')
+                      for name in (*SCORES, 'f1'))
 COLUMNS = ('path', 'class', 'pixels', 'lesion', 'predicted', 'shared', *SCORES)
 OFFICIAL_SMOOTH = 1e-5
 
@@ -51,8 +54,8 @@ class BinarySegMetric(SampleMetric):
       depend on the order, and on which images share a group. Eight images
       without a lesion and prediction count 1.
 
-    Scores that are not defined (no image with a lesion, or none without) are
-    left out, with a warning if there is no lesion at all.
+    Without an image with a lesion the scores over such images are NaN, with
+    a warning; without one without, those over the latter are left out.
 
     At every evaluation ``segmentation.csv`` replaces that of the last one:
     the path and class of each image, how many pixels it has, how many of
@@ -125,6 +128,17 @@ class BinarySegMetric(SampleMetric):
                     counts=_count(predicted, lesion),
                     official=_count(*official)))
 
+    def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
+        """Say what there is no image with a lesion, or none without, for."""
+        lesions = (read_lesion_mask(info['lesion_path']).any()
+                   if info.get('lesion_path') else False for info in infos)
+        found = {bool(lesion) for lesion in lesions}
+        return {name: f'no image is {which} a lesion'
+                for has, which, names in (
+                    (True, 'with', LESION_SCORES),
+                    (False, 'without', ('normal_empty', 'normal_false_area')))
+                if has not in found for name in names}
+
     def compute_metrics(self, results: Sequence[Mapping]) -> dict[str, float]:
         """Compute the scores and write the csv."""
         self.check_number(results)
@@ -137,7 +151,7 @@ class BinarySegMetric(SampleMetric):
         values = summarize(counts, scores, pixels)
         if not values['num_lesion']:
             log_warning('No image of the test set has a lesion: scores over '
-                        'images with one are left out.')
+                        'images with one are NaN.')
         official = np.array([result['official'] for result in results])
         iou, f1 = official_scores(official, self.official_batch)
         return {**values, 'official_iou': iou, 'official_f1': f1}
@@ -185,12 +199,12 @@ def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
 
     ``counts`` and ``scores`` are those of :func:`image_scores`, ``pixels`` the
     sizes of the images, (N,). Gives the scores of :class:`BinarySegMetric`,
-    without the official ones.
+    without the official ones; ``LESION_SCORES`` are NaN without a lesion.
     """
     has_lesion = counts[:, 2] > 0
-    values = {}
+    values = dict.fromkeys(LESION_SCORES, np.nan)
     if has_lesion.any():
-        values = {
+        values |= {
             name: float(scores[name][has_lesion].mean()) for name in SCORES
         }
         values['f1'] = values['dice']

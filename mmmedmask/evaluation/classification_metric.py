@@ -13,6 +13,7 @@ from mmmedmask.evaluation.base_metric import (
     require_keys,
 )
 from mmmedmask.evaluation.classification_scores import (
+    GRADED_NAMES,
     absent_classes,
     bootstrap_scores,
     check_predictions,
@@ -32,10 +33,11 @@ class ClassificationMetric(SampleMetric):
     bound: the 2.5 and 97.5 percentiles of the scores of bootstrap resamples.
     Draws are the same at every evaluation. Classes without a sample in the
     test set are left out of the means, and a warning names them. A score
-    that is not defined (AUC with one class alone) is left out, with a
-    warning. At every evaluation ``confusion_matrix.json`` (with all scores)
-    and, at the last evaluation of a training and in tests, since drawing
-    takes a second, ``confusion_matrix.png`` replace those of the last one.
+    that is not defined (AUC with one class alone) is NaN, without bounds and
+    with a warning. At every evaluation ``confusion_matrix.json`` (with all
+    scores, None for NaN) and, at the last evaluation of a training and in
+    tests, since drawing takes a second, ``confusion_matrix.png`` replace
+    those of the last one.
 
     A child stores one dict per sample in ``results`` and turns all of them
     into labels and scores in ``compute_metrics``, which then calls
@@ -98,6 +100,12 @@ classification_scores`.
                              f'set has {len(classes)}: {tuple(classes)}')
         return [str(name) for name in classes]
 
+    def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
+        """Say that one class alone has no AUC."""
+        labels = {info.get('gt_label') for info in infos} - {None}
+        return {} if len(labels) != 1 else {
+            'auc': f'all {self.noun}s are of class {labels.pop()}'}
+
     def measure(self,
                 labels: np.ndarray,
                 scores: np.ndarray,
@@ -122,6 +130,9 @@ classification_scores`.
         check_predictions(labels, scores)
         values = classification_scores(labels, scores, self.kappa,
                                        self.calibration_bins)
+        values = {name: values.get(name, np.nan) for name in (
+            *GRADED_NAMES[:len(GRADED_NAMES) - (not self.kappa)],
+            *(['ece'] if self.calibration_bins else []))}
         absent = [classes[index]
                   for index in absent_classes(labels, len(classes))]
         self._warn(values, absent)
@@ -139,12 +150,11 @@ classification_scores`.
             log_warning(f'No {self.noun} of the classes {absent} is in the '
                         'test set: they are left out of balanced accuracy, '
                         'AUC and F1.')
-        if 'auc' not in values:
-            log_warning(
-                f'AUC is left out: all {self.noun}s are of one class.')
-        if self.kappa and 'kappa' not in values:
-            log_warning(f'Kappa is left out: all {self.noun}s are of one '
-                        'class and predicted so.')
+        if np.isnan(values['auc']):
+            log_warning(f'AUC is NaN: all {self.noun}s are of one class.')
+        if np.isnan(values.get('kappa', 0)):
+            log_warning(f'Kappa is NaN: all {self.noun}s are of one class '
+                        'and predicted so.')
 
     def _add_bounds(self, values: Mapping[str, float], labels: np.ndarray,
                     scores: np.ndarray,
@@ -156,6 +166,8 @@ classification_scores`.
         bounded = {}
         for name, value in values.items():
             bounded[name] = value
+            if np.isnan(value):
+                continue
             draws = resampled[name]
             undefined = int(np.isnan(draws).sum())
             if undefined:
@@ -188,7 +200,9 @@ classification_scores`.
                 draws=self.num_bootstrap,
                 unit=self.noun if groups is None else self.group_noun,
                 seed=self.seed),
-            'scores': dict(values)
+            # NaN is nothing that json can hold.
+            'scores': {name: None if np.isnan(value) else value
+                       for name, value in values.items()}
         }
         write_json(folder / 'confusion_matrix.json', content)
         if not is_last_evaluation():

@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mmmedmask.evaluation.base_metric import log_warning
 from mmmedmask.evaluation.classification_scores import (
     bootstrap_scores,
     classification_scores,
@@ -170,10 +171,19 @@ def score_probe(name: str,
         groups: The patient of each image; patients are resampled whole.
         num_draws: Number of bootstrap resamples.
         score: A name that ``classification_scores`` knows.
+
+    Returns:
+        The score; its floor is that of a constant answer. NaN, with a
+        warning, where it is not defined: the AUC of one class.
     """
-    value = classification_scores(labels, scores)[score]
-    draws = bootstrap_scores(labels, scores, num_draws, groups=groups)[score]
-    low, high = percentile_interval(draws)
+    value = classification_scores(labels, scores).get(score, np.nan)
+    low = high = np.nan
+    if np.isnan(value):
+        log_warning(f'Probe {name}: {score} is NaN, since all samples of the '
+                    f'test set are of class {labels[0]}.')
+    else:
+        draws = bootstrap_scores(labels, scores, num_draws, groups=groups)
+        low, high = percentile_interval(draws[score])
     floor = 0.5 if score == 'auc' else 1 / len(np.unique(labels))
     return ProbeScore(name, float(value), low, high, floor)
 

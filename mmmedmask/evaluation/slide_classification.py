@@ -140,8 +140,7 @@ class SlideClassification(ClassificationMetric):
         if folder is not None:
             write_patients(folder / hidden_file(PATIENTS_FILE, key), patients)
         values = classification_scores(patients.labels, patients.scores)
-        values = {name: values[name] for name in _HIDDEN_SCORES
-                  if name in values}
+        values = {name: values.get(name, np.nan) for name in _HIDDEN_SCORES}
         if self.num_bootstrap:
             values = self._add_bounds(values, patients.labels,
                                       patients.scores, None)

@@ -22,6 +22,7 @@ from mmmedmask.evaluation.slide_classification import warn_repeated
 from mmmedmask.evaluation.survival_scores import (
     bootstrap_concordance,
     concordance,
+    known_pairs,
 )
 from mmmedmask.registry import METRICS
 from mmmedmask.util.checks import check_integer
@@ -37,7 +38,7 @@ class SurvivalConcordance(SampleMetric):
     bootstrap resamples of patients, the same draws at every evaluation.
     ``events`` is the number of deaths observed. If a patient has several
     samples, their risks are averaged. Without a pair to compare the index is
-    left out, with a warning.
+    NaN, with a warning.
 
     At every evaluation ``survival.csv`` replaces that of the last one, see
     :func:`~mmmedmask.evaluation.patient_tables.write_risks`.
@@ -92,6 +93,17 @@ class SurvivalConcordance(SampleMetric):
                        if sample.get(key) is not None},
                     **_answer(sample, name)))
 
+    def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
+        """Say that without a pair to compare there is no index."""
+        months, censored = np.array(
+            [(info['survival_months'], info['censorship']) for info in infos
+             if info.get('survival_months') is not None
+             and info.get('censorship') is not None],
+            np.float64).reshape(-1, 2).T
+        return {} if known_pairs(months, censored == 0).any() else {
+            'c_index': 'of no two patients it is known who died first '
+            f'({int((censored == 0).sum())} deaths)'}
+
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Compute the index and its bounds, and write the csv."""
         self.check_number(results)
@@ -115,13 +127,12 @@ class SurvivalConcordance(SampleMetric):
         return values
 
     def _concordance(self, table: PatientRisks) -> dict[str, float]:
-        """The index and its bounds; empty, with a warning, without pairs."""
+        """The index and its bounds; NaN, with a warning, without pairs."""
         value = concordance(table.risks, table.months, table.events)
         if value is None:
-            log_warning('The C index is left out: of no two patients it is '
-                        'known who died first '
-                        f'({int(table.events.sum())} deaths).')
-            return {}
+            log_warning('The C index is NaN: of no two patients it is known '
+                        f'who died first ({int(table.events.sum())} deaths).')
+            return dict(c_index=np.nan)
         values = dict(c_index=value)
         if self.num_bootstrap:
             draws = bootstrap_concordance(

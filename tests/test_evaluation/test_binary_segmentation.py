@@ -9,6 +9,7 @@ from mmengine.logging import MMLogger
 from processes import evaluate_on_ranks
 
 from mmmedmask.evaluation.binary_segmentation import (
+    LESION_SCORES,
     BinarySegMetric,
     image_scores,
     official_scores,
@@ -125,6 +126,8 @@ def test_a_large_lesion_hides_a_missed_one_in_a_batch_alone():
 def test_nothing_there_and_nothing_predicted_is_right():
     empty = mask()
     values = evaluate([sample(empty, empty)])
+    undefined = {name: values.pop(name) for name in LESION_SCORES}
+    assert np.isnan(list(undefined.values())).all()
     assert values == dict(
         num_lesion=0, num_normal=1, normal_empty=1, normal_false_area=0,
         official_iou=1, official_f1=1)

@@ -303,12 +303,15 @@ def test_says_what_is_left_out(tmp_path, warnings_logged):
     warnings_logged.clear()
     found = evaluate(
         make_samples(np.zeros(5, int), np.tile([.9, .1], (5, 1))),
-        classes=('a', 'b'), graded=True, num_bootstrap=9)
-    assert {name for name in found if name.count('_') == 0} == {
-        'disease/top1', 'disease/f1'}
-    assert np.isfinite(list(found.values())).all()
-    assert any('AUC is left out' in message for message in warnings_logged)
-    assert any('Kappa is left out' in message for message in warnings_logged)
+        classes=('a', 'b'), graded=True, num_bootstrap=9,
+        out_dir=str(tmp_path))
+    assert {name for name, value in found.items() if np.isnan(value)} == {
+        'disease/auc', 'disease/kappa'}
+    assert 'disease/auc_low' not in found
+    assert any('AUC is NaN' in message for message in warnings_logged)
+    assert any('Kappa is NaN' in message for message in warnings_logged)
+    content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
+    assert content['scores']['auc'] is None
 
     # Of two images of two classes, half of the resamples have one alone.
     warnings_logged.clear()

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
@@ -146,6 +147,13 @@ class ProbeHook(WatchingHook):
                      for score in probe.plain_floor()}
         self._floors = {name: (score.value, plain[name])
                         for name, score in random.items()}
+        for hook in _checkpoint_hooks(runner):
+            for key in hook.key_indicators:
+                score = random.get(key.removeprefix('probe/'))
+                if score is not None and np.isnan(score.value):
+                    raise ValueError(
+                        f'save_best is {key!r}, which is NaN: all samples '
+                        'of its test set are of one class')
         # All ranks have to agree on what an earlier run has done.
         rows = [read_rows(Path(runner.work_dir, TABLE), runner.epoch)]
         broadcast_object_list(rows)
