@@ -8,7 +8,7 @@ import ast
 import functools
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.config_variables import unused_names
 from mmmedmask.util.nearest import did_you_mean, nearest_names
 
 #: Beside the configs: names their metafiles, as OpenMMLab's tools read it.
@@ -43,9 +44,11 @@ def load_config(path: str | Path,
     Raises:
         FileNotFoundError: If there is no such file; shipped configs with a
             similar name are listed.
-        ValueError: If an option's first key is nothing that a runner reads.
-            Plain variables at the top of a config are used while it is read,
-            so changing them afterwards would have no effect.
+        ValueError: If an option's first key is nothing that a runner reads,
+            or the file sets a variable of a base that has used its own value
+            already, or one that is nearly a runner's key. Plain variables at
+            the top of a config are used while it is read, so changing them
+            afterwards would have no effect.
     """
     if not Path(path).is_file():
         similar = _similar_configs(Path(path).name)
@@ -55,6 +58,12 @@ def load_config(path: str | Path,
             f'config {str(path)!r} does not exist (working folder: '
             f'{Path.cwd()}){hint}')
     config = Config.fromfile(path, import_custom_modules=import_modules)
+    in_vain = [f'{name.place}: {name.reason}; {name.mend}'
+               for name in unused_names(path, runner_keys())
+               if name.key or name.overrides]
+    if in_vain:
+        raise ValueError(f'{path} has settings without effect. ' +
+                         '. '.join(in_vain))
     if options:
         override_settings(config, options)
     return config
@@ -112,6 +121,30 @@ def model_index() -> dict[str, Path]:
         found |= {model['Name']: root / model['Config']
                   for model in content['Models']}
     return dict(sorted(found.items()))
+
+
+def best_pointers(config: Config) -> list[str]:
+    """Name the files that say which checkpoints of a run are its best.
+
+    ``SafeCheckpointHook`` keeps one in the work dir for each metric of its
+    ``save_best``, with the path of the checkpoint.
+
+    Args:
+        config: The config.
+
+    Returns:
+        ``['best_checkpoint']`` for one metric, names that end with the
+        metric for several; none without.
+    """
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    return name_best_pointers(hook.get('save_best'))
+
+
+def name_best_pointers(save_best: str | Sequence[str] | None) -> list[str]:
+    """See :func:`best_pointers`; from the option ``save_best`` alone."""
+    if not save_best or isinstance(save_best, str) or len(save_best) == 1:
+        return ['best_checkpoint'] if save_best else []
+    return [f'best_checkpoint_{key.replace("/", "_")}' for key in save_best]
 
 
 def planned_gpus(config: Config) -> tuple[int, int] | None:

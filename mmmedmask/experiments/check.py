@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmmedmask.config_files import best_pointers
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.config_content import (
-    best_checkpoint_pattern,
     find_checkpoints,
     find_data,
     last_checkpoint_name,
@@ -67,7 +67,7 @@ def _stage_problems(recipe: Recipe, stage: ChainStage,
     except ValueError as error:
         yield str(error)
     if stage.stage.checkpoint == 'best' \
-            and best_checkpoint_pattern(config) is None:
+            and not best_pointers(config):
         yield (f'{stage.path.name} saves no best checkpoint: its '
                'default_hooks.checkpoint has no save_best')
     if any(column.stage == stage.name for column in recipe.columns):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmmedmask.experiments.run import Run
 
-_SUBSTITUTION = re.compile(r'\$\(ls -v [^)]*\)')
+_SUBSTITUTION = re.compile(r'\$\(cat [^)]*\)')
 
 
 @dataclass(frozen=True)

@@ -84,17 +84,6 @@ def last_checkpoint_name(config: Config) -> str | None:
         f'train_cfg.max_iters, train_cfg is {loop}')
 
 
-def best_checkpoint_pattern(config: Config) -> str | None:
-    """Shell pattern, ``'best_slide_auc_*.pth'``, of a run's best, if any."""
-    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
-    key = hook.get('save_best')
-    if not key:
-        return None
-    key = key if isinstance(key, str) else key[0]
-    return 'best_*.pth' if key == 'auto' \
-        else f'best_{key.replace("/", "_")}_*.pth'
-
-
 def missing_test_keys(config: Config) -> list[str]:
     """Keys that a config lacks to be tested."""
     return [key for key in ('test_cfg', 'test_dataloader', 'test_evaluator')

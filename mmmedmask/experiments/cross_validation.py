@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmedmask.config_files import best_pointers
 from mmmedmask.evaluation.fold_table import (
     FoldRow,
     add_hidden,
@@ -28,7 +29,6 @@ from mmmedmask.evaluation.patient_tables import (
 from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import (
     BEST_NAME,
-    best_checkpoint_pattern,
     find_checkpoints,
 )
 from mmmedmask.experiments.manifest import read_manifest
@@ -91,7 +91,7 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
     stages = {}
     for key, (path, chosen, config) in loaded.items():
         wanted = checkpoint == 'best' if key == name else path.stem in bests
-        best = wanted and best_checkpoint_pattern(config)
+        best = wanted and best_pointers(config)
         stages[key] = Stage(str(path), 'best' if best else 'last', chosen)
     unused = sorted(set(pretrained) - named)
     if unused:

@@ -14,11 +14,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import planned_gpus, runner_keys
+from mmmedmask.config_files import (
+    best_pointers,
+    planned_gpus,
+    runner_keys,
+)
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
 from mmmedmask.experiments.config_content import (
-    best_checkpoint_pattern,
     find_checkpoints,
     find_data,
     find_datasets,
@@ -359,7 +362,7 @@ class _Builder:
             digest=digest,
             folder=folder,
             last_name=last,
-            best_pattern=best_checkpoint_pattern(config),
+            best_pointer=next(iter(best_pointers(config)), None),
             data=data,
             sources=sources)
 
@@ -371,7 +374,7 @@ def _check_tested(stage: ChainStage) -> None:
             f'{stage.path} has nothing to test: it lacks '
             f'{", ".join(missing)}')
     if stage.stage.checkpoint == 'best' \
-            and best_checkpoint_pattern(stage.config) is None:
+            and not best_pointers(stage.config):
         raise ValueError(
             f'{stage.path} saves no best checkpoint: its default_hooks.'
             'checkpoint has no save_best')

@@ -6,7 +6,6 @@ one reads it and needs neither the config nor the libraries.
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ from mmmedmask.util.atomic_files import write_json
 DONE_FILE = 'done.json'
 # Keys from the top of a config, as text.
 Where = tuple[str, ...]
-_NUMBER = re.compile(r'_(\d+)\.pth$')
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,8 @@ class Run:
             None.
         digest: Digest of everything that its result depends on, but data,
             seed, fold and code.
-        best_pattern: Shell pattern of its best checkpoint, None without.
+        best_pointer: Name of the file in its folder that has the path of its
+            best checkpoint; None without.
         data: What it reads: name to path, which begins with ``data/`` if it
             is below the data root.
         sources: Where the config names a checkpoint, and the run it is of.
@@ -73,7 +72,7 @@ class Run:
     digest: str
     folder: Path
     last_name: str | None
-    best_pattern: str | None
+    best_pointer: str | None
     data: Mapping[str, str]
     sources: Mapping[Where, Source] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
@@ -108,10 +107,12 @@ class Run:
         """
         if choice == 'last':
             return str(self.folder / self.last_name)
-        best = sorted(self.folder.glob(self.best_pattern), key=_number)
-        if best:
-            return str(best[-1])
-        return f'$(ls -v {self.folder / self.best_pattern} | tail -n 1)'
+        pointer = self.folder / self.best_pointer
+        if pointer.is_file():
+            # The folder may have been moved since it was written.
+            written = pointer.read_text(encoding='utf-8').strip()
+            return str(self.folder / Path(written).name)
+        return f'$(cat {pointer})'
 
     def exported_file(self, choice: str) -> str:
         """Path of the exported backbone."""
@@ -153,9 +154,3 @@ def read_runs(file: Path) -> tuple[dict[str, Run], dict]:
                      for source in plain['sources']})
         runs[key] = Run(**plain)
     return runs, content
-
-
-def _number(path: Path) -> int:
-    """Epoch or iteration of a best checkpoint: a later one is better."""
-    number = _NUMBER.search(path.name)
-    return int(number[1]) if number else 0

@@ -366,7 +366,7 @@ def test_more_is_done_where_more_is_wanted(place):
     assert place.tools_called()[before + 1:] == ['export_backbone.py']
 
 
-def test_the_latest_best_checkpoint_counts(place):
+def test_the_best_checkpoint_is_that_of_the_record(place):
     recipe = tiny_recipe()
     recipe['rows'][0]['stages']['classify'] = dict(
         config='tiny_downstream', checkpoint='best')
@@ -375,4 +375,6 @@ def test_the_latest_best_checkpoint_counts(place):
     run.folder.mkdir(parents=True)
     for epoch in (10, 9):
         (run.folder / f'best_accuracy_top1_epoch_{epoch}.pth').touch()
-    assert run.checkpoint('best').endswith('epoch_10.pth')
+    (run.folder / 'best_checkpoint').write_text(
+        str(run.folder / 'best_accuracy_top1_epoch_9.pth'))
+    assert run.checkpoint('best').endswith('epoch_9.pth')

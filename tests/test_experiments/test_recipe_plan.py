@@ -216,11 +216,12 @@ def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
     run = make_plan(tmp_path, content).runs[1]
     step = run_steps(run, tmp_path)[-1]
     assert step.name == 'test_best'
-    pattern = run.folder / 'best_accuracy_top1_*.pth'
-    assert f'"$(ls -v {pattern} | tail -n 1)"' in shell_line(step.command)
+    pointer = run.folder / 'best_checkpoint'
+    assert f'"$(cat {pointer})"' in shell_line(step.command)
     run.folder.mkdir(parents=True)
     best = run.folder / 'best_accuracy_top1_epoch_1.pth'
-    best.touch()
+    # As it was before the folder was moved.
+    pointer.write_text(f'elsewhere/{best.name}')
     assert run_steps(run, tmp_path)[-1].command[3] == str(best)
 
 

@@ -139,6 +139,8 @@ for epoch in range(first, epochs):
     part.replace(pointer)
     (work_dir / ('epoch_%d.pth' % epoch)).unlink(missing_ok=True)
 write(work_dir / 'best_accuracy_top1_epoch_1.pth', text + ' best')
+(work_dir / 'best_checkpoint').write_text(
+    str(work_dir / 'best_accuracy_top1_epoch_1.pth'))
 '''
 TEST = TOOL + '''
 logs = log_folder(after('--work-dir'))

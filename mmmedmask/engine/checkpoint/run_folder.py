@@ -1,7 +1,8 @@
 """The checkpoints in a work dir: which go on, which are of another run.
 
 ``epoch_3.pth`` or ``iter_300.pth`` are whole states of a run, ``best_*.pth``
-weights, ``last_checkpoint`` holds the path of the state to go on from.
+weights, ``last_checkpoint`` holds the path of the state to go on from,
+``best_checkpoint`` that of the best weights.
 """
 
 import re
@@ -65,9 +66,10 @@ def find_resumable(folder: str | Path) -> Path | None:
     return None
 
 
-def write_pointer(folder: str | Path, checkpoint: str | Path) -> None:
-    """Name the state to go on from, whole or not at all."""
-    write_text(Path(folder, POINTER), str(checkpoint))
+def write_pointer(folder: str | Path, checkpoint: str | Path,
+                  name: str = POINTER) -> None:
+    """Name the state to go on from, or the best weights, whole or not."""
+    write_text(Path(folder, name), str(checkpoint))
 
 
 def is_whole(file: Path) -> bool:

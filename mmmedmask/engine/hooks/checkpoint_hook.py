@@ -13,6 +13,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
 
+from mmmedmask.config_files import name_best_pointers
 from mmmedmask.engine.checkpoint.resumed_schedules import (
     FreshSchedules,
     follow_config,
@@ -29,6 +30,7 @@ from mmmedmask.engine.checkpoint.run_folder import (
     write_pointer,
 )
 from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
+from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path
 from mmmedmask.util.checks import check_integer
@@ -51,7 +53,9 @@ class SafeCheckpointHook(CheckpointHook):
       from refers to them.
     * A state says after which iteration the run validated last. A run that
       was killed in a validation begins with it.
-    * A best checkpoint that the state refers to has to be there.
+    * A best checkpoint that the state refers to has to be there. Its path is
+      in the file ``best_checkpoint`` of the work dir, see
+      :func:`~mmmedmask.config_files.best_pointers`.
     * Gradients that were accumulated and not used yet are in the state, of
       one process; the log warns where several have their own.
     * A resumed run whose config has other schedules, as with a larger
@@ -79,9 +83,10 @@ class SafeCheckpointHook(CheckpointHook):
         save_begin: Epoch or iteration from which on states are saved.
 
     Raises:
-        ValueError: If an argument is invalid; in training, if the metric is
-            none that validation reports, or the best checkpoint of a resumed
-            run is not there.
+        ValueError: If an argument is invalid; before training, if the
+            metric is not defined on the validation data, or the best
+            checkpoint of a resumed run is not there; in training, if the
+            metric is none that validation reports.
     """
 
     def __init__(self,
@@ -162,6 +167,7 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Take up a run: schedules, best weights, a validation that is due."""
         super().before_train(runner)
+        self._refuse_undefined(runner)
         folder = Path(self.out_dir)
         resumed = runner._resume and runner.iter > 0
         source = Path(runner._load_from).parent if resumed else folder
@@ -191,18 +197,38 @@ class SafeCheckpointHook(CheckpointHook):
                 'validated before the interruption: it is now.')
             runner.val_loop.run()
 
+    def _refuse_undefined(self, runner: Runner) -> None:
+        """Raise a ValueError if the best is to be told by NaN alone."""
+        if not self.save_best or runner.val_loop is None:
+            return
+        undefined = undefined_scores(runner.val_loop.evaluator.metrics,
+                                     runner.val_dataloader.dataset)
+        for key in undefined.keys() & set(self.key_indicators):
+            raise ValueError(
+                f'save_best is {key!r}, which will be NaN in every '
+                f'validation: {undefined[key]}; choose another score, or set '
+                'default_hooks.checkpoint.save_best=None')
+
     def _step(self, runner: Runner) -> int:
         return runner.epoch if self.by_epoch else runner.iter
 
     def _bests(self, runner: Runner) -> dict[str, str]:
         """Entries of best checkpoints in the message hub, to file names."""
-        if self.save_best is None:
-            return {}
-        entries = ['best_ckpt'] if len(self.key_indicators) == 1 else [
-            f'best_ckpt_{key}' for key in self.key_indicators]
         known = runner.message_hub.runtime_info
         return {entry: Path(known[entry]).name
-                for entry in entries if known.get(entry)}
+                for entry in self._best_pointers() if known.get(entry)}
+
+    def _best_pointers(self) -> dict[str, str]:
+        """Entries of best checkpoints to the files that name them."""
+        keys = list(self.key_indicators) if self.save_best else []
+        entries = ['best_ckpt'] if len(keys) == 1 else [
+            f'best_ckpt_{key}' for key in keys]
+        return dict(zip(entries, name_best_pointers(keys), strict=True))
+
+    def _point_to_best(self, runner: Runner, entry: str) -> None:
+        write_pointer(
+            runner.work_dir, Path(self.out_dir, self._bests(runner)[entry]),
+            self._best_pointers()[entry])
 
     def _set_best(self, runner: Runner, entry: str, file: Path) -> None:
         runner.message_hub.update_info(entry, str(file))
@@ -229,8 +255,14 @@ class SafeCheckpointHook(CheckpointHook):
         """Leave in the work dir what belongs to the run as it goes on."""
         step = self._step(runner)
         bests = self._bests(runner).values()
+        # First: a pointer must never name what is not there.
+        for entry, pointer in self._best_pointers().items():
+            name = self._bests(runner).get(entry) if resumed else None
+            if name is not None and (folder / name).is_file():
+                self._point_to_best(runner, entry)
+            else:
+                Path(runner.work_dir, pointer).unlink(missing_ok=True)
         if not resumed or source.resolve() != folder.resolve():
-            # First: a pointer must never name what is not there.
             Path(runner.work_dir, POINTER).unlink(missing_ok=True)
             aside = set_aside(folder)
         elif any(number > step for number, _ in list_states(folder)):
@@ -246,10 +278,11 @@ class SafeCheckpointHook(CheckpointHook):
                 f'Checkpoints that this run does not go on from were in '
                 f'{folder}, and are in its folder {SUPERSEDED!r} now: '
                 f'{", ".join(aside)}.')
-        for name in bests:
+        for entry, name in self._bests(runner).items():
             if not (folder / name).is_file():
                 with atomic_path(folder / name) as temporary:
                     shutil.copyfile(source / name, temporary)
+                self._point_to_best(runner, entry)
 
     def _validation_is_due(self, runner: Runner) -> bool:
         """Whether the loop would have validated at this point, and has not."""
@@ -339,13 +372,14 @@ class SafeCheckpointHook(CheckpointHook):
             name = (f'best_{key}_' + self.filename_tmpl.format(step)).replace(
                 '/', '_')
             hub.update_info(entry, score)
-            self._set_best(
-                runner, 'best_ckpt' if single else f'best_ckpt_{key}',
-                Path(self.out_dir, name))
+            entry = 'best_ckpt' if single else f'best_ckpt_{key}'
+            self._set_best(runner, entry, Path(self.out_dir, name))
             runner.save_checkpoint(
                 self.out_dir, name, save_optimizer=False,
                 save_param_scheduler=False, meta=dict(meta), by_epoch=False,
                 backend_args=self.backend_args)
+            if is_main_process():
+                self._point_to_best(runner, entry)
             runner.logger.info(
                 f'The best checkpoint with {score:0.4f} {key} at {step} '
                 f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')

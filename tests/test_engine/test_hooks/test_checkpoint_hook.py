@@ -139,8 +139,11 @@ def assert_same_end(folder, wanted):
     """Compare files, weights, optimizer, schedules and records, by bit."""
     assert names(folder) == names(wanted)
     assert not list(Path(folder).glob('.*'))
-    assert Path(folder, 'last_checkpoint').read_text().endswith(
-        Path(wanted, 'last_checkpoint').read_text().rpartition('/')[2])
+    for pointer in ('last_checkpoint', 'best_checkpoint'):
+        ours, theirs = (Path(Path(place, pointer).read_text())
+                        for place in (folder, wanted))
+        assert ours.name == theirs.name
+        assert Path(folder, ours.name).is_file()
     for name in names(wanted):
         ours, theirs = (read_checkpoint(Path(place, name))
                         for place in (folder, wanted))
@@ -214,6 +217,9 @@ def test_a_kill_between_any_two_operations_loses_nothing(
     assert kinds >= {'replace', 'unlink', 'fsync', 'write'}
     assert len(snapshots) > 40
     for place in snapshots:
+        pointer = place / 'best_checkpoint'
+        if pointer.is_file():
+            assert (place / Path(pointer.read_text()).name).is_file()
         train(place, resume=True)
         assert_same_end(place, whole)
 
