@@ -128,8 +128,26 @@ class FrozenFeatures:
         self._maps.append((output, grid))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Bring images to the device and the encoder's units."""
-        return (images.to(self.device).float() - self.mean) / self.std
+        """Bring images to the device and the encoder's units.
+
+        Images of 8 bits and RGB, as probes read them, become what an encoder
+        of 16 bits or of gray tiles was trained on.
+
+        Raises:
+            ValueError: If it was trained on other channels.
+        """
+        scale = 257. if images.dtype == torch.uint8 and self.mean.max() > 255 \
+            else 1.
+        images = images.to(self.device).float() * scale
+        channels = self.mean.shape[1]
+        if channels == 1:
+            images = images.mean(dim=1, keepdim=True)
+        if images.shape[1] != channels:
+            raise ValueError(
+                f'the encoder takes {channels} channels, the images have '
+                f'{images.shape[1]}: they cannot be probed; switch the probe '
+                'off (default_hooks.probe=None)')
+        return (images - self.mean) / self.std
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> list[Tensor]:

@@ -68,13 +68,11 @@ class PictureUnits:
                 ``data_range``, such as
                 :class:`mmmedmask.models.cmim.CMIMDataPreprocessor` or
                 mmpretrain's ``ClsDataPreprocessor``.
-            window: See the class; None takes (0, ``data_range``); where
-                that is None, 8 bits, (0, 255), or 16 if the mean says so;
-                and without a data range 8 bits.
+            window: See the class; None takes (0, ``data_range``), and
+                without one 8 bits, (0, 255), or 16 if the mean says so.
 
         Raises:
-            ValueError: If it does not normalise, or, without a data range
-                and a window, if its mean is not one of 8 bits.
+            ValueError: If it does not normalise.
         """
         mean = getattr(preprocessor, 'mean', None)
         if mean is None:
@@ -83,14 +81,7 @@ class PictureUnits:
                 'images cannot be shown in their stored units')
         data_range = getattr(preprocessor, 'data_range', None)
         if window is None and data_range is None:
-            data_range = 255.0
-            if hasattr(preprocessor, 'data_range') and mean.max() > 255:
-                data_range = 65535.0
-            if mean.max() > data_range:
-                raise ValueError(
-                    f'a mean of {mean.max().item():g} exceeds 8 bits: '
-                    'name the stored values that are to be black and white '
-                    'in window')
+            data_range = 255.0 if mean.max() <= 255 else 65535.0
         return cls(
             mean=tuple(mean.flatten().tolist()),
             std=tuple(preprocessor.std.flatten().tolist()),

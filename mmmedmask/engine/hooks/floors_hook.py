@@ -131,6 +131,8 @@ class LossFloorsHook(WatchingHook):
             return None
         config = {} if 'type' in self.held_out else copy.deepcopy(
             dict(runner.cfg.train_dataloader.dataset))
+        # Those of the training set are of no other split.
+        config.pop('indices', None)
         try:
             return DATASETS.build({**config, **self.held_out})
         except FileNotFoundError as error:
