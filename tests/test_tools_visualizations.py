@@ -9,6 +9,7 @@ import torch
 from commands import TOOLS, call, run
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
+from shipped_configs import find
 
 from mmmedmask.apis import load_config
 from mmmedmask.datasets.image_io import write_image
@@ -182,3 +183,23 @@ def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
     assert 'visualize_attention.py: ' in printed
     assert message in printed
     assert not out.exists()
+
+
+@pytest.mark.parametrize('name', [
+    'vit-base-p16_amt_1xb256-100e_busi',
+    'mocov2-ccrop_resnet50_1xb64-coslr-300e_brain-tumor-mri',
+    'setr-pup_msmae-vit-base-p16_1xb8-200e_busi'])
+def test_browse_labelled_images(name, tmp_path):
+    """The class stands above; a lesion is filled beside the image."""
+    data = write_lesion_dataset(tmp_path / 'data', 3, 1, size=96, normal=True)
+    config = tmp_path / 'labelled.py'
+    config.write_text(
+        f'_base_ = {str(find(name))!r}\ntrain_dataloader = dict('
+        f"dataset=dict(data_root={str(data)!r}, split_folder='splits/paper'"
+        '))\n')
+    call('visualizations/browse_dataset.py', config, '--out',
+         tmp_path / 'browse', '--num-samples', 2)
+    first, last = (np.asarray(Image.open(file).convert('RGB')) for file
+                   in sorted((tmp_path / 'browse').iterdir()))
+    assert first.std() > 20
+    assert (first.shape != last.shape) or (first != last).any()

@@ -36,5 +36,5 @@ default_hooks = dict(
     transform_epoch=dict(type='mmmedmask.TransformEpochHook'),
     nan_guard=dict(type='mmmedmask.NaNGuardHook'))
 
-visualizer = dict(type='SegLocalVisualizer', alpha=0.4)
+visualizer = dict(type='mmmedmask.SegmentationVisualizer')
 log_processor = dict(window_size=20)

@@ -32,7 +32,7 @@ HOSTS = {
 DRAWING = {
     'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
     'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
-    'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer'),
+    'mmseg': ('SegVisualizationHook', 'mmmedmask.SegmentationVisualizer'),
 }
 #: Launcher to the environment variable with the number of a process.
 RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID',

@@ -9,8 +9,12 @@ from mmmedmask.visualization.reconstruction import (
     reconstruction_columns,
     view_columns,
 )
+from mmmedmask.visualization.segmentation_visualizer import (
+    SegmentationVisualizer,
+)
 
 __all__ = [
-    'Column', 'PictureUnits', 'attention_columns', 'draw_grid',
-    'draw_instances', 'reconstruct', 'reconstruction_columns', 'view_columns'
+    'Column', 'PictureUnits', 'SegmentationVisualizer', 'attention_columns',
+    'draw_grid', 'draw_instances', 'reconstruct', 'reconstruction_columns',
+    'view_columns'
 ]

@@ -1,7 +1,8 @@
 """Show what a config's loader and data preprocessor deliver for training.
 
 For masked pre-training: the tile as it is loaded, both views and the mask.
-For detection with masks: the image after all transforms, with its instances.
+For all others: the image, or its views, after all transforms, with its class,
+its instances or its lesion.
 
     python tools/visualizations/browse_dataset.py CONFIG --out FOLDER
 """
@@ -73,11 +74,46 @@ def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
     ])
 
 
+def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
+                  units) -> 'np.ndarray':
+    """Image, or views of one, with the class or the pixels' classes."""
+    from mmmedmask.visualization import Column, draw_grid
+    from mmmedmask.visualization.grid import enlarge
+    from mmmedmask.visualization.segmentation_visualizer import (
+        MIN_SIDE,
+        labels_column,
+    )
+
+    classes = metainfo.get('classes')
+    pictures = [units.to_pictures(view[None])[0] for view in views]
+    text = '{1} x {0} pixels, after all transforms'
+    columns = [
+        Column('Image' if len(views) == 1 else f'View {number}',
+               text.format(*picture.shape), [enlarge(picture, MIN_SIDE)])
+        for number, picture in enumerate(pictures, start=1)
+    ]
+    heading = Path(data_sample.get('img_path') or '').name
+    label = data_sample.get('gt_label')
+    if label is not None:
+        # Those of data sets for segmentation are the classes of pixels.
+        names = metainfo.get('image_classes') or classes
+        heading += f': {names[int(label)] if names else int(label)}'
+    if data_sample.get('gt_sem_seg') is not None:
+        columns.append(labels_column(
+            'Truth', pictures[0], data_sample.gt_sem_seg.data[0].numpy(),
+            classes))
+    return draw_grid(columns, heading=heading)
+
+
 def browse(args: argparse.Namespace) -> list[Path]:
     """Draw the samples and return the files."""
     import numpy as np
-    from mmengine.dataset import pseudo_collate
-    from mmengine.registry import DATASETS, MODELS, init_default_scope
+    from mmengine.registry import (
+        DATASETS,
+        FUNCTIONS,
+        MODELS,
+        init_default_scope,
+    )
 
     from mmmedmask.apis import load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
@@ -86,28 +122,35 @@ def browse(args: argparse.Namespace) -> list[Path]:
     config = load_config(args.config, args.cfg_options)
     init_default_scope(config.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(config.train_dataloader.dataset)
-    preprocessor = MODELS.build(config.model.data_preprocessor)
+    preprocessor = MODELS.build(
+        config.model.get('data_preprocessor') or config.data_preprocessor)
     is_masked = hasattr(preprocessor, 'mask_ratio')
-    window = args.window
     if is_masked:
         preprocessor.seed = args.seed
-    elif window is None:
-        window = (0, 255)
-    units = PictureUnits.from_preprocessor(preprocessor, args.channels, window)
+    units = PictureUnits.from_preprocessor(
+        preprocessor, args.channels, args.window)
+    collate = FUNCTIONS.get((config.train_dataloader.get(
+        'collate_fn') or dict(type='pseudo_collate'))['type'])
     np.random.seed(args.seed)  # Transforms of the host libraries use it.
     files = []
     for index in choose_positions(len(dataset), args.num_samples):
         sample = dataset[index]
-        batch = preprocessor(pseudo_collate([sample]), True)
+        batch = preprocessor(collate([sample]), True)
         if is_masked:
             picture = draw_views(sample, batch['inputs'], units)
         elif 'gt_instances' in sample['data_samples']:
             picture = draw_targets(batch['inputs'][0],
                                    batch['data_samples'][0], units)
-        else:
+        elif isinstance(batch['inputs'], dict):
             raise ValueError(
-                'shown are views of masked pre-training and instances of '
-                f'detection, this config has a {type(preprocessor).__name__}')
+                'shown are images, and this config has bags of patches or '
+                'genes')
+        else:
+            views = batch['inputs'] if isinstance(
+                batch['inputs'], list) else [batch['inputs']]
+            picture = draw_labelled(
+                [view[0] for view in views], batch['data_samples'][0],
+                dataset.metainfo, units)
         files.append(save_picture(picture, args.out / f'{index:06d}.png'))
     return files
 

@@ -1,0 +1,112 @@
+"""Truth and prediction of segmented images, side by side under titles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.visualization import Visualizer
+
+from mmmedmask.registry import VISUALIZERS
+from mmmedmask.visualization.grid import Column, draw_grid, enlarge
+from mmmedmask.visualization.instances import PALETTE
+
+PARTS = {'Truth': 'gt_sem_seg', 'Prediction': 'pred_sem_seg'}
+BACKGROUND = 'background'
+#: Small images are enlarged to about so many pixels before they are drawn on.
+MIN_SIDE = 240
+
+
+@VISUALIZERS.register_module()
+class SegmentationVisualizer(Visualizer):
+    """Draw an image, what is true of it and what was predicted.
+
+    In the place of mmseg's visualizer, whose pictures do not say which half
+    is which, and which writes the name of a class over what it covers, small
+    lesions first. Here nothing lies on a lesion: it is outlined from outside,
+    and names and numbers of pixels stand above. It takes the arguments of
+    :class:`mmengine.visualization.Visualizer`.
+    """
+
+    def add_datasample(self,
+                       name: str,
+                       image: np.ndarray,
+                       data_sample: Any = None,
+                       draw_gt: bool = True,
+                       draw_pred: bool = True,
+                       show: bool = False,
+                       wait_time: float = 0,
+                       out_file: str | None = None,
+                       step: int = 0) -> None:
+        """Draw a sample and save the picture.
+
+        Args:
+            name: Name of the picture.
+            image: uint8 RGB image of shape (H, W, 3).
+            data_sample: With ``gt_sem_seg`` and ``pred_sem_seg``, class
+                numbers of shape (1, H, W), or one of them.
+            draw_gt: Whether to draw the truth.
+            draw_pred: Whether to draw the prediction.
+            show: Whether to open a window.
+            wait_time: Seconds that it stays; 0 until a key is pressed.
+            out_file: File to write; None hands the picture to the backends.
+            step: Number of the picture for the backends.
+
+        Raises:
+            ValueError: If the class numbers do not fit the image.
+        """
+        picture = self._draw(image, data_sample, dict(
+            Truth=draw_gt, Prediction=draw_pred))
+        if show:
+            self.show(picture, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            cv2.imwrite(out_file, picture[..., ::-1])
+        else:
+            self.add_image(name, picture, step)
+
+    def _draw(self, image: np.ndarray, data_sample: Any,
+              wanted: dict[str, bool]) -> np.ndarray:
+        height, width = image.shape[:2]
+        columns = [Column('Image', f'{width} x {height} pixels',
+                          [enlarge(image, MIN_SIDE)])]
+        names = (self.dataset_meta or {}).get('classes')
+        for title, key in PARTS.items():
+            if wanted[title] and key in (data_sample or ()):
+                labels = data_sample.get(key).data.squeeze(0).cpu().numpy()
+                columns.append(labels_column(title, image, labels, names))
+        return draw_grid(columns)
+
+
+def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
+                  names: Sequence[str] | None = None) -> Column:
+    """Outline the classes of an image from outside, but for the background.
+
+    Args:
+        title: Title of the column.
+        image: uint8 RGB image of shape (H, W, 3).
+        labels: Class numbers of shape (H, W).
+        names: Names of the classes; None numbers them.
+
+    Returns:
+        The column, with the number of pixels of each class, and the picture
+        enlarged as ``enlarge(image, MIN_SIDE)`` is.
+
+    Raises:
+        ValueError: If the class numbers do not fit the image.
+    """
+    if labels.shape != image.shape[:2]:
+        raise ValueError(f'labels of shape {labels.shape} do not fit the '
+                         f'image of shape {image.shape}')
+    masks = {str(name): labels == number for number, name in enumerate(
+        names or range(int(labels.max(initial=0)) + 1))
+        if name != BACKGROUND}
+    text = ', '.join(f'{name}: {mask.sum()} pixels'
+                     for name, mask in masks.items())
+    picture = enlarge(image, MIN_SIDE).copy()
+    for number, mask in enumerate(masks.values()):
+        large = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1],
+                           interpolation=cv2.INTER_NEAREST)
+        near, far = (cv2.dilate(large, np.ones((side, side), np.uint8))
+                     for side in (3, 7))
+        picture[far > near] = PALETTE[number % len(PALETTE)]
+    return Column(title, text, [picture])
