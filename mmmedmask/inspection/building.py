@@ -24,7 +24,6 @@ from mmengine.registry import (
 from torch import nn
 
 from mmmedmask.engine.preserved_state import preserve_random_state
-from mmmedmask.inspection.config_types import STANDARD_HOOKS, typed_parts
 from mmmedmask.inspection.findings import (
     GREEN,
     RED,
@@ -34,6 +33,7 @@ from mmmedmask.inspection.findings import (
 )
 from mmmedmask.inspection.paths import data_is_there
 from mmmedmask.inspection.schedules import schedulers_of
+from mmmedmask.inspection.unknown_keys import STANDARD_HOOKS, typed_parts
 from mmmedmask.shrinking.shrink import without_mixed_precision
 from mmmedmask.util.nested import dotted
 
@@ -53,12 +53,14 @@ class Parts:
         model: The model, on the CPU and not initialised, or ``None``.
         wrapper: The optimizer wrapper of the model, or ``None``.
         datasets: Name of the loader to its data set, where the data are.
+        metrics: Name of the evaluator to its metrics.
         findings: A finding for each part.
     """
 
     model: nn.Module | None = None
     wrapper: OptimWrapper | None = None
     datasets: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, list] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -250,8 +252,10 @@ def _build_metrics(config: Config, name: str, parts: Parts) -> None:
                 'file is not there', name, 'see the lines with "path"'))
             continue
         where = f'{name}.{number}' if len(metrics) > 1 else name
-        if _attempt(parts, config, 'metric', where,
-                    lambda metric=metric: METRICS.build(metric)) is not None:
+        built = _attempt(parts, config, 'metric', where,
+                         lambda metric=metric: METRICS.build(metric))
+        if built is not None:
+            parts.metrics.setdefault(name, []).append(built)
             parts.findings.append(Finding(
                 GREEN, 'metric', f'{metric.get("type")} is built', where))
 

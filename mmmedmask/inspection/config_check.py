@@ -9,9 +9,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmedmask.config_files import runner_keys
+from mmmedmask.config_variables import unused_names
 from mmmedmask.inspection import costs
+from mmmedmask.inspection.agreement import check_agreement
 from mmmedmask.inspection.building import Parts, build_parts
-from mmmedmask.inspection.config_types import check_types
 from mmmedmask.inspection.findings import (
     RED,
     YELLOW,
@@ -33,7 +35,7 @@ from mmmedmask.inspection.trial import (
     run_full_size,
     run_reduced,
 )
-from mmmedmask.inspection.variables import check_variables
+from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
     check_module_weights,
     check_whole_model,
@@ -48,7 +50,7 @@ class CheckOptions:
     Attributes:
         checkpoint: A file that has to fit the whole model, or ``None``.
         gpus: Number of GPUs; ``None`` takes that of the config's name.
-        steps: Training steps of the trial.
+        steps: Training steps of the trial, before it validates once.
         run_steps: Whether to train, validate and measure at all.
         full_size: Whether the trial takes the true model.
         tflops: What a GPU does, for the time of a run on it.
@@ -58,7 +60,7 @@ class CheckOptions:
 
     checkpoint: str | None = None
     gpus: int | None = None
-    steps: int = 1
+    steps: int = 2
     run_steps: bool = True
     full_size: bool = False
     tflops: float | None = None
@@ -89,7 +91,10 @@ def check_static(config: Config) -> list[Finding]:
     """Check types, keys and variables of a config, and build nothing."""
     findings = check_types(config)
     if config.filename and Path(config.filename).is_file():
-        findings += check_variables(config.filename)
+        findings += [
+            Finding(RED if one.key else YELLOW, 'variable', one.reason,
+                    one.place, one.mend)
+            for one in unused_names(config.filename, runner_keys())]
     return findings
 
 
@@ -119,6 +124,8 @@ def check_config(config: Config,
         # No rate, length or step can be computed from them.
         report.findings += wrong
         return report
+    with in_silence():
+        report.findings += check_agreement(config, parts)
     samples = costs.number_of_samples(
         config, parts.datasets.get('train_dataloader'))
     planned = planned_gpus(config)
@@ -162,7 +169,8 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
                 options.time_limit)
         else:
             report.findings += run_reduced(
-                config, Path(folder, 'reduced'), options.steps)
+                config, Path(folder, 'reduced'), options.steps,
+                parts.datasets)
         measured = _measure(config, options, report, Path(folder, 'true'))
     if parts.model is None:
         return

@@ -9,9 +9,9 @@ from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_files import runner_keys
-from mmmedmask.inspection.config_types import OPAQUE
 from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
 from mmmedmask.inspection.known_data import suggest_data
+from mmmedmask.inspection.unknown_keys import OPAQUE
 from mmmedmask.util.nested import dotted, walk_nested
 
 #: Keys of data sets and metrics that name files below ``data_root``.
@@ -19,6 +19,8 @@ BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
               'img_prefix', 'seg_map_prefix')
 EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
+#: Their ``data_root`` makes names short, and need not be there.
+METRICS = (('val_evaluator', ), ('test_evaluator', ), ('metric', ))
 #: Where weights go that a run writes, not reads.
 RUNS = 'work_dirs'
 
@@ -60,7 +62,8 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
             continue
         elif str(part.get('type')).endswith(('ProbeHook', 'ProbeLoop')):
             yield from _look_at_probe(part, place)
-        elif 'data_root' in part or 'data_prefix' in part:
+        elif place[:1] not in METRICS and (
+                'data_root' in part or 'data_prefix' in part):
             yield from _look_at_data(part, place)
         elif isinstance(part.get('ann_file'), str) and part['ann_file']:
             # A metric's; it has no root.

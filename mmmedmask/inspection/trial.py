@@ -9,8 +9,9 @@ import threading
 import traceback
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -31,6 +32,8 @@ from mmmedmask.shrinking.model_sizes import detach_model, kind_of
 from mmmedmask.shrinking.shrink import shrink_config, without_mixed_precision
 from mmmedmask.util.nested import nested_dicts
 
+#: True samples of a loader, at least.
+TRUE_SAMPLES = 4
 #: Samples of a step with the true model.
 FULL_SIZE_BATCH = 2
 #: The same where a batch has to hold pairs of several classes.
@@ -110,23 +113,29 @@ def _set_steps(config: Config, steps: int) -> None:
     their classes, which a part of a data set does not tell.
     """
     loader = config.train_dataloader
+    if 'val_begin' in config.train_cfg:
+        config.train_cfg.val_begin = 1
     if 'max_iters' in config.train_cfg:
         config.train_cfg.update(max_iters=steps, val_interval=steps)
     elif loader.get('batch_sampler') is None and loader.dataset.type != SLIDES:
         loader.num_batch_per_epoch = steps
 
 
-def run_reduced(config: Config, folder: str | Path,
-                steps: int = 1) -> list[Finding]:
-    """Train and validate a reduced copy of a config on drawn data.
+def run_reduced(config: Config, folder: str | Path, steps: int = 1,
+                datasets: Mapping[str, Any] | None = None) -> list[Finding]:
+    """Train and validate a reduced copy of a config.
 
     The model is narrower and the images are smaller, but every part is
-    there: hooks, optimizer, schedules, metrics, checkpoints.
+    there: hooks, optimizer, schedules, metrics, checkpoints. The samples are
+    some of the true ones where these are there, but for slides, whose sizes
+    are those of the model; else they are drawn.
 
     Args:
         config: The config; it is not changed.
         folder: Folder for the drawn data and the run.
         steps: Training steps; of slides it is an epoch of the drawn ones.
+        datasets: Name of a loader to the data set that its config makes,
+            where the data are there.
     """
     where = 'train_cfg'
     try:
@@ -143,7 +152,39 @@ def run_reduced(config: Config, folder: str | Path,
             f'{describe_error(error)}', where,
             'mend what is red above, then try again')]
     _set_steps(reduced, steps)
-    return [_run(reduced, 'reduced model, drawn data')]
+    title = 'drawn data'
+    for name, dataset in (datasets or {}).items():
+        if _take_true_samples(reduced, config, name, dataset):
+            title = 'true data'
+    return [_run(reduced, f'reduced model, {title}')]
+
+
+def _take_true_samples(reduced: Config, config: Config, name: str,
+                       dataset: Any) -> bool:
+    """Let a reduced loader read a few true samples; tell whether it can.
+
+    There is one of each class, with and without a mask, so that scores are
+    defined that are so on all of them.
+    """
+    settings = config[name].dataset
+    if settings.type == SLIDES or not hasattr(dataset, 'get_data_info') \
+            or settings.get('indices') is not None:
+        return False
+    kinds: dict[tuple, int] = {}
+    for place in range(len(dataset)):
+        info = dataset.get_data_info(place)
+        kinds.setdefault((str(info.get('gt_label')), 'lesion_path' in info),
+                         place)
+    places = {*kinds.values(), *range(min(TRUE_SAMPLES, len(dataset))),
+              len(dataset) - 1}
+    reduced[name].dataset = dict(
+        copy.deepcopy(settings), indices=sorted(places),
+        pipeline=reduced[name].dataset.pipeline)
+    evaluator = name.replace('dataloader', 'evaluator')
+    if reduced.get(evaluator):
+        # It may name the files of the data.
+        reduced[evaluator] = copy.deepcopy(config[evaluator])
+    return True
 
 
 def run_full_size(config: Config, folder: str | Path, steps: int = 1,

@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='number of GPUs (default: that in the name of the '
         'config)')
     parser.add_argument(
-        '--steps', type=int, default=1,
+        '--steps', type=int, default=2,
         help='training steps of the trial (default: %(default)s)')
     parser.add_argument(
         '--full-size', action='store_true',

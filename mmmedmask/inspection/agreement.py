@@ -1,0 +1,220 @@
+"""Whether data, model, metrics and hooks of a config fit each other.
+
+Each of them may be right by itself, and a run of all of them end in an error
+that names none, or do nothing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.evaluation.base_metric import undefined_scores
+from mmmedmask.inspection.building import LOADERS, Parts
+from mmmedmask.inspection.findings import (
+    RED,
+    YELLOW,
+    Finding,
+    describe_error,
+    suggest,
+)
+from mmmedmask.inspection.schedules import training_length
+from mmmedmask.shrinking.model_sizes import kind_of
+from mmmedmask.util.nested import dotted, nested_dicts, walk_nested
+
+#: Hooks that do nothing before an epoch ``begin``, and its default.
+BEGINNING = {'AttentionMaskHook': 40, 'ContrastiveCropHook': None}
+#: Metrics that end where a model predicts more classes than the data have.
+PER_CLASS_METRICS = ('CocoMetric', 'DiseaseClassification',
+                     'SlideClassification')
+
+
+def check_agreement(config: Config, parts: Parts) -> list[Finding]:
+    """Compare the parts of a config with each other.
+
+    Args:
+        config: The config.
+        parts: What could be built of it, with the data sets that are there.
+
+    Returns:
+        A red finding for each pair that does not fit; yellow for scores that
+        will be NaN and that nothing is chosen by.
+    """
+    findings = []
+    for check in (_check_categories, _check_classes, _check_annotations,
+                  _check_scores, _check_begin, _check_lesions):
+        try:
+            findings += check(config, parts)
+        except Exception as error:  # a file may be broken in any way
+            findings.append(Finding(
+                RED, 'data', describe_error(error), '', 'see the message'))
+    return findings
+
+
+def _datasets(config: Config) -> Iterator[tuple[str, Mapping]]:
+    """Innermost data sets of all loaders, with their loader's name."""
+    for name in LOADERS:
+        dataset = (config.get(name) or {}).get('dataset')
+        while isinstance(dataset, Mapping) and isinstance(
+                dataset.get('dataset'), Mapping):
+            dataset = dataset['dataset']
+        if isinstance(dataset, Mapping):
+            yield name, dataset
+
+
+def _annotation_file(dataset: Mapping) -> Path | None:
+    """The COCO file of a data set, whether it is there or not."""
+    if kind_of(dataset) != 'CocoDataset' or not dataset.get('ann_file'):
+        return None
+    return Path(dataset.get('data_root') or '', dataset['ann_file'])
+
+
+def _read_coco(file: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(file.read_text('utf-8'))
+    except (OSError, ValueError):
+        # What reads it by itself says so.
+        return None
+
+
+def _check_categories(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Compare the classes of COCO data sets with the names in their files."""
+    for name, dataset in _datasets(config):
+        file = _annotation_file(dataset)
+        content = _read_coco(file) if file else None
+        wanted = (dataset.get('metainfo') or {}).get('classes')
+        if content is None or wanted is None:
+            continue
+        wanted = [wanted] if isinstance(wanted, str) else wanted
+        there = [category['name'] for category in content['categories']]
+        for class_name in wanted:
+            if class_name not in there:
+                yield Finding(
+                    RED, 'classes', f'{file} has no category '
+                    f'{class_name!r}, so its instances are not read',
+                    f'{name}.dataset.metainfo.classes',
+                    suggest(class_name, there))
+
+
+def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Compare the number of classes of data and of the model's heads."""
+    for name, settings in _datasets(config):
+        dataset = parts.datasets.get(name)
+        classes = (settings.get('metainfo') or {}).get('classes') \
+            if dataset is None else dataset.metainfo.get('classes')
+        # Tiles may be read with their classes, or without.
+        if not classes or settings.get('with_labels') is False:
+            continue
+        classes = [classes] if isinstance(classes, str) else list(classes)
+        strict = any(kind_of(part) in PER_CLASS_METRICS for part in
+                     nested_dicts(config.get('val_evaluator')))
+        for path, part in walk_nested(config.model, ('model', )):
+            count = part.get('num_classes') if isinstance(
+                part, Mapping) else None
+            # A head of one class tells it from the background.
+            if not isinstance(count, int) or count == len(classes) or (
+                    count == 1 and 'decode_head' in path):
+                continue
+            yield Finding(
+                RED if count < len(classes) or strict else YELLOW, 'classes',
+                f'the model has {count} classes, the {name.split("_")[0]} '
+                f'data have {len(classes)}: {", ".join(map(str, classes))}',
+                dotted((*path, 'num_classes')),
+                f'num_classes={len(classes)}')
+
+
+def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Compare the COCO file of a metric with that of the data it scores."""
+    files = {name: _annotation_file(dataset)
+             for name, dataset in _datasets(config)}
+    for name in LOADERS[1:]:
+        evaluator = name.replace('dataloader', 'evaluator')
+        for path, part in walk_nested(
+                config.get(evaluator) or [], (evaluator, )):
+            if not isinstance(part, Mapping) or not part.get('ann_file') \
+                    or not files.get(name):
+                continue
+            own, data = Path(part['ann_file']), files[name]
+            if own.resolve() == data.resolve() or _same_images(own, data):
+                continue
+            yield Finding(
+                RED, 'metric', f'the metric reads {own}, and what it scores '
+                f'are predictions on {data}', dotted((*path, 'ann_file')),
+                f'ann_file={str(data)!r}')
+
+
+def _same_images(first: Path, second: Path) -> bool:
+    """Whether two COCO files number the same images alike."""
+    contents = [_read_coco(file) for file in (first, second)]
+    if None in contents:
+        return False
+    images = [{(image['id'], image['file_name'])
+               for image in content['images']} for content in contents]
+    return images[0] == images[1]
+
+
+def _check_scores(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Find scores that will be NaN, and a best checkpoint by one."""
+    dataset = parts.datasets.get('val_dataloader')
+    if dataset is None:
+        return
+    checkpoint = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    best = checkpoint.get('save_best') or []
+    best = [best] if isinstance(best, str) else best
+    for name, reason in undefined_scores(
+            parts.metrics.get('val_evaluator', ()), dataset).items():
+        chosen = name in best
+        yield Finding(
+            RED if chosen else YELLOW, 'metric', f'{name} will be NaN in '
+            f'every validation: {reason}' + chosen * (
+                ', and the best checkpoint is chosen by it'),
+            'default_hooks.checkpoint.save_best' if chosen
+            else 'val_dataloader.dataset',
+            'choose another score, or save_best=None' if chosen else '')
+
+
+def _hooks(config: Config, *kinds: str) -> Iterator[tuple[str, Mapping]]:
+    for path, part in walk_nested(
+            dict(default_hooks=config.get('default_hooks'),
+                 custom_hooks=config.get('custom_hooks'))):
+        if isinstance(part, Mapping) and kind_of(part) in kinds:
+            yield dotted(path), part
+
+
+def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Find hooks that begin when training is over."""
+    length = training_length(config)
+    if length is None or not length[1]:
+        return
+    for where, hook in _hooks(config, *BEGINNING):
+        begin = hook.get('begin', BEGINNING[kind_of(hook)])
+        if isinstance(begin, int) and begin >= length[0]:
+            yield Finding(
+                RED, 'hook', f'{kind_of(hook)} begins before epoch {begin}, '
+                f'counted from 0, and training ends after {length[0]}: it '
+                'never does anything', f'{where}.begin',
+                f'begin={length[0] // 2}, or train longer, or '
+                f'{where.split(".")[-1]}=None to switch it off')
+
+
+def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Find a hook that measures lesions on images without any."""
+    for where, hook in _hooks(config, 'LesionCoverageHook'):
+        dataset = parts.datasets.get('train_dataloader')
+        if hook.get('dataset') is not None:
+            # Without its pipeline, of which there may be none.
+            dataset = DATASETS.build(hook['dataset'])
+        if dataset is None:
+            continue
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        if not any(read_lesion_mask(info['lesion_path']).any()
+                   for info in infos if info.get('lesion_path')):
+            yield Finding(
+                RED, 'hook', 'no image has a lesion mask, so there is '
+                'nothing that LesionCoverageHook could measure', where,
+                f'{where.split(".")[-1]}=None switches it off; dataset=... '
+                'names images with masks')
