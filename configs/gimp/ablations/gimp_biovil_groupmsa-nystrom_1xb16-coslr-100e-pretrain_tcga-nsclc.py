@@ -15,5 +15,5 @@ model = dict(
     contrast_head=dict(
         _delete_=True, type='mmmedmask.BioViLHead', mask_ratio=mask_ratio))
 default_hooks = dict(
-    cross_fitted_genes=dict(_delete_=True, type='mmmedmask.NoHook'),
-    triplet_monitor=dict(_delete_=True, type='mmmedmask.NoHook'))
+    cross_fitted_genes=None,
+    triplet_monitor=None)

@@ -8,5 +8,5 @@ model = dict(
     mpm_head=None,
     contrast_head=dict(_delete_=True, type='mmmedmask.BioViLHead'))
 default_hooks = dict(
-    cross_fitted_genes=dict(_delete_=True, type='mmmedmask.NoHook'),
-    triplet_monitor=dict(_delete_=True, type='mmmedmask.NoHook'))
+    cross_fitted_genes=None,
+    triplet_monitor=None)
