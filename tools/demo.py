@@ -74,11 +74,6 @@ def run_in_copy(stage, run: Callable, connection: Connection) -> None:
 def prepare_beside(stage, run: Callable) -> tuple[Callable, Callable]:
     """Let a part that computes on one core run beside another such part.
 
-    Args:
-        stage: The :class:`demo_parts.stage.Stage`.
-        run: The part. It runs in a copy of this process, which is made
-            before anything is computed, where processes can be copied.
-
     Returns:
         A function that starts the part, and one that waits for it, shows
         its steps and returns its result.
@@ -106,11 +101,7 @@ def prepare_beside(stage, run: Callable) -> tuple[Callable, Callable]:
 
 
 def play(stage) -> None:
-    """Run all parts and write the report.
-
-    Args:
-        stage: The :class:`demo_parts.stage.Stage`.
-    """
+    """Run all parts and write the report."""
     from demo_parts import cmim, gimp, msmae
     from PIL import Image
 

@@ -24,15 +24,7 @@ GOAL_LOADER = 2000
 
 
 def build_models(size: int, channels_last: bool) -> dict:
-    """Build the three models around one ResNet-18.
-
-    Args:
-        size: Side of the views in pixels.
-        channels_last: Memory format of CMIM's and of the plain encoder.
-
-    Returns:
-        Model by name.
-    """
+    """Build the three models around one ResNet-18."""
     import torch
     from mmengine.registry import init_default_scope
     from mmpretrain.registry import MODELS
@@ -136,11 +128,7 @@ def seconds(function: Callable[[], None]) -> float:
 
 
 def measure_steps(models: dict, args: argparse.Namespace) -> dict:
-    """Time the steps in turns.
-
-    Returns:
-        Seconds per round, by model.
-    """
+    """Time the steps in turns."""
     steps = {
         name: make_step(model, make_batch(name, args.batch_size, args.size),
                         args.bf16)
@@ -160,9 +148,6 @@ def measure_parts(model, args: argparse.Namespace) -> dict:
     """Time the parts of a CMIM step, forward and backward.
 
     Each part is run by itself on what the part before it gave.
-
-    Returns:
-        Median seconds, by part.
     """
     import torch
 
@@ -227,11 +212,7 @@ def measure_parts(model, args: argparse.Namespace) -> dict:
 
 
 def measure_views(args: argparse.Namespace) -> dict:
-    """Count the tiles per second whose two views are drawn.
-
-    Returns:
-        Tiles per second, by what the views have besides their crops.
-    """
+    """Count the tiles per second whose two views are drawn."""
     from mmmedmask.models.cmim import CMIMDataPreprocessor
     batch = make_batch('cmim', args.batch_size, args.size)
     speeds = {}
@@ -251,11 +232,7 @@ def measure_views(args: argparse.Namespace) -> dict:
 
 
 def measure_loader(args: argparse.Namespace) -> dict:
-    """Count the tiles per second that one core reads, decodes and packs.
-
-    Returns:
-        Tiles per second, by file format.
-    """
+    """Count the tiles per second that one core reads, decodes and packs."""
     import cv2
     import numpy as np
     from mmengine.dataset import pseudo_collate

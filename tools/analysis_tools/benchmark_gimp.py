@@ -44,11 +44,7 @@ ALLOCATORS = dict(
 
 
 def build_layers(args: argparse.Namespace) -> dict:
-    """Build the layer, and one that materialises with the same parameters.
-
-    Returns:
-        Layer by name: ``fused`` and ``naive``.
-    """
+    """Build the layer, and one that materialises with the same parameters."""
     import torch
     from torch import nn
 
@@ -56,11 +52,7 @@ def build_layers(args: argparse.Namespace) -> dict:
     from mmmedmask.models.gimp import NystromLayer
 
     class NaiveLayer(nn.Module):
-        """Nyström attention as it is written: three kernels in memory.
-
-        Args:
-            layer: The layer whose parameters it takes.
-        """
+        """Nyström attention as it is written: three kernels in memory."""
 
         def __init__(self, layer: nn.Module) -> None:
             super().__init__()
@@ -177,11 +169,7 @@ def held_bytes(device: str) -> int:
 
 
 def measure_size(args: argparse.Namespace) -> dict:
-    """Run the aggregator on one bag, in training or without gradients.
-
-    Returns:
-        Bytes in use ``before`` and at the ``peak``, and seconds.
-    """
+    """Run the aggregator on one bag, in training or without gradients."""
     import torch
 
     from mmmedmask.models.gimp import NystromAggregator
@@ -275,9 +263,6 @@ def measure_step(args: argparse.Namespace) -> dict:
 def run_part(args: argparse.Namespace, part: str, allocator: str,
              *options: object) -> dict:
     """Measure in a process of its own.
-
-    Returns:
-        What the process measured.
 
     Raises:
         RuntimeError: If it failed, as when there is too little memory.

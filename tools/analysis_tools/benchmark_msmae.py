@@ -30,11 +30,6 @@ PRETRAIN_EPOCHS, PRETRAIN_BEGIN, PRETRAIN_INTERVAL = 300, 40, 40
 def build_models(arch: str, size: int, patch_size: int) -> dict:
     """Build the classifiers and the algorithms around one ViT.
 
-    Args:
-        arch: Name of mmpretrain's architecture.
-        size: Side of the images in pixels.
-        patch_size: Side of a patch in pixels.
-
     Returns:
         Model by name: ``masked`` and ``full`` fine-tuning, ``msmae`` and
         ``mae`` pre-training.
@@ -107,11 +102,7 @@ def make_batch(args: argparse.Namespace) -> tuple:
 
 
 def make_steps(models: dict, args: argparse.Namespace) -> dict:
-    """Make what is timed: forward and backward of each, and the maps.
-
-    Returns:
-        Function without arguments, by name.
-    """
+    """Make what is timed: forward and backward of each, and the maps."""
     import torch
     images, samples = make_batch(args)
 
@@ -149,11 +140,7 @@ def synchronise(device) -> None:
 
 
 def measure(steps: dict, args: argparse.Namespace) -> dict:
-    """Time the steps in turns.
-
-    Returns:
-        Seconds per round, by name.
-    """
+    """Time the steps in turns."""
     for step in steps.values():
         for _ in range(args.warmup):
             step()

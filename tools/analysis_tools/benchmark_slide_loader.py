@@ -49,13 +49,6 @@ def time_reads(path: Path, length: int, reads: int,
                cache_dir: str | None = None) -> dict[str, float]:
     """Read runs at random places, and the whole slide.
 
-    Args:
-        path: The file of features.
-        length: Patches of a run.
-        reads: Number of runs.
-        cache_dir: See :class:`~mmmedmask.datasets.slides.slide_features.\
-SlideFeatures`.
-
     Returns:
         Median seconds of a ``run`` and of the ``whole`` slide, and ``bytes``
         of a run.
@@ -84,17 +77,7 @@ SlideFeatures`.
 
 def time_loader(root: Path, args: argparse.Namespace, workers: int,
                 cache_dir: str | None = None) -> float:
-    """Run the pipeline of pre-training in a loader.
-
-    Args:
-        root: The cohort.
-        args: The tool's arguments.
-        workers: Number of workers.
-        cache_dir: See :class:`~mmmedmask.datasets.SlideOmicDataset`.
-
-    Returns:
-        Runs per second, counted from the first batch on.
-    """
+    """Run the pipeline of pre-training in a loader."""
     from mmengine.dataset import pseudo_collate
     from torch.utils.data import DataLoader, RandomSampler
 
@@ -128,11 +111,6 @@ def time_loader(root: Path, args: argparse.Namespace, workers: int,
 def measure_layout(layout: str, root: Path, args: argparse.Namespace) -> dict:
     """Draw slides in one layout and read them.
 
-    Args:
-        layout: One of ``LAYOUTS``.
-        root: Folder for them.
-        args: The tool's arguments.
-
     Returns:
         ``files`` and ``copies`` as :func:`time_reads` gives them, and runs
         per second of ``loaders``, by number of workers.
@@ -152,14 +130,7 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace) -> dict:
 
 
 def report(args: argparse.Namespace) -> str:
-    """Measure all layouts, in text.
-
-    Args:
-        args: The tool's arguments.
-
-    Returns:
-        The report.
-    """
+    """Measure all layouts, in text."""
     from mmengine.logging import MMLogger
     MMLogger.get_current_instance().setLevel('ERROR')
     lines = [f'runs of {args.length} of {args.slide_patches} patches of '

@@ -90,11 +90,7 @@ def present_splits(path: Path) -> set[str]:
 
 
 class PlainLoop:
-    """Does the steps of runs on bags in memory.
-
-    Args:
-        train_on_val: Whether validation patients train, too.
-    """
+    """Does the steps of runs on bags in memory."""
 
     def __init__(self, train_on_val: bool) -> None:
         self.train_on_val = train_on_val

@@ -56,16 +56,7 @@ class Sight(NamedTuple):
 
 
 def look_at_slides(model, dataset, root: Path) -> Sight:
-    """Compare a model's attention with what was planted.
-
-    Args:
-        model: A trained classifier of slides.
-        dataset: The test set, with coordinates.
-        root: The cohort.
-
-    Returns:
-        What it looks at in all slides, and heatmaps of the first ones.
-    """
+    """Compare a model's attention with what was planted."""
     truth = read_cohort_truth(root)
     classes = dataset.metainfo['classes']
     heatmaps, inside, shares = [], [], []
@@ -113,14 +104,7 @@ def draw_slide(evidence, sample: dict, region: np.ndarray,
 
 
 def run(stage: Stage) -> PartResult:
-    """Train on genes, pre-train, fine-tune on slides and on both.
-
-    Args:
-        stage: Output and folder.
-
-    Returns:
-        Sections of the report, the overview and the commands.
-    """
+    """Train on genes, pre-train, fine-tune on slides and on both."""
     part = Part(stage, 'gimp')
     cohort = part.data('cohort_phantoms')
     num_cases = 20 if stage.smoke else 200

@@ -88,17 +88,7 @@ class Masking(NamedTuple):
 
 def mask_images(model: torch.nn.Module, pictures: np.ndarray,
                 lesions: np.ndarray, maps: torch.Tensor) -> Masking:
-    """Mask images by their maps and by chance, and count the lesions.
-
-    Args:
-        model: The pre-trained model, for its ratios.
-        pictures: uint8 pictures (B, H, W, 3).
-        lesions: Lesion masks, bool (B, H, W); each image has a lesion.
-        maps: What the class token looks at, (B, gh, gw).
-
-    Returns:
-        The maskings and what they hide.
-    """
+    """Mask images by their maps and by chance, and count the lesions."""
     weights = maps.float().flatten(1)
     noise = torch.empty(len(maps), NUM_DRAWS, weights.shape[1])
     noise.exponential_(generator=torch.Generator().manual_seed(0))
@@ -120,11 +110,6 @@ def mask_images(model: torch.nn.Module, pictures: np.ndarray,
 def look_at_lesions(runner: Runner, folder: Path,
                     units: PictureUnits) -> tuple[Masking, np.ndarray]:
     """Let the pre-trained model look at scans that it has not seen.
-
-    Args:
-        runner: The runner after training.
-        folder: Where the scans are.
-        units: How to undo the normalisation.
 
     Returns:
         The maskings of all scans with a lesion, and the first scans with
@@ -154,14 +139,7 @@ def look_at_lesions(runner: Runner, folder: Path,
 
 @torch.no_grad()
 def look_at_retina(model: torch.nn.Module) -> Masking:
-    """Let the model look at a real retina with lesions drawn into it.
-
-    Args:
-        model: The pre-trained model.
-
-    Returns:
-        One image per tile, tiles row by row.
-    """
+    """Let the model look at a real retina with lesions drawn into it."""
     square = skimage.data.retina()[RETINA_SQUARE, RETINA_SQUARE]
     retina = cv2.resize(
         square, (RETINA_SIDE, RETINA_SIDE), interpolation=cv2.INTER_AREA)
@@ -182,15 +160,7 @@ def look_at_retina(model: torch.nn.Module) -> Masking:
 
 
 def masking_columns(masking: Masking, whole: bool = False) -> list[Column]:
-    """Draw image, attention, and the masking by chance and by attention.
-
-    Args:
-        masking: The images.
-        whole: Whether they are the tiles of one picture.
-
-    Returns:
-        Four columns, with the lesions outlined in three of them.
-    """
+    """Draw image, attention, and the masking by chance and by attention."""
 
     def outline(pictures: np.ndarray) -> list[np.ndarray]:
         return join(outline_lesions(pictures, list(masking.lesions)))
@@ -226,14 +196,7 @@ def first_of(columns: list[Column], number: int) -> list[Column]:
 
 
 def run(stage: Stage) -> PartResult:
-    """Pre-train on drawn lesions, look at the masking, fine-tune.
-
-    Args:
-        stage: Output and folder.
-
-    Returns:
-        Sections of the report, the overview and the commands.
-    """
+    """Pre-train on drawn lesions, look at the masking, fine-tune."""
     part = Part(stage, 'msmae')
     lesions = part.data('lesion_phantoms')
     num_train, num_val = (32, 8) if stage.smoke else (768, 240)

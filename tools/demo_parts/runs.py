@@ -41,11 +41,7 @@ class PartResult:
 
 
 class ProgressHook(Hook):
-    """Tell a step how far a training run is.
-
-    Args:
-        step: The step.
-    """
+    """Tell a step how far a training run is."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -59,10 +55,6 @@ class ProgressHook(Hook):
 
 class Part:
     """A part of the demo: its folders, its runs, the commands for them.
-
-    Args:
-        stage: Output and folder.
-        name: Folder of the part's runs below the stage's.
 
     Attributes:
         commands: Shell commands that do the same, at the configs' size.
@@ -80,19 +72,7 @@ class Part:
     def train(self, step: Step, run: str, config: str, comment: str,
               options: Mapping[str, Any] | None = None,
               hooks: Sequence[Hook] = ()) -> Runner:
-        """Train a config as tools/train.py does.
-
-        Args:
-            step: Shows how far it is.
-            run: Name of the run, and of its folder.
-            config: Path below configs/.
-            comment: What the command does.
-            options: Dotted keys and values that override the config's.
-            hooks: More hooks.
-
-        Returns:
-            The runner after training.
-        """
+        """Train a config as tools/train.py does."""
         work_dir = self.folder / run
         loaded = apis.load_config(CONFIGS / config, dict(options or {}))
         relocate(loaded, self.stage.out)
@@ -120,15 +100,7 @@ class Part:
         ]
 
     def save_pictures(self, sections: Sequence[Section], *names: str) -> int:
-        """Write the figures of the report as PNG files.
-
-        Args:
-            sections: The sections.
-            names: One per figure, in order.
-
-        Returns:
-            Number of files.
-        """
+        """Write the figures of the report as PNG files."""
         folder = self.stage.out / 'pictures'
         folder.mkdir(parents=True, exist_ok=True)
         figures = [figure for section in sections
@@ -145,13 +117,7 @@ def last_checkpoint(work_dir: Path) -> Path:
 
 
 def relocate(config: Config, out: Path) -> None:
-    """Let a config read what this demo has written.
-
-    Args:
-        config: Paths below ``demo_output/`` become paths below ``out``, and
-            checkpoints of a run the last one of it.
-        out: The demo's folder.
-    """
+    """Let a config read what this demo has written."""
     for node in nested_dicts(config._cfg_dict):
         for key, value in list(node.items()):
             if not isinstance(value, str) or not value.startswith(DEFAULT_OUT):
@@ -164,11 +130,7 @@ def relocate(config: Config, out: Path) -> None:
 
 
 def shorten(config: Config) -> None:
-    """Take every step of a run at the smallest size that works.
-
-    Args:
-        config: It gets two epochs or iterations, of small batches.
-    """
+    """Take every step of a run at the smallest size that works."""
     unit = 'max_iters' if 'max_iters' in config.train_cfg else 'max_epochs'
     config.train_cfg[unit] = 2
     if 'val_interval' in config.train_cfg:
@@ -199,9 +161,6 @@ def bfloat16_is_faster() -> bool:
     """Measure whether this CPU convolves faster in bfloat16.
 
     CPUs with AMX are several times faster, older ones emulate it slowly.
-
-    Returns:
-        True if it is at least a fifth faster.
     """
     images = torch.randn(16, 64, 32, 32)
     weights = torch.randn(64, 64, 3, 3)
@@ -218,13 +177,6 @@ def bfloat16_is_faster() -> bool:
 
 def find_in_log(runner: Runner, text: str) -> str:
     """Find the last line of a run's log that holds a text.
-
-    Args:
-        runner: The runner.
-        text: What the line holds.
-
-    Returns:
-        The line from the text on.
 
     Raises:
         RuntimeError: If there is no such line.

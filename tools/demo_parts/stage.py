@@ -40,13 +40,7 @@ class Step:
             f'{title:<{TITLE_WIDTH}}', total=None, note='')
 
     def update(self, done: int, total: int, note: str = '') -> None:
-        """Show how far it is.
-
-        Args:
-            done: Units of work that are done.
-            total: All units.
-            note: A few words, e.g. the loss.
-        """
+        """Show how far it is."""
         self._progress.update(
             self._task, completed=done, total=total, note=note)
 
@@ -56,10 +50,6 @@ class Stage:
 
     Everything that libraries write to the standard streams goes to a log
     file; only steps and what the demo says itself is shown.
-
-    Args:
-        out: Folder of all results.
-        smoke: Whether to do everything at the smallest size that works.
     """
 
     def __init__(self, out: Path, smoke: bool) -> None:
@@ -92,14 +82,7 @@ class Stage:
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
-        """Do one step: show that it runs, then its result and its time.
-
-        Args:
-            title: One or two words.
-
-        Yields:
-            The step, whose ``result`` is to be set.
-        """
+        """Do one step: show that it runs, then its result and its time."""
         on_terminal = self.console.is_terminal
         if not on_terminal:
             self.say(f'  {title} ...')

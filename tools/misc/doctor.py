@@ -90,14 +90,7 @@ def package_folder() -> Path | None:
 
 
 def load_alone(path: str) -> ModuleType | None:
-    """Load a module of the package that needs only the standard library.
-
-    Args:
-        path: The file, below the package's folder.
-
-    Returns:
-        The module, or ``None`` if it is not there.
-    """
+    """Load a module of the package that needs only the standard library."""
     folder = package_folder()
     if folder is None or not (folder / path).is_file():
         return None

@@ -22,16 +22,7 @@ def use_colour(stream: TextIO) -> bool:
 
 def print_line(status: str, check: str, message: str, where: str = '',
                mend: str = '', stream: TextIO | None = None) -> None:
-    """Print what a check has found, and the mend on a line of its own.
-
-    Args:
-        status: ``'green'``, ``'yellow'`` or ``'red'``.
-        check: Name of the check.
-        message: What was found.
-        where: What it is about, before the message.
-        mend: What to do; printed unless all is green.
-        stream: Where to print, by default the standard output.
-    """
+    """Print what a check has found, and the mend on a line of its own."""
     stream = stream or sys.stdout
     mark = MARKS[status]
     place = f'{where}: ' if where else ''

@@ -249,9 +249,6 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
 
 def summarize(args: argparse.Namespace, results: Sequence) -> str:
     """Print how many slides there are of each status; name those that failed.
-
-    Returns:
-        What went wrong, or nothing.
     """
     counts = Counter(result.status for result in results)
     print(f'{len(results)} slides: '
