@@ -37,6 +37,8 @@ TITLES = {
     'genes_hidden/c_index': 'C index, genes hidden',
 }
 
+_SEED = 0  # Of resamples.
+
 
 @dataclass(frozen=True)
 class FoldRow:
@@ -92,7 +94,7 @@ def _renamed(values: Mapping) -> dict:
 
 def classification_rows(
         runs: Mapping[tuple[int | None, int], PatientPredictions],
-        num_bootstrap: int = 1000, bootstrap_seed: int = 0) -> list[FoldRow]:
+        num_bootstrap: int = 1000) -> list[FoldRow]:
     """Make the table of a cross-validated classifier.
 
     Pooled scores are those of all patients together, each predicted by the
@@ -125,7 +127,7 @@ def classification_rows(
         cases = [case for run in mine for case in run.case_ids]
         values = score_patients(labels, scores)
         draws = _renamed(bootstrap_scores(
-            labels, scores, num_bootstrap, bootstrap_seed, cases, 'nominal',
+            labels, scores, num_bootstrap, _SEED, cases, 'nominal',
             CALIBRATION_BINS))
         rows += pooled_rows(seed, len(set(cases)), values, draws)
     return rows
@@ -146,8 +148,7 @@ def pooled_rows(seed: int | None, patients: int, values: Mapping[str, float],
 
 
 def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
-                  num_bootstrap: int = 1000,
-                  bootstrap_seed: int = 0) -> list[FoldRow]:
+                  num_bootstrap: int = 1000) -> list[FoldRow]:
     """Make the table of a cross-validated survival model.
 
     The pooled C index compares patients of one fold alone, since the risks
@@ -180,8 +181,8 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
                                       strata)[0]
         if np.isnan(value):
             continue
-        draws = bootstrap_concordance(*joined, num_bootstrap, bootstrap_seed,
-                                      cases, strata)
+        draws = bootstrap_concordance(*joined, num_bootstrap, _SEED, cases,
+                                      strata)
         rows += pooled_rows(seed, len(set(cases)), dict(c_index=float(value)),
                             dict(c_index=draws))
     return rows
