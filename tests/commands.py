@@ -174,13 +174,11 @@ def _same_process() -> Iterator[None]:
                for number in (signal.SIGINT, signal.SIGTERM)}
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     start_method = multiprocessing.get_start_method(allow_none=True)
-    settings = [
-        (torch.set_num_threads, torch.get_num_threads()),
-        (torch.set_default_dtype, torch.get_default_dtype()),
-        (torch.set_grad_enabled, torch.is_grad_enabled()),
-        (torch.set_float32_matmul_precision,
-         torch.get_float32_matmul_precision()),
-    ]
+    settings = [(torch.set_num_threads, torch.get_num_threads()),
+                (torch.set_default_dtype, torch.get_default_dtype()),
+                (torch.set_grad_enabled, torch.is_grad_enabled()),
+                (torch.set_float32_matmul_precision,
+                 torch.get_float32_matmul_precision())]
     exact = (torch.are_deterministic_algorithms_enabled(),
              torch.is_deterministic_algorithms_warn_only_enabled())
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
@@ -240,10 +238,8 @@ def run(*command, status: int = 0, cwd=None, **environment: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=cwd,
-        env={
-            **os.environ, 'PATH': path,
-            **environment
-        },
+        env={**os.environ, 'PATH': path,
+             **environment},
         start_new_session=True)
     try:
         output = process.communicate()[0]

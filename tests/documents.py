@@ -62,10 +62,8 @@ def anchors_of(path):
     """Anchors that a viewer of Markdown gives to headings."""
     text = _FENCE.sub('', path.read_text('utf-8'))
     headings = re.findall(r'^#+ (.+)$', text, re.MULTILINE)
-    return {
-        re.sub(r'[^\w\- ]', '', heading).strip().lower().replace(' ', '-')
-        for heading in headings
-    }
+    return {re.sub(r'[^\w\- ]', '', heading).strip().lower().replace(' ', '-')
+            for heading in headings}
 
 
 def check_links(path):

@@ -81,12 +81,10 @@ def test_optimisation(method):
 def test_rates_over_the_epochs():
     """800 epochs: cosine to the end, but MoCo v1's steps stay where they are.
     """
-    spans = {
-        method: [(one.type, one.get('begin', 0), one.get('end'),
-                  one.get('T_max')) for one in load(
-                      PRETRAINING[method]).param_scheduler]
-        for method in PRETRAINING
-    }
+    spans = {method: [(one.type, one.get('begin', 0), one.get('end'),
+                       one.get('T_max')) for one in load(
+                           PRETRAINING[method]).param_scheduler]
+             for method in PRETRAINING}
     # Without an end they end with the run.
     cosine = ('CosineAnnealingLR', 0, None, None)
     assert spans['mocov2'] == spans['densecl'] == [cosine]
@@ -408,5 +406,4 @@ def test_flaws_that_the_metafiles_tell():
             for number, name in enumerate(names) if not kept[number]})
     assert outliers == {
         ('cmim_table4', 'epochs_200', 'glas'): pytest.approx(-2.5, abs=.2),
-        ('cmim_table1', 'scratch_vit', 'crag'): pytest.approx(-12.5, abs=.3),
-    }
+        ('cmim_table1', 'scratch_vit', 'crag'): pytest.approx(-12.5, abs=.3)}

@@ -341,8 +341,7 @@ def musk_table(path, num_molecules=9):
     lines = [
         [molecule % 2, molecule, *(100 * molecule + shape for _ in range(166))]
         for molecule in range(1, num_molecules + 1)
-        for shape in range(1 + molecule % 3)
-    ]
+        for shape in range(1 + molecule % 3)]
     path.write_text(''.join(
         ','.join(map(str, line)) + '\n' for line in reversed(lines)))
     return path

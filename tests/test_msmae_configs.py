@@ -118,8 +118,7 @@ def _check_pipeline(pipeline, crop):
     types = [transform.type for transform in pipeline]
     steps = ('RandomResizedCrop', 'RandomFlip') if crop else ('ResizeImage', )
     assert types == [
-        f'mmmedmask.{name}' for name in ('LoadTile', *steps, 'PackTile')
-    ]
+        f'mmmedmask.{name}' for name in ('LoadTile', *steps, 'PackTile')]
     assert pipeline[1].scale == 224
     if crop:
         assert tuple(pipeline[1].crop_ratio_range) == (.2, 1.)
@@ -149,9 +148,7 @@ def test_pretraining(path):
     assert cfg.train_dataloader.batch_size == batch_size
     assert cfg.auto_scale_lr.base_batch_size == batch_size
     assert cfg.optim_wrapper.optimizer == dict(
-        type='AdamW',
-        lr=1e-3 * batch_size / 256,
-        betas=(.9, .95),
+        type='AdamW', lr=1e-3 * batch_size / 256, betas=(.9, .95),
         weight_decay=.05)
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.model.random_mask_ratio == .75
@@ -188,9 +185,7 @@ def test_fine_tuning(path):
     assert cfg.train_dataloader.batch_size == batch_size
     assert cfg.auto_scale_lr.base_batch_size == batch_size
     assert cfg.optim_wrapper.optimizer == dict(
-        type='AdamW',
-        lr=1e-3 * batch_size / 256,
-        betas=(.9, .999),
+        type='AdamW', lr=1e-3 * batch_size / 256, betas=(.9, .999),
         weight_decay=.05)
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == (
         1 if scratch else .75)
@@ -238,27 +233,20 @@ def _groups(cfg):
     init_default_scope('mmpretrain')
     model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    groups = {
-        id(parameter): (group['lr'], group['weight_decay'])
-        for group in wrapper.optimizer.param_groups
-        for parameter in group['params']
-    }
-    return {
-        name: (*groups[id(parameter)], parameter.ndim)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    groups = {id(parameter): (group['lr'], group['weight_decay'])
+              for group in wrapper.optimizer.param_groups
+              for parameter in group['params']}
+    return {name: (*groups[id(parameter)], parameter.ndim)
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad}
 
 
 def _narrow(cfg, num_layers=12):
     cfg.model.backbone.update(
         img_size=32,
         init_cfg=None,
-        arch=dict(
-            embed_dims=16,
-            num_layers=num_layers,
-            num_heads=2,
-            feedforward_channels=32))
+        arch=dict(embed_dims=16, num_layers=num_layers, num_heads=2,
+                  feedforward_channels=32))
     if 'in_channels' in cfg.model.head:
         cfg.model.head.in_channels = 16
     return cfg
@@ -310,8 +298,7 @@ def test_pretraining_decays_matrices_alone(name):
     decayed = {name for name, (_, decay, _) in groups.items() if decay}
     matrices = {
         name for name in groups
-        if name.endswith('.weight') and not re.search(r'\.ln\d\.', name)
-    }
+        if name.endswith('.weight') and not re.search(r'\.ln\d\.', name)}
     tokens = {one for one in groups if one.endswith(('cls_token',
                                                      'mask_token'))}
     assert len(tokens) == 2
@@ -331,8 +318,7 @@ def _rates(cfg, iterations_per_epoch, scales=(1., )):
     base = cfg.optim_wrapper.optimizer.lr
     optimizer = torch.optim.SGD([
         dict(params=[parameter], lr=base * scale)
-        for parameter, scale in zip(parameters, scales, strict=True)
-    ])
+        for parameter, scale in zip(parameters, scales, strict=True)])
     epochs = cfg.train_cfg.max_epochs
     schedulers = []
     for scheduler in cfg.param_scheduler:
@@ -426,10 +412,8 @@ def test_refreshes():
         listed[name] = [
             epoch for epoch in range(cfg.train_cfg.max_epochs)
             if is_refresh_epoch(epoch, hook.begin, hook.interval)]
-    assert listed == {
-        MAIN: [40, 80, 120, 160, 200, 240, 280],
-        MAIN_FINETUNE: [0, 20, 40, 60, 80]
-    }
+    assert listed == {MAIN: [40, 80, 120, 160, 200, 240, 280],
+                      MAIN_FINETUNE: [0, 20, 40, 60, 80]}
 
 
 # --- ablations -----------------------------------------------------------
@@ -494,11 +478,9 @@ DIFFERENCES = {
 def _flatten(node, key=''):
     """Leaves of a config by their path."""
     if isinstance(node, dict) and node:
-        return {
-            path: leaf
-            for name, value in node.items()
-            for path, leaf in _flatten(value, f'{key}.{name}').items()
-        }
+        return {path: leaf
+                for name, value in node.items()
+                for path, leaf in _flatten(value, f'{key}.{name}').items()}
     if isinstance(node, (list, tuple)) and any(
             isinstance(item, dict) for item in node):
         return _flatten(dict(enumerate(node)), key)
@@ -573,10 +555,8 @@ def test_pretrain_then_fine_tune(tmp_path, drawn_data, pretraining, name,
     # The drawn data has three of the data set's five classes.
     cfg.model.head.num_classes = 3
     runner, start, messages = _run(cfg, checkpoint)
-    carried = {
-        key for key in tensors if key.startswith('backbone.') and
-        (norm == 'ln1' or not key.startswith('backbone.ln1.'))
-    }
+    carried = {key for key in tensors if key.startswith('backbone.') and
+               (norm == 'ln1' or not key.startswith('backbone.ln1.'))}
     for key in carried:
         assert torch.equal(start[key], tensors[key]), key
     assert set(start) - carried == {

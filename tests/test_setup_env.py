@@ -21,12 +21,10 @@ def scopes():
 
 def test_all_packages_that_register_are_listed():
     folder = Path(mmmedmask.__file__).parent
-    packages = {
-        path.relative_to(folder).parts[0]
-        for path in folder.rglob('*.py')
-        if re.search(r'^@\w+\.register_module\(',
-                     path.read_text(encoding='utf-8'), re.MULTILINE)
-    }
+    packages = {path.relative_to(folder).parts[0]
+                for path in folder.rglob('*.py')
+                if re.search(r'^@\w+\.register_module\(',
+                             path.read_text(encoding='utf-8'), re.MULTILINE)}
     assert packages
     assert packages <= set(setup_env.PACKAGES)
 

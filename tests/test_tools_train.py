@@ -15,10 +15,8 @@ SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh')
 def read_log(work_dir):
     """Return the rows of all scalar logs below a work dir, in order."""
     files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
-    return [
-        json.loads(line) for file in files
-        for line in file.read_text().splitlines()
-    ]
+    return [json.loads(line) for file in files
+            for line in file.read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -223,8 +221,7 @@ def test_dist_scripts_pass_everything_on(recorder, script, arguments):
                 PORT='123').splitlines()
     assert lines[:5] == [
         '--nnodes=2', '--node-rank=1', '--master-addr=machine0',
-        '--master-port=123', '--nproc-per-node=3'
-    ]
+        '--master-port=123', '--nproc-per-node=3']
     output = run(
         TOOLS / script, *arguments, **environment, NNODES='2', status=2)
     assert 'NNODES=2 needs MASTER_ADDR' in output
@@ -250,5 +247,4 @@ def test_slurm_scripts_pass_everything_on(recorder, script, given, passed):
         '--partition=gpu', '--job-name=my job', '--gres=gpu:4', '--ntasks=4',
         '--ntasks-per-node=4', '--cpus-per-task=5', '--kill-on-bad-exit=1',
         '--time=1:00', '--qos=low', 'python', '-u', tool, 'a config.py',
-        *passed, '--launcher', 'slurm', '--cfg-options', 'a=b c'
-    ]
+        *passed, '--launcher', 'slurm', '--cfg-options', 'a=b c']

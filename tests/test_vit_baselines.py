@@ -204,15 +204,11 @@ def test_rates_and_decay_of_each_parameter(kind):
     model = Detector(backbone)
     backbone.cls_token.requires_grad_(False)
     wrapper = build_optim_wrapper(model, options)
-    groups = {
-        id(group['params'][0]): group
-        for group in wrapper.optimizer.param_groups
-    }
-    norms = {
-        id(parameter)
-        for module in model.modules() if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters()
-    }
+    groups = {id(group['params'][0]): group
+              for group in wrapper.optimizer.param_groups}
+    norms = {id(parameter)
+             for module in model.modules() if isinstance(module, nn.LayerNorm)
+             for parameter in module.parameters()}
     seen = set()
     for name, parameter in model.named_parameters():
         if name == 'backbone.cls_token':

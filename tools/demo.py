@@ -126,8 +126,7 @@ def play(stage) -> None:
         f'page was computed on this machine in {minutes:.1f} minutes, from '
         'data that ships with scikit-image or is drawn, so the numbers say '
         'that the pipeline works, not how good the method is '
-        '(docs/results.md has results on real data).'
-    ]
+        '(docs/results.md has results on real data).']
     if stage.smoke:
         introduction.append('This was a smoke test: every step ran at the '
                             'smallest size, and the pictures show networks '

@@ -67,8 +67,7 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
     dataset = copy.deepcopy(given['dataset'])
     dataset['pipeline'] = [
         transform for transform in dataset['pipeline']
-        if str(transform['type']).rpartition('.')[2] not in _PARTIAL
-    ]
+        if str(transform['type']).rpartition('.')[2] not in _PARTIAL]
     return Runner.build_dataloader(dict(
         batch_size=1, num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),
@@ -118,10 +117,8 @@ def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
         raise ValueError(f'name at least one checkpoint besides '
                          f'{untrained!r}: it has the scale of the genes')
     trained = {path: get_model(config, path, device) for path in files}
-    return [
-        _build_untrained_model(config, trained[files[0]], device)
-        if path == untrained else trained[path] for path in checkpoints
-    ]
+    return [_build_untrained_model(config, trained[files[0]], device)
+            if path == untrained else trained[path] for path in checkpoints]
 
 
 @torch.no_grad()

@@ -67,8 +67,7 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
     keys = ('patches', 'coords', 'genes')
     batch = model.data_preprocessor({
         'inputs': {key: [inputs.get(key)] for key in keys},
-        'data_samples': None,
-    })['inputs']
+        'data_samples': None})['inputs']
     extra = {}
     if getattr(aggregator, 'uses_genes', False):
         extra = {'genes': batch['genes'], 'has_genes': batch['has_genes']}
@@ -100,18 +99,16 @@ def _single_patches(batch: dict):
     for start in range(0, len(patches), _PATCHES_AT_ONCE):
         part = patches[start:start + _PATCHES_AT_ONCE, None]
         number = len(part)
-        yield {
-            'patches': part,
-            'valid': torch.ones(
-                number, 1, dtype=torch.bool, device=part.device),
-            'mask': None,
-            'coords': None if coords is None else
-            coords[0, start:start + number, None],
-            'genes': None if batch['genes'] is None else
-            batch['genes'].expand(number, -1),
-            'has_genes': batch['has_genes'].expand(number),
-            'has_patches': batch['has_patches'].expand(number),
-        }
+        yield {'patches': part,
+               'valid': torch.ones(
+                   number, 1, dtype=torch.bool, device=part.device),
+               'mask': None,
+               'coords': None if coords is None else
+               coords[0, start:start + number, None],
+               'genes': None if batch['genes'] is None else
+               batch['genes'].expand(number, -1),
+               'has_genes': batch['has_genes'].expand(number),
+               'has_patches': batch['has_patches'].expand(number)}
 
 
 def _scores(model: nn.Module, batch: dict) -> np.ndarray | None:

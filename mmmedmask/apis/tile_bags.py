@@ -292,14 +292,12 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
     check_integer('batch_size', batch_size)
     for number, bag in enumerate(bags, start=1):
         path = folder / 'features' / f'{bag.name}.h5'
-        settings = {
-            'encoder': encoder.name,
-            'weights': encoder.weights_id,
-            'input_size': encoder.input_size,
-            'precision': precision,
-            'tile_size': tile_size,
-            'tiles': [str(tile) for tile in bag.tiles],
-        }
+        settings = {'encoder': encoder.name,
+                    'weights': encoder.weights_id,
+                    'input_size': encoder.input_size,
+                    'precision': precision,
+                    'tile_size': tile_size,
+                    'tiles': [str(tile) for tile in bag.tiles]}
         stored = stored_settings(path)
         differing = '' if stored is None else differing_settings(
             stored, settings)

@@ -64,16 +64,12 @@ def _wrap_model_on_cpu(wrap_model: Callable) -> Callable:
         model = revert_sync_batchnorm(model.to(get_device()))
         if model_wrapper_cfg is None:
             unused = self.cfg.get('find_unused_parameters', False)
-            model_wrapper_cfg = {
-                'broadcast_buffers': False,
-                'find_unused_parameters': unused
-            }
+            model_wrapper_cfg = {'broadcast_buffers': False,
+                                 'find_unused_parameters': unused}
         return MODEL_WRAPPERS.build(
             dict(model_wrapper_cfg),
-            default_args={
-                'type': 'MMDistributedDataParallel',
-                'module': model
-            })
+            default_args={'type': 'MMDistributedDataParallel',
+                          'module': model})
 
     return wrap_model_on_cpu
 

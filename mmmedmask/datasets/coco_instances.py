@@ -193,13 +193,11 @@ class CocoInstanceWriter:
                  description: str = '') -> None:
         self.options = options or InstanceOptions()
         self.totals = SplitTotals()
-        self._content = {
-            'info': {'description': description},
-            'licenses': [],
-            'categories': [{'id': 1, 'name': category}],
-            'images': [],
-            'annotations': [],
-        }
+        self._content = {'info': {'description': description},
+                         'licenses': [],
+                         'categories': [{'id': 1, 'name': category}],
+                         'images': [],
+                         'annotations': []}
 
     def add(self, file_name: str, labels: np.ndarray) -> None:
         """Add an image, named relative to the data root with forward slashes.
@@ -208,12 +206,10 @@ class CocoInstanceWriter:
         """
         totals, height_width = self.totals, labels.shape
         image_id = len(self._content['images']) + 1
-        self._content['images'].append({
-            'id': image_id,
-            'file_name': file_name,
-            'height': int(height_width[0]),
-            'width': int(height_width[1]),
-        })
+        self._content['images'].append({'id': image_id,
+                                        'file_name': file_name,
+                                        'height': int(height_width[0]),
+                                        'width': int(height_width[1])})
         totals.images += 1
         if self.options.mask_kind == 'auto' and is_binary_mask(labels):
             totals.binary_masks.append(file_name)
@@ -240,8 +236,7 @@ class CocoInstanceWriter:
             'bbox': rle_tools.toBbox(rle).tolist(),
             'area': area,
             'iscrowd': 0,
-            'segmentation': rle,
-        })
+            'segmentation': rle})
 
     def write(self, path: str | Path) -> None:
         """Write the COCO file; its folder is made if need be."""

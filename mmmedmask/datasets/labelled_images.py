@@ -84,11 +84,9 @@ class LabelledImages(ImageFileDataset):
         self._metainfo['classes'] = classes
         samples = []
         for row in read_split_file(self.split_file, self.root, classes):
-            sample = {
-                'img_path': str(self.root / row['path']),
-                'gt_label': classes.index(row['label']),
-                'group': row['group'],
-            }
+            sample = {'img_path': str(self.root / row['path']),
+                      'gt_label': classes.index(row['label']),
+                      'group': row['group']}
             if row['mask']:
                 sample['lesion_path'] = str(self.root / row['mask'])
             samples.append(sample)

@@ -140,8 +140,7 @@ def classification_scores(labels: np.ndarray, scores: np.ndarray,
     if len(present) > 1:
         values['auc'] = np.mean([
             metrics.roc_auc_score(labels == index, scores[:, index])
-            for index in present
-        ])
+            for index in present])
     values['f1'] = metrics.f1_score(labels, predicted, **means)
     if kappa and len(np.union1d(labels, predicted)) > 1:
         values['kappa'] = metrics.cohen_kappa_score(
@@ -280,12 +279,9 @@ def bootstrap_scores(labels: np.ndarray, scores: np.ndarray, num_draws: int,
     """
     parts = [
         resampled_scores(labels, scores, counts, kappa, calibration_bins)
-        for counts in draw_resamples(len(labels), num_draws, seed, groups)
-    ]
-    return {
-        name: np.concatenate([part[name] for part in parts])
-        for name in parts[0]
-    }
+        for counts in draw_resamples(len(labels), num_draws, seed, groups)]
+    return {name: np.concatenate([part[name] for part in parts])
+            for name in parts[0]}
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:

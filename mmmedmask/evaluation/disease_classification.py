@@ -95,10 +95,8 @@ class DiseaseClassification(ClassificationMetric):
                 f'{results[groups.index("")]["path"]} has no group, but '
                 'others have one')
         return Predictions(
-            paths=[
-                relative_path(result['path'], self.data_root)
-                for result in results
-            ],
+            paths=[relative_path(result['path'], self.data_root)
+                   for result in results],
             labels=np.array([result['label'] for result in results]),
             # Exact, and so are ties.
             scores=np.stack([result['scores']

@@ -114,11 +114,9 @@ def classification_rows(
         ValueError: If there is no run, or runs differ in their classes.
     """
     check_classes(runs)
-    rows = [
-        FoldRow(seed, f'fold {fold}', len(run.case_ids),
-            score_patients(run.labels, run.scores))
-        for (seed, fold), run in runs.items()
-    ]
+    rows = [FoldRow(seed, f'fold {fold}', len(run.case_ids),
+                score_patients(run.labels, run.scores))
+            for (seed, fold), run in runs.items()]
     rows += spread_rows(rows)
     for seed in dict.fromkeys(seed for seed, _ in runs):
         mine = [run for (other, _), run in runs.items() if other == seed]
@@ -263,5 +261,4 @@ def write_rows(file: str | Path, rows: Sequence[FoldRow]) -> None:
         '' if row.seed is None else row.seed, row.name,
         '' if row.patients is None else row.patients,
         *(repr(float(row.scores[name])) if name in row.scores else ''
-          for name in names)
-    ] for row in rows])
+          for name in names)] for row in rows])

@@ -171,12 +171,10 @@ def pair_patients(first: PatientPredictions,
             f'{list(second.classes)} in {names[1]}')
     for table, name in ((first, names[0]), (second, names[1])):
         check_unique(table.case_ids, name)
-    lacking = [
-        _listed(f'{name} lacks', sorted(set(other.case_ids) -
-                                        set(table.case_ids)))
-        for table, other, name in ((first, second, names[0]),
-                                   (second, first, names[1]))
-    ]
+    lacking = [_listed(f'{name} lacks', sorted(set(other.case_ids) -
+                                               set(table.case_ids)))
+               for table, other, name in ((first, second, names[0]),
+                                          (second, first, names[1]))]
     if any(lacking):
         raise ValueError('the cases differ: '
                          + '; '.join(text for text in lacking if text))

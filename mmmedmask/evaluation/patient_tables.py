@@ -69,8 +69,7 @@ def average_by_patient(results: Sequence[Mapping],
         labels=np.array([samples[0]['label'] for samples in cases.values()]),
         scores=np.stack([
             np.mean([sample['scores'] for sample in samples], axis=0,
-                    dtype=np.float64) for samples in cases.values()
-        ]),
+                    dtype=np.float64) for samples in cases.values()]),
         classes=list(classes),
         **_describe_patients(cases))
 
@@ -230,16 +229,12 @@ def _describe_patients(cases: Mapping[str, Sequence[Mapping]]) -> dict:
     """Name patients, and what the answers on them are made of."""
     return dict(
         case_ids=list(cases),
-        modalities=[
-            ' | '.join(dict.fromkeys(
-                sample['modalities'] for sample in samples))
-            for samples in cases.values()
-        ],
-        slides=[
-            tuple(dict.fromkeys(name for sample in samples
-                                for name in sample['slides']))
-            for samples in cases.values()
-        ])
+        modalities=[' | '.join(dict.fromkeys(
+                        sample['modalities'] for sample in samples))
+                    for samples in cases.values()],
+        slides=[tuple(dict.fromkeys(name for sample in samples
+                                    for name in sample['slides']))
+                for samples in cases.values()])
 
 
 def _read_patients(rows: Sequence[Mapping[str, str]],
@@ -250,7 +245,5 @@ def _read_patients(rows: Sequence[Mapping[str, str]],
     return dict(
         case_ids=case_ids,
         modalities=[row.get('modalities', '') for row in rows],
-        slides=[
-            tuple(name for name in row.get('slides', '').split(SEPARATOR)
-                  if name) for row in rows
-        ])
+        slides=[tuple(name for name in row.get('slides', '').split(SEPARATOR)
+                      if name) for row in rows])

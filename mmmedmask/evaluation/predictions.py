@@ -114,10 +114,8 @@ def select_listed(predictions: Predictions,
     indices, missing = [], []
     for row in rows:
         path, parts = row['path'], _parts(row['path'])
-        alike = [
-            index for index in by_name.get(parts[-1], [])
-            if _parts(predictions.paths[index])[-len(parts):] == parts
-        ]
+        alike = [index for index in by_name.get(parts[-1], [])
+                 if _parts(predictions.paths[index])[-len(parts):] == parts]
         if not alike:
             missing.append(path)
             continue

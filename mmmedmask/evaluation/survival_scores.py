@@ -95,5 +95,4 @@ def bootstrap_concordance(risks: np.ndarray, months: np.ndarray,
     """
     return np.concatenate([
         resampled_concordance(risks, months, events, counts, strata)
-        for counts in draw_resamples(len(risks), num_draws, seed, groups)
-    ])
+        for counts in draw_resamples(len(risks), num_draws, seed, groups)])

@@ -48,10 +48,8 @@ def read_class_table(
     """
     rows = read_result_rows(file, columns, what)
     present = list(rows[0])
-    classes = [
-        name.removeprefix(PROBABILITY) for name in present
-        if name.startswith(PROBABILITY)
-    ]
+    classes = [name.removeprefix(PROBABILITY) for name in present
+               if name.startswith(PROBABILITY)]
     if not classes:
         raise ValueError(f'{file} is not a {what}: it has no '
                          f'{PROBABILITY.strip()!r} column per class, only '

@@ -277,8 +277,7 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
         _read_row(node, f'rows[{number}]', [one.name for one in columns])
         for number, node in enumerate(_list(content['rows'], 'rows')))
     _check_unique([row.name for row in rows], 'rows')
-    stages = list(dict.fromkeys(
-        stage for row in rows for stage in row.stages))
+    stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
     for number, column in enumerate(columns):
         _check_choice(column.stage, stages, f'columns[{number}].stage')
     for row in rows:
@@ -324,8 +323,7 @@ def _read_column(node: Any, where: str) -> TableColumn:
             raise ValueError(
                 f'{where}.metafile must be [data set, metric], got '
                 f'{metafile!r}')
-        metafile = tuple(_text(part, f'{where}.metafile')
-                         for part in metafile)
+        metafile = tuple(_text(part, f'{where}.metafile') for part in metafile)
     return TableColumn(
         name=_name(node['name'], f'{where}.name'),
         title=_text(node['title'], f'{where}.title'),
@@ -342,8 +340,7 @@ def _read_row(node: Any, where: str, columns: list[str]) -> Row:
     stages = {
         _name(stage, f'{where}: stages'): _read_stage(
             value, f'{where}: stages.{stage}')
-        for stage, value in _dict(node['stages'], f'{where}: stages').items()
-    }
+        for stage, value in _dict(node['stages'], f'{where}: stages').items()}
     if not stages:
         raise ValueError(f'{where} has no stage')
     small = node.get('small')
@@ -386,8 +383,7 @@ def _read_changes(node: Any, where: str,
             changes[stage] = Change(_text(change, f'{where}.{stage}'))
             continue
         _check_keys(change, f'{where}.{stage}', _STAGE_KEYS)
-        changes[stage] = Change(
-            *_read_stage_keys(change, f'{where}.{stage}'))
+        changes[stage] = Change(*_read_stage_keys(change, f'{where}.{stage}'))
     return changes
 
 
@@ -459,8 +455,7 @@ def _read_seeds(node: Any) -> tuple[int, ...]:
     seeds = _list(node, 'seeds')
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(
-                f'seeds must be whole numbers >= 0, got {seed!r}')
+            raise ValueError(f'seeds must be whole numbers >= 0, got {seed!r}')
     _check_unique(seeds, 'seeds')
     return tuple(seeds)
 

@@ -223,10 +223,8 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
         raise ValueError("mining='random' needs uniform draws of shape "
                          f'({len(labels)}, 2), got None')
     with torch.autocast(image.device.type, enabled=False):
-        halves = [
-            _prepared(half, normalize) for half in (image, genes)
-            if half is not None
-        ]
+        halves = [_prepared(half, normalize) for half in (image, genes)
+                  if half is not None]
         by_half = [squared_distances(half) for half in halves]
         distances = sum(by_half)
         triplets = _mine(distances.detach(), labels, mining, uniform)

@@ -314,10 +314,8 @@ def summarize_coverage(
     if any(set(image) != set(lesions[0]) for image in lesions):
         raise ValueError('all images must have the same values, with or '
                          'without those of a masking')
-    summary = {
-        name: sum(image[name] for image in lesions) / len(lesions)
-        for name in names
-    }
+    summary = {name: sum(image[name] for image in lesions) / len(lesions)
+               for name in names}
     if summary.get('masked_chance', 0) > 0:
         summary['masked_gain'] = (summary['masked'] / summary['masked_chance'])
     summary['num_images'] = len(lesions)

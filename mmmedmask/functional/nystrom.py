@@ -199,8 +199,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
     if approximated:
         landmarks = [[
             segment_means(tokens, num_landmarks)
-            for tokens in groups[index][:2]
-        ] for index in approximated]
+            for tokens in groups[index][:2]] for index in approximated]
         inverses = landmark_inverse(
             torch.cat([query for query, _ in landmarks]),
             torch.cat([key for _, key in landmarks]),

@@ -67,5 +67,4 @@ def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
     """
     return torch.stack([
         torch.rand(count, generator=sample_generator(seed, step, int(index)),
-                   dtype=torch.float64) for index in sample_indices
-    ])
+                   dtype=torch.float64) for index in sample_indices])

@@ -164,8 +164,7 @@ def _mask_tokens(backbone: nn.Module, levels: Levels) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [
         torch.randn(1, channels, 1, 1, generator=generator).requires_grad_()
-        for channels in levels.channels[:backbone.num_mask_tokens]
-    ]
+        for channels in levels.channels[:backbone.num_mask_tokens]]
 
 
 def _grid(images: Tensor, levels: Levels) -> tuple[int, int]:
@@ -231,10 +230,8 @@ def _check_gradients(backbone: nn.Module, images: Tensor,
     for number, token in enumerate(tokens, start=1):
         if token.grad is None or not token.grad.any():
             raise ContractError(f'mask token {number} has no gradient')
-    missing = [
-        name for name, parameter in backbone.named_parameters()
-        if parameter.requires_grad and parameter.grad is None
-    ]
+    missing = [name for name, parameter in backbone.named_parameters()
+               if parameter.requires_grad and parameter.grad is None]
     if missing:
         raise ContractError(
             f'no gradient reaches {", ".join(missing)}: CMIM does not use '
@@ -242,8 +239,7 @@ def _check_gradients(backbone: nn.Module, images: Tensor,
             'them, or set requires_grad to False')
     broken = [
         name for name, parameter in backbone.named_parameters()
-        if parameter.grad is not None and not parameter.grad.isfinite().all()
-    ]
+        if parameter.grad is not None and not parameter.grad.isfinite().all()]
     if broken:
         raise ContractError(f'gradients are not finite: {", ".join(broken)}')
 
@@ -271,8 +267,7 @@ def _check_state(backbone: nn.Module, images: Tensor) -> None:
         _plain_forward(backbone, images)
     unused = [
         name for name, tensor in backbone.state_dict(keep_vars=True).items()
-        if id(tensor) not in used.seen
-    ]
+        if id(tensor) not in used.seen]
     if unused:
         raise ContractError(
             f'the plain network does not use {", ".join(unused)}: '
@@ -315,8 +310,7 @@ def _check_offset(backbone: nn.Module, in_channels: int, levels: Levels,
     pixels = torch.arange(side, dtype=torch.float64)
     centres = [
         float((weight.sum(dim=(0, axis)) * pixels).sum() / weight.sum()) -
-        stride * place for axis in (1, 2)
-    ]
+        stride * place for axis in (1, 2)]
     measured = sum(centres) / 2
     if abs(measured - offset) > _OFFSET_TOLERANCE * stride:
         raise ContractError(

@@ -126,20 +126,16 @@ def attention_columns(
     if any(lesion is not None for lesion in lesions):
         shown = outline_lesions(pictures, lesions)
         note = 'lesion outlined'
-    columns = [
-        Column('Image', note, shown),
-        Column('Attention', 'of the class token, yellow is most',
-               overlay_map(pictures, maps)),
-        Column('Masking', describe_partition(partition),
-               cover_partition(pictures, flags)),
-    ]
+    columns = [Column('Image', note, shown),
+               Column('Attention', 'of the class token, yellow is most',
+                      overlay_map(pictures, maps)),
+               Column('Masking', describe_partition(partition),
+                      cover_partition(pictures, flags))]
     if reconstruction is not None:
         drawn = units.to_pictures(reconstruction)
-        columns += [
-            Column('Reconstruction', 'masked patches predicted',
-                   hatch_thrown(drawn, flags)),
-            Column('Filled in', 'predictions in the image', drawn),
-        ]
+        columns += [Column('Reconstruction', 'masked patches predicted',
+                           hatch_thrown(drawn, flags)),
+                    Column('Filled in', 'predictions in the image', drawn)]
     return columns
 
 

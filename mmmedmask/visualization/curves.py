@@ -31,10 +31,8 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
         raise FileNotFoundError(
             f'no vis_data/scalars.json below {str(work_dir)!r}: is it the '
             'work dir of a run with a LocalVisBackend?')
-    rows = [
-        json.loads(line) for file in files
-        for line in file.read_text('utf-8').splitlines()
-    ]
+    rows = [json.loads(line) for file in files
+            for line in file.read_text('utf-8').splitlines()]
     return [(row['step'], row[name]) for row in rows if name in row]
 
 

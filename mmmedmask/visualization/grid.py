@@ -56,12 +56,9 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
              for column in columns]
     cell_height, cell_width = cells[0][0].shape[:2]
     titles = [
-        _wrap(column.title, TITLE_SIZE, cell_width) for column in columns
-    ]
-    subtitles = [
-        _wrap(column.subtitle, SUBTITLE_SIZE, cell_width)
-        for column in columns
-    ]
+        _wrap(column.title, TITLE_SIZE, cell_width) for column in columns]
+    subtitles = [_wrap(column.subtitle, SUBTITLE_SIZE, cell_width)
+                 for column in columns]
     title_height = _lines_height(titles, TITLE_SIZE)
     subtitle_height = _lines_height(subtitles, SUBTITLE_SIZE)
     top = MARGIN + (_line_height(HEADING_SIZE) + GAP if heading else 0)
@@ -98,10 +95,8 @@ def _check(columns: Sequence[Column], row_titles: Sequence[str]) -> int:
         raise ValueError('a grid needs columns with the same number of '
                          'pictures, at least one, got '
                          f'{[len(column.pictures) for column in columns]}')
-    shapes = {
-        tuple(picture.shape)
-        for column in columns for picture in column.pictures
-    }
+    shapes = {tuple(picture.shape)
+              for column in columns for picture in column.pictures}
     if len(shapes) != 1 or len(next(iter(shapes))) != 3:
         raise ValueError('all pictures must have one shape (H, W, 3), got '
                          f'{sorted(shapes)}')
@@ -152,5 +147,4 @@ def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
     width = max(picture.shape[1] for picture in pictures)
     return np.concatenate([
         np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)),
-               constant_values=255) for picture in pictures
-    ])
+               constant_values=255) for picture in pictures])

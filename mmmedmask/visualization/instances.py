@@ -42,8 +42,7 @@ def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
     enlarged = [
         cv2.resize(
             mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        for mask in masks
-    ]
+        for mask in masks]
     for index, mask in enumerate(enlarged):
         color = np.array(PALETTE[index % len(PALETTE)])
         inside = mask > 0

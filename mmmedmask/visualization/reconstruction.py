@@ -100,29 +100,25 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
     query = units.to_pictures(inputs['query'])
     key = units.to_pictures(inputs['key'])
     drawn = units.to_pictures(reconstruction)
-    return [
-        Column('Query view', 'first crop, other colours', query),
-        Column('Masked query', 'what the encoder sees',
-               cover_masked(query, inputs['mask'])),
-        Column('Asked for', 'masked patches, found in the key view',
-               mark_region(key, weight)),
-        Column('Reconstruction', 'all that the decoder draws', drawn),
-        Column('Filled in', 'reconstruction where asked for',
-               composite(drawn, key, weight)),
-        Column('Key view', 'second crop, the target', key),
-    ]
+    return [Column('Query view', 'first crop, other colours', query),
+            Column('Masked query', 'what the encoder sees',
+                   cover_masked(query, inputs['mask'])),
+            Column('Asked for', 'masked patches, found in the key view',
+                   mark_region(key, weight)),
+            Column('Reconstruction', 'all that the decoder draws', drawn),
+            Column('Filled in', 'reconstruction where asked for',
+                   composite(drawn, key, weight)),
+            Column('Key view', 'second crop, the target', key)]
 
 
 def view_columns(inputs: Mapping, units: PictureUnits) -> list[Column]:
     """Columns of a batch's views: query view, masked query, key view."""
     query = units.to_pictures(inputs['query'])
-    return [
-        Column('Query view', 'first crop, other colours', query),
-        Column('Masked query', 'what the encoder sees',
-               cover_masked(query, inputs['mask'])),
-        Column('Key view', 'second crop, the target',
-               units.to_pictures(inputs['key'])),
-    ]
+    return [Column('Query view', 'first crop, other colours', query),
+            Column('Masked query', 'what the encoder sees',
+                   cover_masked(query, inputs['mask'])),
+            Column('Key view', 'second crop, the target',
+                   units.to_pictures(inputs['key']))]
 
 
 def _to_places(weight: torch.Tensor) -> np.ndarray:

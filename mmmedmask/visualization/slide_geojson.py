@@ -52,21 +52,17 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
             'objectType': 'detection',
             'name': f'patch {row}',
             'measurements': {name: float(values[row])
-                             for name, values in measurements.items()},
-        }
+                             for name, values in measurements.items()}}
         if labels is not None:
             label = int(labels[row])
             properties['classification'] = {
                 'name': classes[label], 'color': colors[label]}
         features.append({
             'type': 'Feature',
-            'geometry': {
-                'type': 'Polygon',
-                'coordinates': [[[x, y], [right, y], [right, bottom],
-                                 [x, bottom], [x, y]]],
-            },
-            'properties': properties,
-        })
+            'geometry': {'type': 'Polygon',
+                         'coordinates': [[[x, y], [right, y], [right, bottom],
+                                          [x, bottom], [x, y]]]},
+            'properties': properties})
     return {'type': 'FeatureCollection', 'features': features}
 
 

@@ -23,10 +23,8 @@ def config_file(tmp_path):
 
 
 def test_options_override_nested_settings(config_file):
-    config = apis.load_config(config_file, {
-        'optim_wrapper.optimizer.lr': 0.2,
-        'train_cfg.max_epochs': 3
-    })
+    config = apis.load_config(config_file, {'optim_wrapper.optimizer.lr': 0.2,
+                                            'train_cfg.max_epochs': 3})
     assert config.optim_wrapper.optimizer.lr == 0.2
     assert config.train_cfg.max_epochs == 3
 

@@ -176,11 +176,9 @@ def test_runner_trains_and_tests_mask_rcnn(tmp_path, coco_folder):
         ['mmmedmask::_base_/default_runtime.py'])
     config.work_dir = str(tmp_path / 'work')
     runner = Runner.from_cfg(config)
-    before = {
-        name: parameter.detach().clone()
-        for name, parameter in runner.model.named_parameters()
-        if parameter.requires_grad
-    }
+    before = {name: parameter.detach().clone()
+              for name, parameter in runner.model.named_parameters()
+              if parameter.requires_grad}
     runner.train()
 
     losses = runner.message_hub.log_scalars
@@ -214,8 +212,7 @@ def test_masks_survive_loading_and_score_perfectly(tmp_path, coco_folder):
         RUN.format(data=str(coco_folder)))
     data_config = config.val_dataloader.dataset
     data_config.pipeline = [
-        config.load[0], config.load[1], data_config.pipeline[-1]
-    ]
+        config.load[0], config.load[1], data_config.pipeline[-1]]
     dataset = DATASETS.build(data_config)
     metric = METRICS.build(config.val_evaluator)
     metric.dataset_meta = dataset.metainfo

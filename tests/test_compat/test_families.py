@@ -45,8 +45,7 @@ def test_both_families_are_named_with_the_way_out(only_these):
                'onedl-mmdetection')
     assert find_family_clashes() == {
         'mmengine': ['onedl-mmengine', 'mmengine'],
-        'mmcv': ['onedl-mmcv', 'mmcv-lite'],
-    }
+        'mmcv': ['onedl-mmcv', 'mmcv-lite']}
     with pytest.warns(UserWarning, match='pip uninstall -y onedl-mmengine '
                       'mmengine onedl-mmcv mmcv-lite && '
                       'pip install onedl-mmengine onedl-mmcv$'):

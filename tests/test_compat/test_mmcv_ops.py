@@ -106,8 +106,7 @@ def extensions(tmp_path):
     sources = {
         'working': ('def __getattr__(name):\n'
                     "    return lambda: f'compiled {name}'\n"),
-        'broken': "raise ImportError('undefined symbol: at::something')\n"
-    }
+        'broken': "raise ImportError('undefined symbol: at::something')\n"}
     for name, source in sources.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / '_ext.py').write_text(source)

@@ -72,8 +72,7 @@ def naive_axis(start, end, bins, size, sampling_ratio, aligned):
     step = length / bins
     return [[
         naive_bilinear_weights(start + step * (b + (s + .5) / samples), size)
-        for s in range(samples)
-    ] for b in range(bins)]
+        for s in range(samples)] for b in range(bins)]
 
 
 def naive_roi_align_weights(shape, rois, size, scale, sampling_ratio, aligned):

@@ -97,13 +97,11 @@ class Recorder(nn.Module):
 def run_epochs(tmp_path, num_workers: int, name: str, seed: int = 1) -> list:
     """Train two epochs and return what the model saw in each."""
     model = Recorder()
-    pipeline = [
-        dict(type='mmmedmask.LoadTile', in_channels=3),
-        dict(type='mmmedmask.CMIMTwoViews', view_size=16),
-        dict(
-            type='mmmedmask.PackTile',
-            meta_keys=('sample_idx', 'theta_query', 'theta_key')),
-    ]
+    pipeline = [dict(type='mmmedmask.LoadTile', in_channels=3),
+                dict(type='mmmedmask.CMIMTwoViews', view_size=16),
+                dict(
+                    type='mmmedmask.PackTile',
+                    meta_keys=('sample_idx', 'theta_query', 'theta_key'))]
     runner = Runner(
         model,
         str(tmp_path / name),
@@ -144,10 +142,8 @@ def test_preprocessor_takes_loaded_views(tmp_path):
     """view_source='loader' passes views and matrices on."""
     transform = CMIMTwoViews(view_size=32, color={})
     pack = PackTile(meta_keys=('sample_idx', 'theta_query', 'theta_key'))
-    samples = [
-        pack(transform(dict(img=tissue(48, index), sample_idx=index)))
-        for index in range(2)
-    ]
+    samples = [pack(transform(dict(img=tissue(48, index), sample_idx=index)))
+               for index in range(2)]
     preprocessor = CMIMDataPreprocessor(
         view_size=32, patch_size=8, view_source='loader')
     batch = preprocessor(pseudo_collate(samples), training=True)['inputs']

@@ -38,8 +38,7 @@ def test_of_one_value(tmp_path, value, lesion):
 @pytest.mark.parametrize(('change', 'message'), [
     (lambda mask: mask // 2, '127'),
     (lambda mask: np.where(mask == 255, 3, mask), 'such as 3'),
-    (lambda mask: np.where(np.arange(9) < 1, 128, mask), '11.1%.*such as 128'
-     ),
+    (lambda mask: np.where(np.arange(9) < 1, 128, mask), '11.1%.*such as 128'),
     (lambda mask: np.where(np.arange(9) < 1, 1, mask), 'such as 1'),
     (lambda mask: np.full_like(mask, 7), 'such as 7'),
 ])

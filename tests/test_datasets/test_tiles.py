@@ -39,10 +39,8 @@ def grays(dataset):
 
 
 def relative_paths(dataset, root):
-    return [
-        os.path.relpath(dataset.get_data_info(index)['img_path'], root)
-        for index in range(len(dataset))
-    ]
+    return [os.path.relpath(dataset.get_data_info(index)['img_path'], root)
+            for index in range(len(dataset))]
 
 
 def test_all_depths_and_extensions_sorted(tmp_path):

@@ -135,8 +135,7 @@ def test_statistics_are_measured_in_a_copy():
     with torch.no_grad():
         given = torch.stack([
             encoder.conv1(measured.normalize(batch)).mean(dim=(0, 2, 3))
-            for batch in batches
-        ]).mean(dim=0)
+            for batch in batches]).mean(dim=0)
     torch.testing.assert_close(measured.encoder.bn1.running_mean, given)
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name]), name

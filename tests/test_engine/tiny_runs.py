@@ -100,14 +100,12 @@ class Recorder(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
         self.events.append(('save', {
             k: v.clone()
-            for k, v in checkpoint['state_dict'].items()
-        }))
+            for k, v in checkpoint['state_dict'].items()}))
 
     def before_val(self, runner):
         self.events.append(('val', {
             k: v.clone()
-            for k, v in runner.model.state_dict().items()
-        }))
+            for k, v in runner.model.state_dict().items()}))
 
 
 def tiny_runner(work_dir, model, hooks=(), max_iters=4, length=8,

@@ -70,8 +70,7 @@ def draw_probabilities(number=60, num_classes=3, seed=0, step=10):
     labels = random.integers(0, num_classes, number)
     counts = np.stack([
         random.multinomial(step, weights) for weights in random.dirichlet(
-            np.ones(num_classes), number)
-    ])
+            np.ones(num_classes), number)])
     counts[np.arange(number), labels] += step // 2
     scores = counts / counts.sum(axis=1, keepdims=True)
     return labels, scores.astype(np.float32)
@@ -93,11 +92,9 @@ def naive_calibration(labels, scores, num_bins):
     error = 0.0
     for number in range(num_bins):
         low, high = number / num_bins, (number + 1) / num_bins
-        inside = [
-            (float(row.max()), int(row.argmax()) == label)
-            for row, label in zip(scores, labels, strict=True)
-            if low < row.max() <= high
-        ]
+        inside = [(float(row.max()), int(row.argmax()) == label)
+                  for row, label in zip(scores, labels, strict=True)
+                  if low < row.max() <= high]
         if inside:
             confidence = sum(one for one, _ in inside) / len(inside)
             accuracy = sum(right for _, right in inside) / len(inside)

@@ -47,8 +47,7 @@ def naive_delong(positive, first, second):
     for scores in (first, second):
         tables.append([[
             1.0 if up > down else 0.5 if up == down else 0.0
-            for down in scores[~positive]
-        ] for up in scores[positive]])
+            for down in scores[~positive]] for up in scores[positive]])
     won = np.array(tables)
     areas = won.mean(axis=(1, 2))
     rows = won.mean(axis=2) - areas[:, None]

@@ -27,11 +27,9 @@ def planted(count, seed, strength, dims=12, classes=3):
 def naive_votes(train, labels, test, classes, neighbors, temperature):
     rows = []
     for one in test:
-        similar = [
-            float(one @ other) /
-            (float(one @ one)**0.5 * float(other @ other)**0.5)
-            for other in train
-        ]
+        similar = [float(one @ other) /
+                   (float(one @ one)**0.5 * float(other @ other)**0.5)
+                   for other in train]
         nearest = sorted(range(len(train)), key=lambda i: -similar[i])
         votes = [0.0] * classes
         for place in nearest[:neighbors]:

@@ -64,15 +64,13 @@ def recipe(tiny_classification, tmp_path):
         name='real', title='Real', paper='None, Table 0', seeds=[3],
         columns=[dict(name='accuracy', title='Accuracy', stage='classify',
                       metric='accuracy/top1')],
-        rows=[
-            dict(name='ours', title='Ours', paper=dict(accuracy=50),
-                 stages=dict(
-                     pretrain=dict(
-                         config=str(tiny_classification),
-                         options={'train_cfg.max_epochs': EPOCHS}),
-                     classify=dict(config='tiny_fine_tuned',
-                                   checkpoint='best')))
-        ]), sort_keys=False))
+        rows=[dict(name='ours', title='Ours', paper=dict(accuracy=50),
+                   stages=dict(
+                       pretrain=dict(
+                           config=str(tiny_classification),
+                           options={'train_cfg.max_epochs': EPOCHS}),
+                       classify=dict(config='tiny_fine_tuned',
+                                     checkpoint='best')))]), sort_keys=False))
     return path
 
 

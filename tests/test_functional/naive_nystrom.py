@@ -9,10 +9,8 @@ def naive_softmax_kernel(query, key):
     """softmax(q k^T / sqrt(C)) of one head, (n, C) and (m, C), by loops."""
     kernel = torch.zeros(len(query), len(key), dtype=torch.float64)
     for i, one in enumerate(query.tolist()):
-        logits = [
-            sum(a * b for a, b in zip(one, other, strict=True)) /
-            math.sqrt(len(one)) for other in key.tolist()
-        ]
+        logits = [sum(a * b for a, b in zip(one, other, strict=True)) /
+                  math.sqrt(len(one)) for other in key.tolist()]
         top = max(logits)
         powers = [math.exp(logit - top) for logit in logits]
         for j, power in enumerate(powers):
@@ -33,10 +31,8 @@ def naive_runs(count, num_landmarks):
 
 def naive_landmarks(tokens, num_landmarks):
     """Means over runs of (n, C)."""
-    return torch.stack([
-        sum(tokens[i] for i in run) / len(run)
-        for run in naive_runs(len(tokens), num_landmarks)
-    ])
+    return torch.stack([sum(tokens[i] for i in run) / len(run)
+                        for run in naive_runs(len(tokens), num_landmarks)])
 
 
 def naive_pseudo_inverse(matrix, iterations):

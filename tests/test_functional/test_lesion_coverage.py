@@ -35,8 +35,7 @@ def naive_shares(mask, rows, columns):
         sum(
             overlap(row, rows, y, height) * overlap(column, columns, x, width)
             for y in range(height) for x in range(width) if mask[y, x]) *
-        rows * columns for column in range(columns)
-    ] for row in range(rows)]
+        rows * columns for column in range(columns)] for row in range(rows)]
 
 
 def naive_hits(mask, rows, columns):
@@ -50,8 +49,7 @@ def naive_hits(mask, rows, columns):
         any(
             inside(row, rows, y, height) and inside(column, columns, x, width)
             for y in range(height) for x in range(width) if mask[y, x])
-        for column in range(columns)
-    ] for row in range(rows)]
+        for column in range(columns)] for row in range(rows)]
 
 
 @pytest.mark.parametrize(('size', 'grid'), [
@@ -244,10 +242,8 @@ def test_summary_counts_each_image_once():
     maps[:, 0, 0] = 1
     flags = torch.zeros(3, 16, dtype=torch.int64)
     flags[:, :4] = 1
-    images = [
-        image_coverage(*image) for image in zip(
-            maps, masks, flags, strict=True)
-    ]
+    images = [image_coverage(*image) for image in zip(
+                  maps, masks, flags, strict=True)]
     found = summarize_coverage(images)
     assert found == pytest.approx(
         dict(attention_share=1, lesion_share=(1 + 1 / 16) / 2,

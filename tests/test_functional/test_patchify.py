@@ -23,11 +23,9 @@ def test_patchify_equals_a_loop(size, channels):
         number = 0
         for top in range(0, size[0], 4):
             for left in range(0, size[1], 4):
-                want = [
-                    float(image[channel, top + row, left + column])
-                    for row in range(4) for column in range(4)
-                    for channel in range(channels)
-                ]
+                want = [float(image[channel, top + row, left + column])
+                        for row in range(4) for column in range(4)
+                        for channel in range(channels)]
                 assert rows[number].tolist() == want
                 number += 1
 

@@ -100,8 +100,7 @@ def test_crops_are_distributed_as_torchvisions():
     torch.manual_seed(0)
     theirs = torch.tensor([
         RandomResizedCrop.get_params(image, [.2, 1.], [3 / 4, 4 / 3])
-        for _ in range(count)
-    ]).double()
+        for _ in range(count)]).double()
     error = (ours.var(dim=0) / count + theirs.var(dim=0) / count).sqrt()
     assert ((ours.mean(dim=0) - theirs.mean(dim=0)).abs() < 4 * error).all()
     assert (ours.std(dim=0) / theirs.std(dim=0) - 1).abs().max() < .1
@@ -230,8 +229,7 @@ def test_draws_are_split_once_each():
     numbers = torch.arange(VIEW_DRAWS + 5)[None]
     parts = split_view_draws(numbers)
     assert [part.shape[1] for part in parts] == [
-        CROP_DRAWS, AFFINE_DRAWS, CROP_DRAWS, AFFINE_DRAWS, COLOR_DRAWS, 5
-    ]
+        CROP_DRAWS, AFFINE_DRAWS, CROP_DRAWS, AFFINE_DRAWS, COLOR_DRAWS, 5]
     assert torch.equal(torch.cat(parts, dim=1), numbers)
 
 

@@ -123,8 +123,7 @@ class TestSlide:
         (dict(num_patches=0), 'num_patches .* got 0'),
         (dict(share=0), r'share must be in \(0, 0.25\], got 0'),
         (dict(share=0.3), 'share .* got 0.3'),
-        (dict(smoothness=1), 'smoothness .* got 1'),
-    ])
+        (dict(smoothness=1), 'smoothness .* got 1')])
     def test_bad_arguments(self, changes, message):
         with pytest.raises(ValueError, match=message):
             draw_slide(**{**dict(style=STYLE, label=0, num_patches=9,
@@ -351,8 +350,7 @@ class TestCohort:
          'at most 4, got 3 and 2'),
         (dict(cases_without_genes=-1), 'got -1 and 0'),
         (dict(split_shares=(0.5, 0.5)), r'3 shares .* got \(0.5, 0.5\)'),
-        (dict(split_shares=(0.5, 0.5, 0.5)), 'the sum 1'),
-    ])
+        (dict(split_shares=(0.5, 0.5, 0.5)), 'the sum 1')])
     def test_bad_arguments(self, tmp_path, changes, message):
         with pytest.raises(ValueError, match=message):
             write_slide_omic_cohort(tmp_path, **{'num_cases': 4, **changes})

@@ -25,13 +25,11 @@ def test_config_options_are_read_as_mmengine_reads_them(parser):
     args = parser.parse_args([
         '--cfg-options', 'a.b=2', 'c=[1,2.5]', 'd=(x,y)', 'e=True', 'f=None',
         'g=a=b', 'h=', '--cfg-options', 'a.b=3', 'i=text',
-        'j=/my data/set 1', 'k=[ 1, my data ]', 'l=(a b, c)'
-    ])
+        'j=/my data/set 1', 'k=[ 1, my data ]', 'l=(a b, c)'])
     assert args.cfg_options == {
         'a.b': 3, 'c': [1, 2.5], 'd': ('x', 'y'), 'e': True, 'f': None,
         'g': 'a=b', 'h': '', 'i': 'text', 'j': '/my data/set 1',
-        'k': [1, 'my data'], 'l': ('a b', 'c')
-    }
+        'k': [1, 'my data'], 'l': ('a b', 'c')}
 
 
 @pytest.mark.parametrize('wrong', ['epochs', '=3'])

@@ -15,11 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmmedmask.util.atomic_files import write_csv
-from mmmedmask.util.table_files import (
-    check_cell,
-    read_list_file,
-    read_table,
-)
+from mmmedmask.util.table_files import check_cell, read_list_file, read_table
 
 
 def naive_cells(text, delimiter):

@@ -30,8 +30,7 @@ def test_says_where_it_looked(tmp_path):
 def test_running_mean_equals_a_loop(window):
     values = np.random.default_rng(0).normal(size=20)
     expected = [
-        values[max(0, end - window):end].mean() for end in range(1, 21)
-    ]
+        values[max(0, end - window):end].mean() for end in range(1, 21)]
     np.testing.assert_allclose(smooth(values, window), expected)
 
 

@@ -14,10 +14,8 @@ def flat(color, size=(8, 8)):
 def test_cells_are_in_order_and_unchanged():
     colors = [[(200, 0, 0), (0, 200, 0)], [(0, 0, 200), (90, 90, 0)],
               [(0, 90, 90), (90, 0, 90)]]
-    columns = [
-        Column(f'title {i}', 'explanation', [flat(c) for c in column])
-        for i, column in enumerate(colors)
-    ]
+    columns = [Column(f'title {i}', 'explanation', [flat(c) for c in column])
+               for i, column in enumerate(colors)]
     sheet = draw_grid(columns, heading='Heading', min_side=40)
     centres = {}
     for i, column in enumerate(colors):

@@ -118,11 +118,9 @@ def test_panel_of_a_real_model(num_channels):
         head=dict(
             type='mmmedmask.CMIMHead', norm_pix=True, patch_size=16)).eval()
     generator = torch.Generator().manual_seed(1)
-    samples = [
-        torch.randint(
-            0, 256, (num_channels, 80, 80), generator=generator).byte()
-        for _ in range(2)
-    ]
+    samples = [torch.randint(
+                   0, 256, (num_channels, 80, 80), generator=generator).byte()
+               for _ in range(2)]
     from mmpretrain.structures import DataSample
     batch = dict(
         inputs=samples,

@@ -18,8 +18,7 @@ def test_report_holds_its_pictures():
         'A title', ['Introduction.'], [
             Section('First', ['Text.'], [Figure(picture, 'What one sees.')],
                     [('box AP', '0.123')], 12.4),
-            Section('Second', []),
-        ],
+            Section('Second', [])],
         commands='make demo')
     for text in ('A title', 'Introduction.', 'First', 'Text.', '0.123',
                  '12 s', 'Second', 'make demo', 'What one sees.'):

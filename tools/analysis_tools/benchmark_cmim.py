@@ -67,8 +67,7 @@ def build_models(size: int, channels_last: bool) -> dict:
             loss=dict(type='PixelReconstructionLoss', criterion='L2')))
     models = {
         name: MODELS.build(config).train()
-        for name, config in dict(cmim=cmim, plain=plain, spark=spark).items()
-    }
+        for name, config in dict(cmim=cmim, plain=plain, spark=spark).items()}
     if channels_last:
         models['plain'].to(memory_format=torch.channels_last)
     return models
@@ -82,12 +81,9 @@ def make_batch(name: str, batch_size: int, size: int) -> dict:
     tiles = [
         torch.randint(
             0, 256, (3, size, size), dtype=torch.uint8, generator=generator)
-        for _ in range(batch_size)
-    ]
-    samples = [
-        DataSample(metainfo=dict(sample_idx=index))
-        for index in range(batch_size)
-    ]
+        for _ in range(batch_size)]
+    samples = [DataSample(metainfo=dict(sample_idx=index))
+               for index in range(batch_size)]
     for index, sample in enumerate(samples):
         sample.set_gt_label(index % 9)
     return dict(
@@ -132,8 +128,7 @@ def measure_steps(models: dict, args: argparse.Namespace) -> dict:
     steps = {
         name: make_step(model, make_batch(name, args.batch_size, args.size),
                         args.bf16)
-        for name, model in models.items()
-    }
+        for name, model in models.items()}
     for step in steps.values():
         for _ in range(args.warmup):
             step()
@@ -273,10 +268,8 @@ def report(times: dict, parts: dict, views: dict, loader: dict,
            args: argparse.Namespace) -> str:
     """Put the figures into text."""
     lines = []
-    per_tile = {
-        name: 1e3 * statistics.median(values) / args.batch_size
-        for name, values in times.items()
-    }
+    per_tile = {name: 1e3 * statistics.median(values) / args.batch_size
+                for name, values in times.items()}
     for name, value in per_tile.items():
         lines.append(f'{name:8s} {value:8.2f} ms per tile and step')
     for name, goal, above in (('plain', GOAL_PLAIN, False),

@@ -186,19 +186,17 @@ def report(times: dict, flops: dict, args: argparse.Namespace) -> str:
                      f'{flops[name] / 1e9:8.3f} GFLOP per image')
     pairs = list(zip(times['masked'], times['full'], times['msmae'],
                      times['mae'], times['maps'], strict=True))
-    lines += [
-        ratio_line('fine-tuning, all tokens / visible tokens',
-                   [full / masked for masked, full, *_ in pairs],
-                   GOAL_FINETUNE, True),
-        ratio_line(
-            f'the same with maps made every {FINETUNE_INTERVAL} epochs',
-            [full / (masked + maps / FINETUNE_INTERVAL)
-             for masked, full, _, _, maps in pairs],
-            GOAL_FINETUNE_REFRESHED, True),
-        ratio_line('pre-training, MSMAE / MAE',
-                   [own / mae for _, _, own, mae, _ in pairs],
-                   GOAL_PRETRAIN, False),
-    ]
+    lines += [ratio_line('fine-tuning, all tokens / visible tokens',
+                         [full / masked for masked, full, *_ in pairs],
+                         GOAL_FINETUNE, True),
+              ratio_line(
+                  f'the same with maps made every {FINETUNE_INTERVAL} epochs',
+                  [full / (masked + maps / FINETUNE_INTERVAL)
+                   for masked, full, _, _, maps in pairs],
+                  GOAL_FINETUNE_REFRESHED, True),
+              ratio_line('pre-training, MSMAE / MAE',
+                         [own / mae for _, _, own, mae, _ in pairs],
+                         GOAL_PRETRAIN, False)]
     refreshes = len(range(PRETRAIN_BEGIN, PRETRAIN_EPOCHS, PRETRAIN_INTERVAL))
     shares = []
     for _, _, own, mae, maps in pairs:

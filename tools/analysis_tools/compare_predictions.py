@@ -75,8 +75,7 @@ def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
             f'{100 * area.difference:+.1f}',
             f'[{100 * area.low:+.1f}, {100 * area.high:+.1f}]',
             '–' if math.isnan(area.p_value) else f'{area.p_value:.3g}',
-            "DeLong's"
-        ])
+            "DeLong's"])
     both = int((right[0] & right[1]).sum())
     return (f'{markdown(rows)}\n\n{number} patients: {test.only_first} only '
             f'the first gets right, {test.only_second} only the second, '

@@ -61,8 +61,7 @@ def make_baselines(seed: int, jobs: int) -> dict:
     return {
         'logistic_regression': LogisticRegression(C=RIDGE_C, max_iter=2000),
         'random_forest': RandomForestClassifier(
-            TREES, random_state=seed, n_jobs=jobs),
-    }
+            TREES, random_state=seed, n_jobs=jobs)}
 
 
 class FittedEncoder:

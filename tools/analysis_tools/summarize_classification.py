@@ -79,13 +79,11 @@ def table(folders: Sequence[Path],
         kappa = 'quadratic' if graded else None
         scores = [classification_scores(run.labels, run.scores, kappa)
                   for run in runs]
-        rows.append([
-            folder.name,
-            str(len(runs)),
-            str(len(runs[0].paths)),
-            *(mean_and_spread([run.get(name) for run in scores])
-              for name in names)
-        ])
+        rows.append([folder.name,
+                     str(len(runs)),
+                     str(len(runs[0].paths)),
+                     *(mean_and_spread([run.get(name) for run in scores])
+                       for name in names)])
     return markdown(rows)
 
 

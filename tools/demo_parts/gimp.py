@@ -91,12 +91,10 @@ def draw_slide(evidence, sample: dict, region: np.ndarray,
     size = tuple(int(length) + PATCH_SIZE for length in coords.max(axis=0))
     return draw_slide_heatmaps(
         None,
-        [
-            PatchMap('Planted', planted, 'minmax'),
-            PatchMap('Attention', evidence.attention[0], 'minmax'),
-            PatchMap(f'{classes[1]}, patch by patch',
-                     evidence.patch_scores[1], 'probability'),
-        ],
+        [PatchMap('Planted', planted, 'minmax'),
+         PatchMap('Attention', evidence.attention[0], 'minmax'),
+         PatchMap(f'{classes[1]}, patch by patch',
+                  evidence.patch_scores[1], 'probability')],
         PatchPlaces(coords, PATCH_SIZE, size),
         heading=f'{info.case_id} is of {label}, the slide alone says '
         f'{classes[found]} ({evidence.bag_scores[found]:.0%})',
@@ -148,8 +146,7 @@ def run(stage: Stage) -> PartResult:
                            cohort)
     sections = [
         describe_pretraining(pretraining, seconds),
-        describe_patients(both, scores, sight, slides_seconds + both_seconds),
-    ]
+        describe_patients(both, scores, sight, slides_seconds + both_seconds)]
     part.save_pictures(sections, 'gimp_losses', 'gimp_heatmaps')
     return PartResult(sections, stack(sight.heatmaps[:NUM_IN_OVERVIEW]),
                       part.commands)
@@ -167,39 +164,32 @@ def describe_pretraining(runner: Runner, seconds: float) -> Section:
     curves = {
         'error of masked patches': read_scalars(runner.log_dir, 'loss_rec'),
         'share of active triplets': read_scalars(runner.log_dir,
-                                                 'tri_active'),
-    }
+                                                 'tri_active')}
     run = runner.cfg.train_dataloader.dataset.pipeline[1]['length']
     floor = error_of_the_mean(runner.train_dataloader.dataset)
     return Section(
         'GiMP: masked patches, and genes that tell patients apart',
-        [
-            'A drawn patient has a slide, given as a bag of features of its '
-            f'patches, and {NUM_GENES} genes. The class is planted in a '
-            'compact region of the slide and in 20 genes of four pathways. '
-            'First a gene encoder learns the class from genes alone and is '
-            'frozen. Then the network that sums up a slide is pre-trained: '
-            f'it sees a run of {run} patches, of which half are masked, and '
-            'fills in their features; and the vectors of slide and genes '
-            'together are to lie close for patients of one class, far for '
-            'those of two (triplets).',
-        ],
-        [
-            Figure(
-                draw_curves(curves, window=4,
-                            references={'error of masked patches': floor},
-                            reference_name='mean patch'),
-                'Neighbouring patches are alike, so that masked ones can be '
-                'filled in to some degree; the dashed line is the error of '
-                'filling in the mean of all patches. Triplets without a '
-                'gradient are not active: the fewer, the more patients are '
-                'told apart already.'),
-        ],
-        [
-            ('Gene encoder', find_in_log(runner, 'Load check of')),
-            ('Iterations', f'{runner.iter} of '
-             f'{runner.cfg.train_dataloader.batch_size} patients'),
-        ],
+        ['A drawn patient has a slide, given as a bag of features of its '
+         f'patches, and {NUM_GENES} genes. The class is planted in a '
+         'compact region of the slide and in 20 genes of four pathways. '
+         'First a gene encoder learns the class from genes alone and is '
+         'frozen. Then the network that sums up a slide is pre-trained: '
+         f'it sees a run of {run} patches, of which half are masked, and '
+         'fills in their features; and the vectors of slide and genes '
+         'together are to lie close for patients of one class, far for '
+         'those of two (triplets).'],
+        [Figure(
+             draw_curves(curves, window=4,
+                         references={'error of masked patches': floor},
+                         reference_name='mean patch'),
+             'Neighbouring patches are alike, so that masked ones can be '
+             'filled in to some degree; the dashed line is the error of '
+             'filling in the mean of all patches. Triplets without a '
+             'gradient are not active: the fewer, the more patients are '
+             'told apart already.')],
+        [('Gene encoder', find_in_log(runner, 'Load check of')),
+         ('Iterations', f'{runner.iter} of '
+          f'{runner.cfg.train_dataloader.batch_size} patients')],
         seconds)
 
 
@@ -220,28 +210,22 @@ def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
              f'{found["slide/auc"]:.2f}'))
     return Section(
         'Patients classified by slides and genes',
-        [
-            'The pre-trained network goes on into a classifier of whole '
-            'bags, with genes and without, and a hook compares its weights '
-            'with the file before training starts.',
-            'Where it looks can be compared with what was planted. Nobody '
-            'tells it where the region is: only the class of the patient is '
-            'known in training.',
-        ],
-        [
-            Figure(
-                stack(sight.heatmaps),
-                'Slides that were not trained on. Planted: the bright region '
-                'tells the class; the black one stands out as much, but is '
-                'the same in both classes. Attention: of the class token. '
-                'Right: what the network says of each patch alone, red for '
-                f'{COHORT_CLASSES[1]}, blue for {COHORT_CLASSES[0]}.'),
-        ],
-        [
-            ('Weights', find_in_log(runner, 'Load check of')),
-            *rows,
-            ('Attention in the planted region',
-             f'{sight.attention:.0%}, on {sight.patches:.0%} of the '
-             'patches'),
-        ],
+        ['The pre-trained network goes on into a classifier of whole '
+         'bags, with genes and without, and a hook compares its weights '
+         'with the file before training starts.',
+         'Where it looks can be compared with what was planted. Nobody '
+         'tells it where the region is: only the class of the patient is '
+         'known in training.'],
+        [Figure(
+             stack(sight.heatmaps),
+             'Slides that were not trained on. Planted: the bright region '
+             'tells the class; the black one stands out as much, but is '
+             'the same in both classes. Attention: of the class token. '
+             'Right: what the network says of each patch alone, red for '
+             f'{COHORT_CLASSES[1]}, blue for {COHORT_CLASSES[0]}.')],
+        [('Weights', find_in_log(runner, 'Load check of')),
+         *rows,
+         ('Attention in the planted region',
+          f'{sight.attention:.0%}, on {sight.patches:.0%} of the '
+          'patches')],
         seconds)

@@ -93,10 +93,8 @@ def mask_images(model: torch.nn.Module, pictures: np.ndarray,
     noise = torch.empty(len(maps), NUM_DRAWS, weights.shape[1])
     noise.exponential_(generator=torch.Generator().manual_seed(0))
     ratios = model.mask_ratio, model.throw_ratio
-    flags = torch.stack([
-        partition_tokens(weights, draw, *ratios).flags()
-        for draw in noise.unbind(dim=1)
-    ], 1)
+    flags = torch.stack([partition_tokens(weights, draw, *ratios).flags()
+                         for draw in noise.unbind(dim=1)], 1)
     masks = torch.from_numpy(lesions)
     hidden = masking_of_lesion(flags, lesion_patches(masks, maps.shape[1:]))
     first = noise[:, 0]
@@ -120,8 +118,7 @@ def look_at_lesions(runner: Runner, folder: Path,
              split='val'))
     sources = [
         source for source in list_sources(dataset)
-        if source.dataset.get_data_info(source.index).get('lesion_path')
-    ]
+        if source.dataset.get_data_info(source.index).get('lesion_path')]
     pipeline = next(hook.pipeline for hook in runner.hooks
                     if isinstance(hook, AttentionMaskHook))
     panel = load_panel(sources, range(len(sources)), pipeline, True)
@@ -148,8 +145,7 @@ def look_at_retina(model: torch.nn.Module) -> Masking:
     drawn = [
         draw_lesions_on(tile, [LESION_CLASSES[index % len(LESION_CLASSES)]],
                         (0, index), LESION_SIZE)
-        for index, tile in enumerate(tiles.reshape(-1, *tiles.shape[2:]))
-    ]
+        for index, tile in enumerate(tiles.reshape(-1, *tiles.shape[2:]))]
     pictures = np.stack([picture for picture, _ in drawn])
     inputs = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     with evaluating(model):
@@ -176,23 +172,19 @@ def masking_columns(masking: Masking, whole: bool = False) -> list[Column]:
         flags = partition.flags().numpy().reshape(masking.maps.shape)
         return outline(cover_partition(masking.pictures, flags))
 
-    return [
-        Column('Image', 'lesions outlined', outline(masking.pictures)),
-        Column('Attention', 'of the class token, yellow is most',
-               join(overlay_map(masking.pictures, masking.maps))),
-        Column('Masked at random', 'dark: masked; hatched: thrown away',
-               cover(masking.by_chance)),
-        Column('Masked by attention', 'as MSMAE does; as many patches',
-               cover(masking.by_attention)),
-    ]
+    return [Column('Image', 'lesions outlined', outline(masking.pictures)),
+            Column('Attention', 'of the class token, yellow is most',
+                   join(overlay_map(masking.pictures, masking.maps))),
+            Column('Masked at random', 'dark: masked; hatched: thrown away',
+                   cover(masking.by_chance)),
+            Column('Masked by attention', 'as MSMAE does; as many patches',
+                   cover(masking.by_attention))]
 
 
 def first_of(columns: list[Column], number: int) -> list[Column]:
     """Keep the first rows of columns."""
-    return [
-        Column(column.title, column.subtitle, column.pictures[:number])
-        for column in columns
-    ]
+    return [Column(column.title, column.subtitle, column.pictures[:number])
+            for column in columns]
 
 
 def run(stage: Stage) -> PartResult:
@@ -217,8 +209,7 @@ def run(stage: Stage) -> PartResult:
         '# look at attention and masking',
         'python tools/visualizations/visualize_attention.py '
         f'configs/{PRETRAINING} '
-        f'{last_checkpoint(part.folder / "pretraining")} --out attention.png',
-    ]
+        f'{last_checkpoint(part.folder / "pretraining")} --out attention.png']
 
     with stage.step('Masking') as step, one_thread():
         model = pretraining.model
@@ -263,49 +254,41 @@ def describe_pretraining(runner: Runner, scans: Masking, filled: np.ndarray,
     columns = [
         *first_of(masking_columns(scans), NUM_SHOWN),
         Column('Filled in', 'what was masked by attention, reconstructed',
-               list(filled)),
-    ]
+               list(filled))]
     losses = {
         title: read_scalars(runner.log_dir, name)
         for title, name in (('reconstruction', 'loss_rec'),
-                            ('cross-entropy of the class', 'cross_entropy'))
-    }
+                            ('cross-entropy of the class', 'cross_entropy'))}
     attention = next(
         hook for hook in runner.hooks if isinstance(hook, AttentionMaskHook))
     begin = attention.begin * len(runner.train_dataloader)
     return Section(
         'MSMAE: masking what the class depends on',
-        [
-            'Each drawn scan has one small lesion, or none, and its kind is '
-            'the class; everything else is drawn alike for all classes. A '
-            'masked autoencoder with a class head is trained on them. After '
-            f'{begin} iterations with random masks, the masks follow what '
-            'the class token looks at: patches with much attention are '
-            f'masked first ({model.mask_ratio:.0%} of all), then some are '
-            f'thrown away ({model.throw_ratio:.0%}), and the rest is seen.',
-            'Nobody tells the network where lesions are: their outlines are '
-            'used for the pictures and numbers alone.',
-        ],
-        [
-            Figure(
-                draw_grid(columns, min_side=CELL),
-                'Scans that were not trained on. An outline on a dark patch '
-                'says that the lesion is hidden.'),
-            Figure(
-                draw_curves(losses, window=10),
-                'Losses in pre-training. From iteration '
-                f'{begin} on the masks hide what tells the class, so both '
-                'tasks get harder.'),
-        ],
-        [
-            ('Lesions masked', f'{scans.masked:.0%} of the time; chance: '
-             f'{scans.masked_chance:.0%}'),
-            ('Attention is largest on the lesion',
-             f'in {scans.pointing:.0%} of {len(scans.maps)} scans; chance: '
-             f'{1 / scans.maps[0].numel():.1%}'),
-            ('Iterations', f'{runner.iter} of '
-             f'{runner.train_dataloader.batch_size} scans'),
-        ],
+        ['Each drawn scan has one small lesion, or none, and its kind is '
+         'the class; everything else is drawn alike for all classes. A '
+         'masked autoencoder with a class head is trained on them. After '
+         f'{begin} iterations with random masks, the masks follow what '
+         'the class token looks at: patches with much attention are '
+         f'masked first ({model.mask_ratio:.0%} of all), then some are '
+         f'thrown away ({model.throw_ratio:.0%}), and the rest is seen.',
+         'Nobody tells the network where lesions are: their outlines are '
+         'used for the pictures and numbers alone.'],
+        [Figure(
+             draw_grid(columns, min_side=CELL),
+             'Scans that were not trained on. An outline on a dark patch '
+             'says that the lesion is hidden.'),
+         Figure(
+             draw_curves(losses, window=10),
+             'Losses in pre-training. From iteration '
+             f'{begin} on the masks hide what tells the class, so both '
+             'tasks get harder.')],
+        [('Lesions masked', f'{scans.masked:.0%} of the time; chance: '
+          f'{scans.masked_chance:.0%}'),
+         ('Attention is largest on the lesion',
+          f'in {scans.pointing:.0%} of {len(scans.maps)} scans; chance: '
+          f'{1 / scans.maps[0].numel():.1%}'),
+         ('Iterations', f'{runner.iter} of '
+          f'{runner.train_dataloader.batch_size} scans')],
         seconds)
 
 
@@ -314,27 +297,21 @@ def describe_retina(retina: Masking) -> Section:
     tiles = len(retina.maps)
     return Section(
         'The same network on a real retina',
-        [
-            'A photograph of a retina, which the network has never seen '
-            f'anything like, is cut into {tiles} tiles of the size that it '
-            'knows; one lesion is drawn into each, and each is masked by its '
-            'own map.',
-        ],
-        [
-            Figure(
-                draw_grid(masking_columns(retina, whole=True)),
-                'Besides the drawn lesions it looks at what it takes for '
-                'one: the fovea (dark, in the middle), the optic disc '
-                '(bright, left) and vessels. A tile without anything that '
-                'stands out has attention all over.'),
-        ],
-        [
-            ('Lesions masked', f'{retina.masked:.0%} of the time; chance: '
-             f'{retina.masked_chance:.0%}'),
-            ('Attention is largest on the lesion',
-             f'in {retina.pointing:.0%} of {tiles} tiles; chance: '
-             f'{1 / retina.maps[0].numel():.1%}'),
-        ])
+        ['A photograph of a retina, which the network has never seen '
+         f'anything like, is cut into {tiles} tiles of the size that it '
+         'knows; one lesion is drawn into each, and each is masked by its '
+         'own map.'],
+        [Figure(
+             draw_grid(masking_columns(retina, whole=True)),
+             'Besides the drawn lesions it looks at what it takes for '
+             'one: the fovea (dark, in the middle), the optic disc '
+             '(bright, left) and vessels. A tile without anything that '
+             'stands out has attention all over.')],
+        [('Lesions masked', f'{retina.masked:.0%} of the time; chance: '
+          f'{retina.masked_chance:.0%}'),
+         ('Attention is largest on the lesion',
+          f'in {retina.pointing:.0%} of {tiles} tiles; chance: '
+          f'{1 / retina.maps[0].numel():.1%}')])
 
 
 def describe_classifier(runner: Runner, accuracy: float,
@@ -344,27 +321,21 @@ def describe_classifier(runner: Runner, accuracy: float,
     shown = 1 - model.mask_ratio - model.throw_ratio
     return Section(
         'A classifier from these weights',
-        [
-            f'Fine-tuning sees {shown:.0%} of the patches, drawn at random, '
-            'and saves most of the time; testing sees all of them. Masking '
-            'by attention, which the method offers here, too, would hide '
-            'the one patch that tells the class of these scans.',
-        ],
-        [
-            Figure(
-                draw_curves(
-                    {
-                        'cross-entropy of the class':
-                        read_scalars(runner.log_dir, 'loss')
-                    },
-                    window=10),
-                'Loss in fine-tuning. It stays high: the lesion is in '
-                f'{shown:.0%} of the samples only.'),
-        ],
-        [
-            ('Weights', find_in_log(runner, 'Load check of')),
-            ('Right', f'{accuracy:.1%} of '
-             f'{len(runner.val_dataloader.dataset)} scans that were not '
-             'trained on; chance: 25 %'),
-        ],
+        [f'Fine-tuning sees {shown:.0%} of the patches, drawn at random, '
+         'and saves most of the time; testing sees all of them. Masking '
+         'by attention, which the method offers here, too, would hide '
+         'the one patch that tells the class of these scans.'],
+        [Figure(
+             draw_curves(
+                 {
+                     'cross-entropy of the class':
+                     read_scalars(runner.log_dir, 'loss')
+                 },
+                 window=10),
+             'Loss in fine-tuning. It stays high: the lesion is in '
+             f'{shown:.0%} of the samples only.')],
+        [('Weights', find_in_log(runner, 'Load check of')),
+         ('Right', f'{accuracy:.1%} of '
+          f'{len(runner.val_dataloader.dataset)} scans that were not '
+          'trained on; chance: 25 %')],
         seconds)

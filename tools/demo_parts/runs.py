@@ -88,16 +88,14 @@ class Part:
         runner.train()
         self.commands += [
             f'# {comment}',
-            f'python tools/train.py configs/{config} --work-dir {work_dir}'
-        ]
+            f'python tools/train.py configs/{config} --work-dir {work_dir}']
         return runner
 
     def test_command(self, config: str, runner: Runner) -> None:
         """Add the command that tests a run's last checkpoint."""
         self.commands += [
             '# test', f'python tools/test.py configs/{config} '
-            f'{last_checkpoint(Path(runner.work_dir))}'
-        ]
+            f'{last_checkpoint(Path(runner.work_dir))}']
 
     def save_pictures(self, sections: Sequence[Section], *names: str) -> int:
         """Write the figures of the report as PNG files."""
@@ -182,10 +180,8 @@ def find_in_log(runner: Runner, text: str) -> str:
         RuntimeError: If there is no such line.
     """
     folder = Path(runner.log_dir)
-    lines = [
-        line for file in sorted(folder.glob('*.log'))
-        for line in file.read_text('utf-8').splitlines() if text in line
-    ]
+    lines = [line for file in sorted(folder.glob('*.log'))
+             for line in file.read_text('utf-8').splitlines() if text in line]
     if not lines:
         raise RuntimeError(f'no log in {folder} says {text!r}')
     return lines[-1][lines[-1].index(text):]

@@ -131,14 +131,12 @@ def satisfies(version: str, condition: str) -> bool:
     length = max(len(mine), len(other))
     mine += (0, ) * (length - len(mine))
     other += (0, ) * (length - len(other))
-    return {
-        '>=': mine >= other,
-        '<=': mine <= other,
-        '==': mine == other,
-        '!=': mine != other,
-        '<': mine < other,
-        '>': mine > other,
-    }[found[1]]
+    return {'>=': mine >= other,
+            '<=': mine <= other,
+            '==': mine == other,
+            '!=': mine != other,
+            '<': mine < other,
+            '>': mine > other}[found[1]]
 
 
 def gib(number: float) -> str:

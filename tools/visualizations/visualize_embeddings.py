@@ -52,10 +52,7 @@ def panel(embedded, name: str, title: str, args: argparse.Namespace):
     """Lay out the patients of one panel by one kind of the model's vectors."""
     import numpy as np
 
-    from mmmedmask.visualization.embeddings import (
-        EmbeddingPanel,
-        project_tsne,
-    )
+    from mmmedmask.visualization.embeddings import EmbeddingPanel, project_tsne
 
     if name not in embedded.vectors:
         raise ValueError(f'the model has no {name!r} vectors, only '

@@ -84,8 +84,7 @@ def find_images(download: Path) -> FoundImages:
         'Brain Tumor MRI', counts, {
             f'{part}/{label}': official
             for part, per_class in OFFICIAL_COUNTS.items()
-            for label, official in per_class.items()
-        })
+            for label, official in per_class.items()})
     if ignored:
         notices.append(f'Files that are not images: {dict(ignored)}.')
     return FoundImages(images, notices)
@@ -107,11 +106,9 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
     parts = {name: [image for image in images if _part(image) == folder]
              for name, folder in BRAIN_PARTS.items()}
     labels = {image.path: image.label for image in images}
-    contradictory = {
-        record.name for group in copies.identical
-        if len({labels[record.name] for record in group}) > 1
-        for record in group
-    }
+    contradictory = {record.name for group in copies.identical
+                     if len({labels[record.name] for record in group}) > 1
+                     for record in group}
     clean = Split([image for image in parts['train']
                    if image.path not in contradictory])
     other = Split()
@@ -125,11 +122,9 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
             other.val.append(tests[0])
         else:
             other.train.append(members[0])
-    return {
-        'official': Split(parts['train'], parts['val']),
-        'clean': Split(clean.train, clean.val),
-        'clean-train': Split(other.train, other.val),
-    }
+    return {'official': Split(parts['train'], parts['val']),
+            'clean': Split(clean.train, clean.val),
+            'clean-train': Split(other.train, other.val)}
 
 
 def _part(image: LabelledImage) -> str:

@@ -154,11 +154,9 @@ class CheckReport:
             for kind, same in by_kind.items():
                 lines += [f'  {kind} ({len(same)}): {ADVICE[kind]}']
                 shown = same if max_lines is None else same[:max_lines]
-                lines += [
-                    '    ' + ' | '.join(finding.files)
-                    + (f'  [{finding.detail}]' if finding.detail else '')
-                    for finding in shown
-                ]
+                lines += ['    ' + ' | '.join(finding.files)
+                          + (f'  [{finding.detail}]' if finding.detail else '')
+                          for finding in shown]
                 if len(shown) < len(same):
                     lines += [f'    ... and {len(same) - len(shown)} more']
         return '\n'.join(lines)

@@ -151,8 +151,7 @@ def compare_counts(name: str, counts: Mapping[str, int],
     """
     differing = [
         f'{part} {counts.get(part, 0)} of {number}'
-        for part, number in official.items() if counts.get(part, 0) != number
-    ]
+        for part, number in official.items() if counts.get(part, 0) != number]
     if not differing:
         return []
     return [f'This is not the complete {name}: {", ".join(differing)} '

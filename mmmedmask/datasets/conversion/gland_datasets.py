@@ -161,11 +161,9 @@ def _pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path,
     names = sorted(images, key=lambda name: [
         int(piece) if piece.isdigit() else piece
         for piece in re.split(r'(\d+)', name)])
-    return [
-        ImageWithMask(images[name], masks[name],
-                      images[name].relative_to(data_root).as_posix(),
-                      part or name.split('_')[0]) for name in names
-    ]
+    return [ImageWithMask(images[name], masks[name],
+                          images[name].relative_to(data_root).as_posix(),
+                          part or name.split('_')[0]) for name in names]
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -318,10 +316,8 @@ def _written_masks(path: Path) -> dict[str, tuple] | None:
     annotations = {image['id']: [] for image in content['images']}
     for annotation in content['annotations']:
         annotations[annotation['image_id']].append(annotation)
-    return {
-        image['file_name']: (image, masks, annotations[image['id']])
-        for image, masks in decode_masks(content)
-    }
+    return {image['file_name']: (image, masks, annotations[image['id']])
+            for image, masks in decode_masks(content)}
 
 
 def _check_labels(pair: ImageWithMask, labels: np.ndarray,
@@ -338,11 +334,9 @@ def _check_labels(pair: ImageWithMask, labels: np.ndarray,
     if options.mask_kind == 'auto' and is_binary_mask(labels):
         report.add_notice('binary_mask', str(pair.mask))
         return
-    scattered = [
-        int(value) for value in np.unique(labels[labels != 0])
-        if options.mask_kind != 'binary'
-        and count_components(labels == value)[0] > 1
-    ]
+    scattered = [int(value) for value in np.unique(labels[labels != 0])
+                 if options.mask_kind != 'binary'
+                 and count_components(labels == value)[0] > 1]
     if scattered:
         report.add_notice('several_parts', str(pair.mask),
                           detail=f'instances {scattered}')

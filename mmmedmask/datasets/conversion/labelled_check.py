@@ -74,8 +74,7 @@ class _Checker:
         self.report.checked += [
             f'sizes (h x w): {common}{rest}',
             *(f'{kind}: {count_labels(images, self.classes)}'
-              for kind, images in sorted(kinds.items())),
-        ]
+              for kind, images in sorted(kinds.items()))]
 
     def compare_splits(self, out: Path) -> None:
         """Read the splits back; name empty parts and missing classes."""

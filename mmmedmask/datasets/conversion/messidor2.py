@@ -81,24 +81,21 @@ def find_images(download: Path) -> FoundImages:
     images = [
         LabelledImage(
             pictures[key], f'images/{pictures[key].name}',
-            GRADES[grades[key]], patients.get(key, key)) for key in usable
-    ]
+            GRADES[grades[key]], patients.get(key, key)) for key in usable]
     notices = compare_counts(
         'Messidor-2', Counter(image.label for image in images),
         OFFICIAL_COUNTS)
     other_name = [key for key in usable if names[key] != pictures[key].name]
-    lists = (
-        ([key for key in pictures if grades.get(key, 0) is None],
-         'have no grade and are left out'),
-        ([key for key in pictures if key not in grades],
-         f'are left out, for {GRADE_FILE} does not list them'),
-        ([key for key in grades if key not in pictures],
-         f'listed in {GRADE_FILE} are not there'),
-        (other_name, f'are called otherwise in {GRADE_FILE} (ending or '
-         'case), and were matched by their stem'),
-        ([key for key in usable if pairs and key not in patients],
-         f'are in no pair of {PAIR_FILE} and count as a patient each'),
-    )
+    lists = (([key for key in pictures if grades.get(key, 0) is None],
+              'have no grade and are left out'),
+             ([key for key in pictures if key not in grades],
+              f'are left out, for {GRADE_FILE} does not list them'),
+             ([key for key in grades if key not in pictures],
+              f'listed in {GRADE_FILE} are not there'),
+             (other_name, f'are called otherwise in {GRADE_FILE} (ending or '
+              'case), and were matched by their stem'),
+             ([key for key in usable if pairs and key not in patients],
+              f'are in no pair of {PAIR_FILE} and count as a patient each'))
     for keys, what in lists:
         if keys:
             shown = ', '.join(sorted(

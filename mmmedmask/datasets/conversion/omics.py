@@ -72,8 +72,7 @@ class OmicConversion(Conversion):
             + ', '.join(f'{counts[name]} {name}' for name in sorted(counts)),
             f'{sum(bool(line["slide_id"]) for line in self.lines)} slides',
             f'{len(self.table.gene_ids)} genes ({self.table.unit}) of '
-            f'{len(self.table.case_ids)} patients'
-        ]
+            f'{len(self.table.case_ids)} patients']
 
     def write(self, out: Path) -> list[str]:
         """Write ``cohort.csv``, ``expression.npz`` and ``genes.txt``."""

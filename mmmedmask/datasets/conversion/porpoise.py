@@ -105,5 +105,4 @@ def _read_lines(cohort: str, path: Path) -> list[dict]:
             row['case_id'], slide_name(row['slide_id']), row['oncotree_code'],
             row['case_id'].split('-')[1], row['survival_months'],
             row['censorship'].removesuffix('.0'), cohort), strict=True))
-        for row in rows
-    ]
+        for row in rows]

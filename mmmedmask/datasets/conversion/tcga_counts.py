@@ -65,8 +65,7 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
         tables.append(table.select(list(rows.values()), list(rows)))
         lines += [
             dict(zip(COLUMNS, (case, '', name, case.split('-')[1], '', '',
-                               name), strict=True)) for case in rows
-        ]
+                               name), strict=True)) for case in rows]
     table = join_tables(tables).convert(unit)
     return OmicConversion(tuple(lines), replace(table, notes=()),
                           (*notices, *table.notes))

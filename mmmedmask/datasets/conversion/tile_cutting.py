@@ -47,8 +47,7 @@ class TileCutting(Conversion):
             path for path in sorted(self.source.iterdir())
             if path.suffix.lower() in IMAGE_EXTENSIONS
             and fnmatch(path.name, self.include)
-            and not (self.exclude and fnmatch(path.name, self.exclude))
-        ]
+            and not (self.exclude and fnmatch(path.name, self.exclude))]
         if not self.pictures:
             raise ValueError(f'no picture in {self.source} matches '
                              f'{self.include!r}')
@@ -101,8 +100,7 @@ class TileCutting(Conversion):
             f'{path.stem}_y{top:05d}_x{left:05d}.png': encode_image(
                 '.png', np.ascontiguousarray(
                     image[top:top + self.size, left:left + self.size]))
-            for top in self._starts(height) for left in self._starts(width)
-        }
+            for top in self._starts(height) for left in self._starts(width)}
 
     def _starts(self, length: int) -> list[int]:
         """First pixels of the tiles along one axis."""

@@ -157,8 +157,7 @@ class GeneNames:
                 (summary, 'rows that count reads outside of genes'),
                 (len(self.par_rows), 'copies of genes on chromosome Y '
                  '(ENSGR or _PAR_Y)'),
-                (nameless, 'rows without a name of a gene')) if count
-        ]
+                (nameless, 'rows without a name of a gene')) if count]
 
     def _add_ensembl(self, name: str, row: int, source: str) -> None:
         match = _ENSEMBL.match(name)

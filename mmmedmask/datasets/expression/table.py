@@ -283,8 +283,7 @@ def load_expression(
             load_expression(part, unit, convert, log2_offset, id_type,
                             genes_in, duplicates, sample_sheet,
                             missing_files, gene_list, case_list)
-            for part in path
-        ])
+            for part in path])
     check_choice('id_type', id_type, (None, *ID_TYPES))
     check_choice('genes_in', genes_in, (None, 'rows', 'columns'))
     check_choice('duplicates', duplicates, ('error', 'mean'))

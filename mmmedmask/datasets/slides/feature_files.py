@@ -141,8 +141,7 @@ class H5File(FeatureFile):
         if len(keys) != 1:
             content = {
                 key: item.shape if isinstance(item, h5py.Dataset) else 'group'
-                for key, item in self._file.items()
-            }
+                for key, item in self._file.items()}
             raise SlideFeatureError(
                 f'{self.path} must have one data set named '
                 f'{" or ".join(FEATURE_KEYS)}, it has {content}')

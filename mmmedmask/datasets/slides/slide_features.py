@@ -153,10 +153,8 @@ class SlideFeatures:
         if wanted[0] < 0 or wanted[-1] >= self.num_patches:
             raise self._out_of_range(int(wanted[0]), int(wanted[-1]))
         ends = (wanted.diff() > _GAP).nonzero().flatten() + 1
-        parts = [
-            self.read(int(part[0]), int(part[-1]) + 1)[part - part[0]]
-            for part in wanted.tensor_split(ends)
-        ]
+        parts = [self.read(int(part[0]), int(part[-1]) + 1)[part - part[0]]
+                 for part in wanted.tensor_split(ends)]
         features = parts[0] if len(parts) == 1 else torch.cat(parts)
         if len(place) == len(wanted) and bool((place.diff() == 1).all()):
             return features

@@ -241,22 +241,19 @@ fit_scale`.
             key: values.pop() if len(values) == 1 else None
             for key, values in ((key, {slide[key] for slide in slides})
                                 for key in ('dims', 'encoder', 'patch_size',
-                                            'coord_unit'))
-        }
+                                            'coord_unit'))}
         lengths = [slide['num_patches'] for slide in slides]
-        return {
-            'case_id': case.case_id,
-            'slide_ids': [slide['slide_id'] for slide in slides],
-            'slides': slides,
-            'slide_lengths': lengths,
-            'num_patches': sum(lengths),
-            **common,
-            'gt_label': self._metainfo['classes'].index(case.label),
-            'rna_id': case.rna_id,
-            'gene_row': row,
-            'survival_months': case.survival_months,
-            'censorship': case.censorship,
-        }
+        return {'case_id': case.case_id,
+                'slide_ids': [slide['slide_id'] for slide in slides],
+                'slides': slides,
+                'slide_lengths': lengths,
+                'num_patches': sum(lengths),
+                **common,
+                'gt_label': self._metainfo['classes'].index(case.label),
+                'rna_id': case.rna_id,
+                'gene_row': row,
+                'survival_months': case.survival_months,
+                'censorship': case.censorship}
 
     def _path(self, path: str | Path) -> Path:
         return Path(self.data_root or '') / path
@@ -444,16 +441,14 @@ def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:
 def _look_into(path: Path, slide: Slide, dims: int | None) -> dict:
     """Open a file of features and note what is in it."""
     with SlideFeatures(path, dims, slide.mpp) as features:
-        return {
-            'slide_id': slide.slide_id,
-            'path': str(path),
-            'num_patches': features.num_patches,
-            'mpp': slide.mpp,
-            'dims': features.dims,
-            'encoder': features.encoder,
-            'patch_size': features.patch_size,
-            'coord_unit': features.coord_unit,
-        }
+        return {'slide_id': slide.slide_id,
+                'path': str(path),
+                'num_patches': features.num_patches,
+                'mpp': slide.mpp,
+                'dims': features.dims,
+                'encoder': features.encoder,
+                'patch_size': features.patch_size,
+                'coord_unit': features.coord_unit}
 
 
 def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:

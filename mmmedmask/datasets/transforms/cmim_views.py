@@ -135,6 +135,5 @@ class CMIMTwoViews(SeededTransform):
         if self.color is not None:
             views[0] = color_with_pillow(views[0], self.color.draw(color))
         results['img'] = np.stack([
-            np.asarray(view).reshape(*self.view_size, -1) for view in views
-        ])
+            np.asarray(view).reshape(*self.view_size, -1) for view in views])
         return results

@@ -344,8 +344,7 @@ class CoverageTable:
                    else f'{value:.6g}' for name, value in values.items()}
         self.rows = [
             row for row in self.rows
-            if (row['iteration'], row['moment']) != (str(iteration), moment)
-        ]
+            if (row['iteration'], row['moment']) != (str(iteration), moment)]
         self.rows.append(dict.fromkeys(COLUMNS, '') | place | written)
         write_csv(self.path, COLUMNS,
                   ([row[name] for name in COLUMNS] for row in self.rows))

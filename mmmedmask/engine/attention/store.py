@@ -73,13 +73,11 @@ class ImageStore:
 
     def state_dict(self) -> dict:
         """Collect what a checkpoint needs: tensors and plain data."""
-        return {
-            'version': VERSION,
-            'fingerprint': self.images.fingerprint,
-            'epoch': self.epoch,
-            'keys': list(self.images.keys),
-            self.name: self.values
-        }
+        return {'version': VERSION,
+                'fingerprint': self.images.fingerprint,
+                'epoch': self.epoch,
+                'keys': list(self.images.keys),
+                self.name: self.values}
 
     def why_not(self, state: dict) -> str | None:
         """Say why a saved state does not fit this store; None if it does."""

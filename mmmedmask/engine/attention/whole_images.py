@@ -216,10 +216,8 @@ def collate_whole(
         raise ValueError(
             'the pipeline for whole images must bring all to one size, got '
             f'{sorted(shapes)}; use mmmedmask.ResizeImage')
-    batch = {
-        name: [packed[name] for _, packed in items]
-        for name in items[0][1]
-    }
+    batch = {name: [packed[name] for _, packed in items]
+             for name in items[0][1]}
     return [row for row, _ in items], batch
 
 

@@ -199,8 +199,7 @@ class NaNGuardHook(Hook):
                norms: list[float]) -> None:
         bad_losses = [
             name for name, value in zip(step.loss_names, losses, strict=True)
-            if 'loss' in name and not math.isfinite(value)
-        ]
+            if 'loss' in name and not math.isfinite(value)]
         total = math.sqrt(sum(norm**2 for norm in norms))
         if not bad_losses and math.isfinite(total):
             return
@@ -208,20 +207,16 @@ class NaNGuardHook(Hook):
             f'{name}={value:.6g}'
             for name, value in zip(step.loss_names, losses, strict=True))
         what = ' and '.join(bad_losses) or 'the gradient norm'
-        lines = [
-            f'training stopped: {what} is not finite at iteration '
-            f'{step.iteration} (counted from 1, as in the log)',
-            f'  loss parts: {parts or "the model reports none"}',
-        ]
+        lines = [f'training stopped: {what} is not finite at iteration '
+                 f'{step.iteration} (counted from 1, as in the log)',
+                 f'  loss parts: {parts or "the model reports none"}']
         if step.gradients is None:
             lines.append('  gradient norm: no step was taken')
         else:
             lines.append(f'  gradient norm: {total:.6g}')
-            names = [
-                name for name, norm in zip(
-                    step.gradients.names, norms, strict=True)
-                if not math.isfinite(norm)
-            ]
+            names = [name for name, norm in zip(
+                         step.gradients.names, norms, strict=True)
+                     if not math.isfinite(norm)]
             listed = ', '.join(names[:LISTED_PARAMETERS])
             more = len(names) - LISTED_PARAMETERS
             lines.append(

@@ -30,12 +30,10 @@ def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     Layers that the model keeps in evaluation mode (frozen stages,
     ``norm_eval=True``) are not among them.
     """
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.training
-        and module.track_running_stats
-    }
+    return {name: module
+            for name, module in model.named_modules()
+            if isinstance(module, _BatchNorm) and module.training
+            and module.track_running_stats}
 
 
 class _Totals:
@@ -64,16 +62,12 @@ def _measuring(layers: dict[str, _BatchNorm],
                totals: dict[str, _Totals]) -> Iterator[None]:
     """Collect batch statistics; leave the layers as they were found."""
     buffers = ('running_mean', 'running_var', 'num_batches_tracked')
-    saved = {
-        name: (layer.momentum,
-               {key: getattr(layer, key).clone()
-                for key in buffers})
-        for name, layer in layers.items()
-    }
-    handles = [
-        layer.register_forward_hook(totals[name].add)
-        for name, layer in layers.items()
-    ]
+    saved = {name: (layer.momentum,
+                    {key: getattr(layer, key).clone()
+                     for key in buffers})
+             for name, layer in layers.items()}
+    handles = [layer.register_forward_hook(totals[name].add)
+               for name, layer in layers.items()]
     for layer in layers.values():
         layer.momentum = 1.0
     try:

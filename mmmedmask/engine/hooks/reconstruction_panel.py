@@ -74,8 +74,7 @@ class ReconstructionPanelHook(PanelHook):
         batch = pseudo_collate([dataset[position] for position in positions])
         self._inputs = {
             name: value.cpu() if isinstance(value, torch.Tensor) else value
-            for name, value in _preprocess(model, batch).items()
-        }
+            for name, value in _preprocess(model, batch).items()}
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: dict | None = None) -> None:
@@ -85,11 +84,9 @@ class ReconstructionPanelHook(PanelHook):
         model = unwrap(runner.model)
         with preserve_random_state():
             inputs = _preprocess(model, data_batch)
-        shown = {
-            name: value[:NUM_VIEWS]
-            for name, value in inputs.items()
-            if isinstance(value, torch.Tensor)
-        }
+        shown = {name: value[:NUM_VIEWS]
+                 for name, value in inputs.items()
+                 if isinstance(value, torch.Tensor)}
         picture = draw_grid(view_columns(shown, self.units),
                             heading='Views of the first batch',
                             min_side=self.min_side)

@@ -94,8 +94,7 @@ class CMIMNeck(BaseModule):
             TransformerEncoderLayer(
                 embed_dims, num_heads,
                 feedforward_channels=MLP_RATIO * embed_dims,
-                norm_cfg=norm_cfg) for _ in range(depth)
-        ])
+                norm_cfg=norm_cfg) for _ in range(depth)])
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, out_stride**2 * out_channels)
         self._positions: dict[tuple, Tensor] = {}

@@ -160,6 +160,5 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
             torch.stack([
                 torch.as_tensor(sample.metainfo[name], dtype=torch.float64)
                 for sample in data_samples
-            ]) for name in ('theta_query', 'theta_key')
-        ]
+            ]) for name in ('theta_query', 'theta_key')]
         return (pairs[:, 0], pairs[:, 1], *thetas)

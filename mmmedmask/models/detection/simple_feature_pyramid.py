@@ -54,8 +54,7 @@ class SimpleFeaturePyramid(BaseModule):
                            _double(half, quarter)), quarter),
             (_double(in_channels, half), half),
             (nn.Identity(), in_channels),
-            (nn.MaxPool2d(2), in_channels),
-        )
+            (nn.MaxPool2d(2), in_channels))
         self.levels = nn.ModuleList(
             nn.Sequential(
                 resizing,

@@ -127,8 +127,6 @@ def augment_colors_torchvision(images: Tensor, colors: Colors) -> Tensor:
     1 / 255; they are on the CPU, as the parameters.
     """
     pixels = images.mul(255).round_().clamp_(0, 255).byte()
-    augmented = [
-        augment_color_torchvision(image, colors, index)
-        for index, image in enumerate(pixels)
-    ]
+    augmented = [augment_color_torchvision(image, colors, index)
+                 for index, image in enumerate(pixels)]
     return torch.stack(augmented).to(images.dtype).div_(255)

@@ -167,5 +167,4 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     return network, {
         'mean': tuple(255 * value for value in settings['mean']),
         'std': tuple(255 * value for value in settings['std']),
-        'input_size': size if settings.get('fixed_input_size') else None,
-    }
+        'input_size': size if settings.get('fixed_input_size') else None}

@@ -136,10 +136,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         if len({image.shape[-2:] for image in images}) == 1:
             return self.draw_stacked(self.stack(images), uniform)
         # Tiles of several sizes: one at a time, with the same numbers.
-        parts = [
-            self.draw_stacked(self.stack([image]), row[None])
-            for image, row in zip(images, uniform, strict=True)
-        ]
+        parts = [self.draw_stacked(self.stack([image]), row[None])
+                 for image, row in zip(images, uniform, strict=True)]
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
     def draw_stacked(self, images: Tensor,

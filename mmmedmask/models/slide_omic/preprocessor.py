@@ -120,8 +120,7 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
                 'coords': None,
                 'genes': self.scale_genes(genes),
                 'has_genes': _flags(genes, device),
-                'has_patches': _flags([c or None for c in counts], device),
-            }
+                'has_patches': _flags([c or None for c in counts], device)}
         if batch['patches'] is not None:
             length = torch.tensor(counts, device=device)
             batch['valid'] = torch.arange(

@@ -21,8 +21,7 @@ def make_images(counts, group_of=None):
     images = [
         LabelledImage(Path(f'{label}{index}'), f'{label}/{index:05d}', label,
                       group_of(label, index))
-        for label, count in counts.items() for index in range(count)
-    ]
+        for label, count in counts.items() for index in range(count)]
     random.Random(0).shuffle(images)
     return images
 
@@ -76,8 +75,7 @@ def test_groups_are_whole_and_classes_near_their_share():
     images = make_images({'a': 203, 'b': 61, 'x': 40}, group_of)
     images += [
         LabelledImage(Path(f'y{index}'), f'y/{index:05d}', 'y', f'p{index}')
-        for index in range(40)
-    ]
+        for index in range(40)]
     for seed in range(20):
         split = draw_by_group(images, seed)
         assert not {one.group for one in split.train} & {

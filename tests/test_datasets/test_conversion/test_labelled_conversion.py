@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled_downloads import (
-    SMALL_DOWNLOADS,
-    write_busi_download,
-)
+from labelled_downloads import SMALL_DOWNLOADS, write_busi_download
 from PIL import Image
 
 from mmmedmask.datasets import LabelledImages
@@ -172,8 +169,7 @@ def test_download_of_symbolic_links(drawn, tmp_path):
     conversion = prepare(
         BRAIN_TUMOR_MRI, tmp_path / 'linked', tmp_path / 'out')
     conversion.write(tmp_path / 'out')
-    assert not any(path.is_symlink()
-                   for path in (tmp_path / 'out').rglob('*'))
+    assert not any(path.is_symlink() for path in (tmp_path / 'out').rglob('*'))
     assert conversion.check(tmp_path / 'out').problems == []
 
 
@@ -194,8 +190,7 @@ def test_out_with_another_data_set(drawn, tmp_path):
         prepare(BUSI, drawn / 'busi', tmp_path / 'file')
 
 
-def test_broken_files_are_all_named_and_nothing_written(
-        download, tmp_path):
+def test_broken_files_are_all_named_and_nothing_written(download, tmp_path):
     source = download('busi')
     folder = source / 'Dataset_BUSI_with_GT/benign'
     (folder / 'benign (1).png').write_bytes(b'\x89PNG')
@@ -209,14 +204,12 @@ def test_broken_files_are_all_named_and_nothing_written(
         prepare(BUSI, source, tmp_path / 'out')
     found = [(finding.kind, Path(finding.files[-1]).name)
              for finding in raised.value.report.problems]
-    assert found == [
-        ('broken_file', 'benign (1).png'),
-        ('broken_file', 'benign (2)_mask_1.png'),
-        ('size_mismatch', 'benign (4)_mask.png'),
-        ('bad_lesion_mask', 'benign (5)_mask.png'),
-        ('bad_lesion_mask', 'benign (6)_mask.png'),
-        ('bad_lesion_mask', 'benign (7)_mask.png'),
-    ]
+    assert found == [('broken_file', 'benign (1).png'),
+                     ('broken_file', 'benign (2)_mask_1.png'),
+                     ('size_mismatch', 'benign (4)_mask.png'),
+                     ('bad_lesion_mask', 'benign (5)_mask.png'),
+                     ('bad_lesion_mask', 'benign (6)_mask.png'),
+                     ('bad_lesion_mask', 'benign (7)_mask.png')]
     assert 'image (72, 96), mask (5, 5)' in raised.value.report.to_text()
     assert not (tmp_path / 'out').exists()
 
@@ -225,10 +218,8 @@ def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
     source, out = download('busi'), tmp_path / 'out'
     conversion = prepare(BUSI, source, out)
     conversion.write_files(out, copy=True)
-    spoilt = [
-        'images/benign/benign (3).png', 'masks/normal/normal (1).png',
-        'splits/grouped/val.csv', 'images/normal/normal (2).png'
-    ]
+    spoilt = ['images/benign/benign (3).png', 'masks/normal/normal (1).png',
+              'splits/grouped/val.csv', 'images/normal/normal (2).png']
     for name in spoilt[:2]:
         (out / name).write_bytes(b'')
     text = (out / spoilt[2]).read_text()
@@ -315,8 +306,7 @@ def test_lesions_that_share_a_picture_are_one_group(download, tmp_path):
     Image.fromarray(picture[:, ::-1]).save(
         first / 'ISIC_0024310.jpg', quality=95)
     conversion = prepare(HAM10000, source, tmp_path / 'out')
-    group = {image.path[-5:-4]: image.group
-             for image in conversion.images[:5]}
+    group = {image.path[-5:-4]: image.group for image in conversion.images[:5]}
     assert set(group.values()) == {group['6']}
     assert group['6'] in (source / 'HAM10000_metadata.csv').read_text()
     conversion.write(tmp_path / 'out')
@@ -332,11 +322,9 @@ def test_near_threshold_decides(download, tmp_path):
     other = np.asarray(Image.open(source / 'Training/glioma/Tr-gl_0003.jpg'))
     mixed = (0.75 * image + 0.25 * other).astype(np.uint8)
     Image.fromarray(mixed).save(source / 'Testing/glioma/mixed.png')
-    groups = [
-        prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out',
-                threshold=threshold).copies.groups
-        for threshold in (0.5, 0.999)
-    ]
+    groups = [prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out',
+                      threshold=threshold).copies.groups
+              for threshold in (0.5, 0.999)]
     assert [len(group) for group in groups] == [1, 0]
     with pytest.raises(ValueError, match=r'got 2'):
         prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out', threshold=2)
@@ -347,8 +335,7 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
     folder = source / 'Dataset_BUSI_with_GT'
     empty = Image.new('L', (96, 72))
     empty.save(folder / 'benign/benign (1)_mask.png')
-    Image.new('L', (96, 72), 255).save(
-        folder / 'normal/normal (2)_mask.png')
+    Image.new('L', (96, 72), 255).save(folder / 'normal/normal (2)_mask.png')
     conversion = prepare(BUSI, source, out)
     conversion.write(out)
     report = conversion.check(out)
@@ -356,8 +343,7 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
         ('empty_mask', ['masks/benign/benign (1).png']),
         ('unexpected_lesion', ['masks/normal/normal (2).png'])]
     # The 2nd benign and malignant have two masks each.
-    assert '21 lesion masks, 2 of them joined from several' in (
-        report.checked)
+    assert '21 lesion masks, 2 of them joined from several' in (report.checked)
 
 
 def test_parts_and_classes_that_are_empty(tmp_path):
@@ -372,13 +358,11 @@ def test_parts_and_classes_that_are_empty(tmp_path):
     assert missing == {
         f'splits/{name}/val.csv': 'malignant, normal'
         for name in ('paper', 'grouped')}
-    (tmp_path / 'busi/Dataset_BUSI_with_GT/benign').rename(
-        tmp_path / 'benign')
+    (tmp_path / 'busi/Dataset_BUSI_with_GT/benign').rename(tmp_path / 'benign')
     write_busi_download(tmp_path / 'busi', {'benign': 3})
     conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'two')
     conversion.write(tmp_path / 'two')
-    assert kinds(conversion.check(tmp_path / 'two').problems) == [
-        'empty_part']
+    assert kinds(conversion.check(tmp_path / 'two').problems) == ['empty_part']
 
 
 def test_splits_are_described(drawn, tmp_path):

@@ -73,8 +73,7 @@ def brain_images(**members):
         LabelledImage(
             Path(name), f'images/{"Training" if name[0] == "t" else "Testing"}'
             f'/{label}/{name}', label, name)
-        for name, label in members.items()
-    ]
+        for name, label in members.items()]
 
 
 def test_brain_splits():
@@ -262,8 +261,7 @@ def test_busi_layout(tmp_path):
 def test_busi_copies_stay_on_one_side():
     images = [
         LabelledImage(Path('x'), f'images/benign/{number:02d}', 'benign', '')
-        for number in range(40)
-    ]
+        for number in range(40)]
     pairs = [(images[number].path, images[number + 20].path)
              for number in range(20)]
     copies = Copies(0.6, groups=pairs)

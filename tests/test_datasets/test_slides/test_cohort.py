@@ -47,8 +47,7 @@ class TestCohort:
                  (Slide('s1.x', 'f/s1.h5', 0.25), Slide('s2')), 'train', 'A',
                  12.5, 0, 'r1'),
             Case('p2', 'LUSC', (Slide('s3'), ), 'val', 'B', None, 1),
-            Case('p3', 'LUAD'),
-        ]
+            Case('p3', 'LUAD')]
         assert cohort_classes(read_cohort(path)) == ('LUAD', 'LUSC')
 
     def test_byte_order_mark_and_other_label(self, tmp_path):
@@ -92,8 +91,7 @@ class TestCohort:
          'line 3: features_path f/a.h5 is listed in line 2'),
         (['case_id,slide_id,label,rna_id', 'p,s,x,r', 'q,t,x,r'],
          'line 3: rna_id r is listed in line 2'),
-        (['case_id,slide_id,label', 'p,s,x', 'q,t'], 'line 3 has 2 cells'),
-    ])
+        (['case_id,slide_id,label', 'p,s,x', 'q,t'], 'line 3 has 2 cells')])
     def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_cohort(write(tmp_path / 'a.csv', *lines))
@@ -144,8 +142,7 @@ class TestReadSplit:
         (['vla,train', 'p1,p2'], "'vla'. Did you mean val"),
         ([',train,test', 'p1,True,False', 'p2,Ture,False'],
          "line 3: train must be .*'ture'. Did you mean true"),
-        ([',train,val,test', '0,p1,p2', '1,p3,p4,'], 'line 2 has 3 cells'),
-    ])
+        ([',train,val,test', '0,p1,p2', '1,p3,p4,'], 'line 2 has 3 cells')])
     def test_typos(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_split(write(tmp_path / 'a.csv', *lines), COHORT)

@@ -470,8 +470,7 @@ class TestNames:
         ('a.svs.svs', 'a'),
         ('A.SVS', 'A'),
         ('b.ome.tiff', 'b'),
-        (' c.mrxs ', 'c'),
-    ])
+        (' c.mrxs ', 'c')])
     def test_endings(self, name, expected):
         assert slide_name(name) == expected
 

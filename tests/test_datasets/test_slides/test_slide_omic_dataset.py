@@ -202,8 +202,7 @@ class TestList:
         (dict(modalities=[]), r'modalities must be .*\[\]'),
         (dict(expression=None), 'expression must tell'),
         (dict(modalities=['genes'], case_agg='separate'), 'needs .slides.'),
-        (dict(expression=dict(unit='tpm')), r"key path, got \['unit'\]"),
-    ])
+        (dict(expression=dict(unit='tpm')), r"key path, got \['unit'\]")])
     def test_bad_arguments(self, cohort, changes, message):
         with pytest.raises(ValueError, match=message):
             cohort.build(**changes)

@@ -37,8 +37,7 @@ def draw_boxes(image_size, count, crop_ratio_range, aspect_ratio_range):
     uniform = torch.rand(count, 40, generator=generator, dtype=torch.float64)
     return np.array([
         draw_crop(row, image_size, crop_ratio_range, aspect_ratio_range)
-        for row in uniform.tolist()
-    ])
+        for row in uniform.tolist()])
 
 
 @pytest.mark.parametrize(('image_size', 'ratios', 'aspects'), [
@@ -50,11 +49,9 @@ def test_boxes_are_distributed_as_torchvisions(image_size, ratios, aspects):
     ours = draw_boxes(image_size, count, ratios, aspects)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        theirs = np.array([
-            TorchvisionCrop.get_params(
-                torch.empty(1, *image_size), ratios, aspects)
-            for _ in range(count)
-        ])
+        theirs = np.array([TorchvisionCrop.get_params(
+                               torch.empty(1, *image_size), ratios, aspects)
+                           for _ in range(count)])
     for column, side in enumerate(image_size * 2):
         one, other = ours[:, column] / side, theirs[:, column] / side
         values = np.union1d(one, other)
@@ -298,8 +295,7 @@ def test_reprs_tell_the_arguments():
     configs = [
         (dict(CROP, seed=2), 'RandomResizedCrop(scale=(16, 24)'),
         (FLIP, "direction=('horizontal', 'vertical', 'diagonal')"),
-        (RESIZE, "ResizeImage(scale=(40, 56), interpolation='bicubic')"),
-    ]
+        (RESIZE, "ResizeImage(scale=(40, 56), interpolation='bicubic')")]
     for config, expected in configs:
         assert expected in repr(TRANSFORMS.build(config))
 

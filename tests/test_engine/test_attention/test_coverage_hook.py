@@ -163,10 +163,8 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
             ] == [('1', '2', 'refresh'), ('3', '6', 'refresh'),
                   ('4', '8', 'end')]
     last = rows[-1]
-    expected = [
-        naive_attention(folder, number, model.power.item())
-        for number in range(4)
-    ]
+    expected = [naive_attention(folder, number, model.power.item())
+                for number in range(4)]
     assert float(last['attention_share']) == pytest.approx(
         np.mean([share for share, _, _ in expected]), rel=1e-4)
     assert float(last['attention_gain']) == pytest.approx(

@@ -131,10 +131,8 @@ def test_rows_are_whole_images_with_their_lesions(lesions, tmp_path):
     panel = pictures_in(tmp_path / 'one')['attention_0']
     loaded = dataset(lesions, WHOLE)
     whole = [loaded[i]['inputs'].numpy().transpose(1, 2, 0) for i in (4, 2)]
-    found = [
-        place for place in range(panel.shape[0] - SIZE)
-        if (panel[place:place + SIZE, 14:14 + SIZE] == whole[0]).all()
-    ]
+    found = [place for place in range(panel.shape[0] - SIZE)
+             if (panel[place:place + SIZE, 14:14 + SIZE] == whole[0]).all()]
     assert len(found) == 1
     # The other has a lesion, in whose colours a line is drawn around it.
     green = count(panel[found[0] + SIZE:, 14:14 + SIZE], OUTLINE_COLOR)

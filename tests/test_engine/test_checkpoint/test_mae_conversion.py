@@ -146,10 +146,8 @@ def _assert_equal(given, wanted):
 def test_table_of_names_is_the_one_by_hand():
     pairs = {theirs: ours for ours, theirs in pair_names(2, 1).items()}
     assert len(pairs) == len(pair_names(2, 1))
-    by_hand = TABLE | HEAD_TABLE | {
-        'fc_norm.weight': 'backbone.ln2.weight',
-        'fc_norm.bias': 'backbone.ln2.bias'
-    }
+    by_hand = TABLE | HEAD_TABLE | {'fc_norm.weight': 'backbone.ln2.weight',
+                                    'fc_norm.bias': 'backbone.ln2.bias'}
     assert pairs == by_hand
 
 
@@ -252,11 +250,9 @@ def _naive_layer(tokens, weights, heads):
             mixed[index].append(
                 sum(score / sum(scores) * value
                     for score, value in zip(scores, values, strict=True)))
-    tokens = [
-        token + weights['attn.proj.weight'] @ torch.cat(parts) +
-        weights['attn.proj.bias']
-        for token, parts in zip(tokens, mixed, strict=True)
-    ]
+    tokens = [token + weights['attn.proj.weight'] @ torch.cat(parts) +
+              weights['attn.proj.bias']
+              for token, parts in zip(tokens, mixed, strict=True)]
     outputs = []
     for token in tokens:
         hidden = _naive_norm(token, weights['norm2.weight'],
@@ -271,8 +267,7 @@ def _naive_layer(tokens, weights, heads):
 def _layer_weights(tensors, prefix):
     return {
         name.removeprefix(f'{prefix}.'): value
-        for name, value in tensors.items() if name.startswith(f'{prefix}.')
-    }
+        for name, value in tensors.items() if name.startswith(f'{prefix}.')}
 
 
 def _naive_encoder(tensors, image, visible):
@@ -307,22 +302,18 @@ def _naive_decoder(tensors, latent, visible, masked):
         tokens = _naive_layer(
             tokens, _layer_weights(tensors, f'decoder_blocks.{layer}'),
             DECODER_HEADS)
-    return [
-        tensors['decoder_pred.weight'] @ _naive_norm(
-            token, tensors['decoder_norm.weight'],
-            tensors['decoder_norm.bias']) + tensors['decoder_pred.bias']
-        for token in tokens[1 + len(visible):]
-    ]
+    return [tensors['decoder_pred.weight'] @ _naive_norm(
+                token, tensors['decoder_norm.weight'],
+                tensors['decoder_norm.bias']) + tensors['decoder_pred.bias']
+            for token in tokens[1 + len(visible):]]
 
 
 def test_converted_weights_compute_what_maes_names_say(official):
     """Encoder and decoder, read by their official names, in loops."""
     generator = torch.Generator().manual_seed(1)
-    tensors = {
-        name: torch.randn(value.shape, generator=generator,
-                          dtype=torch.float64) * .3
-        for name, value in official.items()
-    }
+    tensors = {name: torch.randn(value.shape, generator=generator,
+                                 dtype=torch.float64) * .3
+               for name, value in official.items()}
     converted, _ = convert_mae(tensors)
     model = _build().double().eval()
     missing, unexpected = model.load_state_dict(converted, strict=False)
@@ -388,10 +379,8 @@ def test_values_that_are_not_finite_are_refused(official):
 
 
 def test_report_names_every_tensor_once(ours, official):
-    more = official | {
-        'head.weight': torch.zeros(7, DIMS),
-        'head.bias': torch.zeros(7)
-    }
+    more = official | {'head.weight': torch.zeros(7, DIMS),
+                       'head.bias': torch.zeros(7)}
     _, report = convert_mae(more, model=ours, grid_size=(4, 4))
     assert [*report.carried, *report.left_out] == list(more)
     targets = [*report.carried.values(), *report.anew]
@@ -425,10 +414,8 @@ def test_encoder_only(ours, official):
 
 
 def test_a_class_head_is_carried_for_the_same_classes(ours, official):
-    head = {
-        'head.weight': torch.randn(CLASSES, DIMS),
-        'head.bias': torch.randn(CLASSES)
-    }
+    head = {'head.weight': torch.randn(CLASSES, DIMS),
+            'head.bias': torch.randn(CLASSES)}
     fits = dict(model=ours, grid_size=(4, 4), keep_head=True)
     tensors, _ = convert_mae(official | head, **fits)
     assert torch.equal(tensors['head.fc.weight'], head['head.weight'])
@@ -524,10 +511,8 @@ def test_another_grid_is_interpolated_and_said(official, img_size, grid):
     tensors, report = convert_mae(
         official, model=model.state_dict(), grid_size=grid)
     note = f'interpolated from 4 x 4 to {grid[0]} x {grid[1]} patches'
-    assert report.notes == {
-        'backbone.pos_embed': note,
-        'neck.decoder_pos_embed': note
-    }
+    assert report.notes == {'backbone.pos_embed': note,
+                            'neck.decoder_pos_embed': note}
     assert f'pos_embed -> backbone.pos_embed ({note})' in report.describe()
     for name, source in (('backbone.pos_embed', 'pos_embed'),
                          ('neck.decoder_pos_embed', 'decoder_pos_embed')):
@@ -572,8 +557,7 @@ def test_grids_of_as_many_patches_are_told_apart(ours, official):
     back, report = convert_mae(
         official, model=ours, grid_size=(4, 4), source_grid=(8, 2))
     assert set(report.notes) == {
-        'backbone.pos_embed', 'neck.decoder_pos_embed'
-    }
+        'backbone.pos_embed', 'neck.decoder_pos_embed'}
     assert not torch.equal(back['backbone.pos_embed'], official['pos_embed'])
 
 

@@ -141,8 +141,7 @@ def test_gradient_accumulation(tmp_path):
 def test_gradient_norms_equal_a_loop():
     gradients = [torch.randn(3, 4), torch.randn(7).half(), torch.zeros(2)]
     expected = [
-        math.sqrt(sum(float(x)**2 for x in g.flatten())) for g in gradients
-    ]
+        math.sqrt(sum(float(x)**2 for x in g.flatten())) for g in gradients]
     assert gradient_norms(gradients).tolist() == pytest.approx(
         expected, rel=1e-6)
     assert gradient_norms([]).shape == (0, )

@@ -25,8 +25,7 @@ def _batches(indices, size=2, length=8):
     for b in indices:
         yield dict(
             inputs=torch.stack([
-                data[(b * size + i) % length]['inputs'] for i in range(size)
-            ]))
+                data[(b * size + i) % length]['inputs'] for i in range(size)]))
 
 
 def _naive_statistics(model, batches):
@@ -53,11 +52,9 @@ def _naive_statistics(model, batches):
                     squares / n + layer.eps).sqrt()[:, None, None]
                 x = (x * layer.weight.double()[:, None, None] +
                      layer.bias.double()[:, None, None])
-    return {
-        name: (sum(means[name]) / len(means[name]),
-               sum(variances[name]) / len(variances[name]))
-        for name in means
-    }
+    return {name: (sum(means[name]) / len(means[name]),
+                   sum(variances[name]) / len(variances[name]))
+            for name in means}
 
 
 def _without_dropout():
@@ -118,14 +115,10 @@ def test_leaves_everything_else_as_found():
     assert model.backbone[4].momentum is None
     assert model.head_norm.momentum == .3
     assert not any(m._forward_hooks for m in model.modules())
-    changed = [
-        name for name, value in model.state_dict().items()
-        if not torch.equal(value, before.state_dict()[name])
-    ]
-    assert changed == [
-        f'backbone.{i}.running_{what}' for i in (1, 4)
-        for what in ('mean', 'var')
-    ]
+    changed = [name for name, value in model.state_dict().items()
+               if not torch.equal(value, before.state_dict()[name])]
+    assert changed == [f'backbone.{i}.running_{what}' for i in (1, 4)
+                       for what in ('mean', 'var')]
 
 
 def test_restores_after_an_error():
@@ -153,8 +146,7 @@ def test_frozen_layers_are_not_measured():
 
     model = Frozen()
     assert list(active_batch_norms(model.train())) == [
-        'backbone.4', 'head_norm'
-    ]
+        'backbone.4', 'head_norm']
     update_bn_statistics(model, _batches(range(2)), forward_features)
     assert model.backbone[1].running_mean.abs().sum() == 0
 
@@ -267,10 +259,8 @@ def test_two_ranks_agree_on_the_mean_over_all_batches(tmp_path):
         torch.save(model.state_dict(), tmp_path / f'rank{rank}')
 
     run_ranks(update_share, tmp_path)
-    states = [
-        torch.load(tmp_path / f'rank{rank}', weights_only=True)
-        for rank in range(2)
-    ]
+    states = [torch.load(tmp_path / f'rank{rank}', weights_only=True)
+              for rank in range(2)]
     expected = _naive_statistics(_without_dropout(),
                                  _batches(range(8), length=40))
     for name, (mean, var) in expected.items():

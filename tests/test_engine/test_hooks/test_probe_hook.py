@@ -89,14 +89,12 @@ def squares(tmp_path_factory):
 def run(config_file, work_dir, hooks=(), epochs=3, **changes):
     """Train the tiny classifier with hooks."""
     config = Config.fromfile(config_file)
-    config.merge_from_dict({
-        'work_dir': str(work_dir),
-        'train_cfg.max_epochs': epochs,
-        'train_cfg.val_interval': 100,
-        'custom_hooks': list(hooks),
-        'optim_wrapper.optimizer.lr': 0.05,
-        **changes
-    })
+    config.merge_from_dict({'work_dir': str(work_dir),
+                            'train_cfg.max_epochs': epochs,
+                            'train_cfg.val_interval': 100,
+                            'custom_hooks': list(hooks),
+                            'optim_wrapper.optimizer.lr': 0.05,
+                            **changes})
     runner = Runner.from_cfg(config)
     runner.train()
     return runner
@@ -133,11 +131,9 @@ def test_scores_floors_table_picture_and_best(tiny_classification, discs,
 
 def test_training_is_the_same_to_the_bit(tiny_classification, discs, squares,
                                          tmp_path):
-    states = [
-        run(tiny_classification, tmp_path / str(place), hooks,
-            epochs=2).model.state_dict()
-        for place, hooks in enumerate([[], [probe(discs, squares)]])
-    ]
+    states = [run(tiny_classification, tmp_path / str(place), hooks,
+                  epochs=2).model.state_dict()
+              for place, hooks in enumerate([[], [probe(discs, squares)]])]
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
 

@@ -72,11 +72,9 @@ def test_masked_pixels_have_no_influence(backbone, training):
     inputs = drawn_inputs(model)
     masked = enlarged(inputs['mask'])
     noise = torch.randn_like(inputs['query'])
-    losses = [
-        copy.deepcopy(model).loss(dict(inputs, query=query))['loss']
-        for query in (inputs['query'], inputs['query'] + masked * noise,
-                      inputs['query'] + (1 - masked) * noise)
-    ]
+    losses = [copy.deepcopy(model).loss(dict(inputs, query=query))['loss']
+              for query in (inputs['query'], inputs['query'] + masked * noise,
+                            inputs['query'] + (1 - masked) * noise)]
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
 
@@ -127,8 +125,7 @@ def test_repeated_batch_has_the_same_loss():
         loss.backward()
         gradients.append([
             loss.detach(), *(parameter.grad.clone()
-                             for parameter in model.parameters())
-        ])
+                             for parameter in model.parameters())])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
@@ -375,11 +372,9 @@ def test_what_decays():
     config = shipped_config()
     model = MODELS.build(tiny_config())
     wrapper = build_optim_wrapper(model, config.optim_wrapper)
-    groups = {
-        id(parameter): group
-        for group in wrapper.optimizer.param_groups
-        for parameter in group['params']
-    }
+    groups = {id(parameter): group
+              for group in wrapper.optimizer.param_groups
+              for parameter in group['params']}
     assert wrapper.optimizer.defaults['momentum'] == .9
     kinds = {0.: set(), 1e-4: set()}
     for name, parameter in model.named_parameters():
@@ -389,8 +384,7 @@ def test_what_decays():
     free = kinds[0.]
     assert 'mask_tokens.0' in free
     assert {name for name in free if not name.endswith('.bias')} == {
-        'mask_tokens.0'
-    }
+        'mask_tokens.0'}
     assert not any(name.endswith('.bias') for name in kinds[1e-4])
 
 
@@ -418,10 +412,8 @@ def test_channels_last_is_the_same_model():
         inputs = drawn_inputs(model)
         # In float32 a rounding can open another ReLU.
         model.double()
-        inputs = {
-            name: value.double() if torch.is_tensor(value) else value
-            for name, value in inputs.items()
-        }
+        inputs = {name: value.double() if torch.is_tensor(value) else value
+                  for name, value in inputs.items()}
         loss = model.loss(inputs)['loss']
         loss.backward()
         losses.append(loss.detach())
@@ -446,10 +438,8 @@ def test_encoder_can_be_compiled(monkeypatch):
     compiled = tiny_model(compile_encoder=dict(backend='eager'))
     assert calls == [(compiled.backbone, dict(backend='eager'))]
     assert list(compiled.state_dict()) == list(plain.state_dict())
-    losses = [
-        model.loss(drawn_inputs(model))['loss']
-        for model in (plain, compiled)
-    ]
+    losses = [model.loss(drawn_inputs(model))['loss']
+              for model in (plain, compiled)]
     torch.testing.assert_close(*losses)
 
 
@@ -461,8 +451,7 @@ def test_geometry_is_that_of_the_encoder():
     assert model.neck.strides == (2, 4, 8, 16, 32)
     assert model.neck.offsets == (0., 0., 1., 3., 7.)
     assert [unify.in_channels for unify in model.neck.unify] == [
-        8, 32, 64, 128, 256
-    ]
+        8, 32, 64, 128, 256]
     config = tiny_config(
         backbone=dict(type='mmmedmask.CMIMConvNeXt'), neck=dict(out_stride=32))
     config['backbone'] = dict(

@@ -43,8 +43,7 @@ def parameters(count, kinds=(), factor=None, gray=False, sigma=None,
 
 def tiles(count=4, channels=3, size=(24, 32)):
     pixels = torch.stack([
-        draw_tile(index, size, channels) for index in range(count)
-    ])
+        draw_tile(index, size, channels) for index in range(count)])
     return pixels.float() / 255
 
 

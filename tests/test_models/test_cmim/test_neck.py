@@ -23,12 +23,10 @@ def tiny_neck(**changes):
 
 
 def levels(batch_size=2, size=(64, 96), dtype=torch.float32):
-    return [
-        torch.randn(batch_size, channels, size[0] // stride,
-                    size[1] // stride).to(dtype)
-        for channels, stride in zip(
-            RESNET18['in_channels'], RESNET18['strides'], strict=True)
-    ]
+    return [torch.randn(batch_size, channels, size[0] // stride,
+                        size[1] // stride).to(dtype)
+            for channels, stride in zip(
+                RESNET18['in_channels'], RESNET18['strides'], strict=True)]
 
 
 def symmetric_resnet(depth=18):
@@ -143,10 +141,8 @@ def test_translations_do_not_care_about_alignment():
     theta = torch.eye(3)[None].clone()
     theta[0, 0, 2] = 2 * 64 / 128  # 64 of 128 pixels to the left
     maps = levels(1, (128, 128))
-    results = [
-        tiny_neck(feat_align=feat_align).warp(maps, theta, True)
-        for feat_align in ('rf', 'cell')
-    ]
+    results = [tiny_neck(feat_align=feat_align).warp(maps, theta, True)
+               for feat_align in ('rf', 'cell')]
     for one, other, plain in zip(*results, maps, strict=True):
         torch.testing.assert_close(one, other)
         half = plain.shape[-1] // 2

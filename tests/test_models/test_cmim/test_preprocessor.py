@@ -41,11 +41,9 @@ def crops_of(preprocessor, indices, image_size):
     """The boxes that samples get, drawn by themselves."""
     uniform = per_sample_uniform(preprocessor.seed, 0, indices, VIEW_DRAWS)
     crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
-    return [
-        draw_view(crop, affine, image_size, preprocessor.view_size,
-                  preprocessor.family)[0]
-        for crop, affine in ((crop1, affine1), (crop2, affine2))
-    ]
+    return [draw_view(crop, affine, image_size, preprocessor.view_size,
+                      preprocessor.family)[0]
+            for crop, affine in ((crop1, affine1), (crop2, affine2))]
 
 
 def test_shapes_and_types():
@@ -107,8 +105,7 @@ def test_loader_path_makes_the_same_views():
         samples.append((torch.from_numpy(
             results['img']).permute(0, 3, 1, 2), DataSample(metainfo={
                 key: results[key]
-                for key in ('sample_idx', 'theta_query', 'theta_key')
-            })))
+                for key in ('sample_idx', 'theta_query', 'theta_key')})))
     pairs, data_samples = map(list, zip(*samples, strict=True))
     got = loaded(
         dict(inputs=pairs, data_samples=data_samples), training=True)['inputs']
@@ -231,8 +228,7 @@ def test_number_of_workers_does_not_matter(tmp_path):
         parts = [views(data, training=True)['inputs'] for data in loader]
         runs.append({
             name: torch.cat([part[name] for part in parts])
-            for name in ('query', 'key', 'mask', 'theta_query', 'theta_key')
-        })
+            for name in ('query', 'key', 'mask', 'theta_query', 'theta_key')})
     for run in runs[1:]:
         for name, value in run.items():
             assert torch.equal(value, runs[0][name]), name
@@ -245,10 +241,8 @@ def naive_view(tile, crops, index, size):
         rows, step = [], length / cells
         for cell in range(cells):
             centre = first + (cell + .5) * step
-            row = [
-                max(0., 1 - abs(pixel + .5 - centre) / max(1., step))
-                for pixel in range(count)
-            ]
+            row = [max(0., 1 - abs(pixel + .5 - centre) / max(1., step))
+                   for pixel in range(count)]
             rows.append([value / sum(row) for value in row])
         return torch.tensor(rows[::-1] if flip else rows, dtype=torch.float64)
 

@@ -144,8 +144,7 @@ def test_warped_maps_carry_the_tokens():
         neck=dict(out_stride=32, feat_align='cell', warp_impl='grid'),
         head=dict(patch_size=32))
     assert [tuple(token.shape) for token in model.mask_tokens] == [
-        (1, width, 1, 1) for width in WIDTHS
-    ]
+        (1, width, 1, 1) for width in WIDTHS]
     model.eval()
     inputs = drawn_inputs(model)
     theta = relative_theta(inputs['theta_query'], inputs['theta_key'])

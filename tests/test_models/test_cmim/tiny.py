@@ -48,8 +48,7 @@ def batch(indices, **tile):
     return dict(
         inputs=[draw_tile(index, **tile) for index in indices],
         data_samples=[
-            DataSample(metainfo=dict(sample_idx=index)) for index in indices
-        ])
+            DataSample(metainfo=dict(sample_idx=index)) for index in indices])
 
 
 def drawn_inputs(model, indices=(0, 1, 2, 3), **tile):

@@ -273,8 +273,7 @@ class TestContract:
     @pytest.mark.parametrize(('arguments', 'message'), [
         (dict(num_genes=0), 'num_genes must be at least 1, got 0'),
         (dict(embed_dims=0), 'embed_dims must be at least 1, got 0'),
-        (dict(drop_rate=1.), r'drop_rate must be in \[0, 1\), got 1'),
-    ])
+        (dict(drop_rate=1.), r'drop_rate must be in \[0, 1\), got 1')])
     def test_refuses_sizes(self, name, arguments, message):
         with pytest.raises(ValueError, match=message):
             build(name, **{**dict(num_genes=960), **arguments})

@@ -32,8 +32,7 @@ def test_losses_are_those_of_the_equations():
     model = tiny_gimp(DOUBLE)
     inputs, samples = batch(DOUBLE)
     losses = model(inputs, samples, mode='loss')
-    image, tokens = model.aggregator(
-        inputs['patches'], None, inputs['mask'])
+    image, tokens = model.aggregator(inputs['patches'], None, inputs['mask'])
     prediction = model.mpm_head(tokens)
     errors = []
     for bag, flags in enumerate(inputs['mask']):
@@ -136,8 +135,7 @@ def test_who_lacks_genes_or_slides_is_in_no_triplet():
         assert torch.allclose(got[name], want[name])
     # Whoever has slides is reconstructed.
     alone, who = batch(DOUBLE, rows=[0, 1, 2, 3, 5])
-    assert torch.allclose(got['loss_rec'],
-                          model.loss(alone, who)['loss_rec'])
+    assert torch.allclose(got['loss_rec'], model.loss(alone, who)['loss_rec'])
     image = torch.randn(6, WIDTH, dtype=DOUBLE, requires_grad=True)
     losses = model.contrast(image, None, inputs, samples)
     losses['loss_tri'].backward()
@@ -260,8 +258,7 @@ def test_nothing_old_is_given_when_something_changes(change):
     change(model.gene_encoder, inputs)
     got = model.encode_genes(inputs, samples)
     model.gene_encoder.eval()
-    assert torch.allclose(got, model.gene_encoder(inputs['genes']),
-                          atol=1e-6)
+    assert torch.allclose(got, model.gene_encoder(inputs['genes']), atol=1e-6)
     assert not torch.equal(got, old)
 
 
@@ -319,8 +316,7 @@ def test_random_triplets_follow_seed_iteration_and_sample():
         draws[seed, iteration] = model.draw_triplets(samples)
     assert len({tuple(draw.flatten().tolist())
                 for draw in draws.values()}) == 3
-    assert torch.equal(model.draw_triplets(samples[::-1]),
-                       draws[1, 0].flip(0))
+    assert torch.equal(model.draw_triplets(samples[::-1]), draws[1, 0].flip(0))
     model.seed = 0
     assert torch.equal(model.draw_triplets(samples), draws[0, 0])
     assert model(*batch(), mode='loss')['tri_count'] == 6

@@ -30,10 +30,8 @@ def draw_inputs():
             *shape, generator=generator,
             dtype=torch.float64).requires_grad_()
 
-    ids = torch.stack([
-        torch.randperm(CELLS, generator=generator)[:MASKED]
-        for _ in range(BATCH)
-    ])
+    ids = torch.stack([torch.randperm(CELLS, generator=generator)[:MASKED]
+                       for _ in range(BATCH)])
     return draw(BATCH, KEPT, DIMS), draw(CELLS, DIMS), ids
 
 

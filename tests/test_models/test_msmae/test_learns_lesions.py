@@ -136,8 +136,7 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
             random_mask_ratio=0.5,
             init_cfg=[
                 dict(type='Xavier', layer='Linear', distribution='uniform'),
-                dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0)
-            ]),
+                dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0)]),
         work_dir=str(work_dir),
         train_dataloader=dict(
             batch_size=16,
@@ -148,29 +147,24 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
                 type='mmmedmask.LabelledImages',
                 data_root=str(root),
                 serialize_data=False,
-                pipeline=[
-                    load,
-                    dict(type='mmmedmask.RandomResizedCrop', scale=SIZE,
-                         crop_ratio_range=(0.6, 1.0)),
-                    dict(type='mmmedmask.RandomFlip'),
-                    pack,
-                ])),
+                pipeline=[load,
+                          dict(type='mmmedmask.RandomResizedCrop', scale=SIZE,
+                               crop_ratio_range=(0.6, 1.0)),
+                          dict(type='mmmedmask.RandomFlip'),
+                          pack])),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(
             optimizer=dict(
                 type='AdamW', lr=3e-3, betas=(0.9, 0.95),
                 weight_decay=0.05)),
-        param_scheduler=[
-            dict(type='LinearLR', start_factor=0.01, end=1,
-                 convert_to_iter_based=True),
-            dict(type='CosineAnnealingLR', begin=1, end=epochs,
-                 convert_to_iter_based=True)
-        ],
+        param_scheduler=[dict(type='LinearLR', start_factor=0.01, end=1,
+                              convert_to_iter_based=True),
+                         dict(type='CosineAnnealingLR', begin=1, end=epochs,
+                              convert_to_iter_based=True)],
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', interval=BEGIN)),
         custom_hooks=[
-            dict(type='mmmedmask.TransformEpochHook'), masks, record
-        ],
+            dict(type='mmmedmask.TransformEpochHook'), masks, record],
         load_from=resume,
         resume=resume is not None,
         randomness=dict(seed=seed),

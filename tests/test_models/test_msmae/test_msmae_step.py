@@ -99,11 +99,9 @@ def test_order_of_tokens_does_not_matter():
     shuffled = TokenPartition(*(ids[:, torch.randperm(ids.shape[1])]
                                 for ids in partition))
     moved, = model.backbone(images, shuffled.visible)
-    losses = [
-        model.head.reconstruction_loss(
-            model.neck(encoded, one), images, one.masked)
-        for encoded, one in ((latent, partition), (moved, shuffled))
-    ]
+    losses = [model.head.reconstruction_loss(
+                  model.neck(encoded, one), images, one.masked)
+              for encoded, one in ((latent, partition), (moved, shuffled))]
     assert abs(float(losses[0] - losses[1])) < 1e-5
 
 

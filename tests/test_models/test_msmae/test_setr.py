@@ -352,10 +352,8 @@ def test_prediction_has_the_size_of_the_file(name, tmp_path, data_dir):
     model = MODELS.build(cfg.model).eval()
     data = DATASETS.build(cfg.val_dataloader.dataset)
     batch = [data[0], data[1]]
-    results = model.test_step({
-        key: [one[key] for one in batch]
-        for key in ('inputs', 'data_samples')
-    })
+    results = model.test_step({key: [one[key] for one in batch]
+                               for key in ('inputs', 'data_samples')})
     for result in results:
         assert result.pred_sem_seg.data.shape == (1, 96, 112)
         assert result.gt_sem_seg.data.shape == (1, 96, 112)
@@ -377,8 +375,7 @@ class Start(Hook):
     def before_train(self, runner):
         self.kept.update({
             name: value.clone()
-            for name, value in runner.model.backbone.state_dict().items()
-        })
+            for name, value in runner.model.backbone.state_dict().items()})
 
 
 def save_vit(path, **arguments):

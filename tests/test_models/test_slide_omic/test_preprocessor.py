@@ -255,8 +255,7 @@ class TestCheckpoint:
         (GENES[::-1], 'another order, from place 0 on'),
         ((*GENES[:3], 'ENSG7'), rf'lacks 1 \({GENES[3]}\) and adds 1 '
                                 r'\(ENSG7\)'),
-        (GENES[:3], r'has 3 genes, which are not the 4'),
-    ])
+        (GENES[:3], r'has 3 genes, which are not the 4')])
     def test_of_other_genes_is_refused(self, genes, message):
         stored = build(scale(genes)).state_dict()
         with pytest.raises(ValueError, match=message) as error:
