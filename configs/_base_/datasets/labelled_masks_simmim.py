@@ -1,8 +1,6 @@
 """Crops and masks for SimMIM, for any data set of labelled images.
 
-A mask is drawn from the state of a worker; crops and flips are drawn from the
-seed, the epoch and the image. Whoever inherits hands ``masked_pipeline`` to
-the training set.
+Whoever inherits hands ``masked_pipeline`` to the training set.
 """
 
 # ========================== Possibly modified ==========================

@@ -3,9 +3,7 @@
 mmpretrain's transforms with Pillow, which read BGR, as it loads images; the
 preprocessor of the models turns it to RGB. Files are those that fine-tuning
 reads: 8 bit, gray repeated three times, turned upright by an EXIF tag.
-Colours and flips are drawn from the state of a worker, so another number of
-workers draws others. Whoever inherits hands ``views_pipeline`` to the
-training set.
+Whoever inherits hands ``views_pipeline`` to the training set.
 """
 
 # ========================== Possibly modified ==========================

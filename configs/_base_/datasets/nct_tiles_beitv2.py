@@ -1,8 +1,7 @@
 """NCT-CRC-HE-100K-NONORM for BEiT v2: a tile, the same tile for the tokenizer
 and a mask of blocks, with mmpretrain's transforms.
 
-Those draw from the state of their worker: other numbers of workers give other
-crops and masks. The tokenizer's picture differs in its normalisation alone.
+The tokenizer's picture differs in its normalisation alone.
 """
 
 _base_ = './nct_tiles.py'

@@ -2,9 +2,8 @@
 with the crops and colours of MoCo v2.
 
 The workers make the views with mmpretrain's transforms and Pillow, in RGB: the
-jitter of colours is ours, since mmpretrain's takes channels for BGR. They draw
-from the state of their worker: other numbers of workers give other views. A
-core makes some hundred views per second.
+jitter of colours is ours, since mmpretrain's takes channels for BGR. A core
+makes some hundred views per second.
 """
 
 _base_ = './nct_tiles.py'
