@@ -93,6 +93,7 @@ EXTRAS = {
     'survival': read_requirements('slides'),
     'encoders': read_requirements('encoders'),
     'experiments': read_requirements('experiments'),
+    'export': read_requirements('export'),
     'demo': read_requirements('demo'),
     'logging': read_requirements('logging'),
     # openmim installs this one, onedl-mim the next.

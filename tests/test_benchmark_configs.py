@@ -17,6 +17,7 @@ from shipped_configs import (
     without_tests,
 )
 
+from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.shrinking.shrink import shrink_config
 
 BENCHMARKS = CONFIGS / 'cmim' / 'benchmarks'
@@ -240,18 +241,12 @@ def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, drawn_data):
 
 def test_pretrain_export_detect(tmp_path, drawn_data):
     """CMIM's own run, exported, is what Mask R-CNN starts from."""
-    import importlib.util
-    tool = CONFIGS.parent / 'tools/model_converters/export_backbone.py'
-    spec = importlib.util.spec_from_file_location('export_backbone', tool)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
     pretraining, _, _ = train(shrink_config(
         read('cmim_resnet18_8xb32-coslr-800e_nct'), tmp_path / 'pretrain',
         drawn_data))
     trained = pretraining.model.backbone.state_dict()
     source = tmp_path / 'pretrain' / 'run' / 'epoch_1.pth'
-    module.export_backbone(source, tmp_path / 'backbone.pth')
+    export_backbone(source, tmp_path / 'backbone.pth')
 
     # Straight from the run, and by way of the exported file.
     for checkpoint in (source, tmp_path / 'backbone.pth'):

@@ -7,16 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from commands import TOOLS, call, load, run
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from mmmedmask.apis.backbone_export import export_backbone
+from mmmedmask.engine.checkpoint.model_card import read_config_text
 from mmmedmask.engine.checkpoint.naming import (
     backbone_family,
     rename_backbone,
 )
+from mmmedmask.engine.checkpoint.onnx_files import write_onnx
+from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
 FOLDER = 'model_converters'
-export_backbone = load(f'{FOLDER}/export_backbone.py').export_backbone
 publish_model = load(f'{FOLDER}/publish_model.py').publish_model
 
 
@@ -38,7 +44,7 @@ def _mmpretrain_backbone(kind, **kwargs):
     return backbone
 
 
-def _pretraining_checkpoint(path, backbone):
+def _pretraining_checkpoint(path, backbone, config='a = 1'):
     """What a CMIM run saves: other parts beside the backbone."""
     tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
     tensors.update({
@@ -52,7 +58,7 @@ def _pretraining_checkpoint(path, backbone):
             'meta': {
                 'epoch': 800,
                 'iter': 249600,
-                'cfg': 'a = 1',
+                'cfg': config,
                 'experiment_name': 'cmim_20240101'
             }
         }, path)
@@ -266,6 +272,207 @@ def test_what_cannot_be_renamed_says_so():
                         'timm')
     with pytest.raises(ValueError, match="got 'keras'"):
         rename_backbone(deep, 'keras')
+
+
+# ------------------------------------------- other formats, and the model card
+
+CONFIG = """
+model = dict(
+    type='mmmedmask.CMIM',
+    data_preprocessor=dict(
+        mean=[10.0, 20.0, 30.0], std=[1.0, 2.0, 4.0], data_range=100),
+    backbone={backbone},
+    head=dict(type='Head'))
+default_scope = 'mmpretrain'
+train_dataloader = dict(
+    dataset=dict(type='mmmedmask.TileFolder', data_root='{root}/tiles'))
+evil = __import__('os').system('touch {root}/ran')
+"""
+
+
+def _run_of(tmp_path, kind, **arguments):
+    """A backbone, and the checkpoint of its run with a config."""
+    # Past the cache, which an architecture as a dictionary has no key for.
+    backbone = _mmpretrain_backbone.__wrapped__(kind, **arguments)
+    described = dict(type=kind, **arguments, init_cfg=dict(
+        type='Pretrained', checkpoint='/secret/weights.pth'))
+    path = _pretraining_checkpoint(
+        tmp_path / 'epoch_800.pth', backbone,
+        CONFIG.format(backbone=described, root=tmp_path))
+    content = torch.load(path, weights_only=True)
+    losses = HistoryBuffer([5., 3.], [1, 1])
+    content['message_hub'] = dict(log_scalars={
+        'train/loss': losses, 'train/lr': losses, 'val/acc': losses})
+    torch.save(content, path)
+    return backbone, path
+
+
+def test_safetensors_are_the_default_and_read_again(tmp_path):
+    backbone, source = _run_of(tmp_path, 'ResNet', depth=18)
+    written = export_backbone(source, tmp_path / 'encoder')
+    plain = export_backbone(source, tmp_path / 'encoder.pth')
+    file = tmp_path / 'encoder.safetensors'
+    found = read_checkpoint(file)
+    assert found['meta']['epoch'] == '800'
+    assert set(written['state_dict']) == set(found['state_dict']) == {
+        f'backbone.{name}' for name in backbone.state_dict()}
+    for name, value in plain['state_dict'].items():
+        assert torch.equal(found['state_dict'][name], value)
+    # As all weights of a config are read.
+    loaded = CheckpointLoader.load_checkpoint(str(file), 'cpu')
+    assert set(loaded['state_dict']) == set(found['state_dict'])
+    assert not list(tmp_path.glob('.*'))
+
+
+@pytest.mark.parametrize('target', ['a.safetensors', 'a.pth'])
+def test_a_card_says_what_a_user_needs(tmp_path, target):
+    _, source = _run_of(tmp_path, 'ResNet', depth=18)
+    export_backbone(source, tmp_path / target, licence='CC-BY-4.0')
+    card = (tmp_path / f'{target}.md').read_text('utf-8')
+    _, header, body = card.split('---\n', 2)
+    header = yaml.safe_load(header)
+    assert (header['license'], header['library_name']) == (
+        'cc-by-4.0', 'pytorch')
+    assert header['mmmedmask'] == dict(
+        name='cmim_20240101', epoch=800, iterations=249600,
+        licence='CC-BY-4.0', metrics={'train/loss': 3., 'val/acc': 3.},
+        method='mmmedmask.CMIM', backbone=dict(type='ResNet', depth=18),
+        data=dict(train='mmmedmask.TileFolder tiles'),
+        normalisation=dict(mean=[10., 20., 30.], std=[1., 2., 4.],
+                           data_range=100.), channels=3)
+    for said in ('R, G, B', 'from 0 to 100', '[10.0, 20.0, 30.0]', target,
+                 'train/loss 3', 'CC-BY-4.0', 'epoch 800'):
+        assert said in body
+    # No code of the config has run, and no path of this machine is in it.
+    assert not (tmp_path / 'ran').exists()
+    assert str(tmp_path) not in card
+    assert 'secret' not in card
+
+
+def test_what_is_not_known_is_said(tmp_path):
+    torch.save({'backbone.conv1.weight': torch.zeros(2)}, tmp_path / 'a.pth')
+    export_backbone(tmp_path / 'a.pth', tmp_path / 'b.pth')
+    card = (tmp_path / 'b.pth.md').read_text('utf-8')
+    assert card.count('not known') == 7
+    assert 'Licence | not stated' in card
+
+
+def test_a_config_is_read_without_running_it():
+    config = read_config_text(
+        'a = dict(b=[1, (2, -3.5)], c={"d": None})\ne = f()\ng = True')
+    assert config.to_dict() == dict(
+        a=dict(b=[1, [2, -3.5]], c=dict(d=None)), g=True)
+    with pytest.raises(ValueError, match='line 1.*--config'):
+        read_config_text('a b')
+
+
+@pytest.mark.parametrize(('kind', 'arguments', 'name'), [
+    ('ResNet', dict(depth=18), 'resnet18'),
+    ('ResNetV1d', dict(depth=18), 'resnet18d'),
+    ('ConvNeXt', dict(arch=dict(depths=[1, 1, 2, 1],
+                                channels=[8, 16, 24, 32])), 'convnext_tiny'),
+    ('VisionTransformer', dict(
+        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
+                  feedforward_channels=48),
+        img_size=64, patch_size=8, final_norm=True), 'vit_base_patch16_224'),
+    ('VisionTransformer', dict(
+        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
+                  feedforward_channels=48),
+        img_size=32, out_type='avg_featmap', final_norm=False),
+     'vit_base_patch16_224'),
+])
+def test_timm_loads_the_folder(tmp_path, kind, arguments, name):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+    ours, source = _run_of(tmp_path, kind, **arguments)
+    export_backbone(source, tmp_path / 'folder', 'hf')
+    assert sorted(file.name for file in (tmp_path / 'folder').iterdir()) == [
+        'README.md', 'config.json', 'model.safetensors']
+    theirs = timm.create_model(
+        f'local-dir:{tmp_path / "folder"}', pretrained=True).eval()
+    config = theirs.pretrained_cfg
+    assert config['architecture'] == name
+    assert config['mean'] == pytest.approx((.1, .2, .3))
+    assert config['std'] == pytest.approx((.01, .02, .04))
+    side = arguments.get('img_size', 224)
+    assert tuple(config['input_size']) == (3, side, side)
+    x = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        expected = ours(x)[-1]
+        got = theirs(x)
+    if expected.ndim == 4:
+        expected = expected.mean(dim=(2, 3))
+    assert got.std() > 0
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(('kind', 'arguments', 'said'), [
+    ('ResNet', dict(depth=18, base_channels=16, stem_channels=16),
+     r'no resnet with \(2, 2, 2, 2\) blocks and 16 channels'),
+    ('VisionTransformer', dict(arch='deit-tiny', img_size=(64, 96)),
+     'square images, got 24 patches'),
+])
+def test_what_timm_does_not_have_is_refused(tmp_path, kind, arguments, said):
+    _, source = _run_of(tmp_path, kind, **arguments)
+    with pytest.raises(ValueError, match=said):
+        export_backbone(source, tmp_path / 'folder', 'hf')
+
+
+@pytest.mark.parametrize(('kind', 'arguments'), [
+    ('ResNet', dict(depth=18, out_indices=ALL_STAGES)),
+    ('ConvNeXt', dict(arch=dict(depths=[1, 1, 2, 1],
+                                channels=[8, 16, 24, 32]))),
+    ('VisionTransformer', dict(
+        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
+                  feedforward_channels=48), img_size=64)),
+])
+def test_onnx_computes_the_same(tmp_path, kind, arguments):
+    """For other batches, and for other sizes where the network has them."""
+    pytest.importorskip('onnx', reason='onnx is not installed')
+    runtime = pytest.importorskip(
+        'onnxruntime', reason='onnxruntime is not installed')
+    ours, source = _run_of(tmp_path, kind, **arguments)
+    export_backbone(source, tmp_path / 'encoder.onnx')
+    session = runtime.InferenceSession(tmp_path / 'encoder.onnx')
+    side = arguments.get('img_size')
+    for size in ((64, 64), (96, 128)) if side is None else ((side, side), ):
+        images = torch.randn(5, 3, *size)
+        found = session.run(None, {'images': images.numpy()})
+        with torch.no_grad():
+            expected = ours(images)
+        assert len(found) == len(expected)
+        for got, want in zip(found, expected, strict=True):
+            torch.testing.assert_close(
+                torch.from_numpy(got), want, rtol=0,
+                atol=1e-3 * float(want.abs().max()))
+    assert 'images (B, C, H, W) to features' in (
+        tmp_path / 'encoder.onnx.md').read_text('utf-8')
+
+
+class _CountsImages(nn.Module):
+    """What a trace keeps of it is the number of its own batch."""
+
+    def forward(self, images):
+        return images.mean(dim=(1, 2, 3)) * float(len(images))
+
+
+def test_a_graph_that_computes_something_else_is_refused(tmp_path):
+    pytest.importorskip('onnx', reason='onnx is not installed')
+    pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+    with pytest.raises(ValueError, match=r'differs from the network by .*\(3'):
+        write_onnx(tmp_path / 'a.onnx', _CountsImages(), 3, (32, 32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_needs_a_config(tmp_path):
+    torch.save({'backbone.layers.0.attn.qkv.weight': torch.zeros(1)},
+               tmp_path / 'a.pth')
+    for target, naming in (('a.onnx', 'openmmlab'), ('folder', 'hf')):
+        with pytest.raises(ValueError, match='no config.*--config'):
+            export_backbone(tmp_path / 'a.pth', tmp_path / target, naming)
+    with pytest.raises(ValueError, match="'.bin'"):
+        export_backbone(tmp_path / 'a.pth', tmp_path / 'a.bin')
+    with pytest.raises(ValueError, match="got 'keras'"):
+        export_backbone(tmp_path / 'a.pth', tmp_path / 'b', 'keras')
 
 
 @pytest.mark.slow

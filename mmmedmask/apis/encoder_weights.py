@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from mmmedmask.apis.backbone_export import build_backbone
 from mmmedmask.config_files import load_config
 from mmmedmask.engine.checkpoint.matching import (
     compare_modules,
     suggest_prefix,
 )
+from mmmedmask.engine.checkpoint.model_card import normalisation_of
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     read_checkpoint,
@@ -122,23 +123,14 @@ def _build_network(name: str,
 
 def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     config = load_config(path)
-    model = config.get('model') or {}
-    if not model.get('backbone'):
-        raise ValueError(
-            f'{str(path)!r} has no model with a backbone to encode with')
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    # Its own start weights are of no use: ours are loaded or drawn.
-    backbone = MODELS.build({key: value for key, value
-                             in model.backbone.items() if key != 'init_cfg'})
-    units = model.get('data_preprocessor') or config.get(
-        'data_preprocessor') or {}
-    mean, std = units.get('mean', IMAGENET_MEAN), units.get(
-        'std', IMAGENET_STD)
-    if units.get('data_range') not in (None, 255):
+    backbone = build_backbone(config, str(path))
+    units = normalisation_of(config)
+    if units['data_range'] != 255:
         raise ValueError(
             f'{str(path)!r} is for images of another range than 8 bits '
-            f'(data_range {units["data_range"]})')
-    return backbone, {'mean': tuple(mean), 'std': tuple(std)}
+            f'(data_range {units["data_range"]:g})')
+    return backbone, {'mean': tuple(units['mean']),
+                      'std': tuple(units['std'])}
 
 
 def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:

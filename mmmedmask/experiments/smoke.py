@@ -7,7 +7,6 @@ carried on, checked on arrival and tested as at any other scale.
 
 import contextlib
 import gc
-import runpy
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
 from mmmedmask.config_files import load_config
 from mmmedmask.experiments.commands import Step
@@ -31,9 +31,8 @@ class SmokeSteps:
 run_job.StartStep`.
     """
 
-    def __init__(self, data_dir: Path, tools: Path) -> None:
+    def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self.tools = tools
 
     def __call__(self, run: Run, step: Step, environment: Mapping[str, str],
                  locks: Sequence[int]) -> None:
@@ -59,10 +58,8 @@ run_job.StartStep`.
             runner.train()
 
     def _export(self, run: Run, step: Step) -> None:
-        tool = runpy.run_path(str(
-            self.tools / 'model_converters' / 'export_backbone.py'))
-        tool['export_backbone'](Path(run.checkpoint(step.choice)),
-                                Path(run.exported_file(step.choice)))
+        export_backbone(run.checkpoint(step.choice),
+                        run.exported_file(step.choice))
 
     def _test(self, run: Run, step: Step) -> None:
         config = smoke_config(run, self.data_dir)

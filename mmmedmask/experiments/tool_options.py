@@ -54,8 +54,8 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
     if plan.scale == 'smoke':
         check_plan(plan)
         from mmmedmask.experiments.smoke import SmokeSteps
-        return execute_here(plan, tools, SmokeSteps(
-            plan.folder / 'data', tools), drawn=True)
+        return execute_here(
+            plan, tools, SmokeSteps(plan.folder / 'data'), drawn=True)
     require_snakemake()
     check_plan(plan)
     return execute_plan(plan, tools, args.cores, args.executor, args.jobs,

@@ -71,7 +71,7 @@ def run_row(name, row, work_dir, stages=None):
     plan = plan_runs([(recipe, [recipe.row(row)])], 'smoke', work_dir,
                      seeds=[0])
     status = execute_here(
-        plan, TOOLS, SmokeSteps(work_dir / 'data', TOOLS), drawn=True)
+        plan, TOOLS, SmokeSteps(work_dir / 'data'), drawn=True)
     assert find_failures(plan) == {}
     assert status == 0
     for run in plan.runs:

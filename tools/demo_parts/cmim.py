@@ -9,7 +9,6 @@ from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from model_converters.export_backbone import export_backbone
 
 from demo_parts.runs import (
     Part,
@@ -19,6 +18,7 @@ from demo_parts.runs import (
     last_checkpoint,
 )
 from demo_parts.stage import Stage
+from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.engine.preserved_state import evaluating
 from mmmedmask.phantoms.glands import write_gland_dataset, write_tissue_tiles
 from mmmedmask.visualization import (

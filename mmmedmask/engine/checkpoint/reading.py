@@ -1,7 +1,8 @@
 """Read checkpoints safely, and find their tensors.
 
 A checkpoint is a runner's file (``{'state_dict': ..., 'meta': ...}``), a
-published or exported one, or a bare dictionary of tensors.
+published or exported one, a file of safetensors, or a bare dictionary of
+tensors.
 """
 
 import re
@@ -15,6 +16,7 @@ from urllib.parse import urlparse
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmmedmask.util.nearest import nearest_names
@@ -107,6 +109,8 @@ def read_checkpoint(path: str | Path,
     problem = what_else(file)
     if problem:
         raise ValueError(f'{name!r} is no checkpoint: {problem}')
+    if is_safetensors(file):
+        return _read_safetensors(file, map_location)
     try:
         with torch.serialization.safe_globals(_log_history_globals()):
             checkpoint = torch.load(
@@ -164,11 +168,8 @@ def what_else(file: Path) -> str | None:
             return f'the file is {kind}: unpack it first'
     if head.startswith(b'\x89HDF'):
         return 'the file is HDF5, as Keras and slide features have it'
-    if len(head) > 8 and head[8:9] == b'{' and int.from_bytes(
-            head[:8], 'little') < file.stat().st_size:
-        return ('the file is of the format safetensors: convert it with '
-                'torch.save({"state_dict": safetensors.torch.load_file('
-                'source)}, target)')
+    if is_safetensors(file):
+        return None
     if head.startswith(_PICKLE) or head[257:262] == b'ustar':
         return None
     return f'the file begins with {head[:12]!r}, which PyTorch does not write'
@@ -191,6 +192,28 @@ def _wrong_in_archive(file: Path) -> str | None:
     return None if part is None else (
         f'the file is damaged, the checksum of {part!r} is wrong: copy or '
         'download it again')
+
+
+def is_safetensors(file: Path) -> bool:
+    """Whether a file begins as safetensors do: a length, then JSON."""
+    with file.open('rb') as stream:
+        head = stream.read(9)
+    return head[8:] == b'{' and int.from_bytes(
+        head[:8], 'little') < file.stat().st_size
+
+
+def _read_safetensors(file: Path,
+                      map_location: str | torch.device) -> dict:
+    try:
+        with safe_open(file, 'pt') as content:
+            meta = dict(content.metadata() or {})
+            tensors = {name: content.get_tensor(name).to(map_location)
+                       for name in content.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f'{str(file)!r} is no checkpoint that can be read, or is '
+            f'damaged: {_first_line(error)}') from error
+    return {'state_dict': tensors, 'meta': meta}
 
 
 def _first_line(error: Exception) -> str:

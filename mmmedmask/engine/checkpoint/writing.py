@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mmmedmask.util.atomic_files import atomic_path
@@ -64,6 +65,20 @@ def save_weights(path: str | Path,
     with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
         torch.save(content, stream)
     return content
+
+
+def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor],
+                     meta: Mapping[str, object]) -> dict:
+    """Save the same as :func:`save_weights` as safetensors.
+
+    What ``meta`` says is text in the header.
+    """
+    tensors = {name: value.detach().clone().contiguous()
+               for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {
+            'format': 'pt', **{key: str(one) for key, one in meta.items()}})
+    return {'state_dict': tensors, 'meta': dict(meta)}
 
 
 def describe_source(source: Path, **more: object) -> dict[str, str | int]:

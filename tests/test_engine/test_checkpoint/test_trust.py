@@ -147,8 +147,9 @@ SAFETENSORS = json.dumps({'a': {
      "pointer of Git LFS, .*'git lfs pull'"),
     (lambda whole: b'\n<!DOCTYPE html><html>virus warning', 'is a web page'),
     (lambda whole: gzip.compress(whole), 'is compressed with gzip'),
-    (lambda whole: struct.pack('<Q', len(SAFETENSORS)) + SAFETENSORS
-     + bytes(4), 'format safetensors: convert it'),
+    # Safetensors without their last bytes.
+    (lambda whole: struct.pack('<Q', len(SAFETENSORS)) + SAFETENSORS,
+     'is damaged'),
     (lambda whole: b'\x89HDF\r\n\x1a\n' + bytes(100), 'is HDF5'),
     (lambda whole: b'{"a": 1}', 'begins with .*"a": 1'),
     (lambda whole: b'\x80\x02garbage', 'is damaged'),

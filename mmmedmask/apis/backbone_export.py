@@ -1,0 +1,265 @@
+"""Export the encoder of a run to files that other libraries read."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+from mmmedmask.config_files import load_config
+from mmmedmask.engine.checkpoint.model_card import (
+    describe_run,
+    normalisation_of,
+    read_config_text,
+    write_card,
+)
+from mmmedmask.engine.checkpoint.naming import (
+    NAMINGS,
+    backbone_family,
+    rename_backbone,
+)
+from mmmedmask.engine.checkpoint.onnx_files import write_onnx
+from mmmedmask.engine.checkpoint.reading import (
+    get_state_dict,
+    normalize_prefix,
+    read_checkpoint,
+    select_prefix,
+)
+from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
+from mmmedmask.engine.checkpoint.writing import (
+    describe_source,
+    save_safetensors,
+    save_weights,
+)
+from mmmedmask.util.atomic_files import write_json, write_text
+from mmmedmask.util.checks import check_choice
+
+FORMATS = ('.safetensors', '.pth', '.onnx')
+"""Endings of a target; the first is added where there is none."""
+
+HF = 'hf'
+"""The naming of a folder that timm loads: ``local-dir:FOLDER``."""
+
+# Side of an image where no config says it.
+_SIDE = 224
+
+
+def exported_files(target: str | Path,
+                   naming: str = 'openmmlab') -> list[Path]:
+    """Name what :func:`export_backbone` writes: the weights, then the card.
+
+    Args:
+        target: As there.
+        naming: As there.
+
+    Returns:
+        Paths.
+
+    Raises:
+        ValueError: If the target has another ending than ``FORMATS``.
+
+    Example:
+        >>> [file.name for file in exported_files('resnet18')]
+        ['resnet18.safetensors', 'resnet18.safetensors.md']
+    """
+    target = Path(target)
+    if naming == HF:
+        return [target / name for name in (
+            'model.safetensors', 'config.json', 'README.md')]
+    if not target.suffix:
+        target = target.with_suffix(FORMATS[0])
+    check_choice('the ending of the target', target.suffix, FORMATS)
+    return [target, target.with_name(f'{target.name}.md')]
+
+
+def export_backbone(source: str | Path,
+                    target: str | Path,
+                    naming: str = 'openmmlab',
+                    prefix: str = 'backbone.',
+                    target_prefix: str | None = None,
+                    config: str | Path | None = None,
+                    licence: str | None = None) -> dict:
+    """Extract, rename and save a backbone, with a card of its model.
+
+    The files hold tensors and plain data alone. ``.safetensors`` and
+    ``.pth`` hold the tensors, ``.onnx`` the network, for batches of any
+    number of images; of any size, too, where it is no vision transformer,
+    which has one position per patch.
+
+    Args:
+        source: A checkpoint of a runner, or a file with a bare dictionary of
+            tensors. It is read without running code.
+        target: The file to write, whose ending says the format, see
+            ``FORMATS``; a folder for the naming ``'hf'``.
+        naming: Whose names the tensors get, one of mmmedmask's namings, or
+            ``'hf'``: timm's, in a folder for the hub.
+        prefix: The backbone's prefix in the source; ``''`` takes everything.
+        target_prefix: The prefix in the target. None means ``backbone.`` for
+            OpenMMLab's namings and none for the others.
+        config: Config of the run. None takes the one in the checkpoint.
+        licence: Licence of the weights for the card, an SPDX name.
+
+    Returns:
+        ``state_dict`` and ``meta`` of what was written.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ModuleNotFoundError: If an ONNX file lacks the extra ``export``.
+        ValueError: If nothing has the prefix, the naming does not know the
+            architecture, or a config is needed and there is none.
+
+    Example:
+        >>> torch.save({'backbone.conv1.weight': torch.zeros(2)}, 'run.pth')
+        >>> list(export_backbone('run.pth', 'encoder')['state_dict'])
+        ['backbone.conv1.weight']
+        >>> Path('encoder.safetensors.md').read_text().splitlines()[2]
+        'license: other'
+    """
+    source = Path(source)
+    check_choice('naming', naming, (*NAMINGS, HF))
+    files = exported_files(target, naming)
+    checkpoint = read_checkpoint(source)
+    tensors = get_state_dict(checkpoint)
+    backbone = select_prefix(tensors, prefix)
+    if not backbone:
+        starts = sorted({name.split('.')[0] for name in tensors})
+        raise ValueError(
+            f'no tensor in {str(source)!r} has the prefix {prefix!r}; their '
+            f'names begin with {starts}')
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
+    text = meta.get('cfg')
+    settings = load_config(config) if config is not None else \
+        read_config_text(text) if isinstance(text, str) else None
+    renamed = rename_backbone(
+        backbone, 'timm' if naming == HF else naming)
+    if target_prefix is None:
+        target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
+    start = normalize_prefix(target_prefix)
+    renamed = {f'{start}{name}': one for name, one in renamed.items()}
+    origin = describe_source(
+        source,
+        source_prefix=prefix,
+        naming=naming,
+        experiment_name=meta.get('experiment_name'),
+        config_sha256=hashlib.sha256(text.encode()).hexdigest()
+        if isinstance(text, str) else None,
+        epoch=meta.get('epoch'),
+        iter=meta.get('iter'),
+        seed=meta.get('seed'),
+        mmengine_version=meta.get('mmengine_version'))
+    facts = describe_run(checkpoint, settings, licence)
+    described = {files[0].name: f'the tensors, as {naming} names them'}
+    if files[0].suffix == '.onnx':
+        names = _write_network(files[0], backbone, settings)
+        described = {files[0].name: 'normalised images (B, C, H, W) to '
+                     f'{", ".join(names)}'}
+        written = {'state_dict': renamed, 'meta': origin}
+    elif files[0].suffix == '.pth':
+        written = save_weights(files[0], renamed, origin)
+    else:
+        written = save_safetensors(files[0], renamed, origin)
+    if naming == HF:
+        write_json(files[1], _timm_config(backbone, settings))
+        described[files[1].name] = 'the architecture and its normalisation'
+    write_text(files[-1], write_card(
+        facts, described, _usage(files[0], naming),
+        'timm' if naming in ('timm', HF) else 'pytorch'))
+    return written
+
+
+def build_backbone(config: Config, name: str) -> nn.Module:
+    """Build the backbone of a config, with weights that nobody loads.
+
+    Args:
+        config: Its ``default_scope`` is used from here on.
+        name: How to call the config in an error.
+
+    Returns:
+        The backbone in evaluation mode.
+
+    Raises:
+        ValueError: If the model has no backbone.
+
+    Example:
+        >>> _ = MODELS.register_module('ExampleBackbone', True, nn.Flatten)
+        >>> build_backbone(Config(dict(model=dict(
+        ...     backbone=dict(type='ExampleBackbone')))), 'my config')
+        Flatten(start_dim=1, end_dim=-1)
+    """
+    backbone = (config.get('model') or {}).get('backbone')
+    if not backbone:
+        raise ValueError(f'{name!r} has no model with a backbone to encode '
+                         'with')
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    built = MODELS.build({key: value for key, value in backbone.items()
+                          if key != 'init_cfg'})
+    # Backbones of mmpretrain return nothing from it.
+    built.eval()
+    return built
+
+
+def _loaded(backbone: Mapping[str, Tensor],
+            settings: Config | None) -> nn.Module:
+    if settings is None:
+        raise ValueError(
+            'the checkpoint has no config, and its network cannot be built: '
+            'name one with config=, --config on the command line')
+    network = build_backbone(settings, 'the config')
+    try:
+        network.load_state_dict(backbone)
+    except RuntimeError as error:
+        raise ValueError(
+            f'the weights do not fit the config: {error}') from None
+    return network
+
+
+def _write_network(path: Path, backbone: Mapping[str, Tensor],
+                   settings: Config | None) -> list[str]:
+    network = _loaded(backbone, settings)
+    # A transformer has one position embedding for each patch.
+    side = getattr(network, 'img_size', None)
+    size = (_SIDE, _SIDE) if side is None else tuple(side)
+    return write_onnx(
+        path, network, len(normalisation_of(settings)['mean']), size,
+        any_size=side is None)
+
+
+def _timm_config(backbone: Mapping[str, Tensor],
+                 settings: Config | None) -> dict:
+    heads = None
+    if backbone_family(backbone) == 'vit':
+        heads = _loaded(backbone, settings).layers[0].attn.num_heads
+    architecture, arguments = timm_architecture(backbone, heads)
+    units = normalisation_of(Config() if settings is None else settings)
+    side = arguments.get('img_size', _SIDE)
+    return dict(
+        architecture=architecture,
+        num_classes=0,
+        model_args=arguments,
+        pretrained_cfg=dict(
+            input_size=[arguments['in_chans'], side, side],
+            fixed_input_size='img_size' in arguments,
+            interpolation='bicubic',
+            crop_pct=1.0,
+            # timm divides images by their largest value first.
+            mean=[one / units['data_range'] for one in units['mean']],
+            std=[one / units['data_range'] for one in units['std']],
+            num_classes=0))
+
+
+def _usage(file: Path, naming: str) -> str:
+    if naming == HF:
+        return ('import timm\nmodel = timm.create_model('
+                f"'local-dir:{file.parent.name}', pretrained=True)")
+    if file.suffix == '.onnx':
+        return ('import onnxruntime\nsession = onnxruntime.InferenceSession('
+                f"'{file.name}')\n"
+                "features, *_ = session.run(None, {'images': images})")
+    if file.suffix == '.pth':
+        return ("import torch\ntensors = torch.load("
+                f"'{file.name}', weights_only=True)['state_dict']")
+    return ('from safetensors.torch import load_file\n'
+            f"tensors = load_file('{file.name}')")

@@ -1,0 +1,168 @@
+"""The card beside exported weights: where they are from, what they take.
+
+A card is Markdown with a header in YAML, as the Hugging Face hub reads it.
+"""
+
+import ast
+from collections.abc import Mapping
+from pathlib import PurePath
+
+import yaml
+from mmengine.config import Config
+
+#: Of ImageNet, which mmpretrain and timm take where nothing else is said.
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+#: Scalars of a run that say how good it is.
+METRICS = ('train/loss', 'val/', 'test/')
+
+
+def read_config_text(text: str) -> Config:
+    """Read the config that a runner keeps in its checkpoint, running nothing.
+
+    Args:
+        text: Assignments of literals, lists and ``dict(...)``, as MMEngine
+            writes a config that it has resolved.
+
+    Returns:
+        The config; what is none of these is left out.
+
+    Raises:
+        ValueError: If the text is no Python.
+    """
+    found = {}
+    try:
+        nodes = ast.parse(text).body
+    except SyntaxError as error:
+        raise ValueError('the config in the checkpoint is no Python (line '
+                         f'{error.lineno}): name one with --config') from None
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(
+                node.targets[0], ast.Name):
+            try:
+                found[node.targets[0].id] = _literal(node.value)
+            except ValueError:
+                continue
+    return Config(found)
+
+
+def _literal(node: ast.expr) -> object:
+    if isinstance(node, ast.Call) and getattr(
+            node.func, 'id', None) == 'dict' and not node.args:
+        return {word.arg: _literal(word.value) for word in node.keywords}
+    if isinstance(node, ast.Dict):
+        return {ast.literal_eval(key): _literal(value) for key, value
+                in zip(node.keys, node.values, strict=True)}
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(one) for one in node.elts]
+    return ast.literal_eval(node)
+
+
+def normalisation_of(config: Config) -> dict:
+    """Mean and std per channel, and the range of the values they are for."""
+    units = (config.get('model') or {}).get('data_preprocessor') \
+        or config.get('data_preprocessor') or {}
+    return dict(
+        {key: [float(one) for one in units.get(key) or value]
+         for key, value in IMAGENET.items()},
+        data_range=float(units.get('data_range') or 255))
+
+
+def describe_run(checkpoint: Mapping, config: Config | None,
+                 licence: str | None = None) -> dict:
+    """Collect what a card says of a run.
+
+    Args:
+        checkpoint: As :func:`read_checkpoint` gives it.
+        config: Its config; None: not known.
+        licence: Licence of the weights, an SPDX name; None: not stated.
+
+    Returns:
+        Plain data. Of paths only the last names are kept.
+    """
+    meta = checkpoint.get('meta')
+    meta = meta if isinstance(meta, Mapping) else {}
+    facts = dict(
+        name=meta.get('experiment_name'), epoch=meta.get('epoch'),
+        iterations=meta.get('iter'), seed=meta.get('seed'), licence=licence)
+    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
+    facts['metrics'] = {
+        name: round(float(scalar.current()), 6)
+        for name, scalar in scalars.items() if name.startswith(METRICS)}
+    if config is not None:
+        model = config.get('model') or {}
+        backbone = {key: value for key, value in dict(
+            model.get('backbone') or {}).items() if key != 'init_cfg'}
+        facts.update(
+            method=model.get('type'),
+            backbone=Config(backbone).to_dict(),
+            data=_datasets(config))
+        if model.get('data_preprocessor') or config.get('data_preprocessor'):
+            units = normalisation_of(config)
+            facts.update(normalisation=units, channels=len(units['mean']))
+    return facts
+
+
+def _datasets(config: Config) -> dict[str, str]:
+    """Type and folder of the data of each split."""
+    found = {}
+    for split in ('train', 'val', 'test'):
+        dataset = (config.get(f'{split}_dataloader') or {}).get('dataset')
+        if dataset:
+            folder = PurePath(str(dataset.get('data_root') or '')).name
+            found[split] = f'{dataset.get("type")} {folder}'.strip()
+    return found
+
+
+def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
+               library: str) -> str:
+    """Write a card.
+
+    Args:
+        facts: Of :func:`describe_run`.
+        files: Each exported file and what it holds.
+        usage: Python code that loads it.
+        library: Whose names the tensors have, such as ``'timm'``.
+
+    Returns:
+        Markdown behind a YAML header.
+    """
+    licence = facts['licence']
+    header = dict(
+        library_name=library,
+        license=(licence or 'other').lower(),
+        pipeline_tag='image-feature-extraction',
+        tags=['medical', 'masked-image-modeling', 'mmmedmask'],
+        mmmedmask={key: value for key, value in facts.items()
+                   if value not in (None, {})})
+    units = facts.get('normalisation')
+    channels = facts.get('channels')
+    said = dict(
+        Method=facts.get('method'),
+        Config=facts['name'],
+        Training=', '.join(
+            f'{name} {facts[name]}' for name in ('epoch', 'iterations', 'seed')
+            if facts[name] is not None),
+        Data='; '.join(f'{split}: {data}' for split, data in (
+            facts.get('data') or {}).items()),
+        Channels=channels and (
+            f'{channels}, in the order R, G, B' if channels == 3 else
+            channels),
+        Normalisation=units and (
+            f'values from 0 to {units["data_range"]:g}, minus '
+            f'{units["mean"]}, divided by {units["std"]}'),
+        Licence=licence or 'not stated: ask whoever trained it, and mind the '
+        'licence of the data',
+        Metrics=', '.join(f'{name} {value:g}' for name, value in
+                          facts['metrics'].items()))
+    rows = '\n'.join(f'| {name} | {value or "not known"} |'
+                     for name, value in said.items())
+    listed = '\n'.join(f'- `{name}`: {what}' for name, what in files.items())
+    head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    return (
+        f'---\n{head}---\n\n# {facts["name"] or "Backbone"}\n\n'
+        'The encoder of a pre-training run, without its other parts.\n\n'
+        f'| | |\n|---|---|\n{rows}\n\n'
+        'Metrics are those logged when the checkpoint was written; '
+        'validation can be of an epoch before.\n\n'
+        f'{listed}\n\n```python\n{usage}\n```\n\n'
+        'For research; not a medical device.\n')

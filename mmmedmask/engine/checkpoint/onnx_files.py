@@ -1,0 +1,91 @@
+"""Write a backbone as an ONNX graph, and compare it with the network."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.extras import import_extra
+
+INPUT = 'images'
+#: Largest error beside the largest value of a feature.
+TOLERANCE = 1e-3
+
+
+def write_onnx(path: Path, backbone: nn.Module, channels: int,
+               size: tuple[int, int], any_size: bool = True) -> list[str]:
+    """Write a graph for batches of any number of images.
+
+    It is run by onnxruntime on another batch, and if it may be of another
+    size, and compared with the network.
+
+    Args:
+        path: The file.
+        backbone: Takes normalised images (B, C, H, W), gives a tensor or
+            several.
+        channels: C.
+        size: Height and width that the graph is made with.
+        any_size: Whether images may have any size.
+
+    Returns:
+        The names of the outputs; the input is called ``images``.
+
+    Raises:
+        ModuleNotFoundError: If onnx or onnxruntime is missing.
+        ValueError: If the graph computes something else.
+    """
+    import_extra('onnx', 'export', 'an ONNX file')
+    runtime = import_extra('onnxruntime', 'export', 'an ONNX file')
+    network = _Outputs(backbone).eval()
+    example = torch.rand(2, channels, *size)
+    with torch.no_grad():
+        outputs = network(example)
+    names = ['features'] if len(outputs) == 1 else [
+        f'features_{number}' for number in range(len(outputs))]
+    sides = {2: 'height', 3: 'width'} if any_size else {}
+    axes = {INPUT: {0: 'batch', **sides}}
+    for name, output in zip(names, outputs, strict=True):
+        axes[name] = {0: 'batch', **{
+            place: f'{name}_{side}' for place, side in sides.items()
+            if output.ndim == 4}}
+    with atomic_path(path) as temporary:
+        # Tracing warns of checks in Python, which the comparison covers.
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter('ignore')
+            torch.onnx.export(
+                network, (example, ), str(temporary), dynamo=False,
+                input_names=[INPUT], output_names=names,
+                dynamic_axes=axes)
+        session = runtime.InferenceSession(
+            str(temporary), providers=['CPUExecutionProvider'])
+        other = tuple(side + 32 for side in size) if any_size else size
+        for images in (example, torch.rand(3, channels, *other)):
+            _compare(network, session, images)
+    return names
+
+
+def _compare(network: nn.Module, session: object, images: Tensor) -> None:
+    with torch.no_grad():
+        wanted = network(images)
+    for want, got in zip(wanted, session.run(None, {INPUT: images.numpy()}),
+                         strict=True):
+        error = float((want - torch.from_numpy(got)).abs().max())
+        if error > TOLERANCE * max(1., float(want.abs().max())):
+            raise ValueError(
+                f'the ONNX graph differs from the network by {error:.3g} on '
+                f'images of {tuple(images.shape)}: it cannot be exported')
+
+
+class _Outputs(nn.Module):
+    """A network whose output is a tuple."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Give all outputs."""
+        output = self.network(images)
+        return (output, ) if isinstance(output, Tensor) else tuple(output)
