@@ -36,7 +36,7 @@ def run(name, folder, data, epochs):
     cfg = without_tests(shrink_config(read(name), folder, data))
     cfg.train_cfg.max_epochs = epochs
     for hook in ('loss_floors', 'movement', 'probe', 'precise_bn'):
-        cfg.default_hooks[hook] = None
+        cfg.default_hooks.pop(hook, None)
     cfg.default_hooks.checkpoint.interval = epochs
     steps = Steps()
     runner, start, _ = train(cfg, steps)
@@ -89,12 +89,20 @@ def sharded(rank, folder, data, sharding):
         read(SHARDED if sharding else SHARDED.replace('_fsdp', '')),
         folder / 'run', data))
     cfg.train_cfg.max_epochs = 2
-    cfg.default_hooks.update(loss_floors=None, movement=None, nan_guard=None)
+    for hook in ('loss_floors', 'movement', 'nan_guard'):
+        cfg.default_hooks.pop(hook)
     cfg.randomness.diff_rank_seed = False
     if sharding:
         cfg.strategy.model_wrapper.auto_wrap_policy.min_num_params = 100
-        # Without it PyTorch asks for an accelerator.
+        # Without it PyTorch asks for an accelerator, and what it takes down
+        # from one would be freed here.
         cfg.strategy.model_wrapper.device_id = 'cpu'
+        stay = dict(offload_to_cpu=False, rank0_only=True)
+        cfg.strategy.state_dict_cfg = dict(
+            state_dict_type='FULL_STATE_DICT',
+            state_dict_config=dict(type='FullStateDictConfig', **stay),
+            optim_state_dict_config=dict(
+                type='FullOptimStateDictConfig', **stay))
     losses = []
 
     class Losses(Hook):
@@ -104,8 +112,8 @@ def sharded(rank, folder, data, sharding):
 
     runner = apis.build_runner(cfg, 'pytorch')
     runner.register_hook(Losses())
-    held = sum(one.numel() for one in runner.model.parameters())
     runner.train()
+    held = sum(one.numel() for one in runner.model.parameters())
     (folder / f'{rank}.json').write_text(json.dumps([losses, held]))
 
 

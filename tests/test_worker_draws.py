@@ -25,6 +25,8 @@ FAMILIES = {
     'MAE': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
     'supervised': 'supervised_resnet18_8xb32-steplr-100e_nct',
 }
+#: Hooks that draw, or tell others what to draw from.
+HOOKS = ('seeded_draws', 'sampler_seed', 'transform_epoch', 'content_crop')
 
 
 class Batches(Hook):
@@ -46,9 +48,10 @@ def run(name, folder, data, workers):
     cfg.train_cfg.max_epochs = 2
     cfg.train_dataloader.update(
         num_workers=workers, persistent_workers=workers > 0)
-    for hook in cfg.default_hooks:
-        if hook not in ('seeded_draws', 'transform_epoch', 'content_crop'):
-            cfg.default_hooks[hook] = None
+    for hook in [*cfg.default_hooks]:
+        if hook not in HOOKS:
+            del cfg.default_hooks[hook]
+    cfg.default_hooks.checkpoint = None
     batches = Batches()
     runner, start, _ = train(cfg, batches)
     return batches.seen, start.losses, runner.model.state_dict()

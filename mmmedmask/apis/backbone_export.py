@@ -50,13 +50,6 @@ def exported_files(target: str | Path,
                    naming: str = 'openmmlab') -> list[Path]:
     """Name what :func:`export_backbone` writes: the weights, then the card.
 
-    Args:
-        target: As there.
-        naming: As there.
-
-    Returns:
-        Paths.
-
     Raises:
         ValueError: If the target has another ending than ``FORMATS``.
 
@@ -171,17 +164,12 @@ def export_backbone(source: str | Path,
 
 
 def build_backbone(config: Config, name: str) -> nn.Module:
-    """Build the backbone of a config, with weights that nobody loads.
+    """Build the backbone of a config, in evaluation mode; it loads nothing.
 
-    Args:
-        config: Its ``default_scope`` is used from here on.
-        name: How to call the config in an error.
-
-    Returns:
-        The backbone in evaluation mode.
+    The ``default_scope`` of the config is used from here on.
 
     Raises:
-        ValueError: If the model has no backbone.
+        ValueError: If the model has no backbone; calls the config ``name``.
 
     Example:
         >>> _ = MODELS.register_module('ExampleBackbone', True, nn.Flatten)

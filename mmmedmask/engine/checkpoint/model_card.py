@@ -19,12 +19,7 @@ METRICS = ('train/loss', 'val/', 'test/')
 def read_config_text(text: str) -> Config:
     """Read the config that a runner keeps in its checkpoint, running nothing.
 
-    Args:
-        text: Assignments of literals, lists and ``dict(...)``, as MMEngine
-            writes a config that it has resolved.
-
-    Returns:
-        The config; what is none of these is left out.
+    MMEngine writes literals, lists and ``dict(...)``; the rest is left out.
 
     Raises:
         ValueError: If the text is no Python.
@@ -69,15 +64,9 @@ def normalisation_of(config: Config) -> dict:
 
 def describe_run(checkpoint: Mapping, config: Config | None,
                  licence: str | None = None) -> dict:
-    """Collect what a card says of a run.
+    """Collect what a card says of a run, as plain data.
 
-    Args:
-        checkpoint: As :func:`read_checkpoint` gives it.
-        config: Its config; None: not known.
-        licence: Licence of the weights, an SPDX name; None: not stated.
-
-    Returns:
-        Plain data. Of paths only the last names are kept.
+    Of paths only the last names are kept.
     """
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
@@ -115,16 +104,13 @@ def _datasets(config: Config) -> dict[str, str]:
 
 def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
                library: str) -> str:
-    """Write a card.
+    """Write a card: Markdown behind a YAML header.
 
     Args:
         facts: Of :func:`describe_run`.
         files: Each exported file and what it holds.
         usage: Python code that loads it.
-        library: Whose names the tensors have, such as ``'timm'``.
-
-    Returns:
-        Markdown behind a YAML header.
+        library: What the hub takes the weights for, such as ``'timm'``.
     """
     licence = facts['licence']
     header = dict(

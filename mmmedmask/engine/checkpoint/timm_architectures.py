@@ -23,15 +23,10 @@ RESNET_WIDTH = 64
 
 def timm_architecture(tensors: Mapping[str, Tensor],
                       num_heads: int | None = None) -> tuple[str, dict]:
-    """Name the architecture of a backbone.
-
-    Args:
-        tensors: Named as in mmpretrain, without a prefix.
-        num_heads: Heads of a vision transformer.
+    """What ``timm.create_model`` takes for a backbone of mmpretrain's names.
 
     Returns:
-        What ``timm.create_model`` takes: a name, and arguments by which the
-        architecture differs from it.
+        A name, and arguments by which the architecture differs from it.
 
     Raises:
         ValueError: If timm has no such architecture.

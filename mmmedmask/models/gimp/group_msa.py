@@ -244,15 +244,10 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
 
     def encode_fragments(self, genes: Tensor, mask: Tensor,
                          mask_token: Tensor) -> Tensor:
-        """Encode fragments among those of their group, some of them hidden.
+        """Encode fragments (B, N_f, d) of genes (B, G), some of them hidden.
 
-        Args:
-            genes: As :meth:`forward` takes them, shape (B, G).
-            mask: Shape (B, N_f), bool, 1 = masked: its genes are hidden.
-            mask_token: What stands for a masked fragment, shape (d, ).
-
-        Returns:
-            Shape (B, N_f, d).
+        ``mask_token`` (d, ) stands for those of ``mask`` (B, N_f), bool,
+        1 = masked.
         """
         tokens = self._embedded(genes, mask, mask_token)
         tokens = self._in_groups(tokens, 1 + self.slots.shape[1])[:, :, 1:]
@@ -286,10 +281,9 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
         return self.drop(tokens)
 
     def _in_groups(self, tokens: Tensor, outputs: int) -> Tensor:
-        """Attention inside groups, of tokens (B, N_f, d).
+        """Let groups attend; their first tokens, (B, N_gr, outputs, d).
 
-        Gives out the first tokens of each group, (B, N_gr, outputs, d): that
-        of the group, then its fragments.
+        That of the group comes first, then its fragments, (B, N_f, d).
         """
         # An empty token stands at the place -1.
         tokens = F.pad(tokens, (0, 0, 0, 1))[:, self.slots]

@@ -93,16 +93,9 @@ class ImageTextHead(InfoNCEHead):
 
 def gene_error(decoded: Tensor, batch: SlidesAndGenes, encoder: GroupMSA,
                counts: Tensor) -> Tensor:
-    """Mean squared error of the genes of fragments that count.
+    """Mean squared error of decoded genes (B, N_f, f); 0 if nothing counts.
 
-    Args:
-        decoded: Shape (B, N_f, f).
-        batch: Whose genes are the target.
-        encoder: Which genes are in a fragment.
-        counts: Shape (B, N_f), bool.
-
-    Returns:
-        A float32 or float64 scalar; 0 if nothing counts.
+    Of the fragments of ``counts`` (B, N_f), bool; in at least float32.
     """
     dtype = torch.promote_types(decoded.dtype, torch.float32)
     weight = counts[:, :, None] & (encoder.places >= 0)
@@ -251,15 +244,9 @@ class MGCAHead(ImageTextHead):
 
     def local_contrast(self, regions: Sequence[Tensor], groups: Tensor,
                        whole: Tensor) -> Tensor:
-        """Regions find their groups' words, and groups their regions'.
+        """What regions (R, d) of each patient and groups (B, N_gr, d') find.
 
-        Args:
-            regions: Shape (R, d) for each patient.
-            groups: Shape (B, N_gr, d').
-            whole: Who counts, shape (B, ), bool.
-
-        Returns:
-            The mean over patients and both directions.
+        The mean over both directions and the patients of ``whole``, bool.
         """
         total = 0 * sum(parameter.sum() for parameter in self.parameters())
         for index in whole.nonzero()[:, 0].tolist():
