@@ -23,9 +23,8 @@ strategy = dict(
             min_num_params=min_params),
         use_orig_params=True),
     state_dict_cfg='full')
-off = dict(_delete_=True, type='mmmedmask.NoHook')
 default_hooks = dict(
     checkpoint=dict(type='CheckpointHook'),
-    loss_floors=off,
-    movement=off,
-    nan_guard=off)
+    loss_floors=None,
+    movement=None,
+    nan_guard=None)
