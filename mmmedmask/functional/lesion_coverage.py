@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from mmmedmask.functional.concepts import overlap_matrix
+
 SUMMARY_NAMES = ('attention_share', 'lesion_share', 'attention_gain',
                  'pointing', 'pointing_chance', 'masked', 'masked_chance',
                  'thrown', 'thrown_chance', 'visible', 'visible_chance')
@@ -54,28 +56,6 @@ class MaskingOfLesion(NamedTuple):
     visible_chance: torch.Tensor
 
 
-def overlap_matrix(num_cells: int, num_pixels: int) -> torch.Tensor:
-    """How much of each cell each pixel covers, along one axis.
-
-    Cells and pixels both divide the axis evenly; pixels may be larger than
-    cells, and a pixel on a border counts for both cells by its parts.
-
-    Returns:
-        Shape (num_cells, num_pixels), float64, whole numbers in units of
-        1 / num_pixels of a cell: rows sum to num_pixels.
-
-    Example:
-        >>> overlap_matrix(2, 3).tolist()
-        [[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]
-    """
-    cells = torch.arange(num_cells + 1, dtype=torch.float64) * num_pixels
-    pixels = torch.arange(num_pixels + 1, dtype=torch.float64) * num_cells
-    overlap = (
-        torch.minimum(cells[1:, None], pixels[1:]) -
-        torch.maximum(cells[:-1, None], pixels[:-1]))
-    return overlap.clamp_min(0)
-
-
 def cell_shares(masks: torch.Tensor,
                 grid_size: tuple[int, int]) -> torch.Tensor:
     """Share of each cell's area that is lesion, float64 (B, rows, columns).
@@ -94,11 +74,17 @@ def cell_shares(masks: torch.Tensor,
         [[[0.75, 0.0]]]
     """
     _check_masks(masks)
-    vertical = overlap_matrix(grid_size[0], masks.shape[1])
-    horizontal = overlap_matrix(grid_size[1], masks.shape[2])
+    vertical, horizontal = map(_overlaps, grid_size, masks.shape[1:])
     masks = masks.to('cpu', torch.float64)
     # Sums of whole numbers are exact: a full cell is 1, half of one 0.5.
     return vertical @ masks @ horizontal.T / masks[0].numel()
+
+
+def _overlaps(num_cells: int, num_pixels: int) -> torch.Tensor:
+    """What each pixel covers of each cell, whole numbers of 1 / num_pixels."""
+    one = torch.ones(1, dtype=torch.float64)
+    shares = overlap_matrix(one, 0 * one, num_cells, num_pixels)[0]
+    return (num_pixels * shares).round()
 
 
 def centre_hits(masks: torch.Tensor,
