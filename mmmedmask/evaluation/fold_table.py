@@ -106,6 +106,7 @@ def classification_rows(
 
     Args:
         runs: Predictions on the test patients by seed and fold.
+
     Returns:
         Rows of the runs, ``mean``, ``sd``, and for each seed ``pooled``,
         ``pooled low`` and ``pooled high``.

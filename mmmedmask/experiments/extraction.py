@@ -78,6 +78,7 @@ class ShardReports:
         Args:
             command: The command of a job; ``--shard i/n`` is put behind it.
             inputs: Files that all jobs need, such as weights.
+
         Returns:
             0 if all shards have reports, 130 after Ctrl-C, else 1.
 

@@ -41,6 +41,7 @@ def draw_slide_style(num_classes: int, dims: int,
     Args:
         num_classes: Number of classes C, at least 2.
         dims: Size of a feature D, above C.
+
     Raises:
         ValueError: If an argument is out of range.
     """

@@ -153,6 +153,7 @@ def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
     Args:
         positions: Their numbers, from which a masking is drawn.
         pipeline: From a description to ``inputs`` and ``data_samples``.
+
     Raises:
         ValueError: If no file can be used, or the pipeline does not keep
             images whole and bring them to one size.

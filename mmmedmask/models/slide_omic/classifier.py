@@ -19,6 +19,7 @@ MODALITIES = ('slides', 'genes')
 def build_part(part: dict | nn.Module | None,
                **filled_in: int) -> nn.Module | None:
     """Build a part with dimensions that follow from other parts.
+
     ``filled_in`` are arguments that a config need not name, and attributes
     of the part.
 
