@@ -500,6 +500,11 @@ def _split(path: Path, content: bytes, line: int) -> _Records:
         # One column, if no row can be split either.
         tried = [_Records(path, content, mark, line) for mark in _DELIMITERS]
         split = [records for records in tried if records.uneven()]
+        numbers = [{number for number, _ in records.rows} for records in tried]
+        odd = set.union(*numbers) - set.intersection(*numbers)
+        if odd and not split:
+            raise ValueError(f'{path}, line {min(odd)}: cannot tell whether '
+                             'the row is blank or a cell with a delimiter')
         if len(split) < 2:
             return [*split, *tried[::-1]][0]
         number, count = split[0].uneven()

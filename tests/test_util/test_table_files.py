@@ -199,6 +199,7 @@ def test_our_own_formulas_come_back_and_are_none_in_a_spreadsheet(tmp_path):
     ('a,b,\n1,2,\n3,4,x\n', "line 3: cell 3 is 'x', below no name"),
     ('a,b\n1,2,\n3,4,x\n', 'line 2 has 3 cells, line 1 has 2'),
     ('a;b,c\n1;2,3\n', "line 1: cannot tell whether cells end with ';' or"),
+    ('b\n1\n;\n2\n', 'line 3: cannot tell whether the row is blank'),
     ('a\tb\n1\t\n2\t3\n4\t', 'line 4 has|line 2 has|no number'),
     ('a\tb\n1\t2\n2\t3\n4\t', 'line 4 ends with a delimiter.*cut off'),
     ('x,y\n1,2\n', r"lacks the columns \['b'\]; it has"),
