@@ -55,9 +55,9 @@ def test_says_what_it_does_and_no_more(demo):
     assert result.stderr == ''
     lines = result.stdout.splitlines()
     assert str(out / 'report.html') in lines[-1]
-    for step in ('Libraries', 'Data', 'Pre-training', 'Export', 'Mask R-CNN',
-                 'Pictures', 'Masking', 'Classifier', 'Genes', 'Slides',
-                 'Slides + genes'):
+    for step in ('Libraries', 'Data', 'Pre-training', 'Export', 'Probe',
+                 'Mask R-CNN', 'Pictures', 'Masking', 'Classifier', 'Genes',
+                 'Slides', 'Slides + genes'):
         assert any(line.startswith(f'  {step} ') for line in lines), step
     # Logs and warnings of libraries are in the file.
     assert len(lines) < 40
@@ -79,6 +79,7 @@ def test_report_and_its_pictures(demo):
     assert re.search(r'box AP in %</td>\s*<td>-?\d+\.\d</td>', page)
     assert re.search(r'Lesions masked</td>\s*<td>\d+% of the time', page)
     assert page.count('right</td>') == 3
+    assert re.search(r'cmim - random</td>\s*<td>1</td>\s*<td>[+-]\d', page)
     assert re.search(r'Attention in the planted region</td>\s*<td>\d+%', page)
     assert page.count('tensors are equal (100.0 %)') >= 4
     assert check_page(out / 'report.html') == len(sources)
@@ -165,7 +166,7 @@ def test_configs_read_what_the_demo_writes(tmp_path):
     load('demo.py')
     from demo_parts.runs import CONFIGS, last_checkpoint, relocate
     config = load_config(
-        CONFIGS / 'cmim/demo/cmim_resnet18_1xb32-coslr-20e_ihc-tiles.py')
+        CONFIGS / 'cmim/demo/cmim_resnet18_1xb32-coslr-12e_ihc-tiles.py')
     relocate(config, tmp_path)
     # And nothing that is held out.
     assert config.train_dataloader.dataset.data_root == str(

@@ -20,7 +20,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: paragraphs, pictures, rows of names and values.
+    """One part of a report: paragraphs, pictures, rows of a name and its values.
 
     ``seconds`` is the time that it took.
     """
@@ -28,7 +28,7 @@ class Section:
     title: str
     text: Sequence[str]
     figures: Sequence[Figure] = ()
-    facts: Sequence[tuple[str, str]] = ()
+    facts: Sequence[Sequence[str]] = ()
     seconds: float | None = None
 
 
@@ -71,8 +71,9 @@ _TEMPLATE = """<!doctype html>
 {% for paragraph in section.text %}<p>{{ paragraph }}</p>
 {% endfor %}
 {% if section.facts %}<table>
-{% for name, value in section.facts %}<tr><td>{{ name }}</td>
-<td>{{ value }}</td></tr>
+{% for row in section.facts %}<tr>
+{% for cell in row %}<td>{{ cell }}</td>
+{% endfor %}</tr>
 {% endfor %}</table>{% endif %}
 {% for figure in section.figures %}<figure>
 <img alt="{{ figure.caption }}" src="{{ figure.picture|as_source }}">
