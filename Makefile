@@ -69,7 +69,9 @@ $(docs_stamp): $(stamp) requirements/docs.txt
 	    'network, a proxy or a mirror, and try again.'; exit 1; }
 	@touch $@
 
-# Made again when a pin or the packaging changes, and only then.
+# Made again when a pin or the packaging changes, and only then. Libraries are
+# compiled here, once: each process would do it, for a quarter of a minute,
+# where PYTHONDONTWRITEBYTECODE is set.
 $(stamp): requirements/lock.txt requirements/build.txt setup.py
 	$(say) 'Environment $(VENV)'
 	@test -x $(python) || { \
@@ -90,7 +92,7 @@ $(stamp): requirements/lock.txt requirements/build.txt setup.py
 	  echo 'Could not install uv: check the network, a proxy or a mirror' \
 	    '(pip config list), or `make clean-venv`, and try again.'; exit 1; }
 	$(say) 'Installing the packages of requirements/lock.txt (some GB the first time)'
-	@$(uv) pip install --quiet --python $(python) \
+	@$(uv) pip install --quiet --compile-bytecode --python $(python) \
 	  --build-constraints requirements/build.txt \
 	  --requirements requirements/lock.txt || { \
 	  echo 'Could not install all packages: check the network and the free' \

@@ -468,6 +468,7 @@ def test_make_installs_once_and_again_after_a_change(checkout):
         ['python', '-m', 'pytest', '-n'],
     ]
     assert '--requirements requirements/lock.txt' in steps[1]
+    assert '--compile-bytecode' in steps[1]
     assert '--editable .' in steps[2]
 
     log.unlink()

@@ -239,10 +239,9 @@ def run(stage: Stage) -> PartResult:
         args.config = str(CONFIGS / PRETRAINING)
         tables = probe.tables(*probe.measure(args))
         names = {row[0]: row[-1] for row in tables[0]}
-        step.result = (f'AUC of pixels in glands {names["cmim"]} %, random '
-                       f'weights {names["random"]}, colour '
-                       f'{names["colour alone"]}')
-    sections.append(describe_probe(tables, most, step.seconds))
+        step.result = (f'pixels in glands: AUC {names["cmim"]} %, random '
+                       f'{names["random"]}, colour {names["colour alone"]}')
+    sections.append(describe_probe(tables, few, most, step.seconds))
     part.commands += ['# what can be read off the frozen encoder',
                       f'python tools/probe.py {" ".join(words)}']
 
@@ -323,7 +322,7 @@ def describe_pretraining(runner: Runner, shown: Reconstructions,
         seconds)
 
 
-def describe_probe(tables: list[list[list[str]]], images: int,
+def describe_probe(tables: list[list[list[str]]], few: int, most: int,
                    seconds: float) -> Section:
     """Write the report's section on the probe: its table, two in one."""
     scores, differences = tables
@@ -331,10 +330,10 @@ def describe_probe(tables: list[list[list[str]]], images: int,
         'What can be read off the frozen encoder',
         [
             'A logistic regression of single pixels: are they in a gland? '
-            f'It is fitted on a few drawn images, and on {images}, and '
-            'tested on others; the encoder stays as it is. The score is the '
-            'area under the ROC curve in percent, beside the same encoder '
-            'at random weights and the colour of the pixels alone.',
+            f'It is fitted on {few} drawn images, and on {most}, and tested '
+            'on others; the encoder stays as it is. The score is the area '
+            'under the ROC curve in percent, beside the same encoder at '
+            'random weights and the colour of the pixels alone.',
         ],
         facts=[*scores, *differences[1:]],
         seconds=seconds)

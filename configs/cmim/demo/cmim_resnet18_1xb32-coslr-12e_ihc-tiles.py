@@ -53,7 +53,6 @@ default_hooks = dict(
     logger=dict(interval=1),
     loss_floors=dict(
         held_out=dict(data_root=held_out_root),
-        num_fit=64,
         interval=panel_interval),
     # Drawn glands, as there are no labels for the tissue.
     probe=dict(

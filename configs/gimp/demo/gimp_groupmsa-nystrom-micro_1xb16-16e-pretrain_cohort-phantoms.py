@@ -81,8 +81,9 @@ train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
-    loss_floors=dict(held_out=dict(split='test'), batch_size=batch_size),
-    probe=dict(type='mmmedmask.ProbeHook', bags='test', interval=4),
+    loss_floors=dict(
+        held_out=dict(split='test'), batch_size=batch_size, interval=4),
+    probe=dict(type='mmmedmask.ProbeHook', bags='test', interval=8),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     # It takes the time of some first stages, which a demo lacks.
     cross_fitted_genes=None)

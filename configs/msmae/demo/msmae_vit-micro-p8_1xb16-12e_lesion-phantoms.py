@@ -75,7 +75,7 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
     probe=dict(
-        type='mmmedmask.ProbeHook', max_images=240, interval=panel_interval),
+        type='mmmedmask.ProbeHook', max_images=160, interval=max_epochs),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     attention_mask=dict(
         begin=begin,
