@@ -20,7 +20,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: paragraphs, pictures, rows of a name and its values.
+    """One part of a report: paragraphs, pictures, rows of a name and values.
 
     ``seconds`` is the time that it took.
     """
