@@ -72,7 +72,7 @@ def with_pixels(cfg, channels, dtype):
     for part in preprocessors:
         part['mean'] = [120. * scale] * channels
         part['std'] = [60. * scale] * channels
-        if channels != 3 and 'color' in part:
+        if channels != 3 and part.get('color'):
             part['color'].update(saturation=0, hue=0, gray_prob=0)
     for part in nested_dicts(model.get('backbone')):
         if 'in_channels' in part:

@@ -209,7 +209,7 @@ def test_what_a_config_does_not_say_of_its_images_is_red(tmp_path):
     assert finding.status == 'red'
 
 
-@pytest.mark.slow
+@pytest.mark.slow_recipes
 def test_no_kind_of_config_raises_a_false_alarm(tmp_path):
     """Two and ten classes, gray and RGB, 8 and 16 bits, of every kind."""
     alarms, tried = [], 0
