@@ -7,6 +7,8 @@ from shipped_configs import CONFIGS, read
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import nested_dicts
 
+#: Steps of other libraries that take RGB of 8 bits alone, and say so.
+COLOR_STEPS = ('ColorJitter', 'RandomGrayscale')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -62,7 +64,9 @@ def with_pixels(cfg, channels, dtype):
         *[loader.dataset.get('pipeline') for loader in loaders(cfg)],
         cfg.get('default_hooks')]))
     loads = [step for step in steps if kind_of(step) == 'LoadTile']
-    if not preprocessors or not loads:
+    if not preprocessors or not loads or any(
+            kind_of(step) in COLOR_STEPS or step.get('backend') == 'pillow'
+            for step in steps):
         return None
     for step in loads:
         step.update(in_channels=channels, dtype=dtype)

@@ -28,12 +28,11 @@ from mmmedmask.inspection.findings import (
 )
 from mmmedmask.inspection.paths import data_is_there
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.shrinking.drawn_data import BATCH_SIZE, ITERATIONS
 from mmmedmask.shrinking.model_sizes import detach_model, kind_of
 from mmmedmask.shrinking.shrink import shrink_config, without_mixed_precision
 from mmmedmask.util.nested import nested_dicts
 
-#: True samples of a loader, at least.
-TRUE_SAMPLES = 4
 #: Samples of a step with the true model.
 FULL_SIZE_BATCH = 2
 #: The same where a batch has to hold pairs of several classes.
@@ -133,7 +132,7 @@ def run_reduced(config: Config, folder: str | Path, steps: int = 1,
     Args:
         config: The config; it is not changed.
         folder: Folder for the drawn data and the run.
-        steps: Training steps; of slides it is an epoch of the drawn ones.
+        steps: Training steps; of slides and of few samples it is an epoch.
         datasets: Name of a loader to the data set that its config makes,
             where the data are there.
     """
@@ -151,16 +150,16 @@ def run_reduced(config: Config, folder: str | Path, steps: int = 1,
             RED, 'step', f'the config cannot be reduced: '
             f'{describe_error(error)}', where,
             'mend what is red above, then try again')]
-    _set_steps(reduced, steps)
+    _set_steps(reduced, min(steps, ITERATIONS))
     title = 'drawn data'
     for name, dataset in (datasets or {}).items():
-        if _take_true_samples(reduced, config, name, dataset):
+        if _take_true_samples(reduced, config, name, dataset, steps):
             title = 'true data'
     return [_run(reduced, f'reduced model, {title}')]
 
 
 def _take_true_samples(reduced: Config, config: Config, name: str,
-                       dataset: Any) -> bool:
+                       dataset: Any, steps: int) -> bool:
     """Let a reduced loader read a few true samples; tell whether it can.
 
     There is one of each class, with and without a mask, so that scores are
@@ -175,8 +174,10 @@ def _take_true_samples(reduced: Config, config: Config, name: str,
         info = dataset.get_data_info(place)
         kinds.setdefault((str(info.get('gt_label')), 'lesion_path' in info),
                          place)
-    places = {*kinds.values(), *range(min(TRUE_SAMPLES, len(dataset))),
-              len(dataset) - 1}
+    places = {*kinds.values(), len(dataset) - 1,
+              *range(min(steps * BATCH_SIZE, len(dataset)))}
+    # An epoch of all of them.
+    reduced[name].pop('num_batch_per_epoch', None)
     reduced[name].dataset = dict(
         copy.deepcopy(settings), indices=sorted(places),
         pipeline=reduced[name].dataset.pipeline)
