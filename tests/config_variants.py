@@ -7,6 +7,8 @@ from shipped_configs import CONFIGS, read
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import nested_dicts
 
+#: Encoders of other libraries for three channels alone, or their decoders are.
+RGB_ENCODERS = ('BEiTPretrainViT', 'MAEViT', 'SparseResNet')
 #: Steps of other libraries that take RGB of 8 bits alone, and say so.
 COLOR_STEPS = ('ColorJitter', 'RandomGrayscale')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -57,6 +59,8 @@ def with_pixels(cfg, channels, dtype):
     """A copy for images with other channels and bits; None if it has none."""
     cfg = copy.deepcopy(cfg)
     model = cfg.model
+    if channels != 3 and kind_of(model.get('backbone')) in RGB_ENCODERS:
+        return None
     preprocessors = [part for part in (
         model.get('data_preprocessor'), cfg.get('data_preprocessor'))
         if part and part.get('mean')]

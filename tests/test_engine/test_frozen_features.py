@@ -193,3 +193,25 @@ def test_colour_is_mean_and_deviation():
 def test_a_network_without_stages_is_named():
     with pytest.raises(ValueError, match='Sequential has no stages'):
         FrozenFeatures(nn.Sequential(nn.Conv2d(3, 4, 3)), MEAN, STD)
+
+
+@pytest.mark.parametrize(('mean', 'std', 'scale'), [
+    ([100.], [50.], 1), ([30000.], [9000.], 257)])
+def test_gray_and_deep_encoders_see_what_they_were_trained_on(mean, std,
+                                                              scale):
+    """A probe's images are RGB of 8 bits."""
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    encoder = nn.Sequential()
+    encoder.layer1 = nn.Conv2d(1, 2, 1)
+    features = FrozenFeatures(encoder, mean, std)
+    gray = images.float().mean(dim=1, keepdim=True) * scale
+    torch.testing.assert_close(
+        features.normalize(images), (gray - mean[0]) / std[0])
+
+
+def test_other_channels_are_refused():
+    encoder = nn.Sequential()
+    encoder.layer1 = nn.Conv2d(5, 2, 1)
+    features = FrozenFeatures(encoder, [1.] * 5, [1.] * 5)
+    with pytest.raises(ValueError, match='takes 5 channels, the images have'):
+        features.maps(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

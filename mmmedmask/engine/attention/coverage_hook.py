@@ -260,12 +260,17 @@ class LesionCoverageHook(Hook):
             mask = read_lesion_mask(source.info['lesion_path'])
             images.append(image_coverage(
                 attention_map, torch.from_numpy(mask), flags))
-        values = summarize_coverage(images)
         missing = len(maps) - len(images)
         if missing:
             runner.logger.warning(
                 f'LesionCoverageHook: {missing} of {len(maps)} images could '
                 'not be read and are left out.')
+        if not any(image['lesion_share'] > 0 for image in images):
+            runner.logger.warning(
+                'LesionCoverageHook: none of the others has a lesion, so '
+                'nothing is measured.')
+            return
+        values = summarize_coverage(images)
         listed = ', '.join(f'{name} {value:.4g}'
                            for name, value in values.items())
         runner.logger.info(

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -437,6 +438,19 @@ def test_nothing_to_measure(folder, tmp_path):
     hook.priority = 'VERY_HIGH'
     with pytest.raises(ValueError, match='must come after'):
         train(folder, tmp_path, hook)
+
+
+def test_images_that_cannot_be_read_end_no_run():
+    """Not after hours: what is left has no lesion, and that is said."""
+    warnings = []
+    runner = SimpleNamespace(
+        model=torch.nn.Identity(), seed=0, epoch=3,
+        logger=SimpleNamespace(warning=warnings.append))
+    hook = LesionCoverageHook()
+    hook._sources = [None]
+    hook._measure(runner, [None], 'end')
+    assert '1 of 1 images could not be read' in warnings[0]
+    assert 'nothing is measured' in warnings[1]
 
 
 @pytest.mark.parametrize(('pixels', 'error', 'message'), [
