@@ -184,8 +184,6 @@ class MGCAHead(ImageTextHead):
         num_prototypes: Prototypes, K.
         prototype_temperature: Divides the similarities of predictions.
         prototype_weight: Weight of the prototypes.
-        epsilon: Of :func:`~mmmedmask.functional.contrastive_losses.sinkhorn`.
-        iterations: Of the same.
         contrast: Other arguments of :class:`ImageTextHead`.
 
     Raises:
@@ -203,8 +201,6 @@ class MGCAHead(ImageTextHead):
                  num_prototypes: int = 32,
                  prototype_temperature: float = 0.2,
                  prototype_weight: float = 0.5,
-                 epsilon: float = 0.05,
-                 iterations: int = 3,
                  **contrast: object) -> None:
         super().__init__(
             temperature=temperature, proj_dims=proj_dims,
@@ -217,8 +213,6 @@ class MGCAHead(ImageTextHead):
             'prototype_temperature', prototype_temperature)
         self.prototype_weight = check_range(
             'prototype_weight', prototype_weight, 0)
-        self.epsilon = check_positive('epsilon', epsilon)
-        self.iterations = check_integer('iterations', iterations)
         self.project_regions = nn.Linear(image_dims, proj_dims, bias=False)
         self.project_groups = nn.Linear(gene_dims, proj_dims, bias=False)
         self.to_groups = CrossAttention(proj_dims)
@@ -234,8 +228,7 @@ class MGCAHead(ImageTextHead):
         losses = self.contrast(image, genes)
         shared = prototype_contrast(
             image, genes, self.prototypes, self.prototype_temperature,
-            self.epsilon, self.iterations) if len(image) else \
-            0 * self.prototypes.sum()
+        ) if len(image) else 0 * self.prototypes.sum()
         return dict(
             losses,
             loss_local=self.local_weight * self.local_contrast(

@@ -363,8 +363,6 @@ def test_reduced_precision_is_near(name):
     ('MGCAHead', dict(prototype_temperature=0), 'prototype_temp.* 0'),
     ('MGCAHead', dict(local_weight=-1), 'local_weight .* -1'),
     ('MGCAHead', dict(prototype_weight=-1), 'prototype_weight .* -1'),
-    ('MGCAHead', dict(epsilon=0), 'epsilon .* 0'),
-    ('MGCAHead', dict(iterations=0), 'iterations .* 0'),
     ('REFERSHead', dict(num_regions=0), 'num_regions .* 0'),
     ('REFERSHead', dict(gene_weight=-1), 'gene_weight .* -1'),
     ('REFERSHead', dict(image_share=2), 'image_share .* 2'),
