@@ -31,7 +31,8 @@ def _mmpretrain_backbone(kind, **kwargs):
     """A backbone with every value drawn, statistics of BatchNorm too."""
     from mmpretrain.registry import MODELS
     torch.manual_seed(0)
-    backbone = MODELS.build(dict(type=f'mmpretrain.{kind}', **kwargs))
+    backbone = MODELS.build(dict(
+        type=kind if '.' in kind else f'mmpretrain.{kind}', **kwargs))
     with torch.no_grad():
         for name, value in backbone.state_dict().items():
             if 'running_var' in name or name.endswith('weight'):
@@ -368,6 +369,7 @@ def test_a_config_is_read_without_running_it():
 
 @pytest.mark.parametrize(('kind', 'arguments', 'name'), [
     ('ResNet', dict(depth=18), 'resnet18'),
+    ('mmmedmask.CMIMResNet', dict(depth=18, in_channels=3), 'resnet18'),
     ('ResNetV1d', dict(depth=18), 'resnet18d'),
     ('ConvNeXt', dict(arch=dict(depths=[1, 1, 2, 1],
                                 channels=[8, 16, 24, 32])), 'convnext_tiny'),
@@ -419,6 +421,11 @@ def test_what_timm_does_not_have_is_refused(tmp_path, kind, arguments, said):
 
 @pytest.mark.parametrize(('kind', 'arguments'), [
     ('ResNet', dict(depth=18, out_indices=ALL_STAGES)),
+    ('mmmedmask.CMIMResNet', dict(depth=18, in_channels=3)),
+    ('mmmedmask.MSMAEViT', dict(
+        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
+                  feedforward_channels=48),
+        img_size=64, patch_size=16, in_channels=3)),
     ('ConvNeXt', dict(arch=dict(depths=[1, 1, 2, 1],
                                 channels=[8, 16, 24, 32]))),
     ('VisionTransformer', dict(

@@ -1,5 +1,6 @@
 """Use mmmedmask from Python: runs from configs, and what they trained."""
 
+from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.apis.inferencers import (
     AttentionInferencer,
     ClassificationInferencer,
@@ -28,6 +29,7 @@ __all__ = ['AttentionInferencer', 'ClassificationInferencer',
            'EmbeddingInferencer', 'ReconstructionInferencer', 'build_runner',
            'check_iterations', 'check_warmup', 'disable_validation',
            'draw_predictions', 'enable_lr_scaling',
-           'enable_test_time_augmentation', 'get_model', 'list_models',
-           'load_config', 'lock_work_dir', 'prepare_test', 'save_predictions',
-           'set_mixed_precision', 'set_resume', 'set_work_dir']
+           'enable_test_time_augmentation', 'export_backbone', 'get_model',
+           'list_models', 'load_config', 'lock_work_dir', 'prepare_test',
+           'save_predictions', 'set_mixed_precision', 'set_resume',
+           'set_work_dir']
