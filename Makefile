@@ -16,7 +16,7 @@ say := @printf '\n==> %s\n'
 extras := $(addprefix requirements/, \
 	runtime.txt mminstall.txt detection.txt segmentation.txt slides.txt \
 	genes.txt encoders.txt experiments.txt demo.txt logging.txt mim.txt \
-	sam.txt export.txt)
+	sam.txt export.txt radiology.txt storage.txt plots.txt)
 
 # The wheels are large; a slow line is no reason to give up.
 export UV_HTTP_TIMEOUT ?= 300

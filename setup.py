@@ -91,6 +91,9 @@ EXTRAS = {
     'sam': OPENMMLAB + read_requirements('detection')
     + read_requirements('sam'),
     'survival': read_requirements('slides'),
+    'radiology': read_requirements('radiology'),
+    'plots': read_requirements('plots'),
+    'storage': read_requirements('storage'),
     'encoders': read_requirements('encoders'),
     'experiments': read_requirements('experiments'),
     'export': read_requirements('export'),

@@ -63,6 +63,15 @@ def test_benchmark_reports():
         assert words in output
 
 
+def test_benchmark_of_shards_reports():
+    """Every figure is printed (no time is asserted)."""
+    output = call('analysis_tools/benchmark_shards.py', '--samples', 30_001,
+                  '--tiles', 20)
+    assert '2 ranks, 30,001 samples: each comes 1 to 2 times' in output
+    for words in ('single files, cold cache', 'shards, warm cache', 'packed'):
+        assert words in output
+
+
 def test_benchmark_of_msmae_reports():
     """Every figure is printed (no time is asserted), operations are exact."""
     output = call('analysis_tools/benchmark_msmae.py', '--size', 64,

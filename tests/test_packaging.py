@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Of what users install, all but runtime belongs to an extra.
 INSTALLED = ('runtime', 'mminstall', 'detection', 'segmentation', 'slides',
              'genes', 'encoders', 'experiments', 'demo', 'logging', 'mim',
-             'sam', 'export')
+             'sam', 'export', 'radiology', 'storage', 'plots')
 PYTHONS = ('3.11', '3.12', '3.13')
 PACKED = ('mmmedmask', 'configs', 'tools', 'requirements', 'setup.py',
           'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE',
@@ -332,8 +332,8 @@ def test_wheel_content(source, wheel):
     extras = set(re.findall(r'^Provides-Extra: (.+)$', message, re.MULTILINE))
     assert extras == {
         'all', 'demo', 'detection', 'encoders', 'experiments', 'export',
-        'genes', 'logging', 'mim', 'mminstall', 'openmmlab', 'sam',
-        'segmentation', 'slides', 'survival'
+        'genes', 'logging', 'mim', 'mminstall', 'openmmlab', 'plots',
+        'radiology', 'sam', 'segmentation', 'slides', 'storage', 'survival'
     }
     assert of_extra('all') == set.union(*map(of_extra, extras - {'sam'}))
     assert of_extra('openmmlab') == of_extra('mminstall') < of_extra('mim')
@@ -342,7 +342,8 @@ def test_wheel_content(source, wheel):
                         ('slides', 'openslide-bin'), ('genes', 'pyarrow'),
                         ('survival', 'h5py'), ('encoders', 'timm'),
                         ('experiments', 'snakemake'), ('export', 'onnx'),
-                        ('sam', 'transformers')):
+                        ('sam', 'transformers'), ('radiology', 'pydicom'),
+                        ('storage', 'fsspec'), ('plots', 'umap-learn')):
         assert name in of_extra(extra) - of_extra('openmmlab')
     tests = {r.name for r in read_requirements('tests')}
     assert of_extra('all') & tests <= {'pyyaml', 'setuptools'}

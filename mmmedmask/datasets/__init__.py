@@ -5,8 +5,10 @@ from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.labelled_images import LabelledImages
 from mmmedmask.datasets.lesion_segmentation import LesionSegmentation
 from mmmedmask.datasets.nct_crc import NCTCRC
+from mmmedmask.datasets.sharded_tiles import ShardedTiles
 from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 from mmmedmask.datasets.tiles import TileFolder
 
 __all__ = ['ImageFileDataset', 'LabelledImages', 'LesionSegmentation',
-           'NCTCRC', 'SlideOmicDataset', 'TileFolder', 'transforms']
+           'NCTCRC', 'ShardedTiles', 'SlideOmicDataset', 'TileFolder',
+           'transforms']

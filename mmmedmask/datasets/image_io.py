@@ -9,10 +9,19 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
+from mmmedmask.datasets.radiology import (
+    HEADER_BYTES,
+    StoredImage,
+    read_dicom,
+    read_nifti,
+    split_part,
+    stored_kind,
+)
 from mmmedmask.datasets.tiff_pages import orientation_of, read_tiff
 
 # Loader workers are the parallelism; threads inside each only compete.
@@ -35,46 +44,87 @@ class ImageFileError(RuntimeError):
     """
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path,
+               window: str | tuple[float, float] | None = None) -> np.ndarray:
     """Read an image in the dtype and with the channels that are stored.
 
     What a file is, its first bytes say: TIFF (one page, several pages as
     channels, or interleaved; every compression that tifffile and imagecodecs
-    know), PNG, JPEG, BMP or WebP. Gray stays gray and 16 bit stay 16 bit;
-    gray of 1, 2 or 4 bits is spread over 8. PNG's and BMP's palettes become
-    their colours. The orientation tag of a TIFF, or in the EXIF of a JPEG,
-    PNG or WebP, is applied: the array is upright, as viewers show it.
+    know), PNG, JPEG, BMP, WebP, DICOM or NIfTI. Gray stays gray and 16 bit
+    stay 16 bit; gray of 1, 2 or 4 bits is spread over 8. PNG's and BMP's
+    palettes become their colours. The orientation tag of a TIFF, or in the
+    EXIF of a JPEG, PNG or WebP, is applied: the array is upright, as viewers
+    show it. DICOM and NIfTI: see :mod:`mmmedmask.datasets.radiology`.
 
     Damage is an error wherever a decoder or a checksum can see it; bytes
     behind the end of a picture play no part.
 
+    Args:
+        path: The image file; ``FILE#frame=3`` or ``FILE#axial=57`` where a
+            DICOM or NIfTI file holds several.
+        window: Range of gray values to map to [0, 1]: (center, width), or
+            ``'header'`` for a DICOM's or NIfTI's own; None maps nothing.
+
     Returns:
         Array of shape (H, W, C), C >= 1. One channel is gray, two are gray
         with alpha, three RGB, four RGBA. uint8 or uint16, and for TIFF
-        whatever numeric type the file holds; floats are finite.
+        whatever numeric type the file holds; what a DICOM or NIfTI has
+        signed or scaled is float32 or float64. With a window float32.
+        Floats are finite.
 
     Raises:
         ImageFileError: If the file is missing, empty or broken, animated,
-            holds several images, or has other colours: CMYK, CIELab, a
-            TIFF with a palette.
+            holds several images of which none is named, or has other
+            colours: CMYK, CIELab, a TIFF with a palette. Or if a window is
+            asked for that it cannot have.
     """
-    path = Path(path)
+    name, part = split_part(path)
     try:
-        encoded = path.read_bytes()
+        with name.open('rb') as stream:
+            return decode_image(stream, path, part, window)
     except OSError as error:
         raise ImageFileError(
-            f'Cannot open image {path}: {error.strerror or error}'
+            f'Cannot open image {name}: {error.strerror or error}'
         ) from error
+
+
+def decode_image(stream: BinaryIO,
+                 name: str | Path,
+                 part: tuple[str, int] | None = None,
+                 window: str | tuple[float, float] | None = None
+                 ) -> np.ndarray:
+    """Read an image from an open file, see :func:`read_image`.
+
+    Args:
+        stream: The file, at its start.
+        name: How errors call it.
+        part: Kind and number of a frame or slice.
+        window: As for :func:`read_image`.
+    """
+    head = stream.read(HEADER_BYTES)
+    kind = stored_kind(head)
+    # Any decoder may read the rest; a scan is read in parts, where it can be.
+    rest = b'' if kind else stream.read()
     try:
-        image = _decode(encoded)
+        if kind is None:
+            if part is not None:
+                raise ValueError('it holds one picture, and no {}={}'.format(
+                    *part))
+            image = StoredImage(_decode(head + rest)).show(window)
+        else:
+            stream.seek(0)
+            read = read_dicom if kind == 'DICOM' else read_nifti
+            image = read(stream, part).show(window)
         if image.dtype.kind in 'fc' and not np.isfinite(image).all():
             raise ValueError(
                 f'{np.count_nonzero(~np.isfinite(image))} of its '
                 f'{image.size} values are NaN or infinite')
+    except ModuleNotFoundError:
+        raise
     # A broken file can make a decoder fail in any way.
     except Exception as error:
         message = str(error) or type(error).__name__
-        raise ImageFileError(f'Cannot read image {path}: {message}') from error
+        raise ImageFileError(f'Cannot read image {name}: {message}') from error
     return image
 
 
@@ -159,8 +209,8 @@ def _decode(encoded: bytes) -> np.ndarray:
         raise ValueError('the file is empty')
     else:
         raise ValueError(
-            'it is neither TIFF nor PNG, JPEG, BMP or WebP, and begins with '
-            f'{encoded[:16]!r}')
+            'it is neither TIFF nor PNG, JPEG, BMP, WebP, DICOM or NIfTI, and '
+            f'begins with {encoded[:16]!r}')
     if image.ndim == 2:
         image = image[..., None]
     return _turn_upright(image, orientation_of(exif))

@@ -9,7 +9,14 @@ from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.datasets.radiology import (
+    AXES,
+    SCAN_EXTENSIONS,
+    is_scan,
+    pictures_of,
+)
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.checks import check_choice
 from mmmedmask.util.table_files import read_list_file
 
 
@@ -20,7 +27,8 @@ class TileFolder(ImageFileDataset):
     The order is that of the roots, and within a root that of the relative
     paths; it does not depend on the file system. Linked folders are
     followed. Files and folders whose name starts with a dot, and files with
-    other extensions, are not tiles; how many there were is logged.
+    other extensions, are not tiles; how many there were is logged. Every
+    frame of a DICOM (``.dcm``) and every slice of a NIfTI volume is a tile.
 
     Args:
         data_root: A folder, or a list of folders.
@@ -28,6 +36,8 @@ class TileFolder(ImageFileDataset):
             ``data_root``; then only these files are used, in this order.
             The file itself is looked up as given, then below
             ``data_root``. Needs a single ``data_root``.
+        axis: Which slices of NIfTI volumes: ``'axial'``, ``'coronal'`` or
+            ``'sagittal'``.
         base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
             and ``on_error``.
 
@@ -41,7 +51,9 @@ class TileFolder(ImageFileDataset):
     def __init__(self,
                  data_root: str | Sequence[str],
                  ann_file: str = '',
+                 axis: str = 'axial',
                  **base: object) -> None:
+        self.axis = check_choice('axis', axis, AXES)
         roots = [data_root] if isinstance(
             data_root, (str, os.PathLike)) else list(data_root)
         if not roots or not all(str(root) for root in roots):
@@ -75,18 +87,21 @@ class TileFolder(ImageFileDataset):
                  for path in self._list_root(root)]
         return [{'img_path': str(path)} for path in paths]
 
-    def _list_root(self, root: Path) -> list[Path]:
+    def _list_root(self, root: Path) -> list[Path | str]:
         """Return the sorted images of one root; log what else is there."""
-        files = walk_files(root)
-        tiles = [path for path in files
-                 if path.suffix.lower() in IMAGE_EXTENSIONS]
-        others = Counter(
-            path.suffix.lower() or 'no extension' for path in files
-            if path.suffix.lower() not in IMAGE_EXTENSIONS)
+        tiles, others = [], Counter()
+        for path in walk_files(root):
+            if is_scan(path):
+                tiles += pictures_of(path, self.axis)
+            elif path.suffix.lower() in IMAGE_EXTENSIONS:
+                tiles.append(path)
+            else:
+                others[path.suffix.lower() or 'no extension'] += 1
         if not tiles:
             raise FileNotFoundError(
                 f'The tile folder {root} holds no image with one of the '
-                f'extensions {IMAGE_EXTENSIONS}; other files: '
+                f'extensions {IMAGE_EXTENSIONS + SCAN_EXTENSIONS}; other '
+                'files: '
                 f'{dict(others) or "none"}')
         print_log(
             f'{root}: {len(tiles)} tiles, {sum(others.values())} other '

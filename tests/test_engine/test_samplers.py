@@ -11,6 +11,7 @@ from tiny_runs import TinyModel, tiny_runner
 from torch.utils.data import Dataset
 
 from mmmedmask.engine.samplers import (
+    BlockShuffleSampler,
     ClassBalancedBatchSampler,
     LengthBucketBatchSampler,
 )
@@ -296,3 +297,71 @@ def test_the_runner_builds_it_and_tells_the_epoch(tmp_path):
                 for start in range(0, 64, 16)}) == 4
     assert run('parts', 2) == whole[:32]
     assert run('parts', 4, resume=True) == whole[32:]
+
+
+# --------------------------------------------------------------------- blocks
+
+def blocks_of(count, ranks=1, epoch=0, start=0, seed=3, **arguments):
+    """The samples of each rank in an epoch."""
+    drawn = []
+    for rank in range(ranks):
+        sampler = BlockShuffleSampler(range(count), seed=seed, **arguments)
+        sampler.rank, sampler.world_size = rank, ranks
+        sampler.num_samples = -(-count // ranks)
+        sampler.set_epoch(epoch)
+        sampler.start = start
+        drawn.append(list(sampler))
+        assert len(drawn[-1]) == len(sampler) - start
+    return drawn
+
+
+def test_blocks_give_all_ranks_together_every_sample_once():
+    for count, ranks in ((1000, 1), (1000, 2), (1000, 8), (64, 2)):
+        drawn = blocks_of(count, ranks, block_size=10, mixed_blocks=4)
+        assert sorted(sum(drawn, [])) == list(range(count))
+    # Seven do not come out even with two: the first one comes again.
+    drawn = blocks_of(7, 2, block_size=2, mixed_blocks=2)
+    assert sorted(sum(drawn, [])).count(drawn[1][-1]) == 2
+    assert set(sum(drawn, [])) == set(range(7))
+
+
+def test_blocks_follow_seed_and_epoch():
+    same, again = (blocks_of(500, 2, block_size=7) for _ in range(2))
+    assert same == again
+    assert same != blocks_of(500, 2, epoch=1, block_size=7)
+    assert same != blocks_of(500, 2, seed=4, block_size=7)
+    sampler = BlockShuffleSampler(range(100), block_size=10, seed=0)
+    sampler.start = 30
+    assert (len(list(sampler)), len(list(sampler))) == (70, 100)
+
+
+def test_blocks_go_on_from_any_sample():
+    for ranks in (1, 2, 3):
+        whole = blocks_of(100, ranks, block_size=7, mixed_blocks=2)
+        for start in range(0, 33):
+            assert blocks_of(100, ranks, start=start, block_size=7,
+                             mixed_blocks=2) == [
+                                 part[start:] for part in whole]
+
+
+def test_blocks_are_read_nearly_in_sequence_and_mixed():
+    (order, ) = blocks_of(10_000, block_size=50, mixed_blocks=4)
+    blocks = [index // 50 for index in order]
+    for start in range(0, 10_000, 200):
+        # Four blocks are in use at a time, each to its end.
+        assert len(set(blocks[start:start + 200])) == 4
+    followed = sum(after - before == 1
+                   for before, after in zip(order, order[1:], strict=False))
+    assert followed < 200
+    firsts = torch.tensor(blocks[::200], dtype=torch.float64)
+    place = torch.arange(len(firsts), dtype=torch.float64)
+    assert abs(torch.corrcoef(torch.stack([firsts, place]))[0, 1]) < .4
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    (dict(block_size=0), 'block_size .* 0'),
+    (dict(mixed_blocks=.5), 'mixed_blocks .* 0.5'),
+])
+def test_blocks_of_bad_size(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        BlockShuffleSampler(range(9), **arguments)

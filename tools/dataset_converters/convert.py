@@ -264,6 +264,22 @@ def busi(args: argparse.Namespace) -> int:
     return convert_labelled(args)
 
 
+@converter(*labelled_options(0.87))
+def dicom(args: argparse.Namespace) -> int:
+    """Your own DICOM files, a sub-folder per class, split by patient.
+
+    SOURCE holds a folder for each class, with .dcm files at any depth. The
+    split written is patient: all images of a patient (of a study, where the
+    header has no patient's id) are on one side.
+    """
+    from mmmedmask.datasets.conversion.dicom import dicom_source
+    from mmmedmask.datasets.conversion.labelled_conversion import prepare
+    return finish(
+        args, lambda: prepare(
+            dicom_source(args.source), args.source, args.out, args.seed,
+            args.near_threshold, args.copy), args.out)
+
+
 @converter(
     option('source', type=Path, help='table, or their folder'), OUT,
     option('--cohorts', nargs='+', default=[], metavar='COHORT',
@@ -384,6 +400,69 @@ def cut_tiles(args: argparse.Namespace) -> int:
         args, lambda: TileCutting(
             args.source, args.size, args.stride, args.include, args.exclude),
         args.out)
+
+
+def write_index(make: Callable, check: bool) -> int:
+    """Make shards or their index, check every picture if asked, report."""
+    from mmmedmask.datasets.shards import check_shards
+    try:
+        index = make(progress=print)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'{index.root}: {len(index)} tiles in {len(index.shards)} shards, '
+          f'{len(index.classes)} classes')
+    if not check:
+        return 0
+    bad = 0
+    for line in check_shards(index):
+        print(line, file=sys.stderr)
+        bad += 1
+    print(f'{len(index)} pictures read, {bad} are bad')
+    return int(bad > 0)
+
+
+READ_BACK = option('--check', action='store_true',
+                   help='read every picture back; exit status 1 if one is bad')
+
+
+@converter(
+    option('source', type=Path, help='folder of the tiles, at any depth'),
+    option('out', type=Path, help='folder of the shards'),
+    option('--megabytes', type=float, default=1000,
+           help='size from which on a shard is closed (default: %(default)s)'),
+    seed_of('the order of the tiles'),
+    option('--classes', action='store_true',
+           help='the sub-folders of SOURCE are classes'), READ_BACK)
+def pack_tiles(args: argparse.Namespace) -> int:
+    """Pack a folder of tiles into WebDataset tars for ShardedTiles.
+
+    Tiles come in random order, so that neighbours in a shard are not
+    neighbours in a slide.
+    """
+    from functools import partial
+
+    from mmmedmask.datasets.shards import pack_shards
+    return write_index(
+        partial(pack_shards, args.source, args.out, args.megabytes * 1e6,
+                args.seed, args.classes), args.check)
+
+
+@converter(
+    option('source', type=Path, help='folder of the tars'),
+    option('--classes', nargs='+', default=(), metavar='NAME',
+           help='names of the classes, in the order of the labels (.cls)'),
+    READ_BACK)
+def index_shards(args: argparse.Namespace) -> int:
+    """Write the index of WebDataset tars that somebody has made.
+
+    Neighbouring members make a sample if their names agree up to the first
+    dot; each needs one picture and may have a label, NAME.cls.
+    """
+    from functools import partial
+
+    from mmmedmask.datasets.shards import index_shards as write
+    return write_index(partial(write, args.source, args.classes), args.check)
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -101,7 +101,10 @@ def local_fingerprint(image: np.ndarray) -> np.ndarray | None:
 def _fine_structure(image: np.ndarray, side: int,
                     coarse: float) -> np.ndarray | None:
     """Shrink an image to gray and remove its coarse brightness."""
-    gray = image.astype(np.float32).mean(axis=2) / np.iinfo(image.dtype).max
+    gray = image.astype(np.float32).mean(axis=2)
+    # Floats, of scans, have no full brightness but their own.
+    gray /= (np.iinfo(image.dtype).max if image.dtype.kind == 'u'
+             else max(float(np.ptp(gray)), 1e-9))
     small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)
     fine = small - cv2.GaussianBlur(small, (0, 0), coarse)
     return fine if fine.std() >= _MIN_CONTRAST else None

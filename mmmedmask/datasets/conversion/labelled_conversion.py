@@ -44,6 +44,7 @@ from mmmedmask.datasets.labelled_images import (
     REQUIRED_COLUMNS,
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
+from mmmedmask.datasets.radiology import is_scan
 from mmmedmask.util.atomic_files import write_csv, write_text
 
 Fingerprint = Callable[[np.ndarray], np.ndarray | None]
@@ -227,7 +228,8 @@ def read_all(
         pixels = report.read_image(image.source)
         if pixels is None:
             continue
-        if pixels.dtype not in (np.uint8, np.uint16):
+        if pixels.dtype not in (np.uint8, np.uint16) and not is_scan(
+                image.source):
             report.add_problem(
                 'wrong_shape', str(image.source),
                 detail=f'{pixels.dtype}, expected uint8 or uint16')

@@ -1,6 +1,7 @@
 """Load image tiles and pack them for a data preprocessor on the device."""
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import cv2
 import numpy as np
@@ -8,9 +9,18 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 
-from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.image_io import (
+    ImageFileError,
+    decode_image,
+    read_image,
+)
+from mmmedmask.datasets.radiology import StoredImage
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_positive,
+)
 
 DTYPE_CHOICES = ('uint8', 'uint16', 'float32')
 
@@ -23,7 +33,8 @@ class LoadTile(BaseTransform):
     channels or another bit depth is an error that names the file, since a
     normalisation made for one is wrong for the other.
 
-    **Required key**: ``img_path``, or ``img``, an image as mmcv reads it
+    **Required key**: ``img_path``, with ``img_bytes`` if the file is read
+    already, or ``img``, an image as mmcv reads it
     (BGR, gray as three equal channels), which mmpretrain's inferencers give.
     **Added keys**: ``img``, an array of shape (H, W, C) in RGB order;
     ``img_shape`` and ``ori_shape``, (h, w).
@@ -31,12 +42,18 @@ class LoadTile(BaseTransform):
     Args:
         in_channels: Number of channels that the tile must have.
         dtype: Stored type: ``'uint8'``, ``'uint16'``, or ``'float32'``
-            (TIFF only; files with 16 or 64 bit floats are converted).
+            (TIFF, DICOM and NIfTI only; files with 16 or 64 bit floats are
+            converted).
         gray_to_rgb: Repeat the channel of a gray file three times, if
             ``in_channels`` is 3.
         drop_alpha: Drop the fourth channel of an RGBA file, if
             ``in_channels`` is 3, and the second of gray with alpha, if it
             is 1, or with ``gray_to_rgb``.
+        window: Range of gray values that is spread over the dtype (floats:
+            over [0, 1]), such as (40, 400) HU for soft tissue: (center,
+            width), or ``'header'`` for that of a DICOM or NIfTI file. None
+            leaves values as they are; what a DICOM or NIfTI has signed or
+            scaled is then float32.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -46,7 +63,8 @@ class LoadTile(BaseTransform):
                  in_channels: int = 3,
                  dtype: str = 'uint8',
                  gray_to_rgb: bool = False,
-                 drop_alpha: bool = False) -> None:
+                 drop_alpha: bool = False,
+                 window: str | Sequence[float] | None = None) -> None:
         self.in_channels = check_integer('in_channels', in_channels)
         self.dtype = np.dtype(check_choice('dtype', dtype, DTYPE_CHOICES))
         if gray_to_rgb and in_channels != 3:
@@ -59,6 +77,13 @@ class LoadTile(BaseTransform):
                 f'{in_channels}')
         self.gray_to_rgb = gray_to_rgb
         self.drop_alpha = drop_alpha
+        if window not in (None, 'header'):
+            if isinstance(window, str) or len(window) != 2:
+                raise ValueError("window is (center, width), 'header' or "
+                                 f'None, got {window!r}')
+            check_positive('the width of window', window[1])
+            window = tuple(map(float, window))
+        self.window = window
 
     def transform(self, results: dict) -> dict:
         """Read the tile at ``results['img_path']``.
@@ -69,10 +94,12 @@ class LoadTile(BaseTransform):
         """
         if 'img_path' in results:
             path = results['img_path']
-            image = read_image(path)
+            image = self._read(results)
         else:
             path = 'in memory'
             image = self._as_stored(results['img'])
+            if self.window is not None:
+                image = StoredImage(image).show(self.window)
             for key in ('img_path', 'sample_idx', 'group'):
                 results.setdefault(key, None)
         image = self._match_channels(image, path)
@@ -80,6 +107,13 @@ class LoadTile(BaseTransform):
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
+
+    def _read(self, results: dict) -> np.ndarray:
+        path = results['img_path']
+        if 'img_bytes' not in results:
+            return read_image(path, self.window)
+        return decode_image(
+            BytesIO(results.pop('img_bytes')), path, window=self.window)
 
     def _as_stored(self, image: np.ndarray) -> np.ndarray:
         """Undo what mmcv does to the channels of a file."""
@@ -109,6 +143,9 @@ class LoadTile(BaseTransform):
         return image
 
     def _match_dtype(self, image: np.ndarray, path: str) -> np.ndarray:
+        if self.window is not None and self.dtype.kind == 'u':
+            image = (image * np.iinfo(self.dtype).max).round().astype(
+                self.dtype)
         if image.dtype == self.dtype:
             return image
         if self.dtype == np.float32 and image.dtype.kind == 'f':
@@ -119,12 +156,13 @@ class LoadTile(BaseTransform):
                 'which float32 cannot hold')
         raise ImageFileError(
             f'Image {path} holds {image.dtype}, expected {self.dtype}; '
-            f'LoadTile(dtype=...) can be one of {DTYPE_CHOICES}')
+            f'LoadTile(dtype=...) can be one of {DTYPE_CHOICES}, and '
+            'LoadTile(window=...) spreads gray values over it')
 
     def __repr__(self) -> str:
         return (f'{type(self).__name__}(in_channels={self.in_channels}, '
                 f"dtype='{self.dtype}', gray_to_rgb={self.gray_to_rgb}, "
-                f'drop_alpha={self.drop_alpha})')
+                f'drop_alpha={self.drop_alpha}, window={self.window!r})')
 
 
 @TRANSFORMS.register_module()

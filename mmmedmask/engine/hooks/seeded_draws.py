@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler
 
+from mmmedmask.engine.samplers.block_shuffle import BlockShuffleSampler
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import HOOKS
 
@@ -26,7 +28,9 @@ class SeededDrawsHook(Hook):
     Seeds follow from the run's seed, the iteration, the rank and, for
     samples, the place in the batch. So a resumed run draws what an
     uninterrupted one would, with any number of loader workers, which do not
-    draw the same in each epoch either. Transforms with a ``set_epoch`` of
+    draw the same in each epoch either. A state from the middle of an epoch,
+    of a checkpoint hook with ``by_epoch=False``, goes on with the next
+    batch. Transforms with a ``set_epoch`` of
     their own, see :class:`mmmedmask.TransformEpochHook`, need none of this.
     """
 
@@ -42,9 +46,10 @@ class SeededDrawsHook(Hook):
         sampler = getattr(loader.batch_sampler, 'sampler', None)
         if getattr(sampler, 'seed', None) == self._drawn_seed:
             sampler.seed = runner.seed
-        skip = 0
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             skip = _leave_skipping_to_us(runner)
+        else:
+            skip = _done_of_epoch(runner)
         batches = _NumberedBatches(
             loader.batch_sampler, lambda: runner.iter, skip)
         samples = _SeededSamples(loader.dataset, stream_seed(
@@ -103,6 +108,25 @@ def _leave_skipping_to_us(runner: Runner) -> int:
     return skip
 
 
+def _done_of_epoch(runner: Runner) -> int:
+    """Count the batches of this epoch that a state in its middle has seen.
+
+    Only states that are saved by iterations lie there. An iteration that
+    other ranks or batch sizes counted says nothing.
+    """
+    done = runner.iter - runner.epoch * len(runner.train_dataloader)
+    if not done or all(hook.by_epoch for hook in runner.hooks
+                       if isinstance(hook, CheckpointHook)):
+        return 0
+    if 0 < done < len(runner.train_dataloader):
+        return done
+    runner.logger.warning(
+        f'Iteration {runner.iter} is not in epoch {runner.epoch}, which now '
+        f'has {len(runner.train_dataloader)} iterations: the epoch begins '
+        'anew.')
+    return 0
+
+
 class _NumberedBatches:
     """A batch sampler whose samples know their iteration and place."""
 
@@ -116,6 +140,12 @@ class _NumberedBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        sampler = getattr(self.batches, 'sampler', None)
+        if isinstance(sampler, BlockShuffleSampler) and isinstance(
+                self.batches, BatchSampler):
+            # It need not draw what is left out.
+            sampler.start = self.skip * self.batches.batch_size
+            self.skip = 0
         batches = itertools.islice(self.batches, self.skip, None)
         self.skip = 0
         for number, batch in enumerate(batches, self.iteration()):

@@ -1,0 +1,66 @@
+"""DICOM images in one folder per class, split by patient.
+
+No download of its own: any folder whose sub-folders are the classes.
+"""
+
+from pathlib import Path
+
+from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion.copies import Copies
+from mmmedmask.datasets.conversion.folders import all_files
+from mmmedmask.datasets.conversion.label_splits import (
+    LabelledImage,
+    Split,
+    draw_by_group,
+)
+from mmmedmask.datasets.conversion.labelled_conversion import (
+    FoundImages,
+    LabelledSource,
+)
+from mmmedmask.datasets.radiology import SCAN_EXTENSIONS, patient_of
+
+NEAR_THRESHOLD = 0.87  # As for slices of the brain, see brain_tumor_mri.
+
+
+def dicom_source(root: Path) -> LabelledSource:
+    """Describe a folder of classes of DICOM files.
+
+    Args:
+        root: Its sub-folders are the classes and hold, at any depth, files
+            that end with ``.dcm``, one image each.
+
+    Returns:
+        The source. Its groups are the patients of the headers, or the
+        studies where there is no patient's id; its split is ``patient``.
+
+    Raises:
+        LayoutError: If there are fewer than two classes with a DICOM, or
+            fewer than two patients.
+        ValueError: If a header has neither a patient nor a study.
+    """
+    images, others = [], 0
+    for path in all_files(root):
+        name = path.relative_to(root)
+        if path.suffix.lower() != SCAN_EXTENSIONS[0] or len(name.parts) < 2:
+            others += 1
+            continue
+        images.append(LabelledImage(
+            path, f'images/{name.as_posix()}', name.parts[0],
+            patient_of(path)))
+    classes = tuple(sorted({image.label for image in images}))
+    patients = {image.group for image in images}
+    for noun, found in (('classes', classes), ('patients', patients)):
+        if len(found) < 2:
+            raise LayoutError(
+                f'{root} must have at least two {noun} (sub-folders with '
+                f'.dcm files are classes, headers name the patients), found '
+                f'{sorted(found) or "none"} in {len(images)} DICOM files')
+    notices = [f'Files that are no DICOM of a class: {others}.'] * bool(others)
+
+    def draw(found: list[LabelledImage], _: Copies,
+             seed: int) -> dict[str, Split]:
+        return {'patient': draw_by_group(found, seed)}
+
+    return LabelledSource(
+        'DICOM', classes, NEAR_THRESHOLD,
+        lambda _: FoundImages(images, notices), draw, group_noun='patient')

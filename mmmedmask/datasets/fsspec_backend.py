@@ -1,0 +1,50 @@
+"""Files in object stores and on web servers, for MMEngine's file functions."""
+
+from mmengine.fileio import BaseStorageBackend, register_backend
+
+from mmmedmask.util.extras import import_extra
+
+
+@register_backend('fsspec', prefixes=['memory', 'gs', 'gcs', 'az', 'abfs'])
+class FsspecBackend(BaseStorageBackend):
+    """Read files whose address fsspec knows.
+
+    ``backend_args=dict(backend='fsspec')`` selects it for addresses that
+    other backends of MMEngine claim, such as ``s3://`` and ``https://``.
+    fsspec says which package a protocol needs, such as s3fs.
+
+    Args:
+        storage_options: What fsspec's file system takes, such as ``key``,
+            ``secret`` and ``endpoint_url`` of s3fs.
+    """
+
+    def __init__(self, **storage_options: object) -> None:
+        self.storage_options = storage_options
+
+    def get(self, filepath: str) -> bytes:
+        """Read a whole file."""
+        return self._call('cat_file', filepath)
+
+    def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
+        """Read a text."""
+        return self.get(filepath).decode(encoding)
+
+    def get_range(self, filepath: str, start: int, stop: int) -> bytes:
+        """Read the bytes from ``start`` to before ``stop``.
+
+        Raises:
+            OSError: If there are not as many, or the server sends all of the
+                file instead of a range.
+        """
+        content = self._call('cat_file', filepath, start=start, end=stop)
+        if len(content) != stop - start:
+            raise OSError(
+                f'{filepath} gave {len(content)} bytes where {stop - start} '
+                'were asked for: it is shorter, or its server knows no ranges')
+        return content
+
+    def _call(self, method: str, filepath: str, **arguments: int) -> bytes:
+        core = import_extra('fsspec.core', 'storage', 'this address')
+        # fsspec keeps its file systems, and makes new ones after a fork.
+        system, path = core.url_to_fs(str(filepath), **self.storage_options)
+        return getattr(system, method)(path, **arguments)

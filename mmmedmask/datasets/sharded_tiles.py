@@ -1,0 +1,101 @@
+"""Very many tiles, in shards on a disk or in an object store."""
+
+from pathlib import Path
+
+from mmengine.fileio import get_file_backend
+
+from mmmedmask.datasets.image_files import ImageFileDataset
+from mmmedmask.datasets.shards import (
+    ENTRIES_FILE,
+    INDEX_FILE,
+    LocalShards,
+    RemoteShards,
+    ShardIndex,
+    read_picture,
+)
+from mmmedmask.registry import DATASETS
+from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.file_locks import lock_file
+
+
+@DATASETS.register_module()
+class ShardedTiles(ImageFileDataset):
+    """Tiles in WebDataset tars, each reached by its number.
+
+    Nothing is listed at the start: the index is a file that all processes
+    of a machine map into memory. Use ``sampler=dict(type=
+    'mmmedmask.BlockShuffleSampler')``, which reads shards nearly
+    sequentially, and the usual pipeline from ``LoadTile`` on.
+
+    ``tools/dataset_converters/convert.py pack_tiles`` packs a folder, and
+    ``index_shards`` writes the index of tars that exist.
+
+    Args:
+        data_root: Folder of the shards, or an address that fsspec knows,
+            such as ``'s3://bucket/tiles'``.
+        index_dir: Local folder of the index. None: that of the shards. For
+            an address it is needed; the index is fetched there once.
+        backend_args: For an address: what fsspec takes, see
+            :class:`~mmmedmask.datasets.fsspec_backend.FsspecBackend`.
+        base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
+            and ``on_error``, which with ``'skip'`` keeps one byte a sample.
+
+    Raises:
+        ValueError: If an address comes without ``index_dir``, a folder with
+            ``backend_args``, or the index is not one.
+        FileNotFoundError: If there is no index.
+    """
+
+    def __init__(self,
+                 data_root: str,
+                 index_dir: str | None = None,
+                 backend_args: dict | None = None,
+                 **base: object) -> None:
+        is_remote = '://' in str(data_root)
+        if is_remote and index_dir is None:
+            raise ValueError(
+                f'shards at {data_root} need index_dir, a local folder to '
+                'map the index from')
+        if not is_remote and backend_args:
+            raise ValueError(
+                f'backend_args are for an address such as s3://..., got '
+                f'{backend_args} with the folder {data_root}')
+        self.address = str(data_root).rstrip('/')
+        self.index_dir = Path(index_dir or data_root)
+        self.backend = get_file_backend(backend_args={
+            'backend': 'fsspec', **(backend_args or {})
+        }) if is_remote else None
+        super().__init__(serialize_data=False, **base)
+
+    def load_data_list(self) -> ShardIndex:
+        """Map the index."""
+        if self.backend is not None:
+            self._fetch_index()
+        index = ShardIndex(self.index_dir, self.address)
+        if index.classes:
+            self._metainfo.setdefault('classes', index.classes)
+        self._shards = LocalShards(
+            index) if self.backend is None else RemoteShards(
+                index, self.backend)
+        return index
+
+    def _fetch_index(self) -> None:
+        self.index_dir.mkdir(parents=True, exist_ok=True)
+        with lock_file(self.index_dir / 'index.lock',
+                       waiting=lambda holder: None):
+            # The json is last: where it is, the other is, too.
+            for name in (ENTRIES_FILE, INDEX_FILE):
+                if not (self.index_dir / INDEX_FILE).is_file():
+                    with atomic_path(self.index_dir / name) as path:
+                        path.write_bytes(
+                            self.backend.get(f'{self.address}/{name}'))
+
+    def prepare_data(self, idx: int) -> dict:
+        """Read one tile and send it through the pipeline.
+
+        Raises:
+            ImageFileError: If it cannot be read; names the shard.
+        """
+        sample = self.get_data_info(idx)
+        sample['img_bytes'] = read_picture(sample, self._shards.read)
+        return self.pipeline(sample)
