@@ -35,26 +35,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_pipeline(config) -> list[dict]:
-    """Find the transforms that load and resize whole images.
-
-    They are those of its AttentionMaskHook or, without one, of its validation.
-    """
-    hooks = [*(config.get('custom_hooks') or []),
-             *(config.get('default_hooks') or {}).values()]
-    for name in ('AttentionMaskHook', 'AttentionPanelHook'):
-        for hook in hooks:
-            if hook and str(hook.get('type')).endswith(name) \
-                    and hook.get('pipeline'):
-                return hook['pipeline']
-    for split in ('val', 'test'):
-        loader = config.get(f'{split}_dataloader')
-        if loader and loader.dataset.get('pipeline'):
-            return loader.dataset.pipeline
-    raise ValueError('the config does not say how to load whole images: it '
-                     'has no AttentionMaskHook and no val_dataloader')
-
-
 class Files:
     """Images without a data set."""
 
@@ -91,9 +71,7 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
 
 def draw(args: argparse.Namespace) -> Path:
     """Draw the panel and return its path."""
-    from mmengine.dataset import Compose
-
-    from mmmedmask.apis import get_model, load_config
+    from mmmedmask.apis import AttentionInferencer, load_config
     from mmmedmask.engine.attention.panel import (
         check_model,
         draw_panel,
@@ -102,7 +80,8 @@ def draw(args: argparse.Namespace) -> Path:
     from mmmedmask.visualization import PictureUnits
 
     config = load_config(args.config, args.cfg_options)
-    model = get_model(config, args.checkpoint, args.device)
+    inferencer = AttentionInferencer(config, args.checkpoint, args.device)
+    model = inferencer.model
     check_model(model)
     model.seed = args.seed
     if args.random_masking and hasattr(model, 'masking'):
@@ -110,7 +89,7 @@ def draw(args: argparse.Namespace) -> Path:
     units = PictureUnits.from_preprocessor(model.data_preprocessor,
                                            args.channels, args.window)
     sources, positions = list_images(args, config)
-    panel = load_panel(sources, positions, Compose(find_pipeline(config)),
+    panel = load_panel(sources, positions, inferencer.pipeline(),
                        not args.random_masking)
     picture = draw_panel(
         model, panel, units, heading=Path(args.checkpoint).name)

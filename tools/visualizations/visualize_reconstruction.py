@@ -17,7 +17,7 @@ def draw(args: argparse.Namespace) -> Path:
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import DATASETS
 
-    from mmmedmask.apis import get_model, load_config
+    from mmmedmask.apis import ReconstructionInferencer, load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import (
         PictureUnits,
@@ -27,10 +27,8 @@ def draw(args: argparse.Namespace) -> Path:
     )
 
     config = load_config(args.config, args.cfg_options)
-    model = get_model(config, args.checkpoint, args.device)
-    if not hasattr(model, 'reconstruct'):
-        raise ValueError(f'{type(model).__name__} has no method '
-                         'reconstruct(inputs), it is not a masked model')
+    model = ReconstructionInferencer(
+        config, args.checkpoint, args.device).model
     model.data_preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(model.data_preprocessor,
                                            args.channels, args.window)

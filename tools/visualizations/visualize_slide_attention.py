@@ -56,22 +56,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def find_classes(config, checkpoint: str) -> tuple[str, ...]:
-    """Find the names of the classes where the run has kept them."""
-    from mmmedmask.engine.checkpoint.reading import read_checkpoint
-
-    meta = read_checkpoint(checkpoint).get('meta') or {}
-    known = (meta.get('dataset_meta') or {}).get('classes')
-    if known:
-        return tuple(map(str, known))
-    for split in SPLITS:
-        loader = config.get(f'{split}_dataloader') or {}
-        dataset = loader.get('dataset') or {}
-        if (dataset.get('metainfo') or {}).get('classes'):
-            return tuple(map(str, dataset.metainfo.classes))
-    return ()
-
-
 def bags_of_files(args):
     """Give each file's slides (one) and inputs."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
@@ -128,12 +112,13 @@ def draw(args: argparse.Namespace) -> list[Path]:
     """Draw everything and return what was written."""
     import torch
 
-    from mmmedmask.apis import get_model, load_config
+    from mmmedmask.apis import load_config
     from mmmedmask.apis.slide_attention import find_evidence
+    from mmmedmask.apis.slide_inferencer import SlideInferencer
 
     config = load_config(args.config, args.cfg_options)
-    model = get_model(config, args.checkpoint, args.device)
-    classes = find_classes(config, args.checkpoint)
+    inferencer = SlideInferencer(config, args.checkpoint, args.device)
+    classes = tuple(map(str, inferencer.classes()))
     slides = find_slides(args.slide)
     written = []
     bags = (bags_of_files(args) if args.features else
@@ -142,7 +127,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
         inputs = {key: None if inputs.get(key) is None else
                   torch.as_tensor(inputs[key])
                   for key in ('patches', 'coords', 'genes')}
-        evidence = find_evidence(model, inputs, classes, not args.no_classes)
+        evidence = find_evidence(inferencer.model, inputs, classes,
+                                 not args.no_classes)
         start = 0
         for file in files:
             rows = slice(start, start + file.num_patches)
