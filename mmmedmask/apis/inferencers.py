@@ -28,7 +28,9 @@ def list_inputs(inputs: Any) -> list[Any]:
 
     Args:
         inputs: A file, a folder (all files below it), an array (H, W) or
-            (H, W, C) with RGB channels, a picture of PIL, or a list.
+            (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
+            DICOM or NIfTI file all frames or axial slices, or the one that
+            is named: ``scan.dcm#frame=3``.
 
     Returns:
         Paths and arrays (H, W, C).
@@ -47,14 +49,21 @@ def list_inputs(inputs: Any) -> list[Any]:
             raise ValueError('there are no images: the list is empty')
         return found
     if isinstance(inputs, str | Path):
-        path = Path(inputs)
+        # It imports all data sets.
+        from mmmedmask.datasets.radiology import (
+            is_scan,
+            pictures_of,
+            split_part,
+        )
+        from mmmedmask.datasets.tiles import walk_files
+        path, part = split_part(inputs)
         if path.is_dir():
-            # It imports all data sets.
-            from mmmedmask.datasets.tiles import walk_files
             return list_inputs(walk_files(path))
         if not path.is_file():
             raise FileNotFoundError(f'there is no file or folder {path}')
-        return [path]
+        if part is None and is_scan(path):
+            return list(map(Path, pictures_of(path)))
+        return [Path(inputs)]
     if hasattr(inputs, 'getbands'):
         mode = inputs.mode if inputs.mode in ('L', 'I;16') else 'RGB'
         inputs = np.asarray(inputs.convert(mode))
@@ -114,7 +123,8 @@ class Inferencer:
         Raises:
             ValueError: If the config has none.
         """
-        for hook in (self.config.get('default_hooks') or {}).values():
+        for hook in [*(self.config.get('default_hooks') or {}).values(),
+                     *(self.config.get('custom_hooks') or [])]:
             if hook and hook.get('pipeline'):
                 return self._compose(hook['pipeline'])
         for name in LOADERS:

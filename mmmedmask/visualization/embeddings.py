@@ -1,5 +1,6 @@
-"""Maps of patients: t-SNE of their vectors, as in GiMP's Figure 2."""
+"""Maps of patients, as in GiMP's Figure 2, and of tiles: t-SNE or UMAP."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from mmmedmask.util.checks import check_positive
+from mmmedmask.util.checks import check_choice, check_positive
+from mmmedmask.util.extras import import_extra
 from mmmedmask.visualization.pictures import draw_figure
 
 MAX_CLASSES = 10
@@ -15,10 +17,10 @@ MAX_CLASSES = 10
 
 @dataclass(frozen=True)
 class EmbeddingPanel:
-    """A map of patients.
+    """A map of patients or tiles.
 
     Attributes:
-        points: Where the patients are, shape (N, 2).
+        points: Where they are, shape (N, 2).
         labels: Their classes, integers (N,).
     """
 
@@ -37,19 +39,19 @@ def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
     Args:
         vectors: Shape (N, d).
         perplexity: About how many neighbours count; not more than a third
-            of the patients.
+            of the points.
 
     Returns:
         Shape (N, 2).
 
     Raises:
-        ValueError: If there are fewer than five patients or a number is not
+        ValueError: If there are fewer than five vectors or a number is not
             finite.
     """
     from sklearn.manifold import TSNE
 
     if vectors.ndim != 2 or len(vectors) < 5:
-        raise ValueError('t-SNE needs vectors of at least five patients, of '
+        raise ValueError('t-SNE needs at least five vectors, of '
                          f'shape (N, d), got {vectors.shape}')
     if not np.isfinite(vectors).all():
         raise ValueError('t-SNE needs finite vectors')
@@ -58,6 +60,55 @@ def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
                   perplexity=min(perplexity, (len(vectors) - 1) / 3),
                   random_state=seed)
     return layout.fit_transform(vectors.astype(np.float64))
+
+
+def project(vectors: np.ndarray, method: str = 'tsne',
+            seed: int = 0) -> np.ndarray:
+    """Lay vectors out in the plane; of many dimensions the main 50 count.
+
+    Args:
+        vectors: Shape (N, d).
+        method: ``'tsne'``, or ``'umap'``, which is faster and needs the
+            extra ``plots``.
+
+    Returns:
+        Shape (N, 2).
+
+    Raises:
+        ValueError: If the method is another one, or as of
+            :func:`project_tsne`.
+    """
+    check_choice('method', method, ('tsne', 'umap'))
+    if len(vectors) > 50 < vectors.shape[1] and np.isfinite(vectors).all():
+        from sklearn.decomposition import PCA
+        vectors = PCA(50, random_state=seed).fit_transform(vectors)
+    if method == 'tsne':
+        return project_tsne(vectors, seed=seed)
+    umap = import_extra('umap', 'plots', 'UMAP')
+    # Fewer neighbours than points, as few as there are.
+    return umap.UMAP(
+        n_neighbors=min(15, len(vectors) - 1), n_jobs=1,
+        random_state=seed).fit_transform(vectors)
+
+
+def frequent_classes(values: Sequence[str]
+                     ) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number classes; beyond the tenth, rare ones are "others".
+
+    Args:
+        values: The class of each point.
+
+    Returns:
+        Numbers (N, ), and the names of at most 10 classes.
+    """
+    counts = Counter(values)
+    kept = sorted(counts)
+    if len(kept) > MAX_CLASSES:
+        kept = sorted(name for name, _ in counts.most_common(MAX_CLASSES - 1))
+    places = {name: place for place, name in enumerate(kept)}
+    classes = (*kept, 'others') if len(kept) < len(counts) else tuple(kept)
+    return np.array([places.get(value, len(kept)) for value in values]), \
+        classes
 
 
 def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],

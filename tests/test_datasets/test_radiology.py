@@ -16,6 +16,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from mmmedmask.apis.inferencers import list_inputs, picture_of
 from mmmedmask.datasets import LabelledImages, TileFolder
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.radiology import AXES, Window
@@ -305,6 +306,20 @@ def test_folders_of_volumes(tmp_path):
     (tmp_path / 'c.dcm').write_bytes(b'nothing')
     with pytest.raises(ValueError, match=r'c\.dcm'):
         TileFolder(str(tmp_path))
+
+
+def test_inferencers_take_scans(tmp_path):
+    write_nifti(tmp_path / 'a.nii.gz')
+    write_dicom(tmp_path / 'b.dcm', np.stack([ramp()] * 2))
+    volume, frames = tmp_path / 'a.nii.gz', tmp_path / 'b.dcm'
+    assert list(map(str, list_inputs(tmp_path))) == [
+        *(f'{volume}#axial={n}' for n in range(5)),
+        *(f'{frames}#frame={n}' for n in range(2))]
+    one = f'{volume}#coronal=1'
+    assert list(map(str, list_inputs(one))) == [one]
+    assert picture_of(list_inputs(one)[0]).shape == (5, 3, 3)
+    with pytest.raises(FileNotFoundError, match='c.dcm'):
+        list_inputs(f'{tmp_path}/c.dcm#frame=0')
 
 
 def test_your_own_dicom_by_patient(tmp_path):

@@ -1,0 +1,144 @@
+"""Draw a map of tiles as an encoder sees them: a picture and a web page.
+
+    python tools/visualizations/visualize_tiles.py CONFIG CHECKPOINT TILES \
+        --out map.png --html map.html --slide '([^/_]+)_[^/]*$'
+
+The page shows the tile under the mouse, switches classes on and off, and
+lists the nearest neighbours of a tile that is clicked. CHECKPOINT may be
+`none`: random weights.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from picture_tool import draw_or_exit, make_parser, save_picture
+
+UNTRAINED = 'none'
+THUMBNAIL = 48
+CHUNK = 512
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = make_parser(__doc__, '--seed', '--device')
+    parser.add_argument('tiles', help='folder of tiles, at any depth')
+    parser.add_argument('--html', type=Path, help='web page to write')
+    parser.add_argument(
+        '--labels', type=Path, metavar='CSV',
+        help='table with the columns path (relative to TILES) and label: '
+        'tiles are coloured by label, and those that it does not list are '
+        'left out')
+    parser.add_argument(
+        '--slide', metavar='REGEX', type=re.compile,
+        help='what of a path relative to TILES names the slide, in a group')
+    parser.add_argument(
+        '--color', choices=('label', 'folder', 'slide'), default=None,
+        help='of the picture; the page has all (default: the first of label, '
+        'folder and slide that there is)')
+    parser.add_argument('--method', choices=('tsne', 'umap'), default='tsne',
+                        help='umap needs the extra plots (default: tsne)')
+    parser.add_argument('--max-tiles', type=int, default=10_000,
+                        help='drawn at random if there are more '
+                        '(default: %(default)s)')
+    parser.add_argument('--neighbours', type=int, default=8)
+    parser.add_argument('--batch-size', type=int, default=32)
+    return parser.parse_args(argv)
+
+
+def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
+    """List the tiles, and what each can be coloured by."""
+    import numpy as np
+
+    from mmmedmask.datasets import TileFolder
+    from mmmedmask.util.table_files import read_table
+
+    folder = TileFolder(args.tiles)
+    names = [str(Path(folder.get_data_info(place)['img_path']).relative_to(
+        args.tiles)) for place in range(len(folder))]
+    groups = {}
+    if args.labels:
+        labels = {row['path']: row['label'] for _, row in read_table(
+            args.labels, ('path', 'label')).rows()}
+        names = [name for name in names if name in labels]
+        if not names:
+            raise ValueError(f'{args.labels} lists no tile of {args.tiles}')
+    if len(names) > args.max_tiles:
+        chosen = np.random.default_rng(args.seed).permutation(len(names))
+        names = [names[place] for place in sorted(chosen[:args.max_tiles])]
+    if args.labels:
+        groups['label'] = [labels[name] for name in names]
+    groups['folder'] = [str(Path(name).parent) for name in names]
+    if args.slide:
+        found = [args.slide.search(name) for name in names]
+        lost = [name for name, match in zip(names, found, strict=True)
+                if match is None or not match.re.groups]
+        if lost:
+            raise ValueError(f'--slide {args.slide.pattern!r} finds no group '
+                             f'in {lost[0]}')
+        groups['slide'] = [match[1] for match in found]
+    return names, groups
+
+
+def draw(args: argparse.Namespace) -> list[Path]:
+    """Encode, lay out, draw; return the files."""
+    import cv2
+    import numpy as np
+
+    from mmmedmask.apis import EmbeddingInferencer, load_config
+    from mmmedmask.apis.inferencers import picture_of
+    from mmmedmask.visualization.embedding_page import (
+        nearest_neighbours,
+        write_embedding_page,
+    )
+    from mmmedmask.visualization.embeddings import (
+        EmbeddingPanel,
+        draw_embeddings,
+        frequent_classes,
+        project,
+    )
+
+    names, groups = list_tiles(args)
+    color = args.color or next(iter(groups))
+    if color not in groups:
+        raise ValueError(f'--color {color} needs --{color}s CSV'
+                         if color == 'label' else '--color slide needs '
+                         '--slide REGEX')
+    embed = EmbeddingInferencer(
+        load_config(args.config, args.cfg_options),
+        None if args.checkpoint == UNTRAINED else args.checkpoint,
+        args.device)
+    vectors, thumbnails = [], []
+    for start in range(0, len(names), CHUNK):
+        paths = [Path(args.tiles, name)
+                 for name in names[start:start + CHUNK]]
+        # The maps of all tiles would not fit into memory.
+        vectors += [result['embedding'] for result in embed(
+            paths, args.batch_size, progress=True)]
+        if args.html:
+            thumbnails += [
+                cv2.resize(picture_of(path), (THUMBNAIL, THUMBNAIL),
+                           interpolation=cv2.INTER_AREA) for path in paths]
+    vectors = np.stack(vectors)
+    points = project(vectors, args.method, args.seed)
+    labels, classes = frequent_classes(groups[color])
+    title = f'{len(names)} tiles by {color}, {args.method}'
+    files = [save_picture(draw_embeddings(
+        [[EmbeddingPanel(title, points, labels)]], classes), args.out)]
+    if args.html:
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        write_embedding_page(
+            args.html, f'{Path(args.tiles).name}: {title}', points,
+            nearest_neighbours(vectors, args.neighbours), thumbnails, names,
+            {color: groups[color], **groups})
+        files.append(args.html)
+    return files
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    for path in draw_or_exit('visualize_tiles.py', draw, parse_args(argv)):
+        print(path)
+
+
+if __name__ == '__main__':
+    main()
