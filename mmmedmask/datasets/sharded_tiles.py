@@ -65,7 +65,8 @@ class ShardedTiles(ImageFileDataset):
         self.backend = get_file_backend(backend_args={
             'backend': 'fsspec', **(backend_args or {})
         }) if is_remote else None
-        super().__init__(serialize_data=False, **base)
+        # The index is no list to serialize.
+        super().__init__(**{**base, 'serialize_data': False})
 
     def load_data_list(self) -> ShardIndex:
         """Map the index."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.image_io import read_image, write_image
+from mmmedmask.datasets.shards import pack_shards
 from mmmedmask.phantoms.glands import write_gland_split
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.phantoms.slide_files import draw_genes
@@ -136,6 +137,14 @@ def _draw_tiles(dataset: dict, root: Path, kind: DrawnKind) -> None:
                           store=kind.store, suffix=kind.suffix)
 
 
+def _draw_shards(dataset: dict, root: Path, kind: DrawnKind) -> None:
+    dataset.update(index_dir=None, backend_args=None)
+    if not root.exists():
+        tiles = root.with_name(f'{root.name}_tiles')
+        _draw_tiles({}, tiles, kind)
+        pack_shards(tiles, root)
+
+
 def _draw_nct(dataset: dict, root: Path, kind: DrawnKind) -> None:
     # A tile per class, of which two batches are an epoch.
     dataset['indices'] = ITERATIONS * BATCH_SIZE
@@ -223,6 +232,7 @@ DRAWN: dict[str, Callable[[dict, Path, DrawnKind], None]] = {
     'mmmedmask.LabelledImages': _draw_labelled,
     'mmmedmask.LesionSegmentation': _draw_segmented,
     'mmmedmask.NCTCRC': _draw_nct,
+    'mmmedmask.ShardedTiles': _draw_shards,
     'mmmedmask.SlideOmicDataset': _draw_cohort,
     'mmmedmask.TileFolder': _draw_tiles,
 }
