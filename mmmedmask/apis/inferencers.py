@@ -273,7 +273,8 @@ class EmbeddingInferencer(Inferencer):
         from mmmedmask.engine.frozen_features import FrozenFeatures
 
         # The data preprocessor has normalised already.
-        channels = len(getattr(self.model.data_preprocessor, 'mean', [0]))
+        mean = getattr(self.model.data_preprocessor, 'mean', None)
+        channels = 3 if mean is None else torch.as_tensor(mean).numel()
         self.features = FrozenFeatures(
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
