@@ -41,17 +41,22 @@ def _load_array(path: Path) -> np.ndarray | None:
     """Load a torch or npy file, None for other files."""
     with path.open('rb') as file:
         begin = file.read(8)
-    if begin.startswith(b'\x93NUMPY'):
-        array = np.load(path, allow_pickle=False)
-    elif path.suffix in ('.pt', '.pth'):
-        array = torch.load(path, map_location='cpu', weights_only=True)
+    is_numpy = begin.startswith(b'\x93NUMPY')
+    if not is_numpy and path.suffix not in ('.pt', '.pth'):
+        return None
+    # Both fail in many ways on what is damaged or holds Python objects.
+    try:
+        array = (np.load(path, allow_pickle=False) if is_numpy else
+                 torch.load(path, map_location='cpu', weights_only=True))
+    except Exception as error:
+        raise ValueError(f'{path} holds no array that can be read without '
+                         f'running code, or is damaged: {error}') from error
+    if not is_numpy:
         if not isinstance(array, torch.Tensor):
             raise ValueError(
                 f'{path} must hold a tensor, it holds a '
                 f'{type(array).__name__}')
         array = array.detach().float().numpy()
-    else:
-        return None
     if array.dtype.kind not in 'fiu':
         raise ValueError(f'{path} holds {array.dtype}, expected numbers')
     return array

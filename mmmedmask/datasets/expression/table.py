@@ -409,9 +409,15 @@ def _read_saved(path: Path) -> ExpressionTable | None:
     with zipfile.ZipFile(path) as archive:
         if 'values.npy' not in archive.namelist():
             return None
-    with np.load(path, allow_pickle=False) as saved:
-        return ExpressionTable(
-            saved['values'], tuple(saved['case_ids'].tolist()),
-            tuple(saved['gene_ids'].tolist()), str(saved['unit']), str(path),
-            float(saved['log2_offset']), patients=tuple(
-                saved['patients'].tolist() if 'patients' in saved else ()))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            saved = dict(file)
+        parts = (saved['values'], tuple(saved['case_ids'].tolist()),
+                 tuple(saved['gene_ids'].tolist()), str(saved['unit']),
+                 str(path), float(saved['log2_offset']))
+    # It fails in many ways, among them a missing key.
+    except Exception as error:
+        raise ValueError(f'{path} is damaged, or was written by others: '
+                         f'{error}') from error
+    return ExpressionTable(*parts, patients=tuple(
+        saved['patients'].tolist() if 'patients' in saved else ()))

@@ -409,6 +409,28 @@ class TestLayouts:
         with pytest.raises(ValueError, match='has 600 genes.* names 599'):
             load_expression(tmp_path / 'x.pt', **lists)
 
+    def test_arrays_that_are_damaged_or_hold_objects(self, tmp_path):
+        whole = [tmp_path / 'x.npy', tmp_path / 'x.pt', tmp_path / 'x.npz']
+        np.save(whole[0], FPKM)
+        torch.save(torch.from_numpy(FPKM), whole[1])
+        table(FPKM, GENES, SAMPLES, 'fpkm').save(whole[2])
+        for path in whole:
+            content = path.read_bytes()
+            middle = len(content) // 2
+            for damaged in (content[:middle],
+                            content[:middle] + bytes(99)
+                            + content[middle + 99:]):
+                path.write_bytes(damaged)
+                if len(damaged) < len(content) or path.suffix == '.npz':
+                    with pytest.raises(ValueError, match=path.name):
+                        load_expression(path, unit='fpkm')
+        np.save(whole[0], np.array([print]), allow_pickle=True)
+        torch.save(torch.nn.Linear(2, 2), whole[1])
+        np.savez(whole[2], values=np.array([print]))
+        for path in whole:
+            with pytest.raises(ValueError, match=f'{path.name} .*damaged'):
+                load_expression(path, unit='fpkm')
+
     def test_folder_of_vectors(self, tmp_path):
         (tmp_path / 'genes.txt').write_text('\n'.join(GENES))
         (tmp_path / 'rna').mkdir()
