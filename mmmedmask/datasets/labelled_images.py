@@ -4,8 +4,11 @@ One layout for all data sets of this kind;
 ``tools/dataset_converters/convert.py`` makes it from the official downloads.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.registry import DATASETS
@@ -16,6 +19,7 @@ CLASS_FILE = 'classes.txt'
 
 REQUIRED_COLUMNS = ('path', 'label', 'group')
 OPTIONAL_COLUMNS = ('mask', )
+PARTS = ('train', 'val', 'test')
 
 
 @DATASETS.register_module()
@@ -50,7 +54,8 @@ class LabelledImages(ImageFileDataset):
 
     Raises:
         ValueError: If the csv lacks a column or has an unknown one, a label
-            is not a class, a path occurs twice, or an entry is empty; names
+            is not a class, a path occurs twice, in the csv or in another
+            part of the split (train, val, test), or an entry is empty; names
             the line.
         FileNotFoundError: If ``data_root``, ``classes.txt`` or the csv is
             missing; says which splits there are.
@@ -82,8 +87,10 @@ class LabelledImages(ImageFileDataset):
                 f'metainfo has the classes {tuple(declared)}, but '
                 f'{self.root / CLASS_FILE} has {classes}')
         self._metainfo['classes'] = classes
-        samples = []
-        for row in read_split_file(self.split_file, self.root, classes):
+        samples, rows = [], read_split_file(
+            self.split_file, self.root, classes)
+        self._compare_parts(rows)
+        for row in rows:
             sample = {'img_path': str(self.root / row['path']),
                       'gt_label': classes.index(row['label']),
                       'group': row['group']}
@@ -91,6 +98,29 @@ class LabelledImages(ImageFileDataset):
                 sample['lesion_path'] = str(self.root / row['mask'])
             samples.append(sample)
         return samples
+
+    def _compare_parts(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Refuse images that another part has, too, and count groups."""
+        paths, groups = ({row[column] for row in rows}
+                         for column in ('path', 'group'))
+        for part in PARTS if self.split in PARTS else ():
+            file = self.split_file.with_name(f'{part}.csv')
+            if part == self.split or not file.is_file():
+                continue
+            shared = set()
+            for where, row in read_table(
+                    file, REQUIRED_COLUMNS, empty=True).rows('path', 'group'):
+                if row['path'] in paths:
+                    raise ValueError(
+                        f'{where}: {row["path"]} is in {self.split_file.name}'
+                        ', too; an image belongs to one part of a split')
+                shared |= groups & {row['group']}
+            if shared:
+                print_log(
+                    f'{self.split_file}: {len(shared)} of {len(groups)} '
+                    f'groups are in {file.name}, too, such as {min(shared)}: '
+                    'scores say little about new ones', logger='current',
+                    level=logging.WARNING)
 
 
 def read_classes(data_root: Path) -> tuple[str, ...]:

@@ -71,4 +71,8 @@ def mask_to_binary(image: np.ndarray) -> np.ndarray:
 def _gray_bytes(image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         raise ValueError(f'holds {image.dtype}, expected uint8')
-    return gray_channel(image)
+    mask = gray_channel(image)
+    if image.shape[2] in (2, 4) and np.ptp(mask) == 0 < np.ptp(image[..., -1]):
+        raise ValueError('has one colour, and a shape in its alpha channel '
+                         'alone: store the shape as gray')
+    return mask

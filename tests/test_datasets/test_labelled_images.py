@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmedmask.datasets import LabelledImages
+from mmmedmask.datasets import LabelledImages, labelled_images
 from mmmedmask.datasets.image_io import ImageFileError
 
 PIPELINE = ({'type': 'mmmedmask.LoadTile', 'in_channels': 3,
@@ -102,6 +102,26 @@ def test_csv_that_is_wrong(root, content, message):
     (root / 'splits/paper/train.csv').write_text(content)
     with pytest.raises(ValueError, match=message):
         LabelledImages(str(root))
+
+
+def test_parts_share_no_image(root, monkeypatch):
+    train, val, whole = (root / f'splits/paper/{name}.csv'
+                         for name in ('train', 'val', 'all'))
+    train.write_text('path,label,group\na,NV,g\nb,NV,h\n')
+    whole.write_text('path,label,group\na,NV,g\nb,NV,h\nc,NV,g\n')
+    val.write_text('path,label,group\nc,NV,g\n')
+    said = []
+    monkeypatch.setattr(labelled_images, 'print_log',
+                        lambda text, **_: said.append(text))
+    LabelledImages(str(root))
+    LabelledImages(str(root), split='all')
+    assert len(said) == 1
+    assert '1 of 2 groups are in val.csv, too, such as g' in said[0]
+    val.write_text('path,label,group\nb,NV,h\n')
+    for part, other in (('train', 'val'), ('val', 'train')):
+        with pytest.raises(ValueError, match=rf'{other}\.csv, line \d: b is '
+                           rf'in {part}\.csv, too'):
+            LabelledImages(str(root), split=part)
 
 
 @pytest.mark.parametrize(('arguments', 'error', 'message'), [

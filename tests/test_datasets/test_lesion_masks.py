@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.datasets.lesion_masks import (
+    mask_to_binary,
+    read_lesion_mask,
+)
 
 LESION = np.zeros((6, 9), bool)
 LESION[2:5, 3:8] = True
@@ -57,6 +60,13 @@ def test_other_images_are_refused(tmp_path):
     deep = np.full((4, 5), 65535, np.uint16)
     with pytest.raises(ImageFileError, match='deep.png holds uint16'):
         read_lesion_mask(write(tmp_path / 'deep.png', deep))
+    # Black all over, and the shape in its transparency.
+    shape = np.zeros((4, 5, 4), np.uint8)
+    shape[:2, :, 3] = 255
+    with pytest.raises(ImageFileError, match='shape in its alpha'):
+        read_lesion_mask(write(tmp_path / 'shape.png', shape))
+    with pytest.raises(ValueError, match='shape in its alpha'):
+        mask_to_binary(shape)
     with pytest.raises(ImageFileError, match='none.png'):
         read_lesion_mask(tmp_path / 'none.png')
 

@@ -92,7 +92,7 @@ def folder(tmp_path_factory):
     header = 'path,label,group,mask\n'
     split = root / 'splits/paper'
     (split / 'train.csv').write_text(header + ''.join(rows))
-    (split / 'val.csv').write_text(header + ''.join(rows[1:3]))
+    (split / 'two.csv').write_text(header + ''.join(rows[1:3]))
     (split / 'bare.csv').write_text(header + ''.join(rows[5:]))
     return root
 
@@ -283,7 +283,7 @@ def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
 def test_other_data_set(folder, tmp_path):
     """Its maps come from the model, at refreshes too."""
     config = dict(
-        type='mmmedmask.LabelledImages', data_root=str(folder), split='val')
+        type='mmmedmask.LabelledImages', data_root=str(folder), split='two')
     hook = LesionCoverageHook(dataset=config, batch_size=1)
     train(folder, tmp_path, hook, split='bare', max_epochs=2)
     rows = rows_in(tmp_path)
