@@ -48,21 +48,17 @@ def _mmpretrain_backbone(kind, **kwargs):
 def _pretraining_checkpoint(path, backbone, config='a = 1'):
     """What a CMIM run saves: other parts beside the backbone."""
     tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
-    tensors.update({
-        'mask_token': torch.zeros(1, 64, 1, 1),
-        'neck.pred.weight': torch.zeros(3, 3)
-    })
+    tensors.update({'mask_token': torch.zeros(1, 64, 1, 1),
+                    'neck.pred.weight': torch.zeros(3, 3)})
     torch.save(
-        {
-            'state_dict': tensors,
-            'optimizer': {'state': {}},
-            'meta': {
-                'epoch': 800,
-                'iter': 249600,
-                'cfg': config,
-                'experiment_name': 'cmim_20240101'
-            }
-        }, path)
+        {'state_dict': tensors,
+         'optimizer': {'state': {}},
+         'meta': {
+             'epoch': 800,
+             'iter': 249600,
+             'cfg': config,
+             'experiment_name': 'cmim_20240101'
+         }}, path)
     return path
 
 
@@ -89,8 +85,7 @@ ALL_STAGES = (0, 1, 2, 3)
 @pytest.mark.parametrize('depth', [18, 34, 50])
 def test_torchvision_resnet_computes_the_same(tmp_path, depth):
     import torchvision
-    ours = _mmpretrain_backbone(
-        'ResNet', depth=depth, out_indices=ALL_STAGES)
+    ours = _mmpretrain_backbone('ResNet', depth=depth, out_indices=ALL_STAGES)
     state = _export(tmp_path, ours, 'torchvision')['state_dict']
     theirs = getattr(torchvision.models, f'resnet{depth}')(weights=None)
     theirs.fc = nn.Identity()
@@ -104,22 +99,17 @@ def test_torchvision_resnet_computes_the_same(tmp_path, depth):
     assert expected[-1].std() > 0
 
 
-@pytest.mark.parametrize(('kind', 'depth'), [('ResNet', 18), ('ResNet', 34),
-                                             ('ResNet', 50),
-                                             ('ResNetV1c', 18),
-                                             ('ResNetV1d', 18),
-                                             ('ResNetV1d', 50)])
+@pytest.mark.parametrize(('kind', 'depth'), [
+    ('ResNet', 18), ('ResNet', 34), ('ResNet', 50), ('ResNetV1c', 18),
+    ('ResNetV1d', 18), ('ResNetV1d', 50)])
 def test_mmdet_resnet_computes_the_same(tmp_path, kind, depth):
     from mmdet.registry import MODELS
     ours = _mmpretrain_backbone(kind, depth=depth, out_indices=ALL_STAGES)
     state = _export(tmp_path, ours, 'mmdet')['state_dict']
     extra = dict(deep_stem=True) if kind == 'ResNetV1c' else {}
     theirs = MODELS.build(
-        dict(
-            type='mmdet.ResNet' if extra else f'mmdet.{kind}',
-            depth=depth,
-            out_indices=ALL_STAGES,
-            **extra))
+        dict(type='mmdet.ResNet' if extra else f'mmdet.{kind}', depth=depth,
+             out_indices=ALL_STAGES, **extra))
     theirs.load_state_dict(
         {k.removeprefix('backbone.'): v
          for k, v in state.items()}, strict=True)
@@ -498,8 +488,7 @@ def test_command_lines(tmp_path):
     printed = call(export, source, target, '--force', '--prefix', 'encoder.',
                    status=1)
     assert 'Traceback' not in printed
-    printed = call(f'{FOLDER}/publish_model.py', source,
-                   tmp_path / 'cmim.pth')
+    printed = call(f'{FOLDER}/publish_model.py', source, tmp_path / 'cmim.pth')
     assert Path(printed.strip()).is_file()
 
 
@@ -513,11 +502,9 @@ def test_published_model_is_stripped_and_named_by_its_content(tmp_path):
     published = torch.load(path, weights_only=True)
     assert set(published) == {'state_dict', 'meta'}
     assert 'mask_token' in published['state_dict']
-    assert published['meta'] == {
-        'epoch': 800,
-        'iter': 249600,
-        'experiment_name': 'cmim_20240101'
-    }
+    assert published['meta'] == {'epoch': 800,
+                                 'iter': 249600,
+                                 'experiment_name': 'cmim_20240101'}
     kept = publish_model(source, tmp_path / 'cmim', keep_config=True)
     assert kept.suffix == '.pth'
     assert torch.load(kept, weights_only=True)['meta']['cfg'] == 'a = 1'

@@ -83,8 +83,7 @@ def cmim(tmp_path_factory):
 def msmae(tmp_path_factory):
     folder = tmp_path_factory.mktemp('msmae')
     root = write_lesion_dataset(folder / 'lesions', 5, 1)
-    return write_model(
-        folder, TINY_MSMAE.replace('{data!r}', repr(str(root))))
+    return write_model(folder, TINY_MSMAE.replace('{data!r}', repr(str(root))))
 
 
 def draw(kind, folder, out, *arguments, status=0):
@@ -128,8 +127,7 @@ def test_browse_tiles(cmim, tmp_path):
                    '--out', tmp_path / 'browse', '--num-samples', 3)
     files = sorted((tmp_path / 'browse').iterdir())
     assert [file.name for file in files] == [
-        '000000.png', '000002.png', '000004.png'
-    ]
+        '000000.png', '000002.png', '000004.png']
     assert str(files[0]) in printed
     for file in files:
         # One masked view, enlarged by 3.
@@ -172,11 +170,9 @@ def test_attention_panel_of_any_files(msmae, tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['--images', 'absent.png'], 'absent.png'),
-    (['--indices', '5'], '0 to 4'),
+    (['--images', 'absent.png'], 'absent.png'), (['--indices', '5'], '0 to 4'),
     (['--num-samples', '0'], 'at least 1, got 0'),
-    (['--split', 'val'], 'no val_dataloader'),
-])
+    (['--split', 'val'], 'no val_dataloader')])
 def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
     out = tmp_path / 'a.png'
     printed = draw('attention', msmae, out, *arguments, status=1)

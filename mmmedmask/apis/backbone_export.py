@@ -67,13 +67,10 @@ def exported_files(target: str | Path,
     return [target, target.with_name(f'{target.name}.md')]
 
 
-def export_backbone(source: str | Path,
-                    target: str | Path,
-                    naming: str = 'openmmlab',
-                    prefix: str = 'backbone.',
-                    target_prefix: str | None = None,
-                    config: str | Path | None = None,
-                    licence: str | None = None) -> dict:
+def export_backbone(
+        source: str | Path, target: str | Path, naming: str = 'openmmlab',
+        prefix: str = 'backbone.', target_prefix: str | None = None,
+        config: str | Path | None = None, licence: str | None = None) -> dict:
     """Extract, rename and save a backbone, with a card of its model.
 
     The files hold tensors and plain data alone. ``.safetensors`` and
@@ -126,8 +123,7 @@ def export_backbone(source: str | Path,
     text = meta.get('cfg')
     settings = load_config(config) if config is not None else \
         read_config_text(text) if isinstance(text, str) else None
-    renamed = rename_backbone(
-        backbone, 'timm' if naming == HF else naming)
+    renamed = rename_backbone(backbone, 'timm' if naming == HF else naming)
     if target_prefix is None:
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     start = normalize_prefix(target_prefix)

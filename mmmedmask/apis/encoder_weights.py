@@ -117,8 +117,7 @@ def _build_network(name: str,
         'mean': IMAGENET_MEAN,
         'std': IMAGENET_STD,
         # Transformers have one position embedding per patch.
-        'input_size': getattr(network, 'image_size', None),
-    }
+        'input_size': getattr(network, 'image_size', None)}
 
 
 def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
@@ -129,8 +128,7 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
         raise ValueError(
             f'{str(path)!r} is for images of another range than 8 bits '
             f'(data_range {units["data_range"]:g})')
-    return backbone, {'mean': tuple(units['mean']),
-                      'std': tuple(units['std'])}
+    return backbone, {'mean': tuple(units['mean']), 'std': tuple(units['std'])}
 
 
 def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:

@@ -216,8 +216,7 @@ def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
         raise ValueError(
             'mixed precision in float16 needs a GPU, and the device here is '
             f"{get_device()!r}: take 'bfloat16' or none")
-    wrapper.update(
-        type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic')
+    wrapper.update(type='AmpOptimWrapper', dtype=dtype, loss_scale='dynamic')
 
 
 def disable_validation(config: Config) -> None:
@@ -347,8 +346,7 @@ def enable_test_time_augmentation(config: Config) -> None:
         ('AverageClsScoreTTA', 'ImageClassifier')
     """
     missing = [
-        key for key in ('tta_model', 'tta_pipeline') if not config.get(key)
-    ]
+        key for key in ('tta_model', 'tta_pipeline') if not config.get(key)]
     if missing:
         raise ValueError('test-time augmentation needs tta_model and '
                          'tta_pipeline in the config, this one lacks '

@@ -49,11 +49,9 @@ def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
     Raises:
         ValueError: If it has none of these.
     """
-    layers = {
-        name: module
-        for name, module in encoder.named_children()
-        if name.startswith('layer') and name[len('layer'):].isdigit()
-    }
+    layers = {name: module
+              for name, module in encoder.named_children()
+              if name.startswith('layer') and name[len('layer'):].isdigit()}
     if layers:
         return layers
     modules = dict(encoder.named_modules())
@@ -87,11 +85,8 @@ class FrozenFeatures:
         ValueError: If the encoder has no stages.
     """
 
-    def __init__(self,
-                 encoder: nn.Module,
-                 mean: Sequence[float],
-                 std: Sequence[float],
-                 images: Iterable[Tensor] | None = None,
+    def __init__(self, encoder: nn.Module, mean: Sequence[float],
+                 std: Sequence[float], images: Iterable[Tensor] | None = None,
                  device: str | torch.device | None = None) -> None:
         if device is None:
             device = next(encoder.parameters()).device
@@ -161,8 +156,7 @@ class FrozenFeatures:
         self._maps.clear()
         self._run(images)
         size = images.shape[-2:]
-        found = [self._as_map(value, grid, size)
-                 for value, grid in self._maps]
+        found = [self._as_map(value, grid, size) for value, grid in self._maps]
         self._maps.clear()
         return found
 
@@ -206,8 +200,7 @@ def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:
     sampled = [
         F.grid_sample(
             level, grid.to(level), mode='bilinear', padding_mode='border',
-            align_corners=False)[:, :, 0] for level in maps
-    ]
+            align_corners=False)[:, :, 0] for level in maps]
     return torch.cat(sampled, dim=1).transpose(1, 2)
 
 

@@ -20,9 +20,7 @@ class SampleMetric(BaseMetric):
         prefix: First part of the names of the scores.
     """
 
-    def __init__(self,
-                 out_dir: str | None = None,
-                 collect_device: str = 'cpu',
+    def __init__(self, out_dir: str | None = None, collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.out_dir = out_dir

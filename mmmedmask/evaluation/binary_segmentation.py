@@ -83,11 +83,9 @@ class BinarySegMetric(SampleMetric):
 
     default_prefix = 'lesion'
 
-    def __init__(self,
-                 official_batch: int = 8,
+    def __init__(self, official_batch: int = 8,
                  official_size: Sequence[int] | None = None,
-                 data_root: str | None = None,
-                 out_dir: str | None = None,
+                 data_root: str | None = None, out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         if official_size is not None and (len(official_size) != 2
@@ -121,12 +119,10 @@ class BinarySegMetric(SampleMetric):
                 official = tuple(
                     _resize(mask, self.official_size) for mask in official)
             self.results.append(
-                dict(
-                    path=str(path),
-                    class_name=str(sample.get('class_name', '')),
-                    pixels=lesion.numel(),
-                    counts=_count(predicted, lesion),
-                    official=_count(*official)))
+                dict(path=str(path),
+                     class_name=str(sample.get('class_name', '')),
+                     pixels=lesion.numel(), counts=_count(predicted, lesion),
+                     official=_count(*official)))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
         """Say what there is no image with a lesion, or none without, for."""
@@ -167,8 +163,7 @@ class BinarySegMetric(SampleMetric):
                 result['class_name'], result['pixels'], lesion, predicted,
                 shared,
                 *(f'{scores[name][index]:.6f}' if lesion else ''
-                  for name in SCORES)
-            ])
+                  for name in SCORES)])
         write_csv(file, COLUMNS, rows)
 
 
@@ -186,11 +181,9 @@ def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
         dice=(2 * shared, predicted + lesion, 1.0),
         precision=(shared, predicted, 0.0),
         recall=(shared, lesion, 0.0))
-    return {
-        name: np.divide(
-            above, below, out=np.full_like(above, empty), where=below > 0)
-        for name, (above, below, empty) in quotients.items()
-    }
+    return {name: np.divide(
+                above, below, out=np.full_like(above, empty), where=below > 0)
+            for name, (above, below, empty) in quotients.items()}
 
 
 def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
@@ -205,8 +198,7 @@ def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
     values = dict.fromkeys(LESION_SCORES, np.nan)
     if has_lesion.any():
         values |= {
-            name: float(scores[name][has_lesion].mean()) for name in SCORES
-        }
+            name: float(scores[name][has_lesion].mean()) for name in SCORES}
         values['f1'] = values['dice']
         pooled = image_scores(counts.sum(axis=0, keepdims=True))
         values |= {f'pooled_{name}': float(pooled[name][0]) for name in SCORES}

@@ -60,14 +60,9 @@ classification_scores`.
 
     accuracy_name = 'top1'
 
-    def __init__(self,
-                 num_bootstrap: int,
-                 seed: int,
-                 kappa: str | None = None,
-                 calibration_bins: int = 0,
-                 noun: str = 'image',
-                 group_noun: str = 'group',
-                 out_dir: str | None = None,
+    def __init__(self, num_bootstrap: int, seed: int, kappa: str | None = None,
+                 calibration_bins: int = 0, noun: str = 'image',
+                 group_noun: str = 'group', out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         self.num_bootstrap = check_integer('num_bootstrap', num_bootstrap, 0)
@@ -106,9 +101,7 @@ classification_scores`.
         return {} if len(labels) != 1 else {
             'auc': f'all {self.noun}s are of class {labels.pop()}'}
 
-    def measure(self,
-                labels: np.ndarray,
-                scores: np.ndarray,
+    def measure(self, labels: np.ndarray, scores: np.ndarray,
                 classes: Sequence[str],
                 groups: Sequence[str] | None = None) -> dict[str, float]:
         """Compute scores and bounds; write the confusions.
@@ -202,8 +195,7 @@ classification_scores`.
                 seed=self.seed),
             # NaN is nothing that json can hold.
             'scores': {name: None if np.isnan(value) else value
-                       for name, value in values.items()}
-        }
+                       for name, value in values.items()}}
         write_json(folder / 'confusion_matrix.json', content)
         if not is_last_evaluation():
             return

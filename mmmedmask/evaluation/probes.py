@@ -48,11 +48,8 @@ class ProbeScore:
     floor: float
 
 
-def knn_scores(train: np.ndarray,
-               train_labels: np.ndarray,
-               test: np.ndarray,
-               num_classes: int,
-               num_neighbors: int = 20,
+def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
+               num_classes: int, num_neighbors: int = 20,
                temperature: float = 0.07) -> np.ndarray:
     """Let the nearest training images vote, as DINO does.
 
@@ -87,10 +84,8 @@ def knn_scores(train: np.ndarray,
     return votes / votes.sum(axis=1, keepdims=True)
 
 
-def logistic_scores(train: np.ndarray,
-                    train_labels: np.ndarray,
-                    test: np.ndarray,
-                    num_classes: int,
+def logistic_scores(train: np.ndarray, train_labels: np.ndarray,
+                    test: np.ndarray, num_classes: int,
                     groups: Sequence[str] | None = None,
                     seed: int = 0) -> np.ndarray:
     """Fit a logistic regression on standardised features.
@@ -146,8 +141,7 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray,
                 labels[held_out],
                 _logistic(strength).fit(features[rest], labels[rest]).predict(
                     features[held_out])) for rest, held_out in folds
-            if len(np.unique(labels[rest])) > 1
-        ]
+            if len(np.unique(labels[rest])) > 1]
         means.append(np.mean(values) if values else 0)
     return STRENGTHS[int(np.argmax(means))]
 
@@ -157,11 +151,8 @@ def _logistic(strength: float):
         StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 
 
-def score_probe(name: str,
-                labels: np.ndarray,
-                scores: np.ndarray,
-                groups: Sequence[str] | None = None,
-                num_draws: int = 1000,
+def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
+                groups: Sequence[str] | None = None, num_draws: int = 1000,
                 score: str = 'balanced_accuracy') -> ProbeScore:
     """Score a probe's answers, with an interval by image or by group.
 
@@ -221,10 +212,8 @@ def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
             [len(np.unique(labels)) == 2 for _, labels in train])
         check_integer('num_images (of images with both labels)', num_images,
                       1, len(usable))
-        chosen = [
-            generator.choice(usable, num_images, replace=False)
-            for _ in range(draws)
-        ]
+        chosen = [generator.choice(usable, num_images, replace=False)
+                  for _ in range(draws)]
     pixels = np.concatenate([features for features, _ in test])
     answers = []
     for images in chosen:
@@ -235,11 +224,8 @@ def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
     return answers
 
 
-def probe_images(train: np.ndarray,
-                 train_labels: np.ndarray,
-                 test: np.ndarray,
-                 test_labels: np.ndarray,
-                 num_classes: int,
+def probe_images(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
+                 test_labels: np.ndarray, num_classes: int,
                  train_groups: Sequence[str] | None = None,
                  test_groups: Sequence[str] | None = None,
                  seed: int = 0) -> list[ProbeScore]:
@@ -252,10 +238,8 @@ def probe_images(train: np.ndarray,
         knn=knn_scores(train, train_labels, test, num_classes),
         logistic=logistic_scores(train, train_labels, test, num_classes,
                                  train_groups, seed))
-    return [
-        score_probe(name, test_labels, scores, test_groups)
-        for name, scores in answers.items()
-    ]
+    return [score_probe(name, test_labels, scores, test_groups)
+            for name, scores in answers.items()]
 
 
 def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
@@ -281,11 +265,9 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
         if count is not None and count > usable:
             continue
         name = f'dense_{"all" if count is None else count}'
-        parts = [
-            score_probe(name, labels, np.stack([1 - row, row], axis=1),
-                        images, num_draws=200, score='auc')
-            for row in dense_scores(train, test, count, seed=seed)
-        ]
+        parts = [score_probe(name, labels, np.stack([1 - row, row], axis=1),
+                             images, num_draws=200, score='auc')
+                 for row in dense_scores(train, test, count, seed=seed)]
         means = np.mean([(part.value, part.low, part.high)
                          for part in parts], axis=0)
         results.append(ProbeScore(name, *map(float, means), 0.5))

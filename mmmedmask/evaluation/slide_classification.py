@@ -73,24 +73,16 @@ class SlideClassification(ClassificationMetric):
     default_prefix = 'slide'
     accuracy_name = 'accuracy'
 
-    def __init__(self,
-                 level: str = 'patient',
-                 num_bootstrap: int = 1000,
-                 seed: int = 0,
-                 out_dir: str | None = None,
+    def __init__(self, level: str = 'patient', num_bootstrap: int = 1000,
+                 seed: int = 0, out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         self.level = check_choice('level', level, LEVELS)
         super().__init__(
-            num_bootstrap,
-            seed,
-            kappa='nominal',
-            calibration_bins=CALIBRATION_BINS,
-            noun=level,
+            num_bootstrap, seed, kappa='nominal',
+            calibration_bins=CALIBRATION_BINS, noun=level,
             group_noun='patient' if level == 'sample' else 'group',
-            out_dir=out_dir,
-            collect_device=collect_device,
-            prefix=prefix)
+            out_dir=out_dir, collect_device=collect_device, prefix=prefix)
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
         """Take over the predictions of one batch, which are checked."""

@@ -61,11 +61,8 @@ class SurvivalConcordance(SampleMetric):
 
     default_prefix = 'survival'
 
-    def __init__(self,
-                 num_bootstrap: int = 1000,
-                 seed: int = 0,
-                 out_dir: str | None = None,
-                 collect_device: str = 'cpu',
+    def __init__(self, num_bootstrap: int = 1000, seed: int = 0,
+                 out_dir: str | None = None, collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         super().__init__(out_dir, collect_device, prefix)
         self.num_bootstrap = check_integer('num_bootstrap', num_bootstrap, 0)

@@ -66,8 +66,7 @@ def _stage_problems(recipe: Recipe, stage: ChainStage,
         last_checkpoint_name(config)
     except ValueError as error:
         yield str(error)
-    if stage.stage.checkpoint == 'best' \
-            and not best_pointers(config):
+    if stage.stage.checkpoint == 'best' and not best_pointers(config):
         yield (f'{stage.path.name} saves no best checkpoint: its '
                'default_hooks.checkpoint has no save_best')
     if any(column.stage == stage.name for column in recipe.columns):

@@ -27,10 +27,7 @@ from mmmedmask.evaluation.patient_tables import (
     write_patients,
 )
 from mmmedmask.experiments.chain import load_stage_config
-from mmmedmask.experiments.config_content import (
-    BEST_NAME,
-    find_checkpoints,
-)
+from mmmedmask.experiments.config_content import BEST_NAME, find_checkpoints
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.schema import (

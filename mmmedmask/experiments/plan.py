@@ -14,11 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import (
-    best_pointers,
-    planned_gpus,
-    runner_keys,
-)
+from mmmedmask.config_files import best_pointers, planned_gpus, runner_keys
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
 from mmmedmask.experiments.config_content import (
@@ -103,14 +99,11 @@ class Plan:
                     if recipe.name == table)
 
 
-def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
-              scale: str,
-              folder: str | Path,
-              data_root: str | Path = 'data',
+def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
+              folder: str | Path, data_root: str | Path = 'data',
               seeds: Sequence[int | None] | None = None,
               folds: Mapping[str, Mapping[int, Path]] | None = None,
-              gpus: int = 1,
-              share_pretraining: bool = False) -> Plan:
+              gpus: int = 1, share_pretraining: bool = False) -> Plan:
     """Plan the runs of some tables.
 
     Args:
@@ -172,15 +165,10 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]],
                 cells.update({
                     (recipe.name, row.name, name, axis): cell
                     for name, cell in stages.items()})
-    return Plan(
-        runs=tuple(builder.runs.values()),
-        tables=tuple((recipe, tuple(rows)) for recipe, rows in tables),
-        axes=axes,
-        cells=cells,
-        scale=scale,
-        folder=builder.folder,
-        data_root=Path(data_root),
-        left_out=tuple(left_out))
+    return Plan(runs=tuple(builder.runs.values()),
+                tables=tuple((recipe, tuple(rows)) for recipe, rows in tables),
+                axes=axes, cells=cells, scale=scale, folder=builder.folder,
+                data_root=Path(data_root), left_out=tuple(left_out))
 
 
 def settings_digest(config: Config, sources: Mapping[Where, str],
@@ -349,21 +337,14 @@ class _Builder:
             format_option('.'.join(where), source.file())
         planned = planned_gpus(config)
         return Run(
-            config_file=str(stage.path),
-            options=stage.stage.options,
+            config_file=str(stage.path), options=stage.stage.options,
             settings=tuple(format_option(*item) for item in options.items()),
-            scales_lr=_scales_lr(config, rates, self.gpus),
-            scale=self.scale,
-            seed=axis.seed,
-            fold=axis.fold,
-            gpus=self.gpus,
+            scales_lr=_scales_lr(config, rates, self.gpus), scale=self.scale,
+            seed=axis.seed, fold=axis.fold, gpus=self.gpus,
             planned_gpus=planned and planned[0],
-            counts_iterations='max_iters' in loop,
-            digest=digest,
-            folder=folder,
-            last_name=last,
-            best_pointer=next(iter(best_pointers(config)), None),
-            data=data,
+            counts_iterations='max_iters' in loop, digest=digest,
+            folder=folder, last_name=last,
+            best_pointer=next(iter(best_pointers(config)), None), data=data,
             sources=sources)
 
 
@@ -373,8 +354,7 @@ def _check_tested(stage: ChainStage) -> None:
         raise ValueError(
             f'{stage.path} has nothing to test: it lacks '
             f'{", ".join(missing)}')
-    if stage.stage.checkpoint == 'best' \
-            and not best_pointers(stage.config):
+    if stage.stage.checkpoint == 'best' and not best_pointers(stage.config):
         raise ValueError(
             f'{stage.path} saves no best checkpoint: its default_hooks.'
             'checkpoint has no save_best')

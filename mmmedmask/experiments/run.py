@@ -121,8 +121,7 @@ class Run:
 
     def test_folder(self, choice: str) -> Path:
         """Work dir of a test."""
-        return self.folder / ('test' if choice == 'last'
-                              else f'test_{choice}')
+        return self.folder / ('test' if choice == 'last' else f'test_{choice}')
 
 
 def write_runs(file: Path, runs: Iterable[Run], **more: Any) -> None:

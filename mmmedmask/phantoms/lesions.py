@@ -30,10 +30,8 @@ _CYST = np.float32([0.60, 0.50, 0.56])
 _LUMINANCE = np.float32([0.299, 0.587, 0.114])
 
 
-def draw_lesion_image(lesion: str = 'bright',
-                      size: int | tuple[int, int] = 64,
-                      seed: int | Sequence[int] = 0,
-                      gray: bool = False,
+def draw_lesion_image(lesion: str = 'bright', size: int | tuple[int, int] = 64,
+                      seed: int | Sequence[int] = 0, gray: bool = False,
                       lesion_size: int = 8,
                       align: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scan with one lesion, or with none.
@@ -65,10 +63,8 @@ def draw_lesion_image(lesion: str = 'bright',
     _check(lesion, shape, lesion_size, align)
     rng = np.random.default_rng(seed)
     image = _draw_tissue(shape, rng)
-    corner = [
-        int(rng.integers(0, (side - lesion_size) // align + 1)) * align
-        for side in shape
-    ]
+    corner = [int(rng.integers(0, (side - lesion_size) // align + 1)) * align
+              for side in shape]
     covered = _draw_outline(shape, corner, lesion_size, rng)
     texture = _draw_texture(lesion, shape, lesion_size, rng)
     grain = rng.normal(0, 0.012, (*shape, 1)).astype(np.float32)
@@ -86,8 +82,7 @@ def _check(lesion: str, shape: tuple[int, ...], lesion_size: int,
            align: int) -> None:
     check_choice('lesion', lesion, (*LESION_CLASSES, NORMAL_CLASS))
     if len(shape) != 2 or min(shape) < 32:
-        raise ValueError(
-            f'size must be at least 32 by 32 pixels, got {shape}')
+        raise ValueError(f'size must be at least 32 by 32 pixels, got {shape}')
     check_integer('lesion_size', lesion_size, 4, min(shape) // 2)
     check_integer('align', align)
 
@@ -170,19 +165,16 @@ def _draw_texture(lesion: str, shape: tuple[int, int], lesion_size: int,
     angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[:shape[0], :shape[1]].astype(np.float32)
     along = rows * np.sin(angle) + columns * np.cos(angle)
-    stripes = 0.5 + 0.5 * np.sin(along * 2 * np.pi * 2.5 / lesion_size
-                                 + phase)
+    stripes = 0.5 + 0.5 * np.sin(along * 2 * np.pi * 2.5 / lesion_size + phase)
     share = {'bright': 1.0, 'dark': 0.0}.get(lesion, stripes)
     share = np.broadcast_to(np.float32(share), shape)[..., None]
     texture = _BRIGHT * share + _DARK * (1 - share)
     return contrast * texture + (1 - contrast) * _TISSUE
 
 
-def draw_lesions_on(
-        picture: np.ndarray,
-        lesions: Sequence[str],
-        seed: int | Sequence[int] = 0,
-        lesion_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
+def draw_lesions_on(picture: np.ndarray, lesions: Sequence[str],
+                    seed: int | Sequence[int] = 0,
+                    lesion_size: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Draw lesions into a picture, at random places apart from each other.
 
     ``picture`` is uint8 RGB (H, W, 3), ``lesions`` names one of
@@ -209,8 +201,7 @@ def draw_lesions_on(
         texture = _draw_texture(lesion, shape, lesion_size, rng)
         image += covered[..., None] * (texture - image)
         total += covered
-    return (np.clip(image * 255, 0, 255).round().astype(np.uint8),
-            total > 0.5)
+    return (np.clip(image * 255, 0, 255).round().astype(np.uint8), total > 0.5)
 
 
 def _find_room(taken: np.ndarray, lesion_size: int,
@@ -226,15 +217,10 @@ def _find_room(taken: np.ndarray, lesion_size: int,
     return None
 
 
-def write_lesion_dataset(root: str | Path,
-                         num_train: int,
-                         num_val: int,
-                         size: int | tuple[int, int] = 64,
-                         seed: int = 0,
-                         normal: bool = False,
-                         gray: bool = False,
-                         lesion_size: int = 8,
-                         align: int = 1,
+def write_lesion_dataset(root: str | Path, num_train: int, num_val: int,
+                         size: int | tuple[int, int] = 64, seed: int = 0,
+                         normal: bool = False, gray: bool = False,
+                         lesion_size: int = 8, align: int = 1,
                          classes: Sequence[str] | None = None,
                          store: Callable[[np.ndarray], np.ndarray] = np.array,
                          suffix: str = '.png') -> Path:
@@ -272,15 +258,13 @@ def write_lesion_dataset(root: str | Path,
     drawn_as = (NORMAL_CLASS, *LESION_CLASSES) if normal else LESION_CLASSES
     turns = drawn_as if classes is None else (*classes[-1:], *classes[:-1])
     # All are drawn before the first is written, since arguments may be bad.
-    drawn = {
-        split: [
-            draw_lesion_image(drawn_as[index % len(drawn_as)], size,
-                              (seed, position, index), gray, lesion_size,
-                              align) for index in range(number)
-        ]
-        for position, (split, number) in enumerate(
-            (('train', num_train), ('val', num_val)))
-    }
+    drawn = {split: [
+                 draw_lesion_image(drawn_as[index % len(drawn_as)], size,
+                                   (seed, position, index), gray, lesion_size,
+                                   align) for index in range(number)
+             ]
+             for position, (split, number) in enumerate(
+                 (('train', num_train), ('val', num_val)))}
     write_text(root / 'classes.txt',
                ''.join(f'{name}\n' for name in classes or drawn_as))
     for split, images in drawn.items():

@@ -10,10 +10,8 @@ from mmmedmask.datasets.nct_crc import NCT_CLASSES
 from mmmedmask.phantoms.glands import draw_gland_image
 
 
-def write_tile_folder(folder: str | Path,
-                      num_tiles: int = 4,
-                      size: tuple[int, int] = (112, 112),
-                      seed: int = 0,
+def write_tile_folder(folder: str | Path, num_tiles: int = 4,
+                      size: tuple[int, int] = (112, 112), seed: int = 0,
                       store: Callable[[np.ndarray], np.ndarray] = np.array,
                       suffix: str = '.png') -> None:
     """Write tiles of (h, w); the next has the next seed.

@@ -39,7 +39,6 @@ class DrawnKind:
 
     Attributes:
         classes: Names of the classes; empty leaves them to who draws.
-        channels: Of images.
         dtype: Stored type of images, as ``LoadTile`` calls it.
     """
 
@@ -156,14 +155,10 @@ def _draw_labelled(dataset: dict, root: Path, kind: DrawnKind,
                    **options: object) -> None:
     dataset['split_folder'] = SPLIT_FOLDER
     if not root.exists():
-        write_lesion_dataset(
-            root,
-            num_train=ITERATIONS * BATCH_SIZE,
-            num_val=BATCH_SIZE,
-            classes=kind.classes or None,
-            store=kind.store,
-            suffix=kind.suffix,
-            **{'size': (48, 56), **options})
+        write_lesion_dataset(root, num_train=ITERATIONS * BATCH_SIZE,
+                             num_val=BATCH_SIZE, classes=kind.classes or None,
+                             store=kind.store, suffix=kind.suffix,
+                             **{'size': (48, 56), **options})
 
 
 def _draw_segmented(dataset: dict, root: Path, kind: DrawnKind) -> None:
@@ -185,12 +180,8 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
         dataset['expression'] = dict(path='expression.tsv', unit='fpkm')
     if not root.exists():
         write_slide_omic_cohort(
-            root,
-            num_cases=COHORT_CASES * len(classes) // 2,
-            classes=classes,
-            patches=(20, 40),
-            dims=COHORT_DIMS,
-            num_genes=COHORT_GENES,
+            root, num_cases=COHORT_CASES * len(classes) // 2, classes=classes,
+            patches=(20, 40), dims=COHORT_DIMS, num_genes=COHORT_GENES,
             num_pathways=len(classes),
             pathway_size=min(5, COHORT_GENES // (2 * len(classes))),
             split_shares=(2 / 3, 1 / 6, 1 / 6))
@@ -286,16 +277,9 @@ def write_clip(path: str | Path, dims: int = 8) -> None:
     if path.exists():
         return
     # A head of both transformers has 64 channels.
-    clip = CLIP(
-        embed_dim=dims,
-        image_resolution=224,
-        vision_layers=2,
-        vision_width=64,
-        vision_patch_size=16,
-        context_length=4,
-        vocab_size=8,
-        transformer_width=64,
-        transformer_heads=1,
-        transformer_layers=1)
+    clip = CLIP(embed_dim=dims, image_resolution=224, vision_layers=2,
+                vision_width=64, vision_patch_size=16, context_length=4,
+                vocab_size=8, transformer_width=64, transformer_heads=1,
+                transformer_layers=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(clip.state_dict(), path)

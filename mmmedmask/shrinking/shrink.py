@@ -12,10 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmedmask.phantoms.lesions import (
-    SPLIT_FOLDER,
-    write_lesion_dataset,
-)
+from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.shrinking.drawn_data import (
     BATCH_SIZE,
     ITERATIONS,
@@ -104,10 +101,8 @@ def _shrink_loops(cfg: Config, iterations: int) -> None:
     else:
         cfg.train_cfg.max_epochs = 1
         # A warm-up may be longer; what follows it has no end then.
-        cfg.param_scheduler = [
-            scheduler for scheduler in cfg.param_scheduler
-            if scheduler.get('begin', 0) == 0
-        ]
+        cfg.param_scheduler = [scheduler for scheduler in cfg.param_scheduler
+                               if scheduler.get('begin', 0) == 0]
     cfg.load_from = None
     without_mixed_precision(cfg.optim_wrapper)
     cfg.pop('compile', None)
@@ -135,11 +130,8 @@ def _shrink_probes(probes: dict, data_dir: Path) -> None:
 
 
 def _shrink_loader(loader: dict) -> None:
-    loader.update(
-        batch_size=min(BATCH_SIZE, loader['batch_size']),
-        num_workers=0,
-        persistent_workers=False,
-        pin_memory=False)
+    loader.update(batch_size=min(BATCH_SIZE, loader['batch_size']),
+                  num_workers=0, persistent_workers=False, pin_memory=False)
     loader.pop('prefetch_factor', None)
 
 

@@ -13,8 +13,6 @@ from mmmedmask.visualization.segmentation_visualizer import (
     SegmentationVisualizer,
 )
 
-__all__ = [
-    'Column', 'PictureUnits', 'SegmentationVisualizer', 'attention_columns',
-    'draw_grid', 'draw_instances', 'reconstruct', 'reconstruction_columns',
-    'view_columns'
-]
+__all__ = ['Column', 'PictureUnits', 'SegmentationVisualizer',
+           'attention_columns', 'draw_grid', 'draw_instances', 'reconstruct',
+           'reconstruction_columns', 'view_columns']

@@ -149,8 +149,7 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
             axis.set_yticks([])
     handles = [
         figure.axes[0].scatter([], [], color=colors[place], s=24, label=name)
-        for place, name in enumerate(classes)
-    ]
+        for place, name in enumerate(classes)]
     figure.tight_layout(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
     figure.legend(handles=handles, loc='lower center',
                   ncols=min(len(classes), 5), frameon=False, fontsize=9)

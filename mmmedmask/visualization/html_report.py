@@ -96,10 +96,8 @@ def encode_picture(picture: np.ndarray) -> str:
     return f'data:image/png;base64,{encoded}'
 
 
-def render_report(title: str,
-                  introduction: Sequence[str],
-                  sections: Sequence[Section],
-                  commands: str = '') -> str:
+def render_report(title: str, introduction: Sequence[str],
+                  sections: Sequence[Section], commands: str = '') -> str:
     """Write a report as HTML.
 
     ``commands`` are shell commands at the end, with which a reader repeats
@@ -109,7 +107,5 @@ def render_report(title: str,
         autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters['as_source'] = encode_picture
     return environment.from_string(_TEMPLATE).render(
-        title=title,
-        introduction=introduction,
-        sections=sections,
+        title=title, introduction=introduction, sections=sections,
         commands=commands)

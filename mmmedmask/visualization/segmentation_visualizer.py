@@ -28,15 +28,10 @@ class SegmentationVisualizer(Visualizer):
     :class:`mmengine.visualization.Visualizer`.
     """
 
-    def add_datasample(self,
-                       name: str,
-                       image: np.ndarray,
-                       data_sample: Any = None,
-                       draw_gt: bool = True,
-                       draw_pred: bool = True,
-                       show: bool = False,
-                       wait_time: float = 0,
-                       out_file: str | None = None,
+    def add_datasample(self, name: str, image: np.ndarray,
+                       data_sample: Any = None, draw_gt: bool = True,
+                       draw_pred: bool = True, show: bool = False,
+                       wait_time: float = 0, out_file: str | None = None,
                        step: int = 0) -> None:
         """Draw a sample and save the picture.
 

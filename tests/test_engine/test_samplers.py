@@ -61,15 +61,9 @@ def epoch_of(samplers, epoch=0):
 
 
 @pytest.mark.parametrize(('counts', 'batch_size', 'ranks', 'classes'), [
-    ((20, 23), 16, 1, 2),
-    ((20, 23), 8, 2, 2),
-    ((9, 14, 30), 7, 2, 3),
-    ((2, 40), 16, 1, 2),
-    ((3, 40, 5), 9, 2, 3),
-    ((12, 9, 11, 10, 14), 6, 1, 3),
-    ((12, 9, 11, 10, 14), 5, 3, 2),
-    ((2, 2, 2), 4, 1, 2),
-])
+    ((20, 23), 16, 1, 2), ((20, 23), 8, 2, 2), ((9, 14, 30), 7, 2, 3),
+    ((2, 40), 16, 1, 2), ((3, 40, 5), 9, 2, 3), ((12, 9, 11, 10, 14), 6, 1, 3),
+    ((12, 9, 11, 10, 14), 5, 3, 2), ((2, 2, 2), 4, 1, 2)])
 def test_every_batch_has_triplets(counts, batch_size, ranks, classes):
     labels = [label for label, count in enumerate(counts)
               for _ in range(count)]
@@ -143,8 +137,7 @@ def test_shares_are_equal_up_to_their_limits(limits):
         parts = share_out(total, limits)
         assert sum(parts.values()) == total
         assert all(parts[name] <= limits[name] for name in limits)
-        below = [parts[name] for name in limits
-                 if parts[name] < limits[name]]
+        below = [parts[name] for name in limits if parts[name] < limits[name]]
         assert not below or max(parts.values()) - min(below) <= 1
 
 

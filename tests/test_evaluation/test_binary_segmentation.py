@@ -25,20 +25,16 @@ def mask(*cells, size=(4, 5)):
 
 
 def sample(predicted, lesion, name='a.png', **others):
-    return dict(
-        pred_sem_seg=dict(data=predicted[None].float()),
-        gt_sem_seg=dict(data=lesion[None].long()),
-        img_path=f'/data/images/{name}',
-        **others)
+    return dict(pred_sem_seg=dict(data=predicted[None].float()),
+                gt_sem_seg=dict(data=lesion[None].long()),
+                img_path=f'/data/images/{name}', **others)
 
 
 def evaluate(samples, **arguments):
     metric = BinarySegMetric(**arguments)
     metric.process(None, samples)
-    return {
-        name.removeprefix('lesion/'): value
-        for name, value in metric.evaluate(len(samples)).items()
-    }
+    return {name.removeprefix('lesion/'): value
+            for name, value in metric.evaluate(len(samples)).items()}
 
 
 def random_samples(count, seed=0):
@@ -112,10 +108,8 @@ def test_a_large_lesion_hides_a_missed_one_in_a_batch_alone():
     large[:30, :30] = 1
     small = torch.zeros(40, 40)
     small[:2, :5] = 1
-    values = evaluate([
-        sample(large, large),
-        sample(torch.zeros(40, 40), small, 'b.png'),
-    ])
+    values = evaluate([sample(large, large),
+                       sample(torch.zeros(40, 40), small, 'b.png')])
     assert values['official_iou'] == pytest.approx(900 / 910, abs=1e-6)
     assert f'{values["official_iou"]:.4f}' == '0.9890'
     assert f'{values["iou"]:.4f}' == '0.5000'
@@ -135,11 +129,9 @@ def test_nothing_there_and_nothing_predicted_is_right():
 
 def test_a_prediction_without_lesion_counts_apart():
     lesion = mask((0, 0), (0, 1))
-    values = evaluate([
-        sample(lesion, lesion),
-        sample(mask((3, 3)), mask(), 'b.png'),
-        sample(mask(), mask(), 'c.png'),
-    ])
+    values = evaluate([sample(lesion, lesion),
+                       sample(mask((3, 3)), mask(), 'b.png'),
+                       sample(mask(), mask(), 'c.png')])
     assert values['iou'] == values['dice'] == values['precision'] == 1
     assert values['pooled_precision'] == pytest.approx(2 / 3)
     assert (values['num_lesion'], values['num_normal']) == (1, 2)
@@ -201,8 +193,7 @@ def test_csv_has_one_line_per_image(tmp_path):
     lesion = mask((0, 0), (0, 1), (0, 2), (0, 3))
     samples = [
         sample(mask((0, 0), (1, 1)), lesion, 'a.png', class_name='benign'),
-        sample(mask((2, 2)), mask(), 'b.png', class_name='normal'),
-    ]
+        sample(mask((2, 2)), mask(), 'b.png', class_name='normal')]
     evaluate(samples, data_root='/data', out_dir=str(tmp_path / 'out'))
     with open(tmp_path / 'out' / 'segmentation.csv', newline='') as file:
         first, second = csv.DictReader(file)

@@ -92,8 +92,7 @@ def test_resamples_equal_scikit_learn():
     labels, scores = draw_predictions(50, 3)
     labels[labels == 2] = 0
     labels[:2] = 2  # so rare that some resamples lack it
-    counts = bootstrap_counts(
-        np.random.default_rng(1), 60, np.arange(50))
+    counts = bootstrap_counts(np.random.default_rng(1), 60, np.arange(50))
     assert (counts.sum(axis=1) == 50).all()
     assert ((counts * (labels == 2)).sum(axis=1) == 0).any()
     found = resampled_scores(labels, scores, counts, 'quadratic')
@@ -108,8 +107,7 @@ def test_resamples_equal_scikit_learn():
                 true, guess, **means),
             auc=np.mean([
                 sklearn_metrics.roc_auc_score(true == index, score[:, index])
-                for index in present
-            ]),
+                for index in present]),
             f1=sklearn_metrics.f1_score(true, guess, **means),
             kappa=sklearn_metrics.cohen_kappa_score(
                 true, guess, weights='quadratic'))
@@ -178,8 +176,7 @@ def test_groups_are_drawn_as_a_whole():
 ])
 def test_wrong_predictions(labels, scores, message):
     with pytest.raises(ValueError, match=message):
-        classification_scores(
-            np.array(labels, int), np.array(scores, float))
+        classification_scores(np.array(labels, int), np.array(scores, float))
 
 
 def make_samples(labels, scores, groups=None, folder='/data/set'):
@@ -206,13 +203,9 @@ def test_metric_from_data_samples(tmp_path):
     labels, scores = draw_predictions(50)
     scores = scores.astype(np.float32)
     groups = [f'patient {index // 2}' for index in range(50)]
-    found = evaluate(
-        make_samples(labels, scores, groups),
-        graded=True,
-        num_bootstrap=200,
-        seed=5,
-        out_dir=str(tmp_path),
-        data_root='/data/set/')
+    found = evaluate(make_samples(labels, scores, groups), graded=True,
+                     num_bootstrap=200, seed=5, out_dir=str(tmp_path),
+                     data_root='/data/set/')
     scores = scores.astype(np.float64)
     draws = bootstrap_scores(labels, scores, 200, 5, groups, 'quadratic')
     expected = {}
@@ -476,9 +469,7 @@ def test_selects_what_a_split_lists(tmp_path):
     ('a.png,x\nb.png,y\nd.png,x\n', '1 of 3 images .* d.png'),
     ('a.png,x\na.png,x\n', 'lists a.png twice'),
     ('a.png,y\n', "a.png is 'y' in .*, but 'x'"),
-    ('c.png,x\n', 'c.png .* may mean several'),
-    ('', 'not a split'),
-])
+    ('c.png,x\n', 'c.png .* may mean several'), ('', 'not a split')])
 def test_splits_that_do_not_fit(tmp_path, rows, message):
     (tmp_path / 'val.csv').write_text('path,label\n' + rows)
     table = table_of(['r/a.png', 'r/b.png', 'r/c.png', 's/c.png'])

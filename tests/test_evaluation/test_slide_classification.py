@@ -66,8 +66,7 @@ def scikit_learn_scores(labels, scores):
             labels, scores[:, 1] if binary else scores,
             **({} if binary else dict(multi_class='ovr'))),
         'slide/f1': sklearn_metrics.f1_score(labels, guess, average='macro'),
-        'slide/kappa': sklearn_metrics.cohen_kappa_score(labels, guess)
-    }
+        'slide/kappa': sklearn_metrics.cohen_kappa_score(labels, guess)}
 
 
 @pytest.mark.parametrize('step', [10, 10_000])
@@ -275,12 +274,9 @@ def test_missing_predictions():
 def test_patients_survive_the_csv(tmp_path):
     labels, scores = draw_probabilities(20, step=997)
     table = PatientPredictions(
-        case_ids=[f'a, "{index}"' for index in range(20)],
-        labels=labels,
-        scores=scores.astype(np.float64),
-        classes=['x', 'y, z', '"'],
-        modalities=['slides', 'genes'] * 10,
-        slides=[('a', 'b'), ()] * 10)
+        case_ids=[f'a, "{index}"' for index in range(20)], labels=labels,
+        scores=scores.astype(np.float64), classes=['x', 'y, z', '"'],
+        modalities=['slides', 'genes'] * 10, slides=[('a', 'b'), ()] * 10)
     write_patients(tmp_path / 'p.csv', table)
     found = read_patients(tmp_path / 'p.csv')
     assert found.case_ids == table.case_ids

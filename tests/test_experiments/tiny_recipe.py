@@ -171,8 +171,7 @@ def write_recipe(folder: Path, content: dict | None = None,
                        ('tiny_scratch', SCRATCH)):
         (folder.parent / f'{stem}.py').write_text(text)
     path = folder / f'{name}.yml'
-    path.write_text(yaml.safe_dump(
-        content or tiny_recipe(), sort_keys=False))
+    path.write_text(yaml.safe_dump(content or tiny_recipe(), sort_keys=False))
     return path
 
 

@@ -25,12 +25,8 @@ def naive_picture(image, mean, std, window, channels):
 
 
 @pytest.mark.parametrize(('num_channels', 'chosen', 'shown'), [
-    (1, None, (0, )),
-    (3, None, (0, 1, 2)),
-    (3, (2, ), (2, )),
-    (5, (4, 0, 2), (4, 0, 2)),
-    (5, (3, ), (3, )),
-])
+    (1, None, (0, )), (3, None, (0, 1, 2)), (3, (2, ), (2, )),
+    (5, (4, 0, 2), (4, 0, 2)), (5, (3, ), (3, ))])
 @pytest.mark.parametrize('window', [(0.0, 255.0), (300.0, 4000.0)])
 def test_equals_a_loop(num_channels, chosen, shown, window):
     generator = torch.Generator().manual_seed(num_channels)

@@ -87,10 +87,8 @@ class Reconstructions(Hook):
     def before_train(self, runner: Runner) -> None:
         """Draw views and masks once, and reconstruct."""
         dataset = DATASETS.build(
-            dict(
-                runner.cfg.train_dataloader.dataset,
-                data_root=str(self.folder),
-                indices=None))
+            dict(runner.cfg.train_dataloader.dataset,
+                 data_root=str(self.folder), indices=None))
         indices = np.linspace(0, len(dataset) - 1, self.number).round()
         batch = pseudo_collate([dataset[int(index)] for index in indices])
         model = runner.model
@@ -117,8 +115,7 @@ class Reconstructions(Hook):
         return [
             query, masked, asked,
             Column('Before training', 'what is filled in', before.pictures),
-            Column('After training', 'what is filled in', after.pictures), key
-        ]
+            Column('After training', 'what is filled in', after.pictures), key]
 
 
 def draw_detections(runner: Runner, number: int) -> list[Column]:
@@ -151,8 +148,7 @@ def draw_detections(runner: Runner, number: int) -> list[Column]:
         Column('Image', 'not seen in training', images),
         Column('Truth', 'the glands as they were drawn', truths),
         Column('Found', f'detections with a score of {SHOWN_SCORE} or more',
-               found),
-    ]
+               found)]
 
 
 def draw_overview(reconstructions: list[Column],
@@ -160,8 +156,7 @@ def draw_overview(reconstructions: list[Column],
     """Draw both results in one picture of six columns."""
 
     def shrink(picture: np.ndarray) -> np.ndarray:
-        return cv2.resize(
-            picture, (CELL, CELL), interpolation=cv2.INTER_AREA)
+        return cv2.resize(picture, (CELL, CELL), interpolation=cv2.INTER_AREA)
 
     rows = len(reconstructions[0].pictures) // 2
     top = draw_grid(
@@ -226,8 +221,7 @@ def run(stage: Stage) -> PartResult:
         f'configs/{PRETRAINING} {checkpoint} --out panel.png',
         '# keep the encoder alone',
         'python tools/model_converters/export_backbone.py '
-        f'{checkpoint} {backbone} --force',
-    ]
+        f'{checkpoint} {backbone} --force']
 
     with stage.step('Probe') as step:
         few, most = (2, 4) if stage.smoke else (FEW, MOST)
@@ -286,39 +280,33 @@ def describe_pretraining(runner: Runner, shown: Reconstructions,
     side = preprocessor.view_size[0]
     return Section(
         'CMIM: pre-training without labels',
-        [
-            'Two crops are taken from each tile. The query view gets other '
-            f'colours and loses {preprocessor.mask_ratio:.0%} of its '
-            'patches; the network has to draw the missing tissue, not in the '
-            'query view but where the same tissue lies in the key view. For '
-            'that its feature maps are moved by the transformation between '
-            'the two crops.',
-            f'Here a ResNet-18 sees {numbers[0]} overlapping tiles of one '
-            f'image, in views of {side} x {side} pixels. The rows below are '
-            f'from {numbers[1]} tiles at the other end of the image that it '
-            'has not seen. Fine structure stays blurred: this is a minute of '
-            'training, and where several patterns are possible the mean of '
-            'them has the smallest error.',
-        ],
-        [
-            Figure(
-                draw_grid(shown.columns(), min_side=CELL),
-                'Held-out tiles. The green outline encloses what is asked '
-                'for: the masked patches, found again in the key view. '
-                'Outside of it the key view itself is shown in the columns '
-                'before and after training.'),
-            Figure(
-                draw_curves({'pre-training loss': losses}, window=20),
-                'Mean squared error of the pixels that are asked for, in '
-                'units of their standard deviation.'),
-        ],
-        [
-            ('Iterations', f'{runner.iter} of '
-             f'{runner.train_dataloader.batch_size} tiles'),
-            ('Loss', f'{losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at '
-             'last'),
-            ('Precision', describe_precision(runner)),
-        ],
+        ['Two crops are taken from each tile. The query view gets other '
+         f'colours and loses {preprocessor.mask_ratio:.0%} of its '
+         'patches; the network has to draw the missing tissue, not in the '
+         'query view but where the same tissue lies in the key view. For '
+         'that its feature maps are moved by the transformation between '
+         'the two crops.',
+         f'Here a ResNet-18 sees {numbers[0]} overlapping tiles of one '
+         f'image, in views of {side} x {side} pixels. The rows below are '
+         f'from {numbers[1]} tiles at the other end of the image that it '
+         'has not seen. Fine structure stays blurred: this is a minute of '
+         'training, and where several patterns are possible the mean of '
+         'them has the smallest error.'],
+        [Figure(
+             draw_grid(shown.columns(), min_side=CELL),
+             'Held-out tiles. The green outline encloses what is asked '
+             'for: the masked patches, found again in the key view. '
+             'Outside of it the key view itself is shown in the columns '
+             'before and after training.'),
+         Figure(
+             draw_curves({'pre-training loss': losses}, window=20),
+             'Mean squared error of the pixels that are asked for, in '
+             'units of their standard deviation.')],
+        [('Iterations', f'{runner.iter} of '
+          f'{runner.train_dataloader.batch_size} tiles'),
+         ('Loss', f'{losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at '
+          'last'),
+         ('Precision', describe_precision(runner))],
         seconds)
 
 
@@ -343,37 +331,29 @@ def describe_detection(runner: Runner, found: list[Column],
                        accuracy: dict[str, str], seconds: float) -> Section:
     """Write the report's section on detection."""
     losses = read_scalars(runner.log_dir, 'loss')
-    numbers = [
-        len(loader.dataset)
-        for loader in (runner.train_dataloader, runner.val_dataloader)
-    ]
+    numbers = [len(loader.dataset)
+               for loader in (runner.train_dataloader, runner.val_dataloader)]
     return Section(
         'Mask R-CNN from these weights',
-        [
-            'The exported encoder becomes the backbone of a Mask R-CNN by '
-            'one line of its config, and a hook compares every tensor with '
-            'the file before training starts.',
-            f'It learns to outline glands on {numbers[0]} drawn images with '
-            f'exact masks and is tested on {numbers[1]} others. Glands are '
-            'cut by the border, touch, and share their look with vessels, '
-            'so a minute of training does not find them all.',
-        ],
-        [
-            Figure(
-                draw_grid(found),
-                'Test images, each gland in a colour of its own; colours '
-                'mean nothing. Numbers are scores.'),
-            Figure(
-                draw_curves({'Mask R-CNN loss': losses}, window=20),
-                'Sum of the detector\'s five losses.'),
-        ],
-        [
-            ('Weights', find_in_log(runner, 'Load check of')),
-            ('Iterations', f'{runner.iter} of '
-             f'{runner.cfg.train_dataloader.batch_size} images'),
-            ('Precision', describe_precision(runner)),
-            *((f'{name} in %', value) for name, value in accuracy.items()),
-        ],
+        ['The exported encoder becomes the backbone of a Mask R-CNN by '
+         'one line of its config, and a hook compares every tensor with '
+         'the file before training starts.',
+         f'It learns to outline glands on {numbers[0]} drawn images with '
+         f'exact masks and is tested on {numbers[1]} others. Glands are '
+         'cut by the border, touch, and share their look with vessels, '
+         'so a minute of training does not find them all.'],
+        [Figure(
+             draw_grid(found),
+             'Test images, each gland in a colour of its own; colours '
+             'mean nothing. Numbers are scores.'),
+         Figure(
+             draw_curves({'Mask R-CNN loss': losses}, window=20),
+             'Sum of the detector\'s five losses.')],
+        [('Weights', find_in_log(runner, 'Load check of')),
+         ('Iterations', f'{runner.iter} of '
+          f'{runner.cfg.train_dataloader.batch_size} images'),
+         ('Precision', describe_precision(runner)),
+         *((f'{name} in %', value) for name, value in accuracy.items())],
         seconds)
 
 

@@ -327,10 +327,8 @@ def describe_classifier(runner: Runner, accuracy: float,
          'the one patch that tells the class of these scans.'],
         [Figure(
              draw_curves(
-                 {
-                     'cross-entropy of the class':
-                     read_scalars(runner.log_dir, 'loss')
-                 },
+                 {'cross-entropy of the class':
+                  read_scalars(runner.log_dir, 'loss')},
                  window=10),
              'Loss in fine-tuning. It stays high: the lesion is in '
              f'{shown:.0%} of the samples only.')],

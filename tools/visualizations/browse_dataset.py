@@ -70,8 +70,7 @@ def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
     return draw_grid([
         Column('Image', f'{width} x {height} pixels, after all transforms',
                [image]),
-        Column('Instances', f'{len(masks)} masks', [drawn]),
-    ])
+        Column('Instances', f'{len(masks)} masks', [drawn])])
 
 
 def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
@@ -90,8 +89,7 @@ def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
     columns = [
         Column('Image' if len(views) == 1 else f'View {number}',
                text.format(*picture.shape), [enlarge(picture, MIN_SIDE)])
-        for number, picture in enumerate(pictures, start=1)
-    ]
+        for number, picture in enumerate(pictures, start=1)]
     heading = Path(data_sample.get('img_path') or '').name
     label = data_sample.get('gt_label')
     if label is not None:

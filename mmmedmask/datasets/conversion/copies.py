@@ -129,10 +129,8 @@ def make_record(
     pixels = hashlib.sha256(
         f'{image.shape}{image.dtype}'.encode()
         + np.ascontiguousarray(image).data.tobytes())
-    return ImageRecord(
-        name, split,
-        hashlib.sha256(encoded).digest(), pixels.digest(),
-        fingerprint_of(image))
+    return ImageRecord(name, split, hashlib.sha256(encoded).digest(),
+                       pixels.digest(), fingerprint_of(image))
 
 
 @dataclass
@@ -230,8 +228,7 @@ def report_copies(report: CheckReport,
         if len({record.split for record in group}) == 1:
             report.add_notice(f'{kind}_within_split', *names, detail=detail)
         else:
-            report.add_problem(f'{kind}_across_splits', *names,
-                               detail=detail)
+            report.add_problem(f'{kind}_across_splits', *names, detail=detail)
     report.checked.append(copies.comparison)
 
 

@@ -155,10 +155,7 @@ class LabelledConversion(Conversion):
         return check(self, out)
 
 
-def prepare(source: LabelledSource,
-            download: Path,
-            out: Path,
-            seed: int = 0,
+def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
             threshold: float | None = None,
             copy: bool = False) -> LabelledConversion:
     """Find the images of a download, read and compare them, and split them.
@@ -263,8 +260,7 @@ def join_masks(image: LabelledImage, size: tuple[int, int],
         try:
             mask = mask_to_binary(pixels)
         except ValueError as error:
-            report.add_problem(
-                'bad_lesion_mask', str(path), detail=str(error))
+            report.add_problem('bad_lesion_mask', str(path), detail=str(error))
             continue
         if mask.shape != tuple(size):
             report.add_problem(

@@ -89,19 +89,14 @@ class SafeCheckpointHook(CheckpointHook):
             metric is none that validation reports.
     """
 
-    def __init__(self,
-                 interval: int = -1,
-                 by_epoch: bool = True,
-                 save_optimizer: bool = True,
-                 save_param_scheduler: bool = True,
-                 out_dir: str | None = None,
-                 max_keep_ckpts: int = -1,
-                 save_last: bool = True,
-                 save_best: str | list[str] | None = None,
-                 rule: str | list[str] | None = None,
-                 greater_keys: list[str] | None = None,
-                 less_keys: list[str] | None = None,
-                 save_begin: int = 0) -> None:
+    def __init__(
+            self, interval: int = -1, by_epoch: bool = True,
+            save_optimizer: bool = True, save_param_scheduler: bool = True,
+            out_dir: str | None = None, max_keep_ckpts: int = -1,
+            save_last: bool = True, save_best: str | list[str] | None = None,
+            rule: str | list[str] | None = None,
+            greater_keys: list[str] | None = None,
+            less_keys: list[str] | None = None, save_begin: int = 0) -> None:
         check_integer('interval', interval, -1)
         check_integer('max_keep_ckpts', max_keep_ckpts, -1)
         check_integer('save_begin', save_begin, 0)
@@ -145,8 +140,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._saved_gradients = checkpoint.get(GRADIENTS, {})
 
-    def before_save_checkpoint(self, runner: Runner,
-                               checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what was accumulated for a step of the optimizer to come."""
         wrapper = runner.optim_wrapper
         counts = getattr(wrapper, '_accumulative_counts', 1)

@@ -94,18 +94,13 @@ class ProbeHook(WatchingHook):
 
     on_all_ranks = True
 
-    def __init__(self,
-                 data: str | None = None,
-                 dense: str | None = None,
-                 bags: str | None = None,
-                 interval: int = 5,
-                 size: int | None = None,
-                 colors: Sequence[str] = ('rgb', ),
+    def __init__(self, data: str | None = None, dense: str | None = None,
+                 bags: str | None = None, interval: int = 5,
+                 size: int | None = None, colors: Sequence[str] = ('rgb', ),
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
                  split_folder: str = 'splits/paper',
-                 dense_size: int | None = None,
-                 seed: int = 0,
+                 dense_size: int | None = None, seed: int = 0,
                  optional: bool = False) -> None:
         super().__init__(interval)
         self.optional = optional

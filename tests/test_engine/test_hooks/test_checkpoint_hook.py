@@ -316,13 +316,11 @@ def test_states_at_intervals_keep_the_best_that_they_name(tmp_path):
     interval = dict(epochs=5, checkpoint=dict(interval=3))
     train(tmp_path / 'run', hooks=[Look()], **interval)
     best = 'best_a_score_epoch_{}.pth'.format
-    assert seen == {
-        1: [best(1)],
-        2: [best(2)],
-        3: [best(2), 'epoch_3.pth'],
-        4: [best(2), best(4), 'epoch_3.pth'],
-        5: [best(4), 'epoch_5.pth'],
-    }
+    assert seen == {1: [best(1)],
+                    2: [best(2)],
+                    3: [best(2), 'epoch_3.pth'],
+                    4: [best(2), best(4), 'epoch_3.pth'],
+                    5: [best(4), 'epoch_5.pth']}
     assert names(tmp_path / 'run') == seen[5]
     train(tmp_path / 'killed', resume=True, **interval)
     assert_same_end(tmp_path / 'killed', tmp_path / 'run')
@@ -347,8 +345,7 @@ def test_going_on_elsewhere_takes_the_best_along(whole, tmp_path):
     train(tmp_path / 'b', resume=True,
           load_from=str(tmp_path / 'a' / 'epoch_2.pth'))
     assert names(tmp_path / 'b') == names(whole)
-    assert names(tmp_path / 'a') == ['best_a_score_epoch_2.pth',
-                                     'epoch_2.pth']
+    assert names(tmp_path / 'a') == ['best_a_score_epoch_2.pth', 'epoch_2.pth']
 
 
 def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
@@ -523,8 +520,7 @@ def test_ranks_draw_differently(monkeypatch):
     drawn = []
     for rank in (0, 1, 0):
         monkeypatch.setattr(seeded_draws, 'get_rank', lambda rank=rank: rank)
-        SeededDrawsHook().before_train_iter(
-            SimpleNamespace(seed=1, iter=7), 0)
+        SeededDrawsHook().before_train_iter(SimpleNamespace(seed=1, iter=7), 0)
         drawn.append((torch.rand(()).item(), np.random.rand(),
                       random.random()))
     assert drawn[0] == drawn[2]

@@ -174,8 +174,7 @@ def test_biovil_equals_loops(encoder):
     assert losses['loss_nce'].item() == pytest.approx(
         .5 * float(naive_contrast(*projected(head, image[pairs], cls[pairs]),
                                   temperature=.5)), abs=1e-12)
-    groups = naive_groups(
-        GENES, 6, 2, encoder.get('gene_sets'))
+    groups = naive_groups(GENES, 6, 2, encoder.get('gene_sets'))
     fragments = [part for group in groups for part in group]
     draws = model.contrast_head.num_draws(genes)
     assert draws == len(fragments)
@@ -226,8 +225,7 @@ def test_mgca_equals_loops():
         regions = [unit(head.project_regions.weight @ one)
                    for one in naive_regions(patches, 5)]
         assert len(regions) == (3 if row == 1 else 5)
-        words = [unit(head.project_groups.weight @ one)
-                 for one in groups[row]]
+        words = [unit(head.project_groups.weight @ one) for one in groups[row]]
         local += naive_contrast(regions, [
             naive_cross(head.to_groups, one, words) for one in regions], .1)
         local += naive_contrast(words, [
@@ -238,8 +236,7 @@ def test_mgca_equals_loops():
 
 @encoders
 def test_refers_equals_loops(encoder):
-    model = gimp('REFERSHead', encoder=encoder, num_regions=5,
-                 gene_weight=2.)
+    model = gimp('REFERSHead', encoder=encoder, num_regions=5, gene_weight=2.)
     inputs, samples = batch(DOUBLE)
     inputs['has_genes'][2] = inputs['has_patches'][4] = False
     losses = model.loss(inputs, samples)
@@ -322,8 +319,7 @@ def test_hidden_fragments_follow_the_sample_and_the_seed():
     inputs, samples = batch(DOUBLE, rows=back)
     assert torch.allclose(model.loss(inputs, samples)['loss_genes'], want)
     model.seed = 4
-    assert not torch.allclose(
-        model.loss(inputs, samples)['loss_genes'], want)
+    assert not torch.allclose(model.loss(inputs, samples)['loss_genes'], want)
 
 
 @pytest.mark.parametrize('name', NAMES)
