@@ -32,10 +32,8 @@ _EMPTY = (None, '')  # of an attribute that a header has without a value
 class Window(NamedTuple):
     """A range of values that is shown, PS3.3 of DICOM, C.11.2.1.2.
 
-    Attributes:
-        center: Its middle.
-        width: Its width, at least 1 for LINEAR, else more than 0.
-        function: ``'LINEAR'``, ``'LINEAR_EXACT'`` or ``'SIGMOID'``.
+    ``width`` is at least 1 for LINEAR, else more than 0; ``function`` is
+    ``'LINEAR'``, ``'LINEAR_EXACT'`` or ``'SIGMOID'``.
     """
 
     center: float
@@ -110,14 +108,7 @@ class StoredImage(NamedTuple):
 
 
 def split_part(path: str | Path) -> tuple[Path, tuple[str, int] | None]:
-    """Take apart a file and which of its pictures is meant.
-
-    Args:
-        path: Such as ``'scan.dcm#frame=3'`` or ``'tile.png'``.
-
-    Returns:
-        The file, and the kind and number of the part or None.
-    """
+    """Take apart a file, ``'scan.dcm#frame=3'``, and its picture, if any."""
     match = _PART.fullmatch(str(path))
     if match is None:
         return Path(path), None
@@ -130,14 +121,10 @@ def is_scan(path: Path) -> bool:
 
 
 def pictures_of(path: Path, axis: str = 'axial') -> list[str]:
-    """List the pictures of a DICOM or a NIfTI file, from its header.
+    """List a DICOM's or NIfTI's pictures as ``read_image`` takes them.
 
-    Args:
-        path: The file.
-        axis: Which slices of a volume, see :data:`AXES`.
-
-    Returns:
-        What ``read_image`` takes, one for each frame or slice.
+    ``axis`` says which slices of a volume, see :data:`AXES`. They are read
+    from the header.
 
     Raises:
         ValueError: If the header cannot be read; names the file.
@@ -178,14 +165,7 @@ def patient_of(path: Path) -> str:
 
 
 def stored_kind(head: bytes) -> str | None:
-    """Say by its first bytes whether a file is a scan.
-
-    Args:
-        head: At least :data:`HEADER_BYTES`, if the file has as many.
-
-    Returns:
-        ``'DICOM'``, ``'NIfTI'``, or None.
-    """
+    """Say by :data:`HEADER_BYTES`: ``'DICOM'``, ``'NIfTI'`` or None."""
     if head[128:132] == b'DICM':
         return 'DICOM'
     if (head[344:348] == b'n+1\0' or head[4:8] == b'n+2\0'
@@ -196,14 +176,7 @@ def stored_kind(head: bytes) -> str | None:
 
 def read_dicom(stream: BinaryIO,
                part: tuple[str, int] | None) -> StoredImage:
-    """Read one image of a DICOM file.
-
-    Args:
-        stream: The file.
-        part: ``('frame', number)``; None for the only one.
-
-    Returns:
-        The image.
+    """Read one image of a DICOM file, or its ``('frame', number)``.
 
     Raises:
         ValueError: If there is no such frame, or none is named though there
@@ -275,12 +248,8 @@ def read_nifti(stream: BinaryIO,
     axes, each called as the nearest one of the body. Voxels are not
     resampled.
 
-    Args:
-        stream: The file, compressed or not.
-        part: Direction and number of the slice.
-
-    Returns:
-        The slice; the fourth axis of a volume is its channels.
+    ``part`` is the direction and the number of the slice; the fourth axis of
+    a volume is its channels.
 
     Raises:
         ValueError: If the volume has no such slice, or no orientation, or

@@ -117,13 +117,8 @@ def index_shards(folder: Path, classes: Sequence[str] = (),
                  ) -> ShardIndex:
     """Read the headers of all tars of a folder and write their index.
 
-    Args:
-        folder: Holds ``*.tar``, taken in the order of their names.
-        classes: Names of the classes, if the shards have labels.
-        progress: Called with a line for each shard.
-
-    Returns:
-        The index.
+    ``folder`` holds ``*.tar``, taken in the order of their names, with labels
+    if there are ``classes``; ``progress`` is called with a line for each.
 
     Raises:
         FileNotFoundError: If there is no tar.
@@ -211,10 +206,6 @@ def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
         shard_bytes: From which size on a shard is closed.
         seed: Of the order of the pictures; None keeps that of the names.
         labelled: Whether the sub-folders are classes.
-        progress: Called with a line for each shard that is indexed.
-
-    Returns:
-        The index.
 
     Raises:
         ValueError: If two pictures have the same name up to its ending, a
@@ -289,12 +280,7 @@ def read_picture(sample: dict,
                  read: Callable[[int, int, int], bytes]) -> bytes:
     """Read the bytes of a picture, and see that the index is its shard's.
 
-    Args:
-        sample: Of a :class:`ShardIndex`.
-        read: Gives the bytes of a shard from one place to before another.
-
-    Returns:
-        The file as it was packed.
+    ``read`` gives the bytes of a shard from one place to before another.
 
     Raises:
         ImageFileError: If it cannot be read; names the shard and the place.
@@ -310,11 +296,7 @@ def read_picture(sample: dict,
 
 
 class LocalShards:
-    """Shards on a disk; each stays open, a few dozen at most.
-
-    Args:
-        index: The shard set.
-    """
+    """Shards on a disk; each stays open, a few dozen at most."""
 
     most_open = 64
 
@@ -351,12 +333,7 @@ class LocalShards:
 
 
 class RemoteShards:
-    """Shards in an object store or on a web server.
-
-    Args:
-        index: The shard set; its root is an address.
-        backend: How to reach it.
-    """
+    """Shards in an object store or on a web server, by a backend."""
 
     def __init__(self, index: ShardIndex, backend: FsspecBackend) -> None:
         self.index = index

@@ -47,9 +47,7 @@ def nearest_neighbours(vectors: np.ndarray, count: int) -> np.ndarray:
 def thumbnail_sheets(pictures: Sequence[np.ndarray], side: int) -> list[str]:
     """Put thumbnails on sheets, row by row, as JPEG in data addresses.
 
-    Args:
-        pictures: uint8 RGB, each of shape (side, side, 3).
-        side: Their side in pixels.
+    They are uint8 RGB, (side, side, 3) each.
     """
     sheets = []
     for start in range(0, len(pictures), SHEET_SIDE**2):
@@ -74,8 +72,6 @@ def write_embedding_page(path: str | Path, title: str, points: np.ndarray,
     """Write a map of tiles.
 
     Args:
-        path: The HTML file.
-        title: Its heading.
         points: Where the tiles are, shape (N, 2).
         neighbours: Numbers of each one's nearest, shape (N, k).
         thumbnails: uint8 RGB, N of one square size.

@@ -36,13 +36,9 @@ class SegmentationVisualizer(Visualizer):
         """Draw a sample and save the picture.
 
         Args:
-            name: Name of the picture.
             image: uint8 RGB image of shape (H, W, 3).
             data_sample: With ``gt_sem_seg`` and ``pred_sem_seg``, class
                 numbers of shape (1, H, W), or one of them.
-            draw_gt: Whether to draw the truth.
-            draw_pred: Whether to draw the prediction.
-            show: Whether to open a window.
             wait_time: Seconds that it stays; 0 until a key is pressed.
             out_file: File to write; None hands the picture to the backends.
             step: Number of the picture for the backends.
@@ -77,7 +73,6 @@ def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
     """Outline the classes of an image from outside, but for the background.
 
     Args:
-        title: Title of the column.
         image: uint8 RGB image of shape (H, W, 3).
         labels: Class numbers of shape (H, W).
         names: Names of the classes; None numbers them.

@@ -25,13 +25,9 @@ NEAR_THRESHOLD = 0.87  # As for slices of the brain, see brain_tumor_mri.
 def dicom_source(root: Path) -> LabelledSource:
     """Describe a folder of classes of DICOM files.
 
-    Args:
-        root: Its sub-folders are the classes and hold, at any depth, files
-            that end with ``.dcm``, one image each.
-
-    Returns:
-        The source. Its groups are the patients of the headers, or the
-        studies where there is no patient's id; its split is ``patient``.
+    Its sub-folders are the classes and hold, at any depth, files that end
+    with ``.dcm``, one image each. Groups are the patients of the headers, or
+    the studies where there is no patient's id; the split is ``patient``.
 
     Raises:
         LayoutError: If there are fewer than two classes with a DICOM, or

@@ -26,7 +26,6 @@ class BlockShuffleSampler(DefaultSampler):
     resumed epoch goes on at once, from any sample.
 
     Args:
-        dataset: The data set.
         block_size: Neighbours of a block.
         mixed_blocks: Blocks whose samples are shuffled together.
         seed: Of the order; None draws one, which all ranks share.
