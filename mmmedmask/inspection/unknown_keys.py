@@ -71,7 +71,8 @@ FALLBACKS = ('MODELS', 'TASK_UTILS', 'TRANSFORMS', 'WEIGHT_INITIALIZERS',
              'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'EVALUATOR',
              'OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
              'PARAM_SCHEDULERS', 'VISUALIZERS', 'VISBACKENDS', 'FUNCTIONS',
-             'LOOPS', 'LOG_PROCESSORS', 'BATCH_AUGMENTS', 'TOKENIZER')
+             'LOOPS', 'LOG_PROCESSORS', 'BATCH_AUGMENTS', 'TOKENIZER',
+             'STRATEGIES')
 #: What the function that builds from a registry takes out of the dictionary.
 TAKEN_BY_BUILDERS = {
     'HOOKS': {'priority'},
