@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -82,25 +83,36 @@ def check_page(path):
     return len(page.sources)
 
 
-def open_page(path):
-    """Open a page in a headless browser; skip where there is none.
+def show_page(path, *options):
+    """Load a page in a headless browser; skip where there is none.
 
     Returns:
-        What is seen: ``pictures``, their number, and ``text``.
+        Its elements as html, after its scripts have run.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f'no browser is installed: {", ".join(BROWSERS)}')
+    with tempfile.TemporaryDirectory() as profile:
+        return subprocess.run(
+            [browser, '--headless', '--no-sandbox', '--disable-gpu',
+             f'--user-data-dir={profile}', '--virtual-time-budget=20000',
+             *options, '--dump-dom', path.as_uri()],
+            capture_output=True, text=True, timeout=280, check=True).stdout
+
+
+def open_page(path):
+    """Load a page in a headless browser, and see that nothing is wrong.
+
+    Returns:
+        What is seen: ``pictures``, their number, and ``text``.
+    """
     content = path.read_text('utf-8')
     watched = path.with_name(f'watched_{path.name}')
     watched.write_text(
         re.sub('<head>', lambda _: f'<head>{_WATCH}', content, count=1),
         'utf-8')
     try:
-        shown = subprocess.run(
-            [browser, '--headless', '--no-sandbox', '--disable-gpu',
-             '--virtual-time-budget=10000', '--dump-dom', watched.as_uri()],
-            capture_output=True, text=True, timeout=300, check=True).stdout
+        shown = show_page(watched)
     finally:
         watched.unlink()
     found = re.search('data-seen="([^"]*)"', shown)
