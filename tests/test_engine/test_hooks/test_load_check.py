@@ -102,34 +102,21 @@ def test_forms_of_checkpoints(tmp_path, pretrained, form):
     _run(tmp_path, model)
 
 
-def test_wrong_prefix_names_the_right_one(tmp_path, pretrained):
-    model = Detector(init_cfg=_init(pretrained, 'encoder.'))
-    with pytest.raises(ValueError, match="under the prefix 'backbone.'") as e:
+@pytest.mark.parametrize(('prefix', 'size', 'message'), [
+    ('encoder.', {}, r"(?s)0 of 10 names and shapes fit \(0\.0 %\).*"
+     "under the prefix 'backbone.'"),
+    # The case that MMEngine lets through without an error.
+    (None, {}, "under the prefix 'backbone.'"),
+    ('backbone.', dict(width=5), r'stem.weight: \(4, 3, 3, 3\) in the '
+     r'checkpoint, \(5, 3, 3, 3\) in the model'),
+    ('backbone.', dict(depth=3), r'(?s)2 are not in the checkpoint.*'
+     r'layers\.2\.weight \(similar names there: layers\.'),
+])
+def test_what_does_not_fit_is_named(tmp_path, pretrained, prefix, size,
+                                    message):
+    model = Detector(**size, init_cfg=_init(pretrained, prefix))
+    with pytest.raises(ValueError, match=message):
         _run(tmp_path, model)
-    assert '0 of 10 names and shapes fit (0.0 %)' in str(e.value)
-
-
-def test_forgotten_prefix(tmp_path, pretrained):
-    """The case that MMEngine lets through without an error."""
-    model = Detector(init_cfg=_init(pretrained, None))
-    with pytest.raises(ValueError, match="under the prefix 'backbone.'"):
-        _run(tmp_path, model)
-
-
-def test_other_width_names_the_shapes(tmp_path, pretrained):
-    model = Detector(width=5, init_cfg=_init(pretrained))
-    with pytest.raises(
-            ValueError,
-            match=r'stem.weight: \(4, 3, 3, 3\) in the checkpoint, '
-            r'\(5, 3, 3, 3\) in the model'):
-        _run(tmp_path, model)
-
-
-def test_deeper_model_lists_what_is_missing(tmp_path, pretrained):
-    model = Detector(depth=3, init_cfg=_init(pretrained))
-    with pytest.raises(ValueError, match='2 are not in the checkpoint') as e:
-        _run(tmp_path, model)
-    assert 'layers.2.weight (similar names there: layers.' in str(e.value)
 
 
 def test_shallower_model_is_noticed(tmp_path, pretrained):

@@ -412,15 +412,21 @@ def as_pairs(data):
     data['inputs'] = [torch.stack([tile, tile]) for tile in data['inputs']]
 
 
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lose_index, 'sample_idx'), (lose_samples, 'sample_idx'),
-    (one_gray, '1 and 3 channels'), (all_gray, '1 channels'),
-    (as_arrays, 'ndarray'), (as_pairs, r"\(2, 3, 64, 64\).*'loader'")])
-def test_bad_batches_are_refused_by_value(spoil, message):
+@pytest.mark.parametrize(('source', 'spoil', 'message'), [
+    ('device', lose_index, 'sample_idx'),
+    ('device', lose_samples, 'sample_idx'),
+    ('device', one_gray, '1 and 3 channels'),
+    ('device', all_gray, '1 channels'), ('device', as_arrays, 'ndarray'),
+    ('device', as_pairs, r"\(2, 3, 64, 64\).*'loader'"),
+    ('loader', lambda data: None, r'\(2, 3, 64, 64\), got \(3, 64, 64\)'),
+    ('loader', as_pairs, 'theta_key'),
+    ('loader', lambda data: (all_gray(data), as_pairs(data)),
+     r'got \(2, 1, 64, 64\)')])
+def test_bad_batches_are_refused_by_value(source, spoil, message):
     data = batch([0, 1])
     spoil(data)
     with pytest.raises(ValueError, match=message):
-        build()(data, training=True)
+        build(view_source=source)(data, training=True)
 
 
 def test_different_sizes_cannot_be_stacked_outside_of_training():
@@ -428,16 +434,3 @@ def test_different_sizes_cannot_be_stacked_outside_of_training():
     data['inputs'][1] = data['inputs'][1][:, :32]
     with pytest.raises(ValueError, match=r'\(32, 64\), \(64, 64\)'):
         build()(data, training=False)
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda data: None, r'\(2, 3, 64, 64\), got \(3, 64, 64\)'),
-    (as_pairs, 'theta_key'),
-    (lambda data: (all_gray(data), as_pairs(data)),
-     r'got \(2, 1, 64, 64\)'),
-])
-def test_bad_pairs_are_refused_by_value(spoil, message):
-    data = batch([0, 1])
-    spoil(data)
-    with pytest.raises(ValueError, match=message):
-        build(view_source='loader')(data, training=True)
