@@ -367,7 +367,6 @@ def prepare_test(config: Config, checkpoint: str | None) -> None:
     """Let a runner test the weights of a checkpoint.
 
     Args:
-        config: The config, with a test loop.
         checkpoint: The file; None if the config trains nothing.
 
     Raises:

@@ -41,7 +41,6 @@ class SegmentationVisualizer(Visualizer):
                 numbers of shape (1, H, W), or one of them.
             wait_time: Seconds that it stays; 0 until a key is pressed.
             out_file: File to write; None hands the picture to the backends.
-            step: Number of the picture for the backends.
 
         Raises:
             ValueError: If the class numbers do not fit the image.

@@ -144,7 +144,6 @@ def compare_counts(name: str, counts: Mapping[str, int],
     """Say in a sentence which parts of a release are incomplete, if any.
 
     Args:
-        name: The data set.
         counts: Number of images by class, or by another part.
         official: The numbers of the release.
         noun: What an image is called.

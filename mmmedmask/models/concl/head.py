@@ -18,9 +18,6 @@ class ConCLHead(BaseModule):
 
     Args:
         temperature: Temperature of the softmax.
-
-    Raises:
-        ValueError: If ``temperature`` is not positive.
     """
 
     def __init__(self, temperature: float = 0.2) -> None:

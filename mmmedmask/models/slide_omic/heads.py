@@ -32,10 +32,6 @@ class ClassificationHead(BaseModule):
             batches of one.
         label_smoothing: Share of the target that goes to all classes.
         loss_weight: Weight of the loss.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
@@ -140,9 +136,6 @@ class SlideOmicHead(ClassificationHead):
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
         options: Further arguments of :class:`ClassificationHead`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, num_classes: int,
@@ -169,9 +162,6 @@ class ClasswiseSlideOmicHead(ClassificationHead):
         num_classes: Classes, K.
         drop_rate: Dropout in front of the layer.
         options: Further arguments of :class:`ClassificationHead`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = True
@@ -213,10 +203,6 @@ class CoxHead(BaseModule):
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
         loss_weight: Weight of the loss.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
