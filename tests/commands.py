@@ -232,15 +232,11 @@ def run(*command, status: int = 0, cwd=None, **environment: str) -> str:
         What it printed, both streams in their order.
     """
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, 'PATH': path,
-             **environment},
-        start_new_session=True)
+    process = subprocess.Popen([str(part) for part in command],
+                               stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, cwd=cwd,
+                               env={**os.environ, 'PATH': path, **environment},
+                               start_new_session=True)
     try:
         output = process.communicate()[0]
     except BaseException:

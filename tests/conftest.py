@@ -43,8 +43,7 @@ def _configs_as_written() -> Iterator[None]:
     """Write configs without yapf, which takes most of a short run."""
     from yapf.yapflib import yapf_api
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yapf_api, 'FormatCode',
-                      lambda text, **_: (text, True))
+        patch.setattr(yapf_api, 'FormatCode', lambda text, **_: (text, True))
         yield
 
 

@@ -97,9 +97,8 @@ def read_commands(text):
 def _split(code):
     code = re.sub(r'\$\{?\w+\}?', '*', code.replace('\\\n', ' '))
     # A command that is kept in a variable.
-    code = re.sub(r"^\w+='([^']*)'",
-                  lambda found: found[1].replace('\n', ' '), code,
-                  flags=re.MULTILINE)
+    code = re.sub(r"^\w+='([^']*)'", lambda found: found[1].replace('\n', ' '),
+                  code, flags=re.MULTILINE)
     code = re.sub(r'(^|\s)#[^\n]*', r'\1', code)
     words = shlex.shlex(code, posix=True, punctuation_chars='|&;()<>')
     words.commenters = ''

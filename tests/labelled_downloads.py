@@ -136,9 +136,8 @@ SMALL_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
     'brain_tumor_mri': write_brain_download,
     'ham10000': partial(
         write_ham_download, counts={'nv': 10, 'mel': 7, 'bkl': 4}),
-    'busi': partial(
-        write_busi_download,
-        counts={'benign': 10, 'malignant': 7, 'normal': 4}),
+    'busi': partial(write_busi_download,
+                    counts={'benign': 10, 'malignant': 7, 'normal': 4}),
 }
 """Writes a small download of each data set, by the converter's name."""
 

@@ -27,9 +27,8 @@ CONFIGS = ['beitv2_vit-small-p16_8xb32-coslr-800e_nct',
 
 @pytest.fixture
 def one_process(tmp_path):
-    dist.init_process_group(
-        'gloo', rank=0, world_size=1,
-        init_method=(tmp_path / 'rendezvous').as_uri())
+    dist.init_process_group('gloo', rank=0, world_size=1,
+                            init_method=(tmp_path / 'rendezvous').as_uri())
     yield
     dist.destroy_process_group()
 

@@ -26,18 +26,14 @@ MAIN = 'mask-rcnn_cmim-resnet18-fpn_8xb2-{}_{}'
 
 
 # Iterations and steps of the learning rate, written out.
-SCHEDULES = {
-    ('glas', '0.5x'): (2500, [2000]),
-    ('glas', '1x'): (5000, [4000]),
-    ('glas', '2x'): (10000, [8000]),
-    ('glas', '3x'): (15000, [12000]),
-    ('glas', '5x'): (25000, [20000]),
-    ('crag', '0.5x'): (7500, [5000, 6500]),
-    ('crag', '1x'): (15000, [10000, 13000]),
-    ('crag', '2x'): (30000, [20000, 26000]),
-    ('crag', '3x'): (45000, [30000, 39000]),
-    ('crag', '5x'): (75000, [50000, 65000]),
-}
+SCHEDULES = {('glas', '0.5x'): (2500, [2000]), ('glas', '1x'): (5000, [4000]),
+             ('glas', '2x'): (10000, [8000]), ('glas', '3x'): (15000, [12000]),
+             ('glas', '5x'): (25000, [20000]),
+             ('crag', '0.5x'): (7500, [5000, 6500]),
+             ('crag', '1x'): (15000, [10000, 13000]),
+             ('crag', '2x'): (30000, [20000, 26000]),
+             ('crag', '3x'): (45000, [30000, 39000]),
+             ('crag', '5x'): (75000, [50000, 65000])}
 
 
 @pytest.mark.parametrize(('data', 'schedule'), SCHEDULES)
@@ -74,11 +70,8 @@ def test_settings_that_all_share(name):
     assert preprocessor.bgr_to_rgb
     optimizer = cfg.optim_wrapper.optimizer
     retinanet = name.startswith('retinanet')
-    assert dict(optimizer) == dict(
-        type='SGD',
-        lr=.01 if retinanet else .02,
-        momentum=.9,
-        weight_decay=1e-4)
+    assert dict(optimizer) == dict(type='SGD', lr=.01 if retinanet else .02,
+                                   momentum=.9, weight_decay=1e-4)
     assert cfg.optim_wrapper.paramwise_cfg.norm_decay_mult == 0
     assert cfg.optim_wrapper.get('clip_grad') is None
     assert cfg.default_hooks.precise_bn.num_batches == 200
@@ -104,8 +97,7 @@ def test_settings_that_all_share(name):
 def test_weight_decay_reaches_everything_but_norms(tmp_path, drawn_data):
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import MODELS, init_default_scope
-    cfg = shrink_config(
-        load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
+    cfg = shrink_config(load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -188,10 +180,9 @@ def resnet18_tensors():
     return ResNet(18).state_dict()
 
 
-@pytest.mark.parametrize('name', [
-    MAIN.format('1x', 'glas'), 'mask-rcnn_cmim-resnet18-c4_8xb2-1x_glas',
-    'retinanet_cmim-resnet18-fpn_8xb2-1x_glas'
-])
+@pytest.mark.parametrize('name', [MAIN.format('1x', 'glas'),
+                                  'mask-rcnn_cmim-resnet18-c4_8xb2-1x_glas',
+                                  'retinanet_cmim-resnet18-fpn_8xb2-1x_glas'])
 def test_trains_from_a_checkpoint_and_evaluates_once(name, tmp_path,
                                                      drawn_data,
                                                      resnet18_tensors):
@@ -217,12 +208,10 @@ def test_trains_from_a_checkpoint_and_evaluates_once(name, tmp_path,
 
 @pytest.mark.parametrize(('prefix', 'message'), [
     ('encoder.', "under the prefix 'backbone.'"),
-    (None, "under the prefix 'backbone.'"),
-])
+    (None, "under the prefix 'backbone.'")])
 def test_wrong_prefix_ends_the_run(tmp_path, drawn_data, resnet18_tensors,
                                    prefix, message):
-    cfg = shrink_config(
-        load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
+    cfg = shrink_config(load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
     _write_cmim(tmp_path / 'epoch_800.pth', resnet18_tensors)
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth', prefix)
     with pytest.raises(ValueError, match=message):
@@ -231,8 +220,7 @@ def test_wrong_prefix_ends_the_run(tmp_path, drawn_data, resnet18_tensors,
 
 def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, drawn_data):
     """A ResNet-34 holds every name and shape of a ResNet-18."""
-    cfg = shrink_config(
-        load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
+    cfg = shrink_config(load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
     _write_cmim(tmp_path / 'epoch_800.pth', ResNet(34).state_dict())
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
     with pytest.raises(ValueError, match='of a deeper network'):

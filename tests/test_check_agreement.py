@@ -41,9 +41,8 @@ def agreement(cfg):
 @pytest.fixture(scope='module')
 def lesions(tmp_path_factory):
     """Three classes, one of them without masks."""
-    return write_lesion_dataset(
-        tmp_path_factory.mktemp('lesions') / 'data', 8, 4, size=48,
-        normal=True)
+    return write_lesion_dataset(tmp_path_factory.mktemp('lesions') / 'data', 8,
+                                4, size=48, normal=True)
 
 
 @pytest.fixture(scope='module')
@@ -188,12 +187,9 @@ def trial(name, folder, classes=None, pixels=None):
 
 
 @pytest.mark.parametrize(('name', 'classes', 'pixels'), [
-    (CLASSIFIER, 10, (1, 'uint16')),
-    (PRETRAINING, 2, (3, 'uint16')),
+    (CLASSIFIER, 10, (1, 'uint16')), (PRETRAINING, 2, (3, 'uint16')),
     ('cmim_resnet18_1xb32-coslr-20e_ihc-tiles', None, (1, 'uint16')),
-    ('clam-mb_1xb8-coslr-70e_tcga-nsclc', 10, None),
-    (DETECTOR, 3, None),
-])
+    ('clam-mb_1xb8-coslr-70e_tcga-nsclc', 10, None), (DETECTOR, 3, None)])
 def test_drawn_data_follow_the_config(name, classes, pixels, tmp_path):
     """Other numbers of classes, channels and bits raise no alarm."""
     finding = trial(name, tmp_path, classes, pixels)
@@ -215,9 +211,8 @@ def test_no_kind_of_config_raises_a_false_alarm(tmp_path):
     alarms, tried = [], 0
     for name in families():
         for number, changes in enumerate((
-                dict(classes=2), dict(classes=10),
-                dict(pixels=(1, 'uint8')), dict(pixels=(1, 'uint16')),
-                dict(pixels=(3, 'uint16')))):
+            dict(classes=2), dict(classes=10), dict(pixels=(1, 'uint8')),
+            dict(pixels=(1, 'uint16')), dict(pixels=(3, 'uint16')))):
             finding = trial(name, tmp_path / f'{name}_{number}', **changes)
             tried += finding is not None
             if finding is not None and finding.status != 'green':

@@ -248,8 +248,7 @@ def test_names_a_variable_without_effect(tmp_path, base, child, status,
     ('', 'epochs = 5\ntrain_cfg = dict(max_epochs=epochs)\n'),
     ('epochs = 5\nx = epochs\n', 'model = dict(x=_base_.x)\n'),
     ('offered = 5\n', ''),
-    ('', "_base_ = ['mmpretrain::_base_/default_runtime.py']\n"),
-])
+    ('', "_base_ = ['mmpretrain::_base_/default_runtime.py']\n")])
 def test_variables_that_are_used(tmp_path, base, child):
     file = write_configs(tmp_path, base, child)
     assert variables(file) == []
@@ -384,11 +383,10 @@ def test_knows_what_the_load_check_allows(tiny, tmp_path):
 
 def training(**settings):
     """Return a config that trains for 12 epochs, 8 x 2 samples a step."""
-    config = dict(
-        train_dataloader=dict(batch_size=2),
-        train_cfg=dict(by_epoch=True, max_epochs=12),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.02)),
-        auto_scale_lr=dict(base_batch_size=16))
+    config = dict(train_dataloader=dict(batch_size=2),
+                  train_cfg=dict(by_epoch=True, max_epochs=12),
+                  optim_wrapper=dict(optimizer=dict(type='SGD', lr=.02)),
+                  auto_scale_lr=dict(base_batch_size=16))
     return Config({**config, **settings}, cfg_text='-',
                   filename='net_8xb2-1x_data.py')
 
@@ -396,9 +394,8 @@ def training(**settings):
 @pytest.mark.parametrize(('settings', 'gpus', 'status', 'part'), [
     (dict(), None, 'green', '8 x 2 = 16 samples'),
     (dict(), 1, 'yellow', '--auto-scale-lr would make it 0.0025'),
-    (dict(optim_wrapper=dict(
-        optimizer=dict(lr=.02), accumulative_counts=2)), 4, 'green',
-     '16 in an update by accumulation'),
+    (dict(optim_wrapper=dict(optimizer=dict(lr=.02), accumulative_counts=2)),
+     4, 'green', '16 in an update by accumulation'),
     (dict(optim_wrapper=dict(
         optimizer=dict(lr=.02), accumulative_counts=4)), 8, 'yellow',
      'would make it 0.02; it leaves accumulation out, by which it should be '
@@ -465,11 +462,10 @@ def test_compares_schedules(schedulers, status, part):
 
 def test_compares_units_of_schedules():
     loop = dict(type='IterBasedTrainLoop', max_iters=100, val_interval=200)
-    config = training(
-        train_cfg=loop, val_cfg=dict(),
-        param_scheduler=dict(type='MultiStepLR', milestones=[8]),
-        default_hooks=dict(checkpoint=dict(interval=1)),
-        log_processor=dict(by_epoch=True))
+    config = training(train_cfg=loop, val_cfg=dict(),
+                      param_scheduler=dict(type='MultiStepLR', milestones=[8]),
+                      default_hooks=dict(checkpoint=dict(interval=1)),
+                      log_processor=dict(by_epoch=True))
     findings = check_schedules(config)
     where = {finding.where: finding for finding in findings}
     assert where['param_scheduler.0.by_epoch'].status == 'red'
@@ -530,20 +526,15 @@ def test_memory_is_that_counted_by_hand():
 
 
 @pytest.mark.parametrize('settings', [
-    dict(type='SGD', lr=.1),
-    dict(type='SGD', lr=.1, momentum=.9),
-    dict(type='Adam', lr=.1, amsgrad=True),
-    dict(type='AdamW', lr=.1),
-    dict(type='RMSprop', lr=.1, centered=True),
-    dict(type='Lamb', lr=.1),
-    dict(type='LARS', lr=.1, momentum=.9),
-])
+    dict(type='SGD', lr=.1), dict(type='SGD', lr=.1, momentum=.9),
+    dict(type='Adam', lr=.1, amsgrad=True), dict(type='AdamW', lr=.1),
+    dict(type='RMSprop', lr=.1, centered=True), dict(type='Lamb', lr=.1),
+    dict(type='LARS', lr=.1, momentum=.9)])
 def test_state_of_the_optimizer_is_that_of_a_step(settings):
     init_default_scope('mmpretrain')
     assert MMPRETRAIN_OPTIMIZERS.get(settings['type']) is not None
     model = small_net()
-    optimizer = OPTIMIZERS.build(
-        {**settings, 'params': model.parameters()})
+    optimizer = OPTIMIZERS.build({**settings, 'params': model.parameters()})
     expected = optimizer_state(optimizer)
     assert not optimizer.state
     model(torch.randn(5, 4)).sum().backward()
@@ -581,8 +572,7 @@ def test_disk_of_a_run():
 @pytest.mark.parametrize(('options', 'match'), [
     (dict(gpus=0), 'gpus must be positive, got 0'),
     (dict(steps=-1), 'steps must be positive, got -1'),
-    (dict(time_limit=-1), 'time_limit must be at least 0, got -1'),
-])
+    (dict(time_limit=-1), 'time_limit must be at least 0, got -1')])
 def test_refuses_bad_options(options, match):
     with pytest.raises(ValueError, match=match):
         CheckOptions(**options)
@@ -593,8 +583,7 @@ def test_refuses_bad_options(options, match):
     'msmae_vit-micro-p8_1xb16-12e_lesion-phantoms',
     'mask-rcnn_cmim-resnet18-fpn_1xb4-100i_gland-phantoms',
     'setr-pup_scratch-vit-mini-p8_1xb8-60e_busi',
-    'groupmsa-micro_1xb16-12e_cohort-phantoms',
-])
+    'groupmsa-micro_1xb16-12e_cohort-phantoms'])
 def test_whole_check_of_a_config_of_each_host(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = check_config(read(name), CheckOptions(tflops=10))

@@ -21,19 +21,16 @@ from mmmedmask.engine.checkpoint.reading import (
 )
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONTRASTIVE = {
-    'simclr': 'simclr_resnet18_8xb128-coslr-{}e_nct',
-    'byol': 'byol_resnet18_8xb128-coslr-{}e_nct',
-    'mocov1': 'mocov1_resnet18_8xb32-steplr-{}e_nct',
-    'mocov2': 'mocov2_resnet18_8xb32-coslr-{}e_nct',
-    'densecl': 'densecl_resnet18_8xb32-coslr-{}e_nct',
-}
+CONTRASTIVE = {'simclr': 'simclr_resnet18_8xb128-coslr-{}e_nct',
+               'byol': 'byol_resnet18_8xb128-coslr-{}e_nct',
+               'mocov1': 'mocov1_resnet18_8xb32-steplr-{}e_nct',
+               'mocov2': 'mocov2_resnet18_8xb32-coslr-{}e_nct',
+               'densecl': 'densecl_resnet18_8xb32-coslr-{}e_nct'}
 # What detectors start from.
 PRETRAINING = {
     **{method: name.format(800) for method, name in CONTRASTIVE.items()},
     'spark': 'spark_sparse-resnet18_8xb32-coslr-800e_nct',
-    'supervised': 'supervised_resnet18_8xb32-steplr-100e_nct',
-}
+    'supervised': 'supervised_resnet18_8xb32-steplr-100e_nct'}
 
 
 def detection(method, dataset):
@@ -50,15 +47,13 @@ def seeded():
 
 # Optimiser, rate, decay, images of a step, epochs; from ConCL's release, for
 # SparK 2e-4 per 512 images.
-OPTIMISERS = {
-    'simclr': ('LARS', .6, 1e-6, 1024, 800),
-    'byol': ('LARS', .2, 1.5e-6, 1024, 800),
-    'mocov1': ('SGD', .03, 1e-4, 256, 800),
-    'mocov2': ('SGD', .03, 1e-4, 256, 800),
-    'densecl': ('SGD', .03, 1e-4, 256, 800),
-    'spark': ('Lamb', 1e-4, .04, 256, 800),
-    'supervised': ('SGD', .1, 1e-4, 256, 100),
-}
+OPTIMISERS = {'simclr': ('LARS', .6, 1e-6, 1024, 800),
+              'byol': ('LARS', .2, 1.5e-6, 1024, 800),
+              'mocov1': ('SGD', .03, 1e-4, 256, 800),
+              'mocov2': ('SGD', .03, 1e-4, 256, 800),
+              'densecl': ('SGD', .03, 1e-4, 256, 800),
+              'spark': ('Lamb', 1e-4, .04, 256, 800),
+              'supervised': ('SGD', .1, 1e-4, 256, 100)}
 
 
 @pytest.mark.parametrize('method', OPTIMISERS)
@@ -89,9 +84,8 @@ def test_rates_over_the_epochs():
     cosine = ('CosineAnnealingLR', 0, None, None)
     assert spans['mocov2'] == spans['densecl'] == [cosine]
     for method, epochs in (('simclr', 10), ('byol', 2), ('spark', 40)):
-        assert spans[method][:2] == [
-            ('LinearLR', 0, epochs, None),
-            ('CosineAnnealingLR', epochs, None, None)]
+        assert spans[method][:2] == [('LinearLR', 0, epochs, None),
+                                     ('CosineAnnealingLR', epochs, None, None)]
     steps = {method: load(PRETRAINING[method]).param_scheduler
              for method in ('mocov1', 'supervised')}
     assert [one.milestones for one in steps['mocov1']] == [[120, 160]]
@@ -165,19 +159,15 @@ VIEWS = {
     'mocov2': ([CROP, JITTER, GRAY, BLUR, FLIP], ),
     'densecl': ([CROP, JITTER, GRAY, BLUR, FLIP], ),
     'simclr': ([CROP, FLIP, JITTER, GRAY, BLUR], ),
-    'byol': ([CROP, FLIP, JITTER, GRAY, ('GaussianBlur', 1),
-              ('Solarize', 0)],
-             [CROP, FLIP, JITTER, GRAY, ('GaussianBlur', .1),
-              ('Solarize', .2)]),
+    'byol': (
+        [CROP, FLIP, JITTER, GRAY, ('GaussianBlur', 1), ('Solarize', 0)],
+        [CROP, FLIP, JITTER, GRAY, ('GaussianBlur', .1), ('Solarize', .2)]),
 }
 # Least share of a tile; brightness, contrast, saturation and hue.
 CROPS_AND_COLOURS = {
-    'mocov1': (.2, (.4, .4, .4, .4)),
-    'mocov2': (.2, (.4, .4, .4, .1)),
-    'densecl': (.2, (.4, .4, .4, .1)),
-    'simclr': (.08, (.8, .8, .8, .2)),
-    'byol': (.08, (.4, .4, .2, .1)),
-}
+    'mocov1': (.2, (.4, .4, .4, .4)), 'mocov2': (.2, (.4, .4, .4, .1)),
+    'densecl': (.2, (.4, .4, .4, .1)), 'simclr': (.08, (.8, .8, .8, .2)),
+    'byol': (.08, (.4, .4, .2, .1))}
 
 
 @pytest.mark.parametrize('method', VIEWS)
@@ -303,9 +293,8 @@ def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
         SparseHelper,
         SparseSyncBatchNorm2d,
     )
-    assert not isinstance(
-        revert_sync_batchnorm(SparseSyncBatchNorm2d(4)),
-        SparseSyncBatchNorm2d)
+    assert not isinstance(revert_sync_batchnorm(SparseSyncBatchNorm2d(4)),
+                          SparseSyncBatchNorm2d)
 
     cfg = shrink_config(load(PRETRAINING['spark']), tmp_path, drawn_data)
     model = revert_sync_batchnorm(build(cfg)[0])

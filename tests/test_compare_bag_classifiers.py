@@ -24,8 +24,7 @@ def compare(tmp_path, monkeypatch):
 
     def run(*arguments, status=0, work='work'):
         output = call('analysis_tools/compare_bag_classifiers.py',
-                      '--work-dir', tmp_path / work, *arguments,
-                      status=status)
+                      '--work-dir', tmp_path / work, *arguments, status=status)
         return output if status else ''.join(
             line for line in output.splitlines(keepends=True)
             if line.startswith('|'))

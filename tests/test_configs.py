@@ -114,9 +114,8 @@ def no_curves(monkeypatch):
     monkeypatch.setattr(
         'mmmedmask.engine.attention.coverage_hook.draw_coverage',
         lambda table: np.zeros((1, 1, 3), np.uint8))
-    monkeypatch.setattr(
-        'mmmedmask.engine.hooks.probe_hook.draw_probes',
-        lambda rows: np.zeros((1, 1, 3), np.uint8))
+    monkeypatch.setattr('mmmedmask.engine.hooks.probe_hook.draw_probes',
+                        lambda rows: np.zeros((1, 1, 3), np.uint8))
 
 
 @pytest.fixture

@@ -73,15 +73,12 @@ def test_defaults_are_those_of_the_package():
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['glass', '.'], "there is no 'glass'. Did you mean glas? Names: glas, c"),
-    ([], 'the following arguments are required: NAME'),
-    (['glas'], 'source'),
+    ([], 'the following arguments are required: NAME'), (['glas'], 'source'),
     (['glas', '.', '--mask-kind', 'colour'], 'colour'),
     (['glas', '.', '--chek'], 'unrecognized arguments: --chek'),
-    (['nct_crc', '.', '--near-threshold', '0'],
-     'must be in (0, 1], got 0.0'),
+    (['nct_crc', '.', '--near-threshold', '0'], 'must be in (0, 1], got 0.0'),
     (['crag', '.', '--near-threshold', '2'], 'must be in (0, 1], got 2.0'),
-    *(([name, '.'], 'required: out') for name in LABELLED),
-])
+    *(([name, '.'], 'required: out') for name in LABELLED)])
 def test_bad_usage(arguments, message):
     assert message in convert(*arguments, status=2)
 
@@ -423,8 +420,7 @@ def test_paired_tiles_and_genes_say_what_they_are(tmp_path):
     dataset = SlideOmicDataset(
         'cohort.csv', data_root=str(out), split='train',
         feature_root='features',
-        expression=dict(path=['expression/bright.npz',
-                              'expression/dark.npz']),
+        expression=dict(path=['expression/bright.npz', 'expression/dark.npz']),
         pipeline=[dict(type='mmmedmask.LoadSlideFeatures'),
                   dict(type='mmmedmask.LoadExpression'),
                   dict(type='mmmedmask.PackSlideOmicInputs')])

@@ -24,12 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def run_demo(*arguments, **environment):
     return subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'demo.py'), *arguments],
-        capture_output=True,
-        text=True,
-        env={
-            **os.environ,
-            **environment
-        })
+        capture_output=True, text=True, env={**os.environ, **environment})
 
 
 @pytest.fixture(scope='module')
@@ -102,11 +97,10 @@ def test_report_in_a_browser(demo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('run', [
-    'cmim/pretraining', 'cmim/mask_rcnn', 'msmae/pretraining',
-    'msmae/fine_tuning', 'gimp/genes', 'gimp/pretraining', 'gimp/slides',
-    'gimp/slides_and_genes'
-])
+@pytest.mark.parametrize('run', ['cmim/pretraining', 'cmim/mask_rcnn',
+                                 'msmae/pretraining', 'msmae/fine_tuning',
+                                 'gimp/genes', 'gimp/pretraining',
+                                 'gimp/slides', 'gimp/slides_and_genes'])
 def test_runs_log_to_their_own_folders(demo, run):
     _, out = demo
     logged, = (out / run).rglob('vis_data/scalars.json')

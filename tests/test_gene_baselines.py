@@ -78,9 +78,8 @@ def test_fits_on_training_patients_and_tests_on_others(
         got = read_patients(
             root / f'out/logistic_regression/fold_{fold}/test/patients.csv')
         assert list(got.case_ids) == [f'p{row}' for row in rows['test']]
-        assert np.allclose(got.scores,
-                           model.predict_proba(scaled[rows['test']]),
-                           atol=1e-4)
+        assert np.allclose(
+            got.scores, model.predict_proba(scaled[rows['test']]), atol=1e-4)
         assert (got.labels == truth[rows['test']]).all()
     for name in ('logistic_regression', 'random_forest'):
         assert 'fold 2' in (root / f'out/{name}/results.md').read_text()

@@ -110,8 +110,7 @@ def test_fine_tuning(path):
         assert ('genes' in dataset.modalities) == genes
         assert [step.type for step in dataset.pipeline] == [
             f'mmmedmask.{name}' for name in (
-                'LoadSlideFeatures', 'LoadExpression',
-                'PackSlideOmicInputs')]
+                'LoadSlideFeatures', 'LoadExpression', 'PackSlideOmicInputs')]
     assert cfg.val_dataloader.batch_size == 1
     hooks = hooks_of(cfg)
     assert hooks['SafeCheckpointHook'].save_best == 'slide/auc'
@@ -247,9 +246,8 @@ def stages(tmp_path_factory, drawn_data):
     folder = tmp_path_factory.mktemp('stages')
     genes = _run(_stage(STAGE0, folder / '0', drawn_data))
     file = folder / '0' / 'run' / 'epoch_1.pth'
-    pretrained = _run(
-        _stage(MAIN, folder / '1', drawn_data),
-        dict(data_preprocessor=file, gene_encoder=file))
+    pretrained = _run(_stage(MAIN, folder / '1', drawn_data),
+                      dict(data_preprocessor=file, gene_encoder=file))
     file = folder / '1' / 'run' / 'epoch_1.pth'
     tuned = _run(
         _stage(MAIN_FINETUNE, folder / '2', drawn_data),
@@ -298,8 +296,7 @@ def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, drawn_data):
     file = Path(stages[0][0].work_dir) / 'epoch_1.pth'
     with pytest.raises(ValueError, match='aggregator|0 of'):
         _run(_stage(MAIN_FINETUNE, tmp_path, drawn_data),
-             dict(data_preprocessor=file, aggregator=file,
-                  gene_encoder=file))
+             dict(data_preprocessor=file, aggregator=file, gene_encoder=file))
 
 
 # --- check 26: resuming ---------------------------------------------------
@@ -407,9 +404,8 @@ def planted(tmp_path_factory):
         split_shares=(.2, .6, .2))
     # At a rate of 3e-3 the AUC of genes jumps from 1 to .14 and back.
     file, _ = stage(STAGE0, 'genes', 8, root=both, lr=1e-3)
-    file, watch = stage(
-        MAIN, 'pretraining', 30,
-        dict(data_preprocessor=file, gene_encoder=file), both)
+    file, watch = stage(MAIN, 'pretraining', 30,
+                        dict(data_preprocessor=file, gene_encoder=file), both)
     scores['losses'] = watch.losses
     scores['constant'] = _loss_of_a_constant(both)
     parts = dict(data_preprocessor=file, aggregator=file, gene_encoder=file)

@@ -16,9 +16,8 @@ CONFIGS = ['mae_vit-small-p16_8xb32-coslr-800e_nct',
 def draw(kind):
     """Masks of two images, from torch's generator as it is."""
     if kind == 'SparK':
-        return SparK.mask(
-            SimpleNamespace(feature_map_size=7, len_keep=20),
-            (2, 3, 224, 224), 'cpu')
+        return SparK.mask(SimpleNamespace(feature_map_size=7, len_keep=20),
+                          (2, 3, 224, 224), 'cpu')
     return MAEViT.random_masking(None, torch.zeros(2, 196, 1))[1]
 
 

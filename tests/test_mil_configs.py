@@ -10,15 +10,9 @@ from mmmedmask.shrinking.shrink import shrink_config
 
 FOLDER = CONFIGS / 'mil'
 SCHEDULE = '1xb8-coslr-70e_tcga-nsclc'
-SLIDES = {
-    'mean-pool': 'MeanPool',
-    'max-pool': 'MaxPool',
-    'abmil': 'ABMIL',
-    'dsmil': 'DSMIL',
-    'clam-sb': 'CLAM_SB',
-    'clam-mb': 'CLAM_MB',
-    'transmil': 'TransMIL',
-}
+SLIDES = {'mean-pool': 'MeanPool', 'max-pool': 'MaxPool', 'abmil': 'ABMIL',
+          'dsmil': 'DSMIL', 'clam-sb': 'CLAM_SB', 'clam-mb': 'CLAM_MB',
+          'transmil': 'TransMIL'}
 BOTH = {'porpoise': 'ABMIL', 'pathomic-fusion': 'ABMIL', 'mcat': 'MCAT'}
 ROWS = SLIDES | BOTH
 

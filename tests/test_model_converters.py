@@ -53,12 +53,8 @@ def _pretraining_checkpoint(path, backbone, config='a = 1'):
     torch.save(
         {'state_dict': tensors,
          'optimizer': {'state': {}},
-         'meta': {
-             'epoch': 800,
-             'iter': 249600,
-             'cfg': config,
-             'experiment_name': 'cmim_20240101'
-         }}, path)
+         'meta': {'epoch': 800, 'iter': 249600, 'cfg': config,
+                  'experiment_name': 'cmim_20240101'}}, path)
     return path
 
 
@@ -157,19 +153,14 @@ TIMM_NAMES = {
     'ResNetV1d': ('conv1.0.weight', 'conv1.6.weight', 'bn1.running_mean',
                   'layer2.0.downsample.1.weight',
                   'layer2.0.downsample.2.running_mean'),
-    'ConvNeXt': ('stem.0.weight', 'stem.1.bias',
-                 'stages.0.blocks.0.conv_dw.weight',
-                 'stages.1.downsample.0.weight',
-                 'stages.2.blocks.8.mlp.fc1.weight',
-                 'stages.3.blocks.2.mlp.fc2.bias', 'stages.3.blocks.0.gamma',
-                 'stages.0.blocks.1.norm.weight', 'head.norm.bias'),
+    'ConvNeXt': (
+        'stem.0.weight', 'stem.1.bias', 'stages.0.blocks.0.conv_dw.weight',
+        'stages.1.downsample.0.weight', 'stages.2.blocks.8.mlp.fc1.weight',
+        'stages.3.blocks.2.mlp.fc2.bias', 'stages.3.blocks.0.gamma',
+        'stages.0.blocks.1.norm.weight', 'head.norm.bias'),
 }
-ARCHITECTURES = {
-    'ResNet': dict(depth=18),
-    'ResNetV1c': dict(depth=18),
-    'ResNetV1d': dict(depth=18),
-    'ConvNeXt': dict(arch='tiny'),
-}
+ARCHITECTURES = {'ResNet': dict(depth=18), 'ResNetV1c': dict(depth=18),
+                 'ResNetV1d': dict(depth=18), 'ConvNeXt': dict(arch='tiny')}
 
 
 @pytest.mark.parametrize('kind', ARCHITECTURES)
@@ -438,9 +429,8 @@ def test_onnx_computes_the_same(tmp_path, kind, arguments):
             expected = ours(images)
         assert len(found) == len(expected)
         for got, want in zip(found, expected, strict=True):
-            torch.testing.assert_close(
-                torch.from_numpy(got), want, rtol=0,
-                atol=1e-3 * float(want.abs().max()))
+            torch.testing.assert_close(torch.from_numpy(got), want, rtol=0,
+                                       atol=1e-3 * float(want.abs().max()))
     assert 'images (B, C, H, W) to features' in (
         tmp_path / 'encoder.onnx.md').read_text('utf-8')
 
@@ -502,8 +492,7 @@ def test_published_model_is_stripped_and_named_by_its_content(tmp_path):
     published = torch.load(path, weights_only=True)
     assert set(published) == {'state_dict', 'meta'}
     assert 'mask_token' in published['state_dict']
-    assert published['meta'] == {'epoch': 800,
-                                 'iter': 249600,
+    assert published['meta'] == {'epoch': 800, 'iter': 249600,
                                  'experiment_name': 'cmim_20240101'}
     kept = publish_model(source, tmp_path / 'cmim', keep_config=True)
     assert kept.suffix == '.pth'

@@ -22,16 +22,12 @@ from mmmedmask.util.nested import nested_dicts
 
 DATA = ('messidor2', 'brain-tumor-mri', 'ham10000')
 # Pre-training and the classifier that starts from it.
-CHAINS = {
-    'mocov3_vit-base-p16': 'vit-base-p16_mocov3',
-    'mocov2-ccrop_resnet50': 'resnet50_mocov2-ccrop',
-    'simclr_resnet50': 'resnet50_simclr',
-    'simmim_swin-tiny': 'swin-tiny_simmim',
-}
-SMALL = {
-    'simclr_resnet18': 'resnet18_simclr',
-    'simmim_swin-mini': 'swin-mini_simmim',
-}
+CHAINS = {'mocov3_vit-base-p16': 'vit-base-p16_mocov3',
+          'mocov2-ccrop_resnet50': 'resnet50_mocov2-ccrop',
+          'simclr_resnet50': 'resnet50_simclr',
+          'simmim_swin-tiny': 'swin-tiny_simmim'}
+SMALL = {'simclr_resnet18': 'resnet18_simclr',
+         'simmim_swin-mini': 'swin-mini_simmim'}
 
 
 @pytest.mark.parametrize('pre', [*CHAINS, *SMALL])

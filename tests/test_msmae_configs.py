@@ -39,12 +39,9 @@ PAPER = [
 PRETRAIN = [path for path in PAPER if re.match(r'(msmae|mae|amt)_', path.name)]
 FINETUNE = [path for path in PAPER if path.name.startswith('vit-')]
 SMALL = sorted((FOLDER / 'small').glob('vit-*.py'))
-DATA = {
-    'messidor2': ('data/messidor2/', 5),
-    'brain-tumor-mri': ('data/brain_tumor_mri/', 4),
-    'ham10000': ('data/ham10000/', 7),
-    'busi': ('data/busi/', 3),
-}
+DATA = {'messidor2': ('data/messidor2/', 5),
+        'brain-tumor-mri': ('data/brain_tumor_mri/', 4),
+        'ham10000': ('data/ham10000/', 7), 'busi': ('data/busi/', 3)}
 MAIN = 'msmae_vit-base-p16_1xb64-coslr-300e_messidor2'
 MAIN_FINETUNE = 'vit-base-p16_msmae_1xb256-100e_messidor2'
 PRE = '{}_vit-base-p16_1xb64-coslr-300e_messidor2'
@@ -58,11 +55,9 @@ def test_found_the_configs():
 # --- splits ---------------------------------------------------------------
 
 #: By the folder of the data: the split without leaks, and the paper's.
-SPLITS = {
-    'data/busi': ('splits/grouped', 'splits/paper'),
-    'data/ham10000': ('splits/lesion', 'splits/paper'),
-    'data/brain_tumor_mri': ('splits/clean-train', 'splits/official'),
-}
+SPLITS = {'data/busi': ('splits/grouped', 'splits/paper'),
+          'data/ham10000': ('splits/lesion', 'splits/paper'),
+          'data/brain_tumor_mri': ('splits/clean-train', 'splits/official')}
 
 
 def _splits(cfg):
@@ -327,10 +322,9 @@ def _rates(cfg, iterations_per_epoch, scales=(1., )):
         assert arguments.pop('convert_to_iter_based')
         kind = PARAM_SCHEDULERS.get(arguments.pop('type'))
         schedulers.append(
-            kind.build_iter_from_epoch(
-                optimizer=optimizer,
-                epoch_length=iterations_per_epoch,
-                **arguments))
+            kind.build_iter_from_epoch(optimizer=optimizer,
+                                       epoch_length=iterations_per_epoch,
+                                       **arguments))
     rates = []
     for _ in range(epochs * iterations_per_epoch):
         rates.append([group['lr'] for group in optimizer.param_groups])
@@ -438,8 +432,7 @@ DIFFERENCES = {
     PRE.format('msmae_mean-heads'): {'weight_norm': 'mean_heads'},
     PRE.format('msmae_norm-pix'): {'norm_pix': True},
     PRE.format('msmae_released-code'):
-    {'begin': 41, 'masking': 'random', 'softmax_twice': True,
-     'decay_mult': 1},
+    {'begin': 41, 'masking': 'random', 'softmax_twice': True, 'decay_mult': 1},
     'msmae_vit-base-p8_1xb64-coslr-300e_messidor2': {'patch_size': 8},
     'msmae_vit-base-p32_1xb64-coslr-300e_messidor2': {'patch_size': 32},
     'msmae_vit-small-p16_1xb64-coslr-300e_messidor2': {'arch': 'deit-small'},
@@ -545,8 +538,7 @@ def _quick_evaluator(cfg):
 @pytest.mark.parametrize(('name', 'norm'), [
     (MAIN_FINETUNE, 'ln2'),
     ('vit-base-p16_msmae-cls-pool_1xb256-100e_messidor2', 'ln1'),
-    ('vit-base-p16_msmae-all-tokens_1xb256-100e_messidor2', 'ln2'),
-])
+    ('vit-base-p16_msmae-all-tokens_1xb256-100e_messidor2', 'ln2')])
 def test_pretrain_then_fine_tune(tmp_path, drawn_data, pretraining, name,
                                  norm):
     tensors, checkpoint = pretraining
@@ -581,9 +573,8 @@ def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, drawn_data,
     with pytest.raises(ValueError, match='0 of .* names and shapes fit'):
         _run(cfg, tmp_path / 'mae.pth')
     # One layer less than the model has.
-    torch.save(
-        {k: v for k, v in tensors.items() if '.layers.1.' not in k},
-        tmp_path / 'shallow.pth')
+    torch.save({k: v for k, v in tensors.items() if '.layers.1.' not in k},
+               tmp_path / 'shallow.pth')
     with pytest.raises(ValueError, match=r'backbone|layers\.1\.ln1\.weight'):
         _run(cfg, tmp_path / 'shallow.pth')
 

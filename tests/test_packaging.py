@@ -41,12 +41,9 @@ def read_requirements(name):
 
 def read_pins(python, name='lock'):
     """Name to version of what a file pins for a Python on Linux."""
-    environment = dict(
-        python_version=python,
-        python_full_version=f'{python}.0',
-        sys_platform='linux',
-        platform_system='Linux',
-        platform_machine='x86_64')
+    environment = dict(python_version=python,
+                       python_full_version=f'{python}.0', sys_platform='linux',
+                       platform_system='Linux', platform_machine='x86_64')
     pins = {}
     for requirement in read_requirements(name):
         if requirement.marker and not requirement.marker.evaluate(environment):
@@ -277,9 +274,8 @@ def install(folder, *arguments):
     # comes from a .pth file of setuptools. What is installed above wins.
     (packages / 'zz_parent.pth').write_text(
         f'import site; site.addsitedir({sysconfig.get_path("purelib")!r})\n')
-    python = Path(
-        sysconfig.get_path('scripts', vars=variables),
-        Path(sys.executable).name)
+    python = Path(sysconfig.get_path('scripts', vars=variables),
+                  Path(sys.executable).name)
     run(sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet',
         '--no-deps', '--no-index', '--no-build-isolation', '--no-compile',
         '--ignore-installed', *arguments, cwd=folder)
@@ -330,11 +326,10 @@ def test_wheel_content(source, wheel):
                        if r.marker and r.marker.evaluate(dict(extra=extra))}
 
     extras = set(re.findall(r'^Provides-Extra: (.+)$', message, re.MULTILINE))
-    assert extras == {
-        'all', 'demo', 'detection', 'encoders', 'experiments', 'export',
-        'genes', 'logging', 'mim', 'mminstall', 'openmmlab', 'plots',
-        'radiology', 'sam', 'segmentation', 'slides', 'storage', 'survival'
-    }
+    assert extras == {'all', 'demo', 'detection', 'encoders', 'experiments',
+                      'export', 'genes', 'logging', 'mim', 'mminstall',
+                      'openmmlab', 'plots', 'radiology', 'sam', 'segmentation',
+                      'slides', 'storage', 'survival'}
     assert of_extra('all') == set.union(*map(of_extra, extras - {'sam'}))
     assert of_extra('openmmlab') == of_extra('mminstall') < of_extra('mim')
     for extra, name in (('detection', 'onedl-mmdetection'),
@@ -465,9 +460,7 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     assert [step.split()[:4] for step in steps] == [
         ['python', '-m', 'pip', 'install'],
         ['uv', 'pip', 'install', '--quiet'],
-        ['uv', 'pip', 'install', '--quiet'],
-        ['python', '-m', 'pytest', '-n'],
-    ]
+        ['uv', 'pip', 'install', '--quiet'], ['python', '-m', 'pytest', '-n']]
     assert '--requirements requirements/lock.txt' in steps[1]
     assert '--compile-bytecode' in steps[1]
     assert '--editable .' in steps[2]
@@ -488,8 +481,7 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     ('pip install', 'Could not install uv: check the network'),
     ('lock.txt', 'Could not install all packages'),
     ('--editable', 'Could not install mmmedmask itself'),
-    ('pytest', 'Tests failed: see the summary above'),
-])
+    ('pytest', 'Tests failed: see the summary above')])
 def test_make_says_what_to_do_after_a_failure(checkout, broken, advice):
     # uv takes `pip install` as well: only Python's is to fail for that.
     for name in ('python', 'uv'):

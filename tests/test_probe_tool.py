@@ -74,8 +74,7 @@ def test_table_of_arms_random_weights_colour_and_chance(
     (['--arm', 'a'], '--arm a has no checkpoint'),
     (['--arm', 'a', 'x.pth', '--arm', 'a', 'y.pth'], 'must differ'),
     (['--arm', 'random', 'x.pth'], 'none may be random'),
-    (['--arm', 'a', 'x.pth', '--config', 'c.py'], 'either --config or'),
-])
+    (['--arm', 'a', 'x.pth', '--config', 'c.py'], 'either --config or')])
 def test_wrong_arguments_are_named(arguments, message):
     printed = call('probe.py', '--encoder', 'resnet18', '--data', 'x',
                    *arguments, status=2)

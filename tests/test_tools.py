@@ -68,8 +68,7 @@ def snapshot():
     ('SystemExit(3)', 3, 'from logging'),
     ('SystemExit(None)', 0, 'from logging'),
     ("SystemExit('messy.py: bad')", 1, 'messy.py: bad'),
-    ("ValueError('broken')", 1, 'ValueError: broken'),
-])
+    ("ValueError('broken')", 1, 'ValueError: broken')])
 def test_a_called_tool_leaves_the_process_as_it_was(tmp_path, end, status,
                                                     last):
     import matplotlib.pyplot as plt

@@ -207,8 +207,7 @@ def recorder(tmp_path):
 
 @pytest.mark.parametrize(('script', 'arguments'), [
     ('dist_train.sh', ('a config.py', '3')),
-    ('dist_test.sh', ('a config.py', 'a checkpoint.pth', '3')),
-])
+    ('dist_test.sh', ('a config.py', 'a checkpoint.pth', '3'))])
 def test_dist_scripts_pass_everything_on(recorder, script, arguments):
     environment = recorder('torchrun')
     tool = str(TOOLS / script.removeprefix('dist_').replace('.sh', '.py'))
@@ -217,8 +216,7 @@ def test_dist_scripts_pass_everything_on(recorder, script, arguments):
     assert lines == ['--standalone', '--nproc-per-node=3', tool,
                      *arguments[:-1], '--launcher', 'pytorch', *rest]
     lines = run(TOOLS / script, *arguments, **environment, NNODES='2',
-                NODE_RANK='1', MASTER_ADDR='machine0',
-                PORT='123').splitlines()
+                NODE_RANK='1', MASTER_ADDR='machine0', PORT='123').splitlines()
     assert lines[:5] == [
         '--nnodes=2', '--node-rank=1', '--master-addr=machine0',
         '--master-port=123', '--nproc-per-node=3']
@@ -236,8 +234,7 @@ def test_dist_train_wants_a_number_of_processes(recorder, gpus):
 
 @pytest.mark.parametrize(('script', 'given', 'passed'), [
     ('slurm_train.sh', 'a work dir', ['--work-dir', 'a work dir']),
-    ('slurm_test.sh', 'a checkpoint.pth', ['a checkpoint.pth']),
-])
+    ('slurm_test.sh', 'a checkpoint.pth', ['a checkpoint.pth'])])
 def test_slurm_scripts_pass_everything_on(recorder, script, given, passed):
     tool = str(TOOLS / script.removeprefix('slurm_').replace('.sh', '.py'))
     lines = run(TOOLS / script, 'gpu', 'my job', 'a config.py', given,

@@ -87,9 +87,8 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     printed = call(*command)
     assert "24 tiles in 6 bags {'train': 2, 'test': 4}" in printed
     dataset = SlideOmicDataset(
-        ann_file=str(out / 'cohort.csv'),
-        feature_root=str(out / 'features'), split='train',
-        modalities=['slides'], pipeline=[])
+        ann_file=str(out / 'cohort.csv'), feature_root=str(out / 'features'),
+        split='train', modalities=['slides'], pipeline=[])
     assert dataset.metainfo['classes'] == ('aca', 'scc')
     listed = pd.read_csv(out / 'tiles.csv')
     assert (listed.groupby('group').bag.nunique() == 1).all()
@@ -107,10 +106,9 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
 
 def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
     (tile_folders[0] / '0.png').write_bytes(b'no picture')
-    printed = call(
-        'wsi/tiles_to_bags.py', *tile_folders, '--out', tmp_path / 'out',
-        '--encoder', 'resnet18-block3', '--random-weights', 0, '--bag-size',
-        2, status=1)
+    printed = call('wsi/tiles_to_bags.py', *tile_folders, '--out',
+                   tmp_path / 'out', '--encoder', 'resnet18-block3',
+                   '--random-weights', 0, '--bag-size', 2, status=1)
     assert printed.splitlines()[-1].startswith(
         f'tiles_to_bags.py: Cannot read image {tile_folders[0]}')
 
@@ -119,10 +117,9 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     write_slide(tmp_path / 'a.tif',
                 draw_slide((1024, 768), [(256, 128, 768, 512)]), mpp=1.0)
     write_slide(tmp_path / 'b.tif', draw_slide((128, 128), []), None, levels=1)
-    command = (EXTRACT, tmp_path, '--out',
-               tmp_path / 'out', '--encoder', 'resnet18-block3',
-               '--random-weights', 0, '--tile-size', 32, '--mpp', 4,
-               '--workers', 0)
+    command = (EXTRACT, tmp_path, '--out', tmp_path / 'out', '--encoder',
+               'resnet18-block3', '--random-weights', 0, '--tile-size', 32,
+               '--mpp', 4, '--workers', 0)
     printed = call(*command, status=1)
     assert '2/2 b: failed' in printed
     assert '2 slides: 1 done, 1 failed; 12 tiles' in printed
@@ -312,8 +309,7 @@ def test_a_shard_by_hand(slides):
     (['--shard', '1/2', '--shards', '2'], 2, 'give one of them'),
     (['--shard', '1/9'], 1, r'number of shards must be in \[1, 4\], got 9'),
     (['--resources', 'gpus'], 2, 'expected NAME=NUMBER'),
-    (['--', '--forceall'], 1, 'are for Snakemake, which --shards N starts'),
-])
+    (['--', '--forceall'], 1, 'are for Snakemake, which --shards N starts')])
 def test_bad_shards_are_refused(slides, arguments, status, message):
     assert re.search(message, call(*extraction(slides, *arguments),
                                    status=status))

@@ -25,12 +25,10 @@ from mmmedmask.shrinking.drawn_data import write_clip
 from mmmedmask.shrinking.model_sizes import tiny_arch
 from mmmedmask.shrinking.shrink import shrink_config
 
-PRETRAINING = {
-    'mae': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
-    'beitv2': 'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
-    'eva': 'eva_vit-small-p16_8xb32-coslr-800e_nct',
-    'supervised': 'supervised_vit-small-p16_8xb32-coslr-100e_nct',
-}
+PRETRAINING = {'mae': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
+               'beitv2': 'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
+               'eva': 'eva_vit-small-p16_8xb32-coslr-800e_nct',
+               'supervised': 'supervised_vit-small-p16_8xb32-coslr-100e_nct'}
 DATA_SETS = ('glas', 'crag')
 
 
@@ -124,8 +122,7 @@ def teacher_config(path):
 @pytest.mark.parametrize('teacher', [
     teacher_config('data/weights/none.pth'),
     dict(type='mmpretrain.VQKD',
-         init_cfg=dict(
-             type='Pretrained', checkpoint='data/weights/none.pth')),
+         init_cfg=dict(type='Pretrained', checkpoint='data/weights/none.pth')),
 ])
 def test_missing_teacher_says_where_it_comes_from(teacher):
     with pytest.raises(FileNotFoundError) as error:

@@ -23,8 +23,7 @@ FAMILIES = {
     'ContrastiveCrop': 'mocov2-ccrop_resnet50_1xb64-coslr-300e_messidor2',
     'ConCL': 'concl_resnet18_8xb32-coslr-200e_nct',
     'MAE': 'mae_vit-small-p16_8xb32-coslr-800e_nct',
-    'supervised': 'supervised_resnet18_8xb32-steplr-100e_nct',
-}
+    'supervised': 'supervised_resnet18_8xb32-steplr-100e_nct'}
 #: Hooks that draw, or tell others what to draw from.
 HOOKS = ('seeded_draws', 'sampler_seed', 'transform_epoch', 'content_crop')
 

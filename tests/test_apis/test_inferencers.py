@@ -181,8 +181,7 @@ def slide_model():
         type='mmmedmask.SlideOmicClassifier',
         aggregator=dict(type='mmmedmask.ABMIL', in_dims=256, embed_dims=8),
         head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
-        data_preprocessor=dict(
-            type='mmmedmask.SlideOmicDataPreprocessor')))))
+        data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor')))))
 
 
 def test_slides(slide_model, tmp_path):

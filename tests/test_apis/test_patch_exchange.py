@@ -53,8 +53,7 @@ def test_a_model_that_reads_all_patches_has_a_flat_curve():
     (dict(block=0), 'block must be at least 1, got 0'),
     (dict(places=1), 'places must be at least 2, got 1'),
     (dict(block=41), 'block = 41 patches, one has 40'),
-    (dict(samples=patients()[::2]), r'two classes are needed, got labels'),
-])
+    (dict(samples=patients()[::2]), r'two classes are needed, got labels')])
 def test_bad_input_is_refused_by_value(change, message):
     with pytest.raises(ValueError, match=message):
         exchange_patches(ReadsPlaces(slice(0, 8)),

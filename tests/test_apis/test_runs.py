@@ -32,8 +32,7 @@ def test_options_override_nested_settings(config_file):
 @pytest.mark.parametrize(('option', 'reason'), [
     ('base_lr', "'base_lr' is a plain variable"),
     ('train_dataloadr.batch_size', 'Did you mean train_dataloader'),
-    ('qqq', "'qqq' is nothing that a runner reads"),
-])
+    ('qqq', "'qqq' is nothing that a runner reads")])
 def test_options_without_effect_are_refused(config_file, option, reason):
     with pytest.raises(ValueError, match=reason):
         apis.load_config(config_file, {option: 1})
@@ -156,8 +155,7 @@ def test_mixed_precision(monkeypatch):
     ('cpu', 'float16', 'OptimWrapper', 'float16 needs a GPU'),
     ('cpu', None, 'OptimWrapper', 'float16 needs a GPU'),
     ('cuda', 'int8', 'OptimWrapper', "'int8', valid are"),
-    ('cuda', 'float16', 'ApexOptimWrapper', "is 'ApexOptimWrapper'"),
-])
+    ('cuda', 'float16', 'ApexOptimWrapper', "is 'ApexOptimWrapper'")])
 def test_mixed_precision_refuses(monkeypatch, device, dtype, wrapper, reason):
     monkeypatch.setattr(runs, 'get_device', lambda: device)
     config = Config(dict(optim_wrapper=dict(type=wrapper)))
@@ -168,8 +166,7 @@ def test_mixed_precision_refuses(monkeypatch, device, dtype, wrapper, reason):
 @pytest.mark.parametrize(('device', 'dtype'), [
     ('cpu', 'bfloat16'),
     pytest.param('cuda', 'bfloat16', marks=pytest.mark.gpu),
-    pytest.param('cuda', 'float16', marks=pytest.mark.gpu),
-])
+    pytest.param('cuda', 'float16', marks=pytest.mark.gpu)])
 def test_mixed_precision_steps(device, dtype):
     from mmengine.registry import OPTIM_WRAPPERS
     model = torch.nn.Linear(4, 4).to(device)
@@ -177,9 +174,8 @@ def test_mixed_precision_steps(device, dtype):
     config = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
     apis.set_mixed_precision(config, dtype)
     wrapper = OPTIM_WRAPPERS.build(
-        dict(
-            config.optim_wrapper,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+        dict(config.optim_wrapper,
+             optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
     with wrapper.optim_context(model):
         output = model(torch.ones(2, 4, device=device))
         assert output.dtype == getattr(torch, dtype)
@@ -298,8 +294,7 @@ def test_an_epoch_without_iterations_is_explained(tmp_path, batch_size,
         torch.nn.Linear(1, 1),
         str(tmp_path),
         train_dataloader=dict(
-            batch_size=batch_size,
-            drop_last=drop_last,
+            batch_size=batch_size, drop_last=drop_last,
             sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=[0, 1, 2]),
         train_cfg=dict(by_epoch=True, max_epochs=1),

@@ -32,8 +32,7 @@ def inputs(number=7):
 
 
 @pytest.mark.parametrize(('aggregator', 'options'), [
-    ('ABMIL', {}), ('MeanPool', {}),
-    ('NystromAggregator', dict(num_heads=2)),
+    ('ABMIL', {}), ('MeanPool', {}), ('NystromAggregator', dict(num_heads=2)),
     ('CLAM_MB', dict(num_classes=3))])
 def test_attention_and_classes_of_single_patches(aggregator, options):
     model, bag = build(aggregator, **options), inputs()

@@ -85,8 +85,7 @@ def test_a_tile_without_a_group_is_an_error(folders):
 
 @pytest.mark.parametrize(('change', 'message'), [
     (dict(group_column='source'), r"lacks the columns \['source'\]; it has"),
-    (dict(path_column='file'), r"lacks the columns \['file'\]"),
-])
+    (dict(path_column='file'), r"lacks the columns \['file'\]")])
 def test_a_missing_column_is_named(folders, change, message):
     with pytest.raises(ValueError, match=message):
         load(folders, **change)
@@ -120,8 +119,7 @@ def test_bad_groups_and_folders_are_refused(folders, tmp_path):
     ({}, 'sum to 1'),
     ({'train': 1.2, 'test': -.2}, 'must be positive and sum to 1'),
     ({'train': .5, 'test': .4}, 'sum to 1'),
-    ({'train': .9, 'val': .05, 'test': .05}, "class 'aca' has 3 bags, too"),
-])
+    ({'train': .9, 'val': .05, 'test': .05}, "class 'aca' has 3 bags, too")])
 def test_bad_shares_are_refused(folders, shares, message):
     bags = make_bags(find_tiles(folders), 10)
     with pytest.raises(ValueError, match=message):

@@ -111,9 +111,8 @@ model = dict(
 def test_backbone_of_our_config_with_its_own_normalisation(tmp_path):
     from mmengine.registry import MODELS
     (tmp_path / 'cmim.py').write_text(CONFIG)
-    backbone = MODELS.build(dict(
-        type='mmmedmask.CMIMResNet', depth=18, stem_channels=8,
-        base_channels=8))
+    backbone = MODELS.build(dict(type='mmmedmask.CMIMResNet', depth=18,
+                                 stem_channels=8, base_channels=8))
     backbone.eval()
     torch.save({'state_dict': {f'backbone.{name}': value for name, value
                                in backbone.state_dict().items()}},

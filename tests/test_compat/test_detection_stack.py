@@ -96,19 +96,16 @@ MASK_RCNN = dict(
         bbox_roi_extractor=dict(out_channels=16),
         mask_roi_extractor=dict(out_channels=16),
         bbox_head=dict(in_channels=16, fc_out_channels=16, num_classes=1),
-        mask_head=dict(
-            in_channels=16, conv_out_channels=16, num_convs=1,
-            num_classes=1)))
+        mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1,
+                       num_classes=1)))
 C4_LAYERS = dict(depth=18, style='pytorch', init_cfg=None)
 MASK_RCNN_C4 = dict(
     backbone=C4_LAYERS,
     rpn_head=dict(in_channels=256, feat_channels=16),
     roi_head=dict(
-        shared_head=C4_LAYERS,
-        bbox_roi_extractor=dict(out_channels=256),
+        shared_head=C4_LAYERS, bbox_roi_extractor=dict(out_channels=256),
         bbox_head=dict(in_channels=512, num_classes=1),
-        mask_head=dict(
-            in_channels=512, conv_out_channels=16, num_classes=1)))
+        mask_head=dict(in_channels=512, conv_out_channels=16, num_classes=1)))
 RETINANET = dict(
     backbone=RESNET18,
     neck=FPN,
@@ -170,10 +167,9 @@ def load_config(tmp_path, base, model, run='', bases=()):
 
 
 def test_runner_trains_and_tests_mask_rcnn(tmp_path, coco_folder):
-    config = load_config(
-        tmp_path, 'mask-rcnn_r50_fpn.py', MASK_RCNN,
-        RUN.format(data=str(coco_folder)),
-        ['mmmedmask::_base_/default_runtime.py'])
+    config = load_config(tmp_path, 'mask-rcnn_r50_fpn.py', MASK_RCNN,
+                         RUN.format(data=str(coco_folder)),
+                         ['mmmedmask::_base_/default_runtime.py'])
     config.work_dir = str(tmp_path / 'work')
     runner = Runner.from_cfg(config)
     before = {name: parameter.detach().clone()
@@ -207,9 +203,8 @@ def test_masks_survive_loading_and_score_perfectly(tmp_path, coco_folder):
     """RLE masks are read exactly, and predicting them gives an AP of 1."""
     from mmdet.registry import DATASETS, METRICS
 
-    config = load_config(
-        tmp_path, 'mask-rcnn_r50_fpn.py', {},
-        RUN.format(data=str(coco_folder)))
+    config = load_config(tmp_path, 'mask-rcnn_r50_fpn.py', {},
+                         RUN.format(data=str(coco_folder)))
     data_config = config.val_dataloader.dataset
     data_config.pipeline = [
         config.load[0], config.load[1], data_config.pipeline[-1]]
@@ -260,9 +255,8 @@ def make_batch(device):
 @pytest.mark.parametrize(
     'device', ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)])
 @pytest.mark.parametrize(('base', 'changes', 'losses'), [
-    ('mask-rcnn_r50-caffe-c4.py', MASK_RCNN_C4, {
-        'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask'
-    }),
+    ('mask-rcnn_r50-caffe-c4.py', MASK_RCNN_C4,
+     {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask'}),
     ('retinanet_r50_fpn.py', RETINANET, {'loss_cls', 'loss_bbox'}),
 ])
 def test_step_and_inference(tmp_path, device, base, changes, losses):

@@ -251,9 +251,8 @@ def test_roi_align_equals_the_naive_one(device, aligned, sampling_ratio, size,
         assert output.dtype == leaf.grad.dtype == dtype
         torch.testing.assert_close(
             output.detach().cpu().double(), expected, rtol=0, atol=tolerance)
-        torch.testing.assert_close(
-            leaf.grad.cpu().double(), expected_gradient, rtol=0,
-            atol=tolerance)
+        torch.testing.assert_close(leaf.grad.cpu().double(), expected_gradient,
+                                   rtol=0, atol=tolerance)
     assert expected_gradient.abs().max() > 0.1
 
 
@@ -356,9 +355,8 @@ def test_sigmoid_focal_loss_equals_the_naive_one(device, gamma, alpha,
         incoming = incoming.view(actual.shape)
         actual.backward(incoming.to(device))
         assert actual.dtype == dtype
-        torch.testing.assert_close(
-            actual.detach().cpu().double(), loss, rtol=tolerance,
-            atol=tolerance)
+        torch.testing.assert_close(actual.detach().cpu().double(), loss,
+                                   rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(
             leaf.grad.cpu().double(), gradient * incoming.double(),
             rtol=tolerance, atol=max(tolerance, 1e-8))
@@ -424,9 +422,8 @@ def test_sigmoid_focal_loss_of_narrow_floats(device, dtype):
 @stand_in_only
 def test_sigmoid_focal_loss_refuses_a_weight_for_background():
     with pytest.raises(ValueError, match='2 class weights and the target 2'):
-        ops.sigmoid_focal_loss(
-            torch.zeros(2, 2), torch.tensor([0, 2]), 2.0, 0.25,
-            torch.ones(2))
+        ops.sigmoid_focal_loss(torch.zeros(2, 2), torch.tensor([0, 2]), 2.0,
+                               0.25, torch.ones(2))
 
 
 def test_sigmoid_focal_loss_without_samples():

@@ -208,8 +208,7 @@ def test_coordinates_keep_their_precision_under_autocast(dtype):
         theta = relative_theta(theta1.float(), theta2.float())
         inverse = invert_affine(theta1.float())
         shifted = shift_theta(theta, (.1, -.2))
-    for got, want in ((theta, expected),
-                      (inverse, torch.linalg.inv(theta1)),
+    for got, want in ((theta, expected), (inverse, torch.linalg.inv(theta1)),
                       (shifted, shift_theta(expected, (.1, -.2)))):
         assert got.dtype == torch.float32
         assert (got.double() - want).abs().max() < 2e-6

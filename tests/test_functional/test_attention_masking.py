@@ -255,8 +255,7 @@ def test_crop_equals_loops(box, flip):
 def whole(maps, grid_size=None, flip=(False, False), box=WHOLE, samples=16):
     count = len(maps)
     return map_to_patches(
-        maps,
-        torch.tensor(box, dtype=torch.float64).expand(count, -1),
+        maps, torch.tensor(box, dtype=torch.float64).expand(count, -1),
         torch.tensor(flip).expand(count, -1), grid_size or maps.shape[1:],
         samples).view(count, *(grid_size or maps.shape[1:]))
 

@@ -86,8 +86,7 @@ def test_masks_follow_seed_epoch_and_sample():
     (lambda: repeat_in_order(0, 3), 'got 0'),
     (lambda: draw_sequence_mask(5, 1.5, None), 'ratio .* 1.5'),
     (lambda: draw_sequence_mask(0, .5, None), 'got 0'),
-    (lambda: draw_sequence_mask(5, .5, None, unique=0), 'got 0'),
-])
+    (lambda: draw_sequence_mask(5, .5, None, unique=0), 'got 0')])
 def test_bad_arguments_are_refused_by_value(call, value):
     with pytest.raises(ValueError, match=value):
         call()

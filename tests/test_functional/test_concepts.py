@@ -189,9 +189,8 @@ def test_pooling_is_that_of_loops():
         for label in range(4):
             want = naive.pool(features[image].numpy(), labels[image], label)
             assert bool(present[image, label]) == (want is not None)
-            np.testing.assert_allclose(
-                prototypes[image, label], 0 if want is None else want,
-                atol=1e-12)
+            np.testing.assert_allclose(prototypes[image, label],
+                                       0 if want is None else want, atol=1e-12)
     assert not present[1, 2]
     assert not present[:, 3].any()
 

@@ -99,9 +99,8 @@ def test_bad_heat_maps_are_refused(features, threshold, words):
 def test_draws_have_the_density_of_beta(alpha):
     """Shares in ten bins against the integral of x^(a-1) (1-x)^(a-1) / B."""
     count = 40_000
-    uniform = torch.rand(
-        count, BETA_DRAWS, dtype=torch.float64,
-        generator=torch.Generator().manual_seed(1))
+    uniform = torch.rand(count, BETA_DRAWS, dtype=torch.float64,
+                         generator=torch.Generator().manual_seed(1))
     draws = symmetric_beta(uniform, alpha)
     assert draws.shape == (count, )
     assert draws.min() >= 0

@@ -268,10 +268,9 @@ def test_mined_loss_is_that_of_its_triplets(mining):
     uniform = torch.rand(9, 2, dtype=torch.float64)
     patients = torch.cat([image, genes], dim=1)
     distances = squared_distances(patients)
-    triplets = dict(
-        batch_hard=lambda: batch_hard_triplets(distances, LABELS),
-        semi_hard=lambda: semi_hard_triplets(distances, LABELS),
-        random=lambda: random_triplets(LABELS, uniform))[mining]()
+    triplets = dict(batch_hard=lambda: batch_hard_triplets(distances, LABELS),
+                    semi_hard=lambda: semi_hard_triplets(distances, LABELS),
+                    random=lambda: random_triplets(LABELS, uniform))[mining]()
     want, share = naive_loss(patients, list(zip(*triplets, strict=True)))
     got = triplet_loss(image, genes, LABELS, mining=mining, uniform=uniform)
     assert abs(got.loss.item() - want) < 1e-12

@@ -27,9 +27,8 @@ def test_scatter_undoes_gather_and_leaves_the_rest():
         for number in range(6):
             top, left = number // 3 * 4, number % 3 * 4
             source = others if number in ids[image].tolist() else images
-            assert torch.equal(
-                mixed[image, :, top:top + 4, left:left + 4],
-                source[image, :, top:top + 4, left:left + 4])
+            assert torch.equal(mixed[image, :, top:top + 4, left:left + 4],
+                               source[image, :, top:top + 4, left:left + 4])
 
 
 def test_patches_that_do_not_divide_are_refused():

@@ -202,9 +202,8 @@ def test_chance_masks_at_random():
     masks = torch.zeros(1, 224, 224)
     masks[:, 64:112, 32:96] = 1  # 12 patches
     number, lesion = 2000, 12
-    found = masking_of_lesion(
-        draw_flags(torch.ones(196), number)[None],
-        lesion_patches(masks, (14, 14)))
+    found = masking_of_lesion(draw_flags(torch.ones(196), number)[None],
+                              lesion_patches(masks, (14, 14)))
     for share, chance, count in ((found.masked, found.masked_chance, 88),
                                  (found.thrown, found.thrown_chance, 59),
                                  (found.visible, found.visible_chance, 49)):

@@ -62,8 +62,7 @@ def test_every_patch_is_masked_equally_often():
 @pytest.mark.parametrize('size', [(7, 7), (14, 28), (224, 224)])
 def test_resized_mask_repeats_every_patch(size):
     mask = torch.rand(3, 1, 7, 7).round()
-    want = mask.repeat_interleave(
-        size[0] // 7, dim=2).repeat_interleave(
+    want = mask.repeat_interleave(size[0] // 7, dim=2).repeat_interleave(
             size[1] // 7, dim=3)
     assert torch.equal(resize_mask(mask, size), want)
 

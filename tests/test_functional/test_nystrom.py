@@ -289,8 +289,7 @@ def test_small_inverse_stays_in_float32_under_autocast():
     (lambda x: segment_means(x, 0), 'num_landmarks .* 0'),
     (lambda x: attend(x, x, x, -3), 'num_landmarks .* -3'),
     (lambda x: attend(x, x, x, 2, iterations=0), 'iterations .* 0'),
-    (lambda x: class_token_row(x, x, 0), 'num_landmarks .* 0'),
-])
+    (lambda x: class_token_row(x, x, 0), 'num_landmarks .* 0')])
 def test_bad_arguments_are_refused_by_value(call, value):
     with pytest.raises(ValueError, match=value):
         call(torch.ones(1, 1, 4, 2))

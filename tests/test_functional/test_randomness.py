@@ -31,9 +31,8 @@ def test_draws_do_not_touch_the_global_state():
 
 
 def test_the_first_numbers_stay_when_more_are_drawn():
-    assert torch.equal(
-        per_sample_uniform(1, 2, [3], 20)[:, :8],
-        per_sample_uniform(1, 2, [3], 8))
+    assert torch.equal(per_sample_uniform(1, 2, [3], 20)[:, :8],
+                       per_sample_uniform(1, 2, [3], 8))
 
 
 @pytest.mark.parametrize('changed', [(1, 0, 0), (0, 1, 0), (0, 0, 1)])

@@ -107,9 +107,8 @@ def test_stains_are_found_that_were_drawn(images):
 def test_changes_are_those_of_loops_in_float64(images):
     factors = np.array([[1.2, .8], [.9, 1.1], [1.1, 1.2], [1., .85]])
     shifts = np.array([[.05, 0.], [-.03, .04], [0., .02], [.01, -.05]])
-    got = change_stains(
-        torch.from_numpy(images).float(), torch.from_numpy(factors),
-        torch.from_numpy(shifts))
+    got = change_stains(torch.from_numpy(images).float(),
+                        torch.from_numpy(factors), torch.from_numpy(shifts))
     for index, image in enumerate(images):
         stains = naive_stains(image, (1, 1))
         expected = naive_change(image, stains, factors[index], shifts[index])
@@ -131,9 +130,8 @@ def test_more_of_one_stain_is_what_a_drawing_with_more_of_it_shows():
     amounts[:, :, :] += (amounts == 0) * 1e-3
     pictures = [(10**-(amounts * factor @ REFERENCE)).transpose(2, 0, 1)
                 for factor in ((1, 1), (2, 1))]
-    got = change_stains(
-        torch.from_numpy(pictures[0])[None], torch.tensor([[2., 1.]]),
-        torch.zeros(1, 2))
+    got = change_stains(torch.from_numpy(pictures[0])[None],
+                        torch.tensor([[2., 1.]]), torch.zeros(1, 2))
     assert np.abs(got[0].numpy() - pictures[1]).max() < .02
 
 
@@ -152,9 +150,8 @@ def test_draws_of_stains_change_no_other_draw():
         assert low <= float(values.min()) < low + .01 * (high - low)
         assert high - .01 * (high - low) < float(values.max()) <= high
     # Nor do they follow the numbers that they share bits with.
-    drawn = torch.cat([
-        colors.stain[:, None].double(), colors.stain_factors,
-        colors.stain_shifts, uniform], dim=1)
+    drawn = torch.cat([colors.stain[:, None].double(), colors.stain_factors,
+                       colors.stain_shifts, uniform], dim=1)
     correlation = torch.corrcoef(drawn.T) - torch.eye(drawn.shape[1])
     assert float(correlation.abs().max()) < .06
 

@@ -143,18 +143,16 @@ def test_general_family_without_angles_is_the_crop():
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(('image_size', 'view_size'), [((64, 64), (64, 64)),
-                                                       ((64, 128), (32, 64)),
-                                                       ((224, 448),
-                                                        (112, 224))])
+@pytest.mark.parametrize(
+    ('image_size', 'view_size'),
+    [((64, 64), (64, 64)), ((64, 128), (32, 64)), ((224, 448), (112, 224))])
 def test_circles_stay_round(image_size, view_size):
     """Check 14: rotating an image that is not square shears nothing."""
     family = ViewFamily(
         scale=(.3, .3), ratio=(image_size[1] / image_size[0], ) * 2,
         max_angle=180)
-    _, theta = draw_view(
-        uniform(8, CROP_DRAWS), uniform(8, AFFINE_DRAWS), image_size,
-        view_size, family)
+    _, theta = draw_view(uniform(8, CROP_DRAWS), uniform(8, AFFINE_DRAWS),
+                         image_size, view_size, family)
     assert theta[:, [0, 1], [1, 0]].abs().min() > 1e-3
     for matrix in theta:
         radii = []
@@ -286,8 +284,7 @@ def test_steps_that_need_three_channels():
     (ColorFamily, dict(blur_sigma=(2., 1.)), '2.0, 1.0'),
     (ColorFamily, dict(stain_prob=1.1), 'stain_prob .* 1.1'),
     (ColorFamily, dict(stain_factor=1.2), 'stain_factor .* 1.2'),
-    (ColorFamily, dict(stain_shift=-.1), 'stain_shift .* -0.1'),
-])
+    (ColorFamily, dict(stain_shift=-.1), 'stain_shift .* -0.1')])
 def test_bad_arguments_are_refused_by_value(family, arguments, value):
     with pytest.raises(ValueError, match=value):
         family(**arguments)

@@ -82,8 +82,7 @@ def test_rotated_resample_equals_a_loop_over_pixels():
     for index in range(3):
         torch.testing.assert_close(
             got[index, 0],
-            naive_bilinear(images[index, 0], theta[index], (6, 6)),
-            rtol=0,
+            naive_bilinear(images[index, 0], theta[index], (6, 6)), rtol=0,
             atol=1e-12)
 
 
@@ -323,8 +322,7 @@ def test_grid_equals_pytorchs_own():
     theta = random_theta(3, 13)
     torch.testing.assert_close(
         sampling_grid(theta, (5, 8)),
-        F.affine_grid(theta[:, :2], [3, 1, 5, 8], align_corners=False),
-        rtol=0,
+        F.affine_grid(theta[:, :2], [3, 1, 5, 8], align_corners=False), rtol=0,
         atol=1e-12)
 
 

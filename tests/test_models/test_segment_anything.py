@@ -151,8 +151,7 @@ def test_weights_of_a_folder(tmp_path):
     (dict(prompts='boxes'), "'boxes'"),
     (dict(points_per_side=0), 'points_per_side'),
     (dict(min_score=2.), 'min_score'),
-    (dict(architecture=None), 'either weights or architecture'),
-])
+    (dict(architecture=None), 'either weights or architecture')])
 def test_bad_arguments(settings, message):
     with pytest.raises(ValueError, match=message):
         build(**settings)

@@ -84,13 +84,11 @@ def naive_pyramid(pyramid, image):
     out = []
     for number, one in enumerate(resized):
         name = f'levels.{number}'
-        one = naive_norm(
-            naive_conv(one, weights[f'{name}.1.weight']),
-            *pair(f'{name}.2'))
+        one = naive_norm(naive_conv(one, weights[f'{name}.1.weight']),
+                         *pair(f'{name}.2'))
         out.append(
-            naive_norm(
-                naive_conv(one, weights[f'{name}.3.weight']),
-                *pair(f'{name}.4')))
+            naive_norm(naive_conv(one, weights[f'{name}.3.weight']),
+                       *pair(f'{name}.4')))
     return [*out, out[-1][:, ::2, ::2]]
 
 
@@ -111,8 +109,7 @@ def test_equals_loops():
 @pytest.mark.parametrize(('size', 'sizes'), [
     ((2, 2), [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1)]),
     ((5, 7), [(20, 28), (10, 14), (5, 7), (2, 3), (1, 2)]),
-    ((50, 75), [(200, 300), (100, 150), (50, 75), (25, 37), (13, 19)]),
-])
+    ((50, 75), [(200, 300), (100, 150), (50, 75), (25, 37), (13, 19)])])
 def test_sizes(size, sizes):
     """Maps of images whose sides are not multiples of 32, too."""
     levels = SimpleFeaturePyramid(4, 3)(torch.randn(1, 4, *size))
@@ -176,8 +173,7 @@ def test_is_built_from_any_library():
     (dict(in_channels=6), 'multiple of 4, got 6'),
     (dict(in_channels=0), 'multiple of 4, got 0'),
     (dict(in_channels=8, out_channels=0), 'out_channels .* got 0'),
-    (dict(in_channels=8, num_outs=3), 'at least 4, got 3'),
-])
+    (dict(in_channels=8, num_outs=3), 'at least 4, got 3')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SimpleFeaturePyramid(**arguments)

@@ -82,8 +82,7 @@ def test_four_global_layers_are_those_of_vitdet():
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(window_size=0), 'window_size'),
     (dict(num_global_layers=0), 'num_global_layers'),
-    (dict(num_global_layers=5), 'at most 4'),
-])
+    (dict(num_global_layers=5), 'at most 4')])
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         WindowedViT(arch=arch(), **options)

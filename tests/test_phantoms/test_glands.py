@@ -87,9 +87,8 @@ def test_some_glands_touch_and_some_are_cut():
     touching = cut = 0
     for seed in range(4):
         _, labels = draw_gland_image(160, seed, malignant=True)
-        pairs = zip(
-            [labels[1:], labels[:, 1:]], [labels[:-1], labels[:, :-1]],
-            strict=True)
+        pairs = zip([labels[1:], labels[:, 1:]], [labels[:-1], labels[:, :-1]],
+                    strict=True)
         touching += sum(
             ((one != other) & (one > 0) & (other > 0)).any()
             for one, other in pairs)

@@ -292,8 +292,7 @@ def test_images_of_one_cell_show_nothing():
 
 @pytest.mark.parametrize(('arguments', 'value'), [
     (dict(in_channels=0), 'in_channels .* 0'),
-    (dict(image_size=-64), 'image_size .* -64'),
-])
+    (dict(image_size=-64), 'image_size .* -64')])
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         check_backbone_contract(Good(), **arguments)

@@ -36,9 +36,8 @@ def test_the_text_reaches_the_disk_before_the_old_file_goes(
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(atomic_files.os, 'fsync',
                         lambda fd: (steps.append('fsync'), fsync(fd)))
-    monkeypatch.setattr(
-        atomic_files.os, 'replace',
-        lambda a, b: (steps.append('replace'), replace(a, b)))
+    monkeypatch.setattr(atomic_files.os, 'replace',
+                        lambda a, b: (steps.append('replace'), replace(a, b)))
     write_text(tmp_path / 'a.txt', 'new')
     # The file, then the folder that names it.
     assert steps == ['fsync', 'replace', 'fsync']

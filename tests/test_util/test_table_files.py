@@ -102,9 +102,8 @@ def test_fuzz_of_written_tables(tmp_path, data):
     """Any cells, written in any way, come back, or an error names the file."""
     width = data.draw(st.integers(2, 4))
     names = [f'n{place}' for place in range(width)]
-    rows = data.draw(st.lists(
-        st.lists(CELLS, min_size=width, max_size=width), min_size=1,
-        max_size=5))
+    rows = data.draw(st.lists(st.lists(CELLS, min_size=width, max_size=width),
+                              min_size=1, max_size=5))
     delimiter = data.draw(st.sampled_from(',;\t'))
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator=data.draw(
@@ -242,9 +241,8 @@ def test_what_is_accepted_is_said(tmp_path):
     path = tmp_path / 'a.csv'
     path.write_text('id,x\n01,5,\n\n02,6,\n')
     table = read_table(path)
-    assert list(table.rows()) == [
-        (f'{path}, line 2', {'id': '01', 'x': '5'}),
-        (f'{path}, line 4', {'id': '02', 'x': '6'})]
+    assert list(table.rows()) == [(f'{path}, line 2', {'id': '01', 'x': '5'}),
+                                  (f'{path}, line 4', {'id': '02', 'x': '6'})]
     assert table.notes == [
         'every row ends with a delimiter that the header lacks',
         'left out 1 blank rows', 'left out 1 empty columns without a name']

@@ -38,9 +38,8 @@ def partition():
         torch.tensor([[1, 2, 4], [0, 3, 5]]))
 
 
-@pytest.mark.parametrize(('grid', 'size'), [((2, 3), (16, 24)),
-                                            ((4, 2), (4, 2)),
-                                            ((3, 7), (16, 24))])
+@pytest.mark.parametrize(('grid', 'size'), [
+    ((2, 3), (16, 24)), ((4, 2), (4, 2)), ((3, 7), (16, 24))])
 def test_pixels_show_the_cell_that_they_are_in(grid, size):
     cells = np.arange(2 * grid[0] * grid[1]).reshape(2, *grid)
     enlarged = enlarge_cells(cells, size)

@@ -224,11 +224,9 @@ def test_tool(tmp_path):
     data = json.loads(re.search(r'const data = (.*);\n', text)[1])
     assert len(data['names']) == 12
     assert {group['name']: group['classes'] for group in data['groups']} == {
-        'slide': ['s0', 's1', 's2'], 'label': ['x', 'y'],
-        'folder': ['a', 'b']}
+        'slide': ['s0', 's1', 's2'], 'label': ['x', 'y'], 'folder': ['a', 'b']}
     for arguments, message in (
         (['--color', 'slide'], '--slide REGEX'),
-        (['--slide', 'z(.)'], "'z(.)' finds no group in a/s0_0.png"),
-    ):
+        (['--slide', 'z(.)'], "'z(.)' finds no group in a/s0_0.png")):
         printed = call(*tool, *arguments, status=1)
         assert message in printed

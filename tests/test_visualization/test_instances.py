@@ -56,8 +56,7 @@ def test_nothing_to_draw(image):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(masks=[], scale=0), 'got 0'),
     (dict(masks=[np.zeros((4, 4), bool)]), r'\(4, 4\)'),
-    (dict(masks=[], scores=[0.5]), '1 scores for 0 masks'),
-])
+    (dict(masks=[], scores=[0.5]), '1 scores for 0 masks')])
 def test_bad_arguments(image, arguments, message):
     with pytest.raises(ValueError, match=message):
         draw_instances(image, **arguments)

@@ -69,8 +69,7 @@ def test_values_that_are_no_numbers_are_black():
     (dict(mean=(0, ), std=(1, ), window=(5, 5)), r'\(5, 5\)'),
     (dict(mean=(0, ) * 5, std=(1, ) * 5), '5 channels .* 0 to 4'),
     (dict(mean=(0, ) * 5, std=(1, ) * 5, channels=(0, 1)), r'\(0, 1\)'),
-    (dict(mean=(0, ) * 3, std=(1, ) * 3, channels=(3, )), r'0 to 2.*\(3,\)'),
-])
+    (dict(mean=(0, ) * 3, std=(1, ) * 3, channels=(3, )), r'0 to 2.*\(3,\)')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         PictureUnits(**arguments)

@@ -39,10 +39,9 @@ def draw(tmp_path, sample, **options):
 def test_three_titled_pictures(sample, tmp_path):
     image = enlarge(np.full((40, 60, 3), 90, np.uint8), MIN_SIDE)
     picture = draw(tmp_path, sample)
-    plain = draw_grid([
-        Column('Image', '60 x 40 pixels', [image]),
-        Column('Truth', 'lesion: 3 pixels', [image]),
-        Column('Prediction', 'lesion: 1 pixels', [image])])
+    plain = draw_grid([Column('Image', '60 x 40 pixels', [image]),
+                       Column('Truth', 'lesion: 3 pixels', [image]),
+                       Column('Prediction', 'lesion: 1 pixels', [image])])
     # Titles and numbers are those; around the lesions is an outline.
     assert picture.shape == plain.shape
     differs = (picture != plain).any(axis=2)

@@ -35,9 +35,8 @@ def naive_rank(values, value):
 
 def test_percentile_ranks_are_those_of_a_naive_count():
     values = np.random.default_rng(0).integers(0, 9, 40).astype(float)
-    np.testing.assert_allclose(
-        percentile_ranks(values),
-        [naive_rank(values, value) for value in values])
+    np.testing.assert_allclose(percentile_ranks(values),
+                               [naive_rank(values, value) for value in values])
     assert percentile_ranks(np.array([3., 1., 2.])).tolist() == [1, 0, .5]
     assert percentile_ranks(np.ones(5)).tolist() == [.5] * 5
     assert percentile_ranks(np.ones(1)).tolist() == [.5]

@@ -146,8 +146,7 @@ def test_views_without_overlap_train_on_nothing():
         assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
-@pytest.mark.parametrize('views', [dict(), ROTATED],
-                         ids=['crops', 'rotated'])
+@pytest.mark.parametrize('views', [dict(), ROTATED], ids=['crops', 'rotated'])
 def test_bfloat16_is_within_a_percent(views):
     """Check 13: half precision features, float32 coordinates and loss."""
     model = tiny_model(data_preprocessor=dict(view_size=128, views=views))
@@ -229,9 +228,8 @@ def test_pixels_outside_the_tile_do_not_count():
                 seen = bool(((query >= 0) & (query < 4))[:2].all())
                 want = 0.
                 if inside and seen:
-                    want = float(inputs['mask'][index, 0,
-                                                int(query[1]),
-                                                int(query[0])])
+                    want = float(
+                        inputs['mask'][index, 0, int(query[1]), int(query[0])])
                 outside += not inside
                 assert float(weight[index, 0, row, column]) == want
     assert outside > 50
@@ -255,11 +253,10 @@ def test_from_files_to_the_loss(tmp_path, channels, dtype, largest):
                   PackTile()])
     model = tiny_model(
         backbone=dict(in_channels=channels),
-        data_preprocessor=dict(
-            mean=[largest / 2] * channels,
-            std=[largest / 4] * channels,
-            data_range=float(largest),
-            color=dict(saturation=0, hue=0, gray_prob=0)))
+        data_preprocessor=dict(mean=[largest / 2] * channels,
+                               std=[largest / 4] * channels,
+                               data_range=float(largest),
+                               color=dict(saturation=0, hue=0, gray_prob=0)))
     data = next(iter(DataLoader(folder, 2, collate_fn=pseudo_collate)))
     inputs = model.data_preprocessor(data, training=True)['inputs']
     assert inputs['query'].shape == (2, channels, 64, 64)
@@ -445,9 +442,8 @@ def test_encoder_can_be_compiled(monkeypatch):
 
 def test_geometry_is_that_of_the_encoder():
     """Channels, strides and offsets are measured, not configured."""
-    model = tiny_model(
-        backbone=dict(type='mmmedmask.CMIMResNetV1d', depth=50),
-        neck=dict(out_stride=32))
+    model = tiny_model(backbone=dict(type='mmmedmask.CMIMResNetV1d', depth=50),
+                       neck=dict(out_stride=32))
     assert model.neck.strides == (2, 4, 8, 16, 32)
     assert model.neck.offsets == (0., 0., 1., 3., 7.)
     assert [unify.in_channels for unify in model.neck.unify] == [

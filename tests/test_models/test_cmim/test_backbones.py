@@ -27,12 +27,9 @@ ENCODERS = {
     'ResNet-18': (CMIMResNet, 'ResNet', dict(depth=18, **ALL_STAGES)),
     'ResNet-34': (CMIMResNet, 'ResNet', dict(depth=34, **ALL_STAGES)),
     'ResNet-50': (CMIMResNet, 'ResNet', dict(depth=50, **ALL_STAGES)),
-    'ResNetV1c-50': (CMIMResNetV1c, 'ResNetV1c',
-                     dict(depth=50, **ALL_STAGES)),
-    'ResNetV1d-18': (CMIMResNetV1d, 'ResNetV1d',
-                     dict(depth=18, **ALL_STAGES)),
-    'ConvNeXt': (CMIMConvNeXt, 'ConvNeXt', CONVNEXT),
-}
+    'ResNetV1c-50': (CMIMResNetV1c, 'ResNetV1c', dict(depth=50, **ALL_STAGES)),
+    'ResNetV1d-18': (CMIMResNetV1d, 'ResNetV1d', dict(depth=18, **ALL_STAGES)),
+    'ConvNeXt': (CMIMConvNeXt, 'ConvNeXt', CONVNEXT)}
 every_encoder = pytest.mark.parametrize('name', ENCODERS)
 
 
@@ -118,8 +115,7 @@ def test_everything_masked_is_the_token(name):
     assert token.grad.any()
 
 
-@pytest.mark.parametrize(('mask_at', 'stride'), [('conv1', 2),
-                                                 ('maxpool', 4)])
+@pytest.mark.parametrize(('mask_at', 'stride'), [('conv1', 2), ('maxpool', 4)])
 def test_token_is_put_in_after_the_stem(mask_at, stride):
     """Check 2, in between: place by place, on both sides of the pooling."""
     encoder = build('ResNet-18', mask_at=mask_at)
@@ -182,8 +178,7 @@ def test_insert_mask_token_has_the_gradients_of_a_choice(memory_format):
 
 
 @pytest.mark.parametrize(('name', 'levels'), [
-    ('ResNet-18',
-     Levels((8, 8, 16, 32, 64), (2, 4, 8, 16, 32), (0., ) * 5)),
+    ('ResNet-18', Levels((8, 8, 16, 32, 64), (2, 4, 8, 16, 32), (0., ) * 5)),
     ('ResNet-50',
      Levels((8, 32, 64, 128, 256), (2, 4, 8, 16, 32), (0., ) * 5)),
     ('ResNetV1d-18',
@@ -213,9 +208,8 @@ def test_levels_after_the_pooling():
 def test_any_number_of_channels(name, in_channels):
     encoder = build(name, in_channels=in_channels)
     assert probe_levels(encoder, in_channels) == probe_levels(build(name), 3)
-    output = encoder(
-        torch.randn(1, in_channels, 64, 64), torch.ones(1, 1, 4, 4),
-        [torch.zeros(1, 8, 1, 1)])
+    output = encoder(torch.randn(1, in_channels, 64, 64),
+                     torch.ones(1, 1, 4, 4), [torch.zeros(1, 8, 1, 1)])
     assert output[0].shape[1] == 8
 
 

@@ -54,9 +54,8 @@ def test_loss_without_weights_is_the_mean_squared_error_of_the_selection():
     """Check 12: norm_pix off."""
     prediction, target, weight = draw()
     chosen = weight.bool().expand_as(target)
-    torch.testing.assert_close(
-        CMIMHead().loss(prediction, target, weight),
-        F.mse_loss(prediction[chosen], target[chosen]))
+    torch.testing.assert_close(CMIMHead().loss(prediction, target, weight),
+                               F.mse_loss(prediction[chosen], target[chosen]))
 
 
 @pytest.mark.parametrize('size', [(32, 32), (16, 48)])
@@ -64,16 +63,14 @@ def test_normalised_target_equals_sparks_head(size):
     """Check 12: norm_pix on, Theta = I, SparK's mask is the visible one."""
     spark = SparKPretrainHead(
         loss=dict(type='PixelReconstructionLoss', criterion='L2'),
-        norm_pix=True,
-        patch_size=8)
+        norm_pix=True, patch_size=8)
     ours = CMIMHead(norm_pix=True, patch_size=8)
     prediction = torch.randn(2, 3, *size)
     images = 3 * torch.rand(2, 3, *size) + 1
     mask = torch.rand(2, 1, size[0] // 8, size[1] // 8).round()
     weight = mask.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    torch.testing.assert_close(
-        ours.loss(prediction, images, weight),
-        spark(prediction, images, mask == 0))
+    torch.testing.assert_close(ours.loss(prediction, images, weight),
+                               spark(prediction, images, mask == 0))
     # The other polarity is another number.
     other = spark(prediction, images, mask == 1)
     assert abs(float(other - ours.loss(prediction, images, weight))) > 1e-3
@@ -181,8 +178,7 @@ def test_sync_weight_alone_in_the_world_changes_nothing():
 @pytest.mark.parametrize(('arguments', 'value'), [
     (dict(reduction='mean'), "'mean'"),
     (dict(reduction='image', sync_weight=True), "'image'"),
-    (dict(patch_size=0), 'patch_size .* 0'),
-])
+    (dict(patch_size=0), 'patch_size .* 0')])
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         CMIMHead(**arguments)

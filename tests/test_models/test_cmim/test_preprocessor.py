@@ -98,9 +98,8 @@ def test_loader_path_makes_the_same_views():
     samples = []
     uniform = per_sample_uniform(3, 0, range(4), VIEW_DRAWS)
     for index in range(4):
-        results = dict(
-            img=draw_tile(index, (60, 70)).permute(1, 2, 0).numpy(),
-            sample_idx=index)
+        results = dict(img=draw_tile(index, (60, 70)).permute(1, 2, 0).numpy(),
+                       sample_idx=index)
         results = transform.make_views(results, uniform[index:index + 1])
         samples.append((torch.from_numpy(
             results['img']).permute(0, 3, 1, 2), DataSample(metainfo={
@@ -222,9 +221,8 @@ def test_number_of_workers_does_not_matter(tmp_path):
     views = build(color=dict())
     runs = []
     for workers, batch_size in ((0, 4), (2, 4), (1, 2)):
-        loader = DataLoader(
-            folder, batch_size, num_workers=workers,
-            collate_fn=pseudo_collate)
+        loader = DataLoader(folder, batch_size, num_workers=workers,
+                            collate_fn=pseudo_collate)
         parts = [views(data, training=True)['inputs'] for data in loader]
         runs.append({
             name: torch.cat([part[name] for part in parts])
@@ -247,12 +245,10 @@ def naive_view(tile, crops, index, size):
         return torch.tensor(rows[::-1] if flip else rows, dtype=torch.float64)
 
     height, width = tile.shape[-2:]
-    rows = weights(
-        int(crops.top[index]), int(crops.height[index]), False, height,
-        size[0])
-    columns = weights(
-        int(crops.left[index]), int(crops.width[index]),
-        bool(crops.flip[index]), width, size[1])
+    rows = weights(int(crops.top[index]), int(crops.height[index]), False,
+                   height, size[0])
+    columns = weights(int(crops.left[index]), int(crops.width[index]),
+                      bool(crops.flip[index]), width, size[1])
     return rows @ tile.double() @ columns.T
 
 
@@ -377,12 +373,10 @@ def test_families_are_those_of_the_config():
     (dict(color_impl='pillow'), "'pillow'"),
     (dict(data_range=0), 'data_range .* 0'),
     (dict(data_range=65535, color_impl='torchvision'), '65535'),
-    (dict(mean=[0] * 5, std=[1] * 5, color_impl='torchvision'),
-     '5 channels'),
+    (dict(mean=[0] * 5, std=[1] * 5, color_impl='torchvision'), '5 channels'),
     (dict(mean=[0], std=[1], color=dict()), 'got 1'),
     (dict(views=dict(scale=(0, 1))), r'\(0, 1\)'),
-    (dict(color=dict(hue=1)), 'hue .* 1'),
-])
+    (dict(color=dict(hue=1)), 'hue .* 1')])
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         build(**arguments)

@@ -37,9 +37,8 @@ def naive_step(model, inputs, samples, step=0):
         instance_keys.append(key)
 
         height, width = references.shape[2:]
-        uniform = per_sample_uniform(
-            stream_seed(0, 'concepts'), step, [sample.sample_idx],
-            height * width)
+        uniform = per_sample_uniform(stream_seed(0, 'concepts'), step,
+                                     [sample.sample_idx], height * width)
         labels, _ = naive.kmeans(
             references[index].reshape(-1, height * width).T,
             random_cells(uniform, model.num_concepts)[0].tolist(),

@@ -52,9 +52,8 @@ def test_reference_is_pillows_bicubic_of_both_crops(size):
                 for crops in (one, other))
             for name, side in (('left', 'width'), ('top', 'height')))
         tile = draw_tile(index, size).permute(1, 2, 0).numpy()
-        want = Image.fromarray(tile).resize(
-            (64, 64), Image.Resampling.BICUBIC,
-            box=(left, top, right, bottom))
+        want = Image.fromarray(tile).resize((64, 64), Image.Resampling.BICUBIC,
+                                            box=(left, top, right, bottom))
         difference = got[index].permute(1, 2, 0).numpy() - np.array(want)
         # Pillow rounds to 8 bits after each axis.
         assert np.abs(difference).max() < 1.6
@@ -128,8 +127,7 @@ def test_outside_of_training_images_are_normalised():
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(views=dict(max_angle=5.)), r'must be 0, got 5\.0'),
     (dict(views=dict(max_shear=5.)), r'got 0\.0 and 5\.0'),
-    (dict(view_size=0), 'view_size .* 0'),
-])
+    (dict(view_size=0), 'view_size .* 0')])
 def test_bad_arguments_are_refused_by_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         build(**arguments)

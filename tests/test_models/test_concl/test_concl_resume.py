@@ -15,10 +15,9 @@ def train(folder, tiles, name, epochs, resume=False):
     runner = Runner.from_cfg(Config(dict(
         default_scope='mmpretrain',
         work_dir=str(folder / name),
-        model=tiny_config(
-            warm_up_epochs=1, queue_len=16,
-            backbone=dict(norm_cfg=dict(type='BN')),
-            data_preprocessor=dict(color=dict(), seed=None)),
+        model=tiny_config(warm_up_epochs=1, queue_len=16,
+                          backbone=dict(norm_cfg=dict(type='BN')),
+                          data_preprocessor=dict(color=dict(), seed=None)),
         train_dataloader=dict(
             batch_size=2, num_workers=0, drop_last=True,
             sampler=dict(type='DefaultSampler', shuffle=True),
@@ -28,12 +27,10 @@ def train(folder, tiles, name, epochs, resume=False):
                 serialize_data=False, pipeline=[
                     dict(type='mmmedmask.LoadTile'),
                     dict(type='mmmedmask.PackTile')])),
-        optim_wrapper=dict(
-            type='OptimWrapper',
-            optimizer=dict(type='SGD', lr=.05, momentum=.9)),
+        optim_wrapper=dict(type='OptimWrapper',
+                           optimizer=dict(type='SGD', lr=.05, momentum=.9)),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook',
-                                           interval=2)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=2)),
         randomness=dict(seed=7),
         log_level='ERROR', resume=resume,
         experiment_name=f'{folder.name}_{name}_{epochs}')))

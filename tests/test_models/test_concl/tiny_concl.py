@@ -8,10 +8,9 @@ import mmmedmask.models  # noqa: F401
 
 DIMS = 6
 # A GroupNorm leaves the samples of a batch apart, as the references do.
-BACKBONE = dict(
-    type='ResNet', depth=18, stem_channels=8, base_channels=8,
-    out_indices=(2, 3), zero_init_residual=False,
-    norm_cfg=dict(type='GN', num_groups=4))
+BACKBONE = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8,
+                out_indices=(2, 3), zero_init_residual=False,
+                norm_cfg=dict(type='GN', num_groups=4))
 
 
 def tiny_config(backbone=None, data_preprocessor=None, **arguments):

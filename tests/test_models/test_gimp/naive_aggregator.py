@@ -48,8 +48,7 @@ def naive_layer(layer, tokens, slides=None):
         if layer.value_conv is not None:
             output = output + naive_value_conv(
                 value, layer.value_conv.weight[head],
-                slides or [len(tokens) - 1],
-                layer.value_conv.with_class_token)
+                slides or [len(tokens) - 1], layer.value_conv.with_class_token)
         heads.append(output)
         matrices.append(matrix)
     tokens = tokens + torch.cat(heads, 1) @ layer.proj.weight.t() + \

@@ -350,8 +350,7 @@ def test_checkpoints_keep_less():
         model = tiny(with_cp=with_cp)
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(
-                lambda x, sizes=sizes: sizes.append(x.numel()) or x,
-                lambda x: x):
+            lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
             model(torch.randn(1, 400, 6))
         kept.append(sum(sizes))
     assert kept[1] < .5 * kept[0]
@@ -417,9 +416,8 @@ def test_class_token_attention_is_the_dense_row(arguments, layer):
     rows = model.class_token_attention(patches, valid, None, coords, layer)
     assert rows.shape == (3, 2, 17)
     for bag, count in enumerate((17, 11, 3)):
-        dense = naive_aggregator(
-            model, patches[bag, :count], None,
-            grid_cells(coords[bag, :count]))[2][layer]
+        dense = naive_aggregator(model, patches[bag, :count], None,
+                                 grid_cells(coords[bag, :count]))[2][layer]
         assert difference(rows[bag, :, :count], dense[:, 0, 1:]) < 1e-9
         assert not rows[bag, :, count:].any()
     alone = model.class_token_attention(
@@ -461,12 +459,10 @@ def test_bad_arguments_are_refused_by_value(arguments, value):
     (dict(mask=torch.ones(2, 8, dtype=torch.bool)), r'mask .* \(2, 8\)'),
     (dict(coords=None), 'needs coords .* None'),
     (dict(coords=torch.zeros(2, 8, 2).long()), r'\(2, 9, 2\), got \(2, 8'),
-    (dict(coords=torch.zeros(2, 9, 2)), 'whole pixels, int64, got .*float32'),
-])
+    (dict(coords=torch.zeros(2, 9, 2)), 'whole pixels, int64, got .*float32')])
 def test_bad_inputs_are_refused_by_value(change, value):
-    inputs = dict(
-        patches=torch.randn(2, 9, 6), valid=None, mask=None,
-        coords=torch.zeros(2, 9, 2).long()) | change
+    inputs = dict(patches=torch.randn(2, 9, 6), valid=None, mask=None,
+                  coords=torch.zeros(2, 9, 2).long()) | change
     with pytest.raises(ValueError, match=value):
         tiny(ppeg=True)(**inputs)
 

@@ -305,8 +305,7 @@ def test_group_msa_refuses(arguments, message):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(hidden_dims=(4, 0)), 'hidden_dims must be at least 1, got 0'),
-    (dict(activation='relu'), "one of .*'elu', 'selu'.*'relu'"),
-])
+    (dict(activation='relu'), "one of .*'elu', 'selu'.*'relu'")])
 def test_snn_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         build('SNN', num_genes=5, **arguments)

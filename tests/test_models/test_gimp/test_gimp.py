@@ -14,9 +14,8 @@ from .tiny_gimp import DIMS, GENES, LABELS, WIDTH, batch, tiny_gimp, total
 
 DOUBLE = torch.float64
 SLIDES = dict(gene_encoder=None)
-NCE = dict(contrast_head=dict(
-    type='mmmedmask.InfoNCEHead', proj_dims=4, image_dims=WIDTH,
-    gene_dims=WIDTH))
+NCE = dict(contrast_head=dict(type='mmmedmask.InfoNCEHead', proj_dims=4,
+                              image_dims=WIDTH, gene_dims=WIDTH))
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +63,7 @@ def test_losses_are_those_of_the_equations():
 
 
 @pytest.mark.parametrize(('arguments', 'names'), [
-    (dict(), {'loss_rec', 'loss_tri'}),
-    (dict(mpm_head=None), {'loss_tri'}),
+    (dict(), {'loss_rec', 'loss_tri'}), (dict(mpm_head=None), {'loss_tri'}),
     (dict(gene_encoder=None, contrast_head=None), {'loss_rec'}),
     (SLIDES, {'loss_rec', 'loss_tri'}),
     (dict(mpm_head=None, **SLIDES), {'loss_tri'}),
@@ -74,9 +72,8 @@ def test_parts_can_be_left_out(arguments, names):
     """Rows of Table 2; all that is trained has a gradient."""
     if arguments.get('mpm_head', 1) is None:
         arguments = dict(arguments, aggregator=dict(
-            type='mmmedmask.NystromAggregator', in_dims=DIMS,
-            embed_dims=WIDTH, num_heads=2, num_landmarks=4,
-            mask_token='zeros'))
+            type='mmmedmask.NystromAggregator', in_dims=DIMS, embed_dims=WIDTH,
+            num_heads=2, num_landmarks=4, mask_token='zeros'))
     model = tiny_gimp(**arguments)
     losses = model(*batch(), mode='loss')
     assert {name for name in losses if 'loss' in name} == names
@@ -370,9 +367,8 @@ def test_dimensions_of_pairs_are_filled_in():
 
 def test_a_vector_per_class_is_refused():
     with pytest.raises(ValueError, match='CLAM_MB gives a vector per class'):
-        tiny_gimp(aggregator=dict(
-            type='mmmedmask.CLAM_MB', in_dims=DIMS, embed_dims=WIDTH,
-            num_classes=2))
+        tiny_gimp(aggregator=dict(type='mmmedmask.CLAM_MB', in_dims=DIMS,
+                                  embed_dims=WIDTH, num_classes=2))
 
 
 @pytest.mark.parametrize(('change', 'said'), [

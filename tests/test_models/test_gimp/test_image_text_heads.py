@@ -21,10 +21,9 @@ from .tiny_gimp import GENES, WIDTH, batch, tiny_gimp, total
 DOUBLE = torch.float64
 NAMES = ('BioViLHead', 'MGCAHead', 'REFERSHead')
 # Losses of each.
-LOSSES = dict(
-    BioViLHead={'loss_nce', 'loss_genes'},
-    MGCAHead={'loss_nce', 'loss_local', 'loss_proto'},
-    REFERSHead={'loss_nce', 'loss_genes'})
+LOSSES = dict(BioViLHead={'loss_nce', 'loss_genes'},
+              MGCAHead={'loss_nce', 'loss_local', 'loss_proto'},
+              REFERSHead={'loss_nce', 'loss_genes'})
 # Of 12 genes: one is in two sets, fragments have different sizes.
 SETS = [[0, 5, 11], [1, 2, 3, 4, 5]]
 
@@ -362,8 +361,7 @@ def test_reduced_precision_is_near(name):
     ('REFERSHead', dict(num_regions=0), 'num_regions .* 0'),
     ('REFERSHead', dict(gene_weight=-1), 'gene_weight .* -1'),
     ('REFERSHead', dict(image_share=2), 'image_share .* 2'),
-    ('REFERSHead', dict(image_dims=7), 'image_dims=7'),
-])
+    ('REFERSHead', dict(image_dims=7), 'image_dims=7')])
 def test_bad_arguments_are_refused_by_value(name, head, said):
     with pytest.raises(ValueError, match=said):
         gimp(name, **head)

@@ -99,9 +99,8 @@ def test_decoder_is_light_and_its_loss_in_float32():
 @pytest.mark.parametrize('mining', ['all', 'batch_hard', 'semi_hard',
                                     'random'])
 def test_triplet_head_is_its_function_with_a_log(mining):
-    head = MODELS.build(dict(
-        type='mmmedmask.TripletHead', margin=.5, mining=mining,
-        normalize='each', loss_weight=3.0))
+    head = MODELS.build(dict(type='mmmedmask.TripletHead', margin=.5,
+                             mining=mining, normalize='each', loss_weight=3.0))
     image = torch.randn(8, 5, requires_grad=True)
     genes, uniform = torch.randn(8, 4), torch.rand(8, 2)
     losses = head.loss(image, genes, LABELS, uniform)
@@ -156,8 +155,7 @@ def test_contrast_head_learns_its_projections():
     (lambda: TripletHead(normalize='l1'), "'l1'"),
     (lambda: InfoNCEHead(temperature=0), 'temperature .* 0'),
     (lambda: InfoNCEHead(loss_weight=-2), 'loss_weight .* -2'),
-    (lambda: InfoNCEHead(proj_dims=8, image_dims=4), 'gene_dims .* None'),
-])
+    (lambda: InfoNCEHead(proj_dims=8, image_dims=4), 'gene_dims .* None')])
 def test_bad_arguments_are_refused_by_value(build, value):
     with pytest.raises(ValueError, match=value):
         build()

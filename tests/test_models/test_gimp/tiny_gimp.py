@@ -56,8 +56,7 @@ def batch(dtype=torch.float32, labels=LABELS, length=12, rows=None, seed=0):
     inputs = dict(
         patches=torch.randn(*shape, DIMS, generator=generator, dtype=dtype),
         valid=torch.ones(shape, dtype=torch.bool),
-        mask=noise.argsort(dim=1) < length // 2,
-        coords=None,
+        mask=noise.argsort(dim=1) < length // 2, coords=None,
         genes=torch.randn(size, GENES, generator=generator, dtype=dtype),
         has_genes=torch.ones(size, dtype=torch.bool),
         has_patches=torch.ones(size, dtype=torch.bool))

@@ -26,17 +26,11 @@ from .tiny import CLAM, GENE_SETS, NYSTROM, TINY, build, ragged
 
 DOUBLE = torch.float64
 COUNTS = [9, 1, 6, 3]
-NAIVE = {
-    'mean': naive_mil.mean,
-    'mean of the features': naive_mil.mean,
-    'max': naive_mil.largest,
-    'ABMIL': naive_mil.attention,
-    'gated ABMIL': naive_mil.attention,
-    'CLAM-SB': naive_mil.attention,
-    'CLAM-MB': naive_mil.attention,
-    'DSMIL': naive_mil.dsmil,
-    'DSMIL on the features': naive_mil.dsmil,
-}
+NAIVE = {'mean': naive_mil.mean, 'mean of the features': naive_mil.mean,
+         'max': naive_mil.largest, 'ABMIL': naive_mil.attention,
+         'gated ABMIL': naive_mil.attention, 'CLAM-SB': naive_mil.attention,
+         'CLAM-MB': naive_mil.attention, 'DSMIL': naive_mil.dsmil,
+         'DSMIL on the features': naive_mil.dsmil}
 
 
 def rows_of(weights, index, count):
@@ -136,17 +130,15 @@ def test_mcat_equals_its_equations_also_without_genes_or_slides():
                 model, patches[index, :count],
                 genes[index] if has_genes[index] else None, GENE_SETS)
             torch.testing.assert_close(vector[index], expected)
-            torch.testing.assert_close(
-                rows_of(weights, index, count),
-                torch.tensor(rows, dtype=DOUBLE))
+            torch.testing.assert_close(rows_of(weights, index, count),
+                                       torch.tensor(rows, dtype=DOUBLE))
 
 
 def test_mcat_averages_patches_of_a_patient_without_genes_at_first():
     model = MCAT(6, 10, GENE_SETS, embed_dims=8, num_heads=2).eval()
     torch.nn.init.zeros_(model.query.bias)
-    weights = model.attention(
-        torch.randn(1, 5, 6), genes=torch.randn(1, 10),
-        has_genes=torch.tensor([False]))
+    weights = model.attention(torch.randn(1, 5, 6), genes=torch.randn(1, 10),
+                              has_genes=torch.tensor([False]))
     torch.testing.assert_close(weights, torch.full((1, 3, 5), .2))
 
 

@@ -77,8 +77,7 @@ def test_equals_a_loop_in_training_and_in_evaluation():
         variances.append(variance)
     mean, variance = (
         [math.fsum(column) / len(BATCHES)
-         for column in zip(*rows, strict=True)] for rows in (means,
-                                                             variances))
+         for column in zip(*rows, strict=True)] for rows in (means, variances))
     layer.eval()
     patches = torch.randn(4, 6, dtype=DOUBLE)
     expected = [[(value - mean[dim]) / math.sqrt(variance[dim] + EPS)

@@ -43,8 +43,7 @@ def held_out_auc(cohort, aggregator):
     model = SlideOmicClassifier(
         aggregator=dict(in_dims=DIMS, embed_dims=32, num_heads=4,
                         num_landmarks=32, **aggregator),
-        head=dict(type='mmmedmask.SlideOmicHead', num_classes=2,
-                  drop_rate=0.))
+        head=dict(type='mmmedmask.SlideOmicHead', num_classes=2, drop_rate=0.))
     model.init_weights()
     optimizer = torch.optim.AdamW(model.parameters(), RATE)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(

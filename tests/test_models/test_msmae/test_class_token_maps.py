@@ -106,6 +106,5 @@ def test_classifier_and_algorithm_give_the_same_map():
     assert unexpected == []
     images, _ = batch()
     with torch.no_grad():
-        assert torch.equal(
-            pretrained.attention_maps(images),
-            classifier.attention_maps(images))
+        assert torch.equal(pretrained.attention_maps(images),
+                           classifier.attention_maps(images))

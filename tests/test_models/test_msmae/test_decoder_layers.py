@@ -26,9 +26,8 @@ def draw_inputs():
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape):
-        return torch.randn(
-            *shape, generator=generator,
-            dtype=torch.float64).requires_grad_()
+        return torch.randn(*shape, generator=generator,
+                           dtype=torch.float64).requires_grad_()
 
     ids = torch.stack([torch.randperm(CELLS, generator=generator)[:MASKED]
                        for _ in range(BATCH)])

@@ -48,9 +48,8 @@ def config(root, model, channels, dtype, validate):
             batch_size=3, num_workers=0,
             sampler=dict(type='DefaultSampler', shuffle=split == 'train'),
             collate_fn=dict(type='default_collate'),
-            dataset=dict(
-                type='mmmedmask.LabelledImages', data_root=str(root),
-                split=split, pipeline=pipeline))
+            dataset=dict(type='mmmedmask.LabelledImages', data_root=str(root),
+                         split=split, pipeline=pipeline))
 
     middle = float(np.iinfo(dtype).max) / 2
     model = dict(
@@ -70,9 +69,8 @@ def config(root, model, channels, dtype, validate):
         default_scope='mmpretrain', randomness=dict(seed=0),
         log_level='ERROR')
     if validate:
-        arguments |= dict(
-            val_dataloader=loader('val', whole), val_cfg={},
-            val_evaluator=dict(type='Accuracy'))
+        arguments |= dict(val_dataloader=loader('val', whole), val_cfg={},
+                          val_evaluator=dict(type='Accuracy'))
     return arguments
 
 
@@ -84,12 +82,10 @@ def test_pretraining(tmp_path, channels, dtype, patch):
     write_images(tmp_path, channels, dtype)
     model = dict(
         type='mmmedmask.MSMAE',
-        backbone=dict(
-            type='mmmedmask.MSMAEViT', arch=dict(ARCH), img_size=SIZE,
-            patch_size=patch, in_channels=channels),
-        neck=dict(
-            type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
-            num_heads=2),
+        backbone=dict(type='mmmedmask.MSMAEViT', arch=dict(ARCH),
+                      img_size=SIZE, patch_size=patch, in_channels=channels),
+        neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
+                  num_heads=2),
         head=dict(type='mmmedmask.MSMAEHead', num_classes=2),
         mask_ratio=0.5, throw_ratio=0.2, init_cfg=INIT)
     runner = Runner(**config(tmp_path, model, channels, dtype, False))
@@ -110,14 +106,12 @@ def test_fine_tuning(tmp_path, channels, dtype, patch):
     write_images(tmp_path, channels, dtype)
     model = dict(
         type='mmmedmask.MSMAEClassifier',
-        backbone=dict(
-            type='mmmedmask.MSMAEViT', arch=dict(ARCH), img_size=SIZE,
-            patch_size=patch, in_channels=channels, out_type='cls_token',
-            fixed_pos_embed=False),
-        head=dict(
-            type='LinearClsHead', num_classes=2,
-            in_channels=ARCH['embed_dims'],
-            loss=dict(type='CrossEntropyLoss')))
+        backbone=dict(type='mmmedmask.MSMAEViT', arch=dict(ARCH),
+                      img_size=SIZE, patch_size=patch, in_channels=channels,
+                      out_type='cls_token', fixed_pos_embed=False),
+        head=dict(type='LinearClsHead', num_classes=2,
+                  in_channels=ARCH['embed_dims'],
+                  loss=dict(type='CrossEntropyLoss')))
     runner = Runner(**config(tmp_path, model, channels, dtype, True))
     runner.train()
     metrics = runner.val()

@@ -154,9 +154,8 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
                           pack])),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(
-            optimizer=dict(
-                type='AdamW', lr=3e-3, betas=(0.9, 0.95),
-                weight_decay=0.05)),
+            optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95),
+                           weight_decay=0.05)),
         param_scheduler=[dict(type='LinearLR', start_factor=0.01, end=1,
                               convert_to_iter_based=True),
                          dict(type='CosineAnnealingLR', begin=1, end=epochs,
@@ -220,9 +219,8 @@ def deviations(record, chance):
 
 @pytest.mark.slow
 def test_attention_finds_the_lesion_and_ones_do_not(tmp_path):
-    root = write_lesion_dataset(
-        tmp_path / 'data', NUM_IMAGES, 1, SIZE, normal=True,
-        lesion_size=PATCH, align=PATCH)
+    root = write_lesion_dataset(tmp_path / 'data', NUM_IMAGES, 1, SIZE,
+                                normal=True, lesion_size=PATCH, align=PATCH)
     runner, masks, record = train(root, tmp_path / 'attention')
     # Random masking knows nothing of lesions.
     assert len(record.random) > 2000

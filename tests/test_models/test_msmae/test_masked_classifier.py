@@ -16,14 +16,12 @@ def plain_classifier(out_type='avg_featmap'):
     """mmpretrain's own ViT and classifier of the same size."""
     return MODELS.build(dict(
         type='ImageClassifier',
-        backbone=dict(
-            type='VisionTransformer', arch=dict(ARCH), img_size=IMAGE_SIZE,
-            patch_size=4, out_type=out_type, out_indices=[1],
-            final_norm=out_type == 'cls_token'),
-        head=dict(
-            type='LinearClsHead', num_classes=3,
-            in_channels=ARCH['embed_dims'],
-            loss=dict(type='CrossEntropyLoss'))))
+        backbone=dict(type='VisionTransformer', arch=dict(ARCH),
+                      img_size=IMAGE_SIZE, patch_size=4, out_type=out_type,
+                      out_indices=[1], final_norm=out_type == 'cls_token'),
+        head=dict(type='LinearClsHead', num_classes=3,
+                  in_channels=ARCH['embed_dims'],
+                  loss=dict(type='CrossEntropyLoss'))))
 
 
 @pytest.mark.parametrize('out_type', ['avg_featmap', 'cls_token'])
@@ -104,9 +102,8 @@ def test_random_masking_needs_no_maps():
     images, samples = batch(maps=False)
     assert model.partition(images, samples).visible.shape == (4, 6)
     with_maps, other = batch(maps=True)
-    assert torch.equal(
-        model.partition(images, samples).flags(),
-        model.partition(with_maps, other).flags())
+    assert torch.equal(model.partition(images, samples).flags(),
+                       model.partition(with_maps, other).flags())
 
 
 def shares_of_hot(model, images, samples):
@@ -171,8 +168,7 @@ def test_some_tokens_in_the_test(test_tokens):
         # What training draws from such a map of the whole image.
         trained = tiny_classifier(masking=test_tokens)
         features = model.backbone(images, trained.draw(
-            images, samples, maps.flatten(1), (.45, .3),
-            test_tokens).visible)
+            images, samples, maps.flatten(1), (.45, .3), test_tokens).visible)
         want = model.head.predict(features, copy.deepcopy(samples))
         other = tiny_classifier().eval().predict(
             images, copy.deepcopy(samples))

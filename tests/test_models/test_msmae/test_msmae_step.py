@@ -48,9 +48,8 @@ def test_masks_follow_the_maps():
         hot[:, :2] = 1.0
         sample.set_field(hot, 'attention_map', field_type='data')
         # The left third of the image, mirrored: all of it is hot but a seam.
-        sample.set_metainfo(dict(
-            crop_box=(0.0, 0.0, 2 / 3, 1.0), flip=True,
-            flip_direction='horizontal'))
+        sample.set_metainfo(dict(crop_box=(0.0, 0.0, 2 / 3, 1.0), flip=True,
+                                 flip_direction='horizontal'))
     flags = model.partition(images, samples).flags().view(-1, *GRID)
     masked = (flags == 1).float().mean(dim=(0, 1))
     # The image's left half is the mirrored crop's right half.
@@ -184,16 +183,13 @@ def mmpretrain_mae(norm_pix):
     model = MODELS.build(dict(
         type='MAE',
         data_preprocessor=dict(type='SelfSupDataPreprocessor'),
-        backbone=dict(
-            type='MAEViT', arch=dict(ARCH), img_size=24, patch_size=4,
-            out_indices=[1], mask_ratio=0.75),
-        neck=dict(
-            type='MAEPretrainDecoder', num_patches=36, patch_size=4,
-            in_chans=3, embed_dim=ARCH['embed_dims'], decoder_embed_dim=16,
-            decoder_depth=2, decoder_num_heads=2),
-        head=dict(
-            type='MAEPretrainHead', norm_pix=norm_pix, patch_size=4,
-            loss=dict(type='PixelReconstructionLoss', criterion='L2')),
+        backbone=dict(type='MAEViT', arch=dict(ARCH), img_size=24,
+                      patch_size=4, out_indices=[1], mask_ratio=0.75),
+        neck=dict(type='MAEPretrainDecoder', num_patches=36, patch_size=4,
+                  in_chans=3, embed_dim=ARCH['embed_dims'],
+                  decoder_embed_dim=16, decoder_depth=2, decoder_num_heads=2),
+        head=dict(type='MAEPretrainHead', norm_pix=norm_pix, patch_size=4,
+                  loss=dict(type='PixelReconstructionLoss', criterion='L2')),
         init_cfg=INIT))
     model.init_weights()
     return model
@@ -203,9 +199,8 @@ def mmpretrain_mae(norm_pix):
 def test_without_attention_it_is_mmpretrains_mae(norm_pix, monkeypatch):
     """Check 11: same weights, same ids: the same loss, and gradients."""
     mae = mmpretrain_mae(norm_pix)
-    ours = tiny_pretraining(
-        backbone=dict(img_size=24),
-        head=dict(cls_weight=0, norm_pix=norm_pix))
+    ours = tiny_pretraining(backbone=dict(img_size=24),
+                            head=dict(cls_weight=0, norm_pix=norm_pix))
     weights = mae.state_dict()
     missing, unexpected = ours.load_state_dict(weights, strict=False)
     assert missing == []
@@ -342,8 +337,7 @@ def test_some_maps_are_refused():
 @pytest.mark.parametrize(('metainfo', 'text'), [
     (dict(crop_box=None), 'RandomResizedCrop'),
     (dict(sample_idx=None), 'sample_idx'),
-    (dict(flip=True, flip_direction='sideways'), 'sideways'),
-])
+    (dict(flip=True, flip_direction='sideways'), 'sideways')])
 def test_bad_metainfo_is_refused(metainfo, text):
     model = tiny_pretraining()
     images, samples = batch()
@@ -363,8 +357,7 @@ def test_bad_metainfo_is_refused(metainfo, text):
     (dict(head=dict(cls_weight=-1)), '-1'),
     (dict(head=dict(num_classes=None)), 'num_classes'),
     (dict(head=dict(num_classes=1)), 'num_classes'),
-    (dict(neck=dict(num_layers=0)), 'num_layers'),
-])
+    (dict(neck=dict(num_layers=0)), 'num_layers')])
 def test_bad_arguments(arguments, text):
     with pytest.raises(ValueError, match=text):
         tiny_pretraining(**arguments)

@@ -121,9 +121,8 @@ def test_ignored_pixels_have_no_influence():
     renamed = torch.where(label == 255, 1, label)
     renamed[:, :3] = 1
     assert BCEDiceLoss()(scores, renamed).item() != loss.item()
-    assert BCEDiceLoss()(
-        scores, torch.where(label == 255, 7, label),
-        ignore_index=7).item() == loss.item()
+    assert BCEDiceLoss()(scores, torch.where(label == 255, 7, label),
+                         ignore_index=7).item() == loss.item()
     nothing = BCEDiceLoss()(scores, torch.full((2, 6, 6), 255))
     nothing.backward()
     assert nothing.item() == 0
@@ -146,22 +145,19 @@ def test_loss_is_float32(dtype):
 @pytest.mark.parametrize(('label', 'message'), [
     (torch.full((1, 4, 4), 2), r'0, 1 and 255 \(ignored\), got \[2\]'),
     (torch.zeros(1, 4, 5, dtype=torch.long), r'\(B, 1, H, W\)'),
-    (torch.zeros(1, 1, 4, 4, dtype=torch.long), r'\(1, 1, 4, 4\)'),
-])
+    (torch.zeros(1, 1, 4, 4, dtype=torch.long), r'\(1, 1, 4, 4\)')])
 def test_bad_labels(label, message):
     with pytest.raises(ValueError, match=message):
         BCEDiceLoss()(torch.zeros(1, 1, 4, 4), label)
     with pytest.raises(ValueError, match='labels must be 0 and 1, got'):
-        BCEDiceLoss()(
-            torch.zeros(1, 1, 4, 4), torch.full((1, 4, 4), 255),
-            ignore_index=None)
+        BCEDiceLoss()(torch.zeros(1, 1, 4, 4), torch.full((1, 4, 4), 255),
+                      ignore_index=None)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(bce_weight=-1), 'bce_weight must be at least 0, got -1'),
     (dict(dice_weight=-1), 'dice_weight must be at least 0, got -1'),
-    (dict(bce_weight=0, dice_weight=0), 'sum .* must be positive, got 0'),
-])
+    (dict(bce_weight=0, dice_weight=0), 'sum .* must be positive, got 0')])
 def test_bad_loss_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         BCEDiceLoss(**arguments)
@@ -217,9 +213,8 @@ def test_plain_head_equals_its_formula():
         variance = expected.var((0, 2, 3), correction=0, keepdim=True)
         expected = F.relu((expected - mean) / (variance + 1e-5).sqrt())
         rows, columns = expected.shape[-2:]
-        expected = F.interpolate(
-            expected, (2 * rows, 2 * columns), mode='bilinear',
-            align_corners=True)
+        expected = F.interpolate(expected, (2 * rows, 2 * columns),
+                                 mode='bilinear', align_corners=True)
     expected = F.conv2d(
         expected, head.conv_seg.weight, head.conv_seg.bias, padding=1)
     torch.testing.assert_close(head([x]), expected, rtol=1e-4, atol=1e-6)
@@ -409,9 +404,8 @@ def test_weights_of_an_mmpretrain_vit_all_arrive(vit, unused, tmp_path,
                                                  data_dir):
     """Pre-trained with a final norm, or fine-tuned with that of the mean."""
     saved = save_vit(tmp_path / 'epoch_300.pth', **vit)
-    cfg = with_checkpoint(
-        shrink_config(load(MAIN), tmp_path, data_dir),
-        tmp_path / 'epoch_300.pth')
+    cfg = with_checkpoint(shrink_config(load(MAIN), tmp_path, data_dir),
+                          tmp_path / 'epoch_300.pth')
     start = {}
     runner = Runner.from_cfg(cfg)
     runner.register_hook(Start(start))
@@ -432,9 +426,8 @@ def test_weights_of_an_mmpretrain_vit_all_arrive(vit, unused, tmp_path,
 def test_weights_missing_or_wrong_end_the_run(tmp_path, data_dir):
     save_vit(tmp_path / 'shallow.pth',
              arch=dict(tiny_arch(), num_layers=LAYERS - 1))
-    cfg = with_checkpoint(
-        shrink_config(load(MAIN), tmp_path, data_dir),
-        tmp_path / 'shallow.pth')
+    cfg = with_checkpoint(shrink_config(load(MAIN), tmp_path, data_dir),
+                          tmp_path / 'shallow.pth')
     with pytest.raises(ValueError, match=r'40 of 52 names and shapes fit'):
         Runner.from_cfg(cfg).train()
 

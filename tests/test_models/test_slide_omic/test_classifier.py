@@ -29,9 +29,8 @@ def batch(counts=(4, 2, 7), genes=(True, True, True)):
     """A batch as the preprocessor gives it; a count of 0: no slides."""
     valid = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
     has = torch.tensor(genes)
-    inputs = dict(
-        patches=None, valid=None, mask=None, coords=None, genes=None,
-        has_genes=has, has_patches=valid.any(dim=1))
+    inputs = dict(patches=None, valid=None, mask=None, coords=None, genes=None,
+                  has_genes=has, has_patches=valid.any(dim=1))
     if valid.any():
         inputs.update(valid=valid, patches=torch.randn(
             *valid.shape, 6).masked_fill(~valid[..., None], 0))

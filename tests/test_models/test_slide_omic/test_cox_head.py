@@ -49,9 +49,8 @@ def test_batch_without_an_event_has_a_gradient_of_zero():
 
 def test_batch_of_one_warns_once(monkeypatch):
     messages = []
-    monkeypatch.setattr(
-        'mmmedmask.models.slide_omic.heads.print_log',
-        lambda message, **options: messages.append(message))
+    monkeypatch.setattr('mmmedmask.models.slide_omic.heads.print_log',
+                        lambda message, **options: messages.append(message))
     head = CoxHead(6)
     for _ in range(2):
         losses = head.loss(torch.randn(1, 6), patients((5., 0)))
@@ -84,9 +83,8 @@ def test_learns_who_dies_early():
 def test_as_the_head_of_a_classifier():
     model = MODELS.build(dict(
         type='mmmedmask.SlideOmicClassifier',
-        gene_encoder=dict(
-            type='mmmedmask.SNN', num_genes=7, embed_dims=4,
-            hidden_dims=(5, )),
+        gene_encoder=dict(type='mmmedmask.SNN', num_genes=7, embed_dims=4,
+                          hidden_dims=(5, )),
         data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'),
         head=dict(type='mmmedmask.CoxHead', hidden_dims=3)))
     assert isinstance(model, SlideOmicClassifier)
@@ -98,8 +96,7 @@ def test_as_the_head_of_a_classifier():
     samples = model(inputs, patients(*SOME), mode='predict')
     assert [sample.modalities for sample in samples] == ['genes'] * 4
     torch.testing.assert_close(
-        torch.stack([sample.pred_risk for sample in samples]),
-        model(inputs))
+        torch.stack([sample.pred_risk for sample in samples]), model(inputs))
 
 
 @pytest.mark.parametrize(('follow_up', 'message'), [
@@ -107,8 +104,7 @@ def test_as_the_head_of_a_classifier():
     ((3., None), 'case-1 has survival_months=3.0 and censorship=None'),
     ((-1., 0), 'case-1 has survival_months=-1.0'),
     ((float('nan'), 0), 'case-1 has survival_months=nan'),
-    ((3., 2), 'case-1 has .* censorship=2; .* 1 .censored. needed'),
-])
+    ((3., 2), 'case-1 has .* censorship=2; .* 1 .censored. needed')])
 def test_follow_up_that_is_not_there(follow_up, message):
     with pytest.raises(ValueError, match=message):
         CoxHead(6).loss(torch.randn(2, 6), patients((5., 0), follow_up))
@@ -117,8 +113,7 @@ def test_follow_up_that_is_not_there(follow_up, message):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(in_dims=0), 'in_dims must be at least 1, got 0'),
     (dict(in_dims=6, hidden_dims=0), 'hidden_dims .*, got 0'),
-    (dict(in_dims=6, loss_weight=-1), 'loss_weight .*, got -1'),
-])
+    (dict(in_dims=6, loss_weight=-1), 'loss_weight .*, got -1')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         CoxHead(**arguments)

@@ -206,8 +206,7 @@ def test_prediction_is_the_softmax_or_that_of_two_streams():
 @pytest.mark.parametrize(('label', 'message'), [
     (3, r'case case-1 has the gt_label \[3\], expected one of 0 to 2'),
     (-1, r'case case-1 has the gt_label \[-1\], expected one of 0 to 2'),
-    ([0, 1], r'case case-1 has the gt_label \[0, 1\], expected one class'),
-])
+    ([0, 1], r'case case-1 has the gt_label \[0, 1\], expected one class')])
 def test_labels_that_are_no_class(label, message):
     with pytest.raises(ValueError, match=message):
         SlideOmicHead(4, 3).loss(torch.randn(2, 4), patients(0, label))

@@ -161,8 +161,7 @@ def test_scale_is_float32_whatever_runs_around_it():
 
 
 @pytest.mark.parametrize(('state', 'samples', 'message'), [
-    (None, lambda: [sample(genes=expression(1, 2, 3, 4))],
-     'GeneStatsHook'),
+    (None, lambda: [sample(genes=expression(1, 2, 3, 4))], 'GeneStatsHook'),
     (scale(), lambda: [sample(genes=expression(1, 2, 3))],
      'samples have 3 genes, the scale of genes is of 4'),
     (scale(), lambda: [sample(genes=expression(1, 2, 3)),
@@ -201,8 +200,7 @@ def test_refuses_other_initialisations():
 @pytest.mark.parametrize(('changes', 'message'), [
     (dict(mean=torch.zeros(3)), r'mean must have one .* 4 genes, got \(3,\)'),
     (dict(gene_ids=[]), 'at least one gene'),
-    (dict(more=1), "'unit'.*got .*'more'"),
-])
+    (dict(more=1), "'unit'.*got .*'more'")])
 def test_refuses_incomplete_scales(changes, message):
     with pytest.raises(ValueError, match=message):
         GeneScale().set(scale(**changes))
