@@ -153,6 +153,9 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
 
     Bags are named by class and number.
 
+    Raises:
+        ValueError: If ``bag_size`` is not positive.
+
     Example:
         >>> tiles = [Tile(Path(f'{number}.png'), 'scc', f'{number // 2}')
         ...          for number in range(6)]

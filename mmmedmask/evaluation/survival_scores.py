@@ -37,6 +37,9 @@ def concordance(risks: np.ndarray, months: np.ndarray,
 
     Returns:
         In [0, 1]; None if there is no such pair.
+
+    Raises:
+        ValueError: See :func:`check_follow_up`.
     """
     check_follow_up(risks, months, events)
     value, = resampled_concordance(

@@ -131,6 +131,9 @@ def partition_tokens(weights: Tensor, noise: Tensor, mask_ratio: float,
         visible_first: Read the order from its end: tokens that are drawn
             early stay visible, late ones are masked.
 
+    Raises:
+        ValueError: See :func:`token_counts`.
+
     Example:
         >>> weights = torch.tensor([[1., 8., 4., 2.]])
         >>> partition_tokens(weights, torch.ones(1, 4), .25, .25).flags()

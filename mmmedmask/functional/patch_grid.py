@@ -114,6 +114,9 @@ def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
     Returns:
         See :func:`grid_cells`.
 
+    Raises:
+        ValueError: See :func:`grid_cells`.
+
     Example:
         >>> grid_cells_apart(torch.tensor([[0, 0], [0, 9], [0, 0]]), 3)
         tensor([[0, 0],
@@ -143,6 +146,9 @@ def hilbert_order(coords: Tensor, step: int | None = None) -> Tensor:
     Returns:
         Shape (N, ), int64, so that ``coords[order]`` follows the curve;
         patches of one cell stay in the order they had.
+
+    Raises:
+        ValueError: See :func:`grid_cells`.
 
     Example:
         >>> hilbert_order(torch.tensor([[0, 0], [2, 0], [0, 2], [2, 2]]))

@@ -221,6 +221,9 @@ class ViewFamily:
         vertical_flip_prob: Probability of a top-bottom flip.
         max_angle: Largest rotation in degrees, in [0, 180].
         max_shear: Largest shear in degrees, in [0, 45].
+
+    Raises:
+        ValueError: If a value is outside its range.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -266,6 +269,9 @@ class ColorFamily:
         stain_factor: Largest change of a stain's factor, in [0, 1].
         stain_shift: Largest shift of a stain's amount in optical density,
             at least 0.
+
+    Raises:
+        ValueError: If a value is outside its range.
     """
 
     brightness: float = 0.4

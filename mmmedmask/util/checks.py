@@ -18,6 +18,9 @@ def check_range(name: str, value: float, low: float = -math.inf,
     Returns:
         ``value``, unchanged.
 
+    Raises:
+        ValueError: If it is outside.
+
     Example:
         >>> check_range('momentum', 0.9, 0, 1, open_high=True)
         0.9

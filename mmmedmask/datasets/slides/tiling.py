@@ -179,6 +179,9 @@ def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
     Returns:
         RGB, uint8; width and height are those of the slide divided by
         ``downsample`` and rounded.
+
+    Raises:
+        ValueError: If ``downsample`` is not positive.
     """
     check_positive('downsample', downsample)
     width, height = (max(1, round(length / downsample))

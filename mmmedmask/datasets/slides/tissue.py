@@ -30,6 +30,9 @@ class TissueOptions:
             1 for none.
         min_area: Smaller pieces are left out, in mm².
         max_hole: Smaller holes are filled, in mm².
+
+    Raises:
+        ValueError: If a value is out of its range.
     """
 
     mpp: float = 8.0

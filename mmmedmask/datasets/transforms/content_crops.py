@@ -54,6 +54,9 @@ class ContrastiveCrop(RandomResizedCrop):
         aspect_ratio_range: Least and largest width over height.
         interpolation: Filter of Pillow, antialiased.
         seed: Seed of the draws; None takes the run's.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(

@@ -166,6 +166,9 @@ class RandomResizedCrop(SeededTransform):
         aspect_ratio_range: Least and largest width over height.
         interpolation: Filter of Pillow, antialiased.
         seed: Seed of the draws; None takes the run's.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale: int | Sequence[int],
@@ -225,6 +228,9 @@ class ResizeImage(BaseTransform):
     Args:
         scale: Side of the result in pixels, or (h, w).
         interpolation: Filter of Pillow, antialiased.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale: int | Sequence[int],
@@ -264,6 +270,9 @@ class RandomFlip(SeededTransform):
             one for each direction, with a sum of at most 1.
         direction: One direction, or several of which one is drawn.
         seed: Seed of the draw; None takes the run's.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, prob: float | Sequence[float] = 0.5,

@@ -54,6 +54,9 @@ class LoadTile(BaseTransform):
             width), or ``'header'`` for that of a DICOM or NIfTI file. None
             leaves values as they are; what a DICOM or NIfTI has signed or
             scaled is then float32.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self,

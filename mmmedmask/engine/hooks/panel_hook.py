@@ -46,6 +46,9 @@ class PanelHook(WatchingHook):
     Attributes:
         panel_name: What the pictures are called.
         units: How to undo the model's normalisation; set before training.
+
+    Raises:
+        ValueError: If an argument is out of range.
     """
 
     panel_name: str

@@ -159,6 +159,9 @@ class PreciseBNHook(Hook):
         num_batches: Training batches per rank.
         forward: What is run on a batch: ``'extract_feat'`` or ``'loss'``, see
             :func:`forward_features` and :func:`forward_loss`.
+
+    Raises:
+        ValueError: If an argument is invalid.
     """
 
     priority = 'ABOVE_NORMAL'

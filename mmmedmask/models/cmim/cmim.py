@@ -33,6 +33,7 @@ class CMIM(BaseSelfSupervisor):
             memory, which convolutions prefer.
         compile_encoder: Compile the encoder with ``torch.compile``; a dict
             holds its arguments.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If the backbone is not a CMIM encoder, or the sizes of

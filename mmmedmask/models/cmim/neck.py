@@ -46,6 +46,9 @@ class CMIMNeck(BaseModule):
             finest; None takes all, as Eq. 5 does.
         init_cfg: Initialisation; Xavier for linear layers as in MAE's
             decoder, PyTorch's own for convolutions.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_channels: Sequence[int], strides: Sequence[int],

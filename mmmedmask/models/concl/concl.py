@@ -52,6 +52,10 @@ class ConCL(BaseSelfSupervisor):
             of the instances. With 1 they count in the warm-up only.
         warm_up_epochs: Epochs of an epoch-based loop in which the instances
             alone count, as in MoCo, until the features are worth clustering.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict,

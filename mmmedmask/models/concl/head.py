@@ -18,6 +18,9 @@ class ConCLHead(BaseModule):
 
     Args:
         temperature: Temperature of the softmax.
+
+    Raises:
+        ValueError: If ``temperature`` is not positive.
     """
 
     def __init__(self, temperature: float = 0.2) -> None:

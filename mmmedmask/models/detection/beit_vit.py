@@ -64,6 +64,7 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
         window_size: Patches along a side of a window, as ViTDet's; None lets
             all layers attend to the whole image.
         num_global_layers: Layers that do so in any case.
+        init_cfg: Initialisation.
     """
 
     def __init__(self, arch: str | dict = 'deit-small',

@@ -21,6 +21,9 @@ class ABMIL(BagAggregator):
         attention_dims: Dimensions of the hidden layer that scores patches.
         gated: Whether it has a gate (equation 9).
         options: Further arguments of :class:`BagAggregator`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, embed_dims: int | None = 512,

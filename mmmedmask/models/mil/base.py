@@ -65,6 +65,9 @@ class BagAggregator(BaseModule):
         uses_genes: Whether ``forward`` takes genes.
         permutation_invariant: Whether the order of patches makes no
             difference.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     class_wise = False

@@ -40,6 +40,9 @@ class CLAM(BagAggregator):
         instance_weight: Weight of this loss; the paper's is 0.3, with 0.7
             for the head's.
         options: Further arguments of :class:`BagAggregator`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, num_classes: int,

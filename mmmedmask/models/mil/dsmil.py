@@ -37,6 +37,9 @@ class DSMIL(BagAggregator):
         instance_weight: Weight of the first stream's loss, beside the
             head's.
         options: Further arguments of :class:`BagAggregator`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     class_wise = True

@@ -36,6 +36,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
         num_layers: Number of layers.
         num_heads: Attention heads per layer.
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If patches do not divide the image, or there is no layer.

@@ -44,6 +44,7 @@ class MSMAEViT(VisionTransformer):
         frozen_stages: Layers that are not trained; -1 trains all.
         fixed_pos_embed: Sine-cosine position embedding that is not trained,
             as in pre-training. False trains it, as in fine-tuning.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If patches do not divide the image.

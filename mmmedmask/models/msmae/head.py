@@ -37,6 +37,7 @@ class MSMAEHead(BaseModule):
             one, as the released code does and the paper does not: with C
             classes the class loss is then never below ln(1 + (C - 1) / e).
         embed_dims: Dimensions of the encoder's class token.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If ``cls_weight`` is negative, ``norm_pix`` is unknown,

@@ -45,6 +45,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         weight_norm: See
             :func:`~mmmedmask.models.msmae.attention.normalize_attention`.
         seed: Seed of the masking; None takes the run's.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If a ratio leaves no visible or no masked token, the

@@ -38,6 +38,7 @@ class PlainSETRHead(BaseDecodeHead):
             SyncBN, which on a single device is BN.
         loss_decode: The loss, or several; None is
             ``mmmedmask.BCEDiceLoss``.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If there is no convolution, or the threshold is out of

@@ -104,6 +104,7 @@ Fusion`, used if slides and genes each have a vector. None is
             ``mmmedmask.SlideOmicDataPreprocessor`` if there is none.
         freeze_gene_encoder: Whether the gene encoder stays as it is: no
             gradient, and never in training mode.
+        init_cfg: Initialisation.
 
     Raises:
         ValueError: If the parts do not fit each other.

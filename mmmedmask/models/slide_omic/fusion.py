@@ -27,9 +27,13 @@ class Fusion(BaseModule):
             ``'zeros'``.
         modality_dropout: Probability that training takes one of the two
             vectors, either with half of it, from a patient who has both.
+        init_cfg: Initialisation.
 
     Attributes:
         out_dims: Dimensions of the patient's vector.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, image_dims: int, gene_dims: int, out_dims: int,
@@ -190,6 +194,9 @@ class KroneckerFusion(Fusion):
         drop_rate: Dropout of each vector, of the product and behind each
             layer.
         options: Further arguments of :class:`Fusion`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, image_dims: int, gene_dims: int, reduced_dims: int = 32,

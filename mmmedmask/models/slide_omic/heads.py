@@ -32,6 +32,10 @@ class ClassificationHead(BaseModule):
             batches of one.
         label_smoothing: Share of the target that goes to all classes.
         loss_weight: Weight of the loss.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
@@ -136,6 +140,9 @@ class SlideOmicHead(ClassificationHead):
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
         options: Further arguments of :class:`ClassificationHead`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, num_classes: int,
@@ -162,6 +169,9 @@ class ClasswiseSlideOmicHead(ClassificationHead):
         num_classes: Classes, K.
         drop_rate: Dropout in front of the layer.
         options: Further arguments of :class:`ClassificationHead`.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     class_wise = True
@@ -203,6 +213,10 @@ class CoxHead(BaseModule):
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
         loss_weight: Weight of the loss.
+        init_cfg: Initialisation.
+
+    Raises:
+        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
