@@ -203,7 +203,11 @@ def add_hidden(rows: Sequence[FoldRow], key: str,
 
 def check_classes(runs: Mapping[tuple[int | None, int],
                                 PatientPredictions]) -> None:
-    """Refuse no runs, and runs that differ in their classes."""
+    """Refuse no runs, and runs that differ in their classes.
+
+    Raises:
+        ValueError: If there are no runs, or they differ in their classes.
+    """
     if not runs:
         raise ValueError('there is no fold to summarize')
     classes = {run: tuple(table.classes) for run, table in runs.items()}

@@ -136,6 +136,9 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
 
     A key that the config does not have is allowed, for what it leaves to
     defaults, unless one beside it is spelled almost alike.
+
+    Raises:
+        ValueError: If a key is like another one, or an index too large.
     """
     content = config.to_dict()
     for option in options:

@@ -28,7 +28,11 @@ SNAKEFILE = Path(__file__).with_name('Snakefile')
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan that would fail, with all of :func:`find_problems`."""
+    """Refuse a plan that would fail, with all of :func:`find_problems`.
+
+    Raises:
+        ValueError: With all that :func:`find_problems` finds.
+    """
     problems = find_problems(plan)
     if problems:
         raise ValueError('nothing was started:\n' + '\n'.join(

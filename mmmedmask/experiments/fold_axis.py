@@ -77,7 +77,11 @@ def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
 
 
 def set_fold(config: Config, split_file: str | Path) -> None:
-    """Set :func:`fold_options` in a config, in place."""
+    """Set :func:`fold_options` in a config, in place.
+
+    Raises:
+        ValueError: See :func:`fold_options`.
+    """
     config.merge_from_dict(fold_options(config, split_file))
 
 

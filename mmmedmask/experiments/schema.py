@@ -158,7 +158,11 @@ class Recipe:
     ad_hoc: bool = False
 
     def row(self, name: str) -> Row:
-        """Return the row of a name."""
+        """Return the row of a name.
+
+        Raises:
+            ValueError: If it is missing.
+        """
         for row in self.rows:
             if row.name == name:
                 return row

@@ -55,7 +55,11 @@ def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
 
 
 def all_files(root: Path) -> list[Path]:
-    """List all files of a download, sorted; see :func:`walk_files`."""
+    """List all files of a download, sorted; see :func:`walk_files`.
+
+    Raises:
+        LayoutError: If it is not a folder.
+    """
     _check_folder(root)
     return walk_files(root)
 
@@ -76,6 +80,9 @@ def image_files(
     Returns:
         Sorted images, and how many other files there are by extension.
         Names that begin with a dot are neither.
+
+    Raises:
+        LayoutError: If it is not a folder.
     """
     _check_folder(folder)
     images, others = [], Counter()

@@ -287,6 +287,9 @@ def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
         name: A key of :data:`SOURCES`.
         data_root: The unpacked download, or a folder that holds it.
         threshold: Correlation of near copies, for the check.
+
+    Raises:
+        LayoutError: If the data set is not as released.
     """
     source = SOURCES[name]
     return GlandConversion(source, source.find(data_root),

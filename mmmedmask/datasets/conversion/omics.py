@@ -45,7 +45,11 @@ class OmicConversion(Conversion):
     notices: tuple[str, ...] = ()
 
     def of_classes(self, classes: Sequence[str]) -> 'OmicConversion':
-        """Keep the patients of some classes; each must have some."""
+        """Keep the patients of some classes; each must have some.
+
+        Raises:
+            ValueError: If a class has no patient.
+        """
         known = {line['label'] for line in self.lines}
         unknown = [name for name in classes if name not in known]
         if unknown:

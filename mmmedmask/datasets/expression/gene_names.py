@@ -99,7 +99,11 @@ def gene_places(names: Sequence[str]) -> list[int]:
 
 
 def check_no_dates(names: Sequence[str], source: str) -> None:
-    """Refuse symbols that a spreadsheet has turned into dates or numbers."""
+    """Refuse symbols that a spreadsheet has turned into dates or numbers.
+
+    Raises:
+        ValueError: If there are any; says how many and which.
+    """
     numbers = [name for name in names if name.isdigit()]
     lost = [name for name in names if _SPREADSHEET.match(name)]
     if len(numbers) < len(names) / 2:

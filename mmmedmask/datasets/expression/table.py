@@ -162,7 +162,11 @@ class ExpressionTable:
             f'max_missing={max_missing:g}: {shown(missing)}{hint}')
 
     def convert(self, unit: str) -> 'ExpressionTable':
-        """Convert to another unit, see :func:`convert_unit`."""
+        """Convert to another unit, see :func:`convert_unit`.
+
+        Raises:
+            ValueError: If it cannot be done.
+        """
         if (unit, 1.0) == (self.unit, self.log2_offset):
             return self
         values = convert_unit(self.values, self.unit, unit, self.source,

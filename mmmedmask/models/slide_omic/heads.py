@@ -67,7 +67,11 @@ class ClassificationHead(BaseModule):
         raise NotImplementedError
 
     def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
-        """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``."""
+        """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``.
+
+        Raises:
+            ValueError: See :func:`class_labels`.
+        """
         logits = self(vector)
         labels = class_labels(data_samples, self.num_classes).to(logits.device)
         with torch.autocast(logits.device.type, enabled=False):
@@ -240,6 +244,9 @@ class CoxHead(BaseModule):
 
         Gives ``loss_cox``, a scalar, and ``events``, the number of deaths in
         the batch.
+
+        Raises:
+            ValueError: See :func:`survival_of`.
         """
         risks = self(vector)[:, 0]
         times, events = survival_of(data_samples)
