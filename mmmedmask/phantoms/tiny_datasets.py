@@ -31,8 +31,8 @@ def write_nct_dataset(folder: str | Path,
                       ) -> None:
     """Write NCT-CRC's folders and all of ConCL's lists, for a few tiles.
 
-    All classes show glands. Lists have CRLF line ends and none after the
-    last line, as ConCL's.
+    All classes show glands, in (h, w) pixels. Lists have CRLF line ends and
+    none after the last line, as ConCL's.
     """
     folder = Path(folder)
     (folder / 'meta').mkdir(parents=True, exist_ok=True)

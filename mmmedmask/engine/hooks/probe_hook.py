@@ -293,7 +293,7 @@ def read_rows(file: Path, epoch: int) -> list[dict]:
 
 
 def draw_probes(rows: Sequence[Mapping]):
-    """Draw scores over the epochs as RGB, random weights as a dashed line."""
+    """Draw scores over epochs, RGB (H, W, 3), random weights dashed."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         curves.setdefault(row['probe'], []).append(

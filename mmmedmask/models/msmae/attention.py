@@ -77,7 +77,8 @@ class AttentionMasking:
                   data_samples: Sequence[DataSample]) -> TokenPartition:
         """Decide which tokens are masked, thrown away and visible, Eq. 6, 7.
 
-        Samples have ``sample_idx``, and the maps that the masking follows.
+        Images are (B, C, H, W); samples have ``sample_idx``, and the maps
+        that the masking follows.
 
         Raises:
             ValueError: If maps or the samples' crops are missing.
