@@ -16,7 +16,7 @@ import yaml
 from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
-from mmmedmask.config_variables import unused_names
+from mmmedmask.config_variables import names_in_vain
 from mmmedmask.util.nearest import did_you_mean, nearest_names
 
 #: Beside the configs: names their metafiles, as OpenMMLab's tools read it.
@@ -59,8 +59,7 @@ def load_config(path: str | Path,
             f'{Path.cwd()}){hint}')
     config = Config.fromfile(path, import_custom_modules=import_modules)
     in_vain = [f'{name.place}: {name.reason}; {name.mend}'
-               for name in unused_names(path, runner_keys())
-               if name.key or name.overrides]
+               for name in names_in_vain(path, runner_keys())]
     if in_vain:
         raise ValueError(f'{path} has settings without effect. ' +
                          '. '.join(in_vain))

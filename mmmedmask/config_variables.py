@@ -177,6 +177,26 @@ def unused_names(path: str | Path, keys: Set[str]) -> list[UnusedName]:
         if not _resembles(name, keys))]
 
 
+def names_in_vain(path: str | Path, keys: Set[str]) -> list[UnusedName]:
+    """Find what a child sets to have an effect, and that has none.
+
+    Nothing is in vain in a file without bases: a run dumps its config as one,
+    with all variables and without what has read them.
+
+    Args:
+        path: The config file.
+        keys: What a runner reads.
+
+    Returns:
+        Those of :func:`unused_names` that the file itself sets, and that
+        override a base's or resemble a key.
+    """
+    if Path(path).suffix != '.py' or not read_source(path).bases:
+        return []
+    return [name for name in unused_names(path, keys)
+            if name.path == Path(path) and (name.overrides or name.key)]
+
+
 def _resembles(name: str, keys: Set[str]) -> str:
     near = nearest_names(name, sorted(keys), cutoff=.8)
     return near[0] if near else ''

@@ -233,13 +233,24 @@ def test_names_a_variable_without_effect(tmp_path, base, child, status,
     assert finding.status == status
     found, = texts([finding])
     assert all(part in found for part in parts), found
-    if 'nothing reads' in found:
+    if 'nothing reads' in found or 'base.py' in finding.where:
         load_config(file)
     else:
         # Every tool that reads a config names it.
         with pytest.raises(ValueError, match='without effect') as error:
             load_config(file)
         assert finding.where in str(error.value)
+
+
+def test_a_dumped_config_is_read_as_it_is(tmp_path):
+    """It has all variables, and nothing that has read them."""
+    file = write_configs(
+        tmp_path, 'test_pipelines = [1]\nepochs = 5\n',
+        'epochs = 9\nmodel = dict(a=epochs, b=_base_.test_pipelines)\n')
+    dumped = tmp_path / 'dumped.py'
+    load_config(file).dump(dumped)
+    assert 'test_pipelines' in dumped.read_text()
+    assert load_config(dumped).model == dict(a=9, b=[1])
 
 
 @pytest.mark.parametrize(('base', 'child'), [
