@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from config_variants import families, with_classes, with_pixels
-from shipped_configs import load, source_of
+from shipped_configs import CONFIGS, load, read, source_of
 
 from mmmedmask.inspection.agreement import check_agreement
 from mmmedmask.inspection.building import Parts, build_parts
@@ -49,6 +49,15 @@ def lesions(tmp_path_factory):
 def glands(tmp_path_factory):
     return write_gland_dataset(
         tmp_path_factory.mktemp('glands') / 'data', 3, 2, size=64)
+
+
+def test_the_parts_of_shipped_configs_agree():
+    """As far as it can be told without their data."""
+    files = [path for path in sorted(CONFIGS.rglob('*.py'))
+             if '_base_' not in path.parts]
+    assert len(files) > 200
+    assert {path.stem: found for path in files if (
+        found := check_agreement(read(path), Parts()))} == {}
 
 
 @pytest.mark.parametrize(('count', 'problem'), [
