@@ -37,12 +37,6 @@ def test_found_all_configs():
     assert len(ALL) == count >= 30
 
 
-def test_base_names_are_unique():
-    """mim finds a config by its bare name, below any folder."""
-    names = [path.name for path in CONFIGS.rglob('*.py')]
-    assert sorted(names) == sorted(set(names))
-
-
 def _positions(text):
     """Places in a config where it takes part of a base's list by number."""
     for node in ast.walk(ast.parse(re.sub(r'{{(.*?)}}', r'(\1)', text))):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from commands import run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -186,70 +185,6 @@ def test_documents_name_configs_and_tools_that_exist():
         if not (ROOT / path).is_file()
     ]
     assert not absent, '\n'.join(absent)
-
-
-def read_metafiles():
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
-    return {
-        path: yaml.safe_load((ROOT / path).read_text())
-        for path in index['Import']
-    }
-
-
-def test_metafiles_name_files_that_exist():
-    metafiles = read_metafiles()
-    on_disk = {
-        str(file.relative_to(ROOT))
-        for file in (ROOT / 'configs').rglob('metafile.yml')
-    }
-    assert set(metafiles) == on_disk
-    names, downstream = [], []
-    for metafile in metafiles.values():
-        collections = {c['Name']: c for c in metafile['Collections']}
-        for collection in collections.values():
-            assert (ROOT / collection['README']).is_file()
-        for model in metafile['Models']:
-            names.append(model['Name'])
-            assert (ROOT / model['Config']).is_file(), model['Config']
-            assert Path(model['Config']).stem == model['Name']
-            assert model['In Collection'] in collections
-            downstream += model.get('Downstream', [])
-    assert len(names) == len(set(names)) > 0
-    assert set(downstream) <= set(names)
-
-
-def test_mim_understands_the_model_index():
-    from modelindex.load_model_index import load
-    index = load(str(ROOT / 'model-index.yml'))
-    index.build_models_with_collections()
-    reported = {(model.name.rpartition('_')[0], result.dataset, name): value
-                for model in index.models for result in model.results or ()
-                for name, value in result.metrics.items()}
-    # The paper's Table 1, last and first row.
-    name = 'mask-rcnn_cmim-resnet18-fpn_8xb2-1x'
-    assert reported[name, 'GlaS', 'box AP'] == 60.8
-    assert reported[name, 'CRAG', 'mask AP75'] == 64.3
-    name = 'mask-rcnn_scratch-resnet18-fpn_8xb2-1x'
-    assert reported[name, 'GlaS', 'mask AP75'] == 60.7
-    # MSMAE's Tables 1, 2, 3, 7 and 8.
-    accuracies = {
-        ('vit-base-p16_msmae_1xb256-100e', 'HAM10000'): 81.97,
-        ('vit-base-p16_mae_1xb256-100e', 'Brain Tumor MRI'): 82.46,
-        ('vit-base-p16_amt_1xb256-100e', 'BUSI'): 66.09,
-        ('vit-base-p16_scratch_1xb256-300e', 'Messidor-2'): 59.77,
-        ('vit-base-p16_msmae-all-tokens_1xb256-100e', 'Messidor-2'): 62.07,
-        ('vit-base-p16_msmae-pretrain-interval-60_1xb256-100e',
-         'Messidor-2'): 63.55,
-        ('vit-base-p16_msmae-cls-pool_1xb256-100e', 'Brain Tumor MRI'): 98.47,
-        # GiMP's Table 1.
-        ('clam-mb_1xb8-coslr-70e', 'TCGA-NSCLC'): 88.89,
-        ('porpoise_1xb8-coslr-70e', 'TCGA-NSCLC'): 95.24,
-    }
-    for (name, dataset), value in accuracies.items():
-        assert reported[name, dataset, 'Top 1 Accuracy'] == value
-    name = 'setr-pup_msmae-vit-base-p16_1xb8-200e'
-    assert reported[name, 'BUSI', 'F1'] == 60.66
-    assert reported[name, 'BUSI', 'IoU'] == 45.53
 
 
 @pytest.fixture(scope='module')

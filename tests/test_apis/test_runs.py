@@ -203,7 +203,7 @@ def test_lr_scaling_needs_the_batch_it_is_meant_for():
 
 
 @pytest.fixture
-def test_config():
+def tested():
     pipeline = [dict(type='LoadImageFromFile')]
     return Config(
         dict(
@@ -216,67 +216,67 @@ def test_config():
                     type='RepeatDataset', dataset=dict(pipeline=pipeline)))))
 
 
-def test_test_needs_something_to_test(test_config, tmp_path):
-    test_config.test_evaluator = None
+def test_test_needs_something_to_test(tested, tmp_path):
+    tested.test_evaluator = None
     with pytest.raises(ValueError, match='it lacks test_evaluator'):
-        apis.prepare_test(test_config, 'weights.pth')
+        apis.prepare_test(tested, 'weights.pth')
 
 
-def test_test_loads_the_checkpoint_safely(test_config, tmp_path):
+def test_test_loads_the_checkpoint_safely(tested, tmp_path):
     good, bad = tmp_path / 'good.pth', tmp_path / 'bad.pth'
     torch.save(dict(state_dict=dict(weight=torch.ones(1))), good)
     torch.save(dict(state_dict=dict(), meta=tmp_path), bad)
-    apis.prepare_test(test_config, str(good))
-    assert test_config.load_from == str(good)
+    apis.prepare_test(tested, str(good))
+    assert tested.load_from == str(good)
     with pytest.raises(ValueError, match='bad.pth'):
-        apis.prepare_test(test_config, str(bad))
+        apis.prepare_test(tested, str(bad))
     with pytest.raises(FileNotFoundError, match='absent.pth'):
-        apis.prepare_test(test_config, 'absent.pth')
+        apis.prepare_test(tested, 'absent.pth')
 
 
 @pytest.mark.parametrize(('scope', 'dump'), [('mmdet', 'mmdet.DumpDetResults'),
                                              ('mmseg', 'DumpResults')])
-def test_predictions_are_dumped(test_config, scope, dump):
-    test_config.default_scope = scope
-    apis.save_predictions(test_config, 'out.pkl')
-    assert test_config.test_evaluator == [
+def test_predictions_are_dumped(tested, scope, dump):
+    tested.default_scope = scope
+    apis.save_predictions(tested, 'out.pkl')
+    assert tested.test_evaluator == [
         dict(type='CocoMetric'), dict(type=dump, out_file_path='out.pkl')]
     with pytest.raises(ValueError, match='out.json'):
-        apis.save_predictions(test_config, 'out.json')
+        apis.save_predictions(tested, 'out.json')
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
-def test_predictions_are_drawn(test_config, tmp_path, scope):
-    test_config.default_scope = scope
-    test_config.visualizer = dict(type='Visualizer')
-    apis.draw_predictions(test_config, str(tmp_path))
+def test_predictions_are_drawn(tested, tmp_path, scope):
+    tested.default_scope = scope
+    tested.visualizer = dict(type='Visualizer')
+    apis.draw_predictions(tested, str(tmp_path))
     hook_type, visualizer_type = runs.DRAWING[scope]
-    hook = test_config.default_hooks.visualization
+    hook = tested.default_hooks.visualization
     assert hook.type == hook_type
     assert hook.get('draw') or hook.get('enable')
-    assert test_config.visualizer.type == visualizer_type
+    assert tested.visualizer.type == visualizer_type
     assert str(tmp_path) in (hook.get('out_dir'), hook.get('test_out_dir'),
-                             test_config.visualizer.get('save_dir'))
+                             tested.visualizer.get('save_dir'))
 
 
-def test_drawing_refuses_what_it_does_not_know(test_config, tmp_path):
-    test_config.default_hooks = dict(visualization=dict(type='MyHook'))
+def test_drawing_refuses_what_it_does_not_know(tested, tmp_path):
+    tested.default_hooks = dict(visualization=dict(type='MyHook'))
     with pytest.raises(ValueError, match='is a MyHook'):
-        apis.draw_predictions(test_config, str(tmp_path))
-    test_config.default_scope = 'mmpose'
+        apis.draw_predictions(tested, str(tmp_path))
+    tested.default_scope = 'mmpose'
     with pytest.raises(ValueError, match="not of 'mmpose'"):
-        apis.draw_predictions(test_config, str(tmp_path))
+        apis.draw_predictions(tested, str(tmp_path))
 
 
-def test_test_time_augmentation(test_config):
+def test_test_time_augmentation(tested):
     with pytest.raises(ValueError, match='lacks tta_model and tta_pipeline'):
-        apis.enable_test_time_augmentation(test_config)
-    test_config.tta_model = dict(type='DetTTAModel')
-    test_config.tta_pipeline = [dict(type='TestTimeAug')]
-    apis.enable_test_time_augmentation(test_config)
-    assert test_config.model == dict(
+        apis.enable_test_time_augmentation(tested)
+    tested.tta_model = dict(type='DetTTAModel')
+    tested.tta_pipeline = [dict(type='TestTimeAug')]
+    apis.enable_test_time_augmentation(tested)
+    assert tested.model == dict(
         type='DetTTAModel', module=dict(type='MaskRCNN'))
-    dataset = test_config.test_dataloader.dataset.dataset
+    dataset = tested.test_dataloader.dataset.dataset
     assert dataset.pipeline == [dict(type='TestTimeAug')]
 
 

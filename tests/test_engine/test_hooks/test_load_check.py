@@ -99,7 +99,8 @@ def test_forms_of_checkpoints(tmp_path, pretrained, form):
     model = Detector(init_cfg=_init(path, 'backbone'))
     model.backbone.load_state_dict(select_prefix(tensors, 'backbone'))
     model.backbone._is_init = model._is_init = True
-    _run(tmp_path, model)
+    assert any('tensors are equal (100.0 %)' in message
+               for message in _run(tmp_path, model))
 
 
 @pytest.mark.parametrize(('prefix', 'size', 'message'), [
@@ -286,7 +287,8 @@ def test_addresses_are_read_safely_too(tmp_path, monkeypatch):
     model = Detector(init_cfg=_init('https://example.org/file.pth'))
     model.backbone.load_state_dict(weights)
     model.backbone._is_init = model._is_init = True
-    _run(tmp_path, model)
+    assert any('tensors are equal (100.0 %)' in message
+               for message in _run(tmp_path, model))
     read_checkpoint('torchvision://resnet18')
     # Once, with the hash that torchvision's names have.
     assert asked[0] == ('https://example.org/file.pth', None)

@@ -283,23 +283,6 @@ def test_a_step_never_waits_for_the_gpu(separable):
         torch.cuda.set_sync_debug_mode('default')
 
 
-def test_positions_are_those_of_each_grid():
-    """What is kept for one grid is not used for another."""
-    neck = tiny_neck()
-    wide, tall = torch.randn(1, 16, 2, 3), torch.randn(1, 16, 3, 2)
-    wanted = [tiny_neck_like(neck).decode(grid) for grid in (wide, tall)]
-    for _ in range(2):
-        for grid, want in zip((wide, tall), wanted, strict=True):
-            assert torch.equal(neck.decode(grid), want)
-    assert not any('position' in key for key in neck.state_dict())
-
-
-def tiny_neck_like(neck):
-    other = tiny_neck()
-    other.load_state_dict(neck.state_dict())
-    return other
-
-
 @pytest.mark.parametrize('memory_format',
                          [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('patch_size', [1, 2, 4])
