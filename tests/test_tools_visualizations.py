@@ -186,7 +186,7 @@ def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
     'mocov2-ccrop_resnet50_1xb64-coslr-300e_brain-tumor-mri',
     'setr-pup_msmae-vit-base-p16_1xb8-200e_busi'])
 def test_browse_labelled_images(name, tmp_path):
-    """The class stands above; a lesion is filled beside the image."""
+    """The class stands above; a lesion is outlined beside the image."""
     data = write_lesion_dataset(tmp_path / 'data', 3, 1, size=96, normal=True)
     config = tmp_path / 'labelled.py'
     config.write_text(
@@ -199,3 +199,15 @@ def test_browse_labelled_images(name, tmp_path):
                    in sorted((tmp_path / 'browse').iterdir()))
     assert first.std() > 20
     assert (first.shape != last.shape) or (first != last).any()
+
+
+def test_browse_class_folders(tiny_classification, tmp_path):
+    """A folder per class, as mmpretrain reads it; the heading names it."""
+    call('visualizations/browse_dataset.py', tiny_classification, '--out',
+         tmp_path / 'browse', '--num-samples', 8)
+    bright, dark = (np.asarray(Image.open(
+        tmp_path / f'browse/00000{number}.png').convert('L'))
+        for number in (0, 7))
+    # The heading is dark on white, and says another class.
+    assert (bright[:40] != dark[:40]).any()
+    assert bright[:40].min() < 100

@@ -256,7 +256,17 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
         A score ``'dense_N'`` (``'dense_all'``) each: the area under the ROC
         curve over the pixels of all test images, its mean over the draws;
         the interval resamples test images.
+
+    Raises:
+        ValueError: If there are no test images, or all pixels of the
+            training images have one label.
     """
+    known = {int(label) for _, row in train for label in np.unique(row)}
+    if len(known) < 2 or not test:
+        raise ValueError(
+            'a probe of pixels needs training pixels of both labels and test '
+            f'images, got the labels {sorted(known)} in {len(train)} images '
+            f'with a mask to fit on, and {len(test)} to test on')
     labels = np.concatenate([labels for _, labels in test]).astype(np.int64)
     images = np.repeat(np.arange(len(test)), [len(row) for _, row in test])
     usable = sum(len(np.unique(row)) == 2 for _, row in train)

@@ -119,6 +119,17 @@ def test_images_of_one_label_are_not_drawn_for_a_few():
         dense_scores(train, pixels(1, 1, 1), 3)
 
 
+def test_pixels_without_both_labels_cannot_be_probed():
+    bare = [(np.zeros((80, 4)), np.zeros(80, int))]
+    with pytest.raises(ValueError, match=r'labels \[0\] in 1 images'):
+        probe_pixels(bare, pixels(1, 1, 1))
+    with pytest.raises(ValueError, match='0 to test on'):
+        probe_pixels(pixels(2, 0, 1), [])
+    # What is tested on may lack one: the score is NaN then.
+    score, = probe_pixels(pixels(2, 0, 1), bare, (None, ))
+    assert np.isnan(score.value)
+
+
 def test_differences_are_paired_by_seed():
     mean, spread, count = paired_difference({0: 3., 1: 5., 7: 9.},
                                             {0: 1., 1: 2., 2: 0.})

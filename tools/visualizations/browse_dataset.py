@@ -120,8 +120,9 @@ def browse(args: argparse.Namespace) -> list[Path]:
     config = load_config(args.config, args.cfg_options)
     init_default_scope(config.get('default_scope') or 'mmengine')
     dataset = DATASETS.build(config.train_dataloader.dataset)
-    preprocessor = MODELS.build(
-        config.model.get('data_preprocessor') or config.data_preprocessor)
+    # mmpretrain's classifiers need not name theirs.
+    preprocessor = MODELS.build(dict(type='ClsDataPreprocessor') | dict(
+        config.model.get('data_preprocessor') or config.data_preprocessor))
     is_masked = hasattr(preprocessor, 'mask_ratio')
     if is_masked:
         preprocessor.seed = args.seed
