@@ -60,8 +60,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--seeds', nargs='+', type=int, metavar='SEED',
         help='run all folds once per seed; default: the configs\' own seed')
     parser.add_argument(
-        '--work-dir',
-        type=Path,
+        '--work-dir', type=Path,
         help='folder of all runs; default: work_dirs/<last config>_folds')
     parser.add_argument(
         '--checkpoint',

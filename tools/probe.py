@@ -81,10 +81,9 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
     from mmmedmask.apis.encoder_weights import build_tile_encoder
     from mmmedmask.engine.probing import build_probes, score_encoder
 
-    probes = build_probes(
-        args.data, args.dense, args.colors, args.size,
-        (*args.few, None), args.max_images, args.split_folder,
-        args.dense_size)
+    probes = build_probes(args.data, args.dense, args.colors, args.size,
+                          (*args.few, None), args.max_images,
+                          args.split_folder, args.dense_size)
     name = args.encoder or 'cmim'
     arms = {'random': list(range(len(args.arm[0]) - 1)),
             **{arm[0]: arm[1:] for arm in args.arm}}

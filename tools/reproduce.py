@@ -79,8 +79,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='processes that train one run together; the learning rate is '
         'scaled to the batch of all of them (default: 1)')
     parser.add_argument(
-        '--share-pretraining',
-        action='store_true',
+        '--share-pretraining', action='store_true',
         help='let all seeds start from the pre-training of the first')
     parser.add_argument(
         '--folds',
@@ -89,12 +88,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder with splits_0.csv, splits_1.csv, ... (default: what a '
         'recipe has as folds), and numbers of the folds that are wanted')
     parser.add_argument(
-        '--dry-run',
-        action='store_true',
+        '--dry-run', action='store_true',
         help='print the commands in their order and do nothing')
     parser.add_argument(
-        '--table-only',
-        action='store_true',
+        '--table-only', action='store_true',
         help='make the tables of what is there and run nothing')
     add_engine_options(parser)
     args = parser.parse_args(argv)

@@ -34,8 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='train with autocast, in float16 unless the config has autocast '
         'already or --amp-dtype says else')
     parser.add_argument(
-        '--amp-dtype',
-        choices=['float16', 'bfloat16'],
+        '--amp-dtype', choices=['float16', 'bfloat16'],
         help='data type of autocast (implies --amp); bfloat16 runs on CPU too')
     parser.add_argument('--no-validate', action='store_true',
                         help='do not validate during training')

@@ -61,8 +61,7 @@ def test_shared_view():
 
 @pytest.mark.parametrize(('pixels', 'found'), [
     (np.zeros((8, 8, 3), np.uint16), 'uint16'),
-    (np.zeros((8, 8, 5), np.uint8), '5 channels'),
-])
+    (np.zeros((8, 8, 5), np.uint8), '5 channels')])
 def test_unsuitable_tiles(pixels, found):
     """Tiles that Pillow cannot colour are refused with their file's name."""
     transform = CMIMTwoViews(view_size=8)
@@ -99,15 +98,13 @@ def run_epochs(tmp_path, num_workers: int, name: str, seed: int = 1) -> list:
     model = Recorder()
     pipeline = [dict(type='mmmedmask.LoadTile', in_channels=3),
                 dict(type='mmmedmask.CMIMTwoViews', view_size=16),
-                dict(
-                    type='mmmedmask.PackTile',
-                    meta_keys=('sample_idx', 'theta_query', 'theta_key'))]
+                dict(type='mmmedmask.PackTile',
+                     meta_keys=('sample_idx', 'theta_query', 'theta_key'))]
     runner = Runner(
         model,
         str(tmp_path / name),
         train_dataloader=dict(
-            batch_size=2,
-            num_workers=num_workers,
+            batch_size=2, num_workers=num_workers,
             persistent_workers=num_workers > 0,
             sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=TileFolder(str(tmp_path / 'tiles'), pipeline=pipeline),

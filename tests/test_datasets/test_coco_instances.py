@@ -129,8 +129,7 @@ def test_mask_kinds(values, kind, number, binary):
 
 @pytest.mark.parametrize(('values', 'expected'), [
     ([0, 255], True), ([255], True), ([0], False), ([0, 1], False),
-    ([0, 1, 255], False), ([1, 255], False), ([0, 2], False),
-])
+    ([0, 1, 255], False), ([1, 255], False), ([0, 2], False)])
 def test_is_binary_mask(values, expected):
     assert is_binary_mask(np.array([values], np.uint8)) is expected
 
@@ -202,8 +201,7 @@ def test_truth_as_prediction_has_ap_1(tmp_path, labels):
     (np.array([[[0], [2]]], np.uint8), [[0, 2]]),
     (np.array([[[3] * 3, [0] * 3]], np.uint8), [[3, 0]]),
     (np.array([[[3, 3, 3, 255], [0, 0, 0, 255]]], np.uint8), [[3, 0]]),
-    (np.array([[True, False]]), [[1, 0]]),
-])
+    (np.array([[True, False]]), [[1, 0]])])
 def test_mask_to_labels(mask, expected):
     assert mask_to_labels(mask).astype(int).tolist() == expected
 
@@ -211,8 +209,7 @@ def test_mask_to_labels(mask, expected):
 @pytest.mark.parametrize(('mask', 'message'), [
     (np.array([[[255, 0, 0]]], np.uint8), '3 channels that differ'),
     (np.array([[0.5]]), 'float64'),
-    (np.zeros((1, 2, 3, 4), np.uint8), r'\(1, 2, 3, 4\)'),
-])
+    (np.zeros((1, 2, 3, 4), np.uint8), r'\(1, 2, 3, 4\)')])
 def test_masks_that_are_none(mask, message):
     with pytest.raises(ValueError, match=message):
         mask_to_labels(mask)

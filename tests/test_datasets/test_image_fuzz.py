@@ -16,9 +16,8 @@ from PIL import Image
 
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 
-QUICK = settings(
-    max_examples=25, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=25, deadline=None, derandomize=True,
+                 suppress_health_check=[HealthCheck.function_scoped_fixture])
 IMAGE = np.random.default_rng(0).integers(0, 256, (29, 33, 3), np.uint8)
 IMAGE[8:20, 5:28] = (200, 90, 140)
 
@@ -100,9 +99,8 @@ def test_truncated_file_is_an_error(tmp_path, name, share):
 
 @pytest.mark.parametrize('name', FILES)
 @QUICK
-@given(changes=st.lists(
-    st.tuples(st.integers(0, 299), st.integers(0, 255)), min_size=1,
-    max_size=3))
+@given(changes=st.lists(st.tuples(st.integers(0, 299), st.integers(0, 255)),
+                        min_size=1, max_size=3))
 def test_damaged_header(tmp_path, name, changes):
     """Read as another reader reads it, or refused."""
     damaged = bytearray(FILES[name])

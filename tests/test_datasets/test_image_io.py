@@ -69,19 +69,17 @@ def test_16_bit_png_keeps_its_values(tmp_path, pixels):
 @pytest.mark.parametrize('channels', [1, 3, 5])
 def test_interleaved_tiff(tmp_path, pixels, channels, dtype, compression):
     image = draw(pixels, (9, 7, channels), dtype)
-    tifffile.imwrite(
-        tmp_path / 'image.tif', image.squeeze(),
-        photometric='rgb' if channels == 3 else 'minisblack',
-        planarconfig='contig' if channels > 1 else None,
-        compression=compression)
+    tifffile.imwrite(tmp_path / 'image.tif', image.squeeze(),
+                     photometric='rgb' if channels == 3 else 'minisblack',
+                     planarconfig='contig' if channels > 1 else None,
+                     compression=compression)
     np.testing.assert_array_equal(read_image(tmp_path / 'image.tif'), image)
 
 
 def test_planar_rgb_tiff(tmp_path, pixels):
     image = draw(pixels, (9, 7, 3), np.uint8)
-    tifffile.imwrite(
-        tmp_path / 'image.tif', np.moveaxis(image, -1, 0),
-        photometric='rgb', planarconfig='separate')
+    tifffile.imwrite(tmp_path / 'image.tif', np.moveaxis(image, -1, 0),
+                     photometric='rgb', planarconfig='separate')
     np.testing.assert_array_equal(read_image(tmp_path / 'image.tif'), image)
 
 
@@ -118,9 +116,8 @@ def test_pages_of_several_sizes_are_refused(tmp_path):
 
 
 def test_pages_of_rgb_are_refused(tmp_path):
-    tifffile.imwrite(
-        tmp_path / 'image.tif', np.zeros((4, 9, 7, 3), np.uint8),
-        photometric='rgb')
+    tifffile.imwrite(tmp_path / 'image.tif', np.zeros((4, 9, 7, 3), np.uint8),
+                     photometric='rgb')
     with pytest.raises(ImageFileError, match=r'at most one axis of channels'):
         read_image(tmp_path / 'image.tif')
 
@@ -167,9 +164,8 @@ def test_jpeg_in_tiff_is_what_tifffile_reads(tmp_path, photometric):
                      else photometric, compression='jpeg',
                      compressionargs={'outcolorspace': photometric}
                      if photometric != 'minisblack' else None)
-    np.testing.assert_array_equal(
-        read_image(tmp_path / 'image.tif').squeeze(),
-        tifffile.imread(tmp_path / 'image.tif'))
+    np.testing.assert_array_equal(read_image(tmp_path / 'image.tif').squeeze(),
+                                  tifffile.imread(tmp_path / 'image.tif'))
 
 
 @pytest.mark.parametrize('bits', [1, 2, 4])
@@ -344,9 +340,8 @@ def test_bytes_behind_the_end_play_no_part(tmp_path, suffix):
 def test_what_is_written_is_read(tmp_path, pixels, suffix, shape, dtype):
     image = draw(pixels, shape, dtype)
     write_image(tmp_path / f'deep/a{suffix}', image)
-    np.testing.assert_array_equal(
-        read_image(tmp_path / f'deep/a{suffix}'),
-        image.reshape(4, 6, -1))
+    np.testing.assert_array_equal(read_image(tmp_path / f'deep/a{suffix}'),
+                                  image.reshape(4, 6, -1))
 
 
 @pytest.mark.parametrize(('suffix', 'shape', 'dtype'), [
@@ -359,8 +354,7 @@ def test_what_a_format_cannot_hold_is_not_written(tmp_path, suffix, shape,
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('suffix', [
-    'png', 'jpg', 'tif', 'bmp', 'webp'])
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'tif', 'bmp', 'webp'])
 @pytest.mark.parametrize('part', [0.0, 0.02, 0.6, 0.97])
 def test_truncated_file_is_named(tmp_path, pixels, suffix, part, capfd):
     whole = tmp_path / f'whole.{suffix}'

@@ -14,9 +14,8 @@ from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 from mmmedmask.registry import DATASETS
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
-SOURCES = {
-    'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000, 'busi': BUSI,
-    'messidor2': MESSIDOR2}
+SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,
+           'busi': BUSI, 'messidor2': MESSIDOR2}
 
 
 @pytest.fixture(scope='module')

@@ -5,10 +5,7 @@ import numpy as np
 import pytest
 
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.datasets.lesion_masks import (
-    mask_to_binary,
-    read_lesion_mask,
-)
+from mmmedmask.datasets.lesion_masks import mask_to_binary, read_lesion_mask
 
 LESION = np.zeros((6, 9), bool)
 LESION[2:5, 3:8] = True
@@ -43,8 +40,7 @@ def test_of_one_value(tmp_path, value, lesion):
     (lambda mask: np.where(mask == 255, 3, mask), 'such as 3'),
     (lambda mask: np.where(np.arange(9) < 1, 128, mask), '11.1%.*such as 128'),
     (lambda mask: np.where(np.arange(9) < 1, 1, mask), 'such as 1'),
-    (lambda mask: np.full_like(mask, 7), 'such as 7'),
-])
+    (lambda mask: np.full_like(mask, 7), 'such as 7')])
 def test_other_values_are_refused(tmp_path, change, message):
     pixels = change((LESION * 255).astype(np.uint8)).astype(np.uint8)
     path = write(tmp_path / 'mask.png', pixels)

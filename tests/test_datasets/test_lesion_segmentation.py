@@ -98,8 +98,7 @@ def test_image_and_mask_shrink_to_the_same_place():
     from mmseg.datasets.transforms import Resize
     rows, columns = np.mgrid[:300, :400]
     disc = ((rows - 140)**2 + (columns - 170)**2 < 60**2).astype(np.uint8)
-    results = Resize(
-        scale=(100, 60), backend='pillow')(
+    results = Resize(scale=(100, 60), backend='pillow')(
             dict(img=np.repeat(disc[..., None] * 200, 3, axis=2),
                  gt_seg_map=disc, seg_fields=['gt_seg_map']))
 

@@ -45,9 +45,8 @@ def test_labelled(root):
 
 def test_number_of_tiles_is_compared_with_concl(root, monkeypatch):
     lines = []
-    monkeypatch.setattr(
-        'mmmedmask.datasets.nct_crc.print_log',
-        lambda message, **_: lines.append(message))
+    monkeypatch.setattr('mmmedmask.datasets.nct_crc.print_log',
+                        lambda message, **_: lines.append(message))
     NCTCRC(str(root))
     assert '3 tiles' in lines[0]
     assert '80000' in lines[0]
@@ -72,8 +71,7 @@ def test_another_folder_of_tiles(root):
     ({'data_root': 'nowhere'}, FileNotFoundError, 'nowhere'),
     ({'ann_file': 'lost.txt'}, FileNotFoundError, r'lost\.txt'),
     ({'on_error': 'never'}, ValueError, "'never'"),
-    ({'ann_file': 'meta/train_labeled.txt'}, ValueError, 'entry 1'),
-])
+    ({'ann_file': 'meta/train_labeled.txt'}, ValueError, 'entry 1')])
 def test_bad_arguments(root, arguments, error, message):
     with pytest.raises(error, match=message):
         NCTCRC(**{'data_root': str(root), **arguments})

@@ -100,10 +100,9 @@ def test_stored_values_of_8_12_and_16_bits(tmp_path):
 @pytest.mark.parametrize('compress', [False, True])
 def test_rescaled_values_are_in_the_units_of_the_header(tmp_path, compress):
     values = ramp('int16', -200, 1000)
-    path = write_dicom(
-        tmp_path / 'ct.dcm', values, compress, RescaleSlope=2,
-        RescaleIntercept=-1024, WindowCenter=[40, 300],
-        WindowWidth=[400, 1500])
+    path = write_dicom(tmp_path / 'ct.dcm', values, compress, RescaleSlope=2,
+                       RescaleIntercept=-1024, WindowCenter=[40, 300],
+                       WindowWidth=[400, 1500])
     hounsfield = values * 2. - 1024
     np.testing.assert_array_equal(read_image(path)[..., 0], hounsfield)
     # Windows are in these units; of several the header's first counts.
@@ -205,8 +204,7 @@ def naive_slice(axis, index):
             for i in range(z)]
 
 
-@pytest.mark.parametrize('order', list(
-    itertools.permutations(range(3))))
+@pytest.mark.parametrize('order', list(itertools.permutations(range(3))))
 def test_slices_do_not_depend_on_how_a_volume_is_stored(tmp_path, order):
     for flips in itertools.product((1, -1), repeat=3):
         path = write_nifti(tmp_path / 'a.nii.gz', order, flips)

@@ -118,8 +118,7 @@ def test_empty_folder_names_what_is_there(tmp_path):
     ({'extensions': ['.svs']}, TypeError, 'extensions'),
     ({'on_error': 'ignore'}, ValueError, "'ignore'"),
     ({'ann_file': 'lost.txt'}, FileNotFoundError, r'lost\.txt'),
-    ({'data_root': ['a', 'b'], 'ann_file': 'x'}, ValueError, 'single'),
-])
+    ({'data_root': ['a', 'b'], 'ann_file': 'x'}, ValueError, 'single')])
 def test_bad_arguments(folder, change, error, message):
     with pytest.raises(error, match=message):
         TileFolder(**{'data_root': str(folder), **change})
@@ -150,9 +149,8 @@ def test_skip_takes_the_next_usable_one(folder, caplog):
 
 def test_skip_logs_each_file_once_with_a_count(folder, monkeypatch):
     lines = []
-    monkeypatch.setattr(
-        'mmmedmask.datasets.image_files.print_log',
-        lambda message, **_: lines.append(message))
+    monkeypatch.setattr('mmmedmask.datasets.image_files.print_log',
+                        lambda message, **_: lines.append(message))
     break_tiles(folder, 1, 2)
     dataset = TileFolder(str(folder), pipeline=PIPELINE, on_error='skip')
     grays(dataset)
@@ -207,9 +205,8 @@ def test_wrappers_and_subsets(folder, serialize_data):
     break_tiles(folder, 1)
 
     def make():
-        return TileFolder(
-            str(folder), pipeline=PIPELINE, on_error='skip',
-            serialize_data=serialize_data)
+        return TileFolder(str(folder), pipeline=PIPELINE, on_error='skip',
+                          serialize_data=serialize_data)
 
     assert grays(ConcatDataset([make(), make()])) == 2 * [
         0, 20, 20, 30, 40, 50]
@@ -221,9 +218,8 @@ def test_wrappers_and_subsets(folder, serialize_data):
     assert whole.skipped_paths() == []
     whole.get_subset_(3)
     assert grays(whole) == [0, 20, 20]
-    lazy = TileFolder(
-        str(folder), pipeline=PIPELINE, indices=2, lazy_init=True,
-        serialize_data=serialize_data)
+    lazy = TileFolder(str(folder), pipeline=PIPELINE, indices=2,
+                      lazy_init=True, serialize_data=serialize_data)
     lazy.full_init()
     assert len(lazy) == 2
 

@@ -27,8 +27,7 @@ def cmim(norm_pix):
                       base_channels=8),
         neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
                   out_stride=16),
-        head=dict(type='mmmedmask.CMIMHead', patch_size=16,
-                  norm_pix=norm_pix))
+        head=dict(type='mmmedmask.CMIMHead', patch_size=16, norm_pix=norm_pix))
 
 
 def msmae(norm_pix):

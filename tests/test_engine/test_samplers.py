@@ -146,8 +146,7 @@ def test_shares_are_equal_up_to_their_limits(limits):
     ([1] * 9, 4, {}, 'at least 2 classes, all samples are of other'),
     ([0, 0, 1, 1], 3, {}, 'at least 4, 2 classes .* got 3'),
     ([0, 0, 1, 1], 8, {}, 'have 4 samples together, fewer than a batch of 8'),
-    ([], 8, {}, 'Patients has no samples'),
-])
+    ([], 8, {}, 'Patients has no samples')])
 def test_bad_classes_are_refused(labels, batch_size, arguments, said):
     dataset = Patients(labels, classes=('common', 'other', 'rare'))
     with pytest.raises(ValueError, match=said):
@@ -234,8 +233,7 @@ def test_one_bucket_is_as_wide_as_allowed():
 @pytest.mark.parametrize(('arguments', 'said'), [
     (dict(max_tokens=0), 'max_tokens must be at least 1, got 0'),
     (dict(max_tokens=9, max_waste=1), r'max_waste must be in \[0, 1\), '),
-    (dict(max_tokens=9, batch_size=0), 'batch_size must be at least 1'),
-])
+    (dict(max_tokens=9, batch_size=0), 'batch_size must be at least 1')])
 def test_bad_lengths_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         build(LengthBucketBatchSampler, Patients(lengths=LENGTHS),
@@ -276,8 +274,7 @@ def test_the_runner_builds_it_and_tells_the_epoch(tmp_path):
             train_dataloader=dict(
                 dataset=Images([0, 1] * 10), batch_size=8, num_workers=0,
                 sampler=dict(type='DefaultSampler'),
-                batch_sampler=dict(
-                    type='mmmedmask.ClassBalancedBatchSampler'),
+                batch_sampler=dict(type='mmmedmask.ClassBalancedBatchSampler'),
                 collate_fn=dict(type='default_collate')),
             randomness=dict(seed=7), **arguments)
         assert isinstance(runner, Runner)
@@ -353,8 +350,7 @@ def test_blocks_are_read_nearly_in_sequence_and_mixed():
 
 @pytest.mark.parametrize(('arguments', 'words'), [
     (dict(block_size=0), 'block_size .* 0'),
-    (dict(mixed_blocks=.5), 'mixed_blocks .* 0.5'),
-])
+    (dict(mixed_blocks=.5), 'mixed_blocks .* 0.5')])
 def test_blocks_of_bad_size(arguments, words):
     with pytest.raises(ValueError, match=words):
         BlockShuffleSampler(range(9), **arguments)

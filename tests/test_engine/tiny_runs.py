@@ -150,11 +150,9 @@ def image_runner(work_dir, model, data, hooks=(), epochs=2, batch_size=3,
             sampler=dict(type='DefaultSampler', shuffle=True),
             collate_fn=dict(type='pseudo_collate')) | (loader or {}),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(
-            type='OptimWrapper',
-            optimizer=dict(type='SGD', lr=lr, momentum=.9)),
-        default_hooks=dict(
-            checkpoint=dict(type='CheckpointHook', interval=1)),
+        optim_wrapper=dict(type='OptimWrapper',
+                           optimizer=dict(type='SGD', lr=lr, momentum=.9)),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=list(hooks),
         visualizer=dict(
             type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
@@ -205,15 +203,13 @@ SIZE = (16, 24)
 GRID = (4, 6)
 CLASSES = ('benign', 'malignant')
 META_KEYS = ('img_path', 'sample_idx', 'crop_box', 'flip', 'flip_direction')
-WHOLE_PIPELINE = (
-    dict(type='mmmedmask.LoadTile'),
-    dict(type='mmmedmask.ResizeImage', scale=SIZE),
-    dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
-TRAIN_PIPELINE = (
-    dict(type='mmmedmask.LoadTile'),
-    dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
-    dict(type='mmmedmask.RandomFlip'),
-    dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
+WHOLE_PIPELINE = (dict(type='mmmedmask.LoadTile'),
+                  dict(type='mmmedmask.ResizeImage', scale=SIZE),
+                  dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
+TRAIN_PIPELINE = (dict(type='mmmedmask.LoadTile'),
+                  dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
+                  dict(type='mmmedmask.RandomFlip'),
+                  dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
 
 
 def write_images(root: Path, count: int = 7, seed: int = 0) -> Path:
@@ -255,12 +251,10 @@ def msmae_model(drop_rate: float = 0.) -> torch.nn.Module:
             backbone=dict(
                 type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
                 drop_rate=drop_rate,
-                arch=dict(
-                    embed_dims=16, num_layers=2, num_heads=2,
-                    feedforward_channels=32)),
-            neck=dict(
-                type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
-                num_heads=2),
+                arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                          feedforward_channels=32)),
+            neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
+                      num_layers=1, num_heads=2),
             head=dict(type='mmmedmask.MSMAEHead', num_classes=2)))
 
 
@@ -333,10 +327,9 @@ def mask_runner(work_dir: Path, data: dict, mask=None, epochs: int = 4,
 CROP_SIZE = (40, 64)
 THRESHOLD = 0.6
 PACK = dict(type='PackInputs', meta_keys=('img_path', 'sample_idx'))
-WHOLE_CROP_PIPELINE = (
-    dict(type='mmmedmask.LoadTile'),
-    dict(type='mmmedmask.ResizeImage', scale=CROP_SIZE),
-    PACK)
+WHOLE_CROP_PIPELINE = (dict(type='mmmedmask.LoadTile'),
+                       dict(type='mmmedmask.ResizeImage', scale=CROP_SIZE),
+                       PACK)
 
 
 def crop_pipeline(views=(0, 1)):
@@ -412,10 +405,9 @@ def crop_runner(work_dir, data_root, crop=None, pipeline=None, loader=None,
                 transform_hook=True, epochs=4, **arguments):
     """Build a runner that records its regions."""
     recorder = CropRecorder()
-    hooks = [dict(
-        type='mmmedmask.ContrastiveCropHook', begin=1, interval=2,
-        threshold=THRESHOLD, batch_size=3,
-        pipeline=list(WHOLE_CROP_PIPELINE)) | (crop or {}), recorder]
+    hooks = [dict(type='mmmedmask.ContrastiveCropHook', begin=1, interval=2,
+                  threshold=THRESHOLD, batch_size=3,
+                  pipeline=list(WHOLE_CROP_PIPELINE)) | (crop or {}), recorder]
     if transform_hook:
         hooks.append(dict(type='mmmedmask.TransformEpochHook'))
     runner = image_runner(

@@ -122,9 +122,8 @@ def test_nothing_there_and_nothing_predicted_is_right():
     values = evaluate([sample(empty, empty)])
     undefined = {name: values.pop(name) for name in LESION_SCORES}
     assert np.isnan(list(undefined.values())).all()
-    assert values == dict(
-        num_lesion=0, num_normal=1, normal_empty=1, normal_false_area=0,
-        official_iou=1, official_f1=1)
+    assert values == dict(num_lesion=0, num_normal=1, normal_empty=1,
+                          normal_false_area=0, official_iou=1, official_f1=1)
 
 
 def test_a_prediction_without_lesion_counts_apart():
@@ -239,8 +238,7 @@ def test_bad_samples_are_named(change, message):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(official_batch=0), 'at least 1, got 0'),
     (dict(official_size=(224, )), r'\(h, w\)'),
-    (dict(official_size=(0, 224)), r'\(h, w\)'),
-])
+    (dict(official_size=(0, 224)), r'\(h, w\)')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         BinarySegMetric(**arguments)

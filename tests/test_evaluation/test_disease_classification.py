@@ -55,8 +55,7 @@ def test_classes_without_samples_count_in_no_mean():
     labels, scores = draw_predictions(30)
     labels[labels == 2] = 1
     assert 2 in scores.argmax(axis=1)
-    assert classification_scores(
-        labels, scores, 'quadratic') == pytest.approx(
+    assert classification_scores(labels, scores, 'quadratic') == pytest.approx(
             naive_scores(labels, scores), abs=1e-12)
 
 
@@ -158,9 +157,8 @@ def test_groups_are_drawn_as_a_whole():
     names = [f'patient {index}' for index in range(40)]
     few = bootstrap_scores(labels, scores, 30, groups=names)
     copies = np.repeat(np.arange(40), 9)
-    many = bootstrap_scores(
-        labels[copies], scores[copies], 30,
-        groups=[names[index] for index in copies])
+    many = bootstrap_scores(labels[copies], scores[copies], 30,
+                            groups=[names[index] for index in copies])
     for name in few:
         np.testing.assert_allclose(many[name], few[name], atol=1e-12)
     alone = bootstrap_scores(labels[copies], scores[copies], 200)
@@ -172,8 +170,7 @@ def test_groups_are_drawn_as_a_whole():
     ([0, -1], [[1, 0], [0, 1]], 'label -1 of sample 1'),
     ([0, 1], [[1, 0], [np.nan, 1]], 'scores of sample 1 are not finite'),
     ([0], [[1, 0], [0, 1]], r'got \(1,\) and \(2, 2\)'),
-    ([], np.zeros((0, 2)), 'no predictions'),
-])
+    ([], np.zeros((0, 2)), 'no predictions')])
 def test_wrong_predictions(labels, scores, message):
     with pytest.raises(ValueError, match=message):
         classification_scores(np.array(labels, int), np.array(scores, float))
@@ -221,8 +218,7 @@ def test_metric_from_data_samples(tmp_path):
     assert table.paths == [f'images/{index}.png' for index in range(50)]
     assert tuple(table.classes) == CLASSES
     assert table.groups == groups
-    assert classification_scores(
-        table.labels, table.scores, 'quadratic') == {
+    assert classification_scores(table.labels, table.scores, 'quadratic') == {
         name: found[f'disease/{name}'] for name in GRADED_NAMES}
     content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
     assert content['counts'] == confusion_counts(labels, scores).tolist()
@@ -253,9 +249,8 @@ def test_drawn_at_the_end_of_training_alone(tmp_path, monkeypatch, iteration,
 
 def test_without_intervals_groups_or_names(tmp_path):
     labels, scores = draw_predictions(20, 3)
-    found = evaluate(
-        make_samples(labels, scores), classes=None, num_bootstrap=0,
-        out_dir=str(tmp_path), prefix='test')
+    found = evaluate(make_samples(labels, scores), classes=None,
+                     num_bootstrap=0, out_dir=str(tmp_path), prefix='test')
     assert set(found) == {
         'test/top1', 'test/balanced_accuracy', 'test/auc', 'test/f1'}
     table = read_predictions(tmp_path / 'predictions.csv')
@@ -284,9 +279,8 @@ def test_files_go_beside_the_log(tmp_path):
 def test_says_what_is_left_out(tmp_path, warnings_logged):
     labels, scores = draw_predictions(30)
     labels[labels == 2] = 1
-    found = evaluate(
-        make_samples(labels, scores), num_bootstrap=50,
-        out_dir=str(tmp_path))
+    found = evaluate(make_samples(labels, scores), num_bootstrap=50,
+                     out_dir=str(tmp_path))
     assert np.isfinite(list(found.values())).all()
     assert len(warnings_logged) == 1
     assert "['moderate, or worse']" in warnings_logged[0]
@@ -294,10 +288,9 @@ def test_says_what_is_left_out(tmp_path, warnings_logged):
     assert content['absent_classes'] == ['moderate, or worse']
 
     warnings_logged.clear()
-    found = evaluate(
-        make_samples(np.zeros(5, int), np.tile([.9, .1], (5, 1))),
-        classes=('a', 'b'), graded=True, num_bootstrap=9,
-        out_dir=str(tmp_path))
+    found = evaluate(make_samples(np.zeros(5, int), np.tile([.9, .1], (5, 1))),
+                     classes=('a', 'b'), graded=True, num_bootstrap=9,
+                     out_dir=str(tmp_path))
     assert {name for name, value in found.items() if np.isnan(value)} == {
         'disease/auc', 'disease/kappa'}
     assert 'disease/auc_low' not in found
@@ -308,9 +301,8 @@ def test_says_what_is_left_out(tmp_path, warnings_logged):
 
     # Of two images of two classes, half of the resamples have one alone.
     warnings_logged.clear()
-    found = evaluate(
-        make_samples(np.array([0, 1]), np.eye(2)), classes=('a', 'b'),
-        num_bootstrap=100)
+    found = evaluate(make_samples(np.array([0, 1]), np.eye(2)),
+                     classes=('a', 'b'), num_bootstrap=100)
     assert found['disease/auc_low'] == 1
     assert 'auc is not defined in' in warnings_logged[0]
 
@@ -416,11 +408,10 @@ def test_predictions_survive_the_csv(tmp_path):
     random = np.random.default_rng(0)
     scores = random.random((40, 3)).astype(np.float32)
     scores[0] = [np.nextafter(np.float32(1), np.float32(0)), 1e-30, 0]
-    table = Predictions(
-        paths=[f'a, "b"/{index}.png' for index in range(40)],
-        labels=random.integers(0, 3, 40),
-        scores=scores.astype(np.float64),
-        classes=['x', 'y, z', '"'])
+    table = Predictions(paths=[f'a, "b"/{index}.png' for index in range(40)],
+                        labels=random.integers(0, 3, 40),
+                        scores=scores.astype(np.float64),
+                        classes=['x', 'y, z', '"'])
     write_predictions(tmp_path / 'p.csv', table)
     found = read_predictions(tmp_path / 'p.csv')
     assert found.paths == table.paths
@@ -482,7 +473,6 @@ def test_splits_that_do_not_fit(tmp_path, rows, message):
     ('/data/set/a/b.png', '/data/set/', 'a/b.png'),
     ('/data/settle/b.png', '/data/set', '/data/settle/b.png'),
     ('data/set/b.png', 'data/set', 'b.png'),
-    ('data/set/b.png', None, 'data/set/b.png'),
-])
+    ('data/set/b.png', None, 'data/set/b.png')])
 def test_paths_relative_to_the_data(path, root, expected):
     assert relative_path(path, root) == expected

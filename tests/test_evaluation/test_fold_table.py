@@ -94,6 +94,5 @@ def test_runs_that_do_not_fit():
     with pytest.raises(ValueError, match='no fold'):
         classification_rows({})
     with pytest.raises(ValueError, match=r"fold 1 .*\('b', 'a'\), fold 0"):
-        classification_rows({
-            (None, 0): predictions(0),
-            (None, 1): predictions(1, classes=('b', 'a'))})
+        classification_rows({(None, 0): predictions(0),
+                             (None, 1): predictions(1, classes=('b', 'a'))})

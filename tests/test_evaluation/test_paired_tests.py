@@ -111,8 +111,7 @@ def test_delong_at_its_limits():
 @pytest.mark.parametrize(('positive', 'first', 'message'), [
     ([1, 0, 0, 0], [1, 2, 3, 4], 'got 1 and 3'),
     ([1, 1, 0, 0], [1, 2, 3], r'got \[\(4,\), \(3,\), \(3,\)\]'),
-    ([1, 1, 0, 0], [1, 2, 3, np.nan], 'finite'),
-])
+    ([1, 1, 0, 0], [1, 2, 3, np.nan], 'finite')])
 def test_what_delong_refuses(positive, first, message):
     with pytest.raises(ValueError, match=message):
         delong(np.array(positive), np.array(first), np.array(first))
@@ -174,9 +173,8 @@ def test_table_of_two_classes(tmp_path):
     assert len([line for line in lines if line.startswith('|')]) == 4
     right = [(one.scores.argmax(axis=1) == one.labels)
              for one in (first, second)]
-    p_value = stats.binomtest(
-        int((right[0] & ~right[1]).sum()),
-        int((right[0] != right[1]).sum())).pvalue
+    p_value = stats.binomtest(int((right[0] & ~right[1]).sum()),
+                              int((right[0] != right[1]).sum())).pvalue
     assert lines[2].startswith(
         f'| accuracy | {100 * right[0].mean():.1f} | '
         f'{100 * right[1].mean():.1f} |')

@@ -171,9 +171,8 @@ def test_bootstrap_keeps_samples_of_a_case_together(tmp_path):
     copies = np.repeat(np.arange(40), 6)
     cases = [f'case-{index}' for index in copies]
     single = evaluate(make_samples(labels, scores), num_bootstrap=200)
-    found = evaluate(
-        make_samples(labels[copies], scores[copies], cases),
-        level='sample', num_bootstrap=200, out_dir=str(tmp_path))
+    found = evaluate(make_samples(labels[copies], scores[copies], cases),
+                     level='sample', num_bootstrap=200, out_dir=str(tmp_path))
     content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
     assert content['num_samples'] == 240
     assert content['num_patients'] == 40
@@ -256,8 +255,7 @@ def test_wrong_samples(change, message):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(level='slide'), r"level must be one of .*, got 'slide'"),
-    (dict(num_bootstrap=-1), 'num_bootstrap must be at least 0, got -1'),
-])
+    (dict(num_bootstrap=-1), 'num_bootstrap must be at least 0, got -1')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SlideClassification(**arguments)

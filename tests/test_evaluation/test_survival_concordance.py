@@ -195,8 +195,7 @@ def test_table_of_folds():
     rows = survival_rows(runs, num_bootstrap=100)
     assert [(row.name, row.patients) for row in rows] == [
         ('fold 0', 30), ('fold 1', 30), ('fold 2', 30), ('mean', None),
-        ('sd', None), ('pooled', 90), ('pooled low', 90),
-        ('pooled high', 90)]
+        ('sd', None), ('pooled', 90), ('pooled low', 90), ('pooled high', 90)]
     values = {row.name: row.scores['c_index'] for row in rows}
     for fold, run in enumerate(runs.values()):
         assert values[f'fold {fold}'] == pytest.approx(

@@ -129,9 +129,8 @@ def test_command(drawn, tmp_path, monkeypatch):
         execute_here(plan, tools, fork_step))
     config, folds, out = drawn / 'genes.py', tmp_path / 'splits', \
         tmp_path / 'out'
-    arguments = (config, '--folds', folds, '--work-dir', out,
-                 '--cfg-options', 'train_cfg.max_epochs=1',
-                 '1:optim_wrapper.optimizer.lr=0.02')
+    arguments = (config, '--folds', folds, '--work-dir', out, '--cfg-options',
+                 'train_cfg.max_epochs=1', '1:optim_wrapper.optimizer.lr=0.02')
 
     def command(*more, status=0):
         return call('cross_validate.py', *arguments, *more, status=status)

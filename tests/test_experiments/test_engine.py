@@ -276,11 +276,10 @@ def test_gpus_are_shared_out(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_command_makes_table_and_report(place, tmp_path):
     report = tmp_path / 'report.html'
-    output = run(
-        sys.executable, 'tools/reproduce.py', place.recipe_file,
-        '--data-root', place.data, '--work-dir', tmp_path / 'work',
-        '--seeds', 0, '--scale', 'small', '--dry-run', '--cores', 2,
-        cwd=Path(__file__).parents[2])
+    output = run(sys.executable, 'tools/reproduce.py', place.recipe_file,
+                 '--data-root', place.data, '--work-dir', tmp_path / 'work',
+                 '--seeds', 0, '--scale', 'small', '--dry-run', '--cores', 2,
+                 cwd=Path(__file__).parents[2])
     assert output.count('tools/train.py') == 3
     plan = place.plan((0, 1), ('ours', 'scratch'))
     assert execute_plan(plan, place.tools, cores=2) == 0

@@ -66,9 +66,8 @@ def recipe(tiny_classification, tmp_path):
                       metric='accuracy/top1')],
         rows=[dict(name='ours', title='Ours', paper=dict(accuracy=50),
                    stages=dict(
-                       pretrain=dict(
-                           config=str(tiny_classification),
-                           options={'train_cfg.max_epochs': EPOCHS}),
+                       pretrain=dict(config=str(tiny_classification),
+                                     options={'train_cfg.max_epochs': EPOCHS}),
                        classify=dict(config='tiny_fine_tuned',
                                      checkpoint='best')))]), sort_keys=False))
     return path

@@ -44,8 +44,7 @@ class Place:
         recipe = read_recipe(self.recipe_file)
         options = dict(scale='paper', data_root=self.data) | options
         return plan_runs([(recipe, [recipe.row(row) for row in rows])],
-                         folder=self.folder / work_dir, seeds=seeds,
-                         **options)
+                         folder=self.folder / work_dir, seeds=seeds, **options)
 
     def run(self, plan, start=start_here):
         """Run a plan in this process; return what failed."""

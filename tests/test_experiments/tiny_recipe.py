@@ -53,9 +53,8 @@ RECIPE = dict(
         dict(name='accuracy', title='Accuracy', stage='classify',
              metric='accuracy/top1', factor=100)
     ],
-    small=dict(
-        pretrain=dict(options={'train_cfg.max_epochs': 1}),
-        classify=dict(options={'train_cfg.max_epochs': 1})),
+    small=dict(pretrain=dict(options={'train_cfg.max_epochs': 1}),
+               classify=dict(options={'train_cfg.max_epochs': 1})),
     data=dict(
         paper=dict(tiles='docs/datasets.md#tiles',
                    images='docs/datasets.md#images'),
@@ -63,12 +62,10 @@ RECIPE = dict(
                    images='docs/datasets.md#images')),
     rows=[
         dict(name='ours', title='Ours',
-             stages=dict(pretrain='tiny_pretrain',
-                         classify='tiny_downstream'),
+             stages=dict(pretrain='tiny_pretrain', classify='tiny_downstream'),
              paper=dict(accuracy=12.5)),
         dict(name='scratch', title='From scratch',
-             stages=dict(classify='tiny_scratch'),
-             paper=dict(accuracy=10.25)),
+             stages=dict(classify='tiny_scratch'), paper=dict(accuracy=10.25)),
     ])
 
 # What the tools share: the options, and a checkpoint that is a zip file.

@@ -62,9 +62,8 @@ def build_models(size: int, channels_last: bool) -> dict:
                       norm_cfg=dict(type='SparseBatchNorm2d')),
         neck=dict(type='SparKLightDecoder', feature_dim=512, upsample_ratio=32,
                   mid_channels=0, norm_cfg=dict(type='BN'), last_act=False),
-        head=dict(
-            type='SparKPretrainHead',
-            loss=dict(type='PixelReconstructionLoss', criterion='L2')))
+        head=dict(type='SparKPretrainHead',
+                  loss=dict(type='PixelReconstructionLoss', criterion='L2')))
     models = {
         name: MODELS.build(config).train()
         for name, config in dict(cmim=cmim, plain=plain, spark=spark).items()}
@@ -86,9 +85,8 @@ def make_batch(name: str, batch_size: int, size: int) -> dict:
                for index in range(batch_size)]
     for index, sample in enumerate(samples):
         sample.set_gt_label(index % 9)
-    return dict(
-        inputs=torch.stack(tiles) if name == 'spark' else tiles,
-        data_samples=samples)
+    return dict(inputs=torch.stack(tiles) if name == 'spark' else tiles,
+                data_samples=samples)
 
 
 def make_step(model, batch: dict, bf16: bool) -> Callable[[], None]:

@@ -39,8 +39,7 @@ GOAL_STEP_GIGABYTES = 16.0
 PARTS = ('layers', 'sizes', 'step', 'loader')
 ALLOCATORS = dict(
     default={},
-    keeping=dict(
-        MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='200000000000'))
+    keeping=dict(MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='200000000000'))
 
 
 def build_layers(args: argparse.Namespace) -> dict:
@@ -221,9 +220,8 @@ def measure_step(args: argparse.Namespace) -> dict:
             type='mmmedmask.NystromAggregator', in_dims=args.in_dims,
             embed_dims=args.embed_dims, num_heads=args.heads,
             num_landmarks=args.landmarks, with_cp=args.recompute),
-        gene_encoder=dict(
-            type='mmmedmask.GroupMSA', num_genes=args.genes,
-            embed_dims=args.embed_dims),
+        gene_encoder=dict(type='mmmedmask.GroupMSA', num_genes=args.genes,
+                          embed_dims=args.embed_dims),
         mpm_head=dict(type='mmmedmask.MPMHead'),
         contrast_head=dict(type='mmmedmask.TripletHead')).to(args.device)
     model.train()
@@ -256,8 +254,7 @@ def measure_step(args: argparse.Namespace) -> dict:
     return dict(
         peak=peak_bytes(args.device),
         wall=statistics.median(times[args.warmup:]),
-        losses={name: float(loss.detach())
-                for name, loss in losses.items()})
+        losses={name: float(loss.detach()) for name, loss in losses.items()})
 
 
 def run_part(args: argparse.Namespace, part: str, allocator: str,
@@ -362,10 +359,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--parts', nargs='+', choices=PARTS,
                         default=list(PARTS), help='what to measure')
-    parser.add_argument(
-        '--sizes', type=int, nargs='+',
-        default=[6_000, 25_000, 75_000, GOAL_PATCHES],
-        help='patches of the bags')
+    parser.add_argument('--sizes', type=int, nargs='+',
+                        default=[6_000, 25_000, 75_000, GOAL_PATCHES],
+                        help='patches of the bags')
     parser.add_argument(
         '--tokens', type=int, default=24_576,
         help='tokens of the two layers, a multiple of --landmarks')

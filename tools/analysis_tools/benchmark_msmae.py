@@ -55,10 +55,9 @@ def build_models(arch: str, size: int, patch_size: int) -> dict:
             backbone=dict(
                 type='mmmedmask.MSMAEViT', fixed_pos_embed=False, **pooled),
             head=head),
-        full=dict(
-            type='ImageClassifier',
-            backbone=dict(type='VisionTransformer', **pooled),
-            head=head),
+        full=dict(type='ImageClassifier',
+                  backbone=dict(type='VisionTransformer', **pooled),
+                  head=head),
         msmae=dict(
             type='mmmedmask.MSMAE',
             backbone=dict(type='mmmedmask.MSMAEViT', **shape),
@@ -73,8 +72,7 @@ def build_models(arch: str, size: int, patch_size: int) -> dict:
                 patch_size=patch_size, embed_dim=dims, decoder_embed_dim=512,
                 decoder_depth=8, decoder_num_heads=16),
             head=dict(
-                type='MAEPretrainHead',
-                patch_size=patch_size,
+                type='MAEPretrainHead', patch_size=patch_size,
                 loss=dict(type='PixelReconstructionLoss', criterion='L2'))))
     return {name: MODELS.build(config).train()
             for name, config in configs.items()}

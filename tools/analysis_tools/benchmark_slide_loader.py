@@ -116,10 +116,9 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace) -> dict:
         per second of ``loaders``, by number of workers.
     """
     from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
-    write_slide_omic_cohort(
-        root, max(2, args.slides), dims=args.in_dims,
-        patches=(args.slide_patches, args.slide_patches),
-        num_genes=args.genes, layout=layout)
+    write_slide_omic_cohort(root, max(2, args.slides), dims=args.in_dims,
+                            patches=(args.slide_patches, args.slide_patches),
+                            num_genes=args.genes, layout=layout)
     path = sorted((root / 'features').iterdir())[0]
     cache = str(root / 'cache')
     return dict(

@@ -34,23 +34,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', help='config files')
-    parser.add_argument(
-        '--folds', required=True, type=Path,
-        help='folder with splits_0.csv, splits_1.csv, ...')
+    parser.add_argument('--folds', required=True, type=Path,
+                        help='folder with splits_0.csv, splits_1.csv, ...')
     parser.add_argument(
         '--draw', type=int, metavar='K',
         help='draw K folds of the cohort into --folds first, as '
         'tools/cross_validate.py does')
-    parser.add_argument(
-        '--train-on-val', action='store_true',
-        help="train on the folds' validation patients, too")
+    parser.add_argument('--train-on-val', action='store_true',
+                        help="train on the folds' validation patients, too")
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--out', type=Path, help='csv of all folds')
-    parser.add_argument(
-        '--work-dir', type=Path,
-        default=Path('work_dirs/compare_bag_classifiers'),
-        help='folder of all runs (default: %(default)s)')
+    parser.add_argument('--work-dir', type=Path,
+                        default=Path('work_dirs/compare_bag_classifiers'),
+                        help='folder of all runs (default: %(default)s)')
     add_config_options(parser, 'override settings of all configs')
     return parser.parse_args(argv)
 

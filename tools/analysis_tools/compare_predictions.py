@@ -87,8 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ('first', 'second'):
         parser.add_argument(
-            name,
-            type=Path,
+            name, type=Path,
             help='patients.csv, or the work dir of a cross-validation')
     args = parser.parse_args(argv)
 

@@ -31,22 +31,19 @@ TABLE = ('auc', 'balanced_accuracy', 'accuracy')
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config whose data sets have genes')
-    parser.add_argument(
-        '--folds', required=True, type=Path,
-        help='folder with splits_0.csv, splits_1.csv, ...')
+    parser.add_argument('--folds', required=True, type=Path,
+                        help='folder with splits_0.csv, splits_1.csv, ...')
     parser.add_argument(
         '--encoders', nargs='+', default=[], metavar='CONFIG',
         help='configs whose model.gene_encoder is trained, too')
-    parser.add_argument(
-        '--clusters', type=int, metavar='SETS',
-        help='number of sets of correlated genes for GroupMSA')
+    parser.add_argument('--clusters', type=int, metavar='SETS',
+                        help='number of sets of correlated genes for GroupMSA')
     parser.add_argument(
         '--out', type=Path,
         help='folder for the results; default: '
         'work_dirs/<config>_gene_baselines')
-    parser.add_argument(
-        '--seeds', type=int, nargs='+', default=[0],
-        help='of the forest and the encoders')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0],
+                        help='of the forest and the encoders')
     parser.add_argument(
         '--jobs', type=int, default=1, help='processes of the forest')
     add_config_options(parser, 'override settings of the config')
@@ -97,8 +94,7 @@ class FittedEncoder:
         self.classes_ = sorted(set(labels.tolist()))
         self.head = fit_encoder(
             self.model, torch.from_numpy(genes), torch.from_numpy(labels),
-            generator=torch.Generator().manual_seed(self.seed),
-            **self.fitting)
+            generator=torch.Generator().manual_seed(self.seed), **self.fitting)
         return self
 
     def predict_proba(self, genes):
@@ -180,9 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                     for path in args.encoders}
         folds = {}
         for fold, path in find_folds(args.folds).items():
-            folds[fold] = run_fold(
-                load_config(args.config, args.cfg_options), path, args,
-                encoders)
+            folds[fold] = run_fold(load_config(args.config, args.cfg_options),
+                                   path, args, encoders)
             print(f'fold {fold} is done', flush=True)
     except (OSError, ValueError) as error:
         raise SystemExit(f'gene_baselines.py: {error}') from None

@@ -25,13 +25,8 @@ from pathlib import Path
 
 from markdown_tables import markdown, mean_and_spread
 
-SCORES = {
-    'top1': 'top-1',
-    'balanced_accuracy': 'balanced accuracy',
-    'auc': 'AUC',
-    'f1': 'F1',
-    'kappa': 'kappa'
-}
+SCORES = {'top1': 'top-1', 'balanced_accuracy': 'balanced accuracy',
+          'auc': 'AUC', 'f1': 'F1', 'kappa': 'kappa'}
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 
 
@@ -92,12 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
     parser.add_argument(
-        '--subset',
-        type=Path,
+        '--subset', type=Path,
         help='csv with the columns path and label: count only its images')
     parser.add_argument(
-        '--graded',
-        action='store_true',
+        '--graded', action='store_true',
         help='classes are grades in their order: add the quadratic kappa')
     args = parser.parse_args(argv)
     try:

@@ -16,12 +16,8 @@ from pathlib import Path
 
 from markdown_tables import markdown, mean_and_spread
 
-METRICS = {
-    'coco/bbox_mAP': 'AP box',
-    'coco/bbox_mAP_75': 'AP75 box',
-    'coco/segm_mAP': 'AP mask',
-    'coco/segm_mAP_75': 'AP75 mask'
-}
+METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
+           'coco/segm_mAP': 'AP mask', 'coco/segm_mAP_75': 'AP75 mask'}
 
 
 def last_evaluation(path: Path, metrics: Mapping[str, str]) -> dict | None:

@@ -21,15 +21,11 @@ from mmmedmask.evaluation.paired_tests import interval_of_mean
 from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.
-VALUES = {
-    'attention_share': ('on the lesion', 100),
-    'lesion_share': ('lesion', 100),
-    'attention_gain': ('gain', 1),
-    'pointing': ('maximum on the lesion', 100),
-    'pointing_chance': ('chance', 100),
-    'masked': ('lesion masked', 100),
-    'masked_chance': ('chance', 100)
-}
+VALUES = {'attention_share': ('on the lesion', 100),
+          'lesion_share': ('lesion', 100), 'attention_gain': ('gain', 1),
+          'pointing': ('maximum on the lesion', 100),
+          'pointing_chance': ('chance', 100), 'masked': ('lesion masked', 100),
+          'masked_chance': ('chance', 100)}
 
 
 def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:

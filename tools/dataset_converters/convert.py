@@ -172,8 +172,7 @@ def crag(args: argparse.Namespace) -> int:
     option('source', type=Path, help="folder that holds the tiles' folder"),
     option('--image-folder', default='data',
            help="the tiles' folder below SOURCE (default: %(default)s)"),
-    option('--lists', type=Path,
-           help="folder with ConCL's four list files"),
+    option('--lists', type=Path, help="folder with ConCL's four list files"),
     option('--val-fraction', type=float, default=0.2,
            help='part of the tiles for val, if a split is drawn (default: '
            '%(default)s)'),
@@ -387,8 +386,7 @@ def pair_tiles_and_genes(args: argparse.Namespace) -> int:
     option('--size', type=int, default=224),
     option('--stride', type=int, default=224),
     option('--include', default='*', help='pattern of file names to cut'),
-    option('--exclude', default='',
-           help='pattern of file names to leave out'))
+    option('--exclude', default='', help='pattern of file names to leave out'))
 def cut_tiles(args: argparse.Namespace) -> int:
     """Cut large pictures into tiles for pre-training.
 

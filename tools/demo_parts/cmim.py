@@ -225,10 +225,9 @@ def run(stage: Stage) -> PartResult:
 
     with stage.step('Probe') as step:
         few, most = (2, 4) if stage.smoke else (FEW, MOST)
-        words = [
-            '--config', f'configs/{PRETRAINING}', '--arm', 'cmim',
-            str(checkpoint), '--dense', str(glands), '--few', str(few),
-            '--max-images', str(most)]
+        words = ['--config', f'configs/{PRETRAINING}', '--arm', 'cmim',
+                 str(checkpoint), '--dense', str(glands), '--few', str(few),
+                 '--max-images', str(most)]
         args = probe.parse_args(words)
         args.config = str(CONFIGS / PRETRAINING)
         tables = probe.tables(*probe.measure(args))
@@ -346,9 +345,8 @@ def describe_detection(runner: Runner, found: list[Column],
              draw_grid(found),
              'Test images, each gland in a colour of its own; colours '
              'mean nothing. Numbers are scores.'),
-         Figure(
-             draw_curves({'Mask R-CNN loss': losses}, window=20),
-             'Sum of the detector\'s five losses.')],
+         Figure(draw_curves({'Mask R-CNN loss': losses}, window=20),
+                'Sum of the detector\'s five losses.')],
         [('Weights', find_in_log(runner, 'Load check of')),
          ('Iterations', f'{runner.iter} of '
           f'{runner.cfg.train_dataloader.batch_size} images'),

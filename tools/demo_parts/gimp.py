@@ -73,8 +73,7 @@ def look_at_slides(model, dataset, root: Path) -> Sight:
             if shown:
                 heatmaps.append(
                     draw_slide(evidence, sample, region,
-                               truth.distractors[info.slide_ids[0]],
-                               classes))
+                               truth.distractors[info.slide_ids[0]], classes))
     return Sight(heatmaps, float(np.mean(inside)), float(np.mean(shares)))
 
 
@@ -163,8 +162,7 @@ def describe_pretraining(runner: Runner, seconds: float) -> Section:
     """Write the report's section on pre-training."""
     curves = {
         'error of masked patches': read_scalars(runner.log_dir, 'loss_rec'),
-        'share of active triplets': read_scalars(runner.log_dir,
-                                                 'tri_active')}
+        'share of active triplets': read_scalars(runner.log_dir, 'tri_active')}
     run = runner.cfg.train_dataloader.dataset.pipeline[1]['length']
     floor = error_of_the_mean(runner.train_dataloader.dataset)
     return Section(

@@ -24,9 +24,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     add_config_options(parser)
-    parser.add_argument(
-        '--checkpoint', metavar='FILE',
-        help='a checkpoint that has to fit the whole model')
+    parser.add_argument('--checkpoint', metavar='FILE',
+                        help='a checkpoint that has to fit the whole model')
     parser.add_argument(
         '--gpus', type=int, metavar='N',
         help='number of GPUs (default: that in the name of the '
@@ -37,9 +36,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--full-size', action='store_true',
         help='take the true model for the trial, at one or two samples')
-    parser.add_argument(
-        '--no-step', action='store_true',
-        help='neither train nor measure a step')
+    parser.add_argument('--no-step', action='store_true',
+                        help='neither train nor measure a step')
     parser.add_argument(
         '--tflops', type=float, metavar='T',
         help='what a GPU does, in 10^12 operations per second, to '
@@ -74,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = load_config(args.config, args.cfg_options)
     except Exception as error:  # a config is Python, anything can happen
-        findings, numbers = [Finding(
-            'red', 'config', describe_error(error), args.config,
-            'mend the file')], {}
+        findings, numbers = [Finding('red', 'config', describe_error(error),
+                                     args.config, 'mend the file')], {}
     else:
         report = check_config(config, options)
         findings, numbers = report.findings, report.numbers

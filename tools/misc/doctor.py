@@ -131,11 +131,8 @@ def satisfies(version: str, condition: str) -> bool:
     length = max(len(mine), len(other))
     mine += (0, ) * (length - len(mine))
     other += (0, ) * (length - len(other))
-    return {'>=': mine >= other,
-            '<=': mine <= other,
-            '==': mine == other,
-            '!=': mine != other,
-            '<': mine < other,
+    return {'>=': mine >= other, '<=': mine <= other, '==': mine == other,
+            '!=': mine != other, '<': mine < other,
             '>': mine > other}[found[1]]
 
 
@@ -208,9 +205,8 @@ def _driver() -> str | None:
         return None
     try:
         done = subprocess.run(
-            [program, '--query-gpu=driver_version',
-             '--format=csv,noheader'], capture_output=True, text=True,
-            timeout=30, check=False)
+            [program, '--query-gpu=driver_version', '--format=csv,noheader'],
+            capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = done.stdout.split()
@@ -401,9 +397,8 @@ def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
         kept = ops.nms(boxes, torch.tensor([.9, .8, .7]), .5)[1].tolist()
         # Bins of 2 x 2 pixels of a ramp have the means of their corners.
         ramp = torch.arange(16.).reshape(1, 1, 4, 4)
-        means = ops.roi_align(
-            ramp, torch.tensor([[0., 0., 0., 4., 4.]]), (2, 2), 1.0, 2,
-            'avg', True).flatten().tolist()
+        means = ops.roi_align(ramp, torch.tensor([[0., 0., 0., 4., 4.]]),
+                              (2, 2), 1.0, 2, 'avg', True).flatten().tolist()
     except Exception as error:
         yield Line(RED, 'mmcv ops', f'do not run: {short(error)}', mend)
         return

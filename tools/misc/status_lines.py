@@ -27,10 +27,9 @@ def print_line(status: str, check: str, message: str, where: str = '',
     mark = MARKS[status]
     place = f'{where}: ' if where else ''
     indent = ' ' * 7
-    text = textwrap.fill(
-        f'[{mark}] {check:<13s} {place}{message}', WIDTH,
-        subsequent_indent=indent, break_on_hyphens=False,
-        break_long_words=False)
+    text = textwrap.fill(f'[{mark}] {check:<13s} {place}{message}', WIDTH,
+                         subsequent_indent=indent, break_on_hyphens=False,
+                         break_long_words=False)
     if mend and status != 'green':
         text += '\n' + textwrap.fill(
             f'-> {mend}', WIDTH, initial_indent=indent,

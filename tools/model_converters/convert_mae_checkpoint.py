@@ -36,12 +36,10 @@ def parse_args(argv: Sequence[str] | None = None):
         'pre-training or fine-tuning; without it the architecture is the '
         "source's")
     parser.add_argument(
-        '--encoder-only',
-        action='store_true',
+        '--encoder-only', action='store_true',
         help='leave the decoder out, e.g. because the source has none')
     parser.add_argument(
-        '--keep-head',
-        action='store_true',
+        '--keep-head', action='store_true',
         help='carry the class head, if the classes are the same')
     parser.add_argument(
         '--source-grid', nargs=2, type=int, metavar=('ROWS', 'COLUMNS'),

@@ -26,8 +26,7 @@ def parse_args(argv: Sequence[str] | None = None):
         'are named alike in all, ResNetV1c, V1d and ConvNeXt are not); hf: '
         "timm's, in a folder with a config")
     parser.add_argument(
-        '--prefix',
-        default='backbone.',
+        '--prefix', default='backbone.',
         help="the backbone's prefix in the source (default: backbone.)")
     parser.add_argument(
         '--target-prefix',

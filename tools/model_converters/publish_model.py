@@ -18,8 +18,7 @@ def parse_args(argv: Sequence[str] | None = None):
         help='name of the published file, e.g. cmim_resnet18.pth; becomes '
         'cmim_resnet18-1a2b3c4d.pth')
     parser.add_argument(
-        '--keep-config',
-        action='store_true',
+        '--keep-config', action='store_true',
         help="keep the config's text, which may name folders of yours")
     return parser.parse_args(argv)
 

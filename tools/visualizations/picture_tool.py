@@ -41,9 +41,8 @@ def make_parser(document: str, *options: str, checkpoint: bool = True,
     parser.add_argument('config', help=texts.get('config', 'config file'))
     if checkpoint:
         parser.add_argument('checkpoint', help='one of its checkpoints')
-    parser.add_argument(
-        '--out', required=True, type=Path,
-        help=texts.get('out', 'PNG file to write'))
+    parser.add_argument('--out', required=True, type=Path,
+                        help=texts.get('out', 'PNG file to write'))
     for name in options:
         parser.add_argument(name, **SHARED_OPTIONS[name])
     add_config_options(

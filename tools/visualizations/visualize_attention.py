@@ -29,8 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='whose images are shown, those of the config\'s '
         '<split>_dataloader (default: train)')
     parser.add_argument(
-        '--random-masking',
-        action='store_true',
+        '--random-masking', action='store_true',
         help='mask by chance, as before the first attention maps')
     return parser.parse_args(argv)
 

@@ -25,8 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, '--seed', '--device', checkpoint=False,
                          config='config of a run')
     parser.add_argument(
-        'checkpoints',
-        nargs='+',
+        'checkpoints', nargs='+',
         help=f'checkpoints of that config; {UNTRAINED!r}: before training')
     parser.add_argument('--vectors', nargs='+', choices=list(TITLES),
                         default=['patient'],

@@ -23,9 +23,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, '--device', config='config of the model',
                          out='folder for the files')
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        '--features', type=Path, nargs='+', metavar='FILE',
-        help='files of features with coordinates, a bag each')
+    source.add_argument('--features', type=Path, nargs='+', metavar='FILE',
+                        help='files of features with coordinates, a bag each')
     source.add_argument(
         '--case', nargs='+', metavar='CASE_ID',
         help="patients of the config's data set, with their genes and all "
@@ -48,9 +47,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--scale', choices=('percentile', 'minmax'), default='percentile',
         help='of the colours of attention (default: %(default)s)')
-    parser.add_argument(
-        '--no-classes', action='store_true',
-        help='do not classify patches one by one')
+    parser.add_argument('--no-classes', action='store_true',
+                        help='do not classify patches one by one')
     parser.add_argument('--max-side', type=int, default=800,
                         help='of a picture in pixels (default: %(default)s)')
     return parser.parse_args(argv)

@@ -106,12 +106,10 @@ def draw(args: argparse.Namespace) -> list[Path]:
                          '--slide REGEX')
     embed = EmbeddingInferencer(
         load_config(args.config, args.cfg_options),
-        None if args.checkpoint == UNTRAINED else args.checkpoint,
-        args.device)
+        None if args.checkpoint == UNTRAINED else args.checkpoint, args.device)
     vectors, thumbnails = [], []
     for start in range(0, len(names), CHUNK):
-        paths = [Path(args.tiles, name)
-                 for name in names[start:start + CHUNK]]
+        paths = [Path(args.tiles, name) for name in names[start:start + CHUNK]]
         # The maps of all tiles would not fit into memory.
         vectors += [result['embedding'] for result in embed(
             paths, args.batch_size, progress=True)]

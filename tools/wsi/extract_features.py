@@ -53,14 +53,12 @@ def build_engine_parser() -> argparse.ArgumentParser:
     """Make the parser of the arguments that jobs do not get."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     group = parser.add_argument_group('many jobs')
-    group.add_argument(
-        '--shards', type=int, metavar='N',
-        help='split the slides into N jobs of Snakemake')
+    group.add_argument('--shards', type=int, metavar='N',
+                       help='split the slides into N jobs of Snakemake')
     group.add_argument(
         '--dry-run', action='store_true', help='list the jobs, run none')
-    group.add_argument(
-        '--retry-failed', action='store_true',
-        help='try slides again that failed')
+    group.add_argument('--retry-failed', action='store_true',
+                       help='try slides again that failed')
     group.add_argument(
         '--cores', type=int, default=os.cpu_count(),
         help='of this machine; a job takes one, and one per worker '
@@ -88,9 +86,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         description=__doc__, parents=[build_engine_parser()],
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'slides', nargs='+', type=Path,
-        help='files, and folders that are searched for slides')
+    parser.add_argument('slides', nargs='+', type=Path,
+                        help='files, and folders that are searched for slides')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
         '--csv', type=Path,
@@ -116,9 +113,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         ('--mpp', .5, 'µm per pixel of a tile; 0.5 is about 20x'),
         ('--overlap', 0, 'of neighbours, in pixels'),
         ('--min-tissue', .5, 'share of a tile that has to be tissue')))
-    group.add_argument(
-        '--allow-enlarging', action='store_true',
-        help='cut tiles that are finer than the slide')
+    group.add_argument('--allow-enlarging', action='store_true',
+                       help='cut tiles that are finer than the slide')
     group = parser.add_argument_group(
         'tissue', 'what is more colourful than glass')
     add_numbers(group, (
@@ -185,9 +181,8 @@ def extract(args: argparse.Namespace) -> list:
     tissue = TissueOptions(
         args.tissue_mpp, args.saturation, tuple(args.saturation_limits),
         args.min_brightness, args.median, args.min_area, args.max_hole)
-    tiling = TilingOptions(
-        args.tile_size, args.mpp, args.overlap, args.min_tissue,
-        args.allow_enlarging, tissue)
+    tiling = TilingOptions(args.tile_size, args.mpp, args.overlap,
+                           args.min_tissue, args.allow_enlarging, tissue)
     with contextlib.ExitStack() as stack:
         if args.shard and args.device == 'cuda':
             variables, _ = stack.enter_context(

@@ -23,9 +23,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'folders', nargs='+', type=Path,
-        help='folders of tiles; their names are the classes')
+    parser.add_argument('folders', nargs='+', type=Path,
+                        help='folders of tiles; their names are the classes')
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument(
         '--groups', nargs='+', type=Path, metavar='CSV',
@@ -34,12 +33,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--path-column', default='img_path',
         help='column with the path of a tile (default: %(default)s)')
-    parser.add_argument(
-        '--group-column', default='cluster_label',
-        help='column with its group (default: %(default)s)')
-    parser.add_argument(
-        '--bag-size', type=int, default=10,
-        help='tiles in a bag, about (default: %(default)s)')
+    parser.add_argument('--group-column', default='cluster_label',
+                        help='column with its group (default: %(default)s)')
+    parser.add_argument('--bag-size', type=int, default=10,
+                        help='tiles in a bag, about (default: %(default)s)')
     parser.add_argument(
         '--split', nargs=3, type=float, default=(.6, .2, .2),
         metavar=('TRAIN', 'VAL', 'TEST'),

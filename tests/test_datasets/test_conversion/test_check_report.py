@@ -43,9 +43,8 @@ def test_files_hold_everything(report, tmp_path):
     content = json.loads(data.read_text())
     assert [one['files'] for one in content['problems']] == [
         ['0.png'], ['1.png'], ['2.png']]
-    assert content['notices'] == [{
-        'kind': 'identical_within_split', 'files': ['a.png', 'b.png'],
-        'detail': ''}]
+    assert content['notices'] == [{'kind': 'identical_within_split',
+                                   'files': ['a.png', 'b.png'], 'detail': ''}]
 
 
 def test_nothing_found():

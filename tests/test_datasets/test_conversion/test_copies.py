@@ -141,8 +141,7 @@ def test_report_of_copies(tissue):
         ('near_identical_across_splits', ['b', 'b flipped'])]
     assert report.problems[0].detail == 'same pixels'
     assert [(finding.kind, finding.files) for finding in report.notices] == [
-        ('featureless', ['flat']),
-        ('featureless', ['another flat']),
+        ('featureless', ['flat']), ('featureless', ['another flat']),
         ('identical_within_split', ['b', 'b again']),
         ('near_identical_within_split', ['c', 'c flipped'])]
     assert report.notices[2].detail == 'same bytes'
@@ -197,9 +196,8 @@ def test_groups_are_chains_of_identical_and_near_copies():
     assert copies.near[0][2] > 0.999
     assert copies.groups == [('a', 'b', 'd'), ('c', 'e'), ('g', 'h')]
     assert copies.featureless == ['g', 'h']
-    assert copies.first_of() == {
-        'a': 'a', 'b': 'a', 'd': 'a', 'c': 'c', 'e': 'c', 'g': 'g',
-        'h': 'g'}
+    assert copies.first_of() == {'a': 'a', 'b': 'a', 'd': 'a', 'c': 'c',
+                                 'e': 'c', 'g': 'g', 'h': 'g'}
 
 
 def test_connected_against_a_naive_closure():

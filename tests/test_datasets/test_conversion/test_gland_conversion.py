@@ -115,8 +115,7 @@ def add_second_release(glas):
     (add_png, r'train_2\.bmp and .*train_2\.png are called the same'),
     (add_second_release, r'exactly one folder.*copy'),
     (shutil.rmtree, 'does not exist'),
-    (lambda glas: shutil.rmtree(glas / RELEASE), 'no such folder'),
-])
+    (lambda glas: shutil.rmtree(glas / RELEASE), 'no such folder')])
 def test_glas_that_is_not_as_released(glas, spoil, message):
     spoil(glas)
     with pytest.raises(LayoutError, match=message):

@@ -21,9 +21,8 @@ from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 
-SOURCES = {
-    'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000, 'busi': BUSI,
-    'messidor2': MESSIDOR2}
+SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,
+           'busi': BUSI, 'messidor2': MESSIDOR2}
 
 
 @pytest.fixture(scope='module')
@@ -69,8 +68,7 @@ def test_good_download(drawn, tmp_path, name):
             dataset = LabelledImages(
                 str(out), split=part, split_folder=f'splits/{split}',
                 serialize_data=False,
-                pipeline=[{'type': 'mmmedmask.LoadTile',
-                           'gray_to_rgb': True}])
+                pipeline=[{'type': 'mmmedmask.LoadTile', 'gray_to_rgb': True}])
             assert len(dataset) == len(expected.parts()[part])
             assert all(sample['img'].shape[2] == 3 for sample in dataset)
             for index in range(len(dataset)):
@@ -228,8 +226,7 @@ def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
     report = conversion.check(out)
     assert kinds(report.problems) == ['written_mismatch']
     assert sorted(finding.files[0] for finding in report.problems) == sorted(
-        [str(out / name) for name in (*spoilt[:2], spoilt[3])]
-        + [spoilt[2]])
+        [str(out / name) for name in (*spoilt[:2], spoilt[3])] + [spoilt[2]])
 
 
 def test_check_finds_planted_copies(download, tmp_path):

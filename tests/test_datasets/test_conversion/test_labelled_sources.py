@@ -301,8 +301,7 @@ def test_masks_are_joined_by_or(tmp_path):
     joined = join_masks(image, (72, 96), CheckReport())
     (tmp_path / 'joined.png').write_bytes(joined.encoded)
     np.testing.assert_array_equal(
-        np.asarray(Image.open(tmp_path / 'joined.png')),
-        np.maximum(*masks))
+        np.asarray(Image.open(tmp_path / 'joined.png')), np.maximum(*masks))
     assert (masks[0] & masks[1]).any() or masks[1].any()
     empty = LabelledImage(tmp_path / 'x', 'x', 'normal', 'g', (), 'm')
     assert not join_masks(empty, (72, 96), CheckReport()).marked
@@ -311,8 +310,7 @@ def test_masks_are_joined_by_or(tmp_path):
 def test_mask_values():
     mask = draw_mask(0)[..., None]
     for variant in (mask, mask // 255, np.repeat(mask, 3, 2),
-                    np.dstack([mask, 0 * mask]),
-                    np.clip(mask, 9, 246)):
+                    np.dstack([mask, 0 * mask]), np.clip(mask, 9, 246)):
         np.testing.assert_array_equal(
             mask_to_binary(variant), mask[..., 0] == 255)
     assert not mask_to_binary(np.zeros((4, 4, 1), np.uint8)).any()
@@ -357,8 +355,7 @@ def test_messidor_layout(tmp_path):
     write_messidor_download(tmp_path, [6, 3, 2, 1, 1], ungraded=2)
     found = messidor2.find_images(tmp_path)
     assert Counter(one.label for one in found.images) == {
-        'no_dr': 6, 'mild': 3, 'moderate': 2, 'severe': 1,
-        'proliferative': 1}
+        'no_dr': 6, 'mild': 3, 'moderate': 2, 'severe': 1, 'proliferative': 1}
     assert {one.path.split('.')[1] for one in found.images} == {'png', 'JPG'}
     # 15 images in 7 pairs; the last has none.
     assert {Counter(one.group for one in found.images)[group] for group in

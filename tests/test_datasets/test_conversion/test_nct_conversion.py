@@ -50,8 +50,7 @@ def test_tiles_are_listed_sorted(root):
 @pytest.mark.parametrize(('spoil', 'message'), [
     (lambda data: shutil.rmtree(data / 'TUM'), r"missing: \['TUM'\]"),
     (lambda data: (data / 'TUMOUR').mkdir(), r"unknown: \['TUMOUR'\]"),
-    (shutil.rmtree, 'does not exist'),
-])
+    (shutil.rmtree, 'does not exist')])
 def test_folders_that_are_not_as_released(root, spoil, message):
     spoil(root / 'data')
     with pytest.raises(LayoutError, match=message):
@@ -114,8 +113,7 @@ def test_lists_are_copied_as_they_are(root):
     ('train.txt', 'TUM/TUM-A.tif\n', 'same tiles'),
     ('train.txt', 'TUMOUR/A.tif\n', r'train\.txt: .*TUMOUR'),
     ('val_labeled.txt', 'TUM/TUM-A.tif 3\n', r'label of TUM is 8'),
-    ('val.txt', '', r'val\.txt is empty'),
-])
+    ('val.txt', '', r'val\.txt is empty')])
 def test_lists_that_are_wrong(root, name, content, message):
     draw_lists(list_tiles(root / 'data'), root / 'meta', 0.2, seed=0)
     if content is None:

@@ -98,10 +98,9 @@ class TestPorpoise:
 
     def test_by_command(self, tmp_path):
         write_table(tmp_path / 'in')
-        printed = call(
-            'dataset_converters/convert.py', 'porpoise', tmp_path / 'in',
-            tmp_path / 'out', '--cohorts', 'brca', '--classes', 'ILC', 'IDC',
-            '--check')
+        printed = call('dataset_converters/convert.py', 'porpoise',
+                       tmp_path / 'in', tmp_path / 'out', '--cohorts', 'brca',
+                       '--classes', 'ILC', 'IDC', '--check')
         assert f'{tmp_path / "out"}: cohort.csv, expression.npz' in printed
         assert '2 patients: 1 IDC, 1 ILC' in printed
         assert 'NOTICE: left out 1 patients of other classes' in printed

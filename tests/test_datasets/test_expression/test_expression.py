@@ -523,10 +523,9 @@ def full_size(unit, seed=0):
     fpkm = draw_fpkm(3, 12_000, seed).astype(np.float64)
     tpm = fpkm / fpkm.sum(1, keepdims=True) * 1e6
     scores = np.random.default_rng(seed).standard_normal((30, 12_000))
-    return {
-        'fpkm': fpkm, 'fpkm_uq': fpkm * 1.3, 'tpm': tpm, 'cpm': tpm,
-        'counts': np.floor(fpkm * 20), 'zscore': scores,
-    }[unit].astype(np.float32)
+    return {'fpkm': fpkm, 'fpkm_uq': fpkm * 1.3, 'tpm': tpm, 'cpm': tpm,
+            'counts': np.floor(fpkm * 20),
+            'zscore': scores}[unit].astype(np.float32)
 
 
 class TestUnits:
@@ -576,8 +575,7 @@ class TestUnits:
     @pytest.mark.parametrize(('unit', 'of', 'why'), [
         ('counts', 'zscore', 'some are negative'),
         ('counts', 'tpm', 'sums to a million'),
-        ('tpm', 'fpkm', 'not to a million'),
-        ('fpkm', 'tpm', 'as TPM does'),
+        ('tpm', 'fpkm', 'not to a million'), ('fpkm', 'tpm', 'as TPM does'),
         ('fpkm', 'counts', 'whole numbers'),
         ('log2_tpm', 'tpm', 'not a logarithm'),
         ('log2_tpm', 'zscore', r'log2\(0 \+ 1\) is 0'),
@@ -797,8 +795,7 @@ class TestScale:
         picked = np.array([0, 4095, 4096, 8191, 8192, 8999])
         assert np.allclose(
             fitted(training)(training[:2])[:, picked],
-            naive_scale(training[:2, picked], training[:, picked]),
-            atol=1e-4)
+            naive_scale(training[:2, picked], training[:, picked]), atol=1e-4)
 
     @pytest.mark.parametrize('unit', ['log2_fpkm', 'zscore'])
     def test_no_second_logarithm(self, unit):

@@ -43,9 +43,8 @@ class TestCohort:
             'p1,s2.ndpi,LUAD,train,A,12.5,0,r1,,,50',
             'p3,,LUAD,,,,,,,,')
         assert read_cohort(path) == [
-            Case('p1', 'LUAD',
-                 (Slide('s1.x', 'f/s1.h5', 0.25), Slide('s2')), 'train', 'A',
-                 12.5, 0, 'r1'),
+            Case('p1', 'LUAD', (Slide('s1.x', 'f/s1.h5', 0.25), Slide('s2')),
+                 'train', 'A', 12.5, 0, 'r1'),
             Case('p2', 'LUSC', (Slide('s3'), ), 'val', 'B', None, 1),
             Case('p3', 'LUAD')]
         assert cohort_classes(read_cohort(path)) == ('LUAD', 'LUSC')
@@ -102,9 +101,8 @@ class TestCohort:
 
     def test_likely_typo_is_told(self, tmp_path, monkeypatch):
         lines = []
-        monkeypatch.setattr(
-            'mmmedmask.datasets.slides.cohort.print_log',
-            lambda message, **_: lines.append(message))
+        monkeypatch.setattr('mmmedmask.datasets.slides.cohort.print_log',
+                            lambda message, **_: lines.append(message))
         path = write(tmp_path / 'a.csv', 'case_id,slide_id,label,censored_'
                      ',survival_month', 'p,s,x,0,3')
         assert read_cohort(path)[0].survival_months is None
@@ -206,8 +204,7 @@ class TestDrawFolds:
                 assert all(len(place) == 1 for place in places.values())
                 for label in 'ab':
                     assert {fold[case.case_id] for case in cases
-                            if case.label == label} == {
-                                'train', 'val', 'test'}
+                            if case.label == label} == {'train', 'val', 'test'}
 
     def test_site_of_a_barcode(self):
         cases = [Case(f'TCGA-{site}-{number:04d}', 'x')

@@ -23,9 +23,8 @@ from mmmedmask.datasets.slides.slide_features import (
 )
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 
-LAYOUT_NAMES = {
-    'clam-pt': 'pt', 'clam-h5': 'clam', 'trident-h5': 'trident',
-    'stamp-h5': 'stamp', 'npy': 'npy', 'dump-h5': 'clam'}
+LAYOUT_NAMES = {'clam-pt': 'pt', 'clam-h5': 'clam', 'trident-h5': 'trident',
+                'stamp-h5': 'stamp', 'npy': 'npy', 'dump-h5': 'clam'}
 
 
 @pytest.fixture(params=FEATURE_LAYOUTS)
@@ -85,9 +84,8 @@ def test_stamp_without_tile_size_asks_for_mpp(tmp_path):
 def test_dict_in_a_torch_file(tmp_path):
     features, coords = draw_bag(9, 5)
     path = tmp_path / 'a.pt'
-    torch.save({
-        'feats': torch.from_numpy(features).half(),
-        'coords': torch.from_numpy(coords), 'encoder': 'some'}, path)
+    torch.save({'feats': torch.from_numpy(features).half(),
+                'coords': torch.from_numpy(coords), 'encoder': 'some'}, path)
     slide = SlideFeatures(path)
     assert slide.encoder == 'some'
     assert torch.equal(slide.coords, torch.from_numpy(coords))
@@ -394,9 +392,8 @@ class TestCache:
         assert stored.dtype == np.float16
         # Now the original's rows are not touched.
         slide = SlideFeatures(path, cache_dir=cache)
-        monkeypatch.setattr(
-            type(slide._open()), 'rows',
-            lambda *_: pytest.fail('the copy must be read'))
+        monkeypatch.setattr(type(slide._open()), 'rows',
+                            lambda *_: pytest.fail('the copy must be read'))
         assert torch.equal(slide.read(), expected)
         assert torch.equal(slide.take([40, 3]), expected[[40, 3]])
         if slide.has_coords:

@@ -183,9 +183,8 @@ class TestList:
         assert genes[0]['data_samples'].num_patches == 0
 
     def test_named_files(self, cohort):
-        cohort.write_csv(
-            [('p1', 'any', 'LUAD', 'train', 'features/s4.h5')],
-            'case_id,slide_id,label,split,features_path')
+        cohort.write_csv([('p1', 'any', 'LUAD', 'train', 'features/s4.h5')],
+                         'case_id,slide_id,label,split,features_path')
         dataset = cohort.build(feature_root=None)
         assert dataset.get_data_info(0)['num_patches'] == 70
         cohort.write_csv(CASES)
@@ -360,9 +359,8 @@ class TestWhole:
     @pytest.mark.parametrize('cache', [None, 'cache'])
     def test_slides_one_behind_the_other(self, cohort, mode, cache):
         pipeline = [dict(WHOLE[0], slice=mode), *WHOLE[1:]]
-        dataset = cohort.build(
-            pipeline=pipeline,
-            cache_dir=cache and str(cohort.root / cache))
+        dataset = cohort.build(pipeline=pipeline,
+                               cache_dir=cache and str(cohort.root / cache))
         packed = dataset[0]
         inputs = packed['inputs']
         patches = np.concatenate([cohort.bags['s1'], cohort.bags['s2']])
@@ -605,10 +603,9 @@ class TestWorkers:
         tensors = {}
         for workers in (0, 2, 4):
             dataset = cohort.build()
-            loader = DataLoader(
-                dataset, batch_size=2, num_workers=workers,
-                collate_fn=pseudo_collate,
-                persistent_workers=workers > 0)
+            loader = DataLoader(dataset, batch_size=2, num_workers=workers,
+                                collate_fn=pseudo_collate,
+                                persistent_workers=workers > 0)
             hook = TransformEpochHook()
             runs = []
             for epoch in range(2):

@@ -26,10 +26,9 @@ SLIDE = 'features/case_0002_slide_1.h5'
 
 
 def build(root, **changes):
-    config = dict(
-        ann_file='cohort.csv', data_root=str(root), dims=8,
-        feature_root='features', pipeline=PIPELINE,
-        expression=dict(path='expression.tsv', unit='fpkm'))
+    config = dict(ann_file='cohort.csv', data_root=str(root), dims=8,
+                  feature_root='features', pipeline=PIPELINE,
+                  expression=dict(path='expression.tsv', unit='fpkm'))
     return SlideOmicDataset(**{**config, **changes})
 
 

@@ -94,9 +94,8 @@ def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path, monkeypatch,
     path = tmp_path / 'a.tif'
     with tifffile.TiffWriter(path) as file:
         for level in range(4):
-            small = cv2.resize(
-                pixels, (width >> level, height >> level),
-                interpolation=cv2.INTER_AREA)
+            small = cv2.resize(pixels, (width >> level, height >> level),
+                               interpolation=cv2.INTER_AREA)
             file.write(small, tile=(64, 64), photometric='rgb',
                        subfiletype=int(level > 0), metadata=None)
     if reader == 'picture':

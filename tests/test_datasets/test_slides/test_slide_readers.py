@@ -55,8 +55,7 @@ def test_regions_of_all_levels(tmp_path, pixels, layout, reader, levels):
     assert (beyond[:, 16:] == 255).all()
 
 
-@pytest.mark.parametrize(('layout', 'levels'), [('pyramid', 3),
-                                                ('planes', 1)])
+@pytest.mark.parametrize(('layout', 'levels'), [('pyramid', 3), ('planes', 1)])
 def test_tifffile_reads_what_openslide_reads(tmp_path, pixels, layout, levels):
     path = write_slide(tmp_path / 'a.tif', pixels, 0.5, layout=layout)
     with open_slide(path) as one, TiffReader(path) as other:
@@ -169,9 +168,8 @@ def test_tiles_of_compressions_that_openslide_lacks(tmp_path, pixels,
 
 
 def test_colours_times_alpha_are_refused(tmp_path, pixels):
-    tifffile.imwrite(
-        tmp_path / 'a.tif', np.dstack([pixels, pixels[..., :1]]),
-        photometric='rgb', extrasamples=['assocalpha'])
+    tifffile.imwrite(tmp_path / 'a.tif', np.dstack([pixels, pixels[..., :1]]),
+                     photometric='rgb', extrasamples=['assocalpha'])
     with pytest.raises(SlideError, match='a.tif has .* multiplied by alpha'):
         open_slide(tmp_path / 'a.tif')
 

@@ -165,8 +165,7 @@ RESIZE = dict(type='mmmedmask.ResizeImage', scale=(40, 56))
 @pytest.mark.parametrize('steps', [
     [CROP], [CROP, FLIP], [FLIP, CROP], [FLIP], [RESIZE, CROP, FLIP],
     [CROP, FLIP, RESIZE], [FLIP, CROP, dict(FLIP, seed=3)],
-    [FLIP, CROP, dict(CROP, seed=7), dict(FLIP, seed=8)]
-])
+    [FLIP, CROP, dict(CROP, seed=7), dict(FLIP, seed=8)]])
 def test_the_record_says_where_the_pixels_come_from(steps):
     """In any order: box and flips tell each pixel's place in the image."""
     pipeline = Compose(copy.deepcopy(steps))
@@ -211,8 +210,7 @@ def test_a_whole_image_says_so():
     (1., 'vertical', {'vertical': 1.}),
     (.6, ['horizontal', 'vertical', 'diagonal'],
      {'horizontal': .2, 'vertical': .2, 'diagonal': .2}),
-    ([.1, .3], ['vertical', 'horizontal'],
-     {'horizontal': .3, 'vertical': .1}),
+    ([.1, .3], ['vertical', 'horizontal'], {'horizontal': .3, 'vertical': .1}),
 ])
 def test_flips_are_as_frequent_as_they_should_be(prob, direction, shares):
     flip = RandomFlip(prob, direction)

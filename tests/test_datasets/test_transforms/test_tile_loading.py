@@ -39,8 +39,7 @@ def test_rgb_tile(tmp_path):
     ((4, 6, 3), np.uint16, {'dtype': 'uint16'}),
     ((4, 6, 7), np.uint16, {'in_channels': 7, 'dtype': 'uint16'}),
     ((4, 6), np.float32, {'in_channels': 1, 'dtype': 'float32'}),
-    ((4, 6), np.float64, {'in_channels': 1, 'dtype': 'float32'}),
-])
+    ((4, 6), np.float64, {'in_channels': 1, 'dtype': 'float32'})])
 def test_declared_channels_and_types(tmp_path, shape, dtype, arguments):
     image = (np.arange(np.prod(shape)) * 7).astype(dtype).reshape(shape)
     results = LoadTile(**arguments).transform(write(tmp_path / 'a.tif', image))
@@ -99,8 +98,7 @@ def test_other_type_is_an_error(tmp_path):
     ({'in_channels': '3'}, "in_channels.*'3'"),
     ({'dtype': 'int8'}, "dtype.*'int8'"),
     ({'in_channels': 1, 'gray_to_rgb': True}, 'gray_to_rgb.*1'),
-    ({'in_channels': 5, 'drop_alpha': True}, 'drop_alpha.*5'),
-])
+    ({'in_channels': 5, 'drop_alpha': True}, 'drop_alpha.*5')])
 def test_bad_arguments_of_load_tile(arguments, message):
     with pytest.raises(ValueError, match=message):
         LoadTile(**arguments)

@@ -122,9 +122,8 @@ def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
         images_of(folder, split, pipeline), hooks, epochs=max_epochs,
         batch_size=4,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        default_hooks=dict(
-            logger=dict(type='LoggerHook', interval=1),
-            checkpoint=dict(type='CheckpointHook', interval=1)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1),
+                           checkpoint=dict(type='CheckpointHook', interval=1)),
         **kwargs)
     runner.train()
     return runner
@@ -382,9 +381,8 @@ def test_class_activation_lies_on_what_tells_the_class(folder, tmp_path):
             out_type='avg_featmap', final_norm=False),
         mask_ratio=0.0, throw_ratio=0.0,
         head=dict(type='LinearClsHead', num_classes=2, in_channels=8),
-        data_preprocessor=dict(
-            type='ClsDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3,
-            num_classes=2))
+        data_preprocessor=dict(type='ClsDataPreprocessor', mean=[0.0] * 3,
+                               std=[255.0] * 3, num_classes=2))
     model.init_weights()
     hook = LesionCoverageHook(
         pipeline=WHOLE, maps='class_activation', at_start=True)
@@ -443,9 +441,8 @@ def test_nothing_to_measure(folder, tmp_path):
 def test_images_that_cannot_be_read_end_no_run():
     """Not after hours: what is left has no lesion, and that is said."""
     warnings = []
-    runner = SimpleNamespace(
-        model=torch.nn.Identity(), seed=0, epoch=3,
-        logger=SimpleNamespace(warning=warnings.append))
+    runner = SimpleNamespace(model=torch.nn.Identity(), seed=0, epoch=3,
+                             logger=SimpleNamespace(warning=warnings.append))
     hook = LesionCoverageHook()
     hook._sources = [None]
     hook._measure(runner, [None], 'end')

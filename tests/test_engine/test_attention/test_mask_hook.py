@@ -184,9 +184,8 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     draw = dict(type='mmmedmask.DrawFromEverything')
     runner, _ = mask_runner(
         tmp_path, dataset(data, pipeline=[draw, *TRAIN_PIPELINE]), epochs=1,
-        model=model, mask=dict(
-            num_workers=num_workers,
-            pipeline=[draw, *WHOLE_PIPELINE]))
+        model=model,
+        mask=dict(num_workers=num_workers, pipeline=[draw, *WHOLE_PIPELINE]))
     runner.train()
     hook = mask_hook(runner)
     assert not hook.store.is_filled
@@ -344,8 +343,7 @@ def test_maps_are_not_taken_from_load_from(
 
 @pytest.mark.parametrize(('damage', 'message'), [
     (lambda file: file.unlink(), 'is missing'),
-    (lambda file: file.write_bytes(file.read_bytes()[:900]),
-     'cannot be read'),
+    (lambda file: file.write_bytes(file.read_bytes()[:900]), 'cannot be read'),
     (lambda file: torch.save(
         torch.load(file, weights_only=True) | dict(epoch=7), file),
      'epoch 7, not 1'),
@@ -381,9 +379,8 @@ def side_file_run(data, tmp_path_factory):
 
 
 def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
-    runner, recorder = mask_runner(
-        side_file_run, dataset(data), epochs=3,
-        mask=dict(save_state='file'), resume=True)
+    runner, recorder = mask_runner(side_file_run, dataset(data), epochs=3,
+                                   mask=dict(save_state='file'), resume=True)
     runner.train()
     assert recorder.stores == {}
     assert recorder.attached[0][2] is not None
@@ -424,9 +421,8 @@ def built(root, **arguments):
 
 def test_equal_names_in_two_sets_are_kept_apart(data, second_data, tmp_path):
     runner, recorder = mask_runner(
-        tmp_path, dict(
-            type='ConcatDataset',
-            datasets=[dataset(data), dataset(second_data)]),
+        tmp_path, dict(type='ConcatDataset',
+                       datasets=[dataset(data), dataset(second_data)]),
         epochs=1, mask=dict(begin=0, batch_size=4))
     # The naive maps are those of a single set.
     recorder.before_train_epoch = lambda runner: None
@@ -586,9 +582,8 @@ def test_maps_under_bfloat16(data, tmp_path, whole_run):
     """The autocast of training is used, and the maps are as good."""
     runner, recorder = mask_runner(
         tmp_path, dataset(data), epochs=2, mask=dict(begin=0, interval=1),
-        optim_wrapper=dict(
-            type='mmmedmask.Bfloat16OptimWrapper',
-            optimizer=dict(type='SGD', lr=.2)))
+        optim_wrapper=dict(type='mmmedmask.Bfloat16OptimWrapper',
+                           optimizer=dict(type='SGD', lr=.2)))
     runner.train()
     for epoch in (0, 1):
         # Eight bits; the naive maps are without autocast.
@@ -599,9 +594,8 @@ def test_maps_under_bfloat16(data, tmp_path, whole_run):
 
 def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
     """EMAHook changes neither the maps nor the losses."""
-    runner, recorder = mask_runner(
-        tmp_path, dataset(data), mask={},
-        hooks=[dict(type='EMAHook', momentum=.01)])
+    runner, recorder = mask_runner(tmp_path, dataset(data), mask={},
+                                   hooks=[dict(type='EMAHook', momentum=.01)])
     runner.train()
     _, expected = whole_run
     assert recorder.losses == expected.losses
@@ -702,9 +696,8 @@ def test_maps_that_are_not_finite_are_an_error(data, tmp_path):
     model = msmae_model()
     maps_of = model.attention_maps
     model.attention_maps = lambda inputs: maps_of(inputs) * torch.nan
-    runner, _ = mask_runner(
-        tmp_path, dataset(data), mask=dict(begin=0, batch_size=7),
-        model=model)
+    runner, _ = mask_runner(tmp_path, dataset(data),
+                            mask=dict(begin=0, batch_size=7), model=model)
     with pytest.raises(ValueError, match=r'7 of 7.*images/0\.png.*diverged'):
         runner.train()
 

@@ -27,9 +27,8 @@ def train(folder, rank, size):
         enable_cpu_distributed()
     runner, recorder = run('run')
     assert isinstance(runner.model, MMDistributedDataParallel) == (size > 1)
-    resumed, after = run(
-        'resumed', resume=True,
-        load_from=str(folder / f'run_{size}' / 'epoch_3.pth'))
+    resumed, after = run('resumed', resume=True,
+                         load_from=str(folder / f'run_{size}' / 'epoch_3.pth'))
     found = dict(
         stores=recorder.stores, naive=recorder.naive,
         attached=[(epoch, str(path), one)

@@ -53,9 +53,8 @@ def pretraining_model(**arguments):
             type='mmmedmask.MSMAE',
             data_preprocessor=dict(PREPROCESSOR),
             backbone=dict(VIT),
-            neck=dict(
-                type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
-                num_heads=2),
+            neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
+                      num_layers=1, num_heads=2),
             head=dict(
                 type='mmmedmask.MSMAEHead', num_classes=4, norm_pix=True),
             **arguments))
@@ -63,21 +62,18 @@ def pretraining_model(**arguments):
 
 def classifier(**arguments):
     return MODELS.build(
-        dict(
-            type='mmmedmask.MSMAEClassifier',
-            data_preprocessor=dict(PREPROCESSOR),
-            backbone=dict(VIT, out_type='cls_token'),
-            head=dict(
-                type='LinearClsHead', num_classes=4, in_channels=16),
-            **arguments))
+        dict(type='mmmedmask.MSMAEClassifier',
+             data_preprocessor=dict(PREPROCESSOR),
+             backbone=dict(VIT, out_type='cls_token'),
+             head=dict(type='LinearClsHead', num_classes=4, in_channels=16),
+             **arguments))
 
 
 @pytest.fixture(scope='module')
 def lesions(tmp_path_factory):
     """Six images, the first and fifth without a lesion."""
-    return write_lesion_dataset(
-        tmp_path_factory.mktemp('lesions'), NUM_IMAGES, 1, size=48,
-        normal=True)
+    return write_lesion_dataset(tmp_path_factory.mktemp('lesions'), NUM_IMAGES,
+                                1, size=48, normal=True)
 
 
 def dataset(root, pipeline=(), **arguments):
@@ -269,8 +265,7 @@ def test_other_processes_draw_no_attention(lesions, tmp_path, monkeypatch):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(interval=0), 'interval must be at least 1, got 0'),
     (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
-    (dict(min_side=0), 'min_side must be at least 1, got 0'),
-])
+    (dict(min_side=0), 'min_side must be at least 1, got 0')])
 def test_bad_arguments_of_attention_panels(arguments, message):
     with pytest.raises(ValueError, match=message):
         AttentionPanelHook(**arguments)
@@ -286,8 +281,7 @@ def test_models_without_attention(tmp_path):
 @pytest.mark.parametrize(('arguments', 'mask', 'message'), [
     (dict(), False, 'pipeline for whole images'),
     (dict(channels=[7]), True, 'channels must lie in 0 to 2'),
-    (dict(indices=[6]), True, 'one of 0 to 5, got'),
-])
+    (dict(indices=[6]), True, 'one of 0 to 5, got')])
 def test_what_stops_before_training(lesions, tmp_path, arguments, mask,
                                     message):
     with pytest.raises(ValueError, match=message):

@@ -107,8 +107,7 @@ def _build_classifier(img_size=16, out_type='avg_featmap'):
                 out_type=out_type,
                 final_norm=out_type == 'cls_token',
                 fixed_pos_embed=False),
-            head=dict(
-                type='LinearClsHead', num_classes=5, in_channels=DIMS)))
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=DIMS)))
 
 
 @pytest.fixture(scope='module')
@@ -496,9 +495,8 @@ def test_positions_are_interpolated_bicubically(official):
     for channel in range(DIMS):
         expected = _naive_bicubic(
             positions[0, 1:, channel].double().view(4, 4), 6, 3)
-        torch.testing.assert_close(
-            resized[0, 1:, channel].view(6, 3).double(), expected, atol=1e-5,
-            rtol=1e-5)
+        torch.testing.assert_close(resized[0, 1:, channel].view(6, 3).double(),
+                                   expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(resize_positions(positions, (4, 4), (4, 4)), positions)
     assert resize_positions(positions.half(), (4, 4),
                             (2, 2)).dtype == torch.float16
@@ -548,8 +546,7 @@ def test_grids_of_as_many_patches_are_told_apart(ours, official):
     assert report.notes['backbone.pos_embed'] == (
         'interpolated from 4 x 4 to 2 x 8 patches')
     assert torch.equal(tensors['backbone.pos_embed'],
-                       resize_positions(official['pos_embed'], (4, 4),
-                                        (2, 8)))
+                       resize_positions(official['pos_embed'], (4, 4), (2, 8)))
     same, report = convert_mae(
         official, model=wide, grid_size=(2, 8), source_grid=(2, 8))
     assert not report.notes

@@ -82,9 +82,8 @@ class Visited(Hook):
 
 
 def loader(shuffle, workers=0):
-    return dict(
-        dataset=Noisy(), batch_size=2, num_workers=workers,
-        sampler=dict(type='DefaultSampler', shuffle=shuffle))
+    return dict(dataset=Noisy(), batch_size=2, num_workers=workers,
+                sampler=dict(type='DefaultSampler', shuffle=shuffle))
 
 
 def build(work_dir, epochs=EPOCHS, resume=False, hooks=(), workers=0,
@@ -316,9 +315,7 @@ def test_states_at_intervals_keep_the_best_that_they_name(tmp_path):
     interval = dict(epochs=5, checkpoint=dict(interval=3))
     train(tmp_path / 'run', hooks=[Look()], **interval)
     best = 'best_a_score_epoch_{}.pth'.format
-    assert seen == {1: [best(1)],
-                    2: [best(2)],
-                    3: [best(2), 'epoch_3.pth'],
+    assert seen == {1: [best(1)], 2: [best(2)], 3: [best(2), 'epoch_3.pth'],
                     4: [best(2), best(4), 'epoch_3.pth'],
                     5: [best(4), 'epoch_5.pth']}
     assert names(tmp_path / 'run') == seen[5]
@@ -500,8 +497,7 @@ def test_a_seed_that_was_drawn_is_taken_up(tmp_path):
     (dict(save_best=3), 'save_best = 3'),
     (dict(save_best='a/score', rule='more'), "rule = 'more'"),
     (dict(save_best='unheard'), 'Cannot infer the rule'),
-    (dict(out_dir='s3://bucket'), "local folder, got 's3://bucket'"),
-])
+    (dict(out_dir='s3://bucket'), "local folder, got 's3://bucket'")])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SafeCheckpointHook(**arguments)

@@ -18,8 +18,7 @@ ENCODER = dict(type='mmmedmask.LinearGeneEncoder', num_genes=40, embed_dims=8)
 MODEL = dict(
     type='mmmedmask.GiMP',
     aggregator=dict(type='mmmedmask.NystromAggregator', in_dims=5,
-                    embed_dims=8, num_heads=2, num_landmarks=4,
-                    conv_kernel=5),
+                    embed_dims=8, num_heads=2, num_landmarks=4, conv_kernel=5),
     gene_encoder=ENCODER,
     mpm_head=dict(type='mmmedmask.MPMHead'),
     contrast_head=dict(type='mmmedmask.TripletHead'))
@@ -69,9 +68,8 @@ def test_training_sees_vectors_of_other_folds(cohort, tmp_path, monkeypatch):
     # A patient without genes has those of zero, as ever.
     inputs['has_genes'][0] = False
     inputs['genes'] = genes * inputs['has_genes'][:, None]
-    torch.testing.assert_close(
-        model.train().encode_genes(inputs, samples)[0],
-        model.gene_encoder(torch.zeros(1, 40))[0])
+    torch.testing.assert_close(model.train().encode_genes(inputs, samples)[0],
+                               model.gene_encoder(torch.zeros(1, 40))[0])
     samples[1] = dict(case_id='new')
     with pytest.raises(ValueError, match=r"cases \['new'\] have genes, but"):
         model.encode_genes(inputs, samples)

@@ -23,9 +23,8 @@ class TinyCMIM(CMIM):
 
     def __init__(self):
         super().__init__(
-            data_preprocessor=dict(
-                mean=[120.0] * 3, std=[50.0] * 3, view_size=64,
-                patch_size=16),
+            data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
+                                   view_size=64, patch_size=16),
             backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
                           stem_channels=8, base_channels=8),
             neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,

@@ -185,9 +185,8 @@ def test_a_later_stage_takes_the_scale_over(cohort, caplog):
         type='mmmedmask.SlideOmicDataPreprocessor',
         init_cfg=dict(type='Pretrained', checkpoint=path,
                       prefix='data_preprocessor.'))
-    for name, changes in (
-        ('init_cfg', dict(model=GeneModel(preprocessor))),
-        ('load_from', dict(load_from=path))):
+    for name, changes in (('init_cfg', dict(model=GeneModel(preprocessor))),
+                          ('load_from', dict(load_from=path))):
         caplog.clear()
         run = catch(runner(root, name, train=fewer, **changes), caplog)
         run.train()
@@ -222,8 +221,7 @@ def test_a_resumed_checkpoint_without_a_scale_is_refused(cohort):
 def evaluation(root, split='test', **changes):
     # No metric: these runs look at the model alone.
     return {f'{split}_dataloader': loader(root, split, **changes),
-            f'{split}_cfg': dict(),
-            f'{split}_evaluator': []}
+            f'{split}_cfg': dict(), f'{split}_evaluator': []}
 
 
 def test_a_test_works_from_the_checkpoint(cohort):

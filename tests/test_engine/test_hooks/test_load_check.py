@@ -68,9 +68,8 @@ def _init(path, prefix='backbone.'):
 
 
 def _run(tmp_path, model, hook=None, **kwargs):
-    runner = tiny_runner(
-        tmp_path / 'run', model, [hook or LoadCheckHook()], max_iters=2,
-        **kwargs)
+    runner = tiny_runner(tmp_path / 'run', model, [hook or LoadCheckHook()],
+                         max_iters=2, **kwargs)
     messages = []
     runner.logger.info = messages.append
     runner.train()
@@ -266,8 +265,7 @@ def test_reads_what_a_runner_writes(tmp_path, pretrained):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(modules=()), 'at least one module'),
     (dict(allowed_unused='fc.*'), "got the string 'fc"),
-    (dict(allowed_missing='fc.*'), "got the string 'fc"),
-])
+    (dict(allowed_missing='fc.*'), "got the string 'fc")])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         LoadCheckHook(**arguments)

@@ -59,9 +59,8 @@ def test_finite_training_is_the_same_with_the_guard(tmp_path):
         runner = tiny_runner(
             tmp_path, TinyModel(), hooks, max_iters=7,
             randomness=dict(seed=1),
-            optim_wrapper=dict(
-                optimizer=dict(type='SGD', lr=.1),
-                clip_grad=dict(max_norm=.1)))
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1),
+                               clip_grad=dict(max_norm=.1)))
         clip = torch.nn.utils.clip_grad_norm_
         runner.train()
         assert runner.optim_wrapper.clip_func is clip
@@ -88,8 +87,7 @@ def test_a_skipped_step_is_legal(tmp_path, monkeypatch, clip):
         optim_wrapper=dict(
             type='AmpOptimWrapper',
             loss_scale=dict(init_scale=2.**127, backoff_factor=2.**-30),
-            optimizer=dict(type='SGD', lr=.01),
-            clip_grad=clip))
+            optimizer=dict(type='SGD', lr=.01), clip_grad=clip))
     runner.train()
     # Skipped while gradients overflow, taken afterwards.
     assert not changes.seen[0]

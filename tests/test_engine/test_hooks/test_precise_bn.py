@@ -242,8 +242,7 @@ def test_a_model_without_features_is_found_before_training(tmp_path):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(num_batches=0), 'at least 1, got 0'),
-    (dict(forward='features'), "got 'features'"),
-])
+    (dict(forward='features'), "got 'features'")])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         PreciseBNHook(**arguments)

@@ -78,9 +78,8 @@ def squares(tmp_path_factory):
             Image.fromarray(np.stack([gray] * 3, -1).astype(np.uint8)).save(
                 folder / 'images' / name)
             images.append(dict(id=number, file_name=name, height=32, width=40))
-            annotations.append(dict(
-                id=number, image_id=number, category_id=1,
-                segmentation=encode_mask(mask)))
+            annotations.append(dict(id=number, image_id=number, category_id=1,
+                                    segmentation=encode_mask(mask)))
         (folder / 'annotations' / f'{split}.json').write_text(
             json.dumps(dict(images=images, annotations=annotations)))
     return folder
@@ -89,12 +88,10 @@ def squares(tmp_path_factory):
 def run(config_file, work_dir, hooks=(), epochs=3, **changes):
     """Train the tiny classifier with hooks."""
     config = Config.fromfile(config_file)
-    config.merge_from_dict({'work_dir': str(work_dir),
-                            'train_cfg.max_epochs': epochs,
-                            'train_cfg.val_interval': 100,
-                            'custom_hooks': list(hooks),
-                            'optim_wrapper.optimizer.lr': 0.05,
-                            **changes})
+    config.merge_from_dict({
+        'work_dir': str(work_dir), 'train_cfg.max_epochs': epochs,
+        'train_cfg.val_interval': 100, 'custom_hooks': list(hooks),
+        'optim_wrapper.optimizer.lr': 0.05, **changes})
     runner = Runner.from_cfg(config)
     runner.train()
     return runner

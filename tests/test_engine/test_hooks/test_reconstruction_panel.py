@@ -30,9 +30,8 @@ class NoisyCMIM(CMIM):
 
     def __init__(self):
         super().__init__(
-            data_preprocessor=dict(
-                mean=[120.0] * 3, std=[50.0] * 3, view_size=64,
-                patch_size=16),
+            data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
+                                   view_size=64, patch_size=16),
             backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
                           stem_channels=8, base_channels=8),
             neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
@@ -89,8 +88,7 @@ def plain_run(tiles, tmp_path_factory):
 
 @pytest.mark.parametrize('arguments', [
     dict(interval=1, by_epoch=False, num_samples=3),
-    dict(interval=1, by_epoch=True),
-])
+    dict(interval=1, by_epoch=True)])
 def test_training_is_the_same_to_the_bit(tiles, tmp_path, plain_run,
                                          arguments):
     _, losses, weights = train(
@@ -133,9 +131,8 @@ def inputs_of(panel):
 def test_samples_are_the_same_after_a_resume(tiles, tmp_path):
     train(tiles, tmp_path / 'one', ReconstructionPanelHook(1), epochs=1)
     before = pictures_in(tmp_path / 'one')
-    train(
-        tiles, tmp_path / 'two', ReconstructionPanelHook(1), resume=True,
-        load_from=str(tmp_path / 'one' / 'epoch_1.pth'))
+    train(tiles, tmp_path / 'two', ReconstructionPanelHook(1), resume=True,
+          load_from=str(tmp_path / 'one' / 'epoch_1.pth'))
     after = pictures_in(tmp_path / 'two')
     # The first batch was long ago, and the resumed run starts at 2.
     assert sorted(after) == ['reconstruction_2', 'reconstruction_4']
@@ -187,8 +184,7 @@ def test_random_states_come_back():
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(interval=0), 'interval must be at least 1, got 0'),
     (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
-    (dict(min_side=0), 'min_side must be at least 1, got 0'),
-])
+    (dict(min_side=0), 'min_side must be at least 1, got 0')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         ReconstructionPanelHook(**arguments)

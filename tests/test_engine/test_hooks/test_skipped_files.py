@@ -29,9 +29,8 @@ def dataset(tmp_path):
 
 def run_epochs(hook, dataset, indices_per_epoch):
     lines = []
-    runner = SimpleNamespace(
-        train_dataloader=SimpleNamespace(dataset=dataset),
-        logger=SimpleNamespace(warning=lines.append))
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=dataset),
+                             logger=SimpleNamespace(warning=lines.append))
     for indices in indices_per_epoch:
         for index in indices:
             dataset[index]
@@ -59,8 +58,7 @@ def test_long_lists_are_cut(dataset, monkeypatch):
     lambda dataset: ConcatDataset([dataset, dataset]),
     lambda dataset: RepeatDataset(dataset, 3),
     lambda dataset: Subset(dataset, [0, 1]),
-    lambda dataset: Subset(ConcatDataset([dataset, dataset]), [1]),
-])
+    lambda dataset: Subset(ConcatDataset([dataset, dataset]), [1])])
 def test_found_inside_wrappers(dataset, wrap):
     dataset[1]
     line, = run_epochs(SkippedFilesHook(), wrap(dataset), [[]])
