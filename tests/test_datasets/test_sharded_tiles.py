@@ -282,7 +282,7 @@ class Stop(Hook):
             raise KeyboardInterrupt
 
 
-def train(shards, folder, stop=None, resume=False, workers=0):
+def train(shards, folder, stop=None, resume=False, workers=0, epochs=True):
     """Train for two epochs of six batches, saved each second iteration."""
     model = Watcher()
     runner = Runner(
@@ -293,7 +293,8 @@ def train(shards, folder, stop=None, resume=False, workers=0):
                          mixed_blocks=2),
             batch_size=4, num_workers=workers,
             collate_fn=dict(type='pseudo_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=2),
+        train_cfg=dict(by_epoch=True, max_epochs=2) if epochs else dict(
+            by_epoch=False, max_iters=12),
         optim_wrapper=OptimWrapper(
             torch.optim.SGD(model.parameters(), lr=.1, momentum=.9)),
         default_hooks=dict(
@@ -310,12 +311,14 @@ def train(shards, folder, stop=None, resume=False, workers=0):
     return model
 
 
-@pytest.mark.parametrize(('stop', 'workers'), [(4, 0), (8, 2)])
+@pytest.mark.parametrize(('stop', 'workers', 'epochs'), [
+    (4, 0, True), (8, 2, True), (8, 0, False)])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(shards, tmp_path, stop,
-                                                 workers):
-    whole = train(shards, tmp_path / 'whole')
-    first = train(shards, tmp_path / 'parts', stop)
-    rest = train(shards, tmp_path / 'parts', resume=True, workers=workers)
+                                                 workers, epochs):
+    whole = train(shards, tmp_path / 'whole', epochs=epochs)
+    first = train(shards, tmp_path / 'parts', stop, epochs=epochs)
+    rest = train(shards, tmp_path / 'parts', resume=True, workers=workers,
+                 epochs=epochs)
     assert first.seen + rest.seen == whole.seen
     assert len(whole.seen) == 12
     for epoch in (whole.seen[:6], whole.seen[6:]):
