@@ -302,43 +302,42 @@ class ReconstructionInferencer(Inferencer):
     """What a masked model fills in.
 
     The results are dicts of ``query`` and ``key``, the two views as RGB
-    pictures (H, W, 3), ``reconstruction``, and ``weight``, an array (H, W)
-    of where the loss counts.
+    pictures (H, W, 3), ``reconstruction``, ``mask``, an array (gh, gw), and
+    ``weight``, an array (H, W) of where the loss counts.
     """
 
     needs = ('reconstruct', 'head')
 
-    def infer(self, batch: dict) -> list[dict]:
-        """Reconstruct a batch."""
+    def infer(self, batch: dict, units: Any = None) -> list[dict]:
+        """Reconstruct a batch; ``PictureUnits`` say what pictures show."""
         from mmmedmask.visualization import PictureUnits, reconstruct
 
         inputs = self.model.data_preprocessor(batch, True)['inputs']
-        units = PictureUnits.from_preprocessor(self.model.data_preprocessor)
+        units = units or PictureUnits.from_preprocessor(
+            self.model.data_preprocessor)
         pixels, weight = reconstruct(self.model, inputs)
         shown = [units.to_pictures(value) for value in (
             inputs['query'], inputs['key'], pixels)]
-        return [
-            {'query': query, 'key': key, 'reconstruction': drawn,
-             'weight': place[0].float().cpu().numpy()}
-            for query, key, drawn, place in zip(*shown, weight, strict=True)]
+        places = [value[:, 0].float().cpu().numpy()
+                  for value in (inputs['mask'], weight)]
+        names = ('query', 'key', 'reconstruction', 'mask', 'weight')
+        return [dict(zip(names, row, strict=True))
+                for row in zip(*shown, *places, strict=True)]
+
+    def panel(self, results: Sequence[dict], heading: str = '') -> np.ndarray:
+        """Draw results below each other: uint8 RGB."""
+        from mmmedmask.visualization import draw_grid
+        from mmmedmask.visualization.reconstruction import picture_columns
+
+        shown = [np.stack([result[name] for result in results])
+                 for name in ('query', 'key', 'reconstruction')]
+        places = [torch.tensor(np.stack([result[name] for result in results])
+                               )[:, None] for name in ('mask', 'weight')]
+        return draw_grid(picture_columns(*shown, *places), heading)
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw an image's views and what is filled in."""
-        from mmmedmask.visualization import Column, draw_grid
-        from mmmedmask.visualization.reconstruction import (
-            composite,
-            mark_region,
-        )
-
-        key = result['key'][None]
-        weight = torch.tensor(result['weight'])[None, None]
-        drawn = result['reconstruction'][None]
-        return draw_grid([
-            Column('Query view', 'what the model sees, then masks',
-                   result['query'][None]),
-            Column('Asked for', '', mark_region(key, weight)),
-            Column('Filled in', '', composite(drawn, key, weight)),
-            Column('Key view', 'the target', key)])
+        return self.panel([result])
 
 
 class AttentionInferencer(Inferencer):

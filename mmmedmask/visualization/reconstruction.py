@@ -97,12 +97,17 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
         loss counts on the key view, the reconstruction, the reconstruction
         where it was asked for within the key view, and the key view.
     """
-    query = units.to_pictures(inputs['query'])
-    key = units.to_pictures(inputs['key'])
-    drawn = units.to_pictures(reconstruction)
+    shown = (units.to_pictures(pixels) for pixels in (
+        inputs['query'], inputs['key'], reconstruction))
+    return picture_columns(*shown, inputs['mask'], weight)
+
+
+def picture_columns(query: np.ndarray, key: np.ndarray, drawn: np.ndarray,
+                    mask: torch.Tensor, weight: torch.Tensor) -> list[Column]:
+    """Columns of :func:`reconstruction_columns` from uint8 pictures."""
     return [Column('Query view', 'first crop, other colours', query),
             Column('Masked query', 'what the encoder sees',
-                   cover_masked(query, inputs['mask'])),
+                   cover_masked(query, mask)),
             Column('Asked for', 'masked patches, found in the key view',
                    mark_region(key, weight)),
             Column('Reconstruction', 'all that the decoder draws', drawn),

@@ -19,28 +19,21 @@ def draw(args: argparse.Namespace) -> Path:
 
     from mmmedmask.apis import ReconstructionInferencer, load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
-    from mmmedmask.visualization import (
-        PictureUnits,
-        draw_grid,
-        reconstruct,
-        reconstruction_columns,
-    )
+    from mmmedmask.visualization import PictureUnits
 
     config = load_config(args.config, args.cfg_options)
-    model = ReconstructionInferencer(
-        config, args.checkpoint, args.device).model
-    model.data_preprocessor.seed = args.seed
-    units = PictureUnits.from_preprocessor(model.data_preprocessor,
-                                           args.channels, args.window)
+    infer = ReconstructionInferencer(config, args.checkpoint, args.device)
+    preprocessor = infer.model.data_preprocessor
+    preprocessor.seed = args.seed
+    units = PictureUnits.from_preprocessor(
+        preprocessor, args.channels, args.window)
     dataset = DATASETS.build(config.train_dataloader.dataset)
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])
-    with torch.no_grad():
-        inputs = model.data_preprocessor(batch, True)['inputs']
-    pixels, weight = reconstruct(model, inputs)
-    columns = reconstruction_columns(inputs, pixels, weight, units)
+    with torch.inference_mode():
+        results = infer.infer(batch, units)
     return save_picture(
-        draw_grid(columns, Path(args.checkpoint).name), args.out)
+        infer.panel(results, Path(args.checkpoint).name), args.out)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
