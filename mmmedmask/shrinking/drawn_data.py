@@ -29,8 +29,8 @@ ITERATIONS = 2
 #: Scale (w, h) to which images are resized, as OpenMMLab writes it.
 RESIZE_SCALE = (128, 96)
 #: Sizes of a drawn cohort. 8 of its 12 cases are for training: two batches
-#: of the least size that has triplets. Dimensions limit the classes to 11.
-COHORT_DIMS, COHORT_GENES, COHORT_CASES = 12, 40, 12
+#: of the least size that has triplets.
+COHORT_DIMS, COHORT_GENES, COHORT_CASES = 8, 40, 12
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class DrawnKind:
                 return cls(classes, len(mean),
                            'uint8' if max(mean) <= 255 else 'uint16')
         return cls(classes)
+
+    @property
+    def cohort_dims(self) -> int:
+        """Dimensions of drawn slides: one for each class, and one more."""
+        return max(COHORT_DIMS, len(self.classes) + 1)
 
     @property
     def suffix(self) -> str:
@@ -172,7 +177,7 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
         if dataset.get(key) is not None:
             dataset[key] = None
     if dataset.get('dims') is not None:
-        dataset['dims'] = COHORT_DIMS
+        dataset['dims'] = kind.cohort_dims
     dataset.update(ann_file='cohort.csv', feature_root='features')
     if dataset.get('label_column') is not None:
         dataset['label_column'] = 'label'
@@ -181,7 +186,7 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
     if not root.exists():
         write_slide_omic_cohort(
             root, num_cases=COHORT_CASES * len(classes) // 2, classes=classes,
-            patches=(20, 40), dims=COHORT_DIMS, num_genes=COHORT_GENES,
+            patches=(20, 40), dims=kind.cohort_dims, num_genes=COHORT_GENES,
             num_pathways=len(classes),
             pathway_size=min(5, COHORT_GENES // (2 * len(classes))),
             split_shares=(2 / 3, 1 / 6, 1 / 6))

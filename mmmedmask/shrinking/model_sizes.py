@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from mmengine.config import Config
 
 from mmmedmask.shrinking.drawn_data import (
-    COHORT_DIMS,
     COHORT_GENES,
     RESIZE_SCALE,
+    DrawnKind,
 )
 from mmmedmask.util.nested import nested_dicts
 
@@ -240,9 +240,10 @@ def _shrink_slide_omic(cfg: Config) -> None:
                 part[key] = [SLIDE_OMIC[key]] * len(size)
             elif size is not None:
                 part[key] = SLIDE_OMIC[key]
-    if cfg.model.get('aggregator') is not None:
-        cfg.model.aggregator.in_dims = COHORT_DIMS
     loader = cfg.train_dataloader
+    if cfg.model.get('aggregator') is not None:
+        cfg.model.aggregator.in_dims = DrawnKind.wanted_by(
+            loader.dataset, cfg.model).cohort_dims
     if kind_of(loader.get('batch_sampler')) == 'ClassBalancedBatchSampler':
         loader.batch_size = TRIPLET_BATCH
     for transform in nested_dicts(loader.dataset.pipeline):
