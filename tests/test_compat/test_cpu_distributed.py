@@ -1,30 +1,20 @@
 """MMEngine's launchers train on CPU, and as one process with all the data."""
 
 import os
-import subprocess
-import sys
+import socket
 
 import pytest
-import torch
-from mmengine.runner import Runner
-
-from mmmedmask.compat import cpu_distributed
-
-SCRIPT = """
-import logging
-import sys
-
 import torch
 from mmengine.dist import get_rank
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.runner import Runner
+from processes import run_forked
 
-from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
-
-work_dir, = sys.argv[1:]
+from mmmedmask.compat import cpu_distributed
 
 
 class Line(BaseModel):
+    """Fits a line; what the two processes train."""
 
     def __init__(self):
         super().__init__()
@@ -34,44 +24,42 @@ class Line(BaseModel):
         return dict(loss=(self.linear(inputs) - 1).square().mean())
 
 
-torch.manual_seed(0)
-set_device = torch.cuda.set_device
-assert enable_cpu_distributed()
-assert enable_cpu_distributed()  # again changes nothing
-generator = torch.Generator().manual_seed(0)
-data = [dict(inputs=torch.randn(3, generator=generator)) for _ in range(8)]
-runner = Runner(
-    model=Line(),
-    work_dir=work_dir,
-    launcher='pytorch',
-    train_dataloader=dict(
-        dataset=data, batch_size=2, num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=dict(type='default_collate')),
-    train_cfg=dict(by_epoch=True, max_epochs=2),
-    optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
-    randomness=dict(seed=0),
-    env_cfg=dict(dist_cfg=dict(backend='nccl')),
-    default_hooks=dict(checkpoint=None),
-    cfg=dict(sync_bn='torch'))
-assert torch.distributed.get_backend() == 'gloo'
-assert torch.cuda.set_device is set_device
-assert isinstance(runner.model, MMDistributedDataParallel)
-assert not runner.model.find_unused_parameters
-runner.train()
-torch.save(runner.model.module.state_dict(), f'{work_dir}/{get_rank()}.pth')
-
-with_batch_norm = torch.nn.Sequential(
-    torch.nn.Linear(3, 2), torch.nn.SyncBatchNorm(2))
-wrapped = runner.wrap_model(dict(find_unused_parameters=True),
-                            with_batch_norm)
-assert type(wrapped) is MMDistributedDataParallel
-assert wrapped.find_unused_parameters
-assert not isinstance(wrapped.module[1], torch.nn.SyncBatchNorm)
-wrapped(torch.randn(4, 3)).sum().backward()
-assert runner.wrap_model(None, wrapped) is wrapped
-torch.distributed.destroy_process_group()
-"""
+def train_as_rank(work_dir):
+    """Train as one of two processes that a launcher has started."""
+    torch.manual_seed(0)
+    set_device = torch.cuda.set_device
+    assert cpu_distributed.enable_cpu_distributed()
+    assert cpu_distributed.enable_cpu_distributed()  # again changes nothing
+    generator = torch.Generator().manual_seed(0)
+    data = [dict(inputs=torch.randn(3, generator=generator))
+            for _ in range(8)]
+    runner = Runner(
+        model=Line(), work_dir=str(work_dir), launcher='pytorch',
+        train_dataloader=dict(
+            dataset=data, batch_size=2, num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate')),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+        randomness=dict(seed=0), env_cfg=dict(dist_cfg=dict(backend='nccl')),
+        default_hooks=dict(checkpoint=None), cfg=dict(sync_bn='torch'))
+    assert torch.distributed.get_backend() == 'gloo'
+    assert torch.cuda.set_device is set_device
+    assert isinstance(runner.model, MMDistributedDataParallel)
+    assert not runner.model.find_unused_parameters
+    runner.train()
+    torch.save(runner.model.module.state_dict(),
+               work_dir / f'{get_rank()}.pth')
+    with_batch_norm = torch.nn.Sequential(torch.nn.Linear(3, 2),
+                                          torch.nn.SyncBatchNorm(2))
+    wrapped = runner.wrap_model(dict(find_unused_parameters=True),
+                                with_batch_norm)
+    assert type(wrapped) is MMDistributedDataParallel
+    assert wrapped.find_unused_parameters
+    assert not isinstance(wrapped.module[1], torch.nn.SyncBatchNorm)
+    wrapped(torch.randn(4, 3)).sum().backward()
+    assert runner.wrap_model(None, wrapped) is wrapped
+    torch.distributed.destroy_process_group()
 
 
 def train_naively(epochs):
@@ -90,17 +78,24 @@ def train_naively(epochs):
             for key, value in linear.state_dict().items()}
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one_with_all_the_data(tmp_path):
-    script = tmp_path / 'script.py'
-    script.write_text(SCRIPT)
-    result = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone',
-         '--nproc_per_node=2', script, tmp_path],
-        env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
-        capture_output=True, text=True, check=False)
-    log = result.stdout + result.stderr
-    assert result.returncode == 0, log
+def test_two_processes_equal_one_with_all_the_data(tmp_path, capfd):
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+
+    def rank_of(rank):
+
+        def train():
+            os.environ.update(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',
+                MASTER_ADDR='localhost', MASTER_PORT=str(port))
+            train_as_rank(tmp_path)
+
+        return train
+
+    statuses = run_forked(rank_of(0), rank_of(1))
+    log = ''.join(capfd.readouterr())
+    assert statuses == [0, 0], log
     assert '2 processes train on CPU with gloo' in log
     assert 'SyncBatchNorm does not run on CPU' in log
     first, second = (
