@@ -1,14 +1,13 @@
 """doctor.py: what is missing or broken is red, and the report goes on."""
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import call, load, run
 
 TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'misc' / 'doctor.py')
 
@@ -16,24 +15,19 @@ TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'misc' / 'doctor.py')
 @pytest.fixture(scope='module')
 def doctor():
     """The tool as a module."""
-    sys.path.insert(0, str(TOOL.parent))
-    try:
-        spec = importlib.util.spec_from_file_location('doctor', TOOL)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(TOOL.parent))
-    return module
+    return load(TOOL)
 
 
-def diagnose(folder, status, *, site=None):
-    """Run the tool with a folder of packages that hide the real ones."""
+def diagnose(folder, status, site=None):
+    """Run the tool, or a process with packages that hide the real ones."""
     file = folder / 'report.json'
-    paths = [str(site)] if site else []
-    output = run(
-        sys.executable, TOOL, '--data-root', folder / 'data', '--json', file,
-        status=status, cwd=folder,
-        PYTHONPATH=os.pathsep.join([*paths, os.environ.get('PYTHONPATH', '')]))
+    options = ('--data-root', folder / 'data', '--json', file)
+    if site is None:
+        output = call(TOOL, *options, status=status, cwd=folder)
+    else:
+        output = run(sys.executable, TOOL, *options, status=status, cwd=folder,
+                     PYTHONPATH=os.pathsep.join(
+                         [str(site), os.environ.get('PYTHONPATH', '')]))
     lines = json.loads(file.read_text())
     assert output.count('\n[') == len(lines) - 1
     return lines, output
