@@ -153,7 +153,8 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
     extension = extension.lower()
     channels = image.shape[2] if image.ndim == 3 else 1
     if extension in ('.tif', '.tiff') and (
-            image.dtype == np.float32 or channels not in (1, 3, 4)):
+            image.dtype == np.float32 or channels not in (1, 3, 4)
+            and image.dtype in (np.uint8, np.uint16)):
         import tifffile
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, image, photometric='minisblack',

@@ -336,7 +336,9 @@ def test_bytes_behind_the_end_play_no_part(tmp_path, suffix):
 @pytest.mark.parametrize(('suffix', 'shape', 'dtype'), [
     ('.png', (4, 6), 'uint16'), ('.png', (4, 6, 2), 'uint8'),
     ('.png', (4, 6, 4), 'uint16'), ('.tif', (4, 6, 3), 'uint16'),
-    ('.bmp', (4, 6, 3), 'uint8')])
+    ('.bmp', (4, 6, 3), 'uint8'), ('.tif', (4, 6, 2), 'uint8'),
+    ('.tif', (4, 6, 5), 'uint16'), ('.tif', (4, 6, 3), 'float32'),
+    ('.tif', (4, 6), 'float32')])
 def test_what_is_written_is_read(tmp_path, pixels, suffix, shape, dtype):
     image = draw(pixels, shape, dtype)
     write_image(tmp_path / f'deep/a{suffix}', image)
@@ -346,7 +348,7 @@ def test_what_is_written_is_read(tmp_path, pixels, suffix, shape, dtype):
 
 @pytest.mark.parametrize(('suffix', 'shape', 'dtype'), [
     ('.png', (4, 6), 'float32'), ('.png', (4, 6, 5), 'uint8'),
-    ('.jpg', (4, 6), 'uint16'), ('.tif', (4, 6, 2), 'uint8')])
+    ('.jpg', (4, 6), 'uint16'), ('.tif', (4, 6, 2), 'float64')])
 def test_what_a_format_cannot_hold_is_not_written(tmp_path, suffix, shape,
                                                   dtype):
     with pytest.raises(OSError, match=f'{suffix} holds .* {dtype}'):
