@@ -16,7 +16,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmmedmask.evaluation.paired_tests import interval_of_mean
 from mmmedmask.util.table_files import read_table
 
 # Row, seed and probe to score.
@@ -62,6 +61,8 @@ def draw(curves: Mapping[str, Mapping[str, Mapping[int, Mapping]]],
          scores: Scores, against: str, end: int, file: Path) -> None:
     """Draw a panel for each probe that was asked on the way."""
     from matplotlib.figure import Figure
+
+    from mmmedmask.evaluation.paired_tests import interval_of_mean
 
     figure = Figure((4.2 * len(curves), 3.4), dpi=110)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from markdown_tables import markdown
 
-from mmmedmask.evaluation.paired_tests import interval_of_mean
 from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.
@@ -40,6 +39,8 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
 
 def mean_and_interval(values: Sequence[float]) -> str:
     """Mean, and from three values on the 95 % interval of the mean."""
+    from mmmedmask.evaluation.paired_tests import interval_of_mean
+
     if len(values) < 3:
         return f'{statistics.mean(values):.2f}'
     mean, low, high = interval_of_mean(values)
