@@ -134,8 +134,17 @@ def best_pointers(config: Config) -> list[str]:
     Returns:
         ``['best_checkpoint']`` for one metric, names that end with the
         metric for several; none without.
+
+    Raises:
+        ValueError: If another hook saves the best: it keeps no such file.
     """
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    kind = str(hook.get('type', 'CheckpointHook')).rpartition('.')[2]
+    if hook.get('save_best') and kind != 'SafeCheckpointHook':
+        raise ValueError(
+            f'{config.filename}: the {kind} of default_hooks.checkpoint keeps '
+            'no file that names the best checkpoint, which a chain of runs '
+            "starts from: set its type to 'mmmedmask.SafeCheckpointHook'")
     return name_best_pointers(hook.get('save_best'))
 
 

@@ -44,6 +44,10 @@ def _start(work: Callable[[], int | None]) -> int:
         # The copy has children of its own, data loaders' for instance.
         multiprocessing.process._children.clear()
         _hide_gpus()
+        if torch := sys.modules.get('torch'):
+            # The threads of a pool are not copied: who waits for them, waits
+            # for ever.
+            torch.set_num_threads(1)
         status = work() or 0
     except BaseException:
         traceback.print_exc()
@@ -73,10 +77,8 @@ def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:
     def rank_of(rank):
 
         def join():
-            import torch
             from torch import distributed
 
-            torch.set_num_threads(1)
             distributed.init_process_group(
                 'gloo', init_method=f'file://{folder}/store', rank=rank,
                 world_size=size)

@@ -149,10 +149,10 @@ class Recipe:
     notes: tuple[str, ...]
     seeds: tuple[int, ...]
     columns: tuple[TableColumn, ...]
-    options: Mapping[str, Mapping[str, Any]]
     small: Mapping[str, Change]
     data: Mapping[str, Mapping[str, str]]
     rows: tuple[Row, ...]
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folds: str | None = None
     against: str | None = None
     ad_hoc: bool = False

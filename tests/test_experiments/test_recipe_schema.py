@@ -153,6 +153,10 @@ def test_says_which_recipes_there_are(tmp_path):
     (('rows', 0, 'stages', 'pretrain'),
      dict(config='tiny_pretrain', options={'loader.batch_size': 5}),
      "'loader' is nothing that a runner reads"),
+    (('rows', 1, 'stages', 'classify'),
+     dict(config='tiny_scratch', checkpoint='best', options={
+         'default_hooks.checkpoint.type': 'CheckpointHook'}),
+     'the CheckpointHook of default_hooks.checkpoint keeps no file'),
     (('rows', 0, 'stages', 'pretrain'), dict(
         config='tiny_pretrain',
         options={'train_dataloader.dataset.data_root.2': 'x'}),

@@ -44,8 +44,8 @@ optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.01))
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=100),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1,
-                    save_best='slide/auc', rule='greater'))
+    checkpoint=dict(type='mmmedmask.SafeCheckpointHook', interval=1,
+                    max_keep_ckpts=1, save_best='slide/auc', rule='greater'))
 custom_hooks = {hooks}
 visualizer = dict(
     type='Visualizer', name='visualizer',

@@ -36,7 +36,8 @@ train_cfg = dict(by_epoch=True, max_epochs=2)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(
-    checkpoint=dict(type='CheckpointHook', save_best='accuracy/top1'),
+    checkpoint=dict(type='mmmedmask.SafeCheckpointHook',
+                    save_best='accuracy/top1'),
     load_check=dict(type='mmmedmask.LoadCheckHook'))
 """
 SCRATCH = """

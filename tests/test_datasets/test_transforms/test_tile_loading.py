@@ -162,5 +162,5 @@ def test_built_from_configs():
         {'type': 'mmmedmask.LoadTile', 'in_channels': 5, 'dtype': 'uint16'})
     assert repr(load) == (
         "LoadTile(in_channels=5, dtype='uint16', gray_to_rgb=False, "
-        'drop_alpha=False)')
+        'drop_alpha=False, window=None)')
     assert 'img_path' in repr(TRANSFORMS.build({'type': 'mmmedmask.PackTile'}))

@@ -181,7 +181,9 @@ def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
             (discs, {'rgb/knn', 'rgb/logistic'}), (tmp_path / 'x', None)]):
         folder = tmp_path / str(place)
         hook = lost | dict(data=str(data), optional=True)
-        runner = run(tiny_classification, folder, [hook], epochs=1)
+        # Runs of one second would have one name, and so one log.
+        runner = run(tiny_classification, folder, [hook], epochs=1,
+                     experiment_name=f'lost_{place}')
         log = next(Path(runner.log_dir).glob('*.log')).read_text()
         assert f'there is no folder {tmp_path / "no"}' in log
         assert ('ProbeHook rests: there is nothing' in log) == (

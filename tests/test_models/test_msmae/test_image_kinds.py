@@ -16,12 +16,12 @@ SIZE = (32, 48)
 
 
 def write_images(root, channels, dtype):
-    """Write six noisy TIFFs of different sizes, two classes."""
+    """Write noisy TIFFs of different sizes, two classes: six to train."""
     random = np.random.default_rng(0)
     (root / 'splits' / 'paper').mkdir(parents=True)
     (root / 'classes.txt').write_text('healthy\ndiseased\n')
     rows = []
-    for number in range(6):
+    for number in range(8):
         shape = (40 + number, 60 - number, channels)
         top = np.iinfo(dtype).max
         pixels = random.integers(0, top, shape).astype(dtype)
@@ -31,9 +31,9 @@ def write_images(root, channels, dtype):
             if channels == 1 else 'contig')
         rows.append([f'{number}.tif', ('healthy', 'diseased')[number % 2],
                      number])
-    for split in ('train', 'val'):
+    for split, part in (('train', rows[:6]), ('val', rows[6:])):
         with (root / 'splits' / 'paper' / f'{split}.csv').open('w') as file:
-            csv.writer(file).writerows([['path', 'label', 'group'], *rows])
+            csv.writer(file).writerows([['path', 'label', 'group'], *part])
 
 
 def config(root, model, channels, dtype, validate):
