@@ -116,10 +116,11 @@ class BioViLHead(ImageTextHead):
 
     Args:
         gene_dims: Dimensions of the genes' vectors, which GiMP fills in.
-        temperature: Divides the cosine similarities.
+        temperature: Divides the cosine similarities; the default was not
+            checked against the paper.
         proj_dims: Dimensions of the common space.
         mask_ratio: Share of fragments that are hidden.
-        gene_weight: Weight of the masked modelling.
+        gene_weight: Weight of the masked modelling; likewise.
         contrast: Other arguments of :class:`ImageTextHead`.
 
     Raises:
