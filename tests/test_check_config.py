@@ -484,6 +484,13 @@ def test_compares_units_of_schedules():
     assert where['train_cfg.val_interval'].status == 'yellow'
     assert where['default_hooks.checkpoint.by_epoch'].status == 'red'
     assert where['log_processor.by_epoch'].status == 'yellow'
+    # Shards are saved by iterations, in the middle of an epoch.
+    for interval, length, is_red in (
+            (100, 10, False), (121, 10, True), (121, None, False)):
+        config = training(default_hooks=dict(checkpoint=dict(
+            by_epoch=False, interval=interval, save_last=False)))
+        assert any(finding.status == 'red' for finding in
+                   check_schedules(config, length)) == is_red
 
 
 @pytest.mark.parametrize(('key', 'value', 'where', 'part'), [

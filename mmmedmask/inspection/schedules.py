@@ -1,5 +1,6 @@
 """Learning rate, batch and schedules of a config, without building it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -179,7 +180,7 @@ def check_schedules(config: Config,
             f'training at {total} {_unit(by_epoch)}: from there on the '
             'learning rate stays as it is', 'param_scheduler',
             f'let it end at {total}'))
-    findings += _check_intervals(config, total, by_epoch)
+    findings += _check_intervals(config, total, by_epoch, epoch_length)
     return findings or [Finding(
         GREEN, 'schedule', f'{len(schedulers)} schedules fit '
         f'{total} {_unit(by_epoch)}', 'param_scheduler')]
@@ -273,8 +274,8 @@ def _check_milestones(scheduler: Mapping, where: str, limit: float,
         f'set milestones before {limit:g}')]
 
 
-def _check_intervals(config: Config, total: int,
-                     by_epoch: bool) -> list[Finding]:
+def _check_intervals(config: Config, total: int, by_epoch: bool,
+                     epoch_length: int | None) -> list[Finding]:
     """Check the interval of validation and of checkpoints."""
     findings = []
     unit = _unit(by_epoch)
@@ -288,19 +289,22 @@ def _check_intervals(config: Config, total: int,
     if not isinstance(checkpoint, Mapping):
         return findings
     where = 'default_hooks.checkpoint'
-    if checkpoint.get('by_epoch', True) != by_epoch:
+    own = checkpoint.get('by_epoch', True)
+    # Iterations are counted within epochs, too; without the data they
+    # cannot be compared.
+    last = total if own == by_epoch else total * (epoch_length or math.inf)
+    if own and not by_epoch:
         findings.append(Finding(
-            RED, 'checkpoints', f'the hook counts '
-            f'{_unit(not by_epoch)}, the training {unit}: its interval '
-            'means something else, or never comes', f'{where}.by_epoch',
-            f'by_epoch={by_epoch}'))
-    elif checkpoint.get('interval', -1) > total \
+            RED, 'checkpoints', 'the hook counts epochs, the training '
+            'iterations: its interval never comes', f'{where}.by_epoch',
+            'by_epoch=False'))
+    elif checkpoint.get('interval', -1) > last \
             and not checkpoint.get('save_last', True):
         findings.append(Finding(
             RED, 'checkpoints', f'interval={checkpoint["interval"]} and '
-            f'save_last=False, and training ends after {total} {unit}: '
+            f'save_last=False, and training ends after {last} {_unit(own)}: '
             'nothing is ever written', f'{where}.interval',
-            f'at most {total}'))
+            f'at most {last}'))
     log = config.get('log_processor')
     if isinstance(log, Mapping) and log.get('by_epoch', True) != by_epoch:
         findings.append(Finding(

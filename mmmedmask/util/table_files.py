@@ -32,6 +32,8 @@ MISSING = ('', 'NA', 'na', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
 _MARKS = ((b'\xef\xbb\xbf', 'utf-8'), (b'\xff\xfe\0\0', 'utf-32-le'),
           (b'\0\0\xfe\xff', 'utf-32-be'), (b'\xff\xfe', 'utf-16-le'),
           (b'\xfe\xff', 'utf-16-be'))
+# Blanks, byte order marks and what else shows nothing, at a cell's ends.
+_UNSEEN = ' \t\xa0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff'
 _DELIMITERS = ('\t', ';', ',')
 _NUMBER = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 # Cells of a sheet's xml that pandas would take for empty ones: errors,
@@ -44,6 +46,10 @@ _OPEN_FORMULA = re.compile(
     rb'</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v(?:\s*/>|></(?:\w+:)?v>)\s*)?'
     rb'</(?:\w+:)?c>')
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*\bref="([^"]*)"()')
+_NUMBER_FORMAT = re.compile(
+    rb'<(?:\w+:)?numFmt\b(?=[^>]*\bnumFmtId="(\d+)")'
+    rb'[^>]*\bformatCode="00')
+_STYLE = re.compile(rb'<(?:\w+:)?xf\b[^>]*\bnumFmtId="(\d+)"')
 _OLD_EXCEL = b'\xd0\xcf\x11\xe0'
 _NUMERIC = 'iuf'
 _SHOWN = 10
@@ -150,6 +156,23 @@ class Table:
             names=range(self._width), index_col=False, low_memory=False,
             keep_default_na=False, skip_blank_lines=False, **options)
 
+    def log_unused(self, used: Collection[str],
+                   optional: Collection[str] = ()) -> None:
+        """Log the columns that nobody reads.
+
+        It is a warning if one resembles an optional name that is absent.
+        """
+        left = [name for name in self.names if name and name not in used]
+        if not left:
+            return
+        from mmengine.logging import print_log
+        absent = [name for name in optional if name not in self.names]
+        questions = ''.join(did_you_mean(name, absent, cutoff=0.85)
+                            for name in left)
+        print_log(f'{self.path}: {len(left)} columns are not used: '
+                  f'{left[:_SHOWN]}.{questions}', logger='current',
+                  level=30 if questions else 20)
+
     def leave_out_unnamed(self) -> None:
         """Forget empty columns without a name, but for the first column.
 
@@ -185,11 +208,13 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
       tells, else in UTF-8.
     - A row has as many cells as the header. If *all* rows end with one
       delimiter more, it is taken off, and said.
-    - Cells are text. Blanks around them go, and the apostrophe that
+    - Cells are text. Blanks around them go, also those of no width, and the
+      apostrophe that
       :func:`~mmmedmask.util.atomic_files.write_csv` puts before a formula.
     - Rows and unnamed columns without a filled cell are left out, and said.
     - In xlsx errors (but #N/A), formulas that were never calculated and
-      merged cells are refused: all would be read as empty ones.
+      merged cells are refused: all would be read as empty ones. So are
+      numbers that are shown with zeros in front, as 0001 for 1.
 
     Args:
         header: Whether the first row names the columns; without, they are
@@ -537,12 +562,15 @@ def _sheet_as_csv(path: Path, content: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = [archive.read(name) for name in archive.namelist()
                      if name.startswith('xl/worksheets/')]
+            styles = archive.read('xl/styles.xml') \
+                if 'xl/styles.xml' in archive.namelist() else b''
         sheets = pd.read_excel(
             io.BytesIO(content), sheet_name=None, header=None, dtype=object,
             keep_default_na=False, na_filter=False)
     except Exception as error:
         raise ValueError(f'{path} cannot be read as xlsx: {error}') from error
     for pattern, what in (
+            *_zeros_in_front(styles),
             (_ERROR_CELL, 'is the error'),
             (_OPEN_FORMULA, 'is a formula without its value, open and save '
              'the file in a spreadsheet:'),
@@ -559,6 +587,20 @@ def _sheet_as_csv(path: Path, content: bytes) -> bytes:
     rows = sheets[filled[0]].to_numpy().tolist()
     return csv_text([[_as_text(cell) for cell in row] for row in rows],
                     plain=True).encode()
+
+
+def _zeros_in_front(styles: bytes) -> Iterator[tuple[re.Pattern, str]]:
+    """Find cells that show 0001 and hold the number 1."""
+    formats = set(_NUMBER_FORMAT.findall(styles))
+    cells = re.search(rb'<(?:\w+:)?cellXfs\b.*?</(?:\w+:)?cellXfs>', styles,
+                      re.DOTALL)
+    numbers = [b'%d' % place for place, kind in enumerate(
+        _STYLE.findall(cells[0]) if cells else ()) if kind in formats]
+    if numbers:
+        yield re.compile(
+            rb'<(?:\w+:)?c r="(\w+)"(?=[^>]*\bs="(?:%s)")(?![^>]*\bt="[^n])'
+            rb'[^>]*[^/]>()' % b'|'.join(numbers)), (
+            'is a number that is shown with zeros in front: make it a text')
 
 
 def _read_parquet(path: Path, content: bytes) -> Table:
@@ -585,14 +627,18 @@ def _as_text(value: object) -> str:
     if value is None or value is pd.NaT or value is pd.NA or (
             isinstance(value, float) and value != value):
         return ''
-    if isinstance(value, float) and value.is_integer():
+    # Beyond, a float does not hold every whole number.
+    if isinstance(value, float) and value.is_integer() \
+            and abs(value) < 2**53:
         return str(int(value))
     return _plain(str(value))
 
 
 def _plain(cell: str) -> str:
-    """Take blanks off, and the apostrophe before a formula."""
+    """Take off blanks, seen or not, and the apostrophe of a formula."""
     cell = cell.strip()
+    if not cell.isascii():
+        cell = cell.strip(_UNSEEN)
     if cell.startswith("'") and is_formula(cell.lstrip("'")):
         return cell[1:]
     return cell

@@ -123,7 +123,10 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         ('--min-brightness', 40, 'darker pixels are pen or borders'),
         ('--median', 5, 'side of the median filter, odd'),
         ('--min-area', .02, 'smaller pieces are left out, in mm²'),
-        ('--max-hole', .01, 'smaller holes are filled, in mm²')))
+        ('--max-hole', .01, 'smaller holes are filled, in mm²'),
+        ('--ink', 1.3, 'blue and green pen absorb so many times as much red '
+         'as green; 0: they count as tissue, for trichrome and Alcian '
+         'stains')))
     group.add_argument(
         '--saturation', type=int, help="threshold, 0 to 255 (default: Otsu's)")
     group.add_argument(
@@ -180,7 +183,8 @@ def extract(args: argparse.Namespace) -> list:
         tasks = reports.shards[number - 1]
     tissue = TissueOptions(
         args.tissue_mpp, args.saturation, tuple(args.saturation_limits),
-        args.min_brightness, args.median, args.min_area, args.max_hole)
+        args.min_brightness, args.median, args.min_area, args.max_hole,
+        args.ink)
     tiling = TilingOptions(args.tile_size, args.mpp, args.overlap,
                            args.min_tissue, args.allow_enlarging, tissue)
     with contextlib.ExitStack() as stack:

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmengine.logging import print_log
-
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
-from mmmedmask.util.nearest import did_you_mean, nearest_names
+from mmmedmask.util.nearest import nearest_names
 from mmmedmask.util.table_files import (
+    MISSING,
     Table,
     cell_number,
     check_cell,
@@ -108,12 +107,18 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
             _check_new(where, 'features_path',
                        os.path.normpath(slide.features_path), seen)
         of_case.append(slide)
-    spelled: dict[str, str] = {}
-    for case in cases.values():
-        other = spelled.setdefault(case.label.casefold(), case.label)
-        if other != case.label:
-            raise ValueError(f'{path}: {label_column} is {other!r} and '
-                             f'{case.label!r}: spell one class in one way')
+    for what, names in (
+            (label_column, [case.label for case in cases.values()]),
+            ('case_id', cases),
+            ('slide_id', [slide.slide_id for of_case in slides.values()
+                          for slide in of_case])):
+        spelled: dict[str, str] = {}
+        for name in names:
+            other = spelled.setdefault(name.casefold(), name)
+            if other != name:
+                raise ValueError(
+                    f'{path}: {what} is {other!r} and {name!r}: they differ '
+                    'by upper and lower case alone, spell one name in one way')
     return [replace(case, slides=tuple(slides[case.case_id]))
             for case in cases.values()]
 
@@ -138,21 +143,16 @@ def _read_lines(path: Path,
     table = read_table(path, required)
     kept = [name for name in table.names
             if name in required or name in OPTIONAL_COLUMNS]
-    left = [name for name in table.names if name not in kept]
-    if left:
-        absent = [name for name in OPTIONAL_COLUMNS if name not in kept]
-        questions = ''.join(did_you_mean(name, absent, cutoff=0.85)
-                            for name in left)
-        print_log(f'{path}: {len(left)} columns are not used: {shown(left)}.'
-                  f'{questions}', logger='current',
-                  level=30 if questions else 20)
+    table.log_unused(kept, OPTIONAL_COLUMNS)
     return table.rows(*kept)
 
 
 def _read_case(where: str, line: Mapping[str, str], label_column: str) -> Case:
-    empty = [name for name in ('case_id', label_column) if not line[name]]
-    if empty:
-        raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+    for name in ('case_id', label_column):
+        # None may be a class.
+        if line[name] in MISSING and line[name] != 'None':
+            raise ValueError(f'{where}: {name} must not be empty, got '
+                             f'{line[name]!r}')
     if line.get('split'):
         check_cell(where, 'split', line['split'], SPLITS)
     months = cell_number(where, 'survival_months',
@@ -210,11 +210,16 @@ def read_split(path: str | Path,
     owner = {case.case_id: case.case_id for case in cases}
     for case in cases:
         owner.update({slide.slide_id: case.case_id for slide in case.slides})
+    spelled = {name.casefold(): name for name in owner}
     split_of: dict[str, str] = {}
     unknown = []
     for split in columns:
         for name in _names(table, split):
             case = owner.get(name) or owner.get(slide_name(name))
+            if case is None and slide_name(name).casefold() in spelled:
+                raise ValueError(
+                    f'{path}: {name} is in {split}, the cohort calls it '
+                    f'{spelled[slide_name(name).casefold()]}')
             if case is None:
                 unknown.append(name)
             elif split_of.setdefault(case, split) != split:

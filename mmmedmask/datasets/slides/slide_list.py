@@ -130,6 +130,7 @@ def slide_bytes(path: Path | None) -> int:
 def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str]]:
     """Read the resolution of each slide, and names that end as pictures."""
     table = read_table(path, ['slide_id'])
+    table.log_unused(('slide_id', 'mpp'), ('mpp', ))
     listed: dict[str, float | None] = {}
     pictures = {name for name in table.text(table.names.index('slide_id'))
                 if name.lower().endswith(PICTURE_SUFFIXES)}

@@ -84,7 +84,11 @@ class TestCohort:
         (['case_id;slide_id;label;survival_months', 'p;s;x;12,5'],
          "line 2: survival_months must be a number, got '12,5'"),
         (['case_id,slide_id,label', 'p,s,Luad', 'q,t,LUAD'],
-         "label is 'Luad' and 'LUAD': spell one class in one way"),
+         "label is 'Luad' and 'LUAD': they differ by upper and lower case"),
+        (['case_id,slide_id,label', 'p,s,x', 'P,t,y'], "case_id is 'p' and"),
+        (['case_id,slide_id,label', 'p,s,x', 'q,S,y'], "slide_id is 's' and"),
+        (['case_id,slide_id,label', 'p,s,NA'],
+         "line 2: label must not be empty, got 'NA'"),
         (['case_id,slide_id,label,features_path', 'p,s,x,f/a.h5',
           'q,t,x,./f/a.h5'],
          'line 3: features_path f/a.h5 is listed in line 2'),
@@ -101,7 +105,7 @@ class TestCohort:
 
     def test_likely_typo_is_told(self, tmp_path, monkeypatch):
         lines = []
-        monkeypatch.setattr('mmmedmask.datasets.slides.cohort.print_log',
+        monkeypatch.setattr('mmengine.logging.print_log',
                             lambda message, **_: lines.append(message))
         path = write(tmp_path / 'a.csv', 'case_id,slide_id,label,censored_'
                      ',survival_month', 'p,s,x,0,3')
@@ -136,6 +140,8 @@ class TestReadSplit:
         assert read_split(path, COHORT)[0] == {'p1': 'train', 'p2': 'test'}
 
     @pytest.mark.parametrize(('lines', 'message'), [
+        ([',train,val,test', '0,P1,p2,p3'],
+         'P1 is in train, the cohort calls it p1'),
         ([',train,val,tset', '0,p1,p2,p3'], "'tset'. Did you mean test"),
         (['vla,train', 'p1,p2'], "'vla'. Did you mean val"),
         ([',train,test', 'p1,True,False', 'p2,Ture,False'],

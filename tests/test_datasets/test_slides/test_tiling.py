@@ -177,7 +177,8 @@ def test_options_are_checked():
             (dict(saturation=300), r'saturation must be in \[0, 255\]'),
             (dict(saturation_limits=(40, 10)), r'\(low, high\)'),
             (dict(median=4), 'median must be odd'),
-            (dict(min_area=-1), 'min_area must be at least 0')):
+            (dict(min_area=-1), 'min_area must be at least 0'),
+            (dict(ink=-1), 'ink must be at least 0')):
         with pytest.raises(ValueError, match=message):
             TissueOptions(**change)
 
@@ -224,6 +225,30 @@ def test_tinted_glass_is_no_tissue(glass):
         assert tissue[105:195, 205:295].mean() > .98
         tissue[95:205, 195:305] = False
         assert tissue.mean() < .01
+
+
+@pytest.mark.parametrize('ink', [
+    (30, 60, 180), (90, 150, 220), (20, 40, 90), (30, 130, 70), (0, 110, 140)])
+def test_ink_is_no_tissue_and_stains_are(ink):
+    random = np.random.default_rng(0)
+    picture = np.full((300, 400, 3), 242.)
+    picture[20:60, 20:380] = ink
+    # Nuclei, eosin, both, blood, DAB, and blue nuclei beside it.
+    stains = [(90, 60, 130), (230, 140, 170), (150, 90, 160), (200, 70, 80),
+              (150, 100, 60), (160, 170, 205), (130, 120, 185)]
+    for place, stain in enumerate(stains):
+        picture[100:200, 50 * place + 20:50 * place + 70] = stain
+    # A line across tissue.
+    picture[140:155, 20:370] = ink
+    picture = np.clip(picture + random.normal(0, 3, picture.shape), 0, 255)
+    tissue = find_tissue(picture.astype(np.uint8), TissueOptions())
+    assert tissue[23:57, 23:377].mean() < .01
+    assert tissue[143:152, 23:367].mean() < .01
+    for part in (tissue[103:137, 23:367], tissue[158:197, 23:367]):
+        assert part.mean() > .98
+    if ink[2] > ink[1]:
+        counted = find_tissue(picture.astype(np.uint8), TissueOptions(ink=0))
+        assert counted[23:57, 23:377].mean() > .98
 
 
 @pytest.mark.parametrize('glass', [
