@@ -146,14 +146,16 @@ def test_a_hook_for_lesions_without_any(lesions, tmp_path):
         (lesions / 'splits/bare' / table.name).write_text(
             '\n'.join(rows) + '\n')
     cfg.train_dataloader.dataset.split_folder = 'splits/bare'
-    found, = agreement(cfg)
-    assert 'no image has a lesion mask' in found
-    assert 'lesion_coverage=None' in found
+    assert agreement(cfg) == []
+    found, = check_agreement(cfg, build_parts(cfg))
+    assert found.status == 'yellow'
+    assert 'no image has a lesion mask' in found.message
+    assert 'lesion_coverage=None' in found.mend
     # The run goes on all the same: the hook rests.
     finding, = run_reduced(cfg, tmp_path, 2, build_parts(cfg).datasets)
     assert finding.status == 'green', finding
     cfg.default_hooks.lesion_coverage = None
-    assert agreement(cfg) == []
+    assert check_agreement(cfg, build_parts(cfg)) == []
 
 
 def test_a_split_of_one_class(lesions, tmp_path):

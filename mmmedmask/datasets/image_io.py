@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mmmedmask.datasets.radiology import (
     HEADER_BYTES,
@@ -269,6 +270,7 @@ def _read_png(encoded: bytes) -> tuple[np.ndarray, bytes]:
     """Decode a PNG whose checksums are right."""
     import imagecodecs
     exif, view, position, kind = b'', memoryview(encoded), 8, b''
+    colours = None
     while kind != b'IEND':
         if position + 12 > len(view):
             raise ValueError('the PNG is truncated')
@@ -283,11 +285,21 @@ def _read_png(encoded: bytes) -> tuple[np.ndarray, bytes]:
                              f'{kind!r} is wrong')
         if kind == b'IHDR':
             _check_size(*struct.unpack_from('>II', view, position + 8))
+            has_palette = view[position + 17] == 3
+        elif kind == b'PLTE' and has_palette:
+            colours = length // 3
         elif kind == b'eXIf':
             exif = bytes(view[position + 8:end])
         elif kind == b'acTL':
             raise ValueError('the PNG is animated')
         position = end + 4
+    if colours is not None:
+        # libpng shows what no colour stands for as black.
+        with Image.open(io.BytesIO(encoded)) as indices:
+            largest = indices.getextrema()[1]
+        if largest >= colours:
+            raise ValueError(f'the PNG is damaged: it has {colours} colours, '
+                             f'and a pixel has number {largest}')
     return imagecodecs.png_decode(encoded), exif
 
 

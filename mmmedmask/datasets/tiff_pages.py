@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 # TIFF 6.0 tags.
+_WIDTH, _HEIGHT = 256, 257
 _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION, _ORIENTATION = (
     258, 259, 262, 270, 274)
 _SAMPLES, _PLANAR, _FORMAT = 277, 284, 339
@@ -43,6 +44,9 @@ def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
             other errors, too.
     """
     tags, next_page = read_tags(encoded)
+    size = [(tags or {}).get(tag, 0) for tag in (_HEIGHT, _WIDTH, _SAMPLES)]
+    if size[0] * size[1] * max(size[2], 1) > max_pixels:
+        raise ValueError(f'its header claims {size[0]} x {size[1]} pixels')
     plain = (
         tags is not None and not next_page
         and tags.get(_COMPRESSION, 1) in (_NONE, _LZW)

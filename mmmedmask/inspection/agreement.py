@@ -42,7 +42,7 @@ def check_agreement(config: Config, parts: Parts) -> list[Finding]:
 
     Returns:
         A red finding for each pair that does not fit; yellow for scores that
-        will be NaN and that nothing is chosen by.
+        will be NaN and that nothing is chosen by, and for a hook that rests.
     """
     findings = []
     for check in (_check_categories, _check_classes, _check_annotations,
@@ -214,7 +214,7 @@ def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:
         if not any(read_lesion_mask(info['lesion_path']).any()
                    for info in infos if info.get('lesion_path')):
             yield Finding(
-                RED, 'hook', 'no image has a lesion mask, so there is '
-                'nothing that LesionCoverageHook could measure', where,
+                YELLOW, 'hook', 'no image has a lesion mask: '
+                'LesionCoverageHook warns, rests and measures nothing', where,
                 f'{where.split(".")[-1]}=None switches it off; dataset=... '
                 'names images with masks')

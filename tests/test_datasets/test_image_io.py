@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -198,6 +199,30 @@ def test_palette_of_png_becomes_its_colours(tmp_path, pixels):
     np.testing.assert_array_equal(
         read_image(tmp_path / 'alpha.png'),
         Image.open(tmp_path / 'alpha.png').convert('RGBA'))
+    # A palette of 19 colours, and pixels of the twentieth.
+    content = (tmp_path / 'image.png').read_bytes()
+    begin = content.index(b'PLTE')
+    part = content[begin:begin + 4 + 57]
+    (tmp_path / 'short.png').write_bytes(
+        content[:begin - 4] + struct.pack('>I', 57) + part
+        + struct.pack('>I', zlib.crc32(part)) + content[begin + 68:])
+    with pytest.raises(ImageFileError, match='short.png.*19 colours.* 19'):
+        read_image(tmp_path / 'short.png')
+
+
+@pytest.mark.parametrize('tag', [256, 257])
+def test_a_header_that_claims_too_much(tmp_path, tag):
+    path = tmp_path / 'image.tif'
+    tifffile.imwrite(path, np.zeros((40, 40, 3), np.uint8),
+                     photometric='rgb', compression='lzw')
+    content = bytearray(path.read_bytes())
+    page, = struct.unpack_from('<I', content, 4)
+    place = content.index(struct.pack('<H', tag), page)
+    struct.pack_into('<HI', content, place + 2, 4, 1)
+    struct.pack_into('<I', content, place + 8, 1 << 30)
+    path.write_bytes(content)
+    with pytest.raises(ImageFileError, match=r'image.tif: its header claims'):
+        read_image(path)
 
 
 def turned(image, orientation):
