@@ -145,6 +145,9 @@ def _do_steps(run: Run, manifest: dict, tools: str | Path,
              id=read_manifest(source.run.folder)['id'])
         for source in run.sources.values()]
     try:
+        for source in run.sources.values():
+            if not source.exported:
+                _need_checkpoint(source.run, source.choice)
         # The name of a best checkpoint is known after training.
         while steps := open_steps(run, manifest, tools):
             _do_step(run, steps[0], manifest, start)
@@ -209,6 +212,15 @@ def _need_checkpoint(run: Run, choice: str) -> None:
         raise StepFailedError(
             f'{run.folder} has no checkpoint any more: delete the folder to '
             'train the run again')
+    pointer = run.best_pointer and run.folder / run.best_pointer
+    if choice == 'best' and not pointer.is_file():
+        bests = sorted(path.name for path in run.folder.glob('best_*.pth'))
+        raise StepFailedError(
+            f'{pointer} is missing, the record of the best checkpoint, which '
+            'runs of earlier versions did not keep. '
+            + (f'Write into it which of {bests} it is (the log tells), or '
+               if bests else 'There is no best_*.pth either: ')
+            + f'delete {run.folder} to train the run again')
     raise StepFailedError(
         f'the training in {run.folder} has ended without its {choice} '
         f'checkpoint ({file.name})')

@@ -7,6 +7,7 @@ test_engine.py has real processes, and test_recipe_chain.py a real chain.
 import dataclasses
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 from commands import run
@@ -378,3 +379,22 @@ def test_the_best_checkpoint_is_that_of_the_record(place):
     (run.folder / 'best_checkpoint').write_text(
         str(run.folder / 'best_accuracy_top1_epoch_9.pth'))
     assert run.checkpoint('best').endswith('epoch_9.pth')
+
+
+def test_a_run_without_the_record_of_its_best(place):
+    """As earlier versions left it: the error says what to do."""
+    plan = place.plan()
+    assert place.run(plan) == {}
+    pointer = plan.runs[1].folder / 'best_checkpoint'
+    best = pointer.read_text()
+    pointer.unlink()
+    recipe = tiny_recipe()
+    recipe['rows'][0]['stages']['classify'] = dict(
+        config='tiny_downstream', checkpoint='best')
+    place.recipe_file = write_recipe(place.folder, recipe)
+    plan = place.plan()
+    failed, = place.run(plan).values()
+    for part in (str(pointer), 'is missing', Path(best).name, 'delete'):
+        assert part in failed
+    pointer.write_text(Path(best).name)
+    assert place.run(plan) == {}
