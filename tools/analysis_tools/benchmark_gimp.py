@@ -1,42 +1,51 @@
 """Time GiMP's patch aggregator, and measure its memory by bag size.
 
-    python tools/analysis_tools/benchmark_gimp.py --device cpu --threads 2
+    python tools/analysis_tools/benchmark_gimp.py
 
-Prints the time of one Nyström layer with fused kernels against one that
-holds the kernels of size N x m in memory, their ratios by wall clock and by
-time of the processor, and the difference of their results; then time and peak
-memory of the whole aggregator for bags of several sizes, without gradients
-and in training with recomputed layers; then of a pre-training step of GiMP;
-then how many runs of patches a second can be read (see
-benchmark_slide_loader.py). --parts chooses among them.
+Figures are the time of one Nyström layer that holds the kernels of size N x m
+in memory over that of ours with fused kernels; then time and peak memory of
+the whole aggregator for bags of several sizes, without gradients and in
+training with recomputed layers; then those of a pre-training step of GiMP.
+--parts chooses among them:
 
     python tools/analysis_tools/benchmark_gimp.py --device cuda --amp \
         --parts step
 
-Both layers take turns, so that a machine whose speed drifts treats them
-alike. Every measurement has a process of its own: peaks of memory do not
-carry over, and the layers are compared under two settings of the C library's
-memory allocator. As it comes, glibc hands large blocks back to the system
-and takes the time to get them anew, which hurts the layer that makes larger
-ones; with MALLOC_MMAP_MAX_=0 and a large MALLOC_TRIM_THRESHOLD_ it keeps
-them. Peaks of memory are measured as it comes.
+Every measurement has a process of its own: peaks of memory do not carry over,
+and the layers are compared under two settings of the C library's memory
+allocator. As it comes, glibc hands large blocks back to the system and takes
+the time to get them anew, which hurts the layer that makes larger ones; with
+MALLOC_MMAP_MAX_=0 and a large MALLOC_TRIM_THRESHOLD_ it keeps them. Peaks of
+memory are measured as it comes.
 """
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-GOAL_FORWARD = 1.8
-GOAL_LINEAR = 1.1
-GOAL_GIGABYTES = 4.0
+from benchmarking import (
+    Figure,
+    Goal,
+    Turns,
+    figure_of,
+    held_bytes,
+    in_fresh_process,
+    make_clock,
+    make_parser,
+    peak_bytes,
+    report,
+    set_up,
+    take_turns,
+)
+
+GOALS_LAYER = dict(forward=Goal(1.8, at_least=True),
+                   train=Goal(1.7, at_least=True))
+GOAL_LINEAR = Goal(1.1)
+# Gigabytes at the peak, for bags of so many patches.
 GOAL_PATCHES = 150_000
-GOAL_STEP_GIGABYTES = 16.0
-PARTS = ('layers', 'sizes', 'step', 'loader')
+GOALS_PEAK = dict(forward=Goal(2.8), train=Goal(6.0))
+GOAL_STEP = Goal(16.0)
+PARTS = ('layers', 'sizes', 'step')
+PASSES = dict(forward='forward', train='forward and backward')
 ALLOCATORS = dict(
     default={},
     keeping=dict(MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='200000000000'))
@@ -93,133 +102,130 @@ def build_layers(args: argparse.Namespace) -> dict:
     return dict(fused=fused, naive=NaiveLayer(fused))
 
 
-def measure_layers(args: argparse.Namespace) -> dict:
-    """Time both layers in turns.
-
-    Returns:
-        Seconds per round by step, layer and clock, and the largest
-        difference of the layers' results.
-    """
+def measure_layers(args: argparse.Namespace) -> tuple[Turns, float]:
+    """Time the passes of both layers, and the difference of their results."""
     import torch
+    set_up(args)
     layers = {name: layer.to(args.device)
               for name, layer in build_layers(args).items()}
     tokens = torch.randn(args.tokens, args.embed_dims).to(args.device)
     slides = [[args.tokens - 1]]
-    ratio = {}
 
-    def forward(layer: torch.nn.Module) -> None:
+    def forward(layer: torch.nn.Module) -> torch.Tensor:
         with torch.no_grad():
-            layer(tokens, slides)
+            return layer(tokens, slides)
 
     def train(layer: torch.nn.Module) -> None:
+        layer.zero_grad()
         leaf = tokens.detach().requires_grad_()
         layer(leaf, slides).sum().backward()
 
-    for step in (forward, train):
-        times = {name: dict(wall=[], processor=[]) for name in layers}
-        for index in range(args.warmup + args.rounds):
-            for name, layer in layers.items():
-                layer.zero_grad()
-                clocks = read_clocks(args.device)
-                step(layer)
-                clocks = [now - before for now, before in zip(
-                    read_clocks(args.device), clocks, strict=True)]
-                if index >= args.warmup:
-                    times[name]['wall'].append(clocks[0])
-                    times[name]['processor'].append(clocks[1])
-        ratio[step.__name__] = times
-    with torch.no_grad():
-        one, other = (layer(tokens, slides) for layer in layers.values())
-    return dict(times=ratio, difference=float((one - other).abs().max()))
+    turns = take_turns({
+        f'{name} {run.__name__}': lambda run=run, layer=layer: run(layer)
+        for run in (forward, train) for name, layer in layers.items()},
+        args.rounds, args.warmup, make_clock(args.device))
+    one, other = map(forward, layers.values())
+    return turns, float((one - other).abs().max())
 
 
-def read_clocks(device: str) -> tuple[float, float]:
-    """Wall clock and the process's time on all cores, in seconds."""
-    if device.startswith('cuda'):
-        import torch
-        torch.cuda.synchronize(device)
-    return time.perf_counter(), time.process_time()
+def compare_layers(args: argparse.Namespace) -> list[Figure]:
+    """Compare the layers under both allocators."""
+    figures = []
+    for allocator, environment in ALLOCATORS.items():
+        turns, difference = in_fresh_process(
+            measure_layers, args, environment=environment)
+        for name, words in PASSES.items():
+            figures.append(figure_of(
+                f'Nyström layer naive / fused, {words}, {args.tokens} '
+                f'tokens, allocator {allocator}',
+                turns.ratios(f'naive {name}', f'fused {name}'),
+                GOALS_LAYER[name]))
+        figures.append(figure_of(
+            f'largest difference of the layers, allocator {allocator}',
+            [difference]))
+    return figures
 
 
-def peak_bytes(device: str) -> int:
-    """Largest memory so far: of the GPU, or of the process."""
-    if device.startswith('cuda'):
-        import torch
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == 'darwin' else 1024 * peak
+def pass_of(model, patches, train: bool) -> Callable[[], None]:
+    """Aggregate a bag; in training go back from the slide's vector."""
+    import torch
+
+    def run() -> None:
+        model.zero_grad()
+        with torch.set_grad_enabled(train):
+            slide = model(patches)[0].sum()
+        if train:
+            slide.backward()
+
+    return run
 
 
-def held_bytes(device: str) -> int:
-    """Memory in use now: of the GPU, or of the process.
+def measure_size(args: argparse.Namespace, patches: int, train: bool
+                 ) -> tuple[int, int, float]:
+    """Run the aggregator once on one bag.
 
-    What the process has freed can be taken again; counted as used, it would
-    hide a part of what a small bag takes.
+    Returns:
+        Bytes held before, bytes at the peak, and seconds.
     """
-    if device.startswith('cuda'):
-        import torch
-        return torch.cuda.memory_allocated(device)
-    try:
-        with open('/proc/self/statm', encoding='ascii') as file:
-            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-    except OSError:
-        return peak_bytes(device)
-
-
-def measure_size(args: argparse.Namespace) -> dict:
-    """Run the aggregator on one bag, in training or without gradients."""
     import torch
 
     from mmmedmask.models.gimp import NystromAggregator
+    set_up(args)
     torch.manual_seed(0)
     model = NystromAggregator(
         args.in_dims, args.embed_dims, num_heads=args.heads,
         num_landmarks=args.landmarks, with_cp=True).to(args.device)
     # What libraries set up at their first use is not the bag's memory.
-    step = train_step if args.train else forward_step
-    step(model, torch.randn(1, 2 * args.landmarks, args.in_dims).to(
-        args.device))
+    pass_of(model, torch.randn(1, 2 * args.landmarks, args.in_dims,
+                               device=args.device), train)()
     before = held_bytes(args.device)
-    patches = torch.randn(1, args.patches, args.in_dims, device=args.device)
-    clocks = read_clocks(args.device)
-    step(model, patches)
-    wall, processor = (now - then for now, then in zip(
-        read_clocks(args.device), clocks, strict=True))
-    return dict(before=before, peak=peak_bytes(args.device), wall=wall,
-                processor=processor)
+    bag = torch.randn(1, patches, args.in_dims, device=args.device)
+    turns = take_turns(dict(bag=pass_of(model, bag, train)), 1, 0,
+                       make_clock(args.device))
+    return before, peak_bytes(args.device), turns.values('bag')[0]
 
 
-def forward_step(model, patches) -> None:
-    """Aggregate a bag."""
-    import torch
-    with torch.no_grad():
-        model(patches)
+def measure_sizes(args: argparse.Namespace) -> list[Figure]:
+    """Measure the sizes one after the other, forward and in training."""
+    figures = []
+    for name, words in PASSES.items():
+        per_patch = None
+        for size in args.sizes:
+            before, peak, busy = in_fresh_process(
+                measure_size, args, size, name == 'train')
+            # A tiny bag may fit into what the process has already.
+            own = max(peak - before, 1)
+            per_patch = per_patch or own / size
+            what = f'{size:,} patches, {words}'
+            figures += [
+                figure_of(f'{what}, process peak', [peak / 1e9],
+                          GOALS_PEAK[name] if size == GOAL_PATCHES else None,
+                          'GB'),
+                figure_of(f'{what}, for the bag', [own / 1e9], unit='GB'),
+                figure_of(f'{what}, over linear', [own / size / per_patch],
+                          GOAL_LINEAR),
+                figure_of(f'{what}, time', [busy], unit='s')]
+    return figures
 
 
-def train_step(model, patches) -> None:
-    """Aggregate a bag, and go back from the slide's vector."""
-    model.zero_grad()
-    model(patches)[0].sum().backward()
-
-
-def measure_step(args: argparse.Namespace) -> dict:
+def measure_step(args: argparse.Namespace, recompute: bool
+                 ) -> tuple[int, list[float], dict[str, float]]:
     """Take steps of pre-training: masked patches, triplets, optimiser.
 
     Returns:
-        Bytes at the ``peak``, median seconds of a step, and the losses of
-        the last one.
+        Bytes at the peak, seconds of the steps, and the losses of the last.
     """
     import torch
     from mmpretrain.structures import DataSample
 
     from mmmedmask.models.gimp import GiMP
+    set_up(args)
     torch.manual_seed(0)
     model = GiMP(
         aggregator=dict(
             type='mmmedmask.NystromAggregator', in_dims=args.in_dims,
             embed_dims=args.embed_dims, num_heads=args.heads,
-            num_landmarks=args.landmarks, with_cp=args.recompute),
+            num_landmarks=args.landmarks, with_cp=recompute),
         gene_encoder=dict(type='mmmedmask.GroupMSA', num_genes=args.genes,
                           embed_dims=args.embed_dims),
         mpm_head=dict(type='mmmedmask.MPMHead'),
@@ -240,123 +246,40 @@ def measure_step(args: argparse.Namespace) -> dict:
               for name, one in inputs.items()}
     samples = [DataSample(metainfo=dict(case_id=str(place))).set_gt_label(
         place % 2) for place in range(args.step_batch)]
-    times = []
-    for _ in range(args.warmup + args.step_rounds):
-        start, _ = read_clocks(args.device)
+    kind = args.device.partition(':')[0]
+    losses = {}
+
+    def step() -> None:
         optimizer.zero_grad()
-        kind = args.device.partition(':')[0]
         with torch.autocast(kind, torch.bfloat16, enabled=args.amp):
-            losses = model.loss(inputs, samples)
+            losses.update(model.loss(inputs, samples))
         sum(loss for name, loss in losses.items()
             if name.startswith('loss')).backward()
         optimizer.step()
-        times.append(read_clocks(args.device)[0] - start)
-    return dict(
-        peak=peak_bytes(args.device),
-        wall=statistics.median(times[args.warmup:]),
-        losses={name: float(loss.detach()) for name, loss in losses.items()})
+
+    turns = take_turns(dict(step=step), args.step_rounds, args.warmup,
+                       make_clock(args.device))
+    return peak_bytes(args.device), turns.values('step'), {
+        name: float(loss.detach()) for name, loss in losses.items()}
 
 
-def run_part(args: argparse.Namespace, part: str, allocator: str,
-             *options: object) -> dict:
-    """Measure in a process of its own.
-
-    Raises:
-        RuntimeError: If it failed, as when there is too little memory.
-    """
-    command = [sys.executable, __file__, *args.words, '--part', part,
-               *map(str, options)]
-    environment = {name: value for name, value in os.environ.items()
-                   if not name.startswith('MALLOC_')}
-    result = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=False,
-        env=environment | ALLOCATORS[allocator])
-    if result.returncode:
-        raise RuntimeError(f'{" ".join(command)} ended with '
-                           f'{result.returncode}')
-    return json.loads(result.stdout.splitlines()[-1])
-
-
-def ratio_line(what: str, ratios: list[float], goal: float | None) -> str:
-    """One line of the report, with the goal if there is one."""
-    ratio = statistics.median(ratios)
-    line = (f'{what}: {ratio:.2f} (rounds {min(ratios):.2f} to '
-            f'{max(ratios):.2f})')
-    if goal is None:
-        return line
-    return f'{line} ' + verdict(ratio >= goal, f'at least {goal}')
-
-
-def report_layers(args: argparse.Namespace, allocator: str) -> str:
-    """Compare the layers under one allocator, in text."""
-    measured = run_part(args, 'layers', allocator)
-    lines = [f'allocator {allocator}; results differ by at most '
-             f'{measured["difference"]:.1e}']
-    for step, times in measured['times'].items():
-        for clock in ('wall', 'processor'):
-            values = {name: one[clock] for name, one in times.items()}
-            lines.append(f'  {step:7s} {clock:9s} ' + ', '.join(
-                f'{name} {statistics.median(one):.3f} s'
-                for name, one in values.items()))
-            lines.append(ratio_line(
-                '    naive / fused',
-                [naive / fused for naive, fused in zip(
-                    values['naive'], values['fused'], strict=True)],
-                GOAL_FORWARD if step == 'forward' else None))
-    return '\n'.join(lines)
-
-
-def report_sizes(args: argparse.Namespace, train: bool) -> str:
-    """Measure the sizes one after the other, in text."""
-    lines = ['training, layers recomputed' if train else 'forward']
-    per_patch = None
-    for size in args.sizes:
-        options = ['--patches', size] + ['--train'] * train
-        measured = run_part(args, 'size', 'default', *options)
-        # A tiny bag may fit into what the process has already.
-        own = max(measured['peak'] - measured['before'], 1)
-        per_patch = per_patch or own / size
-        linear = own / size / per_patch
-        peak = measured['peak'] / 1e9
-        lines.append(
-            f'  {size:7d} patches: {measured["wall"]:7.2f} s '
-            f'({measured["processor"]:.2f} s of processor time), '
-            f'{own / 1e9:.3f} GB for the bag, {linear:.2f} x linear '
-            + verdict(linear <= GOAL_LINEAR, f'at most {GOAL_LINEAR}')
-            + f', {peak:.3f} GB at the peak')
-        if size == GOAL_PATCHES and not train:
-            lines[-1] += ' ' + verdict(peak < GOAL_GIGABYTES,
-                                       f'below {GOAL_GIGABYTES:g}')
-    return '\n'.join(lines)
-
-
-def report_step(args: argparse.Namespace) -> str:
-    """Measure the step with and without keeping activations, in text."""
-    lines = [f'pre-training step, {args.step_batch} runs of '
-             f'{args.step_length} patches of {args.in_dims}, {args.genes} '
-             f'genes, {"bfloat16 (autocast)" if args.amp else "float32"}']
+def measure_steps(args: argparse.Namespace) -> list[Figure]:
+    """Measure the step with and without keeping activations."""
+    figures = []
     for recompute in (False, True):
-        measured = run_part(args, 'step', 'default',
-                            *['--recompute'] * recompute)
-        peak = measured['peak'] / 1e9
-        rate = args.step_batch / measured['wall']
-        lines.append(
-            f'  layers {"recomputed" if recompute else "kept":10s}: '
-            f'{measured["wall"]:.2f} s, {rate:.1f} runs/s, {peak:.2f} GB at '
-            'the peak ' + verdict(peak < GOAL_STEP_GIGABYTES,
-                                  f'below {GOAL_STEP_GIGABYTES:g}'))
-    return '\n'.join(lines)
-
-
-def verdict(reached: bool, goal: str) -> str:
-    """Whether a goal is reached, in brackets."""
-    return f'(goal {goal}: {"reached" if reached else "missed"})'
+        peak, seconds, _ = in_fresh_process(measure_step, args, recompute)
+        what = (f'pre-training step, {args.step_batch} runs of '
+                f'{args.step_length:,}, '
+                f'{"bfloat16" if args.amp else "float32"}, layers '
+                f'{"recomputed" if recompute else "kept"}')
+        figures += [figure_of(f'{what}, peak', [peak / 1e9], GOAL_STEP, 'GB'),
+                    figure_of(f'{what}, time', seconds, unit='s')]
+    return figures
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of this tool's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cpu')
+    parser = make_parser(__doc__)
     parser.add_argument('--parts', nargs='+', choices=PARTS,
                         default=list(PARTS), help='what to measure')
     parser.add_argument('--sizes', type=int, nargs='+',
@@ -370,8 +293,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--heads', type=int, default=8)
     parser.add_argument('--landmarks', type=int, default=256)
     parser.add_argument('--genes', type=int, default=60_480)
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--warmup', type=int, default=1)
     parser.add_argument('--step-batch', type=int, default=16,
                         help='patients of a pre-training step')
     parser.add_argument('--step-length', type=int, default=6_000,
@@ -379,13 +300,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--step-rounds', type=int, default=3)
     parser.add_argument('--amp', action='store_true',
                         help='take the pre-training step in bfloat16')
-    parser.add_argument(
-        '--threads', type=int, default=0, help='CPU threads, 0: all cores')
-    parser.add_argument('--part', choices=['layers', 'size', 'step'],
-                        help=argparse.SUPPRESS)
-    parser.add_argument('--patches', type=int, help=argparse.SUPPRESS)
-    for name in ('--train', '--recompute'):
-        parser.add_argument(name, action='store_true', help=argparse.SUPPRESS)
     return parser
 
 
@@ -393,38 +307,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    # What the processes of the parts get, too.
-    args.words = sys.argv[1:] if argv is None else argv
     if args.tokens % args.landmarks:
         parser.error(f'--tokens {args.tokens} is not a multiple of '
                      f'--landmarks {args.landmarks} (for the naive layer)')
-
-    import torch
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.part:
-        measure = dict(layers=measure_layers, size=measure_size,
-                       step=measure_step)[args.part]
-        print(json.dumps(measure(args)))
-        return
-    print(f'{args.device}, {torch.get_num_threads()} threads, torch '
-          f'{torch.__version__}, d {args.embed_dims}, {args.heads} heads, '
-          f'{args.landmarks} landmarks, float32')
-    if 'layers' in args.parts:
-        print(f'one layer, {args.tokens} tokens')
-        for allocator in ALLOCATORS:
-            print(report_layers(args, allocator), flush=True)
-    if 'sizes' in args.parts:
-        print(f'aggregator of two layers, features of {args.in_dims}')
-        for train in (False, True):
-            print(report_sizes(args, train), flush=True)
-    if 'step' in args.parts:
-        print(report_step(args), flush=True)
-    if 'loader' in args.parts:
-        import benchmark_slide_loader as loader
-        print(loader.report(loader.build_parser().parse_args([
-            '--in-dims', str(args.in_dims), '--length',
-            str(args.step_length), '--genes', str(args.genes)])))
+    machine = set_up(args, f'd {args.embed_dims}', f'{args.heads} heads',
+                     f'{args.landmarks} landmarks')
+    measure = dict(layers=compare_layers, sizes=measure_sizes,
+                   step=measure_steps)
+    report([figure for part in PARTS if part in args.parts
+            for figure in measure[part](args)], args, machine)
 
 
 if __name__ == '__main__':

@@ -1,26 +1,34 @@
 """Time MSMAE against full tokens and against MAE, in one run.
 
-    python tools/analysis_tools/benchmark_msmae.py --device cpu --threads 2
+    python tools/analysis_tools/benchmark_msmae.py
 
-Prints the time of forward and backward of fine-tuning on visible tokens and
-on all tokens, of pre-training with MSMAE and with mmpretrain's MAE, and of
-making attention maps; their ratios, also with the refreshes of the maps
-counted in; and the floating-point operations that torch counts. The steps
-take turns, so that a machine whose speed drifts treats them alike; figures
-are medians over the rounds. Test time is not compared: it uses all tokens,
-with MSMAE and without.
+Figures are the ratios of forward and backward of fine-tuning on all and on
+visible tokens, and of pre-training with MSMAE and with mmpretrain's MAE, also
+with the refreshes of the maps counted in; the parts of MSMAE's pre-training
+step, measured inside of it; and the floating-point operations that torch
+counts. Test time is not compared: it uses all tokens, with MSMAE and without.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-GOAL_FINETUNE = 3.7
-GOAL_FINETUNE_REFRESHED = 3.4
-GOAL_PRETRAIN = 0.80
-GOAL_REFRESH_SHARE = 0.02
+from benchmarking import (
+    Figure,
+    Goal,
+    Parts,
+    figure_of,
+    make_clock,
+    make_parser,
+    report,
+    set_up,
+    take_turns,
+)
+
+GOAL_FINETUNE = Goal(3.9, at_least=True)
+GOAL_FINETUNE_REFRESHED = Goal(3.4, at_least=True)
+GOAL_PRETRAIN = Goal(0.78)
+GOAL_REFRESH_SHARE = Goal(0.02)
 NUM_CLASSES = 4
 # The paper's schedules: epochs, first refresh, epochs between two.
 FINETUNE_INTERVAL = 20
@@ -99,7 +107,7 @@ def make_batch(args: argparse.Namespace) -> tuple:
     return images, samples
 
 
-def make_steps(models: dict, args: argparse.Namespace) -> dict:
+def make_steps(models: dict, parts: Parts, args: argparse.Namespace) -> dict:
     """Make what is timed: forward and backward of each, and the maps."""
     import torch
     images, samples = make_batch(args)
@@ -109,7 +117,7 @@ def make_steps(models: dict, args: argparse.Namespace) -> dict:
             if args.bf16 else nullcontext()
 
     def train(name: str) -> Callable[[], None]:
-        model = models[name]
+        model = models[name].to(args.device)
 
         def step() -> None:
             model.zero_grad()
@@ -117,38 +125,18 @@ def make_steps(models: dict, args: argparse.Namespace) -> dict:
                 losses = model.loss(images, samples)
             sum(value for key, value in losses.items()
                 if 'loss' in key).backward()
-            synchronise(images.device)
 
         return step
 
     def maps() -> None:
         with torch.inference_mode(), autocast():
             models['msmae'].attention_maps(images)
-        synchronise(images.device)
 
-    return dict(masked=train('masked'), full=train('full'),
-                msmae=train('msmae'), mae=train('mae'), maps=maps)
-
-
-def synchronise(device) -> None:
-    """Wait for a GPU."""
-    import torch
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-
-
-def measure(steps: dict, args: argparse.Namespace) -> dict:
-    """Time the steps in turns."""
-    for step in steps.values():
-        for _ in range(args.warmup):
-            step()
-    times = {name: [] for name in steps}
-    for _ in range(args.rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return times
+    steps = {name: train(name) for name in models}
+    for owner, name in (('backbone', 'encoder'), ('neck', 'decoder')):
+        parts.mark(getattr(models['msmae'], owner), 'forward', name)
+    steps['msmae'] = parts.around(steps['msmae'])
+    return dict(**steps, maps=maps)
 
 
 def count_flops(steps: dict, args: argparse.Namespace) -> dict:
@@ -165,82 +153,69 @@ def count_flops(steps: dict, args: argparse.Namespace) -> dict:
     return counts
 
 
-def ratio_line(what: str, ratios: list[float], goal: float,
-               at_least: bool) -> str:
-    """One line of the report."""
-    ratio = statistics.median(ratios)
-    reached = ratio >= goal if at_least else ratio <= goal
-    return (f'{what}: {ratio:.3f} (rounds {min(ratios):.3f} to '
-            f'{max(ratios):.3f}; goal {"at least" if at_least else "at most"} '
-            f'{goal}: {"reached" if reached else "missed"})')
-
-
-def report(times: dict, flops: dict, args: argparse.Namespace) -> str:
-    """Put the figures into text."""
-    lines = []
-    for name, values in times.items():
-        milliseconds = 1e3 * statistics.median(values) / args.batch_size
-        lines.append(f'{name:7s} {milliseconds:9.2f} ms and '
-                     f'{flops[name] / 1e9:8.3f} GFLOP per image')
-    pairs = list(zip(times['masked'], times['full'], times['msmae'],
-                     times['mae'], times['maps'], strict=True))
-    lines += [ratio_line('fine-tuning, all tokens / visible tokens',
-                         [full / masked for masked, full, *_ in pairs],
-                         GOAL_FINETUNE, True),
-              ratio_line(
-                  f'the same with maps made every {FINETUNE_INTERVAL} epochs',
-                  [full / (masked + maps / FINETUNE_INTERVAL)
-                   for masked, full, _, _, maps in pairs],
-                  GOAL_FINETUNE_REFRESHED, True),
-              ratio_line('pre-training, MSMAE / MAE',
-                         [own / mae for _, _, own, mae, _ in pairs],
-                         GOAL_PRETRAIN, False)]
+def measure(args: argparse.Namespace) -> list[Figure]:
+    """Take turns, and compare times and operations."""
+    clock = make_clock(args.device)
+    parts = Parts(clock)
+    steps = make_steps(build_models(args.arch, args.size, args.patch_size),
+                       parts, args)
+    flops = count_flops(steps, args)
+    turns = take_turns(steps, args.rounds, args.warmup, clock)
+    rounds = list(zip(*map(turns.values, (
+        'masked', 'full', 'msmae', 'mae', 'maps')), strict=True))
     refreshes = len(range(PRETRAIN_BEGIN, PRETRAIN_EPOCHS, PRETRAIN_INTERVAL))
-    shares = []
-    for _, _, own, mae, maps in pairs:
+
+    def share(own: float, mae: float, maps: float) -> float:
         # Until the first maps, masking is that of MAE.
         training = (PRETRAIN_BEGIN * mae
                     + (PRETRAIN_EPOCHS - PRETRAIN_BEGIN) * own)
-        shares.append(refreshes * maps / (training + refreshes * maps))
-    lines.append(ratio_line(
-        f'share of {refreshes} refreshes in {PRETRAIN_EPOCHS} epochs of '
-        'pre-training', shares, GOAL_REFRESH_SHARE, False))
-    for what, one, other in (('fine-tuning, all / visible', 'full', 'masked'),
-                             ('pre-training, MSMAE / MAE', 'msmae', 'mae')):
-        lines.append(f'operations, {what}: {flops[one] / flops[other]:.3f}')
-    return '\n'.join(lines)
+        return refreshes * maps / (training + refreshes * maps)
+
+    figures = [
+        figure_of('fine-tuning, all / visible tokens',
+                  turns.ratios('full', 'masked'), GOAL_FINETUNE),
+        figure_of(f'the same with maps made every {FINETUNE_INTERVAL} epochs',
+                  [full / (masked + maps / FINETUNE_INTERVAL)
+                   for masked, full, _, _, maps in rounds],
+                  GOAL_FINETUNE_REFRESHED),
+        figure_of('pre-training step, MSMAE / MAE',
+                  turns.ratios('msmae', 'mae'), GOAL_PRETRAIN),
+        figure_of(f'share of {refreshes} refreshes in {PRETRAIN_EPOCHS} '
+                  'epochs of pre-training',
+                  [share(own, mae, maps) for _, _, own, mae, maps in rounds],
+                  GOAL_REFRESH_SHARE)]
+    for what, one, other in (
+            ('fine-tuning, all / visible tokens', 'full', 'masked'),
+            ('pre-training step, MSMAE / MAE', 'msmae', 'mae')):
+        figures.append(figure_of(f'operations, {what}',
+                                 [flops[one] / flops[other]]))
+    for name in turns:
+        figures += [
+            figure_of(f'operations, {name}', [flops[name] / 1e9],
+                      unit='GFLOP per image'),
+            figure_of(f'{name} step', [1e3 * value / args.batch_size for value
+                                       in turns.values(name)],
+                      unit='ms per image')]
+    return figures + [
+        figure_of(f'share of {name} in MSMAE pre-training step',
+                  [100 * value for value in values], unit='%')
+        for name, values in parts.shares(args.rounds).items()]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', default='cpu')
+    parser = make_parser(__doc__)
     parser.add_argument('--arch', default='base')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--patch-size', type=int, default=16)
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--warmup', type=int, default=1)
-    parser.add_argument(
-        '--threads', type=int, default=0, help='CPU threads, 0: all cores')
     parser.add_argument('--bf16', action='store_true')
     args = parser.parse_args(argv)
-
-    import torch
-    from mmengine.logging import MMLogger
-    MMLogger.get_instance('mmengine', log_level='ERROR')
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    models = build_models(args.arch, args.size, args.patch_size)
-    for model in models.values():
-        model.to(args.device)
-    print(f'{args.device}, {torch.get_num_threads()} threads, '
-          f'torch {torch.__version__}, ViT {args.arch}, patch '
-          f'{args.patch_size}, batch {args.batch_size}, {args.size} px, '
-          f'{"bfloat16" if args.bf16 else "float32"}')
-    steps = make_steps(models, args)
-    flops = count_flops(steps, args)
-    print(report(measure(steps, args), flops, args))
+    machine = set_up(
+        args, f'ViT {args.arch}', f'patch {args.patch_size}',
+        f'batch {args.batch_size}', f'{args.size} px',
+        'bfloat16' if args.bf16 else 'float32')
+    report(measure(args), args, machine)
 
 
 if __name__ == '__main__':

@@ -1,88 +1,85 @@
 """The benchmarks of GiMP run, and compare equal layers."""
 
-import argparse
-import json
 import re
-import sys
 
 import pytest
-from commands import TOOLS, call, load, run
+from commands import call, load
 
-SCRIPT = TOOLS / 'analysis_tools/benchmark_gimp.py'
-TINY = dict(sizes=[64, 128], tokens=64, in_dims=8, embed_dims=8, heads=2,
-            landmarks=16, rounds=1, threads=1, genes=1920, step_batch=4,
-            step_length=24, step_rounds=2)
-
-
-def options():
-    return [part for name, value in TINY.items()
-            for part in (f'--{name.replace("_", "-")}',
-                         *(value if isinstance(value, list) else [value]))]
+SCRIPT = 'analysis_tools/benchmark_gimp.py'
+TINY = ('--tokens', 64, '--in-dims', 8, '--embed-dims', 8, '--heads', 2,
+        '--landmarks', 16, '--rounds', 1, '--genes', 1920, '--step-batch', 4,
+        '--step-length', 24, '--step-rounds', 2, '--sizes', 64, 128)
 
 
 @pytest.fixture
 def tool(monkeypatch):
     """The script, measuring in this process."""
     module = load(SCRIPT)
-
-    def measure(args, part, allocator, *options):
-        assert allocator in module.ALLOCATORS
-        args = argparse.Namespace(
-            **vars(args), train='--train' in options,
-            recompute='--recompute' in options,
-            patches=options[1] if part == 'size' else None)
-        return getattr(module, f'measure_{part}')(args)
-
-    monkeypatch.setattr(module, 'run_part', measure)
+    monkeypatch.setattr(
+        module, 'in_fresh_process',
+        lambda function, *args, environment=None: function(*args))
     return module
 
 
+def parsed(tool, *options):
+    return tool.build_parser().parse_args([*map(str, TINY), *options])
+
+
 def test_layers_are_equal_and_compared(tool):
-    args = argparse.Namespace(**TINY, device='cpu', warmup=0)
-    report = tool.report_layers(args, 'keeping')
-    difference, = re.findall(r'differ by at most (\S+)', report)
-    assert float(difference) < 1e-5
-    assert re.findall(r'(\w+) +(wall|processor)', report) == [
-        ('forward', 'wall'), ('forward', 'processor'), ('train', 'wall'),
-        ('train', 'processor')]
-    assert len(re.findall('naive / fused', report)) == 4
-    assert len(re.findall('goal at least 1.8', report)) == 2
+    figures = {one.what: one for one in tool.compare_layers(parsed(tool))}
+    for allocator in tool.ALLOCATORS:
+        ending = f'allocator {allocator}'
+        assert figures[
+            f'largest difference of the layers, {ending}'].value < 1e-5
+        for words, bound in (('forward', 1.8), ('forward and backward', 1.7)):
+            goal = figures[f'Nyström layer naive / fused, {words}, 64 tokens, '
+                           f'{ending}'].goal
+            assert (goal.bound, goal.at_least) == (bound, True)
 
 
 def test_sizes_are_measured(tool, monkeypatch):
-    args = argparse.Namespace(**TINY, device='cpu')
-    for train in (False, True):
-        report = tool.report_sizes(args, train)
-        assert re.findall(r'(\d+) patches', report) == ['64', '128']
-    peaks = iter([(100, 160), (100, 232), (0, 10**9), (0, 5 * 10**9)])
-
-    def measured(*_):
-        before, peak = next(peaks)
-        return dict(before=before, peak=peak, wall=1.0, processor=2.0)
-
-    monkeypatch.setattr(tool, 'run_part', measured)
-    report = tool.report_sizes(args, False)
-    assert '1.00 x linear (goal at most 1.1: reached)' in report
-    assert '1.10 x linear (goal at most 1.1: reached)' in report
+    args = parsed(tool)
+    assert [one.what for one in tool.measure_sizes(args)][::4] == [
+        f'{size} patches, {words}, process peak'
+        for words in tool.PASSES.values() for size in (64, 128)]
     args.sizes = [50_000, tool.GOAL_PATCHES]
-    report = tool.report_sizes(args, False)
-    assert '1.67 x linear (goal at most 1.1: missed)' in report
-    assert '5.000 GB at the peak (goal below 4: missed)' in report
+    peaks = iter([(0, 10**9), (0, 27 * 10**8), (100, 160), (0, 7 * 10**9)])
+    monkeypatch.setattr(tool, 'measure_size',
+                        lambda *_: (*next(peaks), 1.0))
+    verdicts = {one.what: one.verdict for one in tool.measure_sizes(args)}
+    for words, peak, linear in (('forward', 'reached', 'reached'),
+                                ('forward and backward', 'missed', 'missed')):
+        what = f'150,000 patches, {words}'
+        assert verdicts[f'{what}, process peak'] == peak
+        assert verdicts[f'{what}, over linear'] == linear
+        assert verdicts[f'50,000 patches, {words}, process peak'] == ''
 
 
-@pytest.mark.parametrize('amp', [False, True])
-def test_a_step_learns_both_things(tool, amp):
-    args = argparse.Namespace(**TINY, device='cpu', warmup=1, amp=amp)
-    report = tool.report_step(args)
-    assert 'bfloat16' in report if amp else 'float32' in report
-    assert re.findall(r'layers (\w+)', report) == ['kept', 'recomputed']
-    assert len(re.findall('goal below 16: reached', report)) == 2
-    args.recompute = False
-    first = tool.measure_step(args)['losses']
+@pytest.mark.parametrize('options', [(), ('--amp',)])
+def test_a_step_learns_both_things(tool, options):
+    args = parsed(tool, *options)
+    kind = 'bfloat16' if options else 'float32'
+    assert [(one.what, one.verdict) for one in tool.measure_steps(args)][::2] \
+        == [(f'pre-training step, 4 runs of 24, {kind}, layers {layers}, '
+             'peak', 'reached') for layers in ('kept', 'recomputed')]
+    first = tool.measure_step(args, False)[2]
     args.step_rounds = 20
-    last = tool.measure_step(args)['losses']
+    last = tool.measure_step(args, False)[2]
     assert first['tri_count'] == 4 * 1 * 2
     assert last['loss_rec'] < first['loss_rec']
+
+
+def test_a_measurement_has_a_process_of_its_own():
+    tool = load(SCRIPT)
+    before, peak, seconds = tool.in_fresh_process(
+        tool.measure_size, parsed(tool), 64, True)
+    assert 0 < before <= peak
+    assert seconds > 0
+
+
+def test_uneven_tokens_are_refused():
+    output = call(SCRIPT, '--tokens', 100, '--landmarks', 16, status=2)
+    assert '100 is not a multiple of --landmarks 16' in output
 
 
 def test_loader():
@@ -96,16 +93,3 @@ def test_loader():
     assert re.findall(r'^ +(\S.*?) +\d+\.\d ms a run', report, re.M) == [
         'clam-h5', 'as fp16 copy', 'clam-pt', 'as fp16 copy']
     assert len(re.findall('runs/s with 0 workers', report)) == 2
-
-
-def test_a_part_has_a_process_of_its_own():
-    """What each of the benchmark's processes does: measure, print json."""
-    output = run(sys.executable, SCRIPT, *options(), '--part', 'layers')
-    measured = json.loads(output.splitlines()[-1])
-    assert measured['difference'] < 1e-5
-    assert set(measured['times']) == {'forward', 'train'}
-
-
-def test_uneven_tokens_are_refused():
-    output = call(SCRIPT, '--tokens', 100, '--landmarks', 16, status=2)
-    assert '100 is not a multiple of --landmarks 16' in output
