@@ -43,10 +43,9 @@ class NCTCRC(ImageFileDataset):
         with_labels: Read the labelled list, and give samples ``gt_label``.
         image_folder: The tiles' folder below ``data_root``; for the
             unpacked official download it is ``'NCT-CRC-HE-100K-NONORM'``.
-        ann_file: Another list file instead of the split's, as given or
-            below ``data_root``.
-        base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
-            and ``on_error``.
+        base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``,
+            ``on_error``, or ``ann_file``: another list file instead of the
+            split's, as given or below ``data_root``.
 
     Raises:
         ValueError: If ``split`` is unknown, or a line of the list is not

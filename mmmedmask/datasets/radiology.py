@@ -184,6 +184,8 @@ def read_dicom(stream: BinaryIO,
     """
     pixels = import_extra('pydicom.pixels', 'radiology', 'a DICOM')
     pydicom = import_extra('pydicom', 'radiology', 'a DICOM')
+    from mmmedmask.datasets.dicom_frames import register_decoders
+    register_decoders()
     data = pydicom.dcmread(stream)
     if 'Rows' not in data:
         raise ValueError(f'the DICOM holds no image: it is a '

@@ -3,15 +3,30 @@
 import itertools
 import math
 
+import imagecodecs
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from commands import call
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    MPEG2MPML,
     CTImageStorage,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     generate_uid,
 )
@@ -23,7 +38,7 @@ from mmmedmask.datasets.radiology import AXES, Window
 from mmmedmask.datasets.transforms import LoadTile
 
 
-def write_dicom(path, values, compress=False, **header):
+def write_dicom(path, values, rle=False, **header):
     """Write gray (h, w), frames (n, h, w) or RGB (h, w, 3)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = Dataset()
@@ -49,7 +64,7 @@ def write_dicom(path, values, compress=False, **header):
     for name, value in header.items():
         setattr(data, name, value)
     data.HighBit = data.BitsStored - 1
-    if compress:
+    if rle:
         data.compress(RLELossless)
     data.save_as(path, enforce_file_format=True)
     return path
@@ -97,10 +112,10 @@ def test_stored_values_of_8_12_and_16_bits(tmp_path):
         np.testing.assert_array_equal(read[..., 0], values)
 
 
-@pytest.mark.parametrize('compress', [False, True])
-def test_rescaled_values_are_in_the_units_of_the_header(tmp_path, compress):
+@pytest.mark.parametrize('rle', [False, True])
+def test_rescaled_values_are_in_the_units_of_the_header(tmp_path, rle):
     values = ramp('int16', -200, 1000)
-    path = write_dicom(tmp_path / 'ct.dcm', values, compress, RescaleSlope=2,
+    path = write_dicom(tmp_path / 'ct.dcm', values, rle, RescaleSlope=2,
                        RescaleIntercept=-1024, WindowCenter=[40, 300],
                        WindowWidth=[400, 1500])
     hounsfield = values * 2. - 1024
@@ -110,6 +125,88 @@ def test_rescaled_values_are_in_the_units_of_the_header(tmp_path, compress):
         shown = read_image(path, window)[..., 0]
         expected = np.vectorize(naive_window)(hounsfield, *numbers, 'LINEAR')
         np.testing.assert_allclose(shown, expected, atol=1e-6)
+
+
+LOSSLESS = {
+    JPEG2000: 'jpeg2k', JPEG2000Lossless: 'jpeg2k', HTJ2K: 'htj2k',
+    HTJ2KLossless: 'htj2k', HTJ2KLosslessRPCL: 'htj2k',
+    JPEGLossless: 'ljpeg', JPEGLosslessSV1: 'ljpeg',
+    JPEGLSLossless: 'jpegls', JPEGLSNearLossless: 'jpegls'}
+
+
+def compress(path, syntax, frames, photometric=None):
+    """Put compressed frames into a file in the place of its pixels."""
+    data = pydicom.dcmread(path)
+    data.PixelData = encapsulate([bytes(frame) for frame in frames])
+    data['PixelData'].is_undefined_length = True
+    data.file_meta.TransferSyntaxUID = syntax
+    if photometric:
+        data.PhotometricInterpretation = photometric
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize('syntax', LOSSLESS, ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize(('dtype', 'low', 'high', 'bits'), [
+    ('uint8', 0, 255, 8), ('uint16', 0, 4095, 12), ('uint16', 0, 65535, 16),
+    ('int16', -900, 2047, 12), ('int16', -3000, 30000, 16)])
+def test_compression_without_loss(tmp_path, syntax, dtype, low, high, bits):
+    codec = LOSSLESS[syntax]
+    frames = np.stack([ramp(dtype, low, high, (32, 48)),
+                       ramp(dtype, low, high, (32, 48))[::-1]])
+    path = write_dicom(tmp_path / 'a.dcm', frames, BitsStored=bits)
+    given = frames
+    if codec in ('ljpeg', 'jpegls') and bits > 8:
+        # They know no sign: two's complement in the stored bits.
+        given = frames.view('uint16') & (2**bits - 1)
+    options = dict(
+        jpeg2k=dict(codecformat='J2K', reversible=True, level=0),
+        ljpeg=dict(bitspersample=bits)).get(codec, {})
+    encode = getattr(imagecodecs, f'{codec}_encode')
+    compress(path, syntax, [encode(np.ascontiguousarray(frame), **options)
+                            for frame in given])
+    for number, frame in enumerate(frames):
+        np.testing.assert_array_equal(
+            read_image(f'{path}#frame={number}')[..., 0], frame)
+
+
+@pytest.mark.parametrize(('syntax', 'dtype', 'bits', 'error'), [
+    (JPEGBaseline8Bit, 'uint8', 8, 2), (JPEGExtended12Bit, 'uint16', 12, 16)])
+def test_compression_with_loss(tmp_path, syntax, dtype, bits, error):
+    values = ramp(dtype, 0, 2**bits - 1, (32, 48))
+    path = write_dicom(tmp_path / 'a.dcm', values, BitsStored=bits)
+    compress(path, syntax, [imagecodecs.jpeg8_encode(
+        values, level=98, bitspersample=bits)])
+    difference = read_image(path)[..., 0].astype(int) - values
+    assert np.abs(difference).max() <= error
+
+
+@pytest.mark.parametrize(('syntax', 'codec', 'kind', 'options'), [
+    (JPEGBaseline8Bit, 'jpeg8', 'YBR_FULL_422', dict(level=98)),
+    (JPEG2000Lossless, 'jpeg2k', 'YBR_RCT',
+     dict(codecformat='J2K', reversible=True, level=0)),
+    (JPEGLSLossless, 'jpegls', 'RGB', {}),
+    (HTJ2KLossless, 'htj2k', 'RGB', {})])
+def test_compressed_colours_are_rgb(tmp_path, syntax, codec, kind, options):
+    values = np.stack([ramp('uint8', 0, 255, (32, 48)),
+                       ramp('uint8', 200, 90, (32, 48)),
+                       ramp('uint8', 10, 60, (32, 48))], axis=2)
+    path = write_dicom(tmp_path / 'a.dcm', values)
+    encode = getattr(imagecodecs, f'{codec}_encode')
+    compress(path, syntax, [encode(values, **options)], kind)
+    difference = read_image(path).astype(int) - values
+    assert np.abs(difference).max() <= (8 if codec == 'jpeg8' else 0)
+
+
+def test_compression_that_nothing_decodes_is_named(tmp_path):
+    path = write_dicom(tmp_path / 'a.dcm', ramp())
+    compress(path, MPEG2MPML, [b'film'])
+    with pytest.raises(ImageFileError, match='MPEG2 Main Profile'):
+        read_image(path)
+    # A frame of another size than the header's.
+    compress(path, JPEGLSLossless, [imagecodecs.jpegls_encode(ramp()[:4])])
+    with pytest.raises(ImageFileError, match=r'\(4, 8\).*\(6, 8, 1\)'):
+        read_image(path)
 
 
 @pytest.mark.parametrize('intercept', [0, -1024])
