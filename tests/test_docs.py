@@ -191,7 +191,7 @@ def test_anchors_are_alike_in_the_repository_and_on_the_site():
 
 
 def test_the_site_builds(tmp_path):
-    for name in ('mkdocs', 'material'):
+    for name in ('mkdocs', 'material', 'mkdocstrings'):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f'{name} is not installed; `make docs` installs '
                         'requirements/docs.txt')
@@ -215,6 +215,15 @@ def test_the_site_builds(tmp_path):
     # The navigation has all pages.
     for page in CONFIGS.rglob('README.md'):
         assert f'href="{_name(page.parent)}/"' in first, page
+    # Every public module is on the page of its folder.
+    for module in (ROOT / 'mmmedmask').rglob('[!_]*.py'):
+        name = '.'.join(module.relative_to(ROOT).with_suffix('').parts)
+        folder = f'api/{name.rpartition(".")[0]}/'
+        assert f'href="{folder}"' in first, name
+        text = (tmp_path / 'site' / folder / 'index.html').read_text('utf-8')
+        assert f'id="{name}"' in text, name
+        # Names and examples of docstrings are links and code.
+        assert not re.search(':(func|class|meth|mod):', text), name
 
 
 def test_pins_of_the_site_are_exact_and_in_no_other_file():
@@ -222,7 +231,7 @@ def test_pins_of_the_site_are_exact_and_in_no_other_file():
         ROOT / 'requirements' / 'docs.txt').splitlines()
         if line and not line.startswith('#')]
     assert {line.partition('==')[0] for line in lines} == {
-        'mkdocs', 'mkdocs-material'}
+        'mkdocs', 'mkdocs-material', 'mkdocstrings', 'mkdocstrings-python'}
     assert all(re.fullmatch(r'[\w-]+==[\d.]+', line) for line in lines)
     lock = _read(ROOT / 'requirements' / 'lock.txt')
     assert 'mkdocs' not in lock

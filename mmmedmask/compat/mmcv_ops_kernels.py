@@ -71,8 +71,10 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
         input: Features, ``(B, C, H, W)``.
         rois: ``(K, 5)`` as ``batch index, x1, y1, x2, y2``.
         output: Filled, ``(K, C, aligned_height, aligned_width)``.
-        argmax_y, argmax_x: Unused: only max pooling keeps positions.
-        aligned_height, aligned_width: Bins from top to bottom, left to right.
+        argmax_y: Unused: only max pooling keeps positions.
+        argmax_x: Unused.
+        aligned_height: Bins from top to bottom.
+        aligned_width: Bins from left to right.
         spatial_scale: Features' size over the image's size.
         sampling_ratio: Samples per bin and axis; 0 for as many as there are
             feature cells in a bin.

@@ -18,8 +18,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
     AmpOptimWrapper refuses to run without an accelerator, although CPUs with
     AMX run convolutions several times faster in bfloat16.
 
-    Args:
-        kwargs: Arguments of MMEngine's OptimWrapper, which checks them.
+    Its arguments are those of MMEngine's OptimWrapper, which checks them.
     """
 
     @contextmanager

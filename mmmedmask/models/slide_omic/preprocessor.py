@@ -76,15 +76,12 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
 
         Returns:
             ``data_samples`` as they came and ``inputs``, a dict of
-
-            - ``patches`` (B, N, D), float32, zero behind a bag's end, and
-              ``valid`` (B, N), bool, False there; None without any patch
-            - ``mask`` (B, N), bool, or None
-            - ``coords`` (B, N, 2), int64, or None, also if one bag lacks
-              them
-            - ``genes`` (B, G), float32, scaled, 0 where missing and for
-              patients without; None if nobody has any
-            - ``has_genes`` and ``has_patches`` (B, ), bool
+            ``patches`` (B, N, D), float32, zero behind a bag's end, and
+            ``valid`` (B, N), bool, False there, None without any patch;
+            ``mask`` (B, N), bool, or None; ``coords`` (B, N, 2), int64, or
+            None, also if one bag lacks them; ``genes`` (B, G), float32,
+            scaled, 0 where missing and for patients without, None if nobody
+            has any; ``has_genes`` and ``has_patches`` (B, ), bool.
 
         Raises:
             ValueError: If tensors do not fit each other or the scale.
