@@ -2,6 +2,8 @@
 
 import gc
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ os.environ.setdefault('MKL_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
 from commands import forget_mmengine_state  # noqa: E402
+from processes import run_forked  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -36,6 +39,19 @@ def data_root() -> Path:
 def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where shrunk configs find their data: each set is drawn once."""
     return tmp_path_factory.mktemp('drawn_data')
+
+
+@pytest.fixture
+def limited_files():
+    """Call a function in a process whose files have a largest size."""
+    def call(size, work):
+        def limited():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            work()
+
+        return run_forked(limited)[0]
+    return call
 
 
 @pytest.fixture(scope='session', autouse=True)

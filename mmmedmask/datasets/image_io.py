@@ -24,6 +24,7 @@ from mmmedmask.datasets.radiology import (
     stored_kind,
 )
 from mmmedmask.datasets.tiff_pages import orientation_of, read_tiff
+from mmmedmask.util.atomic_files import write_bytes
 
 # Loader workers are the parallelism; threads inside each only compete.
 cv2.setNumThreads(0)
@@ -144,9 +145,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
             written.
     """
     path = Path(path)
-    encoded = encode_image(path.suffix, image)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded)
+    write_bytes(path, encode_image(path.suffix, image), durable=False)
 
 
 def encode_image(extension: str, image: np.ndarray) -> bytes:

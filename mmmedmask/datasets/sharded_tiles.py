@@ -14,7 +14,7 @@ from mmmedmask.datasets.shards import (
     read_picture,
 )
 from mmmedmask.registry import DATASETS
-from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.file_locks import lock_file
 
 
@@ -87,9 +87,8 @@ class ShardedTiles(ImageFileDataset):
             # The json is last: where it is, the other is, too.
             for name in (ENTRIES_FILE, INDEX_FILE):
                 if not (self.index_dir / INDEX_FILE).is_file():
-                    with atomic_path(self.index_dir / name) as path:
-                        path.write_bytes(
-                            self.backend.get(f'{self.address}/{name}'))
+                    write_bytes(self.index_dir / name,
+                                self.backend.get(f'{self.address}/{name}'))
 
     def prepare_data(self, idx: int) -> dict:
         """Read one tile and send it through the pipeline.

@@ -4,11 +4,20 @@ import json
 import os
 import stat
 
+import numpy as np
 import pytest
+import torch
 
+from mmmedmask.datasets.image_io import write_image
+from mmmedmask.engine.checkpoint.writing import (
+    WholeFiles,
+    save_safetensors,
+    save_weights,
+)
 from mmmedmask.util import atomic_files
 from mmmedmask.util.atomic_files import (
     atomic_path,
+    write_bytes,
     write_csv,
     write_json,
     write_text,
@@ -28,6 +37,30 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         write_half()
     assert file.read_text() == 'old'
     assert os.listdir(tmp_path) == ['table.csv']
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path, limited_files):
+    """By every writer, and what was there stays."""
+    large = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)
+    tensors = {'a': torch.zeros(50_000)}
+    writers = {
+        'a.txt': lambda file: write_text(file, 'x' * 20_000),
+        'a.bin': lambda file: write_bytes(file, bytes(20_000), durable=False),
+        'a.png': lambda file: write_image(file, large),
+        'a.pth': lambda file: save_weights(file, tensors, {}),
+        'a.safetensors': lambda file: save_safetensors(file, tensors, {}),
+        'b.pth': lambda file: WholeFiles().put(bytes(20_000), file)}
+
+    def work():
+        for name, write in writers.items():
+            file = tmp_path / name
+            file.write_text('old')
+            with pytest.raises(OSError, match=f'{file} could not be written'):
+                write(file)
+            assert file.read_text() == 'old'
+
+    assert limited_files(10_000, work) == 0
+    assert sorted(os.listdir(tmp_path)) == sorted(writers)
 
 
 def test_the_text_reaches_the_disk_before_the_old_file_goes(

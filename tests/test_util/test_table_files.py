@@ -123,13 +123,17 @@ def test_fuzz_of_written_tables(tmp_path, data):
         assert read is None
     else:
         assert read == expected
-    # One cell more or less in one row.
+    # One cell less, or an empty or a filled one more, in one row or in many.
     broken = [list(row) for row in [names, *rows]]
-    row = broken[data.draw(st.integers(0, len(rows)))]
+    change = data.draw(st.sampled_from(['', '1', None]))
+    for row in data.draw(st.sampled_from([
+            broken, broken[1:], broken[:1], broken[-1:], broken[:-1]])):
+        if change is None:
+            row.pop()
+        else:
+            row.append(change)
     if data.draw(st.booleans()):
-        row.append('1')
-    else:
-        row.pop()
+        broken[-1][-1] = 'x'
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter).writerows(broken)
     path.write_text(text.getvalue(), newline='')

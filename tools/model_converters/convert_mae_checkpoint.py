@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None):
         report = convert_mae_checkpoint(source, target, args.to, args.config,
                                         args.encoder_only, args.keep_head,
                                         grid, args.leave_out)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f'convert_mae_checkpoint: {error}') from error
     print(report.describe())
     print(f'{target}: {len(report.carried)} tensors')

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None):
         exported = export_backbone(
             args.source, args.target, args.naming, args.prefix,
             args.target_prefix, args.config, args.licence)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         raise SystemExit(f'export_backbone: {error}') from error
     names = list(exported['state_dict'])
     values = sum(v.numel() for v in exported['state_dict'].values())

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None):
     try:
         path = publish_model(
             Path(args.source), Path(args.target), args.keep_config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f'publish_model: {error}') from error
     print(path)
 

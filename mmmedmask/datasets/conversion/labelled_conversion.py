@@ -45,7 +45,12 @@ from mmmedmask.datasets.labelled_images import (
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
 from mmmedmask.datasets.radiology import is_scan
-from mmmedmask.util.atomic_files import write_csv, write_text
+from mmmedmask.util.atomic_files import (
+    atomic_path,
+    write_bytes,
+    write_csv,
+    write_text,
+)
 
 Fingerprint = Callable[[np.ndarray], np.ndarray | None]
 
@@ -139,8 +144,7 @@ class LabelledConversion(Conversion):
             _place(image.source, out / image.path, copy)
             for image in self.images)
         for name, mask in self.masks.items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).write_bytes(mask.encoded)
+            write_bytes(out / name, mask.encoded, durable=False)
         columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS * bool(self.masks)
         for name, split in self.splits.items():
             for part, images in split.parts().items():
@@ -330,5 +334,6 @@ def _place(source: Path, target: Path, copy: bool) -> str:
             # Resolved, for a link to a symbolic link would be one itself.
             os.link(source.resolve(), target)
             return 'linked'
-    shutil.copyfile(source, target)
+    with atomic_path(target, durable=False) as temporary:
+        shutil.copyfile(source, temporary)
     return 'copied'

@@ -14,7 +14,7 @@ import numpy as np
 from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.slides.cohort import Case
 from mmmedmask.datasets.slides.folds import draw_folds, write_folds
-from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.atomic_files import atomic_path, write_csv
 from mmmedmask.util.table_files import check_cell, read_table
 
 NUM_FEATURES = 166
@@ -97,9 +97,10 @@ class MuskConversion(Conversion):
              for case, split in fold.items()}
             for fold in draw_folds(cases, self.num_folds, self.seed)]
         write_folds(out / 'folds', folds, dict(seed=self.seed, source='musk'))
-        (out / 'features').mkdir(parents=True, exist_ok=True)
         for molecule in self.molecules:
-            np.save(out / 'features' / f'{molecule.name}.npy', molecule.shapes)
+            with atomic_path(out / 'features' / f'{molecule.name}.npy',
+                             durable=False) as temporary:
+                np.save(temporary, molecule.shapes)
         write_csv(out / 'cohort.csv', ('case_id', 'slide_id', 'label'),
                   [(case.case_id, case.case_id, case.label)
                    for case in cases])

@@ -13,6 +13,7 @@ from mmmedmask.datasets.image_io import (
     encode_image,
     read_image,
 )
+from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.checks import check_integer
 
 
@@ -113,4 +114,4 @@ def _write_once(path: Path, encoded: bytes) -> None:
     if path.is_file() and path.read_bytes() != encoded:
         raise OSError(f'{path} exists, with other pixels: of a picture of '
                       'the same name in another folder? Choose another OUT')
-    path.write_bytes(encoded)
+    write_bytes(path, encoded, durable=False)

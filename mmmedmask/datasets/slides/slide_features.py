@@ -4,7 +4,6 @@ Only the rows that are asked for are read, from the files as the usual tools
 wrote them or, faster and half as large, from copies in fp16.
 """
 
-import errno
 import hashlib
 import io
 import os
@@ -22,7 +21,12 @@ from mmmedmask.datasets.slides.feature_files import (
     SlideFeatureError,
     open_feature_file,
 )
-from mmmedmask.util.atomic_files import PART_PATTERN, atomic_path
+from mmmedmask.util.atomic_files import (
+    NO_ROOM,
+    PART_PATTERN,
+    atomic_path,
+    write_bytes,
+)
 from mmmedmask.util.checks import check_positive
 
 # Rows between two wanted ones that are cheaper to read than to skip.
@@ -30,7 +34,6 @@ _GAP = 32
 _BAD_ROWS_SHOWN = 5
 _ROWS_AT_A_TIME = 4096
 _FP16_MAX = float(np.finfo(np.float16).max)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEAD_SECONDS = 3600
 
 
@@ -287,7 +290,7 @@ class FeatureCache:
         try:
             self._make(copy, file)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM:
                 raise
             self._full = True
             print_log(
@@ -304,10 +307,9 @@ class FeatureCache:
                 if time.time() - part.stat().st_mtime > _DEAD_SECONDS:
                     part.unlink()
         if file.has_coords:
-            with atomic_path(copy.coordinates) as temporary:
-                buffer = io.BytesIO()
-                np.save(buffer, file.coords().numpy())
-                temporary.write_bytes(buffer.getbuffer())
+            buffer = io.BytesIO()
+            np.save(buffer, file.coords().numpy())
+            write_bytes(copy.coordinates, buffer.getbuffer())
         with atomic_path(copy.features) as temporary:
             _write_fp16(temporary, file)
         for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):

@@ -281,7 +281,7 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
             break
     others = [f'{name} ({type(value).__name__})'
               for name, value in given.items()
-              if not isinstance(value, Tensor)]
+              if not (isinstance(value, Tensor) and isinstance(name, str))]
     if others and given is not checkpoint:
         raise ValueError(
             f'the tensors of the checkpoint are not alone: {listing(others)}')

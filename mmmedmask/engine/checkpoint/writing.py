@@ -1,15 +1,16 @@
 """Write checkpoints: whole files, for a run itself and for others."""
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.atomic_files import atomic_path, write_bytes
 from mmmedmask.version import __version__
 
 #: ``backend_args`` with which MMEngine's writers use :class:`WholeFiles`.
@@ -21,20 +22,9 @@ class WholeFiles(LocalBackend):
     """Local files that appear under their name when they are complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes, whole or not at all; see :func:`atomic_path`.
-
-        Raises:
-            OSError: If that fails, as on a full disk; names the file and
-                says that the old one is as it was.
-        """
-        try:
-            with atomic_path(filepath) as temporary:
-                super().put(obj, temporary)
-        except OSError as error:
-            raise OSError(
-                error.errno, f'{error.strerror or error}: {filepath} could '
-                f'not be written ({len(obj) / 1e6:.1f} MB); what was there '
-                'before is as it was') from error
+        """Write bytes, whole or not at all; see :func:`atomic_path`."""
+        with atomic_path(filepath) as temporary:
+            super().put(obj, temporary)
 
 
 def save_weights(path: str | Path,
@@ -61,9 +51,11 @@ def save_weights(path: str | Path,
         },
         'meta': dict(meta)
     }
-    # To a stream: into the file of a path, PyTorch writes the path's name.
-    with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
-        torch.save(content, stream)
+    # Into the file of a path PyTorch writes its name; on a full disk both
+    # libraries raise errors that name neither.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getbuffer())
     return content
 
 
@@ -75,9 +67,8 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor],
     """
     tensors = {name: value.detach().clone().contiguous()
                for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {
-            'format': 'pt', **{key: str(one) for key, one in meta.items()}})
+    write_bytes(path, save(tensors, {
+        'format': 'pt', **{key: str(one) for key, one in meta.items()}}))
     return {'state_dict': tensors, 'meta': dict(meta)}
 
 

@@ -30,7 +30,8 @@ def test_the_door_for_log_histories_is_narrow(tmp_path):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    ({}, 'no dictionary of tensors'), ({'epoch': 3}, "its own keys are epoch"),
+    ({}, 'no dictionary of tensors'), ({'epoch': 3}, 'its own keys are epoch'),
+    ({0: torch.zeros(1)}, 'its own keys are 0'),
     ({'module.a': torch.zeros(1), 'a': torch.zeros(1)}, 'wrapped and unwr')])
 def test_checkpoints_without_clear_tensors(content, message):
     with pytest.raises(ValueError, match=message):
