@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 
-QUICK = settings(max_examples=25, deadline=None, derandomize=True,
+QUICK = settings(max_examples=30, deadline=None, derandomize=True,
                  suppress_health_check=[HealthCheck.function_scoped_fixture])
 IMAGE = np.random.default_rng(0).integers(0, 256, (29, 33, 3), np.uint8)
 IMAGE[8:20, 5:28] = (200, 90, 140)
@@ -80,14 +80,21 @@ def test_drawn_tiff_is_what_was_written(tmp_path, data):
         0, 120, (height, width, channels)).astype(dtype)
     layout = data.draw(st.sampled_from([
         {}, {'rowsperstrip': 4}, {'tile': (16, 16)}]))
+    planes = channels > 1 and data.draw(st.booleans())
+    white = channels == 1 and dtype.kind == 'u' and data.draw(st.booleans())
     encoded = encode_tiff(
+        np.moveaxis(image, 2, 0) if planes else
         image if channels > 1 else image[..., 0], compression=compression,
-        photometric='rgb' if channels == 3 else 'minisblack',
-        planarconfig='contig' if channels > 1 else None,
+        photometric='rgb' if channels == 3 else
+        'miniswhite' if white else 'minisblack',
+        planarconfig=('separate' if planes else 'contig')
+        if channels > 1 else None,
         byteorder=data.draw(st.sampled_from('<>')),
         bigtiff=data.draw(st.booleans()),
         predictor=compression in ('lzw', 'zlib')
         and dtype.kind in 'ui' and data.draw(st.booleans()), **layout)
+    if white:
+        image = np.iinfo(dtype).max - image
     assert np.array_equal(read(tmp_path, encoded), image)
 
 

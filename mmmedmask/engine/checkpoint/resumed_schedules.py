@@ -1,7 +1,8 @@
-"""Let the schedules of a resumed run follow its config.
+"""Compare a resumed run with its config: model, optimizer and schedules.
 
-MMEngine restores a scheduler with the length that it had: a finished run that
-goes on with more epochs would train on at the last, lowest rate.
+MMEngine loads what fits of a model, and leaves the rest as it was drawn. It
+restores a scheduler with the length that it had: a finished run that goes on
+with more epochs would train on at the last, lowest rate.
 """
 
 import copy
@@ -9,12 +10,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mmengine.optim import _ParamScheduler
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmmedmask.engine.checkpoint.reading import get_state_dict
+from mmmedmask.engine.preserved_state import unwrap
 
 #: What changes in a scheduler while it runs; all else says what it is.
 _PROGRESS = frozenset({'last_step', '_global_step', '_last_value',
-                       'base_values', 'verbose'})
+                       'verbose'})
 
 
 @dataclass
@@ -37,6 +41,53 @@ def schedulers_of_run(runner: Runner) -> list[_ParamScheduler]:
     if isinstance(schedulers, Mapping):
         return [one for part in schedulers.values() for one in part]
     return list(schedulers)
+
+
+def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
+    """Refuse to go on from a state that is not of the config's model.
+
+    Where hyperparameters of the optimizer differ that no schedule sets, the
+    log says that those of the checkpoint count.
+
+    Args:
+        runner: The runner, whose model and optimizer are built.
+        checkpoint: The state.
+
+    Raises:
+        ValueError: If tensors are missing, left over or of other shapes, or
+            the optimizer is another one or has other parameters.
+    """
+    mend = ('change the config back, or start anew in another work dir with '
+            'the file as load_from')
+    try:
+        unwrap(runner.model).load_state_dict(get_state_dict(checkpoint))
+    except RuntimeError as error:
+        raise ValueError(
+            f'the run cannot go on from {runner._load_from}, which is of '
+            f'another model: {error}\n{mend}') from error
+    wrapper, saved = runner.optim_wrapper, checkpoint.get('optimizer')
+    if not isinstance(wrapper, OptimWrapper) or not saved:
+        return
+    own, theirs = wrapper.optimizer.param_groups, saved['param_groups']
+    counts = [[len(group['params']) for group in groups]
+              for groups in (own, theirs)]
+    unknown = sorted(name for name in theirs[0].keys() - own[0].keys()
+                     if not name.startswith('initial_'))
+    if counts[0] != counts[1] or unknown:
+        raise ValueError(
+            f'the run cannot go on from {runner._load_from}, which is of '
+            'another optimizer: ' + (
+                f'it has {unknown}, which {type(wrapper.optimizer).__name__} '
+                'has not' if unknown else
+                f'it has {counts[1]} parameters in its groups, the config '
+                f'has {counts[0]}') + f'; {mend}')
+    scheduled = {one.param_name for one in schedulers_of_run(runner)}
+    for name in own[0].keys() & theirs[0].keys() - scheduled - {'params'}:
+        if own[0][name] != theirs[0][name] \
+                and not name.startswith('initial_'):
+            runner.logger.warning(
+                f'{name} of the optimizer is {own[0][name]} in the config and '
+                f'{theirs[0][name]} in {runner._load_from}, which counts.')
 
 
 def remember_schedules(runner: Runner) -> FreshSchedules:

@@ -17,6 +17,7 @@ from mmmedmask.config_files import name_best_pointers
 from mmmedmask.engine.checkpoint.resumed_schedules import (
     FreshSchedules,
     follow_config,
+    refuse_another_model,
     remember_schedules,
 )
 from mmmedmask.engine.checkpoint.run_folder import (
@@ -61,6 +62,7 @@ class SafeCheckpointHook(CheckpointHook):
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.resumed_schedules.follow_config`.
+    * A state of another model or optimizer is refused.
     * What another run, or a later part of this one, has left in the work dir
       is moved into its folder ``superseded``.
 
@@ -135,8 +137,14 @@ class SafeCheckpointHook(CheckpointHook):
             runner._load_from = latest and str(latest)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the schedules and the gradients that the run had."""
+        """Keep the schedules and the gradients that the run had.
+
+        Raises:
+            ValueError: If it had another model or optimizer.
+        """
         if runner._resume:
+            if isinstance(runner, Runner):
+                refuse_another_model(runner, checkpoint)
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._saved_gradients = checkpoint.get(GRADIENTS, {})
 

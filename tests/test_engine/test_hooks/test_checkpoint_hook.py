@@ -375,6 +375,46 @@ def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
     assert any('T_max 4 there, 8 here' in text for text in said)
 
 
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(model=None), r'epoch_3.pth, which is of another model.*size misma'),
+    (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=.1)),
+          param_scheduler=None),
+     r"another optimizer: it has .*'momentum'.*AdamW has not"),
+    (dict(optim_wrapper=dict(
+        optimizer=dict(type='SGD', lr=.1, momentum=.9),
+        paramwise_cfg=dict(bias_lr_mult=2.))),
+     r'has \[2\] parameters in its groups, the config has \[1, 1\]')])
+def test_a_state_of_another_model_is_refused(tmp_path, change, message):
+    train(tmp_path)
+    if 'model' in change:
+        change = dict(model=TinyNet())
+        change['model'].layer[0] = nn.Linear(3, 5)
+    with pytest.raises(ValueError, match=f'(?s){message}.*load_from'):
+        train(tmp_path, resume=True, epochs=4, **change)
+
+
+def test_another_rate_counts_and_other_settings_are_told(tmp_path):
+    rates = []
+
+    class Rate(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            rates.append(runner.optim_wrapper.param_groups[0]['lr'])
+
+    steps = dict(type='MultiStepLR', milestones=[4], gamma=.1)
+    train(tmp_path, param_scheduler=steps)
+    runner = build(
+        tmp_path, epochs=5, resume=True, param_scheduler=steps, hooks=[Rate()],
+        optim_wrapper=dict(optimizer=dict(
+            type='SGD', lr=.5, momentum=.9, weight_decay=.01)))
+    said = []
+    runner.logger.warning = said.append
+    runner.train()
+    np.testing.assert_allclose(rates, [.5] * 2 + [.05] * 2)
+    assert any('base_values [0.1] there, [0.5] here' in text for text in said)
+    assert any('weight_decay of the optimizer is 0.01 in the config and 0 in'
+               in text for text in said)
+
+
 def test_a_schedule_that_ended_is_told(tmp_path):
     fixed = dict(type='LinearLR', end=2)
     train(tmp_path, param_scheduler=fixed)
