@@ -13,6 +13,8 @@ from mmmedmask.inspection.trial import run_reduced
 from mmmedmask.inspection.weights import check_module_weights
 from mmmedmask.phantoms.glands import write_gland_dataset
 from mmmedmask.phantoms.lesions import write_lesion_dataset
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.util.nested import nested_dicts
 
 CLASSIFIER = 'vit-base-p16_amt_1xb256-100e_messidor2'
 PRETRAINING = 'msmae_vit-base-p16_1xb64-coslr-300e_busi'
@@ -122,6 +124,31 @@ def test_the_metric_reads_the_file_of_its_data(glands, tmp_path):
     assert f'the metric reads {same}' in found
     cfg.val_evaluator.ann_file = str(glands / 'annotations/train.json')
     assert 'annotations/test.json' in agreement(cfg)[0]
+
+
+@pytest.mark.parametrize('name', [
+    'mcat_1xb8-coslr-70e_tcga-nsclc',
+    'gimp_scratch_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'])
+def test_widths_of_features_and_genes(name, tmp_path):
+    """The trial draws slides that fit the model; the true ones may not."""
+    write_slide_omic_cohort(
+        tmp_path, num_cases=12, classes=('LUAD', 'LUSC'), patches=(6, 9),
+        dims=8, num_genes=60, num_pathways=2, pathway_size=4)
+    cfg = load(name)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[loader].dataset.update(
+            data_root=str(tmp_path), split='train', split_file=None,
+            expression=dict(path='expression.tsv', unit='fpkm'))
+    found = agreement(cfg)
+    assert len(found) == 6
+    for part in ('takes 1024, the train data have 8 -> in_dims=8',
+                 'takes 60433, the val data have 60 -> num_genes=60'):
+        assert any(part in text for text in found)
+    cfg.model.aggregator.in_dims = 8
+    for part in nested_dicts(cfg.model):
+        if 'num_genes' in part:
+            part['num_genes'] = 60
+    assert agreement(cfg) == []
 
 
 @pytest.mark.parametrize(('begin', 'is_red'), [(40, False), (300, True)])

@@ -45,8 +45,9 @@ def check_agreement(config: Config, parts: Parts) -> list[Finding]:
         will be NaN and that nothing is chosen by, and for a hook that rests.
     """
     findings = []
-    for check in (_check_categories, _check_classes, _check_annotations,
-                  _check_scores, _check_begin, _check_lesions):
+    for check in (_check_categories, _check_classes, _check_widths,
+                  _check_annotations, _check_scores, _check_begin,
+                  _check_lesions):
         try:
             findings += check(config, parts)
         except Exception as error:  # a file may be broken in any way
@@ -125,6 +126,30 @@ def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
                 f'data have {len(classes)}: {", ".join(map(str, classes))}',
                 dotted((*path, 'num_classes')),
                 f'num_classes={len(classes)}')
+
+
+def _check_widths(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Compare features and genes of slides with what the model takes."""
+    for name, settings in _datasets(config):
+        dataset = parts.datasets.get(name)
+        if dataset is None or kind_of(settings) != 'SlideOmicDataset':
+            continue
+        widths = (dataset.get_data_info(place).get('dims')
+                  for place in range(len(dataset)))
+        found = dict(in_dims=next(filter(None, widths), None),
+                     num_genes=len(dataset.gene_ids) or None)
+        for path, part in walk_nested(config.model, ('model', )):
+            keys = found.keys() & part.keys() if isinstance(
+                part, Mapping) else ()
+            # The heads take what the aggregator gives.
+            for key in sorted(keys if path[-1] == 'aggregator'
+                              else {'num_genes'} & set(keys)):
+                if found[key] not in (None, part[key]):
+                    yield Finding(
+                        RED, 'features' if key == 'in_dims' else 'genes',
+                        f'the model takes {part[key]}, the '
+                        f'{name.split("_")[0]} data have {found[key]}',
+                        dotted((*path, key)), f'{key}={found[key]}')
 
 
 def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:
