@@ -169,8 +169,10 @@ def test_takes_a_training_step(name, tmp_path, drawn_data, gradients,
 #: Keys by which weights come into a config, and who reads them. All of these
 #: end in MMEngine's CheckpointLoader, which is ours, or in read_checkpoint.
 KNOWN_KEYS = {('init_cfg', 'checkpoint'), ('checkpoint', ), ('load_from', ),
-              ('gene_checkpoint', ), ('teacher_checkpoint', )}
-WEIGHT_ENDINGS = ('.pth', '.pt', '.ckpt', '.bin', '.pkl', '.safetensors')
+              ('gene_checkpoint', ), ('teacher_checkpoint', ),
+              ('tokenizer_path', )}
+WEIGHT_ENDINGS = ('.pth', '.pt', '.ckpt', '.bin', '.pkl', '.safetensors',
+                  '.pth.tar', '.onnx')
 
 
 def test_every_key_by_which_weights_arrive_is_known():

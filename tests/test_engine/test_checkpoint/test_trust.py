@@ -23,6 +23,7 @@ from torch import nn
 
 from mmmedmask import apis
 from mmmedmask.engine.checkpoint import get_state_dict, read_checkpoint
+from mmmedmask.models.layers.frozen_teacher import FrozenTeacher
 
 
 class Evil:
@@ -117,6 +118,13 @@ def test_no_way_in_runs_code(tmp_path, evil, mark, way):
     with contextlib.suppress(Exception):
         # Most files are refused; what is left has to do no harm.
         Runner.from_cfg(cfg).train()
+    assert not mark.exists()
+
+
+def test_a_teacher_runs_no_code(evil, mark):
+    with contextlib.suppress(Exception):
+        FrozenTeacher(dict(type='mmpretrain.CLIPGenerator',
+                           tokenizer_path=str(evil)), 'nowhere')
     assert not mark.exists()
 
 
