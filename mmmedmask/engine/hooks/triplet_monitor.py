@@ -7,10 +7,15 @@ from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.registry import HOOKS
 
 PREFIXES = ('tri_', 'd2_')
 MIN_ACTIVE = 0.01
+SLIDES_ADVICE = (
+    'The slides alone keep the classes of the training patients apart{gap}: '
+    'these triplets are learned. Held-out patients tell whether the class is, '
+    'or these patients are; a larger margin or fewer epochs')
 ADVICE = (
     'The gene encoder has fitted these very patients: '
     'mmmedmask.CrossFittedGenesHook in default_hooks gives vectors of '
@@ -41,7 +46,8 @@ class TripletMonitorHook(Hook):
     slides, ``ge`` of genes. Triplets are dead through the genes alone if
     ``d2_an_ge - d2_ap_ge`` is far above the margin; the warning names a
     margin above it. Neither vectors of length 1 with the paper's margin nor
-    the hardest triplets help then (docs/results/gimp_genes.md).
+    the hardest triplets help then (docs/results/gimp_genes.md). Where the
+    slides are farther apart than the genes, they have learned the triplets.
 
     Raises:
         ValueError: In training, if the model logs no triplets.
@@ -94,20 +100,26 @@ class TripletMonitorHook(Hook):
             runner.logger.warning(f'Triplets of epoch {runner.epoch + 1}: '
                                   f'{NO_TRIPLETS}')
         elif means['tri_active'] < MIN_ACTIVE:
+            cross_fitted = any(isinstance(hook, CrossFittedGenesHook)
+                               for hook in runner.hooks)
             runner.logger.warning(
                 f'Dead triplets: {100 * means["tri_active"]:.2g} % were '
                 f'active in epoch {runner.epoch + 1}, less than '
                 f'{100 * MIN_ACTIVE:g} %; they teach nothing '
-                f'({text}). {_advice(means)}.')
+                f'({text}). {_advice(means, cross_fitted)}.')
         self._values = []
 
 
-def _advice(means: Mapping[str, float]) -> str:
-    """What helps: vectors of other encoders, or a margin above the gap."""
-    gap = means.get('d2_an_ge', 0) - means.get('d2_ap_ge', 0)
-    advice = [ADVICE] if 'd2_an_ge' in means else []
-    if gap > 0:
-        advice.append(MARGIN_ADVICE.format(gap=gap, margin=1.25 * gap))
-    return '. '.join(advice) or (
-        'The slides separate the training patients: a larger margin, or '
-        'fewer epochs')
+def _advice(means: Mapping[str, float], cross_fitted: bool) -> str:
+    """What helps, by which half keeps the classes apart."""
+    genes, slides = (
+        means.get(f'd2_an_{half}', 0) - means.get(f'd2_ap_{half}', 0)
+        for half in ('ge', 'img'))
+    if 'd2_an_ge' not in means or slides > max(genes, 0):
+        return SLIDES_ADVICE.format(
+            gap=f' by {slides:.3g} (d2_an_img - d2_ap_img)'
+            if slides > 0 else '')
+    advice = [] if cross_fitted and genes > 0 else [ADVICE]
+    if genes > 0:
+        advice.append(MARGIN_ADVICE.format(gap=genes, margin=1.25 * genes))
+    return '. '.join(advice)

@@ -8,6 +8,8 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from tiny_runs import TinyModel, tiny_runner
 from torch import nn
 
+from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
+
 
 class Logger(BaseModel):
     """Logs the numbers that it is given, one after the other."""
@@ -26,11 +28,18 @@ class Logger(BaseModel):
                     d2_ap_img=torch.tensor(2. * share))
 
 
-def watch(tmp_path, model):
+class Rests(CrossFittedGenesHook):
+    """Stands in the run, as if the model were a GiMP."""
+
+    def before_train(self, runner):
+        pass
+
+
+def watch(tmp_path, model, *hooks):
     """Train for two epochs of four iterations; return what was said."""
     hook = dict(type='mmmedmask.TripletMonitorHook')
     runner = tiny_runner(tmp_path, model, by_epoch=True, max_iters=2,
-                         hooks=[hook])
+                         hooks=[hook, *hooks])
     said = dict(info=[], warning=[])
     for level, lines in said.items():
         setattr(runner.logger, level, lines.append)
@@ -67,19 +76,28 @@ def test_dead_triplets_are_told_with_what_may_help(tmp_path):
     assert 'CrossFitted' not in line
 
 
-@pytest.mark.parametrize(('gap', 'margin'), [(4, 5), (-1, None)])
-def test_the_advice_is_about_the_genes(tmp_path, gap, margin):
-    """A margin above their gap, if there is one."""
+@pytest.mark.parametrize(
+    ('genes', 'slides', 'hooks', 'wanted'), [
+        (4, 0, [], ['CrossFittedGenesHook', 'contrast_head=dict(margin=5)']),
+        (-1, -2, [], ['CrossFittedGenesHook']),
+        # What the advice is about has been done.
+        (4, 0, [Rests()], ['contrast_head=dict(margin=5)']),
+        (4, 200, [Rests()], ['by 200 (d2_an_img - d2_ap_img)']),
+        (-1, 8, [], ['by 8 (d2_an_img - d2_ap_img)'])])
+def test_the_advice_is_about_the_half_that_separates(
+        tmp_path, genes, slides, hooks, wanted):
     model = Logger([0] * 8)
     plain = model.forward
     model.forward = lambda inputs, mode='tensor': dict(
-        plain(inputs, mode), d2_ap_ge=torch.tensor(1.),
-        d2_an_ge=torch.tensor(1. + gap))
-    said, _ = watch(tmp_path, model)
-    line = said['warning'][0]
-    assert 'CrossFittedGenesHook' in line
-    assert (f'contrast_head=dict(margin={margin})' in line) == (
-        margin is not None)
+        plain(inputs, mode), **{
+            name: torch.tensor(float(value)) for name, value in dict(
+                d2_ap_ge=1, d2_an_ge=1 + genes,
+                d2_ap_img=2, d2_an_img=2 + slides).items()})
+    line = watch(tmp_path, model, *hooks)[0]['warning'][0]
+    for words in ('CrossFittedGenesHook', 'contrast_head=dict(margin',
+                  'd2_an_img - d2_ap_img'):
+        assert (words in line) == any(words in part for part in wanted)
+    assert all(part in line for part in wanted)
 
 
 def test_no_triplets_at_all_have_another_cause(tmp_path):
