@@ -5,6 +5,7 @@ One layout for all data sets of this kind;
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -101,8 +102,8 @@ class LabelledImages(ImageFileDataset):
 
     def _compare_parts(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Refuse images that another part has, too, and count groups."""
-        paths, groups = ({row[column] for row in rows}
-                         for column in ('path', 'group'))
+        paths = {os.path.normpath(self.root / row['path']) for row in rows}
+        groups = {row['group'] for row in rows}
         for part in PARTS if self.split in PARTS else ():
             file = self.split_file.with_name(f'{part}.csv')
             if part == self.split or not file.is_file():
@@ -110,7 +111,7 @@ class LabelledImages(ImageFileDataset):
             shared = set()
             for where, row in read_table(
                     file, REQUIRED_COLUMNS, empty=True).rows('path', 'group'):
-                if row['path'] in paths:
+                if os.path.normpath(self.root / row['path']) in paths:
                     raise ValueError(
                         f'{where}: {row["path"]} is in {self.split_file.name}'
                         ', too; an image belongs to one part of a split')
@@ -140,7 +141,8 @@ def read_classes(data_root: Path) -> tuple[str, ...]:
             f'{path} does not exist; tools/dataset_converters/convert.py '
             'writes it')
     classes = read_list_file(path)
-    twice = sorted({name for name in classes if classes.count(name) > 1})
+    lower = [name.casefold() for name in classes]
+    twice = [name for name in classes if lower.count(name.casefold()) > 1]
     if twice:
         raise ValueError(f'{path} names classes twice: {twice}')
     return tuple(classes)
@@ -174,7 +176,9 @@ def read_split_file(path: Path, data_root: Path,
     rows, lines = [], {}
     for where, row in table.rows():
         _check_row(where, row, classes, data_root)
-        before = lines.setdefault(row['path'], where)
+        # One image may be written in two ways.
+        file = os.path.normpath(data_root / row['path'])
+        before = lines.setdefault(file, where)
         if before != where:
             raise ValueError(
                 f'{where}: {row["path"]} is listed in '

@@ -158,9 +158,11 @@ def other_reading(encoded):
 
 @pytest.mark.parametrize('name', CHECKED)
 @QUICK
-@given(place=st.floats(0.2, 0.8), value=st.integers(1, 255))
+@given(place=st.floats(0, .95), value=st.integers(1, 255))
 def test_a_changed_byte_that_a_checksum_covers(tmp_path, name, place, value):
     damaged = bytearray(FILES[name])
-    damaged[int(place * len(damaged))] ^= value
+    # A TIFF has none for its header.
+    first = 300 if name == 'zlib' else 33
+    damaged[first + int(place * (len(damaged) - first))] ^= value
     image = read(tmp_path, damaged)
     assert image is None or np.array_equal(image, read(tmp_path, FILES[name]))

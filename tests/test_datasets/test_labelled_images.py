@@ -93,6 +93,7 @@ def test_missing_images_are_seen_when_they_are_read(root):
     ('path,label,group\na,xyz,g\n', r"got 'xyz'\.$"),
     ('path,label,group\na,NV,g\nb,NV,g\na,mel,g\n',
      r'line 4: a is listed in line 2'),
+    ('path,label,group\na,NV,g\n./a,mel,g\n', 'line 3: ./a is listed in'),
     ('path,label,group\na,NV,\n', 'line 2: group must not be empty'),
     ('path,label,group\n,,g\n', 'line 2: path, label must not be empty'),
     ('path,label,group\na,NV\n', 'line 2 has 2 cells, line 1 has 3'),
@@ -117,9 +118,10 @@ def test_parts_share_no_image(root, monkeypatch):
     LabelledImages(str(root), split='all')
     assert len(said) == 1
     assert '1 of 2 groups are in val.csv, too, such as g' in said[0]
-    val.write_text('path,label,group\nb,NV,h\n')
+    val.write_text('path,label,group\n./b,NV,h\n')
+    train.write_text('path,label,group\na,NV,g\n./x/../b,NV,h\n')
     for part, other in (('train', 'val'), ('val', 'train')):
-        with pytest.raises(ValueError, match=rf'{other}\.csv, line \d: b is '
+        with pytest.raises(ValueError, match=rf'{other}\.csv, line \d: .*b is '
                            rf'in {part}\.csv, too'):
             LabelledImages(str(root), split=part)
 
@@ -143,7 +145,8 @@ def test_bad_arguments(root, arguments, error, message):
 
 @pytest.mark.parametrize(('content', 'message'), [
     (None, 'classes.txt does not exist; tools/'), ('', 'is empty'),
-    ('mel\nNV\nmel\n', r"twice: \['mel'\]")])
+    ('mel\nNV\nmel\n', r"twice: \['mel', 'mel'\]"),
+    ('mel\nMEL\n', r"twice: \['mel', 'MEL'\]")])
 def test_class_file_that_is_wrong(root, content, message):
     (root / 'classes.txt').unlink()
     if content is not None:
