@@ -3,8 +3,10 @@
 import pickle
 import struct
 import zlib
+from itertools import pairwise
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -188,6 +190,66 @@ def test_few_bits_are_spread_over_eight(tmp_path, pixels, bits, white_is_zero):
     np.testing.assert_array_equal(
         read_image(tmp_path / 'image.tif')[..., 0],
         255 - expected if white_is_zero else expected)
+
+
+def make_png(colours, bits, parts=1, change=lambda packed: packed,
+             between=b''):
+    """A PNG of 9 x 7 random values, each row with another filter."""
+    def chunk(kind, data):
+        return (struct.pack('>I', len(data)) + kind + data
+                + struct.pack('>I', zlib.crc32(kind + data)))
+
+    random = np.random.default_rng(0)
+    values = -(-9 * bits * {0: 1, 2: 3, 4: 2, 6: 4}[colours] // 8)
+    packed = change(zlib.compress(b''.join(
+        bytes([row % 5]) + random.bytes(values) for row in range(7))))
+    cuts = np.linspace(0, len(packed), parts + 1).astype(int)
+    return b''.join([
+        b'\x89PNG\r\n\x1a\n',
+        chunk(b'IHDR', struct.pack('>IIBBBBB', 9, 7, bits, colours, 0, 0, 0)),
+        between.join(chunk(b'IDAT', packed[start:stop])
+                     for start, stop in pairwise(cuts)),
+        chunk(b'tEXt', b'a\0b'), chunk(b'IEND', b'')])
+
+
+@pytest.mark.parametrize('parts', [1, 3])
+@pytest.mark.parametrize(('colours', 'bits'), [
+    (0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (4, 8), (4, 16),
+    (6, 8), (6, 16)])
+def test_png_of_every_kind_is_what_libpng_reads(tmp_path, monkeypatch,
+                                                colours, bits, parts):
+    encoded = make_png(colours, bits, parts)
+    want = imagecodecs.png_decode(encoded)
+    decoded, decode = [], imagecodecs.png_decode
+    monkeypatch.setattr(imagecodecs, 'png_decode', lambda data: decode(
+        decoded.append(data) or data))
+    (tmp_path / 'image.png').write_bytes(encoded)
+    image = read_image(tmp_path / 'image.png')
+    np.testing.assert_array_equal(image, want.reshape(image.shape))
+    assert image.dtype == want.dtype
+    # Another library than libpng's has unpacked the pixels into one chunk.
+    assert decoded[0] != encoded
+    assert decoded[0].count(b'IDAT') == 1
+
+
+@pytest.mark.parametrize('change', [
+    lambda packed: packed + b'more', lambda packed: packed[:-1],
+    lambda packed: packed[:-4] + b'else', lambda packed: packed[:20],
+    lambda packed: zlib.compress(zlib.decompress(packed)[:-1]),
+    lambda packed: zlib.compress(zlib.decompress(packed) + b'0'),
+    lambda packed: zlib.compress(b'\7' + zlib.decompress(packed)[1:])])
+def test_odd_pixels_of_png_are_left_to_libpng(tmp_path, change):
+    """Too many, too few, damaged, or with a filter that does not exist."""
+    encoded = make_png(2, 8, change=change)
+    (tmp_path / 'image.png').write_bytes(encoded)
+    try:
+        want = imagecodecs.png_decode(encoded)
+    except imagecodecs.PngError as error:
+        with pytest.raises(ImageFileError) as caught:
+            read_image(tmp_path / 'image.png')
+        assert str(error) in str(caught.value)
+    else:
+        np.testing.assert_array_equal(read_image(tmp_path / 'image.png'), want)
 
 
 def test_palette_of_png_becomes_its_colours(tmp_path, pixels):
