@@ -24,13 +24,20 @@ from mmmedmask.functional.bags import (
 )
 from mmmedmask.functional.nystrom import (
     class_token_row,
+    landmark_inverse,
     packed_attention,
+    segment_means,
     split_bags,
 )
 from mmmedmask.functional.patch_grid import (
     grid_cells_apart,
     grid_convolution,
     stack_cells,
+)
+from mmmedmask.functional.token_convolution import (
+    convolve_tokens,
+    convolve_tokens_,
+    has_matrix_products,
 )
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.registry import MODELS
@@ -41,6 +48,8 @@ CONV_STARTS = ('zeros', 'uniform')
 MASK_TOKENS = ('learnable', 'zeros')
 # Sides of the kernels of TransMIL's position encoding, the largest first.
 POSITION_KERNELS = (7, 5, 3)
+# Tokens that a layer makes queries of at a time where there are no gradients.
+TOKEN_CHUNK = 2048
 
 
 class ValueConvolution(nn.Module):
@@ -80,18 +89,29 @@ class ValueConvolution(nn.Module):
 
         ``slides`` are the patches of each slide of each bag.
         """
-        outputs, start = [], 0
+        runs = self.runs(slides)
+        if has_matrix_products(value):
+            return convolve_tokens(value, self.weight, runs)
+        outputs, position = [], 0
+        for start, stop in runs:
+            outputs += [torch.zeros_like(value[position:start]),
+                        self.convolve(value[start:stop])]
+            position = stop
+        return torch.cat([*outputs, torch.zeros_like(value[position:])])
+
+    def runs(self, slides: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """First token of each slide, and the one after its last."""
+        runs, start = [], 0
         for counts in slides:
             first = 0 if self.with_class_token else 1
-            if first:
-                outputs.append(torch.zeros_like(value[:1]))
             stop = start + 1
             for count in counts:
                 stop += count
                 if stop > start + first:
-                    outputs.append(self.convolve(value[start + first:stop]))
+                    runs.append((start + first, stop))
                 start, first = stop, 0
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            start = stop
+        return runs
 
     def convolve(self, value: Tensor) -> Tensor:
         """Convolve the values (N, H, C) of one slide."""
@@ -154,12 +174,20 @@ class NystromLayer(BaseModule):
         return [F.linear(tokens, weight).unflatten(1, (self.num_heads, -1))
                 for weight in self.qkv.weight.chunk(3)[:count]]
 
-    def forward(self, tokens: Tensor,
-                slides: Sequence[Sequence[int]]) -> Tensor:
+    def forward(self, tokens: Tensor, slides: Sequence[Sequence[int]],
+                overwrite: bool = False) -> Tensor:
         """Run the layer on tokens (T, d) of bags behind class tokens.
 
-        ``slides`` are the patches of each slide of each bag.
+        ``slides`` are the patches of each slide of each bag. Where there are
+        no gradients, the result may ``overwrite`` the tokens.
         """
+        if not torch.is_grad_enabled() and has_matrix_products(tokens):
+            if not overwrite:
+                tokens = tokens.clone()
+            for bag, counts in zip(tokens.split(bag_lengths(slides)), slides,
+                                   strict=True):
+                self.update_(bag, counts)
+            return tokens
         query, key, value = self.project(tokens)
         output = packed_attention(query, key, value, bag_lengths(slides),
                                   self.num_landmarks)
@@ -169,6 +197,49 @@ class NystromLayer(BaseModule):
             output = self.value_conv(value, slides).add_(output)
         del value
         return tokens + self.drop(self.proj(output.flatten(1)))
+
+    def update_(self, tokens: Tensor, counts: Sequence[int]) -> None:
+        """Run the layer on one bag in place, without gradients.
+
+        Beside the tokens (N, d) of slides of ``counts`` patches it holds two
+        tensors of their size, keys and values, not seven.
+        """
+        heads, count = (self.num_heads, -1), self.num_landmarks
+        weights = self.qkv.weight.chunk(3)
+        normed = self.norm(tokens)
+        if count is None or len(tokens) <= count:
+            landmarks = None
+        else:
+            # The mean of projections is the projection of the mean.
+            means = segment_means(normed[None, None], count)[0, 0]
+            query, landmarks = (
+                F.linear(means, weight).unflatten(1, heads).transpose(0, 1)
+                for weight in weights[:2])
+        key = F.linear(normed, weights[1])
+        for part in normed.split(TOKEN_CHUNK):
+            part.copy_(F.linear(part, weights[2]))
+        key, value = (x.unflatten(1, heads).transpose(0, 1)
+                      for x in (key, normed))
+        if landmarks is None:
+            landmarks, summary = key, value.clone()
+        else:
+            summary = landmark_inverse(
+                query, landmarks) @ F.scaled_dot_product_attention(
+                    query[None], key[None], value[None])[0]
+        del key, value
+        value = normed.unflatten(1, heads)
+        if self.value_conv is None:
+            value.zero_()
+        else:
+            convolve_tokens_(value, self.value_conv.weight,
+                             self.value_conv.runs([counts]))
+        for one, part in zip(tokens.split(TOKEN_CHUNK),
+                             value.split(TOKEN_CHUNK), strict=True):
+            query = F.linear(self.norm(one), weights[0]).unflatten(1, heads)
+            part += F.scaled_dot_product_attention(
+                query.transpose(0, 1)[None], landmarks[None],
+                summary[None])[0].transpose(0, 1)
+            one += self.drop(self.proj(part.flatten(1)))
 
     def class_token_rows(self, tokens: Tensor,
                          slides: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -429,7 +500,8 @@ bags.lay_slides_apart`; needed with ``ppeg=True``. Without, only the seams
                 tokens = checkpoint(
                     layer, tokens, bags.slides, use_reentrant=False)
             else:
-                tokens = layer(tokens, bags.slides)
+                # They are of this call alone.
+                tokens = layer(tokens, bags.slides, overwrite=True)
             if index == 0 and self.positions is not None:
                 moved = self.positions(tokens[bags.is_patch], bags.cells)
                 tokens = tokens.masked_scatter(bags.is_patch[:, None],

@@ -76,6 +76,29 @@ def test_equals_the_equations_bag_by_bag(arguments):
             assert difference(tokens[bag, :count], want[1]) < 1e-9
 
 
+@pytest.mark.parametrize('arguments', [
+    dict(), dict(attn='exact'), dict(conv_kernel=0),
+    dict(class_token_in_conv=True), dict(ppeg=True), dict(num_heads=1)])
+def test_without_gradients_it_is_the_same(monkeypatch, arguments):
+    """Then tokens go through a few at a time, over tokens that it owns."""
+    monkeypatch.setattr('mmmedmask.models.gimp.aggregator.TOKEN_CHUNK', 4)
+    model = tiny(DOUBLE, **arguments)
+    inputs = ragged([17, 11, 4, 1], dtype=DOUBLE)
+    want = model(*inputs)
+    kept = [x.clone() for x in inputs]
+    with torch.no_grad():
+        got = model(*inputs)
+        bags = model.pack(*inputs)
+        tokens = bags.tokens.clone()
+        model.layers[0](bags.tokens, bags.slides)
+    for one, other in zip(got, want, strict=True):
+        assert not one.requires_grad
+        assert difference(one, other) < 1e-12
+    assert torch.equal(bags.tokens, tokens)
+    for one, other in zip(inputs, kept, strict=True):
+        assert torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
 # --------------------- the class token is no neighbour, nor is another slide
 
 
