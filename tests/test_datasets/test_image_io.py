@@ -1,6 +1,7 @@
 """Reading images: every kind of file, exactly, or an error that names it."""
 
 import pickle
+import re
 import struct
 import zlib
 from itertools import pairwise
@@ -245,9 +246,8 @@ def test_odd_pixels_of_png_are_left_to_libpng(tmp_path, change):
     try:
         want = imagecodecs.png_decode(encoded)
     except imagecodecs.PngError as error:
-        with pytest.raises(ImageFileError) as caught:
+        with pytest.raises(ImageFileError, match=re.escape(str(error))):
             read_image(tmp_path / 'image.png')
-        assert str(error) in str(caught.value)
     else:
         np.testing.assert_array_equal(read_image(tmp_path / 'image.png'), want)
 
