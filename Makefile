@@ -20,8 +20,9 @@ extras := $(addprefix requirements/, \
 
 # The wheels are large; a slow line is no reason to give up.
 export UV_HTTP_TIMEOUT ?= 300
-# One thread per process: the processes share the cores.
-test_environment := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# One thread per process: the processes share the cores. Python keeps what it
+# compiles, where a variable forbids it as well: each process would do it again.
+test_environment := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: help demo test lint docs lock clean clean-venv
 

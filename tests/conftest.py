@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch; subprocesses inherit it. Tests run side by
-# side, so threads within one would only fight for the cores.
+# side, so threads within one would only fight for the cores. Numba, which UMAP
+# imports, sets the number of OpenMP's threads for all that follows, torch too.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MKL_NUM_THREADS', '1')
+os.environ.setdefault('NUMBA_NUM_THREADS', os.environ['OMP_NUM_THREADS'])
 
 import pytest  # noqa: E402
 from commands import forget_mmengine_state  # noqa: E402
@@ -55,11 +57,18 @@ def limited_files():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _configs_as_written() -> Iterator[None]:
-    """Write configs without yapf, which takes most of a short run."""
+def _no_waiting() -> Iterator[None]:
+    """Leave out what takes time in every short run, and tests nothing.
+
+    yapf formats each config. A loader whose workers persist and that the
+    garbage collector ends cannot tell them, as its queues end before it does;
+    it waits 5 seconds for each worker before it stops it.
+    """
+    from torch.utils.data import _utils
     from yapf.yapflib import yapf_api
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yapf_api, 'FormatCode', lambda text, **_: (text, True))
+        patch.setattr(_utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
         yield
 
 

@@ -188,7 +188,10 @@ def test_layouts_keep_groups_apart(method):
     random = np.random.default_rng(0)
     groups = np.repeat([0, 1], 40)
     vectors = random.normal(size=(80, 64)) + 12 * groups[:, None]
+    threads = torch.get_num_threads()
     points = project(vectors, method)
+    # Numba can change them for all tests that follow in this process.
+    assert torch.get_num_threads() == threads
     np.testing.assert_array_equal(points, project(vectors, method))
     near = np.linalg.norm(points[:, None] - points, axis=2)
     near[np.arange(80), np.arange(80)] = np.inf
