@@ -261,6 +261,12 @@ def test_palette_of_png_becomes_its_colours(tmp_path, pixels):
     np.testing.assert_array_equal(
         read_image(tmp_path / 'alpha.png'),
         Image.open(tmp_path / 'alpha.png').convert('RGBA'))
+    # libpng would leave a damaged part out that is not needed for colours.
+    damaged = bytearray((tmp_path / 'alpha.png').read_bytes())
+    damaged[damaged.index(b'tRNS') + 5] ^= 1
+    (tmp_path / 'damaged.png').write_bytes(damaged)
+    with pytest.raises(ImageFileError, match=r"checksum of its part b'tRNS'"):
+        read_image(tmp_path / 'damaged.png')
     # A palette of 19 colours, and pixels of the twentieth.
     content = (tmp_path / 'image.png').read_bytes()
     begin = content.index(b'PLTE')

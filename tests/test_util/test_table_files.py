@@ -5,6 +5,7 @@ import datetime
 import decimal
 import gzip
 import io
+import itertools
 import zipfile
 
 import numpy as np
@@ -88,7 +89,7 @@ def as_read(path, **options):
         *table.texts(range(len(table.names))), strict=True))]
 
 
-FAST = settings(max_examples=80, deadline=None, derandomize=True,
+FAST = settings(max_examples=60, deadline=None, derandomize=True,
                 suppress_health_check=list(HealthCheck))
 CELLS = st.one_of(
     st.text('ab0é ,;\t"\n\'=+-@.', max_size=5),
@@ -121,24 +122,27 @@ def test_fuzz_of_written_tables(tmp_path, data):
     read = as_read(path)
     if encoding == 'cp1252' and 'é' in text.getvalue():
         assert read is None
+    elif '\r' in text.getvalue().replace('\r\n', ''):
+        # The writer quotes no line feed then, and so ends a row there.
+        assert read in (None, expected)
     else:
         assert read == expected
-    # One cell less, or an empty or a filled one more, in one row or in many.
-    broken = [list(row) for row in [names, *rows]]
-    change = data.draw(st.sampled_from(['', '', '1', None]))
-    for row in data.draw(st.sampled_from([
-            broken, broken, broken[1:], broken[:1], broken[-1:],
-            broken[:-1]])):
-        if change is None:
-            row.pop()
-        else:
-            row.append(change)
-    if data.draw(st.booleans()):
-        broken[-1][-1] = 'x'
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter).writerows(broken)
-    path.write_text(text.getvalue(), newline='')
-    assert as_read(path) in (None, naive_table(text.getvalue(), delimiter))
+
+
+@pytest.mark.parametrize('delimiter', ',;\t')
+def test_cells_more_or_less_in_any_row(tmp_path, delimiter):
+    """All ways to change a header and two rows; never a shifted cell."""
+    path = tmp_path / 'ragged.csv'
+    for changes in itertools.product(('same', 'less', '', '1'), repeat=3):
+        rows = [['id', 'x', 'y'], ['01', '2', '3'], ['02', '', '5']]
+        for row, change in zip(rows, changes, strict=True):
+            if change == 'less':
+                row.pop()
+            elif change != 'same':
+                row.append(change)
+        text = ''.join(delimiter.join(row) + '\n' for row in rows)
+        path.write_text(text)
+        assert as_read(path) == naive_table(text, delimiter), text
 
 
 @FAST
