@@ -170,11 +170,20 @@ class LossFloorsHook(WatchingHook):
         name = self._decisive()
         if self._resting or self._loss < self._floors[name]:
             return
+        parts = [key.removeprefix('train/')
+                 for key in runner.message_hub.log_scalars
+                 if key.startswith('train/loss_')]
+        helps = ['more steps, a higher rate, AdamW']
+        if name == 'color':
+            helps.append('a target normalised per patch')
+        if len(parts) > 1:
+            helps.append(
+                f'other weights of {" and ".join(parts)}: once gradients are '
+                'clipped, the larger one may leave nothing of the other')
         runner.logger.warning(
             f'The held-out loss is {self._loss:.4g}, {MEANINGS[name]} has '
             f'{self._floors[name]:.4g}: the model has learned no more than '
-            'that. What may help: more steps, a higher rate, AdamW' +
-            (', a target normalised per patch.' if name == 'color' else '.'))
+            f'that. What may help: {", ".join(helps)}.')
 
     def _decisive(self) -> str:
         return next((name for name in MEANINGS if name in self._floors), '')

@@ -104,9 +104,15 @@ def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
     hook._loss = 1.01 * hook._floors['color']
     hook.after_train(runner)
     assert 'has learned no more than that' in warned[0]
+    assert 'weights of' not in warned[0]
+    # A second loss stands beside it.
+    for name in ('loss_rec', 'loss_tri'):
+        runner.message_hub.update_scalar(f'train/{name}', 1.)
+    hook.after_train(runner)
+    assert 'other weights of loss_rec and loss_tri' in warned[1]
     hook._loss = 0.99 * hook._floors['color']
     hook.after_train(runner)
-    assert len(warned) == 1
+    assert len(warned) == 2
 
 
 def test_a_model_that_cannot_reconstruct_rests(tiles, tmp_path, caplog):
