@@ -64,13 +64,16 @@ def test_benchmark_reports():
         assert f'| {words} |' in output
 
 
-def test_benchmark_of_shards_reports():
+def test_benchmark_of_the_tile_loader_reports():
     """Every figure is printed (no time is asserted)."""
-    output = call('analysis_tools/benchmark_shards.py', '--samples', 30_001,
-                  '--tiles', 20)
-    assert '2 ranks, 30,001 samples: each comes 1 to 2 times' in output
-    for words in ('single files, cold cache', 'shards, warm cache', 'packed'):
-        assert words in output
+    output = call('analysis_tools/benchmark_tile_loader.py', '--samples',
+                  30_001, '--tiles', 20, '--rounds', 1)
+    for words in ('loader, jpg', 'loader, png', 'loader, tif',
+                  'shards, 30,001 samples, first batch of 2 ranks',
+                  'shards / single files, wall time, cold cache'):
+        assert f'| {words} |' in output
+    assert '30,001 samples: the rarest comes | 1 times |  | >= 1 | reached' \
+        in output
 
 
 def test_benchmark_of_msmae_reports(tmp_path):

@@ -9,7 +9,6 @@ counts, after a synchronisation.
 
 import argparse
 import contextlib
-import importlib
 import inspect
 import json
 import math
@@ -327,6 +326,16 @@ def held_bytes(device: str = 'cpu') -> int:
         return peak_bytes(device)
 
 
+_CHILD = """
+import importlib, pathlib, pickle, sys
+here, folder, script, function, task, result = sys.argv[1:]
+sys.path[:0] = [folder, here]
+run = getattr(importlib.import_module(script), function)
+pathlib.Path(result).write_bytes(pickle.dumps(
+    run(*pickle.loads(pathlib.Path(task).read_bytes()))))
+"""
+
+
 def in_fresh_process(function: Callable, *args: Any,
                      environment: Mapping[str, str] | None = None) -> Any:
     """Call a function of a script in a process of its own.
@@ -343,22 +352,16 @@ def in_fresh_process(function: Callable, *args: Any,
     with tempfile.TemporaryDirectory() as folder:
         task, result = Path(folder) / 'task', Path(folder) / 'result'
         task.write_bytes(pickle.dumps(args))
-        command = [sys.executable, __file__, inspect.getfile(function),
-                   function.__name__, str(task), str(result)]
+        script = Path(inspect.getfile(function))
+        command = [sys.executable, '-c', _CHILD, str(Path(__file__).parent),
+                   str(script.parent), script.stem, function.__name__,
+                   str(task), str(result)]
         status = subprocess.run(command, check=False, stdout=sys.stderr,
                                 env=kept | dict(environment or {})).returncode
         if status:
-            raise RuntimeError(f'{" ".join(command[2:4])} ended with '
+            raise RuntimeError(f'{function.__name__} of {script} ended with '
                                f'{status} in a process of its own')
         return pickle.loads(result.read_bytes())
-
-
-def _call_for_parent(script: str, name: str, task: str, result: str) -> None:
-    """What the process of :func:`in_fresh_process` does."""
-    sys.path.insert(0, str(Path(script).parent))
-    function = getattr(importlib.import_module(Path(script).stem), name)
-    Path(result).write_bytes(pickle.dumps(
-        function(*pickle.loads(Path(task).read_bytes()))))
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -394,7 +397,3 @@ def report(figures: Sequence[Figure], args: argparse.Namespace,
     print(f'{machine}\n\n{table_of(figures)}')
     if args.json:
         write_figures(figures, args.json, machine)
-
-
-if __name__ == '__main__':
-    _call_for_parent(*sys.argv[1:])

@@ -1,0 +1,86 @@
+"""Run all benchmarks, and print one table beside the one before: `make bench`.
+
+    python tools/analysis_tools/run_benchmarks.py
+
+Each benchmark runs in a process of its own, at sizes that let the lot end
+within ten minutes on one core. What they measured is kept in --save, and the
+table of the next run shows the changes. One that fails is named, and the
+others go on.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarking import Figure, read_figures, table_of, write_figures
+
+HERE = Path(__file__).resolve().parent
+# Script and arguments, most important first.
+BENCHMARKS = (
+    ('cmim', '--batch-size', 8), ('msmae', '--batch-size', 4),
+    ('gimp', '--parts', 'layers', '--rounds', 9),
+    ('gimp', '--parts', 'sizes', '--sizes', 6_000, 150_000),
+    ('tile_loader', '--parts', 'formats', '--tiles', 128),
+    ('extraction', '--side', 8, '--rounds', 5),
+    ('start', '--rounds', 3, '--warmup', 0))
+TINY = {
+    'cmim': ('--size', 64, '--batch-size', 2, '--skip-spark'),
+    'msmae': ('--size', 64, '--patch-size', 8, '--arch', 'deit-tiny'),
+    'gimp': ('--tokens', 512, '--embed-dims', 32, '--sizes', 512),
+    'tile_loader': ('--tiles', 8), 'extraction': ('--side', 2), 'start': ()}
+
+
+def run_benchmark(name: str, *options: object) -> list[Figure] | None:
+    """Run one; None if it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / 'figures.json'
+        command = [sys.executable, str(HERE / f'benchmark_{name}.py'),
+                   *map(str, options), '--json', str(file)]
+        print(f'{name}: {" ".join(command[2:-2])}', file=sys.stderr,
+              flush=True)
+        result = subprocess.run(command, stdout=subprocess.DEVNULL,
+                                check=False)
+        return None if result.returncode else read_figures(file)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run all, print the table, keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--only', nargs='+', choices=sorted(TINY),
+                        help='run only these')
+    parser.add_argument('--save', type=Path, metavar='JSON',
+                        default=Path('work_dirs/bench.json'),
+                        help='what the next run compares with '
+                        '(default: %(default)s)')
+    parser.add_argument('--against', type=Path, metavar='JSON',
+                        help='compare with this (default: --save)')
+    parser.add_argument('--tiny', action='store_true',
+                        help='see that all run; the figures mean nothing')
+    args = parser.parse_args(argv)
+    earlier = args.against or args.save
+    before = {one.what: one for one in read_figures(earlier)} \
+        if earlier.is_file() else None
+    figures, failed = [], []
+    for name, *options in BENCHMARKS:
+        if args.only and name not in args.only:
+            continue
+        if args.tiny:
+            options += [*TINY[name], '--rounds', 1]
+        measured = run_benchmark(name, *options)
+        if measured is None:
+            failed.append(name)
+        figures += measured or []
+    print(table_of(figures, before))
+    if failed:
+        raise SystemExit(f'failed: {", ".join(failed)}; --save is as it was')
+    if args.only and before:
+        # Those that were not run stay.
+        figures = [*{**before, **{one.what: one for one in figures}}.values()]
+    write_figures(figures, args.save)
+
+
+if __name__ == '__main__':
+    main()
