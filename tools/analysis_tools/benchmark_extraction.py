@@ -32,7 +32,7 @@ from benchmarking import (
 
 MPP = 0.5
 # An encoder that waits as long with a reader beside it gains nothing.
-GOAL_OVERLAP = Goal(0.5)
+GOAL_OVERLAP = Goal(0.8)
 
 
 def openslide_reads(path: Path, coords: Sequence, size: int

@@ -127,7 +127,9 @@ class Parts:
         """Begin a part; give the one that ran."""
         now = self.clock().busy
         if self.steps:
-            self.steps[-1][self._current] += now - self._since
+            step = self.steps[-1]
+            step[self._current] = (
+                step.get(self._current, 0.0) + now - self._since)
         self._since, previous, self._current = now, self._current, name
         return previous
 
