@@ -175,6 +175,11 @@ class Commands:
 
     def _script(self, script, arguments):
         assert (ROOT / script).is_file(), script
+        if 'test' not in script and 'train' not in script:
+            text = (ROOT / script).read_text('utf-8')
+            for word in arguments:
+                assert not word.startswith('--') or f'{word})' in text, word
+            return
         tool = 'tools/test.py' if 'test' in script else 'tools/train.py'
         self._python([tool, *arguments])
 

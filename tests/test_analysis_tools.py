@@ -1,9 +1,8 @@
-"""The scripts that summarise runs and measure speed."""
+"""The scripts that summarise runs."""
 
 import json
 from pathlib import Path
 
-import pytest
 from commands import call
 from mmengine.runner import Runner
 from shipped_configs import load, without_tests
@@ -50,57 +49,6 @@ def test_summary_without_runs(tmp_path):
     """A folder without an evaluation is named."""
     output = call('analysis_tools/summarize_detection.py', tmp_path, status=1)
     assert str(tmp_path) in output
-
-
-def test_benchmark_reports():
-    """The benchmark runs and prints every figure (no time is asserted)."""
-    output = call('analysis_tools/benchmark_cmim.py', '--size', 64,
-                 '--batch-size', 2, '--rounds', 1)
-    for words in ('CMIM / plain ResNet-18 step, bfloat16',
-                  'SparK / CMIM step, float32', 'views, colours and stains',
-                  *(f'share of {part} in CMIM step, float32' for part in (
-                      'views', 'encoder', 'warp', 'decoder', 'optimizer',
-                      'rest'))):
-        assert f'| {words} |' in output
-
-
-def test_benchmark_of_the_tile_loader_reports():
-    """Every figure is printed (no time is asserted)."""
-    output = call('analysis_tools/benchmark_tile_loader.py', '--samples',
-                  30_001, '--tiles', 20, '--rounds', 1)
-    for words in ('loader, jpg', 'loader, png', 'loader, tif',
-                  'shards, 30,001 samples, first batch of 2 ranks',
-                  'shards / single files, wall time, cold cache'):
-        assert f'| {words} |' in output
-    assert '30,001 samples: the rarest comes | 1 times |  | >= 1 | reached' \
-        in output
-
-
-def test_benchmark_of_msmae_reports(tmp_path):
-    """Every figure is there (no time is asserted), operations are exact."""
-    file = tmp_path / 'figures.json'
-    call('analysis_tools/benchmark_msmae.py', '--size', 64, '--patch-size', 8,
-         '--arch', 'deit-tiny', '--batch-size', 2, '--rounds', 1, '--warmup',
-         0, '--json', file)
-    values = {one['what']: one['value']
-              for one in json.loads(file.read_text())['figures']}
-    for words in ('fine-tuning, all / visible tokens',
-                  'the same with maps made every 20 epochs',
-                  'pre-training step, MSMAE / MAE',
-                  'share of 7 refreshes in 300 epochs of pre-training',
-                  'operations, pre-training step, MSMAE / MAE'):
-        assert values[words] > 0
-    parts = [value for what, value in values.items()
-             if what.endswith('MSMAE pre-training step')]
-    assert len(parts) == 3
-    assert sum(parts) == pytest.approx(100)
-    # Linear layers and attention of 12 layers, forward, for 65 tokens less
-    # what the last layer needs for the class token alone.
-    tokens, dims = 65, 192
-    whole = tokens * 12 * dims**2 + 2 * tokens**2 * dims
-    last = (tokens + 1) * dims**2 + tokens * dims
-    maps = 2 * (11 * whole + last + 64 * dims * 192)
-    assert values['operations, maps'] == pytest.approx(maps / 1e9)
 
 
 def test_probes_are_compared_seed_by_seed(tmp_path):

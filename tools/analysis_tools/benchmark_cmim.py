@@ -5,7 +5,8 @@
 A step is data preprocessor, forward, backward and optimizer. Figures are the
 ratios of the steps, the shares of CMIM's parts, measured inside of these
 steps, and how many tiles a second get their two views without colours, with
-them, and with stains besides. In bfloat16 the models are channels-last.
+them, and with stains besides. In bfloat16 the models are channels-last, and
+there is no SparK.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +15,13 @@ from benchmarking import (
     Figure,
     Goal,
     Parts,
+    count_operations,
     figure_of,
     make_clock,
     make_parser,
     report,
     set_up,
+    speeds,
     take_turns,
 )
 
@@ -31,7 +34,8 @@ PARTS = (('data_preprocessor', 'forward', 'views'), ('', 'encode', 'encoder'),
          ('neck', 'decode', 'decoder'))
 
 
-def build_models(size: int, channels_last: bool) -> dict:
+def build_models(size: int, channels_last: bool,
+                 compiled: bool = False) -> dict:
     """Build the three models around one ResNet-18."""
     import torch
     from mmengine.registry import init_default_scope
@@ -48,7 +52,7 @@ def build_models(size: int, channels_last: bool) -> dict:
             type='mmmedmask.CMIMResNet', depth=18, zero_init_residual=False),
         neck=dict(type='mmmedmask.CMIMNeck'),
         head=dict(type='mmmedmask.CMIMHead'),
-        channels_last=channels_last)
+        channels_last=channels_last, compile_encoder=compiled)
     plain = dict(
         type='ImageClassifier',
         data_preprocessor=dict(type='ClsDataPreprocessor', **normalise),
@@ -115,23 +119,32 @@ def measure_steps(args, precision: str) -> list[Figure]:
     """Compare the steps, and split CMIM's."""
     bf16 = precision == 'bfloat16'
     models = build_models(args.size, bf16)
-    if args.skip_spark:
+    if args.skip_spark or bf16:
         del models['spark']
     clock = make_clock(args.device)
+    if args.compile:
+        models['compiled'] = build_models(args.size, bf16, True)['cmim']
     parts = {name: Parts(clock) for name in models}
     for owner, method, name in PARTS:
         parts['cmim'].mark(
             models['cmim'].get_submodule(owner), method, name)
-    turns = take_turns({
+    steps = {
         name: make_step(model.to(args.device), make_batch(
             name, args.batch_size, args.size), bf16, parts[name])
-        for name, model in models.items()}, args.rounds, args.warmup, clock)
+        for name, model in models.items()}
+    operations = count_operations(steps['cmim']) if args.peak_tflops else 0
+    turns = take_turns(steps, args.rounds, args.warmup, clock)
     figures = [figure_of(f'CMIM / plain ResNet-18 step, {precision}',
                          turns.ratios('cmim', 'plain'),
                          GOALS_PLAIN[precision])]
     if 'spark' in turns:
         figures.append(figure_of(f'SparK / CMIM step, {precision}',
                                  turns.ratios('spark', 'cmim'), GOAL_SPARK))
+    if 'compiled' in turns:
+        figures.append(figure_of(f'CMIM step compiled / not, {precision}',
+                                 turns.ratios('compiled', 'cmim')))
+    figures += speeds(f'CMIM, {precision}', turns.values('cmim'),
+                      args.batch_size, operations, args.peak_tflops)
     figures += [figure_of(f'{name} step, {precision}', [
         1e3 * value / args.batch_size for value in turns.values(name)],
         unit='ms per tile') for name in turns]
@@ -162,12 +175,14 @@ def measure_views(args) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, peak=True)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS,
                         default=list(PRECISIONS))
     parser.add_argument('--skip-spark', action='store_true')
+    parser.add_argument('--compile', action='store_true',
+                        help='compare with a compiled encoder, too')
     args = parser.parse_args(argv)
     machine = set_up(args, f'batch {args.batch_size}', f'{args.size} px')
     figures = [figure for precision in args.precisions

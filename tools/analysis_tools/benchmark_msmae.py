@@ -17,11 +17,13 @@ from benchmarking import (
     Figure,
     Goal,
     Parts,
+    count_operations,
     figure_of,
     make_clock,
     make_parser,
     report,
     set_up,
+    speeds,
     take_turns,
 )
 
@@ -139,27 +141,14 @@ def make_steps(models: dict, parts: Parts, args: argparse.Namespace) -> dict:
     return dict(**steps, maps=maps)
 
 
-def count_flops(steps: dict, args: argparse.Namespace) -> dict:
-    """Count floating-point operations per image with torch's counter."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-    counts = {}
-    for name, step in steps.items():
-        # The counter knows no backward pass of the CPU's fused attention.
-        with sdpa_kernel(SDPBackend.MATH), \
-                FlopCounterMode(display=False) as counter:
-            step()
-        counts[name] = counter.get_total_flops() / args.batch_size
-    return counts
-
-
 def measure(args: argparse.Namespace) -> list[Figure]:
     """Take turns, and compare times and operations."""
     clock = make_clock(args.device)
     parts = Parts(clock)
     steps = make_steps(build_models(args.arch, args.size, args.patch_size),
                        parts, args)
-    flops = count_flops(steps, args)
+    flops = {name: count_operations(step) / args.batch_size
+             for name, step in steps.items()}
     turns = take_turns(steps, args.rounds, args.warmup, clock)
     rounds = list(zip(*map(turns.values, (
         'masked', 'full', 'msmae', 'mae', 'maps')), strict=True))
@@ -196,6 +185,9 @@ def measure(args: argparse.Namespace) -> list[Figure]:
             figure_of(f'{name} step', [1e3 * value / args.batch_size for value
                                        in turns.values(name)],
                       unit='ms per image')]
+    figures += speeds(
+        'MSMAE pre-training', turns.values('msmae'), args.batch_size,
+        flops['msmae'] * args.batch_size, args.peak_tflops)
     return figures + [
         figure_of(f'share of {name} in MSMAE pre-training step',
                   [100 * value for value in values], unit='%')
@@ -204,7 +196,7 @@ def measure(args: argparse.Namespace) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, peak=True)
     parser.add_argument('--arch', default='base')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--size', type=int, default=224)

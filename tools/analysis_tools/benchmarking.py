@@ -255,6 +255,37 @@ def figure_of(what: str, values: Sequence[float], goal: Goal | None = None,
     return Figure(what, middle, low, high, unit, goal)
 
 
+def count_operations(step: Callable[[], Any]) -> int:
+    """Floating-point operations of a step, as torch counts them."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+    # The counter knows no backward pass of the CPU's fused attention.
+    with sdpa_kernel(SDPBackend.MATH), \
+            FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def speeds(what: str, seconds: Sequence[float], images: int,
+           operations: float, peak: float) -> list[Figure]:
+    """Images per second of a step, and the share of the device's peak.
+
+    Args:
+        seconds: Of each round.
+        images: Of a step.
+        operations: Floating-point operations of a step.
+        peak: 10^12 operations per second; 0 if it is not known.
+    """
+    figures = [figure_of(f'{what}, speed', [images / one for one in seconds],
+                         unit='images/s')]
+    if peak:
+        figures.append(figure_of(
+            f'{what}, share of {peak:g} TFLOP/s',
+            [100 * operations / one / peak / 1e12 for one in seconds],
+            unit='%'))
+    return figures
+
+
 def format_number(value: float) -> str:
     """Three significant digits, or a whole number with commas."""
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
@@ -366,8 +397,12 @@ def in_fresh_process(function: Callable, *args: Any,
         return pickle.loads(result.read_bytes())
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
+def make_parser(description: str, peak: bool = False
+                ) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have.
+
+    ``peak`` adds --peak-tflops, for :func:`speeds`.
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument('--device', default='cpu')
     parser.add_argument(
@@ -379,6 +414,11 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('--warmup', type=int, default=1)
     parser.add_argument('--json', type=Path, metavar='PATH',
                         help='write the figures there, too')
+    if peak:
+        parser.add_argument(
+            '--peak-tflops', type=float, default=0, metavar='T',
+            help='10^12 operations per second that the device can do, to '
+            'tell the share of it that steps reach')
     return parser
 
 

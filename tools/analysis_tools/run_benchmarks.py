@@ -20,11 +20,11 @@ from benchmarking import Figure, read_figures, table_of, write_figures
 HERE = Path(__file__).resolve().parent
 # Script and arguments, most important first.
 BENCHMARKS = (
-    ('cmim', '--batch-size', 8), ('msmae', '--batch-size', 4),
-    ('gimp', '--parts', 'layers', '--rounds', 9),
+    ('cmim', '--batch-size', 8), ('msmae', '--batch-size', 8),
+    ('gimp', '--parts', 'layers'),
     ('gimp', '--parts', 'sizes', '--sizes', 6_000, 150_000),
     ('tile_loader', '--parts', 'formats', '--tiles', 128),
-    ('extraction', '--side', 8, '--rounds', 5),
+    ('extraction', '--side', 8, '--rounds', 3),
     ('start', '--rounds', 3, '--warmup', 0))
 TINY = {
     'cmim': ('--size', 64, '--batch-size', 2, '--skip-spark'),
@@ -59,11 +59,17 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='compare with this (default: --save)')
     parser.add_argument('--tiny', action='store_true',
                         help='see that all run; the figures mean nothing')
+    parser.add_argument('--show', type=Path, nargs='+', metavar='JSON',
+                        help='run nothing, print the table of these files')
     args = parser.parse_args(argv)
+    if args.show:
+        print(table_of([one for file in args.show
+                        for one in read_figures(file)]))
+        return
     earlier = args.against or args.save
     before = {one.what: one for one in read_figures(earlier)} \
         if earlier.is_file() else None
-    figures, failed = [], []
+    figures, failed = {}, []
     for name, *options in BENCHMARKS:
         if args.only and name not in args.only:
             continue
@@ -72,14 +78,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         measured = run_benchmark(name, *options)
         if measured is None:
             failed.append(name)
-        figures += measured or []
-    print(table_of(figures, before))
+        figures.update((one.what, one) for one in measured or ())
+        # As they come; those that were not run stay.
+        write_figures([*{**(before or {}), **figures}.values()], args.save)
+    print(table_of([*figures.values()], before))
     if failed:
-        raise SystemExit(f'failed: {", ".join(failed)}; --save is as it was')
-    if args.only and before:
-        # Those that were not run stay.
-        figures = [*{**before, **{one.what: one for one in figures}}.values()]
-    write_figures(figures, args.save)
+        raise SystemExit(f'failed: {", ".join(failed)}')
 
 
 if __name__ == '__main__':
