@@ -9,11 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mmmedmask.evaluation.base_metric import log_warning
 from mmmedmask.evaluation.classification_scores import (
@@ -129,6 +124,10 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray,
         len(np.unique(units[labels == label])) for label in np.unique(labels))
     if fewest < 2:
         return 1.0
+    # Behind it stand SciPy and pandas: a run that probes nothing has no use
+    # for them.
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
     folds = list(
         splitter(min(FOLDS, fewest), shuffle=True,
@@ -147,6 +146,9 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray,
 
 
 def _logistic(strength: float):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
     return make_pipeline(
         StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
 

@@ -7,7 +7,6 @@ Pure functions of tensors; ``mmmedmask.AttentionPanelHook`` and
 from collections.abc import Sequence
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 
@@ -30,6 +29,7 @@ def overlay_map(pictures: np.ndarray, maps: torch.Tensor) -> np.ndarray:
     Cells keep their borders. 0 is black and the maximum of each map yellow:
     in masking, too, only ratios within a map count.
     """
+    import matplotlib
     table = matplotlib.colormaps[COLORMAP](np.arange(256))[:, :3] * 255
     maps = maps.detach().float().cpu()
     highest = maps.amax(dim=(1, 2), keepdim=True)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mmmedmask.visualization.pictures import draw_figure
 
@@ -28,6 +27,7 @@ def draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str],
                          f'{(number, number)}, got {counts.shape}')
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.6 * number
+    from matplotlib.figure import Figure
     figure = Figure((side, side), dpi=120)
     axis = figure.subplots()
     axis.imshow(shares, cmap='Purples', vmin=0, vmax=1)

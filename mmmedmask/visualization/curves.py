@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mmmedmask.util.checks import check_integer
 from mmmedmask.visualization.pictures import draw_figure
@@ -73,6 +72,7 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
     empty = [title for title, curve in curves.items() if len(curve) == 0]
     if empty or not curves:
         raise ValueError(f'nothing to draw, empty curves: {empty}')
+    from matplotlib.figure import Figure
     figure = Figure((size[0] * len(curves), size[1]), dpi=120)
     axes = figure.subplots(1, len(curves), squeeze=False)[0]
     for axis, (title, curve) in zip(axes, curves.items(), strict=True):

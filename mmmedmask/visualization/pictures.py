@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_AS_THEY_ARE = (1, 3)
 
@@ -111,8 +113,9 @@ class PictureUnits:
         return shown.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def draw_figure(figure: Figure) -> np.ndarray:
+def draw_figure(figure: 'Figure') -> np.ndarray:
     """Draw a figure of matplotlib, uint8 RGB of shape (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

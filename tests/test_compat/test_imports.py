@@ -46,6 +46,20 @@ def test_mmdet_waits_until_somebody_needs_it():
         """)
 
 
+def test_training_waits_for_what_only_probes_and_pictures_need():
+    """They take a third of the time to the first iteration."""
+    run_quietly("""
+        import sys
+        import mmmedmask.apis
+        from mmmedmask.setup_env import register_all_modules
+        register_all_modules()
+        import mmpretrain.models
+        late = {'sklearn', 'scipy', 'pandas', 'pyarrow', 'matplotlib',
+                'mmdet', 'mmseg', 'transformers', 'openslide'}
+        assert not late & set(sys.modules), late & set(sys.modules)
+        """)
+
+
 @pytest.mark.slow
 def test_mmdet_imported_first_registers_the_layer():
     run_quietly("""
