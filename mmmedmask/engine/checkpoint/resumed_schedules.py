@@ -1,4 +1,4 @@
-"""Compare a resumed run with its config: model, optimizer and schedules.
+"""Compare what a runner loads with its config: model, optimizer, schedules.
 
 MMEngine loads what fits of a model, and leaves the rest as it was drawn. It
 restores a scheduler with the length that it had: a finished run that goes on
@@ -11,9 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmengine.optim import OptimWrapper, _ParamScheduler
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from mmmedmask.engine.checkpoint.reading import get_state_dict
+from mmmedmask.engine.checkpoint.matching import (
+    ALLOWED_MISSING,
+    compare_modules,
+    matches_any,
+)
+from mmmedmask.engine.checkpoint.reading import get_state_dict, listing
 from mmmedmask.engine.preserved_state import unwrap
 
 #: What changes in a scheduler while it runs; all else says what it is.
@@ -44,27 +49,53 @@ def schedulers_of_run(runner: Runner) -> list[_ParamScheduler]:
 
 
 def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
-    """Refuse to go on from a state that is not of the config's model.
+    """Refuse weights that are not of the config's model.
 
-    Where hyperparameters of the optimizer differ that no schedule sets, the
-    log says that those of the checkpoint count.
+    To resume or to test, each tensor of the model has to be there; to resume,
+    none may be left over, and the optimizer has to be the same. Where its
+    hyperparameters differ that no schedule sets, the log says that those of
+    the checkpoint count. To train from ``load_from``, one tensor has to fit,
+    and the log says how many do.
 
     Args:
-        runner: The runner, whose model and optimizer are built.
-        checkpoint: The state.
+        runner: The runner, whose model is built.
+        checkpoint: What it has read.
 
     Raises:
-        ValueError: If tensors are missing, left over or of other shapes, or
-            the optimizer is another one or has other parameters.
+        ValueError: If it is of another model or optimizer.
     """
-    mend = ('change the config back, or start anew in another work dir with '
-            'the file as load_from')
+    model, tensors = unwrap(runner.model), get_state_dict(checkpoint)
+    training = isinstance(runner._train_loop, BaseLoop)
+    if training and not runner._resume:
+        report = compare_modules([model], tensors)
+        told = (f'{len(report.matched)} of {report.expected} tensors of the '
+                f'model are in {runner._load_from}, of its own '
+                f'{len(report.unused)} are not used')
+        if not report.matched:
+            raise ValueError(f'{told}.\n{report.describe()}\n'
+                             f'{report.advise()}')
+        runner.logger.info(f'load_from: {told}.')
+        return
     try:
-        unwrap(runner.model).load_state_dict(get_state_dict(checkpoint))
+        missing, unused = model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
+        problem = str(error)
+    else:
+        missing = [name for name in missing
+                   if not matches_any(name, ALLOWED_MISSING)]
+        unused = unused if training else []
+        problem = '; '.join(
+            f'{what} {listing(names)}' for what, names in (
+                ('it lacks', missing), ('the model has no', unused)) if names)
+    mend = ('change the config back, or start anew in another work dir with '
+            'the file as load_from') if training else (
+        'name a checkpoint of this config, or the config of the checkpoint')
+    if problem:
         raise ValueError(
-            f'the run cannot go on from {runner._load_from}, which is of '
-            f'another model: {error}\n{mend}') from error
+            f'{runner._load_from} is of another model than that of the '
+            f'config: {problem}\n{mend}')
+    if not training:
+        return
     wrapper, saved = runner.optim_wrapper, checkpoint.get('optimizer')
     if not isinstance(wrapper, OptimWrapper) or not saved:
         return

@@ -62,7 +62,8 @@ class SafeCheckpointHook(CheckpointHook):
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.resumed_schedules.follow_config`.
-    * A state of another model or optimizer is refused.
+    * Weights of another model are refused, to resume, to test, and if none
+      fits to start from; so is a state of another optimizer.
     * What another run, or a later part of this one, has left in the work dir
       is moved into its folder ``superseded``.
 
@@ -140,11 +141,11 @@ class SafeCheckpointHook(CheckpointHook):
         """Keep the schedules and the gradients that the run had.
 
         Raises:
-            ValueError: If it had another model or optimizer.
+            ValueError: If the weights are of another model.
         """
+        if isinstance(runner, Runner):
+            refuse_another_model(runner, checkpoint)
         if runner._resume:
-            if isinstance(runner, Runner):
-                refuse_another_model(runner, checkpoint)
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._saved_gradients = checkpoint.get(GRADIENTS, {})
 

@@ -376,7 +376,7 @@ def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (dict(model=None), r'epoch_3.pth, which is of another model.*size misma'),
+    (dict(model=None), r'epoch_3.pth is of another model.*size mismatch'),
     (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=.1)),
           param_scheduler=None),
      r"another optimizer: it has .*'momentum'.*AdamW has not"),
@@ -391,6 +391,36 @@ def test_a_state_of_another_model_is_refused(tmp_path, change, message):
         change['model'].layer[0] = nn.Linear(3, 5)
     with pytest.raises(ValueError, match=f'(?s){message}.*load_from'):
         train(tmp_path, resume=True, epochs=4, **change)
+
+
+def test_weights_of_another_model_are_not_tested(tmp_path):
+    """MMEngine would test what it has drawn, with a warning in the log."""
+    train(tmp_path / 'a')
+    file = str(tmp_path / 'a' / 'epoch_3.pth')
+
+    def build_test(load_from, width=4):
+        model = TinyNet()
+        model.layer[0] = nn.Linear(3, width)
+        return build(tmp_path / 'b', model=model, load_from=load_from,
+                     test_dataloader=loader(False), test_cfg=dict(),
+                     test_evaluator=Evaluator(Scripted()))
+
+    assert build_test(file).test() == {'a/score': .4}
+    with pytest.raises(ValueError, match='(?s)size mismatch.*name a checkp'):
+        build_test(file, 5).test()
+    other = str(tmp_path / 'other.pth')
+    torch.save({'backbone.weight': torch.zeros(1)}, other)
+    with pytest.raises(ValueError, match='other.pth .*lacks .*layer.0.weight'):
+        build_test(other).test()
+    # To train on, something has to fit.
+    with pytest.raises(ValueError, match='0 of 3 tensors of the model are in'):
+        build_test(other).train()
+    torch.save({'layer.0.bias': torch.ones(4), 'x': torch.ones(1)}, other)
+    runner = build_test(other)
+    said = []
+    runner.logger.info = said.append
+    runner.train()
+    assert any('1 of 3 tensors of the model are in' in text for text in said)
 
 
 def test_another_rate_counts_and_other_settings_are_told(tmp_path):
