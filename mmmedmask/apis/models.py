@@ -78,7 +78,7 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
             built.load_state_dict(get_state_dict(content))
         except RuntimeError as error:
             raise ValueError(
-                f'the weights do not fit the config: {error}') from None
+                f'{checkpoint} does not fit the config: {error}') from None
         meta = (content.get('meta') or {}).get('dataset_meta') or {}
     built._config, built._dataset_meta = config, meta
     return built.to(device).eval()
