@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mmengine.model import BaseTTAModel
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
@@ -65,6 +66,9 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
         ValueError: If it is of another model or optimizer.
     """
     model, tensors = unwrap(runner.model), get_state_dict(checkpoint)
+    if isinstance(model, BaseTTAModel):
+        # Of test-time augmentation; MMEngine loads what is in it.
+        model = unwrap(model.module)
     training = isinstance(runner._train_loop, BaseLoop)
     if training and not runner._resume:
         report = compare_modules([model], tensors)

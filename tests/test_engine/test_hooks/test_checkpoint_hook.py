@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from processes import run_forked
 from tiny_runs import NUMBERS
 from torch import nn
 
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
+from mmmedmask.engine.checkpoint.resumed_schedules import (
+    refuse_another_model,
+)
 from mmmedmask.engine.hooks import SafeCheckpointHook, SeededDrawsHook
 
 #: Metric after each epoch: the best ones are those after 1, 2 and 4.
@@ -57,6 +61,13 @@ class TinyNet(BaseModel):
             return [self.count.item()] * len(inputs)
         self.count += 1
         return dict(loss=self.layer(inputs).square().mean())
+
+
+class Twice(BaseTTAModel):
+    """Test-time augmentation."""
+
+    def merge_preds(self, data_samples_list):
+        return data_samples_list[0]
 
 
 class Scripted(BaseMetric):
@@ -412,6 +423,10 @@ def test_weights_of_another_model_are_not_tested(tmp_path):
     torch.save({'backbone.weight': torch.zeros(1)}, other)
     with pytest.raises(ValueError, match='other.pth .*lacks .*layer.0.weight'):
         build_test(other).test()
+    # Of test-time augmentation the model within counts.
+    refuse_another_model(SimpleNamespace(
+        model=Twice(module=TinyNet()), _train_loop=None, _resume=False,
+        _load_from=file), read_checkpoint(file))
     # To train on, something has to fit.
     with pytest.raises(ValueError, match='0 of 3 tensors of the model are in'):
         build_test(other).train()
