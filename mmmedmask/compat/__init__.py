@@ -7,6 +7,7 @@ from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_scopes import register_config_scopes
 from mmmedmask.compat.config_text import format_configs_once
 from mmmedmask.compat.deferred_mmdet import defer_mmdet
+from mmmedmask.compat.deferred_zero import defer_zero_optimizer
 from mmmedmask.compat.families import (
     require_openmmlab,
     warn_about_mixed_families,
@@ -39,14 +40,16 @@ def apply_patches() -> None:
     after_import('mmengine.runner.checkpoint', read_weights_safely)
     after_import('mmengine.runner.runner', accept_missing_hooks)
     defer_mmdet()
+    defer_zero_optimizer()
     provide_mmcv_ops()
     rebind_mmcv_ops()
 
 
 __all__ = ['accept_missing_hooks', 'after_import', 'apply_patches',
-           'defer_mmdet', 'extend_model_hub', 'format_configs_once',
-           'has_compiled_ops', 'leave_out_multimodal_models',
-           'provide_mmcv_ops', 'read_weights_safely', 'rebind_mmcv_ops',
+           'defer_mmdet', 'defer_zero_optimizer', 'extend_model_hub',
+           'format_configs_once', 'has_compiled_ops',
+           'leave_out_multimodal_models', 'provide_mmcv_ops',
+           'read_weights_safely', 'rebind_mmcv_ops',
            'register_config_scopes', 'require_openmmlab',
            'resolve_config_bases', 'silence_loggers', 'silence_warnings',
            'warn_about_mixed_families']
