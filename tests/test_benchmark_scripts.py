@@ -120,6 +120,18 @@ def test_all_benchmarks_in_one_table(benchmarks, tmp_path, capsys):
     assert '| msmae | 0.8 |' in printed
 
 
+def test_options_of_all_benchmarks_exist():
+    tool = load('analysis_tools/run_benchmarks.py')
+    shared = (TOOLS / 'analysis_tools/benchmarking.py').read_text()
+    assert set(tool.TINY) == {name for name, *_ in tool.BENCHMARKS}
+    for name, *options in (*tool.BENCHMARKS, *(
+            (name, *options) for name, options in tool.TINY.items())):
+        script = TOOLS / f'analysis_tools/benchmark_{name}.py'
+        for option in options:
+            assert not str(option).startswith('--') \
+                or f"'{option}'" in script.read_text() + shared
+
+
 def test_growth_is_fitted_and_drawn(tmp_path):
     growth = load('analysis_tools/measure_growth.py')
 
@@ -159,7 +171,7 @@ def test_cost_of_full_runs(tmp_path, monkeypatch):
     """Operations of a sample times samples over what a GPU does."""
     monkeypatch.setattr(
         'mmmedmask.inspection.measuring.measure_step',
-        lambda *_: SimpleNamespace(flops=4e9, samples=2))
+        lambda *_, mixed: SimpleNamespace(flops=4e9, samples=2))
     printed = call('analysis_tools/estimate_runs.py', '--out', tmp_path,
                    '--tflops', 100)
     # 80,000 tiles and 800 epochs, 15 % of the peak.

@@ -199,8 +199,8 @@ def _batch_length(data: object) -> int:
     return len(data) if isinstance(data, Tensor) and data.dim() else 1
 
 
-def measure_step(config: Config, folder: str | Path,
-                 limit: float = 0) -> StepMeasurement:
+def measure_step(config: Config, folder: str | Path, limit: float = 0,
+                 mixed: bool = True) -> StepMeasurement:
     """Measure a training step of the true model on the CPU.
 
     Args:
@@ -209,6 +209,8 @@ def measure_step(config: Config, folder: str | Path,
             are not there.
         limit: Seconds for all of it; 0 means no limit. The activations
             under autocast are left out where time is short.
+        mixed: Whether to count them at all, which takes long on a CPU
+            without bfloat16.
 
     Returns:
         The measurement.
@@ -225,7 +227,7 @@ def measure_step(config: Config, folder: str | Path,
             with time_limit(limit):
                 runner = Runner.from_cfg(separate(full))
                 runner.register_hook(StopHook(2))
-                _measure_steps(runner, results, start, limit)
+                _measure_steps(runner, results, start, limit, mixed)
                 runner.train()
         except EnoughError:
             pass
@@ -242,7 +244,7 @@ def measure_step(config: Config, folder: str | Path,
 
 
 def _measure_steps(runner: Runner, results: dict, start: float,
-                   limit: float) -> None:
+                   limit: float, mixed: bool) -> None:
     """Let a runner's model measure its first two training steps."""
     model = runner.model
     train_step = model.train_step
@@ -269,7 +271,8 @@ def _measure_steps(runner: Runner, results: dict, start: float,
         results['counted_seconds'] = time.perf_counter() - begin
         results['flops'] = counter.get_total_flops()
         spent = time.perf_counter() - start
-        if not limit or spent + 4 * results['counted_seconds'] < limit:
+        if mixed and (not limit or
+                      spent + 4 * results['counted_seconds'] < limit):
             results['mixed'] = _mixed_activations(model, again, forward)
         return outputs
 

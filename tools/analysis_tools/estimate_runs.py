@@ -93,10 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for run in RUNS:
         if run.recipe not in args.recipes:
             continue
-        print(run.what, file=sys.stderr, flush=True)
         config = load_config(str(CONFIGS / run.config), None)
         with tempfile.TemporaryDirectory() as folder:
-            step = measure_step(config, folder)
+            step = measure_step(config, folder, mixed=False)
         samples = run_length(config, run.samples, gpus_of(run.config)).samples
         each = step.flops / step.samples
         share = SHARES[run.kind]
@@ -107,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines.append([run.recipe, run.what, f'{each / 1e9:.4g}',
                       f'{samples:,}', f'{samples * each / 1e15:,.4g}',
                       f'{100 * share:.0f} %', format_seconds(seconds)])
+        print(' | '.join(lines[-1]), file=sys.stderr, flush=True)
     write_csv(args.out / 'run_costs.csv',
               ('recipe', 'run', 'config', 'GFLOP per sample', 'samples',
                'PFLOP', 'assumed share of the peak', 'GPU hours'), rows)

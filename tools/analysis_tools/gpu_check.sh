@@ -45,7 +45,7 @@ fi
 peak=${peak:-0}
 
 # Sizes: of CMIM, MSMAE and GiMP.
-cmim=(--batch-size "$batch") msmae=(--batch-size "$batch") gimp=() rounds=()
+cmim=(--batch-size "$batch" --compile) msmae=(--batch-size "$batch") gimp=() rounds=()
 if [ -n "$tiny" ]; then
   cmim=(--batch-size 2 --size 64 --skip-spark)
   msmae=(--batch-size 2 --size 64 --patch-size 8 --arch deit-tiny)
@@ -88,7 +88,7 @@ if step 'tests marked gpu' 180 "$python" -m pytest -m gpu -q \
   -p no:cacheprovider "${files[@]}"; then
   rows[-1]="| tests marked gpu | $(tail -n 1 "$out/tests_marked_gpu.log") |"
 fi
-bench 'CMIM and views' 180 benchmark_cmim.py --precisions bfloat16 --compile \
+bench 'CMIM and views' 180 benchmark_cmim.py --precisions bfloat16 \
   --peak-tflops "$peak" "${cmim[@]}"
 bench 'MSMAE' 180 benchmark_msmae.py --bf16 --peak-tflops "$peak" \
   "${msmae[@]}"

@@ -212,8 +212,9 @@ def workers_curve(args: argparse.Namespace, folder: Path) -> Curve:
                 args.tiles / value for value in turns.values(workers, clock)])
             for workers in turns}
         for clock, words in (('busy', 'processor'), ('wall', 'wall time'))},
-        'level by processor time; by wall time it grows as far as there are '
-        'free cores', False)
+        'level by processor time from one worker on, to which tiles are '
+        'handed over; by wall time it grows as far as there are free cores',
+        False)
 
 
 def refresh_curve(args: argparse.Namespace, folder: Path) -> Curve:
