@@ -41,8 +41,8 @@ def api_pages():
         if not modules:
             continue
         package = '.'.join(folder.relative_to(ROOT).parts)
-        about = ast.get_docstring(ast.parse(
-            (folder / '__init__.py').read_text('utf-8')))
+        about = _ROLE.sub(r'`\1`', ast.get_docstring(ast.parse(
+            (folder / '__init__.py').read_text('utf-8'))))
         pages[f'api/{package}.md'] = '\n\n'.join(
             [f'# {package}', about, *(f'::: {name}' for name in modules), ''])
     return pages
