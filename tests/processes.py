@@ -9,7 +9,9 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 
@@ -63,6 +65,38 @@ def _hide_gpus() -> None:
         torch.cuda.is_available = lambda: False
     if device := sys.modules.get('mmengine.device.utils'):
         device.DEVICE = 'cpu'
+
+
+#: What takes longest to import and belongs to no host. Each piece of code gets
+#: a copy of the process that has imported it.
+_SHARED = """
+import os
+import sys
+{before}
+import mmengine.runner
+import torchvision
+for code in {codes!r}:
+    if os.fork() == 0:
+        exec(code, dict(__name__='__main__'))
+        sys.exit()
+    assert os.wait()[1] == 0, code
+"""
+
+
+def run_fresh(*codes: str, before: str = '', arguments=()
+              ) -> subprocess.CompletedProcess:
+    """Run pieces of code, each in a process that has imported no host.
+
+    Args:
+        codes: Python; the first one that fails ends the run.
+        before: What runs once, before anything is imported.
+        arguments: ``sys.argv[1:]`` of all.
+    """
+    text = _SHARED.format(before=textwrap.dedent(before),
+                          codes=[textwrap.dedent(code) for code in codes])
+    return subprocess.run(
+        [sys.executable, '-W', 'default::UserWarning', '-c', text,
+         *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
 def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:

@@ -14,7 +14,13 @@ import sys
 
 # Nothing of ours or of a host library: what they share is imported once, and
 # each scope gets its own copy of this process.
+import matplotlib.pyplot
 import mmcv
+import mmengine.model
+import mmengine.runner
+import pycocotools.cocoeval
+import scipy.stats
+import sklearn.linear_model
 import torchvision
 from mmengine import registry as root
 from mmengine.registry import init_default_scope

@@ -1,49 +1,51 @@
 """What importing mmmedmask and its hosts imports, prints and mends."""
 
 import logging
-import subprocess
 import sys
-import textwrap
 
 import pytest
 from mmengine.logging import MMLogger, print_log
+from processes import run_fresh
 
 from mmmedmask.compat import after_import, import_hooks
 
 pytest.importorskip('mmdet')
 
 
-def run_quietly(code):
-    """Run code in a fresh process; it has to succeed and print nothing."""
-    result = subprocess.run(
-        [sys.executable, '-W', 'default::UserWarning', '-c',
-         textwrap.dedent(code)],
-        capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+BEFORE = """
+import mmmedmask
+heavy = {'numpy', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet'}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+MMDET_WAITS_UNTIL_SOMEBODY_NEEDS_IT = """
+import sys
+import mmpretrain.datasets
+import mmpretrain.models
+from mmpretrain.registry import MODELS
+assert 'mmdet' not in sys.modules
+assert mmpretrain.models.ResLayerExtraNorm is None
 
-
-def test_mmdet_waits_until_somebody_needs_it():
-    run_quietly("""
-        import sys
-        import mmmedmask
-        heavy = {'numpy', 'torch', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet'}
-        assert not heavy & set(sys.modules), heavy & set(sys.modules)
-
-        import mmpretrain.datasets
-        import mmpretrain.models
-        from mmpretrain.registry import MODELS
-        assert 'mmdet' not in sys.modules
-        assert mmpretrain.models.ResLayerExtraNorm is None
-
-        layer = MODELS.get('mmdet.ResLayerExtraNorm')
-        assert layer.__module__ == (
-            'mmpretrain.models.utils.res_layer_extra_norm')
-        assert layer is mmpretrain.models.ResLayerExtraNorm
-        assert layer is mmpretrain.models.utils.ResLayerExtraNorm
-        # The hook leaves no trace in what it waited for.
-        loader = type(sys.modules['mmdet.models'].__spec__.loader)
-        assert loader.__name__ == 'SourceFileLoader'
-        """)
+layer = MODELS.get('mmdet.ResLayerExtraNorm')
+assert layer.__module__ == 'mmpretrain.models.utils.res_layer_extra_norm'
+assert layer is mmpretrain.models.ResLayerExtraNorm
+assert layer is mmpretrain.models.utils.ResLayerExtraNorm
+# The hook leaves no trace in what it waited for.
+loader = type(sys.modules['mmdet.models'].__spec__.loader)
+assert loader.__name__ == 'SourceFileLoader'
+"""
+MMDET_IMPORTED_FIRST_REGISTERS_THE_LAYER = """
+import mmdet.models
+import mmpretrain.models
+from mmdet.registry import MODELS
+layer = MODELS.get('ResLayerExtraNorm')
+assert layer is not None
+assert layer is mmpretrain.models.ResLayerExtraNorm
+"""
+THE_ALIAS_OF_AN_OP_IS_NOT_MISSED = """
+import sys
+sys.modules['mmcv.ops'] = None  # as with mmcv-lite
+import mmcv.cnn.bricks.transformer
+"""
 
 
 def test_training_waits_for_what_few_runs_need():
@@ -78,25 +80,11 @@ def test_training_waits_for_what_few_runs_need():
 
 
 @pytest.mark.slow
-def test_mmdet_imported_first_registers_the_layer():
-    run_quietly("""
-        import mmmedmask
-        import mmdet.models
-        import mmpretrain.models
-        from mmdet.registry import MODELS
-        layer = MODELS.get('ResLayerExtraNorm')
-        assert layer is not None
-        assert layer is mmpretrain.models.ResLayerExtraNorm
-        """)
-
-
-def test_the_alias_of_an_op_is_not_missed():
-    run_quietly("""
-        import sys
-        import mmmedmask
-        sys.modules['mmcv.ops'] = None  # as with mmcv-lite
-        import mmcv.cnn.bricks.transformer
-        """)
+def test_imports_wait_mend_and_print_nothing():
+    result = run_fresh(MMDET_WAITS_UNTIL_SOMEBODY_NEEDS_IT,
+                       MMDET_IMPORTED_FIRST_REGISTERS_THE_LAYER,
+                       THE_ALIAS_OF_AN_OP_IS_NOT_MISSED, before=BEFORE)
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
 def test_other_messages_stay(capsys):

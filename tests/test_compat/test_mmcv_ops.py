@@ -1,10 +1,9 @@
 """``mmcv.ops`` imports without compiled ops, whatever was imported first."""
 
-import subprocess
 import sys
-import textwrap
 
 import pytest
+from processes import run_fresh
 
 from mmmedmask.compat import apply_patches, has_compiled_ops, mmcv_ops
 
@@ -12,15 +11,9 @@ stand_in_only = pytest.mark.skipif(
     has_compiled_ops(), reason='mmcv has compiled ops')
 
 
-def run_python(code, *arguments):
-    """Run code in a fresh process, which must not have seen mmmedmask."""
-    return subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True, text=True, check=False)
-
-
-def check_python(code, *arguments):
-    result = run_python(code, *arguments)
+def check_python(*codes, arguments=()):
+    """Run code in processes that have not seen mmmedmask."""
+    result = run_fresh(*codes, arguments=arguments)
     assert result.returncode == 0, result.stderr
 
 
@@ -135,12 +128,8 @@ def test_compiled_ops_are_left_alone(extensions):
         assert has_compiled_ops()
         assert mmcv._ext.nms() == 'compiled nms'
         assert mmcv._ext.softnms() == 'compiled softnms'
-        """, *extensions)
-
-
-@pytest.mark.slow
-def test_compiled_ops_of_hosts_imported_first_are_left_alone(extensions):
-    check_python(
+        """,
+        # The same, if a host is imported first.
         """
         import sys
         import mmcv
@@ -153,7 +142,7 @@ def test_compiled_ops_of_hosts_imported_first_are_left_alone(extensions):
         assert large_image.batched_nms is before
         import mmcv._ext
         assert mmcv._ext.nms() == 'compiled nms'
-        """, extensions[0])
+        """, arguments=extensions)
 
 
 @stand_in_only
