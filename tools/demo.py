@@ -56,12 +56,15 @@ def use_all_cores() -> int:
 
 
 def run_in_copy(stage, run: Callable, connection: Connection) -> None:
-    """Wait for a message, run a part, send what it shows and its result."""
+    """Wait for a message, run parts, send what they show and their results."""
+    from demo_parts.runs import one_thread
+
     stage.keep_quiet()
     result = failure = None
     try:
         connection.recv()
-        result = run(stage)
+        with one_thread():
+            result = run(stage)
     except Exception as error:
         traceback.print_exc()
         failure = error
@@ -72,32 +75,41 @@ def run_in_copy(stage, run: Callable, connection: Connection) -> None:
 
 
 def prepare_beside(stage, run: Callable) -> tuple[Callable, Callable]:
-    """Let a part that computes on one core run beside another such part.
+    """Let parts compute on one core beside others, which leave it to them.
+
+    Two small networks that have a core each are done sooner than one after
+    the other on both.
 
     Returns:
-        A function that starts the part, and one that waits for it, shows
-        its steps and returns its result.
+        A function that starts the parts, and one that waits for them, shows
+        their steps and returns their results.
     """
     if not sys.platform.startswith('linux'):
         return lambda: None, lambda: run(stage)
+    import torch
+
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe()
     context.Process(
         target=run_in_copy, args=(stage, run, theirs), daemon=True).start()
     theirs.close()
 
+    def start():
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+        ours.send('start')
+
     def finish():
         try:
             lines, result, failure = ours.recv()
         except EOFError:
             raise RuntimeError(
-                'the process of this part has ended without a word') from None
+                'the process of these parts ended without a word') from None
         stage.say(lines.rstrip())
         if failure is not None:
             raise failure
         return result
 
-    return lambda: ours.send('start'), finish
+    return start, finish
 
 
 def play(stage) -> None:
@@ -108,15 +120,17 @@ def play(stage) -> None:
     from mmmedmask.visualization.grid import stack
     from mmmedmask.visualization.html_report import render_report
 
+    def run_others(stage) -> list:
+        stage.say('MSMAE: masks that follow attention', style='bold')
+        first = msmae.run(stage)
+        stage.say('GiMP: patients by slides and genes', style='bold')
+        return [first, gimp.run(stage)]
+
     start = time.perf_counter()
-    start_gimp, finish_gimp = prepare_beside(stage, gimp.run)
+    start_others, finish_others = prepare_beside(stage, run_others)
     stage.say('CMIM: from tissue tiles to gland detection', style='bold')
-    results = [cmim.run(stage)]
-    start_gimp()
-    stage.say('MSMAE: masks that follow attention', style='bold')
-    results.append(msmae.run(stage))
-    stage.say('GiMP: patients by slides and genes', style='bold')
-    results.append(finish_gimp())
+    results = [cmim.run(stage, start_others)]
+    results += finish_others()
     overview = stack([result.overview for result in results])
     Image.fromarray(overview).save(stage.out / 'overview.png', optimize=True)
     minutes = (time.perf_counter() - start) / 60

@@ -1,5 +1,6 @@
 """CMIM in the demo: tissue tiles, pre-training, Mask R-CNN on glands."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -175,11 +176,13 @@ def draw_overview(reconstructions: list[Column],
     return stack([top, bottom])
 
 
-def run(stage: Stage) -> PartResult:
+def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
     """Pre-train on tissue, carry the weights into Mask R-CNN, show both.
 
     Args:
         stage: Output and folder.
+        start_others: Starts what runs beside all that follows pre-training,
+            which alone gains much from all cores.
 
     Returns:
         Sections of the report, the overview and the commands.
@@ -207,6 +210,7 @@ def run(stage: Stage) -> PartResult:
         losses = read_scalars(pretraining.log_dir, 'loss')
         step.result = (f'loss {losses[0][1]:.2f} -> {losses[-1][1]:.2f} in '
                        f'{pretraining.iter} iterations')
+    start_others()
     sections.append(describe_pretraining(pretraining, shown, losses, numbers,
                                          step.seconds))
 
