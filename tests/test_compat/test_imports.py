@@ -1,7 +1,9 @@
 """What importing mmmedmask and its hosts imports, prints and mends."""
 
 import logging
+import subprocess
 import sys
+import textwrap
 
 import pytest
 from mmengine.logging import MMLogger, print_log
@@ -10,6 +12,15 @@ from processes import run_fresh
 from mmmedmask.compat import after_import, import_hooks
 
 pytest.importorskip('mmdet')
+
+
+def run_quietly(code):
+    """Run code in a fresh process; it has to succeed and print nothing."""
+    result = subprocess.run(
+        [sys.executable, '-W', 'default::UserWarning', '-c',
+         textwrap.dedent(code)],
+        capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
 
 
 BEFORE = """
