@@ -76,7 +76,7 @@ def test_model_by_name_and_checkpoint(tmp_path):
     assert again._dataset_meta['classes'] == ('LUAD', 'LUSC')
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
-    with pytest.raises(ValueError, match='do not fit'):
+    with pytest.raises(ValueError, match=r'model\.pth does not fit'):
         get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
 
 
