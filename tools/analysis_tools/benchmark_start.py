@@ -8,6 +8,7 @@ stands what torch alone takes to be imported.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,8 @@ def seconds_until(command: Sequence[str], line: str | None) -> float:
                     raise RuntimeError(f'{command} ended without a line with '
                                        f'{line!r}:\n{"".join(printed)}')
         finally:
-            process.kill()
+            # Not process.kill(), which reaps a process that has ended.
+            os.kill(process.pid, signal.SIGKILL)
         # Reaped here, so that the time is that of this process alone.
         _, _, used = os.wait4(process.pid, 0)
         process.returncode = 0
