@@ -75,8 +75,8 @@ def export_backbone(
 
     The files hold tensors and plain data alone. ``.safetensors`` and
     ``.pth`` hold the tensors, ``.onnx`` the network, for batches of any
-    number of images; of any size, too, where it is no vision transformer,
-    which has one position per patch.
+    number of images of any size: for a vision transformer, of any number of
+    patches. Transformers with windows or relative positions keep their size.
 
     Args:
         source: A checkpoint of a runner, or a file with a bare dictionary of
@@ -203,12 +203,19 @@ def _loaded(backbone: Mapping[str, Tensor],
 def _write_network(path: Path, backbone: Mapping[str, Tensor],
                    settings: Config | None) -> list[str]:
     network = _loaded(backbone, settings)
-    # A transformer has one position embedding for each patch.
+    from mmpretrain.models import VisionTransformer
     side = getattr(network, 'img_size', None)
     size = (_SIDE, _SIDE) if side is None else tuple(side)
+    if side is None:
+        step = 32
+    elif isinstance(network, VisionTransformer) and not hasattr(
+            network, 'rope'):
+        # Its position embeddings are resized.
+        step = side[0] // network.patch_resolution[0]
+    else:
+        step = None
     return write_onnx(
-        path, network, len(normalisation_of(settings)['mean']), size,
-        any_size=side is None)
+        path, network, len(normalisation_of(settings)['mean']), size, step)
 
 
 def _timm_config(backbone: Mapping[str, Tensor],

@@ -15,19 +15,20 @@ TOLERANCE = 1e-3
 
 
 def write_onnx(path: Path, backbone: nn.Module, channels: int,
-               size: tuple[int, int], any_size: bool = True) -> list[str]:
+               size: tuple[int, int], step: int | None = 32) -> list[str]:
     """Write a graph for batches of any number of images.
 
-    It is run by onnxruntime on another batch, and if it may be of another
-    size, and compared with the network.
+    It is run by onnxruntime on other batches, of other sizes if they may be,
+    and compared with the network.
 
     Args:
         path: The file.
         backbone: Takes normalised images (B, C, H, W), gives a tensor or
             several.
         channels: C.
-        size: Height and width that the graph is made with.
-        any_size: Whether images may have any size.
+        size: Height and width of images.
+        step: Pixels by which sides of images may differ from ``size``; None
+            for networks that take no other size.
 
     Returns:
         The names of the outputs; the input is called ``images``.
@@ -39,12 +40,17 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
     import_extra('onnx', 'export', 'an ONNX file')
     runtime = import_extra('onnxruntime', 'export', 'an ONNX file')
     network = _Outputs(backbone).eval()
-    example = torch.rand(2, channels, *size)
+    # Made with another size than its own, a transformer's graph holds how its
+    # position embeddings are resized.
+    sizes = [size] if step is None else [
+        (size[0] + step, size[1] + 2 * step), size,
+        (size[0] + 3 * step, size[1])]
+    example = torch.rand(2, channels, *sizes[0])
     with torch.no_grad():
         outputs = network(example)
     names = ['features'] if len(outputs) == 1 else [
         f'features_{number}' for number in range(len(outputs))]
-    sides = {2: 'height', 3: 'width'} if any_size else {}
+    sides = {2: 'height', 3: 'width'} if step else {}
     axes = {INPUT: {0: 'batch', **sides}}
     for name, output in zip(names, outputs, strict=True):
         axes[name] = {0: 'batch', **{
@@ -60,9 +66,8 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
                 dynamic_axes=axes)
         session = runtime.InferenceSession(
             str(temporary), providers=['CPUExecutionProvider'])
-        other = tuple(side + 32 for side in size) if any_size else size
-        for images in (example, torch.rand(3, channels, *other)):
-            _compare(network, session, images)
+        for batch, shape in ((2, sizes[0]), *((3, size) for size in sizes)):
+            _compare(network, session, torch.rand(batch, channels, *shape))
     return names
 
 
