@@ -14,7 +14,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from mmmedmask.config_files import name_best_pointers
-from mmmedmask.engine.checkpoint.resumed_schedules import (
+from mmmedmask.engine.checkpoint.loaded_state import (
     FreshSchedules,
     follow_config,
     refuse_another_model,
@@ -61,7 +61,7 @@ class SafeCheckpointHook(CheckpointHook):
       one process; the log warns where several have their own.
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
-      :func:`~mmmedmask.engine.checkpoint.resumed_schedules.follow_config`.
+      :func:`~mmmedmask.engine.checkpoint.loaded_state.follow_config`.
     * Weights of another model are refused, to resume, to test, and if none
       fits to start from; so is a state of another optimizer.
     * What another run, or a later part of this one, has left in the work dir

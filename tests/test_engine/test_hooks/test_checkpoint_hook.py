@@ -24,10 +24,10 @@ from processes import run_forked
 from tiny_runs import NUMBERS
 from torch import nn
 
-from mmmedmask.engine.checkpoint.reading import read_checkpoint
-from mmmedmask.engine.checkpoint.resumed_schedules import (
+from mmmedmask.engine.checkpoint.loaded_state import (
     refuse_another_model,
 )
+from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.hooks import SafeCheckpointHook, SeededDrawsHook
 
 #: Metric after each epoch: the best ones are those after 1, 2 and 4.
