@@ -1,8 +1,8 @@
 """GiMP's configs say what the paper says, and hand weights on.
 
 Sections 2 and 3.1 of the paper; the three stages with a drawn cohort, where
-the class is planted in genes, in slides, or in both (check 25); a run that is
-resumed (check 26); how the configs of Table 2 differ from the main ones.
+the class is planted in genes, in slides, or in both (check 25); how the
+configs of Table 2 differ from the main ones.
 """
 
 import csv
@@ -297,28 +297,6 @@ def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, drawn_data):
     with pytest.raises(ValueError, match='aggregator|0 of'):
         _run(_stage(MAIN_FINETUNE, tmp_path, drawn_data),
              dict(data_preprocessor=file, aggregator=file, gene_encoder=file))
-
-
-# --- check 26: resuming ---------------------------------------------------
-
-
-def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, drawn_data):
-    """The same losses to the last bit: batches, runs, masks, triplets."""
-
-    def train(folder, epochs, resume=False):
-        cfg = _stage(MAIN, tmp_path / folder, drawn_data, epochs)
-        cfg.model.contrast_head.mining = 'random'
-        # Its end would be another for a run of another length.
-        cfg.param_scheduler = [dict(type='ConstantLR', factor=.5, end=100)]
-        cfg.resume = resume
-        cfg.experiment_name = f'{folder}_{epochs}'
-        return _run(cfg)[1].losses
-
-    whole = train('whole', 4)
-    assert len(whole) == 8
-    assert len({one['loss_rec'] for one in whole}) == 8
-    assert train('parts', 2) == whole[:4]
-    assert train('parts', 4, resume=True) == whole[4:]
 
 
 # --- a patient without genes ----------------------------------------------

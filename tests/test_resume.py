@@ -21,9 +21,11 @@ RUNS = {
         'default_hooks.attention_mask.begin': 0},
     'vit-base-p16_msmae_1xb256-100e_busi': {
         'model.backbone.drop_path_rate': .5},
-    'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc': {},
+    'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc': {
+        'model.contrast_head.mining': 'random'},
     'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc': {
         'model.head.drop_rate': .5},
+    'concl_resnet18_8xb32-coslr-200e_nct': {'model.warm_up_epochs': 1},
     # Loader workers, whose generators are of their own.
     'simclr_resnet18_1xb64-30e_brain-tumor-mri': {
         'train_dataloader.num_workers': 2,
@@ -73,7 +75,9 @@ def tensors_of(value, path=''):
             yield from tensors_of(part, f'{path}/{key}')
 
 
-@pytest.mark.parametrize('name', RUNS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.slow] * name.startswith('concl'))
+    for name in RUNS])
 def test_resumed_is_uninterrupted(name, tmp_path, drawn_data):
     whole, parts = tmp_path / 'whole', tmp_path / 'parts'
     build(name, whole, drawn_data).train()
