@@ -225,7 +225,8 @@ def trial(name, folder, classes=None, pixels=None):
 
 
 @pytest.mark.parametrize(('name', 'classes', 'pixels'), [
-    (CLASSIFIER, 10, (1, 'uint16')), (PRETRAINING, 2, (3, 'uint16')),
+    (CLASSIFIER, 10, (1, 'uint16')), (CLASSIFIER, 2, (5, 'uint16')),
+    (PRETRAINING, 2, (1, 'uint16')), (PRETRAINING, 2, (3, 'uint16')),
     ('cmim_resnet18_1xb32-coslr-12e_ihc-tiles', None, (1, 'uint16')),
     ('clam-mb_1xb8-coslr-70e_tcga-nsclc', 10, None), (DETECTOR, 3, None)])
 def test_drawn_data_follow_the_config(name, classes, pixels, tmp_path):

@@ -15,6 +15,7 @@ from mmmedmask.util.nested import walk_nested
 
 #: One config for each way in which a baseline draws.
 FAMILIES = {
+    'CMIM': 'cmim_loader-views_resnet18_8xb32-coslr-800e_nct',
     'BEiT v2': 'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
     'SimMIM': 'simmim_swin-tiny_1xb64-coslr-300e_brain-tumor-mri',
     'SimCLR': 'simclr_resnet18_8xb128-coslr-200e_nct',

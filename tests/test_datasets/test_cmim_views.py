@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 from skimage import data
-from torch import nn
 
-from mmmedmask.datasets import TileFolder
-from mmmedmask.datasets.transforms import CMIMTwoViews, PackTile
+from mmmedmask.datasets.transforms import CMIMTwoViews
 from mmmedmask.functional.randomness import per_sample_uniform
 from mmmedmask.functional.views import VIEW_DRAWS
 from mmmedmask.models.cmim import CMIMDataPreprocessor
@@ -76,76 +70,3 @@ def test_only_crops_and_flips(views):
     """Other families are sent to the device path."""
     with pytest.raises(ValueError, match='on the device'):
         CMIMTwoViews(views=views)
-
-
-class Recorder(nn.Module):
-    """Stands for a model: keeps the matrices it is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-        self.seen = []
-
-    def train_step(self, batch, optim_wrapper):
-        """Note every sample's query matrix."""
-        self.seen += [(sample.sample_idx, sample.theta_query.tobytes())
-                      for sample in batch['data_samples']]
-        return dict(loss=self.weight.detach())
-
-
-def run_epochs(tmp_path, num_workers: int, name: str, seed: int = 1) -> list:
-    """Train two epochs and return what the model saw in each."""
-    model = Recorder()
-    pipeline = [dict(type='mmmedmask.LoadTile', in_channels=3),
-                dict(type='mmmedmask.CMIMTwoViews', view_size=16),
-                dict(type='mmmedmask.PackTile',
-                     meta_keys=('sample_idx', 'theta_query', 'theta_key'))]
-    runner = Runner(
-        model,
-        str(tmp_path / name),
-        train_dataloader=dict(
-            batch_size=2, num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            dataset=TileFolder(str(tmp_path / 'tiles'), pipeline=pipeline),
-            collate_fn=dict(type='pseudo_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=2),
-        optim_wrapper=OptimWrapper(torch.optim.SGD(model.parameters(), 0.1)),
-        custom_hooks=[dict(type='mmmedmask.TransformEpochHook')],
-        experiment_name=name,
-        randomness=dict(seed=seed))
-    runner.train()
-    half = len(model.seen) // 2
-    return [dict(model.seen[:half]), dict(model.seen[half:])]
-
-
-def test_epochs_reach_persistent_workers(tmp_path):
-    """Views change with the epoch and do not depend on the workers."""
-    import cv2
-    (tmp_path / 'tiles').mkdir()
-    for index in range(4):
-        cv2.imwrite(str(tmp_path / f'tiles/{index}.png'), tissue(32, index))
-    MMLogger.get_instance('mmengine', log_level='ERROR')
-    alone = run_epochs(tmp_path, 0, 'alone')
-    workers = run_epochs(tmp_path, 2, 'workers')
-    assert alone == workers
-    assert len(alone[0]) == 4
-    assert all(alone[0][index] != alone[1][index] for index in range(4))
-    other = run_epochs(tmp_path, 0, 'other', seed=2)
-    assert all(alone[0][index] != other[0][index] for index in range(4))
-
-
-def test_preprocessor_takes_loaded_views(tmp_path):
-    """view_source='loader' passes views and matrices on."""
-    transform = CMIMTwoViews(view_size=32, color={})
-    pack = PackTile(meta_keys=('sample_idx', 'theta_query', 'theta_key'))
-    samples = [pack(transform(dict(img=tissue(48, index), sample_idx=index)))
-               for index in range(2)]
-    preprocessor = CMIMDataPreprocessor(
-        view_size=32, patch_size=8, view_source='loader')
-    batch = preprocessor(pseudo_collate(samples), training=True)['inputs']
-    expected = torch.stack([sample['inputs'] for sample in samples]).float()
-    restored = batch['query'] * preprocessor.std + preprocessor.mean
-    torch.testing.assert_close(restored, expected[:, 0], atol=1e-3, rtol=0)
-    assert batch['theta_query'].shape == (2, 3, 3)
-    assert batch['mask'].sum(dim=(1, 2, 3)).tolist() == [11.0, 11.0]

@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from processes import evaluate_on_ranks
 
 from mmmedmask.evaluation.binary_segmentation import (
@@ -206,15 +205,6 @@ def test_csv_has_one_line_per_image(tmp_path):
             ] == ['segmentation.csv']
 
 
-def test_csv_goes_beside_the_log(tmp_path):
-    MMLogger.get_instance('seg', log_file=str(tmp_path / 'a.log'))
-    try:
-        evaluate(random_samples(3))
-    finally:
-        MMLogger._instance_dict.pop('seg')
-    assert (tmp_path / 'segmentation.csv').is_file()
-
-
 def test_no_lesion_at_all_is_said(warnings_logged):
     evaluate([sample(mask((1, 1)), mask())])
     warning, = warnings_logged
@@ -242,15 +232,6 @@ def test_bad_samples_are_named(change, message):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         BinarySegMetric(**arguments)
-
-
-def test_missing_predictions_are_an_error():
-    metric = BinarySegMetric()
-    with pytest.raises(ValueError, match='0 predictions on no samples'):
-        metric.compute_metrics([])
-    metric.process(None, random_samples(2))
-    with pytest.raises(ValueError, match='2 predictions on 3 samples'):
-        metric.evaluate(3)
 
 
 def test_two_processes_equal_one(tmp_path):

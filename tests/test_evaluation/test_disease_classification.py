@@ -10,7 +10,6 @@ from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
 from naive_scores import draw_predictions, naive_scores
 from PIL import Image
-from processes import evaluate_on_ranks
 from sklearn import metrics as sklearn_metrics
 
 from mmmedmask.apis import build_runner, load_config, set_work_dir
@@ -377,30 +376,6 @@ def test_in_a_run(tiny_classification, tmp_path):
         assert last[f'disease/{name}'] == pytest.approx(value)
         assert last[f'disease/{name}_low'] <= value
     assert list(tmp_path.glob('best_disease_balanced_accuracy_*.pth'))
-
-
-def test_two_processes_are_as_one(tmp_path):
-
-    def evaluate_share(rank):
-        metric = DiseaseClassification(
-            num_bootstrap=100, out_dir=str(tmp_path / 'out'))
-        # Seven images; the sampler gives the last process the first again.
-        for index in ([0, 2, 4, 6], [1, 3, 5, 0])[rank]:
-            score = torch.tensor([7. - index, index]) / 7
-            metric.process(None, [dict(
-                pred_score=score, gt_label=torch.tensor([int(index > 2)]),
-                img_path=f'{index}.png')])
-        return metric.evaluate(7)
-
-    first, second = evaluate_on_ranks(evaluate_share, tmp_path)
-    assert first == second
-    labels = (np.arange(7) > 2).astype(int)
-    scores = np.stack([7 - np.arange(7.), np.arange(7.)], axis=1) / 7
-    expected = naive_scores(labels, scores)
-    assert first['disease/top1'] == pytest.approx(6 / 7)
-    assert first['disease/f1'] == pytest.approx(expected['f1'])
-    table = read_predictions(tmp_path / 'out' / 'predictions.csv')
-    assert table.paths == [f'{index}.png' for index in range(7)]
 
 
 def test_predictions_survive_the_csv(tmp_path):

@@ -188,16 +188,6 @@ def test_bootstrap_keeps_samples_of_a_case_together(tmp_path):
     assert found['slide/auc'] == pytest.approx(single['slide/auc'])
 
 
-def test_draws_are_seeded():
-    samples = make_samples(*draw_probabilities(30))
-    first, again, other = (
-        evaluate(samples, num_bootstrap=50, seed=seed) for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
-    assert {name: first[f'slide/{name}'] for name in NAMES} == {
-        name: other[f'slide/{name}'] for name in NAMES}
-
-
 def test_says_what_is_left_out(warnings_logged):
     labels, scores = draw_probabilities(30)
     labels[labels == 2] = 0
@@ -259,14 +249,6 @@ def test_wrong_samples(change, message):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SlideClassification(**arguments)
-
-
-def test_missing_predictions():
-    metric = SlideClassification(num_bootstrap=0)
-    metric.process(None, [
-        sample.to_dict() for sample in make_samples(*draw_probabilities(5))])
-    with pytest.raises(ValueError, match='5 predictions on 6 samples'):
-        metric.evaluate(6)
 
 
 def test_patients_survive_the_csv(tmp_path):

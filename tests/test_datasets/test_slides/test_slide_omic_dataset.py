@@ -444,22 +444,6 @@ class TestSubsequence:
         assert len(starts) > 2 * slides
         assert {start // 25 for start in starts} == set(range(slides))
 
-    def test_starts_are_uniform(self):
-        """Chi-squared over 10,000 draws, 11 starts: 99.9 % below 29.6."""
-        transform = ContiguousSubsequence(length=5)
-        read = []
-        bag = type('Bag', (), {
-            'has_coords': False, '__len__': lambda self: 15,
-            'slides': [range(15)],
-            'take': lambda self, rows: (
-                read.append(int(rows[0])) or rows[:, None])})()
-        for sample_idx in range(10_000):
-            transform(dict(bag=bag, sample_idx=sample_idx))
-        counts = np.bincount(read, minlength=11)
-        assert len(counts) == 11
-        expected = 10_000 / 11
-        assert ((counts - expected)**2 / expected).sum() < 29.6
-
     def test_short_bag_is_repeated_in_order(self, tmp_path):
         results = ContiguousSubsequence(length=23)(loaded_bag(tmp_path, 9))
         assert rows_of(results).tolist() == [*range(9), *range(9), *range(5)]

@@ -7,13 +7,16 @@ import torch
 from processes import run_ranks
 from torch import nn
 
+from mmmedmask.functional.contrastive_losses import MININGS
+
 from .tiny_gimp import GENES, WIDTH, batch, tiny_gimp, total
 
 SIZE = 2
 LABELS = (0, 1, 0, 1, 1, 0, 0, 1)
 HEADS = {
-    'triplets': dict(contrast_head=dict(
-        type='mmmedmask.TripletHead', mining='batch_hard')),
+    **{mining: dict(contrast_head=dict(
+        type='mmmedmask.TripletHead', mining=mining), seed=0)
+       for mining in MININGS},
     'contrast': dict(contrast_head=dict(
         type='mmmedmask.InfoNCEHead', proj_dims=4)),
     **{name: dict(
@@ -47,6 +50,11 @@ def work(rank, folder):
         rows = list(range(4 * rank, 4 * rank + 4))
         found[name] = gradients(
             model, *batch(torch.float64, LABELS, rows=rows))
+    rows = list(range(3 if rank == 0 else 5))
+    try:
+        tiny_gimp()(*batch(labels=LABELS, rows=rows), mode='loss')
+    except ValueError as error:
+        found['error'] = str(error)
     with open(f'{folder}/{rank}.json', 'w') as file:
         json.dump(found, file)
 
@@ -69,7 +77,7 @@ def test_gradients_are_those_of_one_process(ranks, name):
         got = rank[name]
         assert got['losses'][contrast] == pytest.approx(
             want['losses'][contrast], abs=1e-12)
-        if name == 'triplets':
+        if name in MININGS:
             assert got['losses']['tri_count'] == want['losses']['tri_count']
         assert set(got['gradients']) == set(want['gradients'])
         for key, values in want['gradients'].items():
@@ -81,3 +89,9 @@ def test_gradients_are_those_of_one_process(ranks, name):
     for key in {'loss_rec', 'loss_genes', 'loss_local'} & {*want['losses']}:
         mean = sum(rank[name]['losses'][key] for rank in ranks) / SIZE
         assert mean == pytest.approx(want['losses'][key], abs=1e-12), key
+
+
+def test_batches_of_different_sizes_are_refused(ranks):
+    for rank in ranks:
+        assert '[3, 5]' in rank['error']
+        assert 'drop_last' in rank['error']
