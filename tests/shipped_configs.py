@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 LOOPS = tuple(f'{split}_{part}' for split in ('val', 'test')
@@ -49,6 +50,14 @@ def read(name):
 def load(name):
     """A copy of a config, for a test to change."""
     return copy.deepcopy(read(name))
+
+
+def write_shrunk(name, folder, data=None):
+    """Write a shrunk config into a folder, for commands; return it too."""
+    cfg = shrink_config(load(name), folder, data)
+    file = Path(folder) / 'shrunk.py'
+    cfg.dump(file)
+    return file, cfg
 
 
 def stem(path):

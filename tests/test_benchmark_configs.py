@@ -206,18 +206,6 @@ def test_trains_from_a_checkpoint_and_evaluates_once(name, tmp_path,
         assert torch.equal(value, state[f'backbone.{key}']), key
 
 
-@pytest.mark.parametrize(('prefix', 'message'), [
-    ('encoder.', "under the prefix 'backbone.'"),
-    (None, "under the prefix 'backbone.'")])
-def test_wrong_prefix_ends_the_run(tmp_path, drawn_data, resnet18_tensors,
-                                   prefix, message):
-    cfg = shrink_config(load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
-    _write_cmim(tmp_path / 'epoch_800.pth', resnet18_tensors)
-    cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth', prefix)
-    with pytest.raises(ValueError, match=message):
-        train(cfg)
-
-
 def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, drawn_data):
     """A ResNet-34 holds every name and shape of a ResNet-18."""
     cfg = shrink_config(load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)

@@ -561,22 +561,6 @@ def test_pretrain_then_fine_tune(tmp_path, drawn_data, pretraining, name,
     assert list((tmp_path / 'run').glob('best_disease_top1_*.pth'))
 
 
-def test_a_foreign_checkpoint_ends_fine_tuning(tmp_path, drawn_data,
-                                               pretraining):
-    """MAE's own names, which nobody converted."""
-    tensors, _ = pretraining
-    torch.save({'blocks.0.norm1.weight': torch.zeros(16)},
-               tmp_path / 'mae.pth')
-    cfg = shrink_config(load(MAIN_FINETUNE), tmp_path, drawn_data)
-    with pytest.raises(ValueError, match='0 of .* names and shapes fit'):
-        _run(cfg, tmp_path / 'mae.pth')
-    # One layer less than the model has.
-    torch.save({k: v for k, v in tensors.items() if '.layers.1.' not in k},
-               tmp_path / 'shallow.pth')
-    with pytest.raises(ValueError, match=r'backbone|layers\.1\.ln1\.weight'):
-        _run(cfg, tmp_path / 'shallow.pth')
-
-
 def test_pretraining_continues_from_converted_weights(tmp_path, drawn_data,
                                                       pretraining):
     """MAE's names, converted, are what load_from then loads and checks."""

@@ -294,19 +294,6 @@ def test_pretrained_weights_arrive_whole(method, tmp_path, drawn_data):
         features, pretrained_features(before.model.backbone))
 
 
-def test_a_checkpoint_of_another_method_is_refused(tmp_path, drawn_data, beit):
-    """BEiT's biases and scales have no place in a plain ViT."""
-    torch.save(
-        {'state_dict': {f'backbone.{k}': v
-                        for k, v in beit.state_dict().items()}},
-        tmp_path / 'beit.pth')
-    cfg = shrink_config(detection('mae', 'glas'), tmp_path, drawn_data)
-    cfg.model.backbone.init_cfg = pretrained(tmp_path / 'beit.pth')
-    cfg.default_hooks.load_check.allow_scratch = False
-    with pytest.raises(ValueError, match='are not in the checkpoint'):
-        train(cfg)
-
-
 # ---------------------------------- Configs ----------------------------------
 
 

@@ -97,24 +97,6 @@ def test_nothing_masked_is_the_plain_network(name):
     assert token.grad is None or not token.grad.any()
 
 
-@every_encoder
-def test_everything_masked_is_the_token(name):
-    """Check 2: z_1 is the token everywhere; no pixel is seen."""
-    encoder = build(name)
-    images = torch.randn(2, 3, 64, 64, requires_grad=True)
-    channels = probe_levels(encoder, 3).channels
-    token = torch.randn(1, channels[0], 1, 1, requires_grad=True)
-    mask = torch.ones(2, 1, 2, 2)
-    levels = encoder(images, mask, [token])
-    assert torch.equal(levels[0], token.expand_as(levels[0]))
-    others = encoder(torch.randn(2, 3, 64, 64), mask, [token])
-    for one, other in zip(levels, others, strict=True):
-        assert torch.equal(one, other)
-    sum(level.square().sum() for level in levels).backward()
-    assert not images.grad.any()
-    assert token.grad.any()
-
-
 @pytest.mark.parametrize(('mask_at', 'stride'), [('conv1', 2), ('maxpool', 4)])
 def test_token_is_put_in_after_the_stem(mask_at, stride):
     """Check 2, in between: place by place, on both sides of the pooling."""
