@@ -9,7 +9,7 @@ import torch
 from commands import TOOLS, call, run
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
-from shipped_configs import find
+from shipped_configs import find, write_shrunk
 
 from mmmedmask.apis import load_config
 from mmmedmask.datasets.image_io import write_image
@@ -28,41 +28,12 @@ model = dict(
     head=dict(patch_size=16))
 train_dataloader = dict(dataset=dict(data_root={data!r}))
 """
-TINY_MSMAE = """
-default_scope = 'mmpretrain'
-whole = [
-    dict(type='mmmedmask.LoadTile'),
-    dict(type='mmmedmask.ResizeImage', scale=64),
-    dict(type='mmmedmask.PackTile'),
-]
-model = dict(
-    type='mmmedmask.MSMAE',
-    data_preprocessor=dict(
-        type='ClsDataPreprocessor', mean=[120.0] * 3, std=[50.0] * 3),
-    backbone=dict(
-        type='mmmedmask.MSMAEViT', img_size=64, patch_size=8,
-        arch=dict(
-            embed_dims=16, num_layers=2, num_heads=2,
-            feedforward_channels=32)),
-    neck=dict(
-        type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
-        num_heads=2),
-    head=dict(type='mmmedmask.MSMAEHead', num_classes=3))
-train_dataloader = dict(
-    dataset=dict(
-        type='mmmedmask.LabelledImages', data_root={data!r},
-        pipeline=[dict(type='mmmedmask.LoadTile')]))
-custom_hooks = [dict(type='mmmedmask.AttentionMaskHook', pipeline=whole)]
-"""
-
-
-def write_model(folder, config):
-    """Write a config, and a checkpoint with untrained weights."""
-    (folder / 'tiny.py').write_text(config)
+def write_model(config):
+    """Write a checkpoint with untrained weights; return both files."""
     init_default_scope('mmpretrain')
-    model = MODELS.build(load_config(folder / 'tiny.py').model)
-    torch.save(dict(state_dict=model.state_dict()), folder / 'tiny.pth')
-    return folder
+    model = MODELS.build(load_config(config).model)
+    torch.save(dict(state_dict=model.state_dict()), config.with_suffix('.pth'))
+    return config, config.with_suffix('.pth')
 
 
 @pytest.fixture(scope='module')
@@ -75,20 +46,21 @@ def cmim(tmp_path_factory):
         tile = tile.repeat(16, axis=0).repeat(16, axis=1)
         write_image(folder / 'tiles' / f'{number}.png', tile)
     base = CONFIGS / 'cmim/cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
-    return write_model(folder, TINY_CMIM.format(
+    (folder / 'tiny.py').write_text(TINY_CMIM.format(
         base=str(base), data=str(folder / 'tiles')))
+    return write_model(folder / 'tiny.py')
 
 
 @pytest.fixture(scope='module')
 def msmae(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('msmae')
-    root = write_lesion_dataset(folder / 'lesions', 5, 1)
-    return write_model(folder, TINY_MSMAE.replace('{data!r}', repr(str(root))))
+    return write_model(write_shrunk(
+        'msmae_vit-base-p16_1xb64-coslr-300e_busi',
+        tmp_path_factory.mktemp('msmae'))[0])
 
 
-def draw(kind, folder, out, *arguments, status=0):
-    return call(f'visualizations/visualize_{kind}.py', folder / 'tiny.py',
-                folder / 'tiny.pth', '--out', out, *arguments, status=status)
+def draw_attention(model, out, *arguments, status=0):
+    return call('visualizations/visualize_attention.py', *model, '--out', out,
+                *arguments, status=status)
 
 
 def count(path, color):
@@ -102,7 +74,7 @@ def test_reconstruction_panel(cmim, tmp_path):
     out = tmp_path / 'new' / 'panel.png'
     printed = run(
         sys.executable, TOOLS / 'visualizations/visualize_reconstruction.py',
-        cmim / 'tiny.py', cmim / 'tiny.pth', '--out', out, '--indices', 4, 0)
+        *cmim, '--out', out, '--indices', 4, 0)
     assert printed.strip().endswith(str(out))
     # 11 of 16 patches of 16 x 16 pixels in two tiles, enlarged by 2.
     assert count(out, MASK_COLOR) == 2 * 11 * 32 * 32
@@ -111,20 +83,20 @@ def test_reconstruction_panel(cmim, tmp_path):
 
 def test_what_the_panel_tool_refuses(cmim, tmp_path):
     tool = 'visualizations/visualize_reconstruction.py'
-    weights = torch.load(cmim / 'tiny.pth')['state_dict']
+    weights = torch.load(cmim[1])['state_dict']
     weights.pop('neck.norm.weight')
     torch.save(weights, tmp_path / 'incomplete.pth')
     for name, message in (('absent.pth', 'absent.pth'),
                           ('incomplete.pth', 'neck.norm.weight')):
-        printed = call(tool, cmim / 'tiny.py', tmp_path / name, '--out',
+        printed = call(tool, cmim[0], tmp_path / name, '--out',
                        tmp_path / 'a.png', status=1)
         assert message in printed
         assert 'Traceback' not in printed
 
 
 def test_browse_tiles(cmim, tmp_path):
-    printed = call('visualizations/browse_dataset.py', cmim / 'tiny.py',
-                   '--out', tmp_path / 'browse', '--num-samples', 3)
+    printed = call('visualizations/browse_dataset.py', cmim[0], '--out',
+                   tmp_path / 'browse', '--num-samples', 3)
     files = sorted((tmp_path / 'browse').iterdir())
     assert [file.name for file in files] == [
         '000000.png', '000002.png', '000004.png']
@@ -153,29 +125,29 @@ def test_browse_instances(tmp_path):
 
 def test_attention_panel_of_a_checkpoint(msmae, tmp_path):
     out = tmp_path / 'new' / 'panel.png'
-    printed = draw('attention', msmae, out, '--indices', 4, 0)
+    printed = draw_attention(msmae, out, '--indices', 3, 0)
     assert printed.strip().endswith(str(out))
-    # 28 of 64 patches of 8 x 8 pixels in two images, enlarged by 2.
-    assert count(out, MASK_COLOR) == 2 * 28 * 16 * 16
+    # 7 of 16 patches of 16 x 16 pixels in two images, enlarged by 2.
+    assert count(out, MASK_COLOR) == 2 * 7 * 32 * 32
     assert count(out, OUTLINE_COLOR) > 100
     assert count(out, HATCH_COLOR) > 100
 
 
 def test_attention_panel_of_any_files(msmae, tmp_path):
     out = tmp_path / 'panel.png'
-    draw('attention', msmae, out, '--random-masking', '--images',
-         *sorted((msmae / 'lesions' / 'images').glob('train_*'))[:3])
-    assert count(out, MASK_COLOR) == 3 * 48 * 16 * 16
+    draw_attention(msmae, out, '--random-masking', '--images',
+         *sorted(msmae[0].parent.glob('data/*/images/train_*'))[:3])
+    assert count(out, MASK_COLOR) == 3 * 12 * 32 * 32
     assert count(out, OUTLINE_COLOR) == count(out, HATCH_COLOR) == 0
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['--images', 'absent.png'], 'absent.png'), (['--indices', '5'], '0 to 4'),
+    (['--images', 'absent.png'], 'absent.png'), (['--indices', '4'], '0 to 3'),
     (['--num-samples', '0'], 'at least 1, got 0'),
     (['--split', 'val'], 'no val_dataloader')])
 def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
     out = tmp_path / 'a.png'
-    printed = draw('attention', msmae, out, *arguments, status=1)
+    printed = draw_attention(msmae, out, *arguments, status=1)
     assert 'visualize_attention.py: ' in printed
     assert message in printed
     assert not out.exists()

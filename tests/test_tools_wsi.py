@@ -15,10 +15,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
+from shipped_configs import write_shrunk
 
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
-from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
 
 MODEL = """
@@ -36,28 +36,6 @@ test_dataloader = dict(
         metainfo=dict(classes=['aca', 'scc']), test_mode=True,
         pipeline=[
             dict(type='mmmedmask.LoadSlideFeatures'),
-            dict(type='mmmedmask.PackSlideOmicInputs')
-        ]))
-"""
-GENES_MODEL = """
-default_scope = 'mmpretrain'
-model = dict(
-    type='mmmedmask.SlideOmicClassifier',
-    aggregator=dict(
-        type='mmmedmask.MCAT', in_dims=6, num_genes=30, gene_sets=3,
-        embed_dims=8, num_heads=2),
-    head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
-    data_preprocessor=dict(type='mmmedmask.SlideOmicDataPreprocessor'))
-test_dataloader = dict(
-    dataset=dict(
-        type='mmmedmask.SlideOmicDataset', data_root={root!r},
-        ann_file='cohort.csv', feature_root='features/',
-        modalities=['slides', 'genes'], split='test',
-        expression=dict(path='expression.tsv', unit='fpkm'),
-        metainfo=dict(classes=['class_a', 'class_b']), test_mode=True,
-        pipeline=[
-            dict(type='mmmedmask.LoadSlideFeatures'),
-            dict(type='mmmedmask.LoadExpression'),
             dict(type='mmmedmask.PackSlideOmicInputs')
         ]))
 """
@@ -178,49 +156,40 @@ def test_extracting_features_and_drawing_attention(tmp_path):
 
 
 def test_attention_through_the_genes_of_a_case(tmp_path):
-    root = write_slide_omic_cohort(
-        tmp_path / 'cohort', 6, patches=(8, 12), dims=6, num_genes=30,
-        num_pathways=2, pathway_size=3, split_shares=(.34, .33, .33))
-    (tmp_path / 'model.py').write_text(GENES_MODEL.format(root=str(root)))
-    config = Config.fromfile(tmp_path / 'model.py')
+    file, config = write_shrunk('mcat_1xb8-coslr-70e_tcga-nsclc', tmp_path)
     init_default_scope('mmpretrain')
     dataset = DATASETS.build(config.test_dataloader.dataset)
     torch.manual_seed(0)
     model = MODELS.build(config.model).eval()
-    train = DATASETS.build({**config.test_dataloader.dataset,
-                            'split': 'train', 'test_mode': False})
+    train = DATASETS.build(config.train_dataloader.dataset)
     model.data_preprocessor.gene_scale.set(train.fit_gene_scale())
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
     cases = [dataset.get_data_info(place) for place in range(2)]
-    drawing = ('visualizations/visualize_slide_attention.py',
-               tmp_path / 'model.py', tmp_path / 'model.pth', '--patch-size',
-               256, '--out', tmp_path / 'heat')
+    drawing = ('visualizations/visualize_slide_attention.py', file,
+               tmp_path / 'model.pth', '--patch-size', 256, '--out',
+               tmp_path / 'heat')
     call(*drawing, '--case', *(case['case_id'] for case in cases))
-    attention = []
-    for place, case in enumerate(cases):
-        slide = case['slides'][0]
-        name = Path(slide['path']).stem
-        batch = model.data_preprocessor(
-            pseudo_collate([dataset[place]]))['inputs']
-        with torch.no_grad():
-            expected = model.aggregator.attention(
-                batch['patches'], batch['valid'], batch['coords'],
-                batch['genes'], batch['has_genes'])[0]
+    batches = [model.data_preprocessor(pseudo_collate([dataset[place]]))[
+        'inputs'] for place in range(2)]
+
+    @torch.no_grad()
+    def attention(slide, genes):
+        return model.aggregator.attention(
+            slide['patches'], slide['valid'], slide['coords'],
+            genes['genes'], genes['has_genes'])[0].numpy()
+
+    for case, batch, other in zip(cases, batches, batches[::-1], strict=True):
+        name = Path(case['slides'][0]['path']).stem
         patches = json.loads((tmp_path / 'heat' / f'{name}.geojson')
                              .read_text())['features']
-        attention.append(np.array([[
+        expected = attention(batch, batch)
+        drawn = np.array([[
             patch['properties']['measurements'][f'attention set {row}']
-            for patch in patches] for row in range(3)]))
-        np.testing.assert_allclose(attention[-1], expected, atol=1e-6)
+            for patch in patches] for row in range(len(expected))])
+        np.testing.assert_allclose(drawn, expected, atol=1e-6)
         assert (tmp_path / 'heat' / f'{name}_attention.png').is_file()
         # The genes of somebody else look at other patches.
-        other = model.data_preprocessor(
-            pseudo_collate([dataset[1 - place]]))['inputs']
-        with torch.no_grad():
-            foreign = model.aggregator.attention(
-                batch['patches'], batch['valid'], batch['coords'],
-                other['genes'], other['has_genes'])[0]
-        assert np.abs(attention[-1] - foreign.numpy()).max() > 1e-3
+        assert np.abs(drawn - attention(batch, other)).max() > 1e-3
     # A file of features says nothing about genes.
     printed = call(*drawing, '--features', cases[0]['slides'][0]['path'],
                    status=1)
