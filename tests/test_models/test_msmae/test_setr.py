@@ -1,19 +1,21 @@
 """SETR: the loss, the head, and weights that arrive with every value."""
 
 import math
-import re
-from pathlib import Path
 
 import mmpretrain.models  # noqa: F401
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
 from mmpretrain.models import VisionTransformer
+from shipped_configs import (
+    CONFIGS,
+    load,
+    pretrained,
+    read,
+    source_of,
+    train,
+)
 
-import mmmedmask  # noqa: F401  (bases of other packages resolve)
 from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
 from mmmedmask.shrinking.model_sizes import (
     DIMS,
@@ -23,8 +25,6 @@ from mmmedmask.shrinking.model_sizes import (
 )
 from mmmedmask.shrinking.shrink import shrink_config
 
-CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
-BENCHMARKS = CONFIGS / 'msmae' / 'benchmarks'
 MAIN = 'setr-pup_msmae-vit-base-p16_1xb8-200e_busi'
 
 
@@ -228,12 +228,8 @@ def test_bad_head_arguments(arguments):
 
 
 # --------------------------------------------------------- the whole model
-def load(name):
-    return Config.fromfile(BENCHMARKS / f'{name}.py')
-
-
 def test_settings_of_the_reference():
-    cfg = load(MAIN)
+    cfg = read(MAIN)
     assert dict(cfg.optim_wrapper.optimizer) == dict(
         type='Adam', lr=1e-4, weight_decay=1e-4)
     assert cfg.train_cfg.max_epochs == 200
@@ -287,16 +283,8 @@ def test_rows_of_the_table_differ_in_the_checkpoint_alone():
 ])
 def test_checkpoint_is_what_a_shipped_config_leaves(name):
     """Its weights have our names and shapes, for pictures of our colours."""
-    path, = CONFIGS.rglob(f'{name}.py')
-    cfg = Config.fromfile(path)
-    init_cfg = cfg.model.backbone.init_cfg
-    run, epoch = re.fullmatch(r'work_dirs/(.+)/epoch_(\d+)\.pth',
-                              init_cfg.checkpoint).groups()
-    found = list(CONFIGS.rglob(f'{run}.py'))
-    assert len(found) == 1, f'no config {run}.py'
-    source = Config.fromfile(found[0])
-    assert source.train_cfg.max_epochs == int(epoch)
-    assert init_cfg.prefix == 'backbone.'
+    cfg = load(name)
+    source = load(source_of(cfg.model.backbone.init_cfg))
     shapes = []
     for one in (source, cfg):
         init_default_scope(one.default_scope)
@@ -318,12 +306,6 @@ def test_checkpoint_is_what_a_shipped_config_leaves(name):
             cfg.data_root.rstrip('/'), cfg.split_folder)
 
 
-@pytest.fixture(scope='module')
-def data_dir(tmp_path_factory):
-    """Drawn once for all tests."""
-    return tmp_path_factory.mktemp('data')
-
-
 def test_full_size_parameters():
     """99.9 M in the reference: four heads, three of which go unused."""
     init_default_scope('mmseg')
@@ -339,10 +321,10 @@ def test_full_size_parameters():
 
 @pytest.mark.parametrize('name', [
     MAIN, 'setr-plain_msmae-vit-base-p16_1xb8-200e_busi'])
-def test_prediction_has_the_size_of_the_file(name, tmp_path, data_dir):
+def test_prediction_has_the_size_of_the_file(name, tmp_path, drawn_data):
     """Threshold .5, and the labels are those of the masks on disk."""
     from mmseg.registry import DATASETS
-    cfg = shrink_config(load(name), tmp_path, data_dir)
+    cfg = shrink_config(load(name), tmp_path, drawn_data)
     init_default_scope('mmseg')
     model = MODELS.build(cfg.model).eval()
     data = DATASETS.build(cfg.val_dataloader.dataset)
@@ -359,22 +341,8 @@ def test_prediction_has_the_size_of_the_file(name, tmp_path, data_dir):
 
 
 # ------------------------------------------------------------- the weights
-class Start(Hook):
-    """Keep the backbone's weights as they are before the first iteration."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self, kept):
-        self.kept = kept
-
-    def before_train(self, runner):
-        self.kept.update({
-            name: value.clone()
-            for name, value in runner.model.backbone.state_dict().items()})
-
-
 def save_vit(path, **arguments):
-    """A checkpoint of mmpretrain's ViT, as pre-training leaves it."""
+    """Save mmpretrain's ViT as pre-training leaves it."""
     arguments = dict(
         arch=tiny_arch(), img_size=16 * MSMAE_GRID, patch_size=16) | arguments
     tensors = VisionTransformer(**arguments).state_dict()
@@ -387,12 +355,18 @@ def save_vit(path, **arguments):
     return tensors
 
 
-def with_checkpoint(cfg, path):
-    cfg.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint=str(path), prefix='backbone.')
+def from_vit(tmp_path, drawn_data, backbone=None, **vit):
+    """Train SETR from a plain ViT; what there is of it, its run and start."""
+    saved = save_vit(tmp_path / 'epoch_300.pth', **vit)
+    cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
+    cfg.model.backbone = backbone or cfg.model.backbone
+    cfg.model.backbone.update(init_cfg=pretrained(tmp_path / 'epoch_300.pth'))
     cfg.default_hooks.load_check.allow_scratch = False
     cfg.default_hooks.checkpoint = None
-    return cfg
+    runner, start, _ = train(cfg)
+    return saved, runner, {
+        name.removeprefix('backbone.'): value for name, value
+        in start.tensors.items() if name.startswith('backbone.')}
 
 
 @pytest.mark.parametrize(('vit', 'unused'), [
@@ -401,15 +375,9 @@ def with_checkpoint(cfg, path):
      {'ln2.weight', 'ln2.bias'}),
 ])
 def test_weights_of_an_mmpretrain_vit_all_arrive(vit, unused, tmp_path,
-                                                 data_dir):
+                                                 drawn_data):
     """Pre-trained with a final norm, or fine-tuned with that of the mean."""
-    saved = save_vit(tmp_path / 'epoch_300.pth', **vit)
-    cfg = with_checkpoint(shrink_config(load(MAIN), tmp_path, data_dir),
-                          tmp_path / 'epoch_300.pth')
-    start = {}
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(Start(start))
-    runner.train()
+    saved, runner, start = from_vit(tmp_path, drawn_data, **vit)
     assert set(saved) - set(start) == unused
     # Query, key and value biases too, which the released code drops.
     assert sum(name.endswith('qkv.bias') for name in start) == LAYERS
@@ -423,24 +391,18 @@ def test_weights_of_an_mmpretrain_vit_all_arrive(vit, unused, tmp_path,
                for name, value in start.items())
 
 
-def test_weights_missing_or_wrong_end_the_run(tmp_path, data_dir):
-    save_vit(tmp_path / 'shallow.pth',
-             arch=dict(tiny_arch(), num_layers=LAYERS - 1))
-    cfg = with_checkpoint(shrink_config(load(MAIN), tmp_path, data_dir),
-                          tmp_path / 'shallow.pth')
+def test_weights_missing_or_wrong_end_the_run(tmp_path, drawn_data):
     with pytest.raises(ValueError, match=r'40 of 52 names and shapes fit'):
-        Runner.from_cfg(cfg).train()
+        from_vit(tmp_path, drawn_data,
+                 arch=dict(tiny_arch(), num_layers=LAYERS - 1))
 
 
-def test_the_names_of_mmsegs_vit_are_caught(tmp_path, data_dir):
+def test_the_names_of_mmsegs_vit_are_caught(tmp_path, drawn_data):
     """It would train with random attention, and say nothing."""
-    save_vit(tmp_path / 'epoch_300.pth')
-    cfg = shrink_config(load(MAIN), tmp_path, data_dir)
-    cfg.model.backbone = dict(
+    backbone = dict(
         type='VisionTransformer', img_size=(224, 224), patch_size=16,
         embed_dims=DIMS, num_layers=LAYERS, num_heads=2, mlp_ratio=2,
         out_indices=(0, 1, 2, 3))
-    cfg = with_checkpoint(cfg, tmp_path / 'epoch_300.pth')
     with pytest.raises(ValueError, match='names and shapes fit') as error:
-        Runner.from_cfg(cfg).train()
+        from_vit(tmp_path, drawn_data, backbone)
     assert 'attn.attn.in_proj_weight' in str(error.value)
