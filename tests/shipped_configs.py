@@ -9,6 +9,8 @@ from unittest import mock
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
@@ -83,6 +85,51 @@ def source_of(init_cfg, prefix='backbone.'):
     else:
         assert read(run).train_cfg.max_epochs == int(epoch)
     return run
+
+
+def groups_of(model, optim_wrapper):
+    """The optimiser's group of each parameter that it trains, by name."""
+    wrapper = build_optim_wrapper(model, optim_wrapper)
+    groups = {id(parameter): group
+              for group in wrapper.optimizer.param_groups
+              for parameter in group['params']}
+    return {name: groups[id(parameter)]
+            for name, parameter in model.named_parameters()
+            if id(parameter) in groups}
+
+
+def parameters_in(model, kind):
+    """Names of the parameters of a model's modules of a kind."""
+    return {f'{name}.{parameter}' for name, module in model.named_modules()
+            if isinstance(module, kind)
+            for parameter, _ in module.named_parameters()}
+
+
+def rates_of(cfg, iterations_per_epoch, scales=(1., )):
+    """The rate of each group before each iteration, as MMEngine sets it."""
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in scales]
+    base = cfg.optim_wrapper.optimizer.lr
+    optimizer = torch.optim.SGD([
+        dict(params=[parameter], lr=base * scale)
+        for parameter, scale in zip(parameters, scales, strict=True)])
+    epochs = cfg.train_cfg.max_epochs
+    schedulers = []
+    for scheduler in cfg.param_scheduler:
+        # What a runner fills in.
+        arguments = dict(scheduler) | dict(end=scheduler.get('end', epochs))
+        assert arguments.pop('convert_to_iter_based')
+        kind = PARAM_SCHEDULERS.get(arguments.pop('type'))
+        schedulers.append(
+            kind.build_iter_from_epoch(optimizer=optimizer,
+                                       epoch_length=iterations_per_epoch,
+                                       **arguments))
+    rates = []
+    for _ in range(epochs * iterations_per_epoch):
+        rates.append([group['lr'] for group in optimizer.param_groups])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    return torch.tensor(rates, dtype=torch.float64)
 
 
 def without_tests(cfg):

@@ -8,8 +8,10 @@ from mmengine.hooks import Hook
 from mmpretrain.models import ResNet
 from shipped_configs import (
     CONFIGS,
+    groups_of,
     load,
     load_checks,
+    parameters_in,
     pretrained,
     read,
     source_of,
@@ -95,26 +97,16 @@ def test_settings_that_all_share(name):
 
 
 def test_weight_decay_reaches_everything_but_norms(tmp_path, drawn_data):
-    from mmengine.optim import build_optim_wrapper
     from mmengine.registry import MODELS, init_default_scope
     cfg = shrink_config(load(MAIN.format('1x', 'glas')), tmp_path, drawn_data)
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    decay = {
-        id(p): group['weight_decay']
-        for group in wrapper.optimizer.param_groups for p in group['params']
-    }
-    norms = {
-        id(p)
-        for module in model.modules()
-        if isinstance(module, torch.nn.BatchNorm2d)
-        for p in module.parameters()
-    }
+    norms = parameters_in(model, torch.nn.BatchNorm2d)
     assert len(norms) == 2 * (20 + 8)  # ResNet-18 and FPN
-    for parameter in model.parameters():
-        assert decay[id(parameter)] == (
-            0 if id(parameter) in norms else 1e-4)
+    groups = groups_of(model, cfg.optim_wrapper)
+    assert set(groups) == {name for name, _ in model.named_parameters()}
+    for name, group in groups.items():
+        assert group['weight_decay'] == (0 if name in norms else 1e-4), name
 
 
 def test_variants_differ_in_the_checkpoint_alone():

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from printed_tables import CMIM
-from shipped_configs import hooks_of, load, source_of, train, without_tests
+from shipped_configs import (
+    groups_of,
+    hooks_of,
+    load,
+    parameters_in,
+    source_of,
+    train,
+    without_tests,
+)
 from torch import nn
 
 from mmmedmask.engine.checkpoint.matching import match_state_dicts
@@ -231,28 +238,21 @@ def test_a_sample_has_two_views_in_rgb(tmp_path):
 
 def build(cfg):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(cfg.model)
-        return model, build_optim_wrapper(model, cfg.optim_wrapper)
+        return MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize(('method', 'excluded_rate'), [
     ('simclr', True), ('byol', True), ('spark', None), ('mocov2', None)])
 def test_what_is_not_decayed(method, excluded_rate, tmp_path, drawn_data):
     cfg = shrink_config(load(PRETRAINING[method]), tmp_path, drawn_data)
-    model, wrapper = build(cfg)
-    groups = {id(parameter): group
-              for group in wrapper.optimizer.param_groups
-              for parameter in group['params']}
-    norms = {id(parameter) for module in model.modules()
-             if isinstance(module, nn.modules.batchnorm._BatchNorm)
-             for parameter in module.parameters()}
+    model = build(cfg)
+    norms = parameters_in(model, nn.modules.batchnorm._BatchNorm)
     decay = OPTIMISERS[method][2]
     checked = 0
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        group = groups[id(parameter)]
-        plain = (id(parameter) in norms or name.endswith('bias')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        groups = groups_of(model, cfg.optim_wrapper)
+    for name, group in groups.items():
+        plain = (name in norms or name.endswith('bias')
                  or 'mask_token' in name) and method != 'mocov2'
         assert group['weight_decay'] == pytest.approx(
             0 if plain else decay), name
@@ -267,7 +267,7 @@ def test_momentum_is_the_new_part(tmp_path, drawn_data):
     from mmengine.logging import MessageHub
     for method, share in (('mocov2', .001), ('byol', .004)):
         cfg = shrink_config(load(PRETRAINING[method]), tmp_path, drawn_data)
-        model, _ = build(cfg)
+        model = build(cfg)
         average = model.encoder_k if method == 'mocov2' else model.target_net
         online = nn.Sequential(model.backbone, model.neck)
         if method == 'byol':
@@ -297,7 +297,7 @@ def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
                           SparseSyncBatchNorm2d)
 
     cfg = shrink_config(load(PRETRAINING['spark']), tmp_path, drawn_data)
-    model = revert_sync_batchnorm(build(cfg)[0])
+    model = revert_sync_batchnorm(build(cfg))
     encoder = model.backbone
     norms = [one for one in encoder.modules()
              if isinstance(one, nn.modules.batchnorm._BatchNorm)]

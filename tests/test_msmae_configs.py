@@ -11,15 +11,16 @@ import re
 
 import pytest
 import torch
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from shipped_configs import (
     CONFIGS,
+    groups_of,
     hooks_of,
     load,
     load_checks,
     pretrained,
+    rates_of,
     read,
     source_of,
     stem,
@@ -227,13 +228,9 @@ def _groups(cfg):
     """Name of each parameter to the rate and decay of its group."""
     init_default_scope('mmpretrain')
     model = MODELS.build(cfg.model)
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    groups = {id(parameter): (group['lr'], group['weight_decay'])
-              for group in wrapper.optimizer.param_groups
-              for parameter in group['params']}
-    return {name: (*groups[id(parameter)], parameter.ndim)
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad}
+    parameters = dict(model.named_parameters())
+    return {name: (group['lr'], group['weight_decay'], parameters[name].ndim)
+            for name, group in groups_of(model, cfg.optim_wrapper).items()}
 
 
 def _narrow(cfg, num_layers=12):
@@ -307,33 +304,6 @@ def test_pretraining_decays_matrices_alone(name):
 # --- schedules -----------------------------------------------------------
 
 
-def _rates(cfg, iterations_per_epoch, scales=(1., )):
-    """The rate of each group before each iteration, as MMEngine sets it."""
-    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in scales]
-    base = cfg.optim_wrapper.optimizer.lr
-    optimizer = torch.optim.SGD([
-        dict(params=[parameter], lr=base * scale)
-        for parameter, scale in zip(parameters, scales, strict=True)])
-    epochs = cfg.train_cfg.max_epochs
-    schedulers = []
-    for scheduler in cfg.param_scheduler:
-        # What a runner fills in.
-        arguments = dict(scheduler) | dict(end=scheduler.get('end', epochs))
-        assert arguments.pop('convert_to_iter_based')
-        kind = PARAM_SCHEDULERS.get(arguments.pop('type'))
-        schedulers.append(
-            kind.build_iter_from_epoch(optimizer=optimizer,
-                                       epoch_length=iterations_per_epoch,
-                                       **arguments))
-    rates = []
-    for _ in range(epochs * iterations_per_epoch):
-        rates.append([group['lr'] for group in optimizer.param_groups])
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-    return torch.tensor(rates, dtype=torch.float64)
-
-
 def _mae_rate(epoch, base, warm_up, epochs, low):
     """The rate that MAE's code sets, at a fraction of an epoch."""
     if epoch < warm_up:
@@ -349,9 +319,9 @@ def test_schedule_no_longer_than_the_warm_up(name, low):
     warm_up = cfg.param_scheduler[0].end
     cfg.train_cfg.max_epochs = warm_up
     with pytest.raises((AssertionError, ValueError)):
-        _rates(cfg, 3)
+        rates_of(cfg, 3)
     cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 1
-    rates = _rates(cfg, 3)[:, 0]
+    rates = rates_of(cfg, 3)[:, 0]
     base = cfg.optim_wrapper.optimizer.lr
     steps = torch.arange(3, len(rates))
     wanted = [_mae_rate(step / 3, base, 1, warm_up, low) for step in steps]
@@ -371,7 +341,7 @@ def test_intervals_are_drawn_by_group(path):
 
 def test_pretraining_schedule():
     cfg = load(MAIN)
-    rates = _rates(cfg, 5)[:, 0]
+    rates = rates_of(cfg, 5)[:, 0]
     base = 2.5e-4
     expected = torch.tensor(
         [_mae_rate(i / 5, base, 40, 300, 0) for i in range(1500)],
@@ -388,7 +358,7 @@ def test_fine_tuning_schedule():
     """Each layer's rate ends at a thousandth of its largest one, as MAE's."""
     cfg = load(MAIN_FINETUNE)
     scales = [.75**13, 1.]
-    rates = _rates(cfg, 4, scales)
+    rates = rates_of(cfg, 4, scales)
     expected = torch.tensor(
         [[_mae_rate(i / 4, 1e-3, 5, 100, 1e-6) * scale for scale in scales]
          for i in range(400)], dtype=torch.float64)

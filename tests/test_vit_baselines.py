@@ -9,8 +9,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.models import BEiTPretrainViT, BEiTViT, VisionTransformer
 from shipped_configs import (
+    groups_of,
     load,
     load_checks,
+    parameters_in,
     pretrained,
     read,
     source_of,
@@ -200,21 +202,14 @@ def test_rates_and_decay_of_each_parameter(kind):
         VisionTransformer(arch=tiny_arch(), out_type='featmap')
     model = Detector(backbone)
     backbone.cls_token.requires_grad_(False)
-    wrapper = build_optim_wrapper(model, options)
-    groups = {id(group['params'][0]): group
-              for group in wrapper.optimizer.param_groups}
-    norms = {id(parameter)
-             for module in model.modules() if isinstance(module, nn.LayerNorm)
-             for parameter in module.parameters()}
+    groups = groups_of(model, options)
+    norms = parameters_in(model, nn.LayerNorm)
+    assert {name for name, _ in model.named_parameters()} - set(groups) == {
+        'backbone.cls_token'}
     seen = set()
-    for name, parameter in model.named_parameters():
-        if name == 'backbone.cls_token':
-            assert id(parameter) not in groups
-            continue
-        group = groups[id(parameter)]
+    for name, group in groups.items():
         assert group['lr'] == pytest.approx(1e-4 * .7**depth_of(name)), name
-        spared = id(parameter) in norms or 'pos_embed' in name \
-            or 'gamma' in name
+        spared = name in norms or 'pos_embed' in name or 'gamma' in name
         assert group['weight_decay'] == (0 if spared else .1), name
         seen.add(depth_of(name))
     assert seen == {0, 1, 2, 3, 4, 5}

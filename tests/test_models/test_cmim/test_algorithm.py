@@ -33,19 +33,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
-from mmengine.optim import (
-    CosineAnnealingLR,
-    OptimWrapper,
-    build_optim_wrapper,
-)
+from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
+from shipped_configs import groups_of, rates_of, read
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.optim_wrapper import Bfloat16OptimWrapper
@@ -322,10 +317,7 @@ def test_it_learns_and_needs_the_warp():
     assert np.mean(over_fit(120, shuffled=True)[-20:]) > 1.12 * last
 
 
-def shipped_config():
-    return Config.fromfile(
-        f'{find_config_folder()}/cmim/'
-        'cmim_resnet18_8xb32-coslr-800e_nct.py')
+SHIPPED = 'cmim_resnet18_8xb32-coslr-800e_nct'
 
 
 def test_schedule_of_the_paper():
@@ -333,50 +325,29 @@ def test_schedule_of_the_paper():
 
     The rate is the paper's .03 times 20, see the config.
     """
-    config = shipped_config()
+    config = read(SHIPPED)
     loader, scaling = config.train_dataloader, config.auto_scale_lr
     assert scaling.base_batch_size == 8 * loader.batch_size == 256
     assert loader.drop_last
-    steps = 80000 // 256
-    assert steps == 312
-    epochs = config.train_cfg.max_epochs
-    assert epochs == 800
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))],
-                                config.optim_wrapper.optimizer.lr)
-    cosine, = copy.deepcopy(config.param_scheduler)
-    assert cosine.pop('type') == 'CosineAnnealingLR'
-    assert cosine.pop('convert_to_iter_based')
-    # As MMEngine's runner does.
-    cosine.setdefault('end', epochs)
-    schedule = CosineAnnealingLR.build_iter_from_epoch(
-        optimizer, epoch_length=steps, **cosine)
-    total = epochs * steps
-    rates = []
-    optimizer.step()
-    for _ in range(total):
-        rates.append(optimizer.param_groups[0]['lr'])
-        schedule.step()
+    assert config.train_cfg.max_epochs == 800
+    total = 800 * (80000 // 256)
+    rates = rates_of(config, 80000 // 256)[:, 0]
+    assert len(rates) == total
     assert rates[0] == .6
-    for step in range(0, total, 20011):
-        want = .3 * (1 + math.cos(math.pi * step / total))
-        assert rates[step] == pytest.approx(want, abs=1e-8)
+    steps = torch.arange(0, total, 20011)
+    torch.testing.assert_close(
+        rates[steps], .3 * (1 + (math.pi * steps.double() / total).cos()),
+        rtol=0, atol=1e-8)
     assert rates[-1] == pytest.approx(0, abs=1e-8)
-    assert optimizer.param_groups[0]['lr'] == pytest.approx(0, abs=1e-10)
 
 
 def test_what_decays():
     """Check 17: weights do; biases and the mask token do not."""
-    config = shipped_config()
+    config = read(SHIPPED)
     model = MODELS.build(tiny_config())
-    wrapper = build_optim_wrapper(model, config.optim_wrapper)
-    groups = {id(parameter): group
-              for group in wrapper.optimizer.param_groups
-              for parameter in group['params']}
-    assert wrapper.optimizer.defaults['momentum'] == .9
     kinds = {0.: set(), 1e-4: set()}
-    for name, parameter in model.named_parameters():
-        group = groups[id(parameter)]
-        assert group['lr'] == .6
+    for name, group in groups_of(model, config.optim_wrapper).items():
+        assert (group['lr'], group['momentum']) == (.6, .9)
         kinds[group['weight_decay']].add(name)
     free = kinds[0.]
     assert 'mask_tokens.0' in free
