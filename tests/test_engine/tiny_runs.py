@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 import mmmedmask.models  # noqa: F401
 from mmmedmask.engine.hooks import AttentionMaskHook, ContrastiveCropHook
 from mmmedmask.functional.contrastive_crop import heat_map_boxes
+from mmmedmask.models.cmim import CMIM
 
 # MMEngine wants each run to have a name of its own.
 NUMBERS = itertools.count()
@@ -83,6 +84,20 @@ class TinyModel(BaseModel):
             losses['loss_a'] = losses['loss_a'] + (
                 bias - bias.detach()).abs().sqrt().sum()
         return losses
+
+
+class TinyCMIM(CMIM):
+    """A small CMIM; ``lr=0`` in a test keeps its first weights."""
+
+    def __init__(self):
+        super().__init__(
+            data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
+                                   view_size=64, patch_size=16),
+            backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                          stem_channels=8, base_channels=8),
+            neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
+                      out_stride=16),
+            head=dict(type='mmmedmask.CMIMHead', patch_size=16))
 
 
 class Recorder(Hook):

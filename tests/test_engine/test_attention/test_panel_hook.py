@@ -25,7 +25,6 @@ from mmmedmask.engine.attention.panel import (
 )
 from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionPanelHook
-from mmmedmask.engine.hooks import watching_hook as hook_module
 from mmmedmask.engine.hooks.panel_hook import choose_positions
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization import PictureUnits
@@ -110,14 +109,6 @@ def test_training_is_the_same_to_the_bit(lesions, tmp_path):
     assert all(module.training for module in runner.model.modules())
     assert sorted(pictures_in(tmp_path / 'drawn')) == [
         'attention_0', 'attention_2', 'attention_4']
-
-
-@pytest.mark.parametrize(('interval', 'steps'), [(2, [0, 4, 6]),
-                                                 (100, [0, 6])])
-def test_when_attention_is_drawn(lesions, tmp_path, interval, steps):
-    hook = AttentionPanelHook(interval, num_samples=1)
-    train(lesions, tmp_path, hook, epochs=3)
-    assert sorted(pictures_in(tmp_path)) == [f'attention_{s}' for s in steps]
 
 
 def test_rows_are_whole_images_with_their_lesions(lesions, tmp_path):
@@ -254,21 +245,6 @@ def test_positions(length, number, indices, expected):
 def test_positions_that_are_none(indices):
     with pytest.raises(ValueError, match='0 to 9, got'):
         choose_positions(10, 3, indices)
-
-
-def test_other_processes_draw_no_attention(lesions, tmp_path, monkeypatch):
-    monkeypatch.setattr(hook_module, 'is_main_process', lambda: False)
-    train(lesions, tmp_path, AttentionPanelHook(1), epochs=1)
-    assert pictures_in(tmp_path) == {}
-
-
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(interval=0), 'interval must be at least 1, got 0'),
-    (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
-    (dict(min_side=0), 'min_side must be at least 1, got 0')])
-def test_bad_arguments_of_attention_panels(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        AttentionPanelHook(**arguments)
 
 
 def test_models_without_attention(tmp_path):

@@ -7,29 +7,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
-from tiny_runs import TinyModel, tiny_runner, train_watched
+from tiny_runs import TinyCMIM, TinyModel, tiny_runner, train_watched
 
 from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.hooks import LossFloorsHook, ReconstructionPanelHook
-from mmmedmask.models.cmim import CMIM
 from mmmedmask.visualization.curves import read_scalars
 
 PIPELINE = [dict(type='mmmedmask.LoadTile'), dict(type='mmmedmask.PackTile')]
-
-
-class TinyCMIM(CMIM):
-    """A small CMIM; ``lr=0`` in a test keeps its first weights."""
-
-    def __init__(self):
-        super().__init__(
-            data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
-                                   view_size=64, patch_size=16),
-            backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
-                          stem_channels=8, base_channels=8),
-            neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
-                      out_stride=16),
-            head=dict(type='mmmedmask.CMIMHead', patch_size=16))
 
 
 @pytest.fixture(scope='module')

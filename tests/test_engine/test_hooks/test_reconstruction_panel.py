@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import TinyModel, pictures_in, tiny_runner, train_watched
+from tiny_runs import (
+    TinyCMIM,
+    TinyModel,
+    pictures_in,
+    tiny_runner,
+    train_watched,
+)
 from torch import nn
 
 from mmmedmask.datasets import TileFolder
@@ -15,13 +21,12 @@ from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.hooks import ReconstructionPanelHook
 from mmmedmask.engine.hooks import watching_hook as hook_module
 from mmmedmask.engine.preserved_state import evaluating, preserve_random_state
-from mmmedmask.models.cmim import CMIM
 from mmmedmask.visualization import PictureUnits, draw_grid, view_columns
 
 NUM_TILES = 8
 
 
-class NoisyCMIM(CMIM):
+class NoisyCMIM(TinyCMIM):
     """A tiny CMIM whose training depends on everything that could change.
 
     Dropout draws from torch's generator, BatchNorm has running statistics,
@@ -29,14 +34,7 @@ class NoisyCMIM(CMIM):
     """
 
     def __init__(self):
-        super().__init__(
-            data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
-                                   view_size=64, patch_size=16),
-            backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
-                          stem_channels=8, base_channels=8),
-            neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
-                      out_stride=16),
-            head=dict(type='mmmedmask.CMIMHead', patch_size=16))
+        super().__init__()
         self.seen = []
 
     def train(self, mode=True):
