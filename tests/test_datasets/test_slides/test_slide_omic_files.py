@@ -53,14 +53,6 @@ class TestBadInput:
         assert [sample.case_id for sample in samples] == [
             f'case_{number:04d}' for number in range(6)]
 
-    @pytest.mark.parametrize('share', [0.3, 0.9])
-    def test_truncated_h5(self, cohort, share):
-        path = cohort / SLIDE
-        os.truncate(path, int(share * path.stat().st_size))
-        with pytest.raises(ValueError, match='case_0002_slide_1.h5 is '
-                           'truncated or damaged, extract its features'):
-            load(cohort)
-
     def test_truncated_while_it_is_used(self, cohort):
         dataset = build(cohort)
         assert len(dataset) == 6
@@ -75,17 +67,6 @@ class TestBadInput:
                            r'or infinite features in 1 of \d+ rows read, '
                            'the first are rows 7'):
             load(cohort, workers=1)
-
-    @pytest.mark.parametrize('version', ['', '.7'])
-    def test_gene_twice(self, cohort, version):
-        path = cohort / 'expression.tsv'
-        lines = path.read_text().splitlines()
-        gene, values = lines[5].split('\t', 1)
-        path.write_text('\n'.join(
-            [*lines, f'{gene}{version}\t{values}']) + '\n')
-        with pytest.raises(ValueError, match='has 1 genes more than once: '
-                           f"{gene}; duplicates='mean' takes their mean"):
-            load(cohort)
 
     @pytest.mark.parametrize(('listed', 'written'), [
         ('{}', '{}.F6E9A5DF-D8FB'), ('{}.F6E9A5DF-D8FB.svs', '{}')])

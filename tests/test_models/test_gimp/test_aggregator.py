@@ -213,21 +213,6 @@ def test_features_of_another_scale_are_brought_to_one():
 # ------------------------------------ checks 6 to 9: neighbours and padding
 
 
-@pytest.mark.parametrize('arguments', [dict(), dict(ppeg=True)])
-def test_padded_batch_is_a_loop_over_bags(arguments):
-    """Check 9, in float32 with the real sizes of kernel and landmarks."""
-    model = tiny(embed_dims=32, num_heads=4, num_landmarks=64,
-                 conv_kernel=33, **arguments)
-    counts = [300, 77, 64, 20]
-    patches, valid, mask, coords = ragged(counts, 310)
-    cls, tokens = model(patches, valid, mask, coords)
-    for bag, count in enumerate(counts):
-        one = [part[bag:bag + 1, :count] for part in (patches, mask, coords)]
-        alone = model(one[0], None, *one[1:])
-        assert difference(cls[bag], alone[0][0]) < 1e-5
-        assert difference(tokens[bag, :count], alone[1][0]) < 1e-5
-
-
 def test_bags_of_one_length_are_a_loop_over_bags():
     model = tiny()
     patches = torch.randn(3, 30, 6)
@@ -268,15 +253,6 @@ def test_padding_gets_no_gradient():
     assert patches.grad[seen].any(dim=1).all()
     assert all(parameter.grad.isfinite().all()
                for parameter in model.parameters())
-
-
-@pytest.mark.parametrize('count', [1, 3, 4])
-def test_few_patches_give_exact_attention(count):
-    """Check 4: with the class token at most m tokens."""
-    model, exact = tiny(), tiny(attn='exact')
-    exact.load_state_dict(model.state_dict())
-    patches = torch.randn(2, count, 6)
-    assert torch.equal(model(patches)[1], exact(patches)[1])
 
 
 # ------------------------------------------------- check 22: one set of names
