@@ -10,7 +10,7 @@ from commands import call
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
-from shipped_configs import CONFIGS, read
+from shipped_configs import CONFIGS, load, read
 from torch import nn
 
 from mmmedmask.config_files import load_config
@@ -304,6 +304,25 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
     assert 'load_from' in red[5]
     assert 'holds epoch_3.pth' in red[5]
     assert 'downloaded' in texts(check_paths(config), 'yellow')[0]
+
+
+def test_a_model_without_its_files_is_no_broken_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, missing in (
+            ('groupmsa_sets_1xb32-6e_tcga-brca',
+             ['gene_list: data/tcga-brca/genes.txt',
+              'gene_sets: data/tcga-brca/signatures.csv']),
+            ('eva_vit-small-p16_8xb32-coslr-800e_nct', ['clip_vit_base_16'])):
+        report = check_config(load(name), CheckOptions(run_steps=False))
+        red = [finding for finding in report.findings
+               if finding.status == 'red']
+        assert {finding.check for finding in red} == {'path'}
+        found = texts(red)
+        for part in missing:
+            assert any(part in text for text in found)
+        [model] = [finding.message for finding in report.findings
+                   if finding.check == 'model']
+        assert 'not built: a file' in model
 
 
 def small_net():

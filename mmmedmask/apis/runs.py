@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,6 +21,7 @@ from mmengine.runner import Runner
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.checkpoint.run_folder import find_resumable
+from mmmedmask.registry import HOOKS
 from mmmedmask.util.file_locks import LockedError, lock_file
 
 #: Host library to the distribution that brings it.
@@ -170,6 +172,42 @@ def check_warmup(config: Config) -> None:
             'the warm-up: train longer, or shorten the warm-up with '
             f'--cfg-options {" ".join(shorter)} param_scheduler.{number}.'
             f'begin={total // 2}')
+
+
+def use_safe_checkpoints(config: Config) -> None:
+    """Put ``SafeCheckpointHook`` in the place of MMEngine's hook.
+
+    That is the hook that a runner has by itself, and ``'CheckpointHook'``;
+    the log says so. ``'mmengine.CheckpointHook'`` stays, and what has
+    arguments that ours does not know, with a warning. Runners of another type
+    keep theirs, which writes what their strategy gathers.
+
+    Example:
+        >>> config = Config(dict(default_hooks=dict(
+        ...     checkpoint=dict(type='CheckpointHook', interval=5))))
+        >>> use_safe_checkpoints(config)
+        >>> config.default_hooks.checkpoint.type
+        'mmmedmask.SafeCheckpointHook'
+    """
+    hooks = config.get('default_hooks') or {}
+    hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
+    if hook is None or 'runner_type' in config \
+            or hook.get('type', 'CheckpointHook') != 'CheckpointHook':
+        return
+    name = 'mmmedmask.SafeCheckpointHook'
+    others = sorted(set(hook) - set(signature(
+        HOOKS.get(name).__init__).parameters) - {'type', 'priority'})
+    if '://' in str(hook.get('out_dir')):
+        others.append('out_dir')
+    if others:
+        print_log(f'default_hooks.checkpoint is a CheckpointHook with '
+                  f'{others}, which {name} does not take: a kill may lose the '
+                  'best checkpoint, and a resumed run keeps the rates of the '
+                  'length that it had', 'current', 30)
+        return
+    print_log(f'default_hooks.checkpoint is {name} in the place of '
+              'CheckpointHook', 'current')
+    config.default_hooks = {**hooks, 'checkpoint': {**hook, 'type': name}}
 
 
 def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
@@ -398,7 +436,8 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     """Make the runner of a config.
 
     The registries import the host library on first use. A hook of
-    ``default_hooks`` that is None is switched off.
+    ``default_hooks`` that is None is switched off; MMEngine's checkpoint hook
+    is replaced, see :func:`use_safe_checkpoints`.
 
     Args:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
@@ -422,6 +461,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             f'the config belongs to {scope!r} (its default_scope), which is '
             f'not installed: pip install {HOSTS.get(scope, scope)}')
     check_warmup(config)
+    use_safe_checkpoints(config)
     config.launcher = launcher
     if launcher != 'none':
         enable_cpu_distributed()

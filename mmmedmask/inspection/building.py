@@ -145,6 +145,11 @@ def _build_model(config: Config, parts: Parts) -> None:
     model = _attempt(parts, config, 'model', 'model',
                      lambda: MODELS.build(settings))
     if model is None:
+        if parts.findings[-1].message.startswith('FileNotFoundError') \
+                and not data_is_there(dict(model=settings)):
+            parts.findings[-1] = Finding(
+                YELLOW, 'model', 'the model is not built: a file that it '
+                'names is not there', 'model', 'see the lines with "path"')
         return
     parts.model = model
     total = sum(parameter.numel() for parameter in model.parameters())

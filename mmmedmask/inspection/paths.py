@@ -19,6 +19,9 @@ BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
               'img_prefix', 'seg_map_prefix')
 EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
+WEIGHT_KEYS = ('checkpoint', 'tokenizer_path')
+#: Keys of models that name files; others of these names are no texts.
+MODEL_FILES = ('gene_list', 'gene_sets')
 #: Their ``data_root`` makes names short, and need not be there.
 METRICS = (('val_evaluator', ), ('test_evaluator', ), ('metric', ))
 #: Where weights go that a run writes, not reads.
@@ -29,8 +32,8 @@ def check_paths(config: Config) -> list[Finding]:
     """Look for every file and folder that a config names.
 
     Looked at are the data sets and metrics (``data_root`` and what lies
-    below it), the weights that modules, ``load_from`` and teachers start
-    from, and nothing that a run writes.
+    below it), lists of genes, the weights that modules, ``load_from`` and
+    teachers start from, and nothing that a run writes.
 
     Returns:
         A finding per path, red where something is missing, yellow for
@@ -47,7 +50,7 @@ def check_paths(config: Config) -> list[Finding]:
 
 
 def data_is_there(dataset: Mapping) -> bool:
-    """Tell whether all files are there that a data set's config names."""
+    """Tell whether all files are there that a part of a config names."""
     return all(finding.status != RED for finding in _look(dataset, ()))
 
 
@@ -56,12 +59,18 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
         if not OPAQUE.isdisjoint(place):
             continue
         if isinstance(part, str) and (part.endswith(WEIGHT_SUFFIXES)
-                                      or place[-1:] == ('checkpoint', )):
+                                      or place[-1:] and place[-1]
+                                      in WEIGHT_KEYS):
             yield from _judge_weights(part, place)
         elif not isinstance(part, Mapping):
             continue
         elif str(part.get('type')).endswith(('ProbeHook', 'ProbeLoop')):
             yield from _look_at_probe(part, place)
+        elif place[:1] == ('model', ):
+            for key in MODEL_FILES:
+                if isinstance(part.get(key), str):
+                    file = Path(part[key])
+                    yield _judge_data(file, (*place, key), file.parent)
         elif place[:1] not in METRICS and (
                 'data_root' in part or 'data_prefix' in part):
             yield from _look_at_data(part, place)

@@ -5,8 +5,9 @@ import os
 import re
 from collections.abc import Sequence
 
-# DictAction takes all blanks out of a value, those within a path too.
-_INNER_BLANK = re.compile(r'(?<=[^\s,(\[=]) (?=[^\s,)\]])')
+# DictAction takes all blanks out of a value, those within a path too. Those
+# beside commas and brackets mean nothing, if it is a list or a tuple.
+_INNER_BLANKS = re.compile(r'(?<=[^\s,(\[]) +(?=[^\s,)\]])')
 _STAND_IN = '\x1f'
 
 
@@ -25,11 +26,23 @@ class _ConfigOptions(argparse.Action):
                     self, f'{value!r} is not KEY=VALUE, such as '
                     'train_dataloader.batch_size=4')
         action = DictAction(self.option_strings, self.dest, nargs='+')
-        action(parser, namespace,
-               [_INNER_BLANK.sub(_STAND_IN, value) for value in values],
-               option_string)
+        try:
+            action(parser, namespace, list(map(_hide_blanks, values)),
+                   option_string)
+        except AssertionError as error:
+            raise argparse.ArgumentError(
+                self, str(error).replace(_STAND_IN, ' ')) from None
         setattr(namespace, self.dest,
                 _with_blanks(getattr(namespace, self.dest)))
+
+
+def _hide_blanks(option: str) -> str:
+    key, _, value = option.partition('=')
+    value = value.strip()
+    if ',' not in value and not value.strip('\'"').startswith(('(', '[')):
+        return f'{key}={value.replace(" ", _STAND_IN)}'
+    return f'{key}=' + _INNER_BLANKS.sub(
+        lambda blanks: _STAND_IN * len(blanks[0]), value)
 
 
 def _with_blanks(value: object) -> object:

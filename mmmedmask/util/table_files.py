@@ -298,8 +298,12 @@ def cell_number(where: str, column: str, cell: str) -> float | None:
     if cell in MISSING:
         return None
     if not _is_number(cell):
-        hint = (', with a decimal comma: write a point'
-                if _is_number(cell.replace(',', '.', 1)) else '')
+        hint = ''
+        if re.fullmatch(r'[+-]?\d{1,3}([,.\s]\d{3})+([,.]\d*)?', cell):
+            hint = (', which may mean thousands or decimals: write it '
+                    'without separators of thousands, with a decimal point')
+        elif _is_number(cell.replace(',', '.', 1)):
+            hint = ', with a decimal comma: write a point'
         raise ValueError(f'{where}: {column} must be a number, got '
                          f'{cell!r}{hint}')
     return float(cell)

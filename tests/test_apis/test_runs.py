@@ -320,3 +320,35 @@ def test_a_hook_is_switched_off_by_none(tiny_classification, tmp_path):
         hooks = apis.build_runner(config).hooks
         assert sum(type(hook).__name__ == 'NaNGuardHook'
                    for hook in hooks) == expected
+
+
+@pytest.mark.parametrize(('setting', 'expected'), [
+    ('default', 'SafeCheckpointHook'),
+    (dict(type='CheckpointHook', interval=3), 'SafeCheckpointHook'),
+    (dict(type='CheckpointHook', filename_tmpl='{}.pth'), 'CheckpointHook'),
+    (dict(type='CheckpointHook', out_dir='s3://a'), 'CheckpointHook'),
+    (dict(type='mmengine.CheckpointHook'), 'CheckpointHook'),
+    (None, None)])
+def test_mmengines_checkpoint_hook_is_replaced(
+        tiny_classification, tmp_path, monkeypatch, setting, expected):
+    told = []
+    monkeypatch.setattr(runs, 'print_log', lambda *args: told.append(args))
+    config = apis.load_config(tiny_classification)
+    config.work_dir = str(tmp_path)
+    if setting == 'default':
+        # MMEngine makes one by itself.
+        del config.default_hooks['checkpoint']
+    else:
+        config.default_hooks.checkpoint = setting
+    runs.use_safe_checkpoints(config)
+    [message, *_] = [line[0] for line in told] or ['']
+    assert ('in the place of CheckpointHook' in message) == (
+        expected == 'SafeCheckpointHook')
+    assert ('does not take' in message) == (
+        len(setting or '') == 2 and expected == 'CheckpointHook')
+    hooks = [hook for hook in Runner.from_cfg(config).hooks
+             if type(hook).__name__.endswith('CheckpointHook')]
+    assert [type(hook).__name__ for hook in hooks] == (
+        [expected] if expected else [])
+    assert [hook.interval for hook in hooks if setting == 'default'] in (
+        [], [1])

@@ -25,21 +25,25 @@ def test_config_options_are_read_as_mmengine_reads_them(parser):
     args = parser.parse_args([
         '--cfg-options', 'a.b=2', 'c=[1,2.5]', 'd=(x,y)', 'e=True', 'f=None',
         'g=a=b', 'h=', '--cfg-options', 'a.b=3', 'i=text',
-        'j=/my data/set 1', 'k=[ 1, my data ]', 'l=(a b, c)'])
+        'j=/my data/set 1', 'k=[ 1, my data ]', 'l=(a b, c)',
+        'm=/a  b = c (1 of /d e', 'n=[a  b ,c ]'])
     assert args.cfg_options == {
         'a.b': 3, 'c': [1, 2.5], 'd': ('x', 'y'), 'e': True, 'f': None,
         'g': 'a=b', 'h': '', 'i': 'text', 'j': '/my data/set 1',
-        'k': [1, 'my data'], 'l': ('a b', 'c')}
+        'k': [1, 'my data'], 'l': ('a b', 'c'),
+        'm': '/a  b = c (1 of /d e', 'n': ['a  b', 'c']}
 
 
-@pytest.mark.parametrize('wrong', ['epochs', '=3'])
-def test_config_options_without_a_key_or_value_are_an_error(
-        parser, capsys, wrong):
+@pytest.mark.parametrize(('wrong', 'reason'), [
+    ('epochs', "'epochs' is not KEY=VALUE"), ('=3', "'=3' is not KEY=VALUE"),
+    ('a=(b c,d', 'Imbalanced brackets exist in (b c,d')])
+def test_config_options_that_cannot_be_read_are_an_error(
+        parser, capsys, wrong, reason):
     with pytest.raises(SystemExit) as caught:
         parser.parse_args(['--cfg-options', 'a=1', wrong])
     assert caught.value.code == 2
-    assert (f'tool: error: argument --cfg-options: {wrong!r} is not '
-            'KEY=VALUE') in capsys.readouterr().err
+    assert (f'tool: error: argument --cfg-options: {reason}'
+            in capsys.readouterr().err)
 
 
 def test_the_local_rank_of_the_environment_wins(parser, monkeypatch):

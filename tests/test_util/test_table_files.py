@@ -16,7 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmmedmask.util.atomic_files import write_csv
-from mmmedmask.util.table_files import check_cell, read_list_file, read_table
+from mmmedmask.util.table_files import (
+    cell_number,
+    check_cell,
+    read_list_file,
+    read_table,
+)
 
 
 def naive_cells(text, delimiter):
@@ -282,6 +287,9 @@ def test_numbers(tmp_path):
     with pytest.raises(ValueError, match="line 2: z must be a number, got "
                        "'1,5', with a decimal comma"):
         table.numbers([1, 3])
+    for cell in ('1,234', '12.345.678,9', '1 000'):
+        with pytest.raises(ValueError, match='may mean thousands'):
+            cell_number('a.csv, line 2', 'x', cell)
     for cell in ('True', '1_000', '1 000', '0x1A', '5%', '<1', '1e400', '١'):
         path.write_text(f'x\ty\n1\t{cell}\n2\t3\n')
         with pytest.raises(ValueError, match=f"line 2: y must be .* '{cell}'"):

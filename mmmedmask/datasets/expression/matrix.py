@@ -66,7 +66,6 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
         genes_in: ``'rows'``, ``'columns'`` or None.
         asked: Genes to take, whatever they are called; none takes all that
             have the name of a gene.
-            have the name of a gene.
 
     Raises:
         ValueError: If the file is not a table, or it is not clear where the
