@@ -48,7 +48,8 @@ def load_config(path: str | Path,
             or the file sets a variable of a base that has used its own value
             already, or one that is nearly a runner's key. Plain variables at
             the top of a config are used while it is read, so changing them
-            afterwards would have no effect.
+            afterwards would have no effect. Of others that nothing reads the
+            log warns.
     """
     if not Path(path).is_file():
         similar = _similar_configs(Path(path).name)
@@ -58,11 +59,15 @@ def load_config(path: str | Path,
             f'config {str(path)!r} does not exist (working folder: '
             f'{Path.cwd()}){hint}')
     config = Config.fromfile(path, import_custom_modules=import_modules)
-    in_vain = [f'{name.place}: {name.reason}; {name.mend}'
-               for name in names_in_vain(path, runner_keys())]
+    in_vain = names_in_vain(path, runner_keys())
+    told = '. '.join(f'{name.place}: {name.reason}; {name.mend}'
+                     for name in in_vain)
+    if any(name.overrides or name.key for name in in_vain):
+        raise ValueError(f'{path} has settings without effect. {told}')
     if in_vain:
-        raise ValueError(f'{path} has settings without effect. ' +
-                         '. '.join(in_vain))
+        from mmengine.logging import print_log
+        print_log(f'{path} has settings without effect. {told}', 'current',
+                  30)
     if options:
         override_settings(config, options)
     return config

@@ -188,13 +188,14 @@ def names_in_vain(path: str | Path, keys: Set[str]) -> list[UnusedName]:
         keys: What a runner reads.
 
     Returns:
-        Those of :func:`unused_names` that the file itself sets, and that
-        override a base's or resemble a key.
+        Those of :func:`unused_names` that the file itself sets. Who meant
+        something else by one that neither overrides a base's nor resembles a
+        key is not known: it may be a note.
     """
     if Path(path).suffix != '.py' or not read_source(path).bases:
         return []
     return [name for name in unused_names(path, keys)
-            if name.path == Path(path) and (name.overrides or name.key)]
+            if name.path == Path(path)]
 
 
 def _resembles(name: str, keys: Set[str]) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from commands import call
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
 from shipped_configs import CONFIGS, load, read
@@ -227,14 +228,17 @@ def variables(file):
      ['train_dataloder (base.py, line 2)', "'train_dataloader'"]),
 ])
 def test_names_a_variable_without_effect(tmp_path, base, child, status,
-                                         parts):
+                                         parts, caplog):
     file = write_configs(tmp_path, base, child)
     finding, = variables(file)
     assert finding.status == status
     found, = texts([finding])
     assert all(part in found for part in parts), found
     if 'nothing reads' in found or 'base.py' in finding.where:
+        logger = MMLogger.get_instance('unused')
+        logger.addHandler(caplog.handler)
         load_config(file)
+        assert (finding.where in caplog.text) == ('child' in finding.where)
     else:
         # Every tool that reads a config names it.
         with pytest.raises(ValueError, match='without effect') as error:
