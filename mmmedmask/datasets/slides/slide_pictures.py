@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
-from mmmedmask.datasets.slides.slide_readers import open_slide
+from mmmedmask.datasets.slides.slide_readers import PictureReader, open_slide
 from mmmedmask.datasets.slides.tiling import known_mpp, read_overview
 from mmmedmask.functional.patch_grid import grid_step
 from mmmedmask.util.extras import late_module
@@ -138,9 +137,5 @@ def _beside(path: Path) -> Path | None:
 def _read(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f'The picture {path} does not exist')
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert('RGB'))
-    except OSError as error:
-        raise ValueError(f'{path} cannot be read as a picture '
-                         f'({error})') from error
+    with PictureReader(path) as picture:
+        return picture.read(0, 0, 0, *picture.size)

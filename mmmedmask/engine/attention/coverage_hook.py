@@ -9,7 +9,7 @@ from mmengine.dataset import Compose
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -299,10 +299,17 @@ class LesionCoverageHook(Hook):
 
 
 def image_size(path: str) -> tuple[int, int] | None:
-    """Read the size (h, w) of an image; None if only its loader can tell."""
+    """Read the size (h, w) of an image; None if only its loader can tell.
+
+    It is the size of the upright image, as it is loaded.
+    """
     try:
         with Image.open(path) as image:
-            return image.height, image.width
+            size = image.height, image.width
+            # Pillow turns the size of a TIFF by itself.
+            turned = image.format != 'TIFF' and image.getexif().get(
+                ExifTags.Base.Orientation, 1) >= 5
+            return size[::-1] if turned else size
     except (OSError, UnidentifiedImageError):
         return None
 

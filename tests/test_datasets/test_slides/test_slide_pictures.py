@@ -166,10 +166,18 @@ def test_a_thumbnail_beside_the_features_is_found(make, tmp_path):
     with h5py.File(features.path, 'a') as file:
         file['coords'].attrs.update(level0_width=400, level0_height=300)
     (tmp_path / 'thumbnails').mkdir()
-    Image.new('RGB', (40, 30)).save(tmp_path / 'thumbnails' / 'a.png')
-    picture = find_picture(SlideFeatures(features.path))
-    assert picture.thumbnail.shape == (30, 40, 3)
-    assert picture.size == (400, 300)
+    place = tmp_path / 'thumbnails' / 'a.png'
+    for mode, colour, shown in (
+            ('RGB', (1, 2, 3), (1, 2, 3)), ('RGBA', (0, 0, 0, 0), 3 * (255, )),
+            ('I;16', 100 * 257, 3 * (100, ))):
+        Image.new(mode, (40, 30), colour).save(place)
+        picture = find_picture(SlideFeatures(features.path))
+        assert picture.thumbnail.shape == (30, 40, 3)
+        assert (picture.thumbnail == shown).all(), mode
+        assert picture.size == (400, 300)
+    place.write_bytes(place.read_bytes()[:-20])
+    with pytest.raises(ValueError, match='truncated'):
+        find_picture(SlideFeatures(features.path))
     with pytest.raises(FileNotFoundError, match=r'no\.png does not exist'):
         find_picture(SlideFeatures(features.path),
                      thumbnail=tmp_path / 'no.png')

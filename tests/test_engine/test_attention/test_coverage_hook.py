@@ -8,14 +8,16 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from mmengine.model import BaseModel
 from mmpretrain.models import ClsDataPreprocessor
+from PIL import Image
 from tiny_runs import META_KEYS, WHOLE_PIPELINE, image_runner, msmae_model
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
-from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.engine.attention import coverage_hook as hook_module
 from mmmedmask.engine.attention.coverage_hook import (
     COLUMNS,
@@ -486,3 +488,18 @@ def test_foreign_tables_are_not_overwritten(tmp_path):
         CoverageTable(path)
     path.write_text(','.join(COLUMNS) + '\n')
     assert CoverageTable(path).rows == []
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 5, 6])
+def test_size_of_an_image_is_that_of_the_upright_one(tmp_path, orientation):
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    exif = Image.Exif()
+    exif[274] = orientation
+    for name in ('a.png', 'a.jpg', 'a.webp', 'a.tif'):
+        path = tmp_path / name
+        if name == 'a.tif':
+            tifffile.imwrite(path, pixels, photometric='rgb', extratags=[
+                (274, 'H', 1, orientation, True)])
+        else:
+            Image.fromarray(pixels).save(path, exif=exif)
+        assert hook_module.image_size(path) == read_image(path).shape[:2]
