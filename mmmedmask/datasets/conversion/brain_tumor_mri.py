@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.folders import (
+    check_not_empty,
     class_folders,
     compare_counts,
     image_files,
@@ -59,7 +59,7 @@ def find_images(download: Path) -> FoundImages:
             two levels above.
 
     Raises:
-        LayoutError: If a folder is missing, or is not a class.
+        LayoutError: If a folder is missing, is not a class, or has no image.
     """
     root = only_folder(
         download,
@@ -75,16 +75,13 @@ def find_images(download: Path) -> FoundImages:
             for source in files:
                 path = f'images/{part}/{folder.name}/{source.name}'
                 images.append(LabelledImage(source, path, folder.name, path))
-    if not images:
-        raise LayoutError(
-            f'{root} holds no image: expected such as '
-            'Training/glioma/Tr-gl_0010.jpg and Testing/glioma/Te-gl_0010.jpg'
-            f', found {dict(ignored) or "no files"}')
-    notices = compare_counts(
-        'Brain Tumor MRI', counts, {
-            f'{part}/{label}': official
-            for part, per_class in OFFICIAL_COUNTS.items()
-            for label, official in per_class.items()})
+    official = {f'{part}/{label}': number
+                for part, per_class in OFFICIAL_COUNTS.items()
+                for label, number in per_class.items()}
+    check_not_empty(
+        root, counts, official, 'such as Training/glioma/Tr-gl_0010.jpg and '
+        'Testing/glioma/Te-gl_0010.jpg', ignored)
+    notices = compare_counts('Brain Tumor MRI', counts, official)
     if ignored:
         notices.append(f'Files that are not images: {dict(ignored)}.')
     return FoundImages(images, notices)

@@ -8,9 +8,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD, fingerprint
 from mmmedmask.datasets.conversion.folders import (
+    check_not_empty,
     check_same_names,
     class_folders,
     compare_counts,
@@ -41,7 +41,7 @@ def find_images(download: Path) -> FoundImages:
 
     Raises:
         LayoutError: If a folder is missing or is not a class, an image has no
-            mask, or a mask has no image.
+            mask, a mask has no image, or a class has neither.
     """
     root = only_folder(
         download,
@@ -66,13 +66,11 @@ def find_images(download: Path) -> FoundImages:
             images.append(LabelledImage(
                 source, path, folder.name, path, tuple(masks[stem]),
                 f'masks/{folder.name}/{stem}.png'))
-    if not images:
-        raise LayoutError(
-            f'{root} holds no image: expected PNG such as '
-            "'benign/benign (1).png' with 'benign/benign (1)_mask.png', found "
-            f'{dict(ignored) or "no files"}')
-    notices = compare_counts(
-        'BUSI', Counter(image.label for image in images), OFFICIAL_COUNTS)
+    counts = Counter(image.label for image in images)
+    check_not_empty(
+        root, counts, OFFICIAL_COUNTS, "PNG such as 'benign/benign (1).png' "
+        "with 'benign/benign (1)_mask.png'", ignored)
+    notices = compare_counts('BUSI', counts, OFFICIAL_COUNTS)
     joined = [image for image in images if len(image.masks) > 1]
     if joined:
         notices.append(

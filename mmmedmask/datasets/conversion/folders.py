@@ -145,6 +145,29 @@ def check_same_names(images: Collection[str], masks: Collection[str],
                 f'is {lonely[0]!r}')
 
 
+def check_not_empty(root: Path, counts: Mapping[str, int],
+                    parts: Iterable[str], examples: str,
+                    others: Mapping[str, int]) -> None:
+    """See that there is an image of each part of a data set.
+
+    Args:
+        root: The folder of the download.
+        counts: Number of images by part, such as a class.
+        parts: The parts that there are.
+        examples: Files that are expected, for the message.
+        others: Number of other files by extension.
+
+    Raises:
+        LayoutError: If a part has none: what is trained on it, or tested,
+            would say nothing of that part.
+    """
+    empty = [part for part in parts if not counts.get(part)]
+    if empty:
+        raise LayoutError(
+            f'{root} holds no image of {", ".join(empty)}: expected '
+            f'{examples}, found {dict(others) or "no files"} besides')
+
+
 def compare_counts(name: str, counts: Mapping[str, int],
                    official: Mapping[str, int],
                    noun: str = 'images') -> list[str]:

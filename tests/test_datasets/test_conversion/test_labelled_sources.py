@@ -57,6 +57,8 @@ def test_brain_layout(tmp_path):
     (lambda root: shutil.rmtree(root / 'Testing/glioma'),
      r"missing: \['glioma'\]"),
     (lambda root: (root / 'Training/tumor').mkdir(), r"unknown: \['tumor'\]"),
+    (lambda root: [path.unlink() for path in root.glob('Testing/glioma/*')],
+     'no image of Testing/glioma: expected'),
     (shutil.rmtree, 'does not exist'),
 ])
 def test_brain_layout_that_is_wrong(tmp_path, spoil, message):
@@ -281,6 +283,8 @@ def test_busi_copies_stay_on_one_side():
      r"1 names in .*benign have no mask, the first is 'benign \(1\)'"),
     (lambda root: (root / 'benign/benign (2).png').unlink(),
      r"have no image, the first is 'benign \(2\)'"),
+    (lambda root: [path.unlink() for path in (root / 'normal').iterdir()],
+     'no image of normal: expected PNG'),
     (lambda root: shutil.rmtree(root / 'normal'), 'benign, malignant'),
     (lambda root: (root / 'other').mkdir(), r"unknown: \['other'\]"),
 ])
