@@ -5,6 +5,7 @@ data sets, so that "readable" means the same in both.
 """
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from itertools import pairwise
@@ -35,6 +36,8 @@ IMAGE_EXTENSIONS = ('.tif', '.tiff', '.png', '.jpg', '.jpeg', '.bmp', '.webp')
 MAX_PIXELS = 1 << 30
 """A header that claims more is taken for a broken one."""
 
+# Of a JPEG, but for those within scans.
+_MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)
 _EXIF = b'Exif\0\0'
 
 
@@ -242,6 +245,7 @@ def _read_jpeg(encoded: bytes) -> tuple[np.ndarray, bytes]:
     _check_size(height, width)
     if colours in ('CMYK', 'YCCK'):
         raise ValueError('its colours are CMYK: convert it to RGB first')
+    _check_scans(encoded)
     image = simplejpeg.decode_jpeg(
         encoded, 'GRAY' if colours == 'Gray' else 'RGB')
     exif = b''
@@ -250,6 +254,34 @@ def _read_jpeg(encoded: bytes) -> tuple[np.ndarray, bytes]:
         exif = next((segment[6:] for segment in _jpeg_segments(encoded)
                      if segment.startswith(_EXIF)), b'')
     return image, exif
+
+
+def _check_scans(encoded: bytes) -> None:
+    """See that no scan of a JPEG is missing; libjpeg would show the others.
+
+    Scans hold components, and in a progressive JPEG some of their 64
+    coefficients, to a bit that is 0 in the last.
+    """
+    position, missing = 2, {}
+    while marker := _MARKER.search(encoded, position):
+        kind, start = marker[0][1], marker.end()
+        if kind == 0xd9:
+            break
+        (length, ) = struct.unpack_from('>H', encoded, start)
+        if kind in (0xc0, 0xc1, 0xc2):
+            first, count = start + 8, encoded[start + 7]
+            missing = {component: set(range(64)) for component in
+                       encoded[first:first + 3 * count:3]}
+        elif kind == 0xda:
+            first, count = start + 3, encoded[start + 2]
+            low, high, bits = encoded[first + 2 * count:][:3]
+            if bits & 15 == 0:
+                for component in encoded[first:first + 2 * count:2]:
+                    missing[component] -= set(range(low, high + 1))
+            if not any(missing.values()):
+                return
+        position = start + length
+    raise ValueError('the JPEG is truncated: it ends before its last scan')
 
 
 def _jpeg_segments(encoded: bytes) -> Iterator[bytes]:

@@ -404,6 +404,23 @@ def test_damage_inside_a_jpeg_is_refused(tmp_path, in_tiff):
         read_image(path)
 
 
+@pytest.mark.parametrize('trailer', [False, True])
+def test_a_progressive_jpeg_without_its_last_scans_is_refused(
+        tmp_path, trailer):
+    """What libjpeg shows of it is blurred, and no warning is given."""
+    path = tmp_path / 'a.jpg'
+    Image.fromarray(smooth()).save(path, quality=90, progressive=True)
+    whole = path.read_bytes()
+    scans = [found.start() for found in re.finditer(b'\xff\xda', whole)]
+    assert len(scans) > 5
+    for scan in scans[1:]:
+        # With the tables that stand in front of the scan.
+        end = whole.rindex(b'\xff\xc4', 0, scan)
+        path.write_bytes(whole[:end] + b'\xff\xd9' + trailer * whole)
+        with pytest.raises(ImageFileError, match='before its last scan'):
+            read_image(path)
+
+
 @pytest.mark.parametrize('compression', ['zlib', 'lzma', 'png'])
 def test_damage_that_a_checksum_shows_is_refused(tmp_path, compression):
     path = tmp_path / 'a.tif'
