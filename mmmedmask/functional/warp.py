@@ -10,10 +10,13 @@ deterministic forward and backward, while the backward pass of
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mmmedmask.functional.affine import shift_theta
 
 WARP_IMPLEMENTATIONS = ('auto', 'separable', 'grid')
+# Values of an image's map from which on a CPU gains by leaving zeros out.
+LARGE_MAP = 2**18
 
 
 def normalised_centres(length: int, like: Tensor) -> Tensor:
@@ -81,10 +84,11 @@ def sampling_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
         tensor([[[[-0.5000,  0.0000],
                   [ 0.5000,  0.0000]]]])
     """
-    x = normalised_centres(size[1], theta)[None, None, :, None]
-    y = normalised_centres(size[0], theta)[None, :, None, None]
-    columns = theta[:, None, None, :2]
-    return columns[..., 0] * x + columns[..., 1] * y + columns[..., 2]
+    x = normalised_centres(size[1], theta)
+    y = normalised_centres(size[0], theta)[:, None]
+    columns = theta[:, :2, :, None, None]
+    return (columns[:, :, 0] * x + columns[:, :, 1] * y
+            + columns[:, :, 2]).permute(0, 2, 3, 1)
 
 
 def inside_frame(theta: Tensor, size: tuple[int, int],
@@ -164,7 +168,7 @@ def separable_product(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
     Args:
         inputs: Tensor of shape (B, C, H, W).
-        rows: Shape (B, h, H).
+        rows: Shape (B, h, H). They and ``columns`` get no gradient.
         columns: Shape (B, w, W).
 
     Returns:
@@ -175,16 +179,83 @@ def separable_product(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         >>> separable_product(ones, ones[0, :, :1], ones[0, :, :1])
         tensor([[[[4.]]]])
     """
-    if inputs.is_contiguous(memory_format=torch.channels_last):
-        # Channels stay innermost, so no copy of the feature map is needed.
-        batch_size, channels, height, width = inputs.shape
-        pixels = inputs.permute(0, 2, 3, 1)
-        pixels = rows @ pixels.reshape(batch_size, height, width * channels)
-        pixels = pixels.view(batch_size, -1, width, channels)
-        pixels = columns[:, None] @ pixels
+    kind = inputs.device.type
+    if inputs.dtype == torch.float32 and torch.is_autocast_enabled(kind):
+        inputs = inputs.to(torch.get_autocast_dtype(kind))
+    return _SeparableProduct.apply(
+        inputs, rows.to(inputs.dtype), columns.to(inputs.dtype))
+
+
+class _SeparableProduct(torch.autograd.Function):
+    """The product; its gradient is one, too, with transposed matrices."""
+
+    @staticmethod
+    def forward(ctx, inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns)
+        return _separable_product(inputs, rows, columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = (one.transpose(1, 2) for one in ctx.saved_tensors)
+        return _separable_product(gradient, rows, columns), None, None
+
+
+def _separable_product(inputs: Tensor, rows: Tensor, columns: Tensor
+                       ) -> Tensor:
+    # What lies innermost in memory stays innermost: the map is not copied.
+    channels_last = inputs.is_contiguous(memory_format=torch.channels_last)
+    if inputs.is_cpu and inputs[0].numel() >= LARGE_MAP:
+        return _product_of_used_parts(inputs, rows, columns, channels_last)
+    if channels_last:
+        pixels = rows @ inputs.permute(0, 2, 3, 1).flatten(2)
+        pixels = columns[:, None] @ pixels.unflatten(2, (-1, inputs.shape[1]))
         return pixels.permute(0, 3, 1, 2)
     pixels = torch.bmm(inputs.flatten(1, 2), columns.transpose(1, 2))
-    return rows[:, None] @ pixels.view(*inputs.shape[:3], -1)
+    return rows[:, None] @ pixels.unflatten(1, inputs.shape[1:3])
+
+
+def _product_of_used_parts(inputs: Tensor, rows: Tensor, columns: Tensor,
+                           channels_last: bool) -> Tensor:
+    # Image by image, whose parts stay in the cache. Where views overlap in
+    # part, or enlarge, the matrices are 0 for the other cells, which are left
+    # out. All channels share a matrix without a copy for each.
+    batch_size, channels = inputs.shape[:2]
+    output = inputs.new_zeros(
+        batch_size, rows.shape[1], columns.shape[1], channels) \
+        if channels_last else inputs.new_zeros(
+            batch_size, channels, rows.shape[1], columns.shape[1])
+    if channels_last:
+        inputs = inputs.permute(0, 2, 3, 1)
+    parts = zip(*(_used_ranges(matrices, dim) for matrices in (rows, columns)
+                  for dim in (2, 1)), strict=True)
+    for image, result, row, column, (to_y, y, to_x, x) in zip(
+            inputs, output, rows, columns, parts, strict=True):
+        row, column = row[to_y, y], column[to_x, x]
+        if channels_last:
+            half = torch.bmm(column.expand(y.stop - y.start, -1, -1),
+                             image[y, x])
+            result[to_y, to_x] = (row @ half.flatten(1)).unflatten(
+                1, half.shape[1:])
+        else:
+            half = torch.bmm(image[:, y, x],
+                             column.T.expand(channels, -1, -1))
+            result[:, to_y, to_x] = torch.bmm(
+                row.expand(channels, -1, -1), half)
+    return output.permute(0, 3, 1, 2) if channels_last else output
+
+
+def _used_ranges(matrices: Tensor, dim: int) -> list[slice]:
+    """Where each of the matrices (B, n, m) has values, along one side.
+
+    ``dim`` is the other one, which is looked through.
+    """
+    used = (matrices != 0).any(dim=dim)
+    places = torch.arange(used.shape[1])
+    first = torch.where(used, places, used.shape[1]).amin(dim=1)
+    last = torch.where(used, places, -1).amax(dim=1)
+    return [slice(start, max(start, end + 1)) for start, end in zip(
+        first.tolist(), last.tolist(), strict=True)]
 
 
 def warp_features(features: Tensor, theta: Tensor, separable: bool,

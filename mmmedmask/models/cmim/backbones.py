@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from mmpretrain.models import ConvNeXt, ResNet, ResNetV1c, ResNetV1d
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mmmedmask.functional.masking import resize_mask
 from mmmedmask.registry import MODELS
@@ -85,22 +86,30 @@ def insert_mask_token(embedding: Tensor, mask: Tensor,
     (B, 1, h, w), 1 = masked.
     """
     masked = resize_mask(mask, embedding.shape[-2:]).to(embedding.dtype)
-    token = mask_token.to(embedding.dtype)
-    visible = embedding * (1 - masked)
-    # Adding the outer product of mask and token in one pass, and summing its
-    # gradient in a matrix product, spares two maps of the finest resolution.
-    batch_size, channels, height, width = embedding.shape
-    if embedding.is_contiguous(memory_format=torch.channels_last):
-        inserted = torch.baddbmm(
-            visible.permute(0, 2, 3, 1).flatten(1, 2),
-            masked.view(batch_size, -1, 1),
-            token.view(1, 1, -1).expand(batch_size, -1, -1))
-        return inserted.view(batch_size, height, width,
-                             channels).permute(0, 3, 1, 2)
-    inserted = torch.baddbmm(visible.flatten(2),
-                             token.view(1, -1, 1).expand(batch_size, -1, -1),
-                             masked.view(batch_size, 1, -1))
-    return inserted.view_as(embedding)
+    return _Insertion.apply(embedding, masked, mask_token.to(embedding.dtype))
+
+
+class _Insertion(torch.autograd.Function):
+    """Each way one pass over the finest map, and no copy of it."""
+
+    @staticmethod
+    def forward(ctx, embedding: Tensor, masked: Tensor, token: Tensor
+                ) -> Tensor:
+        ctx.save_for_backward(masked)
+        return torch.lerp(embedding, token, masked)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        masked, = ctx.saved_tensors
+        # Summed by a matrix product of what lies innermost in memory.
+        if gradient.is_contiguous(memory_format=torch.channels_last):
+            total = masked.view(1, -1) @ gradient.permute(
+                0, 2, 3, 1).flatten(0, 2)
+        else:
+            total = (gradient.flatten(2) @ masked.flatten(2).transpose(
+                1, 2)).sum(dim=0)
+        return gradient * (1 - masked), None, total.view(1, -1, 1, 1)
 
 
 @dataclass(frozen=True)
