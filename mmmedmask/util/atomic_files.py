@@ -166,8 +166,8 @@ def csv_text(rows: Iterable[Sequence], delimiter: str = ',',
                         quoting=csv.QUOTE_ALL if plain
                         else csv.QUOTE_MINIMAL)
     writer.writerows(rows if plain else (
-        [f"'{cell}" if isinstance(cell, str)
-         and is_formula(cell.lstrip("'")) else cell for cell in row]
+        [f"'{cell}" if is_formula(str(cell).lstrip("'")) else cell
+         for cell in row]
         for row in rows))
     return text.getvalue()
 

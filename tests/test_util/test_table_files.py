@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import openpyxl
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.atomic_files import csv_text, write_csv
 from mmmedmask.util.table_files import (
     cell_number,
     check_cell,
@@ -191,6 +192,7 @@ def test_our_own_formulas_come_back_and_are_none_in_a_spreadsheet(tmp_path):
                     float(cell)
     table = read_table(path)
     assert table.names == ('=name', 'number')
+    assert csv_text([[Path('=a'), -2, np.int64(-1), None]]) == "'=a,-2,-1,\n"
     assert table.text(0) == cells
     assert (table.numbers([1]) == -1.5).all()
 

@@ -406,6 +406,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train(self, runner: Runner) -> None:
         """Make sure that what the run says is its best is there."""
+        if self.save_best and runner.val_loop and not self._bests(runner):
+            runner.logger.warning(
+                f'No validation gave a score to choose by (save_best is '
+                f'{self.save_best!r}): there is no best checkpoint.')
         if is_main_process():
             for name in self._bests(runner).values():
                 if not Path(self.out_dir, name).is_file():

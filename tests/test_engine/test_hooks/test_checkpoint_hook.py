@@ -606,3 +606,14 @@ def test_ranks_draw_differently(monkeypatch):
                       random.random()))
     assert drawn[0] == drawn[2]
     assert not set(drawn[0]) & set(drawn[1])
+
+
+@pytest.mark.parametrize('save_best', ['a/score', 'auto'])
+def test_a_run_without_a_best_says_so(tmp_path, monkeypatch, caplog,
+                                      save_best):
+    monkeypatch.setitem(globals(), 'SCORES', [float('nan')] * EPOCHS)
+    runner = build(tmp_path, checkpoint=dict(save_best=save_best))
+    runner.logger.addHandler(caplog.handler)
+    runner.train()
+    assert not (tmp_path / 'best_checkpoint').exists()
+    assert 'there is no best checkpoint' in caplog.text
