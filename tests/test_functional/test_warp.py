@@ -3,12 +3,14 @@
 Checks 5, 7, 8, 10 and 13 (warps of images, features and masks).
 """
 
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from mmmedmask.functional import warp
 from mmmedmask.functional.affine import crop_theta, relative_theta
 from mmmedmask.functional.views import (
     VIEW_DRAWS,
@@ -21,6 +23,7 @@ from mmmedmask.functional.warp import (
     inside_frame,
     resample,
     sampling_grid,
+    separable_product,
     warp_features,
     warp_mask,
 )
@@ -304,6 +307,42 @@ def test_channels_last_warps_alike(channels):
     last = warp_features(
         features.contiguous(memory_format=torch.channels_last), theta, True)
     torch.testing.assert_close(last, plain, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('large', [0, 2**30])
+@pytest.mark.parametrize('memory_format',
+                         [torch.contiguous_format, torch.channels_last])
+def test_product_equals_a_loop_over_channels(monkeypatch, large,
+                                             memory_format):
+    """Whole and by the parts that hold values, forward and backward."""
+    monkeypatch.setattr(warp, 'LARGE_MAP', large)
+    inputs, direction = (
+        torch.randn(4, 3, *size, dtype=torch.float64).contiguous(
+            memory_format=memory_format) for size in ((6, 5), (7, 8)))
+    rows = torch.rand(4, 7, 6, dtype=torch.float64)
+    columns = torch.rand(4, 8, 5, dtype=torch.float64)
+    rows[1, :3] = rows[1, :, 4:] = columns[1, 6:] = columns[1, :, 0] = 0
+    rows[2], columns[3] = 0, 0
+    inputs.requires_grad_()
+    output = separable_product(inputs, rows, columns)
+    gradient, = torch.autograd.grad(output, inputs, direction)
+    for image, channel in itertools.product(range(4), range(3)):
+        row, column = rows[image], columns[image]
+        torch.testing.assert_close(
+            output[image, channel], row @ inputs[image, channel] @ column.T,
+            rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            gradient[image, channel],
+            row.T @ direction[image, channel] @ column, rtol=0, atol=1e-12)
+    assert output.is_contiguous(memory_format=memory_format)
+    assert gradient.is_contiguous(memory_format=memory_format)
+
+
+def test_product_of_float32_follows_autocast():
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        output = separable_product(torch.rand(1, 2, 3, 3), torch.ones(1, 2, 3),
+                                   torch.ones(1, 2, 3))
+    assert output.dtype == torch.bfloat16
 
 
 def test_features_outside_the_first_view_are_zero():
