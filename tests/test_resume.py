@@ -25,7 +25,9 @@ RUNS = {
         'model.contrast_head.mining': 'random'},
     'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc': {
         'model.head.drop_rate': .5},
-    'concl_resnet18_8xb32-coslr-200e_nct': {'model.warm_up_epochs': 1},
+    'concl_resnet18_8xb32-coslr-200e_nct': {
+        # Else the queue of concepts is still empty at the interruption.
+        'model.warm_up_epochs': 0},
     # Loader workers, whose generators are of their own.
     'simclr_resnet18_1xb64-30e_brain-tumor-mri': {
         'train_dataloader.num_workers': 2,

@@ -13,6 +13,7 @@ from .tiny_gimp import GENES, WIDTH, batch, tiny_gimp, total
 
 SIZE = 2
 LABELS = (0, 1, 0, 1, 1, 0, 0, 1)
+LACKING = 3
 HEADS = {
     **{mining: dict(contrast_head=dict(
         type='mmmedmask.TripletHead', mining=mining), seed=0)
@@ -27,6 +28,15 @@ HEADS = {
         freeze_gene_encoder=False)
        for name in ('BioViLHead', 'MGCAHead', 'REFERSHead')},
 }
+
+
+def patients(name, rows=None):
+    """A batch; in that of the contrast a patient of one rank lacks genes."""
+    rows = list(range(len(LABELS))) if rows is None else rows
+    inputs, samples = batch(torch.float64, LABELS, rows=rows)
+    if name == 'contrast' and LACKING in rows:
+        inputs['has_genes'][rows.index(LACKING)] = False
+    return inputs, samples
 
 
 def gradients(model, inputs, samples):
@@ -49,7 +59,7 @@ def work(rank, folder):
             tiny_gimp(torch.float64, **arguments).train())
         rows = list(range(4 * rank, 4 * rank + 4))
         found[name] = gradients(
-            model, *batch(torch.float64, LABELS, rows=rows))
+            model, *patients(name, rows))
     rows = list(range(3 if rank == 0 else 5))
     try:
         tiny_gimp()(*batch(labels=LABELS, rows=rows), mode='loss')
@@ -70,7 +80,7 @@ def ranks(tmp_path_factory):
 @pytest.mark.parametrize('name', HEADS)
 def test_gradients_are_those_of_one_process(ranks, name):
     model = tiny_gimp(torch.float64, **HEADS[name]).train()
-    want = gradients(model, *batch(torch.float64, LABELS))
+    want = gradients(model, *patients(name))
     contrast = next(key for key in want['losses'] if key in (
         'loss_tri', 'loss_nce'))
     for rank in ranks:
