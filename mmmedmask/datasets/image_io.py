@@ -268,7 +268,7 @@ def _check_scans(encoded: bytes) -> None:
         if kind == 0xd9:
             break
         (length, ) = struct.unpack_from('>H', encoded, start)
-        if kind in (0xc0, 0xc1, 0xc2):
+        if kind in (0xc0, 0xc1, 0xc2, 0xc9, 0xca):  # Huffman, arithmetic
             first, count = start + 8, encoded[start + 7]
             missing = {component: set(range(64)) for component in
                        encoded[first:first + 3 * count:3]}

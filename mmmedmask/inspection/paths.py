@@ -20,7 +20,7 @@ BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
 EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
 WEIGHT_KEYS = ('checkpoint', 'tokenizer_path')
-#: Keys of models that name files; others of these names are no texts.
+#: Keys of models that name files where they are texts, not lists.
 MODEL_FILES = ('gene_list', 'gene_sets')
 #: Their ``data_root`` makes names short, and need not be there.
 METRICS = (('val_evaluator', ), ('test_evaluator', ), ('metric', ))

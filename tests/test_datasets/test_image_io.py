@@ -421,6 +421,15 @@ def test_a_progressive_jpeg_without_its_last_scans_is_refused(
             read_image(path)
 
 
+def test_scans_of_arithmetic_jpegs_are_known(tmp_path):
+    """The decoder judges what it may not have been built for."""
+    path = tmp_path / 'a.jpg'
+    Image.fromarray(smooth()).save(path, quality=90)
+    path.write_bytes(path.read_bytes().replace(b'\xff\xc0', b'\xff\xc9', 1))
+    with pytest.raises(ImageFileError, match='JPEG'):
+        read_image(path)
+
+
 @pytest.mark.parametrize('compression', ['zlib', 'lzma', 'png'])
 def test_damage_that_a_checksum_shows_is_refused(tmp_path, compression):
     path = tmp_path / 'a.tif'
