@@ -21,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mmmedmask.config_files import runner_keys
 from mmmedmask.shrinking.shrink import shrink_config
-from mmmedmask.util.nested import walk_nested
+from mmmedmask.util.nested import nested_dicts, walk_nested
 
 ALL = sorted(
     str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')
@@ -90,6 +90,22 @@ def test_a_child_in_a_file_keeps_all_guards(tmp_path):
         "default_hooks = dict(triplet_monitor=None)\n")
     assert {*hooks_of(Config.fromfile(child))} == {
         *hooks_of(read(main)), 'EmptyCacheHook'} - {'TripletMonitorHook'}
+
+
+#: Transforms of other packages that load something, but no picture.
+OTHER_LOADERS = {'LoadAnnotations'}  # boxes and run lengths of a json file
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_every_picture_is_read_in_the_strict_way(name):
+    """The loaders of mmcv and of what builds on it mend in silence."""
+    cfg = read(CONFIGS / name)
+    types = {str(node['type']) for key in runner_keys() & {*cfg}
+             for node in nested_dicts(cfg[key]) if node.get('type')}
+    loaders = {kind for kind in types
+               if kind.rpartition('.')[2].startswith('Load')
+               and not kind.startswith('mmmedmask.')}
+    assert loaders <= OTHER_LOADERS
 
 
 def test_whole_bags_fit_into_shared_memory():

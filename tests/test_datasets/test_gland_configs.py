@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
+from mmengine.runner import Runner
 
-from mmmedmask.datasets.image_io import read_image
+from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.phantoms.glands import write_gland_dataset
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
@@ -66,3 +68,32 @@ def test_tests_see_every_image(name):
     assert config.test_evaluator.ann_file.endswith(
         config.test_dataloader.dataset.ann_file)
     assert config.test_evaluator.metric == ['bbox', 'segm']
+
+
+def test_mmdets_inferencer_takes_the_place_of_the_loader(glands):
+    from mmdet.apis import DetInferencer
+
+    config = Config.fromfile(BASES / 'glas_instance.py')
+    config.test_dataloader.dataset.data_root = str(glands)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        data = DATASETS.build(config.test_dataloader.dataset)[0]
+        pipeline = object.__new__(DetInferencer)._init_pipeline(config)
+    path = data['data_samples'].img_path
+    for given in (path, read_image(path)[..., ::-1]):
+        assert torch.equal(pipeline(given)['inputs'], data['inputs'])
+
+
+def test_a_damaged_image_ends_a_detection_with_its_name(tmp_path):
+    import mmdet.datasets  # noqa: F401
+
+    root = write_gland_dataset(tmp_path, 2, 1, size=SIZE)
+    for path in (root / 'images/train').iterdir():
+        path.write_bytes(path.read_bytes()[:-200])
+    settings = Config.fromfile(
+        BASES / 'glas_instance.py').train_dataloader
+    settings.dataset.data_root = str(root)
+    settings.update(num_workers=1)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        loader = Runner.build_dataloader(settings, seed=0)
+        with pytest.raises(ImageFileError, match=r'\d+\.png: .*truncated'):
+            next(iter(loader))

@@ -18,7 +18,7 @@ train_scale = [(1333, 400), (1333, 522)]
 test_scale = (1333, 522)
 
 # ====================== Unmodified in most cases =======================
-load_image = dict(type='LoadImageFromFile')
+load_image = dict(type='mmmedmask.LoadImageFromFile')
 # Tests have them for the visualizer; the metric reads the json file itself.
 load_masks = dict(
     type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True)

@@ -1,8 +1,8 @@
 """Two views of an image for MoCo v2, for any data set of labelled images.
 
-mmpretrain's transforms with Pillow, which read BGR, as it loads images; the
-preprocessor of the models turns it to RGB. Files are those that fine-tuning
-reads: 8 bit, gray repeated three times, turned upright by an EXIF tag.
+mmpretrain's transforms with Pillow, which read BGR; the preprocessor of the
+models turns it to RGB. Files are those that fine-tuning reads: 8 bit, gray
+repeated three times, turned upright.
 Whoever inherits hands ``views_pipeline`` to the training set.
 """
 
@@ -12,7 +12,7 @@ view_size = 224
 view_ratio_range = (0.2, 1.0)
 
 # ====================== Unmodified in most cases =======================
-load_view = dict(type='LoadImageFromFile')
+load_view = dict(type='mmmedmask.LoadImageFromFile')
 pack_views = dict(type='PackInputs', meta_keys=('img_path', 'sample_idx'))
 crop = dict(
     type='RandomResizedCrop',

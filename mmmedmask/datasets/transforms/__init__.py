@@ -20,11 +20,15 @@ from mmmedmask.datasets.transforms.slide_bags import (
     PackSlideOmicInputs,
     RandomSubsample,
 )
-from mmmedmask.datasets.transforms.tile_loading import LoadTile, PackTile
+from mmmedmask.datasets.transforms.tile_loading import (
+    LoadImageFromFile,
+    LoadTile,
+    PackTile,
+)
 
 __all__ = ['CMIMTwoViews', 'ColorJitter', 'ContiguousSubsequence',
            'ContrastiveCrop', 'GenerateSequenceMask', 'LoadExpression',
-           'LoadLesionMask', 'LoadSlideFeatures', 'LoadTile',
-           'PackSlideOmicInputs', 'PackTile', 'RandomFlip',
+           'LoadImageFromFile', 'LoadLesionMask', 'LoadSlideFeatures',
+           'LoadTile', 'PackSlideOmicInputs', 'PackTile', 'RandomFlip',
            'RandomResizedCrop', 'RandomRotate90', 'RandomSubsample',
            'ResizeImage']

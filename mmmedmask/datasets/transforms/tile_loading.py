@@ -166,6 +166,45 @@ class LoadTile(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class LoadImageFromFile(LoadTile):
+    """Read an 8-bit image as mmcv's loader gives it, if nothing is wrong.
+
+    For transforms of mmdet and mmpretrain, which expect BGR. It bears the
+    name by which mmdet's inferencer finds the loader of a pipeline. Files
+    are those that :class:`LoadTile` reads: gray is repeated three times, and
+    an alpha channel is dropped where it hides nothing. What mmcv would
+    convert in silence is an error that names the file: damage, other colours,
+    other types, pixels that are transparent.
+
+    **Required key**: ``img_path``, or ``img`` in BGR.
+    **Added keys**: ``img``, uint8 of shape (H, W, 3) in BGR order, upright;
+    ``img_shape`` and ``ori_shape``, (h, w).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(gray_to_rgb=True, drop_alpha=True)
+
+    def transform(self, results: dict) -> dict:
+        """Read the image at ``results['img_path']``.
+
+        Raises:
+            ImageFileError: If the file is missing, broken, or of another
+                kind.
+        """
+        results = super().transform(results)
+        results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
+        return results
+
+    def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
+        if (image.shape[2] in (2, 4) and image.dtype == np.uint8
+                and image[..., -1].min() < 255):
+            raise ImageFileError(
+                f'Image {path} is transparent in places: lay it over a '
+                'background first')
+        return super()._match_channels(image, path)
+
+
+@TRANSFORMS.register_module()
 class PackTile(BaseTransform):
     """Pack a tile, unprocessed, as the input of a self-supervised model.
 

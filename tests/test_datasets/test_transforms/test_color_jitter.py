@@ -77,7 +77,7 @@ def test_other_channels_are_refused(shape):
 
 def test_jitter_fits_the_loader():
     """RGB goes with ours, BGR with mmpretrain's, in every base."""
-    pairs = {'ColorJitter': 'LoadImageFromFile',
+    pairs = {'ColorJitter': 'mmmedmask.LoadImageFromFile',
              'mmmedmask.ColorJitter': 'mmmedmask.LoadTile'}
     checked = 0
     for path in BASES:

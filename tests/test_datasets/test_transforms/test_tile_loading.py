@@ -1,13 +1,17 @@
 """LoadTile and PackTile: what is declared is what arrives."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import tifffile
 import torch
+from mmcv.transforms import LoadImageFromFile as MMCVLoader
 from PIL import Image
 
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.transforms.tile_loading import (
+    LoadImageFromFile,
     LoadTile,
     PackTile,
     channels_first,
@@ -164,3 +168,62 @@ def test_built_from_configs():
         "LoadTile(in_channels=5, dtype='uint16', gray_to_rgb=False, "
         'drop_alpha=False, window=None)')
     assert 'img_path' in repr(TRANSFORMS.build({'type': 'mmmedmask.PackTile'}))
+
+
+@pytest.mark.parametrize(('mode', 'suffix'), [
+    *product(('RGB', 'L'), ('png', 'jpg', 'bmp', 'tif')),
+    ('P', 'png'), ('RGBA', 'png'), ('RGBA', 'tif'), ('upright', 'jpg')])
+def test_plain_images_are_what_mmcv_reads(tmp_path, mode, suffix):
+    path = tmp_path / f'a.{suffix}'
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    image = Image.fromarray(rgb)
+    image = image if mode == 'upright' else image.convert(mode)
+    image.save(path, **dict(exif=exif) if mode == 'upright' else {})
+    found = LoadImageFromFile()({'img_path': str(path)})
+    expected = MMCVLoader()({'img_path': str(path)})
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found['img'], expected['img'])
+    assert found['img'].flags.c_contiguous
+    for key in ('img_shape', 'ori_shape'):
+        assert found[key] == expected[key] == (
+            (56, 40) if mode == 'upright' else (40, 56))
+
+
+@pytest.mark.parametrize(('kind', 'message'), [
+    ('cut.jpg', 'Premature end'), ('damaged.png', 'checksum'),
+    ('cmyk.jpg', 'CMYK'), ('deep.png', 'uint16'), ('alpha.png', 'transparent'),
+    ('gray_alpha.png', 'transparent'), ('float.tif', 'float32')])
+def test_what_mmcv_converts_in_silence_is_refused(tmp_path, kind, message):
+    path = tmp_path / kind
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))
+    if kind == 'deep.png':
+        image = Image.fromarray(np.full((40, 56), 9000, np.uint16))
+    elif kind == 'float.tif':
+        image = Image.fromarray(np.full((40, 56), .5, np.float32))
+    elif kind == 'cmyk.jpg':
+        image = image.convert('CMYK')
+    elif kind == 'alpha.png':
+        image.putalpha(254)
+    elif kind == 'gray_alpha.png':
+        image = image.convert('L')
+        image.putalpha(254)
+    image.save(path)
+    if kind in ('cut.jpg', 'damaged.png'):
+        encoded = bytearray(path.read_bytes())
+        middle = len(encoded) // 2
+        if kind == 'cut.jpg':
+            del encoded[middle:]
+        else:
+            encoded[middle] ^= 255
+        path.write_bytes(encoded)
+    with pytest.raises(ImageFileError, match=f'{kind}.*{message}'):
+        LoadImageFromFile()({'img_path': str(path)})
+
+
+def test_arrays_of_inferencers_stay_bgr():
+    image = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    np.testing.assert_array_equal(
+        LoadImageFromFile()({'img': image})['img'], image)
