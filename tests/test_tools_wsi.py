@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -80,6 +81,17 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     assert call(*command).count('was there') == 5
     printed = call(*command, '--seed', 1, status=1)
     assert 'was made with other settings (tiles [' in printed
+    # A test set of its own.
+    (tmp_path / 'more').mkdir()
+    shutil.copytree(tile_folders[0], tmp_path / 'more' / 'aca')
+    command = (command[0], tile_folders[0], '--test-folders',
+               tmp_path / 'more' / 'aca', '--out', tmp_path / 'own',
+               *command[5:15])
+    assert "24 tiles in 6 bags {'train': 3, 'test': 3}" in call(
+        *command, '--split', 1, 0, 0)
+    assert (tmp_path / 'own' / 'features' / 'test-aca-0002.h5').is_file()
+    assert 'leaves no share for test' in call(
+        *command, '--split', .34, 0, .66, status=1)
 
 
 def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):

@@ -223,6 +223,37 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
     return [replace(bag, split=split_of[bag.name]) for bag in bags]
 
 
+def add_test_bags(bags: Sequence[TileBag],
+                  test_bags: Sequence[TileBag]) -> list[TileBag]:
+    """Add the bags of a test set of its own, named ``test-...``.
+
+    Raises:
+        ValueError: If there are test bags already, a class is in the test set
+            alone, or a tile is in both.
+
+    Example:
+        >>> bags = [TileBag('scc-0000', 'scc', (), 'train')]
+        >>> [bag.name for bag in add_test_bags(bags, bags)]
+        ['scc-0000', 'test-scc-0000']
+    """
+    if any(bag.split == 'test' for bag in bags):
+        raise ValueError('a test set of its own leaves no share for test in '
+                         'the other bags: split them by .8 .2 0, say')
+    unknown = sorted({bag.label for bag in test_bags}
+                     - {bag.label for bag in bags})
+    if unknown:
+        raise ValueError(f'the test set has the classes {shown(unknown)}, '
+                         'which no other bag has')
+    paths = {tile.path.resolve() for bag in bags for tile in bag.tiles}
+    both = [str(tile.path) for bag in test_bags for tile in bag.tiles
+            if tile.path.resolve() in paths]
+    if both:
+        raise ValueError(f'{len(both)} tiles are in training and in the '
+                         f'test set, the first are {shown(both)}')
+    return [*bags, *(replace(bag, name=f'test-{bag.name}', split='test')
+                     for bag in test_bags)]
+
+
 def mosaic_coords(number: int, tile_size: int) -> np.ndarray:
     """Lay tiles side by side in a square.
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmmedmask.apis.tile_bags import (
+    add_test_bags,
     draw_mosaic,
     find_tiles,
     make_bags,
@@ -139,3 +140,24 @@ def test_mosaic_has_every_tile_at_its_coordinates():
     for tile, (x, y) in zip(tiles, coords, strict=True):
         np.testing.assert_array_equal(picture[y:y + 4, x:x + 4], tile)
     assert (picture[8:, 4:] == 255).all()
+
+
+def test_a_test_set_of_its_own_mixes_with_nothing(folders, tmp_path):
+    bags = split_bags(make_bags(load(folders), 5), {'train': .8, 'val': .2})
+    test_folder = tmp_path / 'test' / 'scc'
+    test_folder.mkdir(parents=True)
+    cv2.imwrite(str(test_folder / 'scc0.png'), np.zeros((16, 16, 3)))
+    test_bags = make_bags(find_tiles([test_folder]), 5)
+    joined = add_test_bags(bags, test_bags)
+    assert joined[:-1] == bags
+    assert (joined[-1].name, joined[-1].split) == ('test-scc-0000', 'test')
+    assert joined[-1].tiles == test_bags[0].tiles
+    with pytest.raises(ValueError, match='leaves no share for test'):
+        add_test_bags(joined, test_bags)
+    with pytest.raises(ValueError, match='30 tiles are in training and in '
+                       'the test set, the first are .*aca/aca'):
+        add_test_bags(bags, make_bags(find_tiles(folders[:1]), 5))
+    test_folder.rename(tmp_path / 'test' / 'csc')
+    with pytest.raises(ValueError, match='the classes csc, which no other'):
+        add_test_bags(bags, make_bags(
+            find_tiles([tmp_path / 'test' / 'csc']), 5))

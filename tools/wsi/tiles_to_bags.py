@@ -7,6 +7,8 @@
 OUT/cohort.csv is the ann_file of a data set, OUT/features its feature_root,
 and OUT/tiles.csv tells which tile is where. Tiles of one group are in one
 bag, and so in one split. A second call goes on where the first one stopped.
+A data set that comes with test tiles has them in --test-folders, and
+--split .8 .2 0 splits the others.
 """
 
 import argparse
@@ -26,6 +28,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('folders', nargs='+', type=Path,
                         help='folders of tiles; their names are the classes')
     parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--test-folders', nargs='+', type=Path, default=(),
+        help='folders of the same classes whose tiles are test bags')
     parser.add_argument(
         '--groups', nargs='+', type=Path, metavar='CSV',
         help='csv files that tell which tiles come from one source (default: '
@@ -60,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis.tile_bags import (
+        add_test_bags,
         encode_bags,
         find_tiles,
         make_bags,
@@ -76,6 +82,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         tiles = find_tiles(args.folders, groups)
         bags = split_bags(
             make_bags(tiles, args.bag_size, args.seed), shares, args.seed)
+        if args.test_folders:
+            test_tiles = find_tiles(args.test_folders, groups)
+            bags = add_test_bags(
+                bags, make_bags(test_tiles, args.bag_size, args.seed))
+            tiles += test_tiles
         encoder = build_encoder(args)
         encode_bags(bags, args.out, encoder, args.tile_size, args.batch_size,
                     args.precision, args.mosaics, print)
@@ -83,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ImageFileError) as error:
         raise SystemExit(f'tiles_to_bags.py: {error}') from None
     counts = {split: sum(bag.split == split for bag in bags)
-              for split in shares}
+              for split in SPLITS if any(bag.split == split for bag in bags)}
     print(f'{len(tiles)} tiles in {len(bags)} bags {counts}, '
           f'{encoder.dims} features of {encoder.name} '
           f'({encoder.weights_id}): {args.out / "cohort.csv"}')
