@@ -1,0 +1,6 @@
+"""GiMP's aggregator on bags of CRC5's tiles, from its start."""
+
+_base_ = './gimp_mpm-only_nystrom-mini_1xb8-40e-finetune_crc5-bags.py'
+
+model = dict(aggregator=dict(init_cfg=None))
+default_hooks = dict(load_check=None)
