@@ -5,7 +5,6 @@ cleaned up after a crash, and the choice of free GPUs on a machine.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -169,10 +168,9 @@ def reserve_gpus(number: int, folder: str | Path
     with contextlib.ExitStack() as stack:
         taken: dict[str, int] = {}
         for device in devices:
-            stream = stack.enter_context((locks / f'{device}.lock').open('w'))
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                taken[device] = stream.fileno()
+            with contextlib.suppress(LockedError):
+                taken[device] = stack.enter_context(
+                    lock_file(locks / f'{device}.lock', inherited=True))
             if len(taken) == number:
                 break
         else:

@@ -27,7 +27,6 @@ def lock_run(folder: Path, waiting=lambda holder: None) -> Iterator[int]:
     """Take a run; wait as long as another process has it.
 
     That is one of a killed engine, which goes on. The lock ends with the
-    process and the children that inherit it, whatever ends them.
     process and the children that inherit it, whatever ends them. ``waiting``
     is called with who has it, before this waits. Yields the descriptor of
     the lock, for ``pass_fds``.

@@ -17,6 +17,8 @@ from pathlib import Path
 _TEXT_BYTES = 500
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _HOLDER = re.compile(r'process (\d+)\b.* on (\S+)')
+# Descriptors of the locks that this process holds.
+_HELD: set[int] = set()
 
 
 class LockedError(RuntimeError):
@@ -40,7 +42,9 @@ def lock_file(file: str | Path, *, inherited: bool = False,
 
     Args:
         file: The lock's file; it is made and stays.
-        inherited: Whether children keep the lock when this process is killed.
+        inherited: Whether a command that gets the descriptor keeps the lock
+            when this process is killed. A fork, such as a loader's worker,
+            keeps no lock.
         waiting: Called with the holder before this waits for it; without it,
             a lock that is taken is an error.
         freed: Called with a holder that was killed, after its lock was taken.
@@ -61,6 +65,7 @@ def lock_file(file: str | Path, *, inherited: bool = False,
     """
     lock = fcntl.flock if inherited else fcntl.lockf
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    _HELD.add(descriptor)
     try:
         before = os.pread(descriptor, _TEXT_BYTES, 0).decode(
             errors='replace').strip()
@@ -87,9 +92,21 @@ def lock_file(file: str | Path, *, inherited: bool = False,
         try:
             yield descriptor
         finally:
-            os.ftruncate(descriptor, 0)
+            if descriptor in _HELD:
+                os.ftruncate(descriptor, 0)
     finally:
-        os.close(descriptor)
+        if descriptor in _HELD:
+            _HELD.remove(descriptor)
+            os.close(descriptor)
+
+
+def _let_go() -> None:
+    """Close in a forked child what would keep a lock as long as it lives."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def note_holder(descriptor: int, holder: str) -> None:

@@ -6,11 +6,9 @@ import os
 import runpy
 import signal
 import sys
-from pathlib import Path
 
 from processes import run_forked
 
-from mmmedmask.experiments.engine import ENGINE_LOCK
 from mmmedmask.experiments.run_job import StepFailedError
 from mmmedmask.setup_env import register_all_modules
 from mmmedmask.util.file_locks import note_holder
@@ -29,11 +27,12 @@ def fork_step(run, step, environment, locks):
     """Start a tool without a new interpreter."""
     import_libraries()
     log = run.folder / f'{step.name}.log'
+    # A command inherits the lock of the run, and a fork no lock at all.
+    lock = os.dup(locks[0])
 
     def work():
         os.setsid()
-        _close_engine_lock()
-        note_holder(locks[0], f'process {os.getpid()}')
+        note_holder(lock, f'process {os.getpid()}')
         # It stays open: whoever ends this process flushes it.
         sys.stdout = sys.stderr = log.open('a')
         for number in (1, 2):
@@ -45,14 +44,10 @@ def fork_step(run, step, environment, locks):
         except SystemExit as error:
             return int(bool(error.code))
 
-    status, = run_forked(work)
+    try:
+        status, = run_forked(work)
+    finally:
+        os.close(lock)
     if status:
         raise StepFailedError(f'{step.name} ended with {status}: '
                               f'{log.read_text()}')
-
-
-def _close_engine_lock():
-    """A command of its own does not inherit it, but a fork does."""
-    for link in Path('/proc/self/fd').iterdir():
-        if os.path.realpath(link).endswith(ENGINE_LOCK):
-            os.close(int(link.name))

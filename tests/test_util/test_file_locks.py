@@ -47,6 +47,44 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
         assert freed[0].startswith('process ')
 
 
+@pytest.mark.parametrize('inherited', [False, True])
+def test_a_fork_that_lives_on_keeps_no_lock(tmp_path, inherited):
+    """Such as a worker of a data loader."""
+    file = tmp_path / 'lock'
+    (begun, begin), (read, write) = os.pipe(), os.pipe()
+    with lock_file(file, inherited=inherited):
+        pid = os.fork()
+        if not pid:
+            os.write(begin, b'x')
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+        os.read(begun, 1)
+    try:
+        with lock_file(file, inherited=inherited):
+            pass
+    finally:
+        os.close(write)
+        os.waitpid(pid, 0)
+
+
+def test_a_fork_may_leave_the_block(tmp_path):
+    """It touches neither the lock's file nor one that has its descriptor."""
+    lock = lock_file(tmp_path / 'lock', inherited=True)
+    descriptor = lock.__enter__()
+
+    def leave():
+        other = os.open(tmp_path / 'other', os.O_RDWR | os.O_CREAT)
+        os.dup2(other, descriptor)
+        os.write(descriptor, b'text')
+        lock.__exit__(None, None, None)
+        assert os.pread(descriptor, 9, 0) == b'text'
+
+    assert run_forked(leave) == [0]
+    assert (tmp_path / 'lock').read_text().startswith('process ')
+    lock.__exit__(None, None, None)
+
+
 def test_waiting_ends_when_the_other_does(tmp_path):
     file, waited = tmp_path / 'lock', []
     read, write = os.pipe()
