@@ -6,6 +6,7 @@ test_engine.py has real processes, and test_recipe_chain.py a real chain.
 
 import dataclasses
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -20,10 +21,18 @@ from mmmedmask.experiments.commands import run_steps, shell_line
 from mmmedmask.experiments.execute import find_problems
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
-from mmmedmask.experiments.plan import Axis
+from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.results_table import collect_cells, write_tables
 from mmmedmask.experiments.run_files import read_metrics
 from mmmedmask.experiments.run_job import start_command
+from mmmedmask.experiments.schema import read_recipe
+
+# What a pre-training needs that a table shows.
+TESTED = """
+test_dataloader = train_dataloader
+test_evaluator = dict(type='Accuracy')
+test_cfg = dict()
+"""
 
 
 def test_a_chain_is_run_once(place):
@@ -365,6 +374,36 @@ def test_more_is_done_where_more_is_wanted(place):
     (plan.runs[0].folder / 'backbone.pth').unlink()
     assert place.run(more) == {}
     assert place.tools_called()[before + 1:] == ['export_backbone.py']
+
+
+def test_a_test_is_done_once_for_all_tables(place):
+    """One table shows the pre-training, another starts from it."""
+    probed = tiny_recipe(name='probed', small={}, columns=[dict(
+        name='probe', title='Probe', stage='pretrain',
+        metric='accuracy/top1')])
+    probed['rows'] = [dict(name='ours', title='Ours', paper={},
+                           stages=dict(pretrain='tiny_pretrain'))]
+    files = [write_recipe(place.folder, probed, 'probed'), place.recipe_file]
+    config = place.recipe_file.parents[1] / 'tiny_pretrain.py'
+    config.write_text(config.read_text() + TESTED)
+    probes, chain = map(read_recipe, files)
+
+    def tools_called(*recipes):
+        before = len(place.tools_called())
+        plan = plan_runs([(recipe, [recipe.row('ours')])
+                          for recipe in recipes], 'paper',
+                         place.folder / 'runs', place.data, seeds=(0, ))
+        assert place.run(plan) == {}
+        return place.tools_called()[before:]
+
+    assert tools_called(chain) == [
+        'train.py', 'export_backbone.py', 'train.py', 'test.py']
+    assert tools_called(probes) == ['test.py']
+    assert tools_called(chain, probes) == tools_called(probes) == []
+    shutil.rmtree(place.folder / 'runs')
+    assert tools_called(probes) == ['train.py', 'test.py']
+    assert tools_called(chain) == [
+        'export_backbone.py', 'train.py', 'test.py']
 
 
 def test_the_best_checkpoint_is_that_of_the_record(place):
