@@ -18,6 +18,9 @@ import pytest  # noqa: E402
 from commands import forget_mmengine_state  # noqa: E402
 from processes import run_forked  # noqa: E402
 
+# Before any test imports a library that it mends.
+import mmmedmask  # noqa: E402, F401
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

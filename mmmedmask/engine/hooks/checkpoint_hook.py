@@ -54,6 +54,8 @@ class SafeCheckpointHook(CheckpointHook):
       from refers to them.
     * A state says after which iteration the run validated last. A run that
       was killed in a validation begins with it.
+    * Of equally good weights the latest are the best: a score of few samples
+      stays at its end, such as an AUC of 1, long before training does.
     * A best checkpoint that the state refers to has to be there. Its path is
       in the file ``best_checkpoint`` of the work dir, see
       :func:`~mmmedmask.config_files.best_pointers`.
@@ -369,7 +371,9 @@ class SafeCheckpointHook(CheckpointHook):
             entry = 'best_score' if single else f'best_score_{key}'
             best = hub.runtime_info.get(entry, self.init_value_map[rule])
             score = metrics[key]
-            if score is None or not self.is_better_than[key](score, best):
+            ties = entry in hub.runtime_info and score == best
+            if score is None or not (
+                    ties or self.is_better_than[key](score, best)):
                 continue
             improved = True
             name = (f'best_{key}_' + self.filename_tmpl.format(step)).replace(

@@ -545,6 +545,27 @@ def test_iterations_resume_to_the_bit(tmp_path, sampler, monkeypatch):
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
+@pytest.mark.parametrize(('scores', 'rule', 'best'), [
+    ((.5, .7, .7), 'greater', 3), ((.7, .7, .5), 'greater', 2),
+    ((.3, .3, .4), 'less', 2), ((.5, .7, float('nan')), 'greater', 2)])
+def test_the_latest_of_equal_scores_is_the_best(tmp_path, monkeypatch, scores,
+                                                rule, best):
+    monkeypatch.setitem(globals(), 'SCORES', scores)
+    train(tmp_path / 'a', checkpoint=dict(rule=rule))
+    assert names(tmp_path / 'a') == [f'best_a_score_epoch_{best}.pth',
+                                     'epoch_3.pth']
+
+    class Stop(Hook):
+        def after_val_epoch(self, runner, metrics):
+            if runner.epoch == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / 'b', hooks=[Stop()], checkpoint=dict(rule=rule))
+    train(tmp_path / 'b', resume=True, checkpoint=dict(rule=rule))
+    assert_same_end(tmp_path / 'b', tmp_path / 'a')
+
+
 def test_accumulated_gradients_go_on(tmp_path):
     """Of three iterations, an epoch has two."""
     settings = dict(optim_wrapper=dict(
