@@ -7,6 +7,7 @@ library as ``default_scope`` and write our types as ``mmmedmask.X``.
 
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -27,6 +28,8 @@ TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS,
                       locations=['mmmedmask.datasets.transforms'])
 DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS,
                          locations=['mmmedmask.engine'])
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS,
+                     locations=['mmmedmask.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, locations=['mmmedmask.engine'])
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, locations=['mmmedmask.engine'])
 METRICS = Registry(

@@ -1,6 +1,7 @@
 """Data sets, one file per kind of data, and their transforms."""
 
 from mmmedmask.datasets import transforms
+from mmmedmask.datasets.collating import collate_tiles
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.labelled_images import LabelledImages
 from mmmedmask.datasets.lesion_segmentation import LesionSegmentation
@@ -11,4 +12,4 @@ from mmmedmask.datasets.tiles import TileFolder
 
 __all__ = ['ImageFileDataset', 'LabelledImages', 'LesionSegmentation',
            'NCTCRC', 'ShardedTiles', 'SlideOmicDataset', 'TileFolder',
-           'transforms']
+           'collate_tiles', 'transforms']

@@ -143,12 +143,12 @@ def draw_tiles(folder: Path, suffix: str, count: int) -> Path:
 
 def reader(dataset, order: Sequence[int]) -> Callable[[], None]:
     """Read, decode, pack and collate tiles, batch by batch."""
-    from mmengine.dataset import pseudo_collate
+    from mmmedmask.datasets import collate_tiles
 
     def read() -> None:
         for start in range(0, len(order), BATCH):
-            pseudo_collate([dataset[index]
-                            for index in order[start:start + BATCH]])
+            collate_tiles([dataset[index]
+                           for index in order[start:start + BATCH]])
 
     return read
 

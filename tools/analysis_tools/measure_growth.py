@@ -194,13 +194,14 @@ def tile_folder(folder: Path, count: int):
 
 def workers_curve(args: argparse.Namespace, folder: Path) -> Curve:
     """Count the tiles per second that loaders with workers deliver."""
-    from mmengine.dataset import pseudo_collate
     from torch.utils.data import DataLoader
+
+    from mmmedmask.datasets import collate_tiles
     tiles = tile_folder(folder, args.tiles)
 
     def read(workers: int) -> None:
         for _ in DataLoader(tiles, 32, num_workers=workers,
-                            collate_fn=pseudo_collate):
+                            collate_fn=collate_tiles):
             pass
 
     turns = take_turns({workers: lambda workers=workers: read(workers)

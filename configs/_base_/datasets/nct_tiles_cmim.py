@@ -7,5 +7,5 @@ _base_ = './nct_tiles.py'
 # ====================== Unmodified in most cases =======================
 train_pipeline = [_base_.load_tile, _base_.pack_tile]
 train_dataloader = dict(
-    collate_fn=dict(type='pseudo_collate'),
+    collate_fn=dict(type='mmmedmask.collate_tiles'),
     dataset=dict(pipeline=train_pipeline))

@@ -25,7 +25,7 @@ train_dataloader = dict(
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='pseudo_collate'),
+    collate_fn=dict(type='mmmedmask.collate_tiles'),
     dataset=dict(
         type='mmmedmask.TileFolder',
         data_root=data_root,

@@ -226,19 +226,21 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Stack equally sized images as float32, (B, C, H, W)."""
-        if not isinstance(images, torch.Tensor):
-            if not is_seq_of(images, torch.Tensor):
-                raise ValueError('inputs must be tensors of shape (C, H, W), '
-                                 f'got {type(images[0])}')
-            if any(image.dim() != 3 for image in images):
-                raise ValueError(
-                    'inputs must be of shape (C, H, W), got '
-                    f'{tuple(images[0].shape)}{self.shape_hint}')
-            sizes = sorted({tuple(image.shape[-2:]) for image in images})
-            if len(sizes) > 1:
-                raise ValueError('tiles of different sizes make no batch: '
-                                 f'{sizes}; resize them in the pipeline')
-        channels = sorted({image.shape[-3] for image in images})
+        if isinstance(images, torch.Tensor):
+            shapes = {tuple(images.shape[1:])}
+        elif is_seq_of(images, torch.Tensor):
+            shapes = {tuple(image.shape) for image in images}
+        else:
+            raise ValueError('inputs must be tensors of shape (C, H, W), got '
+                             f'{type(images[0])}')
+        if any(len(shape) != 3 for shape in shapes):
+            raise ValueError('inputs must be of shape (C, H, W), got '
+                             f'{tuple(images[0].shape)}{self.shape_hint}')
+        sizes = sorted({shape[-2:] for shape in shapes})
+        if len(sizes) > 1:
+            raise ValueError('tiles of different sizes make no batch: '
+                             f'{sizes}; resize them in the pipeline')
+        channels = sorted({shape[0] for shape in shapes})
         if channels != [self.in_channels]:
             raise ValueError(
                 f'tiles have {" and ".join(map(str, channels))} channels, '

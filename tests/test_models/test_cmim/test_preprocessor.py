@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmmedmask.datasets import TileFolder
+from mmmedmask.datasets import TileFolder, collate_tiles
 from mmmedmask.datasets.transforms import CMIMTwoViews, LoadTile, PackTile
 from mmmedmask.functional.randomness import per_sample_uniform
 from mmmedmask.functional.views import (
@@ -220,9 +220,11 @@ def test_number_of_workers_does_not_matter(tmp_path):
     folder = TileFolder(str(tmp_path), pipeline=[LoadTile(), PackTile()])
     views = build(color=dict())
     runs = []
-    for workers, batch_size in ((0, 4), (2, 4), (1, 2)):
+    for workers, batch_size, collate in (
+            (0, 4, pseudo_collate), (2, 4, collate_tiles),
+            (1, 2, collate_tiles)):
         loader = DataLoader(folder, batch_size, num_workers=workers,
-                            collate_fn=pseudo_collate)
+                            collate_fn=collate)
         parts = [views(data, training=True)['inputs'] for data in loader]
         runs.append({
             name: torch.cat([part[name] for part in parts])
