@@ -7,7 +7,6 @@ data sets, so that "readable" means the same in both.
 import io
 import re
 import struct
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -39,6 +38,7 @@ MAX_PIXELS = 1 << 30
 # Of a JPEG, but for those within scans.
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)
 _EXIF = b'Exif\0\0'
+_STORED_BYTES = 0xffff  # of a block of a deflate stream
 
 
 class ImageFileError(RuntimeError):
@@ -83,9 +83,9 @@ def read_image(path: str | Path,
             colours: CMYK, CIELab, a TIFF with a palette. Or if a window is
             asked for that it cannot have.
     """
-    name, part = split_part(path)
+    name, part = split_part(path) if '#' in str(path) else (path, None)
     try:
-        with name.open('rb') as stream:
+        with open(name, 'rb') as stream:
             return decode_image(stream, path, part, window)
     except OSError as error:
         raise ImageFileError(
@@ -245,56 +245,43 @@ def _read_jpeg(encoded: bytes) -> tuple[np.ndarray, bytes]:
     _check_size(height, width)
     if colours in ('CMYK', 'YCCK'):
         raise ValueError('its colours are CMYK: convert it to RGB first')
-    _check_scans(encoded)
-    image = simplejpeg.decode_jpeg(
-        encoded, 'GRAY' if colours == 'Gray' else 'RGB')
-    exif = b''
-    # Few files have an EXIF segment, and it stands near the front.
-    if _EXIF in encoded[:1 << 16]:
-        exif = next((segment[6:] for segment in _jpeg_segments(encoded)
-                     if segment.startswith(_EXIF)), b'')
-    return image, exif
+    exif = _check_scans(encoded)
+    return simplejpeg.decode_jpeg(
+        encoded, 'GRAY' if colours == 'Gray' else 'RGB'), exif
 
 
-def _check_scans(encoded: bytes) -> None:
+def _check_scans(encoded: bytes) -> bytes:
     """See that no scan of a JPEG is missing; libjpeg would show the others.
 
     Scans hold components, and in a progressive JPEG some of their 64
     coefficients, to a bit that is 0 in the last.
+
+    Returns:
+        What the first EXIF segment on the way holds.
     """
-    position, missing = 2, {}
+    position, missing, exif = 2, {}, b''
     while marker := _MARKER.search(encoded, position):
         kind, start = marker[0][1], marker.end()
         if kind == 0xd9:
             break
         (length, ) = struct.unpack_from('>H', encoded, start)
-        if kind in (0xc0, 0xc1, 0xc2, 0xc9, 0xca):  # Huffman, arithmetic
+        if kind == 0xe1 and encoded.startswith(_EXIF, start + 2):
+            exif = exif or encoded[start + 2 + len(_EXIF):start + length]
+        elif kind in (0xc0, 0xc1, 0xc2, 0xc9, 0xca):  # Huffman, arithmetic
             first, count = start + 8, encoded[start + 7]
-            missing = {component: set(range(64)) for component in
-                       encoded[first:first + 3 * count:3]}
+            # A bit per coefficient.
+            missing = dict.fromkeys(encoded[first:first + 3 * count:3],
+                                    (1 << 64) - 1)
         elif kind == 0xda:
             first, count = start + 3, encoded[start + 2]
             low, high, bits = encoded[first + 2 * count:][:3]
             if bits & 15 == 0:
                 for component in encoded[first:first + 2 * count:2]:
-                    missing[component] -= set(range(low, high + 1))
+                    missing[component] &= ~((2 << high) - (1 << low))
             if not any(missing.values()):
-                return
+                return exif
         position = start + length
     raise ValueError('the JPEG is truncated: it ends before its last scan')
-
-
-def _jpeg_segments(encoded: bytes) -> Iterator[bytes]:
-    """Contents of the application segments in front of the picture."""
-    position = 2
-    while encoded[position] == 0xff and encoded[position + 1] != 0xda:
-        if encoded[position + 1] == 0xff:
-            position += 1
-            continue
-        (length, ) = struct.unpack_from('>H', encoded, position + 2)
-        if encoded[position + 1] == 0xe1:
-            yield encoded[position + 4:position + 2 + length]
-        position += 2 + length
 
 
 def _read_png(encoded: bytes) -> tuple[np.ndarray, bytes]:
@@ -305,8 +292,7 @@ def _read_png(encoded: bytes) -> tuple[np.ndarray, bytes]:
     while kind != b'IEND':
         if position + 12 > len(view):
             raise ValueError('the PNG is truncated')
-        (length, ) = struct.unpack_from('>I', view, position)
-        kind = bytes(view[position + 4:position + 8])
+        length, kind = struct.unpack_from('>I4s', view, position)
         end = position + 8 + length
         if end + 4 > len(view):
             raise ValueError('the PNG is truncated')
@@ -337,7 +323,8 @@ def _read_png(encoded: bytes) -> tuple[np.ndarray, bytes]:
     return imagecodecs.png_decode(_unpacked_png(encoded, pixels)), exif
 
 
-def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]) -> bytes:
+def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]
+                  ) -> bytes | bytearray:
     """The PNG with its pixels stored as they are, not compressed.
 
     libdeflate unpacks twice to three times as fast as the zlib inside of
@@ -358,21 +345,30 @@ def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]) -> bytes:
     if interlaced or not channels or any(
             one[1] != other[0] for one, other in pairwise(parts)):
         return encoded
-    packed = b''.join([encoded[start + 8:stop - 4] for start, stop in parts])
+    view = memoryview(encoded)
+    packed = b''.join([view[start + 8:stop - 4] for start, stop in parts])
     size = height * (1 + -(-width * channels * bits // 8))
     try:
         raw = imagecodecs.deflate_decode(packed, out=size)
     except imagecodecs.DeflateError:
         return encoded
-    stored = bytes(imagecodecs.deflate_encode(raw, 0))
-    # Alike checksums at the end: nothing stands behind the pixels.
-    if len(raw) != size or packed[-4:] != stored[-4:]:
+    # The checksum is at the end: nothing stands behind the pixels.
+    if len(raw) != size or packed[-4:] != struct.pack(
+            '>I', imagecodecs.deflate_adler32(raw)):
         return encoded
-    chunk = b'IDAT' + stored
-    return b''.join([
-        encoded[:parts[0][0]], struct.pack('>I', len(stored)), chunk,
-        struct.pack('>I', imagecodecs.deflate_crc32(chunk)),
-        encoded[parts[-1][1]:]])
+    blocks, whole = [], memoryview(raw)
+    for start in range(0, size, _STORED_BYTES):
+        block = whole[start:start + _STORED_BYTES]
+        blocks += [struct.pack('<BHH', start + len(block) == size, len(block),
+                               len(block) ^ 0xffff), block]
+    begin, length = parts[0][0], size + 6 + 5 * (len(blocks) // 2)
+    stored = bytearray().join([
+        view[:begin], struct.pack('>I4s', length, b'IDAT'), b'\x78\x01',
+        *blocks, packed[-4:], bytes(4), view[parts[-1][1]:]])
+    end = begin + 8 + length
+    struct.pack_into('>I', stored, end, imagecodecs.deflate_crc32(
+        memoryview(stored)[begin + 4:end]))
+    return stored
 
 
 def _read_webp(encoded: bytes) -> tuple[np.ndarray, bytes]:

@@ -241,8 +241,10 @@ class PackTile(BaseTransform):
             raise KeyError(
                 f'The sample lacks the meta keys {missing}; it has '
                 f'{sorted(results)}')
-        data_sample = DataSample(
-            metainfo={key: results[key] for key in self.meta_keys})
+        data_sample = DataSample()
+        for key in self.meta_keys:
+            # A constructor or set_metainfo would copy each value deeply.
+            data_sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_label' in results:
             data_sample.set_gt_label(results['gt_label'])
         return {
