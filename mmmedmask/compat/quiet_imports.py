@@ -1,7 +1,7 @@
 """Keep three messages to oneself that OpenMMLab's packages print on import.
 
-They tell a user of mmmedmask nothing: mmpretrain looks for data sets of a
-commercial service and prints a debugging message, mmdet misses an op of its
+They tell a user of mmmedmask nothing: the packages look for data sets of a
+commercial service and print a debugging message, mmdet misses an op of its
 lane detector, mmcv an alias of an op. Only these texts go, whatever else is
 printed, logged or warned about stays.
 
@@ -13,13 +13,14 @@ import builtins
 import logging
 import warnings
 
-PRINTED = 'Could not import OneDL'
+PRINTED = ('Could not import OneDL',
+           'Could not import OneDL. Skipping OneDL datasets.')
 LOGGED = 'Line NMS is not compiled.'
 WARNED = 'Fail to import ``MultiScaleDeformableAttention``'
 
 
 def _print(message: object) -> None:
-    if message != PRINTED:
+    if message not in PRINTED:
         builtins.print(message)  # noqa: T201  (print_log's own)
 
 

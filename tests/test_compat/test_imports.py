@@ -100,6 +100,7 @@ def test_imports_wait_mend_and_print_nothing():
 
 def test_other_messages_stay(capsys):
     print_log('Could not import OneDL')
+    print_log('Could not import OneDL. Skipping OneDL datasets.')
     print_log('Could not import OneDL, nor anything else')
     assert capsys.readouterr().out == (
         'Could not import OneDL, nor anything else\n')
