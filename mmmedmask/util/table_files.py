@@ -426,7 +426,8 @@ class _Records:
             self._cells = [text for (_, text), kept in zip(
                 records, filled, strict=True) if kept]
             counts = [text.count(separator) + 1 for text in self._cells]
-            ends = [not text.rstrip(b' ').endswith(separator)
+            blanks = b' \t'.replace(separator, b'')
+            ends = [not text.rstrip(blanks).endswith(separator)
                     for text in self._cells]
             self.header = self._cells[0].decode().split(delimiter)
         lines = [number for (number, _), kept in zip(
