@@ -12,44 +12,24 @@ Delete when mmpretrain leaves the layer to mmdet.
 
 import importlib
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 from mmmedmask.compat.import_hooks import after_import
+from mmmedmask.compat.stand_in import StandIn
 
 MODULE = 'mmpretrain.models.utils.res_layer_extra_norm'
 LAYER = 'ResLayerExtraNorm'
 HOST = 'mmdet.models'
 
 
-class _StandInLoader(Loader):
-    """Fills the module as it is without mmdet."""
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        """Leave it to Python to make an empty module."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """See :meth:`importlib.abc.Loader.exec_module`."""
-        setattr(module, LAYER, None)
-
-
-class _StandInFinder(MetaPathFinder):
-    """Finds the stand-in until somebody imports mmdet's models."""
-
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
-                  target: ModuleType | None = None) -> ModuleSpec | None:
-        """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
-        if fullname != MODULE or HOST in sys.modules:
-            return None
-        return ModuleSpec(MODULE, _StandInLoader(), origin=__name__)
+# The module as it is without mmdet.
+_STAND_IN = StandIn(MODULE, lambda module: setattr(module, LAYER, None),
+                    lambda: HOST not in sys.modules)
 
 
 def _load_layer() -> None:
     """Put mmpretrain's own module in the place of the stand-in."""
     module = sys.modules.get(MODULE)
-    if not isinstance(getattr(module, '__loader__', None), _StandInLoader):
+    if getattr(module, '__loader__', None) is not _STAND_IN:
         return
     del sys.modules[MODULE]
     layer = getattr(importlib.import_module(MODULE), LAYER)
@@ -62,6 +42,6 @@ def defer_mmdet() -> None:
 
     Calling it again changes nothing.
     """
-    if not any(isinstance(finder, _StandInFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _StandInFinder())
+    if _STAND_IN not in sys.meta_path:
+        sys.meta_path.insert(0, _STAND_IN)
     after_import(HOST, _load_layer)

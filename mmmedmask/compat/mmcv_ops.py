@@ -17,10 +17,10 @@ Delete when mmcv on PyPI comes with compiled ops or imports without them.
 
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable
 from types import ModuleType
+
+from mmmedmask.compat.stand_in import StandIn
 
 EXTENSION = 'mmcv._ext'
 SUPPORTED_OPS = ('nms', 'roi_align_forward', 'roi_align_backward',
@@ -48,42 +48,27 @@ def _compiler_version() -> str:
     return f'not compiled, ops from torchvision {torchvision.__version__}'
 
 
-class _StandInLoader(Loader):
-    """Fills the module that stands in for ``mmcv._ext``."""
+def _fill(module: ModuleType) -> None:
+    """Put the supported ops into the module, and a door for the rest."""
+    from mmmedmask.compat import mmcv_ops_kernels
 
-    def create_module(self, spec: ModuleSpec) -> None:
-        """Leave it to Python to make an empty module."""
+    for name in SUPPORTED_OPS:
+        setattr(module, name, getattr(mmcv_ops_kernels, name))
+    module.get_compiler_version = _compiler_version
+    module.get_compiling_cuda_version = _compiler_version
 
-    def exec_module(self, module: ModuleType) -> None:
-        """Put the supported ops into the module, and a door for the rest."""
-        from mmmedmask.compat import mmcv_ops_kernels
+    def __getattr__(name: str) -> Callable:  # noqa: N807
+        if name.startswith('_'):
+            raise AttributeError(
+                f'module {EXTENSION!r} has no attribute {name!r}')
+        unsupported = _make_unsupported(name)
+        setattr(module, name, unsupported)
+        return unsupported
 
-        for name in SUPPORTED_OPS:
-            setattr(module, name, getattr(mmcv_ops_kernels, name))
-        module.get_compiler_version = _compiler_version
-        module.get_compiling_cuda_version = _compiler_version
-
-        def __getattr__(name: str) -> Callable:  # noqa: N807
-            if name.startswith('_'):
-                raise AttributeError(
-                    f'module {EXTENSION!r} has no attribute {name!r}')
-            unsupported = _make_unsupported(name)
-            setattr(module, name, unsupported)
-            return unsupported
-
-        module.__getattr__ = __getattr__
+    module.__getattr__ = __getattr__
 
 
-class _StandInFinder(MetaPathFinder):
-    """Finds the stand-in when nobody else finds ``mmcv._ext``."""
-
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
-                  target: ModuleType | None = None) -> ModuleSpec | None:
-        """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
-        if fullname != EXTENSION:
-            return None
-        return ModuleSpec(
-            EXTENSION, _StandInLoader(), origin='mmmedmask.compat.mmcv_ops')
+_STAND_IN = StandIn(EXTENSION, _fill)
 
 
 def has_compiled_ops() -> bool:
@@ -92,7 +77,7 @@ def has_compiled_ops() -> bool:
     Imports mmcv, but not the extension.
     """
     spec = importlib.util.find_spec(EXTENSION)
-    return spec is not None and not isinstance(spec.loader, _StandInLoader)
+    return spec is not None and spec.loader is not _STAND_IN
 
 
 def provide_mmcv_ops() -> None:
@@ -101,5 +86,5 @@ def provide_mmcv_ops() -> None:
     Nothing is imported until somebody imports ``mmcv._ext``. Calling it
     again changes nothing.
     """
-    if not any(isinstance(finder, _StandInFinder) for finder in sys.meta_path):
-        sys.meta_path.append(_StandInFinder())
+    if _STAND_IN not in sys.meta_path:
+        sys.meta_path.append(_STAND_IN)
