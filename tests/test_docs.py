@@ -28,8 +28,8 @@ from documents import (
     read_commands,
     read_links,
 )
+from recipe_check import check_recipe
 
-from mmmedmask.experiments.check import check_recipe
 from mmmedmask.experiments.schema import read_recipe
 
 DOCS = ROOT / 'docs'

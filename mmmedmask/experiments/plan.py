@@ -252,6 +252,7 @@ class _Builder:
                 seeds.append(axis.seed)
             if stage.name not in wanted:
                 continue
+            _check_best(stage)
             for seed in seeds:
                 sources = {
                     where: self._source(stage, where, name, chain,
@@ -354,6 +355,9 @@ def _check_tested(stage: ChainStage) -> None:
         raise ValueError(
             f'{stage.path} has nothing to test: it lacks '
             f'{", ".join(missing)}')
+
+
+def _check_best(stage: ChainStage) -> None:
     if stage.stage.checkpoint == 'best' and not best_pointers(stage.config):
         raise ValueError(
             f'{stage.path} saves no best checkpoint: its default_hooks.'

@@ -2,8 +2,7 @@
 
 A recipe is a yaml file beside the configs, ``configs/<family>/recipes/``. A
 row is a chain of configs, its stages; a column is a metric of one stage.
-Everything about a file that can be said without its configs is checked here,
-:func:`mmmedmask.experiments.check.check_recipe` does the rest.
+Everything about a file that can be said without its configs is checked here.
 """
 
 import re

@@ -13,8 +13,8 @@ import functools
 from pathlib import Path
 
 import pytest
+from recipe_check import check_recipe
 
-from mmmedmask.experiments.check import check_recipe
 from mmmedmask.experiments.execute import execute_here, find_failures
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import Axis, plan_runs

@@ -1,9 +1,9 @@
 """Recipes are read, and what is wrong with one is said."""
 
 import pytest
+from recipe_check import check_recipe
 from tiny_recipe import tiny_recipe, write_recipe
 
-from mmmedmask.experiments.check import check_recipe
 from mmmedmask.experiments.schema import locate_recipe, read_recipe
 
 
@@ -168,9 +168,9 @@ def test_says_which_recipes_there_are(tmp_path):
     (('rows', 0, 'stages', 'pretrain'),
      dict(config='tiny_pretrain', checkpoint='best'),
      'saves no best checkpoint'),
-    (('columns', 0, 'stage'), 'pretrain', 'cannot be tested, it lacks'),
+    (('columns', 0, 'stage'), 'pretrain', 'has nothing to test: it lacks'),
     (('data', 'paper'), dict(tiles='x'),
-     "reads 'data/images/', and data.paper says nothing about it"),
+     "reads 'data/images', and data.paper says nothing of it"),
     (('small',), {}, 'has nothing at scale small'),
     (('rows', 0, 'weights'), [dict(path='data/w.pth', **{'from': 'x'})],
      "no stage reads the weights 'data/w.pth'"),
