@@ -88,6 +88,3 @@ class RandomRotate90(SeededTransform):
                 np.rot90(results[key], quarters))
         results['img_shape'] = results['img'].shape[:2]
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(prob={self.prob}, seed={self.seed})'

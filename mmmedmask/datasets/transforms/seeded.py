@@ -1,5 +1,7 @@
 """Base of transforms whose draws a seed, an epoch and a sample determine."""
 
+import inspect
+
 import torch
 from mmcv.transforms import BaseTransform
 
@@ -38,3 +40,9 @@ class SeededTransform(BaseTransform):
         """Draw numbers (1, count), float64, of a sample in this epoch."""
         return per_sample_uniform(seed, int(self._state[0]),
                                   [results['sample_idx']], count)
+
+    def __repr__(self) -> str:
+        shown = [f'{name}={getattr(self, name)!r}'
+                 for name in inspect.signature(type(self)).parameters
+                 if hasattr(self, name)]
+        return f'{type(self).__name__}({", ".join(shown)})'

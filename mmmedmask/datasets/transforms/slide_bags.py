@@ -225,10 +225,6 @@ class ContiguousSubsequence(BagTransform):
             start += len(coords)
         return torch.cat(ordered)
 
-    def __repr__(self) -> str:
-        return (f"{type(self).__name__}(length={self.length}, "
-                f"order='{self.order}', seed={self.seed})")
-
 
 @TRANSFORMS.register_module()
 class RandomSubsample(BagTransform):
@@ -268,10 +264,6 @@ class RandomSubsample(BagTransform):
         kept = noise.argsort(stable=True)[:self.max_patches]
         read_rows(results, kept.sort().values)
 
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(max_patches={self.max_patches}, '
-                f'seed={self.seed})')
-
 
 @TRANSFORMS.register_module()
 class GenerateSequenceMask(BagTransform):
@@ -306,10 +298,6 @@ class GenerateSequenceMask(BagTransform):
         results['mask'] = draw_sequence_mask(
             _num_rows(results), self.ratio, generator,
             results.get('unique_patches'))
-
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(ratio={self.ratio}, '
-                f'seed={self.seed})')
 
 
 @TRANSFORMS.register_module()

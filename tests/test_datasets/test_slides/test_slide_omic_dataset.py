@@ -635,9 +635,13 @@ class TestPack:
             PackSlideOmicInputs()(dict(sample_idx=0))
 
     def test_representations(self):
-        for transform in (ContiguousSubsequence(), GenerateSequenceMask(),
-                          LoadSlideFeatures(), RandomSubsample(3)):
-            assert repr(transform).startswith(type(transform).__name__ + '(')
+        for transform, shown in (
+                (ContiguousSubsequence(), "length=6000, order='file', "
+                 'seed=None'),
+                (GenerateSequenceMask(seed=2), 'ratio=0.5, seed=2'),
+                (LoadSlideFeatures(), "slice='lazy', max_open=16"),
+                (RandomSubsample(3), 'max_patches=3, seed=None')):
+            assert repr(transform) == f'{type(transform).__name__}({shown})'
 
     def test_genes_are_a_copy(self, cohort):
         dataset = cohort.build(pipeline=WHOLE)
