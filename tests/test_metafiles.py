@@ -192,27 +192,6 @@ def test_the_cells_are_those_that_the_paper_prints(name):
     assert cells == PRINTED[name]
 
 
-def test_denominators_of_gimps_accuracies():
-    """What the recipe says of them: k of 190 or of 189, and one of neither."""
-
-    def is_share_of(value, size):
-        return round(100 * round(value * size / 100) / size, 2) == value
-
-    table = PRINTED['gimp_table1']
-    of_validation = {'dsmil', 'clam_sb', 'clam_mb', 'transmil', 'porpoise',
-                     'gimp_slides'}
-    for name, values in table.items():
-        for value in values:
-            size = 189 if name in of_validation else 190
-            assert is_share_of(value, size), name
-            # 188 of 189 is 99.47, too.
-            assert name == 'gimp' or not is_share_of(value, 379 - size)
-    wrong = [value for value, in PRINTED['gimp_table2'].values()
-             if not is_share_of(value, 190)]
-    assert wrong == [99.74]
-    assert not is_share_of(99.74, 189)
-
-
 def test_rows_of_two_tables_are_one_run_at_small_scale():
     """Both tables of GiMP have the whole model and the one from scratch."""
     first, second = (read_recipe(RECIPES[f'gimp_table{number}'])

@@ -1,5 +1,4 @@
-"""MSMAE's baselines: chains, traps of their configs, cells of the tables."""
-
+"""MSMAE's baselines: chains, traps of their configs."""
 
 import numpy as np
 import pytest
@@ -7,7 +6,6 @@ import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS, TRANSFORMS
 from PIL import Image
-from printed_tables import PRINTED
 from shipped_configs import (
     load,
     pretrained,
@@ -138,20 +136,3 @@ def test_models_see_red_first(pre, tmp_path):
         want = (torch.tensor([200., 0, 0]) - torch.tensor(
             list(cfg.mean))) / torch.tensor(list(cfg.std))
         assert torch.allclose(channels, want, atol=.02)
-
-
-def test_multiples_that_the_notes_speak_of():
-    def is_share(value, size):
-        return any(value in (round(100 * k / size, 2),
-                             int(1e4 * k / size) / 100)
-                   for k in range(size + 1))
-
-    table = PRINTED['msmae_table8'].values()
-    for column, size, wrong, count in ((0, 522, 11, 15), (1, 1311, 9, 14)):
-        cells = {row[column] for row in table}
-        assert len(cells) == count
-        assert sum(not is_share(cell, size) for cell in cells) == wrong
-    assert round(100 * 305 / 522, 2) == 58.43
-    ones = [row[0] for row in PRINTED['msmae_table1'].values()]
-    assert [one for one in ones if not is_share(one, 522)] == [59.75]
-    assert ones.count(58.43) == 3
