@@ -207,9 +207,14 @@ def test_cut_tiles_covers_every_pixel(tmp_path):
         0, 256, (50, 70, 3), dtype=np.uint8)
     save(tmp_path / 'in/a.png', picture)
     save(tmp_path / 'in/a_anno.png', picture[..., 0])
+    save(tmp_path / 'in/more/b.png', picture)
+    for name in ('a.txt', 'b.svs', 'c.svs', 'noname', '.hidden'):
+        (tmp_path / 'in' / name).touch()
     printed = convert('cut_tiles', tmp_path / 'in', tmp_path / 'out',
                       '--size', 32, '--stride', 20, '--exclude', '*_anno*')
     assert '6 tiles from 1 pictures' in printed
+    assert ('NOTICE: Left out: 2 .svs, 1 .txt, 1 folder, 1 no extension, 1 '
+            'picture by --include and --exclude.') in printed
     canvas = np.full((50, 70, 3), -1)
     for path in (tmp_path / 'out').iterdir():
         top, left = map(int, re.findall(r'[yx](\d+)', path.stem))

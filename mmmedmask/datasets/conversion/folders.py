@@ -78,8 +78,8 @@ def image_files(
         extensions: Extensions that count, lower case, with the dot.
 
     Returns:
-        Sorted images, and how many other files there are by extension.
-        Names that begin with a dot are neither.
+        Sorted images, and how many other files there are by extension, and
+        how many folders. Names that begin with a dot are neither.
 
     Raises:
         LayoutError: If it is not a folder.
@@ -87,9 +87,11 @@ def image_files(
     _check_folder(folder)
     images, others = [], Counter()
     for path in sorted(folder.iterdir()):
-        if path.name.startswith('.') or not path.is_file():
+        if path.name.startswith('.'):
             continue
-        if path.suffix.lower() in extensions:
+        if not path.is_file():
+            others['folder'] += 1
+        elif path.suffix.lower() in extensions:
             images.append(path)
         else:
             others[path.suffix.lower() or 'no extension'] += 1

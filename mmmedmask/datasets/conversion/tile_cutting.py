@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.datasets.conversion import Conversion
+from mmmedmask.datasets.conversion.folders import image_files
 from mmmedmask.datasets.image_io import (
-    IMAGE_EXTENSIONS,
     ImageFileError,
     encode_image,
     read_image,
@@ -39,16 +39,19 @@ class TileCutting(Conversion):
     stride: int = 224
     include: str = '*'
     exclude: str = ''
-    notices = ()
 
     def __post_init__(self) -> None:
         check_integer('size', self.size)
         check_integer('stride', self.stride)
+        pictures, others = image_files(self.source)
         self.pictures = [
-            path for path in sorted(self.source.iterdir())
-            if path.suffix.lower() in IMAGE_EXTENSIONS
-            and fnmatch(path.name, self.include)
+            path for path in pictures if fnmatch(path.name, self.include)
             and not (self.exclude and fnmatch(path.name, self.exclude))]
+        others['picture by --include and --exclude'] = (
+            len(pictures) - len(self.pictures))
+        left = ', '.join(f'{count} {kind}' for kind, count in
+                         sorted(others.items()) if count)
+        self.notices = [f'Left out: {left}.'] * bool(left)
         if not self.pictures:
             raise ValueError(f'no picture in {self.source} matches '
                              f'{self.include!r}')
