@@ -531,6 +531,20 @@ def test_pretrain_then_fine_tune(tmp_path, drawn_data, pretraining, name,
     assert list((tmp_path / 'run').glob('best_disease_top1_*.pth'))
 
 
+@pytest.mark.parametrize(('change', 'message'), [
+    (('backbone.', 'encoder.'), '0 of .* names and shapes fit'),
+    (('backbone.layers.0.', 'backbone.layers.9.'),
+     r'are not in the checkpoint.*layers\.0')])
+def test_a_wrong_checkpoint_stops_fine_tuning(tmp_path, drawn_data,
+                                              pretraining, change, message):
+    tensors, _ = pretraining
+    wrong = {name.replace(*change): value for name, value in tensors.items()}
+    torch.save({'state_dict': wrong}, tmp_path / 'wrong.pth')
+    cfg = shrink_config(load(MAIN_FINETUNE), tmp_path, drawn_data)
+    with pytest.raises(ValueError, match=f'(?s){message}'):
+        _run(cfg, tmp_path / 'wrong.pth')
+
+
 def test_pretraining_continues_from_converted_weights(tmp_path, drawn_data,
                                                       pretraining):
     """MAE's names, converted, are what load_from then loads and checks."""

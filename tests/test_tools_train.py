@@ -1,14 +1,22 @@
 """train.py, test.py, print_config.py and the launchers."""
 
+import itertools
 import json
 import os
 import pickle
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import TOOLS, call, run
+from processes import run_forked
 from shipped_configs import write_shrunk
+from test_resume import tensors_of
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from mmmedmask.engine.checkpoint import read_checkpoint
 
 SCRIPTS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh')
 
@@ -44,6 +52,32 @@ def test_train_then_resume(tiny_classification, tmp_path):
     assert [row['step'] for row in rows if 'loss' in row] == [1, 2, 3, 4]
     assert sum('accuracy/top1' in row for row in rows) == 1
     assert (work_dir / 'epoch_2.pth').is_file()
+
+
+def test_a_killed_run_goes_on_as_if_nothing_was(tiny_classification,
+                                                tmp_path):
+    """Killed in the second of two epochs; the same command takes it up."""
+    def command(name):
+        return ('train.py', tiny_classification, '--work-dir',
+                tmp_path / name, '--resume', 'auto', '--cfg-options',
+                'randomness.seed=1')
+
+    def killed():
+        steps = itertools.count()
+        register_optimizer_step_pre_hook(
+            lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            if next(steps) == 3 else None)
+        call(*command('killed'))
+
+    assert run_forked(killed) == [-signal.SIGKILL]
+    assert not (tmp_path / 'killed/epoch_2.pth').exists()
+    assert 'epoch_1.pth' in call(*command('killed'))
+    call(*command('whole'))
+    ours, theirs = (dict(tensors_of(read_checkpoint(
+        tmp_path / name / 'epoch_2.pth'))) for name in ('killed', 'whole'))
+    assert ours.keys() == theirs.keys()
+    assert [key for key, value in theirs.items()
+            if not torch.equal(ours[key], value)] == []
 
 
 @pytest.mark.slow
