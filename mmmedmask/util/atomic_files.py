@@ -91,15 +91,16 @@ def reserve_space(path: str | Path, size: int) -> None:
     """
     if not hasattr(os, 'posix_fallocate'):
         return
+    room = size + size // 20 + 2**20
     with Path(path).open('rb+') as stream:
         try:
-            os.posix_fallocate(stream.fileno(), 0, size + size // 20 + 2**20)
+            os.posix_fallocate(stream.fileno(), 0, room)
         except OSError as error:
             # Some file systems cannot reserve.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise OSError(
                     error.errno, f'{error.strerror}: {path} needs '
-                    f'{size / 1e6:.0f} MB') from error
+                    f'{room / 1e6:.1f} MB') from error
 
 
 def _sync_folder(folder: Path) -> None:
