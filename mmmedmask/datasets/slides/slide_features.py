@@ -258,6 +258,10 @@ class SlideBag:
         return features
 
 
+#: Caches that this process found full.
+_FULL_FOLDERS: set[Path] = set()
+
+
 class FeatureCache:
     """A folder of ``.npy`` copies in fp16, one per file of features.
 
@@ -269,7 +273,6 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._full = False
 
     def place(self, path: Path) -> Path:
         """Say where the copy of a file is, whether made or not."""
@@ -285,14 +288,15 @@ class FeatureCache:
         copy = _FeatureCopy(self.place(file.path))
         if copy.features.is_file():
             return copy
-        if self._full:
+        # Each slide has a cache of its own.
+        if self.folder in _FULL_FOLDERS:
             return file
         try:
             self._make(copy, file)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            self._full = True
+            _FULL_FOLDERS.add(self.folder)
             print_log(
                 f'{self.folder} has no room for a copy of {file.path} '
                 f'({error.strerror}): features are read from their own '
@@ -306,12 +310,13 @@ class FeatureCache:
             with suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > _DEAD_SECONDS:
                     part.unlink()
-        if file.has_coords:
-            buffer = io.BytesIO()
-            np.save(buffer, file.coords().numpy())
-            write_bytes(copy.coordinates, buffer.getbuffer())
+        # Coordinates are there before the features, and not without them.
         with atomic_path(copy.features) as temporary:
             _write_fp16(temporary, file)
+            if file.has_coords:
+                buffer = io.BytesIO()
+                np.save(buffer, file.coords().numpy())
+                write_bytes(copy.coordinates, buffer.getbuffer())
         for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
             if old not in (copy.features, copy.coordinates):
                 old.unlink(missing_ok=True)

@@ -441,24 +441,26 @@ class TestCache:
 
 
 def test_a_full_disk_reads_on_without_a_copy(tmp_path, limited_files):
-    """No SIGBUS, no part of a file, and the features are right."""
+    """No SIGBUS, no part of a file, no more trials; features are right."""
     features = np.random.default_rng(0).normal(size=(900, 64)).astype('f4')
-    with h5py.File(tmp_path / 'a.h5', 'w') as file:
-        file['features'] = features
-        file['coords'] = np.zeros((900, 2), np.int64)
+    for name, count in (('a', 900), ('b', 9)):
+        with h5py.File(tmp_path / f'{name}.h5', 'w') as file:
+            file['features'] = features[:count]
+            file['coords'] = np.zeros((count, 2), np.int64)
     old = tmp_path / 'cache' / '.x.part.npy'
     old.parent.mkdir()
     old.touch()
     os.utime(old, (0, 0))
 
     def work():
-        slide = SlideFeatures(tmp_path / 'a.h5', cache_dir=tmp_path / 'cache')
-        np.testing.assert_array_equal(slide.read(), features)
+        for name, count in (('a', 900), ('b', 9)):
+            slide = SlideFeatures(
+                tmp_path / f'{name}.h5', cache_dir=tmp_path / 'cache')
+            np.testing.assert_array_equal(slide.read(), features[:count])
 
-    # Coordinates fit, features of 115 kB do not.
+    # The coordinates and the second slide would fit, 115 kB do not.
     assert limited_files(50_000, work) == 0
-    assert [path.suffixes for path in (tmp_path / 'cache').iterdir()] == [
-        ['.coords', '.npy']]
+    assert list((tmp_path / 'cache').iterdir()) == []
 
 
 class TestNames:
