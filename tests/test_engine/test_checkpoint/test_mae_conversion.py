@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 from mmpretrain.registry import MODELS
+from test_models.test_msmae.naive_msmae import layer, layer_norm, linear
 
 import mmmedmask  # noqa: F401  (registers the models)
 from mmmedmask.engine.checkpoint.mae_conversion import (
@@ -20,6 +21,8 @@ from mmmedmask.engine.checkpoint.mae_conversion import (
 from mmmedmask.functional.attention_masking import partition_tokens
 
 DIMS, HEADS, LAYERS = 8, 2, 2
+ARCH = dict(embed_dims=DIMS, num_layers=LAYERS, num_heads=HEADS,
+            feedforward_channels=4 * DIMS)
 DECODER_DIMS, DECODER_HEADS, DECODER_LAYERS = 12, 3, 1
 CLASSES = 3
 
@@ -79,8 +82,7 @@ def _build(img_size=16, in_channels=3, num_classes=CLASSES, layers=LAYERS,
             type='mmmedmask.MSMAE',
             backbone=dict(
                 type='mmmedmask.MSMAEViT',
-                arch=dict(embed_dims=DIMS, num_layers=layers, num_heads=HEADS,
-                          feedforward_channels=4 * DIMS),
+                arch=dict(ARCH, num_layers=layers),
                 img_size=img_size,
                 patch_size=patch_size,
                 in_channels=in_channels),
@@ -100,8 +102,7 @@ def _build_classifier(img_size=16, out_type='avg_featmap'):
             type='mmmedmask.MSMAEClassifier',
             backbone=dict(
                 type='mmmedmask.MSMAEViT',
-                arch=dict(embed_dims=DIMS, num_layers=LAYERS, num_heads=HEADS,
-                          feedforward_channels=4 * DIMS),
+                arch=dict(ARCH),
                 img_size=img_size,
                 patch_size=4,
                 out_type=out_type,
@@ -202,8 +203,7 @@ def test_mmpretrains_mae_keeps_its_names(ours):
             type='mmpretrain.MAE',
             backbone=dict(
                 type='mmpretrain.MAEViT',
-                arch=dict(embed_dims=DIMS, num_layers=LAYERS, num_heads=HEADS,
-                          feedforward_channels=4 * DIMS),
+                arch=dict(ARCH),
                 img_size=16,
                 patch_size=4),
             neck=dict(
@@ -223,50 +223,15 @@ def test_mmpretrains_mae_keeps_its_names(ours):
 # --- what the converted weights compute ----------------------------------
 
 
-def _naive_norm(token, weight, bias):
-    mean = token.sum() / len(token)
-    variance = ((token - mean)**2).sum() / len(token)
-    return (token - mean) / torch.sqrt(variance + 1e-6) * weight + bias
-
-
-def _naive_layer(tokens, weights, heads):
-    """One pre-norm layer on a list of tokens, head by head."""
-    dims = len(tokens[0])
-    size = dims // heads
-    normed = [_naive_norm(t, weights['norm1.weight'], weights['norm1.bias'])
-              for t in tokens]
-    qkv = [weights['attn.qkv.weight'] @ t + weights['attn.qkv.bias']
-           for t in normed]
-    mixed = [[] for _ in tokens]
-    for head in range(heads):
-        part = slice(head * size, (head + 1) * size)
-        queries = [one[:dims][part] for one in qkv]
-        keys = [one[dims:2 * dims][part] for one in qkv]
-        values = [one[2 * dims:][part] for one in qkv]
-        for index, query in enumerate(queries):
-            scores = [math.exp(float(query @ key) / math.sqrt(size))
-                      for key in keys]
-            mixed[index].append(
-                sum(score / sum(scores) * value
-                    for score, value in zip(scores, values, strict=True)))
-    tokens = [token + weights['attn.proj.weight'] @ torch.cat(parts) +
-              weights['attn.proj.bias']
-              for token, parts in zip(tokens, mixed, strict=True)]
-    outputs = []
-    for token in tokens:
-        hidden = _naive_norm(token, weights['norm2.weight'],
-                             weights['norm2.bias'])
-        hidden = weights['mlp.fc1.weight'] @ hidden + weights['mlp.fc1.bias']
-        hidden = hidden * .5 * (1 + torch.erf(hidden / math.sqrt(2)))
-        outputs.append(token + weights['mlp.fc2.weight'] @ hidden +
-                       weights['mlp.fc2.bias'])
-    return outputs
-
-
-def _layer_weights(tensors, prefix):
-    return {
-        name.removeprefix(f'{prefix}.'): value
-        for name, value in tensors.items() if name.startswith(f'{prefix}.')}
+def _naive_layers(tokens, tensors, name, count, heads):
+    """Layers by MAE's names, whose parts do what ours do."""
+    for theirs, ours in (('norm', 'ln'), ('mlp.fc1', 'ffn.layers.0.0'),
+                         ('mlp.fc2', 'ffn.layers.1')):
+        tensors = {key.replace(theirs, ours): value
+                   for key, value in tensors.items()}
+    for number in range(count):
+        tokens = layer(tokens, tensors, f'{name}.{number}', heads)
+    return tokens
 
 
 def _naive_encoder(tensors, image, visible):
@@ -280,31 +245,24 @@ def _naive_encoder(tensors, image, visible):
         tokens.append((weight * pixels).sum(dim=(1, 2, 3)) +
                       tensors['patch_embed.proj.bias'] +
                       tensors['pos_embed'][0, 1 + patch])
-    for layer in range(LAYERS):
-        tokens = _naive_layer(
-            tokens, _layer_weights(tensors, f'blocks.{layer}'), HEADS)
-    return [_naive_norm(t, tensors['norm.weight'], tensors['norm.bias'])
-            for t in tokens]
+    tokens = _naive_layers(
+        torch.stack(tokens), tensors, 'blocks', LAYERS, HEADS)
+    return layer_norm(tokens, tensors, 'norm')
 
 
 def _naive_decoder(tensors, latent, visible, masked):
     """MAE's decoder without thrown tokens; returns the masked patches."""
     positions = tensors['decoder_pos_embed'][0]
-    embedded = [tensors['decoder_embed.weight'] @ token +
-                tensors['decoder_embed.bias'] for token in latent]
+    embedded = linear(latent, tensors, 'decoder_embed')
     tokens = [embedded[0] + positions[0]]
     tokens += [token + positions[1 + patch]
                for token, patch in zip(embedded[1:], visible, strict=True)]
     tokens += [tensors['mask_token'][0, 0] + positions[1 + patch]
                for patch in masked]
-    for layer in range(DECODER_LAYERS):
-        tokens = _naive_layer(
-            tokens, _layer_weights(tensors, f'decoder_blocks.{layer}'),
-            DECODER_HEADS)
-    return [tensors['decoder_pred.weight'] @ _naive_norm(
-                token, tensors['decoder_norm.weight'],
-                tensors['decoder_norm.bias']) + tensors['decoder_pred.bias']
-            for token in tokens[1 + len(visible):]]
+    tokens = _naive_layers(torch.stack(tokens), tensors, 'decoder_blocks',
+                           DECODER_LAYERS, DECODER_HEADS)
+    return linear(layer_norm(tokens[1 + len(visible):], tensors,
+                             'decoder_norm'), tensors, 'decoder_pred')
 
 
 def test_converted_weights_compute_what_maes_names_say(official):
@@ -329,10 +287,10 @@ def test_converted_weights_compute_what_maes_names_say(official):
         visible = partition.visible[index].tolist()
         masked = partition.masked[index].tolist()
         expected = _naive_encoder(tensors, image, visible)
-        torch.testing.assert_close(latent[index], torch.stack(expected))
+        torch.testing.assert_close(latent[index], expected)
         torch.testing.assert_close(
             prediction[index],
-            torch.stack(_naive_decoder(tensors, expected, visible, masked)))
+            _naive_decoder(tensors, expected, visible, masked))
     assert latent.std() > .1
     assert prediction.std() > .1
 
