@@ -129,6 +129,18 @@ def train(work_dir, **settings):
     return runner
 
 
+def interrupt(work_dir, moment, **settings):
+    """Train to ``moment``, such as ``before_val``, at four iterations."""
+    def stop(runner, *_, **__):
+        if runner.iter == 4:
+            raise KeyboardInterrupt
+
+    hook = Hook()
+    setattr(hook, moment, stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(work_dir, hooks=[hook], **settings)
+
+
 def names(folder):
     return sorted(path.name for path in Path(folder).glob('*.pth'))
 
@@ -282,13 +294,7 @@ def test_forty_kills(whole, tmp_path):
 
 
 def test_a_kill_in_validation_is_made_up_for(whole, tmp_path):
-    class Stop(Hook):
-        def before_val(self, runner):
-            if runner.epoch == 2:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, hooks=[Stop()])
+    interrupt(tmp_path, 'before_val')
     # Epoch 2, which is the best, has a state and was not validated.
     assert names(tmp_path) == ['best_a_score_epoch_1.pth', 'epoch_2.pth']
     visited = Visited()
@@ -530,16 +536,8 @@ def test_iterations_resume_to_the_bit(tmp_path, sampler, monkeypatch):
         train_cfg=dict(by_epoch=False, max_iters=6, val_interval=2),
         param_scheduler=dict(type='CosineAnnealingLR', by_epoch=False),
         checkpoint=dict(by_epoch=False, interval=2))
-
-    class Kill(Hook):
-        def after_train_iter(self, runner, batch_idx, data_batch=None,
-                             outputs=None):
-            if runner.iter == 4:
-                raise KeyboardInterrupt
-
     train(tmp_path / 'a', **settings)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / 'b', hooks=[Kill()], **settings)
+    interrupt(tmp_path / 'b', 'after_train_iter', **settings)
     train(tmp_path / 'b', resume=True, **settings)
     assert names(tmp_path / 'a') == ['best_a_score_iter_4.pth', 'iter_6.pth']
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
@@ -554,14 +552,7 @@ def test_the_latest_of_equal_scores_is_the_best(tmp_path, monkeypatch, scores,
     train(tmp_path / 'a', checkpoint=dict(rule=rule))
     assert names(tmp_path / 'a') == [f'best_a_score_epoch_{best}.pth',
                                      'epoch_3.pth']
-
-    class Stop(Hook):
-        def after_val_epoch(self, runner, metrics):
-            if runner.epoch == 2:
-                raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / 'b', hooks=[Stop()], checkpoint=dict(rule=rule))
+    interrupt(tmp_path / 'b', 'after_val_epoch', checkpoint=dict(rule=rule))
     train(tmp_path / 'b', resume=True, checkpoint=dict(rule=rule))
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
@@ -570,15 +561,8 @@ def test_accumulated_gradients_go_on(tmp_path):
     """Of three iterations, an epoch has two."""
     settings = dict(optim_wrapper=dict(
         optimizer=dict(type='SGD', lr=.1), accumulative_counts=3))
-
-    class Stop(Hook):
-        def before_train_epoch(self, runner):
-            if runner.epoch == 2:
-                raise KeyboardInterrupt
-
     train(tmp_path / 'a', **settings)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / 'b', hooks=[Stop()], **settings)
+    interrupt(tmp_path / 'b', 'before_train_epoch', **settings)
     state = read_checkpoint(tmp_path / 'b' / 'epoch_2.pth')
     assert len(state['accumulated_gradients']) == 2
     train(tmp_path / 'b', resume=True, **settings)
