@@ -45,11 +45,4 @@ def apply_patches() -> None:
     rebind_mmcv_ops()
 
 
-__all__ = ['accept_missing_hooks', 'after_import', 'apply_patches',
-           'defer_mmdet', 'defer_zero_optimizer', 'extend_model_hub',
-           'format_configs_once', 'has_compiled_ops',
-           'leave_out_multimodal_models', 'provide_mmcv_ops',
-           'read_weights_safely', 'rebind_mmcv_ops',
-           'register_config_scopes', 'require_openmmlab',
-           'resolve_config_bases', 'silence_loggers', 'silence_warnings',
-           'warn_about_mixed_families']
+__all__ = ['apply_patches', 'has_compiled_ops']

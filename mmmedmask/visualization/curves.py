@@ -38,10 +38,8 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
     """Average over the last ``window`` of N values, fewer at the beginning."""
     check_integer('window', window)
-    total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    end = np.arange(1, len(total))
-    start = np.maximum(end - window, 0)
-    return (total[end] - total[start]) / (end - start)
+    sums = np.convolve(values, np.ones(window))[:len(values)]
+    return sums / np.minimum(np.arange(len(values)) + 1, window)
 
 
 def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],

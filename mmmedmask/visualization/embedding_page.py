@@ -5,6 +5,7 @@ through a grid, so that ten thousand tiles move smoothly.
 """
 
 import base64
+import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,16 +106,12 @@ def write_embedding_page(path: str | Path, title: str, points: np.ndarray,
         names=list(names), groups=colours)
     # Nothing inside of the data may end the script.
     text = json.dumps(data).replace('<', '\\u003c')
-    page = _PAGE.replace('{{title}}', _escaped(title))
+    page = _PAGE.replace('{{title}}', html.escape(title))
     write_text(Path(path), page.replace('{{data}}', text))
 
 
 def _packed(values: object, kind: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, kind)).decode()
-
-
-def _escaped(text: str) -> str:
-    return text.replace('&', '&amp;').replace('<', '&lt;')
 
 
 _PAGE = """<!doctype html>

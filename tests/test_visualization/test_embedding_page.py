@@ -132,7 +132,7 @@ def test_page_needs_nothing_else(tmp_path):
     assert not re.findall(r'(?:src|href)\s*=|https?://|import ', text)
     assert text.count('</script>') == 1
     check_page(tmp_path / 'map.html')
-    assert '<h1>a &lt;map></h1>' in text
+    assert '<h1>a &lt;map&gt;</h1>' in text
     data = json.loads(re.search(r'const data = (.*);\n', text)[1])
     assert data['names'][3] == 'tile </script> 3'
     assert [group['name'] for group in data['groups']] == ['label', 'slide']
