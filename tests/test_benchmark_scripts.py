@@ -1,6 +1,5 @@
 """The benchmarks run and report; no time is asserted."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,13 +12,25 @@ from commands import TOOLS, call, load
 def test_benchmark_reports():
     """The benchmark runs and prints every figure (no time is asserted)."""
     output = call('analysis_tools/benchmark_cmim.py', '--size', 64,
-                 '--batch-size', 2, '--rounds', 1)
+                 '--batch-size', 2, '--rounds', 1, '--precisions', 'float32',
+                 'bfloat16')
     for words in ('CMIM / plain ResNet-18 step, bfloat16',
                   'SparK / CMIM step, float32', 'views, colours and stains',
                   *(f'share of {part} in CMIM step, float32' for part in (
                       'views', 'encoder', 'warp', 'decoder', 'optimizer',
                       'rest'))):
         assert f'| {words} |' in output
+
+
+def test_precisions_that_a_cpu_emulates_are_left_out(monkeypatch, capsys):
+    tool = load('analysis_tools/benchmark_cmim.py')
+    monkeypatch.setattr('torch.cpu._is_amx_tile_supported', lambda: False)
+    for bf16, found in ((True, tool.PRECISIONS), (False, ('float32', ))):
+        monkeypatch.setattr('torch.cpu._is_avx512_bf16_supported',
+                            lambda bf16=bf16: bf16)
+        assert tool.fast_precisions('cpu') == found
+        assert tool.fast_precisions('cuda') == tool.PRECISIONS
+    assert 'bfloat16 is left out' in capsys.readouterr().err
 
 
 def test_benchmark_of_the_tile_loader_reports():
@@ -34,14 +45,12 @@ def test_benchmark_of_the_tile_loader_reports():
         in output
 
 
-def test_benchmark_of_msmae_reports(tmp_path):
-    """Every figure is there (no time is asserted), operations are exact."""
-    file = tmp_path / 'figures.json'
-    call('analysis_tools/benchmark_msmae.py', '--size', 64, '--patch-size', 8,
-         '--arch', 'deit-tiny', '--batch-size', 2, '--rounds', 1, '--warmup',
-         0, '--json', file)
-    values = {one['what']: one['value']
-              for one in json.loads(file.read_text())['figures']}
+def test_benchmark_of_msmae_reports():
+    """In a process of its own; operations are exact, no time is asserted."""
+    tool = load('analysis_tools/run_benchmarks.py')
+    figures = tool.run_benchmark('msmae', *tool.TINY['msmae'], '--batch-size',
+                                 2, '--rounds', 1, '--warmup', 0)
+    values = {one.what: one.value for one in figures}
     for words in ('fine-tuning, all / visible tokens',
                   'the same with maps made every 20 epochs',
                   'pre-training step, MSMAE / MAE',

@@ -28,6 +28,7 @@ from mmmedmask.inspection.measuring import (
     FixedMemory,
     count_activations,
     fixed_memory,
+    measure_step,
     optimizer_state,
     scaled_memory,
 )
@@ -537,6 +538,17 @@ def test_names_what_cannot_be_built(tiny, key, value, where, part):
     assert len(found) == 1, found
     assert found[0].startswith(where), found[0]
     assert part in found[0]
+
+
+def test_a_step_is_measured_with_and_without_autocast(tiny, tmp_path):
+    """Without, all else is the same."""
+    both, plain = (measure_step(tiny, tmp_path, mixed=mixed)
+                   for mixed in (True, False))
+    assert 0 < both.mixed.scaling < both.activations.scaling
+    assert plain.mixed is None
+    assert both.flops == plain.flops > 0
+    assert both.samples == plain.samples == 2
+    assert both.activations.scaling == plain.activations.scaling
 
 
 def test_memory_is_that_counted_by_hand():

@@ -6,9 +6,11 @@ A step is data preprocessor, forward, backward and optimizer. Figures are the
 ratios of the steps, the shares of CMIM's parts, measured inside of these
 steps, and how many tiles a second get their two views without colours, with
 them, and with stains besides. In bfloat16 the models are channels-last, and
-there is no SparK.
+there is no SparK; a CPU without its instructions is spared it unless
+--precisions asks for it.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 
 from benchmarking import (
@@ -154,6 +156,17 @@ def measure_steps(args, precision: str) -> list[Figure]:
         for name, shares in parts['cmim'].shares(args.rounds).items()]
 
 
+def fast_precisions(device: str) -> tuple[str, ...]:
+    """Precisions that a device computes in, and does not emulate."""
+    import torch
+    if (not device.startswith('cpu') or torch.cpu._is_avx512_bf16_supported()
+            or torch.cpu._is_amx_tile_supported()):
+        return PRECISIONS
+    print('bfloat16 is left out: this CPU has neither AVX512-BF16 nor AMX',
+          file=sys.stderr)
+    return PRECISIONS[:1]
+
+
 def measure_views(args) -> list[Figure]:
     """Count the tiles per second whose two views are drawn."""
     from mmmedmask.models.cmim import CMIMDataPreprocessor
@@ -179,13 +192,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS,
-                        default=list(PRECISIONS))
+                        help='default: those that the device is made for')
     parser.add_argument('--skip-spark', action='store_true')
     parser.add_argument('--compile', action='store_true',
                         help='compare with a compiled encoder, too')
     args = parser.parse_args(argv)
     machine = set_up(args, f'batch {args.batch_size}', f'{args.size} px')
-    figures = [figure for precision in args.precisions
+    figures = [figure for precision in (
+        args.precisions or fast_precisions(args.device))
                for figure in measure_steps(args, precision)]
     report(figures + measure_views(args), args, machine)
 

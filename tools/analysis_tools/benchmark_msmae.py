@@ -45,12 +45,12 @@ def build_models(arch: str, size: int, patch_size: int) -> dict:
         ``mae`` pre-training.
     """
     from mmengine.registry import init_default_scope
-    from mmpretrain.models import VisionTransformer
     from mmpretrain.registry import MODELS
 
-    import mmmedmask  # noqa: F401
+    # Loads mmpretrain's models, which do not load beside every transformers.
+    from mmmedmask.models.msmae import MSMAEViT
     init_default_scope('mmpretrain')
-    dims = VisionTransformer.arch_zoo[arch]['embed_dims']
+    dims = MSMAEViT.arch_zoo[arch]['embed_dims']
     shape = dict(arch=arch, img_size=size, patch_size=patch_size)
     head = dict(
         type='LinearClsHead',

@@ -20,11 +20,11 @@ from benchmarking import Figure, read_figures, table_of, write_figures
 HERE = Path(__file__).resolve().parent
 # Script and arguments, most important first.
 BENCHMARKS = (
-    ('cmim', '--batch-size', 8), ('msmae', '--batch-size', 8),
-    ('gimp', '--parts', 'layers'),
+    ('cmim', '--batch-size', 4), ('msmae', '--batch-size', 2),
+    ('gimp', '--parts', 'layers', '--rounds', 3),
     ('gimp', '--parts', 'sizes', '--sizes', 6_000, 150_000),
     ('tile_loader', '--parts', 'formats', '--tiles', 128),
-    ('extraction', '--side', 8, '--rounds', 3),
+    ('extraction', '--side', 6, '--rounds', 3),
     ('start', '--rounds', 3, '--warmup', 0))
 TINY = {
     'cmim': ('--size', 64, '--batch-size', 2, '--skip-spark'),
