@@ -107,6 +107,7 @@ def test_mmdet_config_trains_and_tests(tmp_path):
                  '--out', out, '--show-dir', pictures, '--cfg-options',
                  'model.test_cfg.rcnn.score_thr=0.', 'log_level=INFO')
     assert 'coco/segm_mAP' in output
+    assert 'OneDL' not in output
     predictions = pickle.loads(out.read_bytes())
     assert [p['img_id'] for p in predictions] == [1, 2, 3, 4]
     # Run-length encoded, not a stack of full masks.
