@@ -404,6 +404,7 @@ def test_a_test_is_done_once_for_all_tables(place):
     assert tools_called(probes) == ['train.py', 'test.py']
     assert tools_called(chain) == [
         'export_backbone.py', 'train.py', 'test.py']
+    assert tools_called(probes) == tools_called(probes, chain) == []
 
 
 def test_the_best_checkpoint_is_that_of_the_record(place):
