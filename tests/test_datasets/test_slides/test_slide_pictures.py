@@ -5,12 +5,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from slide_omic_files import draw_bag
 
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_pictures import find_picture
-from mmmedmask.datasets.slides.slide_readers import OpenSlideReader
+from mmmedmask.datasets.slides.slide_readers import open_slide
 from mmmedmask.datasets.slides.tile_stream import TilingOptions, plan_slide
 from mmmedmask.datasets.slides.tissue import TissueOptions
 from mmmedmask.phantoms.slide_files import write_features
@@ -127,22 +128,32 @@ def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path, monkeypatch,
         (x - 100, y - 40) for x, y in marks)
 
 
+LEICA = """<?xml version="1.0"?>
+<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01">
+<collection sizeX="384000" sizeY="192000"><barcode/><image>
+<creationDate>2010-01-01</creationDate><device model="a" version="1"/>
+<pixels sizeX="256" sizeY="192">
+<dimension sizeX="256" sizeY="192" r="0" ifd="0"/></pixels>
+<view sizeX="128000" sizeY="96000" offsetX="128000" offsetY="32000"/>
+<scanSettings><objectiveSettings><objective>20</objective>
+</objectiveSettings><illuminationSettings>
+<numericalAperture>0.4</numericalAperture>
+<illuminationSource>brightfield</illuminationSource>
+</illuminationSettings></scanSettings></image></collection></scn>"""
+
+
 def test_bounds_of_a_scan(make, tmp_path):
-    """What OpenSlide tells of MIRAX and Leica comes as far as GeoJSON."""
+    """What OpenSlide tells of a Leica file comes as far as GeoJSON."""
     import h5py
-    import openslide
-    path = write_slide(tmp_path / 'a.tif', draw_slide(
-        (512, 256), [(300, 100, 400, 200)]))
-    slide = openslide.OpenSlide(path)
-
-    class Scanned:
-        level_dimensions = slide.level_dimensions
-        level_downsamples = slide.level_downsamples
-        read_region = slide.read_region
-        properties = {**slide.properties, 'openslide.bounds-x': '256',
-                      'openslide.bounds-y': '64'}
-
-    reader = OpenSlideReader(path, Scanned)
+    # 256 x 192 pixels of half a micrometre, in the middle of 768 x 384.
+    pixels = draw_slide((256, 192), [(44, 36, 144, 136)])
+    path = tmp_path / 'a.scn'
+    tifffile.imwrite(
+        path, pixels, bigtiff=True, tile=(64, 64), photometric='rgb',
+        metadata=None, description=LEICA, resolution=(20_000, 20_000),
+        resolutionunit='CENTIMETER')
+    reader = open_slide(path)
+    assert reader.size == (768, 384)
     assert reader.origin == (256, 64)
     plan = plan_slide(reader, TilingOptions(
         tile_size=32, mpp=.5, tissue=TissueOptions(mpp=2, min_area=0)))
@@ -153,7 +164,9 @@ def test_bounds_of_a_scan(make, tmp_path):
     with h5py.File(features.path, 'a') as file:
         file['coords'].attrs.update(level0_bounds_x=256, level0_bounds_y=64)
     assert find_picture(SlideFeatures(features.path)).origin == (256, 64)
-    with OpenSlideReader(path, slide) as plain:
+    reader.close()
+    path = write_slide(tmp_path / 'a.tif', pixels)
+    with open_slide(path) as plain:
         assert plain.origin == (0, 0)
     with pytest.raises(ValueError, match=r'tells 0\.5 µm .* but 0\.25 are'):
         find_picture(SlideFeatures(features.path), path, slide_mpp=.25)
