@@ -84,14 +84,15 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     # A test set of its own.
     (tmp_path / 'more').mkdir()
     shutil.copytree(tile_folders[0], tmp_path / 'more' / 'aca')
+    groups = command[5:7]
     command = (command[0], tile_folders[0], '--test-folders',
                tmp_path / 'more' / 'aca', '--out', tmp_path / 'own',
-               *command[5:15])
+               *command[7:15])
     assert "24 tiles in 6 bags {'train': 3, 'test': 3}" in call(
         *command, '--split', 1, 0, 0)
     assert (tmp_path / 'own' / 'features' / 'test-aca-0002.h5').is_file()
-    assert 'leaves no share for test' in call(
-        *command, '--split', .34, 0, .66, status=1)
+    assert '12 tiles of the test set, or others of their source' in call(
+        *command, *groups, '--split', 1, 0, 0, status=1)
 
 
 def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):

@@ -223,13 +223,16 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
     return [replace(bag, split=split_of[bag.name]) for bag in bags]
 
 
-def add_test_bags(bags: Sequence[TileBag],
-                  test_bags: Sequence[TileBag]) -> list[TileBag]:
+def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
+                  grouped: bool = False) -> list[TileBag]:
     """Add the bags of a test set of its own, named ``test-...``.
+
+    Args:
+        grouped: Whether groups are sources of tiles, not names of files.
 
     Raises:
         ValueError: If there are test bags already, a class is in the test set
-            alone, or a tile is in both.
+            alone, or a tile or a source is in both.
 
     Example:
         >>> bags = [TileBag('scc-0000', 'scc', (), 'train')]
@@ -245,11 +248,13 @@ def add_test_bags(bags: Sequence[TileBag],
         raise ValueError(f'the test set has the classes {shown(unknown)}, '
                          'which no other bag has')
     paths = {tile.path.resolve() for bag in bags for tile in bag.tiles}
+    groups = {tile.group for bag in bags for tile in bag.tiles if grouped}
     both = [str(tile.path) for bag in test_bags for tile in bag.tiles
-            if tile.path.resolve() in paths]
+            if tile.path.resolve() in paths or tile.group in groups]
     if both:
-        raise ValueError(f'{len(both)} tiles are in training and in the '
-                         f'test set, the first are {shown(both)}')
+        raise ValueError(f'{len(both)} tiles of the test set, or others of '
+                         'their source, are in training, too; the first are '
+                         f'{shown(both)}')
     return [*bags, *(replace(bag, name=f'test-{bag.name}', split='test')
                      for bag in test_bags)]
 

@@ -154,9 +154,15 @@ def test_a_test_set_of_its_own_mixes_with_nothing(folders, tmp_path):
     assert joined[-1].tiles == test_bags[0].tiles
     with pytest.raises(ValueError, match='leaves no share for test'):
         add_test_bags(joined, test_bags)
-    with pytest.raises(ValueError, match='30 tiles are in training and in '
-                       'the test set, the first are .*aca/aca'):
+    with pytest.raises(ValueError, match='30 tiles of the test set, or .* '
+                       'the first are .*aca/aca'):
         add_test_bags(bags, make_bags(find_tiles(folders[:1]), 5))
+    # Another tile of a source that is in training.
+    groups = {('scc', 'scc0.png'): 'scc:0'}
+    related = make_bags(find_tiles([test_folder], groups), 5)
+    assert len(add_test_bags(bags, related)) == len(joined)
+    with pytest.raises(ValueError, match='1 tiles of the test set, or other'):
+        add_test_bags(bags, related, grouped=True)
     test_folder.rename(tmp_path / 'test' / 'csc')
     with pytest.raises(ValueError, match='the classes csc, which no other'):
         add_test_bags(bags, make_bags(

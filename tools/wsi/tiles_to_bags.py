@@ -84,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             make_bags(tiles, args.bag_size, args.seed), shares, args.seed)
         if args.test_folders:
             test_tiles = find_tiles(args.test_folders, groups)
-            bags = add_test_bags(
-                bags, make_bags(test_tiles, args.bag_size, args.seed))
+            test_bags = make_bags(test_tiles, args.bag_size, args.seed)
+            bags = add_test_bags(bags, test_bags, groups is not None)
             tiles += test_tiles
         encoder = build_encoder(args)
         encode_bags(bags, args.out, encoder, args.tile_size, args.batch_size,

@@ -5,6 +5,7 @@ _base_ = './gimp_mpm-only_nystrom-mini_1xb8-100e-pretrain_musk1.py'
 # ========================= Frequently modified =========================
 data_root = 'data/lc25000-cmim/'
 classes = ('lung_aca', 'lung_scc')
+split_file = None  # the column split of cohort.csv, if not folds
 in_dims = 256  # of the half ResNet-18 that CMIM has trained
 length = 10
 
@@ -14,6 +15,7 @@ train_dataloader = dict(
     dataset=dict(
         data_root=data_root,
         dims=in_dims,
+        split_file=split_file,
         metainfo=dict(classes=classes),
         pipeline=[
             dict(_base_.load_features, max_open=128),
