@@ -1,27 +1,11 @@
 """Masked patches alone, on bags of CRC5's tiles as CMIM sees them."""
 
-_base_ = './gimp_mpm-only_nystrom-mini_1xb8-100e-pretrain_musk1.py'
+_base_ = './gimp_mpm-only_nystrom-mini_1xb8-100e-pretrain_lc25000-bags.py'
 
 # ========================= Frequently modified =========================
 data_root = 'data/crc5-bags/'
 classes = ('AC', 'H', 'S', 'T', 'V')
-split_file = None  # the column split of cohort.csv
-in_dims = 256  # of the half ResNet-18 that CMIM has trained
-length = 10
 
 # ====================== Unmodified in most cases =======================
-model = dict(aggregator=dict(in_dims=in_dims, norm_features=True))
 train_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        dims=in_dims,
-        split_file=split_file,
-        metainfo=dict(classes=classes),
-        pipeline=[
-            dict(_base_.load_features, max_open=128),
-            dict(type='mmmedmask.ContiguousSubsequence', length=length),
-            dict(
-                type='mmmedmask.GenerateSequenceMask',
-                ratio=_base_.mask_ratio),
-            _base_.pack_inputs,
-        ]))
+    dataset=dict(data_root=data_root, metainfo=dict(classes=classes)))
