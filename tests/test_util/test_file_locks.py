@@ -62,7 +62,7 @@ def test_a_fork_that_lives_on_keeps_no_lock(tmp_path, inherited):
         os.read(begun, 1)
     try:
         with lock_file(file, inherited=inherited):
-            pass
+            assert os.waitpid(pid, os.WNOHANG) == (0, 0), 'it lives'
     finally:
         os.close(write)
         os.waitpid(pid, 0)
