@@ -76,7 +76,7 @@ PRINTED = {
     'gimp_table1': {
         'abmil': [77.37], 'dsmil': [75.66], 'clam_sb': [85.19],
         'clam_mb': [88.89], 'transmil': [88.36], 'gimp_slides': [89.95],
-        'gimp_slides_ppeg': [],
+        'gimp_slides_ppeg': [], 'gimp_scratch_ppeg': [], 'gimp_ppeg': [],
         'porpoise': [95.24], 'pathomic_fusion': [96.84], 'mcat': [96.32],
         'transmil_literal': [], 'gimp_literal': [], 'gimp_scratch': [97.37],
         'mgca': [91.05], 'biovil': [93.16], 'refers': [93.68], 'infonce': [],
