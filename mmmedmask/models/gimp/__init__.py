@@ -1,4 +1,7 @@
-"""GiMP (MICCAI 2023): slides and gene expression, pre-trained together."""
+"""GiMP (MICCAI 2023): slides and gene expression, pre-trained together.
+
+Constructors raise a ValueError that names an argument outside its range.
+"""
 
 from mmmedmask.models.gimp.aggregator import NystromAggregator, NystromLayer
 from mmmedmask.models.gimp.gene_encoders import SNN, LinearGeneEncoder

@@ -59,18 +59,10 @@ class ValueConvolution(nn.Module):
     where they stand; without it masked patches would all be reconstructed
     alike. Slides are convolved one by one, with zeros beyond their ends.
 
-    The class token is no neighbour of any patch: by default it takes no
-    part, and its row is zero. The Nyströmformer and TransMIL as published
-    convolve it, too: it then reads the first patches of the file, by which
-    a network can memorise bags instead of attending.
-
-    Args:
-        num_heads: Heads, H.
-        kernel_size: Tokens seen, an odd number.
-        with_class_token: Whether the class token takes part, as the first
-            token of the first slide.
-        start: ``'zeros'`` or ``'uniform'`` in
-            ``+- 1 / sqrt(kernel_size)``.
+    The class token is no neighbour of any patch: its row is zero. As published
+    (``with_class_token``) it is convolved, too, as the first token of the
+    first slide: it then reads the first patches of the file, by which a
+    network can memorise bags instead of attending.
     """
 
     def __init__(self, num_heads: int, kernel_size: int,
@@ -85,10 +77,7 @@ class ValueConvolution(nn.Module):
 
     def forward(self, value: Tensor,
                 slides: Sequence[Sequence[int]]) -> Tensor:
-        """Convolve values (T, H, C), each bag behind its class token.
-
-        ``slides`` are the patches of each slide of each bag.
-        """
+        """Convolve values (T, H, C); ``slides``: see :class:`NystromLayer`."""
         runs = self.runs(slides)
         if has_matrix_products(value):
             return convolve_tokens(value, self.weight, runs)
@@ -131,8 +120,8 @@ class NystromLayer(BaseModule):
     """A layer of Eq. 2: ``x + W (attention(LN(x)) + conv(V))``.
 
     Exact attention has the same parameters: weights trained with one run
-    with the other. Arguments as :class:`NystromAggregator`, which checks
-    them here: a ValueError if one is outside its range.
+    with the other. Arguments as :class:`NystromAggregator`, checked here.
+    ``slides`` are the patches of each slide of each bag.
     """
 
     def __init__(self,
@@ -178,8 +167,7 @@ class NystromLayer(BaseModule):
                 overwrite: bool = False) -> Tensor:
         """Run the layer on tokens (T, d) of bags behind class tokens.
 
-        ``slides`` are the patches of each slide of each bag. Where there are
-        no gradients, the result may ``overwrite`` the tokens.
+        Where there are no gradients, the result may ``overwrite`` the tokens.
         """
         if not torch.is_grad_enabled() and has_matrix_products(tokens):
             if not overwrite:
@@ -263,9 +251,6 @@ class GridPositions(nn.Module):
     cells and the input itself), on the grid where the patches really lie
     instead of a square that is filled row by row. The three are one
     convolution of 7 cells, whose kernel is the sum of theirs.
-
-    Args:
-        embed_dims: Dimensions of the tokens, d.
     """
 
     def __init__(self, embed_dims: int) -> None:
@@ -283,29 +268,19 @@ class GridPositions(nn.Module):
         return weight, sum(conv.bias for conv in self.convs)
 
     def forward(self, tokens: Tensor, cells: Sequence[Tensor]) -> Tensor:
-        """Add what lies around to the patches (T, d) of all bags.
-
-        ``cells`` are those of each slide's patches, shape (N_i, 2) each.
-        """
+        """Add what lies around to patches (T, d); cells (N_i, 2) by slide."""
         gap = self.convs[0].kernel_size[0] // 2
         return tokens + grid_convolution(tokens, stack_cells(cells, gap),
                                          *self.kernel())
 
 
 class Bags(NamedTuple):
-    """Bags that lie one after the other, each behind its class token.
+    """Bags that lie one after the other, each behind its class token."""
 
-    Attributes:
-        tokens: Shape (T, d).
-        slides: Patches of each slide of each bag.
-        is_patch: Shape (T, ), bool, False at class tokens.
-        cells: Cells of each slide's patches, (N_i, 2) each; None if nothing
-            needs them.
-    """
-
-    tokens: Tensor
-    slides: list[list[int]]
-    is_patch: Tensor
+    tokens: Tensor  # (T, d)
+    slides: list[list[int]]  # Patches of each slide of each bag.
+    is_patch: Tensor  # (T, ), bool, False at class tokens.
+    # Cells of each slide's patches, (N_i, 2); None if nothing needs them.
     cells: list[Tensor] | None
 
 
@@ -321,15 +296,13 @@ class NystromAggregator(BaseModule):
         embed_dims: Dimensions inside and of the output, d.
         num_layers: Layers; the paper has two.
         num_heads: Heads per layer; 1 is Eq. 2 as it is written.
-        num_landmarks: Landmarks, m. Bags of up to m tokens get exact
-            attention.
+        num_landmarks: Landmarks, m; up to m tokens get exact attention.
         attn: ``'nystrom'``, or ``'exact'`` with the same parameters.
-        conv_kernel: Tokens that the convolution of the values sees, odd; 0
-            leaves it out.
-        class_token_in_conv: Whether the class token takes part in that
-            convolution, as published: a shortcut, see
-            :class:`ValueConvolution`.
-        conv_start: Its weights at the start, ``'zeros'`` or ``'uniform'``.
+        conv_kernel: Tokens that the values' convolution sees, odd; 0: none.
+        class_token_in_conv: Whether the class token takes part in it, as
+            published: a shortcut, see :class:`ValueConvolution`.
+        conv_start: Its weights at the start, ``'zeros'``, or ``'uniform'`` in
+            ``+- 1 / sqrt(conv_kernel)``.
         embed_relu: Whether a ReLU follows the linear embedding.
         norm_features: Whether features are first scaled by their mean and
             variance over the training bags, see
@@ -344,9 +317,6 @@ class NystromAggregator(BaseModule):
             keeping what they computed: slower, with a fraction of the
             memory, for bags of 100,000 patches and more.
         init_cfg: Initialisation of the linear layers.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
@@ -408,12 +378,12 @@ class NystromAggregator(BaseModule):
             patches: Patch features, shape (B, N, D).
             valid: Shape (B, N), bool, False = padding, whose content does
                 not matter; None: all are patches. A bag may be empty.
-            mask: Shape (B, N), bool, 1 = masked: replaced by the mask
-                token. None: nothing is masked.
-            coords: Pixel positions, shape (B, N, 2), int64, several slides
-                of a patient laid apart by :func:`~mmmedmask.functional.\
-bags.lay_slides_apart`; needed with ``ppeg=True``. Without, only the seams
-                between slides are taken from them. None: one slide each.
+            mask: Shape (B, N), bool, 1 = masked: replaced by the mask token.
+            coords: Pixel positions, shape (B, N, 2), int64, several slides of
+                a patient laid apart by
+                :func:`~mmmedmask.functional.bags.lay_slides_apart`; needed
+                with ``ppeg=True``. Without, only the seams between slides are
+                taken from them. None: one slide each.
 
         Returns:
             The slides' vectors, shape (B, d), and the patches' tokens, shape
@@ -436,57 +406,42 @@ bags.lay_slides_apart`; needed with ``ppeg=True``. Without, only the seams
 
     def pack(self, patches: Tensor, valid: Tensor | None, mask: Tensor | None,
              coords: Tensor | None) -> Bags:
-        """Embed, mask and lay the bags one after the other.
+        """Embed, mask and lay bags of :meth:`forward` one after the other."""
 
-        Takes what :meth:`forward` takes.
-        """
-        batch_size, count = patches.shape[:2]
-        if valid is None:
-            counts = [count] * batch_size
-            patches = patches.flatten(0, 1)
-        else:
-            counts = valid.sum(dim=1).tolist()
-            patches = patches[valid]
-        tokens = self.embed(patches)
+        def rows(padded: Tensor) -> Tensor:
+            return padded.flatten(0, 1) if valid is None else padded[valid]
+
+        counts = [patches.shape[1]] * len(patches) if valid is None \
+            else valid.sum(dim=1).tolist()
+        tokens = self.embed(rows(patches))
         if mask is not None:
-            mask = mask.flatten() if valid is None else mask[valid]
             token = 0 if self.mask_token is None else self.mask_token.to(
                 tokens.dtype)
-            tokens = torch.where(mask[:, None], token, tokens)
+            tokens = torch.where(rows(mask)[:, None], token, tokens)
         parts = []
         for bag in tokens.split(counts):
             parts += [self.cls_token.to(tokens.dtype), bag]
-        is_patch = torch.ones(
-            len(tokens) + len(counts), dtype=torch.bool,
-            device=tokens.device)
-        ends = (torch.tensor(counts, device=tokens.device) + 1).cumsum(dim=0)
-        is_patch[0] = False
-        is_patch[ends[:-1]] = False
-        slides = [[count] for count in counts]
-        cells = None
+        slides, cells = [[count] for count in counts], None
         if coords is not None:
-            coords = coords.flatten(
-                0, 1) if valid is None else coords[valid]
+            coords = rows(coords)
             slides = [slide_lengths(bag) or [0]
                       for bag in coords.split(counts)]
         if self.positions is not None:
             cells = self.cells(coords, [
                 count for bag in slides for count in bag], tokens.device)
-        return Bags(torch.cat(parts), slides, is_patch, cells)
+        lengths = torch.tensor(bag_lengths(slides), device=tokens.device)
+        tokens = torch.cat(parts)
+        is_patch = torch.ones_like(tokens[:, 0], dtype=torch.bool)
+        is_patch[lengths.cumsum(dim=0) - lengths] = False
+        return Bags(tokens, slides, is_patch, cells)
 
     def cells(self, coords: Tensor | None, counts: Sequence[int],
               device: torch.device) -> list[Tensor]:
-        """Where the patches of each slide lie on its grid.
+        """Rows and columns (N_i, 2) of the patches of each slide, int64.
 
-        Args:
-            coords: Pixel positions of all slides' patches, shape (T, 2),
-                int64. Patches at one place are of slides that nobody has
-                laid apart: each gets a grid of its own.
-            counts: Patches of each slide, N_i, with sum T.
-            device: Where the model is.
-
-        Returns:
-            Rows and columns, (N_i, 2) each, int64.
+        Pixel positions (T, 2), int64, are those of all slides, which have
+        ``counts`` patches. Patches at one place are of slides that nobody has
+        laid apart: each gets a grid of its own.
         """
         gap = POSITION_KERNELS[0] // 2
         return [grid_cells_apart(slide, gap) if len(slide) else slide.long()
@@ -513,14 +468,10 @@ bags.lay_slides_apart`; needed with ``ppeg=True``. Without, only the seams
                               mask: Tensor | None = None,
                               coords: Tensor | None = None,
                               layer: int = -1) -> Tensor:
-        """What the class token looks at, for heat maps.
-
-        Takes what :meth:`forward` takes, and the index of a layer.
-
-        Returns:
-            Shape (B, H, N), float32, zero at padding. The share of the class
-            token itself is left out; see
-            :func:`~mmmedmask.functional.nystrom.class_token_row`.
+        """What the class token looks at in a layer, for heat maps.
+         Takes what :meth:`forward` takes, and the index of a layer. Gives (B,
+        H, N), float32, zero at padding. The share of the class token itself is
+        left out; see :func:`~mmmedmask.functional.nystrom.class_token_row`.
 
         Raises:
             ValueError: As :meth:`forward`, or if there is no such layer.
@@ -544,13 +495,9 @@ bags.lay_slides_apart`; needed with ``ppeg=True``. Without, only the seams
     def attention(self, patches: Tensor, valid: Tensor | None = None,
                   coords: Tensor | None = None) -> Tensor:
         """What the class token looks at in the last layer, as weights.
-
-        The mean over the heads; values below zero, which the approximation
-        may give, count as zero. Takes what :meth:`forward` takes.
-
-        Returns:
-            Shape (B, N), float32 or float64, zero at padding, with sum 1
-            over each bag.
+         The mean over the heads; values below zero, which the approximation
+        may give, count as zero. Takes what :meth:`forward` takes; gives (B,
+        N), float32 or float64, zero at padding, with sum 1 over each bag.
         """
         rows = self.class_token_attention(patches, valid, coords=coords)
         rows = rows.mean(dim=1).clamp(min=0)

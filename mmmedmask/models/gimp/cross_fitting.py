@@ -22,17 +22,9 @@ def draw_folds(labels: Tensor, num_folds: int,
                generator: torch.Generator) -> Tensor:
     """Deal the patients of each class to folds in a random order.
 
-    Args:
-        labels: Classes, int64, shape (N, ).
-        num_folds: Folds, at least 2; every class has as many patients.
-        generator: Source of randomness.
-
-    Returns:
-        The fold of each patient, int64, shape (N, ).
-
-    Raises:
-        ValueError: If there are fewer than two folds, or a class is too
-            small.
+    From classes (N, ) to the fold of each patient (N, ), both int64. A
+    ValueError if a class has fewer patients than there are folds, or those are
+    fewer than 2.
     """
     check_integer('num_folds', num_folds, 2)
     folds = torch.empty_like(labels)
@@ -66,8 +58,8 @@ def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
                 generator: torch.Generator) -> nn.Linear:
     """Fit an encoder to classes, as GiMP's first stage does, in place.
 
-    A linear layer and cross-entropy; AdamW, a tenth of the steps to warm up,
-    then a cosine to zero; gradients are clipped to norm 1.
+    A linear layer (the result) and cross-entropy; AdamW, a tenth of the steps
+    to warm up, then a cosine to zero; gradients are clipped to norm 1.
 
     Args:
         encoder: Gene encoder with ``embed_dims``.
@@ -78,9 +70,6 @@ def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
         base_lr: Largest learning rate.
         weight_decay: Of all parameters.
         generator: Order of the patients, on the CPU.
-
-    Returns:
-        The linear layer, d to the number of classes.
     """
     head = nn.Linear(encoder.embed_dims,
                      int(labels.max()) + 1).to(genes.device)
@@ -129,7 +118,7 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
         Vectors, shape (N, d), without a graph.
 
     Raises:
-        ValueError: If a class has fewer patients than there are folds.
+        ValueError: See :func:`draw_folds`.
     """
     folds = draw_folds(
         labels.cpu(), num_folds,

@@ -17,9 +17,6 @@ class GeneVectorCache:
     makes another row. Vectors stay on the encoder's device. The cache is no
     module: it is in no checkpoint.
 
-    Vectors that were given (:meth:`give`) stand for the encoder's in
-    training: those of encoders that have not seen the patient.
-
     Cases are encoded one by one, so that a vector does not depend on those
     in its batch, and a resumed run goes on with the very numbers.
     """
@@ -38,7 +35,10 @@ class GeneVectorCache:
         self._vectors.clear()
 
     def give(self, vectors: Mapping[Hashable, Tensor]) -> None:
-        """Take vectors (d, ) by case for training, in place of any before."""
+        """Take vectors (d, ) by case to stand for the encoder's in training.
+
+        They are those of encoders that have not seen the patient.
+        """
         self._given = dict(vectors)
 
     def __call__(self, encoder: nn.Module, genes: Tensor,
@@ -69,7 +69,9 @@ class GeneVectorCache:
         with torch.no_grad(), torch.autocast(
                 genes.device.type, enabled=False):
             *rows, state = _numbers(genes, encoder)
-            encoder_key = (*_versions(encoder), state)
+            # Where each tensor lies, how often it changed, and its numbers.
+            encoder_key = ([(one.data_ptr(), one._version)
+                            for one in _tensors(encoder)], state)
             if encoder_key != self._encoder:
                 self.clear()
                 self._encoder = encoder_key
@@ -87,10 +89,8 @@ class GeneVectorCache:
             return torch.stack(vectors)
 
 
-def _versions(encoder: nn.Module) -> list[tuple[int, int]]:
-    """Where each tensor of the encoder lies, and how often it changed."""
-    return [(one.data_ptr(), one._version)
-            for one in (*encoder.parameters(), *encoder.buffers())]
+def _tensors(encoder: nn.Module) -> tuple[Tensor, ...]:
+    return *encoder.parameters(), *encoder.buffers()
 
 
 def _numbers(genes: Tensor, encoder: nn.Module) -> list[tuple[float, ...]]:
@@ -104,12 +104,11 @@ def _numbers(genes: Tensor, encoder: nn.Module) -> list[tuple[float, ...]]:
         1, genes.shape[1] + 1, dtype=torch.float64, device=genes.device)
     sums = [(genes * places.sin()).sum(dim=1),
             (genes * places.cos()).sum(dim=1)]
-    for one in (*encoder.parameters(), *encoder.buffers()):
-        one = one.detach()
-        if not one.is_floating_point():
-            continue
-        sums += [one.sum(dtype=torch.float64).view(1),
-                 torch.linalg.vector_norm(one, dtype=torch.float64).view(1)]
+    for one in _tensors(encoder):
+        if one.is_floating_point():
+            sums += [one.sum(dtype=torch.float64).view(1),
+                     torch.linalg.vector_norm(
+                         one, dtype=torch.float64).view(1)]
     values = torch.cat(sums).tolist()
     count = len(genes)
     rows = list(zip(values[:count], values[count:2 * count], strict=True))

@@ -12,17 +12,7 @@ ACTIVATIONS = dict(elu=nn.ELU, selu=nn.SELU)
 
 
 class GeneEncoder(BaseModule):
-    """Base of gene encoders: what all of them check.
-
-    Args:
-        num_genes: Genes, G.
-        embed_dims: Dimensions of the output, d.
-        init_cfg: Initialisation.
-        rates: Dropout rates by name, in [0, 1).
-
-    Raises:
-        ValueError: If a size or a rate is outside its range.
-    """
+    """Base of gene encoders; ``rates``: dropout rates by name, in [0, 1)."""
 
     def __init__(self,
                  num_genes: int,
@@ -59,9 +49,6 @@ class SNN(GeneEncoder):
         drop_rate: Alpha dropout behind each layer.
         activation: ``'elu'`` or ``'selu'``.
         init_cfg: Initialisation; None is the one above.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self,
@@ -98,10 +85,7 @@ class LinearGeneEncoder(GeneEncoder):
         num_genes: Genes, G.
         embed_dims: Dimensions of the output, d.
         drop_rate: Dropout of the genes.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
+        init_cfg: Initialisation; None draws weights with deviation 0.02.
     """
 
     def __init__(self,

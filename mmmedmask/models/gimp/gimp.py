@@ -37,10 +37,8 @@ class GiMP(BaseModel):
     without ``gene_encoder`` the triplets are of images alone. Patients who
     lack slides or genes take no part in the contrast, those with slides do
     in the reconstruction.
-
-    The rest of the model is that of :class:`~mmmedmask.models.slide_omic.\
-SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
-    under the same names.
+    :class:`~mmmedmask.models.slide_omic.SlideOmicClassifier` takes
+    ``aggregator`` and ``gene_encoder`` over under the same names.
 
     Args:
         aggregator: Config of a patch aggregator with one vector per slide,
@@ -54,14 +52,13 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             ``mmmedmask.InfoNCEHead``, ``BioViLHead``, ``MGCAHead`` or
             ``REFERSHead``, of which dimensions are filled in. The last three
             train the gene encoder. None: no contrast.
-        data_preprocessor: Config of the preprocessor,
-            ``mmmedmask.SlideOmicDataPreprocessor`` if there is none.
+        data_preprocessor: Config of the preprocessor; None is
+            ``mmmedmask.SlideOmicDataPreprocessor``.
         freeze_gene_encoder: Whether the gene encoder stays as it is, as in
             the paper: no gradient, never in training mode, and its vectors
             are computed once per patient.
         seed: Seed of ``mining='random'`` and of hidden fragments; None takes
             the run's.
-        init_cfg: Initialisation.
 
     Raises:
         ValueError: If parts are missing or do not fit each other.
@@ -101,33 +98,32 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
             gene_dims=self.gene_encoder.embed_dims)
 
     def _check_parts(self) -> None:
+        genes, contrast = self.gene_encoder, self.contrast_head
+        name = type(contrast).__name__
         if getattr(self.aggregator, 'class_wise', False):
             raise ValueError(
                 f'{type(self.aggregator).__name__} gives a vector per class, '
                 'GiMP needs one vector per slide')
-        if self.mpm_head is None and self.contrast_head is None:
+        if self.mpm_head is None and contrast is None:
             raise ValueError(
                 'give mpm_head, contrast_head or both, got neither: there '
                 'is nothing to learn')
-        if self.gene_encoder is None:
-            if self.contrast_head is not None \
-                    and not self.contrast_head.uses_labels:
+        if genes is None:
+            if contrast is not None and not contrast.uses_labels:
                 raise ValueError(
-                    f'{type(self.contrast_head).__name__} contrasts slides '
-                    'with genes and needs a gene_encoder, got None')
-        elif self.contrast_head is None:
+                    f'{name} contrasts slides with genes and needs a '
+                    'gene_encoder, got None')
+        elif contrast is None:
             raise ValueError(
                 'only contrast_head looks at genes: without it gene_encoder '
-                f'must be None, got {type(self.gene_encoder).__name__}')
-        elif self.contrast_head.uses_tokens:
-            name = type(self.contrast_head).__name__
-            if not isinstance(self.gene_encoder, GroupMSA):
-                raise ValueError(
-                    f'{name} looks at groups of genes: gene_encoder must be '
-                    f'GroupMSA, got {type(self.gene_encoder).__name__}')
-            if self.freeze_gene_encoder:
-                raise ValueError(f'{name} trains the gene encoder: '
-                                 'freeze_gene_encoder must be False, got True')
+                f'must be None, got {type(genes).__name__}')
+        elif contrast.uses_tokens and not isinstance(genes, GroupMSA):
+            raise ValueError(
+                f'{name} looks at groups of genes: gene_encoder must be '
+                f'GroupMSA, got {type(genes).__name__}')
+        elif contrast.uses_tokens and self.freeze_gene_encoder:
+            raise ValueError(f'{name} trains the gene encoder: '
+                             'freeze_gene_encoder must be False, got True')
 
     def train(self, mode: bool = True) -> 'GiMP':
         """Set the training mode; a frozen gene encoder stays out of it."""
@@ -139,19 +135,10 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
     def forward(self, inputs: dict,
                 data_samples: Sequence[DataSample] | None = None,
                 mode: str = 'tensor') -> dict:
-        """Run the model.
+        """Losses, or with ``mode='tensor'`` vectors, of a batch.
 
-        Args:
-            inputs: Batch as ``mmmedmask.SlideOmicDataPreprocessor`` gives
-                it.
-            data_samples: Samples, see :meth:`loss`.
-            mode: ``'loss'``, or ``'tensor'`` for :meth:`extract_feat`.
-
-        Returns:
-            Losses, or vectors.
-
-        Raises:
-            ValueError: If ``mode`` is unknown.
+        ``inputs`` are as ``mmmedmask.SlideOmicDataPreprocessor`` gives them;
+        see :meth:`loss` and :meth:`extract_feat`.
         """
         run = self.loss if check_choice('mode', mode, MODES) == 'loss' \
             else self.extract_feat
@@ -205,14 +192,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
     ) -> Tensor | None:
         """The genes' vectors CLS_ge; patients without genes get those of 0.
 
-        Args:
-            inputs: See :meth:`forward`.
-            data_samples: Samples with ``case_id``; vectors of a frozen
-                encoder are kept under it. In training those that
-                ``mmmedmask.CrossFittedGenesHook`` has given count.
-
-        Returns:
-            Shape (B, d'), or None without a gene encoder.
+        Vectors of a frozen encoder are kept under the samples' ``case_id``. In
+        training those that ``mmmedmask.CrossFittedGenesHook`` has given count.
+        Gives (B, d'), or None without a gene encoder.
         """
         if self.gene_encoder is None:
             return None
@@ -248,17 +230,9 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
                  data_samples: Sequence[DataSample]) -> dict:
         """Compare the patients of a batch, those who have all it takes.
 
-        Args:
-            image: CLS_img, shape (B, d).
-            tokens: Those of the patches, (B, N, d), of which nothing is used.
-            inputs: See :meth:`forward`.
-            data_samples: See :meth:`loss`.
-
-        Returns:
-            What the head's ``loss`` gives.
-
-        Raises:
-            ValueError: If a sample has no label, or no index to draw from.
+        By the slides' vectors CLS_img (B, d); the patches' tokens are not
+        used. Gives what the head's ``loss`` gives. A ValueError if a sample
+        has no label, or no index to draw from.
         """
         genes = self.encode_genes(inputs, data_samples)  # section 2.1
         whole = inputs['has_patches']
@@ -280,15 +254,10 @@ SlideOmicClassifier`, which takes ``aggregator`` and ``gene_encoder`` over
 
     def extract_feat(self, inputs: dict,
                      data_samples: Sequence[DataSample] | None = None) -> dict:
-        """The vectors of slides, genes and patients, of whole bags.
+        """The vectors of whole bags; a mask is not looked at.
 
-        Args:
-            inputs: See :meth:`forward`; a mask is not looked at.
-            data_samples: See :meth:`encode_genes`.
-
-        Returns:
-            ``image`` (B, d); ``genes`` (B, d'), or None without a gene
-            encoder; ``patient``, both side by side.
+        Gives ``image`` (B, d); ``genes`` (B, d'), or None without a gene
+        encoder; ``patient``, both side by side.
         """
         image, _ = self.aggregator(inputs['patches'], inputs['valid'], None,
                                    inputs['coords'])

@@ -26,21 +26,11 @@ MLP_RATIO = 4
 
 
 class SelfAttentionBlock(BaseModule):
-    """Multi-head self-attention and an MLP, each behind a LayerNorm.
+    """Multi-head self-attention and an MLP, each behind a LayerNorm."""
 
-    Args:
-        embed_dims: Dimensions of the tokens, d, a multiple of ``num_heads``.
-        num_heads: Heads, H.
-        drop_rate: Dropout of the attention, its output and the MLP's.
-        init_cfg: Initialisation.
-    """
-
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int,
-                 drop_rate: float = 0.0,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, embed_dims: int, num_heads: int,
+                 drop_rate: float) -> None:
+        super().__init__()
         if num_heads < 1 or embed_dims % num_heads:
             raise ValueError('embed_dims must be a multiple of num_heads '
                              f'{num_heads}, got {embed_dims}')
@@ -79,9 +69,9 @@ class SelfAttentionBlock(BaseModule):
 
 
 class FragmentProjection(BaseModule):
-    """A linear layer without bias of its own for each of N_f fragments.
+    """A linear layer without bias, of its own for each of N_f fragments.
 
-    It has the weights (N_f, f, d), for f genes of a fragment.
+    Its weights are (N_f, f, d), for f genes of a fragment.
     """
 
     def __init__(self, num_fragments: int, fragment_size: int,
@@ -132,9 +122,9 @@ class GroupMSA(GeneEncoder):
             it can tell apart genes that stand at the same place in two
             fragments. ``'shared'``: one for all, as in the paper; from a
             cohort of hundreds it learns little.
-        gene_sets: Groups of genes, see :func:`~mmmedmask.models.layers.\
-gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
-            the gene list.
+        gene_sets: Groups of genes, a ``.gmt`` or ``.csv`` file, or places, see
+            :func:`~mmmedmask.models.layers.gene_set_places`. None: neighbours
+            in the gene list.
         gene_list: The genes in order, for a file: a list, or a text file
             with one per line. It has to be the data set's.
         position: Whether a learnable embedding per fragment tells fragments
@@ -145,8 +135,7 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
         init_cfg: Initialisation of the linear layers.
 
     Raises:
-        ValueError: If an argument is outside its range, or a set does not
-            fit the genes.
+        ValueError: If a set does not fit the genes.
         FileNotFoundError: If a file is not there.
     """
 
@@ -209,26 +198,16 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
             if token is not None:
                 nn.init.trunc_normal_(token, std=0.02)
         self.drop = nn.Dropout(drop_rate)
-        self.intra = nn.ModuleList(
-            SelfAttentionBlock(embed_dims, num_heads, drop_rate)
-            for _ in range(intra_layers))
-        self.inter = nn.ModuleList(
-            SelfAttentionBlock(embed_dims, num_heads, drop_rate)
-            for _ in range(inter_layers))
+        self.intra, self.inter = (
+            nn.ModuleList(SelfAttentionBlock(embed_dims, num_heads, drop_rate)
+                          for _ in range(layers))
+            for layers in (intra_layers, inter_layers))
         self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
 
     def forward(self, genes: Tensor) -> Tensor:
-        """Encode patients.
+        """Encode scaled expression (B, G) to ``CLS_ge`` (B, d).
 
-        Args:
-            genes: Scaled expression, shape (B, G), in the order of the gene
-                list.
-
-        Returns:
-            ``CLS_ge``, shape (B, d).
-
-        Raises:
-            ValueError: If the shape is another.
+        A ValueError if the shape is another.
         """
         return self.encode_class(self.encode_groups(genes))
 
@@ -336,15 +315,10 @@ gene_set_places`: a ``.gmt`` or ``.csv`` file, or places. None: neighbours in
 
 def cut_fragments(groups: Sequence[Tensor],
                   size: int) -> tuple[Tensor, Tensor]:
-    """Cut groups of genes into fragments.
+    """Cut groups of genes, given by their places, into fragments of ``size``.
 
-    Args:
-        groups: Places of the genes of each group, int64; none is empty.
-        size: Genes of a fragment, f.
-
-    Returns:
-        Genes of each fragment (N_f, f) and fragments of each group
-        (N_gr, F), int64, -1 where there is none.
+    Gives the genes of each fragment (N_f, f) and the fragments of each group
+    (N_gr, F), int64, -1 where there is none.
     """
     fragments, slots = [], []
     for genes in groups:

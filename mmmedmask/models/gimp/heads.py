@@ -30,22 +30,11 @@ VARIANCE_EPSILON = 1e-6
 
 def masked_l1(prediction: Tensor, target: Tensor, num_bags: int,
               reduction: str = 'mean') -> Tensor:
-    """Absolute error of masked patches, Eq. 3.
+    """Absolute error of masked patches, Eq. 3; 0 if nothing is masked.
 
-    Args:
-        prediction: The masked patches of all bags, shape (M, D).
-        target: Their features, shape (M, D).
-        num_bags: Bags that they come from, B.
-        reduction: ``'mean'`` over the M * D elements, or ``'sum'`` over
-            those of a bag, averaged over the bags.
-
-    Returns:
-        A float32 or float64 scalar; 0 if nothing is masked.
-
-    Raises:
-        ValueError: If ``reduction`` is unknown.
+    Both are (M, D), of all bags. In at least float32; see :class:`MPMHead`
+    for the reduction.
     """
-    check_choice('reduction', reduction, REDUCTIONS)
     with torch.autocast(prediction.device.type, enabled=False):
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         total = (prediction.to(dtype) - target.to(dtype)).abs().sum()
@@ -68,10 +57,7 @@ class MPMHead(BaseModule):
         reduction: ``'mean'`` over all masked elements, or ``'sum'``, Eq. 3
             as it is written, averaged over the bags. The sum of millions of
             elements leaves nothing of the triplets' gradient.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
+        init_cfg: Initialisation; None draws weights with deviation 0.02.
     """
 
     def __init__(self,
@@ -98,10 +84,7 @@ class MPMHead(BaseModule):
         return self.decoder(tokens)
 
     def target(self, patches: Tensor) -> Tensor:
-        """What is to be predicted for patches (..., D).
-
-        The same shape, float32 or float64; with ``norm_target`` normalised.
-        """
+        """What is to be predicted for patches (..., D), at least float32."""
         patches = patches.to(
             torch.promote_types(patches.dtype, torch.float32))
         if not self.norm_target:
@@ -111,15 +94,12 @@ class MPMHead(BaseModule):
         return (patches - mean) / (variance + VARIANCE_EPSILON).sqrt()
 
     def loss(self, tokens: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
-        """Eq. 3. Only masked patches are decoded.
+        """Eq. 3, a float32 or float64 scalar. Only masked patches are decoded.
 
         Args:
             tokens: The aggregator's output, shape (B, N, d).
             patches: The features before masking, shape (B, N, D).
             mask: Shape (B, N), bool, 1 = masked; False at padding.
-
-        Returns:
-            A float32 or float64 scalar; 0 if nothing is masked.
         """
         return masked_l1(
             self(tokens[mask]), self.target(patches[mask]), len(tokens),
@@ -145,21 +125,13 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Put the batches of all ranks together, with gradients.
+    """Put the batches of all ranks together, with gradients, rank after rank.
 
     Every rank computes the same loss on the same rows. Its gradient is added
     up over the ranks, and averaged over them by DistributedDataParallel:
     what remains is the gradient of one process with all rows.
 
-    Args:
-        tensors: Shape (B, ...), with the same B on every rank; None stays.
-
-    Returns:
-        The tensors with ``B * ranks`` rows, rank after rank; unchanged
-        without a process group.
-
-    Raises:
-        ValueError: If the ranks' batches differ in size.
+    The tensors have as many rows on every rank, else a ValueError; None stays.
     """
     if get_world_size() == 1:
         return list(tensors)
@@ -182,15 +154,11 @@ class TripletHead(BaseModule):
 
     Args:
         margin: Margin of the squared distances, delta.
-        mining: ``'all'``, ``'batch_hard'``, ``'semi_hard'`` or
-            ``'random'``; see
-            :func:`~mmmedmask.functional.triplets.triplet_loss`.
+        mining: ``'all'``, ``'batch_hard'``, ``'semi_hard'`` or ``'random'``;
+            see :func:`~mmmedmask.functional.contrastive_losses.triplet_loss`.
         normalize: ``'none'`` as the paper, or ``'each'`` for halves of
             length 1, which gives the margin a fixed meaning.
         loss_weight: Weight of the loss.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     #: The loss tells classes apart; GiMP hands over the labels.
@@ -239,11 +207,8 @@ class TripletHead(BaseModule):
             tri_count=result.num_triplets.to(result.loss.dtype),
             d2_ap_img=result.positive_image,
             d2_an_img=result.negative_image)
-        if genes is not None:
-            scalars.update(
-                d2_ap_ge=result.positive_genes,
-                d2_an_ge=result.negative_genes)
-        return scalars
+        return scalars if genes is None else scalars | dict(
+            d2_ap_ge=result.positive_genes, d2_an_ge=result.negative_genes)
 
 
 @MODELS.register_module()
@@ -260,10 +225,6 @@ class InfoNCEHead(BaseModule):
         image_share: Weight of slides that look for genes; the rest is that
             of genes that look for slides.
         loss_weight: Weight of the loss.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     #: The loss tells patients apart; GiMP hands over who has both halves.
@@ -293,32 +254,22 @@ class InfoNCEHead(BaseModule):
                                      f'at least 1, got {dims}')
                 self.project.append(nn.Linear(dims, proj_dims, bias=False))
 
-    def loss(self, image: Tensor, genes: Tensor,
-             keep: Tensor | None = None) -> dict:
-        """The loss and scalars for the log.
+    def loss(self, image: Tensor, genes: Tensor, keep: Tensor) -> dict:
+        """``loss_nce`` of the vectors CLS_img (B, d) and CLS_ge (B, d').
 
-        Args:
-            image: The slides' vectors CLS_img, shape (B, d).
-            genes: The genes' vectors CLS_ge, shape (B, d').
-            keep: Shape (B, ), bool: who has both; None: everybody.
-
-        Returns:
-            ``loss_nce``.
+        ``keep`` (B, ), bool, says who has both.
         """
         return self.contrast(*self.pairs(image, genes, keep))
 
     def pairs(self, image: Tensor, genes: Tensor,
-              keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+              keep: Tensor) -> tuple[Tensor, Tensor]:
         """Project both halves; those of all ranks who have both, (K, D)."""
         if self.project:
             image, genes = (
                 project(half) for project, half in zip(
                     self.project, (image, genes), strict=True))
-        flags = None if keep is None else keep.long()
-        image, genes, flags = gather_rows(image, genes, flags)
-        if flags is not None:
-            image, genes = image[flags.bool()], genes[flags.bool()]
-        return image, genes
+        image, genes, keep = gather_rows(image, genes, keep.long())
+        return image[keep.bool()], genes[keep.bool()]
 
     def contrast(self, image: Tensor, genes: Tensor) -> dict:
         """``loss_nce`` of :meth:`pairs`; 0 with a graph if there are none."""

@@ -28,30 +28,20 @@ from mmmedmask.util.checks import check_integer, check_positive, check_range
 
 
 class SlidesAndGenes(NamedTuple):
-    """What a head that looks at tokens gets of a batch.
+    """What a head that looks at tokens gets of a batch."""
 
-    Attributes:
-        image: The slides' vectors CLS_img, shape (B, d).
-        tokens: The patches' tokens, shape (B, N, d).
-        valid: Shape (B, N), bool, False = padding.
-        genes: Scaled expression, shape (B, G); 0 for whoever has none.
-        has_patches: Who has slides, shape (B, ), bool.
-        has_genes: Who has genes, shape (B, ), bool.
-        uniform: Numbers in [0, 1) of each patient, shape (B, n); None if
-            the head draws nothing.
-    """
-
-    image: Tensor
-    tokens: Tensor
-    valid: Tensor
-    genes: Tensor
-    has_patches: Tensor
-    has_genes: Tensor
-    uniform: Tensor | None = None
+    image: Tensor  # The slides' vectors CLS_img, (B, d).
+    tokens: Tensor  # The patches' tokens, (B, N, d).
+    valid: Tensor  # (B, N), bool, False = padding.
+    genes: Tensor  # Scaled expression, (B, G); 0 for whoever has none.
+    has_patches: Tensor  # Who has slides, (B, ), bool.
+    has_genes: Tensor  # Who has genes, (B, ), bool.
+    # Numbers in [0, 1) of each patient, (B, n), of a head that draws.
+    uniform: Tensor | None
 
     @property
     def whole(self) -> Tensor:
-        """Who has both, shape (B, ), bool."""
+        """Who has both, (B, ), bool."""
         return self.has_patches & self.has_genes
 
     def regions(self, count: int) -> list[Tensor]:
@@ -79,8 +69,9 @@ class CrossAttention(nn.Module):
 class ImageTextHead(InfoNCEHead):
     """Base: each slide finds its genes, and the genes' encoder is trained.
 
-    Arguments as :class:`~mmmedmask.models.gimp.heads.InfoNCEHead`, whose
-    dimensions GiMP fills in.
+    Arguments as :class:`~mmmedmask.models.gimp.heads.InfoNCEHead`; GiMP fills
+    in ``image_dims`` and ``gene_dims``, those of the slides' and genes'
+    vectors.
     """
 
     #: GiMP hands over tokens, and its gene encoder, a GroupMSA.
@@ -110,21 +101,17 @@ class BioViLHead(ImageTextHead):
 
     Boecking et al., "Making the Most of Text Semantics to Improve Biomedical
     Vision-Language Processing", ECCV 2022. The language model is GroupMSA,
-    which sees the genes twice: whole for the contrast, and with some
-    fragments hidden, whose genes it predicts. Genes are numbers: squared
-    errors stand for the cross-entropy of words.
+    which sees the genes twice: whole for the contrast, and with some fragments
+    hidden, whose genes it predicts. Genes are numbers: squared errors stand
+    for the cross-entropy of words. The defaults of temperature and gene_weight
+    were not checked against the paper.
 
     Args:
-        gene_dims: Dimensions of the genes' vectors, which GiMP fills in.
-        temperature: Divides the cosine similarities; the default was not
-            checked against the paper.
-        proj_dims: Dimensions of the common space.
+        gene_dims: See :class:`ImageTextHead`, as for all that is not named.
+        temperature: See there.
+        proj_dims: See there.
         mask_ratio: Share of fragments that are hidden.
-        gene_weight: Weight of the masked modelling; likewise.
-        contrast: Other arguments of :class:`ImageTextHead`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
+        gene_weight: Weight of the masked modelling.
     """
 
     def __init__(self,
@@ -175,20 +162,16 @@ class MGCAHead(ImageTextHead):
     assigned to. All regions and groups weigh the same.
 
     Args:
-        image_dims: Dimensions of the slides' vectors, which GiMP fills in.
-        gene_dims: Dimensions of the genes' vectors, which GiMP fills in.
+        image_dims: See :class:`ImageTextHead`, as for all that is not named.
+        gene_dims: See there.
         temperature: Divides the similarities of patients.
-        proj_dims: Dimensions of the common space.
+        proj_dims: See there.
         num_regions: Runs of patches of a slide.
         local_temperature: Divides the similarities of regions and groups.
         local_weight: Weight of their contrast.
         num_prototypes: Prototypes, K.
         prototype_temperature: Divides the similarities of predictions.
         prototype_weight: Weight of the prototypes.
-        contrast: Other arguments of :class:`ImageTextHead`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self,
@@ -240,7 +223,7 @@ class MGCAHead(ImageTextHead):
                        whole: Tensor) -> Tensor:
         """What regions (R, d) of each patient and groups (B, N_gr, d') find.
 
-        The mean over both directions and the patients of ``whole``, bool.
+        The mean over both directions and the patients of ``whole``.
         """
         total = 0 * sum(parameter.sum() for parameter in self.parameters())
         for index in whole.nonzero()[:, 0].tolist():
@@ -265,18 +248,16 @@ class REFERSHead(ImageTextHead):
     of a patient, as views of a study there, are one bag.
 
     Args:
-        image_dims: Dimensions of the slides' vectors, which GiMP fills in.
-        gene_dims: Dimensions of the genes' vectors, which GiMP fills in.
+        image_dims: See :class:`ImageTextHead`, as for all that is not named.
+        gene_dims: See there.
         temperature: Divides the cosine similarities of the matching.
-        proj_dims: Dimensions of the common space.
+        proj_dims: See there.
         image_share: Weight in the matching of slides that look for genes.
         num_regions: Runs of patches of a slide.
         gene_weight: Weight of the reconstruction.
-        contrast: Other arguments of :class:`ImageTextHead`.
 
     Raises:
-        ValueError: If an argument is outside its range, or, in training, if
-            the gene encoder has no positions.
+        ValueError: In training, if the gene encoder has no positions.
     """
 
     def __init__(self,

@@ -125,7 +125,8 @@ def test_contrast_head_compares_those_with_both():
 def test_contrast_head_learns_its_projections():
     head = MODELS.build(dict(type='mmmedmask.InfoNCEHead', proj_dims=3,
                              image_dims=5, gene_dims=4))
-    head.loss(torch.randn(8, 5), torch.randn(8, 4))['loss_nce'].backward()
+    head.loss(torch.randn(8, 5), torch.randn(8, 4),
+              torch.ones(8, dtype=torch.bool))['loss_nce'].backward()
     assert [tuple(weight.shape) for weight in head.parameters()] == [
         (3, 5), (3, 4)]
     for parameter in head.parameters():
