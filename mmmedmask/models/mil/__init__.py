@@ -1,4 +1,7 @@
-"""Bag classifiers: from the patches of a slide to its vector."""
+"""Bag classifiers: from the patches of a slide to its vector.
+
+Constructors raise a ValueError that names an argument outside its range.
+"""
 
 from mmmedmask.models.mil.abmil import ABMIL
 from mmmedmask.models.mil.base import BagAggregator

@@ -4,9 +4,6 @@ Ilse, Tomczak, Welling, "Attention-based Deep Multiple Instance Learning",
 ICML 2018.
 """
 
-from torch import Tensor
-
-from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.models.mil.base import AttentionScores, BagAggregator
 from mmmedmask.registry import MODELS
 
@@ -21,9 +18,6 @@ class ABMIL(BagAggregator):
         attention_dims: Dimensions of the hidden layer that scores patches.
         gated: Whether it has a gate (equation 9).
         options: Further arguments of :class:`BagAggregator`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, embed_dims: int | None = 512,
@@ -32,11 +26,3 @@ class ABMIL(BagAggregator):
         super().__init__(in_dims, embed_dims, **options)
         self.scores = AttentionScores(
             self.embed_dims, attention_dims, gated=gated)
-
-    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """Average with weights; see the base class."""
-        return weighted_sum(self.weights(tokens, valid), tokens)[:, 0]
-
-    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """Softmax of the scores; see the base class."""
-        return masked_softmax(self.scores(tokens), valid)

@@ -3,7 +3,12 @@
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmmedmask.functional.bags import check_padded_bags, without_padding
+from mmmedmask.functional.bags import (
+    check_padded_bags,
+    masked_softmax,
+    weighted_sum,
+    without_padding,
+)
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.util.checks import check_integer
 
@@ -11,13 +16,8 @@ from mmmedmask.util.checks import check_integer
 class AttentionScores(nn.Module):
     """Scores of patches in ABMIL, CLAM and MCAT: a network of two layers.
 
-    Ilse et al., equation 8 (``w tanh(V h)``), or 9 with a gate.
-
-    Args:
-        embed_dims: Dimensions of a patch's token, d.
-        hidden_dims: Dimensions inside.
-        num_scores: Scores of a patch, K.
-        gated: Whether ``tanh(V h)`` is multiplied by ``sigmoid(U h)``.
+    Ilse et al., equation 8 (``w tanh(V h)``), or 9 with a gate, where
+    ``tanh(V h)`` is multiplied by ``sigmoid(U h)``.
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int,
@@ -41,7 +41,8 @@ class BagAggregator(BaseModule):
     """Base of aggregators that embed patches one by one and pool them.
 
     Padding is never embedded: its content does not matter, whatever it is.
-    Subclasses write :meth:`pool` and :meth:`weights`, and may have
+    Subclasses have ``scores``, or write :meth:`pool` and :meth:`weights`, and
+    may have
 
     - ``auxiliary_losses(tokens, valid, labels) -> dict`` of losses that are
       added in training, with ``num_classes``;
@@ -65,9 +66,6 @@ class BagAggregator(BaseModule):
         uses_genes: Whether ``forward`` takes genes.
         permutation_invariant: Whether the order of patches makes no
             difference.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
@@ -97,8 +95,8 @@ class BagAggregator(BaseModule):
             patches: Patch features, shape (B, N, D).
             valid: Shape (B, N), bool, False = padding; None: all are
                 patches. A bag may be empty.
-            mask: Must be None: there is nothing that stands for a masked
-                patch.
+            mask: Must be None: nothing stands for a masked patch.
+            coords: Not looked at.
 
         Returns:
             The slides' vectors, shape (B, d), or (B, K, d) if
@@ -117,21 +115,15 @@ class BagAggregator(BaseModule):
                   coords: Tensor | None = None) -> Tensor:
         """How much each patch counts, for heat maps.
 
-        Takes what :meth:`forward` takes.
-
-        Returns:
-            Shape (B, N), or (B, K, N) if ``class_wise``, float32 or float64,
-            zero at padding, with sum 1 over each bag.
+        Takes what :meth:`forward` takes. Gives (B, N), or (B, K, N) if
+        ``class_wise``, float32 or float64, zero at padding, with sum 1 over
+        each bag.
         """
         weights = self.weights(self.embed_patches(patches, valid), valid)
         return weights if self.class_wise else weights[:, 0]
 
     def embed_patches(self, patches: Tensor, valid: Tensor | None) -> Tensor:
-        """Embed each patch by itself: (B, N, D) to (B, N, d), zero at padding.
-
-        Raises:
-            ValueError: If a shape or a type does not fit.
-        """
+        """Embed each patch by itself: (B, N, D) to (B, N, d), 0 at padding."""
         check_padded_bags(patches, valid, self.in_dims)
         valid = without_padding(valid)
         tokens = patches.flatten(0, 1) if valid is None else patches[valid]
@@ -148,7 +140,8 @@ class BagAggregator(BaseModule):
         Shape (B, d), or (B, K, d) if ``class_wise``; ``valid`` (B, N) is
         bool, or None.
         """
-        raise NotImplementedError
+        vectors = weighted_sum(self.weights(tokens, valid), tokens)
+        return vectors if self.class_wise else vectors[:, 0]
 
     def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """How much each of the tokens (B, N, d) counts.
@@ -156,7 +149,7 @@ class BagAggregator(BaseModule):
         Shape (B, K, N), with K = 1 unless ``class_wise``, zero at padding,
         with sum 1 over each bag that has a patch.
         """
-        raise NotImplementedError
+        return masked_softmax(self.scores(tokens), valid)
 
 
 def check_unmasked(module: BaseModule, mask: Tensor | None) -> None:

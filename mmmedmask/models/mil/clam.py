@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.functional.smooth_svm import smooth_top1_svm
 from mmmedmask.models.mil.base import AttentionScores, BagAggregator
 from mmmedmask.registry import MODELS
@@ -40,9 +39,6 @@ class CLAM(BagAggregator):
         instance_weight: Weight of this loss; the paper's is 0.3, with 0.7
             for the head's.
         options: Further arguments of :class:`BagAggregator`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, num_classes: int,
@@ -62,15 +58,6 @@ class CLAM(BagAggregator):
                                       num_classes if self.class_wise else 1)
         # Two scores for each class: not this class, this class.
         self.instance_fc = nn.Linear(self.embed_dims, 2 * num_classes)
-
-    def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """Softmax of the scores; see the base class."""
-        return masked_softmax(self.scores(tokens), valid)
-
-    def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """Average with each branch's weights; see the base class."""
-        vectors = weighted_sum(self.weights(tokens, valid), tokens)
-        return vectors if self.class_wise else vectors[:, 0]
 
     def auxiliary_losses(self, tokens: Tensor, valid: Tensor | None,
                          labels: Tensor) -> dict:
@@ -99,13 +86,11 @@ class CLAM(BagAggregator):
                labels: Tensor) -> tuple[Tensor, ...]:
         """Choose patches and guess their labels.
 
-        Takes what :meth:`auxiliary_losses` takes.
-
-        Returns:
-            Bag, place in it, class and target (1 = evidence) of M patches,
-            int64, and their shares of the loss, all of shape (M, ). M does
-            not depend on the bags' sizes, so that the host need not wait
-            for them: what a small bag has too many has a share of 0.
+        Takes what :meth:`auxiliary_losses` takes. Gives bag, place in it,
+        class and target (1 = evidence) of M patches, int64, and their shares
+        of the loss, all of shape (M, ). M does not depend on the bags' sizes,
+        so that the host need not wait for them: what a small bag has too many
+        has a share of 0.
         """
         scores = self.scores(tokens)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))

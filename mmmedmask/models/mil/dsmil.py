@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmedmask.functional.bags import (
-    masked_max,
-    masked_softmax,
-    weighted_sum,
-)
+from mmmedmask.functional.bags import masked_max, masked_softmax
 from mmmedmask.models.mil.base import BagAggregator
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_range
@@ -37,9 +33,6 @@ class DSMIL(BagAggregator):
         instance_weight: Weight of the first stream's loss, beside the
             head's.
         options: Further arguments of :class:`BagAggregator`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = True
@@ -59,7 +52,7 @@ class DSMIL(BagAggregator):
     def pool(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """The second stream; see the base class."""
         # Values are linear in the tokens: averaged first, projected once.
-        return self.value(weighted_sum(self.weights(tokens, valid), tokens))
+        return self.value(super().pool(tokens, valid))
 
     def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Similarity to each class's critical patch; see the base class."""

@@ -23,8 +23,8 @@ from mmmedmask.util.checks import check_integer
 class GeneSetTokens(nn.Module):
     """A token of each set of genes, from a small network of its own.
 
-    ``places`` of each set's genes, S tensors of shape (G_s, ); d dimensions of
-    a token; dropout that keeps mean and variance (alpha dropout).
+    ``places`` of each set's genes are S tensors of shape (G_s, ). The dropout
+    keeps mean and variance (alpha dropout).
     """
 
     def __init__(self, places: Sequence[Tensor], embed_dims: int,
@@ -96,7 +96,6 @@ class MCAT(BagAggregator):
         options: Further arguments of :class:`BagAggregator`.
 
     Raises:
-        ValueError: If an argument is outside its range.
         FileNotFoundError: If a file is not there.
     """
 
@@ -169,11 +168,8 @@ class MCAT(BagAggregator):
                   has_genes: Tensor | None = None) -> Tensor:
         """How much each patch counts for each set of genes.
 
-        Takes what :meth:`forward` takes.
-
-        Returns:
-            Shape (B, S, N), float32 or float64, zero at padding, with sum 1
-            over each bag.
+        Takes what :meth:`forward` takes. Gives (B, S, N), float32 or float64,
+        zero at padding, with sum 1 over each bag.
         """
         tokens = self.embed_patches(patches, valid)
         sets = self.embed_genes(genes, has_genes, len(patches))

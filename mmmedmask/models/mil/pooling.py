@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmmedmask.functional.bags import masked_max, masked_mean
+from mmmedmask.functional.bags import masked_max, masked_mean, masked_softmax
 from mmmedmask.models.mil.base import BagAggregator
 from mmmedmask.registry import MODELS
 
@@ -18,11 +18,7 @@ class MeanPool(BagAggregator):
 
     def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """All alike; see the base class."""
-        if valid is None:
-            valid = torch.ones_like(tokens[..., 0], dtype=torch.bool)
-        weights = valid.to(torch.promote_types(tokens.dtype, torch.float32))
-        return (weights / weights.sum(dim=1, keepdim=True).clamp(
-            min=1))[:, None]
+        return masked_softmax(torch.zeros_like(tokens[..., 0])[:, None], valid)
 
 
 @MODELS.register_module()
@@ -37,12 +33,8 @@ class MaxPool(BagAggregator):
         return masked_max(tokens, valid)
 
     def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """The share of dimensions that a patch is the largest in.
-
-        Patches that are equally large share a dimension.
-        """
-        largest = masked_max(tokens, valid)[:, None]
-        hits = tokens == largest
+        """The share of dimensions in which a patch, or a tie, is largest."""
+        hits = tokens == masked_max(tokens, valid)[:, None]
         if valid is not None:
             hits = hits & valid[..., None]
         hits = hits.to(torch.promote_types(tokens.dtype, torch.float32))

@@ -35,9 +35,6 @@ class TransMIL(NystromAggregator):
         drop_rate: Dropout behind each layer's output projection.
         options: Further arguments of
             :class:`~mmmedmask.models.gimp.NystromAggregator`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, without_coords: str = 'raise',
