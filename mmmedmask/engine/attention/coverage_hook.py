@@ -91,7 +91,7 @@ class LesionCoverageHook(Hook):
         num_draws: Maskings to draw per image.
         maps: ``'attention'`` of the class token, or ``'class_activation'``:
             what speaks for the image's own class, see
-            :func:`~mmmedmask.models.msmae.class_activation_maps`; measured
+            :func:`~mmmedmask.models.msmae.patch_logits`; measured
             at the end, and no masking is drawn from it.
         at_start: Whether to measure the weights that training starts with,
             too; not after a resume.

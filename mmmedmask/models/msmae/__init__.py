@@ -4,10 +4,7 @@ from mmmedmask.models.msmae.attention import (
     class_token_attention,
     normalize_attention,
 )
-from mmmedmask.models.msmae.class_activation import (
-    class_activation_maps,
-    patch_logits,
-)
+from mmmedmask.models.msmae.class_activation import patch_logits
 from mmmedmask.models.msmae.classifier import MSMAEClassifier
 from mmmedmask.models.msmae.decoder import MSMAEDecoder
 from mmmedmask.models.msmae.encoder import MSMAEViT
@@ -16,5 +13,5 @@ from mmmedmask.models.msmae.msmae import MSMAE
 from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
 
 __all__ = ['BCEDiceLoss', 'MSMAE', 'MSMAEClassifier', 'MSMAEDecoder',
-           'MSMAEHead', 'MSMAEViT', 'class_activation_maps',
-           'class_token_attention', 'normalize_attention', 'patch_logits']
+           'MSMAEHead', 'MSMAEViT', 'class_token_attention',
+           'normalize_attention', 'patch_logits']

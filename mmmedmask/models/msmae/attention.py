@@ -34,10 +34,8 @@ FLIPS = {
 class AttentionMasking:
     """What MSMAE and its classifier share, for models with a ``backbone``.
 
-    Attributes:
-        masking: See :meth:`set_masking`.
-        ratios_without_maps: Shares to mask and to throw away where samples
-            have no maps; None refuses such samples.
+    ``ratios_without_maps`` are the shares to mask and to throw away where
+    samples have no maps; None refuses such samples.
     """
 
     ratios_without_maps: tuple[float, float] | None = None
@@ -77,11 +75,9 @@ class AttentionMasking:
                   data_samples: Sequence[DataSample]) -> TokenPartition:
         """Decide which tokens are masked, thrown away and visible, Eq. 6, 7.
 
-        Images are (B, C, H, W); samples have ``sample_idx``, and the maps
-        that the masking follows.
-
-        Raises:
-            ValueError: If maps or the samples' crops are missing.
+        Samples of the images (B, C, H, W) have ``sample_idx``, and the maps
+        that the masking follows. A ValueError if maps or the samples' crops
+        are missing.
         """
         weights = patch_weights(
             data_samples, self.backbone.grid_size(inputs), inputs.device)
@@ -112,7 +108,11 @@ class AttentionMasking:
 
     def blank_shares(self, inputs: Tensor,
                      partition: TokenPartition) -> dict[str, Tensor]:
-        """Share of flat patches among the visible ones, and among all."""
+        """Shares of flat patches.
+
+        ``blank_share`` is that among the visible ones, ``blank_share_all``
+        among all.
+        """
         blank = blank_patches(
             inputs.detach(), self.backbone.patch_size).float()
         return dict(blank_share=blank.gather(1, partition.visible).mean(),
@@ -133,16 +133,10 @@ def check_unmixed(data_preprocessor: nn.Module) -> None:
 def class_token_attention(vit: nn.Module, images: Tensor) -> Tensor:
     """Attention of the class token to the patches in the last layer, Eq. 4.
 
-    Only what the row of the class token needs is computed of the last layer:
-    its query and all keys.
-
-    Args:
-        vit: A :class:`~mmmedmask.models.msmae.MSMAEViT`.
-        images: Normalised images (B, C, H, W).
-
-    Returns:
-        Shape (B, num_heads, rows, columns), float32. The class token's
-        attention to itself is left out, so a map's sum is below 1.
+    Of :class:`~mmmedmask.models.msmae.MSMAEViT`, for normalised images (B, C,
+    H, W): (B, num_heads, rows, columns), float32. Only what the row of the
+    class token needs is computed of the last layer: its query and all keys.
+    Its attention to itself is left out, so a map's sum is below 1.
     """
     tokens = vit.embed(images)
     for layer in vit.layers[:-1]:
@@ -172,21 +166,15 @@ def class_token_row(attention: nn.Module, tokens: Tensor) -> Tensor:
 
 def normalize_attention(attention: Tensor,
                         weight_norm: str = 'per_head') -> Tensor:
-    """Bring attention to [0, 1] and average over the heads, Eq. 5.
+    """Bring attention (B, num_heads, rows, columns) to [0, 1], Eq. 5.
 
-    Args:
-        attention: Shape (B, num_heads, rows, columns).
-        weight_norm: ``'per_head'`` brings each head to [0, 1], then
-            averages: each head counts the same. ``'mean_heads'`` averages
-            first, as Eq. 5 is written: peaked heads count more, and one
-            patch of every image gets exactly 0.
+    ``weight_norm`` is ``'per_head'``, which brings each head to [0, 1], then
+    averages: each head counts the same; or ``'mean_heads'``, which averages
+    first, as Eq. 5 is written: peaked heads count more, and one
+    patch of every image gets exactly 0.
 
-    Returns:
-        Shape (B, rows, columns), float32 in [0, 1]; constant attention
-        becomes 1 everywhere. NaN stays NaN.
-
-    Raises:
-        ValueError: If ``weight_norm`` is unknown.
+    Gives (B, rows, columns), float32 in [0, 1]; constant attention
+    becomes 1 everywhere. NaN stays NaN.
     """
     check_choice('weight_norm', weight_norm, WEIGHT_NORMS)
     attention = attention.float()
@@ -204,17 +192,9 @@ def patch_weights(data_samples: Sequence[DataSample],
                   device: torch.device) -> Tensor | None:
     """Read the attached maps at the tokens of the samples' crops.
 
-    Args:
-        data_samples: Samples, of which all or none have ``attention_map``,
-            shape (gh, gw), with the metainfo ``crop_box``, ``flip`` and
-            ``flip_direction``.
-        grid_size: Tokens of the crops as (rows, columns).
-
-    Returns:
-        Shape (B, rows * columns), float32, or None if no sample has a map.
-
-    Raises:
-        ValueError: If only some have one, or a sample's crop is not known.
+    All or none of the samples have ``attention_map``, shape (gh, gw); see
+    :func:`crop_of` for what else they have. Gives (B, rows * columns),
+    float32, or None if no sample has a map.
     """
     maps = [sample.get('attention_map') for sample in data_samples]
     missing = [sample.get('img_path') for sample, attention_map in zip(
@@ -238,10 +218,11 @@ def patch_weights(data_samples: Sequence[DataSample],
 def crop_of(
     sample: DataSample
 ) -> tuple[tuple[float, float, float, float], tuple[bool, bool]]:
-    """Which part of its image a sample shows.
+    """Which part of its image a sample shows, by its metainfo.
 
-    The box (x0, y0, x1, y1) in fractions of the image, and whether it is
-    mirrored left-right and top-bottom. A ValueError if metainfo is missing.
+    The box (x0, y0, x1, y1) in fractions of the image, ``crop_box``, and
+    whether it is mirrored left-right and top-bottom, by ``flip`` and
+    ``flip_direction``.
     """
     box = sample.get('crop_box')
     if box is None:

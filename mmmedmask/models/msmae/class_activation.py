@@ -1,12 +1,7 @@
 """Which patches a classifier with average pooling names its class by."""
 
-from collections.abc import Sequence
-
 import torch
-from mmpretrain.structures import DataSample
 from torch import Tensor, nn
-
-from mmmedmask.models.layers.data_samples import class_labels
 
 
 def patch_logits(classifier: nn.Module, images: Tensor,
@@ -45,16 +40,3 @@ def patch_logits(classifier: nn.Module, images: Tensor,
     with torch.autocast(images.device.type, enabled=False):
         parts = (centred @ weights.float()[..., None])[..., 0]
     return parts * scale[:, None] / patches.shape[1]
-
-
-def class_activation_maps(classifier: nn.Module, images: Tensor,
-                          data_samples: Sequence[DataSample]) -> Tensor:
-    """Map of the patches that speak for an image's own class.
-
-    From images (B, C, H, W) with ``gt_label`` to (B, rows, columns), float32;
-    what speaks against the class is 0. See :func:`patch_logits`.
-    """
-    labels = class_labels(data_samples, classifier.num_classes)
-    parts = patch_logits(classifier, images, labels.to(images.device))
-    return parts.clamp_min(0).unflatten(1, classifier.backbone.grid_size(
-        images))

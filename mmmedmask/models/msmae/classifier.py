@@ -7,13 +7,13 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from mmmedmask.functional.attention_masking import token_counts
-from mmmedmask.models.layers.data_samples import run_info
+from mmmedmask.models.layers.data_samples import class_labels, run_info
 from mmmedmask.models.msmae.attention import (
     MASKINGS,
     AttentionMasking,
     check_unmixed,
 )
-from mmmedmask.models.msmae.class_activation import class_activation_maps
+from mmmedmask.models.msmae.class_activation import patch_logits
 from mmmedmask.models.msmae.encoder import MSMAEViT
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer
@@ -110,17 +110,11 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         return run_info('epoch') >= max_epochs - self.all_token_epochs
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DataSample]) -> dict:
-        """One training step, Eq. 8.
+        """One training step on normalised images (B, C, H, W), Eq. 8.
 
-        Args:
-            inputs: Normalised images (B, C, H, W).
-            data_samples: Samples with ``gt_label`` and, if tokens are masked
-                by attention, ``attention_map`` and ``crop_box``.
-
-        Returns:
-            The head's losses; if tokens are masked also ``blank_share`` and
-            ``blank_share_all``, the share of flat patches among the visible
-            ones and among all.
+        Samples have ``gt_label`` and, if tokens are masked by attention,
+        ``attention_map`` and ``crop_box``. Gives the head's losses, and if
+        tokens are masked what :meth:`blank_shares` gives.
         """
         visible, shares = None, {}
         if self.masks_tokens and not self.is_all_token_epoch():
@@ -146,8 +140,14 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
 
     def class_activation_maps(self, inputs: Tensor,
                               data_samples: Sequence[DataSample]) -> Tensor:
-        """See :func:`~mmmedmask.models.msmae.class_activation_maps`."""
-        return class_activation_maps(self, inputs, data_samples)
+        """Map of the patches that speak for an image's own class.
+
+        From images (B, C, H, W) with ``gt_label`` to (B, rows, columns),
+        float32; what speaks against the class is 0. See :func:`patch_logits`.
+        """
+        labels = class_labels(data_samples, self.num_classes)
+        parts = patch_logits(self, inputs, labels.to(inputs.device))
+        return parts.clamp_min(0).unflatten(1, self.backbone.grid_size(inputs))
 
     def _features(self, inputs: Tensor,
                   visible: Tensor | None) -> tuple[Tensor, ...]:

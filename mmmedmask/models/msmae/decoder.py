@@ -29,17 +29,13 @@ class MSMAEDecoder(MAEPretrainDecoder):
 
     Args:
         img_size: Side of the images in pixels, or (h, w).
-        patch_size: Side of a patch in pixels, or (h, w).
+        patch_size: Side of a patch in pixels, or (h, w); divides the image.
         in_channels: Channels of the images.
         encoder_dims: Dimensions of the encoder's tokens.
         embed_dims: Dimensions of the decoder's tokens, a multiple of 4.
-        num_layers: Number of layers.
+        num_layers: Number of layers, at least 1.
         num_heads: Attention heads per layer.
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If patches do not divide the image, or there is no layer.
     """
 
     def __init__(self, img_size: int | Sequence[int] = 224,
@@ -106,18 +102,11 @@ def first_layer(layer: nn.Module, tokens: Tensor, cells: Tensor,
                 masked_ids: Tensor) -> Tensor:
     """Run a transformer layer on tokens and on masked cells of a grid.
 
-    What a masked cell contributes to the attention is the same in all
-    images, and is computed once for all of them.
-
-    Args:
-        layer: mmpretrain's ``TransformerEncoderLayer``.
-        tokens: Shape (B, K, C).
-        cells: The masked tokens by their cell, shape (L, C).
-        masked_ids: Cells that are masked, shape (B, M).
-
-    Returns:
-        Shape (B, K + M, C), what ``layer`` makes of the tokens followed by
-        the masked cells.
+    What a masked cell contributes to the attention is the same in all images,
+    and is computed once for all of them. From tokens (B, K, C), masked tokens
+    by their cell (L, C) and cells that are masked (B, M): what mmpretrain's
+    ``TransformerEncoderLayer`` makes of the tokens followed by the masked
+    cells, (B, K + M, C).
     """
     projection = layer.attn.qkv
     # F.embedding adds up the gradients of rows faster than an index does.
@@ -133,10 +122,8 @@ def last_tokens_of_layer(layer: nn.Module, tokens: Tensor,
                          count: int) -> Tensor:
     """Run mmpretrain's ``TransformerEncoderLayer`` for the last tokens only.
 
-    They attend to all tokens, as in the whole layer; what the other tokens
-    would become is not computed.
-
-    Gives (B, count, C), the last rows of ``layer(tokens)``.
+    They attend to all tokens, as in the whole layer. Gives (B, count, C), the
+    last rows of ``layer(tokens)``.
     """
     dims = layer.attn.embed_dims
     weight, bias = layer.attn.qkv.weight, layer.attn.qkv.bias

@@ -44,10 +44,6 @@ class MSMAEViT(VisionTransformer):
         frozen_stages: Layers that are not trained; -1 trains all.
         fixed_pos_embed: Sine-cosine position embedding that is not trained,
             as in pre-training. False trains it, as in fine-tuning.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If patches do not divide the image.
     """
 
     def __init__(self, arch: str | dict = 'base',
@@ -98,21 +94,12 @@ class MSMAEViT(VisionTransformer):
 
     def forward(self, images: Tensor,
                 visible_ids: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Encode images.
+        """Encode images (B, C, H, W), normalised.
 
-        Args:
-            images: Normalised images (B, C, H, W).
-            visible_ids: Ids of the patches to encode, shape (B, V), counted
-                row by row; None encodes all.
-
-        Returns:
-            One output per entry of ``out_indices``, see ``out_type``; with
-            ``visible_ids`` the L patch tokens are the V visible ones, in
-            that order.
-
-        Raises:
-            ValueError: If a feature map is asked for from some of the
-                patches.
+        ``visible_ids`` (B, V) are ids of the patches to encode, counted row by
+        row; None encodes all. Gives one output per entry of ``out_indices``,
+        see ``out_type``; with ``visible_ids`` the L patch tokens are the V
+        visible ones, in that order, and there is no ``'featmap'``.
         """
         if visible_ids is None:
             return super().forward(images)
@@ -178,9 +165,5 @@ class MSMAEViT(VisionTransformer):
         super()._prepare_pos_embed(state_dict, prefix, *args)
 
     def grid_size(self, images: Tensor) -> tuple[int, int]:
-        """Patches of images (B, C, H, W) as (rows, columns).
-
-        Raises:
-            ValueError: If the patches do not divide the images.
-        """
+        """Patches of images (B, C, H, W) as (rows, columns)."""
         return patch_grid_size(images.shape[-2:], self.patch_size)

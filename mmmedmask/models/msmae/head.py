@@ -29,19 +29,15 @@ class MSMAEHead(BaseModule):
         norm_pix: Normalise each target patch by its mean and standard
             deviation, as MAE's own recipe does; the paper does not.
             ``'channel'`` does it per channel, for stained tissue.
-        cls_weight: Weight of the class loss, lambda in Eq. 3. At 0 there is
-            no class head and no labels are needed: the attention-driven
-            masking of AMT.
-        num_classes: Number of classes; needed if ``cls_weight`` is not 0.
+        cls_weight: Weight of the class loss, lambda in Eq. 3, at least 0. At 0
+            there is no class head and no labels are needed: the
+            attention-driven masking of AMT.
+        num_classes: Number of classes, at least 2; needed if ``cls_weight`` is
+            not 0.
         softmax_twice: Put a softmax in front of the cross-entropy that has
             one, as the released code does and the paper does not: with C
             classes the class loss is then never below ln(1 + (C - 1) / e).
         embed_dims: Dimensions of the encoder's class token.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If ``cls_weight`` is negative, ``norm_pix`` is unknown,
-            or there are fewer than two classes to tell apart.
     """
 
     def __init__(self, patch_size: int | Sequence[int] = 16,
@@ -96,14 +92,10 @@ class MSMAEHead(BaseModule):
 
     def classification_loss(self, class_token: Tensor,
                             data_samples: Sequence[DataSample]) -> Tensor:
-        """Cross-entropy of the class, Eq. 2, on logits.
+        """Cross-entropy of the class, Eq. 2, on logits of class tokens (B, C).
 
-        ``class_token`` is the encoder's, (B, C). Gives a float32 scalar, not
-        yet weighted.
-
-        Raises:
-            ValueError: If a sample has no label, or one that is not a class;
-                names the image.
+        A float32 scalar, not yet weighted. A ValueError names an image without
+        a label, or with one that is no class.
         """
         labels = class_labels(
             data_samples, self.num_classes,

@@ -45,7 +45,6 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         weight_norm: See
             :func:`~mmmedmask.models.msmae.attention.normalize_attention`.
         seed: Seed of the masking; None takes the run's.
-        init_cfg: Initialisation.
 
     Raises:
         ValueError: If a ratio leaves no visible or no masked token, the
@@ -98,9 +97,8 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
 
         Returns:
             ``loss_rec``, and if the class is learned ``loss_cls``, weighted,
-            and ``cross_entropy``, the same without its weight;
-            ``blank_share`` and ``blank_share_all``, the share of flat
-            patches among the visible ones and among all.
+            and ``cross_entropy``, the same without its weight; and what
+            :meth:`blank_shares` gives.
         """
         partition = self.partition(inputs, data_samples)  # Eq. 6, 7
         latent, = self.backbone(inputs, partition.visible)

@@ -64,10 +64,6 @@ class BCEDiceLoss(nn.Module):
             weight: Weights of the pixels, at least 0, shape (B, H, W); both
                 parts of the loss are weighted.
             ignore_index: Label of pixels that do not count; None counts all.
-
-        Raises:
-            ValueError: If shapes do not fit, or a label is neither 0 nor 1
-                nor to be ignored.
         """
         if cls_score.shape != (len(label), 1, *label.shape[1:]):
             raise ValueError(

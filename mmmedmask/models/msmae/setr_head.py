@@ -30,7 +30,7 @@ class PlainSETRHead(BaseDecodeHead):
     Args:
         in_channels: Channels of the backbone's feature map.
         channels: Channels of the convolutions.
-        num_convs: Number of convolutions, each followed by an upsampling;
+        num_convs: Convolutions, at least 1, each followed by an upsampling;
             ``2**num_convs`` should be the patch size.
         threshold: Probability above which a pixel is predicted as lesion, in
             (0, 1).
@@ -38,11 +38,6 @@ class PlainSETRHead(BaseDecodeHead):
             SyncBN, which on a single device is BN.
         loss_decode: The loss, or several; None is
             ``mmmedmask.BCEDiceLoss``.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If there is no convolution, or the threshold is out of
-            range.
     """
 
     def __init__(self, in_channels: int = 768, channels: int = 256,
