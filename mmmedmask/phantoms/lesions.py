@@ -55,9 +55,6 @@ def draw_lesion_image(lesion: str = 'bright', size: int | tuple[int, int] = 64,
     Returns:
         The image, uint8 of shape (H, W, 3) in RGB, or (H, W) if ``gray``;
         and the lesion's mask, bool of shape (H, W).
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     shape = (size, size) if isinstance(size, int) else tuple(size)
     _check(lesion, shape, lesion_size, align)

@@ -115,9 +115,6 @@ draw_expression`; 0 plants nothing in genes.
         layout: One of :data:`~mmmedmask.phantoms.slide_files.\
 FEATURE_LAYOUTS`.
         seed: Determines everything.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     root, classes = Path(root), tuple(classes)
     labels = _labels(num_cases, classes, class_sizes)

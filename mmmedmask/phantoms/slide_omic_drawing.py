@@ -41,9 +41,6 @@ def draw_slide_style(num_classes: int, dims: int,
     Args:
         num_classes: Number of classes C, at least 2.
         dims: Size of a feature D, above C.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     check_integer('num_classes', num_classes, 2)
     check_integer('dims', dims, num_classes + 1)
@@ -90,9 +87,6 @@ def draw_slide(style: SlideStyle, label: int, num_patches: int,
         signal: How far features are moved in the regions, in standard
             deviations.
         smoothness: Correlation of neighbours in the smooth part, in [0, 1).
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     check_integer('label', label, 0, len(style.class_directions) - 1)
     check_integer('num_patches', num_patches)
@@ -204,9 +198,6 @@ def draw_expression_style(num_genes: int, num_classes: int,
         num_genes: Number of genes G, at least those of all pathways.
         num_pathways: Number of planted pathways P, at least C.
         pathway_size: Genes of a pathway K.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
     check_integer('num_pathways', num_pathways, num_classes)
     check_integer('pathway_size', pathway_size)

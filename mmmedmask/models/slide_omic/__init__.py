@@ -1,4 +1,7 @@
-"""What GiMP and the bag classifiers share: preprocessor, classifier, heads."""
+"""What GiMP and the bag classifiers share: preprocessor, classifier, heads.
+
+Constructors raise a ValueError that names an argument outside its range.
+"""
 
 from mmmedmask.models.slide_omic.classifier import SlideOmicClassifier
 from mmmedmask.models.slide_omic.fusion import ConcatFusion, KroneckerFusion

@@ -1,6 +1,7 @@
 """One classifier for slides, genes or both: a vector of each, fused."""
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import torch
@@ -21,10 +22,7 @@ def build_part(part: dict | nn.Module | None,
     """Build a part with dimensions that follow from other parts.
 
     ``filled_in`` are arguments that a config need not name, and attributes
-    of the part.
-
-    Raises:
-        ValueError: If the part has other dimensions than those.
+    of the part; a ValueError if it has others.
     """
     if part is None:
         return None
@@ -52,27 +50,16 @@ def build_preprocessor(config: dict | nn.Module | None) -> nn.Module:
 
 
 class Encoded(NamedTuple):
-    """What the parts of the classifier make of a batch.
+    """What the parts of the classifier make of a batch."""
 
-    Attributes:
-        image: The slides' vectors CLS_img, shape (B, d) or (B, K, d); None
-            without an aggregator.
-        genes: The genes' vectors CLS_ge, shape (B, e); None without a gene
-            encoder.
-        patient: The patients' vectors CLS_pat, shape (B, f) or (B, K, f).
-        tokens: The patches' tokens, shape (B, N, d); None without an
-            aggregator.
-        valid: Shape (B, N), bool, False = padding; None: all are patches.
-        has_image: Shape (B, ), bool, False where the model has seen no
-            slide.
-        has_genes: The same for genes.
-    """
-
+    # The slides' vectors CLS_img, (B, d) or (B, K, d), and the genes' CLS_ge,
+    # (B, e); None without the part that makes them.
     image: Tensor | None
     genes: Tensor | None
-    patient: Tensor
-    tokens: Tensor | None
-    valid: Tensor | None
+    patient: Tensor  # The patients' vectors CLS_pat, (B, f) or (B, K, f).
+    tokens: Tensor | None  # The patches' tokens, (B, N, d).
+    valid: Tensor | None  # (B, N), bool, False = padding; None: no padding.
+    # (B, ), bool, False where the model has seen no slide or no genes.
     has_image: Tensor
     has_genes: Tensor
 
@@ -96,15 +83,14 @@ class SlideOmicClassifier(BaseClassifier):
         aggregator: Config of a patch aggregator; None: no slides.
         gene_encoder: Config of a gene encoder; None: no genes, unless the
             aggregator takes them.
-        fusion: Config of a :class:`~mmmedmask.models.slide_omic.fusion.\
-Fusion`, used if slides and genes each have a vector. None is
-            ``mmmedmask.ConcatFusion``. Dimensions are filled in.
+        fusion: Config of a fusion, used if slides and genes each have a
+            vector. None is ``mmmedmask.ConcatFusion``. Dimensions are filled
+            in.
         head: Config of a head. ``in_dims`` is filled in.
-        data_preprocessor: Config of the preprocessor,
-            ``mmmedmask.SlideOmicDataPreprocessor`` if there is none.
+        data_preprocessor: Config of the preprocessor; None is
+            ``mmmedmask.SlideOmicDataPreprocessor``.
         freeze_gene_encoder: Whether the gene encoder stays as it is: no
             gradient, and never in training mode.
-        init_cfg: Initialisation.
 
     Raises:
         ValueError: If the parts do not fit each other.
@@ -133,10 +119,8 @@ Fusion`, used if slides and genes each have a vector. None is
         self.freeze_gene_encoder = freeze_gene_encoder
         if freeze_gene_encoder:
             self.gene_encoder.requires_grad_(False)
-        if aggregator is None:
-            dims = self.gene_encoder.embed_dims
-        else:
-            dims = self.aggregator.embed_dims
+        dims = (self.gene_encoder if aggregator is None
+                else self.aggregator).embed_dims
         self.fusion = None
         if aggregator is not None and gene_encoder is not None:
             self.fusion = build_part(
@@ -185,7 +169,7 @@ Fusion`, used if slides and genes each have a vector. None is
     def forward(self, inputs: dict,
                 data_samples: Sequence[DataSample] | None = None,
                 mode: str = 'tensor') -> Tensor | dict | list[DataSample]:
-        """Run the model.
+        """The head's output (B, K), losses, or samples with predictions.
 
         Args:
             inputs: Batch as the data preprocessor gives it: ``patches``
@@ -195,13 +179,8 @@ Fusion`, used if slides and genes each have a vector. None is
             data_samples: Samples; needed for the loss.
             mode: ``'tensor'`` for logits, ``'loss'`` or ``'predict'``.
 
-        Returns:
-            The head's output (B, K), losses, or the samples with
-            predictions.
-
         Raises:
-            ValueError: If ``mode`` is unknown, or a patient has nothing that
-                the model looks at.
+            ValueError: If a patient has nothing that the model looks at.
         """
         if check_choice('mode', mode, MODES) == 'loss':
             return self.loss(inputs, data_samples)
@@ -230,16 +209,11 @@ Fusion`, used if slides and genes each have a vector. None is
     ) -> list[DataSample]:
         """The head's predictions, and what they rest on.
 
-        Args:
-            inputs: See :meth:`forward`.
-            data_samples: Samples to write to; None makes new ones.
-
-        Returns:
-            The samples with what the head predicts and ``modalities``:
-            ``'slides+genes'``, ``'slides'`` or ``'genes'``. Those of
-            patients who have both also have ``slides_hidden`` and
-            ``genes_hidden``, samples with what the head predicts without
-            the one or the other.
+        Gives the samples (new ones for None) with what the head predicts and
+        ``modalities``: ``'slides+genes'``, ``'slides'`` or ``'genes'``. Those
+        of patients who have both also have ``slides_hidden`` and
+        ``genes_hidden``, samples with what the head predicts without the one
+        or the other.
         """
         encoded = self.encode(inputs, data_samples)
         samples = self._predict(encoded, data_samples)
@@ -257,12 +231,9 @@ Fusion`, used if slides and genes each have a vector. None is
         stream = self.second_stream(encoded)
         streams = () if stream is None else (stream, )
         samples = self.head.predict(encoded.patient, data_samples, *streams)
-        for sample, slides, genes in zip(
-                samples, encoded.has_image.tolist(),
-                encoded.has_genes.tolist(), strict=True):
-            sample.modalities = '+'.join(
-                name for name, has in zip(MODALITIES, (slides, genes),
-                                          strict=True) if has)
+        for sample, *has in zip(samples, encoded.has_image.tolist(),
+                                encoded.has_genes.tolist(), strict=True):
+            sample.modalities = '+'.join(compress(MODALITIES, has))
         return samples
 
     def hide(self, name: str, inputs: dict, encoded: Encoded) -> Encoded:
@@ -271,9 +242,6 @@ Fusion`, used if slides and genes each have a vector. None is
         ``name`` is ``'slides'`` or ``'genes'``, ``encoded`` what
         :meth:`encode` made of the inputs. Where the aggregator takes no
         genes, its vectors are used again.
-
-        Raises:
-            ValueError: If ``name`` is neither.
         """
         check_choice('name', name, MODALITIES)
         both = encoded.has_image & encoded.has_genes
@@ -297,16 +265,12 @@ Fusion`, used if slides and genes each have a vector. None is
     def extract_feat(self, inputs: dict) -> dict:
         """The vectors of slides, genes and patients, for plots.
 
-        Args:
-            inputs: See :meth:`forward`.
-
-        Returns:
-            ``image`` (B, d), ``genes`` (B, e), each of them None without the
-            part that makes it, and ``patient`` (B, f). Aggregators that look
-            at a bag once per class have ``image`` and ``patient`` of shape
-            (B, K, ...). Rows of patients who lack a modality are what the
-            parts make of an empty bag or of mean expression; in ``patient``
-            they are replaced.
+        Gives ``image`` (B, d), ``genes`` (B, e), each of them None without the
+        part that makes it, and ``patient`` (B, f). Aggregators that look
+        at a bag once per class have ``image`` and ``patient`` of shape
+        (B, K, ...). Rows of patients who lack a modality are what the
+        parts make of an empty bag or of mean expression; in ``patient``
+        they are replaced.
         """
         encoded = self.encode(inputs)
         return dict(image=encoded.image, genes=encoded.genes,
@@ -327,10 +291,8 @@ Fusion`, used if slides and genes each have a vector. None is
                data_samples: Sequence[DataSample] | None = None) -> Encoded:
         """Vectors of slides and genes, and the patients'.
 
-        Samples name a case in an error.
-
-        Raises:
-            ValueError: If a patient has nothing that the model looks at.
+        A ValueError if a patient has nothing that the model looks at; the
+        samples name the case.
         """
         inputs, has_image, has_genes = self._present(inputs)
         self._check_present(has_image, has_genes, data_samples)
@@ -356,14 +318,13 @@ Fusion`, used if slides and genes each have a vector. None is
 
     def _present(self, inputs: dict) -> tuple[dict, Tensor, Tensor]:
         """Fill in what nobody in the batch has, so that all parts run."""
-        patches, valid = inputs.get('patches'), inputs.get('valid')
-        genes, has_genes = inputs.get('genes'), inputs.get('has_genes')
-        given = [tensor for tensor in (patches, genes, has_genes)
-                 if tensor is not None]
-        if not given:
+        patches, valid, genes, has_genes = map(
+            inputs.get, ('patches', 'valid', 'genes', 'has_genes'))
+        like = next((tensor for tensor in (patches, genes, has_genes)
+                     if tensor is not None), None)
+        if like is None:
             raise ValueError('inputs have neither patches nor genes, they '
                              f'have {sorted(inputs)}')
-        like = given[0]
         nobody = torch.zeros(len(like), dtype=torch.bool, device=like.device)
         has_image = nobody
         if patches is not None and patches.shape[1]:
@@ -381,8 +342,8 @@ Fusion`, used if slides and genes each have a vector. None is
                 valid=nobody[:, None][:, :0],
                 coords=like.new_zeros(len(like), 0, 2, dtype=torch.int64))
         if self.uses_genes and genes is None:
-            part = self.gene_encoder
-            part = self.aggregator if part is None else part
+            part = self.aggregator if self.gene_encoder is None \
+                else self.gene_encoder
             inputs = dict(inputs, genes=like.new_zeros(
                 len(like), part.num_genes, dtype=dtype))
         return (inputs, has_image if self.uses_slides else nobody,
@@ -396,8 +357,7 @@ Fusion`, used if slides and genes each have a vector. None is
         names = empty if data_samples is None else [
             data_samples[place].get('case_id') for place in empty]
         wants = ' nor '.join(
-            name for name, uses in (('slides', self.uses_slides),
-                                    ('genes', self.uses_genes)) if uses)
+            compress(MODALITIES, (self.uses_slides, self.uses_genes)))
         raise ValueError(
             f'cases {names} of the batch have no {wants}, there is nothing '
             'to classify: leave them out, for instance by '

@@ -27,13 +27,6 @@ class Fusion(BaseModule):
             ``'zeros'``.
         modality_dropout: Probability that training takes one of the two
             vectors, either with half of it, from a patient who has both.
-        init_cfg: Initialisation.
-
-    Attributes:
-        out_dims: Dimensions of the patient's vector.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, image_dims: int, gene_dims: int, out_dims: int,
@@ -56,7 +49,7 @@ class Fusion(BaseModule):
     def forward(self, image: Tensor, genes: Tensor,
                 has_image: Tensor | None = None,
                 has_genes: Tensor | None = None) -> Tensor:
-        """Fuse.
+        """Fuse to the patients' vectors, (B, out_dims) or (B, K, out_dims).
 
         Args:
             image: The slides' vectors, shape (B, d), or (B, K, d) with one
@@ -65,10 +58,6 @@ class Fusion(BaseModule):
             has_image: Shape (B, ), bool, False where a patient has no
                 slide; None: all have.
             has_genes: The same for genes.
-
-        Returns:
-            The patients' vectors, shape (B, out_dims), or
-            (B, K, out_dims).
         """
         if self.training and self.modality_dropout:
             has_image, has_genes = self.drop_modalities(
@@ -80,11 +69,7 @@ class Fusion(BaseModule):
 
     def drop_modalities(self, image: Tensor, has_image: Tensor | None,
                         has_genes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take one of the two from some patients; see the class.
-
-        Takes what :meth:`forward` takes, and gives the new ``has_image`` and
-        ``has_genes``.
-        """
+        """Take one of the two from some patients: who has what after it."""
         uniform = torch.rand(len(image), device=image.device)
         everybody = torch.ones_like(uniform, dtype=torch.bool)
         has_image = everybody if has_image is None else has_image
@@ -97,12 +82,8 @@ class Fusion(BaseModule):
 
     def fill_missing(self, image: Tensor, genes: Tensor,
                      has_image: Tensor | None,
-                     has_genes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Put the fusion's own vectors where a patient has none.
-
-        Takes what :meth:`forward` takes, and gives the new ``image`` and
-        ``genes``.
-        """
+                     has_genes: Tensor | None) -> tuple[Tensor, ...]:
+        """Put the fusion's own vectors where a patient has none."""
         filled = []
         for vector, has, missing in ((image, has_image, self.missing_image),
                                      (genes, has_genes, self.missing_genes)):
@@ -110,7 +91,7 @@ class Fusion(BaseModule):
                 has = has.view(-1, *[1] * (vector.ndim - 1))
                 vector = torch.where(has, vector, missing.to(vector.dtype))
             filled.append(vector)
-        return filled[0], filled[1]
+        return tuple(filled)
 
     def fuse(self, image: Tensor, genes: Tensor) -> Tensor:
         """Fuse vectors of shape (..., d) and (..., e); none is missing."""
@@ -194,9 +175,6 @@ class KroneckerFusion(Fusion):
         drop_rate: Dropout of each vector, of the product and behind each
             layer.
         options: Further arguments of :class:`Fusion`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, image_dims: int, gene_dims: int, reduced_dims: int = 32,

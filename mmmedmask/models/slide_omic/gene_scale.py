@@ -41,15 +41,11 @@ class GeneScale(nn.Module):
         return tuple(self._facts.get('gene_ids', ()))
 
     def set(self, state: Mapping) -> None:
-        """Take a scale over.
+        """Take a scale over, as ``fit_gene_scale`` of the data sets gives it.
 
-        Args:
-            state: What ``fit_gene_scale`` of the data sets gives:
-                ``gene_ids``, ``mean`` and ``std`` (G, ), ``unit``,
-                ``log2_offset``, ``clip``, ``num_cases``, ``cases_hash``.
-
-        Raises:
-            ValueError: If something is missing, not known or does not fit.
+        It has ``gene_ids``, ``mean`` and ``std`` (G, ), ``unit``,
+        ``log2_offset``, ``clip``, ``num_cases``, ``cases_hash``. A ValueError
+        if something is missing, not known or does not fit.
         """
         names = {'mean', 'std', *FACTS}
         if set(state) != names:
@@ -74,11 +70,7 @@ class GeneScale(nn.Module):
         self._facts = facts
 
     def state(self) -> dict:
-        """Give what :meth:`set` takes.
-
-        Raises:
-            ValueError: If there is no scale.
-        """
+        """Give what :meth:`set` takes; a ValueError if there is no scale."""
         if not self.is_set:
             raise ValueError('there is no scale of genes')
         return {**self._facts, 'gene_ids': self.gene_ids,
@@ -108,12 +100,9 @@ class GeneScale(nn.Module):
                            self._facts['clip'])
 
     def check_genes(self, gene_ids: Sequence[str], source: str) -> None:
-        """Compare genes in their order with those of the scale.
+        """Raise a ValueError unless genes are the scale's, in its order.
 
-        ``source`` is where they come from, for the message.
-
-        Raises:
-            ValueError: If they are not the same genes in the same order.
+        The message says where they come from (``source``).
         """
         mine, others = self.gene_ids, tuple(gene_ids)
         if mine == others:

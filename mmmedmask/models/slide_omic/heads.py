@@ -21,7 +21,7 @@ class ClassificationHead(BaseModule):
     """Base of heads: cross-entropy, and classes with their probabilities.
 
     Subclasses write :meth:`forward`, and say with ``class_wise`` whether
-    they take a vector for each class.
+    they take a vector for each class. The classifier fills ``in_dims`` in.
 
     Args:
         in_dims: Dimensions of the patient's vector, d.
@@ -32,10 +32,6 @@ class ClassificationHead(BaseModule):
             batches of one.
         label_smoothing: Share of the target that goes to all classes.
         loss_weight: Weight of the loss.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
@@ -67,11 +63,7 @@ class ClassificationHead(BaseModule):
         raise NotImplementedError
 
     def loss(self, vector: Tensor, data_samples: Sequence[DataSample]) -> dict:
-        """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``.
-
-        Raises:
-            ValueError: See :func:`class_labels`.
-        """
+        """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``."""
         logits = self(vector)
         labels = class_labels(data_samples, self.num_classes).to(logits.device)
         with torch.autocast(logits.device.type, enabled=False):
@@ -94,8 +86,7 @@ class ClassificationHead(BaseModule):
                 this head's is what counts.
 
         Returns:
-            The samples with ``pred_score`` (K, ), float32, and
-            ``pred_label``.
+            The samples with ``pred_score`` (K, ), float32, and ``pred_label``.
         """
         logits = self(vector)
         if stream is not None:
@@ -137,16 +128,12 @@ class SlideOmicHead(ClassificationHead):
     """A linear layer, or GiMP's "simple MLP", over a patient's vector.
 
     Args:
-        in_dims: Dimensions of the patient's vector, d. The classifier fills
-            it in.
+        in_dims: See :class:`ClassificationHead`.
         num_classes: Classes, K.
         hidden_dims: Dimensions between two linear layers with a GELU and
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
         options: Further arguments of :class:`ClassificationHead`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     def __init__(self, in_dims: int, num_classes: int,
@@ -168,14 +155,10 @@ class ClasswiseSlideOmicHead(ClassificationHead):
     For aggregators that look at a bag once per class (CLAM-MB, DSMIL).
 
     Args:
-        in_dims: Dimensions of a class's vector, d. The classifier fills it
-            in.
+        in_dims: See :class:`ClassificationHead`.
         num_classes: Classes, K.
         drop_rate: Dropout in front of the layer.
         options: Further arguments of :class:`ClassificationHead`.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = True
@@ -211,16 +194,10 @@ class CoxHead(BaseModule):
     cohort csv.
 
     Args:
-        in_dims: Dimensions of the patient's vector, d. The classifier fills
-            it in.
-        hidden_dims: Dimensions between two linear layers with a GELU and
-            dropout; None: one linear layer.
+        in_dims: See :class:`ClassificationHead`.
+        hidden_dims: See :class:`SlideOmicHead`, as for ``drop_rate``.
         drop_rate: Dropout in front of the last layer.
         loss_weight: Weight of the loss.
-        init_cfg: Initialisation.
-
-    Raises:
-        ValueError: If an argument is outside its range.
     """
 
     class_wise = False
@@ -244,9 +221,6 @@ class CoxHead(BaseModule):
 
         Gives ``loss_cox``, a scalar, and ``events``, the number of deaths in
         the batch.
-
-        Raises:
-            ValueError: See :func:`survival_of`.
         """
         risks = self(vector)[:, 0]
         times, events = survival_of(data_samples)
@@ -275,10 +249,7 @@ class CoxHead(BaseModule):
 
 
 def survival_of(data_samples: Sequence[DataSample]) -> tuple[Tensor, Tensor]:
-    """Follow-up of a batch of patients.
-
-    Gives times, float64 (B, ), and whether the death was observed, bool
-    (B, ).
+    """Times, float64 (B, ), and whether the death was observed, bool (B, ).
 
     Raises:
         ValueError: If a patient lacks one, the time is negative or not
@@ -289,15 +260,15 @@ def survival_of(data_samples: Sequence[DataSample]) -> tuple[Tensor, Tensor]:
         time, censored = (sample.get(key)
                           for key in ('survival_months', 'censorship'))
         if time is None or censored is None:
-            raise ValueError(
-                f'case {sample.get("case_id")} has survival_months={time} '
-                f'and censorship={censored}; survival needs both in the '
-                'cohort csv')
-        if not math.isfinite(time) or time < 0 or censored not in (0, 1):
-            raise ValueError(
-                f'case {sample.get("case_id")} has survival_months={time} '
-                f'and censorship={censored}; a time of at least 0 and 0 '
-                '(dead) or 1 (censored) needed')
-        times.append(float(time))
-        events.append(censored == 0)
+            needs = 'survival needs both in the cohort csv'
+        elif not math.isfinite(time) or time < 0 or censored not in (0, 1):
+            needs = ('a time of at least 0 and 0 (dead) or 1 (censored) '
+                     'needed')
+        else:
+            times.append(float(time))
+            events.append(censored == 0)
+            continue
+        raise ValueError(
+            f'case {sample.get("case_id")} has survival_months={time} and '
+            f'censorship={censored}; {needs}')
     return (torch.tensor(times, dtype=torch.float64), torch.tensor(events))

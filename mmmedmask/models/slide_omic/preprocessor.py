@@ -50,10 +50,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
     def init_weights(self) -> None:
         """Take the scale from the checkpoint of ``init_cfg``.
 
-        Nothing happens without one, or if there is a scale already.
-
-        Raises:
-            ValueError: If the checkpoint has no scale of genes.
+        Nothing happens without one, or if there is a scale already. A
+        ValueError if the checkpoint has no scale of genes.
         """
         if self.init_cfg is None or self.gene_scale.is_set:
             return
@@ -130,13 +128,10 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
 
     def scale_genes(
             self, genes: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-        """Scale the genes of those who have some; rows of others are 0.
+        """Scale the genes (G, ) of those who have some, to (B, G), float32.
 
-        Genes are tensors (G, ) or None, the result is (B, G), float32, or
-        None.
-
-        Raises:
-            ValueError: If numbers of genes differ or there is no scale.
+        Rows of others are 0; None if nobody has any. A ValueError if numbers
+        of genes differ or there is no scale.
         """
         known = [row for row in genes if row is not None]
         if not known:
@@ -185,15 +180,11 @@ def _check_bags(patches: Sequence[torch.Tensor | None],
 
 def pad_bags(bags: Sequence[torch.Tensor | None], counts: Sequence[int],
              dtype: torch.dtype) -> torch.Tensor | None:
-    """Stack bags, with zeros behind the ends of the shorter ones.
+    """Stack bags (N_i, ...), with zeros behind the ends of the shorter ones.
 
-    Args:
-        bags: Shapes (N_i, ...) or None, of which the whole row is padding.
-        counts: N_i.
-
-    Returns:
-        Shape (B, max N_i, ...), of a single bag without a copy where the
-        type is the same; None if no bag has a patch or a tensor.
+    The whole row of None is padding. Gives (B, max N_i, ...), of a single
+    bag without a copy where the type is the same; None if no bag has a patch
+    or a tensor.
     """
     known = [bag for bag in bags if bag is not None]
     if not known or not max(counts):
