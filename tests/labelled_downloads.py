@@ -11,6 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
+from mmmedmask.datasets.conversion.busi import BUSI
+from mmmedmask.datasets.conversion.ham10000 import HAM10000
+from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 from mmmedmask.datasets.image_io import write_image
 from mmmedmask.util.atomic_files import write_csv
 
@@ -140,6 +144,9 @@ SMALL_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
                     counts={'benign': 10, 'malignant': 7, 'normal': 4}),
 }
 """Writes a small download of each data set, by the converter's name."""
+
+SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,
+           'busi': BUSI, 'messidor2': MESSIDOR2}
 
 
 def draw_mask(seed: int, size: tuple[int, int] = (72, 96)) -> np.ndarray:

@@ -4,7 +4,7 @@ Masks are written as compressed run-length encoding: polygons from contours
 lose half a pixel at every border, and holes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,9 +43,6 @@ class InstanceOptions:
         split_components: Whether an instance number that occurs in several
             places becomes one instance per place.
         min_area: Instances with fewer pixels are left out (and counted).
-
-    Raises:
-        ValueError: If an option is out of range.
     """
 
     mask_kind: str = 'auto'
@@ -60,11 +57,8 @@ class InstanceOptions:
 def mask_to_labels(mask: np.ndarray) -> np.ndarray:
     """Reduce a mask image to one channel of labels (H, W), 0 is background.
 
-    Some releases store masks as gray images with three or four channels.
-
-    Args:
-        mask: Integer array of shape (H, W) or (H, W, C). With two or four
-            channels the last one is alpha and plays no part.
+    It is of shape (H, W) or (H, W, C): some releases store gray in three or
+    four channels. See :func:`gray_channel`.
 
     Raises:
         ValueError: If the values are not integers, or the colour channels
@@ -101,9 +95,7 @@ def is_binary_mask(labels: np.ndarray) -> bool:
 
     A mask of zeros and ones is also the map of a single instance.
     """
-    values = np.unique(labels)
-    return bool(values.size <= 2 and values[-1] == 255
-                and values[0] in (0, 255))
+    return set(np.unique(labels).tolist()) in ({255}, {0, 255})
 
 
 def split_instances(labels: np.ndarray,
@@ -115,22 +107,16 @@ def split_instances(labels: np.ndarray,
         of their first row. Parts of a binary mask are 8-connected.
         ``min_area`` plays no part here.
     """
-    binary = options.mask_kind == 'binary' or (
-        options.mask_kind == 'auto' and is_binary_mask(labels))
-    if binary:
-        return _components(labels != 0)
-    instances = []
-    for value in np.unique(labels[labels != 0]):
-        instance = labels == value
-        instances.extend(
-            _components(instance) if options.split_components
-            else [instance])
-    return instances
-
-
-def _components(mask: np.ndarray) -> list[np.ndarray]:
-    number, labels = count_components(mask)
-    return [labels == index for index in range(1, number + 1)]
+    if options.mask_kind == 'binary' or (
+            options.mask_kind == 'auto' and is_binary_mask(labels)):
+        places = [labels != 0]
+    else:
+        places = [labels == value for value in np.unique(labels[labels != 0])]
+        if not options.split_components:
+            return places
+    return [parts == index for place in places
+            for number, parts in [count_components(place)]
+            for index in range(1, number + 1)]
 
 
 def count_components(mask: np.ndarray) -> tuple[int, np.ndarray]:
@@ -193,23 +179,21 @@ class CocoInstanceWriter:
                  description: str = '') -> None:
         self.options = options or InstanceOptions()
         self.totals = SplitTotals()
-        self._content = {'info': {'description': description},
-                         'licenses': [],
-                         'categories': [{'id': 1, 'name': category}],
-                         'images': [],
-                         'annotations': []}
+        self._content = {
+            'info': {'description': description}, 'licenses': [],
+            'categories': [{'id': 1, 'name': category}],
+            'images': [], 'annotations': []}
 
     def add(self, file_name: str, labels: np.ndarray) -> None:
         """Add an image, named relative to the data root with forward slashes.
 
         ``labels`` are of shape (H, W); see :class:`InstanceOptions`.
         """
-        totals, height_width = self.totals, labels.shape
+        totals, (height, width) = self.totals, labels.shape
         image_id = len(self._content['images']) + 1
-        self._content['images'].append({'id': image_id,
-                                        'file_name': file_name,
-                                        'height': int(height_width[0]),
-                                        'width': int(height_width[1])})
+        self._content['images'].append({
+            'id': image_id, 'file_name': file_name, 'height': height,
+            'width': width})
         totals.images += 1
         if self.options.mask_kind == 'auto' and is_binary_mask(labels):
             totals.binary_masks.append(file_name)
@@ -244,26 +228,24 @@ class CocoInstanceWriter:
 
 
 def encode_mask(mask: np.ndarray) -> dict:
-    """Encode a boolean mask (H, W) as COCO's compressed run lengths.
-
-    Returns:
-        Dict with ``size``, [h, w], and ``counts``, a string.
-    """
+    """Encode a boolean mask (H, W) as COCO's compressed run lengths."""
     rle = rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {'size': list(rle['size']), 'counts': rle['counts'].decode()}
 
 
-def decode_masks(content: dict) -> Iterator[tuple[dict, Sequence[np.ndarray]]]:
+def decode_masks(
+        content: dict) -> Iterator[tuple[dict, list[dict], list[np.ndarray]]]:
     """Decode the masks of a parsed COCO file, image by image.
 
     Yields:
-        An entry of ``images``, and the masks of its annotations, boolean
+        An entry of ``images``, its annotations, and their masks, boolean
         arrays of shape (H, W).
     """
     by_image = {image['id']: [] for image in content['images']}
     for annotation in content['annotations']:
-        by_image[annotation['image_id']].append(annotation['segmentation'])
+        by_image[annotation['image_id']].append(annotation)
     for image in content['images']:
-        yield image, [
-            rle_tools.decode(rle).astype(bool) for rle in
-            by_image[image['id']]]
+        annotations = by_image[image['id']]
+        yield image, annotations, [
+            rle_tools.decode(one['segmentation']).astype(bool)
+            for one in annotations]

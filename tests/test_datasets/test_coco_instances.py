@@ -160,7 +160,7 @@ def test_ids_continue_over_images(tmp_path, labels):
     assert [one['image_id'] for one in content['annotations']] == (
         6 * [1] + 6 * [2])
     assert [(image['file_name'], len(masks))
-            for image, masks in decode_masks(content)] == [
+            for image, _, masks in decode_masks(content)] == [
                 ('a.png', 6), ('b.png', 6)]
 
 

@@ -3,19 +3,13 @@
 from pathlib import Path
 
 import pytest
-from labelled_downloads import SMALL_DOWNLOADS
+from labelled_downloads import SMALL_DOWNLOADS, SOURCES
 from mmengine.config import Config
 
-from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
-from mmmedmask.datasets.conversion.busi import BUSI
-from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
-from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
 from mmmedmask.registry import DATASETS
 
 BASES = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
-SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,
-           'busi': BUSI, 'messidor2': MESSIDOR2}
 
 
 @pytest.fixture(scope='module')

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.folders import (
-    check_not_empty,
+    check_parts,
     class_folders,
-    compare_counts,
     image_files,
     only_folder,
 )
@@ -28,15 +27,12 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
 )
 
 BRAIN_CLASSES = ('glioma', 'meningioma', 'notumor', 'pituitary')
-BRAIN_PARTS = {'train': 'Training', 'val': 'Testing'}
+PARTS = ('Training', 'Testing')
 OFFICIAL_COUNTS = {
-    'Training': {
-        'glioma': 1321, 'meningioma': 1339, 'notumor': 1595,
-        'pituitary': 1457
-    },
-    'Testing': {
-        'glioma': 300, 'meningioma': 306, 'notumor': 405, 'pituitary': 300
-    },
+    'Training/glioma': 1321, 'Training/meningioma': 1339,
+    'Training/notumor': 1595, 'Training/pituitary': 1457,
+    'Testing/glioma': 300, 'Testing/meningioma': 306,
+    'Testing/notumor': 405, 'Testing/pituitary': 300
 }
 """Images in the release: 5,712 and 1,311."""
 
@@ -54,20 +50,14 @@ pairs of slices with a tumour from 0.82 to 0.857 were not.
 def find_images(download: Path) -> FoundImages:
     """Find the images of a download; groups are paths until copies are known.
 
-    Args:
-        download: The folder with ``Training`` and ``Testing``, or one up to
-            two levels above.
+    ``download`` holds ``Training`` and ``Testing``, two levels down at most.
 
     Raises:
         LayoutError: If a folder is missing, is not a class, or has no image.
     """
-    root = only_folder(
-        download,
-        lambda place: all((place / name).is_dir()
-                          for name in OFFICIAL_COUNTS),
-        'Training and Testing')
+    root = only_folder(download, PARTS, ' and '.join(PARTS))
     images, ignored, counts = [], Counter(), Counter()
-    for part in OFFICIAL_COUNTS:
+    for part in PARTS:
         for folder in class_folders(root / part, BRAIN_CLASSES):
             files, others = image_files(folder)
             ignored += others
@@ -75,16 +65,10 @@ def find_images(download: Path) -> FoundImages:
             for source in files:
                 path = f'images/{part}/{folder.name}/{source.name}'
                 images.append(LabelledImage(source, path, folder.name, path))
-    official = {f'{part}/{label}': number
-                for part, per_class in OFFICIAL_COUNTS.items()
-                for label, number in per_class.items()}
-    check_not_empty(
-        root, counts, official, 'such as Training/glioma/Tr-gl_0010.jpg and '
-        'Testing/glioma/Te-gl_0010.jpg', ignored)
-    notices = compare_counts('Brain Tumor MRI', counts, official)
-    if ignored:
-        notices.append(f'Files that are not images: {dict(ignored)}.')
-    return FoundImages(images, notices)
+    return FoundImages(images, check_parts(
+        'Brain Tumor MRI', root, counts, OFFICIAL_COUNTS,
+        'such as Training/glioma/Tr-gl_0010.jpg and '
+        'Testing/glioma/Te-gl_0010.jpg', ignored))
 
 
 def make_splits(images: Sequence[LabelledImage], copies: Copies,
@@ -100,33 +84,29 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
 
     Nothing is drawn at random: ``seed`` plays no part.
     """
-    parts = {name: [image for image in images if _part(image) == folder]
-             for name, folder in BRAIN_PARTS.items()}
+    train, test = (
+        [image for image in images if image.path.split('/')[1] == part]
+        for part in PARTS)
     labels = {image.path: image.label for image in images}
     contradictory = {record.name for group in copies.identical
                      if len({labels[record.name] for record in group}) > 1
                      for record in group}
-    clean = Split([image for image in parts['train']
-                   if image.path not in contradictory])
-    other = Split()
+    clean_train = [
+        image for image in train if image.path not in contradictory]
+    in_test, clean_test, other_train, other_test = set(test), [], [], []
     for members in by_attribute(images, 'group').values():
         if len({image.label for image in members}) > 1:
             continue
-        tests = [image for image in members if _part(image) == 'Testing']
+        tests = [image for image in members if image in in_test]
         if len(tests) == len(members):
-            clean.val.append(tests[0])
+            clean_test.append(tests[0])
         if tests:
-            other.val.append(tests[0])
+            other_test.append(tests[0])
         else:
-            other.train.append(members[0])
-    return {'official': Split(parts['train'], parts['val']),
-            'clean': Split(clean.train, clean.val),
-            'clean-train': Split(other.train, other.val)}
-
-
-def _part(image: LabelledImage) -> str:
-    """Return ``'Training'`` or ``'Testing'``."""
-    return image.path.split('/')[1]
+            other_train.append(members[0])
+    return {'official': Split(train, test),
+            'clean': Split(clean_train, clean_test),
+            'clean-train': Split(other_train, other_test)}
 
 
 BRAIN_TUMOR_MRI = LabelledSource(

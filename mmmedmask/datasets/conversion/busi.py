@@ -5,15 +5,14 @@ doi:10.1016/j.dib.2019.104863). Several masks of one image are joined.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD, fingerprint
 from mmmedmask.datasets.conversion.folders import (
-    check_not_empty,
+    check_parts,
     check_same_names,
     class_folders,
-    compare_counts,
     image_files,
     only_folder,
 )
@@ -35,29 +34,23 @@ _MASK = re.compile(r'(.+)_mask(_\d+)?')
 def find_images(download: Path) -> FoundImages:
     """Find the images of a download; groups are paths until copies are known.
 
-    Args:
-        download: The folder with ``benign``, ``malignant`` and ``normal``,
-            or one up to two levels above.
+    ``download`` holds the folders of the classes, two levels down at most.
 
     Raises:
         LayoutError: If a folder is missing or is not a class, an image has no
             mask, a mask has no image, or a class has neither.
     """
-    root = only_folder(
-        download,
-        lambda place: all((place / name).is_dir()
-                          for name in OFFICIAL_COUNTS),
-        'benign, malignant and normal')
+    classes = tuple(OFFICIAL_COUNTS)
+    root = only_folder(download, classes, 'benign, malignant and normal')
     images, ignored = [], Counter()
-    for folder in class_folders(root, tuple(OFFICIAL_COUNTS)):
+    for folder in class_folders(root, classes):
         files, others = image_files(folder, ('.png', ))
         ignored += others
-        pictures: dict[str, Path] = {}
-        masks: dict[str, list[Path]] = {}
+        pictures, masks = {}, defaultdict(list)
         for path in files:
             match = _MASK.fullmatch(path.stem)
             if match:
-                masks.setdefault(match.group(1), []).append(path)
+                masks[match[1]].append(path)
             else:
                 pictures[path.stem] = path
         check_same_names(pictures, masks, folder)
@@ -67,16 +60,14 @@ def find_images(download: Path) -> FoundImages:
                 source, path, folder.name, path, tuple(masks[stem]),
                 f'masks/{folder.name}/{stem}.png'))
     counts = Counter(image.label for image in images)
-    check_not_empty(
-        root, counts, OFFICIAL_COUNTS, "PNG such as 'benign/benign (1).png' "
-        "with 'benign/benign (1)_mask.png'", ignored)
-    notices = compare_counts('BUSI', counts, OFFICIAL_COUNTS)
-    joined = [image for image in images if len(image.masks) > 1]
+    notices = check_parts(
+        'BUSI', root, counts, OFFICIAL_COUNTS,
+        "PNG such as 'benign/benign (1).png' with "
+        "'benign/benign (1)_mask.png'", ignored)
+    joined = sum(len(image.masks) > 1 for image in images)
     if joined:
         notices.append(
-            f'{len(joined)} images have several masks, which are joined.')
-    if ignored:
-        notices.append(f'Files that are not PNG: {dict(ignored)}.')
+            f'{joined} images have several masks, which are joined.')
     return FoundImages(images, notices)
 
 

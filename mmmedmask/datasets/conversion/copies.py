@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.util.checks import check_range
@@ -66,10 +67,7 @@ class ImageRecord:
 
 
 def fingerprint(image: np.ndarray) -> np.ndarray | None:
-    """Reduce an image to its structure.
-
-    Args:
-        image: Array of shape (H, W, C), uint8 or uint16.
+    """Reduce an image (H, W, C), uint8 or uint16, to its structure.
 
     Returns:
         float32 array of shape (32, 32), mean 0 and length 1, or None if
@@ -82,14 +80,7 @@ def local_fingerprint(image: np.ndarray) -> np.ndarray | None:
     """Reduce an image to its finer structure, without its local contrast.
 
     What was brightened or sharpened keeps this fingerprint, and slices of
-    the same anatomy differ in it.
-
-    Args:
-        image: Array of shape (H, W, C), uint8 or uint16.
-
-    Returns:
-        float32 array of shape (64, 64), mean 0 and length 1, or None if
-        there is almost no structure.
+    the same anatomy differ in it. As :func:`fingerprint`, but (64, 64).
     """
     fine = _fine_structure(image, _LOCAL_SIDE, _LOCAL_COARSE)
     if fine is None:
@@ -149,7 +140,6 @@ class Copies:
         comparison: What was compared with what, for a report.
     """
 
-    threshold: float
     identical: list[list[ImageRecord]] = field(default_factory=list)
     near: list[tuple[ImageRecord, ImageRecord, float]] = field(
         default_factory=list)
@@ -171,35 +161,30 @@ def find_copies(records: Sequence[ImageRecord],
         records: The images; their names differ within a split.
         threshold: Least correlation of near copies, in (0, 1].
         within_splits: Whether to look for near copies within a split too.
-
-    Raises:
-        ValueError: If the threshold is out of range.
     """
     check_range('threshold', threshold, 0, 1, open_low=True)
     same_pixels: dict[bytes, list[ImageRecord]] = defaultdict(list)
     # One image stands for all that are identical to it in its split.
     compared: dict[tuple[bytes, str], ImageRecord] = {}
-    copies = Copies(threshold)
-    copies.comparison = (
-        f'{len(records)} images against each other: bytes, pixels, and '
-        f'structure (correlation >= {threshold}, flips and quarter turns'
-        + (')' if within_splits else '; across splits only)'))
+    featureless = []
     for record in records:
         same_pixels[record.pixel_hash].append(record)
         if record.fingerprint is None:
-            copies.featureless.append(record.name)
+            featureless.append(record.name)
         else:
             compared.setdefault((record.pixel_hash, record.split), record)
-    copies.identical = [
-        group for group in same_pixels.values() if len(group) > 1]
-    copies.near = [
-        pair for pair in near_pairs(
-            list(compared.values()), threshold, within_splits)
+    identical = [group for group in same_pixels.values() if len(group) > 1]
+    near = [pair for pair in near_pairs(
+        list(compared.values()), threshold, within_splits)
         if pair[0].pixel_hash != pair[1].pixel_hash]
-    copies.groups = connected(
-        [[record.name for record in group] for group in copies.identical]
-        + [[first.name, second.name] for first, second, _ in copies.near])
-    return copies
+    return Copies(
+        identical, near, connected(
+            [[record.name for record in group] for group in identical]
+            + [[first.name, second.name] for first, second, _ in near]),
+        featureless,
+        f'{len(records)} images against each other: bytes, pixels, and '
+        f'structure (correlation >= {threshold}, flips and quarter turns'
+        + (')' if within_splits else '; across splits only)'))
 
 
 def same_what(group: Sequence[ImageRecord]) -> str:
@@ -237,11 +222,7 @@ def near_pairs(
     threshold: float,
     within_splits: bool = True
 ) -> list[tuple[ImageRecord, ImageRecord, float]]:
-    """List the pairs whose fingerprints correlate in any orientation.
-
-    Returns:
-        Tuples of two records and their correlation, best first.
-    """
+    """List the pairs that correlate in any orientation, best first."""
     if not records:
         return []
     prints = np.stack([record.fingerprint for record in records])
@@ -290,25 +271,10 @@ def _blocks(
 
 
 def connected(groups: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Join groups that share a name.
-
-    Returns:
-        Disjoint groups, each sorted, in the order of their first names.
-    """
-    parents: dict[str, str] = {}
-
-    def root_of(name: str) -> str:
-        parents.setdefault(name, name)
-        while parents[name] != name:
-            parents[name] = parents[parents[name]]
-            name = parents[name]
-        return name
-
+    """Join groups that share a name; all is sorted."""
+    joined = DisjointSet()
     for group in groups:
         for name in group:
-            first, second = sorted((root_of(group[0]), root_of(name)))
-            parents[second] = first
-    joined: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(parents):
-        joined[root_of(name)].append(name)
-    return [tuple(joined[name]) for name in sorted(joined)]
+            joined.add(name)
+            joined.merge(group[0], name)
+    return sorted(tuple(sorted(names)) for names in joined.subsets())

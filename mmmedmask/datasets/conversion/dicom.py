@@ -6,11 +6,9 @@ No download of its own: any folder whose sub-folders are the classes.
 from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.folders import all_files
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
-    Split,
     draw_by_group,
 )
 from mmmedmask.datasets.conversion.labelled_conversion import (
@@ -28,11 +26,6 @@ def dicom_source(root: Path) -> LabelledSource:
     Its sub-folders are the classes and hold, at any depth, files that end
     with ``.dcm``, one image each. Groups are the patients of the headers, or
     the studies where there is no patient's id; the split is ``patient``.
-
-    Raises:
-        LayoutError: If there are fewer than two classes with a DICOM, or
-            fewer than two patients.
-        ValueError: If a header has neither a patient nor a study.
     """
     images, others = [], 0
     for path in all_files(root):
@@ -53,10 +46,8 @@ def dicom_source(root: Path) -> LabelledSource:
                 f'{sorted(found) or "none"} in {len(images)} DICOM files')
     notices = [f'Files that are no DICOM of a class: {others}.'] * bool(others)
 
-    def draw(found: list[LabelledImage], _: Copies,
-             seed: int) -> dict[str, Split]:
-        return {'patient': draw_by_group(found, seed)}
-
     return LabelledSource(
         'DICOM', classes, NEAR_THRESHOLD,
-        lambda _: FoundImages(images, notices), draw, group_noun='patient')
+        lambda _: FoundImages(images, notices),
+        lambda found, _, seed: {'patient': draw_by_group(found, seed)},
+        group_noun='patient')

@@ -1,4 +1,7 @@
-"""Find the folder of a data set in what was unpacked, and list its files."""
+"""Find the folder of a data set in what was unpacked, and list its files.
+
+All raise a :class:`LayoutError` that names what is missing or too much.
+"""
 
 from collections import Counter
 from collections.abc import (
@@ -16,19 +19,18 @@ from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.datasets.tiles import walk_files
 
 
-def only_folder(root: Path, is_it: Callable[[Path], bool],
-                expected: str) -> Path:
-    """Return the one folder at or up to two levels below another.
+def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
+    """Return the one folder, at most two levels down, with certain files.
 
-    ``expected`` says in the error what the folder holds.
-
-    Raises:
-        LayoutError: If there is none, or more than one.
+    Args:
+        patterns: Each has to match something in the folder.
+        expected: What the folder holds, for the message.
     """
     _check_folder(root)
-    candidates = [root, *sorted(root.glob('*')), *sorted(root.glob('*/*'))]
-    folders = [place for place in candidates
-               if place.is_dir() and is_it(place)]
+    folders = [
+        place for place in (root, *sorted(root.glob('*')),
+                            *sorted(root.glob('*/*')))
+        if all(any(place.glob(pattern)) for pattern in patterns)]
     if len(folders) != 1:
         raise LayoutError(
             f'{root} must hold exactly one folder with {expected}; found '
@@ -37,11 +39,7 @@ def only_folder(root: Path, is_it: Callable[[Path], bool],
 
 
 def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
-    """Return the folders of the classes; ``root`` may hold no other folder.
-
-    Raises:
-        LayoutError: If a class is missing or a folder is not a class.
-    """
+    """Return the folders of the classes; ``root`` may hold no other folder."""
     _check_folder(root)
     present = {path.name for path in root.iterdir()
                if path.is_dir() and not path.name.startswith('.')}
@@ -55,11 +53,7 @@ def class_folders(root: Path, classes: Sequence[str]) -> list[Path]:
 
 
 def all_files(root: Path) -> list[Path]:
-    """List all files of a download, sorted; see :func:`walk_files`.
-
-    Raises:
-        LayoutError: If it is not a folder.
-    """
+    """List all files of a download, sorted; see :func:`walk_files`."""
     _check_folder(root)
     return walk_files(root)
 
@@ -80,9 +74,6 @@ def image_files(
     Returns:
         Sorted images, and how many other files there are by extension, and
         how many folders. Names that begin with a dot are neither.
-
-    Raises:
-        LayoutError: If it is not a folder.
     """
     _check_folder(folder)
     images, others = [], Counter()
@@ -100,12 +91,9 @@ def image_files(
 
 def only_file(files: Sequence[Path], names: Collection[str], root: Path,
               needed: bool = True) -> Path | None:
-    """Return the one file of several names; None if it need not be there.
+    """Return the one file below ``root`` with one of several names.
 
-    ``root`` holds the files, and is named in the error.
-
-    Raises:
-        LayoutError: If there are several, or none though it is needed.
+    None if there is none, and it is not needed.
     """
     matching = [path for path in files if path.name in names]
     if len(matching) > 1 or (needed and not matching):
@@ -117,11 +105,7 @@ def only_file(files: Sequence[Path], names: Collection[str], root: Path,
 
 def index_files(paths: Iterable[Path],
                 key: Callable[[Path], Hashable]) -> dict[Hashable, Path]:
-    """Index files by a part of their names, which must be unique.
-
-    Raises:
-        LayoutError: If two files have the same key.
-    """
+    """Index files by a part of their names, which must be unique."""
     files: dict[Hashable, Path] = {}
     for path in paths:
         other = files.setdefault(key(path), path)
@@ -133,11 +117,7 @@ def index_files(paths: Iterable[Path],
 
 def check_same_names(images: Collection[str], masks: Collection[str],
                      folder: Path) -> None:
-    """See that every image has a mask, and every mask an image.
-
-    Raises:
-        LayoutError: If a mask or an image is missing.
-    """
+    """See that every image has a mask, and every mask an image."""
     for present, absent, lack in ((images, masks, 'mask'),
                                   (masks, images, 'image')):
         lonely = sorted(set(present) - set(absent))
@@ -147,39 +127,32 @@ def check_same_names(images: Collection[str], masks: Collection[str],
                 f'is {lonely[0]!r}')
 
 
-def check_not_empty(root: Path, counts: Mapping[str, int],
-                    parts: Iterable[str], examples: str,
-                    others: Mapping[str, int]) -> None:
-    """See that there is an image of each part of a data set.
+def check_parts(name: str, root: Path, counts: Mapping[str, int],
+                official: Mapping[str, int], examples: str,
+                others: Mapping[str, int]) -> list[str]:
+    """See that no part is empty, and say what else differs from a release.
+
+    What is trained on an empty part, or tested, would say nothing of it.
 
     Args:
-        root: The folder of the download.
-        counts: Number of images by part, such as a class.
-        parts: The parts that there are.
+        counts: Number of images by class, or by another part.
+        official: The numbers of the release.
         examples: Files that are expected, for the message.
         others: Number of other files by extension.
-
-    Raises:
-        LayoutError: If a part has none: what is trained on it, or tested,
-            would say nothing of that part.
     """
-    empty = [part for part in parts if not counts.get(part)]
+    empty = [part for part in official if not counts.get(part)]
     if empty:
         raise LayoutError(
             f'{root} holds no image of {", ".join(empty)}: expected '
             f'{examples}, found {dict(others) or "no files"} besides')
+    left_out = [f'Left out: {dict(others)}.'] * bool(others)
+    return compare_counts(name, counts, official) + left_out
 
 
 def compare_counts(name: str, counts: Mapping[str, int],
                    official: Mapping[str, int],
                    noun: str = 'images') -> list[str]:
-    """Say in a sentence which parts of a release are incomplete, if any.
-
-    Args:
-        counts: Number of images by class, or by another part.
-        official: The numbers of the release.
-        noun: What an image is called.
-    """
+    """Say in a sentence which parts of a release are incomplete, if any."""
     differing = [
         f'{part} {counts.get(part, 0)} of {number}'
         for part, number in official.items() if counts.get(part, 0) != number]
@@ -187,3 +160,12 @@ def compare_counts(name: str, counts: Mapping[str, int],
         return []
     return [f'This is not the complete {name}: {", ".join(differing)} '
             f'{noun}. Splits and results are not those of the release.']
+
+
+def name_images(names: Collection[str], what: str) -> list[str]:
+    """Say in a sentence which images something holds for, if there are any."""
+    if not names:
+        return []
+    more = ', ...' if len(names) > 4 else ''
+    return [f'{len(names)} images {what}: {", ".join(sorted(names)[:4])}'
+            f'{more}.']

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from mmmedmask.datasets.coco_instances import (
@@ -51,7 +52,7 @@ _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image, its mask, and how the image is called in the COCO file.
+    """An image and its mask.
 
     ``file_name`` is relative to the data root, with forward slashes; ``part``
     is the official part that the image belongs to, such as ``testA``.
@@ -70,10 +71,8 @@ Splits = dict[str, list[ImageWithMask]]
 class GlandSource:
     """A data set of glands.
 
-    Attributes:
-        official: Number of images in each official part.
-        patients: Returns the patient of each image, by the image's name
-            without its ending; None if the release does not say.
+    ``official`` is the number of images in each official part; ``patients``
+    gives the patient of each image by the stem of its name, if it is known.
     """
 
     name: str
@@ -83,18 +82,16 @@ class GlandSource:
 
 
 def find_glas(data_root: Path) -> Splits:
-    """Find the images of GlaS.
+    """Find ``train_N``, ``testA_N``, ``testB_N`` and their ``*_anno``.
 
-    The release is one folder with ``train_N``, ``testA_N`` and ``testB_N``
-    and their masks ``*_anno``. BMP in the release; PNG does as well.
+    They are BMP in the release; PNG does as well.
 
     Raises:
-        LayoutError: If ``data_root`` neither is nor holds that folder, or a
-            mask or an image is missing.
+        LayoutError: If there is no folder of them, or a mask or an image is
+            missing.
     """
-    folder = only_folder(
-        data_root, lambda place: any(place.glob('train_*_anno.*')),
-        'train_1.bmp, train_1_anno.bmp, ...')
+    folder = only_folder(data_root, ['train_*_anno.*'],
+                         'train_1.bmp, train_1_anno.bmp, ...')
     files = [path for path in _image_files(folder)
              if re.fullmatch(r'(train|testA|testB)_\d+(_anno)?', path.stem)]
     images, masks = (
@@ -109,10 +106,7 @@ def find_glas(data_root: Path) -> Splits:
 
 
 def glas_patients(splits: Splits) -> dict[str, str]:
-    """Read the patients of GlaS from ``Grade.csv``.
-
-    Returns:
-        Patient by name such as ``testA_1``; empty if there is no such file.
+    """Read patients by name, such as ``testA_1``, from ``Grade.csv``, if any.
 
     Raises:
         ValueError: If the file lacks the column of names or of patients.
@@ -125,17 +119,16 @@ def glas_patients(splits: Splits) -> dict[str, str]:
 
 
 def find_crag(data_root: Path) -> Splits:
-    """Find the images of CRAG.
+    """Find ``Images/NAME.png`` and ``Annotation/NAME.png`` of both splits.
 
-    The release (version 2) holds ``train`` and ``valid`` (in some copies
-    ``test``), each with ``Images/NAME.png`` and ``Annotation/NAME.png``.
+    The folders are ``train`` and ``valid``, in some copies ``test``.
 
     Raises:
-        LayoutError: If ``data_root`` neither is nor holds that folder, or a
-            mask or an image is missing.
+        LayoutError: If there are no such folders, or a mask or an image is
+            missing.
     """
     folder = only_folder(
-        data_root, lambda place: (place / 'train' / 'Images').is_dir(),
+        data_root, ['train/Images'],
         'train/Images, train/Annotation, valid/Images, valid/Annotation')
     tests = [name for name in ('valid', 'test')
              if (folder / name / 'Images').is_dir()]
@@ -192,22 +185,22 @@ def read_pair(
     """Read an image with its mask and report what is wrong with them.
 
     Returns:
-        The image, (H, W, C), and the labels, (H, W). None for the one that
-        cannot be read, and for both labels and image if they do not fit.
+        The image, (H, W, C), and the labels, (H, W). None for what cannot be
+        read, and for labels that do not fit the image.
     """
     image, mask = report.read_image(pair.image), report.read_image(pair.mask)
-    labels = None
+    if mask is None:
+        return image, None
     try:
-        labels = None if mask is None else mask_to_labels(mask)
+        labels = mask_to_labels(mask)
     except ValueError as error:
         report.add_problem('bad_mask', str(pair.mask), detail=str(error))
-    if image is None or labels is None:
-        return image, labels
-    if image.shape[:2] != labels.shape:
+        return image, None
+    if image is not None and image.shape[:2] != labels.shape:
         report.add_problem(
             'size_mismatch', str(pair.image), str(pair.mask),
             detail=f'image {image.shape[:2]}, mask {labels.shape}, (h, w)')
-        labels = None
+        return image, None
     return image, labels
 
 
@@ -281,15 +274,10 @@ class GlandConversion(Conversion):
 
 def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
             threshold: float = NEAR_THRESHOLD) -> GlandConversion:
-    """Find the images of GlaS or CRAG.
+    """Find the images of a data set in :data:`SOURCES`.
 
-    Args:
-        name: A key of :data:`SOURCES`.
-        data_root: The unpacked download, or a folder that holds it.
-        threshold: Correlation of near copies, for the check.
-
-    Raises:
-        LayoutError: If the data set is not as released.
+    ``data_root`` is or holds the unpacked download; ``threshold`` is the
+    correlation of near copies, for the check.
     """
     source = SOURCES[name]
     return GlandConversion(source, source.find(data_root),
@@ -312,15 +300,12 @@ def _add_shared_patients(splits: Splits, patients: dict[str, str],
 
 
 def _written_masks(path: Path) -> dict[str, tuple] | None:
-    """Return masks and annotations by file name."""
+    """Return image, annotations and masks by file name."""
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding='utf-8'))
-    annotations = {image['id']: [] for image in content['images']}
-    for annotation in content['annotations']:
-        annotations[annotation['image_id']].append(annotation)
-    return {image['file_name']: (image, masks, annotations[image['id']])
-            for image, masks in decode_masks(content)}
+    return {image['file_name']: (image, *rest)
+            for image, *rest in decode_masks(content)}
 
 
 def _check_labels(pair: ImageWithMask, labels: np.ndarray,
@@ -349,33 +334,24 @@ def _check_annotations(pair: ImageWithMask, labels: np.ndarray,
                        written: dict[str, tuple], options: InstanceOptions,
                        report: CheckReport) -> None:
     """Compare the written annotations of an image with its mask."""
-    expected = [mask for mask in split_instances(labels, options)
-                if mask.sum() >= options.min_area]
     if pair.file_name not in written:
         report.add_problem('annotation_mismatch', pair.file_name,
                            detail='not in the annotation file')
         return
-    image, masks, annotations = written[pair.file_name]
+    expected = [mask for mask in split_instances(labels, options)
+                if mask.sum() >= options.min_area]
+    image, annotations, masks = written[pair.file_name]
     wrong = []
     if (image['height'], image['width']) != labels.shape:
         wrong.append('size')
-    if len(masks) != len(expected) or any(
-            not np.array_equal(*both)
-            for both in zip(masks, expected, strict=False)):
+    if not np.array_equal(masks, expected):
         wrong.append('masks')
     for mask, annotation in zip(masks, annotations, strict=True):
         if annotation['area'] != mask.sum():
             wrong.append(f'area of annotation {annotation["id"]}')
-        if annotation['bbox'] != tight_box(mask):
+        if annotation['bbox'] != list(
+                cv2.boundingRect(mask.astype(np.uint8))):
             wrong.append(f'box of annotation {annotation["id"]}')
     if wrong:
         report.add_problem(
             'annotation_mismatch', pair.file_name, detail=', '.join(wrong))
-
-
-def tight_box(mask: np.ndarray) -> list[int]:
-    """Return COCO's x, y, width, height of a mask (H, W) that is not empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1),
-            int(rows[-1] - rows[0] + 1)]

@@ -11,6 +11,7 @@ from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.folders import (
     all_files,
     compare_counts,
+    name_images,
     only_file,
 )
 from mmmedmask.datasets.conversion.label_splits import (
@@ -45,10 +46,8 @@ _MASK_ENDING = '_segmentation'
 def find_images(download: Path) -> FoundImages:
     """Find the images of a download; groups are lesions.
 
-    Args:
-        download: A folder with, at any depth, ``HAM10000_metadata`` (csv or
-            tab), the images ``ISIC_*.jpg`` and, if there are any, the masks
-            ``ISIC_*_segmentation.png``.
+    It holds, at any depth, ``HAM10000_metadata`` (csv or tab), the images
+    ``ISIC_*.jpg`` and, if there are any, masks ``ISIC_*_segmentation.png``.
 
     Raises:
         LayoutError: If there is no metadata file or no image, the metadata
@@ -73,24 +72,19 @@ def find_images(download: Path) -> FoundImages:
             f'{len(without_mask)} of {len(known)} images have no lesion mask '
             f'in {download}, the first is {without_mask[0]}; keep all masks '
             'or none')
-    images = []
-    for stem in known:
-        label, lesion = metadata[stem]
-        images.append(LabelledImage(
-            pictures[stem], f'images/{stem}.jpg', label, lesion,
-            *(((masks[stem + _MASK_ENDING], ), f'masks/{stem}.png')
-              if masks else ())))
+    images = [LabelledImage(
+        pictures[stem], f'images/{stem}.jpg', *metadata[stem],
+        *(((masks[stem + _MASK_ENDING], ), f'masks/{stem}.png')
+          if masks else ())) for stem in known]
     notices = compare_counts(
         'HAM10000', Counter(image.label for image in images), OFFICIAL_COUNTS)
-    unlisted = sorted(set(pictures) - set(metadata))
     for names, what in (
-            (sorted(set(metadata) - set(pictures)),
+            (metadata.keys() - pictures.keys(),
              'listed in the metadata are not there'),
-            (unlisted, 'are left out, for the metadata do not list them'),
+            (pictures.keys() - metadata.keys(),
+             'are left out, for the metadata do not list them'),
             (twice, 'are there twice with the same bytes')):
-        if names:
-            notices.append(f'{len(names)} images {what}, the first is '
-                           f'{names[0]}.')
+        notices += name_images(names, what)
     if not masks:
         notices.append('There are no lesion masks.')
     return FoundImages(images, notices)
@@ -120,8 +114,8 @@ def _by_stem(paths) -> tuple[dict[str, Path], list[str]]:
                 raise LayoutError(
                     f'{first} and {other} have one name and differ; keep '
                     'one of them')
-    twice = sorted(stem for stem, same in grouped.items() if len(same) > 1)
-    return {stem: same[0] for stem, same in grouped.items()}, twice
+    return ({stem: same[0] for stem, same in grouped.items()},
+            [stem for stem, same in grouped.items() if len(same) > 1])
 
 
 HAM10000 = LabelledSource(

@@ -2,6 +2,7 @@
 
 All published counts of MSMAE (arXiv 2305.05871) are met by one rule, which the
 paper does not state: three tenths of each class, rounded down, go to ``val``.
+The same seed and images give the same split.
 """
 
 from collections import Counter, defaultdict
@@ -69,10 +70,7 @@ def val_targets(images: Sequence[LabelledImage]) -> dict[str, int]:
 
 
 def draw_by_image(images: Sequence[LabelledImage], seed: int) -> Split:
-    """Draw a split by image, of exactly :func:`val_targets`.
-
-    The same seed and images give the same split.
-    """
+    """Draw a split by image, of exactly :func:`val_targets`."""
     rng = np.random.default_rng(seed)
     targets = val_targets(images)
     train, val = [], []
@@ -88,8 +86,7 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
 
     Groups are gone through in random order; one goes to ``val`` if this
     brings the number of images per class nearer to :func:`val_targets`. So
-    classes are as near to three tenths as the groups permit. The same seed
-    and images give the same split.
+    classes are as near to three tenths as the groups permit.
     """
     rng = np.random.default_rng(seed)
     groups = list(by_attribute(images, 'group').values())
@@ -109,10 +106,7 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
 
 
 def draw_paper_and(grouped: str) -> Callable[..., dict[str, Split]]:
-    """Make the ``make_splits`` of a source that has two drawn splits.
-
-    They are ``paper``, by image, and ``grouped``, by group.
-    """
+    """Make ``make_splits`` that draws ``paper`` by image, one by group."""
 
     def make_splits(images: Sequence[LabelledImage], copies: object,
                     seed: int) -> dict[str, Split]:

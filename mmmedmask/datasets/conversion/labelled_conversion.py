@@ -114,7 +114,7 @@ class LabelledConversion(Conversion):
         images: All images, with their final groups.
         shapes: (h, w, channels) and type of each image.
         masks: Joined lesion masks by the path that they go to.
-        copy: Copy images even where they could be hard-linked.
+        copy: Whether to copy images even where they could be hard-linked.
     """
 
     source: LabelledSource
@@ -128,20 +128,19 @@ class LabelledConversion(Conversion):
 
     def write(self, out: Path) -> list[str]:
         """Write the layout, see :meth:`write_files`."""
-        written = self.write_files(out, self.copy)
+        written = self.write_files(out)
         return [f'{out}: {written["linked"]} files linked, '
                 f'{written["copied"]} copied, {written["kept"]} there already',
                 *describe_splits(self.splits, self.source.classes)]
 
-    def write_files(self, out: Path, copy: bool = False) -> Counter:
+    def write_files(self, out: Path) -> Counter:
         """Write the layout; what is there already and equal stays.
 
-        ``copy`` copies images even where they could be hard-linked. Returns
-        how many image files were ``linked``, ``copied`` and ``kept``.
+        Returns how many images were ``linked``, ``copied`` and ``kept``.
         """
         write_text(out / CLASS_FILE, _class_text(self.source.classes))
         written = Counter(
-            _place(image.source, out / image.path, copy)
+            _place(image.source, out / image.path, self.copy)
             for image in self.images)
         for name, mask in self.masks.items():
             write_bytes(out / name, mask.encoded, durable=False)
@@ -168,48 +167,50 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
         out: Where it will be written to; only looked at.
         seed: Of the drawn splits.
         threshold: Correlation of near copies; None takes the data set's.
-        copy: Copy images even where they could be hard-linked.
+        copy: Whether to copy images that could be hard-linked.
 
     Raises:
         LayoutError: If the download is not as released, or ``out`` cannot
             be used.
         ConversionError: If images or masks are broken or do not fit
             together; names them all.
-        ValueError: If the threshold is out of range.
     """
     _check_out_folder(download, out, source.classes)
     found = source.find(download)
-    records, shapes, masks = read_all(found.images, source.fingerprint_of)
+    images, notices = found.images, found.notices
+    records, shapes, masks = read_all(images, source.fingerprint_of)
     copies = find_copies(
         records,
         source.near_threshold if threshold is None else threshold)
-    if source.groups_are_copies:
-        images = group_by_copies(found.images, copies)
-    else:
-        images, notice = join_groups(found.images, copies, source.group_noun)
-        found.notices += notice
+    # A download that names no groups has one for each image.
+    if source.groups_are_copies or len(
+            {image.group for image in images}) < len(images):
+        images, joined = join_groups(images, copies)
+        if joined and not source.groups_are_copies:
+            notices.append(
+                f'{source.group_noun}s that share a picture are joined: '
+                + '; '.join(', '.join(names) for names in joined))
     splits = source.make_splits(images, copies, seed)
     return LabelledConversion(
-        source, images, found.notices, copies, splits, shapes, masks, copy)
+        source, images, notices, copies, splits, shapes, masks, copy)
 
 
 def _check_out_folder(download: Path, out: Path,
                       classes: Sequence[str]) -> None:
     """See that a data set can be written to a folder."""
     inner, outer = download.resolve(), out.resolve()
-    if inner == outer or outer in inner.parents or inner in outer.parents:
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise LayoutError(
             f'{out} must be apart from the download {download}, neither in '
             'it nor around it')
     if out.exists() and not out.is_dir():
         raise LayoutError(f'{out} is not a folder')
     path = out / CLASS_FILE
-    if path.is_file() and path.read_text(encoding='utf-8') != _class_text(
+    if path.is_file() and (found := path.read_text('utf-8')) != _class_text(
             classes):
         raise LayoutError(
             f'{out} holds another data set: {CLASS_FILE} names '
-            f'{path.read_text(encoding="utf-8").split()}, expected '
-            f'{list(classes)}')
+            f'{found.split()}, expected {list(classes)}')
 
 
 def read_all(
@@ -220,9 +221,6 @@ def read_all(
     Returns:
         Records to compare the images, named as their paths; then ``shapes``
         and ``masks`` of :class:`LabelledConversion`.
-
-    Raises:
-        ConversionError: If some are broken or do not fit together.
     """
     report, records, shapes, masks = CheckReport(), [], [], {}
     for image in images:
@@ -278,40 +276,20 @@ def join_masks(image: LabelledImage, size: tuple[int, int],
         cv2.imencode('.png', joined)[1].tobytes(), bool(joined.any()))
 
 
-def group_by_copies(images: Sequence[LabelledImage],
-                    copies: Copies) -> list[LabelledImage]:
-    """Make the copies of an image a group, called as its first path."""
-    first = copies.first_of()
-    return [replace(image, group=first.get(image.path, image.path))
-            for image in images]
+def join_groups(
+    images: Sequence[LabelledImage], copies: Copies
+) -> tuple[list[LabelledImage], list[tuple[str, ...]]]:
+    """Make one group, called as the first, of all that share a picture.
 
-
-def join_groups(images: Sequence[LabelledImage], copies: Copies,
-                noun: str) -> tuple[list[LabelledImage], list[str]]:
-    """Make one group of the groups that share a picture.
-
-    Args:
-        images: The images with the groups that the download names.
-        copies: The copies among them; a chain of them joins all its groups.
-        noun: What a group is.
-
-    Returns:
-        The images, whose joined groups have the name of the first one, and
-        what was joined, as a notice or none. Where the download names no
-        groups, nothing is joined.
+    A chain of copies joins its groups. Also returns which were joined.
     """
     group_of = {image.path: image.group for image in images}
-    if len(set(group_of.values())) == len(images):
-        return list(images), []
     joined = [names for names in connected(
         [group_of[path] for path in paths] for paths in copies.groups)
         if len(names) > 1]
     first = {name: names[0] for names in joined for name in names}
-    notices = [] if not joined else [
-        f'{noun}s that share a picture are joined: '
-        + '; '.join(', '.join(names) for names in joined)]
     return [replace(image, group=first.get(image.group, image.group))
-            for image in images], notices
+            for image in images], joined
 
 
 def _class_text(classes: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from mmmedmask.datasets.conversion.folders import (
     all_files,
     compare_counts,
     index_files,
+    name_images,
     only_file,
 )
 from mmmedmask.datasets.conversion.label_splits import (
@@ -48,19 +49,12 @@ _COLUMNS = ('image_id', 'adjudicated_dr_grade')
 
 
 def find_images(download: Path) -> FoundImages:
-    """Find the images of a download.
+    """Find the graded images of a download.
 
+    It holds, at any depth, the images, ``messidor_data.csv`` and, for
+    patients, the pairs ``messidor-2.csv``; without, each image is a group.
     Names in the csv files are matched with image files by their stem in any
     case, since the grades say ``.jpg`` where files are called ``.JPG``.
-
-    Args:
-        download: A folder with, at any depth, the images (several folders
-            are fine), ``messidor_data.csv`` and, for patients, the pairs
-            ``messidor-2.csv``.
-
-    Returns:
-        The graded images; groups are examinations, or single images if
-        there is no list of pairs.
 
     Raises:
         LayoutError: If the grades or all images are missing, a csv is not
@@ -85,24 +79,21 @@ def find_images(download: Path) -> FoundImages:
     notices = compare_counts(
         'Messidor-2', Counter(image.label for image in images),
         OFFICIAL_COUNTS)
-    other_name = [key for key in usable if names[key] != pictures[key].name]
-    lists = (([key for key in pictures if grades.get(key, 0) is None],
-              'have no grade and are left out'),
-             ([key for key in pictures if key not in grades],
-              f'are left out, for {GRADE_FILE} does not list them'),
-             ([key for key in grades if key not in pictures],
-              f'listed in {GRADE_FILE} are not there'),
-             (other_name, f'are called otherwise in {GRADE_FILE} (ending or '
-              'case), and were matched by their stem'),
-             ([key for key in usable if pairs and key not in patients],
-              f'are in no pair of {PAIR_FILE} and count as a patient each'))
-    for keys, what in lists:
-        if keys:
-            shown = ', '.join(sorted(
-                pictures[key].name if key in pictures else names[key]
-                for key in keys)[:4])
-            more = ', ...' if len(keys) > 4 else ''
-            notices.append(f'{len(keys)} images {what}: {shown}{more}.')
+    for keys, what in (
+            ([key for key in pictures if grades.get(key, 0) is None],
+             'have no grade and are left out'),
+            (pictures.keys() - grades.keys(),
+             f'are left out, for {GRADE_FILE} does not list them'),
+            (grades.keys() - pictures.keys(),
+             f'listed in {GRADE_FILE} are not there'),
+            ([key for key in usable if names[key] != pictures[key].name],
+             f'are called otherwise in {GRADE_FILE} (ending or case), and '
+             'were matched by their stem'),
+            ([key for key in usable if pairs and key not in patients],
+             f'are in no pair of {PAIR_FILE} and count as a patient each')):
+        notices += name_images(
+            [pictures[key].name if key in pictures else names[key]
+             for key in keys], what)
     if not pairs:
         notices.append(
             f'There is no {PAIR_FILE}, so patients are not known: there is '

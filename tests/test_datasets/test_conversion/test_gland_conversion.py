@@ -16,7 +16,6 @@ from mmmedmask.datasets.conversion.gland_datasets import (
     find_crag,
     find_glas,
     prepare,
-    tight_box,
 )
 from mmmedmask.phantoms.glands import draw_gland_image
 
@@ -272,12 +271,6 @@ def test_check_with_other_options_than_the_conversion(glas):
     large.write(out_dir)
     assert large.check(out_dir).problems == []
     assert prepare('glas', glas).check(out_dir).problems
-
-
-def test_tight_box():
-    mask = np.zeros((9, 8), bool)
-    mask[2, 3] = mask[6, 5] = True
-    assert tight_box(mask) == [3, 2, 3, 5]
 
 
 def test_real_glas(data_root, tmp_path):

@@ -8,21 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labelled_downloads import SMALL_DOWNLOADS, write_busi_download
+from labelled_downloads import (
+    SMALL_DOWNLOADS,
+    SOURCES,
+    write_busi_download,
+)
 from PIL import Image
 
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.brain_tumor_mri import BRAIN_TUMOR_MRI
 from mmmedmask.datasets.conversion.busi import BUSI
-from mmmedmask.datasets.conversion.check_report import ADVICE, ConversionError
-from mmmedmask.datasets.conversion.folders import compare_counts, only_folder
+from mmmedmask.datasets.conversion.check_report import ConversionError
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
-from mmmedmask.datasets.conversion.messidor2 import MESSIDOR2
-
-SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,
-           'busi': BUSI, 'messidor2': MESSIDOR2}
 
 
 @pytest.fixture(scope='module')
@@ -48,6 +47,13 @@ def kinds(findings):
     return sorted({finding.kind for finding in findings})
 
 
+def write_and_check(source, download, out):
+    """Returns the conversion and the report on it."""
+    conversion = prepare(source, download, out)
+    conversion.write(out)
+    return conversion, conversion.check(out)
+
+
 @pytest.mark.parametrize('name', SOURCES)
 def test_good_download(drawn, tmp_path, name):
     source = SOURCES[name]
@@ -70,46 +76,27 @@ def test_good_download(drawn, tmp_path, name):
                 serialize_data=False,
                 pipeline=[{'type': 'mmmedmask.LoadTile', 'gray_to_rgb': True}])
             assert len(dataset) == len(expected.parts()[part])
-            assert all(sample['img'].shape[2] == 3 for sample in dataset)
-            for index in range(len(dataset)):
-                info = dataset.get_data_info(index)
-                assert ('lesion_path' in info) == (
+            for sample in dataset:
+                assert sample['img'].shape[2] == 3
+                assert ('lesion_path' in sample) == (
                     name in ('ham10000', 'busi'))
-                if 'lesion_path' in info:
-                    mask = np.asarray(Image.open(info['lesion_path']))
-                    assert mask.ndim == 2
-                    assert mask.shape == Image.open(
-                        info['img_path']).size[::-1]
+                if 'lesion_path' in sample:
+                    mask = np.asarray(Image.open(sample['lesion_path']))
+                    assert mask.shape == sample['img_shape']
                     assert set(np.unique(mask)) <= {0, 255}
     # Every image is byte for byte that of the download.
     for image in conversion.images:
         assert (out / image.path).read_bytes() == image.source.read_bytes()
-
-
-@pytest.mark.parametrize('name', SOURCES)
-def test_again_gives_the_same_files(drawn, tmp_path, name):
-    source = SOURCES[name]
-    trees = []
-    for out in (tmp_path / 'one', tmp_path / 'two', tmp_path / 'one'):
-        conversion = prepare(source, drawn / name, out)
-        written = conversion.write_files(out)
-        conversion.check(out).write(out)
-        trees.append(read_tree(out))
-    assert trees[0] == trees[2]
-    assert written['kept'] == len(conversion.images)
-    assert written['linked'] == written['copied'] == 0
-    # Only the report names the folder, and only where something is wrong.
-    assert trees[0] == trees[1]
-
-
-def test_seed_changes_drawn_splits(drawn, tmp_path):
-    for seed in (0, 1):
-        prepare(HAM10000, drawn / 'ham10000', tmp_path / f'{seed}',
-                seed).write(tmp_path / f'{seed}')
-    for split in ('paper', 'lesion'):
-        texts = [(tmp_path / f'{seed}/splits/{split}/val.csv').read_text()
-                 for seed in (0, 1)]
-        assert texts[0] != texts[1]
+    # Again, and elsewhere: the same files. Only the report names the folder,
+    # and only where something is wrong.
+    report.write(out)
+    tree = read_tree(out)
+    for folder, kept in ((out, len(conversion.images)),
+                         (tmp_path / 'elsewhere', 0)):
+        again = prepare(source, drawn / name, folder)
+        assert again.write_files(folder)['kept'] == kept
+        again.check(folder).write(folder)
+        assert read_tree(folder) == tree
 
 
 def test_csv_as_text(drawn, tmp_path):
@@ -138,13 +125,14 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
     assert conversion.write_files(tmp_path / 'out')['linked'] == number
     assert target.samefile(image.source)
     # Asked for copies, links are replaced, and the download is not touched.
-    written = conversion.write_files(tmp_path / 'out', copy=True)
+    conversion.copy = True
+    written = conversion.write_files(tmp_path / 'out')
     assert written['copied'] == number
     assert not target.samefile(image.source)
     assert target.read_bytes() == image.source.read_bytes()
     # A file of the same name with other content is replaced.
     target.write_bytes(b'other')
-    written = conversion.write_files(tmp_path / 'out', copy=True)
+    written = conversion.write_files(tmp_path / 'out')
     assert (written['copied'], written['kept']) == (1, number - 1)
     assert target.read_bytes() == image.source.read_bytes()
 
@@ -152,6 +140,7 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
         raise OSError('another file system')
 
     monkeypatch.setattr(os, 'link', no_links)
+    conversion.copy = False
     written = conversion.write_files(tmp_path / 'elsewhere')
     assert (written['copied'], written['linked']) == (number, 0)
 
@@ -164,11 +153,10 @@ def test_download_of_symbolic_links(drawn, tmp_path):
             link = tmp_path / 'linked' / path.relative_to(source)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
-    conversion = prepare(
+    _, report = write_and_check(
         BRAIN_TUMOR_MRI, tmp_path / 'linked', tmp_path / 'out')
-    conversion.write(tmp_path / 'out')
     assert not any(path.is_symlink() for path in (tmp_path / 'out').rglob('*'))
-    assert conversion.check(tmp_path / 'out').problems == []
+    assert report.problems == []
 
 
 @pytest.mark.parametrize('where', ['.', 'out', '..'])
@@ -214,8 +202,8 @@ def test_broken_files_are_all_named_and_nothing_written(download, tmp_path):
 
 def test_check_finds_what_was_spoilt_after_writing(download, tmp_path):
     source, out = download('busi'), tmp_path / 'out'
-    conversion = prepare(BUSI, source, out)
-    conversion.write_files(out, copy=True)
+    conversion = prepare(BUSI, source, out, copy=True)
+    conversion.write(out)
     spoilt = ['images/benign/benign (3).png', 'masks/normal/normal (1).png',
               'splits/grouped/val.csv', 'images/normal/normal (2).png']
     for name in spoilt[:2]:
@@ -253,9 +241,7 @@ def test_check_finds_planted_copies(download, tmp_path):
           mirror)
     plant(testing / 'pituitary/Te-pi_0001.jpg', 'Testing/pituitary/z.jpg')
     out = tmp_path / 'out'
-    conversion = prepare(BRAIN_TUMOR_MRI, source, out)
-    conversion.write(out)
-    report = conversion.check(out)
+    _, report = write_and_check(BRAIN_TUMOR_MRI, source, out)
     found = {finding.kind: (finding.files, finding.detail)
              for finding in report.problems}
     assert len(report.problems) == len(found) == 4
@@ -302,12 +288,10 @@ def test_lesions_that_share_a_picture_are_one_group(download, tmp_path):
     picture = np.asarray(Image.open(second / 'ISIC_0024309.jpg'))
     Image.fromarray(picture[:, ::-1]).save(
         first / 'ISIC_0024310.jpg', quality=95)
-    conversion = prepare(HAM10000, source, tmp_path / 'out')
+    conversion, report = write_and_check(HAM10000, source, tmp_path / 'out')
     group = {image.path[-5:-4]: image.group for image in conversion.images[:5]}
     assert set(group.values()) == {group['6']}
     assert group['6'] in (source / 'HAM10000_metadata.csv').read_text()
-    conversion.write(tmp_path / 'out')
-    report = conversion.check(tmp_path / 'out')
     assert 'copies of any kind, lesion: 0 groups' in '\n'.join(report.checked)
     assert any('lesions that share a picture are joined' in finding.detail
                for finding in report.notices)
@@ -333,9 +317,7 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
     empty = Image.new('L', (96, 72))
     empty.save(folder / 'benign/benign (1)_mask.png')
     Image.new('L', (96, 72), 255).save(folder / 'normal/normal (2)_mask.png')
-    conversion = prepare(BUSI, source, out)
-    conversion.write(out)
-    report = conversion.check(out)
+    _, report = write_and_check(BUSI, source, out)
     assert [(finding.kind, finding.files) for finding in report.problems] == [
         ('empty_mask', ['masks/benign/benign (1).png']),
         ('unexpected_lesion', ['masks/normal/normal (2).png'])]
@@ -346,9 +328,7 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
 def test_parts_and_classes_that_are_empty(tmp_path):
     write_busi_download(
         tmp_path / 'busi', {'benign': 4, 'malignant': 3, 'normal': 1})
-    conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'out')
-    conversion.write(tmp_path / 'out')
-    report = conversion.check(tmp_path / 'out')
+    _, report = write_and_check(BUSI, tmp_path / 'busi', tmp_path / 'out')
     assert report.problems == []
     missing = {finding.files[0]: finding.detail for finding in report.notices
                if finding.kind == 'missing_class'}
@@ -357,34 +337,5 @@ def test_parts_and_classes_that_are_empty(tmp_path):
         for name in ('paper', 'grouped')}
     (tmp_path / 'busi/Dataset_BUSI_with_GT/benign').rename(tmp_path / 'benign')
     write_busi_download(tmp_path / 'busi', {'benign': 3})
-    conversion = prepare(BUSI, tmp_path / 'busi', tmp_path / 'two')
-    conversion.write(tmp_path / 'two')
-    assert kinds(conversion.check(tmp_path / 'two').problems) == ['empty_part']
-
-
-def test_splits_are_described(drawn, tmp_path):
-    conversion = prepare(HAM10000, drawn / 'ham10000', tmp_path / 'out')
-    lines = conversion.write(tmp_path / 'out')
-    assert lines[0].startswith(f'{tmp_path / "out"}: ')
-    assert lines[2] == ('paper/val: 6 images (akiec 0, bcc 0, bkl 1, df 0, '
-                        'mel 2, nv 3, vasc 0)')
-
-
-def test_counts_against_a_release():
-    assert compare_counts('X', {'a': 2, 'b': 1}, {'a': 2, 'b': 1}) == []
-    assert 'the complete X: a 2 of 3, c 0 of 1 images.' in compare_counts(
-        'X', {'a': 2, 'b': 1}, {'a': 3, 'b': 1, 'c': 1})[0]
-
-
-def test_only_folder(tmp_path):
-    (tmp_path / 'a/b').mkdir(parents=True)
-    found = only_folder(tmp_path, lambda place: place.name == 'b', 'files')
-    assert found == tmp_path / 'a/b'
-    with pytest.raises(LayoutError, match='exactly one folder with files'):
-        only_folder(tmp_path, lambda place: place.name in 'ab', 'files')
-
-
-def test_every_kind_has_advice():
-    for kind in ('identical_across_classes', 'near_identical_across_classes',
-                 'shared_group', 'written_mismatch', 'bad_lesion_mask'):
-        assert ADVICE[kind].endswith('.')
+    _, report = write_and_check(BUSI, tmp_path / 'busi', tmp_path / 'two')
+    assert kinds(report.problems) == ['empty_part']

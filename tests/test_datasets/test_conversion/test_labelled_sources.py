@@ -16,18 +16,17 @@ from labelled_downloads import (
 )
 from PIL import Image
 
+from mmmedmask.datasets.conversion import brain_tumor_mri as brain
 from mmmedmask.datasets.conversion import (
-    LayoutError,
     busi,
     ham10000,
     messidor2,
 )
-from mmmedmask.datasets.conversion import brain_tumor_mri as brain
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.label_splits import LabelledImage
 from mmmedmask.datasets.conversion.labelled_conversion import (
-    group_by_copies,
+    join_groups,
     join_masks,
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
@@ -47,35 +46,19 @@ def test_brain_layout(tmp_path):
         'images/Testing/glioma/Te-gl_0000.jpg', 'glioma')
     assert first.source == root / 'Testing/glioma/Te-gl_0000.jpg'
     assert 'Training/notumor 2 of 1595' in found.notices[0]
-    assert found.notices[1] == "Files that are not images: {'.txt': 1}."
-    assert sum(brain.OFFICIAL_COUNTS['Training'].values()) == 5712
-    assert sum(brain.OFFICIAL_COUNTS['Testing'].values()) == 1311
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda root: shutil.rmtree(root / 'Testing'), 'Training and Testing'),
-    (lambda root: shutil.rmtree(root / 'Testing/glioma'),
-     r"missing: \['glioma'\]"),
-    (lambda root: (root / 'Training/tumor').mkdir(), r"unknown: \['tumor'\]"),
-    (lambda root: [path.unlink() for path in root.glob('Testing/glioma/*')],
-     'no image of Testing/glioma: expected'),
-    (shutil.rmtree, 'does not exist'),
-])
-def test_brain_layout_that_is_wrong(tmp_path, spoil, message):
-    root = tmp_path / 'brain'
-    write_brain_download(root, 2)
-    spoil(root)
-    with pytest.raises(LayoutError, match=message):
-        brain.find_images(root)
+    assert found.notices[1] == "Left out: {'.txt': 1}."
+    for part, total in (('Training', 5712), ('Testing', 1311)):
+        assert sum(number for name, number in brain.OFFICIAL_COUNTS.items()
+                   if name.startswith(part)) == total
 
 
 def brain_images(**members):
     """Images by short name: Training t1..., Testing v1..., and class."""
-    return [
-        LabelledImage(
-            Path(name), f'images/{"Training" if name[0] == "t" else "Testing"}'
-            f'/{label}/{name}', label, name)
-        for name, label in members.items()]
+    parts = {'t': 'Training', 'v': 'Testing'}
+    paths = [f'images/{parts[name[0]]}/{label}/{name}'
+             for name, label in members.items()]
+    return [LabelledImage(Path(Path(path).name), path,
+                          Path(path).parent.name, path) for path in paths]
 
 
 def test_brain_splits():
@@ -92,11 +75,10 @@ def test_brain_splits():
     pairs = ['t1 v1', 't2 t3', 'v2 v3', 't4 t5', 'v4 v5', 't6 t7', 't9 v9']
     groups = [tuple(sorted(path[name] for name in pair.split()))
               for pair in pairs]
-    copies = Copies(
-        0.9, groups=sorted(groups), identical=[
-            [SimpleNamespace(name=name) for name in groups[place]]
-            for place in (3, 6)])
-    splits = brain.make_splits(group_by_copies(images, copies), copies, 0)
+    copies = Copies(groups=sorted(groups), identical=[
+        [SimpleNamespace(name=name) for name in groups[place]]
+        for place in (3, 6)])
+    splits = brain.make_splits(join_groups(images, copies)[0], copies, 0)
 
     def names(part):
         return ' '.join(sorted(one.source.name for one in part))
@@ -108,14 +90,6 @@ def test_brain_splits():
     assert names(splits['clean'].val) == 'v2 v8'
     assert names(splits['clean-train'].train) == 't2 t8'
     assert names(splits['clean-train'].val) == 'v1 v2 v8'
-
-
-def test_brain_clean_split_trains_on_the_official_images():
-    images = brain_images(t1='glioma', v1='glioma', t2='notumor', v2='glioma')
-    copies = Copies(0.9, groups=[(images[1].path, images[0].path)])
-    splits = brain.make_splits(group_by_copies(images, copies), copies, 0)
-    assert splits['clean'].train == splits['official'].train
-    assert [one.source.name for one in splits['clean'].val] == ['v2']
 
 
 def test_real_brain_identical_files(data_root):
@@ -184,39 +158,6 @@ def test_ham_as_tab_and_without_masks(tmp_path):
     assert 'There are no lesion masks.' in found.notices
 
 
-def replace_text(path, *both):
-    path.write_text(path.read_text().replace(*both, 1))
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda root: (root / 'HAM10000_metadata.csv').unlink(),
-     'one file HAM10000_metadata.csv .*none'),
-    (lambda root: (root / 'HAM10000_metadata').write_text(''),
-     'one file HAM10000_metadata'),
-    (lambda root: replace_text(
-        root / 'HAM10000_metadata.csv', 'dx', 'diagnosis'), "'dx'"),
-    (lambda root: replace_text(
-        root / 'HAM10000_metadata.csv', ',nv,', ',NV,'), "line 2: .*'NV'"),
-    (lambda root: replace_text(
-        root / 'HAM10000_metadata.csv', 'ISIC_0024306', 'ISIC_0024307'),
-     'line 3: .*listed twice'),
-    (lambda root: replace_text(
-        root / 'HAM10000_metadata.csv', 'HAM_nv_0000', ''), 'no lesion'),
-    (lambda root: next(root.rglob('*_segmentation.png')).unlink(),
-     r'1 of 4 images have no lesion mask .*the first is ISIC_'),
-    (lambda root: (root / 'ISIC_0024306.jpg').write_bytes(b''), 'differ'),
-    (lambda root: [path.unlink() for path in root.rglob('ISIC_*.jpg')],
-     'holds no image'),
-    (shutil.rmtree, 'does not exist'),
-])
-def test_ham_layout_that_is_wrong(tmp_path, spoil, message):
-    root = tmp_path / 'ham'
-    write_ham_download(root, {'nv': 4})
-    spoil(root)
-    with pytest.raises(ValueError, match=message):
-        ham10000.find_images(root)
-
-
 def test_real_ham(data_root):
     folder = data_root / 'ham10000'
     if not folder.is_dir():
@@ -224,7 +165,7 @@ def test_real_ham(data_root):
     found = ham10000.find_images(folder)
     assert len(found.images) == 1720
     assert len({image.group for image in found.images}) < 1720
-    splits = ham10000.HAM10000.make_splits(found.images, Copies(0.75), 0)
+    splits = ham10000.HAM10000.make_splits(found.images, Copies(), 0)
     targets = Counter({label: count * 3 // 10 for label, count in Counter(
         one.label for one in found.images).items()})
     assert Counter(one.label for one in splits['paper'].val) == targets
@@ -261,13 +202,12 @@ def test_busi_layout(tmp_path):
 
 
 def test_busi_copies_stay_on_one_side():
-    images = [
-        LabelledImage(Path('x'), f'images/benign/{number:02d}', 'benign', '')
-        for number in range(40)]
-    pairs = [(images[number].path, images[number + 20].path)
-             for number in range(20)]
-    copies = Copies(0.6, groups=pairs)
-    images = group_by_copies(images, copies)
+    paths = [f'images/benign/{number:02d}' for number in range(40)]
+    pairs = list(zip(paths[:20], paths[20:], strict=True))
+    copies = Copies(groups=pairs)
+    images, _ = join_groups(
+        [LabelledImage(Path('x'), path, 'benign', path) for path in paths],
+        copies)
     assert {one.group for one in images} == {pair[0] for pair in pairs}
     splits = busi.BUSI.make_splits(images, copies, 0)
     shared = [len({one.group for one in splits[name].train}
@@ -276,23 +216,6 @@ def test_busi_copies_stay_on_one_side():
     assert shared[0] > 0
     assert shared[1] == 0
     assert [len(splits[name].val) for name in splits] == [12, 12]
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda root: (root / 'benign/benign (1)_mask.png').unlink(),
-     r"1 names in .*benign have no mask, the first is 'benign \(1\)'"),
-    (lambda root: (root / 'benign/benign (2).png').unlink(),
-     r"have no image, the first is 'benign \(2\)'"),
-    (lambda root: [path.unlink() for path in (root / 'normal').iterdir()],
-     'no image of normal: expected PNG'),
-    (lambda root: shutil.rmtree(root / 'normal'), 'benign, malignant'),
-    (lambda root: (root / 'other').mkdir(), r"unknown: \['other'\]"),
-])
-def test_busi_layout_that_is_wrong(tmp_path, spoil, message):
-    write_busi_download(tmp_path, {'benign': 3, 'malignant': 2, 'normal': 1})
-    spoil(tmp_path / 'Dataset_BUSI_with_GT')
-    with pytest.raises(LayoutError, match=message):
-        busi.find_images(tmp_path)
 
 
 def test_masks_are_joined_by_or(tmp_path):
@@ -361,6 +284,14 @@ def test_messidor_layout(tmp_path):
     assert Counter(one.label for one in found.images) == {
         'no_dr': 6, 'mild': 3, 'moderate': 2, 'severe': 1, 'proliferative': 1}
     assert {one.path.split('.')[1] for one in found.images} == {'png', 'JPG'}
+    table = {}
+    for line in (tmp_path / 'messidor_data.csv').read_text().splitlines()[1:]:
+        name, grade, *_ = line.split(',')
+        table[Path(name).stem] = grade
+    assert len(found.images) == 13
+    for image in found.images:
+        grade = messidor2.GRADES.index(image.label)
+        assert table[image.source.stem] == str(grade)
     # 15 images in 7 pairs; the last has none.
     assert {Counter(one.group for one in found.images)[group] for group in
             {one.group for one in found.images}} == {1, 2}
@@ -374,32 +305,19 @@ def test_messidor_layout(tmp_path):
     assert sum(messidor2.OFFICIAL_COUNTS.values()) == 1744
 
 
-def test_messidor_grades_are_those_of_the_table(tmp_path):
-    write_messidor_download(tmp_path, [4, 3, 2, 1, 1])
-    table = {}
-    for line in (tmp_path / 'messidor_data.csv').read_text().splitlines()[1:]:
-        name, grade, *_ = line.split(',')
-        table[Path(name).stem] = grade
-    found = messidor2.find_images(tmp_path)
-    assert len(found.images) == 11
-    for image in found.images:
-        grade = messidor2.GRADES.index(image.label)
-        assert table[image.source.stem] == str(grade)
-
-
 def test_messidor_splits(tmp_path):
     images = []
     for number in range(200):
         label = messidor2.GRADES[min(number % 11, 4)]
         images.append(LabelledImage(
             Path('x'), f'images/{number:03d}', label, f'p{number // 2}'))
-    splits = messidor2.make_splits(images, Copies(0.9), 0)
+    splits = messidor2.make_splits(images, Copies(), 0)
     assert list(splits) == ['paper', 'patient']
     assert not {one.group for one in splits['patient'].train} & {
         one.group for one in splits['patient'].val}
     single = [LabelledImage(one.source, one.path, one.label, one.path)
               for one in images]
-    assert list(messidor2.make_splits(single, Copies(0.9), 0)) == ['paper']
+    assert list(messidor2.make_splits(single, Copies(), 0)) == ['paper']
 
 
 def test_messidor_without_pairs(tmp_path):
@@ -430,53 +348,94 @@ def test_messidor_variants_of_the_tables(tmp_path):
     assert set(groups.values()) == {1}
 
 
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda root: (root / 'messidor_data.csv').unlink(),
-     'one file messidor_data.csv, found none'),
-    (lambda root: shutil.copytree(root / 'part_1', root / 'part_3'),
-     'are called the same'),
-    (lambda root: replace_text(
-        root / 'messidor_data.csv', 'adjudicated_dr_grade', 'diagnosis'),
-     "lacks the columns .* has .*'diagnosis'"),
-    (lambda root: (root / 'messidor_data.csv').write_text(
-        'image_id,adjudicated_dr_grade\nIM000000.jpg,5\n'),
-     "line 2: .* 0 to 4 or empty, got '5'"),
-    (lambda root: (root / 'messidor_data.csv').write_text(
-        'image_id,adjudicated_dr_grade\nIM000000.jpg,R1\n'), "'R1'"),
-    (lambda root: (root / 'messidor_data.csv').write_text(
-        'image_id,adjudicated_dr_grade\nIM000000.jpg,1.5\n'), "'1.5'"),
-    (lambda root: (root / 'messidor_data.csv').write_text(
-        'image_id,adjudicated_dr_grade\na.jpg,1\nA.JPG,1\n'),
-     "line 3: image_id 'A.JPG' is empty or listed twice"),
-    (lambda root: (root / 'messidor_data.csv').write_text(
-        'image_id,adjudicated_dr_grade\nother.jpg,1\n'),
-     'holds no image that messidor_data.csv grades'),
-    (lambda root: (root / 'messidor-2.csv').write_text(
-        'left;right\na.png;b.png\nb.png;c.png\n'), 'line 3: expected LEFT'),
-    (lambda root: (root / 'messidor-2.csv').write_text('a.png\n'),
-     "line 1: expected LEFT;RIGHT, each image once, got 'a.png'"),
-    (shutil.rmtree, 'does not exist'),
-])
-def test_messidor_layout_that_is_wrong(tmp_path, spoil, message):
-    root = tmp_path / 'messidor'
-    write_messidor_download(root, [4, 3, 2, 1, 1])
+# ------------------------------------------------- layouts that are wrong
+
+
+def remove(pattern):
+    return lambda root: [path.unlink() for path in root.rglob(pattern)]
+
+
+def replace_in(name, *both):
+    def spoil(root):
+        text = (root / name).read_text()
+        (root / name).write_text(text.replace(*both, 1))
+    return spoil
+
+
+def write_to(name, text):
+    return lambda root: (root / name).write_text(text)
+
+
+def write_grades(*rows):
+    return write_to('messidor_data.csv', '\n'.join(
+        ['image_id,adjudicated_dr_grade', *rows]) + '\n')
+
+
+HAM_TABLE = 'HAM10000_metadata.csv'
+WRONG = {
+    (brain, write_brain_download, 2): [
+        (lambda root: shutil.rmtree(root / 'Testing'), 'Training and Testing'),
+        (lambda root: shutil.rmtree(root / 'Testing/glioma'),
+         r"missing: \['glioma'\]"),
+        (lambda root: (root / 'Training/tumor').mkdir(),
+         r"unknown: \['tumor'\]"),
+        (remove('Testing/glioma/*'), 'no image of Testing/glioma: expected '
+         'such as Training/glioma/Tr-gl_0010.jpg.*no files')],
+    (ham10000, write_ham_download, (('nv', 4), )): [
+        (remove(HAM_TABLE), f'one file {HAM_TABLE} .*none'),
+        (write_to('HAM10000_metadata', ''), 'one file HAM10000_metadata'),
+        (replace_in(HAM_TABLE, 'dx', 'diagnosis'), "'dx'"),
+        (replace_in(HAM_TABLE, ',nv,', ',NV,'), "line 2: .*'NV'"),
+        (replace_in(HAM_TABLE, 'ISIC_0024306', 'ISIC_0024307'),
+         'line 3: .*listed twice'),
+        (replace_in(HAM_TABLE, 'HAM_nv_0000', ''), 'no lesion'),
+        (remove('ISIC_0024307_segmentation.png'),
+         r'1 of 4 images have no lesion mask .*the first is ISIC_0024307'),
+        (write_to('ISIC_0024306.jpg', ''), 'differ'),
+        (remove('ISIC_*.jpg'), 'holds no image')],
+    (busi, write_busi_download,
+     (('benign', 3), ('malignant', 2), ('normal', 1))): [
+        (remove('benign (1)_mask.png'),
+         r"1 names in .*benign have no mask, the first is 'benign \(1\)'"),
+        (remove('benign (2).png'),
+         r"have no image, the first is 'benign \(2\)'"),
+        (lambda root: [path.rename(path.with_suffix('.jpg')) for path in
+                       root.rglob('normal*.png')],
+         r"no image of normal: expected PNG such as 'benign/benign \(1\)\.png"
+         r"'.*'\.jpg': 2"),
+        (lambda root: shutil.rmtree(root / 'Dataset_BUSI_with_GT/normal'),
+         'benign, malignant'),
+        (lambda root: (root / 'Dataset_BUSI_with_GT/other').mkdir(),
+         r"unknown: \['other'\]")],
+    (messidor2, write_messidor_download, (4, 3, 2, 1, 1)): [
+        (remove('messidor_data.csv'),
+         'one file messidor_data.csv, found none'),
+        (lambda root: shutil.copytree(root / 'part_1', root / 'part_3'),
+         'are called the same'),
+        (replace_in('messidor_data.csv', 'adjudicated_dr_grade', 'diagnosis'),
+         "lacks the columns .* has .*'diagnosis'"),
+        (write_grades('IM000000.jpg,5'),
+         "line 2: .* 0 to 4 or empty, got '5'"),
+        (write_grades('IM000000.jpg,R1'), "'R1'"),
+        (write_grades('IM000000.jpg,1.5'), "'1.5'"),
+        (write_grades('a.jpg,1', 'A.JPG,1'),
+         "line 3: image_id 'A.JPG' is empty or listed twice"),
+        (write_grades('other.jpg,1'),
+         'holds no image that messidor_data.csv grades'),
+        (write_to('messidor-2.csv', 'left;right\na.png;b.png\nb.png;c.png\n'),
+         'line 3: expected LEFT'),
+        (write_to('messidor-2.csv', 'a.png\n'),
+         "line 1: expected LEFT;RIGHT, each image once, got 'a.png'")],
+}
+
+
+@pytest.mark.parametrize(('source', 'spoil', 'message'), [
+    (source, *case) for source, cases in WRONG.items()
+    for case in (*cases, (shutil.rmtree, 'does not exist'))])
+def test_layout_that_is_wrong(tmp_path, source, spoil, message):
+    module, write, size = source
+    root = tmp_path / 'in'
+    write(root, dict(size) if module in (ham10000, busi) else size)
     spoil(root)
     with pytest.raises(ValueError, match=message):
-        messidor2.find_images(root)
-
-
-@pytest.mark.parametrize(('find', 'folders', 'expected'), [
-    (busi.find_images, ('benign', 'malignant', 'normal'),
-     r"expected PNG such as 'benign/benign \(1\)\.png'.*'\.jpg': 1"),
-    (brain.find_images, [
-        f'{part}/{name}' for part in ('Training', 'Testing')
-        for name in brain.BRAIN_CLASSES],
-     r'expected such as Training/glioma/Tr-gl_0010\.jpg.*no files'),
-])
-def test_download_without_images_is_refused(tmp_path, find, folders, expected):
-    for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
-    if find is busi.find_images:
-        (tmp_path / 'benign/benign (1).jpg').touch()
-    with pytest.raises(LayoutError, match=expected):
-        find(tmp_path)
+        module.find_images(root)
