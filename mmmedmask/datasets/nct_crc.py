@@ -5,6 +5,7 @@ et al. 2018, doi:10.5281/zenodo.1214456). The lists of the split are those
 of ConCL (Yang et al., ECCV 2022).
 """
 
+import logging
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -79,40 +80,37 @@ class NCTCRC(ImageFileDataset):
                 'image_folder')
         default = f'meta/{self.split}{"_labeled" * self.with_labels}.txt'
         list_file = find_list_file(self.ann_file or default, self.root)
-        samples = []
-        for number, line in enumerate(read_list_file(list_file), start=1):
-            try:
-                name, label = parse_list_line(line, self.with_labels)
-            except ValueError as error:
-                raise ValueError(
-                    f'{list_file}, entry {number}: {error}') from error
-            sample = {'img_path': str(folder / name)}
-            if self.with_labels:
-                sample['gt_label'] = label
-            samples.append(sample)
-        self._compare_size(list_file, len(samples))
-        return samples
-
-    def _compare_size(self, list_file: Path, number: int) -> None:
+        tiles = read_tile_list(list_file, self.with_labels)
         expected = NCT_SPLIT_SIZES[self.split]
-        if not self.ann_file and number != expected:
+        if not self.ann_file and len(tiles) != expected:
             print_log(
-                f"{list_file} lists {number} tiles, ConCL's {self.split} "
+                f"{list_file} lists {len(tiles)} tiles, ConCL's {self.split} "
                 f'split has {expected}: results will not be comparable',
-                logger='current',
-                level=30)
+                logger='current', level=logging.WARNING)
+        return [{'img_path': str(folder / name),
+                 **({'gt_label': label} if self.with_labels else {})}
+                for name, label in tiles]
+
+
+def read_tile_list(path: Path,
+                   with_label: bool) -> list[tuple[str, int | None]]:
+    """Read a list file; names its entry that is wrong.
+
+    See :func:`parse_list_line`.
+    """
+    tiles = []
+    for number, line in enumerate(read_list_file(path), start=1):
+        try:
+            tiles.append(parse_list_line(line, with_label))
+        except ValueError as error:
+            raise ValueError(f'{path}, entry {number}: {error}') from error
+    return tiles
 
 
 def parse_list_line(line: str, with_label: bool) -> tuple[str, int | None]:
-    """Parse ``CLASS/NAME`` or ``CLASS/NAME LABEL`` and check it.
+    """Check ``CLASS/NAME`` or ``CLASS/NAME LABEL``, and take it apart.
 
-    Returns:
-        The tile's path relative to the tiles' folder, and its label or
-        None.
-
-    Raises:
-        ValueError: If the class is unknown, the label is missing or
-            unasked for, or does not belong to the class.
+    The name is relative to the tiles' folder; without a label it is None.
     """
     name, *rest = line.split()
     if len(rest) != with_label:

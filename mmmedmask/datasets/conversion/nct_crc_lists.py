@@ -27,11 +27,10 @@ from mmmedmask.datasets.conversion.folders import (
 from mmmedmask.datasets.nct_crc import (
     NCT_CLASSES,
     NCT_SPLIT_SIZES,
-    parse_list_line,
+    read_tile_list,
 )
 from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.checks import check_range
-from mmmedmask.util.table_files import read_list_file
 
 TILE_SHAPE = (224, 224, 3)
 NCT_CLASS_TOTALS = {
@@ -46,12 +45,7 @@ LIST_NAMES = tuple(
 
 
 def list_tiles(image_folder: Path) -> list[str]:
-    """List the tiles ``CLASS/NAME.tif`` of a folder of classes, sorted.
-
-    Raises:
-        LayoutError: If the folder or a class is missing, or it holds a
-            folder that is not a class.
-    """
+    """List the tiles ``CLASS/NAME.tif`` of a folder of classes, sorted."""
     return sorted(
         f'{folder.name}/{path.name}'
         for folder in class_folders(image_folder, NCT_CLASSES)
@@ -59,11 +53,7 @@ def list_tiles(image_folder: Path) -> list[str]:
 
 
 def copy_lists(source: Path, meta: Path) -> None:
-    """Copy ConCL's four list files; ``meta`` is made if need be.
-
-    Raises:
-        LayoutError: If one is missing, or both are the same folder.
-    """
+    """Copy ConCL's four list files; ``meta`` is made if need be."""
     if source.resolve() == meta.resolve():
         raise LayoutError(
             f'{source} is where the list files go; nothing to copy')
@@ -77,15 +67,12 @@ def copy_lists(source: Path, meta: Path) -> None:
 
 def draw_lists(names: list[str], meta: Path, val_fraction: float,
                seed: int) -> None:
-    """Draw a random split and write its four list files.
+    """Draw a random split of tiles and write its four list files.
 
-    Args:
-        meta: Where to; made if need be.
-        val_fraction: Part of the tiles that goes to ``val``, in (0, 1).
-        seed: The same seed and tiles give the same split.
+    The same seed and tiles give the same split.
 
     Raises:
-        ValueError: If the fraction is out of range, or leaves a split
+        ValueError: If the fraction is not in (0, 1), or leaves a split
             empty.
     """
     check_range('val_fraction', val_fraction, 0, 1, open_low=True,
@@ -109,26 +96,21 @@ def read_lists(meta: Path) -> dict[str, list[str]]:
     """Read the tiles of each split; the labelled lists must say the same.
 
     Raises:
-        LayoutError: If a file is missing, a line cannot be understood, or
-            the two lists of a split differ.
+        FileNotFoundError: If a list is missing.
+        ValueError: If a line cannot be understood, or the two lists of a
+            split differ.
     """
     splits = {}
     for split in NCT_SPLIT_SIZES:
-        lists = []
-        for with_label in (False, True):
-            path = meta / f'{split}{"_labeled" * with_label}.txt'
-            if not path.is_file():
-                raise LayoutError(f'The list file {path} does not exist')
-            try:
-                lists.append([parse_list_line(line, with_label)[0]
-                              for line in read_list_file(path)])
-            except ValueError as error:
-                raise LayoutError(f'{path}: {error}') from error
-        if lists[0] != lists[1]:
+        plain, labelled = (
+            [name for name, _ in read_tile_list(
+                meta / f'{split}{"_labeled" * with_label}.txt', with_label)]
+            for with_label in (False, True))
+        if plain != labelled:
             raise LayoutError(
                 f'{split}.txt and {split}_labeled.txt in {meta} do not list '
                 'the same tiles')
-        splits[split] = lists[0]
+        splits[split] = plain
     return splits
 
 
