@@ -4,14 +4,14 @@ A converter of a download makes an :class:`OmicConversion`; writing and
 checking are the same for all.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.conversion import Conversion
+from mmmedmask.datasets.conversion import Conversion, LayoutError
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.expression.table import (
     ExpressionTable,
@@ -28,6 +28,26 @@ COLUMNS = ('case_id', 'slide_id', 'label', 'site', 'survival_months',
 
 # Fewer cannot be split into training, validation and test.
 _FEW_CASES = 3
+
+
+def choose_files(files: Mapping[str, Path], wanted: Sequence[str],
+                 source: Path, pattern: str) -> dict[str, Path]:
+    """Choose some of the files of a download, named by what they are of.
+
+    Args:
+        wanted: Their names; none takes all.
+        source: Where they were looked for by ``pattern``, for the message.
+
+    Raises:
+        LayoutError: If there is no file, or not all names have one.
+    """
+    if not files:
+        raise LayoutError(f'{source} has no {pattern}')
+    missing = [name for name in wanted if name not in files]
+    if missing:
+        raise LayoutError(f'{source} has no {pattern} of {missing}, it has '
+                          f'those of {sorted(files)}')
+    return {name: files[name] for name in wanted or files}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +77,13 @@ class OmicConversion(Conversion):
                 f'there are no patients of {unknown}; the classes are '
                 f'{sorted(known)}')
         lines = tuple(line for line in self.lines if line['label'] in classes)
-        left = len({line['case_id'] for line in self.lines}) - len(
-            {line['case_id'] for line in lines})
         cases = {line['case_id'] for line in lines}
+        others = {line['case_id'] for line in self.lines} - cases
         rows = [row for row, case in enumerate(self.table.case_ids)
                 if case in cases]
         table = self.table.select(
             rows, [self.table.case_ids[row] for row in rows])
-        notice = f'left out {left} patients of other classes'
+        notice = f'left out {len(others)} patients of other classes'
         return OmicConversion(lines, table, (*self.notices, notice))
 
     def describe(self) -> list[str]:
@@ -118,15 +137,13 @@ class OmicConversion(Conversion):
         for label, count in sorted(Counter(labels.values()).items()):
             if count < _FEW_CASES:
                 report.add_notice('few_cases', label, detail=f'{count} cases')
-        has = set(self.table.case_ids)
-        without = sorted(case for case in labels if case not in has)
-        for case in without:
+        for case in sorted(labels.keys() - set(self.table.case_ids)):
             report.add_notice('no_expression', case)
         if self.table.unit != 'zscore':
             return
-        cohorts: dict[str, set[str]] = {}
+        cohorts = defaultdict(set)
         for line in self.lines:
-            cohorts.setdefault(line['label'], set()).add(line['cohort'])
+            cohorts[line['label']].add(line['cohort'])
         if len(set().union(*cohorts.values())) > 1:
             for label, names in sorted(cohorts.items()):
                 if len(names) == 1:

@@ -1,15 +1,19 @@
 """PORPOISE's tables of TCGA cohorts: slides, follow-up and expression."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
 )
-from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
+from mmmedmask.datasets.conversion.omics import (
+    COLUMNS,
+    OmicConversion,
+    choose_files,
+)
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.table_files import read_table
@@ -31,28 +35,14 @@ _SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
 def find_tables(source: Path, cohorts: Sequence[str] = ()) -> dict[str, Path]:
     """Find the csv or zip of each cohort, by its name.
 
-    Args:
-        source: One table, or a folder with tables at any depth.
-        cohorts: Cohorts to take, such as ``'brca'``; none takes all.
-
-    Raises:
-        LayoutError: If there is no table, or not all cohorts are there.
+    ``source`` is a table, or a folder with tables at any depth; ``cohorts``
+    are those to take, such as ``'brca'``, or none for all.
     """
-    if source.is_file():
-        paths = [source]
-    else:
-        paths = sorted(source.rglob(_PATTERN))
+    paths = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
     tables = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
-             for path in paths}
-    if not tables:
-        raise LayoutError(f'{source} has no {_PATTERN}')
-    missing = [name for name in cohorts if name.lower() not in tables]
-    if missing:
-        raise LayoutError(
-            f'{source} has no table of {missing}, it has those of '
-            f'{sorted(tables)}')
-    wanted = [name.lower() for name in cohorts] or list(tables)
-    return {name: tables[name] for name in wanted}
+              for path in paths}
+    return choose_files(
+        tables, [name.lower() for name in cohorts], source, _PATTERN)
 
 
 def convert(tables: dict[str, Path],
@@ -86,18 +76,15 @@ def convert(tables: dict[str, Path],
 def _read_lines(cohort: str, path: Path) -> list[dict]:
     table = read_table(path, _SOURCE_COLUMNS)
     rows = [row for _, row in table.rows(*_SOURCE_COLUMNS)]
-    report = CheckReport()
-    seen: dict[str, dict[str, set]] = {}
+    report, facts = CheckReport(), defaultdict(set)
     for row in rows:
-        of_case = seen.setdefault(row['case_id'], {})
         for name in _SOURCE_COLUMNS:
-            of_case.setdefault(name, set()).add(row[name])
-    for case, facts in seen.items():
-        for name, values in facts.items():
-            if name != 'slide_id' and len(values) > 1:
-                report.add_problem(
-                    'contradiction', path.name, case,
-                    detail=f'{name} is {" and ".join(sorted(values))}')
+            facts[row['case_id'], name].add(row[name])
+    for (case, name), values in facts.items():
+        if name != 'slide_id' and len(values) > 1:
+            report.add_problem(
+                'contradiction', path.name, case,
+                detail=f'{name} is {" and ".join(sorted(values))}')
     if report.problems:
         raise ConversionError(report)
     return [

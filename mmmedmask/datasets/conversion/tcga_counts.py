@@ -5,39 +5,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.omics import COLUMNS, OmicConversion
+from mmmedmask.datasets.conversion.omics import (
+    COLUMNS,
+    OmicConversion,
+    choose_files,
+)
 from mmmedmask.datasets.expression.samples import match_samples, tcga_case
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 
 _NAME = re.compile(r'TCGA_([A-Z0-9]+)_Counts\.exp(\.gz)?$')
-_NO_TYPE = ('TEST', )
 
 
 def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
     """Find the file of each tumour type.
 
-    Args:
-        source: Folder with ``TCGA_<type>_Counts.exp.gz``.
-        types: Types to take, such as ``'ACC'``; none takes all but
-            ``TEST``, whose 20 samples are of another set of genes.
-
-    Raises:
-        LayoutError: If there is no file, or not all types are there.
+    ``types`` are those to take, such as ``'ACC'``; none takes all but
+    ``TEST``, whose 20 samples are of another set of genes.
     """
-    files = {}
-    for path in sorted(source.rglob('TCGA_*_Counts.exp*')):
-        match = _NAME.match(path.name)
-        if match:
-            files[match[1]] = path
-    if not files:
-        raise LayoutError(f'{source} has no TCGA_<type>_Counts.exp.gz')
-    missing = [name for name in types if name not in files]
-    if missing:
-        raise LayoutError(f'{source} has no counts of {missing}, it has those '
-                          f'of {sorted(files)}')
-    wanted = types or [name for name in files if name not in _NO_TYPE]
-    return {name: files[name] for name in wanted}
+    files = {match[1]: path
+             for path in sorted(source.rglob('TCGA_*_Counts.exp*'))
+             if (match := _NAME.match(path.name))}
+    chosen = choose_files(files, types, source, 'TCGA_<type>_Counts.exp.gz')
+    if not types:
+        chosen.pop('TEST', None)
+    return chosen
 
 
 def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
@@ -53,14 +44,13 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
     lines, notices, tables = [], [], []
     for name, path in files.items():
         table = load_expression(path, unit='counts')
-        cases = list(dict.fromkeys(
-            tcga_case(sample) for sample in table.case_ids))
-        if None in cases:
-            unknown = [sample for sample in table.case_ids
-                   if tcga_case(sample) is None]
+        cases = {sample: tcga_case(sample) for sample in table.case_ids}
+        unknown = [sample for sample, case in cases.items() if case is None]
+        if unknown:
             raise ValueError(
                 f'{path}: these are not TCGA barcodes: {unknown[:3]}')
-        rows, notes = match_samples(table.case_ids, dict.fromkeys(cases))
+        rows, notes = match_samples(
+            table.case_ids, dict.fromkeys(cases.values()))
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
         tables.append(table.select(list(rows.values()), list(rows)))
         lines += [
