@@ -35,8 +35,7 @@ _DESCRIBES_MORE = (b'ImageJ=', b'"truncated"', b'<OME')
 def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
     """Decode a TIFF as (H, W) or (H, W, C), pages as channels, unturned.
 
-    Args:
-        max_pixels: Largest number of values that a header may claim.
+    ``max_pixels`` is the largest number of values that a header may claim.
 
     Raises:
         ValueError: If it is broken, holds several images, or has colours
@@ -63,22 +62,23 @@ def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
 
 
 def orientation_of(encoded: bytes) -> int:
-    """Read the orientation tag of a TIFF, or of EXIF, which is built alike.
+    """Read the orientation, 1 to 8, of a TIFF or of EXIF, built alike.
 
-    Returns:
-        1 to 8; 1, upright, if there is no tag, or EXIF that is broken.
+    It is 1, upright, if there is no tag, or EXIF that is broken.
 
     Raises:
         ValueError: If the tag has another value.
     """
-    if not encoded:
-        return 1
     try:
         tags, _ = read_tags(encoded)
     except (struct.error, ValueError):
         return 1
-    value = (_bigtiff_orientation(encoded) if tags is None
-             else tags.get(_ORIENTATION, 1))
+    if tags is None:
+        import tifffile
+        with tifffile.TiffFile(io.BytesIO(encoded)) as file:
+            value = file.pages.first.tags.valueof(_ORIENTATION, 1)
+    else:
+        value = tags.get(_ORIENTATION, 1)
     # Some cameras write 0 for unknown.
     if value == 0:
         return 1
@@ -132,12 +132,6 @@ def read_tags(encoded: bytes) -> tuple[dict | None, int]:
     return tags, next_page
 
 
-def _bigtiff_orientation(encoded: bytes) -> int:
-    import tifffile
-    with tifffile.TiffFile(io.BytesIO(encoded)) as file:
-        return file.pages.first.tags.valueof(_ORIENTATION, 1)
-
-
 @contextmanager
 def _warnings_are_errors() -> Iterator[None]:
     """Raise what tifffile would only log, such as frames of zeros."""
@@ -183,14 +177,13 @@ def _read_with_tifffile(encoded: bytes, max_pixels: int) -> np.ndarray:
     image = _to_stored_range(image, page)
     keep = [axis for axis, length in zip(axes, image.shape, strict=True)
             if length > 1 or axis in 'YX']
-    image = image.reshape([
-        length for axis, length in zip(axes, image.shape, strict=True)
-        if axis in keep])
     others = [axis for axis in keep if axis not in 'YX']
     if 'Y' not in keep or 'X' not in keep or len(others) > 1:
         raise ValueError(
             f'axes {axes} of shape {series.shape}; expected height, width '
             'and at most one axis of channels')
+    image = image.squeeze(tuple(
+        place for place, axis in enumerate(axes) if axis not in keep))
     if not others:
         return image
     image = np.ascontiguousarray(np.moveaxis(image, keep.index(others[0]), -1))

@@ -1,5 +1,6 @@
 """What a check of a data set found, as text to act on and as json."""
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -140,25 +141,22 @@ class CheckReport:
     def to_text(self, max_lines: int | None = None) -> str:
         """Return the report for reading.
 
-        Args:
-            max_lines: Show at most so many findings of a kind, and how many
-                more there are. None shows all.
+        ``max_lines`` is the most findings of a kind to show; None shows all.
         """
         lines = [f'Checked: {line}' for line in self.checked]
         for title, findings in (('PROBLEMS', self.problems),
                                 ('Notices', self.notices)):
             lines += ['', f'{title}: {len(findings) or "none"}']
-            by_kind: dict[str, list[DataFinding]] = {}
+            by_kind = defaultdict(list)
             for finding in findings:
-                by_kind.setdefault(finding.kind, []).append(finding)
+                by_kind[finding.kind].append(
+                    '    ' + ' | '.join(finding.files)
+                    + f'  [{finding.detail}]' * bool(finding.detail))
             for kind, same in by_kind.items():
-                lines += [f'  {kind} ({len(same)}): {ADVICE[kind]}']
-                shown = same if max_lines is None else same[:max_lines]
-                lines += ['    ' + ' | '.join(finding.files)
-                          + (f'  [{finding.detail}]' if finding.detail else '')
-                          for finding in shown]
+                shown = same[:max_lines]
+                lines += [f'  {kind} ({len(same)}): {ADVICE[kind]}', *shown]
                 if len(shown) < len(same):
-                    lines += [f'    ... and {len(same) - len(shown)} more']
+                    lines.append(f'    ... and {len(same) - len(shown)} more')
         return '\n'.join(lines)
 
     def write(self, folder: Path) -> tuple[Path, Path]:

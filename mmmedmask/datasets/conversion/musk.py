@@ -5,7 +5,7 @@ rectangles", Artificial Intelligence 1997: a molecule is musk if one of its
 shapes is. A shape has 166 features, distances in hundredths of an angstrom.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,6 @@ def read_molecules(path: Path) -> list[Molecule]:
 
     Columns are the label of the molecule (0 or 1), its number, and the 166
     features.
-
-    Raises:
-        LayoutError: If a line is not a shape, or shapes of one molecule have
-            two labels.
     """
     table = read_table(path, header=False)
     if len(table.names) != NUM_FEATURES + 2:
@@ -48,8 +44,7 @@ def read_molecules(path: Path) -> list[Molecule]:
             f'{path} has {len(table.names)} columns, expected label, '
             f'molecule and {NUM_FEATURES} features')
     values = table.numbers(range(2, len(table.names)))
-    labels: dict[int, str] = {}
-    shapes: dict[int, list[np.ndarray]] = {}
+    labels, shapes = {}, defaultdict(list)
     for number, (where, row) in enumerate(table.rows('0', '1')):
         check_cell(where, 'the label', row['0'], CLASSES)
         if not row['1'].isdigit():
@@ -61,7 +56,7 @@ def read_molecules(path: Path) -> list[Molecule]:
         if labels.setdefault(molecule, row['0']) != row['0']:
             raise LayoutError(f'{where} gives molecule {molecule} '
                               'another label than a line before')
-        shapes.setdefault(molecule, []).append(values[number])
+        shapes[molecule].append(values[number])
     width = len(str(max(shapes)))
     return [
         Molecule(f'molecule-{molecule:0{width}d}', CLASSES[labels[molecule]],
@@ -84,12 +79,7 @@ class MuskConversion(Conversion):
     notices = ()
 
     def write(self, out: Path) -> list[str]:
-        """Write ``features/NAME.npy``, ``cohort.csv`` and ``folds/``.
-
-        Raises:
-            FileExistsError: If ``out`` has other folds already.
-            ValueError: If there are too few bags for the folds.
-        """
+        """Write ``features/NAME.npy``, ``cohort.csv`` and ``folds/``."""
         cases = [Case(molecule.name, molecule.label)
                  for molecule in self.molecules]
         folds = [

@@ -23,11 +23,7 @@ class TileCutting(Conversion):
 
     The last row and column are moved inwards, so that nothing is lost and no
     tile is padded. Tiles are PNG and hold what the picture holds: up to four
-    channels of 8 or 16 bits.
-
-    Attributes:
-        size: Side of a tile in pixels.
-        stride: Distance of two tiles in pixels.
+    channels of 8 or 16 bits. ``size`` and ``stride`` are in pixels.
 
     Raises:
         ValueError: If ``size`` or ``stride`` is not positive, no picture
