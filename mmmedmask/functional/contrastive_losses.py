@@ -31,14 +31,12 @@ class TripletLoss(NamedTuple):
 
     Attributes:
         loss: Mean hinge of the active triplets, 0 if none is active.
-        active_share: Share of triplets whose hinge is above 0; 0 without
-            triplets.
+        active_share: Share of triplets whose hinge is above 0.
         num_triplets: Triplets looked at.
         positive_image: Mean squared distance of the image halves over all
-            pairs of one class; 0 without pairs.
+            pairs of one class; 0 without pairs, as all that follow.
         negative_image: The same over all pairs of different classes.
-        positive_genes: As ``positive_image``, of the gene halves; 0 without
-            genes.
+        positive_genes: As ``positive_image``, of the gene halves.
         negative_genes: As ``negative_image``, of the gene halves.
     """
 
@@ -52,13 +50,10 @@ class TripletLoss(NamedTuple):
 
 
 def squared_distances(vectors: Tensor) -> Tensor:
-    """Squared Euclidean distances (B, B), by differences.
+    """Squared Euclidean distances (B, B) of vectors (B, d), by differences.
 
     The products of a Gram matrix are faster, but lose small distances of
     long vectors; batches of patients are small.
-
-    Args:
-        vectors: Shape (B, d).
 
     Example:
         >>> squared_distances(torch.tensor([[0., 0.], [3., 4.]]))
@@ -79,106 +74,58 @@ def _class_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
     return known & same & ~oneself, known & ~same
 
 
-def all_triplets(labels: Tensor) -> Triplets:
-    """Every anchor with every positive and every negative.
+def mine_triplets(mining: str, distances: Tensor | None, labels: Tensor,
+                  uniform: Tensor | None = None) -> Triplets:
+    """Choose triplets of patients.
 
     Args:
-        labels: Class of each patient, shape (B, ), int64; a negative one
-            is in no triplet.
-
-    Returns:
-        ``sum_k c_k (c_k - 1) (B - c_k)`` triplets for classes of c_k
-        patients.
-
-    Example:
-        >>> all_triplets(torch.tensor([0, 0, 1])).negative
-        tensor([2, 2])
-    """
-    positive, negative = _class_pairs(labels)
-    valid = positive[:, :, None] & negative[:, None]
-    return Triplets(*valid.nonzero().unbind(dim=1))
-
-
-def batch_hard_triplets(distances: Tensor, labels: Tensor) -> Triplets:
-    """Each anchor with its farthest positive and its nearest negative.
-
-    Args:
-        distances: Squared distances, shape (B, B).
-        labels: Class of each patient, shape (B, ), int64; a negative one
-            is in no triplet.
-
-    Returns:
-        One triplet per anchor that has a positive and a negative.
-
-    Example:
-        >>> distances = squared_distances(torch.arange(4.)[:, None])
-        >>> batch_hard_triplets(distances, torch.tensor([0, 0, 1, 1]))[2]
-        tensor([2, 2, 1, 1])
-    """
-    positive, negative = _class_pairs(labels)
-    anchor = (positive.any(dim=1) & negative.any(dim=1)).nonzero()[:, 0]
-    farthest = distances.masked_fill(~positive, -torch.inf).argmax(dim=1)
-    nearest = distances.masked_fill(~negative, torch.inf).argmin(dim=1)
-    return Triplets(anchor, farthest[anchor], nearest[anchor])
-
-
-def semi_hard_triplets(distances: Tensor, labels: Tensor) -> Triplets:
-    """Each anchor and positive with the nearest negative that is farther.
-
-    Where every negative is as near as the positive or nearer, the farthest
-    one is taken.
-
-    Args:
-        distances: Squared distances, shape (B, B).
-        labels: Class of each patient, shape (B, ), int64; a negative one
-            is in no triplet.
-
-    Returns:
-        One triplet per pair of one class whose anchor has a negative.
-
-    Example:
-        >>> distances = squared_distances(torch.arange(4.)[:, None])
-        >>> semi_hard_triplets(distances, torch.tensor([0, 0, 1, 1]))[2]
-        tensor([2, 3, 0, 1])
-    """
-    positive, negative = _class_pairs(labels)
-    anchor, other = (positive & negative.any(dim=1)[:, None]).nonzero().unbind(
-        dim=1)
-    rows, allowed = distances[anchor], negative[anchor]
-    farther = allowed & (rows > distances[anchor, other][:, None])
-    nearest = rows.masked_fill(~farther, torch.inf).argmin(dim=1)
-    farthest = rows.masked_fill(~allowed, -torch.inf).argmax(dim=1)
-    return Triplets(anchor, other,
-                    torch.where(farther.any(dim=1), nearest, farthest))
-
-
-def random_triplets(labels: Tensor, uniform: Tensor) -> Triplets:
-    """Each anchor with one positive and one negative by chance.
-
-    Args:
+        mining: ``'all'``: every anchor with every positive and every
+            negative. ``'batch_hard'``: each anchor with its farthest positive
+            and its nearest negative. ``'semi_hard'``: each anchor and
+            positive with the nearest negative that is farther, or, where
+            none is, with the farthest one. ``'random'``: each anchor with
+            one positive and one negative by chance.
+        distances: Squared distances, shape (B, B), for the hard ones.
         labels: Class of each patient, shape (B, ), int64; a negative one
             is in no triplet.
         uniform: Numbers in [0, 1) that choose the positive and the negative
-            of each patient, shape (B, 2).
-
-    Returns:
-        One triplet per anchor that has a positive and a negative.
+            of each patient in ``'random'``, shape (B, 2).
 
     Example:
+        >>> distances = squared_distances(torch.arange(4.)[:, None])
         >>> labels = torch.tensor([0, 0, 1, 1])
-        >>> random_triplets(labels, torch.zeros(4, 2)).negative
-        tensor([2, 2, 0, 0])
+        >>> mine_triplets('batch_hard', distances, labels).negative
+        tensor([2, 2, 1, 1])
     """
-    pairs = _class_pairs(labels)
-    anchor = (pairs[0].any(dim=1) & pairs[1].any(dim=1)).nonzero()[:, 0]
-    chosen = []
-    for pair, draw in zip(pairs, uniform.to(labels.device).unbind(dim=1),
-                          strict=True):
-        rank = pair.cumsum(dim=1)
-        # Rounding may bring the largest draws to the count itself.
-        wanted = torch.minimum((draw * rank[:, -1]).long() + 1, rank[:, -1])
-        chosen.append((pair & (rank == wanted[:, None])).int().argmax(dim=1))
-    return Triplets(anchor, chosen[0][anchor], chosen[1][anchor])
+    positive, negative = _class_pairs(labels)
+    if mining == 'all':
+        valid = positive[:, :, None] & negative[:, None]
+        return Triplets(*valid.nonzero().unbind(dim=1))
+    if mining == 'semi_hard':
+        anchor, other = (positive & negative.any(dim=1)[:, None]
+                         ).nonzero().unbind(dim=1)
+        rows, allowed = distances[anchor], negative[anchor]
+        farther = allowed & (rows > distances[anchor, other][:, None])
+        nearest = rows.masked_fill(~farther, torch.inf).argmin(dim=1)
+        farthest = rows.masked_fill(~allowed, -torch.inf).argmax(dim=1)
+        return Triplets(anchor, other,
+                        torch.where(farther.any(dim=1), nearest, farthest))
+    anchor = (positive.any(dim=1) & negative.any(dim=1)).nonzero()[:, 0]
+    if mining == 'batch_hard':
+        chosen = (distances.masked_fill(~positive, -torch.inf).argmax(dim=1),
+                  distances.masked_fill(~negative, torch.inf).argmin(dim=1))
+    else:
+        chosen = (_choose(positive, uniform[:, 0].to(labels.device)),
+                  _choose(negative, uniform[:, 1].to(labels.device)))
+    return Triplets(anchor, *(other[anchor] for other in chosen))
+
+
+def _choose(pairs: Tensor, draw: Tensor) -> Tensor:
+    """One of the pairs in each row, by a number in [0, 1)."""
+    rank = pairs.cumsum(dim=1)
+    # Rounding may bring the largest draws to the count itself.
+    wanted = torch.minimum((draw * rank[:, -1]).long() + 1, rank[:, -1])
+    return (pairs & (rank == wanted[:, None])).int().argmax(dim=1)
 
 
 def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
@@ -198,11 +145,9 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
         labels: Class of each patient, shape (B, ), int64; a negative one
             takes a patient out.
         margin: Margin of the squared distances, delta.
-        mining: ``'all'`` valid triplets, ``'batch_hard'``, ``'semi_hard'``
-            or ``'random'``.
+        mining: See :func:`mine_triplets`, as of ``uniform``.
         normalize: ``'none'``, or ``'each'`` to bring each half to length 1:
             squared distances are then at most 8.
-        uniform: Draws of ``'random'``, see :func:`random_triplets`.
 
     Returns:
         The loss with its graph, also where no triplet is active, and
@@ -227,7 +172,7 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
                   if half is not None]
         by_half = [squared_distances(half) for half in halves]
         distances = sum(by_half)
-        triplets = _mine(distances.detach(), labels, mining, uniform)
+        triplets = mine_triplets(mining, distances.detach(), labels, uniform)
         hinges = (distances[triplets.anchor, triplets.positive] + margin -
                   distances[triplets.anchor, triplets.negative]).clamp(min=0)
         active = (hinges > 0).sum()
@@ -245,17 +190,6 @@ def _prepared(half: Tensor, normalize: str) -> Tensor:
     return F.normalize(half, dim=1) if normalize == 'each' else half
 
 
-def _mine(distances: Tensor, labels: Tensor, mining: str,
-          uniform: Tensor | None) -> Triplets:
-    if mining == 'batch_hard':
-        return batch_hard_triplets(distances, labels)
-    if mining == 'semi_hard':
-        return semi_hard_triplets(distances, labels)
-    if mining == 'random':
-        return random_triplets(labels, uniform)
-    return all_triplets(labels)
-
-
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of the chosen values, 0 if there are none."""
     return values.where(chosen, 0).sum() / chosen.sum().clamp(min=1)
@@ -269,6 +203,8 @@ def info_nce(image: Tensor, genes: Tensor,
     The mean of both cross-entropies of cosine similarities over the batch,
     van den Oord et al., arXiv 1807.03748, in the two-sided form of CLIP.
 
+    It is log(B) for vectors that tell nothing.
+
     Args:
         image: Vectors of the slides, shape (B, d). Computed in float32 or,
             given that, in float64.
@@ -276,9 +212,6 @@ def info_nce(image: Tensor, genes: Tensor,
         temperature: Divides the similarities, above 0.
         image_share: Weight of slides that look for genes, in [0, 1]; the
             rest is that of genes that look for slides.
-
-    Returns:
-        A scalar; log(B) for vectors that tell nothing.
 
     Raises:
         ValueError: If the vectors' shapes differ.
@@ -306,13 +239,12 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05,
     NeurIPS 2020) and MGCA assign samples; here in logarithms, which cannot
     overflow.
 
+    The result (B, K) has no graph; rows sum to 1.
+
     Args:
         scores: Similarities, shape (B, K).
         epsilon: Divides the scores; smaller is harder.
         iterations: Of making columns, then rows, sum to the same.
-
-    Returns:
-        Shape (B, K), without a graph; rows sum to 1.
 
     Example:
         >>> sinkhorn(torch.tensor([[1., 0.], [1., 0.]]))
@@ -331,8 +263,8 @@ def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
                        iterations: int = 3) -> Tensor:
     """Each half predicts which prototypes the other half is assigned to.
 
-    The cross-modal prototype alignment of MGCA (Wang et al., NeurIPS 2022);
-    all vectors are brought to length 1.
+    The cross-modal prototype alignment of MGCA (Wang et al., NeurIPS 2022),
+    mean of both directions; all vectors are brought to length 1.
 
     Args:
         image: Vectors of the slides, shape (B, D). Computed in float32 or,
@@ -340,11 +272,7 @@ def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
         genes: Vectors of the same patients' genes, shape (B, D).
         prototypes: Shape (K, D).
         temperature: Divides the similarities of the predictions.
-        epsilon: See :func:`sinkhorn`.
-        iterations: See :func:`sinkhorn`.
-
-    Returns:
-        A scalar, the mean of both directions.
+        epsilon: See :func:`sinkhorn`, as for ``iterations``.
 
     Example:
         >>> same = torch.ones(4, 2)

@@ -8,12 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from mmmedmask.functional.contrastive_losses import (
-    all_triplets,
-    batch_hard_triplets,
+    MININGS,
     info_nce,
+    mine_triplets,
     queue_contrast,
-    random_triplets,
-    semi_hard_triplets,
     squared_distances,
     triplet_loss,
 )
@@ -87,8 +85,9 @@ def test_identical_patients_lose_the_margin():
     [0, 0, 1, 1], [0, 0, 0, 1], [0, 1, 2, 0, 1, 0, 0], [3, 3, 3]])
 def test_all_triplets_are_listed_once(labels):
     labels = torch.tensor(labels)
-    got = list(zip(*(one.tolist() for one in all_triplets(labels)),
-                   strict=True))
+    distances = torch.zeros(len(labels), len(labels))
+    got = list(zip(*(one.tolist() for one in mine_triplets(
+        'all', distances, labels)), strict=True))
     assert sorted(got) == naive_triplets(labels)
     counts = labels.bincount()
     assert len(got) == int((counts * (counts - 1) *
@@ -163,8 +162,7 @@ def test_genes_only_move_the_margin():
 # ------------------------------------------------------ nothing to learn from
 
 
-@pytest.mark.parametrize('mining', ['all', 'batch_hard', 'semi_hard',
-                                    'random'])
+@pytest.mark.parametrize('mining', MININGS)
 @pytest.mark.parametrize('labels', [[1, 1, 1, 1], [0, 1, 2, 3],
                                     [-1, -1, 0, 0]])
 def test_no_triplets_give_zero_with_a_graph(labels, mining):
@@ -195,7 +193,7 @@ def as_dict(triplets):
 
 def test_hardest_of_each_anchor():
     patients = vectors(9, 4)
-    got = batch_hard_triplets(squared_distances(patients), LABELS)
+    got = mine_triplets('batch_hard', squared_distances(patients), LABELS)
     want = {}
     for a in sorted({a for a, _, _ in naive_triplets(LABELS)}):
         own = [one for one in naive_triplets(LABELS) if one[0] == a]
@@ -214,7 +212,8 @@ def test_hardest_of_each_anchor():
 def test_semi_hard_negatives(scale):
     """Classes that overlap, so that both rules are used."""
     patients = vectors(9, 2, scale)
-    got = as_dict(semi_hard_triplets(squared_distances(patients), LABELS))
+    got = as_dict(mine_triplets(
+        'semi_hard', squared_distances(patients), LABELS))
     fallbacks = 0
     for a, p in {(a, p) for a, p, _ in naive_triplets(LABELS)}:
         negatives = {
@@ -236,9 +235,8 @@ def test_random_triplets_are_uniform_and_follow_their_draws():
     seen = torch.zeros(7, 7, 7)
     draws = 3000
     for step in range(draws):
-        triplets = random_triplets(
-            labels, per_sample_uniform(0, step, range(7), 2))
-        seen[triplets] += 1
+        seen[mine_triplets('random', None, labels, per_sample_uniform(
+            0, step, range(7), 2))] += 1
     valid = torch.zeros(7, 7, 7, dtype=torch.bool)
     for triplet in naive_triplets(labels):
         valid[triplet] = True
@@ -255,22 +253,20 @@ def test_ends_of_the_draws(draw):
     labels = torch.tensor([0, 0, 0, 1, 1])
     uniform = torch.full((5, 2), draw, dtype=torch.float64)
     for dtype in (torch.float64, torch.float32):
-        triplets = random_triplets(labels, uniform.to(dtype))
+        triplets = mine_triplets('random', None, labels, uniform.to(dtype))
         want = ([1, 0, 0, 4, 3], [3, 3, 3, 0, 0]) if not draw else (
             [2, 2, 1, 4, 3], [4, 4, 4, 2, 2])
         assert triplets.positive.tolist() == want[0]
         assert triplets.negative.tolist() == want[1]
 
 
-@pytest.mark.parametrize('mining', ['batch_hard', 'semi_hard', 'random'])
+@pytest.mark.parametrize('mining', MININGS)
 def test_mined_loss_is_that_of_its_triplets(mining):
     image, genes = vectors(9, 5), vectors(9, 3)
     uniform = torch.rand(9, 2, dtype=torch.float64)
     patients = torch.cat([image, genes], dim=1)
-    distances = squared_distances(patients)
-    triplets = dict(batch_hard=lambda: batch_hard_triplets(distances, LABELS),
-                    semi_hard=lambda: semi_hard_triplets(distances, LABELS),
-                    random=lambda: random_triplets(LABELS, uniform))[mining]()
+    triplets = mine_triplets(mining, squared_distances(patients), LABELS,
+                             uniform)
     want, share = naive_loss(patients, list(zip(*triplets, strict=True)))
     got = triplet_loss(image, genes, LABELS, mining=mining, uniform=uniform)
     assert abs(got.loss.item() - want) < 1e-12
