@@ -5,65 +5,25 @@ Images without a lesion have NaN, and are counted apart.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from mmmedmask.functional.concepts import overlap_matrix
 
-SUMMARY_NAMES = ('attention_share', 'lesion_share', 'attention_gain',
-                 'pointing', 'pointing_chance', 'masked', 'masked_chance',
-                 'thrown', 'thrown_chance', 'visible', 'visible_chance')
+ATTENTION_NAMES = ('attention_share', 'lesion_share', 'attention_gain',
+                   'pointing', 'pointing_chance')
+MASKING_NAMES = ('masked', 'masked_chance', 'thrown', 'thrown_chance',
+                 'visible', 'visible_chance')
+SUMMARY_NAMES = (*ATTENTION_NAMES, *MASKING_NAMES)
 
 
-class AttentionOnLesion(NamedTuple):
-    """Where an attention map lies.
-
-    Attributes:
-        attention_share: Share of the map's mass on the lesion, in [0, 1],
-            shape (B,).
-        lesion_share: The lesion's share of the image, (B,).
-        attention_gain: Their ratio, 1 for a uniform map, (B,).
-        pointing: Whether the map's maximum hits the lesion, (B,); a
-            fraction if several cells are the maximum.
-        pointing_chance: Share of cells that would hit it, (B,).
-    """
-
-    attention_share: torch.Tensor
-    lesion_share: torch.Tensor
-    attention_gain: torch.Tensor
-    pointing: torch.Tensor
-    pointing_chance: torch.Tensor
-
-
-class MaskingOfLesion(NamedTuple):
-    """Where the lesion's patches went, and what chance would give.
-
-    Attributes:
-        masked: Share of the lesion's patches that are masked, (B,).
-        masked_chance: Share of all patches that are masked, (B,).
-        thrown: Share of the lesion's patches that are thrown away.
-        thrown_chance: Share of all patches that are thrown away.
-        visible: Share of the lesion's patches that are visible.
-        visible_chance: Share of all patches that are visible.
-    """
-
-    masked: torch.Tensor
-    masked_chance: torch.Tensor
-    thrown: torch.Tensor
-    thrown_chance: torch.Tensor
-    visible: torch.Tensor
-    visible_chance: torch.Tensor
-
-
-def cell_shares(masks: torch.Tensor,
-                grid_size: tuple[int, int]) -> torch.Tensor:
+def cell_shares(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Share of each cell's area that is lesion, float64 (B, rows, columns).
 
     Args:
         masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
-        grid_size: Cells of the image as (rows, columns); they need not
-            divide its size.
+        grid_size: Cells as (rows, columns); they need not divide the image.
 
     Raises:
         ValueError: If a mask holds other values.
@@ -80,25 +40,18 @@ def cell_shares(masks: torch.Tensor,
     return vertical @ masks @ horizontal.T / masks[0].numel()
 
 
-def _overlaps(num_cells: int, num_pixels: int) -> torch.Tensor:
+def _overlaps(num_cells: int, num_pixels: int) -> Tensor:
     """What each pixel covers of each cell, whole numbers of 1 / num_pixels."""
     one = torch.ones(1, dtype=torch.float64)
     shares = overlap_matrix(one, 0 * one, num_cells, num_pixels)[0]
     return (num_pixels * shares).round()
 
 
-def centre_hits(masks: torch.Tensor,
-                grid_size: tuple[int, int]) -> torch.Tensor:
+def centre_hits(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Say which cells' centres lie on the lesion, bool (B, rows, columns).
 
     Pixels are closed squares: a centre on their border is on all of them.
-
-    Args:
-        masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
-        grid_size: Cells of the image as (rows, columns).
-
-    Raises:
-        ValueError: If a mask holds other values.
+    Arguments are those of :func:`cell_shares`.
 
     Example:
         >>> centre_hits(torch.eye(4)[None], (2, 2)).tolist()
@@ -113,7 +66,7 @@ def centre_hits(masks: torch.Tensor,
     return near.flatten(3).any(dim=3)
 
 
-def _centre_pixels(num_cells: int, num_pixels: int) -> torch.Tensor:
+def _centre_pixels(num_cells: int, num_pixels: int) -> Tensor:
     """Pixels at the centres of cells along one axis, (num_cells, 2).
 
     Both are the same, unless a centre is on the border of two.
@@ -123,8 +76,8 @@ def _centre_pixels(num_cells: int, num_pixels: int) -> torch.Tensor:
     return torch.stack([centres - 1, centres], dim=1) // (2 * num_cells)
 
 
-def attention_on_lesion(maps: torch.Tensor,
-                        masks: torch.Tensor) -> AttentionOnLesion:
+def attention_on_lesion(maps: Tensor,
+                        masks: Tensor) -> dict[str, Tensor]:
     """Compare attention maps with lesion masks.
 
     Args:
@@ -133,8 +86,12 @@ def attention_on_lesion(maps: torch.Tensor,
         masks: Lesion masks of the same images, (B, H, W), of any size.
 
     Returns:
-        See :class:`AttentionOnLesion`; float64, NaN for images without
-        lesion, except that ``lesion_share`` is 0.
+        By name, each (B,), float64: ``attention_share`` of the map's mass on
+        the lesion, the ``lesion_share`` of the image, ``attention_gain``,
+        their ratio, 1 for a uniform map; ``pointing``, whether the map's
+        maximum hits the lesion (a fraction if several cells are the
+        maximum), and ``pointing_chance``, the share of cells that would.
+        NaN without lesion, but for ``lesion_share``, which is 0.
 
     Raises:
         ValueError: If shapes do not fit, or maps are negative or not finite.
@@ -142,7 +99,7 @@ def attention_on_lesion(maps: torch.Tensor,
     Example:
         >>> mask = torch.tensor([[[1, 0], [0, 0]]])
         >>> maps = torch.tensor([[[2.0, 1.0], [1.0, 0.0]]])
-        >>> attention_on_lesion(maps, mask).attention_gain.item()
+        >>> attention_on_lesion(maps, mask)['attention_gain'].item()
         2.0
     """
     if maps.ndim != 3 or len(maps) != len(masks):
@@ -153,38 +110,31 @@ def attention_on_lesion(maps: torch.Tensor,
     if not (maps.isfinite() & (maps >= 0)).all():
         raise ValueError('attention maps must be finite and not negative, '
                          f'got {maps.min().item()} to {maps.max().item()}')
-    grid_size = maps.shape[1], maps.shape[2]
+    grid_size = maps.shape[1:]
     shares = cell_shares(masks, grid_size).flatten(1)
     maps = maps.flatten(1)
     maps = torch.where(maps.sum(dim=1, keepdim=True) > 0, maps, 1.0)
     hits = centre_hits(masks, grid_size).flatten(1).double()
     maximum = (maps == maps.amax(dim=1, keepdim=True)).double()
     lesion = shares.mean(dim=1)
-    without = lesion == 0
     attention = (maps * shares).sum(dim=1) / maps.sum(dim=1)
     pointing = (maximum * hits).sum(dim=1) / maximum.sum(dim=1)
-    return AttentionOnLesion(
-        attention_share=attention.masked_fill(without, torch.nan),
-        lesion_share=lesion,
-        attention_gain=attention / lesion.masked_fill(without, torch.nan),
-        pointing=pointing.masked_fill(without, torch.nan),
-        pointing_chance=hits.mean(dim=1).masked_fill(without, torch.nan))
+    values = (attention, lesion, attention / lesion, pointing,
+              hits.mean(dim=1))
+    return {name: value if name == 'lesion_share' else
+            value.masked_fill(lesion == 0, torch.nan)
+            for name, value in zip(ATTENTION_NAMES, values, strict=True)}
 
 
-def lesion_patches(masks: torch.Tensor,
-                   grid_size: tuple[int, int]) -> torch.Tensor:
+def lesion_patches(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Say which patches belong to the lesion: those half of which it is.
 
     A small lesion that fills no patch so far has one patch, the one with the
-    most of it (the first of several).
+    most of it (the first of several). Gives bool, (B, rows * columns).
 
     Args:
         masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
         grid_size: Patches of the image as (rows, columns).
-
-    Returns:
-        bool, shape (B, rows * columns); without any for images without
-        lesion.
 
     Example:
         >>> lesion_patches(torch.eye(4)[None], (2, 2)).tolist()
@@ -198,19 +148,19 @@ def lesion_patches(masks: torch.Tensor,
     return patches
 
 
-def masking_of_lesion(flags: torch.Tensor,
-                      patches: torch.Tensor) -> MaskingOfLesion:
+def masking_of_lesion(flags: Tensor,
+                      patches: Tensor) -> dict[str, Tensor]:
     """Count where a masking put the lesion's patches.
 
     Args:
         flags: 1 = masked, -1 = thrown, 0 = visible; (B, L), or (B, D, L)
-            for D maskings of each image. See
-            :meth:`mmmedmask.functional.attention_masking.TokenPartition.flags`.
+            for D maskings of each image, over which means are taken.
         patches: The lesion's patches, bool, (B, L).
 
     Returns:
-        See :class:`MaskingOfLesion`; float64, means over the D maskings.
-        NaN for images without lesion, except in the values of chance.
+        By name, each (B,), float64: the shares of the lesion's patches that
+        are ``masked``, ``thrown`` and ``visible``, NaN without lesion, and
+        those of all patches, ``masked_chance`` and so on.
 
     Raises:
         ValueError: If shapes do not fit, or a flag is unknown.
@@ -218,7 +168,7 @@ def masking_of_lesion(flags: torch.Tensor,
     Example:
         >>> flags = torch.tensor([[1, -1, 0, 1]])
         >>> patches = torch.tensor([[True, False, True, False]])
-        >>> masking_of_lesion(flags, patches).masked.item()
+        >>> masking_of_lesion(flags, patches)['masked'].item()
         0.5
     """
     if flags.ndim == 2:
@@ -241,11 +191,11 @@ def masking_of_lesion(flags: torch.Tensor,
         where = (flags == flag).double().mean(dim=1)
         # 0 / 0, thus NaN, without lesion.
         shares += [(where * patches).sum(dim=1) / count, where.mean(dim=1)]
-    return MaskingOfLesion(*shares)
+    return dict(zip(MASKING_NAMES, shares, strict=True))
 
 
-def image_coverage(attention_map: torch.Tensor, mask: torch.Tensor,
-                   flags: torch.Tensor | None = None) -> dict[str, float]:
+def image_coverage(attention_map: Tensor, mask: Tensor,
+                   flags: Tensor | None = None) -> dict[str, float]:
     """Measure one image.
 
     Args:
@@ -255,20 +205,18 @@ def image_coverage(attention_map: torch.Tensor, mask: torch.Tensor,
             (D, L); None measures the map alone.
 
     Returns:
-        The fields of :class:`AttentionOnLesion`, and with ``flags`` those of
-        :class:`MaskingOfLesion`.
+        The values of :func:`attention_on_lesion`, and with ``flags`` those
+        of :func:`masking_of_lesion`.
 
     Example:
         >>> values = image_coverage(torch.ones(2, 2), torch.eye(4))
         >>> values['lesion_share'], values['attention_gain']
         (0.25, 1.0)
     """
-    grid_size = attention_map.shape[0], attention_map.shape[1]
-    attention = attention_on_lesion(attention_map[None], mask[None])
-    values = attention._asdict()
+    values = attention_on_lesion(attention_map[None], mask[None])
     if flags is not None:
-        patches = lesion_patches(mask[None], grid_size)
-        values |= masking_of_lesion(flags[None], patches)._asdict()
+        patches = lesion_patches(mask[None], attention_map.shape)
+        values |= masking_of_lesion(flags[None], patches)
     return {name: value.item() for name, value in values.items()}
 
 
@@ -303,13 +251,13 @@ def summarize_coverage(
     summary = {name: sum(image[name] for image in lesions) / len(lesions)
                for name in names}
     if summary.get('masked_chance', 0) > 0:
-        summary['masked_gain'] = (summary['masked'] / summary['masked_chance'])
+        summary['masked_gain'] = summary['masked'] / summary['masked_chance']
     summary['num_images'] = len(lesions)
     summary['num_without_lesion'] = len(images) - len(lesions)
     return summary
 
 
-def _check_masks(masks: torch.Tensor) -> None:
+def _check_masks(masks: Tensor) -> None:
     if masks.ndim != 3:
         raise ValueError('masks of shape (B, H, W) needed, got '
                          f'{tuple(masks.shape)}')

@@ -101,8 +101,9 @@ def mask_images(model: torch.nn.Module, pictures: np.ndarray,
     return Masking(
         pictures, lesions, maps, partition_tokens(weights, first, *ratios),
         partition_tokens(torch.ones_like(weights), first, *ratios),
-        hidden.masked.mean().item(), hidden.masked_chance.mean().item(),
-        attention_on_lesion(maps, masks).pointing.mean().item())
+        hidden['masked'].mean().item(),
+        hidden['masked_chance'].mean().item(),
+        attention_on_lesion(maps, masks)['pointing'].mean().item())
 
 
 def look_at_lesions(runner: Runner, folder: Path,
