@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmedmask.functional.masking import boxes_of_masks
 from mmmedmask.util.checks import check_range
 
 WHOLE_BOX = (0.0, 0.0, 1.0, 1.0)
@@ -31,9 +32,9 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
         threshold: k of the paper, in [0, 1).
 
     Returns:
-        Boxes as (x0, y0, x1, y1) in fractions of the image, shape (B, 4),
-        float32. The whole image where the map is the same everywhere, or no
-        pixel is above the threshold.
+        Boxes (x0, y0, x1, y1) in fractions of the image, (B, 4), float32;
+        the whole image where the map is the same everywhere, or no pixel is
+        above the threshold.
 
     Raises:
         ValueError: If the shape or the threshold is out of range.
@@ -55,20 +56,10 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
         heat / highest.where(highest > 0, highest.new_ones(())),
         size=image_size, mode='bilinear', align_corners=False)
     warm = heat[:, 0] > threshold
-    columns = _span(warm.any(dim=1))
-    rows = _span(warm.any(dim=2))
-    boxes = torch.stack(
-        [columns[:, 0], rows[:, 0], columns[:, 1], rows[:, 1]], dim=1)
+    boxes = boxes_of_masks(warm)
+    boxes = boxes / boxes.new_tensor(image_size[::-1]).repeat(2)
     whole = boxes.new_tensor(WHOLE_BOX)
     return boxes.where(warm.flatten(1).any(dim=1)[:, None], whole)
-
-
-def _span(warm: Tensor) -> Tensor:
-    """First and last edge of what is True in (B, N), in fractions, (B, 2)."""
-    length = warm.shape[1]
-    first = warm.int().argmax(dim=1)
-    last = length - warm.flip(1).int().argmax(dim=1)
-    return torch.stack([first, last], dim=1).float() / length
 
 
 def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
@@ -78,12 +69,11 @@ def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
     v^(1/alpha) <= 1 gives u^(1/alpha) over that sum. Below 1, values near 0
     and 1 are more likely than those in the middle; alpha 1 is uniform.
 
+    The result (B, ) is 0.5 if no pair is accepted, once in 4e9.
+
     Args:
         uniform: Numbers in [0, 1), shape (B, ``BETA_DRAWS``), float64.
         alpha: Both parameters of the distribution, in (0, 1].
-
-    Returns:
-        Shape (B, ), in [0, 1]; 0.5 if no pair is accepted, once in 4e9.
 
     Raises:
         ValueError: If alpha is out of range.

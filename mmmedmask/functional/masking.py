@@ -12,11 +12,9 @@ from mmmedmask.util.checks import check_range
 
 
 def floor_share(count: int, ratio: float) -> int:
-    """Round a share of a count down, but not for a rounding error.
+    """``floor(count * ratio)``, but for rounding errors.
 
-    Returns:
-        ``floor(count * ratio)``: 116 of 400 at 0.29, although their product
-        is 115.99999999999999 in floats.
+    116 of 400 at 0.29, although their product is 115.99999999999999.
 
     Example:
         >>> floor_share(400, .29), floor_share(196, .45)
@@ -31,9 +29,6 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
     The visible patches are rounded, as in SparK on which CMIM builds: 49
     patches at a ratio of 0.7 leave ``round(14.7) = 15`` visible, 34 masked.
 
-    Args:
-        mask_ratio: Share of patches to mask, in [0, 1].
-
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1].
 
@@ -46,15 +41,13 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
 
 
 def random_patch_mask(noise: Tensor, mask_ratio: float) -> Tensor:
-    """Mask the patches with the smallest noise.
+    """Mask the patches with the smallest noise, (B, 1, h, w), float32.
+
+    Every image has exactly ``num_masked_patches(h * w, mask_ratio)`` ones,
+    1 = masked.
 
     Args:
         noise: Uniform noise of shape (B, h, w), one number per patch.
-        mask_ratio: Share of patches to mask, in [0, 1].
-
-    Returns:
-        Mask of shape (B, 1, h, w), float32, 1 = masked; every image has
-        exactly ``num_masked_patches(h * w, mask_ratio)`` ones.
 
     Example:
         >>> random_patch_mask(torch.tensor([[[.9, .1], [.3, .5]]]), .5)
@@ -76,7 +69,7 @@ def blank_patches(images: Tensor, patch_size: tuple[int, int],
 
     Args:
         images: Normalised images (B, C, H, W).
-        patch_size: Height and width of a patch in pixels.
+        patch_size: (h, w) of a patch in pixels.
         max_std: Largest standard deviation of a flat patch's pixels, in
             every channel, in units of ``images``; 0.05 is 3 of 256 gray
             levels with ImageNet's normalisation.
@@ -96,16 +89,39 @@ def blank_patches(images: Tensor, patch_size: tuple[int, int],
     return (std.amax(dim=1) <= max_std).flatten(1)
 
 
+def extents(flags: Tensor) -> tuple[Tensor, Tensor]:
+    """First True of each row (..., N), and the place behind the last one.
+
+    Both (...), int64, and 0 in a row without any.
+
+    Example:
+        >>> extents(torch.tensor([[False, True, False, True, False]]))
+        (tensor([1]), tensor([4]))
+    """
+    places = torch.arange(1, flags.shape[-1] + 1, device=flags.device)
+    return flags.int().argmax(dim=-1), (places * flags).amax(dim=-1)
+
+
+def boxes_of_masks(masks: Tensor) -> Tensor:
+    """Smallest boxes (N, 4) around bool masks (N, H, W), float32.
+
+    They are (x1, y1, x2, y2) in pixels, the last two behind the last pixel;
+    zeros for an empty mask.
+
+    Example:
+        >>> boxes_of_masks(torch.tensor([[[False, True], [False, True]]]))
+        tensor([[1., 0., 2., 2.]])
+    """
+    (left, right), (top, bottom) = (extents(masks.any(dim=dim))
+                                    for dim in (1, 2))
+    return torch.stack([left, top, right, bottom], dim=1).float()
+
+
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a patch mask to the resolution of an image or a feature map.
 
-    Args:
-        mask: Mask of shape (B, 1, h, w), 1 = masked.
-        size: Target (H, W), multiples of (h, w).
-
-    Returns:
-        Mask of shape (B, 1, H, W) in which each patch is a constant block
-        (nearest neighbour).
+    Each patch (B, 1, h, w) becomes a constant block of (B, 1, H, W);
+    ``size`` (H, W) is a multiple of (h, w).
 
     Raises:
         ValueError: If blocks would differ in size.

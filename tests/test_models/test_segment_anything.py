@@ -12,10 +12,8 @@ from PIL import Image
 from shipped_configs import load
 
 from mmmedmask.datasets.coco_instances import encode_mask
-from mmmedmask.models.detection.segment_anything import (
-    SegmentAnything,
-    boxes_of_masks,
-)
+from mmmedmask.functional.masking import boxes_of_masks
+from mmmedmask.models.detection import SegmentAnything
 from mmmedmask.registry import MODELS
 from mmmedmask.shrinking.model_sizes import SEGMENT_ANYTHING
 

@@ -16,6 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
+from mmmedmask.functional.masking import boxes_of_masks
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_integer, check_range
 from mmmedmask.util.extras import import_extra
@@ -25,24 +26,6 @@ PROMPTS = ('automatic', 'point', 'box')
 SOURCES = ('facebook/sam-vit-huge', 'facebook/sam-vit-large',
            'facebook/sam-vit-base')
 _FILES = ('config.json', 'preprocessor_config.json')
-
-
-def boxes_of_masks(masks: Tensor) -> Tensor:
-    """Smallest boxes (N, 4) around bool masks (N, H, W), float.
-
-    They are (x1, y1, x2, y2) in pixels, the last two behind the last pixel;
-    zeros for an empty mask.
-    """
-    columns, rows = masks.any(dim=1), masks.any(dim=2)
-    sides = []
-    for hit in (columns, rows):
-        length = hit.shape[1]
-        place = torch.arange(length, device=masks.device)
-        first = place.where(hit, length).amin(dim=1)
-        last = place.where(hit, -1).amax(dim=1) + 1
-        sides.append((first.minimum(last), last))
-    (left, right), (top, bottom) = sides
-    return torch.stack([left, top, right, bottom], dim=1).float()
 
 
 @MODELS.register_module()
