@@ -15,51 +15,15 @@ import torch
 from torch import Tensor
 
 
-def crop_theta(top: Tensor, left: Tensor, height: Tensor, width: Tensor,
-               image_size: tuple[int, int], flip: Tensor) -> Tensor:
-    """Matrix of a resized crop that may be flipped left to right.
-
-    Args:
-        top: First row of each crop in pixels, shape (B,).
-        left: First column, shape (B,).
-        height: Rows of the crop, shape (B,).
-        width: Columns of the crop, shape (B,).
-        image_size: Size of the cropped image as (h, w).
-        flip: True where the view is mirrored left to right, shape (B,).
-
-    Returns:
-        theta of shape (B, 3, 3), float64. Its off-diagonal terms are 0.
-
-    Example:
-        >>> one = torch.ones(1)
-        >>> crop_theta(0 * one, 4 * one, 8 * one, 4 * one, (8, 8), one > 2)[0]
-        tensor([[0.5000, 0.0000, 0.5000],
-                [0.0000, 1.0000, 0.0000],
-                [0.0000, 0.0000, 1.0000]], dtype=torch.float64)
-    """
-    image_height, image_width = image_size
-    top, left, height, width = (
-        value.double() for value in (top, left, height, width))
-    sign = 1 - 2 * flip.double()
-    theta = torch.zeros(len(top), 3, 3, dtype=torch.float64)
-    theta[:, 0, 0] = sign * width / image_width
-    theta[:, 0, 2] = (2 * left + width) / image_width - 1
-    theta[:, 1, 1] = height / image_height
-    theta[:, 1, 2] = (2 * top + height) / image_height - 1
-    theta[:, 2, 2] = 1
-    return theta
-
-
 def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
                 input_size: tuple[int, int]) -> Tensor:
-    """Normalise a matrix that acts on pixels measured from the centre.
+    """Normalise matrices (B, 3, 3) that act on pixels from the centre.
 
     Rotations and shears have to be built in pixels: in normalised
     coordinates they would distort images that are not square.
 
     Args:
-        matrix: Maps centred output pixels to centred input pixels, shape
-            (B, 3, 3).
+        matrix: Maps centred output pixels to centred input pixels.
         output_size: Size of the view as (h, w).
         input_size: Size of the image as (h, w).
 
@@ -76,16 +40,12 @@ def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
 def invert_affine(theta: Tensor) -> Tensor:
     """Invert affine matrices (B, 3, 3) in closed form, without a device sync.
 
-    Args:
-        theta: Shape (B, 3, 3), last row (0, 0, 1).
-
     Example:
         >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]
         >>> invert_affine(theta)[0].diag()
         tensor([0.5000, 0.2500, 1.0000])
     """
-    a, b, c, d = (theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1,
-                                                                        1])
+    a, b, c, d = theta[:, :2, :2].flatten(1).unbind(dim=1)
     determinant = a * d - b * c
     linear = torch.stack([d, -b, -c, a], dim=-1).view(-1, 2, 2)
     linear = linear / determinant[:, None, None]
@@ -97,19 +57,12 @@ def invert_affine(theta: Tensor) -> Tensor:
 
 
 def relative_theta(theta1: Tensor, theta2: Tensor) -> Tensor:
-    """Matrix of ``t2(t1^-1(.))``, CMIM Eq. 4.
+    """Matrices (B, 3, 3) of ``t2(t1^-1(.))``, CMIM Eq. 4.
 
-    With ``(t x)(p) = x(theta p)`` the composition samples
+    They map coordinates of the second view to those of the first. With
+    ``(t x)(p) = x(theta p)`` the composition samples
     ``z(theta1^-1 theta2 p)``: the order of the factors is this one, and the
     swapped one is wrong.
-
-    Args:
-        theta1: Matrices of t1, shape (B, 3, 3).
-        theta2: Matrices of t2, shape (B, 3, 3).
-
-    Returns:
-        Matrices of shape (B, 3, 3) that map coordinates of the second view
-        to coordinates of the first.
 
     Example:
         >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]
@@ -121,20 +74,12 @@ def relative_theta(theta1: Tensor, theta2: Tensor) -> Tensor:
 
 
 def shift_theta(theta: Tensor, shift: tuple[float, float]) -> Tensor:
-    """Express a matrix in coordinates whose origin is shifted.
+    """Take matrices (B, 3, 3) from image to cell coordinates.
 
     Feature j of a level sits at the centre of its receptive field, which
-    lies ``shift`` beside the centre of its cell. Conjugating with that
-    constant moves the sampling into cell coordinates:
-    ``t + (A - I) shift``.
-
-    Args:
-        theta: Shape (B, 3, 3), between image coordinates.
-        shift: (x, y) from cell centre to receptive-field centre, in
-            normalised units; see :func:`receptive_field_shift`.
-
-    Returns:
-        Shape (B, 3, 3), between cell coordinates.
+    lies ``shift`` (x, y) beside the centre of its cell, in normalised units
+    (see :func:`receptive_field_shift`). Conjugating with that constant moves
+    the sampling into cell coordinates: ``t + (A - I) shift``.
 
     Example:
         >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]
@@ -169,14 +114,10 @@ def receptive_field_shift(offset: float, stride: int,
 
 
 def is_axis_aligned(theta: Tensor) -> bool:
-    """Tell whether no view of a batch is rotated or sheared.
+    """Tell whether no view of a batch (B, 3, 3) is rotated or sheared.
 
-    Args:
-        theta: Shape (B, 3, 3). Keep it on the CPU: reading it from a device
-            waits for that device.
-
-    Returns:
-        True if all off-diagonal terms of the linear parts are exactly 0.
+    That is if all off-diagonal terms of the linear parts are exactly 0. Keep
+    ``theta`` on the CPU: reading it from a device waits for that device.
 
     Example:
         >>> is_axis_aligned(torch.eye(3)[None])

@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmedmask.functional.warp import along_axes
 from mmmedmask.util.checks import check_integer
 
 
 def random_cells(uniform: Tensor, count: int) -> Tensor:
     """Choose different cells (B, count) of every image, each set as likely.
 
-    Args:
-        uniform: A random number per cell, shape (B, N).
-        count: Cells to choose, at most N.
+    ``uniform`` (B, N) has a random number per cell.
 
     Raises:
         ValueError: If there are not as many cells.
@@ -37,18 +36,18 @@ def cosine_kmeans(features: Tensor, start: Tensor,
     each centroid to the mean of its normalised features. A cluster without
     features takes the one that is least similar to its own centroid; the
     second empty cluster of an image takes the next, and so on. Should equal
-    features leave a cluster empty at the end, no label names it.
+    features leave a cluster empty at the end, no label names it. Never in
+    the reduced precision of autocast.
 
     Args:
         features: Shape (B, N, C), of any length.
         start: Index of the feature at which each cluster starts, int64,
             shape (B, K), K different ones; see :func:`random_cells`.
-        iterations: Iterations, at least 1.
+        iterations: At least 1.
 
     Returns:
-        Labels in [0, K), int64, of shape (B, N), by the final centroids, and
-        these, of unit length, (B, K, C). Never in the reduced precision of
-        autocast.
+        Labels in [0, K), int64 (B, N), by the final centroids, and these, of
+        unit length, (B, K, C).
 
     Raises:
         ValueError: If there is no iteration.
@@ -86,14 +85,7 @@ def _take(features: Tensor, index: Tensor) -> Tensor:
 
 
 def one_hot(labels: Tensor, num_labels: int, dtype: torch.dtype) -> Tensor:
-    """One mask per label.
-
-    Args:
-        labels: Shape (B, ...); -1 belongs to no mask.
-        num_labels: Number of labels K.
-
-    Returns:
-        Shape (B, K, ...), 1 where the label is that of the mask, else 0.
+    """One mask per label: (B, ...) to (B, K, ...); -1 belongs to none.
 
     Example:
         >>> one_hot(torch.tensor([[1, -1]]), 2, torch.float32)
@@ -110,17 +102,9 @@ def overlap_matrix(scale: Tensor, shift: Tensor,
     """Share of every output cell that each input cell covers, on one axis.
 
     The point ``v`` of the output in [-1, 1] lies at ``scale * v + shift`` of
-    the input; a negative scale mirrors.
-
-    Args:
-        scale: Shape (B,), not 0.
-        shift: Shape (B,).
-        output_length: Cells of the output.
-        input_length: Cells of the input.
-
-    Returns:
-        Shape (B, output_length, input_length). Rows sum to the share of the
-        output cell that lies inside the input, in [0, 1].
+    the input, both (B,); a negative scale mirrors, 0 is none. Rows of the
+    result, (B, output_length, input_length), sum to the share of the output
+    cell that lies inside the input.
 
     Example:
         >>> overlap_matrix(torch.tensor([.5]), torch.tensor([.5]), 1, 2)
@@ -130,8 +114,7 @@ def overlap_matrix(scale: Tensor, shift: Tensor,
         output_length + 1, dtype=scale.dtype, device=scale.device)
     edges = 2 * edges / output_length - 1
     edges = (scale[:, None] * edges + shift[:, None] + 1) * input_length / 2
-    first = torch.minimum(edges[:, :-1], edges[:, 1:])[:, :, None]
-    last = torch.maximum(edges[:, :-1], edges[:, 1:])[:, :, None]
+    first, last = edges.unfold(1, 2, 1)[:, :, None].aminmax(dim=3)
     cells = torch.arange(input_length, dtype=scale.dtype, device=scale.device)
     covered = torch.minimum(last, cells + 1) - torch.maximum(first, cells)
     return covered.clamp(min=0) / (last - first)
@@ -142,20 +125,15 @@ def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
     """Carry label maps from the reference view to the grid of another view.
 
     A cell of the view takes the label that covers most of it; of equal
-    shares the lowest. This is RoI-align on masks, with exact areas in the
-    place of sampled points.
+    shares the lowest; -1 where it lies outside of the reference. This is
+    RoI-align on masks, with exact areas in the place of sampled points.
 
     Args:
         labels: Label maps of the reference view, shape (B, h, w).
         num_labels: Number of labels K.
-        theta: Matrices from coordinates of the view to those of the
-            reference, shape (B, 3, 3), axis-aligned: boxes and flips. See
-            :func:`mmmedmask.functional.affine.relative_theta`.
-        size: Size of the view's grid as (H, W).
-
-    Returns:
-        Labels of shape (B, H, W); -1 where a cell lies outside of the
-        reference view.
+        theta: Axis-aligned matrices from the view to the reference, (B, 3,
+            3), see :func:`~mmmedmask.functional.affine.relative_theta`.
+        size: Size of the view's grid, and the result's, as (H, W).
 
     Example:
         >>> labels = torch.tensor([[[0, 1], [0, 1]]])
@@ -163,9 +141,7 @@ def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
         >>> carry_labels(labels, 2, mirror, (1, 2))
         tensor([[[1, 0]]])
     """
-    height, width = labels.shape[1:]
-    rows = overlap_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height)
-    columns = overlap_matrix(theta[:, 0, 0], theta[:, 0, 2], size[1], width)
+    rows, columns = along_axes(overlap_matrix, theta, size, labels.shape[1:])
     shares = torch.einsum('bHh,bkhw,bWw->bkHW', rows,
                           one_hot(labels, num_labels, theta.dtype), columns)
     # Equal shares may differ in their last digits, here or on a GPU.
@@ -176,16 +152,10 @@ def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
 
 def pool_labels(features: Tensor, labels: Tensor,
                 num_labels: int) -> tuple[Tensor, Tensor]:
-    """Average the features of every label's cells: the prototypes.
+    """Average features (B, C, H, W) over the cells of every label (B, H, W).
 
-    Args:
-        features: Shape (B, C, H, W).
-        labels: Shape (B, H, W).
-        num_labels: Number of labels K.
-
-    Returns:
-        Prototypes of shape (B, K, C), 0 where a label has no cell, and
-        whether it has one, bool, shape (B, K).
+    Gives prototypes (B, K, C), 0 where a label has no cell, and whether it
+    has one, bool, (B, K).
 
     Example:
         >>> features = torch.tensor([[[[1., 3.]]]])

@@ -6,11 +6,12 @@ compared, and a draw costs no access to the device.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmmedmask.functional.affine import crop_theta, pixel_theta
+from mmmedmask.functional.affine import pixel_theta
 from mmmedmask.functional.stains import change_stains
 from mmmedmask.util.checks import check_range
 
@@ -21,13 +22,12 @@ CROP_DRAWS = 2 * CROP_ATTEMPTS + 3
 AFFINE_DRAWS = 4
 # Application, four factors, four sort keys (their order), gray, blur, sigma.
 COLOR_DRAWS = 12
+VIEW_DRAWS = 2 * (CROP_DRAWS + AFFINE_DRAWS) + COLOR_DRAWS
 
 
-@dataclass(frozen=True)
-class Crops:
-    """Boxes of a batch of random resized crops, each field of shape (B,).
+class Crops(NamedTuple):
+    """Boxes of a batch, in whole pixels (int64), each field of shape (B,).
 
-    ``top``, ``left``, ``height`` and ``width`` are whole pixels (int64);
     ``flip`` is True where the view is mirrored left to right.
     """
 
@@ -83,111 +83,92 @@ def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return low + uniform * (high - low)
 
 
-def random_resized_crops(uniform: Tensor, image_size: tuple[int, int],
-                         scale: tuple[float, float],
-                         ratio: tuple[float, float],
-                         flip_prob: float) -> Crops:
-    """Draw crops as torchvision's RandomResizedCrop does.
-
-    Ten attempts draw an area share and an aspect ratio (uniform in its
-    logarithm); the first box that fits is placed uniformly. If none fits,
-    the largest central box with an allowed aspect ratio is taken.
-
-    Args:
-        uniform: Numbers in [0, 1), shape (B, ``CROP_DRAWS``).
-        image_size: Size of the image as (h, w).
-        scale: Range of the area share.
-        ratio: Range of width over height.
-        flip_prob: Probability of a left-right flip.
-
-    Example:
-        >>> draws = torch.zeros(1, CROP_DRAWS, dtype=torch.float64)
-        >>> random_resized_crops(draws, (8, 8), (.25, 1), (1, 1), .5).height
-        tensor([4])
-    """
+def _draw_crops(uniform: Tensor, image_size: tuple[int, int],
+                family: 'ViewFamily') -> Crops:
+    """Draw crops from numbers (B, ``CROP_DRAWS``)."""
     image_height, image_width = image_size
-    attempts = uniform[:, :2 * CROP_ATTEMPTS].view(-1, CROP_ATTEMPTS, 2)
-    area = _between(attempts[..., 0], *scale) * image_height * image_width
-    log_ratio = torch.tensor(ratio, dtype=torch.float64).log()
-    aspect = _between(attempts[..., 1], log_ratio[0], log_ratio[1]).exp()
+    attempts, place, flip = uniform.split([2 * CROP_ATTEMPTS, 2, 1], dim=1)
+    share, shape = attempts.view(-1, CROP_ATTEMPTS, 2).unbind(dim=2)
+    area = _between(share, *family.scale) * image_height * image_width
+    log_ratio = torch.tensor(family.ratio, dtype=torch.float64).log()
+    aspect = _between(shape, *log_ratio).exp()
     widths = (area * aspect).sqrt().round().long()
     heights = (area / aspect).sqrt().round().long()
     fits = ((widths > 0) & (widths <= image_width) & (heights > 0)
             & (heights <= image_height))
-    first = fits.int().argmax(dim=1, keepdim=True)
-    width = widths.gather(1, first)[:, 0]
-    height = heights.gather(1, first)[:, 0]
-
-    image_ratio = image_width / image_height
-    if image_ratio < ratio[0]:
-        fallback = (round(image_width / ratio[0]), image_width)
-    elif image_ratio > ratio[1]:
-        fallback = (image_height, round(image_height * ratio[1]))
-    else:
-        fallback = (image_height, image_width)
     any_fits = fits.any(dim=1)
-    height = torch.where(any_fits, height, fallback[0])
-    width = torch.where(any_fits, width, fallback[1])
+    first = fits.int().argmax(dim=1, keepdim=True)
+    ratio = min(max(image_width / image_height, family.ratio[0]),
+                family.ratio[1])
+    height = torch.where(any_fits, heights.gather(1, first)[:, 0],
+                         round(min(image_height, image_width / ratio)))
+    width = torch.where(any_fits, widths.gather(1, first)[:, 0],
+                        round(min(image_width, image_height * ratio)))
 
-    place = uniform[:, 2 * CROP_ATTEMPTS:2 * CROP_ATTEMPTS + 2]
     free_rows, free_columns = image_height - height, image_width - width
     top = (place[:, 0] * (free_rows + 1)).floor().long()
     left = (place[:, 1] * (free_columns + 1)).floor().long()
     return Crops(top=torch.where(any_fits, top, free_rows // 2),
                  left=torch.where(any_fits, left, free_columns // 2),
                  height=height, width=width,
-                 flip=uniform[:, 2 * CROP_ATTEMPTS + 2] < flip_prob)
+                 flip=flip[:, 0] < family.flip_prob)
 
 
-def crops_to_theta(crops: Crops, image_size: tuple[int, int]) -> Tensor:
-    """Matrices of the crops, shape (B, 3, 3), float64.
+def crop_theta(crops: Crops, image_size: tuple[int, int]) -> Tensor:
+    """Matrices of crops, (B, 3, 3), float64; off-diagonal terms are 0.
 
     Example:
-        >>> draws = torch.zeros(1, CROP_DRAWS, dtype=torch.float64)
-        >>> crops = random_resized_crops(draws, (8, 8), (1, 1), (1, 1), 0)
-        >>> bool((crops_to_theta(crops, (8, 8)) == torch.eye(3)).all())
-        True
+        >>> box = Crops(*torch.tensor([[0], [4], [8], [4], [0]]))
+        >>> crop_theta(box, (8, 8))[0]
+        tensor([[0.5000, 0.0000, 0.5000],
+                [0.0000, 1.0000, 0.0000],
+                [0.0000, 0.0000, 1.0000]], dtype=torch.float64)
     """
-    return crop_theta(crops.top, crops.left, crops.height, crops.width,
-                      image_size, crops.flip)
+    image_height, image_width = image_size
+    top, left, height, width, flip = (field.double() for field in crops)
+    theta = torch.zeros(len(top), 3, 3, dtype=torch.float64)
+    theta[:, 0, 0] = (1 - 2 * flip) * width / image_width
+    theta[:, 0, 2] = (2 * left + width) / image_width - 1
+    theta[:, 1, 1] = height / image_height
+    theta[:, 1, 2] = (2 * top + height) / image_height - 1
+    theta[:, 2, 2] = 1
+    return theta
 
 
-def general_affine_theta(crops: Crops, uniform: Tensor,
-                         image_size: tuple[int, int],
-                         view_size: tuple[int, int], vertical_flip_prob: float,
-                         max_angle: float, max_shear: float) -> Tensor:
-    """Matrices (B, 3, 3), float64, of crops mirrored, rotated and sheared.
-
-    Pathology has no canonical orientation, so this family is offered beside
-    the crops and flips that CMIM uses. Turning happens in pixels around the
-    centre of the crop; parts may lie outside the image.
-
-    Args:
-        crops: The boxes, see :func:`random_resized_crops`.
-        uniform: Numbers in [0, 1), shape (B, ``AFFINE_DRAWS``).
-        image_size: Size of the image as (h, w).
-        view_size: Size of the view as (h, w).
-        vertical_flip_prob: Probability of a top-bottom flip.
-        max_angle: Rotations are uniform in [-max_angle, max_angle] degrees.
-        max_shear: Shears are uniform in [-max_shear, max_shear] degrees.
+def union_crops(first: Crops, second: Crops) -> Crops:
+    """Smallest boxes that hold two crops each, not flipped, as ConCL's.
 
     Example:
-        >>> draws = torch.full((1, CROP_DRAWS), .5, dtype=torch.float64)
-        >>> crops = random_resized_crops(draws, (8, 8), (1, 1), (1, 1), 0)
-        >>> theta = general_affine_theta(crops, draws[:, :AFFINE_DRAWS],
-        ...                              (8, 8), (8, 8), 0, 180, 0)
-        >>> bool((theta == torch.eye(3)).all())
-        True
+        >>> first = Crops(*torch.tensor([[0], [2], [4], [4], [0]]))
+        >>> second = Crops(*torch.tensor([[3], [0], [4], [4], [1]]))
+        >>> union_crops(first, second).height
+        tensor([7])
+    """
+    top = torch.minimum(first.top, second.top)
+    left = torch.minimum(first.left, second.left)
+    bottom = torch.maximum(first.top + first.height,
+                           second.top + second.height)
+    right = torch.maximum(first.left + first.width, second.left + second.width)
+    return Crops(top=top, left=left, height=bottom - top, width=right - left,
+                 flip=torch.zeros_like(first.flip))
+
+
+def _turned_theta(crops: Crops, uniform: Tensor, image_size: tuple[int, int],
+                  view_size: tuple[int, int], family: 'ViewFamily') -> Tensor:
+    """Matrices of crops mirrored, rotated and sheared, (B, ``AFFINE_DRAWS``).
+
+    Turning happens in pixels around the centre of the crop; parts may lie
+    outside the image.
     """
     batch_size = len(uniform)
-    angle = torch.deg2rad(_between(uniform[:, 1], -max_angle, max_angle))
-    shear = torch.deg2rad(_between(uniform[:, 2:4], -max_shear, max_shear))
+    angle = torch.deg2rad(
+        _between(uniform[:, 1], -family.max_angle, family.max_angle))
+    shear = torch.deg2rad(
+        _between(uniform[:, 2:4], -family.max_shear, family.max_shear))
     scale = torch.zeros(batch_size, 2, 2, dtype=torch.float64)
-    top, left, height, width = (
-        value.double()
-        for value in (crops.top, crops.left, crops.height, crops.width))
-    scale[:, 0, 0] = (1 - 2 * crops.flip.double()) * (width / view_size[1])
-    vertical = uniform[:, 0] < vertical_flip_prob
+    top, left, height, width, flip = (field.double() for field in crops)
+    scale[:, 0, 0] = (1 - 2 * flip) * (width / view_size[1])
+    vertical = uniform[:, 0] < family.vertical_flip_prob
     scale[:, 1, 1] = (1 - 2 * vertical.double()) * (height / view_size[0])
     # One shear after the other: the area stays, so no angle is singular.
     shear_x, shear_y = shear.tan().unbind(dim=1)
@@ -204,15 +185,13 @@ def general_affine_theta(crops: Crops, uniform: Tensor,
     return pixel_theta(matrix, view_size, image_size)
 
 
-VIEW_DRAWS = 2 * (CROP_DRAWS + AFFINE_DRAWS) + COLOR_DRAWS
-
-
 @dataclass(frozen=True)
 class ViewFamily:
     """The affine family T of CMIM: what a random view may look like.
 
     The defaults are ConCL's augmentation, which CMIM follows: resized crops
-    and left-right flips, both exactly affine.
+    and left-right flips, both exactly affine. The rest is offered because
+    pathology has no canonical orientation.
 
     Attributes:
         scale: Range of the crop's share of the image area, in (0, 1].
@@ -332,46 +311,41 @@ class ColorFamily:
                                   self.stain_shift))
 
 
-def split_view_draws(uniform: Tensor) -> tuple[Tensor, ...]:
-    """Cut a sample's numbers into those of each decision.
-
-    Args:
-        uniform: Shape (B, N) with N at least ``VIEW_DRAWS``.
-
-    Returns:
-        Crop and affine draws of the query, crop and affine draws of the
-        key, colour draws, and whatever is left.
-
-    Example:
-        >>> [part.shape[1] for part in split_view_draws(torch.rand(1, 70))]
-        [23, 4, 23, 4, 12, 4]
-    """
-    lengths = [CROP_DRAWS, AFFINE_DRAWS] * 2 + [COLOR_DRAWS]
-    lengths.append(uniform.shape[1] - sum(lengths))
-    return uniform.split(lengths, dim=1)
-
-
-def draw_view(crop_uniform: Tensor, affine_uniform: Tensor,
-              image_size: tuple[int, int], view_size: tuple[int, int],
+def draw_view(uniform: Tensor, image_size: tuple[int, int],
+              view_size: tuple[int, int],
               family: ViewFamily) -> tuple[Crops, Tensor]:
     """Draw one view per image: crop boxes, and theta (B, 3, 3), float64.
 
+    Crops are torchvision's RandomResizedCrop: ten attempts draw an area share
+    and an aspect ratio (uniform in its logarithm); the first box that fits is
+    placed uniformly. If none fits, the largest central box with an allowed
+    aspect ratio is taken. Angles and shears are uniform up to their largest.
+
     Args:
-        crop_uniform: Shape (B, ``CROP_DRAWS``).
-        affine_uniform: Shape (B, ``AFFINE_DRAWS``).
+        uniform: Numbers in [0, 1), (B, ``CROP_DRAWS + AFFINE_DRAWS``).
         image_size: Size of the images as (h, w).
         view_size: Size of the views as (h, w).
 
     Example:
-        >>> uniform = torch.rand(2, CROP_DRAWS, dtype=torch.float64)
-        >>> draw_view(uniform, uniform, (8, 8), (4, 4), ViewFamily())[1].shape
+        >>> uniform = torch.rand(2, 27, dtype=torch.float64)
+        >>> draw_view(uniform, (8, 8), (4, 4), ViewFamily())[1].shape
         torch.Size([2, 3, 3])
     """
-    crops = random_resized_crops(crop_uniform, image_size, family.scale,
-                                 family.ratio, family.flip_prob)
+    crop, affine = uniform.split([CROP_DRAWS, AFFINE_DRAWS], dim=1)
+    crops = _draw_crops(crop, image_size, family)
     if family.axis_aligned and family.vertical_flip_prob == 0:
-        return crops, crops_to_theta(crops, image_size)
-    theta = general_affine_theta(crops, affine_uniform, image_size, view_size,
-                                 family.vertical_flip_prob, family.max_angle,
-                                 family.max_shear)
-    return crops, theta
+        return crops, crop_theta(crops, image_size)
+    return crops, _turned_theta(crops, affine, image_size, view_size, family)
+
+
+def split_view_draws(uniform: Tensor) -> tuple[Tensor, ...]:
+    """Cut a sample's numbers, (B, at least ``VIEW_DRAWS``), by decision.
+
+    Gives those of the query's view, of the key's, of a colour, and the rest.
+
+    Example:
+        >>> [part.shape[1] for part in split_view_draws(torch.rand(1, 70))]
+        [27, 27, 12, 4]
+    """
+    lengths = [CROP_DRAWS + AFFINE_DRAWS] * 2 + [COLOR_DRAWS]
+    return uniform.split([*lengths, uniform.shape[1] - VIEW_DRAWS], dim=1)

@@ -7,67 +7,116 @@ deterministic forward and backward, while the backward pass of
 ``grid_sample``. Both give the same numbers where both apply.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmmedmask.functional.affine import shift_theta
+from mmmedmask.functional.masking import extents
 
 WARP_IMPLEMENTATIONS = ('auto', 'separable', 'grid')
 # Values of an image's map from which on a CPU gains by leaving zeros out.
 LARGE_MAP = 2**18
 
 
-def normalised_centres(length: int, like: Tensor) -> Tensor:
-    """Centres of ``length`` cells in [-1, 1], shape (length,).
-
-    Example:
-        >>> normalised_centres(2, torch.zeros(()))
-        tensor([-0.5000,  0.5000])
-    """
+def _centres(length: int, like: Tensor) -> Tensor:
+    """Centres of ``length`` cells in [-1, 1]."""
     index = torch.arange(length, dtype=like.dtype, device=like.device)
     return (2 * index + 1) / length - 1
 
 
+def _distances(scale: Tensor, shift: Tensor, output_length: int,
+               input_length: int, clamp: bool) -> tuple[Tensor, Tensor]:
+    """How far output centres look from input cells, (B, output, input).
+
+    And input cells per output cell, at least 1 (below, the view enlarges),
+    (B, 1, 1). ``clamp`` keeps places between the outermost centres.
+    """
+    centres = _centres(output_length, scale)
+    coordinate = scale[:, None] * centres + shift[:, None]
+    position = ((coordinate + 1) * input_length - 1) / 2
+    if clamp:
+        position = position.clamp(0, input_length - 1)
+    cells = torch.arange(input_length, dtype=scale.dtype, device=scale.device)
+    support = (scale.abs() * input_length / output_length).clamp(min=1)
+    return (position[:, :, None] - cells).abs(), support[:, None, None]
+
+
 def hat_matrix(scale: Tensor, shift: Tensor, output_length: int,
                input_length: int, antialias: bool = False) -> Tensor:
-    """Weights of linear interpolation along one axis.
+    """Weights (B, output_length, input_length) of linear interpolation.
 
-    Output centre ``v`` looks at input coordinate ``scale * v + shift``;
+    Along one axis; rows sum to 1. Output centre ``v`` looks at input
+    coordinate ``scale * v + shift``, both (B,) in normalised units;
     coordinates beyond the outermost centres take the border's value.
-
-    Args:
-        scale: Shape (B,), in normalised units.
-        shift: Shape (B,), in normalised units.
-        output_length: Cells of the output.
-        input_length: Cells of the input.
-        antialias: Widen the hat where the output is coarser than the input,
-            so that every input cell is looked at.
-
-    Returns:
-        Shape (B, output_length, input_length); rows sum to 1.
+    ``antialias`` widens the hat where the output is coarser than the input,
+    so that every input cell is looked at.
 
     Example:
         >>> hat_matrix(torch.ones(1), torch.zeros(1), 1, 2)
         tensor([[[0.5000, 0.5000]]])
     """
-    centres = normalised_centres(output_length, scale)
-    coordinate = scale[:, None] * centres + shift[:, None]
-    position = ((coordinate + 1) * input_length - 1) / 2
-    position = position.clamp(0, input_length - 1)
-    cells = torch.arange(input_length, dtype=scale.dtype, device=scale.device)
-    distance = (position[:, :, None] - cells).abs()
+    distance, support = _distances(scale, shift, output_length, input_length,
+                                   clamp=True)
     if not antialias:
         return (1 - distance).clamp(min=0)
-    # Input cells per output cell; below 1 the view enlarges.
-    support = (scale.abs() * input_length / output_length).clamp(min=1)
-    weights = (1 - distance / support[:, None, None]).clamp(min=0)
+    weights = (1 - distance / support).clamp(min=0)
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
-def sampling_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
-    """Input coordinates of every output centre, for ``grid_sample``.
+def cubic_matrix(scale: Tensor, shift: Tensor, output_length: int,
+                 input_length: int) -> Tensor:
+    """Weights of bicubic interpolation, as Pillow has them.
+
+    Arguments and result as those of :func:`hat_matrix`. Keys' kernel with
+    a = -0.5 is widened where the output is coarser than the input, and cut
+    off at the border of the image.
+
+    Example:
+        >>> cubic_matrix(torch.ones(1), torch.zeros(1), 2, 2)
+        tensor([[[1., 0.],
+                 [0., 1.]]])
+    """
+    distance, support = _distances(scale, shift, output_length, input_length,
+                                   clamp=False)
+    distance = distance / support
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    weights = torch.where(distance < 1, near,
+                          torch.where(distance < 2, far, 0.0))
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def along_axes(matrix: Callable[..., Tensor], theta: Tensor,
+               size: tuple[int, int],
+               input_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Matrices (B, h, H) of rows and (B, w, W) of columns of boxes.
+
+    Args:
+        matrix: Makes them, such as :func:`hat_matrix`.
+        theta: Axis-aligned matrices, output to input, shape (B, 3, 3).
+        size: Size of the output as (h, w).
+        input_size: Size of the input as (H, W).
+
+    Example:
+        >>> rows, columns = along_axes(
+        ...     hat_matrix, torch.eye(3)[None], (1, 2), (2, 2))
+        >>> rows, columns.diagonal(dim1=1, dim2=2)
+        (tensor([[[0.5000, 0.5000]]]), tensor([[1., 1.]]))
+    """
+    return tuple(
+        matrix(theta[:, axis, axis], theta[:, axis, 2], length, input_length)
+        for axis, length, input_length in zip((1, 0), size, input_size,
+                                              strict=True))
+
+
+def sampling_grid(theta: Tensor, size: tuple[int, int],
+                  shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    """Input coordinates of every output place, for ``grid_sample``.
 
     Unlike ``torch.nn.functional.affine_grid``, which is a matrix product,
     it keeps the precision of ``theta`` under autocast.
@@ -75,6 +124,7 @@ def sampling_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         theta: Shape (B, 3, 3).
         size: Size of the output as (h, w).
+        shift: (x, y) from the centres of output cells to the places.
 
     Returns:
         Shape (B, h, w, 2), (x, y) in normalised units, dtype of ``theta``.
@@ -84,8 +134,8 @@ def sampling_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
         tensor([[[[-0.5000,  0.0000],
                   [ 0.5000,  0.0000]]]])
     """
-    x = normalised_centres(size[1], theta)
-    y = normalised_centres(size[0], theta)[:, None]
+    x = _centres(size[1], theta) + shift[0]
+    y = _centres(size[0], theta)[:, None] + shift[1]
     columns = theta[:, :2, :, None, None]
     return (columns[:, :, 0] * x + columns[:, :, 1] * y
             + columns[:, :, 2]).permute(0, 2, 3, 1)
@@ -93,13 +143,9 @@ def sampling_grid(theta: Tensor, size: tuple[int, int]) -> Tensor:
 
 def inside_frame(theta: Tensor, size: tuple[int, int],
                  shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Where the sampled location lies inside the input's frame.
+    """Where the sampled place lies inside the input's frame.
 
-    Args:
-        theta: Matrices between image coordinates, shape (B, 3, 3).
-        size: Size of the output as (h, w).
-        shift: (x, y) from cell centre to sampled location, see
-            :func:`mmmedmask.functional.affine.shift_theta`.
+    Arguments are those of :func:`sampling_grid`.
 
     Returns:
         Shape (B, 1, h, w), 1 where ``|theta (v + shift)| <= 1`` in both
@@ -111,18 +157,9 @@ def inside_frame(theta: Tensor, size: tuple[int, int],
         >>> inside_frame(theta, (1, 2))
         tensor([[[[1., 0.]]]])
     """
-    x = normalised_centres(size[1], theta) + shift[0]
-    y = normalised_centres(size[0], theta) + shift[1]
-    inside = None
-    for row in (0, 1):
-        coordinate = (
-            theta[:, row, 0, None, None] * x[None, None, :] +
-            theta[:, row, 1, None, None] * y[None, :, None] +
-            theta[:, row, 2, None, None])
-        # A ten-thousandth of a pixel absorbs rounding at the very edge.
-        within = coordinate.abs() <= 1 + 1e-6
-        inside = within if inside is None else inside & within
-    return inside[:, None].to(theta.dtype)
+    # A ten-thousandth of a pixel absorbs rounding at the very edge.
+    inside = sampling_grid(theta, size, shift).abs() <= 1 + 1e-6
+    return inside.all(dim=3)[:, None].to(theta.dtype)
 
 
 def resample(inputs: Tensor, theta: Tensor, size: tuple[int, int],
@@ -147,32 +184,47 @@ def resample(inputs: Tensor, theta: Tensor, size: tuple[int, int],
         >>> resample(images, torch.eye(3)[None], (2, 8), separable=True).shape
         torch.Size([1, 3, 2, 8])
     """
-    if not separable:
-        if antialias:
-            raise ValueError('antialias=True needs axis-aligned views '
-                             '(separable=True), got separable=False')
-        sampled = F.grid_sample(inputs.to(theta.dtype),
-                                sampling_grid(theta, size), mode='bilinear',
-                                padding_mode='border', align_corners=False)
-        return sampled.to(inputs.dtype)
-    height, width = inputs.shape[-2:]
-    rows = hat_matrix(theta[:, 1, 1], theta[:, 1, 2], size[0], height,
-                      antialias).to(inputs.dtype)
-    columns = hat_matrix(theta[:, 0, 0], theta[:, 0, 2], size[1], width,
-                         antialias).to(inputs.dtype)
-    return separable_product(inputs, rows, columns)
+    if separable:
+        return separable_product(inputs, *along_axes(
+            partial(hat_matrix, antialias=antialias), theta, size,
+            inputs.shape[-2:]))
+    if antialias:
+        raise ValueError('antialias=True needs axis-aligned views '
+                         '(separable=True), got separable=False')
+    sampled = F.grid_sample(inputs.to(theta.dtype),
+                            sampling_grid(theta, size), mode='bilinear',
+                            padding_mode='border', align_corners=False)
+    return sampled.to(inputs.dtype)
+
+
+def resample_cubic(inputs: Tensor, theta: Tensor,
+                   size: tuple[int, int]) -> Tensor:
+    """Sample boxes of images bicubically, to (B, C, h, w).
+
+    Values can overshoot those of the input.
+
+    Args:
+        inputs: Tensor of shape (B, C, H, W).
+        theta: Axis-aligned matrices of boxes inside of the image, shape
+            (B, 3, 3), output to input, float32 or float64.
+        size: Size of the output as (h, w).
+
+    Example:
+        >>> images = torch.rand(1, 3, 4, 4)
+        >>> resample_cubic(images, torch.eye(3)[None], (2, 8)).shape
+        torch.Size([1, 3, 2, 8])
+    """
+    return separable_product(
+        inputs, *along_axes(cubic_matrix, theta, size, inputs.shape[-2:]))
 
 
 def separable_product(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply one matrix per image along each spatial axis.
+    """``rows @ inputs @ columns^T`` per channel, shape (B, C, h, w).
 
     Args:
         inputs: Tensor of shape (B, C, H, W).
         rows: Shape (B, h, H). They and ``columns`` get no gradient.
         columns: Shape (B, w, W).
-
-    Returns:
-        ``rows @ inputs @ columns^T`` per channel, shape (B, C, h, w).
 
     Example:
         >>> ones = torch.ones(1, 1, 2, 2)
@@ -221,12 +273,12 @@ def _product_of_used_parts(inputs: Tensor, rows: Tensor, columns: Tensor,
     # part, or enlarge, the matrices are 0 for the other cells, which are left
     # out. All channels share a matrix without a copy for each.
     batch_size, channels = inputs.shape[:2]
-    output = inputs.new_zeros(
-        batch_size, rows.shape[1], columns.shape[1], channels) \
-        if channels_last else inputs.new_zeros(
-            batch_size, channels, rows.shape[1], columns.shape[1])
+    size = rows.shape[1], columns.shape[1]
     if channels_last:
         inputs = inputs.permute(0, 2, 3, 1)
+        output = inputs.new_zeros(batch_size, *size, channels)
+    else:
+        output = inputs.new_zeros(batch_size, channels, *size)
     parts = zip(*(_used_ranges(matrices, dim) for matrices in (rows, columns)
                   for dim in (2, 1)), strict=True)
     for image, result, row, column, (to_y, y, to_x, x) in zip(
@@ -246,16 +298,9 @@ def _product_of_used_parts(inputs: Tensor, rows: Tensor, columns: Tensor,
 
 
 def _used_ranges(matrices: Tensor, dim: int) -> list[slice]:
-    """Where each of the matrices (B, n, m) has values, along one side.
-
-    ``dim`` is the other one, which is looked through.
-    """
-    used = (matrices != 0).any(dim=dim)
-    places = torch.arange(used.shape[1])
-    first = torch.where(used, places, used.shape[1]).amin(dim=1)
-    last = torch.where(used, places, -1).amax(dim=1)
-    return [slice(start, max(start, end + 1)) for start, end in zip(
-        first.tolist(), last.tolist(), strict=True)]
+    """Where each of (B, n, m) has values; ``dim`` is looked through."""
+    return [slice(*ends) for ends in torch.stack(
+        extents((matrices != 0).any(dim=dim)), dim=1).tolist()]
 
 
 def warp_features(features: Tensor, theta: Tensor, separable: bool,
@@ -265,17 +310,13 @@ def warp_features(features: Tensor, theta: Tensor, separable: bool,
     Locations that the first view does not show are 0.
 
     Args:
-        features: Tensor of shape (B, C, H, W) on the first view's grid.
-        theta: Output of
-            :func:`mmmedmask.functional.affine.relative_theta`, shape
+        features: Tensor of shape (B, C, H, W), as the result.
+        theta: Of :func:`~mmmedmask.functional.affine.relative_theta`, shape
             (B, 3, 3).
         separable: True if all matrices are axis-aligned.
         shift: (x, y) from cell centres to the centres of the receptive
             fields in normalised units; (0, 0) treats a feature as if it sat
             at the centre of its cell (the paper's literal form).
-
-    Returns:
-        Tensor of shape (B, C, H, W) on the second view's grid.
 
     Example:
         >>> features = torch.tensor([[[[1., 2.]]]])
@@ -290,29 +331,25 @@ def warp_features(features: Tensor, theta: Tensor, separable: bool,
         return warped * inside.to(warped.dtype)
     # The frame is a rectangle in an axis-aligned view: rows and columns that
     # lie outside are struck out of the small matrices.
-    cells = shift_theta(theta, shift)
-    rows = hat_matrix(cells[:, 1, 1], cells[:, 1, 2], size[0], size[0])
-    columns = hat_matrix(cells[:, 0, 0], cells[:, 0, 2], size[1], size[1])
-    rows = rows * inside.amax(dim=3).transpose(1, 2)
-    columns = columns * inside.amax(dim=2).transpose(1, 2)
-    return separable_product(features, rows.to(features.dtype),
-                             columns.to(features.dtype))
+    rows, columns = along_axes(hat_matrix, shift_theta(theta, shift), size,
+                               size)
+    return separable_product(features,
+                             rows * inside.amax(dim=3).transpose(1, 2),
+                             columns * inside.amax(dim=2).transpose(1, 2))
 
 
 def warp_mask(mask: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
     """Move a patch mask to the second view's pixels, ``t2(t1^-1(m))``.
 
     Sampling the patch grid itself with the nearest patch equals warping its
-    pixel-resolution blow-up, and stays binary.
+    pixel-resolution blow-up, and stays binary. Gives (B, 1, H, W): 1 where
+    the pixel lies in a masked patch, 0 where it is visible or outside the
+    first view.
 
     Args:
-        mask: Mask of shape (B, 1, h, w), 1 = masked.
+        mask: Shape (B, 1, h, w), 1 = masked.
         theta: Shape (B, 3, 3), second view to first.
         size: Pixels of the second view as (H, W).
-
-    Returns:
-        Shape (B, 1, H, W): 1 where the pixel lies in a masked patch, 0 where
-        it is visible or outside the first view.
 
     Example:
         >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]

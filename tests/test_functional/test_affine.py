@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mmmedmask.functional.affine import (
-    crop_theta,
     invert_affine,
     is_axis_aligned,
     pixel_theta,
@@ -17,6 +16,7 @@ from mmmedmask.functional.affine import (
     relative_theta,
     shift_theta,
 )
+from mmmedmask.functional.views import Crops, crop_theta
 from mmmedmask.functional.warp import inside_frame, resample
 
 
@@ -37,11 +37,14 @@ def random_theta(count, seed, angle=180.0):
     return theta
 
 
+def box_theta(*box, size, flip=False):
+    """Matrix of one crop (top, left, height, width) of an image (h, w)."""
+    return crop_theta(Crops(*torch.tensor([[*box, flip]]).T), size)
+
+
 def apply(theta, x, y):
     """Apply one matrix to one point."""
-    return (float(theta[0, 0]) * x + float(theta[0, 1]) * y +
-            float(theta[0, 2]), float(theta[1, 0]) * x +
-            float(theta[1, 1]) * y + float(theta[1, 2]))
+    return tuple(a * x + b * y + c for a, b, c in theta[:2].tolist())
 
 
 @pytest.mark.parametrize('flip', [False, True])
@@ -49,9 +52,8 @@ def test_crop_theta_maps_pixels_of_the_view_into_the_box(flip):
     height, width = 48, 80
     top, left, rows, columns = 5, 11, 30, 44
     view_height, view_width = 6, 8
-    theta = crop_theta(*(torch.tensor([value])
-                         for value in (top, left, rows, columns)),
-                       (height, width), torch.tensor([flip]))
+    theta = box_theta(top, left, rows, columns, size=(height, width),
+                      flip=flip)
     assert theta.dtype == torch.float64
     for row in range(view_height):
         for column in range(view_width):
@@ -80,47 +82,38 @@ def test_pixel_theta_acts_on_pixels_from_the_centre():
         assert got_y * input_size[0] / 2 == pytest.approx(want_y, abs=1e-9)
 
 
-def test_invert_affine_is_the_inverse():
-    theta = random_theta(20, 0)
-    torch.testing.assert_close(
-        invert_affine(theta), torch.linalg.inv(theta), rtol=0, atol=1e-12)
-    assert torch.equal(invert_affine(theta)[:, 2],
-                       torch.tensor([[0., 0., 1.]]).double().repeat(20, 1))
-
-
-def test_relative_theta_is_first_inverse_then_second():
+def test_inverse_and_relative_matrices():
     """Check 6, the algebra: Theta == inv(theta1) @ theta2."""
     theta1, theta2 = random_theta(20, 1), random_theta(20, 2)
-    torch.testing.assert_close(relative_theta(theta1, theta2),
-                               torch.linalg.inv(theta1) @ theta2, rtol=0,
-                               atol=1e-12)
+    inverse = torch.linalg.inv(theta1)
+    torch.testing.assert_close(
+        invert_affine(theta1), inverse, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        relative_theta(theta1, theta2), inverse @ theta2, rtol=0, atol=1e-12)
 
 
 def test_relative_theta_of_crops_needs_no_inverse():
     """Check 6, axis-aligned: diag(a2 / a1), t = (t2 - t1) / a1."""
-    boxes = torch.tensor([[3, 8, 20, 30], [10, 0, 33, 17]])
-    flips = torch.tensor([True, False])
-    theta1 = crop_theta(*boxes.T, (48, 64), flips)
-    theta2 = crop_theta(*boxes.flip(0).T, (48, 64), flips)
+    boxes = torch.tensor([[3, 8, 20, 30, 1], [10, 0, 33, 17, 0]])
+    theta1, theta2 = (crop_theta(Crops(*one.T), (48, 64))
+                      for one in (boxes, boxes.flip(0)))
     theta = relative_theta(theta1, theta2)
-    for index in range(2):
+    for one, two, both in zip(theta1.tolist(), theta2.tolist(),
+                              theta.tolist(), strict=True):
         for axis in (0, 1):
-            a1 = float(theta1[index, axis, axis])
-            a2 = float(theta2[index, axis, axis])
-            t1, t2 = float(theta1[index, axis, 2]), float(
-                theta2[index, axis, 2])
-            assert float(theta[index, axis, axis]) == pytest.approx(a2 / a1)
-            assert float(theta[index, axis,
-                               2]) == pytest.approx((t2 - t1) / a1)
+            scale = one[axis][axis]
+            assert both[axis][axis] == pytest.approx(two[axis][axis] / scale)
+            assert both[axis][2] == pytest.approx(
+                (two[axis][2] - one[axis][2]) / scale)
     assert is_axis_aligned(theta)
+    assert not is_axis_aligned(torch.cat([theta, random_theta(1, 6)]))
 
 
 def analytic_view(theta, size):
     """A smooth picture, evaluated exactly where a view looks."""
-    rows = (2 * torch.arange(size[0], dtype=torch.float64) + 1) / size[0] - 1
-    columns = (2 * torch.arange(size[1], dtype=torch.float64) +
-               1) / size[1] - 1
-    y, x = torch.meshgrid(rows, columns, indexing='ij')
+    y, x = torch.meshgrid(*(
+        (2 * torch.arange(side, dtype=torch.float64) + 1) / side - 1
+        for side in size), indexing='ij')
     looked_x = theta[0, 0] * x + theta[0, 1] * y + theta[0, 2]
     looked_y = theta[1, 0] * x + theta[1, 1] * y + theta[1, 2]
     return (torch.cos(2.1 * looked_x + .3) * torch.sin(1.7 * looked_y - .4) +
@@ -131,8 +124,9 @@ def analytic_view(theta, size):
 def test_warping_one_view_gives_the_other(size):
     """Check 6: warp(x1, Theta) is x2, and the swapped order is not."""
     theta1, theta2 = random_theta(6, 3), random_theta(6, 4)
-    first = torch.stack([analytic_view(t, size) for t in theta1])[:, None]
-    second = torch.stack([analytic_view(t, size) for t in theta2])[:, None]
+    first, second = (
+        torch.stack([analytic_view(one, size) for one in theta])[:, None]
+        for theta in (theta1, theta2))
 
     def error(theta):
         # One pixel away from the frame, where nothing is extrapolated.
@@ -178,25 +172,6 @@ def test_shift_theta_equals_the_derivation_in_pixel_indices(
                 got_row = ((cell_y + 1) * height / stride - 1) / 2
                 assert got_column == pytest.approx(want_column, abs=1e-6)
                 assert got_row == pytest.approx(want_row, abs=1e-6)
-
-
-def test_receptive_field_shift_of_resnet_and_of_patches():
-    # A ResNet's feature 0 looks at pixel 0, half a cell to the left.
-    assert receptive_field_shift(0, 32, (224, 448)) == (-31 / 448, -31 / 224)
-    assert receptive_field_shift(15.5, 32, (224, 224)) == (0, 0)
-
-
-def test_translations_need_no_shift():
-    theta = torch.eye(3)[None].clone()
-    theta[0, :2, 2] = torch.tensor([.3, -.7])
-    assert torch.equal(shift_theta(theta, (-.2, .1)), theta)
-
-
-def test_is_axis_aligned():
-    crops = crop_theta(*torch.tensor([[1, 2, 9, 9]]).T, (16, 16),
-                       torch.tensor([True]))
-    assert is_axis_aligned(crops)
-    assert not is_axis_aligned(torch.cat([crops, random_theta(1, 6)]))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mmmedmask.functional.affine import crop_theta
 from mmmedmask.functional.concepts import (
     carry_labels,
     cosine_kmeans,
@@ -15,6 +14,7 @@ from mmmedmask.functional.concepts import (
 )
 
 from . import naive_concepts as naive
+from .test_affine import box_theta
 
 
 def random(*shape, seed=0):
@@ -153,8 +153,7 @@ def test_labels_are_carried_as_loops_do(grid, size, outside):
 def test_a_box_of_whole_cells_is_cut_out(flip):
     labels = torch.randint(
         9, (1, 14, 14), generator=torch.Generator().manual_seed(3))
-    box = (torch.tensor([value]) for value in (32, 64, 112, 112))
-    theta = crop_theta(*box, (224, 224), torch.tensor([flip]))
+    theta = box_theta(32, 64, 112, 112, size=(224, 224), flip=flip)
     want = labels[:, 2:9, 4:11]
     want = want.flip(-1) if flip else want
     assert torch.equal(carry_labels(labels, 9, theta.float(), (7, 7)), want)

@@ -21,9 +21,8 @@ from mmmedmask.functional.views import (
     ColorFamily,
     ViewFamily,
     draw_view,
-    general_affine_theta,
-    random_resized_crops,
     split_view_draws,
+    union_crops,
 )
 from mmmedmask.functional.warp import inside_frame, warp_mask
 
@@ -34,6 +33,12 @@ def uniform(count, length, seed=0):
     return torch.rand(count, length,
                       generator=torch.Generator().manual_seed(seed),
                       dtype=torch.float64)
+
+
+def draw(count, size, view_size=(32, 32), seed=0, **family):
+    """Crops and matrices of random views."""
+    return draw_view(uniform(count, CROP_DRAWS + AFFINE_DRAWS, seed), size,
+                     view_size, ViewFamily(**family))
 
 
 def naive_crop(numbers, size, scale, ratio):
@@ -66,36 +71,24 @@ def naive_crop(numbers, size, scale, ratio):
 @pytest.mark.parametrize('size', [(224, 224), (64, 96), (20, 200), (90, 5)])
 @pytest.mark.parametrize('scale', [(.2, 1.), (.9, 1.)])
 def test_crops_follow_the_rules_of_random_resized_crop(size, scale):
-    ratio = (3 / 4, 4 / 3)
-    draws = uniform(200, CROP_DRAWS)
-    crops = random_resized_crops(draws, size, scale, ratio, .5)
-    for index in range(200):
-        got = tuple(
-            int(value[index])
-            for value in (crops.top, crops.left, crops.height, crops.width))
-        assert got == naive_crop(draws[index], size, scale, ratio)
-        top, left, rows, columns = got
+    draws = uniform(200, CROP_DRAWS + AFFINE_DRAWS)
+    draws[0], draws[1] = 0, 1 - 1e-12
+    family = ViewFamily(scale=scale)
+    crops, _ = draw_view(draws, size, (32, 32), family)
+    for number, *box in zip(draws, *crops[:4], strict=True):
+        top, left, rows, columns = map(int, box)
+        assert (top, left, rows, columns) == naive_crop(
+            number, size, scale, family.ratio)
         assert min(top, left) >= 0
         assert min(rows, columns) > 0
         assert top + rows <= size[0]
         assert left + columns <= size[1]
-    assert torch.equal(crops.flip, draws[:, -1] < .5)
-
-
-@pytest.mark.parametrize('number', [0., 1 - 1e-12])
-def test_crops_stay_inside_at_the_ends_of_the_unit_interval(number):
-    draws = torch.full((1, CROP_DRAWS), number, dtype=torch.float64)
-    crops = random_resized_crops(draws, (48, 64), (.2, 1.), (3 / 4, 4 / 3), .5)
-    assert int(crops.top + crops.height) <= 48
-    assert int(crops.left + crops.width) <= 64
+    assert torch.equal(crops.flip, draws[:, CROP_DRAWS - 1] < .5)
 
 
 def test_crops_are_distributed_as_torchvisions():
     count = 4000
-    crops = random_resized_crops(
-        uniform(count, CROP_DRAWS), (96, 128), (.2, 1.), (3 / 4, 4 / 3), .5)
-    ours = torch.stack([crops.top, crops.left, crops.height, crops.width],
-                       dim=1).double()
+    ours = torch.stack(draw(count, (96, 128))[0][:4], dim=1).double()
     image = torch.empty(1, 96, 128)
     torch.manual_seed(0)
     theirs = torch.tensor([
@@ -109,12 +102,9 @@ def test_crops_are_distributed_as_torchvisions():
 def test_expected_share_of_target_pixels_is_half():
     """Check 8: E[w] = .49 for ConCL's crops, 34 of 49 patches masked."""
     count = 2000
-    crop1, affine1, crop2, affine2, _, _ = split_view_draws(
-        uniform(count, VIEW_DRAWS))
-    family = ViewFamily()
-    _, theta1 = draw_view(crop1, affine1, (224, 224), (224, 224), family)
-    _, theta2 = draw_view(crop2, affine2, (224, 224), (224, 224), family)
-    theta = relative_theta(theta1, theta2)
+    theta = relative_theta(*(
+        draw_view(draws, (224, 224), (224, 224), ViewFamily())[1]
+        for draws in split_view_draws(uniform(count, VIEW_DRAWS))[:2]))
     mask = random_patch_mask(uniform(count, 49, 1).view(-1, 7, 7), .7)
     assert mask.sum(dim=(1, 2, 3)).unique().tolist() == [34]
     weight = warp_mask(mask, theta, (28, 28))
@@ -124,23 +114,17 @@ def test_expected_share_of_target_pixels_is_half():
 
 
 def test_crops_alone_have_no_off_diagonal_terms():
-    crop, affine = uniform(9, CROP_DRAWS), uniform(9, AFFINE_DRAWS)
-    for family in (ViewFamily(), ViewFamily(vertical_flip_prob=.5)):
-        _, theta = draw_view(crop, affine, (48, 64), (32, 32), family)
-        assert theta.dtype == torch.float64
-        assert not theta[:, [0, 1], [1, 0]].any()
+    plain, never, theta = (
+        draw(20, (48, 64), (32, 40), vertical_flip_prob=share)[1]
+        for share in (0, 1e-12, .5))
+    for one in (plain, never, theta):
+        assert one.dtype == torch.float64
+        assert not one[:, [0, 1], [1, 0]].any()
+    # The general way, without a flip, an angle or a shear.
+    torch.testing.assert_close(never, plain, rtol=0, atol=1e-12)
     # A top-bottom flip only turns the sign of the vertical axis.
-    _, plain = draw_view(crop, affine, (48, 64), (32, 32), ViewFamily())
-    flipped = theta[:, 1, 1] < 0
-    assert 0 < int(flipped.sum()) < 9
+    assert 0 < int((theta[:, 1, 1] < 0).sum()) < 20
     torch.testing.assert_close(theta.abs(), plain.abs())
-
-
-def test_general_family_without_angles_is_the_crop():
-    crop, affine = uniform(9, CROP_DRAWS), uniform(9, AFFINE_DRAWS)
-    crops, want = draw_view(crop, affine, (48, 64), (32, 40), ViewFamily())
-    got = general_affine_theta(crops, affine, (48, 64), (32, 40), 0., 0., 0.)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -148,11 +132,8 @@ def test_general_family_without_angles_is_the_crop():
     [((64, 64), (64, 64)), ((64, 128), (32, 64)), ((224, 448), (112, 224))])
 def test_circles_stay_round(image_size, view_size):
     """Check 14: rotating an image that is not square shears nothing."""
-    family = ViewFamily(
-        scale=(.3, .3), ratio=(image_size[1] / image_size[0], ) * 2,
-        max_angle=180)
-    _, theta = draw_view(uniform(8, CROP_DRAWS), uniform(8, AFFINE_DRAWS),
-                         image_size, view_size, family)
+    _, theta = draw(8, image_size, view_size, scale=(.3, .3),
+                    ratio=(image_size[1] / image_size[0], ) * 2, max_angle=180)
     assert theta[:, [0, 1], [1, 0]].abs().min() > 1e-3
     for matrix in theta:
         radii = []
@@ -172,9 +153,7 @@ def test_circles_stay_round(image_size, view_size):
 def test_rotated_crops_stay_rectangles():
     """A crop of any aspect is turned as a whole, about its centre."""
     image_size, view_size = (64, 128), (48, 48)
-    crops, theta = draw_view(
-        uniform(20, CROP_DRAWS), uniform(20, AFFINE_DRAWS), image_size,
-        view_size, ViewFamily(max_angle=180))
+    crops, theta = draw(20, image_size, view_size, max_angle=180)
     assert (crops.width != crops.height).any()
     for index, matrix in enumerate(theta):
         corners = [[(value + 1) / 2 * side for value, side in zip(
@@ -195,9 +174,7 @@ def test_rotated_crops_stay_rectangles():
 
 
 def test_sheared_views_keep_their_area_and_are_never_singular():
-    crops, theta = draw_view(
-        uniform(3000, CROP_DRAWS), uniform(3000, AFFINE_DRAWS), (64, 96),
-        (64, 64), ViewFamily(max_shear=45, max_angle=180))
+    crops, theta = draw(3000, (64, 96), (64, 64), max_shear=45, max_angle=180)
     determinant = (
         theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0])
     share = (crops.height * crops.width).double() / (64 * 96)
@@ -205,29 +182,50 @@ def test_sheared_views_keep_their_area_and_are_never_singular():
 
 
 def test_angles_and_shears_are_those_of_the_draws():
-    crop = uniform(1, CROP_DRAWS)
-    # The crop is the whole square image; only the angle is drawn.
-    family = ViewFamily(scale=(1, 1), ratio=(1, 1), flip_prob=0, max_angle=90)
-    for number, degrees in ((0., -90), (.5, 0), (.75, 45)):
-        affine = torch.tensor([[.9, number, .5, .5]], dtype=torch.float64)
-        _, theta = draw_view(crop, affine, (32, 32), (32, 32), family)
-        radians = math.radians(degrees)
-        want = torch.tensor(
-            [[math.cos(radians), -math.sin(radians), 0],
-             [math.sin(radians), math.cos(radians), 0], [0, 0, 1]])
-        torch.testing.assert_close(theta[0], want.double())
-    family = ViewFamily(scale=(1, 1), ratio=(1, 1), flip_prob=0, max_shear=30)
-    affine = torch.tensor([[.9, .5, 1., .5]], dtype=torch.float64)
-    _, theta = draw_view(crop, affine, (32, 32), (32, 32), family)
-    assert float(theta[0, 0, 1]) == pytest.approx(math.tan(math.pi / 6))
-    assert float(theta[0, 1, 0]) == 0
+    # The crop is the whole square image; only the last numbers count.
+    for numbers, limits, want in (
+            ([0., .5, .5], dict(max_angle=90), [[0, 1], [-1, 0]]),
+            ([.5, .5, .5], dict(max_angle=90), [[1, 0], [0, 1]]),
+            ([.75, .5, .5], dict(max_angle=90),
+             [[.5**.5, -.5**.5], [.5**.5, .5**.5]]),
+            ([.5, 1., .5], dict(max_shear=30), [[1, 3**-.5], [0, 1]])):
+        draws = torch.tensor([[.5] * CROP_DRAWS + [.9, *numbers]]).double()
+        _, theta = draw_view(
+            draws, (32, 32), (32, 32),
+            ViewFamily(scale=(1, 1), ratio=(1, 1), flip_prob=0, **limits))
+        torch.testing.assert_close(theta[0, :2, :2],
+                                   torch.tensor(want).double())
+        assert theta[0, :, 2].tolist() == [0, 0, 1]
+
+
+def pixels(crops, index):
+    """All pixels of a box."""
+    top, left, height, width = (int(side[index]) for side in crops[:4])
+    return {(row, column) for row in range(top, top + height)
+            for column in range(left, left + width)}
+
+
+def test_union_is_the_smallest_box_around_both():
+    first, second = (draw(20, (60, 80), seed=seed, scale=(.05, .5))[0]
+                     for seed in (0, 1))
+    union = union_crops(first, second)
+    assert not union.flip.any()
+    apart = 0
+    for index in range(20):
+        one, other = pixels(first, index), pixels(second, index)
+        apart += not one & other
+        rows, columns = zip(*(one | other), strict=True)
+        assert pixels(union, index) == {
+            (row, column) for row in range(min(rows), max(rows) + 1)
+            for column in range(min(columns), max(columns) + 1)}
+    assert apart
 
 
 def test_draws_are_split_once_each():
     numbers = torch.arange(VIEW_DRAWS + 5)[None]
     parts = split_view_draws(numbers)
     assert [part.shape[1] for part in parts] == [
-        CROP_DRAWS, AFFINE_DRAWS, CROP_DRAWS, AFFINE_DRAWS, COLOR_DRAWS, 5]
+        CROP_DRAWS + AFFINE_DRAWS] * 2 + [COLOR_DRAWS, 5]
     assert torch.equal(torch.cat(parts, dim=1), numbers)
 
 

@@ -6,41 +6,39 @@ Checks 5, 7, 8, 10 and 13 (warps of images, features and masks).
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from mmmedmask.functional import warp
-from mmmedmask.functional.affine import crop_theta, relative_theta
-from mmmedmask.functional.views import (
-    VIEW_DRAWS,
-    ViewFamily,
-    draw_view,
-    split_view_draws,
-)
+from mmmedmask.functional.affine import relative_theta
 from mmmedmask.functional.warp import (
     hat_matrix,
     inside_frame,
     resample,
+    resample_cubic,
     sampling_grid,
     separable_product,
     warp_features,
     warp_mask,
 )
 
-from .test_affine import apply, random_theta
+from .test_affine import apply, box_theta, random_theta
+from .test_views import draw
 
 
-def crop_matrices(count, seed, image_size=(64, 96)):
+def crop_matrices(count, seed):
     """Matrices of random crops and flips, and of the second over the first.
     """
-    uniform = torch.rand(count, VIEW_DRAWS,
-                         generator=torch.Generator().manual_seed(seed),
-                         dtype=torch.float64)
-    crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
-    _, theta1 = draw_view(crop1, affine1, image_size, (64, 64), ViewFamily())
-    _, theta2 = draw_view(crop2, affine2, image_size, (64, 64), ViewFamily())
+    _, theta1 = draw(count, (64, 96), seed=2 * seed)
+    _, theta2 = draw(count, (64, 96), seed=2 * seed + 1)
     return theta1, relative_theta(theta1, theta2)
+
+
+def enlarged(mask, side):
+    return mask.repeat_interleave(side, 2).repeat_interleave(side, 3)
 
 
 def naive_bilinear(image, theta, size):
@@ -64,29 +62,18 @@ def naive_bilinear(image, theta, size):
     return output
 
 
-@pytest.mark.parametrize('separable', [True, False])
+@pytest.mark.parametrize(('theta', 'separable'), [
+    (crop_matrices(3, 0)[1], True), (crop_matrices(3, 0)[1], False),
+    (random_theta(3, 1), False)], ids=['product', 'grid', 'rotated'])
 @pytest.mark.parametrize('size', [(5, 7), (12, 9)])
-def test_resample_equals_a_loop_over_pixels(separable, size):
-    _, theta = crop_matrices(4, 0)
-    images = torch.rand(4, 2, 9, 11, dtype=torch.float64)
+def test_resample_equals_a_loop_over_pixels(theta, separable, size):
+    images = torch.rand(3, 2, 9, 11, dtype=torch.float64)
     got = resample(images, theta, size, separable)
-    assert got.shape == (4, 2, *size)
-    for index in range(4):
+    for image, one, matrix in zip(images, got, theta, strict=True):
         for channel in range(2):
-            want = naive_bilinear(images[index, channel], theta[index], size)
             torch.testing.assert_close(
-                got[index, channel], want, rtol=0, atol=1e-12)
-
-
-def test_rotated_resample_equals_a_loop_over_pixels():
-    theta = random_theta(3, 1)
-    images = torch.rand(3, 1, 8, 12, dtype=torch.float64)
-    got = resample(images, theta, (6, 6), separable=False)
-    for index in range(3):
-        torch.testing.assert_close(
-            got[index, 0],
-            naive_bilinear(images[index, 0], theta[index], (6, 6)), rtol=0,
-            atol=1e-12)
+                one[channel], naive_bilinear(image[channel], matrix, size),
+                rtol=0, atol=1e-12)
 
 
 def naive_antialiased(line, scale, shift, length):
@@ -124,25 +111,33 @@ def test_antialiasing_looks_at_every_pixel(scale):
         assert bool((weights[0] > 0).any(dim=0).all())
 
 
-def test_antialiased_crops_equal_pillow():
-    """Shrunk crops, left-right flips too, within Pillow's 8 bits."""
-    numpy = pytest.importorskip('numpy')
-    image = pytest.importorskip('PIL.Image')
-    pixels = (torch.rand(60, 90) * 255).round()
-    picture = image.fromarray(pixels.byte().numpy())
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('size', [(20, 32), (60, 40)])
+def test_crops_are_those_of_pillow(size, flip):
+    """Shrunk, and in part enlarged; linear within Pillow's 8 bits."""
     top, left, height, width = 7, 12, 48, 70
-    for flip in (False, True):
-        theta = crop_theta(*(torch.tensor([value])
-                             for value in (top, left, height, width)),
-                           (60, 90), torch.tensor([flip]))
-        got = resample(
-            pixels[None, None], theta.float(), (20, 32), True, antialias=True)
-        want = picture.resize((32, 20), image.Resampling.BILINEAR,
+    theta = box_theta(top, left, height, width, size=(60, 90), flip=flip)
+    pixels = (torch.rand(1, 1, 60, 90) * 255).round()
+    for kind, kinds, got, limit in (
+            ('BILINEAR', np.uint8, resample(
+                pixels, theta.float(), size, True, antialias=True), 1.01),
+            ('BICUBIC', np.float32, resample_cubic(
+                pixels, theta.float(), size), 255 * 2e-5)):
+        picture = Image.fromarray(pixels[0, 0].numpy().astype(kinds))
+        want = picture.resize(size[::-1], Image.Resampling[kind],
                               box=(left, top, left + width, top + height))
         if flip:
-            want = want.transpose(image.Transpose.FLIP_LEFT_RIGHT)
-        want = torch.from_numpy(numpy.array(want)).float()
-        assert (got[0, 0] - want).abs().max() < 1.01
+            want = want.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        assert np.abs(got[0, 0].numpy() - np.array(want)).max() < limit
+
+
+@pytest.mark.parametrize('size', [(9, 14), (30, 41), (12, 12)])
+def test_whole_images_are_torchs_bicubic(size):
+    """Pillow's, that is with antialias: enlarged, shrunk and unchanged."""
+    images = torch.rand(2, 3, 12, 20, dtype=torch.float64)
+    theta = torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+    want = F.interpolate(images, size, mode='bicubic', antialias=True)
+    torch.testing.assert_close(resample_cubic(images, theta, size), want)
 
 
 def test_antialiasing_changes_nothing_where_a_view_enlarges():
@@ -166,9 +161,8 @@ def test_whole_pixel_crop_is_slicing(separable, flip):
     """Check 7: a crop that is not resized is a slice, flipped or not."""
     images = torch.rand(1, 3, 40, 56)
     top, left, height, width = 9, 17, 24, 32
-    theta = crop_theta(*(torch.tensor([value])
-                         for value in (top, left, height, width)), (40, 56),
-                       torch.tensor([flip])).float()
+    theta = box_theta(top, left, height, width, size=(40, 56),
+                      flip=flip).float()
     got = resample(images, theta, (height, width), separable)
     want = images[:, :, top:top + height, left:left + width]
     if flip:
@@ -192,8 +186,7 @@ def test_identity_mask_is_the_enlarged_mask():
     theta1, _ = crop_matrices(8, 4)
     theta = relative_theta(theta1.float(), theta1.float())
     mask = torch.rand(8, 1, 7, 7).round()
-    enlarged = mask.repeat_interleave(32, 2).repeat_interleave(32, 3)
-    assert torch.equal(warp_mask(mask, theta, (224, 224)), enlarged)
+    assert torch.equal(warp_mask(mask, theta, (224, 224)), enlarged(mask, 32))
 
 
 @pytest.mark.parametrize('family', ['crops', 'rotated'])
@@ -229,9 +222,8 @@ def test_warped_mask_equals_the_warp_of_the_enlarged_mask():
     """Check 8: the patch grid can be sampled instead of its pixels."""
     _, theta = crop_matrices(16, 7)
     mask = torch.rand(16, 1, 7, 7).round()
-    enlarged = mask.repeat_interleave(32, 2).repeat_interleave(32, 3)
     small = warp_mask(mask, theta.float(), (56, 56))
-    large = warp_mask(enlarged, theta.float(), (56, 56))
+    large = warp_mask(enlarged(mask, 32), theta.float(), (56, 56))
     # Not on the line between patches, where rounding decides.
     grid = (sampling_grid(theta, (56, 56)) + 1) / 2 * 7
     clear = ((grid - grid.round()).abs() > 1e-4).all(dim=-1)[:, None]
@@ -347,10 +339,8 @@ def test_product_of_float32_follows_autocast():
 
 def test_features_outside_the_first_view_are_zero():
     # The second view is the right half of the picture, the first the left.
-    theta = relative_theta(*(crop_theta(
-        torch.tensor([0]), torch.tensor([left]), torch.tensor([16]),
-        torch.tensor([8]), (16, 16), torch.tensor([False])).float()
-                             for left in (0, 8)))
+    theta = relative_theta(*(box_theta(
+        0, left, 16, 8, size=(16, 16)).float() for left in (0, 8)))
     for separable in (True, False):
         warped = warp_features(torch.ones(1, 3, 4, 4), theta, separable)
         assert warped.abs().max() == 0

@@ -120,16 +120,13 @@ class CMIMTwoViews(SeededTransform):
         ``uniform`` is of shape (1, at least ``VIEW_DRAWS``).
         """
         pixels = results['img']
-        crop1, affine1, crop2, affine2, color, _ = split_view_draws(uniform)
-        if self.same_view:
-            crop2, affine2 = crop1, affine1
-        image_size = pixels.shape[:2]
+        query, key, color, _ = split_view_draws(uniform)
         image = TF.to_pil_image(pixels)
         views = []
-        for name, crop, affine in (('theta_query', crop1, affine1),
-                                   ('theta_key', crop2, affine2)):
-            crops, theta = draw_view(crop, affine, image_size, self.view_size,
-                                     self.family)
+        for name, numbers in (('theta_query', query),
+                              ('theta_key', query if self.same_view else key)):
+            crops, theta = draw_view(numbers, pixels.shape[:2],
+                                     self.view_size, self.family)
             views.append(crop_with_pillow(image, crops, self.view_size))
             results[name] = theta[0].numpy()
         if self.color is not None:

@@ -124,17 +124,15 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
         units, (B, C, h, w), and their matrices, (B, 3, 3), float64, on the
         CPU.
         """
-        crop1, affine1, crop2, affine2, color, _ = split_view_draws(uniform)
-        if self.same_view:
-            crop2, affine2 = crop1, affine1
-        image_size = tuple(images.shape[-2:])
-        _, theta_query = draw_view(crop1, affine1, image_size, self.view_size,
-                                   self.family)
-        _, theta_key = draw_view(crop2, affine2, image_size, self.view_size,
-                                 self.family)
+        first, second, color, _ = split_view_draws(uniform)
+        size = tuple(images.shape[-2:])
+        _, theta_key = draw_view(first if self.same_view else second, size,
+                                 self.view_size, self.family)
         key = self.sample_view(images, theta_key)
-        query = key if self.same_view else self.sample_view(
-            images, theta_query)
+        if self.same_view:
+            return self.augment_color(key, color), key, theta_key, theta_key
+        _, theta_query = draw_view(first, size, self.view_size, self.family)
+        query = self.sample_view(images, theta_query)
         return self.augment_color(query, color), key, theta_query, theta_key
 
     def loaded_views(self, images: Sequence[Tensor],

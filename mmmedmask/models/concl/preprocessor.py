@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmmedmask.functional.affine import relative_theta
-from mmmedmask.functional.reference_view import resample_cubic, union_crops
 from mmmedmask.functional.views import (
     COLOR_DRAWS,
     VIEW_DRAWS,
-    crops_to_theta,
+    crop_theta,
     draw_view,
     split_view_draws,
+    union_crops,
 )
+from mmmedmask.functional.warp import resample_cubic
 from mmmedmask.models.layers.view_preprocessor import TileViewPreprocessor
 from mmmedmask.registry import MODELS
 
@@ -75,14 +76,12 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
         and from key to the reference, (B, 3, 3), float64, on the CPU.
         """
         size = tuple(images.shape[-2:])
-        crop1, affine1, crop2, affine2, color1, color2 = split_view_draws(
-            uniform)
-        crops_query, theta_query = draw_view(crop1, affine1, size,
-                                             self.view_size, self.family)
-        crops_key, theta_key = draw_view(crop2, affine2, size,
-                                         self.view_size, self.family)
-        theta_reference = crops_to_theta(
-            union_crops(crops_query, crops_key), size)
+        first, second, color1, color2 = split_view_draws(uniform)
+        crops_query, theta_query = draw_view(first, size, self.view_size,
+                                             self.family)
+        crops_key, theta_key = draw_view(second, size, self.view_size,
+                                         self.family)
+        theta_reference = crop_theta(union_crops(crops_query, crops_key), size)
         query = self.sample_view(images, theta_query)
         key = self.sample_view(images, theta_key)
         reference = resample_cubic(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmmedmask.functional.affine import crop_theta
 from mmmedmask.functional.patchify import patchify, sincos_position_embedding
+from mmmedmask.functional.views import Crops, crop_theta
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.cmim import CMIMNeck, CMIMResNet, probe_levels
 from mmmedmask.models.cmim.neck import PatchConv2d, unify_size
@@ -272,9 +272,8 @@ def test_a_step_never_waits_for_the_gpu(separable):
     """A wait between encoder and backward pass would leave the GPU idle."""
     neck = tiny_neck().cuda()
     embeddings = [level.cuda().requires_grad_() for level in levels()]
-    box = torch.tensor([[1, 2, 40, 50], [8, 0, 30, 60]]).T
-    theta = crop_theta(*box, (64, 96), torch.tensor([True, False]))
-    theta = theta.float().cuda()
+    boxes = Crops(*torch.tensor([[1, 2, 40, 50, 1], [8, 0, 30, 60, 0]]).T)
+    theta = crop_theta(boxes, (64, 96)).float().cuda()
     neck(neck.warp(embeddings, theta, separable))  # Makes the positions.
     torch.cuda.set_sync_debug_mode('error')
     try:

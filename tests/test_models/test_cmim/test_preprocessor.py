@@ -40,10 +40,9 @@ def inputs(preprocessor, indices, **tile):
 def crops_of(preprocessor, indices, image_size):
     """The boxes that samples get, drawn by themselves."""
     uniform = per_sample_uniform(preprocessor.seed, 0, indices, VIEW_DRAWS)
-    crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
-    return [draw_view(crop, affine, image_size, preprocessor.view_size,
+    return [draw_view(draws, image_size, preprocessor.view_size,
                       preprocessor.family)[0]
-            for crop, affine in ((crop1, affine1), (crop2, affine2))]
+            for draws in split_view_draws(uniform)[:2]]
 
 
 def test_shapes_and_types():

@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_cmim.test_preprocessor import crops_of, inputs
 from test_cmim.tiny import batch, draw_tile
 
-from mmmedmask.functional.randomness import per_sample_uniform
-from mmmedmask.functional.views import (
-    COLOR_DRAWS,
-    VIEW_DRAWS,
-    draw_view,
-    split_view_draws,
-)
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.concl import ConCLDataPreprocessor
 
@@ -23,19 +17,6 @@ def build(**changes):
     """A preprocessor whose pictures keep their stored units."""
     return ConCLDataPreprocessor(
         **dict(view_size=64, seed=3, mean=[0] * 3, std=[1] * 3) | changes)
-
-
-def inputs(preprocessor, indices, **tile):
-    return preprocessor(batch(indices, **tile), training=True)['inputs']
-
-
-def crops_of(preprocessor, indices, size):
-    """The boxes of queries and keys, drawn by themselves."""
-    uniform = per_sample_uniform(3, 0, indices, VIEW_DRAWS + COLOR_DRAWS)
-    crop1, affine1, crop2, affine2, _, _ = split_view_draws(uniform)
-    return [draw_view(crop, affine, size, preprocessor.view_size,
-                      preprocessor.family)[0]
-            for crop, affine in ((crop1, affine1), (crop2, affine2))]
 
 
 @pytest.mark.parametrize('size', [(64, 64), (48, 72), (150, 120)])
