@@ -22,10 +22,8 @@ WEIGHT_FLOOR = 1e-6
 class TokenCounts(NamedTuple):
     """How many tokens of an image go where.
 
-    Attributes:
-        masked: Hidden from the encoder, reconstructed by the decoder.
-        thrown: Seen by neither.
-        visible: Seen by the encoder.
+    Masked ones are hidden from the encoder and reconstructed by the decoder;
+    thrown ones are seen by neither.
     """
 
     masked: int
@@ -34,12 +32,9 @@ class TokenCounts(NamedTuple):
 
 
 class TokenPartition(NamedTuple):
-    """Which tokens go where; ids count the grid row by row.
+    """Which tokens go where: ids (B, M), (B, T) and (B, V), ascending.
 
-    Attributes:
-        masked: Shape (B, M), ascending.
-        thrown: Shape (B, T), ascending.
-        visible: Shape (B, V), ascending.
+    They count the grid row by row.
     """
 
     masked: Tensor
@@ -48,12 +43,8 @@ class TokenPartition(NamedTuple):
 
     def flags(self) -> Tensor:
         """Say of each token: 1 = masked, -1 = thrown, 0 = visible, (B, L)."""
-        batch_size = self.visible.shape[0]
-        count = sum(ids.shape[1] for ids in self)
-        flags = torch.zeros(
-            batch_size, count, dtype=torch.int64, device=self.visible.device)
-        flags.scatter_(1, self.masked, 1)
-        return flags.scatter_(1, self.thrown, -1)
+        flags = torch.zeros_like(torch.cat(self, dim=1))
+        return flags.scatter_(1, self.masked, 1).scatter_(1, self.thrown, -1)
 
 
 def token_counts(num_patches: int, mask_ratio: float,
@@ -91,16 +82,14 @@ def plackett_luce_order(weights: Tensor, noise: Tensor) -> Tensor:
 
     An exponential race: the token with the largest ``weight / noise`` comes
     first. Given independent exponential noise, the first token is drawn with
-    probability ``weight / sum``, and each next one so among those left.
+    probability ``weight / sum``, and each next one so among those left. Gives
+    ids (B, L), int64; rows without any positive weight, or with one that is
+    not finite, are ordered by the noise alone.
 
     Args:
         weights: Shape (B, L), not negative; only ratios matter. Computed in
             float32.
         noise: Shape (B, L), exponentially distributed with mean 1.
-
-    Returns:
-        Ids of shape (B, L), int64. Rows without any positive weight, or with
-        one that is not finite, are ordered by the noise alone.
 
     Example:
         >>> plackett_luce_order(torch.tensor([[1., 8., 4.]]), torch.ones(1, 3))
@@ -172,7 +161,7 @@ def _resampling_matrix(starts: Tensor, ends: Tensor, num_targets: int,
 
 def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
                    grid_size: tuple[int, int], samples: int = 16) -> Tensor:
-    """Read the map of a whole image at the tokens of a crop of it.
+    """Read the map of a whole image at a crop's tokens, (B, rows * columns).
 
     Bilinear interpolation between the centres of the map's cells, averaged
     over each token's area: what the paper describes as interpolating to the
@@ -187,9 +176,6 @@ def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
         grid_size: Tokens of the crop as (rows, columns).
         samples: Points per token and axis.
 
-    Returns:
-        Shape (B, rows * columns), in the type of ``maps``.
-
     Example:
         >>> maps = torch.tensor([[[0., 1.], [2., 3.]]])
         >>> whole = torch.tensor([[0., 0., 1., 1.]])
@@ -197,16 +183,12 @@ def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
         >>> map_to_patches(maps, whole, mirrored, (1, 1))
         tensor([[1.5000]])
     """
-    rows, columns = grid_size
-    x_start, y_start, x_end, y_end = boxes.to(maps.dtype).unbind(dim=1)
+    starts, ends = boxes.to(maps.dtype).split(2, dim=1)
     # A mirrored crop is read from its far side.
-    left_right, top_bottom = flips.unbind(dim=1)
-    x_start, x_end = (torch.where(left_right, x_end, x_start),
-                      torch.where(left_right, x_start, x_end))
-    y_start, y_end = (torch.where(top_bottom, y_end, y_start),
-                      torch.where(top_bottom, y_start, y_end))
-    vertical = _resampling_matrix(y_start, y_end, rows, maps.shape[1], samples)
-    horizontal = _resampling_matrix(x_start, x_end, columns, maps.shape[2],
-                                   samples)
+    starts, ends = ends.where(flips, starts), starts.where(flips, ends)
+    horizontal, vertical = (
+        _resampling_matrix(starts[:, axis], ends[:, axis],
+                           grid_size[1 - axis], maps.shape[2 - axis], samples)
+        for axis in (0, 1))
     with torch.autocast(maps.device.type, enabled=False):
         return (vertical @ maps @ horizontal.transpose(1, 2)).flatten(1)

@@ -62,19 +62,16 @@ def without_padding(valid: Tensor | None) -> Tensor | None:
 
 
 def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
-    """Lay the slides of a patient beside each other, far apart.
+    """Lay the slides of a patient beside each other, (sum of N_i, 2), int64.
 
-    What reads the positions then sees where a slide ends, whichever rows of
-    the bag it gets, and no patch of another slide is near.
+    x grows by 2^32 from slide to slide. What reads the positions then sees
+    where a slide ends, whichever rows of the bag it gets, and no patch of
+    another slide is near.
 
     Args:
         coords: Pixel positions (x, y) of each slide's patches, shape
             (N_i, 2), int64; a number of patches where they are not known,
             which get x = 0, y = -1.
-
-    Returns:
-        Shape (sum of N_i, 2), int64: x has grown by 2^32 from slide to
-        slide.
 
     Raises:
         ValueError: If a position is outside of [0, 2^32).
@@ -101,9 +98,7 @@ def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
 def slide_lengths(coords: Tensor) -> list[int]:
     """Count the patches of each slide of a bag.
 
-    Args:
-        coords: Of :func:`lay_slides_apart`, or any part of its rows, shape
-            (N, 2).
+    ``coords`` (N, 2) are of :func:`lay_slides_apart`, or part of its rows.
 
     Example:
         >>> slide_lengths(lay_slides_apart([2, 3])[1:])
@@ -129,15 +124,14 @@ def places_known(coords: Tensor, valid: Tensor | None = None) -> bool:
 
 
 def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:
-    """Softmax over the valid patches of each bag.
+    """Softmax over the valid patches of each bag, float32 or float64.
+
+    Weights (B, K, N) are zero at padding, with sum 1 over each bag that has a
+    patch.
 
     Args:
         scores: Shape (B, K, N).
         valid: Shape (B, N), bool, False = padding; None: all are valid.
-
-    Returns:
-        Weights, shape (B, K, N), float32 or float64, zero at padding, with
-        sum 1 over each bag that has a patch.
 
     Example:
         >>> masked_softmax(torch.zeros(1, 1, 3),
@@ -154,11 +148,9 @@ def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def weighted_sum(weights: Tensor, tokens: Tensor) -> Tensor:
-    """Sum the patches of each bag with weights, to (B, K, d).
+    """Sum tokens (B, N, d) with weights (B, K, N), to (B, K, d).
 
-    Args:
-        weights: Shape (B, K, N).
-        tokens: Shape (B, N, d), finite at padding.
+    Tokens must be finite at padding, too.
 
     Example:
         >>> weighted_sum(torch.tensor([[[.5, .5]]]), torch.eye(2)[None])
@@ -168,14 +160,13 @@ def weighted_sum(weights: Tensor, tokens: Tensor) -> Tensor:
 
 
 def masked_mean(tokens: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean of the valid patches of each bag.
+    """Mean (B, d) of the valid patches of each bag, float32 or float64.
+
+    It is zero for an empty bag.
 
     Args:
         tokens: Shape (B, N, d), zero at padding.
         valid: Shape (B, N), bool, False = padding; None: all are valid.
-
-    Returns:
-        Shape (B, d), float32 or float64; zero for an empty bag.
 
     Example:
         >>> masked_mean(torch.tensor([[[4.], [2.], [0.]]]),
@@ -213,16 +204,14 @@ def contiguous_run(num_patches: int, length: int,
                    uniform: float) -> tuple[int, int]:
     """Choose where a run of a slide's patches begins and ends.
 
+    ``patches[start:stop]`` has ``min(length, num_patches)`` patches; see
+    :func:`repeat_in_order` for slides that are too short.
+
     Args:
         num_patches: Patches of the slide.
         length: Patches that the run should have, L.
         uniform: A number in [0, 1); the start is uniform among all possible
             ones if it is.
-
-    Returns:
-        Start and stop, so that ``patches[start:stop]`` is the run. It has
-        ``min(length, num_patches)`` patches; see :func:`repeat_in_order` for
-        slides that are too short.
 
     Raises:
         ValueError: If a count is below 1 or ``uniform`` outside [0, 1).
@@ -243,12 +232,7 @@ def contiguous_run(num_patches: int, length: int,
 def repeat_in_order(num_patches: int, length: int) -> Tensor:
     """Which patch stands where, if few are repeated up to a length.
 
-    Args:
-        num_patches: Patches of the slide.
-        length: Places to fill, L.
-
-    Returns:
-        Shape (L, ), int64: 0, 1, ..., num_patches - 1, 0, 1, ...
+    Gives 0, 1, ..., num_patches - 1, 0, 1, ..., shape (length, ), int64.
 
     Raises:
         ValueError: If a count is below 1.
@@ -264,7 +248,10 @@ def repeat_in_order(num_patches: int, length: int) -> Tensor:
 
 def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
                        unique: int | None = None) -> Tensor:
-    """Draw which patches of a run are masked.
+    """Draw which patches of a run are masked, bool (L, ).
+
+    Exactly ``floor(r * L)`` are masked, or with copies ``floor(r * unique)``
+    of the different patches.
 
     Args:
         length: Patches of the run, L.
@@ -273,10 +260,6 @@ def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
         unique: Different patches in the run, repeated in order as
             :func:`repeat_in_order` does; copies are masked together. None,
             or at least ``length``: all differ.
-
-    Returns:
-        Shape (L, ), bool. Exactly ``floor(r * L)`` are masked, or with
-        copies ``floor(r * unique)`` of the different patches.
 
     Raises:
         ValueError: If ``ratio`` is outside [0, 1] or a count is below 1.

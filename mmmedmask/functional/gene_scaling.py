@@ -28,15 +28,13 @@ def is_linear_unit(unit: str) -> bool:
 
 def gene_statistics(values: torch.Tensor,
                     log2: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (of the population) of each gene.
+    """Mean and standard deviation (of the population) of each gene, (G, ).
+
+    float32, computed in float64; 0 for genes that are missing in all samples.
 
     Args:
         values: Expression of shape (S, G), NaN where missing.
         log2: Whether ``values`` are still linear.
-
-    Returns:
-        Two float32 tensors (G, ), computed in float64; 0 for genes that are
-        missing in all samples.
 
     Example:
         >>> gene_statistics(torch.tensor([[1.], [3.]]), log2=True)
@@ -69,9 +67,6 @@ def scale_genes(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
         std: Standard deviation per gene, after the logarithm, shape (G, ).
         log2: Whether ``values`` are still linear.
         clip: Largest absolute value that is given out.
-
-    Returns:
-        Shape (..., G), the dtype of ``values``, within [-clip, clip].
 
     Example:
         >>> one, two = torch.tensor([1.]), torch.tensor([2.])

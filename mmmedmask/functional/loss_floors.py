@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mmmedmask.functional.masking import resize_mask
 
+# Share of the mean variance that keeps the regression solvable.
 RIDGE = 1e-6
-"""Share of the mean variance that keeps the regression solvable."""
+# Steps of the least absolute deviations, far more than they need.
 ITERATIONS = 20
-"""Steps of the least absolute deviations, far more than they need."""
 CRITERIA = ('squared', 'absolute')
 
 
@@ -71,14 +71,12 @@ def visible_color(images: Tensor, mask: Tensor) -> Tensor:
 
 
 def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
-    """Fit the guesses on training samples.
+    """Fit the guesses on batches of training samples.
 
-    Args:
-        parts: Batches of samples; places without weight may be left out.
-        criterion: The loss of a place and channel, ``'squared'`` or
-            ``'absolute'``. The best constant is then the mean or the median,
-            the line that of least squares or of least absolute deviations
-            (by reweighting: Schlossmacher, JASA 1973).
+    For the loss of a place and channel, ``'squared'`` or ``'absolute'``. The
+    best constant is then the mean or the median, the line that of least
+    squares or of least absolute deviations (by reweighting: Schlossmacher,
+    JASA 1973). Places without weight may be left out.
 
     Raises:
         ValueError: If no place counts.
@@ -105,12 +103,10 @@ def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
 def guess_errors(targets: MaskedTargets, guesses: Guesses) -> dict[str, float]:
     """Sum up the errors of all guesses on a batch.
 
-    Returns:
-        Weighted sums over places and channels: ``constant``; ``color`` with
-        the line, for samples with features; ``median_patch``, the ready
-        guess of samples that have one; and what no model is told,
-        ``own_mean``, or for absolute errors ``own_median``: each sample's
-        own best value.
+    Weighted sums over places and channels: ``constant``; ``color`` with the
+    line, for samples with features; ``median_patch``, the ready guess of
+    samples that have one; and what no model is told, ``own_mean``, or for
+    absolute errors ``own_median``: each sample's own best value.
 
     Example:
         >>> targets = MaskedTargets(torch.tensor([[[1.], [3.]]]),
@@ -154,11 +150,9 @@ def prediction_error(prediction: Tensor, targets: MaskedTargets,
 
 def thin_places(targets: MaskedTargets, count: int,
                 generator: torch.Generator) -> list[MaskedTargets]:
-    """Keep at most so many places that count, of each sample by itself.
+    """Keep at most ``count`` places that count of each sample of a batch.
 
-    Args:
-        targets: A batch on the CPU.
-        count: Places per sample.
+    The batch is on the CPU; each sample becomes one of its own.
 
     Example:
         >>> targets = MaskedTargets(torch.ones(1, 9, 1), torch.ones(1, 9))
@@ -180,11 +174,9 @@ def thin_places(targets: MaskedTargets, count: int,
 
 
 def weighted_median(values: Tensor, weight: Tensor) -> Tensor:
-    """The lower weighted median (C,) of each column; 0 if the weights are.
+    """The lower weighted median (C,) of values (P, C).
 
-    Args:
-        values: Shape (P, C).
-        weight: Shape (P,), at least 0.
+    Weights (P,) are at least 0; where all are, so is the median.
 
     Example:
         >>> weighted_median(torch.tensor([[1.], [2.], [9.]]),

@@ -25,14 +25,10 @@ KEY_CHUNK = 4096
 
 
 def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
-    """Means (B, H, m', C) over consecutive runs of tokens, the landmarks.
+    """Means (B, H, m', C) over consecutive runs of tokens (B, H, N, C).
 
-    The tokens are cut into m' = min(m, N) runs whose lengths differ by at
+    These landmarks are of m' = min(m, N) runs whose lengths differ by at
     most one, the longer ones first; nothing is padded.
-
-    Args:
-        x: Tokens of every head, shape (B, H, N, C).
-        num_landmarks: Runs to make, m.
 
     Raises:
         ValueError: If ``num_landmarks`` is below 1.
@@ -55,20 +51,14 @@ def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
 
 
 def pseudo_inverse(matrix: Tensor, iterations: int = 6) -> Tensor:
-    """Moore-Penrose inverse by a third-order iteration.
+    """Moore-Penrose inverse of matrices (..., m, m) by an iteration.
 
-    Equation 7 of the Nyströmformer. Each matrix has its own start value:
-    with one for the whole batch, as is common, what comes out for a bag
-    depends on its batch mates.
-
-    Args:
-        matrix: Shape (..., m, m). Computed in float32 or, given that, in
-            float64; never in the reduced precision of autocast.
-        iterations: Iterations. More are not safer: where the matrix is
-            close to singular, rounding errors grow with them.
-
-    Returns:
-        Shape (..., m, m), float32 or float64.
+    Equation 7 of the Nyströmformer, of third order, in float32 or, given
+    that, float64; never in the reduced precision of autocast. Each matrix has
+    its own start value: with one for the whole batch, as is common, what
+    comes out for a bag depends on its batch mates. More iterations are not
+    safer: where the matrix is close to singular, rounding errors grow with
+    them.
 
     Raises:
         ValueError: If ``iterations`` is below 1.
@@ -95,12 +85,9 @@ def pseudo_inverse(matrix: Tensor, iterations: int = 6) -> Tensor:
 
 def landmark_inverse(query_landmarks: Tensor, key_landmarks: Tensor,
                      iterations: int = 6) -> Tensor:
-    """Pseudo-inverse (B, H, m, m) of the landmarks' attention, A2^+.
+    """Pseudo-inverse (B, H, m, m) of the attention of landmarks, A2^+.
 
-    Args:
-        query_landmarks: Q~, shape (B, H, m, C).
-        key_landmarks: K~, shape (B, H, m, C).
-        iterations: See :func:`pseudo_inverse`.
+    These are Q~ and K~, (B, H, m, C); see :func:`pseudo_inverse`.
 
     Example:
         >>> landmarks = torch.rand(1, 2, 4, 8)
@@ -115,11 +102,7 @@ def landmark_inverse(query_landmarks: Tensor, key_landmarks: Tensor,
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
-    """``softmax(Q K^T / sqrt(C))``, (..., N, M), held in memory.
-
-    Args:
-        query: Shape (..., N, C).
-        key: Shape (..., M, C).
+    """``softmax(Q K^T / sqrt(C))`` of (..., N, C) and (..., M, C), in memory.
 
     Example:
         >>> attention_weights(torch.rand(1, 3), torch.zeros(2, 3))
@@ -134,16 +117,9 @@ def landmark_attention(query: Tensor, key: Tensor, value: Tensor,
                        inverse: Tensor) -> Tensor:
     """``A1 (A2^+ (A3 V))`` from the right: two calls of a fused kernel.
 
-    Args:
-        query: Shape (B, H, N, C).
-        key: Shape (B, H, N, C).
-        value: Shape (B, H, N, C).
-        query_landmarks: Q~, shape (B, H, m, C).
-        key_landmarks: K~, shape (B, H, m, C).
-        inverse: A2^+, shape (B, H, m, m).
-
-    Returns:
-        Shape (B, H, N, C), of the values' type.
+    Queries, keys, values and the result, of the values' type, are
+    (B, H, N, C), landmarks Q~ and K~ (B, H, m, C), ``inverse`` is A2^+,
+    (B, H, m, m).
 
     Example:
         >>> tokens, landmark = torch.rand(1, 1, 6, 2), torch.rand(1, 1, 1, 2)
@@ -169,8 +145,8 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
 
     Args:
         query: Tokens of all bags, one bag after the other, shape (T, H, C).
-        key: Shape (T, H, C).
-        value: Shape (T, H, C).
+        key: As ``query``.
+        value: As ``query``.
         lengths: Tokens of each bag, with sum T.
         num_landmarks: Landmarks, m; bags of at most m tokens get exact
             attention. None: exact attention for all.
@@ -212,15 +188,10 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
 
 
 def split_bags(tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
-    """Views of bags that lie one after the other.
+    """Views of bags that lie one after the other, (T, H, C), T their sum.
 
-    Args:
-        tokens: Shape (T, H, C).
-        lengths: Tokens of each bag, with sum T.
-
-    Returns:
-        Tensors of shape (B_i, H, N_i, C): one of all bags if they are of
-        one length, else one for each bag.
+    Gives tensors (B_i, H, N_i, C): one of all bags if they are of one length,
+    else one for each bag that is not empty.
 
     Example:
         >>> [len(bag[0, 0]) for bag in split_bags(torch.rand(5, 1, 2), [2, 3])]
@@ -234,20 +205,17 @@ def split_bags(tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
 
 def class_token_row(query: Tensor, key: Tensor, num_landmarks: int | None,
                     iterations: int = 6) -> Tensor:
-    """How much the first token attends to each token, for heat maps.
+    """How much the first token attends to each token, (B, H, N).
 
-    One row of ``A1 A2^+ A3``, in O(m^2 + m N) time and without holding A3.
-    Its numbers sum to about 1 and, unlike those of exact attention, may be
-    negative.
+    For heat maps: one row of ``A1 A2^+ A3``, in O(m^2 + m N) time and without
+    holding A3; float32 or float64, also under autocast. Its numbers sum to
+    about 1 and, unlike those of exact attention, may be negative.
 
     Args:
         query: Bags of one length, shape (B, H, N, C).
-        key: Shape (B, H, N, C).
+        key: As ``query``.
         num_landmarks: Landmarks, m; None: the row of exact attention.
         iterations: See :func:`pseudo_inverse`.
-
-    Returns:
-        Shape (B, H, N), float32 or float64, also under autocast.
 
     Raises:
         ValueError: If there are too few landmarks or iterations.

@@ -40,16 +40,12 @@ def grid_step(coords: Tensor) -> int:
     or column. This holds in any order, for any random part of a slide, and
     where each piece of tissue has a grid of its own.
 
-    Args:
-        coords: Positions in pixels, shape (N, 2), whole numbers.
-
-    Returns:
-        The distance in pixels; the smallest of several that are equally
-        frequent. Without two patches in one row or column it is the smallest
-        difference along an axis, and 1 if all lie at one place.
+    The smallest of several that are equally frequent is taken. Without two
+    patches in one row or column it is the smallest difference along an axis,
+    and 1 if all lie at one place.
 
     Raises:
-        ValueError: If ``coords`` are not whole numbers of shape (N, 2).
+        ValueError: If ``coords`` are not whole pixels of shape (N, 2).
 
     Example:
         >>> grid_step(torch.tensor([[0, 0], [0, 256], [256, 0]]))
@@ -76,17 +72,16 @@ def _gaps(along: Tensor, across: Tensor) -> Tensor:
 def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
     """Put every patch into the nearest cell of a regular grid.
 
+    Gives (N, 2), int64, not negative, in the order of ``coords``. Patches of
+    different grids may share a cell.
+
     Args:
         coords: Positions in pixels, shape (N, 2), whole numbers, N >= 1.
         step: Pixels between neighbouring cells; None: see
             :func:`grid_step`.
 
-    Returns:
-        Shape (N, 2), int64, not negative, in the order of ``coords``.
-        Patches of different grids may share a cell.
-
     Raises:
-        ValueError: If ``coords`` are not whole numbers of shape (N, 2), or
+        ValueError: If ``coords`` are not whole pixels of shape (N, 2), or
             ``step`` is below 1.
 
     Example:
@@ -105,17 +100,8 @@ def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
     """Put patches into cells, those at one place on grids of their own.
 
     No slide has two patches at one place: there are several slides, or
-    copies of patches. Grids lie under one another.
-
-    Args:
-        coords: See :func:`grid_cells`.
-        gap: Empty cells between two grids.
-
-    Returns:
-        See :func:`grid_cells`.
-
-    Raises:
-        ValueError: See :func:`grid_cells`.
+    copies of patches. Grids lie under one another, ``gap`` cells apart; see
+    :func:`grid_cells` for the rest.
 
     Example:
         >>> grid_cells_apart(torch.tensor([[0, 0], [0, 9], [0, 0]]), 3)
@@ -139,16 +125,8 @@ def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
 def hilbert_order(coords: Tensor, step: int | None = None) -> Tensor:
     """Order patches along a Hilbert curve through their grid.
 
-    Args:
-        coords: Positions in pixels, shape (N, 2), whole numbers.
-        step: See :func:`grid_cells`.
-
-    Returns:
-        Shape (N, ), int64, so that ``coords[order]`` follows the curve;
-        patches of one cell stay in the order they had.
-
-    Raises:
-        ValueError: See :func:`grid_cells`.
+    ``coords[order]`` follows the curve, (N, ), int64; patches of one cell
+    stay in the order they had. See :func:`grid_cells` for the arguments.
 
     Example:
         >>> hilbert_order(torch.tensor([[0, 0], [2, 0], [0, 2], [2, 2]]))
@@ -186,9 +164,8 @@ def _hilbert_index(cells: Tensor) -> Tensor:
 def stack_cells(cells: Sequence[Tensor], gap: int) -> Tensor:
     """Put the grids of several bags under one another, (sum of N_i, 2).
 
-    Args:
-        cells: Cells of each bag, shape (N_i, 2), int64, not negative.
-        gap: Empty cells between two grids.
+    Cells of each bag are (N_i, 2), int64, not negative; ``gap`` empty ones
+    are between two grids.
 
     Example:
         >>> stack_cells([torch.tensor([[1, 2]]), torch.tensor([[0, 5]])], 3)
@@ -207,15 +184,14 @@ def grid_convolution(features: Tensor, cells: Tensor, weight: Tensor,
                      bias: Tensor | None = None) -> Tensor:
     """Convolve each channel over the grid, with zeros where no patch is.
 
+    Gives the result at each patch's cell, (T, C).
+
     Args:
         features: Shape (T, C). Patches that share a cell enter as their
             mean.
         cells: Their rows and columns, shape (T, 2), int64, not negative.
         weight: One kernel per channel, shape (C, 1, k, k), k odd.
         bias: Shape (C, ).
-
-    Returns:
-        Shape (T, C): the result at each patch's cell.
 
     Raises:
         ValueError: If k is even.

@@ -3,18 +3,14 @@
 import torch
 from torch import Tensor
 
+# Targets of reconstruction: pixels, normalised per patch, or per patch and
+# channel.
 NORM_PIX = (False, True, 'channel')
-"""Targets of reconstruction: pixels, normalised per patch, or per patch and
-channel."""
 
 
 def patch_grid_size(size: tuple[int, int],
                     patch_size: tuple[int, int]) -> tuple[int, int]:
-    """Count the patches (rows, columns) of an image.
-
-    Args:
-        size: Height and width of the image in pixels.
-        patch_size: Height and width of a patch in pixels.
+    """Count the patches (rows, columns) of an image; both sizes are (h, w).
 
     Raises:
         ValueError: If the patches do not divide the image.
@@ -31,15 +27,10 @@ def patch_grid_size(size: tuple[int, int],
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cut images into square patches.
+    """Cut images (B, C, H, W) into square patches (B, L, patch_size**2 * C).
 
-    Args:
-        images: Tensor of shape (B, C, H, W).
-        patch_size: Side of a patch in pixels.
-
-    Returns:
-        Tensor of shape (B, L, patch_size**2 * C); patches row by row,
-        inside a patch pixels row by row with their channels together.
+    Patches row by row, inside a patch pixels row by row with their channels
+    together.
 
     Raises:
         ValueError: If the patch size does not divide the image.
@@ -58,15 +49,12 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 def gather_patches(images: Tensor, patch_ids: Tensor,
                    patch_size: tuple[int, int]) -> Tensor:
-    """Cut out some patches of each image.
+    """Cut out some patches of each image, (B, M, C, patch h, patch w).
 
     Args:
         images: Tensor of shape (B, C, H, W).
         patch_ids: Ids of shape (B, M), counted row by row.
         patch_size: Height and width of a patch in pixels.
-
-    Returns:
-        Tensor of shape (B, M, C, patch height, patch width).
 
     Raises:
         ValueError: If the patch size does not divide the image.
@@ -82,15 +70,9 @@ def gather_patches(images: Tensor, patch_ids: Tensor,
 
 def scatter_patches(images: Tensor, patch_ids: Tensor,
                     patches: Tensor) -> Tensor:
-    """Put patches into images, the inverse of :func:`gather_patches`.
+    """Put patches into copies of images, the inverse of `gather_patches`.
 
-    Args:
-        images: Tensor of shape (B, C, H, W); not changed.
-        patch_ids: Ids of shape (B, M), counted row by row.
-        patches: Tensor of shape (B, M, C, patch height, patch width).
-
-    Returns:
-        Images of the same shape, with these patches and the old rest.
+    Shapes are those of :func:`gather_patches`.
 
     Example:
         >>> images, ids = torch.zeros(1, 1, 1, 2), torch.tensor([[1]])
@@ -121,14 +103,7 @@ def unpatchify(tokens: Tensor, patch_size: int,
                grid_size: tuple[int, int]) -> Tensor:
     """Put patches together again, the inverse of :func:`patchify`.
 
-    Args:
-        tokens: Tensor of shape (B, L, patch_size**2 * C).
-        patch_size: Side of a patch in pixels.
-        grid_size: Patches per image as (rows, columns), with
-            ``rows * columns = L``.
-
-    Returns:
-        Tensor of shape (B, C, rows * patch_size, columns * patch_size).
+    ``grid_size`` is (rows, columns), with ``rows * columns = L``.
 
     Raises:
         ValueError: If the grid does not hold L patches, or the tokens are
@@ -165,9 +140,9 @@ def patch_statistics(patches: Tensor,
             those of all channels together.
 
     Returns:
-        Two tensors of shape (B, M, 1), with ``channels`` (B, M, P). A blank
-        patch has the deviation 1e-3, with ``channels`` 0.1: single channels
-        are often nearly blank, and their noise must not become the target.
+        Both (B, M, 1), with ``channels`` (B, M, P). A blank patch has the
+        deviation 1e-3, with ``channels`` 0.1: single channels are often
+        nearly blank, and their noise must not become the target.
 
     Example:
         >>> patch_statistics(torch.tensor([[[1., 1.]]]))
@@ -175,28 +150,25 @@ def patch_statistics(patches: Tensor,
     """
     if channels is not None:
         pixels = patches.unflatten(-1, (-1, channels))
-        mean = pixels.mean(dim=-2, keepdim=True).expand_as(pixels)
-        variance = pixels.var(dim=-2, keepdim=True).expand_as(pixels)
-        return mean.flatten(-2), (variance + 1e-2).sqrt().flatten(-2)
+        deviation = (pixels.var(dim=-2, keepdim=True) + 1e-2).sqrt()
+        return tuple(value.expand_as(pixels).flatten(-2) for value in (
+            pixels.mean(dim=-2, keepdim=True), deviation))
     variance = patches.var(dim=-1, keepdim=True)
     return patches.mean(dim=-1, keepdim=True), (variance + 1e-6).sqrt()
 
 
 def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
                               temperature: float = 10000.0) -> Tensor:
-    """Fixed 2D sine-cosine embedding of patch positions.
+    """Fixed sine-cosine embedding (1, rows * columns, embed_dims), float32.
 
-    mmpretrain's function of this purpose puts the tokens of a non-square
-    grid in column order; this one is row-major for every shape.
+    The first half codes the row, the second half the column. mmpretrain's
+    function of this purpose puts the tokens of a non-square grid in column
+    order; this one is row-major for every shape.
 
     Args:
         grid_size: Patches as (rows, columns).
         embed_dims: Length of an embedding, a multiple of 4.
         temperature: Longest wavelength over 2 pi, in patches.
-
-    Returns:
-        Tensor of shape (1, rows * columns, embed_dims), float32. The first
-        half codes the row, the second half the column.
 
     Raises:
         ValueError: If ``embed_dims`` is not a multiple of 4.

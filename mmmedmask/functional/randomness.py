@@ -16,13 +16,12 @@ from torch import Tensor
 def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
     """Make the CPU generator that belongs to one sample at one step.
 
+    Neighbouring arguments give unrelated streams, because the seed is a hash
+    of the three numbers.
+
     Args:
         step: Iteration or epoch, counted from 0.
         sample_idx: Index of the sample in its data set.
-
-    Returns:
-        A freshly seeded generator. Neighbouring arguments give unrelated
-        streams, because the seed is a hash of the three numbers.
 
     Example:
         >>> first, again = (torch.rand(1, generator=sample_generator(0, 5, 7))
@@ -31,10 +30,13 @@ def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
         True
     """
     key = struct.pack('<3q', seed, step, sample_idx)
-    digest = hashlib.blake2b(key, digest_size=8).digest()
     # The CPU generator looks at 32 bits of its seed.
-    return torch.Generator().manual_seed(
-        int.from_bytes(digest, 'little') & 0xFFFFFFFF)
+    return torch.Generator().manual_seed(_hash(key) & 0xFFFFFFFF)
+
+
+def _hash(key: bytes) -> int:
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    return int.from_bytes(digest, 'little')
 
 
 def stream_seed(seed: int, stream: str) -> int:
@@ -47,9 +49,7 @@ def stream_seed(seed: int, stream: str) -> int:
         >>> stream_seed(0, 'masks') == stream_seed(0, 'crops')
         False
     """
-    key = struct.pack('<q', seed) + stream.encode()
-    digest = hashlib.blake2b(key, digest_size=8).digest()
-    return int.from_bytes(digest, 'little') >> 1
+    return _hash(struct.pack('<q', seed) + stream.encode()) >> 1
 
 
 def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],

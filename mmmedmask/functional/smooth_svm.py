@@ -20,17 +20,16 @@ def smooth_top1_svm(logits: Tensor, labels: Tensor, margin: float = 1.0,
     whose wrong classes have a head start. At temperature 0 it is the hinge
     loss.
 
+    Gives a loss for each row, shape (M, ), float32 or float64.
+
     Args:
         logits: Scores s, shape (M, K).
         labels: Classes y, shape (M, ), int64.
-        margin: By how much the score of the class should lead.
+        margin: By how much the score of the class should lead, at least 0.
         temperature: Smoothness, t, above 0.
 
-    Returns:
-        A loss for each row, shape (M, ), float32 or float64.
-
     Raises:
-        ValueError: If ``temperature`` is not above 0 or ``margin`` is below.
+        ValueError: If ``margin`` or ``temperature`` is out of range.
 
     Example:
         >>> logits = torch.tensor([[3., 0.], [0., 3.]])

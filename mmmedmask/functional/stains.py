@@ -25,13 +25,8 @@ MIN_TISSUE_PIXELS = 16
 MIN_ANGLE = 0.15
 
 
-def optical_density(images: Tensor) -> Tensor:
-    """Density of each channel, ``-log10(I)``, from intensities in [0, 1].
-
-    Example:
-        >>> optical_density(torch.tensor([1., .1]))
-        tensor([-0., 1.])
-    """
+def _optical_density(images: Tensor) -> Tensor:
+    """Density of each channel, ``-log10(I)``, from intensities in [0, 1]."""
     return -images.clamp(DARKEST, 1).log10()
 
 
@@ -45,12 +40,9 @@ def estimate_stains(images: Tensor) -> Tensor:
     there is too little tissue or one stain only, the colours are those of
     Ruifrok and Johnston.
 
-    Args:
-        images: RGB images in [0, 1], shape (B, 3, H, W).
-
-    Returns:
-        Unit vectors in optical density, shape (B, 2, 3), haematoxylin (the
-        one with more red in its density) first.
+    Gives unit vectors in optical density, shape (B, 2, 3), haematoxylin (the
+    one with more red in its density) first, of RGB images (B, 3, H, W) in
+    [0, 1].
 
     Example:
         >>> estimate_stains(torch.ones(1, 3, 8, 8))[0, 0]  # no tissue
@@ -59,7 +51,7 @@ def estimate_stains(images: Tensor) -> Tensor:
     reference = torch.nn.functional.normalize(
         images.new_tensor(REFERENCE_STAINS), dim=1)
     steps = [-(-side // ESTIMATE_SIDE) for side in images.shape[-2:]]
-    density = optical_density(images[..., ::steps[0], ::steps[1]])
+    density = _optical_density(images[..., ::steps[0], ::steps[1]])
     density = density.flatten(2).transpose(1, 2)  # (B, N, 3)
     tissue = density.mean(dim=2) > BACKGROUND_DENSITY
     count = tissue.sum(dim=1)
@@ -94,12 +86,9 @@ def change_stains(images: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
     stains do not explain stays as it is.
 
     Args:
-        images: RGB images in [0, 1], shape (B, 3, H, W).
+        images: RGB images in [0, 1], shape (B, 3, H, W), as the result.
         factors: One per image and stain, shape (B, 2); 1 changes nothing.
         shifts: In units of optical density, shape (B, 2); 0 changes nothing.
-
-    Returns:
-        RGB images in [0, 1], shape (B, 3, H, W).
 
     Example:
         >>> pink = torch.tensor([.9, .5, .8]).view(1, 3, 1, 1)
@@ -109,7 +98,7 @@ def change_stains(images: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
         True
     """
     stains = estimate_stains(images)
-    density = optical_density(images)
+    density = _optical_density(images)
     amounts = torch.linalg.pinv(stains.double()).to(images).transpose(1, 2)
     # density + ((factors - 1) * amount + shift) @ stains, in one product.
     change = stains.transpose(1, 2) @ (

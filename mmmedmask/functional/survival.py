@@ -19,13 +19,12 @@ def cox_partial_likelihood(risks: Tensor, times: Tensor,
     Breslow's where many share a time, as they do in whole months, and the
     default of R's survival and of lifelines.
 
+    Without any event it is 0, which has a gradient (of 0).
+
     Args:
         risks: Log relative hazards, shape (B, ), in float32 or float64.
         times: Time to the event or to the last contact, shape (B, ).
         events: Whether the event was observed, bool, shape (B, ).
-
-    Returns:
-        A scalar; without any event 0, which has a gradient (of 0).
 
     Raises:
         ValueError: If the shapes differ.
@@ -42,15 +41,11 @@ def cox_partial_likelihood(risks: Tensor, times: Tensor,
             f'{tuple(events.shape)}')
     if not events.any():
         return risks.sum() * 0
-    at = times[events][:, None]
-    lowest = -torch.inf
+    at, hazards = times[events][:, None], risks[events]
     # (E, B): who was at risk at each event; (E, E): events at its time.
-    at_risk = risks.expand(len(at), -1).masked_fill(times < at, lowest)
+    all_log = risks.where(times >= at, -torch.inf).logsumexp(dim=1)
+    tied_log = hazards.where(at == at.T, -torch.inf).logsumexp(dim=1)
     tied = (at == at.T).to(risks.dtype)
-    hazards = risks[events]
-    all_log = at_risk.logsumexp(dim=1)
-    tied_log = hazards.expand(len(at), -1).masked_fill(
-        at != at.T, lowest).logsumexp(dim=1)
     share = tied.tril(-1).sum(dim=1) / tied.sum(dim=1)
     # log(exp(all) - share exp(tied)), and tied is never more than all.
     sums = all_log + torch.log1p(-share * (tied_log - all_log).exp())

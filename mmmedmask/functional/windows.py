@@ -26,13 +26,10 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
         function: Takes and returns sequences (B, N, C), of any B and N, each
             for itself.
         tokens: Shape (B, E + h * w, C), extra tokens first, then the grid row
-            by row.
+            by row, as the result.
         grid: (h, w).
         window_size: Patches along a side of a window.
         num_extra_tokens: E.
-
-    Returns:
-        Shape of ``tokens``.
 
     Raises:
         ValueError: If ``window_size`` is not positive, or the shapes do not
