@@ -79,10 +79,9 @@ class OmicConversion(Conversion):
         lines = tuple(line for line in self.lines if line['label'] in classes)
         cases = {line['case_id'] for line in lines}
         others = {line['case_id'] for line in self.lines} - cases
-        rows = [row for row, case in enumerate(self.table.case_ids)
-                if case in cases]
-        table = self.table.select(
-            rows, [self.table.case_ids[row] for row in rows])
+        table = self.table.select([
+            row for row, case in enumerate(self.table.case_ids)
+            if case in cases])
         notice = f'left out {len(others)} patients of other classes'
         return OmicConversion(lines, table, (*self.notices, notice))
 

@@ -20,14 +20,13 @@ from mmmedmask.datasets.expression.matrix import RawExpression
 from mmmedmask.datasets.expression.units import unit_in_name
 from mmmedmask.util.table_files import read_bytes, read_table
 
-STAR_COLUMNS = {
+# Column of STAR's files for each unit that they hold.
+_STAR_COLUMNS = {
     'counts': 'unstranded',
     'tpm': 'tpm_unstranded',
     'fpkm': 'fpkm_unstranded',
     'fpkm_uq': 'fpkm_uq_unstranded',
 }
-"""Column of STAR's files for each unit that they hold."""
-
 _SHEET_COLUMNS = ('File ID', 'File Name', 'Case ID', 'Sample ID')
 _EXPRESSION = 'Gene Expression Quantification'
 # Older sheets have the first, newer ones the others.
@@ -58,75 +57,67 @@ def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
         notes.append(note)
         files = {sample: file for sample, file in files.items()
                  if file is not None}
-    reader = _FileReader(unit, id_type)
-    values = np.stack([reader.read(file) for file in files.values()])
+    first, *others = files.values()
+    genes, row, unit_hint = _parse(first, unit, id_type)
+    values = [row]
+    for file in others:
+        names, row, hint = _parse(file, unit, id_type)
+        if hint != unit_hint:
+            raise ValueError(
+                f'{file} holds {hint or "an unnamed unit"}, but {first} '
+                f'holds {unit_hint or "an unnamed unit"}')
+        if names != genes:
+            row = _reordered(row, names, genes, f'{file} and {first}')
+        values.append(row)
     patients = {row['Sample ID']: _patient(row) for row in sheet}
-    return RawExpression(values, list(files), reader.genes, reader.unit_hint,
+    return RawExpression(np.stack(values), list(files), genes, unit_hint,
                          notes, [patients[sample] for sample in files])
 
 
-class _FileReader:
-    """Reads one file after the other into the genes of the first."""
+def _reordered(values: np.ndarray, names: list[str], genes: list[str],
+               both: str) -> np.ndarray:
+    """Bring the values of a file into the order of the first one's genes."""
+    place = {name: row for row, name in enumerate(names)}
+    differ = set(names) ^ set(genes)
+    if differ or len(place) != len(genes):
+        raise ValueError(
+            f'{both} differ in the genes {shown(sorted(differ))}: they are '
+            'of different releases or truncated')
+    return values[[place[name] for name in genes]]
 
-    def __init__(self, unit: str | None, id_type: str | None) -> None:
-        self.unit = unit
-        self.id_type = id_type
-        self.genes: list[str] = []
-        self.unit_hint = ''
-        self._first: Path | None = None
 
-    def read(self, file: Path) -> np.ndarray:
-        """Read one file, float32 of shape (G, )."""
-        names, values, hint = self._parse(file)
-        if self._first is None:
-            self._first, self.genes, self.unit_hint = file, names, hint
-            return values
-        if hint != self.unit_hint:
-            raise ValueError(
-                f'{file} holds {hint or "an unnamed unit"}, but '
-                f'{self._first} holds {self.unit_hint or "an unnamed unit"}')
-        if names == self.genes:
-            return values
-        place = {name: row for row, name in enumerate(names)}
-        differ = set(names) ^ set(self.genes)
-        if differ or len(place) != len(self.genes):
-            raise ValueError(
-                f'{file} and {self._first} differ in the genes '
-                f'{shown(sorted(differ))}: they are of different releases '
-                'or truncated')
-        return values[[place[name] for name in self.genes]]
+def _parse(file: Path, unit: str | None, id_type: str | None
+           ) -> tuple[list[str], np.ndarray, str]:
+    """Read names of genes, values float32 (G, ), and what tells the unit."""
+    begin = read_bytes(file)[:60].split(b'\n')[0]
+    if begin.startswith((b'# ', b'gene_id')):
+        return _parse_star(file, unit, id_type)
+    first = begin.decode(errors='replace').split('\t')
+    if len(first) != 2 or not (is_ensembl(first[0]) or is_summary(first[0])):
+        raise ValueError(f'{file} is not a file of HTSeq or STAR: it begins '
+                         f'with {begin!r}')
+    if id_type == 'symbol':
+        raise ValueError(f"{file} has Ensembl ids only, got id_type='symbol'")
+    table = read_table(file, header=False)
+    return (table.text(0), table.numbers([1])[:, 0],
+            unit_in_name(file.name) or '')
 
-    def _parse(self, file: Path) -> tuple[list[str], np.ndarray, str]:
-        begin = read_bytes(file)[:60].split(b'\n')[0]
-        if begin.startswith((b'# ', b'gene_id')):
-            return self._parse_star(file)
-        first = begin.decode(errors='replace').split('\t')
-        if len(first) != 2 or not (is_ensembl(first[0])
-                                   or is_summary(first[0])):
-            raise ValueError(f'{file} is not a file of HTSeq or STAR: it '
-                             f'begins with {begin!r}')
-        if self.id_type == 'symbol':
-            raise ValueError(
-                f"{file} has Ensembl ids only, got id_type='symbol'")
-        table = read_table(file, header=False)
-        # The unit of all files is asked of the first one's name.
-        return (table.text(0), table.numbers([1])[:, 0],
-                unit_in_name(file.name) or '')
 
-    def _parse_star(self, file: Path) -> tuple[list[str], np.ndarray, str]:
-        if self.unit not in STAR_COLUMNS:
-            given = ('' if self.unit is None else f', got {self.unit!r}')
-            raise ValueError(
-                f'{file} of STAR holds several units: choose one by unit=, '
-                f'of {tuple(STAR_COLUMNS)}{given}; convert= converts')
-        names = _NAME_COLUMNS[self.id_type or 'ensembl']
-        needed = 'gene_id', names, STAR_COLUMNS[self.unit]
-        table = read_table(file, needed, comment='#')
-        ids, genes, values = map(table.names.index, needed)
-        # Summary rows have no symbol: their id stands for it.
-        return ([name or gene_id for name, gene_id in zip(
-            *table.texts([genes, ids]), strict=True)],
-            table.numbers([values])[:, 0], self.unit)
+def _parse_star(file: Path, unit: str | None, id_type: str | None
+                ) -> tuple[list[str], np.ndarray, str]:
+    if unit not in _STAR_COLUMNS:
+        given = '' if unit is None else f', got {unit!r}'
+        raise ValueError(
+            f'{file} of STAR holds several units: choose one by unit=, of '
+            f'{tuple(_STAR_COLUMNS)}{given}; convert= converts')
+    needed = ('gene_id', _NAME_COLUMNS[id_type or 'ensembl'],
+              _STAR_COLUMNS[unit])
+    table = read_table(file, needed, comment='#')
+    ids, genes, values = map(table.names.index, needed)
+    # Summary rows have no symbol: their id stands for it.
+    names = [name or gene_id for name, gene_id in zip(
+        *table.texts([genes, ids]), strict=True)]
+    return names, table.numbers([values])[:, 0], unit
 
 
 def _find_sheet(folder: Path, sample_sheet: str | Path | None) -> Path:

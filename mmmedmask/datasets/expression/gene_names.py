@@ -10,13 +10,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.util.table_files import read_list_file as read_lines
+from mmmedmask.util.table_files import read_list_file
 
 ID_TYPES = ('ensembl', 'symbol')
 
 # Rows that are not genes: HTSeq's begin with two underscores.
 _STAR_SUMMARY = ('N_unmapped', 'N_multimapping', 'N_noFeature', 'N_ambiguous')
-_ENSEMBL = re.compile(r'ENSG(?:(\d{11})|R(\d{10}))(?:\.\d+)?(_PAR_Y)?$')
+_ENSEMBL = re.compile(r'ENSG(?:\d{11}|(R)\d{10})(?:\.\d+)?(_PAR_Y)?$')
 # Symbols of men (TP53, HLA-A, C1orf112, A1BG|1) and of mice (Trp53), and what
 # Ensembl and miRBase add.
 _SYMBOL = re.compile(
@@ -60,15 +60,11 @@ _SHOWN = 5
 
 
 def is_ensembl(name: str) -> bool:
-    """Whether a name is an Ensembl gene id, of any version."""
     return _ENSEMBL.match(name) is not None
 
 
 def ensembl_share(names: Sequence[str]) -> float:
-    """Share of Ensembl gene ids among names, 0 if there are none.
-
-    Rows that count reads outside of genes are left out.
-    """
+    """Share of Ensembl gene ids among names of genes, 0 if there are none."""
     genes = [name for name in names if not is_summary(name)]
     return sum(map(is_ensembl, genes)) / max(len(genes), 1)
 
@@ -99,11 +95,7 @@ def gene_places(names: Sequence[str]) -> list[int]:
 
 
 def check_no_dates(names: Sequence[str], source: str) -> None:
-    """Refuse symbols that a spreadsheet has turned into dates or numbers.
-
-    Raises:
-        ValueError: If there are any; says how many and which.
-    """
+    """Refuse symbols that a spreadsheet has turned into dates or numbers."""
     numbers = [name for name in names if name.isdigit()]
     lost = [name for name in names if _SPREADSHEET.match(name)]
     if len(numbers) < len(names) / 2:
@@ -125,10 +117,6 @@ class GeneNames:
             version, or symbols.
         rows: Where in the file they are.
         par_rows: Where the copies on chromosome Y are, which are left out.
-
-    Raises:
-        ValueError: If Ensembl ids and symbols are mixed, or symbols were
-            turned into dates.
     """
 
     def __init__(self, names: Sequence[str], source: str) -> None:
@@ -150,11 +138,13 @@ class GeneNames:
                 summary += 1
             elif name in _NO_NAMES:
                 nameless += 1
-            elif self.id_type == 'symbol':
-                self.gene_ids.append(name)
-                self.rows.append(row)
+            elif self.id_type == 'ensembl' and _on_y(name, source):
+                self.par_rows.append(row)
             else:
-                self._add_ensembl(name, row, source)
+                self.gene_ids.append(
+                    name.partition('.')[0] if self.id_type == 'ensembl'
+                    else name)
+                self.rows.append(row)
         self.notes = [
             f'left out {count} {what}'
             for count, what in (
@@ -162,19 +152,6 @@ class GeneNames:
                 (len(self.par_rows), 'copies of genes on chromosome Y '
                  '(ENSGR or _PAR_Y)'),
                 (nameless, 'rows without a name of a gene')) if count]
-
-    def _add_ensembl(self, name: str, row: int, source: str) -> None:
-        match = _ENSEMBL.match(name)
-        if match is None:
-            raise ValueError(
-                f'{source}: {name!r} is not an Ensembl id as the other genes '
-                'are')
-        number, number_on_y, on_y = match.groups()
-        if number_on_y or on_y:
-            self.par_rows.append(row)
-        else:
-            self.gene_ids.append(f'ENSG{number}')
-            self.rows.append(row)
 
     def duplicates(self) -> dict[str, list[int]]:
         """Find genes that occur more than once, and places in ``gene_ids``."""
@@ -185,11 +162,19 @@ class GeneNames:
                 if len(several) > 1}
 
 
+def _on_y(name: str, source: str) -> bool:
+    """Whether an Ensembl id is of a copy on chromosome Y."""
+    match = _ENSEMBL.match(name)
+    if match is None:
+        raise ValueError(
+            f'{source}: {name!r} is not an Ensembl id as the other genes are')
+    return bool(match[1] or match[2])
+
+
 def canonical_genes(names: Sequence[str], source: str) -> list[str]:
     """Clean a list of genes: Ensembl ids, with or without version, or symbols.
 
-    Raises:
-        ValueError: If the list is empty or names a gene twice.
+    A list that is empty or names a gene twice is an error.
     """
     genes = GeneNames(names, source)
     if not genes.gene_ids:
@@ -203,13 +188,8 @@ def canonical_genes(names: Sequence[str], source: str) -> list[str]:
 
 
 def read_gene_list(path: str | Path) -> list[str]:
-    """Read a list of genes, one per line; see :func:`canonical_genes`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is empty or names a gene twice.
-    """
-    return canonical_genes(read_lines(path), str(path))
+    """Read a list of genes, one per line; see :func:`canonical_genes`."""
+    return canonical_genes(read_list_file(path), str(path))
 
 
 def names_hash(names: Sequence[str]) -> str:

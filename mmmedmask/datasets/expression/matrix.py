@@ -4,6 +4,7 @@ Genes are in rows (matrices of Xena, cBioPortal and R packages) or in columns
 (tables for learning); which of the two is seen from the names.
 """
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,8 @@ from mmmedmask.datasets.expression.gene_names import (
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.util.table_files import read_table
 
-GENE_SUFFIX = '_rnaseq'
-"""Ending of the genes' columns in tables of PORPOISE."""
-
+# Ending of the genes' columns in tables of PORPOISE.
+_GENE_SUFFIX = '_rnaseq'
 # Columns beside the samples where genes are rows, in lower case.
 _GENE_COLUMNS = ('gene_id', 'gene_name', 'gene_type', 'gene_symbol', 'gene',
                  'symbol', 'hugo_symbol', 'entrez_gene_id', 'ensembl_id',
@@ -59,40 +59,29 @@ class RawExpression:
 
 def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
                 asked: Collection[str] = ()) -> RawExpression:
-    """Read a table.
+    """Read a table; see ``load_expression``.
 
-    Args:
-        id_type: Which names to take where genes have several.
-        genes_in: ``'rows'``, ``'columns'`` or None.
-        asked: Genes to take, whatever they are called; none takes all that
-            have the name of a gene.
-
-    Raises:
-        ValueError: If the file is not a table, or it is not clear where the
-            genes are.
+    The genes that are ``asked`` for are taken whatever they are called, and
+    else all that have the name of a gene.
     """
     table = _Matrix(path)
-    if any(name.endswith(GENE_SUFFIX) for name in table.names):
+    if any(name.endswith(_GENE_SUFFIX) for name in table.names):
         if genes_in == 'rows':
             raise ValueError(
-                f'{path} has columns that end with {GENE_SUFFIX}: its genes '
+                f'{path} has columns that end with {_GENE_SUFFIX}: its genes '
                 "are in columns, got genes_in='rows'")
         raw = table.porpoise()
     elif (genes_in or table.find_genes()) == 'rows':
         raw = table.genes_in_rows(id_type)
     else:
         raw = table.genes_in_columns(asked)
-    if asked:
-        kept = [place for place, name in enumerate(raw.gene_names)
-                if _plain(name) in asked]
-    else:
-        kept = [place for place, name in enumerate(raw.gene_names)
-                if not is_clinical(name)]
-    if len(kept) < len(raw.gene_names):
-        left = [name for place, name in enumerate(raw.gene_names)
-                if place not in set(kept)]
+    kept = [_plain(name) in asked if asked else not is_clinical(name)
+            for name in raw.gene_names]
+    if not all(kept):
+        left = [name for name, is_kept in zip(
+            raw.gene_names, kept, strict=True) if not is_kept]
         raw.values = raw.values[:, kept]
-        raw.gene_names = [raw.gene_names[place] for place in kept]
+        raw.gene_names = list(itertools.compress(raw.gene_names, kept))
         raw.notes.append(f'left out {len(left)} names that are no genes or '
                          f'not in gene_list: {shown(left)}')
     return raw
@@ -207,11 +196,12 @@ class _Matrix:
         others = [place for place in self.places if place != case]
         names = [self.names[place] for place in others]
         if asked:
-            genes = [place for place, name in zip(others, names, strict=True)
-                     if _plain(name) in asked]
+            genes = [place for place in others
+                     if _plain(self.names[place]) in asked]
         elif ensembl_share(names) > 0.5:
-            genes = [place for place, name in zip(others, names, strict=True)
-                     if is_ensembl(name) or is_summary(name)]
+            genes = [place for place in others
+                     if is_ensembl(self.names[place])
+                     or is_summary(self.names[place])]
         else:
             check_no_dates(names, str(self.path))
             genes = [others[place] for place in gene_places(names)
@@ -240,11 +230,11 @@ class _Matrix:
         """Read a row per slide, with equal genes in all rows of a case."""
         if self.names.count('case_id') != 1:
             raise ValueError(
-                f'{self.path} has columns that end with {GENE_SUFFIX}, so it '
+                f'{self.path} has columns that end with {_GENE_SUFFIX}, so it '
                 'must have one named case_id; it has '
                 f'{self.names.count("case_id")}')
         genes = [place for place, name in enumerate(self.names)
-                 if name.endswith(GENE_SUFFIX)]
+                 if name.endswith(_GENE_SUFFIX)]
         values = self.table.numbers(genes)
         cases = self.table.text(self.names.index('case_id'))
         first: dict[str, int] = {}
@@ -259,10 +249,10 @@ class _Matrix:
             self.notes.append(f'{len(cases)} rows are of {len(first)} cases')
         self.notes.append(
             f'took no genes from {len(self.names) - len(genes)} columns that '
-            f'do not end with {GENE_SUFFIX}')
+            f'do not end with {_GENE_SUFFIX}')
         return RawExpression(
             values[list(first.values())], list(first),
-            [self.names[place].removesuffix(GENE_SUFFIX) for place in genes],
+            [self.names[place].removesuffix(_GENE_SUFFIX) for place in genes],
             self.path.name, self.notes)
 
 

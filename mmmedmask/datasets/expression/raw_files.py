@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from mmmedmask.datasets.expression.gdc import read_gdc_folder
-from mmmedmask.datasets.expression.gene_names import read_gene_list, read_lines
+from mmmedmask.datasets.expression.gene_names import read_gene_list
 from mmmedmask.datasets.expression.matrix import RawExpression, read_matrix
+from mmmedmask.util.table_files import read_list_file
 
 _ARRAY_SUFFIXES = ('.pt', '.npy')
 
@@ -62,17 +63,18 @@ def _load_array(path: Path) -> np.ndarray | None:
     return array
 
 
-def _genes_for(path: Path, gene_list: str | Path | None,
-               count: int) -> list[str]:
-    if gene_list is None:
+def _listed(path: Path, what: str, listed: str | Path | None,
+            count: int) -> list[str]:
+    """Read the names of the genes or cases of a file from its list."""
+    if listed is None:
         raise ValueError(
-            f'{path} does not tell which gene is where: give gene_list, a '
-            f'text file with the names of its {count} genes in order')
-    genes = read_lines(gene_list)
-    if len(genes) != count:
+            f'{path} does not tell which {what} is where: give {what}_list, '
+            f'a text file with the names of its {count} {what}s in order')
+    names = read_list_file(listed)
+    if len(names) != count:
         raise ValueError(
-            f'{path} has {count} genes, {gene_list} names {len(genes)}')
-    return genes
+            f'{path} has {count} {what}s, {listed} names {len(names)}')
+    return names
 
 
 def _name_matrix(array: np.ndarray, path: Path, gene_list: str | Path | None,
@@ -80,15 +82,8 @@ def _name_matrix(array: np.ndarray, path: Path, gene_list: str | Path | None,
     if array.ndim != 2:
         raise ValueError(
             f'{path} has the shape {array.shape}, expected (cases, genes)')
-    genes = _genes_for(path, gene_list, array.shape[1])
-    if case_list is None:
-        raise ValueError(
-            f'{path} does not tell which row is which case: give case_list, '
-            f'a text file with the names of its {array.shape[0]} cases')
-    cases = read_lines(case_list)
-    if len(cases) != len(array):
-        raise ValueError(
-            f'{path} has {len(array)} cases, {case_list} names {len(cases)}')
+    genes = _listed(path, 'gene', gene_list, array.shape[1])
+    cases = _listed(path, 'case', case_list, len(array))
     return RawExpression(array.astype(np.float32), cases, genes, path.name)
 
 
@@ -103,6 +98,6 @@ def _read_vectors(files: Sequence[Path],
                 f'{file} has the shape {vector.shape}, expected '
                 f'{vectors[0].shape if vectors else "(genes, )"}')
         vectors.append(vector.astype(np.float32))
-    genes = _genes_for(files[0], gene_list, len(vectors[0]))
+    genes = _listed(files[0], 'gene', gene_list, len(vectors[0]))
     return RawExpression(np.stack(vectors), [file.stem for file in files],
                          genes, files[0].parent.name)

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from mmmedmask.datasets.expression.gene_names import shown
 
-PRIMARY_TUMOUR = '01'
-
+_PRIMARY_TUMOUR = '01'
 _BARCODE = re.compile(
     r'(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?:-(\d{2})[A-Z]?(?:-.*)?)?$')
 
@@ -32,24 +31,15 @@ def _spelled(name: str) -> str:
 def match_samples(
         sample_ids: Sequence[str], wanted: Mapping[str, str | None],
         patients: Sequence[str] = ()) -> tuple[dict[str, int], list[str]]:
-    """Find the sample of each patient.
+    """Find the row of each patient's sample, and note choices and gaps.
 
-    A sample whose name is exactly the wanted one is taken, else one that a
-    sample sheet gives to the patient. Else names are read as TCGA barcodes:
-    samples of the patient (or those that begin with the wanted barcode), of
-    primary tumours unless the wanted name tells another type; the first by
-    name if there are several.
-
-    Args:
-        sample_ids: Samples of the table, all different.
-        wanted: For each patient the name of the sample, or None for the
-            patient's own name.
-        patients: The patient of each sample if it is of a primary tumour and
-            a sample sheet tells, else ''; none if there is no sheet.
-
-    Returns:
-        Row of the sample for each patient that has one, and notes on
-        choices and on patients that have none.
+    ``wanted`` has for each patient the name of the sample, or None for the
+    patient's own name. A sample whose name is exactly that is taken, else one
+    that a sample sheet gives to the patient (``patients``, see
+    ``ExpressionTable``). Else names are read as TCGA barcodes: samples of the
+    patient (or those that begin with the wanted barcode), of primary tumours
+    unless the wanted name tells another type; the first by name if there are
+    several.
     """
     rows = {sample: row for row, sample in enumerate(sample_ids)}
     of_sheet: dict[str, list[str]] = {}
@@ -89,14 +79,13 @@ def match_samples(
 
 
 def _fits(sample: str, name: str) -> bool:
-    kind = _BARCODE.match(sample).group(2)
     if tcga_case(name) != name:
         return sample.startswith(name)
-    return kind in (None, PRIMARY_TUMOUR)
+    return _BARCODE.match(sample)[2] in (None, _PRIMARY_TUMOUR)
 
 
 def check_different(sample_ids: Sequence[str], source: str) -> None:
-    """Raise a ValueError that names samples that occur twice."""
+    """Refuse samples that occur twice, by their names."""
     twice = [name for name, count in Counter(sample_ids).items() if count > 1]
     if twice:
         raise ValueError(

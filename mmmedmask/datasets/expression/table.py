@@ -39,8 +39,7 @@ class ExpressionTable:
 
     Attributes:
         values: float32 of shape (S, G), NaN where missing, read-only.
-        case_ids: Names of the rows as in the file: patients, samples or
-            aliquots.
+        case_ids: Rows as the file names them: patients, samples or aliquots.
         gene_ids: Ensembl ids without version, or symbols.
         unit: One of :data:`~mmmedmask.datasets.expression.units.UNITS`.
         log2_offset: What was added before the logarithm, if the unit is one.
@@ -77,17 +76,15 @@ class ExpressionTable:
         return GeneNames(self.gene_ids[:100], self.source).id_type
 
     def select(self, rows: Sequence[int],
-               names: Sequence[str]) -> 'ExpressionTable':
-        """Take rows and name them anew."""
+               names: Sequence[str] | None = None) -> 'ExpressionTable':
+        """Take rows, and name them anew if there are names."""
+        if names is None:
+            names = [self.case_ids[row] for row in rows]
         return replace(self, values=self.values[list(rows)],
                        case_ids=tuple(names), patients=())
 
     def for_cases(self, wanted: Mapping[str, str | None]) -> 'ExpressionTable':
-        """Take the samples of patients, named by patient.
-
-        Args:
-            wanted: For each patient the name of the sample, or None for the
-                patient's own name.
+        """Take the samples of patients, named by patient; see `match_samples`.
 
         One row is left per patient that has a sample with any value; the
         notes tell the others.
@@ -108,27 +105,17 @@ class ExpressionTable:
         """Bring the genes into a given order.
 
         Genes that the table lacks become NaN, which becomes 0, the mean,
-        when genes are scaled. Genes that the list lacks go.
-
-        Args:
-            gene_ids: Genes wanted, cleaned.
-            max_missing: Largest share of them that the table, or any single
-                row of it, may lack, in [0, 1).
-
-        Raises:
-            ValueError: If more are missing; says how many and which.
+        when genes are scaled. Genes that the list lacks go. The table, and
+        any row of it, may lack a share of ``max_missing``, in [0, 1).
         """
         check_range('max_missing', max_missing, 0, 1, open_high=True)
         gene_ids = canonical_genes(gene_ids, 'the gene list')
         column = {gene: place for place, gene in enumerate(self.gene_ids)}
         missing = [gene for gene in gene_ids if gene not in column]
         self._check_missing(gene_ids, missing, max_missing)
-        values = np.full((len(self.case_ids), len(gene_ids)), np.nan,
-                         np.float32)
-        present = [place for place, gene in enumerate(gene_ids)
-                   if gene in column]
-        values[:, present] = self.values[:, [
-            column[gene_ids[place]] for place in present]]
+        values = np.take(self.values, [
+            column.get(gene, 0) for gene in gene_ids], axis=1)
+        values[:, [gene not in column for gene in gene_ids]] = np.nan
         share = np.isnan(values).mean(axis=1)
         if (share > max_missing).any():
             worst = int(share.argmax())
@@ -141,7 +128,7 @@ class ExpressionTable:
             notes.append(
                 f'{len(missing)} of {len(gene_ids)} genes are missing and '
                 f'get the training mean: {shown(missing)}')
-        extra = len(self.gene_ids) - len(present)
+        extra = len(self.gene_ids) - len(gene_ids) + len(missing)
         if extra:
             notes.append(f'left out {extra} genes that are not in the list')
         return replace(self, values=values, gene_ids=tuple(gene_ids),
@@ -162,11 +149,7 @@ class ExpressionTable:
             f'max_missing={max_missing:g}: {shown(missing)}{hint}')
 
     def convert(self, unit: str) -> 'ExpressionTable':
-        """Convert to another unit, see :func:`convert_unit`.
-
-        Raises:
-            ValueError: If it cannot be done.
-        """
+        """Convert to another unit, see :func:`convert_unit`."""
         if (unit, 1.0) == (self.unit, self.log2_offset):
             return self
         values = convert_unit(self.values, self.unit, unit, self.source,
@@ -178,19 +161,13 @@ class ExpressionTable:
         """Fit the scale of the genes to all rows: the training cases.
 
         Counts are refused, because they grow with the depth of sequencing.
-
-        Args:
-            clip: Largest absolute value of a scaled gene.
+        Scaled genes end at ``clip``, up and down.
 
         Returns:
             What :class:`~mmmedmask.models.slide_omic.GeneScale` takes:
             ``gene_ids``, ``mean`` and ``std`` float32 (G, ) after the
             logarithm if one is taken, ``unit``, ``log2_offset``, ``clip``,
             ``num_cases`` and ``cases_hash``. Nothing else of the cases.
-
-        Raises:
-            ValueError: If the table holds counts or no case, or ``clip`` is
-                not positive.
         """
         check_positive('clip', clip)
         if not self.case_ids:
@@ -212,13 +189,11 @@ class ExpressionTable:
         :func:`load_expression` reads it in seconds where the original takes
         minutes.
         """
+        names = {name: np.array(getattr(self, name), dtype=str)
+                 for name in ('case_ids', 'gene_ids', 'patients', 'unit')}
         with atomic_path(path) as temporary, temporary.open('wb') as stream:
             np.savez(stream, values=self.values,
-                     case_ids=np.array(self.case_ids, dtype=str),
-                     gene_ids=np.array(self.gene_ids, dtype=str),
-                     patients=np.array(self.patients, dtype=str),
-                     unit=np.array(self.unit),
-                     log2_offset=np.array(self.log2_offset))
+                     log2_offset=self.log2_offset, **names)
 
 
 def load_expression(
@@ -231,8 +206,8 @@ def load_expression(
     """Read gene expression in any of the layouts that users have.
 
     - A **folder of the GDC**: a file per sample, as HTSeq (FPKM, FPKM-UQ or
-      counts, two columns without header) or STAR (nine columns) wrote it,
-      in the folder or in one folder each, and a sample sheet.
+      counts) or STAR wrote it, in the folder or in one folder each, and a
+      sample sheet.
     - **One matrix** as csv, tsv, xlsx or parquet, also in gz or zip, with
       genes in rows or in columns. Columns count as genes by their names:
       Ensembl ids or symbols; names that a spreadsheet turned into dates are
@@ -247,10 +222,9 @@ def load_expression(
     count reads outside of genes and copies of genes on chromosome Y
     (``ENSGR...``, ``_PAR_Y``) are left out.
 
-    Several files are put one below the other, with the genes that all have.
-
     Args:
-        path: File or folder, or several.
+        path: File or folder, or several, which are put one below the other,
+            with the genes that all have.
         unit: One of :data:`~mmmedmask.datasets.expression.units.UNITS`.
             None lets the columns of the file, its name and its values tell;
             where they do not, it is an error. STAR's files hold several:
@@ -324,14 +298,8 @@ def join_tables(tables: Sequence[ExpressionTable],
                 allow_zscores: bool = False) -> ExpressionTable:
     """Put tables one below the other, with the genes that all have.
 
-    Args:
-        tables: At least one.
-        allow_zscores: Whether to put z-scores together as well: differences
-            between the tables are then what z-scoring has made of them.
-
-    Raises:
-        ValueError: If the tables differ in unit, share few genes or samples
-            occur twice; if they hold z-scores, unless allowed.
+    Z-scores are refused unless allowed: differences between the tables are
+    then what z-scoring has made of them.
     """
     if len(tables) == 1:
         return tables[0]
@@ -354,7 +322,7 @@ def join_tables(tables: Sequence[ExpressionTable],
         raise ValueError(
             f'{source} have {sizes} genes and share {len(shared)}; at least '
             f'{1 - MAX_MISSING:.0%} of the smallest number are needed')
-    genes = [gene for gene in first.gene_ids if gene in shared]
+    genes = tuple(gene for gene in first.gene_ids if gene in shared)
     notes = [note for table in tables for note in table.notes]
     if len(shared) < max(sizes):
         notes.append(f'kept the {len(shared)} genes that all have, of '
@@ -366,10 +334,10 @@ def join_tables(tables: Sequence[ExpressionTable],
         cases += table.case_ids
         patients += table.patients or [''] * len(table.case_ids)
     check_different(cases, source)
-    return ExpressionTable(
-        np.concatenate(values), tuple(cases), tuple(genes), first.unit,
-        source, first.log2_offset, tuple(dict.fromkeys(notes)),
-        tuple(patients) if any(patients) else ())
+    return replace(
+        first, values=np.concatenate(values), case_ids=tuple(cases),
+        gene_ids=genes, source=source, notes=tuple(dict.fromkeys(notes)),
+        patients=tuple(patients) if any(patients) else ())
 
 
 def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,

@@ -67,9 +67,7 @@ class _ValueFacts:
 def unit_in_name(name: str) -> str | None:
     """Read the unit from a name such as ``'TCGA-LUAD.htseq_fpkm.tsv.gz'``.
 
-    Returns:
-        A linear unit or ``'zscore'``; None if the name tells none, or
-        several.
+    It is linear or ``'zscore'``; None if the name tells none, or several.
     """
     units = []
     for pattern, unit in _NAME_HINTS:
@@ -80,17 +78,13 @@ def unit_in_name(name: str) -> str | None:
 
 
 def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
-    """Tell the unit by the values and the name, or refuse.
+    """Tell the unit of values (S, G) by them and a file's or column's name.
 
-    Args:
-        values: Shape (S, G), NaN where missing.
-        name: What may tell the unit: the file's name or a column's.
-
-    Raises:
-        ValueError: If values and name do not tell it, or contradict.
+    It is an error if they do not tell it, or contradict.
     """
     facts = _ValueFacts(values, source)
     hint = unit_in_name(name)
+    unit, why = None, 'FPKM and a part of TPM look alike'
     if facts.smallest < 0:
         if facts.floor_share > 0.01:
             raise ValueError(
@@ -99,51 +93,36 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
                 f'{2**facts.smallest:.3g}): say so by '
                 f"unit='log2_tpm' (or another of {UNITS}) and "
                 f'log2_offset={2**facts.smallest:.3g}')
-        unit = 'zscore'
-        if hint not in (None, unit):
-            raise ValueError(
-                f'{source}: the name says {hint}, but values are as low as '
-                f'{facts.smallest:.4g}; state the unit, one of {UNITS}')
-        return unit
-    if facts.looks_logged and not facts.whole:
-        logged = values.astype(np.float64)
-        linear = _ValueFacts(np.exp2(logged) - 1, source)
+        unit, why = 'zscore', f'values are as low as {facts.smallest:.4g}'
+    elif facts.looks_logged and not facts.whole:
+        why = 'they look like logarithms'
+        linear = _ValueFacts(np.exp2(values.astype(np.float64)) - 1, source)
         if hint in LINEAR_UNITS:
             unit = f'log2_{hint}'
         elif linear.sums_to_a_million(0.01):
             unit = 'log2_tpm'
-        else:
-            raise _unclear(source, facts, 'they look like logarithms')
     elif facts.whole and not facts.looks_logged:
-        unit = 'counts'
-        if hint not in (None, unit):
-            raise ValueError(
-                f'{source}: the name says {hint}, but all values are whole '
-                f'numbers as counts are; state the unit, one of {UNITS}')
+        unit, why = 'counts', 'all values are whole numbers as counts are'
     elif hint in LINEAR_UNITS and not facts.looks_logged:
         unit = hint
-    elif (facts.num_genes >= _ALL_GENES and facts.sums_to_a_million(0.01)):
+    elif facts.num_genes >= _ALL_GENES and facts.sums_to_a_million(0.01):
         unit = 'tpm'
-    else:
-        raise _unclear(source, facts, 'FPKM and a part of TPM look alike')
+    if unit is None:
+        raise ValueError(
+            f'{source}: cannot tell the unit of values from '
+            f'{facts.smallest:.4g} to {facts.largest:.4g}, with sums from '
+            f'{facts.sums[0]:.4g} to {facts.sums[1]:.4g} ({why}): state it '
+            f'by unit=, one of {UNITS}')
+    if unit in ('zscore', 'counts') and hint not in (None, unit):
+        raise ValueError(f'{source}: the name says {hint}, but {why}; state '
+                         f'the unit, one of {UNITS}')
     check_unit(values, unit, source)
     return unit
 
 
-def _unclear(source: str, facts: _ValueFacts, why: str) -> ValueError:
-    return ValueError(
-        f'{source}: cannot tell the unit of values from {facts.smallest:.4g} '
-        f'to {facts.largest:.4g}, with sums from {facts.sums[0]:.4g} to '
-        f'{facts.sums[1]:.4g} ({why}): state it by unit=, one of {UNITS}')
-
-
 def check_unit(values: np.ndarray, unit: str, source: str,
                log2_offset: float = 1.0) -> None:
-    """Refuse values (S, G), NaN where missing, that cannot have a unit.
-
-    Raises:
-        ValueError: If the unit is unknown or the values contradict it.
-    """
+    """Refuse values (S, G), NaN where missing, that cannot have a unit."""
     check_choice('unit', unit, UNITS)
     check_positive('log2_offset', log2_offset)
     facts = _ValueFacts(values, source)
@@ -198,13 +177,8 @@ def convert_unit(values: np.ndarray, unit: str, target: str, source: str,
     Logarithms are taken and undone, counts become CPM, and FPKM becomes TPM
     (Wagner et al. 2012: each divided by the sum of its sample).
 
-    Args:
-        values: Shape (S, G), NaN where missing.
-        log2_offset: What was added before the logarithm, if ``unit`` is
-            one; the result's offset is 1.
-
-    Raises:
-        ValueError: If it cannot be done; says why.
+    NaN is missing. ``log2_offset`` is what was added before the logarithm, if
+    ``unit`` is one; the result's offset is 1.
     """
     check_choice('unit', unit, UNITS)
     check_choice('convert', target, UNITS)
