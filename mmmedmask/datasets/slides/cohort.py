@@ -6,7 +6,7 @@ columns ``train``, ``val`` and ``test``, each a list of names.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,12 +23,10 @@ from mmmedmask.util.table_files import (
 )
 
 SPLITS = ('train', 'val', 'test')
-OPTIONAL_COLUMNS = ('split', 'site', 'survival_months', 'censorship',
-                    'rna_id', 'features_path', 'mpp')
-"""Columns that a cohort csv may have; it may have others, too."""
-
 _TRUTHS = ('true', 'false')
 _PER_CASE = ('split', 'site', 'survival_months', 'censorship', 'rna_id')
+# Columns that a cohort csv may have; it may have others, too.
+_OPTIONAL_COLUMNS = (*_PER_CASE, 'features_path', 'mpp')
 
 
 @dataclass(frozen=True)
@@ -66,28 +64,27 @@ class Case:
 
 
 def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
-    """Read a cohort csv.
+    """Read a cohort csv, patients in the order of their first line.
 
     Required columns are ``case_id``, ``slide_id`` (may be empty: a patient
-    without a slide) and ``label``; see ``OPTIONAL_COLUMNS`` for others.
-    ``censorship`` is 1 for patients whose death was not observed.
-
-    The csv may be plain, in zip or gz, UTF-8 with or without a byte order
-    mark. Patients are in the order of their first line.
+    without a slide) and ``label``. Optional ones are those of a case and of
+    a slide: ``split``, ``site``, ``survival_months``, ``censorship`` (1 if
+    death was not observed), ``rna_id``, ``features_path`` and ``mpp``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If a column is missing, a required cell is empty, lines
             of a patient contradict each other, or a slide occurs twice;
             names the line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'The cohort csv {path} does not exist')
+    required = ('case_id', 'slide_id', label_column)
+    table = read_table(path, required)
+    kept = [name for name in table.names
+            if name in required or name in _OPTIONAL_COLUMNS]
+    table.log_unused(kept, _OPTIONAL_COLUMNS)
     cases: dict[str, Case] = {}
     slides: dict[str, list[Slide]] = {}
     seen: dict[tuple[str, str], str] = {}
-    for where, line in _read_lines(path, label_column):
+    for where, line in table.rows(*kept):
         case = _read_case(where, line, label_column)
         first = cases.setdefault(case.case_id, case)
         for name in ('label', *_PER_CASE):
@@ -132,21 +129,6 @@ def _check_new(where: str, what: str, name: str,
                          f'{before.rpartition(", ")[2]} already')
 
 
-def cohort_classes(cases: Sequence[Case]) -> tuple[str, ...]:
-    """List the classes of a cohort, sorted: a class's place is its label."""
-    return tuple(sorted({case.label for case in cases}))
-
-
-def _read_lines(path: Path,
-                label_column: str) -> Iterator[tuple[str, dict[str, str]]]:
-    required = ('case_id', 'slide_id', label_column)
-    table = read_table(path, required)
-    kept = [name for name in table.names
-            if name in required or name in OPTIONAL_COLUMNS]
-    table.log_unused(kept, OPTIONAL_COLUMNS)
-    return table.rows(*kept)
-
-
 def _read_case(where: str, line: Mapping[str, str], label_column: str) -> Case:
     for name in ('case_id', label_column):
         # None may be a class.
@@ -181,16 +163,12 @@ def read_split(path: str | Path,
     """Read a split file of CLAM, MCAT, PORPOISE or our own.
 
     Names may be those of patients or of slides; the columns hold names, or
-    True and False for the names in the first column.
+    True and False for the names in the first column. Slides of one patient
+    in different splits are an error.
 
     Returns:
         The split of each patient that it names, and notes: on names that
         are not in the cohort and patients that are in no split.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has none of the columns, or slides of one patient
-            are in different splits.
     """
     path = Path(path)
     if not path.is_file():

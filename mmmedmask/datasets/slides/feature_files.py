@@ -25,12 +25,9 @@ from mmmedmask.util.extras import late_module
 
 h5py = late_module('h5py', 'slides')
 
-FEATURE_KEYS = ('features', 'feats')
-"""Names under which h5 files and dicts in torch files hold the features."""
-
-ENCODER_KEYS = ('encoder', 'extractor', 'model_name')
-"""Attributes that name the encoder."""
-
+# Names of the features in h5 files and dicts, and of the encoder.
+_FEATURE_KEYS = ('features', 'feats')
+_ENCODER_KEYS = ('encoder', 'extractor', 'model_name')
 _NPY_MAGIC = b'\x93NUMPY'
 _ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE_MAGIC = b'\x80'
@@ -47,17 +44,11 @@ class SlideFeatureError(ValueError):
 
 
 class FeatureFile(ABC):
-    """An open file of features.
+    """An open file of features of shape (N, D), in the layout of a tool.
 
-    Attributes:
-        shape: Number of patches and size of a feature, (N, D).
-        layout: Which tool's layout it is.
-        encoder: Name of the encoder, or None.
-        in_micrometres: Whether they are in micrometres, else in pixels.
-        patch_size: Side of a patch in the unit of the coordinates, or None.
-        tile_um: Side of a patch in micrometres, or None.
-        tile_px: Side of a patch in pixels at the resolution it was cut, or
-            None.
+    Coordinates are ``in_micrometres`` or in pixels, and ``patch_size``, the
+    side of a patch, in the same unit. ``tile_um`` and ``tile_px`` are the
+    side in micrometres and in pixels at the resolution it was cut.
     """
 
     path: Path
@@ -80,7 +71,7 @@ class FeatureFile(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, or let go of what is mapped."""
 
     def _set_shape(self, shape: tuple[int, ...], is_float: bool,
                    kind: object) -> None:
@@ -134,9 +125,9 @@ class H5File(FeatureFile):
                 raise
 
     def _read_layout(self) -> None:
-        for key in (*FEATURE_KEYS, 'coords'):
+        for key in (*_FEATURE_KEYS, 'coords'):
             self._check_within(key)
-        keys = [key for key in FEATURE_KEYS
+        keys = [key for key in _FEATURE_KEYS
                 if isinstance(self._file.get(key), h5py.Dataset)]
         if len(keys) != 1:
             content = {
@@ -144,7 +135,7 @@ class H5File(FeatureFile):
                 for key, item in self._file.items()}
             raise SlideFeatureError(
                 f'{self.path} must have one data set named '
-                f'{" or ".join(FEATURE_KEYS)}, it has {content}')
+                f'{" or ".join(_FEATURE_KEYS)}, it has {content}')
         self._features = self._file[keys[0]]
         self._coords = self._file.get('coords')
         attributes = dict(self._file.attrs)
@@ -160,9 +151,9 @@ class H5File(FeatureFile):
             self._check_coords(self._coords.shape)
         self.encoder = _encoder(attributes)
         self.in_micrometres = _text(attributes.get('unit')) == 'um'
-        self.tile_um = _number(attributes.get('tile_size_um'))
-        self.tile_px = _number(attributes.get('tile_size_px'))
-        side = _number(
+        self.tile_um = as_number(attributes.get('tile_size_um'))
+        self.tile_px = as_number(attributes.get('tile_size_px'))
+        side = as_number(
             grid.get('patch_size_level0', attributes.get('patch_size_level0')))
         self._set_side(_clam_side(grid) if side is None else side)
         if keys[0] == 'feats':
@@ -204,7 +195,6 @@ class H5File(FeatureFile):
                 'meant to fill the memory')
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Read rows; only their chunks are touched."""
         rows = np.empty((stop - start, self.shape[1]), np.float32)
         if rows.size:
             wanted = np.s_[start:stop]
@@ -215,14 +205,12 @@ class H5File(FeatureFile):
         return torch.from_numpy(rows)
 
     def coords(self) -> torch.Tensor:
-        """Read the coordinates as stored."""
         with _naming_damage(self.path):
             stored = self._coords[()]
         kind = np.float64 if stored.dtype.kind == 'f' else np.int64
         return torch.from_numpy(stored.astype(kind).reshape(-1, 2))
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -236,12 +224,12 @@ class TorchFile(FeatureFile):
         content = self._load()
         tensor = content
         if isinstance(content, Mapping):
-            keys = [key for key in FEATURE_KEYS
+            keys = [key for key in _FEATURE_KEYS
                     if isinstance(content.get(key), torch.Tensor)]
             if len(keys) != 1:
                 raise SlideFeatureError(
                     f'{path} must hold a tensor, or a dict with one named '
-                    f'{" or ".join(FEATURE_KEYS)}, it has the keys '
+                    f'{" or ".join(_FEATURE_KEYS)}, it has the keys '
                     f'{list(content)[:10]}')
             tensor = content[keys[0]]
             self.encoder = _encoder(content)
@@ -264,7 +252,7 @@ class TorchFile(FeatureFile):
         if isinstance(content, Mapping) and content.get('coords') is not None:
             self._coords = torch.as_tensor(content['coords'])
             self._check_coords(self._coords.shape)
-            self._set_side(_number(content.get('patch_size_level0')))
+            self._set_side(as_number(content.get('patch_size_level0')))
 
     def _load(self) -> object:
         options = dict(map_location='cpu', weights_only=True)
@@ -289,51 +277,44 @@ class TorchFile(FeatureFile):
             raise _damaged(self.path, error) from error
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Read rows; the rest of the mapped file is not touched."""
         return self._features[start:stop].to(torch.float32, copy=True)
 
     def coords(self) -> torch.Tensor:
-        """Read the coordinates as stored."""
         return self._coords.reshape(-1, 2).clone()
 
     def close(self) -> None:
-        """Let go of the mapping."""
         self._features = self._coords = None
 
 
 class NumpyFile(FeatureFile):
-    """An array in an ``.npy`` file; mapped, not loaded."""
+    """An array in an ``.npy`` file; mapped, not loaded.
+
+    Coordinates are in a file of their own, which only caches have.
+    """
 
     layout = 'npy'
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, coordinates: Path | None = None) -> None:
         self.path = path
+        self._coordinates = coordinates
         with _naming_damage(path):
             array = np.load(path, mmap_mode='r', allow_pickle=False)
         self._set_shape(array.shape, array.dtype.kind == 'f', array.dtype)
         self._features = array.reshape(self.shape)
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Read rows; the rest of the mapped file is not touched."""
         return torch.from_numpy(
             np.array(self._features[start:stop], dtype=np.float32))
 
     def coords(self) -> torch.Tensor:
-        """Refuse: arrays have none."""
-        raise SlideFeatureError(f'{self.path} has no coordinates')
+        return torch.from_numpy(np.load(self._coordinates))
 
     def close(self) -> None:
-        """Let go of the mapping."""
         self._features = None
 
 
 def open_feature_file(path: Path) -> FeatureFile:
-    """Open a file of features after a look at its first bytes.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        SlideFeatureError: If it is empty, damaged, or of no known kind.
-    """
+    """Open a file of features after a look at its first bytes."""
     if not path.is_file():
         raise FileNotFoundError(f'The feature file {path} does not exist')
     try:
@@ -374,7 +355,7 @@ def _damaged(path: Path, error: Exception) -> SlideFeatureError:
 
 
 def _encoder(attributes: Mapping) -> str | None:
-    for key in ENCODER_KEYS:
+    for key in _ENCODER_KEYS:
         if isinstance(attributes.get(key), str | bytes | np.ndarray):
             return _text(attributes[key])
     return None
@@ -389,7 +370,8 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
+    """Read an attribute as a number, None where it is none."""
     try:
         return None if value is None else float(np.asarray(value).item())
     except (TypeError, ValueError):
@@ -398,7 +380,7 @@ def _number(value: object) -> float | None:
 
 def _clam_side(grid: Mapping) -> float | None:
     """Side of a patch on the finest level, as CLAM's coordinates tell it."""
-    side, level = (_number(grid.get(key))
+    side, level = (as_number(grid.get(key))
                    for key in ('patch_size', 'patch_level'))
     unknown = np.nan if level else 1.0
     factor = np.atleast_1d(grid.get('downsample', unknown))
@@ -426,11 +408,8 @@ def slide_name(name: str) -> str:
     """Take known endings off the name of a slide or of its features.
 
     Names of TCGA slides contain dots, so only endings that are known are
-    taken off, whole, and as often as they occur: ``'a.b.svs'`` and
-    ``'a.b.svs.h5'`` give ``'a.b'``, and ``'vss.svs'`` gives ``'vss'``.
-
-    Raises:
-        ValueError: If nothing is left.
+    taken off, whole, and as often as they occur: ``'a.b.svs.h5'`` gives
+    ``'a.b'``. Nothing left is an error.
     """
     short = name.strip()
     endings = SLIDE_SUFFIXES + PICTURE_SUFFIXES + FEATURE_SUFFIXES
@@ -447,10 +426,6 @@ class FeatureFolder:
     Looks into the folder itself and into ``h5_files`` and ``pt_files`` of
     CLAM. Where CLAM wrote a slide into both, the h5 file is taken, because
     it has the coordinates too.
-
-    Raises:
-        FileNotFoundError: If the folder is missing or has no file of
-            features; says which folders below it have some.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -478,15 +453,8 @@ class FeatureFolder:
                       if path.suffix.lower() in FEATURE_SUFFIXES
                       and not path.name.startswith('.'))
 
-    def __len__(self) -> int:
-        return len(self._files)
-
     def find(self, slide_id: str) -> Path | None:
-        """Find the features of a slide, named with or without its ending.
-
-        Raises:
-            ValueError: If there are several and not because CLAM writes two.
-        """
+        """Find the features of a slide, named with or without its ending."""
         files = self._files.get(slide_name(slide_id), [])
         folders = [path.parent.name for path in files]
         if len(files) > 1 and folders != list(_CLAM_FOLDERS):
@@ -499,8 +467,7 @@ class FeatureFolder:
     def similar(self, slide_id: str) -> str | None:
         """Find a name with more or fewer parts, for a message.
 
-        TCGA's slides have a long id behind their barcode and a dot, which
-        tables often leave out.
+        Tables often leave out the long id behind the barcode of TCGA's.
         """
         name = slide_name(slide_id)
         return next((other for other in self._files

@@ -24,8 +24,8 @@ h5py = late_module('h5py', 'slides')
 
 CHUNK_ROWS = 32
 _LONGEST = 60
-SETTINGS_KEY = 'mmmedmask_settings'
-"""Attribute of the file with the settings of the run as JSON."""
+# Attribute of the file with the settings of the run as JSON.
+_SETTINGS_KEY = 'mmmedmask_settings'
 _HDF5_START = b'\x89HDF\r\n\x1a\n'
 _FOREIGN = ('{} was not written by mmmedmask: choose another folder, or move '
             'it away')
@@ -48,7 +48,6 @@ class FeatureWriter:
         grid: Attributes of the coordinates, such as ``patch_size_level0``.
 
     Raises:
-        ValueError: If the coordinates are none, or do not fit into int32.
         OSError: If the disk has no room for the features.
     """
 
@@ -88,14 +87,12 @@ class FeatureWriter:
             'coords', data=coords.astype(np.int32), chunks=(CHUNK_ROWS, 2),
             maxshape=(None, 2))
         stored.attrs.update(grid)
-        self._file.attrs[SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
+        self._file.attrs[_SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
 
     def write(self, start: int, features: np.ndarray) -> None:
         """Write features (n, D) of the tiles from row ``start`` on.
 
-        Raises:
-            ValueError: If rows would be left out or written twice.
-            SlideFeatureError: If a feature is NaN or infinite.
+        NaN and infinite ones are a SlideFeatureError.
         """
         if start != self._written:
             raise ValueError(
@@ -109,11 +106,7 @@ class FeatureWriter:
         self._written += len(features)
 
     def finish(self) -> Path:
-        """Complete the file and give it its name.
-
-        Raises:
-            ValueError: If rows are missing.
-        """
+        """Complete the file and give it its name."""
         if self._written != len(self._features):
             raise ValueError(
                 f'{self.path}: {self._written} of {len(self._features)} rows '
@@ -135,19 +128,14 @@ class FeatureWriter:
 def stored_settings(path: Path) -> dict | None:
     """Read the settings that a complete file was made with.
 
-    Returns:
-        The settings; None if there is no such file or it is truncated, so
-        that it has to be made again.
-
-    Raises:
-        SlideFeatureError: If it is a file of another tool, or cannot be
-            read.
+    Returns None for a file that is not there or truncated, and has to be
+    made again; one of another tool is a SlideFeatureError.
     """
     if not path.is_file():
         return None
     try:
         with h5py.File(path, 'r') as file:
-            text = file.attrs.get(SETTINGS_KEY)
+            text = file.attrs.get(_SETTINGS_KEY)
             if text is not None:
                 # A last row that cannot be read is a truncated file too.
                 features = file['features']

@@ -14,8 +14,8 @@ from mmmedmask.datasets.slides.cohort import SPLITS, Case
 from mmmedmask.util.atomic_files import csv_text, write_text
 from mmmedmask.util.checks import check_integer
 
-MANIFEST = 'folds.json'
-"""File beside the splits that tells how they were drawn."""
+# File beside the splits that tells how they were drawn.
+_MANIFEST = 'folds.json'
 
 
 def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
@@ -31,10 +31,6 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
             that a site's stain cannot be learned for its classes (Howard et
             al. 2021). Sites are those of the csv, else the tissue source
             site of TCGA barcodes.
-
-    Raises:
-        ValueError: If a class has fewer patients, or with ``by_site`` fewer
-            sites, than there are folds, or a patient has no site.
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
@@ -99,11 +95,9 @@ def write_folds(folder: str | Path, folds: Sequence[Mapping[str, str]],
                 how: Mapping[str, object]) -> None:
     """Write folds as ``splits_k.csv``, and how they were drawn.
 
-    ``how`` is for ``folds.json``: the seed and so on.
-
-    Raises:
-        FileExistsError: If the folder has splits that differ: results that
-            were made with them could not be understood any more.
+    ``how`` is for ``folds.json``: the seed and so on. A folder that has
+    splits that differ is a FileExistsError: results that were made with them
+    could not be understood any more.
     """
     folder = Path(folder)
     files = {f'splits_{number}.csv': _as_csv(fold)
@@ -111,11 +105,11 @@ def write_folds(folder: str | Path, folds: Sequence[Mapping[str, str]],
     manifest = {'num_folds': len(folds), **how, 'cases': {
         split: [list(fold.values()).count(split) for fold in folds]
         for split in SPLITS}}
-    files[MANIFEST] = json.dumps(manifest, indent=2) + '\n'
+    files[_MANIFEST] = json.dumps(manifest, indent=2) + '\n'
     others = sorted(path.name for path in folder.glob('splits_*.csv')
                     if path.name not in files)
     changed = [name for name, text in files.items()
-               if (folder / name).is_file() and name != MANIFEST
+               if (folder / name).is_file() and name != _MANIFEST
                and (folder / name).read_text(encoding='utf-8') != text]
     if others or changed:
         raise FileExistsError(

@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 
 from mmmedmask.datasets.slides.feature_files import (
     FeatureFile,
+    NumpyFile,
     SlideFeatureError,
     open_feature_file,
 )
@@ -38,14 +39,12 @@ _DEAD_SECONDS = 3600
 
 
 class SlideFeatures:
-    """The features of one slide on disk.
+    """The features (N, D) of one slide on disk; N may be 0.
 
-    The file is opened when rows are first wanted, again after unpickling
-    and again in a forked process: handles are never shared.
+    Opened again after unpickling and in a forked process: handles are never
+    shared.
 
     Attributes:
-        num_patches: Number of patches N, may be 0.
-        dims: Size of a feature D.
         layout: ``'clam'``, ``'trident'``, ``'stamp'``, ``'h5'``, ``'pt'`` or
             ``'npy'``.
         encoder: Name of the encoder if the file tells it, else None.
@@ -57,18 +56,14 @@ class SlideFeatures:
             file tells it, else None.
 
     Args:
-        path: The file.
-        dims: The feature size that is expected; None takes any.
-        mpp: Micrometres per pixel of the slide's finest level. Only STAMP
-            files need it, which hold micrometres.
-        cache_dir: Folder for a copy in fp16, see :class:`FeatureCache`; None
-            makes none.
+        dims: The D that is expected; None takes any.
+        mpp: Micrometres per pixel of the slide's finest level, which only
+            STAMP's files need.
+        cache_dir: Folder of a :class:`FeatureCache`; None makes none.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        SlideFeatureError: If it is not a file of features, is truncated, or
-            holds features of another size than ``dims``.
-        ValueError: If ``dims`` or ``mpp`` is not positive.
+        SlideFeatureError: If it is not as expected, or truncated.
     """
 
     def __init__(self, path: str | Path, dims: int | None = None,
@@ -126,28 +121,24 @@ class SlideFeatures:
         """Read no row but those from ``start`` to ``stop``, float32 (R, D).
 
         Raises:
-            ValueError: If the slice is out of range.
             SlideFeatureError: If a feature is NaN or infinite, or the file
                 is damaged.
         """
         stop = self.num_patches if stop is None else stop
         if not 0 <= start <= stop <= self.num_patches:
             raise self._out_of_range(start, stop)
-        source = self._open() if self._cache is None else \
-            self._cache.copy_of(self._open())
-        rows = source.rows(start, stop)
+        rows = self._source().rows(start, stop)
         _check_finite(rows, self.path, start)
         return rows
 
+    def _source(self) -> FeatureFile:
+        file = self._open()
+        return file if self._cache is None else self._cache.copy_of(file)
+
     def take(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
-        """Read chosen rows, in any order and more than once.
+        """Read rows (R, D) in any order, also more than once; see `read`.
 
-        Rows that lie close together in the file are read in one go. Returns
-        float32 of shape (R, D).
-
-        Raises:
-            ValueError: If a row is out of range.
-            SlideFeatureError: As :meth:`read`.
+        Rows that lie close together in the file are read in one go.
         """
         rows = torch.as_tensor(rows, dtype=torch.int64)
         if not len(rows):
@@ -169,14 +160,9 @@ class SlideFeatures:
 
     @property
     def coords(self) -> torch.Tensor | None:
-        """Upper left corners (x, y), int64 of shape (N, 2), or None.
-
-        The unit is ``coord_unit``.
-        """
+        """Upper left corners (x, y) in ``coord_unit``, int64 (N, 2)."""
         if self._coords is None and self.has_coords:
-            source = self._open() if self._cache is None else \
-                self._cache.copy_of(self._open())
-            stored = source.coords()
+            stored = self._source().coords()
             if self._scale != 1:
                 stored = stored * self._scale
             if stored.is_floating_point():
@@ -194,12 +180,6 @@ class SlideBag:
 
     Rows are counted through all slides. Coordinates stay those of each
     slide, so that patches of different slides can have the same.
-
-    Attributes:
-        dims: Size of a feature D.
-
-    Raises:
-        ValueError: If there is no slide, or features differ in size.
     """
 
     def __init__(self, slides: Sequence[SlideFeatures]) -> None:
@@ -221,11 +201,7 @@ class SlideBag:
         return self.num_patches
 
     def coords(self) -> list[torch.Tensor]:
-        """Coordinates of each slide, int64 of shape (N_i, 2).
-
-        Raises:
-            ValueError: If a slide has none.
-        """
+        """Coordinates of each slide, int64 of shape (N_i, 2)."""
         for slide in self.slides:
             if not slide.has_coords:
                 raise ValueError(
@@ -233,13 +209,7 @@ class SlideBag:
         return [slide.coords for slide in self.slides]
 
     def take(self, rows: torch.Tensor) -> torch.Tensor:
-        """Read chosen rows, counted through all slides, in any order.
-
-        Rows may come more than once. Returns float32 of shape (R, D).
-
-        Raises:
-            ValueError: If a row is out of range.
-        """
+        """Read rows of all slides; see :meth:`SlideFeatures.take`."""
         if len(self.slides) == 1:
             return self.slides[0].take(rows)
         if len(rows) and not 0 <= int(rows.min()) <= int(
@@ -280,19 +250,20 @@ class FeatureCache:
         return self.folder / (f'{_prefix(path)}-{state.st_size:x}-'
                               f'{state.st_mtime_ns:x}.npy')
 
-    def copy_of(self, file: FeatureFile) -> 'FeatureFile | _FeatureCopy':
+    def copy_of(self, file: FeatureFile) -> FeatureFile:
         """Give the copy of a file, after making it if there is none.
 
         When the disk is full, give the file itself, and make no more copies.
         """
-        copy = _FeatureCopy(self.place(file.path))
-        if copy.features.is_file():
-            return copy
+        place = self.place(file.path)
+        coordinates = place.with_suffix('.coords.npy')
+        if place.is_file():
+            return NumpyFile(place, coordinates)
         # Each slide has a cache of its own.
         if self.folder in _FULL_FOLDERS:
             return file
         try:
-            self._make(copy, file)
+            self._make(place, coordinates, file)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -302,41 +273,24 @@ class FeatureCache:
                 f'({error.strerror}): features are read from their own '
                 'files from here on', 'current', 30)
             return file
-        return copy
+        return NumpyFile(place, coordinates)
 
-    def _make(self, copy: '_FeatureCopy', file: FeatureFile) -> None:
+    def _make(self, place: Path, coordinates: Path, file: FeatureFile) -> None:
         for part in self.folder.glob(PART_PATTERN):
             # Of a process that was killed: one that writes is faster.
             with suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > _DEAD_SECONDS:
                     part.unlink()
         # Coordinates are there before the features, and not without them.
-        with atomic_path(copy.features) as temporary:
+        with atomic_path(place) as temporary:
             _write_fp16(temporary, file)
             if file.has_coords:
                 buffer = io.BytesIO()
                 np.save(buffer, file.coords().numpy())
-                write_bytes(copy.coordinates, buffer.getbuffer())
+                write_bytes(coordinates, buffer.getbuffer())
         for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
-            if old not in (copy.features, copy.coordinates):
+            if old not in (place, coordinates):
                 old.unlink(missing_ok=True)
-
-
-class _FeatureCopy:
-    """A copy in fp16, read as a :class:`FeatureFile` is."""
-
-    def __init__(self, place: Path) -> None:
-        self.features = place
-        self.coordinates = place.with_name(f'{place.stem}.coords.npy')
-
-    def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Read rows as float32 of shape (stop - start, D)."""
-        stored = np.load(self.features, mmap_mode='r')
-        return torch.from_numpy(stored[start:stop].astype(np.float32))
-
-    def coords(self) -> torch.Tensor:
-        """Read the coordinates as the file has them, shape (N, 2)."""
-        return torch.from_numpy(np.load(self.coordinates))
 
 
 def _write_fp16(place: Path, file: FeatureFile) -> None:

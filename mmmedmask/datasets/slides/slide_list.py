@@ -14,15 +14,15 @@ from mmmedmask.util.checks import check_integer, check_positive
 from mmmedmask.util.table_files import cell_number, read_table
 
 # A folder holds the levels of one DICOM slide as files of one kind.
-_BY_NAME_ONLY = ('.dcm', )
+_BY_NAME_ONLY = '.dcm'
 
 
 @dataclass(frozen=True)
 class SlideTask:
     """A slide to work on, named without endings.
 
-    ``path`` is None if a csv names a slide that has no file; ``mpp`` is what
-    the user gives, micrometres per pixel of the finest level.
+    ``path`` is None if a csv names a slide that has no file, ``mpp`` what the
+    user says of the finest level.
     """
 
     slide_id: str
@@ -42,11 +42,6 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
         csv: Takes only the slides in its column ``slide_id``, with the
             resolution of its column ``mpp``, if it has one and it is filled.
         mpp: Resolution of slides for which the csv has none.
-
-    Raises:
-        FileNotFoundError: If an input or the csv is missing.
-        ValueError: If there is no slide, two files belong to one name, or
-            the csv is not as described.
     """
     if mpp is not None:
         check_positive('mpp', mpp)
@@ -62,11 +57,10 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
                 path for path in place.rglob('*') if path.is_file()
                 and (path.suffix.lower() in SLIDE_SUFFIXES
                      or path.name in pictures))
-            left_out += [path for path in files
-                         if path.suffix.lower() in _BY_NAME_ONLY]
-            files = [path for path in files
-                     if path.suffix.lower() not in _BY_NAME_ONLY]
         for path in files:
+            if place.is_dir() and path.suffix.lower() == _BY_NAME_ONLY:
+                left_out.append(str(path))
+                continue
             name = slide_name(path.name)
             other = slides.setdefault(name, path)
             if other.resolve() != path.resolve():
@@ -76,7 +70,7 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
     if left_out:
         notes.append(
             f'{len(left_out)} DICOM files of folders are left out, name one '
-            f'file of each slide: {shown([str(path) for path in left_out])}')
+            f'file of each slide: {shown(left_out)}')
     if csv is None:
         if not slides:
             raise ValueError(
@@ -98,20 +92,17 @@ def split_into_shards(tasks: Sequence[SlideTask],
 
     The same slides give the same shards, whatever their order: the largest
     first, each goes to the smallest shard.
-
-    Raises:
-        ValueError: If there are no slides for a shard.
     """
     check_integer('the number of shards', count, 1, max(len(tasks), 1))
     sizes = [0] * count
     shards: list[list[SlideTask]] = [[] for _ in range(count)]
-    for size, task in sorted(((slide_bytes(task.path), task) for task
-                              in tasks), key=lambda pair: (
-                                  -pair[0], pair[1].slide_id)):
+    bytes_of = {task.slide_id: slide_bytes(task.path) for task in tasks}
+    for task in sorted(tasks, key=lambda task: (
+            -bytes_of[task.slide_id], task.slide_id)):
         # Slides without bytes are spread by their number.
         number = min(range(count), key=lambda number: (
             sizes[number], len(shards[number]), number))
-        sizes[number] += size
+        sizes[number] += bytes_of[task.slide_id]
         shards[number].append(task)
     return [sorted(shard, key=lambda task: task.slide_id) for shard in shards]
 

@@ -23,7 +23,6 @@ from mmmedmask.datasets.expression.table import (
 from mmmedmask.datasets.slides.cohort import (
     Case,
     Slide,
-    cohort_classes,
     read_cohort,
     read_split,
 )
@@ -57,8 +56,7 @@ class SlideOmicDataset(BaseDataset):
 
     Args:
         ann_file: The cohort csv, see :func:`~mmmedmask.datasets.slides.\
-cohort.read_cohort`.
-        data_root: Folder that relative paths refer to.
+cohort.read_cohort`; relative paths refer to ``data_root``.
         split: ``'train'``, ``'val'`` or ``'test'``; None takes all patients.
         split_file: A csv of splits, see :func:`~mmmedmask.datasets.slides.\
 cohort.read_split`; None takes the column ``split``.
@@ -90,12 +88,6 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
             ``pipeline``, ``test_mode``, ``indices``, ``metainfo`` and so on.
             ``metainfo['classes']`` fixes the classes and their order, which
             else are those of the csv, sorted.
-
-    Raises:
-        ValueError: If an argument is not as described; if the csv, features
-            or expression are not; if a policy is ``'raise'`` and something
-            is missing.
-        FileNotFoundError: If a file or folder that is named is not there.
     """
 
     def __init__(self, ann_file: str, data_root: str = '',
@@ -159,11 +151,7 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
         """Fit the scale of the genes to the patients of this set.
 
         See :meth:`~mmmedmask.datasets.expression.table.ExpressionTable.\
-fit_scale`.
-
-        Raises:
-            ValueError: If the set has no genes, is for testing, or holds
-                counts.
+fit_scale`. It is an error for sets for testing, without genes, or of counts.
         """
         if self.test_mode:
             raise ValueError(
@@ -173,29 +161,27 @@ fit_scale`.
             raise ValueError(
                 f'this set has no genes, its modalities are '
                 f'{self.modalities}')
-        table, rows = self.expression, self._gene_rows()
-        return table.select(
-            rows, [table.case_ids[row] for row in rows]).fit_scale(clip)
+        return self.expression.select(self._gene_rows()).fit_scale(clip)
 
     def gene_cases(self) -> tuple[str, ...]:
         """Patients of this set with expression, sorted by name."""
-        return tuple(sorted(self.expression.case_ids[row]
-                            for row in self._gene_rows()))
+        return tuple(sorted(
+            self.expression.select(self._gene_rows()).case_ids))
+
+    def _of_all(self, key: str) -> list:
+        return [self.get_data_info(place)[key] for place in range(len(self))]
 
     def _gene_rows(self) -> list[int]:
-        kept = {self.get_data_info(place)['gene_row']
-                for place in range(len(self))}
-        return sorted(row for row in kept if row is not None)
+        return sorted({row for row in self._of_all('gene_row')
+                       if row is not None})
 
     def get_gt_labels(self) -> np.ndarray:
         """Labels of all samples, int64 (len(self), )."""
-        return np.array([self.get_data_info(place)['gt_label']
-                         for place in range(len(self))], np.int64)
+        return np.array(self._of_all('gt_label'), np.int64)
 
     def get_num_patches(self) -> np.ndarray:
         """Patches of all samples, int64 (len(self), ), 0 without slides."""
-        return np.array([self.get_data_info(place)['num_patches']
-                         for place in range(len(self))], np.int64)
+        return np.array(self._of_all('num_patches'), np.int64)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of a sample, as samplers ask for them."""
@@ -213,12 +199,14 @@ fit_scale`.
     def load_data_list(self) -> list[dict]:
         """Read the csv, find the features and align the expression."""
         cohort = read_cohort(self.ann_file, self.label_column)
-        if 'slides' in self.modalities:
-            self._check_files_are_apart(cohort)
+        has_slides, folder = 'slides' in self.modalities, None
+        if has_slides and self.feature_root is not None:
+            folder = FeatureFolder(self._path(self.feature_root))
+        if has_slides:
+            self._check_files_are_apart(cohort, folder)
         cases = self._split_cases(cohort)
         rows = self._load_genes(cases) if 'genes' in self.modalities else {}
-        slides = (self._find_slides(cases)
-                  if 'slides' in self.modalities else {})
+        slides = self._find_slides(cases, folder) if has_slides else {}
         cases = [case for case in cases if self._is_kept(case, rows, slides)]
         if not cases:
             raise ValueError(
@@ -227,10 +215,9 @@ fit_scale`.
         self._report_classes(cases)
         samples = []
         for case in cases:
-            of_case = slides.get(case.case_id, [])
-            bags = [of_case]
-            if self.case_agg == 'separate' and of_case:
-                bags = [[slide] for slide in of_case]
+            bags = [slides.get(case.case_id, [])]
+            if self.case_agg == 'separate' and bags[0]:
+                bags = [[slide] for slide in bags[0]]
             samples += [self._sample(case, bag, rows.get(case.case_id))
                         for bag in bags]
         return samples
@@ -258,29 +245,27 @@ fit_scale`.
     def _path(self, path: str | Path) -> Path:
         return Path(self.data_root or '') / path
 
-    def _note(self, text: str) -> None:
+    def _note(self, text: str, level: int = 20) -> None:
         print_log(f'{type(self).__name__} ({self.split or "all"}): {text}',
-                  logger='current')
+                  logger='current', level=level)
 
     def _split_cases(self, cases: list[Case]) -> list[Case]:
         """Keep the patients of the split and of the classes."""
-        declared = self._metainfo.get('classes')
-        if declared is None:
-            self._metainfo['classes'] = cohort_classes(cases)
-        else:
-            classes = tuple(declared)
-            self._metainfo['classes'] = classes
-            other = Counter(case.label for case in cases
-                            if case.label not in classes)
-            if other:
-                note = (f'{self.ann_file} has cases of other classes than '
-                        f'{classes}: {dict(other)}.'
-                        f'{did_you_mean(min(other), classes)}')
-                if self.unlisted_labels == 'raise':
-                    raise ValueError(
-                        f"{note}; unlisted_labels='drop' leaves them out")
-                self._note(f'{note}; left out')
-                cases = [case for case in cases if case.label in classes]
+        classes = self._metainfo.get('classes')
+        if classes is None:
+            classes = sorted({case.label for case in cases})
+        classes = self._metainfo['classes'] = tuple(classes)
+        other = Counter(case.label for case in cases
+                        if case.label not in classes)
+        if other:
+            note = (f'{self.ann_file} has cases of other classes than '
+                    f'{classes}: {dict(other)}.'
+                    f'{did_you_mean(min(other), classes)}')
+            if self.unlisted_labels == 'raise':
+                raise ValueError(
+                    f"{note}; unlisted_labels='drop' leaves them out")
+            self._note(f'{note}; left out')
+            cases = [case for case in cases if case.label in classes]
         if self.split is None:
             return cases
         if self.split_file is not None:
@@ -328,13 +313,10 @@ fit_scale`.
                         f'has samples such as {shown(table.case_ids)}')
         return rows
 
-    def _feature_folder(self) -> FeatureFolder | None:
-        return None if self.feature_root is None else FeatureFolder(
-            self._path(self.feature_root))
-
-    def _check_files_are_apart(self, cohort: Sequence[Case]) -> None:
+    def _check_files_are_apart(self, cohort: Sequence[Case],
+                               folder: FeatureFolder | None) -> None:
         """Refuse a file that two slides of any splits share, by a link too."""
-        folder, owner = self._feature_folder(), {}
+        owner: dict[tuple[int, int], str] = {}
         for case in cohort:
             for slide in case.slides:
                 if folder is None and slide.features_path is None:
@@ -351,9 +333,9 @@ fit_scale`.
                         f'features {path}: one would count twice, or be in '
                         'two splits')
 
-    def _find_slides(self, cases: Sequence[Case]) -> dict[str, list[dict]]:
+    def _find_slides(self, cases: Sequence[Case],
+                     folder: FeatureFolder | None) -> dict[str, list[dict]]:
         """Find the slides with patches of each case that has some."""
-        folder = self._feature_folder()
         slides: dict[str, list[dict]] = {}
         absent, empty, first = [], [], None
         for case in cases:
@@ -420,12 +402,9 @@ fit_scale`.
                              for name in classes))
         few = [name for name in classes if counts[name] < 2]
         if few:
-            print_log(
-                f'{type(self).__name__} ({self.split or "all"}): fewer than '
-                f'2 cases of {shown(few)}: no pairs of these classes can be '
-                'made, and scores of them mean nothing',
-                logger='current',
-                level=30)
+            self._note(f'fewer than 2 cases of {shown(few)}: no pairs of '
+                       'these classes can be made, and scores of them mean '
+                       'nothing', level=30)
 
 
 def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:

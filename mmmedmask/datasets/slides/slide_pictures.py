@@ -19,13 +19,10 @@ _BESIDE = ('thumbnails', 'mosaics')
 
 @dataclass(frozen=True)
 class SlidePicture:
-    """A slide as a picture, or the place where it would be.
+    """A slide as a picture (RGB, uint8), or the place where it would be.
 
-    Attributes:
-        thumbnail: RGB, uint8, of the whole slide; None if there is none.
-        size: (width, height) of the slide's finest level in pixels.
-        side: Side of a patch in these pixels.
-        origin: (x, y) of what was scanned, from where QuPath counts.
+    In pixels of its finest level: ``size`` (width, height), ``side`` of a
+    patch, and ``origin`` (x, y) of what was scanned, where QuPath begins.
     """
 
     thumbnail: np.ndarray | None
@@ -52,14 +49,7 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
             within a row or a column: each piece of tissue can have a grid of
             its own.
         max_side: Longest side of what is read from a slide.
-        slide_mpp: Micrometres per pixel as the user gives it, which must not
-            contradict the slide.
-
-    Raises:
-        ValueError: If there are no coordinates in pixels of the slide, the
-            size of a patch or of the slide is not known, patches lie outside
-            of the slide, or it tells another resolution than ``slide_mpp``.
-        FileNotFoundError: If a file is missing.
+        slide_mpp: Micrometres per pixel, which must not contradict the slide.
     """
     coords = features.coords
     if coords is None:

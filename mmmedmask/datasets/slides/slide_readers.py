@@ -14,12 +14,14 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mmmedmask.datasets.image_io import ImageFileError, read_image
-from mmmedmask.datasets.slides.feature_files import PICTURE_SUFFIXES
+from mmmedmask.datasets.slides.feature_files import (
+    PICTURE_SUFFIXES,
+    as_number,
+)
 
-PLAUSIBLE_MPP = (0.05, 20.0)
-"""Micrometres per pixel that a microscope can give: a file that says 352.8
-has a screen's resolution of 72 dots per inch."""
-
+# Micrometres per pixel that a microscope can give: a file that says 352.8 has
+# a screen's resolution of 72 dots per inch.
+_PLAUSIBLE_MPP = (0.05, 20.0)
 _TIFF_MAGIC = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
 _CACHED_BYTES = 64 << 20
 _UM_PER = {'nm': 1e-3, 'µm': 1.0, 'um': 1.0, 'mm': 1e3, 'cm': 1e4}
@@ -40,12 +42,10 @@ class SlideReader(ABC):
 
     Attributes:
         level_sizes: (width, height) of every level in pixels, finest first.
-        downsamples: How many pixels of the finest level one pixel of each
-            level is wide.
+        downsamples: Pixels of the finest level that one of each level spans.
         origin: (x, y) on the finest level of what the scanner scanned. MIRAX
             and Leica leave much of the slide out (``openslide.bounds``).
-        mpp: Micrometres per pixel of the finest level, None if the file
-            does not tell.
+        mpp: Micrometres per pixel of the finest level, if the file tells.
         mpp_note: Why the file's own value was not taken, or empty.
     """
 
@@ -63,17 +63,10 @@ class SlideReader(ABC):
 
     def read(self, level: int, x: int, y: int, width: int,
              height: int) -> np.ndarray:
-        """Read a region.
+        """Read a region as RGB, uint8 (height, width, 3), white beyond it.
 
-        Left and upper edge are in pixels of the finest level, width and
-        height in pixels of ``level``.
-
-        Returns:
-            RGB, uint8, shape (height, width, 3); white where there is
-            nothing.
-
-        Raises:
-            SlideError: If the file is damaged there.
+        ``x`` and ``y`` are pixels of the finest level, width and height those
+        of ``level``. Raises a SlideError if the file is damaged there.
         """
         try:
             return self._read(level, x, y, width, height)
@@ -92,7 +85,7 @@ class SlideReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, or let go of the picture."""
 
     def __enter__(self) -> 'SlideReader':
         return self
@@ -110,7 +103,7 @@ class SlideReader(ABC):
         """Take the file's own value if a microscope can have it."""
         if not across or not down:
             return
-        low, high = PLAUSIBLE_MPP
+        low, high = _PLAUSIBLE_MPP
         if not low <= across <= high or not low <= down <= high:
             self.mpp_note = (
                 f'the file says {across:g} µm per pixel, which no '
@@ -133,8 +126,9 @@ class OpenSlideReader(SlideReader):
         self.downsamples = tuple(slide.level_downsamples)
         self.origin = tuple(int(slide.properties.get(
             f'openslide.bounds-{axis}', 0)) for axis in 'xy')
-        self._set_mpp(*(_number(slide.properties.get(f'openslide.mpp-{axis}'))
-                        for axis in 'xy'))
+        self._set_mpp(*(
+            as_number(slide.properties.get(f'openslide.mpp-{axis}'))
+            for axis in 'xy'))
 
     def _read(self, level: int, x: int, y: int, width: int,
               height: int) -> np.ndarray:
@@ -142,7 +136,6 @@ class OpenSlideReader(SlideReader):
             self._slide.read_region((x, y), level, (width, height))))
 
     def close(self) -> None:
-        """Close the file."""
         self._slide.close()
 
 
@@ -195,13 +188,12 @@ class TiffReader(SlideReader):
             return _mpp_of_ome(self._file.ome_metadata)
         description = self._pages[0].description or ''
         if description.startswith('Aperio') and 'MPP' in description:
-            value = _number(description.split('MPP')[1].lstrip(' =')
-                            .split('|')[0])
+            value = as_number(
+                description.split('MPP')[1].lstrip(' =').split('|')[0])
             return value, value
         tags = self._pages[0].tags
         unit = _TIFF_UNITS.get(tags.valueof('ResolutionUnit', 2))
-        resolutions = (tags.valueof('XResolution'),
-                       tags.valueof('YResolution'))
+        resolutions = [tags.valueof(f'{axis}Resolution') for axis in 'XY']
         if unit is None or None in resolutions:
             return None, None
         return tuple(unit * below / above if above else None
@@ -215,8 +207,7 @@ class TiffReader(SlideReader):
         left, top = round(x / scale[0]), round(y / scale[1])
         tall, wide = (
             (page.tilelength, page.tilewidth) if page.is_tiled else
-            (page.rowsperstrip, page.imagewidth))
-        tall = min(tall, page.imagelength) if not page.is_tiled else tall
+            (min(page.rowsperstrip, page.imagelength), page.imagewidth))
         separate = page.planarconfig == _SEPARATE
         planes = page.samplesperpixel if separate else 1
         region = np.full((height, width, page.samplesperpixel), 255, np.uint8)
@@ -242,7 +233,7 @@ class TiffReader(SlideReader):
                                                side - x0:x1 - x0]
         if region.shape[2] == 1:
             return np.repeat(region, 3, axis=2)
-        return region if region.shape[2] == 3 else _on_white(region)
+        return _on_white(region)
 
     def _segment(self, level: int, page, index: int) -> np.ndarray | None:
         """Decode a tile or a strip, or take it from those last used."""
@@ -270,7 +261,6 @@ class TiffReader(SlideReader):
         return segment
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -294,7 +284,7 @@ class PictureReader(SlideReader):
         if channels < 3:
             # Gray, and gray with transparency.
             pixels = pixels[..., [0, 0, 0, *range(1, channels)]]
-        self._pixels = (pixels if pixels.shape[2] == 3 else _on_white(pixels))
+        self._pixels = _on_white(pixels)
         self._set_levels([self._pixels.shape[1::-1]])
 
     def _read(self, level: int, x: int, y: int, width: int,
@@ -307,17 +297,11 @@ class PictureReader(SlideReader):
         return region
 
     def close(self) -> None:
-        """Let go of the picture."""
         self._pixels = None
 
 
 def open_slide(path: str | Path) -> SlideReader:
-    """Open a slide with the first reader that can.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        SlideError: If nothing can read it.
-    """
+    """Open a slide with the first reader that can, or raise a SlideError."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'The slide {path} does not exist')
@@ -383,7 +367,7 @@ def _mpp_of_ome(xml: str) -> tuple[float | None, float | None]:
             return tuple(
                 size * _UM_PER.get(
                     element.get(f'PhysicalSize{axis}Unit', 'µm'), 0)
-                if (size := _number(element.get(f'PhysicalSize{axis}')))
+                if (size := as_number(element.get(f'PhysicalSize{axis}')))
                 else None for axis in 'XY')
     return None, None
 
@@ -396,17 +380,10 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
 
 
 def _on_white(region: np.ndarray) -> np.ndarray:
-    """Put an RGBA picture on white."""
+    """Put an RGBA picture on white; leave RGB as it is."""
     alpha = region[..., 3:]
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(region[..., :3])
     share = alpha.astype(np.uint16)
     mixed = region[..., :3] * share + 255 * (255 - share)
     return ((mixed + 127) // 255).astype(np.uint8)
-
-
-def _number(text: object) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
@@ -18,14 +17,15 @@ from mmmedmask.datasets.slides.tiling import (
     plan_tiles,
     read_overview,
     read_tile,
+    resize,
+    small_size,
     tile_grid,
     tissue_shares,
 )
 from mmmedmask.datasets.slides.tissue import TissueOptions, find_tissue
 from mmmedmask.util.checks import check_integer, check_range
 
-THUMBNAIL_SIDE = 1500
-"""Longer side of thumbnails in pixels."""
+_THUMBNAIL_SIDE = 1500
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SlidePlan:
         coords: Upper left corners (x, y) in pixels of the finest level,
             int32 of shape (N, 2).
         size: (width, height) of the finest level.
-        thumbnail: The slide, RGB, uint8, sides up to ``THUMBNAIL_SIDE``.
+        thumbnail: The slide, RGB, uint8, sides up to 1500 pixels.
         tissue: Tissue on a smaller picture of the slide, bool.
     """
 
@@ -76,14 +76,10 @@ class SlidePlan:
 
 @dataclass(frozen=True)
 class SlideEvent:
-    """Something that a worker has to say about a slide.
+    """Something that a worker has to say about the slide of a number.
 
-    Attributes:
-        number: Place of the slide in the list.
-        kind: ``'plan'``, which comes first, ``'tiles'``, ``'done'`` or
-            ``'failed'``.
-        start: Number of the first of the tiles.
-        tiles: RGB, uint8, shape (B, S, S, 3).
+    Its kind is ``'plan'``, which comes first, ``'tiles'``, uint8
+    (B, S, S, 3) from the tile ``start`` on, ``'done'`` or ``'failed'``.
     """
 
     number: int
@@ -96,37 +92,23 @@ class SlideEvent:
 
 def plan_slide(slide: SlideReader, options: TilingOptions,
                slide_mpp: float | None = None) -> SlidePlan:
-    """Choose the tiles of a slide, row by row.
-
-    Args:
-        slide_mpp: Micrometres per pixel of the finest level, for files that
-            do not tell it.
-
-    Raises:
-        SlideError: If the slide cannot be used.
-    """
+    """Choose the tiles of a slide, row by row; see :func:`plan_tiles`."""
     geometry = plan_tiles(slide, options.tile_size, options.mpp,
                           options.overlap, slide_mpp, options.allow_enlarging)
     # One picture for both: a slide of one level is read as a whole for it.
     coarse = max(1.0, options.tissue.mpp / geometry.slide_mpp)
-    fine = max(1.0, max(slide.size) / THUMBNAIL_SIDE)
+    fine = max(1.0, max(slide.size) / _THUMBNAIL_SIDE)
     overview = read_overview(slide, min(coarse, fine))
-    tissue = find_tissue(_shrink(overview, slide.size, coarse),
-                         options.tissue, coarse * geometry.slide_mpp)
+    picture, thumbnail = (resize(overview, small_size(slide.size, downsample))
+                          for downsample in (coarse, fine))
+    tissue = find_tissue(
+        picture, options.tissue, coarse * geometry.slide_mpp)
     coords = tile_grid(slide.size, geometry)
     shares = tissue_shares(tissue, coords, geometry.side, slide.size)
     # A share that is met exactly must not fail by rounding.
     kept = shares >= options.min_tissue - 1e-9
-    return SlidePlan(coords[kept], geometry, slide.size,
-                     _shrink(overview, slide.size, fine), tissue, slide.origin)
-
-
-def _shrink(picture: np.ndarray, size: tuple[int, int],
-            downsample: float) -> np.ndarray:
-    width, height = (max(1, round(length / downsample)) for length in size)
-    if picture.shape[:2] == (height, width):
-        return picture
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return SlidePlan(coords[kept], geometry, slide.size, thumbnail, tissue,
+                     slide.origin)
 
 
 class SlideTiles(IterableDataset):

