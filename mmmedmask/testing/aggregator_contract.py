@@ -6,18 +6,20 @@ is trained.
 
 import copy
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmmedmask.testing.backbone_contract import ContractError
+from mmmedmask.testing.backbone_contract import require, require_close
 
 # Patches of the bags: more than one, of which one is empty.
 COUNTS = (9, 1, 0, 14, 5)
 TOLERANCE = 1e-5
 # Of bfloat16, whose numbers have 8 bits.
 AMP_TOLERANCE = 0.1
+_compare = partial(require_close, tolerance=TOLERANCE)
 
 
 class _Bags(NamedTuple):
@@ -52,19 +54,15 @@ def check_aggregator_contract(aggregator: nn.Module) -> None:
             says where.
     """
     for name in ('in_dims', 'embed_dims'):
-        if not isinstance(getattr(aggregator, name, None), int):
-            raise ContractError(
+        require(isinstance(getattr(aggregator, name, None), int),
                 f'{type(aggregator).__name__} has no {name} (int)')
     bags = _draw(aggregator)
     evaluated = copy.deepcopy(aggregator).eval()
     with torch.no_grad():
-        _check_shapes(evaluated, bags)
-        _check_padding(evaluated, bags)
-        _check_alone(evaluated, bags)
-        _check_order(evaluated, bags)
-        _check_attention(evaluated, bags)
-        _check_genes(evaluated, bags)
-        _check_amp(evaluated, bags)
+        for check in (_check_shapes, _check_padding, _check_alone,
+                      _check_order, _check_attention, _check_genes,
+                      _check_amp):
+            check(evaluated, bags)
     if any(one.requires_grad for one in aggregator.parameters()):
         _check_gradients(copy.deepcopy(aggregator).train(), bags)
 
@@ -100,20 +98,6 @@ def _attention(aggregator: nn.Module, bags: _Bags) -> Tensor:
                                 **bags.genes)
 
 
-def _compare(found: Tensor, expected: Tensor, what: str,
-             tolerance: float = TOLERANCE) -> None:
-    if found.shape != expected.shape:
-        raise ContractError(f'{what}: shape {tuple(found.shape)} instead of '
-                            f'{tuple(expected.shape)}')
-    if not found.numel():
-        return
-    scale = max(1.0, float(expected.abs().max()))
-    gap = float((found - expected).abs().max())
-    # Not the other way round: NaN is not a small gap.
-    if not gap <= tolerance * scale:
-        raise ContractError(f'{what}: a difference of {gap:.2g}')
-
-
 def _check_shapes(aggregator: nn.Module, bags: _Bags) -> None:
     class_wise = getattr(aggregator, 'class_wise', False)
     width = (aggregator.num_classes, ) if class_wise else ()
@@ -121,21 +105,18 @@ def _check_shapes(aggregator: nn.Module, bags: _Bags) -> None:
                          coords=bags.coords[:, :0])
     for what, batch in (('a batch', bags), ('a batch without patches', none)):
         vector, tokens = _run(aggregator, batch)
-        length = batch.patches.shape[1]
+        rows, dims = batch.patches.shape[:2], aggregator.embed_dims
         for name, tensor, shape in (
-            ('vector', vector, (len(COUNTS), *width, aggregator.embed_dims)),
-            ('tokens', tokens, (len(COUNTS), length,
-                                aggregator.embed_dims))):
-            if tuple(tensor.shape) != shape:
-                raise ContractError(
+                ('vector', vector, (len(COUNTS), *width, dims)),
+                ('tokens', tokens, (*rows, dims))):
+            require(tensor.shape == shape,
                     f'the {name} of {what} has the shape '
                     f'{tuple(tensor.shape)}, expected {shape}')
-            if not tensor.isfinite().all():
-                raise ContractError(
-                    f'the {name} of {what} (bags of {COUNTS} patches) is '
-                    'not finite')
-        if tokens[~batch.valid].any():
-            raise ContractError('tokens must be zero at padding')
+            require(tensor.isfinite().all(),
+                    f'the {name} of {what} (bags of {COUNTS} patches) is not '
+                    'finite')
+        require(not tokens[~batch.valid].any(),
+                'tokens must be zero at padding')
 
 
 def _check_padding(aggregator: nn.Module, bags: _Bags) -> None:
@@ -144,8 +125,8 @@ def _check_padding(aggregator: nn.Module, bags: _Bags) -> None:
         patches = bags.patches.masked_fill(~bags.valid[..., None], content)
         other, tokens = _run(aggregator, bags._replace(patches=patches))
         _compare(other, vector, f'padding of {content} reaches the vector')
-        if tokens[~bags.valid].any():
-            raise ContractError('tokens must be zero at padding')
+        require(not tokens[~bags.valid].any(),
+                'tokens must be zero at padding')
     longer = [nn.functional.pad(tensor, (0, 0, 0, 7))
               for tensor in (bags.patches, bags.coords)]
     padded = bags._replace(patches=longer[0], coords=longer[1],
@@ -183,15 +164,14 @@ def _check_order(aggregator: nn.Module, bags: _Bags) -> None:
 def _check_attention(aggregator: nn.Module, bags: _Bags) -> None:
     weights = _attention(aggregator, bags)
     batch, length = bags.valid.shape
-    if weights.ndim not in (2, 3) or (weights.shape[0],
-                                      weights.shape[-1]) != (batch, length):
-        raise ContractError(
+    require(weights.ndim in (2, 3) and
+            (weights.shape[0], weights.shape[-1]) == (batch, length),
             f'attention has the shape {tuple(weights.shape)}, expected '
             f'({batch}, {length}) or ({batch}, K, {length})')
     by_row = weights if weights.ndim == 3 else weights[:, None]
     outside = ~bags.valid[:, None].expand_as(by_row)
-    if not (by_row >= 0).all() or by_row[outside].any():
-        raise ContractError('attention must be at least 0, and 0 at padding')
+    require((by_row >= 0).all() and not by_row[outside].any(),
+            'attention must be at least 0, and 0 at padding')
     filled = bags.valid.any(dim=1)
     total = by_row.sum(dim=2)
     _compare(total, filled[:, None].expand_as(total).to(total.dtype),
@@ -206,15 +186,14 @@ def _check_genes(aggregator: nn.Module, bags: _Bags) -> None:
     if not bags.genes:
         return
     vector, _ = _run(aggregator, bags)
-    has = bags.genes['has_genes']
-    genes = bags.genes['genes'].masked_fill(~has[:, None], 7)
-    changed, _ = _run(aggregator, bags._replace(
-        genes=dict(genes=genes, has_genes=has)))
-    _compare(changed, vector, 'genes of patients without genes count')
-    changed, _ = _run(aggregator, bags._replace(
-        genes=dict(genes=-bags.genes['genes'], has_genes=has)))
-    if torch.allclose(changed[has], vector[has]):
-        raise ContractError('uses_genes, but genes make no difference')
+    has, genes = bags.genes['has_genes'], bags.genes['genes']
+    hidden, changed = (
+        _run(aggregator, bags._replace(
+            genes=dict(genes=other, has_genes=has)))[0]
+        for other in (genes.masked_fill(~has[:, None], 7), -genes))
+    _compare(hidden, vector, 'genes of patients without genes count')
+    require(not torch.allclose(changed[has], vector[has]),
+            'uses_genes, but genes make no difference')
 
 
 def _check_amp(aggregator: nn.Module, bags: _Bags) -> None:
@@ -222,9 +201,8 @@ def _check_amp(aggregator: nn.Module, bags: _Bags) -> None:
     with torch.autocast('cpu', torch.bfloat16):
         half, _ = _run(aggregator, bags)
         weights = _attention(aggregator, bags)
-    _compare(half.float(), vector, 'bfloat16 autocast', AMP_TOLERANCE)
-    if weights.dtype not in (torch.float32, torch.float64):
-        raise ContractError(
+    require_close(half.float(), vector, 'bfloat16 autocast', AMP_TOLERANCE)
+    require(weights.dtype in (torch.float32, torch.float64),
             f'attention under autocast must stay float32, is {weights.dtype}')
 
 
@@ -232,6 +210,8 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
     mask = None
     if getattr(aggregator, 'mask_token', None) is not None:
         mask = bags.valid & (torch.arange(bags.valid.shape[1]) % 2 == 0)
+    trained = {name: parameter for name, parameter
+               in aggregator.named_parameters() if parameter.requires_grad}
     moved = set()
     for amp in (False, True):
         aggregator.zero_grad()
@@ -249,18 +229,13 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
                 # Some parameters serve the tokens alone.
                 total = total + tokens.float().pow(2).sum()
         total.backward()
-        for name, parameter in aggregator.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if parameter.grad is None:
-                raise ContractError(
+        for name, parameter in trained.items():
+            require(parameter.grad is not None,
                     f'the vector does not depend on {name}: distributed '
                     'training would wait for it')
-            if not parameter.grad.isfinite().all():
-                raise ContractError(f'the gradient of {name} is not finite')
+            require(parameter.grad.isfinite().all(),
+                    f'the gradient of {name} is not finite')
             if parameter.grad.any():
                 moved.add(name)
-    still = [name for name, parameter in aggregator.named_parameters()
-             if parameter.requires_grad and name not in moved]
-    if still:
-        raise ContractError(f'no gradient reaches {", ".join(still)}')
+    still = [name for name in trained if name not in moved]
+    require(not still, f'no gradient reaches {", ".join(still)}')

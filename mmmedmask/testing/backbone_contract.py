@@ -7,9 +7,11 @@ docs/how_to/add_a_cnn.md shows how to write one.
 import copy
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.overrides import TorchFunctionMode
 
 from mmmedmask.models.cmim import Levels, MaskedBackbone, probe_levels
@@ -24,6 +26,29 @@ _PROBE_IMAGES = 8
 
 class ContractError(AssertionError):
     """An encoder does not do what CMIM relies on."""
+
+
+def require(fulfilled: object, message: str) -> None:
+    """Raise a ContractError unless a condition is fulfilled."""
+    if not fulfilled:
+        raise ContractError(message)
+
+
+def require_close(found: Tensor, expected: Tensor, what: str,
+                  tolerance: float = 0.0) -> None:
+    """Raise a ContractError unless tensors agree.
+
+    ``tolerance`` is relative to the largest number, if that is above 1.
+    """
+    require(found.shape == expected.shape,
+            f'{what}: shape {tuple(found.shape)} instead of '
+            f'{tuple(expected.shape)}')
+    if not found.numel():
+        return
+    scale = max(1.0, float(expected.abs().max()))
+    gap = float((found - expected).abs().max())
+    # Not the other way round: NaN is not a small gap.
+    require(gap <= tolerance * scale, f'{what}: a difference of {gap:.2g}')
 
 
 def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
@@ -45,7 +70,6 @@ def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
     Raises:
         ContractError: If the encoder breaks the contract; the message says
             where and what to do.
-        ValueError: If ``in_channels`` or ``image_size`` is not positive.
     """
     check_integer('in_channels', in_channels)
     check_integer('image_size', image_size)
@@ -71,16 +95,14 @@ def _evaluated(backbone: nn.Module) -> nn.Module:
 
 
 def _check_class(backbone: nn.Module) -> None:
-    name = type(backbone).__name__
-    if not isinstance(backbone, MaskedBackbone):
-        raise ContractError(
+    kind, name = type(backbone), type(backbone).__name__
+    require(isinstance(backbone, MaskedBackbone),
             f'{name} has to subclass mmmedmask.models.cmim.MaskedBackbone')
     for method in ('forward_stem', 'forward_stages'):
-        if getattr(type(backbone), method) is getattr(MaskedBackbone, method):
-            raise ContractError(f'{name} has to implement {method}')
-    arguments = inspect.signature(type(backbone).forward).parameters
-    if not {'mask', 'mask_tokens'} <= set(arguments):
-        raise ContractError(
+        require(getattr(kind, method) is not getattr(MaskedBackbone, method),
+                f'{name} has to implement {method}')
+    require({'mask', 'mask_tokens'} <= {*inspect.signature(
+                kind.forward).parameters},
             f'{name}.forward takes no mask: name MaskedBackbone before the '
             f'network, class {name}(MaskedBackbone, Network)')
 
@@ -98,21 +120,14 @@ def _plain_forward(backbone: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 def _check_plain_forward(backbone: nn.Module, images: Tensor) -> None:
     plain = _plain_forward(backbone, images)
     unmasked = _as_tuple(backbone(images))
-    if len(plain) != len(unmasked) or not all(
-            map(torch.equal, plain, unmasked)):
-        raise ContractError(
+    require(len(plain) == len(unmasked)
+            and all(map(torch.equal, plain, unmasked)),
             'forward(x) without a mask differs from the plain network: '
             'leave forward to MaskedBackbone')
     stages = _as_tuple(backbone.forward_stages(backbone.forward_stem(images)))
-    if not torch.equal(stages[-1], plain[-1]):
-        found, expected = tuple(stages[-1].shape), tuple(plain[-1].shape)
-        reason = (
-            f'shape {found} instead of {expected}' if found != expected else
-            'a difference of '
-            f'{float((stages[-1] - plain[-1]).abs().max()):.2g}')
-        raise ContractError(
-            'forward_stages(forward_stem(x))[-1] is not the last output of '
-            f'the plain network: {reason}')
+    require_close(stages[-1], plain[-1],
+                  'forward_stages(forward_stem(x))[-1] is not the last output '
+                  'of the plain network')
 
 
 def _check_levels(backbone: nn.Module, in_channels: int,
@@ -123,41 +138,37 @@ def _check_levels(backbone: nn.Module, in_channels: int,
         larger = probe_levels(backbone, in_channels, 2 * image_size)
     except ValueError as error:
         raise ContractError(str(error)) from error
-    if modes != [module.training for module in backbone.modules()]:
-        raise ContractError('measuring the levels changed training modes')
-    if levels != larger:
-        raise ContractError(
+    require(modes == [module.training for module in backbone.modules()],
+            'measuring the levels changed training modes')
+    require(levels == larger,
             f'levels depend on the size of the image: {levels} for '
             f'{image_size} pixels, {larger} for {2 * image_size}')
-    if any(coarse % fine for fine, coarse in zip(
-            levels.strides, levels.strides[1:], strict=False)):
-        raise ContractError(
-            'every stride must be a multiple of the finer one, got '
-            f'{levels.strides}')
-    if image_size < 2 * levels.strides[-1]:
-        raise ContractError(
+    strides, number = levels.strides, backbone.num_mask_tokens
+    require(not any(coarse % fine for fine, coarse in pairwise(strides)),
+            f'every stride must be a multiple of the finer one, got {strides}')
+    require(image_size >= 2 * strides[-1],
             f'image_size {image_size} shows less than two cells of the '
-            f'coarsest stride {levels.strides[-1]}: check with a larger one')
-    number = backbone.num_mask_tokens
-    if number is not None and not 1 <= number <= len(levels.strides):
-        raise ContractError(
-            f'num_mask_tokens must be None or in [1, {len(levels.strides)}]'
-            f', got {number}')
-    evaluated = _evaluated(backbone)
+            f'coarsest stride {strides[-1]}: check with a larger one')
+    require(number is None or 1 <= number <= len(strides),
+            f'num_mask_tokens must be None or in [1, {len(strides)}], got '
+            f'{number}')
+    wide = torch.zeros(1, in_channels, image_size, 2 * image_size)
     with torch.no_grad():
-        wide = torch.zeros(1, in_channels, image_size, 2 * image_size)
-        stem = evaluated.forward_stem(wide)
-        maps = (stem, *_as_tuple(evaluated.forward_stages(stem)))
+        maps = _all_levels(_evaluated(backbone), wide)
     for number, (level, stride) in enumerate(
-            zip(maps, levels.strides, strict=True), start=1):
+            zip(maps, strides, strict=True), start=1):
+        size = tuple(level.shape[-2:])
         expected = (image_size // stride, 2 * image_size // stride)
-        if tuple(level.shape[-2:]) != expected:
-            raise ContractError(
+        require(size == expected,
                 f'level {number} of an image of {image_size} x '
-                f'{2 * image_size} pixels has the size '
-                f'{tuple(level.shape[-2:])}, its stride {stride} asks for '
-                f'{expected}')
+                f'{2 * image_size} pixels has the size {size}, its stride '
+                f'{stride} asks for {expected}')
     return levels
+
+
+def _all_levels(backbone: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    stem = backbone.forward_stem(images)
+    return stem, *_as_tuple(backbone.forward_stages(stem))
 
 
 def _mask_tokens(backbone: nn.Module, levels: Levels) -> list[Tensor]:
@@ -167,81 +178,74 @@ def _mask_tokens(backbone: nn.Module, levels: Levels) -> list[Tensor]:
         for channels in levels.channels[:backbone.num_mask_tokens]]
 
 
-def _grid(images: Tensor, levels: Levels) -> tuple[int, int]:
+def _masks(images: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
+    """A mask of nothing, and a chequered one, (B, 1, h, w)."""
     height, width = images.shape[-2:]
-    return height // levels.strides[-1], width // levels.strides[-1]
+    visible = torch.zeros(len(images), 1, height // levels.strides[-1],
+                          width // levels.strides[-1])
+    mask = visible.clone()
+    mask[:, :, ::2, 1::2] = mask[:, :, 1::2, ::2] = 1
+    return visible, mask
 
 
 def _check_mask_token(backbone: nn.Module, images: Tensor,
                       levels: Levels) -> None:
     tokens = _mask_tokens(backbone, levels)
-    grid = _grid(images, levels)
-    visible = torch.zeros(len(images), 1, *grid)
+    visible, mask = _masks(images, levels)
     with torch.no_grad():
         stem = backbone.forward_stem(images)
     outputs = _as_tuple(backbone(images, visible, tokens))
-    if tuple(output.shape[1] for output in outputs) != levels.channels:
-        raise ContractError(
+    channels = tuple(output.shape[1] for output in outputs)
+    require(channels == levels.channels,
             'forward(x, mask, mask_tokens) must return the levels '
-            f'{levels.channels} (channels), got '
-            f'{tuple(output.shape[1] for output in outputs)}')
-    if not torch.equal(outputs[0], stem):
-        raise ContractError(
+            f'{levels.channels} (channels), got {channels}')
+    require(torch.equal(outputs[0], stem),
             'with nothing masked, level 1 is not the output of the stem: '
             'does forward_stages change its input in place?')
     sum(output.sum() for output in outputs).backward()
-    if any(token.grad is not None and token.grad.any() for token in tokens):
-        raise ContractError(
+    require(not any(token.grad is not None and token.grad.any()
+                    for token in tokens),
             'with nothing masked, mask tokens still have a gradient')
     with torch.no_grad():
-        masked = 1 - visible
-        first = backbone(images, masked, tokens)
-        second = backbone(images.flip(0) * 3 + 1, masked, tokens)
-        if not all(map(torch.equal, first, second)):
-            raise ContractError(
+        first = backbone(images, 1 - visible, tokens)
+        second = backbone(images.flip(0) * 3 + 1, 1 - visible, tokens)
+        require(all(map(torch.equal, first, second)),
                 'with everything masked, the output depends on the pixels')
-        mask = visible.clone()
-        mask[:, :, ::2, 1::2] = mask[:, :, 1::2, ::2] = 1
-        level = backbone(images, mask, tokens)[0]
-        factor = [side // cells for side, cells in
-                  zip(level.shape[-2:], grid, strict=True)]
-        places = mask.repeat_interleave(factor[0], 2).repeat_interleave(
-            factor[1], 3).bool().expand_as(level)
-        if not torch.equal(level[places], tokens[0].expand_as(level)[places]):
-            raise ContractError(
+        masked = backbone(images, mask, tokens)
+        level = masked[0]
+        places = interpolate(mask, level.shape[-2:]).bool().expand_as(level)
+        require(torch.equal(level[places],
+                            tokens[0].expand_as(level)[places]),
                 'masked places of level 1 are not the mask token')
-        changed = images + mask.repeat_interleave(
-            levels.strides[-1], 2).repeat_interleave(levels.strides[-1], 3)
-        if not all(map(torch.equal, backbone(images, mask, tokens),
-                       backbone(changed, mask, tokens))):
-            raise ContractError('masked pixels reach the output')
+        changed = images + interpolate(mask, images.shape[-2:])
+        require(all(map(torch.equal, masked,
+                        backbone(changed, mask, tokens))),
+                'masked pixels reach the output')
 
 
 def _check_gradients(backbone: nn.Module, images: Tensor,
                      levels: Levels) -> None:
     backbone.train()
     tokens = _mask_tokens(backbone, levels)
-    mask = torch.zeros(len(images), 1, *_grid(images, levels))
-    mask[:, :, ::2, 1::2] = mask[:, :, 1::2, ::2] = 1
+    _, mask = _masks(images, levels)
     generator = torch.Generator().manual_seed(2)
     loss = sum((output * torch.randn(output.shape, generator=generator)).sum()
                for output in backbone(images, mask, tokens))
     loss.backward()
     for number, token in enumerate(tokens, start=1):
-        if token.grad is None or not token.grad.any():
-            raise ContractError(f'mask token {number} has no gradient')
-    missing = [name for name, parameter in backbone.named_parameters()
+        require(token.grad is not None and token.grad.any(),
+                f'mask token {number} has no gradient')
+    parameters = dict(backbone.named_parameters())
+    missing = [name for name, parameter in parameters.items()
                if parameter.requires_grad and parameter.grad is None]
-    if missing:
-        raise ContractError(
+    require(not missing,
             f'no gradient reaches {", ".join(missing)}: CMIM does not use '
             'them, and distributed training would wait for them. Remove '
             'them, or set requires_grad to False')
     broken = [
-        name for name, parameter in backbone.named_parameters()
+        name for name, parameter in parameters.items()
         if parameter.grad is not None and not parameter.grad.isfinite().all()]
-    if broken:
-        raise ContractError(f'gradients are not finite: {", ".join(broken)}')
+    require(not broken, f'gradients are not finite: {", ".join(broken)}')
 
 
 class _TensorsInUse(TorchFunctionMode):
@@ -268,8 +272,7 @@ def _check_state(backbone: nn.Module, images: Tensor) -> None:
     unused = [
         name for name, tensor in backbone.state_dict(keep_vars=True).items()
         if id(tensor) not in used.seen]
-    if unused:
-        raise ContractError(
+    require(not unused,
             f'the plain network does not use {", ".join(unused)}: '
             'checkpoints must have its keys alone, or they fit no detector')
 
@@ -299,21 +302,17 @@ def _check_offset(backbone: nn.Module, in_channels: int, levels: Levels,
     generator = torch.Generator().manual_seed(3)
     images = torch.randn(_PROBE_IMAGES, in_channels, side, side,
                          generator=generator).requires_grad_()
-    stem = backbone.forward_stem(images)
-    maps = (stem, *_as_tuple(backbone.forward_stages(stem)))
-    feature = maps[number - 1][:, :, place, place]
+    feature = _all_levels(backbone, images)[number - 1][:, :, place, place]
     direction = torch.randn(feature.shape, generator=generator)
     gradient, = torch.autograd.grad((feature * direction).sum(), images)
     weight = gradient.double().square().sum(dim=1)
-    if not weight.any():
-        raise ContractError(f'level {number} does not depend on the image')
+    require(weight.any(), f'level {number} does not depend on the image')
     pixels = torch.arange(side, dtype=torch.float64)
     centres = [
         float((weight.sum(dim=(0, axis)) * pixels).sum() / weight.sum()) -
         stride * place for axis in (1, 2)]
     measured = sum(centres) / 2
-    if abs(measured - offset) > _OFFSET_TOLERANCE * stride:
-        raise ContractError(
+    require(abs(measured - offset) <= _OFFSET_TOLERANCE * stride,
             f'the first feature of level {number} (stride {stride}) is '
             f'centred at pixel {measured:.1f}, but receptive_field_offset '
             f'says {offset}: 0 is right for convolutions that are padded on '
