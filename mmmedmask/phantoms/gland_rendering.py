@@ -19,40 +19,22 @@ BLOOD = (0.10, 0.85, 0.55)
 
 @dataclass
 class TissueStyle:
-    """What one image looks like, apart from where its glands are.
+    """What one image looks like, apart from where its glands are."""
 
-    Attributes:
-        malignant: Whether nuclei are large, crowded and stratified.
-        epithelium: Thickness of the epithelium, pixels at 20x.
-        goblets: How many of the cells hold mucin, in [0, 1].
-        debris: How much is in the lumens, in [0, 1].
-        cleft: Width of the cleft around glands, pixels at 20x.
-        cellularity: Density of the stroma's cells, 1 is typical.
-        fibres: Contrast of the stroma's fibres.
-        inflammation: Part of the stroma that is full of lymphocytes.
-        open_area: Whether some of the image is empty glass.
-        vessels: Number of vessels to try, distractors that look like
-            small glands.
-        haematoxylin: Strength of the blue stain.
-        eosin: Strength of the pink stain.
-        blur: Standard deviation of the focus blur in pixels.
-        noise: Standard deviation of the camera noise in gray levels.
-    """
-
-    malignant: bool
-    epithelium: float
-    goblets: float
-    debris: float
-    cleft: float
-    cellularity: float
-    fibres: float
-    inflammation: float
-    open_area: bool
-    vessels: int
-    haematoxylin: float
-    eosin: float
-    blur: float
-    noise: float
+    malignant: bool  # Nuclei are large, crowded and stratified.
+    epithelium: float  # Its thickness, pixels at 20x.
+    goblets: float  # How many of the cells hold mucin, in [0, 1].
+    debris: float  # How much is in the lumens, in [0, 1].
+    cleft: float  # Width of the cleft around glands, pixels at 20x.
+    cellularity: float  # Density of the stroma's cells, 1 is typical.
+    fibres: float  # Contrast of the stroma's fibres.
+    inflammation: float  # Part of the stroma full of lymphocytes.
+    open_area: bool  # Some of the image is empty glass.
+    vessels: int  # Number to try; they look like small glands.
+    haematoxylin: float  # Strength of the blue stain.
+    eosin: float  # Strength of the pink stain.
+    blur: float  # Standard deviation of the focus blur in pixels.
+    noise: float  # That of the camera noise in gray levels.
 
     @classmethod
     def draw(cls, malignant: bool, rng: np.random.Generator) -> 'TissueStyle':

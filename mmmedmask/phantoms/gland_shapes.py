@@ -14,25 +14,15 @@ SHAPE_KINDS = ('round', 'elongated', 'irregular', 'branching')
 
 @dataclass
 class GlandLayout:
-    """How the glands of one image are laid out.
+    """How the glands of one image are laid out."""
 
-    Attributes:
-        kinds: Probability of each of :data:`SHAPE_KINDS`.
-        radius: Typical radius, pixels at 20x.
-        radius_spread: Relative standard deviation of the radius.
-        coverage: Part of the area that glands may fill, in (0, 1).
-        gap: Typical distance between neighbours, pixels at 20x.
-        touching: Probability that a gland touches those that it meets.
-        direction: Direction that elongated glands prefer, radians.
-    """
-
-    kinds: tuple[float, float, float, float]
-    radius: float
-    radius_spread: float
-    coverage: float
-    gap: float
-    touching: float
-    direction: float
+    kinds: tuple[float, ...]  # Probability of each of SHAPE_KINDS.
+    radius: float  # Typical radius, pixels at 20x.
+    radius_spread: float  # Relative standard deviation of the radius.
+    coverage: float  # Part of the area that glands may fill, in (0, 1).
+    gap: float  # Typical distance between neighbours, pixels at 20x.
+    touching: float  # Probability of touching those that it meets.
+    direction: float  # What elongated glands prefer, radians.
 
     @classmethod
     def draw(cls, malignant: bool, rng: np.random.Generator) -> 'GlandLayout':
@@ -46,23 +36,18 @@ class GlandLayout:
                        coverage=rng.uniform(0.3, 0.65), gap=rng.uniform(4, 14),
                        touching=0.35, direction=rng.uniform(0, np.pi))
         longitudinal = rng.random() < 0.3
-        return cls(
-            kinds=(0.1, 0.75, 0.1, 0.05) if longitudinal
-            else (0.6, 0.25, 0.12, 0.03),
-            radius=rng.uniform(42, 76),
-            radius_spread=0.18,
-            coverage=rng.uniform(0.3, 0.6),
-            gap=rng.uniform(6, 26),
-            touching=0.12,
-            direction=rng.uniform(0, np.pi))
+        return cls(kinds=(0.1, 0.75, 0.1, 0.05) if longitudinal
+                   else (0.6, 0.25, 0.12, 0.03),
+                   radius=rng.uniform(42, 76), radius_spread=0.18,
+                   coverage=rng.uniform(0.3, 0.6), gap=rng.uniform(6, 26),
+                   touching=0.12, direction=rng.uniform(0, np.pi))
 
 
 def smooth_noise(shape: tuple[int, int], length: float,
                  rng: np.random.Generator) -> np.ndarray:
-    """Draw noise that varies over ``length`` pixels.
+    """Draw noise (h, w), float32, that varies over ``length`` pixels.
 
-    Returns:
-        float32 array of ``shape`` (h, w), mean about 0, deviation about 1.
+    Its mean is about 0, its deviation about 1.
     """
     length = max(length, 1.0)
     coarse = rng.standard_normal(
@@ -78,11 +63,9 @@ def draw_label_map(shape: tuple[int, int], layout: GlandLayout,
                    scale: float, rng: np.random.Generator) -> np.ndarray:
     """Lay out glands; later ones give way to earlier ones.
 
-    ``shape`` is (h, w), ``scale`` the size relative to 20x.
-
-    Returns:
-        int32 array of shape (h, w): 0 background, then 1, 2, ... Every
-        gland is one connected part without holes.
+    ``shape`` is (h, w), ``scale`` the size relative to 20x. Gives int32 (h,
+    w): 0 background, then 1, 2, ... Every gland is one connected part without
+    holes.
     """
     labels = np.zeros(shape, np.int32)
     bend = rng.uniform(3, 9)

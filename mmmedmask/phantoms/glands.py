@@ -31,9 +31,9 @@ def draw_gland_image(
         size: (h, w), or one number for a square; at least 64.
         seed: Determines everything that is random; one or several numbers,
             at least 0.
-        scale: Size of glands and cells: 1 is 20x (0.62 um per pixel), as in
-            GlaS. None scales a GlaS field (522 pixels high) to the shorter
-            side.
+        scale: Size of glands and cells, in [0.1, 4]: 1 is 20x (0.62 um per
+            pixel), as in GlaS. None scales a GlaS field (522 pixels high) to
+            the shorter side.
         malignant: Draw crowded, irregular glands (True), regular ones
             (False), or let the seed choose (None).
 
@@ -41,9 +41,6 @@ def draw_gland_image(
         The image, uint8 of shape (H, W, 3) in RGB, and the instance map,
         int32 of shape (H, W): 0 background, then 1, 2, ... without gaps.
         Lumens belong to their gland.
-
-    Raises:
-        ValueError: If a size or the scale is out of range.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 64:
@@ -106,13 +103,9 @@ def write_gland_dataset(root: str | Path, num_train: int, num_test: int,
             images/{train,test}/0000.png ...
             masks/{train,test}/0000.png ...      instance numbers
 
-    Image i of the training set has the seed ``(seed, 0, i)``, of the test
-    set ``(seed, 1, i)``: a larger set begins with the smaller one.
-
-    See :func:`draw_gland_image` for size and scale.
-
-    Raises:
-        ValueError: If a number of images or the size is out of range.
+    Image i of the training set has the seed ``(seed, 0, i)``, of the test set
+    ``(seed, 1, i)``: a larger set begins with the smaller one. See
+    :func:`draw_gland_image` for size and scale.
     """
     root = Path(root)
     check_integer('num_train', num_train)
@@ -126,16 +119,11 @@ def write_gland_dataset(root: str | Path, num_train: int, num_test: int,
 
 def write_tissue_tiles(root: str | Path, tile_size: int = 128,
                        stride: int = 64) -> list[Path]:
-    """Cut the real tissue that scikit-image ships into tiles.
+    """Cut the real tissue that scikit-image ships into tiles; their paths.
 
     It is ``skimage.data.immunohistochemistry``: colon, 512 x 512 pixels,
     brown where the antibody bound, counterstained with haematoxylin.
     Nothing is downloaded.
-
-    Returns the paths of the tiles, PNG.
-
-    Raises:
-        ValueError: If a size is out of range.
     """
     # scikit-image is needed for this one image only.
     from skimage.data import immunohistochemistry

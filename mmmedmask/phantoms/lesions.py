@@ -53,8 +53,8 @@ def draw_lesion_image(lesion: str = 'bright', size: int | tuple[int, int] = 64,
             in one patch.
 
     Returns:
-        The image, uint8 of shape (H, W, 3) in RGB, or (H, W) if ``gray``;
-        and the lesion's mask, bool of shape (H, W).
+        The image, uint8 (H, W, 3) in RGB, or (H, W) if ``gray``; and the
+        lesion's mask, bool (H, W).
     """
     shape = (size, size) if isinstance(size, int) else tuple(size)
     _check(lesion, shape, lesion_size, align)
@@ -176,10 +176,8 @@ def draw_lesions_on(picture: np.ndarray, lesions: Sequence[str],
 
     ``picture`` is uint8 RGB (H, W, 3), ``lesions`` names one of
     ``LESION_CLASSES`` for each; the diameter is from 4 pixels to half of the
-    shorter side. Returns the picture and the mask, bool of shape (H, W).
-
-    Raises:
-        ValueError: If an argument is out of range, or there is no room.
+    shorter side. Returns the picture and the mask, bool of shape (H, W). A
+    ValueError if there is no room.
     """
     shape = picture.shape[:2]
     for lesion in lesions:
@@ -235,19 +233,13 @@ def write_lesion_dataset(root: str | Path, num_train: int, num_val: int,
     training set has the seed ``(seed, 0, i)``, of the validation set
     ``(seed, 1, i)``: a larger set begins with the smaller one.
 
-    With ``normal``, images without a lesion are the first class. Arguments
-    that are not named below are those of :func:`draw_lesion_image`.
-
     Args:
+        normal: Whether images without a lesion are the first class.
         classes: Names in the place of those of the lesions, any number: the
             last one's turn is first, so that few images have the largest
             label, and what a class looks like repeats after three.
         store: Turns a drawn image into what its file holds.
         suffix: Ending of the images, which says their format.
-
-    Raises:
-        ValueError: If a number of images or another argument is out of
-            range.
     """
     root = Path(root)
     check_integer('num_train', num_train)

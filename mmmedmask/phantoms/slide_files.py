@@ -20,20 +20,12 @@ FEATURE_LAYOUTS = ('clam-pt', 'clam-h5', 'trident-h5', 'stamp-h5', 'npy',
 def write_features(path: str | Path, layout: str, features: np.ndarray,
                    coords: np.ndarray | None = None, encoder: str = 'drawn',
                    patch_size: int = 256, mpp: float = 0.5) -> Path:
-    """Write features in one of ``FEATURE_LAYOUTS``.
+    """Write features (N, D), and coords (N, 2) in pixels.
 
-    Args:
-        layout: ``'clam-pt'`` and ``'npy'`` hold no coordinates;
-            ``'dump-h5'`` has the shape (1, N, D) as dumps on the web have;
-            ``'stamp-h5'`` holds micrometres.
-        features: Shape (N, D).
-        coords: Shape (N, 2) in pixels, or None for none.
-        encoder: Name of the encoder, for the layouts that tell it.
-        patch_size: Side of a patch in pixels.
-        mpp: Micrometres per pixel, for STAMP.
-
-    Raises:
-        ValueError: If the layout is not known.
+    ``'clam-pt'`` and ``'npy'`` hold no coordinates, ``'dump-h5'`` has the
+    shape (1, N, D) as dumps on the web have, ``'stamp-h5'`` holds micrometres,
+    of ``mpp`` per pixel. ``encoder`` is for the layouts that tell its name, as
+    is the patches' side in pixels.
     """
     check_choice('layout', layout, FEATURE_LAYOUTS)
     path = Path(path)

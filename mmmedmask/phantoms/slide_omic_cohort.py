@@ -34,20 +34,15 @@ _NUM_SITES = 5
 
 @dataclass(frozen=True)
 class CohortTruth:
-    """What was planted where.
-
-    Attributes:
-        regions: For each slide the rows of its patches that tell the class,
-            ascending.
-        distractors: The same for the region that all classes share.
-        pathways: For each planted pathway its genes.
-        pathway_classes: For each planted pathway the class that it is up in.
-    """
+    """What was planted where."""
 
     classes: tuple[str, ...]
-    labels: dict[str, str]
+    labels: dict[str, str]  # Of each case.
+    # For each slide the rows of its patches that tell the class, ascending,
+    # and the same for the region that all classes share.
     regions: dict[str, list[int]]
     distractors: dict[str, list[int]]
+    # For each planted pathway its genes, and the class that it is up in.
     pathways: dict[str, list[str]]
     pathway_classes: dict[str, str]
 
@@ -104,16 +99,12 @@ def write_slide_omic_cohort(
         num_pathways: Number of planted pathways.
         cases_without_genes: Number of cases that the expression lacks.
         cases_without_slides: Number of cases whose ``slide_id`` is empty.
-        region_share: See :func:`~mmmedmask.phantoms.slide_omic_drawing.\
-draw_slide`.
+        region_share: See ``draw_slide``, as for ``smoothness``.
         slide_signal: See there; 0 plants nothing in slides.
-        gene_signal: See :func:`~mmmedmask.phantoms.slide_omic_drawing.\
-draw_expression`; 0 plants nothing in genes.
-        smoothness: Correlation of neighbouring patches, in [0, 1).
+        gene_signal: See ``draw_expression``; 0 plants nothing in genes.
         split_shares: Shares of ``train``, ``val`` and ``test``, which hold
             in each class.
-        layout: One of :data:`~mmmedmask.phantoms.slide_files.\
-FEATURE_LAYOUTS`.
+        layout: One of ``slide_files.FEATURE_LAYOUTS``.
         seed: Determines everything.
     """
     root, classes = Path(root), tuple(classes)

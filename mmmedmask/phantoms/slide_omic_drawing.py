@@ -19,29 +19,18 @@ _SMOOTH_SHARE = 0.8  # of a feature's variance
 
 @dataclass(frozen=True, eq=False)
 class SlideStyle:
-    """What the slides of a cohort have in common.
+    """What the slides of a cohort have in common, all float64."""
 
-    Attributes:
-        mixing: float64 (K, D), from smooth maps to features.
-        class_directions: float64 (C, D), unit vectors, orthogonal to each
-            other and to ``distractor``.
-        distractor: float64 (D, ), unit vector of the region that stands out
-            on all slides alike.
-    """
-
-    mixing: np.ndarray
+    mixing: np.ndarray  # (K, D), from smooth maps to features.
+    # Unit vectors, all orthogonal: of the classes, (C, D), and of the region
+    # that stands out on all slides alike, (D, ).
     class_directions: np.ndarray
     distractor: np.ndarray
 
 
 def draw_slide_style(num_classes: int, dims: int,
                      rng: np.random.Generator) -> SlideStyle:
-    """Draw what the slides of a cohort have in common.
-
-    Args:
-        num_classes: Number of classes C, at least 2.
-        dims: Size of a feature D, above C.
-    """
+    """Draw it for at least 2 classes C, and features of ``dims`` D above C."""
     check_integer('num_classes', num_classes, 2)
     check_integer('dims', dims, num_classes + 1)
     directions, _ = np.linalg.qr(rng.standard_normal((dims, num_classes + 1)))
@@ -53,20 +42,14 @@ def draw_slide_style(num_classes: int, dims: int,
 
 @dataclass(frozen=True, eq=False)
 class DrawnSlide:
-    """A slide whose truth is known.
+    """A slide whose truth is known."""
 
-    Attributes:
-        features: float32 (N, D).
-        coords: int64 (N, 2), upper left corners (x, y) in pixels of the
-            finest level, row by row.
-        region: bool (N, ), 1 where the class was planted.
-        distractor: bool (N, ), 1 in the region that all classes share.
-    """
-
-    features: np.ndarray
+    features: np.ndarray  # float32 (N, D).
+    # int64 (N, 2), upper left corners (x, y) in pixels of the finest level,
+    # row by row.
     coords: np.ndarray
-    region: np.ndarray
-    distractor: np.ndarray
+    region: np.ndarray  # bool (N, ), 1 where the class was planted.
+    distractor: np.ndarray  # The same of the region that all classes share.
 
 
 def draw_slide(style: SlideStyle, label: int, num_patches: int,
@@ -170,18 +153,12 @@ def _draw_regions(cells: np.ndarray, order: np.ndarray, count: int,
 
 @dataclass(frozen=True, eq=False)
 class ExpressionStyle:
-    """What the gene expression of a cohort has in common.
+    """What the gene expression of a cohort has in common."""
 
-    Attributes:
-        mean: float64 (G, ), mean of log2(FPKM + 1).
-        deviation: float64 (G, ), deviation of what genes do by themselves.
-        pathways: int64 (P + Q, K), genes of each pathway, none in two. The
-            first P are planted, pathway p in class ``p % C``; the other Q
-            vary alike in all classes.
-    """
-
-    mean: np.ndarray
-    deviation: np.ndarray
+    mean: np.ndarray  # float64 (G, ), mean of log2(FPKM + 1).
+    deviation: np.ndarray  # The same of what genes do by themselves.
+    # int64 (2 P, K), genes of each pathway, none in two. The first P are
+    # planted, pathway p in class p % C; the others vary alike in all classes.
     pathways: np.ndarray
     num_planted: int
     num_classes: int
@@ -190,18 +167,12 @@ class ExpressionStyle:
 def draw_expression_style(num_genes: int, num_classes: int,
                           num_pathways: int, pathway_size: int,
                           rng: np.random.Generator) -> ExpressionStyle:
-    """Draw what the gene expression of a cohort has in common.
+    """Draw it for P >= C planted pathways of K genes, and as many others.
 
-    Beside the planted pathways there are as many others.
-
-    Args:
-        num_genes: Number of genes G, at least those of all pathways.
-        num_pathways: Number of planted pathways P, at least C.
-        pathway_size: Genes of a pathway K.
+    There are at least as many genes G as in all pathways.
     """
     check_integer('num_pathways', num_pathways, num_classes)
     check_integer('pathway_size', pathway_size)
-    # For the planted pathways and as many others.
     needed = 2 * num_pathways * pathway_size
     check_integer('num_genes', num_genes, needed)
     mean = np.maximum(rng.normal(2.5, 1.5, num_genes), 0.2)

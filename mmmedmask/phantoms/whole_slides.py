@@ -43,17 +43,11 @@ def halve(pixels: np.ndarray) -> np.ndarray:
 
 def write_slide(path: str | Path, pixels: np.ndarray, mpp: float | None = 0.5,
                 levels: int = 3, layout: str = 'pyramid') -> Path:
-    """Write a slide as TIFF.
+    """Write a slide as TIFF, in one of ``SLIDE_LAYOUTS``.
 
-    Args:
-        pixels: The finest level, RGB, uint8; its sides can be halved
-            ``levels - 1`` times.
-        mpp: Micrometres per pixel that the file tells, None for none.
-        levels: Number of levels; ``'strips'`` and ``'planes'`` have one.
-        layout: One of ``SLIDE_LAYOUTS``.
-
-    Raises:
-        ValueError: If the layout is not known.
+    The sides of the finest level (``pixels``, RGB, uint8) can be halved
+    ``levels - 1`` times; ``'strips'`` and ``'planes'`` have one level. The
+    file tells ``mpp`` micrometres per pixel, None for none.
     """
     import tifffile
     check_choice('layout', layout, SLIDE_LAYOUTS)
