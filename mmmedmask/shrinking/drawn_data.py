@@ -35,16 +35,11 @@ COHORT_DIMS, COHORT_GENES, COHORT_CASES = 8, 40, 12
 
 @dataclass(frozen=True)
 class DrawnKind:
-    """What drawn data have, because a config asks for it.
+    """What drawn data have, because a config asks for it."""
 
-    Attributes:
-        classes: Names of the classes; empty leaves them to who draws.
-        dtype: Stored type of images, as ``LoadTile`` calls it.
-    """
-
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()  # Empty leaves their names to who draws.
     channels: int = 3
-    dtype: str = 'uint8'
+    dtype: str = 'uint8'  # Stored type of images, as LoadTile calls it.
 
     @classmethod
     def wanted_by(cls, dataset: Mapping, model: Mapping) -> 'DrawnKind':
@@ -173,16 +168,12 @@ def _draw_segmented(dataset: dict, root: Path, kind: DrawnKind) -> None:
 def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
     """Draw slides and genes, with the classes that the config names."""
     classes = kind.classes or COHORT_CLASSES
-    for key in ('split_file', 'gene_list', 'cache_dir'):
-        if dataset.get(key) is not None:
-            dataset[key] = None
-    if dataset.get('dims') is not None:
-        dataset['dims'] = kind.cohort_dims
+    drawn = dict(split_file=None, gene_list=None, cache_dir=None,
+                 dims=kind.cohort_dims, label_column='label',
+                 expression=dict(path='expression.tsv', unit='fpkm'))
+    dataset.update({key: value for key, value in drawn.items()
+                    if dataset.get(key) is not None})
     dataset.update(ann_file='cohort.csv', feature_root='features')
-    if dataset.get('label_column') is not None:
-        dataset['label_column'] = 'label'
-    if dataset.get('expression') is not None:
-        dataset['expression'] = dict(path='expression.tsv', unit='fpkm')
     if not root.exists():
         write_slide_omic_cohort(
             root, num_cases=COHORT_CASES * len(classes) // 2, classes=classes,
@@ -195,31 +186,22 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
 def draw_gene_sets(model: dict, folder: Path) -> None:
     """Write genes of drawn cohorts and sets of them for gene encoders.
 
-    The model's config is changed in place to read them.
+    Two sets share genes, and leave genes for no set. The model's config is
+    changed in place to read them.
     """
+    genes, part = draw_genes(COHORT_GENES), COHORT_GENES // 4
+    sets = dict(first=genes[:2 * part], second=genes[part:3 * part])
+    files = dict(
+        gene_list=('genes.txt', ''.join(f'{gene}\n' for gene in genes)),
+        gene_sets=('gene_sets.gmt', ''.join(
+            '\t'.join([name, 'drawn', *members]) + '\n'
+            for name, members in sets.items())))
     for node in nested_dicts(model):
-        for key, name, write in (
-                ('gene_list', 'genes.txt', _write_gene_list),
-                ('gene_sets', 'gene_sets.gmt', _write_gene_sets)):
+        for key, (name, text) in files.items():
             # Not a number of sets, or places in the vector.
             if isinstance(node.get(key), str):
                 node[key] = str(folder / name)
-                write(folder / name)
-
-
-def _write_gene_list(path: Path) -> None:
-    if not path.exists():
-        write_text(path, '\n'.join(draw_genes(COHORT_GENES)) + '\n')
-
-
-def _write_gene_sets(path: Path) -> None:
-    """Write two sets that share genes, and leave genes for no set."""
-    if not path.exists():
-        genes, part = draw_genes(COHORT_GENES), COHORT_GENES // 4
-        write_text(path, ''.join(
-            '\t'.join([name, 'drawn', *members]) + '\n'
-            for name, members in (('first', genes[:2 * part]),
-                                  ('second', genes[part:3 * part]))))
+                write_text(folder / name, text)
 
 
 DRAWN: dict[str, Callable[[dict, Path, DrawnKind], None]] = {

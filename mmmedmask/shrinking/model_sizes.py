@@ -80,13 +80,9 @@ def kind_of(node: Mapping | None) -> str:
 
 def tiny_arch() -> dict:
     """Return an architecture for any transformer."""
-    return dict(
-        embed_dims=DIMS,
-        num_layers=LAYERS,
-        # BEiTV2Neck reads this name.
-        depth=LAYERS,
-        num_heads=HEADS,
-        feedforward_channels=2 * DIMS)
+    # BEiTV2Neck reads the depth by another name.
+    return dict(embed_dims=DIMS, num_layers=LAYERS, depth=LAYERS,
+                num_heads=HEADS, feedforward_channels=2 * DIMS)
 
 
 def detach_model(model: Mapping) -> None:
