@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmmedmask.functional.patchify import (
     NORM_PIX,
+    patch_grid_size,
     patch_statistics,
     patchify,
     unpatchify,
@@ -22,9 +23,9 @@ class CMIMHead(BaseModule):
     """Weighted squared error in float32.
 
     Args:
-        norm_pix: Normalise the target per patch, as SparK and MAE do;
-            ``'channel'`` does it per patch and channel, which takes the
-            stain out of the target, too; False is the literal Eq. 7.
+        norm_pix: True normalises the target per patch, as SparK and MAE do,
+            ``'channel'`` per patch and channel, which takes the stain out,
+            too; False is the literal Eq. 7.
         patch_size: Side of these patches in pixels.
         reduction: ``'batch'`` divides by all weighted pixels of the batch,
             ``'image'`` averages per image first, over the images that have
@@ -55,18 +56,8 @@ class CMIMHead(BaseModule):
         """What is to be predicted for key views (B, C, H, W)."""
         if not self.norm_pix:
             return images
-        patches = patchify(images, self.patch_size)
-        mean, std = self._statistics(patches, images.shape[1])
-        return self._from_patches((patches - mean) / std, images)
-
-    def _statistics(self, patches: Tensor,
-                    channels: int) -> tuple[Tensor, Tensor]:
-        return patch_statistics(
-            patches, channels if self.norm_pix == 'channel' else None)
-
-    def _from_patches(self, patches: Tensor, like: Tensor) -> Tensor:
-        grid_size = tuple(side // self.patch_size for side in like.shape[-2:])
-        return unpatchify(patches, self.patch_size, grid_size)
+        mean, std = self._statistics(images)
+        return (images - mean) / std
 
     def to_pixels(self, prediction: Tensor, images: Tensor) -> Tensor:
         """Undo the target's normalisation (B, C, H, W), for pictures.
@@ -75,10 +66,17 @@ class CMIMHead(BaseModule):
         """
         if not self.norm_pix:
             return prediction
-        mean, std = self._statistics(
-            patchify(images, self.patch_size), images.shape[1])
-        return self._from_patches(
-            patchify(prediction, self.patch_size) * std + mean, images)
+        mean, std = self._statistics(images)
+        return prediction * std + mean
+
+    def _statistics(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Each pixel's mean and deviation, those of its patch."""
+        patches = patchify(images, self.patch_size)
+        grid_size = patch_grid_size(images.shape[2:], (self.patch_size, ) * 2)
+        channels = images.shape[1] if self.norm_pix == 'channel' else None
+        return tuple(
+            unpatchify(value.expand_as(patches), self.patch_size, grid_size)
+            for value in patch_statistics(patches, channels))
 
     def loss(self, prediction: Tensor, images: Tensor,
              weight: Tensor) -> Tensor:
@@ -106,7 +104,6 @@ class CMIMHead(BaseModule):
                 return (error * weight).sum() / len(images)
             pixels = weight.sum()
             if self.sync_weight:
-                pixels = pixels.clone()
                 all_reduce(pixels)
                 pixels = pixels / get_world_size()
             return (error * weight).sum() / (channels * pixels.clamp(min=1))
