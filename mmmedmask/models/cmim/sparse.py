@@ -44,36 +44,31 @@ class VisibleContext:
         return resize_mask(self._mask, features.shape[-2:]) == 0
 
 
-class SparseBatchNorm2d(nn.BatchNorm2d):
+class SparseNorm:
     """Batch norm over the visible places; masked places become 0."""
 
     visible_context: VisibleContext
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise (B, C, H, W)."""
-        return _sparse_norm(self, super().forward, inputs)
+        visible = self.visible_context.visible(inputs)
+        if visible is None:
+            return super().forward(inputs)
+        places = visible[:, 0]
+        pixels = inputs.permute(0, 2, 3, 1)
+        normalised = super().forward(
+            pixels[places][:, :, None, None])[:, :, 0, 0]
+        output = torch.zeros_like(pixels, dtype=normalised.dtype)
+        output[places] = normalised
+        return output.permute(0, 3, 1, 2)
 
 
-class SparseSyncBatchNorm(nn.SyncBatchNorm):
-    """Synchronised batch norm over the visible places of all ranks."""
-
-    visible_context: VisibleContext
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Normalise (B, C, H, W)."""
-        return _sparse_norm(self, super().forward, inputs)
+class SparseBatchNorm2d(SparseNorm, nn.BatchNorm2d):
+    """Over the visible places of this process."""
 
 
-def _sparse_norm(layer: nn.Module, norm, inputs: Tensor) -> Tensor:
-    visible = layer.visible_context.visible(inputs)
-    if visible is None:
-        return norm(inputs)
-    places = visible[:, 0]
-    pixels = inputs.permute(0, 2, 3, 1)
-    normalised = norm(pixels[places][:, :, None, None])[:, :, 0, 0]
-    output = torch.zeros_like(pixels, dtype=normalised.dtype)
-    output[places] = normalised
-    return output.permute(0, 3, 1, 2)
+class SparseSyncBatchNorm(SparseNorm, nn.SyncBatchNorm):
+    """Over the visible places of all ranks."""
 
 
 def _zero_masked(context: VisibleContext, module: nn.Module, args: tuple,
@@ -104,13 +99,11 @@ def make_sparse(network: nn.Module) -> VisibleContext:
 def make_norms_sparse(network: nn.Module, context: VisibleContext) -> None:
     """Change the class of batch norms, so that they ask the context."""
     for module in network.modules():
-        if isinstance(module, (SparseBatchNorm2d, SparseSyncBatchNorm)):
-            continue
-        if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = SparseSyncBatchNorm
-            module.visible_context = context
-        elif isinstance(module, _BatchNorm):
-            module.__class__ = SparseBatchNorm2d
+        if isinstance(module, _BatchNorm) and not isinstance(
+                module, SparseNorm):
+            synchronised = isinstance(module, nn.SyncBatchNorm)
+            module.__class__ = (SparseSyncBatchNorm if synchronised
+                                else SparseBatchNorm2d)
             module.visible_context = context
 
 
@@ -118,8 +111,8 @@ def make_norms_sparse(network: nn.Module, context: VisibleContext) -> None:
 class CMIMSparseResNet(MaskedResNetMixin, ResNet):
     """ResNet that encodes visible places alone, as SparK does.
 
-    Every level gets its own mask token after encoding, before the warp:
-    which cells are masked is known on the query's grid.
+    Every level gets its own mask token (1, D, 1, 1) after encoding, before
+    the warp: which cells are masked is known on the query's grid.
     """
 
     num_mask_tokens = None
@@ -130,11 +123,7 @@ class CMIMSparseResNet(MaskedResNetMixin, ResNet):
 
     def forward(self, x: Tensor, mask: Tensor | None = None,
                 mask_tokens: Sequence[Tensor] = ()):
-        """Run the plain ResNet, or encode the visible places.
-
-        See :meth:`MaskedBackbone.forward`; ``mask_tokens`` has one embedding
-        (1, D, 1, 1) per level.
-        """
+        """See :meth:`MaskedBackbone.forward`."""
         if mask is None:
             return super().forward(x)
         # A runner may have exchanged them since: sync_bn, SyncBN on a CPU.
