@@ -5,6 +5,7 @@ the two methods of the contract; ``mmmedmask.testing.backbone_contract`` runs
 a new class through what CMIM relies on.
 """
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ MASK_POSITIONS = ('conv1', 'maxpool')
 class MaskedBackbone:
     """Contract of a CMIM encoder: Eq. 1 to 3 on top of an ordinary CNN.
 
-    A subclass provides ``forward_stem`` and ``forward_stages`` such that
     ``forward_stages(forward_stem(x))[-1]`` is the last output of the plain
     network, bit for bit. ``forward(x)`` without a mask stays the plain
     network's, so that its weights and its configs remain compatible.
@@ -51,7 +51,7 @@ class MaskedBackbone:
 
     def forward(self, x: Tensor, mask: Tensor | None = None,
                 mask_tokens: Sequence[Tensor] = ()):
-        """Run the plain network, or encode masked images.
+        """Encode masked images to ``z_1 ... z_N``, finest first.
 
         Args:
             x: Normalised images of shape (B, C, H, W).
@@ -59,10 +59,6 @@ class MaskedBackbone:
                 the plain network.
             mask_tokens: Embeddings of masked places, shape (1, D, 1, 1)
                 each, one per level that takes one.
-
-        Returns:
-            Without a mask what the plain network returns; with one the
-            embeddings ``z_1 ... z_N``, finest first.
 
         Raises:
             ValueError: If there is a mask, but not one token.
@@ -141,17 +137,11 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
             f'{type(backbone).__name__} is not a CMIM encoder: it has to '
             'subclass mmmedmask.models.cmim.MaskedBackbone and implement '
             'forward_stem and forward_stages')
-    training = {name: module.training for name, module in
-                backbone.named_modules()}
-    backbone.eval()
-    parameter = next(backbone.parameters())
-    try:
-        stem = backbone.forward_stem(
-            parameter.new_zeros(1, in_channels, image_size, image_size))
-        maps = (stem, *backbone.forward_stages(stem))
-    finally:
-        for name, module in backbone.named_modules():
-            module.training = training[name]
+    probe = copy.deepcopy(backbone)
+    probe.eval()
+    stem = probe.forward_stem(next(probe.parameters()).new_zeros(
+        1, in_channels, image_size, image_size))
+    maps = (stem, *probe.forward_stages(stem))
     for number, level in enumerate(maps, start=1):
         height, width = level.shape[-2:]
         if height != width or image_size % width:
@@ -160,11 +150,8 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
                 f'{(height, width)} for an image of {image_size} x '
                 f'{image_size} pixels, which is not a whole stride')
     strides = tuple(image_size // level.shape[-1] for level in maps)
-    return Levels(
-        channels=tuple(level.shape[1] for level in maps),
-        strides=strides,
-        offsets=tuple(
-            backbone.receptive_field_offset(stride) for stride in strides))
+    return Levels(tuple(level.shape[1] for level in maps), strides,
+                  tuple(map(backbone.receptive_field_offset, strides)))
 
 
 class MaskedResNetMixin(MaskedBackbone):
@@ -196,13 +183,10 @@ class MaskedResNetMixin(MaskedBackbone):
 
     def forward_stem(self, images: Tensor) -> Tensor:
         """Embed images: convolution(s), norm, ReLU (and pooling)."""
-        if self.deep_stem:
-            embedding = self.stem(images)
-        else:
-            embedding = self.relu(self.norm1(self.conv1(images)))
-        if self.mask_at == 'maxpool':
-            embedding = self.maxpool(embedding)
-        return embedding
+        embedding = self.stem(images) if self.deep_stem else self.relu(
+            self.norm1(self.conv1(images)))
+        return embedding if self.mask_at == 'conv1' else self.maxpool(
+            embedding)
 
     def forward_stages(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Apply the pooling, if it is not in the stem, and all stages."""
@@ -241,8 +225,7 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
     norms, as they do in a detector.
 
     Args:
-        out_indices: Stages that have an output norm; all of them, so that
-            every level is normalised before it is decoded.
+        out_indices: Stages that have an output norm.
         gap_before_final_norm: Must stay False, the maps are needed.
         kwargs: Arguments of ConvNeXt, which checks them.
 
@@ -271,9 +254,7 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
             if index > 0:
                 embedding = self.downsample_layers[index](embedding)
             embedding = stage(embedding)
-            if index in self.out_indices:
-                norm = getattr(self, f'norm{index}')
-                outputs.append(norm(embedding))
-            else:
-                outputs.append(embedding)
+            normed = index in self.out_indices
+            outputs.append(getattr(self, f'norm{index}')(embedding)
+                           if normed else embedding)
         return tuple(outputs)

@@ -67,8 +67,8 @@ class CMIM(BaseSelfSupervisor):
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         if compile_encoder is not False:
-            options = {} if compile_encoder is True else compile_encoder
-            self.backbone.compile(**options)
+            self.backbone.compile(
+                **({} if compile_encoder is True else compile_encoder))
 
     def init_weights(self) -> None:
         """Initialise all parts; the mask token as in SparK and MAE."""
@@ -99,10 +99,9 @@ class CMIM(BaseSelfSupervisor):
         return dict(loss=loss, target_share=weight.mean())
 
     def target_weight(self, inputs: dict, theta: Tensor) -> Tensor:
-        """Where the prediction counts: the masked pixels of the key view.
+        """Masked pixels of the key view, ``t2(t1^-1(m))``, (B, 1, H, W).
 
-        It is ``t2(t1^-1(m))``, shape (B, 1, H, W), 1 = counts; ``theta``
-        (B, 3, 3) leads from key to query.
+        1 = counts; ``theta`` (B, 3, 3) leads from key to query.
         """
         size = tuple(inputs['key'].shape[-2:])
         weight = warp_mask(inputs['mask'], theta, size)
@@ -120,11 +119,7 @@ class CMIM(BaseSelfSupervisor):
         return self.neck(warped), self.target_weight(inputs, theta)
 
     def encode(self, images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Embed normalised images (B, C, H, W), Eq. 1 to 3.
-
-        ``mask`` is (B, 1, h, w), 1 = masked; embeddings ``z_1 ... z_N`` are
-        finest first.
-        """
+        """Embed images as :meth:`MaskedBackbone.forward` does, Eq. 1 to 3."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.backbone(images, mask, self.mask_tokens)
@@ -132,20 +127,11 @@ class CMIM(BaseSelfSupervisor):
 
 def check_sizes(view_size: tuple[int, int], patch_size: int,
                 masked_strides: Sequence[int], strides: Sequence[int]) -> None:
-    """Raise a ValueError unless every grid has whole cells.
-
-    Args:
-        view_size: Size of the views as (h, w).
-        patch_size: Side of a mask patch in pixels.
-        masked_strides: Strides of the levels that take a mask token.
-        strides: All strides, of the levels and of the decoder.
-    """
-    for stride in strides:
-        if any(side % stride for side in view_size):
-            raise ValueError(f'view_size {view_size} must be a multiple of '
-                             f'all strides {tuple(strides)}')
-    for stride in masked_strides:
-        if patch_size % stride:
-            raise ValueError(
-                f'patch_size {patch_size} must be a multiple of the strides '
-                f'of masked levels {tuple(masked_strides)}')
+    """Raise a ValueError unless every grid, also the decoder's, is whole."""
+    if any(side % stride for side in view_size for stride in strides):
+        raise ValueError(f'view_size {view_size} must be a multiple of '
+                         f'all strides {tuple(strides)}')
+    if any(patch_size % stride for stride in masked_strides):
+        raise ValueError(
+            f'patch_size {patch_size} must be a multiple of the strides '
+            f'of masked levels {tuple(masked_strides)}')
