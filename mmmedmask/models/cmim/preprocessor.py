@@ -33,17 +33,14 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
     Args:
         patch_size: Side of a mask patch in pixels.
         mask_ratio: Share of patches to mask, in (0, 1).
-        views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`.
-        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
-            None for no colour augmentation. It acts on the query only.
+        views: See :class:`TileViewPreprocessor`, as of ``color``.
+        color: It acts on the query only.
         same_view: Use t2 = t1, so that nothing has to be warped (the
             ablations "emb. masking" and colour-only).
         view_source: ``'device'`` draws the views here; ``'loader'`` takes
             them from the transform ``CMIMTwoViews``, with ``views``,
             ``color`` and ``same_view`` given there, not here.
-        options: Further arguments of :class:`TileViewPreprocessor`:
-            ``mean``, ``std``, ``view_size``, ``data_range``, ``color_impl``
-            and ``seed``.
+        options: Further arguments of :class:`TileViewPreprocessor`.
 
     Raises:
         ValueError: If an argument is outside its range, or a colour step is
@@ -56,9 +53,12 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                  views: dict | None = None, color: dict | None = None,
                  same_view: bool = False, view_source: str = 'device',
                  **options) -> None:
-        check_range('mask_ratio', mask_ratio, 0, 1, True, True)
-        check_integer('patch_size', patch_size)
-        check_choice('view_source', view_source, VIEW_SOURCES)
+        self.mask_ratio = check_range('mask_ratio', mask_ratio, 0, 1, True,
+                                      True)
+        self.patch_size = check_integer('patch_size', patch_size)
+        self.view_source = check_choice('view_source', view_source,
+                                        VIEW_SOURCES)
+        self.same_view = same_view
         if view_source == 'loader' and (views or color is not None
                                         or same_view):
             raise ValueError(
@@ -69,41 +69,29 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
         if any(side % patch_size for side in self.view_size):
             raise ValueError(f'view_size {self.view_size} must be a '
                              f'multiple of patch_size {patch_size}')
-        self.patch_size = patch_size
-        self.mask_ratio = mask_ratio
         self.grid_size = tuple(side // patch_size for side in self.view_size)
-        masked = num_masked_patches(math.prod(self.grid_size), mask_ratio)
-        if not 0 < masked < math.prod(self.grid_size):
+        patches = math.prod(self.grid_size)
+        masked = num_masked_patches(patches, mask_ratio)
+        if not 0 < masked < patches:
             raise ValueError(
-                f'mask_ratio {mask_ratio} masks {masked} of '
-                f'{math.prod(self.grid_size)} patches; at least one patch '
-                'has to be masked and one visible')
-        self.same_view = same_view
-        self.view_source = view_source
+                f'mask_ratio {mask_ratio} masks {masked} of {patches} '
+                'patches; at least one patch has to be masked and one visible')
 
     def training_inputs(self, images: Sequence[Tensor],
                         data_samples: Sequence | None) -> dict:
         """Draw the two views and the mask of every tile.
 
-        Args:
-            images: Tensors (C, H, W) in stored units
-                (``view_source='loader'``: (2, C, H, W), query and key).
-            data_samples: With the metainfo ``sample_idx``.
-
-        Returns:
-            ``query`` and ``key`` (B, C, h, w), normalised; ``mask``
-            (B, 1, h / patch_size, w / patch_size), 1 = masked;
-            ``theta_query`` and ``theta_key`` (B, 3, 3), float32, and
-            ``separable``, True if every view is axis-aligned.
+        Gives ``query`` and ``key`` (B, C, h, w), normalised; ``mask``
+        (B, 1, h / patch_size, w / patch_size), 1 = masked; ``theta_query``
+        and ``theta_key`` (B, 3, 3), float32, and ``separable``, True if every
+        view is axis-aligned.
         """
         uniform = self.draw(data_samples,
                             VIEW_DRAWS + math.prod(self.grid_size))
-        if self.view_source == 'loader':
-            query, key, theta_query, theta_key = self.loaded_views(
-                images, data_samples)
-        else:
-            query, key, theta_query, theta_key = self.draw_views(
-                images, uniform)
+        query, key, theta_query, theta_key = (
+            self.loaded_views(images, data_samples)
+            if self.view_source == 'loader' else
+            self.draw_views(images, uniform))
         noise = uniform[:, VIEW_DRAWS:].reshape(-1, *self.grid_size)
         device = self.mean.device
         return dict(
@@ -117,11 +105,9 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
 
     def draw_stacked(self, images: Tensor,
                      uniform: Tensor) -> tuple[Tensor, ...]:
-        """Draw and sample the views of equally sized tiles.
+        """Draw query and key (B, C, h, w) of equally sized tiles.
 
-        ``images`` are (B, C, H, W) in stored units, ``uniform`` numbers in
-        [0, 1), (B, at least ``VIEW_DRAWS``). Gives query and key in stored
-        units, (B, C, h, w), and their matrices, (B, 3, 3), float64, on the
+        Both in stored units, and their matrices (B, 3, 3), float64, on the
         CPU.
         """
         first, second, color, _ = split_view_draws(uniform)
@@ -138,6 +124,7 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
     def loaded_views(self, images: Sequence[Tensor],
                      data_samples: Sequence) -> tuple[Tensor, ...]:
         """Take views and matrices that the loader made."""
+        names = ('theta_query', 'theta_key')
         expected = (2, self.in_channels, *self.view_size)
         for image, sample in zip(images, data_samples, strict=True):
             if tuple(image.shape) != expected:
@@ -147,16 +134,13 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                     'add mmmedmask.CMIMTwoViews to the pipeline, with the '
                     'same view_size, and describe its channels by mean and '
                     'std')
-            missing = {'theta_query', 'theta_key'} - set(sample.metainfo)
+            missing = set(names) - set(sample.metainfo)
             if missing:
                 raise ValueError(
                     f'the metainfo lacks {sorted(missing)}, which '
                     'mmmedmask.CMIMTwoViews provides; name them in '
                     'meta_keys of mmmedmask.PackTile')
-        pairs = torch.stack(list(images)).float()
-        thetas = [
-            torch.stack([
-                torch.as_tensor(sample.metainfo[name], dtype=torch.float64)
-                for sample in data_samples
-            ]) for name in ('theta_query', 'theta_key')]
-        return (pairs[:, 0], pairs[:, 1], *thetas)
+        thetas = (torch.stack([
+            torch.as_tensor(sample.metainfo[name], dtype=torch.float64)
+            for sample in data_samples]) for name in names)
+        return (*torch.stack(list(images)).float().unbind(dim=1), *thetas)

@@ -16,13 +16,9 @@ def shuffle_batch(batch: Tensor, seed: int | None
                   ) -> tuple[Tensor, Tensor | None]:
     """Take this rank's share of the shuffled batches of all ranks.
 
-    Args:
-        batch: Shape (B, ...), B the same on all ranks.
-        seed: Seed of the draws, the same on all ranks; None takes the run's.
-
-    Returns:
-        The share, of the shape of ``batch``, and the order of all samples
-        for :func:`unshuffle_batch`, None with one rank.
+    ``batch`` (B, ...) has the same B on all ranks, ``seed`` is the same;
+    None takes the run's. Gives the order, too, for :func:`unshuffle_batch`,
+    None with one rank.
     """
     size = get_world_size()
     if size == 1:
@@ -35,13 +31,8 @@ def shuffle_batch(batch: Tensor, seed: int | None
 
 
 def unshuffle_batch(batch: Tensor, order: Tensor | None) -> Tensor:
-    """Give this rank its own samples of (B, ...) back, in their order.
-
-    ``order`` is what :func:`shuffle_batch` returned.
-    """
-    if order is None:
-        return batch
-    return _own_share(batch, order.argsort())
+    """Give this rank its own samples back, in their order."""
+    return batch if order is None else _own_share(batch, order.argsort())
 
 
 def _own_share(batch: Tensor, order: Tensor) -> Tensor:

@@ -88,7 +88,6 @@ class ConCL(BaseSelfSupervisor):
 
     @property
     def warming_up(self) -> bool:
-        """Whether only the instances count in this epoch."""
         return run_info('epoch') < self.warm_up_epochs
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict:
@@ -132,11 +131,10 @@ class ConCL(BaseSelfSupervisor):
     def encode_keys(self, inputs: dict) -> tuple[Tensor, Tensor | None]:
         """Advance the momentum encoder and let it see its views.
 
-        Keys are shuffled over the ranks, as in MoCo. The reference is not:
-        nothing is contrasted with it.
-
-        Gives the key's map that is contrasted and the reference's that is
-        clustered, (B, channels, h, w); None for this in the warm-up.
+        Keys are shuffled over the ranks, as in MoCo; the reference, with
+        which nothing is contrasted, is not. Gives the key's map that is
+        contrasted and the reference's that is clustered, (B, channels, h, w);
+        None for this in the warm-up.
         """
         self.key_encoder.update_parameters(
             nn.Sequential(self.backbone, self.neck))
@@ -163,12 +161,10 @@ class ConCL(BaseSelfSupervisor):
     @torch.no_grad()
     def find_concepts(self, reference_map: Tensor,
                       data_samples: list) -> Tensor:
-        """Cluster each reference view (B, C, h, w) by itself.
+        """Cluster each reference view to concepts in [0, K), (B, h, w).
 
         The cells at which the clusters start follow from the seed of the
         run, the iteration and the sample's index.
-
-        Gives the concept of each cell, in [0, K), shape (B, h, w).
         """
         height, width = reference_map.shape[-2:]
         uniform = self.data_preprocessor.draw(data_samples, height * width,
@@ -187,18 +183,18 @@ class ConCL(BaseSelfSupervisor):
         Both maps are (B, C, h, w), ``labels`` of the reference (B, H, W).
         Gives the loss and the mean number of such concepts, scalars.
         """
-        prototypes, present = zip(
-            *(pool_labels(
-                features,
-                carry_labels(labels, self.num_concepts, theta,
-                             tuple(features.shape[-2:])), self.num_concepts)
-              for features, theta in ((query_map, inputs['theta_query']),
-                                      (key_map, inputs['theta_key']))),
-            strict=True)
-        shared = present[0] & present[1]
-        query = self.embed(self.neck, prototypes[0].flatten(0, 1))
-        key = self.embed(self.key_encoder.module[1],
-                         prototypes[1].flatten(0, 1))
+        shared, vectors = True, []
+        for features, view, neck in (
+                (query_map, 'query', self.neck),
+                (key_map, 'key', self.key_encoder.module[1])):
+            carried = carry_labels(labels, self.num_concepts,
+                                   inputs[f'theta_{view}'],
+                                   tuple(features.shape[-2:]))
+            prototypes, present = pool_labels(features, carried,
+                                              self.num_concepts)
+            shared = present & shared
+            vectors.append(self.embed(neck, prototypes.flatten(0, 1)))
+        query, key = vectors
         loss = self.head.loss(query, key, self.concept_queue.keys,
                               shared.flatten())
         self.concept_queue.enqueue(key, shared.flatten())

@@ -16,11 +16,7 @@ class ConCLHead(BaseModule):
     Ranks have different numbers of pairs; dividing by their mean makes DDP's
     average the mean over all pairs, as one process would have it.
 
-    Args:
-        temperature: Temperature of the softmax.
-
-    Raises:
-        ValueError: If ``temperature`` is not positive.
+    ``temperature`` is that of the softmax, a ValueError if not positive.
     """
 
     def __init__(self, temperature: float = 0.2) -> None:
@@ -29,13 +25,10 @@ class ConCLHead(BaseModule):
 
     def loss(self, query: Tensor, key: Tensor, queue: Tensor,
              valid: Tensor | None = None) -> Tensor:
-        """Contrast queries with their keys, to a scalar; 0 if no pair counts.
+        """Contrast queries with their keys; 0 if no pair counts.
 
-        Args:
-            query: Shape (N, D), of unit length.
-            key: Positives, shape (N, D), of unit length.
-            queue: Negatives, shape (L, D).
-            valid: Which pairs count, bool, shape (N,); None counts all.
+        ``valid`` (N,), bool, says which pairs count. For the rest see
+        :func:`~mmmedmask.functional.contrastive_losses.queue_contrast`.
         """
         losses = queue_contrast(query, key, queue, self.temperature)
         if valid is None:

@@ -12,14 +12,7 @@ class KeyQueue(nn.Module):
     """The newest keys of all ranks, kept with the checkpoint.
 
     It is a ring: neither the batch nor the number of valid keys has to
-    divide its length. It starts with random directions.
-
-    Args:
-        length: Number of keys L.
-        dims: Length of a key D.
-
-    Raises:
-        ValueError: If a size is below 1.
+    divide its length. It starts with ``length`` random directions.
     """
 
     def __init__(self, length: int, dims: int) -> None:
@@ -32,15 +25,10 @@ class KeyQueue(nn.Module):
     def enqueue(self, keys: Tensor, valid: Tensor | None = None) -> None:
         """Replace the oldest keys by those of all ranks, rank by rank.
 
-        The number of valid keys is not read from the device, so nothing
-        waits for it.
-
-        Args:
-            keys: Keys of this rank, shape (N, D), N the same on all ranks.
-            valid: Which of them to put in, bool, shape (N,); None: all.
-
-        Raises:
-            ValueError: If the keys of all ranks do not fit at once.
+        They are (N, dims), N the same on all ranks; ``valid`` (N,), bool,
+        says which to put in. The number of valid keys is not read from the
+        device, so nothing waits for it. A ValueError tells if the keys of all
+        ranks do not fit at once.
         """
         if valid is None:
             valid = keys.new_ones(len(keys), dtype=torch.bool)

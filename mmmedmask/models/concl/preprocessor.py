@@ -50,14 +50,9 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
                         data_samples: Sequence | None) -> dict:
         """Draw the three views of every tile.
 
-        Args:
-            images: Tensors (C, H, W) in stored units, of any sizes.
-            data_samples: With the metainfo ``sample_idx``.
-
-        Returns:
-            ``query``, ``key`` and ``reference`` (B, C, h, w), normalised;
-            ``theta_query`` and ``theta_key`` (B, 3, 3), float32, which map
-            coordinates of the view to those of the reference.
+        Gives ``query``, ``key`` and ``reference`` (B, C, h, w), normalised;
+        ``theta_query`` and ``theta_key`` (B, 3, 3), float32, which map
+        coordinates of the view to those of the reference.
         """
         uniform = self.draw(data_samples, VIEW_DRAWS + COLOR_DRAWS)
         *views, theta_query, theta_key = self.draw_views(images, uniform)
@@ -68,26 +63,21 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
 
     def draw_stacked(self, images: Tensor,
                      uniform: Tensor) -> tuple[Tensor, ...]:
-        """Draw and sample the views of equally sized tiles.
+        """Draw query, key and reference (B, C, h, w) of equally sized tiles.
 
-        ``images`` are (B, C, H, W) in stored units, ``uniform`` numbers in
-        [0, 1), (B, ``VIEW_DRAWS + COLOR_DRAWS``). Gives query, key and
-        reference in stored units, (B, C, h, w), and the matrices from query
-        and from key to the reference, (B, 3, 3), float64, on the CPU.
+        In stored units, and the matrices from query and from key to the
+        reference, (B, 3, 3), float64, on the CPU.
         """
         size = tuple(images.shape[-2:])
-        first, second, color1, color2 = split_view_draws(uniform)
-        crops_query, theta_query = draw_view(first, size, self.view_size,
-                                             self.family)
-        crops_key, theta_key = draw_view(second, size, self.view_size,
-                                         self.family)
-        theta_reference = crop_theta(union_crops(crops_query, crops_key), size)
-        query = self.sample_view(images, theta_query)
-        key = self.sample_view(images, theta_key)
+        *draws, color1, color2 = split_view_draws(uniform)
+        crops, thetas = zip(*(
+            draw_view(numbers, size, self.view_size, self.family)
+            for numbers in draws), strict=True)
+        theta_reference = crop_theta(union_crops(*crops), size)
+        query, key = (self.sample_view(images, theta) for theta in thetas)
         reference = resample_cubic(
             images, theta_reference.float().to(images.device), self.view_size)
         return (self.augment_color(query, color1),
                 self.augment_color(key, color2),
                 reference.clamp(0, self._stored_range),
-                relative_theta(theta_reference, theta_query),
-                relative_theta(theta_reference, theta_key))
+                *(relative_theta(theta_reference, theta) for theta in thetas))
