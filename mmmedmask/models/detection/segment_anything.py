@@ -76,20 +76,20 @@ class SegmentAnything(BaseModel):
                              f'got weights={weights!r} and architecture='
                              f'{architecture!r}')
         transformers = import_extra('transformers', 'sam', 'SegmentAnything')
+        reader = transformers.SamImageProcessor
         if weights is None:
             self.sam = transformers.SamModel(
                 transformers.SamConfig(**architecture))
             side = self.sam.config.vision_config.image_size
-            self.image_processor = transformers.SamImageProcessor(
+            self.image_processor = reader(
                 size=dict(longest_edge=side),
                 pad_size=dict(height=side, width=side))
         else:
             _check_folder(Path(weights))
             self.sam = transformers.SamModel.from_pretrained(
                 weights, local_files_only=True, use_safetensors=True)
-            self.image_processor = \
-                transformers.SamImageProcessor.from_pretrained(
-                    weights, local_files_only=True)
+            self.image_processor = reader.from_pretrained(
+                weights, local_files_only=True)
         self.processor = transformers.SamProcessor(self.image_processor)
 
     @torch.no_grad()
@@ -132,17 +132,13 @@ class SegmentAnything(BaseModel):
         return data_samples
 
     def segment_everything(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Find masks by a grid of points in an RGB image, uint8 (H, W, 3).
-
-        Gives masks (N, H, W), bool, and their scores (N, ).
-        """
+        """Find masks by a grid of points, as :meth:`segment_boxes` does."""
         from PIL import Image
         from transformers import MaskGenerationPipeline
 
-        device = next(self.sam.parameters()).device
         generate = MaskGenerationPipeline(
             model=self.sam, image_processor=self.image_processor,
-            device=device)
+            device=self.sam.device)
         output = generate(
             Image.fromarray(image), points_per_batch=self.prompts_per_batch,
             points_per_crop=self.points_per_side,
@@ -152,8 +148,8 @@ class SegmentAnything(BaseModel):
                  for mask in output['masks']]
         if not masks:
             return self._no_masks(image)
-        return (torch.stack(masks).to(device),
-                torch.as_tensor(output['scores']).to(device))
+        return (torch.stack(masks).to(self.sam.device),
+                torch.as_tensor(output['scores']).to(self.sam.device))
 
     def segment_boxes(self, image: np.ndarray,
                       boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,16 +160,15 @@ class SegmentAnything(BaseModel):
         """
         if not len(boxes):
             return self._no_masks(image)
-        device = next(self.sam.parameters()).device
+        device = self.sam.device
         pixels = self.processor(image, return_tensors='pt').to(device)
         embeddings = self.sam.get_image_embeddings(pixels['pixel_values'])
         masks, scores = [], []
         for part in boxes.float().cpu().split(self.prompts_per_batch):
-            if self.prompts == 'box':
-                asked = dict(input_boxes=[part.tolist()])
-            else:
-                centres = (part[:, :2] + part[:, 2:]) / 2
-                asked = dict(input_points=[centres[:, None].tolist()])
+            centres = (part[:, :2] + part[:, 2:]) / 2
+            asked = (dict(input_boxes=[part.tolist()])
+                     if self.prompts == 'box' else
+                     dict(input_points=[centres[:, None].tolist()]))
             inputs = self.processor(image, return_tensors='pt', **asked)
             sizes = [inputs.pop(name) for name in (
                 'original_sizes', 'reshaped_input_sizes')]
@@ -191,9 +186,8 @@ class SegmentAnything(BaseModel):
         return torch.cat(masks).to(device), torch.cat(scores).to(device)
 
     def _no_masks(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        device = next(self.sam.parameters()).device
-        return (torch.zeros(0, *image.shape[:2], dtype=torch.bool,
-                            device=device), torch.zeros(0, device=device))
+        masks = torch.zeros(0, *image.shape[:2], device=self.sam.device)
+        return masks.bool(), masks[:, 0, 0]
 
 
 def _check_folder(folder: Path) -> None:

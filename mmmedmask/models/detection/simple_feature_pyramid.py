@@ -67,19 +67,11 @@ class SimpleFeaturePyramid(BaseModule):
 
     def forward(self, features: Tensor | Sequence[Tensor]
                 ) -> tuple[Tensor, ...]:
-        """Build the pyramid.
+        """Build ``num_outs`` maps (B, out_channels, h_i, w_i).
 
-        Args:
-            features: Map (B, C, h, w) of a plain backbone, or the backbone's
-                outputs, of which the last is taken. h and w are at least 2.
-
-        Returns:
-            ``num_outs`` maps (B, out_channels, h_i, w_i): (4h, 4w),
-            (2h, 2w), (h, w) and (h // 2, w // 2); further ones halve the
-            one before, rounded up.
-
-        Raises:
-            ValueError: If the map is smaller than 2 x 2.
+        From a map (B, C, h, w), or the last of several: (4h, 4w), (2h, 2w),
+        (h, w) and (h // 2, w // 2); further ones halve the one before,
+        rounded up. A ValueError names a map smaller than 2 x 2.
         """
         last = features if isinstance(features, Tensor) else features[-1]
         if min(last.shape[-2:]) < 2:

@@ -24,18 +24,7 @@ class WindowedLayers:
 
     def set_windows(self, window_size: int | None,
                     num_global_layers: int) -> None:
-        """Say which layers attend within windows.
-
-        Args:
-            window_size: Patches along a side of a window; None lets all
-                layers attend to the whole image.
-            num_global_layers: Layers that do so in any case, each the last
-                of as many equal parts.
-
-        Raises:
-            ValueError: If a number is not positive, or there are fewer
-                layers.
-        """
+        """Say which layers attend within windows, see :class:`WindowedViT`."""
         count = len(self.layers)
         if window_size is not None:
             check_integer('window_size', window_size)
