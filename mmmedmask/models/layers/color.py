@@ -13,15 +13,15 @@ from torchvision.transforms.v2 import functional as TF  # noqa: N812
 from mmmedmask.functional.views import Colors
 
 COLOR_IMPLEMENTATIONS = ('auto', 'kornia', 'torchvision')
+# Factors of brightness, contrast and saturation, and the shift of the hue,
+# that change nothing.
+_NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 # Luma weights of Pillow's and torchvision's gray conversion.
 _GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 def blur_kernel(sigma: Tensor, radius: int) -> Tensor:
-    """Gaussian kernels, one per image, (B, 2 * radius + 1), with sum 1.
-
-    ``sigma`` (B,) and ``radius`` are in pixels.
-    """
+    """Gaussian kernels (B, 2 * radius + 1), with sum 1, of sigmas (B,)."""
     offsets = torch.arange(
         -radius, radius + 1, dtype=sigma.dtype, device=sigma.device)
     weights = torch.exp(-0.5 * (offsets / sigma[:, None])**2)
@@ -46,18 +46,6 @@ def gaussian_blur(images: Tensor, sigma: Tensor, max_sigma: float) -> Tensor:
     return flat.view(batch_size, channels, height, width)
 
 
-def _kornia_steps():
-    from kornia import enhance
-
-    def hue(images, turns):
-        # kornia measures the shift in radians.
-        return enhance.adjust_hue(images, turns * 2 * torch.pi)
-
-    return (enhance.adjust_brightness_accumulative,
-            enhance.adjust_contrast_with_mean_subtraction,
-            enhance.adjust_saturation_with_gray_subtraction, hue)
-
-
 def augment_colors_kornia(images: Tensor, colors: Colors,
                           max_sigma: float) -> Tensor:
     """Apply colour parameters in batches on the images' device.
@@ -68,14 +56,20 @@ def augment_colors_kornia(images: Tensor, colors: Colors,
     Images are (B, C, H, W) in [0, 1], parameters on the CPU, the largest
     possible blur in pixels.
     """
+    from kornia import enhance
+
     device = images.device
     images = images.clone()
-    steps = _kornia_steps()
-    neutral = (1.0, 1.0, 1.0, 0.0)
+    # kornia measures the shift of hues in radians.
+    steps = (enhance.adjust_brightness_accumulative,
+             enhance.adjust_contrast_with_mean_subtraction,
+             enhance.adjust_saturation_with_gray_subtraction,
+             lambda pixels, turns: enhance.adjust_hue(
+                 pixels, turns * 2 * torch.pi))
     for position in range(4):
         for kind, step in enumerate(steps):
             chosen = colors.jitter & (colors.order[:, position] == kind) & (
-                colors.factors[:, kind] != neutral[kind])
+                colors.factors[:, kind] != _NEUTRAL[kind])
             index = chosen.nonzero()[:, 0]
             if len(index) == 0:
                 continue
@@ -107,7 +101,7 @@ def augment_color_torchvision(image: Tensor, colors: Colors,
     if colors.jitter[index]:
         for kind in colors.order[index].tolist():
             factor = float(colors.factors[index, kind])
-            if factor != (0.0 if kind == 3 else 1.0):
+            if factor != _NEUTRAL[kind]:
                 image = steps[kind](image, factor)
     if colors.gray[index]:
         image = TF.rgb_to_grayscale(image, num_output_channels=3)

@@ -1,5 +1,6 @@
 """What models read of data samples and of the run: labels and draws."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,18 +23,13 @@ def draw_for_samples(data_samples: Sequence[DataSample] | None, count: int,
 
     Nothing depends on workers, ranks, batch mates or a resume.
 
+    Gives (B, count) on the CPU, float64, in [0, 1). A ValueError names a
+    sample without ``sample_idx``.
+
     Args:
-        data_samples: Samples with the metainfo ``sample_idx``.
-        count: Numbers per sample.
         seed: Seed of the draws; None takes the run's.
         stream: Name of a stream of its own; None is the bare seed's, which
             one part of a model alone may use.
-
-    Returns:
-        Shape (B, count) on the CPU, float64, in [0, 1).
-
-    Raises:
-        ValueError: If a sample has no ``sample_idx``; names it.
     """
     indices = []
     for sample in data_samples or [DataSample()]:
@@ -58,16 +54,10 @@ def sample_name(sample: DataSample) -> object:
 
 def class_labels(data_samples: Sequence[DataSample],
                  num_classes: int | None = None, hint: str = '') -> Tensor:
-    """Classes (B, ) of a batch, int64, in [0, K).
+    """Classes ``gt_label`` (B, ) of a batch, int64, in [0, num_classes).
 
-    Args:
-        data_samples: Samples with ``gt_label``.
-        num_classes: Classes that there are, K; None: not known.
-        hint: What to say besides where a sample has no label.
-
-    Raises:
-        ValueError: If a sample has no label, or one that is not a class; names
-            it.
+    A ValueError names a sample without a label, and adds ``hint``, or with
+    one that is not a class.
     """
     labels = []
     for sample in data_samples:
@@ -79,11 +69,9 @@ def class_labels(data_samples: Sequence[DataSample],
                 f'class{hint}')
         labels.append(label.view(1))
     stacked = torch.cat(labels)
-    wrong = stacked < 0
-    if num_classes is not None:
-        wrong = wrong | (stacked >= num_classes)
+    limit = math.inf if num_classes is None else num_classes
     # One look at the device, not one per sample.
-    wrong = wrong.nonzero()
+    wrong = ((stacked < 0) | (stacked >= limit)).nonzero()
     if len(wrong):
         place = int(wrong[0])
         last = 'the last class' if num_classes is None else num_classes - 1

@@ -54,10 +54,10 @@ class FrozenTeacher(BaseModule):
 
 
 def _weights_of(teacher: dict) -> str:
-    init_cfg = teacher.get('init_cfg') or {}
-    named = teacher.get('tokenizer_path') or (
-        init_cfg.get('checkpoint') if isinstance(init_cfg, dict)
-        and init_cfg.get('type') == 'Pretrained' else None)
+    named = teacher.get('tokenizer_path')
+    init_cfg = teacher.get('init_cfg')
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        named = named or init_cfg.get('checkpoint')
     if not named:
         raise ValueError(
             "teacher must name a file in 'tokenizer_path' or in an init_cfg "

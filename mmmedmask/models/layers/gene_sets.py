@@ -103,13 +103,9 @@ def _file_places(path: str, num_genes: int,
 
 
 def gene_names(gene_list: str | Sequence[str]) -> list[str]:
-    """Read the genes of a vector in order, without versions.
+    """The genes of a list, or a text file with one per line, without versions.
 
-    ``gene_list`` is a list, or a text file with one gene per line.
-
-    Raises:
-        ValueError: If a gene is there twice.
-        FileNotFoundError: If the file is not there.
+    A ValueError names genes that are there twice.
     """
     if isinstance(gene_list, str):
         gene_list = read_list_file(gene_list)
@@ -124,12 +120,9 @@ def gene_names(gene_list: str | Sequence[str]) -> list[str]:
 def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
     """Read a ``.gmt`` or ``.csv`` file, see :func:`gene_set_places`.
 
-    Gives the genes of each set, by its name, without versions.
-
-    Raises:
-        ValueError: If it is of another kind, has no set, two of one name or
-            one without a gene, or a line of GMT without tabs.
-        FileNotFoundError: If it is not there.
+    Gives the genes of each set, by its name, without versions. A ValueError
+    says if it is of another kind, has no set, two of one name or one without
+    a gene, or a line of GMT without tabs.
     """
     path = Path(path)
     if path.suffix == '.gmt':
@@ -161,10 +154,7 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
 
 def write_gene_sets(path: str | Path, sets: Mapping[str, Sequence[str]],
                     description: str) -> None:
-    """Write a ``.gmt`` file, which :func:`read_gene_sets` reads.
-
-    ``description`` stands behind each name.
-    """
+    """Write a ``.gmt`` file; ``description`` stands behind each name."""
     write_text(path, ''.join('\t'.join([name, description, *genes]) + '\n'
                              for name, genes in sets.items()))
 

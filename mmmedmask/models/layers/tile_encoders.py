@@ -16,12 +16,9 @@ from mmmedmask.util.checks import check_integer
 from mmmedmask.util.extras import import_extra
 from mmmedmask.util.nearest import did_you_mean
 
+# Of ImageNet's channels (R, G, B), in 8-bit units.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
-"""Mean of ImageNet's channels (R, G, B) in 8-bit units."""
-
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Standard deviation of ImageNet's channels in 8-bit units."""
-
 BLOCK3_SUFFIX = '-block3'
 _BLOCK3_LAYERS = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2',
                   'layer3')
@@ -33,15 +30,13 @@ _PROBE_SIZE = 64
 class TileEncoder(nn.Module):
     """A network with the normalisation that belongs to it.
 
-    Attributes:
-        name: How files of features call it.
-        dims: Size of a feature D.
+    Its features have the size ``dims``, D.
 
     Args:
         network: Takes normalised tiles (B, 3, H, W) and gives features
             (B, D), a map (B, D, h, w), which is averaged over its places, or
             a sequence of maps, of which the last counts.
-        name: See above.
+        name: How files of features call it.
         mean: What is subtracted from the channels R, G, B, in 8-bit units.
         std: What they are divided by.
         input_size: Side in pixels that tiles are resized to first; None
@@ -77,11 +72,7 @@ class TileEncoder(nn.Module):
                 torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Encode RGB tiles, uint8 (B, 3, H, W), to (B, D).
-
-        Raises:
-            ValueError: If the network's output is of another shape.
-        """
+        """Encode RGB tiles, uint8 (B, 3, H, W), to (B, D)."""
         tiles = tiles.to(self.mean.dtype)
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
             tiles = F.interpolate(tiles, (self.input_size, ) * 2,
@@ -105,18 +96,11 @@ class TileEncoder(nn.Module):
 def torchvision_network(name: str) -> nn.Module:
     """Build a classifier of torchvision without its last layer.
 
-    Args:
-        name: One of torchvision's, e.g. ``'resnet18'``. With the ending
-            ``'-block3'`` a ResNet is cut after its third block, as CLAM and
-            GiMP do: ``'resnet50-block3'`` gives 1,024 features.
-
-    Returns:
-        The network with random weights; the names of its tensors are
-        torchvision's.
-
-    Raises:
-        ValueError: If torchvision has no such classifier, it cannot be cut,
-            or it ends with no linear layer.
+    With the ending ``'-block3'`` a ResNet is cut after its third block, as
+    CLAM and GiMP do: ``'resnet50-block3'`` gives 1,024 features. Weights are
+    random; the names of tensors are torchvision's. A ValueError tells if
+    torchvision has no such classifier, it cannot be cut, or it ends with no
+    linear layer.
     """
     base = name.removesuffix(BLOCK3_SUFFIX)
     known = torchvision.models.list_models(module=torchvision.models)
@@ -152,10 +136,6 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
 
     What belongs to it is ``mean`` and ``std`` in 8-bit units, and
     ``input_size``, None if it takes every size.
-
-    Raises:
-        ModuleNotFoundError: If timm is not installed.
-        ValueError: If timm has no such network.
     """
     timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
     if not timm.is_model(name):

@@ -34,8 +34,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         std: Standard deviation of each channel, in stored units.
         view_size: Side of the views in pixels, or (h, w).
         views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`.
-        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
-            None for no colour augmentation.
+        color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`;
+            None has no colour augmentation.
         data_range: Largest stored value. None follows the tiles: 255 for
             uint8, 65535 for uint16 (which ``PackTile`` makes int32); floats
             need it named where colours are drawn.
@@ -91,24 +91,16 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         self.color_impl = check_choice('color_impl', color_impl,
                                        COLOR_IMPLEMENTATIONS)
         self.seed = seed
-        shape = (1, self.in_channels, 1, 1)
-        self.register_buffer(
-            'mean', torch.tensor(mean, dtype=torch.float32).view(shape), False)
-        self.register_buffer(
-            'std', torch.tensor(std, dtype=torch.float32).view(shape), False)
+        for name, values in (('mean', mean), ('std', std)):
+            self.register_buffer(name, torch.tensor(
+                values, dtype=torch.float32).view(1, -1, 1, 1), False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make a batch.
+        """Make a batch of ``inputs``, tensors (C, H, W) in stored units.
 
-        Args:
-            data: ``inputs``, a list of tensors (C, H, W) in stored units,
-                and ``data_samples`` with the metainfo ``sample_idx``.
-            training: False skips all that is random and returns the
-                normalised images.
-
-        Returns:
-            ``data_samples`` as they came and ``inputs``: in training what
-            :meth:`training_inputs` makes, else a tensor (B, C, H, W).
+        In training, ``inputs`` become what :meth:`training_inputs` makes of
+        them and of the metainfo ``sample_idx`` of ``data_samples``, else
+        normalised images (B, C, H, W).
         """
         data_samples = data.get('data_samples')
         if training and self.color is not None:
@@ -128,10 +120,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def draw_views(self, images: Sequence[Tensor],
                    uniform: Tensor) -> tuple[Tensor, ...]:
-        """Draw and sample the views of tiles on their device.
+        """Sample the views of tiles (C, H, W) in stored units, of any sizes.
 
-        ``images`` are tiles (C, H, W) in stored units, of any sizes,
-        ``uniform`` numbers in [0, 1), one row per tile.
+        ``uniform`` has a row of numbers in [0, 1) for each.
         """
         if len({image.shape[-2:] for image in images}) == 1:
             return self.draw_stacked(self.stack(images), uniform)
@@ -142,10 +133,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def draw_stacked(self, images: Tensor,
                      uniform: Tensor) -> tuple[Tensor, ...]:
-        """Draw and sample the views of equally sized tiles (B, C, H, W).
-
-        Gives tensors whose first dimension is that of the tiles.
-        """
+        """Draw and sample the views of equally sized tiles (B, C, H, W)."""
         raise NotImplementedError
 
     def sample_view(self, images: Tensor, theta: Tensor) -> Tensor:
@@ -156,10 +144,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         # The way is chosen by sizes, not by what the batch happened to draw:
         # a sample's view must not depend on the other samples.
         if self.family.axis_aligned:
-            if height > view_height or width > view_width:
-                return resample(
-                    images, matrices, self.view_size, True, antialias=True)
-            return resample(images, matrices, self.view_size, separable=False)
+            larger = height > view_height or width > view_width
+            return resample(images, matrices, self.view_size, larger, larger)
         # Input pixels per output pixel; above 1 the view shrinks the image.
         steps = (
             theta[:, :2, :2].abs() * theta.new_tensor([[width], [height]]) /
@@ -184,25 +170,18 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         colors = self.color.draw(uniform)
         scaled = colors.change_stains(
             (images / self._stored_range).clamp(0, 1))
-        implementation = self.color_impl
-        if implementation == 'auto':
-            implementation = (
-                'torchvision' if self._stored_range == 255
-                and self.in_channels in (1, 3)
-                and images.device.type == 'cpu' else 'kornia')
-        if implementation == 'kornia':
+        one_by_one = self.color_impl == 'torchvision' or (
+            self.color_impl == 'auto' and self._stored_range == 255
+            and self.in_channels in (1, 3) and images.is_cpu)
+        if one_by_one:
+            scaled = augment_colors_torchvision(scaled.cpu(), colors)
+        else:
             scaled = augment_colors_kornia(scaled, colors,
                                            self.color.blur_sigma[1])
-        else:
-            scaled = augment_colors_torchvision(scaled.cpu(), colors)
         return scaled.to(images.device) * self._stored_range
 
     def _find_range(self, images: Sequence[Tensor]) -> float:
-        """Largest value that the tiles' type, or the setting, allows.
-
-        A ValueError says so if tiles are floats and none is set, or they do
-        not fit.
-        """
+        """Largest value that the tiles' type, or the setting, allows."""
         dtypes = {image.dtype for image in images}
         ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}
         if self.data_range is None:
@@ -226,13 +205,10 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Stack equally sized images as float32, (B, C, H, W)."""
-        if isinstance(images, torch.Tensor):
-            shapes = {tuple(images.shape[1:])}
-        elif is_seq_of(images, torch.Tensor):
-            shapes = {tuple(image.shape) for image in images}
-        else:
+        if not is_seq_of(list(images), torch.Tensor):
             raise ValueError('inputs must be tensors of shape (C, H, W), got '
                              f'{type(images[0])}')
+        shapes = {tuple(image.shape) for image in images}
         if any(len(shape) != 3 for shape in shapes):
             raise ValueError('inputs must be of shape (C, H, W), got '
                              f'{tuple(images[0].shape)}{self.shape_hint}')
@@ -257,8 +233,5 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def draw(self, data_samples: Sequence | None, count: int,
              stream: str | None = None) -> Tensor:
-        """Draw ``count`` numbers for each sample, from the model's seed.
-
-        See :func:`~mmmedmask.models.layers.data_samples.draw_for_samples`.
-        """
+        """Draw ``count`` numbers for each sample, from the model's seed."""
         return draw_for_samples(data_samples, count, self.seed, stream)
