@@ -75,15 +75,15 @@ def test_classes_of_head_and_data(count, problem, lesions):
         assert 'normal, bright, dark, striped' in found[0]
         assert 'num_classes=4' in found[0]
         # It is true: without the check, the run dies.
-        trial, = run_reduced(cfg, lesions.parent / f'run{count}', 2,
-                             build_parts(cfg).datasets)
+        trial = run_reduced(cfg, lesions.parent / f'run{count}', 2,
+                            build_parts(cfg).datasets)
         assert trial.status == 'red', trial
 
 
 def test_a_config_of_true_data_trains_on_them(lesions, tmp_path):
     cfg = on_images(load(CLASSIFIER), lesions)
     cfg.model.head.num_classes = 4
-    finding, = run_reduced(cfg, tmp_path, 2, build_parts(cfg).datasets)
+    finding = run_reduced(cfg, tmp_path, 2, build_parts(cfg).datasets)
     assert finding.status == 'green', finding
     assert 'true data: 2 training steps' in finding.message
     assert 'validated (disease/top1' in finding.message
@@ -179,7 +179,7 @@ def test_a_hook_for_lesions_without_any(lesions, tmp_path):
     assert 'no image has a lesion mask' in found.message
     assert 'lesion_coverage=None' in found.mend
     # The run goes on all the same: the hook rests.
-    finding, = run_reduced(cfg, tmp_path, 2, build_parts(cfg).datasets)
+    finding = run_reduced(cfg, tmp_path, 2, build_parts(cfg).datasets)
     assert finding.status == 'green', finding
     cfg.default_hooks.lesion_coverage = None
     assert check_agreement(cfg, build_parts(cfg)) == []
@@ -204,12 +204,12 @@ def test_a_split_of_one_class(lesions, tmp_path):
     found, = red(check_agreement(cfg, parts))
     assert 'disease/auc will be NaN in every validation: all images are of ' \
         'class 0' in found
-    refused, = run_reduced(cfg, tmp_path / 'a', 2, parts.datasets)
+    refused = run_reduced(cfg, tmp_path / 'a', 2, parts.datasets)
     assert "save_best is 'disease/auc', which will be NaN" in refused.message
     cfg.default_hooks.checkpoint.save_best = 'disease/top1'
     yellow, = check_agreement(cfg, parts)
     assert yellow.status == 'yellow'
-    finding, = run_reduced(cfg, tmp_path / 'b', 2, parts.datasets)
+    finding = run_reduced(cfg, tmp_path / 'b', 2, parts.datasets)
     assert finding.status == 'green', finding
 
 
@@ -218,10 +218,7 @@ def trial(name, folder, classes=None, pixels=None):
     cfg = load(name)
     cfg = with_classes(cfg, classes) if classes else cfg
     cfg = with_pixels(cfg, *pixels) if cfg and pixels else cfg
-    if cfg is None:
-        return None
-    finding, = run_reduced(cfg, folder, 2)
-    return finding
+    return None if cfg is None else run_reduced(cfg, folder, 2)
 
 
 @pytest.mark.parametrize(('name', 'classes', 'pixels'), [
@@ -240,7 +237,7 @@ def test_what_a_config_does_not_say_of_its_images_is_red(tmp_path):
     """The model has a channel, and images are loaded with three."""
     cfg = with_pixels(load(CLASSIFIER), 1, 'uint8')
     cfg.model.backbone.in_channels = 3
-    finding, = run_reduced(cfg, tmp_path, 2)
+    finding = run_reduced(cfg, tmp_path, 2)
     assert finding.status == 'red'
 
 

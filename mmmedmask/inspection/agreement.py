@@ -14,15 +14,16 @@ from mmengine.registry import DATASETS
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.evaluation.base_metric import undefined_scores
-from mmmedmask.inspection.building import LOADERS, Parts
+from mmmedmask.inspection.building import Parts
 from mmmedmask.inspection.findings import (
-    RED,
-    YELLOW,
     Finding,
     describe_error,
+    red,
     suggest,
+    yellow,
 )
 from mmmedmask.inspection.schedules import training_length
+from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, nested_dicts, walk_nested
 
@@ -36,13 +37,8 @@ PER_CLASS_METRICS = ('CocoMetric', 'DiseaseClassification',
 def check_agreement(config: Config, parts: Parts) -> list[Finding]:
     """Compare the parts of a config with each other.
 
-    Args:
-        config: The config.
-        parts: What could be built of it, with the data sets that are there.
-
-    Returns:
-        A red finding for each pair that does not fit; yellow for scores that
-        will be NaN and that nothing is chosen by, and for a hook that rests.
+    A pair that does not fit is red; yellow are scores that will be NaN and
+    that nothing is chosen by, and a hook that rests.
     """
     findings = []
     for check in (_check_categories, _check_classes, _check_widths,
@@ -51,8 +47,8 @@ def check_agreement(config: Config, parts: Parts) -> list[Finding]:
         try:
             findings += check(config, parts)
         except Exception as error:  # a file may be broken in any way
-            findings.append(Finding(
-                RED, 'data', describe_error(error), '', 'see the message'))
+            findings.append(red(
+                'data', describe_error(error), '', 'see the message'))
     return findings
 
 
@@ -94,9 +90,9 @@ def _check_categories(config: Config, parts: Parts) -> Iterator[Finding]:
         there = [category['name'] for category in content['categories']]
         for class_name in wanted:
             if class_name not in there:
-                yield Finding(
-                    RED, 'classes', f'{file} has no category '
-                    f'{class_name!r}, so its instances are not read',
+                yield red(
+                    'classes', f'{file} has no category {class_name!r}, so '
+                    'its instances are not read',
                     f'{name}.dataset.metainfo.classes',
                     suggest(class_name, there))
 
@@ -120,12 +116,12 @@ def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
             if not isinstance(count, int) or count == len(classes) or (
                     count == 1 and 'decode_head' in path):
                 continue
-            yield Finding(
-                RED if count < len(classes) or strict else YELLOW, 'classes',
-                f'the model has {count} classes, the {name.split("_")[0]} '
-                f'data have {len(classes)}: {", ".join(map(str, classes))}',
-                dotted((*path, 'num_classes')),
-                f'num_classes={len(classes)}')
+            status = red if count < len(classes) or strict else yellow
+            yield status(
+                'classes', f'the model has {count} classes, the '
+                f'{name.split("_")[0]} data have {len(classes)}: '
+                f'{", ".join(map(str, classes))}',
+                dotted((*path, 'num_classes')), f'num_classes={len(classes)}')
 
 
 def _check_widths(config: Config, parts: Parts) -> Iterator[Finding]:
@@ -145,8 +141,8 @@ def _check_widths(config: Config, parts: Parts) -> Iterator[Finding]:
             for key in sorted(keys if path[-1] == 'aggregator'
                               else {'num_genes'} & set(keys)):
                 if found[key] not in (None, part[key]):
-                    yield Finding(
-                        RED, 'features' if key == 'in_dims' else 'genes',
+                    yield red(
+                        'features' if key == 'in_dims' else 'genes',
                         f'the model takes {part[key]}, the '
                         f'{name.split("_")[0]} data have {found[key]}',
                         dotted((*path, key)), f'{key}={found[key]}')
@@ -166,9 +162,9 @@ def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:
             own, data = Path(part['ann_file']), files[name]
             if own.resolve() == data.resolve() or _same_images(own, data):
                 continue
-            yield Finding(
-                RED, 'metric', f'the metric reads {own}, and what it scores '
-                f'are predictions on {data}', dotted((*path, 'ann_file')),
+            yield red(
+                'metric', f'the metric reads {own}, and what it scores are '
+                f'predictions on {data}', dotted((*path, 'ann_file')),
                 f'ann_file={str(data)!r}')
 
 
@@ -192,14 +188,14 @@ def _check_scores(config: Config, parts: Parts) -> Iterator[Finding]:
     best = [best] if isinstance(best, str) else best
     for name, reason in undefined_scores(
             parts.metrics.get('val_evaluator', ()), dataset).items():
-        chosen = name in best
-        yield Finding(
-            RED if chosen else YELLOW, 'metric', f'{name} will be NaN in '
-            f'every validation: {reason}' + chosen * (
-                ', and the best checkpoint is chosen by it'),
-            'default_hooks.checkpoint.save_best' if chosen
-            else 'val_dataloader.dataset',
-            'choose another score, or save_best=None' if chosen else '')
+        text = f'{name} will be NaN in every validation: {reason}'
+        if name in best:
+            yield red(
+                'metric', f'{text}, and the best checkpoint is chosen by it',
+                'default_hooks.checkpoint.save_best',
+                'choose another score, or save_best=None')
+        else:
+            yield yellow('metric', text, 'val_dataloader.dataset')
 
 
 def _hooks(config: Config, *kinds: str) -> Iterator[tuple[str, Mapping]]:
@@ -218,8 +214,8 @@ def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
     for where, hook in _hooks(config, *BEGINNING):
         begin = hook.get('begin', BEGINNING[kind_of(hook)])
         if isinstance(begin, int) and begin >= length[0]:
-            yield Finding(
-                RED, 'hook', f'{kind_of(hook)} begins before epoch {begin}, '
+            yield red(
+                'hook', f'{kind_of(hook)} begins before epoch {begin}, '
                 f'counted from 0, and training ends after {length[0]}: it '
                 'never does anything', f'{where}.begin',
                 f'begin={length[0] // 2}, or train longer, or '
@@ -238,8 +234,8 @@ def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:
         infos = map(dataset.get_data_info, range(len(dataset)))
         if not any(read_lesion_mask(info['lesion_path']).any()
                    for info in infos if info.get('lesion_path')):
-            yield Finding(
-                YELLOW, 'hook', 'no image has a lesion mask: '
-                'LesionCoverageHook warns, rests and measures nothing', where,
+            yield yellow(
+                'hook', 'no image has a lesion mask: LesionCoverageHook '
+                'warns, rests and measures nothing', where,
                 f'{where.split(".")[-1]}=None switches it off; dataset=... '
                 'names images with masks')

@@ -9,36 +9,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from mmengine import registry
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import (
-    DATASETS,
-    FUNCTIONS,
-    HOOKS,
-    METRICS,
-    MODELS,
-    PARAM_SCHEDULERS,
-    VISUALIZERS,
-    init_default_scope,
-)
 from torch import nn
 
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.findings import (
-    GREEN,
-    RED,
-    YELLOW,
     Finding,
     describe_error,
+    green,
+    red,
+    yellow,
 )
 from mmmedmask.inspection.paths import data_is_there
 from mmmedmask.inspection.schedules import schedulers_of
-from mmmedmask.inspection.unknown_keys import STANDARD_HOOKS, typed_parts
+from mmmedmask.inspection.unknown_keys import (
+    LOADERS,
+    STANDARD_HOOKS,
+    typed_parts,
+)
 from mmmedmask.shrinking.shrink import without_mixed_precision
 from mmmedmask.util.nested import dotted
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-EVALUATORS = ('val_evaluator', 'test_evaluator')
 #: Samples that are loaded and put into a batch.
 SAMPLES = 2
 #: Iterations of an epoch that schedulers are built with where none is known.
@@ -47,14 +40,12 @@ ASSUMED_LENGTH = 100
 
 @dataclass
 class Parts:
-    """What could be built of a config.
+    """What could be built of a config, and a finding for each part.
 
     Attributes:
-        model: The model, on the CPU and not initialised, or ``None``.
-        wrapper: The optimizer wrapper of the model, or ``None``.
+        model: The model, on the CPU and not initialised.
         datasets: Name of the loader to its data set, where the data are.
         metrics: Name of the evaluator to its metrics.
-        findings: A finding for each part.
     """
 
     model: nn.Module | None = None
@@ -69,22 +60,16 @@ def build_parts(config: Config) -> Parts:
 
     Each part is built by itself, so that one that fails hides no other.
     The default scope is that of the config from here on.
-
-    Args:
-        config: The config; it is not changed.
-
-    Returns:
-        The parts and their findings.
     """
     config = copy.deepcopy(config)
-    init_default_scope(config.get('default_scope') or 'mmengine')
+    registry.init_default_scope(config.get('default_scope') or 'mmengine')
     parts = Parts()
     with preserve_random_state():
         _build_model(config, parts)
         _build_optimizer(config, parts)
         for name in LOADERS:
             _build_dataset(config, name, parts)
-        for name in EVALUATORS:
+        for name in ('val_evaluator', 'test_evaluator'):
             _build_metrics(config, name, parts)
         # Hooks ask for the visualizer when they are made.
         _build_visualizer(config, parts)
@@ -93,24 +78,19 @@ def build_parts(config: Config) -> Parts:
 
 
 def _attempt(parts: Parts, config: Config, check: str, where: str,
-             build: Callable[[], Any]) -> Any:
-    """Build something; an error becomes a red finding."""
+             build: Callable[..., Any], *arguments: Any) -> Any:
+    """Build something; an error becomes a red finding, and None."""
     try:
-        return build()
+        return build(*arguments)
     except Exception as error:  # any part of any library may raise anything
-        parts.findings.append(Finding(
-            RED, check, describe_error(error),
-            locate_error(config, error, where), 'see the message'))
+        parts.findings.append(red(
+            check, describe_error(error), locate_error(config, error, where),
+            'see the message'))
         return None
 
 
 def locate_error(config: Config, error: BaseException, where: str) -> str:
     """Find the part of a config that was being built when an error came.
-
-    Args:
-        config: The config.
-        error: The error, with its traceback.
-        where: Dotted key of what was to be built.
 
     Returns:
         Dotted key of the innermost part that was being built and that is in
@@ -136,29 +116,28 @@ def locate_error(config: Config, error: BaseException, where: str) -> str:
 def _build_model(config: Config, parts: Parts) -> None:
     settings = config.get('model')
     if settings is None:
-        parts.findings.append(Finding(
-            RED, 'model', 'the config has no model', 'model',
+        parts.findings.append(red(
+            'model', 'the config has no model', 'model',
             'add a model, or inherit from a config that has one'))
         return
     if config.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor', config.data_preprocessor)
-    model = _attempt(parts, config, 'model', 'model',
-                     lambda: MODELS.build(settings))
+    model = parts.model = _attempt(parts, config, 'model', 'model',
+                                   registry.MODELS.build, settings)
     if model is None:
         if parts.findings[-1].message.startswith('FileNotFoundError') \
                 and not data_is_there(dict(model=settings)):
-            parts.findings[-1] = Finding(
-                YELLOW, 'model', 'the model is not built: a file that it '
-                'names is not there', 'model', 'see the lines with "path"')
+            parts.findings[-1] = yellow(
+                'model', 'the model is not built: a file that it names is '
+                'not there', 'model', 'see the lines with "path"')
         return
-    parts.model = model
     total = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters()
                   if parameter.requires_grad)
     text = f'{type(model).__name__}, {total / 1e6:.2f} M parameters'
     if trained != total:
         text += f', of which {trained / 1e6:.2f} M are trained'
-    parts.findings.append(Finding(GREEN, 'model', text, 'model'))
+    parts.findings.append(green('model', text, 'model'))
 
 
 def _build_optimizer(config: Config, parts: Parts) -> None:
@@ -167,28 +146,24 @@ def _build_optimizer(config: Config, parts: Parts) -> None:
         return
     settings = without_mixed_precision(settings)
     settings.setdefault('type', 'OptimWrapper')
-    wrapper = _attempt(parts, config, 'optimizer', 'optim_wrapper',
-                       lambda: build_optim_wrapper(parts.model, settings))
+    wrapper = parts.wrapper = _attempt(
+        parts, config, 'optimizer', 'optim_wrapper', build_optim_wrapper,
+        parts.model, settings)
     if wrapper is None:
         return
-    parts.wrapper = wrapper
     optimizer = getattr(wrapper, 'optimizer', None)
-    parts.findings.append(Finding(
-        GREEN, 'optimizer', f'{type(optimizer).__name__}, '
-        f'{len(wrapper.param_groups)} groups of parameters',
-        'optim_wrapper'))
+    parts.findings.append(green(
+        'optimizer', f'{type(optimizer).__name__}, '
+        f'{len(wrapper.param_groups)} groups of parameters', 'optim_wrapper'))
     schedulers = schedulers_of(config)
-    built = 0
-    for number, scheduler in enumerate(schedulers):
-        built += _attempt(
-            parts, config, 'schedule', f'param_scheduler.{number}',
-            lambda scheduler=scheduler: PARAM_SCHEDULERS.build(
-                scheduler, default_args=dict(
-                    optimizer=optimizer, epoch_length=ASSUMED_LENGTH))
-        ) is not None
-    if schedulers and built == len(schedulers):
-        parts.findings.append(Finding(
-            GREEN, 'schedule', f'{built} schedules are built',
+    needed = dict(optimizer=optimizer, epoch_length=ASSUMED_LENGTH)
+    built = [_attempt(parts, config, 'schedule', f'param_scheduler.{number}',
+                      lambda scheduler: registry.PARAM_SCHEDULERS.build(
+                          scheduler, default_args=needed), scheduler)
+             for number, scheduler in enumerate(schedulers)]
+    if built and None not in built:
+        parts.findings.append(green(
+            'schedule', f'{len(built)} schedules are built',
             'param_scheduler'))
 
 
@@ -196,25 +171,24 @@ def _build_dataset(config: Config, name: str, parts: Parts) -> None:
     loader = config.get(name)
     if not loader:
         return
-    where = f'{name}.dataset'
-    part = name.partition('_')[0]
+    where, part = f'{name}.dataset', name.partition('_')[0]
     if not data_is_there(loader.dataset):
-        parts.findings.append(Finding(
-            YELLOW, 'data', f'the {part} data are not there, so its samples '
-            'are not looked at', where, 'see the lines with "path"'))
+        parts.findings.append(yellow(
+            'data', f'the {part} data are not there, so its samples are not '
+            'looked at', where, 'see the lines with "path"'))
         return
-    dataset = _attempt(parts, config, 'data', where,
-                       lambda: DATASETS.build(loader.dataset))
+    dataset = _attempt(parts, config, 'data', where, registry.DATASETS.build,
+                       loader.dataset)
     if dataset is None:
         return
-    batch = _attempt(parts, config, 'data', f'{where}.pipeline',
-                     lambda: _first_batch(dataset, loader))
+    batch = _attempt(parts, config, 'data', f'{where}.pipeline', _first_batch,
+                     dataset, loader)
     if batch is None:
         return
     parts.datasets[name] = dataset
-    parts.findings.append(Finding(
-        GREEN, 'data', f'{len(dataset)} {part} samples, the first two in a '
-        f'batch: {batch}', where))
+    parts.findings.append(green(
+        'data', f'{len(dataset)} {part} samples, the first two in a batch: '
+        f'{batch}', where))
 
 
 def _first_batch(dataset: Any, loader: Mapping) -> str:
@@ -223,10 +197,9 @@ def _first_batch(dataset: Any, loader: Mapping) -> str:
         raise ValueError('the data set is empty')
     samples = [dataset[number]
                for number in range(min(SAMPLES, len(dataset)))]
-    collate = loader.get('collate_fn') or dict(type='pseudo_collate')
-    arguments = {key: value for key, value in collate.items()
-                 if key != 'type'}
-    batch = FUNCTIONS.get(collate['type'])(samples, **arguments)
+    arguments = dict(loader.get('collate_fn') or dict(type='pseudo_collate'))
+    collate = registry.FUNCTIONS.get(arguments.pop('type'))
+    batch = collate(samples, **arguments)
     return describe_batch(batch.get('inputs') if isinstance(batch, Mapping)
                           else batch)
 
@@ -251,26 +224,24 @@ def _build_metrics(config: Config, name: str, parts: Parts) -> None:
         return
     metrics = metrics if isinstance(metrics, list | tuple) else [metrics]
     for number, metric in enumerate(metrics):
+        kind = metric.get('type')
         if not data_is_there(dict(metric=metric)):
-            parts.findings.append(Finding(
-                YELLOW, 'metric', f'{metric.get("type")} is not built: its '
-                'file is not there', name, 'see the lines with "path"'))
+            parts.findings.append(yellow(
+                'metric', f'{kind} is not built: its file is not there', name,
+                'see the lines with "path"'))
             continue
         where = f'{name}.{number}' if len(metrics) > 1 else name
         built = _attempt(parts, config, 'metric', where,
-                         lambda metric=metric: METRICS.build(metric))
+                         registry.METRICS.build, metric)
         if built is not None:
             parts.metrics.setdefault(name, []).append(built)
-            parts.findings.append(Finding(
-                GREEN, 'metric', f'{metric.get("type")} is built', where))
+            parts.findings.append(green('metric', f'{kind} is built', where))
 
 
 def _build_hooks(config: Config, parts: Parts) -> None:
-    hooks = {
-        f'default_hooks.{name}': hook
-        for name, hook in (config.get('default_hooks') or {}).items()
-        if hook is not None
-    }
+    hooks = {f'default_hooks.{name}': hook
+             for name, hook in (config.get('default_hooks') or {}).items()
+             if hook is not None}
     for number, hook in enumerate(config.get('custom_hooks') or []):
         hooks[f'custom_hooks.{number}'] = hook
     built = 0
@@ -278,22 +249,22 @@ def _build_hooks(config: Config, parts: Parts) -> None:
         hook = dict(hook)
         hook.pop('priority', None)
         hook.setdefault('type', STANDARD_HOOKS.get(where.split('.')[1]))
-        built += _attempt(parts, config, 'hook', where,
-                          lambda hook=hook: HOOKS.build(hook)) is not None
+        built += _attempt(parts, config, 'hook', where, registry.HOOKS.build,
+                          hook) is not None
     if built == len(hooks):
-        parts.findings.append(Finding(
-            GREEN, 'hook', f'{built} hooks are built',
-            'default_hooks, custom_hooks'))
+        parts.findings.append(green('hook', f'{built} hooks are built',
+                                    'default_hooks, custom_hooks'))
 
 
 def _build_visualizer(config: Config, parts: Parts) -> None:
     settings = config.get('visualizer') or dict(type='Visualizer')
     with tempfile.TemporaryDirectory() as folder:
-        settings = {**settings, 'name': f'check_{uuid.uuid4().hex}',
-                    'save_dir': folder}
-        visualizer = _attempt(parts, config, 'visualizer', 'visualizer',
-                              lambda: VISUALIZERS.build(settings))
+        visualizer = _attempt(
+            parts, config, 'visualizer', 'visualizer',
+            registry.VISUALIZERS.build,
+            {**settings, 'name': f'check_{uuid.uuid4().hex}',
+             'save_dir': folder})
     if visualizer is not None:
-        parts.findings.append(Finding(
-            GREEN, 'visualizer', f'{type(visualizer).__name__} is built',
+        parts.findings.append(green(
+            'visualizer', f'{type(visualizer).__name__} is built',
             'visualizer'))

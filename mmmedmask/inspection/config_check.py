@@ -15,12 +15,17 @@ from mmmedmask.inspection import costs
 from mmmedmask.inspection.agreement import check_agreement
 from mmmedmask.inspection.building import Parts, build_parts
 from mmmedmask.inspection.findings import (
-    RED,
-    YELLOW,
     Finding,
     describe_error,
+    green,
+    red,
+    yellow,
 )
-from mmmedmask.inspection.measuring import fixed_memory, measure_step
+from mmmedmask.inspection.measuring import (
+    StepMeasurement,
+    fixed_memory,
+    measure_step,
+)
 from mmmedmask.inspection.paths import check_paths
 from mmmedmask.inspection.schedules import (
     check_batch,
@@ -29,9 +34,9 @@ from mmmedmask.inspection.schedules import (
     planned_gpus,
     samples_per_step,
 )
+from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.trial import (
     OutOfTimeError,
-    in_silence,
     run_full_size,
     run_reduced,
 )
@@ -75,12 +80,9 @@ class CheckOptions:
 
 @dataclass
 class ConfigReport:
-    """What was found.
+    """What was found: lines, in the order of the checks, and numbers.
 
-    Attributes:
-        findings: The lines, in the order of the checks.
-        numbers: What was measured, by name, in bytes, seconds and
-            operations.
+    ``numbers`` were measured, in bytes, seconds and operations, by name.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -92,28 +94,19 @@ def check_static(config: Config) -> list[Finding]:
     findings = check_types(config)
     if config.filename and Path(config.filename).is_file():
         findings += [
-            Finding(RED if one.key else YELLOW, 'variable', one.reason,
-                    one.place, one.mend)
+            (red if one.key else yellow)(
+                'variable', one.reason, one.place, one.mend)
             for one in unused_names(config.filename, runner_keys())]
     return findings
 
 
 def check_config(config: Config,
                  options: CheckOptions | None = None) -> ConfigReport:
-    """Check a config as far as this machine allows.
-
-    Args:
-        config: The config, read from a file; it is not changed.
-        options: What is checked.
-
-    Returns:
-        The report.
-    """
+    """Check a config, read from a file, as far as this machine allows."""
     options = options or CheckOptions()
     report = ConfigReport()
-    static = check_static(config)
-    report.findings += static or [Finding(
-        'green', 'keys', 'all types, keys and variables are known')]
+    report.findings += check_static(config) or [green(
+        'keys', 'all types, keys and variables are known')]
     report.findings += check_paths(config)
     with in_silence():
         parts = build_parts(config)
@@ -160,20 +153,16 @@ def _check_weights(config: Config, parts: Parts,
 def _run(config: Config, parts: Parts, options: CheckOptions,
          report: ConfigReport, folder: str, gpus: int,
          samples: int | None) -> None:
-    trains = config.get('train_cfg') and parts.model is not None
-    measured = None
-    if options.run_steps and trains:
-        if options.full_size:
-            report.findings += run_full_size(
-                config, Path(folder, 'full'), options.steps,
-                options.time_limit)
-        else:
-            report.findings += run_reduced(
-                config, Path(folder, 'reduced'), options.steps,
-                parts.datasets)
-        measured = _measure(config, options, report, Path(folder, 'true'))
     if parts.model is None:
         return
+    measured = None
+    if options.run_steps and config.get('train_cfg'):
+        report.findings.append(
+            run_full_size(config, Path(folder, 'full'), options.steps,
+                          options.time_limit) if options.full_size else
+            run_reduced(config, Path(folder, 'reduced'), options.steps,
+                        parts.datasets))
+        measured = _measure(config, options, report, Path(folder, 'true'))
     fixed = fixed_memory(parts.model, parts.wrapper)
     report.numbers['memory'] = dataclasses.asdict(fixed)
     if not config.get('train_dataloader'):
@@ -185,13 +174,10 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
         report.numbers['length'] = dataclasses.asdict(length)
     if measured is not None:
         report.numbers['step'] = dict(
-            samples=measured.samples,
-            seconds=measured.seconds,
-            flops=measured.flops,
-            source=measured.source,
+            samples=measured.samples, seconds=measured.seconds,
+            flops=measured.flops, source=measured.source,
             activations=measured.activations.scaling,
-            activations_mixed=measured.mixed.scaling
-            if measured.mixed else None)
+            activations_mixed=measured.mixed and measured.mixed.scaling)
         report.findings += costs.report_costs(
             measured, length, gpus, options.tflops)
     report.findings += costs.report_disk(
@@ -199,20 +185,18 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
 
 
 def _measure(config: Config, options: CheckOptions, report: ConfigReport,
-             folder: Path):
+             folder: Path) -> StepMeasurement | None:
     """Measure a step of the true model; a failure becomes a finding."""
+    status = yellow
     try:
         return measure_step(config, folder, options.time_limit)
     except OutOfTimeError as error:
         why, mend = str(error), 'raise --time-limit'
-        status = YELLOW
     except ValueError as error:
         why, mend = str(error), 'get the data, or see the message'
-        status = YELLOW
     except Exception as error:  # any part may raise anything
-        why, mend = describe_error(error), 'see the message'
-        status = RED
-    report.findings.append(Finding(
-        status, 'measurement', 'no step of the true model, so activations '
-        f'and time are not known: {why}', 'model', mend))
+        why, mend, status = describe_error(error), 'see the message', red
+    report.findings.append(status(
+        'measurement', 'no step of the true model, so activations and time '
+        f'are not known: {why}', 'model', mend))
     return None

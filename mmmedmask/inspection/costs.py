@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.datasets.nct_crc import NCT_SPLIT_SIZES
-from mmmedmask.inspection.findings import GREEN, YELLOW, Finding
+from mmmedmask.inspection.findings import Finding, green, yellow
 from mmmedmask.inspection.measuring import (
     FixedMemory,
     StepMeasurement,
@@ -16,18 +16,10 @@ from mmmedmask.inspection.measuring import (
 )
 from mmmedmask.inspection.schedules import samples_per_step, training_length
 
-#: Times, in seconds, from which on the next unit is written.
-MINUTE, HOUR, DAY = 60, 3600, 86400
-
 
 @dataclass(frozen=True)
 class Length:
-    """How long a config trains.
-
-    Attributes:
-        iterations: Forward passes of each process.
-        samples: Samples that all processes see together.
-    """
+    """Forward passes of each process, and samples that all see together."""
 
     iterations: int
     samples: int
@@ -42,18 +34,14 @@ def format_bytes(number: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """Write a time, in seconds, in the unit that fits."""
-    for size, unit in ((DAY, 'days'), (HOUR, 'hours'), (MINUTE, 'minutes')):
+    for size, unit in ((86400, 'days'), (3600, 'hours'), (60, 'minutes')):
         if seconds >= 2 * size:
             return f'{seconds / size:.1f} {unit}'
     return f'{seconds:.3g} s'
 
 
 def number_of_samples(config: Config, dataset: Any | None) -> int | None:
-    """Return the number of training samples.
-
-    Without the data it is that of NCT-CRC's published lists, and ``None``
-    for others.
-    """
+    """Count the training samples; without data, those of NCT-CRC's lists."""
     if dataset is not None:
         return len(dataset)
     settings: Mapping = (config.get('train_dataloader') or {}).get(
@@ -68,9 +56,7 @@ def run_length(config: Config, samples: int | None,
                gpus: int) -> Length | None:
     """Count the iterations of a run.
 
-    Returns:
-        The length, or ``None`` where it depends on an unknown number of
-        samples, or there is no training.
+    None without training, and if they depend on an unknown number of samples.
     """
     length = training_length(config)
     if length is None:
@@ -97,11 +83,11 @@ def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
     """
     optimizer = 'of unknown size' if fixed.optimizer is None \
         else format_bytes(fixed.optimizer)
-    text = (f'parameters {format_bytes(fixed.parameters)}, buffers '
-            f'{format_bytes(fixed.buffers)}, gradients '
-            f'{format_bytes(fixed.gradients)}, state of the optimizer '
-            f'{optimizer}')
-    findings = [Finding(GREEN, 'memory', text, 'model')]
+    findings = [green(
+        'memory', f'parameters {format_bytes(fixed.parameters)}, buffers '
+        f'{format_bytes(fixed.buffers)}, gradients '
+        f'{format_bytes(fixed.gradients)}, state of the optimizer {optimizer}',
+        'model')]
     if measured is None:
         return findings
     for title, activations in (('float32', measured.activations),
@@ -110,26 +96,21 @@ def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
             continue
         need = scaled_memory(fixed, activations, measured.samples, batch)
         each = activations.scaling / measured.samples
-        findings.append(Finding(
-            GREEN, 'memory', f'{title}: about {format_bytes(need)} per GPU '
-            f'with {batch} samples, {format_bytes(each)} of activations per '
-            f'sample (an estimate, from what a forward pass of '
-            f'{measured.samples} samples keeps, {measured.source}; '
-            'workspaces come on top)',
+        findings.append(green(
+            'memory', f'{title}: about {format_bytes(need)} per GPU with '
+            f'{batch} samples, {format_bytes(each)} of activations per sample '
+            f'(an estimate, from what a forward pass of {measured.samples} '
+            f'samples keeps, {measured.source}; workspaces come on top)',
             'train_dataloader.batch_size'))
     return findings
 
 
 def report_costs(measured: StepMeasurement, length: Length | None,
                  gpus: int, tflops: float | None) -> list[Finding]:
-    """Say how long a run takes.
+    """Say how long a run takes, if its length is known.
 
-    Args:
-        measured: A measured step.
-        length: The run's length, if it is known.
-        gpus: Number of processes.
-        tflops: What a GPU does per second, as the user expects it, in units
-            of 10^12 operations.
+    ``tflops`` is what a GPU does, in 10^12 operations per second, as the user
+    expects it.
     """
     operations = measured.flops / measured.samples
     seconds = measured.seconds / measured.samples
@@ -137,27 +118,27 @@ def report_costs(measured: StepMeasurement, length: Length | None,
             f'backward, and {format_seconds(seconds)} on this CPU '
             f'({measured.source})')
     if length is None:
-        return [Finding(
-            YELLOW, 'cost', f'{text}; without the data the number of '
-            'training samples is not known, so nothing is said of a run',
+        return [yellow(
+            'cost', f'{text}; without the data the number of training samples '
+            'is not known, so nothing is said of a run',
             'train_dataloader.dataset', 'get the data')]
     petaflop = length.samples * operations / 1e15
-    findings = [Finding(
-        GREEN, 'cost', f'{text}; the run has {length.iterations} iterations '
-        f'and {length.samples} samples, {petaflop:.4g} PFLOP, '
-        f'about {format_seconds(length.samples * seconds)} on this CPU',
+    findings = [green(
+        'cost', f'{text}; the run has {length.iterations} iterations and '
+        f'{length.samples} samples, {petaflop:.4g} PFLOP, about '
+        f'{format_seconds(length.samples * seconds)} on this CPU',
         'train_cfg')]
     if tflops:
         seconds = length.samples * operations / (tflops * 1e12 * gpus)
-        findings.append(Finding(
-            GREEN, 'cost', f'about {format_seconds(seconds)} on {gpus} GPU at '
+        findings.append(green(
+            'cost', f'about {format_seconds(seconds)} on {gpus} GPU at '
             f'{tflops:g} TFLOP/s each, as assumed by --tflops, if nothing '
             'but the operations takes time', 'train_cfg'))
     return findings
 
 
 def report_disk(config: Config, fixed: FixedMemory,
-                free: int | None = None) -> list[Finding]:
+                free: int) -> list[Finding]:
     """Say how much space checkpoints take, and whether it is ``free``."""
     hook = (config.get('default_hooks') or {}).get('checkpoint')
     length = training_length(config)
@@ -174,11 +155,10 @@ def report_disk(config: Config, fixed: FixedMemory,
         count = min(count, kept)
     best = hook.get('save_best')
     count += len(best) if isinstance(best, list | tuple) else bool(best)
-    space = each * count
+    space, where = each * count, 'default_hooks.checkpoint'
     text = (f'{count} checkpoints of {format_bytes(each)}, '
             f'{format_bytes(space)} in all')
-    if free is not None and free < space:
-        return [Finding(
-            YELLOW, 'disk', f'{text}, and {format_bytes(free)} are free',
-            'default_hooks.checkpoint', 'keep fewer (max_keep_ckpts)')]
-    return [Finding(GREEN, 'disk', text, 'default_hooks.checkpoint')]
+    if free < space:
+        return [yellow('disk', f'{text}, and {format_bytes(free)} are free',
+                       where, 'keep fewer (max_keep_ckpts)')]
+    return [green('disk', text, where)]

@@ -1,18 +1,17 @@
 """What a check has found: one line of a report."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 
-from mmmedmask.util.checks import check_choice
 from mmmedmask.util.nearest import nearest_names
 
-GREEN, YELLOW, RED = 'green', 'yellow', 'red'
-STATUSES = (GREEN, YELLOW, RED)
+STATUSES = ('green', 'yellow', 'red')
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a report.
+    """One line of a report; :data:`green` and so on make those of a status.
 
     Attributes:
         status: ``'green'`` (fine), ``'yellow'`` (look at it) or ``'red'``
@@ -29,18 +28,14 @@ class Finding:
     where: str = ''
     mend: str = ''
 
-    def __post_init__(self) -> None:
-        check_choice('status', self.status, STATUSES)
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the finding as plain data."""
-        return asdict(self)
+green, yellow, red = (partial(Finding, status) for status in STATUSES)
 
 
 def worst_status(findings: Iterable[Finding]) -> str:
     """Return the worst status of some findings, green if there are none."""
     return max((finding.status for finding in findings),
-               key=STATUSES.index, default=GREEN)
+               key=STATUSES.index, default='green')
 
 
 def ask_typo(name: str, valid: Iterable[str], cutoff: float = .8) -> str:
@@ -61,8 +56,7 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 
 def describe_error(error: BaseException) -> str:
     """Put an exception on one line: its type and the start of its text."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    text = ' '.join(line for line in lines if line)
+    text = ' '.join(str(error).split())
     if len(text) > 600:
         text = f'{text[:600]} ...'
     return f'{type(error).__name__}: {text}'

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,13 +18,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmedmask.engine.preserved_state import preserve_random_state
+from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.trial import (
     EnoughError,
     OutOfTimeError,
     StopHook,
     describe_source,
     full_size_config,
-    in_silence,
     separate,
     time_limit,
 )
@@ -34,12 +34,7 @@ from mmmedmask.inspection.trial import (
 class FixedMemory:
     """Bytes that do not depend on the batch.
 
-    Attributes:
-        parameters: Weights, trained or not.
-        buffers: Buffers, such as running means.
-        gradients: Gradients of what is trained.
-        optimizer: State of the optimizer after its first step, or ``None``
-            if it cannot be told.
+    ``optimizer`` is its state after a first step, None if it cannot be told.
     """
 
     parameters: int
@@ -50,8 +45,8 @@ class FixedMemory:
     @property
     def total(self) -> int:
         """All of them together."""
-        return (self.parameters + self.buffers + self.gradients +
-                (self.optimizer or 0))
+        return (self.parameters + self.buffers + self.gradients
+                + (self.optimizer or 0))
 
 
 @dataclass
@@ -65,7 +60,6 @@ class Activations:
 
     scaling: int = 0
     constant: int = 0
-    _storages: set[int] = field(default_factory=set, repr=False)
 
 
 @dataclass
@@ -73,21 +67,20 @@ class StepMeasurement:
     """A training step of the true model.
 
     Attributes:
-        samples: Samples in it.
         activations: What its forward pass kept, in float32.
-        mixed: The same under bfloat16 autocast, ``None`` if not measured.
         flops: Operations of forward and backward pass, multiply and add
             counted as two.
         seconds: Time of the step, data loading left out.
         source: What the samples are: true or drawn data.
+        mixed: Activations under bfloat16 autocast, if they were measured.
     """
 
     samples: int
     activations: Activations
-    mixed: Activations | None
     flops: int
     seconds: float
     source: str
+    mixed: Activations | None = None
 
 
 def _size(tensor: Tensor) -> int:
@@ -108,14 +101,11 @@ def fixed_memory(model: nn.Module,
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
-    """Count the bytes of an optimizer's state, of any type.
+    """Count the bytes of an optimizer's state after its first step.
 
     The same optimizer takes a step on the meta device, where tensors have
     shapes and no values. One that looks at values (LARS asks for norms)
-    takes it with ones.
-
-    Returns:
-        The bytes after its first step, or ``None`` if that fails.
+    takes it with ones. None if that fails.
     """
     for device in ('meta', 'cpu'):
         try:
@@ -156,14 +146,11 @@ def count_activations(model: nn.Module) -> Iterator[Activations]:
     """Count the bytes that a forward pass keeps for its backward pass.
 
     Distinct storages count once; those of the model's own parameters and
-    buffers do not count.
-
-    Yields:
-        The count, complete when the forward pass is over.
+    buffers do not count. The count is complete when the pass is over.
     """
     count = Activations()
-    own = {tensor.untyped_storage().data_ptr()
-           for tensor in (*model.parameters(), *model.buffers())}
+    seen = {tensor.untyped_storage().data_ptr()
+            for tensor in (*model.parameters(), *model.buffers())}
     shapes = {tuple(parameter.shape) for parameter in model.parameters()}
     shapes |= {shape[::-1] for shape in shapes if len(shape) == 2}
 
@@ -171,11 +158,11 @@ def count_activations(model: nn.Module) -> Iterator[Activations]:
         # The graph holds what is packed, so no address is used twice.
         storage = tensor.untyped_storage()
         address = storage.data_ptr()
-        if address not in own and address not in count._storages:
-            count._storages.add(address)
-            copied = tensor.dtype in (torch.bfloat16, torch.float16) \
-                and tuple(tensor.shape) in shapes
-            if copied:
+        if address not in seen:
+            seen.add(address)
+            if tensor.dtype in (torch.bfloat16, torch.float16) \
+                    and tuple(tensor.shape) in shapes:
+                # A copy of a weight.
                 count.constant += storage.nbytes()
             else:
                 count.scaling += storage.nbytes()
@@ -192,10 +179,8 @@ def _batch_length(data: object) -> int:
                 return _batch_length(data[key])
         return max(map(_batch_length, data.values()), default=1)
     if isinstance(data, list | tuple):
-        if data and isinstance(data[0], list | tuple | Tensor) \
-                and not isinstance(data[0], Tensor):
-            return _batch_length(data[0])
-        return len(data)
+        nested = data and isinstance(data[0], list | tuple)
+        return _batch_length(data[0]) if nested else len(data)
     return len(data) if isinstance(data, Tensor) and data.dim() else 1
 
 
@@ -204,16 +189,12 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
     """Measure a training step of the true model on the CPU.
 
     Args:
-        config: The config; it is not changed.
-        folder: Folder for the run, and for drawn data where the real ones
-            are not there.
+        folder: For the run, and for drawn data where the real ones are not
+            there.
         limit: Seconds for all of it; 0 means no limit. The activations
             under autocast are left out where time is short.
         mixed: Whether to count them at all, which takes long on a CPU
             without bfloat16.
-
-    Returns:
-        The measurement.
 
     Raises:
         OutOfTimeError: If not even the first step is done in time.
@@ -234,13 +215,10 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
         except OutOfTimeError:
             if 'flops' not in results:
                 raise
+    # Counting operations slows the first step down.
+    results.setdefault('seconds', results.pop('counted_seconds'))
     return StepMeasurement(
-        samples=results['samples'],
-        activations=results['activations'],
-        mixed=results.get('mixed'),
-        flops=results['flops'],
-        seconds=results.get('seconds', results['counted_seconds']),
-        source=describe_source(config.train_dataloader.dataset))
+        **results, source=describe_source(config.train_dataloader.dataset))
 
 
 def _measure_steps(runner: Runner, results: dict, start: float,
@@ -297,11 +275,8 @@ def scaled_memory(fixed: FixedMemory, activations: Activations,
                   samples: int, batch: int) -> int:
     """Estimate the memory of a step of ``batch`` samples, in bytes.
 
+    ``activations`` are what a forward pass of ``samples`` samples kept.
     Workspaces of kernels and fragmentation come on top.
-
-    Args:
-        fixed: What does not depend on the batch.
-        activations: What a forward pass of ``samples`` samples kept.
     """
     return fixed.total + activations.constant + math.ceil(
         activations.scaling * batch / samples)

@@ -1,6 +1,6 @@
 """Files and folders that a config names, and that are not there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_files import runner_keys
-from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
+from mmmedmask.inspection.findings import Finding, green, red, yellow
 from mmmedmask.inspection.known_data import suggest_data
 from mmmedmask.inspection.unknown_keys import OPAQUE
+from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, walk_nested
 
 #: Keys of data sets and metrics that name files below ``data_root``.
@@ -22,8 +23,9 @@ WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
 WEIGHT_KEYS = ('checkpoint', 'tokenizer_path')
 #: Keys of models that name files where they are texts, not lists.
 MODEL_FILES = ('gene_list', 'gene_sets')
-#: Their ``data_root`` makes names short, and need not be there.
-METRICS = (('val_evaluator', ), ('test_evaluator', ), ('metric', ))
+#: Their files lie below no root: that of a metric makes names short.
+WITHOUT_ROOT = (('model', ), ('val_evaluator', ), ('test_evaluator', ),
+                ('metric', ))
 #: Where weights go that a run writes, not reads.
 RUNS = 'work_dirs'
 
@@ -33,11 +35,8 @@ def check_paths(config: Config) -> list[Finding]:
 
     Looked at are the data sets and metrics (``data_root`` and what lies
     below it), lists of genes, the weights that modules, ``load_from`` and
-    teachers start from, and nothing that a run writes.
-
-    Returns:
-        A finding per path, red where something is missing, yellow for
-        weights that a run would download.
+    teachers start from, and nothing that a run writes. What is missing is
+    red, weights that a run would download are yellow.
     """
     findings: dict[str, Finding] = {}
     keys = runner_keys() - {'work_dir'}
@@ -51,7 +50,7 @@ def check_paths(config: Config) -> list[Finding]:
 
 def data_is_there(dataset: Mapping) -> bool:
     """Tell whether all files are there that a part of a config names."""
-    return all(finding.status != RED for finding in _look(dataset, ()))
+    return all(finding.status != 'red' for finding in _look(dataset, ()))
 
 
 def _look(node: Any, path: tuple) -> Iterator[Finding]:
@@ -66,18 +65,14 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
             continue
         elif str(part.get('type')).endswith(('ProbeHook', 'ProbeLoop')):
             yield from _look_at_probe(part, place)
-        elif place[:1] == ('model', ):
-            for key in MODEL_FILES:
-                if isinstance(part.get(key), str):
-                    file = Path(part[key])
-                    yield _judge_data(file, (*place, key), file.parent)
-        elif place[:1] not in METRICS and (
+        elif place[:1] not in WITHOUT_ROOT and (
                 'data_root' in part or 'data_prefix' in part):
             yield from _look_at_data(part, place)
-        elif isinstance(part.get('ann_file'), str) and part['ann_file']:
-            # A metric's; it has no root.
-            file = Path(part['ann_file'])
-            yield _judge_data(file, (*place, 'ann_file'), file.parent)
+        else:
+            keys = MODEL_FILES if place[:1] == ('model', ) else ('ann_file', )
+            for key, file in _texts(part, keys):
+                yield _judge_data(Path(file), (*place, key),
+                                  Path(file).parent)
 
 
 def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
@@ -87,7 +82,7 @@ def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
     for root in roots:
         if root:
             finding = _judge_data(Path(root), (*path, 'data_root'), root)
-            found = found and finding.status == GREEN
+            found = found and finding.status == 'green'
             yield finding
     if not found or len(roots) != 1:
         # What lies below a missing folder is missing too.
@@ -100,35 +95,33 @@ def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
 
 def _look_at_probe(node: Mapping, path: tuple) -> Iterator[Finding]:
     """What probes read; training goes on without it if it may."""
-    for key in ('data', 'dense'):
-        if not isinstance(node.get(key), str):
-            continue
-        finding = _judge_data(Path(node[key]), (*path, key), node[key])
-        if node.get('optional') and finding.status == RED:
+    for key, folder in _texts(node, ('data', 'dense')):
+        finding = _judge_data(Path(folder), (*path, key), folder)
+        if node.get('optional') and finding.status == 'red':
             finding = replace(
-                finding, status=YELLOW, message=f'{finding.message}; nothing '
-                'is probed on it, training goes on')
+                finding, status='yellow', message=f'{finding.message}; '
+                'nothing is probed on it, training goes on')
         yield finding
+
+
+def _texts(node: Any, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Find the keys of a dict that are texts, and those."""
+    for key in keys:
+        text = node.get(key) if isinstance(node, Mapping) else None
+        if isinstance(text, str) and text:
+            yield key, text
 
 
 def _files_below(node: Mapping) -> Iterator[tuple[tuple, str]]:
     """Find the files that a data set reads, by the keys that name them."""
-    for key in BELOW_ROOT:
-        if isinstance(node.get(key), str) and node[key]:
-            yield (key, ), node[key]
+    for key, name in _texts(node, (*BELOW_ROOT, 'data_prefix')):
+        yield (key, ), name
     prefix = node.get('data_prefix')
-    if isinstance(prefix, str) and prefix:
-        yield ('data_prefix', ), prefix
-    if isinstance(prefix, Mapping):
-        for key, value in prefix.items():
-            if isinstance(value, str) and value:
-                yield ('data_prefix', key), value
-    expression = node.get('expression')
-    if isinstance(expression, Mapping):
-        for key in EXPRESSION_FILES:
-            if isinstance(expression.get(key), str):
-                yield ('expression', key), expression[key]
-    kind = str(node.get('type', '')).rpartition('.')[2]
+    for key, name in _texts(prefix, prefix or ()):
+        yield ('data_prefix', key), name
+    for key, name in _texts(node.get('expression'), EXPRESSION_FILES):
+        yield ('expression', key), name
+    kind = kind_of(node)
     if kind in ('LabelledImages', 'LesionSegmentation'):
         folder = node.get('split_folder', 'splits/paper')
         yield ('data_root', ), 'classes.txt'
@@ -144,15 +137,14 @@ def _files_below(node: Mapping) -> Iterator[tuple[tuple, str]]:
 def _judge_data(file: Path, keys: tuple, root: str | Path) -> Finding:
     where = dotted(keys)
     if file.exists():
-        return Finding(GREEN, 'path', f'{file} is there', where)
+        return green('path', f'{file} is there', where)
     mend = suggest_data(root or file)
     if file.parent.is_dir() and Path(root).exists():
         there = sorted(path.name for path in file.parent.iterdir())
         listed = ', '.join(there[:6]) or 'nothing'
         mend = f'{file.parent} holds {listed}; {mend}'
-    return Finding(
-        RED, 'path', f'{file} does not exist (working folder: {Path.cwd()})',
-        where, mend)
+    return red('path', f'{file} does not exist (working folder: {Path.cwd()})',
+               where, mend)
 
 
 def _judge_weights(name: str, keys: tuple) -> Iterator[Finding]:
@@ -160,15 +152,13 @@ def _judge_weights(name: str, keys: tuple) -> Iterator[Finding]:
     if not name:
         return
     if '://' in name:
-        yield Finding(YELLOW, 'path',
-                      f'{name} is downloaded when a run first needs it',
-                      where)
+        yield yellow('path', f'{name} is downloaded when a run first needs it',
+                     where)
     elif Path(name).expanduser().is_file():
-        yield Finding(GREEN, 'path', f'{name} is there', where)
+        yield green('path', f'{name} is there', where)
     else:
-        yield Finding(
-            RED, 'path', f'the weights {name} do not exist (working folder: '
-            f'{Path.cwd()})', where, _suggest_weights(Path(name)))
+        yield red('path', f'the weights {name} do not exist (working folder: '
+                  f'{Path.cwd()})', where, _suggest_weights(Path(name)))
 
 
 def _suggest_weights(file: Path) -> str:
@@ -183,11 +173,8 @@ def _suggest_weights(file: Path) -> str:
     except FileNotFoundError:
         configs = []
     if RUNS in file.parts and configs:
-        return f'train it first: python tools/train.py {_short(configs[0])}'
+        config, here = configs[0], Path.cwd()
+        if config.is_relative_to(here):
+            config = config.relative_to(here)
+        return f'train it first: python tools/train.py {config}'
     return 'get the file, or name another one where the config does'
-
-
-def _short(path: Path) -> Path:
-    """Write a path as seen from the working folder, if it is below it."""
-    return path.relative_to(Path.cwd()) \
-        if path.is_relative_to(Path.cwd()) else path

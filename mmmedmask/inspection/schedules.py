@@ -7,22 +7,18 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.config_files import planned_gpus
-from mmmedmask.inspection.findings import GREEN, RED, YELLOW, Finding
+from mmmedmask.inspection.findings import Finding, green, red, yellow
+from mmmedmask.shrinking.model_sizes import kind_of
 
 #: What MMEngine takes where a scheduler has no end.
 NO_END = 10**9
 #: Keys of numbers, their types, and how those are called.
-NUMBERS = (
-    (('train_dataloader', 'batch_size'), int, 'a whole number'),
-    (('train_cfg', 'max_epochs'), int, 'a whole number'),
-    (('train_cfg', 'max_iters'), int, 'a whole number'),
-    (('train_cfg', 'val_interval'), int, 'a whole number'),
-    (('optim_wrapper', 'accumulative_counts'), int, 'a whole number'),
-    (('optim_wrapper', 'optimizer', 'lr'), (int, float),
-     'a number, without quotes'),
-    (('auto_scale_lr', 'base_batch_size'), int, 'a whole number'),
-    (('default_hooks', 'checkpoint', 'interval'), int, 'a whole number'),
-)
+NUMBERS = dict.fromkeys((
+    'train_dataloader.batch_size', 'train_cfg.max_epochs',
+    'train_cfg.max_iters', 'train_cfg.val_interval',
+    'optim_wrapper.accumulative_counts', 'auto_scale_lr.base_batch_size',
+    'default_hooks.checkpoint.interval'), (int, 'a whole number')) | {
+    'optim_wrapper.optimizer.lr': (int | float, 'a number, without quotes')}
 
 
 def check_values(config: Config) -> list[Finding]:
@@ -30,14 +26,14 @@ def check_values(config: Config) -> list[Finding]:
 
     No other function here can work with them.
     """
-    findings = []
-    for keys, kinds, wanted in NUMBERS:
-        node: Any = config.get(keys[0])
-        for key in keys[1:]:
+    findings, content = [], config.to_dict()
+    for where, (kinds, wanted) in NUMBERS.items():
+        node: Any = content
+        for key in where.split('.'):
             node = node.get(key) if isinstance(node, Mapping) else None
         if node is not None and (
                 isinstance(node, bool) or not isinstance(node, kinds)):
-            findings.append(_wrong_value('.'.join(keys), node, wanted))
+            findings.append(_wrong_value(where, node, wanted))
     loader = config.get('train_dataloader')
     if isinstance(loader, Mapping) and loader.get('batch_size', 1) is None:
         findings.append(_wrong_value('train_dataloader.batch_size', None,
@@ -66,16 +62,13 @@ def schedulers_of(config: Config) -> Sequence:
 
 
 def _wrong_value(where: str, value: object, wanted: str) -> Finding:
-    return Finding(RED, 'value', f'{where} is {value!r}, which is '
-                   f'{type(value).__name__}', where, f'it must be {wanted}')
+    return red('value', f'{where} is {value!r}, which is '
+               f'{type(value).__name__}', where, f'it must be {wanted}')
 
 
 def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
-    """Count the samples of a forward pass and of an update.
-
-    Returns:
-        Samples that all GPUs take together in an iteration, and in an update
-        of the weights, which may accumulate several.
+    """Count the samples that all GPUs take together in an iteration, and in
+    an update of the weights, which may accumulate several.
     """
     batch = gpus * config.train_dataloader.get('batch_size', 1)
     counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
@@ -85,14 +78,9 @@ def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
 def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
     """Compare the batch with the one that the learning rate is meant for.
 
-    Args:
-        config: The config.
-        gpus: Number of GPUs; ``None`` takes the one in the config's name,
-            else 1.
-
-    Returns:
-        Findings: green if they agree, yellow if not, with the learning rate
-        that ``--auto-scale-lr`` would make of it.
+    If they differ it is yellow, with the learning rate that
+    ``--auto-scale-lr`` would make of it. Without ``gpus``, those in the
+    config's name count, else 1.
     """
     if config.get('train_dataloader') is None \
             or config.get('optim_wrapper') is None:
@@ -104,9 +92,9 @@ def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
     findings = []
     batch_size = config.train_dataloader.get('batch_size', 1)
     if planned and planned[1] != batch_size:
-        findings.append(Finding(
-            YELLOW, 'batch', f'the name says {planned[1]} samples per GPU, '
-            f'the config {batch_size}', 'train_dataloader.batch_size',
+        findings.append(yellow(
+            'batch', f'the name says {planned[1]} samples per GPU, the config '
+            f'{batch_size}', 'train_dataloader.batch_size',
             'rename the config, or set the batch'))
     batch, update = samples_per_step(config, gpus)
     text = f'{gpus} x {batch_size} = {batch} samples ({gpus} GPU, {source})'
@@ -118,34 +106,28 @@ def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
         return findings
     base = (config.get('auto_scale_lr') or {}).get('base_batch_size')
     if not base:
-        return [*findings, Finding(
-            YELLOW, 'learning rate', f'{text}; the config does not say for '
-            f'which batch lr = {rate} is meant', 'auto_scale_lr',
+        return [*findings, yellow(
+            'learning rate', f'{text}; the config does not say for which '
+            f'batch lr = {rate} is meant', 'auto_scale_lr',
             'add auto_scale_lr = dict(base_batch_size=...)')]
+    where, meant = 'auto_scale_lr.base_batch_size', \
+        f'lr = {rate:g} is meant for {base} samples'
     if base == update:
-        return [*findings, Finding(
-            GREEN, 'learning rate', f'lr = {rate:g} is meant for {base} '
-            f'samples: {text}', 'auto_scale_lr.base_batch_size')]
+        return [*findings, green('learning rate', f'{meant}: {text}', where)]
     scaled = rate * batch / base
     mend = f'--auto-scale-lr would make it {scaled:g}'
     if update != batch:
         mend += (f'; it leaves accumulation out, by which it should be '
                  f'{rate * update / base:g}')
-    where = 'auto_scale_lr.base_batch_size'
     if config.auto_scale_lr.get('enable'):
         text += f'; auto_scale_lr is on and makes it {scaled:g}'
         where, mend = 'auto_scale_lr.enable', ''
-    return [*findings, Finding(
-        YELLOW, 'learning rate', f'lr = {rate:g} is meant for {base} '
-        f'samples, here are {text}', where, mend)]
+    return [*findings, yellow('learning rate', f'{meant}, here are {text}',
+                              where, mend)]
 
 
 def training_length(config: Config) -> tuple[int, bool] | None:
-    """Read how many epochs or iterations a config trains.
-
-    Returns:
-        The number, and whether it is epochs; ``None`` without training.
-    """
+    """Read how long a config trains, and whether that is in epochs."""
     loop = config.get('train_cfg')
     if not loop:
         return None
@@ -158,9 +140,7 @@ def check_schedules(config: Config,
                     epoch_length: int | None = None) -> list[Finding]:
     """Compare schedules, validation and checkpoints with the training.
 
-    Args:
-        config: The config.
-        epoch_length: Iterations of an epoch, where the data are there.
+    ``epoch_length`` is an epoch's, in iterations, where the data are there.
     """
     length = training_length(config)
     if length is None:
@@ -175,23 +155,19 @@ def check_schedules(config: Config,
         ends.append(_end_in(scheduler, by_epoch, epoch_length))
     known = [end for end in ends if end is not None]
     if known and len(known) == len(ends) and max(known) < total:
-        findings.append(Finding(
-            YELLOW, 'schedule', f'the last schedule ends at {max(known):g}, '
-            f'training at {total} {_unit(by_epoch)}: from there on the '
-            'learning rate stays as it is', 'param_scheduler',
-            f'let it end at {total}'))
+        findings.append(yellow(
+            'schedule', f'the last schedule ends at {max(known):g}, training '
+            f'at {total} {_unit(by_epoch)}: from there on the learning rate '
+            'stays as it is', 'param_scheduler', f'let it end at {total}'))
     findings += _check_intervals(config, total, by_epoch, epoch_length)
-    return findings or [Finding(
-        GREEN, 'schedule', f'{len(schedulers)} schedules fit '
-        f'{total} {_unit(by_epoch)}', 'param_scheduler')]
+    return findings or [green(
+        'schedule', f'{len(schedulers)} schedules fit {total} '
+        f'{_unit(by_epoch)}', 'param_scheduler')]
 
 
 def _unit(by_epoch: bool) -> str:
     return 'epochs' if by_epoch else 'iterations'
 
-
-def _name(scheduler: Mapping) -> str:
-    return str(scheduler.get('type', 'scheduler')).rpartition('.')[2]
 
 
 def _end_in(scheduler: Mapping, by_epoch: bool,
@@ -209,13 +185,13 @@ def _end_in(scheduler: Mapping, by_epoch: bool,
 def _check_scheduler(scheduler: Mapping, where: str, total: int,
                      by_epoch: bool,
                      epoch_length: int | None) -> list[Finding]:
-    name = _name(scheduler)
+    name = kind_of(scheduler)
     own = scheduler.get('by_epoch', True)
     begin = scheduler.get('begin', 0)
     end = scheduler.get('end', NO_END)
     if own and not by_epoch and not scheduler.get('convert_to_iter_based'):
-        return [Finding(
-            RED, 'schedule', f'{name} counts epochs, and the training counts '
+        return [red(
+            'schedule', f'{name} counts epochs, and the training counts '
             'iterations: it would never take a step', f'{where}.by_epoch',
             'by_epoch=False, with begin, end and milestones in iterations')]
     unit = _unit(own)
@@ -228,50 +204,43 @@ def _check_scheduler(scheduler: Mapping, where: str, total: int,
         limit = None
     findings = []
     if begin >= end:
-        findings.append(Finding(
-            RED, 'schedule', f'{name} begins at {begin} and ends at {end}',
-            where, 'let it end after it begins'))
+        findings.append(red(
+            'schedule', f'{name} begins at {begin} and ends at {end}', where,
+            'let it end after it begins'))
     if limit is None:
         return findings
     warmup = name.startswith('Linear') and scheduler.get(
         'start_factor', 1 / 3) < scheduler.get('end_factor', 1)
     if begin >= limit:
-        findings.append(Finding(
-            RED, 'schedule', f'{name} begins at {begin}, and training ends '
-            f'after {limit:g} {unit}: it never starts', f'{where}.begin',
+        findings.append(red(
+            'schedule', f'{name} begins at {begin}, and training ends after '
+            f'{limit:g} {unit}: it never starts', f'{where}.begin',
             f'begin before {limit:g}, or train longer'))
     elif warmup and limit <= end < NO_END:
-        findings.append(Finding(
-            RED, 'schedule', f'the warm-up lasts {end} {unit}, and training '
+        findings.append(red(
+            'schedule', f'the warm-up lasts {end} {unit}, and training '
             f'{limit:g}: the learning rate never gets where it is meant to',
             f'{where}.end', f'let it end before {limit:g}, or train longer'))
     elif limit < end < NO_END:
-        findings.append(Finding(
-            YELLOW, 'schedule', f'{name} ends at {end}, training after '
-            f'{limit:g} {unit}: the schedule is cut off', f'{where}.end',
+        findings.append(yellow(
+            'schedule', f'{name} ends at {end}, training after {limit:g} '
+            f'{unit}: the schedule is cut off', f'{where}.end',
             f'end={limit:g}'))
-    findings += _check_milestones(scheduler, where, limit, unit)
-    t_max = scheduler.get('T_max')
-    if t_max is not None and begin + t_max < min(limit, end):
-        findings.append(Finding(
-            YELLOW, 'schedule', f'T_max={t_max} from {begin} on: the cosine '
-            f'is at its end before the schedule ({min(limit, end):g} {unit}) '
-            'and rises again', f'{where}.T_max',
-            f'T_max={min(limit, end) - begin:g}'))
-    return findings
-
-
-def _check_milestones(scheduler: Mapping, where: str, limit: float,
-                      unit: str) -> list[Finding]:
     milestones: Sequence[Any] = scheduler.get('milestones') or ()
     late = [milestone for milestone in milestones if milestone >= limit]
-    if not late:
-        return []
-    return [Finding(
-        RED if len(late) == len(milestones) else YELLOW, 'schedule',
-        f'{_name(scheduler)} never gets to its milestones {late}: training '
-        f'ends after {limit:g} {unit}', f'{where}.milestones',
-        f'set milestones before {limit:g}')]
+    if late:
+        status = red if len(late) == len(milestones) else yellow
+        findings.append(status(
+            'schedule', f'{name} never gets to its milestones {late}: '
+            f'training ends after {limit:g} {unit}', f'{where}.milestones',
+            f'set milestones before {limit:g}'))
+    t_max = scheduler.get('T_max')
+    if t_max is not None and begin + t_max < min(limit, end):
+        findings.append(yellow(
+            'schedule', f'T_max={t_max} from {begin} on: the cosine is at its '
+            f'end before the schedule ({min(limit, end):g} {unit}) and rises '
+            'again', f'{where}.T_max', f'T_max={min(limit, end) - begin:g}'))
+    return findings
 
 
 def _check_intervals(config: Config, total: int, by_epoch: bool,
@@ -281,10 +250,9 @@ def _check_intervals(config: Config, total: int, by_epoch: bool,
     unit = _unit(by_epoch)
     interval = config.train_cfg.get('val_interval', 1)
     if config.get('val_cfg') is not None and interval > total:
-        findings.append(Finding(
-            YELLOW, 'validation', f'val_interval={interval}, and training '
-            f'ends after {total} {unit}', 'train_cfg.val_interval',
-            f'at most {total}'))
+        findings.append(yellow(
+            'validation', f'val_interval={interval}, and training ends after '
+            f'{total} {unit}', 'train_cfg.val_interval', f'at most {total}'))
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     if not isinstance(checkpoint, Mapping):
         return findings
@@ -294,21 +262,20 @@ def _check_intervals(config: Config, total: int, by_epoch: bool,
     # cannot be compared.
     last = total if own == by_epoch else total * (epoch_length or math.inf)
     if own and not by_epoch:
-        findings.append(Finding(
-            RED, 'checkpoints', 'the hook counts epochs, the training '
-            'iterations: its interval never comes', f'{where}.by_epoch',
+        findings.append(red(
+            'checkpoints', 'the hook counts epochs, the training iterations: '
+            'its interval never comes', f'{where}.by_epoch',
             'by_epoch=False'))
     elif checkpoint.get('interval', -1) > last \
             and not checkpoint.get('save_last', True):
-        findings.append(Finding(
-            RED, 'checkpoints', f'interval={checkpoint["interval"]} and '
+        findings.append(red(
+            'checkpoints', f'interval={checkpoint["interval"]} and '
             f'save_last=False, and training ends after {last} {_unit(own)}: '
             'nothing is ever written', f'{where}.interval',
             f'at most {last}'))
     log = config.get('log_processor')
     if isinstance(log, Mapping) and log.get('by_epoch', True) != by_epoch:
-        findings.append(Finding(
-            YELLOW, 'logging', f'the log counts {_unit(not by_epoch)}, the '
-            f'training {unit}', 'log_processor.by_epoch',
-            f'by_epoch={by_epoch}'))
+        findings.append(yellow(
+            'logging', f'the log counts {_unit(not by_epoch)}, the training '
+            f'{unit}', 'log_processor.by_epoch', f'by_epoch={by_epoch}'))
     return findings

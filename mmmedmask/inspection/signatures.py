@@ -40,7 +40,9 @@ def accepted_parameters(target: Callable) -> Parameters:
     on to them.
     """
     if not inspect.isclass(target):
-        return _of_function(target)
+        own, keywords = _split(inspect.unwrap(target))
+        return Parameters(frozenset(own or ()),
+                          own is not None and keywords is None)
     names: set[str] = set()
     for cls in target.__mro__:
         constructor = cls.__dict__.get('__init__')
@@ -50,23 +52,14 @@ def accepted_parameters(target: Callable) -> Parameters:
             continue
         function = inspect.unwrap(constructor)
         own, keywords = _split(function)
-        if own is None:
-            return Parameters(frozenset(names), False)
-        names |= own - {'self'}
-        if keywords is None:
+        names |= (own or set()) - {'self'}
+        if own is not None and keywords is None:
             break
-        used = _follow(function, keywords)
+        used = keywords and _follow(function, keywords)
         if used is None:
             return Parameters(frozenset(names), False)
         names |= used
     return Parameters(frozenset(names), True)
-
-
-def _of_function(function: Callable) -> Parameters:
-    own, keywords = _split(inspect.unwrap(function))
-    if own is None:
-        return Parameters(frozenset(), False)
-    return Parameters(frozenset(own), keywords is None)
 
 
 def _split(function: Callable) -> tuple[set[str] | None, str | None]:
@@ -76,11 +69,9 @@ def _split(function: Callable) -> tuple[set[str] | None, str | None]:
     except (TypeError, ValueError):
         # Written in C, without a signature.
         return None, None
-    names = {
-        parameter.name for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD,
-                              parameter.KEYWORD_ONLY)
-    }
+    names = {parameter.name for parameter in parameters
+             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD,
+                                   parameter.KEYWORD_ONLY)}
     keywords = next((parameter.name for parameter in parameters
                      if parameter.kind is parameter.VAR_KEYWORD), None)
     return names, keywords
@@ -97,11 +88,9 @@ def _parents(target: Callable) -> dict[ast.AST, ast.AST]:
 
 
 def _follow(constructor: Callable, keywords: str) -> set[str] | None:
-    """Find out what a constructor does with its ``**kwargs``.
+    """Find the keys that a constructor takes out of its ``**kwargs``.
 
-    Returns:
-        The keys that it takes out before it hands the rest to its base
-        class, or ``None`` if it does anything else with them.
+    None if it does not hand the rest to its base class alone.
     """
     parents = _parents(constructor)
     used: set[str] = set()
@@ -150,11 +139,8 @@ def _key_of(node: ast.Name, parents: dict) -> str | None:
 
 @functools.cache
 def keys_read_from(cls: type, attribute: str) -> frozenset[str]:
-    """Collect the literal keys that a class reads from one of its dicts.
-
-    Args:
-        cls: The class; its base classes count too.
-        attribute: The dictionary, an attribute such as ``paramwise_cfg``.
+    """Collect the literal keys that a class, or a base of it, reads from one
+    of its dicts, an attribute such as ``paramwise_cfg``.
     """
     keys: set[str] = set()
     for base in cls.__mro__[:-1]:

@@ -2,13 +2,10 @@
 
 import contextlib
 import copy
-import io
-import logging
 import signal
 import threading
 import traceback
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,15 +15,16 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmedmask.engine.preserved_state import preserve_random_state
-from mmmedmask.inspection.building import LOADERS
 from mmmedmask.inspection.findings import (
-    GREEN,
-    RED,
-    YELLOW,
     Finding,
     describe_error,
+    green,
+    red,
+    yellow,
 )
 from mmmedmask.inspection.paths import data_is_there
+from mmmedmask.inspection.silence import in_silence
+from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.shrinking.drawn_data import BATCH_SIZE, ITERATIONS
 from mmmedmask.shrinking.model_sizes import detach_model, kind_of
@@ -52,14 +50,10 @@ class OutOfTimeError(Exception):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt what takes too long, in the main thread of a process.
+    """Raise `OutOfTimeError` after some seconds; 0 means no limit.
 
-    Args:
-        seconds: The limit; 0 means none, and so does another thread or a
-            system without alarms.
-
-    Raises:
-        OutOfTimeError: When the time is over.
+    There is none in other threads than the main one either, and on systems
+    without alarms.
     """
 
     def interrupt(number: int, frame: object) -> None:
@@ -77,20 +71,6 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
-
-@contextlib.contextmanager
-def in_silence() -> Iterator[None]:
-    """Swallow what a runner and its libraries print, log and warn."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    sink = io.StringIO()
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sink), \
-                contextlib.redirect_stderr(sink):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def separate(config: Config) -> Config:
@@ -121,7 +101,7 @@ def _set_steps(config: Config, steps: int) -> None:
 
 
 def run_reduced(config: Config, folder: str | Path, steps: int = 1,
-                datasets: Mapping[str, Any] | None = None) -> list[Finding]:
+                datasets: Mapping[str, Any] | None = None) -> Finding:
     """Train and validate a reduced copy of a config.
 
     The model is narrower and the images are smaller, but every part is
@@ -130,32 +110,28 @@ def run_reduced(config: Config, folder: str | Path, steps: int = 1,
     are those of the model; else they are drawn.
 
     Args:
-        config: The config; it is not changed.
-        folder: Folder for the drawn data and the run.
+        folder: For the drawn data and the run.
         steps: Training steps; of slides and of few samples it is an epoch.
         datasets: Name of a loader to the data set that its config makes,
             where the data are there.
     """
-    where = 'train_cfg'
     try:
         with in_silence(), preserve_random_state():
             reduced = shrink_config(config, folder)
     except ValueError as error:
-        return [Finding(
-            YELLOW, 'step', f'no step at reduced size: {error}', where,
-            'with the data there, --full-size takes a step of the true '
-            'model')]
+        return yellow(
+            'step', f'no step at reduced size: {error}', 'train_cfg',
+            'with the data there, --full-size takes a step of the true model')
     except Exception as error:  # the config may be wrong in any way
-        return [Finding(
-            RED, 'step', f'the config cannot be reduced: '
-            f'{describe_error(error)}', where,
-            'mend what is red above, then try again')]
+        return red(
+            'step', f'the config cannot be reduced: {describe_error(error)}',
+            'train_cfg', 'mend what is red above, then try again')
     _set_steps(reduced, min(steps, ITERATIONS))
     title = 'drawn data'
     for name, dataset in (datasets or {}).items():
         if _take_true_samples(reduced, config, name, dataset, steps):
             title = 'true data'
-    return [_run(reduced, f'reduced model, {title}')]
+    return _run(reduced, f'reduced model, {title}')
 
 
 def _take_true_samples(reduced: Config, config: Config, name: str,
@@ -189,28 +165,23 @@ def _take_true_samples(reduced: Config, config: Config, name: str,
 
 
 def run_full_size(config: Config, folder: str | Path, steps: int = 1,
-                  limit: float = 0) -> list[Finding]:
+                  limit: float = 0) -> Finding:
     """Train and validate with the true model, on a sample or two.
 
-    Args:
-        config: The config; it is not changed.
-        folder: Folder for the run, and for drawn data where the real ones
-            are not there.
-        steps: Training steps.
-        limit: Seconds; 0 means no limit.
+    ``folder`` is for the run, and for drawn data where the real ones are not
+    there; ``limit`` is in seconds, 0 means none.
     """
     try:
         full = full_size_config(config, folder, validate=True)
     except ValueError as error:
-        return [Finding(YELLOW, 'step', str(error), 'train_cfg',
-                        'get the data first')]
+        return yellow('step', str(error), 'train_cfg', 'get the data first')
     _set_steps(full, steps)
     for name in LOADERS[1:]:
         loader = full.get(name)
         if loader is not None and loader.dataset.type != SLIDES:
             loader.num_batch_per_epoch = steps
     source = describe_source(config.train_dataloader.dataset)
-    return [_run(full, f'true model, {source}', limit)]
+    return _run(full, f'true model, {source}', limit)
 
 
 def _run(config: Config, title: str, limit: float = 0) -> Finding:
@@ -220,12 +191,11 @@ def _run(config: Config, title: str, limit: float = 0) -> Finding:
             runner.train()
             logged = runner.message_hub.log_scalars
     except OutOfTimeError as error:
-        return Finding(YELLOW, 'step', f'{title}: {error}', 'train_cfg',
-                       'raise --time-limit')
+        return yellow('step', f'{title}: {error}', 'train_cfg',
+                      'raise --time-limit')
     except Exception as error:  # any part may raise anything
-        return Finding(
-            RED, 'step', f'{title}: {describe_error(error)}, in '
-            f'{_place(error)}', 'train_cfg', 'see the message')
+        return red('step', f'{title}: {describe_error(error)}, in '
+                   f'{_place(error)}', 'train_cfg', 'see the message')
     text = f'{title}: {runner.iter} training steps'
     if 'train/loss' in logged:
         text += f', loss {logged["train/loss"].current():.4g}'
@@ -235,7 +205,7 @@ def _run(config: Config, title: str, limit: float = 0) -> Finding:
               and not name.endswith(('/time', '/data_time'))]
     if config.get('val_dataloader') is not None:
         text += f', validated ({", ".join(scores[:3]) or "no score"})'
-    return Finding(GREEN, 'step', text, 'train_cfg')
+    return green('step', text, 'train_cfg')
 
 
 def _place(error: BaseException) -> str:
@@ -252,15 +222,8 @@ def full_size_config(config: Config, folder: str | Path,
     """Prepare a few steps of the true model on one or two samples.
 
     The pipelines are the true ones. Where the data are not there, drawn
-    ones take their place.
-
-    Args:
-        config: The config; it is not changed.
-        folder: Folder for the run and the drawn data.
-        validate: Whether the run validates too.
-
-    Returns:
-        The copy, without weights to load, checkpoints and slow hooks.
+    ones take their place. The copy has no weights to load, no checkpoints
+    and no slow hooks.
 
     Raises:
         ValueError: If the data are not there and cannot be drawn.
@@ -273,8 +236,7 @@ def full_size_config(config: Config, folder: str | Path,
         full.auto_scale_lr.enable = False
     detach_model(full.model)
     without_mixed_precision(full.optim_wrapper)
-    names = ['test'] if validate else ['test', 'val']
-    for name in names:
+    for name in ['test'] if validate else ['test', 'val']:
         for key in ('dataloader', 'cfg', 'evaluator'):
             full[f'{name}_{key}'] = None
     full.default_hooks = {
@@ -346,14 +308,10 @@ def _draw_slides(full: Config, dataset: dict, root: Path) -> None:
                     or ('LUAD', 'LUSC'))
     if not root.exists():
         write_slide_omic_cohort(
-            root,
-            num_cases=12 * len(classes),
-            classes=classes,
-            patches=(patches, patches + 1),
-            dims=dims,
+            root, num_cases=12 * len(classes), classes=classes,
+            patches=(patches, patches + 1), dims=dims,
             num_genes=sizes.get('num_genes', 2000),
-            num_pathways=len(classes),
-            pathway_size=5)
+            num_pathways=len(classes), pathway_size=5)
     dataset['data_root'] = str(root)
     if dataset.get('dims') is not None:
         dataset['dims'] = dims

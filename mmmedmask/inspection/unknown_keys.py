@@ -7,30 +7,28 @@ that the registries give for it, and the parts of a config that have no type
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import mmengine.registry as mmengine_registry
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmmedmask.config_files import runner_keys
 from mmmedmask.inspection.findings import (
-    RED,
-    YELLOW,
     Finding,
     ask_typo,
+    red,
     suggest,
+    yellow,
 )
 from mmmedmask.inspection.signatures import (
     accepted_parameters,
     keys_read_from,
 )
+from mmmedmask.inspection.silence import in_silence
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, walk_nested
 
@@ -115,21 +113,16 @@ TYPO_BESIDE = .9
 def check_types(config: Config) -> list[Finding]:
     """Compare every part of a config with the class that is made from it.
 
-    Nothing is built; the host library is imported.
-
-    Args:
-        config: The config.
-
-    Returns:
-        A red finding per unknown type and unknown key, with the nearest
-        valid one. Empty if there are none.
+    Nothing is built; the host library is imported. Unknown types and keys
+    are red, with the nearest valid one.
     """
     keys = runner_keys()
     settings = {key: value for key, value in config.to_dict().items()
                 if key in keys}
     scope = settings.get('default_scope') or 'mmengine'
     findings: list[Finding] = []
-    with _quiet():
+    # Imports and failed look-ups log and warn.
+    with in_silence():
         for key, value in settings.items():
             if key in OPAQUE:
                 continue
@@ -139,33 +132,12 @@ def check_types(config: Config) -> list[Finding]:
     return findings
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without log lines and warnings of imports and of failed look-ups."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('CRITICAL')
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
 
-
-Part = tuple[Mapping, tuple, str]
-
-
-def typed_parts(node: Any, path: tuple, scope: str) -> Iterator[Part]:
+def typed_parts(node: Any, path: tuple,
+                scope: str) -> Iterator[tuple[Mapping, tuple, str]]:
     """Find all dictionaries with a type in a part of a config.
 
-    Args:
-        node: The part.
-        path: Keys that lead to it.
-        scope: The default scope there.
-
-    Yields:
-        Each dictionary, the keys that lead to it and the scope there.
+    Each comes with the keys that lead to it and the default scope there.
     """
     scopes = {path[:-1]: scope}
     for place, part in walk_nested(node, path):
@@ -207,12 +179,7 @@ def _registry(name: str, scope: str) -> Registry | None:
 @functools.cache
 def find_type(name: str, context: str,
               scope: str) -> tuple[Callable | None, str]:
-    """Look a type up as a builder would.
-
-    Args:
-        name: The type, with or without a scope before it.
-        context: The kind of registry that is tried first, e.g. ``'MODELS'``.
-        scope: The default scope there.
+    """Look a type up as a builder would, in ``'MODELS'`` or so first.
 
     Returns:
         What is registered, or ``None``, and the kind of registry.
@@ -241,13 +208,10 @@ def _registered_names(context: str, scope: str) -> set[str]:
         while scoped is not None:
             names |= set(scoped.module_dict)
             scoped = scoped.parent
-    ours = registry.root if hasattr(registry, 'root') else registry
-    for child_scope, children in getattr(ours, 'children', {}).items():
-        if child_scope == 'mmmedmask':
-            for child in children if isinstance(children, list) \
-                    else [children]:
-                child.import_from_location()
-                names |= {f'mmmedmask.{name}' for name in child.module_dict}
+    ours = registry.root.children.get('mmmedmask')
+    if ours is not None:
+        ours.import_from_location()
+        names |= {f'mmmedmask.{name}' for name in ours.module_dict}
     return names
 
 
@@ -271,10 +235,9 @@ def _unknown_type(name: str, path: tuple, context: str,
     prefixed = f'mmmedmask.{name}'
     mend = f'types of this package have a prefix: {prefixed!r}' \
         if prefixed in names else suggest(name, names)
-    return Finding(
-        RED, 'type', f'{name!r} is registered nowhere (default scope '
-        f'{scope!r}), so building it would fail', dotted((*path, 'type')),
-        mend)
+    return red(
+        'type', f'{name!r} is registered nowhere (default scope {scope!r}), '
+        'so building it would fail', dotted((*path, 'type')), mend)
 
 
 def _check_keys(node: Mapping, path: tuple, target: Callable,
@@ -287,17 +250,16 @@ def _check_keys(node: Mapping, path: tuple, target: Callable,
         if key in valid or key in ALWAYS:
             continue
         if parameters.closed:
-            findings.append(Finding(
-                RED, 'key', f'{name} takes no {key!r}',
-                dotted((*path, key)), suggest(key, valid)))
+            findings.append(red('key', f'{name} takes no {key!r}',
+                                dotted((*path, key)), suggest(key, valid)))
             continue
         # A base may have set the right one.
         near = ask_typo(key, valid - set(node)) or ask_typo(
             key, valid & set(node), TYPO_BESIDE)
         if near:
-            findings.append(Finding(
-                YELLOW, 'key', f'{name} names no {key!r}, and hands it on '
-                'to whoever may know it', dotted((*path, key)), near))
+            findings.append(yellow(
+                'key', f'{name} names no {key!r}, and hands it on to whoever '
+                'may know it', dotted((*path, key)), near))
     return findings
 
 
@@ -305,11 +267,9 @@ def _check_names(node: Any, path: tuple, valid: Any,
                  reader: str) -> list[Finding]:
     if not isinstance(node, Mapping):
         return []
-    return [
-        Finding(RED, 'key', f'{reader} does not read {key!r}',
+    return [red('key', f'{reader} does not read {key!r}',
                 dotted((*path, key)), suggest(key, valid)) for key in node
-        if key not in valid and key not in ALWAYS
-    ]
+            if key not in valid and key not in ALWAYS]
 
 
 def _names(function: Callable) -> set[str]:
@@ -328,17 +288,15 @@ def _check_untyped(settings: Mapping, scope: str) -> list[Finding]:
                                  'a data loader')
         if name == 'test_dataloader' and probed:
             if loader:
-                findings.append(Finding(
-                    RED, 'key', 'ProbeLoop reads its own images', name,
-                    f'set {name}=dict()'))
+                findings.append(red('key', 'ProbeLoop reads its own images',
+                                    name, f'set {name}=dict()'))
         elif isinstance(loader, Mapping):
             findings += [
-                Finding(RED, 'key', f'the data loader has no {key!r}', name,
-                        f'add {name}.{key}')
+                red('key', f'the data loader has no {key!r}', name,
+                    f'add {name}.{key}')
                 for key in ('dataset', 'sampler', 'batch_size')
                 if key not in loader
-                and not (key == 'batch_size' and 'batch_sampler' in loader)
-            ]
+                and not (key == 'batch_size' and 'batch_sampler' in loader)]
     for key, names in (('env_cfg', ENVIRONMENT_KEYS),
                        ('randomness', _names(Runner.set_randomness)),
                        ('auto_scale_lr', LR_SCALING_KEYS)):
@@ -383,10 +341,10 @@ def _check_stage_settings(settings: Mapping) -> list[Finding]:
             # What is added comes after what it should have replaced.
             near = ask_typo(key, keys[:number])
             if near:
-                findings.append(Finding(
-                    YELLOW, 'key', f'{key!r} stands beside a key of nearly '
-                    'the same name, and may be read by nobody',
-                    dotted((*path, key)), near))
+                findings.append(yellow(
+                    'key', f'{key!r} stands beside a key of nearly the same '
+                    'name, and may be read by nobody', dotted((*path, key)),
+                    near))
             nodes.append((node[key], (*path, key)))
     return findings
 
@@ -404,9 +362,9 @@ def _check_optim_wrapper(settings: Mapping, scope: str) -> list[Finding]:
     constructor, _ = find_type(name, 'OPTIM_WRAPPER_CONSTRUCTORS', scope)
     if constructor is None:
         names = _registered_names('OPTIM_WRAPPER_CONSTRUCTORS', scope)
-        return [*findings, Finding(
-            RED, 'type', f'{name!r} is not a constructor of an optimizer '
-            'wrapper', 'optim_wrapper.constructor', suggest(name, names))]
+        return [*findings, red(
+            'type', f'{name!r} is not a constructor of an optimizer wrapper',
+            'optim_wrapper.constructor', suggest(name, names))]
     return findings + _check_names(
         wrapper.get('paramwise_cfg'), ('optim_wrapper', 'paramwise_cfg'),
         keys_read_from(constructor, 'paramwise_cfg'), constructor.__name__)
@@ -427,22 +385,21 @@ def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
         if hook is None:
             continue
         if not isinstance(hook, Mapping):
-            findings.append(Finding(
-                RED, 'key', f'a hook is a dict or None, got {hook!r}',
-                dotted(path), 'None switches it off'))
+            findings.append(red('key', f'a hook is a dict or None, got '
+                                f'{hook!r}', dotted(path),
+                                'None switches it off'))
             continue
         near = ask_typo(name, STANDARD_HOOKS)
         # A typed 'best_checkpoint' is no slip, 'chekpoint' is.
         longer = 'type' in hook and name.endswith(
             tuple(f'_{standard}' for standard in STANDARD_HOOKS))
         if near and not longer:
-            findings.append(Finding(
-                YELLOW if 'type' in hook else RED, 'key',
-                f'{name!r} is none of the hooks that MMEngine makes by '
+            findings.append((yellow if 'type' in hook else red)(
+                'key', f'{name!r} is none of the hooks that MMEngine makes by '
                 'itself, so this would be one more', dotted(path), near))
         elif 'type' not in hook:
-            findings.append(Finding(
-                RED, 'key', f'the hook {name!r} has no type', dotted(path),
+            findings.append(red(
+                'key', f'the hook {name!r} has no type', dotted(path),
                 'add a type, or use the name of a standard hook: '
                 f'{", ".join(STANDARD_HOOKS)}'))
     return findings

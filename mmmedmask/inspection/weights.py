@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import nn
 
 from mmmedmask.engine.checkpoint.matching import (
-    MatchReport,
     compare_modules,
     group_by_checkpoint,
     pretrained_source,
@@ -17,11 +16,11 @@ from mmmedmask.engine.checkpoint.reading import (
     select_prefix,
 )
 from mmmedmask.inspection.findings import (
-    GREEN,
-    RED,
-    YELLOW,
     Finding,
     describe_error,
+    green,
+    red,
+    yellow,
 )
 
 #: Share of a model that ``load_from`` may fill to be called intended.
@@ -34,13 +33,8 @@ def check_module_weights(model: nn.Module,
 
     Modules that the config's LoadCheckHook guards are compared as it does:
     it ends a run whose file lacks, or holds, more than it allows. Files that
-    do not exist and addresses are left out: the first are found by
-    :func:`mmmedmask.inspection.paths.check_paths`, and nothing is
-    downloaded.
-
-    Args:
-        model: The model, built and not initialised.
-        config: Its config, whose LoadCheckHook is read.
+    do not exist are left out, as :func:`~mmmedmask.inspection.paths.\
+check_paths` finds them, and addresses, as nothing is downloaded.
 
     Returns:
         A finding per checkpoint, and prefix in it, that modules name.
@@ -82,25 +76,17 @@ def check_whole_model(model: nn.Module, checkpoint: str, where: str,
     """Compare a whole model with a checkpoint.
 
     Args:
-        model: The model.
-        checkpoint: The file.
         where: What names it, for the finding.
         complete: Whether every tensor has to arrive, as for testing. If
             not, as for ``load_from``, a part is yellow, and less than half
             of the model is red.
-
-    Returns:
-        The finding.
     """
     return compare_weights([model], checkpoint, None, where,
                            red_below=1.0 if complete else MEANT)
 
 
-def compare_weights(modules: Iterable[nn.Module],
-                    checkpoint: str,
-                    prefix: str | None,
-                    where: str,
-                    red_below: float = 1.0,
+def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
+                    prefix: str | None, where: str, red_below: float = 1.0,
                     complete: bool = False,
                     **allowed: Iterable[str]) -> Finding:
     """Compare modules with a checkpoint, by names and shapes.
@@ -110,25 +96,20 @@ def compare_weights(modules: Iterable[nn.Module],
 
     Args:
         modules: The modules; they may have other weights afterwards.
-        checkpoint: The file, read without running code in it.
         prefix: Prefix of the modules' tensors in the file.
-        where: Dotted key of the place that names the file.
         red_below: Share of the tensors below which it is red; else a part
             is yellow.
         complete: Whether everything has to agree, and all be used.
         allowed: ``allowed_missing`` and ``allowed_unused``, see
             :func:`~mmmedmask.engine.checkpoint.matching.compare_modules`.
-
-    Returns:
-        The finding, with the share that fits and what does not.
     """
     modules = list(modules)
     try:
         tensors = get_state_dict(read_checkpoint(checkpoint))
     except Exception as error:  # whatever a broken file makes of itself
-        return Finding(
-            RED, 'weights', f'{checkpoint} cannot be read: '
-            f'{describe_error(error)}', where, 'get the file again')
+        return red(
+            'weights', f'{checkpoint} cannot be read: {describe_error(error)}',
+            where, 'get the file again')
     report = compare_modules(modules, tensors, prefix, **allowed)
     under = f' under {prefix!r}' if prefix else ''
     text = (f'{checkpoint}{under}: {len(report.matched)} of '
@@ -136,15 +117,17 @@ def compare_weights(modules: Iterable[nn.Module],
     if report.unused:
         text += f', {len(report.unused)} are used by nothing'
     if report.ratio == 1 and not (complete and report.unused):
-        return Finding(GREEN, 'weights', text, where)
+        return green('weights', text, where)
     if report.matched and not (complete or report.not_finite) \
             and _adapts(modules, select_prefix(tensors, prefix)):
-        return Finding(
-            GREEN, 'weights', f'{text}; the module adapts the rest while '
-            'loading', where)
-    status = RED if complete or report.ratio < red_below else YELLOW
-    return Finding(status, 'weights', f'{text}: {_one_line(report)}', where,
-                   report.advise())
+        return green(
+            'weights', f'{text}; the module adapts the rest while loading',
+            where)
+    status = red if complete or report.ratio < red_below else yellow
+    lines = [line.strip() for line in report.describe().splitlines()]
+    return status(
+        'weights', f'{text}: {"; ".join(lines).replace(":;", ":")}', where,
+        report.advise())
 
 
 def _adapts(modules: Iterable[nn.Module], given: Mapping) -> bool:
@@ -155,8 +138,3 @@ def _adapts(modules: Iterable[nn.Module], given: Mapping) -> bool:
     except RuntimeError:
         return False
     return all(name.endswith('num_batches_tracked') for name in missing)
-
-
-def _one_line(report: MatchReport) -> str:
-    lines = [line.strip() for line in report.describe().splitlines()]
-    return '; '.join(lines).replace(':;', ':')

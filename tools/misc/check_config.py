@@ -11,6 +11,7 @@ measured: memory, operations, time. The exit status is 1 if a line is red.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from status_lines import print_line, print_summary
 
@@ -18,7 +19,6 @@ from mmmedmask.util.command_line import add_config_options
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,8 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='a checkpoint that has to fit the whole model')
     parser.add_argument(
         '--gpus', type=int, metavar='N',
-        help='number of GPUs (default: that in the name of the '
-        'config)')
+        help='number of GPUs (default: that in the name of the config)')
     parser.add_argument(
         '--steps', type=int, default=2,
         help='training steps of the trial (default: %(default)s)')
@@ -54,13 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.apis import load_config
-    from mmmedmask.inspection import (
-        CheckOptions,
-        Finding,
-        check_config,
-        worst_status,
-    )
-    from mmmedmask.inspection.findings import describe_error
+    from mmmedmask.inspection import CheckOptions, check_config, worst_status
+    from mmmedmask.inspection.findings import describe_error, red
 
     try:
         options = CheckOptions(
@@ -72,21 +66,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         config = load_config(args.config, args.cfg_options)
     except Exception as error:  # a config is Python, anything can happen
-        findings, numbers = [Finding('red', 'config', describe_error(error),
-                                     args.config, 'mend the file')], {}
+        findings, numbers = [red('config', describe_error(error), args.config,
+                                 'mend the file')], {}
     else:
         report = check_config(config, options)
         findings, numbers = report.findings, report.numbers
-    for finding in findings:
-        print_line(**finding.as_dict())
-    print_summary([finding.status for finding in findings])
+    lines, status = [*map(asdict, findings)], worst_status(findings)
+    for line in lines:
+        print_line(**line)
+    print_summary([line['status'] for line in lines])
     if args.json:
         with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(
-                dict(config=args.config, status=worst_status(findings),
-                     findings=[finding.as_dict() for finding in findings],
-                     numbers=numbers), file, indent=2)
-    if worst_status(findings) == 'red':
+            json.dump(dict(config=args.config, status=status, findings=lines,
+                           numbers=numbers), file, indent=2)
+    if status == 'red':
         raise SystemExit(1)
 
 
