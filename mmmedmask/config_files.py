@@ -46,10 +46,8 @@ def load_config(path: str | Path,
             similar name are listed.
         ValueError: If an option's first key is nothing that a runner reads,
             or the file sets a variable of a base that has used its own value
-            already, or one that is nearly a runner's key. Plain variables at
-            the top of a config are used while it is read, so changing them
-            afterwards would have no effect. Of others that nothing reads the
-            log warns.
+            already, or one that is nearly a runner's key. Of others that
+            nothing reads the log warns.
     """
     if not Path(path).is_file():
         similar = _similar_configs(Path(path).name)
@@ -74,10 +72,10 @@ def load_config(path: str | Path,
 
 
 def override_settings(config: Config, options: Mapping[str, Any]) -> None:
-    """Override some settings of a config.
+    """Override some settings of a config, as :func:`load_config` does.
 
-    Raises:
-        ValueError: If an option's first key is nothing that a runner reads.
+    Plain variables at the top of a config are used while it is read, so
+    changing them afterwards would have no effect.
     """
     keys = runner_keys()
     for option in options:
@@ -101,14 +99,13 @@ def runner_keys() -> frozenset[str]:
     # Importing the runner takes seconds.
     package = importlib.util.find_spec('mmengine').submodule_search_locations
     source = Path(package[0], 'runner', 'runner.py').read_text('utf-8')
-    runner = next(node for node in ast.parse(source).body
-                  if isinstance(node, ast.ClassDef) and node.name == 'Runner')
-    init = next(node for node in runner.body
-                if isinstance(node, ast.FunctionDef)
-                and node.name == '__init__')
-    arguments = {argument.arg for argument in
-                 (*init.args.args, *init.args.kwonlyargs)}
-    return frozenset(arguments | EXTRA_KEYS) - {'self', 'cfg'}
+    arguments = next(
+        node.args for runner in ast.parse(source).body
+        if getattr(runner, 'name', '') == 'Runner' for node in runner.body
+        if getattr(node, 'name', '') == '__init__')
+    names = {argument.arg for argument in
+             (*arguments.args, *arguments.kwonlyargs)}
+    return frozenset(names | EXTRA_KEYS) - {'self', 'cfg'}
 
 
 def model_index() -> dict[str, Path]:
@@ -133,13 +130,6 @@ def best_pointers(config: Config) -> list[str]:
     ``SafeCheckpointHook`` keeps one in the work dir for each metric of its
     ``save_best``, with the path of the checkpoint.
 
-    Args:
-        config: The config.
-
-    Returns:
-        ``['best_checkpoint']`` for one metric, names that end with the
-        metric for several; none without.
-
     Raises:
         ValueError: If another hook saves the best: it keeps no such file.
     """
@@ -154,7 +144,9 @@ def best_pointers(config: Config) -> list[str]:
 
 
 def name_best_pointers(save_best: str | Sequence[str] | None) -> list[str]:
-    """See :func:`best_pointers`; from the option ``save_best`` alone."""
+    """Name ``best_checkpoint`` for a metric, one with its name for each of
+    several; see :func:`best_pointers`.
+    """
     if not save_best or isinstance(save_best, str) or len(save_best) == 1:
         return ['best_checkpoint'] if save_best else []
     return [f'best_checkpoint_{key.replace("/", "_")}' for key in save_best]

@@ -28,7 +28,6 @@ class ConfigNames:
     """Names in one config file.
 
     Attributes:
-        path: The file.
         foreign: Whether it belongs to another package (``mmdet::...``).
         assigned: Top-level name to the line of its last assignment.
         read: Names that the file itself reads.
@@ -46,41 +45,31 @@ class ConfigNames:
 
 @functools.lru_cache(maxsize=1024)
 def _read(path: str, changed: int) -> tuple[ConfigNames, list[str]]:
-    """Read one file, without its bases, and the names of those.
-
-    Args:
-        path: The file.
-        changed: When it was changed, so that it is read again then.
-    """
+    """Read one file, again when it has changed, and the names of its bases."""
     text = Path(path).read_text('utf-8')
     tree = ast.parse(text)
     source = ConfigNames(Path(path), False)
     source.read_from_bases |= set(TEMPLATE.findall(text))
+    bases: list[str] = []
     for statement in tree.body:
         for target in _targets(statement):
             source.assigned[target] = statement.lineno
+            if target == BASES:
+                value = ast.literal_eval(statement.value)
+                bases = [value] if isinstance(value, str) else list(value)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             source.read.add(node.id)
         elif isinstance(node, ast.Attribute) \
                 and getattr(node.value, 'id', None) == BASES:
             source.read_from_bases.add(node.attr)
-    return source, _bases(tree)
+    return source, bases
 
 
 def read_source(path: str | Path, foreign: bool = False) -> ConfigNames:
-    """Read which names a config file and its bases set and use.
+    """Read which names a config file, in Python, and its bases set and use.
 
-    Args:
-        path: The file, in Python.
-        foreign: Whether it belongs to another package.
-
-    Returns:
-        The names, with those of all bases.
-
-    Raises:
-        FileNotFoundError: If the file or one of its bases does not exist.
-        SyntaxError: If one of them is not Python.
+    ``foreign`` says whether it belongs to another package.
     """
     own, bases = _read(str(path), Path(path).stat().st_mtime_ns)
     source = replace(own, foreign=foreign, bases=[])
@@ -99,28 +88,15 @@ def _targets(statement: ast.stmt) -> list[str]:
         targets = [statement.target]
     else:
         return []
-    return [
-        node.id for target in targets for node in ast.walk(target)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
-
-
-def _bases(tree: ast.Module) -> list[str]:
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and BASES in _targets(statement):
-            value = ast.literal_eval(statement.value)
-            return [value] if isinstance(value, str) else list(value)
-    return []
+    return [node.id for target in targets for node in ast.walk(target)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
 
 
 @dataclass(frozen=True)
 class UnusedName:
-    """A top-level name that has no effect.
+    """A top-level name that has no effect, and where it is set.
 
     Attributes:
-        name: The name.
-        path: The file that sets it.
-        line: Where.
         key: The runner's key that it resembles, which may be meant; empty.
         overrides: Whether it is set again after a base has used its own.
     """
@@ -155,12 +131,9 @@ class UnusedName:
 
 
 def unused_names(path: str | Path, keys: Set[str]) -> list[UnusedName]:
-    """Find top-level names of a config that have no effect.
+    """Find top-level names of a config in Python that have no effect.
 
-    Args:
-        path: The config file. Files that are not in Python are not looked
-            into.
-        keys: What a runner reads.
+    ``keys`` are what a runner reads.
 
     Returns:
         Names that look like a misspelled key, of the file and of its bases,
@@ -178,19 +151,11 @@ def unused_names(path: str | Path, keys: Set[str]) -> list[UnusedName]:
 
 
 def names_in_vain(path: str | Path, keys: Set[str]) -> list[UnusedName]:
-    """Find what a child sets to have an effect, and that has none.
+    """Find those of :func:`unused_names` that a child itself sets.
 
     Nothing is in vain in a file without bases: a run dumps its config as one,
-    with all variables and without what has read them.
-
-    Args:
-        path: The config file.
-        keys: What a runner reads.
-
-    Returns:
-        Those of :func:`unused_names` that the file itself sets. Who meant
-        something else by one that neither overrides a base's nor resembles a
-        key is not known: it may be a note.
+    with all variables and without what has read them. One that neither
+    overrides a base's nor resembles a key may be a note.
     """
     if Path(path).suffix != '.py' or not read_source(path).bases:
         return []
@@ -216,17 +181,14 @@ def _misspelled(source: ConfigNames, read_by_children: Set[str],
     """Look for misspelled keys in a file and in its bases."""
     if source.foreign:
         return []
-    found = [UnusedName(name, source.path, line, _resembles(name, keys))
-             for name, line in _unused(source, read_by_children,
-                                       keys).items()
-             if _resembles(name, keys)]
+    found = [UnusedName(name, source.path, line, near) for name, line in
+             _unused(source, read_by_children, keys).items()
+             if (near := _resembles(name, keys))]
     below = read_by_children | source.read_from_bases
     return found + [name for base in source.bases
                     for name in _misspelled(base, below, keys)]
 
 
 def _all_names(sources: list[ConfigNames]) -> set[str]:
-    names: set[str] = set()
-    for source in sources:
-        names |= set(source.assigned) | _all_names(source.bases)
-    return names
+    return {name for source in sources
+            for name in (*source.assigned, *_all_names(source.bases))}
