@@ -51,7 +51,7 @@ def resolve_chain(recipe: Recipe, row: Row,
                   scale: str) -> list[ChainStage] | None:
     """Find the configs of a row, and which stage each one starts from.
 
-    Returns None if the row is left out at the scale.
+    None if the row is left out at the scale.
 
     Raises:
         ValueError: If a config is missing or not clear, an option fits
@@ -88,14 +88,9 @@ def resolve_chain(recipe: Recipe, row: Row,
 def locate_config(name: str, recipe_file: Path) -> Path:
     """Find a config by its bare name, as ``mim`` does, or by its path.
 
-    Args:
-        name: Bare name of a shipped config or of one near the recipe (in
-            its folder, or below the folder that has its ``recipes``), or a
-            path, relative to the recipe or the working folder.
-
-    Raises:
-        FileNotFoundError: If it is missing; similar names are listed.
-        ValueError: If several files have the name.
+    A bare name is that of a shipped config or of one near the recipe (in its
+    folder, or below the folder that has its ``recipes``); a path is relative
+    to the recipe or the working folder.
     """
     beside = recipe_file.parent
     if '/' in name or name.endswith('.py'):
@@ -105,28 +100,24 @@ def locate_config(name: str, recipe_file: Path) -> Path:
         raise FileNotFoundError(
             f'there is no config {name!r}, neither from {beside} nor from '
             'the working folder')
+    nearby = _by_name(beside.parent.rglob('*.py')
+                      if beside.name == RECIPE_FOLDER else beside.glob('*.py'))
+    shipped = _shipped_configs()
     paths = {path.resolve(): path for path in (
-        *_shipped_configs().get(name, ()),
-        *_nearby_configs(beside).get(name, ()))}
+        *shipped.get(name, ()), *nearby.get(name, ()))}
     if len(paths) == 1:
         return next(iter(paths.values()))
     if paths:
         raise ValueError(
             f'several configs have the name {name!r}: '
             f'{", ".join(map(str, paths))}; give a path')
-    names = [*_shipped_configs(), *_nearby_configs(beside)]
     raise FileNotFoundError(
         f'there is no config {name!r} in {find_config_folder()} or beside '
-        f'the recipe.{did_you_mean(name, names, count=3)}')
+        f'the recipe.{did_you_mean(name, [*shipped, *nearby], count=3)}')
 
 
 def load_stage_config(path: Path, options: Mapping[str, Any]) -> Config:
-    """Load a config, not to be changed, with options; once for all.
-
-    Raises:
-        ValueError: If an option fits nothing in the config.
-    """
-    path = Path(path)
+    """Load a config, not to be changed, with options; once for all."""
     return _load_with_options(path, path.stat().st_mtime_ns,
                               json.dumps(options))
 
@@ -136,9 +127,6 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
 
     A key that the config does not have is allowed, for what it leaves to
     defaults, unless one beside it is spelled almost alike.
-
-    Raises:
-        ValueError: If a key is like another one, or an index too large.
     """
     content = config.to_dict()
     for option in options:
@@ -180,15 +168,15 @@ def _find_sources(config: Config, makers: Mapping[str, str],
     sources: dict[Where, str] = {}
     others: dict[Where, str] = {}
     for where, file in find_checkpoints(config).items():
+        if file in weights:
+            continue
         stages = [makers[folder] for folder in Path(file).parent.parts
                   if folder in makers]
-        if stages and file not in weights:
+        if stages:
             sources[where] = stages[-1]
-        elif file not in weights and (ad_hoc or '://' not in file):
-            others[where] = file
-    if ad_hoc and previous is None:
         # A first stage may leave a checkpoint out.
-        others = {where: file for where, file in others.items() if file}
+        elif (file or previous) if ad_hoc else '://' not in file:
+            others[where] = file
     folders = {str(Path(file).parent) for file in others.values() if file}
     if others and (previous is None or len(folders) > 1
                    or previous in sources.values()):
@@ -241,15 +229,10 @@ def _by_name(paths: Iterator[Path]) -> dict[str, tuple[Path, ...]]:
     return names
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _shipped_configs() -> dict[str, tuple[Path, ...]]:
     return _by_name(find_config_folder().rglob('*.py'))
 
-
-def _nearby_configs(folder: Path) -> dict[str, tuple[Path, ...]]:
-    if folder.name == RECIPE_FOLDER:
-        return _by_name(folder.parent.rglob('*.py'))
-    return _by_name(folder.glob('*.py'))
 
 
 @functools.lru_cache(maxsize=512)

@@ -17,16 +17,19 @@ class Step:
     """One command of a run.
 
     Attributes:
-        name: ``'train'``, ``'export'`` or ``'test'``, the last two with the
-            checkpoint if it is not the last one: ``'test_best'``.
         kind: ``'train'``, ``'export'`` or ``'test'``.
         choice: The checkpoint that it takes; of a training what it leaves.
     """
 
-    name: str
     kind: str
     choice: str
     command: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its kind, with the checkpoint if it is not the last one."""
+        return self.kind if self.choice == 'last' \
+            else f'{self.kind}_{self.choice}'
 
 
 def run_steps(run: Run, tools: str | Path) -> list[Step]:
@@ -47,16 +50,16 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
                  str(run.gpus)]
     steps = []
     if run.last_name is not None:
-        steps.append(Step('train', 'train', 'last', (
+        steps.append(Step('train', 'last', (
             *start, '--work-dir', str(run.folder), '--resume', *scaling,
             '--cfg-options', *options)))
     for choice in run.exports:
-        steps.append(Step(_step_name('export', choice), 'export', choice, (
+        steps.append(Step('export', choice, (
             'python', _shown_path(
                 tools / 'model_converters' / 'export_backbone.py'),
             run.checkpoint(choice), run.exported_file(choice), '--force')))
     for choice in run.tests:
-        steps.append(Step(_step_name('test', choice), 'test', choice, (
+        steps.append(Step('test', choice, (
             'python', _shown_path(tools / 'test.py'), config,
             *([run.checkpoint(choice)] if run.last_name else []), '--work-dir',
             str(run.test_folder(choice)), '--cfg-options', *options)))
@@ -72,11 +75,11 @@ def batch_notes(runs: Iterable[Run]) -> list[str]:
             configs.setdefault((planned, run.gpus), {})[run.name] = \
                 run.counts_iterations
     lines = []
-    for (planned_number, gpus), names in configs.items():
-        ratio = f'{gpus / planned_number:g} times'
-        line = (f'Not the batch of the paper: made for {planned_number} '
-                f'processes and trained with {gpus}, so with {ratio} the '
-                f'samples in a step, are {", ".join(names)}')
+    for (planned, gpus), names in configs.items():
+        ratio = f'{gpus / planned:g} times'
+        line = (f'Not the batch of the paper: made for {planned} processes '
+                f'and trained with {gpus}, so with {ratio} the samples in a '
+                f'step, are {", ".join(names)}')
         counting = [name for name, by_iter in names.items() if by_iter]
         if counting:
             which = 'all' if len(counting) == len(names) \
@@ -91,8 +94,7 @@ def format_option(key: str, value: Any) -> str:
     """Write an option as ``--cfg-options`` takes it, for no shell.
 
     Raises:
-        ValueError: If what MMEngine would read from it is something else,
-            as for text with blanks, commas or brackets.
+        ValueError: If MMEngine would read something else from it.
     """
     from mmengine.config import DictAction
 
@@ -125,14 +127,8 @@ def _format(value: Any) -> str:
     return str(value)
 
 
-def _step_name(kind: str, choice: str) -> str:
-    return kind if choice == 'last' else f'{kind}_{choice}'
-
 
 def _shown_path(path: str | Path) -> str:
     """A path from the working folder, if it is below."""
-    path = Path(path)
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    whole, here = Path(path).resolve(), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else path)

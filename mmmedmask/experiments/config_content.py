@@ -35,15 +35,14 @@ def required_data(config: Config) -> dict[Where, str]:
 
 def find_datasets(config: Config) -> list[tuple[Where, dict]]:
     """Find the slide-omic data sets of a config, by keys from the top."""
-    return list(_find_type(config, SLIDE_OMIC_DATASET))
+    return _find_type(config, SLIDE_OMIC_DATASET)
 
 
 def find_checkpoints(config: Config) -> dict[Where, str]:
     """Find the checkpoints that a config starts from.
 
-    Returns:
-        Of every ``init_cfg`` of type ``Pretrained``, and of ``load_from``,
-        the keys from the top and the file, '' where it is left out.
+    Of every ``init_cfg`` of type ``Pretrained``, and of ``load_from``, these
+    are the keys from the top and the file, '' where it is left out.
     """
     checkpoints = {(*where, 'checkpoint'): str(node.get('checkpoint') or '')
                    for where, node in _find_type(config, 'Pretrained')}
@@ -67,11 +66,7 @@ def node_at(config: Any, where: Where) -> Any:
 
 
 def last_checkpoint_name(config: Config) -> str | None:
-    """Say how the last checkpoint of a run will be called, if it trains.
-
-    Raises:
-        ValueError: If the config does not say how long it trains.
-    """
+    """Say how the last checkpoint of a run will be called, if it trains."""
     loop = config.get('train_cfg')
     if loop is None:
         return None
@@ -98,9 +93,8 @@ def _walk(config: Config) -> Iterator[tuple[Where, Any]]:
         yield tuple(map(str, where)), node
 
 
-def _find_type(config: Config, kind: str) -> Iterator[tuple[Where, Any]]:
+def _find_type(config: Config, kind: str) -> list[tuple[Where, Any]]:
     """All dicts of a type, with or without a scope, and where they are."""
-    for where, node in _walk(config):
-        if isinstance(node, Mapping) \
-                and str(node.get('type')).rpartition('.')[2] == kind:
-            yield where, node
+    return [(where, node) for where, node in _walk(config)
+            if isinstance(node, Mapping)
+            and str(node.get('type')).rpartition('.')[2] == kind]

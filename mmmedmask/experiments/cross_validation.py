@@ -57,27 +57,21 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
             else their last.
         pretrained: Checkpoints, as the configs name them, that stages may
             start from although no stage makes them.
-
-    Raises:
-        FileNotFoundError: If a config is missing.
-        ValueError: If an option is for a stage that is not there, or no
-            stage starts from a file of ``pretrained``.
     """
-    options = options or {}
-    for key in options:
-        number, colon, _ = key.partition(':')
-        if colon and not (number.isdigit()
-                          and 1 <= int(number) <= len(configs)):
+    shared, own = {}, {number: {} for number in range(1, len(configs) + 1)}
+    for key, value in (options or {}).items():
+        number, colon, rest = key.partition(':')
+        if not colon:
+            shared[key] = value
+        elif number.isdigit() and int(number) in own:
+            own[int(number)][rest] = value
+        else:
             raise ValueError(f'the option {key!r} is for stage {number!r}, '
                              f'stages are 1 to {len(configs)}')
     loaded: dict[str, tuple[Path, dict, Config]] = {}
     named: set[str] = set()
     for number, path in enumerate(map(Path, configs), 1):
-        chosen = {key: value for key, value in options.items()
-                  if ':' not in key}
-        chosen.update({key.partition(':')[2]: value
-                       for key, value in options.items()
-                       if key.startswith(f'{number}:')})
+        chosen = shared | own[number]
         name = path.stem if path.stem not in loaded \
             else f'{path.stem}_{number}'
         config = load_stage_config(path, chosen)
@@ -100,9 +94,8 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
         Weights(file, 'whoever gave --pretrained') for file in pretrained))
     return Recipe(
         path=Path('recipe.yml'), name=f'{title}_folds', title=title,
-        paper='none', notes=(), seeds=(0, ),
-        columns=(TableColumn('scores', 'Scores', name, ''), ), small={},
-        data={}, rows=(row, ), ad_hoc=True)
+        paper='none', seeds=(0, ), rows=(row, ), ad_hoc=True,
+        columns=(TableColumn('scores', 'Scores', name, ''), ))
 
 
 def fold_rows(plan: Plan, recipe: Recipe, row: Row,
@@ -111,9 +104,6 @@ def fold_rows(plan: Plan, recipe: Recipe, row: Row,
 
     Empty if a fold is not done yet. Where tests left no predictions of
     patients, there are no pooled scores.
-
-    Raises:
-        ValueError: If folds do not fit each other.
     """
     cells = _cells_of(plan, recipe, row, stage)
     if not cells:
@@ -139,9 +129,6 @@ def write_folds_table(plan: Plan, recipe: Recipe) -> str:
 
     Predictions of all folds are in ``patients.csv``, with several seeds in
     ``seed_S/patients.csv``, if every patient is tested once.
-
-    Raises:
-        ValueError: If folds do not fit each other.
     """
     row, stage = recipe.rows[0], recipe.columns[0].stage
     rows = fold_rows(plan, recipe, row, stage)
@@ -149,27 +136,27 @@ def write_folds_table(plan: Plan, recipe: Recipe) -> str:
     (plan.folder / 'results.md').write_text(table + '\n', encoding='utf-8')
     write_rows(plan.folder / 'results.csv', rows)
     cells = _cells_of(plan, recipe, row, stage)
-    seeds = list(dict.fromkeys(axis.seed for axis in cells))
+    seeds = {axis.seed for axis in cells}
     for seed in seeds:
-        files = [_find(cell, PATIENTS_FILE) for axis, cell in cells.items()
-                 if axis.seed == seed]
-        folder = plan.folder if len(seeds) == 1 \
-            else plan.folder / f'seed_{seed}'
-        if all(files):
-            tables = [read_patients(file) for file in files]
-            cases = [case for one in tables for case in one.case_ids]
-            if len(set(cases)) == len(cases):
-                folder.mkdir(parents=True, exist_ok=True)
-                write_patients(folder / PATIENTS_FILE,
-                               join_patients(tables, folder))
+        tables = [*_read_all({axis: cell for axis, cell in cells.items()
+                              if axis.seed == seed}, PATIENTS_FILE,
+                             read_patients).values()]
+        cases = [case for one in tables for case in one.case_ids]
+        if cases and len(set(cases)) == len(cases):
+            folder = plan.folder if len(seeds) == 1 \
+                else plan.folder / f'seed_{seed}'
+            folder.mkdir(parents=True, exist_ok=True)
+            write_patients(folder / PATIENTS_FILE,
+                           join_patients(tables, folder))
     return table
 
 
-def _read_all(cells: Mapping[Axis, Cell], file: str, read: Callable) -> dict:
-    """Read a file of all cells, by seed and fold; empty if one lacks it."""
-    files = {(axis.seed, axis.fold): _find(cell, file)
+def _read_all(cells: Mapping[Axis, Cell], name: str, read: Callable) -> dict:
+    """Read a file of the last tests of all cells; empty if one lacks it."""
+    files = {(axis.seed, axis.fold): sorted(
+        cell.run.test_folder(cell.choice).glob(f'*/{name}'))
              for axis, cell in cells.items()}
-    return {axis: read(path) for axis, path in files.items()} \
+    return {axis: read(found[-1]) for axis, found in files.items()} \
         if all(files.values()) else {}
 
 
@@ -187,9 +174,3 @@ def _results(cell: Cell) -> dict[str, float]:
     return {name: value for name, value in manifest.get(
         'results', {}).get(cell.choice, {}).items()
             if isinstance(value, float)}
-
-
-def _find(cell: Cell, name: str) -> Path | None:
-    """Find a file of the last test of a run."""
-    files = sorted(cell.run.test_folder(cell.choice).glob(f'*/{name}'))
-    return files[-1] if files else None

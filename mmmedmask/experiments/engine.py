@@ -12,10 +12,10 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mmmedmask.experiments.environment import gpu_names
 from mmmedmask.util.atomic_files import write_json
 from mmmedmask.util.file_locks import LockedError, lock_file
 
@@ -63,14 +63,13 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
     and its local jobs; SIGTERM lets running jobs finish.
 
     Args:
-        folder: Working folder of the rules, where relative paths begin; it
-            is made if there is none. One engine at a time works in it.
+        folder: Working folder of the rules, where relative paths begin. One
+            engine at a time works in it.
         config: What the rules find as ``config``: plain data.
-        targets: Files (relative to ``folder``) or rules that are wanted; none
-            takes the first rule.
-        cores: Number of cores, which rules take with ``threads``.
-        resources: Limits of other resources that rules take, such as
-            ``dict(gpus=8)``.
+        targets: Files (relative to ``folder``) or rules; none takes the
+            first rule.
+        cores: What rules take with ``threads``.
+        resources: Limits of what else rules take, such as ``dict(gpus=8)``.
         executor: None runs jobs here; the name of an installed executor
             plugin, such as ``'slurm'``, elsewhere. A profile of that name
             in :data:`PROFILES` gives its defaults.
@@ -114,11 +113,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
 
 @contextlib.contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Keep other engines out of a folder; ends with the process.
-
-    Raises:
-        EngineBusyError: If another engine is in it; the message names it.
-    """
+    """Keep other engines out of a folder; ends with the process."""
     try:
         with lock_file(Path(folder, ENGINE_LOCK), inherited=True):
             yield
@@ -133,14 +128,7 @@ def visible_gpus() -> list[str]:
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
     if chosen is not None:
         return [entry.strip() for entry in chosen.split(',') if entry.strip()]
-    # Asking PyTorch would take memory on every GPU.
-    if shutil.which('nvidia-smi') is None:
-        return []
-    listed = subprocess.run(['nvidia-smi', '--list-gpus'], text=True,
-                            capture_output=True, check=False)
-    lines = [line for line in listed.stdout.splitlines()
-             if line.startswith('GPU ')]
-    return [str(number) for number in range(len(lines))]
+    return [str(number) for number in range(len(gpu_names()))]
 
 
 @contextlib.contextmanager
@@ -154,10 +142,6 @@ def reserve_gpus(number: int, folder: str | Path
         again when the last process that has its descriptor ends. Both are
         empty if there is nothing to choose: without GPUs, or if a cluster
         shows the job no more than it needs.
-
-    Raises:
-        RuntimeError: If too few are free; the resource ``gpus`` of the engine
-            has to say how many there are.
     """
     devices = visible_gpus()
     if len(devices) <= number:

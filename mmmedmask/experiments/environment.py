@@ -1,8 +1,10 @@
 """What a run was made with: code, versions, hardware."""
 
+import contextlib
 import functools
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -19,12 +21,15 @@ _SECONDS = 20
 def describe_environment() -> dict:
     """Collect what a result may depend on besides config and data.
 
-    Returns:
-        Plain data: ``git`` (``commit`` and ``dirty``, None outside of a git
-        checkout), ``versions`` and ``hardware``.
+    It is plain data: ``git`` (``commit`` and ``dirty``, None outside of a git
+    checkout), ``versions``, and ``hardware``: ``cpu``, ``cores`` that may be
+    used, and ``gpus``.
     """
-    return dict(git=git_state(PACKAGE_FOLDER), versions=package_versions(),
-                hardware=describe_hardware())
+    cores = len(os.sched_getaffinity(0)) \
+        if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return dict(
+        git=git_state(PACKAGE_FOLDER), versions=package_versions(),
+        hardware=dict(cpu=_cpu_name(), cores=cores, gpus=gpu_names()))
 
 
 def git_state(folder: Path) -> dict | None:
@@ -43,39 +48,24 @@ def git_state(folder: Path) -> dict | None:
 def package_versions() -> dict[str, str]:
     """List the versions of Python and of the packages that matter."""
     versions = dict(python=platform.python_version(), mmmedmask=__version__)
-    names = ['torch', 'torchvision', 'numpy']
-    names += [name for fork, originals in FAMILIES.values()
-              for name in (fork, *originals)]
-    for name in names:
-        try:
+    families = [name for fork, originals in FAMILIES.values()
+                for name in (fork, *originals)]
+    for name in ('torch', 'torchvision', 'numpy', *families):
+        with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return versions
 
-
-def describe_hardware() -> dict:
-    """Describe the machine: ``cpu``, ``cores`` (usable) and ``gpus``."""
-    return dict(cpu=_cpu_name(), cores=_usable_cores(), gpus=_gpu_names())
 
 
 def _cpu_name() -> str:
     info = Path('/proc/cpuinfo')
-    if info.is_file():
-        for line in info.read_text(encoding='utf-8',
-                                   errors='replace').splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    return platform.processor() or platform.machine()
+    text = info.read_text('utf-8', 'replace') if info.is_file() else ''
+    named = re.search(r'^model name\s*:\s*(.*?)\s*$', text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
 
 
-def _usable_cores() -> int:
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _gpu_names() -> list[str]:
+def gpu_names() -> list[str]:
+    """List the names of all GPUs, one for each."""
     # Asking PyTorch would take memory on the GPU for as long as we wait.
     if shutil.which('nvidia-smi') is None:
         return []

@@ -1,10 +1,9 @@
 """Check and run a plan: with Snakemake, or run by run in this process."""
 
-import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.experiments.engine import (
@@ -28,11 +27,7 @@ SNAKEFILE = Path(__file__).with_name('Snakefile')
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse a plan that would fail, with all of :func:`find_problems`.
-
-    Raises:
-        ValueError: With all that :func:`find_problems` finds.
-    """
+    """Refuse a plan that would fail, with all of :func:`find_problems`."""
     problems = find_problems(plan)
     if problems:
         raise ValueError('nothing was started:\n' + '\n'.join(
@@ -63,10 +58,8 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
         tools: Folder of ``train.py`` and the others.
         cores: Cores of this machine; a run takes one per process that
             trains it. None takes one per GPU, and enough for one run. All
-            others as of :func:`~mmmedmask.experiments.engine.run_snakemake`.
-
-    Returns:
-        0 if all runs are done, 130 after Ctrl-C, else 1.
+            others, and what is returned, as of
+            :func:`~mmmedmask.experiments.engine.run_snakemake`.
     """
     need = max((run.gpus for run in plan.runs), default=1)
     gpus = len(visible_gpus())
@@ -115,10 +108,12 @@ def execute_here(plan: Plan, tools: str | Path, start: StartStep,
     with lock_folder(plan.folder):
         for run in plan.runs:
             if all(source.run in done for source in run.sources.values()):
-                with _reported(run):
+                try:
                     do_run(run, plan.folder, plan.data_root, tools, start,
                            drawn)
                     done.add(run)
+                except (StepFailedError, OSError, ValueError) as error:
+                    sys.stderr.write(f'FAILED {run.title}: {error}\n')
     return int(len(done) < len(plan.runs))
 
 
@@ -136,16 +131,12 @@ def find_failures(plan: Plan) -> dict[Run, str]:
         elif manifest.get('status') != 'done':
             failures[run] = 'not finished'
         elif not (run.folder / DONE_FILE).is_file():
-            failures[run] = _why_refused(run, plan)
+            failures[run] = 'not finished'
+            try:
+                load_checked_manifest(run, DataFingerprints(plan.data_root))
+            except ValueError as error:
+                failures[run] = str(error)
     return failures
-
-
-def _why_refused(run: Run, plan: Plan) -> str:
-    try:
-        load_checked_manifest(run, DataFingerprints(plan.data_root))
-    except ValueError as error:
-        return str(error)
-    return 'not finished'
 
 
 def _forget_unfinished(plan: Plan, tools: str | Path) -> None:
@@ -153,17 +144,10 @@ def _forget_unfinished(plan: Plan, tools: str | Path) -> None:
     for run in plan.runs:
         file = run.folder / DONE_FILE
         if file.is_file():
-            manifest: Mapping | None = read_quietly(run)
+            manifest = read_quietly(run)
             if manifest is None or open_steps(run, manifest, tools):
                 file.unlink()
 
-
-@contextlib.contextmanager
-def _reported(run: Run):
-    try:
-        yield
-    except (StepFailedError, OSError, ValueError) as error:
-        sys.stderr.write(f'FAILED {run.title}: {error}\n')
 
 
 def _missing_data(plan: Plan, fingerprints: DataFingerprints) -> list[str]:

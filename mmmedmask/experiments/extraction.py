@@ -28,12 +28,8 @@ class ShardReports:
     Args:
         out: Where the features go.
         tasks: All slides.
-        tasks: All slides.
         count: Number of shards.
         settings: All that decides about the features, as plain values.
-
-    Raises:
-        ValueError: If there are more shards than slides.
     """
 
     def __init__(self, out: Path, tasks: Sequence[SlideTask], count: int,
@@ -73,18 +69,12 @@ class ShardReports:
         """Let Snakemake run a job for each shard without a report.
 
         A report that is older than one of its slides, or than one of
-        ``inputs``, does not count.
+        ``inputs``, does not count. See :func:`~mmmedmask.experiments.engine.\
+run_snakemake` for what is returned and raised.
 
         Args:
             command: The command of a job; ``--shard i/n`` is put behind it.
             inputs: Files that all jobs need, such as weights.
-
-        Returns:
-            0 if all shards have reports, 130 after Ctrl-C, else 1.
-
-        Raises:
-            EngineMissingError: If Snakemake is not installed.
-            EngineBusyError: If another engine works in the folder.
         """
         files = {
             str(number): [str(path.absolute()) for path in (

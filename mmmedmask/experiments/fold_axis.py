@@ -12,28 +12,14 @@ from mmmedmask.experiments.config_content import (
     find_datasets,
 )
 
-# Split that the data set of each loader must read.
-_LOADER_SPLITS = {
-    'train_dataloader': 'train',
-    'val_dataloader': 'val',
-    'test_dataloader': 'test',
-}
-
 
 def find_folds(folder: str | Path,
                select: list[int] | None = None) -> dict[int, Path]:
-    """Find ``splits_0.csv`` and so on in a folder, all or the wanted ones.
-
-    Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If a wanted one is missing.
-    """
-    folder = Path(folder)
-    folds = {}
-    for path in folder.glob('splits_*.csv'):
-        number = path.stem.removeprefix('splits_')
-        if number.isdigit():
-            folds[int(number)] = path.resolve()
+    """Find ``splits_0.csv`` and so on in a folder, all or the wanted ones."""
+    numbers = {path: path.stem.removeprefix('splits_')
+               for path in Path(folder).glob('splits_*.csv')}
+    folds = {int(number): path.resolve()
+             for path, number in numbers.items() if number.isdigit()}
     if not folds:
         raise FileNotFoundError(
             f'{folder} has no splits_0.csv, splits_1.csv, ...: draw folds, '
@@ -48,8 +34,6 @@ def find_folds(folder: str | Path,
 def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
     """Options that let all data sets of a config read the split of a fold.
 
-    Returns dotted keys and values.
-
     Raises:
         ValueError: If there is no slide-omic data set, or if one would read
             other patients than its loader is for: those of the fold's test
@@ -61,14 +45,14 @@ def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
             f'{config.filename} has no {SLIDE_OMIC_DATASET}: folds are split '
             'files of cohorts')
     for where, dataset in datasets:
-        key = '.'.join(where)
-        wanted = _LOADER_SPLITS.get(where[0])
-        split = dataset.get('split')
-        if wanted is not None and split != wanted:
-            raise ValueError(
-                f'{key} of {config.filename} must have split={wanted!r} '
-                f'with folds, got {split!r}')
-        if wanted is None and split not in ('train', 'val'):
+        key, split = '.'.join(where), dataset.get('split')
+        wanted, _, kind = where[0].partition('_')
+        if kind == 'dataloader':
+            if split != wanted:
+                raise ValueError(
+                    f'{key} of {config.filename} must have split={wanted!r} '
+                    f'with folds, got {split!r}')
+        elif split not in ('train', 'val'):
             raise ValueError(
                 f"{key} of {config.filename} must have split='train' or "
                 f"'val', got {split!r}: test patients are for testing alone")
@@ -77,11 +61,7 @@ def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
 
 
 def set_fold(config: Config, split_file: str | Path) -> None:
-    """Set :func:`fold_options` in a config, in place.
-
-    Raises:
-        ValueError: See :func:`fold_options`.
-    """
+    """Set :func:`fold_options` in a config, in place."""
     config.merge_from_dict(fold_options(config, split_file))
 
 
@@ -95,7 +75,6 @@ def draw_cohort_folds(config_file: str | Path,
 
     Raises:
         FileExistsError: If the folder has splits that differ.
-        ValueError: If the cohort cannot be divided so.
     """
     # It imports all data sets.
     from mmmedmask.datasets.slides.cohort import read_cohort
@@ -104,11 +83,10 @@ def draw_cohort_folds(config_file: str | Path,
     options = {key: value for key, value in (options or {}).items()
                if ':' not in key}
     config = load_config(config_file, options)
-    trained = [dataset for where, dataset in find_datasets(config)
-               if where[0] == 'train_dataloader']
-    if not trained:
+    dataset = next((dataset for where, dataset in find_datasets(config)
+                    if where[0] == 'train_dataloader'), None)
+    if dataset is None:
         raise ValueError(f'{config_file} trains on no cohort')
-    dataset = trained[0]
     ann_file = Path(dataset.get('data_root') or '') / dataset['ann_file']
     label_column = dataset.get('label_column', 'label')
     cases = read_cohort(ann_file, label_column)

@@ -6,42 +6,27 @@ any moment leaves the state before or after.
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.run import DONE_FILE, Run
-from mmmedmask.util.file_locks import lock_file
 
 MANIFEST_FILE = 'manifest.json'
 LOCK_FILE = 'run.lock'
 FORMAT = 3
+# What makes one run another.
+_SETTINGS = ('digest', 'scale', 'seed', 'fold', 'gpus')
 # Files of a run that are no sign of an earlier one.
 _OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, DONE_FILE})
 
-
-@contextmanager
-def lock_run(folder: Path, waiting=lambda holder: None) -> Iterator[int]:
-    """Take a run; wait as long as another process has it.
-
-    That is one of a killed engine, which goes on. The lock ends with the
-    process and the children that inherit it, whatever ends them. ``waiting``
-    is called with who has it, before this waits. Yields the descriptor of
-    the lock, for ``pass_fds``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock_file(folder / LOCK_FILE, inherited=True,
-                   waiting=waiting) as descriptor:
-        yield descriptor
 
 
 def read_manifest(folder: Path) -> dict | None:
     """Read the manifest in a run's folder, if there is one.
 
-    Raises:
-        ValueError: If it is not one of ours.
+    One that is not ours is a ValueError.
     """
     file = folder / MANIFEST_FILE
     if not file.is_file():
@@ -77,11 +62,7 @@ def new_manifest(run: Run, data_root: str | Path,
         config=run.name,
         config_file=str(Path(run.config_file).resolve()),
         options=dict(run.options),
-        digest=run.digest,
-        scale=run.scale,
-        seed=run.seed,
-        fold=run.fold,
-        gpus=run.gpus,
+        **{key: getattr(run, key) for key in _SETTINGS},
         users=list(run.users),
         sources=[],
         data_root=str(Path(data_root).resolve()),
@@ -110,26 +91,32 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
     manifest = read_manifest(run.folder)
     if manifest is None:
         return None
-    for key in ('digest', 'scale', 'seed', 'fold', 'gpus'):
+    other = _difference(run, manifest, fingerprints)
+    if other:
+        raise ValueError(
+            f'{run.folder} was made with {other}. Two settings are never '
+            'mixed in one folder: move or delete it, or choose another '
+            '--work-dir')
+    return manifest
+
+
+def _difference(run: Run, manifest: Mapping,
+                fingerprints: DataFingerprints | None) -> str | None:
+    for key in _SETTINGS:
         if manifest.get(key) != getattr(run, key):
-            raise ValueError(_other_run(
-                run, f'{key} {manifest.get(key)!r}, asked is '
-                f'{getattr(run, key)!r}'))
+            return f'{key} {manifest.get(key)!r}, asked is ' \
+                f'{getattr(run, key)!r}'
     if manifest['data_changed']:
-        raise ValueError(_other_run(
-            run, 'data that changed while it ran: '
-            f'{", ".join(manifest["data_changed"])}'))
+        return 'data that changed while it ran: ' \
+            f'{", ".join(manifest["data_changed"])}'
     if fingerprints is not None:
         changed = changed_data(manifest, fingerprints.of_run(run))
         if changed:
-            raise ValueError(_other_run(
-                run, 'other data: the names, sizes or tables of files have '
-                f'changed in {", ".join(changed)}'))
+            return 'other data: the names, sizes or tables of files have ' \
+                f'changed in {", ".join(changed)}'
     remade = remade_source(run, manifest)
-    if remade is not None:
-        raise ValueError(_other_run(
-            run, f'an earlier run of {remade.key}, which has been made anew'))
-    return manifest
+    return remade and f'an earlier run of {remade.key}, which has been made ' \
+        'anew'
 
 
 def changed_data(manifest: Mapping,
@@ -154,11 +141,6 @@ def remade_source(run: Run, manifest: Mapping) -> Run | None:
             return above
     return None
 
-
-def _other_run(run: Run, what: str) -> str:
-    return (f'{run.folder} was made with {what}. Two settings are never '
-            'mixed in one folder: move or delete it, or choose another '
-            '--work-dir')
 
 
 def now() -> str:

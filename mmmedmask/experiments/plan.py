@@ -6,6 +6,7 @@ also if they are of different rows or tables.
 
 import copy
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,11 +105,10 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
               seeds: Sequence[int | None] | None = None,
               folds: Mapping[str, Mapping[int, Path]] | None = None,
               gpus: int = 1, share_pretraining: bool = False) -> Plan:
-    """Plan the runs of some tables.
+    """Plan the runs of some tables, seed by seed, to complete one early.
 
     Args:
         tables: Recipes, each with the rows that are wanted.
-        scale: ``'paper'``, ``'small'`` or ``'smoke'``.
         folder: Folder of all runs; each goes to ``CONFIG-DIGEST/seedS`` or
             ``CONFIG-DIGEST/seedS_foldK`` in it.
         data_root: Folder in the place of ``data/``.
@@ -119,8 +119,6 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
         gpus: Number of processes that train a run.
         share_pretraining: Whether all seeds start from the runs of the first
             seed, instead of having a whole chain each.
-
-    The plan goes seed by seed, so that a first seed is complete early.
 
     Raises:
         ValueError: If a chain cannot be resolved; all problems are listed.
@@ -142,29 +140,25 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
     if problems:
         raise ValueError('\n'.join(problems))
     builder = _Builder(scale, Path(folder), data_root, gpus)
-    axes, cells = {}, {}
+    cells = {}
     splits = {recipe.name: (folds or {}).get(recipe.name) or {None: None}
               for recipe, _ in tables}
-    for recipe, _ in tables:
-        axes[recipe.name] = tuple(
-            Axis(seed, fold) for seed in seeds or recipe.seeds
-            for fold in splits[recipe.name])
-    for place in range(max(map(len, axes.values()), default=0)):
-        for recipe, rows in tables:
-            if place >= len(axes[recipe.name]):
+    axes = {recipe.name: tuple(
+        Axis(seed, fold) for seed in seeds or recipe.seeds
+        for fold in splits[recipe.name]) for recipe, _ in tables}
+    for places in itertools.zip_longest(*axes.values()):
+        for (recipe, rows), axis in zip(tables, places, strict=True):
+            if axis is None:
                 continue
-            axis = axes[recipe.name][place]
-            first = axes[recipe.name][0].seed if share_pretraining \
-                else axis.seed
+            first = axes[recipe.name][0] if share_pretraining else axis
             for row in rows:
-                if (recipe.name, row.name) not in chains:
-                    continue
-                stages = builder.add_chain(
-                    recipe, row, chains[recipe.name, row.name], axis, first,
-                    splits[recipe.name][axis.fold])
-                cells.update({
-                    (recipe.name, row.name, name, axis): cell
-                    for name, cell in stages.items()})
+                if (recipe.name, row.name) in chains:
+                    stages = builder.add_chain(
+                        recipe, row, chains[recipe.name, row.name], axis,
+                        first.seed, splits[recipe.name][axis.fold])
+                    cells.update({
+                        (recipe.name, row.name, name, axis): cell
+                        for name, cell in stages.items()})
     return Plan(runs=tuple(builder.runs.values()),
                 tables=tuple((recipe, tuple(rows)) for recipe, rows in tables),
                 axes=axes, cells=cells, scale=scale, folder=builder.folder,
@@ -183,9 +177,8 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     nor a fold but for its split.
     """
     keys = runner_keys() - _NO_SETTINGS
-    content = Config(copy.deepcopy(
-        {key: value for key, value in config.to_dict().items()
-         if key in keys}))
+    content = Config({key: value for key, value in config.to_dict().items()
+                      if key in keys})
     set_checkpoints(content, {
         where: fingerprint(Path(file)) or file
         for where, file in find_checkpoints(content).items()
@@ -242,6 +235,7 @@ class _Builder:
         for stage in reversed(chain):
             if stage.name in wanted:
                 wanted.update(stage.sources.values())
+        choices = {stage.name: stage.stage.checkpoint for stage in chain}
         made: dict[tuple[str, int | None], Run] = {}
         cells = {}
         for stage in chain:
@@ -255,34 +249,19 @@ class _Builder:
             _check_best(stage)
             for seed in seeds:
                 sources = {
-                    where: self._source(stage, where, name, chain,
-                                        made[name, first])
+                    where: _source(stage.config, where, made[name, first],
+                                   choices[name])
                     for where, name in stage.sources.items()}
-                run = self._add_run(stage, Axis(seed, axis.fold), sources,
-                                    split)
-                made[stage.name, seed] = run
-                user = f'{recipe.name}: {row.name}, {stage.name}'
-                if user not in run.users:
-                    run.users.append(user)
+                run = made[stage.name, seed] = self._add_run(
+                    stage, Axis(seed, axis.fold), sources, split)
+                _add_once(run.users,
+                          f'{recipe.name}: {row.name}, {stage.name}')
             if stage.name in tested:
-                run, choice = made[stage.name, axis.seed], \
-                    stage.stage.checkpoint
+                cell = Cell(made[stage.name, axis.seed], choices[stage.name])
                 _check_tested(stage)
-                if choice not in run.tests:
-                    run.tests.append(choice)
-                cells[stage.name] = Cell(run, choice)
+                _add_once(cell.run.tests, cell.choice)
+                cells[stage.name] = cell
         return cells
-
-    def _source(self, stage: ChainStage, where: Where, name: str,
-                chain: Sequence[ChainStage], run: Run) -> Source:
-        node = node_at(stage.config, where[:-1])
-        prefix = str(node.get('prefix') or '').rstrip('.')
-        exported = where != ('load_from', ) and prefix == BACKBONE_PREFIX
-        choice = next(other.stage.checkpoint for other in chain
-                      if other.name == name)
-        if exported and choice not in run.exports:
-            run.exports.append(choice)
-        return Source(run, choice, exported)
 
     def _add_run(self, stage: ChainStage, axis: Axis,
                  sources: Mapping[Where, Source], split: Path | None) -> Run:
@@ -349,6 +328,20 @@ class _Builder:
             sources=sources)
 
 
+def _add_once(values: list[str], value: str) -> None:
+    if value not in values:
+        values.append(value)
+
+
+def _source(config: Config, where: Where, run: Run, choice: str) -> Source:
+    """What a config has at a place: its prefix tells if it is exported."""
+    prefix = str(node_at(config, where[:-1]).get('prefix') or '').rstrip('.')
+    exported = where != ('load_from', ) and prefix == BACKBONE_PREFIX
+    if exported:
+        _add_once(run.exports, choice)
+    return Source(run, choice, exported)
+
+
 def _check_tested(stage: ChainStage) -> None:
     missing = missing_test_keys(stage.config)
     if missing:
@@ -401,8 +394,8 @@ def _move(value: Any, data_root: str | Path) -> Any:
 def _moved_option(config: Config, where: Where, path: str,
                   data_root: str | Path) -> tuple[str, Any]:
     """The option that moves a path; in a tuple it sets the whole tuple."""
-    node: Any = config
-    for place, key in enumerate(where):
+    for place in range(len(where)):
+        node = node_at(config, where[:place])
         if isinstance(node, tuple):
             if not all(isinstance(part, str | int | float) for part in node):
                 raise ValueError(
@@ -410,7 +403,6 @@ def _moved_option(config: Config, where: Where, path: str,
                     f'tuple ({".".join(where)}), where the command line '
                     'cannot move it: make it a list')
             return '.'.join(where[:place]), _move(node, data_root)
-        node = node[int(key) if isinstance(node, list) else key]
     return '.'.join(where), _move(path, data_root)
 
 
@@ -424,10 +416,9 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
     """
     data: dict[str, str] = {}
     left_out = ('cache_dir', 'split_file') if has_fold else ('cache_dir', )
-    paths = sorted({path.rstrip('/') for where, path
-                    in required_data(config).items()
-                    if where[-1] not in left_out})
-    for path in paths:
+    for path in sorted({path.rstrip('/') for where, path
+                        in required_data(config).items()
+                        if where[-1] not in left_out}):
         if not any(path.startswith(f'{kept}/') for kept in data):
             data[path] = path
     for _, dataset in find_datasets(config):

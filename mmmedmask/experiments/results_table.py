@@ -12,7 +12,7 @@ from mmmedmask.experiments.manifest import (
     read_quietly,
     remade_source,
 )
-from mmmedmask.experiments.plan import Axis, Plan
+from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Recipe, Row, TableColumn
 from mmmedmask.util.atomic_files import atomic_path, write_csv, write_text
@@ -36,8 +36,7 @@ class CellResult:
     Attributes:
         values: Value by seed and fold, in the paper's unit.
         asked: Number of seeds times folds.
-        problems: What hinders the others: ``'failed'``, ``'missing'`` and so
-            on, by seed and fold.
+        problems: What hinders the others, such as ``'failed'``.
     """
 
     row: Row
@@ -78,18 +77,14 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
         if row.name in left_out:
             continue
         for column in recipe.columns:
-            values: dict[Axis, float] = {}
-            problems: dict[Axis, str] = {}
-            for axis in axes:
-                cell = plan.cells.get(
-                    (recipe.name, row.name, column.stage, axis))
-                if cell is None:
-                    continue
-                value = _value(cell.run, cell.choice, column)
-                if isinstance(value, str):
-                    problems[axis] = value
-                else:
-                    values[axis] = value * column.factor
+            places = {axis: (recipe.name, row.name, column.stage, axis)
+                      for axis in axes}
+            found = {axis: _value(plan.cells[place], column)
+                     for axis, place in places.items() if place in plan.cells}
+            values = {axis: value * column.factor for axis, value
+                      in found.items() if not isinstance(value, str)}
+            problems = {axis: value for axis, value in found.items()
+                        if isinstance(value, str)}
             cells.append(CellResult(row, column, values, len(axes), problems,
                                     column.stage in row.stages))
     return cells
@@ -150,21 +145,15 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
     """Write a table for people, and where it comes from, as Markdown."""
     note = SCALE_NOTES[plan.scale]
     title = f'# {recipe.title}' + (f' ({note})' if note else '')
-    head = ['row', *(f'{column.title}<br>paper / ours / difference'
-                     for column in recipe.columns)]
-    if note:
-        head.append('scale')
-    lines = [head]
-    rows = list(dict.fromkeys(cell.row.name for cell in cells))
-    for name in rows:
-        mine = {cell.column.name: cell for cell in cells
-                if cell.row.name == name}
-        lines.append([
-            next(iter(mine.values())).row.title,
-            *(_markdown_cell(mine[column.name], plan.scale,
-                             _digits(recipe, column))
-              for column in recipe.columns),
-            *([note] if note else [])])
+    lines = [['row', *(f'{column.title}<br>paper / ours / difference'
+                       for column in recipe.columns), 'scale']]
+    rows = {cell.row.name: cell.row for cell in cells}
+    for row in rows.values():
+        lines.append([row.title, *(
+            _markdown_cell(cell, plan.scale, _digits(recipe, cell.column))
+            for cell in cells if cell.row is row), note])
+    if not note:
+        lines = [line[:-1] for line in lines]
     axes = plan.axes[recipe.name]
     runs = f'Seeds {_listed(axis.seed for axis in axes)}'
     if axes[0].fold is not None:
@@ -175,11 +164,8 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
         if table_name == recipe.name:
             parts.append(f'Row {row} has nothing at scale {plan.scale}.')
     parts += _differences(recipe, cells)
-    remarks = [*recipe.notes]
-    for name in rows:
-        row = recipe.row(name)
-        if row.note:
-            remarks.append(f'{row.title}: {row.note}')
+    remarks = [*recipe.notes, *(f'{row.title}: {row.note}'
+                                for row in rows.values() if row.note)]
     if remarks:
         parts.append('\n'.join(f'- {remark}' for remark in remarks))
     parts += _folds_sections(plan, recipe)
@@ -189,19 +175,20 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
 
 def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
     """Compare each row with the row ``against``, run by run."""
-    of = {(cell.row.name, cell.column.name): cell for cell in cells}
+    others = {cell.column.name: cell.values for cell in cells
+              if cell.row.name == recipe.against}
+    if not others:
+        return []
     lines = []
     for name in dict.fromkeys(cell.row.name for cell in cells):
-        pairs = []
-        for column in recipe.columns:
-            first, second = of[name, column.name].values, getattr(
-                of.get((recipe.against, column.name)), 'values', {})
-            pairs.append([value - second[axis] for axis, value in
-                          first.items() if axis in second])
-        if name != recipe.against and any(pairs):
+        pairs = {cell.column: [
+            value - others[cell.column.name][axis] for axis, value
+            in cell.values.items() if axis in others[cell.column.name]]
+            for cell in cells if cell.row.name == name}
+        if name != recipe.against and any(pairs.values()):
             lines.append([recipe.row(name).title, *(
-                _with_interval(values, _digits(recipe, column)) for
-                values, column in zip(pairs, recipe.columns, strict=True))])
+                _with_interval(values, _digits(recipe, column))
+                for column, values in pairs.items())])
     if not lines:
         return []
     title = recipe.row(recipe.against).title
@@ -247,17 +234,18 @@ def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:
     return sections
 
 
-def _listed(values: Iterable) -> str:
-    return ', '.join(str(value) for value in dict.fromkeys(values))
+def _listed(values: Iterable, separator: str = ', ') -> str:
+    """What is different, each once."""
+    return separator.join(map(str, dict.fromkeys(values)))
 
 
-def _value(run: Run, choice: str, column: TableColumn) -> float | str:
+def _value(cell: Cell, column: TableColumn) -> float | str:
     """A metric of a run, or why there is none."""
-    if not (run.folder / MANIFEST_FILE).is_file():
-        return 'failed' if _has_failed(run) else 'missing'
-    manifest = read_quietly(run)
-    if manifest is None:
+    run, manifest = cell.run, read_quietly(cell.run)
+    if manifest is None and (run.folder / MANIFEST_FILE).is_file():
         return 'not readable'
+    if manifest is None:
+        return 'failed' if _has_failed(run) else 'missing'
     if manifest['digest'] != run.digest:
         return 'other settings'
     if manifest['data_changed']:
@@ -265,7 +253,7 @@ def _value(run: Run, choice: str, column: TableColumn) -> float | str:
     remade = remade_source(run, manifest)
     if remade is not None:
         return f'of an earlier run of {remade.key}, since made anew'
-    results = manifest['results'].get(choice)
+    results = manifest['results'].get(cell.choice)
     if results is None:
         return 'failed' if _has_failed(run) else 'missing'
     if column.metric not in results:
@@ -282,19 +270,19 @@ def _has_failed(run: Run) -> bool:
 
 
 def _markdown_cell(cell: CellResult, scale: str, digits: int) -> str:
-    paper = '–' if cell.paper is None else f'{cell.paper:.{digits}f}'
     if not cell.has_stage:
         return '–'
+    paper = '–' if cell.paper is None else f'{cell.paper:.{digits}f}'
+    problems = _listed(cell.problems.values(), '; ')
     if cell.mean is None:
-        ours = '; '.join(dict.fromkeys(cell.problems.values())) or 'missing'
-        return f'{paper} / {ours} / –'
+        return f'{paper} / {problems or "missing"} / –'
     ours = f'{cell.mean:.{digits}f}'
     if cell.spread is not None:
         ours += f' ± {cell.spread:.{digits}f}'
-    missing = cell.asked - len(cell.values)
-    ours += f' ({len(cell.values)} of {cell.asked}: ' + '; '.join(
-        dict.fromkeys(cell.problems.values())) + ')' if missing \
-        else f' ({len(cell.values)})'
+    number = str(len(cell.values))
+    if len(cell.values) < cell.asked:
+        number += f' of {cell.asked}: {problems}'
+    ours += f' ({number})'
     difference = cell.difference(scale)
     text = '–' if difference is None else f'{difference:+.{digits}f}'
     return f'{paper} / {ours} / {text}'
@@ -329,12 +317,10 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
     starts = [start for manifest in started.values()
               for start in manifest['starts']]
     lines = [f'Made by `{command}`.']
-    for title, texts in (
-            ('Code', [_describe_code(start) for start in starts]),
-            ('Hardware', [_describe_hardware(start) for start in starts])):
-        different = list(dict.fromkeys(texts))
-        if different:
-            lines.append(f'{title}: {"; ".join(different)}.')
+    if starts:
+        lines += [f'Code: {_listed(map(_describe_code, starts), "; ")}.',
+                  'Hardware: '
+                  f'{_listed(map(_describe_hardware, starts), "; ")}.']
     lines.append(f'{len(started)} of {len(runs)} runs were started.')
     lines += batch_notes(started)
     unverified = [
@@ -373,5 +359,5 @@ def _describe_hardware(start: Mapping) -> str:
     hardware = start['hardware']
     gpus = hardware['gpus']
     counted = [f'{gpus.count(name)} x {name}' for name in dict.fromkeys(gpus)]
-    return ', '.join([f'{hardware["cpu"]} ({hardware["cores"]} cores)',
-                      *counted])
+    return ', '.join(
+        [f'{hardware["cpu"]} ({hardware["cores"]} cores)', *counted])

@@ -44,14 +44,12 @@ class Run:
         options: What its recipe sets in it: dotted key to value.
         settings: All that is set on its command line but for its sources,
             as ``--cfg-options`` takes it.
-        scales_lr: Whether the learning rate is scaled to the samples in a
-            step.
-        planned_gpus: Number of processes that the config is made for, or
-            None.
-        digest: Digest of everything that its result depends on, but data,
-            seed, fold and code.
+        scales_lr: Whether the rate is scaled to the samples in a step.
+        planned_gpus: Number of processes that the config is made for.
+        digest: Of everything that its result depends on, but data, seed,
+            fold and code.
         best_pointer: Name of the file in its folder that has the path of its
-            best checkpoint; None without.
+            best checkpoint.
         data: What it reads: name to path, which begins with ``data/`` if it
             is below the data root.
         sources: Where the config names a checkpoint, and the run it is of.
@@ -92,12 +90,9 @@ class Run:
     @property
     def title(self) -> str:
         """Its config, seed and fold, for people."""
-        parts = [self.name]
-        if self.seed is not None:
-            parts.append(f'seed {self.seed}')
-        if self.fold is not None:
-            parts.append(f'fold {self.fold}')
-        return ', '.join(parts)
+        seed = '' if self.seed is None else f', seed {self.seed}'
+        fold = '' if self.fold is None else f', fold {self.fold}'
+        return f'{self.name}{seed}{fold}'
 
     def checkpoint(self, choice: str) -> str:
         """Path of the ``'last'`` or the ``'best'`` checkpoint.

@@ -7,26 +7,19 @@ from pathlib import Path
 
 _RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
 _LOAD_CHECK = re.compile(
-    r'Load check of (?P<what>.+): (?P<matched>\d+) of (?P<expected>\d+) '
-    r'tensors are equal \((?P<percent>[\d.]+) %\)')
-_SCRATCH = re.compile(r'Load check: (?P<what>.+) is trained from scratch')
+    r'Load check of (.+): (\d+) of (\d+) tensors are equal \(([\d.]+) %\)')
+_SCRATCH = re.compile(r'Load check: (.+) is trained from scratch')
 _TAIL_BYTES = 65536
 #: What MMEngine logs beside the metrics.
 _NO_METRICS = ('data_time', 'time')
 
 
 def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
-    """Read what MMEngine wrote at the end of a test.
+    """Read the metrics that MMEngine wrote at the end of a test.
 
     ``folder`` is the work dir of the test; only log folders with a name
-    behind ``after`` count.
-
-    Returns:
-        Metric to value, those that are numbers; ``'nan'`` and ``'inf'`` as
-        text.
-
-    Raises:
-        ValueError: If there is no file with metrics.
+    behind ``after`` count. Those that are no numbers are left out; ``'nan'``
+    and ``'inf'`` are text.
     """
     for logs in reversed(_log_folders(folder)):
         file = logs / f'{logs.name}.json'
@@ -50,35 +43,34 @@ def last_log_folder(folder: Path) -> str:
 
 
 def read_load_checks(folder: Path) -> list[dict]:
-    """Find what LoadCheckHook said, in all logs of a run.
+    """Find the last words of LoadCheckHook, in all logs of a run.
 
-    Returns:
-        ``what`` was loaded, ``matched`` of ``expected`` tensors, and
-        ``percent``; or ``what`` and ``scratch=True``. The last word on each.
+    ``what`` was loaded, ``matched`` of ``expected`` tensors, and
+    ``percent``; or ``what`` and ``scratch=True``.
     """
     checks: dict[str, dict] = {}
     for logs in _log_folders(folder):
         file = logs / f'{logs.name}.log'
-        if not file.is_file():
-            continue
-        for line in file.read_text(encoding='utf-8',
-                                   errors='replace').splitlines():
-            found = _LOAD_CHECK.search(line)
-            if found:
-                checks[found['what']] = dict(what=found['what'],
-                                             matched=int(found['matched']),
-                                             expected=int(found['expected']),
-                                             percent=float(found['percent']))
-                continue
-            found = _SCRATCH.search(line)
-            if found:
-                checks[found['what']] = dict(what=found['what'], scratch=True)
+        text = file.read_text('utf-8', 'replace') if file.is_file() else ''
+        for line in text.splitlines():
+            if found := _LOAD_CHECK.search(line):
+                what, matched, expected, percent = found.groups()
+                checks[what] = dict(what=what, matched=int(matched),
+                                    expected=int(expected),
+                                    percent=float(percent))
+            elif found := _SCRATCH.search(line):
+                checks[found[1]] = dict(what=found[1], scratch=True)
     return list(checks.values())
 
 
 def tail_of(file: Path, lines: int) -> str:
     """Last lines of a text file, '' if there is none."""
-    return '\n'.join(_tail(file).splitlines()[-lines:])
+    if not file.is_file():
+        return ''
+    with file.open('rb') as stream:
+        stream.seek(max(0, file.stat().st_size - _TAIL_BYTES))
+        text = stream.read().decode('utf-8', errors='replace')
+    return '\n'.join(text.splitlines()[-lines:])
 
 
 def _log_folders(folder: Path) -> list[Path]:
@@ -86,12 +78,3 @@ def _log_folders(folder: Path) -> list[Path]:
         return []
     return sorted(path for path in folder.iterdir()
                   if path.is_dir() and _RUN_FOLDER.fullmatch(path.name))
-
-
-def _tail(file: Path) -> str:
-    if not file.is_file():
-        return ''
-    with file.open('rb') as stream:
-        stream.seek(0, 2)
-        stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-        return stream.read().decode('utf-8', errors='replace')

@@ -20,10 +20,10 @@ from mmmedmask.experiments.engine import reserve_gpus
 from mmmedmask.experiments.environment import describe_environment
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import (
+    LOCK_FILE,
     MANIFEST_FILE,
     changed_data,
     load_checked_manifest,
-    lock_run,
     new_manifest,
     now,
     read_manifest,
@@ -36,7 +36,7 @@ from mmmedmask.experiments.run_files import (
     tail_of,
 )
 from mmmedmask.util.atomic_files import write_json
-from mmmedmask.util.file_locks import note_holder
+from mmmedmask.util.file_locks import lock_file, note_holder
 
 #: Lines of its log that a failed step shows.
 TAIL_LINES = 25
@@ -56,13 +56,8 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
     """Do a step as the command that a user would give.
 
     It has a session of its own, so that Ctrl-C reaches it through us alone.
-    It inherits the locks: if this process is killed, the command goes on,
-    and whoever comes next waits for it.
-
-    ``locks`` are descriptors that it inherits; the first is the run's.
-
-    Raises:
-        StepFailedError: If it fails.
+    It inherits the locks, of which the first is the run's: if this process
+    is killed, the command goes on, and whoever comes next waits for it.
     """
     log = run.folder / f'{step.name}.log'
     # dist_train.sh looks for torchrun.
@@ -96,18 +91,18 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
            start: StartStep = start_command, drawn: bool = False) -> dict:
     """Do what is left of a run, and note that it is done.
 
-    ``start`` does a step. If the data are ``drawn``, they have no
-    fingerprint.
+    It waits as long as another process has the run: one of a killed engine,
+    which goes on. If the data are ``drawn``, they have no fingerprint.
 
     Raises:
         StepFailedError: If a step fails.
         ValueError: If the folder has a run of something else, or the data
             have changed meanwhile.
     """
-    def waiting(holder: str) -> None:
-        _say(f'{run.title}: waiting for {holder}')
-
-    with lock_run(run.folder, waiting) as lock:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with lock_file(run.folder / LOCK_FILE, inherited=True,
+                   waiting=lambda holder: _say(
+                       f'{run.title}: waiting for {holder}')) as lock:
         (run.folder / DONE_FILE).unlink(missing_ok=True)
         fingerprints = None if drawn else DataFingerprints(data_root)
         manifest = load_checked_manifest(run, fingerprints)

@@ -6,7 +6,7 @@ Everything about a file that can be said without its configs is checked here.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,8 @@ DATA_PREFIX = 'data/'
 _NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # What yaml 1.1 reads as text, though it is meant as a number.
 _FLOAT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')
-_RECIPE_KEYS = ('name', 'title', 'paper', 'notes', 'seeds', 'folds',
-                'columns', 'options', 'small', 'data', 'rows', 'against')
-_COLUMN_KEYS = ('name', 'title', 'stage', 'metric', 'factor', 'metafile')
-_ROW_KEYS = ('name', 'title', 'stages', 'small', 'paper', 'weights', 'note')
-_STAGE_KEYS = ('config', 'checkpoint', 'options')
-_WEIGHT_KEYS = ('path', 'from')
+# Reads a value, whose place is named in messages.
+_Read = Callable[[Any, str], Any]
 
 
 @dataclass(frozen=True)
@@ -115,8 +111,8 @@ class Row:
     name: str
     title: str
     stages: Mapping[str, Stage]
-    small: Mapping[str, Change] | None
-    paper: Mapping[str, float]
+    small: Mapping[str, Change] | None = field(default_factory=dict)
+    paper: Mapping[str, float] = field(default_factory=dict)
     weights: tuple[Weights, ...] = ()
     note: str | None = None
 
@@ -145,39 +141,32 @@ class Recipe:
     name: str
     title: str
     paper: str
-    notes: tuple[str, ...]
     seeds: tuple[int, ...]
     columns: tuple[TableColumn, ...]
-    small: Mapping[str, Change]
-    data: Mapping[str, Mapping[str, str]]
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    small: Mapping[str, Change] = field(default_factory=dict)
+    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folds: str | None = None
     against: str | None = None
     ad_hoc: bool = False
 
     def row(self, name: str) -> Row:
-        """Return the row of a name.
-
-        Raises:
-            ValueError: If it is missing.
-        """
-        for row in self.rows:
-            if row.name == name:
-                return row
-        names = [row.name for row in self.rows]
-        raise ValueError(
-            f'{self.name} has no row {name!r}.{_nearest(name, names)} Its '
-            f'rows are {", ".join(names)}')
+        """Return the row of a name, or raise a ValueError."""
+        rows = {row.name: row for row in self.rows}
+        if name not in rows:
+            raise ValueError(
+                f'{self.name} has no row {name!r}.{_nearest(name, rows)} Its '
+                f'rows are {", ".join(rows)}')
+        return rows[name]
 
     def stages(self, row: Row, scale: str) -> dict[str, Stage] | None:
-        """Return the chain of a row at a scale.
+        """Return the chain of a row at a scale; None if it is left out.
 
         A row's change comes after that of all rows. One with a config counts
         alone, since the options of all rows are for the paper's configs.
-
-        ``scale`` is ``'paper'``, ``'small'`` or ``'smoke'``, which has the
-        configs of ``'paper'``. None if the row is left out.
+        Scale ``'smoke'`` has the configs of ``'paper'``.
         """
         small = scale == 'small'
         if small and row.small is None:
@@ -196,7 +185,6 @@ def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If it is not a recipe; the message has the file, the key,
             the offending value and what would be valid.
     """
@@ -214,15 +202,9 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def find_recipes() -> dict[str, Path]:
-    """Find the recipes that come with the configs, sorted by name.
-
-    Raises:
-        FileNotFoundError: If mmmedmask is installed without configs.
-        ValueError: If two files have one name.
-    """
+    """Find the recipes that come with the configs, sorted by name."""
     found: dict[str, Path] = {}
-    folder = find_config_folder()
-    for path in sorted(folder.rglob(f'{RECIPE_FOLDER}/*.yml')):
+    for path in sorted(find_config_folder().rglob(f'{RECIPE_FOLDER}/*.yml')):
         if path.stem in found:
             raise ValueError(f'two recipes have the name {path.stem!r}: '
                              f'{found[path.stem]} and {path}')
@@ -231,11 +213,7 @@ def find_recipes() -> dict[str, Path]:
 
 
 def locate_recipe(name: str | Path) -> Path:
-    """Find a recipe by its bare name or its path.
-
-    Raises:
-        FileNotFoundError: If it is missing; similar names are listed.
-    """
+    """Find a recipe by its bare name or its path."""
     path = Path(name)
     if path.is_file():
         return path
@@ -266,140 +244,102 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_recipe(path: Path, content: Any) -> Recipe:
-    _check_keys(content, 'the file', _RECIPE_KEYS,
-                ('name', 'title', 'paper', 'seeds', 'columns', 'rows'))
-    name = _name(content['name'], 'name')
-    if name != path.stem:
-        raise ValueError(
-            f'name is {name!r}, and the file is called {path.name!r}')
-    columns = tuple(
-        _read_column(node, f'columns[{number}]') for number, node in enumerate(
-            _list(content['columns'], 'columns')))
-    _check_unique([column.name for column in columns], 'columns')
-    rows = tuple(
-        _read_row(node, f'rows[{number}]', [one.name for one in columns])
-        for number, node in enumerate(_list(content['rows'], 'rows')))
-    _check_unique([row.name for row in rows], 'rows')
-    stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
-    for number, column in enumerate(columns):
-        _check_choice(column.stage, stages, f'columns[{number}].stage')
-    for row in rows:
-        for column in columns:
+    values = _read_keys(
+        content, '', dict(
+            name=_name, title=_text, paper=_text,
+            notes=_list_of(_text, empty=True), seeds=_read_seeds,
+            folds=_text, columns=_list_of(_read_column),
+            options=_dict_of(_read_options), small=_dict_of(_read_change),
+            data=_read_data, rows=_list_of(_read_row), against=_text),
+        ('name', 'title', 'paper', 'seeds', 'columns', 'rows'))
+    if values['name'] != path.stem:
+        raise ValueError(f'name is {values["name"]!r}, and the file is called '
+                         f'{path.name!r}')
+    recipe = Recipe(path=path, **values)
+    _check_references(recipe)
+    return recipe
+
+
+def _check_references(recipe: Recipe) -> None:
+    """Refuse names that are there twice, and those of what is not there."""
+    columns = [column.name for column in recipe.columns]
+    rows = [row.name for row in recipe.rows]
+    stages = list(dict.fromkeys(
+        stage for row in recipe.rows for stage in row.stages))
+    _check_unique(columns, 'columns')
+    _check_unique(rows, 'rows')
+    for number, column in enumerate(recipe.columns):
+        _check_known([column.stage], stages, f'columns[{number}].stage')
+    for row in recipe.rows:
+        where = f'row {row.name!r}'
+        _check_known(row.paper, columns, f'{where}: paper')
+        _check_known(row.small or (), row.stages, f'{where}: small')
+        for column in recipe.columns:
             if column.name in row.paper and column.stage not in row.stages:
                 raise ValueError(
-                    f'row {row.name!r} has a value of the paper for '
-                    f'{column.name!r}, and no stage {column.stage!r}')
-    options = {}
-    for stage, values in _dict(
-            content.get('options') or {}, 'options').items():
-        _check_choice(stage, stages, 'options')
-        options[stage] = dict(_flatten(
-            _dict(values, f'options.{stage}'), f'options.{stage}'))
-    small = _read_changes(content.get('small') or {}, 'small', stages)
-    folds, against = content.get('folds'), content.get('against')
-    if against is not None:
-        _check_choice(against, [row.name for row in rows], 'against')
-    return Recipe(
-        path=path,
-        name=name,
-        title=_text(content['title'], 'title'),
-        paper=_text(content['paper'], 'paper'),
-        notes=tuple(
-            _text(note, f'notes[{number}]') for number, note in enumerate(
-                _list(content.get('notes') or [], 'notes', empty=True))),
-        seeds=_read_seeds(content['seeds']),
-        columns=columns,
-        options=options,
-        small=small,
-        data=_read_data(content.get('data') or {}),
-        rows=rows,
-        folds=None if folds is None else _text(folds, 'folds'),
-        against=against)
+                    f'{where} has a value of the paper for {column.name!r}, '
+                    f'and no stage {column.stage!r}')
+    _check_known(recipe.options, stages, 'options')
+    _check_known(recipe.small, stages, 'small')
+    if recipe.against is not None:
+        _check_known([recipe.against], rows, 'against')
 
 
 def _read_column(node: Any, where: str) -> TableColumn:
-    _check_keys(node, where, _COLUMN_KEYS,
-                ('name', 'title', 'stage', 'metric'))
-    metafile = node.get('metafile')
-    if metafile is not None:
-        if not isinstance(metafile, list) or len(metafile) != 2:
-            raise ValueError(
-                f'{where}.metafile must be [data set, metric], got '
-                f'{metafile!r}')
-        metafile = tuple(_text(part, f'{where}.metafile') for part in metafile)
-    return TableColumn(
-        name=_name(node['name'], f'{where}.name'),
-        title=_text(node['title'], f'{where}.title'),
-        stage=_text(node['stage'], f'{where}.stage'),
-        metric=_text(node['metric'], f'{where}.metric'),
-        factor=_number(node.get('factor', 1), f'{where}.factor'),
-        metafile=metafile)
+    return TableColumn(**_read_keys(
+        node, f'{where}.', dict(
+            name=_name, title=_text, stage=_text, metric=_text,
+            factor=_number, metafile=_read_metafile),
+        ('name', 'title', 'stage', 'metric')))
 
 
-def _read_row(node: Any, where: str, columns: list[str]) -> Row:
-    _check_keys(node, where, _ROW_KEYS, ('name', 'title', 'stages'))
-    name = _name(node['name'], f'{where}.name')
-    where = f'row {name!r}'
-    stages = {
-        _name(stage, f'{where}: stages'): _read_stage(
-            value, f'{where}: stages.{stage}')
-        for stage, value in _dict(node['stages'], f'{where}: stages').items()}
-    if not stages:
-        raise ValueError(f'{where} has no stage')
-    small = node.get('small')
-    if small is False:
-        changes = None
-    else:
-        changes = _read_changes(small or {}, f'{where}: small', list(stages))
-    paper = {}
-    for column, value in _dict(
-            node.get('paper') or {}, f'{where}: paper').items():
-        _check_choice(column, columns, f'{where}: paper')
-        paper[column] = _number(value, f'{where}: paper.{column}')
-    note = node.get('note')
-    return Row(
-        name=name,
-        title=_text(node['title'], f'{where}: title'),
-        stages=stages,
-        small=changes,
-        paper=paper,
-        weights=tuple(
-            _read_weights(one, f'{where}: weights[{number}]')
-            for number, one in enumerate(_list(
-                node.get('weights') or [], f'{where}: weights', empty=True))),
-        note=None if note is None else _text(note, f'{where}: note'))
+def _read_metafile(node: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(node, list) or len(node) != 2:
+        raise ValueError(f'{where} must be [data set, metric], got {node!r}')
+    return tuple(_text(part, where) for part in node)
+
+
+def _read_row(node: Any, where: str) -> Row:
+    name = _dict(node, where).get('name')
+    prefix = f'{where}.' if name is None else f'row {name!r}: '
+    values = _read_keys(
+        node, prefix, dict(
+            name=_name, title=_text, stages=_dict_of(_read_stage),
+            small=_read_small_row, paper=_dict_of(_number),
+            weights=_list_of(_read_weights, empty=True), note=_text),
+        ('name', 'title', 'stages'))
+    if not values['stages']:
+        raise ValueError(f'row {name!r} has no stage')
+    for stage in values['stages']:
+        _name(stage, f'{prefix}stages')
+    return Row(**values)
 
 
 def _read_stage(node: Any, where: str) -> Stage:
+    change = _read_change(node, where)
+    if change.config is None:
+        raise ValueError(f'{where} lacks config')
+    return change.apply(Stage(''))
+
+
+def _read_change(node: Any, where: str) -> Change:
     if isinstance(node, str):
-        return Stage(_text(node, where))
-    _check_keys(node, where, _STAGE_KEYS, ('config', ))
-    return Change(*_read_stage_keys(node, where)).apply(Stage(''))
+        return Change(_text(node, where))
+    return Change(**_read_keys(node, f'{where}.', dict(
+        config=_text, checkpoint=_read_checkpoint, options=_read_options)))
 
 
-def _read_changes(node: Any, where: str,
-                  stages: list[str]) -> dict[str, Change]:
-    changes = {}
-    for stage, change in _dict(node, where).items():
-        _check_choice(stage, stages, where)
-        if isinstance(change, str):
-            changes[stage] = Change(_text(change, f'{where}.{stage}'))
-            continue
-        _check_keys(change, f'{where}.{stage}', _STAGE_KEYS)
-        changes[stage] = Change(*_read_stage_keys(change, f'{where}.{stage}'))
-    return changes
+def _read_small_row(node: Any, where: str) -> dict[str, Change] | None:
+    return None if node is False else _dict_of(_read_change)(node, where)
 
 
-def _read_stage_keys(node: Mapping, where: str
-                     ) -> tuple[str | None, str | None, dict[str, Any]]:
-    config = node.get('config')
-    if config is not None:
-        config = _text(config, f'{where}.config')
-    checkpoint = node.get('checkpoint')
-    if checkpoint is not None:
-        _check_choice(checkpoint, CHECKPOINT_CHOICES, f'{where}.checkpoint')
-    options = _dict(node.get('options') or {}, f'{where}.options')
-    return config, checkpoint, dict(_flatten(options, f'{where}.options'))
+def _read_checkpoint(node: Any, where: str) -> str:
+    _check_known([node], CHECKPOINT_CHOICES, where)
+    return node
+
+
+def _read_options(node: Any, where: str) -> dict[str, Any]:
+    return dict(_flatten(_dict(node, where), where))
 
 
 def _flatten(options: Mapping, where: str, prefix: str = ''
@@ -431,18 +371,19 @@ def _check_option(value: Any, where: str) -> None:
 
 
 def _read_weights(node: Any, where: str) -> Weights:
-    _check_keys(node, where, _WEIGHT_KEYS, _WEIGHT_KEYS)
-    path = _text(node['path'], f'{where}.path')
+    values = _read_keys(node, f'{where}.', {'path': _text, 'from': _text},
+                        ('path', 'from'))
+    path = values['path']
     if not path.startswith(DATA_PREFIX):
         raise ValueError(
             f'{where}.path must begin with {DATA_PREFIX!r}, got {path!r}')
-    return Weights(path, _text(node['from'], f'{where}.from'))
+    return Weights(path, values['from'])
 
 
-def _read_data(node: Any) -> dict[str, dict[str, str]]:
+def _read_data(node: Any, where: str) -> dict[str, dict[str, str]]:
     data = {}
-    for scale, folders in _dict(node, 'data').items():
-        _check_choice(scale, DATA_SCALES, 'data')
+    _check_known(_dict(node, where), DATA_SCALES, where)
+    for scale, folders in node.items():
         data[scale] = {}
         for folder, source in _dict(folders or {}, f'data.{scale}').items():
             name = _text(folder, f'data.{scale}').strip('/')
@@ -454,34 +395,56 @@ def _read_data(node: Any) -> dict[str, dict[str, str]]:
     return data
 
 
-def _read_seeds(node: Any) -> tuple[int, ...]:
-    seeds = _list(node, 'seeds')
+def _read_seeds(node: Any, where: str) -> tuple[int, ...]:
+    seeds = _list_of(lambda seed, _: seed)(node, where)
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f'seeds must be whole numbers >= 0, got {seed!r}')
     _check_unique(seeds, 'seeds')
-    return tuple(seeds)
+    return seeds
 
 
-def _check_keys(node: Any, where: str, valid: tuple[str, ...],
-                needed: tuple[str, ...] = ()) -> None:
-    for key in _dict(node, where):
-        _check_choice(key, valid, where, 'key ')
+def _read_keys(node: Any, prefix: str, readers: Mapping[str, _Read],
+               needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read the values of a dict, each with the reader of its key.
+
+    ``prefix`` stands before the keys in messages: ``'columns[0].'``.
+    """
+    where = prefix.rstrip('.: ') or 'the file'
+    _check_known(_dict(node, where), readers, where, 'key ')
     missing = [key for key in needed if node.get(key) is None]
     if missing:
         raise ValueError(f'{where} lacks {", ".join(missing)}')
+    return {key: readers[key](value, f'{prefix}{key}')
+            for key, value in node.items() if value is not None}
 
 
-def _check_choice(value: Any, valid: Iterable[str], where: str,
-                  what: str = '') -> None:
-    valid = list(valid)
-    if value not in valid:
-        raise ValueError(
-            f'{where} has the unknown {what}{value!r}.'
-            f'{_nearest(str(value), valid)} Valid are {", ".join(valid)}')
+def _list_of(read: _Read, empty: bool = False) -> _Read:
+    def read_list(node: Any, where: str) -> tuple:
+        if not isinstance(node, list) or not (node or empty):
+            raise ValueError(f'{where} must be a list that is not empty, got '
+                             f'{node!r}')
+        return tuple(read(item, f'{where}[{number}]')
+                     for number, item in enumerate(node))
+    return read_list
 
 
-def _check_unique(values: list, where: str) -> None:
+def _dict_of(read: _Read) -> _Read:
+    return lambda node, where: {
+        key: read(value, f'{where}.{key}')
+        for key, value in _dict(node, where).items()}
+
+
+def _check_known(values: Iterable[Any], valid: Iterable[str], where: str,
+                 what: str = '') -> None:
+    for value in values:
+        if value not in valid:
+            raise ValueError(
+                f'{where} has the unknown {what}{value!r}.'
+                f'{_nearest(str(value), valid)} Valid are {", ".join(valid)}')
+
+
+def _check_unique(values: Sequence, where: str) -> None:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f'{where} has {value!r} twice')
@@ -499,13 +462,6 @@ def _dict(node: Any, where: str) -> dict:
             raise ValueError(
                 f'{where} has the key {key!r}, which is not text: put it in '
                 'quotes')
-    return node
-
-
-def _list(node: Any, where: str, empty: bool = False) -> list:
-    if not isinstance(node, list) or not (node or empty):
-        raise ValueError(f'{where} must be a list that is not empty, got '
-                         f'{node!r}')
     return node
 
 

@@ -9,11 +9,11 @@ import contextlib
 import gc
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.apis.runs import build_runner, prepare_test, set_resume
@@ -41,7 +41,7 @@ run_job.StartStep`.
         stream = (run.folder / f'{step.name}.log').open('a', encoding='utf-8')
         try:
             with contextlib.redirect_stdout(stream):
-                getattr(self, f'_{step.kind}')(run, step)
+                self._do(run, step)
         except Exception as error:
             traceback.print_exc(file=stream)
             stream.flush()
@@ -50,23 +50,21 @@ run_job.StartStep`.
                 f'The end of {stream.name}:\n'
                 f'{tail_of(Path(stream.name), TAIL_LINES)}') from error
 
-    def _train(self, run: Run, step: Step) -> None:
+    def _do(self, run: Run, step: Step) -> None:
+        if step.kind == 'export':
+            export_backbone(run.checkpoint(step.choice),
+                            run.exported_file(step.choice))
+            return
         config = smoke_config(run, self.data_dir)
-        config.work_dir = str(run.folder)
-        set_resume(config, 'auto')
-        with _fresh_runner(config) as runner:
-            runner.train()
-
-    def _export(self, run: Run, step: Step) -> None:
-        export_backbone(run.checkpoint(step.choice),
-                        run.exported_file(step.choice))
-
-    def _test(self, run: Run, step: Step) -> None:
-        config = smoke_config(run, self.data_dir)
-        config.work_dir = str(run.test_folder(step.choice))
-        prepare_test(config, run.last_name and run.checkpoint(step.choice))
-        with _fresh_runner(config) as runner:
-            runner.test()
+        if step.kind == 'train':
+            config.work_dir = str(run.folder)
+            set_resume(config, 'auto')
+            _fresh_runner(config).train()
+        else:
+            config.work_dir = str(run.test_folder(step.choice))
+            prepare_test(config, run.last_name and run.checkpoint(step.choice))
+            _fresh_runner(config).test()
+        gc.collect()
 
 
 def smoke_config(run: Run, data_dir: Path) -> Config:
@@ -82,17 +80,13 @@ def smoke_config(run: Run, data_dir: Path) -> Config:
     return config
 
 
-@contextlib.contextmanager
-def _fresh_runner(config: Config) -> Iterator[Any]:
+def _fresh_runner(config: Config) -> Runner:
     """Make a runner that shares nothing with those before."""
     name = f'{Path(config.work_dir).name}_{uuid.uuid4().hex[:8]}'
-    plain = Config(
-        config._cfg_dict,
-        filename=config.filename,
-        # It would take longer than training.
-        format_python_code=False)
+    # To format its code would take longer than training.
+    plain = Config(config._cfg_dict, filename=config.filename,
+                   format_python_code=False)
     plain.experiment_name = name
     if plain.get('visualizer'):
         plain.visualizer['name'] = name
-    yield build_runner(plain)
-    gc.collect()
+    return build_runner(plain)

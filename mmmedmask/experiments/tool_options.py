@@ -36,13 +36,8 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
              options: Sequence[str]) -> int:
     """Run a plan as a command asks for it.
 
-    Returns:
-        0 if all runs are done, 130 after Ctrl-C, else 1.
-
-    Raises:
-        ValueError: If it would fail; all that is wrong is listed.
-        EngineMissingError: If Snakemake is not installed.
-        EngineBusyError: If another engine works in the plan's folder.
+    Returns 0 if all runs are done, 130 after Ctrl-C, else 1. If it would
+    fail, a ValueError lists all that is wrong.
     """
     from mmmedmask.experiments.engine import require_snakemake
     from mmmedmask.experiments.execute import (
