@@ -85,10 +85,9 @@ class ContrastiveCrop(RandomResizedCrop):
 
     def region(self, img_path: str) -> tuple[float, ...] | None:
         """Look up an image's (x0, y0, x1, y1) in fractions, or None."""
-        row = self._rows.get(img_path)
-        if row is None:
+        if img_path not in self._rows:
             return None
-        box = self._boxes[row]
+        box = self._boxes[self._rows[img_path]]
         return None if box.isnan().any() else tuple(box.tolist())
 
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
@@ -120,7 +119,3 @@ class ContrastiveCrop(RandomResizedCrop):
             top = place_crop(down, rows, height, (y0, y1))
             left = place_crop(right, columns, width, (x0, x1))
         return top, left, height, width
-
-    def __repr__(self) -> str:
-        return (f'{super().__repr__()[:-1]}, view={self.view}, '
-                f'alpha={self.alpha})')

@@ -1,18 +1,20 @@
 """Load lesion masks as segmentation labels, and turn them with the image."""
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.datasets.transforms.seeded import SeededTransform
+from mmmedmask.datasets.transforms.seeded import (
+    SeededTransform,
+    ShownTransform,
+)
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_range
 
 
 @TRANSFORMS.register_module()
-class LoadLesionMask(BaseTransform):
+class LoadLesionMask(ShownTransform):
     """Read a lesion mask of 0 and 255, or 0 and 1, as labels 0 and 1.
 
     In training it follows the loading of the image directly. In testing it
@@ -47,9 +49,6 @@ class LoadLesionMask(BaseTransform):
         if 'gt_seg_map' not in fields:
             fields.append('gt_seg_map')
         return results
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}()'
 
 
 @TRANSFORMS.register_module()

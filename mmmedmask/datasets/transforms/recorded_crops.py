@@ -8,10 +8,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from mmcv.transforms import BaseTransform
 from PIL import Image
 
-from mmmedmask.datasets.transforms.seeded import SeededTransform
+from mmmedmask.datasets.transforms.seeded import (
+    SeededTransform,
+    ShownTransform,
+)
 from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
@@ -37,11 +39,7 @@ DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
 
 
 def parse_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Read a size given as a side in pixels or as (h, w), into (h, w).
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """Read a size given as a side in pixels or as (h, w), into (h, w)."""
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2:
         raise ValueError(f'{name} must be a positive integer or two, (h, w), '
@@ -59,11 +57,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int],
         interpolation: One of ``INTERPOLATIONS``.
 
     Returns:
-        Shape (h, w, C) of the same type. Integers are rounded and clipped to
-        the range of their type.
-
-    Raises:
-        ValueError: If the type is another one.
+        Shape (h, w, C) of the same type; integers are rounded and clipped.
     """
     height, width = size
     resample = Image.Resampling[interpolation.upper()]
@@ -91,12 +85,9 @@ def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
     """Choose (top, left, height, width), as torchvision's RandomResizedCrop.
 
     Area and, on a log scale, aspect ratio are uniform in their ranges; the
-    first attempt that fits into the image counts, at a uniform place. If
-    none does, the largest central box of a valid aspect ratio is taken.
-
-    Args:
-        uniform: Numbers in [0, 1), ``DRAWS_PER_ATTEMPT`` per attempt.
-        image_size: Size of the image as (h, w).
+    first attempt that fits into the image (h, w) counts, at a uniform place.
+    If none does, the largest central box of a valid aspect ratio is taken.
+    ``uniform`` are ``DRAWS_PER_ATTEMPT`` numbers in [0, 1) per attempt.
     """
     rows, columns = image_size
     least, largest = crop_ratio_range
@@ -117,12 +108,11 @@ def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
 
 
 def record_crop(results: dict, box: Box) -> None:
-    """Note a crop in a sample's keys, also after other crops and flips.
+    """Note a crop in a sample, also after other crops and flips.
 
-    Args:
-        results: Sample; gets ``crop_box``, ``flip`` and ``flip_direction``,
-            which stand for the crop of the loaded image, mirrored after it.
-        box: The crop as (x0, y0, x1, y1) in fractions of the present image.
+    ``box`` is (x0, y0, x1, y1) in fractions of the present image. The keys
+    ``crop_box``, ``flip`` and ``flip_direction`` stand for the crop of the
+    loaded image, mirrored after it.
     """
     left_right, top_bottom = recorded_flips(results)
     x0, y0, x1, y1 = box
@@ -140,8 +130,8 @@ def record_crop(results: dict, box: Box) -> None:
 
 def recorded_flips(results: dict) -> tuple[bool, bool]:
     """Whether a sample was mirrored, left-right and top-bottom."""
-    return FLIPS[results.get('flip_direction') if results.get('flip') else
-                 None]
+    return FLIPS[
+        results.get('flip_direction') if results.get('flip') else None]
 
 
 @TRANSFORMS.register_module()
@@ -183,7 +173,7 @@ class RandomResizedCrop(SeededTransform):
             if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
                 raise ValueError(f'{name} must be two ascending numbers '
                                  f'between 0 and {limit}, got {bounds!r}')
-        self.size = parse_size('scale', scale)
+        self.scale = parse_size('scale', scale)
         self.crop_ratio_range = tuple(crop_ratio_range)
         self.aspect_ratio_range = tuple(aspect_ratio_range)
         self.interpolation = check_choice(
@@ -195,9 +185,9 @@ class RandomResizedCrop(SeededTransform):
         rows, columns = image.shape[:2]
         top, left, height, width = self.choose_crop(results)
         results['img'] = resize_image(
-            image[top:top + height, left:left + width], self.size,
+            image[top:top + height, left:left + width], self.scale,
             self.interpolation)
-        results['img_shape'] = self.size
+        results['img_shape'] = self.scale
         record_crop(results, (left / columns, top / rows,
                               (left + width) / columns, (top + height) / rows))
         return results
@@ -209,15 +199,9 @@ class RandomResizedCrop(SeededTransform):
         return draw_crop(uniform[0].tolist(), results['img'].shape[:2],
                          self.crop_ratio_range, self.aspect_ratio_range)
 
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(scale={self.size}, '
-                f'crop_ratio_range={self.crop_ratio_range}, '
-                f'aspect_ratio_range={self.aspect_ratio_range}, '
-                f"interpolation='{self.interpolation}', seed={self.seed})")
-
 
 @TRANSFORMS.register_module()
-class ResizeImage(BaseTransform):
+class ResizeImage(ShownTransform):
     """Bring a whole image to one size, whatever its shape, and record so.
 
     **Required key**: ``img`` (H, W, C); uint8, uint16 or float32.
@@ -235,21 +219,17 @@ class ResizeImage(BaseTransform):
 
     def __init__(self, scale: int | Sequence[int],
                  interpolation: str = 'bicubic') -> None:
-        self.size = parse_size('scale', scale)
+        self.scale = parse_size('scale', scale)
         self.interpolation = check_choice(
             'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
         """Resize one sample."""
-        results['img'] = resize_image(results['img'], self.size,
+        results['img'] = resize_image(results['img'], self.scale,
                                       self.interpolation)
-        results['img_shape'] = self.size
+        results['img_shape'] = self.scale
         record_crop(results, WHOLE)
         return results
-
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(scale={self.size}, '
-                f"interpolation='{self.interpolation}')")
 
 
 @TRANSFORMS.register_module()
@@ -293,18 +273,18 @@ class RandomFlip(SeededTransform):
             raise ValueError('prob must be in [0, 1], or one for each of '
                              f'{len(directions)} directions with a sum of '
                              f'at most 1, got {prob!r}')
-        self.directions = directions
-        self.probs = probs
+        self.direction, self.prob = directions, probs
 
     def transform(self, results: dict) -> dict:
         """Mirror one sample, or not."""
-        flips = FLIPS[self._choose(results)]
-        axes = [axis for axis, flip in ((1, flips[0]), (0, flips[1])) if flip]
+        left_right, top_bottom = FLIPS[self._choose(results)]
+        axes = (0, ) * top_bottom + (1, ) * left_right
         if axes:
             results['img'] = np.ascontiguousarray(
                 np.flip(results['img'], axes))
         before = recorded_flips(results)
-        direction = DIRECTIONS[flips[0] != before[0], flips[1] != before[1]]
+        direction = DIRECTIONS[left_right != before[0],
+                               top_bottom != before[1]]
         results['flip'] = direction is not None
         results['flip_direction'] = direction
         return results
@@ -312,12 +292,8 @@ class RandomFlip(SeededTransform):
     def _choose(self, results: dict) -> str | None:
         left = float(self.draw(
             stream_seed(self.current_seed(), 'flip'), results, 1))
-        for direction, prob in zip(self.directions, self.probs, strict=True):
+        for direction, prob in zip(self.direction, self.prob, strict=True):
             if left < prob:
                 return direction
             left -= prob
         return None
-
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(prob={self.probs}, '
-                f'direction={self.directions}, seed={self.seed})')

@@ -1,4 +1,4 @@
-"""Base of transforms whose draws a seed, an epoch and a sample determine."""
+"""Bases of transforms: shown with arguments, and drawn from a seed."""
 
 import inspect
 
@@ -8,7 +8,17 @@ from mmcv.transforms import BaseTransform
 from mmmedmask.functional.randomness import per_sample_uniform
 
 
-class SeededTransform(BaseTransform):
+class ShownTransform(BaseTransform):
+    """A transform that is printed with those arguments that it keeps."""
+
+    def __repr__(self) -> str:
+        shown = [f'{name}={getattr(self, name)!r}'
+                 for name in inspect.signature(type(self)).parameters
+                 if hasattr(self, name)]
+        return f'{type(self).__name__}({", ".join(shown)})'
+
+
+class SeededTransform(ShownTransform):
     """A random transform that does not depend on its worker's state.
 
     Needs ``mmmedmask.TransformEpochHook`` in training, which calls
@@ -40,9 +50,3 @@ class SeededTransform(BaseTransform):
         """Draw numbers (1, count), float64, of a sample in this epoch."""
         return per_sample_uniform(seed, int(self._state[0]),
                                   [results['sample_idx']], count)
-
-    def __repr__(self) -> str:
-        shown = [f'{name}={getattr(self, name)!r}'
-                 for name in inspect.signature(type(self)).parameters
-                 if hasattr(self, name)]
-        return f'{type(self).__name__}({", ".join(shown)})'

@@ -12,7 +12,10 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 
 from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
-from mmmedmask.datasets.transforms.seeded import SeededTransform
+from mmmedmask.datasets.transforms.seeded import (
+    SeededTransform,
+    ShownTransform,
+)
 from mmmedmask.functional.bags import (
     contiguous_run,
     draw_sequence_mask,
@@ -33,7 +36,7 @@ OPTIONAL_META_KEYS = ('survival_months', 'censorship', 'slide_lengths',
 
 
 @TRANSFORMS.register_module()
-class LoadSlideFeatures(BaseTransform):
+class LoadSlideFeatures(ShownTransform):
     """Open the slides of a sample as one bag, and read it all or later.
 
     **Required keys**: ``slides``, a list of dicts with ``path``,
@@ -93,10 +96,6 @@ slide_features.SlideBag`
         while len(self._slides) > self.max_open:
             self._slides.popitem(last=False)[1].close()
         return opened
-
-    def __repr__(self) -> str:
-        return (f"{type(self).__name__}(slice='{self.slice}', "
-                f'max_open={self.max_open})')
 
 
 def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:

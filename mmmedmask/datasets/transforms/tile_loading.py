@@ -6,7 +6,6 @@ from io import BytesIO
 import cv2
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from mmpretrain.structures import DataSample
 
 from mmmedmask.datasets.image_io import (
@@ -15,6 +14,7 @@ from mmmedmask.datasets.image_io import (
     read_image,
 )
 from mmmedmask.datasets.radiology import StoredImage
+from mmmedmask.datasets.transforms.seeded import ShownTransform
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import (
     check_choice,
@@ -26,7 +26,7 @@ DTYPE_CHOICES = ('uint8', 'uint16', 'float32')
 
 
 @TRANSFORMS.register_module()
-class LoadTile(BaseTransform):
+class LoadTile(ShownTransform):
     """Read a tile and check that it is what the config declares.
 
     Nothing is converted unless asked: a file with another number of
@@ -66,7 +66,7 @@ class LoadTile(BaseTransform):
                  drop_alpha: bool = False,
                  window: str | Sequence[float] | None = None) -> None:
         self.in_channels = check_integer('in_channels', in_channels)
-        self.dtype = np.dtype(check_choice('dtype', dtype, DTYPE_CHOICES))
+        self.dtype = check_choice('dtype', dtype, DTYPE_CHOICES)
         if gray_to_rgb and in_channels != 3:
             raise ValueError(
                 'gray_to_rgb makes 3 channels, but in_channels is '
@@ -92,28 +92,23 @@ class LoadTile(BaseTransform):
             ImageFileError: If the file is missing, broken, or has other
                 channels or another type than declared.
         """
-        if 'img_path' in results:
-            path = results['img_path']
-            image = self._read(results)
-        else:
-            path = 'in memory'
+        path = results.get('img_path', 'in memory')
+        if 'img_path' not in results:
             image = self._as_stored(results['img'])
             if self.window is not None:
                 image = StoredImage(image).show(self.window)
             for key in ('img_path', 'sample_idx', 'group'):
                 results.setdefault(key, None)
+        elif 'img_bytes' in results:
+            image = decode_image(
+                BytesIO(results.pop('img_bytes')), path, window=self.window)
+        else:
+            image = read_image(path, self.window)
         image = self._match_channels(image, path)
         image = self._match_dtype(image, path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
-
-    def _read(self, results: dict) -> np.ndarray:
-        path = results['img_path']
-        if 'img_bytes' not in results:
-            return read_image(path, self.window)
-        return decode_image(
-            BytesIO(results.pop('img_bytes')), path, window=self.window)
 
     def _as_stored(self, image: np.ndarray) -> np.ndarray:
         """Undo what mmcv does to the channels of a file."""
@@ -143,12 +138,12 @@ class LoadTile(BaseTransform):
         return image
 
     def _match_dtype(self, image: np.ndarray, path: str) -> np.ndarray:
-        if self.window is not None and self.dtype.kind == 'u':
+        if self.window is not None and self.dtype != 'float32':
             image = (image * np.iinfo(self.dtype).max).round().astype(
                 self.dtype)
         if image.dtype == self.dtype:
             return image
-        if self.dtype == np.float32 and image.dtype.kind == 'f':
+        if self.dtype == 'float32' and image.dtype.kind == 'f':
             if (abs(image) <= np.finfo(np.float32).max).all():
                 return image.astype(np.float32)
             raise ImageFileError(
@@ -158,11 +153,6 @@ class LoadTile(BaseTransform):
             f'Image {path} holds {image.dtype}, expected {self.dtype}; '
             f'LoadTile(dtype=...) can be one of {DTYPE_CHOICES}, and '
             'LoadTile(window=...) spreads gray values over it')
-
-    def __repr__(self) -> str:
-        return (f'{type(self).__name__}(in_channels={self.in_channels}, '
-                f"dtype='{self.dtype}', gray_to_rgb={self.gray_to_rgb}, "
-                f'drop_alpha={self.drop_alpha}, window={self.window!r})')
 
 
 @TRANSFORMS.register_module()
@@ -205,7 +195,7 @@ class LoadImageFromFile(LoadTile):
 
 
 @TRANSFORMS.register_module()
-class PackTile(BaseTransform):
+class PackTile(ShownTransform):
     """Pack a tile, unprocessed, as the input of a self-supervised model.
 
     uint8 and float32 tiles keep their type. uint16 becomes int32: it holds
@@ -247,13 +237,8 @@ class PackTile(BaseTransform):
             data_sample.set_field(results[key], key, field_type='metainfo')
         if 'gt_label' in results:
             data_sample.set_gt_label(results['gt_label'])
-        return {
-            'inputs': pack_pixels(results['img']),
-            'data_samples': data_sample
-        }
-
-    def __repr__(self) -> str:
-        return f'{type(self).__name__}(meta_keys={self.meta_keys})'
+        return {'inputs': pack_pixels(results['img']),
+                'data_samples': data_sample}
 
 
 def pack_pixels(pixels: np.ndarray) -> torch.Tensor:
