@@ -11,7 +11,8 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
@@ -96,22 +97,6 @@ class ShardIndex(Sequence):
         return sample
 
 
-def check_header(head: bytes, size: int) -> None:
-    """See that the 512 bytes before a picture are its header in a tar.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    try:
-        found = tarfile.TarInfo.frombuf(head, 'utf-8', 'replace').size
-    except tarfile.HeaderError as error:
-        raise ValueError('there is no member of a tar: the index is not of '
-                         f'this shard ({error})') from error
-    if found != size:
-        raise ValueError(f'the member has {found} bytes and the index says '
-                         f'{size}: it is not of this shard')
-
-
 def index_shards(folder: Path, classes: Sequence[str] = (),
                  progress: Callable[[str], object] = lambda line: None
                  ) -> ShardIndex:
@@ -153,43 +138,42 @@ def index_shards(folder: Path, classes: Sequence[str] = (),
 def _samples_of(path: Path, num_classes: int
                 ) -> Iterator[tuple[int, int, int]]:
     """Give offset, size and label of each sample of a tar."""
+    last = num_classes - 1 if num_classes else 2**31 - 1
     with tarfile.open(path, 'r:') as tar:
-        key, picture, label = None, None, -1
-        for member in tar:
-            # tarfile remembers all members: of large shards, too many.
-            tar.members = []
-            if not member.isfile():
-                continue
-            name = PurePosixPath(member.name)
-            stem, _, kind = name.name.partition('.')
-            if str(name.parent / stem) != key:
-                if key is not None:
-                    yield _finished(path, key, picture, label)
-                key, picture, label = str(name.parent / stem), None, -1
-            kind = f'.{kind.lower()}'
-            if kind == '.cls':
-                text = tar.extractfile(member).read().decode('utf-8').strip()
-                last = num_classes - 1 if num_classes else 2**31 - 1
-                if not text.isdecimal() or int(text) > last:
-                    raise ValueError(
-                        f'{path}, {member.name}: the label {text!r} is not '
-                        f'one of 0 to {last}')
-                label = int(text)
-            elif kind in _PICTURES:
-                if picture is not None:
-                    raise ValueError(f'{path}: the sample {key} has a second '
-                                     f'picture {member.name}')
-                picture = member.offset_data, member.size
-        if key is not None:
-            yield _finished(path, key, picture, label)
+        for key, members in groupby(_files_of(tar), key=_sample_name):
+            picture, label = None, -1
+            for member in members:
+                kind = member.name[len(key):].lower()
+                if kind == '.cls':
+                    text = tar.extractfile(member).read().decode().strip()
+                    if not text.isdecimal() or int(text) > last:
+                        raise ValueError(
+                            f'{path}, {member.name}: the label {text!r} is '
+                            f'not one of 0 to {last}')
+                    label = int(text)
+                elif kind in _PICTURES:
+                    if picture is not None:
+                        raise ValueError(
+                            f'{path}: the sample {key} has a second picture '
+                            f'{member.name}')
+                    picture = member.offset_data, member.size
+            if picture is None:
+                raise ValueError(f'{path}: the sample {key} has no picture '
+                                 f'({", ".join(_PICTURES)})')
+            yield *picture, label
 
 
-def _finished(path: Path, key: str, picture: tuple[int, int] | None,
-              label: int) -> tuple[int, int, int]:
-    if picture is None:
-        raise ValueError(f'{path}: the sample {key} has no picture '
-                         f'({", ".join(_PICTURES)})')
-    return *picture, label
+def _files_of(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in tar:
+        # tarfile remembers all members: of large shards, too many.
+        tar.members = []
+        if member.isfile():
+            yield member
+
+
+def _sample_name(member: tarfile.TarInfo) -> str:
+    folder, slash, name = member.name.rpartition('/')
+    return folder + slash + name.partition('.')[0]
 
 
 def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
@@ -288,7 +272,15 @@ def read_picture(sample: dict,
     offset, size = sample['offset'], sample['size']
     try:
         content = read(sample['shard'], offset - TAR_BLOCK, offset + size)
-        check_header(content[:TAR_BLOCK], size)
+        found = tarfile.TarInfo.frombuf(
+            content[:TAR_BLOCK], 'utf-8', 'replace').size
+        if found != size:
+            raise ValueError(f'the member has {found} bytes and the index '
+                             f'says {size}: it is not of this shard')
+    except tarfile.HeaderError as error:
+        raise ImageFileError(
+            f'Cannot read {sample["img_path"]}: there is no member of a tar, '
+            f'the index is not of this shard ({error})') from error
     except (OSError, ValueError) as error:
         raise ImageFileError(
             f'Cannot read {sample["img_path"]}: {error}') from error
