@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from mmmedmask.datasets import LabelledImages, labelled_images
-from mmmedmask.datasets.image_io import ImageFileError
 
 PIPELINE = ({'type': 'mmmedmask.LoadTile', 'in_channels': 3,
              'gray_to_rgb': True, 'drop_alpha': True},
@@ -32,8 +31,10 @@ def root(tmp_path):
 
 
 def test_reads_classes_labels_groups_and_masks(root):
-    dataset = LabelledImages(str(root), pipeline=PIPELINE)
-    assert dataset.metainfo['classes'] == ('nv 2', 'NV', 'mel')
+    dataset = LabelledImages(
+        str(root), pipeline=PIPELINE,
+        metainfo={'classes': ['nv 2', 'NV', 'mel'], 'x': 1})
+    assert dataset.metainfo == {'classes': ('nv 2', 'NV', 'mel'), 'x': 1}
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [one['gt_label'] for one in infos] == [2, 1, 0]
     assert [one['group'] for one in infos] == ['p1', 'p1', 'p2']
@@ -67,16 +68,6 @@ def test_other_splits_folders_and_parts(root):
         str(root), split='val', split_folder=str(folder), lazy_init=True)
     assert len(absolute) == 2
     assert absolute.metainfo['classes'] == ('nv 2', 'NV', 'mel')
-
-
-def test_missing_images_are_seen_when_they_are_read(root):
-    (root / 'images/a (1).png').unlink()
-    dataset = LabelledImages(str(root), pipeline=PIPELINE)
-    with pytest.raises(ImageFileError, match=r'a \(1\)\.png'):
-        dataset[0]
-    skipping = LabelledImages(str(root), pipeline=PIPELINE, on_error='skip')
-    assert skipping[0]['data_samples'].sample_idx == 1
-    assert skipping.skipped_paths() == [str(root / 'images/a (1).png')]
 
 
 @pytest.mark.parametrize(('content', 'message'), [
@@ -153,9 +144,3 @@ def test_class_file_that_is_wrong(root, content, message):
         (root / 'classes.txt').write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         LabelledImages(str(root))
-
-
-def test_declared_classes_that_agree_are_fine(root):
-    dataset = LabelledImages(
-        str(root), metainfo={'classes': ['nv 2', 'NV', 'mel'], 'x': 1})
-    assert dataset.metainfo['x'] == 1
