@@ -70,20 +70,17 @@ def scan(seed):
     return draw_scan(seed, (160, 160))
 
 
-@pytest.mark.parametrize('kind', TISSUE_COPIES)
-def test_copies_of_tissue_are_found(tissue, kind):
-    records = [record(f'{index}', image) for index, image in enumerate(tissue)]
-    copy = record('copy', TISSUE_COPIES[kind](tissue[3]), 'test')
-    pairs = near_pairs([*records, copy], NEAR_THRESHOLD)
-    assert [(first.name, second.name) for first, second, _ in pairs] == [
-        ('3', 'copy')]
-
-
-@pytest.mark.parametrize('kind', SCAN_COPIES)
-def test_copies_of_scans_are_found(kind):
-    records = [scan_record(f'{seed}', scan(seed)) for seed in range(6)]
-    copies = find_copies(
-        [*records, scan_record('copy', SCAN_COPIES[kind](scan(3)))], 0.87)
+@pytest.mark.parametrize(('kind', 'of', 'threshold'), [
+    *((kind, fingerprint, NEAR_THRESHOLD) for kind in TISSUE_COPIES),
+    *((kind, local_fingerprint, .87) for kind in SCAN_COPIES)])
+def test_copies_are_found(tissue, kind, of, threshold):
+    images, change = (
+        (tissue, TISSUE_COPIES[kind]) if of is fingerprint else
+        ([scan(seed) for seed in range(6)], SCAN_COPIES[kind]))
+    records = [record(f'{index}', image, of=of)
+               for index, image in enumerate(images)]
+    copy = record('copy', change(images[3]), 'test', of=of)
+    copies = find_copies([*records, copy], threshold)
     assert copies.groups == [('3', 'copy')]
     assert copies.identical == []
 

@@ -86,56 +86,34 @@ def test_crag_is_found(crag, test_folder):
         'test': [f'CRAG/{test_folder}/Images/test_1.png']}
 
 
-def remove_mask(glas):
-    (glas / RELEASE / 'train_2_anno.bmp').unlink()
+def remove(pattern):
+    return lambda root: [path.unlink() for path in root.glob(pattern)]
 
 
-def remove_image(glas):
-    (glas / RELEASE / 'testA_1.bmp').unlink()
-
-
-def remove_tests(glas):
-    for path in (glas / RELEASE).glob('test*'):
-        path.unlink()
-
-
-def add_png(glas):
-    shutil.copy(glas / RELEASE / 'train_2.bmp', glas / RELEASE / 'train_2.png')
-
-
-def add_second_release(glas):
-    shutil.copytree(glas / RELEASE, glas / 'copy')
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (remove_mask, "no mask, the first is 'train_2'"),
-    (remove_image, "no image, the first is 'testA_1'"),
-    (remove_tests, 'no images for: test'),
-    (add_png, r'train_2\.bmp and .*train_2\.png are called the same'),
-    (add_second_release, r'exactly one folder.*copy'),
-    (shutil.rmtree, 'does not exist'),
-    (lambda glas: shutil.rmtree(glas / RELEASE), 'no such folder')])
-def test_glas_that_is_not_as_released(glas, spoil, message):
-    spoil(glas)
-    with pytest.raises(LayoutError, match=message):
-        find_glas(glas)
-
-
-@pytest.mark.parametrize(('spoil', 'message'), [
-    (lambda crag: shutil.rmtree(crag / 'valid'), 'neither'),
-    (lambda crag: shutil.copytree(crag / 'valid', crag / 'test'),
+@pytest.mark.parametrize(('name', 'spoil', 'message'), [
+    ('glas', remove('*/train_2_anno.bmp'), "no mask, the first is 'train_2'"),
+    ('glas', remove('*/testA_1.bmp'), "no image, the first is 'testA_1'"),
+    ('glas', remove('*/test*'), 'no images for: test'),
+    ('glas', lambda root: shutil.copy(
+        root / RELEASE / 'train_2.bmp', root / RELEASE / 'train_2.png'),
+     r'train_2\.bmp and .*train_2\.png are called the same'),
+    ('glas', lambda root: shutil.copytree(root / RELEASE, root / 'copy'),
+     r'exactly one folder.*copy'),
+    ('glas', shutil.rmtree, 'does not exist'),
+    ('glas', lambda root: shutil.rmtree(root / RELEASE), 'no such folder'),
+    ('crag', lambda root: shutil.rmtree(root / 'CRAG/valid'), 'neither'),
+    ('crag', lambda root: shutil.copytree(
+        root / 'CRAG/valid', root / 'CRAG/test'),
      r"found \['valid', 'test'\]"),
-    (lambda crag: (crag / 'valid/Annotation/test_1.png').unlink(),
-     'have no mask.*test_1'),
-    (lambda crag: (crag / 'valid/Images/test_1.png').unlink(),
-     'have no image.*test_1'),
-    (lambda crag: shutil.rmtree(crag / 'valid/Annotation'),
-     'Annotation does not exist'),
-])
-def test_crag_that_is_not_as_released(crag, spoil, message):
-    spoil(crag / 'CRAG')
+    ('crag', remove('CRAG/valid/Annotation/*'), 'have no mask.*test_1'),
+    ('crag', remove('CRAG/valid/Images/*'), 'have no image.*test_1'),
+    ('crag', lambda root: shutil.rmtree(root / 'CRAG/valid/Annotation'),
+     'Annotation does not exist')])
+def test_what_is_not_as_released(request, name, spoil, message):
+    root = request.getfixturevalue(name)
+    spoil(root)
     with pytest.raises(LayoutError, match=message):
-        find_crag(crag)
+        prepare(name, root)
 
 
 def test_official_numbers(glas):
@@ -168,8 +146,7 @@ def test_converted_and_checked(name, request, tissue):
     assert any('and their annotations' in line for line in report.checked)
 
 
-def spoil_all(glas):
-    """One of each problem, and the findings to expect."""
+def test_all_unusable_files_are_named_and_nothing_is_written(glas):
     folder = glas / RELEASE
     (folder / 'train_2.bmp').write_bytes(b'BM')
     save(folder / 'train_10_anno.bmp', np.ones((96, 80)))
@@ -177,10 +154,6 @@ def spoil_all(glas):
     colours = np.zeros((96, 96, 3))
     colours[..., 0] = 255
     save(folder / 'testB_1_anno.bmp', colours)
-
-
-def test_all_unusable_files_are_named_and_nothing_is_written(glas):
-    spoil_all(glas)
     with pytest.raises(ConversionError) as caught:
         prepare('glas', glas).write(glas / 'annotations')
     kinds = [finding.kind for finding in caught.value.report.problems]
@@ -188,13 +161,8 @@ def test_all_unusable_files_are_named_and_nothing_is_written(glas):
     assert 'train_2.bmp' in str(caught.value)
     assert 'image (96, 96), mask (96, 80)' in str(caught.value)
     assert not (glas / 'annotations').exists()
-
-
-def test_check_names_all_problems(glas):
-    spoil_all(glas)
-    report = run_check(glas)
     assert [(finding.kind, finding.files[-1].rsplit('/')[-1])
-            for finding in report.problems] == [
+            for finding in run_check(glas).problems] == [
                 ('broken_file', 'train_2.bmp'),
                 ('size_mismatch', 'train_10_anno.bmp'),
                 ('empty_mask', 'testA_1_anno.bmp'),
