@@ -195,15 +195,6 @@ def test_the_record_says_where_the_pixels_come_from(steps):
     assert len(seen) == (4 if FLIP in steps else 1)
 
 
-def test_a_whole_image_says_so():
-    results = ResizeImage(24)(dict(img=noise((30, 50, 3)), sample_idx=0))
-    assert results['img'].shape == (24, 24, 3)
-    assert results['img_shape'] == (24, 24)
-    assert results['crop_box'] == (0, 0, 1, 1)
-    assert results['flip'] is False
-    assert results['flip_direction'] is None
-
-
 @pytest.mark.parametrize(('prob', 'direction', 'shares'), [
     (.5, 'horizontal', {'horizontal': .5}),
     (0., 'horizontal', {}),
@@ -313,6 +304,7 @@ def test_mmpretrains_preprocessor_takes_what_comes_out(
     mean = [100. + channel for channel in range(channels)]
     std = [3. + channel for channel in range(channels)]
     inputs = [one['inputs'] for one in packed]
+    assert packed[0]['inputs'].shape == (channels, 6, 8)
     batch = ClsDataPreprocessor(mean=mean, std=std, to_rgb=False)(dict(
         inputs=torch.stack(inputs) if stacked else inputs,
         data_samples=[one['data_samples'] for one in packed]), True)
@@ -322,4 +314,7 @@ def test_mmpretrains_preprocessor_takes_what_comes_out(
         expected = ((resized - mean) / std).transpose(2, 0, 1)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5,
                                    atol=1e-5)
-    assert batch['data_samples'][0].crop_box == (0, 0, 1, 1)
+    whole = batch['data_samples'][0]
+    assert whole.crop_box == (0, 0, 1, 1)
+    assert whole.flip is False
+    assert whole.flip_direction is None
