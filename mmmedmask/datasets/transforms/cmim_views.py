@@ -59,9 +59,8 @@ def color_with_pillow(image: Image.Image, colors: Colors) -> Image.Image:
 class CMIMTwoViews(SeededTransform):
     """Make the query and the key view of an 8-bit tile in a worker.
 
-    Set ``view_source='loader'`` in the data preprocessor, and add
-    ``mmmedmask.TransformEpochHook`` to the hooks, which tells the workers
-    the epoch.
+    Set ``view_source='loader'`` in the data preprocessor.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``img`` (H, W, C) with 1 or 3 channels, uint8, and
     ``sample_idx``.
@@ -76,11 +75,7 @@ class CMIMTwoViews(SeededTransform):
         color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`, or
             None.
         same_view: Use t2 = t1.
-        seed: Seed of the draws; None takes the run's, which the hook hands
-            over.
-
-    Raises:
-        ValueError: If the family has rotations, shears or top-bottom flips.
+        seed: Seed of the draws; None takes the run's.
     """
 
     def __init__(self, view_size: int | Sequence[int] = 224,
@@ -99,11 +94,7 @@ class CMIMTwoViews(SeededTransform):
         self.same_view = same_view
 
     def transform(self, results: dict) -> dict:
-        """Make the views of one sample.
-
-        Raises:
-            ValueError: If the tile is not an 8-bit gray or RGB picture.
-        """
+        """Make the views of one sample."""
         pixels = results['img']
         if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
             raise ValueError(

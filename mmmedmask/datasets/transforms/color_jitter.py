@@ -22,9 +22,7 @@ class ColorJitter(BaseTransform):
 
     Args:
         brightness: Factors are drawn from 1 - brightness to 1 + brightness,
-            or from (least, largest).
-        contrast: Likewise.
-        saturation: Likewise.
+            or from (least, largest). So for contrast and saturation.
         hue: Turns are drawn from -hue to hue, or from (least, largest), in
             parts of a full circle, at most 0.5.
         backend: ``'pillow'`` or ``'cv2'``.
@@ -40,11 +38,7 @@ class ColorJitter(BaseTransform):
                  backend=backend))
 
     def transform(self, results: dict) -> dict:
-        """Change the colours of an image.
-
-        Raises:
-            ValueError: If the image has not three channels.
-        """
+        """Change the colours of an image."""
         image = results['img']
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(

@@ -54,9 +54,6 @@ class ContrastiveCrop(RandomResizedCrop):
         aspect_ratio_range: Least and largest width over height.
         interpolation: Filter of Pillow, antialiased.
         seed: Seed of the draws; None takes the run's.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -75,11 +72,9 @@ class ContrastiveCrop(RandomResizedCrop):
                       boxes: torch.Tensor) -> None:
         """Take the regions, before workers start.
 
-        Args:
-            rows: From a sample's ``img_path`` to its row.
-            boxes: Shape (N, 4), (x0, y0, x1, y1) in fractions of the image,
-                NaN where there is none. It is not copied: the caller changes
-                it in place, and has to put it into shared memory.
+        ``rows`` map a sample's ``img_path`` to its row of ``boxes``, (N, 4):
+        (x0, y0, x1, y1) in fractions of the image, NaN where there is none.
+        The caller changes them in place, in shared memory.
         """
         self._rows, self._boxes = rows, boxes
 
@@ -93,9 +88,8 @@ class ContrastiveCrop(RandomResizedCrop):
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
         """Choose the (top, left, height, width) of a sample, in pixels.
 
-        Raises:
-            ValueError: If the image was cropped or mirrored before: regions
-                are those of the loaded image.
+        Regions are those of the loaded image: one that was cropped or
+        mirrored is an error.
         """
         if results.get('crop_box', WHOLE) != WHOLE or results.get('flip'):
             raise ValueError(

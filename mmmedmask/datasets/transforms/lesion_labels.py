@@ -58,8 +58,7 @@ class RandomRotate90(SeededTransform):
     With probability ``prob`` by 0, 90, 180 or 270 degrees, each as likely as
     the others, so that with the default 5 of 8 images stay as they are. It is
     the random rotation of MSMAE's segmentation (arXiv 2305.05871, Table 6).
-    The draw comes from the seed, the epoch and the sample's index: add
-    ``mmmedmask.TransformEpochHook`` to the hooks.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``img`` (H, W, C), ``sample_idx``.
     **Modified keys**: ``img``, ``img_shape`` (h, w), and the arrays (H, W)
@@ -68,9 +67,6 @@ class RandomRotate90(SeededTransform):
     Args:
         prob: Probability in [0, 1].
         seed: Seed of the draw; None takes the run's.
-
-    Raises:
-        ValueError: If ``prob`` is out of range.
     """
 
     def __init__(self, prob: float = 0.5, seed: int | None = None) -> None:

@@ -138,9 +138,8 @@ def recorded_flips(results: dict) -> tuple[bool, bool]:
 class RandomResizedCrop(SeededTransform):
     """Cut out a random box, bring it to one size, and record the box.
 
-    Boxes are distributed as those of torchvision and mmpretrain. They are
-    drawn from the seed, the epoch and the sample's index: add
-    ``mmmedmask.TransformEpochHook`` to the hooks.
+    Boxes are distributed as those of torchvision and mmpretrain.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``img`` (H, W, C); uint8, uint16 or float32;
     ``sample_idx``.
@@ -156,9 +155,6 @@ class RandomResizedCrop(SeededTransform):
         aspect_ratio_range: Least and largest width over height.
         interpolation: Filter of Pillow, antialiased.
         seed: Seed of the draws; None takes the run's.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale: int | Sequence[int],
@@ -212,9 +208,6 @@ class ResizeImage(ShownTransform):
     Args:
         scale: Side of the result in pixels, or (h, w).
         interpolation: Filter of Pillow, antialiased.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self, scale: int | Sequence[int],
@@ -236,8 +229,8 @@ class ResizeImage(ShownTransform):
 class RandomFlip(SeededTransform):
     """Mirror an image at random, and record it either way.
 
-    The draw comes from the seed, the epoch and the sample's index, apart
-    from that of the crop: add ``mmmedmask.TransformEpochHook`` to the hooks.
+    The draw is apart from that of the crop.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``img`` (H, W, C), ``sample_idx``.
     **Modified key**: ``img``.
@@ -250,9 +243,6 @@ class RandomFlip(SeededTransform):
             one for each direction, with a sum of at most 1.
         direction: One direction, or several of which one is drawn.
         seed: Seed of the draw; None takes the run's.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self, prob: float | Sequence[float] = 0.5,

@@ -27,8 +27,7 @@ class SeededTransform(ShownTransform):
     samples of one index in concatenated data sets.
 
     Args:
-        seed: Seed of the draws; None takes the run's, which the hook hands
-            over.
+        seed: Seed of the draws; None takes the run's.
     """
 
     def __init__(self, seed: int | None = None) -> None:

@@ -48,13 +48,9 @@ slide_features.SlideBag`
     ``coords`` int64 (N, 2), see :func:`read_rows`.
 
     Args:
-        slice: ``'lazy'`` leaves reading to the transform that chooses rows,
-            or to ``PackSlideOmicInputs``, which reads them all. ``'all'``
-            reads the whole bag at once.
-        max_open: Slides to keep open in each worker.
-
-    Raises:
-        ValueError: If ``slice`` is not known or ``max_open`` is below 1.
+        slice: ``'all'`` reads the whole bag at once, ``'lazy'`` leaves it to
+            the transform that chooses rows, or to ``PackSlideOmicInputs``.
+        max_open: Slides to keep open in each worker, at least 1.
     """
 
     def __init__(self, slice: str = 'lazy', max_open: int = 16) -> None:
@@ -70,8 +66,7 @@ slide_features.SlideBag`
 
         Raises:
             SlideFeatureError: If a file cannot be used.
-            ValueError: If a file has other patches than when the data set
-                was set up.
+            ValueError: If a file was written anew since the set up.
         """
         slides = [self._open(slide, results.get('feature_cache'))
                   for slide in results['slides']]
@@ -99,16 +94,11 @@ slide_features.SlideBag`
 
 
 def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:
-    """Put rows of the bag into ``patches`` and ``coords``.
+    """Put rows, int64 (R, ), or all, of the bag into ``patches``, ``coords``.
 
-    Coordinates are those of :func:`~mmmedmask.functional.bags.\
-lay_slides_apart`, so that no model takes patches of two slides for
-    neighbours, whichever rows are left.
-
-    Args:
-        results: Sample with ``bag``; if it has ``patches`` already, rows are
-            taken from these.
-        rows: Rows to take, int64 of shape (R, ); None takes all.
+    If there are ``patches`` already, rows are taken from these. Coordinates
+    are those of :func:`~mmmedmask.functional.bags.lay_slides_apart`, so that
+    no model takes patches of two slides for neighbours, whichever are left.
     """
     if 'patches' in results:
         if rows is not None:
@@ -131,11 +121,7 @@ class BagTransform(SeededTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Change one sample, unless it has no slide.
-
-        Raises:
-            KeyError: If ``LoadSlideFeatures`` did not come before.
-        """
+        """Change one sample, unless it has no slide."""
         if 'bag' not in results:
             raise KeyError(
                 f'{type(self).__name__} needs LoadSlideFeatures before it')
@@ -165,23 +151,19 @@ class ContiguousSubsequence(BagTransform):
 
     A run never goes from one slide of a patient to the next: a slide is drawn
     in proportion to its patches, then a place on it. Slides of fewer patches
-    are repeated in order up to L. The place comes from
-    the seed, the epoch and the sample's index: add
-    ``mmmedmask.TransformEpochHook`` to the hooks.
+    are repeated in order up to L.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``bag``, ``sample_idx``.
     **Added keys**: ``patches`` (L, D), ``coords`` (L, 2),
     ``unique_patches``, the number of different patches among them.
 
     Args:
-        length: L, the number of patches.
+        length: L, the number of patches, at least 1.
         order: ``'file'`` takes neighbours in the file; ``'hilbert'`` along a
             Hilbert curve over each slide, so that they are neighbours on the
             slide too. It needs coordinates.
         seed: Seed of the draw; None takes the run's.
-
-    Raises:
-        ValueError: If ``length`` is below 1 or a choice is not known.
     """
 
     def __init__(self, length: int = 6000, order: str = 'file',
@@ -229,19 +211,15 @@ class ContiguousSubsequence(BagTransform):
 class RandomSubsample(BagTransform):
     """Take patches at random without replacement, in their order.
 
-    Bags with no more than ``max_patches`` stay whole. The draw comes from
-    the seed, the epoch and the sample's index: add
-    ``mmmedmask.TransformEpochHook`` to the hooks.
+    Bags with no more than ``max_patches`` stay whole.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``bag``, ``sample_idx``.
     **Added keys**: ``patches`` (N, D), ``coords`` (N, 2).
 
     Args:
-        max_patches: Largest number of patches to keep.
+        max_patches: Largest number of patches to keep, at least 1.
         seed: Seed of the draw; None takes the run's.
-
-    Raises:
-        ValueError: If ``max_patches`` is below 1.
     """
 
     def __init__(self, max_patches: int, seed: int | None = None) -> None:
@@ -268,8 +246,7 @@ class RandomSubsample(BagTransform):
 class GenerateSequenceMask(BagTransform):
     """Draw which patches are masked (GiMP, section 2.3).
 
-    The draw comes from the seed, the epoch and the sample's index: add
-    ``mmmedmask.TransformEpochHook`` to the hooks.
+    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``bag``, ``sample_idx``.
     **Optional key**: ``unique_patches``, of ``ContiguousSubsequence``.
@@ -280,9 +257,6 @@ class GenerateSequenceMask(BagTransform):
     Args:
         ratio: Share to mask, in [0, 1].
         seed: Seed of the draw; None takes the run's.
-
-    Raises:
-        ValueError: If ``ratio`` is out of range.
     """
 
     def __init__(self, ratio: float = 0.5, seed: int | None = None) -> None:
@@ -338,11 +312,7 @@ class PackSlideOmicInputs(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack one sample.
-
-        Raises:
-            KeyError: If a required key is missing.
-        """
+        """Pack one sample."""
         missing = [key for key in META_KEYS if key not in results]
         if missing:
             raise KeyError(

@@ -54,9 +54,6 @@ class LoadTile(ShownTransform):
             width), or ``'header'`` for that of a DICOM or NIfTI file. None
             leaves values as they are; what a DICOM or NIfTI has signed or
             scaled is then float32.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     def __init__(self,
@@ -160,11 +157,10 @@ class LoadImageFromFile(LoadTile):
     """Read an 8-bit image as mmcv's loader gives it, if nothing is wrong.
 
     For transforms of mmdet and mmpretrain, which expect BGR. It bears the
-    name by which mmdet's inferencer finds the loader of a pipeline. Files
-    are those that :class:`LoadTile` reads: gray is repeated three times, and
-    an alpha channel is dropped where it hides nothing. What mmcv would
-    convert in silence is an error that names the file: damage, other colours,
-    other types, pixels that are transparent.
+    name by which mmdet's inferencer finds the loader of a pipeline. Gray is
+    repeated three times, and an alpha channel is dropped where it hides
+    nothing. What mmcv would convert in silence is an error that names the
+    file: damage, other colours, other types, pixels that are transparent.
 
     **Required key**: ``img_path``, or ``img`` in BGR.
     **Added keys**: ``img``, uint8 of shape (H, W, 3) in BGR order, upright;
@@ -175,12 +171,7 @@ class LoadImageFromFile(LoadTile):
         super().__init__(gray_to_rgb=True, drop_alpha=True)
 
     def transform(self, results: dict) -> dict:
-        """Read the image at ``results['img_path']``.
-
-        Raises:
-            ImageFileError: If the file is missing, broken, or of another
-                kind.
-        """
+        """Read the image, as :meth:`LoadTile.transform`."""
         results = super().transform(results)
         results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
         return results
@@ -221,11 +212,7 @@ class PackTile(ShownTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        """Pack one sample.
-
-        Raises:
-            KeyError: If a meta key is missing.
-        """
+        """Pack one sample."""
         missing = [key for key in self.meta_keys if key not in results]
         if missing:
             raise KeyError(
