@@ -47,15 +47,8 @@ def register_decoders() -> None:
 def decode_frame(data: bytes, runner: DecodeRunner) -> bytearray:
     """Decode a frame, as pydicom calls it.
 
-    Args:
-        data: What the file holds of the frame.
-        runner: What the header says, and what is to become of the values.
-
-    Returns:
-        The values by rows, the samples of a pixel side by side.
-
-    Raises:
-        ValueError: If the size of the frame is not the header's.
+    ``runner`` has what the header says. The values are by rows, the samples
+    of a pixel side by side.
     """
     import imagecodecs
 

@@ -30,12 +30,7 @@ class FsspecBackend(BaseStorageBackend):
         return self.get(filepath).decode(encoding)
 
     def get_range(self, filepath: str, start: int, stop: int) -> bytes:
-        """Read the bytes from ``start`` to before ``stop``.
-
-        Raises:
-            OSError: If there are not as many, or the server sends all of the
-                file instead of a range.
-        """
+        """Read the bytes from ``start`` to before ``stop``."""
         content = self._call('cat_file', filepath, start=start, end=stop)
         if len(content) != stop - start:
             raise OSError(

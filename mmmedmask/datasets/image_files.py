@@ -1,9 +1,6 @@
-"""Base of data sets that are lists of image files.
+"""Base of lists of image files, some of which may be missing or broken."""
 
-Adds to MMEngine's base one thing: what happens at a file that is missing,
-broken or not as declared.
-"""
-
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -13,15 +10,13 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.util.checks import check_choice
 
-ON_ERROR_CHOICES = ('raise', 'skip')
-
 
 class ImageFileDataset(BaseDataset):
     """A list of image files with a policy for those that cannot be used.
 
     Subclasses write ``load_data_list``, which returns dicts with at least
-    ``img_path``. Every sample that goes into the pipeline also has
-    ``sample_idx``, its position in the list.
+    ``img_path``. What goes into the pipeline also has ``sample_idx``, its
+    position in the list.
 
     Args:
         on_error: What to do at a file that cannot be used. ``'raise'``
@@ -32,14 +27,11 @@ class ImageFileDataset(BaseDataset):
         base: Arguments of MMEngine's ``BaseDataset``: ``ann_file``,
             ``metainfo``, ``data_root``, ``pipeline``, ``indices``,
             ``serialize_data``, ``test_mode`` and ``lazy_init``.
-
-    Raises:
-        ValueError: If ``on_error`` is not a known policy.
     """
 
     def __init__(self, on_error: str = 'raise', pipeline: Sequence = (),
                  **base: object) -> None:
-        self.on_error = check_choice('on_error', on_error, ON_ERROR_CHOICES)
+        self.on_error = check_choice('on_error', on_error, ('raise', 'skip'))
         self._skipped: torch.Tensor | None = None
         super().__init__(data_prefix={}, pipeline=list(pipeline), **base)
 
@@ -74,7 +66,6 @@ class ImageFileDataset(BaseDataset):
         Raises:
             ImageFileError: If the file cannot be used and the policy is
                 ``'raise'``, or if no file of the list can be used.
-            IndexError: If ``idx`` is out of range.
         """
         self.full_init()
         length = len(self)
@@ -100,18 +91,14 @@ class ImageFileDataset(BaseDataset):
                 self._skipped[idx] = 1
                 print_log(
                     f'Skipped {int(self._skipped.sum())} of {length} files '
-                    f'so far. {error}',
-                    logger='current',
-                    level=30)
+                    f'so far. {error}', logger='current',
+                    level=logging.WARNING)
         raise ImageFileError(
             f'None of the {length} files can be used, the last error was: '
             f'{last_error or "logged before"}')
 
     def skipped_paths(self) -> list[str]:
-        """Return the files skipped so far, by all workers of this process.
-
-        They are in the order of the list.
-        """
+        """List the files that any worker of this process has skipped."""
         if self._skipped is None:
             return []
         return [self.get_data_info(int(idx))['img_path']

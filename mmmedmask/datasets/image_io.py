@@ -1,8 +1,4 @@
-"""Read an image file exactly as it is stored, or say what is wrong.
-
-Shared by the transforms that load tiles and by the converters that check
-data sets, so that "readable" means the same in both.
-"""
+"""Read an image file exactly as it is stored, or say what is wrong."""
 
 import io
 import re
@@ -44,8 +40,8 @@ _STORED_BYTES = 0xffff  # of a block of a deflate stream
 class ImageFileError(RuntimeError):
     """A file that cannot be used: missing, broken or not as declared.
 
-    The message names the file. It takes the message alone, so that it
-    survives the way from a loader worker to the main process.
+    It takes a message alone, which names the file, so that it survives the
+    way from a loader worker to the main process.
     """
 
 
@@ -100,11 +96,8 @@ def decode_image(stream: BinaryIO,
                  ) -> np.ndarray:
     """Read an image from an open file, see :func:`read_image`.
 
-    Args:
-        stream: The file, at its start.
-        name: How errors call it.
-        part: Kind and number of a frame or slice.
-        window: As for :func:`read_image`.
+    ``name`` is how errors call it, ``part`` the kind and number of a frame
+    or slice.
     """
     head = stream.read(HEADER_BYTES)
     kind = stored_kind(head)
@@ -113,8 +106,8 @@ def decode_image(stream: BinaryIO,
     try:
         if kind is None:
             if part is not None:
-                raise ValueError('it holds one picture, and no {}={}'.format(
-                    *part))
+                raise ValueError(
+                    'it holds one picture, and no {}={}'.format(*part))
             image = StoredImage(_decode(head + rest)).show(window)
         else:
             stream.seek(0)
@@ -144,8 +137,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
             alpha. TIFF takes float32 and any number of channels, too.
 
     Raises:
-        OSError: If the format cannot hold the image, or the file cannot be
-            written.
+        OSError: If the format cannot hold the image.
     """
     path = Path(path)
     write_bytes(path, encode_image(path.suffix, image), durable=False)
@@ -184,11 +176,8 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
 def gray_channel(image: np.ndarray) -> np.ndarray:
     """Take the one channel (H, W) of an image (H, W, C) of equal colours.
 
-    With two or four channels the last one is alpha and plays no part.
-
-    Raises:
-        ValueError: If channels differ; the message goes on a sentence that
-            begins with the image.
+    With two or four channels the last one is alpha and plays no part. If
+    channels differ, the error goes on a sentence that begins with the image.
     """
     colours = image[..., :-1] if image.shape[2] in (2, 4) else image
     if (colours != colours[..., :1]).any():
@@ -254,10 +243,8 @@ def _check_scans(encoded: bytes) -> bytes:
     """See that no scan of a JPEG is missing; libjpeg would show the others.
 
     Scans hold components, and in a progressive JPEG some of their 64
-    coefficients, to a bit that is 0 in the last.
-
-    Returns:
-        What the first EXIF segment on the way holds.
+    coefficients, to a bit that is 0 in the last. Returns what the first EXIF
+    segment on the way holds.
     """
     position, missing, exif = 2, {}, b''
     while marker := _MARKER.search(encoded, position):
@@ -328,15 +315,9 @@ def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]
     """The PNG with its pixels stored as they are, not compressed.
 
     libdeflate unpacks twice to three times as fast as the zlib inside of
-    libpng, which then has the filters to undo alone.
-
-    Args:
-        encoded: A PNG whose checksums are right.
-        parts: Where its IDAT chunks begin and end.
-
-    Returns:
-        ``encoded`` itself if it is interlaced or in any way odd: libpng then
-        says what is wrong.
+    libpng, which then has the filters to undo alone. ``parts`` are where the
+    IDAT chunks begin and end. A PNG that is interlaced or in any way odd is
+    returned as it is: libpng then says what is wrong.
     """
     import imagecodecs
     width, height, bits, colours, *_, interlaced = struct.unpack_from(

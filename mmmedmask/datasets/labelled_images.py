@@ -1,11 +1,11 @@
 """Images with one class each, and where there are any, their lesion masks.
 
-One layout for all data sets of this kind;
-``tools/dataset_converters/convert.py`` makes it from the official downloads.
+``tools/dataset_converters/convert.py`` makes the layout from downloads.
 """
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -88,17 +88,13 @@ class LabelledImages(ImageFileDataset):
                 f'metainfo has the classes {tuple(declared)}, but '
                 f'{self.root / CLASS_FILE} has {classes}')
         self._metainfo['classes'] = classes
-        samples, rows = [], read_split_file(
-            self.split_file, self.root, classes)
+        rows = read_split_file(self.split_file, self.root, classes)
         self._compare_parts(rows)
-        for row in rows:
-            sample = {'img_path': str(self.root / row['path']),
-                      'gt_label': classes.index(row['label']),
-                      'group': row['group']}
-            if row['mask']:
-                sample['lesion_path'] = str(self.root / row['mask'])
-            samples.append(sample)
-        return samples
+        return [{'img_path': str(self.root / row['path']),
+                 'gt_label': classes.index(row['label']),
+                 'group': row['group'],
+                 **({'lesion_path': str(self.root / row['mask'])}
+                    if row['mask'] else {})} for row in rows]
 
     def _compare_parts(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Refuse images that another part has, too, and count groups."""
@@ -125,12 +121,7 @@ class LabelledImages(ImageFileDataset):
 
 
 def read_classes(data_root: Path) -> tuple[str, ...]:
-    """Read ``classes.txt``; a class's position is its label.
-
-    Raises:
-        FileNotFoundError: If the folder or the file is missing.
-        ValueError: If it is empty or names a class twice.
-    """
+    """Read ``classes.txt``; a class's position is its label."""
     if not data_root.is_dir():
         raise FileNotFoundError(
             f'The data set folder {data_root} does not exist or is not a '
@@ -141,8 +132,8 @@ def read_classes(data_root: Path) -> tuple[str, ...]:
             f'{path} does not exist; tools/dataset_converters/convert.py '
             'writes it')
     classes = read_list_file(path)
-    lower = [name.casefold() for name in classes]
-    twice = [name for name in classes if lower.count(name.casefold()) > 1]
+    counts = Counter(map(str.casefold, classes))
+    twice = [name for name in classes if counts[name.casefold()] > 1]
     if twice:
         raise ValueError(f'{path} names classes twice: {twice}')
     return tuple(classes)
@@ -150,15 +141,11 @@ def read_classes(data_root: Path) -> tuple[str, ...]:
 
 def read_split_file(path: Path, data_root: Path,
                     classes: Sequence[str]) -> list[dict[str, str]]:
-    """Read the csv of a split and check every line.
+    """Read the csv of a split and check it; see :class:`LabelledImages`.
 
     Returns:
         Dicts with ``path``, ``label``, ``group`` and ``mask``, which is
         empty if there is none.
-
-    Raises:
-        FileNotFoundError: If the csv is missing.
-        ValueError: If it is not as described in :class:`LabelledImages`.
     """
     if not path.is_file():
         present = sorted(
@@ -175,7 +162,11 @@ def read_split_file(path: Path, data_root: Path,
             f'{OPTIONAL_COLUMNS}, not {sorted(unknown)}')
     rows, lines = [], {}
     for where, row in table.rows():
-        _check_row(where, row, classes, data_root)
+        empty = [name for name in REQUIRED_COLUMNS if not row[name]]
+        if empty:
+            raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+        check_cell(where, 'label', row['label'], classes,
+                   str(data_root / CLASS_FILE))
         # One image may be written in two ways.
         file = os.path.normpath(data_root / row['path'])
         before = lines.setdefault(file, where)
@@ -185,12 +176,3 @@ def read_split_file(path: Path, data_root: Path,
                 f'{before.rpartition(", ")[2]} already')
         rows.append({**row, 'mask': row.get('mask', '')})
     return rows
-
-
-def _check_row(where: str, row: Mapping, classes: Sequence[str],
-               data_root: Path) -> None:
-    empty = [name for name in REQUIRED_COLUMNS if not row[name]]
-    if empty:
-        raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
-    check_cell(where, 'label', row['label'], classes,
-               str(data_root / CLASS_FILE))

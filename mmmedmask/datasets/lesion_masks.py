@@ -16,11 +16,7 @@ def read_lesion_mask(path: str | Path) -> np.ndarray:
 
     It is an image of 8 bits, gray or with equal colours; alpha is not looked
     at. Values are 0 and 255, or 0 and 1; all black is an image without
-    lesion.
-
-    Raises:
-        ImageFileError: If the file cannot be read, or holds anything else;
-            the message names it.
+    lesion. Anything else is an :class:`ImageFileError` that names the file.
     """
     image = read_image(path)
     try:
@@ -42,13 +38,10 @@ def read_lesion_mask(path: str | Path) -> np.ndarray:
 def mask_to_binary(image: np.ndarray) -> np.ndarray:
     """Turn the pixels (H, W, C) of a download's mask into lesion or not.
 
-    They are uint8, gray or with equal colours: 0 and 255, 0 and 1, or a few
-    others near to black or white, as compression leaves them.
-
-    Raises:
-        ValueError: If the mask has colours, another type than uint8, values
-            between black and white in more than one pixel of 20, or nothing
-            white though it is not black (class numbers, for instance).
+    They are uint8, gray or with equal colours: 0 and 255, 0 and 1, or others
+    near to black or white, as compression leaves them. An error are values
+    between black and white in more than one pixel of 20, and nothing white
+    though it is not black (class numbers, for instance).
     """
     try:
         values = _gray_bytes(image)

@@ -49,8 +49,7 @@ class NCTCRC(ImageFileDataset):
             split's, as given or below ``data_root``.
 
     Raises:
-        ValueError: If ``split`` is unknown, or a line of the list is not
-            as described; names the line.
+        ValueError: If a line of the list is not as described; names it.
         FileNotFoundError: If the list or the tiles' folder is missing.
     """
 

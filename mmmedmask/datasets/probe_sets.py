@@ -84,7 +84,7 @@ def read_probe_sets(source: str | Path,
 
     Raises:
         FileNotFoundError: If the folder is none of these.
-        ValueError: If the splits have other classes than each other.
+        ValueError: If the splits differ in their classes.
     """
     source = Path(source)
     if not source.is_dir():
@@ -158,10 +158,7 @@ def _read_coco(file: Path, source: Path) -> ProbeSet:
 
 
 def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Resize an image (C, H, W) to a square, antialiased; None keeps it.
-
-    The type stays; uint8 is rounded.
-    """
+    """Resize an image (C, H, W) of any type to a square, antialiased."""
     if size is None or image.shape[1:] == (size, size):
         return image
     resized = F.interpolate(image[None].float(), (size, size),

@@ -41,11 +41,7 @@ class Window(NamedTuple):
     function: str = 'LINEAR'
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Map values to [0, 1], float32.
-
-        Raises:
-            ValueError: If the width or the function is not DICOM's.
-        """
+        """Map values to [0, 1], float32."""
         least = 1 if self.function == 'LINEAR' else np.finfo(float).tiny
         if not (self.width >= least and np.isfinite(self.center)
                 and self.function in VOI_FUNCTIONS):
@@ -84,12 +80,7 @@ class StoredImage(NamedTuple):
     def show(self, window: str | tuple | None) -> np.ndarray:
         """Values in which large is bright, or with a window in [0, 1].
 
-        Args:
-            window: None, ``'header'`` or (center, width).
-
-        Raises:
-            ValueError: If the header is asked for a window that it lacks,
-                or an image in colours for one.
+        ``window`` is None, ``'header'`` or (center, width).
         """
         if window is None:
             if self.inverted_sum is None:
@@ -121,13 +112,9 @@ def is_scan(path: Path) -> bool:
 
 
 def pictures_of(path: Path, axis: str = 'axial') -> list[str]:
-    """List a DICOM's or NIfTI's pictures as ``read_image`` takes them.
+    """List a DICOM's or NIfTI's pictures by its header, for ``read_image``.
 
-    ``axis`` says which slices of a volume, see :data:`AXES`. They are read
-    from the header.
-
-    Raises:
-        ValueError: If the header cannot be read; names the file.
+    ``axis`` says which slices of a volume, see :data:`AXES`.
     """
     try:
         with path.open('rb') as stream:
@@ -140,20 +127,16 @@ def pictures_of(path: Path, axis: str = 'axial') -> list[str]:
             place = _voxel_axes(volume)[AXES.index(axis)][0]
             return [f'{path}#{axis}={index}'
                     for index in range(volume.shape[place])]
+    except ModuleNotFoundError:
+        raise
     # A broken header can fail in any way.
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError):
-            raise
-        raise ValueError(f'Cannot read the header of {path}: {error}') \
-            from error
+        raise ValueError(
+            f'Cannot read the header of {path}: {error}') from error
 
 
 def patient_of(path: Path) -> str:
-    """Return who a DICOM shows: the patient's id, else the study's UID.
-
-    Raises:
-        ValueError: If the header has neither; names the file.
-    """
+    """Return who a DICOM shows: the patient's id, else the study's UID."""
     with path.open('rb') as stream:
         header = _read_header(stream)
     for name in ('PatientID', 'StudyInstanceUID'):
@@ -176,12 +159,7 @@ def stored_kind(head: bytes) -> str | None:
 
 def read_dicom(stream: BinaryIO,
                part: tuple[str, int] | None) -> StoredImage:
-    """Read one image of a DICOM file, or its ``('frame', number)``.
-
-    Raises:
-        ValueError: If there is no such frame, or none is named though there
-            are several, or its colours are a palette.
-    """
+    """Read one image of a DICOM file, or its ``('frame', number)``."""
     pixels = import_extra('pydicom.pixels', 'radiology', 'a DICOM')
     pydicom = import_extra('pydicom', 'radiology', 'a DICOM')
     from mmmedmask.datasets.dicom_frames import register_decoders
@@ -248,14 +226,8 @@ def read_nifti(stream: BinaryIO,
     radiologists look at them; sagittal ones have the front on the left. The
     front, or the head, is above. An oblique volume is cut along its own
     axes, each called as the nearest one of the body. Voxels are not
-    resampled.
-
-    ``part`` is the direction and the number of the slice; the fourth axis of
-    a volume is its channels.
-
-    Raises:
-        ValueError: If the volume has no such slice, or no orientation, or
-            no numbers.
+    resampled. ``part`` is the direction and the number of the slice; the
+    fourth axis of a volume is its channels.
     """
     volume = _open_nifti(stream)
     axes = _voxel_axes(volume)
@@ -349,7 +321,5 @@ def _plain_type(values: np.ndarray) -> np.ndarray:
         return values
     if values.dtype.kind == 'b':
         return values.astype(np.uint8)
-    small = values.dtype.kind in 'iu' and values.dtype.itemsize < 3
-    return values.astype(
-        np.float32 if small or values.dtype.itemsize <= 4
-        and values.dtype.kind == 'f' else np.float64)
+    return values.astype(np.float32 if np.can_cast(values.dtype, np.float32)
+                         else np.float64)

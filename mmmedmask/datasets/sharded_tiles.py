@@ -91,11 +91,7 @@ class ShardedTiles(ImageFileDataset):
                                 self.backend.get(f'{self.address}/{name}'))
 
     def prepare_data(self, idx: int) -> dict:
-        """Read one tile and send it through the pipeline.
-
-        Raises:
-            ImageFileError: If it cannot be read; names the shard.
-        """
+        """Read one tile and send it through the pipeline."""
         sample = self.get_data_info(idx)
         sample['img_bytes'] = read_picture(sample, self._shards.read)
         return self.pipeline(sample)

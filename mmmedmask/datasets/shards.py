@@ -44,10 +44,6 @@ class ShardIndex(Sequence):
         folder: Holds ``index.json`` and ``index.bin``.
         root: Where the shards are; None: in the folder.
         rows: Numbers of the samples to take; None: all.
-
-    Raises:
-        ValueError: If the two files are not an index, or not of one set.
-        FileNotFoundError: If one is missing.
     """
 
     def __init__(self, folder: Path, root: str | None = None,
@@ -107,9 +103,7 @@ def index_shards(folder: Path, classes: Sequence[str] = (),
 
     Raises:
         FileNotFoundError: If there is no tar.
-        ValueError: If a shard is broken or compressed, a sample has no or
-            several pictures, or a label is not one of the classes; names
-            shard and member.
+        ValueError: If a shard cannot be indexed; names shard and member.
     """
     paths = sorted(folder.glob('*.tar'))
     if not paths:
@@ -177,7 +171,7 @@ def _sample_name(member: tarfile.TarInfo) -> str:
 
 
 def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
-                seed: int | None = 0, labelled: bool = False,
+                seed: int = 0, labelled: bool = False,
                 progress: Callable[[str], object] = lambda line: None
                 ) -> ShardIndex:
     """Pack the pictures of a folder into shards, and write their index.
@@ -188,7 +182,7 @@ def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
         root: The folder, read as ``TileFolder`` does.
         out: Where the shards go; must hold no shards.
         shard_bytes: From which size on a shard is closed.
-        seed: Of the order of the pictures; None keeps that of the names.
+        seed: Of the order of the pictures.
         labelled: Whether the sub-folders are classes.
 
     Raises:
@@ -215,8 +209,7 @@ def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
             raise ValueError(f'{other} and {path} would be one sample: '
                              'rename one of them')
     keys = list(members)
-    if seed is not None:
-        np.random.default_rng(seed).shuffle(keys)
+    np.random.default_rng(seed).shuffle(keys)
     classes = ()
     if labelled:
         alone = [str(members[key]) for key in keys if '/' not in key]
@@ -225,19 +218,18 @@ def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
                              f'sub-folder of {root}')
         classes = tuple(sorted({key.partition('/')[0] for key in keys}))
     out.mkdir(parents=True, exist_ok=True)
-    rest = iter(keys)
-    key, number = next(rest, None), 0
-    while key is not None:
+    number, left = 0, keys[::-1]
+    while left:
         with atomic_path(out / f'tiles-{number:06d}.tar') as target, \
                 tarfile.open(target, 'w') as tar:
-            while key is not None and tar.offset < shard_bytes:
+            while left and tar.offset < shard_bytes:
+                key = left.pop()
                 path = members[key]
                 _add(tar, key + path.name[len(Path(key).name):].lower(),
                      path.read_bytes())
                 if labelled:
                     label = classes.index(key.partition('/')[0])
                     _add(tar, f'{key}.cls', str(label).encode())
-                key = next(rest, None)
         number += 1
     return index_shards(out, classes, progress)
 
@@ -264,10 +256,8 @@ def read_picture(sample: dict,
                  read: Callable[[int, int, int], bytes]) -> bytes:
     """Read the bytes of a picture, and see that the index is its shard's.
 
-    ``read`` gives the bytes of a shard from one place to before another.
-
-    Raises:
-        ImageFileError: If it cannot be read; names the shard and the place.
+    ``read`` gives the bytes of a shard from one place to before another. An
+    :class:`ImageFileError` names the shard and the place.
     """
     offset, size = sample['offset'], sample['size']
     try:
@@ -300,12 +290,7 @@ class LocalShards:
         return type(self), (self.index, )
 
     def read(self, shard: int, start: int, stop: int) -> bytes:
-        """Read the bytes from ``start`` to before ``stop`` of a shard.
-
-        Raises:
-            OSError: If it cannot be read.
-            ValueError: If the shard is not as long as the index says.
-        """
+        """Read the bytes from ``start`` to before ``stop`` of a shard."""
         file = self._files.pop(shard, None)
         if file is None:
             path = Path(self.index.root, self.index.shards[shard])

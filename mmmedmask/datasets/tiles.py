@@ -79,13 +79,11 @@ class TileFolder(ImageFileDataset):
                     f'The tile folder {root} does not exist or is not a '
                     'folder')
         if self.ann_file:
-            names = read_list_file(
-                find_list_file(self.ann_file, self.roots[0]))
-            return [{'img_path': str(self.roots[0] / name)}
-                    for name in names]
-        paths = [path for root in self.roots
-                 for path in self._list_root(root)]
-        return [{'img_path': str(path)} for path in paths]
+            (root, ) = self.roots
+            names = read_list_file(find_list_file(self.ann_file, root))
+            return [{'img_path': str(root / name)} for name in names]
+        return [{'img_path': str(path)} for root in self.roots
+                for path in self._list_root(root)]
 
     def _list_root(self, root: Path) -> list[Path | str]:
         """Return the sorted images of one root; log what else is there."""
@@ -101,8 +99,7 @@ class TileFolder(ImageFileDataset):
             raise FileNotFoundError(
                 f'The tile folder {root} holds no image with one of the '
                 f'extensions {IMAGE_EXTENSIONS + SCAN_EXTENSIONS}; other '
-                'files: '
-                f'{dict(others) or "none"}')
+                f'files: {dict(others) or "none"}')
         print_log(
             f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
             f'files {dict(others) or ""}'.rstrip(),
@@ -111,13 +108,10 @@ class TileFolder(ImageFileDataset):
 
 
 def walk_files(root: Path) -> list[Path]:
-    """List all files below a folder, in an order that is always the same.
+    """List all files below a folder, sorted by the parts of their paths.
 
     Follows linked folders, each real folder once, so a link to a parent
     does no harm. Names that start with a dot are left out.
-
-    Returns:
-        Paths that start with ``root``, sorted by their parts.
     """
     paths, visited = [], set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
@@ -136,11 +130,7 @@ def walk_files(root: Path) -> list[Path]:
 
 
 def find_list_file(name: str, data_root: Path) -> Path:
-    """Find a list file as given, or below ``data_root``.
-
-    Raises:
-        FileNotFoundError: If it is in neither place; names both.
-    """
+    """Find a list file as given, or below ``data_root``."""
     candidates = [Path(name), data_root / name]
     for candidate in candidates:
         if candidate.is_file():
