@@ -50,9 +50,6 @@ def exported_files(target: str | Path,
                    naming: str = 'openmmlab') -> list[Path]:
     """Name what :func:`export_backbone` writes: the weights, then the card.
 
-    Raises:
-        ValueError: If the target has another ending than ``FORMATS``.
-
     Example:
         >>> [file.name for file in exported_files('resnet18')]
         ['resnet18.safetensors', 'resnet18.safetensors.md']
@@ -95,7 +92,6 @@ def export_backbone(
         ``state_dict`` and ``meta`` of what was written.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ModuleNotFoundError: If an ONNX file lacks the extra ``export``.
         ValueError: If nothing has the prefix, the naming does not know the
             architecture, or a config is needed and there is none.
@@ -129,16 +125,11 @@ def export_backbone(
     start = normalize_prefix(target_prefix)
     renamed = {f'{start}{name}': one for name, one in renamed.items()}
     origin = describe_source(
-        source,
-        source_prefix=prefix,
-        naming=naming,
-        experiment_name=meta.get('experiment_name'),
+        source, source_prefix=prefix, naming=naming,
         config_sha256=hashlib.sha256(text.encode()).hexdigest()
         if isinstance(text, str) else None,
-        epoch=meta.get('epoch'),
-        iter=meta.get('iter'),
-        seed=meta.get('seed'),
-        mmengine_version=meta.get('mmengine_version'))
+        **{key: meta.get(key) for key in (
+            'experiment_name', 'epoch', 'iter', 'seed', 'mmengine_version')})
     facts = describe_run(checkpoint, settings, licence)
     described = {files[0].name: f'the tensors, as {naming} names them'}
     if files[0].suffix == '.onnx':
@@ -162,10 +153,8 @@ def export_backbone(
 def build_backbone(config: Config, name: str) -> nn.Module:
     """Build the backbone of a config, in evaluation mode; it loads nothing.
 
-    The ``default_scope`` of the config is used from here on.
-
-    Raises:
-        ValueError: If the model has no backbone; calls the config ``name``.
+    The ``default_scope`` of the config is used from here on. Errors call the
+    config ``name``.
 
     Example:
         >>> _ = MODELS.register_module('ExampleBackbone', True, nn.Flatten)

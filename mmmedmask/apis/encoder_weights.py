@@ -38,12 +38,9 @@ from mmmedmask.util.checks import check_choice
 TIMM_PREFIX = 'timm:'
 CONFIG_ENCODER = 'cmim'
 TORCHVISION_DEFAULT = 'IMAGENET1K_V1'
-PRECISIONS = {
-    'float32': None,
-    'bfloat16': torch.bfloat16,
-    'float16': torch.float16,
-}
-"""Names of precisions, and what autocast is told."""
+# What autocast is told.
+_PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16,
+               'float16': torch.float16}
 
 
 def build_tile_encoder(name: str,
@@ -71,12 +68,6 @@ def build_tile_encoder(name: str,
         The encoder. Its attribute ``weights_id`` tells where the weights
         come from: ``'sha256:...'``, ``'torchvision:...'`` or
         ``'random:SEED'``.
-
-    Raises:
-        ValueError: If the name is not known, there are no weights or too
-            many, or they do not fit.
-        FileNotFoundError: If there is no such file.
-        ModuleNotFoundError: If the encoder is timm's, which is missing.
 
     Example:
         >>> build_tile_encoder('resnet18-block3', random_seed=0).dims
@@ -190,28 +181,21 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
 def encode_tiles(encoder: TileEncoder,
                  tiles: np.ndarray,
                  precision: str = 'float32') -> np.ndarray:
-    """Encode a batch of tiles on the device of the encoder.
+    """Encode RGB tiles, uint8 (B, H, W, 3), as float32 (B, D).
 
-    Args:
-        tiles: RGB, uint8, shape (B, H, W, 3).
-        precision: One of ``PRECISIONS``.
-
-    Returns:
-        float32, shape (B, D).
-
-    Raises:
-        ValueError: If the precision is not known.
+    It runs on the encoder's device, in the precision ``'float32'``,
+    ``'bfloat16'`` or ``'float16'``.
 
     Example:
         >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
         >>> encode_tiles(encoder, np.zeros((2, 32, 32, 3), np.uint8)).shape
         (2, 256)
     """
-    check_choice('precision', precision, PRECISIONS)
+    check_choice('precision', precision, _PRECISIONS)
     device = encoder.mean.device
     # (B, H, W, 3) in memory is (B, 3, H, W) in channels_last.
     batch = torch.from_numpy(tiles).to(device).permute(0, 3, 1, 2)
-    dtype = PRECISIONS[precision]
+    dtype = _PRECISIONS[precision]
     with torch.inference_mode(), torch.autocast(
             device.type, dtype, enabled=dtype is not None):
         features = encoder(batch)

@@ -18,17 +18,11 @@ def cluster_genes(values: np.ndarray, num_sets: int,
         values: Expression in a logarithmic or scaled unit, shape (N, G), of
             at least 3 patients.
         num_sets: Number of sets, at most G.
-        seed: Of the starts of k-means.
 
     Returns:
         Places of the genes of each set in increasing order, sets by their
         first gene. A gene is in one set. Genes that are constant correlate
         with none; they are in one with the nearest centre to zero.
-
-    Raises:
-        ValueError: If the shape or the number does not fit, or a value is
-            not finite.
-        ModuleNotFoundError: If scikit-learn is not installed.
 
     Example:
         >>> up = np.array([0., 1., 2., 1., 0., 3.])

@@ -24,20 +24,13 @@ LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
 
 
 def list_inputs(inputs: Any) -> list[Any]:
-    """List what an inferencer was called with.
+    """List what an inferencer was called with: paths and arrays (H, W, C).
 
     Args:
         inputs: A file, a folder (all files below it), an array (H, W) or
             (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
             DICOM or NIfTI file all frames or axial slices, or the one that
             is named: ``scan.dcm#frame=3``.
-
-    Returns:
-        Paths and arrays (H, W, C).
-
-    Raises:
-        FileNotFoundError: If there is no such file or folder.
-        ValueError: If there is nothing, or something else.
 
     Example:
         >>> [image.shape for image in list_inputs(np.zeros((4, 5), 'uint8'))]
@@ -85,11 +78,6 @@ class Inferencer:
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
         device: Where it runs.
-
-    Raises:
-        FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the weights do not fit, or the model is of another
-            kind.
     """
 
     #: Methods that the model must have.
@@ -118,25 +106,19 @@ class Inferencer:
         return list_models(pattern)
 
     def pipeline(self) -> Callable[[dict], dict]:
-        """Transforms that load a whole image, resize and pack it.
-
-        Raises:
-            ValueError: If the config has none.
-        """
-        for hook in [*(self.config.get('default_hooks') or {}).values(),
-                     *(self.config.get('custom_hooks') or [])]:
-            if hook and hook.get('pipeline'):
-                return self._compose(hook['pipeline'])
-        for name in LOADERS:
-            for node in nested_dicts(self.config.get(name)):
-                if node.get('pipeline'):
-                    return self._compose(node['pipeline'])
+        """Transforms that load a whole image, resize and pack it."""
+        hooks = [*(self.config.get('default_hooks') or {}).values(),
+                 *(self.config.get('custom_hooks') or [])]
+        for node in (*filter(None, hooks), *self._loader_nodes()):
+            if node.get('pipeline'):
+                with DefaultScope.overwrite_default_scope(self.scope):
+                    return Compose(node['pipeline'])
         raise ValueError('the config does not say how to load images: none '
                          f'of {", ".join(LOADERS)} has a pipeline')
 
-    def _compose(self, transforms: Sequence) -> Callable[[dict], dict]:
-        with DefaultScope.overwrite_default_scope(self.scope):
-            return Compose(transforms)
+    def _loader_nodes(self) -> Iterator[dict]:
+        """All dicts within the config's loaders."""
+        return nested_dicts([self.config.get(name) for name in LOADERS])
 
     def batches(self, inputs: Any, batch_size: int, progress: bool
                 ) -> Iterator[tuple[list, dict]]:
@@ -157,15 +139,7 @@ class Inferencer:
 
     def __call__(self, inputs: Any, batch_size: int = 8,
                  progress: bool = False) -> list[dict]:
-        """Run the model.
-
-        Args:
-            inputs: See :func:`list_inputs`.
-            batch_size: Images per forward pass.
-
-        Returns:
-            A dict for each image; see :meth:`infer`.
-        """
+        """Run the model on what :func:`list_inputs` takes: a dict an image."""
         results = []
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():
@@ -182,7 +156,7 @@ class Inferencer:
 
     def visualize(self, inputs: Any, results: Sequence[dict]
                   ) -> list[np.ndarray]:
-        """Draw each image and what the call found, as uint8 RGB pictures."""
+        """Draw each image and what the call found: uint8 RGB pictures."""
         return [self.draw(image, result) for image, result in zip(
             list_inputs(inputs), results, strict=True)]
 
@@ -197,14 +171,9 @@ class Inferencer:
 
 
 def describe(image: Path | np.ndarray, number: int) -> dict:
-    """Describe an image as a data set does.
+    """Describe a file or an RGB array (H, W, C) as a data set does.
 
-    Args:
-        image: A file, or an array (H, W, C) in RGB order.
-
-    Returns:
-        ``sample_idx``, and ``img_path`` or ``img``, which is BGR as mmcv
-        reads it.
+    ``img`` is BGR as mmcv reads it.
 
     Example:
         >>> describe(Path('a.png'), 3)
@@ -227,7 +196,6 @@ class ClassificationInferencer(Inferencer):
     needs = ('predict', 'head')
 
     def infer(self, batch: dict) -> list[dict]:
-        """Classify a batch."""
         return [self.decide(sample.pred_score.float().cpu().numpy())
                 for sample in self.model.test_step(batch)]
 
@@ -241,13 +209,11 @@ class ClassificationInferencer(Inferencer):
     def classes(self) -> Sequence[str]:
         """Names of the classes, () if nobody knows them."""
         known = getattr(self.model, '_dataset_meta', {}).get('classes')
-        for name in LOADERS:
-            for node in nested_dicts(self.config.get(name)):
-                known = known or (node.get('metainfo') or {}).get('classes')
+        for node in self._loader_nodes():
+            known = known or (node.get('metainfo') or {}).get('classes')
         return tuple(known or ())
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Draw an image below its class."""
         from mmmedmask.visualization import Column, draw_grid
 
         name = result['class'] or f'class {result["label"]}'
@@ -260,8 +226,7 @@ class EmbeddingInferencer(Inferencer):
 
     The results are dicts of ``embedding``, an array (D, ), and ``maps``, a
     list of arrays (D, h, w), one per stage of a CNN or the last block of a
-    transformer. The embedding is the mean of the maps. Arguments as of
-    :class:`Inferencer`.
+    transformer. The embedding is the mean of the maps.
     """
 
     needs = ('backbone', )
@@ -279,7 +244,6 @@ class EmbeddingInferencer(Inferencer):
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
     def infer(self, batch: dict) -> list[dict]:
-        """Encode a batch."""
         maps = [level.cpu() for level in
                 self.features.maps(self._prepared(batch))]
         vectors = torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
@@ -336,7 +300,6 @@ class ReconstructionInferencer(Inferencer):
         return draw_grid(picture_columns(*shown, *places), heading)
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Draw an image's views and what is filled in."""
         return self.panel([result])
 
 
@@ -350,7 +313,6 @@ class AttentionInferencer(Inferencer):
     needs = ('attention_maps', )
 
     def infer(self, batch: dict) -> list[dict]:
-        """Find the maps of a batch."""
         from mmmedmask.visualization import PictureUnits
 
         images = self._prepared(batch)
@@ -362,7 +324,6 @@ class AttentionInferencer(Inferencer):
                     maps, units.to_pictures(images), strict=True)]
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Lay a map over its image."""
         from mmmedmask.visualization import Column, draw_grid
         from mmmedmask.visualization.attention_pictures import overlay_map
 
@@ -374,14 +335,9 @@ class AttentionInferencer(Inferencer):
 
 
 def picture_of(image: Path | np.ndarray) -> np.ndarray:
-    """Read an image as an RGB picture that a screen can show.
+    """Give a file or an array (H, W, C) as RGB that a screen can show, uint8.
 
-    Args:
-        image: A file, or an array (H, W, C).
-
-    Returns:
-        uint8, shape (H, W, 3); values of more than 8 bits are spread from
-        the least to the largest.
+    Values of more than 8 bits are spread from the least to the largest.
 
     Example:
         >>> picture_of(np.full((2, 2, 1), 7, 'uint8')).shape
@@ -394,20 +350,16 @@ def picture_of(image: Path | np.ndarray) -> np.ndarray:
         low, high = float(pixels.min()), float(pixels.max())
         pixels = ((pixels - low) * (255 / max(high - low, 1e-9))).round(
         ).astype(np.uint8)
+    # Gray may have alpha.
     return np.ascontiguousarray(
-        np.repeat(pixels, 3, 2) if pixels.shape[2] < 3 else pixels[..., :3])
+        pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]])
 
 
 def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Show a map by its three main directions as red, green and blue.
+    """Show a map (D >= 3, h, w) by its three main directions as RGB.
 
-    Args:
-        features: Shape (D, h, w), D at least 3.
-        size: (H, W) of the picture.
-
-    Returns:
-        uint8 RGB, shape (H, W, 3), each channel from its 2nd to its 98th
-        percentile.
+    The picture is uint8 (H, W, 3), ``size`` is (H, W); each channel goes from
+    its 2nd to its 98th percentile.
 
     Example:
         >>> main_directions(np.random.rand(4, 3, 5), (6, 10)).shape

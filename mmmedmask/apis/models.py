@@ -1,5 +1,6 @@
 """Find models by name, and build them with or without trained weights."""
 
+import copy
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,11 +18,7 @@ from mmmedmask.util.nested import nested_dicts
 def list_models(pattern: str = '*') -> list[str]:
     """List the models that :func:`get_model` takes by name, sorted.
 
-    Args:
-        pattern: As in a shell; ``'cmim'`` alone means ``'cmim*'``.
-
-    Raises:
-        FileNotFoundError: If mmmedmask is installed without configs.
+    The pattern is as in a shell; ``'cmim'`` alone means ``'cmim*'``.
 
     Example:
         >>> list_models('transmil_1xb8-coslr')
@@ -46,31 +43,16 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         classes as ``_dataset_meta``.
 
     Raises:
-        FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the checkpoint cannot be read safely, or the weights
             do not fit the model.
 
     Example:
-        >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
-        >>> torch.save(nn.Linear(2, 1).state_dict(), 'linear.pth')
-        >>> config = Config(dict(model=dict(
-        ...     type='ExampleModel', in_features=2, out_features=1)))
-        >>> get_model(config, 'linear.pth').training
+        >>> get_model('abmil_1xb8-coslr-70e_tcga-nsclc').training
         False
     """
     config = model if isinstance(model, Config) else load_config(
         _find_config(model))
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    settings = config.model.copy()
-    settings.setdefault('data_preprocessor', config.get('data_preprocessor'))
-    if settings.data_preprocessor is None:
-        del settings['data_preprocessor']
-    for part in nested_dicts(settings):
-        # The weights come from the checkpoint, or are random.
-        start = part.get('init_cfg')
-        if isinstance(start, dict) and start.get('type') == 'Pretrained':
-            part['init_cfg'] = None
-    built = MODELS.build(settings)
+    built = build_model(config)
     meta = {}
     if checkpoint is not None:
         content = read_checkpoint(checkpoint)
@@ -82,6 +64,27 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         meta = (content.get('meta') or {}).get('dataset_meta') or {}
     built._config, built._dataset_meta = config, meta
     return built.to(device).eval()
+
+
+def build_model(config: Config) -> nn.Module:
+    """Build the model of a config without the weights that it starts from.
+
+    Example:
+        >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
+        >>> build_model(Config(dict(model=dict(
+        ...     type='ExampleModel', in_features=2, out_features=1))))
+        Linear(in_features=2, out_features=1, bias=True)
+    """
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    settings = copy.deepcopy(config.model)
+    settings.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    if settings.data_preprocessor is None:
+        del settings['data_preprocessor']
+    for part in nested_dicts(settings):
+        start = part.get('init_cfg')
+        if isinstance(start, dict) and start.get('type') == 'Pretrained':
+            part['init_cfg'] = None
+    return MODELS.build(settings)
 
 
 def _find_config(model: str | Path) -> Path:

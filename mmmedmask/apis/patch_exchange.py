@@ -23,8 +23,7 @@ class ExchangeCurve:
         places: Where in the file the exchanged patches lay, shape (P, ), 0
             for the first ones and 1 for the last.
         change: Mean change of the probability of the own class, shape
-            (P, ), in [-1, 1]; below 0 if the answer turns to the other
-            patient's class.
+            (P, ), in [-1, 1]; below 0 if the answer turns to the other's.
         auc: AUC of the answers against the own classes, shape (P, ).
         untouched_auc: The same with no patch exchanged.
     """
@@ -49,21 +48,11 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
 
-    Raises:
-        ValueError: If a number is too small, a patient has too few patches,
-            or all are of one class.
-
     Example:
-        >>> from mmengine.registry import MODELS
         >>> from mmpretrain.structures import DataSample
-        >>> model = MODELS.build(dict(
-        ...     type='mmmedmask.SlideOmicClassifier',
-        ...     aggregator=dict(
-        ...         type='mmmedmask.ABMIL', in_dims=6, embed_dims=8),
-        ...     head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
-        ...     data_preprocessor=dict(
-        ...         type='mmmedmask.SlideOmicDataPreprocessor'))).eval()
-        >>> samples = [dict(inputs=dict(patches=torch.randn(9, 6)),
+        >>> from mmmedmask.apis import get_model
+        >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
+        >>> samples = [dict(inputs=dict(patches=torch.randn(9, 1024)),
         ...                 data_samples=DataSample().set_gt_label(label))
         ...            for label in (0, 1)]
         >>> exchange_patches(model, samples, block=2, places=3).places

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmmedmask.apis.models import get_model
+from mmmedmask.apis.models import build_model, get_model
 from mmmedmask.util.atomic_files import atomic_path, write_csv
-from mmmedmask.util.nested import nested_dicts
 
 VECTORS = ('patient', 'image', 'genes')
 #: Transforms that leave patches out; embeddings are of whole bags.
@@ -49,9 +48,6 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
         config: A config with slide-omic data sets.
         split: ``'train'``, ``'val'`` or ``'test'``, of whose dataloader.
 
-    Raises:
-        ValueError: If the config has no such dataloader.
-
     Example:
         >>> whole_bag_loader(Config(dict(val_dataloader=dict())), 'test')
         Traceback (most recent call last):
@@ -77,15 +73,9 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
 def _build_untrained_model(config: Config, like: nn.Module,
                            device: str | torch.device) -> nn.Module:
     """Build a model as before any training, with ``like``'s scale of genes."""
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    settings = config.model.to_dict()
-    for part in nested_dicts(settings):
-        init_cfg = part.get('init_cfg')
-        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            part['init_cfg'] = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = MODELS.build(settings)
+        model = build_model(config)
         model.init_weights()
     model.data_preprocessor.load_state_dict(
         like.data_preprocessor.state_dict())
@@ -96,21 +86,14 @@ def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
                  device: str | torch.device = 'cpu') -> list[nn.Module]:
     """Build a config's model once per checkpoint.
 
-    Args:
-        untrained: What stands for a model before any training instead of a
-            file; at least one must be a file.
-
-    Raises:
-        ValueError: If there is no file, or one does not fit.
-        FileNotFoundError: If a file is missing.
+    The word ``untrained`` stands for a model before any training instead of
+    a file; at least one must be a file.
 
     Example:
-        >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
-        >>> torch.save(nn.Linear(2, 1).state_dict(), 'linear.pth')
-        >>> config = Config(dict(model=dict(
-        ...     type='ExampleModel', in_features=2, out_features=1)))
-        >>> build_models(config, ['linear.pth'], untrained='none')
-        [Linear(in_features=2, out_features=1, bias=True)]
+        >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
+        >>> torch.save(model.state_dict(), 'a.pth')
+        >>> len(build_models(model._config, ['a.pth', 'none'], 'none'))
+        2
     """
     files = [path for path in checkpoints if path != untrained]
     if not files:
@@ -125,34 +108,18 @@ def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
 def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
     """Compute the vectors of all patients of a loader.
 
-    Args:
-        model: A model with ``extract_feat``, as
-            ``mmmedmask.SlideOmicClassifier`` and ``mmmedmask.GiMP`` have it,
-            in evaluation mode.
-        loader: See :func:`whole_bag_loader`.
+    The model has ``extract_feat``, as ``mmmedmask.SlideOmicClassifier`` and
+    ``mmmedmask.GiMP`` have it, and is in evaluation mode.
 
     Example:
-        >>> from mmmedmask.phantoms.slide_omic_cohort import (
-        ...     write_slide_omic_cohort)
-        >>> _ = write_slide_omic_cohort('patients', 4, patches=(5, 6))
-        >>> config = Config(dict(
-        ...     test_dataloader=dict(dataset=dict(
-        ...         type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
-        ...         data_root='patients', feature_root='features',
-        ...         modalities=['slides'], pipeline=[
-        ...             dict(type='mmmedmask.LoadSlideFeatures'),
-        ...             dict(type='mmmedmask.PackSlideOmicInputs')]))))
-        >>> model = MODELS.build(dict(
-        ...     type='mmmedmask.SlideOmicClassifier',
-        ...     aggregator=dict(
-        ...         type='mmmedmask.ABMIL', in_dims=32, embed_dims=8),
-        ...     head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
-        ...     data_preprocessor=dict(
-        ...         type='mmmedmask.SlideOmicDataPreprocessor'))).eval()
+        >>> from mmmedmask.shrinking.shrink import shrink_config
+        >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
+        >>> config = shrink_config(model._config, 'run')  # draws its data
         >>> print('log:'); loader = whole_bag_loader(config, 'test')
         log:...
-        >>> extract_embeddings(model, loader).vectors['patient'].shape
-        (4, 8)
+        >>> found = extract_embeddings(get_model(config), loader)
+        >>> found.vectors['patient'].shape
+        (2, 16)
     """
     case_ids, labels = [], []
     rows: dict[str, list[np.ndarray]] = {name: [] for name in VECTORS}
@@ -187,9 +154,6 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
     The npz has ``case_ids``, ``labels``, ``classes`` and an array per
     vector. The csv has a line per patient: ``case_id``, ``label`` and
     columns ``patient_0``, ``patient_1`` and so on.
-
-    Raises:
-        ValueError: If the name ends otherwise.
 
     Example:
         >>> save_embeddings('vectors.csv', Embeddings(

@@ -25,11 +25,8 @@ from mmmedmask.registry import HOOKS
 from mmmedmask.util.file_locks import LockedError, lock_file
 
 #: Host library to the distribution that brings it.
-HOSTS = {
-    'mmpretrain': 'onedl-mmpretrain',
-    'mmdet': 'onedl-mmdetection',
-    'mmseg': 'onedl-mmsegmentation',
-}
+HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
+         'mmseg': 'onedl-mmsegmentation'}
 #: Host library to its hook and visualizer for predictions.
 DRAWING = {
     'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
@@ -45,9 +42,7 @@ AMP_DTYPES = ('float16', 'bfloat16')
 def set_work_dir(config: Config, work_dir: str | None) -> None:
     """Set where logs and checkpoints go.
 
-    Args:
-        work_dir: The folder. ``None`` keeps the config's own, or makes it
-            ``work_dirs/<name of the config>``.
+    None keeps the config's own, or makes it ``work_dirs/<name of config>``.
 
     Example:
         >>> config = Config()
@@ -65,11 +60,10 @@ def set_resume(config: Config, resume: str) -> None:
     """Continue an earlier run.
 
     Args:
-        config: The config, its ``work_dir`` set.
-        resume: A checkpoint, or ``'auto'``: the latest one in ``work_dir``,
-            and without any a fresh start. The config's own ``load_from``
-            (say, pre-trained weights) counts in a fresh start, so that one
-            command serves the first start and all after it.
+        resume: A checkpoint, or ``'auto'``: the latest one in the config's
+            ``work_dir``, and without any a fresh start. The config's own
+            ``load_from`` (say, pre-trained weights) counts in a fresh start,
+            so that one command serves the first start and all after it.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -98,15 +92,9 @@ def set_resume(config: Config, resume: str) -> None:
 def lock_work_dir(work_dir: str, launcher: str = 'none') -> Iterator[None]:
     """Keep other trainings out of a work dir, for the length of a block.
 
-    Of several processes of one training, the first holds the lock. It ends
-    with its process, whatever ends that.
-
-    Args:
-        work_dir: The folder; it is made.
-        launcher: See :func:`build_runner`.
-
-    Raises:
-        ValueError: If another process trains there; names it.
+    Of several processes of one training (``launcher``, see
+    :func:`build_runner`), the first holds the lock. It ends with its process,
+    whatever ends that. A process that trains there already is a ValueError.
 
     Example:
         >>> with lock_work_dir('runs/locked'):
@@ -136,11 +124,8 @@ def lock_work_dir(work_dir: str, launcher: str = 'none') -> Iterator[None]:
 def check_warmup(config: Config) -> None:
     """Refuse a training that is over before a schedule begins.
 
-    MMEngine would say that an end should be larger than a beginning.
-
-    Raises:
-        ValueError: If a schedule begins too late; says which options make
-            it shorter.
+    MMEngine would say that an end should be larger than a beginning; this
+    ValueError says which options make the warm-up shorter.
 
     Example:
         >>> check_warmup(Config(dict(
@@ -214,16 +199,14 @@ def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
     """Train with autocast.
 
     Args:
-        config: The config, with an ``optim_wrapper``.
         dtype: ``'float16'``, with dynamic loss scaling, on GPUs only, or
             ``'bfloat16'``, which has float32's range and needs no scaling.
-            ``None`` leaves a config that has autocast as it is, and else
-            means ``'float16'``.
+            None leaves a config that has autocast as it is, and else means
+            ``'float16'``.
 
     Raises:
-        ValueError: If the type is another one, float16 is asked for without
-            a GPU, or the config's optimizer wrapper cannot be replaced by
-            one with autocast.
+        ValueError: If float16 is asked for without a GPU, or the config's
+            optimizer wrapper cannot be replaced by one with autocast.
 
     Example:
         >>> config = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
@@ -274,9 +257,7 @@ def disable_validation(config: Config) -> None:
 def enable_lr_scaling(config: Config) -> None:
     """Scale the learning rate to the number of samples per step.
 
-    Raises:
-        ValueError: If the config does not say for which batch its learning
-            rate is meant.
+    A config must say for which batch its learning rate is meant.
 
     Example:
         >>> config = Config(dict(auto_scale_lr=dict(base_batch_size=256)))
@@ -294,15 +275,9 @@ def enable_lr_scaling(config: Config) -> None:
 
 
 def save_predictions(config: Config, path: str) -> None:
-    """Let testing write all predictions into one pickle file.
+    """Let testing write all predictions into one ``.pkl`` or ``.pickle`` file.
 
-    Args:
-        config: The config, with a ``test_evaluator``.
-        path: The file; its name ends with ``.pkl`` or ``.pickle``. Instance
-            masks (mmdet) are run-length encoded.
-
-    Raises:
-        ValueError: If the name ends otherwise.
+    Instance masks (mmdet) are run-length encoded.
 
     Example:
         >>> config = Config(dict(test_evaluator=dict(type='Accuracy')))
@@ -326,13 +301,8 @@ def save_predictions(config: Config, path: str) -> None:
 def draw_predictions(config: Config, folder: str) -> None:
     """Let testing draw every prediction into a folder.
 
-    Args:
-        config: The config. Where it has no hook or no visualizer that can
-            draw, it gets those of its host library.
-
-    Raises:
-        ValueError: If the host library cannot draw either, or the config
-            has a hook of its own.
+    A config without a hook or a visualizer that can draw gets those of its
+    host library. A hook of its own is a ValueError.
 
     Example:
         >>> config = Config(dict(default_scope='mmdet'))
@@ -370,9 +340,6 @@ def draw_predictions(config: Config, folder: str) -> None:
 def enable_test_time_augmentation(config: Config) -> None:
     """Test with the config's ``tta_model`` and ``tta_pipeline``.
 
-    Raises:
-        ValueError: If the config lacks one of them.
-
     Example:
         >>> config = Config(dict(
         ...     model=dict(type='ImageClassifier'),
@@ -408,10 +375,8 @@ def prepare_test(config: Config, checkpoint: str | None) -> None:
         checkpoint: The file; None if the config trains nothing.
 
     Raises:
-        FileNotFoundError: If the checkpoint does not exist.
         ValueError: If the config has no test data, like most configs for
-            pre-training, the checkpoint cannot be read safely, or it is
-            missing though the config trains.
+            pre-training, or the checkpoint cannot be read safely.
 
     Example:
         >>> prepare_test(Config(dict(test_cfg=dict())), 'epoch_1.pth')
@@ -443,9 +408,6 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
             Without an accelerator the processes work on the CPU.
 
-    Returns:
-        The runner, ready for ``train()`` or ``test()``.
-
     Raises:
         ModuleNotFoundError: If the host library is not installed.
         ValueError: See :func:`check_warmup`.
@@ -471,15 +433,9 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 
 
 def check_iterations(runner: Runner) -> None:
-    """Build the training set, and refuse one that fills no batch.
+    """Build the training set before ``train()``; refuse one without a batch.
 
     MMEngine would end in an error about the schedule, or wait for ever.
-
-    Args:
-        runner: A runner before ``train()``.
-
-    Raises:
-        ValueError: If an epoch has no iteration.
 
     Example:
         >>> from types import SimpleNamespace

@@ -42,19 +42,11 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
             and ``genes`` (G, ) or None.
         per_patch: Whether patches are classified one by one.
 
-    Raises:
-        ValueError: If the model looks at no patches, or the bag is empty.
-
     Example:
-        >>> from mmengine.registry import MODELS
-        >>> model = MODELS.build(dict(
-        ...     type='mmmedmask.SlideOmicClassifier',
-        ...     aggregator=dict(
-        ...         type='mmmedmask.ABMIL', in_dims=6, embed_dims=8),
-        ...     head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),
-        ...     data_preprocessor=dict(
-        ...         type='mmmedmask.SlideOmicDataPreprocessor'))).eval()
-        >>> evidence = find_evidence(model, dict(patches=torch.randn(5, 6)))
+        >>> from mmmedmask.apis import get_model
+        >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
+        >>> evidence = find_evidence(
+        ...     model, dict(patches=torch.randn(5, 1024)))
         >>> evidence.attention.shape, evidence.patch_scores.shape
         ((1, 5), (2, 5))
     """

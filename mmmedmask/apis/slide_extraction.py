@@ -45,14 +45,10 @@ DONE, PRESENT, EMPTY, FAILED = 'done', 'was there', 'empty', 'failed'
 class SlideResult:
     """What became of a slide; a line of the manifest.
 
-    Attributes:
-        status: ``'done'``, ``'was there'`` (complete before this run),
-            ``'empty'`` (no tile has enough tissue) or ``'failed'``.
-        num_tiles: Number of tiles, None if it failed.
-        width: Width of the finest level in pixels; so is the height.
-        slide_mpp: Micrometres per pixel of the finest level.
-        tile_mpp: Micrometres per pixel of a tile.
-        seconds: Time from its plan to its end.
+    Its status is ``'done'``, ``'was there'`` (complete before this run),
+    ``'empty'`` (no tile has enough tissue) or ``'failed'``. Width, height and
+    ``slide_mpp`` (micrometres per pixel) are those of the finest level; it
+    took seconds from its plan to its end.
     """
 
     slide_id: str
@@ -94,9 +90,6 @@ def extract_slides(tasks: Sequence[SlideTask],
 
     Returns:
         What became of each slide, in the order of ``tasks``.
-
-    Raises:
-        ValueError: If ``batch_size`` or ``workers`` is out of range.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -151,11 +144,8 @@ class _Run:
 
     def __init__(self, tasks, folder, encoder, tiling, precision, overwrite,
                  report) -> None:
-        self.folder = folder
-        self.encoder = encoder
-        self.tiling = tiling
-        self.precision = precision
-        self.report = report
+        self.folder, self.encoder, self.tiling = folder, encoder, tiling
+        self.precision, self.report = precision, report
         self.total = len(tasks)
         self.results: dict[str, SlideResult] = {}
         self.todo: list[SlideTask] = []
@@ -188,17 +178,17 @@ class _Run:
         except SlideFeatureError as error:
             self._finish(task, FAILED, error=str(error))
             return
-        differing = '' if stored is None else differing_settings(
+        differing = stored is not None and differing_settings(
             stored, self._settings(task))
-        if stored is not None and not differing:
-            with h5py.File(path, 'r') as file:
-                self._finish(task, PRESENT, num_tiles=len(file['features']))
-        elif differing and not overwrite:
+        if stored is None or differing and overwrite:
+            self.todo.append(task)
+        elif differing:
             self._finish(
                 task, FAILED, error=f'{path} was made with other settings '
                 f'({differing}): choose another folder, or --overwrite')
         else:
-            self.todo.append(task)
+            with h5py.File(path, 'r') as file:
+                self._finish(task, PRESENT, num_tiles=len(file['features']))
 
     def handle(self, event: SlideEvent) -> None:
         """Take what a worker reports of a slide, unless it has failed."""

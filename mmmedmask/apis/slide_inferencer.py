@@ -55,10 +55,6 @@ class SlideInferencer(ClassificationInferencer):
         """Classify feature files, slides, or a folder of them, one by one.
 
         ``batch_size`` is that of the tiles that are encoded at once.
-
-        Raises:
-            ValueError: If something is neither, or a slide cannot be
-                encoded.
         """
         results = []
         for path in track(list_inputs(inputs), type(self).__name__,
@@ -103,10 +99,8 @@ class SlideInferencer(ClassificationInferencer):
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw the attention over a slide, from its file of features.
 
-        A picture of the slide is looked for beside it.
-
-        Raises:
-            ValueError: If the file is a slide, or has no coordinates.
+        A picture of the slide is looked for beside the file, which must have
+        coordinates.
         """
         from mmmedmask.visualization.slide_heatmap import (
             PatchMap,

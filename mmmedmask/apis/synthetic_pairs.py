@@ -38,13 +38,7 @@ STRIDE = 8  # Pixels between two patches of a tile.
 def pair_within_classes(cases: Mapping[str, str],
                         samples: Mapping[str, Sequence[str]],
                         seed: int = 0) -> dict[str, str]:
-    """Give each case a sample of its class, each sample at most once.
-
-    Args:
-        samples: Names of the samples with genes, by class.
-
-    Raises:
-        ValueError: If a class has no samples, or fewer than cases.
+    """Give each case one of its class's ``samples``, each at most once.
 
     Example:
         >>> pair_within_classes({'case-1': 'acc'}, {'acc': ['TCGA-1']})
@@ -82,10 +76,6 @@ class PairedCohort(Conversion):
         tile_size: Side in pixels that tiles are resized to.
         shares: Shares of the bags that go to train, val and test.
         seed: Of the bags, splits, pairs and the random network.
-
-    Raises:
-        ValueError: If there are not as many files as folders, or the size
-            of tiles is not a multiple of 8.
     """
 
     tiles: Sequence[Path]
@@ -110,11 +100,10 @@ class PairedCohort(Conversion):
     def write(self, out: Path) -> list[str]:
         """Write features, expression, ``cohort.csv`` and ``README.txt``."""
         groups = None if self.groups is None else read_groups(self.groups)
-        shares = {name: share for name, share in zip(
-            SPLITS, self.shares, strict=True) if share}
         bags = split_bags(
             make_bags(find_tiles(self.tiles, groups), self.bag_size,
-                      self.seed), shares, self.seed)
+                      self.seed),
+            dict(zip(SPLITS, self.shares, strict=True)), self.seed)
         tables = {
             folder.name: load_expression(path, self.unit)
             for folder, path in zip(self.tiles, self.genes, strict=True)}
@@ -126,9 +115,7 @@ class PairedCohort(Conversion):
             taken = [row for row, name in enumerate(table.case_ids)
                      if name in pairs.values()]
             path = out / 'expression' / f'{label}.npz'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            table.select(
-                taken, [table.case_ids[row] for row in taken]).save(path)
+            table.select(taken).save(path)
         network = _random_network(self.seed)
         counts = []
         for bag in bags:
@@ -164,10 +151,7 @@ def _random_network(seed: int) -> torch.nn.Module:
 
 def _encode_bag(tiles: Sequence[Tile], network: torch.nn.Module,
                 tile_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, 128) and corners (N, 2), (x, y) in a mosaic, of patches.
-
-    Tile after tile, row by row.
-    """
+    """Features (N, 128) and corners (x, y) in a mosaic (N, 2) of patches."""
     side = tile_size // STRIDE
     cells = np.stack(np.mgrid[:side, :side][::-1], axis=-1).reshape(-1, 2)
     features, coords = [], []

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -25,6 +24,7 @@ from mmmedmask.datasets.slides.feature_writer import (
     differing_settings,
     stored_settings,
 )
+from mmmedmask.datasets.slides.tiling import resize
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer
@@ -62,11 +62,6 @@ def find_tiles(folders: Sequence[Path],
         folders: The folders; their names are the classes.
         groups: Source of each tile by the names of its folder and file, see
             :func:`read_groups`. None: every tile is a source of its own.
-
-    Raises:
-        FileNotFoundError: If a folder is missing or has no tile.
-        ValueError: If two folders have one name, a tile has no group, or a
-            group has tiles of several classes.
 
     Example:
         >>> Path('scc').mkdir()
@@ -111,15 +106,8 @@ def read_groups(
         group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
     """Read the group of tiles by folder and file, as LC25000-clean has it.
 
-    Args:
-        paths: One csv or several; each numbers its groups by itself.
-        path_column: Column with the path of a tile, of which the last
-            folder and the file name count.
-
-    Raises:
-        FileNotFoundError: If a csv is missing.
-        ValueError: If a column is missing, a path has no folder, or a tile
-            is in two groups.
+    Each csv numbers its groups by itself. Of the path of a tile the last
+    folder and the file name count.
 
     Example:
         >>> _ = Path('groups.csv').write_text(
@@ -149,12 +137,8 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
 
     Groups of a class are taken in random order and whole; a bag is full when
     it has ``bag_size`` tiles or more. What is left at the end becomes a bag
-    if it is half of one, else it goes into the last.
-
-    Bags are named by class and number.
-
-    Raises:
-        ValueError: If ``bag_size`` is not positive.
+    if it is half of one, else it goes into the last. Bags are named by class
+    and number.
 
     Example:
         >>> tiles = [Tile(Path(f'{number}.png'), 'scc', f'{number // 2}')
@@ -188,12 +172,8 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
                seed: int = 0) -> list[TileBag]:
     """Draw the split of bags, with equal shares of every class.
 
-    Args:
-        shares: Share of each split, e.g. ``{'train': .6, 'test': .4}``.
-
-    Raises:
-        ValueError: If the shares are not positive or do not sum to one, or a
-            class has too few bags to be in every split.
+    Shares sum to one, and 0 leaves a split out; every class is in every
+    other split.
 
     Example:
         >>> bags = [TileBag(f'{number}', 'scc', ()) for number in range(4)]
@@ -201,10 +181,11 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
         >>> sorted(bag.split for bag in bags)
         ['test', 'test', 'train', 'train']
     """
+    shares = {name: share for name, share in shares.items() if share != 0}
     if not shares or min(shares.values()) <= 0 or abs(
             sum(shares.values()) - 1) > 1e-6:
         raise ValueError('shares must be positive and sum to 1, got '
-                         f'{dict(shares)}')
+                         f'{shares}')
     split_of: dict[str, str] = {}
     for number, label in enumerate(sorted({bag.label for bag in bags})):
         names = sorted(bag.name for bag in bags if bag.label == label)
@@ -214,12 +195,11 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
         if counts.min() < 1:
             raise ValueError(
                 f'class {label!r} has {len(names)} bags, too few for the '
-                f'shares {dict(shares)}: ask for smaller bags or for fewer '
-                'splits')
+                f'shares {shares}: ask for smaller bags or for fewer splits')
         order = np.random.default_rng([seed, number]).permutation(len(names))
-        places = np.repeat(np.arange(len(shares)), counts)
-        for place, split in zip(order, places, strict=True):
-            split_of[names[place]] = [*shares][split]
+        splits = np.repeat([*shares], counts).tolist()
+        for place, split in zip(order, splits, strict=True):
+            split_of[names[place]] = split
     return [replace(bag, split=split_of[bag.name]) for bag in bags]
 
 
@@ -227,12 +207,8 @@ def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
                   grouped: bool = False) -> list[TileBag]:
     """Add the bags of a test set of its own, named ``test-...``.
 
-    Args:
-        grouped: Whether groups are sources of tiles, not names of files.
-
-    Raises:
-        ValueError: If there are test bags already, a class is in the test set
-            alone, or a tile or a source is in both.
+    It shares no tile with the others, and no source either if groups are
+    sources (``grouped``), not names of files.
 
     Example:
         >>> bags = [TileBag('scc-0000', 'scc', (), 'train')]
@@ -260,13 +236,9 @@ def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
 
 
 def mosaic_coords(number: int, tile_size: int) -> np.ndarray:
-    """Lay tiles side by side in a square.
+    """Lay tiles side by side in a square, row by row.
 
-    Args:
-        tile_size: Side of a tile in pixels.
-
-    Returns:
-        Upper left corners (x, y), int32 of shape (number, 2), row by row.
+    Returns upper left corners (x, y) in pixels, int32 of shape (number, 2).
 
     Example:
         >>> mosaic_coords(3, 64).tolist()
@@ -308,11 +280,6 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
         mosaics: Whether to draw ``mosaics/<bag>.png``.
         report: Is called with a line per bag.
-
-    Raises:
-        ValueError: If a size is not positive, or the folder has bags that
-            were made with other settings.
-        ImageFileError: If a tile cannot be used.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -382,11 +349,7 @@ def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,
 
 
 def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
-    """Read a tile as RGB, uint8, shape (tile_size, tile_size, 3).
-
-    Raises:
-        ImageFileError: If it is broken, has not 8 bits, is not square, or
-            has other channels than gray or colours.
+    """Read a square tile of 8 bits as RGB, uint8 (tile_size, tile_size, 3).
 
     Example:
         >>> Image.new('L', (48, 48)).save('gray.png')
@@ -402,11 +365,5 @@ def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
     if height != width:
         raise ImageFileError(
             f'{tile.path} measures {height}x{width} pixels: tiles are square')
-    image = (np.repeat(image[..., :1], 3, axis=2) if channels < 3
-             else image[..., :3])
-    if height != tile_size:
-        smaller = height > tile_size
-        image = cv2.resize(
-            image, (tile_size, tile_size), interpolation=cv2.INTER_AREA
-            if smaller else cv2.INTER_CUBIC)
-    return np.ascontiguousarray(image)
+    image = image[..., :3] if channels > 2 else image[..., [0, 0, 0]]
+    return np.ascontiguousarray(resize(image, (tile_size, tile_size)))

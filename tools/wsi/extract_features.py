@@ -81,7 +81,6 @@ def add_numbers(group, options: Sequence[tuple]) -> None:
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, parents=[build_engine_parser()],
         allow_abbrev=False,
@@ -100,9 +99,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         '--workers', type=int, default=2,
         help='processes that read slides (default: %(default)s; 0: none)')
-    parser.add_argument(
-        '--overwrite', action='store_true',
-        help='do slides again that were done with other settings')
+    parser.add_argument('--overwrite', action='store_true', help='do slides '
+                        'again that were done with other settings')
     parser.add_argument(
         '--shard', type=parse_shard, metavar='I/N',
         help='do shard I of N alone: the same slides give the same shards, '
@@ -141,7 +139,6 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def list_tasks(args: argparse.Namespace) -> list:
-    """List the slides."""
     from mmmedmask.datasets.slides.slide_list import list_slides
 
     tasks, notes = list_slides(args.slides, args.csv, args.slide_mpp)
@@ -151,7 +148,6 @@ def list_tasks(args: argparse.Namespace) -> list:
 
 
 def shard_reports(args: argparse.Namespace, tasks: Sequence, count: int):
-    """Make the reports of the shards."""
     from mmmedmask.experiments.extraction import ShardReports
 
     engine = vars(build_engine_parser().parse_args([]))
@@ -247,14 +243,12 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
 
 
 def summarize(args: argparse.Namespace, results: Sequence) -> str:
-    """Print how many slides there are of each status; name those that failed.
-    """
+    """Print how many slides there are of each status; tell what went wrong."""
     counts = Counter(result.status for result in results)
-    print(f'{len(results)} slides: '
-          + ', '.join(f'{number} {status}'
-                      for status, number in sorted(counts.items()))
-          + f'; {sum(result.num_tiles or 0 for result in results)} tiles in '
-          f'{args.out}')
+    by_status = ', '.join(f'{number} {status}' for status, number
+                          in sorted(counts.items()))
+    tiles = sum(result.num_tiles or 0 for result in results)
+    print(f'{len(results)} slides: {by_status}; {tiles} tiles in {args.out}')
     if counts['empty']:
         names = [result.slide_id for result in results
                  if result.status == 'empty']
@@ -271,7 +265,6 @@ def summarize(args: argparse.Namespace, results: Sequence) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Extract what the command line names."""
     argv = list(sys.argv[1:] if argv is None else argv)
     options: list[str] = []
     if '--' in argv:

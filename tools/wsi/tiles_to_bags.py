@@ -12,6 +12,7 @@ A data set that comes with test tiles has them in --test-folders, and
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,6 @@ SPLITS = ('train', 'val', 'test')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,7 +60,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Encode what the command line names."""
     args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
@@ -77,8 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         groups = None if args.groups is None else read_groups(
             args.groups, args.path_column, args.group_column)
-        shares = {name: share for name, share in zip(
-            SPLITS, args.split, strict=True) if share != 0}
+        shares = dict(zip(SPLITS, args.split, strict=True))
         tiles = find_tiles(args.folders, groups)
         bags = split_bags(
             make_bags(tiles, args.bag_size, args.seed), shares, args.seed)
@@ -93,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, FileNotFoundError, ModuleNotFoundError,
             ImageFileError) as error:
         raise SystemExit(f'tiles_to_bags.py: {error}') from None
-    counts = {split: sum(bag.split == split for bag in bags)
-              for split in SPLITS if any(bag.split == split for bag in bags)}
+    counts = Counter(bag.split for bag in bags)
+    counts = {split: counts[split] for split in SPLITS if counts[split]}
     print(f'{len(tiles)} tiles in {len(bags)} bags {counts}, '
           f'{encoder.dims} features of {encoder.name} '
           f'({encoder.weights_id}): {args.out / "cohort.csv"}')
