@@ -321,6 +321,8 @@ class NystromAggregator(BaseModule):
 
     class_wise = False
     uses_genes = False
+    #: What else a message about patches without a place says.
+    places_advice = ''
 
     def __init__(self,
                  in_dims: int,
@@ -524,4 +526,4 @@ class NystromAggregator(BaseModule):
                 'coords of shape (B, N, 2), got '
                 f'{"None" if coords is None else "patches without a place"}: '
                 'these features have no coordinates, or the pipeline does '
-                'not load them')
+                f'not load them{self.places_advice}')

@@ -70,8 +70,7 @@ class ImageTextHead(InfoNCEHead):
     """Base: each slide finds its genes, and the genes' encoder is trained.
 
     Arguments as :class:`~mmmedmask.models.gimp.heads.InfoNCEHead`; GiMP fills
-    in ``image_dims`` and ``gene_dims``, those of the slides' and genes'
-    vectors.
+    in ``image_dims`` and ``gene_dims``, of the slides' and genes' vectors.
     """
 
     #: GiMP hands over tokens, and its gene encoder, a GroupMSA.
@@ -81,18 +80,22 @@ class ImageTextHead(InfoNCEHead):
         """Numbers that are drawn for each patient."""
         return 0
 
+    def with_genes(self, batch: SlidesAndGenes, encoder: GroupMSA,
+                   decoded: Tensor, counts: Tensor) -> dict:
+        """``loss_nce``, and ``loss_genes`` of decoded genes (B, N_f, f).
 
-def gene_error(decoded: Tensor, batch: SlidesAndGenes, encoder: GroupMSA,
-               counts: Tensor) -> Tensor:
-    """Mean squared error of decoded genes (B, N_f, f); 0 if nothing counts.
-
-    Of the fragments of ``counts`` (B, N_f), bool; in at least float32.
-    """
-    dtype = torch.promote_types(decoded.dtype, torch.float32)
-    weight = counts[:, :, None] & (encoder.places >= 0)
-    squared = (decoded.to(dtype) -
-               encoder.fragment_genes(batch.genes).to(dtype)).square()
-    return squared.where(weight, 0).sum() / weight.sum().clamp(min=1)
+        The mean squared error of the fragments of ``counts`` (B, N_f), bool,
+        in at least float32; 0 if nothing counts.
+        """
+        dtype = torch.promote_types(decoded.dtype, torch.float32)
+        weight = counts[:, :, None] & (encoder.places >= 0)
+        squared = (decoded.to(dtype) -
+                   encoder.fragment_genes(batch.genes).to(dtype)).square()
+        error = squared.where(weight, 0).sum() / weight.sum().clamp(min=1)
+        return dict(
+            self.contrast(*self.pairs(
+                batch.image, encoder(batch.genes), batch.whole)),
+            loss_genes=self.gene_weight * error)
 
 
 @MODELS.register_module()
@@ -143,11 +146,8 @@ class BioViLHead(ImageTextHead):
                 batch.genes.device)
         hidden = encoder.encode_fragments(batch.genes, mask, self.mask_token)
         decoded = encoder.decode_fragments(self.transform(hidden))
-        return dict(
-            self.contrast(*self.pairs(
-                batch.image, encoder(batch.genes), batch.whole)),
-            loss_genes=self.gene_weight * gene_error(
-                decoded, batch, encoder, mask & batch.has_genes[:, None]))
+        return self.with_genes(batch, encoder, decoded,
+                               mask & batch.has_genes[:, None])
 
 
 @MODELS.register_module()
@@ -285,11 +285,7 @@ class REFERSHead(ImageTextHead):
         """``loss_nce`` and ``loss_genes`` of a batch."""
         decoded = encoder.decode_fragments(self.write(batch, encoder))
         counts = batch.whole[:, None].expand(-1, encoder.num_fragments)
-        return dict(
-            self.contrast(*self.pairs(
-                batch.image, encoder(batch.genes), batch.whole)),
-            loss_genes=self.gene_weight * gene_error(
-                decoded, batch, encoder, counts))
+        return self.with_genes(batch, encoder, decoded, counts)
 
     def write(self, batch: SlidesAndGenes, encoder: GroupMSA) -> Tensor:
         """A token per fragment from the slides alone, (B, N_f, d')."""

@@ -37,6 +37,8 @@ class TransMIL(NystromAggregator):
             :class:`~mmmedmask.models.gimp.NystromAggregator`.
     """
 
+    places_advice = "; without_coords='square' folds them to a square"
+
     def __init__(self, in_dims: int, without_coords: str = 'raise',
                  drop_rate: float = 0.1, **options) -> None:
         super().__init__(in_dims, ppeg=True, mask_token='zeros',
@@ -64,14 +66,8 @@ class TransMIL(NystromAggregator):
     def check_places(self, coords: Tensor | None,
                      valid: Tensor | None) -> None:
         """Raise a ValueError without places, unless they make a square."""
-        if self.without_coords == 'square':
-            return
-        try:
+        if self.without_coords == 'raise':
             super().check_places(coords, valid)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; without_coords='square' folds them to a "
-                'square') from None
 
 
 def _square(count: int, device: torch.device) -> Tensor:

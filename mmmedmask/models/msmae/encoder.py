@@ -130,19 +130,15 @@ class MSMAEViT(VisionTransformer):
         if visible_ids is None:
             patches = self.patch_embed(images)[0] + positions[:, 1:]
         else:
-            patches = self._embed_patches(images, visible_ids)
-            patches = patches + positions[0, 1:][visible_ids]
+            pixels = gather_patches(images, visible_ids, self.patch_size)
+            projection = self.patch_embed.projection
+            patches = F.linear(
+                pixels.flatten(2), projection.weight.flatten(1),
+                projection.bias) + positions[0, 1:][visible_ids]
         class_token = self.cls_token + positions[:, :1]
         tokens = torch.cat(
             [class_token.expand(len(images), -1, -1), patches], dim=1)
         return self.pre_norm(self.drop_after_pos(tokens))
-
-    def _embed_patches(self, images: Tensor, visible_ids: Tensor) -> Tensor:
-        """The patch embedding, of these patches alone."""
-        pixels = gather_patches(images, visible_ids, self.patch_size)
-        projection = self.patch_embed.projection
-        return F.linear(
-            pixels.flatten(2), projection.weight.flatten(1), projection.bias)
 
     def _prepare_pos_embed(self, state_dict: dict[str, Tensor],
                            prefix: str, *args) -> None:
