@@ -9,7 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmmedmask.models.msmae import patch_logits
 
-from .tiny_msmae import ARCH, IMAGE_SIZE, batch, tiny_classifier
+from .tiny_msmae import (
+    ARCH,
+    IMAGE_SIZE,
+    batch,
+    flags_of_pixels,
+    tiny_classifier,
+)
 
 
 def plain_classifier(out_type='avg_featmap'):
@@ -69,31 +75,27 @@ def test_all_tokens_listed_are_all_tokens():
 def test_training_sees_visible_tokens_only():
     model = tiny_classifier()
     images, samples = batch()
-    flags = model.partition(images, samples).flags()
-    assert [(flags == flag).sum(1).tolist() for flag in (1, -1, 0)] == [
-        [10] * 4, [8] * 4, [6] * 4]
-    pixels = flags.view(-1, 1, 4, 6).repeat_interleave(4, 2)
-    pixels = pixels.repeat_interleave(4, 3).expand_as(images)
+    partition = model.partition(images, samples)
+    assert [(partition.flags() == flag).sum(1).tolist()
+            for flag in (1, -1, 0)] == [[10] * 4, [8] * 4, [6] * 4]
+    pixels = flags_of_pixels(partition, images)
     images.requires_grad_()
     model.loss(images, samples)['loss'].backward()
     assert images.grad[pixels != 0].abs().max() == 0
     assert (images.grad[pixels == 0] != 0).float().mean() > 0.99
 
 
-@pytest.mark.parametrize(('out_type', 'trained'), [('avg_featmap', False),
-                                                   ('cls_token', True)])
-def test_pooling_decides_whether_the_last_map_is_trained(out_type, trained):
+@pytest.mark.parametrize('out_type', ['avg_featmap', 'cls_token'])
+def test_pooling_decides_whether_the_last_map_is_trained(out_type):
     """Check 14: with average pooling nothing asks the last class token."""
+    trained = out_type == 'cls_token'
     model = tiny_classifier(backbone=dict(
-        out_type=out_type, final_norm=out_type == 'cls_token'))
-    images, samples = batch()
-    model.loss(images, samples)['loss'].backward()
-    last = model.backbone.layers[-1].attn
+        out_type=out_type, final_norm=trained))
     # The class token's query is the only use of its row.
     seen = []
-    last.register_full_backward_hook(
+    model.backbone.layers[-1].attn.register_full_backward_hook(
         lambda module, inputs, outputs: seen.append(outputs[0][:, 0]))
-    model.loss(images, samples)['loss'].backward()
+    model.loss(*batch())['loss'].backward()
     assert (seen[0].abs().max() > 0) == trained
 
 
@@ -114,11 +116,7 @@ def shares_of_hot(model, images, samples):
 
 
 def test_what_follows_attention_inversely_sees_what_is_attended():
-    images, samples = batch(count=64)
-    for sample in samples:
-        hot = torch.full((4, 6), 1e-6)
-        hot[:, :2] = 1.0
-        sample.set_field(hot, 'attention_map', field_type='data')
+    images, samples = batch(count=64, hot=True)
     # 10 of 24 are masked, 8 thrown, 6 visible; 8 are hot, up to a seam.
     masked, _, visible = shares_of_hot(tiny_classifier(), images, samples)
     assert masked > .9
@@ -204,12 +202,6 @@ def test_class_activation_adds_up_to_the_logit():
         token.class_activation_maps(images, samples)
 
 
-def test_attention_without_maps_is_refused():
-    model = tiny_classifier()
-    with pytest.raises(ValueError, match='AttentionMaskHook'):
-        model.loss(*batch(maps=False))
-
-
 @pytest.mark.parametrize(('arguments', 'text'), [
     (dict(masking='sam'), 'sam'),
     (dict(weight_norm='none'), 'none'),
@@ -219,26 +211,24 @@ def test_attention_without_maps_is_refused():
     (dict(mask_ratio=0., throw_ratio=0., all_token_epochs=1), 'above 0'),
     (dict(mask_ratio=0.5, throw_ratio=0.5), '0.5'),
     (dict(train_cfg=dict(augments=[dict(type='CutMix', alpha=1.0)]),
-          data_preprocessor=dict(num_classes=3)), 'CutMix'),
-])
+          data_preprocessor=dict(num_classes=3)), 'CutMix')])
 def test_bad_arguments(arguments, text):
     with pytest.raises(ValueError, match=text):
         tiny_classifier(**arguments)
 
 
-def test_a_backbone_that_cannot_leave_tokens_out_is_refused():
+def test_what_the_model_cannot_do_is_refused():
+    images, samples = batch(maps=False)
+    with pytest.raises(ValueError, match='AttentionMaskHook'):
+        tiny_classifier().loss(images, samples)
+    model = tiny_classifier(backbone=dict(out_type='featmap'))
+    with pytest.raises(ValueError, match='featmap'):
+        model.backbone(images, torch.zeros(4, 2).long())
     with pytest.raises(ValueError, match='ResNet'):
         MODELS.build(dict(
             type='mmmedmask.MSMAEClassifier',
             backbone=dict(type='ResNet', depth=18),
             head=dict(type='LinearClsHead', num_classes=3, in_channels=512)))
-
-
-def test_a_feature_map_of_some_tokens_is_refused():
-    model = tiny_classifier(backbone=dict(out_type='featmap'))
-    images, _ = batch()
-    with pytest.raises(ValueError, match='featmap'):
-        model.backbone(images, torch.zeros(4, 2).long())
 
 
 def test_feature_maps_and_the_list_of_layers():

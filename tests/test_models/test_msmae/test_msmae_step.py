@@ -10,10 +10,15 @@ import torch
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmmedmask.functional.attention_masking import TokenPartition
-
 from .naive_msmae import training_step
-from .tiny_msmae import ARCH, GRID, INIT, batch, tiny_pretraining
+from .tiny_msmae import (
+    ARCH,
+    GRID,
+    INIT,
+    batch,
+    flags_of_pixels,
+    tiny_pretraining,
+)
 
 SHARES = {'blank_share', 'blank_share_all'}
 LENGTH = GRID[0] * GRID[1]
@@ -42,11 +47,8 @@ def test_step_equals_the_naive_one(maps):
 def test_masks_follow_the_maps():
     """A map that is hot at the left half of a mirrored crop."""
     model = tiny_pretraining()
-    images, samples = batch(count=64)
+    images, samples = batch(count=64, hot=True)
     for sample in samples:
-        hot = torch.full((4, 6), 1e-4)
-        hot[:, :2] = 1.0
-        sample.set_field(hot, 'attention_map', field_type='data')
         # The left third of the image, mirrored: all of it is hot but a seam.
         sample.set_metainfo(dict(crop_box=(0.0, 0.0, 2 / 3, 1.0), flip=True,
                                  flip_direction='horizontal'))
@@ -60,10 +62,7 @@ def test_thrown_pixels_play_no_part():
     """Check 7: no gradient, and other pixels give the very same loss."""
     model = tiny_pretraining()
     images, samples = batch()
-    flags = model.partition(images, samples).flags()
-    grid = flags.view(-1, 1, *GRID)
-    pixels = grid.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    pixels = pixels.expand_as(images)
+    pixels = flags_of_pixels(model.partition(images, samples), images)
     images.requires_grad_()
     losses = model.loss(images, samples)
     loss = losses['loss_rec'] + losses['loss_cls']
@@ -77,59 +76,10 @@ def test_thrown_pixels_play_no_part():
         assert torch.equal(value, losses[name])
 
 
-def test_masked_pixels_do_not_reach_the_encoder():
-    model = tiny_pretraining()
-    images, samples = batch()
-    partition = model.partition(images, samples)
-    grid = partition.flags().view(-1, 1, *GRID)
-    pixels = grid.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    changed = torch.where(pixels == 0, images, torch.rand(images.shape))
-    latent, = model.backbone(images, partition.visible)
-    again, = model.backbone(changed, partition.visible)
-    assert torch.equal(latent, again)
-
-
-def test_order_of_tokens_does_not_matter():
-    """Check 8: other orders of the same sets change the loss by rounding."""
-    model = tiny_pretraining()
-    images, samples = batch()
-    partition = model.partition(images, samples)
-    latent, = model.backbone(images, partition.visible)
-    shuffled = TokenPartition(*(ids[:, torch.randperm(ids.shape[1])]
-                                for ids in partition))
-    moved, = model.backbone(images, shuffled.visible)
-    losses = [model.head.reconstruction_loss(
-                  model.neck(encoded, one), images, one.masked)
-              for encoded, one in ((latent, partition), (moved, shuffled))]
-    assert abs(float(losses[0] - losses[1])) < 1e-5
-
-
-def test_class_loss_is_on_logits():
-    """Check 9: ln C at zero logits, 0 (not ln(1 + 2/e)) at sure ones."""
-    model = tiny_pretraining()
-    _, samples = batch(count=3)
-    token = torch.rand(3, ARCH['embed_dims'])
-    with torch.no_grad():
-        model.head.fc.weight.zero_()
-        model.head.fc.bias.zero_()
-    loss = model.head.classification_loss(token, samples)
-    assert abs(float(loss) - math.log(3)) < 1e-6
-    sure = torch.zeros(3, ARCH['embed_dims'])
-    sure[:, :3] = 100 * torch.eye(3)
-    with torch.no_grad():
-        model.head.fc.weight[:, :3] = torch.eye(3)
-    assert float(model.head.classification_loss(sure, samples)) < 1e-6
-
-
 def test_the_released_codes_step_draws_by_chance_and_softmaxes_twice():
     """Maps decide when 45 / 30 begins and nothing else."""
-    options = dict(masking='random', head=dict(softmax_twice=True))
-    model = tiny_pretraining(**options)
-    images, samples = batch(count=256)
-    for sample in samples:
-        hot = torch.full((4, 6), 1e-4)
-        hot[:, :2] = 1.0
-        sample.set_field(hot, 'attention_map', field_type='data')
+    model = tiny_pretraining(masking='random', head=dict(softmax_twice=True))
+    images, samples = batch(count=256, hot=True)
     flags = model.partition(images, samples).flags()
     for flag, count in ((1, 10), (-1, 8), (0, 6)):
         assert ((flags == flag).sum(dim=1) == count).all()
@@ -149,13 +99,22 @@ def test_the_released_codes_step_draws_by_chance_and_softmaxes_twice():
             logits = [power / sum(powers) for power in powers]
         want -= math.log(logits[label]) / 3
     assert abs(float(got.detach()) - want) < 1e-6
+
+
+@pytest.mark.parametrize('twice', [False, True])
+def test_class_loss_is_on_logits(twice):
+    """Check 9: ln C at zero logits; at sure ones 0, or ln(1 + 2/e)."""
+    head = tiny_pretraining(head=dict(softmax_twice=twice)).head
+    _, samples = batch(count=3)
+    token = torch.zeros(3, ARCH['embed_dims'])
     with torch.no_grad():
-        model.head.fc.weight.zero_()[:, :3] = 1000 * torch.eye(3)
-    sure = torch.zeros(3, ARCH['embed_dims'])
-    sure[:, :3] = torch.eye(3)
-    floor = math.log(1 + 2 / math.e)
-    got = model.head.classification_loss(sure, samples[:3])
-    assert abs(float(got.detach()) - floor) < 1e-6
+        head.fc.bias.zero_()
+        head.fc.weight.zero_()[:, :3] = 1000 * torch.eye(3)
+        zero = head.classification_loss(token, samples)
+        token[:, :3] = torch.eye(3)
+        sure = head.classification_loss(token, samples)
+    assert abs(float(zero) - math.log(3)) < 1e-6
+    assert abs(float(sure) - twice * math.log(1 + 2 / math.e)) < 1e-6
 
 
 @pytest.mark.parametrize('maps', [False, True])
@@ -238,31 +197,22 @@ def test_every_parameter_has_a_gradient():
         assert fixed or parameter.grad.abs().max() > 0, name
 
 
-def test_reconstruction_keeps_what_was_not_masked():
-    for norm_pix in (False, True):
-        model = tiny_pretraining(head=dict(norm_pix=norm_pix)).eval()
-        images, samples = batch()
-        partition = model.partition(images, samples)
-        with torch.no_grad():
-            filled = model.reconstruct(images, partition)
-        grid = partition.flags().view(-1, 1, *GRID)
-        masked = (grid.repeat_interleave(4, 2).repeat_interleave(4, 3) ==
-                  1).expand_as(images)
-        assert torch.equal(filled[~masked], images[~masked])
-        assert (filled[masked] != images[masked]).float().mean() > 0.99
-
-
-def test_a_perfect_prediction_fills_in_the_image():
-    """With norm_pix too: the patches' own statistics are put back."""
-    for norm_pix in (False, True, 'channel'):
-        model = tiny_pretraining(head=dict(norm_pix=norm_pix))
-        images, samples = batch()
-        masked = model.partition(images, samples).masked
-        target = model.head.target(images, masked)
-        assert float(
-            model.head.reconstruction_loss(target, images, masked)) == 0
-        filled = model.head.fill_in(images, target, masked)
-        assert (filled - images).abs().max() < 1e-5
+@pytest.mark.parametrize('norm_pix', [False, True, 'channel'])
+def test_reconstruction_keeps_what_was_not_masked(norm_pix):
+    """A perfect one is the image: norm_pix puts statistics back."""
+    model = tiny_pretraining(head=dict(norm_pix=norm_pix)).eval()
+    images, samples = batch()
+    partition = model.partition(images, samples)
+    with torch.no_grad():
+        filled = model.reconstruct(images, partition)
+    masked = flags_of_pixels(partition, images) == 1
+    assert torch.equal(filled[~masked], images[~masked])
+    assert (filled[masked] != images[masked]).float().mean() > 0.99
+    target = model.head.target(images, partition.masked)
+    assert float(model.head.reconstruction_loss(
+        target, images, partition.masked)) == 0
+    filled = model.head.fill_in(images, target, partition.masked)
+    assert (filled - images).abs().max() < 1e-5
 
 
 def test_draws_depend_on_seed_iteration_and_sample_only():
@@ -308,17 +258,6 @@ def test_other_shapes(channels, size, patch):
 # ------------------------------------------------------------------ bad input
 
 
-def test_missing_label_names_the_image():
-    model = tiny_pretraining()
-    images, samples = batch()
-    del samples[2].gt_label
-    with pytest.raises(ValueError, match=r'2\.png has the gt_label None'):
-        model.loss(images, samples)
-    samples[2].set_gt_label(3)
-    with pytest.raises(ValueError, match=r'2\.png has the gt_label \[3\]'):
-        model.loss(images, samples)
-
-
 def test_without_class_loss_no_labels_are_needed():
     model = tiny_pretraining(head=dict(cls_weight=0, num_classes=None))
     losses = model.loss(*batch(labels=False))
@@ -326,24 +265,20 @@ def test_without_class_loss_no_labels_are_needed():
     assert model.num_classes is None
 
 
-def test_some_maps_are_refused():
-    model = tiny_pretraining()
+@pytest.mark.parametrize(('change', 'text'), [
+    (lambda sample: sample.set_metainfo(dict(crop_box=None)),
+     'RandomResizedCrop'),
+    (lambda sample: sample.set_metainfo(dict(sample_idx=None)), 'sample_idx'),
+    (lambda sample: sample.set_metainfo(dict(
+        flip=True, flip_direction='sideways')), 'sideways'),
+    (lambda sample: sample.pop('attention_map'), r'1 of 4 .* 2\.png'),
+    (lambda sample: sample.pop('gt_label'), r'2\.png has the gt_label None'),
+    (lambda sample: sample.set_gt_label(3), r'2\.png has the gt_label \[3\]')])
+def test_bad_samples_are_refused(change, text):
     images, samples = batch()
-    del samples[1].attention_map
-    with pytest.raises(ValueError, match=r'1 of 4 .* 1\.png'):
-        model.loss(images, samples)
-
-
-@pytest.mark.parametrize(('metainfo', 'text'), [
-    (dict(crop_box=None), 'RandomResizedCrop'),
-    (dict(sample_idx=None), 'sample_idx'),
-    (dict(flip=True, flip_direction='sideways'), 'sideways')])
-def test_bad_metainfo_is_refused(metainfo, text):
-    model = tiny_pretraining()
-    images, samples = batch()
-    samples[0].set_metainfo(metainfo)
+    change(samples[2])
     with pytest.raises(ValueError, match=text):
-        model.loss(images, samples)
+        tiny_pretraining().loss(images, samples)
 
 
 @pytest.mark.parametrize(('arguments', 'text'), [
@@ -357,21 +292,14 @@ def test_bad_metainfo_is_refused(metainfo, text):
     (dict(head=dict(cls_weight=-1)), '-1'),
     (dict(head=dict(num_classes=None)), 'num_classes'),
     (dict(head=dict(num_classes=1)), 'num_classes'),
-    (dict(neck=dict(num_layers=0)), 'num_layers')])
+    (dict(neck=dict(num_layers=0)), 'num_layers'),
+    (dict(data_preprocessor=dict(num_classes=3, batch_augments=dict(
+        augments=[dict(type='Mixup', alpha=0.8)]))), 'Mixup')])
 def test_bad_arguments(arguments, text):
     with pytest.raises(ValueError, match=text):
         tiny_pretraining(**arguments)
 
 
-def test_mixed_images_are_refused():
-    augments = dict(augments=[dict(type='Mixup', alpha=0.8)])
-    with pytest.raises(ValueError, match='Mixup'):
-        tiny_pretraining(data_preprocessor=dict(
-            batch_augments=augments, num_classes=3))
-
-
 def test_images_that_patches_do_not_divide_are_refused():
-    model = tiny_pretraining()
-    images, samples = batch(size=(16, 26))
     with pytest.raises(ValueError, match=r'\(16, 26\)'):
-        model.loss(images, samples)
+        tiny_pretraining().loss(*batch(size=(16, 26)))

@@ -56,8 +56,11 @@ def tiny_classifier(backbone=None, head=None, seed=0, **arguments):
 
 
 def batch(count=4, channels=3, size=IMAGE_SIZE, maps=True, labels=True,
-          seed=0):
-    """Draw images and their samples, whole and not mirrored."""
+          hot=False, seed=0):
+    """Draw images and their samples, whole and not mirrored.
+
+    Maps are drawn, too, or ``hot``: on the left third alone.
+    """
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(count, channels, *size, generator=generator)
     samples = []
@@ -69,7 +72,17 @@ def batch(count=4, channels=3, size=IMAGE_SIZE, maps=True, labels=True,
         if labels:
             sample.set_gt_label(index % 3)
         if maps:
-            sample.set_field(torch.rand(4, 6, generator=generator).half(),
-                             'attention_map', field_type='data')
+            weights = torch.rand(4, 6, generator=generator).half()
+            if hot:
+                weights = torch.full((4, 6), 1e-6)
+                weights[:, :2] = 1.0
+            sample.set_field(weights, 'attention_map', field_type='data')
         samples.append(sample)
     return images, samples
+
+
+def flags_of_pixels(partition, images):
+    """1 = masked, -1 = thrown, 0 = visible, of each pixel of patches of 4."""
+    grid = partition.flags().view(-1, 1, *GRID)
+    return grid.repeat_interleave(4, 2).repeat_interleave(4, 3).expand_as(
+        images)
