@@ -9,8 +9,12 @@ from .naive_aggregator import naive_norm
 
 def naive_linear(vector, layer):
     """Each output as a sum over inputs."""
-    outputs = [(row * vector).sum() for row in layer.weight]
-    return torch.stack(outputs) + layer.bias
+    outputs = torch.stack([(row * vector).sum() for row in layer.weight])
+    return outputs if layer.bias is None else outputs + layer.bias
+
+
+def naive_gelu(values):
+    return values * (1 + torch.erf(values / math.sqrt(2))) / 2
 
 
 def naive_block(block, tokens):
@@ -36,8 +40,7 @@ def naive_block(block, tokens):
     for token in outputs:
         hidden = naive_linear(naive_norm(token[None], block.norm2)[0],
                               block.mlp[0])
-        hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
-        rows.append(token + naive_linear(hidden, block.mlp[3]))
+        rows.append(token + naive_linear(naive_gelu(hidden), block.mlp[3]))
     return torch.stack(rows)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from mmmedmask.models.gimp import group_msa
 from mmmedmask.registry import MODELS
 
-from .naive_group_msa import naive_group_msa, naive_groups
+from .naive_group_msa import naive_group_msa, naive_groups, naive_linear
 
 DOUBLE = torch.float64
 TYPES = ('GroupMSA', 'SNN', 'LinearGeneEncoder')
@@ -32,6 +32,13 @@ def tiny(dtype=DOUBLE, **arguments):
 
 def draw(count=2, genes=19, dtype=DOUBLE):
     return torch.randn(count, genes, dtype=dtype)
+
+
+def logged(monkeypatch):
+    lines = []
+    monkeypatch.setattr(group_msa, 'print_log',
+                        lambda text, *_: lines.append(text))
+    return lines
 
 
 # -------------------------------------------------------------- the equations
@@ -65,17 +72,6 @@ def test_equals_the_equations(arguments):
         assert (row - want).abs().max() < 1e-12
 
 
-def test_sets_change_their_groups_alone():
-    """Also of a gene in two sets; one in no set that is left out does not."""
-    model, genes = tiny(gene_sets=SETS, num_groups=0), draw(1)
-    jacobian = torch.autograd.functional.jacobian(
-        model.encode_groups, genes)[0, :, :, 0]
-    for gene in range(19):
-        touched = jacobian[:, :, gene].abs().amax(dim=1) > 0
-        assert touched.nonzero().flatten().tolist() == [
-            group for group, members in enumerate(SETS) if gene in members]
-
-
 def test_a_checkpoint_brings_its_sets():
     """Weights of a set are for its genes, whatever the file says later."""
     model, genes = tiny(gene_sets=SETS, num_groups=0), draw()
@@ -91,9 +87,7 @@ def test_sets_of_a_file(tmp_path, monkeypatch):
     file.write_text(''.join(
         '\t'.join([f'set{number}', '-', *(names[place] for place in genes)])
         + '\n' for number, genes in enumerate(SETS)))
-    lines = []
-    monkeypatch.setattr(group_msa, 'print_log',
-                        lambda text, *_: lines.append(text))
+    lines = logged(monkeypatch)
     model = tiny(gene_sets=str(file), gene_list=names, num_groups=0)
     assert model.gene_ids == tuple(names)
     assert torch.equal(model.places, tiny(gene_sets=SETS, num_groups=0).places)
@@ -122,41 +116,25 @@ def test_shapes_that_attention_sees(monkeypatch):
                         ((5, 2, 1, 4), (5, 2, 4, 4))]
 
 
-def permuted(genes, one, other, size=4):
-    """Exchange two fragments."""
-    changed = genes.clone()
-    changed[:, one * size:(one + 1) * size] = genes[
-        :, other * size:(other + 1) * size]
-    changed[:, other * size:(other + 1) * size] = genes[
-        :, one * size:(one + 1) * size]
-    return changed
+@pytest.mark.parametrize(('num_genes', 'options'), [
+    (19, dict()), (24, dict()), (21, dict()),
+    (19, dict(gene_sets=SETS, num_groups=0))])
+def test_a_gene_changes_only_its_groups(num_genes, options):
+    """Check 18: the Jacobian of the groups' tokens is in blocks.
 
-
-@pytest.mark.parametrize(('arguments', 'inside', 'across'), [
-    (dict(position=False, projection='shared'), False, True),
-    (dict(position=True, projection='shared'), True, True),
-    (dict(position=False), True, True)])
-def test_what_exchanging_fragments_changes(arguments, inside, across):
-    """Check 17: inside a group only what tells fragments apart notices."""
-    model, genes = tiny(num_genes=24, **arguments), draw(genes=24)
-    before = model(genes)
-    for others, changes in (((0, 1), inside), ((1, 2), across)):
-        moved = (model(permuted(genes, *others)) - before).abs().max()
-        assert bool(moved > 1e-6) == changes, others
-
-
-@pytest.mark.parametrize('num_genes', [19, 24, 21])
-def test_a_gene_changes_only_its_group(num_genes):
-    """Check 18: the Jacobian of the groups' tokens is in blocks."""
-    model = tiny(num_genes=num_genes)
-    genes = draw(1, num_genes)
-    jacobian = torch.autograd.functional.jacobian(
-        model.encode_groups, genes)[0, :, :, 0]
-    per_group = 2 * model.fragment_size
+    A gene may be in two sets, or in none and left out.
+    """
+    model = tiny(num_genes=num_genes, **options)
     assert model.fragment_size == 4
+    groups = naive_groups(num_genes, 6, options.get('num_groups', 3),
+                          options.get('gene_sets'))
+    jacobian = torch.autograd.functional.jacobian(
+        model.encode_groups, draw(1, num_genes))[0, :, :, 0]
     for gene in range(num_genes):
         touched = jacobian[:, :, gene].abs().amax(dim=1) > 0
-        assert touched.nonzero().flatten().tolist() == [gene // per_group]
+        assert touched.nonzero().flatten().tolist() == [
+            number for number, group in enumerate(groups)
+            if any(gene in fragment for fragment in group)]
 
 
 @pytest.mark.parametrize(('genes', 'fragments', 'groups', 'said'), [
@@ -174,9 +152,7 @@ def test_a_gene_changes_only_its_group(num_genes):
 ])
 def test_group_msa_says_when_groups_are_empty(
         monkeypatch, genes, fragments, groups, said):
-    lines = []
-    monkeypatch.setattr(group_msa, 'print_log',
-                        lambda text, *_: lines.append(text))
+    lines = logged(monkeypatch)
     model = build('GroupMSA', num_genes=genes, embed_dims=4,
                   num_fragments=fragments, num_groups=groups, num_heads=1)
     assert lines == ([] if said is None else [f'GroupMSA: {said}'])
@@ -207,9 +183,7 @@ def test_snn_is_its_equations():
     genes = draw(2, 5)
     hidden = genes
     for layer, *_ in model.layers:
-        hidden = torch.stack([
-            torch.stack([(row * weights).sum() for weights in layer.weight])
-            + layer.bias for row in hidden])
+        hidden = torch.stack([naive_linear(row, layer) for row in hidden])
         hidden = torch.where(hidden > 0, hidden, hidden.exp() - 1)
     assert torch.allclose(model(genes), hidden, atol=1e-12)
 
@@ -258,11 +232,12 @@ class TestContract:
             assert parameter.grad.abs().max() > 0, key
 
     def test_dropout_is_for_training_alone(self, name):
-        model = small(name, drop_rate=.5)
-        genes = draw(3)
-        assert torch.equal(model(genes), model(genes))
-        model.train()
-        assert not torch.equal(model(genes), model(genes))
+        rates = ('drop_rate', 'gene_drop_rate')
+        for rate in rates if name == 'GroupMSA' else rates[:1]:
+            model, genes = small(name, **{rate: .5}), draw(3)
+            assert torch.equal(model(genes), model(genes))
+            model.train()
+            assert not torch.equal(model(genes), model(genes))
 
     def test_names_the_wrong_number_of_genes(self, name):
         model = small(name)
@@ -277,13 +252,6 @@ class TestContract:
     def test_refuses_sizes(self, name, arguments, message):
         with pytest.raises(ValueError, match=message):
             build(name, **{**dict(num_genes=960), **arguments})
-
-
-def test_gene_dropout_is_for_training_alone():
-    model, genes = tiny(gene_drop_rate=.5), draw()
-    assert torch.equal(model(genes), model(genes))
-    model.train()
-    assert not torch.equal(model(genes), model(genes))
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

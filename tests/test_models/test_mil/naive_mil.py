@@ -12,18 +12,13 @@ from test_gimp.naive_aggregator import (
     naive_norm,
     naive_positions,
 )
+from test_gimp.naive_group_msa import naive_linear
 
 
 def linear(layer, vector):
-    """One vector through a linear layer, output by output."""
-    outputs = []
-    for row, weights in enumerate(layer.weight):
-        total = 0.0 if layer.bias is None else layer.bias[row]
-        for weight, value in zip(weights, vector, strict=True):
-            total = total + weight * value
-        outputs.append(total)
-    return torch.stack(outputs)
-
+    """One vector through a linear layer."""
+    return naive_linear(
+        torch.as_tensor(vector, dtype=layer.weight.dtype), layer)
 
 def embedded(model, patches):
     """Tokens of the patches, one by one."""
