@@ -48,15 +48,6 @@ def test_classes_differ_where_the_lesion_is_and_nowhere_else(size, gray):
         assert striped.std(axis=0).mean() > 2 * bright.std(axis=0).mean()
 
 
-def test_same_arguments_same_image():
-    first = draw_lesion_image('dark', 64, (0, 1, 5))
-    again = draw_lesion_image('dark', 64, (0, 1, 5))
-    other = draw_lesion_image('dark', 64, (0, 1, 6))
-    for one, two in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert (first[0] != other[0]).any()
-
-
 @pytest.mark.parametrize('lesion_size', [8, 16])
 def test_an_aligned_lesion_lies_in_one_patch(lesion_size):
     places = set()

@@ -280,8 +280,7 @@ def test_broken_encoders_are_caught(encoder, message):
         check_backbone_contract(encoder())
 
 
-def test_error_is_an_assertion():
-    # So that it reads as a failure, not as an error, in any test runner.
+def test_error_reads_as_a_failure_in_any_test_runner():
     assert issubclass(ContractError, AssertionError)
 
 

@@ -17,6 +17,12 @@ SNN = dict(type='mmmedmask.SNN', num_genes=NUM_GENES, embed_dims=5)
 MCAT = dict(type='mmmedmask.MCAT', in_dims=6, num_genes=NUM_GENES,
             gene_sets=2, embed_dims=8, num_heads=2)
 BOTH = dict(aggregator=ABMIL, gene_encoder=SNN, head=HEAD)
+DSMIL = dict(
+    aggregator=dict(type='mmmedmask.DSMIL', in_dims=6, embed_dims=8,
+                    num_classes=3),
+    head=dict(type='mmmedmask.ClasswiseSlideOmicHead', num_classes=3))
+KRONECKER = BOTH | dict(fusion=dict(
+    type='mmmedmask.KroneckerFusion', reduced_dims=8, out_dims=16))
 
 
 def build(**arguments):
@@ -54,9 +60,7 @@ def modalities(model, inputs, samples=None):
     (dict(aggregator=ABMIL, head=HEAD), 'slides', 8),
     (dict(gene_encoder=SNN, head=HEAD), 'genes', 5),
     (BOTH, 'slides+genes', 13),
-    (BOTH | dict(fusion=dict(
-        type='mmmedmask.KroneckerFusion', reduced_dims=2, out_dims=7)),
-     'slides+genes', 7),
+    (KRONECKER, 'slides+genes', 16),
     (dict(aggregator=MCAT, head=HEAD), 'slides+genes', 8)])
 def test_parts_decide_what_the_model_looks_at(parts, uses, dims):
     model = build(**parts)
@@ -87,20 +91,8 @@ def test_state_dict_has_the_agreed_prefixes():
     assert prefixes == {'aggregator', 'gene_encoder', 'fusion', 'head'}
 
 
-def test_patient_vector_is_image_then_genes():
-    model = build(**BOTH).eval()
-    features = model.extract_feat(batch()[0])
-    torch.testing.assert_close(
-        features['patient'],
-        torch.cat([features['image'], features['genes']], dim=1))
-
-
 @pytest.mark.parametrize('parts', [
-    BOTH, dict(aggregator=MCAT, head=HEAD),
-    BOTH | dict(aggregator=dict(type='mmmedmask.DSMIL', in_dims=6,
-                                embed_dims=8, num_classes=3),
-                head=dict(type='mmmedmask.ClasswiseSlideOmicHead',
-                          num_classes=3))])
+    BOTH, dict(aggregator=MCAT, head=HEAD), BOTH | DSMIL])
 def test_an_answer_says_what_it_rests_on(parts):
     model = build(**parts).eval()
     torch.manual_seed(1)
@@ -109,15 +101,12 @@ def test_an_answer_says_what_it_rests_on(parts):
         'slides+genes', 'genes', 'slides']
     # An answer is the same alone, where nobody in the batch has the other.
     logits = model(inputs)
-    alone = dict(inputs, patches=None, valid=None)
-    alone = {key: value[1:2] if value is not None else None
-             for key, value in alone.items()}
-    torch.testing.assert_close(model(alone)[0], logits[1])
-    assert modalities(model, alone) == ['genes']
-    alone = {key: value[2:3] if value is not None else None
-             for key, value in dict(inputs, genes=None).items()}
-    torch.testing.assert_close(model(alone)[0], logits[2])
-    assert modalities(model, alone) == ['slides']
+    for row, name, lacks in ((1, 'genes', ('patches', 'valid')),
+                             (2, 'slides', ('genes', ))):
+        alone = {key: None if value is None or key in lacks
+                 else value[row:row + 1] for key, value in inputs.items()}
+        torch.testing.assert_close(model(alone)[0], logits[row])
+        assert modalities(model, alone) == [name]
 
 
 def test_a_batch_in_which_all_lack_a_modality_moves_the_same_parameters():
@@ -187,11 +176,7 @@ def test_clam_adds_the_loss_of_its_patches():
 
 
 def test_dsmil_answers_with_the_mean_of_two_streams():
-    model = build(
-        aggregator=dict(type='mmmedmask.DSMIL', in_dims=6, embed_dims=8,
-                        num_classes=3),
-        head=dict(type='mmmedmask.ClasswiseSlideOmicHead',
-                  num_classes=3)).eval()
+    model = build(**DSMIL).eval()
     inputs, _ = batch()
     vector, tokens = model.aggregator(inputs['patches'], inputs['valid'])
     first = model.aggregator.instance_logits(tokens, inputs['valid'])
@@ -264,17 +249,9 @@ def test_a_mode_that_is_not_there():
 # ------------------------------------------------------ what is it worth
 
 
-DSMIL = dict(
-    aggregator=dict(type='mmmedmask.DSMIL', in_dims=6, embed_dims=8,
-                    num_classes=3),
-    gene_encoder=SNN,
-    head=dict(type='mmmedmask.ClasswiseSlideOmicHead', num_classes=3))
-KRONECKER = BOTH | dict(fusion=dict(
-    type='mmmedmask.KroneckerFusion', reduced_dims=8, out_dims=16))
-
-
 @pytest.mark.parametrize('parts', [
-    BOTH, KRONECKER, dict(aggregator=MCAT, head=HEAD), DSMIL])
+    BOTH, KRONECKER, dict(aggregator=MCAT, head=HEAD),
+    DSMIL | dict(gene_encoder=SNN)])
 def test_hidden_is_as_if_it_were_missing(parts):
     """Patients 1 and 4 lack one: nothing of theirs can be hidden."""
     model = build(**parts).eval()

@@ -13,7 +13,6 @@ from mmmedmask.models.slide_omic import (
     KroneckerFusion,
     SlideOmicHead,
 )
-from mmmedmask.registry import MODELS
 
 DOUBLE = torch.float64
 
@@ -216,12 +215,6 @@ def test_a_patient_without_a_label():
     samples = [DataSample(metainfo=dict(case_id='case-0'))]
     with pytest.raises(ValueError, match='case case-0 has the gt_label None'):
         SlideOmicHead(4, 3).loss(torch.randn(1, 4), samples)
-
-
-def test_registered():
-    for kind in (ConcatFusion, KroneckerFusion, SlideOmicHead,
-                 ClasswiseSlideOmicHead):
-        assert MODELS.get(f'mmmedmask.{kind.__name__}') is kind
 
 
 def test_bilinear_gates_run_in_bfloat16():

@@ -32,12 +32,12 @@ def build(state=None, **arguments):
 
 
 def sample(count=None, genes=None, dims=3, coords=True, mask=None):
-    """One packed patient with random patches."""
+    """One packed patient with random patches; coordinates, or others."""
     inputs = dict(patches=None, coords=None, mask=mask, genes=genes)
     if count is not None:
         inputs['patches'] = torch.randn(count, dims)
-        if coords:
-            inputs['coords'] = torch.randint(0, 9, (count, 2))
+        inputs['coords'] = torch.randint(0, 9, (count, 2)) \
+            if coords is True else coords
     return dict(inputs=inputs, data_samples=DataSample().set_gt_label(1))
 
 
@@ -98,22 +98,18 @@ def test_what_nobody_has_is_none():
 
 
 def test_coordinates_are_given_only_if_all_bags_have_them():
-    assert run(build(), sample(2), sample(3, coords=False))['coords'] is None
+    assert run(build(), sample(2), sample(3, coords=None))['coords'] is None
     assert run(build(), sample(2), sample())['coords'].shape == (2, 2, 2)
 
 
-def test_whole_batches_of_default_collate_do_as_well():
-    patches = torch.randn(2, 4, 3)
+@pytest.mark.parametrize('count', [1, 2])
+def test_whole_batches_of_default_collate_do_as_well(count):
+    """And halves, which become float32."""
+    patches = torch.randn(count, 4, 3).half()
     got = build()(dict(inputs=dict(patches=patches)))
-    assert torch.equal(got['inputs']['patches'], patches)
+    assert torch.equal(got['inputs']['patches'], patches.float())
     assert got['inputs']['valid'].all()
     assert got['data_samples'] is None
-
-
-def test_halves_become_float32():
-    one = sample(3)
-    one['inputs']['patches'] = one['inputs']['patches'].half()
-    assert run(build(), one)['patches'].dtype == torch.float32
 
 
 # --------------------------------------------------------------------- genes
@@ -173,17 +169,11 @@ def test_scale_is_float32_whatever_runs_around_it():
      r'mask of a bag of 2 patches must have the shape \(2,\), got \(3,\)'),
     (None, lambda: [sample(2, mask=torch.ones(2) > 0), sample(2)],
      '1 of 2 bags have a mask'),
-])
+    (None, lambda: [sample(2, coords=torch.zeros(3, 2))],
+     'coords of a bag of 2 patches')])
 def test_what_does_not_fit_is_refused(state, samples, message):
     with pytest.raises(ValueError, match=message):
         run(build(state), *samples())
-
-
-def test_refuses_coordinates_of_other_patches():
-    one = sample(2)
-    one['inputs']['coords'] = torch.zeros(3, 2)
-    with pytest.raises(ValueError, match='coords of a bag of 2 patches'):
-        run(build(), one)
 
 
 @pytest.mark.parametrize('inputs', [torch.zeros(1, 2, 3), dict(images=[1])])
