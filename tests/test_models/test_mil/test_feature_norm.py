@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from model_checks import unchanged
 
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.testing.aggregator_contract import check_aggregator_contract
@@ -91,13 +92,11 @@ def test_equals_a_loop_in_training_and_in_evaluation():
 def test_batches_without_a_variance_teach_nothing(count):
     layer = FeatureNorm(6)
     layer(5 + torch.randn(9, 6))
-    before = {key: value.clone() for key, value in layer.state_dict().items()}
     patches = torch.randn(count, 6)
-    found = layer(patches)
+    with unchanged(layer):
+        found = layer(patches)
     assert found.shape == (count, 6)
     torch.testing.assert_close(found, layer.eval()(patches))
-    for key, value in layer.state_dict().items():
-        assert torch.equal(value, before[key])
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -119,10 +118,8 @@ def test_float32_under_autocast(dtype):
 @pytest.mark.parametrize('name', SCALED)
 def test_contract(name):
     model = trained(name, [bags(*batch) for batch in BATCHES])
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    check_aggregator_contract(model)
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key])
+    with unchanged(model):
+        check_aggregator_contract(model)
 
 
 @pytest.mark.parametrize('name', SCALED)
@@ -147,17 +144,15 @@ def test_is_the_plain_model_on_scaled_features(name):
     torch.testing.assert_close(vector, expected)
     torch.testing.assert_close(tokens, expected_tokens)
     # What training has seen is in the checkpoint; evaluation adds nothing.
-    after = {key: value.clone() for key, value in model.state_dict().items()}
+    after = model.state_dict()
     number, mean, _ = moments(patches, valid)
     assert number == 10
-    found = [value for key, value in after.items() if 'running_mean' in key]
-    assert len(found) == 1
-    torch.testing.assert_close(found[0], torch.tensor(mean, dtype=DOUBLE))
+    found, = (value for key, value in after.items() if 'running_mean' in key)
+    torch.testing.assert_close(found, torch.tensor(mean, dtype=DOUBLE))
     other = build(name, norm_features=True).to(DOUBLE).eval()
     other.load_state_dict(after)
     for one in (model.eval(), other):
-        alone, _ = one(patches[:1, :6], None, **genes_of(one, 1, DOUBLE))
-        together, _ = one(patches, valid, **genes)
+        with unchanged(one):
+            alone, _ = one(patches[:1, :6], None, **genes_of(one, 1, DOUBLE))
+            together, _ = one(patches, valid, **genes)
         torch.testing.assert_close(alone[0], together[0])
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, after[key])
