@@ -164,13 +164,13 @@ class TestExpression:
         assert inside[np.triu_indices(5, 1)].mean() > 0.2
         assert np.abs(across[upper]).mean() < 0.1
 
-    def test_bad_arguments(self):
-        with pytest.raises(ValueError, match='num_pathways .* 3, got 2'):
-            draw_expression_style(100, 3, 2, 5, rng())
-        with pytest.raises(ValueError, match='num_genes .* 40, got 39'):
-            draw_expression_style(39, 2, 4, 5, rng())
-        with pytest.raises(ValueError, match='pathway_size must be .* got 0'):
-            draw_expression_style(39, 2, 4, 0, rng())
+    @pytest.mark.parametrize(('arguments', 'message'), [
+        ((100, 3, 2, 5), 'num_pathways .* 3, got 2'),
+        ((39, 2, 4, 5), 'num_genes .* 40, got 39'),
+        ((39, 2, 4, 0), 'pathway_size must be .* got 0')])
+    def test_bad_arguments(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            draw_expression_style(*arguments, rng())
 
 
 class TestCohort:
