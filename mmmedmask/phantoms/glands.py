@@ -70,7 +70,7 @@ def draw_gland_image(
 def write_gland_split(
         root: str | Path, ann_file: str | Path, num_images: int,
         size: int | tuple[int, int] = 256, seed: int | Sequence[int] = 0,
-        scale: float | None = None, category: str = 'gland') -> None:
+        scale: float | None = None) -> None:
     """Write phantoms, their masks, and one COCO file.
 
     Image i is ``root/images/NAME/i.png`` with four digits, and its mask of
@@ -80,7 +80,7 @@ def write_gland_split(
     name = Path(ann_file).stem
     seeds = (seed, ) if isinstance(seed, int) else tuple(seed)
     writer = CocoInstanceWriter(
-        category, description=f'Drawn gland phantoms, {name}')
+        'gland', description=f'Drawn gland phantoms, {name}')
     for index in range(num_images):
         image, labels = draw_gland_image(size, (*seeds, index), scale)
         file_name = f'images/{name}/{index:04d}.png'
