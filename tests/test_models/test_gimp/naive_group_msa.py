@@ -17,27 +17,32 @@ def naive_gelu(values):
     return values * (1 + torch.erf(values / math.sqrt(2))) / 2
 
 
+def naive_attention(query, key, value, num_heads):
+    """Every query attends to every key, head by head: (N, d)."""
+    heads = []
+    for parts in zip(*(one.chunk(num_heads, dim=1)
+                       for one in (query, key, value)), strict=True):
+        rows = []
+        for one in parts[0]:
+            scores = torch.stack([
+                one @ other / math.sqrt(len(one)) for other in parts[1]])
+            weights = scores.exp() / scores.exp().sum()
+            rows.append(sum(weight * other for weight, other in zip(
+                weights, parts[2], strict=True)))
+        heads.append(torch.stack(rows))
+    return torch.cat(heads, dim=1)
+
+
 def naive_block(block, tokens):
     """Every token attends to every token; (N, d)."""
     normed = naive_norm(tokens, block.norm1)
-    count, dims = tokens.shape
-    size = dims // block.num_heads
-    query = [naive_linear(token, block.query) for token in normed]
-    both = [naive_linear(token, block.key_value) for token in normed]
-    outputs = []
-    for i in range(count):
-        mixed = torch.zeros_like(tokens[0])
-        for head in range(block.num_heads):
-            part = slice(head * size, (head + 1) * size)
-            scores = torch.stack([
-                query[i][part] @ both[j][:dims][part] / math.sqrt(size)
-                for j in range(count)])
-            weights = scores.exp() / scores.exp().sum()
-            mixed[part] = sum(weights[j] * both[j][dims:][part]
-                              for j in range(count))
-        outputs.append(tokens[i] + naive_linear(mixed, block.proj))
+    query, both = (torch.stack([naive_linear(token, layer)
+                                for token in normed])
+                   for layer in (block.query, block.key_value))
+    mixed = naive_attention(query, *both.chunk(2, dim=1), block.num_heads)
     rows = []
-    for token in outputs:
+    for token, found in zip(tokens, mixed, strict=True):
+        token = token + naive_linear(found, block.proj)
         hidden = naive_linear(naive_norm(token[None], block.norm2)[0],
                               block.mlp[0])
         rows.append(token + naive_linear(naive_gelu(hidden), block.mlp[3]))

@@ -12,7 +12,7 @@ from test_gimp.naive_aggregator import (
     naive_norm,
     naive_positions,
 )
-from test_gimp.naive_group_msa import naive_linear
+from test_gimp.naive_group_msa import naive_attention, naive_linear
 
 
 def linear(layer, vector):
@@ -103,25 +103,12 @@ def transmil(model, patches, cells):
 
 
 def heads_of(layer, tokens):
-    """Multi-head attention of a transformer layer, head by head."""
-    dims = tokens.shape[1] // layer.self_attn.num_heads
-    weights = layer.self_attn.in_proj_weight.chunk(3)
-    biases = layer.self_attn.in_proj_bias.chunk(3)
-    query, key, value = (
-        tokens @ weight.t() + bias
-        for weight, bias in zip(weights, biases, strict=True))
-    heads = []
-    for head in range(layer.self_attn.num_heads):
-        part = slice(head * dims, (head + 1) * dims)
-        mixed = []
-        for one in query[:, part]:
-            row = softmax([float(one @ other) / math.sqrt(dims)
-                           for other in key[:, part]])
-            mixed.append(sum(weight * other for weight, other in zip(
-                row, value[:, part], strict=True)))
-        heads.append(torch.stack(mixed))
-    out = layer.self_attn.out_proj
-    return torch.cat(heads, dim=1) @ out.weight.t() + out.bias
+    """Multi-head attention of a transformer layer."""
+    attention = layer.self_attn
+    query, key, value = (tokens @ attention.in_proj_weight.t() +
+                         attention.in_proj_bias).chunk(3, dim=1)
+    mixed = naive_attention(query, key, value, attention.num_heads)
+    return mixed @ attention.out_proj.weight.t() + attention.out_proj.bias
 
 
 def pooled_transformer(model, tokens):
