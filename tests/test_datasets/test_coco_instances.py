@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
@@ -193,8 +194,15 @@ def test_mask_to_labels(mask, expected):
     assert mask_to_labels(mask).astype(int).tolist() == expected
 
 
+def jpeg(labels):
+    encoded = cv2.imencode('.jpg', np.uint8(255 * (labels > 0)),
+                           [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+
+
 @pytest.mark.parametrize(('mask', 'message'), [
     (np.array([[[255, 0, 0]]], np.uint8), '3 channels that differ'),
+    (jpeg(np.kron(np.eye(3), np.ones((20, 27)))), 'compressed with loss'),
     (np.array([[0.5]]), 'float64'),
     (np.zeros((1, 2, 3, 4), np.uint8), r'\(1, 2, 3, 4\)')])
 def test_masks_that_are_none(mask, message):
