@@ -1,7 +1,6 @@
 """The layout that labelled images are written in, and its check."""
 
 import csv
-import json
 import os
 import shutil
 from pathlib import Path
@@ -146,13 +145,8 @@ def test_links_and_copies(download, tmp_path, monkeypatch):
 
 
 def test_download_of_symbolic_links(drawn, tmp_path):
-    (tmp_path / 'linked').mkdir()
-    for part in ('Training', 'Testing'):
-        source = drawn / 'brain_tumor_mri'
-        for path in (source / part).rglob('*.jpg'):
-            link = tmp_path / 'linked' / path.relative_to(source)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
+    shutil.copytree(drawn / 'brain_tumor_mri', tmp_path / 'linked',
+                    copy_function=os.symlink)
     _, report = write_and_check(
         BRAIN_TUMOR_MRI, tmp_path / 'linked', tmp_path / 'out')
     assert not any(path.is_symlink() for path in (tmp_path / 'out').rglob('*'))
@@ -222,24 +216,22 @@ def test_check_finds_planted_copies(download, tmp_path):
     source = download('brain_tumor_mri')
     training, testing = source / 'Training', source / 'Testing'
 
-    def plant(original, name, change=None):
-        target = source / name
-        if change is None:
-            shutil.copy(original, target)
-        else:
-            Image.fromarray(change(np.asarray(Image.open(original)))).save(
-                target, quality=95)
+    def mirror(original, target):
+        Image.fromarray(np.asarray(Image.open(original))[:, ::-1]).save(
+            target, quality=95)
 
-    def mirror(image):
-        return image[:, ::-1]
-
-    plant(training / 'glioma/Tr-gl_0000.jpg', 'Testing/glioma/copy.jpg')
-    plant(training / 'notumor/Tr-no_0001.jpg',
-          'Testing/notumor/mirrored.jpg', mirror)
-    plant(training / 'glioma/Tr-gl_0002.jpg', 'Training/pituitary/x.jpg')
-    plant(testing / 'meningioma/Te-me_0000.jpg', 'Testing/glioma/y.jpg',
-          mirror)
-    plant(testing / 'pituitary/Te-pi_0001.jpg', 'Testing/pituitary/z.jpg')
+    for plant, original, target in (
+            (shutil.copy, training / 'glioma/Tr-gl_0000.jpg',
+             testing / 'glioma/copy.jpg'),
+            (mirror, training / 'notumor/Tr-no_0001.jpg',
+             testing / 'notumor/mirrored.jpg'),
+            (shutil.copy, training / 'glioma/Tr-gl_0002.jpg',
+             training / 'pituitary/x.jpg'),
+            (mirror, testing / 'meningioma/Te-me_0000.jpg',
+             testing / 'glioma/y.jpg'),
+            (shutil.copy, testing / 'pituitary/Te-pi_0001.jpg',
+             testing / 'pituitary/z.jpg')):
+        plant(original, target)
     out = tmp_path / 'out'
     _, report = write_and_check(BRAIN_TUMOR_MRI, source, out)
     found = {finding.kind: (finding.files, finding.detail)
@@ -273,9 +265,6 @@ def test_check_finds_planted_copies(download, tmp_path):
     assert 'copies of any kind, clean: 0 groups' in checked
     assert 'correlation >= 0.87' in checked
     assert '3 channels uint8: 14 images' in checked
-    text, data = report.write(out)
-    assert 'PROBLEMS: 4' in text.read_text()
-    assert len(json.loads(data.read_text())['problems']) == 4
 
 
 def test_lesions_that_share_a_picture_are_one_group(download, tmp_path):
@@ -307,8 +296,6 @@ def test_near_threshold_decides(download, tmp_path):
                       threshold=threshold).copies.groups
               for threshold in (0.5, 0.999)]
     assert [len(group) for group in groups] == [1, 0]
-    with pytest.raises(ValueError, match=r'got 2'):
-        prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out', threshold=2)
 
 
 def test_lesions_in_the_wrong_place(download, tmp_path):
