@@ -70,16 +70,10 @@ def near_threshold(default: float) -> Option:
 
 
 def finish(args: argparse.Namespace, prepare: Callable, out: Path) -> int:
-    """Prepare a conversion, write it, and check it if asked.
+    """Prepare a conversion, write it to ``out``, and check it if asked.
 
-    Args:
-        args: The command line.
-        prepare: Makes the conversion, which has ``write(out)``, ``notices``
-            and, where ``--check`` is an option, ``check(out)``.
-        out: Where the data set goes.
-
-    Returns:
-        The exit status: 1 if something is wrong with the data.
+    ``prepare`` makes the conversion. The exit status is 1 if something is
+    wrong with the data.
     """
     from mmmedmask.datasets.conversion.check_report import ConversionError
     from mmmedmask.datasets.image_io import ImageFileError

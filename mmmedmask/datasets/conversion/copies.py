@@ -48,15 +48,15 @@ _LOCAL_NOISE = 0.02
 _MIN_CONTRAST = 0.004
 _BLOCK = 4096
 
+Fingerprint = Callable[[np.ndarray], np.ndarray | None]
+
 
 @dataclass
 class ImageRecord:
     """What is kept of an image to compare it with others.
 
-    Attributes:
-        pixel_hash: Of the decoded pixels and their shape.
-        fingerprint: Square float32 array, of the same size for all images
-            to be compared, or None if the image shows too little structure.
+    ``pixel_hash`` is of the decoded pixels and their shape; ``fingerprint``
+    is None if the image shows too little structure.
     """
 
     name: str
@@ -109,13 +109,8 @@ def _normalise(fine: np.ndarray | None) -> np.ndarray | None:
     return fine / np.linalg.norm(fine)
 
 
-def make_record(
-    name: str,
-    split: str,
-    encoded: bytes,
-    image: np.ndarray,
-    fingerprint_of: Callable[[np.ndarray], np.ndarray | None] = fingerprint
-) -> ImageRecord:
+def make_record(name: str, split: str, encoded: bytes, image: np.ndarray,
+                fingerprint_of: Fingerprint = fingerprint) -> ImageRecord:
     """Summarise an image, (H, W, C) uint8 or uint16, and its file's bytes."""
     pixels = hashlib.sha256(
         f'{image.shape}{image.dtype}'.encode()
@@ -129,14 +124,11 @@ class Copies:
     """The copies among the images of a data set.
 
     Attributes:
-        identical: Groups of records with the same pixels, sorted by name.
+        identical: Groups of records with the same pixels.
         near: Pairs of records of near copies and their correlation, best
-            first. Of images that are identical within a split, only the
-            first is compared.
-        groups: All groups of names of copies, identical or near, with at
-            least two names; sorted.
-        featureless: Names of images with too little structure to be
-            compared.
+            first; of images that are identical within a split the first one.
+        groups: All groups of names of copies, identical or near; sorted.
+        featureless: Names of images with too little structure.
         comparison: What was compared with what, for a report.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,8 @@ Group = tuple[str, ...]
 def check(conversion: LabelledConversion, out: Path) -> CheckReport:
     """Read back what was written, and report copies and shared groups.
 
-    Returns:
-        The report. Copies on both sides of a split and copies with
-        different classes are problems; copies within one part, groups on
-        both sides of a split and empty masks are notices.
+    Copies on both sides of a split and copies with different classes are
+    problems; copies within one part and groups on both sides are notices.
     """
     checker = _Checker(conversion)
     checker.describe_files()
@@ -62,15 +61,14 @@ class _Checker:
 
     def describe_files(self) -> None:
         """Say which sizes and channels the files of each class have."""
-        shapes = self.conversion.shapes
-        sizes = Counter(f'{shape[0]} x {shape[1]}' for shape, _ in shapes)
+        sizes, kinds = Counter(), defaultdict(list)
+        for image, ((height, width, channels), kind) in zip(
+                self.conversion.images, self.conversion.shapes, strict=True):
+            sizes[f'{height} x {width}'] += 1
+            kinds[f'{channels} channels {kind}'].append(image)
         common = ', '.join(
             f'{size}: {number}' for size, number in sizes.most_common(5))
         rest = f', {len(sizes) - 5} more sizes' if len(sizes) > 5 else ''
-        kinds = defaultdict(list)
-        for image, (shape, kind) in zip(
-                self.conversion.images, shapes, strict=True):
-            kinds[f'{shape[2]} channels {kind}'].append(image)
         self.report.checked += [
             f'sizes (h x w): {common}{rest}',
             *(f'{kind}: {count_labels(images, self.classes)}'
@@ -85,32 +83,30 @@ class _Checker:
                     self.report.add_problem('empty_part', file)
                     continue
                 present = {image.label for image in images}
-                missing = [label for label in self.classes
-                           if label not in present]
+                missing = [name for name in self.classes
+                           if name not in present]
                 if missing:
                     self.report.add_notice(
                         'missing_class', file, detail=', '.join(missing))
                 written = LabelledImages(
                     str(out), part, f'splits/{name}', serialize_data=False)
-                expected = [(str(out / image.path), image.label, image.group)
-                            for image in images]
                 read = [
                     (sample['img_path'], self.classes[sample['gt_label']],
                      sample['group']) for sample in map(
                          written.get_data_info, range(len(written)))]
-                if read != expected:
+                if read != [(str(out / image.path), image.label, image.group)
+                            for image in images]:
                     self.report.add_problem('written_mismatch', file)
 
     def compare_files(self, out: Path) -> None:
         """Read the images and masks back."""
-        for image in self.conversion.images:
-            path = out / image.path
-            if not path.is_file() \
-                    or path.read_bytes() != image.source.read_bytes():
-                self.report.add_problem('written_mismatch', str(path))
-        for name, mask in self.conversion.masks.items():
+        for name, content in chain(
+                ((image.path, image.source.read_bytes())
+                 for image in self.conversion.images),
+                ((name, mask.encoded)
+                 for name, mask in self.conversion.masks.items())):
             path = out / name
-            if not path.is_file() or path.read_bytes() != mask.encoded:
+            if not path.is_file() or path.read_bytes() != content:
                 self.report.add_problem('written_mismatch', str(path))
 
     def add_copies(self) -> None:
@@ -201,18 +197,16 @@ class _Checker:
 
     def check_lesions(self) -> None:
         """See that masks are empty in the classes without a lesion only."""
-        masks = self.conversion.masks
-        for image in self.conversion.images:
-            if not image.mask_path:
-                continue
-            marked = masks[image.mask_path].marked
+        masked = [image for image in self.conversion.images
+                  if image.mask_path]
+        for image in masked:
+            marked = self.conversion.masks[image.mask_path].marked
             if marked == (image.label in self.conversion.source.lesion_free):
                 self.report.add_problem(
                     'unexpected_lesion' if marked else 'empty_mask',
                     image.mask_path, detail=image.label)
-        if masks:
-            joined = sum(
-                len(image.masks) > 1 for image in self.conversion.images)
+        if masked:
+            joined = sum(len(image.masks) > 1 for image in masked)
             self.report.checked.append(
-                f'{len(masks)} lesion masks, {joined} of them joined from '
+                f'{len(masked)} lesion masks, {joined} of them joined from '
                 'several')

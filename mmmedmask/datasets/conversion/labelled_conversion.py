@@ -25,6 +25,7 @@ from mmmedmask.datasets.conversion.check_report import (
 )
 from mmmedmask.datasets.conversion.copies import (
     Copies,
+    Fingerprint,
     ImageRecord,
     connected,
     find_copies,
@@ -52,13 +53,11 @@ from mmmedmask.util.atomic_files import (
     write_text,
 )
 
-Fingerprint = Callable[[np.ndarray], np.ndarray | None]
-
 
 class LesionMask(NamedTuple):
-    """A joined lesion mask as a PNG file, and whether it marks anything.
+    """A joined lesion mask, 255 on the lesion, and whether it marks anything.
 
-    It is encoded, since thousands of masks in pixels would need gigabytes.
+    It is a PNG, since thousands of masks in pixels would need gigabytes.
     """
 
     encoded: bytes
@@ -250,9 +249,7 @@ def join_masks(image: LabelledImage, size: tuple[int, int],
                report: CheckReport) -> LesionMask | None:
     """Read the masks of an image of ``size`` (h, w) and join them by OR.
 
-    Returns:
-        The mask, 255 on the lesion and 0 elsewhere, or None if a mask cannot
-        be used; the report says why.
+    None if one cannot be used; the report says why.
     """
     joined, problems = np.zeros(size, np.uint8), len(report.problems)
     for path in image.masks:
