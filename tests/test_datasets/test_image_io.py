@@ -44,15 +44,6 @@ def test_8_bit_is_read_exactly_in_rgb_order(tmp_path, pixels, suffix, mode):
     np.testing.assert_array_equal(read, image)
 
 
-def test_jpeg_is_read_in_rgb_order(tmp_path):
-    red = np.zeros((16, 16, 3), np.uint8)
-    red[..., 0] = 200
-    Image.fromarray(red).save(tmp_path / 'red.jpg', quality=95)
-    read = read_image(tmp_path / 'red.jpg').astype(int)
-    assert read.shape == (16, 16, 3)
-    assert abs(read - red).max() < 8
-
-
 @pytest.mark.parametrize('compression', [
     None, 'zlib', 'lzw', 'zstd', 'lzma', 'packbits'])
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])

@@ -185,26 +185,3 @@ def test_seed_epoch_and_sample_decide():
 def test_bad_probability(prob):
     with pytest.raises(ValueError, match=r'prob must be in \[0, 1\]'):
         RandomRotate90(prob)
-
-
-def test_images_and_masks_of_busi(data_root, tmp_path):
-    """Real pictures, real masks of one file, our csv."""
-    source = data_root / 'busi' / 'Dataset_BUSI_with_GT'
-    if not source.is_dir():
-        pytest.skip(f'no BUSI: {source} is not a folder')
-    rows = ['path,label,group,mask']
-    for label in ('benign', 'malignant', 'normal'):
-        for image in sorted((source / label).glob(f'{label} (*).png'))[:2]:
-            mask = image.with_name(f'{image.stem}_mask.png')
-            rows.append(f'{image},{label},{image.stem},'
-                        f'{mask if label != "normal" else ""}')
-    (tmp_path / 'classes.txt').write_text('benign\nmalignant\nnormal\n')
-    (tmp_path / 'train.csv').write_text('\n'.join(rows) + '\n')
-    data = LesionSegmentation(
-        str(tmp_path), split_folder='.', pipeline=[LOAD, MASK])
-    assert len(data) == 6
-    for sample in data:
-        label = sample['gt_seg_map']
-        assert label.shape == sample['img'].shape[:2]
-        assert set(np.unique(label)) == (
-            {0} if sample['class_name'] == 'normal' else {0, 1})
