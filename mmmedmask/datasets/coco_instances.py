@@ -169,10 +169,7 @@ class SplitTotals:
 class CocoInstanceWriter:
     """Collect images with instance masks and write one COCO file.
 
-    Args:
-        category: Name of the only category, whose id is 1.
-        options: How masks become instances.
-        description: Goes into the file's ``info``.
+    It has one category, whose id is 1; ``description`` goes into ``info``.
     """
 
     def __init__(self, category: str, options: InstanceOptions | None = None,

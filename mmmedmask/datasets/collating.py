@@ -19,9 +19,6 @@ def collate_tiles(samples: Sequence[Mapping]) -> dict[str, Any]:
     handle the main process asks: more work than decoding a tile. So alike
     tiles go in one, and others by value.
 
-    Args:
-        samples: Dicts with ``inputs``, a tensor, and whatever else.
-
     Returns:
         ``inputs``: a tensor (B, ...), or a list of B tensors if their shapes
         or types differ. All else as by MMEngine's ``pseudo_collate``.

@@ -36,11 +36,8 @@ def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
     """Decode a TIFF as (H, W) or (H, W, C), pages as channels, unturned.
 
     ``max_pixels`` is the largest number of values that a header may claim.
-
-    Raises:
-        ValueError: If it is broken, holds several images, or has colours
-            that are neither gray nor RGB. tifffile and its decoders raise
-            other errors, too.
+    A file that is broken, holds several images, or has other colours than
+    gray or RGB raises a ValueError, or what tifffile and its decoders raise.
     """
     tags, next_page = read_tags(encoded)
     size = [(tags or {}).get(tag, 0) for tag in (_HEIGHT, _WIDTH, _SAMPLES)]
@@ -65,9 +62,6 @@ def orientation_of(encoded: bytes) -> int:
     """Read the orientation, 1 to 8, of a TIFF or of EXIF, built alike.
 
     It is 1, upright, if there is no tag, or EXIF that is broken.
-
-    Raises:
-        ValueError: If the tag has another value.
     """
     try:
         tags, _ = read_tags(encoded)
@@ -90,16 +84,13 @@ def orientation_of(encoded: bytes) -> int:
 def read_tags(encoded: bytes) -> tuple[dict | None, int]:
     """Parse the first page's header of a classic TIFF.
 
-    Bytes behind the header may be missing.
+    Bytes behind the header may be missing; a truncated header raises a
+    struct.error.
 
     Returns:
         Tag values of the first page: integers (the first one where a tag
         holds several) and texts; None for BigTIFF. And the offset of the
         next page, 0 if there is none.
-
-    Raises:
-        ValueError: If it is no TIFF.
-        struct.error: If the header is truncated.
     """
     order = {b'II': '<', b'MM': '>'}.get(encoded[:2])
     if order is None:

@@ -11,7 +11,10 @@ from mmmedmask.datasets.conversion.check_report import CheckReport
 
 
 class LayoutError(ValueError):
-    """A folder does not hold the data set as it is released."""
+    """A download is not as the data set is released.
+
+    Whatever reads a download raises it, and says what is missing or wrong.
+    """
 
 
 class Conversion(ABC):

@@ -51,9 +51,6 @@ def find_images(download: Path) -> FoundImages:
     """Find the images of a download; groups are paths until copies are known.
 
     ``download`` holds ``Training`` and ``Testing``, two levels down at most.
-
-    Raises:
-        LayoutError: If a folder is missing, is not a class, or has no image.
     """
     root = only_folder(download, PARTS, ' and '.join(PARTS))
     images, ignored, counts = [], Counter(), Counter()

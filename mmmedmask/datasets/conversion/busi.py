@@ -35,10 +35,6 @@ def find_images(download: Path) -> FoundImages:
     """Find the images of a download; groups are paths until copies are known.
 
     ``download`` holds the folders of the classes, two levels down at most.
-
-    Raises:
-        LayoutError: If a folder is missing or is not a class, an image has no
-            mask, a mask has no image, or a class has neither.
     """
     classes = tuple(OFFICIAL_COUNTS)
     root = only_folder(download, classes, 'benign, malignant and normal')

@@ -1,7 +1,4 @@
-"""Find the folder of a data set in what was unpacked, and list its files.
-
-All raise a :class:`LayoutError` that names what is missing or too much.
-"""
+"""Find the folder of a data set in what was unpacked, and list its files."""
 
 from collections import Counter
 from collections.abc import (

@@ -85,14 +85,10 @@ def find_glas(data_root: Path) -> Splits:
     """Find ``train_N``, ``testA_N``, ``testB_N`` and their ``*_anno``.
 
     They are BMP in the release; PNG does as well.
-
-    Raises:
-        LayoutError: If there is no folder of them, or a mask or an image is
-            missing.
     """
     folder = only_folder(data_root, ['train_*_anno.*'],
                          'train_1.bmp, train_1_anno.bmp, ...')
-    files = [path for path in _image_files(folder)
+    files = [path for path in image_files(folder, _IMAGE_SUFFIXES)[0]
              if re.fullmatch(r'(train|testA|testB)_\d+(_anno)?', path.stem)]
     images, masks = (
         index_files([path for path in files
@@ -102,14 +98,11 @@ def find_glas(data_root: Path) -> Splits:
     splits: Splits = {'train': [], 'test': []}
     for pair in _pair_up(images, masks, folder, data_root):
         splits['train' if pair.part == 'train' else 'test'].append(pair)
-    return _not_empty(splits, folder)
+    return splits
 
 
 def glas_patients(splits: Splits) -> dict[str, str]:
     """Read patients by name, such as ``testA_1``, from ``Grade.csv``, if any.
-
-    Raises:
-        ValueError: If the file lacks the column of names or of patients.
     """
     path = splits['train'][0].image.parent / 'Grade.csv'
     if not path.is_file():
@@ -122,10 +115,6 @@ def find_crag(data_root: Path) -> Splits:
     """Find ``Images/NAME.png`` and ``Annotation/NAME.png`` of both splits.
 
     The folders are ``train`` and ``valid``, in some copies ``test``.
-
-    Raises:
-        LayoutError: If there are no such folders, or a mask or an image is
-            missing.
     """
     folder = only_folder(
         data_root, ['train/Images'],
@@ -139,12 +128,12 @@ def find_crag(data_root: Path) -> Splits:
     splits = {}
     for split, part in (('train', 'train'), ('test', tests[0])):
         images, masks = (
-            index_files(_image_files(folder / part / name),
+            index_files(image_files(folder / part / name, _IMAGE_SUFFIXES)[0],
                         lambda path: path.stem)
             for name in ('Images', 'Annotation'))
         splits[split] = _pair_up(
             images, masks, folder / part, data_root, split)
-    return _not_empty(splits, folder)
+    return splits
 
 
 def _pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path,
@@ -159,24 +148,10 @@ def _pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path,
                           part or name.split('_')[0]) for name in names]
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return image_files(folder, _IMAGE_SUFFIXES)[0]
-
-
-def _not_empty(splits: Splits, folder: Path) -> Splits:
-    empty = [name for name, images in splits.items() if not images]
-    if empty:
-        raise LayoutError(f'{folder} has no images for: {", ".join(empty)}')
-    return splits
-
-
 SOURCES = {
-    'glas':
-    GlandSource('GlaS', find_glas, {'train': 85, 'testA': 60, 'testB': 20},
-                glas_patients),
-    'crag':
-    GlandSource('CRAG', find_crag, {'train': 173, 'test': 40}),
-}
+    'glas': GlandSource('GlaS', find_glas, {
+        'train': 85, 'testA': 60, 'testB': 20}, glas_patients),
+    'crag': GlandSource('CRAG', find_crag, {'train': 173, 'test': 40})}
 
 
 def read_pair(
@@ -280,8 +255,12 @@ def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
     correlation of near copies, for the check.
     """
     source = SOURCES[name]
-    return GlandConversion(source, source.find(data_root),
-                           options or InstanceOptions(), threshold)
+    splits = source.find(data_root)
+    empty = [split for split, pairs in splits.items() if not pairs]
+    if empty:
+        raise LayoutError(f'{data_root} has no images for: {", ".join(empty)}')
+    return GlandConversion(
+        source, splits, options or InstanceOptions(), threshold)
 
 
 def _add_shared_patients(splits: Splits, patients: dict[str, str],

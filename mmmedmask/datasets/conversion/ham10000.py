@@ -48,11 +48,6 @@ def find_images(download: Path) -> FoundImages:
 
     It holds, at any depth, ``HAM10000_metadata`` (csv or tab), the images
     ``ISIC_*.jpg`` and, if there are any, masks ``ISIC_*_segmentation.png``.
-
-    Raises:
-        LayoutError: If there is no metadata file or no image, the metadata
-            lack a column or have an unknown diagnosis, two different files
-            have one name, or some images have masks and some have none.
     """
     files = all_files(download)
     metadata = _read_metadata(only_file(files, METADATA_FILES, download))

@@ -55,10 +55,6 @@ def find_images(download: Path) -> FoundImages:
     patients, the pairs ``messidor-2.csv``; without, each image is a group.
     Names in the csv files are matched with image files by their stem in any
     case, since the grades say ``.jpg`` where files are called ``.JPG``.
-
-    Raises:
-        LayoutError: If the grades or all images are missing, a csv is not
-            as released, or two images have one name.
     """
     files = all_files(download)
     pictures = index_files(

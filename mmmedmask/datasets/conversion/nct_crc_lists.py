@@ -70,10 +70,6 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
     """Draw a random split of tiles and write its four list files.
 
     The same seed and tiles give the same split.
-
-    Raises:
-        ValueError: If the fraction is not in (0, 1), or leaves a split
-            empty.
     """
     check_range('val_fraction', val_fraction, 0, 1, open_low=True,
                 open_high=True)
@@ -94,11 +90,6 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
 
 def read_lists(meta: Path) -> dict[str, list[str]]:
     """Read the tiles of each split; the labelled lists must say the same.
-
-    Raises:
-        FileNotFoundError: If a list is missing.
-        ValueError: If a line cannot be understood, or the two lists of a
-            split differ.
     """
     splits = {}
     for split in NCT_SPLIT_SIZES:

@@ -32,14 +32,9 @@ _FEW_CASES = 3
 
 def choose_files(files: Mapping[str, Path], wanted: Sequence[str],
                  source: Path, pattern: str) -> dict[str, Path]:
-    """Choose some of the files of a download, named by what they are of.
+    """Choose the ``wanted`` files, or all, named by what they are of.
 
-    Args:
-        wanted: Their names; none takes all.
-        source: Where they were looked for by ``pattern``, for the message.
-
-    Raises:
-        LayoutError: If there is no file, or not all names have one.
+    ``source`` is where they were looked for by ``pattern``, for the message.
     """
     if not files:
         raise LayoutError(f'{source} has no {pattern}')
@@ -66,9 +61,6 @@ class OmicConversion(Conversion):
 
     def of_classes(self, classes: Sequence[str]) -> 'OmicConversion':
         """Keep the patients of some classes; each must have some.
-
-        Raises:
-            ValueError: If a class has no patient.
         """
         known = {line['label'] for line in self.lines}
         unknown = [name for name in classes if name not in known]

@@ -51,15 +51,7 @@ def convert(tables: dict[str, Path],
 
     The class is the OncoTree code. The site is that of the barcode: the
     tables' own column has lost leading zeros. Genes are those that all
-    tables have.
-
-    Args:
-        classes: Classes to keep; None keeps all.
-
-    Raises:
-        ConversionError: If slides of a patient contradict each other.
-        ValueError: If a table lacks a column, genes cannot be read, or a
-            class has no patient.
+    tables have. ``classes`` are those to keep; None keeps all.
     """
     lines, parts = [], []
     for cohort, path in tables.items():

@@ -37,9 +37,6 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
     Every patient gets one primary tumour, the first by barcode, and no
     slides. Counts depend on the depth of sequencing, so they become counts
     per million: ``unit`` is ``'cpm'`` or ``'log2_cpm'``.
-
-    Raises:
-        ValueError: If counts cannot be read, or a patient is in two files.
     """
     lines, notices, tables = [], [], []
     for name, path in files.items():

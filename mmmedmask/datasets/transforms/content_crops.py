@@ -50,10 +50,7 @@ class ContrastiveCrop(RandomResizedCrop):
             of the centre in the region is drawn, in (0, 1]. Below 1 it is
             rather near an end than in the middle; 0.6 is what the authors
             take with MoCo v2.
-        crop_ratio_range: Least and largest share of the image's area.
-        aspect_ratio_range: Least and largest width over height.
-        interpolation: Filter of Pillow, antialiased.
-        seed: Seed of the draws; None takes the run's.
+        crop_ratio_range: This, and what follows, as RandomResizedCrop.
     """
 
     def __init__(
