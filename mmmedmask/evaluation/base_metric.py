@@ -1,7 +1,7 @@
 """What all metrics share: sizes, files, messages."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.evaluator import BaseMetric
@@ -13,8 +13,7 @@ class SampleMetric(BaseMetric):
 
     Args:
         out_dir: Folder of the files. None takes the folder of the run's log,
-            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log
-            file.
+            ``WORK_DIR/TIMESTAMP``, and writes nothing if there is no log.
         collect_device: ``'cpu'`` or ``'gpu'``, where the results of several
             processes meet.
         prefix: First part of the names of the scores.
@@ -39,15 +38,17 @@ class SampleMetric(BaseMetric):
                 'did a process get fewer than others?')
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
-        """Say which scores will be NaN whatever is predicted, and why.
+        """Name scores that will be NaN whatever is predicted, with the reason.
 
-        Args:
-            infos: The data set's entries, as ``get_data_info`` gives them.
-
-        Returns:
-            Name of a score, without prefix, to the reason.
+        ``infos`` are the data set's entries; names have no prefix.
         """
         return {}
+
+    def write(self, name: str, write: Callable, *content: object) -> None:
+        """Let a function write a file, if there is a folder for it."""
+        folder = self.output_folder()
+        if folder is not None:
+            write(folder / name, *content)
 
     def output_folder(self) -> Path | None:
         """Find the folder of the files, which may be missing, or None."""
@@ -61,14 +62,10 @@ class SampleMetric(BaseMetric):
 
 def undefined_scores(metrics: Iterable[BaseMetric],
                      dataset: object) -> dict[str, str]:
-    """Say which scores of a data set will be NaN whatever is predicted.
+    """Name scores of a data set that will be NaN whatever is predicted.
 
-    Args:
-        metrics: Metrics, of which only ours are asked.
-        dataset: What they will score, with ``get_data_info``.
-
-    Returns:
-        Name of a score, as validation reports it, to the reason.
+    Names are as validation reports them, each with the reason. Of the metrics
+    only ours are asked.
     """
     metrics = [one for one in metrics if isinstance(one, SampleMetric)]
     if not metrics or not hasattr(dataset, 'get_data_info'):

@@ -6,7 +6,6 @@ do not depend on the batch.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,17 +67,12 @@ class BinarySegMetric(SampleMetric):
     ``class_name`` into the ``meta_keys`` of ``PackSegInputs``.
 
     Args:
-        official_batch: Images per group of the official scores.
+        official_batch: Images per group of the official scores, at least 1.
         official_size: Size (h, w) to which predictions and labels are brought
-            (nearest pixel) for the official scores. The released code
-            measures at the size of the model's input, where all images count
-            alike. None leaves them at their size.
+            (nearest pixel) for the official scores, as the released code does
+            with that of the model's input; None leaves them at their size.
         data_root: Paths below this folder are written relative to it.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-
-    Raises:
-        ValueError: If ``official_batch`` or ``official_size`` is not
-            positive.
     """
 
     default_prefix = 'lesion'
@@ -141,9 +135,8 @@ class BinarySegMetric(SampleMetric):
         counts = np.array([result['counts'] for result in results])
         pixels = np.array([result['pixels'] for result in results])
         scores = image_scores(counts)
-        folder = self.output_folder()
-        if folder is not None:
-            self._write(folder / 'segmentation.csv', results, scores)
+        self.write('segmentation.csv', write_csv, COLUMNS,
+                   self._rows(results, scores))
         values = summarize(counts, scores, pixels)
         if not values['num_lesion']:
             log_warning('No image of the test set has a lesion: scores over '
@@ -152,9 +145,9 @@ class BinarySegMetric(SampleMetric):
         iou, f1 = official_scores(official, self.official_batch)
         return {**values, 'official_iou': iou, 'official_f1': f1}
 
-    def _write(self, file: Path, results: Sequence[Mapping],
-               scores: Mapping[str, np.ndarray]) -> None:
-        """Write one line per image."""
+    def _rows(self, results: Sequence[Mapping],
+              scores: Mapping[str, np.ndarray]) -> list[list]:
+        """One line per image."""
         rows = []
         for index, result in enumerate(results):
             shared, predicted, lesion = result['counts']
@@ -164,7 +157,7 @@ class BinarySegMetric(SampleMetric):
                 shared,
                 *(f'{scores[name][index]:.6f}' if lesion else ''
                   for name in SCORES)])
-        write_csv(file, COLUMNS, rows)
+        return rows
 
 
 def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -188,11 +181,10 @@ def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
               pixels: np.ndarray) -> dict[str, float]:
-    """Average over images with a lesion, pool pixels, look at the others.
+    """Compute the scores of :class:`BinarySegMetric` but the official ones.
 
     ``counts`` and ``scores`` are those of :func:`image_scores`, ``pixels`` the
-    sizes of the images, (N,). Gives the scores of :class:`BinarySegMetric`,
-    without the official ones; ``LESION_SCORES`` are NaN without a lesion.
+    sizes of the images, (N,).
     """
     has_lesion = counts[:, 2] > 0
     values = dict.fromkeys(LESION_SCORES, np.nan)

@@ -14,7 +14,6 @@ from mmmedmask.evaluation.base_metric import (
 )
 from mmmedmask.evaluation.classification_scores import (
     GRADED_NAMES,
-    absent_classes,
     bootstrap_scores,
     check_predictions,
     classification_scores,
@@ -54,7 +53,6 @@ classification_scores`.
         out_dir: See :class:`SampleMetric`.
 
     Raises:
-        ValueError: If ``num_bootstrap`` is negative.
         ModuleNotFoundError: If scikit-learn is not installed.
     """
 
@@ -104,18 +102,15 @@ classification_scores`.
     def measure(self, labels: np.ndarray, scores: np.ndarray,
                 classes: Sequence[str],
                 groups: Sequence[str] | None = None) -> dict[str, float]:
-        """Compute scores and bounds; write the confusions.
+        """Compute scores, each followed by its bounds; write the confusions.
 
         They are drawn, too, if this is the last evaluation of the run.
 
         Args:
-            labels: True classes, integers of shape (N,).
-            scores: Probability of each class, float64 of shape (N, C).
-            groups: The group of each sample, length N; groups are drawn
-                instead of samples.
-
-        Returns:
-            Scores, each followed by ``_low`` and ``_high``.
+            labels: True classes, integers (N,).
+            scores: Probability of each class, float64 (N, C).
+            groups: The group of each sample, N; groups are drawn instead of
+                samples.
 
         Raises:
             ValueError: If the scores are not finite or a label is not a class.
@@ -126,8 +121,8 @@ classification_scores`.
         values = {name: values.get(name, np.nan) for name in (
             *GRADED_NAMES[:len(GRADED_NAMES) - (not self.kappa)],
             *(['ece'] if self.calibration_bins else []))}
-        absent = [classes[index]
-                  for index in absent_classes(labels, len(classes))]
+        absent = [classes[index] for index in np.setdiff1d(
+            np.arange(len(classes)), labels)]
         self._warn(values, absent)
         if self.num_bootstrap:
             values = self._add_bounds(values, labels, scores, groups)

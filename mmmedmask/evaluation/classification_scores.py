@@ -10,10 +10,8 @@ import numpy as np
 
 from mmmedmask.util.checks import check_choice, check_integer
 
-SCORE_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1')
+GRADED_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1', 'kappa')
 CALIBRATION_BINS = 15
-GRADED_NAMES = (*SCORE_NAMES, 'kappa')
-KAPPAS = (None, 'nominal', 'quadratic')
 # Resamples are computed in chunks of about so many numbers.
 CHUNK = 4_000_000
 
@@ -21,9 +19,8 @@ CHUNK = 4_000_000
 def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
     """Refuse labels (N,) and scores (N, C) that no score can be computed of.
 
-    Raises:
-        ValueError: If there is no sample, the shapes do not fit, a label is no
-            class, or a score is not finite.
+    That is no sample, shapes that do not fit, a label that is no class, or a
+    score that is not finite.
     """
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError(
@@ -41,12 +38,6 @@ def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
         raise ValueError(
             f'the scores of sample {broken.argmax()} are not finite: '
             f'{scores[broken][0]}')
-
-
-def absent_classes(labels: np.ndarray, num_classes: int) -> list[int]:
-    """List the classes without a sample."""
-    present = np.bincount(labels, minlength=num_classes) > 0
-    return np.flatnonzero(~present).tolist()
 
 
 def check_probabilities(scores: np.ndarray) -> None:
@@ -71,13 +62,12 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray,
     al. 2017, equation 3).
 
     Args:
-        labels: True classes, integers of shape (N,).
-        scores: Probability of each class, shape (N, C).
-        num_bins: Number of bins, at least 1; each holds its upper edge.
+        labels: True classes, integers (N,).
+        scores: Probability of each class, (N, C).
+        num_bins: At least 1; each holds its upper edge.
 
     Raises:
-        ValueError: If ``num_bins`` is not positive; see also
-            :func:`check_predictions` and :func:`check_probabilities`.
+        ValueError: See :func:`check_predictions`, :func:`check_probabilities`.
     """
     check_predictions(labels, scores)
     gaps = _calibration_gaps(labels, scores, num_bins)
@@ -105,14 +95,13 @@ def classification_scores(labels: np.ndarray, scores: np.ndarray,
 
     ``top1``; ``balanced_accuracy``, the mean recall; ``auc``, the mean area
     under the ROC curve of one class against the rest, ties counted half;
-    ``f1``, the mean F1. Means run over the classes that have samples: see
-    :func:`absent_classes`. ``kappa`` is Cohen's, ``ece`` the error of
-    :func:`calibration_error`.
+    ``f1``, the mean F1. Means run over the classes that have samples.
+    ``kappa`` is Cohen's, ``ece`` the error of :func:`calibration_error`.
 
     Args:
-        labels: True classes, integers of shape (N,).
-        scores: One score per class, shape (N, C), float. The prediction is
-            the largest, the first of several.
+        labels: True classes, integers (N,).
+        scores: One score per class, float (N, C). The prediction is the
+            largest, the first of several.
         kappa: ``'quadratic'`` for classes that are grades of a disease, in
             their order, so that a confusion weighs by its squared distance;
             ``'nominal'`` for classes without an order; None for no kappa.
@@ -124,13 +113,12 @@ def classification_scores(labels: np.ndarray, scores: np.ndarray,
         predicted so: neither is defined then.
 
     Raises:
-        ValueError: If ``kappa`` is not one of these; see also
-            :func:`check_predictions` and :func:`calibration_error`.
+        ValueError: See :func:`check_predictions`, :func:`calibration_error`.
     """
     from sklearn import metrics
 
     check_predictions(labels, scores)
-    check_choice('kappa', kappa, KAPPAS)
+    check_choice('kappa', kappa, (None, 'nominal', 'quadratic'))
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
     means = dict(labels=present, average='macro', zero_division=0)
@@ -197,17 +185,9 @@ def resampled_scores(labels: np.ndarray, scores: np.ndarray,
                      calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of many resamples at once.
 
-    Args:
-        labels: True classes, integers of shape (N,).
-        scores: One score per class, shape (N, C).
-        counts: How often each sample is in each resample, shape (D, N).
-        kappa: See :func:`classification_scores`.
-        calibration_bins: See :func:`classification_scores`.
-
-    Returns:
-        The scores of :func:`classification_scores`, each of shape (D,),
-        NaN where one is not defined. A class that a resample lacks is left
-        out of the means of this resample.
+    ``counts`` (D, N) say how often each sample is in each resample. Gives the
+    scores of :func:`classification_scores`, each (D,), NaN where one is not
+    defined. A class that a resample lacks is left out of its means.
     """
     num_classes = scores.shape[1]
     cells = labels * num_classes + scores.argmax(axis=1)
@@ -274,8 +254,7 @@ def bootstrap_scores(labels: np.ndarray, scores: np.ndarray, num_draws: int,
                      calibration_bins: int = 0) -> dict[str, np.ndarray]:
     """Compute the scores of bootstrap resamples.
 
-    See :func:`draw_resamples` for the draws (D of them), and
-    :func:`resampled_scores` for the rest, and for what it returns.
+    See :func:`draw_resamples` and :func:`resampled_scores`.
     """
     parts = [
         resampled_scores(labels, scores, counts, kappa, calibration_bins)
@@ -285,12 +264,9 @@ def bootstrap_scores(labels: np.ndarray, scores: np.ndarray, num_draws: int,
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """Cut the tails off a bootstrap distribution: its 95 % interval.
+    """Cut the tails off a bootstrap distribution (D,): its 95 % interval.
 
-    Values (D,) that are NaN, not defined in that resample, do not count.
-
-    Raises:
-        ValueError: If no value is defined.
+    NaN does not count; if there is nothing else, it is a ValueError.
     """
     values = values[~np.isnan(values)]
     if len(values) == 0:

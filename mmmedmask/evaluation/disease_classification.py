@@ -43,10 +43,6 @@ class DiseaseClassification(ClassificationMetric):
         num_bootstrap: Number of resamples; 0 for no intervals.
         data_root: Paths below this folder are written relative to it.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-
-    Raises:
-        ValueError: If ``num_bootstrap`` is negative.
-        ModuleNotFoundError: If scikit-learn is not installed.
     """
 
     default_prefix = 'disease'
@@ -81,9 +77,7 @@ class DiseaseClassification(ClassificationMetric):
                         'another one already; all count.')
         values = self.measure(predictions.labels, predictions.scores,
                               predictions.classes, predictions.groups)
-        folder = self.output_folder()
-        if folder is not None:
-            write_predictions(folder / 'predictions.csv', predictions)
+        self.write('predictions.csv', write_predictions, predictions)
         return values
 
     def _gather(self, results: Sequence[Mapping],

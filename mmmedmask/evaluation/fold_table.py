@@ -1,6 +1,6 @@
 """One table of a cross-validation: folds, their spread, and all patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from mmmedmask.evaluation.patient_tables import (
 from mmmedmask.evaluation.survival_scores import (
     bootstrap_concordance,
     concordance,
-    resampled_concordance,
 )
 from mmmedmask.util.atomic_files import write_csv
 
@@ -49,8 +48,7 @@ class FoldRow:
         name: ``'fold 0'`` and so on, ``'mean'``, ``'sd'``, ``'pooled'``,
             ``'pooled low'`` or ``'pooled high'``.
         patients: Number of patients tested; None if it says nothing.
-        scores: The scores, as shares; those that are not defined are
-            missing.
+        scores: Shares; those that are not defined are missing.
     """
 
     seed: int | None
@@ -62,34 +60,17 @@ class FoldRow:
 def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
     """Average over folds and seeds the scores that all runs have.
 
-    Returns:
-        Rows ``mean`` and ``sd`` (sample standard deviation; without it if
-        there is one run).
+    Gives ``mean`` and, of several runs, ``sd`` (sample standard deviation).
     """
     names = [name for name in rows[0].scores
              if all(name in row.scores for row in rows)]
     values = np.array([[row.scores[name] for name in names] for row in rows])
-    spread = [FoldRow(None, 'mean', None,
-                  dict(zip(names, values.mean(axis=0).tolist(),
-                           strict=True)))]
+    spread = dict(mean=values.mean(axis=0))
     if len(rows) > 1:
-        spread.append(FoldRow(None, 'sd', None, dict(
-            zip(names, values.std(axis=0, ddof=1).tolist(), strict=True))))
-    return spread
-
-
-def score_patients(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Compute what is defined of the scores of ``SlideClassification``.
-
-    ``labels`` are integers (N,), ``scores`` probabilities (N, C).
-    """
-    values = classification_scores(labels, scores, 'nominal', CALIBRATION_BINS)
-    return _renamed(values)
-
-
-def _renamed(values: Mapping) -> dict:
-    return {('accuracy' if name == 'top1' else name): value
-            for name, value in values.items()}
+        spread['sd'] = values.std(axis=0, ddof=1)
+    return [FoldRow(None, name, None,
+                    dict(zip(names, found.tolist(), strict=True)))
+            for name, found in spread.items()]
 
 
 def classification_rows(
@@ -114,36 +95,56 @@ def classification_rows(
     Raises:
         ValueError: If there is no run, or runs differ in their classes.
     """
-    check_classes(runs)
+    classes = {run: tuple(table.classes) for run, table in runs.items()}
+    first = next(iter(classes), None)
+    for (seed, fold), names in classes.items():
+        if names != classes[first]:
+            raise ValueError(
+                f'fold {fold} (seed {seed}) has the classes {names}, fold '
+                f'{first[1]} (seed {first[0]}) {classes[first]}')
+
+    def renamed(values: Mapping) -> dict:
+        return {('accuracy' if name == 'top1' else name): value
+                for name, value in values.items()}
+
+    def score(mine: Sequence[PatientPredictions], cases: Sequence[str]
+              ) -> tuple[dict, dict]:
+        labels = np.concatenate([run.labels for run in mine])
+        scores = np.concatenate([run.scores for run in mine])
+        draws = {} if cases is None else bootstrap_scores(
+            labels, scores, num_bootstrap, _SEED, cases, 'nominal',
+            CALIBRATION_BINS)
+        return renamed(classification_scores(
+            labels, scores, 'nominal', CALIBRATION_BINS)), renamed(draws)
+
+    return _table(runs, score)
+
+
+def _table(runs: Mapping, score: Callable) -> list[FoldRow]:
+    """Make the rows of a table.
+
+    ``score`` takes some runs and the names of all their patients, or None,
+    and gives the scores and, with names, those of D resamples, (D,) each.
+    """
+    if not runs:
+        raise ValueError('there is no fold to summarize')
     rows = [FoldRow(seed, f'fold {fold}', len(run.case_ids),
-                score_patients(run.labels, run.scores))
+                    score([run], None)[0])
             for (seed, fold), run in runs.items()]
     rows += spread_rows(rows)
     for seed in dict.fromkeys(seed for seed, _ in runs):
         mine = [run for (other, _), run in runs.items() if other == seed]
-        labels = np.concatenate([run.labels for run in mine])
-        scores = np.concatenate([run.scores for run in mine])
         cases = [case for run in mine for case in run.case_ids]
-        values = score_patients(labels, scores)
-        draws = _renamed(bootstrap_scores(
-            labels, scores, num_bootstrap, _SEED, cases, 'nominal',
-            CALIBRATION_BINS))
-        rows += pooled_rows(seed, len(set(cases)), values, draws)
+        values, draws = score(mine, cases)
+        if not values:
+            continue
+        bounds = {name: percentile_interval(draws[name]) for name in values
+                  if not np.isnan(draws[name]).all()}
+        rows.append(FoldRow(seed, 'pooled', len(set(cases)), values))
+        rows += [FoldRow(seed, f'pooled {name}', len(set(cases)),
+                         {key: pair[place] for key, pair in bounds.items()})
+                 for place, name in enumerate(('low', 'high'))]
     return rows
-
-
-def pooled_rows(seed: int | None, patients: int, values: Mapping[str, float],
-                draws: Mapping[str, np.ndarray]) -> list[FoldRow]:
-    """Make the rows ``pooled``, ``pooled low`` and ``pooled high``.
-
-    ``draws`` are the scores of resamples, each of shape (D,).
-    """
-    bounds = {name: percentile_interval(draws[name]) for name in values
-              if not np.isnan(draws[name]).all()}
-    return [FoldRow(seed, 'pooled', patients, values)] + [
-        FoldRow(seed, f'pooled {name}', patients,
-            {score: pair[place] for score, pair in bounds.items()})
-        for place, name in enumerate(('low', 'high'))]
 
 
 def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
@@ -160,31 +161,22 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
     Raises:
         ValueError: If there is no run.
     """
-    if not runs:
-        raise ValueError('there is no fold to summarize')
-    rows = []
-    for (seed, fold), run in runs.items():
-        value = concordance(run.risks, run.months, run.events)
-        rows.append(FoldRow(seed, f'fold {fold}', len(run.case_ids),
-                        {} if value is None else dict(c_index=value)))
-    rows += spread_rows(rows)
-    for seed in dict.fromkeys(seed for seed, _ in runs):
-        mine = [run for (other, _), run in runs.items() if other == seed]
+
+    def score(mine: Sequence[PatientRisks], cases: Sequence[str]
+              ) -> tuple[dict, dict]:
         joined = [np.concatenate(parts) for parts in zip(
             *((run.risks, run.months, run.events) for run in mine),
             strict=True)]
         strata = np.repeat(np.arange(len(mine)),
                            [len(run.case_ids) for run in mine])
-        cases = [case for run in mine for case in run.case_ids]
-        value = resampled_concordance(*joined, np.ones((1, len(cases))),
-                                      strata)[0]
-        if np.isnan(value):
-            continue
-        draws = bootstrap_concordance(*joined, num_bootstrap, _SEED, cases,
-                                      strata)
-        rows += pooled_rows(seed, len(set(cases)), dict(c_index=float(value)),
-                            dict(c_index=draws))
-    return rows
+        value = concordance(*joined, strata)
+        if value is None:
+            return {}, {}
+        draws = {} if cases is None else dict(c_index=bootstrap_concordance(
+            *joined, num_bootstrap, _SEED, cases, strata))
+        return dict(c_index=value), draws
+
+    return _table(runs, score)
 
 
 def add_hidden(rows: Sequence[FoldRow], key: str,
@@ -199,24 +191,6 @@ def add_hidden(rows: Sequence[FoldRow], key: str,
         f'{key}/{name}': value
         for name, value in found.get((row.seed, row.name), {}).items()
         if name in ('auc', 'c_index')}}) for row in rows]
-
-
-def check_classes(runs: Mapping[tuple[int | None, int],
-                                PatientPredictions]) -> None:
-    """Refuse no runs, and runs that differ in their classes.
-
-    Raises:
-        ValueError: If there are no runs, or they differ in their classes.
-    """
-    if not runs:
-        raise ValueError('there is no fold to summarize')
-    classes = {run: tuple(table.classes) for run, table in runs.items()}
-    first = next(iter(classes))
-    for (seed, fold), names in classes.items():
-        if names != classes[first]:
-            raise ValueError(
-                f'fold {fold} (seed {seed}) has the classes {names}, fold '
-                f'{first[1]} (seed {first[0]}) {classes[first]}')
 
 
 def markdown_table(rows: Sequence[FoldRow]) -> str:

@@ -16,14 +16,9 @@ LISTED = 5
 
 
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean with its 95 % interval (Student's t).
+    """Mean of independent values, and its 95 % interval (Student's t).
 
-    Args:
-        values: Independent values, at least one, such as the differences of
-            two rows seed by seed.
-
-    Returns:
-        Mean, lower and upper end; of one value all three are this value.
+    Gives mean, lower and upper end; of one value all three are this value.
     """
     mean = fmean(values)
     if len(values) == 1:
@@ -69,14 +64,10 @@ class DeLong:
 
 def exact_mcnemar(first_right: np.ndarray,
                   second_right: np.ndarray) -> McNemar:
-    """Test whether two classifiers are right equally often.
+    """Test whether two classifiers, bool (N,), are right equally often.
 
     McNemar 1947, two-sided, with the exact binomial probability instead of
-    chi-square, which few discordant patients do not follow. Arguments are
-    bool (N,).
-
-    Raises:
-        ValueError: If the shapes differ.
+    chi-square, which few discordant patients do not follow.
     """
     first_right = np.asarray(first_right, bool)
     second_right = np.asarray(second_right, bool)

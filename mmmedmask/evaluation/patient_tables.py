@@ -1,12 +1,13 @@
 """What a model said about patients, as csv files: classes or risks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.evaluation.base_metric import log_warning, require_keys
 from mmmedmask.evaluation.tables import (
     probability_cells,
     probability_columns,
@@ -54,15 +55,49 @@ def hidden_file(name: str, key: str) -> str:
     return f'_{key}.'.join(name.rsplit('.', 1))
 
 
+def patient_result(sample: Mapping, keys: Sequence[str], read: Callable,
+                   check: Callable = require_keys) -> dict:
+    """Keep what a metric needs of a prediction, which is checked.
+
+    ``read`` takes the answer from the sample, and from those within it that
+    have a modality hidden.
+    """
+    case = sample.get('case_id')
+    name = 'a sample' if case is None else f'case {case}'
+    check(sample, (*keys, 'case_id', 'slide_ids'), name)
+
+    def answer(one: Mapping) -> dict:
+        return dict(modalities=str(one.get('modalities') or ''),
+                    **read(one, name))
+
+    return dict(case_id=str(case), slides=tuple(map(str, sample['slide_ids'])),
+                **{key: answer(sample[key]) for key in HIDDEN
+                   if sample.get(key) is not None}, **answer(sample))
+
+
+def hidden_results(results: Sequence[Mapping]) -> dict[str, list[dict]]:
+    """Results with each modality hidden, of those who have both."""
+    found = {key: [{**result, **result[key]} for result in results
+                   if key in result] for key in HIDDEN}
+    return {key: hidden for key, hidden in found.items() if hidden}
+
+
+def warn_repeated(results: Sequence[Mapping]) -> None:
+    """Warn of slides that a patient has several predictions on."""
+    names = [(result['case_id'], result['slides']) for result in results]
+    repeated = len(names) - len(set(names))
+    if repeated:
+        log_warning(f'{repeated} predictions are on slides of a patient that '
+                    'have another one already; all count.')
+
+
 def average_by_patient(results: Sequence[Mapping],
                        classes: Sequence[str]) -> PatientPredictions:
     """Average the probabilities of all samples of a patient.
 
     Results have ``case_id``, ``label``, ``scores`` (C,), ``modalities`` and
-    ``slides``; patients keep the order of their first samples.
-
-    Raises:
-        ValueError: If samples of one patient differ in their label.
+    ``slides``; patients keep the order of their first samples, all of which
+    must have one label.
     """
     cases = _group_by_patient(results, ('label', ), 'labels')
     return PatientPredictions(
@@ -112,9 +147,8 @@ def join_patients(tables: Sequence[PatientPredictions],
                   source: str | Path) -> PatientPredictions:
     """Put predictions on different patients, such as of folds, together.
 
-    Raises:
-        ValueError: If the classes differ, or a patient is in several tables of
-            ``source``.
+    It is an error if the classes differ, or a patient is in several tables of
+    ``source``.
     """
     classes = tables[0].classes
     for table in tables:
@@ -137,11 +171,10 @@ class PatientRisks:
     """What a survival model said about patients.
 
     Attributes:
-        case_ids: The patients, N, each once.
+        case_ids: As ``modalities``, see :class:`PatientPredictions`.
         months: Times to death or to the last contact, float64 (N,).
         events: Whether the death was observed, bool (N,).
         risks: Predicted risks, float64 (N,), more is worse.
-        modalities: What each answer is made of, such as ``'slides+genes'``.
     """
 
     case_ids: Sequence[str]
@@ -156,10 +189,7 @@ def average_risks(results: Sequence[Mapping]) -> PatientRisks:
     """Average the risks of all samples of a patient.
 
     Results have ``case_id``, ``months``, ``event``, ``risk``, ``modalities``
-    and ``slides``; patients keep the order of their first samples.
-
-    Raises:
-        ValueError: If samples of one patient differ in their follow-up.
+    and ``slides``; all of a patient must have one follow-up.
     """
     cases = _group_by_patient(results, ('months', 'event'), 'survival')
     first = [samples[0] for samples in cases.values()]
@@ -187,11 +217,7 @@ def write_risks(file: str | Path, table: PatientRisks) -> None:
 
 
 def read_risks(file: str | Path) -> PatientRisks:
-    """Read what :func:`write_risks` wrote; modalities and slides may lack.
-
-    Raises:
-        ValueError: If the file is no such csv, or has a patient twice.
-    """
+    """Read what :func:`write_risks` wrote; modalities and slides may lack."""
     rows = read_result_rows(file, RISK_COLUMNS, 'table of risks')
     wrong = {row['censorship'] for row in rows} - {'0', '1'}
     if wrong:

@@ -78,11 +78,7 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
 def read_predictions(file: str | Path) -> Predictions:
     """Read what :func:`write_predictions` wrote.
 
-    ``groups`` is None if the column is empty.
-
-    Raises:
-        ValueError: If the file is no such csv, names a class that has no
-            column, or gives only some images a group.
+    ``groups`` is None if the column is empty; only some of them is an error.
     """
     rows, classes, labels, scores = read_class_table(
         file, COLUMNS, 'table of predictions')

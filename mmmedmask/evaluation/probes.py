@@ -31,8 +31,7 @@ class ProbeScore:
     Attributes:
         name: ``'knn'``, ``'logistic'`` or ``'dense_N'``.
         value: Balanced accuracy in [0, 1], for dense probes the area under
-            the ROC curve.
-        low: Lower bound of the 95 % interval; ``high`` is the upper one.
+            the ROC curve; ``low`` and ``high`` bound its 95 % interval.
         floor: What a constant answer scores.
     """
 
@@ -52,18 +51,14 @@ def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
     al., CVPR 2018; Caron et al., ICCV 2021).
 
     Args:
-        train: Features of the training images, shape (N, D).
-        train_labels: Their classes, integers of shape (N,).
-        test: Features to classify, shape (M, D).
-        num_neighbors: Neighbours that vote, at most N.
+        train: Features of the training images, (N, D).
+        train_labels: Their classes, integers (N,).
+        test: Features to classify, (M, D).
+        num_neighbors: Neighbours that vote; of fewer images, all.
         temperature: Above 0; small values let the nearest one decide.
 
     Returns:
-        Shares of the votes, shape (M, K).
-
-    Raises:
-        ValueError: If the features are empty, not finite, or their sizes
-            differ.
+        Shares of the votes, (M, K).
     """
     _check_features(train, train_labels, test)
     check_integer('num_neighbors', num_neighbors)
@@ -85,23 +80,19 @@ def logistic_scores(train: np.ndarray, train_labels: np.ndarray,
                     seed: int = 0) -> np.ndarray:
     """Fit a logistic regression on standardised features.
 
-    The strength of the regularisation is chosen by cross-validation inside
-    the training split, by balanced accuracy.
+    The strength of the regularisation is chosen by cross-validation
+    inside the training split, by balanced accuracy. For features and labels
+    see :func:`knn_scores`.
 
     Args:
-        train: Features of the training images, shape (N, D).
-        train_labels: Their classes, integers of shape (N,).
-        test: Features to classify, shape (M, D).
         groups: The patient of each training image; patients are kept whole
             where the strength is chosen.
 
     Returns:
-        Probabilities of shape (M, K); 0 for classes without a training
-        image.
+        Probabilities (M, K); 0 for classes without a training image.
 
     Raises:
-        ValueError: If the features are empty, not finite, or their sizes
-            differ, or all training images are of one class.
+        ValueError: If all training images are of one class.
     """
     _check_features(train, train_labels, test)
     present = np.unique(train_labels)
@@ -158,16 +149,14 @@ def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
                 score: str = 'balanced_accuracy') -> ProbeScore:
     """Score a probe's answers, with an interval by image or by group.
 
+    It is NaN, with a warning, where it is not defined: the AUC of one class.
+
     Args:
-        labels: True classes, integers of shape (M,).
-        scores: One score per class, shape (M, K).
+        labels: True classes, integers (M,).
+        scores: One score per class, (M, K).
         groups: The patient of each image; patients are resampled whole.
         num_draws: Number of bootstrap resamples.
         score: A name that ``classification_scores`` knows.
-
-    Returns:
-        The score; its floor is that of a constant answer. NaN, with a
-        warning, where it is not defined: the AUC of one class.
     """
     value = classification_scores(labels, scores).get(score, np.nan)
     low = high = np.nan
@@ -183,8 +172,7 @@ def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
 
 def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
                  test: Sequence[tuple[np.ndarray, np.ndarray]],
-                 num_images: int | None = None,
-                 draws: int = 5,
+                 num_images: int | None = None, draws: int = 5,
                  seed: int = 0) -> list[np.ndarray]:
     """Fit a logistic regression on single pixels of a few images.
 
@@ -192,17 +180,13 @@ def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
         train: Features (P, D) and labels (P,), 0 or 1, of the pixels of each
             training image.
         test: The same of each test image; P may differ.
-        num_images: Training images to fit on, drawn at random; None takes
-            all, once.
-        draws: How often a few images are drawn. The probabilities of the
-            fits are averaged only in the score, not here.
+        num_images: Training images to fit on, drawn at random of those with
+            both labels; None takes all, once.
+        draws: How often a few images are drawn.
 
     Returns:
         For each draw the probability of label 1 of all test pixels, images
         one after another.
-
-    Raises:
-        ValueError: If there are fewer training images than asked for.
     """
     if num_images is None:
         chosen = [np.arange(len(train))]
@@ -288,14 +272,10 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
 
 def paired_difference(first: Mapping[int, float],
                       second: Mapping[int, float]) -> tuple[float, float, int]:
-    """Compare the scores of two encoders seed by seed.
+    """Compare the scores of two encoders over the seeds that both have.
 
-    Returns:
-        Mean and standard deviation (n - 1; NaN for one seed) of the
-        differences over the seeds that both have, and their number.
-
-    Raises:
-        ValueError: If they have no seed in common.
+    Gives mean and standard deviation (n - 1; NaN for one seed) of the
+    differences, and their number. No seed in common is a ValueError.
     """
     seeds = sorted(set(first) & set(second))
     if not seeds:

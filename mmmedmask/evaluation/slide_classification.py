@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmmedmask.evaluation.base_metric import log_warning
 from mmmedmask.evaluation.classification_metric import (
     ClassificationMetric,
     check_sample,
@@ -15,10 +14,12 @@ from mmmedmask.evaluation.classification_scores import (
     classification_scores,
 )
 from mmmedmask.evaluation.patient_tables import (
-    HIDDEN,
     PATIENTS_FILE,
     average_by_patient,
     hidden_file,
+    hidden_results,
+    patient_result,
+    warn_repeated,
     write_patients,
 )
 from mmmedmask.registry import METRICS
@@ -63,11 +64,6 @@ class SlideClassification(ClassificationMetric):
         level: ``'patient'`` or ``'sample'``.
         num_bootstrap: Number of resamples; 0 for no intervals.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-
-    Raises:
-        ValueError: If ``level`` is not one of these, or ``num_bootstrap`` is
-            negative.
-        ModuleNotFoundError: If scikit-learn is not installed.
     """
 
     default_prefix = 'slide'
@@ -87,19 +83,9 @@ class SlideClassification(ClassificationMetric):
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
         """Take over the predictions of one batch, which are checked."""
         for sample in data_samples:
-            case = sample.get('case_id')
-            name = 'a sample' if case is None else f'case {case}'
-            check_sample(
-                sample, ('pred_score', 'gt_label', 'case_id', 'slide_ids'),
-                name)
-            self.results.append(
-                dict(
-                    case_id=str(case),
-                    label=int(sample['gt_label']),
-                    slides=tuple(map(str, sample['slide_ids'])),
-                    **{key: _answer(sample[key], name) for key in HIDDEN
-                       if sample.get(key) is not None},
-                    **_answer(sample, name)))
+            result = patient_result(sample, ('pred_score', 'gt_label'),
+                                    _probabilities, check_sample)
+            self.results.append(dict(label=int(sample['gt_label']), **result))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Compute the scores and their bounds, and write the files."""
@@ -114,23 +100,16 @@ class SlideClassification(ClassificationMetric):
                 np.stack([result['scores'] for result in results
                           ]).astype(np.float64), classes,
                 [result['case_id'] for result in results])
-        folder = self.output_folder()
-        if folder is not None:
-            write_patients(folder / PATIENTS_FILE, patients)
-        for key in HIDDEN:
-            hidden = [{**result, **result[key]} for result in results
-                      if key in result]
-            if hidden:
-                values.update(self._score_hidden(key, hidden, classes))
+        self.write(PATIENTS_FILE, write_patients, patients)
+        for key, hidden in hidden_results(results).items():
+            values.update(self._score_hidden(key, hidden, classes))
         return values
 
     def _score_hidden(self, key: str, results: list[dict],
                       classes: list[str]) -> dict[str, float]:
         """Scores without a modality, and the file of the patients."""
         patients = average_by_patient(results, classes)
-        folder = self.output_folder()
-        if folder is not None:
-            write_patients(folder / hidden_file(PATIENTS_FILE, key), patients)
+        self.write(hidden_file(PATIENTS_FILE, key), write_patients, patients)
         values = classification_scores(patients.labels, patients.scores)
         values = {name: values.get(name, np.nan) for name in _HIDDEN_SCORES}
         if self.num_bootstrap:
@@ -140,20 +119,11 @@ class SlideClassification(ClassificationMetric):
                 for name, value in values.items()}
 
 
-def _answer(sample: Mapping, name: str) -> dict:
-    """The probabilities of a prediction, checked, and its modalities."""
+def _probabilities(sample: Mapping, name: str) -> dict:
+    """The probabilities of a prediction, checked."""
     scores = sample['pred_score'].detach().float().cpu().numpy()
     try:
         check_probabilities(scores[None])
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from None
-    return dict(scores=scores, modalities=str(sample.get('modalities') or ''))
-
-
-def warn_repeated(results: Sequence[Mapping]) -> None:
-    """Warn of slides that a patient has several predictions on."""
-    names = [(result['case_id'], result['slides']) for result in results]
-    repeated = len(names) - len(set(names))
-    if repeated:
-        log_warning(f'{repeated} predictions are on slides of a patient that '
-                    'have another one already; all count.')
+    return dict(scores=scores)

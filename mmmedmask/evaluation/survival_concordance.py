@@ -4,21 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmmedmask.evaluation.base_metric import (
-    SampleMetric,
-    log_warning,
-    require_keys,
-)
+from mmmedmask.evaluation.base_metric import SampleMetric, log_warning
 from mmmedmask.evaluation.classification_scores import percentile_interval
 from mmmedmask.evaluation.patient_tables import (
-    HIDDEN,
     RISKS_FILE,
     PatientRisks,
     average_risks,
     hidden_file,
+    hidden_results,
+    patient_result,
+    warn_repeated,
     write_risks,
 )
-from mmmedmask.evaluation.slide_classification import warn_repeated
 from mmmedmask.evaluation.survival_scores import (
     bootstrap_concordance,
     concordance,
@@ -54,9 +51,6 @@ class SurvivalConcordance(SampleMetric):
     Args:
         num_bootstrap: Number of resamples; 0 for no interval.
         out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
-
-    Raises:
-        ValueError: If ``num_bootstrap`` is negative.
     """
 
     default_prefix = 'survival'
@@ -70,25 +64,16 @@ class SurvivalConcordance(SampleMetric):
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
         """Take over the risks of one batch, which are checked."""
-        needed = ('pred_risk', 'survival_months', 'censorship', 'case_id',
-                  'slide_ids')
+        needed = ('pred_risk', 'survival_months', 'censorship')
         for sample in data_samples:
-            case = sample.get('case_id')
-            name = 'a sample' if case is None else f'case {case}'
-            require_keys(sample, needed, name)
+            result = patient_result(sample, needed, _risk)
             censored = sample['censorship']
             if censored not in (0, 1):
-                raise ValueError(f'censorship of {name} must be 0 or 1, got '
-                                 f'{censored}')
+                raise ValueError(f'censorship of case {result["case_id"]} '
+                                 f'must be 0 or 1, got {censored}')
             self.results.append(
-                dict(
-                    case_id=str(case),
-                    months=float(sample['survival_months']),
-                    event=censored == 0,
-                    slides=tuple(map(str, sample['slide_ids'])),
-                    **{key: _answer(sample[key], name) for key in HIDDEN
-                       if sample.get(key) is not None},
-                    **_answer(sample, name)))
+                dict(months=float(sample['survival_months']),
+                     event=censored == 0, **result))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
         """Say that without a pair to compare there is no index."""
@@ -106,19 +91,12 @@ class SurvivalConcordance(SampleMetric):
         self.check_number(results)
         warn_repeated(results)
         table = average_risks(results)
-        folder = self.output_folder()
-        if folder is not None:
-            write_risks(folder / RISKS_FILE, table)
+        self.write(RISKS_FILE, write_risks, table)
         values = self._concordance(table)
         values['events'] = int(table.events.sum())
-        for key in HIDDEN:
-            hidden = [{**result, **result[key]} for result in results
-                      if key in result]
-            if not hidden:
-                continue
+        for key, hidden in hidden_results(results).items():
             table = average_risks(hidden)
-            if folder is not None:
-                write_risks(folder / hidden_file(RISKS_FILE, key), table)
+            self.write(hidden_file(RISKS_FILE, key), write_risks, table)
             values.update({f'{key}/{name}': value for name, value
                            in self._concordance(table).items()})
         return values
@@ -141,11 +119,10 @@ class SurvivalConcordance(SampleMetric):
         return values
 
 
-def _answer(sample: Mapping, name: str) -> dict:
-    """The risk of a prediction, checked, and its modalities."""
+def _risk(sample: Mapping, name: str) -> dict:
+    """The risk of a prediction, checked."""
     risk = sample['pred_risk']
     if risk.numel() != 1 or not risk.isfinite().all():
         raise ValueError(f'the risk of {name} must be one finite number, got '
                          f'{risk.tolist()}')
-    return dict(risk=float(risk),
-                modalities=str(sample.get('modalities') or ''))
+    return dict(risk=float(risk))

@@ -23,27 +23,18 @@ def check_follow_up(risks: np.ndarray, months: np.ndarray,
                          f'{months[place]} months: both must be finite')
 
 
-def concordance(risks: np.ndarray, months: np.ndarray,
-                events: np.ndarray) -> float | None:
+def concordance(risks: np.ndarray, months: np.ndarray, events: np.ndarray,
+                strata: np.ndarray | None = None) -> float | None:
     """Compute Harrell's C index (JAMA 1982), in [0, 1]; None without a pair.
 
     Of all pairs of patients of whom it is known who died first, the share in
-    which this one had the higher risk; equal risks count half.
-
-    Args:
-        risks: Predicted risks, shape (N,).
-        months: Times to death or to the last contact, (N,).
-        events: Whether the death was observed, bool, (N,).
-
-    Returns:
-        In [0, 1]; None if there is no such pair.
-
-    Raises:
-        ValueError: See :func:`check_follow_up`.
+    which this one had the higher risk; equal risks count half. For the
+    arguments see :func:`resampled_concordance`, for errors
+    :func:`check_follow_up`.
     """
     check_follow_up(risks, months, events)
     value, = resampled_concordance(
-        risks, months, events, np.ones((1, len(risks))))
+        risks, months, events, np.ones((1, len(risks))), strata)
     return None if np.isnan(value) else float(value)
 
 
@@ -68,8 +59,8 @@ def resampled_concordance(risks: np.ndarray, months: np.ndarray,
         months: Times to death or to the last contact, (N,).
         events: Whether the death was observed, bool, (N,).
         counts: How often each patient is in each resample, shape (D, N).
-        strata: Stratum (fold) of each patient, (N,): only patients of one
-            stratum are compared, whose risks are of one model.
+        strata: Fold of each patient, (N,): only patients of one fold are
+            compared, whose risks are of one model.
     """
     pairs = known_pairs(months, events)
     if strata is not None:
@@ -90,8 +81,8 @@ def bootstrap_concordance(risks: np.ndarray, months: np.ndarray,
                           strata: np.ndarray | None = None) -> np.ndarray:
     """Compute the concordance of bootstrap resamples of patients, (D,).
 
-    See :func:`resampled_concordance`; ``groups`` are the names of patients who
-    are there several times, length N, and are drawn as a whole.
+    See :func:`resampled_concordance`; ``groups`` are names of the N patients,
+    who are drawn as a whole if they are there several times.
     """
     return np.concatenate([
         resampled_concordance(risks, months, events, counts, strata)

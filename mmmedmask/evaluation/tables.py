@@ -12,12 +12,7 @@ PROBABILITY = 'probability '
 
 def read_result_rows(file: str | Path, columns: Sequence[str],
                      what: str) -> list[dict[str, str]]:
-    """Read a csv that has at least some columns.
-
-    Raises:
-        ValueError: If it is no table with these columns; ``what`` says in
-            the message what such a file is.
-    """
+    """Read a csv with some columns; ``what`` is such a file in a message."""
     try:
         return [row for _, row in read_table(file, columns).rows()]
     except ValueError as error:
@@ -41,10 +36,6 @@ def read_class_table(
 
     Returns the rows, the names of the C classes, the labels (N,) as their
     numbers, and the probabilities (N, C). See :func:`read_result_rows`.
-
-    Raises:
-        ValueError: If the file is no such csv, or names a class that has no
-            column.
     """
     rows = read_result_rows(file, columns, what)
     present = list(rows[0])
