@@ -20,20 +20,14 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of another.
 
-    What the block writes reaches the disk before the old file is replaced.
-    If the block raises, the old file stays and the temporary one is removed.
+    It lies in the same folder, which is made, and ends as ``path`` does, for
+    writers that look at the ending; two processes get two of them. What the
+    block writes reaches the disk before the old file is replaced. If the block
+    raises, the old file stays and the temporary one is removed. An OSError of
+    a full disk names the file.
 
-    Args:
-        path: The file to (over)write. Its folder is made if there is none.
-        durable: Whether it has to outlive a power cut; without, thousands of
-            small files are written faster.
-
-    Yields:
-        A path in the same folder, ending as ``path`` does, for writers that
-        look at the ending. Two processes get two of them.
-
-    Raises:
-        OSError: If the disk is full; names the file.
+    Without ``durable`` the file need not outlive a power cut, so that
+    thousands of small ones are written faster.
 
     Example:
         >>> file = Path(tempfile.mkdtemp()) / 'example.txt'
@@ -74,13 +68,8 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
 def reserve_space(path: str | Path, size: int) -> None:
     """Let a file have its room on the disk before it is written.
 
-    For libraries that crash when a disk gets full.
-
-    Args:
-        size: Bytes that it is going to have; a little more is taken.
-
-    Raises:
-        OSError: If there is no such room.
+    For libraries that crash when a disk gets full: no room for ``size`` bytes,
+    and a little more, is an OSError here.
 
     Example:
         >>> file = Path(tempfile.mkdtemp()) / 'large.h5'
@@ -128,12 +117,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: object, indent: int | None = 1,
                **options: object) -> None:
-    """Write a value as json, whole or not at all.
+    """Write a value as json, whole or not at all; NaN is refused.
 
-    Args:
-        value: What :func:`json.dumps` can write; NaN is refused.
-        indent: Blanks per level; None writes one line.
-        options: Further arguments of :func:`json.dumps`.
+    ``indent`` None writes one line; ``options`` are of :func:`json.dumps`.
     """
     text = json.dumps(value, indent=indent, allow_nan=False, **options)
     write_text(path, text + '\n')
@@ -149,14 +135,9 @@ def csv_text(rows: Iterable[Sequence], delimiter: str = ',',
              plain: bool = False) -> str:
     """Write rows as csv in which no cell is a formula.
 
-    Args:
-        delimiter: What stands between cells.
-        plain: Whether formulas stay what they are; all cells are quoted.
-
-    Returns:
-        The text. Cells that a spreadsheet would calculate begin with an
-        apostrophe, which :func:`~mmmedmask.util.table_files.read_table`
-        takes off again.
+    Cells that a spreadsheet would calculate begin with an apostrophe, which
+    :func:`~mmmedmask.util.table_files.read_table` takes off again. ``plain``
+    leaves them as they are and quotes all cells.
 
     Example:
         >>> print(csv_text([['=1+1', -1, 'a,b']]), end='')

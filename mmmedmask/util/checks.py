@@ -10,16 +10,8 @@ def check_range(name: str, value: float, low: float = -math.inf,
                 open_high: bool = False) -> float:
     """Check that a number is within an interval, and return it.
 
-    Args:
-        value: The number. NaN, booleans and what is not a number fail.
-        open_low: Whether ``low`` itself is outside.
-        open_high: Whether ``high`` itself is outside.
-
-    Returns:
-        ``value``, unchanged.
-
-    Raises:
-        ValueError: If it is outside.
+    NaN, booleans and what is not a number fail. ``open_low`` and ``open_high``
+    say whether the ends themselves are outside.
 
     Example:
         >>> check_range('momentum', 0.9, 0, 1, open_high=True)
@@ -57,11 +49,7 @@ def check_integer(name: str, value: int, low: int | float = 1,
                   high: int | float = math.inf) -> int:
     """Check that a value is an integer in [low, high], and return it.
 
-    Args:
-        value: The number; its type has to be an integer's.
-
-    Raises:
-        ValueError: If it is not an integer, or outside.
+    Its type has to be an integer's.
 
     Example:
         >>> check_integer('num_heads', 8)
@@ -74,9 +62,6 @@ def check_integer(name: str, value: int, low: int | float = 1,
 
 def check_choice(name: str, value: object, choices: Collection) -> object:
     """Check that a value is one of several, and return it.
-
-    Raises:
-        ValueError: If it is not one of them.
 
     Example:
         >>> check_choice('gate', 'image', ('image', 'gene'))

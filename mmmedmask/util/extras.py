@@ -16,16 +16,10 @@ class _LateModule(ModuleType):
 
 
 def import_extra(name: str, extra: str, user: str = 'this') -> ModuleType:
-    """Import a module that not everybody has.
+    """Import a module that an extra of mmmedmask brings.
 
-    Args:
-        name: The module, e.g. ``'pycocotools.mask'``.
-        extra: The extra of mmmedmask that brings it, e.g. ``'detection'``.
-        user: What needs it, for the message.
-
-    Raises:
-        ModuleNotFoundError: If it is not installed; the message is one line
-            that says what to install.
+    Without it a ModuleNotFoundError says in a line what to install, and for
+    which ``user``.
     """
     try:
         return importlib.import_module(name)

@@ -46,14 +46,11 @@ def lock_file(file: str | Path, *, inherited: bool = False,
             when this process is killed. A fork, such as a loader's worker,
             keeps no lock.
         waiting: Called with the holder before this waits for it; without it,
-            a lock that is taken is an error.
+            a lock that is taken is a LockedError.
         freed: Called with a holder that was killed, after its lock was taken.
 
     Yields:
         The descriptor of the file, for ``pass_fds`` and :func:`note_holder`.
-
-    Raises:
-        LockedError: If another process holds it.
 
     Example:
         >>> import tempfile

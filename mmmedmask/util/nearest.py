@@ -8,9 +8,8 @@ def nearest_names(name: str, valid: Iterable[str], count: int = 1,
                   cutoff: float = 0.6) -> list[str]:
     """Find the valid names that resemble a name in any case, nearest first.
 
-    Args:
-        count: How many to return at most.
-        cutoff: The least similarity, from 0 (any name) to 1 (equal).
+    They are ``count`` at most; ``cutoff`` is the least similarity, from 0 (any
+    name) to 1 (equal).
 
     Example:
         >>> nearest_names('mask_ration', ['mask_ratio', 'patch_size'])
@@ -25,11 +24,10 @@ def nearest_names(name: str, valid: Iterable[str], count: int = 1,
 
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1,
                  cutoff: float = 0.6) -> str:
-    """Ask for the nearest names; see :func:`nearest_names`.
+    """Ask for the nearest names, in a sentence to be added to a message.
 
-    Returns:
-        A sentence that begins with a blank, to be added to a message; empty
-        where no name is near.
+    It begins with a blank, and is empty where no name is near; see
+    :func:`nearest_names`.
 
     Example:
         >>> did_you_mean('mask_ration', ['mask_ratio', 'patch_size'])

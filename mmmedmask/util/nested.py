@@ -7,9 +7,6 @@ def walk_nested(node: object,
                 path: tuple = ()) -> Iterator[tuple[tuple, object]]:
     """Visit everything in nested dicts and lists, parents first, with paths.
 
-    Args:
-        path: The keys and places that lead to ``node``.
-
     Example:
         >>> [path for path, _ in walk_nested({'a': [1, {'b': 2}]})]
         [(), ('a',), ('a', 0), ('a', 1), ('a', 1, 'b')]

@@ -58,10 +58,8 @@ _SHOWN = 10
 class Table:
     """A table: names of columns, and cells that are text until asked.
 
-    Attributes:
-        names: Names of the columns without outer blanks; that of the first
-            may be empty.
-        notes: What was left out, or taken otherwise than it stands.
+    The first name may be empty; ``notes`` say what was left out, or taken
+    otherwise than it stands.
     """
 
     def __init__(self, path: Path, names: Sequence[str],
@@ -109,11 +107,7 @@ class Table:
         return self._kinds[self._columns[place]] in _NUMERIC
 
     def numbers(self, places: Sequence[int]) -> np.ndarray:
-        """Cells of columns as float32 (rows, columns), NaN where missing.
-
-        Raises:
-            ValueError: If a cell is not a number; names line and column.
-        """
+        """Cells of columns as float32 (rows, columns), NaN where missing."""
         columns = [self._columns[place] for place in places]
         if isinstance(self._source, bytes) and self._guess is None:
             frame = self._parse(usecols=sorted(set(columns)),
@@ -158,10 +152,7 @@ class Table:
 
     def log_unused(self, used: Collection[str],
                    optional: Collection[str] = ()) -> None:
-        """Log the columns that nobody reads.
-
-        It is a warning if one resembles an optional name that is absent.
-        """
+        """Log unused columns: a warning if one is like an absent name."""
         left = [name for name in self.names if name and name not in used]
         if not left:
             return
@@ -174,12 +165,7 @@ class Table:
                   level=30 if questions else 20)
 
     def leave_out_unnamed(self) -> None:
-        """Forget empty columns without a name, but for the first column.
-
-        Raises:
-            ValueError: If such a column has a cell that is filled: a
-                delimiter within a cell has shifted that row.
-        """
+        """Forget empty columns without a name, but for the first column."""
         unnamed = [place for place, name in enumerate(self.names)
                    if place and not name]
         for place, cells in zip(unnamed, self.texts(unnamed), strict=True):
@@ -226,9 +212,7 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
         empty: Whether there may be no row.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not as described; names the file and, where one
-            is wrong, the line.
+        ValueError: If it is not as described; names the file and the line.
 
     Example:
         >>> _ = Path('cohort.csv').write_text('case_id,age\\n0001,61\\n')
@@ -267,12 +251,7 @@ def check_cell(where: str, column: str, value: str,
                known: Collection[str], source: str = '') -> str:
     """Check that a cell is a value that its column may have, and return it.
 
-    Args:
-        where: The file and line, for the message.
-        source: What lists them, for the message.
-
-    Raises:
-        ValueError: If it is none; the message asks for the nearest.
+    The message says ``where`` it is, what lists the values, and the nearest.
 
     Example:
         >>> check_cell('a.csv, line 2', 'split', 'train', ('train', 'test'))
@@ -287,9 +266,6 @@ def check_cell(where: str, column: str, value: str,
 
 def cell_number(where: str, column: str, cell: str) -> float | None:
     """Read a finite number from a cell; None where it is missing.
-
-    Raises:
-        ValueError: If it is none; ``where`` and ``column`` are named.
 
     Example:
         >>> cell_number('a.csv, line 2', 'mpp', '0.25')
@@ -312,11 +288,8 @@ def cell_number(where: str, column: str, cell: str) -> float | None:
 def read_list_file(path: str | Path) -> list[str]:
     """Read the entries of a text file, one per line, without outer blanks.
 
-    Empty lines do not count. Encodings are as for :func:`read_table`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it has no entry or is in another encoding.
+    Empty lines do not count. Encodings are as for :func:`read_table`; no entry
+    is an error.
 
     Example:
         >>> _ = Path('classes.txt').write_text('benign\\nmalignant\\n')
@@ -334,10 +307,7 @@ def read_list_file(path: str | Path) -> list[str]:
 def read_bytes(path: str | Path) -> bytes:
     """Read a file, or what is in it if it is gz or a zip of one file.
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or a zip of several files that is no
-            xlsx.
+    A damaged one, or a zip of several files that is no xlsx, is a ValueError.
     """
     path = Path(path)
     if not path.is_file():
@@ -397,8 +367,7 @@ class _Records:
 
     Attributes:
         rows: Line and number of cells of each row that is not blank.
-        header: Cells of the first row.
-        open_end: Whether the last cell of all other rows is empty.
+        open_end: Whether the last cell of all but the first row is empty.
         blank: How many rows before the last are blank.
         cut: Whether the last row alone ends with a delimiter, and the file
             with it.

@@ -1,8 +1,4 @@
-"""Panels of attention-driven masking: where a model looks, what it masks.
-
-Pure functions of tensors; ``mmmedmask.AttentionPanelHook`` and
-``tools/visualizations/visualize_attention.py`` call them.
-"""
+"""Panels of attention-driven masking: where a model looks, what it masks."""
 
 from collections.abc import Sequence
 
@@ -70,11 +66,7 @@ def outline_lesions(pictures: np.ndarray,
                     lesions: Sequence[np.ndarray | None]) -> np.ndarray:
     """Draw a line around each lesion, outside of it.
 
-    Pictures are uint8 (B, H, W, 3); each has a lesion mask, bool (H, W), or
-    None.
-
-    Raises:
-        ValueError: If a mask does not fit its picture.
+    Pictures are uint8 (B, H, W, 3); each has a mask, bool (H, W), or None.
     """
     outlined = pictures.copy()
     for picture, lesion in zip(outlined, lesions, strict=True):
@@ -97,23 +89,16 @@ def attention_columns(
         reconstruction: torch.Tensor | None = None) -> list[Column]:
     """Make the columns of an attention panel, one row per image.
 
+    These are image, attention and masking, and with a reconstruction two
+    more: what the decoder has and draws, and the image filled in.
+
     Args:
         images: Normalised whole images (B, C, H, W).
         maps: What the class token looks at, (B, gh, gw), not negative.
         partition: Where each token goes, on the grid of the maps.
-        lesions: Per image its lesion mask, bool of shape (H, W), or None;
-            empty if there are none at all.
-        reconstruction: The images with their masked patches predicted, (B,
-            C, H, W), normalised as the images are; None if the model has no
-            decoder.
-
-    Returns:
-        Image, attention and masking, and with a reconstruction two more:
-        what the decoder has and draws, and the image filled in.
-
-    Raises:
-        ValueError: If the partition is not on the grid of the maps, or a
-            lesion mask does not fit.
+        lesions: Per image its lesion mask, bool (H, W), or None; or empty.
+        reconstruction: The images with their masked patches predicted,
+            (B, C, H, W), normalised as they are; None without a decoder.
     """
     flags = partition.flags().cpu().numpy()
     if flags.shape[1] != maps[0].numel():

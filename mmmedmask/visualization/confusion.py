@@ -11,14 +11,8 @@ def draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str],
                           title: str = '') -> np.ndarray:
     """Draw how often each class was taken for each other one, RGB (H, W, 3).
 
-    Cells show numbers of images; their colour is the share of the row, so
-    that rare classes are as visible as frequent ones.
-
-    Args:
-        counts: Shape (C, C); rows are true classes, columns predicted ones.
-
-    Raises:
-        ValueError: If the matrix is not square or lacks a name.
+    Rows of ``counts`` (C, C) are true classes, columns predicted ones. The
+    colour is the share of the row, so that rare classes are as visible.
     """
     counts = np.asarray(counts)
     number = len(classes)

@@ -15,15 +15,10 @@ REFERENCE_COLOR = '#555555'
 
 
 def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
-    """Read one scalar from the logs of MMEngine's local backend.
+    """Read steps and values of a scalar from logs of MMEngine's local backend.
 
-    Args:
-        work_dir: A work dir, in which all runs are read in their order
-            (after a resume there are several), or the folder of one run.
-        name: The scalar, e.g. ``'loss'``.
-
-    Raises:
-        FileNotFoundError: If there is no log.
+    Of a work dir all runs are read in their order (after a resume there are
+    several); it may be the folder of one run. No log is an error.
     """
     files = sorted(Path(work_dir).rglob('vis_data/scalars.json'))
     if not files:
@@ -52,16 +47,11 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
 
     Args:
         curves: Title to pairs of step and value.
-        window: Above 1, a running mean over so many values is drawn over
-            the faint values themselves.
+        window: Above 1, a running mean over so many values is drawn, too.
         size: Width and height of one curve in inches at 120 dots.
         references: Title to a value to compare with, a dashed line.
         reference_name: What these lines are called in the legend.
         mark_points: Whether to mark each pair by a dot, for short curves.
-
-    Raises:
-        ValueError: If there is nothing to draw, or a reference belongs to
-            no curve.
     """
     references = references or {}
     if not set(references) <= set(curves):

@@ -1,7 +1,7 @@
 """A map of tiles as one web page: tiles under the mouse, neighbours, legend.
 
-The page needs nothing besides itself. Points are drawn on a canvas, and found
-through a grid, so that ten thousand tiles move smoothly.
+Points are drawn on a canvas, and found through a grid, so that ten thousand
+tiles move smoothly.
 """
 
 import base64
@@ -21,18 +21,9 @@ SHEET_SIDE = 32
 
 
 def nearest_neighbours(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Find the nearest neighbours of each vector by their cosine.
+    """Find the others nearest to each vector (N, D) by their cosine.
 
-    Args:
-        vectors: Shape (N, D).
-        count: How many, fewer than N; the vector itself is none.
-
-    Returns:
-        int32, shape (N, count), the nearest first.
-
-    Example:
-        >>> nearest_neighbours(np.array([[1, 0], [0, 1], [1, .1]]), 1)[:, 0]
-        array([2, 2, 0], dtype=int32)
+    Gives int32 (N, count), the nearest first; ``count`` is less than N.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -46,10 +37,7 @@ def nearest_neighbours(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def thumbnail_sheets(pictures: Sequence[np.ndarray], side: int) -> list[str]:
-    """Put thumbnails on sheets, row by row, as JPEG in data addresses.
-
-    They are uint8 RGB, (side, side, 3) each.
-    """
+    """Put RGB thumbnails (side, side, 3) on sheets, JPEG in data addresses."""
     sheets = []
     for start in range(0, len(pictures), SHEET_SIDE**2):
         part = pictures[start:start + SHEET_SIDE**2]
@@ -73,15 +61,12 @@ def write_embedding_page(path: str | Path, title: str, points: np.ndarray,
     """Write a map of tiles.
 
     Args:
-        points: Where the tiles are, shape (N, 2).
-        neighbours: Numbers of each one's nearest, shape (N, k).
-        thumbnails: uint8 RGB, N of one square size.
-        names: What a tile is called, N.
+        points: Where the N tiles are, (N, 2).
+        neighbours: Numbers of each one's nearest, (N, k).
+        thumbnails: uint8 RGB, of one square size.
+        names: What a tile is called.
         groups: By what tiles can be coloured, such as ``'folder'``, and the
-            class of each tile, N.
-
-    Raises:
-        ValueError: If these are not of one length, or there is no group.
+            class of each tile.
     """
     lengths = [len(points), len(neighbours), len(thumbnails), len(names),
                *map(len, groups.values())]

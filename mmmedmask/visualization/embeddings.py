@@ -19,9 +19,7 @@ MAX_CLASSES = 10
 class EmbeddingPanel:
     """A map of patients or tiles.
 
-    Attributes:
-        points: Where they are, shape (N, 2).
-        labels: Their classes, integers (N,).
+    ``points`` are (N, 2), ``labels`` their classes, integers (N,).
     """
 
     title: str
@@ -31,22 +29,11 @@ class EmbeddingPanel:
 
 def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
                  seed: int = 0) -> np.ndarray:
-    """Lay vectors out in the plane by scikit-learn's t-SNE.
+    """Lay vectors (N, d) out in the plane, (N, 2), by scikit-learn's t-SNE.
 
     Neighbours stay neighbours; distances between groups, and the size of a
-    group, mean nothing.
-
-    Args:
-        vectors: Shape (N, d).
-        perplexity: About how many neighbours count; not more than a third
-            of the points.
-
-    Returns:
-        Shape (N, 2).
-
-    Raises:
-        ValueError: If there are fewer than five vectors or a number is not
-            finite.
+    group, mean nothing. ``perplexity`` is about how many neighbours count, at
+    most a third of the points.
     """
     from sklearn.manifold import TSNE
 
@@ -64,19 +51,10 @@ def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
 
 def project(vectors: np.ndarray, method: str = 'tsne',
             seed: int = 0) -> np.ndarray:
-    """Lay vectors out in the plane; of many dimensions the main 50 count.
+    """Lay vectors (N, d) out in the plane; of many dimensions 50 count.
 
-    Args:
-        vectors: Shape (N, d).
-        method: ``'tsne'``, or ``'umap'``, which is faster and needs the
-            extra ``plots``.
-
-    Returns:
-        Shape (N, 2).
-
-    Raises:
-        ValueError: If the method is another one, or as of
-            :func:`project_tsne`.
+    ``method`` is ``'tsne'``, or ``'umap'``, which is faster and needs the
+    extra ``plots``.
     """
     check_choice('method', method, ('tsne', 'umap'))
     if len(vectors) > 50 < vectors.shape[1] and np.isfinite(vectors).all():
@@ -93,13 +71,9 @@ def project(vectors: np.ndarray, method: str = 'tsne',
 
 def frequent_classes(values: Sequence[str]
                      ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Number classes; beyond the tenth, rare ones are "others".
+    """Number the classes of points; beyond the tenth, rare ones are "others".
 
-    Args:
-        values: The class of each point.
-
-    Returns:
-        Numbers (N, ), and the names of at most 10 classes.
+    Gives numbers (N,), and the names of at most 10 classes.
     """
     counts = Counter(values)
     kept = sorted(counts)
@@ -113,18 +87,9 @@ def frequent_classes(values: Sequence[str]
 
 def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
                     classes: Sequence[str]) -> np.ndarray:
-    """Draw maps in rows and columns, with one legend.
+    """Draw maps in rows of one length, with one legend, RGB (H, W, 3).
 
-    Args:
-        rows: Panels; all rows have the same number.
-        classes: Names of the classes, at most 10.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3).
-
-    Raises:
-        ValueError: If there is no panel, rows differ in length or there are
-            too many classes for colours that can be told apart.
+    There are at most 10 ``classes``, for colours that can be told apart.
     """
     widths = {len(row) for row in rows}
     if len(widths) != 1 or widths == {0}:

@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK = (31, 36, 48)
 FAINT_INK = (110, 118, 132)
-PAPER = (255, 255, 255)
 
 MARGIN = 14
 GAP = 8
@@ -43,13 +42,9 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
     """Draw a grid of pictures with titles, RGB (H, W, 3).
 
     Args:
-        columns: The columns; all with the same number of pictures, and all
-            pictures of one size.
+        columns: All have the same number of pictures, all of one size.
         min_side: Small pictures are enlarged to about so many pixels.
         row_titles: Lines above the rows, one per row; none if empty.
-
-    Raises:
-        ValueError: If the columns do not form a grid.
     """
     num_rows = _check(columns, row_titles)
     cells = [[enlarge(picture, min_side) for picture in column.pictures]
@@ -70,7 +65,7 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
     if heading:
         width = max(width, 2 * MARGIN + _text_width(heading, HEADING_SIZE))
 
-    sheet = Image.new('RGB', (width, height), PAPER)
+    sheet = Image.new('RGB', (width, height), 'white')
     pen = ImageDraw.Draw(sheet)
     if heading:
         _write(pen, (MARGIN, MARGIN), [heading], HEADING_SIZE, INK)
@@ -106,10 +101,6 @@ def _check(columns: Sequence[Column], row_titles: Sequence[str]) -> int:
     return num_rows
 
 
-def _font(size: int) -> ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
 def _line_height(size: int) -> int:
     return round(size * LINE_SPACING)
 
@@ -119,7 +110,7 @@ def _lines_height(texts: Sequence[Sequence[str]], size: int) -> int:
 
 
 def _text_width(text: str, size: int) -> int:
-    return round(_font(size).getlength(text))
+    return round(ImageFont.load_default(size).getlength(text))
 
 
 def _wrap(text: str, size: int, width: int) -> list[str]:
@@ -139,7 +130,7 @@ def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int],
     left, top = place
     for number, line in enumerate(lines):
         pen.text((left, top + number * _line_height(size)), line, fill=ink,
-                 font=_font(size))
+                 font=ImageFont.load_default(size))
 
 
 def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:

@@ -20,10 +20,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: paragraphs, pictures, rows of a name and values.
-
-    ``seconds`` is the time that it took.
-    """
+    """Paragraphs, pictures, rows of a name and values; the time it took."""
 
     title: str
     text: Sequence[str]
@@ -98,11 +95,7 @@ def encode_picture(picture: np.ndarray) -> str:
 
 def render_report(title: str, introduction: Sequence[str],
                   sections: Sequence[Section], commands: str = '') -> str:
-    """Write a report as HTML.
-
-    ``commands`` are shell commands at the end, with which a reader repeats
-    what was done.
-    """
+    """Write a report as HTML; ``commands`` repeat what was done."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters['as_source'] = encode_picture

@@ -20,15 +20,11 @@ def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
     """Fill and outline every instance in a colour of its own.
 
     Args:
-        image: uint8 RGB image of shape (H, W, 3).
-        masks: One bool array of shape (H, W) per instance, 1 = inside.
-        scores: Scores in [0, 1], written at the instances' top; None writes
-            nothing.
+        image: uint8 RGB image (H, W, 3).
+        masks: One bool array (H, W) per instance, 1 = inside.
+        scores: In [0, 1], written into the instances.
         scale: Whole factor by which the picture is enlarged first, so that
             thin lines and small numbers stay sharp.
-
-    Raises:
-        ValueError: If shapes or lengths do not agree.
     """
     check_integer('scale', scale)
     if scores is not None and len(scores) != len(masks):

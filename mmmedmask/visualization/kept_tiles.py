@@ -15,10 +15,9 @@ def draw_kept_tiles(thumbnail: np.ndarray, coords: np.ndarray, side: int,
     """Draw tiles as blue squares, and the tissue with a green outline.
 
     Args:
-        thumbnail: The slide, RGB, uint8, shape (H, W, 3).
-        coords: Upper left corners (x, y) in pixels of the finest level,
-            shape (N, 2).
-        side: Side of a tile in these pixels.
+        thumbnail: The slide, RGB, uint8 (H, W, 3).
+        coords: Upper left corners (x, y), (N, 2), of tiles of a ``side``, in
+            pixels of the finest level.
         size: (width, height) of the finest level.
         tissue: Tissue on a picture of the slide of any size, bool.
     """

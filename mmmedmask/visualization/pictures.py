@@ -21,13 +21,9 @@ class PictureUnits:
         mean: What the data preprocessor subtracted, one value per channel,
             in stored units.
         window: Stored values that become black and white, e.g. (0, 255) for
-            8 bits. Microscopes often fill a part of 16 bits only; a
-            narrower window then shows more.
+            8 bits; microscopes often fill only a part of 16.
         channels: Channels to show: one as gray, three as red, green and
             blue. None shows images with one or three channels as they are.
-
-    Raises:
-        ValueError: If the attributes do not fit each other.
     """
 
     mean: tuple[float, ...]
@@ -59,22 +55,13 @@ class PictureUnits:
 
     @classmethod
     def from_preprocessor(
-            cls,
-            preprocessor: torch.nn.Module,
+            cls, preprocessor: torch.nn.Module,
             channels: Sequence[int] | None = None,
             window: Sequence[float] | None = None) -> 'PictureUnits':
-        """Take the units from a data preprocessor.
+        """Take the units from a data preprocessor with ``mean`` and ``std``.
 
-        Args:
-            preprocessor: One with ``mean`` and ``std``, and perhaps
-                ``data_range``, such as
-                :class:`mmmedmask.models.cmim.CMIMDataPreprocessor` or
-                mmpretrain's ``ClsDataPreprocessor``.
-            window: See the class; None takes (0, ``data_range``), and
-                without one 8 bits, (0, 255), or 16 if the mean says so.
-
-        Raises:
-            ValueError: If it does not normalise.
+        Without a ``window`` it is (0, ``data_range``); a preprocessor without
+        that has 8 bits, (0, 255), or 16 if the mean says so.
         """
         mean = getattr(preprocessor, 'mean', None)
         if mean is None:
@@ -92,12 +79,9 @@ class PictureUnits:
             channels=None if channels is None else tuple(channels))
 
     def to_pictures(self, images: torch.Tensor) -> np.ndarray:
-        """Undo the normalisation of images (B, C, H, W) on any device.
+        """Turn normalised images (B, C, H, W) into uint8 RGB (B, H, W, 3).
 
         Values that are not finite become black.
-
-        Returns:
-            uint8 RGB pictures of shape (B, H, W, 3).
         """
         images = images.detach().float().cpu()
         shape = (1, -1, 1, 1)

@@ -1,8 +1,4 @@
-"""Panels that show what a masked model sees, is asked for and draws.
-
-Pure functions of tensors; ``mmmedmask.ReconstructionPanelHook`` and
-``tools/visualizations/visualize_reconstruction.py`` call them.
-"""
+"""Panels that show what a masked model sees, is asked for and draws."""
 
 from collections.abc import Mapping
 
@@ -27,9 +23,8 @@ def reconstruct(model: torch.nn.Module,
     """Let a model reconstruct, in the units of its input.
 
     Args:
-        model: An algorithm with ``reconstruct(inputs)``, which returns a
-            prediction and a weight, and with ``head.to_pixels``, such as
-            :class:`mmmedmask.models.cmim.CMIM`; in evaluation mode.
+        model: :class:`mmmedmask.models.cmim.CMIM` or alike, in evaluation
+            mode: with ``reconstruct(inputs)`` and ``head.to_pixels``.
         inputs: The data preprocessor's output of training, on the model's
             device; ``key`` is the target.
 
@@ -62,14 +57,10 @@ def mark_region(pictures: np.ndarray, weight: torch.Tensor) -> np.ndarray:
     marked = np.where(inside[..., None], pictures,
                       faded.round().astype(np.uint8))
     for picture, region in zip(marked, inside, strict=True):
-        picture[_inner_border(region)] = OUTLINE_COLOR
+        # Its pixels that touch something else, but not the frame.
+        eroded = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8))
+        picture[region & (eroded == 0)] = OUTLINE_COLOR
     return marked
-
-
-def _inner_border(region: np.ndarray) -> np.ndarray:
-    """Pixels of a region that touch something else; not the frame."""
-    eroded = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8))
-    return region & (eroded == 0)
 
 
 def composite(inside: np.ndarray, outside: np.ndarray,
@@ -84,18 +75,13 @@ def composite(inside: np.ndarray, outside: np.ndarray,
 def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
                            weight: torch.Tensor,
                            units: PictureUnits) -> list[Column]:
-    """Make the columns of a reconstruction panel, one row per sample.
+    """Make the six columns of a reconstruction panel, one row per sample.
 
     Args:
         inputs: ``query`` and ``key`` (B, C, H, W), normalised, and ``mask``
             (B, 1, h, w), 1 = masked, as the data preprocessor returns them.
-        reconstruction: Shape (B, C, H, W), normalised.
+        reconstruction: (B, C, H, W), normalised.
         weight: Where the loss counts, (B, 1, H, W).
-
-    Returns:
-        Six columns: the query view, what the encoder sees of it, where the
-        loss counts on the key view, the reconstruction, the reconstruction
-        where it was asked for within the key view, and the key view.
     """
     shown = (units.to_pictures(pixels) for pixels in (
         inputs['query'], inputs['key'], reconstruction))

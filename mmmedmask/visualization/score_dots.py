@@ -14,17 +14,13 @@ def draw_score_dots(columns: Mapping[str, Mapping[str, Sequence[float]]],
                     reference: str | None = None) -> np.ndarray:
     """Draw a panel for each column of a table, a line for each of its rows.
 
+    In the picture, RGB (H, W, 3), each run is a dot, the mean of a row a bar
+    over its 95 % interval (Student's t).
+
     Args:
         columns: Title of a column to title of a row to its scores, one per
             run. Columns without a score are left out.
         reference: Title of a row whose mean is a dashed line.
-
-    Returns:
-        uint8 RGB picture of shape (H, W, 3): each run is a dot, the mean of
-        a row a bar over its 95 % interval (Student's t).
-
-    Raises:
-        ValueError: If there is no score.
     """
     columns = {title: rows for title, rows in columns.items() if rows}
     if not columns:

@@ -36,14 +36,11 @@ class SegmentationVisualizer(Visualizer):
         """Draw a sample and save the picture.
 
         Args:
-            image: uint8 RGB image of shape (H, W, 3).
+            image: uint8 RGB image (H, W, 3).
             data_sample: With ``gt_sem_seg`` and ``pred_sem_seg``, class
-                numbers of shape (1, H, W), or one of them.
+                numbers (1, H, W), or one of them.
             wait_time: Seconds that it stays; 0 until a key is pressed.
             out_file: File to write; None hands the picture to the backends.
-
-        Raises:
-            ValueError: If the class numbers do not fit the image.
         """
         picture = self._draw(image, data_sample, dict(
             Truth=draw_gt, Prediction=draw_pred))
@@ -71,17 +68,12 @@ def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
                   names: Sequence[str] | None = None) -> Column:
     """Outline the classes of an image from outside, but for the background.
 
+    The column tells the number of pixels of each class.
+
     Args:
-        image: uint8 RGB image of shape (H, W, 3).
-        labels: Class numbers of shape (H, W).
+        image: uint8 RGB image (H, W, 3), which is enlarged.
+        labels: Class numbers (H, W).
         names: Names of the classes; None numbers them.
-
-    Returns:
-        The column, with the number of pixels of each class, and the picture
-        enlarged as ``enlarge(image, MIN_SIDE)`` is.
-
-    Raises:
-        ValueError: If the class numbers do not fit the image.
     """
     if labels.shape != image.shape[:2]:
         raise ValueError(f'labels of shape {labels.shape} do not fit the '

@@ -24,12 +24,8 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
     Args:
         places: Where the patches are; their corners become polygons in
             pixels of the finest level, counted from ``places.origin``.
-        measurements: Values of the patches by name, shape (N, ) each.
-        labels: Class of each patch, shape (N, ), or None for none.
-
-    Raises:
-        ValueError: If a measurement or the labels are not of N patches, or a
-            value is NaN or infinite, which JSON does not know.
+        measurements: Values of the patches by name, (N,) each, finite.
+        labels: Class of each patch, (N,), or None for none.
     """
     number = len(places.coords)
     for name, values in measurements.items():
@@ -48,22 +44,20 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
     corners = places.coords - np.array(places.origin)
     for row, (x, y) in enumerate(corners.tolist()):
         right, bottom = _plain(x + places.side), _plain(y + places.side)
-        properties: dict = {
-            'objectType': 'detection',
-            'name': f'patch {row}',
-            'measurements': {name: float(values[row])
-                             for name, values in measurements.items()}}
+        corners_of_patch = [
+            [x, y], [right, y], [right, bottom], [x, bottom], [x, y]]
+        properties: dict = dict(
+            objectType='detection', name=f'patch {row}',
+            measurements={name: float(values[row])
+                          for name, values in measurements.items()})
         if labels is not None:
             label = int(labels[row])
-            properties['classification'] = {
-                'name': classes[label], 'color': colors[label]}
-        features.append({
-            'type': 'Feature',
-            'geometry': {'type': 'Polygon',
-                         'coordinates': [[[x, y], [right, y], [right, bottom],
-                                          [x, bottom], [x, y]]]},
-            'properties': properties})
-    return {'type': 'FeatureCollection', 'features': features}
+            properties['classification'] = dict(
+                name=classes[label], color=colors[label])
+        features.append(dict(
+            type='Feature', properties=properties, geometry=dict(
+                type='Polygon', coordinates=[corners_of_patch])))
+    return dict(type='FeatureCollection', features=features)
 
 
 def _plain(value: float) -> float | int:

@@ -1,6 +1,4 @@
 """Heat maps of the patches of a slide, with a scale that says what it shows.
-
-All functions are pure: they take arrays and return pictures.
 """
 
 from collections.abc import Sequence
@@ -15,8 +13,12 @@ from mmmedmask.util.checks import check_choice, check_positive
 from mmmedmask.visualization.attention_pictures import COLORMAP, MAP_SHARE
 from mmmedmask.visualization.grid import FAINT_INK, Column, draw_grid
 
-SCALES = ('percentile', 'minmax', 'probability')
-"""How values become colours; ``'probability'`` is 0 to 1 as it is."""
+SCALES = dict(
+    percentile='colour: rank among {} patches (percentile); numbers: values '
+    'at these ranks',
+    minmax='colour: linear from the least to the most of {} patches',
+    probability='colour: probability 0 to 1, {} patches')
+"""How values become colours, and what is written above them."""
 
 PROBABILITY_COLORMAP = 'coolwarm'
 CANVAS_COLOR = (244, 244, 244)
@@ -26,11 +28,7 @@ _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class PatchMap:
-    """A value (N, ) for every patch, on one of ``SCALES``.
-
-    Raises:
-        ValueError: If the scale is not known, or a value is NaN or infinite.
-    """
+    """A finite value (N,) for every patch, on one of ``SCALES``."""
 
     title: str
     values: np.ndarray
@@ -45,17 +43,13 @@ class PatchMap:
 
 @dataclass(frozen=True)
 class PatchPlaces:
-    """Where the patches lie.
+    """Where the patches lie, in pixels of the slide's finest level.
 
     Attributes:
-        coords: Upper left corners (x, y) in pixels of the slide's finest
-            level, shape (N, 2).
-        side: Side of a patch in these pixels.
-        size: (width, height) of the slide's finest level.
-        origin: (x, y) on it of what was scanned (``openslide.bounds``).
-
-    Raises:
-        ValueError: If a shape does not fit or ``side`` is not positive.
+        coords: Upper left corners (x, y), shape (N, 2).
+        side: Side of a patch.
+        size: (width, height) of the slide.
+        origin: (x, y) of what was scanned (``openslide.bounds``).
     """
 
     coords: np.ndarray
@@ -117,13 +111,6 @@ def paint_patches(levels: np.ndarray, places: PatchPlaces,
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def blank_canvas(size: tuple[int, int], max_side: int = 800) -> np.ndarray:
-    """Draw an empty picture of a slide of ``size`` (width, height)."""
-    factor = max(1.0, max(size) / max_side)
-    width, height = (max(1, round(length / factor)) for length in size)
-    return np.full((height, width, 3), CANVAS_COLOR, np.uint8)
-
-
 def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
                         places: PatchPlaces, heading: str = '', note: str = '',
                         max_side: int = 800) -> np.ndarray:
@@ -135,10 +122,6 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
         note: Line below the title of the slide, or behind the heading if
             there is no slide.
         max_side: Longest side of each picture in pixels.
-
-    Raises:
-        ValueError: If a map has other patches than ``places``, or there is
-            none.
     """
     if not maps:
         raise ValueError('there is no map to draw')
@@ -147,8 +130,13 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
             raise ValueError(
                 f'{patch_map.title} has values of shape '
                 f'{patch_map.values.shape} for {len(places.coords)} patches')
-    canvas = (blank_canvas(places.size, max_side) if thumbnail is None
-              else _fit(thumbnail, max_side))
+    if thumbnail is None:
+        canvas = np.full((*_shape_within(places.size[::-1], max_side), 3),
+                         CANVAS_COLOR, np.uint8)
+    else:
+        height, width = _shape_within(thumbnail.shape[:2], max_side)
+        canvas = cv2.resize(thumbnail, (width, height),
+                            interpolation=cv2.INTER_AREA)
     columns = []
     if thumbnail is not None:
         strip = np.full((_BAR_HEIGHT + _LABEL_HEIGHT, canvas.shape[1], 3),
@@ -161,19 +149,10 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
                      axis=2)
     for patch_map in maps:
         columns.append(Column(
-            patch_map.title, _explain(patch_map),
+            patch_map.title,
+            SCALES[patch_map.scale].format(len(patch_map.values)),
             [_draw_map(gray, patch_map, places, thumbnail is None)]))
     return draw_grid(columns, heading)
-
-
-def _explain(patch_map: PatchMap) -> str:
-    count = len(patch_map.values)
-    if patch_map.scale == 'percentile':
-        return (f'colour: rank among {count} patches (percentile); numbers: '
-                'values at these ranks')
-    if patch_map.scale == 'minmax':
-        return f'colour: linear from the least to the most of {count} patches'
-    return f'colour: probability 0 to 1, {count} patches'
 
 
 def _draw_map(gray: np.ndarray, patch_map: PatchMap, places: PatchPlaces,
@@ -224,11 +203,8 @@ def _tick_text(patch_map: PatchMap, tick: float) -> str:
     return f'{values.min() + tick * (values.max() - values.min()):.3g}'
 
 
-def _fit(picture: np.ndarray, max_side: int) -> np.ndarray:
-    """Make a picture smaller until its sides fit."""
-    factor = max(picture.shape[:2]) / max_side
-    if factor <= 1:
-        return picture
-    height, width = (max(1, round(length / factor))
-                     for length in picture.shape[:2])
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+def _shape_within(shape: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Make a shape smaller until its sides fit."""
+    factor = max(1.0, max(shape) / max_side)
+    height, width = (max(1, round(length / factor)) for length in shape)
+    return height, width

@@ -16,7 +16,6 @@ from mmmedmask.visualization.slide_geojson import patch_features
 from mmmedmask.visualization.slide_heatmap import (
     PatchMap,
     PatchPlaces,
-    blank_canvas,
     color_levels,
     draw_slide_heatmaps,
     paint_patches,
@@ -149,4 +148,3 @@ def test_kept_tiles_have_blue_edges():
     outline = 2 * (200 + 100) - 4
     assert (sheet == TISSUE_COLOR).all(axis=2).sum() == outline
     assert blue.sum() == 3 * 4 * 99 - outline
-    assert blank_canvas((400, 200), 100).shape == (50, 100, 3)
