@@ -12,7 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from picture_tool import draw_or_exit, make_parser, save_picture
+from picture_tool import (
+    build_dataset,
+    draw_or_exit,
+    make_parser,
+    save_picture,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,23 +108,17 @@ def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
     return draw_grid(columns, heading=heading)
 
 
-def browse(args: argparse.Namespace) -> list[Path]:
-    """Draw the samples and return the files."""
+def browse(args: argparse.Namespace) -> list[str]:
+    """Draw the samples; say where they are."""
     import numpy as np
-    from mmengine.registry import (
-        DATASETS,
-        FUNCTIONS,
-        MODELS,
-        init_default_scope,
-    )
+    from mmengine.registry import FUNCTIONS, MODELS
 
     from mmmedmask.apis import load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
 
     config = load_config(args.config, args.cfg_options)
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    dataset = DATASETS.build(config.train_dataloader.dataset)
+    dataset = build_dataset(config, 'train')
     # mmpretrain's classifiers need not name theirs.
     preprocessor = MODELS.build(dict(type='ClsDataPreprocessor') | dict(
         config.model.get('data_preprocessor') or config.data_preprocessor))
@@ -151,7 +150,7 @@ def browse(args: argparse.Namespace) -> list[Path]:
                 [view[0] for view in views], batch['data_samples'][0],
                 dataset.metainfo, units)
         files.append(save_picture(picture, args.out / f'{index:06d}.png'))
-    return files
+    return [f'{len(files)} pictures in {args.out}, the first is {files[0]}']
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -160,8 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         checkpoint=False, out='folder for the PNG files, one per sample')
     parser.set_defaults(num_samples=8)
     args = parser.parse_args(argv)
-    files = draw_or_exit('browse_dataset.py', browse, args)
-    print(f'{len(files)} pictures in {args.out}, the first is {files[0]}')
+    draw_or_exit('browse_dataset.py', browse, args)
 
 
 if __name__ == '__main__':

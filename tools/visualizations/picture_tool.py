@@ -1,11 +1,12 @@
 """What the commands of this folder share: options, files, errors."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from mmmedmask.util.command_line import add_config_options
 
+SPLITS = ('train', 'val', 'test')
 #: Options that several commands have, by their names.
 SHARED_OPTIONS = {
     '--num-samples': dict(
@@ -15,6 +16,10 @@ SHARED_OPTIONS = {
     '--indices': dict(
         type=int, nargs='+',
         help='samples to show, by their position in the data set'),
+    '--split': dict(
+        choices=SPLITS, default='test',
+        help="whose samples, those of the config's <split>_dataloader "
+        '(default: %(default)s)'),
     '--seed': dict(
         type=int, default=0, help='seed of what is drawn at random'),
     '--channels': dict(
@@ -60,12 +65,24 @@ def save_picture(picture, path: Path) -> Path:
     return path
 
 
+def build_dataset(config, split: str):
+    """Build the data set of a split, for samples in the config's scope."""
+    from mmengine.registry import DATASETS, init_default_scope
+
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    loader = config.get(f'{split}_dataloader')
+    if loader is None:
+        raise ValueError(f'the config has no {split}_dataloader')
+    return DATASETS.build(loader.dataset)
+
+
 def draw_or_exit(name: str, draw: Callable,
-                 args: argparse.Namespace) -> Path | Sequence[Path]:
-    """Call what draws; an error that a user can mend ends it in a line."""
+                 args: argparse.Namespace) -> None:
+    """Draw and print the files; what a user can mend ends it in a line."""
     from mmmedmask.datasets.image_io import ImageFileError
 
     try:
-        return draw(args)
+        files = draw(args)
     except (FileNotFoundError, ImageFileError, ValueError) as error:
         raise SystemExit(f'{name}: {error}') from None
+    print(*files, sep='\n')

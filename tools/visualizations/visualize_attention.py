@@ -8,47 +8,38 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import draw_or_exit, make_parser, save_picture
-
-SPLITS = ('train', 'val', 'test')
+from picture_tool import (
+    build_dataset,
+    draw_or_exit,
+    make_parser,
+    save_picture,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(
-        __doc__, '--num-samples', '--indices', '--seed', '--channels',
-        '--window', '--device',
+        __doc__, '--num-samples', '--indices', '--split', '--seed',
+        '--channels', '--window', '--device',
         config='config of a run with mmmedmask.MSMAE, or of a fine-tuning '
         'run with mmmedmask.MSMAEClassifier')
+    parser.set_defaults(split='train')
     parser.add_argument(
         '--images', nargs='+', metavar='FILE',
         help='image files to look at, in place of those of the data set')
-    parser.add_argument(
-        '--split',
-        choices=SPLITS,
-        default='train',
-        help='whose images are shown, those of the config\'s '
-        '<split>_dataloader (default: train)')
     parser.add_argument(
         '--random-masking', action='store_true',
         help='mask by chance, as before the first attention maps')
     return parser.parse_args(argv)
 
 
-class Files:
-    """Images without a data set."""
+class Files(list):
+    """Images without a data set, described as one does."""
 
-    def __init__(self, paths: list[str]) -> None:
-        self.paths = paths
-
-    def get_data_info(self, index: int) -> dict:
-        """Describe an image as a data set does."""
-        return dict(img_path=self.paths[index], sample_idx=index)
+    get_data_info = list.__getitem__
 
 
 def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     """Find where the images to show are described, and their numbers."""
-    from mmengine.registry import DATASETS
-
     from mmmedmask.engine.attention.whole_images import (
         ImageSource,
         list_sources,
@@ -56,19 +47,17 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     from mmmedmask.engine.hooks.panel_hook import choose_positions
 
     if args.images:
-        files = Files(args.images)
-        positions = list(range(len(args.images)))
+        files = Files(dict(img_path=path, sample_idx=place)
+                      for place, path in enumerate(args.images))
+        positions = list(range(len(files)))
         return [ImageSource(files, place) for place in positions], positions
-    loader = config.get(f'{args.split}_dataloader')
-    if loader is None:
-        raise ValueError(f'the config has no {args.split}_dataloader')
-    dataset = DATASETS.build(loader.dataset)
+    dataset = build_dataset(config, args.split)
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     sources = list_sources(dataset)
     return [sources[position] for position in positions], positions
 
 
-def draw(args: argparse.Namespace) -> Path:
+def draw(args: argparse.Namespace) -> list[Path]:
     """Draw the panel and return its path."""
     from mmmedmask.apis import AttentionInferencer, load_config
     from mmmedmask.engine.attention.panel import (
@@ -92,11 +81,11 @@ def draw(args: argparse.Namespace) -> Path:
                        not args.random_masking)
     picture = draw_panel(
         model, panel, units, heading=Path(args.checkpoint).name)
-    return save_picture(picture, args.out)
+    return [save_picture(picture, args.out)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    print(draw_or_exit('visualize_attention.py', draw, parse_args(argv)))
+    draw_or_exit('visualize_attention.py', draw, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from picture_tool import draw_or_exit, make_parser, save_picture
 
-SPLITS = ('train', 'val', 'test')
 UNTRAINED = 'none'
 TITLES = {'patient': 'CLS_pat', 'image': 'CLS_img', 'genes': 'CLS_ge'}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, '--seed', '--device', checkpoint=False,
-                         config='config of a run')
+    parser = make_parser(__doc__, '--split', '--seed', '--device',
+                         checkpoint=False, config='config of a run')
     parser.add_argument(
         'checkpoints', nargs='+',
         help=f'checkpoints of that config; {UNTRAINED!r}: before training')
@@ -33,14 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--titles', nargs='+', help='one per checkpoint (default: names)')
     parser.add_argument(
-        '--split',
-        choices=SPLITS,
-        default='test',
-        help='whose patients, those of the config\'s <split>_dataloader '
-        '(default: test)')
-    parser.add_argument(
-        '--export',
-        type=Path,
+        '--export', type=Path,
         help='.npz or .csv file for the vectors; with several checkpoints '
         'each has its number in the name')
     parser.add_argument('--perplexity', type=float, default=30.0)
@@ -66,8 +58,8 @@ def panel(embedded, name: str, title: str, args: argparse.Namespace):
         embedded.labels[there])
 
 
-def run(args: argparse.Namespace) -> None:
-    """Embed, draw and save."""
+def draw(args: argparse.Namespace) -> list[str]:
+    """Embed, draw and save; return what was written."""
     from mmmedmask import apis
     from mmmedmask.apis.patient_vectors import (
         build_models,
@@ -94,17 +86,18 @@ def run(args: argparse.Namespace) -> None:
         [[panel(patients, name, title, args)
           for patients, title in zip(embedded, titles, strict=True)]
          for name in args.vectors], embedded[0].classes)
-    print(f'{len(embedded[0].labels)} patients: '
-          f'{save_picture(picture, args.out)}')
+    written = [f'{len(embedded[0].labels)} patients: '
+               f'{save_picture(picture, args.out)}']
     for number, patients in enumerate(embedded if args.export else ()):
         file = args.export if len(embedded) == 1 else args.export.with_stem(
             f'{args.export.stem}_{number}')
         save_embeddings(file, patients)
-        print(f'vectors: {file}')
+        written.append(f'vectors: {file}')
+    return written
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    draw_or_exit('visualize_embeddings.py', run, parse_args(argv))
+    draw_or_exit('visualize_embeddings.py', draw, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -8,14 +8,18 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import draw_or_exit, make_parser, save_picture
+from picture_tool import (
+    build_dataset,
+    draw_or_exit,
+    make_parser,
+    save_picture,
+)
 
 
-def draw(args: argparse.Namespace) -> Path:
+def draw(args: argparse.Namespace) -> list[Path]:
     """Draw the panel and return its path."""
     import torch
     from mmengine.dataset import pseudo_collate
-    from mmengine.registry import DATASETS
 
     from mmmedmask.apis import ReconstructionInferencer, load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
@@ -27,21 +31,20 @@ def draw(args: argparse.Namespace) -> Path:
     preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(
         preprocessor, args.channels, args.window)
-    dataset = DATASETS.build(config.train_dataloader.dataset)
+    dataset = build_dataset(config, 'train')
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])
     with torch.inference_mode():
         results = infer.infer(batch, units)
-    return save_picture(
-        infer.panel(results, Path(args.checkpoint).name), args.out)
+    return [save_picture(
+        infer.panel(results, Path(args.checkpoint).name), args.out)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(
         __doc__, '--num-samples', '--indices', '--seed', '--channels',
         '--window', '--device', config='config of the pre-training run')
-    print(draw_or_exit('visualize_reconstruction.py', draw,
-                       parser.parse_args(argv)))
+    draw_or_exit('visualize_reconstruction.py', draw, parser.parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -13,25 +13,26 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import draw_or_exit, make_parser, save_picture
-
-SPLITS = ('train', 'val', 'test')
+from picture_tool import (
+    build_dataset,
+    draw_or_exit,
+    make_parser,
+    save_picture,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = make_parser(__doc__, '--device', config='config of the model',
+    parser = make_parser(__doc__, '--split', '--device',
+                         config='config of the model',
                          out='folder for the files')
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--features', type=Path, nargs='+', metavar='FILE',
                         help='files of features with coordinates, a bag each')
     source.add_argument(
         '--case', nargs='+', metavar='CASE_ID',
-        help="patients of the config's data set, with their genes and all "
+        help="patients of the --split's data set, with their genes and all "
         'their slides in one bag')
-    parser.add_argument(
-        '--split', choices=SPLITS, default='test',
-        help='whose data set has the patients of --case (default: test)')
     parser.add_argument(
         '--slide', type=Path, nargs='+', default=[],
         help='slide files, or folders with them, found by their names')
@@ -66,15 +67,9 @@ def bags_of_files(args):
 
 def bags_of_cases(args, config):
     """Give each patient's slides and inputs, as the data set makes them."""
-    from mmengine.registry import DATASETS, init_default_scope
-
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    loader = config.get(f'{args.split}_dataloader')
-    if loader is None:
-        raise ValueError(f'the config has no {args.split}_dataloader')
-    dataset = DATASETS.build(loader.dataset)
+    dataset = build_dataset(config, args.split)
     places = {}
     for place in range(len(dataset)):
         name = dataset.get_data_info(place)['case_id']
@@ -98,14 +93,6 @@ def bags_of_cases(args, config):
             yield slides, inputs
 
 
-def find_slides(places: list[Path]) -> dict[str, Path]:
-    """Find slide files by their names."""
-    from mmmedmask.datasets.slides.slide_list import list_slides
-
-    return {} if not places else {
-        task.slide_id: task.path for task in list_slides(places)[0]}
-
-
 def draw(args: argparse.Namespace) -> list[Path]:
     """Draw everything and return what was written."""
     import torch
@@ -113,11 +100,13 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis import load_config
     from mmmedmask.apis.slide_attention import find_evidence
     from mmmedmask.apis.slide_inferencer import SlideInferencer
+    from mmmedmask.datasets.slides.slide_list import list_slides
 
     config = load_config(args.config, args.cfg_options)
     inferencer = SlideInferencer(config, args.checkpoint, args.device)
     classes = tuple(map(str, inferencer.classes()))
-    slides = find_slides(args.slide)
+    slides = {task.slide_id: task.path for task in (
+        list_slides(args.slide)[0] if args.slide else ())}
     written = []
     bags = (bags_of_files(args) if args.features else
             bags_of_cases(args, config))
@@ -197,9 +186,7 @@ def draw_slide(args, features, evidence, rows: slice, classes,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw what the command line names."""
-    for path in draw_or_exit('visualize_slide_attention.py', draw,
-                             parse_args(argv)):
-        print(path)
+    draw_or_exit('visualize_slide_attention.py', draw, parse_args(argv))
 
 
 if __name__ == '__main__':

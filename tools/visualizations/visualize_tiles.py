@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--slide', metavar='REGEX', type=re.compile,
         help='what of a path relative to TILES names the slide, in a group')
     parser.add_argument(
-        '--color', choices=('label', 'folder', 'slide'), default=None,
+        '--color', choices=('label', 'folder', 'slide'),
         help='of the picture; the page has all (default: the first of label, '
         'folder and slide that there is)')
     parser.add_argument('--method', choices=('tsne', 'umap'), default='tsne',
@@ -134,8 +134,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    for path in draw_or_exit('visualize_tiles.py', draw, parse_args(argv)):
-        print(path)
+    draw_or_exit('visualize_tiles.py', draw, parse_args(argv))
 
 
 if __name__ == '__main__':
