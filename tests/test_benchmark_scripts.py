@@ -153,7 +153,7 @@ def test_growth_is_fitted_and_drawn(tmp_path):
     *_, exponent = growth.fit_line(
         {x: growth.Figure('', 3 * x**2, 0, 0) for x in (1, 2, 4)})
     assert exponent == pytest.approx(2)
-    curve = growth.Curve('tokens', 'MSMAE', 'tokens', {'time': cost(1)})
+    curve = growth.Curve('MSMAE', 'tokens', {'time': cost(1)})
     assert growth.table_of_curves([curve]).endswith(
         '| MSMAE: time | tokens | 6 at 1 | 9 at 4 | 1.000 | 0.29 | straight |')
     growth.draw(curve, tmp_path / 'tokens.png')

@@ -31,6 +31,7 @@ from benchmarking import (
     in_fresh_process,
     make_clock,
     make_parser,
+    measure_parts,
     peak_bytes,
     report,
     set_up,
@@ -44,7 +45,6 @@ GOAL_LINEAR = Goal(1.1)
 GOAL_PATCHES = 150_000
 GOALS_PEAK = dict(forward=Goal(2.8), train=Goal(6.0))
 GOAL_STEP = Goal(16.0)
-PARTS = ('layers', 'sizes', 'step')
 PASSES = dict(forward='forward', train='forward and backward')
 ALLOCATORS = dict(
     default={},
@@ -162,11 +162,7 @@ def pass_of(model, patches, train: bool) -> Callable[[], None]:
 
 def measure_size(args: argparse.Namespace, patches: int, train: bool
                  ) -> tuple[int, int, float]:
-    """Run the aggregator once on one bag.
-
-    Returns:
-        Bytes held before, bytes at the peak, and seconds.
-    """
+    """Aggregate one bag: bytes held before, at the peak, and seconds."""
     import torch
 
     from mmmedmask.models.gimp import NystromAggregator
@@ -212,8 +208,7 @@ def measure_step(args: argparse.Namespace, recompute: bool
                  ) -> tuple[int, list[float], dict[str, float]]:
     """Take steps of pre-training: masked patches, triplets, optimiser.
 
-    Returns:
-        Bytes at the peak, seconds of the steps, and the losses of the last.
+    Gives bytes at the peak, seconds of the steps, and the losses of the last.
     """
     import torch
     from mmpretrain.structures import DataSample
@@ -277,11 +272,11 @@ def measure_steps(args: argparse.Namespace) -> list[Figure]:
     return figures
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of this tool's arguments."""
-    parser = make_parser(__doc__)
-    parser.add_argument('--parts', nargs='+', choices=PARTS,
-                        default=list(PARTS), help='what to measure')
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the arguments, measure and print."""
+    measures = dict(layers=compare_layers, sizes=measure_sizes,
+                    step=measure_steps)
+    parser = make_parser(__doc__, parts=measures)
     parser.add_argument('--sizes', type=int, nargs='+',
                         default=[6_000, 25_000, 75_000, GOAL_PATCHES],
                         help='patches of the bags')
@@ -300,22 +295,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--step-rounds', type=int, default=3)
     parser.add_argument('--amp', action='store_true',
                         help='take the pre-training step in bfloat16')
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
-    parser = build_parser()
     args = parser.parse_args(argv)
     if args.tokens % args.landmarks:
         parser.error(f'--tokens {args.tokens} is not a multiple of '
                      f'--landmarks {args.landmarks} (for the naive layer)')
     machine = set_up(args, f'd {args.embed_dims}', f'{args.heads} heads',
                      f'{args.landmarks} landmarks')
-    measure = dict(layers=compare_layers, sizes=measure_sizes,
-                   step=measure_steps)
-    report([figure for part in PARTS if part in args.parts
-            for figure in measure[part](args)], args, machine)
+    report(measure_parts(measures, args), args, machine)
 
 
 if __name__ == '__main__':

@@ -30,29 +30,6 @@ from benchmarking import (
 LAYOUTS = ('clam-h5', 'trident-h5', 'clam-pt', 'npy')
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of this tool's arguments."""
-    parser = make_parser(__doc__)
-    parser.add_argument('--layouts', nargs='+', default=list(LAYOUTS),
-                        choices=LAYOUTS, help='files to read')
-    parser.add_argument('--slides', type=int, default=2,
-                        help='slides of each layout')
-    parser.add_argument('--slide-patches', type=int, default=15_000,
-                        help='patches of a slide')
-    parser.add_argument('--length', type=int, default=6_000,
-                        help='patches of a run, L')
-    parser.add_argument('--in-dims', type=int, default=1024)
-    parser.add_argument('--genes', type=int, default=60_480)
-    parser.add_argument('--reads', type=int, default=20,
-                        help='runs to read in each round')
-    parser.add_argument('--workers', type=int, nargs='+', default=[0, 2],
-                        help='workers of the loaders')
-    parser.add_argument('--folder', type=Path,
-                        help='where the slides are drawn (default: a folder '
-                        'for temporary files, removed at the end)')
-    return parser
-
-
 def reads(slide, args: argparse.Namespace) -> Callable[[], None]:
     """Read runs at random places of a slide."""
     import numpy as np
@@ -122,7 +99,25 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    args = build_parser().parse_args(argv)
+    parser = make_parser(__doc__)
+    parser.add_argument('--layouts', nargs='+', default=list(LAYOUTS),
+                        choices=LAYOUTS, help='files to read')
+    parser.add_argument('--slides', type=int, default=2,
+                        help='slides of each layout')
+    parser.add_argument('--slide-patches', type=int, default=15_000,
+                        help='patches of a slide')
+    parser.add_argument('--length', type=int, default=6_000,
+                        help='patches of a run, L')
+    parser.add_argument('--in-dims', type=int, default=1024)
+    parser.add_argument('--genes', type=int, default=60_480)
+    parser.add_argument('--reads', type=int, default=20,
+                        help='runs to read in each round')
+    parser.add_argument('--workers', type=int, nargs='+', default=[0, 2],
+                        help='workers of the loaders')
+    parser.add_argument('--folder', type=Path,
+                        help='where the slides are drawn (default: a folder '
+                        'for temporary files, removed at the end)')
+    args = parser.parse_args(argv)
     machine = set_up(
         args, f'runs of {args.length} of {args.slide_patches} patches of '
         f'{args.in_dims}, read from memory')

@@ -25,13 +25,13 @@ from benchmarking import (
     in_fresh_process,
     make_clock,
     make_parser,
+    measure_parts,
     peak_bytes,
     report,
     set_up,
     take_turns,
 )
 
-PARTS = ('formats', 'index', 'shards')
 PIPELINE = [dict(type='mmmedmask.LoadTile', in_channels=3),
             dict(type='mmmedmask.PackTile')]
 GOALS = dict(jpg=Goal(3500, at_least=True), png=Goal(2000, at_least=True),
@@ -223,9 +223,9 @@ def compare_shards(args: argparse.Namespace) -> list[Figure]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the arguments, measure and print."""
-    parser = make_parser(__doc__)
-    parser.add_argument('--parts', nargs='+', choices=PARTS,
-                        default=list(PARTS), help='what to measure')
+    measures = dict(formats=measure_formats, index=measure_index,
+                    shards=compare_shards)
+    parser = make_parser(__doc__, parts=measures)
     parser.add_argument('--samples', type=int, default=10**8,
                         help='of the simulated index')
     parser.add_argument('--ranks', type=int, default=2)
@@ -235,10 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     machine = set_up(args, f'{args.tiles} tiles of {SIDE} px')
     import cv2
     cv2.setNumThreads(1)
-    measure = dict(formats=measure_formats, index=measure_index,
-                   shards=compare_shards)
-    report([figure for part in PARTS if part in args.parts
-            for figure in measure[part](args)], args, machine)
+    report(measure_parts(measures, args), args, machine)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,10 +37,7 @@ REST = 'rest'
 
 
 class Seconds(NamedTuple):
-    """A point in time, or a duration.
-
-    ``busy`` is time of the processor; wall time on a GPU.
-    """
+    """A point in time, or a duration; ``busy`` is wall time on a GPU."""
 
     busy: float
     wall: float
@@ -79,11 +82,7 @@ class Turns(dict[str, list[Seconds]]):
 
 def take_turns(steps: Mapping[str, Callable[[], Any]], rounds: int = PAIRS,
                warmup: int = 1, clock: Clock | None = None) -> Turns:
-    """Time steps in turns, every other round in reverse: A B B A.
-
-    Raises:
-        ValueError: If there is no step or no round.
-    """
+    """Time steps in turns, every other round in reverse: A B B A."""
     if not steps or rounds < 1:
         raise ValueError('at least one step and one round are needed, got '
                          f'{list(steps)} and {rounds}')
@@ -207,10 +206,7 @@ class Goal:
 class Figure:
     """A measured value with its 95 % interval.
 
-    Attributes:
-        what: What was measured, the same words in every run.
-        unit: Of the value; empty for a ratio.
-        goal: What it should be, if there is a goal.
+    ``what`` are the same words in every run; a ratio has no unit.
     """
 
     what: str
@@ -236,11 +232,7 @@ class Figure:
 
 def figure_of(what: str, values: Sequence[float], goal: Goal | None = None,
               unit: str = '') -> Figure:
-    """Median of one value per round, with a bootstrap interval of 95 %.
-
-    Raises:
-        ValueError: If there is no value, or one that is not finite.
-    """
+    """Median of finite values of rounds, with a 95 % bootstrap interval."""
     import numpy as np
     from scipy import stats
 
@@ -270,11 +262,8 @@ def speeds(what: str, seconds: Sequence[float], images: int,
            operations: float, peak: float) -> list[Figure]:
     """Images per second of a step, and the share of the device's peak.
 
-    Args:
-        seconds: Of each round.
-        images: Of a step.
-        operations: Floating-point operations of a step.
-        peak: 10^12 operations per second; 0 if it is not known.
+    ``seconds`` are of each round, ``images`` and ``operations`` of a step,
+    ``peak`` in 10^12 operations per second; 0 if it is not known.
     """
     figures = [figure_of(f'{what}, speed', [images / one for one in seconds],
                          unit='images/s')]
@@ -376,9 +365,6 @@ def in_fresh_process(function: Callable, *args: Any,
     Its peak of memory is its own, and settings of the C library's allocator
     (``MALLOC_...``) are those of ``environment`` alone. Arguments and result
     are pickled.
-
-    Raises:
-        RuntimeError: If it failed, as when there is too little memory.
     """
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith('MALLOC_')}
@@ -397,11 +383,11 @@ def in_fresh_process(function: Callable, *args: Any,
         return pickle.loads(result.read_bytes())
 
 
-def make_parser(description: str, peak: bool = False
-                ) -> argparse.ArgumentParser:
+def make_parser(description: str, peak: bool = False,
+                parts: Collection[str] = ()) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have.
 
-    ``peak`` adds --peak-tflops, for :func:`speeds`.
+    ``peak`` adds --peak-tflops, for :func:`speeds`; ``parts`` --parts.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument('--device', default='cpu')
@@ -419,7 +405,17 @@ def make_parser(description: str, peak: bool = False
             '--peak-tflops', type=float, default=0, metavar='T',
             help='10^12 operations per second that the device can do, to '
             'tell the share of it that steps reach')
+    if parts:
+        parser.add_argument('--parts', nargs='+', choices=list(parts),
+                            default=list(parts), help='what to measure')
     return parser
+
+
+def measure_parts(measures: Mapping[str, Callable[..., list[Figure]]],
+                  args: argparse.Namespace) -> list[Figure]:
+    """Measure those of --parts, in the order of all."""
+    return [figure for part, measure in measures.items() if part in args.parts
+            for figure in measure(args)]
 
 
 def set_up(args: argparse.Namespace, *settings: object) -> str:

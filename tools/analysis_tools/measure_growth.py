@@ -11,7 +11,7 @@ the backward pass, counted exactly. Takes about ten minutes on one core.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,30 +119,17 @@ def msmae_case(size: int, batch_size: int, depth: int = 12) -> Case:
     return Case(step, forward, model)
 
 
-def aggregator_case(patches: int) -> Case:
-    """Forward and backward of GiMP's aggregator on one bag."""
+def gimp_case(part: str, arguments: Sequence[int], shape: Sequence[int]
+              ) -> Case:
+    """Forward and backward of a part of GiMP."""
     import torch
 
-    from mmmedmask.models.gimp import NystromAggregator
-    model = NystromAggregator(512, 256)
-    bag = torch.randn(1, patches, 512)
+    from mmmedmask.models import gimp
+    model = getattr(gimp, part)(*arguments)
+    inputs = torch.randn(shape)
 
     def forward() -> torch.Tensor:
-        return model(bag)[0].sum()
-
-    return Case(lambda: forward().backward(), forward, model)
-
-
-def genes_case(genes: int, batch_size: int) -> Case:
-    """Forward and backward of GroupMSA."""
-    import torch
-
-    from mmmedmask.models.gimp import GroupMSA
-    model = GroupMSA(genes, 128)
-    values = torch.randn(batch_size, genes)
-
-    def forward() -> torch.Tensor:
-        result = model(values)
+        result = model(inputs)
         return (result[0] if isinstance(result, tuple) else result).sum()
 
     return Case(lambda: forward().backward(), forward, model)
@@ -178,8 +165,8 @@ def gloo_curve(args: argparse.Namespace, folder: Path) -> Curve:
                 range(world))
             steps = [sum(step) for step in zip(*ranks, strict=True)]
         cost[world] = figure_of(str(world), steps)
-    return Curve('processes', 'CMIM on gloo, 16 tiles of 64 px each',
-                 'processes', {TIME: cost},
+    return Curve('CMIM on gloo, 16 tiles of 64 px each', 'processes',
+                 {TIME: cost},
                  'straight through 0 if exchanging gradients were free')
 
 
@@ -207,7 +194,7 @@ def workers_curve(args: argparse.Namespace, folder: Path) -> Curve:
     turns = take_turns({workers: lambda workers=workers: read(workers)
                         for workers in args.workers},
                        args.rounds, args.warmup)
-    return Curve('workers', 'Loader, JPEG tiles of 224 px', 'workers', {
+    return Curve('Loader, JPEG tiles of 224 px', 'workers', {
         f'tiles per second of {words}': {
             workers: figure_of(str(workers), [
                 args.tiles / value for value in turns.values(workers, clock)])
@@ -251,79 +238,50 @@ def refresh_curve(args: argparse.Namespace, folder: Path) -> Curve:
         return Case(lambda: run_whole_images(sources, pipeline, compute, 16,
                                              0))
 
-    return Curve('refresh', 'Attention maps, ViT-Ti/16', 'images',
+    return Curve('Attention maps, ViT-Ti/16', 'images',
                  measure(args, {images: case(images)
                                 for images in args.images}))
 
 
-def cmim_by_size(args: argparse.Namespace, _: Path) -> Curve:
-    """CMIM's step against the size of tiles."""
-    return Curve(
-        'image_size', 'CMIM ResNet-18, 4 tiles', 'pixels of a tile [1000]',
-        measure(args, {size**2 / 1000: cmim_case(size, 4)
-                       for size in args.sizes}),
-        'straight, with an offset: weights are updated whatever the size')
-
-
-def cmim_by_batch(args: argparse.Namespace, _: Path) -> Curve:
-    """CMIM's step against the tiles of a batch."""
-    return Curve(
-        'batch', 'CMIM ResNet-18, tiles of 64 px', 'tiles in the batch',
-        measure(args, {batch: cmim_case(64, batch)
-                       for batch in args.batches}),
-        'straight, with the same offset')
-
-
-def msmae_by_tokens(args: argparse.Namespace, _: Path) -> Curve:
-    """MSMAE's step against the tokens of an image."""
-    return Curve(
-        'tokens', 'MSMAE, 12 layers of width 192, 4 images', 'tokens',
-        measure(args, {side**2: msmae_case(16 * side, 4)
-                       for side in args.grids}),
-        'time above straight: attention is quadratic in tokens; memory '
-        'straight: no attention matrix is kept')
-
-
-def msmae_by_depth(args: argparse.Namespace, _: Path) -> Curve:
-    """MSMAE's step against the layers of the encoder."""
-    return Curve(
-        'depth', 'MSMAE, width 192, 4 images of 112 px', 'encoder layers',
-        measure(args, {depth: msmae_case(112, 4, depth)
-                       for depth in args.depths}),
-        'straight, with an offset: embedding and decoder')
-
-
-def aggregator_by_patches(args: argparse.Namespace, _: Path) -> Curve:
-    """GiMP's aggregator against the patches of a bag."""
-    return Curve(
-        'patches', 'GiMP aggregator, 2 layers of width 256', 'patches',
-        measure(args, {patches: aggregator_case(patches)
-                       for patches in args.patches}),
-        'straight, with an offset: the pseudo-inverse of 256 landmarks')
-
-
-def encoder_by_genes(args: argparse.Namespace, _: Path) -> Curve:
-    """GroupMSA against the number of genes."""
-    return Curve(
-        'genes', 'GroupMSA, width 128, 4 patients', 'genes',
-        measure(args, {genes: genes_case(genes, 4) for genes in args.genes}),
-        'straight, with an offset: there are 960 tokens, whatever they hold')
+def curve_of(option: str, title: str, x: str, case: Callable[[int], Case],
+             why: str, size: Callable[[int], float] = int) -> Callable:
+    """Make a function that measures the step of a case of each value."""
+    return lambda args, _: Curve(title, x, measure(args, {
+        size(value): case(value) for value in getattr(args, option)}), why)
 
 
 CURVES = dict(
-    image_size=cmim_by_size, batch=cmim_by_batch, tokens=msmae_by_tokens,
-    depth=msmae_by_depth, patches=aggregator_by_patches,
-    genes=encoder_by_genes, refresh=refresh_curve, workers=workers_curve,
-    processes=gloo_curve)
+    image_size=curve_of(
+        'sizes', 'CMIM ResNet-18, 4 tiles', 'pixels of a tile [1000]',
+        lambda side: cmim_case(side, 4),
+        'straight, with an offset: weights are updated whatever the size',
+        lambda side: side**2 / 1000),
+    batch=curve_of(
+        'batches', 'CMIM ResNet-18, tiles of 64 px', 'tiles in the batch',
+        lambda batch: cmim_case(64, batch), 'straight, with the same offset'),
+    tokens=curve_of(
+        'grids', 'MSMAE, 12 layers of width 192, 4 images', 'tokens',
+        lambda side: msmae_case(16 * side, 4),
+        'time above straight: attention is quadratic in tokens; memory '
+        'straight: no attention matrix is kept', lambda side: side**2),
+    depth=curve_of(
+        'depths', 'MSMAE, width 192, 4 images of 112 px', 'encoder layers',
+        lambda depth: msmae_case(112, 4, depth),
+        'straight, with an offset: embedding and decoder'),
+    patches=curve_of(
+        'patches', 'GiMP aggregator, 2 layers of width 256', 'patches',
+        lambda patches: gimp_case('NystromAggregator', (512, 256),
+                                  (1, patches, 512)),
+        'straight, with an offset: the pseudo-inverse of 256 landmarks'),
+    genes=curve_of(
+        'genes', 'GroupMSA, width 128, 4 patients', 'genes',
+        lambda genes: gimp_case('GroupMSA', (genes, 128), (4, genes)),
+        'straight, with an offset: there are 960 tokens, whatever they hold'),
+    refresh=refresh_curve, workers=workers_curve, processes=gloo_curve)
 
 
 def fit_line(cost: dict[float, Figure]) -> tuple[float, float, float, float]:
-    """Fit a straight line and a power.
-
-    Returns:
-        Offset and slope of the line, the share of the variance that it
-        explains (r²), and the exponent of x.
-    """
+    """Fit a straight line and a power: offset, slope, r², exponent of x."""
     import numpy as np
     x = np.array(list(cost), float)
     y = np.array([one.value for one in cost.values()])
@@ -373,9 +331,8 @@ def draw(curve: Curve, file: Path) -> None:
     figure.savefig(file)
 
 
-def table_of_curves(measured: Sequence[Curve]) -> str:
-    """A line per cost: the straight line, r², the exponent, what we expect.
-    """
+def table_of_curves(measured: Iterable[Curve]) -> str:
+    """A line per cost: its ends, r², the exponent, what we expect."""
     rows = [['what', 'against', 'from', 'to', 'r² of a straight line',
              'exponent', 'expected']]
     for curve in measured:
@@ -421,18 +378,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.util.atomic_files import write_csv
     init_default_scope('mmpretrain')
     args.out.mkdir(parents=True, exist_ok=True)
-    measured = []
+    measured = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in args.curves:
             print(name, file=sys.stderr, flush=True)
-            measured.append(CURVES[name](args, Path(folder)))
-            draw(measured[-1], args.out / f'{name}.png')
+            measured[name] = CURVES[name](args, Path(folder))
+            draw(measured[name], args.out / f'{name}.png')
     write_csv(args.out / 'growth.csv', COLUMNS, [
-        (curve.name, name, f'{x:g}', *(
+        (name, of, f'{x:g}', *(
             f'{value:.5g}' for value in (one.value, one.low, one.high)))
-        for curve in measured for name, cost in curve.costs.items()
-        for x, one in cost.items()])
-    print(f'{machine}\n\n{table_of_curves(measured)}')
+        for name, curve in measured.items()
+        for of, cost in curve.costs.items() for x, one in cost.items()])
+    print(f'{machine}\n\n{table_of_curves(measured.values())}')
 
 
 if __name__ == '__main__':
