@@ -24,24 +24,7 @@ ADVICE = {
     'The memory was not enough: close other programs; it takes about 3 GB.',
     OSError:
     'A file could not be read or written: is there space left (100 MB), and '
-    'may you write to the folder? --out names another one.',
-}
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('demo_output'),
-        help='folder for data, runs, pictures and the report '
-        '(default: demo_output)')
-    parser.add_argument(
-        '--smoke',
-        action='store_true',
-        help='take every step at the smallest size that works; the results '
-        'are worth nothing')
-    return parser.parse_args(argv)
+    'may you write to the folder? --out names another one.'}
 
 
 def use_all_cores() -> int:
@@ -78,11 +61,8 @@ def prepare_beside(stage, run: Callable) -> tuple[Callable, Callable]:
     """Let parts compute on one core beside others, which leave it to them.
 
     Two small networks that have a core each are done sooner than one after
-    the other on both.
-
-    Returns:
-        A function that starts the parts, and one that waits for them, shows
-        their steps and returns their results.
+    the other on both. Gives a function that starts the parts, and one that
+    waits for them, shows their steps and returns their results.
     """
     if not sys.platform.startswith('linux'):
         return lambda: None, lambda: run(stage)
@@ -136,48 +116,46 @@ def play(stage) -> None:
     minutes = (time.perf_counter() - start) / 60
     introduction = [
         'Masked pre-training, and what it is for: each pre-trained network '
-        'goes on into a task with labels. Everything on this '
-        f'page was computed on this machine in {minutes:.1f} minutes, from '
-        'data that ships with scikit-image or is drawn, so the numbers say '
-        'that the pipeline works, not how good the method is '
-        '(docs/results.md has results on real data).']
+        'goes on into a task with labels. Everything on this page was '
+        f'computed on this machine in {minutes:.1f} minutes, from data that '
+        'ships with scikit-image or is drawn, so the numbers say that the '
+        'pipeline works, not how good the method is (docs/results.md has '
+        'results on real data).']
     if stage.smoke:
         introduction.append('This was a smoke test: every step ran at the '
                             'smallest size, and the pictures show networks '
                             'that have learned nothing.')
-    report = stage.out / 'report.html'
-    report.write_text(
-        render_report(
-            'mmmedmask: the demo',
-            introduction,
-            [section for result in results for section in result.sections],
-            commands='\n'.join(command for result in results
-                               for command in result.commands)),
-        encoding='utf-8')
+    page = render_report(
+        'mmmedmask: the demo', introduction,
+        [section for result in results for section in result.sections],
+        '\n'.join(command for result in results
+                  for command in result.commands))
+    (stage.out / 'report.html').write_text(page, encoding='utf-8')
 
 
-def explain(stage, error: BaseException) -> None:
-    """Say what went wrong and what to do about it."""
-    advice = next((text for kind, text in ADVICE.items()
-                   if isinstance(error, kind)),
-                  'If this machine is not at fault, please report it with the '
-                  'log.')
-    stage.say()
-    stage.say(f'The demo failed: {type(error).__name__}: {error}', 'bold red')
-    stage.say(advice)
-    stage.say(f'Everything that was printed is in {stage.log_file}')
+def advice_on(error: BaseException) -> str:
+    """Say what to do about an error."""
+    return next((text for kind, text in ADVICE.items()
+                 if isinstance(error, kind)), 'If this machine is not at '
+                'fault, please report it with the log.')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--out', type=Path, default=Path('demo_output'),
+        help='folder for data, runs, pictures and the report '
+        '(default: demo_output)')
+    parser.add_argument(
+        '--smoke', action='store_true',
+        help='take every step at the smallest size that works; the results '
+        'are worth nothing')
+    args = parser.parse_args(argv)
     try:
         from demo_parts.stage import Stage
         stage = Stage(args.out, args.smoke)
-    except ModuleNotFoundError as error:
-        raise SystemExit(f'demo.py: {error}. '
-                         f'{ADVICE[ModuleNotFoundError]}') from None
-    except OSError as error:
-        raise SystemExit(f'demo.py: {error}. {ADVICE[OSError]}') from None
+    except (ModuleNotFoundError, OSError) as error:
+        raise SystemExit(f'demo.py: {error}. {advice_on(error)}') from None
     start = time.perf_counter()
     try:
         with stage.step('Libraries') as step:
@@ -190,7 +168,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except Exception as error:
         traceback.print_exc()
-        explain(stage, error)
+        stage.say()
+        stage.say(f'The demo failed: {type(error).__name__}: {error}',
+                  'bold red')
+        stage.say(advice_on(error))
+        stage.say(f'Everything that was printed is in {stage.log_file}')
         sys.exit(1)
     stage.say()
     stage.say(f'Done in {time.perf_counter() - start:.0f} s. Look at')

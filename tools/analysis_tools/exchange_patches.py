@@ -11,9 +11,11 @@ patients show this best.
 """
 
 import argparse
-import sys
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
+
+from markdown_tables import markdown
 
 from mmmedmask.util.command_line import add_config_options
 
@@ -77,11 +79,9 @@ def measure(args: argparse.Namespace) -> dict:
 
 def draw(curves: dict, block: int, path: Path) -> None:
     """Draw AUC over the place in the file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.6), layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
         axes.plot(100 * curve.places, curve.auc, f'C{number}o-',
@@ -97,7 +97,7 @@ def draw(curves: dict, block: int, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, write and print the lowest AUC of each run."""
     args = parse_args(argv)
 
@@ -113,15 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, curve in curves.items()
         for row in zip(curve.places, curve.change, curve.auc, strict=True)])
     draw(curves, args.block, args.out)
-    print('| run | AUC untouched | first patches | median of places | lowest '
-          '|\n|---|---|---|---|---|')
-    for name, curve in curves.items():
-        import numpy as np
-        print(f'| {name} | {curve.untouched_auc:.3f} | {curve.auc[0]:.3f} | '
-              f'{np.median(curve.auc):.3f} | {curve.auc.min():.3f} at '
-              f'{100 * curve.places[curve.auc.argmin()]:.0f} % |')
-    return 0
+    rows = [['run', 'AUC untouched', 'first patches', 'median of places',
+             'lowest']]
+    rows += [[name, f'{curve.untouched_auc:.3f}', f'{curve.auc[0]:.3f}',
+              f'{statistics.median(curve.auc):.3f}',
+              f'{curve.auc.min():.3f} at '
+              f'{100 * curve.places[curve.auc.argmin()]:.0f} %']
+             for name, curve in curves.items()]
+    print(markdown(rows))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -38,14 +38,12 @@ class Curve:
     """A cost against a size.
 
     Attributes:
-        name: Short, for files.
         x: What the size is, with its unit.
         costs: What was measured, by name: a figure per size.
         why: Whether it should be a straight line, and why not.
         line: Whether to draw one.
     """
 
-    name: str
     title: str
     x: str
     costs: dict[str, dict[float, Figure]]

@@ -51,14 +51,9 @@ CELL = 192  # Side of the overview's pictures in pixels.
 
 
 def write_tiles(root: Path) -> tuple[int, int]:
-    """Cut the tissue into tiles for training and others to look at.
+    """Cut the tissue into tiles below ``train`` and ``held_out``.
 
-    Args:
-        root: Folder that gets ``train`` and ``held_out``; the two share no
-            pixel.
-
-    Returns:
-        Number of tiles in both.
+    The two share no pixel. Gives the number of tiles in both.
     """
     train, held_out = root / 'train', root / 'held_out'
     held_out.mkdir(parents=True, exist_ok=True)
@@ -72,12 +67,7 @@ def write_tiles(root: Path) -> tuple[int, int]:
 
 
 class Reconstructions(Hook):
-    """Reconstruct held-out tiles before and after training.
-
-    Args:
-        folder: The tiles.
-        number: How many to use, taken evenly.
-    """
+    """Reconstruct some held-out tiles before and after training."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.folder = folder
@@ -120,15 +110,7 @@ class Reconstructions(Hook):
 
 
 def draw_detections(runner: Runner, number: int) -> list[Column]:
-    """Let a trained detector look at test images.
-
-    Args:
-        runner: The runner after training.
-        number: Number of images, taken evenly.
-
-    Returns:
-        Columns: image, drawn truth, detections.
-    """
+    """Let a trained detector look at some test images."""
     dataset = runner.val_dataloader.dataset
     model = runner.model.eval()
     images, truths, found = [], [], []
@@ -155,10 +137,6 @@ def draw_detections(runner: Runner, number: int) -> list[Column]:
 def draw_overview(reconstructions: list[Column],
                   detections: list[Column]) -> np.ndarray:
     """Draw both results in one picture of six columns."""
-
-    def shrink(picture: np.ndarray) -> np.ndarray:
-        return cv2.resize(picture, (CELL, CELL), interpolation=cv2.INTER_AREA)
-
     rows = len(reconstructions[0].pictures) // 2
     top = draw_grid(
         [Column(c.title, c.subtitle, c.pictures[:rows])
@@ -168,7 +146,9 @@ def draw_overview(reconstructions: list[Column],
     half = len(detections[0].pictures) // 2
     bottom = draw_grid(
         [Column(c.title, c.subtitle,
-                [shrink(picture) for picture in c.pictures[part]])
+                [cv2.resize(picture, (CELL, CELL),
+                            interpolation=cv2.INTER_AREA)
+                 for picture in c.pictures[part]])
          for part in (slice(0, half), slice(half, 2 * half))
          for c in detections],
         heading='Fine-tuning: Mask R-CNN that starts from this encoder',
@@ -179,13 +159,8 @@ def draw_overview(reconstructions: list[Column],
 def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
     """Pre-train on tissue, carry the weights into Mask R-CNN, show both.
 
-    Args:
-        stage: Output and folder.
-        start_others: Starts what runs beside all that follows pre-training,
-            which alone gains much from all cores.
-
-    Returns:
-        Sections of the report, the overview and the commands.
+    ``start_others`` starts what runs beside all that follows pre-training,
+    which alone gains much from all cores.
     """
     part = Part(stage, 'cmim')
     tiles, glands = part.data('ihc_tiles'), part.data('gland_phantoms')
@@ -319,15 +294,12 @@ def describe_probe(tables: list[list[list[str]]], few: int, most: int,
     scores, differences = tables
     return Section(
         'What can be read off the frozen encoder',
-        [
-            'A logistic regression of single pixels: are they in a gland? '
-            f'It is fitted on {few} drawn images, and on {most}, and tested '
-            'on others; the encoder stays as it is. The score is the area '
-            'under the ROC curve in percent, beside the same encoder at '
-            'random weights and the colour of the pixels alone.',
-        ],
-        facts=[*scores, *differences[1:]],
-        seconds=seconds)
+        ['A logistic regression of single pixels: are they in a gland? It is '
+         f'fitted on {few} drawn images, and on {most}, and tested on others; '
+         'the encoder stays as it is. The score is the area under the ROC '
+         'curve in percent, beside the same encoder at random weights and the '
+         'colour of the pixels alone.'],
+        facts=[*scores, *differences[1:]], seconds=seconds)
 
 
 def describe_detection(runner: Runner, found: list[Column],

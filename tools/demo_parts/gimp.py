@@ -43,11 +43,8 @@ MAP_SIDE = 280  # Longest side of a heatmap in pixels.
 class Sight(NamedTuple):
     """Where a model looks in slides that it has not seen.
 
-    Attributes:
-        heatmaps: One picture per slide.
-        attention: Share of the attention in the planted region, the mean
-            over the slides.
-        patches: Share of the patches that are in it.
+    ``attention`` and ``patches`` are the shares of both in the planted region,
+    the means over the slides; ``heatmaps`` one picture per slide.
     """
 
     heatmaps: list[np.ndarray]

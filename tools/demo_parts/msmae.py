@@ -68,11 +68,9 @@ class Masking(NamedTuple):
         pictures: uint8 pictures (B, H, W, 3).
         lesions: Lesion masks, bool (B, H, W).
         maps: What the class token looks at, (B, gh, gw).
-        by_attention: Masking drawn from the maps.
         by_chance: Masking from the same noise, all patches alike.
         masked: Share of the lesions' patches that masking by attention
-            hides, over several draws.
-        masked_chance: Share of all patches that it hides.
+            hides, over several draws; of all patches, ``masked_chance``.
         pointing: Share of the images whose map is largest on the lesion.
     """
 
@@ -110,9 +108,8 @@ def look_at_lesions(runner: Runner, folder: Path,
                     units: PictureUnits) -> tuple[Masking, np.ndarray]:
     """Let the pre-trained model look at scans that it has not seen.
 
-    Returns:
-        The maskings of all scans with a lesion, and the first scans with
-        their masked patches reconstructed, (``NUM_SHOWN``, H, W, 3).
+    Gives the maskings of all scans with a lesion, and the first scans with
+    their masked patches reconstructed, (``NUM_SHOWN``, H, W, 3).
     """
     dataset = DATASETS.build(
         dict(runner.cfg.train_dataloader.dataset, data_root=str(folder),

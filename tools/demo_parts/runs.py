@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,13 @@ DEFAULT_OUT = 'demo_output/'
 class PartResult:
     """What a part of the demo hands to the report.
 
-    Attributes:
-        sections: Sections of the report.
-        overview: uint8 RGB picture that shows the part at a glance.
-        commands: Shell commands that do the same by hand.
+    ``overview`` is a uint8 RGB picture that shows the part at a glance,
+    ``commands`` do the same by hand.
     """
 
     sections: list[Section]
     overview: np.ndarray
-    commands: list[str] = field(default_factory=list)
+    commands: list[str]
 
 
 class ProgressHook(Hook):
@@ -54,11 +52,7 @@ class ProgressHook(Hook):
 
 
 class Part:
-    """A part of the demo: its folders, its runs, the commands for them.
-
-    Attributes:
-        commands: Shell commands that do the same, at the configs' size.
-    """
+    """A part of the demo: its folders, its runs, the commands for them."""
 
     def __init__(self, stage: Stage, name: str) -> None:
         self.stage = stage
@@ -174,11 +168,7 @@ def bfloat16_is_faster() -> bool:
 
 
 def find_in_log(runner: Runner, text: str) -> str:
-    """Find the last line of a run's log that holds a text.
-
-    Raises:
-        RuntimeError: If there is no such line.
-    """
+    """Find the last line of a run's log that holds a text."""
     folder = Path(runner.log_dir)
     lines = [line for file in sorted(folder.glob('*.log'))
              for line in file.read_text('utf-8').splitlines() if text in line]

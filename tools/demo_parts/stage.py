@@ -27,9 +27,7 @@ RESULT_WIDTH = 58
 class Step:
     """One line of the demo's output, while it is being done.
 
-    Attributes:
-        result: What came out, in one line; set by whoever does the step.
-        seconds: Time that it took, set at the end.
+    Whoever does the step sets its result; its time is set at the end.
     """
 
     def __init__(self, progress: Progress, title: str) -> None:
