@@ -1,14 +1,14 @@
 """Scores against loops and textbook formulas, intervals, files, processes."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from mmengine.evaluator import Evaluator
 from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
-from naive_scores import draw_predictions, naive_scores
+from naive_scores import draw_predictions, evaluate_by, naive_scores
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
@@ -32,6 +32,7 @@ from mmmedmask.evaluation.predictions import (
 )
 
 CLASSES = ('none', 'mild', 'moderate, or worse', 'severe')
+evaluate = partial(evaluate_by, 'DiseaseClassification', classes=CLASSES)
 
 
 @pytest.mark.parametrize('digits', [1, 8])
@@ -188,13 +189,6 @@ def make_samples(labels, scores, groups=None, folder='/data/set'):
     return samples
 
 
-def evaluate(samples, classes=CLASSES, chunk_size=7, **arguments):
-    evaluator = Evaluator(
-        dict(type='mmmedmask.DiseaseClassification', **arguments))
-    evaluator.dataset_meta = dict(classes=classes)
-    return evaluator.offline_evaluate(samples, chunk_size=chunk_size)
-
-
 def test_metric_from_data_samples(tmp_path):
     labels, scores = draw_predictions(50)
     scores = scores.astype(np.float32)
@@ -232,23 +226,21 @@ def test_metric_from_data_samples(tmp_path):
         assert min(picture.size) > 200
 
 
-@pytest.mark.parametrize(('iteration', 'drawn'), [(8, False), (9, True)])
-def test_drawn_at_the_end_of_training_alone(tmp_path, monkeypatch, iteration,
-                                            drawn):
-    hub = MessageHub.get_instance(f'drawn at {iteration}')
-    hub.update_info_dict(dict(iter=iteration, max_iters=10))
+def test_drawn_at_the_end_of_training_alone(tmp_path, monkeypatch):
+    hub = MessageHub.get_instance('drawn')
     monkeypatch.setattr(MessageHub, 'get_current_instance', lambda: hub)
-    labels, scores = draw_predictions(20)
-    evaluate(
-        make_samples(labels, scores), num_bootstrap=0, out_dir=str(tmp_path))
-    assert (tmp_path / 'confusion_matrix.json').exists()
-    assert (tmp_path / 'predictions.csv').exists()
-    assert (tmp_path / 'confusion_matrix.png').exists() == drawn
+    for iteration, drawn in ((8, False), (9, True)):
+        hub.update_info_dict(dict(iter=iteration, max_iters=10))
+        evaluate(make_samples(*draw_predictions(20)), num_bootstrap=0,
+                 out_dir=str(tmp_path / str(iteration)))
+        assert (tmp_path / f'{iteration}/confusion_matrix.json').exists()
+        assert (tmp_path / f'{iteration}/predictions.csv').exists()
+        assert (tmp_path / f'{iteration}/confusion_matrix.png'
+                ).exists() == drawn
 
 
 def test_without_intervals_groups_or_names(tmp_path):
-    labels, scores = draw_predictions(20, 3)
-    found = evaluate(make_samples(labels, scores), classes=None,
+    found = evaluate(make_samples(*draw_predictions(20, 3)), classes=None,
                      num_bootstrap=0, out_dir=str(tmp_path), prefix='test')
     assert set(found) == {
         'test/top1', 'test/balanced_accuracy', 'test/auc', 'test/f1'}
@@ -259,20 +251,19 @@ def test_without_intervals_groups_or_names(tmp_path):
 
 
 def test_files_go_beside_the_log(tmp_path):
-    labels, scores = draw_predictions(20)
+    samples = make_samples(*draw_predictions(20))
     (tmp_path / 'run').mkdir()
     MMLogger.get_instance(
         f'log of {tmp_path}', log_file=str(tmp_path / 'run' / 'run.log'))
     try:
-        evaluate(make_samples(labels, scores), num_bootstrap=0)
+        evaluate(samples, num_bootstrap=0)
     finally:
         MMLogger.get_instance(f'no log of {tmp_path}')
     assert {path.name for path in (tmp_path / 'run').iterdir()} == {
         'run.log', 'predictions.csv', 'confusion_matrix.json',
         'confusion_matrix.png'}
     # Without a log there are none, and the scores all the same.
-    assert evaluate(
-        make_samples(labels, scores), num_bootstrap=0)['disease/top1'] > 0
+    assert evaluate(samples, num_bootstrap=0)['disease/top1'] > 0
 
 
 def test_says_what_is_left_out(tmp_path, warnings_logged):

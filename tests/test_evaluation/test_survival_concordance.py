@@ -1,11 +1,13 @@
 """The C index against loops and lifelines, its intervals, its csv."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from lifelines.utils import concordance_index
-from mmengine.evaluator import Evaluator
 from mmpretrain.structures import DataSample
+from naive_scores import evaluate_by
 
 from mmmedmask.evaluation import SurvivalConcordance
 from mmmedmask.evaluation.classification_scores import bootstrap_counts
@@ -20,6 +22,8 @@ from mmmedmask.evaluation.survival_scores import (
     concordance,
     resampled_concordance,
 )
+
+evaluate = partial(evaluate_by, 'SurvivalConcordance')
 
 
 def draw(number=50, seed=0, digits=None, months=None):
@@ -111,12 +115,6 @@ def make_samples(risks, months, events, cases=None):
     return samples
 
 
-def evaluate(samples, **arguments):
-    evaluator = Evaluator(
-        dict(type='mmmedmask.SurvivalConcordance', **arguments))
-    return evaluator.offline_evaluate(samples, chunk_size=7)
-
-
 def test_metric_averages_samples_of_a_case(tmp_path):
     risks, months, events = draw(20)
     owner = np.repeat(np.arange(10), 2)
@@ -166,12 +164,9 @@ def test_wrong_samples(change, message):
         evaluate(samples)
 
 
-def test_bad_arguments():
+def test_what_does_not_fit():
     with pytest.raises(ValueError, match='got -1'):
         SurvivalConcordance(num_bootstrap=-1)
-
-
-def test_follow_up_that_does_not_fit():
     with pytest.raises(ValueError, match='patient 1 has the risk nan'):
         concordance(np.array([0, np.nan]), np.ones(2), np.ones(2, bool))
     with pytest.raises(ValueError, match=r'got \(2,\), \(3,\)'):
