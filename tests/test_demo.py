@@ -97,33 +97,23 @@ def test_report_in_a_browser(demo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('run', ['cmim/pretraining', 'cmim/mask_rcnn',
-                                 'msmae/pretraining', 'msmae/fine_tuning',
-                                 'gimp/genes', 'gimp/pretraining',
-                                 'gimp/slides', 'gimp/slides_and_genes'])
-def test_runs_log_to_their_own_folders(demo, run):
+def test_runs_their_data_and_their_weights(demo):
+    """Own logs; tiles held out; the exported encoder is the pre-trained."""
     _, out = demo
-    logged, = (out / run).rglob('vis_data/scalars.json')
-    assert '"loss"' in logged.read_text()
+    for run in ('cmim/pretraining', 'cmim/mask_rcnn', 'msmae/pretraining',
+                'msmae/fine_tuning', 'gimp/genes', 'gimp/pretraining',
+                'gimp/slides', 'gimp/slides_and_genes'):
+        logged, = (out / run).rglob('vis_data/scalars.json')
+        assert '"loss"' in logged.read_text()
 
+    train, held_out = (
+        [int(file.stem.split('_')[2])
+         for file in (out / 'data' / 'ihc_tiles' / split).iterdir()]
+        for split in ('train', 'held_out'))
+    assert len(train) > 100
+    assert len(held_out) > 10
+    assert max(train) + 96 <= min(held_out), 'they share pixels'
 
-@pytest.mark.slow
-def test_held_out_tiles_share_no_pixel_with_training(demo):
-    _, out = demo
-    spans = {
-        split: [int(file.stem.split('_')[2])
-                for file in (out / 'data' / 'ihc_tiles' / split).iterdir()]
-        for split in ('train', 'held_out')
-    }
-    assert len(spans['train']) > 100
-    assert len(spans['held_out']) > 10
-    assert max(spans['train']) + 96 <= min(spans['held_out'])
-
-
-@pytest.mark.slow
-def test_weights_went_on(demo):
-    """The exported encoder is the pre-trained one, tensor by tensor."""
-    _, out = demo
     exported = torch.load(
         out / 'cmim' / 'backbone.pth', weights_only=True)['state_dict']
     trained = read_checkpoint(

@@ -75,18 +75,25 @@ def test_found_pages_and_blocks():
 
 
 @pytest.mark.parametrize('page', PAGES, ids=_name)
-def test_links_lead_somewhere(page):
+def test_links_titles_tables_and_lists(page):
     check_links(page)
-
-
-@pytest.mark.parametrize('page', PAGES, ids=_name)
-def test_pages_have_one_title_and_end_with_a_line(page):
     text = _read(page)
-    titles = re.findall(r'^# .+$', prose(text), re.MULTILINE)
-    assert len(titles) == 1
+    assert len(re.findall(r'^# .+$', prose(text), re.MULTILINE)) == 1
     assert text.startswith('# ')
     assert text.endswith('\n')
     assert not text.endswith('\n\n')
+    width = None
+    for line in prose(text).splitlines():
+        if not line.startswith('|'):
+            width = None
+            continue
+        cells = len(re.findall(r'(?<!\\)\|', line))
+        assert width in (None, cells), line
+        width = cells
+    # MkDocs, other than GitHub, takes a list for the paragraph's text unless
+    # an empty line is before it.
+    assert re.findall(r'^(?![-#\s]).+\n- .*$', prose(text),
+                      re.MULTILINE) == []
 
 
 @pytest.mark.parametrize('page', PAGES, ids=_name)
@@ -121,26 +128,6 @@ def test_yaml_is_real(name, tmp_path):
         path = tmp_path / f'{content["name"]}.yml'
         path.write_text(block.code)
         check_recipe(read_recipe(path))
-
-
-@pytest.mark.parametrize('page', PAGES, ids=_name)
-def test_tables_of_a_page_have_as_many_cells_in_every_row(page):
-    width = None
-    for line in prose(_read(page)).splitlines():
-        if not line.startswith('|'):
-            width = None
-            continue
-        cells = len(re.findall(r'(?<!\\)\|', line))
-        assert width in (None, cells), line
-        width = cells
-
-
-@pytest.mark.parametrize('page', PAGES, ids=_name)
-def test_lists_begin_after_an_empty_line(page):
-    """MkDocs, other than GitHub, takes them for the paragraph's text."""
-    glued = re.findall(r'^(?![-#\s]).+\n- .*$', prose(_read(page)),
-                       re.MULTILINE)
-    assert glued == []
 
 
 # --- the site -------------------------------------------------------------
