@@ -272,11 +272,13 @@ def measure_steps(args: argparse.Namespace) -> list[Figure]:
     return figures
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
-    measures = dict(layers=compare_layers, sizes=measure_sizes,
-                    step=measure_steps)
-    parser = make_parser(__doc__, parts=measures)
+MEASURES = dict(layers=compare_layers, sizes=measure_sizes,
+                step=measure_steps)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of this tool's arguments."""
+    parser = make_parser(__doc__, parts=MEASURES)
     parser.add_argument('--sizes', type=int, nargs='+',
                         default=[6_000, 25_000, 75_000, GOAL_PATCHES],
                         help='patches of the bags')
@@ -295,13 +297,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--step-rounds', type=int, default=3)
     parser.add_argument('--amp', action='store_true',
                         help='take the pre-training step in bfloat16')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the arguments, measure and print."""
+    parser = build_parser()
     args = parser.parse_args(argv)
     if args.tokens % args.landmarks:
         parser.error(f'--tokens {args.tokens} is not a multiple of '
                      f'--landmarks {args.landmarks} (for the naive layer)')
     machine = set_up(args, f'd {args.embed_dims}', f'{args.heads} heads',
                      f'{args.landmarks} landmarks')
-    report(measure_parts(measures, args), args, machine)
+    report(measure_parts(MEASURES, args), args, machine)
 
 
 if __name__ == '__main__':
