@@ -10,45 +10,34 @@ from shipped_configs import load, without_tests
 from mmmedmask.shrinking.shrink import shrink_config
 
 
-def write_run(folder: Path, values: list[float]) -> None:
-    """Write a log as MMEngine does: losses, then evaluations."""
-    keys = ['coco/bbox_mAP', 'coco/bbox_mAP_75', 'coco/segm_mAP',
-            'coco/segm_mAP_75']
+def write_run(folder: Path, keys: list[str], *values: list[float]) -> None:
+    """Write a log as MMEngine does: losses, evaluations, losses."""
     log = folder / '20260101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
-    lines = [{'loss': 1.0, 'step': 1}, dict.fromkeys(keys, 0.9)]
-    lines.append(dict(zip(keys, values, strict=True)))
+    lines = [dict(zip(keys, row, strict=True)) for row in values]
+    lines = [dict(loss=1.0), *lines, dict(loss=1.0)]
     log.write_text('\n'.join(map(json.dumps, lines)))
 
 
 def test_summary_of_detection_runs(tmp_path):
     """Mean and sample deviation over seeds, from the last evaluation."""
-    write_run(tmp_path / 'a/seed0', [0.10, 0.2, 0.3, 0.4])
-    write_run(tmp_path / 'a/seed1', [0.14, 0.2, 0.3, 0.4])
-    write_run(tmp_path / 'b/seed0', [0.50, 0.6, 0.7, 0.8])
-    output = call('analysis_tools/summarize_detection.py',
-                 tmp_path / 'a', tmp_path / 'b')
+    tool = 'analysis_tools/summarize_detection.py'
+    boxes, masks = 'coco/bbox_mAP', 'coco/segm_mAP'
+    keys = [boxes, f'{boxes}_75', masks, f'{masks}_75']
+    for run, value in (('a/seed0', .1), ('a/seed1', .14), ('b/seed0', .5)):
+        write_run(tmp_path / run, keys, [.9] * 4, [value, .2, .3, .4])
+    output = call(tool, tmp_path / 'a', tmp_path / 'b')
     assert '| a | 2 | 12.0 ± 2.8 | 20.0 ± 0.0 |' in output
-    assert '| b | 1 | 50.0 | 60.0 | 70.0 | 80.0 |' in output
-
-
-def test_summary_of_other_metrics(tmp_path):
-    """Any scalars that are logged together, such as those of SETR."""
-    log = tmp_path / 'setr/seed0/20260101_000000/vis_data/scalars.json'
-    log.parent.mkdir(parents=True)
-    log.write_text('{"lesion/iou": 0.1, "lesion/dice": 0.2}\n'
-                   '{"lesion/iou": 0.35, "lesion/dice": 0.45}\n'
-                   '{"loss": 1.0}\n')
-    output = call('analysis_tools/summarize_detection.py',
-                 tmp_path / 'setr', '--metrics', 'lesion/dice', 'lesion/iou')
+    assert '| b | 1 | 50.0 | 20.0 | 30.0 | 40.0 |' in output
+    # Any scalars that are logged together, such as those of SETR.
+    write_run(tmp_path / 'setr/seed0', ['lesion/iou', 'lesion/dice'],
+              [.1, .2], [.35, .45])
+    output = call(tool, tmp_path / 'setr', '--metrics', 'lesion/dice',
+                  'lesion/iou')
     assert '| runs | n | lesion/dice | lesion/iou |' in output
     assert '| setr | 1 | 45.0 | 35.0 |' in output
-
-
-def test_summary_without_runs(tmp_path):
-    """A folder without an evaluation is named."""
-    output = call('analysis_tools/summarize_detection.py', tmp_path, status=1)
-    assert str(tmp_path) in output
+    # A folder without an evaluation is named.
+    assert str(tmp_path / 'setr') in call(tool, tmp_path / 'setr', status=1)
 
 
 def test_probes_are_compared_seed_by_seed(tmp_path):

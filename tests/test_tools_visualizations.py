@@ -82,22 +82,34 @@ def test_reconstruction_panel(cmim, tmp_path):
 
 
 def test_what_the_panel_tool_refuses(cmim, tmp_path):
-    tool = 'visualizations/visualize_reconstruction.py'
     weights = torch.load(cmim[1])['state_dict']
     weights.pop('neck.norm.weight')
     torch.save(weights, tmp_path / 'incomplete.pth')
     for name, message in (('absent.pth', 'absent.pth'),
                           ('incomplete.pth', 'neck.norm.weight')):
-        printed = call(tool, cmim[0], tmp_path / name, '--out',
-                       tmp_path / 'a.png', status=1)
+        printed = call('visualizations/visualize_reconstruction.py', cmim[0],
+                       tmp_path / name, '--out', tmp_path / 'a', status=1)
         assert message in printed
         assert 'Traceback' not in printed
 
 
+def browse(config, folder, number):
+    """Draw samples: what is printed, and the files."""
+    printed = call('visualizations/browse_dataset.py', config, '--out',
+                   folder / 'browse', '--num-samples', number)
+    return printed, sorted((folder / 'browse').iterdir())
+
+
+def inherit(name, folder, **dataset):
+    """Write a config whose data set has other settings."""
+    config = folder / 'child.py'
+    config.write_text(f'_base_ = {str(find(name))!r}\ntrain_dataloader = '
+                      f'dict(dataset={dataset!r})\n')
+    return config
+
+
 def test_browse_tiles(cmim, tmp_path):
-    printed = call('visualizations/browse_dataset.py', cmim[0], '--out',
-                   tmp_path / 'browse', '--num-samples', 3)
-    files = sorted((tmp_path / 'browse').iterdir())
+    printed, files = browse(cmim[0], tmp_path, 3)
     assert [file.name for file in files] == [
         '000000.png', '000002.png', '000004.png']
     assert str(files[0]) in printed
@@ -108,15 +120,9 @@ def test_browse_tiles(cmim, tmp_path):
 
 def test_browse_instances(tmp_path):
     write_gland_dataset(tmp_path / 'glands', 3, 1, 96)
-    config = tmp_path / 'glands.py'
-    base = CONFIGS / ('cmim/benchmarks/'
-                      'mask-rcnn_scratch-resnet18-fpn_8xb2-1x_glas.py')
-    config.write_text(f'_base_ = {str(base)!r}\n'
-                      'train_dataloader = dict(dataset=dict(data_root='
-                      f'{str(tmp_path / "glands")!r}))\n')
-    call('visualizations/browse_dataset.py', config, '--out',
-         tmp_path / 'browse', '--num-samples', 2)
-    first, _ = sorted((tmp_path / 'browse').iterdir())
+    _, (first, _) = browse(inherit(
+        'mask-rcnn_scratch-resnet18-fpn_8xb2-1x_glas', tmp_path,
+        data_root=str(tmp_path / 'glands')), tmp_path, 2)
     picture = np.asarray(Image.open(first).convert('RGB'))
     left, right = np.array_split(picture, 2, axis=1)
     assert (left.mean(axis=(0, 1)) != right.mean(axis=(0, 1))).any()
@@ -160,26 +166,19 @@ def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
 def test_browse_labelled_images(name, tmp_path):
     """The class stands above; a lesion is outlined beside the image."""
     data = write_lesion_dataset(tmp_path / 'data', 3, 1, size=96, normal=True)
-    config = tmp_path / 'labelled.py'
-    config.write_text(
-        f'_base_ = {str(find(name))!r}\ntrain_dataloader = dict('
-        f"dataset=dict(data_root={str(data)!r}, split_folder='splits/paper'"
-        '))\n')
-    call('visualizations/browse_dataset.py', config, '--out',
-         tmp_path / 'browse', '--num-samples', 2)
-    first, last = (np.asarray(Image.open(file).convert('RGB')) for file
-                   in sorted((tmp_path / 'browse').iterdir()))
+    _, files = browse(inherit(name, tmp_path, data_root=str(data),
+                              split_folder='splits/paper'), tmp_path, 2)
+    first, last = (np.asarray(Image.open(file).convert('RGB'))
+                   for file in files)
     assert first.std() > 20
     assert (first.shape != last.shape) or (first != last).any()
 
 
 def test_browse_class_folders(tiny_classification, tmp_path):
     """A folder per class, as mmpretrain reads it; the heading names it."""
-    call('visualizations/browse_dataset.py', tiny_classification, '--out',
-         tmp_path / 'browse', '--num-samples', 8)
-    bright, dark = (np.asarray(Image.open(
-        tmp_path / f'browse/00000{number}.png').convert('L'))
-        for number in (0, 7))
+    _, files = browse(tiny_classification, tmp_path, 8)
+    bright, dark = (np.asarray(Image.open(files[number]).convert('L'))
+                    for number in (0, 7))
     # The heading is dark on white, and says another class.
     assert (bright[:40] != dark[:40]).any()
     assert bright[:40].min() < 100

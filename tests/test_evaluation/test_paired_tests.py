@@ -112,12 +112,9 @@ def test_delong_at_its_limits():
     ([1, 0, 0, 0], [1, 2, 3, 4], 'got 1 and 3'),
     ([1, 1, 0, 0], [1, 2, 3], r'got \[\(4,\), \(3,\), \(3,\)\]'),
     ([1, 1, 0, 0], [1, 2, 3, np.nan], 'finite')])
-def test_what_delong_refuses(positive, first, message):
+def test_what_they_refuse(positive, first, message):
     with pytest.raises(ValueError, match=message):
         delong(np.array(positive), np.array(first), np.array(first))
-
-
-def test_mcnemar_refuses_other_lengths():
     with pytest.raises(ValueError, match=r'got \(3,\) and \(4,\)'):
         exact_mcnemar(np.ones(3), np.ones(4))
 

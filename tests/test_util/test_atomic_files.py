@@ -77,23 +77,17 @@ def test_the_text_reaches_the_disk_before_the_old_file_goes(
     assert (tmp_path / 'a.txt').read_text() == 'new'
 
 
-def test_the_ending_is_kept_and_two_writers_differ(tmp_path):
+def test_names_permissions_folders_and_formats(tmp_path):
     with atomic_path(tmp_path / 'a.npz') as one, \
             atomic_path(tmp_path / 'a.npz') as other:
         assert one.suffix == other.suffix == '.npz'
         assert one.parent == tmp_path
         assert one != other
-
-
-def test_permissions_are_those_of_an_ordinary_file(tmp_path):
     write_text(tmp_path / 'a.txt', 'x')
     (tmp_path / 'b.txt').write_text('x')
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode)
              for name in ('a.txt', 'b.txt')}
     assert len(modes) == 1
-
-
-def test_folders_are_made_and_formats_written(tmp_path):
     write_json(tmp_path / 'new' / 'a.json', {'a': [1]})
     assert json.loads((tmp_path / 'new' / 'a.json').read_text()) == {'a': [1]}
     write_csv(tmp_path / 'a.csv', ('x', 'y'), [(1, 'b, c')])

@@ -133,6 +133,8 @@ def test_columns_show_what_they_say(partition):
     assert (rebuilt[0, :8, 8:] == pictures[0, :8, 8:]).all()
     note = columns['Masking'].subtitle
     assert all(text in note for text in ('33 %', '17 %', '50 %'))
+    with pytest.raises(ValueError, match=r'6 tokens.*\(4, 3\)'):
+        attention_columns(images, torch.rand(2, 4, 3), partition, UNITS)
 
 
 def test_without_decoder_lesions_and_thrown_patches(partition):
@@ -148,12 +150,6 @@ def test_without_decoder_lesions_and_thrown_patches(partition):
     assert 'hatched' not in columns[2].subtitle
 
 
-def test_partition_of_another_grid(partition):
-    with pytest.raises(ValueError, match=r'6 tokens.*\(4, 3\)'):
-        attention_columns(drawn_images(), torch.rand(2, 4, 3), partition,
-                          UNITS)
-
-
 @pytest.mark.parametrize(('channels', 'shown'), [(1, None), (5, (4, 0, 2))])
 def test_attention_panel_of_other_channels(partition, channels, shown):
     units = PictureUnits((120.0, ) * channels, (40.0, ) * channels,
@@ -166,5 +162,3 @@ def test_attention_panel_of_other_channels(partition, channels, shown):
     assert panel.ndim == 3
     # Two masked patches of 8 x 8 pixels in two images, enlarged by 2.
     assert (panel == MASK_COLOR).all(axis=2).sum() == 4 * 16 * 16
-    with pytest.raises(ValueError, match='1 row titles for 2 rows'):
-        draw_grid(columns, row_titles=['one'])

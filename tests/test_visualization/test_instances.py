@@ -32,22 +32,15 @@ def test_colour_is_where_the_mask_is(image, mask, scale):
     assert (image == 120).all()
 
 
-def test_neighbours_have_different_colours(image, mask):
+def test_colours_of_neighbours_scores_and_nothing(image, mask):
     other = np.zeros_like(mask)
     other[10:30, 30:45] = True
     drawn = draw_instances(image, [mask, other], scale=1)
     assert (drawn[20, 15] != drawn[20, 37]).any()
-
-
-def test_scores_are_written(image, mask):
-    plain = draw_instances(image, [mask])
-    scored = draw_instances(image, [mask], [0.87])
-    other = draw_instances(image, [mask], [0.12])
+    plain, scored, other = (draw_instances(image, [mask], scores)
+                            for scores in (None, [0.87], [0.12]))
     assert (plain != scored).any()
     assert (scored != other).any()
-
-
-def test_nothing_to_draw(image):
     assert (draw_instances(image, [], scale=1) == image).all()
     empty = np.zeros((40, 50), bool)
     assert (draw_instances(image, [empty], [0.5], scale=1) == image).all()

@@ -56,12 +56,9 @@ def test_normalised_tile_comes_back():
     assert (pictures[..., 0] == pictures[..., 2]).all()
     expected = (tile[:, 0] / 65535 * 255).round().numpy()
     assert np.abs(expected - pictures[..., 0]).max() <= 1
-
-
-def test_values_that_are_no_numbers_are_black():
-    images = torch.full((1, 1, 2, 2), float('nan'))
-    units = PictureUnits((100.0, ), (10.0, ))
-    assert not units.to_pictures(images).any()
+    # What is no number is black.
+    assert not PictureUnits((100.0, ), (10.0, )).to_pictures(
+        torch.full((1, 1, 2, 2), float('nan'))).any()
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

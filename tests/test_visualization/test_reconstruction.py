@@ -36,13 +36,11 @@ def inputs():
 def test_masked_patches_are_covered_and_no_others(inputs):
     pictures = UNITS.to_pictures(inputs['query'])
     covered = cover_masked(pictures, inputs['mask'])
-    for sample in range(2):
-        for row in range(16):
-            for column in range(16):
-                masked = inputs['mask'][sample, 0, row // 4, column // 4]
-                expected = MASK_COLOR if masked else pictures[sample, row,
-                                                              column]
-                assert (covered[sample, row, column] == expected).all()
+    for place in np.ndindex(2, 16, 16):
+        sample, row, column = place
+        masked = inputs['mask'][sample, 0, row // 4, column // 4]
+        expected = MASK_COLOR if masked else pictures[place]
+        assert (covered[place] == expected).all()
 
 
 def test_region_is_outlined_and_the_rest_fades():
@@ -68,10 +66,9 @@ def test_composite_takes_each_pixel_from_one(inputs):
     outside = UNITS.to_pictures(inputs['key'])
     weight = (torch.rand(2, 1, 16, 16) > 0.5).float()
     mixed = composite(inside, outside, weight)
-    for sample, row, column in np.ndindex(2, 16, 16):
-        source = inside if weight[sample, 0, row, column] else outside
-        assert (mixed[sample, row, column] == source[sample, row,
-                                                     column]).all()
+    for place in np.ndindex(2, 16, 16):
+        source = inside if weight[:, 0][place] else outside
+        assert (mixed[place] == source[place]).all()
 
 
 def test_perfect_reconstruction_is_filled_in_without_a_trace(inputs):
