@@ -29,31 +29,23 @@ class ClassificationMetric(SampleMetric):
     """Scores of a classifier, their 95 % intervals and its confusions.
 
     All scores are shares, not percent, each with a ``_low`` and a ``_high``
-    bound: the 2.5 and 97.5 percentiles of the scores of bootstrap resamples.
-    Draws are the same at every evaluation. Classes without a sample in the
-    test set are left out of the means, and a warning names them. A score
-    that is not defined (AUC with one class alone) is NaN, without bounds and
-    with a warning. At every evaluation ``confusion_matrix.json`` (with all
-    scores, None for NaN) and, at the last evaluation of a training and in
-    tests, since drawing takes a second, ``confusion_matrix.png`` replace
-    those of the last one.
+    bound: the 2.5 and 97.5 percentiles of the scores of bootstrap resamples,
+    the same draws at every evaluation. Classes without a sample in the test
+    set are left out of the means, and a warning names them. A score that is
+    not defined (AUC with one class alone) is NaN, without bounds and with a
+    warning. Each evaluation replaces ``confusion_matrix.json`` (with all
+    scores, None for NaN) and, at the end of a training and in tests, since
+    drawing takes a second, ``confusion_matrix.png``.
 
-    A child stores one dict per sample in ``results`` and turns all of them
-    into labels and scores in ``compute_metrics``, which then calls
-    :meth:`measure`.
+    A child stores one dict per sample in ``results``; its ``compute_metrics``
+    turns them into labels and scores for :meth:`measure`. For ``kappa`` and
+    ``calibration_bins`` see :func:`~mmmedmask.evaluation.\
+classification_scores.classification_scores`.
 
     Args:
         num_bootstrap: Number of resamples; 0 for no intervals.
-        kappa: ``'quadratic'``, ``'nominal'`` or None, see
-            :func:`~mmmedmask.evaluation.classification_scores.\
-classification_scores`.
-        calibration_bins: Bins of the calibration error; 0 for none.
-        noun: What a sample is, for messages.
-        group_noun: What a group of samples is.
+        noun: What a sample is, for messages; ``group_noun`` a group of them.
         out_dir: See :class:`SampleMetric`.
-
-    Raises:
-        ModuleNotFoundError: If scikit-learn is not installed.
     """
 
     accuracy_name = 'top1'

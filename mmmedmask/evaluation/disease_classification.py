@@ -21,12 +21,10 @@ from mmmedmask.registry import METRICS
 class DiseaseClassification(ClassificationMetric):
     """Accuracy, AUC, F1, kappa, the confusion matrix and 95 % intervals.
 
-    Medical test sets are small and unbalanced: the accuracy of whoever
-    always names the most frequent class may be high, and one image more may
-    be a large step. Hence several scores with bounds, see
-    :class:`ClassificationMetric`: ``top1``, ``balanced_accuracy`` (mean
-    recall), ``auc`` (one class against the rest, ties counted half, mean
-    over classes), ``f1`` (mean over classes), and for graded diseases
+    Medical test sets are small and unbalanced, hence several scores with
+    bounds, see :class:`ClassificationMetric`: ``top1``, ``balanced_accuracy``
+    (mean recall), ``auc`` (one class against the rest, ties counted half,
+    mean over classes), ``f1`` (mean over classes), and for graded diseases
     ``kappa`` (Cohen's, quadratic weights).
 
     If the samples carry a group (a patient, a lesion), resamples draw

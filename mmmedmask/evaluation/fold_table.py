@@ -85,15 +85,9 @@ def classification_rows(
     pooled AUC compares probabilities of different models, which may differ
     in their calibration; the mean AUC does not.
 
-    Args:
-        runs: Predictions on the test patients by seed and fold.
-
-    Returns:
-        Rows of the runs, ``mean``, ``sd``, and for each seed ``pooled``,
-        ``pooled low`` and ``pooled high``.
-
-    Raises:
-        ValueError: If there is no run, or runs differ in their classes.
+    ``runs`` are predictions on the test patients by seed and fold. Gives rows
+    of the runs, ``mean``, ``sd``, and for each seed ``pooled``, ``pooled low``
+    and ``pooled high``.
     """
     classes = {run: tuple(table.classes) for run, table in runs.items()}
     first = next(iter(classes), None)
@@ -153,13 +147,7 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
 
     The pooled C index compares patients of one fold alone, since the risks
     of two models have no common scale; its interval is that of resamples of
-    all patients.
-
-    ``runs`` are by seed and fold; rows are as of
-    :func:`classification_rows`, with ``c_index``.
-
-    Raises:
-        ValueError: If there is no run.
+    all patients. Rows are as of :func:`classification_rows`.
     """
 
     def score(mine: Sequence[PatientRisks], cases: Sequence[str]

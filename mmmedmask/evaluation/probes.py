@@ -215,11 +215,7 @@ def probe_images(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
                  train_groups: Sequence[str] | None = None,
                  test_groups: Sequence[str] | None = None,
                  seed: int = 0) -> list[ProbeScore]:
-    """Run both probes of whole images.
-
-    ``'knn'`` and ``'logistic'`` read features (N, D) and (M, D); see
-    :func:`knn_scores` and :func:`logistic_scores`.
-    """
+    """Run :func:`knn_scores` and :func:`logistic_scores` on whole images."""
     answers = dict(
         knn=knn_scores(train, train_labels, test, num_classes),
         logistic=logistic_scores(train, train_labels, test, num_classes,
@@ -234,18 +230,11 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
                  seed: int = 0) -> list[ProbeScore]:
     """Run the dense probe on a few and on all training images.
 
-    Args, beside those of :func:`dense_scores`:
-        few: Numbers of training images; None takes all. Numbers above that
-            of the images with both labels are left out.
-
-    Returns:
-        A score ``'dense_N'`` (``'dense_all'``) each: the area under the ROC
-        curve over the pixels of all test images, its mean over the draws;
-        the interval resamples test images.
-
-    Raises:
-        ValueError: If there are no test images, or all pixels of the
-            training images have one label.
+    ``few`` are their numbers, of which None takes all; numbers above that of
+    the images with both labels are left out. For the others see
+    :func:`dense_scores`. Gives a score ``'dense_N'`` (``'dense_all'``) each:
+    the area under the ROC curve over the pixels of all test images, its mean
+    over the draws; the interval resamples test images.
     """
     known = {int(label) for _, row in train for label in np.unique(row)}
     if len(known) < 2 or not test:

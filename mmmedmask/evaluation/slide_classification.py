@@ -34,8 +34,7 @@ _HIDDEN_SCORES = ('top1', 'balanced_accuracy', 'auc')
 class SlideClassification(ClassificationMetric):
     """Accuracy, AUC, F1, kappa, calibration and 95 % intervals of patients.
 
-    Cohorts of slides are small: one patient of 190 is half a point of
-    accuracy. Hence several scores with bounds, see
+    Cohorts of slides are small, hence several scores with bounds, see
     :class:`ClassificationMetric`: ``accuracy``, ``balanced_accuracy`` (mean
     recall), ``auc`` (one class against the rest, ties counted half, mean
     over classes), ``f1`` (mean over classes), ``kappa`` (Cohen's, without
@@ -50,10 +49,9 @@ class SlideClassification(ClassificationMetric):
 
     Of a model of two modalities there is also what each is worth:
     ``slides_hidden/auc`` and ``genes_hidden/auc``, with accuracy, balanced
-    accuracy and bounds, of the patients who have both, answered as if they
-    lacked the one or the other. A model that ignores its slides has
-    ``genes_hidden/auc`` at chance. Files: ``patients_slides_hidden.csv`` and
-    ``patients_genes_hidden.csv``.
+    accuracy, bounds and a csv, of the patients who have both, answered as if
+    they lacked the one or the other. A model that ignores its slides has
+    ``genes_hidden/auc`` at chance.
 
     Samples need ``pred_score`` (probabilities), one ``gt_label``,
     ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one,

@@ -28,13 +28,6 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
 
     Without ``durable`` the file need not outlive a power cut, so that
     thousands of small ones are written faster.
-
-    Example:
-        >>> file = Path(tempfile.mkdtemp()) / 'example.txt'
-        >>> with atomic_path(file) as temporary:
-        ...     _ = temporary.write_text('whole')
-        >>> file.read_text()
-        'whole'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +63,6 @@ def reserve_space(path: str | Path, size: int) -> None:
 
     For libraries that crash when a disk gets full: no room for ``size`` bytes,
     and a little more, is an OSError here.
-
-    Example:
-        >>> file = Path(tempfile.mkdtemp()) / 'large.h5'
-        >>> file.touch()
-        >>> reserve_space(file, 1000)
-        >>> file.stat().st_size > 1000
-        True
     """
     if not hasattr(os, 'posix_fallocate'):
         return

@@ -51,14 +51,6 @@ def lock_file(file: str | Path, *, inherited: bool = False,
 
     Yields:
         The descriptor of the file, for ``pass_fds`` and :func:`note_holder`.
-
-    Example:
-        >>> import tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> with lock_file(f'{folder}/train.lock') as descriptor:
-        ...     text = Path(f'{folder}/train.lock').read_text()
-        >>> text.startswith(f'process {os.getpid()} on {socket.gethostname()}')
-        True
     """
     lock = fcntl.flock if inherited else fcntl.lockf
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -107,14 +99,7 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 def note_holder(descriptor: int, holder: str) -> None:
-    """Write into a lock's file who holds it, where and since when.
-
-    Example:
-        >>> with open('example.lock', 'w+') as file:
-        ...     note_holder(file.fileno(), 'process 17')
-        ...     file.seek(0), file.read().startswith('process 17 on ')
-        (0, True)
-    """
+    """Write into a lock's file who holds it, where and since when."""
     since = datetime.now(UTC).isoformat(timespec='seconds')
     job = os.environ.get('SLURM_JOB_ID')
     text = (f'{holder} on {socket.gethostname()} since {since}'
@@ -137,12 +122,7 @@ def _may_run(holder: str) -> bool:
 
 
 def process_runs(number: int) -> bool:
-    """Whether a process of this machine runs.
-
-    Example:
-        >>> process_runs(os.getpid())
-        True
-    """
+    """Whether a process of this machine runs."""
     try:
         os.kill(number, 0)
     except ProcessLookupError:

@@ -21,11 +21,9 @@ MIN_SIDE = 240
 class SegmentationVisualizer(Visualizer):
     """Draw an image, what is true of it and what was predicted.
 
-    In the place of mmseg's visualizer, whose pictures do not say which half
-    is which, and which writes the name of a class over what it covers, small
-    lesions first. Here nothing lies on a lesion: it is outlined from outside,
-    and names and numbers of pixels stand above. It takes the arguments of
-    :class:`mmengine.visualization.Visualizer`.
+    Other than with mmseg's visualizer, whose arguments it takes, nothing lies
+    on a lesion, however small: it is outlined from outside, and what it is and
+    numbers of pixels stand above.
     """
 
     def add_datasample(self, name: str, image: np.ndarray,
