@@ -31,11 +31,7 @@ _STDOUT, _STDERR = (
 
 
 def load(tool: str | Path) -> ModuleType:
-    """Import a tool as a module of its own, with the folder beside it.
-
-    Args:
-        tool: The file, relative ones from ``tools/``: ``'train.py'``.
-    """
+    """Import a tool, a file below ``tools/`` or any, with its folder."""
     path = TOOLS / tool
     name = f'tool_{path.stem}'
     spec = importlib.util.spec_from_file_location(name, path)
@@ -50,23 +46,18 @@ def load(tool: str | Path) -> ModuleType:
 
 def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
          fork: bool = False, **environment: str) -> str:
-    """Run a tool's ``main`` in this process.
+    """Run a tool's ``main`` in this process; return what it printed.
 
     Afterwards the process is what it was before: folder, variables, streams,
     logging, random state, threads, and the global objects of MMEngine.
 
     Args:
         tool: The file, relative ones from ``tools/``: ``'train.py'``.
-        arguments: Its arguments.
         status: The exit status that it has to end with.
-        cwd: The working folder.
         fork: Whether to run it in a copy of this process, which may be
             killed by signal N: status -N.
         environment: Variables to set, besides those of this process. Those
             that libraries read while they are imported come too late.
-
-    Returns:
-        What it printed, both streams in their order.
     """
     words = [str(word) for word in arguments]
 
@@ -140,11 +131,7 @@ def _managed_classes(base: type | None = None) -> Iterator[type]:
 
 
 def forget_mmengine_state(loggers: bool) -> None:
-    """Forget MMEngine's global objects: scopes, visualizers, message hubs.
-
-    Args:
-        loggers: Whether to close and forget loggers as well.
-    """
+    """Forget MMEngine's global objects: scopes, visualizers, maybe loggers."""
     if 'mmengine.utils.manager' not in sys.modules:
         return
     for managed in _managed_classes():
@@ -219,17 +206,9 @@ def _same_process() -> Iterator[None]:
 
 
 def run(*command, status: int = 0, cwd=None, **environment: str) -> str:
-    """Run a command in the environment of the tests.
+    """Run a command, which has to end with a status; return what it printed.
 
-    Args:
-        command: The program and its arguments.
-        status: The exit status that it has to end with.
-        cwd: The working folder.
-        environment: Variables to set, besides those of this process. The
-            programs beside this Python come first on the ``PATH``.
-
-    Returns:
-        What it printed, both streams in their order.
+    The programs beside this Python come first on the ``PATH``.
     """
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     process = subprocess.Popen([str(part) for part in command],

@@ -129,11 +129,7 @@ def _bare(words):
 
 
 class Commands:
-    """Check commands.
-
-    Args:
-        written: Names of the configs that a reader was told to write.
-    """
+    """Check commands; a reader was told to write some configs."""
 
     def __init__(self, written=()):
         self.written = set(written)
@@ -302,18 +298,10 @@ def is_config(code):
     return re.search(r'^_base_ = ', code, re.MULTILINE) is not None
 
 
-def load_written(code, page, folder, name='written.py'):
-    """Load a config that a page shows.
+def load_written(code, page, folder):
+    """Load a config that a page shows, and its base.
 
-    Args:
-        code: The config.
-        page: The page; relative bases are looked for from its folder and
-            from the root.
-        folder: Folder to write it to.
-        name: Name of the file.
-
-    Returns:
-        The config, and its base.
+    Relative bases are looked for from the page's folder and from the root.
     """
 
     def find(found):
@@ -328,7 +316,7 @@ def load_written(code, page, folder, name='written.py'):
     head = re.search(r'^_base_ = (\[.*?\]|\S+)$', code,
                      re.MULTILINE | re.DOTALL)
     bases = re.sub(r"'[^']*'|\"[^\"]*\"", find, head[1])
-    path = folder / name
+    path = folder / 'written.py'
     path.write_text(code.replace(head[1], bases))
     base = folder / 'base.py'
     base.write_text(f'_base_ = {bases}\n')

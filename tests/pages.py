@@ -62,11 +62,7 @@ class _Page(HTMLParser):
 
 
 def check_page(path):
-    """Parse a page: tags fit, pictures are whole, no value is missing.
-
-    Returns:
-        The number of pictures.
-    """
+    """Parse a page: tags fit, no value is missing; count whole pictures."""
     page = _Page()
     page.feed(path.read_text('utf-8'))
     page.close()
@@ -84,10 +80,7 @@ def check_page(path):
 
 
 def show_page(path, *options):
-    """Load a page in a headless browser; skip where there is none.
-
-    Returns:
-        Its elements as html, after its scripts have run.
+    """Load a page in a headless browser; give it after its scripts have run.
     """
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -101,11 +94,7 @@ def show_page(path, *options):
 
 
 def open_page(path):
-    """Load a page in a headless browser, and see that nothing is wrong.
-
-    Returns:
-        What is seen: ``pictures``, their number, and ``text``.
-    """
+    """See in a browser that nothing is wrong; count pictures, give text."""
     content = path.read_text('utf-8')
     watched = path.with_name(f'watched_{path.name}')
     watched.write_text(

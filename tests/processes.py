@@ -87,10 +87,8 @@ def run_fresh(*codes: str, before: str = '', arguments=()
               ) -> subprocess.CompletedProcess:
     """Run pieces of code, each in a process that has imported no host.
 
-    Args:
-        codes: Python; the first one that fails ends the run.
-        before: What runs once, before anything is imported.
-        arguments: ``sys.argv[1:]`` of all.
+    ``before`` runs once, before anything is imported. The first that fails
+    ends the run.
     """
     text = _SHARED.format(before=textwrap.dedent(before),
                           codes=[textwrap.dedent(code) for code in codes])
@@ -100,12 +98,7 @@ def run_fresh(*codes: str, before: str = '', arguments=()
 
 
 def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:
-    """Call ``work(rank)`` in the processes of a group; all have to succeed.
-
-    Args:
-        work: What each of them does.
-        folder: Where they meet, once.
-        size: Number of processes.
+    """Call ``work(rank)`` in the processes of a group, which meet in a folder.
     """
 
     def rank_of(rank):

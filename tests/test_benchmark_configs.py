@@ -157,8 +157,8 @@ def _write_cmim(path, tensors):
     return state
 
 
-def _with_checkpoint(cfg, checkpoint, prefix='backbone.'):
-    init_cfg = pretrained(checkpoint, prefix)
+def _with_checkpoint(cfg, checkpoint):
+    init_cfg = pretrained(checkpoint)
     cfg.model.backbone.init_cfg = init_cfg
     if 'shared_head' in cfg.model.get('roi_head', {}):
         cfg.model.roi_head.shared_head.init_cfg = init_cfg
@@ -166,20 +166,14 @@ def _with_checkpoint(cfg, checkpoint, prefix='backbone.'):
     return cfg
 
 
-@pytest.fixture(scope='module')
-def resnet18_tensors():
-    torch.manual_seed(0)
-    return ResNet(18).state_dict()
-
-
 @pytest.mark.parametrize('name', [MAIN.format('1x', 'glas'),
                                   'mask-rcnn_cmim-resnet18-c4_8xb2-1x_glas',
                                   'retinanet_cmim-resnet18-fpn_8xb2-1x_glas'])
 def test_trains_from_a_checkpoint_and_evaluates_once(name, tmp_path,
-                                                     drawn_data,
-                                                     resnet18_tensors):
+                                                     drawn_data):
+    torch.manual_seed(0)
     cfg = shrink_config(load(name), tmp_path, drawn_data)
-    state = _write_cmim(tmp_path / 'epoch_800.pth', resnet18_tensors)
+    state = _write_cmim(tmp_path / 'epoch_800.pth', ResNet(18).state_dict())
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
     events = Events()
     _, start, messages = train(cfg, events)

@@ -29,10 +29,8 @@ from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.shrinking.shrink import shrink_config
 
 FOLDER = CONFIGS / 'gimp'
-PAPER = [
-    path for folder in ('.', 'ablations')
-    for path in sorted((FOLDER / folder).glob('*.py'))
-]
+PAPER = [path for folder in ('.', 'ablations')
+         for path in sorted((FOLDER / folder).glob('*.py'))]
 PRETRAIN = [path for path in PAPER if '-pretrain_' in path.name]
 FINETUNE = [path for path in PAPER if '-finetune_' in path.name]
 STAGE0 = 'groupmsa_1xb16-coslr-70e_tcga-nsclc'

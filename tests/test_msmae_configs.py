@@ -33,10 +33,8 @@ from mmmedmask.experiments.schema import find_recipes, read_recipe
 from mmmedmask.shrinking.shrink import shrink_config
 
 FOLDER = CONFIGS / 'msmae'
-PAPER = [
-    path for folder in ('.', 'ablations', 'benchmarks')
-    for path in sorted((FOLDER / folder).glob('*.py'))
-]
+PAPER = [path for folder in ('.', 'ablations', 'benchmarks')
+         for path in sorted((FOLDER / folder).glob('*.py'))]
 PRETRAIN = [path for path in PAPER if re.match(r'(msmae|mae|amt)_', path.name)]
 FINETUNE = [path for path in PAPER if path.name.startswith('vit-')]
 SMALL = sorted((FOLDER / 'small').glob('vit-*.py'))
@@ -233,12 +231,9 @@ def _groups(cfg):
             for name, group in groups_of(model, cfg.optim_wrapper).items()}
 
 
-def _narrow(cfg, num_layers=12):
-    cfg.model.backbone.update(
-        img_size=32,
-        init_cfg=None,
-        arch=dict(embed_dims=16, num_layers=num_layers, num_heads=2,
-                  feedforward_channels=32))
+def _narrow(cfg):
+    cfg.model.backbone.update(img_size=32, init_cfg=None, arch=dict(
+        embed_dims=16, num_layers=12, num_heads=2, feedforward_channels=32))
     if 'in_channels' in cfg.model.head:
         cfg.model.head.in_channels = 16
     return cfg
@@ -272,9 +267,7 @@ def test_lower_layers_learn_slower(pooling):
     norm = 'ln2' if pooling == 'mean' else 'ln1'
     assert groups[f'backbone.{norm}.weight'][:2] == (1e-3, 0)
     assert len({rate for rate, _, _ in groups.values()}) == 14
-
-
-def test_from_scratch_all_layers_learn_alike():
+    # From scratch all layers learn alike.
     cfg = load('vit-base-p16_scratch_1xb256-300e_messidor2')
     assert {rate for rate, _, _ in _groups(_narrow(cfg)).values()} == {1e-3}
 
@@ -500,11 +493,6 @@ def pretraining(tmp_path_factory, drawn_data):
     return runner.model.state_dict(), work_dir / 'run' / 'epoch_1.pth'
 
 
-def _quick_evaluator(cfg):
-    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-        evaluator.num_bootstrap = 20
-
-
 @pytest.mark.parametrize(('name', 'norm'), [
     (MAIN_FINETUNE, 'ln2'),
     ('vit-base-p16_msmae-cls-pool_1xb256-100e_messidor2', 'ln1'),
@@ -513,7 +501,8 @@ def test_pretrain_then_fine_tune(tmp_path, drawn_data, pretraining, name,
                                  norm):
     tensors, checkpoint = pretraining
     cfg = shrink_config(load(name), tmp_path, drawn_data)
-    _quick_evaluator(cfg)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.num_bootstrap = 20
     runner, start, messages = _run(cfg, checkpoint)
     carried = {key for key in tensors if key.startswith('backbone.') and
                (norm == 'ln1' or not key.startswith('backbone.ln1.'))}
