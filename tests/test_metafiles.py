@@ -4,7 +4,6 @@ Cells of the papers are typed here a second time, from the papers' text, so
 that a slip in a metafile or a recipe shows.
 """
 
-from collections import Counter
 from pathlib import Path
 
 import modelindex
@@ -69,14 +68,20 @@ def test_the_reader_of_openmmlab_finds_nothing_wrong():
     assert problems == []
 
 
-def test_names_are_those_of_configs_and_unique():
-    twice = [name for name, count in Counter(
-        model['Name'] for model in MODELS).items() if count > 1]
-    assert twice == []
-    for model in MODELS:
+def test_names_are_unique_and_results_are_numbers_of_known_tasks():
+    assert len(BY_NAME) == len(MODELS)
+    for name, model in BY_NAME.items():
         path = ROOT / model['Config']
         assert path.is_file(), model['Config']
-        assert path.stem == model['Name']
+        assert path.stem == name
+        downstream = set(model.get('Downstream', []))
+        assert downstream <= set(BY_NAME) - {name}, name
+        for result in model.get('Results', []):
+            assert result['Task'] in TASKS, name
+            assert result['Dataset'], name
+        for key, value in _cells(model).items():
+            assert isinstance(value, int | float), (name, key)
+            assert 0 < value <= 100, (name, key)
 
 
 @pytest.mark.parametrize('path', METAFILES, ids=lambda path: path.parent.name)
@@ -111,23 +116,6 @@ def test_epochs_and_batch_are_those_of_the_config(method):
         assert model['Metadata']['Epochs'] == cfg.train_cfg.max_epochs
         assert model['Metadata']['Batch Size'] == \
             cfg.train_dataloader.batch_size
-
-
-def test_downstream_models_exist():
-    for model in MODELS:
-        missing = set(model.get('Downstream', [])) - set(BY_NAME)
-        assert not missing, f'{model["Name"]}: {sorted(missing)}'
-        assert model['Name'] not in model.get('Downstream', [])
-
-
-def test_results_are_numbers_of_known_tasks():
-    for model in MODELS:
-        for result in model.get('Results', []):
-            assert result['Task'] in TASKS, model['Name']
-            assert result['Dataset'], model['Name']
-        for key, value in _cells(model).items():
-            assert isinstance(value, int | float), (model['Name'], key)
-            assert 0 < value <= 100, (model['Name'], key)
 
 
 # --- recipes --------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_picture_is_there_and_small():
             assert 600 <= picture.width <= 1400
 
 
-@pytest.mark.parametrize('method', ['CMIM', 'MSMAE', 'GiMP'])
-def test_lists_every_method(method):
-    assert f'\n| **{method}** (' in README
-    assert (ROOT / 'configs' / method.lower()).is_dir()
+def test_lists_every_method():
+    for method in ('CMIM', 'MSMAE', 'GiMP'):
+        assert f'\n| **{method}** (' in README
+        assert (ROOT / 'configs' / method.lower()).is_dir()
