@@ -27,9 +27,6 @@ class GeneVectorCache:
             Hashable, tuple[tuple[float, ...], Tensor]] = {}
         self._given: dict[Hashable, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self._vectors)
-
     def clear(self) -> None:
         """Forget all vectors."""
         self._vectors.clear()

@@ -92,11 +92,6 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         return (self.mask_ratio, self.throw_ratio) \
             if self.masking == 'random' else None
 
-    @property
-    def num_classes(self) -> int:
-        """Classes that the head tells apart."""
-        return self.head.num_classes
-
     def is_all_token_epoch(self) -> bool:
         """Whether the running epoch is one of the last ones, on all tokens."""
         max_epochs = run_info('max_epochs')
@@ -145,7 +140,7 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         From images (B, C, H, W) with ``gt_label`` to (B, rows, columns),
         float32; what speaks against the class is 0. See :func:`patch_logits`.
         """
-        labels = class_labels(data_samples, self.num_classes)
+        labels = class_labels(data_samples, self.head.num_classes)
         parts = patch_logits(self, inputs, labels.to(inputs.device))
         return parts.clamp_min(0).unflatten(1, self.backbone.grid_size(inputs))
 

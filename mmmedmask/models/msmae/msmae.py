@@ -81,11 +81,6 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         self.set_masking(mask_ratio, throw_ratio, masking, weight_norm, seed)
         self.ratios_without_maps = random_mask_ratio, 0.0
 
-    @property
-    def num_classes(self) -> int | None:
-        """Classes that the head tells apart; None without labels."""
-        return self.head.num_classes
-
     def loss(self, inputs: Tensor, data_samples: Sequence[DataSample]) -> dict:
         """One training step, Eq. 1 to 7.
 
