@@ -59,27 +59,6 @@ def test_batch_of_one_warns_once(monkeypatch):
     assert 'raise batch_size' in messages[0]
 
 
-def test_learns_who_dies_early():
-    """Planted: the first feature halves the time per unit."""
-    torch.manual_seed(0)
-    vector = torch.randn(64, 6)
-    months = 20 * torch.exp(-vector[:, 0] * .7)
-    samples = patients(*((float(time), 0) for time in months))
-    head = CoxHead(6, drop_rate=0.)
-    optimizer = torch.optim.Adam(head.parameters(), .1)
-    for _ in range(60):
-        optimizer.zero_grad()
-        head.loss(vector, samples)['loss_cox'].backward()
-        optimizer.step()
-    weight = head.layers[-1].weight[0]
-    assert weight[0] > 5 * weight[1:].abs().max()
-    risks = torch.stack([
-        sample.pred_risk for sample in head.predict(vector, samples)])
-    assert risks.shape == (64, 1)
-    order = months.argsort()
-    assert (risks[order[:32]].mean() > risks[order[32:]].mean() + 1)
-
-
 def test_as_the_head_of_a_classifier():
     model = MODELS.build(dict(
         type='mmmedmask.SlideOmicClassifier',
