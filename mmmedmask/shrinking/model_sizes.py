@@ -51,9 +51,9 @@ QUEUE_LEN = 64
 STAGE_DIMS = dict(resnet=4, swin=8)
 #: Width of projections, and what comes out of them.
 HIDDEN, OUT = 16, 8
-#: Parts of detectors; few RoIs and small linear layers.
-DETECTOR = dict(fc_out_channels=32, nms_pre=50, max_per_img=50)
-RANDOM_SCALES = [(128, 64), (128, 96)]
+#: What is known by its key; detectors have few RoIs and small linear layers.
+KEYS = dict(fc_out_channels=32, nms_pre=50, max_per_img=50,
+            view_size=VIEW_SIZE)
 #: Parts of models of slides and genes.
 SLIDE_OMIC = dict(
     embed_dims=DIMS, num_heads=HEADS, num_landmarks=6, num_genes=COHORT_GENES,
@@ -62,15 +62,18 @@ SLIDE_OMIC = dict(
 RUN_LENGTH = 24
 #: The least batch that has triplets.
 TRIPLET_BATCH = 4
-#: What hooks do on a few images, from the first step on.
-HOOKS = dict(AttentionMaskHook=dict(begin=0, num_workers=0),
+#: What is known by its type. Hooks work on a few images, from the first step
+#: on.
+KINDS = dict(AttentionMaskHook=dict(begin=0, num_workers=0),
              AttentionPanelHook=dict(num_samples=1, min_side=32),
              ContrastiveCropHook=dict(begin=0, num_workers=0),
              CrossFittedGenesHook=dict(num_folds=2, max_epochs=1),
              DenseCLHook=dict(start_iters=0),
              LesionCoverageHook=dict(num_images=2, num_draws=1),
              LoadCheckHook=dict(allow_scratch=True),
-             PreciseBNHook=dict(num_batches=2))
+             PreciseBNHook=dict(num_batches=2),
+             RandomResize=dict(scale=[(128, 64), (128, 96)]),
+             Resize=dict(scale=RESIZE_SCALE))
 
 
 def kind_of(node: Mapping | None) -> str:
@@ -144,8 +147,6 @@ def shrink_model(cfg: Config) -> None:
     elif kind in MMPRETRAIN and kind_of(backbone).endswith('ResNet'):
         side = VIEW_SIZE
     _shrink_parts(nested_dicts([model, *loaders, *hooks]), side)
-    for hook in nested_dicts(hooks):
-        hook.update(HOOKS.get(kind_of(hook), {}))
 
 
 def _shrink_parts(parts: Iterable[dict], side: int | None) -> None:
@@ -154,17 +155,11 @@ def _shrink_parts(parts: Iterable[dict], side: int | None) -> None:
     Without a side of images, grids and masks that depend on it stay.
     """
     for part in parts:
-        part.update({key: size for key, size in DETECTOR.items()
-                     if key in part})
-        if 'view_size' in part:
-            part['view_size'] = VIEW_SIZE
         kind = kind_of(part)
+        part.update({key: size for key, size in KEYS.items() if key in part},
+                    **KINDS.get(kind, {}))
         if kind == 'RandomSampler' and 'num' in part:
             part['num'] = 16
-        elif kind == 'Resize':
-            part['scale'] = RESIZE_SCALE
-        elif kind == 'RandomResize':
-            part['scale'] = RANDOM_SCALES
         elif side is not None and kind in (
                 'ContrastiveCrop', 'RandomResizedCrop', 'ResizeImage'):
             part['scale'] = side
