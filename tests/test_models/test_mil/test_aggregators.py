@@ -34,10 +34,16 @@ NAIVE = {'mean': naive_mil.mean, 'mean of the features': naive_mil.mean,
          'DSMIL on the features': naive_mil.dsmil}
 
 
-def rows_of(weights, index, count):
-    """Weights of one bag as (K, N_i)."""
-    weights = weights[index][..., :count]
-    return weights if weights.ndim == 2 else weights[None]
+def assert_bags(counts, vector, weights, naive):
+    """Each bag's vector and weights are those of ``naive(bag, count)``."""
+    assert weights.dtype == DOUBLE
+    for bag, count in enumerate(counts):
+        with torch.no_grad():
+            expected, rows = naive(bag, count)
+        torch.testing.assert_close(vector[bag], expected)
+        torch.testing.assert_close(
+            weights[bag][..., :count].reshape(len(rows), count),
+            torch.tensor(rows, dtype=DOUBLE))
 
 
 # ------------------------------------------------------- all of them together
@@ -74,17 +80,11 @@ def test_equals_the_equations(name):
     model = build(name, DOUBLE)
     patches, valid = ragged(COUNTS, dtype=DOUBLE)
     vector, tokens = model(patches, valid)
-    weights = model.attention(patches, valid)
-    assert weights.dtype == DOUBLE
-    for index, count in enumerate(COUNTS):
-        bag = patches[index, :count]
-        with torch.no_grad():
-            expected, rows = NAIVE[name](model, bag)
-            embedded = torch.stack(naive_mil.embedded(model, bag))
-        torch.testing.assert_close(vector[index], expected)
-        torch.testing.assert_close(tokens[index, :count], embedded)
-        torch.testing.assert_close(
-            rows_of(weights, index, count), torch.tensor(rows, dtype=DOUBLE))
+    assert_bags(COUNTS, vector, model.attention(patches, valid),
+                lambda bag, count: NAIVE[name](model, patches[bag, :count]))
+    for bag, count in enumerate(COUNTS):
+        torch.testing.assert_close(tokens[bag, :count], torch.stack(
+            naive_mil.embedded(model, patches[bag, :count])))
 
 
 @pytest.mark.parametrize('has_coords', [True, False])
@@ -98,39 +98,32 @@ def test_transmil_equals_its_equations(has_coords):
     patches, valid = ragged(counts, dtype=DOUBLE)
     places = torch.stack([torch.randperm(36)[:11] for _ in counts])
     coords = torch.stack([places // 6, places % 6], dim=2) * 256
-    vector, _ = model(patches, valid, coords=coords if has_coords else None)
-    weights = model.attention(patches, valid, coords if has_coords else None)
-    for index, count in enumerate(counts):
-        cells = grid_cells(coords[index, :count])
+
+    def naive(bag, count):
+        cells = grid_cells(coords[bag, :count])
         if not has_coords:
             side = {11: 4, 3: 2, 1: 1}[count]
             cells = torch.tensor([[place // side, place % side]
                                   for place in range(count)])
-        with torch.no_grad():
-            expected, rows = naive_mil.transmil(
-                model, patches[index, :count], cells)
-        torch.testing.assert_close(vector[index], expected)
-        torch.testing.assert_close(
-            rows_of(weights, index, count), torch.tensor(rows, dtype=DOUBLE))
+        return naive_mil.transmil(model, patches[bag, :count], cells)
+
+    given = coords if has_coords else None
+    assert_bags(counts, model(patches, valid, coords=given)[0],
+                model.attention(patches, valid, given), naive)
 
 
 def test_mcat_equals_its_equations_also_without_genes_or_slides():
     model = build('MCAT', DOUBLE)
     counts = [7, 2, 5, 0]
     patches, valid = ragged(counts, dtype=DOUBLE)
-    genes = torch.randn(4, 10, dtype=DOUBLE)
-    has_genes = torch.tensor([True, True, False, True])
-    with torch.no_grad():
-        vector, _ = model(patches, valid, genes=genes, has_genes=has_genes)
-        weights = model.attention(patches, valid, genes=genes,
-                                  has_genes=has_genes)
-        for index, count in enumerate(counts):
-            expected, rows = naive_mil.mcat(
-                model, patches[index, :count],
-                genes[index] if has_genes[index] else None, GENE_SETS)
-            torch.testing.assert_close(vector[index], expected)
-            torch.testing.assert_close(rows_of(weights, index, count),
-                                       torch.tensor(rows, dtype=DOUBLE))
+    genes = dict(genes=torch.randn(4, 10, dtype=DOUBLE),
+                 has_genes=torch.tensor([True, True, False, True]))
+    assert_bags(
+        counts, model(patches, valid, **genes)[0],
+        model.attention(patches, valid, **genes),
+        lambda bag, count: naive_mil.mcat(
+            model, patches[bag, :count], genes['genes'][bag]
+            if genes['has_genes'][bag] else None, GENE_SETS))
 
 
 def test_mcat_averages_patches_of_a_patient_without_genes_at_first():
