@@ -47,9 +47,8 @@ class TestCohort:
             Case('p2', 'LUSC', (Slide('s3'), ), 'val', 'B', None, 1),
             Case('p3', 'LUAD')]
 
-    def test_byte_order_mark_and_other_label(self, tmp_path):
-        path = tmp_path / 'a.csv'
-        path.write_bytes('\ufeffcase_id,slide_id,kind\np,s,x\n'.encode())
+    def test_other_label(self, tmp_path):
+        path = write(tmp_path / 'a.csv', 'case_id,slide_id,kind', 'p,s,x')
         assert read_cohort(path, 'kind') == [Case('p', 'x', (Slide('s'), ))]
 
     @pytest.mark.parametrize(('lines', 'message'), [
@@ -69,18 +68,9 @@ class TestCohort:
          'survival_months must be at least 0, got -1'),
         (['case_id,slide_id,label,survival_months', 'p,s,x,long'],
          "must be a number, got 'long'"),
-        (['case_id,slide_id,label,mpp', 'p,s,x,inf'],
-         "must be a number, got 'inf'"),
         (['case_id,slide_id,label,mpp', 'p,s,x,0'], 'mpp must be positive'),
-        (['case_id,slide_id,label'], 'a header and no row'),
         (['case_id,slide_id,label,split', 'p,s,x,trian'],
          r"line 2: split must be one of .*'trian'. Did you mean train\?"),
-        (['case_id,slide_id,label,censorship', 'p,s,Invasive, ductal,1'],
-         'line 2 has 5 cells, line 1 has 4'),
-        (['case_id,slide_id,label,survival_months,censorship',
-          'p,s,x,12,5,1'], 'line 2 has 6 cells, line 1 has 5'),
-        (['case_id;slide_id;label;survival_months', 'p;s;x;12,5'],
-         "line 2: survival_months must be a number, got '12,5'"),
         (['case_id,slide_id,label', 'p,s,Luad', 'q,t,LUAD'],
          "label is 'Luad' and 'LUAD': they differ by upper and lower case"),
         (['case_id,slide_id,label', 'p,s,x', 'P,t,y'], "case_id is 'p' and"),
@@ -91,15 +81,10 @@ class TestCohort:
           'q,t,x,./f/a.h5'],
          'line 3: features_path f/a.h5 is listed in line 2'),
         (['case_id,slide_id,label,rna_id', 'p,s,x,r', 'q,t,x,r'],
-         'line 3: rna_id r is listed in line 2'),
-        (['case_id,slide_id,label', 'p,s,x', 'q,t'], 'line 3 has 2 cells')])
+         'line 3: rna_id r is listed in line 2')])
     def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_cohort(write(tmp_path / 'a.csv', *lines))
-
-    def test_missing_file(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match='absent.csv'):
-            read_cohort(tmp_path / 'absent.csv')
 
     def test_likely_typo_is_told(self, tmp_path, monkeypatch):
         lines = []
@@ -119,23 +104,24 @@ COHORT = [Case('p1', 'x', (Slide('s1.a'), Slide('s2'))),
 class TestReadSplit:
     """Splits by names of patients or slides, as lists or as truths."""
 
-    def test_cases(self, tmp_path):
+    def test_names_that_the_cohort_lacks(self, tmp_path):
         path = write(tmp_path / 'splits_0.csv', ',train,val,test',
                      '0,p1,p2,p3', '1,p9,,')
         split, notes = read_split(path, COHORT)
         assert split == {'p1': 'train', 'p2': 'val', 'p3': 'test'}
         assert 'not in the cohort: p9' in notes[0]
         assert '1 of 4 cases are in no split of splits_0.csv: p4' in notes[1]
+        with pytest.raises(FileNotFoundError, match=r"\['splits_0.csv'\]"):
+            read_split(tmp_path / 'c.csv', COHORT)
 
-    def test_slides(self, tmp_path):
-        path = write(tmp_path / 'a.csv', ',train,val', '0,s1.a.svs,s3',
-                     '1,s2,')
-        assert read_split(path, COHORT)[0] == {'p1': 'train', 'p2': 'val'}
-
-    def test_truths(self, tmp_path):
-        path = write(tmp_path / 'splits_0_bool.csv', ',train,val,test',
-                     'p1,True,False,False', 'p2,False,False,True')
-        assert read_split(path, COHORT)[0] == {'p1': 'train', 'p2': 'test'}
+    @pytest.mark.parametrize(('lines', 'split'), [
+        ([',train,val', '0,s1.a.svs,s3', '1,s2,'],
+         {'p1': 'train', 'p2': 'val'}),
+        ([',train,val,test', 'p1,True,False,False', 'p2,False,False,True'],
+         {'p1': 'train', 'p2': 'test'})])
+    def test_slides_and_truths(self, tmp_path, lines, split):
+        path = write(tmp_path / 'a.csv', *lines)
+        assert read_split(path, COHORT)[0] == split
 
     @pytest.mark.parametrize(('lines', 'message'), [
         ([',train,val,test', '0,P1,p2,p3'],
@@ -144,31 +130,13 @@ class TestReadSplit:
         (['vla,train', 'p1,p2'], "'vla'. Did you mean val"),
         ([',train,test', 'p1,True,False', 'p2,Ture,False'],
          "line 3: train must be .*'ture'. Did you mean true"),
-        ([',train,val,test', '0,p1,p2', '1,p3,p4,'], 'line 2 has 3 cells')])
-    def test_typos(self, tmp_path, lines, message):
+        ([',train,val', '0,s1.a,s2'], 'case p1 is in train and, by s2, in '
+         'val: a patient belongs to one split'),
+        ([',train,val', '0,q1,q2'], 'names no case or slide.*q1'),
+        (['a,b', '1,2'], 'must have the columns')])
+    def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_split(write(tmp_path / 'a.csv', *lines), COHORT)
-
-    def test_delimiters_at_the_end(self, tmp_path):
-        path = write(tmp_path / 'a.csv', ',train,val,test', '0,p1,p2,p3,',
-                     '1,p4,,,')
-        assert read_split(path, COHORT)[0] == {
-            'p1': 'train', 'p4': 'train', 'p2': 'val', 'p3': 'test'}
-
-    def test_leak(self, tmp_path):
-        path = write(tmp_path / 'a.csv', ',train,val', '0,s1.a,s2')
-        with pytest.raises(ValueError, match='case p1 is in train and, by '
-                           's2, in val: a patient belongs to one split'):
-            read_split(path, COHORT)
-
-    def test_nothing_known(self, tmp_path):
-        path = write(tmp_path / 'a.csv', ',train,val', '0,q1,q2')
-        with pytest.raises(ValueError, match='names no case or slide.*q1'):
-            read_split(path, COHORT)
-        with pytest.raises(ValueError, match='must have the columns'):
-            read_split(write(tmp_path / 'b.csv', 'a,b', '1,2'), COHORT)
-        with pytest.raises(FileNotFoundError, match=r"\['a.csv', 'b.csv'\]"):
-            read_split(tmp_path / 'c.csv', COHORT)
 
 
 class TestDrawFolds:
@@ -193,11 +161,6 @@ class TestDrawFolds:
         assert set(tested.values()) == {1}
         assert len(tested) == 946
 
-    def test_seeded(self):
-        cases = many_cases(a=40, b=40)
-        assert draw_folds(cases, 5, 1) == draw_folds(cases, 5, 1)
-        assert draw_folds(cases, 5, 1) != draw_folds(cases, 5, 2)
-
     def test_sites_stay_together(self):
         cases = many_cases(a=200, b=90)
         for seed in range(3):
@@ -220,23 +183,22 @@ class TestDrawFolds:
         with pytest.raises(ValueError, match='case p has no site'):
             draw_folds([*cases, Case('p', 'x')], 3, by_site=True)
 
-    def test_class_with_one_case(self):
-        with pytest.raises(ValueError, match="class 'rare' has 1 cases: 5 "
-                           'folds need at least 5'):
-            draw_folds(many_cases(a=20, rare=1))
-        with pytest.raises(ValueError, match='at least 3, got 2'):
-            draw_folds(many_cases(a=20), 2)
-
-    def test_class_from_few_sites(self):
-        cases = many_cases(a=50) + [
-            Case(f'b{number}', 'b', site='s1') for number in range(50)]
-        with pytest.raises(ValueError, match="class 'b' comes from 1 sites"):
-            draw_folds(cases, by_site=True)
+    @pytest.mark.parametrize(('cases', 'options', 'message'), [
+        (many_cases(a=20, rare=1), {},
+         "class 'rare' has 1 cases: 5 folds need at least 5"),
+        (many_cases(a=20), dict(num_folds=2), 'at least 3, got 2'),
+        (many_cases(a=50) + [Case(f'b{number}', 'b', site='s1')
+                             for number in range(50)],
+         dict(by_site=True), "class 'b' comes from 1 sites")])
+    def test_too_few(self, cases, options, message):
+        with pytest.raises(ValueError, match=message):
+            draw_folds(cases, **options)
 
     def test_written_and_read_again(self, tmp_path):
         cases = many_cases(a=12, b=9)
-        folds = draw_folds(cases, 3, seed=5)
+        # The same seed gives the same folds, which can be written again.
         for _ in range(2):
+            folds = draw_folds(cases, 3, seed=5)
             write_folds(tmp_path / 'x', folds, {'seed': 5})
         for number, fold in enumerate(folds):
             split_of, notes = read_split(

@@ -50,12 +50,6 @@ def test_our_reader_finds_features_coords_encoder_and_patch_size(tmp_path):
     ) == 'mpp 0.5 there, 1.0 now'
 
 
-def test_an_empty_slide_is_a_complete_file(tmp_path):
-    make(tmp_path / 'a.h5', number=0).finish()
-    assert SlideFeatures(tmp_path / 'a.h5').num_patches == 0
-    assert stored_settings(tmp_path / 'a.h5') is not None
-
-
 def test_missing_rows_and_bad_features_are_refused(tmp_path):
     writer = make(tmp_path / 'a.h5')
     with pytest.raises(ValueError, match='rows from 5 on, expected .* 0 on'):
@@ -77,31 +71,30 @@ def test_missing_rows_and_bad_features_are_refused(tmp_path):
 def test_truncated_files_have_to_be_made_again(tmp_path):
     path = tmp_path / 'a.h5'
     assert stored_settings(path) is None
-    writer = make(path)
-    writer.write(0, np.ones((70, 5)))
-    writer.finish()
-    assert stored_settings(path) is not None
+    # One of an empty slide is complete.
+    for number in (0, 70):
+        writer = make(path, number)
+        writer.write(0, np.ones((number, 5)))
+        writer.finish()
+        assert stored_settings(path) is not None
+        assert SlideFeatures(path).num_patches == number
     path.write_bytes(path.read_bytes()[:-500])
     assert stored_settings(path) is None
     path.write_bytes(b'')
     assert stored_settings(path) is None
 
 
-@pytest.mark.parametrize('name', ['features', 'feats'])
-def test_files_of_other_tools_are_left_alone(tmp_path, name):
-    """CLAM's have our names, STAMP's do not."""
+@pytest.mark.parametrize('name', ['features', 'feats', None])
+def test_files_of_others_are_left_alone(tmp_path, name):
+    """CLAM's have our names, STAMP's do not, and one is no HDF5."""
     path = tmp_path / 'a.h5'
-    with h5py.File(path, 'w') as file:
-        file[name] = np.ones((3, 5), np.float32)
-        file['coords'] = np.ones((3, 2), np.float32)
+    if name is None:
+        path.write_text('notes of somebody')
+    else:
+        with h5py.File(path, 'w') as file:
+            file[name] = np.ones((3, 5), np.float32)
+            file['coords'] = np.ones((3, 2), np.float32)
     with pytest.raises(SlideFeatureError, match='not written by mmmedmask'):
-        stored_settings(path)
-
-
-def test_what_is_no_hdf5_is_left_alone(tmp_path):
-    path = tmp_path / 'a.h5'
-    path.write_text('notes of somebody')
-    with pytest.raises(SlideFeatureError, match='a.h5 was not written by'):
         stored_settings(path)
 
 
