@@ -15,12 +15,7 @@ from mmmedmask.apis.slide_extraction import extract_slides
 from mmmedmask.apis.tile_bags import Tile, TileBag, encode_bags
 from mmmedmask.datasets.slides import tile_stream as slide_tiles
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
-from mmmedmask.datasets.slides.slide_list import (
-    SlideTask,
-    list_slides,
-    slide_bytes,
-    split_into_shards,
-)
+from mmmedmask.datasets.slides.slide_list import SlideTask, list_slides
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
@@ -111,14 +106,14 @@ def test_a_second_run_does_what_is_left(slides, tmp_path, encoder,
     assert len(list((tmp_path / 'manifests').iterdir())) == 2
     # Other settings are neither mixed in nor written over without a word.
     other = TilingOptions(tile_size=32, mpp=2.0)
-    results = extract_slides(tasks, tmp_path, encoder, other)
-    assert set(statuses(results).values()) == {'failed'}
-    assert ('was made with other settings (mpp 4.0 there, 2.0 now): choose '
-            'another folder, or --overwrite') in results[0].error
-    results = extract_slides(tasks, tmp_path, encoder, TILING,
-                             precision='bfloat16')
-    assert set(statuses(results).values()) == {'failed'}
-    assert "(precision 'float32' there, 'bfloat16' now)" in results[0].error
+    for tiling, precision, told in (
+            (other, 'float32', 'mpp 4.0 there, 2.0 now'),
+            (TILING, 'bfloat16', "precision 'float32' there, 'bfloat16' now")):
+        results = extract_slides(tasks, tmp_path, encoder, tiling,
+                                 precision=precision)
+        assert set(statuses(results).values()) == {'failed'}
+        assert (f'was made with other settings ({told}): choose another '
+                'folder, or --overwrite') in results[0].error
     results = extract_slides(tasks[:1], tmp_path, encoder, other,
                              overwrite=True)
     assert (results[0].status, results[0].num_tiles) == ('done', 48)
@@ -215,71 +210,6 @@ def test_a_reader_process_that_dies_is_reported(slides, tmp_path, encoder,
 
 
 def test_bad_numbers_are_refused(tmp_path, encoder):
-    with pytest.raises(ValueError, match='workers must be at least 0, got -1'):
-        extract_slides([], tmp_path, encoder, TILING, workers=-1)
-    with pytest.raises(ValueError, match='batch_size must be at least 1'):
-        extract_slides([], tmp_path, encoder, TILING, batch_size=0)
-
-
-def test_slides_are_listed_with_the_csv(slides, tmp_path):
-    table = tmp_path / 'list.csv'
-    table.write_text('slide_id,mpp\na.tif,0.5\nx.svs,\n')
-    tasks, notes = list_slides([slides], table, .25)
-    assert tasks == [SlideTask('a', slides / 'a.tif', .5),
-                     SlideTask('x', None, .25)]
-    assert notes == ['2 slides are not in list.csv and left out: b, c']
-    (tmp_path / 'a.dcm').touch()
-    (tmp_path / 'sub').mkdir()
-    (tmp_path / 'sub' / 'a.SVS').touch()
-    tasks, notes = list_slides([tmp_path])
-    assert [task.path.name for task in tasks] == ['a.SVS']
-    assert notes[0].startswith('1 DICOM files of folders are left out')
-    assert list_slides([tmp_path / 'a.dcm'])[0][0].slide_id == 'a'
-    with pytest.raises(ValueError, match='are both called a: features'):
-        list_slides([slides, tmp_path])
-    for text, message in (('slide,mpp\n', "lacks the columns .'slide_id'"),
-                          ('slide_id\n', 'a header and no row'),
-                          ('slide_id,mpp\na,1\na,2\n', 'line 3: slide a has'),
-                          ('slide_id,mpp\na,half\n', "line 2: .* 'half'")):
-        table.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            list_slides([slides], table)
-    with pytest.raises(FileNotFoundError, match='does not exist'):
-        list_slides([tmp_path / 'nothing'])
-    with pytest.raises(FileNotFoundError, match='no.csv does not exist'):
-        list_slides([slides], tmp_path / 'no.csv')
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(ValueError, match='no file ends with one of'):
-        list_slides([tmp_path / 'empty'])
-    with pytest.raises(ValueError, match='mpp must be positive, got 0'):
-        list_slides([slides], mpp=0)
-
-
-@pytest.mark.parametrize('count', [1, 2, 5, 12])
-def test_shards_are_disjoint_complete_balanced_and_the_same(tmp_path, count):
-    random = np.random.default_rng(count)
-    sizes = random.integers(1, 5000, 12).tolist()
-    for number, size in enumerate(sizes):
-        (tmp_path / f'{number}.svs').write_bytes(bytes(size))
-    tasks = [SlideTask(str(number), tmp_path / f'{number}.svs')
-             for number in range(12)]
-    tasks += [SlideTask(f'absent {number}', None) for number in range(3)]
-    shards = split_into_shards(tasks, count)
-    assert len(shards) == count
-    assert all(shards)
-    assert sorted((task for shard in shards for task in shard),
-                  key=tasks.index) == tasks
-    bytes_of = [sum(slide_bytes(task.path) for task in shard)
-                for shard in shards]
-    assert max(bytes_of) - min(bytes_of) <= max(sizes)
-    shuffled = [tasks[place] for place in random.permutation(len(tasks))]
-    assert split_into_shards(shuffled, count) == shards
-
-
-def test_shards_need_slides_and_mirax_counts_its_folder(tmp_path):
-    with pytest.raises(ValueError, match=r'in \[1, 1\], got 2'):
-        split_into_shards([SlideTask('a', None)], 2)
-    (tmp_path / 'm').mkdir()
-    (tmp_path / 'm' / 'Data0.dat').write_bytes(bytes(70))
-    (tmp_path / 'm.mrxs').write_bytes(bytes(5))
-    assert slide_bytes(tmp_path / 'm.mrxs') == 75
+    for name, value in (('workers', -1), ('batch_size', 0)):
+        with pytest.raises(ValueError, match=f'{name} must be .* got {value}'):
+            extract_slides([], tmp_path, encoder, TILING, **{name: value})

@@ -3,6 +3,7 @@
 import sys
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -48,7 +49,6 @@ def test_the_slide_itself_its_thumbnail_or_an_empty_canvas(make, tmp_path):
 
 
 def write_clam(path, coords, **attributes):
-    import h5py
     path.unlink(missing_ok=True)
     with h5py.File(path, 'w') as file:
         file['features'] = np.zeros((len(coords), 4), np.float32)
@@ -84,7 +84,6 @@ def test_patches_of_several_pieces_of_tissue(tmp_path):
 def test_marks_on_a_slide_whose_levels_are_uneven(tmp_path, monkeypatch,
                                                   reader):
     """The heat map and GeoJSON lie where the marks were drawn."""
-    import tifffile
     if reader == 'tifffile':
         monkeypatch.setitem(sys.modules, 'openslide', None)
     height, width = 1203, 1701
@@ -144,7 +143,6 @@ LEICA = """<?xml version="1.0"?>
 
 def test_bounds_of_a_scan(make, tmp_path):
     """What OpenSlide tells of a Leica file comes as far as GeoJSON."""
-    import h5py
     # 256 x 192 pixels of half a micrometre, in the middle of 768 x 384.
     pixels = draw_slide((256, 192), [(44, 36, 144, 136)])
     path = tmp_path / 'a.scn'
@@ -173,7 +171,6 @@ def test_bounds_of_a_scan(make, tmp_path):
 
 
 def test_a_thumbnail_beside_the_features_is_found(make, tmp_path):
-    import h5py
     features = make()
     features.close()
     with h5py.File(features.path, 'a') as file:
@@ -197,20 +194,16 @@ def test_a_thumbnail_beside_the_features_is_found(make, tmp_path):
 
 
 def test_what_is_missing_is_said(make, tmp_path):
-    with pytest.raises(ValueError, match='has no coordinates'):
-        find_picture(make('npy', 'b.npy'))
-    with pytest.raises(ValueError, match='micrometres: .* --slide-mpp'):
-        find_picture(make('stamp-h5'))
-    assert find_picture(make('stamp-h5', mpp=.5)).side == 64
-    features, _ = draw_bag(1, 4)
-    path = write_features(tmp_path / 'one.h5', 'clam-h5', features,
-                          np.zeros((1, 2), np.int32))
-    with pytest.raises(ValueError, match='give it with --patch-size'):
-        find_picture(SlideFeatures(path))
     small = write_slide(tmp_path / 's.tif', draw_slide((128, 128), []),
                         levels=1)
-    with pytest.raises(ValueError, match='outside of the slide of 128 x 128'):
-        find_picture(make(), slide=small)
     Image.new('RGB', (40, 30)).save(tmp_path / 't.png')
-    with pytest.raises(ValueError, match='does not tell how large the slide'):
-        find_picture(make('clam-h5'), thumbnail=tmp_path / 't.png')
+    for layout, options, message in (
+            ('npy', {}, 'has no coordinates'),
+            ('stamp-h5', {}, 'micrometres: .* --slide-mpp'),
+            ('trident-h5', dict(slide=small),
+             'outside of the slide of 128 x 128'),
+            ('clam-h5', dict(thumbnail=tmp_path / 't.png'),
+             'does not tell how large the slide')):
+        with pytest.raises(ValueError, match=message):
+            find_picture(make(layout), **options)
+    assert find_picture(make('stamp-h5', mpp=.5)).side == 64
