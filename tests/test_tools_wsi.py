@@ -105,12 +105,11 @@ def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
 
 
 def test_extracting_features_and_drawing_attention(tmp_path):
-    write_slide(tmp_path / 'a.tif',
+    folder = tmp_path / 'slides'
+    write_slide(folder / 'a.tif',
                 draw_slide((1024, 768), [(256, 128, 768, 512)]), mpp=1.0)
-    write_slide(tmp_path / 'b.tif', draw_slide((128, 128), []), None, levels=1)
-    command = (EXTRACT, tmp_path, '--out', tmp_path / 'out', '--encoder',
-               'resnet18-block3', '--random-weights', 0, '--tile-size', 32,
-               '--mpp', 4, '--workers', 0)
+    write_slide(folder / 'b.tif', draw_slide((128, 128), []), None, levels=1)
+    command = extraction(folder)
     printed = call(*command, status=1)
     assert '2/2 b: failed' in printed
     assert '2 slides: 1 done, 1 failed; 12 tiles' in printed
@@ -144,9 +143,9 @@ def test_extracting_features_and_drawing_attention(tmp_path):
         for what in ('attention', 'probability')} | {
         f'attention {name} percentile' for name in ('aca', 'scc')}
     # With the slide it is the same picture, but for the thumbnail's source.
-    printed = call(*drawing, tmp_path / 'slide', '--slide', tmp_path,
+    printed = call(*drawing, tmp_path / 'slide', '--slide', folder,
                    '--no-classes')
-    assert f'on {tmp_path / "a.tif"}' in printed
+    assert f'on {folder / "a.tif"}' in printed
     assert not (tmp_path / 'slide' / 'a_classes.png').exists()
     heat, slide = (np.asarray(Image.open(
         tmp_path / name / 'a_attention.png')).astype(int)
@@ -242,7 +241,7 @@ def test_shards_of_the_engine_do_all_but_the_broken_slide(slides):
     assert sorted(path.name for path in (out / 'h5_files').iterdir()) == [
         'a.h5', 'b.h5', 'c.h5']
     assert SlideFeatures(out / 'h5_files' / 'a.h5').num_patches == 12
-    # A second call has nothing to do and says the same of the slides.
+    # A second call has nothing to do and tells the same of the slides.
     manifests = sorted((out / 'manifests').iterdir())
     assert len(manifests) == 2
     again = call(*command, status=1)

@@ -19,7 +19,11 @@ from mmmedmask.apis import (
     list_models,
 )
 from mmmedmask.apis.encoder_weights import build_tile_encoder
-from mmmedmask.apis.inferencers import list_inputs, main_directions
+from mmmedmask.apis.inferencers import (
+    list_inputs,
+    main_directions,
+    picture_of,
+)
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.shrinking.shrink import shrink_config
 
@@ -88,12 +92,19 @@ def test_what_can_be_given(files):
     assert np.array_equal(array, np.asarray(picture))
     assert list_inputs([files, array])[3] is array
     assert list_inputs(picture.convert('L'))[0].shape == (70, 90, 1)
-    with pytest.raises(FileNotFoundError, match='none.png'):
-        list_inputs('none.png')
-    with pytest.raises(ValueError, match='list is empty'):
-        list_inputs([])
-    with pytest.raises(ValueError, match=r'Tensor of shape.*2, 3, 4, 5'):
-        list_inputs(torch.zeros(2, 3, 4, 5))
+    for wrong, error, message in (
+            ('none.png', FileNotFoundError, 'none.png'),
+            ([], ValueError, 'list is empty'),
+            (torch.zeros(2, 3, 4, 5), ValueError, 'Tensor of shape.*2, 3, 4')):
+        with pytest.raises(error, match=message):
+            list_inputs(wrong)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_pictures_of_gray_and_colours_with_alpha_or_without(channels):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)[..., :channels]
+    shown = pixels[..., [0, 1, 2] if channels > 2 else [0, 0, 0]]
+    assert np.array_equal(picture_of(pixels), shown)
 
 
 def test_classes_equal_mmpretrains(shrunk, files):

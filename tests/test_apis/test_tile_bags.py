@@ -35,18 +35,18 @@ def folders(tmp_path):
     return [tmp_path / 'aca', tmp_path / 'scc']
 
 
-def load(folders, **options):
-    groups = read_groups([folder.with_suffix('.csv') for folder in folders],
-                         **options)
-    return find_tiles(folders, groups)
+def load(folders):
+    return find_tiles(folders, read_groups(
+        [folder.with_suffix('.csv') for folder in folders]))
 
 
 def test_groups_stay_in_one_bag_and_one_split(folders):
     tiles = load(folders)
     assert len(tiles) == 60
     assert len({tile.group for tile in tiles}) == 24
-    bags = split_bags(make_bags(tiles, 5, seed=1),
-                      {'train': .5, 'val': .25, 'test': .25}, seed=1)
+    bags, again = (split_bags(make_bags(tiles, 5, seed=1), {
+        'train': .5, 'val': .25, 'test': .25}, seed=1) for _ in range(2))
+    assert again == bags
     assert sorted(tile.path for bag in bags for tile in bag.tiles) == sorted(
         tile.path for tile in tiles)
     owner = {}
@@ -62,9 +62,6 @@ def test_groups_stay_in_one_bag_and_one_split(folders):
         assert splits['train'] == round(len(sizes) / 2)
         assert splits['val'] > 0
         assert splits['test'] > 0
-    again = split_bags(make_bags(tiles, 5, seed=1),
-                       {'train': .5, 'val': .25, 'test': .25}, seed=1)
-    assert again == bags
     assert make_bags(tiles, 5, seed=2) != make_bags(tiles, 5, seed=1)
 
 
@@ -84,36 +81,30 @@ def test_a_tile_without_a_group_is_an_error(folders):
         load(folders)
 
 
-@pytest.mark.parametrize(('change', 'message'), [
-    (dict(group_column='source'), r"lacks the columns \['source'\]; it has"),
-    (dict(path_column='file'), r"lacks the columns \['file'\]")])
-def test_a_missing_column_is_named(folders, change, message):
+@pytest.mark.parametrize(('lines', 'columns', 'message'), [
+    ('1,a.png', {}, "line 2: 'a.png' must name a folder"),
+    ('1,x/a.png\n2,y/x/a.png', {}, 'a.png is in two groups'),
+    ('1,x/a.png', dict(group_column='source'), r"lacks .* \['source'\]"),
+    ('1,x/a.png', dict(path_column='file'), r"lacks .* \['file'\]")])
+def test_bad_groups_are_refused(tmp_path, lines, columns, message):
+    (tmp_path / 'a.csv').write_text(f'cluster_label,img_path\n{lines}\n')
     with pytest.raises(ValueError, match=message):
-        load(folders, **change)
+        read_groups([tmp_path / 'a.csv'], **columns)
 
 
-def test_bad_groups_and_folders_are_refused(folders, tmp_path):
-    with pytest.raises(FileNotFoundError, match='no.csv does not exist'):
-        read_groups([tmp_path / 'no.csv'])
-    (tmp_path / 'flat.csv').write_text('cluster_label,img_path\n1,a.png\n')
-    with pytest.raises(ValueError, match="line 2: 'a.png' must name a folder"):
-        read_groups([tmp_path / 'flat.csv'])
-    (tmp_path / 'two.csv').write_text(
-        'cluster_label,img_path\n1,x/a.png\n2,y/x/a.png\n')
-    with pytest.raises(ValueError, match='a.png is in two groups'):
-        read_groups([tmp_path / 'two.csv'])
-    (tmp_path / 'mixed.csv').write_text('cluster_label,img_path\n' + '\n'.join(
-        f'0,{label}/{label}{number}.png'
-        for label in ('aca', 'scc') for number in range(30)))
-    with pytest.raises(ValueError, match='has tiles of aca and of scc'):
-        find_tiles(folders, read_groups([tmp_path / 'mixed.csv']))
-    with pytest.raises(ValueError, match='several folders are called aca'):
-        find_tiles([folders[0], Path('other/aca')])
-    with pytest.raises(FileNotFoundError, match='is not a folder'):
-        find_tiles([tmp_path / 'nothing'])
+def test_bad_folders_are_refused(folders, tmp_path):
+    one = {(label, f'{label}{number}.png'): 'one'
+           for label in ('aca', 'scc') for number in range(30)}
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match='has no file that ends'):
-        find_tiles([tmp_path / 'empty'])
+    for places, groups, error, message in (
+            (folders, one, ValueError, 'has tiles of aca and of scc'),
+            ([folders[0], Path('other/aca')], None, ValueError,
+             'several folders are called aca'),
+            ([tmp_path / 'no'], None, FileNotFoundError, 'is not a folder'),
+            ([tmp_path / 'empty'], None, FileNotFoundError,
+             'has no file that ends')):
+        with pytest.raises(error, match=message):
+            find_tiles(places, groups)
 
 
 @pytest.mark.parametrize(('shares', 'message'), [
