@@ -30,7 +30,7 @@ class SlideStyle:
 
 def draw_slide_style(num_classes: int, dims: int,
                      rng: np.random.Generator) -> SlideStyle:
-    """Draw it for at least 2 classes C, and features of ``dims`` D above C."""
+    """Draw a style of C >= 2 classes, for features of ``dims`` D above C."""
     check_integer('num_classes', num_classes, 2)
     check_integer('dims', dims, num_classes + 1)
     directions, _ = np.linalg.qr(rng.standard_normal((dims, num_classes + 1)))
@@ -167,7 +167,7 @@ class ExpressionStyle:
 def draw_expression_style(num_genes: int, num_classes: int,
                           num_pathways: int, pathway_size: int,
                           rng: np.random.Generator) -> ExpressionStyle:
-    """Draw it for P >= C planted pathways of K genes, and as many others.
+    """Draw a style of P >= C planted pathways of K genes, and as many others.
 
     There are at least as many genes G as in all pathways.
     """

@@ -1,4 +1,7 @@
-"""MSMAE: masking driven by supervised attention (arXiv 2305.05871)."""
+"""MSMAE: masking driven by supervised attention (arXiv 2305.05871).
+
+Constructors raise a ValueError that names an argument outside its range.
+"""
 
 from mmmedmask.models.msmae.attention import (
     class_token_attention,
