@@ -171,8 +171,10 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
     drawn = dict(split_file=None, gene_list=None, cache_dir=None,
                  dims=kind.cohort_dims, label_column='label',
                  expression=dict(path='expression.tsv', unit='fpkm'))
-    dataset.update({key: value for key, value in drawn.items()
-                    if dataset.get(key) is not None})
+    for key, value in drawn.items():
+        # Not by update(), which merges dicts.
+        if dataset.get(key) is not None:
+            dataset[key] = value
     dataset.update(ann_file='cohort.csv', feature_root='features')
     if not root.exists():
         write_slide_omic_cohort(
