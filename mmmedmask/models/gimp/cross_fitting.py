@@ -65,7 +65,6 @@ def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
         encoder: Gene encoder with ``embed_dims``.
         genes: Scaled expression, shape (N, G).
         labels: Classes, int64, shape (N, ).
-        max_epochs: Epochs.
         batch_size: Patients of a step.
         base_lr: Largest learning rate.
         weight_decay: Of all parameters.

@@ -115,7 +115,6 @@ class GroupMSA(GeneEncoder):
             it says how many genes a fragment has.
         num_groups: Groups, N_gr, a divisor of N_f. With ``gene_sets`` those
             of genes in no set; 0 leaves these genes out.
-        num_heads: Heads of each attention.
         intra_layers: Layers inside groups.
         inter_layers: Layers among groups.
         projection: ``'separate'``: a linear layer for each fragment, so that

@@ -158,7 +158,6 @@ class TripletHead(BaseModule):
             see :func:`~mmmedmask.functional.contrastive_losses.triplet_loss`.
         normalize: ``'none'`` as the paper, or ``'each'`` for halves of
             length 1, which gives the margin a fixed meaning.
-        loss_weight: Weight of the loss.
     """
 
     #: The loss tells classes apart; GiMP hands over the labels.
@@ -224,7 +223,6 @@ class InfoNCEHead(BaseModule):
         gene_dims: Dimensions of the genes' vectors, for the projection.
         image_share: Weight of slides that look for genes; the rest is that
             of genes that look for slides.
-        loss_weight: Weight of the loss.
     """
 
     #: The loss tells patients apart; GiMP hands over who has both halves.

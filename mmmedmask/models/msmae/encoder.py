@@ -32,7 +32,6 @@ class MSMAEViT(VisionTransformer):
             ``feedforward_channels``.
         img_size: Side of the images in pixels, or (h, w).
         patch_size: Side of a patch in pixels, or (h, w); divides the image.
-        in_channels: Channels of the images.
         out_indices: Layers whose output is returned.
         drop_rate: Dropout after embedding and in the MLPs, in [0, 1).
         drop_path_rate: Stochastic depth of the last layer, in [0, 1).

@@ -29,7 +29,6 @@ class PlainSETRHead(BaseDecodeHead):
 
     Args:
         in_channels: Channels of the backbone's feature map.
-        channels: Channels of the convolutions.
         num_convs: Convolutions, at least 1, each followed by an upsampling;
             ``2**num_convs`` should be the patch size.
         threshold: Probability above which a pixel is predicted as lesion, in

@@ -31,7 +31,6 @@ class ClassificationHead(BaseModule):
             patients, not over their weights, so that weights also count in
             batches of one.
         label_smoothing: Share of the target that goes to all classes.
-        loss_weight: Weight of the loss.
     """
 
     class_wise = False
@@ -197,7 +196,6 @@ class CoxHead(BaseModule):
         in_dims: See :class:`ClassificationHead`.
         hidden_dims: See :class:`SlideOmicHead`, as for ``drop_rate``.
         drop_rate: Dropout in front of the last layer.
-        loss_weight: Weight of the loss.
     """
 
     class_wise = False
