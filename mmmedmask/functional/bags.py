@@ -4,7 +4,7 @@ Masked patch modelling of GiMP (MICCAI 2023, section 2.3) takes a contiguous
 run of L patches of a slide and masks a share of them. Slides with fewer
 patches are repeated in order up to L; copies of a patch are then masked
 together, because one left visible would give the other away. In a mask
-1 = masked.
+1 = masked. ``valid`` (B, N), bool, is False at padding; None: all are patches.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,11 @@ NO_PLACE = -1
 
 def check_padded_bags(patches: Tensor, valid: Tensor | None, in_dims: int,
                       mask: Tensor | None = None) -> None:
-    """Check that bags fit a model and each other.
-
-    Args:
-        patches: Patch features, shape (B, N, in_dims).
-        valid: Shape (B, N), bool, False = padding; None: all are patches.
-        in_dims: Dimensions of a feature that the model expects.
-        mask: Shape (B, N), bool, 1 = masked; None: nothing is masked.
+    """Check that bags (B, N, in_dims) fit a model and each other.
 
     Raises:
-        ValueError: If a shape or a type does not fit.
+        ValueError: If a shape or a type, also of ``mask`` (B, N), bool, does
+            not fit.
 
     Example:
         >>> check_padded_bags(torch.rand(2, 5, 8), None, in_dims=8)
@@ -64,9 +59,8 @@ def without_padding(valid: Tensor | None) -> Tensor | None:
 def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
     """Lay the slides of a patient beside each other, (sum of N_i, 2), int64.
 
-    x grows by 2^32 from slide to slide. What reads the positions then sees
-    where a slide ends, whichever rows of the bag it gets, and no patch of
-    another slide is near.
+    x grows by 2^32 from slide to slide, so that what reads any rows of the
+    bag sees where a slide ends, and no patch of another slide is near.
 
     Args:
         coords: Pixel positions (x, y) of each slide's patches, shape
@@ -111,9 +105,7 @@ def slide_lengths(coords: Tensor) -> list[int]:
 def places_known(coords: Tensor, valid: Tensor | None = None) -> bool:
     """Say whether it is known of all patches where they lie.
 
-    Args:
-        coords: Of :func:`lay_slides_apart`, shape (..., 2).
-        valid: Shape (...), bool, False = padding; None: all are patches.
+    ``coords`` (..., 2) are of :func:`lay_slides_apart`, ``valid`` is (...).
 
     Example:
         >>> places_known(lay_slides_apart([torch.tensor([[5, 7]]), 1]))
@@ -124,14 +116,10 @@ def places_known(coords: Tensor, valid: Tensor | None = None) -> bool:
 
 
 def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:
-    """Softmax over the valid patches of each bag, float32 or float64.
+    """Softmax of scores (B, K, N) over the valid patches of each bag.
 
-    Weights (B, K, N) are zero at padding, with sum 1 over each bag that has a
-    patch.
-
-    Args:
-        scores: Shape (B, K, N).
-        valid: Shape (B, N), bool, False = padding; None: all are valid.
+    In float32 or float64; zero at padding, with sum 1 over each bag that has
+    a patch.
 
     Example:
         >>> masked_softmax(torch.zeros(1, 1, 3),
@@ -160,13 +148,9 @@ def weighted_sum(weights: Tensor, tokens: Tensor) -> Tensor:
 
 
 def masked_mean(tokens: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean (B, d) of the valid patches of each bag, float32 or float64.
+    """Mean (B, d) of the valid tokens (B, N, d), float32 or float64.
 
-    It is zero for an empty bag.
-
-    Args:
-        tokens: Shape (B, N, d), zero at padding.
-        valid: Shape (B, N), bool, False = padding; None: all are valid.
+    Tokens have to be zero at padding; so is the mean of an empty bag.
 
     Example:
         >>> masked_mean(torch.tensor([[[4.], [2.], [0.]]]),
@@ -181,11 +165,7 @@ def masked_mean(tokens: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def masked_max(tokens: Tensor, valid: Tensor | None) -> Tensor:
-    """Largest value (B, d) of the valid patches of each bag, zero for none.
-
-    Args:
-        tokens: Shape (B, N, d).
-        valid: Shape (B, N), bool, False = padding; None: all are valid.
+    """Largest value (B, d) of the valid tokens (B, N, d), zero for none.
 
     Example:
         >>> masked_max(torch.tensor([[[1., 5.], [2., 3.]]]), None)
@@ -204,14 +184,8 @@ def contiguous_run(num_patches: int, length: int,
                    uniform: float) -> tuple[int, int]:
     """Choose where a run of a slide's patches begins and ends.
 
-    ``patches[start:stop]`` has ``min(length, num_patches)`` patches; see
-    :func:`repeat_in_order` for slides that are too short.
-
-    Args:
-        num_patches: Patches of the slide.
-        length: Patches that the run should have, L.
-        uniform: A number in [0, 1); the start is uniform among all possible
-            ones if it is.
+    ``patches[start:stop]`` has ``min(length, num_patches)`` patches. The
+    start is uniform among all possible ones if ``uniform``, in [0, 1), is.
 
     Raises:
         ValueError: If a count is below 1 or ``uniform`` outside [0, 1).
@@ -229,23 +203,6 @@ def contiguous_run(num_patches: int, length: int,
     return start, start + length
 
 
-def repeat_in_order(num_patches: int, length: int) -> Tensor:
-    """Which patch stands where, if few are repeated up to a length.
-
-    Gives 0, 1, ..., num_patches - 1, 0, 1, ..., shape (length, ), int64.
-
-    Raises:
-        ValueError: If a count is below 1.
-
-    Example:
-        >>> repeat_in_order(3, 5)
-        tensor([0, 1, 2, 0, 1])
-    """
-    check_integer('num_patches', num_patches)
-    check_integer('length', length)
-    return torch.arange(length) % num_patches
-
-
 def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
                        unique: int | None = None) -> Tensor:
     """Draw which patches of a run are masked, bool (L, ).
@@ -257,9 +214,8 @@ def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
         length: Patches of the run, L.
         ratio: Share to mask, r in [0, 1].
         generator: Where the randomness comes from, on the CPU.
-        unique: Different patches in the run, repeated in order as
-            :func:`repeat_in_order` does; copies are masked together. None,
-            or at least ``length``: all differ.
+        unique: Different patches in the run, repeated in order; copies are
+            masked together. None, or at least ``length``: all differ.
 
     Raises:
         ValueError: If ``ratio`` is outside [0, 1] or a count is below 1.
@@ -271,9 +227,9 @@ def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
     """
     check_range('ratio', ratio, 0, 1)
     check_integer('length', length)
-    count = length if unique is None else min(unique, length)
-    order = repeat_in_order(count, length)
+    count = length if unique is None else check_integer(
+        'unique', min(unique, length))
     noise = torch.rand(count, generator=generator, dtype=torch.float64)
     mask = torch.zeros(count, dtype=torch.bool)
     mask[noise.argsort(stable=True)[:floor_share(count, ratio)]] = True
-    return mask[order]
+    return mask[torch.arange(length) % count]

@@ -9,7 +9,6 @@ import torch
 from mmmedmask.functional.bags import (
     contiguous_run,
     draw_sequence_mask,
-    repeat_in_order,
 )
 from mmmedmask.functional.randomness import sample_generator
 
@@ -37,11 +36,6 @@ def test_ends_of_the_slide_are_reached():
 @pytest.mark.parametrize('num_patches', [20, 19, 1])
 def test_short_slides_are_taken_whole(num_patches):
     assert contiguous_run(num_patches, 20, .7) == (0, num_patches)
-
-
-def test_short_slides_are_repeated_in_order():
-    assert repeat_in_order(3, 7).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert repeat_in_order(5, 3).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(('length', 'ratio', 'count'), [
@@ -83,7 +77,6 @@ def test_masks_follow_seed_epoch_and_sample():
     (lambda: contiguous_run(0, 5, .5), 'got 0'),
     (lambda: contiguous_run(5, 0, .5), 'got 0'),
     (lambda: contiguous_run(5, 3, 1.0), 'uniform .* 1.0'),
-    (lambda: repeat_in_order(0, 3), 'got 0'),
     (lambda: draw_sequence_mask(5, 1.5, None), 'ratio .* 1.5'),
     (lambda: draw_sequence_mask(0, .5, None), 'got 0'),
     (lambda: draw_sequence_mask(5, .5, None, unique=0), 'got 0')])

@@ -21,7 +21,6 @@ from mmmedmask.functional.bags import (
     draw_sequence_mask,
     lay_slides_apart,
     places_known,
-    repeat_in_order,
     slide_lengths,
 )
 from mmmedmask.functional.patch_grid import hilbert_order
@@ -187,7 +186,7 @@ class ContiguousSubsequence(BagTransform):
             rows = self._along_curve(results)[rows]
         results['unique_patches'] = len(rows)
         if len(rows) < self.length:
-            rows = rows[repeat_in_order(len(rows), self.length)]
+            rows = rows[torch.arange(self.length) % len(rows)]
         read_rows(results, rows)
 
     def _along_curve(self, results: dict) -> torch.Tensor:
