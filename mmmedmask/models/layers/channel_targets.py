@@ -11,30 +11,24 @@ from mmmedmask.functional.patchify import patch_statistics, patchify
 from mmmedmask.registry import MODELS
 
 
-def normalise_patches(images: Tensor, patch_size: int) -> Tensor:
-    """Normalise images (B, C, H, W) per patch and channel, in float32.
+class _ChannelTargets:
+    """Targets normalised per patch and channel."""
 
-    Gives (B, L, patch_size**2 * C), row by row, the channels of a pixel
-    together.
-    """
-    patches = patchify(images.float(), patch_size)
-    mean, std = patch_statistics(patches, images.shape[1])
-    return (patches - mean) / std
+    def construct_target(self, target: Tensor) -> Tensor:
+        """Patches (B, L, patch_size**2 * C), float32, of images (B, C, H, W).
+
+        Row by row, the channels of a pixel together.
+        """
+        patches = patchify(target.float(), self.patch_size)
+        mean, std = patch_statistics(patches, target.shape[1])
+        return (patches - mean) / std
 
 
 @MODELS.register_module()
-class ChannelSparKHead(SparKPretrainHead):
-    """SparK's head with targets normalised per patch and channel."""
-
-    def construct_target(self, target: Tensor) -> Tensor:
-        """Patches (B, L, P) of images (B, C, H, W)."""
-        return normalise_patches(target, self.patch_size)
+class ChannelSparKHead(_ChannelTargets, SparKPretrainHead):
+    """SparK's head with such targets."""
 
 
 @MODELS.register_module()
-class ChannelMAEHead(MAEPretrainHead):
-    """MAE's head with targets normalised per patch and channel."""
-
-    def construct_target(self, target: Tensor) -> Tensor:
-        """Patches (B, L, P) of images (B, C, H, W)."""
-        return normalise_patches(target, self.patch_size)
+class ChannelMAEHead(_ChannelTargets, MAEPretrainHead):
+    """MAE's head with such targets."""

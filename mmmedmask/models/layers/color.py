@@ -34,16 +34,13 @@ def gaussian_blur(images: Tensor, sigma: Tensor, max_sigma: float) -> Tensor:
     The border is repeated. ``sigma`` (B,) is in pixels; ``max_sigma`` sets
     the kernel length without reading ``sigma`` from the device.
     """
-    batch_size, channels, height, width = images.shape
     radius = max(1, round(3 * max_sigma))
     kernel = blur_kernel(sigma.to(images), radius)
-    kernel = kernel.repeat_interleave(channels, dim=0)
-    flat = images.reshape(1, batch_size * channels, height, width)
-    flat = F.pad(flat, [radius] * 4, mode='replicate')
-    groups = batch_size * channels
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=groups)
-    flat = F.conv2d(flat, kernel[:, None, :, None], groups=groups)
-    return flat.view(batch_size, channels, height, width)
+    kernel = kernel.repeat_interleave(images.shape[1], dim=0)
+    flat = F.pad(images.flatten(0, 1)[None], [radius] * 4, mode='replicate')
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=len(kernel))
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=len(kernel))
+    return flat.view_as(images)
 
 
 def augment_colors_kornia(images: Tensor, colors: Colors,
@@ -52,9 +49,7 @@ def augment_colors_kornia(images: Tensor, colors: Colors,
 
     Every image has its own order of the four jitter steps: position by
     position, the images whose next step is the same go through it together.
-
-    Images are (B, C, H, W) in [0, 1], parameters on the CPU, the largest
-    possible blur in pixels.
+    Images are (B, C, H, W) in [0, 1], parameters on the CPU.
     """
     from kornia import enhance
 
@@ -91,11 +86,7 @@ def augment_colors_kornia(images: Tensor, colors: Colors,
 
 def augment_color_torchvision(image: Tensor, colors: Colors,
                               index: int) -> Tensor:
-    """Apply one image's colour parameters with torchvision and OpenCV.
-
-    ``image`` is uint8, (C, H, W), C = 1 or 3, on the CPU, as the result;
-    ``index`` is its place in the batch of the parameters.
-    """
+    """Apply the parameters at a place of the batch to one uint8 image."""
     steps = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation,
              TF.adjust_hue)
     if colors.jitter[index]:

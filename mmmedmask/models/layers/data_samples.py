@@ -31,19 +31,19 @@ def draw_for_samples(data_samples: Sequence[DataSample] | None, count: int,
         stream: Name of a stream of its own; None is the bare seed's, which
             one part of a model alone may use.
     """
-    indices = []
-    for sample in data_samples or [DataSample()]:
-        index = sample.get('sample_idx')
-        if index is None:
+    samples = data_samples or [DataSample()]
+    for sample in samples:
+        if sample.get('sample_idx') is None:
             raise ValueError(
                 f'{sample_name(sample)} lacks the metainfo sample_idx, from '
                 'which random numbers are drawn; mmmedmask.PackTile and '
                 'mmmedmask.PackSlideOmicInputs provide it')
-        indices.append(int(index))
     seed = run_info('seed') if seed is None else seed
     if stream is not None:
         seed = stream_seed(seed, stream)
-    return per_sample_uniform(seed, run_info('iter'), indices, count)
+    return per_sample_uniform(
+        seed, run_info('iter'), [sample.sample_idx for sample in samples],
+        count)
 
 
 def sample_name(sample: DataSample) -> object:

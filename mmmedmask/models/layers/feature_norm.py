@@ -8,15 +8,11 @@ class FeatureNorm(nn.Module):
     """Batch normalisation of patches without affine parameters.
 
     Features of many encoders vary little around a large mean; a linear
-    layer at its usual initialisation then sees the mean alone. In training
-    every dimension is scaled by the mean and variance of all patches of the
-    batch, in evaluation by the average of these over all training batches:
-    features do not change while a model is trained, so that each batch
-    counts as much (Ioffe and Szegedy, ICML 2015, algorithm 1, with a
-    cumulative average).
-
-    Batches of fewer than two patches have no variance: they are scaled as in
-    evaluation and teach nothing.
+    layer at its usual initialisation then sees the mean alone. The averages
+    for evaluation are over all training batches, as features do not change
+    while a model is trained (Ioffe and Szegedy, ICML 2015, algorithm 1, with
+    a cumulative average). Batches of fewer than two patches have no variance:
+    they are scaled as in evaluation and teach nothing.
     """
 
     def __init__(self, in_dims: int) -> None:

@@ -79,11 +79,10 @@ def _file_places(path: str, num_genes: int,
               for members in sets.values()]
     wanted = set().union(*sets.values())
     missing = sorted(wanted - set(place_of))
-    hints = {gene: did_you_mean(gene, genes) for gene in missing[:_SHOWN]}
-    nearest = ''.join(f' {gene}:{hint}' for gene, hint in hints.items()
-                      if hint)
-    bare = [name for name, found in zip(sets, places, strict=True)
-            if not len(found)]
+    nearest = ''.join(f' {gene}:{hint}' for gene in missing[:_SHOWN]
+                      if (hint := did_you_mean(gene, genes)))
+    bare = [name for name, members in sets.items()
+            if members.isdisjoint(place_of)]
     if bare:
         raise ValueError(
             f'{path}: no gene of {len(bare)} of {len(sets)} sets is in '
