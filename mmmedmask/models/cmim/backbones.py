@@ -44,8 +44,8 @@ class MaskedBackbone:
     def receptive_field_offset(self, stride: int) -> float:
         """Pixel index at which the first feature of a level is centred.
 
-        0, the centre of the first pixel, for convolutions that are padded
-        symmetrically: feature j is at pixel ``stride * j``.
+        0 for convolutions that are padded symmetrically: feature j is at
+        pixel ``stride * j``.
         """
         return 0.0
 
@@ -112,9 +112,8 @@ class _Insertion(torch.autograd.Function):
 class Levels:
     """Geometry of an encoder's embeddings, one value per level.
 
-    Attributes:
-        strides: Pixels per feature.
-        offsets: Pixel index of the first feature's receptive-field centre.
+    Strides are pixels per feature, offsets the pixel index of the first
+    feature's receptive-field centre.
     """
 
     channels: tuple[int, ...]
@@ -127,10 +126,8 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
                  image_size: int = 64) -> Levels:
     """Measure an encoder's levels, finest first, with one small image.
 
-    Its side in pixels is a multiple of all strides.
-
-    Raises:
-        ValueError: If the backbone does not fulfil the contract.
+    Its side in pixels is a multiple of all strides. A ValueError says where
+    the backbone does not fulfil the contract.
     """
     if not isinstance(backbone, MaskedBackbone):
         raise ValueError(
@@ -155,16 +152,11 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
 
 
 class MaskedResNetMixin(MaskedBackbone):
-    """Stem and stages of mmpretrain's ResNets.
+    """Stem and stages of mmpretrain's ResNets, whose arguments follow.
 
-    Args:
-        mask_at: ``'conv1'`` puts the token in after the first convolution,
-            its norm and activation (half resolution, N = 5 levels),
-            ``'maxpool'`` after the pooling (quarter resolution).
-        kwargs: Arguments of the ResNet, which checks them.
-
-    Raises:
-        ValueError: If ``mask_at`` is neither.
+    ``mask_at='conv1'`` puts the token in after the first convolution, its
+    norm and activation (half resolution, N = 5 levels), ``'maxpool'`` after
+    the pooling (quarter resolution).
     """
 
     def __init__(self, *args, mask_at: str = 'conv1', **kwargs) -> None:
@@ -221,16 +213,9 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
     The stem is the patch embedding (4x4 patches and layer norm), so the first
     two levels have the same resolution, and a feature sits exactly at the
     centre of its cell (the padded 7x7 convolutions and the unpadded 2x2 ones
-    both keep it there). The outputs of the stages go through their output
-    norms, as they do in a detector.
-
-    Args:
-        out_indices: Stages that have an output norm.
-        gap_before_final_norm: Must stay False, the maps are needed.
-        kwargs: Arguments of ConvNeXt, which checks them.
-
-    Raises:
-        ValueError: If ``gap_before_final_norm`` is True.
+    both keep it there). Outputs of the stages in ``out_indices`` go through
+    their norms, as they do in a detector. ``gap_before_final_norm`` must stay
+    False, the maps are needed.
     """
 
     def __init__(self, *args, out_indices: Sequence[int] = (0, 1, 2, 3),

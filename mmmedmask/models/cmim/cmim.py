@@ -77,16 +77,10 @@ class CMIM(BaseSelfSupervisor):
             nn.init.trunc_normal_(token, std=0.02)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict:
-        """One training step, Eq. 1 to 7.
+        """One training step, Eq. 1 to 7, with what the preprocessor makes.
 
-        Args:
-            inputs: Output of the data preprocessor: ``query`` and ``key``
-                (B, C, H, W), ``mask`` (B, 1, h, w), ``theta_query`` and
-                ``theta_key`` (B, 3, 3), ``separable``.
-
-        Returns:
-            ``loss``, and ``target_share``, the share of pixels that count
-            (MMEngine adds up whatever has "loss" in its name).
+        Gives ``loss``, and ``target_share``, the share of pixels that count
+        (MMEngine adds up whatever has "loss" in its name).
         """
         theta = relative_theta(inputs['theta_query'], inputs['theta_key'])
         embeddings = self.encode(inputs['query'], inputs['mask'])  # Eq. 1-3

@@ -80,16 +80,10 @@ class CMIMHead(BaseModule):
 
     def loss(self, prediction: Tensor, images: Tensor,
              weight: Tensor) -> Tensor:
-        """Eq. 7, reduced over the weighted pixels and channels.
+        """Eq. 7, a float32 scalar; 0 if no pixel counts.
 
-        Args:
-            prediction: Shape (B, C, H, W).
-            images: Key views of shape (B, C, H, W), normalised.
-            weight: ``t2(t1^-1(m))`` of shape (B, 1, H, W), 1 where the loss
-                counts.
-
-        Returns:
-            The loss, a float32 scalar; 0 if no pixel counts.
+        ``images`` are key views, (B, C, H, W) as the prediction, ``weight``
+        is ``t2(t1^-1(m))``, (B, 1, H, W), 1 where the loss counts.
         """
         with torch.autocast(prediction.device.type, enabled=False):
             error = (prediction.float() - self.target(images.float()))**2

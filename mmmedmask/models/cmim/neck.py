@@ -64,9 +64,9 @@ class CMIMNeck(BaseModule):
             raise ValueError(
                 'in_channels, strides and offsets need one value per level, '
                 f'got {len(in_channels)}, {len(strides)} and {len(offsets)}')
-        for name, value in (('num_heads', num_heads), ('depth', depth),
-                            ('out_channels', out_channels),
-                            ('embed_dims', embed_dims)):
+        for name, value in dict(
+                num_heads=num_heads, depth=depth, out_channels=out_channels,
+                embed_dims=embed_dims).items():
             check_integer(name, value)
         if embed_dims % 4 or embed_dims % num_heads:
             raise ValueError('embed_dims must be a multiple of 4 and of '
@@ -89,22 +89,21 @@ class CMIMNeck(BaseModule):
         self.unify = nn.ModuleList(
             unify_size(in_channels[level - 1], embed_dims, strides[level - 1],
                        out_stride) for level in self.levels)
-        norm_cfg = dict(type='LN', eps=1e-6)
-        self.blocks = nn.Sequential(*[
+        self.blocks = nn.Sequential(*(
             TransformerEncoderLayer(
                 embed_dims, num_heads,
                 feedforward_channels=MLP_RATIO * embed_dims,
-                norm_cfg=norm_cfg) for _ in range(depth)])
+                norm_cfg=dict(type='LN', eps=1e-6)) for _ in range(depth)))
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, out_stride**2 * out_channels)
         self._positions: dict[tuple, Tensor] = {}
 
     def warp(self, embeddings: Sequence[Tensor], theta: Tensor,
              separable: bool) -> tuple[Tensor, ...]:
-        """Bring every level from the query's grid to the key's, Eq. 4.
+        """Bring the chosen levels from the query's grid to the key's, Eq. 4.
 
         ``embeddings`` are (B, C_i, H_i, W_i), ``theta`` (B, 3, 3), float32,
-        leads from key to query. Gives those of ``self.levels``.
+        leads from key to query.
 
         Raises:
             ValueError: If ``warp_impl='separable'`` meets rotated views.
@@ -166,8 +165,7 @@ def unify_size(in_channels: int, embed_dims: int, stride: int,
                out_stride: int) -> nn.Module:
     """One ``Conv_i`` of Eq. 5: from a level's stride to the decoder's.
 
-    A convolution whose kernel equals its stride, or a transposed one; a
-    ValueError if neither stride divides the other.
+    A convolution whose kernel equals its stride, or a transposed one.
     """
     if out_stride % stride == 0:
         step = out_stride // stride
@@ -198,11 +196,10 @@ class PatchConv2d(nn.Conv2d):
         Rows and columns that fill no patch are left out, as by Conv2d.
         """
         size = self.patch_size
-        batch_size, channels, height, width = inputs.shape
-        rows, columns = height // size, width // size
+        rows, columns = (side // size for side in inputs.shape[2:])
         patches = inputs[..., :rows * size, :columns * size]
-        patches = patches.reshape(batch_size, channels, rows, size, columns,
-                                  size)
+        patches = patches.unflatten(3, (columns, size)).unflatten(
+            2, (rows, size))
         weight = self.weight
         # Whatever lies innermost in memory stays innermost in a patch.
         if inputs.is_contiguous(memory_format=torch.channels_last):
@@ -211,6 +208,5 @@ class PatchConv2d(nn.Conv2d):
         else:
             patches = patches.permute(0, 2, 4, 1, 3, 5)
         outputs = nn.functional.linear(
-            patches.reshape(batch_size, rows * columns, -1),
-            weight.flatten(1), self.bias)
-        return outputs.transpose(1, 2).reshape(batch_size, -1, rows, columns)
+            patches.flatten(3).flatten(1, 2), weight.flatten(1), self.bias)
+        return outputs.transpose(1, 2).unflatten(2, (rows, columns))

@@ -80,8 +80,7 @@ def _zero_masked(context: VisibleContext, module: nn.Module, args: tuple,
 def make_sparse(network: nn.Module) -> VisibleContext:
     """Let the layers of a CNN become sparse while a context is open.
 
-    Parameters, buffers and their names stay as they are. A ValueError names
-    a norm layer other than a batch norm.
+    Parameters, buffers and their names stay as they are.
     """
     context = VisibleContext()
     for name, module in network.named_modules():

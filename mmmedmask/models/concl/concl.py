@@ -66,13 +66,10 @@ class ConCL(BaseSelfSupervisor):
                  init_cfg: dict | None = None) -> None:
         check_range('momentum', momentum, 0, 1, True, True)
         super().__init__(
-            backbone=backbone,
-            neck=neck,
-            head=head,
+            backbone=backbone, neck=neck, head=head, init_cfg=init_cfg,
             data_preprocessor=MMPRETRAIN_MODELS.build(
                 dict(type='mmmedmask.ConCLDataPreprocessor') |
-                dict(data_preprocessor or {})),
-            init_cfg=init_cfg)
+                dict(data_preprocessor or {})))
         # It copies the query encoder at the first step.
         self.key_encoder = ExponentialMovingAverage(
             nn.Sequential(self.backbone, self.neck), momentum)
@@ -84,25 +81,18 @@ class ConCL(BaseSelfSupervisor):
         self.concept_weight = check_range('concept_weight', concept_weight,
                                           0, 1)
         self.warm_up_epochs = check_integer('warm_up_epochs', warm_up_epochs,
-                                            0)
+                                            low=0)
 
     @property
     def warming_up(self) -> bool:
         return run_info('epoch') < self.warm_up_epochs
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict:
-        """One training step.
+        """One training step, with what the data preprocessor makes.
 
-        Args:
-            inputs: Output of the data preprocessor: ``query``, ``key`` and
-                ``reference`` (B, C, H, W), ``theta_query`` and ``theta_key``
-                (B, 3, 3), from the view to the reference.
-            data_samples: Their metainfo has ``sample_idx``.
-
-        Returns:
-            ``loss``, and its parts ``instance_nce`` and, after the warm-up,
-            ``concept_nce`` and ``concept_pairs``, the mean number of shared
-            concepts (MMEngine adds up whatever has "loss" in its name).
+        Gives ``loss``, and its parts ``instance_nce`` and, after the warm-up,
+        ``concept_nce`` and ``concept_pairs``, the mean number of shared
+        concepts (MMEngine adds up whatever has "loss" in its name).
         """
         query_map = self.encode(self.backbone, inputs['query'])[-1]
         key_map, reference_map = self.encode_keys(inputs)
@@ -120,10 +110,7 @@ class ConCL(BaseSelfSupervisor):
                              concept_pairs=pairs)
 
     def encode(self, encoder: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps (B, channels, h, w) of images (B, C, H, W).
-
-        Out of autocast's reduced precision, in the type of the weights.
-        """
+        """Feature maps of images, out of autocast's reduced precision."""
         dtype = next(encoder.parameters()).dtype
         return tuple(level.to(dtype) for level in encoder(images))
 

@@ -95,18 +95,12 @@ class SegmentAnything(BaseModel):
     @torch.no_grad()
     def forward(self, inputs: Tensor, data_samples: Sequence[BaseDataElement],
                 mode: str = 'predict') -> Sequence[BaseDataElement]:
-        """Add ``pred_instances`` to the samples.
+        """Add ``pred_instances`` to mmdet's samples; there is no training.
 
-        Args:
-            inputs: Shape (B, 3, H, W), RGB in [0, 255], padded at the bottom
-                and on the right.
-            data_samples: mmdet's, with ``img_shape``; prompts that are true
-                points or boxes need ``gt_instances.bboxes``.
-            mode: ``'predict'``: the model is tested, not trained.
-
-        Raises:
-            ValueError: If ``mode`` is another, or an image was resized: true
-                boxes would lie elsewhere.
+        Images (B, 3, H, W) are RGB in [0, 255], padded at the bottom and on
+        the right. Prompts that are true points or boxes need
+        ``gt_instances.bboxes``. A ValueError names an image that was resized:
+        true boxes would lie elsewhere.
         """
         check_choice('mode', mode, ('predict', ))
         for pixels, sample in zip(inputs, data_samples, strict=True):

@@ -75,8 +75,8 @@ class WindowedViT(WindowedLayers, VisionTransformer):
 
     Args:
         window_size: Patches along a side of a window; None has no windows.
-        num_global_layers: Layers that attend to the whole image, the last
-            of as many equal parts; ViTDet has four.
+        num_global_layers: Layers that attend to the whole image in any case,
+            each the last of as many equal parts; ViTDet has four.
         options: Arguments of ``VisionTransformer``.
 
     Raises:
