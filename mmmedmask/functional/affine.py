@@ -20,12 +20,8 @@ def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
     """Normalise matrices (B, 3, 3) that act on pixels from the centre.
 
     Rotations and shears have to be built in pixels: in normalised
-    coordinates they would distort images that are not square.
-
-    Args:
-        matrix: Maps centred output pixels to centred input pixels.
-        output_size: Size of the view as (h, w).
-        input_size: Size of the image as (h, w).
+    coordinates they would distort images that are not square. ``matrix`` maps
+    centred output to centred input pixels, of sizes (h, w).
 
     Example:
         >>> bool((pixel_theta(torch.eye(3)[None], (4, 8), (4, 8)) ==

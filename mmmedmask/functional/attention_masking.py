@@ -49,15 +49,9 @@ class TokenPartition(NamedTuple):
 
 def token_counts(num_patches: int, mask_ratio: float,
                  throw_ratio: float) -> TokenCounts:
-    """Number of masked, thrown and visible tokens, L together, Eq. 7.
+    """How many tokens of an image are masked, thrown and visible, Eq. 7.
 
-    Both bounds are rounded down: 196 tokens at 0.45 and 0.30 are 88 masked,
-    59 thrown and 49 visible ones.
-
-    Args:
-        num_patches: Tokens of one image, L.
-        mask_ratio: Share to mask, r.
-        throw_ratio: Share to throw away, t.
+    Both bounds, r L and (r + t) L, are rounded down.
 
     Raises:
         ValueError: If a ratio is negative, or no token would stay visible.
@@ -87,8 +81,7 @@ def plackett_luce_order(weights: Tensor, noise: Tensor) -> Tensor:
     not finite, are ordered by the noise alone.
 
     Args:
-        weights: Shape (B, L), not negative; only ratios matter. Computed in
-            float32.
+        weights: Shape (B, L), not negative; only ratios matter.
         noise: Shape (B, L), exponentially distributed with mean 1.
 
     Example:
@@ -111,17 +104,10 @@ def partition_tokens(weights: Tensor, noise: Tensor, mask_ratio: float,
                      visible_first: bool = False) -> TokenPartition:
     """Mask, throw away or keep each token, Eq. 7.
 
-    Args:
-        weights: Shape (B, L), see :func:`plackett_luce_order`; equal weights
-            are random masking.
-        noise: Shape (B, L), exponentially distributed.
-        mask_ratio: Share to mask, r.
-        throw_ratio: Share to throw away, t.
-        visible_first: Read the order from its end: tokens that are drawn
-            early stay visible, late ones are masked.
-
-    Raises:
-        ValueError: See :func:`token_counts`.
+    The numbers are those of :func:`token_counts`, the order is that of
+    :func:`plackett_luce_order`; equal weights are random masking.
+    ``visible_first`` reads the order from its end: tokens that are drawn
+    early stay visible, late ones are masked.
 
     Example:
         >>> weights = torch.tensor([[1., 8., 4., 2.]])
@@ -169,10 +155,9 @@ def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
 
     Args:
         maps: Shape (B, gh, gw).
-        boxes: The crops as (x0, y0, x1, y1) in fractions of the image, shape
-            (B, 4).
+        boxes: Crops (x0, y0, x1, y1) in fractions of the image, (B, 4).
         flips: Whether the crop was mirrored left-right and top-bottom, bool,
-            shape (B, 2).
+            (B, 2).
         grid_size: Tokens of the crop as (rows, columns).
         samples: Points per token and axis.
 

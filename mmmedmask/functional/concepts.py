@@ -66,7 +66,7 @@ def cosine_kmeans(features: Tensor, start: Tensor,
         centroids = _take(features, start)
         for _ in range(iterations):
             similarity, labels = (features @ centroids.mT).max(dim=2)
-            members = one_hot(labels, num_clusters, features.dtype)
+            members = _one_hot(labels, num_clusters, features.dtype)
             size = members.sum(dim=2, keepdim=True)
             # The n-th empty cluster gets the n-th worst represented feature.
             empty = size[..., 0] == 0
@@ -84,14 +84,8 @@ def _take(features: Tensor, index: Tensor) -> Tensor:
     return features.take_along_dim(index[..., None], dim=1)
 
 
-def one_hot(labels: Tensor, num_labels: int, dtype: torch.dtype) -> Tensor:
-    """One mask per label: (B, ...) to (B, K, ...); -1 belongs to none.
-
-    Example:
-        >>> one_hot(torch.tensor([[1, -1]]), 2, torch.float32)
-        tensor([[[0., 0.],
-                 [1., 0.]]])
-    """
+def _one_hot(labels: Tensor, num_labels: int, dtype: torch.dtype) -> Tensor:
+    """One mask per label: (B, ...) to (B, K, ...); -1 belongs to none."""
     index = torch.arange(num_labels, device=labels.device)
     index = index.view(1, -1, *[1] * (labels.dim() - 1))
     return (labels[:, None] == index).to(dtype)
@@ -143,7 +137,7 @@ def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
     """
     rows, columns = along_axes(overlap_matrix, theta, size, labels.shape[1:])
     shares = torch.einsum('bHh,bkhw,bWw->bkHW', rows,
-                          one_hot(labels, num_labels, theta.dtype), columns)
+                          _one_hot(labels, num_labels, theta.dtype), columns)
     # Equal shares may differ in their last digits, here or on a GPU.
     largest, _ = shares.max(dim=1, keepdim=True)
     label = (shares >= largest - 1e-5).long().argmax(dim=1)
@@ -162,7 +156,7 @@ def pool_labels(features: Tensor, labels: Tensor,
         >>> pool_labels(features, torch.tensor([[[0, 0]]]), 2)[0].flatten()
         tensor([2., 0.])
     """
-    masks = one_hot(labels, num_labels, features.dtype)
+    masks = _one_hot(labels, num_labels, features.dtype)
     cells = masks.sum(dim=(2, 3))
     sums = torch.einsum('bkhw,bchw->bkc', masks, features)
     return sums / cells.clamp(min=1)[..., None], cells > 0

@@ -4,6 +4,11 @@ Triplets are equation 4 of GiMP (MICCAI 2023): an anchor should be nearer to a
 patient of its class than to one of another, by a margin. A patient is the
 image's vector beside the genes' vector, so that the squared distance is the
 sum of the halves' squared distances.
+
+``image`` (B, d) are vectors of slides, ``genes`` (B, d') of the same patients'
+genes. All is computed in float32 or, given that, in float64, also under
+autocast. ``labels`` (B, ), int64, are classes; a patient with a negative one
+is in no triplet.
 """
 
 from typing import NamedTuple
@@ -30,7 +35,8 @@ class TripletLoss(NamedTuple):
     """The loss of a batch, and scalars that tell whether it does anything.
 
     Attributes:
-        loss: Mean hinge of the active triplets, 0 if none is active.
+        loss: Mean hinge of the active triplets, 0 if none is active; it
+            alone has a graph, always.
         active_share: Share of triplets whose hinge is above 0.
         num_triplets: Triplets looked at.
         positive_image: Mean squared distance of the image halves over all
@@ -86,8 +92,6 @@ def mine_triplets(mining: str, distances: Tensor | None, labels: Tensor,
             none is, with the farthest one. ``'random'``: each anchor with
             one positive and one negative by chance.
         distances: Squared distances, shape (B, B), for the hard ones.
-        labels: Class of each patient, shape (B, ), int64; a negative one
-            is in no triplet.
         uniform: Numbers in [0, 1) that choose the positive and the negative
             of each patient in ``'random'``, shape (B, 2).
 
@@ -139,19 +143,11 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
     them, the gradient of the rest would vanish.
 
     Args:
-        image: Vectors of the slides, shape (B, d). Computed in float32 or,
-            given that, in float64.
-        genes: Vectors of the genes, shape (B, d'); None: images alone.
-        labels: Class of each patient, shape (B, ), int64; a negative one
-            takes a patient out.
+        genes: None: images alone.
         margin: Margin of the squared distances, delta.
         mining: See :func:`mine_triplets`, as of ``uniform``.
         normalize: ``'none'``, or ``'each'`` to bring each half to length 1:
             squared distances are then at most 8.
-
-    Returns:
-        The loss with its graph, also where no triplet is active, and
-        scalars without one; all float32 or float64.
 
     Raises:
         ValueError: If ``mining`` or ``normalize`` is unknown, or draws are
@@ -206,9 +202,6 @@ def info_nce(image: Tensor, genes: Tensor,
     It is log(B) for vectors that tell nothing.
 
     Args:
-        image: Vectors of the slides, shape (B, d). Computed in float32 or,
-            given that, in float64.
-        genes: Vectors of the same patients' genes, shape (B, d).
         temperature: Divides the similarities, above 0.
         image_share: Weight of slides that look for genes, in [0, 1]; the
             rest is that of genes that look for slides.
@@ -267,10 +260,7 @@ def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
     mean of both directions; all vectors are brought to length 1.
 
     Args:
-        image: Vectors of the slides, shape (B, D). Computed in float32 or,
-            given that, in float64.
-        genes: Vectors of the same patients' genes, shape (B, D).
-        prototypes: Shape (K, D).
+        prototypes: Shape (K, d).
         temperature: Divides the similarities of the predictions.
         epsilon: See :func:`sinkhorn`, as for ``iterations``.
 

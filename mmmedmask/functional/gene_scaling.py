@@ -16,8 +16,7 @@ _BLOCK = 4096
 def is_linear_unit(unit: str) -> bool:
     """Whether values of a unit are neither logarithms nor z-scores.
 
-    Args:
-        unit: One of the units of :mod:`mmmedmask.datasets.expression.units`.
+    Units are those of :mod:`mmmedmask.datasets.expression.units`.
 
     Example:
         >>> is_linear_unit('fpkm'), is_linear_unit('log2_tpm')
@@ -31,10 +30,7 @@ def gene_statistics(values: torch.Tensor,
     """Mean and standard deviation (of the population) of each gene, (G, ).
 
     float32, computed in float64; 0 for genes that are missing in all samples.
-
-    Args:
-        values: Expression of shape (S, G), NaN where missing.
-        log2: Whether ``values`` are still linear.
+    Expression is (S, G), NaN where missing, still linear if ``log2``.
 
     Example:
         >>> gene_statistics(torch.tensor([[1.], [3.]]), log2=True)
@@ -58,14 +54,12 @@ def scale_genes(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
     """Take the logarithm and standardise each gene.
 
     ``clip((log2(x + 1) - mean) / std)``, without the logarithm if ``log2`` is
-    off. Genes that were constant when the scale was fitted and values that
-    are NaN (missing) become 0, the mean.
+    off, for values (..., G). Genes that were constant when the scale was
+    fitted and values that are NaN (missing) become 0, the mean.
 
     Args:
-        values: Expression of shape (..., G), NaN where missing.
         mean: Mean per gene, after the logarithm, shape (G, ).
-        std: Standard deviation per gene, after the logarithm, shape (G, ).
-        log2: Whether ``values`` are still linear.
+        std: Its standard deviation, shape (G, ).
         clip: Largest absolute value that is given out.
 
     Example:

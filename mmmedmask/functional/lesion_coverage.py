@@ -21,12 +21,8 @@ SUMMARY_NAMES = (*ATTENTION_NAMES, *MASKING_NAMES)
 def cell_shares(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Share of each cell's area that is lesion, float64 (B, rows, columns).
 
-    Args:
-        masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
-        grid_size: Cells as (rows, columns); they need not divide the image.
-
-    Raises:
-        ValueError: If a mask holds other values.
+    Cells need not divide the image. A ValueError names a mask (B, H, W) of
+    whole images that is not bool or 0 and 1.
 
     Example:
         >>> mask = torch.tensor([[[1, 1, 0, 0], [1, 0, 0, 0]]])
@@ -130,11 +126,8 @@ def lesion_patches(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
     """Say which patches belong to the lesion: those half of which it is.
 
     A small lesion that fills no patch so far has one patch, the one with the
-    most of it (the first of several). Gives bool, (B, rows * columns).
-
-    Args:
-        masks: Lesion masks of whole images, (B, H, W), bool or 0 and 1.
-        grid_size: Patches of the image as (rows, columns).
+    most of it (the first of several). Gives bool, (B, rows * columns); see
+    :func:`cell_shares` for the arguments.
 
     Example:
         >>> lesion_patches(torch.eye(4)[None], (2, 2)).tolist()
@@ -196,17 +189,10 @@ def masking_of_lesion(flags: Tensor,
 
 def image_coverage(attention_map: Tensor, mask: Tensor,
                    flags: Tensor | None = None) -> dict[str, float]:
-    """Measure one image.
+    """Measure one image by its map (gh, gw) and its lesion mask (H, W).
 
-    Args:
-        attention_map: The map of the whole image, (gh, gw).
-        mask: Its lesion mask, (H, W).
-        flags: Maskings of the whole image on the map's grid, (L,) or
-            (D, L); None measures the map alone.
-
-    Returns:
-        The values of :func:`attention_on_lesion`, and with ``flags`` those
-        of :func:`masking_of_lesion`.
+    Gives the values of :func:`attention_on_lesion`, and with ``flags``, (L,)
+    or (D, L) on the map's grid, those of :func:`masking_of_lesion`.
 
     Example:
         >>> values = image_coverage(torch.ones(2, 2), torch.eye(4))
@@ -222,16 +208,12 @@ def image_coverage(attention_map: Tensor, mask: Tensor,
 
 def summarize_coverage(
         images: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average over images, each of which counts once.
-
-    Args:
-        images: Values of each image, see :func:`image_coverage`. Images
-            whose ``lesion_share`` is 0 are counted, not averaged.
+    """Average over images of :func:`image_coverage`, each counted once.
 
     Returns:
-        The mean of each field; ``masked_gain``, which is ``masked`` over
+        The mean of each value; ``masked_gain``, which is ``masked`` over
         ``masked_chance``, if anything was masked; ``num_images``, those with
-        a lesion; ``num_without_lesion``.
+        a lesion, which alone are averaged; ``num_without_lesion``.
 
     Raises:
         ValueError: If no image has a lesion, or only some were masked.

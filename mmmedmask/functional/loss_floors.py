@@ -24,8 +24,7 @@ class MaskedTargets(NamedTuple):
     Attributes:
         values: What is to be predicted at each place, shape (B, P, C).
         weight: Where the loss counts, shape (B, P), in [0, 1].
-        features: What a linear guess may use, shape (B, F); None if there is
-            no such guess.
+        features: What a linear guess may use, shape (B, F), or None.
         guess: A ready guess from what is visible, shape (B, C), or None.
     """
 
@@ -36,13 +35,9 @@ class MaskedTargets(NamedTuple):
 
 
 class Guesses(NamedTuple):
-    """What was fitted on training samples.
+    """What was fitted: the best value (C,) for all samples, and a line.
 
-    Attributes:
-        criterion: ``'squared'`` or ``'absolute'``.
-        constant: The best value for all samples, shape (C,).
-        line: Coefficients of the best linear guess from the features and a
-            constant, shape (F + 1, C), or None.
+    Its coefficients, (F + 1, C), are those of the features and a constant.
     """
 
     criterion: str
@@ -53,9 +48,7 @@ class Guesses(NamedTuple):
 def visible_color(images: Tensor, mask: Tensor) -> Tensor:
     """Mean and deviation (B, 2 C), float64, of channels where not masked.
 
-    Args:
-        images: What the model sees, shape (B, C, H, W).
-        mask: 1 = masked, shape (B, 1, h, w).
+    Of images (B, C, H, W) and a mask (B, 1, h, w), 1 = masked.
 
     Example:
         >>> visible_color(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 1, 1))

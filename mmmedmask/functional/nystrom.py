@@ -9,7 +9,9 @@ uses it. With m landmarks Q~ and K~, the means of m runs of tokens,
 ``A3 V`` and ``A1 (...)`` are calls of a fused attention kernel, so that no
 matrix with a side of N and another of N or m is ever held; what is held is
 A2, m x m. Bags lie one after the other without padding, and nothing is shared
-in a batch: a bag's result depends on that bag's tokens alone.
+in a batch: a bag's result depends on that bag's tokens alone. Bags of at most
+m tokens, and all if m is None, get exact attention. A ValueError names too few
+landmarks or iterations, which are those of :func:`pseudo_inverse`.
 """
 
 from collections.abc import Sequence
@@ -29,9 +31,6 @@ def segment_means(x: Tensor, num_landmarks: int) -> Tensor:
 
     These landmarks are of m' = min(m, N) runs whose lengths differ by at
     most one, the longer ones first; nothing is padded.
-
-    Raises:
-        ValueError: If ``num_landmarks`` is below 1.
 
     Example:
         >>> segment_means(torch.arange(5.).view(1, 1, 5, 1), 2).flatten()
@@ -59,9 +58,6 @@ def pseudo_inverse(matrix: Tensor, iterations: int = 6) -> Tensor:
     comes out for a bag depends on its batch mates. More iterations are not
     safer: where the matrix is close to singular, rounding errors grow with
     them.
-
-    Raises:
-        ValueError: If ``iterations`` is below 1.
 
     Example:
         >>> pseudo_inverse(torch.eye(2))
@@ -143,17 +139,8 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
     several lengths one after the other; the small inverses of all of them
     are computed at once.
 
-    Args:
-        query: Tokens of all bags, one bag after the other, shape (T, H, C).
-        key: As ``query``.
-        value: As ``query``.
-        lengths: Tokens of each bag, with sum T.
-        num_landmarks: Landmarks, m; bags of at most m tokens get exact
-            attention. None: exact attention for all.
-        iterations: See :func:`pseudo_inverse`.
-
-    Raises:
-        ValueError: If there are too few landmarks or iterations.
+    Tokens (T, H, C) are of all bags, one after the other, T the sum of
+    ``lengths``.
 
     Example:
         >>> query, key = torch.rand(5, 1, 2), torch.zeros(5, 1, 2)
@@ -209,16 +196,8 @@ def class_token_row(query: Tensor, key: Tensor, num_landmarks: int | None,
 
     For heat maps: one row of ``A1 A2^+ A3``, in O(m^2 + m N) time and without
     holding A3; float32 or float64, also under autocast. Its numbers sum to
-    about 1 and, unlike those of exact attention, may be negative.
-
-    Args:
-        query: Bags of one length, shape (B, H, N, C).
-        key: As ``query``.
-        num_landmarks: Landmarks, m; None: the row of exact attention.
-        iterations: See :func:`pseudo_inverse`.
-
-    Raises:
-        ValueError: If there are too few landmarks or iterations.
+    about 1 and, unlike those of exact attention, may be negative. Queries and
+    keys (B, H, N, C) are of bags of one length.
 
     Example:
         >>> class_token_row(torch.rand(1, 1, 4, 2), torch.ones(1, 1, 4, 2), 8)

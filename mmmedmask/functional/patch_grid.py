@@ -8,6 +8,7 @@ are near in order are near on the slide.
 Slides are mostly empty, and a few patches far away make the grid huge. The
 convolution lays out only blocks of cells that hold a patch, each with a
 border of its neighbours' cells, so that the result is that of the whole grid.
+``coords`` are whole pixels (N, 2), a ValueError if not.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,6 @@ CHUNK_NUMBERS = 1 << 25
 
 
 def _check_coords(coords: Tensor) -> None:
-    """Raise a ValueError unless coordinates are whole numbers (N, 2)."""
     if coords.ndim != 2 or coords.shape[1] != 2:
         raise ValueError('coords must have the shape (N, 2), got '
                          f'{tuple(coords.shape)}')
@@ -43,9 +43,6 @@ def grid_step(coords: Tensor) -> int:
     The smallest of several that are equally frequent is taken. Without two
     patches in one row or column it is the smallest difference along an axis,
     and 1 if all lie at one place.
-
-    Raises:
-        ValueError: If ``coords`` are not whole pixels of shape (N, 2).
 
     Example:
         >>> grid_step(torch.tensor([[0, 0], [0, 256], [256, 0]]))
@@ -76,13 +73,9 @@ def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
     different grids may share a cell.
 
     Args:
-        coords: Positions in pixels, shape (N, 2), whole numbers, N >= 1.
-        step: Pixels between neighbouring cells; None: see
+        coords: N is at least 1.
+        step: Pixels between neighbouring cells, at least 1; None: see
             :func:`grid_step`.
-
-    Raises:
-        ValueError: If ``coords`` are not whole pixels of shape (N, 2), or
-            ``step`` is below 1.
 
     Example:
         >>> grid_cells(torch.tensor([[10, 20], [10, 276], [266, 20]]))

@@ -49,12 +49,9 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
 
 def gather_patches(images: Tensor, patch_ids: Tensor,
                    patch_size: tuple[int, int]) -> Tensor:
-    """Cut out some patches of each image, (B, M, C, patch h, patch w).
+    """Cut out some patches of images (B, C, H, W), (B, M, C, h, w).
 
-    Args:
-        images: Tensor of shape (B, C, H, W).
-        patch_ids: Ids of shape (B, M), counted row by row.
-        patch_size: Height and width of a patch in pixels.
+    Ids (B, M) count row by row, ``patch_size`` is (h, w) in pixels.
 
     Raises:
         ValueError: If the patch size does not divide the image.
@@ -70,9 +67,7 @@ def gather_patches(images: Tensor, patch_ids: Tensor,
 
 def scatter_patches(images: Tensor, patch_ids: Tensor,
                     patches: Tensor) -> Tensor:
-    """Put patches into copies of images, the inverse of `gather_patches`.
-
-    Shapes are those of :func:`gather_patches`.
+    """Put patches into copies of images: undo :func:`gather_patches`.
 
     Example:
         >>> images, ids = torch.zeros(1, 1, 1, 2), torch.tensor([[1]])
@@ -165,10 +160,7 @@ def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
     function of this purpose puts the tokens of a non-square grid in column
     order; this one is row-major for every shape.
 
-    Args:
-        grid_size: Patches as (rows, columns).
-        embed_dims: Length of an embedding, a multiple of 4.
-        temperature: Longest wavelength over 2 pi, in patches.
+    ``temperature`` is the longest wavelength over 2 pi, in patches.
 
     Raises:
         ValueError: If ``embed_dims`` is not a multiple of 4.

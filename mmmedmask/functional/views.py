@@ -50,8 +50,7 @@ class Colors:
         gray: Whether to drop the colour, bool, shape (B,).
         blur: Whether to blur, bool, shape (B,).
         sigma: Standard deviation of the blur in pixels, shape (B,).
-        stain: Whether to change the stains first, bool, shape (B,), or None
-            for no image at all.
+        stain: Whether to change the stains first, bool, shape (B,), or None.
         stain_factors: Factors of the amounts of haematoxylin and eosin
             (1 = unchanged), shape (B, 2).
         stain_shifts: What is added to them, in optical density, (B, 2).
@@ -321,10 +320,7 @@ def draw_view(uniform: Tensor, image_size: tuple[int, int],
     placed uniformly. If none fits, the largest central box with an allowed
     aspect ratio is taken. Angles and shears are uniform up to their largest.
 
-    Args:
-        uniform: Numbers in [0, 1), (B, ``CROP_DRAWS + AFFINE_DRAWS``).
-        image_size: Size of the images as (h, w).
-        view_size: Size of the views as (h, w).
+    Numbers in [0, 1) are (B, ``CROP_DRAWS + AFFINE_DRAWS``), sizes (h, w).
 
     Example:
         >>> uniform = torch.rand(2, 27, dtype=torch.float64)

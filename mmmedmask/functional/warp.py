@@ -68,18 +68,13 @@ def hat_matrix(scale: Tensor, shift: Tensor, output_length: int,
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
-def cubic_matrix(scale: Tensor, shift: Tensor, output_length: int,
-                 input_length: int) -> Tensor:
+def _cubic_matrix(scale: Tensor, shift: Tensor, output_length: int,
+                  input_length: int) -> Tensor:
     """Weights of bicubic interpolation, as Pillow has them.
 
     Arguments and result as those of :func:`hat_matrix`. Keys' kernel with
     a = -0.5 is widened where the output is coarser than the input, and cut
     off at the border of the image.
-
-    Example:
-        >>> cubic_matrix(torch.ones(1), torch.zeros(1), 2, 2)
-        tensor([[[1., 0.],
-                 [0., 1.]]])
     """
     distance, support = _distances(scale, shift, output_length, input_length,
                                    clamp=False)
@@ -96,11 +91,8 @@ def along_axes(matrix: Callable[..., Tensor], theta: Tensor,
                input_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Matrices (B, h, H) of rows and (B, w, W) of columns of boxes.
 
-    Args:
-        matrix: Makes them, such as :func:`hat_matrix`.
-        theta: Axis-aligned matrices, output to input, shape (B, 3, 3).
-        size: Size of the output as (h, w).
-        input_size: Size of the input as (H, W).
+    ``matrix``, such as :func:`hat_matrix`, makes them for axis-aligned
+    matrices ``theta`` (B, 3, 3), output (h, w) to input (H, W).
 
     Example:
         >>> rows, columns = along_axes(
@@ -118,16 +110,10 @@ def sampling_grid(theta: Tensor, size: tuple[int, int],
                   shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
     """Input coordinates of every output place, for ``grid_sample``.
 
-    Unlike ``torch.nn.functional.affine_grid``, which is a matrix product,
-    it keeps the precision of ``theta`` under autocast.
-
-    Args:
-        theta: Shape (B, 3, 3).
-        size: Size of the output as (h, w).
-        shift: (x, y) from the centres of output cells to the places.
-
-    Returns:
-        Shape (B, h, w, 2), (x, y) in normalised units, dtype of ``theta``.
+    Gives (x, y) in normalised units, (B, h, w, 2), for matrices ``theta``
+    (B, 3, 3). Unlike ``torch.nn.functional.affine_grid``, which is a matrix
+    product, it keeps their precision under autocast. ``shift`` (x, y) leads
+    from the centres of output cells, whose ``size`` is (h, w), to the places.
 
     Example:
         >>> sampling_grid(torch.eye(3)[None], (1, 2))
@@ -143,13 +129,10 @@ def sampling_grid(theta: Tensor, size: tuple[int, int],
 
 def inside_frame(theta: Tensor, size: tuple[int, int],
                  shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-    """Where the sampled place lies inside the input's frame.
+    """Where the place of :func:`sampling_grid` lies inside the input's frame.
 
-    Arguments are those of :func:`sampling_grid`.
-
-    Returns:
-        Shape (B, 1, h, w), 1 where ``|theta (v + shift)| <= 1`` in both
-        axes, else 0, dtype of ``theta``.
+    Gives (B, 1, h, w), 1 where ``|theta (v + shift)| <= 1`` in both axes,
+    else 0, dtype of ``theta``.
 
     Example:
         >>> theta = torch.eye(3)[None]
@@ -201,13 +184,8 @@ def resample_cubic(inputs: Tensor, theta: Tensor,
                    size: tuple[int, int]) -> Tensor:
     """Sample boxes of images bicubically, to (B, C, h, w).
 
-    Values can overshoot those of the input.
-
-    Args:
-        inputs: Tensor of shape (B, C, H, W).
-        theta: Axis-aligned matrices of boxes inside of the image, shape
-            (B, 3, 3), output to input, float32 or float64.
-        size: Size of the output as (h, w).
+    Values can overshoot those of the input. ``theta`` are axis-aligned
+    matrices of boxes inside of the image, see :func:`resample`.
 
     Example:
         >>> images = torch.rand(1, 3, 4, 4)
@@ -215,16 +193,13 @@ def resample_cubic(inputs: Tensor, theta: Tensor,
         torch.Size([1, 3, 2, 8])
     """
     return separable_product(
-        inputs, *along_axes(cubic_matrix, theta, size, inputs.shape[-2:]))
+        inputs, *along_axes(_cubic_matrix, theta, size, inputs.shape[-2:]))
 
 
 def separable_product(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """``rows @ inputs @ columns^T`` per channel, shape (B, C, h, w).
 
-    Args:
-        inputs: Tensor of shape (B, C, H, W).
-        rows: Shape (B, h, H). They and ``columns`` get no gradient.
-        columns: Shape (B, w, W).
+    Rows (B, h, H) and columns (B, w, W) get no gradient.
 
     Example:
         >>> ones = torch.ones(1, 1, 2, 2)
@@ -341,15 +316,11 @@ def warp_features(features: Tensor, theta: Tensor, separable: bool,
 def warp_mask(mask: Tensor, theta: Tensor, size: tuple[int, int]) -> Tensor:
     """Move a patch mask to the second view's pixels, ``t2(t1^-1(m))``.
 
-    Sampling the patch grid itself with the nearest patch equals warping its
-    pixel-resolution blow-up, and stays binary. Gives (B, 1, H, W): 1 where
-    the pixel lies in a masked patch, 0 where it is visible or outside the
-    first view.
-
-    Args:
-        mask: Shape (B, 1, h, w), 1 = masked.
-        theta: Shape (B, 3, 3), second view to first.
-        size: Pixels of the second view as (H, W).
+    Sampling the patch grid (B, 1, h, w) itself with the nearest patch equals
+    warping its pixel-resolution blow-up, and stays binary. Gives (B, 1, H, W)
+    of the second view's ``size``: 1 where the pixel lies in a masked patch,
+    0 where it is visible or outside the first view. ``theta`` (B, 3, 3) leads
+    from the second view to the first.
 
     Example:
         >>> mirror = torch.diag(torch.tensor([-1., 1., 1.]))[None]

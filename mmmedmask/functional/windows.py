@@ -18,16 +18,15 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
     """Call a function of sequences on each window of a grid by itself.
 
     Windows begin at the upper left; those at the right and lower border are
-    smaller if the grid is no multiple. Nothing is padded. Extra tokens, such
-    as a class token, go into every window and come out as the mean of what
-    the windows make of them, each weighted by its patches.
+    smaller if the grid (h, w) is no multiple. Nothing is padded. Extra tokens,
+    such as a class token, go into every window and come out as the mean of
+    what the windows make of them, each weighted by its patches.
 
     Args:
         function: Takes and returns sequences (B, N, C), of any B and N, each
             for itself.
         tokens: Shape (B, E + h * w, C), extra tokens first, then the grid row
             by row, as the result.
-        grid: (h, w).
         window_size: Patches along a side of a window.
         num_extra_tokens: E.
 
