@@ -3,6 +3,7 @@
 Checks 6 and 9 (algebra of views) and 13 (coordinates under autocast).
 """
 
+import itertools
 import math
 
 import pytest
@@ -24,17 +25,14 @@ def random_theta(count, seed, angle=180.0):
     """Matrices of rotations, scales (0.5 to 1) and small shifts."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(count, 5, generator=generator, dtype=torch.float64)
-    theta = torch.zeros(count, 3, 3, dtype=torch.float64)
-    for matrix, (turn, x, y, left, top) in zip(theta, draws, strict=True):
-        radians = math.radians(angle) * (2 * float(turn) - 1)
-        scale_x, scale_y = .5 + .5 * float(x), .5 + .5 * float(y)
-        matrix[0, 0] = math.cos(radians) * scale_x
-        matrix[0, 1] = -math.sin(radians) * scale_y
-        matrix[1, 0] = math.sin(radians) * scale_x
-        matrix[1, 1] = math.cos(radians) * scale_y
-        matrix[0, 2], matrix[1, 2] = .4 * left - .2, .4 * top - .2
-        matrix[2, 2] = 1
-    return theta
+    matrices = []
+    for turn, x, y, left, top in draws.tolist():
+        radians = math.radians(angle) * (2 * turn - 1)
+        x, y = .5 + .5 * x, .5 + .5 * y
+        cosine, sine = math.cos(radians), math.sin(radians)
+        matrices.append([[cosine * x, -sine * y, .4 * left - .2],
+                         [sine * x, cosine * y, .4 * top - .2], [0, 0, 1]])
+    return torch.tensor(matrices, dtype=torch.float64)
 
 
 def box_theta(*box, size, flip=False):
@@ -55,18 +53,15 @@ def test_crop_theta_maps_pixels_of_the_view_into_the_box(flip):
     theta = box_theta(top, left, rows, columns, size=(height, width),
                       flip=flip)
     assert theta.dtype == torch.float64
-    for row in range(view_height):
-        for column in range(view_width):
-            x = (2 * column + 1) / view_width - 1
-            y = (2 * row + 1) / view_height - 1
-            got_x, got_y = apply(theta[0], x, y)
-            place = (column + .5) / view_width
-            if flip:
-                place = 1 - place
-            want_x = left + place * columns
-            want_y = top + (row + .5) / view_height * rows
-            assert (got_x + 1) / 2 * width == pytest.approx(want_x, abs=1e-9)
-            assert (got_y + 1) / 2 * height == pytest.approx(want_y, abs=1e-9)
+    for row, column in itertools.product(range(view_height),
+                                         range(view_width)):
+        got_x, got_y = apply(theta[0], (2 * column + 1) / view_width - 1,
+                             (2 * row + 1) / view_height - 1)
+        place = (column + .5) / view_width
+        want_x = left + (1 - place if flip else place) * columns
+        want_y = top + (row + .5) / view_height * rows
+        assert (got_x + 1) / 2 * width == pytest.approx(want_x, abs=1e-9)
+        assert (got_y + 1) / 2 * height == pytest.approx(want_y, abs=1e-9)
 
 
 def test_pixel_theta_acts_on_pixels_from_the_centre():
@@ -153,25 +148,23 @@ def test_shift_theta_equals_the_derivation_in_pixel_indices(
     shift = receptive_field_shift(offset, stride, size)
     shifted = shift_theta(theta, shift)
     height, width = size
-    for index in range(len(theta)):
-        for row in range(0, height // stride, 3):
-            for column in range(0, width // stride, 3):
-                # Where feature (row, column) of the key looks, in pixels,
-                # then where that lies on the query, then which feature of
-                # the query (a fraction) looks there.
-                x = (2 * (offset + stride * column) + 1) / width - 1
-                y = (2 * (offset + stride * row) + 1) / height - 1
-                x, y = apply(theta[index], x, y)
-                want_column = (((x + 1) * width - 1) / 2 - offset) / stride
-                want_row = (((y + 1) * height - 1) / 2 - offset) / stride
-                # The same by the shifted matrix between cell coordinates.
-                cell_x = (2 * column + 1) * stride / width - 1
-                cell_y = (2 * row + 1) * stride / height - 1
-                cell_x, cell_y = apply(shifted[index], cell_x, cell_y)
-                got_column = ((cell_x + 1) * width / stride - 1) / 2
-                got_row = ((cell_y + 1) * height / stride - 1) / 2
-                assert got_column == pytest.approx(want_column, abs=1e-6)
-                assert got_row == pytest.approx(want_row, abs=1e-6)
+    for index, *cell in itertools.product(
+            range(len(theta)), range(0, width // stride, 3),
+            range(0, height // stride, 3)):
+        # Where feature (column, row) of the key looks, in pixels, then where
+        # that lies on the query, then which feature of the query (a
+        # fraction) looks there.
+        looks = apply(theta[index], *(
+            (2 * (offset + stride * place) + 1) / side - 1
+            for place, side in zip(cell, size[::-1], strict=True)))
+        want = [(((place + 1) * side - 1) / 2 - offset) / stride
+                for place, side in zip(looks, size[::-1], strict=True)]
+        # The same by the shifted matrix between cell coordinates.
+        looks = apply(shifted[index], *(
+            (2 * place + 1) * stride / side - 1
+            for place, side in zip(cell, size[::-1], strict=True)))
+        assert [((place + 1) * side / stride - 1) / 2 for place, side in zip(
+            looks, size[::-1], strict=True)] == pytest.approx(want, abs=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

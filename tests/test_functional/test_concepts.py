@@ -7,14 +7,12 @@ import torch
 from mmmedmask.functional.concepts import (
     carry_labels,
     cosine_kmeans,
-    one_hot,
     overlap_matrix,
     pool_labels,
     random_cells,
 )
 
 from . import naive_concepts as naive
-from .test_affine import box_theta
 
 
 def random(*shape, seed=0):
@@ -80,37 +78,6 @@ def test_equal_features_are_one_concept():
         torch.zeros(1, 9, dtype=torch.long))
 
 
-@pytest.mark.parametrize('count', [2, 3])
-def test_regions_are_found(count):
-    """Regions of a direction each, under noise, whatever the start."""
-    regions = torch.zeros(8, 8, dtype=torch.long)
-    regions[2:6, 1:5] = 1
-    if count == 3:
-        regions[:, 6:] = 2
-    centres = torch.eye(6, dtype=torch.float64)[:count]
-    features = centres[regions.flatten()] + .15 * random(5, 64, 6)
-    # Also along the rays: only the direction counts.
-    features = features * torch.linspace(.5, 4, 64)[:, None]
-    start = torch.stack([
-        torch.stack([(regions.flatten() == label).nonzero()[0, 0] + shift
-                     for label in range(count)])
-        for shift in range(2)]).repeat(3, 1)[:5]
-    labels, _ = cosine_kmeans(features, start, 10)
-    for image in labels:
-        pairs = {*zip(image.tolist(), regions.flatten().tolist(), strict=True)}
-        assert len(pairs) == count
-
-
-def test_an_image_does_not_depend_on_its_batch():
-    features, start = random(6, 30, 4), random_cells(random(6, 30), 5)
-    labels, centroids = cosine_kmeans(features, start, 4)
-    for image in range(6):
-        alone = cosine_kmeans(features[image:image + 1],
-                              start[image:image + 1], 4)
-        assert torch.equal(alone[0][0], labels[image])
-        torch.testing.assert_close(alone[1][0], centroids[image])
-
-
 def test_kmeans_keeps_its_precision_under_autocast():
     features, start = random(2, 30, 8).float(), random_cells(random(2, 30), 4)
     want = cosine_kmeans(features, start, 5)
@@ -149,16 +116,6 @@ def test_labels_are_carried_as_loops_do(grid, size, outside):
     assert (single != carried).float().mean() < .01
 
 
-@pytest.mark.parametrize('flip', [False, True])
-def test_a_box_of_whole_cells_is_cut_out(flip):
-    labels = torch.randint(
-        9, (1, 14, 14), generator=torch.Generator().manual_seed(3))
-    theta = box_theta(32, 64, 112, 112, size=(224, 224), flip=flip)
-    want = labels[:, 2:9, 4:11]
-    want = want.flip(-1) if flip else want
-    assert torch.equal(carry_labels(labels, 9, theta.float(), (7, 7)), want)
-
-
 def test_of_equal_shares_the_lowest_label_wins():
     """Also where rounding makes one share larger than the other."""
     labels = torch.tensor([[[2, 1], [1, 2]]]).repeat(50, 1, 1)
@@ -192,8 +149,3 @@ def test_pooling_is_that_of_loops():
                                        0 if want is None else want, atol=1e-12)
     assert not present[1, 2]
     assert not present[:, 3].any()
-
-
-def test_no_label_is_no_mask():
-    masks = one_hot(torch.tensor([[-1, 0, 2]]), 3, torch.float32)
-    assert masks.tolist() == [[[0, 1, 0], [0, 0, 0], [0, 0, 1]]]

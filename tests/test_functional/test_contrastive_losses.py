@@ -52,24 +52,19 @@ def naive_loss(patients, triplets, margin=.8):
             len(active) / len(hinges))
 
 
-# ----------------------------------------------------- check 14: closed forms
-
-
 @pytest.mark.parametrize(('anchor', 'positive', 'negative', 'want'), [
     ([1, 2], [1, 2], [1, 2], .8), ([1, 2], [1, 2], [2, 2], 0),
     ([1, 2], [1, 3], [1, 2], 1.8), ([1, 2], [1, 2], [1.5, 2], .55)])
 def test_closed_forms(anchor, positive, negative, want):
-    """The anchor's own hinge, and the mean with that of its positive."""
+    """Check 14: the anchor's own hinge, and its mean with the positive's."""
     image = torch.tensor([anchor, positive, negative], dtype=torch.float64)
     distances = squared_distances(image)
     hinge = (distances[0, 1] + .8 - distances[0, 2]).clamp(min=0)
     assert abs(hinge.item() - want) < 1e-6
     result = triplet_loss(image, None, torch.tensor([0, 0, 1]))
-    hinges = [distance(a, p) + .8 - distance(a, image[2])
-              for a, p in (image[:2], image[:2].flip(0))]
-    active = [one for one in hinges if one > 0]
-    assert abs(result.loss.item() - sum(active) / max(len(active), 1)) < 1e-6
-    assert float(result.active_share) == len(active) / 2
+    loss, share = naive_loss(image, [(0, 1, 2), (1, 0, 2)])
+    assert abs(result.loss.item() - loss) < 1e-6
+    assert float(result.active_share) == share
 
 
 def test_identical_patients_lose_the_margin():
@@ -94,9 +89,6 @@ def test_all_triplets_are_listed_once(labels):
                             (len(labels) - counts)).sum())
 
 
-# ----------------------------------------------------------- against the loops
-
-
 @pytest.mark.parametrize('scale', [.1, .5, 3.0])
 def test_loss_and_gradient_equal_loops(scale):
     image, genes = vectors(9, 5, scale), vectors(9, 3, scale)
@@ -115,11 +107,7 @@ def test_loss_and_gradient_equal_loops(scale):
     for half, gradient in zip((image, genes), torch.autograd.grad(
             active, (image, genes)), strict=True):
         assert (half.grad - gradient).abs().max() < 1e-12
-
-
-def test_monitored_distances_equal_loops():
-    image, genes = vectors(9, 5), vectors(9, 3)
-    result = triplet_loss(image, genes, LABELS)
+    # What is watched, over the patients of a known class.
     known = range(7)
     for half, positive, negative in (
             (image, result.positive_image, result.negative_image),
@@ -141,11 +129,8 @@ def test_unit_halves():
     assert float(squared_distances(unit).max()) <= 8
 
 
-# ------------------------------------------------- check 15: frozen gene half
-
-
 def test_genes_only_move_the_margin():
-    """Equal to a hinge of image distances with a margin per triplet."""
+    """Check 15: a hinge of image distances with a margin per triplet."""
     image, genes = vectors(7, 5), vectors(7, 3).detach()
     labels = LABELS[:7]
     got = triplet_loss(image, genes, labels).loss
@@ -159,9 +144,6 @@ def test_genes_only_move_the_margin():
     assert abs(got.item() - sum(active) / len(active)) < 1e-6
 
 
-# ------------------------------------------------------ nothing to learn from
-
-
 @pytest.mark.parametrize('mining', MININGS)
 @pytest.mark.parametrize('labels', [[1, 1, 1, 1], [0, 1, 2, 3],
                                     [-1, -1, 0, 0]])
@@ -173,17 +155,12 @@ def test_no_triplets_give_zero_with_a_graph(labels, mining):
     assert int(result.num_triplets) == 0
     result.loss.backward()
     assert not image.grad.any()
-
-
-def test_satisfied_triplets_give_zero_with_a_graph():
     image = torch.tensor([[0.], [0.], [9.], [9.]], requires_grad=True)
-    result = triplet_loss(image, None, torch.tensor([0, 0, 1, 1]))
-    assert result.loss.item() == float(result.active_share) == 0
-    result.loss.backward()
+    satisfied = triplet_loss(image, None, torch.tensor([0, 0, 1, 1]), .8,
+                             mining, uniform=torch.rand(4, 2))
+    assert satisfied.loss.item() == float(satisfied.active_share) == 0
+    satisfied.loss.backward()
     assert not image.grad.any()
-
-
-# ------------------------------------------------------------------- mining
 
 
 def as_dict(triplets):
@@ -196,13 +173,10 @@ def test_hardest_of_each_anchor():
     got = mine_triplets('batch_hard', squared_distances(patients), LABELS)
     want = {}
     for a in sorted({a for a, _, _ in naive_triplets(LABELS)}):
+        far = [distance(patients[a], other) for other in patients]
         own = [one for one in naive_triplets(LABELS) if one[0] == a]
-        farthest = max(
-            own, key=lambda one: distance(patients[one[0]],
-                                          patients[one[1]]))[1]
-        want[a, farthest] = min(
-            own, key=lambda one: distance(patients[one[0]],
-                                          patients[one[2]]))[2]
+        want[a, max((p for _, p, _ in own), key=far.__getitem__)] = min(
+            (n for _, _, n in own), key=far.__getitem__)
     assert as_dict(got) == want
     # The patient who is alone in his class is not an anchor.
     assert got.anchor.tolist() == [0, 1, 2, 4, 5, 6]
@@ -273,9 +247,6 @@ def test_mined_loss_is_that_of_its_triplets(mining):
     assert float(got.active_share) == pytest.approx(share)
 
 
-# ------------------------------------------------------------------- contrast
-
-
 @pytest.mark.parametrize('temperature', [.07, 1.0])
 def test_contrast_equals_loops(temperature):
     image, genes = vectors(6, 4), vectors(6, 4)
@@ -296,13 +267,12 @@ def test_contrast_of_equal_vectors_is_the_logarithm():
 
 def test_losses_stay_in_float32_under_autocast():
     image, genes = torch.randn(9, 64), torch.randn(9, 64)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        reduced = [triplet_loss(image, genes, LABELS).loss,
-                   info_nce(image, genes)]
-    want = [triplet_loss(image, genes, LABELS).loss, info_nce(image, genes)]
-    for one, other in zip(reduced, want, strict=True):
-        assert one.dtype == torch.float32
-        assert torch.equal(one, other)
+    for loss in (lambda: triplet_loss(image, genes, LABELS).loss,
+                 lambda: info_nce(image, genes)):
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            reduced = loss()
+        assert reduced.dtype == torch.float32
+        assert torch.equal(reduced, loss())
 
 
 @pytest.mark.parametrize(('call', 'value'), [

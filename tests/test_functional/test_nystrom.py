@@ -1,5 +1,7 @@
 """Nyström attention against kernels in memory and loops (checks 1 to 12)."""
 
+from itertools import product
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,31 +53,19 @@ def difference(one, other):
     return float((one - other).abs().max())
 
 
-# ------------------------------------------------------------------ landmarks
-
-
 @pytest.mark.parametrize(('count', 'num_landmarks'),
                          [(12, 4), (13, 4), (15, 4), (7, 6), (5, 5)])
 def test_segment_means_equal_loops(count, num_landmarks):
     x = torch.randn(2, 3, count, 5, dtype=DOUBLE)
     means = segment_means(x, num_landmarks)
     assert means.shape == (2, 3, num_landmarks, 5)
-    for bag in range(2):
-        for head in range(3):
-            want = naive_landmarks(x[bag, head], num_landmarks)
-            assert difference(means[bag, head], want) < 1e-14
-
-
-# --------------------------------------------------- check 2: pseudo-inverses
-
-
-def test_pseudo_inverse_of_the_identity_is_itself():
-    eye = torch.eye(9, dtype=DOUBLE)
-    assert difference(pseudo_inverse(eye, 20), eye) < 1e-14
+    for place in product(range(2), range(3)):
+        want = naive_landmarks(x[place], num_landmarks)
+        assert difference(means[place], want) < 1e-14
 
 
 def test_pseudo_inverse_is_one():
-    """A Z A = A for well-conditioned stochastic matrices."""
+    """Check 2: A Z A = A for well-conditioned stochastic matrices."""
     matrix = (torch.randn(3, 2, 16, 16, dtype=DOUBLE) +
               6 * torch.eye(16, dtype=DOUBLE)).softmax(dim=-1)
     inverse = pseudo_inverse(matrix, 20)
@@ -88,17 +78,13 @@ def test_pseudo_inverse_equals_the_equation():
     matrix = torch.randn(2, 3, 7, 7, dtype=DOUBLE)
     matrix[1] *= 5
     got = pseudo_inverse(matrix, 2)
-    for bag in range(2):
-        for head in range(3):
-            want = naive_pseudo_inverse(matrix[bag, head], 2)
-            assert difference(got[bag, head], want) < 1e-12
-
-
-# ------------------------------------------- check 1: m = N is exact attention
+    for place in product(range(2), range(3)):
+        want = naive_pseudo_inverse(matrix[place], 2)
+        assert difference(got[place], want) < 1e-12
 
 
 def test_all_tokens_as_landmarks_are_exact_attention():
-    """With the exact pseudo-inverse and with 25 iterations, not with 6."""
+    """Check 1: with the exact pseudo-inverse and 25 iterations, not with 6."""
     query, key, value = tokens(1, 4, 64, 32)
     want = F.scaled_dot_product_attention(query, key, value)
     exact = torch.linalg.pinv(nystrom.attention_weights(query, key))
@@ -111,11 +97,9 @@ def test_all_tokens_as_landmarks_are_exact_attention():
     assert errors[2] > 1e-4
 
 
-# ----------------------------------------------------- check 5: the naive form
-
-
 @pytest.mark.parametrize('count', [16, 19])
 def test_equals_the_naive_form(count):
+    """Check 5."""
     query, key, value = tokens(2, 3, count, 4)
     want = naive_nystrom(query, key, value, 5)
     assert difference(attend(query, key, value, 5), want) < 1e-10
@@ -131,10 +115,8 @@ def test_gradients(lengths):
         lambda *args: packed_attention(*args, lengths, 4), inputs)
 
 
-# ----------------------------------- checks 3 and 4: cases with a known answer
-
-
 def test_equal_keys_give_the_mean_of_the_values():
+    """Check 3."""
     query, key, value = tokens(2, 2, 21, 4)
     key[:] = key[:, :, :1]
     got = attend(query, key, value, 5, iterations=12)
@@ -143,6 +125,7 @@ def test_equal_keys_give_the_mean_of_the_values():
 
 @pytest.mark.parametrize('count', [1, 3, 8])
 def test_short_bags_get_exact_attention(count):
+    """Check 4."""
     query, key, value = tokens(2, 2, count, 4)
     want = naive_nystrom(query, key, value, None)
     for num_landmarks in (8, None):
@@ -150,10 +133,8 @@ def test_short_bags_get_exact_attention(count):
         assert difference(got, want) < 1e-13
 
 
-# ------------------------------------- checks 6 to 9: neighbours, ragged bags
-
-
 def test_batch_mates_have_no_influence():
+    """Check 6."""
     query, key, value = tokens(3, 2, 40, 8)
     # Peaked attention in one bag moves a start value shared by the batch.
     query[1] *= 30
@@ -167,7 +148,7 @@ def test_batch_mates_have_no_influence():
 
 @pytest.mark.parametrize('lengths', [RAGGED, [17, 3, 0, 30, 17]])
 def test_ragged_bags_equal_the_naive_form(lengths):
-    """Bags above and below m, one of them empty, each as it is alone."""
+    """Check 8: bags above and below m and an empty one, each as alone."""
     packed = packed_tokens(lengths)
     parts = packed_attention(*packed, lengths, 5).split(lengths)
     bags = zip(*(x.split(lengths) for x in packed), strict=True)
@@ -181,6 +162,7 @@ def test_ragged_bags_equal_the_naive_form(lengths):
 
 @pytest.mark.parametrize('lengths', [[1, 0], [9, 0]])
 def test_empty_bags_are_finite_with_gradients(lengths):
+    """Check 9."""
     inputs = [x.requires_grad_() for x in packed_tokens(lengths)]
     got = packed_attention(*inputs, lengths, 4)
     assert got.shape == inputs[2].shape
@@ -189,10 +171,8 @@ def test_empty_bags_are_finite_with_gradients(lengths):
         assert x.grad.isfinite().all()
 
 
-# ------------------------------------------------------------ check 11: order
-
-
 def test_order_counts_for_landmarks_but_not_for_exact_attention():
+    """Check 11."""
     query, key, value = tokens(1, 2, 32, 4)
     order = torch.randperm(32)
     moved = [x[:, :, order] for x in (query, key, value)]
@@ -200,9 +180,6 @@ def test_order_counts_for_landmarks_but_not_for_exact_attention():
         one, other = (attend(*x, num_landmarks)
                       for x in ((query, key, value), moved))
         assert (difference(one[:, :, order], other) < 1e-12) is alike
-
-
-# ---------------------------------------------------------- check 12: memory
 
 
 class Allocations(TorchDispatchMode):
@@ -235,7 +212,7 @@ def allocated(count):
 
 
 def test_no_large_matrix_and_linear_memory(monkeypatch):
-    """No tensor of N x m is made, forward or backward."""
+    """Check 12: no tensor of N x m is made, forward or backward."""
     monkeypatch.setattr(nystrom, 'KEY_CHUNK', 64)
     small, large = allocated(3000), allocated(6000)
     for count, sizes in ((3000, small), (6000, large)):
@@ -244,34 +221,20 @@ def test_no_large_matrix_and_linear_memory(monkeypatch):
     assert sum(large) < 2.3 * sum(small)
 
 
-# ------------------------------------------------- check 23: the class's row
-
-
 @pytest.mark.parametrize('count', [19, 16, 3])
 @pytest.mark.parametrize('num_landmarks', [5, None])
 def test_class_token_row_is_the_dense_row(monkeypatch, num_landmarks, count):
+    """Check 23."""
     monkeypatch.setattr(nystrom, 'KEY_CHUNK', 4)
     query, key, _ = tokens(3, 2, count, 4)
     got = class_token_row(query, key, num_landmarks)
-    for bag in range(3):
-        for head in range(2):
-            dense = naive_attention_matrix(
-                query[bag, head], key[bag, head], num_landmarks)
-            assert difference(got[bag, head], dense[0]) < 1e-11
-
-
-def test_class_token_row_says_what_the_output_is():
-    query, key, value = tokens(1, 2, 19, 4)
-    row = class_token_row(query, key, 5)
-    output = attend(query, key, value, 5)
-    assert difference((row[:, :, None] @ value)[:, :, 0],
-                      output[:, :, 0]) < 1e-12
-
-
-# ------------------------------------------------ check 24: reduced precision
+    for place in product(range(3), range(2)):
+        dense = naive_attention_matrix(query[place], key[place], num_landmarks)
+        assert difference(got[place], dense[0]) < 1e-11
 
 
 def test_small_inverse_stays_in_float32_under_autocast():
+    """Check 24."""
     query, key, value = tokens(2, 2, 50, 8, torch.float32)
     want = attend(query, key, value, 8)
     inverse = landmark_inverse(query[:, :, :8], key[:, :, :8])

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from mmmedmask.functional import patch_grid
 from mmmedmask.functional.patch_grid import (
@@ -16,9 +15,6 @@ from mmmedmask.functional.patch_grid import (
 
 def full_grid(rows, columns):
     return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
-
-
-# ------------------------------------------------------------------- the grid
 
 
 @pytest.mark.parametrize('share', [1.0, .5, .2])
@@ -49,9 +45,6 @@ def test_step_of_few_patches(coords, step):
     assert grid_step(torch.tensor(coords)) == step
 
 
-# ----------------------------------------------------------- the Hilbert curve
-
-
 @pytest.mark.parametrize('step', [1, 256, 300])
 def test_curve_goes_from_neighbour_to_neighbour(step):
     cells = full_grid(16, 16)[torch.randperm(256)]
@@ -77,9 +70,6 @@ def test_order_of_patches_at_one_place_is_kept():
     assert hilbert_order(coords).tolist() == [0, 2, 1, 4, 3]
     assert hilbert_order(coords[:1]).tolist() == [0]
     assert hilbert_order(coords[:0]).tolist() == []
-
-
-# ------------------------------------------------ convolution over neighbours
 
 
 def naive_grid_convolution(features, cells, weight, bias):
@@ -115,17 +105,6 @@ def test_convolution_equals_loops(monkeypatch, spread, kernel, chunk):
     got = grid_convolution(features, cells, weight, bias)
     want = naive_grid_convolution(features, cells, weight, bias)
     assert (got - want).abs().max() < 1e-12
-
-
-def test_full_grid_is_a_plain_convolution():
-    cells = full_grid(40, 70)
-    features = torch.randn(2800, 3)
-    weight = torch.randn(3, 1, 5, 5)
-    want = F.conv2d(features.t().view(1, 3, 40, 70), weight, padding=2,
-                    groups=3).view(3, -1).t()
-    shuffled = torch.randperm(2800)
-    got = grid_convolution(features[shuffled], cells[shuffled], weight)
-    assert (got - want[shuffled]).abs().max() < 1e-4
 
 
 def test_gradients_of_the_convolution(monkeypatch):

@@ -41,12 +41,10 @@ def drawn_tissue(stains, size=(40, 50), seed=0, background=.2):
 def naive_stains(image, step):
     """Macenko et al. by loops over the pixels of one image."""
     densities = []
-    for row in range(0, image.shape[1], step[0]):
-        for column in range(0, image.shape[2], step[1]):
-            density = [-math.log10(min(max(value, DARKEST), 1))
-                       for value in image[:, row, column]]
-            if sum(density) / 3 > BACKGROUND_DENSITY:
-                densities.append(density)
+    for pixel in image[:, ::step[0], ::step[1]].reshape(3, -1).T:
+        density = [-math.log10(min(max(value, DARKEST), 1)) for value in pixel]
+        if sum(density) / 3 > BACKGROUND_DENSITY:
+            densities.append(density)
     if len(densities) < MIN_TISSUE_PIXELS:
         return REFERENCE
     axes = np.linalg.svd(np.array(densities))[2][:2]
@@ -65,13 +63,12 @@ def naive_stains(image, step):
 def naive_change(image, stains, factors, shifts):
     """Solve for the amounts of every pixel, and mix again."""
     changed = np.empty_like(image)
-    for row in range(image.shape[1]):
-        for column in range(image.shape[2]):
-            density = -np.log10(image[:, row, column].clip(DARKEST, 1))
-            amounts = np.linalg.lstsq(stains.T, density, rcond=None)[0]
-            rest = density - amounts @ stains
-            new = factors * amounts + shifts
-            changed[:, row, column] = 10**-(rest + new @ stains)
+    for place in np.ndindex(image.shape[1:]):
+        density = -np.log10(image[:, *place].clip(DARKEST, 1))
+        amounts = np.linalg.lstsq(stains.T, density, rcond=None)[0]
+        rest = density - amounts @ stains
+        new = factors * amounts + shifts
+        changed[:, *place] = 10**-(rest + new @ stains)
     return changed.clip(0, 1)
 
 

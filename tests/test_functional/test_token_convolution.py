@@ -1,5 +1,7 @@
 """Convolution along tokens against loops."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -15,11 +17,10 @@ DOUBLE = torch.float64
 def naive_convolution(value, weight, runs):
     output, size = torch.zeros_like(value), weight.shape[1]
     for start, stop in runs:
-        for i in range(start, stop):
-            for tap in range(size):
-                j = i + tap - size // 2
-                if start <= j < stop:
-                    output[i] += weight[:, tap, None] * value[j]
+        for i, tap in product(range(start, stop), range(size)):
+            j = i + tap - size // 2
+            if start <= j < stop:
+                output[i] += weight[:, tap, None] * value[j]
     return output
 
 

@@ -1,5 +1,7 @@
 """Heads of masked baselines whose target leaves the stain out."""
 
+import itertools
+
 import pytest
 import torch
 from mmpretrain.registry import MODELS
@@ -9,21 +11,20 @@ import mmmedmask.models.layers  # noqa: F401 (registers the heads)
 SIZE, PATCH = 16, 8
 
 
-def naive_target(images):
+def naive_target(images, side=PATCH):
     """Every patch and channel by itself, in Python floats."""
     target = torch.zeros_like(images)
-    for image in range(len(images)):
-        for channel in range(images.shape[1]):
-            for top in range(0, SIZE, PATCH):
-                for left in range(0, SIZE, PATCH):
-                    place = (image, channel, slice(top, top + PATCH),
-                             slice(left, left + PATCH))
-                    pixels = images[place].flatten().tolist()
-                    mean = sum(pixels) / len(pixels)
-                    variance = sum((pixel - mean)**2 for pixel in pixels) / (
-                        len(pixels) - 1)
-                    target[place] = (images[place] - mean) / (
-                        variance + .01)**.5
+    count, channels, height, width = images.shape
+    for image, channel, top, left in itertools.product(
+            range(count), range(channels), range(0, height, side),
+            range(0, width, side)):
+        place = (image, channel, slice(top, top + side),
+                 slice(left, left + side))
+        pixels = images[place].flatten().tolist()
+        mean = sum(pixels) / len(pixels)
+        variance = sum((pixel - mean)**2 for pixel in pixels) / (
+            len(pixels) - 1)
+        target[place] = (images[place] - mean) / (variance + .01)**.5
     return target
 
 
