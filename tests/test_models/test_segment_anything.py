@@ -43,34 +43,36 @@ def sample(boxes, shape=(SIDE, SIDE)):
     return made
 
 
+def watch(model, monkeypatch):
+    """What the network is asked, and what it answers."""
+    asked, outputs, forward = [], [], model.sam.forward
+
+    def look(**inputs):
+        asked.append(inputs)
+        outputs.append(forward(**inputs))
+        return outputs[-1]
+
+    monkeypatch.setattr(model.sam, 'forward', look)
+    return asked, outputs
+
+
 def test_boxes_of_masks():
     random = np.random.default_rng(0)
     masks = random.random((20, 9, 7)) < .05
     masks[3] = False
     for mask, box in zip(masks, boxes_of_masks(torch.tensor(masks)),
                          strict=True):
-        pixels = [(x, y) for y in range(9) for x in range(7) if mask[y, x]]
-        left, top = map(min, zip(*pixels, strict=True)) if pixels else (0, 0)
-        right, bottom = (max(side) + 1 for side in zip(*pixels, strict=True)) \
-            if pixels else (0, 0)
-        assert box.tolist() == [left, top, right, bottom]
+        rows, columns = mask.nonzero()
+        assert box.tolist() == ([
+            columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            if len(rows) else [0] * 4)
 
 
 @pytest.mark.parametrize(('prompts', 'masks'), [('point', 3), ('box', 1)])
 def test_prompts_in_pixels_of_the_network(prompts, masks, monkeypatch):
     """An image of 128 x 96 is halved, and so are its boxes."""
     model = build(prompts=prompts, prompts_per_batch=2).eval()
-    asked, forward = [], model.sam.forward
-
-    def look(**inputs):
-        asked.append({name: value for name, value in inputs.items()
-                      if name.startswith('input_') or name.startswith('multi')
-                      })
-        output = forward(**inputs)
-        assert output.pred_masks.shape[2] == masks
-        return output
-
-    monkeypatch.setattr(model.sam, 'forward', look)
+    asked, outputs = watch(model, monkeypatch)
     boxes = [[10., 20., 50., 60.], [0., 0., 8., 4.], [64., 32., 96., 128.]]
     image = torch.randint(0, 256, (1, 3, 130, 100)).float()
     result, = model(image, [sample(boxes, (128, 96))])
@@ -80,7 +82,8 @@ def test_prompts_in_pixels_of_the_network(prompts, masks, monkeypatch):
     assert found.scores.shape == found.labels.shape == (3, )
     assert torch.equal(found.bboxes, boxes_of_masks(found.masks))
     # Three prompts, two at a time.
-    assert len(asked) == 2
+    assert [one.pred_masks.shape[1:3] for one in outputs] == [
+        (2, masks), (1, masks)]
     if prompts == 'box':
         got = torch.cat([one['input_boxes'][0] for one in asked])
         assert torch.allclose(got.float(), torch.tensor(boxes) / 2)
@@ -92,14 +95,7 @@ def test_prompts_in_pixels_of_the_network(prompts, masks, monkeypatch):
 
 def test_best_of_three_masks(monkeypatch):
     model = build(prompts='point').eval()
-    outputs = []
-    forward = model.sam.forward
-
-    def keep(**inputs):
-        outputs.append(forward(**inputs))
-        return outputs[-1]
-
-    monkeypatch.setattr(model.sam, 'forward', keep)
+    _, outputs = watch(model, monkeypatch)
     result, = model(torch.rand(1, 3, SIDE, SIDE) * 255,
                     [sample([[8., 8., 40., 40.]])])
     scores = outputs[0].iou_scores[0, 0]

@@ -1,6 +1,7 @@
 """Simple feature pyramid: against loops, sizes, gradients, bad arguments."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -10,32 +11,25 @@ from mmmedmask.models.detection import SimpleFeaturePyramid
 from mmmedmask.models.detection.simple_feature_pyramid import NORM_EPS
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    torch.manual_seed(0)
-
-
 def naive_double(image, weight, bias):
     """Transposed convolution, kernel = stride = 2, pixel by pixel."""
     _, rows, columns = image.shape
     out = torch.zeros(
         weight.shape[1], 2 * rows, 2 * columns, dtype=image.dtype)
-    for row in range(2 * rows):
-        for column in range(2 * columns):
-            kernel = weight[:, :, row % 2, column % 2]
-            out[:, row, column] = image[:, row // 2, column // 2] @ kernel
+    for row, column in product(range(2 * rows), range(2 * columns)):
+        kernel = weight[:, :, row % 2, column % 2]
+        out[:, row, column] = image[:, row // 2, column // 2] @ kernel
     return out + bias[:, None, None]
 
 
 def naive_norm(image, weight, bias):
     """Each pixel's channels to mean 0 and variance 1."""
     out = torch.empty_like(image)
-    for row in range(image.shape[1]):
-        for column in range(image.shape[2]):
-            pixel = image[:, row, column]
-            centred = pixel - pixel.mean()
-            scale = (centred.square().mean() + NORM_EPS).sqrt()
-            out[:, row, column] = centred / scale * weight + bias
+    for row, column in product(*map(range, image.shape[1:])):
+        pixel = image[:, row, column]
+        centred = pixel - pixel.mean()
+        scale = (centred.square().mean() + NORM_EPS).sqrt()
+        out[:, row, column] = centred / scale * weight + bias
     return out
 
 
@@ -44,14 +38,12 @@ def naive_conv(image, weight):
     _, rows, columns = image.shape
     reach = weight.shape[-1] // 2
     out = torch.zeros(weight.shape[0], rows, columns, dtype=image.dtype)
-    for row in range(rows):
-        for column in range(columns):
-            for down in range(-reach, reach + 1):
-                for right in range(-reach, reach + 1):
-                    y, x = row + down, column + right
-                    if 0 <= y < rows and 0 <= x < columns:
-                        kernel = weight[:, :, down + reach, right + reach]
-                        out[:, row, column] += kernel @ image[:, y, x]
+    for row, column in product(range(rows), range(columns)):
+        for down, right in product(range(-reach, reach + 1), repeat=2):
+            y, x = row + down, column + right
+            if 0 <= y < rows and 0 <= x < columns:
+                kernel = weight[:, :, down + reach, right + reach]
+                out[:, row, column] += kernel @ image[:, y, x]
     return out
 
 
@@ -62,10 +54,9 @@ def naive_gelu(image):
 def naive_halve(image):
     channels, rows, columns = image.shape
     out = torch.empty(channels, rows // 2, columns // 2, dtype=image.dtype)
-    for row in range(rows // 2):
-        for column in range(columns // 2):
-            block = image[:, 2 * row:2 * row + 2, 2 * column:2 * column + 2]
-            out[:, row, column] = block.flatten(1).max(dim=1).values
+    for row, column in product(*map(range, out.shape[1:])):
+        block = image[:, 2 * row:2 * row + 2, 2 * column:2 * column + 2]
+        out[:, row, column] = block.flatten(1).max(dim=1).values
     return out
 
 
@@ -117,19 +108,15 @@ def test_sizes(size, sizes):
             ] == [(1, 3, *one) for one in sizes]
 
 
-def test_takes_the_last_of_several_maps():
-    pyramid = SimpleFeaturePyramid(4, 3)
-    first, last = torch.randn(2, 1, 4, 3, 3)
-    for from_many, from_one in zip(
-            pyramid((first, last)), pyramid(last), strict=True):
-        assert torch.equal(from_many, from_one)
-
-
 @pytest.mark.parametrize('num_outs', [4, 5, 6])
-def test_number_of_levels(num_outs):
-    levels = SimpleFeaturePyramid(4, 3, num_outs)(torch.randn(1, 4, 8, 8))
+def test_number_of_levels_of_the_last_map(num_outs):
+    pyramid = SimpleFeaturePyramid(4, 3, num_outs)
+    first, last = torch.randn(2, 1, 4, 8, 8)
+    levels = pyramid((first, last))
     assert [level.shape[-1] for level in levels
             ] == [32, 16, 8, 4, 2, 1][:num_outs]
+    for from_many, from_one in zip(levels, pyramid(last), strict=True):
+        assert torch.equal(from_many, from_one)
 
 
 def test_gradients_reach_every_parameter_and_pixel():
@@ -173,12 +160,8 @@ def test_is_built_from_any_library():
     (dict(in_channels=6), 'multiple of 4, got 6'),
     (dict(in_channels=0), 'multiple of 4, got 0'),
     (dict(in_channels=8, out_channels=0), 'out_channels .* got 0'),
-    (dict(in_channels=8, num_outs=3), 'at least 4, got 3')])
-def test_bad_arguments(arguments, message):
+    (dict(in_channels=8, num_outs=3), 'at least 4, got 3'),
+    (dict(in_channels=4), r'2 x 2, got \(1, 9\)')])
+def test_bad_arguments_and_a_map_of_one_row(arguments, message):
     with pytest.raises(ValueError, match=message):
-        SimpleFeaturePyramid(**arguments)
-
-
-def test_a_map_of_one_row():
-    with pytest.raises(ValueError, match=r'2 x 2, got \(1, 9\)'):
-        SimpleFeaturePyramid(4)(torch.randn(1, 4, 1, 9))
+        SimpleFeaturePyramid(**arguments)(torch.randn(1, 4, 1, 9))

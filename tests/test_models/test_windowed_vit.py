@@ -65,18 +65,13 @@ def test_a_patch_reaches_its_window_and_then_everything(kind):
     assert reached() == {(0, 2), (0, 3), (1, 2), (1, 3)}
 
 
-def test_every_parameter_has_a_gradient():
-    model = WindowedViT(arch=arch(), out_type='featmap', window_size=3,
-                        num_global_layers=2, final_norm=False)
-    assert model.global_layers == {1, 3}
+def test_four_global_layers_are_those_of_vitdet():
+    model = WindowedViT(arch=arch(12), out_type='featmap', window_size=3,
+                        final_norm=False)
+    assert model.global_layers == {2, 5, 8, 11}
     model(torch.randn(2, 3, *SIZE))[0].square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0
                for parameter in model.parameters())
-
-
-def test_four_global_layers_are_those_of_vitdet():
-    model = WindowedViT(arch=arch(12))
-    assert model.global_layers == {2, 5, 8, 11}
 
 
 @pytest.mark.parametrize(('options', 'message'), [

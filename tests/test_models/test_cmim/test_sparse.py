@@ -14,7 +14,13 @@ from mmmedmask.functional.affine import relative_theta
 from mmmedmask.models.cmim import CMIMSparseResNet
 from mmmedmask.models.cmim.sparse import VisibleContext
 
-from .tiny import CHANNELS, drawn_inputs, tiny_model
+from .tiny import (
+    CHANNELS,
+    drawn_inputs,
+    enlarged,
+    tiny_model,
+    trained_norms,
+)
 
 WIDTHS = (8, 8, 16, 32, 64)
 ALL_STAGES = dict(depth=18, out_indices=(0, 1, 2, 3), **CHANNELS)
@@ -22,14 +28,18 @@ ALL_STAGES = dict(depth=18, out_indices=(0, 1, 2, 3), **CHANNELS)
 
 def build(**changes):
     torch.manual_seed(1)
-    encoder = CMIMSparseResNet(**{**ALL_STAGES, **changes})
-    for module in encoder.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-.2, .2)
-            module.running_var.uniform_(.5, 2)
-            module.weight.data.uniform_(.5, 1.5)
-            module.bias.data.uniform_(-.2, .2)
-    return encoder
+    return trained_norms(CMIMSparseResNet(**{**ALL_STAGES, **changes}))
+
+
+def with_plain(kind=ResNet, training=False, **options):
+    """An encoder, and another network of the same weights."""
+    encoder = build()
+    plain = kind(**ALL_STAGES, **options)
+    plain.load_state_dict(encoder.state_dict())
+    assert list(encoder.state_dict()) == list(plain.state_dict())
+    encoder.train(training)
+    plain.train(training)
+    return encoder, plain
 
 
 def tokens():
@@ -46,12 +56,7 @@ def half_mask(count=2, size=(2, 2)):
 @pytest.mark.parametrize('training', [False, True])
 def test_nothing_masked_is_the_dense_encoder(training):
     """Check 21: with every patch visible, sparse equals dense."""
-    encoder = build()
-    plain = ResNet(**ALL_STAGES)
-    plain.load_state_dict(encoder.state_dict(), strict=True)
-    assert list(encoder.state_dict()) == list(plain.state_dict())
-    encoder.train(training)
-    plain.train(training)
+    encoder, plain = with_plain(training=training)
     images = torch.randn(2, 3, 64, 64)
     sparse = encoder(images, torch.zeros(2, 1, 2, 2), tokens())
     for ours, theirs in zip(sparse[1:], plain(images), strict=True):
@@ -63,11 +68,7 @@ def test_nothing_masked_is_the_dense_encoder(training):
 
 @pytest.mark.parametrize('training', [False, True])
 def test_without_a_mask_it_is_the_dense_network(training):
-    encoder = build()
-    plain = ResNet(**ALL_STAGES)
-    plain.load_state_dict(encoder.state_dict())
-    encoder.train(training)
-    plain.train(training)
+    encoder, plain = with_plain(training=training)
     images = torch.randn(2, 3, 64, 64)
     # Also after a sparse pass: nothing of it may stay.
     with torch.no_grad():
@@ -79,23 +80,17 @@ def test_without_a_mask_it_is_the_dense_network(training):
 @pytest.mark.parametrize('training', [False, True])
 def test_features_are_those_of_sparks_encoder(training):
     """Check 21: mmpretrain's SparseResNet, the same weights and mask."""
-    encoder = build()
-    spark = SparseResNet(norm_cfg=dict(type='BN'), **ALL_STAGES)
-    spark.load_state_dict(encoder.state_dict())
-    encoder.train(training)
-    spark.train(training)
+    encoder, spark = with_plain(SparseResNet, training,
+                                norm_cfg=dict(type='BN'))
     images, mask = torch.randn(2, 3, 64, 64), half_mask()
-    visible = 1 - mask.repeat_interleave(32, 2).repeat_interleave(32, 3)
     levels = encoder(images, mask, tokens())
     SparseHelper._cur_active = mask == 0
     try:
-        theirs = spark(images * visible)
+        theirs = spark(images * (1 - enlarged(mask, 32)))
     finally:
         SparseHelper._cur_active = None
     for ours, other in zip(levels[1:], theirs, strict=True):
-        side = other.shape[-1] // 2
-        seen = (mask == 0).repeat_interleave(side, 2).repeat_interleave(
-            side, 3).expand_as(other)
+        seen = enlarged(mask == 0, other.shape[-1] // 2).expand_as(other)
         torch.testing.assert_close(
             ours[seen], other[seen], rtol=1e-4, atol=1e-5)
         assert not other[~seen].any()
@@ -104,34 +99,13 @@ def test_features_are_those_of_sparks_encoder(training):
             encoder.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_norm_sees_visible_places_alone():
-    encoder = build()
-    encoder.train()
-    images, mask = torch.randn(2, 3, 64, 64), half_mask()
-    seen = []
-    hook = encoder.conv1.register_forward_hook(
-        lambda module, args, output: seen.append(output))
-    encoder.bn1.momentum = 1.
-    encoder(images, mask, tokens())
-    hook.remove()
-    visible = (mask == 0).repeat_interleave(16, 2).repeat_interleave(16, 3)
-    for channel in range(8):
-        values = seen[0][:, channel][visible[:, 0]]
-        assert float(encoder.bn1.running_mean[channel]) == pytest.approx(
-            float(values.mean()), abs=1e-5)
-        assert float(encoder.bn1.running_var[channel]) == pytest.approx(
-            float(values.var()), rel=1e-4)
-
-
 def test_every_level_has_its_own_token_at_masked_places():
     encoder = build()
     encoder.eval()
     mask, each = half_mask(), tokens()
     levels = encoder(torch.randn(2, 3, 64, 64), mask, each)
     for level, token in zip(levels, each, strict=True):
-        side = level.shape[-1] // 2
-        masked = mask.bool().repeat_interleave(side, 2).repeat_interleave(
-            side, 3).expand_as(level)
+        masked = enlarged(mask.bool(), level.shape[-1] // 2).expand_as(level)
         assert torch.equal(level[masked], token.expand_as(level)[masked])
         assert not torch.equal(level[~masked], token.expand_as(level)[~masked])
 

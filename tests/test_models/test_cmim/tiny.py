@@ -32,6 +32,22 @@ def tiny_model(seed=0, **arguments):
     return model
 
 
+def enlarged(mask, side):
+    """A patch mask (B, 1, h, w), ``side`` cells for each patch."""
+    return mask.repeat_interleave(side, 2).repeat_interleave(side, 3)
+
+
+def trained_norms(network):
+    """Batch norms as after some training, so that a wrong one would show."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-.2, .2)
+            module.running_var.uniform_(.5, 2)
+            module.weight.data.uniform_(.5, 1.5)
+            module.bias.data.uniform_(-.2, .2)
+    return network
+
+
 def draw_tile(index, size=(64, 64), channels=3, largest=255,
               dtype=torch.uint8):
     """Smooth bumps of every channel, another tile for each index."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from test_cmim.test_preprocessor import crops_of, inputs
-from test_cmim.tiny import batch, draw_tile
+from test_cmim.tiny import draw_tile
 
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.concl import ConCLDataPreprocessor
@@ -87,22 +87,6 @@ def test_a_sample_depends_on_its_index_alone(run_state):
     run_state['iter'] = 1
     later = inputs(preprocessor, [2])
     assert not torch.equal(later['theta_query'], part['theta_query'])
-
-
-def test_tiles_of_several_sizes_make_a_batch():
-    preprocessor = build()
-    data = batch([0, 1])
-    data['inputs'][1] = draw_tile(1, (40, 90))
-    got = preprocessor(data, training=True)['inputs']
-    alone = inputs(preprocessor, [1], size=(40, 90))
-    for name, value in alone.items():
-        torch.testing.assert_close(value[0], got[name][1])
-
-
-def test_outside_of_training_images_are_normalised():
-    images = build(mean=[100] * 3, std=[50] * 3)(batch([0, 1]))['inputs']
-    want = (draw_tile(1).float() - 100) / 50
-    torch.testing.assert_close(images[1], want)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

@@ -11,7 +11,7 @@ from mmmedmask.models.concl.batch_shuffle import (
 )
 from mmmedmask.models.concl.key_queue import KeyQueue
 
-from .tiny_concl import drawn, tiny_model
+from .tiny_concl import drawn, step, tiny_model
 
 SIZE = 2
 
@@ -22,15 +22,8 @@ def steps(model, shares):
     for iteration in range(2):
         indices = [8 * iteration + index for index in shares]
         inputs, samples = drawn(getattr(model, 'module', model), indices)
-        model.zero_grad()
-        found = model(inputs, samples, mode='loss')
-        found['loss'].backward()
-        losses.append({name: float(value.detach())
-                       for name, value in found.items()})
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.grad is not None:
-                    parameter -= .1 * parameter.grad
+        losses.append({name: value.item() for name, value in
+                       step(model, inputs, samples).items()})
     model = getattr(model, 'module', model)
     return dict(
         losses=losses, state=model.state_dict(),

@@ -13,7 +13,8 @@ BACKBONE = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8,
                 norm_cfg=dict(type='GN', num_groups=4))
 
 
-def tiny_config(backbone=None, data_preprocessor=None, **arguments):
+def tiny_config(backbone=None, data_preprocessor=None, head=None,
+                **arguments):
     """Config of a tiny ConCL that is warm; the arguments replace settings."""
     return dict(
         type='mmmedmask.ConCL',
@@ -22,7 +23,7 @@ def tiny_config(backbone=None, data_preprocessor=None, **arguments):
         backbone=BACKBONE | (backbone or {}),
         neck=dict(type='MoCoV2Neck', in_channels=64, hid_channels=16,
                   out_channels=DIMS, with_avg_pool=False),
-        head=dict(type='mmmedmask.ConCLHead'),
+        head=dict(type='mmmedmask.ConCLHead') | (head or {}),
         **dict(queue_len=32, feat_dims=DIMS, num_concepts=3,
                warm_up_epochs=0) | arguments)
 
@@ -43,6 +44,18 @@ def drawn(model, indices=(0, 1, 2, 3), **tile):
         name: value if name.startswith('theta') else value.to(dtype)
         for name, value in data['inputs'].items()}
     return inputs, data['data_samples']
+
+
+def step(model, inputs, samples):
+    """Take a step of plain gradient descent; return the losses."""
+    model.zero_grad()
+    losses = model(inputs, samples, mode='loss')
+    losses['loss'].backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= .1 * parameter.grad
+    return losses
 
 
 def box_theta(*boxes):
