@@ -14,16 +14,14 @@ from mmmedmask.util.checks import check_choice
 ADVICE = {
     'broken_file':
     'These files cannot be used. Download or unpack them again.',
-    'wrong_shape':
-    'These files are not as the data set describes them.',
+    'wrong_shape': 'These files are not as the data set describes them.',
     'size_mismatch':
     'Image and mask differ in size, so the mask belongs to another image or '
     'one of them was resized. Restore the original pair.',
     'empty_mask':
     'These masks mark nothing. If that is true of the image, it is a '
     'negative example; if not, the annotation is missing.',
-    'bad_mask':
-    'These masks hold no instance numbers and no 0/255.',
+    'bad_mask': 'These masks hold no instance numbers and no 0/255.',
     'annotation_mismatch':
     'The written annotations differ from the masks. Convert again.',
     'identical_across_splits':
@@ -61,18 +59,13 @@ ADVICE = {
     'tiny_instance':
     'Instances this small are mostly specks of the annotation, and no '
     'detector can find them. --min-area leaves them out.',
-    'missing_tile':
-    'Listed, but not on disk.',
-    'unlisted_tile':
-    'On disk, but in no list.',
-    'listed_twice':
-    'In a list twice, or in the lists of both splits.',
-    'download':
-    'What should be known about the download.',
+    'missing_tile': 'Listed, but not on disk.',
+    'unlisted_tile': 'On disk, but in no list.',
+    'listed_twice': 'In a list twice, or in the lists of both splits.',
+    'download': 'What should be known about the download.',
     'written_mismatch':
     'What was written differs from the download. Convert again.',
-    'empty_part':
-    'This part of the split has no image.',
+    'empty_part': 'This part of the split has no image.',
     'missing_class':
     'A part of the split has no image of these classes, so results on it do '
     'not concern them.',
@@ -89,10 +82,8 @@ ADVICE = {
     'All patients of these classes are of one cohort, and every cohort was '
     'z-scored by itself: what a model learns of these classes is the '
     'scaling. No result on them means anything.',
-    'contradiction':
-    'Lines of one patient contradict each other.',
-    'bad_lesion_mask':
-    'These masks are not black and white.',
+    'contradiction': 'Lines of one patient contradict each other.',
+    'bad_lesion_mask': 'These masks are not black and white.',
     'unexpected_lesion':
     'The class has no lesion, but the mask marks one: label or mask is '
     'wrong.',
