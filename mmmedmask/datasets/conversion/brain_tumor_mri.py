@@ -90,7 +90,8 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
                      for record in group}
     clean_train = [
         image for image in train if image.path not in contradictory]
-    in_test, clean_test, other_train, other_test = set(test), [], [], []
+    in_test = set(test)
+    clean_test, other_train, other_test = [], [], []
     for members in by_attribute(images, 'group').values():
         if len({image.label for image in members}) > 1:
             continue
