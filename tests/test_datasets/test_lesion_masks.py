@@ -48,23 +48,23 @@ def test_other_values_are_refused(tmp_path, change, message):
         read_lesion_mask(path)
 
 
-def test_other_images_are_refused(tmp_path):
-    colours = np.zeros((4, 5, 3), np.uint8)
-    colours[..., 1] = 255
-    with pytest.raises(ImageFileError, match='colours.png has colours'):
-        read_lesion_mask(write(tmp_path / 'colours.png', colours))
-    deep = np.full((4, 5), 65535, np.uint16)
-    with pytest.raises(ImageFileError, match='deep.png holds uint16'):
-        read_lesion_mask(write(tmp_path / 'deep.png', deep))
-    # Black all over, and the shape in its transparency.
-    shape = np.zeros((4, 5, 4), np.uint8)
-    shape[:2, :, 3] = 255
-    with pytest.raises(ImageFileError, match='shape in its alpha'):
-        read_lesion_mask(write(tmp_path / 'shape.png', shape))
-    with pytest.raises(ValueError, match='shape in its alpha'):
-        mask_to_binary(shape)
-    with pytest.raises(ImageFileError, match='none.png'):
-        read_lesion_mask(tmp_path / 'none.png')
+COLOURS = np.dstack([LESION, ~LESION, LESION]).astype(np.uint8)
+# Black all over, and the shape in its transparency.
+SHAPE = np.dstack([0 * LESION] * 3 + [LESION]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(('pixels', 'message'), [
+    (COLOURS, 'has colours'), (SHAPE, 'shape in its alpha'),
+    (np.full((4, 5), 65535, np.uint16), 'holds uint16'),
+    (None, 'No such file')])
+def test_other_images_are_refused(tmp_path, pixels, message):
+    path = tmp_path / 'mask.png'
+    if pixels is not None:
+        write(path, pixels)
+        with pytest.raises(ValueError, match=message):
+            mask_to_binary(np.atleast_3d(pixels))
+    with pytest.raises(ImageFileError, match=f'mask.png.*{message}'):
+        read_lesion_mask(path)
 
 
 def test_masks_of_breast_ultrasound(data_root):
