@@ -471,7 +471,8 @@ class NystromAggregator(BaseModule):
                               coords: Tensor | None = None,
                               layer: int = -1) -> Tensor:
         """What the class token looks at in a layer, for heat maps.
-         Takes what :meth:`forward` takes, and the index of a layer. Gives (B,
+
+        Takes what :meth:`forward` takes, and the index of a layer. Gives (B,
         H, N), float32, zero at padding. The share of the class token itself is
         left out; see :func:`~mmmedmask.functional.nystrom.class_token_row`.
 
@@ -497,9 +498,10 @@ class NystromAggregator(BaseModule):
     def attention(self, patches: Tensor, valid: Tensor | None = None,
                   coords: Tensor | None = None) -> Tensor:
         """What the class token looks at in the last layer, as weights.
-         The mean over the heads; values below zero, which the approximation
-        may give, count as zero. Takes what :meth:`forward` takes; gives (B,
-        N), float32 or float64, zero at padding, with sum 1 over each bag.
+
+        The mean over the heads; values below zero, which the approximation may
+        give, count as zero. Takes what :meth:`forward` takes; gives (B, N),
+        float32 or float64, zero at padding, with sum 1 over each bag.
         """
         rows = self.class_token_attention(patches, valid, coords=coords)
         rows = rows.mean(dim=1).clamp(min=0)

@@ -9,7 +9,16 @@ from model_checks import assert_near_in_bfloat16, assert_trained, unchanged
 
 from mmmedmask.registry import MODELS
 
-from .tiny_gimp import DIMS, GENES, LABELS, WIDTH, batch, tiny_gimp, total
+from .tiny_gimp import (
+    DIMS,
+    GROUPS,
+    LABELS,
+    NYSTROM,
+    WIDTH,
+    batch,
+    tiny_gimp,
+    total,
+)
 
 DOUBLE = torch.float64
 SLIDES = dict(gene_encoder=None)
@@ -64,9 +73,8 @@ def test_losses_are_those_of_the_equations():
 def test_parts_can_be_left_out(arguments, names):
     """Rows of Table 2; all that is trained has a gradient."""
     if arguments.get('mpm_head', 1) is None:
-        arguments = dict(arguments, aggregator=dict(
-            type='mmmedmask.NystromAggregator', in_dims=DIMS, embed_dims=WIDTH,
-            num_heads=2, num_landmarks=4, mask_token='zeros'))
+        arguments = arguments | dict(
+            aggregator=NYSTROM | dict(mask_token='zeros'))
     model = tiny_gimp(**arguments)
     losses = model(*batch(), mode='loss')
     assert {name for name in losses if 'loss' in name} == names
@@ -334,12 +342,8 @@ def test_bad_batches_are_refused(change, said):
 
 def test_is_built_from_a_config_with_real_encoders():
     model = MODELS.build(dict(
-        type='mmmedmask.GiMP',
-        aggregator=dict(type='mmmedmask.NystromAggregator', in_dims=DIMS,
-                        embed_dims=WIDTH, num_heads=2),
-        gene_encoder=dict(type='mmmedmask.GroupMSA', num_genes=GENES,
-                          embed_dims=WIDTH, num_fragments=4, num_groups=2,
-                          num_heads=2, drop_rate=.3),
+        type='mmmedmask.GiMP', aggregator=NYSTROM,
+        gene_encoder=GROUPS | dict(drop_rate=.3),
         mpm_head=dict(type='mmmedmask.MPMHead'),
         contrast_head=dict(type='mmmedmask.TripletHead'))).train()
     model.init_weights()

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmmedmask.functional.contrastive_losses import MININGS
 
-from .tiny_gimp import GENES, WIDTH, batch, tiny_gimp, total
+from .tiny_gimp import GROUPS, batch, tiny_gimp, total
 
 SIZE = 2
 LABELS = (0, 1, 0, 1, 1, 0, 0, 1)
@@ -22,10 +22,7 @@ HEADS = {
         type='mmmedmask.InfoNCEHead', proj_dims=4)),
     **{name: dict(
         contrast_head=dict(type=f'mmmedmask.{name}', proj_dims=4),
-        gene_encoder=dict(
-            type='mmmedmask.GroupMSA', num_genes=GENES, embed_dims=WIDTH,
-            num_fragments=6, num_groups=2, num_heads=2),
-        freeze_gene_encoder=False)
+        gene_encoder=GROUPS, freeze_gene_encoder=False)
        for name in ('BioViLHead', 'MGCAHead', 'REFERSHead')},
 }
 

@@ -10,7 +10,6 @@ from mmmedmask.functional.contrastive_losses import (
     prototype_contrast,
     sinkhorn,
 )
-from mmmedmask.models.gimp import GroupMSA
 from mmmedmask.models.layers.data_samples import draw_for_samples
 
 from .naive_aggregator import naive_norm
@@ -20,7 +19,7 @@ from .naive_group_msa import (
     naive_inside,
     naive_linear,
 )
-from .tiny_gimp import GENES, WIDTH, batch, tiny_gimp, total
+from .tiny_gimp import GENES, GROUPS, NYSTROM, batch, tiny_gimp, total
 
 DOUBLE = torch.float64
 # Losses of each.
@@ -37,12 +36,8 @@ SETS = [[0, 5, 11], [1, 2, 3, 4, 5]]
 def gimp(name, dtype=DOUBLE, encoder=None, **head):
     return tiny_gimp(
         dtype, mpm_head=None, freeze_gene_encoder=False,
-        aggregator=dict(
-            type='mmmedmask.NystromAggregator', in_dims=5, embed_dims=WIDTH,
-            num_heads=2, num_landmarks=4, conv_kernel=5, mask_token='zeros'),
-        gene_encoder=dict(
-            type='mmmedmask.GroupMSA', num_genes=GENES, embed_dims=WIDTH,
-            num_fragments=6, num_groups=2, num_heads=2, **(encoder or {})),
+        aggregator=NYSTROM | dict(mask_token='zeros'),
+        gene_encoder=GROUPS | (encoder or {}),
         contrast_head=dict(type=f'mmmedmask.{name}', proj_dims=4, **head),
         seed=3)
 
@@ -388,7 +383,7 @@ def test_other_encoders_and_frozen_ones_are_refused(name):
     with pytest.raises(ValueError, match='GroupMSA, got CountingEncoder'):
         tiny_gimp(freeze_gene_encoder=False, **head)
     with pytest.raises(ValueError, match='must be False, got True'):
-        tiny_gimp(gene_encoder=GroupMSA(GENES, WIDTH, 6, 2, 2), **head)
+        tiny_gimp(gene_encoder=GROUPS, **head)
 
 
 def test_refers_needs_positions():

@@ -10,6 +10,10 @@ from mmmedmask.registry import MODELS
 
 DIMS, GENES, WIDTH = 5, 12, 8
 LABELS = (0, 1, 0, 1, 1, 0)
+NYSTROM = dict(type='mmmedmask.NystromAggregator', in_dims=DIMS,
+               embed_dims=WIDTH, num_heads=2, num_landmarks=4, conv_kernel=5)
+GROUPS = dict(type='mmmedmask.GroupMSA', num_genes=GENES, embed_dims=WIDTH,
+              num_fragments=6, num_groups=2, num_heads=2)
 
 
 @MODELS.register_module(force=True)
@@ -33,9 +37,7 @@ def tiny_gimp(dtype=torch.float32, **arguments):
     """A model with all parts; arguments replace them."""
     torch.manual_seed(5)
     parts = dict(
-        aggregator=dict(
-            type='mmmedmask.NystromAggregator', in_dims=DIMS,
-            embed_dims=WIDTH, num_heads=2, num_landmarks=4, conv_kernel=5),
+        aggregator=NYSTROM,
         gene_encoder=dict(type='mmmedmask.CountingEncoder'),
         mpm_head=dict(type='mmmedmask.MPMHead'),
         contrast_head=dict(type='mmmedmask.TripletHead'))
