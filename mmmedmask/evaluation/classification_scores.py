@@ -141,10 +141,10 @@ def classification_scores(labels: np.ndarray, scores: np.ndarray,
 
 def confusion_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Count predictions: int64 (C, C), rows are true classes."""
-    num_classes = scores.shape[1]
-    cells = labels * num_classes + scores.argmax(axis=1)
-    counts = np.bincount(cells, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, scores.argmax(axis=1),
+                            labels=range(scores.shape[1]))
 
 
 def bootstrap_counts(generator: np.random.Generator, num_draws: int,

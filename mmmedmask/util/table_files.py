@@ -15,6 +15,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 
 from mmmedmask.util.atomic_files import csv_text, is_formula
@@ -376,31 +377,27 @@ class _Records:
     def __init__(self, path: Path, content: bytes, delimiter: str,
                  line: int) -> None:
         self.delimiter = delimiter
-        if b'"' in content:
+        separator, quoted = delimiter.encode(), b'"' in content
+        if quoted:
             records = list(_quoted(path, content.decode(), delimiter, line))
             filled = [any(map(str.strip, cells)) for _, cells in records]
-            _check_filled(path, filled)
-            self._cells = [cells for (_, cells), kept in zip(
-                records, filled, strict=True) if kept]
-            counts = [len(cells) for cells in self._cells]
-            ends = [cells[-1].strip() for cells in self._cells]
-            self.header = self._cells[0]
         else:
             records = list(enumerate(content.replace(
                 b'\r\n', b'\n').replace(b'\r', b'\n').split(b'\n'), line))
-            separator = delimiter.encode()
-            blanks = b' \t' + separator
-            filled = [bool(text.strip(blanks)) for _, text in records]
-            _check_filled(path, filled)
-            self._cells = [text for (_, text), kept in zip(
-                records, filled, strict=True) if kept]
+            filled = [bool(text.strip(b' \t' + separator))
+                      for _, text in records]
+        _check_filled(path, filled)
+        lines, self._cells = zip(*compress(records, filled), strict=True)
+        if quoted:
+            counts = map(len, self._cells)
+            ends = [cells[-1].strip() for cells in self._cells]
+            self.header = self._cells[0]
+        else:
             counts = [text.count(separator) + 1 for text in self._cells]
             blanks = b' \t'.replace(separator, b'')
             ends = [not text.rstrip(blanks).endswith(separator)
                     for text in self._cells]
             self.header = self._cells[0].decode().split(delimiter)
-        lines = [number for (number, _), kept in zip(
-            records, filled, strict=True) if kept]
         self.rows = list(zip(lines, counts, strict=True))
         self.open_end = len(ends) > 1 and not any(ends[1:])
         last = max(row for row, kept in enumerate(filled) if kept)

@@ -70,12 +70,11 @@ def percentile_ranks(values: np.ndarray) -> np.ndarray:
     The smallest of several values has 0, the largest 1, one that all share
     0.5.
     """
+    from scipy.stats import rankdata
+
     if len(values) < 2:
         return np.full(len(values), .5)
-    ordered = np.sort(values)
-    below = np.searchsorted(ordered, values, side='left')
-    up_to = np.searchsorted(ordered, values, side='right')
-    return (below + (up_to - 1 - below) / 2) / (len(values) - 1)
+    return (rankdata(values) - 1) / (len(values) - 1)
 
 
 def color_levels(values: np.ndarray, scale: str) -> np.ndarray:
