@@ -9,16 +9,27 @@ import pytest
 from commands import TOOLS, call, load
 
 
-def test_benchmark_reports():
-    """The benchmark runs and prints every figure (no time is asserted)."""
-    output = call('analysis_tools/benchmark_cmim.py', '--size', 64,
-                 '--batch-size', 2, '--rounds', 1, '--precisions', 'float32',
-                 'bfloat16')
-    for words in ('CMIM / plain ResNet-18 step, bfloat16',
-                  'SparK / CMIM step, float32', 'views, colours and stains',
-                  *(f'share of {part} in CMIM step, float32' for part in (
-                      'views', 'encoder', 'warp', 'decoder', 'optimizer',
-                      'rest'))):
+@pytest.mark.parametrize(('name', 'arguments', 'figures'), [
+    ('cmim', '--size 64 --batch-size 2 --precisions float32 bfloat16',
+     ['CMIM / plain ResNet-18 step, bfloat16', 'SparK / CMIM step, float32',
+      'views, colours and stains', *(
+          f'share of {part} in CMIM step, float32' for part in (
+              'views', 'encoder', 'warp', 'decoder', 'optimizer', 'rest'))]),
+    ('tile_loader', '--samples 30001 --tiles 20',
+     ['loader, jpg', 'loader, png', 'loader, tif',
+      'shards, 30,001 samples, first batch of 2 ranks',
+      'shards / single files, wall time, cold cache',
+      '2 ranks, 30,001 samples: the rarest comes | 1 times |  | >= 1 | '
+      'reached']),
+    ('extraction', '--side 3 --tile-size 64 --batch-size 2 --warmup 0',
+     ['our slide reader / OpenSlide alone, time',
+      'encoder waits for tiles, one reader / none', *(
+          f'share of {part} in slide to h5' for part in (
+              'reading', 'pictures', 'encoding', 'writing'))])])
+def test_a_benchmark_reports_every_figure(name, arguments, figures):
+    output = call(f'analysis_tools/benchmark_{name}.py', '--rounds', 1,
+                  *arguments.split())
+    for words in figures:
         assert f'| {words} |' in output
 
 
@@ -31,18 +42,6 @@ def test_precisions_that_a_cpu_emulates_are_left_out(monkeypatch, capsys):
         assert tool.fast_precisions('cpu') == found
         assert tool.fast_precisions('cuda') == tool.PRECISIONS
     assert 'bfloat16 is left out' in capsys.readouterr().err
-
-
-def test_benchmark_of_the_tile_loader_reports():
-    """Every figure is printed (no time is asserted)."""
-    output = call('analysis_tools/benchmark_tile_loader.py', '--samples',
-                  30_001, '--tiles', 20, '--rounds', 1)
-    for words in ('loader, jpg', 'loader, png', 'loader, tif',
-                  'shards, 30,001 samples, first batch of 2 ranks',
-                  'shards / single files, wall time, cold cache'):
-        assert f'| {words} |' in output
-    assert '30,001 samples: the rarest comes | 1 times |  | >= 1 | reached' \
-        in output
 
 
 def test_benchmark_of_msmae_reports():
@@ -68,18 +67,6 @@ def test_benchmark_of_msmae_reports():
     last = (tokens + 1) * dims**2 + tokens * dims
     maps = 2 * (11 * whole + last + 64 * dims * 192)
     assert values['operations, maps'] == pytest.approx(maps / 1e9)
-
-
-def test_benchmark_of_extraction_reports():
-    """Parts add up, and the encoder's waits are compared."""
-    output = call('analysis_tools/benchmark_extraction.py', '--side', 3,
-                  '--tile-size', 64, '--batch-size', 2, '--rounds', 1,
-                  '--warmup', 0)
-    for words in ('our slide reader / OpenSlide alone, time',
-                  'encoder waits for tiles, one reader / none',
-                  *(f'share of {part} in slide to h5' for part in (
-                      'reading', 'pictures', 'encoding', 'writing'))):
-        assert f'| {words} |' in output
 
 
 def test_start_is_measured_until_a_line():

@@ -319,16 +319,13 @@ def test_wrong_samples(change, message):
         evaluate(samples)
 
 
-def test_wrong_number_of_classes():
+def test_wrong_numbers_of_classes_and_samples():
     samples = make_samples(*draw_predictions(5))
     with pytest.raises(ValueError, match='4 classes, the data set has 2'):
         evaluate(samples, classes=('a', 'b'))
     samples += make_samples(*draw_predictions(5, 3))
     with pytest.raises(ValueError, match=r'number of classes: \[3, 4\]'):
         evaluate(samples)
-
-
-def test_missing_predictions():
     metric = DiseaseClassification(num_bootstrap=0)
     metric.process(None, [
         sample.to_dict() for sample in make_samples(*draw_predictions(5))])

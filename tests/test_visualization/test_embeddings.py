@@ -144,19 +144,6 @@ def test_what_the_command_refuses(run, arguments, message):
         run[0], *arguments, '--out', 'never.png', status=1)
 
 
-def test_groups_stay_groups():
-    """Two clouds: every patient's nearest neighbour is of its own."""
-    random = np.random.default_rng(0)
-    labels = np.arange(40) % 2
-    vectors = random.normal(size=(40, 6)) + 8 * labels[:, None]
-    points = project_tsne(vectors)
-    assert points.shape == (40, 2)
-    distances = np.linalg.norm(points[:, None] - points, axis=2)
-    np.fill_diagonal(distances, np.inf)
-    assert (labels[distances.argmin(axis=1)] == labels).all()
-    np.testing.assert_array_equal(points, project_tsne(vectors))
-
-
 def test_picture_has_the_colours_of_its_classes():
     points = np.random.default_rng(0).normal(size=(30, 2))
     panel = EmbeddingPanel('a', points, np.zeros(30, int))
