@@ -187,7 +187,6 @@ def measure_views(args) -> list[Figure]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     parser = make_parser(__doc__, peak=True)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)

@@ -127,7 +127,6 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     parser = make_parser(__doc__)
     parser.add_argument('--side', type=int, default=10,
                         help='tiles along a side of the drawn slide')

@@ -277,7 +277,6 @@ MEASURES = dict(layers=compare_layers, sizes=measure_sizes,
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of this tool's arguments."""
     parser = make_parser(__doc__, parts=MEASURES)
     parser.add_argument('--sizes', type=int, nargs='+',
                         default=[6_000, 25_000, 75_000, GOAL_PATCHES],
@@ -301,7 +300,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.tokens % args.landmarks:

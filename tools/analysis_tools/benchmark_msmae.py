@@ -195,7 +195,6 @@ def measure(args: argparse.Namespace) -> list[Figure]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     parser = make_parser(__doc__, peak=True)
     parser.add_argument('--arch', default='base')
     parser.add_argument('--batch-size', type=int, default=8)

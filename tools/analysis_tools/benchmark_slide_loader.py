@@ -98,7 +98,6 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     parser = make_parser(__doc__)
     parser.add_argument('--layouts', nargs='+', default=list(LAYOUTS),
                         choices=LAYOUTS, help='files to read')

@@ -51,7 +51,6 @@ def seconds_until(command: Sequence[str], line: str | None) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     parser = make_parser(__doc__)
     parser.set_defaults(rounds=3)
     args = parser.parse_args(argv)

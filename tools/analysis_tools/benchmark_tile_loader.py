@@ -222,7 +222,6 @@ def compare_shards(args: argparse.Namespace) -> list[Figure]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure and print."""
     measures = dict(formats=measure_formats, index=measure_index,
                     shards=compare_shards)
     parser = make_parser(__doc__, parts=measures)

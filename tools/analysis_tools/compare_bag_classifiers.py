@@ -204,7 +204,6 @@ def summarize(name: str, rows: list[dict]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train all configs on all folds and print a table."""
     args = parse_args(argv)
 
     import torch

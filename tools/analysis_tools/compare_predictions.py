@@ -83,7 +83,6 @@ def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ('first', 'second'):
         parser.add_argument(

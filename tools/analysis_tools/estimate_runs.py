@@ -71,7 +71,6 @@ def gpus_of(config: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Count, estimate and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=Path, metavar='FOLDER', required=True)
     parser.add_argument('--tflops', type=float, default=312,

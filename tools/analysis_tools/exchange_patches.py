@@ -23,7 +23,6 @@ COLUMNS = ('run', 'place', 'change', 'auc', 'untouched_auc')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,7 +97,6 @@ def draw(curves: dict, block: int, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, write and print the lowest AUC of each run."""
     args = parse_args(argv)
 
     from mmmedmask.util.atomic_files import write_csv

@@ -349,7 +349,6 @@ def table_of_curves(measured: Iterable[Curve]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments, measure, draw and write."""
     parser = make_parser(__doc__)
     parser.set_defaults(rounds=3)
     parser.add_argument('--out', type=Path, metavar='FOLDER', required=True)

@@ -95,7 +95,6 @@ def draw(curves: Mapping[str, Mapping[str, Mapping[int, Mapping]]],
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('runs', type=Path, help='folder of the runs')
     parser.add_argument('--recipe', required=True, help='name of the recipe')

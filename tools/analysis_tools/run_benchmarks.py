@@ -47,7 +47,6 @@ def run_benchmark(name: str, *options: object) -> list[Figure] | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run all, print the table, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', choices=sorted(TINY),
                         help='run only these')

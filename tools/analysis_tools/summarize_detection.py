@@ -53,7 +53,6 @@ def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
     parser.add_argument(

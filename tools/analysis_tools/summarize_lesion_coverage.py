@@ -48,7 +48,6 @@ def mean_and_interval(values: Sequence[float]) -> str:
 
 
 def table(folders: Sequence[Path]) -> str:
-    """Make the Markdown table."""
     rows = [['runs', 'weights', 'n', 'images',
              *(title for title, _ in VALUES.values())]]
     for folder in folders:
@@ -73,7 +72,6 @@ def table(folders: Sequence[Path]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folders', nargs='+', type=Path)
     print(table(parser.parse_args(argv).folders))

@@ -89,7 +89,6 @@ class Reconstructions(Hook):
         self.before = self._reconstruct(model)
 
     def after_train(self, runner: Runner) -> None:
-        """Reconstruct the same views again."""
         self.after = self._reconstruct(runner.model)
 
     def _reconstruct(self, model: torch.nn.Module) -> torch.Tensor:
@@ -253,7 +252,6 @@ def describe_pretraining(runner: Runner, shown: Reconstructions,
                          losses: list[tuple[int, float]],
                          numbers: tuple[int, int],
                          seconds: float) -> Section:
-    """Write the report's section on pre-training."""
     preprocessor = runner.model.data_preprocessor
     side = preprocessor.view_size[0]
     return Section(
@@ -304,7 +302,6 @@ def describe_probe(tables: list[list[list[str]]], few: int, most: int,
 
 def describe_detection(runner: Runner, found: list[Column],
                        accuracy: dict[str, str], seconds: float) -> Section:
-    """Write the report's section on detection."""
     losses = read_scalars(runner.log_dir, 'loss')
     numbers = [len(loader.dataset)
                for loader in (runner.train_dataloader, runner.val_dataloader)]

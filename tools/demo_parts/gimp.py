@@ -156,7 +156,6 @@ def error_of_the_mean(dataset) -> float:
 
 
 def describe_pretraining(runner: Runner, seconds: float) -> Section:
-    """Write the report's section on pre-training."""
     curves = {
         'error of masked patches': read_scalars(runner.log_dir, 'loss_rec'),
         'share of active triplets': read_scalars(runner.log_dir, 'tri_active')}
@@ -190,7 +189,6 @@ def describe_pretraining(runner: Runner, seconds: float) -> Section:
 
 def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
                       sight: Sight, seconds: float) -> Section:
-    """Write the report's section on fine-tuning."""
     number = len(runner.test_dataloader.dataset)
     rows = []
     for title, name in (('Genes alone', 'genes'), ('Slides alone', 'slides'),

@@ -180,7 +180,6 @@ def masking_columns(masking: Masking, whole: bool = False) -> list[Column]:
 
 
 def first_of(columns: list[Column], number: int) -> list[Column]:
-    """Keep the first rows of columns."""
     return [Column(column.title, column.subtitle, column.pictures[:number])
             for column in columns]
 
@@ -247,7 +246,6 @@ def draw_overview(scans: Masking, retina: Masking) -> np.ndarray:
 
 def describe_pretraining(runner: Runner, scans: Masking, filled: np.ndarray,
                          seconds: float) -> Section:
-    """Write the report's section on pre-training."""
     model = runner.model
     columns = [
         *first_of(masking_columns(scans), NUM_SHOWN),
@@ -291,7 +289,6 @@ def describe_pretraining(runner: Runner, scans: Masking, filled: np.ndarray,
 
 
 def describe_retina(retina: Masking) -> Section:
-    """Write the report's section on the photograph."""
     tiles = len(retina.maps)
     return Section(
         'The same network on a real retina',
@@ -314,7 +311,6 @@ def describe_retina(retina: Masking) -> Section:
 
 def describe_classifier(runner: Runner, accuracy: float,
                         seconds: float) -> Section:
-    """Write the report's section on fine-tuning."""
     model = runner.model
     shown = 1 - model.mask_ratio - model.throw_ratio
     return Section(

@@ -46,7 +46,6 @@ class ProgressHook(Hook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
-        """Show the iteration and the loss."""
         self.step.update(runner.iter + 1, runner.max_iters,
                          f'loss {outputs["loss"].item():.3f}')
 
@@ -60,7 +59,6 @@ class Part:
         self.commands: list[str] = []
 
     def data(self, name: str) -> Path:
-        """Folder of a data set."""
         return self.stage.out / 'data' / name
 
     def train(self, step: Step, run: str, config: str, comment: str,

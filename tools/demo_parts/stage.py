@@ -38,7 +38,6 @@ class Step:
             f'{title:<{TITLE_WIDTH}}', total=None, note='')
 
     def update(self, done: int, total: int, note: str = '') -> None:
-        """Show how far it is."""
         self._progress.update(
             self._task, completed=done, total=total, note=note)
 
@@ -67,7 +66,6 @@ class Stage:
         os.close(log)
 
     def say(self, text: str = '', style: str | None = None) -> None:
-        """Show a line."""
         self.console.print(text, style=style, soft_wrap=True, markup=False)
 
     def keep_quiet(self) -> None:

@@ -58,7 +58,6 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
 
 
 def draw(args: argparse.Namespace) -> list[Path]:
-    """Draw the panel and return its path."""
     from mmmedmask.apis import AttentionInferencer, load_config
     from mmmedmask.engine.attention.panel import (
         check_model,

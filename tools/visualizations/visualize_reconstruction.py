@@ -17,7 +17,6 @@ from picture_tool import (
 
 
 def draw(args: argparse.Namespace) -> list[Path]:
-    """Draw the panel and return its path."""
     import torch
     from mmengine.dataset import pseudo_collate
 

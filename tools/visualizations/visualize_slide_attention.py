@@ -22,7 +22,6 @@ from picture_tool import (
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = make_parser(__doc__, '--split', '--device',
                          config='config of the model',
                          out='folder for the files')
@@ -128,7 +127,6 @@ def draw(args: argparse.Namespace) -> list[Path]:
 
 def draw_slide(args, features, evidence, rows: slice, classes,
                slides) -> list[Path]:
-    """Draw one slide of a bag."""
     from mmmedmask.datasets.slides.feature_files import slide_name
     from mmmedmask.datasets.slides.slide_pictures import find_picture
     from mmmedmask.util.atomic_files import write_json
@@ -185,7 +183,6 @@ def draw_slide(args, features, evidence, rows: slice, classes,
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Draw what the command line names."""
     draw_or_exit('visualize_slide_attention.py', draw, parse_args(argv))
 
 
