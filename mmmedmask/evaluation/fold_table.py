@@ -101,8 +101,8 @@ def classification_rows(
         return {('accuracy' if name == 'top1' else name): value
                 for name, value in values.items()}
 
-    def score(mine: Sequence[PatientPredictions], cases: Sequence[str]
-              ) -> tuple[dict, dict]:
+    def score(mine: Sequence[PatientPredictions],
+              cases: Sequence[str] | None) -> tuple[dict, dict]:
         labels = np.concatenate([run.labels for run in mine])
         scores = np.concatenate([run.scores for run in mine])
         draws = {} if cases is None else bootstrap_scores(
@@ -150,8 +150,8 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
     all patients. Rows are as of :func:`classification_rows`.
     """
 
-    def score(mine: Sequence[PatientRisks], cases: Sequence[str]
-              ) -> tuple[dict, dict]:
+    def score(mine: Sequence[PatientRisks],
+              cases: Sequence[str] | None) -> tuple[dict, dict]:
         joined = [np.concatenate(parts) for parts in zip(
             *((run.risks, run.months, run.events) for run in mine),
             strict=True)]

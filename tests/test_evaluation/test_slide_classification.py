@@ -254,10 +254,7 @@ def test_patients_survive_the_csv(tmp_path):
 @pytest.mark.parametrize(('text', 'message'), [
     ('case_id,predicted\na,b\n', 'not a table of patients'),
     ('case_id,label\na,x\n', 'no .probability. column per class'),
-    ('case_id,label,probability x\na,y,1\n',
-     "label must be one of .* got 'y'"),
     ('case_id,label,probability x\na,x,1\na,x,1\n', 'case a more than once'),
-    ('case_id,label,probability x\na,x\n', 'line 2 has 2 cells, line 1 has 3'),
 ])
 def test_no_patients(tmp_path, text, message):
     (tmp_path / 'p.csv').write_text(text)
