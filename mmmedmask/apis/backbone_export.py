@@ -78,8 +78,8 @@ def export_backbone(
     Args:
         source: A checkpoint of a runner, or a file with a bare dictionary of
             tensors. It is read without running code.
-        target: The file to write, whose ending says the format, see
-            ``FORMATS``; a folder for the naming ``'hf'``.
+        target: The file to write, whose ending is one of ``FORMATS``; a
+            folder for the naming ``'hf'``.
         naming: Whose names the tensors get, one of mmmedmask's namings, or
             ``'hf'``: timm's, in a folder for the hub.
         prefix: The backbone's prefix in the source; ``''`` takes everything.

@@ -159,21 +159,8 @@ def check_warmup(config: Config) -> None:
             f'begin={total // 2}')
 
 
-def use_safe_checkpoints(config: Config) -> None:
-    """Put ``SafeCheckpointHook`` in the place of MMEngine's hook.
-
-    That is the hook that a runner has by itself, and ``'CheckpointHook'``;
-    the log says so. ``'mmengine.CheckpointHook'`` stays, and what has
-    arguments that ours does not know, with a warning. Runners of another type
-    keep theirs, which writes what their strategy gathers.
-
-    Example:
-        >>> config = Config(dict(default_hooks=dict(
-        ...     checkpoint=dict(type='CheckpointHook', interval=5))))
-        >>> use_safe_checkpoints(config)
-        >>> config.default_hooks.checkpoint.type
-        'mmmedmask.SafeCheckpointHook'
-    """
+def _use_safe_checkpoints(config: Config) -> None:
+    """Put ``SafeCheckpointHook`` in the place of MMEngine's; log it."""
     hooks = config.get('default_hooks') or {}
     hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
     if hook is None or 'runner_type' in config \
@@ -401,8 +388,11 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     """Make the runner of a config.
 
     The registries import the host library on first use. A hook of
-    ``default_hooks`` that is None is switched off; MMEngine's checkpoint hook
-    is replaced, see :func:`use_safe_checkpoints`.
+    ``default_hooks`` that is None is switched off. ``SafeCheckpointHook``
+    takes the place of ``'CheckpointHook'``, which a runner has by itself.
+    ``'mmengine.CheckpointHook'`` stays, and what has arguments that ours does
+    not know, with a warning. Runners of another type keep theirs, which
+    writes what their strategy gathers.
 
     Args:
         launcher: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
@@ -423,7 +413,7 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
             f'the config belongs to {scope!r} (its default_scope), which is '
             f'not installed: pip install {HOSTS.get(scope, scope)}')
     check_warmup(config)
-    use_safe_checkpoints(config)
+    _use_safe_checkpoints(config)
     config.launcher = launcher
     if launcher != 'none':
         enable_cpu_distributed()

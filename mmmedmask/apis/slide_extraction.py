@@ -21,7 +21,6 @@ from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
     differing_settings,
-    stored_settings,
 )
 from mmmedmask.datasets.slides.slide_list import SlideTask
 from mmmedmask.datasets.slides.tile_stream import (
@@ -174,13 +173,11 @@ class _Run:
             return
         path = self._target(task)
         try:
-            stored = stored_settings(path)
+            differing = differing_settings(path, self._settings(task))
         except SlideFeatureError as error:
             self._finish(task, FAILED, error=str(error))
             return
-        differing = stored is not None and differing_settings(
-            stored, self._settings(task))
-        if stored is None or differing and overwrite:
+        if differing is None or differing and overwrite:
             self.todo.append(task)
         elif differing:
             self._finish(

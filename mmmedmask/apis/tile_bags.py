@@ -22,7 +22,6 @@ from mmmedmask.datasets.image_io import (
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
     differing_settings,
-    stored_settings,
 )
 from mmmedmask.datasets.slides.tiling import resize
 from mmmedmask.models.layers.tile_encoders import TileEncoder
@@ -301,26 +300,25 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
                     'precision': precision,
                     'tile_size': tile_size,
                     'tiles': [str(tile) for tile in bag.tiles]}
-        stored = stored_settings(path)
-        differing = '' if stored is None else differing_settings(
-            stored, settings)
+        differing = differing_settings(path, settings)
         if differing:
             raise ValueError(
                 f'{path} was made with other settings ({differing}): choose '
                 'another folder or delete it')
         picture = folder / 'mosaics' / f'{bag.name}.png'
         wanted = mosaics and not picture.is_file()
-        if stored is None or wanted:
+        was_there = differing is not None
+        if wanted or not was_there:
             tiles = np.stack([read_tile(tile, tile_size)
                               for tile in bag.tiles])
-            if wanted:
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(draw_mosaic(tiles)).save(picture)
-        if stored is None:
+        if wanted:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw_mosaic(tiles)).save(picture)
+        if not was_there:
             _write_bag(path, tiles, encoder, settings, batch_size, precision)
         if report is not None:
             report(f'{number}/{len(bags)} {bag.name}: {len(bag.tiles)} tiles'
-                   f'{", was there" if stored is not None else ""}')
+                   f'{", was there" if was_there else ""}')
     write_csv(
         folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
         [(bag.name, row, str(tile), tile.group, bag.split)

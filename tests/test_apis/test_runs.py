@@ -314,7 +314,7 @@ def test_mmengines_checkpoint_hook_is_replaced(
         del config.default_hooks['checkpoint']
     else:
         config.default_hooks.checkpoint = setting
-    runs.use_safe_checkpoints(config)
+    runs._use_safe_checkpoints(config)
     [message, *_] = [line[0] for line in told] or ['']
     assert ('in the place of CheckpointHook' in message) == (
         expected == 'SafeCheckpointHook')

@@ -125,11 +125,11 @@ class FeatureWriter:
         self._partial.unlink(missing_ok=True)
 
 
-def stored_settings(path: Path) -> dict | None:
-    """Read the settings that a complete file was made with.
+def differing_settings(path: Path, wanted: Mapping) -> str | None:
+    """Say which settings of a file differ from those that are wanted.
 
     Returns None for a file that is not there or truncated, and has to be
-    made again; one of another tool is a SlideFeatureError.
+    made; one of another tool is a SlideFeatureError.
     """
     if not path.is_file():
         return None
@@ -146,7 +146,13 @@ def stored_settings(path: Path) -> dict | None:
         return None
     if text is None:
         raise SlideFeatureError(_FOREIGN.format(path))
-    return json.loads(text)
+    stored = {**_FIRST_SETTINGS, **json.loads(text)}
+    # What JSON makes of them, such as lists of tuples.
+    wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))
+    return ', '.join(
+        f'{name} {_short(stored.get(name))} there, '
+        f'{_short(wanted.get(name))} now' for name in sorted(
+            {*stored, *wanted}) if stored.get(name) != wanted.get(name))
 
 
 def _begins_as_hdf5(path: Path) -> bool:
@@ -156,18 +162,6 @@ def _begins_as_hdf5(path: Path) -> bool:
             return _HDF5_START.startswith(file.read(len(_HDF5_START)))
     except OSError as error:
         raise SlideFeatureError(f'{path} cannot be read: {error}') from None
-
-
-def differing_settings(stored: Mapping, wanted: Mapping) -> str:
-    """Say which settings differ, if any."""
-    stored = {**_FIRST_SETTINGS, **stored}
-    # What JSON makes of them, such as lists of tuples.
-    wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))
-    names = [name for name in sorted({*stored, *wanted})
-             if stored.get(name) != wanted.get(name)]
-    return ', '.join(
-        f'{name} {_short(stored.get(name))} there, '
-        f'{_short(wanted.get(name))} now' for name in names)
 
 
 def _short(value: object) -> str:

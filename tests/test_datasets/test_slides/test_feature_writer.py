@@ -13,7 +13,6 @@ from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
     differing_settings,
-    stored_settings,
 )
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
@@ -44,10 +43,13 @@ def test_our_reader_finds_features_coords_encoder_and_patch_size(tmp_path):
             slide.coord_unit) == ('trident', 'drawn', 512, 'level0')
     assert torch.equal(slide.read(), torch.from_numpy(features))
     assert torch.equal(slide.coords[:, 0], torch.arange(70) * 512)
-    assert differing_settings(stored_settings(path), SETTINGS) == ''
-    assert differing_settings(
-        stored_settings(path), {**SETTINGS, 'mpp': 1.0}
-    ) == 'mpp 0.5 there, 1.0 now'
+    # Files from before the precision was a setting are float32.
+    for change, told in (
+            ({}, ''), (dict(precision='float32'), ''),
+            (dict(mpp=1.0), 'mpp 0.5 there, 1.0 now'),
+            (dict(precision='float16'),
+             "precision 'float32' there, 'float16' now")):
+        assert differing_settings(path, {**SETTINGS, **change}) == told
 
 
 def test_missing_rows_and_bad_features_are_refused(tmp_path):
@@ -70,18 +72,18 @@ def test_missing_rows_and_bad_features_are_refused(tmp_path):
 
 def test_truncated_files_have_to_be_made_again(tmp_path):
     path = tmp_path / 'a.h5'
-    assert stored_settings(path) is None
+    assert differing_settings(path, SETTINGS) is None
     # One of an empty slide is complete.
     for number in (0, 70):
         writer = make(path, number)
         writer.write(0, np.ones((number, 5)))
         writer.finish()
-        assert stored_settings(path) is not None
+        assert differing_settings(path, SETTINGS) is not None
         assert SlideFeatures(path).num_patches == number
     path.write_bytes(path.read_bytes()[:-500])
-    assert stored_settings(path) is None
+    assert differing_settings(path, SETTINGS) is None
     path.write_bytes(b'')
-    assert stored_settings(path) is None
+    assert differing_settings(path, SETTINGS) is None
 
 
 @pytest.mark.parametrize('name', ['features', 'feats', None])
@@ -95,14 +97,7 @@ def test_files_of_others_are_left_alone(tmp_path, name):
             file[name] = np.ones((3, 5), np.float32)
             file['coords'] = np.ones((3, 2), np.float32)
     with pytest.raises(SlideFeatureError, match='not written by mmmedmask'):
-        stored_settings(path)
-
-
-def test_files_from_before_precision_was_a_setting_are_float32():
-    old = {**SETTINGS, 'sizes': [1, 2]}
-    assert differing_settings(old, {**SETTINGS, 'precision': 'float32'}) == ''
-    assert differing_settings(old, {**SETTINGS, 'precision': 'float16'}) == (
-        "precision 'float32' there, 'float16' now")
+        differing_settings(path, SETTINGS)
 
 
 def test_only_parts_of_dead_processes_are_removed(tmp_path):
