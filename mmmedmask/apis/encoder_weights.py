@@ -69,6 +69,11 @@ def build_tile_encoder(name: str,
         come from: ``'sha256:...'``, ``'torchvision:...'`` or
         ``'random:SEED'``.
 
+    Raises:
+        ValueError: If the name is not known, or weights are missing, too
+            many or do not fit.
+        FileNotFoundError, ModuleNotFoundError: Without the file, or timm.
+
     Example:
         >>> build_tile_encoder('resnet18-block3', random_seed=0).dims
         256

@@ -24,6 +24,9 @@ def cluster_genes(values: np.ndarray, num_sets: int,
         first gene. A gene is in one set. Genes that are constant correlate
         with none; they are in one with the nearest centre to zero.
 
+    Raises:
+        ValueError: If shape or number do not fit, or a value is not finite.
+
     Example:
         >>> up = np.array([0., 1., 2., 1., 0., 3.])
         >>> values = np.stack([up, -up, up + 5, 2 * up, 1 - up], axis=1)

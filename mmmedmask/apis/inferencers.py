@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from rich.progress import track
 from torch import nn
 
-from mmmedmask.apis.models import get_model, list_models
+from mmmedmask.apis.models import get_model
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.nested import nested_dicts
 
@@ -31,6 +31,10 @@ def list_inputs(inputs: Any) -> list[Any]:
             (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
             DICOM or NIfTI file all frames or axial slices, or the one that
             is named: ``scan.dcm#frame=3``.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If there is nothing, or something else.
 
     Example:
         >>> [image.shape for image in list_inputs(np.zeros((4, 5), 'uint8'))]
@@ -78,6 +82,10 @@ class Inferencer:
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
         device: Where it runs.
+
+    Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If weights do not fit, or the model is of another kind.
     """
 
     #: Methods that the model must have.
@@ -99,11 +107,6 @@ class Inferencer:
             raise ValueError(
                 f'{type(self).__name__} needs a model with '
                 f'{" and ".join(missing)}, {type(model).__name__} has none')
-
-    @staticmethod
-    def list_models(pattern: str = '*') -> list[str]:
-        """See :func:`mmmedmask.apis.models.list_models`."""
-        return list_models(pattern)
 
     def pipeline(self) -> Callable[[dict], dict]:
         """Transforms that load a whole image, resize and pack it."""

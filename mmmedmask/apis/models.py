@@ -43,6 +43,7 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         classes as ``_dataset_meta``.
 
     Raises:
+        FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the checkpoint cannot be read safely, or the weights
             do not fit the model.
 

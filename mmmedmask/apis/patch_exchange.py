@@ -48,6 +48,10 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
 
+    Raises:
+        ValueError: If a number or a patient's bag is too small, or all
+            patients are of one class.
+
     Example:
         >>> from mmpretrain.structures import DataSample
         >>> from mmmedmask.apis import get_model

@@ -42,6 +42,9 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
             and ``genes`` (G, ) or None.
         per_patch: Whether patches are classified one by one.
 
+    Raises:
+        ValueError: If the model looks at no patches, or the bag is empty.
+
     Example:
         >>> from mmmedmask.apis import get_model
         >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')

@@ -62,6 +62,11 @@ def find_tiles(folders: Sequence[Path],
         groups: Source of each tile by the names of its folder and file, see
             :func:`read_groups`. None: every tile is a source of its own.
 
+    Raises:
+        FileNotFoundError: If a folder is missing or has no tile.
+        ValueError: If two folders have one name, a tile has no group, or a
+            group has tiles of several classes.
+
     Example:
         >>> Path('scc').mkdir()
         >>> Path('scc/1.png').touch()
@@ -279,6 +284,10 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
         mosaics: Whether to draw ``mosaics/<bag>.png``.
         report: Is called with a line per bag.
+
+    Raises:
+        ValueError: If the folder has bags of other settings.
+        ImageFileError: If a tile cannot be used, see :func:`read_tile`.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder

@@ -10,7 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from slide_omic_files import draw_fpkm, write_htseq_folder, write_star_folder
+from slide_omic_files import (
+    draw_fpkm,
+    there,
+    write_htseq_folder,
+    write_star_folder,
+)
 
 from mmmedmask.datasets.expression.gene_names import (
     GeneNames,
@@ -769,8 +774,8 @@ class TestScale:
 
 @pytest.fixture(scope='module')
 def counts(data_root):
-    return load_expression(_file(
-        data_root, 'tcga_counts/TCGA_TEST_Counts.exp.gz'))
+    return load_expression(there(
+        data_root / 'tcga_counts/TCGA_TEST_Counts.exp.gz'))
 
 
 class TestRealTables:
@@ -798,8 +803,8 @@ class TestRealTables:
         assert torch.allclose(scaled[:, varies].mean(0),
                               torch.zeros(int(varies.sum())), atol=1e-3)
         assert (scaled[:, ~varies] == 0).all()
-        other = load_expression(_file(
-            data_root, 'tcga_counts/TCGA_CHOL_Counts.exp.gz'))
+        other = load_expression(there(
+            data_root / 'tcga_counts/TCGA_CHOL_Counts.exp.gz'))
         assert other.values.shape == (36, 56_537)
         with pytest.raises(ValueError, match='lacks .* of 60433 genes'):
             other.align(counts.gene_ids, max_missing=0.01)
@@ -810,18 +815,11 @@ class TestRealTables:
         assert (scaled[:, missing] == 0).all()
 
     def test_porpoise(self, data_root):
-        path = _file(data_root, 'tcga_porpoise/datasets_csv_mutsig/'
-                     'tcga_brca_all_clean.csv.zip')
-        loaded = load_expression(path)
+        loaded = load_expression(there(
+            data_root / 'tcga_porpoise/datasets_csv_mutsig'
+            / 'tcga_brca_all_clean.csv.zip'))
         assert loaded.unit == 'zscore'
         assert loaded.values.shape == (956, 1558)
         assert loaded.case_ids[:2] == ('TCGA-3C-AALI', 'TCGA-3C-AALJ')
         assert loaded.gene_ids[0] == 'AAK1'
         assert loaded.values[0, 0] == np.float32(-0.2670)
-
-
-def _file(data_root, name):
-    path = data_root / name
-    if not path.is_file():
-        pytest.skip(f'{path} is not there')
-    return path

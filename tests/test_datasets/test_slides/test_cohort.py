@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from slide_omic_files import there
 
 from mmmedmask.datasets.slides.cohort import (
     Case,
@@ -221,10 +221,9 @@ class TestRealCohort:
 
     def test_cohort_and_splits(self, data_root):
         root = data_root / 'tcga_porpoise'
-        path = root / 'datasets_csv_mutsig/tcga_brca_all_clean.csv.zip'
-        if not path.is_file():
-            pytest.skip(f'{path} is not there')
-        cases = read_cohort(path, 'oncotree_code')
+        cases = read_cohort(there(
+            root / 'datasets_csv_mutsig/tcga_brca_all_clean.csv.zip'),
+            'oncotree_code')
         assert len(cases) == 956
         assert sum(len(case.slides) for case in cases) == 1022
         first = cases[0]
@@ -236,8 +235,7 @@ class TestRealCohort:
         tested = Counter()
         for number in range(5):
             split, notes = read_split(
-                Path(root / 'splits/5foldcv/tcga_brca'
-                     / f'splits_{number}.csv'), cases)
+                root / f'splits/5foldcv/tcga_brca/splits_{number}.csv', cases)
             assert set(split.values()) == {'train', 'val'}
             assert not any('not in the cohort' in note for note in notes)
             tested.update(case for case in split if split[case] == 'val')

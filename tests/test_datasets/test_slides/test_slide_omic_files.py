@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from mmengine.dataset import pseudo_collate
+from slide_omic_files import there
 from torch.utils.data import DataLoader
 
 from mmmedmask.datasets import SlideOmicDataset
@@ -82,7 +83,7 @@ class TestRealFiles:
     """What others published, from the file to a sample."""
 
     def test_genes_and_folds_of_porpoise(self, data_root):
-        root = _there(data_root / 'tcga_porpoise')
+        root = there(data_root / 'tcga_porpoise')
         table = str(root / 'datasets_csv_mutsig/tcga_brca_all_clean.csv.zip')
         counts, cases = {}, set()
         for split in ('train', 'val'):
@@ -103,7 +104,7 @@ class TestRealFiles:
 
     def test_cohorts_scored_apart_are_refused(self, data_root):
         """LUAD against LUSC would be a question of constants."""
-        folder = _there(data_root / 'tcga_porpoise') / 'datasets_csv_mutsig'
+        folder = there(data_root / 'tcga_porpoise') / 'datasets_csv_mutsig'
         tables = [str(folder / f'tcga_{name}_all_clean.csv.zip')
                   for name in ('luad', 'lusc')]
         with pytest.raises(ValueError, match='z-scored each by itself'):
@@ -113,7 +114,7 @@ class TestRealFiles:
 
     def test_classes_from_several_tables(self, data_root, tmp_path):
         kinds = ('CHOL', 'UCS')
-        tables = [_there(data_root / f'tcga_counts/TCGA_{kind}_Counts.exp.gz')
+        tables = [there(data_root / f'tcga_counts/TCGA_{kind}_Counts.exp.gz')
                   for kind in kinds]
         rows = ['case_id,slide_id,label']
         for kind, table in zip(kinds, tables, strict=True):
@@ -132,7 +133,7 @@ class TestRealFiles:
 
     def test_two_patients_one_without_genes(self, data_root, tmp_path):
         """One has real features and counts, the other features alone."""
-        counts = _there(data_root / 'tcga_counts/TCGA_CHOL_Counts.exp.gz')
+        counts = there(data_root / 'tcga_counts/TCGA_CHOL_Counts.exp.gz')
         with gzip.open(counts, 'rt') as file:
             lines = [next(file) for _ in range(801)]
         (tmp_path / 'rna.tsv').write_text(''.join(lines))
@@ -143,7 +144,7 @@ class TestRealFiles:
             rows.append(f'{case},{slide}.svs,{label}')
             (tmp_path / 'features').mkdir(exist_ok=True)
             shutil.copy(
-                _there(data_root / 'wsi/mopadi_example_data' / slide
+                there(data_root / 'wsi/mopadi_example_data' / slide
                        / 'features.h5'),
                 tmp_path / f'features/{slide}.h5')
         (tmp_path / 'cohort.csv').write_text('\n'.join(rows) + '\n')
@@ -163,9 +164,3 @@ class TestRealFiles:
         assert alone['patches'].shape == (777, 512)
         assert alone['coords'].shape == (777, 2)
         assert alone['genes'] is None
-
-
-def _there(path):
-    if not path.exists():
-        pytest.skip(f'{path} is not there')
-    return path
