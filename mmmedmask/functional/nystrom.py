@@ -14,6 +14,7 @@ m tokens, and all if m is None, get exact attention. A ValueError names too few
 landmarks or iterations, which are those of :func:`pseudo_inverse`.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -135,12 +136,10 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
                      iterations: int = 6) -> Tensor:
     """Attention (T, H, C) inside each bag, Eq. 2 of GiMP with heads, scaled.
 
-    Bags of one length go through the two large products together, bags of
-    several lengths one after the other; the small inverses of all of them
-    are computed at once.
-
     Tokens (T, H, C) are of all bags, one after the other, T the sum of
-    ``lengths``.
+    ``lengths``. Bags of one length go through the two large products
+    together, others one after the other; the small inverses of all of them
+    are computed at once.
 
     Example:
         >>> query, key = torch.rand(5, 1, 2), torch.zeros(5, 1, 2)
@@ -148,28 +147,22 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
         >>> packed_attention(query, key, value, [2, 3], None)[:, 0, 0]
         tensor([0.5000, 0.5000, 3.0000, 3.0000, 3.0000])
     """
-    if num_landmarks is not None:
-        check_integer('num_landmarks', num_landmarks)
+    exact_up_to = math.inf if num_landmarks is None else check_integer(
+        'num_landmarks', num_landmarks)
     groups = list(zip(*(split_bags(tokens, lengths)
                         for tokens in (query, key, value)), strict=True))
-    outputs: list[Tensor | None] = [None] * len(groups)
-    approximated = []
-    for index, (query, key, value) in enumerate(groups):
-        if num_landmarks is None or query.shape[2] <= num_landmarks:
-            outputs[index] = F.scaled_dot_product_attention(query, key, value)
-        else:
-            approximated.append(index)
-    if approximated:
-        landmarks = [[
-            segment_means(tokens, num_landmarks)
-            for tokens in groups[index][:2]] for index in approximated]
-        inverses = landmark_inverse(
-            torch.cat([query for query, _ in landmarks]),
-            torch.cat([key for _, key in landmarks]),
-            iterations).split([len(query) for query, _ in landmarks])
-        for index, pair, inverse in zip(
-                approximated, landmarks, inverses, strict=True):
-            outputs[index] = landmark_attention(*groups[index], *pair, inverse)
+    landmarks = [
+        [segment_means(tokens, num_landmarks) for tokens in group[:2]]
+        if group[0].shape[2] > exact_up_to else None for group in groups]
+    pairs = [pair for pair in landmarks if pair]
+    if pairs:
+        inverses = iter(landmark_inverse(
+            *map(torch.cat, zip(*pairs, strict=True)), iterations
+        ).split([len(query) for query, _ in pairs]))
+    outputs = [
+        landmark_attention(*group, *pair, next(inverses)) if pair else
+        F.scaled_dot_product_attention(*group)
+        for group, pair in zip(groups, landmarks, strict=True)]
     outputs = [output.transpose(1, 2).flatten(0, 1) for output in outputs]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
