@@ -15,24 +15,6 @@ import torch
 from torch import Tensor
 
 
-def pixel_theta(matrix: Tensor, output_size: tuple[int, int],
-                input_size: tuple[int, int]) -> Tensor:
-    """Normalise matrices (B, 3, 3) that act on pixels from the centre.
-
-    Rotations and shears have to be built in pixels: in normalised
-    coordinates they would distort images that are not square. ``matrix`` maps
-    centred output to centred input pixels, of sizes (h, w).
-
-    Example:
-        >>> bool((pixel_theta(torch.eye(3)[None], (4, 8), (4, 8)) ==
-        ...       torch.eye(3)).all())
-        True
-    """
-    to_pixels = matrix.new_tensor([output_size[1] / 2, output_size[0] / 2, 1])
-    to_unit = matrix.new_tensor([2 / input_size[1], 2 / input_size[0], 1])
-    return to_unit[:, None] * matrix * to_pixels[None, :]
-
-
 def invert_affine(theta: Tensor) -> Tensor:
     """Invert affine matrices (B, 3, 3) in closed form, without a device sync.
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmmedmask.functional.affine import pixel_theta
 from mmmedmask.functional.stains import change_stains
 from mmmedmask.util.checks import check_range
 
@@ -181,7 +180,11 @@ def _turned_theta(crops: Crops, uniform: Tensor, image_size: tuple[int, int],
     matrix[:, :2, :2] = rotation @ shearing @ scale
     matrix[:, 0, 2] = left + width / 2 - image_size[1] / 2
     matrix[:, 1, 2] = top + height / 2 - image_size[0] / 2
-    return pixel_theta(matrix, view_size, image_size)
+    # From pixels to normalised units; turned in these, images that are not
+    # square would be distorted.
+    to_pixels = matrix.new_tensor([view_size[1] / 2, view_size[0] / 2, 1])
+    to_unit = matrix.new_tensor([2 / image_size[1], 2 / image_size[0], 1])
+    return to_unit[:, None] * matrix * to_pixels
 
 
 @dataclass(frozen=True)

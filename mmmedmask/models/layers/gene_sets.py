@@ -43,7 +43,6 @@ def gene_set_places(
     Raises:
         ValueError: If a set is empty or a place outside; if the list does
             not fit the vector; if a file is of another kind.
-        FileNotFoundError: If a file is not there.
     """
     if isinstance(gene_sets, int):
         check_integer('gene_sets', gene_sets, 1, num_genes)

@@ -185,15 +185,15 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         dtypes = {image.dtype for image in images}
         ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}
         if self.data_range is None:
-            if len(ranges) == 1 and None not in ranges:
-                if self.color_impl == 'torchvision' and ranges != {255}:
-                    raise ValueError(
-                        "color_impl='torchvision' works on 8 bits, the tiles "
-                        "are of data_range 65535: use 'kornia' or 'auto'")
-                return ranges.pop()
-            raise ValueError(
-                f'data_range must be named for tiles of {dtypes}: the '
-                'largest stored value')
+            if len(ranges) > 1 or None in ranges:
+                raise ValueError(
+                    f'data_range must be named for tiles of {dtypes}: the '
+                    'largest stored value')
+            if self.color_impl == 'torchvision' and ranges != {255}:
+                raise ValueError(
+                    "color_impl='torchvision' works on 8 bits, the tiles "
+                    "are of data_range 65535: use 'kornia' or 'auto'")
+            return ranges.pop()
         largest = max(image.max().item() for image in images)
         if largest > self.data_range or dtypes == {
                 torch.uint8} and self.data_range > 255:
