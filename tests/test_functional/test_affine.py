@@ -12,7 +12,6 @@ import torch
 from mmmedmask.functional.affine import (
     invert_affine,
     is_axis_aligned,
-    pixel_theta,
     receptive_field_shift,
     relative_theta,
     shift_theta,
@@ -40,6 +39,14 @@ def box_theta(*box, size, flip=False):
     return crop_theta(Crops(*torch.tensor([[*box, flip]]).T), size)
 
 
+def cells(height, width, step=1):
+    """Row, column, and the centre (x, y) in [-1, 1] of cells of a grid."""
+    for row, column in itertools.product(range(0, height, step),
+                                         range(0, width, step)):
+        yield (row, column, (2 * column + 1) / width - 1,
+               (2 * row + 1) / height - 1)
+
+
 def apply(theta, x, y):
     """Apply one matrix to one point."""
     return tuple(a * x + b * y + c for a, b, c in theta[:2].tolist())
@@ -53,28 +60,13 @@ def test_crop_theta_maps_pixels_of_the_view_into_the_box(flip):
     theta = box_theta(top, left, rows, columns, size=(height, width),
                       flip=flip)
     assert theta.dtype == torch.float64
-    for row, column in itertools.product(range(view_height),
-                                         range(view_width)):
-        got_x, got_y = apply(theta[0], (2 * column + 1) / view_width - 1,
-                             (2 * row + 1) / view_height - 1)
+    for row, column, x, y in cells(view_height, view_width):
+        got_x, got_y = apply(theta[0], x, y)
         place = (column + .5) / view_width
         want_x = left + (1 - place if flip else place) * columns
         want_y = top + (row + .5) / view_height * rows
         assert (got_x + 1) / 2 * width == pytest.approx(want_x, abs=1e-9)
         assert (got_y + 1) / 2 * height == pytest.approx(want_y, abs=1e-9)
-
-
-def test_pixel_theta_acts_on_pixels_from_the_centre():
-    output_size, input_size = (32, 64), (90, 50)
-    matrix = torch.eye(3, dtype=torch.float64)[None].clone()
-    matrix[0, :2] = torch.tensor([[.8, -.3, 4.], [.5, 1.2, -7.]])
-    theta = pixel_theta(matrix, output_size, input_size)
-    for x_pixels, y_pixels in ((0, 0), (-10.5, 3.), (31.5, 15.5)):
-        want_x, want_y = apply(matrix[0], x_pixels, y_pixels)
-        got_x, got_y = apply(theta[0], x_pixels / (output_size[1] / 2),
-                             y_pixels / (output_size[0] / 2))
-        assert got_x * input_size[1] / 2 == pytest.approx(want_x, abs=1e-9)
-        assert got_y * input_size[0] / 2 == pytest.approx(want_y, abs=1e-9)
 
 
 def test_inverse_and_relative_matrices():
@@ -85,23 +77,10 @@ def test_inverse_and_relative_matrices():
         invert_affine(theta1), inverse, rtol=0, atol=1e-12)
     torch.testing.assert_close(
         relative_theta(theta1, theta2), inverse @ theta2, rtol=0, atol=1e-12)
-
-
-def test_relative_theta_of_crops_needs_no_inverse():
-    """Check 6, axis-aligned: diag(a2 / a1), t = (t2 - t1) / a1."""
-    boxes = torch.tensor([[3, 8, 20, 30, 1], [10, 0, 33, 17, 0]])
-    theta1, theta2 = (crop_theta(Crops(*one.T), (48, 64))
-                      for one in (boxes, boxes.flip(0)))
-    theta = relative_theta(theta1, theta2)
-    for one, two, both in zip(theta1.tolist(), theta2.tolist(),
-                              theta.tolist(), strict=True):
-        for axis in (0, 1):
-            scale = one[axis][axis]
-            assert both[axis][axis] == pytest.approx(two[axis][axis] / scale)
-            assert both[axis][2] == pytest.approx(
-                (two[axis][2] - one[axis][2]) / scale)
-    assert is_axis_aligned(theta)
-    assert not is_axis_aligned(torch.cat([theta, random_theta(1, 6)]))
+    boxes = torch.stack([box_theta(3, 8, 20, 30, size=(48, 64), flip=True)[0],
+                         torch.eye(3).double()])
+    assert is_axis_aligned(relative_theta(boxes, boxes.flip(0)))
+    assert not is_axis_aligned(torch.cat([boxes, theta1]))
 
 
 def analytic_view(theta, size):

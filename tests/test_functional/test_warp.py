@@ -24,7 +24,7 @@ from mmmedmask.functional.warp import (
     warp_mask,
 )
 
-from .test_affine import apply, box_theta, random_theta
+from .test_affine import apply, box_theta, cells, random_theta
 from .test_views import draw
 
 
@@ -44,9 +44,8 @@ def naive_bilinear(image, theta, size):
     """One (H, W) image, pixel by pixel, the border repeated."""
     height, width = image.shape
     output = torch.zeros(size, dtype=torch.float64)
-    for row, column in itertools.product(*map(range, size)):
-        x, y = apply(theta, (2 * column + 1) / size[1] - 1,
-                     (2 * row + 1) / size[0] - 1)
+    for row, column, x, y in cells(*size):
+        x, y = apply(theta, x, y)
         x = min(max(((x + 1) * width - 1) / 2, 0.), width - 1.)
         y = min(max(((y + 1) * height - 1) / 2, 0.), height - 1.)
         left, top = int(x), int(y)
@@ -183,10 +182,9 @@ def test_warped_mask_equals_a_loop_over_pixels(family):
     size = (30, 22)
     got = warp_mask(mask, theta.float(), size)
     outside = 0
-    for index, row, column in itertools.product(
-            range(8), range(size[0]), range(size[1])):
-        x, y = apply(theta[index], (2 * column + 1) / size[1] - 1,
-                     (2 * row + 1) / size[0] - 1)
+    for index, (row, column, x, y) in itertools.product(
+            range(8), cells(*size)):
+        x, y = apply(theta[index], x, y)
         x, y = (x + 1) / 2 * 5, (y + 1) / 2 * 7
         # On the line between patches float32 may take either.
         if min(abs(x - round(x)), abs(y - round(y))) < 1e-5:
@@ -202,9 +200,8 @@ def test_warped_mask_equals_a_loop_over_pixels(family):
 def test_inside_frame_equals_a_loop(shift):
     theta = random_theta(4, 8)
     got = inside_frame(theta, (6, 9), shift)
-    for index, row, column in itertools.product(range(4), range(6), range(9)):
-        x, y = apply(theta[index], (2 * column + 1) / 9 - 1 + shift[0],
-                     (2 * row + 1) / 6 - 1 + shift[1])
+    for index, (row, column, x, y) in itertools.product(range(4), cells(6, 9)):
+        x, y = apply(theta[index], x + shift[0], y + shift[1])
         want = abs(x) <= 1 and abs(y) <= 1
         assert bool(got[index, 0, row, column]) == want
     assert 0 < got.mean() < 1

@@ -64,10 +64,3 @@ def test_loss_equals_the_naive_one(images, mask, kind):
            else head.loss(head.patchify(prediction), images, mask.flatten(1)))
     assert float(got) == pytest.approx(
         naive_loss(prediction, images, mask), rel=1e-4)
-
-
-def test_patches_that_do_not_fit_are_refused():
-    head = build('ChannelSparKHead', loss=dict(
-        type='PixelReconstructionLoss', criterion='L2'))
-    with pytest.raises(ValueError, match=r'patch_size \(8, 8\) .*\(12, 16\)'):
-        head.construct_target(torch.zeros(1, 3, 12, 16))

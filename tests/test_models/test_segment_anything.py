@@ -1,7 +1,5 @@
 """Prompts, boxes and scores of Segment Anything, and their precision."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image
 from shipped_configs import load
 
-from mmmedmask.datasets.coco_instances import encode_mask
+from mmmedmask.datasets.coco_instances import CocoInstanceWriter
 from mmmedmask.functional.masking import boxes_of_masks
 from mmmedmask.models.detection import SegmentAnything
 from mmmedmask.registry import MODELS
@@ -163,21 +161,14 @@ def test_resized_images_are_refused():
 @pytest.fixture
 def glands(tmp_path):
     """A test set of drawn squares."""
-    content = dict(images=[], annotations=[],
-                   categories=[dict(id=1, name='gland')])
+    writer = CocoInstanceWriter('gland')
     for number, squares in enumerate(SQUARES):
         Image.new('RGB', (SIDE, SIDE), (number, 0, 0)).save(
             tmp_path / f'{number}.png')
-        content['images'].append(dict(
-            id=number, file_name=f'{number}.png', width=SIDE, height=SIDE))
-        for left, top, side in squares:
-            content['annotations'].append(dict(
-                id=len(content['annotations']) + 1, image_id=number,
-                category_id=1, iscrowd=0, area=side * side,
-                bbox=[left, top, side, side],
-                segmentation=encode_mask(square(left, top, side))))
-    (tmp_path / 'annotations').mkdir()
-    (tmp_path / 'annotations/test.json').write_text(json.dumps(content))
+        writer.add(f'{number}.png', sum(
+            label * square(*one).astype(int)
+            for label, one in enumerate(squares, start=1)))
+    writer.write(tmp_path / 'annotations/test.json')
     return tmp_path
 
 

@@ -18,7 +18,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
 from shipped_configs import groups_of, rates_of, read
-from test_functional.test_affine import apply
+from test_functional.test_affine import apply, cells
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -157,9 +157,8 @@ def test_pixels_outside_the_tile_do_not_count():
     theta = relative_theta(
         inputs['theta_query'].double(), inputs['theta_key'].double())
     outside = 0
-    for index, row, column in itertools.product(
-            range(8), range(0, 64, 3), range(0, 64, 3)):
-        x, y = (2 * column + 1) / 64 - 1, (2 * row + 1) / 64 - 1
+    for index, (row, column, x, y) in itertools.product(
+            range(8), cells(64, 64, 3)):
         tile = apply(inputs['theta_key'][index], x, y)
         query = [(one + 1) / 2 * 4 for one in apply(theta[index], x, y)]
         if min(abs(one - round(one)) for one in query) < 1e-4 or min(

@@ -142,8 +142,3 @@ def test_sync_weight_alone_in_the_world_changes_nothing():
 def test_bad_arguments_are_refused_by_value(arguments, value):
     with pytest.raises(ValueError, match=value):
         CMIMHead(**arguments)
-
-
-def test_patches_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r'5\) .*\(8, 12\)'):
-        CMIMHead(norm_pix=True, patch_size=5).loss(*draw())
