@@ -102,8 +102,7 @@ class CMIMTwoViews(SeededTransform):
                 f'{pixels.dtype} with {pixels.shape[2]} channels in '
                 f'{results.get("img_path")}; draw the views on the device '
                 "(view_source='device')")
-        uniform = self.draw(self.current_seed(), results, VIEW_DRAWS)
-        return self.make_views(results, uniform)
+        return self.make_views(results, self.draw(results, VIEW_DRAWS))
 
     def make_views(self, results: dict, uniform: torch.Tensor) -> dict:
         """Make the views that numbers in [0, 1) stand for.

@@ -20,7 +20,6 @@ from mmmedmask.functional.contrastive_crop import (
     place_crop,
     symmetric_beta,
 )
-from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_integer, check_range
 
@@ -95,10 +94,10 @@ class ContrastiveCrop(RandomResizedCrop):
                 f'{results.get("crop_box", WHOLE)} and flip '
                 f'{bool(results.get("flip"))}')
         rows, columns = results['img'].shape[:2]
+        draws = [BOX_DRAWS, 2 * BETA_DRAWS]
         box_uniform, place_uniform = self.draw(
-            stream_seed(self.current_seed(), f'contrastive crop {self.view}'),
-            results, BOX_DRAWS + 2 * BETA_DRAWS)[0].split(
-                [BOX_DRAWS, 2 * BETA_DRAWS])
+            results, sum(draws), f'contrastive crop {self.view}')[0].split(
+                draws)
         top, left, height, width = draw_crop(
             box_uniform.tolist(), (rows, columns), self.crop_ratio_range,
             self.aspect_ratio_range)

@@ -8,7 +8,6 @@ from mmmedmask.datasets.transforms.seeded import (
     SeededTransform,
     ShownTransform,
 )
-from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_range
 
@@ -75,8 +74,7 @@ class RandomRotate90(SeededTransform):
 
     def transform(self, results: dict) -> dict:
         """Turn one sample, counter-clockwise."""
-        turn, angle = self.draw(stream_seed(self.current_seed(), 'rotation'),
-                                results, 2)[0].tolist()
+        turn, angle = self.draw(results, 2, 'rotation')[0].tolist()
         quarters = int(4 * angle) if turn < self.prob else 0
         for key in ('img', *results.get('seg_fields', [])):
             results[key] = np.ascontiguousarray(

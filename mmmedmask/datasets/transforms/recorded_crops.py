@@ -15,7 +15,6 @@ from mmmedmask.datasets.transforms.seeded import (
     ShownTransform,
 )
 from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
-from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_choice, check_integer
 
@@ -190,8 +189,7 @@ class RandomResizedCrop(SeededTransform):
 
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
         """Choose the (top, left, height, width) of a sample, in pixels."""
-        uniform = self.draw(stream_seed(self.current_seed(), 'crop'), results,
-                            ATTEMPTS * DRAWS_PER_ATTEMPT)
+        uniform = self.draw(results, ATTEMPTS * DRAWS_PER_ATTEMPT, 'crop')
         return draw_crop(uniform[0].tolist(), results['img'].shape[:2],
                          self.crop_ratio_range, self.aspect_ratio_range)
 
@@ -280,8 +278,7 @@ class RandomFlip(SeededTransform):
         return results
 
     def _choose(self, results: dict) -> str | None:
-        left = float(self.draw(
-            stream_seed(self.current_seed(), 'flip'), results, 1))
+        left = float(self.draw(results, 1, 'flip'))
         for direction, prob in zip(self.direction, self.prob, strict=True):
             if left < prob:
                 return direction

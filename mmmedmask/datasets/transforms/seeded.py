@@ -5,7 +5,7 @@ import inspect
 import torch
 from mmcv.transforms import BaseTransform
 
-from mmmedmask.functional.randomness import per_sample_uniform
+from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
 
 
 class ShownTransform(BaseTransform):
@@ -41,11 +41,17 @@ class SeededTransform(ShownTransform):
         # for here because copies of a transform lose it.
         self._state.share_memory_().copy_(torch.tensor([epoch, seed]))
 
-    def current_seed(self) -> int:
-        """Seed that counts now: this transform's own, else the run's."""
-        return int(self._state[1]) if self.seed is None else self.seed
+    def current_seed(self, stream: str = '') -> int:
+        """Seed that counts now: this transform's own, else the run's.
 
-    def draw(self, seed: int, results: dict, count: int) -> torch.Tensor:
+        Draws of a named ``stream`` are apart from all others.
+        """
+        seed = int(self._state[1]) if self.seed is None else self.seed
+        return stream_seed(seed, stream) if stream else seed
+
+    def draw(self, results: dict, count: int,
+             stream: str = '') -> torch.Tensor:
         """Draw numbers (1, count), float64, of a sample in this epoch."""
-        return per_sample_uniform(seed, int(self._state[0]),
+        return per_sample_uniform(self.current_seed(stream),
+                                  int(self._state[0]),
                                   [results['sample_idx']], count)

@@ -24,7 +24,7 @@ from mmmedmask.functional.bags import (
     slide_lengths,
 )
 from mmmedmask.functional.patch_grid import hilbert_order
-from mmmedmask.functional.randomness import sample_generator, stream_seed
+from mmmedmask.functional.randomness import sample_generator
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_choice, check_integer, check_range
 
@@ -173,9 +173,8 @@ class ContiguousSubsequence(BagTransform):
 
     def change(self, results: dict) -> None:
         """Take the run."""
-        stream = stream_seed(self.current_seed(), 'subsequence')
         counts = _slide_counts(results)
-        place = float(self.draw(stream, results, 1)) * sum(counts)
+        place = float(self.draw(results, 1, 'subsequence')) * sum(counts)
         first = 0
         while place >= counts[0]:
             first += counts[0]
@@ -235,8 +234,7 @@ class RandomSubsample(BagTransform):
         if count <= self.max_patches:
             read_rows(results)
             return
-        stream = stream_seed(self.current_seed(), 'subsample')
-        noise = self.draw(stream, results, count)[0]
+        noise = self.draw(results, count, 'subsample')[0]
         kept = noise.argsort(stable=True)[:self.max_patches]
         read_rows(results, kept.sort().values)
 
@@ -264,9 +262,9 @@ class GenerateSequenceMask(BagTransform):
 
     def change(self, results: dict) -> None:
         """Draw the mask."""
-        stream = stream_seed(self.current_seed(), 'sequence mask')
         generator = sample_generator(
-            stream, int(self._state[0]), results['sample_idx'])
+            self.current_seed('sequence mask'), int(self._state[0]),
+            results['sample_idx'])
         results['mask'] = draw_sequence_mask(
             _num_rows(results), self.ratio, generator,
             results.get('unique_patches'))
