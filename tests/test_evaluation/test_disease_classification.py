@@ -23,13 +23,7 @@ from mmmedmask.evaluation.classification_scores import (
     percentile_interval,
     resampled_scores,
 )
-from mmmedmask.evaluation.predictions import (
-    Predictions,
-    read_predictions,
-    relative_path,
-    select_listed,
-    write_predictions,
-)
+from mmmedmask.evaluation.predictions import read_predictions
 
 CLASSES = ('none', 'mild', 'moderate, or worse', 'severe')
 evaluate = partial(evaluate_by, 'DiseaseClassification', classes=CLASSES)
@@ -364,78 +358,3 @@ def test_in_a_run(tiny_classification, tmp_path):
         assert last[f'disease/{name}'] == pytest.approx(value)
         assert last[f'disease/{name}_low'] <= value
     assert list(tmp_path.glob('best_disease_balanced_accuracy_*.pth'))
-
-
-def test_predictions_survive_the_csv(tmp_path):
-    """To the bit, for float32."""
-    random = np.random.default_rng(0)
-    scores = random.random((40, 3)).astype(np.float32)
-    scores[0] = [np.nextafter(np.float32(1), np.float32(0)), 1e-30, 0]
-    table = Predictions(paths=[f'a, "b"/{index}.png' for index in range(40)],
-                        labels=random.integers(0, 3, 40),
-                        scores=scores.astype(np.float64),
-                        classes=['x', 'y, z', '"'])
-    write_predictions(tmp_path / 'p.csv', table)
-    found = read_predictions(tmp_path / 'p.csv')
-    assert found.paths == table.paths
-    assert found.classes == table.classes
-    assert found.groups is None
-    np.testing.assert_array_equal(found.labels, table.labels)
-    np.testing.assert_array_equal(found.scores.astype(np.float32), scores)
-    assert [file.name for file in tmp_path.iterdir()] == ['p.csv']
-
-
-@pytest.mark.parametrize(('text', 'message'), [
-    ('path,label\na,b\n', 'not a table of predictions'),
-    ('path,label,group,predicted,probability x\n', 'has a header and no row'),
-    ('path,label,group,predicted,probability x\na,y,,x,1\n',
-     "label must be one of .* got 'y'"),
-    ('path,label,group,predicted,probability x\na,x,,x,1\nb,x,g,x,1\n',
-     '1 of 2 images no group'),
-])
-def test_no_predictions(tmp_path, text, message):
-    (tmp_path / 'p.csv').write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_predictions(tmp_path / 'p.csv')
-
-
-def table_of(paths):
-    number = len(paths)
-    return Predictions(
-        paths=paths, labels=np.arange(number) % 2,
-        scores=np.eye(2)[np.arange(number) % 2], classes=['x', 'y'],
-        groups=[f'g{index}' for index in range(number)])
-
-
-def test_selects_what_a_split_lists(tmp_path):
-    split = tmp_path / 'val.csv'
-    split.write_text('path,label,group\nval/c.png,x,1\nval/b.png,y,2\n')
-    table = table_of(
-        [f'/data/set/val/{name}.png' for name in 'abc'] + ['xval/b.png'])
-    found = select_listed(table, split)
-    assert found.paths == ['/data/set/val/c.png', '/data/set/val/b.png']
-    assert found.groups == ['g2', 'g1']
-    assert found.labels.tolist() == [0, 1]
-    np.testing.assert_array_equal(found.scores, np.eye(2))
-
-
-@pytest.mark.parametrize(('rows', 'message'), [
-    ('a.png,x\nb.png,y\nd.png,x\n', '1 of 3 images .* d.png'),
-    ('a.png,x\na.png,x\n', 'lists a.png twice'),
-    ('a.png,y\n', "a.png is 'y' in .*, but 'x'"),
-    ('c.png,x\n', 'c.png .* may mean several'), ('', 'not a split')])
-def test_splits_that_do_not_fit(tmp_path, rows, message):
-    (tmp_path / 'val.csv').write_text('path,label\n' + rows)
-    table = table_of(['r/a.png', 'r/b.png', 'r/c.png', 's/c.png'])
-    with pytest.raises(ValueError, match=message):
-        select_listed(table, tmp_path / 'val.csv')
-
-
-@pytest.mark.parametrize(('path', 'root', 'expected'), [
-    ('/data/set/a/b.png', '/data/set', 'a/b.png'),
-    ('/data/set/a/b.png', '/data/set/', 'a/b.png'),
-    ('/data/settle/b.png', '/data/set', '/data/settle/b.png'),
-    ('data/set/b.png', 'data/set', 'b.png'),
-    ('data/set/b.png', None, 'data/set/b.png')])
-def test_paths_relative_to_the_data(path, root, expected):
-    assert relative_path(path, root) == expected

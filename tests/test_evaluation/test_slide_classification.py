@@ -25,11 +25,7 @@ from mmmedmask.evaluation.classification_scores import (
     classification_scores,
     resampled_scores,
 )
-from mmmedmask.evaluation.patient_tables import (
-    PatientPredictions,
-    read_patients,
-    write_patients,
-)
+from mmmedmask.evaluation.patient_tables import read_patients
 
 CLASSES = ('LUAD', 'LUSC', 'other, rare')
 evaluate = partial(evaluate_by, 'SlideClassification', classes=CLASSES)
@@ -230,36 +226,6 @@ def test_wrong_samples(change, message):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="level must be .*, got 'slide'"):
         SlideClassification(level='slide')
-
-
-def test_patients_survive_the_csv(tmp_path):
-    labels, scores = draw_probabilities(20, step=997)
-    table = PatientPredictions(
-        case_ids=[f'a, "{index}"' for index in range(20)], labels=labels,
-        scores=scores.astype(np.float64), classes=['x', 'y, z', '"'],
-        modalities=['slides', 'genes'] * 10, slides=[('a', 'b'), ()] * 10)
-    write_patients(tmp_path / 'p.csv', table)
-    found = read_patients(tmp_path / 'p.csv')
-    assert found.case_ids == table.case_ids
-    assert found.classes == table.classes
-    assert found.modalities == table.modalities
-    assert found.slides == table.slides
-    np.testing.assert_array_equal(found.labels, labels)
-    np.testing.assert_array_equal(found.scores.astype(np.float32), scores)
-    first = (tmp_path / 'p.csv').read_text().splitlines()[0]
-    assert first == ('case_id,label,predicted,probability x,'
-                     '"probability y, z","probability """,modalities,slides')
-
-
-@pytest.mark.parametrize(('text', 'message'), [
-    ('case_id,predicted\na,b\n', 'not a table of patients'),
-    ('case_id,label\na,x\n', 'no .probability. column per class'),
-    ('case_id,label,probability x\na,x,1\na,x,1\n', 'case a more than once'),
-])
-def test_no_patients(tmp_path, text, message):
-    (tmp_path / 'p.csv').write_text(text)
-    with pytest.raises(ValueError, match=message):
-        read_patients(tmp_path / 'p.csv')
 
 
 def test_two_processes_are_as_one(tmp_path):
