@@ -75,13 +75,12 @@ def test_pretraining(path):
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
     assert cfg.param_scheduler[-1].type == 'CosineAnnealingLR'
-    if (cfg.model.contrast_head or {}).get('type') == 'mmmedmask.TripletHead':
-        assert cfg.model.contrast_head.margin == .8
     assert cfg.model.aggregator.num_layers == 2
     hooks = hooks_of(cfg)
     assert {'TransformEpochHook', 'NaNGuardHook'} <= set(hooks)
-    head = cfg.model.contrast_head
-    triplets = head is not None and head.type == 'mmmedmask.TripletHead'
+    head = cfg.model.contrast_head or {}
+    triplets = head.get('type') == 'mmmedmask.TripletHead'
+    assert not triplets or head.margin == .8
     assert ('TripletMonitorHook' in hooks) == triplets
     assert ('CrossFittedGenesHook' in hooks) == (
         cfg.model.gene_encoder is not None and not trained
@@ -334,13 +333,13 @@ PLANTED = dict(num_cases=180, patches=(20, 30), dims=8, num_genes=40,
 
 def _loss_of_a_constant(root):
     """The least L1 of one answer for all patches: the training medians."""
-    with (root / 'cohort.csv').open() as file:
-        slides = [row['slide_id'] for row in csv.DictReader(file)
-                  if row['split'] == 'train']
     patches = []
-    for slide in slides:
-        with h5py.File(root / 'features' / f'{slide}.h5') as file:
-            patches.append(file['features'][:])
+    with (root / 'cohort.csv').open() as table:
+        for row in csv.DictReader(table):
+            if row['split'] == 'train':
+                with h5py.File(
+                        root / f'features/{row["slide_id"]}.h5') as file:
+                    patches.append(file['features'][:])
     patches = np.concatenate(patches)
     return abs(patches - np.median(patches, axis=0)).mean()
 
@@ -392,17 +391,10 @@ def planted(tmp_path_factory):
     return scores
 
 
-@pytest.mark.parametrize('name', ['genes', 'slides', 'both'])
-def test_a_planted_class_is_found(planted, name):
-    assert planted[name] > .85
-
-
-def test_nothing_is_found_where_nothing_is(planted):
+def test_a_planted_class_is_found_and_else_nothing(planted):
+    assert min(planted[name] for name in ('genes', 'slides', 'both')) > .85
     assert .3 < planted['nothing planted'] < .7
-
-
-def test_pretraining_learns(planted):
-    """It answers better than at the start, and than any constant does."""
+    # Pre-training is better than at the start, and than any constant.
     losses = planted['losses']
     first, last = (
         sum(one['loss_rec'] for one in part) / len(part)

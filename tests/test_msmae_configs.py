@@ -120,30 +120,31 @@ def _check_pipeline(pipeline, crop):
         assert pipeline[2].prob == .5
 
 
-def _check_data(cfg, name, loaders):
+def _check_common(cfg, path, model, beta, splits):
+    """Data, batches and optimiser, in Tables 4 and 5."""
+    batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
     root, num_classes = DATA[
-        re.sub('-(paper|official)$', '', name.rpartition('_')[2])]
-    for loader in loaders:
-        assert cfg[loader].dataset.type == 'mmmedmask.LabelledImages'
-        assert cfg[loader].dataset.data_root == root
-    assert cfg.train_dataloader.dataset.split == 'train'
+        re.sub('-(paper|official)$', '', path.stem.rpartition('_')[2])]
+    assert cfg.default_scope == 'mmpretrain'
+    assert cfg.model.type == f'mmmedmask.{model}'
     assert cfg.model.head.num_classes == num_classes
+    for loader, split in splits.items():
+        dataset = cfg[f'{loader}_dataloader'].dataset
+        assert dataset.type == 'mmmedmask.LabelledImages'
+        assert (dataset.data_root, dataset.split) == (root, split)
+        _check_pipeline(dataset.pipeline, crop=loader == 'train')
+    assert cfg.train_dataloader.batch_size == batch_size
+    assert cfg.auto_scale_lr.base_batch_size == batch_size
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='AdamW', lr=1e-3 * batch_size / 256, betas=(.9, beta),
+        weight_decay=.05)
 
 
 @pytest.mark.parametrize('path', PRETRAIN, ids=stem)
 def test_pretraining(path):
     """Table 4."""
     cfg = read(path)
-    batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
-    assert cfg.default_scope == 'mmpretrain'
-    assert cfg.model.type == 'mmmedmask.MSMAE'
-    _check_data(cfg, path.stem, ['train_dataloader'])
-    _check_pipeline(cfg.train_dataloader.dataset.pipeline, crop=True)
-    assert cfg.train_dataloader.batch_size == batch_size
-    assert cfg.auto_scale_lr.base_batch_size == batch_size
-    assert cfg.optim_wrapper.optimizer == dict(
-        type='AdamW', lr=1e-3 * batch_size / 256, betas=(.9, .95),
-        weight_decay=.05)
+    _check_common(cfg, path, 'MSMAE', .95, dict(train='train'))
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.model.random_mask_ratio == .75
     decoder = cfg.model.neck
@@ -166,21 +167,9 @@ def test_pretraining(path):
 def test_fine_tuning(path):
     """Table 5, and no augmentation that the released code leaves out."""
     cfg = read(path)
-    batch_size = int(re.search('1xb(\\d+)-', path.stem)[1])
     scratch = '_scratch_' in path.name
-    assert cfg.default_scope == 'mmpretrain'
-    assert cfg.model.type == 'mmmedmask.MSMAEClassifier'
-    _check_data(cfg, path.stem,
-                ['train_dataloader', 'val_dataloader', 'test_dataloader'])
-    _check_pipeline(cfg.train_dataloader.dataset.pipeline, crop=True)
-    for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        assert loader.dataset.split == 'val'
-        _check_pipeline(loader.dataset.pipeline, crop=False)
-    assert cfg.train_dataloader.batch_size == batch_size
-    assert cfg.auto_scale_lr.base_batch_size == batch_size
-    assert cfg.optim_wrapper.optimizer == dict(
-        type='AdamW', lr=1e-3 * batch_size / 256, betas=(.9, .999),
-        weight_decay=.05)
+    _check_common(cfg, path, 'MSMAEClassifier', .999,
+                  dict(train='train', val='val', test='val'))
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == (
         1 if scratch else .75)
     assert cfg.train_cfg.max_epochs == (300 if scratch else 100)
