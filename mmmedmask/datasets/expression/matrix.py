@@ -5,7 +5,7 @@ Genes are in rows (matrices of Xena, cBioPortal and R packages) or in columns
 """
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,8 +120,7 @@ class _Matrix:
 
     def find_genes(self) -> str:
         """Tell from names whether genes are in rows or in columns."""
-        across = [self.names[place] for place in self.places
-                  if place not in self.text]
+        across = self._named(_but(self.places, self.text))
         down = self.table.texts(self.text)
         rows = (any(ensembl_share(names) > 0.5 for names in down)
                 or _tcga_share(across) > 0.5
@@ -143,21 +142,23 @@ class _Matrix:
         annotations = [place for place in self.places
                        if self.lower[place] in _GENE_COLUMNS
                        or place == self.first]
-        odd = [place for place in self.text if place not in annotations]
+        odd = _but(self.text, annotations)
         if odd:
             self._refuse_spoiled(odd)
             raise ValueError(
                 f'{self.path}: genes are in rows, but the columns '
-                f'{shown([self.names[place] for place in odd])} hold text')
+                f'{shown(self._named(odd))} hold text')
         if len(annotations) > 1:
-            left = [self.names[place] for place in annotations[1:]]
-            self.notes.append(
-                f'took no samples from the columns {shown(left)}')
-        samples = [place for place in self.places if place not in annotations]
+            self.notes.append('took no samples from the columns '
+                              f'{shown(self._named(annotations[1:]))}')
+        samples = _but(self.places, annotations)
         return RawExpression(self.table.numbers(samples).T,
-                             [self.names[place] for place in samples],
+                             self._named(samples),
                              self._choose_names(annotations, id_type),
                              self.path.name, self.notes)
+
+    def _named(self, places: Iterable[int]) -> list[str]:
+        return [self.names[place] for place in places]
 
     def _refuse_spoiled(self, places: Sequence[int]) -> None:
         """Name the cell that is text in a column of numbers, if any is."""
@@ -193,8 +194,8 @@ class _Matrix:
         """Read a table with a sample per row."""
         case = next((self.lower.index(name) for name in _ROW_COLUMNS
                      if name in self.lower), (*self.text, self.first)[0])
-        others = [place for place in self.places if place != case]
-        names = [self.names[place] for place in others]
+        others = _but(self.places, [case])
+        names = self._named(others)
         if asked:
             genes = [place for place in others
                      if _plain(self.names[place]) in asked]
@@ -208,23 +209,21 @@ class _Matrix:
                      if self.lower[others[place]] not in _CASE_COLUMNS]
             text = [place for place in genes if place in self.text]
             self._refuse_spoiled(text)
-            genes = [place for place in genes if place not in text]
-            numbers = [place for place in others if place not in self.text]
+            genes = _but(genes, text)
+            numbers = _but(others, self.text)
             if len(genes) < len(numbers) / 2:
-                odd = [self.names[place] for place in numbers
-                       if place not in genes]
+                odd = self._named(_but(numbers, genes))
                 raise ValueError(
                     f'{self.path}: {len(genes)} of {len(numbers)} columns '
                     'have the name of a gene (an Ensembl id, or a symbol '
                     f'such as TP53), not {shown(odd)}: list the genes to '
                     'take in gene_list')
-        left = [self.names[place] for place in others if place not in genes]
+        left = self._named(_but(others, genes))
         if left:
             self.notes.append(
                 f'took no genes from {len(left)} columns: {shown(left)}')
         return RawExpression(self.table.numbers(genes), self.table.text(case),
-                             [self.names[place] for place in genes],
-                             self.path.name, self.notes)
+                             self._named(genes), self.path.name, self.notes)
 
     def porpoise(self) -> RawExpression:
         """Read a row per slide, with equal genes in all rows of a case."""
@@ -254,6 +253,12 @@ class _Matrix:
             values[list(first.values())], list(first),
             [self.names[place].removesuffix(_GENE_SUFFIX) for place in genes],
             self.path.name, self.notes)
+
+
+def _but(places: Iterable[int], left_out: Iterable[int]) -> list[int]:
+    """Places in their order, but for those that are left out."""
+    left_out = set(left_out)
+    return [place for place in places if place not in left_out]
 
 
 def _tcga_share(names: Sequence[str]) -> float:

@@ -347,9 +347,7 @@ def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
     if not genes.gene_ids:
         raise ValueError(f'{source} has no gene')
     notes = list(genes.notes)
-    expressed = sum(
-        bool((np.nan_to_num(values[:, row]) != 0).any())
-        for row in genes.par_rows)
+    expressed = np.nan_to_num(values[:, genes.par_rows]).any(axis=0).sum()
     if expressed:
         notes.append(f'{expressed} of the copies on chromosome Y were '
                      'expressed')
