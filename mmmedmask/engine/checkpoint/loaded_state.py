@@ -8,7 +8,6 @@ with more epochs would train on at the last, lowest rate.
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mmengine.model import BaseTTAModel
 from mmengine.optim import OptimWrapper, _ParamScheduler
@@ -27,26 +26,11 @@ _PROGRESS = frozenset({'last_step', '_global_step', '_last_value',
                        'verbose'})
 
 
-@dataclass
-class FreshSchedules:
-    """Schedules of a config before their first step.
-
-    Attributes:
-        states: State of each scheduler.
-        values: Values of the scheduled parameters in each group: of each
-            scheduler, a list.
-    """
-
-    states: list[dict]
-    values: list[list[float]]
-
-
-def schedulers_of_run(runner: Runner) -> list[_ParamScheduler]:
-    """List the schedulers of a runner, of all its optimizers."""
-    schedulers = runner.param_schedulers or []
-    if isinstance(schedulers, Mapping):
-        return [one for part in schedulers.values() for one in part]
-    return list(schedulers)
+def _all_of(schedules: Sequence | Mapping | None) -> list:
+    """List schedulers, or their states, of one optimizer or of several."""
+    if isinstance(schedules, Mapping):
+        return [one for part in schedules.values() for one in part]
+    return list(schedules or [])
 
 
 def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
@@ -57,13 +41,6 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
     hyperparameters differ that no schedule sets, the log says that those of
     the checkpoint count. To train from ``load_from``, one tensor has to fit,
     and the log says how many do.
-
-    Args:
-        runner: The runner, whose model is built.
-        checkpoint: What it has read.
-
-    Raises:
-        ValueError: If it is of another model or optimizer.
     """
     model, tensors = unwrap(runner.model), get_state_dict(checkpoint)
     if isinstance(model, BaseTTAModel):
@@ -116,7 +93,7 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
                 'has not' if unknown else
                 f'it has {counts[1]} parameters in its groups, the config '
                 f'has {counts[0]}') + f'; {mend}')
-    scheduled = {one.param_name for one in schedulers_of_run(runner)}
+    scheduled = {one.param_name for one in _all_of(runner.param_schedulers)}
     for name in own[0].keys() & theirs[0].keys() - scheduled - {'params'}:
         if own[0][name] != theirs[0][name] \
                 and not name.startswith('initial_'):
@@ -125,38 +102,33 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
                 f'{theirs[0][name]} in {runner._load_from}, which counts.')
 
 
-def remember_schedules(runner: Runner) -> FreshSchedules:
-    """Copy the schedules before a checkpoint is loaded into them."""
-    schedulers = schedulers_of_run(runner)
-    return FreshSchedules(
-        [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers],
-        [[group[scheduler.param_name]
-          for group in scheduler.optimizer.param_groups]
-         for scheduler in schedulers])
+def remember_schedules(runner: Runner) -> list[tuple[dict, list[float]]]:
+    """Copy the schedules before a checkpoint is loaded into them.
+
+    Returns the state of each, and the value of its parameter in each group.
+    """
+    return [(copy.deepcopy(scheduler.state_dict()),
+             [group[scheduler.param_name]
+              for group in scheduler.optimizer.param_groups])
+            for scheduler in _all_of(runner.param_schedulers)]
 
 
-def follow_config(runner: Runner, fresh: FreshSchedules,
+def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
                   saved: Sequence[Mapping] | Mapping) -> None:
     """Put the schedules of a resumed run where a new run would be by now.
 
-    Nothing is done if config and checkpoint have the same schedules. Else
-    those of the config are stepped from their beginning to the present
-    iteration, and the log says so.
-
-    Args:
-        runner: The runner, after it has resumed.
-        fresh: See :func:`remember_schedules`.
-        saved: ``param_schedulers`` of the checkpoint.
+    Nothing is done if those that :func:`remember_schedules` has kept are
+    those ``saved`` in the checkpoint. Else those of the config are stepped
+    from their beginning to the present iteration, and the log says so.
 
     Raises:
         ValueError: If the schedules differ, and one goes by measured values,
             so that it cannot be stepped again.
     """
-    if isinstance(saved, Mapping):
-        saved = [state for part in saved.values() for state in part]
-    schedulers = schedulers_of_run(runner)
-    if [_kind(state) for state in saved] == [
-            _kind(state) for state in fresh.states]:
+    schedulers = _all_of(runner.param_schedulers)
+    there = [_kind(state) for state in _all_of(saved)]
+    here = [_kind(state) for state, _ in fresh]
+    if there == here:
         _warn_at_the_end(runner, schedulers)
         return
     by_value = [type(scheduler).__name__ for scheduler in schedulers
@@ -172,7 +144,7 @@ def follow_config(runner: Runner, fresh: FreshSchedules,
     after = _first_values(schedulers)
     runner.logger.warning(
         'The schedules of the config are not those of the checkpoint '
-        f'({_differences(saved, fresh.states)}): they follow the config, as '
+        f'({_differences(there, here)}): they follow the config, as '
         'if the run had been of this length from the beginning. '
         + ', '.join(f'{name} {old:.4g} is {after[name]:.4g} now'
                     for name, old in before.items()) + '.')
@@ -189,8 +161,7 @@ def _differences(saved: Sequence[Mapping], fresh: Sequence[Mapping]) -> str:
         return f'{len(saved)} there, {len(fresh)} here'
     return ', '.join(
         f'{key} {there.get(key)} there, {here.get(key)} here'
-        for there, here in zip(map(_kind, saved), map(_kind, fresh),
-                               strict=True)
+        for there, here in zip(saved, fresh, strict=True)
         for key in sorted({*there, *here})
         if there.get(key) != here.get(key))
 
@@ -203,9 +174,8 @@ def _first_values(schedulers: Sequence[_ParamScheduler]) -> dict[str, float]:
 
 
 def _replay(runner: Runner, schedulers: Sequence[_ParamScheduler],
-            fresh: FreshSchedules) -> None:
-    for scheduler, state, values in zip(schedulers, fresh.states,
-                                        fresh.values, strict=True):
+            fresh: Sequence[tuple[dict, list[float]]]) -> None:
+    for scheduler, (state, values) in zip(schedulers, fresh, strict=True):
         optimizer = scheduler.optimizer
         scheduler.__dict__ = copy.deepcopy(state) | dict(optimizer=optimizer)
         for group, value in zip(optimizer.param_groups, values, strict=True):

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
-import torch
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor
 
@@ -108,9 +107,9 @@ class KeyReport:
     notes: Mapping[str, str]
     left_out: Mapping[str, str]
     anew: Mapping[str, str]
-    missing: tuple[str, ...]
-    misfits: tuple[str, ...]
-    unknown: tuple[str, ...]
+    missing: Sequence[str]
+    misfits: Sequence[str]
+    unknown: Sequence[str]
 
     @property
     def complete(self) -> bool:
@@ -119,16 +118,17 @@ class KeyReport:
 
     def describe(self) -> str:
         """List every tensor of both sides, by what became of it."""
-        carried = [
-            f'{source} -> {target}' +
-            (f' ({self.notes[target]})' if target in self.notes else '')
-            for source, target in self.carried.items()
-        ]
+        left_out, anew = ([f'{name}: {reason}' for name, reason in
+                           names.items()]
+                          for names in (self.left_out, self.anew))
         parts = {
-            'carried over': carried,
-            'of the source left out': _reasons(self.left_out),
+            'carried over': [
+                f'{source} -> {target}' +
+                (f' ({self.notes[target]})' if target in self.notes else '')
+                for source, target in self.carried.items()],
+            'of the source left out': left_out,
             'of the source unknown': self.unknown,
-            'of the target that start anew': _reasons(self.anew),
+            'of the target that start anew': anew,
             'of the target missing': self.missing,
             'that do not fit': self.misfits,
         }
@@ -154,15 +154,11 @@ class KeyReport:
 
 
 def convert_mae(
-    tensors: Mapping[str, Tensor],
-    naming: str = 'msmae',
-    *,
+    tensors: Mapping[str, Tensor], naming: str = 'msmae', *,
     model: Mapping[str, Tensor] | None = None,
     grid_size: tuple[int, int] | None = None,
-    source_grid: tuple[int, int] | None = None,
-    encoder_only: bool = False,
-    keep_head: bool = False,
-    leave_out: Sequence[str] = ()
+    source_grid: tuple[int, int] | None = None, encoder_only: bool = False,
+    keep_head: bool = False, leave_out: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], KeyReport]:
     """Convert the tensors of a masked autoencoder.
 
@@ -224,18 +220,24 @@ def convert_mae(
         else:
             given[ours] = value
             sources[ours] = source
-    wanted = list(model) if model is not None else _wanted_names(
-        pairs, sources, encoder_only, keep_head)
     missing, anew = [], {}
-    for name in wanted:
+    for name in model if model is not None else pairs:
         if name in given:
             continue
         reason = _reason_to_start_anew(name, encoder_only, keep_head)
-        if reason:
-            anew[to_target.get(name, name)] = reason
-        else:
+        if not reason:
             missing.append(name)
-    notes, misfits = {}, _not_finite(given)
+        elif model is not None:
+            anew[to_target.get(name, name)] = reason
+    norms = [f'{norm}.weight' in given for norm in FINAL_NORMS]
+    if model is None and norms == [False, True]:
+        # A norm after average pooling stands in the place of the other.
+        missing = [name for name in missing
+                   if not _is_part(name, 'backbone.ln1')]
+    notes = {}
+    misfits = [f'{name} holds values that are not finite'
+               for name, value in given.items()
+               if value.is_floating_point() and not value.isfinite().all()]
     if model is not None:
         given, notes, others = _fit(given, model, grid_size, source_grid)
         misfits += others
@@ -244,9 +246,9 @@ def convert_mae(
         notes={to_target[name]: note for name, note in notes.items()},
         left_out=left_out,
         anew=anew,
-        missing=tuple(to_target.get(name, name) for name in missing),
-        misfits=tuple(misfits),
-        unknown=tuple(unknown))
+        missing=[to_target.get(name, name) for name in missing],
+        misfits=misfits,
+        unknown=unknown)
     if not report.complete:
         advice = ''
         if missing and all(_is_part(name, 'neck') for name in missing):
@@ -295,25 +297,6 @@ def _reason_to_start_anew(name: str, encoder_only: bool,
     return None
 
 
-def _wanted_names(pairs: Mapping[str, str], given: Mapping[str, str],
-                  encoder_only: bool, keep_head: bool) -> list[str]:
-    """What the source's own architecture has to have."""
-    optional = [f'{norm}.weight' for norm in FINAL_NORMS]
-    pooled = [name in given for name in optional] == [False, True]
-    wanted = []
-    for name in pairs:
-        if _is_part(name, 'neck') and encoder_only:
-            continue
-        if _is_part(name, 'backbone.ln1') and pooled:
-            continue
-        if _is_part(name, 'head') and not keep_head:
-            continue
-        if _is_part(name, 'backbone.ln2') and name not in given:
-            continue
-        wanted.append(name)
-    return wanted
-
-
 def _fit(
     given: Mapping[str, Tensor], model: Mapping[str, Tensor],
     grid_size: tuple[int, int], source_grid: tuple[int, int] | None
@@ -347,19 +330,10 @@ def _fit(
 
 def resize_positions(positions: Tensor, source_grid: tuple[int, int],
                      grid_size: tuple[int, int]) -> Tensor:
-    """Interpolate position embeddings to another grid.
+    """Interpolate position embeddings (1, 1 + rows * columns, C).
 
-    Args:
-        positions: Shape (1, 1 + rows * columns, C), the class token's first,
-            which stays as it is.
-        source_grid: Their (rows, columns).
-        grid_size: The new ones.
-
-    Returns:
-        Shape (1, 1 + new rows * new columns, C), in the same type.
-
-    Raises:
-        ValueError: If ``source_grid`` is not the grid of ``positions``.
+    The class token's is the first and stays; the type does, too. Raises a
+    ValueError if ``source_grid`` is not the grid of ``positions``.
     """
     if source_grid[0] * source_grid[1] + 1 != positions.shape[1]:
         raise ValueError(
@@ -372,11 +346,7 @@ def resize_positions(positions: Tensor, source_grid: tuple[int, int],
 
 def _guess_grid(name: str, num_patches: int,
                 grid_size: tuple[int, int]) -> tuple[int, int]:
-    """Tell the grid of positions from their number, if that is possible.
-
-    Images usually are cut into squares. As many patches as the model has,
-    whose grid is not a square, might be either.
-    """
+    """Tell the grid of positions from their number, if that is possible."""
     side = isqrt(num_patches)
     square = side**2 == num_patches
     alike = grid_size[0] * grid_size[1] == num_patches
@@ -408,13 +378,3 @@ def _explain_shape(name: str, given: tuple[int, ...],
     return text
 
 
-def _not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    return [
-        f'{name} holds values that are not finite'
-        for name, value in tensors.items()
-        if value.is_floating_point() and not torch.isfinite(value).all()
-    ]
-
-
-def _reasons(names: Mapping[str, str]) -> list[str]:
-    return [f'{name}: {reason}' for name, reason in names.items()]

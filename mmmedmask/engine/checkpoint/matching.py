@@ -1,10 +1,7 @@
-"""Compare modules with the checkpoints that their weights come from.
-
-``mmmedmask.LoadCheckHook`` and the check of a config both do; they touch no
-module and no tensor.
-"""
+"""Compare modules with the checkpoints that their weights come from."""
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,15 +24,15 @@ ALLOWED_MISSING = ('*num_batches_tracked', )
 
 @dataclass(frozen=True)
 class MatchReport:
-    """What became of a module's tensors.
+    """What became of a module's tensors, by name.
 
     Attributes:
-        matched: Names whose shape, and value where compared, agree.
-        missing: Names that the checkpoint does not have.
+        matched: Shape, and value where compared, agree.
+        missing: The checkpoint does not have them.
         shapes: ``(name, shape wanted, shape given)`` where they differ.
-        differing: Names with the right shape but other values.
-        not_finite: Names whose tensor in the checkpoint is NaN or infinite.
-        unused: Names in the checkpoint that nothing asked for.
+        differing: They have the right shape but other values.
+        not_finite: The tensor in the checkpoint is NaN or infinite.
+        unused: In the checkpoint, and nothing asked for them.
         nearest: For a missing name, names in the checkpoint like it.
         elsewhere: The prefix under which most of the names are in the
             checkpoint, and how many.
@@ -76,13 +73,12 @@ class MatchReport:
                 f'    {name}: {given} in the checkpoint, {wanted} in the '
                 'model' for name, wanted, given in self.shapes[:LISTED_NAMES]
             ] + _rest(self.shapes)
-        for names, what in ((self.differing, 'have other values'),
-                            (self.not_finite, 'are not finite')):
+        for names, what in (
+                (self.differing, 'have other values'),
+                (self.not_finite, 'are not finite'),
+                (self.unused, 'in the checkpoint are used by nothing')):
             if names:
                 lines.append(f'  {len(names)} {what}: {listing(names)}')
-        if self.unused:
-            lines.append(f'  {len(self.unused)} in the checkpoint are used by '
-                         f'nothing: {listing(self.unused)}')
         return '\n'.join(lines)
 
     def advise(self) -> str:
@@ -125,26 +121,18 @@ def compare_modules(
 ) -> MatchReport:
     """Compare modules with the checkpoint that they share.
 
-    Args:
-        modules: Such as a backbone and the RoI head of a C4 detector.
-        tensors: The checkpoint's tensors, without traces of wrappers.
-        prefix: Prefix of the modules' tensors in it.
-        compare_values: See :func:`match_state_dicts`.
-        allowed_missing: See there.
-        allowed_unused: See there.
+    ``tensors`` are the checkpoint's, without traces of wrappers, ``prefix``
+    that of the modules in it; for the others see :func:`match_state_dicts`.
     """
     expected = {
         strip_wrappers(name): value
         for module in modules for name, value in module.state_dict().items()
     }
-    report = match_state_dicts(
-        expected,
-        select_prefix(tensors, prefix),
-        compare_values=compare_values,
-        allowed_missing=allowed_missing,
+    return match_state_dicts(
+        expected, select_prefix(tensors, prefix),
+        compare_values=compare_values, allowed_missing=allowed_missing,
         allowed_unused=allowed_unused,
         elsewhere=suggest_prefix(expected, tensors))
-    return report
 
 
 def match_state_dicts(expected: Mapping[str, Tensor],
@@ -156,18 +144,12 @@ def match_state_dicts(expected: Mapping[str, Tensor],
                       elsewhere: tuple[str, int] = ('', 0)) -> MatchReport:
     """Compare tensors by name, shape and, in the module's dtype, value.
 
-    Args:
-        expected: The module's tensors by name, on any device.
-        given: The checkpoint's tensors, named as the module's.
-        compare_values: Compare values too, exactly.
-        allowed_missing: Shell patterns of names that the checkpoint may lack.
-        allowed_unused: Shell patterns of names that nothing has to ask for.
-        elsewhere: Passed on to the report.
+    ``expected`` are the module's, on any device, ``given`` the checkpoint's,
+    named as the module's. Values are compared exactly. The shell patterns
+    name what the checkpoint may lack, and what nothing has to ask for.
     """
-    groups: dict[str, list] = {
-        key: []
-        for key in ('matched', 'missing', 'shapes', 'differing', 'not_finite')
-    }
+    groups: dict[str, list] = {key: [] for key in (
+        'matched', 'missing', 'shapes', 'differing', 'not_finite')}
     for name, wanted in expected.items():
         if name not in given:
             if not matches_any(name, allowed_missing):
@@ -187,13 +169,10 @@ def match_state_dicts(expected: Mapping[str, Tensor],
     return MatchReport(
         unused=tuple(name for name in given if name not in expected
                      and not matches_any(name, allowed_unused)),
-        nearest={
-            name: nearest_names(name, given, count=2, cutoff=.7)
-            for name in groups['missing'][:LISTED_NAMES]
-        },
+        nearest={name: nearest_names(name, given, count=2, cutoff=.7)
+                 for name in groups['missing'][:LISTED_NAMES]},
         elsewhere=elsewhere,
-        **{key: tuple(names)
-           for key, names in groups.items()})
+        **{key: tuple(names) for key, names in groups.items()})
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:
@@ -212,18 +191,14 @@ def pretrained_source(module: nn.Module) -> tuple[str, str] | None:
 
 
 def group_by_checkpoint(
-    model: nn.Module,
-    names: Iterable[str],
-    load_from: str | None = None
+    model: nn.Module, names: Iterable[str], load_from: str | None = None
 ) -> tuple[dict[tuple[str, str], dict[str, nn.Module]], list[str]]:
     """Find the checkpoints of modules, of which several may share one.
 
     ``load_from`` is the checkpoint of the whole model, in the place of those
     that the modules name themselves. Returns, for each checkpoint and prefix,
-    the modules by name, and the names of those without a checkpoint.
-
-    Raises:
-        ValueError: If the model has no such module.
+    the modules by name, and the names of those without a checkpoint. A
+    ValueError says so if the model has no such module.
     """
     groups: dict[tuple[str, str], dict[str, nn.Module]] = {}
     without = []
@@ -248,13 +223,11 @@ def suggest_prefix(expected: Iterable[str],
                    given: Iterable[str]) -> tuple[str, int]:
     """Find the prefix under which most expected names are, and how many."""
     expected = set(expected)
-    counts: dict[str, int] = {}
+    counts = Counter()
     for name in given:
         segments = name.split('.')
         for start in range(len(segments)):
             if '.'.join(segments[start:]) in expected:
-                prefix = ''.join(f'{s}.' for s in segments[:start])
-                counts[prefix] = counts.get(prefix, 0) + 1
-    if not counts:
-        return '', 0
-    return max(counts.items(), key=lambda item: (item[1], -len(item[0])))
+                counts[''.join(f'{s}.' for s in segments[:start])] += 1
+    return max(counts.items(), default=('', 0),
+               key=lambda item: (item[1], -len(item[0])))

@@ -5,6 +5,7 @@ A card is Markdown with a header in YAML, as the Hugging Face hub reads it.
 
 import ast
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import PurePath
 
 import yaml
@@ -33,10 +34,8 @@ def read_config_text(text: str) -> Config:
     for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(
                 node.targets[0], ast.Name):
-            try:
+            with suppress(ValueError):
                 found[node.targets[0].id] = _literal(node.value)
-            except ValueError:
-                continue
     return Config(found)
 
 
@@ -79,12 +78,10 @@ def describe_run(checkpoint: Mapping, config: Config | None,
         for name, scalar in scalars.items() if name.startswith(METRICS)}
     if config is not None:
         model = config.get('model') or {}
-        backbone = {key: value for key, value in dict(
-            model.get('backbone') or {}).items() if key != 'init_cfg'}
-        facts.update(
-            method=model.get('type'),
-            backbone=Config(backbone).to_dict(),
-            data=_datasets(config))
+        backbone = Config(model.get('backbone') or {}).to_dict()
+        backbone.pop('init_cfg', None)
+        facts.update(method=model.get('type'), backbone=backbone,
+                     data=_datasets(config))
         if model.get('data_preprocessor') or config.get('data_preprocessor'):
             units = normalisation_of(config)
             facts.update(normalisation=units, channels=len(units['mean']))
@@ -106,11 +103,9 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
                library: str) -> str:
     """Write a card: Markdown behind a YAML header.
 
-    Args:
-        facts: Of :func:`describe_run`.
-        files: Each exported file and what it holds.
-        usage: Python code that loads it.
-        library: What the hub takes the weights for, such as ``'timm'``.
+    ``facts`` are of :func:`describe_run`, ``files`` say what each exported
+    file holds, ``usage`` is code that loads it, and ``library`` what the hub
+    takes the weights for, such as ``'timm'``.
     """
     licence = facts['licence']
     header = dict(
@@ -125,14 +120,11 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
     said = dict(
         Method=facts.get('method'),
         Config=facts['name'],
-        Training=', '.join(
-            f'{name} {facts[name]}' for name in ('epoch', 'iterations', 'seed')
-            if facts[name] is not None),
+        Training=', '.join(f'{name} {facts[name]}' for name in (
+            'epoch', 'iterations', 'seed') if facts[name] is not None),
         Data='; '.join(f'{split}: {data}' for split, data in (
             facts.get('data') or {}).items()),
-        Channels=channels and (
-            f'{channels}, in the order R, G, B' if channels == 3 else
-            channels),
+        Channels='3, in the order R, G, B' if channels == 3 else channels,
         Normalisation=units and (
             f'values from 0 to {units["data_range"]:g}, minus '
             f'{units["mean"]}, divided by {units["std"]}'),

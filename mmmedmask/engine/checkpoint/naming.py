@@ -22,6 +22,10 @@ from mmmedmask.util.checks import check_choice
 
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm')
 FAMILIES = ('resnet', 'resnetv1c', 'resnetv1d', 'convnext', 'vit')
+#: Layers of a ConvNeXt block: mmpretrain, timm, place in torchvision's.
+CONVNEXT_LAYERS = {'depthwise_conv': ('conv_dw', 0), 'norm': ('norm', 2),
+                   'pointwise_conv1': ('mlp.fc1', 3),
+                   'pointwise_conv2': ('mlp.fc2', 5)}
 
 
 def backbone_family(state_dict: Mapping[str, Tensor]) -> str:
@@ -54,12 +58,8 @@ def rename_backbone(state_dict: Mapping[str, Tensor],
     its first three stages exist nowhere else and are left out.
 
     Args:
-        state_dict: The backbone's tensors named as in mmpretrain, without a
-            prefix.
+        state_dict: Named as in mmpretrain, without a prefix.
         naming: One of ``NAMINGS``; ``'openmmlab'`` changes nothing.
-
-    Returns:
-        The same tensors under new names.
 
     Raises:
         ValueError: If the naming is unknown or the library does not have the
@@ -107,20 +107,36 @@ def _rename_convnext(state_dict: Mapping[str, Tensor],
         raise ValueError(
             'mmdet has no ConvNeXt of its own: use the openmmlab naming with '
             "type='mmpretrain.ConvNeXt' in the detector")
-    last = f'norm{_num_stages(state_dict) - 1}'
+    timm = naming == 'timm'
+    last = max(int(name.split('.')[1]) for name in state_dict
+               if name.startswith('stages.'))
     renamed = {}
     for name, value in state_dict.items():
-        head, _, rest = name.partition('.')
-        if re.fullmatch(r'norm\d', head):
-            if head == last:
-                final = 'classifier.0' if naming == 'torchvision' \
-                    else 'head.norm'
-                renamed[f'{final}.{rest}'] = value
-        elif naming == 'torchvision':
-            name, value = _to_torchvision_convnext(name, value)
-            renamed[name] = value
+        norm = re.fullmatch(r'norm(\d)\.(.+)', name)
+        down = re.fullmatch(r'downsample_layers\.(\d)\.(.+)', name)
+        if norm:
+            if int(norm[1]) != last:
+                continue
+            name = f'{"head.norm" if timm else "classifier.0"}.{norm[2]}'
+        elif down and timm:
+            name = f'stages.{down[1]}.downsample.{down[2]}' \
+                if int(down[1]) else f'stem.{down[2]}'
+        elif down:
+            # features alternates between downsampling (even) and stages.
+            name = f'features.{2 * int(down[1])}.{down[2]}'
         else:
-            renamed[_to_timm_convnext(name)] = value
+            _, stage, block, layer, *rest = name.split('.')
+            theirs, place = CONVNEXT_LAYERS.get(layer, (layer, None))
+            if timm:
+                name = '.'.join(['stages', stage, 'blocks', block, theirs,
+                                 *rest])
+            elif layer == 'gamma':
+                name = f'features.{2 * int(stage) + 1}.{block}.layer_scale'
+                value = value.reshape(-1, 1, 1)
+            else:
+                name = (f'features.{2 * int(stage) + 1}.{block}.block.'
+                        f'{place}.{rest[0]}')
+        renamed[name] = value
     return renamed
 
 
@@ -140,43 +156,3 @@ def _rename_vit(state_dict: Mapping[str, Tensor],
             f'timm has no names for {unknown[:4]} of this transformer, which '
             'is no plain one')
     return {names[name]: value for name, value in state_dict.items()}
-
-
-def _num_stages(state_dict: Mapping[str, Tensor]) -> int:
-    stages = {n.split('.')[1] for n in state_dict if n.startswith('stages.')}
-    return len(stages)
-
-
-def _to_timm_convnext(name: str) -> str:
-    down = re.fullmatch(r'downsample_layers\.(\d)\.(.+)', name)
-    if down:
-        stage, rest = int(down[1]), down[2]
-        return f'stem.{rest}' if stage == 0 \
-            else f'stages.{stage}.downsample.{rest}'
-    stage, block, rest = re.fullmatch(r'stages\.(\d)\.(\d+)\.(.+)',
-                                      name).groups()
-    for ours, theirs in (('depthwise_conv', 'conv_dw'),
-                         ('pointwise_conv1', 'mlp.fc1'),
-                         ('pointwise_conv2', 'mlp.fc2')):
-        rest = rest.replace(ours, theirs)
-    return f'stages.{stage}.blocks.{block}.{rest}'
-
-
-def _to_torchvision_convnext(name: str, value: Tensor) -> tuple[str, Tensor]:
-    # features alternates between downsampling (even) and stages (odd).
-    down = re.fullmatch(r'downsample_layers\.(\d)\.(.+)', name)
-    if down:
-        return f'features.{2 * int(down[1])}.{down[2]}', value
-    stage, block, rest = re.fullmatch(r'stages\.(\d)\.(\d+)\.(.+)',
-                                      name).groups()
-    block_name = f'features.{2 * int(stage) + 1}.{block}'
-    if rest == 'gamma':
-        return f'{block_name}.layer_scale', value.reshape(-1, 1, 1)
-    part, _, parameter = rest.partition('.')
-    index = {
-        'depthwise_conv': 0,
-        'norm': 2,
-        'pointwise_conv1': 3,
-        'pointwise_conv2': 5
-    }[part]
-    return f'{block_name}.block.{index}.{parameter}', value

@@ -22,10 +22,8 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
     and compared with the network.
 
     Args:
-        path: The file.
         backbone: Takes normalised images (B, C, H, W), gives a tensor or
             several.
-        channels: C.
         size: Height and width of images.
         step: Pixels by which sides of images may differ from ``size``; None
             for networks that take no other size.
@@ -62,8 +60,7 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
             warnings.simplefilter('ignore')
             torch.onnx.export(
                 network, (example, ), str(temporary), dynamo=False,
-                input_names=[INPUT], output_names=names,
-                dynamic_axes=axes)
+                input_names=[INPUT], output_names=names, dynamic_axes=axes)
         session = runtime.InferenceSession(
             str(temporary), providers=['CPUExecutionProvider'])
         for batch, shape in ((2, sizes[0]), *((3, size) for size in sizes)):
@@ -71,11 +68,10 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
     return names
 
 
+@torch.no_grad()
 def _compare(network: nn.Module, session: object, images: Tensor) -> None:
-    with torch.no_grad():
-        wanted = network(images)
-    for want, got in zip(wanted, session.run(None, {INPUT: images.numpy()}),
-                         strict=True):
+    found = session.run(None, {INPUT: images.numpy()})
+    for want, got in zip(network(images), found, strict=True):
         error = float((want - torch.from_numpy(got)).abs().max())
         if error > TOLERANCE * max(1., float(want.abs().max())):
             raise ValueError(

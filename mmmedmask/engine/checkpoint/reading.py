@@ -27,13 +27,17 @@ LISTED_NAMES = 8
 _ZIP = b'PK\x03\x04'
 # Files of PyTorch before 1.6 are pickles of protocol 2 and later.
 _PICKLE = b'\x80'
-_ARCHIVES = {
-    b'\x1f\x8b': 'compressed with gzip',
-    b'BZh': 'compressed with bzip2',
-    b'\xfd7zXZ': 'compressed with xz',
-    b'\x28\xb5\x2f\xfd': 'compressed with zstd',
-    b'Rar!': 'a RAR archive',
-    b"7z\xbc\xaf": 'a 7z archive',
+#: First bytes of what is no checkpoint, and what to say of it.
+_OTHERS = {
+    b'version https://git-lfs': 'a pointer of Git LFS, not the weights: get '
+                                "them with 'git lfs pull'",
+    b'\x1f\x8b': 'compressed with gzip: unpack it first',
+    b'BZh': 'compressed with bzip2: unpack it first',
+    b'\xfd7zXZ': 'compressed with xz: unpack it first',
+    b'\x28\xb5\x2f\xfd': 'compressed with zstd: unpack it first',
+    b'Rar!': 'a RAR archive: unpack it first',
+    b"7z\xbc\xaf": 'a 7z archive: unpack it first',
+    b'\x89HDF': 'HDF5, as Keras and slide features have it',
 }
 
 NOT_PLAIN_HINT = (
@@ -47,8 +51,7 @@ NOT_PLAIN_HINT = (
 def _history_buffer_method(owner: type, name: str) -> object:
     """Stand in for ``getattr`` in the pickle of a runner's log history.
 
-    MMEngine's buffers refer to their own methods that way. Nothing else may:
-    a free ``getattr`` is enough to reach any code.
+    MMEngine's buffers refer to their methods so; a free one reaches any code.
     """
     if owner is not HistoryBuffer or name not in HISTORY_METHODS:
         raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed')
@@ -59,19 +62,17 @@ def _log_history_globals() -> list:
     """List what the log history in a runner's checkpoint is pickled with."""
     multiarray = np._core.multiarray if hasattr(
         np, '_core') else np.core.multiarray
-    allowed = [HistoryBuffer, np.ndarray, np.dtype]
-    allowed += [
-        type(np.dtype(kind))
-        for kind in ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')
-    ]
-    # The folder is _core since NumPy 2; files know the name of their time.
-    allowed += [
-        (getattr(multiarray, name), f'numpy.{folder}.multiarray.{name}')
-        for folder in ('core', '_core') for name in ('_reconstruct', 'scalar')
-    ]
-    allowed += [(_history_buffer_method, f'{module}.getattr')
-                for module in ('builtins', '__builtin__')]
-    return allowed
+    kinds = ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')
+    return [
+        HistoryBuffer, np.ndarray, np.dtype,
+        *(type(np.dtype(kind)) for kind in kinds),
+        # The folder is _core since NumPy 2; files know the name of their
+        # time.
+        *((getattr(multiarray, name), f'numpy.{folder}.multiarray.{name}')
+          for folder in ('core', '_core')
+          for name in ('_reconstruct', 'scalar')),
+        *((_history_buffer_method, f'{module}.getattr')
+          for module in ('builtins', '__builtin__'))]
 
 
 def read_checkpoint(path: str | Path,
@@ -82,14 +83,12 @@ def read_checkpoint(path: str | Path,
     writes are accepted (``torch.load(weights_only=True)``), nothing else.
     :func:`mmmedmask.compat.read_weights_safely` puts it in the place of
     MMEngine's readers, so that all weights of a config come through here.
+    ``meta['config']``, which MMEngine would run as code when it resumes, is
+    taken out; its own files have none.
 
     Args:
         path: The file, or a ``torchvision://`` or ``https://`` address.
         map_location: Device of the tensors.
-
-    Returns:
-        The loaded dictionary. ``meta['config']``, which MMEngine would run
-        as code when it resumes, is taken out; its own files have none.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -138,14 +137,7 @@ def read_checkpoint(path: str | Path,
 
 
 def what_else(file: Path) -> str | None:
-    """Say what a file is that is no whole file of PyTorch.
-
-    Args:
-        file: The file.
-
-    Returns:
-        A phrase with what to do; None if it may be a checkpoint.
-    """
+    """Say what a file is, and what to do; None if it may be a checkpoint."""
     with file.open('rb') as stream:
         head = stream.read(512)
     text = head.removeprefix(b'\xef\xbb\xbf').lstrip().lower()
@@ -157,20 +149,14 @@ def what_else(file: Path) -> str | None:
             return _wrong_in_archive(file)
         return (f'the file is cut off ({file.stat().st_size} bytes, the end '
                 'of the archive is missing): copy or download it again')
-    if head.startswith(b'version https://git-lfs'):
-        return ('the file is a pointer of Git LFS, not the weights: get them '
-                "with 'git lfs pull'")
     if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
         return ('the file is a web page, perhaps a warning or a login in the '
                 'place of a download: open it in a browser')
-    for magic, kind in _ARCHIVES.items():
+    for magic, said in _OTHERS.items():
         if head.startswith(magic):
-            return f'the file is {kind}: unpack it first'
-    if head.startswith(b'\x89HDF'):
-        return 'the file is HDF5, as Keras and slide features have it'
-    if is_safetensors(file):
-        return None
-    if head.startswith(_PICKLE) or head[257:262] == b'ustar':
+            return f'the file is {said}'
+    if head.startswith(_PICKLE) or head[257:262] == b'ustar' \
+            or is_safetensors(file):
         return None
     return f'the file begins with {head[:12]!r}, which PyTorch does not write'
 
@@ -202,8 +188,7 @@ def is_safetensors(file: Path) -> bool:
         head[:8], 'little') < file.stat().st_size
 
 
-def _read_safetensors(file: Path,
-                      map_location: str | torch.device) -> dict:
+def _read_safetensors(file: Path, map_location: str | torch.device) -> dict:
     try:
         with safe_open(file, 'pt') as content:
             meta = dict(content.metadata() or {})
@@ -254,31 +239,21 @@ def _download(address: str) -> Path:
 
 def strip_wrappers(name: str) -> str:
     """Drop what DDP (``module.``) and ``torch.compile`` put into a name."""
-    segments = name.split('.')
-    if segments and segments[0] == 'module':
-        segments = segments[1:]
+    segments = name.removeprefix('module.').split('.')
     return '.'.join(s for s in segments if s != '_orig_mod')
 
 
 def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
     """Find the tensors of a checkpoint.
 
-    Args:
-        checkpoint: A runner's checkpoint, an exported one
-            (``state_dict``, ``model`` or ``model_state_dict`` holds the
-            tensors), or a bare dictionary of tensors.
-
-    Returns:
-        Name to tensor, without the traces of DDP and ``torch.compile``.
+    ``state_dict``, ``model`` or ``model_state_dict`` holds them, or they lie
+    in it bare. The traces of DDP and ``torch.compile`` in their names go.
 
     Raises:
         ValueError: If there are no tensors, or two names become one.
     """
-    given = checkpoint
-    for key in STATE_DICT_KEYS:
-        if isinstance(checkpoint.get(key), Mapping):
-            given = checkpoint[key]
-            break
+    given = next((checkpoint[key] for key in STATE_DICT_KEYS
+                  if isinstance(checkpoint.get(key), Mapping)), checkpoint)
     others = [f'{name} ({type(value).__name__})'
               for name, value in given.items()
               if not (isinstance(value, Tensor) and isinstance(name, str))]
@@ -300,19 +275,15 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
 
 def normalize_prefix(prefix: str | None) -> str:
     """Return a prefix with its final dot, or the empty string."""
-    if not prefix:
-        return ''
-    return prefix if prefix.endswith('.') else f'{prefix}.'
+    return f'{prefix.removesuffix(".")}.' if prefix else ''
 
 
 def select_prefix(state_dict: Mapping[str, Tensor],
                   prefix: str | None) -> dict[str, Tensor]:
     """Keep the tensors under a prefix and drop it from their names."""
     prefix = normalize_prefix(prefix)
-    return {
-        name[len(prefix):]: value
-        for name, value in state_dict.items() if name.startswith(prefix)
-    }
+    return {name[len(prefix):]: value for name, value in state_dict.items()
+            if name.startswith(prefix)}
 
 
 def listing(names: Iterable[str]) -> str:

@@ -7,7 +7,6 @@ weights, ``last_checkpoint`` holds the path of the state to go on from,
 
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -27,12 +26,7 @@ def find_resumable(folder: str | Path) -> Path | None:
     That is the one that ``last_checkpoint`` names: in the folder, or else
     where it was written. If the pointer or its file is not there or not
     whole, the latest whole state in the folder is taken, with a warning.
-
-    Args:
-        folder: The work dir.
-
-    Returns:
-        The file, None if the folder has neither a state nor a pointer.
+    None if the folder has neither a state nor a pointer.
 
     Raises:
         FileNotFoundError: If the pointer names a file that is not there, and
@@ -44,10 +38,10 @@ def find_resumable(folder: str | Path) -> Path | None:
         if pointer.is_file() else ''
     named = [file for file in (folder / Path(written).name, Path(written))
              if written and file.is_file()]
-    if named and is_whole(named[0]):
+    if named and zipfile.is_zipfile(named[0]):
         return named[0]
     whole = [(number, file) for number, file in list_states(folder)
-             if is_whole(file)]
+             if zipfile.is_zipfile(file)]
     if whole:
         latest = max(whole)[1]
         reason = f'names {written!r}, which is not there or not whole' \
@@ -72,39 +66,22 @@ def write_pointer(folder: str | Path, checkpoint: str | Path,
     write_text(Path(folder, name), str(checkpoint))
 
 
-def is_whole(file: Path) -> bool:
-    """Whether a file is a complete archive, as PyTorch writes it."""
-    return file.is_file() and zipfile.is_zipfile(file)
-
-
-def list_states(folder: Path) -> Iterator[tuple[int, Path]]:
+def list_states(folder: Path,
+                pattern: re.Pattern = _STATE) -> list[tuple[int, Path]]:
     """List the whole states in a folder, with their epoch or iteration."""
-    return _numbered(folder, _STATE)
+    return [(int(found[2]), file) for file in sorted(folder.glob('*.pth'))
+            if (found := pattern.fullmatch(file.name))]
 
 
-def list_bests(folder: Path) -> Iterator[tuple[int, Path]]:
+def list_bests(folder: Path) -> list[tuple[int, Path]]:
     """List the best weights in a folder, with their epoch or iteration."""
-    return _numbered(folder, _BEST)
-
-
-def _numbered(folder: Path,
-              pattern: re.Pattern) -> Iterator[tuple[int, Path]]:
-    for file in sorted(folder.glob('*.pth')):
-        found = pattern.fullmatch(file.name)
-        if found:
-            yield int(found[2]), file
+    return list_states(folder, _BEST)
 
 
 def set_aside(folder: Path, after: int = -1) -> list[str]:
-    """Move what a run that does not go on has left out of the way.
+    """Move what a run that goes on from ``after`` does not need.
 
-    Args:
-        folder: The work dir.
-        after: Epoch or iteration from which the run goes on; what is later
-            is moved. The default moves all.
-
-    Returns:
-        The names of the files, which are in ``superseded/`` now.
+    Returns the names of the later files, which are in ``superseded/`` now.
     """
     moved = [file for lister in (list_states, list_bests)
              for number, file in lister(folder) if number > after]

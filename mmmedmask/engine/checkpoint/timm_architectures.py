@@ -25,24 +25,21 @@ def timm_architecture(tensors: Mapping[str, Tensor],
                       num_heads: int | None = None) -> tuple[str, dict]:
     """What ``timm.create_model`` takes for a backbone of mmpretrain's names.
 
-    Returns:
-        A name, and arguments by which the architecture differs from it.
-
-    Raises:
-        ValueError: If timm has no such architecture.
+    A name, and arguments by which the architecture differs from it; a
+    ValueError says so if timm has no such architecture.
     """
     family = backbone_family(tensors)
     if family == 'vit':
         return _vision_transformer(tensors, num_heads)
     if family == 'convnext':
         return 'convnext_tiny', dict(
-            depths=_count(tensors, 'stages.{}.'),
+            depths=[_count_parts(tensors, f'stages.{stage}.')
+                    for stage in range(4)],
             dims=[len(tensors[f'stages.{stage}.0.norm.weight'])
                   for stage in range(4)],
             in_chans=tensors['downsample_layers.0.0.weight'].shape[1])
-    blocks = tuple(_count({
-        name.removeprefix('layer'): value for name, value in tensors.items()
-        if name.startswith('layer')}, '{}.', first=1))
+    blocks = tuple(_count_parts(tensors, f'layer{stage}.')
+                   for stage in range(1, 5))
     depth = RESNETS.get((blocks, 'layer1.0.conv3.weight' in tensors))
     width = tensors['layer1.0.conv1.weight'].shape[1]
     if depth is None or width != RESNET_WIDTH:
@@ -55,15 +52,10 @@ def timm_architecture(tensors: Mapping[str, Tensor],
             dict(in_chans=tensors[stem].shape[1]))
 
 
-def _count(tensors: Mapping[str, Tensor], prefix: str,
-           first: int = 0) -> list[int]:
-    """Blocks of the four stages whose names begin with a prefix."""
-    counts = []
-    for stage in range(first, first + 4):
-        start = prefix.format(stage)
-        counts.append(len({name[len(start):].split('.')[0]
-                           for name in tensors if name.startswith(start)}))
-    return counts
+def _count_parts(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the blocks, or layers, whose names begin with a prefix."""
+    return len({name[len(prefix):].split('.')[0]
+                for name in tensors if name.startswith(prefix)})
 
 
 def _vision_transformer(tensors: Mapping[str, Tensor],
@@ -72,7 +64,8 @@ def _vision_transformer(tensors: Mapping[str, Tensor],
         raise ValueError('the heads of a vision transformer are not in its '
                          'tensors: its config is needed')
     weight = tensors['patch_embed.projection.weight']
-    places = tensors['pos_embed'].shape[1] - int('cls_token' in tensors)
+    has_token = 'cls_token' in tensors
+    places = tensors['pos_embed'].shape[1] - has_token
     side, dims = isqrt(places), weight.shape[0]
     if side**2 != places or weight.shape[2] != weight.shape[3]:
         raise ValueError(f'timm takes square images, got {places} patches of '
@@ -81,17 +74,11 @@ def _vision_transformer(tensors: Mapping[str, Tensor],
     if len(norms) > 1:
         raise ValueError('timm has a norm behind the last layer or one behind '
                          'the mean of the patches, this transformer has both')
-    depth = len({name.split('.')[1] for name in tensors
-                 if name.startswith('layers.')})
     return 'vit_base_patch16_224', dict(
-        img_size=side * weight.shape[2],
-        patch_size=weight.shape[2],
-        in_chans=weight.shape[1],
-        embed_dim=dims,
-        depth=depth,
-        num_heads=num_heads,
+        img_size=side * weight.shape[2], patch_size=weight.shape[2],
+        in_chans=weight.shape[1], embed_dim=dims,
+        depth=_count_parts(tensors, 'layers.'), num_heads=num_heads,
         mlp_ratio=len(tensors['layers.0.ffn.layers.0.0.weight']) / dims,
-        class_token='cls_token' in tensors,
-        global_pool='avg' if norms == ['ln2'] or 'cls_token' not in tensors
-        else 'token',
+        class_token=has_token,
+        global_pool='token' if has_token and norms != ['ln2'] else 'avg',
         final_norm=bool(norms))

@@ -22,35 +22,19 @@ class WholeFiles(LocalBackend):
     """Local files that appear under their name when they are complete."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes, whole or not at all; see :func:`atomic_path`."""
+        """Write bytes; see :func:`atomic_path`."""
         with atomic_path(filepath) as temporary:
             super().put(obj, temporary)
 
 
-def save_weights(path: str | Path,
-                 tensors: Mapping[str, Tensor],
-                 meta: Mapping[str, object],
-                 key: str = 'state_dict') -> dict:
-    """Save tensors and where they come from, whole or not at all.
+def save_weights(path: str | Path, tensors: Mapping[str, Tensor],
+                 meta: Mapping[str, object], key: str = 'state_dict') -> dict:
+    """Save tensors, under a key, and plain data of them; return both.
 
-    Args:
-        path: The file to (over)write; ``torch.load(weights_only=True)``
-            reads it.
-        tensors: Name to tensor.
-        meta: Plain data.
-        key: Where the tensors lie in the file.
-
-    Returns:
-        What was written.
+    The file is whole or not there; ``torch.load(weights_only=True)`` reads
+    it.
     """
-    content = {
-        # Clones, as a view would drag the whole storage into the file.
-        key: {
-            name: value.detach().clone().contiguous()
-            for name, value in tensors.items()
-        },
-        'meta': dict(meta)
-    }
+    content = {key: _own(tensors), 'meta': dict(meta)}
     # Into the file of a path PyTorch writes its name; on a full disk both
     # libraries raise errors that name neither.
     buffer = io.BytesIO()
@@ -61,15 +45,17 @@ def save_weights(path: str | Path,
 
 def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor],
                      meta: Mapping[str, object]) -> dict:
-    """Save the same as :func:`save_weights` as safetensors.
-
-    What ``meta`` says is text in the header.
-    """
-    tensors = {name: value.detach().clone().contiguous()
-               for name, value in tensors.items()}
+    """Save the same as :func:`save_weights`; ``meta`` is text in a header."""
+    tensors = _own(tensors)
     write_bytes(path, save(tensors, {
         'format': 'pt', **{key: str(one) for key, one in meta.items()}}))
     return {'state_dict': tensors, 'meta': dict(meta)}
+
+
+def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Clones: a view would drag the whole storage into the file."""
+    return {name: value.detach().clone().contiguous()
+            for name, value in tensors.items()}
 
 
 def describe_source(source: Path, **more: object) -> dict[str, str | int]:
@@ -77,16 +63,10 @@ def describe_source(source: Path, **more: object) -> dict[str, str | int]:
 
     Name, SHA-256 and versions, besides what else is known; None is dropped.
     """
-    meta = dict(
-        source=source.name,
-        source_sha256=sha256_of(source),
-        **more,
-        mmmedmask_version=__version__,
-        torch_version=torch.__version__)
-    return {
-        name: value if isinstance(value, int | float) else str(value)
-        for name, value in meta.items() if value is not None
-    }
+    meta = dict(source=source.name, source_sha256=sha256_of(source), **more,
+                mmmedmask_version=__version__, torch_version=torch.__version__)
+    return {name: value if isinstance(value, int | float) else str(value)
+            for name, value in meta.items() if value is not None}
 
 
 def sha256_of(path: Path) -> str:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mmmedmask.config_files import name_best_pointers
 from mmmedmask.engine.checkpoint.loaded_state import (
-    FreshSchedules,
     follow_config,
     refuse_another_model,
     remember_schedules,
@@ -50,10 +49,9 @@ class SafeCheckpointHook(CheckpointHook):
     keeps, and differs in this:
 
     * An old file is deleted after the new one and the pointer are on the
-      disk. The best weights are deleted when no state that the run may go on
-      from refers to them.
-    * A state says after which iteration the run validated last. A run that
-      was killed in a validation begins with it.
+      disk, the best weights when no state that the run may go on from refers
+      to them.
+    * A run that was killed in a validation begins with it.
     * Of equally good weights the latest are the best: a score of few samples
       stays at its end, such as an AUC of 1, long before training does.
     * A best checkpoint that the state refers to has to be there. Its path is
@@ -70,9 +68,8 @@ class SafeCheckpointHook(CheckpointHook):
       is moved into its folder ``superseded``.
 
     Args:
-        interval: Epochs or iterations from one state to the next; -1 saves
-            none on the way.
-        by_epoch: Whether epochs are counted, else iterations.
+        interval: Epochs, or iterations if not ``by_epoch``, from one state to
+            the next; -1 saves none on the way.
         save_optimizer: Whether states contain the optimizer's.
         save_param_scheduler: Whether states contain the schedulers'.
         out_dir: Local folder in which a folder of the work dir's name gets
@@ -82,9 +79,8 @@ class SafeCheckpointHook(CheckpointHook):
         save_best: Metric, or metrics, whose best weights are kept; ``'auto'``
             takes the first one that validation reports.
         rule: ``'greater'`` or ``'less'``, for each metric; None goes by the
-            metric's name.
-        greater_keys: Parts of names of metrics for which more is better.
-        less_keys: Parts of names of metrics for which less is better.
+            metric's name, of which ``greater_keys`` and ``less_keys`` say
+            for which parts more, or less, is better.
         save_begin: Epoch or iteration from which on states are saved.
 
     Raises:
@@ -122,7 +118,7 @@ class SafeCheckpointHook(CheckpointHook):
             raise ValueError(
                 f'save_best = {save_best!r} and rule = {rule!r}: '
                 f'{error}') from None
-        self._fresh: FreshSchedules | None = None
+        self._fresh: list | None = None
         self._saved_schedules: list | dict | None = None
         self._saved_gradients: dict[str, Tensor] = {}
         # Epoch or iteration of the latest state, and the bests it names.
@@ -140,11 +136,7 @@ class SafeCheckpointHook(CheckpointHook):
             runner._load_from = latest and str(latest)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the schedules and the gradients that the run had.
-
-        Raises:
-            ValueError: If the weights are of another model.
-        """
+        """Refuse another model; keep the run's schedules and gradients."""
         if isinstance(runner, Runner):
             refuse_another_model(runner, checkpoint)
         if runner._resume:
@@ -292,19 +284,14 @@ class SafeCheckpointHook(CheckpointHook):
     def _validation_is_due(self, runner: Runner) -> bool:
         """Whether the loop would have validated at this point, and has not."""
         loop = runner.train_loop
-        if runner.val_loop is None \
-                or runner.message_hub.runtime_info.get(VALIDATED) \
-                == runner.iter:
+        validated = runner.message_hub.runtime_info.get(VALIDATED)
+        if runner.val_loop is None or validated == runner.iter:
             return False
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         done = runner.epoch if by_epoch else runner.iter
         loop._decide_current_val_interval()
         return done >= loop.val_begin and (
-            done % loop.val_interval == 0 or self._is_over(runner))
-
-    @staticmethod
-    def _is_over(runner: Runner) -> bool:
-        return runner.iter >= runner.max_iters
+            done % loop.val_interval == 0 or runner.iter >= runner.max_iters)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int,
                                    meta: dict) -> None:
@@ -348,27 +335,33 @@ class SafeCheckpointHook(CheckpointHook):
             # A validation without training.
             return
         runner.message_hub.update_info(VALIDATED, runner.iter)
-        if self.save_best and not metrics:
+        improved = False
+        if self.save_best and metrics:
+            improved = self._save_best_checkpoint(runner, metrics)
+        elif self.save_best:
             runner.logger.warning(
                 'The validation gives no scores: none of them is the best')
-        self._save_best_checkpoint(runner, metrics or {})
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """Save weights that are the best so far; the old ones go last."""
         step = self._step(runner)
-        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        over = runner.iter >= runner.max_iters
+        if step == self._state_step and (improved or over):
+            self._save_checkpoint_with_step(
+                runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+        elif improved:
+            self._delete_old_bests(runner)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> bool:
+        """Save weights that are the best so far; return whether some are."""
+        step, hub = self._step(runner), runner.message_hub
         improved = False
-        if self.save_best and metrics and 'auto' in self.key_indicators:
+        if 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])
-        single = bool(self.save_best) and len(self.key_indicators) == 1
-        for key, rule in zip(self.key_indicators, self.rules, strict=True) \
-                if self.save_best and metrics else ():
+        for key, rule in zip(self.key_indicators, self.rules, strict=True):
             if key not in metrics:
                 raise ValueError(
                     f'save_best is {key!r}, and validation reports '
                     f'{", ".join(metrics)}')
-            hub = runner.message_hub
-            entry = 'best_score' if single else f'best_score_{key}'
+            ending = '' if len(self.key_indicators) == 1 else f'_{key}'
+            entry = f'best_score{ending}'
             best = hub.runtime_info.get(entry, self.init_value_map[rule])
             score = metrics[key]
             ties = entry in hub.runtime_info and score == best
@@ -379,21 +372,19 @@ class SafeCheckpointHook(CheckpointHook):
             name = (f'best_{key}_' + self.filename_tmpl.format(step)).replace(
                 '/', '_')
             hub.update_info(entry, score)
-            entry = 'best_ckpt' if single else f'best_ckpt_{key}'
+            entry = f'best_ckpt{ending}'
             self._set_best(runner, entry, Path(self.out_dir, name))
             runner.save_checkpoint(
                 self.out_dir, name, save_optimizer=False,
-                save_param_scheduler=False, meta=dict(meta), by_epoch=False,
-                backend_args=self.backend_args)
+                save_param_scheduler=False,
+                meta=dict(epoch=runner.epoch, iter=runner.iter),
+                by_epoch=False, backend_args=self.backend_args)
             if is_main_process():
                 self._point_to_best(runner, entry)
             runner.logger.info(
                 f'The best checkpoint with {score:0.4f} {key} at {step} '
                 f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
-        if step == self._state_step and (improved or self._is_over(runner)):
-            self._save_checkpoint_with_step(runner, step, meta)
-        elif improved:
-            self._delete_old_bests(runner)
+        return improved
 
     def _delete_old_bests(self, runner: Runner) -> None:
         """Delete best weights that neither this run nor its state needs."""

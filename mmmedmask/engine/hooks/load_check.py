@@ -1,6 +1,6 @@
 """Stop a run whose pre-trained weights did not arrive.
 
-``init_cfg=dict(type='Pretrained', ...)`` loads with ``strict=False``: a wrong
+``init_cfg`` of type ``Pretrained`` loads with ``strict=False``: a wrong
 prefix, another depth or other names leave a model that trains from scratch
 and says so in a warning at most (mmdetection#4304, mmselfsup#74).
 """
@@ -76,11 +76,7 @@ class LoadCheckHook(Hook):
         self.allowed_unused = tuple(allowed_unused)
 
     def before_run(self, runner: Runner) -> None:
-        """Read the checkpoints and compare names and shapes.
-
-        MMEngine has not loaded them yet, so a file that would need full
-        unpickling is refused before anything in it can run.
-        """
+        """Compare names and shapes, before MMEngine loads anything."""
         training = isinstance(runner._train_loop, BaseLoop)
         if training and not runner._resume:
             self._check(runner, compare_values=False)
@@ -101,13 +97,21 @@ class LoadCheckHook(Hook):
         groups, without = group_by_checkpoint(
             unwrap(runner.model), self.modules, load_from)
         for name in without:
-            self._scratch(runner, name, compare_values)
+            if not self.allow_scratch:
+                raise ValueError(
+                    f'load check: {name} has no checkpoint (its init_cfg is '
+                    "not of type 'Pretrained'), it would be trained from "
+                    'scratch. Set allow_scratch=True in LoadCheckHook if it '
+                    'is meant to')
+            if compare_values:
+                runner.logger.info(f'Load check: {name} is trained from '
+                                   'scratch, as allowed.')
         for (checkpoint, prefix), modules in groups.items():
-            report = compare_modules(modules.values(),
-                                     _read_tensors(checkpoint), prefix,
-                                     compare_values=compare_values,
-                                     allowed_missing=self.allowed_missing,
-                                     allowed_unused=self.allowed_unused)
+            report = compare_modules(
+                modules.values(), _read_tensors(checkpoint), prefix,
+                compare_values=compare_values,
+                allowed_missing=self.allowed_missing,
+                allowed_unused=self.allowed_unused)
             compared = 'tensors are equal' if compare_values \
                 else 'names and shapes fit'
             summary = (
@@ -120,23 +124,13 @@ class LoadCheckHook(Hook):
             if compare_values:
                 runner.logger.info(f'{summary}.')
 
-    def _scratch(self, runner: Runner, name: str, log: bool) -> None:
-        if not self.allow_scratch:
-            raise ValueError(
-                f'load check: {name} has no checkpoint (its init_cfg is not '
-                "of type 'Pretrained'), it would be trained from scratch. "
-                'Set allow_scratch=True in LoadCheckHook if it is meant to')
-        if log:
-            runner.logger.info(
-                f'Load check: {name} is trained from scratch, as allowed.')
-
 
 def _read_tensors(checkpoint: str) -> dict[str, Tensor]:
     """Read a checkpoint; one process downloads it for all."""
-    waits = '://' in checkpoint and not is_main_process()
-    if waits:
+    download = '://' in checkpoint
+    if download and not is_main_process():
         barrier()
     tensors = get_state_dict(read_checkpoint(checkpoint))
-    if '://' in checkpoint and not waits:
+    if download and is_main_process():
         barrier()
     return tensors
